@@ -1,0 +1,135 @@
+//! Money and tokens: what was spent, and what may still be.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Timestamp;
+
+/// Millionths of a US dollar, so that sums are exact.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct MicroUsd(pub i64);
+
+impl MicroUsd {
+    /// From dollars as a person writes them; anything that isn't a finite positive figure is 0.
+    #[must_use]
+    pub fn from_usd(usd: f64) -> Self {
+        if usd.is_finite() && usd > 0.0 {
+            // The cast saturates, which is what a limit wants.
+            #[allow(clippy::cast_possible_truncation)]
+            Self((usd * 1e6).round() as i64)
+        } else {
+            Self(0)
+        }
+    }
+
+    /// The sum, saturating.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for MicroUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${}.{:02}", self.0 / 1_000_000, (self.0 % 1_000_000).abs() / 10_000)
+    }
+}
+
+/// Tokens and money of a turn, a run or a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spend {
+    /// Tokens read by the model.
+    pub tokens_in: u64,
+    /// Tokens written by the model.
+    pub tokens_out: u64,
+    /// Money, where the agent tells it.
+    pub usd: MicroUsd,
+}
+
+impl Spend {
+    /// Adds what came since.
+    pub fn add(&mut self, more: Self) {
+        self.tokens_in = self.tokens_in.saturating_add(more.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
+        self.usd = self.usd.plus(more.usd);
+    }
+}
+
+/// Spend by UTC day, the last 31 of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Books {
+    days: BTreeMap<i64, Spend>,
+}
+
+impl Books {
+    /// Books a spend on the day of `at`.
+    pub fn book(&mut self, at: Timestamp, spend: Spend) {
+        self.days.entry(at.day()).or_default().add(spend);
+        while self.days.len() > 31 {
+            self.days.pop_first();
+        }
+    }
+
+    /// What the day of `at` has cost so far.
+    #[must_use]
+    pub fn day(&self, at: Timestamp) -> Spend {
+        self.days.get(&at.day()).copied().unwrap_or_default()
+    }
+}
+
+/// Whether a turn that may cost `reserve` fits under `limit` when `spent` is gone and `reserved`
+/// is set aside for the turns that run. No limit fits all.
+#[must_use]
+pub fn fits(limit: Option<MicroUsd>, spent: MicroUsd, reserved: MicroUsd, reserve: MicroUsd) -> bool {
+    limit.is_none_or(|limit| {
+        spent < limit && spent.plus(reserved).plus(reserve) <= limit
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_are_exact_and_odd_figures_are_nothing() {
+        assert_eq!(MicroUsd::from_usd(0.1).plus(MicroUsd::from_usd(0.2)), MicroUsd(300_000));
+        assert_eq!(MicroUsd::from_usd(12.345).to_string(), "$12.34");
+        for odd in [-1.0, f64::NAN, f64::INFINITY, 0.0] {
+            assert_eq!(MicroUsd::from_usd(odd), MicroUsd(0));
+        }
+    }
+
+    #[test]
+    fn a_turn_fits_only_with_what_is_set_aside() {
+        let m = MicroUsd;
+        for (limit, spent, reserved, reserve, ok) in [
+            (None, 999, 999, 999, true),
+            (Some(10), 0, 0, 10, true),
+            (Some(10), 1, 0, 10, false),
+            (Some(10), 0, 5, 6, false),
+            (Some(10), 10, 0, 0, false),
+            (Some(0), 0, 0, 0, false),
+        ] {
+            let limit = limit.map(MicroUsd);
+            assert_eq!(fits(limit, m(spent), m(reserved), m(reserve)), ok);
+        }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_utc() {
+        let mut books = Books::default();
+        let spend = Spend { usd: MicroUsd(5), ..Spend::default() };
+        books.book(Timestamp(86_399_999), spend);
+        assert_eq!(books.day(Timestamp(0)).usd, MicroUsd(5));
+        assert_eq!(books.day(Timestamp(86_400_000)).usd, MicroUsd(0));
+        for day in 0..100 {
+            books.book(Timestamp(day * 86_400_000), spend);
+        }
+        assert_eq!(books.days.len(), 31);
+    }
+}

@@ -1,0 +1,111 @@
+//! What the runtime must do. Effects are data; each has a deadline in the runtime and reports
+//! back as an [`super::input::Input`] with the run's epoch.
+
+use super::approval::Answer;
+use super::id::{OutboxId, RunId, Sha};
+use super::outbox::OutboxStep;
+use super::run::TurnPrompt;
+use super::untrusted::Untrusted;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Begin a run's activity. What is under way for an older epoch is stopped first.
+    Begin {
+        /// Which run.
+        run: RunId,
+        /// Its epoch, for the report.
+        epoch: u32,
+        /// What.
+        task: Task,
+    },
+    /// End all that is under way for a run: tasks and whole process trees.
+    Stop {
+        /// Which.
+        run: RunId,
+    },
+    /// Hand an answer to the agent that asked.
+    Answer {
+        /// In which run.
+        run: RunId,
+        /// What the agent calls its request.
+        request: String,
+        /// What.
+        answer: Answer,
+        /// By whom, for the transcript.
+        by: String,
+    },
+    /// Hand a message to the live agent.
+    Steer {
+        /// In which run.
+        run: RunId,
+        /// What.
+        text: Untrusted,
+        /// By whom.
+        by: String,
+    },
+    /// Keep the evidence of a freeze.
+    Capsule {
+        /// Of which run.
+        run: RunId,
+    },
+    /// Give the run's worktree back to the pool, if nothing in it would be lost.
+    GiveBack {
+        /// Which.
+        run: RunId,
+    },
+    /// Write a remark into the run's transcript.
+    Note {
+        /// Which.
+        run: RunId,
+        /// What.
+        text: Untrusted,
+    },
+    /// Deliver an outbox entry.
+    Deliver {
+        /// Which; the idempotency key.
+        entry: OutboxId,
+        /// What.
+        step: OutboxStep,
+    },
+}
+
+/// The effect of an activity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Fetch, and switch a worktree of the pool to the run's branch.
+    Worktree,
+    /// One turn of the agent.
+    Turn {
+        /// What it is told.
+        prompt: TurnPrompt,
+        /// Which turn of the run, from 1.
+        turn: u32,
+        /// The conversation to go on with.
+        resume: Option<String>,
+    },
+    /// The red-first gate.
+    Gate,
+    /// Fetch and rebase.
+    Rebase,
+    /// Push `head`, fast-forward only, and read the remote back.
+    Push {
+        /// The head that the gate opened for.
+        head: Sha,
+    },
+    /// The repository's CI on the commit.
+    Ci {
+        /// Which.
+        sha: Sha,
+    },
+    /// The deploy command.
+    Deploy {
+        /// Which.
+        sha: Sha,
+    },
+    /// The probes, for the soak time.
+    Probe {
+        /// Which.
+        sha: Sha,
+    },
+}

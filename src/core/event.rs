@@ -1,0 +1,317 @@
+//! What happened: the journal's records. The fleet is a fold of them.
+//!
+//! An event's name and fields are a format on disk: a change needs a schema step in `journal`.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent_event::TurnEnd;
+use super::approval::{Answer, Escalation};
+use super::budget::Spend;
+use super::command::{Command, Refusal};
+use super::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
+use super::issue::{Issue, Priority};
+use super::ledger::Reason;
+use super::outbox::OutboxStep;
+use super::policy::Policy;
+use super::run::{Activity, Outcome, Phase, Stages, Work};
+use super::untrusted::Untrusted;
+use super::verdict::{Link, ProbeSample};
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// A runtime began to serve this journal.
+    Started,
+    /// The rules in force.
+    PolicySet {
+        /// All of them.
+        policy: Box<Policy>,
+    },
+    /// The operator's kill switch.
+    KillSwitch {
+        /// On stops pickup.
+        on: bool,
+        /// Who threw it.
+        by: Actor,
+    },
+    /// The semaphore's permits.
+    Capacity {
+        /// How many.
+        permits: u32,
+        /// Who set them.
+        by: Actor,
+    },
+    /// An issue is new or differs from what was known.
+    IssueSeen {
+        /// As its tracker tells it.
+        issue: Box<Issue>,
+    },
+    /// An issue is in its tracker no more.
+    IssueGone {
+        /// Which.
+        key: IssueKey,
+    },
+    /// The ledger's reason for an issue changed.
+    Considered {
+        /// Which.
+        key: IssueKey,
+        /// To what.
+        reason: Reason,
+    },
+    /// A run was claimed; for an issue this takes the repository's lock.
+    Claimed {
+        /// Its number.
+        run: RunId,
+        /// For what.
+        work: Work,
+        /// How urgent.
+        priority: Option<Priority>,
+    },
+    /// A run got a permit.
+    Admitted {
+        /// Which.
+        run: RunId,
+    },
+    /// A run began something.
+    Began {
+        /// Which.
+        run: RunId,
+        /// What.
+        activity: Activity,
+    },
+    /// A run came further.
+    Reached {
+        /// Which.
+        run: RunId,
+        /// How far.
+        phase: Phase,
+    },
+    /// A run has a worktree.
+    WorktreeReady {
+        /// Which run.
+        run: RunId,
+        /// Its folder.
+        path: String,
+        /// Its branch.
+        branch: String,
+        /// Where it begins.
+        base: Sha,
+        /// What it must pass.
+        stages: Stages,
+    },
+    /// The agent told its conversation's name.
+    SessionStarted {
+        /// Which run.
+        run: RunId,
+        /// What resumes it.
+        session: String,
+    },
+    /// Tokens and money went.
+    Spent {
+        /// In which run.
+        run: RunId,
+        /// How much since the last.
+        spend: Spend,
+    },
+    /// A turn ended.
+    TurnEnded {
+        /// In which run.
+        run: RunId,
+        /// How.
+        end: TurnEnd,
+    },
+    /// The gate opened for a head.
+    GateOpened {
+        /// Which run.
+        run: RunId,
+        /// The commit that may be pushed.
+        head: Sha,
+        /// What was seen on the base.
+        red: Link,
+        /// What was seen on the head.
+        green: Link,
+    },
+    /// The gate stayed closed.
+    GateClosed {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        why: Untrusted,
+    },
+    /// The remote has the run's head.
+    Pushed {
+        /// Which run.
+        run: RunId,
+        /// Which commit.
+        head: Sha,
+    },
+    /// The remote refused, because it has moved on.
+    PushRejected {
+        /// Which run.
+        run: RunId,
+        /// What it said.
+        why: Untrusted,
+    },
+    /// The run begins from another commit now.
+    Rebased {
+        /// Which run.
+        run: RunId,
+        /// From which.
+        base: Sha,
+    },
+    /// CI, the deploy or the probes decided.
+    Judged {
+        /// Which run.
+        run: RunId,
+        /// Which of them.
+        stage: Stage,
+        /// What.
+        link: Link,
+    },
+    /// A fix-forward attempt was granted.
+    Attempt {
+        /// Which run.
+        run: RunId,
+        /// Which, from 1.
+        number: u32,
+        /// After which verdict.
+        stage: Stage,
+    },
+    /// Something could not be carried out.
+    Failed {
+        /// In which run.
+        run: RunId,
+        /// Why.
+        why: Untrusted,
+    },
+    /// A run ended.
+    Ended {
+        /// Which.
+        run: RunId,
+        /// How.
+        outcome: Outcome,
+        /// Why.
+        why: Untrusted,
+    },
+    /// A run that had ended without success goes on.
+    Reopened {
+        /// Which.
+        run: RunId,
+        /// By whom.
+        by: Actor,
+        /// With what guidance.
+        guidance: Untrusted,
+    },
+    /// The lock of a frozen run was released.
+    LockReleased {
+        /// Which run held it.
+        run: RunId,
+        /// By whom.
+        by: Actor,
+    },
+    /// The evidence of a freeze was kept.
+    CapsuleKept {
+        /// Of which run.
+        run: RunId,
+        /// Where.
+        path: String,
+    },
+    /// A human is asked.
+    Escalated {
+        /// What.
+        escalation: Box<Escalation>,
+    },
+    /// A human answered.
+    Answered {
+        /// Which escalation.
+        escalation: EscalationId,
+        /// What.
+        answer: Answer,
+        /// Who.
+        by: Actor,
+    },
+    /// Nobody answered in time.
+    Expired {
+        /// Which escalation.
+        escalation: EscalationId,
+    },
+    /// Nobody waits for an answer any more.
+    Withdrawn {
+        /// Which escalation.
+        escalation: EscalationId,
+        /// Why.
+        why: String,
+    },
+    /// A message was sent to an agent.
+    Steered {
+        /// In which run.
+        run: RunId,
+        /// What.
+        text: Untrusted,
+        /// By whom.
+        by: Actor,
+    },
+    /// A completion step is to be done.
+    Posted {
+        /// Its number.
+        entry: OutboxId,
+        /// What.
+        step: OutboxStep,
+    },
+    /// A completion step is done.
+    Delivered {
+        /// Which.
+        entry: OutboxId,
+    },
+    /// A completion step failed and will be tried again.
+    NotDelivered {
+        /// Which.
+        entry: OutboxId,
+        /// Why.
+        error: String,
+    },
+    /// A probe answered.
+    Probed {
+        /// Of which repository.
+        repo: Repo,
+        /// What.
+        sample: ProbeSample,
+    },
+    /// A command was accepted; what it led to follows.
+    Accepted {
+        /// Which.
+        command: Box<Command>,
+    },
+    /// A command was refused.
+    Refused {
+        /// Which.
+        command: Box<Command>,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// A stage after the push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The repository's CI.
+    Ci,
+    /// The deploy command.
+    Deploy,
+    /// The probes.
+    Probe,
+}
+
+impl Stage {
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ci => "CI",
+            Self::Deploy => "deploy",
+            Self::Probe => "probe",
+        }
+    }
+}

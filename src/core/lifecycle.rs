@@ -1,0 +1,416 @@
+//! The life of a run: what each fact leads to.
+
+use super::agent_event::{AgentEvent, TurnEnd};
+use super::approval::{Escalation, EscalationKind, EscalationState};
+use super::digest::Digest;
+use super::effect::{Effect, Task};
+use super::event::{Event, Stage};
+use super::id::RunId;
+use super::input::RunFact;
+use super::outbox::{Notice, OutboxStep, StandingLabel, backoff_ms};
+use super::run::{Activity, Outcome, Phase, Run, TurnPrompt, Work};
+use super::step::Stepper;
+use super::untrusted::Untrusted;
+use super::verdict::{GateReport, GateSide, GateVerdict, Link, Verdict};
+
+/// How much of a log goes into an escalation or a prompt, in bytes.
+pub const LOG_TAIL: usize = 8 * 1024;
+
+impl Stepper<'_> {
+    /// Begins an activity: its event, its phase, and its effect if it has one.
+    pub(super) fn begin(&mut self, id: RunId, activity: Activity) {
+        let phase = match &activity {
+            Activity::Worktree => Some(Phase::Worktree),
+            Activity::Ci => Some(Phase::Ci),
+            Activity::Deploy | Activity::Probe => Some(Phase::Deploying),
+            _ => None,
+        };
+        self.emit(Event::Began { run: id, activity });
+        if let Some(phase) = phase {
+            self.reach(id, phase);
+        }
+        if let Some(run) = self.run(id)
+            && let Some(task) = task(run)
+        {
+            let epoch = run.epoch;
+            self.effect(Effect::Begin { run: id, epoch, task });
+        }
+    }
+
+    fn reach(&mut self, run: RunId, phase: Phase) {
+        if self.run(run).is_some_and(|r| r.phase != phase) {
+            self.emit(Event::Reached { run, phase });
+        }
+    }
+
+    /// What an admitted run does: gets a worktree, or goes on in the one that it has.
+    pub(super) fn go_on(&mut self, id: RunId) {
+        let Some(run) = self.run(id) else { return };
+        if run.worktree.is_none() {
+            self.begin(id, Activity::Worktree);
+        } else {
+            self.reach(id, Phase::Worktree);
+            self.first_turn(id);
+        }
+    }
+
+    fn first_turn(&mut self, id: RunId) {
+        let Some(run) = self.run(id) else { return };
+        let prompt = match (&run.guidance, &run.work) {
+            (Some(text), _) => TurnPrompt::Guidance { text: text.clone() },
+            (None, Work::Issue { .. }) => TurnPrompt::Implement,
+            (None, Work::Prompt { .. }) => TurnPrompt::Adhoc,
+        };
+        self.begin(id, Activity::Turn { prompt });
+    }
+
+    /// A report about a live run whose epoch fits.
+    pub(super) fn fact(&mut self, id: RunId, fact: RunFact) {
+        match fact {
+            RunFact::WorktreeReady { path, branch, base, stages } => {
+                self.emit(Event::WorktreeReady { run: id, path, branch, base, stages });
+                self.first_turn(id);
+            }
+            RunFact::Agent(event) => self.agent(id, event),
+            RunFact::RedSeen { .. } => self.reach(id, Phase::TestsRed),
+            RunFact::Gated(report) => self.gated(id, &report),
+            RunFact::Pushed { head } => {
+                self.emit(Event::Pushed { run: id, head });
+                self.reach(id, Phase::Pushed);
+                self.after(id, None);
+            }
+            RunFact::PushRejected { why } => {
+                self.emit(Event::PushRejected { run: id, why: why.clone() });
+                let limit = self.fleet.policy.push_rejections;
+                if self.run(id).is_some_and(|r| r.push_rejections > limit) {
+                    let line = format!("the remote refused {} pushes", limit + 1);
+                    self.give_up(id, line, why.tail(LOG_TAIL));
+                } else {
+                    self.begin(id, Activity::Rebase);
+                }
+            }
+            RunFact::Rebased { base } => {
+                self.emit(Event::Rebased { run: id, base });
+                self.begin(id, Activity::Gate);
+            }
+            RunFact::Conflict { why } => {
+                self.begin(id, Activity::Turn { prompt: TurnPrompt::Conflict { why } });
+            }
+            RunFact::Judged { sha, verdict, detail, log } => {
+                let link = Link { verdict, sha, at: self.at, detail };
+                self.judged(id, link, &log);
+            }
+            RunFact::Failed { why } => self.failed(id, why),
+        }
+    }
+
+    fn agent(&mut self, id: RunId, event: AgentEvent) {
+        match event {
+            AgentEvent::SessionStarted { session, .. } => {
+                if self.run(id).is_some_and(|r| r.session.as_ref() != Some(&session)) {
+                    self.emit(Event::SessionStarted { run: id, session });
+                }
+            }
+            AgentEvent::Usage(spend) => {
+                self.emit(Event::Spent { run: id, spend });
+                let limit = self.fleet.policy.run_limit;
+                if let (Some(run), Some(limit)) = (self.run(id), limit)
+                    && run.spend.usd > limit
+                {
+                    let why = format!("spent {} of {limit} a run", run.spend.usd);
+                    self.end_unhappily(id, EscalationKind::OverBudget, &why, &"".into());
+                }
+            }
+            AgentEvent::PermissionRequest { id: request, title, detail } => {
+                let kind = EscalationKind::Permission;
+                self.ask(id, kind, title, detail, vec![], Some(request));
+            }
+            AgentEvent::Question { id: request, text, options } => {
+                let title = Untrusted::new(text.clean_line());
+                let kind = EscalationKind::Question;
+                self.ask(id, kind, title, text, options, Some(request));
+            }
+            AgentEvent::TurnEnd(end) => self.turn_ended(id, end),
+            _ => {}
+        }
+    }
+
+    fn turn_ended(&mut self, id: RunId, end: TurnEnd) {
+        self.withdraw_requests(Some(id), "the turn ended");
+        self.emit(Event::TurnEnded { run: id, end: end.clone() });
+        let Some(run) = self.run(id) else { return };
+        let why = end.line();
+        match end {
+            TurnEnd::Done if run.work.issue().is_some() => self.begin(id, Activity::Gate),
+            TurnEnd::Done => self.finish(id),
+            TurnEnd::Blocked { why: said } => self.give_up(id, why, said),
+            TurnEnd::NotStarted { why: said } => self.give_up(id, why, said),
+            TurnEnd::Interrupted => {
+                self.end_unhappily(id, EscalationKind::Stalled, &why, &"".into());
+            }
+            TurnEnd::ApiError { .. }
+            | TurnEnd::Crashed { .. }
+            | TurnEnd::Silent
+            | TurnEnd::TimedOut => {
+                let prompt = TurnPrompt::Continue { why: why.clone().into() };
+                self.again_or_give_up(id, Activity::Turn { prompt }, why.into());
+            }
+        }
+    }
+
+    fn gated(&mut self, id: RunId, report: &GateReport) {
+        match report.verdict() {
+            GateVerdict::Open => {
+                let link = |verdict, sha: &super::id::Sha, detail: String| Link {
+                    verdict,
+                    sha: sha.clone(),
+                    at: self.at,
+                    detail: detail.into(),
+                };
+                let red = match &report.on_base {
+                    GateSide::Exempt => {
+                        link(Verdict::Green, &report.base, "exempt: only exempt files changed".into())
+                    }
+                    GateSide::Failed { code, .. } => link(
+                        Verdict::Green,
+                        &report.base,
+                        format!("{} test files fail there with {code}", report.tests.len()),
+                    ),
+                    _ => link(Verdict::Unknown, &report.base, String::new()),
+                };
+                let green = link(Verdict::Green, &report.head, "the test command ends with 0".into());
+                let head = report.head.clone();
+                self.emit(Event::GateOpened { run: id, head, red, green });
+                self.reach(id, Phase::TestsRed);
+                self.reach(id, Phase::TestsGreen);
+                self.begin(id, Activity::Push);
+            }
+            GateVerdict::Closed(why) => {
+                let why = why.tail(LOG_TAIL);
+                self.emit(Event::GateClosed { run: id, why: why.clone() });
+                let limit = self.fleet.policy.gate_retries;
+                if self.run(id).is_some_and(|r| r.gate_closed > limit) {
+                    let line = format!("the gate stayed closed {} times", limit + 1);
+                    self.give_up(id, line, why);
+                } else {
+                    self.begin(id, Activity::Turn { prompt: TurnPrompt::GateClosed { why } });
+                }
+            }
+            GateVerdict::Broken(why) => {
+                self.give_up(id, "the gate can't run the tests".into(), why);
+            }
+        }
+    }
+
+    /// Begins the first stage after `stage` that the repository has, or ends the run.
+    fn after(&mut self, id: RunId, stage: Option<Stage>) {
+        let Some(run) = self.run(id) else { return };
+        let next = match stage {
+            None if run.stages.ci => Some(Activity::Ci),
+            None | Some(Stage::Ci) if run.stages.deploy => Some(Activity::Deploy),
+            None | Some(Stage::Ci | Stage::Deploy) if run.stages.probe => Some(Activity::Probe),
+            _ => None,
+        };
+        match next {
+            Some(activity) => self.begin(id, activity),
+            None => self.finish(id),
+        }
+    }
+
+    fn judged(&mut self, id: RunId, link: Link, log: &Untrusted) {
+        let Some(run) = self.run(id) else { return };
+        if run.pushed.as_ref() != Some(&link.sha) {
+            return;
+        }
+        let stage = match run.activity {
+            Activity::Ci => Stage::Ci,
+            Activity::Deploy => Stage::Deploy,
+            Activity::Probe => Stage::Probe,
+            _ => return,
+        };
+        let same = run.activity.clone();
+        let (verdict, detail) = (link.verdict, link.detail.clone());
+        self.emit(Event::Judged { run: id, stage, link });
+        match verdict {
+            Verdict::Green => self.after(id, Some(stage)),
+            Verdict::Red => self.fix_forward(id, stage, &detail, log),
+            Verdict::Unknown => {
+                let why = format!("{}: nobody can tell: {}", stage.word(), detail.clean_line());
+                self.again_or_give_up(id, same, why.into());
+            }
+            Verdict::Pending => {}
+        }
+    }
+
+    /// Grants an attempt if both caps allow one; otherwise the run is frozen.
+    fn fix_forward(&mut self, id: RunId, stage: Stage, detail: &Untrusted, log: &Untrusted) {
+        let Some(run) = self.run(id) else { return };
+        let policy = &self.fleet.policy;
+        let since = run.first_red.unwrap_or(self.at);
+        let line = |cap: String| {
+            format!("{} is red ({}) and {cap}", stage.word(), detail.clean_line())
+        };
+        let log = log.tail(LOG_TAIL);
+        if run.attempts >= policy.fix_forward_attempts {
+            let why = line(format!("all {} attempts are spent", policy.fix_forward_attempts));
+            self.give_up(id, why, log);
+        } else if self.at.since(since) >= policy.fix_forward_ms {
+            let minutes = policy.fix_forward_ms / super::policy::MINUTE;
+            self.give_up(id, line(format!("the {minutes} minutes for mending it are over")), log);
+        } else {
+            let number = run.attempts + 1;
+            self.emit(Event::Attempt { run: id, number, stage });
+            let prompt = TurnPrompt::FixForward { what: stage.word().into(), log };
+            self.begin(id, Activity::Turn { prompt });
+        }
+    }
+
+    fn failed(&mut self, id: RunId, why: Untrusted) {
+        self.emit(Event::Failed { run: id, why: why.clone() });
+        if let Some(activity) = self.run(id).map(|r| r.activity.clone()) {
+            self.again_or_give_up(id, activity, why);
+        }
+    }
+
+    fn again_or_give_up(&mut self, id: RunId, activity: Activity, why: Untrusted) {
+        let limit = self.fleet.policy.crash_retries;
+        let Some(run) = self.run(id) else { return };
+        if run.failures > limit {
+            let line = format!("failed {} times in a row: {}", run.failures, why.clean_line());
+            self.give_up(id, line, why);
+        } else {
+            let until = self.at.plus(backoff_ms(run.failures));
+            self.note(id, format!("{}; tries again", why.clean_line()));
+            self.begin(id, Activity::Backoff { until, then: Box::new(activity) });
+        }
+    }
+
+    /// Can't go on: frozen if something was pushed, else it needs a human.
+    pub(super) fn give_up(&mut self, id: RunId, line: String, detail: Untrusted) {
+        let pushed = self.run(id).is_some_and(|run| run.pushed.is_some());
+        let kind = if pushed { EscalationKind::Frozen } else { EscalationKind::NeedsHuman };
+        self.end_unhappily(id, kind, &line, &detail);
+    }
+
+    fn end_unhappily(&mut self, id: RunId, kind: EscalationKind, line: &str, detail: &Untrusted) {
+        let Some(run) = self.run(id) else { return };
+        let outcome =
+            if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
+        let issue = run.work.issue().cloned();
+        let title = run.work.title().clean_line();
+        self.withdraw_requests(Some(id), "the run ended");
+        self.effect(Effect::Stop { run: id });
+        self.emit(Event::Ended { run: id, outcome, why: line.into() });
+        // The escalation comes before anything that may fail.
+        let said = Untrusted::new(format!("{title}\n\n{line}\n\n{}", detail.as_received()));
+        self.ask(id, kind, line.into(), said, vec![], None);
+        if outcome == Outcome::Frozen {
+            self.effect(Effect::Capsule { run: id });
+        }
+        self.note(id, format!("{}: {line}", outcome.word()));
+        if let Some(issue) = issue {
+            let label = Some(StandingLabel::ReadyForHuman);
+            self.post(OutboxStep::Label { issue: issue.clone(), label });
+            let text = format!("{} ended as **{}**: {line}", id, outcome.word());
+            self.post(OutboxStep::Comment { issue, run: id, text });
+        }
+        let text = format!("{title}: {line}");
+        self.post(OutboxStep::Notify { run: id, what: Notice::Ended { outcome, text } });
+    }
+
+    fn finish(&mut self, id: RunId) {
+        let Some(run) = self.run(id) else { return };
+        let issue = run.work.issue().cloned();
+        let title = run.work.title().clean_line();
+        let text = run.pushed.as_ref().map_or_else(
+            || "answered".to_owned(),
+            |sha| format!("{} is healthy", sha.short()),
+        );
+        if issue.is_some() {
+            self.reach(id, Phase::Healthy);
+        }
+        let outcome = Outcome::Done;
+        self.emit(Event::Ended { run: id, outcome, why: text.clone().into() });
+        self.note(id, format!("done: {text}"));
+        if let Some(issue) = issue {
+            let comment = format!("{id} is **done**: {text}.");
+            self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text: comment });
+            self.post(OutboxStep::Label { issue: issue.clone(), label: None });
+            self.post(OutboxStep::Close { issue });
+        }
+        let text = format!("{title}: {text}");
+        self.post(OutboxStep::Notify { run: id, what: Notice::Ended { outcome, text } });
+        self.effect(Effect::Stop { run: id });
+        self.effect(Effect::GiveBack { run: id });
+    }
+
+    /// Raises an escalation, bound to what is shown.
+    fn ask(
+        &mut self,
+        run: RunId,
+        kind: EscalationKind,
+        title: Untrusted,
+        detail: Untrusted,
+        options: Vec<Untrusted>,
+        request: Option<String>,
+    ) {
+        let Some(of) = self.run(run) else { return };
+        let waits = kind.agent_waits();
+        let mut escalation = Escalation {
+            id: self.fleet.next_escalation(),
+            run,
+            issue: of.work.issue().cloned(),
+            kind,
+            title,
+            detail,
+            options,
+            request,
+            epoch: of.epoch,
+            raised: self.at,
+            expires: waits.then(|| self.at.plus(self.fleet.policy.answer_ms)),
+            digest: Digest::ZERO,
+            state: EscalationState::Open,
+        };
+        escalation.digest = escalation.digest_of();
+        let text = format!("{}: {}", kind.word(), escalation.title.clean_line());
+        let id = escalation.id;
+        self.emit(Event::Escalated { escalation: Box::new(escalation) });
+        if waits {
+            let what = Notice::Asked { escalation: id, text };
+            self.post(OutboxStep::Notify { run, what });
+        }
+    }
+
+    /// Withdraws what agents asked, of one run or of all: nobody waits for an answer any more.
+    pub(super) fn withdraw_requests(&mut self, run: Option<RunId>, why: &str) {
+        let open: Vec<_> = self
+            .fleet
+            .escalations
+            .values()
+            .filter(|e| e.open() && e.kind.agent_waits() && run.is_none_or(|run| e.run == run))
+            .map(|e| e.id)
+            .collect();
+        for escalation in open {
+            self.emit(Event::Withdrawn { escalation, why: why.into() });
+        }
+    }
+}
+
+/// The task of what a run is doing now.
+fn task(run: &Run) -> Option<Task> {
+    Some(match &run.activity {
+        Activity::Worktree => Task::Worktree,
+        Activity::Turn { prompt } => Task::Turn {
+            prompt: prompt.clone(),
+            turn: run.turns,
+            resume: run.session.clone(),
+        },
+        Activity::Gate => Task::Gate,
+        Activity::Rebase => Task::Rebase,
+        Activity::Push => Task::Push { head: run.gated.clone()? },
+        Activity::Ci => Task::Ci { sha: run.pushed.clone()? },
+        Activity::Deploy => Task::Deploy { sha: run.pushed.clone()? },
+        Activity::Probe => Task::Probe { sha: run.pushed.clone()? },
+        Activity::Waiting | Activity::Backoff { .. } | Activity::Ended => return None,
+    })
+}

@@ -1,0 +1,29 @@
+//! The pure core: what the fleet is, what may happen next, and why.
+//!
+//! [`step::step`] takes the fleet, a time and one [`input::Input`] and returns the events that
+//! happened and the effects that the runtime must carry out. Nothing in here reads a clock,
+//! draws a random number, waits, or touches a file; `tests/it/purity.rs` keeps it so. The fleet
+//! changes only through [`state::Fleet::apply`], so folding a journal gives the same fleet.
+
+pub mod agent_event;
+pub mod approval;
+pub mod budget;
+pub mod command;
+pub mod digest;
+pub mod dispatch;
+pub mod effect;
+pub mod event;
+pub mod id;
+pub mod input;
+pub mod invariant;
+pub mod issue;
+pub mod ledger;
+pub mod lifecycle;
+pub mod operator;
+pub mod outbox;
+pub mod policy;
+pub mod run;
+pub mod state;
+pub mod step;
+pub mod untrusted;
+pub mod verdict;

@@ -1,0 +1,243 @@
+//! Operators' commands: authorised, checked against the state as it is now, and recorded.
+
+use super::approval::{Answer, EscalationKind};
+use super::command::{Accepted, Action, Command, Refusal, Role};
+use super::digest::Digest;
+use super::dispatch::queue_full;
+use super::effect::Effect;
+use super::event::Event;
+use super::id::{Actor, EscalationId, RunId};
+use super::outbox::{OutboxStep, StandingLabel};
+use super::run::{Activity, Outcome, Run, Work};
+use super::step::Stepper;
+use super::untrusted::Untrusted;
+
+impl Stepper<'_> {
+    /// Accepts or refuses; both are recorded, with who and from where, before the reply is told.
+    pub(super) fn command(&mut self, command: Command) {
+        let Command { id, actor, action, .. } = command.clone();
+        let reply = match self.check(&command) {
+            Err(refusal) => {
+                let command = Box::new(command);
+                self.emit(Event::Refused { command, refusal: refusal.clone() });
+                Err(refusal)
+            }
+            Ok(()) => {
+                self.emit(Event::Accepted { command: Box::new(command) });
+                Ok(self.act(actor, action))
+            }
+        };
+        self.out.reply = Some((id, reply));
+    }
+
+    fn check(&self, command: &Command) -> Result<(), Refusal> {
+        if command.role == Role::Viewer {
+            return Err(Refusal::Viewer);
+        }
+        match &command.action {
+            Action::SetKillSwitch { on: false } if self.fleet.policy.kill_switch => {
+                Err(Refusal::SetInConfiguration)
+            }
+            Action::SetKillSwitch { .. } | Action::SetCapacity { .. } => Ok(()),
+            Action::Answer { escalation, digest, answer } => {
+                self.check_answer(*escalation, *digest, answer)
+            }
+            Action::Steer { run, text } => {
+                let run = self.live_run(*run)?;
+                if text.as_received().trim().is_empty() {
+                    return Err(Refusal::Empty);
+                }
+                match run.activity {
+                    Activity::Turn { .. } => Ok(()),
+                    _ => Err(Refusal::NoTurn { run: run.id }),
+                }
+            }
+            Action::Cancel { run } => self.live_run(*run).map(|_| ()),
+            Action::Retry { run, .. } => self.check_reopen(*run),
+            Action::Release { run } => {
+                let run = self.known(*run)?;
+                if run.live() {
+                    return Err(Refusal::NotEnded { run: run.id });
+                }
+                if self.fleet.locks.values().any(|holder| *holder == run.id) {
+                    Ok(())
+                } else {
+                    Err(Refusal::NoLock { run: run.id })
+                }
+            }
+            Action::Submit { repo, prompt, .. } => {
+                if prompt.as_received().trim().is_empty() {
+                    Err(Refusal::Empty)
+                } else if !self.fleet.policy.allowlist.contains(repo) {
+                    Err(Refusal::NotAllowed { repo: repo.clone() })
+                } else if self.fleet.kill_switch() {
+                    Err(Refusal::KillSwitch)
+                } else if queue_full(self.fleet) {
+                    Err(Refusal::QueueFull)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn known(&self, run: RunId) -> Result<&Run, Refusal> {
+        self.run(run).ok_or(Refusal::NoRun { run })
+    }
+
+    fn live_run(&self, run: RunId) -> Result<&Run, Refusal> {
+        self.known(run).and_then(|r| if r.live() { Ok(r) } else { Err(Refusal::Ended { run }) })
+    }
+
+    fn check_reopen(&self, run: RunId) -> Result<(), Refusal> {
+        let run = self.known(run)?;
+        match run.outcome {
+            None => return Err(Refusal::NotEnded { run: run.id }),
+            Some(Outcome::Done) => return Err(Refusal::Done { run: run.id }),
+            Some(_) => {}
+        }
+        let repo = run.work.repo();
+        if !self.fleet.policy.allowlist.contains(repo) {
+            return Err(Refusal::NotAllowed { repo: repo.clone() });
+        }
+        match (run.work.issue(), self.fleet.locks.get(repo)) {
+            (Some(_), Some(holder)) if *holder != run.id => {
+                Err(Refusal::Locked { holder: *holder })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_answer(
+        &self,
+        id: EscalationId,
+        digest: Digest,
+        answer: &Answer,
+    ) -> Result<(), Refusal> {
+        let Some(escalation) = self.fleet.escalations.get(&id) else {
+            return Err(Refusal::NoEscalation { escalation: id });
+        };
+        if !escalation.open() {
+            let state = escalation.state.clone();
+            return Err(Refusal::NotOpen { escalation: id, state });
+        }
+        if escalation.digest != digest {
+            return Err(Refusal::Stale { escalation: id });
+        }
+        if escalation.expires.is_some_and(|t| t <= self.at) {
+            // Due to expire at the next tick: the answer came too late all the same.
+            return Err(Refusal::Stale { escalation: id });
+        }
+        if escalation.kind.agent_waits()
+            && self.run(escalation.run).is_none_or(|run| run.epoch != escalation.epoch)
+        {
+            return Err(Refusal::Stale { escalation: id });
+        }
+        if !answer.fits(escalation.kind) {
+            return Err(Refusal::WrongAnswer { kind: escalation.kind.word().into() });
+        }
+        match answer {
+            Answer::Text { text } if text.as_received().trim().is_empty() => Err(Refusal::Empty),
+            Answer::Text { .. } if !escalation.kind.agent_waits() => {
+                self.check_reopen(escalation.run)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn act(&mut self, by: Actor, action: Action) -> Accepted {
+        match action {
+            Action::SetKillSwitch { on } => self.emit(Event::KillSwitch { on, by }),
+            Action::SetCapacity { permits } => self.emit(Event::Capacity { permits, by }),
+            Action::Answer { escalation, answer, .. } => self.answer(escalation, answer, by),
+            Action::Steer { run, text } => {
+                self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });
+                self.effect(Effect::Steer { run, text, by: by.0 });
+            }
+            Action::Cancel { run } => self.cancel(run, &by),
+            Action::Retry { run, guidance } => {
+                self.close_escalations_of(run, &by);
+                self.reopen(run, by, guidance);
+            }
+            Action::Release { run } => {
+                self.close_escalations_of(run, &by);
+                self.release(run, by);
+            }
+            Action::Submit { repo, prompt, priority } => {
+                let run = self.fleet.next_run();
+                let work = Work::Prompt { repo, prompt, by };
+                self.emit(Event::Claimed { run, work, priority });
+                return Accepted::Queued { run, issue: None };
+            }
+        }
+        Accepted::Ok
+    }
+
+    fn answer(&mut self, id: EscalationId, answer: Answer, by: Actor) {
+        let Some(escalation) = self.fleet.escalations.get(&id).cloned() else { return };
+        let run = escalation.run;
+        self.emit(Event::Answered { escalation: id, answer: answer.clone(), by: by.clone() });
+        match (&escalation.request, answer) {
+            (Some(request), answer) => {
+                let request = request.clone();
+                self.effect(Effect::Answer { run, request, answer, by: by.0 });
+            }
+            (None, Answer::Text { text }) => self.reopen(run, by, text),
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Frozen => {
+                self.release(run, by);
+            }
+            (None, Answer::Approve) => {
+                // An over-budget or stalled run that had pushed is frozen too.
+                if self.fleet.locks.values().any(|holder| *holder == run) {
+                    self.release(run, by);
+                }
+            }
+            (None, Answer::Deny { .. }) => {}
+        }
+    }
+
+    fn cancel(&mut self, id: RunId, by: &Actor) {
+        let Some(run) = self.run(id) else { return };
+        let issue = run.work.issue().cloned();
+        self.withdraw_requests(Some(id), "the run was cancelled");
+        self.effect(Effect::Stop { run: id });
+        let why: Untrusted = format!("cancelled by {by}").into();
+        self.emit(Event::Ended { run: id, outcome: Outcome::Cancelled, why });
+        self.note(id, format!("cancelled by {by}"));
+        if let Some(issue) = issue {
+            self.post(OutboxStep::Label { issue: issue.clone(), label: None });
+            let text = format!("{id} was **cancelled** by {by}.");
+            self.post(OutboxStep::Comment { issue, run: id, text });
+        }
+        self.effect(Effect::GiveBack { run: id });
+    }
+
+    fn reopen(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
+        self.note(id, format!("sent on by {by}"));
+        self.emit(Event::Reopened { run: id, by, guidance });
+        if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
+            let label = Some(StandingLabel::InProgress);
+            self.post(OutboxStep::Label { issue, label });
+        }
+    }
+
+    fn release(&mut self, id: RunId, by: Actor) {
+        self.note(id, format!("its lock was released by {by}"));
+        self.emit(Event::LockReleased { run: id, by });
+    }
+
+    /// A retry or release by key settles what the inbox asked about the run.
+    fn close_escalations_of(&mut self, run: RunId, by: &Actor) {
+        let open: Vec<_> = self
+            .fleet
+            .escalations
+            .values()
+            .filter(|e| e.open() && e.run == run)
+            .map(|e| e.id)
+            .collect();
+        for escalation in open {
+            let why = format!("{by} settled it from the run");
+            self.emit(Event::Withdrawn { escalation, why });
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The rules that configuration gives the core. The default dispatches nothing.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::budget::MicroUsd;
+use super::id::Repo;
+
+/// One minute in milliseconds.
+pub const MINUTE: i64 = 60_000;
+
+/// See the fields; `assets/afk.toml` explains each to its user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Stops all pickup, from the configuration. An operator has a second one, by key.
+    pub kill_switch: bool,
+    /// The only repositories that are ever touched.
+    pub allowlist: BTreeSet<Repo>,
+    /// Permits of the semaphore.
+    pub capacity: u32,
+    /// How many runs may wait for a permit.
+    pub max_queue_depth: u32,
+    /// Spend that stops pickup for the rest of the UTC day; none is no limit.
+    pub day_limit: Option<MicroUsd>,
+    /// Spend that stops one run; none is no limit.
+    pub run_limit: Option<MicroUsd>,
+    /// The worst case of one turn, set aside before it starts.
+    pub turn_reserve: MicroUsd,
+    /// Fix-forward turns after a red verdict.
+    pub fix_forward_attempts: u32,
+    /// Time for fix-forward, from the first red verdict.
+    pub fix_forward_ms: i64,
+    /// Turns that the gate may send back before a human is asked.
+    pub gate_retries: u32,
+    /// Turns that may crash, or lose their model, before a human is asked.
+    pub crash_retries: u32,
+    /// Rejected pushes before a human is asked.
+    pub push_rejections: u32,
+    /// How long an escalation that an agent waits for stays open.
+    pub answer_ms: i64,
+    /// A waiting run gains one step of priority each time this passes, so that none starves.
+    pub aging_ms: i64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            kill_switch: true,
+            allowlist: BTreeSet::new(),
+            capacity: 3,
+            max_queue_depth: 100,
+            day_limit: None,
+            run_limit: None,
+            turn_reserve: MicroUsd(0),
+            fix_forward_attempts: 5,
+            fix_forward_ms: 60 * MINUTE,
+            gate_retries: 2,
+            crash_retries: 2,
+            push_rejections: 5,
+            answer_ms: 8 * 60 * MINUTE,
+            aging_ms: 30 * MINUTE,
+        }
+    }
+}

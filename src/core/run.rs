@@ -1,0 +1,389 @@
+//! A run: one issue from dispatch to its end, or one ad-hoc prompt.
+
+use serde::{Deserialize, Serialize};
+
+use super::budget::Spend;
+use super::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
+use super::issue::Priority;
+use super::untrusted::Untrusted;
+use super::verdict::Proof;
+
+/// What a run works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "work")]
+pub enum Work {
+    /// An issue, to a healthy deploy; holds the repository's lock.
+    Issue {
+        /// Which.
+        key: IssueKey,
+        /// Its title when it was claimed.
+        title: Untrusted,
+    },
+    /// A prompt in a throwaway clone; nothing is pushed and no lock is held.
+    Prompt {
+        /// Where.
+        repo: Repo,
+        /// What is asked.
+        prompt: Untrusted,
+        /// By whom.
+        by: Actor,
+    },
+}
+
+impl Work {
+    /// The repository.
+    #[must_use]
+    pub const fn repo(&self) -> &Repo {
+        match self {
+            Self::Issue { key, .. } => &key.repo,
+            Self::Prompt { repo, .. } => repo,
+        }
+    }
+
+    /// The issue, where there is one.
+    #[must_use]
+    pub const fn issue(&self) -> Option<&IssueKey> {
+        match self {
+            Self::Issue { key, .. } => Some(key),
+            Self::Prompt { .. } => None,
+        }
+    }
+
+    /// One line: the issue's title or the prompt.
+    #[must_use]
+    pub const fn title(&self) -> &Untrusted {
+        match self {
+            Self::Issue { title, .. } => title,
+            Self::Prompt { prompt, .. } => prompt,
+        }
+    }
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Claimed; waits for a permit.
+    Queued,
+    /// Has or gets its worktree; the agent is at work in it.
+    Worktree,
+    /// The runtime saw the new tests fail on the base commit.
+    TestsRed,
+    /// It saw them pass on the head.
+    TestsGreen,
+    /// The remote was read back and has the head.
+    Pushed,
+    /// The repository's CI decides.
+    Ci,
+    /// The deploy command or its probes decide.
+    Deploying,
+    /// All was seen healthy.
+    Healthy,
+}
+
+impl Phase {
+    /// All of them in order.
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Worktree,
+        Self::TestsRed,
+        Self::TestsGreen,
+        Self::Pushed,
+        Self::Ci,
+        Self::Deploying,
+        Self::Healthy,
+    ];
+
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Worktree => "worktree",
+            Self::TestsRed => "tests-red",
+            Self::TestsGreen => "tests-green",
+            Self::Pushed => "pushed",
+            Self::Ci => "ci",
+            Self::Deploying => "deploying",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Healthy and closed; or an ad-hoc prompt that was answered.
+    Done,
+    /// Nothing was pushed and the run can't go on.
+    NeedsHuman,
+    /// Pushed, broken, and the attempts are spent: kept as it is, lock and all.
+    Frozen,
+    /// Stopped by an operator.
+    Cancelled,
+}
+
+impl Outcome {
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NeedsHuman => "needs-human",
+            Self::Frozen => "frozen",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What is being done for a run right now: exactly one effect is under way for each but
+/// `Waiting`, `Backoff` and `Ended`, and it is begun again after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "doing")]
+pub enum Activity {
+    /// For a permit.
+    Waiting,
+    /// Fetching and switching a worktree.
+    Worktree,
+    /// The agent is at work.
+    Turn {
+        /// What it was told.
+        prompt: TurnPrompt,
+    },
+    /// The red-first gate runs the tests.
+    Gate,
+    /// Laying the run's commits over what others pushed.
+    Rebase,
+    /// Pushing, or reading the remote back.
+    Push,
+    /// CI decides.
+    Ci,
+    /// The deploy command runs.
+    Deploy,
+    /// The probes run for the soak time.
+    Probe,
+    /// Waits, then begins `then`.
+    Backoff {
+        /// Until when.
+        until: Timestamp,
+        /// What comes after.
+        then: Box<Activity>,
+    },
+    /// Nothing more.
+    Ended,
+}
+
+impl Activity {
+    /// One word or two for a row.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waits for a permit",
+            Self::Worktree => "prepares worktree",
+            Self::Turn { prompt } => prompt.word(),
+            Self::Gate => "runs the tests",
+            Self::Rebase => "rebases",
+            Self::Push => "pushes",
+            Self::Ci => "waits for CI",
+            Self::Deploy => "deploys",
+            Self::Probe => "probes",
+            Self::Backoff { .. } => "tries again soon",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What a turn is begun with; the runtime makes the words of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "prompt")]
+pub enum TurnPrompt {
+    /// The issue.
+    Implement,
+    /// An ad-hoc prompt.
+    Adhoc,
+    /// The gate did not open.
+    GateClosed {
+        /// Why, with the end of the log.
+        why: Untrusted,
+    },
+    /// CI or the deploy went red: an attempt.
+    FixForward {
+        /// `CI`, `deploy` or `probe`.
+        what: String,
+        /// The end of the failing log.
+        log: Untrusted,
+    },
+    /// The run's commits don't go onto what others pushed.
+    Conflict {
+        /// What git said.
+        why: Untrusted,
+    },
+    /// The process was lost in the middle of a turn.
+    Continue {
+        /// How.
+        why: Untrusted,
+    },
+    /// An operator sent the run on.
+    Guidance {
+        /// What they typed; may be empty.
+        text: Untrusted,
+    },
+}
+
+impl TurnPrompt {
+    /// For a row.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Implement => "implements",
+            Self::Adhoc => "works on a prompt",
+            Self::GateClosed { .. } => "mends what the gate refused",
+            Self::FixForward { .. } => "fixes forward",
+            Self::Conflict { .. } => "resolves a conflict",
+            Self::Continue { .. } => "goes on after a stop",
+            Self::Guidance { .. } => "goes on as told",
+        }
+    }
+}
+
+/// Which stages the repository's `.afk.toml` asks for, read from the base commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stages {
+    /// There is a CI to wait for.
+    pub ci: bool,
+    /// There is a deploy command.
+    pub deploy: bool,
+    /// There are probes.
+    pub probe: bool,
+}
+
+/// One run; see the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its number.
+    pub id: RunId,
+    /// What it works on.
+    pub work: Work,
+    /// The issue's urgency when it was claimed.
+    pub priority: Option<Priority>,
+    /// How far it has come.
+    pub phase: Phase,
+    /// What is being done.
+    pub activity: Activity,
+    /// Counts the activities begun; a report of another one is stale and ignored.
+    pub epoch: u32,
+    /// How it ended, once it has.
+    pub outcome: Option<Outcome>,
+    /// Why it ended so.
+    pub why: Untrusted,
+    /// When it was claimed, or sent on by an operator.
+    pub claimed: Timestamp,
+    /// When it last got a permit; none while it waits.
+    pub admitted: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// When each phase was reached first.
+    pub reached: Vec<(Phase, Timestamp)>,
+    /// Folder of its worktree.
+    pub worktree: Option<String>,
+    /// Its branch.
+    pub branch: Option<String>,
+    /// The commit that it began from, or was last rebased onto.
+    pub base: Option<Sha>,
+    /// The stages it must pass.
+    pub stages: Stages,
+    /// The last head that the gate opened for; the only one that may be pushed.
+    pub gated: Option<Sha>,
+    /// The last head that the remote was seen to have.
+    pub pushed: Option<Sha>,
+    /// Resumes the agent's conversation.
+    pub session: Option<String>,
+    /// Turns begun.
+    pub turns: u32,
+    /// Fix-forward attempts begun.
+    pub attempts: u32,
+    /// When the first verdict went red; fix-forward's clock.
+    pub first_red: Option<Timestamp>,
+    /// Turns that the gate sent back since the last push.
+    pub gate_closed: u32,
+    /// Failures in a row of the activity that is under way, or of turns.
+    pub failures: u32,
+    /// Rejected pushes since the last one that landed.
+    pub push_rejections: u32,
+    /// What it cost.
+    pub spend: Spend,
+    /// The proof chain.
+    pub proof: Proof,
+    /// Where the evidence of a freeze lies.
+    pub capsule: Option<String>,
+    /// What an operator said when they sent it on; told at the next turn.
+    pub guidance: Option<Untrusted>,
+}
+
+impl Run {
+    /// A run that was just claimed.
+    #[must_use]
+    pub fn claimed(id: RunId, work: Work, priority: Option<Priority>, at: Timestamp) -> Self {
+        Self {
+            id,
+            work,
+            priority,
+            phase: Phase::Queued,
+            activity: Activity::Waiting,
+            epoch: 0,
+            outcome: None,
+            why: Untrusted::default(),
+            claimed: at,
+            admitted: None,
+            ended: None,
+            reached: vec![(Phase::Queued, at)],
+            worktree: None,
+            branch: None,
+            base: None,
+            stages: Stages::default(),
+            gated: None,
+            pushed: None,
+            session: None,
+            turns: 0,
+            attempts: 0,
+            first_red: None,
+            gate_closed: 0,
+            failures: 0,
+            push_rejections: 0,
+            spend: Spend::default(),
+            proof: Proof::default(),
+            capsule: None,
+            guidance: None,
+        }
+    }
+
+    /// Not ended.
+    #[must_use]
+    pub const fn live(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// Holds a permit.
+    #[must_use]
+    pub const fn has_permit(&self) -> bool {
+        self.live() && self.admitted.is_some()
+    }
+
+    /// Has an effect under way that a stop must end.
+    #[must_use]
+    pub const fn busy(&self) -> bool {
+        !matches!(self.activity, Activity::Waiting | Activity::Backoff { .. } | Activity::Ended)
+    }
+
+    /// Rank among those that wait: priority, improved by waiting, then age, then number.
+    #[must_use]
+    pub fn rank(&self, now: Timestamp, aging_ms: i64) -> (i64, Timestamp, RunId) {
+        let priority = self.priority.map_or(NO_PRIORITY, |p| i64::from(p.0));
+        let steps = now.since(self.claimed) / aging_ms.max(1);
+        (priority - steps, self.claimed, self.id)
+    }
+}
+
+/// The rank of "no priority": after every label.
+pub const NO_PRIORITY: i64 = 10;

@@ -1,0 +1,397 @@
+//! The fleet: everything that is known, and how each event changes it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::approval::{Escalation, EscalationState};
+use super::budget::{Books, MicroUsd};
+use super::event::{Event, Stage};
+use super::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
+use super::issue::Issue;
+use super::ledger::LedgerEntry;
+use super::outbox::{OutboxEntry, backoff_ms};
+use super::policy::Policy;
+use super::run::{Activity, Outcome, Phase, Run};
+use super::verdict::{Link, ProbeSample, Verdict};
+
+/// Probe samples kept a repository, for the sparkline.
+pub const PROBES_KEPT: usize = 60;
+/// Escalations that are no longer open and still listed.
+const ESCALATIONS_KEPT: usize = 200;
+
+/// The whole state. Parts that a screen shows are shared, so a copy for a reader is cheap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// The latest time told; never runs backwards, whatever the clock does.
+    pub now: Timestamp,
+    /// The rules in force.
+    pub policy: Policy,
+    /// The operator's kill switch, beside the configuration's.
+    pub operator_kill: bool,
+    /// The operator's capacity, where it differs from the configuration's.
+    pub operator_capacity: Option<u32>,
+    /// Every issue that a tracker told.
+    pub issues: BTreeMap<IssueKey, Arc<Issue>>,
+    /// Why each stands where it stands.
+    pub ledger: BTreeMap<IssueKey, Arc<LedgerEntry>>,
+    /// Every run.
+    pub runs: BTreeMap<RunId, Arc<Run>>,
+    /// Those of them that have not ended.
+    pub live: BTreeSet<RunId>,
+    /// The newest run of each issue.
+    pub last_run: BTreeMap<IssueKey, RunId>,
+    /// Which run has which repository.
+    pub locks: BTreeMap<Repo, RunId>,
+    /// Every open escalation and the latest others.
+    pub escalations: BTreeMap<EscalationId, Arc<Escalation>>,
+    /// Completion steps that are not known to be done.
+    pub outbox: BTreeMap<OutboxId, OutboxEntry>,
+    /// Spend by day.
+    pub books: Books,
+    /// The latest probe samples of each repository.
+    pub probes: BTreeMap<Repo, VecDeque<ProbeSample>>,
+    /// The last commit of each repository that was proved healthy, and when.
+    pub last_good: BTreeMap<Repo, (Sha, Timestamp)>,
+    next_run: u64,
+    next_escalation: u64,
+    next_outbox: u64,
+}
+
+impl Fleet {
+    /// Stops all pickup: thrown by the configuration or by an operator.
+    #[must_use]
+    pub const fn kill_switch(&self) -> bool {
+        self.policy.kill_switch || self.operator_kill
+    }
+
+    /// Permits in all.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.operator_capacity.unwrap_or(self.policy.capacity)
+    }
+
+    /// The runs that have not ended, oldest first.
+    pub fn live_runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        self.live.iter().filter_map(|id| self.runs.get(id))
+    }
+
+    /// Permits in use.
+    #[must_use]
+    pub fn permits_used(&self) -> usize {
+        self.live_runs().filter(|run| run.has_permit()).count()
+    }
+
+    /// Runs that wait for a permit, the next one first.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<&Arc<Run>> {
+        let mut waiting: Vec<_> = self.live_runs().filter(|run| !run.has_permit()).collect();
+        waiting.sort_by_key(|run| run.rank(self.now, self.policy.aging_ms));
+        waiting
+    }
+
+    /// Escalations that wait for a human, most severe and newest first.
+    #[must_use]
+    pub fn inbox(&self) -> Vec<&Arc<Escalation>> {
+        let mut open: Vec<_> = self.escalations.values().filter(|e| e.open()).collect();
+        open.sort_by_key(|e| std::cmp::Reverse((e.kind, e.raised, e.id)));
+        open
+    }
+
+    /// Set aside for the turns of the runs that live.
+    #[must_use]
+    pub fn reserved(&self) -> MicroUsd {
+        let live = i64::try_from(self.live.len()).unwrap_or(i64::MAX);
+        MicroUsd(self.policy.turn_reserve.0.saturating_mul(live))
+    }
+
+    /// The earliest time at which a [`super::input::Input::Tick`] would change something.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let runs = self.live_runs().filter_map(|run| match run.activity {
+            Activity::Backoff { until, .. } => Some(until),
+            _ => None,
+        });
+        let escalations =
+            self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
+        let outbox = self.outbox.values().filter(|e| !e.under_way).map(|e| e.not_before);
+        runs.chain(escalations).chain(outbox).min()
+    }
+
+    /// The number that the next run gets.
+    #[must_use]
+    pub const fn next_run(&self) -> RunId {
+        RunId(self.next_run + 1)
+    }
+
+    /// The number that the next escalation gets.
+    #[must_use]
+    pub const fn next_escalation(&self) -> EscalationId {
+        EscalationId(self.next_escalation + 1)
+    }
+
+    /// The number that the next outbox entry gets.
+    #[must_use]
+    pub const fn next_outbox(&self) -> OutboxId {
+        OutboxId(self.next_outbox + 1)
+    }
+
+    fn run_mut(&mut self, id: RunId) -> Option<&mut Run> {
+        self.runs.get_mut(&id).map(Arc::make_mut)
+    }
+
+    fn settle(&mut self, id: EscalationId, state: EscalationState) {
+        if let Some(escalation) = self.escalations.get_mut(&id) {
+            Arc::make_mut(escalation).state = state;
+        }
+        let closed = self.escalations.values().filter(|e| !e.open()).count();
+        if closed > ESCALATIONS_KEPT
+            && let Some(oldest) = self.escalations.values().find(|e| !e.open()).map(|e| e.id)
+        {
+            self.escalations.remove(&oldest);
+        }
+    }
+
+    /// Changes the state by one event. Total: an event that names nothing known changes nothing.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        self.now = self.now.max(at);
+        match event {
+            Event::Started => {
+                for entry in self.outbox.values_mut() {
+                    entry.under_way = false;
+                }
+            }
+            Event::PolicySet { policy } => self.policy = policy.as_ref().clone(),
+            Event::KillSwitch { on, .. } => self.operator_kill = *on,
+            Event::Capacity { permits, .. } => self.operator_capacity = Some(*permits),
+            Event::IssueSeen { issue } => {
+                self.issues.insert(issue.key.clone(), Arc::new(issue.as_ref().clone()));
+            }
+            Event::IssueGone { key } => {
+                self.issues.remove(key);
+                self.ledger.remove(key);
+            }
+            Event::Considered { key, reason } => {
+                let entry = LedgerEntry { reason: reason.clone(), since: at };
+                self.ledger.insert(key.clone(), Arc::new(entry));
+            }
+            Event::Claimed { run, work, priority } => {
+                self.next_run = self.next_run.max(run.0);
+                self.live.insert(*run);
+                if let Some(key) = work.issue() {
+                    self.locks.insert(key.repo.clone(), *run);
+                    self.last_run.insert(key.clone(), *run);
+                }
+                let claimed = Run::claimed(*run, work.clone(), *priority, at);
+                self.runs.insert(*run, Arc::new(claimed));
+            }
+            Event::Escalated { escalation } => {
+                self.next_escalation = self.next_escalation.max(escalation.id.0);
+                self.escalations.insert(escalation.id, Arc::new(escalation.as_ref().clone()));
+            }
+            Event::Answered { escalation, answer, by } => self.settle(
+                *escalation,
+                EscalationState::Answered { answer: answer.clone(), by: by.clone(), at },
+            ),
+            Event::Expired { escalation } => {
+                self.settle(*escalation, EscalationState::Expired { at });
+            }
+            Event::Withdrawn { escalation, why } => {
+                self.settle(*escalation, EscalationState::Withdrawn { at, why: why.clone() });
+            }
+            Event::Posted { entry, step } => {
+                self.next_outbox = self.next_outbox.max(entry.0);
+                self.outbox.insert(
+                    *entry,
+                    OutboxEntry {
+                        id: *entry,
+                        step: step.clone(),
+                        failures: 0,
+                        not_before: at,
+                        error: None,
+                        under_way: false,
+                    },
+                );
+            }
+            Event::Delivered { entry } => {
+                self.outbox.remove(entry);
+            }
+            Event::NotDelivered { entry, error } => {
+                if let Some(entry) = self.outbox.get_mut(entry) {
+                    entry.failures += 1;
+                    entry.not_before = at.plus(backoff_ms(entry.failures));
+                    entry.error = Some(error.clone());
+                    entry.under_way = false;
+                }
+            }
+            Event::Probed { repo, sample } => {
+                let samples = self.probes.entry(repo.clone()).or_default();
+                samples.push_back(*sample);
+                if samples.len() > PROBES_KEPT {
+                    samples.pop_front();
+                }
+            }
+            Event::Steered { .. } | Event::Accepted { .. } | Event::Refused { .. } => {}
+            Event::Spent { run, spend } => {
+                self.books.book(at, *spend);
+                if let Some(run) = self.run_mut(*run) {
+                    run.spend.add(*spend);
+                }
+            }
+            Event::Ended { run, outcome, why } => self.apply_end(at, *run, *outcome, why),
+            Event::Reopened { run, guidance, .. } => {
+                self.live.insert(*run);
+                if let Some(r) = self.run_mut(*run) {
+                    r.reopen(at, guidance.clone());
+                    if let Some(key) = r.work.issue().cloned() {
+                        self.locks.insert(key.repo, *run);
+                    }
+                }
+            }
+            Event::LockReleased { run, .. } => self.locks.retain(|_, holder| holder != run),
+            Event::Admitted { run, .. }
+            | Event::Began { run, .. }
+            | Event::Reached { run, .. }
+            | Event::WorktreeReady { run, .. }
+            | Event::SessionStarted { run, .. }
+            | Event::TurnEnded { run, .. }
+            | Event::GateOpened { run, .. }
+            | Event::GateClosed { run, .. }
+            | Event::Pushed { run, .. }
+            | Event::PushRejected { run, .. }
+            | Event::Rebased { run, .. }
+            | Event::Judged { run, .. }
+            | Event::Attempt { run, .. }
+            | Event::Failed { run, .. }
+            | Event::CapsuleKept { run, .. } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.apply(at, event);
+                }
+            }
+        }
+    }
+
+    fn apply_end(
+        &mut self,
+        at: Timestamp,
+        id: RunId,
+        outcome: Outcome,
+        why: &super::untrusted::Untrusted,
+    ) {
+        self.live.remove(&id);
+        if outcome != Outcome::Frozen {
+            self.locks.retain(|_, holder| *holder != id);
+        }
+        let Some(run) = self.run_mut(id) else { return };
+        run.outcome = Some(outcome);
+        run.why = why.clone();
+        run.ended = Some(at);
+        run.admitted = None;
+        run.activity = Activity::Ended;
+        run.epoch += 1;
+        if outcome == Outcome::Done
+            && let Some(sha) = run.pushed.clone()
+        {
+            let repo = run.work.repo().clone();
+            self.last_good.insert(repo, (sha, at));
+        }
+    }
+}
+
+impl Run {
+    fn reopen(&mut self, at: Timestamp, guidance: super::untrusted::Untrusted) {
+        self.outcome = None;
+        self.ended = None;
+        self.claimed = at;
+        self.admitted = None;
+        self.activity = Activity::Waiting;
+        self.phase = Phase::Queued;
+        self.attempts = 0;
+        self.first_red = None;
+        self.failures = 0;
+        self.gate_closed = 0;
+        self.push_rejections = 0;
+        self.guidance = Some(guidance);
+    }
+
+    fn apply(&mut self, at: Timestamp, event: &Event) {
+        match event {
+            Event::Admitted { .. } => self.admitted = Some(at),
+            Event::Began { activity, .. } => {
+                self.activity = activity.clone();
+                self.epoch += 1;
+                if let Activity::Turn { .. } = activity {
+                    self.turns += 1;
+                    self.guidance = None;
+                }
+            }
+            Event::Reached { phase, .. } => {
+                self.phase = *phase;
+                if !self.reached.iter().any(|(known, _)| known == phase) {
+                    self.reached.push((*phase, at));
+                }
+            }
+            Event::WorktreeReady { path, branch, base, stages, .. } => {
+                self.worktree = Some(path.clone());
+                self.branch = Some(branch.clone());
+                self.base = Some(base.clone());
+                self.stages = *stages;
+                self.failures = 0;
+            }
+            Event::SessionStarted { session, .. } => self.session = Some(session.clone()),
+            Event::TurnEnded { end, .. } => {
+                if *end == super::agent_event::TurnEnd::Done {
+                    self.failures = 0;
+                } else {
+                    self.failures += 1;
+                }
+            }
+            Event::GateOpened { head, red, green, .. } => {
+                self.gated = Some(head.clone());
+                self.proof.tests_red = Some(red.clone());
+                self.proof.tests_green = Some(green.clone());
+                self.failures = 0;
+                self.gate_closed = 0;
+            }
+            Event::GateClosed { .. } => self.gate_closed += 1,
+            Event::Pushed { head, .. } => {
+                self.pushed = Some(head.clone());
+                self.proof.pushed = Some(Link {
+                    verdict: Verdict::Green,
+                    sha: head.clone(),
+                    at,
+                    detail: "read back from the remote".into(),
+                });
+                (self.proof.ci, self.proof.deploy, self.proof.probes) = (None, None, None);
+                self.failures = 0;
+                self.push_rejections = 0;
+            }
+            Event::PushRejected { .. } => self.push_rejections += 1,
+            Event::Rebased { base, .. } => {
+                self.base = Some(base.clone());
+                self.failures = 0;
+            }
+            Event::Judged { stage, link, .. } => {
+                match link.verdict {
+                    Verdict::Green => self.failures = 0,
+                    Verdict::Red => {
+                        self.failures = 0;
+                        self.first_red.get_or_insert(at);
+                    }
+                    Verdict::Unknown | Verdict::Pending => self.failures += 1,
+                }
+                *match stage {
+                    Stage::Ci => &mut self.proof.ci,
+                    Stage::Deploy => &mut self.proof.deploy,
+                    Stage::Probe => &mut self.proof.probes,
+                } = Some(link.clone());
+            }
+            Event::Attempt { number, .. } => self.attempts = *number,
+            Event::Failed { why, .. } => {
+                self.failures += 1;
+                self.why = why.clone();
+            }
+            Event::CapsuleKept { path, .. } => self.capsule = Some(path.clone()),
+            _ => {}
+        }
+    }
+}

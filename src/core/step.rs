@@ -1,0 +1,273 @@
+//! One step of the fleet: an input in, events and effects out.
+
+use super::approval::Answer;
+use super::command::Reply;
+use super::dispatch;
+use super::effect::Effect;
+use super::event::Event;
+use super::id::{IssueKey, OutboxId, RunId, Timestamp};
+use super::input::Input;
+use super::issue::Issue;
+use super::ledger::Reason;
+use super::outbox::OutboxStep;
+use super::outbox::StandingLabel;
+use super::policy::Policy;
+use super::run::{Activity, Run, TurnPrompt, Work};
+use super::state::Fleet;
+use super::untrusted::Untrusted;
+
+/// What a step led to. Events are journalled before any effect is begun or reply told.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// In order; the fleet has them already.
+    pub events: Vec<Event>,
+    /// In order.
+    pub effects: Vec<Effect>,
+    /// By the command's id.
+    pub reply: Option<(u64, Reply)>,
+}
+
+/// Takes one input at a time. A clock that was set back is read as one that stands still.
+#[must_use]
+pub fn step(fleet: &mut Fleet, at: Timestamp, input: Input) -> Step {
+    let at = at.max(fleet.now);
+    fleet.now = at;
+    let mut stepper = Stepper { fleet, at, out: Step::default() };
+    stepper.take(input);
+    stepper.settle();
+    let out = stepper.out;
+    #[cfg(debug_assertions)]
+    if let Err(broken) = super::invariant::check(fleet) {
+        // A proof stands in tests/simulation.rs; in a debug build a break must not go on.
+        panic!("invariant broken: {broken}");
+    }
+    out
+}
+
+/// The fleet with what the step has led to so far.
+pub(super) struct Stepper<'a> {
+    pub(super) fleet: &'a mut Fleet,
+    pub(super) at: Timestamp,
+    pub(super) out: Step,
+}
+
+impl Stepper<'_> {
+    /// Records an event and lets it change the fleet.
+    pub(super) fn emit(&mut self, event: Event) {
+        self.fleet.apply(self.at, &event);
+        self.out.events.push(event);
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.out.effects.push(effect);
+    }
+
+    pub(super) fn run(&self, id: RunId) -> Option<&Run> {
+        self.fleet.runs.get(&id).map(AsRef::as_ref)
+    }
+
+    pub(super) fn post(&mut self, step: OutboxStep) {
+        let entry = self.fleet.next_outbox();
+        self.emit(Event::Posted { entry, step });
+    }
+
+    pub(super) fn note(&mut self, run: RunId, text: impl Into<Untrusted>) {
+        self.effect(Effect::Note { run, text: text.into() });
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Started { policy } => self.started(policy),
+            Input::Policy(policy) => self.set_policy(policy),
+            Input::Issues(issues) => self.issues(issues),
+            Input::Command(command) => self.command(command),
+            Input::Run { run, epoch, fact } => {
+                if self.run(run).is_some_and(|r| r.live() && r.epoch == epoch) {
+                    self.fact(run, fact);
+                }
+            }
+            Input::Probe { repo, sample } => self.emit(Event::Probed { repo, sample }),
+            Input::Capsule { run, path } => {
+                if self.run(run).is_some_and(|r| r.capsule.as_ref() != Some(&path)) {
+                    self.emit(Event::CapsuleKept { run, path });
+                }
+            }
+            Input::Delivered { entry } => {
+                if self.fleet.outbox.contains_key(&entry) {
+                    self.emit(Event::Delivered { entry });
+                }
+            }
+            Input::NotDelivered { entry, error } => {
+                if self.fleet.outbox.contains_key(&entry) {
+                    self.emit(Event::NotDelivered { entry, error });
+                }
+            }
+        }
+    }
+
+    /// A new runtime: nothing is under way, so everything that should be is begun again.
+    fn started(&mut self, policy: Box<Policy>) {
+        self.emit(Event::Started);
+        self.set_policy(policy);
+        self.withdraw_requests(None, "afk was restarted");
+        let live: Vec<RunId> = self.fleet.live.iter().copied().collect();
+        for id in live {
+            let Some(run) = self.run(id) else { continue };
+            if !run.busy() {
+                continue;
+            }
+            let activity = match &run.activity {
+                Activity::Turn { .. } if run.session.is_some() => Activity::Turn {
+                    prompt: TurnPrompt::Continue { why: "afk was restarted".into() },
+                },
+                same => same.clone(),
+            };
+            self.note(id, "afk was restarted");
+            self.begin(id, activity);
+        }
+    }
+
+    fn set_policy(&mut self, policy: Box<Policy>) {
+        if self.fleet.policy != *policy {
+            self.emit(Event::PolicySet { policy });
+        }
+    }
+
+    fn issues(&mut self, issues: Vec<Issue>) {
+        let listed: std::collections::BTreeSet<IssueKey> =
+            issues.iter().map(|issue| issue.key.clone()).collect();
+        for issue in issues {
+            if self.fleet.issues.get(&issue.key).is_none_or(|known| **known != issue) {
+                self.emit(Event::IssueSeen { issue: Box::new(issue) });
+            }
+        }
+        let gone: Vec<IssueKey> =
+            self.fleet.issues.keys().filter(|key| !listed.contains(key)).cloned().collect();
+        for key in gone {
+            self.emit(Event::IssueGone { key });
+        }
+    }
+
+    fn tick(&mut self) {
+        let over: Vec<_> = self
+            .fleet
+            .escalations
+            .values()
+            .filter(|e| e.open() && e.expires.is_some_and(|t| t <= self.at))
+            .map(|e| (e.id, e.run, e.request.clone()))
+            .collect();
+        for (escalation, run, request) in over {
+            self.emit(Event::Expired { escalation });
+            if let Some(request) = request {
+                let reason = "nobody answered in time".into();
+                let answer = Answer::Deny { reason };
+                self.effect(Effect::Answer { run, request, answer, by: "afk".into() });
+            }
+        }
+        let due: Vec<(RunId, Activity)> = self
+            .fleet
+            .live_runs()
+            .filter_map(|run| match &run.activity {
+                Activity::Backoff { until, then } if *until <= self.at => {
+                    Some((run.id, then.as_ref().clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        for (run, then) in due {
+            self.begin(run, then);
+        }
+    }
+
+    /// After every input: the ledger, dispatch, admission and the outbox follow from the state.
+    fn settle(&mut self) {
+        if matters(&self.out.events) {
+            self.dispatch();
+            self.admit();
+        }
+        self.deliver();
+    }
+
+    fn dispatch(&mut self) {
+        let mut issues: Vec<_> = self.fleet.issues.values().cloned().collect();
+        issues.sort_by(|a, b| dispatch::order(a).cmp(&dispatch::order(b)));
+        for issue in issues {
+            let mut reason = dispatch::consider(self.fleet, &issue);
+            if reason == Reason::Eligible {
+                reason = self.claim(&issue);
+            }
+            if self.fleet.ledger.get(&issue.key).is_none_or(|entry| entry.reason != reason) {
+                self.emit(Event::Considered { key: issue.key.clone(), reason });
+            }
+        }
+    }
+
+    fn claim(&mut self, issue: &Issue) -> Reason {
+        let run = self.fleet.next_run();
+        let work = Work::Issue { key: issue.key.clone(), title: issue.title.clone() };
+        self.emit(Event::Claimed { run, work, priority: issue.priority });
+        let label = Some(StandingLabel::InProgress);
+        self.post(OutboxStep::Label { issue: issue.key.clone(), label });
+        Reason::Running { run }
+    }
+
+    /// Gives permits to those that wait, in order. Nothing starts while the kill switch is on or
+    /// for a repository that was taken off the allowlist meanwhile.
+    fn admit(&mut self) {
+        if self.fleet.kill_switch() {
+            return;
+        }
+        let free = (self.fleet.capacity() as usize).saturating_sub(self.fleet.permits_used());
+        let admitted: Vec<RunId> = self
+            .fleet
+            .waiting()
+            .into_iter()
+            .filter(|run| self.fleet.policy.allowlist.contains(run.work.repo()))
+            .take(free)
+            .map(|run| run.id)
+            .collect();
+        for run in admitted {
+            self.emit(Event::Admitted { run });
+            self.go_on(run);
+        }
+    }
+
+    /// Hands the first entry of each subject to its adapter.
+    fn deliver(&mut self) {
+        let mut busy = std::collections::BTreeSet::new();
+        let mut due: Vec<(OutboxId, OutboxStep)> = Vec::new();
+        for entry in self.fleet.outbox.values() {
+            let first = busy.insert(entry.step.subject());
+            if first && !entry.under_way && entry.not_before <= self.at {
+                due.push((entry.id, entry.step.clone()));
+            }
+        }
+        for (entry, step) in due {
+            if let Some(known) = self.fleet.outbox.get_mut(&entry) {
+                known.under_way = true;
+            }
+            self.effect(Effect::Deliver { entry, step });
+        }
+    }
+}
+
+/// Whether any of the events can change what the ledger says or who gets a permit.
+fn matters(events: &[Event]) -> bool {
+    events.iter().any(|event| {
+        matches!(
+            event,
+            Event::Started
+                | Event::PolicySet { .. }
+                | Event::KillSwitch { .. }
+                | Event::Capacity { .. }
+                | Event::IssueSeen { .. }
+                | Event::IssueGone { .. }
+                | Event::Claimed { .. }
+                | Event::Ended { .. }
+                | Event::Reopened { .. }
+                | Event::LockReleased { .. }
+                | Event::Spent { .. }
+        )
+    })
+}

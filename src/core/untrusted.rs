@@ -1,0 +1,225 @@
+//! Text from agents, issues, logs, git and banners: it can't move the cursor, set a title, write
+//! the clipboard or forge a line. [`Untrusted`] has no `Display`, so printing it raw does not
+//! compile; [`Untrusted::clean`] is the one way to a screen, a log line or a comment.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Combining marks kept on one character; the rest is dropped (a line of 500,000 marks is one
+/// cell high and megabytes wide).
+const MARKS_PER_CHARACTER: usize = 8;
+
+/// Text that came from outside.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Untrusted(String);
+
+impl Untrusted {
+    /// Takes text as it came.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text with line breaks and tabs kept and everything that a terminal would obey removed.
+    #[must_use]
+    pub fn clean(&self) -> String {
+        clean(&self.0)
+    }
+
+    /// The text as one line.
+    #[must_use]
+    pub fn clean_line(&self) -> String {
+        clean_line(&self.0)
+    }
+
+    /// The text as it came, for a digest, a child's standard input or a parser; never for a
+    /// screen or a log.
+    #[must_use]
+    pub fn as_received(&self) -> &str {
+        &self.0
+    }
+
+    /// Nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The last `bytes` of it at most, cut at a line break where there is one.
+    #[must_use]
+    pub fn tail(&self, bytes: usize) -> Self {
+        if self.0.len() <= bytes {
+            return self.clone();
+        }
+        let mut from = self.0.len() - bytes;
+        while !self.0.is_char_boundary(from) {
+            from += 1;
+        }
+        let rest = &self.0[from..];
+        Self(rest.split_once('\n').map_or(rest, |(_, after)| after).to_owned())
+    }
+}
+
+impl fmt::Debug for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Untrusted({:?})", self.clean_line())
+    }
+}
+
+impl From<&str> for Untrusted {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for Untrusted {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// See [`Untrusted::clean_line`].
+#[must_use]
+pub fn clean_line(text: &str) -> String {
+    let cleaned = clean(text);
+    if cleaned.contains(['\n', '\t']) {
+        cleaned.split(['\n', '\t']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    } else {
+        cleaned
+    }
+}
+
+/// See [`Untrusted::clean`]. Escape sequences go whole, with the payload of OSC, DCS, APC, PM and
+/// SOS; so do C0 (but `\n` and `\t`), DEL, C1, bidirectional controls, joiners and selectors.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    if text.bytes().all(|b| b == b'\n' || b == b'\t' || (b' '..0x7f).contains(&b)) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    let mut marks = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => match chars.next() {
+                Some('[') => skip_csi(&mut chars),
+                Some(']' | 'P' | '_' | '^' | 'X') => skip_string(&mut chars),
+                // Two-byte escapes with an intermediate, such as `ESC ( 0`.
+                Some(' '..='/') => {
+                    while chars.next_if(|c| (' '..='/').contains(c)).is_some() {}
+                    chars.next_if(|c| !c.is_control());
+                }
+                Some(c @ ('\n' | '\t')) => out.push(c),
+                _ => {}
+            },
+            '\u{9b}' => skip_csi(&mut chars),
+            '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => skip_string(&mut chars),
+            '\r' => {
+                // A bare carriage return would overwrite the line: show it as a break.
+                if chars.peek() != Some(&'\n') {
+                    out.push('\n');
+                }
+            }
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() || obeyed_unseen(c) => {}
+            c if unicode_width::UnicodeWidthChar::width(c) == Some(0) => {
+                marks += 1;
+                if marks <= MARKS_PER_CHARACTER {
+                    out.push(c);
+                }
+                continue;
+            }
+            c => out.push(c),
+        }
+        marks = 0;
+    }
+    out
+}
+
+/// Characters that reorder, join or select others without being seen themselves.
+fn obeyed_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e01ef}')
+}
+
+fn skip_csi(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    while let Some(&c) = chars.peek() {
+        match c {
+            ' '..='?' => {
+                chars.next();
+            }
+            '@'..='~' => {
+                chars.next();
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+fn skip_string(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{7}' | '\u{9c}' => return,
+            '\u{1b}' => {
+                chars.next_if_eq(&'\\');
+                return;
+            }
+            // A string that never ends must not swallow the rest of a log.
+            '\n' => return,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_terminal_finds_nothing_to_obey() {
+        for (dirty, cleaned) in [
+            ("plain", "plain"),
+            ("a\u{1b}[31mred\u{1b}[0m", "ared"),
+            ("\u{1b}]0;title\u{7}x", "x"),
+            ("\u{1b}]52;c;aGk=\u{1b}\\x", "x"),
+            ("\u{1b}Pq#0\u{1b}\\x", "x"),
+            ("\u{9b}31mx\u{9d}0;t\u{9c}y", "xy"),
+            ("\u{1b}(0lqk", "lqk"),
+            ("one\rtwo", "one\ntwo"),
+            ("one\r\ntwo", "one\ntwo"),
+            ("a\u{202e}b\u{200d}c\u{fe0f}", "abc"),
+            ("\u{1b}]0;never ends\nnext", "next"),
+            ("bell\u{7}\u{8}\u{7f}", "bell"),
+            ("日本語 é ✓", "日本語 é ✓"),
+        ] {
+            assert_eq!(clean(dirty), cleaned, "{dirty:?}");
+        }
+    }
+
+    #[test]
+    fn marks_are_bounded() {
+        let flood = format!("e{}x", "\u{301}".repeat(5000));
+        assert_eq!(clean(&flood).chars().count(), 1 + MARKS_PER_CHARACTER + 1);
+    }
+
+    #[test]
+    fn a_tail_begins_at_a_line() {
+        assert_eq!(Untrusted::from("first\nsecond\nthird").tail(8).clean(), "third");
+        assert_eq!(Untrusted::from("short").tail(80).clean(), "short");
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_leaves_no_control_and_is_idempotent(text in "\\PC*|[\\x00-\\x9f]*|(\u{1b}[\\[\\]P(]?[0-9;]*[A-Za-z]?.)*") {
+            let once = clean(&text);
+            prop_assert!(once.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
+            prop_assert_eq!(clean(&once), once.clone());
+            prop_assert!(!clean_line(&text).contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the outside says of a commit or a rollout, and the proof that is kept of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{Sha, Timestamp};
+use super::untrusted::Untrusted;
+
+/// Green, red, pending or unknown. Unknown is never green and never red.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// At least one positive signal and no negative one.
+    Green,
+    /// A negative signal.
+    Red,
+    /// Not ended.
+    Pending,
+    /// Nobody can tell: a time limit, a command that can't be run, an answer that was lost.
+    Unknown,
+}
+
+impl Verdict {
+    /// The word shown beside the mark.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Pending => "pending",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One link of a proof: what was seen, of which commit, when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// What was said.
+    pub verdict: Verdict,
+    /// Of which commit.
+    pub sha: Sha,
+    /// When it was said.
+    pub at: Timestamp,
+    /// One line: the command, its exit code, a count of probes.
+    pub detail: Untrusted,
+}
+
+/// The proof chain of a run: commit → CI → deploy → probes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Proof {
+    /// The new tests failed on the base commit.
+    pub tests_red: Option<Link>,
+    /// They pass on the head.
+    pub tests_green: Option<Link>,
+    /// The remote was read back and has the commit.
+    pub pushed: Option<Link>,
+    /// The repository's CI.
+    pub ci: Option<Link>,
+    /// The deploy command.
+    pub deploy: Option<Link>,
+    /// The probes over the soak time.
+    pub probes: Option<Link>,
+}
+
+impl Proof {
+    /// The strip drawn in the deploy pane, in order, with the name of each link.
+    #[must_use]
+    pub fn strip(&self) -> [(&'static str, Option<&Link>); 6] {
+        [
+            ("red", self.tests_red.as_ref()),
+            ("green", self.tests_green.as_ref()),
+            ("commit", self.pushed.as_ref()),
+            ("ci", self.ci.as_ref()),
+            ("rollout", self.deploy.as_ref()),
+            ("probe", self.probes.as_ref()),
+        ]
+    }
+}
+
+/// One answer of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeSample {
+    /// When.
+    pub at: Timestamp,
+    /// As configured: status 2xx, or exit code 0.
+    pub ok: bool,
+    /// How long the answer took, in milliseconds.
+    pub latency_ms: u32,
+}
+
+/// What the red-first gate saw, each side on a clean checkout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// The commit that the run began from.
+    pub base: Sha,
+    /// The commit that is to be pushed; all else is said of this one.
+    pub head: Sha,
+    /// The run's new or changed test files.
+    pub tests: Vec<Untrusted>,
+    /// The test command on the base with those files laid over it.
+    pub on_base: GateSide,
+    /// The test command on the head.
+    pub on_head: GateSide,
+}
+
+/// One side of the gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum GateSide {
+    /// The test command ended with 0.
+    Passed,
+    /// It ended with another code, with the end of its output.
+    Failed {
+        /// The exit code.
+        code: i32,
+        /// The end of what it printed.
+        log: Untrusted,
+    },
+    /// Every changed file is exempt in `.afk.toml` (docs, configuration): nothing to be red.
+    Exempt,
+    /// Changed files that aren't exempt, and no test among them.
+    NoTests,
+    /// No commit and no change at all.
+    NoChange,
+    /// The test command could not be run, or did not end in time.
+    Broken {
+        /// What happened.
+        why: Untrusted,
+    },
+    /// Not run, because the other side already decided.
+    NotRun,
+}
+
+/// What the gate says of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GateVerdict {
+    /// May be pushed.
+    Open,
+    /// Back to the agent with this explanation.
+    Closed(Untrusted),
+    /// Neither: the test command itself can't be run, which no agent can mend.
+    Broken(Untrusted),
+}
+
+impl GateReport {
+    /// Tests that fail on the base and pass on the head open the gate; nothing else does.
+    #[must_use]
+    pub fn verdict(&self) -> GateVerdict {
+        use GateSide::{Broken, Exempt, Failed, NoChange, NoTests, NotRun, Passed};
+        let closed = |text: String| GateVerdict::Closed(Untrusted::new(text));
+        match (&self.on_base, &self.on_head) {
+            (Failed { .. } | Exempt, Passed) => GateVerdict::Open,
+            (Broken { why }, _) | (_, Broken { why }) => GateVerdict::Broken(why.clone()),
+            (NoChange, _) | (_, NoChange) => closed(
+                "There is no change to push: no commit was made and no file differs.".into(),
+            ),
+            (NoTests | NotRun, _) | (_, NoTests) => closed(
+                "No test file was added or changed. Write a test that fails without your change, \
+                 and commit it."
+                    .into(),
+            ),
+            (Passed, _) => closed(
+                "Your new tests already pass on the commit you started from, so they prove \
+                 nothing. Write a test that fails there and passes with your change."
+                    .into(),
+            ),
+            (_, Failed { code, log }) => closed(format!(
+                "The test command ends with {code} on your commit. The end of its output:\n{}",
+                log.as_received()
+            )),
+            (_, Exempt | NotRun) => closed("The tests were not run on your commit.".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_red_then_green_opens_the_gate() {
+        let sides = [
+            GateSide::Passed,
+            GateSide::Failed { code: 1, log: "no".into() },
+            GateSide::Exempt,
+            GateSide::NoTests,
+            GateSide::NoChange,
+            GateSide::Broken { why: "no such file".into() },
+            GateSide::NotRun,
+        ];
+        for on_base in &sides {
+            for on_head in &sides {
+                let report = GateReport {
+                    base: Sha("a".into()),
+                    head: Sha("b".into()),
+                    tests: vec![],
+                    on_base: on_base.clone(),
+                    on_head: on_head.clone(),
+                };
+                let open = matches!(on_base, GateSide::Failed { .. } | GateSide::Exempt)
+                    && matches!(on_head, GateSide::Passed);
+                assert_eq!(report.verdict() == GateVerdict::Open, open, "{on_base:?} {on_head:?}");
+            }
+        }
+    }
+}

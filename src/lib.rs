@@ -1,0 +1,9 @@
+//! A terminal cockpit for coding agents that work while their owner is away from the keyboard.
+//!
+//! The map, in the order of the arrows (nothing points back up):
+//!
+//! - [`core`]: pure; what the fleet is, what may happen next, and why.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod core;

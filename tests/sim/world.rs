@@ -1,0 +1,557 @@
+//! A world for the core: remotes, agents, a tracker, operators, and crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use afk::core::agent_event::{AgentEvent, TurnEnd};
+use afk::core::approval::Answer;
+use afk::core::budget::{MicroUsd, Spend};
+use afk::core::command::{Action, Command, Role};
+use afk::core::effect::{Effect, Task};
+use afk::core::event::Event;
+use afk::core::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
+use afk::core::input::{Input, RunFact};
+use afk::core::invariant;
+use afk::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use afk::core::outbox::OutboxStep;
+use afk::core::policy::Policy;
+use afk::core::run::{Activity, Outcome, Stages};
+use afk::core::state::Fleet;
+use afk::core::step::step;
+use afk::core::verdict::{GateReport, GateSide, Verdict};
+
+/// Splitmix64: the schedule is a function of the seed alone.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        let n = self.below(of.len() as u64);
+        &of[usize::try_from(n).unwrap()]
+    }
+}
+
+pub struct Tally {
+    pub done: usize,
+    pub frozen: usize,
+    pub crashes: usize,
+    pub pushes: usize,
+}
+
+pub struct World {
+    rng: Rng,
+    now: Timestamp,
+    fleet: Fleet,
+    policy: Policy,
+    journal: Vec<(Timestamp, Event)>,
+    under_way: Vec<Effect>,
+    issues: Vec<Issue>,
+    /// What the remote of each repository has, in order.
+    remote: BTreeMap<Repo, Vec<Sha>>,
+    /// Heads for which this world's gate really saw red, then green.
+    proved: BTreeSet<Sha>,
+    /// The head that each run's worktree has.
+    head: BTreeMap<RunId, Sha>,
+    comments: BTreeMap<OutboxId, OutboxStep>,
+    ended: BTreeMap<RunId, Outcome>,
+    reopened: BTreeSet<RunId>,
+    next_sha: u64,
+    next_command: u64,
+    crashes: usize,
+    pushes: usize,
+    calm: bool,
+}
+
+fn repo(n: u64) -> Repo {
+    Repo::parse(&format!("acme/r{n}")).unwrap()
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed);
+        let capacity = u32::try_from(1 + rng.below(3)).unwrap();
+        let policy = Policy {
+            kill_switch: rng.chance(5),
+            allowlist: (0..3).map(repo).collect(),
+            capacity,
+            max_queue_depth: u32::try_from(1 + rng.below(4)).unwrap(),
+            day_limit: rng.chance(20).then(|| MicroUsd(3_000)),
+            run_limit: rng.chance(20).then(|| MicroUsd(1_500)),
+            turn_reserve: MicroUsd(100),
+            answer_ms: 60_000,
+            ..Policy::default()
+        };
+        let mut world = Self {
+            rng,
+            now: Timestamp(1_000_000),
+            fleet: Fleet::default(),
+            policy,
+            journal: vec![],
+            under_way: vec![],
+            issues: vec![],
+            remote: BTreeMap::new(),
+            proved: BTreeSet::new(),
+            head: BTreeMap::new(),
+            comments: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            reopened: BTreeSet::new(),
+            next_sha: 0,
+            next_command: 0,
+            crashes: 0,
+            pushes: 0,
+            calm: false,
+        };
+        for n in 1..=2 + world.rng.below(7) {
+            let issue = world.issue(n);
+            world.issues.push(issue);
+        }
+        world
+    }
+
+    fn issue(&mut self, n: u64) -> Issue {
+        let by = |name: &str| Actor(name.into());
+        let arming = match self.rng.below(10) {
+            0 => Arming::NotReady,
+            1 => Arming::Untrusted { by: by("mallory") },
+            2 => Arming::Unknown { why: "no event".into() },
+            3 => Arming::Hold { why: "edited".into() },
+            _ => Arming::Trusted { by: by("ana"), at: Timestamp(0) },
+        };
+        let blockers = match self.rng.below(8) {
+            0 => vec![BlockerState::Open],
+            1 => vec![BlockerState::Closed, BlockerState::Unreadable],
+            2 => vec![BlockerState::Cycle],
+            3 => vec![BlockerState::Closed],
+            _ => vec![],
+        };
+        let blocker = |state| Blocker { reference: "#99".into(), state };
+        let priority = self.rng.below(6);
+        Issue {
+            // The fourth repository is not on the allowlist.
+            key: IssueKey { repo: repo(self.rng.below(4)), number: n },
+            title: "a title".into(),
+            body: "a body".into(),
+            priority: (priority < 4).then(|| Priority(u8::try_from(priority).unwrap())),
+            created: Timestamp(n.cast_signed()),
+            arming,
+            blockers: blockers.into_iter().map(blocker).collect(),
+            open: !self.rng.chance(5),
+            needs_human: self.rng.chance(5),
+        }
+    }
+
+    fn sha(&mut self) -> Sha {
+        self.next_sha += 1;
+        Sha(format!("{:040x}", self.next_sha))
+    }
+
+    /// One input, with everything that must hold afterwards. A crash can come before the events
+    /// are durable, or after them and before any number of the effects.
+    fn input(&mut self, input: Input) {
+        let before = self.fleet.clone();
+        let out = step(&mut self.fleet, self.now, input);
+        if let Err(broken) = invariant::check(&self.fleet) {
+            panic!("{broken}");
+        }
+        if !self.calm && self.rng.chance(2) {
+            self.fleet = before;
+            self.crash();
+            return;
+        }
+        self.assert_events(&before, &out.events);
+        let at = self.fleet.now;
+        self.journal.extend(out.events.into_iter().map(|event| (at, event)));
+        for effect in out.effects {
+            if !self.calm && self.rng.chance(1) {
+                self.crash();
+                return;
+            }
+            self.begin(effect);
+        }
+    }
+
+    fn begin(&mut self, effect: Effect) {
+        match &effect {
+            Effect::Stop { run } | Effect::Begin { run, .. } => {
+                let run = *run;
+                self.under_way
+                    .retain(|e| !matches!(e, Effect::Begin { run: r, .. } if *r == run));
+                if matches!(effect, Effect::Begin { .. }) {
+                    self.under_way.push(effect);
+                }
+            }
+            Effect::Deliver { .. } => self.under_way.push(effect),
+            _ => {}
+        }
+        // Invariant 10, as far as the core goes: one effect a run.
+        let mut seen = BTreeSet::new();
+        for effect in &self.under_way {
+            if let Effect::Begin { run, .. } = effect {
+                assert!(seen.insert(*run), "two effects of {run} are under way");
+            }
+        }
+    }
+
+    fn assert_events(&mut self, before: &Fleet, events: &[Event]) {
+        // What each event was decided on: the fleet as the events before it left it.
+        let mut then = before.clone();
+        for event in events {
+            match event {
+                Event::Claimed { work, .. } => {
+                    if let Some(key) = work.issue() {
+                        self.assert_may_start(&then, key);
+                    }
+                    assert!(!then.kill_switch(), "3: claimed under the kill switch");
+                    assert!(then.policy.allowlist.contains(work.repo()), "3: off the allowlist");
+                }
+                Event::Admitted { run } => {
+                    assert!(then.permits_used() < then.capacity() as usize, "1: over capacity");
+                    let first = then
+                        .waiting()
+                        .into_iter()
+                        .find(|r| then.policy.allowlist.contains(r.work.repo()));
+                    assert_eq!(first.map(|r| r.id), Some(*run), "1: out of order");
+                }
+                Event::Attempt { number, run, .. } => {
+                    let run = &then.runs[run];
+                    assert!(*number <= then.policy.fix_forward_attempts, "6: too many attempts");
+                    let since = run.first_red.expect("6: an attempt without a red verdict");
+                    assert!(self.fleet.now.since(since) < then.policy.fix_forward_ms, "6: too late");
+                }
+                Event::Ended { run, outcome, .. } => {
+                    let was = self.ended.insert(*run, *outcome);
+                    let again = self.reopened.remove(run);
+                    assert!(was.is_none() || again, "7: {run} ended twice");
+                    let pushed = then.runs[run].pushed.is_some();
+                    match outcome {
+                        Outcome::Frozen => assert!(pushed, "nothing to freeze"),
+                        Outcome::NeedsHuman => assert!(!pushed, "pushed, and not frozen"),
+                        _ => {}
+                    }
+                }
+                Event::Reopened { run, .. } => {
+                    assert_ne!(self.ended.get(run), Some(&Outcome::Done), "7: done is final");
+                    self.reopened.insert(*run);
+                }
+                Event::Accepted { command } => {
+                    assert_eq!(command.role, Role::Operator, "9: a viewer acted");
+                }
+                _ => {}
+            }
+            then.apply(self.fleet.now, event);
+        }
+    }
+
+    fn assert_may_start(&self, fleet: &Fleet, key: &IssueKey) {
+        let issue = &fleet.issues[key];
+        assert!(matches!(issue.arming, Arming::Trusted { .. }), "3: armed by nobody trusted");
+        assert!(
+            issue.blockers.iter().all(|b| b.state == BlockerState::Closed),
+            "3: an open or unreadable blocker"
+        );
+        assert!(issue.open && !issue.needs_human, "3: closed or for a human");
+        assert!(!fleet.locks.contains_key(&key.repo), "2: the repository is taken");
+        if let Some(limit) = fleet.policy.day_limit {
+            assert!(fleet.books.day(fleet.now).usd < limit, "3: over budget");
+        }
+        let last = fleet.last_run.get(key).map(|id| &fleet.runs[id]);
+        assert!(last.is_none_or(|run| !run.live()), "7: claimed twice");
+    }
+
+    /// All that was under way is gone; the journal is what is left.
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.under_way.clear();
+        let mut folded = Fleet::default();
+        for (at, event) in &self.journal {
+            folded.apply(*at, event);
+        }
+        let mut live = self.fleet.clone();
+        for entry in live.outbox.values_mut() {
+            entry.under_way = false;
+        }
+        live.now = folded.now;
+        if self.rng.chance(20) {
+            // Not after a step that was lost with the crash: `fleet` was put back to before it.
+            assert_eq!(folded, live, "a fold of the journal is another fleet");
+        }
+        self.fleet = folded;
+        let calm = std::mem::replace(&mut self.calm, true);
+        self.input(Input::Started { policy: Box::new(self.policy.clone()) });
+        self.calm = calm;
+    }
+
+    pub fn play(&mut self) {
+        self.input(Input::Started { policy: Box::new(self.policy.clone()) });
+        self.input(Input::Issues(self.issues.clone()));
+        for _ in 0..120 {
+            self.now = self.now.plus(self.rng.below(20_000).cast_signed());
+            match self.rng.below(20) {
+                0 => self.clock_back(),
+                1 | 2 => self.command(),
+                3 => self.change_issue(),
+                4 => self.input(Input::Tick),
+                5 => self.others_push(),
+                _ => self.resolve(),
+            }
+        }
+        self.quiesce();
+    }
+
+    fn clock_back(&mut self) {
+        self.now = Timestamp(self.now.0 - 5_000);
+        self.input(Input::Tick);
+    }
+
+    fn change_issue(&mut self) {
+        let n = usize::try_from(self.rng.below(self.issues.len() as u64)).unwrap();
+        let number = self.issues[n].key.number;
+        let repo = self.issues[n].key.repo.clone();
+        let mut issue = self.issue(number);
+        issue.key.repo = repo;
+        self.issues[n] = issue;
+        self.input(Input::Issues(self.issues.clone()));
+    }
+
+    fn others_push(&mut self) {
+        let sha = self.sha();
+        let at = repo(self.rng.below(3));
+        self.remote.entry(at).or_default().push(sha);
+    }
+
+    fn command(&mut self) {
+        let runs: Vec<RunId> = self.fleet.runs.keys().copied().chain([RunId(999)]).collect();
+        let run = *self.rng.pick(&runs);
+        let action = match self.rng.below(9) {
+            0 => Action::SetKillSwitch { on: self.rng.chance(40) },
+            1 => Action::SetCapacity { permits: u32::try_from(self.rng.below(4)).unwrap() },
+            2 => Action::Cancel { run },
+            3 => Action::Retry { run, guidance: "try".into() },
+            4 => Action::Release { run },
+            5 => Action::Steer { run, text: "look".into() },
+            6 => Action::Submit { repo: repo(self.rng.below(4)), prompt: "do".into(), priority: None },
+            _ => {
+                let all: Vec<_> = self.fleet.escalations.values().cloned().collect();
+                if all.is_empty() {
+                    return;
+                }
+                let one = self.rng.pick(&all).clone();
+                let answer = match self.rng.below(3) {
+                    0 => Answer::Approve,
+                    1 => Answer::Deny { reason: "no".into() },
+                    _ => Answer::Text { text: "this way".into() },
+                };
+                Action::Answer { escalation: one.id, digest: one.digest, answer }
+            }
+        };
+        self.next_command += 1;
+        let role = if self.rng.chance(15) { Role::Viewer } else { Role::Operator };
+        let actor = Actor("ana".into());
+        let command = Command { id: self.next_command, actor, role, origin: "sim".into(), action };
+        self.input(Input::Command(command));
+    }
+
+    /// Lets one of the effects under way come to something.
+    fn resolve(&mut self) {
+        if self.under_way.is_empty() {
+            self.input(Input::Tick);
+            return;
+        }
+        let n = usize::try_from(self.rng.below(self.under_way.len() as u64)).unwrap();
+        let effect = self.under_way[n].clone();
+        match effect {
+            Effect::Deliver { entry, step } => {
+                self.under_way.remove(n);
+                let lands = self.calm || !self.rng.chance(20);
+                if lands {
+                    let known = self.comments.insert(entry, step.clone());
+                    assert!(known.is_none_or(|k| k == step), "5: an entry changed");
+                }
+                if self.calm || (lands && !self.rng.chance(10)) {
+                    self.input(Input::Delivered { entry });
+                } else {
+                    self.input(Input::NotDelivered { entry, error: "502".into() });
+                }
+            }
+            Effect::Begin { run, epoch, ref task } => {
+                if let Some((fact, ends)) = self.fact(run, task.clone()) {
+                    if ends {
+                        self.under_way.remove(n);
+                    }
+                    // A late report of an older life must change nothing.
+                    let epoch = if self.rng.chance(2) { epoch.wrapping_sub(1) } else { epoch };
+                    let ignored = epoch != self.fleet.runs[&run].epoch;
+                    if ignored && ends {
+                        self.under_way.push(effect);
+                    }
+                    self.input(Input::Run { run, epoch, fact });
+                }
+            }
+            _ => unreachable!("only tasks and deliveries are under way"),
+        }
+    }
+
+    fn fact(&mut self, run: RunId, task: Task) -> Option<(RunFact, bool)> {
+        let trouble = !self.calm && self.rng.chance(8);
+        if trouble {
+            return Some((RunFact::Failed { why: "the disk is full".into() }, true));
+        }
+        let repo = self.fleet.runs[&run].work.repo().clone();
+        let remote = self.remote.entry(repo).or_default();
+        Some(match task {
+            Task::Worktree => {
+                let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
+                self.head.insert(run, base.clone());
+                let stages = Stages {
+                    ci: self.rng.chance(80),
+                    deploy: self.rng.chance(80),
+                    probe: self.rng.chance(80),
+                };
+                let branch = format!("afk/{run}");
+                (RunFact::WorktreeReady { path: "/w".into(), branch, base, stages }, true)
+            }
+            Task::Turn { turn, .. } => return Some(self.turn(run, turn)),
+            Task::Gate => {
+                let head = self.head[&run].clone();
+                let base = self.fleet.runs[&run].base.clone().expect("a base before the gate");
+                let (red, green) = (self.calm || self.rng.chance(85), self.calm || self.rng.chance(85));
+                let failed = || GateSide::Failed { code: 1, log: "no".into() };
+                if red && green {
+                    self.proved.insert(head.clone());
+                }
+                let report = GateReport {
+                    base,
+                    head,
+                    tests: vec!["t".into()],
+                    on_base: if red { failed() } else { GateSide::Passed },
+                    on_head: if green { GateSide::Passed } else { failed() },
+                };
+                (RunFact::Gated(Box::new(report)), true)
+            }
+            Task::Rebase => {
+                if self.rng.chance(20) {
+                    (RunFact::Conflict { why: "both changed it".into() }, true)
+                } else {
+                    let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
+                    let head = self.sha();
+                    self.head.insert(run, head);
+                    (RunFact::Rebased { base }, true)
+                }
+            }
+            Task::Push { head } => {
+                assert!(self.proved.contains(&head), "4: {run} pushes what no gate saw");
+                if remote.contains(&head) {
+                    (RunFact::Pushed { head }, true)
+                } else if remote.last().is_some_and(|h| {
+                    self.fleet.runs[&run].base.as_ref() != Some(h)
+                        && self.fleet.runs[&run].pushed.as_ref() != Some(h)
+                }) {
+                    (RunFact::PushRejected { why: "fetch first".into() }, true)
+                } else {
+                    remote.push(head.clone());
+                    self.pushes += 1;
+                    // It landed; whether that is heard is another matter.
+                    if !self.calm && self.rng.chance(20) {
+                        self.crash();
+                        return None;
+                    }
+                    (RunFact::Pushed { head }, true)
+                }
+            }
+            Task::Ci { sha } | Task::Deploy { sha } | Task::Probe { sha } => {
+                let verdict = match self.rng.below(20) {
+                    _ if self.calm => Verdict::Green,
+                    0..4 => Verdict::Red,
+                    4 => Verdict::Unknown,
+                    5 => Verdict::Pending,
+                    _ => Verdict::Green,
+                };
+                let ends = verdict != Verdict::Pending;
+                let detail = "it says so".into();
+                (RunFact::Judged { sha, verdict, detail, log: "log".into() }, ends)
+            }
+        })
+    }
+
+    fn turn(&mut self, run: RunId, turn: u32) -> (RunFact, bool) {
+        let event = match self.rng.below(12) {
+            _ if self.calm => AgentEvent::TurnEnd(TurnEnd::Done),
+            0 => AgentEvent::SessionStarted { session: format!("s{run}-{turn}"), model: None, version: None },
+            1 => {
+                let usd = MicroUsd(self.rng.below(900).cast_signed());
+                AgentEvent::Usage(Spend { usd, ..Spend::default() })
+            }
+            2 => AgentEvent::PermissionRequest {
+                id: "p1".into(),
+                title: "rm".into(),
+                detail: "rm -r build".into(),
+            },
+            3 => AgentEvent::Question { id: "q1".into(), text: "which?".into(), options: vec![] },
+            4 => AgentEvent::TurnEnd(TurnEnd::Crashed { why: "signal 9".into() }),
+            5 => AgentEvent::TurnEnd(TurnEnd::Blocked { why: "no key".into() }),
+            6 => AgentEvent::TurnEnd(TurnEnd::Silent),
+            _ => AgentEvent::TurnEnd(TurnEnd::Done),
+        };
+        let ends = matches!(event, AgentEvent::TurnEnd(_));
+        if event == AgentEvent::TurnEnd(TurnEnd::Done) {
+            let head = self.sha();
+            self.head.insert(run, head);
+        }
+        (RunFact::Agent(event), ends)
+    }
+
+    /// With no more faults, everything comes to an end and every completion step is done.
+    fn quiesce(&mut self) {
+        self.calm = true;
+        self.policy.kill_switch = false;
+        self.policy.day_limit = None;
+        self.input(Input::Started { policy: Box::new(self.policy.clone()) });
+        for action in [Action::SetKillSwitch { on: false }, Action::SetCapacity { permits: 2 }] {
+            self.next_command += 1;
+            let (id, actor) = (self.next_command, Actor("ana".into()));
+            let command = Command { id, actor, role: Role::Operator, origin: "sim".into(), action };
+            self.input(Input::Command(command));
+        }
+        for _ in 0..3_000 {
+            if self.under_way.is_empty() && self.fleet.live.is_empty() && self.fleet.outbox.is_empty() {
+                break;
+            }
+            self.now = self.now.plus(10_000);
+            self.input(Input::Tick);
+            self.resolve();
+        }
+        assert!(self.fleet.outbox.is_empty(), "5: a completion step was lost");
+        let waits = self.fleet.live_runs().find(|r| !matches!(r.activity, Activity::Ended));
+        assert!(waits.is_none(), "1: a run starves: {waits:?}");
+        for run in self.fleet.runs.values() {
+            if run.outcome == Some(Outcome::Done)
+                && let Some(sha) = &run.pushed
+            {
+                let remote = &self.remote[run.work.repo()];
+                let times = remote.iter().filter(|s| *s == sha).count();
+                assert_eq!(times, 1, "4: {} is in the remote {times} times", run.id);
+            }
+        }
+    }
+
+    pub fn tally(&self) -> Tally {
+        let count = |outcome| self.ended.values().filter(|o| **o == outcome).count();
+        Tally {
+            done: count(Outcome::Done),
+            frozen: count(Outcome::Frozen),
+            crashes: self.crashes,
+            pushes: self.pushes,
+        }
+    }
+}
