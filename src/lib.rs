@@ -7,3 +7,10 @@
 #![warn(missing_docs)]
 
 pub mod core;
+pub mod config;
+pub mod journal;
+pub mod process;
+pub mod workspace;
+pub mod notify;
+pub mod secrets;
+pub mod tracker;

@@ -1,0 +1,535 @@
+//! Typed configuration: one TOML file, environment names over it, and a repository's `.afk.toml`.
+//!
+//! Unknown keys are errors with their path. The default dispatches nothing: the kill switch is on
+//! and the allowlist is empty.
+
+pub mod paths;
+pub mod repository;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::core::budget::MicroUsd;
+use crate::core::id::{Actor, Repo};
+use crate::core::policy::{MINUTE, Policy};
+
+/// What is wrong with a configuration: where, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{}: can't be read: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text isn't TOML, or a value isn't what it should be.
+    #[error("{file}:{line}: {key}{message}")]
+    Invalid {
+        /// Which file.
+        file: String,
+        /// From 1; 0 where it isn't known.
+        line: usize,
+        /// The path of the key with `: ` behind it, or nothing.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An environment name has a value that can't be read.
+    #[error("{name}={value:?}: {message}")]
+    Environment {
+        /// Which.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it should hold.
+        message: &'static str,
+    },
+    /// A value fits its type and not its meaning.
+    #[error("{key}: {message}")]
+    Meaning {
+        /// The path of the key.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// The whole configuration; `assets/afk.toml` is the commented example.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Stops all pickup.
+    pub kill_switch: bool,
+    /// The only repositories that are ever touched.
+    pub allowlist: BTreeSet<Repo>,
+    /// Who may arm an issue.
+    pub trusted: BTreeSet<Actor>,
+    /// The name that your actions are recorded under; your login if it isn't set.
+    pub operator: Option<String>,
+    /// Permits of the semaphore.
+    pub capacity: u32,
+    /// Runs that may wait for a permit.
+    pub max_queue_depth: u32,
+    /// The agent of repositories that name none.
+    pub agent: Option<String>,
+    /// Labels in the tracker.
+    pub labels: Labels,
+    /// Where issues come from.
+    pub tracker: Tracker,
+    /// Money.
+    pub budget: Budget,
+    /// Turns after a red verdict.
+    pub fix_forward: FixForward,
+    /// Time limits.
+    pub limits: Limits,
+    /// The agents by name.
+    pub agents: BTreeMap<String, Agent>,
+    /// The repositories by `owner/name`.
+    pub repos: BTreeMap<Repo, Repository>,
+    /// How the operator is told.
+    pub notify: Notify,
+    /// The cockpit's looks.
+    pub ui: Ui,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            kill_switch: true,
+            allowlist: BTreeSet::new(),
+            trusted: BTreeSet::new(),
+            operator: None,
+            capacity: 3,
+            max_queue_depth: 100,
+            agent: None,
+            labels: Labels::default(),
+            tracker: Tracker::default(),
+            budget: Budget::default(),
+            fix_forward: FixForward::default(),
+            limits: Limits::default(),
+            agents: BTreeMap::new(),
+            repos: BTreeMap::new(),
+            notify: Notify::default(),
+            ui: Ui::default(),
+        }
+    }
+}
+
+/// Label names; compared byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Labels {
+    /// Arms an issue.
+    pub ready: String,
+    /// A run has it.
+    pub in_progress: String,
+    /// A human is asked.
+    pub human: String,
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self {
+            ready: "ready-for-agent".into(),
+            in_progress: "agent-in-progress".into(),
+            human: "ready-for-human".into(),
+        }
+    }
+}
+
+/// Where issues come from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tracker {
+    /// A folder of Markdown issues.
+    pub folder: Option<PathBuf>,
+    /// Seconds between looks, beside the watch for changes.
+    pub poll_seconds: u64,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self { folder: None, poll_seconds: 30 }
+    }
+}
+
+/// Limits in US dollars.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// A UTC day's.
+    pub day_usd: Option<f64>,
+    /// One run's.
+    pub run_usd: Option<f64>,
+    /// The worst case of one turn, set aside before it starts.
+    pub turn_reserve_usd: f64,
+}
+
+/// Caps of fix-forward.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FixForward {
+    /// Attempts a run.
+    pub attempts: u32,
+    /// Minutes from the first red verdict.
+    pub minutes: u32,
+}
+
+impl Default for FixForward {
+    fn default() -> Self {
+        Self { attempts: 5, minutes: 60 }
+    }
+}
+
+/// Time limits; every wait has one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// One turn of an agent.
+    pub turn_minutes: u64,
+    /// Silence of an agent before it is stopped, in seconds.
+    pub silence_seconds: u64,
+    /// One run of the test command.
+    pub test_minutes: u64,
+    /// CI.
+    pub ci_minutes: u64,
+    /// The deploy command.
+    pub deploy_minutes: u64,
+    /// One call of git that talks to a remote.
+    pub git_seconds: u64,
+    /// Between TERM and KILL.
+    pub grace_seconds: u64,
+    /// Free space, in MiB, below which no worktree is made.
+    pub disk_free_mib: u64,
+    /// Hours until a question of an agent expires.
+    pub answer_hours: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            turn_minutes: 45,
+            silence_seconds: 600,
+            test_minutes: 15,
+            ci_minutes: 60,
+            deploy_minutes: 15,
+            git_seconds: 120,
+            grace_seconds: 5,
+            disk_free_mib: 256,
+            answer_hours: 8,
+        }
+    }
+}
+
+/// An agent: a program that reads its prompt on standard input and speaks JSON lines
+/// (docs/agents.md).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Names of the environment that it gets beside the few that every child gets.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Environment names with a value of their own.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Environment names whose value is a secret: `env:NAME` or `file:/path` (mode 0600).
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+}
+
+/// A repository.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// A folder or an address that git can fetch from and push to.
+    pub remote: String,
+    /// The branch that is pushed to.
+    #[serde(default = "master")]
+    pub branch: String,
+    /// Its agent, where it isn't the common one.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// Environment names that point at folders shared by all its worktrees.
+    #[serde(default)]
+    pub caches: BTreeMap<String, String>,
+}
+
+fn master() -> String {
+    "master".into()
+}
+
+/// How the operator is told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notify {
+    /// Ring the terminal's bell.
+    pub bell: bool,
+    /// Send an OSC 9 desktop notification.
+    pub osc: bool,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self { bell: true, osc: false }
+    }
+}
+
+/// The cockpit's looks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ui {
+    /// `dark`, `light`, or a file.
+    pub theme: String,
+    /// `default`, `vim`, `emacs`, or a file.
+    pub keymap: String,
+    /// Take the mouse; it costs the terminal's own selection.
+    pub mouse: bool,
+    /// Marks in ASCII only.
+    pub ascii: bool,
+}
+
+impl Default for Ui {
+    fn default() -> Self {
+        Self { theme: "dark".into(), keymap: "default".into(), mouse: false, ascii: false }
+    }
+}
+
+impl Config {
+    /// Reads a file and lays the environment over it. Relative paths are the file's folder's.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the file, the line and the key.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let mut config: Self = parse(&path.display().to_string(), &text)?;
+        let home = path.parent().unwrap_or(Path::new("."));
+        config.tracker.folder = config.tracker.folder.map(|folder| home.join(expand(&folder, env)));
+        for repository in config.repos.values_mut() {
+            if repository.remote.starts_with("./") || repository.remote.starts_with("../") {
+                repository.remote = home.join(&repository.remote).display().to_string();
+            }
+        }
+        config.lay_environment(env)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn lay_environment(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        fn bad(name: &'static str, value: &str, message: &'static str) -> ConfigError {
+            ConfigError::Environment { name, value: value.to_owned(), message }
+        }
+        if let Some(value) = env("AFK_KILL_SWITCH") {
+            self.kill_switch = match value.as_str() {
+                "true" | "1" | "on" => true,
+                "false" | "0" | "off" => false,
+                _ => return Err(bad("AFK_KILL_SWITCH", &value, "should be true or false")),
+            };
+        }
+        if let Some(value) = env("AFK_ALLOWLIST") {
+            let names = value.split([',', ' ', '\n']).filter(|name| !name.is_empty());
+            self.allowlist = names
+                .map(Repo::parse)
+                .collect::<Result<_, _>>()
+                .map_err(|_| bad("AFK_ALLOWLIST", &value, "should list owner/name, comma-separated"))?;
+        }
+        if let Some(value) = env("AFK_READY_LABEL") {
+            self.labels.ready = value;
+        }
+        if let Some(value) = env("AFK_IN_PROGRESS_LABEL") {
+            self.labels.in_progress = value;
+        }
+        if let Some(value) = env("AFK_BUDGET_USD") {
+            let usd = value.parse::<f64>().ok().filter(|usd| usd.is_finite() && *usd >= 0.0);
+            let message = "should be an amount in US dollars";
+            self.budget.day_usd = Some(usd.ok_or_else(|| bad("AFK_BUDGET_USD", &value, message))?);
+        }
+        if let Some(value) = env("AFK_FIX_FORWARD_MAX_ATTEMPTS") {
+            let message = "should be a whole number";
+            self.fix_forward.attempts = value
+                .parse()
+                .map_err(|_| bad("AFK_FIX_FORWARD_MAX_ATTEMPTS", &value, message))?;
+        }
+        if let Some(value) = env("AFK_FIX_FORWARD_MAX_SECONDS") {
+            let message = "should be a whole number of seconds";
+            let seconds: u32 = value
+                .parse()
+                .map_err(|_| bad("AFK_FIX_FORWARD_MAX_SECONDS", &value, message))?;
+            self.fix_forward.minutes = seconds.div_ceil(60);
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: String, message: String| Err(ConfigError::Meaning { key, message });
+        for repo in &self.allowlist {
+            if !self.repos.contains_key(repo) {
+                let message = format!("{repo} has no [repos.\"{repo}\"] with its remote");
+                return wrong("allowlist".into(), message);
+            }
+        }
+        let named = self.agent.iter().map(|name| ("agent".to_owned(), name));
+        let of_repos = self.repos.iter().filter_map(|(repo, r)| {
+            r.agent.as_ref().map(|name| (format!("repos.\"{repo}\".agent"), name))
+        });
+        for (key, name) in named.chain(of_repos) {
+            if !self.agents.contains_key(name) {
+                return wrong(key, format!("there is no [agents.{name}]"));
+            }
+        }
+        for (name, agent) in &self.agents {
+            if agent.command.first().is_none_or(|program| program.is_empty()) {
+                return wrong(format!("agents.{name}.command"), "names no program".into());
+            }
+        }
+        for (repo, repository) in &self.repos {
+            let branch = &repository.branch;
+            if branch.is_empty() || branch.starts_with('-') || branch.contains([' ', ':', '~', '^']) {
+                return wrong(format!("repos.\"{repo}\".branch"), "is no branch name".into());
+            }
+            if repository.remote.starts_with('-') || repository.remote.starts_with("ext::") {
+                return wrong(format!("repos.\"{repo}\".remote"), "is no remote that is allowed".into());
+            }
+            if let Some((key, _)) = repository.caches.iter().find(|(_, f)| f.contains("..")) {
+                return wrong(format!("repos.\"{repo}\".caches.{key}"), "may not contain ..".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The core's rules in this configuration.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            kill_switch: self.kill_switch,
+            allowlist: self.allowlist.clone(),
+            capacity: self.capacity,
+            max_queue_depth: self.max_queue_depth,
+            day_limit: self.budget.day_usd.map(MicroUsd::from_usd),
+            run_limit: self.budget.run_usd.map(MicroUsd::from_usd),
+            turn_reserve: MicroUsd::from_usd(self.budget.turn_reserve_usd),
+            fix_forward_attempts: self.fix_forward.attempts,
+            fix_forward_ms: i64::from(self.fix_forward.minutes) * MINUTE,
+            answer_ms: i64::from(self.limits.answer_hours) * 60 * MINUTE,
+            ..Policy::default()
+        }
+    }
+
+    /// The agent of a repository: its own, the common one, or the only one there is.
+    #[must_use]
+    pub fn agent_of(&self, repo: &Repo) -> Option<(&String, &Agent)> {
+        let own = self.repos.get(repo).and_then(|r| r.agent.as_ref());
+        match own.or(self.agent.as_ref()) {
+            Some(name) => self.agents.get_key_value(name),
+            None if self.agents.len() == 1 => self.agents.iter().next(),
+            None => None,
+        }
+    }
+
+    /// The name that actions at this terminal are recorded under.
+    #[must_use]
+    pub fn operator(&self) -> Actor {
+        let login = || std::env::var("USER").ok().filter(|name| !name.is_empty());
+        Actor(self.operator.clone().or_else(login).unwrap_or_else(|| "operator".into()))
+    }
+}
+
+fn expand(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    match (path.strip_prefix("~"), env("HOME")) {
+        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+/// Reads TOML into a type, with the line and the path of the key in the error.
+///
+/// # Errors
+/// [`ConfigError::Invalid`].
+pub fn parse<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigError> {
+    let line_of = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    let invalid = |key: String, error: &toml::de::Error| ConfigError::Invalid {
+        file: file.to_owned(),
+        line: error.span().map_or(0, |span| line_of(span.start)),
+        key,
+        message: crate::core::untrusted::clean_line(error.message()),
+    };
+    let value = toml::Deserializer::parse(text).map_err(|e| invalid(String::new(), &e))?;
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let key = if path == "." { String::new() } else { format!("{path}: ") };
+        invalid(key, error.inner())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_env(_: &str) -> Option<String> {
+        None
+    }
+
+    fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("afk.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path, env)
+            .map_err(|e| e.to_string().replace(&folder.path().display().to_string(), ""))
+    }
+
+    #[test]
+    fn nothing_configured_dispatches_nothing() {
+        let config = load("", &no_env).unwrap();
+        assert!(config.kill_switch && config.allowlist.is_empty());
+        assert_eq!(config.policy(), Policy::default());
+    }
+
+    #[test]
+    fn errors_name_the_file_the_line_and_the_key() {
+        for (text, error) in [
+            ("kill_switch = ", "/afk.toml:1: "),
+            ("kill_swich = true", "/afk.toml:1: kill_swich: unknown field `kill_swich`"),
+            ("\n[limits]\nturn = 3", "/afk.toml:3: limits.turn: unknown field `turn`"),
+            ("capacity = -1", "/afk.toml:1: capacity: invalid value"),
+            ("allowlist = ['acme']", "/afk.toml:1: allowlist[0]: \"acme\" is not a repository name"),
+            ("allowlist = ['a/b']", "allowlist: a/b has no [repos.\"a/b\"]"),
+            ("agent = 'x'", "agent: there is no [agents.x]"),
+            ("[agents.x]\ncommand = []", "agents.x.command: names no program"),
+            ("[repos.'a/b']\nremote = 'ext::sh'", "repos.\"a/b\".remote: is no remote"),
+            ("[repos.'a/b']\nremote = 'x'\nbranch = '-f'", "repos.\"a/b\".branch: is no branch"),
+        ] {
+            let said = load(text, &no_env).unwrap_err();
+            assert!(said.starts_with(error), "{text:?} gave {said:?}");
+            assert!(!said.contains('\n'), "{said:?} is more than a line");
+        }
+    }
+
+    #[test]
+    fn the_environment_comes_last_and_is_never_guessed() {
+        let env = |name: &str| match name {
+            "AFK_KILL_SWITCH" => Some("off".to_owned()),
+            "AFK_BUDGET_USD" => Some("12.5".to_owned()),
+            "AFK_FIX_FORWARD_MAX_SECONDS" => Some("90".to_owned()),
+            _ => None,
+        };
+        let config = load("", &env).unwrap();
+        assert!(!config.kill_switch);
+        assert_eq!(config.budget.day_usd, Some(12.5));
+        assert_eq!(config.fix_forward.minutes, 2);
+        for (name, value) in [
+            ("AFK_KILL_SWITCH", "maybe"),
+            ("AFK_ALLOWLIST", "acme"),
+            ("AFK_BUDGET_USD", "NaN"),
+            ("AFK_FIX_FORWARD_MAX_ATTEMPTS", "-1"),
+        ] {
+            let env = |asked: &str| (asked == name).then(|| value.to_owned());
+            assert!(load("", &env).unwrap_err().starts_with(name), "{name}={value}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A repository's own `.afk.toml`: how it is tested, built and deployed.
+//!
+//! It is always read from the commit that a run begins from, so an agent can't loosen its own gate.
+
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// The file's name at the top of a repository.
+pub const FILE: &str = ".afk.toml";
+
+/// See the fields; docs/configuration.md explains each.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryRules {
+    /// The test command, for `sh -c` at the top of a checkout.
+    pub test: String,
+    /// The red-first gate.
+    #[serde(default)]
+    pub gate: Gate,
+    /// CI; without it the stage is passed over.
+    #[serde(default)]
+    pub ci: Option<Ci>,
+    /// Deploy; without it the stage is passed over.
+    #[serde(default)]
+    pub deploy: Option<Deploy>,
+    /// Probes after the deploy.
+    #[serde(default)]
+    pub probe: Option<Probe>,
+}
+
+/// What counts as a test, and what needs none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Globs of test files.
+    pub tests: Vec<String>,
+    /// Globs of files that may change without a test.
+    pub exempt: Vec<String>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let list = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect();
+        Self {
+            tests: list(&[
+                "test/**", "tests/**", "**/test/**", "**/tests/**", "**/__tests__/**", "**/test_*",
+                "**/*_test.*", "**/*.test.*", "**/*.spec.*", "**/*Test.*", "spec/**",
+            ]),
+            exempt: list(&["docs/**", "**/*.md", "LICENSE*"]),
+        }
+    }
+}
+
+/// The repository's CI as a command.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ci {
+    /// For `sh -c` at the top of a clean checkout of the pushed commit.
+    pub command: String,
+}
+
+/// The deploy as a command.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// For `sh -c` at the top of a clean checkout of the pushed commit.
+    pub command: String,
+}
+
+/// How a deploy is known to be healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// An address that should answer 2xx.
+    #[serde(default)]
+    pub http: Option<String>,
+    /// Text that the answer must contain; `{sha}` stands for the commit.
+    #[serde(default)]
+    pub expect: Option<String>,
+    /// A command that should end with 0.
+    #[serde(default)]
+    pub command: Option<String>,
+    /// Milliseconds between two samples.
+    #[serde(default = "interval")]
+    pub interval_ms: u64,
+    /// How long every sample must be good, in milliseconds.
+    #[serde(default = "soak")]
+    pub soak_ms: u64,
+    /// How long the first good sample may take to come, in milliseconds.
+    #[serde(default = "settle")]
+    pub settle_ms: u64,
+}
+
+const fn interval() -> u64 {
+    1_000
+}
+const fn soak() -> u64 {
+    60_000
+}
+const fn settle() -> u64 {
+    120_000
+}
+
+impl RepositoryRules {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the line and the key.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let rules: Self = super::parse(FILE, text)?;
+        let wrong = |key: &str, message: &str| {
+            Err(ConfigError::Meaning { key: format!("{FILE}: {key}"), message: message.into() })
+        };
+        if rules.test.trim().is_empty() {
+            return wrong("test", "is empty");
+        }
+        if let Some(probe) = &rules.probe {
+            if probe.http.is_some() == probe.command.is_some() {
+                return wrong("probe", "needs either `http` or `command`");
+            }
+            if probe.interval_ms == 0 {
+                return wrong("probe.interval_ms", "must be at least 1");
+            }
+        }
+        for (key, globs) in [("gate.tests", &rules.gate.tests), ("gate.exempt", &rules.gate.exempt)] {
+            if let Some(bad) = globs.iter().find(|glob| globset::Glob::new(glob).is_err()) {
+                return wrong(key, &format!("{bad:?} is no glob"));
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The stages that a run in this repository must pass.
+    #[must_use]
+    pub const fn stages(&self) -> crate::core::run::Stages {
+        crate::core::run::Stages {
+            ci: self.ci.is_some(),
+            deploy: self.deploy.is_some(),
+            probe: self.probe.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_command_is_all_it_needs() {
+        let rules = RepositoryRules::parse("test = './test.sh'").unwrap();
+        assert_eq!(rules.stages(), crate::core::run::Stages::default());
+    }
+
+    #[test]
+    fn mistakes_are_told_in_a_line() {
+        for (text, error) in [
+            ("", ".afk.toml:1: missing field `test`"),
+            ("test = ' '", ".afk.toml: test: is empty"),
+            ("test = 'x'\n[ci]\ncmd = 'y'", ".afk.toml:3: ci.cmd: unknown field"),
+            ("test = 'x'\n[probe]\nsoak_ms = 1", ".afk.toml: probe: needs either"),
+            ("test = 'x'\n[gate]\ntests = ['[']", ".afk.toml: gate.tests: \"[\" is no glob"),
+        ] {
+            let said = RepositoryRules::parse(text).unwrap_err().to_string();
+            assert!(said.starts_with(error), "{text:?} gave {said:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Telling the operator.
+
+pub mod terminal;

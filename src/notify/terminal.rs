@@ -1,0 +1,60 @@
+//! The terminal as a notifier: a bell, or an OSC 9 desktop notification.
+
+use crate::config::Notify;
+use crate::core::outbox::Notice;
+use crate::core::run::Outcome;
+
+/// What a client shows: one line, cleaned, and whether it is worth a sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The line.
+    pub line: String,
+    /// A human is needed.
+    pub urgent: bool,
+}
+
+/// A notice as a line.
+#[must_use]
+pub fn shown(notice: &Notice) -> Shown {
+    match notice {
+        Notice::Ended { outcome, text } => Shown {
+            line: format!("{}: {}", outcome.word(), crate::core::untrusted::clean_line(text)),
+            urgent: matches!(outcome, Outcome::Frozen | Outcome::NeedsHuman),
+        },
+        Notice::Asked { text, .. } => {
+            Shown { line: crate::core::untrusted::clean_line(text), urgent: true }
+        }
+    }
+}
+
+/// The bytes for a terminal, as configured. Nothing from outside is in them but cleaned text.
+#[must_use]
+pub fn bytes(shown: &Shown, config: &Notify) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if !shown.urgent {
+        return bytes;
+    }
+    if config.bell {
+        bytes.push(7);
+    }
+    if config.osc {
+        bytes.extend_from_slice(format!("\u{1b}]9;{}\u{1b}\\", shown.line).as_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_needs_a_human_makes_a_sound() {
+        let both = Notify { bell: true, osc: true };
+        let done = Notice::Ended { outcome: Outcome::Done, text: "x".into() };
+        assert_eq!(bytes(&shown(&done), &both), b"");
+        let text = "a\u{1b}]52;c;x\u{7}b".into();
+        let frozen = Notice::Ended { outcome: Outcome::Frozen, text };
+        assert_eq!(bytes(&shown(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
+        assert_eq!(bytes(&shown(&frozen), &Notify { bell: false, osc: false }), b"");
+    }
+}

@@ -1,0 +1,289 @@
+//! Children as whole trees: marked, found, ended and reaped.
+//!
+//! Agents start shells in sessions of their own, so a process group is not enough. Every child
+//! carries two names in its environment: `AFK_STATE`, the journal that it belongs to, and
+//! `AFK_RUN`, its run. A walk through `/proc` finds all that carry them, whoever their parent is;
+//! descendants that threw their environment away are found by parentage. afk makes itself the
+//! subreaper, so that what is orphaned stays below it.
+
+pub mod launch;
+pub mod output;
+pub mod procfs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+/// The journal that a child belongs to.
+pub const STATE_NAME: &str = "AFK_STATE";
+/// The run that a child belongs to.
+pub const RUN_NAME: &str = "AFK_RUN";
+/// The process that the launcher became; alive as long as the command itself runs.
+pub const LEADER_NAME: &str = "AFK_LEADER";
+/// On children whose own children may outlive them: deploy commands.
+pub const DEPLOY_NAME: &str = "AFK_DEPLOY";
+
+/// Environment that every child gets from ours, where it is set.
+const INHERITED: &[&str] = &[
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CARGO_HOME", "RUSTUP_HOME",
+];
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Whose it is: a run's name, or another word of ours.
+    pub owner: String,
+    /// The program.
+    pub program: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Where it runs.
+    pub cwd: PathBuf,
+    /// Environment beside [`INHERITED`] and the marks.
+    pub env: BTreeMap<String, String>,
+    /// What it starts may outlive it.
+    pub leaves_children: bool,
+}
+
+impl Spec {
+    /// A command line for `sh -c`.
+    #[must_use]
+    pub fn shell(owner: &str, line: &str, cwd: &Path) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            program: "sh".into(),
+            args: vec!["-c".into(), line.into()],
+            cwd: cwd.to_owned(),
+            env: BTreeMap::new(),
+            leaves_children: false,
+        }
+    }
+}
+
+/// What the processes of an owner use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// How many there are.
+    pub processes: usize,
+    /// The lowest pid: the tree's first.
+    pub pid: Option<i32>,
+    /// CPU time so far, in clock ticks.
+    pub cpu_ticks: u64,
+    /// Resident memory, in bytes.
+    pub memory: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    launcher: PathBuf,
+    state: String,
+    grace: Duration,
+    /// Pids that tokio waits for; every other zombie of ours is a stray to reap.
+    waited: Mutex<BTreeSet<i32>>,
+}
+
+/// Starts children and ends their trees. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Supervisor(Arc<Inner>);
+
+/// A started child; forget it only after `wait`.
+#[derive(Debug)]
+pub struct Started {
+    /// tokio's handle.
+    pub child: Child,
+    pid: i32,
+    supervisor: Supervisor,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let mut waited = self.supervisor.waited();
+        waited.remove(&self.pid);
+    }
+}
+
+impl Supervisor {
+    /// `launcher` is the afk program, `state` the journal's id, `grace` the time between TERM and
+    /// KILL.
+    #[must_use]
+    pub fn new(launcher: PathBuf, state: String, grace: Duration) -> Self {
+        // Without it orphans go to init and are found by their marks all the same.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        Self(Arc::new(Inner { launcher, state, grace, waited: Mutex::default() }))
+    }
+
+    fn waited(&self) -> std::sync::MutexGuard<'_, BTreeSet<i32>> {
+        self.0.waited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A command with the marks and the allowed environment and nothing else.
+    fn command(&self, spec: &Spec) -> Command {
+        let mut command = Command::new(&self.0.launcher);
+        command.arg(launch::WORD).arg(&spec.program).args(&spec.args).current_dir(&spec.cwd);
+        command.env_clear();
+        for name in INHERITED {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs(&spec.env).env("TERM", "dumb");
+        command.env(STATE_NAME, &self.0.state).env(RUN_NAME, &spec.owner);
+        if spec.leaves_children {
+            command.env(DEPLOY_NAME, "1");
+        }
+        command
+    }
+
+    /// Starts a child in a session of its own, with three pipes.
+    ///
+    /// # Errors
+    /// Where it can't be started; a program that isn't there is told by the launcher's exit
+    /// code, 127.
+    pub fn start(&self, spec: &Spec, stdin: Stdio) -> io::Result<Started> {
+        let mut command = self.command(spec);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.spawn(&mut command)
+    }
+
+    /// Starts a command of ours (git) that needs no session and no allow-list, with the marks.
+    ///
+    /// # Errors
+    /// Where it can't be started.
+    pub fn start_own(&self, command: &mut Command, owner: &str) -> io::Result<Started> {
+        command.env(STATE_NAME, &self.0.state).env(RUN_NAME, owner);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, command: &mut Command) -> io::Result<Started> {
+        // Held over the start, so that a child that ends at once is not taken for a stray.
+        let mut waited = self.waited();
+        let child = command.spawn()?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        waited.insert(pid);
+        drop(waited);
+        Ok(Started { child, pid, supervisor: self.clone() })
+    }
+
+    /// Reaps the zombies that became ours by being orphaned.
+    pub fn reap_strays(&self) {
+        let waited = self.waited();
+        let us = rustix::process::getpid().as_raw_nonzero().get();
+        for process in procfs::processes() {
+            if process.parent == us
+                && process.state == b'Z'
+                && !waited.contains(&process.pid)
+                && let Some(pid) = Pid::from_raw(process.pid)
+            {
+                // Gone already is as good.
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+            }
+        }
+    }
+
+    fn marked(&self, process: &procfs::Process, owner: Option<&str>) -> bool {
+        process.has(STATE_NAME, &self.0.state)
+            && owner.is_none_or(|owner| process.has(RUN_NAME, owner))
+    }
+
+    /// All live processes of an owner: those that carry its marks, and their descendants.
+    fn tree(&self, owner: &str) -> Vec<procfs::Process> {
+        let us = rustix::process::getpid().as_raw_nonzero().get();
+        let all: Vec<_> = procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
+        let mut ours: BTreeSet<i32> =
+            all.iter().filter(|p| self.marked(p, Some(owner))).map(|p| p.pid).collect();
+        // A deploy's children may stay once its command has ended.
+        ours.retain(|pid| {
+            all.iter().find(|p| p.pid == *pid).is_none_or(|p| !self.outlives(p, &all))
+        });
+        loop {
+            let more: Vec<i32> = all
+                .iter()
+                .filter(|p| ours.contains(&p.parent) && !ours.contains(&p.pid))
+                .map(|p| p.pid)
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            ours.extend(more);
+        }
+        all.into_iter().filter(|p| ours.contains(&p.pid)).collect()
+    }
+
+    fn outlives(&self, process: &procfs::Process, all: &[procfs::Process]) -> bool {
+        process.get(DEPLOY_NAME).is_some()
+            && process.get(LEADER_NAME).and_then(|pid| pid.parse::<i32>().ok()).is_none_or(|leader| {
+                !all.iter().any(|p| p.pid == leader && p.has(STATE_NAME, &self.0.state))
+            })
+    }
+
+    /// What an owner's processes use now.
+    #[must_use]
+    pub fn usage(&self, owner: &str) -> Usage {
+        let tree = self.tree(owner);
+        Usage {
+            processes: tree.len(),
+            pid: tree.iter().map(|p| p.pid).min(),
+            cpu_ticks: tree.iter().map(|p| p.cpu_ticks).sum(),
+            memory: tree.iter().map(|p| p.memory).sum(),
+        }
+    }
+
+    /// Ends an owner's whole tree: TERM, a grace, KILL, until nothing is left. Says how many
+    /// processes had to be killed.
+    pub async fn end(&self, owner: &str) -> usize {
+        let tree = || self.tree(owner);
+        self.end_all(tree).await
+    }
+
+    async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> usize {
+        let deadline = Instant::now() + self.0.grace;
+        let mut termed = BTreeSet::new();
+        let mut killed = BTreeSet::new();
+        loop {
+            let left = find();
+            if left.is_empty() {
+                break;
+            }
+            let late = Instant::now() >= deadline;
+            for process in &left {
+                if late {
+                    procfs::signal(process, Signal::KILL);
+                    killed.insert(process.pid);
+                } else if termed.insert(process.pid) {
+                    procfs::signal(process, Signal::TERM);
+                    // A stopped process can't hear TERM.
+                    procfs::signal(process, Signal::CONT);
+                }
+            }
+            if Instant::now() >= deadline + Duration::from_secs(10) {
+                tracing::error!(left = left.len(), "processes can't be killed");
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.reap_strays();
+        killed.len()
+    }
+
+    /// Ends what an earlier life of this journal left behind. Says how many there were.
+    pub async fn end_orphans(&self) -> usize {
+        let us = rustix::process::getpid().as_raw_nonzero().get();
+        let find = || {
+            let all: Vec<_> = procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
+            let is_orphan = |p: &procfs::Process| self.marked(p, None) && !self.outlives(p, &all);
+            all.iter().filter(|p| is_orphan(p)).cloned().collect::<Vec<_>>()
+        };
+        let count = find().len();
+        self.end_all(find).await;
+        count
+    }
+}

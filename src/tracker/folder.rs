@@ -1,0 +1,403 @@
+//! A folder of Markdown issues as a tracker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use notify::Watcher as _;
+use tokio::sync::mpsc;
+
+use super::front_matter::{Parts, State, time};
+use super::{Listing, Tracker, TrackerError};
+use crate::config::Labels;
+use crate::core::id::{Actor, IssueKey, OutboxId, Timestamp};
+use crate::core::issue::{Arming, Blocker, BlockerState, Issue};
+use crate::core::outbox::StandingLabel;
+use crate::core::untrusted::clean_line;
+
+/// Largest issue file that is read, in bytes.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+    labels: Labels,
+    trusted: BTreeSet<Actor>,
+    /// Names this afk in comments.
+    journal: String,
+    /// What each file held when it could last be read. One writer at a time.
+    last_good: Mutex<BTreeMap<PathBuf, Issue>>,
+}
+
+impl Folder {
+    /// The tracker in `dir`; `journal` tells our comments from another afk's.
+    #[must_use]
+    pub fn new(dir: PathBuf, labels: Labels, trusted: BTreeSet<Actor>, journal: String) -> Self {
+        Self { dir, labels, trusted, journal, last_good: Mutex::default() }
+    }
+
+    /// Tells `changed` whenever something in the folder changes, as long as the result is kept.
+    ///
+    /// # Errors
+    /// Where the folder can't be watched; it is still looked at from time to time.
+    pub fn watch(&self, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the folder is an event as well, and no change.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                // Full means that a look is due already.
+                let _ = changed.try_send(());
+            }
+        })?;
+        watcher.watch(&self.dir, notify::RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, TrackerError> {
+        let io = |source| TrackerError::Io { path: self.dir.display().to_string(), source };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            if !hidden && path.extension().is_some_and(|end| end == "md") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn arming(&self, parts: &Parts) -> Arming {
+        if !parts.front.labels.contains(&self.labels.ready) {
+            return Arming::NotReady;
+        }
+        let at = time(parts.front.armed_at).or_else(|| time(parts.front.created));
+        match &parts.front.armed_by {
+            None => Arming::Unknown { why: "armed_by is not set".into() },
+            Some(by) if self.trusted.contains(by) => {
+                Arming::Trusted { by: by.clone(), at: at.unwrap_or_default() }
+            }
+            Some(by) => Arming::Untrusted { by: by.clone() },
+        }
+    }
+
+    fn issue(&self, parts: &Parts) -> Issue {
+        Issue {
+            key: parts.key(),
+            title: parts.front.title.as_str().into(),
+            body: parts.body().into(),
+            priority: parts.priority(),
+            created: time(parts.front.created).unwrap_or(Timestamp(0)),
+            arming: self.arming(parts),
+            blockers: Vec::new(),
+            open: parts.front.state == State::Open,
+            needs_human: parts.front.labels.contains(&self.labels.human),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Parts, String> {
+        let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+        if size > FILE_LIMIT {
+            return Err(format!("is larger than {} KiB", FILE_LIMIT / 1024));
+        }
+        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+        let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+        Parts::parse(&text).map_err(|why| clean_line(&why))
+    }
+
+    fn list_now(&self) -> Result<Listing, TrackerError> {
+        let mut listing = Listing::default();
+        let mut blocked: BTreeMap<IssueKey, Vec<String>> = BTreeMap::new();
+        let mut issues: BTreeMap<IssueKey, Issue> = BTreeMap::new();
+        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files()?;
+        last_good.retain(|path, _| files.contains(path));
+        for path in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = clean_line(&name);
+            let issue = match Self::read(&path) {
+                Ok(parts) => {
+                    let issue = self.issue(&parts);
+                    blocked.insert(issue.key.clone(), parts.front.blocked_by);
+                    last_good.insert(path, issue.clone());
+                    issue
+                }
+                Err(why) => {
+                    listing.problems.push(format!("issue file {name}: {why}"));
+                    // What it was when it could be read, and not to be started meanwhile.
+                    let Some(known) = last_good.get(&path) else { continue };
+                    let why = format!("its file can't be read: {why}");
+                    Issue { arming: Arming::Unknown { why }, ..known.clone() }
+                }
+            };
+            if issues.contains_key(&issue.key) {
+                let key = &issue.key;
+                listing.problems.push(format!("issue file {name}: {key} is in another file too"));
+                continue;
+            }
+            issues.insert(issue.key.clone(), issue);
+        }
+        drop(last_good);
+        let states = blockers(&issues, &blocked);
+        for (key, blockers) in states {
+            if let Some(issue) = issues.get_mut(&key) {
+                issue.blockers = blockers;
+            }
+        }
+        listing.issues = issues.into_values().collect();
+        Ok(listing)
+    }
+
+    /// Changes the file of an issue, atomically: written aside, synced, renamed.
+    fn change(
+        &self,
+        issue: &IssueKey,
+        change: impl FnOnce(&mut Parts) -> bool,
+    ) -> Result<(), TrackerError> {
+        let _one_writer = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unreadable = None;
+        for path in self.files()? {
+            let mut parts = match Self::read(&path) {
+                Ok(parts) => parts,
+                Err(why) => {
+                    unreadable = Some((path, why));
+                    continue;
+                }
+            };
+            if parts.key() != *issue {
+                continue;
+            }
+            if change(&mut parts) {
+                replace(&path, parts.text().as_bytes()).map_err(|source| TrackerError::Io {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+            }
+            return Ok(());
+        }
+        Err(match unreadable {
+            Some((path, why)) => TrackerError::Invalid { path: path.display().to_string(), why },
+            None => TrackerError::Missing(issue.clone()),
+        })
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.join(format!(".{name}.afk-{}", std::process::id()));
+    let mut file = std::fs::File::create(&aside)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.set_permissions(std::fs::metadata(path)?.permissions()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&aside, path));
+    if written.is_err() {
+        // It may not be there.
+        let _ = std::fs::remove_file(&aside);
+    }
+    written
+}
+
+/// Resolves references: open, closed, unreadable, or a cycle (outside-world table T2).
+fn blockers(
+    issues: &BTreeMap<IssueKey, Issue>,
+    blocked: &BTreeMap<IssueKey, Vec<String>>,
+) -> BTreeMap<IssueKey, Vec<Blocker>> {
+    let resolve = |of: &IssueKey, reference: &str| match reference.strip_prefix('#') {
+        Some(number) => IssueKey::parse(&format!("{}#{number}", of.repo)).ok(),
+        None => IssueKey::parse(reference).ok(),
+    };
+    let edges = |of: &IssueKey| -> Vec<IssueKey> {
+        let open = |key: &IssueKey| issues.get(key).is_some_and(|issue| issue.open);
+        blocked
+            .get(of)
+            .into_iter()
+            .flatten()
+            .filter_map(|reference| resolve(of, reference))
+            .filter(open)
+            .collect()
+    };
+    let reaches = |from: &IssueKey, to: &IssueKey| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(key) = next.pop() {
+            if key == *to {
+                return true;
+            }
+            if seen.insert(key.clone()) {
+                next.extend(edges(&key));
+            }
+        }
+        false
+    };
+    blocked
+        .iter()
+        .map(|(key, references)| {
+            let blocker = |reference: &String| {
+                let state = match resolve(key, reference).and_then(|k| issues.get(&k)) {
+                    None => BlockerState::Unreadable,
+                    Some(other) if !other.open => BlockerState::Closed,
+                    Some(other) if reaches(&other.key, key) => BlockerState::Cycle,
+                    Some(_) => BlockerState::Open,
+                };
+                Blocker { reference: reference.as_str().into(), state }
+            };
+            (key.clone(), references.iter().map(blocker).collect())
+        })
+        .collect()
+}
+
+impl Tracker for Folder {
+    fn list(&self) -> BoxFuture<'_, Result<Listing, TrackerError>> {
+        Box::pin(async { tokio::task::block_in_place(|| self.list_now()) })
+    }
+
+    fn set_label<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        label: Option<StandingLabel>,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        let change = move |parts: &mut Parts| {
+            let mut labels = parts.front.labels.clone();
+            labels.retain(|known| *known != self.labels.in_progress && *known != self.labels.human);
+            match label {
+                Some(StandingLabel::InProgress) => labels.push(self.labels.in_progress.clone()),
+                Some(StandingLabel::ReadyForHuman) => labels.push(self.labels.human.clone()),
+                None => labels.retain(|known| *known != self.labels.ready),
+            }
+            let changed = labels != parts.front.labels;
+            if changed {
+                parts.set_labels(labels);
+            }
+            changed
+        };
+        Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+    }
+
+    fn comment<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        entry: OutboxId,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        let mark = format!("<!-- afk {} {entry} -->", self.journal);
+        let change = move |parts: &mut Parts| {
+            let there = parts.rest.contains(&mark);
+            if !there {
+                parts.comment(&mark, text);
+            }
+            !there
+        };
+        Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+    }
+
+    fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {
+        let change = |parts: &mut Parts| {
+            let open = parts.front.state == State::Open;
+            parts.close();
+            open
+        };
+        Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let trusted = [Actor("ana".into())].into();
+        let folder =
+            Folder::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
+        (dir, folder)
+    }
+
+    fn issue(number: u64, more: &str) -> String {
+        format!("+++\nrepo = 'a/b'\nnumber = {number}\ntitle = 't'\n{more}\n+++\n\nText.\n")
+    }
+
+    const READY: &str = "labels = ['ready-for-agent']\n";
+
+    #[test]
+    fn arming_is_told_by_who() {
+        let (_dir, folder) = folder(&[
+            ("1.md", &issue(1, &format!("{READY}armed_by = 'ana'"))),
+            ("2.md", &issue(2, &format!("{READY}armed_by = 'eve'"))),
+            ("3.md", &issue(3, READY)),
+            ("4.md", &issue(4, "labels = ['READY-for-agent']\narmed_by = 'ana'")),
+        ]);
+        let arming: Vec<_> =
+            folder.list_now().unwrap().issues.into_iter().map(|i| i.arming).collect();
+        assert!(matches!(arming[0], Arming::Trusted { .. }));
+        assert!(matches!(arming[1], Arming::Untrusted { .. }));
+        assert!(matches!(arming[2], Arming::Unknown { .. }));
+        assert!(matches!(arming[3], Arming::NotReady));
+    }
+
+    #[test]
+    fn blockers_are_resolved_and_cycles_seen() {
+        let (_dir, folder) = folder(&[
+            ("1.md", &issue(1, "blocked_by = ['#2', '#9', 'a/b#3', 'nonsense']")),
+            ("2.md", &issue(2, "")),
+            ("3.md", &issue(3, "state = 'closed'")),
+            ("4.md", &issue(4, "blocked_by = ['#5']")),
+            ("5.md", &issue(5, "blocked_by = ['#4']")),
+            ("6.md", &issue(6, "blocked_by = ['#6']")),
+        ]);
+        let states: Vec<Vec<BlockerState>> = folder
+            .list_now()
+            .unwrap()
+            .issues
+            .iter()
+            .map(|i| i.blockers.iter().map(|b| b.state).collect())
+            .collect();
+        use BlockerState::{Closed, Cycle, Open, Unreadable};
+        assert_eq!(states[0], [Open, Unreadable, Closed, Unreadable]);
+        assert_eq!(states[3], [Cycle]);
+        assert_eq!(states[5], [Cycle]);
+    }
+
+    #[test]
+    fn a_file_that_breaks_keeps_its_issue_and_holds_it_back() {
+        let (dir, folder) = folder(&[("1.md", &issue(1, &format!("{READY}armed_by = 'ana'")))]);
+        assert_eq!(folder.list_now().unwrap().problems.len(), 0);
+        std::fs::write(dir.path().join("1.md"), "+++\nbroken").unwrap();
+        std::fs::write(dir.path().join("2.md"), [0xff, 0xfe]).unwrap();
+        let listing = folder.list_now().unwrap();
+        assert_eq!(listing.problems.len(), 2, "{:?}", listing.problems);
+        assert!(matches!(listing.issues[0].arming, Arming::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_and_no_empty_list() {
+        let (dir, folder) = folder(&[("1.md", &issue(1, ""))]);
+        drop(dir);
+        assert!(folder.list_now().is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writes_are_idempotent() {
+        let (dir, folder) = folder(&[("1.md", &issue(1, READY))]);
+        let key = IssueKey::parse("a/b#1").unwrap();
+        let text = || std::fs::read_to_string(dir.path().join("1.md")).unwrap();
+        folder.set_label(&key, Some(StandingLabel::InProgress)).await.unwrap();
+        assert!(text().contains("\"agent-in-progress\""));
+        for _ in 0..2 {
+            folder.comment(&key, OutboxId(4), "It is done.").await.unwrap();
+            folder.set_label(&key, None).await.unwrap();
+            folder.close(&key).await.unwrap();
+        }
+        assert_eq!(text().matches("It is done.").count(), 1);
+        assert!(!text().contains("agent-in-progress") && !text().contains("ready-for-agent"));
+        assert!(text().contains("state = \"closed\""));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "left something behind");
+        let other = IssueKey::parse("a/b#2").unwrap();
+        assert!(matches!(folder.close(&other).await, Err(TrackerError::Missing(_))));
+    }
+}

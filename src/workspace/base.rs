@@ -1,0 +1,164 @@
+//! The base clone of a repository: bare, persistent, fetched before each use.
+
+use std::path::{Path, PathBuf};
+
+use super::WorkspaceError;
+use super::git::Git;
+use crate::core::id::Sha;
+
+/// How a push ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pushed {
+    /// The remote was read back and has the head.
+    Landed,
+    /// The remote has moved on: fetch, rebase, test, push again.
+    Rejected(String),
+    /// The remote says no for another reason; rebasing would not help.
+    Refused(String),
+}
+
+/// A bare clone with the remote's branches under `refs/remotes/origin`.
+#[derive(Debug, Clone)]
+pub struct Base {
+    git: Git,
+    branch: String,
+}
+
+impl Base {
+    /// Opens the base clone in `dir`, or makes it. `git`'s folder does not matter.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`]: no such remote, no space, a planted link.
+    pub async fn open(
+        dir: &Path,
+        remote: &str,
+        branch: &str,
+        git: &Git,
+    ) -> Result<Self, WorkspaceError> {
+        refuse_link(dir)?;
+        let git = git.at(dir);
+        if !dir.join("HEAD").exists() {
+            let parent = dir.parent().unwrap_or(dir);
+            std::fs::create_dir_all(parent).map_err(WorkspaceError::io(parent))?;
+            let new = PathBuf::from(format!("{}.new", dir.display()));
+            if new.exists() {
+                std::fs::remove_dir_all(&new).map_err(WorkspaceError::io(&new))?;
+            }
+            // Made aside and renamed: what is there under its name is whole.
+            let up = git.at(parent);
+            let new_name = new.as_os_str();
+            up.call(&["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), new_name]).await?;
+            let at_new = git.at(&new);
+            at_new.call(&["remote", "add", "origin", remote]).await?;
+            at_new.call(&["fetch", "--quiet", "--no-tags", "origin"]).await?;
+            std::fs::rename(&new, dir).map_err(WorkspaceError::io(dir))?;
+        }
+        git.call(&["remote", "set-url", "origin", remote]).await?;
+        Ok(Self { git, branch: branch.to_owned() })
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.git.dir()
+    }
+
+    /// git in it.
+    #[must_use]
+    pub const fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// The branch that is pushed to, as the base knows it: `origin/<branch>`.
+    #[must_use]
+    pub fn upstream(&self) -> String {
+        format!("refs/remotes/origin/{}", self.branch)
+    }
+
+    /// Fetches and gives the upstream's commit.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn fetch(&self) -> Result<Sha, WorkspaceError> {
+        self.git.call(&["fetch", "--quiet", "--prune", "--no-tags", "origin"]).await?;
+        self.head().await
+    }
+
+    /// The upstream's commit as last fetched.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn head(&self) -> Result<Sha, WorkspaceError> {
+        let upstream = format!("{}^{{commit}}", self.upstream());
+        let sha = self.git.call(&["rev-parse", "--verify", "--quiet", &upstream]).await;
+        sha.map(Sha).map_err(|_| WorkspaceError::Git {
+            what: "rev-parse".into(),
+            said: format!("the remote has no branch {}", self.branch),
+        })
+    }
+
+    /// Whether the upstream, as last fetched, contains a commit.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn contains(&self, sha: &Sha) -> Result<bool, WorkspaceError> {
+        let upstream = self.upstream();
+        let args = ["merge-base", "--is-ancestor", &sha.0, &upstream];
+        Ok(self.git.ask(&args).await?.ok)
+    }
+
+    /// Pushes `head` to the branch, fast-forward only, unless the remote has it; then reads the
+    /// remote back, whatever the push said.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`] where the remote can't be read: the outcome is unknown.
+    pub async fn push(&self, head: &Sha) -> Result<Pushed, WorkspaceError> {
+        self.fetch().await?;
+        if self.contains(head).await? {
+            return Ok(Pushed::Landed);
+        }
+        let refspec = format!("{head}:refs/heads/{}", self.branch);
+        let answer = self.git.ask(&["push", "--porcelain", "origin", &refspec]).await;
+        self.fetch().await?;
+        if self.contains(head).await? {
+            return Ok(Pushed::Landed);
+        }
+        let answer = answer?;
+        let said = answer.said();
+        let text = format!("{}{}", answer.out, answer.err);
+        let moved_on = ["fetch first", "non-fast-forward", "stale info", "failed to update ref",
+            "cannot lock ref"];
+        if moved_on.iter().any(|words| text.contains(words)) {
+            Ok(Pushed::Rejected(said))
+        } else {
+            Ok(Pushed::Refused(said))
+        }
+    }
+
+    /// Removes lock files that a killed git left. Only when no git of ours runs in it.
+    pub fn break_stale_locks(&self) {
+        remove_locks(self.dir(), 0);
+    }
+}
+
+fn remove_locks(dir: &Path, depth: u32) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && depth < 6 && entry.file_name() != "objects" {
+            remove_locks(&path, depth + 1);
+        } else if kind.is_file() && path.extension().is_some_and(|end| end == "lock") {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// Refuses to work in a folder of ours that somebody replaced by a link.
+pub fn refuse_link(path: &Path) -> Result<(), WorkspaceError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => Err(WorkspaceError::Planted { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,181 @@
+//! The git program, called so that a repository can't make it run anything.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::WorkspaceError;
+use crate::core::untrusted::clean_line;
+use crate::process::Supervisor;
+
+/// Settings on every call. Hooks, file-system monitors, external diffs and `ext::` remotes would
+/// run what a repository names; automatic maintenance would go on after the call.
+const SETTINGS: &[&str] = &[
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.pager=cat",
+    "diff.external=",
+    "protocol.ext.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+    "commit.gpgSign=false",
+    "submodule.recurse=false",
+];
+
+/// Most that is kept of an answer, in bytes.
+const ANSWER_LIMIT: u64 = 8 * 1024 * 1024;
+
+/// What git answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Ended with 0.
+    pub ok: bool,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Answer {
+    /// The end of what was said, in a line.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
+        let last: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = last[last.len().saturating_sub(3)..].join("; ");
+        clean_line(tail.get(tail.len().saturating_sub(400)..).unwrap_or(&tail))
+    }
+}
+
+/// git in one folder.
+#[derive(Debug, Clone)]
+pub struct Git {
+    dir: PathBuf,
+    supervisor: Supervisor,
+    owner: String,
+    deadline: Duration,
+}
+
+impl Git {
+    /// Calls of git in `dir`, marked as `owner`'s, each with a deadline.
+    #[must_use]
+    pub fn new(dir: &Path, supervisor: &Supervisor, owner: &str, deadline: Duration) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            supervisor: supervisor.clone(),
+            owner: owner.to_owned(),
+            deadline,
+        }
+    }
+
+    /// The same in another folder.
+    #[must_use]
+    pub fn at(&self, dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), ..self.clone() }
+    }
+
+    /// The same, marked as another's.
+    #[must_use]
+    pub fn owned_by(&self, owner: &str) -> Self {
+        Self { owner: owner.to_owned(), ..self.clone() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Calls git and gives what it answered, also when it says no.
+    ///
+    /// # Errors
+    /// Where git can't be started, or the deadline passes.
+    pub async fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Answer, WorkspaceError> {
+        self.ask_with(args, &[]).await
+    }
+
+    /// The same with environment names set.
+    ///
+    /// # Errors
+    /// As [`Git::ask`].
+    pub async fn ask_with<S: AsRef<OsStr>>(
+        &self,
+        args: &[S],
+        env: &[(&str, &OsStr)],
+    ) -> Result<Answer, WorkspaceError> {
+        let what = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
+        let what = what.unwrap_or_default();
+        let mut command = Command::new("git");
+        for setting in SETTINGS {
+            command.arg("-c").arg(setting);
+        }
+        command.arg("-C").arg(&self.dir).args(args).envs(env.iter().copied());
+        command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").env("GIT_EDITOR", "true");
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
+            if !env.iter().any(|(set, _)| *set == name) {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        let io = |source| WorkspaceError::Io { path: PathBuf::from("git"), source };
+        let mut started = self.supervisor.start_own(&mut command, &self.owner).map_err(io)?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
+        let work = async {
+            let read_out = async {
+                match stdout {
+                    Some(pipe) => pipe.take(ANSWER_LIMIT).read_to_end(&mut out).await.map(|_| ()),
+                    None => Ok(()),
+                }
+            };
+            let read_err = async {
+                match stderr {
+                    Some(pipe) => pipe.take(ANSWER_LIMIT).read_to_end(&mut err).await.map(|_| ()),
+                    None => Ok(()),
+                }
+            };
+            let (a, b, status) = tokio::join!(read_out, read_err, started.child.wait());
+            a?;
+            b?;
+            status
+        };
+        let Ok(status) = timeout(self.deadline, work).await else {
+            let _ = started.child.kill().await;
+            return Err(WorkspaceError::Deadline { what, seconds: self.deadline.as_secs() });
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Answer { ok: status.map_err(io)?.success(), out: text(out), err: text(err) })
+    }
+
+    /// Calls git and gives its output without the last line break; a "no" is an error.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn call<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String, WorkspaceError> {
+        self.call_with(args, &[]).await
+    }
+
+    /// The same with environment names set.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn call_with<S: AsRef<OsStr>>(
+        &self,
+        args: &[S],
+        env: &[(&str, &OsStr)],
+    ) -> Result<String, WorkspaceError> {
+        let answer = self.ask_with(args, env).await?;
+        if answer.ok {
+            return Ok(answer.out.strip_suffix('\n').unwrap_or(&answer.out).to_owned());
+        }
+        let what = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
+        Err(WorkspaceError::Git { what: what.unwrap_or_default(), said: answer.said() })
+    }
+}
