@@ -14,3 +14,7 @@ pub mod workspace;
 pub mod notify;
 pub mod secrets;
 pub mod tracker;
+pub mod agent;
+pub mod ci;
+pub mod deploy;
+pub mod runtime;

@@ -32,6 +32,17 @@ impl Verdict {
     }
 }
 
+/// What a stage after the push said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// In a line.
+    pub detail: Untrusted,
+    /// The end of the log.
+    pub log: Untrusted,
+}
+
 /// One link of a proof: what was seen, of which commit, when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {

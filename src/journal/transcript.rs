@@ -25,9 +25,6 @@ pub struct Entry {
     pub event: AgentEvent,
 }
 
-/// Longest text of one entry, in bytes; what is cut is said.
-pub const TEXT_LIMIT: usize = 256 * 1024;
-
 /// The transcripts of a state folder.
 #[derive(Debug)]
 pub struct Store {

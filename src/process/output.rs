@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Spec, Supervisor};
 use crate::core::untrusted::Untrusted;
+use crate::core::verdict::{Judgement, Verdict};
 
 /// The end of an output that is kept in memory, in bytes.
 const TAIL: usize = 16 * 1024;
@@ -30,6 +31,18 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// What the end of a deciding command means: 0 is green, another code red; a command that
+    /// can't be run, took too long or was killed says nothing.
+    #[must_use]
+    pub fn judgement(&self) -> Judgement {
+        let verdict = match self.code {
+            Some(0) => Verdict::Green,
+            Some(126 | 127) | None => Verdict::Unknown,
+            Some(_) => Verdict::Red,
+        };
+        Judgement { verdict, detail: self.line().into(), log: self.tail.clone() }
+    }
+
     /// In a line, for a person.
     #[must_use]
     pub fn line(&self) -> String {
@@ -188,6 +201,21 @@ pub async fn read_line<R: AsyncRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_exit_code_says_something() {
+        for (code, timed_out, verdict) in [
+            (Some(0), false, Verdict::Green),
+            (Some(1), false, Verdict::Red),
+            (Some(127), false, Verdict::Unknown),
+            (Some(126), false, Verdict::Unknown),
+            (None, false, Verdict::Unknown),
+            (None, true, Verdict::Unknown),
+        ] {
+            let finished = Finished { code, tail: "".into(), timed_out };
+            assert_eq!(finished.judgement().verdict, verdict, "{code:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_long_line_is_cut_and_the_next_one_is_whole() {

@@ -54,7 +54,7 @@ pub enum State {
 }
 
 /// A file in its parts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The front matter as it is written, comments and all.
     pub document: DocumentMut,

@@ -1,0 +1,20 @@
+//! The repository's own command as its CI, on a clean checkout.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::core::verdict::Judgement;
+use crate::process::{Spec, Supervisor};
+
+/// Runs the command; what it leaves behind is ended.
+///
+/// # Errors
+/// Where it can't be started or its log can't be written.
+pub async fn run(
+    supervisor: &Supervisor,
+    spec: &Spec,
+    log: &Path,
+    limit: Duration,
+) -> std::io::Result<Judgement> {
+    supervisor.run(spec, log, limit).await.map(|finished| finished.judgement())
+}

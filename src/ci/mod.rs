@@ -1,0 +1,3 @@
+//! CI: what decides about a pushed commit.
+
+pub mod command;

@@ -1,0 +1,21 @@
+//! A command that rolls a commit out, on a clean checkout of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::core::verdict::Judgement;
+use crate::process::{Spec, Supervisor};
+
+/// Runs the command; what it started may stay.
+///
+/// # Errors
+/// Where it can't be started or its log can't be written.
+pub async fn run(
+    supervisor: &Supervisor,
+    spec: &Spec,
+    log: &Path,
+    limit: Duration,
+) -> std::io::Result<Judgement> {
+    let spec = Spec { leaves_children: true, ..spec.clone() };
+    supervisor.run(&spec, log, limit).await.map(|finished| finished.judgement())
+}

@@ -1,0 +1,174 @@
+//! One lane a run: what is done for it is done one after the other, and can be stopped whole.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::effects;
+use super::tasks::{self, Job};
+use super::{Shell, clock};
+use crate::agent::Control;
+use crate::core::agent_event::AgentEvent;
+use crate::core::effect::{Effect, Task};
+use crate::core::id::RunId;
+use crate::core::input::{Input, RunFact};
+use crate::core::state::Fleet;
+use crate::journal::transcript::Entry;
+
+/// Messages that may wait for an agent.
+const CONTROLS: usize = 32;
+
+#[derive(Debug, Default)]
+struct Lane {
+    cancel: CancellationToken,
+    /// The last task; the next one waits for it.
+    last: Option<JoinHandle<()>>,
+    control: Option<mpsc::Sender<Control>>,
+}
+
+/// All lanes.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    shell: Arc<Shell>,
+    by_run: HashMap<RunId, Lane>,
+}
+
+impl Lanes {
+    pub(super) fn new(shell: Arc<Shell>) -> Self {
+        Self { shell, by_run: HashMap::new() }
+    }
+
+    /// Begins an effect. Never waits.
+    pub(super) fn execute(&mut self, effect: Effect, fleet: &Fleet) {
+        match effect {
+            Effect::Begin { run, epoch, task } => {
+                let Some(job) = Job::new(&self.shell, fleet, run, epoch) else { return };
+                let (control, controls) = mpsc::channel(CONTROLS);
+                let cancel = self.cancel(run);
+                let lane = self.by_run.entry(run).or_default();
+                lane.control = matches!(task, Task::Turn { .. }).then_some(control);
+                let shell = self.shell.clone();
+                let before = lane.last.take();
+                lane.last = Some(tokio::spawn(async move {
+                    finished(before).await;
+                    carry_out(&shell, job, task, controls, cancel).await;
+                }));
+            }
+            Effect::Stop { run } => {
+                let _new = self.cancel(run);
+                let shell = self.shell.clone();
+                self.chain(run, async move {
+                    shell.supervisor.end(&run.to_string()).await;
+                    shell.store.close(run);
+                });
+            }
+            Effect::GiveBack { run } => {
+                if let Some(job) = Job::new(&self.shell, fleet, run, 0) {
+                    self.chain(run, async move { tasks::worktree::give_back(&job).await });
+                }
+            }
+            Effect::Capsule { run } => {
+                if let Some(job) = Job::new(&self.shell, fleet, run, 0) {
+                    self.chain(run, async move { tasks::capsule::keep(&job).await });
+                }
+            }
+            Effect::Steer { run, text, by } => self.tell(run, Control::Steer { text, by }),
+            Effect::Answer { run, request, answer, by } => {
+                self.tell(run, Control::Answer { request, answer, by });
+            }
+            Effect::Note { run, text } => {
+                let at = clock::wall();
+                let entry = Entry { at, turn: 0, event: AgentEvent::Notice { text } };
+                self.shell.transcribe(run, &[entry]);
+            }
+            Effect::Deliver { entry, step } => {
+                let shell = self.shell.clone();
+                tokio::spawn(async move { effects::deliver(&shell, entry, step).await });
+            }
+        }
+    }
+
+    /// Cancels what is under way and gives the token of what comes next.
+    fn cancel(&mut self, run: RunId) -> CancellationToken {
+        let lane = self.by_run.entry(run).or_default();
+        lane.cancel.cancel();
+        lane.cancel = self.shell.cancel.child_token();
+        lane.control = None;
+        lane.cancel.clone()
+    }
+
+    fn chain(&mut self, run: RunId, work: impl Future<Output = ()> + Send + 'static) {
+        let lane = self.by_run.entry(run).or_default();
+        let before = lane.last.take();
+        lane.last = Some(tokio::spawn(async move {
+            finished(before).await;
+            work.await;
+        }));
+    }
+
+    fn tell(&self, run: RunId, control: Control) {
+        let sent = self
+            .by_run
+            .get(&run)
+            .and_then(|lane| lane.control.as_ref())
+            .is_some_and(|agent| agent.try_send(control).is_ok());
+        if !sent {
+            let text = "the agent could not be told: its turn has ended or its queue is full";
+            let event = AgentEvent::Notice { text: text.into() };
+            self.shell.transcribe(run, &[Entry { at: clock::wall(), turn: 0, event }]);
+        }
+    }
+
+    /// Waits until every lane is empty; what is under way has been cancelled by the runtime.
+    pub(super) async fn stop_all(&mut self) {
+        for (_, lane) in self.by_run.drain() {
+            finished(lane.last).await;
+        }
+    }
+}
+
+async fn finished(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        // A panic was caught and reported inside.
+        let _ = task.await;
+    }
+}
+
+async fn carry_out(
+    shell: &Shell,
+    job: Job,
+    task: Task,
+    controls: mpsc::Receiver<Control>,
+    cancel: CancellationToken,
+) {
+    let (run, epoch) = (job.run.id, job.epoch);
+    let limit = tasks::deadline(&job, &task);
+    let work = AssertUnwindSafe(tasks::carry_out(&job, task, controls)).catch_unwind();
+    let fact = tokio::select! {
+        () = cancel.cancelled() => None,
+        done = tokio::time::timeout(limit, work) => Some(match done {
+            Ok(Ok(fact)) => fact,
+            Ok(Err(_)) => RunFact::Failed { why: "an error inside afk; see its log".into() },
+            Err(_) => {
+                let why = format!("took longer than {} s", limit.as_secs());
+                RunFact::Failed { why: why.into() }
+            }
+        }),
+    };
+    match fact {
+        Some(fact) => {
+            if matches!(fact, RunFact::Failed { .. }) {
+                shell.supervisor.end(&run.to_string()).await;
+            }
+            shell.send(Input::Run { run, epoch, fact }).await;
+        }
+        None => {
+            shell.supervisor.end(&run.to_string()).await;
+        }
+    }
+}

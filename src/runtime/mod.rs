@@ -1,0 +1,294 @@
+//! The shell around the core: one loop that owns the fleet, and supervised tasks that carry its
+//! effects out and report back.
+
+pub mod clock;
+mod effects;
+mod event_loop;
+mod facts;
+mod lanes;
+pub mod prompt;
+mod tasks;
+mod tracking;
+mod workspaces;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::core::command::{Command, Refusal, Reply};
+use crate::core::id::RunId;
+use crate::core::input::Input;
+use crate::core::state::Fleet;
+use crate::journal::transcript::Store;
+use crate::journal::writer::Writer;
+use crate::journal::{Journal, JournalError};
+use crate::notify::terminal::Shown;
+use crate::process::Supervisor;
+use crate::tracker::Tracker;
+use crate::tracker::folder::Folder;
+
+/// Inputs that may wait; a sender over it waits as well.
+const INPUTS: usize = 4096;
+
+/// Why a runtime could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A folder of the state.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is nowhere to take issues from.
+    #[error("no tracker is configured: set `folder` under [tracker]")]
+    NoTracker,
+}
+
+/// What is known of a run's worktree beside the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorktreeFacts {
+    /// Files that differ from the last commit.
+    pub dirty: usize,
+    /// Commits that the upstream has not.
+    pub ahead: usize,
+    /// Disk used, in bytes; counted now and then.
+    pub disk: Option<u64>,
+    /// The first process of its tree.
+    pub pid: Option<i32>,
+    /// Processes in its tree.
+    pub processes: usize,
+    /// Of one core, in tenths of a percent.
+    pub cpu_permille: u32,
+    /// Resident memory of the tree, in bytes.
+    pub memory: u64,
+}
+
+/// What a client sees: an immutable copy of all that can be shown.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The fleet, as far as the journal has it on the disk.
+    pub fleet: Fleet,
+    /// Runs' worktrees.
+    pub worktrees: BTreeMap<RunId, WorktreeFacts>,
+    /// What is wrong outside of runs, a line each.
+    pub problems: Vec<String>,
+    /// The journal's last record.
+    pub seq: i64,
+}
+
+/// What the loop takes.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Input(Box<Input>),
+    Command(Command, oneshot::Sender<Reply>),
+    /// Something beside the fleet changed: the problems or the worktrees.
+    Aside,
+}
+
+/// What every task has.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    pub config: RwLock<Arc<Config>>,
+    pub state: PathBuf,
+    pub journal_id: String,
+    pub supervisor: Supervisor,
+    pub store: Arc<Store>,
+    pub tracker: RwLock<TrackerSlot>,
+    pub workspaces: workspaces::Workspaces,
+    pub inputs: mpsc::Sender<Message>,
+    pub transcripts: watch::Sender<u64>,
+    pub notices: broadcast::Sender<Shown>,
+    pub problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
+    pub worktrees: Mutex<BTreeMap<RunId, WorktreeFacts>>,
+    pub cancel: CancellationToken,
+}
+
+/// The tracker in use; replaced when the configuration is read again.
+#[derive(Clone)]
+pub(crate) struct TrackerSlot(pub Arc<Folder>);
+
+impl std::fmt::Debug for TrackerSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TrackerSlot")
+    }
+}
+
+impl Shell {
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn tracker(&self) -> Arc<dyn Tracker> {
+        self.folder()
+    }
+
+    pub fn folder(&self) -> Arc<Folder> {
+        self.tracker.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub async fn send(&self, input: Input) {
+        // The loop is gone only when everything ends.
+        let _ = self.inputs.send(Message::Input(Box::new(input))).await;
+    }
+
+    /// Says what is wrong with one thing outside of runs; nothing takes it back.
+    pub async fn problem(&self, about: &'static str, lines: Vec<String>) {
+        let changed = {
+            let mut all = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.is_empty() {
+                all.remove(about).is_some()
+            } else {
+                all.insert(about, lines.clone()).is_none_or(|known| known != lines)
+            }
+        };
+        if changed {
+            for line in &lines {
+                tracing::warn!(about, line, "problem");
+            }
+            let _ = self.inputs.send(Message::Aside).await;
+        }
+    }
+
+    /// Appends to a run's transcript and tells those that look at it.
+    pub fn transcribe(&self, run: RunId, entries: &[crate::journal::transcript::Entry]) {
+        if let Err(error) = self.store.append(run, entries) {
+            tracing::error!(%run, %error, "the transcript can't be written");
+        }
+        self.transcripts.send_modify(|count| *count += 1);
+    }
+}
+
+/// A client's way to the runtime. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inputs: mpsc::Sender<Message>,
+    /// The newest snapshot.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Counts the additions to transcripts.
+    pub transcripts: watch::Receiver<u64>,
+    /// The transcripts.
+    pub store: Arc<Store>,
+    /// The configuration when the runtime was started.
+    pub config: Arc<Config>,
+    notices: broadcast::Sender<Shown>,
+}
+
+impl Handle {
+    /// Sends a command; answered once it is durable.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn command(&self, command: Command) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inputs.send(Message::Command(command, reply)).await;
+        match sent {
+            Ok(()) => answer.await.unwrap_or(Err(Refusal::ShuttingDown)),
+            Err(_) => Err(Refusal::ShuttingDown),
+        }
+    }
+
+    /// Notices from now on.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Shown> {
+        self.notices.subscribe()
+    }
+}
+
+/// A running runtime.
+#[derive(Debug)]
+pub struct Runtime {
+    /// For clients.
+    pub handle: Handle,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    supervisor: Supervisor,
+}
+
+impl Runtime {
+    /// Opens the state folder, ends what an earlier life left, and begins to serve. `launcher` is
+    /// the afk program.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub async fn start(
+        config: Config,
+        state: &Path,
+        launcher: PathBuf,
+        config_file: Option<PathBuf>,
+    ) -> Result<Self, RuntimeError> {
+        let io = |source| RuntimeError::Io { path: state.to_owned(), source };
+        let journal = Journal::open(state)?;
+        let mut fleet = journal.fold()?;
+        // Effects of an earlier life are under way no more; `Started` says so too.
+        fleet.outbox.values_mut().for_each(|entry| entry.under_way = false);
+        let journal_id = journal.id()?;
+        let seq = journal.last();
+        let grace = Duration::from_secs(config.limits.grace_seconds);
+        let supervisor = Supervisor::new(launcher, journal_id.clone(), grace);
+        let orphans = supervisor.end_orphans().await;
+        if orphans > 0 {
+            tracing::warn!(orphans, "ended what an earlier life left behind");
+        }
+        let folder = config.tracker.folder.clone().ok_or(RuntimeError::NoTracker)?;
+        let labels = config.labels.clone();
+        let tracker = Folder::new(folder, labels, config.trusted.clone(), journal_id.clone());
+        let store = Arc::new(Store::open(state).map_err(io)?);
+        let (inputs, queue) = mpsc::channel(INPUTS);
+        let (transcripts, transcripts_seen) = watch::channel(0);
+        let (notices, _) = broadcast::channel(64);
+        let workspaces = workspaces::Workspaces::new(state.join("workspaces"), &fleet);
+        let cancel = CancellationToken::new();
+        let shell = Arc::new(Shell {
+            config: RwLock::new(Arc::new(config.clone())),
+            state: state.to_owned(),
+            journal_id,
+            supervisor: supervisor.clone(),
+            store: store.clone(),
+            tracker: RwLock::new(TrackerSlot(Arc::new(tracker))),
+            workspaces,
+            inputs: inputs.clone(),
+            transcripts,
+            notices: notices.clone(),
+            problems: Mutex::default(),
+            worktrees: Mutex::default(),
+            cancel: cancel.clone(),
+        });
+        let first = Snapshot { fleet: fleet.clone(), seq, ..Snapshot::default() };
+        let (publish, snapshots) = watch::channel(Arc::new(first));
+        let writer = Writer::start(journal).map_err(io)?;
+        let handle = Handle {
+            inputs,
+            snapshots: snapshots.clone(),
+            transcripts: transcripts_seen,
+            store,
+            config: Arc::new(config),
+            notices,
+        };
+        tracking::start(&shell, config_file);
+        facts::start(&shell, snapshots);
+        let event_loop = event_loop::EventLoop::new(shell, fleet, seq, writer, publish);
+        let task = tokio::spawn(event_loop.run(queue));
+        Ok(Self { handle, cancel, task, supervisor })
+    }
+
+    /// Stops intake, ends what is under way and closes the journal. Runs go on from there at the
+    /// next start.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the loop ended badly");
+        }
+        self.supervisor.end_orphans().await;
+    }
+}

@@ -1,0 +1,120 @@
+//! The words of a turn's prompt. Templates are strict: an unknown name is an error.
+
+use crate::core::issue::Issue;
+use crate::core::run::{Run, TurnPrompt, Work};
+use crate::core::untrusted::Untrusted;
+
+const IMPLEMENT: &str = include_str!("../../assets/prompts/implement.md");
+
+/// Fills in a template's `{{names}}`. What is filled in is not looked at again, so an issue's
+/// text can't name anything.
+///
+/// # Errors
+/// The name that is not known.
+pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
+    let mut out = String::with_capacity(template.len() * 2);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out.push_str(before);
+        let (name, behind) =
+            after.split_once("}}").ok_or_else(|| "a {{ is never closed".to_owned())?;
+        let value = values.iter().find(|(known, _)| *known == name.trim());
+        out.push_str(value.ok_or_else(|| format!("{{{{{name}}}}} is not a name here"))?.1);
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// What the agent is told. A turn that resumes no conversation is told the issue as well.
+#[must_use]
+pub fn words(
+    run: &Run,
+    issue: Option<&Issue>,
+    test: &str,
+    prompt: &TurnPrompt,
+    resumes: bool,
+) -> Untrusted {
+    let task = match (&run.work, issue) {
+        (Work::Prompt { prompt, .. }, _) => prompt.as_received().to_owned(),
+        (Work::Issue { key, title }, issue) => {
+            let body = issue.map_or("", |issue| issue.body.as_received());
+            let number = key.number.to_string();
+            let values = [
+                ("issue", key.to_string()),
+                ("number", number),
+                ("title", title.clean_line()),
+                ("body", body.to_owned()),
+                ("test", test.to_owned()),
+                ("branch", run.branch.clone().unwrap_or_default()),
+            ];
+            let values: Vec<_> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            // Our own template names only what is listed; a test keeps it so.
+            fill(IMPLEMENT, &values).unwrap_or_else(|why| why)
+        }
+    };
+    let more = match prompt {
+        TurnPrompt::Implement | TurnPrompt::Adhoc => return task.into(),
+        TurnPrompt::GateClosed { why } => format!(
+            "Your change was not accepted yet.\n\n{}\n\nMend it and commit.",
+            why.as_received()
+        ),
+        TurnPrompt::FixForward { what, log } => format!(
+            "Your change was pushed, and {what} went red. Fix it forward: no reverts, no history \
+             rewritten. The end of the failing log:\n\n{}\n\nMend it and commit.",
+            log.as_received()
+        ),
+        TurnPrompt::Conflict { why } => format!(
+            "Others have pushed meanwhile, and your commits do not go onto theirs:\n\n{}\n\nRun \
+             `git rebase` onto the remote branch, resolve the conflicts, and see that all tests \
+             pass.",
+            why.as_received()
+        ),
+        TurnPrompt::Continue { why } => format!(
+            "You were stopped in the middle ({}). See what is already there, and go on.",
+            why.clean_line()
+        ),
+        TurnPrompt::Guidance { text } if text.is_empty() => {
+            "A human looked at it and sends you on. See what is already there, and go on.".into()
+        }
+        TurnPrompt::Guidance { text } => {
+            format!("A human looked at it and sends you on with this:\n\n{}", text.as_received())
+        }
+    };
+    if resumes { more.into() } else { format!("{task}\n\n# Now\n\n{more}").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::{IssueKey, RunId, Timestamp};
+
+    #[test]
+    fn unknown_names_are_errors_and_values_are_left_alone() {
+        assert_eq!(fill("a {{x}} b", &[("x", "{{y}}")]).unwrap(), "a {{y}} b");
+        assert!(fill("{{z}}", &[("x", "1")]).unwrap_err().contains("{{z}}"));
+        assert!(fill("{{x", &[("x", "1")]).is_err());
+    }
+
+    #[test]
+    fn our_template_names_only_what_there_is() {
+        let key = IssueKey::parse("a/b#7").unwrap();
+        let work = Work::Issue { key, title: "Greet".into() };
+        let run = Run::claimed(RunId(1), work, None, Timestamp(0));
+        let told = words(&run, None, "./test.sh", &TurnPrompt::Implement, false);
+        let text = told.as_received();
+        assert!(text.contains("a/b#7: Greet") && text.contains("`./test.sh`"));
+        assert!(!text.contains("{{") && !text.contains("is not a name here"));
+    }
+
+    #[test]
+    fn a_resumed_turn_is_not_told_the_issue_again() {
+        let key = IssueKey::parse("a/b#7").unwrap();
+        let work = Work::Issue { key, title: "Greet".into() };
+        let run = Run::claimed(RunId(1), work, None, Timestamp(0));
+        let prompt = TurnPrompt::GateClosed { why: "no test".into() };
+        let short = words(&run, None, "t", &prompt, true);
+        assert!(!short.as_received().contains("Greet") && short.as_received().contains("no test"));
+        assert!(words(&run, None, "t", &prompt, false).as_received().contains("Greet"));
+    }
+}

@@ -1,0 +1,57 @@
+//! Keeping the evidence of a freeze: the dirty tree as a ref, the transcript, the logs, the diff.
+
+use super::Job;
+use crate::core::input::Input;
+use crate::workspace::capsule;
+
+/// Keeps it and tells the core where; a part that can't be had is named in its place.
+pub(crate) async fn keep(job: &Job) {
+    let run = job.run.id;
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let name = format!("refs/afk/capsules/{run}");
+    let tree = async {
+        let pool = job.pool().await?;
+        let git = pool.base().git().at(&job.worktree()?).owned_by("afk");
+        let sha = capsule::snapshot(&git, &name).await.map_err(|e| e.to_string())?;
+        let range = job.base()?;
+        let diff = git.call(&["diff", &range.0, &sha.0]).await.map_err(|e| e.to_string())?;
+        Ok::<_, String>((sha, diff))
+    };
+    let kept = match tree.await {
+        Ok((sha, diff)) => {
+            files.push(("changes.diff".into(), diff.into_bytes()));
+            format!("{name} {sha}\n")
+        }
+        Err(why) => format!("the worktree could not be kept: {why}\n"),
+    };
+    files.push(("tree".into(), kept.into_bytes()));
+    if let Ok(bytes) = serde_json::to_vec_pretty(job.run.as_ref()) {
+        files.push(("run.json".into(), bytes));
+    }
+    if let Ok(bytes) = std::fs::read(job.shell.store.path(run)) {
+        files.push(("transcript.jsonl".into(), bytes));
+    }
+    let logs = std::fs::read_dir(job.shell.state.join("logs"));
+    for entry in logs.into_iter().flatten().flatten() {
+        let log = entry.file_name().to_string_lossy().into_owned();
+        if log.starts_with(&format!("{run}-"))
+            && let Ok(bytes) = std::fs::read(entry.path())
+        {
+            files.push((log, bytes));
+        }
+    }
+    let folder = job.shell.state.join("capsules").join(run.to_string());
+    let named: Vec<(&str, Vec<u8>)> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    match capsule::write(&folder, &named) {
+        Ok(digest) => {
+            job.note(format!("evidence kept in {} ({})", folder.display(), digest.short()));
+            let path = folder.display().to_string();
+            job.shell.send(Input::Capsule { run, path }).await;
+        }
+        Err(error) => {
+            tracing::error!(%run, %error, "the capsule can't be written");
+            job.note(format!("the evidence could not be kept: {error}"));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The tasks of a run, one file each. Every one reports exactly one fact at its end.
+
+pub mod capsule;
+mod gate;
+mod push;
+mod stages;
+mod turn;
+pub mod worktree;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Shell;
+use crate::agent::Control;
+use crate::config::Config;
+use crate::config::repository::{FILE, RepositoryRules};
+use crate::core::agent_event::AgentEvent;
+use crate::core::effect::Task;
+use crate::core::id::{RunId, Sha};
+use crate::core::input::{Input, RunFact};
+use crate::core::issue::Issue;
+use crate::core::run::Run;
+use crate::core::state::Fleet;
+use crate::journal::transcript::Entry;
+use crate::workspace::pool::Pool;
+
+/// What a task works on: the run as it was when the task was begun.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub shell: Arc<Shell>,
+    pub run: Arc<Run>,
+    pub issue: Option<Arc<Issue>>,
+    pub epoch: u32,
+    pub config: Arc<Config>,
+    /// Worktrees that older runs of the same issue still have.
+    pub older: Vec<(RunId, PathBuf)>,
+}
+
+/// Why a task could not be carried out: a line for a person.
+pub(super) type Failure = String;
+
+impl Job {
+    pub(super) fn new(shell: &Arc<Shell>, fleet: &Fleet, run: RunId, epoch: u32) -> Option<Self> {
+        let run = fleet.runs.get(&run)?.clone();
+        let key = run.work.issue();
+        let issue = key.and_then(|key| fleet.issues.get(key)).cloned();
+        let older = fleet
+            .runs
+            .values()
+            .filter(|other| other.id != run.id && !other.live() && key.is_some())
+            .filter(|other| other.work.issue() == key)
+            .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
+            .collect();
+        let config = shell.config();
+        Some(Self { shell: shell.clone(), run, issue, epoch, config, older })
+    }
+
+    /// The name that the run's processes are marked with.
+    fn owner(&self) -> String {
+        self.run.id.to_string()
+    }
+
+    async fn pool(&self) -> Result<Arc<Pool>, Failure> {
+        let workspaces = &self.shell.workspaces;
+        let repo = self.run.work.repo();
+        let pool = workspaces.pool(repo, &self.config, &self.shell.supervisor, "afk").await;
+        pool.map_err(|error| error.to_string())
+    }
+
+    /// Where the gate, CI and deploy get their clean checkouts.
+    fn proving_tree(&self) -> PathBuf {
+        self.shell.workspaces.folder(self.run.work.repo()).join("prove")
+    }
+
+    fn worktree(&self) -> Result<PathBuf, Failure> {
+        let path = self.run.worktree.as_ref().map(PathBuf::from);
+        let path = path.ok_or("the run has no worktree")?;
+        if path.join(".git").exists() {
+            Ok(path)
+        } else {
+            Err(format!("the worktree {} is gone: something deleted it", path.display()))
+        }
+    }
+
+    fn base(&self) -> Result<Sha, Failure> {
+        self.run.base.clone().ok_or_else(|| "the run has no base commit".into())
+    }
+
+    /// The rules of the commit that the run began from.
+    async fn rules(&self, pool: &Pool, base: &Sha) -> Result<RepositoryRules, Failure> {
+        let git = pool.base().git();
+        let name = format!("{base}:{FILE}");
+        let shown = git.ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+        if !shown.ok {
+            let repo = self.run.work.repo();
+            return Err(format!(
+                "{repo} has no {FILE} at {}: write one with `test = \"…\"` and commit it",
+                base.short()
+            ));
+        }
+        RepositoryRules::parse(&shown.out).map_err(|e| format!("{}: {e}", self.run.work.repo()))
+    }
+
+    /// A log file of this run.
+    fn log(&self, what: &str) -> PathBuf {
+        let name = format!("{}-{}-{what}.log", self.run.id, self.epoch);
+        self.shell.state.join("logs").join(name)
+    }
+
+    /// Environment of the repository's commands and agents: shared caches and what the run is.
+    fn environment(&self) -> std::collections::BTreeMap<String, String> {
+        let mut env = std::collections::BTreeMap::new();
+        let repo = self.run.work.repo();
+        let caches = self.shell.workspaces.folder(repo).join("caches");
+        if let Some(known) = self.config.repos.get(repo) {
+            for (name, folder) in &known.caches {
+                let path = caches.join(folder);
+                if let Err(error) = std::fs::create_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "no cache");
+                }
+                env.insert(name.clone(), path.display().to_string());
+            }
+        }
+        env.insert("AFK_REPO".into(), repo.to_string());
+        if let Some(key) = self.run.work.issue() {
+            env.insert("AFK_ISSUE".into(), key.number.to_string());
+        }
+        env
+    }
+
+    fn note(&self, text: impl Into<crate::core::untrusted::Untrusted>) {
+        let event = AgentEvent::Notice { text: text.into() };
+        let entry = Entry { at: super::clock::wall(), turn: self.run.turns, event };
+        self.shell.transcribe(self.run.id, &[entry]);
+    }
+
+    async fn tell(&self, fact: RunFact) {
+        let input = Input::Run { run: self.run.id, epoch: self.epoch, fact };
+        self.shell.send(input).await;
+    }
+}
+
+/// The longest that a task may take; each part has a limit of its own below it.
+pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
+    let limits = &job.config.limits;
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let git = Duration::from_secs(limits.git_seconds);
+    let slack = Duration::from_secs(120);
+    slack
+        + match task {
+            Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
+            Task::Turn { .. } => minutes(limits.turn_minutes),
+            Task::Gate => minutes(2 * limits.test_minutes) + git * 8,
+            Task::Ci { .. } => minutes(limits.ci_minutes) + git * 4,
+            Task::Deploy { .. } => minutes(limits.deploy_minutes) + git * 4,
+            // Its settle and soak times are the repository's.
+            Task::Probe { .. } => minutes(24 * 60),
+        }
+}
+
+/// Carries a task out.
+pub(super) async fn carry_out(
+    job: &Job,
+    task: Task,
+    controls: mpsc::Receiver<Control>,
+) -> RunFact {
+    let done = match task {
+        Task::Worktree => worktree::prepare(job).await,
+        Task::Turn { prompt, turn, resume } => {
+            turn::run(job, &prompt, turn, resume, controls).await
+        }
+        Task::Gate => gate::run(job).await,
+        Task::Rebase => push::rebase(job).await,
+        Task::Push { head } => push::push(job, &head).await,
+        Task::Ci { sha } => stages::ci(job, sha).await,
+        Task::Deploy { sha } => stages::deploy(job, sha).await,
+        Task::Probe { sha } => stages::probe(job, sha).await,
+    };
+    done.unwrap_or_else(|why| RunFact::Failed { why: why.into() })
+}

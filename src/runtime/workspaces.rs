@@ -1,0 +1,85 @@
+//! The workspaces of all repositories, opened when they are first needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+use crate::core::id::{Repo, RunId};
+use crate::core::run::Outcome;
+use crate::core::state::Fleet;
+use crate::process::Supervisor;
+use crate::workspace::base::Base;
+use crate::workspace::git::Git;
+use crate::workspace::pool::Pool;
+use crate::workspace::{WorkspaceError, name};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Workspaces {
+    root: PathBuf,
+    /// Worktrees that runs of an earlier life still have.
+    kept: BTreeSet<PathBuf>,
+    pools: Mutex<BTreeMap<Repo, Arc<Pool>>>,
+}
+
+impl Workspaces {
+    pub(super) fn new(root: PathBuf, fleet: &Fleet) -> Self {
+        let keeps = |outcome: Option<Outcome>| {
+            !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled))
+        };
+        let kept = fleet
+            .runs
+            .values()
+            .filter(|run| keeps(run.outcome))
+            .filter_map(|run| run.worktree.as_ref().map(PathBuf::from))
+            .collect();
+        Self { root, kept, pools: Mutex::default() }
+    }
+
+    /// The folder of a repository.
+    pub(super) fn folder(&self, repo: &Repo) -> PathBuf {
+        self.root.join(name::folder(repo))
+    }
+
+    /// The throwaway clone of a run.
+    pub(super) fn throwaway(&self, run: RunId) -> PathBuf {
+        self.root.join("throwaway").join(run.to_string())
+    }
+
+    /// The pool of a repository. The first time in a life, what an earlier one left is put right.
+    pub(super) async fn pool(
+        &self,
+        repo: &Repo,
+        config: &Config,
+        supervisor: &Supervisor,
+        owner: &str,
+    ) -> Result<Arc<Pool>, WorkspaceError> {
+        let mut pools = self.pools.lock().await;
+        if let Some(pool) = pools.get(repo) {
+            return Ok(pool.clone());
+        }
+        let known = config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
+            what: "remote".into(),
+            said: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
+        })?;
+        let dir = self.folder(repo);
+        let deadline = Duration::from_secs(config.limits.git_seconds);
+        let git = Git::new(Path::new("."), supervisor, owner, deadline);
+        let base = dir.join("base.git");
+        let base = Base::open(&base, &known.remote, &known.branch, &git).await?;
+        base.break_stale_locks();
+        let taken = self.kept.iter().filter(|path| path.starts_with(&dir)).cloned().collect();
+        let pool = Pool::open(base, &dir, config.limits.disk_free_mib, taken).await?;
+        let recovered = pool.recover().await?;
+        if recovered > 0 {
+            tracing::info!(%repo, recovered, "gave back worktrees of an earlier life");
+        }
+        let pool = Arc::new(pool);
+        pools.insert(repo.clone(), pool.clone());
+        Ok(pool)
+    }
+}
