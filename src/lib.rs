@@ -18,3 +18,5 @@ pub mod agent;
 pub mod ci;
 pub mod deploy;
 pub mod runtime;
+pub mod cli;
+pub mod error;

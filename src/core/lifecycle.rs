@@ -152,7 +152,8 @@ impl Stepper<'_> {
             | TurnEnd::Crashed { .. }
             | TurnEnd::Silent
             | TurnEnd::TimedOut => {
-                let prompt = TurnPrompt::Continue { why: why.clone().into() };
+                let Activity::Turn { prompt } = &run.activity else { return };
+                let prompt = prompt.clone().again(why.clone().into());
                 self.again_or_give_up(id, Activity::Turn { prompt }, why.into());
             }
         }

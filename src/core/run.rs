@@ -223,6 +223,8 @@ pub enum TurnPrompt {
     Continue {
         /// How.
         why: Untrusted,
+        /// What it had been told, or was about to be.
+        of: Box<TurnPrompt>,
     },
     /// An operator sent the run on.
     Guidance {
@@ -232,6 +234,16 @@ pub enum TurnPrompt {
 }
 
 impl TurnPrompt {
+    /// The same turn once more, after it was lost.
+    #[must_use]
+    pub fn again(self, why: Untrusted) -> Self {
+        let of = match self {
+            Self::Continue { of, .. } => of,
+            other => Box::new(other),
+        };
+        Self::Continue { why, of }
+    }
+
     /// For a row.
     #[must_use]
     pub const fn word(&self) -> &'static str {

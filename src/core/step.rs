@@ -12,7 +12,7 @@ use super::ledger::Reason;
 use super::outbox::OutboxStep;
 use super::outbox::StandingLabel;
 use super::policy::Policy;
-use super::run::{Activity, Run, TurnPrompt, Work};
+use super::run::{Activity, Run, Work};
 use super::state::Fleet;
 use super::untrusted::Untrusted;
 
@@ -118,9 +118,9 @@ impl Stepper<'_> {
                 continue;
             }
             let activity = match &run.activity {
-                Activity::Turn { .. } if run.session.is_some() => Activity::Turn {
-                    prompt: TurnPrompt::Continue { why: "afk was restarted".into() },
-                },
+                Activity::Turn { prompt } => {
+                    Activity::Turn { prompt: prompt.clone().again("afk was restarted".into()) }
+                }
                 same => same.clone(),
             };
             self.note(id, "afk was restarted");

@@ -55,6 +55,14 @@ pub fn words(
     };
     let more = match prompt {
         TurnPrompt::Implement | TurnPrompt::Adhoc => return task.into(),
+        other => more(other),
+    };
+    if resumes { more.into() } else { format!("{task}\n\n# Now\n\n{more}").into() }
+}
+
+fn more(prompt: &TurnPrompt) -> String {
+    match prompt {
+        TurnPrompt::Implement | TurnPrompt::Adhoc => "Do what you were told.".into(),
         TurnPrompt::GateClosed { why } => format!(
             "Your change was not accepted yet.\n\n{}\n\nMend it and commit.",
             why.as_received()
@@ -70,9 +78,10 @@ pub fn words(
              pass.",
             why.as_received()
         ),
-        TurnPrompt::Continue { why } => format!(
-            "You were stopped in the middle ({}). See what is already there, and go on.",
-            why.clean_line()
+        TurnPrompt::Continue { why, of } => format!(
+            "You were stopped in the middle ({}). See what is already there, and go on.\n\n{}",
+            why.clean_line(),
+            self::more(of)
         ),
         TurnPrompt::Guidance { text } if text.is_empty() => {
             "A human looked at it and sends you on. See what is already there, and go on.".into()
@@ -80,8 +89,7 @@ pub fn words(
         TurnPrompt::Guidance { text } => {
             format!("A human looked at it and sends you on with this:\n\n{}", text.as_received())
         }
-    };
-    if resumes { more.into() } else { format!("{task}\n\n# Now\n\n{more}").into() }
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub struct FrontMatter {
     #[serde(default)]
     pub armed_by: Option<Actor>,
     /// When; an RFC 3339 time. Needed only to arm an ended issue anew.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "instant")]
     pub armed_at: Option<Instant>,
     /// `#4` or `owner/name#4`.
     #[serde(default)]
@@ -38,8 +38,20 @@ pub struct FrontMatter {
     #[serde(default)]
     pub priority: Option<String>,
     /// When it was made; an RFC 3339 time.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "instant")]
     pub created: Option<Instant>,
+}
+
+/// A time as TOML has it, or as a string.
+fn instant<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Instant>, D::Error> {
+    let text = match toml::Value::deserialize(from)? {
+        toml::Value::Datetime(time) => time.to_string(),
+        toml::Value::String(text) => text,
+        _ => return Err(serde::de::Error::custom("should be a time like 2026-11-01T08:00:00Z")),
+    };
+    text.parse().map(Some).map_err(|_| {
+        serde::de::Error::custom("should be a time with its zone, like 2026-11-01T08:00:00Z")
+    })
 }
 
 /// Open or closed.
@@ -157,12 +169,13 @@ pub fn time(instant: Option<Instant>) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    const ISSUE: &str = "+++\n# mine\nrepo = \"acme/greeter\"\nnumber = 4\ntitle = \"Greet\"\nlabels = [\"p1\"]\n+++\n\nSay hello.\n";
+    const ISSUE: &str = "+++\n# mine\nrepo = \"acme/greeter\"\nnumber = 4\ntitle = \"Greet\"\ncreated = 2026-11-01T08:00:00Z\nlabels = [\"p1\"]\n+++\n\nSay hello.\n";
 
     #[test]
     fn what_is_not_changed_stays_as_it_was_written() {
         let mut parts = Parts::parse(ISSUE).unwrap();
         assert_eq!(parts.text(), ISSUE);
+        assert_eq!(time(parts.front.created), Some(Timestamp(1_793_520_000_000)));
         assert_eq!((parts.body(), parts.priority()), ("Say hello.", Some(Priority(1))));
         parts.comment("<!-- 1 -->", "It is **done**.");
         parts.close();
@@ -181,6 +194,7 @@ mod tests {
             ("+++\nrepo = 'a/b'\nnumber = 0\ntitle = ''\n+++\n", "number: should be 1"),
             ("+++\nrepo = 'a/b'\nnumber = -4\ntitle = ''\n+++\n", "line:2: number: invalid value"),
             ("+++\nrepo = '../b'\nnumber = 1\ntitle = ''\n+++\n", "line:1: repo: \"../b\" is not"),
+            ("+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\ncreated = 2026-11-01\n+++\n", "line:4: created: should be"),
             ("+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nlabel = []\n+++\n", "line:4: label: unknown"),
         ] {
             let said = Parts::parse(text).unwrap_err();

@@ -125,6 +125,7 @@ impl Job {
             }
         }
         env.insert("AFK_REPO".into(), repo.to_string());
+        env.insert("AFK_ATTEMPT".into(), self.run.attempts.to_string());
         if let Some(key) = self.run.work.issue() {
             env.insert("AFK_ISSUE".into(), key.number.to_string());
         }
