@@ -20,3 +20,4 @@ pub mod deploy;
 pub mod runtime;
 pub mod cli;
 pub mod error;
+pub mod term;

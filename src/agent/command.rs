@@ -1,5 +1,6 @@
 //! The `command` agent: any program that reads its prompt and speaks JSON lines.
 
+use std::collections::HashMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::process::{Spec, Started, Supervisor};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a write to the agent may take: it may have stopped reading.
 const WRITE: Duration = Duration::from_secs(10);
+/// Tools whose start is remembered until their end.
+const OPEN_TOOLS: usize = 256;
 /// The end of standard error that is told when a program fails.
 const STDERR_TAIL: usize = 4 * 1024;
 
@@ -114,6 +117,7 @@ async fn listen(
     let over = Instant::now() + spec.limit;
     let mut heard = Instant::now();
     let mut asked = 0_usize;
+    let mut titles: HashMap<String, Untrusted> = HashMap::new();
     let (lines, mut from_reader) = mpsc::channel::<AgentEvent>(64);
     // Reading is a task of its own: a select that drops a half-read line would lose it.
     let reader = tokio::spawn(async move {
@@ -137,7 +141,8 @@ async fn listen(
                 match event {
                     None => break Said::Eof,
                     Some(AgentEvent::TurnEnd(end)) => break Said::End(end),
-                    Some(event) => {
+                    Some(mut event) => {
+                        name_tool(&mut titles, &mut event);
                         if matches!(event, AgentEvent::PermissionRequest { .. } | AgentEvent::Question { .. }) {
                             asked += 1;
                         }
@@ -179,6 +184,17 @@ async fn listen(
     };
     reader.abort();
     said
+}
+
+/// Gives a tool's end the title of its start.
+fn name_tool(titles: &mut HashMap<String, Untrusted>, event: &mut AgentEvent) {
+    match event {
+        AgentEvent::ToolStart { id, title, .. } if titles.len() < OPEN_TOOLS => {
+            titles.insert(id.clone(), title.clone());
+        }
+        AgentEvent::ToolEnd { id, title, .. } => *title = titles.remove(id).unwrap_or_default(),
+        _ => {}
+    }
 }
 
 async fn tell(stdin: &mut ChildStdin, line: &ToAgent<'_>) -> std::io::Result<()> {

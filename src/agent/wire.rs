@@ -100,7 +100,7 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
             AgentEvent::ToolStart { id, kind: bounded(kind), title: bounded(title) }
         }
         FromAgent::ToolEnd { id, ok, code, output } => {
-            AgentEvent::ToolEnd { id, ok, code, output: bounded(output) }
+            AgentEvent::ToolEnd { id, title: Untrusted::default(), ok, code, output: bounded(output) }
         }
         FromAgent::Diff { path, diff } => {
             AgentEvent::Diff { path: bounded(path), diff: bounded(diff) }

@@ -49,6 +49,8 @@ pub enum AgentEvent {
     ToolEnd {
         /// As in its start.
         id: String,
+        /// As in its start, so that one line tells all of it.
+        title: Untrusted,
         /// Whether it worked.
         ok: bool,
         /// Its exit code where it has one.

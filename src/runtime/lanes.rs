@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use super::{Shell, clock};
 use crate::agent::Control;
 use crate::core::agent_event::AgentEvent;
 use crate::core::effect::{Effect, Task};
-use crate::core::id::RunId;
+use crate::core::id::{Repo, RunId};
 use crate::core::input::{Input, RunFact};
 use crate::core::state::Fleet;
 use crate::journal::transcript::Entry;
@@ -36,11 +37,14 @@ struct Lane {
 pub(super) struct Lanes {
     shell: Arc<Shell>,
     by_run: HashMap<RunId, Lane>,
+    /// The last giving back in each repository: a worktree is taken after it, so that the slot
+    /// that becomes free is the one that is used.
+    given_back: HashMap<Repo, Shared<BoxFuture<'static, ()>>>,
 }
 
 impl Lanes {
     pub(super) fn new(shell: Arc<Shell>) -> Self {
-        Self { shell, by_run: HashMap::new() }
+        Self { shell, by_run: HashMap::new(), given_back: HashMap::new() }
     }
 
     /// Begins an effect. Never waits.
@@ -54,8 +58,15 @@ impl Lanes {
                 lane.control = matches!(task, Task::Turn { .. }).then_some(control);
                 let shell = self.shell.clone();
                 let before = lane.last.take();
+                let free = match task {
+                    Task::Worktree => self.given_back.get(job.run.work.repo()).cloned(),
+                    _ => None,
+                };
                 lane.last = Some(tokio::spawn(async move {
                     finished(before).await;
+                    if let Some(free) = free {
+                        free.await;
+                    }
                     carry_out(&shell, job, task, controls, cancel).await;
                 }));
             }
@@ -69,7 +80,14 @@ impl Lanes {
             }
             Effect::GiveBack { run } => {
                 if let Some(job) = Job::new(&self.shell, fleet, run, 0) {
-                    self.chain(run, async move { tasks::worktree::give_back(&job).await });
+                    let repo = job.run.work.repo().clone();
+                    let (done, waits) = tokio::sync::oneshot::channel::<()>();
+                    // An end without a word, too, lets those that wait go on.
+                    self.given_back.insert(repo, waits.map(|_| ()).boxed().shared());
+                    self.chain(run, async move {
+                        tasks::worktree::give_back(&job).await;
+                        drop(done);
+                    });
                 }
             }
             Effect::Capsule { run } => {

@@ -98,7 +98,7 @@ impl World {
         if aside.exists() {
             std::fs::remove_dir_all(&aside)?;
         }
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = free_port()?;
         let world = Self { root: root.clone(), port };
         world.fill(&aside, agent, pace)?;
         if root.exists() {
@@ -189,6 +189,18 @@ impl World {
         }
         std::fs::remove_dir_all(root)
     }
+}
+
+/// A free port below those that the system gives to connections: the demo must find it free again
+/// at its next start.
+fn free_port() -> io::Result<u16> {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    let from = nanos.wrapping_add(std::process::id().wrapping_mul(7919)) % 12_000;
+    let ports = (0..12_000).filter_map(|n| u16::try_from(20_000 + (from + n) % 12_000).ok());
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

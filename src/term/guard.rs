@@ -1,0 +1,90 @@
+//! The terminal's modes: set when the cockpit opens, restored however it ends.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossterm::cursor::Show;
+use crossterm::event::{
+    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture,
+};
+use crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{execute, queue};
+
+/// Whether the terminal is ours now. The panic hook can't be given a value, so this one is shared.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Holds the terminal; gives it back when dropped.
+#[derive(Debug)]
+pub struct Guard {
+    mouse: bool,
+}
+
+impl Guard {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn take(mouse: bool) -> io::Result<Self> {
+        enable_raw_mode()?;
+        TAKEN.store(true, Ordering::SeqCst);
+        let guard = Self { mouse };
+        execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
+        if mouse {
+            execute!(io::stdout(), EnableMouseCapture)?;
+        }
+        Ok(guard)
+    }
+
+    /// Takes or leaves the mouse.
+    ///
+    /// # Errors
+    /// Where the terminal is gone.
+    pub fn set_mouse(&mut self, on: bool) -> io::Result<()> {
+        self.mouse = on;
+        if on { execute!(io::stdout(), EnableMouseCapture) } else { execute!(io::stdout(), DisableMouseCapture) }
+    }
+
+    /// Whether the mouse is ours.
+    #[must_use]
+    pub const fn mouse(&self) -> bool {
+        self.mouse
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Gives the terminal back if it is taken. Safe to call at any time, also twice.
+pub fn restore() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let mut out = io::stdout();
+    // The terminal may be gone already.
+    let _ = queue!(out, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, Show);
+    let _ = out.write_all(b"\x1b[?2026l");
+    let _ = out.flush();
+    let _ = disable_raw_mode();
+}
+
+/// Makes a panic on this thread restore the terminal before it is told. A panic on another
+/// thread is reported by its task and must not pull the screen from under a live cockpit.
+pub fn restore_on_panic() {
+    let ours = std::thread::current().id();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() == ours {
+            restore();
+        }
+        if !TAKEN.load(Ordering::SeqCst) {
+            before(panic);
+        } else {
+            tracing::error!(panic = %panic, "a task panicked");
+        }
+    }));
+}

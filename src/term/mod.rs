@@ -1,0 +1,7 @@
+//! Everything that knows bytes: keys, the terminal's modes, frames and the wire that carries them.
+
+pub mod frames;
+pub mod guard;
+pub mod key;
+pub mod screen;
+pub mod wire;

@@ -1,0 +1,167 @@
+//! The backend that frames are drawn into: crossterm's bytes into memory, and a cursor that is
+//! hidden once and not with every frame, so that a frame without a change has no bytes.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
+use ratatui::buffer::Cell;
+use ratatui::layout::{Position, Rect, Size};
+use ratatui::{Terminal, TerminalOptions, Viewport};
+
+/// Bytes of a frame, shared between the backend and whoever sends them.
+#[derive(Debug, Clone, Default)]
+struct Bytes(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Memory {
+    inner: CrosstermBackend<Bytes>,
+    size: Size,
+    hidden: Option<bool>,
+    cursor: Option<Position>,
+}
+
+/// A terminal that draws into memory.
+#[derive(Debug)]
+pub struct Screen {
+    /// ratatui's terminal.
+    pub terminal: Terminal<Memory>,
+    bytes: Bytes,
+}
+
+impl Screen {
+    /// A screen of a size.
+    ///
+    /// # Errors
+    /// None that happen in memory.
+    pub fn new(width: u16, height: u16) -> io::Result<Self> {
+        let bytes = Bytes::default();
+        let inner = CrosstermBackend::new(bytes.clone());
+        let size = Size { width, height };
+        let backend = Memory { inner, size, hidden: None, cursor: None };
+        let viewport = Viewport::Fixed(Rect::new(0, 0, width, height));
+        let terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
+        Ok(Self { terminal, bytes })
+    }
+
+    /// Another size: the next frame is drawn whole.
+    ///
+    /// # Errors
+    /// None that happen in memory.
+    pub fn resize(&mut self, width: u16, height: u16) -> io::Result<()> {
+        self.terminal.backend_mut().size = Size { width, height };
+        self.terminal.resize(Rect::new(0, 0, width, height))
+    }
+
+    /// The next frame is drawn whole, on a cleared screen.
+    ///
+    /// # Errors
+    /// None that happen in memory.
+    pub fn redraw(&mut self) -> io::Result<()> {
+        self.terminal.backend_mut().hidden = None;
+        self.terminal.clear()
+    }
+
+    /// The bytes since the last call.
+    #[must_use]
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.bytes.0.borrow_mut())
+    }
+}
+
+impl Backend for Memory {
+    type Error = io::Error;
+
+    fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
+    where
+        I: Iterator<Item = (u16, u16, &'a Cell)>,
+    {
+        // crossterm's backend resets the colours after each frame, even one without a cell.
+        let mut content = content.peekable();
+        if content.peek().is_none() {
+            return Ok(());
+        }
+        self.cursor = None;
+        self.inner.draw(content)
+    }
+
+    fn hide_cursor(&mut self) -> io::Result<()> {
+        if self.hidden != Some(true) {
+            self.hidden = Some(true);
+            self.inner.hide_cursor()?;
+        }
+        Ok(())
+    }
+
+    fn show_cursor(&mut self) -> io::Result<()> {
+        if self.hidden != Some(false) {
+            self.hidden = Some(false);
+            self.inner.show_cursor()?;
+        }
+        Ok(())
+    }
+
+    fn get_cursor_position(&mut self) -> io::Result<Position> {
+        Ok(self.cursor.unwrap_or_default())
+    }
+
+    fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> io::Result<()> {
+        let position = position.into();
+        if self.cursor != Some(position) {
+            self.cursor = Some(position);
+            self.inner.set_cursor_position(position)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.inner.clear()
+    }
+
+    fn clear_region(&mut self, clear_type: ClearType) -> io::Result<()> {
+        self.inner.clear_region(clear_type)
+    }
+
+    fn size(&self) -> io::Result<Size> {
+        Ok(self.size)
+    }
+
+    fn window_size(&mut self) -> io::Result<WindowSize> {
+        Ok(WindowSize { columns_rows: self.size, pixels: Size::default() })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::widgets::Paragraph;
+
+    #[test]
+    fn a_frame_without_a_change_has_no_bytes() {
+        let mut screen = Screen::new(20, 3).unwrap();
+        let mut draw = |text: &'static str| {
+            screen.terminal.draw(|frame| frame.render_widget(Paragraph::new(text), frame.area())).unwrap();
+            screen.take()
+        };
+        assert!(!draw("one").is_empty());
+        assert_eq!(draw("one"), b"");
+        let changed = draw("two");
+        assert!(!changed.is_empty() && changed.len() < 40, "{changed:?}");
+    }
+}

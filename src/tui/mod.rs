@@ -1,0 +1,16 @@
+//! What an operator sees: a client that folds snapshots into pictures and keys into commands.
+//!
+//! [`session`] is the loop; [`view`] the state of one client; [`update`] turns an [`act::Act`]
+//! into requests; [`draw`] is a pure function of snapshot and view. Panes and overlays have a file
+//! each.
+
+pub mod act;
+pub mod draw;
+pub mod keymap;
+pub mod overlays;
+pub mod panes;
+pub mod session;
+pub mod theme;
+pub mod update;
+pub mod view;
+pub mod widgets;

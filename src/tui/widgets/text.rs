@@ -1,0 +1,147 @@
+//! Text in columns: measured by grapheme, cut with a mark, wrapped at words.
+
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+use crate::core::id::Timestamp;
+
+/// Columns that a text takes.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
+/// At most `columns` of a text; what is cut is marked.
+#[must_use]
+pub fn fit(text: &str, columns: usize, cut: &str) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let room = columns.saturating_sub(width(cut));
+    let mut used = 0;
+    let mut out = String::new();
+    for grapheme in text.graphemes(true) {
+        used += width(grapheme);
+        if used > room {
+            break;
+        }
+        out.push_str(grapheme);
+    }
+    if columns >= width(cut) {
+        out.push_str(cut);
+    }
+    out
+}
+
+/// Exactly `columns`: cut with a mark, or filled with spaces.
+#[must_use]
+pub fn column(text: &str, columns: usize, cut: &str) -> String {
+    let mut out = fit(text, columns, cut);
+    let used = width(&out);
+    out.extend(std::iter::repeat_n(' ', columns.saturating_sub(used)));
+    out
+}
+
+/// A line in pieces of at most `columns`, broken at spaces where there are some. Tabs are four
+/// spaces.
+#[must_use]
+pub fn wrap(line: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(2);
+    let line = line.replace('\t', "    ");
+    if line.is_ascii() && line.len() <= columns {
+        return vec![line];
+    }
+    let mut out = Vec::new();
+    let (mut current, mut used, mut space) = (String::new(), 0, None);
+    for grapheme in line.graphemes(true) {
+        let wide = width(grapheme);
+        if used + wide > columns && !current.is_empty() {
+            // Behind the last space, unless that would leave less than half a line.
+            let rest = match space {
+                Some(at) if at > 0 && at * 2 > current.len() => current.split_off(at),
+                _ => String::new(),
+            };
+            out.push(std::mem::take(&mut current));
+            current = rest;
+            used = width(&current);
+            space = None;
+        }
+        current.push_str(grapheme);
+        used += wide;
+        if grapheme == " " {
+            space = Some(current.len());
+        }
+    }
+    out.push(current);
+    out
+}
+
+/// How long ago, in one unit: `0m`, `59m`, `3h`, `2d`. Minutes are the finest, so that a still
+/// screen stays still.
+#[must_use]
+pub fn age(now: Timestamp, then: Timestamp) -> String {
+    let minutes = now.since(then) / 60_000;
+    match minutes {
+        0..60 => format!("{minutes}m"),
+        60..1440 => format!("{}h", minutes / 60),
+        _ => format!("{}d", minutes / 1440),
+    }
+}
+
+/// Bytes in one unit: `512B`, `3.4M`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
+    let mut unit = 0;
+    let mut scaled = bytes;
+    let mut rest = 0;
+    while scaled >= 1024 && unit + 1 < UNITS.len() {
+        rest = scaled % 1024;
+        scaled /= 1024;
+        unit += 1;
+    }
+    if unit == 0 || scaled >= 10 {
+        format!("{scaled}{}", UNITS[unit])
+    } else {
+        format!("{scaled}.{}{}", rest * 10 / 1024, UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_is_cut_without_a_mark() {
+        assert_eq!(fit("hello", 5, "…"), "hello");
+        assert_eq!(fit("hello!", 5, "…"), "hell…");
+        assert_eq!(fit("日本語", 5, "…"), "日本…");
+        assert_eq!(column("日本", 5, "…"), "日本 ");
+        assert_eq!(fit("abc", 0, "…"), "");
+    }
+
+    #[test]
+    fn lines_break_at_words() {
+        assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
+        assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+
+    #[test]
+    fn figures_have_one_unit() {
+        assert_eq!(age(Timestamp(3_600_000 * 25), Timestamp(0)), "1d");
+        assert_eq!(age(Timestamp(59_999), Timestamp(0)), "0m");
+        assert_eq!((size(0), size(1536), size(50 << 20)), ("0B".into(), "1.5K".into(), "50M".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn wrapped_text_fits_and_is_whole(text in "[a-z 日é\u{301}👍]{0,60}", columns in 2_usize..20) {
+            let lines = wrap(&text, columns);
+            prop_assert!(lines.iter().all(|line| width(line) <= columns));
+            prop_assert_eq!(lines.concat(), text.clone());
+            prop_assert!(width(&fit(&text, columns, "…")) <= columns);
+        }
+    }
+}

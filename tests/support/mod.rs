@@ -1,0 +1,60 @@
+//! What several tests need.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The program under test.
+pub const AFK: &str = env!("CARGO_BIN_EXE_afk");
+
+/// afk with nothing of this machine's configuration.
+pub fn afk(args: &[&str]) -> Command {
+    let mut command = Command::new(AFK);
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AFK_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// git's answer in a folder; panics where it says no.
+pub fn git(dir: &Path, args: &[&str]) -> String {
+    let out = try_git(dir, args);
+    assert!(out.status.success(), "git {args:?} in {}: {}", dir.display(), text(&out.stderr));
+    text(&out.stdout).trim().to_owned()
+}
+
+pub fn try_git(dir: &Path, args: &[&str]) -> Output {
+    let us = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgSign=false"];
+    Command::new("git").arg("-C").arg(dir).args(us).args(args).output().unwrap()
+}
+
+/// Processes that carry `name=value` in their environment.
+pub fn processes_with(name: &str, value: &str) -> Vec<i32> {
+    afk::process::procfs::processes()
+        .filter(|p| p.state != b'Z' && p.has(name, value))
+        .map(|p| p.pid)
+        .collect()
+}
+
+/// The id that the journal in a state folder marks its children with.
+pub fn journal_id(state: &Path) -> String {
+    afk::journal::Journal::open_read_only(state).unwrap().id().unwrap()
+}
+
+/// The folder of a repository under a state folder.
+pub fn repository_folder(state: &Path, repo: &str) -> PathBuf {
+    let repo = afk::core::id::Repo::parse(repo).unwrap();
+    state.join("workspaces").join(afk::workspace::name::folder(&repo))
+}
+
+/// The commits of a branch, oldest first.
+pub fn log(dir: &Path, branch: &str, format: &str) -> Vec<String> {
+    let format = format!("--format={format}");
+    git(dir, &["log", "--reverse", &format, branch]).lines().map(str::to_owned).collect()
+}
