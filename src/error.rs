@@ -83,9 +83,9 @@ impl From<crate::journal::JournalError> for Failure {
             _ => Kind::System,
         };
         let hint = match &error {
-            JournalError::Held { pid, .. } => {
-                Some(format!("quit it where it runs, or end it with `kill {pid}`; its runs go on at the next start"))
-            }
+            JournalError::Held { pid, .. } => Some(format!(
+                "quit it where it runs, or end it with `kill {pid}`; its runs go on at the next start"
+            )),
             JournalError::Io { .. } | JournalError::Database { .. } => {
                 Some("see that the state folder can be written and its disk has room".to_owned())
             }

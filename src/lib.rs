@@ -6,18 +6,19 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod core;
-pub mod config;
-pub mod journal;
-pub mod process;
-pub mod workspace;
-pub mod notify;
-pub mod secrets;
-pub mod tracker;
 pub mod agent;
 pub mod ci;
-pub mod deploy;
-pub mod runtime;
 pub mod cli;
+pub mod config;
+pub mod core;
+pub mod deploy;
 pub mod error;
+pub mod journal;
+pub mod notify;
+pub mod process;
+pub mod runtime;
+pub mod secrets;
 pub mod term;
+pub mod tracker;
+pub mod tui;
+pub mod workspace;

@@ -79,7 +79,8 @@ async fn converse(
         ToAgent::Prompt { prompt: spec.prompt.as_received(), session: spec.resume.as_deref() };
     // A program that never reads its prompt shows itself below, by its end or its silence.
     let _ = tell(&mut stdin, &prompt).await;
-    let said = listen(BufReader::with_capacity(64 * 1024, stdout), stdin, spec, events, control).await;
+    let said =
+        listen(BufReader::with_capacity(64 * 1024, stdout), stdin, spec, events, control).await;
     match said {
         Said::End(end @ (TurnEnd::Silent | TurnEnd::TimedOut)) => end,
         Said::End(end) => {

@@ -37,15 +37,48 @@ pub enum ToAgent<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 enum FromAgent {
-    Session { id: String, model: Option<String>, version: Option<String> },
-    Text { text: String },
-    Thought { text: String },
-    ToolStart { id: String, kind: String, title: String },
-    ToolEnd { id: String, ok: bool, code: Option<i32>, #[serde(default)] output: String },
-    Diff { path: String, diff: String },
-    Plan { items: Vec<Item> },
-    Permission { id: String, title: String, #[serde(default)] detail: String },
-    Question { id: String, text: String, #[serde(default)] options: Vec<String> },
+    Session {
+        id: String,
+        model: Option<String>,
+        version: Option<String>,
+    },
+    Text {
+        text: String,
+    },
+    Thought {
+        text: String,
+    },
+    ToolStart {
+        id: String,
+        kind: String,
+        title: String,
+    },
+    ToolEnd {
+        id: String,
+        ok: bool,
+        code: Option<i32>,
+        #[serde(default)]
+        output: String,
+    },
+    Diff {
+        path: String,
+        diff: String,
+    },
+    Plan {
+        items: Vec<Item>,
+    },
+    Permission {
+        id: String,
+        title: String,
+        #[serde(default)]
+        detail: String,
+    },
+    Question {
+        id: String,
+        text: String,
+        #[serde(default)]
+        options: Vec<String>,
+    },
     SteerTaken,
     Usage {
         #[serde(default)]
@@ -55,8 +88,17 @@ enum FromAgent {
         #[serde(default)]
         cost_usd: f64,
     },
-    Retry { attempt: u32, #[serde(default)] delay_ms: u64, status: Option<u16> },
-    End { status: Status, #[serde(default)] reason: String },
+    Retry {
+        attempt: u32,
+        #[serde(default)]
+        delay_ms: u64,
+        status: Option<u16>,
+    },
+    End {
+        status: Status,
+        #[serde(default)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,9 +141,13 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
         FromAgent::ToolStart { id, kind, title } => {
             AgentEvent::ToolStart { id, kind: bounded(kind), title: bounded(title) }
         }
-        FromAgent::ToolEnd { id, ok, code, output } => {
-            AgentEvent::ToolEnd { id, title: Untrusted::default(), ok, code, output: bounded(output) }
-        }
+        FromAgent::ToolEnd { id, ok, code, output } => AgentEvent::ToolEnd {
+            id,
+            title: Untrusted::default(),
+            ok,
+            code,
+            output: bounded(output),
+        },
         FromAgent::Diff { path, diff } => {
             AgentEvent::Diff { path: bounded(path), diff: bounded(diff) }
         }
@@ -163,11 +209,15 @@ mod tests {
 
     #[test]
     fn garbage_is_raw_and_bounded() {
-        for line in [&b"not json"[..], b"{\"type\":\"dance\"}", b"\xff\xfe", b"", b"{\"type\":\"end\"}"] {
+        for line in
+            [&b"not json"[..], b"{\"type\":\"dance\"}", b"\xff\xfe", b"", b"{\"type\":\"end\"}"]
+        {
             assert!(matches!(translate(line, false), AgentEvent::Raw { .. }));
         }
         let long = format!("{{\"type\":\"text\",\"text\":\"{}\"}}", "é".repeat(4_000_000));
-        let AgentEvent::Text { text } = translate(long.as_bytes(), false) else { panic!("no text") };
+        let AgentEvent::Text { text } = translate(long.as_bytes(), false) else {
+            panic!("no text")
+        };
         assert!(text.as_received().len() < TEXT_LIMIT + 100);
         assert!(text.clean().ends_with("bytes more were cut"));
     }

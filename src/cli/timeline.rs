@@ -8,9 +8,10 @@ use crate::core::state::Fleet;
 #[must_use]
 pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
     let of = |run: &crate::core::id::RunId| {
-        let subject = fleet.runs.get(run).map(|r| {
-            r.work.issue().map_or_else(|| r.work.repo().to_string(), ToString::to_string)
-        });
+        let subject = fleet
+            .runs
+            .get(run)
+            .map(|r| r.work.issue().map_or_else(|| r.work.repo().to_string(), ToString::to_string));
         format!("{run} {:<16}", subject.unwrap_or_default())
     };
     Some(match event {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::runtime::Runtime;
+use crate::tui::session;
 
 /// Runs the cockpit until it is left; the runs go on at the next start.
 ///
@@ -17,6 +18,7 @@ pub async fn cockpit(
     config_file: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let runtime = Runtime::start(config, state, launcher, config_file).await?;
+    let done = session::run(&runtime.handle).await;
     runtime.stop().await;
-    Ok(())
+    done
 }

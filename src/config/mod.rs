@@ -334,10 +334,9 @@ impl Config {
         }
         if let Some(value) = env("AFK_ALLOWLIST") {
             let names = value.split([',', ' ', '\n']).filter(|name| !name.is_empty());
-            self.allowlist = names
-                .map(Repo::parse)
-                .collect::<Result<_, _>>()
-                .map_err(|_| bad("AFK_ALLOWLIST", &value, "should list owner/name, comma-separated"))?;
+            self.allowlist = names.map(Repo::parse).collect::<Result<_, _>>().map_err(|_| {
+                bad("AFK_ALLOWLIST", &value, "should list owner/name, comma-separated")
+            })?;
         }
         if let Some(value) = env("AFK_READY_LABEL") {
             self.labels.ready = value;
@@ -352,15 +351,13 @@ impl Config {
         }
         if let Some(value) = env("AFK_FIX_FORWARD_MAX_ATTEMPTS") {
             let message = "should be a whole number";
-            self.fix_forward.attempts = value
-                .parse()
-                .map_err(|_| bad("AFK_FIX_FORWARD_MAX_ATTEMPTS", &value, message))?;
+            self.fix_forward.attempts =
+                value.parse().map_err(|_| bad("AFK_FIX_FORWARD_MAX_ATTEMPTS", &value, message))?;
         }
         if let Some(value) = env("AFK_FIX_FORWARD_MAX_SECONDS") {
             let message = "should be a whole number of seconds";
-            let seconds: u32 = value
-                .parse()
-                .map_err(|_| bad("AFK_FIX_FORWARD_MAX_SECONDS", &value, message))?;
+            let seconds: u32 =
+                value.parse().map_err(|_| bad("AFK_FIX_FORWARD_MAX_SECONDS", &value, message))?;
             self.fix_forward.minutes = seconds.div_ceil(60);
         }
         Ok(())
@@ -390,14 +387,21 @@ impl Config {
         }
         for (repo, repository) in &self.repos {
             let branch = &repository.branch;
-            if branch.is_empty() || branch.starts_with('-') || branch.contains([' ', ':', '~', '^']) {
+            if branch.is_empty() || branch.starts_with('-') || branch.contains([' ', ':', '~', '^'])
+            {
                 return wrong(format!("repos.\"{repo}\".branch"), "is no branch name".into());
             }
             if repository.remote.starts_with('-') || repository.remote.starts_with("ext::") {
-                return wrong(format!("repos.\"{repo}\".remote"), "is no remote that is allowed".into());
+                return wrong(
+                    format!("repos.\"{repo}\".remote"),
+                    "is no remote that is allowed".into(),
+                );
             }
             if let Some((key, _)) = repository.caches.iter().find(|(_, f)| f.contains("..")) {
-                return wrong(format!("repos.\"{repo}\".caches.{key}"), "may not contain ..".into());
+                return wrong(
+                    format!("repos.\"{repo}\".caches.{key}"),
+                    "may not contain ..".into(),
+                );
             }
         }
         Ok(())
@@ -497,7 +501,10 @@ mod tests {
             ("kill_swich = true", "/afk.toml:1: kill_swich: unknown field `kill_swich`"),
             ("\n[limits]\nturn = 3", "/afk.toml:3: limits.turn: unknown field `turn`"),
             ("capacity = -1", "/afk.toml:1: capacity: invalid value"),
-            ("allowlist = ['acme']", "/afk.toml:1: allowlist[0]: \"acme\" is not a repository name"),
+            (
+                "allowlist = ['acme']",
+                "/afk.toml:1: allowlist[0]: \"acme\" is not a repository name",
+            ),
             ("allowlist = ['a/b']", "allowlist: a/b has no [repos.\"a/b\"]"),
             ("agent = 'x'", "agent: there is no [agents.x]"),
             ("[agents.x]\ncommand = []", "agents.x.command: names no program"),

@@ -44,8 +44,17 @@ impl Default for Gate {
         let list = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect();
         Self {
             tests: list(&[
-                "test/**", "tests/**", "**/test/**", "**/tests/**", "**/__tests__/**", "**/test_*",
-                "**/*_test.*", "**/*.test.*", "**/*.spec.*", "**/*Test.*", "spec/**",
+                "test/**",
+                "tests/**",
+                "**/test/**",
+                "**/tests/**",
+                "**/__tests__/**",
+                "**/test_*",
+                "**/*_test.*",
+                "**/*.test.*",
+                "**/*.spec.*",
+                "**/*Test.*",
+                "spec/**",
             ]),
             exempt: list(&["docs/**", "**/*.md", "LICENSE*"]),
         }
@@ -123,7 +132,8 @@ impl RepositoryRules {
                 return wrong("probe.interval_ms", "must be at least 1");
             }
         }
-        for (key, globs) in [("gate.tests", &rules.gate.tests), ("gate.exempt", &rules.gate.exempt)] {
+        for (key, globs) in [("gate.tests", &rules.gate.tests), ("gate.exempt", &rules.gate.exempt)]
+        {
             if let Some(bad) = globs.iter().find(|glob| globset::Glob::new(glob).is_err()) {
                 return wrong(key, &format!("{bad:?} is no glob"));
             }

@@ -183,10 +183,14 @@ impl TurnEnd {
             Self::Blocked { why } => format!("the agent is blocked: {}", why.clean_line()),
             Self::Interrupted => "interrupted by an operator".into(),
             Self::ApiError { why } => format!("the model failed: {}", why.clean_line()),
-            Self::Crashed { why } => format!("the agent's process ended early: {}", why.clean_line()),
+            Self::Crashed { why } => {
+                format!("the agent's process ended early: {}", why.clean_line())
+            }
             Self::Silent => "the agent was silent for too long".into(),
             Self::TimedOut => "the turn took longer than its limit".into(),
-            Self::NotStarted { why } => format!("the agent could not be started: {}", why.clean_line()),
+            Self::NotStarted { why } => {
+                format!("the agent could not be started: {}", why.clean_line())
+            }
         }
     }
 }

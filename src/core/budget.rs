@@ -85,10 +85,13 @@ impl Books {
 /// Whether a turn that may cost `reserve` fits under `limit` when `spent` is gone and `reserved`
 /// is set aside for the turns that run. No limit fits all.
 #[must_use]
-pub fn fits(limit: Option<MicroUsd>, spent: MicroUsd, reserved: MicroUsd, reserve: MicroUsd) -> bool {
-    limit.is_none_or(|limit| {
-        spent < limit && spent.plus(reserved).plus(reserve) <= limit
-    })
+pub fn fits(
+    limit: Option<MicroUsd>,
+    spent: MicroUsd,
+    reserved: MicroUsd,
+    reserve: MicroUsd,
+) -> bool {
+    limit.is_none_or(|limit| spent < limit && spent.plus(reserved).plus(reserve) <= limit)
 }
 
 #[cfg(test)]

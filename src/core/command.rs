@@ -209,7 +209,9 @@ pub enum Refusal {
 fn state_line(state: &EscalationState) -> String {
     match state {
         EscalationState::Open => "it is open".into(),
-        EscalationState::Answered { answer, by, .. } => format!("{by} was first and {}", answer.line()),
+        EscalationState::Answered { answer, by, .. } => {
+            format!("{by} was first and {}", answer.line())
+        }
         EscalationState::Expired { .. } => "it expired".into(),
         EscalationState::Withdrawn { why, .. } => why.clone(),
     }

@@ -30,8 +30,7 @@ pub fn consider(fleet: &Fleet, issue: &Issue) -> Reason {
     if let Some(run) = last
         && let (Some(outcome), Some(ended)) = (run.outcome, run.ended)
     {
-        let armed_anew =
-            matches!(&issue.arming, Arming::Trusted { at, .. } if *at > ended && !issue.needs_human);
+        let armed_anew = matches!(&issue.arming, Arming::Trusted { at, .. } if *at > ended && !issue.needs_human);
         if !armed_anew {
             return Reason::Ended { run: run.id, outcome };
         }

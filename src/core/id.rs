@@ -223,7 +223,9 @@ mod tests {
         for good in ["acme/widget", "a/b", "A-1._x/y.z"] {
             assert_eq!(Repo::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "acme", "acme/", "/x", "../x", "a/..", "a/b/c", "a b/c", "-x/y", "a/é", "a/\u{1b}"] {
+        for bad in
+            ["", "acme", "acme/", "/x", "../x", "a/..", "a/b/c", "a b/c", "-x/y", "a/é", "a/\u{1b}"]
+        {
             assert!(Repo::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -16,9 +16,9 @@ impl Priority {
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         let label = label.trim().to_ascii_lowercase();
-        let word = label.strip_prefix("priority").map_or(label.as_str(), |rest| {
-            rest.trim_start_matches([':', '/', '-', ' '])
-        });
+        let word = label
+            .strip_prefix("priority")
+            .map_or(label.as_str(), |rest| rest.trim_start_matches([':', '/', '-', ' ']));
         match word {
             "critical" | "urgent" => Some(Self(0)),
             "high" => Some(Self(1)),

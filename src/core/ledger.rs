@@ -105,7 +105,9 @@ impl Reason {
             }
             Self::NeedsHuman => "remove the label, or retry the run from the inbox".into(),
             Self::NotReady => "put the ready label on it".into(),
-            Self::Untrusted { .. } => "have someone trusted arm it, or add them to `trusted`".into(),
+            Self::Untrusted { .. } => {
+                "have someone trusted arm it, or add them to `trusted`".into()
+            }
             Self::ArmingUnknown { .. } => "say who armed it, in `armed_by`".into(),
             Self::Hold { .. } => "read it again and arm it anew".into(),
             Self::Blocked { .. } => "close what it waits for, or drop the reference".into(),
@@ -114,7 +116,9 @@ impl Reason {
             }
             Self::RepoFrozen { run } => format!("answer {run}'s escalation in the inbox"),
             Self::OverBudget => "raise `budget.day_usd`, or wait for midnight UTC".into(),
-            Self::Ended { outcome: Outcome::Done, .. } => "arm it anew to have it done again".into(),
+            Self::Ended { outcome: Outcome::Done, .. } => {
+                "arm it anew to have it done again".into()
+            }
             Self::Ended { .. } => "press r on its run to retry".into(),
             Self::QueueFull => "raise `max_queue_depth` or `capacity`".into(),
             Self::Running { .. } | Self::Closed | Self::RepoBusy { .. } | Self::Eligible => {

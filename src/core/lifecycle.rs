@@ -169,9 +169,11 @@ impl Stepper<'_> {
                     detail: detail.into(),
                 };
                 let red = match &report.on_base {
-                    GateSide::Exempt => {
-                        link(Verdict::Green, &report.base, "exempt: only exempt files changed".into())
-                    }
+                    GateSide::Exempt => link(
+                        Verdict::Green,
+                        &report.base,
+                        "exempt: only exempt files changed".into(),
+                    ),
                     GateSide::Failed { code, .. } => link(
                         Verdict::Green,
                         &report.base,
@@ -179,7 +181,8 @@ impl Stepper<'_> {
                     ),
                     _ => link(Verdict::Unknown, &report.base, String::new()),
                 };
-                let green = link(Verdict::Green, &report.head, "the test command ends with 0".into());
+                let green =
+                    link(Verdict::Green, &report.head, "the test command ends with 0".into());
                 let head = report.head.clone();
                 self.emit(Event::GateOpened { run: id, head, red, green });
                 self.reach(id, Phase::TestsRed);
@@ -248,9 +251,8 @@ impl Stepper<'_> {
         let Some(run) = self.run(id) else { return };
         let policy = &self.fleet.policy;
         let since = run.first_red.unwrap_or(self.at);
-        let line = |cap: String| {
-            format!("{} is red ({}) and {cap}", stage.word(), detail.clean_line())
-        };
+        let line =
+            |cap: String| format!("{} is red ({}) and {cap}", stage.word(), detail.clean_line());
         let log = log.tail(LOG_TAIL);
         if run.attempts >= policy.fix_forward_attempts {
             let why = line(format!("all {} attempts are spent", policy.fix_forward_attempts));
@@ -295,8 +297,7 @@ impl Stepper<'_> {
 
     fn end_unhappily(&mut self, id: RunId, kind: EscalationKind, line: &str, detail: &Untrusted) {
         let Some(run) = self.run(id) else { return };
-        let outcome =
-            if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
+        let outcome = if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();
         self.withdraw_requests(Some(id), "the run ended");
@@ -323,10 +324,10 @@ impl Stepper<'_> {
         let Some(run) = self.run(id) else { return };
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();
-        let text = run.pushed.as_ref().map_or_else(
-            || "answered".to_owned(),
-            |sha| format!("{} is healthy", sha.short()),
-        );
+        let text = run
+            .pushed
+            .as_ref()
+            .map_or_else(|| "answered".to_owned(), |sha| format!("{} is healthy", sha.short()));
         if issue.is_some() {
             self.reach(id, Phase::Healthy);
         }
@@ -401,11 +402,9 @@ impl Stepper<'_> {
 fn task(run: &Run) -> Option<Task> {
     Some(match &run.activity {
         Activity::Worktree => Task::Worktree,
-        Activity::Turn { prompt } => Task::Turn {
-            prompt: prompt.clone(),
-            turn: run.turns,
-            resume: run.session.clone(),
-        },
+        Activity::Turn { prompt } => {
+            Task::Turn { prompt: prompt.clone(), turn: run.turns, resume: run.session.clone() }
+        }
         Activity::Gate => Task::Gate,
         Activity::Rebase => Task::Rebase,
         Activity::Push => Task::Push { head: run.gated.clone()? },

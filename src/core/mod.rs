@@ -13,6 +13,7 @@ pub mod digest;
 pub mod dispatch;
 pub mod effect;
 pub mod event;
+pub mod explain;
 pub mod id;
 pub mod input;
 pub mod invariant;

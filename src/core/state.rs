@@ -111,8 +111,7 @@ impl Fleet {
             Activity::Backoff { until, .. } => Some(until),
             _ => None,
         });
-        let escalations =
-            self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
+        let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
         let outbox = self.outbox.values().filter(|e| !e.under_way).map(|e| e.not_before);
         runs.chain(escalations).chain(outbox).min()
     }

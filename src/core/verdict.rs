@@ -162,9 +162,9 @@ impl GateReport {
         match (&self.on_base, &self.on_head) {
             (Failed { .. } | Exempt, Passed) => GateVerdict::Open,
             (Broken { why }, _) | (_, Broken { why }) => GateVerdict::Broken(why.clone()),
-            (NoChange, _) | (_, NoChange) => closed(
-                "There is no change to push: no commit was made and no file differs.".into(),
-            ),
+            (NoChange, _) | (_, NoChange) => {
+                closed("There is no change to push: no commit was made and no file differs.".into())
+            }
             (NoTests | NotRun, _) | (_, NoTests) => closed(
                 "No test file was added or changed. Write a test that fails without your change, \
                  and commit it."

@@ -58,9 +58,8 @@ mod tests {
     fn three(state: &std::path::Path) -> Journal {
         let mut journal = Journal::open(state).unwrap();
         let by = || Actor("ana".into());
-        let batch: Vec<_> = (1..=3)
-            .map(|n| (Timestamp(n), Event::Capacity { permits: 1, by: by() }))
-            .collect();
+        let batch: Vec<_> =
+            (1..=3).map(|n| (Timestamp(n), Event::Capacity { permits: 1, by: by() })).collect();
         journal.append(&batch).unwrap();
         journal
     }
@@ -69,14 +68,22 @@ mod tests {
     fn the_first_broken_link_is_named() {
         for (harm, found) in [
             ("SELECT 1 FROM meta", Ok(3)),
-            ("UPDATE events SET body = replace(body, 'ana', 'eve') WHERE seq = 2", Err(Broken::Changed { seq: 2 })),
+            (
+                "UPDATE events SET body = replace(body, 'ana', 'eve') WHERE seq = 2",
+                Err(Broken::Changed { seq: 2 }),
+            ),
             ("UPDATE events SET at = 9 WHERE seq = 3", Err(Broken::Changed { seq: 3 })),
             ("DELETE FROM events WHERE seq = 1", Err(Broken::Gap { expected: 1, found: 2 })),
         ] {
             let state = tempfile::tempdir().unwrap();
             let journal = three(state.path());
             if found.is_err() {
-                journal.db.execute_batch("DROP TRIGGER append_only_update; DROP TRIGGER append_only_delete").unwrap();
+                journal
+                    .db
+                    .execute_batch(
+                        "DROP TRIGGER append_only_update; DROP TRIGGER append_only_delete",
+                    )
+                    .unwrap();
             }
             journal.db.execute_batch(harm).unwrap();
             assert_eq!(verify(&journal).unwrap(), found, "{harm}");

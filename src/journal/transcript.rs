@@ -180,7 +180,11 @@ impl Reader {
 
     /// Calls `each` with the number and the bytes of every record from `from` on, until it says
     /// false.
-    fn lines_from(&self, from: usize, mut each: impl FnMut(usize, &[u8]) -> bool) -> io::Result<()> {
+    fn lines_from(
+        &self,
+        from: usize,
+        mut each: impl FnMut(usize, &[u8]) -> bool,
+    ) -> io::Result<()> {
         if from >= self.records {
             return Ok(());
         }

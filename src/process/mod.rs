@@ -33,8 +33,21 @@ pub const DEPLOY_NAME: &str = "AFK_DEPLOY";
 
 /// Environment that every child gets from ours, where it is set.
 const INHERITED: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ",
-    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CARGO_HOME", "RUSTUP_HOME",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TMPDIR",
+    "TZ",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
 ];
 
 /// What to start.
@@ -220,9 +233,9 @@ impl Supervisor {
 
     fn outlives(&self, process: &procfs::Process, all: &[procfs::Process]) -> bool {
         process.get(DEPLOY_NAME).is_some()
-            && process.get(LEADER_NAME).and_then(|pid| pid.parse::<i32>().ok()).is_none_or(|leader| {
-                !all.iter().any(|p| p.pid == leader && p.has(STATE_NAME, &self.0.state))
-            })
+            && process.get(LEADER_NAME).and_then(|pid| pid.parse::<i32>().ok()).is_none_or(
+                |leader| !all.iter().any(|p| p.pid == leader && p.has(STATE_NAME, &self.0.state)),
+            )
     }
 
     /// What an owner's processes use now.
@@ -278,7 +291,8 @@ impl Supervisor {
     pub async fn end_orphans(&self) -> usize {
         let us = rustix::process::getpid().as_raw_nonzero().get();
         let find = || {
-            let all: Vec<_> = procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
+            let all: Vec<_> =
+                procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
             let is_orphan = |p: &procfs::Process| self.marked(p, None) && !self.outlives(p, &all);
             all.iter().filter(|p| is_orphan(p)).cloned().collect::<Vec<_>>()
         };

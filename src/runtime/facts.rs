@@ -53,6 +53,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
             runs.map(|run| (run.id, run.worktree.clone(), upstream(run))).collect()
         };
         if wanted.is_empty() {
+            clear(&shell).await;
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 () = shell.cancel.cancelled() => return,
@@ -62,6 +63,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
         let now = Instant::now();
         let due: BTreeSet<RunId> = wanted
             .iter()
+            .filter(|(_, worktree, _)| worktree.is_some())
             .map(|(run, ..)| *run)
             .filter(|run| counted.get(run).is_none_or(|at| now - *at >= COUNT))
             .collect();
@@ -81,6 +83,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
         let changed = {
             let mut all = shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
             let mut next = all.clone();
+            next.values_mut().for_each(without_process);
             for (run, (mut facts, ticks)) in looked {
                 let at = Instant::now();
                 if let Some((then, known)) = before.insert(run, (at, ticks)) {
@@ -103,6 +106,24 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
             () = sleep(LOOK) => {}
             () = shell.cancel.cancelled() => return,
         }
+    }
+}
+
+/// A run that has ended has no process any more.
+fn without_process(facts: &mut WorktreeFacts) {
+    (facts.pid, facts.processes, facts.cpu_permille, facts.memory) = (None, 0, 0, 0);
+}
+
+/// Nothing runs: no worktree has a process.
+async fn clear(shell: &Shell) {
+    let changed = {
+        let mut all = shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
+        let any = all.values().any(|facts| facts.pid.is_some());
+        all.values_mut().for_each(without_process);
+        any
+    };
+    if changed {
+        let _ = shell.inputs.send(Message::Aside).await;
     }
 }
 

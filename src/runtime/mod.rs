@@ -32,6 +32,7 @@ use crate::notify::terminal::Shown;
 use crate::process::Supervisor;
 use crate::tracker::Tracker;
 use crate::tracker::folder::Folder;
+use crate::workspace::git::Git;
 
 /// Inputs that may wait; a sender over it waits as well.
 const INPUTS: usize = 4096;
@@ -182,6 +183,7 @@ pub struct Handle {
     /// The configuration when the runtime was started.
     pub config: Arc<Config>,
     notices: broadcast::Sender<Shown>,
+    supervisor: Supervisor,
 }
 
 impl Handle {
@@ -196,6 +198,23 @@ impl Handle {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::ShuttingDown)),
             Err(_) => Err(Refusal::ShuttingDown),
         }
+    }
+
+    /// A run's changes since it began, committed or not, as a unified diff.
+    ///
+    /// # Errors
+    /// Why there is none, in a line.
+    pub async fn diff(&self, run: RunId) -> Result<String, String> {
+        let (worktree, base) = {
+            let snapshot = self.snapshots.borrow();
+            let known = snapshot.fleet.runs.get(&run).ok_or(format!("there is no run {run}"))?;
+            let none = || format!("{run} has no worktree");
+            (known.worktree.clone().ok_or_else(none)?, known.base.clone().ok_or_else(none)?)
+        };
+        let deadline = Duration::from_secs(self.config.limits.git_seconds);
+        let git = Git::new(Path::new(&worktree), &self.supervisor, "afk", deadline);
+        let args = ["diff", "--no-color", "--no-ext-diff", &base.0];
+        git.call(&args).await.map_err(|error| error.to_string())
     }
 
     /// Notices from now on.
@@ -274,6 +293,7 @@ impl Runtime {
             store,
             config: Arc::new(config),
             notices,
+            supervisor: supervisor.clone(),
         };
         tracking::start(&shell, config_file);
         facts::start(&shell, snapshots);

@@ -34,7 +34,10 @@ async fn follow_tracker(
     let mut watching: Option<(Arc<Folder>, Option<notify::RecommendedWatcher>)> = None;
     loop {
         let folder = shell.folder();
-        if watching.as_ref().is_none_or(|(of, watcher)| !Arc::ptr_eq(of, &folder) || watcher.is_none()) {
+        if watching
+            .as_ref()
+            .is_none_or(|(of, watcher)| !Arc::ptr_eq(of, &folder) || watcher.is_none())
+        {
             // Without a watch the poll still comes; a folder may be made later.
             let watcher = folder.watch(changed.clone()).ok();
             watching = Some((folder, watcher));
@@ -79,8 +82,8 @@ async fn follow_config(shell: Arc<Shell>, path: PathBuf, tracker_changed: mpsc::
         }
     });
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let watching = watcher
-        .and_then(|mut w| w.watch(folder, notify::RecursiveMode::NonRecursive).map(|()| w));
+    let watching =
+        watcher.and_then(|mut w| w.watch(folder, notify::RecursiveMode::NonRecursive).map(|()| w));
     if let Err(error) = &watching {
         let line = format!("{} can't be watched: {error}; restart after a change", path.display());
         shell.problem("configuration", vec![line]).await;

@@ -28,9 +28,8 @@ pub(crate) struct Workspaces {
 
 impl Workspaces {
     pub(super) fn new(root: PathBuf, fleet: &Fleet) -> Self {
-        let keeps = |outcome: Option<Outcome>| {
-            !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled))
-        };
+        let keeps =
+            |outcome: Option<Outcome>| !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled));
         let kept = fleet
             .runs
             .values()

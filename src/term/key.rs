@@ -51,7 +51,9 @@ impl Key {
         let mut chars = inner.chars();
         let code = match (chars.next(), chars.next()) {
             (Some(c), None) => KeyCode::Char(c),
-            (Some('F'), Some(_)) => KeyCode::F(inner[1..].parse().ok().filter(|n| (1..=12).contains(n))?),
+            (Some('F'), Some(_)) => {
+                KeyCode::F(inner[1..].parse().ok().filter(|n| (1..=12).contains(n))?)
+            }
             _ => NAMES.iter().find(|(known, _)| *known == inner)?.1,
         };
         Some(Self { code, modifiers })
@@ -61,7 +63,11 @@ impl Key {
     #[must_use]
     pub fn typed(&self) -> Option<char> {
         match self.code {
-            KeyCode::Char(c) if !self.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => Some(c),
+            KeyCode::Char(c)
+                if !self.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) =>
+            {
+                Some(c)
+            }
             _ => None,
         }
     }
@@ -69,8 +75,8 @@ impl Key {
 
 impl From<KeyEvent> for Key {
     fn from(event: KeyEvent) -> Self {
-        let mut modifiers = event.modifiers
-            & (KeyModifiers::CONTROL | KeyModifiers::ALT | KeyModifiers::SHIFT);
+        let mut modifiers =
+            event.modifiers & (KeyModifiers::CONTROL | KeyModifiers::ALT | KeyModifiers::SHIFT);
         let mut code = event.code;
         match code {
             KeyCode::Char(c) => {
@@ -118,7 +124,9 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for name in ["a", "A", "!", "<C-p>", "<Enter>", "<S-Tab>", "<F5>", "<Esc>", "<A-x>", "<Space>"] {
+        for name in
+            ["a", "A", "!", "<C-p>", "<Enter>", "<S-Tab>", "<F5>", "<Esc>", "<A-x>", "<Space>"]
+        {
             assert_eq!(Key::parse(name).unwrap().to_string(), name);
         }
         for bad in ["", "ab", "<>", "<C->", "<F99>", "<Nope>", "<C-Nope>"] {
@@ -134,6 +142,9 @@ mod tests {
         assert_eq!(key(KeyCode::Char('g'), shift), Key::parse("G").unwrap());
         assert_eq!(key(KeyCode::Char('?'), shift), Key::parse("?").unwrap());
         assert_eq!(key(KeyCode::BackTab, shift), Key::parse("<S-Tab>").unwrap());
-        assert_eq!(key(KeyCode::Char('P'), KeyModifiers::CONTROL | shift), Key::parse("<C-p>").unwrap());
+        assert_eq!(
+            key(KeyCode::Char('P'), KeyModifiers::CONTROL | shift),
+            Key::parse("<C-p>").unwrap()
+        );
     }
 }

@@ -156,7 +156,10 @@ mod tests {
     fn a_frame_without_a_change_has_no_bytes() {
         let mut screen = Screen::new(20, 3).unwrap();
         let mut draw = |text: &'static str| {
-            screen.terminal.draw(|frame| frame.render_widget(Paragraph::new(text), frame.area())).unwrap();
+            screen
+                .terminal
+                .draw(|frame| frame.render_widget(Paragraph::new(text), frame.area()))
+                .unwrap();
             screen.take()
         };
         assert!(!draw("one").is_empty());

@@ -44,13 +44,14 @@ impl Folder {
     /// # Errors
     /// Where the folder can't be watched; it is still looked at from time to time.
     pub fn watch(&self, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the folder is an event as well, and no change.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                // Full means that a look is due already.
-                let _ = changed.try_send(());
-            }
-        })?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // Reading the folder is an event as well, and no change.
+                if event.is_ok_and(|event| !event.kind.is_access()) {
+                    // Full means that a look is due already.
+                    let _ = changed.try_send(());
+                }
+            })?;
         watcher.watch(&self.dir, notify::RecursiveMode::NonRecursive)?;
         Ok(watcher)
     }
@@ -313,8 +314,7 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let trusted = [Actor("ana".into())].into();
-        let folder =
-            Folder::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
+        let folder = Folder::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
         (dir, folder)
     }
 

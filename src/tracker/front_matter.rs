@@ -194,8 +194,14 @@ mod tests {
             ("+++\nrepo = 'a/b'\nnumber = 0\ntitle = ''\n+++\n", "number: should be 1"),
             ("+++\nrepo = 'a/b'\nnumber = -4\ntitle = ''\n+++\n", "line:2: number: invalid value"),
             ("+++\nrepo = '../b'\nnumber = 1\ntitle = ''\n+++\n", "line:1: repo: \"../b\" is not"),
-            ("+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\ncreated = 2026-11-01\n+++\n", "line:4: created: should be"),
-            ("+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nlabel = []\n+++\n", "line:4: label: unknown"),
+            (
+                "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\ncreated = 2026-11-01\n+++\n",
+                "line:4: created: should be",
+            ),
+            (
+                "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nlabel = []\n+++\n",
+                "line:4: label: unknown",
+            ),
         ] {
             let said = Parts::parse(text).unwrap_err();
             assert!(said.starts_with(error) && !said.contains('\n'), "{text:?} gave {said:?}");

@@ -20,11 +20,8 @@ pub enum Context {
 }
 
 /// The contexts with their names in a file.
-const CONTEXTS: &[(&str, Context)] = &[
-    ("global", Context::Global),
-    ("transcript", Context::Transcript),
-    ("inbox", Context::Inbox),
-];
+const CONTEXTS: &[(&str, Context)] =
+    &[("global", Context::Global), ("transcript", Context::Transcript), ("inbox", Context::Inbox)];
 
 /// One binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,11 +228,26 @@ mod tests {
     #[test]
     fn mistakes_name_their_place() {
         for (text, error) in [
-            ("global = [{ on = ['a'], run = 'dance', desc = '' }]", "k: global[0]: \"dance\" is no action"),
-            ("global = [{ on = ['ab'], run = 'quit', desc = '' }]", "k: global[0]: \"ab\" is no key"),
-            ("nowhere = [{ on = ['a'], run = 'quit', desc = '' }]", "k: nowhere[0]: there is no context"),
-            ("global = [{ on = ['a'], run = 'quit', desc = '' }, { on = ['a'], run = 'help', desc = '' }]", "k: global: a asks for quit and begins a for help"),
-            ("global = [{ on = ['a'], run = 'quit', desc = '' }, { on = ['a', 'b'], run = 'help', desc = '' }]", "k: global: a asks for quit and begins a b for help"),
+            (
+                "global = [{ on = ['a'], run = 'dance', desc = '' }]",
+                "k: global[0]: \"dance\" is no action",
+            ),
+            (
+                "global = [{ on = ['ab'], run = 'quit', desc = '' }]",
+                "k: global[0]: \"ab\" is no key",
+            ),
+            (
+                "nowhere = [{ on = ['a'], run = 'quit', desc = '' }]",
+                "k: nowhere[0]: there is no context",
+            ),
+            (
+                "global = [{ on = ['a'], run = 'quit', desc = '' }, { on = ['a'], run = 'help', desc = '' }]",
+                "k: global: a asks for quit and begins a for help",
+            ),
+            (
+                "global = [{ on = ['a'], run = 'quit', desc = '' }, { on = ['a', 'b'], run = 'help', desc = '' }]",
+                "k: global: a asks for quit and begins a b for help",
+            ),
         ] {
             let said = Keymap::parse("k", text).unwrap_err().to_string();
             assert!(said.starts_with(error), "{said}");

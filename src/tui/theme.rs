@@ -158,8 +158,12 @@ impl Theme {
     /// [`ConfigError`].
     pub fn load(name: &str, ascii: bool, colour: bool) -> Result<Self, ConfigError> {
         let (file, text) = match name {
-            "dark" => ("themes/dark.toml", include_str!("../../assets/themes/dark.toml").to_owned()),
-            "light" => ("themes/light.toml", include_str!("../../assets/themes/light.toml").to_owned()),
+            "dark" => {
+                ("themes/dark.toml", include_str!("../../assets/themes/dark.toml").to_owned())
+            }
+            "light" => {
+                ("themes/light.toml", include_str!("../../assets/themes/light.toml").to_owned())
+            }
             file => {
                 let text = std::fs::read_to_string(file)
                     .map_err(|source| ConfigError::Unreadable { path: file.into(), source })?;
@@ -179,7 +183,9 @@ impl Theme {
             return match role {
                 Role::Selection | Role::Header => style.add_modifier(Modifier::REVERSED),
                 Role::Alarm => style.add_modifier(Modifier::REVERSED | Modifier::BOLD),
-                Role::BorderFocus | Role::Title | Role::Accent => style.add_modifier(Modifier::BOLD),
+                Role::BorderFocus | Role::Title | Role::Accent => {
+                    style.add_modifier(Modifier::BOLD)
+                }
                 Role::Bad | Role::Warn => style.add_modifier(Modifier::BOLD),
                 _ => style,
             };
@@ -197,7 +203,9 @@ impl Theme {
             Role::Title => style.fg(c.title.into()).add_modifier(Modifier::BOLD),
             Role::Selection => style.fg(c.selection_text.into()).bg(c.selection.into()),
             Role::Header => style.fg(c.header_text.into()).bg(c.header.into()),
-            Role::Alarm => style.fg(c.alarm_text.into()).bg(c.alarm.into()).add_modifier(Modifier::BOLD),
+            Role::Alarm => {
+                style.fg(c.alarm_text.into()).bg(c.alarm.into()).add_modifier(Modifier::BOLD)
+            }
         }
     }
 }

@@ -126,8 +126,13 @@ impl Base {
         let answer = answer?;
         let said = answer.said();
         let text = format!("{}{}", answer.out, answer.err);
-        let moved_on = ["fetch first", "non-fast-forward", "stale info", "failed to update ref",
-            "cannot lock ref"];
+        let moved_on = [
+            "fetch first",
+            "non-fast-forward",
+            "stale info",
+            "failed to update ref",
+            "cannot lock ref",
+        ];
         if moved_on.iter().any(|words| text.contains(words)) {
             Ok(Pushed::Rejected(said))
         } else {

@@ -32,8 +32,7 @@ pub async fn snapshot(git: &Git, name: &str) -> Result<Sha, WorkspaceError> {
             ("GIT_COMMITTER_EMAIL", "afk@localhost".as_ref()),
         ];
         let message = "Keep a worktree as it was";
-        let sha =
-            git.call_with(&["commit-tree", &tree, "-p", "HEAD", "-m", message], &us).await?;
+        let sha = git.call_with(&["commit-tree", &tree, "-p", "HEAD", "-m", message], &us).await?;
         git.call(&["update-ref", name, &sha]).await?;
         Ok(Sha(sha))
     };

@@ -15,7 +15,11 @@ pub fn folder(repo: &Repo) -> String {
 #[must_use]
 pub fn branch(key: &IssueKey, title: &str) -> String {
     let slug = slug(title, 40);
-    if slug.is_empty() { format!("afk/{}", key.number) } else { format!("afk/{}-{slug}", key.number) }
+    if slug.is_empty() {
+        format!("afk/{}", key.number)
+    } else {
+        format!("afk/{}-{slug}", key.number)
+    }
 }
 
 /// Lower-case ASCII letters and digits with single dashes between, at most `limit` long.

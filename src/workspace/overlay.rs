@@ -88,8 +88,13 @@ pub async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, Workspa
     }
     base.call(&["worktree", "prune"]).await?;
     let args: [&std::ffi::OsStr; 7] = [
-        "worktree".as_ref(), "add".as_ref(), "--quiet".as_ref(), "--force".as_ref(),
-        "--detach".as_ref(), dir.as_os_str(), sha.0.as_ref(),
+        "worktree".as_ref(),
+        "add".as_ref(),
+        "--quiet".as_ref(),
+        "--force".as_ref(),
+        "--detach".as_ref(),
+        dir.as_os_str(),
+        sha.0.as_ref(),
     ];
     base.call(&args).await?;
     Ok(git)
@@ -115,7 +120,8 @@ mod tests {
     #[test]
     fn a_deleted_test_is_no_test() {
         let gate = Gate::default();
-        let listed = "A\0tests/new.sh\0M\0src/lib.sh\0D\0tests/old.sh\0M\0README.md\0A\0a/b_test.go\0";
+        let listed =
+            "A\0tests/new.sh\0M\0src/lib.sh\0D\0tests/old.sh\0M\0README.md\0A\0a/b_test.go\0";
         let changes = sort(listed, &globs(&gate.tests), &globs(&gate.exempt));
         assert_eq!(changes.tests, ["tests/new.sh", "a/b_test.go"]);
         assert_eq!(changes.exempt, ["README.md"]);

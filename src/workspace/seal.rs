@@ -111,7 +111,10 @@ mod tests {
         let trailers = ["Refs #7".to_owned(), "Afk-Run: r3".to_owned()];
         for (message, sealed) in [
             ("Do it\n", "Do it\n\nRefs #7\nAfk-Run: r3\n"),
-            ("Do it\n\nWhy: because\nof Refs #7\n", "Do it\n\nWhy: because\nof Refs #7\n\nRefs #7\nAfk-Run: r3\n"),
+            (
+                "Do it\n\nWhy: because\nof Refs #7\n",
+                "Do it\n\nWhy: because\nof Refs #7\n\nRefs #7\nAfk-Run: r3\n",
+            ),
             ("Do it\n\nSigned-off-by: A\n", "Do it\n\nSigned-off-by: A\nRefs #7\nAfk-Run: r3\n"),
             ("Do it\n\nRefs #7\n", "Do it\n\nRefs #7\nAfk-Run: r3\n"),
         ] {

@@ -18,8 +18,12 @@ pub async fn make(base: &Base, dir: &Path, remote: &str) -> Result<Sha, Workspac
     let sha = base.fetch().await?;
     let up = base.git().at(parent);
     let args: [&std::ffi::OsStr; 6] = [
-        "clone".as_ref(), "--quiet".as_ref(), "--local".as_ref(), "--no-checkout".as_ref(),
-        base.dir().as_os_str(), dir.as_os_str(),
+        "clone".as_ref(),
+        "--quiet".as_ref(),
+        "--local".as_ref(),
+        "--no-checkout".as_ref(),
+        base.dir().as_os_str(),
+        dir.as_os_str(),
     ];
     up.call(&args).await?;
     let git = base.git().at(dir);

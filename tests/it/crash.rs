@@ -17,7 +17,8 @@ struct Rng(u64);
 
 impl Rng {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 }
@@ -70,7 +71,11 @@ fn fifty_kills_lose_nothing_and_double_nothing() {
             run_and_kill(&root, lines, Duration::from_millis(ms));
         }
         let out = afk(&["demo", "--headless", "--dir", root.to_str().unwrap()]).output().unwrap();
-        let told = format!("AFK_CRASH_SEED={base} world {world} {trace:?}\n{}{}", text(&out.stdout), text(&out.stderr));
+        let told = format!(
+            "AFK_CRASH_SEED={base} world {world} {trace:?}\n{}{}",
+            text(&out.stdout),
+            text(&out.stderr)
+        );
         assert!(out.status.success(), "{told}");
         check(&root, &told);
     }

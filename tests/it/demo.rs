@@ -13,7 +13,13 @@ fn every_issue_comes_to_what_it_should() {
     let subjects = log(&remote, "master", "%s");
     assert_eq!(
         subjects,
-        ["Begin", "Test that a name is greeted", "Greet by name", "Test that goodbye is said", "Say goodbye"]
+        [
+            "Begin",
+            "Test that a name is greeted",
+            "Greet by name",
+            "Test that goodbye is said",
+            "Say goodbye"
+        ]
     );
     // Test first: on the test's own commit the suite fails, on the next one it passes.
     let work = dir.path().join("clone");
@@ -35,7 +41,10 @@ fn every_issue_comes_to_what_it_should() {
     let issue = std::fs::read_to_string(root.join("issues/01-greet-by-name.md")).unwrap();
     assert!(issue.contains("state = \"closed\"") && issue.contains("is **done**"), "{issue}");
     let frozen = std::fs::read_to_string(root.join("issues/09-moon.md")).unwrap();
-    assert!(frozen.contains("ready-for-human") && !frozen.contains("agent-in-progress"), "{frozen}");
+    assert!(
+        frozen.contains("ready-for-human") && !frozen.contains("agent-in-progress"),
+        "{frozen}"
+    );
 
     let removed = afk(&["demo", "--remove", root.to_str().unwrap()]).output().unwrap();
     assert!(removed.status.success() && !root.exists());

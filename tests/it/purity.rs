@@ -5,13 +5,34 @@ use std::path::Path;
 #[test]
 fn the_core_names_nothing_impure() {
     let forbidden = [
-        "async ", ".await", "tokio", "std::fs", "std::net", "std::process", "std::thread",
-        "std::env", "std::time", "Instant::now", "SystemTime", "reqwest", "rusqlite", "git2",
-        "rustix", "println!", "eprintln!", "crate::runtime", "crate::journal", "crate::tui",
-        "crate::config", "crate::process", "crate::workspace", "rand::",
+        "async ",
+        ".await",
+        "tokio",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::thread",
+        "std::env",
+        "std::time",
+        "Instant::now",
+        "SystemTime",
+        "reqwest",
+        "rusqlite",
+        "git2",
+        "rustix",
+        "println!",
+        "eprintln!",
+        "crate::runtime",
+        "crate::journal",
+        "crate::tui",
+        "crate::config",
+        "crate::process",
+        "crate::workspace",
+        "rand::",
     ];
     let mut read = 0;
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core")).unwrap() {
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core")).unwrap()
+    {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         read += 1;

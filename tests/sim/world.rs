@@ -185,8 +185,7 @@ impl World {
         match &effect {
             Effect::Stop { run } | Effect::Begin { run, .. } => {
                 let run = *run;
-                self.under_way
-                    .retain(|e| !matches!(e, Effect::Begin { run: r, .. } if *r == run));
+                self.under_way.retain(|e| !matches!(e, Effect::Begin { run: r, .. } if *r == run));
                 if matches!(effect, Effect::Begin { .. }) {
                     self.under_way.push(effect);
                 }
@@ -227,7 +226,10 @@ impl World {
                     let run = &then.runs[run];
                     assert!(*number <= then.policy.fix_forward_attempts, "6: too many attempts");
                     let since = run.first_red.expect("6: an attempt without a red verdict");
-                    assert!(self.fleet.now.since(since) < then.policy.fix_forward_ms, "6: too late");
+                    assert!(
+                        self.fleet.now.since(since) < then.policy.fix_forward_ms,
+                        "6: too late"
+                    );
                 }
                 Event::Ended { run, outcome, .. } => {
                     let was = self.ended.insert(*run, *outcome);
@@ -340,7 +342,11 @@ impl World {
             3 => Action::Retry { run, guidance: "try".into() },
             4 => Action::Release { run },
             5 => Action::Steer { run, text: "look".into() },
-            6 => Action::Submit { repo: repo(self.rng.below(4)), prompt: "do".into(), priority: None },
+            6 => Action::Submit {
+                repo: repo(self.rng.below(4)),
+                prompt: "do".into(),
+                priority: None,
+            },
             _ => {
                 let all: Vec<_> = self.fleet.escalations.values().cloned().collect();
                 if all.is_empty() {
@@ -425,7 +431,8 @@ impl World {
             Task::Gate => {
                 let head = self.head[&run].clone();
                 let base = self.fleet.runs[&run].base.clone().expect("a base before the gate");
-                let (red, green) = (self.calm || self.rng.chance(85), self.calm || self.rng.chance(85));
+                let (red, green) =
+                    (self.calm || self.rng.chance(85), self.calm || self.rng.chance(85));
                 let failed = || GateSide::Failed { code: 1, log: "no".into() };
                 if red && green {
                     self.proved.insert(head.clone());
@@ -487,7 +494,11 @@ impl World {
     fn turn(&mut self, run: RunId, turn: u32) -> (RunFact, bool) {
         let event = match self.rng.below(12) {
             _ if self.calm => AgentEvent::TurnEnd(TurnEnd::Done),
-            0 => AgentEvent::SessionStarted { session: format!("s{run}-{turn}"), model: None, version: None },
+            0 => AgentEvent::SessionStarted {
+                session: format!("s{run}-{turn}"),
+                model: None,
+                version: None,
+            },
             1 => {
                 let usd = MicroUsd(self.rng.below(900).cast_signed());
                 AgentEvent::Usage(Spend { usd, ..Spend::default() })
@@ -524,7 +535,10 @@ impl World {
             self.input(Input::Command(command));
         }
         for _ in 0..3_000 {
-            if self.under_way.is_empty() && self.fleet.live.is_empty() && self.fleet.outbox.is_empty() {
+            if self.under_way.is_empty()
+                && self.fleet.live.is_empty()
+                && self.fleet.outbox.is_empty()
+            {
                 break;
             }
             self.now = self.now.plus(10_000);

@@ -30,7 +30,8 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 pub fn try_git(dir: &Path, args: &[&str]) -> Output {
-    let us = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgSign=false"];
+    let us =
+        ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgSign=false"];
     Command::new("git").arg("-C").arg(dir).args(us).args(args).output().unwrap()
 }
 

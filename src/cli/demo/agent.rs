@@ -80,7 +80,8 @@ pub fn play() -> Result<(), String> {
     for step in steps {
         player.step(step)?;
     }
-    player.tell(&json!({"type": "usage", "tokens_in": 5200, "tokens_out": 640, "cost_usd": 0.031}))?;
+    player
+        .tell(&json!({"type": "usage", "tokens_in": 5200, "tokens_out": 640, "cost_usd": 0.031}))?;
     player.tell(&json!({"type": "end", "status": "done"}))
 }
 
@@ -117,9 +118,12 @@ impl Player {
         }
         if let Some(path) = &step.append {
             // A turn that is played again finds its line there.
-            self.change(path, |old| {
-                if old.contains(step.text.trim()) { old } else { old + &step.text }
-            })?;
+            self.change(
+                path,
+                |old| {
+                    if old.contains(step.text.trim()) { old } else { old + &step.text }
+                },
+            )?;
         }
         if let Some(path) = &step.replace {
             self.change(path, |old| {
@@ -182,7 +186,9 @@ impl Player {
         if git(&["diff", "--cached", "--name-only"])?.is_empty() {
             return Ok(());
         }
-        self.run(&format!("git -c user.name=demo -c user.email=demo@localhost commit -q -m \"{message}\""))
+        self.run(&format!(
+            "git -c user.name=demo -c user.email=demo@localhost commit -q -m \"{message}\""
+        ))
     }
 }
 
@@ -212,7 +218,10 @@ mod tests {
     fn the_prompt_picks_the_round() {
         assert_eq!(round("Implement it", "0"), "implement");
         assert_eq!(round("… Your change was not accepted yet. …", "0"), "gate");
-        assert_eq!(round("You were stopped. Your change was pushed, and probe went red.", "2"), "fix-2");
+        assert_eq!(
+            round("You were stopped. Your change was pushed, and probe went red.", "2"),
+            "fix-2"
+        );
         assert_eq!(round("A human looked at it and sends you on", "0"), "guidance");
     }
 }

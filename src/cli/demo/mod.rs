@@ -129,7 +129,9 @@ fn fresh_folder() -> PathBuf {
     let temp = std::env::temp_dir();
     let pid = std::process::id();
     (0..)
-        .map(|n: u32| if n == 0 { format!("afk-demo-{pid}") } else { format!("afk-demo-{pid}-{n}") })
+        .map(
+            |n: u32| if n == 0 { format!("afk-demo-{pid}") } else { format!("afk-demo-{pid}-{n}") },
+        )
         .map(|name| temp.join(name))
         .find(|path| !path.exists())
         .unwrap_or(temp)

@@ -53,7 +53,8 @@ async fn serve(mut stream: TcpStream, root: &Path) -> std::io::Result<()> {
 }
 
 async fn answer(root: &Path, path: &str) -> (&'static str, Vec<u8>) {
-    let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let plain =
+        |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let not_found = || ("404 Not Found", b"not found\n".to_vec());
     let Some((service, route)) = path.trim_start_matches('/').split_once('/') else {
         return not_found();

@@ -72,7 +72,8 @@ pub(super) async fn run(job: &Job) -> Result<RunFact, Failure> {
 async fn seal_head(job: &Job, pool: &Pool, git: &Git) -> Result<Sha, Failure> {
     let title = job.run.work.title().clean_line();
     seal::commit_leftovers(git, &title).await.map_err(|e| e.to_string())?;
-    let (Some(issue), Some(branch)) = (job.run.work.issue().cloned(), job.run.branch.clone()) else {
+    let (Some(issue), Some(branch)) = (job.run.work.issue().cloned(), job.run.branch.clone())
+    else {
         return Err("only an issue's run has a gate".into());
     };
     let (dir, upstream, run) = (git.dir().to_owned(), pool.base().upstream(), job.run.id);

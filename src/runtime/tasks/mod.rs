@@ -163,11 +163,7 @@ pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
 }
 
 /// Carries a task out.
-pub(super) async fn carry_out(
-    job: &Job,
-    task: Task,
-    controls: mpsc::Receiver<Control>,
-) -> RunFact {
+pub(super) async fn carry_out(job: &Job, task: Task, controls: mpsc::Receiver<Control>) -> RunFact {
     let done = match task {
         Task::Worktree => worktree::prepare(job).await,
         Task::Turn { prompt, turn, resume } => {

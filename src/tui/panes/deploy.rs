@@ -72,7 +72,11 @@ fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
     spans
 }
 
-fn sparkline(samples: impl DoubleEndedIterator<Item = ProbeSample>, theme: &Theme, room: usize) -> Vec<Span<'static>> {
+fn sparkline(
+    samples: impl DoubleEndedIterator<Item = ProbeSample>,
+    theme: &Theme,
+    room: usize,
+) -> Vec<Span<'static>> {
     let mut last: Vec<ProbeSample> = samples.rev().take(room).collect();
     last.reverse();
     let most = last.iter().map(|s| s.latency_ms).max().unwrap_or(0).max(1);
@@ -90,7 +94,13 @@ fn sparkline(samples: impl DoubleEndedIterator<Item = ProbeSample>, theme: &Them
 
 /// The lines of the pane.
 #[must_use]
-pub fn lines(snapshot: &Snapshot, view: &View, focused: bool, width: usize, height: usize) -> Vec<Line<'static>> {
+pub fn lines(
+    snapshot: &Snapshot,
+    view: &View,
+    focused: bool,
+    width: usize,
+    height: usize,
+) -> Vec<Line<'static>> {
     let theme = &view.theme;
     let rows = rows(snapshot);
     if rows.is_empty() {

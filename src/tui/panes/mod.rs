@@ -86,7 +86,12 @@ pub const fn verdict_mark(verdict: Option<Verdict>, marks: &Marks) -> (&'static 
 }
 
 /// A row of pieces; the selected one is marked by a sign as well as by colour.
-pub(super) fn row(selected: bool, focused: bool, theme: &Theme, spans: Vec<Span<'static>>) -> Line<'static> {
+pub(super) fn row(
+    selected: bool,
+    focused: bool,
+    theme: &Theme,
+    spans: Vec<Span<'static>>,
+) -> Line<'static> {
     let sign = if selected { ">" } else { " " };
     let mut all = vec![Span::styled(sign.to_owned(), theme.style(Role::Accent))];
     all.extend(spans);

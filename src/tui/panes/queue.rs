@@ -64,10 +64,8 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
         let run = fleet.last_run.get(&issue.key).and_then(|id| fleet.runs.get(id));
         let priority = issue.priority.map_or_else(|| "--".to_owned(), |p| format!("p{}", p.0));
         let reason = entry.map(|entry| &entry.reason);
-        let ran = matches!(
-            reason,
-            Some(Reason::Running { .. } | Reason::Ended { .. } | Reason::Closed)
-        );
+        let ran =
+            matches!(reason, Some(Reason::Running { .. } | Reason::Ended { .. } | Reason::Closed));
         let (mark, role, group, text) = match (run, reason) {
             (Some(run), _) if ran => {
                 let (mark, role) = run_mark(run, marks);
@@ -121,7 +119,13 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
 
 /// The lines of the pane.
 #[must_use]
-pub fn lines(snapshot: &Snapshot, view: &View, focused: bool, width: usize, height: usize) -> Vec<Line<'static>> {
+pub fn lines(
+    snapshot: &Snapshot,
+    view: &View,
+    focused: bool,
+    width: usize,
+    height: usize,
+) -> Vec<Line<'static>> {
     let theme = &view.theme;
     let rows = rows(snapshot, theme);
     if rows.is_empty() {
@@ -153,7 +157,11 @@ pub fn lines(snapshot: &Snapshot, view: &View, focused: bool, width: usize, heig
                 piece(format!(" {:>3} ", age(view.now, r.since)), theme, Role::Dim),
             ];
             if title > 0 {
-                spans.push(piece(format!("{} ", column(&r.title, title - 1, cut)), theme, Role::Text));
+                spans.push(piece(
+                    format!("{} ", column(&r.title, title - 1, cut)),
+                    theme,
+                    Role::Text,
+                ));
             }
             let room = rest.saturating_sub(title);
             spans.push(piece(fit(&r.reason, room, cut), theme, r.role));

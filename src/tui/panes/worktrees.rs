@@ -21,7 +21,13 @@ pub fn rows(snapshot: &Snapshot) -> Vec<RunId> {
 
 /// The lines of the pane.
 #[must_use]
-pub fn lines(snapshot: &Snapshot, view: &View, focused: bool, width: usize, height: usize) -> Vec<Line<'static>> {
+pub fn lines(
+    snapshot: &Snapshot,
+    view: &View,
+    focused: bool,
+    width: usize,
+    height: usize,
+) -> Vec<Line<'static>> {
     let theme = &view.theme;
     let rows = rows(snapshot);
     if rows.is_empty() {
@@ -39,15 +45,12 @@ pub fn lines(snapshot: &Snapshot, view: &View, focused: bool, width: usize, heig
             let run = snapshot.fleet.runs.get(id)?;
             let facts = snapshot.worktrees.get(id).copied().unwrap_or_default();
             let (mark, role) = run_mark(run, &theme.marks);
-            let place = format!("{}:{}", run.work.repo().name(), run.branch.clone().unwrap_or_default());
+            let place =
+                format!("{}:{}", run.work.repo().name(), run.branch.clone().unwrap_or_default());
             let standing = format!("~{} +{}", facts.dirty, facts.ahead);
             let disk = facts.disk.map_or_else(|| "-".into(), size);
             let process = match facts.pid {
-                Some(pid) => format!(
-                    "{pid} {}% {}",
-                    facts.cpu_permille / 10,
-                    size(facts.memory)
-                ),
+                Some(pid) => format!("{pid} {}% {}", facts.cpu_permille / 10, size(facts.memory)),
                 None => "no process".into(),
             };
             let spans = vec![

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_selected_row_is_seen() {
-        for (selected, rows, height) in [(0, 5, 3), (4, 5, 3), (50, 100, 10), (0, 0, 3), (2, 3, 0)] {
+        for (selected, rows, height) in [(0, 5, 3), (4, 5, 3), (50, 100, 10), (0, 0, 3), (2, 3, 0)]
+        {
             let first = first_row(selected, rows, height);
             assert!(height == 0 || rows == 0 || (first..first + height).contains(&selected));
         }

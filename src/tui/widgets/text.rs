@@ -55,7 +55,7 @@ pub fn wrap(line: &str, columns: usize) -> Vec<String> {
     let (mut current, mut used, mut space) = (String::new(), 0, None);
     for grapheme in line.graphemes(true) {
         let wide = width(grapheme);
-        if used + wide > columns && !current.is_empty() {
+        while used + wide > columns && !current.is_empty() {
             // Behind the last space, unless that would leave less than half a line.
             let rest = match space {
                 Some(at) if at > 0 && at * 2 > current.len() => current.split_off(at),
@@ -132,7 +132,10 @@ mod tests {
     fn figures_have_one_unit() {
         assert_eq!(age(Timestamp(3_600_000 * 25), Timestamp(0)), "1d");
         assert_eq!(age(Timestamp(59_999), Timestamp(0)), "0m");
-        assert_eq!((size(0), size(1536), size(50 << 20)), ("0B".into(), "1.5K".into(), "50M".into()));
+        assert_eq!(
+            (size(0), size(1536), size(50 << 20)),
+            ("0B".into(), "1.5K".into(), "50M".into())
+        );
     }
 
     proptest! {

@@ -1,0 +1,252 @@
+//! One client at a terminal: the loop between its keys, the snapshots and its frames.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossterm::event::EventStream;
+use futures::StreamExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+
+use super::draw::{draw, places};
+use super::keymap::Keymap;
+use super::overlays::inbox;
+use super::panes::Pane;
+use super::theme::{SHIPPED, Theme};
+use super::update::{self, Request};
+use super::view::{Overlay, Pager, View};
+use crate::core::command::{Accepted, Command, Role};
+use crate::core::id::Timestamp;
+use crate::error::{Failure, Kind};
+use crate::notify::terminal;
+use crate::runtime::{Handle, Snapshot, clock};
+use crate::term::frames::Frames;
+use crate::term::guard::{Guard, restore_on_panic};
+use crate::term::screen::Screen;
+use crate::term::wire::Wire;
+
+/// Answers that come back to the loop.
+enum Told {
+    Message(String),
+    Pager(Pager),
+}
+
+/// Runs the cockpit at this terminal until it is left.
+///
+/// # Errors
+/// [`Failure`] where the theme or the keymap can't be read, or this is no terminal.
+pub async fn run(handle: &Handle) -> Result<(), Failure> {
+    let (width, height) = crossterm::terminal::size()?;
+    let mut session = Session::new(handle, width, height)?;
+    restore_on_panic();
+    let guard = Guard::take(session.view.mouse).map_err(|error| {
+        Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
+            .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
+    })?;
+    session.serve(guard).await.map_err(Failure::from)
+}
+
+struct Session {
+    handle: Handle,
+    view: View,
+    screen: Screen,
+    frames: Frames,
+    told: mpsc::Receiver<Told>,
+    tell: mpsc::Sender<Told>,
+    next_command: u64,
+}
+
+impl Session {
+    fn new(handle: &Handle, width: u16, height: u16) -> Result<Self, Failure> {
+        let ui = &handle.config.ui;
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
+        let keymap = Keymap::load(&ui.keymap)?;
+        let mut view = View::new(keymap, theme, width, height);
+        view.ascii = ui.ascii;
+        view.colour = colour;
+        view.mouse = ui.mouse;
+        view.theme_at = SHIPPED.iter().position(|name| *name == ui.theme).unwrap_or(0);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        view.host = crate::core::untrusted::clean_line(&host);
+        let (tell, told) = mpsc::channel(16);
+        let screen = Screen::new(width, height)?;
+        let frames = Frames::default();
+        Ok(Self { handle: handle.clone(), view, screen, frames, told, tell, next_command: 0 })
+    }
+
+    async fn serve(&mut self, mut guard: Guard) -> io::Result<()> {
+        let mut wire = Wire::start(io::stdout())?;
+        let mut keys = EventStream::new();
+        let mut snapshots = self.handle.snapshots.clone();
+        let mut transcripts = self.handle.transcripts.clone();
+        let mut notices = self.handle.notices();
+        let mut ends = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::interrupt())?,
+        ];
+        let mut bell = Vec::new();
+        self.frames.typed(Instant::now());
+        loop {
+            let due = self.frames.due();
+            let minute =
+                Duration::from_millis(60_000 - clock::wall().0.rem_euclid(60_000).cast_unsigned());
+            let [term, hup, int] = &mut ends;
+            tokio::select! {
+                biased;
+                event = keys.next() => {
+                    let Some(event) = event else { return Ok(()) };
+                    let event = event?;
+                    self.frames.typed(Instant::now());
+                    let snapshot = snapshots.borrow().clone();
+                    if let crossterm::event::Event::Resize(width, height) = event {
+                        self.screen.resize(width, height)?;
+                    }
+                    for request in update::event(&mut self.view, &snapshot, &event) {
+                        match request {
+                            Request::Quit => return Ok(()),
+                            Request::Mouse(on) => guard.set_mouse(on)?,
+                            Request::Redraw => self.screen.redraw()?,
+                            Request::Copy(text) => bell.extend(clipboard(&text)?),
+                            Request::Shell(path) => {
+                                // Not polling it would still take the shell's keys.
+                                drop(keys);
+                                drop(guard);
+                                self.shell(&path).await;
+                                guard = Guard::take(self.view.mouse)?;
+                                keys = EventStream::new();
+                                let (width, height) = crossterm::terminal::size()?;
+                                (self.view.width, self.view.height) = (width, height);
+                                self.screen.resize(width, height)?;
+                                self.screen.redraw()?;
+                            }
+                            Request::Act(action) => self.command(action),
+                            Request::Diff(run) => self.diff(run),
+                        }
+                    }
+                }
+                _ = term.recv() => return Ok(()),
+                _ = hup.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+                ok = wire.taken() => if !ok { return Ok(()) },
+                Some(told) = self.told.recv() => {
+                    match told {
+                        Told::Message(text) => self.view.message = Some(text),
+                        Told::Pager(pager) => self.view.overlays.push(Overlay::Pager(pager)),
+                    }
+                    self.frames.typed(Instant::now());
+                }
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()),
+                    if due.is_some() && wire.ready() =>
+                {
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    let _ = transcripts.borrow_and_update();
+                    wire.send(&self.frame(&snapshot)?);
+                    if !bell.is_empty() && wire.ready() {
+                        wire.send_raw(std::mem::take(&mut bell));
+                    }
+                }
+                changed = snapshots.changed(), if due.is_none() => {
+                    if changed.is_err() { return Ok(()) }
+                    self.frames.changed(Instant::now());
+                }
+                changed = transcripts.changed(), if due.is_none() => {
+                    if changed.is_ok() { self.frames.changed(Instant::now()); }
+                }
+                notice = notices.recv() => match notice {
+                    Ok(shown) => {
+                        bell.extend(terminal::bytes(&shown, &self.handle.config.notify));
+                        self.view.message = Some(shown.line);
+                        self.frames.changed(Instant::now());
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                },
+                () = tokio::time::sleep(minute) => self.frames.changed(Instant::now()),
+            }
+        }
+    }
+
+    /// Draws a frame and gives its bytes: none where nothing changed.
+    fn frame(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Vec<u8>> {
+        let view = &mut self.view;
+        view.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.now);
+        prepare(view, &self.handle, snapshot);
+        let view = &self.view;
+        self.screen.terminal.draw(|frame| draw(frame, snapshot, view))?;
+        self.frames.drawn(Instant::now());
+        Ok(self.screen.take())
+    }
+
+    fn command(&mut self, action: crate::core::command::Action) {
+        self.next_command += 1;
+        let word = action.word();
+        let command = Command {
+            id: self.next_command,
+            actor: self.handle.config.operator(),
+            role: Role::Operator,
+            origin: "tty".into(),
+            action,
+        };
+        let (handle, tell) = (self.handle.clone(), self.tell.clone());
+        tokio::spawn(async move {
+            let message = match handle.command(command).await {
+                Ok(Accepted::Ok) => format!("{word}: done"),
+                Ok(Accepted::Queued { run, .. }) => format!("{word}: queued as {run}"),
+                Err(refusal) => format!("{word} refused: {refusal}"),
+            };
+            let _ = tell.send(Told::Message(message)).await;
+        });
+    }
+
+    fn diff(&self, run: crate::core::id::RunId) {
+        let (handle, tell) = (self.handle.clone(), self.tell.clone());
+        tokio::spawn(async move {
+            let told = match handle.diff(run).await {
+                Ok(text) if text.is_empty() => Told::Message(format!("{run} has changed nothing")),
+                Ok(text) => {
+                    let lines = crate::core::untrusted::clean(&text);
+                    let lines = lines.lines().map(str::to_owned).collect();
+                    Told::Pager(Pager { title: format!("Diff of {run}"), lines, scroll: 0 })
+                }
+                Err(why) => Told::Message(why),
+            };
+            let _ = tell.send(told).await;
+        });
+    }
+
+    async fn shell(&mut self, path: &std::path::Path) {
+        let shell = std::env::var("SHELL").unwrap_or_else(|_| "sh".into());
+        let status = tokio::process::Command::new(&shell).current_dir(path).status().await;
+        if let Err(error) = status {
+            self.view.message = Some(format!("{shell} in {}: {error}", path.display()));
+        }
+    }
+}
+
+/// What a frame needs that isn't in the snapshot: the transcript's window, the inbox's bounds.
+fn prepare(view: &mut View, handle: &Handle, snapshot: &Snapshot) {
+    let places = places(view, snapshot.problems.len());
+    if let Some(inside) = places.inside(Pane::Transcript) {
+        let run = view.run(snapshot);
+        let (width, height) = (usize::from(inside.width), usize::from(inside.height));
+        let theme = view.theme.clone();
+        if let Err(error) = view.transcript.prepare(&handle.store, run, width, height, &theme) {
+            view.message = Some(format!("the transcript can't be read: {error}"));
+        }
+    }
+    if let Some(Overlay::Inbox(mut state)) =
+        view.overlays.pop_if(|o| matches!(o, Overlay::Inbox(_)))
+    {
+        inbox::settle(&mut state, snapshot, view, places.body);
+        view.overlays.push(Overlay::Inbox(state));
+    }
+}
+
+fn clipboard(text: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    crossterm::execute!(bytes, crossterm::clipboard::CopyToClipboard::to_clipboard_from(text))?;
+    Ok(bytes)
+}
