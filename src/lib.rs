@@ -18,6 +18,7 @@ pub mod notify;
 pub mod process;
 pub mod runtime;
 pub mod secrets;
+pub mod serve;
 pub mod term;
 pub mod tracker;
 pub mod tui;

@@ -1,20 +1,33 @@
 //! The command line: one file a subcommand.
 
 pub mod demo;
+pub mod doctor;
+pub mod explain;
+pub mod init;
+mod log;
+pub mod place;
+pub mod status;
+pub mod submit;
 pub mod timeline;
 pub mod up;
+pub mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use self::place::PlaceArgs;
 use crate::error::{Failure, Kind};
 
 /// Terminal cockpit for coding agents that work while you are away from the keyboard.
+///
+/// Without a command it opens the cockpit.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
 pub struct Cli {
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(subcommand)]
     command: Option<Verb>,
 }
@@ -23,6 +36,18 @@ pub struct Cli {
 enum Verb {
     /// Watch the whole loop on sample repositories, for real
     Demo(demo::DemoArgs),
+    /// Write a configuration for the repository you are in; it starts nothing
+    Init(init::InitArgs),
+    /// Check everything that a run needs, and say how to mend what isn't right
+    Doctor,
+    /// Queue a prompt for an agent, in a throwaway clone
+    Submit(submit::SubmitArgs),
+    /// Say why an issue or a run stands where it stands
+    Explain(explain::ExplainArgs),
+    /// The fleet in a few lines, or as JSON
+    Status(status::StatusArgs),
+    /// Walk the journal's hash chain
+    Verify,
     /// The demo's scripted agent
     #[command(name = "__demo-agent", hide = true)]
     DemoAgent,
@@ -33,17 +58,34 @@ enum Verb {
 /// # Errors
 /// [`Failure`].
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::new(Kind::System, error))
-    };
+    let place = cli.place;
     match cli.command {
         Some(Verb::DemoAgent) => demo::agent::play().map_err(|why| Failure::new(Kind::No, why)),
-        Some(Verb::Demo(args)) => runtime()?.block_on(demo::run(args)),
-        None => Ok(()),
+        Some(Verb::Demo(args)) => wait_for(demo::run(args)),
+        Some(Verb::Init(args)) => init::run(&args, &place),
+        Some(Verb::Doctor) => wait_for(doctor::run(&place)),
+        Some(Verb::Submit(args)) => wait_for(submit::run(args, &place)),
+        Some(Verb::Explain(args)) => explain::run(&args, &place),
+        Some(Verb::Status(args)) => status::run(&args, &place),
+        Some(Verb::Verify) => verify::run(&place),
+        None => match up::choose(&place)? {
+            up::Choice::Up => wait_for(up::run(&place)),
+            up::Choice::Demo => wait_for(demo::run(demo::DemoArgs::default())),
+            up::Choice::Init => init::run(&init::InitArgs { dir: ".".into() }, &place),
+            up::Choice::Leave => Ok(()),
+        },
     }
+}
+
+fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::System, error))?;
+    let done = runtime.block_on(work);
+    // A blocking read of a terminal that is gone would hold the end up.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
 }
 
 /// One line to standard output. A reader that went away is no error.

@@ -381,7 +381,7 @@ impl Config {
             }
         }
         for (name, agent) in &self.agents {
-            if agent.command.first().is_none_or(|program| program.is_empty()) {
+            if agent.command.first().is_none_or(std::string::String::is_empty) {
                 return wrong(format!("agents.{name}.command"), "names no program".into());
             }
         }

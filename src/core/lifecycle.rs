@@ -84,7 +84,7 @@ impl Stepper<'_> {
                 let limit = self.fleet.policy.push_rejections;
                 if self.run(id).is_some_and(|r| r.push_rejections > limit) {
                     let line = format!("the remote refused {} pushes", limit + 1);
-                    self.give_up(id, line, why.tail(LOG_TAIL));
+                    self.give_up(id, &line, &why.tail(LOG_TAIL));
                 } else {
                     self.begin(id, Activity::Rebase);
                 }
@@ -100,16 +100,16 @@ impl Stepper<'_> {
                 let link = Link { verdict, sha, at: self.at, detail };
                 self.judged(id, link, &log);
             }
-            RunFact::Failed { why } => self.failed(id, why),
+            RunFact::Failed { why } => self.failed(id, &why),
         }
     }
 
     fn agent(&mut self, id: RunId, event: AgentEvent) {
         match event {
-            AgentEvent::SessionStarted { session, .. } => {
-                if self.run(id).is_some_and(|r| r.session.as_ref() != Some(&session)) {
-                    self.emit(Event::SessionStarted { run: id, session });
-                }
+            AgentEvent::SessionStarted { session, .. }
+                if self.run(id).is_some_and(|r| r.session.as_ref() != Some(&session)) =>
+            {
+                self.emit(Event::SessionStarted { run: id, session });
             }
             AgentEvent::Usage(spend) => {
                 self.emit(Event::Spent { run: id, spend });
@@ -143,8 +143,8 @@ impl Stepper<'_> {
         match end {
             TurnEnd::Done if run.work.issue().is_some() => self.begin(id, Activity::Gate),
             TurnEnd::Done => self.finish(id),
-            TurnEnd::Blocked { why: said } => self.give_up(id, why, said),
-            TurnEnd::NotStarted { why: said } => self.give_up(id, why, said),
+            TurnEnd::Blocked { why: said } => self.give_up(id, &why, &said),
+            TurnEnd::NotStarted { why: said } => self.give_up(id, &why, &said),
             TurnEnd::Interrupted => {
                 self.end_unhappily(id, EscalationKind::Stalled, &why, &"".into());
             }
@@ -154,7 +154,7 @@ impl Stepper<'_> {
             | TurnEnd::TimedOut => {
                 let Activity::Turn { prompt } = &run.activity else { return };
                 let prompt = prompt.clone().again(why.clone().into());
-                self.again_or_give_up(id, Activity::Turn { prompt }, why.into());
+                self.again_or_give_up(id, Activity::Turn { prompt }, &why.into());
             }
         }
     }
@@ -195,13 +195,13 @@ impl Stepper<'_> {
                 let limit = self.fleet.policy.gate_retries;
                 if self.run(id).is_some_and(|r| r.gate_closed > limit) {
                     let line = format!("the gate stayed closed {} times", limit + 1);
-                    self.give_up(id, line, why);
+                    self.give_up(id, &line, &why);
                 } else {
                     self.begin(id, Activity::Turn { prompt: TurnPrompt::GateClosed { why } });
                 }
             }
             GateVerdict::Broken(why) => {
-                self.give_up(id, "the gate can't run the tests".into(), why);
+                self.give_up(id, "the gate can't run the tests", &why);
             }
         }
     }
@@ -240,7 +240,7 @@ impl Stepper<'_> {
             Verdict::Red => self.fix_forward(id, stage, &detail, log),
             Verdict::Unknown => {
                 let why = format!("{}: nobody can tell: {}", stage.word(), detail.clean_line());
-                self.again_or_give_up(id, same, why.into());
+                self.again_or_give_up(id, same, &why.into());
             }
             Verdict::Pending => {}
         }
@@ -256,10 +256,11 @@ impl Stepper<'_> {
         let log = log.tail(LOG_TAIL);
         if run.attempts >= policy.fix_forward_attempts {
             let why = line(format!("all {} attempts are spent", policy.fix_forward_attempts));
-            self.give_up(id, why, log);
+            self.give_up(id, &why, &log);
         } else if self.at.since(since) >= policy.fix_forward_ms {
             let minutes = policy.fix_forward_ms / super::policy::MINUTE;
-            self.give_up(id, line(format!("the {minutes} minutes for mending it are over")), log);
+            let why = line(format!("the {minutes} minutes for mending it are over"));
+            self.give_up(id, &why, &log);
         } else {
             let number = run.attempts + 1;
             self.emit(Event::Attempt { run: id, number, stage });
@@ -268,19 +269,19 @@ impl Stepper<'_> {
         }
     }
 
-    fn failed(&mut self, id: RunId, why: Untrusted) {
+    fn failed(&mut self, id: RunId, why: &Untrusted) {
         self.emit(Event::Failed { run: id, why: why.clone() });
         if let Some(activity) = self.run(id).map(|r| r.activity.clone()) {
             self.again_or_give_up(id, activity, why);
         }
     }
 
-    fn again_or_give_up(&mut self, id: RunId, activity: Activity, why: Untrusted) {
+    fn again_or_give_up(&mut self, id: RunId, activity: Activity, why: &Untrusted) {
         let limit = self.fleet.policy.crash_retries;
         let Some(run) = self.run(id) else { return };
         if run.failures > limit {
             let line = format!("failed {} times in a row: {}", run.failures, why.clean_line());
-            self.give_up(id, line, why);
+            self.give_up(id, &line, why);
         } else {
             let until = self.at.plus(backoff_ms(run.failures));
             self.note(id, format!("{}; tries again", why.clean_line()));
@@ -289,10 +290,10 @@ impl Stepper<'_> {
     }
 
     /// Can't go on: frozen if something was pushed, else it needs a human.
-    pub(super) fn give_up(&mut self, id: RunId, line: String, detail: Untrusted) {
+    pub(super) fn give_up(&mut self, id: RunId, line: &str, detail: &Untrusted) {
         let pushed = self.run(id).is_some_and(|run| run.pushed.is_some());
         let kind = if pushed { EscalationKind::Frozen } else { EscalationKind::NeedsHuman };
-        self.end_unhappily(id, kind, &line, &detail);
+        self.end_unhappily(id, kind, line, detail);
     }
 
     fn end_unhappily(&mut self, id: RunId, kind: EscalationKind, line: &str, detail: &Untrusted) {

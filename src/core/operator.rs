@@ -16,16 +16,13 @@ impl Stepper<'_> {
     /// Accepts or refuses; both are recorded, with who and from where, before the reply is told.
     pub(super) fn command(&mut self, command: Command) {
         let Command { id, actor, action, .. } = command.clone();
-        let reply = match self.check(&command) {
-            Err(refusal) => {
-                let command = Box::new(command);
-                self.emit(Event::Refused { command, refusal: refusal.clone() });
-                Err(refusal)
-            }
-            Ok(()) => {
-                self.emit(Event::Accepted { command: Box::new(command) });
-                Ok(self.act(actor, action))
-            }
+        let reply = if let Err(refusal) = self.check(&command) {
+            let command = Box::new(command);
+            self.emit(Event::Refused { command, refusal: refusal.clone() });
+            Err(refusal)
+        } else {
+            self.emit(Event::Accepted { command: Box::new(command) });
+            Ok(self.act(actor, action))
         };
         self.out.reply = Some((id, reply));
     }

@@ -31,7 +31,14 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(io)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // Somebody who asks for the owner holds it shared for an instant.
+        let taken = (0..5).any(|try_| {
+            if try_ > 0 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        });
+        if !taken {
             let mut pid = String::new();
             file.read_to_string(&mut pid).map_err(io)?;
             let pid = pid.trim().to_owned();
@@ -42,4 +49,16 @@ impl Lock {
         writeln!(file, "{}", std::process::id()).map_err(io)?;
         Ok(Self { _file: file })
     }
+}
+
+/// The process that has a state folder now, if any has.
+#[must_use]
+pub fn owner(state: &Path) -> Option<String> {
+    let mut file = File::open(state.join("afk.lock")).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).ok()?;
+    Some(pid.trim().to_owned())
 }

@@ -266,7 +266,7 @@ mod tests {
 
     fn text(n: usize) -> Entry {
         let event = AgentEvent::Text { text: format!("line {n} of \"many\"").into() };
-        Entry { at: Timestamp(n as i64), turn: 1, event }
+        Entry { at: Timestamp(n.cast_signed() as i64), turn: 1, event }
     }
 
     fn store(entries: usize) -> (tempfile::TempDir, Store, Reader) {

@@ -100,13 +100,40 @@ struct Inner {
     launcher: PathBuf,
     state: String,
     grace: Duration,
-    /// Pids that tokio waits for; every other zombie of ours is a stray to reap.
-    waited: Mutex<BTreeSet<i32>>,
+    /// The folders in which an owner's children were started.
+    folders: Mutex<BTreeMap<String, BTreeSet<PathBuf>>>,
+}
+
+/// Pids that tokio waits for; every other zombie of ours is a stray to reap. Children are the
+/// whole process's, whichever supervisor began them.
+static WAITED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn waited() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
+    WAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts children and ends their trees. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Supervisor(Arc<Inner>);
+
+/// What was orphaned to this process: a child of ours in another session than ours. What we start
+/// ourselves without a session of its own (a probe's helper, a shell) is none.
+struct Strays {
+    us: i32,
+    session: i32,
+}
+
+impl Strays {
+    fn of_this_process() -> Self {
+        let us = rustix::process::getpid().as_raw_nonzero().get();
+        let session = rustix::process::getsid(None).map_or(us, |pid| pid.as_raw_nonzero().get());
+        Self { us, session }
+    }
+
+    const fn has(&self, process: &procfs::Process) -> bool {
+        process.parent == self.us && process.session != self.session
+    }
+}
 
 /// A started child; forget it only after `wait`.
 #[derive(Debug)]
@@ -114,12 +141,11 @@ pub struct Started {
     /// tokio's handle.
     pub child: Child,
     pid: i32,
-    supervisor: Supervisor,
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let mut waited = self.supervisor.waited();
+        let mut waited = waited();
         waited.remove(&self.pid);
     }
 }
@@ -131,11 +157,7 @@ impl Supervisor {
     pub fn new(launcher: PathBuf, state: String, grace: Duration) -> Self {
         // Without it orphans go to init and are found by their marks all the same.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-        Self(Arc::new(Inner { launcher, state, grace, waited: Mutex::default() }))
-    }
-
-    fn waited(&self) -> std::sync::MutexGuard<'_, BTreeSet<i32>> {
-        self.0.waited.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(Arc::new(Inner { launcher, state, grace, folders: Mutex::default() }))
     }
 
     /// A command with the marks and the allowed environment and nothing else.
@@ -162,9 +184,13 @@ impl Supervisor {
     /// Where it can't be started; a program that isn't there is told by the launcher's exit
     /// code, 127.
     pub fn start(&self, spec: &Spec, stdin: Stdio) -> io::Result<Started> {
+        {
+            let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            folders.entry(spec.owner.clone()).or_default().insert(spec.cwd.clone());
+        }
         let mut command = self.command(spec);
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.spawn(&mut command)
+        Self::spawn(&mut command)
     }
 
     /// Starts a command of ours (git) that needs no session and no allow-list, with the marks.
@@ -173,25 +199,25 @@ impl Supervisor {
     /// Where it can't be started.
     pub fn start_own(&self, command: &mut Command, owner: &str) -> io::Result<Started> {
         command.env(STATE_NAME, &self.0.state).env(RUN_NAME, owner);
-        self.spawn(command)
+        Self::spawn(command)
     }
 
-    fn spawn(&self, command: &mut Command) -> io::Result<Started> {
+    fn spawn(command: &mut Command) -> io::Result<Started> {
         // Held over the start, so that a child that ends at once is not taken for a stray.
-        let mut waited = self.waited();
+        let mut waited = waited();
         let child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         waited.insert(pid);
         drop(waited);
-        Ok(Started { child, pid, supervisor: self.clone() })
+        Ok(Started { child, pid })
     }
 
     /// Reaps the zombies that became ours by being orphaned.
     pub fn reap_strays(&self) {
-        let waited = self.waited();
-        let us = rustix::process::getpid().as_raw_nonzero().get();
+        let waited = waited();
+        let strays = Strays::of_this_process();
         for process in procfs::processes() {
-            if process.parent == us
+            if strays.has(&process)
                 && process.state == b'Z'
                 && !waited.contains(&process.pid)
                 && let Some(pid) = Pid::from_raw(process.pid)
@@ -207,12 +233,34 @@ impl Supervisor {
             && owner.is_none_or(|owner| process.has(RUN_NAME, owner))
     }
 
+    /// Whether a process that threw its marks away was this owner's: orphaned to us, and in one of
+    /// the folders in which the owner's children were started, or in none of anybody else's.
+    fn strayed(&self, process: &procfs::Process, owner: &str) -> bool {
+        let folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(cwd) = procfs::cwd(process.pid) else { return false };
+        let within = |all: &BTreeSet<PathBuf>| all.iter().any(|folder| cwd.starts_with(folder));
+        match folders.get(owner) {
+            Some(own) if within(own) => true,
+            // A deploy's children may stay; nobody else's orphan lives in no folder of ours.
+            Some(_) => folders.len() == 1,
+            None => false,
+        }
+    }
+
     /// All live processes of an owner: those that carry its marks, and their descendants.
     fn tree(&self, owner: &str) -> Vec<procfs::Process> {
         let us = rustix::process::getpid().as_raw_nonzero().get();
         let all: Vec<_> = procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
         let mut ours: BTreeSet<i32> =
             all.iter().filter(|p| self.marked(p, Some(owner))).map(|p| p.pid).collect();
+        let strays = Strays::of_this_process();
+        let waited = waited().clone();
+        ours.extend(
+            all.iter()
+                .filter(|p| strays.has(p) && !waited.contains(&p.pid))
+                .filter(|p| p.get(STATE_NAME).is_none() && self.strayed(p, owner))
+                .map(|p| p.pid),
+        );
         // A deploy's children may stay once its command has ended.
         ours.retain(|pid| {
             all.iter().find(|p| p.pid == *pid).is_none_or(|p| !self.outlives(p, &all))
@@ -253,8 +301,10 @@ impl Supervisor {
     /// Ends an owner's whole tree: TERM, a grace, KILL, until nothing is left. Says how many
     /// processes had to be killed.
     pub async fn end(&self, owner: &str) -> usize {
-        let tree = || self.tree(owner);
-        self.end_all(tree).await
+        let killed = self.end_all(|| self.tree(owner)).await;
+        let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        folders.remove(owner);
+        killed
     }
 
     async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> usize {

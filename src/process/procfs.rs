@@ -9,6 +9,8 @@ pub struct Process {
     pub pid: i32,
     /// Its parent's.
     pub parent: i32,
+    /// The session that it is in.
+    pub session: i32,
     /// `R`, `S`, `Z`, …
     pub state: u8,
     /// When it began, in ticks since boot: with the pid it names the process for ever.
@@ -55,19 +57,26 @@ pub fn process(pid: i32) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    // From `man proc_pid_stat`: 14 utime, 15 stime, 22 starttime, 24 rss; 5 is the next one here.
+    // From `man proc_pid_stat`: 6 session, 14 utime, 15 stime, 22 starttime, 24 rss; 5 is the next one here.
     let rest: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
     let field = |number: usize| rest.get(number - 5).copied().unwrap_or(0);
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     Some(Process {
         pid,
         parent,
+        session: i32::try_from(field(6)).unwrap_or(0),
         state,
         started: field(22),
         cpu_ticks: field(14) + field(15),
         memory: field(24) * 4096,
         environment,
     })
+}
+
+/// The folder that a process is in.
+#[must_use]
+pub fn cwd(pid: i32) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
 /// Signals exactly this process: through a pidfd, after a look that its pid was not given away.

@@ -18,6 +18,7 @@ use crate::core::agent_event::AgentEvent;
 use crate::core::effect::{Effect, Task};
 use crate::core::id::{Repo, RunId};
 use crate::core::input::{Input, RunFact};
+use crate::core::run::Outcome;
 use crate::core::state::Fleet;
 use crate::journal::transcript::Entry;
 
@@ -73,9 +74,17 @@ impl Lanes {
             Effect::Stop { run } => {
                 let _new = self.cancel(run);
                 let shell = self.shell.clone();
+                // One that keeps its worktree leaves none ready for the next run.
+                let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
+                let known = fleet.runs.get(&run);
+                let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
+                let warm = kept.map(|r| r.work.repo().clone());
                 self.chain(run, async move {
                     shell.supervisor.end(&run.to_string()).await;
                     shell.store.close(run);
+                    if let Some(repo) = warm {
+                        tasks::worktree::warm(&shell, &repo).await;
+                    }
                 });
             }
             Effect::GiveBack { run } => {

@@ -11,7 +11,7 @@ mod tasks;
 mod tracking;
 mod workspaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::core::command::{Command, Refusal, Reply};
-use crate::core::id::RunId;
+use crate::core::id::{Repo, RunId};
 use crate::core::input::Input;
 use crate::core::state::Fleet;
 use crate::journal::transcript::Store;
@@ -224,6 +224,21 @@ impl Handle {
     }
 }
 
+/// Makes a worktree ready in each repository that may be touched, one after the other; a run that
+/// goes on in one has its own.
+async fn warm(shell: Arc<Shell>, busy: BTreeSet<Repo>) {
+    let config = shell.config();
+    if config.kill_switch {
+        return;
+    }
+    for repo in config.allowlist.difference(&busy) {
+        tokio::select! {
+            () = tasks::worktree::warm(&shell, repo) => {}
+            () = shell.cancel.cancelled() => return,
+        }
+    }
+}
+
 /// A running runtime.
 #[derive(Debug)]
 pub struct Runtime {
@@ -295,6 +310,9 @@ impl Runtime {
             notices,
             supervisor: supervisor.clone(),
         };
+        let busy = fleet.locks.iter().filter(|(_, run)| fleet.live.contains(*run));
+        let busy = busy.map(|(repo, _)| repo.clone()).collect();
+        tokio::spawn(warm(shell.clone(), busy));
         tracking::start(&shell, config_file);
         facts::start(&shell, snapshots);
         let event_loop = event_loop::EventLoop::new(shell, fleet, seq, writer, publish);

@@ -85,10 +85,10 @@ pub fn restore_on_panic() {
         if std::thread::current().id() == ours {
             restore();
         }
-        if !TAKEN.load(Ordering::SeqCst) {
-            before(panic);
-        } else {
+        if TAKEN.load(Ordering::SeqCst) {
             tracing::error!(panic = %panic, "a task panicked");
+        } else {
+            before(panic);
         }
     }));
 }

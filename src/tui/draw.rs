@@ -104,7 +104,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, view: &View) {
     for overlay in &view.overlays {
         match overlay {
             Overlay::Inbox(inbox) => {
-                overlays::inbox::draw(frame, places.body, inbox, snapshot, view)
+                overlays::inbox::draw(frame, places.body, inbox, snapshot, view);
             }
             Overlay::Help { scroll, context } => {
                 overlays::help::draw(frame, places.body, *scroll, *context, view);

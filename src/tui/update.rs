@@ -375,7 +375,7 @@ fn page(view: &mut View, snapshot: &Snapshot, by: isize) {
     }
     if view.focus == Pane::Transcript {
         match by {
-            ..=-1024 => view.transcript.to_top(),
+            ..=-1024 => view.transcript.show_top(),
             1024.. => view.transcript.follow = true,
             _ => {
                 let theme = view.theme.clone();

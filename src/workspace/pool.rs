@@ -195,8 +195,8 @@ impl Pool {
 
     async fn add(&self, taken: &BTreeSet<PathBuf>, at: &Sha) -> Result<PathBuf, WorkspaceError> {
         let known: BTreeSet<PathBuf> = self.slots().into_iter().collect();
-        let path = (1..)
-            .map(|n: u32| self.dir.join(format!("wt-{n}")))
+        let path = (1..u32::MAX)
+            .map(|n| self.dir.join(format!("wt-{n}")))
             .find(|path| !known.contains(path) && !taken.contains(path))
             .unwrap_or_else(|| self.dir.join("wt-0"));
         self.add_at(&path, at).await?;

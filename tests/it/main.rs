@@ -1,8 +1,14 @@
 //! Everything that needs the program, real git, real processes or a terminal; a file a feature.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_agents;
+mod bad_input;
+mod cockpit;
 mod crash;
 mod demo;
+mod operator;
 mod purity;

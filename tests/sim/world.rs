@@ -86,8 +86,8 @@ impl World {
             allowlist: (0..3).map(repo).collect(),
             capacity,
             max_queue_depth: u32::try_from(1 + rng.below(4)).unwrap(),
-            day_limit: rng.chance(20).then(|| MicroUsd(3_000)),
-            run_limit: rng.chance(20).then(|| MicroUsd(1_500)),
+            day_limit: rng.chance(20).then_some(MicroUsd(3_000)),
+            run_limit: rng.chance(20).then_some(MicroUsd(1_500)),
             turn_reserve: MicroUsd(100),
             answer_ms: 60_000,
             ..Policy::default()

@@ -1,5 +1,10 @@
 //! What several tests need.
 
+#![allow(dead_code)] // Each tier uses its own part.
+
+pub mod pty;
+pub mod world;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::runtime::{Handle, Runtime};
 
 /// Arguments of `afk demo`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct DemoArgs {
     /// Run without a terminal, print the timeline, and end with 0 only if every issue reached
     /// the outcome it should
@@ -38,9 +38,9 @@ pub struct DemoArgs {
     /// Pause after each of the agent's words, in milliseconds [default: 250, headless 0]
     #[arg(long, value_name = "MS")]
     pace: Option<u64>,
-    /// Longest time of a headless demo, in seconds
-    #[arg(long, value_name = "S", default_value_t = 300)]
-    limit: u64,
+    /// Longest time of a headless demo, in seconds [default: 300]
+    #[arg(long, value_name = "S")]
+    limit: Option<u64>,
 }
 
 /// What each issue of the demo should come to.
@@ -113,7 +113,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let place = world.root.display().to_string();
     let done = if args.headless {
         super::say(&format!("the demo lies in {place}"));
-        headless(&world, config, launcher, args.limit).await
+        headless(&world, config, launcher, args.limit.unwrap_or(300)).await
     } else {
         let done = up::cockpit(config, &world.state(), launcher, Some(world.config())).await;
         super::say(&format!("the demo lies in {place}"));
@@ -128,10 +128,8 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 fn fresh_folder() -> PathBuf {
     let temp = std::env::temp_dir();
     let pid = std::process::id();
-    (0..)
-        .map(
-            |n: u32| if n == 0 { format!("afk-demo-{pid}") } else { format!("afk-demo-{pid}-{n}") },
-        )
+    (0..1000)
+        .map(|n| if n == 0 { format!("afk-demo-{pid}") } else { format!("afk-demo-{pid}-{n}") })
         .map(|name| temp.join(name))
         .find(|path| !path.exists())
         .unwrap_or(temp)
@@ -143,6 +141,7 @@ async fn headless(
     launcher: PathBuf,
     limit: u64,
 ) -> Result<(), Failure> {
+    let _log = super::log::start(&world.state())?;
     let runtime = Runtime::start(config, &world.state(), launcher, None).await?;
     let handle = runtime.handle.clone();
     let mut printer = Printer::new(&world.state())?;

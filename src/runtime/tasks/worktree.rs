@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::super::Shell;
 use super::{Failure, Job};
+use crate::core::id::Repo;
 use crate::core::input::RunFact;
 use crate::core::run::{Outcome, Stages, Work};
 use crate::workspace::{name, throwaway};
@@ -68,5 +70,18 @@ pub(crate) async fn give_back(job: &Job) {
     if let Err(why) = given {
         // Put right at the next start; nothing is lost.
         tracing::warn!(run = %job.run.id, why, "the worktree was not given back");
+    }
+}
+
+/// Makes a clean worktree ahead of need, where a repository has none ready. A failure shows itself
+/// when a run needs one.
+pub(crate) async fn warm(shell: &Shell, repo: &Repo) {
+    let config = shell.config();
+    let made = async {
+        let pool = shell.workspaces.pool(repo, &config, &shell.supervisor, "afk").await?;
+        pool.warm().await
+    };
+    if let Err(error) = made.await {
+        tracing::warn!(%repo, %error, "no worktree was made ahead of need");
     }
 }

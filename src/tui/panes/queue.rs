@@ -40,16 +40,12 @@ pub struct Row {
 }
 
 fn standing(run: &Run) -> String {
-    match run.outcome {
-        Some(outcome) => format!("{}: {}", outcome.word(), run.why.clean_line()),
-        None => {
-            let attempt = if run.attempts > 0 {
-                format!(" (attempt {})", run.attempts)
-            } else {
-                String::new()
-            };
-            format!("{} · {}{attempt}", run.phase.word(), run.activity.word())
-        }
+    if let Some(outcome) = run.outcome {
+        format!("{}: {}", outcome.word(), run.why.clean_line())
+    } else {
+        let attempt =
+            if run.attempts > 0 { format!(" (attempt {})", run.attempts) } else { String::new() };
+        format!("{} · {}{attempt}", run.phase.word(), run.activity.word())
     }
 }
 

@@ -87,7 +87,7 @@ impl Transcript {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.refresh()?;
         if self.follow {
-            self.to_end(theme)?;
+            self.show_end(theme)?;
         }
         self.fill(theme)
     }
@@ -120,7 +120,7 @@ impl Transcript {
     }
 
     /// Puts the window so that the last line is at its end.
-    fn to_end(&mut self, theme: &Theme) -> io::Result<()> {
+    fn show_end(&mut self, theme: &Theme) -> io::Result<()> {
         let Some(reader) = &self.reader else { return Ok(()) };
         self.top = self.back(Place { record: reader.len(), line: 0 }, self.height, theme)?;
         Ok(())
@@ -196,7 +196,7 @@ impl Transcript {
     }
 
     /// To the first line.
-    pub fn to_top(&mut self) {
+    pub fn show_top(&mut self) {
         self.follow = false;
         self.top = Place::default();
     }
@@ -424,7 +424,7 @@ mod tests {
         assert!(window.text().ends_with("line 994") && !window.follow);
         window.scroll(5, &theme).unwrap();
         assert!(window.follow);
-        window.to_top();
+        window.show_top();
         window.prepare(&store, run, 40, 10, &theme).unwrap();
         assert!(window.text().starts_with("line 0\n"));
         assert!(window.search("line 777", false).unwrap());

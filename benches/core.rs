@@ -1,0 +1,58 @@
+//! One step of the core with 1, 100 and 10,000 issues, and the copy that a snapshot is.
+
+#![allow(clippy::unwrap_used)]
+
+use afk::core::id::{Actor, IssueKey, Repo, Timestamp};
+use afk::core::input::Input;
+use afk::core::issue::{Arming, Issue};
+use afk::core::policy::Policy;
+use afk::core::state::Fleet;
+use afk::core::step::step;
+
+fn main() {
+    divan::main();
+}
+
+fn fleet(issues: u64) -> Fleet {
+    let repo = Repo::parse("acme/widget").unwrap();
+    let mut fleet = Fleet::default();
+    let allowlist = [repo.clone()].into();
+    let policy = Policy { kill_switch: false, allowlist, ..Policy::default() };
+    let _ = step(&mut fleet, Timestamp(0), Input::Policy(Box::new(policy)));
+    let issue = |number| Issue {
+        key: IssueKey { repo: repo.clone(), number },
+        title: "a title of an issue".into(),
+        body: "a body".into(),
+        priority: None,
+        created: Timestamp(number.cast_signed()),
+        arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) },
+        blockers: vec![],
+        open: true,
+        needs_human: false,
+    };
+    let _ = step(&mut fleet, Timestamp(0), Input::Issues((1..=issues).map(issue).collect()));
+    fleet
+}
+
+#[divan::bench(args = [1, 100, 10_000])]
+fn tick(bencher: divan::Bencher<'_, '_>, issues: u64) {
+    let mut fleet = fleet(issues);
+    bencher.bench_local(|| step(&mut fleet, Timestamp(1), Input::Tick));
+}
+
+/// An input after which every issue is considered again.
+#[divan::bench(args = [1, 100, 10_000])]
+fn consider_all(bencher: divan::Bencher<'_, '_>, issues: u64) {
+    let mut fleet = fleet(issues);
+    let mut policy = fleet.policy.clone();
+    bencher.bench_local(|| {
+        policy.capacity = policy.capacity.wrapping_add(1) % 7 + 1;
+        step(&mut fleet, Timestamp(1), Input::Policy(Box::new(policy.clone())))
+    });
+}
+
+#[divan::bench(args = [1, 100, 10_000])]
+fn snapshot(bencher: divan::Bencher<'_, '_>, issues: u64) {
+    let fleet = fleet(issues);
+    bencher.bench_local(|| fleet.clone());
+}

@@ -1,0 +1,68 @@
+//! A frame of 200x50 and 80x24: nothing changed, and everything did.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use afk::core::id::{Actor, IssueKey, Repo, Timestamp};
+use afk::core::input::Input;
+use afk::core::issue::{Arming, Issue};
+use afk::core::policy::Policy;
+use afk::core::state::Fleet;
+use afk::core::step::step;
+use afk::runtime::Snapshot;
+use afk::term::screen::Screen;
+use afk::tui::draw::draw;
+use afk::tui::keymap::Keymap;
+use afk::tui::theme::Theme;
+use afk::tui::view::View;
+
+fn main() {
+    divan::main();
+}
+
+fn snapshot() -> Snapshot {
+    let mut fleet = Fleet::default();
+    let repo = |n: u64| Repo::parse(&format!("acme/r{n}")).unwrap();
+    let allowlist: BTreeSet<Repo> = (0..10).map(repo).collect();
+    let policy = Policy { kill_switch: false, capacity: 5, allowlist, ..Policy::default() };
+    let _ = step(&mut fleet, Timestamp(0), Input::Policy(Box::new(policy)));
+    let issue = |number: u64| Issue {
+        key: IssueKey { repo: repo(number % 10), number },
+        title: format!("the title of issue number {number}, which is not short").into(),
+        body: "a body".into(),
+        priority: None,
+        created: Timestamp(number.cast_signed()),
+        arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) },
+        blockers: vec![],
+        open: true,
+        needs_human: false,
+    };
+    let _ = step(&mut fleet, Timestamp(0), Input::Issues((1..=100).map(issue).collect()));
+    Snapshot { fleet, ..Snapshot::default() }
+}
+
+fn bench(bencher: divan::Bencher<'_, '_>, (width, height): (u16, u16), change: bool) {
+    let snapshot = snapshot();
+    let theme = Theme::load("dark", false, true).unwrap();
+    let other = Theme::load("light", true, true).unwrap();
+    let mut view = View::new(Keymap::load("default").unwrap(), theme.clone(), width, height);
+    let mut screen = Screen::new(width, height).unwrap();
+    let mut odd = false;
+    bencher.bench_local(|| {
+        odd = !odd;
+        view.theme = if change && odd { other.clone() } else { theme.clone() };
+        screen.terminal.draw(|frame| draw(frame, &snapshot, &view)).unwrap();
+        screen.take().len()
+    });
+}
+
+#[divan::bench(args = [(200, 50), (80, 24)])]
+fn nothing_changed(bencher: divan::Bencher<'_, '_>, size: (u16, u16)) {
+    bench(bencher, size, false);
+}
+
+#[divan::bench(args = [(200, 50), (80, 24)])]
+fn colours_and_marks_changed(bencher: divan::Bencher<'_, '_>, size: (u16, u16)) {
+    bench(bencher, size, true);
+}

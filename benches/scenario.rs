@@ -1,0 +1,289 @@
+//! What a user feels, measured on the program itself in a pty, each beside a trivial floor in the
+//! same run: first frame, key to screen at rest and under load, idle CPU and bytes, memory, and
+//! the time from a durable claim to a running agent against `git worktree add`.
+//!
+//! `cargo bench --bench scenario`; `AFK_BENCH_IDLE_S` sets the idle time (30), `AFK_BENCH_FILES`
+//! the sizes of the repositories (100,20000).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::cast_precision_loss, dead_code)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use afk::core::event::Event;
+use afk::core::id::RunId;
+use afk::journal::Journal;
+use afk::runtime::Runtime;
+use support::pty::Terminal;
+use support::world::{END, WORK, World, until};
+use support::{AFK, git};
+
+fn main() {
+    // `cargo test --all-targets` and nextest start a bench to see that it runs.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    println!("scenario                                   measured        floor     ratio");
+    first_frame();
+    keys_at_rest_and_idle();
+    keys_under_load();
+    for files in sizes() {
+        claim_to_agent(files);
+    }
+}
+
+fn sizes() -> Vec<usize> {
+    let set = std::env::var("AFK_BENCH_FILES").unwrap_or_else(|_| "100,20000".into());
+    set.split(',').map(|n| n.parse().unwrap()).collect()
+}
+
+fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort();
+    (times[times.len() / 2], times[(times.len() * 99 / 100).min(times.len() - 1)])
+}
+
+fn row(what: &str, measured: Duration, floor: Duration) {
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    println!(
+        "{what:<40} {:>9.2}ms {:>9.2}ms {:>9.2}",
+        ms(measured),
+        ms(floor),
+        ms(measured) / ms(floor).max(1e-6)
+    );
+}
+
+/// The demo with nothing left to do but for a human.
+fn settled(dir: &Path) -> Terminal {
+    let root = dir.join("demo");
+    let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
+    let mut terminal = Terminal::start(&args, 200, 50, dir);
+    terminal.until("a settled demo", |s| s.contains("inbox 2") && s.contains("permits 0/2"));
+    terminal.heard_within(Duration::from_millis(1500));
+    terminal
+}
+
+fn first_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = settled(dir.path());
+    first.keys("q");
+    first.end();
+    let root = dir.path().join("demo");
+    let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
+    let (mut frames, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        let began = Instant::now();
+        let mut terminal = Terminal::start(&args, 200, 50, dir.path());
+        terminal.shows("1 Queue");
+        frames.push(began.elapsed());
+        terminal.keys("q");
+        terminal.end();
+        let began = Instant::now();
+        let mut trivial = Terminal::program("sh", &["-c", "echo ready"], 200, 50, dir.path());
+        trivial.shows("ready");
+        floors.push(began.elapsed());
+        trivial.end();
+    }
+    row("first frame, median of 15", median(frames).0, median(floors).0);
+}
+
+/// Time from a key to the first byte of its answer.
+fn key(terminal: &mut Terminal, keys: &str) -> Duration {
+    terminal.heard_within(Duration::from_millis(30));
+    let began = Instant::now();
+    terminal.keys(keys);
+    terminal.next_bytes();
+    began.elapsed()
+}
+
+fn echo_floor(dir: &Path) -> Duration {
+    let mut cat = Terminal::program("cat", &[], 200, 50, dir);
+    let times = (0..200).map(|_| key(&mut cat, "x")).collect();
+    cat.keys("\u{4}\u{4}");
+    median(times).0
+}
+
+fn keys_at_rest_and_idle() {
+    let dir = tempfile::tempdir().unwrap();
+    let floor = echo_floor(dir.path());
+    let mut terminal = settled(dir.path());
+    let times: Vec<Duration> =
+        (0..200).map(|n| key(&mut terminal, if n % 20 < 10 { "j" } else { "k" })).collect();
+    let (p50, p99) = median(times);
+    row("key to screen at rest, p50 of 200", p50, floor);
+    row("key to screen at rest, p99 of 200", p99, floor);
+
+    let seconds: u64 =
+        std::env::var("AFK_BENCH_IDLE_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    // The clock's minute is one change that a still screen has: begin right after it.
+    let now = afk::runtime::clock::wall().0.rem_euclid(60_000).cast_unsigned();
+    if 60_000 - now < seconds * 1000 + 500 {
+        terminal.heard_within(Duration::from_millis(60_500 - now));
+    }
+    let pid = terminal.child.process_id().unwrap().cast_signed();
+    let before = afk::process::procfs::process(pid).unwrap();
+    let switches = wakeups(pid);
+    let bytes = terminal.heard_within(Duration::from_secs(seconds));
+    let after = afk::process::procfs::process(pid).unwrap();
+    println!(
+        "idle for {seconds} s: {} ticks of CPU (10 ms each), {bytes} bytes, {} wakeups, {:.1} MiB resident",
+        after.cpu_ticks - before.cpu_ticks,
+        wakeups(pid) - switches,
+        after.memory as f64 / 1_048_576.0
+    );
+    terminal.keys("q");
+    terminal.end();
+}
+
+fn wakeups(pid: i32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok())
+        .filter_map(|status| {
+            status.lines().find_map(|l| {
+                l.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok()
+            })
+        })
+        .sum()
+}
+
+/// Fifty repositories, each with an agent that says 200 lines a second.
+fn keys_under_load() {
+    const AGENTS: usize = 50;
+    let world = World::new(
+        "i=0; while :; do n=0; out=; while [ $n -lt 40 ]; do out=\"$out{\\\"type\\\":\\\"text\\\",\\\"text\\\":\\\"line $i of what an agent says while it works\\\"}\n\"; n=$((n+1)); i=$((i+1)); done; printf '%s' \"$out\"; sleep 0.2; done",
+    );
+    let mut text = String::from(
+        "kill_switch = false\ntrusted = ['ana']\nagent = 'shell'\ncapacity = 50\nallowlist = [",
+    );
+    for n in 0..AGENTS {
+        let _ = write!(text, "'acme/r{n}', ");
+    }
+    let _ = write!(
+        text,
+        "]\n[limits]\ngrace_seconds = 1\n[tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n",
+        world.path("agent.sh").display()
+    );
+    for n in 0..AGENTS {
+        let _ = write!(text, "[repos.'acme/r{n}']\nremote = '{}'\n", world.remote().display());
+        let issue = format!(
+            "+++\nrepo = 'acme/r{n}'\nnumber = 1\ntitle = 't'\nlabels = ['ready-for-agent']\narmed_by = 'ana'\n+++\n"
+        );
+        std::fs::write(world.path(&format!("issues/r{n}.md")), issue).unwrap();
+    }
+    std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    let config = world.path("afk.toml");
+    std::fs::write(&config, text).unwrap();
+    let floor = echo_floor(world.root());
+    let args = ["--config", config.to_str().unwrap(), "--state", world.state().to_str().unwrap()]
+        .map(str::to_owned);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut terminal = Terminal::start(&args, 200, 50, world.root());
+    terminal.shows("permits 50/50");
+    terminal.heard_within(Duration::from_secs(8));
+    let mut times = Vec::new();
+    for n in 0..200 {
+        // Under load the screen never rests; the answer to `j` is the moved selection.
+        let down = n % 20 < 10;
+        let before = terminal.selected();
+        let began = Instant::now();
+        terminal.keys(if down { "j" } else { "k" });
+        while terminal.selected() == before {
+            terminal.next_bytes();
+        }
+        times.push(began.elapsed());
+    }
+    let (p50, p99) = median(times);
+    row("key to screen, 50 agents, p50 of 200", p50, floor);
+    row("key to screen, 50 agents, p99 of 200", p99, floor);
+    let pid = terminal.child.process_id().unwrap().cast_signed();
+    let process = afk::process::procfs::process(pid).unwrap();
+    let bytes = terminal.heard_within(Duration::from_secs(5)) / 5;
+    let later = afk::process::procfs::process(pid).unwrap();
+    println!(
+        "with 50 agents: {:.1} MiB resident, {} % of a core, {bytes} bytes a second",
+        process.memory as f64 / 1_048_576.0,
+        (later.cpu_ticks - process.cpu_ticks) / 5
+    );
+    terminal.keys("\u{1b}");
+    terminal.keys("q");
+    terminal.shows("Quit?");
+    terminal.keys("y");
+    terminal.end();
+}
+
+/// From the claim in the journal to the first thing that the agent does.
+fn claim_to_agent(files: usize) {
+    let world = World::new(&format!(
+        "date +%s%N >> \"$AFK_BENCH/started\"; sed -i s/tests.state/tests\\\\/s$AFK_ISSUE/ /dev/null; {}\n{END}",
+        WORK.replace("state", "s$AFK_ISSUE")
+    ));
+    let work = world.path("work");
+    for n in 0..files {
+        let path = work.join(format!("files/{}/{n}.txt", n / 200));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("file {n}\n")).unwrap();
+    }
+    world.commit("Fill");
+    std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    let mut config = world.config();
+    let agent = config.agents.get_mut("shell").unwrap();
+    agent.set.insert("AFK_BENCH".into(), world.root().display().to_string());
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let rounds = 6_u64;
+    tokio.block_on(async {
+        let runtime = Runtime::start(config, &world.state(), AFK.into(), None).await.unwrap();
+        for n in 1..=rounds {
+            world.issue(n, "Do it", "armed_by = 'ana'");
+            until(&runtime, "done", |s| s.fleet.runs.get(&RunId(n)).and_then(|run| run.outcome))
+                .await;
+        }
+        runtime.stop().await;
+    });
+    let journal = Journal::open_read_only(&world.state()).unwrap();
+    let mut claims = Vec::new();
+    journal
+        .read(1, |record| {
+            if let Event::Claimed { .. } = record.event()? {
+                claims.push(record.at.0);
+            }
+            Ok(true)
+        })
+        .unwrap();
+    let started = std::fs::read_to_string(world.path("started")).unwrap();
+    let times: Vec<Duration> = started
+        .lines()
+        .zip(&claims)
+        .map(|(ns, claim)| {
+            let ms = ns.parse::<i64>().unwrap() / 1_000_000 - claim;
+            Duration::from_millis(ms.max(0).cast_unsigned())
+        })
+        .collect();
+    let base = support::repository_folder(&world.state(), "acme/thing").join("base.git");
+    let added: Vec<Duration> = (0..5)
+        .map(|n| {
+            let path: PathBuf = world.path(&format!("added-{n}"));
+            let began = Instant::now();
+            git(
+                &base,
+                &[
+                    "worktree",
+                    "add",
+                    "-q",
+                    "--detach",
+                    path.to_str().unwrap(),
+                    "refs/remotes/origin/master",
+                ],
+            );
+            began.elapsed()
+        })
+        .collect();
+    let floor = median(added).0;
+    row(&format!("claim to agent, {files} files, cold"), times[0], floor);
+    row(&format!("claim to agent, {files} files, warm"), median(times[1..].to_vec()).0, floor);
+}

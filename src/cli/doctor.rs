@@ -1,0 +1,193 @@
+//! `afk doctor`: looks at everything that a run needs and says how to mend what isn't right.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::init::on_path;
+use super::place::PlaceArgs;
+use crate::config::Config;
+use crate::config::repository::{FILE, RepositoryRules};
+use crate::core::id::Repo;
+use crate::error::{Failure, Kind};
+use crate::journal::Journal;
+use crate::tracker::Tracker;
+use crate::tracker::folder::Folder;
+
+/// Longest time of one call of git.
+const GIT: Duration = Duration::from_secs(20);
+
+/// What was found, and what to do where it isn't right.
+struct Report {
+    wrong: usize,
+}
+
+impl Report {
+    fn tell(&mut self, what: &str, found: Result<String, (String, String)>) {
+        match found {
+            Ok(found) => super::say(&format!("ok  {what}: {found}")),
+            Err((why, hint)) => {
+                self.wrong += 1;
+                super::say(&format!("NO  {what}: {why}"));
+                super::say(&format!("    hint: {hint}"));
+            }
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Failure`] where something isn't right.
+pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
+    let mut report = Report { wrong: 0 };
+    report.tell("git", git_version().await);
+    let paths = place.paths()?;
+    report.tell("state", state(&paths.state));
+    match place.load() {
+        Err(failure) => {
+            let hint = failure.hint.unwrap_or_else(|| "mend the line that is named".into());
+            report.tell("configuration", Err((failure.message, hint)));
+        }
+        Ok((config, paths)) => {
+            let standing = if config.kill_switch {
+                "the kill switch is on: nothing is started".to_owned()
+            } else if config.allowlist.is_empty() {
+                "the allowlist is empty: nothing is started".to_owned()
+            } else {
+                format!("armed for {} repositories", config.allowlist.len())
+            };
+            let text = format!("{}; {standing}", paths.config.display());
+            report.tell("configuration", Ok(text));
+            report.tell("tracker", tracker(&config).await);
+            if config.trusted.is_empty() {
+                let hint = "put logins into `trusted`".to_owned();
+                report.tell("trusted", Err(("nobody may arm an issue".into(), hint)));
+            }
+            for repo in config.repos.keys() {
+                report.tell(&format!("agent of {repo}"), agent(&config, repo));
+                let found = repository(&config, repo).await;
+                report.tell(&format!("repository {repo}"), found);
+            }
+        }
+    }
+    if report.wrong == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(Kind::No, format!("{} things aren't right", report.wrong)))
+    }
+}
+
+type Found = Result<String, (String, String)>;
+
+async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
+    let mut command = Command::new("git");
+    command.args(["-c", "protocol.ext.allow=never"]);
+    if let Some(dir) = dir {
+        command.arg("-C").arg(dir);
+    }
+    command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
+    match timeout(GIT, command.output()).await {
+        Err(_) => Err(format!("no answer in {} s", GIT.as_secs())),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(out)) if out.status.success() => {
+            Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+        }
+        Ok(Ok(out)) => {
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            Err(crate::core::untrusted::clean_line(said.trim()))
+        }
+    }
+}
+
+async fn git_version() -> Found {
+    git(&["--version"], None).await.map_err(|why| (why, "install git, 2.30 or newer".into()))
+}
+
+fn state(state: &Path) -> Found {
+    let place = state.display();
+    if let Some(pid) = crate::journal::lock::owner(state) {
+        return Ok(format!("{place}, in use by process {pid}"));
+    }
+    if !state.exists() {
+        return Ok(format!("{place}, not there yet"));
+    }
+    match Journal::open(state) {
+        Ok(journal) => Ok(format!("{place}, {} records", journal.last())),
+        Err(error) => {
+            let hint = "see that the folder can be written and its disk has room";
+            Err((error.to_string(), hint.into()))
+        }
+    }
+}
+
+async fn tracker(config: &Config) -> Found {
+    let Some(folder) = config.tracker.folder.clone() else {
+        return Err(("no folder is set".into(), "set `folder` under [tracker]".into()));
+    };
+    let place = folder.display().to_string();
+    let (labels, trusted) = (config.labels.clone(), config.trusted.clone());
+    let tracker = Folder::new(folder, labels, trusted, String::new());
+    match tracker.list().await {
+        Err(error) => Err((error.to_string(), format!("make the folder: mkdir -p {place}"))),
+        Ok(listing) if listing.problems.is_empty() => {
+            Ok(format!("{place}, {} issues", listing.issues.len()))
+        }
+        Ok(listing) => Err((
+            listing.problems.join("; "),
+            "mend the front matter (docs/issues.md); the other issues are served".into(),
+        )),
+    }
+}
+
+fn agent(config: &Config, repo: &Repo) -> Found {
+    let Some((name, agent)) = config.agent_of(repo) else {
+        return Err(("none is named".into(), "write an [agents.NAME] and set `agent`".into()));
+    };
+    let program = &agent.command[0];
+    for (key, reference) in &agent.secrets {
+        if let Err(error) = crate::secrets::resolve(reference, &|n| std::env::var(n).ok()) {
+            return Err((
+                format!("{name}, {key}: {error}"),
+                "see `secrets` in docs/configuration.md".into(),
+            ));
+        }
+    }
+    match on_path(program) {
+        Some(path) => Ok(format!("{name}, {}", path.display())),
+        None => Err((
+            format!("{name}: {program} is not on the PATH"),
+            format!("install it, or write its whole path into agents.{name}.command"),
+        )),
+    }
+}
+
+async fn repository(config: &Config, repo: &Repo) -> Found {
+    let Some(known) = config.repos.get(repo) else {
+        return Err(("not configured".into(), format!("write a [repos.\"{repo}\"]")));
+    };
+    let branch = format!("refs/heads/{}", known.branch);
+    let listed = git(&["ls-remote", "--", &known.remote, &branch], None).await.map_err(|why| {
+        (format!("{}: {why}", known.remote), "see that git can fetch from it without asking".into())
+    })?;
+    let Some(sha) = listed.split_whitespace().next().map(str::to_owned) else {
+        let hint = format!("set repos.\"{repo}\".branch");
+        return Err((format!("{} has no branch {}", known.remote, known.branch), hint));
+    };
+    let short = sha.get(..8).unwrap_or(&sha).to_owned();
+    // A local remote can be asked for its rules; another one only once it was fetched.
+    let local = Path::new(&known.remote);
+    if !local.is_dir() {
+        return Ok(format!("{} at {short}", known.branch));
+    }
+    let hint = format!("commit a {FILE} with `test = \"…\"`; `afk init` writes one");
+    let name = format!("{sha}:{FILE}");
+    let text = git(&["show", &name], Some(local))
+        .await
+        .map_err(|_| (format!("no {FILE} on {} at {short}", known.branch), hint.clone()))?;
+    let rules = RepositoryRules::parse(&text).map_err(|e| (e.to_string(), hint))?;
+    Ok(format!("{} at {short}, tested by `{}`", known.branch, rules.test))
+}

@@ -1,0 +1,138 @@
+//! `afk status`: the fleet in a few lines, or as JSON.
+
+use clap::Args;
+use serde_json::json;
+
+use super::place::PlaceArgs;
+use crate::core::state::Fleet;
+use crate::error::Failure;
+use crate::journal::Journal;
+use crate::runtime::clock::wall;
+
+/// Arguments of `afk status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; afk need not run.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
+    let state = place.paths()?.state;
+    let journal = Journal::open_read_only(&state)?;
+    let fleet = journal.fold()?;
+    let owner = crate::journal::lock::owner(&state);
+    if args.json {
+        super::say(&as_json(&fleet, journal.last(), owner.as_deref()).to_string());
+        return Ok(());
+    }
+    let standing = owner.map_or_else(
+        || "no afk runs; its runs go on at the next start".to_owned(),
+        |pid| format!("afk runs as process {pid}"),
+    );
+    super::say(&standing);
+    super::say(&format!(
+        "{}, permits {}/{}, queue {}, inbox {}, {} today",
+        if fleet.kill_switch() { "KILL SWITCH" } else { "armed" },
+        fleet.permits_used(),
+        fleet.capacity(),
+        fleet.waiting().len(),
+        fleet.inbox().len(),
+        fleet.books.day(wall()).usd
+    ));
+    for (key, entry) in &fleet.ledger {
+        super::say(&format!("  {key:<24} {}", entry.reason.line()));
+    }
+    for escalation in fleet.inbox() {
+        super::say(&format!(
+            "  {} {} {}: {}",
+            escalation.id,
+            escalation.run,
+            escalation.kind.word(),
+            escalation.title.clean_line()
+        ));
+    }
+    Ok(())
+}
+
+fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
+    let issues: Vec<_> = fleet
+        .issues
+        .values()
+        .map(|issue| {
+            let entry = fleet.ledger.get(&issue.key);
+            json!({
+                "issue": issue.key,
+                "title": issue.title.clean_line(),
+                "priority": issue.priority,
+                "open": issue.open,
+                "run": fleet.last_run.get(&issue.key),
+                "reason": entry.map(|e| &e.reason),
+                "line": entry.map(|e| e.reason.line()),
+                "since": entry.map(|e| e.since),
+            })
+        })
+        .collect();
+    let runs: Vec<_> = fleet
+        .runs
+        .values()
+        .map(|run| {
+            json!({
+                "run": run.id,
+                "issue": run.work.issue(),
+                "repo": run.work.repo(),
+                "title": run.work.title().clean_line(),
+                "phase": run.phase,
+                "doing": run.activity.word(),
+                "outcome": run.outcome,
+                "why": run.why.clean_line(),
+                "attempts": run.attempts,
+                "turns": run.turns,
+                "pushed": run.pushed,
+                "spend": run.spend,
+                "claimed": run.claimed,
+                "ended": run.ended,
+            })
+        })
+        .collect();
+    let inbox: Vec<_> = fleet
+        .inbox()
+        .into_iter()
+        .map(|e| {
+            json!({
+                "escalation": e.id,
+                "run": e.run,
+                "issue": e.issue,
+                "kind": e.kind,
+                "title": e.title.clean_line(),
+                "digest": e.digest,
+                "raised": e.raised,
+                "expires": e.expires,
+            })
+        })
+        .collect();
+    let outbox: Vec<_> = fleet
+        .outbox
+        .values()
+        .map(|e| json!({"step": e.step.line(), "failures": e.failures, "error": e.error}))
+        .collect();
+    json!({
+        "schema": 1,
+        "process": owner,
+        "seq": seq,
+        "kill_switch": fleet.kill_switch(),
+        "permits": {"used": fleet.permits_used(), "all": fleet.capacity()},
+        "queue": fleet.waiting().iter().map(|run| run.id).collect::<Vec<_>>(),
+        "spend_today": fleet.books.day(wall()),
+        "locks": fleet.locks,
+        "last_good": fleet.last_good,
+        "issues": issues,
+        "runs": runs,
+        "inbox": inbox,
+        "outbox": outbox,
+    })
+}

@@ -1,0 +1,74 @@
+//! `afk submit`: an ad-hoc prompt for an agent, in a throwaway clone.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::place::PlaceArgs;
+use crate::config::Config;
+use crate::core::command::{Accepted, Action, Command, Reply, Role};
+use crate::core::id::Repo;
+use crate::core::input::Input;
+use crate::core::issue::Priority;
+use crate::core::step::step;
+use crate::error::{Failure, Kind};
+use crate::journal::Journal;
+use crate::runtime::clock::wall;
+
+/// Arguments of `afk submit`.
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The repository, owner/name; it must be on the allowlist
+    repo: String,
+    /// What the agent is asked
+    prompt: String,
+    /// p0 to p9, high, medium or low
+    #[arg(long)]
+    priority: Option<String>,
+}
+
+/// Runs the command: through the afk that runs, else into the journal for the next one.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
+    let (config, paths) = place.load()?;
+    let usage = |error: &dyn std::fmt::Display| Failure::new(Kind::Usage, error);
+    let repo = Repo::parse(&args.repo).map_err(|e| usage(&e))?;
+    let priority = match &args.priority {
+        None => None,
+        Some(word) => Some(Priority::from_label(word).ok_or_else(|| {
+            usage(&format!("{word:?} is no priority")).hint("write p0 to p9, high, medium or low")
+        })?),
+    };
+    let action = Action::Submit { repo, prompt: args.prompt.into(), priority };
+    let (actor, origin) = (config.operator(), "cli".to_owned());
+    let command = Command { id: 1, actor, role: Role::Operator, origin, action };
+    let sent = crate::serve::control::send(&paths.state, &command).await?;
+    let reply = match sent {
+        Some(reply) => reply,
+        None => queue(&config, &paths.state, command)?,
+    };
+    match reply {
+        Ok(Accepted::Queued { run, .. }) => {
+            super::say(&format!("queued as {run}"));
+            Ok(())
+        }
+        Ok(Accepted::Ok) => Ok(()),
+        Err(refusal) => Err(Failure::new(Kind::No, refusal)),
+    }
+}
+
+/// Writes the command into the journal; the next afk begins what it leads to.
+fn queue(config: &Config, state: &Path, command: Command) -> Result<Reply, Failure> {
+    let mut journal = Journal::open(state)?;
+    let mut fleet = journal.fold()?;
+    let at = wall();
+    let mut events = step(&mut fleet, at, Input::Policy(Box::new(config.policy()))).events;
+    let out = step(&mut fleet, at, Input::Command(command));
+    events.extend(out.events);
+    let at = fleet.now;
+    let batch: Vec<_> = events.into_iter().map(|event| (at, event)).collect();
+    journal.append(&batch)?;
+    Ok(out.reply.map_or(Ok(Accepted::Ok), |(_, reply)| reply))
+}

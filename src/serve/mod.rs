@@ -1,0 +1,3 @@
+//! Ways in for other programs.
+
+pub mod control;

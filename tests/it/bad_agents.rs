@@ -1,0 +1,184 @@
+//! Agents that misbehave: each ends in the right state, and nothing is left behind.
+
+use afk::core::run::Outcome;
+
+use crate::support::world::{END, WORK, World, ended};
+use crate::support::{git, journal_id, log, processes_with};
+
+async fn outcome(world: &World) -> (Option<Outcome>, String) {
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    let left = processes_with("AFK_STATE", &journal_id(&world.state()));
+    assert!(left.is_empty(), "processes are left: {left:?}");
+    (run.outcome, run.why.clean())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_one_is_done() {
+    let world = World::new(&format!("{WORK}\n{END}"));
+    assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
+    assert_eq!(log(&world.remote(), "master", "%s"), ["Begin", "Test it", "Do it"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_not_there_needs_a_human() {
+    let world = World::new(END);
+    let mut config = world.config();
+    config.agents.get_mut("shell").unwrap().command = vec!["no-such-agent".into()];
+    let runtime = world.try_start(config, None).await.unwrap();
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.why.clean().contains("no-such-agent can't be started"), "{:?}", run.why);
+    assert_eq!(run.turns, 1, "it was tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_exits_at_once_is_tried_again_and_then_needs_a_human() {
+    let world = World::new("echo 'no licence' >&2; exit 3");
+    let (outcome, why) = outcome(&world).await;
+    assert_eq!(outcome, Some(Outcome::NeedsHuman));
+    assert!(why.contains("failed 3 times in a row") && why.contains("no licence"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_says_done_and_did_nothing_is_not_believed() {
+    let world = World::new(END);
+    let (outcome, why) = outcome(&world).await;
+    assert_eq!(outcome, Some(Outcome::NeedsHuman));
+    assert!(why.contains("the gate stayed closed 3 times"), "{why}");
+    assert!(world.transcript(1).contains("There is no change to push"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_floods_and_long_lines_are_kept_as_what_they_are() {
+    let flood = r#"
+printf 'not json\n\377\376\n{"type":"text"\n'
+printf '{"type":"text","text":"\\u001b]52;c;eA==\\u0007\\u001b[2Jclean"}\n'
+head -c 8388608 /dev/zero | tr '\0' x; echo
+printf '{"type":"text","text":"'; head -c 8388608 /dev/zero | tr '\0' y; printf '"}\n'
+"#;
+    let world = World::new(&format!("{flood}{WORK}\n{END}"));
+    assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
+    let transcript = world.transcript(1);
+    assert!(transcript.contains("not json") && transcript.contains("bytes more were cut"));
+    assert!(transcript.len() < 2 * 1024 * 1024, "{} bytes were kept", transcript.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_silent_is_stopped() {
+    let world = World::new("sleep 1000").with("[limits]\nsilence_seconds = 1\ngrace_seconds = 1");
+    let (outcome, why) = outcome(&world).await;
+    assert_eq!(outcome, Some(Outcome::NeedsHuman));
+    assert!(why.contains("silent"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_daemons_go_with_it() {
+    // One in a session of its own, one that also throws its environment away, one that won't hear.
+    // Their times are this test's own, so that they are told from everybody else's.
+    let times = [0, 1, 2].map(|n| (100_000 + std::process::id() * 3 + n).to_string());
+    let [a, b, c] = &times;
+    let daemons = format!(
+        "setsid sleep {a} & env -i setsid sleep {b} & (trap '' TERM; setsid sleep {c}) &\n"
+    );
+    let world = World::new(&format!("{daemons}{WORK}\n{END}")).with("[limits]\ngrace_seconds = 1");
+    assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
+    let sleeping = afk::process::procfs::processes().filter(|p| {
+        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
+        p.state != b'Z' && times.iter().any(|n| line == format!("sleep\0{n}\0"))
+    });
+    assert_eq!(sleeping.count(), 0, "a daemon lives");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_deletes_its_worktree_needs_a_human() {
+    let world = World::new(&format!("here=$(pwd); cd /; rm -rf \"$here\"; {END}"));
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    let snapshot = runtime.handle.snapshots.borrow().clone();
+    let asked = snapshot.fleet.inbox()[0].detail.clean();
+    assert!(asked.contains("is gone: something deleted it"), "{asked}");
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_leaves_uncommitted_is_committed_for_it() {
+    let world = World::new(&format!(
+        "echo 'grep -q done state' > tests/state.sh; echo done > state; {END}"
+    ));
+    assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
+    assert_eq!(log(&world.remote(), "master", "%s"), ["Begin", "Do it"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_that_passes_without_the_change_proves_nothing() {
+    let world = World::new(&format!(
+        "echo true > tests/more.sh; echo done > state; git add --all; git $US commit -qm Cheat; {END}"
+    ));
+    assert_eq!(outcome(&world).await.0, Some(Outcome::NeedsHuman));
+    assert!(world.transcript(1).contains("already pass on the commit you started from"));
+    assert_eq!(log(&world.remote(), "master", "%s"), ["Begin"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_can_not_loosen_its_own_gate() {
+    let world = World::new(&format!(
+        "echo 'test = \"true\"' > .afk.toml; {WORK}\nrm tests/first.sh; echo 'exit 1' > tests/zz.sh; git add --all; git $US commit -qm Loosen; {END}"
+    ));
+    assert_eq!(outcome(&world).await.0, Some(Outcome::NeedsHuman));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_for_the_remote_is_rebased_and_never_forced() {
+    // While the agent works, somebody else pushes.
+    let world = World::new("");
+    let other = format!(
+        "git clone -q '{0}' \"$TMPDIR/other\" && cd \"$TMPDIR/other\" && echo x > other && git add other && git $US commit -qm Other && git push -q '{0}' master; cd \"$here\"; rm -rf \"$TMPDIR/other\"\n",
+        world.remote().display()
+    );
+    let script = format!(
+        "#!/bin/sh\nUS='-c user.name=a -c user.email=a@localhost'\nread -r p\nhere=$(pwd); TMPDIR=$(mktemp -d)\n{other}{WORK}\n{END}\n"
+    );
+    std::fs::write(world.path("agent.sh"), script).unwrap();
+    assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
+    assert_eq!(log(&world.remote(), "master", "%s"), ["Begin", "Other", "Test it", "Do it"]);
+    let reflog = std::fs::read_to_string(world.remote().join("logs/refs/heads/master")).unwrap();
+    assert_eq!(reflog.lines().count(), 3, "{reflog}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_of_a_repository_are_never_run_by_us() {
+    let world = World::new(&format!(
+        "common=$(git rev-parse --git-common-dir); mkdir -p \"$common/hooks\"; for h in post-checkout pre-push reference-transaction post-commit; do printf '#!/bin/sh\\ntouch \"%s/ran\"\\n' \"$AFK_TEST\" > \"$common/hooks/$h\"; chmod +x \"$common/hooks/$h\"; done; git config core.fsmonitor 'touch /tmp/never'; {WORK}\nrm -f \"$AFK_TEST/ran\"; {END}"
+    ));
+    let mut config = world.config();
+    let agent = config.agents.get_mut("shell").unwrap();
+    agent.set.insert("AFK_TEST".into(), world.root().display().to_string());
+    let runtime = world.try_start(config, None).await.unwrap();
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert!(!world.path("ran").exists(), "a hook was run");
+    git(&world.remote(), &["fsck", "--strict"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_environment_is_an_allow_list() {
+    let world = World::new(&format!("env > \"$HOME_FOR_TEST/env\"; {WORK}\n{END}"));
+    let mut config = world.config();
+    let agent = config.agents.get_mut("shell").unwrap();
+    agent.set.insert("HOME_FOR_TEST".into(), world.root().display().to_string());
+    let runtime = world.try_start(config, None).await.unwrap();
+    ended(&runtime).await;
+    runtime.stop().await;
+    let env = std::fs::read_to_string(world.path("env")).unwrap();
+    // nextest and cargo put dozens of names into our own environment; none of them is passed on.
+    for name in ["CARGO_MANIFEST_DIR=", "CARGO_PKG_NAME=", "NEXTEST", "SSH_AUTH_SOCK=", "GIT_DIR="]
+    {
+        assert!(!env.contains(name), "{name} was passed on");
+    }
+    assert!(env.contains("AFK_RUN=r1") && env.contains("PATH="));
+}

@@ -1,0 +1,191 @@
+//! Input that can't be right: a clear line, and no damage.
+
+use afk::core::run::Outcome;
+use afk::journal::Journal;
+
+use crate::support::world::{END, WORK, World, ended, run_of, until};
+use crate::support::{afk, git, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_without_rules_needs_a_human() {
+    let world = World::new(END);
+    git(&world.path("work"), &["rm", "-q", ".afk.toml"]);
+    world.commit("Drop the rules");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 0));
+    assert!(run.why.clean().contains("acme/thing has no .afk.toml at"), "{:?}", run.why);
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_command_that_is_not_there_is_told_as_such() {
+    let world = World::new(&format!("{WORK}\n{END}"));
+    std::fs::write(world.path("work/.afk.toml"), "test = 'no-such-test'\n").unwrap();
+    world.commit("Break the rules");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.why.clean().contains("the gate can't run the tests"), "{:?}", run.why);
+    let snapshot = runtime.handle.snapshots.borrow().clone();
+    assert!(snapshot.fleet.inbox()[0].detail.clean().contains("no-such-test"));
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_disk_is_told_and_nothing_is_made() {
+    let world = World::new(END).with("[limits]\ndisk_free_mib = 1000000000");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.why.clean().contains("MiB are free"), "{:?}", run.why);
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_that_is_not_there_is_told() {
+    let world = World::new(END);
+    let config = world.config();
+    std::fs::remove_dir_all(world.remote()).unwrap();
+    let runtime = world.try_start(config, None).await.unwrap();
+    let run = ended(&runtime).await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.why.clean().contains("git fetch"), "{:?}", run.why);
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issue_that_can_not_be_read_is_a_problem_and_no_damage() {
+    let world = World::new(&format!("{WORK}\n{END}"));
+    std::fs::write(world.path("issues/2.md"), "+++\nrepo = 'acme/thing'\nnumber = 'two'\n+++\n")
+        .unwrap();
+    std::fs::write(world.path("issues/3.md"), [0xff, 0x00]).unwrap();
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    let problems =
+        until(&runtime, "the problems", |s| (s.problems.len() == 2).then(|| s.problems.clone()))
+            .await;
+    assert!(problems[0].starts_with("issue file 2.md: line:2: number:"), "{problems:?}");
+    assert_eq!(problems[1], "issue file 3.md: is not UTF-8");
+    // Mended while it runs.
+    std::fs::remove_file(world.path("issues/3.md")).unwrap();
+    std::fs::remove_file(world.path("issues/2.md")).unwrap();
+    until(&runtime, "no problems", |s| s.problems.is_empty().then_some(())).await;
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_change_of_the_configuration_keeps_the_last_good_one() {
+    let world = World::new("sleep 1000");
+    world.config();
+    let text = std::fs::read_to_string(world.path("afk.toml")).unwrap();
+    let path = world.path("afk.toml");
+    let config = afk::config::Config::load(&path, &|_| None).unwrap();
+    let runtime = world.try_start(config, Some(path.clone())).await.unwrap();
+    until(&runtime, "a run", |s| run_of(&s.fleet, 1).map(|_| ())).await;
+    std::fs::write(&path, text.replace("kill_switch = false", "kill_swich = true")).unwrap();
+    let problem = until(&runtime, "a problem", |s| s.problems.first().cloned()).await;
+    assert!(
+        problem.contains("kill_swich: unknown field") && problem.contains("last good"),
+        "{problem}"
+    );
+    assert!(!runtime.handle.snapshots.borrow().fleet.kill_switch());
+    std::fs::write(&path, text.replace("kill_switch = false", "kill_switch = true")).unwrap();
+    until(&runtime, "the kill switch", |s| s.fleet.kill_switch().then_some(())).await;
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_afk_is_told_who_has_it() {
+    let world = World::new("sleep 1000");
+    let runtime = world.start().await;
+    let second = world.try_start(world.config(), None).await;
+    let error = second.unwrap_err().to_string();
+    assert!(error.ends_with(&format!("process {}", std::process::id())), "{error}");
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_from_the_future_stops_nothing() {
+    let world = World::new(&format!("{WORK}\n{END}"));
+    let mut journal = Journal::open(&world.state()).unwrap();
+    let ahead = afk::runtime::clock::wall().plus(30 * 86_400_000);
+    let by = afk::core::id::Actor("ana".into());
+    journal.append(&[(ahead, afk::core::event::Event::Capacity { permits: 1, by })]).unwrap();
+    drop(journal);
+    let runtime = world.start().await;
+    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    runtime.stop().await;
+}
+
+#[test]
+fn the_command_line_answers_in_a_line_with_its_own_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("afk.toml");
+    let (config, state) = (config.to_str().unwrap(), dir.path().join("state"));
+    let state = state.to_str().unwrap();
+    let fails = |args: &[&str], code: i32, says: &str| {
+        let mut all = vec!["--config", config, "--state", state];
+        all.extend(args);
+        let out = afk(&all).output().unwrap();
+        let err = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {err}");
+        assert!(err.contains(says), "{args:?}: {err}");
+        let lines: Vec<&str> = err.lines().filter(|line| !line.starts_with("hint: ")).collect();
+        assert!(lines.len() <= 1 || args.is_empty(), "{args:?} says more than a line: {err}");
+    };
+    fails(&["doctor"], 1, "things aren't right");
+    fails(&[], 3, "there is no ");
+    fails(&["status"], 5, "journal");
+    std::fs::write(config, "kill_swich = true").unwrap();
+    fails(&["submit", "a/b", "do"], 3, "afk.toml:1: kill_swich: unknown field");
+    std::fs::write(config, "kill_switch = ").unwrap();
+    fails(&["submit", "a/b", "do"], 3, "afk.toml:1: ");
+    std::fs::write(config, "").unwrap();
+    fails(&["submit", "a-b", "do"], 2, "is not a repository name");
+    fails(&["submit", "a/b", "do"], 1, "a/b is not on the allowlist");
+    fails(&["submit", "a/b", "do", "--priority", "soon"], 2, "is no priority");
+    fails(&["explain", "a/b#1"], 1, "is in no tracker");
+    fails(&["explain", "r9"], 1, "there is no run r9");
+    fails(&[], 2, "is no terminal");
+    let out =
+        afk(&["--config", config, "--state", "/proc/afk", "submit", "a/b", "do"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(5), "{}", text(&out.stderr));
+}
+
+#[test]
+fn a_newcomer_gets_from_init_to_a_clean_doctor() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = dir.path().join("thing");
+    std::fs::create_dir_all(&repo).unwrap();
+    git(&repo, &["init", "-q", "--initial-branch=trunk"]);
+    std::fs::write(repo.join("test.sh"), "exit 0\n").unwrap();
+    git(&repo, &["add", "--all"]);
+    git(&repo, &["commit", "-q", "-m", "Begin"]);
+    let config = dir.path().join("config/afk.toml");
+    let state = dir.path().join("state");
+    let call = |args: &[&str]| {
+        let mut all =
+            vec!["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
+        all.extend(args);
+        let out = afk(&all).current_dir(&repo).env("USER", "ana").output().unwrap();
+        (out.status.code(), text(&out.stdout) + &text(&out.stderr))
+    };
+    let (code, said) = call(&["init"]);
+    assert_eq!(code, Some(0), "{said}");
+    let written = std::fs::read_to_string(&config).unwrap();
+    assert!(written.contains("kill_switch = true") && written.contains("allowlist = []"));
+    assert!(written.contains("branch = \"trunk\""), "{written}");
+    let (code, said) = call(&["init"]);
+    assert_eq!(code, Some(2), "it was overwritten: {said}");
+    let (code, said) = call(&["doctor"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the kill switch is on") && said.contains("no .afk.toml"), "{said}");
+    git(&repo, &["add", "--all"]);
+    git(&repo, &["commit", "-q", "-m", "Add the rules"]);
+    let armed = written + "\n[agents.mine]\ncommand = [\"sh\"]\n";
+    std::fs::write(&config, armed).unwrap();
+    let (code, said) = call(&["doctor"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("tested by `./test.sh`"), "{said}");
+}

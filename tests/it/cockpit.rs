@@ -1,0 +1,199 @@
+//! The cockpit in a real pty, seen through a real emulator.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::pty::Terminal;
+use crate::support::world::World;
+use crate::support::{journal_id, log, processes_with};
+
+fn demo(columns: u16, rows: u16) -> (tempfile::TempDir, Terminal) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("demo");
+    let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
+    let terminal = Terminal::start(&args, columns, rows, dir.path());
+    (dir, terminal)
+}
+
+/// Waits until the demo has nothing more to do without a human.
+fn settled(terminal: &mut Terminal) {
+    terminal.until("two open escalations", |s| {
+        s.contains("inbox 2") && s.contains("permits 0/2")
+            || s.contains("0/2 q0") && s.contains("!2")
+            || s.contains("0/2  queue 0") && s.contains("inbox 2")
+    });
+}
+
+#[test]
+fn the_frozen_run_is_explained_and_answered_by_key() {
+    let (dir, mut terminal) = demo(200, 50);
+    terminal.shows("1 Queue");
+    for pane in ["2 Worktrees", "3 Transcript", "4 Deploy health", "5 Breakglass"] {
+        terminal.shows(pane);
+    }
+    settled(&mut terminal);
+    terminal.shows("armed by mallory, who is not trusted");
+    terminal.shows("acme/vault is not on the allowlist");
+    terminal.keys("i");
+    terminal.shows("Inbox · 2 open");
+    terminal.shows("all 2 attempts are spent");
+    terminal.shows("MOON_KEY is not set");
+    terminal.keys("\r");
+    terminal.shows("Answer e");
+    terminal.keys("do without the key\r");
+    terminal.shows("answer: done");
+    // Sent on with guidance it gets healthy, and the issue that waited for its lock starts.
+    terminal.keys("\u{1b}");
+    terminal.until("the moon and the count", |s| {
+        let done = |name: &str| s.lines().any(|l| l.contains(name) && l.contains("done: "));
+        done("acme/pulse#9") && done("acme/pulse#10")
+    });
+    terminal.until("nothing runs", |s| s.contains("permits 0/2"));
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+    assert!(terminal.text().contains("remove it with afk demo --remove"), "{}", terminal.text());
+    let subjects = log(&dir.path().join("demo/remotes/pulse.git"), "master", "%s").join("\n");
+    assert!(subjects.contains("Stay healthy without the moon's key"), "{subjects}");
+    assert!(processes_with("AFK_STATE", &journal_id(&dir.path().join("demo/state"))).is_empty());
+}
+
+#[test]
+fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
+    for (columns, rows) in [(80, 24), (40, 12)] {
+        let (_dir, mut terminal) = demo(columns, rows);
+        settled(&mut terminal);
+        for (key, shows) in [
+            ("2", "2 Worktrees"),
+            ("3", "3 Transcript"),
+            ("4", "4 Deploy health"),
+            ("5", "not configured"),
+            ("1", "1 Queue"),
+            ("?", "Keys"),
+            ("q", "1 Queue"),
+            (":", "All actions"),
+            ("inbox\r", "Inbox · 2 open"),
+            ("q", "1 Queue"),
+        ] {
+            terminal.keys(key);
+            terminal.shows(shows);
+        }
+        // The escalation is readable to its end, and only then answered.
+        terminal.keys("i");
+        terminal.shows("Inbox");
+        terminal.keys("JJJJJJJJ");
+        terminal.shows("an answer is bound to");
+        terminal.keys("a");
+        terminal.shows("Sure?");
+        terminal.keys("n");
+        terminal.shows("left as it is");
+        terminal.keys("qq");
+        assert_eq!(terminal.end(), 0);
+    }
+}
+
+#[test]
+fn resizing_leaves_no_garbage() {
+    let (_dir, mut terminal) = demo(200, 50);
+    settled(&mut terminal);
+    for (columns, rows, shows) in [
+        (80, 24, ">1 Queue"),
+        (40, 12, ">1 Queue"),
+        (30, 8, "afk needs 40x10"),
+        (1, 1, "a"),
+        (120, 30, "3 Transcript"),
+        (200, 50, "5 Breakglass"),
+    ] {
+        terminal.resize(columns, rows);
+        terminal.shows(shows);
+    }
+    terminal.keys("\u{1b}");
+    terminal.until("the whole screen", |s| s.lines().count() == 50 && s.contains("<Enter> Open"));
+    let before = terminal.text();
+    // Drawn anew from nothing it is the same picture.
+    let bytes = terminal.bytes.len();
+    terminal.keys("\u{c}");
+    while !terminal.bytes[bytes..].windows(8).any(|w| w == b"\x1b[?2026l") {
+        assert!(terminal.heard_within(Duration::from_secs(5)) > 0, "nothing was drawn");
+    }
+    assert_eq!(terminal.text(), before);
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_still_screen_writes_nothing() {
+    let (_dir, mut terminal) = demo(200, 50);
+    settled(&mut terminal);
+    terminal.heard_within(Duration::from_millis(1500));
+    let mut heard = terminal.heard_within(Duration::from_secs(4));
+    if heard > 0 {
+        // The clock's minute may have passed meanwhile; it can't twice.
+        heard = terminal.heard_within(Duration::from_secs(4));
+    }
+    assert_eq!(heard, 0);
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn the_terminal_is_given_back_after_a_signal() {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let (_dir, mut terminal) = demo(80, 24);
+        terminal.shows("1 Queue");
+        let pid = terminal.child.process_id().unwrap().cast_signed();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        terminal.end();
+        let bytes = String::from_utf8_lossy(&terminal.bytes).into_owned();
+        let left = bytes.rfind("\x1b[?1049l").expect("the alternate screen was not left");
+        assert!(bytes.rfind("\x1b[?1049h").unwrap() < left);
+        assert!(bytes[left..].contains("\x1b[?25h") || bytes.contains("\x1b[?25h"), "no cursor");
+    }
+}
+
+#[test]
+fn without_a_configuration_a_newcomer_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("none.toml");
+    let args = ["--config", config.to_str().unwrap(), "--state", dir.path().to_str().unwrap()];
+    let mut terminal = Terminal::start(&args, 80, 24, dir.path());
+    terminal.shows("There is no configuration yet");
+    terminal.shows("d, i or q:");
+    terminal.keys("q\r");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn an_agent_is_steered_and_its_run_cancelled_by_key() {
+    let world = World::new(
+        "echo '{\"type\":\"text\",\"text\":\"I am here\"}'\nread -r steer\necho '{\"type\":\"steer_taken\"}'\nsleep 1000",
+    )
+    .with("[limits]\ngrace_seconds = 1");
+    world.config();
+    let (config, state) = (world.path("afk.toml"), world.state());
+    let args = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
+    let mut terminal = Terminal::start(&args, 200, 50, world.root());
+    terminal.shows("I am here");
+    terminal.keys("s");
+    terminal.shows("Steer r1");
+    terminal.keys("look at the test first\r");
+    terminal.shows("look at the test first");
+    terminal.shows("taken up");
+    terminal.keys("x");
+    terminal.shows("Cancel r1?");
+    terminal.keys("y");
+    terminal.shows("cancelled: cancelled by");
+    // The kill switch by key.
+    terminal.keys("p");
+    terminal.shows("Throw the kill switch?");
+    terminal.keys("y");
+    terminal.shows("KILL SWITCH");
+    // And a prompt from another command reaches this afk, which refuses it for that.
+    let out = crate::support::afk(&[&args[..], &["submit", "acme/thing", "hello"]].concat())
+        .output()
+        .unwrap();
+    let said = crate::support::text(&out.stderr);
+    assert!(said.contains("the kill switch is on"), "{said}");
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+}

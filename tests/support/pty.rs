@@ -1,0 +1,164 @@
+//! A real pty with a real emulator behind it: what a terminal would show.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use alacritty_terminal::event::VoidListener;
+use alacritty_terminal::grid::Dimensions;
+use alacritty_terminal::index::{Column, Line};
+use alacritty_terminal::term::{Config, Term};
+use alacritty_terminal::vte::ansi::Processor;
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use super::AFK;
+
+/// Longest time that a screen may take to come.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Size(u16, u16);
+
+impl Dimensions for Size {
+    fn total_lines(&self) -> usize {
+        usize::from(self.1)
+    }
+    fn screen_lines(&self) -> usize {
+        usize::from(self.1)
+    }
+    fn columns(&self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+pub struct Terminal {
+    master: Box<dyn MasterPty + Send>,
+    writer: Box<dyn Write + Send>,
+    pub child: Box<dyn Child + Send + Sync>,
+    chunks: mpsc::Receiver<Vec<u8>>,
+    term: Term<VoidListener>,
+    parser: Processor,
+    /// Everything that came.
+    pub bytes: Vec<u8>,
+}
+
+fn size(columns: u16, rows: u16) -> PtySize {
+    PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }
+}
+
+impl Terminal {
+    /// Starts afk in a terminal of a size.
+    pub fn start(args: &[&str], columns: u16, rows: u16, dir: &Path) -> Self {
+        Self::program(AFK, args, columns, rows, dir)
+    }
+
+    /// Starts another program.
+    pub fn program(program: &str, args: &[&str], columns: u16, rows: u16, dir: &Path) -> Self {
+        let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
+        let mut command = CommandBuilder::new(program);
+        command.args(args);
+        command.cwd(dir);
+        command.env("TERM", "xterm-256color");
+        command.env_remove("NO_COLOR");
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let writer = pair.master.take_writer().unwrap();
+        let (tell, chunks) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = reader.read(&mut buffer) {
+                if tell.send(buffer[..read].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let term = Term::new(Config::default(), &Size(columns, rows), VoidListener);
+        let master = pair.master;
+        Self { master, writer, child, chunks, term, parser: Processor::new(), bytes: Vec::new() }
+    }
+
+    pub fn keys(&mut self, keys: &str) {
+        self.writer.write_all(keys.as_bytes()).unwrap();
+        self.writer.flush().unwrap();
+    }
+
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        self.term.resize(Size(columns, rows));
+        self.master.resize(size(columns, rows)).unwrap();
+    }
+
+    /// The screen as lines.
+    pub fn lines(&self) -> Vec<String> {
+        let grid = self.term.grid();
+        (0..grid.screen_lines())
+            .map(|row| {
+                let line = Line(i32::try_from(row).unwrap());
+                (0..grid.columns()).map(|column| grid[line][Column(column)].c).collect()
+            })
+            .collect()
+    }
+
+    pub fn text(&self) -> String {
+        self.lines().join("\n")
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        self.bytes.extend_from_slice(chunk);
+        self.parser.advance(&mut self.term, chunk);
+    }
+
+    /// Waits until the screen fits; panics with the screen where it doesn't come.
+    pub fn until(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !fits(&self.text()) {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.chunks.recv_timeout(left) {
+                Ok(chunk) => self.take(&chunk),
+                Err(error) => panic!("{what} did not come ({error}):\n{}", self.text()),
+            }
+        }
+    }
+
+    pub fn shows(&mut self, text: &str) {
+        self.until(text, |screen| screen.contains(text));
+    }
+
+    /// Bytes that come within a time; none are wanted, so the wait is the measurement.
+    pub fn heard_within(&mut self, time: Duration) -> usize {
+        let end = Instant::now() + time;
+        let mut heard = 0;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match self.chunks.recv_timeout(left) {
+                Ok(chunk) => {
+                    heard += chunk.len();
+                    self.take(&chunk);
+                }
+                Err(_) => break,
+            }
+        }
+        heard
+    }
+
+    /// Waits for the next bytes.
+    pub fn next_bytes(&mut self) {
+        let chunk = self.chunks.recv_timeout(LIMIT).unwrap();
+        self.take(&chunk);
+    }
+
+    /// The line with the selection's sign, the first where there are several.
+    pub fn selected(&self) -> Option<String> {
+        self.lines()
+            .into_iter()
+            .find(|line| line.contains("│>"))
+            .map(|line| line.chars().take(40).collect())
+    }
+
+    /// Waits for the end and gives the exit code.
+    pub fn end(&mut self) -> u32 {
+        while let Ok(chunk) = self.chunks.recv_timeout(LIMIT) {
+            self.take(&chunk);
+        }
+        self.child.wait().unwrap().exit_code()
+    }
+}

@@ -1,0 +1,174 @@
+//! A small world for one repository: a bare remote, a tracker's folder, a configuration, and an
+//! agent that is a few lines of shell.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use afk::config::Config;
+use afk::core::command::{Action, Command, Reply, Role};
+use afk::core::id::{Actor, IssueKey, RunId};
+use afk::core::run::Run;
+use afk::core::state::Fleet;
+use afk::runtime::{Runtime, RuntimeError, Snapshot};
+
+use super::{AFK, git};
+
+/// Longest time that anything in a test may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Writes a failing test and what makes it pass, and commits both.
+pub const WORK: &str = "\
+mkdir -p tests && echo 'grep -q done state' > tests/state.sh && git add tests && git $US commit -qm 'Test it'
+echo done > state && git add state && git $US commit -qm 'Do it'";
+
+/// Ends a turn.
+pub const END: &str = "echo '{\"type\":\"end\",\"status\":\"done\"}'";
+
+pub struct World {
+    pub dir: tempfile::TempDir,
+    more: String,
+}
+
+impl World {
+    /// A world whose agent runs `script` in a shell, with the prompt's line read already.
+    pub fn new(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let world = Self { dir, more: String::new() };
+        let agent = format!(
+            "#!/bin/sh\nUS='-c user.name=agent -c user.email=agent@localhost -c commit.gpgSign=false'\nread -r prompt\n{script}\n"
+        );
+        std::fs::write(world.path("agent.sh"), agent).unwrap();
+        let work = world.path("work");
+        std::fs::create_dir_all(&work).unwrap();
+        std::fs::create_dir_all(world.path("issues")).unwrap();
+        git(world.root(), &["init", "-q", "--bare", "--initial-branch=master", "remote.git"]);
+        git(world.root(), &["-C", "remote.git", "config", "core.logAllRefUpdates", "true"]);
+        git(&work, &["init", "-q", "--initial-branch=master"]);
+        std::fs::write(
+            work.join(".afk.toml"),
+            "test = \"for t in tests/*.sh; do sh $t || exit 1; done\"\n",
+        )
+        .unwrap();
+        std::fs::create_dir_all(work.join("tests")).unwrap();
+        std::fs::write(work.join("tests/first.sh"), "true\n").unwrap();
+        world.commit("Begin");
+        world.issue(1, "Do it", "armed_by = 'ana'");
+        world
+    }
+
+    /// More lines of configuration.
+    pub fn with(mut self, more: &str) -> Self {
+        self.more.push_str(more);
+        self.more.push('\n');
+        self
+    }
+
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    pub fn remote(&self) -> PathBuf {
+        self.path("remote.git")
+    }
+
+    /// Commits everything in the work folder and pushes it.
+    pub fn commit(&self, message: &str) {
+        let work = self.path("work");
+        git(&work, &["add", "--all"]);
+        git(&work, &["commit", "-q", "-m", message]);
+        git(&work, &["push", "-q", self.remote().to_str().unwrap(), "master"]);
+    }
+
+    pub fn issue(&self, number: u64, title: &str, more: &str) {
+        let text = format!(
+            "+++\nrepo = 'acme/thing'\nnumber = {number}\ntitle = '{title}'\nlabels = ['ready-for-agent']\n{more}\n+++\n\nDo it.\n"
+        );
+        std::fs::write(self.path(&format!("issues/{number}.md")), text).unwrap();
+    }
+
+    pub fn config(&self) -> Config {
+        let agent = self.path("agent.sh");
+        let text = format!(
+            "kill_switch = false\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
+             [tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n\
+             [repos.'acme/thing']\nremote = '{}'\n",
+            self.more,
+            agent.display(),
+            self.remote().display()
+        );
+        let path = self.path("afk.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path, &|_| None).unwrap()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub async fn start(&self) -> Runtime {
+        self.try_start(self.config(), None).await.unwrap()
+    }
+
+    pub async fn try_start(
+        &self,
+        config: Config,
+        file: Option<PathBuf>,
+    ) -> Result<Runtime, RuntimeError> {
+        Runtime::start(config, &self.state(), AFK.into(), file).await
+    }
+
+    /// The transcript of a run as text.
+    pub fn transcript(&self, run: u64) -> String {
+        std::fs::read_to_string(self.state().join(format!("transcripts/r{run}.jsonl")))
+            .unwrap_or_default()
+    }
+}
+
+/// Waits until a snapshot fits, and gives what it made of it.
+pub async fn until<T>(
+    runtime: &Runtime,
+    what: &str,
+    mut fits: impl FnMut(&Snapshot) -> Option<T>,
+) -> T {
+    let mut snapshots = runtime.handle.snapshots.clone();
+    let waiting = async {
+        loop {
+            if let Some(found) = fits(&snapshots.borrow_and_update()) {
+                return found;
+            }
+            snapshots.changed().await.unwrap();
+        }
+    };
+    if let Ok(found) = tokio::time::timeout(LIMIT, waiting).await {
+        return found;
+    }
+    let snapshot = runtime.handle.snapshots.borrow();
+    panic!("{what} did not come: {:#?} {:?}", snapshot.fleet.runs, snapshot.problems);
+}
+
+/// Waits until the run of the first issue has ended and all of its steps are delivered.
+pub async fn ended(runtime: &Runtime) -> Run {
+    until(runtime, "the end of the run", |s| {
+        let run = run_of(&s.fleet, 1)?;
+        (run.outcome.is_some() && s.fleet.outbox.is_empty()).then(|| run.clone())
+    })
+    .await
+}
+
+pub fn run_of(fleet: &Fleet, number: u64) -> Option<&Run> {
+    let key = IssueKey::parse(&format!("acme/thing#{number}")).unwrap();
+    fleet.last_run.get(&key).and_then(|id: &RunId| fleet.runs.get(id)).map(AsRef::as_ref)
+}
+
+pub async fn command(runtime: &Runtime, action: Action) -> Reply {
+    as_role(runtime, Role::Operator, action).await
+}
+
+pub async fn as_role(runtime: &Runtime, role: Role, action: Action) -> Reply {
+    let actor = Actor("ana".into());
+    runtime.handle.command(Command { id: 1, actor, role, origin: "test".into(), action }).await
+}
