@@ -26,5 +26,7 @@ pub mod policy;
 pub mod run;
 pub mod state;
 pub mod step;
+#[cfg(test)]
+mod tests;
 pub mod untrusted;
 pub mod verdict;

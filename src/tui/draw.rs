@@ -117,7 +117,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, view: &View) {
             Overlay::Pager(pager) => overlays::simple::pager(frame, places.body, pager, view),
         }
     }
-    footer(frame, Rect { y: area.bottom() - 1, height: 1, ..area }, view);
+    footer(frame, Rect { y: area.bottom() - 1, height: 1, ..area }, snapshot, view);
 }
 
 /// The header, in the longest of three forms that fits: nothing in it is ever cut.
@@ -189,18 +189,35 @@ fn problems(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View)
     }
 }
 
+/// The names of all panes, in the longest of three forms that fits: whole, short, or the number
+/// alone but for the one that has the keys.
 fn tab_line(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let theme = &view.theme;
-    let full: usize = Pane::ALL.iter().map(|pane| pane.title().len() + 4).sum();
-    let spans: Vec<Span<'_>> = Pane::ALL
-        .iter()
-        .enumerate()
-        .map(|(at, pane)| {
-            let name = if full <= usize::from(area.width) { pane.title() } else { pane.short() };
-            let role = if *pane == view.focus { Role::Selection } else { Role::Dim };
-            let mark = if *pane == view.focus { ">" } else { " " };
-            piece(format!("{mark}{} {name} ", at + 1), theme, role)
-        })
+    let forms: [fn(Pane, bool) -> &'static str; 3] = [
+        |pane, _| pane.title(),
+        |pane, _| pane.short(),
+        |pane, focused| {
+            if focused { pane.short() } else { "" }
+        },
+    ];
+    let tabs = |form: fn(Pane, bool) -> &'static str| {
+        let tab = |(at, pane): (usize, &Pane)| {
+            let focused = *pane == view.focus;
+            let mark = if focused { ">" } else { " " };
+            let name = form(*pane, focused);
+            let gap = if name.is_empty() { "" } else { " " };
+            (format!("{mark}{}{gap}{name} ", at + 1), focused)
+        };
+        Pane::ALL.iter().enumerate().map(tab).collect::<Vec<_>>()
+    };
+    let size = |tabs: &[(String, bool)]| tabs.iter().map(|(tab, _)| columns(tab)).sum::<usize>();
+    let [_, _, least] = forms;
+    let width = usize::from(area.width);
+    let fitting = forms.into_iter().map(tabs).find(|tabs| size(tabs) <= width);
+    let spans: Vec<Span<'_>> = fitting
+        .unwrap_or_else(|| tabs(least))
+        .into_iter()
+        .map(|(tab, focused)| piece(tab, theme, if focused { Role::Selection } else { Role::Dim }))
         .collect();
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
 }
@@ -263,7 +280,7 @@ fn pane_title(pane: Pane, snapshot: &Snapshot, view: &View, room: usize) -> Stri
 }
 
 /// The last answer, or the chord that is not finished, or the keys that are most wanted here.
-fn footer(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let theme = &view.theme;
     let width = usize::from(area.width);
     let cut = theme.marks.cut;
@@ -289,7 +306,7 @@ fn footer(frame: &mut Frame<'_>, area: Rect, view: &View) {
     }
     let mut spans = Vec::new();
     let mut used = 0;
-    for act in wanted(view) {
+    for act in wanted(snapshot, view) {
         let Some(binding) = view.keymap.active(context).find(|b| b.run == act) else { continue };
         let (key, desc) = (binding.keys(), &binding.desc);
         let size = 3 + columns(&key) + columns(desc);
@@ -303,18 +320,30 @@ fn footer(frame: &mut Frame<'_>, area: Rect, view: &View) {
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
 }
 
-fn wanted(view: &View) -> Vec<Act> {
+/// The actions that the footer offers here; in the inbox only answers that the question takes.
+fn wanted(snapshot: &Snapshot, view: &View) -> Vec<Act> {
     use Act::{
         Answer, Approve, Back, Cancel, Deny, Diff, Fold, Follow, Help, Inbox, KillSwitch, Open,
         PageDown, Palette, Quit, Retry, Search, Steer, Zoom,
     };
-    match (view.context(), view.overlays.is_empty()) {
-        (Context::Inbox, _) => vec![Approve, Deny, Answer, PageDown, Back, Help],
-        (_, false) => vec![Back],
-        (Context::Transcript, _) => {
+    match (view.overlays.last(), view.context()) {
+        (Some(Overlay::Inbox(state)), _) => {
+            let kind = overlays::inbox::selected(snapshot, state).map(|e| e.kind);
+            let takes = |act, means: Option<_>| means.map(|_: &str| act);
+            let answers = kind.into_iter().flat_map(|kind| {
+                [
+                    takes(Approve, kind.approve_means()),
+                    takes(Deny, kind.deny_means()),
+                    takes(Answer, kind.text_means()),
+                ]
+            });
+            answers.flatten().chain([PageDown, Back, Help]).collect()
+        }
+        (Some(_), _) => vec![Back],
+        (None, Context::Transcript) => {
             vec![Help, Follow, Fold, Search, Steer, Inbox, Zoom, Diff, Quit]
         }
-        (Context::Global, _) => {
+        (None, _) => {
             vec![Help, Inbox, Open, Steer, Retry, Cancel, KillSwitch, Zoom, Palette, Quit]
         }
     }

@@ -11,4 +11,5 @@ mod cockpit;
 mod crash;
 mod demo;
 mod operator;
+mod pictures;
 mod purity;

@@ -1,0 +1,122 @@
+//! The git program against git2, for what a workspace does: docs/adr/0003 has the figures and
+//! what follows from them. Repositories of 100 and 20,000 files.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use divan::{Bencher, counter::ItemsCount};
+use support::git;
+
+const FILES: [usize; 2] = [100, 20_000];
+
+fn main() {
+    divan::main();
+}
+
+/// A repository with two commits one file apart, `one` and `two`.
+fn repository(files: usize) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = dir.path().join("repo");
+    for n in 0..files {
+        let path = repo.join(format!("d{}/{n}.txt", n / 200));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("file {n}\n")).unwrap();
+    }
+    git(&repo, &["init", "-q", "--initial-branch=one"]);
+    git(&repo, &["add", "--all"]);
+    git(&repo, &["commit", "-q", "-m", "one"]);
+    git(&repo, &["checkout", "-q", "-b", "two"]);
+    std::fs::write(repo.join("d0/0.txt"), "changed\n").unwrap();
+    git(&repo, &["commit", "-q", "-a", "-m", "two"]);
+    (dir, repo)
+}
+
+#[divan::bench(args = FILES, sample_count = 20)]
+fn status_by_program(bencher: Bencher<'_, '_>, files: usize) {
+    let (_dir, repo) = repository(files);
+    bencher.counter(ItemsCount::new(files)).bench_local(|| git(&repo, &["status", "--porcelain"]));
+}
+
+#[divan::bench(args = FILES, sample_count = 20)]
+fn status_by_git2(bencher: Bencher<'_, '_>, files: usize) {
+    let (_dir, repo) = repository(files);
+    bencher.counter(ItemsCount::new(files)).bench_local(|| {
+        let repo = git2::Repository::open(&repo).unwrap();
+        let mut options = git2::StatusOptions::new();
+        options.include_untracked(true).update_index(false);
+        repo.statuses(Some(&mut options)).unwrap().len()
+    });
+}
+
+#[divan::bench(args = FILES, sample_count = 20)]
+fn ahead_by_program(bencher: Bencher<'_, '_>, files: usize) {
+    let (_dir, repo) = repository(files);
+    bencher.bench_local(|| git(&repo, &["rev-list", "--count", "one..two"]));
+}
+
+#[divan::bench(args = FILES, sample_count = 20)]
+fn ahead_by_git2(bencher: Bencher<'_, '_>, files: usize) {
+    let (_dir, repo) = repository(files);
+    bencher.bench_local(|| {
+        let repo = git2::Repository::open(&repo).unwrap();
+        let id = |name: &str| repo.revparse_single(name).unwrap().id();
+        repo.graph_ahead_behind(id("two"), id("one")).unwrap()
+    });
+}
+
+#[divan::bench(args = FILES, sample_count = 20)]
+fn switch_by_program(bencher: Bencher<'_, '_>, files: usize) {
+    let (_dir, repo) = repository(files);
+    let mut odd = false;
+    bencher.bench_local(|| {
+        odd = !odd;
+        let to = if odd { "one" } else { "two" };
+        git(&repo, &["checkout", "-q", "-f", "-B", "work", to])
+    });
+}
+
+#[divan::bench(args = FILES, sample_count = 20)]
+fn switch_by_git2(bencher: Bencher<'_, '_>, files: usize) {
+    let (_dir, repo) = repository(files);
+    let mut odd = false;
+    bencher.bench_local(|| {
+        odd = !odd;
+        let repo = git2::Repository::open(&repo).unwrap();
+        let to = repo.revparse_single(if odd { "one" } else { "two" }).unwrap();
+        let mut options = git2::build::CheckoutBuilder::new();
+        options.force();
+        repo.checkout_tree(&to, Some(&mut options)).unwrap();
+        repo.set_head_detached(to.id()).unwrap();
+    });
+}
+
+#[divan::bench(args = FILES, sample_count = 5, sample_size = 1)]
+fn worktree_by_program(bencher: Bencher<'_, '_>, files: usize) {
+    let (dir, repo) = repository(files);
+    let mut n = 0;
+    bencher.bench_local(|| {
+        n += 1;
+        let path = dir.path().join(format!("w{n}"));
+        git(&repo, &["worktree", "add", "-q", "--detach", text(&path), "one"]);
+    });
+}
+
+#[divan::bench(args = FILES, sample_count = 5, sample_size = 1)]
+fn worktree_by_git2(bencher: Bencher<'_, '_>, files: usize) {
+    let (dir, repo) = repository(files);
+    let mut n = 0;
+    bencher.bench_local(|| {
+        n += 1;
+        let repo = git2::Repository::open(&repo).unwrap();
+        let name = format!("w{n}");
+        repo.worktree(&name, &dir.path().join(&name), None).unwrap();
+    });
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
