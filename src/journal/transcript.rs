@@ -210,17 +210,11 @@ impl Reader {
     /// # Errors
     /// Where the file can't be read.
     pub fn search(&self, needle: &str, from: usize, backwards: bool) -> io::Result<Option<usize>> {
-        let needle = needle.to_ascii_lowercase();
-        if needle.is_empty() {
-            return Ok(None);
-        }
-        // A needle is looked for in the JSON as it lies there, so it is escaped as JSON is.
-        let quoted = serde_json::to_string(&needle)?.into_bytes();
-        let needle = &quoted[1..quoted.len() - 1];
+        let Some(needle) = Needle::new(needle)? else { return Ok(None) };
         let mut found = None;
         if !backwards {
             self.lines_from(from, |number, line| {
-                if hit(line, needle) {
+                if needle.hits(line) {
                     found = Some(number);
                 }
                 found.is_none()
@@ -230,7 +224,7 @@ impl Reader {
         let mut block = from.min(self.records.saturating_sub(1)) / STRIDE;
         loop {
             self.lines_from(block * STRIDE, |number, line| {
-                if number <= from && hit(line, needle) {
+                if number <= from && needle.hits(line) {
                     found = Some(number);
                 }
                 number < from && number + 1 < (block + 1) * STRIDE
@@ -251,13 +245,39 @@ fn parse(line: &[u8]) -> Entry {
     })
 }
 
-fn hit(line: &[u8], needle: &[u8]) -> bool {
-    // The text comes after the event's type; names of fields are no text of the agent's.
-    let text = memchr::memmem::find(line, b"\"event\":").map_or(line, |at| &line[at + 8..]);
-    let (lower, upper) = (needle[0], needle[0].to_ascii_uppercase());
-    memchr::memchr2_iter(lower, upper, text).any(|at| {
-        text.get(at..at + needle.len()).is_some_and(|part| part.eq_ignore_ascii_case(needle))
-    })
+/// Letters from the most to the least frequent in text: the last one in a needle is the anchor
+/// that is looked for.
+const FREQUENT: &[u8] = b" etaoinsrhldcumfpgwybvkxjqz";
+
+/// A needle, without regard to ASCII case.
+struct Needle {
+    bytes: Vec<u8>,
+    anchor: usize,
+    text: memchr::memmem::Finder<'static>,
+}
+
+impl Needle {
+    /// None for an empty one.
+    fn new(text: &str) -> io::Result<Option<Self>> {
+        // It is looked for in the JSON as it lies there, so it is escaped as JSON is.
+        let quoted = serde_json::to_string(&text.to_ascii_lowercase())?.into_bytes();
+        let bytes = quoted[1..quoted.len() - 1].to_vec();
+        let rarity = |byte: &u8| FREQUENT.iter().position(|b| b == byte).unwrap_or(usize::MAX);
+        let anchor = (0..bytes.len()).max_by_key(|at| rarity(&bytes[*at]));
+        // The text comes after the event's type; names of fields are no text of the agent's.
+        let text = memchr::memmem::Finder::new(b"\"event\":");
+        Ok(anchor.map(|anchor| Self { bytes, anchor, text }))
+    }
+
+    fn hits(&self, line: &[u8]) -> bool {
+        let text = self.text.find(line).map_or(line, |at| &line[at + 8..]);
+        let lower = self.bytes[self.anchor];
+        memchr::memchr2_iter(lower, lower.to_ascii_uppercase(), text).any(|at| {
+            at.checked_sub(self.anchor)
+                .and_then(|from| text.get(from..from + self.bytes.len()))
+                .is_some_and(|part| part.eq_ignore_ascii_case(&self.bytes))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub const LEADER_NAME: &str = "AFK_LEADER";
 pub const DEPLOY_NAME: &str = "AFK_DEPLOY";
 
 /// Environment that every child gets from ours, where it is set.
-const INHERITED: &[&str] = &[
+pub const INHERITED: &[&str] = &[
     "PATH",
     "HOME",
     "USER",

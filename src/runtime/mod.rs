@@ -213,7 +213,7 @@ impl Handle {
         };
         let deadline = Duration::from_secs(self.config.limits.git_seconds);
         let git = Git::new(Path::new(&worktree), &self.supervisor, "afk", deadline);
-        let args = ["diff", "--no-color", "--no-ext-diff", &base.0];
+        let args = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", &base.0];
         git.call(&args).await.map_err(|error| error.to_string())
     }
 

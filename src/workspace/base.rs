@@ -22,6 +22,7 @@ pub enum Pushed {
 pub struct Base {
     git: Git,
     branch: String,
+    configuration: String,
 }
 
 impl Base {
@@ -49,12 +50,30 @@ impl Base {
             let new_name = new.as_os_str();
             up.call(&["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), new_name]).await?;
             let at_new = git.at(&new);
-            at_new.call(&["remote", "add", "origin", remote]).await?;
+            std::fs::write(new.join("config"), configuration(remote))
+                .map_err(WorkspaceError::io(&new))?;
             at_new.call(&["fetch", "--quiet", "--no-tags", "origin"]).await?;
             std::fs::rename(&new, dir).map_err(WorkspaceError::io(dir))?;
         }
-        git.call(&["remote", "set-url", "origin", remote]).await?;
-        Ok(Self { git, branch: branch.to_owned() })
+        let configuration = configuration(remote);
+        let base = Self { git, branch: branch.to_owned(), configuration };
+        base.restore_configuration()?;
+        Ok(base)
+    }
+
+    /// Puts the clone's configuration back to ours. It is shared with the worktrees, so an agent
+    /// can write into it, and `core.sshCommand`, `credential.helper` or `url.*.insteadOf` in it
+    /// would be obeyed by our own fetch and push.
+    fn restore_configuration(&self) -> Result<(), WorkspaceError> {
+        let path = self.dir().join("config");
+        refuse_link(&path)?;
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        if found != self.configuration {
+            let aside = self.dir().join("config.afk");
+            std::fs::write(&aside, &self.configuration).map_err(WorkspaceError::io(&aside))?;
+            std::fs::rename(&aside, &path).map_err(WorkspaceError::io(&path))?;
+        }
+        Ok(())
     }
 
     /// Its folder.
@@ -80,6 +99,7 @@ impl Base {
     /// # Errors
     /// [`WorkspaceError`].
     pub async fn fetch(&self) -> Result<Sha, WorkspaceError> {
+        self.restore_configuration()?;
         self.git.call(&["fetch", "--quiet", "--prune", "--no-tags", "origin"]).await?;
         self.head().await
     }
@@ -144,6 +164,15 @@ impl Base {
     pub fn break_stale_locks(&self) {
         remove_locks(self.dir(), 0);
     }
+}
+
+/// All that the configuration of a base clone holds.
+fn configuration(remote: &str) -> String {
+    let remote = remote.replace('\\', "\\\\").replace('"', "\\\"");
+    format!(
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
+         [remote \"origin\"]\n\turl = \"{remote}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+    )
 }
 
 fn remove_locks(dir: &Path, depth: u32) {

@@ -11,15 +11,14 @@ use tokio::time::timeout;
 
 use super::WorkspaceError;
 use crate::core::untrusted::clean_line;
-use crate::process::Supervisor;
+use crate::process::{INHERITED, Supervisor};
 
-/// Settings on every call. Hooks, file-system monitors, external diffs and `ext::` remotes would
+/// Settings on every call. Hooks, file-system monitors and `ext::` remotes would
 /// run what a repository names; automatic maintenance would go on after the call.
 const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.pager=cat",
-    "diff.external=",
     "protocol.ext.allow=never",
     "gc.auto=0",
     "maintenance.auto=false",
@@ -27,6 +26,11 @@ const SETTINGS: &[&str] = &[
     "commit.gpgSign=false",
     "submodule.recurse=false",
 ];
+
+/// Subcommands that talk to a remote and need the user's whole environment for it: an ssh agent,
+/// a proxy, a credential helper's own. All others get what every child gets, so that a filter that
+/// a repository names sees none of ours.
+const REMOTE: &[&str] = &["fetch", "push", "ls-remote"];
 
 /// Most that is kept of an answer, in bytes.
 const ANSWER_LIMIT: u64 = 8 * 1024 * 1024;
@@ -112,6 +116,12 @@ impl Git {
         let what = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
         let what = what.unwrap_or_default();
         let mut command = Command::new("git");
+        if !REMOTE.contains(&what.as_str()) {
+            command.env_clear();
+            for name in INHERITED {
+                command.envs(std::env::var_os(name).map(|value| (name, value)));
+            }
+        }
         for setting in SETTINGS {
             command.arg("-c").arg(setting);
         }

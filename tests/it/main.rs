@@ -10,6 +10,7 @@ mod bad_input;
 mod cockpit;
 mod crash;
 mod demo;
+mod deploy;
 mod operator;
 mod pictures;
 mod purity;

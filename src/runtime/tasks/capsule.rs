@@ -14,7 +14,10 @@ pub(crate) async fn keep(job: &Job) {
         let git = pool.base().git().at(&job.worktree()?).owned_by("afk");
         let sha = capsule::snapshot(&git, &name).await.map_err(|e| e.to_string())?;
         let range = job.base()?;
-        let diff = git.call(&["diff", &range.0, &sha.0]).await.map_err(|e| e.to_string())?;
+        let diff = git
+            .call(&["diff", "--no-ext-diff", "--no-textconv", &range.0, &sha.0])
+            .await
+            .map_err(|e| e.to_string())?;
         Ok::<_, String>((sha, diff))
     };
     let kept = match tree.await {
