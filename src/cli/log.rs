@@ -12,6 +12,10 @@ use crate::error::{Failure, Kind};
 /// # Errors
 /// Where the folder can't be written.
 pub fn start(state: &Path) -> Result<WorkerGuard, Failure> {
+    std::fs::create_dir_all(state).map_err(|error| {
+        Failure::new(Kind::System, format!("{}: {error}", state.display()))
+            .hint("see that the state folder can be written")
+    })?;
     let appender = tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("afk")

@@ -32,7 +32,8 @@ pub struct Sample {
 pub struct Prober {
     probe: Probe,
     sha: Sha,
-    client: reqwest::Client,
+    /// Only for HTTP.
+    client: Option<reqwest::Client>,
     supervisor: Supervisor,
     owner: String,
     cwd: PathBuf,
@@ -52,12 +53,15 @@ impl Prober {
         cwd: PathBuf,
         log: PathBuf,
     ) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .timeout(SAMPLE)
-            // A probe asks what it is told to ask and nothing else.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+        let build = |_: &String| {
+            reqwest::Client::builder()
+                .timeout(SAMPLE)
+                // A probe asks what it is told to ask and nothing else.
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .build()
+        };
+        let client = probe.http.as_ref().map(build).transpose()?;
         Ok(Self { probe, sha, client, supervisor, owner, cwd, log })
     }
 
@@ -99,10 +103,10 @@ impl Prober {
 
     async fn sample(&self) -> Sample {
         let began = Instant::now();
-        let asked = match (&self.probe.http, &self.probe.command) {
-            (Some(url), _) => timeout(SAMPLE, self.http(url)).await,
-            (None, Some(line)) => Ok(self.command(line).await),
-            (None, None) => Ok(Err("no probe is configured".into())),
+        let asked = match (&self.probe.http, &self.client, &self.probe.command) {
+            (Some(url), Some(client), _) => timeout(SAMPLE, self.http(client, url)).await,
+            (_, _, Some(line)) => Ok(self.command(line).await),
+            _ => Ok(Err("no probe is configured".into())),
         };
         let latency = began.elapsed();
         match asked {
@@ -112,7 +116,7 @@ impl Prober {
         }
     }
 
-    async fn http(&self, url: &str) -> Result<Untrusted, Untrusted> {
+    async fn http(&self, client: &reqwest::Client, url: &str) -> Result<Untrusted, Untrusted> {
         let url = url.replace("{sha}", &self.sha.0);
         // The error's own text leaves out why; the chain has it.
         let tell = |error: reqwest::Error| {
@@ -124,7 +128,7 @@ impl Prober {
             }
             Untrusted::new(text)
         };
-        let mut answer = self.client.get(&url).send().await.map_err(tell)?;
+        let mut answer = client.get(&url).send().await.map_err(tell)?;
         let status = answer.status();
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(tell)? {

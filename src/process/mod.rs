@@ -135,6 +135,14 @@ impl Strays {
     }
 }
 
+/// How many processes an end took.
+struct Ended {
+    /// Were told to end.
+    told: usize,
+    /// Did not hear and were killed.
+    killed: usize,
+}
+
 /// A started child; forget it only after `wait`.
 #[derive(Debug)]
 pub struct Started {
@@ -301,13 +309,13 @@ impl Supervisor {
     /// Ends an owner's whole tree: TERM, a grace, KILL, until nothing is left. Says how many
     /// processes had to be killed.
     pub async fn end(&self, owner: &str) -> usize {
-        let killed = self.end_all(|| self.tree(owner)).await;
+        let killed = self.end_all(|| self.tree(owner)).await.killed;
         let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
         folders.remove(owner);
         killed
     }
 
-    async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> usize {
+    async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> Ended {
         let deadline = Instant::now() + self.0.grace;
         let mut termed = BTreeSet::new();
         let mut killed = BTreeSet::new();
@@ -334,7 +342,7 @@ impl Supervisor {
             sleep(Duration::from_millis(10)).await;
         }
         self.reap_strays();
-        killed.len()
+        Ended { told: termed.len(), killed: killed.len() }
     }
 
     /// Ends what an earlier life of this journal left behind. Says how many there were.
@@ -346,8 +354,6 @@ impl Supervisor {
             let is_orphan = |p: &procfs::Process| self.marked(p, None) && !self.outlives(p, &all);
             all.iter().filter(|p| is_orphan(p)).cloned().collect::<Vec<_>>()
         };
-        let count = find().len();
-        self.end_all(find).await;
-        count
+        self.end_all(find).await.told
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use crate::config::Config;
-use crate::core::id::{Repo, RunId};
+use crate::config::repository::RepositoryRules;
+use crate::core::id::{Repo, RunId, Sha};
 use crate::core::run::Outcome;
 use crate::core::state::Fleet;
 use crate::process::Supervisor;
@@ -24,7 +25,12 @@ pub(crate) struct Workspaces {
     /// Worktrees that runs of an earlier life still have.
     kept: BTreeSet<PathBuf>,
     pools: Mutex<BTreeMap<Repo, Arc<Pool>>>,
+    /// Rules by the commit that they were read from; a commit never changes.
+    rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
 }
+
+/// Rules that are remembered.
+const RULES_KEPT: usize = 64;
 
 impl Workspaces {
     pub(super) fn new(root: PathBuf, fleet: &Fleet) -> Self {
@@ -36,7 +42,22 @@ impl Workspaces {
             .filter(|run| keeps(run.outcome))
             .filter_map(|run| run.worktree.as_ref().map(PathBuf::from))
             .collect();
-        Self { root, kept, pools: Mutex::default() }
+        Self { root, kept, pools: Mutex::default(), rules: std::sync::Mutex::default() }
+    }
+
+    /// The rules of a commit, if they were read before.
+    pub(super) fn rules(&self, repo: &Repo, sha: &Sha) -> Option<Arc<RepositoryRules>> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.get(&(repo.clone(), sha.clone())).cloned()
+    }
+
+    /// Remembers the rules of a commit.
+    pub(super) fn remember(&self, repo: &Repo, sha: &Sha, read: &Arc<RepositoryRules>) {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if rules.len() >= RULES_KEPT {
+            rules.clear();
+        }
+        rules.insert((repo.clone(), sha.clone()), read.clone());
     }
 
     /// The folder of a repository.

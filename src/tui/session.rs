@@ -138,9 +138,7 @@ impl Session {
                     }
                     self.frames.typed(Instant::now());
                 }
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()),
-                    if due.is_some() && wire.ready() =>
-                {
+                () = reached(due), if wire.ready() => {
                     let snapshot = snapshots.borrow_and_update().clone();
                     let _ = transcripts.borrow_and_update();
                     wire.send(&self.frame(&snapshot)?);
@@ -223,6 +221,16 @@ impl Session {
         if let Err(error) = status {
             self.view.message = Some(format!("{shell} in {}: {error}", path.display()));
         }
+    }
+}
+
+/// Waits until a frame is due; for ever where none is. One that is due already is not put to the
+/// timer, whose ticks are a millisecond.
+async fn reached(due: Option<Instant>) {
+    match due {
+        None => std::future::pending().await,
+        Some(due) if due <= Instant::now() => {}
+        Some(due) => tokio::time::sleep_until(due.into()).await,
     }
 }
 

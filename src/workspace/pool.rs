@@ -27,8 +27,17 @@ pub struct Pool {
     base: Base,
     dir: PathBuf,
     disk_free_mib: u64,
-    // Which slots a run has. Held over git's calls: they would lock each other out anyway.
-    taken: Mutex<BTreeSet<PathBuf>>,
+    // Held over git's calls: they would lock each other out anyway.
+    slots: Mutex<Slots>,
+}
+
+/// What is known of the slots.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Those that a run has.
+    taken: BTreeSet<PathBuf>,
+    /// Free ones that were made or cleaned in this life: a look through all their files is saved.
+    clean: BTreeSet<PathBuf>,
 }
 
 impl Pool {
@@ -46,7 +55,8 @@ impl Pool {
         std::fs::create_dir_all(dir).map_err(WorkspaceError::io(dir))?;
         // The folders of killed calls, and worktrees that agents deleted.
         base.git().call(&["worktree", "prune"]).await?;
-        let pool = Self { base, dir: dir.to_owned(), disk_free_mib, taken: Mutex::new(taken) };
+        let slots = Slots { taken, clean: BTreeSet::new() };
+        let pool = Self { base, dir: dir.to_owned(), disk_free_mib, slots: Mutex::new(slots) };
         pool.empty_trash();
         Ok(pool)
     }
@@ -57,7 +67,7 @@ impl Pool {
         &self.base
     }
 
-    fn slots(&self) -> Vec<PathBuf> {
+    fn folders(&self) -> Vec<PathBuf> {
         let mut slots: Vec<PathBuf> = std::fs::read_dir(&self.dir)
             .into_iter()
             .flatten()
@@ -76,10 +86,10 @@ impl Pool {
     /// # Errors
     /// [`WorkspaceError`].
     pub async fn take(&self, branch: &str) -> Result<Taken, WorkspaceError> {
-        let mut taken = self.taken.lock().await;
+        let mut slots = self.slots.lock().await;
         let upstream = self.base.fetch().await?;
         let free: Vec<PathBuf> =
-            self.slots().into_iter().filter(|slot| !taken.contains(slot)).collect();
+            self.folders().into_iter().filter(|slot| !slots.taken.contains(slot)).collect();
         let head = format!("ref: refs/heads/{branch}");
         let has_branch = |slot: &&PathBuf| {
             self.admin(slot)
@@ -88,19 +98,22 @@ impl Pool {
         };
         let path = match free.iter().find(has_branch).or_else(|| free.first()) {
             Some(slot) => slot.clone(),
-            None => self.add(&taken, &upstream).await?,
+            None => self.add(&mut slots, &upstream).await?,
         };
         let git = self.base.git().at(&path);
         let switch = ["checkout", "--quiet", "--force", "--no-track", "-B", branch, &upstream.0];
         if git.ask(&switch).await?.ok {
-            git.call(&["clean", "--quiet", "-ffd"]).await?;
+            if !slots.clean.contains(&path) {
+                git.call(&["clean", "--quiet", "-ffd"]).await?;
+            }
         } else {
             // Damaged beyond a switch: made anew under the same name.
             self.discard(&path).await?;
             self.add_at(&path, &upstream).await?;
             git.call(&switch).await?;
         }
-        taken.insert(path.clone());
+        slots.clean.remove(&path);
+        slots.taken.insert(path.clone());
         Ok(Taken { path, base: upstream })
     }
 
@@ -109,12 +122,12 @@ impl Pool {
     /// # Errors
     /// [`WorkspaceError`].
     pub async fn warm(&self) -> Result<(), WorkspaceError> {
-        let taken = self.taken.lock().await;
-        if self.slots().iter().any(|slot| !taken.contains(slot)) {
+        let mut slots = self.slots.lock().await;
+        if self.folders().iter().any(|slot| !slots.taken.contains(slot)) {
             return Ok(());
         }
         let upstream = self.base.head().await?;
-        self.add(&taken, &upstream).await.map(|_| ())
+        self.add(&mut slots, &upstream).await.map(|_| ())
     }
 
     /// Gives a slot back: reset, cleaned, detached. With `keep`, whatever in it is neither
@@ -123,9 +136,9 @@ impl Pool {
     /// # Errors
     /// [`WorkspaceError`]; the slot is then still taken.
     pub async fn give_back(&self, path: &Path, keep: Option<&str>) -> Result<(), WorkspaceError> {
-        let mut taken = self.taken.lock().await;
+        let mut slots = self.slots.lock().await;
         if !path.is_dir() {
-            taken.remove(path);
+            slots.taken.remove(path);
             self.base.git().call(&["worktree", "prune"]).await?;
             return Ok(());
         }
@@ -135,7 +148,8 @@ impl Pool {
             capsule::snapshot(&self.base.git().at(path), name).await?;
         }
         self.reset(path).await?;
-        taken.remove(path);
+        slots.taken.remove(path);
+        slots.clean.insert(path.to_owned());
         Ok(())
     }
 
@@ -171,20 +185,27 @@ impl Pool {
     /// # Errors
     /// [`WorkspaceError`].
     pub async fn recover(&self) -> Result<usize, WorkspaceError> {
-        let taken = self.taken.lock().await;
+        let mut slots = self.slots.lock().await;
         let mut count = 0;
-        for slot in self.slots().into_iter().filter(|slot| !taken.contains(slot)) {
+        for slot in self.folders().into_iter().filter(|slot| !slots.taken.contains(slot)) {
             let git = self.base.git().at(&slot);
             let on_branch = git.ask(&["symbolic-ref", "--quiet", "HEAD"]).await?;
             match self.has_work(&slot).await {
-                Ok(false) if !on_branch.ok => continue,
+                Ok(false) if !on_branch.ok => {
+                    slots.clean.insert(slot);
+                    continue;
+                }
                 Ok(true) => {
                     let name = slot.file_name().map(|n| n.to_string_lossy().into_owned());
                     let name = format!("refs/afk/kept/{}", name.unwrap_or_default());
                     capsule::snapshot(&git, &name).await?;
                     self.reset(&slot).await?;
+                    slots.clean.insert(slot);
                 }
-                Ok(false) => self.reset(&slot).await?,
+                Ok(false) => {
+                    self.reset(&slot).await?;
+                    slots.clean.insert(slot);
+                }
                 // A worktree that git can't read was cut in the middle of being made.
                 Err(_) => self.discard(&slot).await?,
             }
@@ -193,13 +214,14 @@ impl Pool {
         Ok(count)
     }
 
-    async fn add(&self, taken: &BTreeSet<PathBuf>, at: &Sha) -> Result<PathBuf, WorkspaceError> {
-        let known: BTreeSet<PathBuf> = self.slots().into_iter().collect();
+    async fn add(&self, slots: &mut Slots, at: &Sha) -> Result<PathBuf, WorkspaceError> {
+        let known: BTreeSet<PathBuf> = self.folders().into_iter().collect();
         let path = (1..u32::MAX)
             .map(|n| self.dir.join(format!("wt-{n}")))
-            .find(|path| !known.contains(path) && !taken.contains(path))
+            .find(|path| !known.contains(path) && !slots.taken.contains(path))
             .unwrap_or_else(|| self.dir.join("wt-0"));
         self.add_at(&path, at).await?;
+        slots.clean.insert(path.clone());
         Ok(path)
     }
 

@@ -90,18 +90,24 @@ impl Job {
     }
 
     /// The rules of the commit that the run began from.
-    async fn rules(&self, pool: &Pool, base: &Sha) -> Result<RepositoryRules, Failure> {
+    async fn rules(&self, pool: &Pool, base: &Sha) -> Result<Arc<RepositoryRules>, Failure> {
+        let (repo, workspaces) = (self.run.work.repo(), &self.shell.workspaces);
+        if let Some(known) = workspaces.rules(repo, base) {
+            return Ok(known);
+        }
         let git = pool.base().git();
         let name = format!("{base}:{FILE}");
         let shown = git.ask(&["show", &name]).await.map_err(|e| e.to_string())?;
         if !shown.ok {
-            let repo = self.run.work.repo();
             return Err(format!(
                 "{repo} has no {FILE} at {}: write one with `test = \"…\"` and commit it",
                 base.short()
             ));
         }
-        RepositoryRules::parse(&shown.out).map_err(|e| format!("{}: {e}", self.run.work.repo()))
+        let rules = RepositoryRules::parse(&shown.out).map_err(|e| format!("{repo}: {e}"))?;
+        let rules = Arc::new(rules);
+        workspaces.remember(repo, base, &rules);
+        Ok(rules)
     }
 
     /// A log file of this run.

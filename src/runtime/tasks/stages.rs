@@ -1,5 +1,6 @@
 //! The stages after the push: CI, deploy, probes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Failure, Job};
@@ -13,7 +14,10 @@ use crate::workspace::overlay;
 use crate::{ci, deploy};
 
 /// The rules, and a clean checkout of the commit.
-async fn checkout(job: &Job, sha: &Sha) -> Result<(RepositoryRules, std::path::PathBuf), Failure> {
+async fn checkout(
+    job: &Job,
+    sha: &Sha,
+) -> Result<(Arc<RepositoryRules>, std::path::PathBuf), Failure> {
     let pool = job.pool().await?;
     let rules = job.rules(&pool, &job.base()?).await?;
     let git = pool.base().git().owned_by(&job.owner());
@@ -36,7 +40,7 @@ fn judged(job: &Job, what: &str, sha: Sha, judgement: Judgement) -> RunFact {
 
 pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     let (rules, cwd) = checkout(job, &sha).await?;
-    let rules = rules.ci.ok_or("no CI is configured")?;
+    let rules = rules.ci.clone().ok_or("no CI is configured")?;
     let limit = Duration::from_secs(60 * job.config.limits.ci_minutes);
     let spec = spec(job, &rules.command, &cwd, &sha);
     let done = ci::command::run(&job.shell.supervisor, &spec, &job.log("ci"), limit).await;
@@ -45,7 +49,7 @@ pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
 
 pub(super) async fn deploy(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     let (rules, cwd) = checkout(job, &sha).await?;
-    let rules = rules.deploy.ok_or("no deploy is configured")?;
+    let rules = rules.deploy.clone().ok_or("no deploy is configured")?;
     let limit = Duration::from_secs(60 * job.config.limits.deploy_minutes);
     let spec = spec(job, &rules.command, &cwd, &sha);
     let done = deploy::command::run(&job.shell.supervisor, &spec, &job.log("deploy"), limit).await;
@@ -54,7 +58,7 @@ pub(super) async fn deploy(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
 
 pub(super) async fn probe(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     let (rules, cwd) = checkout(job, &sha).await?;
-    let probe = rules.probe.ok_or("no probe is configured")?;
+    let probe = rules.probe.clone().ok_or("no probe is configured")?;
     let supervisor = job.shell.supervisor.clone();
     let log = job.log("probe");
     let prober = Prober::new(probe, sha.clone(), supervisor, job.owner(), cwd, log);

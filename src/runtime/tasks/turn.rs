@@ -69,7 +69,7 @@ async fn spec(job: &Job, told: &TurnPrompt, resume: Option<String>) -> Result<Tu
         env.insert(name.clone(), secret.expose_secret().to_owned());
     }
     let test = match job.run.work.issue() {
-        Some(_) => job.rules(job.pool().await?.as_ref(), &job.base()?).await?.test,
+        Some(_) => job.rules(job.pool().await?.as_ref(), &job.base()?).await?.test.clone(),
         None => String::new(),
     };
     let issue = job.issue.as_deref();
