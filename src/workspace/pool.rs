@@ -187,7 +187,10 @@ impl Pool {
     pub async fn recover(&self) -> Result<usize, WorkspaceError> {
         let mut slots = self.slots.lock().await;
         let mut count = 0;
-        for slot in self.folders().into_iter().filter(|slot| !slots.taken.contains(slot)) {
+        for slot in self.folders() {
+            if slots.taken.contains(&slot) {
+                continue;
+            }
             let git = self.base.git().at(&slot);
             let on_branch = git.ask(&["symbolic-ref", "--quiet", "HEAD"]).await?;
             match self.has_work(&slot).await {
