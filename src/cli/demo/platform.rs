@@ -8,17 +8,20 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Longest time of one request.
 const REQUEST: Duration = Duration::from_secs(5);
+
+/// How long the port may still be an earlier demo's.
+const HANDOVER: Duration = Duration::from_secs(3);
 
 /// Listens on a port of the loopback and serves until it is dropped.
 ///
 /// # Errors
 /// Where the port is taken.
 pub async fn start(port: u16, root: PathBuf) -> std::io::Result<tokio::task::JoinHandle<()>> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = bind(port).await?;
     Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let root = root.clone();
@@ -28,6 +31,21 @@ pub async fn start(port: u16, root: PathBuf) -> std::io::Result<tokio::task::Joi
             });
         }
     }))
+}
+
+/// Binds the port. The socket of a demo that was just killed is closed a moment after its end.
+async fn bind(port: u16) -> std::io::Result<TcpListener> {
+    let give_up = Instant::now() + HANDOVER;
+    loop {
+        match TcpListener::bind(("127.0.0.1", port)).await {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < give_up =>
+            {
+                sleep(Duration::from_millis(20)).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn serve(mut stream: TcpStream, root: &Path) -> std::io::Result<()> {
