@@ -1,8 +1,21 @@
 //! A terminal cockpit for coding agents that work while their owner is away from the keyboard.
 //!
-//! The map, in the order of the arrows (nothing points back up):
+//! The map, from what is at the bottom to what is on top; nothing points back down the list:
 //!
-//! - [`core`]: pure; what the fleet is, what may happen next, and why.
+//! - [`core`]: pure; what the fleet is, what may happen next, and why
+//! - [`config`]: `afk.toml`, environment, `.afk.toml`
+//! - [`process`]: children as whole trees
+//! - [`journal`]: the hash-chained record, and transcripts
+//! - [`workspace`]: base clones, worktrees, the gate's checkouts
+//! - [`agent`], [`tracker`], [`ci`], [`deploy`], [`notify`], [`secrets`]: adapters, a file each
+//! - [`runtime`]: the loop that owns the fleet, and the tasks that carry its effects out
+//! - [`serve`]: ways in for other programs
+//! - [`term`]: keys, frames and the wire to a terminal
+//! - [`tui`]: panes, overlays, keymaps, themes
+//! - [`cli`]: one file a subcommand; the demo
+//! - [`error`]: how a failure is told to a person
+//!
+//! docs/architecture.md tells more.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

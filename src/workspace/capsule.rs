@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::WorkspaceError;
-use super::git::Git;
+use super::git::{Git, OUR_IDENTITY};
 use crate::core::digest::Digest;
 use crate::core::id::Sha;
 
@@ -25,14 +25,10 @@ pub async fn snapshot(git: &Git, name: &str) -> Result<Sha, WorkspaceError> {
         git.call_with(&["read-tree", "HEAD"], &env).await?;
         git.call_with(&["add", "--all"], &env).await?;
         let tree = git.call_with(&["write-tree"], &env).await?;
-        let us: [(&str, &OsStr); 4] = [
-            ("GIT_AUTHOR_NAME", "afk".as_ref()),
-            ("GIT_AUTHOR_EMAIL", "afk@localhost".as_ref()),
-            ("GIT_COMMITTER_NAME", "afk".as_ref()),
-            ("GIT_COMMITTER_EMAIL", "afk@localhost".as_ref()),
-        ];
         let message = "Keep a worktree as it was";
-        let sha = git.call_with(&["commit-tree", &tree, "-p", "HEAD", "-m", message], &us).await?;
+        let sha = git
+            .call_with(&["commit-tree", &tree, "-p", "HEAD", "-m", message], &*OUR_IDENTITY)
+            .await?;
         git.call(&["update-ref", name, &sha]).await?;
         Ok(Sha(sha))
     };

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -31,6 +32,16 @@ const SETTINGS: &[&str] = &[
 /// a proxy, a credential helper's own. All others get what every child gets, so that a filter that
 /// a repository names sees none of ours.
 const REMOTE: &[&str] = &["fetch", "push", "ls-remote"];
+
+/// What afk commits as.
+pub static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
+    [
+        ("GIT_AUTHOR_NAME", OsStr::new("afk")),
+        ("GIT_AUTHOR_EMAIL", OsStr::new("afk@localhost")),
+        ("GIT_COMMITTER_NAME", OsStr::new("afk")),
+        ("GIT_COMMITTER_EMAIL", OsStr::new("afk@localhost")),
+    ]
+});
 
 /// Most that is kept of an answer, in bytes.
 const ANSWER_LIMIT: u64 = 8 * 1024 * 1024;
@@ -162,6 +173,18 @@ impl Git {
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Answer { ok: status.map_err(io)?.success(), out: text(out), err: text(err) })
+    }
+
+    /// A committer where the user has configured none: without one git refuses to commit, and to
+    /// rebase.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn identity(
+        &self,
+    ) -> Result<&'static [(&'static str, &'static OsStr)], WorkspaceError> {
+        let known = self.ask(&["config", "user.email"]).await?.ok;
+        Ok(if known { &[] } else { &OUR_IDENTITY[..] })
     }
 
     /// Calls git and gives its output without the last line break; a "no" is an error.

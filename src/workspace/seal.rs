@@ -1,7 +1,6 @@
 //! Sealing a run's commits before the gate: what was left over is committed, and every commit of
 //! the run gets the trailers that name its issue and run.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use git2::{Oid, Repository, Sort};
@@ -19,14 +18,7 @@ pub async fn commit_leftovers(git: &Git, title: &str) -> Result<(), WorkspaceErr
         return Ok(());
     }
     git.call(&["add", "--all"]).await?;
-    let known = git.ask(&["config", "user.email"]).await?.ok;
-    let us: [(&str, &OsStr); 4] = [
-        ("GIT_AUTHOR_NAME", "afk".as_ref()),
-        ("GIT_AUTHOR_EMAIL", "afk@localhost".as_ref()),
-        ("GIT_COMMITTER_NAME", "afk".as_ref()),
-        ("GIT_COMMITTER_EMAIL", "afk@localhost".as_ref()),
-    ];
-    let env = if known { &[][..] } else { &us[..] };
+    let env = git.identity().await?;
     let subject = if title.trim().is_empty() { "Work on the issue" } else { title };
     git.call_with(&["commit", "--quiet", "--no-verify", "-m", subject], env).await?;
     Ok(())

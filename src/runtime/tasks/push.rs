@@ -28,7 +28,8 @@ pub(super) async fn rebase(job: &Job) -> Result<RunFact, Failure> {
     let git = pool.base().git().at(&job.worktree()?).owned_by(&job.owner());
     // One that a crash cut short would be in the way; usually there is none.
     git.ask(&["rebase", "--abort"]).await.map_err(text)?;
-    let answer = git.ask(&["rebase", "--quiet", &upstream.0]).await.map_err(text)?;
+    let us = git.identity().await.map_err(text)?;
+    let answer = git.ask_with(&["rebase", "--quiet", &upstream.0], us).await.map_err(text)?;
     if !answer.ok {
         git.ask(&["rebase", "--abort"]).await.map_err(text)?;
         let why = format!("{}\n{}", answer.out, answer.err);
