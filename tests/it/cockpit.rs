@@ -109,7 +109,11 @@ fn resizing_leaves_no_garbage() {
         terminal.shows(shows);
     }
     terminal.keys("\u{1b}");
-    terminal.until("the whole screen", |s| s.lines().count() == 50 && s.contains("<Enter> Open"));
+    // Both kept worktrees say so once the last look at their processes is over.
+    terminal.until("the whole, still screen", |s| {
+        let still = s.matches("no process").count() == 2;
+        still && s.lines().count() == 50 && s.contains("<Enter> Open")
+    });
     let before = terminal.text();
     // Drawn anew from nothing it is the same picture.
     let bytes = terminal.bytes.len();

@@ -126,6 +126,8 @@ mod tests {
         assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("", 4), [""]);
+        // What is left behind a break can be too long for the next line, too.
+        assert!(wrap("\u{301} e\u{301}日", 2).iter().all(|line| width(line) <= 2));
     }
 
     #[test]
