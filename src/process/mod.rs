@@ -31,6 +31,12 @@ pub const LEADER_NAME: &str = "AFK_LEADER";
 /// On children whose own children may outlive them: deploy commands.
 pub const DEPLOY_NAME: &str = "AFK_DEPLOY";
 
+/// On our own calls of git: they are short, and one that is cut at the wrong moment leaves a lock
+/// in somebody's repository.
+pub const OWN_NAME: &str = "AFK_OWN";
+/// How long such a call of an earlier life may take to end by itself.
+const OWN_CALLS: Duration = Duration::from_secs(10);
+
 /// Environment that every child gets from ours, where it is set.
 pub const INHERITED: &[&str] = &[
     "PATH",
@@ -206,7 +212,7 @@ impl Supervisor {
     /// # Errors
     /// Where it can't be started.
     pub fn start_own(&self, command: &mut Command, owner: &str) -> io::Result<Started> {
-        command.env(STATE_NAME, &self.0.state).env(RUN_NAME, owner);
+        command.env(STATE_NAME, &self.0.state).env(RUN_NAME, owner).env(OWN_NAME, "1");
         Self::spawn(command)
     }
 
@@ -348,12 +354,19 @@ impl Supervisor {
     /// Ends what an earlier life of this journal left behind. Says how many there were.
     pub async fn end_orphans(&self) -> usize {
         let us = rustix::process::getpid().as_raw_nonzero().get();
-        let find = || {
+        let find = |own: bool| {
             let all: Vec<_> =
                 procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
             let is_orphan = |p: &procfs::Process| self.marked(p, None) && !self.outlives(p, &all);
-            all.iter().filter(|p| is_orphan(p)).cloned().collect::<Vec<_>>()
+            let wanted = |p: &&procfs::Process| is_orphan(p) && (own || p.get(OWN_NAME).is_none());
+            all.iter().filter(wanted).cloned().collect::<Vec<_>>()
         };
-        self.end_all(find).await.told
+        let told = self.end_all(|| find(false)).await.told;
+        // A push that goes on ends by itself, and is found in the remote.
+        let give_up = Instant::now() + OWN_CALLS;
+        while !find(true).is_empty() && Instant::now() < give_up {
+            sleep(Duration::from_millis(10)).await;
+        }
+        told + self.end_all(|| find(true)).await.told
     }
 }

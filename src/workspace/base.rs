@@ -146,13 +146,8 @@ impl Base {
         let answer = answer?;
         let said = answer.said();
         let text = format!("{}{}", answer.out, answer.err);
-        let moved_on = [
-            "fetch first",
-            "non-fast-forward",
-            "stale info",
-            "failed to update ref",
-            "cannot lock ref",
-        ];
+        // A lock that somebody left there is no commit that somebody pushed.
+        let moved_on = ["fetch first", "non-fast-forward", "stale info", "but expected"];
         if moved_on.iter().any(|words| text.contains(words)) {
             Ok(Pushed::Rejected(said))
         } else {
