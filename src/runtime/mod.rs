@@ -105,7 +105,8 @@ pub(crate) struct Shell {
     pub journal_id: String,
     pub supervisor: Supervisor,
     pub store: Arc<Store>,
-    pub tracker: RwLock<TrackerSlot>,
+    /// Replaced when the configuration is read again.
+    pub tracker: RwLock<Arc<Folder>>,
     pub workspaces: workspaces::Workspaces,
     pub inputs: mpsc::Sender<Message>,
     pub transcripts: watch::Sender<u64>,
@@ -113,16 +114,6 @@ pub(crate) struct Shell {
     pub problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
     pub worktrees: Mutex<BTreeMap<RunId, WorktreeFacts>>,
     pub cancel: CancellationToken,
-}
-
-/// The tracker in use; replaced when the configuration is read again.
-#[derive(Clone)]
-pub(crate) struct TrackerSlot(pub Arc<Folder>);
-
-impl std::fmt::Debug for TrackerSlot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TrackerSlot")
-    }
 }
 
 impl Shell {
@@ -135,7 +126,7 @@ impl Shell {
     }
 
     pub fn folder(&self) -> Arc<Folder> {
-        self.tracker.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.tracker.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub async fn send(&self, input: Input) {
@@ -289,7 +280,7 @@ impl Runtime {
             journal_id,
             supervisor: supervisor.clone(),
             store: store.clone(),
-            tracker: RwLock::new(TrackerSlot(Arc::new(tracker))),
+            tracker: RwLock::new(Arc::new(tracker)),
             workspaces,
             inputs: inputs.clone(),
             transcripts,

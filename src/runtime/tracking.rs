@@ -8,7 +8,7 @@ use notify::Watcher as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Shell, TrackerSlot};
+use super::Shell;
 use crate::config::Config;
 use crate::core::input::Input;
 use crate::tracker::Listing;
@@ -105,7 +105,7 @@ async fn follow_config(shell: Arc<Shell>, path: PathBuf, tracker_changed: mpsc::
                     let journal = shell.journal_id.clone();
                     let folder = Folder::new(folder, config.labels.clone(), trusted, journal);
                     let mut slot = shell.tracker.write().unwrap_or_else(PoisonError::into_inner);
-                    *slot = TrackerSlot(Arc::new(folder));
+                    *slot = Arc::new(folder);
                 }
                 *shell.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
                 shell.send(Input::Policy(policy)).await;

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::WorkspaceError;
+use crate::core::id::Sha;
 use crate::core::untrusted::clean_line;
 use crate::process::{INHERITED, Supervisor};
 
@@ -173,6 +174,15 @@ impl Git {
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Answer { ok: status.map_err(io)?.success(), out: text(out), err: text(err) })
+    }
+
+    /// Adds a worktree, detached at a commit.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub async fn add_worktree(&self, path: &Path, at: &Sha) -> Result<(), WorkspaceError> {
+        let add = ["worktree", "add", "--quiet", "--force", "--detach"].map(OsStr::new);
+        self.call(&[&add[..], &[path.as_os_str(), at.0.as_ref()]].concat()).await.map(|_| ())
     }
 
     /// A committer where the user has configured none: without one git refuses to commit, and to

@@ -87,16 +87,7 @@ pub async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, Workspa
         std::fs::remove_dir_all(dir).map_err(WorkspaceError::io(dir))?;
     }
     base.call(&["worktree", "prune"]).await?;
-    let args: [&std::ffi::OsStr; 7] = [
-        "worktree".as_ref(),
-        "add".as_ref(),
-        "--quiet".as_ref(),
-        "--force".as_ref(),
-        "--detach".as_ref(),
-        dir.as_os_str(),
-        sha.0.as_ref(),
-    ];
-    base.call(&args).await?;
+    base.add_worktree(dir, sha).await?;
     Ok(git)
 }
 

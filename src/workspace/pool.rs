@@ -230,16 +230,7 @@ impl Pool {
 
     async fn add_at(&self, path: &Path, at: &Sha) -> Result<(), WorkspaceError> {
         self.check_disk()?;
-        let args: [&std::ffi::OsStr; 7] = [
-            "worktree".as_ref(),
-            "add".as_ref(),
-            "--quiet".as_ref(),
-            "--force".as_ref(),
-            "--detach".as_ref(),
-            path.as_os_str(),
-            at.0.as_ref(),
-        ];
-        self.base.git().call(&args).await.map(|_| ())
+        self.base.git().add_worktree(path, at).await
     }
 
     /// The folder in the base that a worktree's `.git` points at.
