@@ -132,7 +132,8 @@ struct Strays {
 impl Strays {
     fn of_this_process() -> Self {
         let us = rustix::process::getpid().as_raw_nonzero().get();
-        let session = rustix::process::getsid(None).map_or(us, |pid| pid.as_raw_nonzero().get());
+        // Not by getsid: in a container whose session began outside it, that is 0 and no pid.
+        let session = procfs::process(us).map_or(us, |process| process.session);
         Self { us, session }
     }
 
