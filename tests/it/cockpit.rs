@@ -109,9 +109,10 @@ fn resizing_leaves_no_garbage() {
         terminal.shows(shows);
     }
     terminal.keys("\u{1b}");
-    // Both kept worktrees say so once the last look at their processes is over.
+    // Both kept worktrees say so once the last look at their processes is over; the capsule is
+    // the last thing in the transcript.
     terminal.until("the whole, still screen", |s| {
-        let still = s.matches("no process").count() == 2;
+        let still = s.matches("no process").count() == 2 && s.contains("evidence kept");
         still && s.lines().count() == 50 && s.contains("<Enter> Open")
     });
     let before = terminal.text();
