@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{bounded, raw};
+
 use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::budget::{MicroUsd, Spend};
+use crate::core::permission::{Ask, Tool};
 use crate::core::untrusted::Untrusted;
 
 /// A line to the agent.
@@ -26,11 +29,13 @@ pub enum ToAgent<'a> {
     Answer {
         /// Which.
         id: &'a str,
-        /// `allow`, `deny`, or `text` for a question.
+        /// `allow`, `deny`, `edit` with another command, or `text` for a question.
         decision: &'a str,
-        /// The reason or the answer.
+        /// The reason, the command or the answer.
         text: &'a str,
     },
+    /// The turn is to end, with `end`.
+    Interrupt,
 }
 
 /// A line from the agent.
@@ -72,6 +77,10 @@ enum FromAgent {
         title: String,
         #[serde(default)]
         detail: String,
+        #[serde(default)]
+        tool: Option<Tool>,
+        #[serde(default)]
+        targets: Vec<String>,
     },
     Question {
         id: String,
@@ -98,6 +107,8 @@ enum FromAgent {
         status: Status,
         #[serde(default)]
         reason: String,
+        /// The API's, where the model failed.
+        code: Option<u16>,
     },
 }
 
@@ -114,12 +125,11 @@ enum Status {
     Done,
     Blocked,
     Failed,
+    Interrupted,
 }
 
 /// Longest line that is read as JSON, in bytes; a longer one is kept raw and cut.
 pub const LINE_LIMIT: usize = 16 * 1024 * 1024;
-/// Longest text of one event that is kept, in bytes.
-const TEXT_LIMIT: usize = 256 * 1024;
 /// Longest session name.
 const SESSION_LIMIT: usize = 256;
 
@@ -128,7 +138,7 @@ const SESSION_LIMIT: usize = 256;
 pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
     let read = if cut { None } else { serde_json::from_slice::<FromAgent>(line).ok() };
     let Some(read) = read else {
-        return AgentEvent::Raw { line: bounded(String::from_utf8_lossy(line).into_owned()) };
+        return raw(line);
     };
     match read {
         FromAgent::Session { id, model, version } => AgentEvent::SessionStarted {
@@ -158,8 +168,18 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
                 .map(|item| PlanItem { text: bounded(item.text), done: item.done })
                 .collect(),
         },
-        FromAgent::Permission { id, title, detail } => {
-            AgentEvent::PermissionRequest { id, title: bounded(title), detail: bounded(detail) }
+        FromAgent::Permission { id, title, detail, tool, targets } => {
+            let tool = tool.unwrap_or(Tool::Other);
+            let targets = if targets.is_empty() { vec![title.clone()] } else { targets };
+            let detail = if detail.is_empty() { title.clone() } else { detail };
+            let ask = Ask {
+                tool,
+                title: bounded(title),
+                detail: bounded(detail),
+                targets: targets.into_iter().take(100).map(bounded).collect(),
+                editable: tool == Tool::Shell,
+            };
+            AgentEvent::PermissionRequest { id, ask: Box::new(ask) }
         }
         FromAgent::Question { id, text, options } => AgentEvent::Question {
             id,
@@ -168,34 +188,24 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
         },
         FromAgent::SteerTaken => AgentEvent::SteerTaken,
         FromAgent::Usage { tokens_in, tokens_out, cost_usd } => {
-            AgentEvent::Usage(Spend { tokens_in, tokens_out, usd: MicroUsd::from_usd(cost_usd) })
+            let usd = MicroUsd::from_usd(cost_usd);
+            AgentEvent::Usage(Spend { tokens_in, tokens_out, usd, ..Spend::default() })
         }
         FromAgent::Retry { attempt, delay_ms, status } => {
             AgentEvent::Retry { attempt, delay_ms, status }
         }
-        FromAgent::End { status, reason } => AgentEvent::TurnEnd(match status {
+        FromAgent::End { status, reason, code } => AgentEvent::TurnEnd(match status {
             Status::Done => TurnEnd::Done,
             Status::Blocked => TurnEnd::Blocked { why: bounded(reason) },
-            Status::Failed => TurnEnd::ApiError { why: bounded(reason) },
+            Status::Failed => TurnEnd::ApiError { status: code, why: bounded(reason) },
+            Status::Interrupted => TurnEnd::Interrupted,
         }),
     }
 }
 
-fn bounded(mut text: String) -> Untrusted {
-    if text.len() > TEXT_LIMIT {
-        let mut end = TEXT_LIMIT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let cut = text.len() - end;
-        text.truncate(end);
-        text.push_str(&format!("\n… {cut} bytes more were cut"));
-    }
-    Untrusted::new(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::TEXT_LIMIT;
     use super::*;
 
     #[test]
@@ -203,7 +213,8 @@ mod tests {
         let of = |line: &str| translate(line.as_bytes(), false);
         assert_eq!(of(r#"{"type":"text","text":"hi"}"#), AgentEvent::Text { text: "hi".into() });
         assert_eq!(of(r#"{"status":"done","type":"end"}"#), AgentEvent::TurnEnd(TurnEnd::Done));
-        let usage = AgentEvent::Usage(Spend { tokens_in: 5, tokens_out: 0, usd: MicroUsd(10_000) });
+        let usd = MicroUsd(10_000);
+        let usage = AgentEvent::Usage(Spend { tokens_in: 5, usd, ..Spend::default() });
         assert_eq!(of(r#"{"type":"usage","tokens_in":5,"cost_usd":0.01}"#), usage);
     }
 

@@ -3,6 +3,7 @@
 //! Unknown keys are errors with their path. The default dispatches nothing: the kill switch is on
 //! and the allowlist is empty.
 
+pub mod agent;
 pub mod paths;
 pub mod repository;
 
@@ -10,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use agent::Agent;
 
 use crate::core::budget::MicroUsd;
 use crate::core::id::{Actor, Repo};
@@ -163,6 +166,8 @@ impl Default for Tracker {
 pub struct Budget {
     /// A UTC day's.
     pub day_usd: Option<f64>,
+    /// A UTC day's at which an operator is told, and nothing is stopped.
+    pub day_soft_usd: Option<f64>,
     /// One run's.
     pub run_usd: Option<f64>,
     /// The worst case of one turn, set aside before it starts.
@@ -191,8 +196,13 @@ impl Default for FixForward {
 pub struct Limits {
     /// One turn of an agent.
     pub turn_minutes: u64,
-    /// Silence of an agent before it is stopped, in seconds.
+    /// Silence of an agent that is shown, in seconds; twice as long is interrupted, three times
+    /// as long is stopped.
     pub silence_seconds: u64,
+    /// One tool of an agent, in which silence is nothing unusual.
+    pub tool_minutes: u64,
+    /// Memory of an agent's whole process tree, in MiB.
+    pub memory_mib: u64,
     /// One run of the test command.
     pub test_minutes: u64,
     /// CI.
@@ -213,7 +223,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             turn_minutes: 45,
-            silence_seconds: 600,
+            silence_seconds: 200,
+            tool_minutes: 15,
+            memory_mib: 8192,
             test_minutes: 15,
             ci_minutes: 60,
             deploy_minutes: 15,
@@ -223,24 +235,6 @@ impl Default for Limits {
             answer_hours: 8,
         }
     }
-}
-
-/// An agent: a program that reads its prompt on standard input and speaks JSON lines
-/// (docs/agents.md).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Agent {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Names of the environment that it gets beside the few that every child gets.
-    #[serde(default)]
-    pub env: Vec<String>,
-    /// Environment names with a value of their own.
-    #[serde(default)]
-    pub set: BTreeMap<String, String>,
-    /// Environment names whose value is a secret: `env:NAME` or `file:/path` (mode 0600).
-    #[serde(default)]
-    pub secrets: BTreeMap<String, String>,
 }
 
 /// A repository.
@@ -381,8 +375,8 @@ impl Config {
             }
         }
         for (name, agent) in &self.agents {
-            if agent.command.first().is_none_or(std::string::String::is_empty) {
-                return wrong(format!("agents.{name}.command"), "names no program".into());
+            if let Err((key, message)) = agent.check() {
+                return wrong(format!("agents.{name}.{key}"), message);
             }
         }
         for (repo, repository) in &self.repos {
@@ -416,6 +410,7 @@ impl Config {
             capacity: self.capacity,
             max_queue_depth: self.max_queue_depth,
             day_limit: self.budget.day_usd.map(MicroUsd::from_usd),
+            day_soft_limit: self.budget.day_soft_usd.map(MicroUsd::from_usd),
             run_limit: self.budget.run_usd.map(MicroUsd::from_usd),
             turn_reserve: MicroUsd::from_usd(self.budget.turn_reserve_usd),
             fix_forward_attempts: self.fix_forward.attempts,

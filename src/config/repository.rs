@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::core::permission::Permissions;
 
 /// The file's name at the top of a repository.
 pub const FILE: &str = ".afk.toml";
@@ -18,6 +19,12 @@ pub struct RepositoryRules {
     /// The red-first gate.
     #[serde(default)]
     pub gate: Gate,
+    /// The template of the first prompt, a path in the repository; afk's own where it isn't set.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// What its agents may do without being asked.
+    #[serde(default)]
+    pub permissions: Permissions,
     /// CI; without it the stage is passed over.
     #[serde(default)]
     pub ci: Option<Ci>,

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::budget::Spend;
+use super::capability::Equipment;
+use super::permission::Ask;
 use super::untrusted::Untrusted;
 
 /// One thing that happened in a turn.
@@ -17,6 +19,8 @@ pub enum AgentEvent {
         /// As it was sent.
         text: Untrusted,
     },
+    /// Which agent takes the turn up, and what it can do. Told before it is started.
+    Equipped(Box<Equipment>),
     /// The agent took up or resumed a conversation.
     SessionStarted {
         /// What resumes it.
@@ -74,10 +78,13 @@ pub enum AgentEvent {
     PermissionRequest {
         /// Names the request in the answer.
         id: String,
-        /// What it wants, in a line.
-        title: Untrusted,
-        /// The whole command or diff.
-        detail: Untrusted,
+        /// What.
+        ask: Box<Ask>,
+    },
+    /// The agent waits for an answer no more.
+    RequestWithdrawn {
+        /// Which it was.
+        id: String,
     },
     /// The agent asks something and waits.
     Question {
@@ -92,6 +99,9 @@ pub enum AgentEvent {
     Resolved {
         /// Of which request.
         id: String,
+        /// What was asked, in a line.
+        #[serde(default)]
+        title: Untrusted,
         /// What was answered.
         answer: Untrusted,
         /// By whom.
@@ -117,6 +127,15 @@ pub enum AgentEvent {
         /// The API's status, where there is one.
         status: Option<u16>,
     },
+    /// Nothing has been heard for a while.
+    Quiet {
+        /// For how many seconds.
+        seconds: u64,
+        /// What is done about it now, where something is.
+        interrupted: bool,
+    },
+    /// Something is heard again after it was quiet or after the model was asked again.
+    Heard,
     /// A remark of ours or the agent's: phases, gates, verdicts, stderr.
     Notice {
         /// What.
@@ -155,7 +174,29 @@ pub enum TurnEnd {
     Interrupted,
     /// The model failed.
     ApiError {
+        /// The API's status, where it is known.
+        #[serde(default)]
+        status: Option<u16>,
         /// What is known of it.
+        why: Untrusted,
+    },
+    /// The agent stopped at the budget that it was given.
+    Budget,
+    /// The agent stopped at its own limit of turns or tokens.
+    TurnLimit,
+    /// The model declined to go on.
+    Refused {
+        /// In its words.
+        why: Untrusted,
+    },
+    /// Its process tree took more memory than it may.
+    OutOfMemory {
+        /// How much, and how much it may.
+        why: Untrusted,
+    },
+    /// The conversation to go on with is not there any more.
+    NoSession {
+        /// What the agent said.
         why: Untrusted,
     },
     /// The process ended without ending the turn.
@@ -165,6 +206,8 @@ pub enum TurnEnd {
     },
     /// Nothing was heard for the whole of the silence limit.
     Silent,
+    /// Silent for long, and ended by an interrupt; the conversation can go on.
+    Nudged,
     /// The time limit of a turn passed.
     TimedOut,
     /// It could not be started at all; asking again would not help.
@@ -182,11 +225,26 @@ impl TurnEnd {
             Self::Done => "the agent says it is done".into(),
             Self::Blocked { why } => format!("the agent is blocked: {}", why.clean_line()),
             Self::Interrupted => "interrupted by an operator".into(),
-            Self::ApiError { why } => format!("the model failed: {}", why.clean_line()),
+            Self::ApiError { status: Some(status), why } => {
+                format!("the model's API answers {status}: {}", why.clean_line())
+            }
+            Self::ApiError { status: None, why } => {
+                format!("the model failed: {}", why.clean_line())
+            }
+            Self::Budget => "the agent stopped at its budget".into(),
+            Self::TurnLimit => "the agent stopped at its limit of steps or tokens".into(),
+            Self::Refused { why } => format!("the model declined: {}", why.clean_line()),
+            Self::OutOfMemory { why } => {
+                format!("the agent took too much memory: {}", why.clean_line())
+            }
+            Self::NoSession { why } => {
+                format!("the conversation is gone: {}", why.clean_line())
+            }
             Self::Crashed { why } => {
                 format!("the agent's process ended early: {}", why.clean_line())
             }
-            Self::Silent => "the agent was silent for too long".into(),
+            Self::Silent => "the agent was silent for too long, and was stopped".into(),
+            Self::Nudged => "the agent was silent for long, and was interrupted".into(),
             Self::TimedOut => "the turn took longer than its limit".into(),
             Self::NotStarted { why } => {
                 format!("the agent could not be started: {}", why.clean_line())
@@ -196,12 +254,75 @@ impl TurnEnd {
 }
 
 impl AgentEvent {
+    /// Every text in it that came from outside, to be changed in place.
+    pub fn texts(&mut self, change: &mut dyn FnMut(&mut Untrusted)) {
+        match self {
+            Self::Prompt { text }
+            | Self::Text { text }
+            | Self::Thought { text }
+            | Self::Steered { text, .. }
+            | Self::Notice { text }
+            | Self::Raw { line: text } => change(text),
+            Self::SessionStarted { model, version, .. } => {
+                model.iter_mut().chain(version).for_each(change);
+            }
+            Self::ToolStart { kind, title, .. } => {
+                change(kind);
+                change(title);
+            }
+            Self::ToolEnd { title, output, .. } => {
+                change(title);
+                change(output);
+            }
+            Self::Diff { path, diff } => {
+                change(path);
+                change(diff);
+            }
+            Self::Plan { items } => items.iter_mut().for_each(|item| change(&mut item.text)),
+            Self::PermissionRequest { ask, .. } => {
+                change(&mut ask.title);
+                change(&mut ask.detail);
+                ask.targets.iter_mut().for_each(change);
+            }
+            Self::Question { text, options, .. } => {
+                change(text);
+                options.iter_mut().for_each(change);
+            }
+            Self::Resolved { title, answer, .. } => {
+                change(title);
+                change(answer);
+            }
+            Self::TurnEnd(
+                TurnEnd::Blocked { why }
+                | TurnEnd::ApiError { why, .. }
+                | TurnEnd::Refused { why }
+                | TurnEnd::OutOfMemory { why }
+                | TurnEnd::NoSession { why }
+                | TurnEnd::Crashed { why }
+                | TurnEnd::NotStarted { why },
+            ) => change(why),
+            Self::Equipped(_)
+            | Self::RequestWithdrawn { .. }
+            | Self::SteerTaken
+            | Self::Usage(_)
+            | Self::Retry { .. }
+            | Self::Quiet { .. }
+            | Self::Heard
+            | Self::TurnEnd(_) => {}
+        }
+    }
+
     /// Whether the core is told; the rest goes to the transcript alone.
     #[must_use]
     pub const fn concerns_core(&self) -> bool {
         matches!(
             self,
             Self::SessionStarted { .. }
+                | Self::Equipped(_)
+                | Self::Quiet { .. }
+                | Self::Heard
+                | Self::Retry { .. }
+                | Self::RequestWithdrawn { .. }
                 | Self::Usage(_)
                 | Self::PermissionRequest { .. }
                 | Self::Question { .. }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::guardrail::Guardrail;
 use super::id::{Actor, EscalationId, IssueKey, RunId, Timestamp};
+use super::permission::{Ask, Grant};
 use super::untrusted::Untrusted;
 
 /// Why a human is asked. The order is the inbox's: the most severe last.
@@ -16,10 +18,14 @@ pub enum EscalationKind {
     Permission,
     /// Nothing was pushed and the run can't go on.
     NeedsHuman,
-    /// A limit on spend was reached.
+    /// An agent tried what is never allowed, and was refused.
+    Guardrail,
+    /// A limit on spend was reached, or is near.
     OverBudget,
     /// Nothing is heard of an agent, or an operator interrupted it.
     Stalled,
+    /// Runs fail for one cause: pickup is paused.
+    Breaker,
     /// Pushed, broken, and the attempts are spent.
     Frozen,
 }
@@ -32,8 +38,10 @@ impl EscalationKind {
             Self::Question => "question",
             Self::Permission => "permission",
             Self::NeedsHuman => "needs-human",
+            Self::Guardrail => "guardrail",
             Self::OverBudget => "over-budget",
             Self::Stalled => "stalled",
+            Self::Breaker => "breaker",
             Self::Frozen => "frozen",
         }
     }
@@ -51,6 +59,8 @@ impl EscalationKind {
             Self::Permission => Some("let the agent do exactly this, once"),
             Self::Question => None,
             Self::Frozen => Some("release the repository's lock: you take over on master"),
+            Self::Guardrail => Some("acknowledge: it was refused, and the run goes on"),
+            Self::Breaker => Some("resume pickup now, before a run shows that it works again"),
             Self::NeedsHuman | Self::OverBudget | Self::Stalled => {
                 Some("acknowledge: you take over; the worktree is kept")
             }
@@ -71,7 +81,7 @@ impl EscalationKind {
     #[must_use]
     pub const fn text_means(self) -> Option<&'static str> {
         match self {
-            Self::Permission => None,
+            Self::Permission | Self::Guardrail | Self::Breaker => None,
             Self::Question => Some("answer the agent"),
             _ => Some("send the run on, with what you type as guidance"),
         }
@@ -84,6 +94,13 @@ impl EscalationKind {
 pub enum Answer {
     /// Yes.
     Approve,
+    /// Yes, and to the same again for the rest of the run.
+    ApproveRun,
+    /// Yes, to another command than the one that was asked for.
+    Edit {
+        /// Which the agent runs instead.
+        command: Untrusted,
+    },
     /// No.
     Deny {
         /// Read by the agent.
@@ -102,6 +119,8 @@ impl Answer {
     pub fn line(&self) -> String {
         match self {
             Self::Approve => "approved".into(),
+            Self::ApproveRun => "approved for this run".into(),
+            Self::Edit { command } => format!("changed to: {}", command.clean_line()),
             Self::Deny { reason } if reason.is_empty() => "denied".into(),
             Self::Deny { reason } => format!("denied: {}", reason.clean_line()),
             Self::Text { text } => format!("answered: {}", text.clean_line()),
@@ -113,6 +132,7 @@ impl Answer {
     pub const fn fits(&self, kind: EscalationKind) -> bool {
         match self {
             Self::Approve => kind.approve_means().is_some(),
+            Self::ApproveRun | Self::Edit { .. } => matches!(kind, EscalationKind::Permission),
             Self::Deny { .. } => kind.deny_means().is_some(),
             Self::Text { .. } => kind.text_means().is_some(),
         }
@@ -148,6 +168,38 @@ pub enum EscalationState {
     },
 }
 
+/// What a human is to be asked, before it has a number.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Why.
+    pub kind: EscalationKind,
+    /// In a line.
+    pub title: Untrusted,
+    /// In full.
+    pub detail: Untrusted,
+    /// Answers offered.
+    pub options: Vec<Untrusted>,
+    /// What the agent calls its request.
+    pub request: Option<String>,
+    /// What leave is asked for.
+    pub ask: Option<Box<Ask>>,
+    /// Which guardrail refused it.
+    pub guardrail: Option<Guardrail>,
+}
+
+impl Question {
+    /// One that no agent waits for.
+    #[must_use]
+    pub fn new(
+        kind: EscalationKind,
+        title: impl Into<Untrusted>,
+        detail: impl Into<Untrusted>,
+    ) -> Self {
+        let (title, detail) = (title.into(), detail.into());
+        Self { kind, title, detail, options: vec![], request: None, ask: None, guardrail: None }
+    }
+}
+
 /// One question to a human.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Escalation {
@@ -167,6 +219,12 @@ pub struct Escalation {
     pub options: Vec<Untrusted>,
     /// What the agent calls its request.
     pub request: Option<String>,
+    /// What leave is asked for, or was refused by a guardrail.
+    #[serde(default)]
+    pub ask: Option<Box<Ask>>,
+    /// Which guardrail refused it.
+    #[serde(default)]
+    pub guardrail: Option<Guardrail>,
     /// The run's epoch when it was raised.
     pub epoch: u32,
     /// When.
@@ -193,8 +251,23 @@ impl Escalation {
             self.request.clone().unwrap_or_default().into_bytes(),
             self.epoch.to_be_bytes().to_vec(),
         ];
+        let targets = self.ask.iter().flat_map(|ask| &ask.targets);
+        parts.extend(targets.map(|target| target.as_received().as_bytes().to_vec()));
         parts.extend(self.options.iter().map(|o| o.as_received().as_bytes().to_vec()));
         Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// What "for this run" would allow; none where that can't be asked.
+    #[must_use]
+    pub fn grant(&self) -> Option<Grant> {
+        self.ask.as_ref().filter(|_| self.kind == EscalationKind::Permission).map(|a| Grant::of(a))
+    }
+
+    /// The command that may be edited before it is allowed.
+    #[must_use]
+    pub fn editable(&self) -> Option<&Untrusted> {
+        let ask = self.ask.as_ref().filter(|_| self.kind == EscalationKind::Permission)?;
+        ask.targets.first().filter(|_| ask.editable)
     }
 
     /// Waits for a human.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::Timestamp;
+use super::id::{Repo, Timestamp};
 
 /// Millionths of a US dollar, so that sums are exact.
 #[derive(
@@ -47,8 +47,11 @@ pub struct Spend {
     pub tokens_in: u64,
     /// Tokens written by the model.
     pub tokens_out: u64,
-    /// Money, where the agent tells it.
+    /// Money: as the agent tells it, or priced by us.
     pub usd: MicroUsd,
+    /// The part of it that is an estimate, priced from tokens.
+    #[serde(default)]
+    pub estimated: MicroUsd,
 }
 
 impl Spend {
@@ -57,22 +60,66 @@ impl Spend {
         self.tokens_in = self.tokens_in.saturating_add(more.tokens_in);
         self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
         self.usd = self.usd.plus(more.usd);
+        self.estimated = self.estimated.plus(more.estimated);
+    }
+
+    /// Money where there is any, marked where it is an estimate; tokens otherwise, as under a
+    /// flat plan.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let tokens = self.tokens_in.saturating_add(self.tokens_out);
+        if self.usd.0 > 0 {
+            format!("{}{}", if self.estimated.0 > 0 { "~" } else { "" }, self.usd)
+        } else if tokens >= 10_000 {
+            format!("{}k tok", tokens / 1_000)
+        } else if tokens > 0 {
+            format!("{tokens} tok")
+        } else {
+            self.usd.to_string()
+        }
     }
 }
 
-/// Spend by UTC day, the last 31 of them.
+/// Spend by UTC day, the last 31 of them, and by repository since the journal began.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Books {
     days: BTreeMap<i64, Spend>,
+    repos: BTreeMap<Repo, Spend>,
+    /// The last day whose soft limit an operator was told of.
+    warned: Option<i64>,
 }
 
 impl Books {
     /// Books a spend on the day of `at`.
-    pub fn book(&mut self, at: Timestamp, spend: Spend) {
+    pub fn book(&mut self, at: Timestamp, repo: Option<&Repo>, spend: Spend) {
+        if let Some(repo) = repo {
+            self.repos.entry(repo.clone()).or_default().add(spend);
+        }
         self.days.entry(at.day()).or_default().add(spend);
         while self.days.len() > 31 {
             self.days.pop_first();
         }
+    }
+
+    /// The days that are known, newest first.
+    pub fn days(&self) -> impl Iterator<Item = (Timestamp, Spend)> {
+        self.days.iter().rev().map(|(day, spend)| (Timestamp(day * 86_400_000), *spend))
+    }
+
+    /// What each repository has cost.
+    pub fn repos(&self) -> impl Iterator<Item = (&Repo, Spend)> {
+        self.repos.iter().map(|(repo, spend)| (repo, *spend))
+    }
+
+    /// Whether the day of `at` is over a soft limit that nobody was told of yet.
+    #[must_use]
+    pub fn to_warn(&self, at: Timestamp, limit: Option<MicroUsd>) -> bool {
+        self.warned != Some(at.day()) && limit.is_some_and(|limit| self.day(at).usd > limit)
+    }
+
+    /// An operator is told of the day of `at`.
+    pub fn warned(&mut self, at: Timestamp) {
+        self.warned = Some(at.day());
     }
 
     /// What the day of `at` has cost so far.
@@ -127,11 +174,11 @@ mod tests {
     fn a_day_begins_at_midnight_utc() {
         let mut books = Books::default();
         let spend = Spend { usd: MicroUsd(5), ..Spend::default() };
-        books.book(Timestamp(86_399_999), spend);
+        books.book(Timestamp(86_399_999), None, spend);
         assert_eq!(books.day(Timestamp(0)).usd, MicroUsd(5));
         assert_eq!(books.day(Timestamp(86_400_000)).usd, MicroUsd(0));
         for day in 0..100 {
-            books.book(Timestamp(day * 86_400_000), spend);
+            books.book(Timestamp(day * 86_400_000), None, spend);
         }
         assert_eq!(books.days.len(), 31);
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approval::{Answer, EscalationState};
 use super::digest::Digest;
+use super::guardrail::Guardrail;
 use super::id::{Actor, EscalationId, IssueKey, Repo, RunId};
 use super::issue::Priority;
 use super::untrusted::Untrusted;
@@ -63,12 +64,17 @@ pub enum Action {
         /// What.
         text: Untrusted,
     },
+    /// Ends a live agent's turn and keeps its conversation.
+    Interrupt {
+        /// In which run.
+        run: RunId,
+    },
     /// Stops a run for good.
     Cancel {
         /// Which.
         run: RunId,
     },
-    /// Sends a run that ended without success on, with guidance if there is any.
+    /// Sends a run that ended on, in the same conversation, with guidance if there is any.
     Retry {
         /// Which.
         run: RunId,
@@ -100,6 +106,7 @@ impl Action {
             Self::SetCapacity { .. } => "capacity",
             Self::Answer { .. } => "answer",
             Self::Steer { .. } => "steer",
+            Self::Interrupt { .. } => "interrupt",
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
             Self::Release { .. } => "release",
@@ -160,7 +167,7 @@ pub enum Refusal {
         run: RunId,
     },
     /// A done run.
-    #[error("{run} is done; arm its issue anew to have it done again")]
+    #[error("{run} is done; say what is to be done beside, or arm its issue anew")]
     Done {
         /// Which.
         run: RunId,
@@ -172,10 +179,24 @@ pub enum Refusal {
         run: RunId,
     },
     /// No agent is at work in it.
-    #[error("no agent is at work in {run}; nothing can be steered")]
+    #[error("no agent is at work in {run}")]
     NoTurn {
         /// Which.
         run: RunId,
+    },
+    /// The agent can't do that.
+    #[error("the agent of {run} can't {what}")]
+    CanNot {
+        /// In which run.
+        run: RunId,
+        /// What.
+        what: String,
+    },
+    /// Not even an operator can allow it.
+    #[error("{}", rule.line())]
+    Guarded {
+        /// Which rule.
+        rule: Guardrail,
     },
     /// Another run has the repository.
     #[error("{holder} has the repository; end or release it first")]

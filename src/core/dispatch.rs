@@ -75,6 +75,11 @@ pub fn consider(fleet: &Fleet, issue: &Issue) -> Reason {
             Reason::RepoBusy { run: *holder }
         };
     }
+    if let Some((cause, _)) = fleet.breaker.open()
+        && (fleet.paused() || !fleet.live.is_empty())
+    {
+        return Reason::Breaker { cause: cause.clone() };
+    }
     let policy = &fleet.policy;
     let spent = fleet.books.day(fleet.now).usd;
     if !fits(policy.day_limit, spent, fleet.reserved(), policy.turn_reserve) {
@@ -210,7 +215,7 @@ mod tests {
         fleet.policy.day_limit = Some(MicroUsd(10));
         fleet.policy.turn_reserve = MicroUsd(4);
         assert_eq!(consider(&fleet, &ready(1)), Reason::Eligible);
-        fleet.books.book(Timestamp(0), Spend { usd: MicroUsd(7), ..Spend::default() });
+        fleet.books.book(Timestamp(0), None, Spend { usd: MicroUsd(7), ..Spend::default() });
         assert_eq!(consider(&fleet, &ready(1)), Reason::OverBudget);
         fleet.policy.day_limit = None;
         fleet.policy.max_queue_depth = 0;

@@ -2,6 +2,7 @@
 //! back as an [`super::input::Input`] with the run's epoch.
 
 use super::approval::Answer;
+use super::budget::MicroUsd;
 use super::id::{OutboxId, RunId, Sha};
 use super::outbox::OutboxStep;
 use super::run::TurnPrompt;
@@ -44,6 +45,11 @@ pub enum Effect {
         /// By whom.
         by: String,
     },
+    /// End the live agent's turn and keep its conversation.
+    Interrupt {
+        /// In which run.
+        run: RunId,
+    },
     /// Keep the evidence of a freeze.
     Capsule {
         /// Of which run.
@@ -83,6 +89,8 @@ pub enum Task {
         turn: u32,
         /// The conversation to go on with.
         resume: Option<String>,
+        /// What it may cost; none is no limit.
+        budget: Option<MicroUsd>,
     },
     /// The red-first gate.
     Gate,

@@ -6,14 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::agent_event::TurnEnd;
 use super::approval::{Answer, Escalation};
+use super::breaker::Cause;
 use super::budget::Spend;
+use super::capability::Equipment;
 use super::command::{Command, Refusal};
-use super::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
+use super::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
 use super::issue::{Issue, Priority};
 use super::ledger::Reason;
 use super::outbox::OutboxStep;
+use super::permission::{Grant, Permissions};
 use super::policy::Policy;
-use super::run::{Activity, Outcome, Phase, Stages, Work};
+use super::run::{Activity, Outcome, Phase, Retry, Stages, Work};
 use super::untrusted::Untrusted;
 use super::verdict::{Link, ProbeSample};
 
@@ -99,6 +102,9 @@ pub enum Event {
         base: Sha,
         /// What it must pass.
         stages: Stages,
+        /// What its agent may do without being asked.
+        #[serde(default)]
+        permissions: Box<Permissions>,
     },
     /// The agent told its conversation's name.
     SessionStarted {
@@ -107,6 +113,66 @@ pub enum Event {
         /// What resumes it.
         session: String,
     },
+    /// The conversation is gone; the next turn begins another.
+    SessionLost {
+        /// Which run's.
+        run: RunId,
+    },
+    /// Which agent takes a turn up.
+    Equipped {
+        /// In which run.
+        run: RunId,
+        /// Which, and what it can do.
+        equipment: Box<Equipment>,
+    },
+    /// Nothing has been heard of an agent for a while.
+    Quiet {
+        /// In which run.
+        run: RunId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The model is being asked again.
+    Retrying {
+        /// In which run.
+        run: RunId,
+        /// How.
+        retry: Retry,
+    },
+    /// The agent is heard again.
+    Heard {
+        /// In which run.
+        run: RunId,
+    },
+    /// An operator allowed something for the rest of a run.
+    Granted {
+        /// Which run.
+        run: RunId,
+        /// What.
+        grant: Grant,
+        /// Who.
+        by: Actor,
+    },
+    /// The policy or a guardrail answered an agent.
+    Settled {
+        /// In which run.
+        run: RunId,
+        /// What the agent calls its request.
+        request: String,
+        /// What was answered.
+        answer: Answer,
+        /// By which of them.
+        by: String,
+    },
+    /// Several runs failed for one cause: pickup pauses.
+    Tripped {
+        /// Which.
+        cause: Cause,
+    },
+    /// Pickup goes on.
+    Reset,
+    /// An operator is told that the day's soft limit is passed.
+    SoftLimit,
     /// Tokens and money went.
     Spent {
         /// In which run.

@@ -63,10 +63,26 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
     if run.attempts > 0 {
         lines.push(format!("  {} fix-forward attempts", run.attempts));
     }
-    lines.push(format!(
-        "  {} turns, {} tokens in, {} out, {}",
-        run.turns, run.spend.tokens_in, run.spend.tokens_out, run.spend.usd
-    ));
+    if let Some(agent) = &run.equipment {
+        let said = |text: &Option<super::untrusted::Untrusted>| {
+            text.as_ref().map_or_else(String::new, |text| format!(" {}", text.clean_line()))
+        };
+        lines.push(format!(
+            "  agent: {}{}{}",
+            agent.agent,
+            said(&agent.version),
+            said(&agent.model)
+        ));
+    }
+    for (name, spend) in [("in all", run.spend), ("its latest turn", run.turn_spend)] {
+        lines.push(format!(
+            "  {} turns, {name}: {} tokens in, {} out, {}",
+            run.turns,
+            spend.tokens_in,
+            spend.tokens_out,
+            spend.line()
+        ));
+    }
     let places = [("branch", &run.branch), ("worktree", &run.worktree), ("evidence", &run.capsule)];
     for (name, value) in places {
         if let Some(value) = value {

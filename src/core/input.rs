@@ -4,6 +4,7 @@ use super::agent_event::AgentEvent;
 use super::command::Command;
 use super::id::{OutboxId, Repo, RunId, Sha};
 use super::issue::Issue;
+use super::permission::Permissions;
 use super::policy::Policy;
 use super::run::Stages;
 use super::untrusted::Untrusted;
@@ -75,6 +76,8 @@ pub enum RunFact {
         base: Sha,
         /// What `.afk.toml` on the base asks for.
         stages: Stages,
+        /// What it lets the agent do.
+        permissions: Box<Permissions>,
     },
     /// The agent said something that concerns the core.
     Agent(AgentEvent),

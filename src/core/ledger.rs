@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::breaker::Cause;
 use super::id::{Actor, Repo, RunId, Timestamp};
 use super::run::Outcome;
 
@@ -64,6 +65,11 @@ pub enum Reason {
         /// Which.
         run: RunId,
     },
+    /// Runs fail for one cause.
+    Breaker {
+        /// Which.
+        cause: Cause,
+    },
     /// A turn would go over the day's limit.
     OverBudget,
     /// As many runs wait for a permit as may.
@@ -90,6 +96,7 @@ impl Reason {
             Self::KillSwitch => "the kill switch is on".into(),
             Self::RepoBusy { run } => format!("{run} has the repository"),
             Self::RepoFrozen { run } => format!("{run} is frozen and keeps the repository"),
+            Self::Breaker { cause } => format!("paused: {}", clean(&cause.0)),
             Self::OverBudget => "the day's budget is spent".into(),
             Self::QueueFull => "the queue is full".into(),
             Self::Eligible => "starts as soon as it can".into(),
@@ -115,6 +122,9 @@ impl Reason {
                 "press p in the cockpit, or set `kill_switch = false` in the configuration".into()
             }
             Self::RepoFrozen { run } => format!("answer {run}'s escalation in the inbox"),
+            Self::Breaker { .. } => {
+                "see the inbox; it goes on by itself once a run's turn works again".into()
+            }
             Self::OverBudget => "raise `budget.day_usd`, or wait for midnight UTC".into(),
             Self::Ended { outcome: Outcome::Done, .. } => {
                 "arm it anew to have it done again".into()

@@ -1,7 +1,9 @@
 //! The life of a run: what each fact leads to.
 
-use super::agent_event::{AgentEvent, TurnEnd};
-use super::approval::{Escalation, EscalationKind, EscalationState};
+use super::agent_event::TurnEnd;
+use super::approval::{Escalation, EscalationKind, EscalationState, Question};
+use super::breaker;
+use super::budget::{MicroUsd, fits};
 use super::digest::Digest;
 use super::effect::{Effect, Task};
 use super::event::{Event, Stage};
@@ -19,6 +21,11 @@ pub const LOG_TAIL: usize = 8 * 1024;
 impl Stepper<'_> {
     /// Begins an activity: its event, its phase, and its effect if it has one.
     pub(super) fn begin(&mut self, id: RunId, activity: Activity) {
+        if matches!(activity, Activity::Turn { .. })
+            && let Some(why) = self.unaffordable(id)
+        {
+            return self.end_unhappily(id, EscalationKind::OverBudget, &why, &"".into());
+        }
         let phase = match &activity {
             Activity::Worktree => Some(Phase::Worktree),
             Activity::Ci => Some(Phase::Ci),
@@ -30,11 +37,39 @@ impl Stepper<'_> {
             self.reach(id, phase);
         }
         if let Some(run) = self.run(id)
-            && let Some(task) = task(run)
+            && let Some(task) = task(run, self.budget(run))
         {
             let epoch = run.epoch;
             self.effect(Effect::Begin { run: id, epoch, task });
         }
+    }
+
+    /// What a turn of a run may cost at most: the rest of the run's or of the day's limit.
+    fn budget(&self, run: &Run) -> Option<MicroUsd> {
+        let policy = &self.fleet.policy;
+        let day = policy
+            .day_limit
+            .map(|limit| MicroUsd(limit.0.saturating_sub(self.fleet.books.day(self.at).usd.0)));
+        run.left(policy.run_limit).into_iter().chain(day).min()
+    }
+
+    /// Why a turn can't be paid for: its worst case is set aside before it starts.
+    fn unaffordable(&self, id: RunId) -> Option<String> {
+        let (run, policy) = (self.run(id)?, &self.fleet.policy);
+        let reserve = policy.turn_reserve;
+        let spent = self.fleet.books.day(self.at).usd;
+        // Its own is among those that are set aside.
+        let others = MicroUsd(self.fleet.reserved().0.saturating_sub(reserve.0));
+        if let Some(left) = run.left(policy.run_limit)
+            && (left.0 <= 0 || left < reserve)
+        {
+            let limit = policy.run_limit.unwrap_or_default();
+            return Some(format!("spent {} of {limit} a run", run.spend.usd));
+        }
+        if fits(policy.day_limit, spent, others, reserve) {
+            return None;
+        }
+        policy.day_limit.map(|limit| format!("the day has cost {spent} of {limit}"))
     }
 
     fn reach(&mut self, run: RunId, phase: Phase) {
@@ -67,8 +102,15 @@ impl Stepper<'_> {
     /// A report about a live run whose epoch fits.
     pub(super) fn fact(&mut self, id: RunId, fact: RunFact) {
         match fact {
-            RunFact::WorktreeReady { path, branch, base, stages } => {
-                self.emit(Event::WorktreeReady { run: id, path, branch, base, stages });
+            RunFact::WorktreeReady { path, branch, base, stages, permissions } => {
+                self.emit(Event::WorktreeReady {
+                    run: id,
+                    path,
+                    branch,
+                    base,
+                    stages,
+                    permissions,
+                });
                 self.first_turn(id);
             }
             RunFact::Agent(event) => self.agent(id, event),
@@ -104,58 +146,51 @@ impl Stepper<'_> {
         }
     }
 
-    fn agent(&mut self, id: RunId, event: AgentEvent) {
-        match event {
-            AgentEvent::SessionStarted { session, .. }
-                if self.run(id).is_some_and(|r| r.session.as_ref() != Some(&session)) =>
-            {
-                self.emit(Event::SessionStarted { run: id, session });
-            }
-            AgentEvent::Usage(spend) => {
-                self.emit(Event::Spent { run: id, spend });
-                let limit = self.fleet.policy.run_limit;
-                if let (Some(run), Some(limit)) = (self.run(id), limit)
-                    && run.spend.usd > limit
-                {
-                    let why = format!("spent {} of {limit} a run", run.spend.usd);
-                    self.end_unhappily(id, EscalationKind::OverBudget, &why, &"".into());
-                }
-            }
-            AgentEvent::PermissionRequest { id: request, title, detail } => {
-                let kind = EscalationKind::Permission;
-                self.ask(id, kind, title, detail, vec![], Some(request));
-            }
-            AgentEvent::Question { id: request, text, options } => {
-                let title = Untrusted::new(text.clean_line());
-                let kind = EscalationKind::Question;
-                self.ask(id, kind, title, text, options, Some(request));
-            }
-            AgentEvent::TurnEnd(end) => self.turn_ended(id, end),
-            _ => {}
-        }
-    }
-
-    fn turn_ended(&mut self, id: RunId, end: TurnEnd) {
+    pub(super) fn turn_ended(&mut self, id: RunId, end: TurnEnd) {
         self.withdraw_requests(Some(id), "the turn ended");
         self.emit(Event::TurnEnded { run: id, end: end.clone() });
+        if end == TurnEnd::Done {
+            self.mended(id);
+        }
         let Some(run) = self.run(id) else { return };
+        let Activity::Turn { prompt } = &run.activity else { return };
         let why = end.line();
+        let again = Activity::Turn { prompt: prompt.clone().again(why.clone().into()) };
+        let issue = run.work.issue().is_some();
+        if self.paused(id, &end) {
+            // The cause is not the run's: it waits, and shows by itself when all is well again.
+            let until = self.at.plus(breaker::PAUSE);
+            return self.begin(id, Activity::Backoff { until, then: Box::new(again) });
+        }
         match end {
-            TurnEnd::Done if run.work.issue().is_some() => self.begin(id, Activity::Gate),
+            TurnEnd::Done if issue => self.begin(id, Activity::Gate),
             TurnEnd::Done => self.finish(id),
-            TurnEnd::Blocked { why: said } => self.give_up(id, &why, &said),
-            TurnEnd::NotStarted { why: said } => self.give_up(id, &why, &said),
-            TurnEnd::Interrupted => {
+            TurnEnd::Blocked { why: said }
+            | TurnEnd::NotStarted { why: said }
+            | TurnEnd::Refused { why: said } => self.give_up(id, &why, &said),
+            TurnEnd::Interrupted | TurnEnd::Silent => {
                 self.end_unhappily(id, EscalationKind::Stalled, &why, &"".into());
+            }
+            TurnEnd::Budget => {
+                self.end_unhappily(id, EscalationKind::OverBudget, &why, &"".into());
+            }
+            // Asking again can't help: the key, the model's name or the request is wrong.
+            TurnEnd::ApiError { status: Some(400..=404 | 422), why: said } => {
+                self.give_up(id, &why, &said);
+            }
+            TurnEnd::NoSession { .. } if run_failed_often(self.run(id)) => {
+                self.give_up(id, &why, &why.clone().into());
+            }
+            TurnEnd::NoSession { .. } => {
+                self.emit(Event::SessionLost { run: id });
+                self.begin(id, again);
             }
             TurnEnd::ApiError { .. }
             | TurnEnd::Crashed { .. }
-            | TurnEnd::Silent
-            | TurnEnd::TimedOut => {
-                let Activity::Turn { prompt } = &run.activity else { return };
-                let prompt = prompt.clone().again(why.clone().into());
-                self.again_or_give_up(id, Activity::Turn { prompt }, &why.into());
-            }
+            | TurnEnd::OutOfMemory { .. }
+            | TurnEnd::Nudged
+            | TurnEnd::TurnLimit
+            | TurnEnd::TimedOut => self.again_or_give_up(id, again, &why.into()),
         }
     }
 
@@ -296,7 +331,13 @@ impl Stepper<'_> {
         self.end_unhappily(id, kind, line, detail);
     }
 
-    fn end_unhappily(&mut self, id: RunId, kind: EscalationKind, line: &str, detail: &Untrusted) {
+    pub(super) fn end_unhappily(
+        &mut self,
+        id: RunId,
+        kind: EscalationKind,
+        line: &str,
+        detail: &Untrusted,
+    ) {
         let Some(run) = self.run(id) else { return };
         let outcome = if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
         let issue = run.work.issue().cloned();
@@ -306,7 +347,7 @@ impl Stepper<'_> {
         self.emit(Event::Ended { run: id, outcome, why: line.into() });
         // The escalation comes before anything that may fail.
         let said = Untrusted::new(format!("{title}\n\n{line}\n\n{}", detail.as_received()));
-        self.ask(id, kind, line.into(), said, vec![], None);
+        self.ask(id, Question::new(kind, line, said));
         if outcome == Outcome::Frozen {
             self.effect(Effect::Capsule { run: id });
         }
@@ -348,16 +389,9 @@ impl Stepper<'_> {
     }
 
     /// Raises an escalation, bound to what is shown.
-    fn ask(
-        &mut self,
-        run: RunId,
-        kind: EscalationKind,
-        title: Untrusted,
-        detail: Untrusted,
-        options: Vec<Untrusted>,
-        request: Option<String>,
-    ) {
+    pub(super) fn ask(&mut self, run: RunId, question: Question) {
         let Some(of) = self.run(run) else { return };
+        let Question { kind, title, detail, options, request, ask, guardrail } = question;
         let waits = kind.agent_waits();
         let mut escalation = Escalation {
             id: self.fleet.next_escalation(),
@@ -368,17 +402,21 @@ impl Stepper<'_> {
             detail,
             options,
             request,
+            ask,
+            guardrail,
             epoch: of.epoch,
             raised: self.at,
             expires: waits.then(|| self.at.plus(self.fleet.policy.answer_ms)),
             digest: Digest::ZERO,
             state: EscalationState::Open,
         };
+        // The end of a run tells itself.
+        let tell = of.live();
         escalation.digest = escalation.digest_of();
         let text = format!("{}: {}", kind.word(), escalation.title.clean_line());
         let id = escalation.id;
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
-        if waits {
+        if tell {
             let what = Notice::Asked { escalation: id, text };
             self.post(OutboxStep::Notify { run, what });
         }
@@ -399,12 +437,17 @@ impl Stepper<'_> {
     }
 }
 
+fn run_failed_often(run: Option<&Run>) -> bool {
+    run.is_none_or(|run| run.failures > 3)
+}
+
 /// The task of what a run is doing now.
-fn task(run: &Run) -> Option<Task> {
+fn task(run: &Run, budget: Option<MicroUsd>) -> Option<Task> {
     Some(match &run.activity {
         Activity::Worktree => Task::Worktree,
         Activity::Turn { prompt } => {
-            Task::Turn { prompt: prompt.clone(), turn: run.turns, resume: run.session.clone() }
+            let (turn, resume) = (run.turns, run.session.clone());
+            Task::Turn { prompt: prompt.clone(), turn, resume, budget }
         }
         Activity::Gate => Task::Gate,
         Activity::Rebase => Task::Rebase,

@@ -7,13 +7,16 @@
 
 pub mod agent_event;
 pub mod approval;
+pub mod breaker;
 pub mod budget;
+pub mod capability;
 pub mod command;
 pub mod digest;
 pub mod dispatch;
 pub mod effect;
 pub mod event;
 pub mod explain;
+pub mod guardrail;
 pub mod id;
 pub mod input;
 pub mod invariant;
@@ -22,11 +25,15 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod operator;
 pub mod outbox;
+pub mod permission;
 pub mod policy;
 pub mod run;
 pub mod state;
 pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod turn;
+#[cfg(test)]
+mod turn_tests;
 pub mod untrusted;
 pub mod verdict;

@@ -6,10 +6,13 @@ use super::digest::Digest;
 use super::dispatch::queue_full;
 use super::effect::Effect;
 use super::event::Event;
+use super::guardrail;
 use super::id::{Actor, EscalationId, RunId};
 use super::outbox::{OutboxStep, StandingLabel};
+use super::permission::Ask;
 use super::run::{Activity, Outcome, Run, Work};
 use super::step::Stepper;
+use super::turn::steerable;
 use super::untrusted::Untrusted;
 
 impl Stepper<'_> {
@@ -45,12 +48,27 @@ impl Stepper<'_> {
                     return Err(Refusal::Empty);
                 }
                 match run.activity {
+                    Activity::Turn { .. } if steerable(run) => Ok(()),
+                    Activity::Turn { .. } => {
+                        Err(Refusal::CanNot { run: run.id, what: "take messages".into() })
+                    }
+                    _ => Err(Refusal::NoTurn { run: run.id }),
+                }
+            }
+            Action::Interrupt { run } => {
+                let run = self.live_run(*run)?;
+                let known = run.equipment.as_ref();
+                match run.activity {
+                    Activity::Turn { .. } if known.is_some_and(|e| !e.can.interrupt) => {
+                        let what = "be interrupted and go on; cancel the run instead".into();
+                        Err(Refusal::CanNot { run: run.id, what })
+                    }
                     Activity::Turn { .. } => Ok(()),
                     _ => Err(Refusal::NoTurn { run: run.id }),
                 }
             }
             Action::Cancel { run } => self.live_run(*run).map(|_| ()),
-            Action::Retry { run, .. } => self.check_reopen(*run),
+            Action::Retry { run, guidance } => self.check_reopen(*run, guidance),
             Action::Release { run } => {
                 let run = self.known(*run)?;
                 if run.live() {
@@ -86,11 +104,13 @@ impl Stepper<'_> {
         self.known(run).and_then(|r| if r.live() { Ok(r) } else { Err(Refusal::Ended { run }) })
     }
 
-    fn check_reopen(&self, run: RunId) -> Result<(), Refusal> {
+    fn check_reopen(&self, run: RunId, guidance: &Untrusted) -> Result<(), Refusal> {
         let run = self.known(run)?;
         match run.outcome {
             None => return Err(Refusal::NotEnded { run: run.id }),
-            Some(Outcome::Done) => return Err(Refusal::Done { run: run.id }),
+            Some(Outcome::Done) if guidance.as_received().trim().is_empty() => {
+                return Err(Refusal::Done { run: run.id });
+            }
             Some(_) => {}
         }
         let repo = run.work.repo();
@@ -135,8 +155,24 @@ impl Stepper<'_> {
         }
         match answer {
             Answer::Text { text } if text.as_received().trim().is_empty() => Err(Refusal::Empty),
-            Answer::Text { .. } if !escalation.kind.agent_waits() => {
-                self.check_reopen(escalation.run)
+            Answer::Text { text } if !escalation.kind.agent_waits() => {
+                self.check_reopen(escalation.run, text)
+            }
+            Answer::Edit { command } => {
+                let Some(ask) = escalation.ask.as_ref().filter(|_| escalation.editable().is_some())
+                else {
+                    return Err(Refusal::WrongAnswer { kind: escalation.kind.word().into() });
+                };
+                if command.as_received().trim().is_empty() {
+                    return Err(Refusal::Empty);
+                }
+                let edited = Ask { targets: vec![command.clone()], ..ask.as_ref().clone() };
+                let run = self.run(escalation.run);
+                let worktree = run.and_then(|run| run.worktree.clone()).unwrap_or_default();
+                match guardrail::violated(&edited, &worktree) {
+                    Some(rule) => Err(Refusal::Guarded { rule }),
+                    None => Ok(()),
+                }
             }
             _ => Ok(()),
         }
@@ -151,6 +187,7 @@ impl Stepper<'_> {
                 self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });
                 self.effect(Effect::Steer { run, text, by: by.0 });
             }
+            Action::Interrupt { run } => self.effect(Effect::Interrupt { run }),
             Action::Cancel { run } => self.cancel(run, &by),
             Action::Retry { run, guidance } => {
                 self.close_escalations_of(run, &by);
@@ -177,9 +214,17 @@ impl Stepper<'_> {
         match (&escalation.request, answer) {
             (Some(request), answer) => {
                 let request = request.clone();
+                if let (Answer::ApproveRun, Some(grant)) = (&answer, escalation.grant()) {
+                    self.emit(Event::Granted { run, grant, by: by.clone() });
+                }
                 self.effect(Effect::Answer { run, request, answer, by: by.0 });
             }
             (None, Answer::Text { text }) => self.reopen(run, by, text),
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Guardrail => {}
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Breaker => {
+                self.emit(Event::Reset);
+            }
+            (None, Answer::Approve) if self.run(run).is_some_and(Run::live) => {}
             (None, Answer::Approve) if escalation.kind == EscalationKind::Frozen => {
                 self.release(run, by);
             }
@@ -189,7 +234,7 @@ impl Stepper<'_> {
                     self.release(run, by);
                 }
             }
-            (None, Answer::Deny { .. }) => {}
+            (None, Answer::Deny { .. } | Answer::ApproveRun | Answer::Edit { .. }) => {}
         }
     }
 
@@ -229,7 +274,7 @@ impl Stepper<'_> {
             .fleet
             .escalations
             .values()
-            .filter(|e| e.open() && e.run == run)
+            .filter(|e| e.open() && e.run == run && e.kind != EscalationKind::Breaker)
             .map(|e| e.id)
             .collect();
         for escalation in open {

@@ -23,6 +23,9 @@ pub struct Policy {
     pub max_queue_depth: u32,
     /// Spend that stops pickup for the rest of the UTC day; none is no limit.
     pub day_limit: Option<MicroUsd>,
+    /// Spend on a day at which an operator is told; none is never.
+    #[serde(default)]
+    pub day_soft_limit: Option<MicroUsd>,
     /// Spend that stops one run; none is no limit.
     pub run_limit: Option<MicroUsd>,
     /// The worst case of one turn, set aside before it starts.
@@ -51,6 +54,7 @@ impl Default for Policy {
             capacity: 3,
             max_queue_depth: 100,
             day_limit: None,
+            day_soft_limit: None,
             run_limit: None,
             turn_reserve: MicroUsd(0),
             fix_forward_attempts: 5,

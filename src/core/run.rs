@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::budget::Spend;
+use super::budget::{MicroUsd, Spend};
+use super::capability::Equipment;
 use super::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
 use super::issue::Priority;
+use super::permission::{Grant, Permissions};
 use super::untrusted::Untrusted;
 use super::verdict::Proof;
 
@@ -270,6 +272,17 @@ pub struct Stages {
     pub probe: bool,
 }
 
+/// The model failed and is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Which try.
+    pub attempt: u32,
+    /// When.
+    pub at: Timestamp,
+    /// The API's status, where there is one.
+    pub status: Option<u16>,
+}
+
 /// One run; see the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -299,6 +312,8 @@ pub struct Run {
     pub reached: Vec<(Phase, Timestamp)>,
     /// Folder of its worktree.
     pub worktree: Option<String>,
+    /// The folder that it gave back when it ended: the conversation knows no other.
+    pub home: Option<String>,
     /// Its branch.
     pub branch: Option<String>,
     /// The commit that it began from, or was last rebased onto.
@@ -309,8 +324,20 @@ pub struct Run {
     pub gated: Option<Sha>,
     /// The last head that the remote was seen to have.
     pub pushed: Option<Sha>,
+    /// What its agent may do without being asked.
+    pub permissions: Permissions,
+    /// What an operator allowed for the rest of it.
+    pub grants: Vec<Grant>,
+    /// The agent of its latest turn.
+    pub equipment: Option<Equipment>,
+    /// Since when nothing was heard of its agent, where that is long.
+    pub quiet: Option<Timestamp>,
+    /// The model is being asked again.
+    pub retry: Option<Retry>,
     /// Resumes the agent's conversation.
     pub session: Option<String>,
+    /// What that conversation has cost: some agents tell only the sum.
+    pub session_cost: MicroUsd,
     /// Turns begun.
     pub turns: u32,
     /// Fix-forward attempts begun.
@@ -325,6 +352,10 @@ pub struct Run {
     pub push_rejections: u32,
     /// What it cost.
     pub spend: Spend,
+    /// What it had cost when an operator last sent it on: its limit counts from there.
+    pub spent_before: MicroUsd,
+    /// What its latest turn cost.
+    pub turn_spend: Spend,
     /// The proof chain.
     pub proof: Proof,
     /// Where the evidence of a freeze lies.
@@ -351,12 +382,19 @@ impl Run {
             ended: None,
             reached: vec![(Phase::Queued, at)],
             worktree: None,
+            home: None,
             branch: None,
             base: None,
             stages: Stages::default(),
             gated: None,
             pushed: None,
+            permissions: Permissions::default(),
+            grants: Vec::new(),
+            equipment: None,
+            quiet: None,
+            retry: None,
             session: None,
+            session_cost: MicroUsd(0),
             turns: 0,
             attempts: 0,
             first_red: None,
@@ -364,10 +402,33 @@ impl Run {
             failures: 0,
             push_rejections: 0,
             spend: Spend::default(),
+            spent_before: MicroUsd(0),
+            turn_spend: Spend::default(),
             proof: Proof::default(),
             capsule: None,
             guidance: None,
         }
+    }
+
+    /// What is being done, with how long nothing was heard or when the model is asked again.
+    #[must_use]
+    pub fn doing(&self, now: Timestamp) -> String {
+        let word = self.activity.word();
+        if let Some(retry) = self.retry {
+            let status = retry.status.map_or_else(String::new, |s| format!(" after {s}"));
+            let seconds = retry.at.since(now).max(0) / 1000;
+            format!("asks the model again{status}, try {} in {seconds} s", retry.attempt)
+        } else if let Some(since) = self.quiet {
+            format!("{word}; silent for {} s", now.since(since) / 1000)
+        } else {
+            word.into()
+        }
+    }
+
+    /// What it may still cost before an operator is asked.
+    #[must_use]
+    pub fn left(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {
+        limit.map(|limit| MicroUsd(limit.0.saturating_add(self.spent_before.0) - self.spend.usd.0))
     }
 
     /// Not ended.

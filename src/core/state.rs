@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::approval::{Escalation, EscalationState};
-use super::budget::{Books, MicroUsd};
+use super::breaker::{self, Breaker};
+use super::budget::{Books, MicroUsd, Spend};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
 use super::issue::Issue;
@@ -46,8 +47,10 @@ pub struct Fleet {
     pub escalations: BTreeMap<EscalationId, Arc<Escalation>>,
     /// Completion steps that are not known to be done.
     pub outbox: BTreeMap<OutboxId, OutboxEntry>,
-    /// Spend by day.
+    /// Spend by day and repository.
     pub books: Books,
+    /// Failures with a common cause.
+    pub breaker: Breaker,
     /// The latest probe samples of each repository.
     pub probes: BTreeMap<Repo, VecDeque<ProbeSample>>,
     /// The last commit of each repository that was proved healthy, and when.
@@ -62,6 +65,15 @@ impl Fleet {
     #[must_use]
     pub const fn kill_switch(&self) -> bool {
         self.policy.kill_switch || self.operator_kill
+    }
+
+    /// Whether the breaker holds everything up. Once its pause is over and nothing works, one
+    /// run may show whether all is well again.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        self.breaker.open().is_some_and(|(_, since)| {
+            self.now.since(*since) < breaker::PAUSE || self.permits_used() > 0
+        })
     }
 
     /// Permits in all.
@@ -113,7 +125,9 @@ impl Fleet {
         });
         let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
         let outbox = self.outbox.values().filter(|e| !e.under_way).map(|e| e.not_before);
-        runs.chain(escalations).chain(outbox).min()
+        let probe = self.breaker.open().map(|(_, since)| since.plus(breaker::PAUSE));
+        let probe = probe.filter(|at| *at > self.now);
+        runs.chain(escalations).chain(outbox).chain(probe).min()
     }
 
     /// The number that the next run gets.
@@ -229,11 +243,26 @@ impl Fleet {
                     samples.pop_front();
                 }
             }
-            Event::Steered { .. } | Event::Accepted { .. } | Event::Refused { .. } => {}
+            Event::Tripped { cause } => self.breaker.trip(at, cause.clone()),
+            Event::Reset => self.breaker.reset(),
+            Event::SoftLimit => self.books.warned(at),
+            Event::Steered { .. }
+            | Event::Settled { .. }
+            | Event::Accepted { .. }
+            | Event::Refused { .. } => {}
+            Event::TurnEnded { run, end } => {
+                self.breaker.note(at, *run, end);
+                if let Some(run) = self.run_mut(*run) {
+                    run.apply(at, event);
+                }
+            }
             Event::Spent { run, spend } => {
-                self.books.book(at, *spend);
+                let repo = self.runs.get(run).map(|run| run.work.repo().clone());
+                self.books.book(at, repo.as_ref(), *spend);
                 if let Some(run) = self.run_mut(*run) {
                     run.spend.add(*spend);
+                    run.turn_spend.add(*spend);
+                    run.session_cost = run.session_cost.plus(spend.usd);
                 }
             }
             Event::Ended { run, outcome, why } => self.apply_end(at, *run, *outcome, why),
@@ -252,7 +281,12 @@ impl Fleet {
             | Event::Reached { run, .. }
             | Event::WorktreeReady { run, .. }
             | Event::SessionStarted { run, .. }
-            | Event::TurnEnded { run, .. }
+            | Event::SessionLost { run, .. }
+            | Event::Equipped { run, .. }
+            | Event::Quiet { run, .. }
+            | Event::Retrying { run, .. }
+            | Event::Heard { run, .. }
+            | Event::Granted { run, .. }
             | Event::GateOpened { run, .. }
             | Event::GateClosed { run, .. }
             | Event::Pushed { run, .. }
@@ -298,6 +332,11 @@ impl Fleet {
 
 impl Run {
     fn reopen(&mut self, at: Timestamp, guidance: super::untrusted::Untrusted) {
+        // These gave their worktree back; the others go on in theirs.
+        if matches!(self.outcome, Some(Outcome::Done | Outcome::Cancelled)) {
+            self.home = self.worktree.take();
+        }
+        self.spent_before = self.spend.usd;
         self.outcome = None;
         self.ended = None;
         self.claimed = at;
@@ -318,8 +357,10 @@ impl Run {
             Event::Began { activity, .. } => {
                 self.activity = activity.clone();
                 self.epoch += 1;
+                (self.quiet, self.retry) = (None, None);
                 if let Activity::Turn { .. } = activity {
                     self.turns += 1;
+                    self.turn_spend = Spend::default();
                     self.guidance = None;
                 }
             }
@@ -329,15 +370,28 @@ impl Run {
                     self.reached.push((*phase, at));
                 }
             }
-            Event::WorktreeReady { path, branch, base, stages, .. } => {
+            Event::WorktreeReady { path, branch, base, stages, permissions, .. } => {
+                self.permissions = permissions.as_ref().clone();
                 self.worktree = Some(path.clone());
                 self.branch = Some(branch.clone());
                 self.base = Some(base.clone());
                 self.stages = *stages;
                 self.failures = 0;
             }
-            Event::SessionStarted { session, .. } => self.session = Some(session.clone()),
+            Event::SessionStarted { session, .. } => {
+                self.session = Some(session.clone());
+                self.session_cost = MicroUsd(0);
+            }
+            Event::SessionLost { .. } => self.session = None,
+            Event::Equipped { equipment, .. } => {
+                self.equipment = Some(equipment.as_ref().clone());
+            }
+            Event::Quiet { since, .. } => self.quiet = Some(*since),
+            Event::Retrying { retry, .. } => self.retry = Some(*retry),
+            Event::Heard { .. } => (self.quiet, self.retry) = (None, None),
+            Event::Granted { grant, .. } => self.grants.push(grant.clone()),
             Event::TurnEnded { end, .. } => {
+                (self.quiet, self.retry) = (None, None);
                 if *end == super::agent_event::TurnEnd::Done {
                     self.failures = 0;
                 } else {

@@ -182,7 +182,8 @@ impl Stepper<'_> {
 
     /// After every input: the ledger, dispatch, admission and the outbox follow from the state.
     fn settle(&mut self) {
-        if matters(&self.out.events) {
+        let probes = self.fleet.breaker.open().is_some() && !self.fleet.paused();
+        if matters(&self.out.events) || probes {
             self.dispatch();
             self.admit();
         }
@@ -215,10 +216,11 @@ impl Stepper<'_> {
     /// Gives permits to those that wait, in order. Nothing starts while the kill switch is on or
     /// for a repository that was taken off the allowlist meanwhile.
     fn admit(&mut self) {
-        if self.fleet.kill_switch() {
+        if self.fleet.kill_switch() || self.fleet.paused() {
             return;
         }
-        let free = (self.fleet.capacity() as usize).saturating_sub(self.fleet.permits_used());
+        let most = if self.fleet.breaker.open().is_some() { 1 } else { self.fleet.capacity() };
+        let free = (most as usize).saturating_sub(self.fleet.permits_used());
         let admitted: Vec<RunId> = self
             .fleet
             .waiting()
@@ -268,6 +270,8 @@ fn matters(events: &[Event]) -> bool {
                 | Event::Reopened { .. }
                 | Event::LockReleased { .. }
                 | Event::Spent { .. }
+                | Event::Tripped { .. }
+                | Event::Reset
         )
     })
 }

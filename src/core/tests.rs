@@ -12,27 +12,28 @@ use super::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
 use super::input::{Input, RunFact};
 use super::issue::{Arming, Issue, Priority};
 use super::outbox::OutboxStep;
+use super::permission::{Ask, Tool};
 use super::policy::{MINUTE, Policy};
 use super::run::{Activity, Outcome, Phase, Stages, TurnPrompt};
 use super::state::Fleet;
 use super::step::{Step, step};
 use super::verdict::{GateReport, GateSide, Verdict};
 
-struct Play {
-    fleet: Fleet,
-    now: Timestamp,
+pub(super) struct Play {
+    pub(super) fleet: Fleet,
+    pub(super) now: Timestamp,
     /// Every event so far.
     events: Vec<(Timestamp, Event)>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
 }
 
-const RUN: RunId = RunId(1);
+pub(super) const RUN: RunId = RunId(1);
 
 fn repo(n: u64) -> Repo {
     Repo::parse(&format!("acme/r{n}")).unwrap()
 }
 
-fn issue(number: u64, priority: Option<u8>) -> Issue {
+pub(super) fn issue(number: u64, priority: Option<u8>) -> Issue {
     Issue {
         key: IssueKey { repo: repo(number), number },
         title: "t".into(),
@@ -48,7 +49,7 @@ fn issue(number: u64, priority: Option<u8>) -> Issue {
 
 impl Play {
     #[allow(clippy::needless_pass_by_value)] // Every caller makes it on the spot.
-    fn with(policy: Policy) -> Self {
+    pub(super) fn with(policy: Policy) -> Self {
         let mut play =
             Self { fleet: Fleet::default(), now: Timestamp(1), events: vec![], effects: vec![] };
         let allowlist = (0..20).map(repo).collect();
@@ -58,29 +59,35 @@ impl Play {
     }
 
     /// One issue in its first turn.
-    fn turning(policy: Policy) -> Self {
+    pub(super) fn turning(policy: Policy) -> Self {
         let mut play = Self::with(policy);
         play.tell(Input::Issues(vec![issue(1, None)]));
         let stages = Stages { ci: true, deploy: true, probe: true };
         let (path, branch) = ("/w".to_owned(), "afk/1-t".to_owned());
-        play.fact(RunFact::WorktreeReady { path, branch, base: sha("b"), stages });
+        play.fact(RunFact::WorktreeReady {
+            path,
+            branch,
+            base: sha("b"),
+            stages,
+            permissions: Box::default(),
+        });
         play
     }
 
     /// One issue whose head `h1` waits for CI.
-    fn in_ci(policy: Policy) -> Self {
+    pub(super) fn in_ci(policy: Policy) -> Self {
         let mut play = Self::turning(policy);
         play.reach_ci("h1");
         play
     }
 
-    fn reach_ci(&mut self, head: &str) {
+    pub(super) fn reach_ci(&mut self, head: &str) {
         self.turn_end(TurnEnd::Done);
         self.gate(head, true, true);
         self.fact(RunFact::Pushed { head: sha(head) });
     }
 
-    fn tell(&mut self, input: Input) -> Step {
+    pub(super) fn tell(&mut self, input: Input) -> Step {
         let mut out = step(&mut self.fleet, self.now, input);
         let at = self.fleet.now;
         self.events.extend(out.events.iter().cloned().map(|event| (at, event)));
@@ -88,16 +95,38 @@ impl Play {
         out
     }
 
-    fn fact(&mut self, fact: RunFact) {
+    pub(super) fn fact(&mut self, fact: RunFact) {
         let epoch = self.run().epoch;
         self.tell(Input::Run { run: RUN, epoch, fact });
     }
 
-    fn turn_end(&mut self, end: TurnEnd) {
-        self.fact(RunFact::Agent(AgentEvent::TurnEnd(end)));
+    /// A fact about another run than the first.
+    pub(super) fn about(&mut self, run: RunId, fact: RunFact) {
+        let epoch = self.fleet.runs[&run].epoch;
+        self.tell(Input::Run { run, epoch, fact });
     }
 
-    fn gate(&mut self, head: &str, red: bool, green: bool) {
+    pub(super) fn turn_end(&mut self, end: TurnEnd) {
+        self.agent(AgentEvent::TurnEnd(end));
+    }
+
+    pub(super) fn agent(&mut self, event: AgentEvent) {
+        self.fact(RunFact::Agent(event));
+    }
+
+    /// The agent asks leave for one thing.
+    pub(super) fn asks(&mut self, tool: Tool, target: &str) {
+        let ask = Ask {
+            tool,
+            title: target.into(),
+            detail: target.into(),
+            targets: vec![target.into()],
+            editable: tool == Tool::Shell,
+        };
+        self.agent(AgentEvent::PermissionRequest { id: "p".into(), ask: Box::new(ask) });
+    }
+
+    pub(super) fn gate(&mut self, head: &str, red: bool, green: bool) {
         let failed = || GateSide::Failed { code: 1, log: "log".into() };
         let report = GateReport {
             base: sha("b"),
@@ -109,31 +138,31 @@ impl Play {
         self.fact(RunFact::Gated(Box::new(report)));
     }
 
-    fn judged(&mut self, head: &str, verdict: Verdict) {
+    pub(super) fn judged(&mut self, head: &str, verdict: Verdict) {
         let (detail, log) = ("said".into(), "the log".into());
         self.fact(RunFact::Judged { sha: sha(head), verdict, detail, log });
     }
 
-    fn command(&mut self, role: Role, action: Action) -> Reply {
+    pub(super) fn command(&mut self, role: Role, action: Action) -> Reply {
         let (actor, origin) = (Actor("ana".into()), "test".into());
         let command = Command { id: 1, actor, role, origin, action };
         self.tell(Input::Command(command)).reply.unwrap().1
     }
 
-    fn operate(&mut self, action: Action) -> Reply {
+    pub(super) fn operate(&mut self, action: Action) -> Reply {
         self.command(Role::Operator, action)
     }
 
-    fn run(&self) -> &super::run::Run {
+    pub(super) fn run(&self) -> &super::run::Run {
         &self.fleet.runs[&RUN]
     }
 
-    fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         self.run().outcome
     }
 
     /// Answers the newest escalation.
-    fn answer(&mut self, answer: Answer) -> Reply {
+    pub(super) fn answer(&mut self, answer: Answer) -> Reply {
         let asked = self.fleet.escalations.values().next_back().unwrap();
         let (escalation, digest) = (asked.id, asked.digest);
         self.operate(Action::Answer { escalation, digest, answer })
@@ -171,7 +200,13 @@ fn stages_that_a_repository_lacks_are_passed_over() {
         play.tell(Input::Issues(vec![issue(1, None)]));
         let stages = Stages { ci, deploy, probe };
         let (path, branch) = ("/w".to_owned(), "x".to_owned());
-        play.fact(RunFact::WorktreeReady { path, branch, base: sha("b"), stages });
+        play.fact(RunFact::WorktreeReady {
+            path,
+            branch,
+            base: sha("b"),
+            stages,
+            permissions: Box::default(),
+        });
         play.reach_ci("h1");
         let mut seen = vec![];
         while let Activity::Ci | Activity::Deploy | Activity::Probe = play.run().activity {
@@ -303,9 +338,16 @@ fn how_a_turn_ends_decides_what_follows() {
         (TurnEnd::Blocked { why: why() }, Some(Outcome::NeedsHuman), false),
         (TurnEnd::NotStarted { why: why() }, Some(Outcome::NeedsHuman), false),
         (TurnEnd::Interrupted, Some(Outcome::NeedsHuman), false),
-        (TurnEnd::ApiError { why: why() }, None, true),
+        (TurnEnd::ApiError { status: None, why: why() }, None, true),
+        (TurnEnd::ApiError { status: Some(529), why: why() }, None, true),
+        (TurnEnd::ApiError { status: Some(401), why: why() }, Some(Outcome::NeedsHuman), false),
+        (TurnEnd::Refused { why: why() }, Some(Outcome::NeedsHuman), false),
+        (TurnEnd::Budget, Some(Outcome::NeedsHuman), false),
+        (TurnEnd::TurnLimit, None, true),
+        (TurnEnd::Nudged, None, true),
+        (TurnEnd::OutOfMemory { why: why() }, None, true),
         (TurnEnd::Crashed { why: why() }, None, true),
-        (TurnEnd::Silent, None, true),
+        (TurnEnd::Silent, Some(Outcome::NeedsHuman), false),
         (TurnEnd::TimedOut, None, true),
     ] {
         let mut play = Play::turning(Policy::default());
@@ -320,7 +362,7 @@ fn a_turn_that_is_lost_again_and_again_goes_to_a_human() {
     let mut play = Play::turning(Policy { crash_retries: 2, ..Policy::default() });
     for _ in 0..3 {
         assert_eq!(play.outcome(), None);
-        play.turn_end(TurnEnd::Silent);
+        play.turn_end(TurnEnd::TimedOut);
         play.now = play.now.plus(10 * MINUTE);
         play.tell(Input::Tick);
     }
@@ -348,8 +390,7 @@ fn a_rejected_push_is_rebased_and_tested_again_at_most_so_often() {
 #[test]
 fn an_approval_is_bound_single_use_and_expires() {
     let ask = |play: &mut Play| {
-        let (title, detail) = ("rm -r x".into(), "rm -r x".into());
-        play.fact(RunFact::Agent(AgentEvent::PermissionRequest { id: "p".into(), title, detail }));
+        play.asks(Tool::Other, "rm -r x");
         play.fleet.inbox()[0].as_ref().clone()
     };
     // Single use.
@@ -534,8 +575,7 @@ proptest! {
     #[test]
     fn an_escalations_digest_changes_with_all_that_is_shown(title in "\\PC{0,12}", detail in "\\PC{0,12}", epoch in 0_u32..9) {
         let mut play = Play::turning(Policy::default());
-        let (t, d) = ("t".into(), "d".into());
-        play.fact(RunFact::Agent(AgentEvent::PermissionRequest { id: "p".into(), title: t, detail: d }));
+        play.asks(Tool::Other, "x");
         let shown = play.fleet.inbox()[0].as_ref().clone();
         let mut other = shown.clone();
         (other.title, other.detail, other.epoch) = (title.into(), detail.into(), epoch);

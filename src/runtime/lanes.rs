@@ -108,6 +108,7 @@ impl Lanes {
             Effect::Answer { run, request, answer, by } => {
                 self.tell(run, Control::Answer { request, answer, by });
             }
+            Effect::Interrupt { run } => self.tell(run, Control::Interrupt),
             Effect::Note { run, text } => {
                 let at = clock::wall();
                 let entry = Entry { at, turn: 0, event: AgentEvent::Notice { text } };

@@ -27,14 +27,18 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
 }
 
 /// What the agent is told. A turn that resumes no conversation is told the issue as well.
-#[must_use]
+/// `template` is the repository's own, where it has one.
+///
+/// # Errors
+/// Which name of the template is not known.
 pub fn words(
     run: &Run,
     issue: Option<&Issue>,
     test: &str,
     prompt: &TurnPrompt,
     resumes: bool,
-) -> Untrusted {
+    template: Option<&str>,
+) -> Result<Untrusted, String> {
     let task = match (&run.work, issue) {
         (Work::Prompt { prompt, .. }, _) => prompt.as_received().to_owned(),
         (Work::Issue { key, title }, issue) => {
@@ -49,15 +53,15 @@ pub fn words(
                 ("branch", run.branch.clone().unwrap_or_default()),
             ];
             let values: Vec<_> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            // Our own template names only what is listed; a test keeps it so.
-            fill(IMPLEMENT, &values).unwrap_or_else(|why| why)
+            fill(template.unwrap_or(IMPLEMENT), &values)
+                .map_err(|why| format!("the template of the prompt: {why}"))?
         }
     };
     let more = match prompt {
-        TurnPrompt::Implement | TurnPrompt::Adhoc => return task.into(),
+        TurnPrompt::Implement | TurnPrompt::Adhoc => return Ok(task.into()),
         other => more(other),
     };
-    if resumes { more.into() } else { format!("{task}\n\n# Now\n\n{more}").into() }
+    Ok(if resumes { more.into() } else { format!("{task}\n\n# Now\n\n{more}").into() })
 }
 
 fn more(prompt: &TurnPrompt) -> String {
@@ -109,10 +113,20 @@ mod tests {
         let key = IssueKey::parse("a/b#7").unwrap();
         let work = Work::Issue { key, title: "Greet".into() };
         let run = Run::claimed(RunId(1), work, None, Timestamp(0));
-        let told = words(&run, None, "./test.sh", &TurnPrompt::Implement, false);
+        let told = words(&run, None, "./test.sh", &TurnPrompt::Implement, false, None).unwrap();
         let text = told.as_received();
         assert!(text.contains("a/b#7: Greet") && text.contains("`./test.sh`"));
         assert!(!text.contains("{{") && !text.contains("is not a name here"));
+    }
+
+    #[test]
+    fn a_repository_has_its_own_template_and_it_is_strict() {
+        let key = IssueKey::parse("a/b#7").unwrap();
+        let work = Work::Issue { key, title: "Greet".into() };
+        let run = Run::claimed(RunId(1), work, None, Timestamp(0));
+        let told = |template| words(&run, None, "t", &TurnPrompt::Implement, false, Some(template));
+        assert_eq!(told("Do {{title}}").unwrap().as_received(), "Do Greet");
+        assert!(told("Do {{titel}}").unwrap_err().contains("titel"));
     }
 
     #[test]
@@ -121,8 +135,10 @@ mod tests {
         let work = Work::Issue { key, title: "Greet".into() };
         let run = Run::claimed(RunId(1), work, None, Timestamp(0));
         let prompt = TurnPrompt::GateClosed { why: "no test".into() };
-        let short = words(&run, None, "t", &prompt, true);
+        let short = words(&run, None, "t", &prompt, true, None).unwrap();
         assert!(!short.as_received().contains("Greet") && short.as_received().contains("no test"));
-        assert!(words(&run, None, "t", &prompt, false).as_received().contains("Greet"));
+        assert!(
+            words(&run, None, "t", &prompt, false, None).unwrap().as_received().contains("Greet")
+        );
     }
 }

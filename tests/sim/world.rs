@@ -13,6 +13,7 @@ use afk::core::input::{Input, RunFact};
 use afk::core::invariant;
 use afk::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
 use afk::core::outbox::OutboxStep;
+use afk::core::permission::{Ask, Tool};
 use afk::core::policy::Policy;
 use afk::core::run::{Activity, Outcome, Stages};
 use afk::core::state::Fleet;
@@ -242,8 +243,11 @@ impl World {
                         _ => {}
                     }
                 }
-                Event::Reopened { run, .. } => {
-                    assert_ne!(self.ended.get(run), Some(&Outcome::Done), "7: done is final");
+                Event::Reopened { run, guidance, .. } => {
+                    // A done run goes on only when an operator says what is to be done beside.
+                    let done = self.ended.get(run) == Some(&Outcome::Done);
+                    let asked = events.iter().any(|event| matches!(event, Event::Accepted { .. }));
+                    assert!(!done || (asked && !guidance.is_empty()), "7: done is final");
                     self.reopened.insert(*run);
                 }
                 Event::Accepted { command } => {
@@ -425,7 +429,16 @@ impl World {
                     probe: self.rng.chance(80),
                 };
                 let branch = format!("afk/{run}");
-                (RunFact::WorktreeReady { path: "/w".into(), branch, base, stages }, true)
+                (
+                    RunFact::WorktreeReady {
+                        path: "/w".into(),
+                        branch,
+                        base,
+                        stages,
+                        permissions: Box::default(),
+                    },
+                    true,
+                )
             }
             Task::Turn { turn, .. } => return Some(self.turn(run, turn)),
             Task::Gate => {
@@ -503,15 +516,32 @@ impl World {
                 let usd = MicroUsd(self.rng.below(900).cast_signed());
                 AgentEvent::Usage(Spend { usd, ..Spend::default() })
             }
-            2 => AgentEvent::PermissionRequest {
-                id: "p1".into(),
-                title: "rm".into(),
-                detail: "rm -r build".into(),
-            },
+            2 => {
+                // One that a human is asked, one that the policy allows, one that a guardrail
+                // refuses.
+                let (tool, target) = match self.rng.below(3) {
+                    0 => (Tool::Other, "deploy"),
+                    1 => (Tool::Shell, "rm -r build"),
+                    _ => (Tool::Shell, "git push --force"),
+                };
+                let ask = Ask {
+                    tool,
+                    title: target.into(),
+                    detail: target.into(),
+                    targets: vec![target.into()],
+                    editable: true,
+                };
+                AgentEvent::PermissionRequest { id: "p1".into(), ask: Box::new(ask) }
+            }
             3 => AgentEvent::Question { id: "q1".into(), text: "which?".into(), options: vec![] },
             4 => AgentEvent::TurnEnd(TurnEnd::Crashed { why: "signal 9".into() }),
             5 => AgentEvent::TurnEnd(TurnEnd::Blocked { why: "no key".into() }),
-            6 => AgentEvent::TurnEnd(TurnEnd::Silent),
+            6 => AgentEvent::TurnEnd(match self.rng.below(4) {
+                0 => TurnEnd::Silent,
+                1 => TurnEnd::ApiError { status: Some(529), why: "busy".into() },
+                2 => TurnEnd::NoSession { why: "gone".into() },
+                _ => TurnEnd::Nudged,
+            }),
             _ => AgentEvent::TurnEnd(TurnEnd::Done),
         };
         let ends = matches!(event, AgentEvent::TurnEnd(_));

@@ -44,9 +44,18 @@ impl Director {
         let stages = Stages { ci: true, deploy: true, probe: true };
         let path = format!("/state/workspaces/{run}/wt-1");
         let branch = branch.to_owned();
-        self.fact(run, RunFact::WorktreeReady { path, branch, base: base.clone(), stages });
+        self.fact(
+            run,
+            RunFact::WorktreeReady {
+                path,
+                branch,
+                base: base.clone(),
+                stages,
+                permissions: Box::default(),
+            },
+        );
         let usd = MicroUsd(310_000);
-        let spend = Spend { tokens_in: 5_200, tokens_out: 640, usd };
+        let spend = Spend { tokens_in: 5_200, tokens_out: 640, usd, ..Spend::default() };
         self.fact(run, RunFact::Agent(AgentEvent::Usage(spend)));
         self.fact(run, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
         self.gate(run, head);
@@ -173,7 +182,7 @@ pub fn transcript(store: &Store) {
         tool("./test.sh", true, 0, "ok   tests/hello.sh\nok   tests/hello_name.sh\n"),
         tool("git commit -q -m \"Greet by name\"", true, 0, ""),
         plan(3),
-        AgentEvent::Usage(Spend { tokens_in: 5_200, tokens_out: 640, usd: MicroUsd(310_000) }),
+        AgentEvent::Usage(Spend { tokens_in: 5_200, tokens_out: 640, usd: MicroUsd(310_000), ..Spend::default() }),
         AgentEvent::TurnEnd(TurnEnd::Done),
         notice("gate: the new tests fail on b5ed8091 with 1"),
         notice("gate: the tests pass on cacec26a"),

@@ -172,8 +172,8 @@ pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
 pub(super) async fn carry_out(job: &Job, task: Task, controls: mpsc::Receiver<Control>) -> RunFact {
     let done = match task {
         Task::Worktree => worktree::prepare(job).await,
-        Task::Turn { prompt, turn, resume } => {
-            turn::run(job, &prompt, turn, resume, controls).await
+        Task::Turn { prompt, turn, resume, budget } => {
+            turn::run(job, &turn::Begin { prompt, turn, resume, budget }, controls).await
         }
         Task::Gate => gate::run(job).await,
         Task::Rebase => push::rebase(job).await,

@@ -7,31 +7,48 @@ use tokio::sync::mpsc;
 
 use super::super::{clock, prompt};
 use super::{Failure, Job};
-use crate::agent::{Control, TurnSpec, command};
+use crate::agent::redact::Redactor;
+use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver};
+use crate::config::agent::Plan;
+use crate::config::repository::FILE;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
+use crate::core::budget::MicroUsd;
+use crate::core::capability::Equipment;
+use crate::core::id::Sha;
 use crate::core::input::RunFact;
 use crate::core::run::TurnPrompt;
 use crate::journal::transcript::Entry;
+use crate::workspace::pool::Pool;
 
 /// Events that are written together at most.
 const BATCH: usize = 128;
 
+/// What a turn is begun with.
+pub(super) struct Begin {
+    pub prompt: TurnPrompt,
+    /// Which turn of the run, from 1.
+    pub turn: u32,
+    pub resume: Option<String>,
+    pub budget: Option<MicroUsd>,
+}
+
 pub(super) async fn run(
     job: &Job,
-    told: &TurnPrompt,
-    turn: u32,
-    resume: Option<String>,
+    begin: &Begin,
     mut controls: mpsc::Receiver<Control>,
 ) -> Result<RunFact, Failure> {
-    let spec = match spec(job, told, resume).await {
-        Ok(spec) => spec,
+    let (spec, equipment) = match spec(job, begin).await {
+        Ok(made) => made,
         Err(why) => {
             let end = TurnEnd::NotStarted { why: why.into() };
             return Ok(RunFact::Agent(AgentEvent::TurnEnd(end)));
         }
     };
+    job.tell(RunFact::Agent(AgentEvent::Equipped(Box::new(equipment)))).await;
+    let turn = begin.turn;
     let entry = |event| Entry { at: clock::wall(), turn, event };
-    let first = AgentEvent::Prompt { text: spec.prompt.clone() };
+    let mut first = AgentEvent::Prompt { text: spec.prompt.clone() };
+    spec.redactor.event(&mut first);
     job.shell.transcribe(job.run.id, &[entry(first)]);
     let (events, mut heard) = mpsc::channel::<AgentEvent>(BATCH * 2);
     let write = async {
@@ -45,7 +62,7 @@ pub(super) async fn run(
         }
     };
     let work = async {
-        let end = command::run(&job.shell.supervisor, &spec, &events, &mut controls).await;
+        let end = driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await;
         drop(events);
         end
     };
@@ -54,35 +71,105 @@ pub(super) async fn run(
     Ok(RunFact::Agent(AgentEvent::TurnEnd(end)))
 }
 
-async fn spec(job: &Job, told: &TurnPrompt, resume: Option<String>) -> Result<TurnSpec, Failure> {
+async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure> {
     let repo = job.run.work.repo();
-    let (_, agent) = job.config.agent_of(repo).ok_or_else(|| {
+    let (name, agent) = job.config.agent_of(repo).ok_or_else(|| {
         format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
     })?;
     let cwd = job.worktree()?;
     let mut env = job.environment();
     let our_env = |name: &str| std::env::var(name).ok();
-    env.extend(agent.env.iter().filter_map(|name| Some((name.clone(), our_env(name)?))));
-    env.extend(agent.set.iter().map(|(k, v)| (k.clone(), v.clone())));
+    env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
+    env.extend(agent.settings());
+    let mut secrets: Vec<String> = std::env::vars()
+        .chain(env.clone())
+        .filter(|(name, _)| names_a_secret(name))
+        .map(|(_, value)| value)
+        .collect();
     for (name, reference) in &agent.secrets {
         let secret = crate::secrets::resolve(reference, &our_env).map_err(|e| e.to_string())?;
+        secrets.push(secret.expose_secret().to_owned());
         env.insert(name.clone(), secret.expose_secret().to_owned());
     }
-    let test = match job.run.work.issue() {
-        Some(_) => job.rules(job.pool().await?.as_ref(), &job.base()?).await?.test.clone(),
-        None => String::new(),
+    let (test, template) = match job.run.work.issue() {
+        Some(_) => {
+            let (pool, base) = (job.pool().await?, job.base()?);
+            let rules = job.rules(pool.as_ref(), &base).await?;
+            let template = match &rules.prompt {
+                Some(path) => Some(template(&pool, &base, path).await?),
+                None => None,
+            };
+            (rules.test.clone(), template)
+        }
+        None => (String::new(), None),
     };
     let issue = job.issue.as_deref();
-    let prompt = prompt::words(&job.run, issue, &test, told, resume.is_some());
+    let resumes = begin.resume.is_some();
+    let template = template.as_deref();
+    let prompt = prompt::words(&job.run, issue, &test, &begin.prompt, resumes, template)?;
     let limits = &job.config.limits;
-    Ok(TurnSpec {
+    let seconds = Duration::from_secs;
+    let tariff = match (agent.plan, agent.price) {
+        (Plan::Flat, _) => Tariff::Flat,
+        (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
+        (Plan::Metered, None) => Tariff::Told,
+    };
+    let (speaks, ways) = (agent.speaks(), agent.ways());
+    let can = conversation(speaks, &ways).capabilities();
+    let spec = TurnSpec {
         owner: job.owner(),
-        command: agent.command.clone(),
+        speaks,
+        ways,
+        command: agent.command(),
         cwd,
         env,
         prompt,
-        resume,
-        limit: Duration::from_secs(60 * limits.turn_minutes),
-        silence: Duration::from_secs(limits.silence_seconds),
-    })
+        resume: begin.resume.clone(),
+        session_cost: if resumes { job.run.session_cost } else { MicroUsd(0) },
+        budget: begin.budget,
+        model: agent.model.clone(),
+        max_steps: agent.max_steps,
+        tariff,
+        limits: Limits {
+            turn: seconds(60 * limits.turn_minutes),
+            silence: seconds(limits.silence_seconds),
+            tool: seconds(60 * limits.tool_minutes),
+            memory: limits.memory_mib.saturating_mul(1024 * 1024),
+        },
+        redactor: Redactor::new(secrets),
+        record: Some(job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
+    };
+    let equipment = Equipment { agent: name.clone(), can, model: None, version: None };
+    Ok((spec, equipment))
+}
+
+/// Whether an environment name says that its value is secret.
+fn names_a_secret(name: &str) -> bool {
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.to_ascii_uppercase().contains(word))
+}
+
+/// The repository's own template of the first prompt, from the commit that the run began from.
+async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, Failure> {
+    let name = format!("{base}:{path}");
+    let shown = pool.base().git().ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+    if shown.ok {
+        Ok(shown.out)
+    } else {
+        Err(format!("{FILE} names the prompt {path}, which is not there at {}", base.short()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_secret;
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        assert!(
+            ["API_KEY", "gh_token", "X_SECRET", "DB_PASSWORD"].iter().all(|n| names_a_secret(n))
+        );
+        assert!(!["PATH", "HOME", "LANG"].iter().any(|n| names_a_secret(n)));
+    }
 }

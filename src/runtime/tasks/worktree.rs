@@ -35,6 +35,7 @@ pub(super) async fn prepare(job: &Job) -> Result<RunFact, Failure> {
                 branch,
                 base: taken.base,
                 stages: rules.stages(),
+                permissions: Box::new(rules.permissions.clone()),
             })
         }
         Work::Prompt { repo, .. } => {
@@ -46,6 +47,7 @@ pub(super) async fn prepare(job: &Job) -> Result<RunFact, Failure> {
                 branch: "HEAD".into(),
                 base,
                 stages: Stages::default(),
+                permissions: Box::default(),
             })
         }
     }

@@ -343,21 +343,31 @@ fn cell(
                 one(mark, role, &item.text.clean_line(), Role::Text, width, theme)
             })
             .collect(),
-        AgentEvent::PermissionRequest { title, .. } => {
-            let text = format!("asks leave: {}", title.clean_line());
+        AgentEvent::PermissionRequest { ask, .. } if newest => {
+            let text = format!("asks leave: {}", ask.title.clean_line());
             one(marks.human, Role::Warn, &text, Role::Warn, width, theme)
         }
+        // Its answer tells what was asked.
+        AgentEvent::PermissionRequest { .. } => Vec::new(),
         AgentEvent::Question { text, .. } => {
             let text = format!("asks: {}", text.clean_line());
             one(marks.human, Role::Warn, &text, Role::Warn, width, theme)
         }
-        AgentEvent::Resolved { answer, by, .. } => {
-            let text = format!(
-                "{}, by {}",
-                answer.clean_line(),
-                Untrusted::from(by.as_str()).clean_line()
-            );
-            one(marks.done, Role::Accent, &text, Role::Text, width, theme)
+        // What the policy allows is in the tool's own line.
+        AgentEvent::Resolved { by, answer, .. }
+            if by == "policy" && answer.as_received() == "approved" =>
+        {
+            Vec::new()
+        }
+        AgentEvent::Resolved { title, answer, by, .. } => {
+            let by = Untrusted::from(by.as_str()).clean_line();
+            let title = title.clean_line();
+            let of = if title.is_empty() { String::new() } else { format!(": {title}") };
+            let text = format!("{}, by {by}{of}", answer.clean_line());
+            let refused = answer.as_received().starts_with("denied");
+            let (mark, role) =
+                if refused { (marks.bad, Role::Bad) } else { (marks.done, Role::Accent) };
+            one(mark, role, &text, Role::Text, width, theme)
         }
         AgentEvent::Steered { text, by } => {
             let text =
@@ -368,13 +378,22 @@ fn cell(
             one(marks.done, Role::Accent, "taken up", Role::Dim, width, theme)
         }
         AgentEvent::Usage(spend) => {
-            let text = format!("{} in, {} out, {}", spend.tokens_in, spend.tokens_out, spend.usd);
+            let money = spend.line();
+            let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
             one("$", Role::Dim, &text, Role::Dim, width, theme)
         }
         AgentEvent::Retry { attempt, delay_ms, status } => {
             let status = status.map_or_else(String::new, |s| format!(" after status {s}"));
             let text = format!("asks the model again in {delay_ms} ms (try {attempt}){status}");
             one("~", Role::Warn, &text, Role::Warn, width, theme)
+        }
+        AgentEvent::Quiet { seconds, interrupted } => {
+            let now = if *interrupted { "; it is interrupted" } else { "" };
+            let text = format!("nothing heard for {seconds} s{now}");
+            one("~", Role::Warn, &text, Role::Warn, width, theme)
+        }
+        AgentEvent::Equipped(_) | AgentEvent::Heard | AgentEvent::RequestWithdrawn { .. } => {
+            Vec::new()
         }
         AgentEvent::Notice { text } => block(text, width, theme, Role::Accent, "· "),
         AgentEvent::Raw { line } => {

@@ -1,0 +1,208 @@
+use super::*;
+
+/// Lines as 2.1.330 writes them, cut to the fields that matter.
+fn hear(claude: &mut Claude, lines: &[Value]) -> Said {
+    let mut said = Said::default();
+    for line in lines {
+        claude.hear(line.to_string().as_bytes(), false, &mut said);
+    }
+    said
+}
+
+fn began() -> Claude {
+    let mut claude = Claude { cwd: "/w/wt".into(), ..Claude::default() };
+    claude.message("do it", &mut Said::default());
+    claude
+}
+
+fn replay(text: &str) -> Value {
+    json!({"type": "user", "isReplay": true,
+        "message": {"role": "user", "content": [{"type": "text", "text": text}]}})
+}
+
+fn done(cost: f64) -> Value {
+    json!({"total_cost_usd": cost, "usage": {"input_tokens": 10, "cache_read_input_tokens": 4,
+        "output_tokens": 7}, "subtype": "success", "is_error": false, "stop_reason": "end_turn",
+        "terminal_reason": "completed", "result": "ok", "type": "result"})
+}
+
+#[test]
+fn text_that_came_in_pieces_is_told_once() {
+    let message = |content: Value| json!({"type": "assistant", "message": {"id": "m1", "content": [content]}});
+    let event =
+        |event: Value| json!({"type": "stream_event", "event": event, "parent_tool_use_id": null});
+    let said = hear(
+        &mut began(),
+        &[
+            event(json!({"type": "message_start", "message": {"id": "m1"}})),
+            event(
+                json!({"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}}),
+            ),
+            event(
+                json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hel"}}),
+            ),
+            event(
+                json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "lo"}}),
+            ),
+            message(json!({"type": "text", "text": "Hello"})),
+            event(json!({"type": "content_block_stop"})),
+            message(
+                json!({"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "make"}}),
+            ),
+        ],
+    );
+    assert_eq!(
+        said.events,
+        [
+            AgentEvent::Thought { text: "hm".into() },
+            AgentEvent::Text { text: "Hello".into() },
+            AgentEvent::ToolStart { id: "t1".into(), kind: "shell".into(), title: "make".into() },
+        ]
+    );
+}
+
+#[test]
+fn a_session_tells_only_what_it_cost_since() {
+    let mut claude = Claude { told: MicroUsd(58_320), prompted: true, ..Claude::default() };
+    let said = hear(&mut claude, &[done(0.07128)]);
+    let spend = Spend { tokens_in: 14, tokens_out: 7, usd: MicroUsd(12_960), ..Spend::default() };
+    assert_eq!(said.events, [AgentEvent::Usage(spend)]);
+    assert_eq!(said.end, Some(TurnEnd::Done));
+}
+
+#[test]
+fn a_failure_is_told_by_its_reason_and_not_by_its_subtype() {
+    let result = |change: Value| {
+        let mut line = done(0.0);
+        for (key, value) in change.as_object().unwrap() {
+            line[key] = value.clone();
+        }
+        outcome(&line)
+    };
+    let api = |status| TurnEnd::ApiError { status, why: "ok".into() };
+    for (change, end) in [
+        (json!({}), TurnEnd::Done),
+        (
+            json!({"is_error": true, "terminal_reason": "api_error", "api_error_status": 529}),
+            api(Some(529)),
+        ),
+        (json!({"is_error": true}), api(None)),
+        (json!({"subtype": "error_max_budget_usd", "is_error": true}), TurnEnd::Budget),
+        (json!({"subtype": "error_max_turns", "is_error": true}), TurnEnd::TurnLimit),
+        (
+            json!({"subtype": "error_during_execution", "terminal_reason": "aborted_tools"}),
+            TurnEnd::Interrupted,
+        ),
+        (json!({"subtype": "something_new"}), api(None)),
+        (json!({"stop_reason": "refusal"}), TurnEnd::Refused { why: "ok".into() }),
+    ] {
+        assert_eq!(result(change.clone()), end, "{change}");
+    }
+    let gone = json!({"result": "", "subtype": "error_during_execution", "is_error": true,
+        "errors": ["No conversation found with session ID: x"]});
+    assert!(matches!(result(gone), TurnEnd::NoSession { .. }));
+}
+
+#[test]
+fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
+    let mut claude = began();
+    let request = |id: &str, name: &str, input: Value| {
+        json!({"type": "control_request", "request_id": id,
+            "request": {"subtype": "can_use_tool", "tool_name": name, "input": input}})
+    };
+    let said = hear(
+        &mut claude,
+        &[
+            request("a", "Bash", json!({"command": "make x", "description": "Make"})),
+            request(
+                "b",
+                "Edit",
+                json!({"file_path": "/w/wt/a.py", "old_string": "1\n", "new_string": "2\n"}),
+            ),
+        ],
+    );
+    let asks: Vec<&Ask> = said
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::PermissionRequest { ask, .. } => Some(ask.as_ref()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((asks[0].tool, asks[0].targets[0].as_received()), (Tool::Shell, "make x"));
+    assert!(asks[0].editable && !asks[1].editable);
+    assert!(asks[1].detail.as_received().contains("-1\n+2"));
+    for (id, answer, response) in [
+        (
+            "a",
+            Answer::Edit { command: "make y".into() },
+            json!({"behavior": "allow", "updatedInput": {"command": "make y", "description": "Make"}}),
+        ),
+        (
+            "b",
+            Answer::Deny { reason: "not there".into() },
+            json!({"behavior": "deny", "message": "not there"}),
+        ),
+    ] {
+        let mut said = Said::default();
+        claude.answer(id, &answer, &mut said);
+        let line: Value = serde_json::from_slice(&said.lines[0]).unwrap();
+        assert_eq!(line["response"]["response"], response);
+    }
+    let mut late = Said::default();
+    claude.answer("a", &Answer::Approve, &mut late);
+    assert!(late.lines.is_empty() && matches!(late.events[0], AgentEvent::Notice { .. }));
+}
+
+#[test]
+fn a_question_is_answered_by_its_number_or_in_words() {
+    for (typed, label) in [("2", "Green"), ("blue", "blue")] {
+        let mut claude = began();
+        let input = json!({"questions": [{"question": "Colour?", "options": [{"label": "Red"}, {"label": "Green"}]}]});
+        let said = hear(
+            &mut claude,
+            &[json!({"type": "control_request", "request_id": "q",
+            "request": {"subtype": "can_use_tool", "tool_name": "AskUserQuestion", "input": input}})],
+        );
+        assert!(
+            matches!(&said.events[0], AgentEvent::Question { options, .. } if options.len() == 2)
+        );
+        let mut said = Said::default();
+        claude.answer("q", &Answer::Text { text: typed.into() }, &mut said);
+        let line: Value = serde_json::from_slice(&said.lines[0]).unwrap();
+        assert_eq!(line["response"]["response"]["updatedInput"]["answers"]["Colour?"], label);
+    }
+}
+
+#[test]
+fn a_message_is_taken_when_it_comes_back_and_a_late_one_begins_a_turn() {
+    let mut claude = began();
+    assert!(hear(&mut claude, &[replay("do it")]).events.is_empty());
+    claude.steer("other way", &mut Said::default());
+    assert_eq!(hear(&mut claude, &[replay("other way")]).events, [AgentEvent::SteerTaken]);
+    claude.steer("too late", &mut Said::default());
+    assert_eq!(hear(&mut claude, &[done(0.1)]).end, None);
+    let said = hear(&mut claude, &[replay("too late"), done(0.2)]);
+    assert_eq!(said.end, Some(TurnEnd::Done));
+}
+
+#[test]
+fn odd_lines_are_kept_and_end_nothing() {
+    let mut claude = began();
+    let mut said = Said::default();
+    for line in [
+        &b"not json"[..],
+        b"[1]",
+        b"{\"type\":\"dance\"}",
+        b"\xff",
+        b"{\"type\":\"assistant\"}",
+        b"{\"type\":\"user\",\"message\":7}",
+        b"{\"type\":\"result\"}",
+    ] {
+        claude.hear(line, false, &mut said);
+    }
+    let raw = said.events.iter().filter(|event| matches!(event, AgentEvent::Raw { .. })).count();
+    assert_eq!(raw, 4);
+    // A result that says nothing is a failure, never a success.
+    assert!(matches!(said.end, Some(TurnEnd::ApiError { .. })));
+}
