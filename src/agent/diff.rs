@@ -8,6 +8,12 @@ pub fn unified(path: &str, old: &str, new: &str) -> String {
     let mut options = git2::DiffOptions::new();
     options.context_lines(3);
     let name = Path::new(path.trim_start_matches('/'));
+    // Parts of a file come without their last line's end; that is no change.
+    let whole = |text: &str| {
+        let open = !(old.ends_with('\n') || new.ends_with('\n') || text.is_empty());
+        format!("{text}{}", if open { "\n" } else { "" })
+    };
+    let (old, new) = (whole(old), whole(new));
     let patch = git2::Patch::from_buffers(
         old.as_bytes(),
         Some(name),
@@ -28,6 +34,7 @@ mod tests {
         let diff = unified("/w/calc.py", "a\nb\n", "a\nc\n");
         assert!(diff.contains("@@ -1,2 +1,2 @@") && diff.contains("-b\n+c\n"), "{diff}");
         assert!(unified("x", "same", "same").is_empty());
+        assert!(!unified("x", "old", "new").contains("No newline"));
         assert!(unified("x", "", "new\n").contains("+new"));
     }
 }

@@ -12,6 +12,7 @@ pub mod driver;
 pub mod prose;
 pub mod record;
 pub mod redact;
+pub mod vendor;
 pub mod wire;
 
 use std::collections::BTreeMap;

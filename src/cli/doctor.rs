@@ -1,15 +1,17 @@
 //! `afk doctor`: looks at everything that a run needs and says how to mend what isn't right.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::init::on_path;
 use super::place::PlaceArgs;
+use crate::agent::vendor::{self, on_path};
 use crate::config::Config;
+use crate::config::agent::Agent;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::id::Repo;
 use crate::error::{Failure, Kind};
@@ -67,8 +69,14 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
                 let hint = "put logins into `trusted`".to_owned();
                 report.tell("trusted", Err(("nobody may arm an issue".into(), hint)));
             }
+            for (name, known) in &config.agents {
+                report.tell(&format!("agent {name}"), agent(name, known).await);
+            }
             for repo in config.repos.keys() {
-                report.tell(&format!("agent of {repo}"), agent(&config, repo));
+                if config.agent_of(repo).is_none() {
+                    let hint = "write an [agents.NAME] and set `agent`".to_owned();
+                    report.tell(&format!("agent of {repo}"), Err(("none is named".into(), hint)));
+                }
                 let found = repository(&config, repo).await;
                 report.tell(&format!("repository {repo}"), found);
             }
@@ -143,26 +151,62 @@ async fn tracker(config: &Config) -> Found {
     }
 }
 
-fn agent(config: &Config, repo: &Repo) -> Found {
-    let Some((name, agent)) = config.agent_of(repo) else {
-        return Err(("none is named".into(), "write an [agents.NAME] and set `agent`".into()));
-    };
-    let program = &agent.command[0];
+/// One agent: whether it is there, in a version that was tried, and can log in as far as that
+/// can be told without reading its credentials.
+async fn agent(name: &str, agent: &Agent) -> Found {
+    let our_env = |name: &str| std::env::var(name).ok();
     for (key, reference) in &agent.secrets {
-        if let Err(error) = crate::secrets::resolve(reference, &|n| std::env::var(n).ok()) {
-            return Err((
-                format!("{name}, {key}: {error}"),
-                "see `secrets` in docs/configuration.md".into(),
-            ));
+        if let Err(error) = crate::secrets::resolve(reference, &our_env) {
+            let hint = "see `secrets` in docs/configuration.md";
+            return Err((format!("{key}: {error}"), hint.into()));
         }
     }
-    match on_path(program) {
-        Some(path) => Ok(format!("{name}, {}", path.display())),
-        None => Err((
-            format!("{name}: {program} is not on the PATH"),
-            format!("install it, or write its whole path into agents.{name}.command"),
-        )),
+    let program = agent.command().first().cloned().unwrap_or_default();
+    let preset = agent.known();
+    let Some(path) = on_path(&program) else {
+        let hint = preset.map_or_else(
+            || format!("install it, or write its whole path into agents.{name}.command"),
+            |preset| format!("{}, or write its path into agents.{name}.command", preset.install),
+        );
+        return Err((format!("{program} is not on the PATH"), hint));
+    };
+    let place = path.display().to_string();
+    let Some(preset) = preset else { return Ok(place) };
+    let version = version(&path, &preset.version, agent).await;
+    let told = match &version {
+        None => "tells no version".to_owned(),
+        Some(version) if preset.tested.contains(version) => format!("{version}, tested"),
+        Some(version) => format!("{version}, not tested ({} is)", preset.tested.join(", ")),
+    };
+    let home = agent.home.clone().or_else(|| our_env("HOME").map(PathBuf::from));
+    let login = &preset.login;
+    let given = login.env.iter().find(|name| {
+        let known = |all: &BTreeMap<String, String>| all.contains_key(*name);
+        known(&agent.set) || known(&agent.secrets) || our_env(name).is_some()
+    });
+    let file = login.files.iter().find(|file| home.as_ref().is_some_and(|h| h.join(file).exists()));
+    let behind = preset.vendor.as_ref().and_then(|pattern| vendor::behind(&path, pattern));
+    let shim =
+        behind.map_or_else(String::new, |_| "; the program behind npm's shim is used".into());
+    match given.or(file) {
+        Some(how) => Ok(format!("{place}, {told}, logs in by {how}{shim}")),
+        None => Err((format!("{place}, {told}, has no login that can be seen"), login.how.clone())),
     }
+}
+
+/// What a program says its version is: the first word of its answer that has a dot and a figure.
+async fn version(program: &Path, args: &[String], agent: &Agent) -> Option<String> {
+    if args.is_empty() {
+        return None;
+    }
+    let mut command = Command::new(program);
+    command.args(args).envs(agent.settings()).stdin(Stdio::null()).stderr(Stdio::null());
+    command.kill_on_drop(true);
+    let out = timeout(GIT, command.output()).await.ok()?.ok()?;
+    let said = crate::core::untrusted::clean_line(&String::from_utf8_lossy(&out.stdout));
+    let figures =
+        |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    said.split([' ', '(', ')', 'v']).find(figures).map(str::to_owned)
 }
 
 async fn repository(config: &Config, repo: &Repo) -> Found {

@@ -1,6 +1,7 @@
 //! The ledger in words: why an issue or a run stands where it stands, for the screen and for
 //! `afk explain`. Every line is cleaned.
 
+use super::budget::Spend;
 use super::id::{IssueKey, RunId, Timestamp};
 use super::issue::Arming;
 use super::run::Run;
@@ -90,6 +91,51 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Tokens and money by day, repository, run and turn. Flat plans are counted in tokens.
+#[must_use]
+pub fn spend(fleet: &Fleet) -> Vec<String> {
+    let line = |name: &str, spend: Spend| {
+        let (read, written) = (spend.tokens_in, spend.tokens_out);
+        format!("  {name:<28} {:>10}  {read:>10} in {written:>9} out", spend.line())
+    };
+    let mut lines = vec!["By day (UTC), ~ is an estimate".to_owned()];
+    let day = |at: Timestamp| {
+        let days = fleet.now.day() - at.day();
+        match days {
+            0 => "today".to_owned(),
+            1 => "yesterday".to_owned(),
+            days => format!("{days} days ago"),
+        }
+    };
+    lines.extend(fleet.books.days().map(|(at, spend)| line(&day(at), spend)));
+    let policy = &fleet.policy;
+    let limits = [
+        ("soft limit of a day", policy.day_soft_limit),
+        ("hard limit of a day", policy.day_limit),
+        ("limit of a run", policy.run_limit),
+    ];
+    for (name, limit) in limits {
+        let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+        lines.push(format!("  {name:<28} {limit:>10}"));
+    }
+    let reserved = fleet.reserved();
+    if reserved.0 > 0 {
+        lines.push(format!("  {:<28} {:>10}", "set aside for live runs", reserved.to_string()));
+    }
+    lines.push(String::new());
+    lines.push("By repository".into());
+    lines.extend(fleet.books.repos().map(|(repo, spend)| line(&repo.to_string(), spend)));
+    lines.push(String::new());
+    lines.push("By run, newest first, with its latest turn".into());
+    for run in fleet.runs.values().rev().take(200) {
+        lines.push(line(&format!("{} {}", run.id, run.work.repo()), run.spend));
+        if run.turns > 1 {
+            lines.push(line(&format!("   turn {}", run.turns), run.turn_spend));
+        }
+    }
+    lines.iter().map(|line| super::untrusted::clean_line(line)).collect()
 }
 
 fn standing(run: &Run) -> String {

@@ -126,9 +126,14 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let fleet = &snapshot.fleet;
     let inbox = fleet.inbox().len();
     let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.waiting().len());
-    let (spent, clock) = (fleet.books.day(fleet.now).usd, clock(view));
+    let (spent, clock) = (fleet.books.day(fleet.now).line(), clock(view));
     let killed = fleet.kill_switch();
-    let state = |armed: &'static str, off: &'static str| if killed { off } else { armed };
+    let paused = fleet.breaker.open().is_some();
+    let state = |armed: &'static str, off: &'static str| match (killed, paused) {
+        (true, _) => off,
+        (false, true) => " PAUSED ",
+        (false, false) => armed,
+    };
     let forms: [[String; 4]; 3] = [
         [
             format!(" afk {} ", view.host),
@@ -158,7 +163,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let alarm = |on| if on { Role::Alarm } else { Role::Header };
     let line = Line::from(vec![
         piece(host.clone(), theme, Role::Header),
-        piece(standing.clone(), theme, alarm(killed)),
+        piece(standing.clone(), theme, alarm(killed || paused)),
         piece(asked.clone(), theme, alarm(inbox > 0)),
         piece(gap, theme, Role::Header),
         piece(tail.clone(), theme, Role::Header),
@@ -264,11 +269,12 @@ fn pane_title(pane: Pane, snapshot: &Snapshot, view: &View, room: usize) -> Stri
                 };
                 let standing = match run.outcome {
                     Some(outcome) => outcome.word().to_owned(),
-                    None => format!("{} · {}", run.phase.word(), run.activity.word()),
+                    None => format!("{} · {}", run.phase.word(), run.doing(snapshot.fleet.now)),
                 };
                 format!(
                     " {key} {name} · {} {subject} · {standing} · {} · {how} ",
-                    run.id, run.spend.usd
+                    run.id,
+                    run.spend.line()
                 )
             }
             None => format!(" {key} {name} "),

@@ -15,8 +15,10 @@ use super::theme::{SHIPPED, Theme};
 use super::view::{Inbox, Input, Overlay, Pager, Palette, Purpose, View};
 use super::widgets::list::first_row;
 use crate::core::approval::{Answer, EscalationKind};
+use crate::core::capability::Steer;
 use crate::core::command::Action;
 use crate::core::id::RunId;
+use crate::core::permission::Grant;
 use crate::runtime::Snapshot;
 use crate::term::key::Key;
 
@@ -205,11 +207,28 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
                 view.transcript.hit = None;
             }
         }
-        Act::Approve | Act::Deny | Act::Answer => return answer(view, snapshot, act),
+        Act::Approve | Act::ApproveRun | Act::Edit | Act::Deny | Act::Answer => {
+            return answer(view, snapshot, act);
+        }
         Act::Steer => match subject(view, snapshot) {
-            Some(run) => input(view, format!("Steer {run}"), Purpose::Steer(run)),
+            Some(run) => steer(view, snapshot, run),
             None => view.message = Some("no run is selected".into()),
         },
+        Act::Interrupt => match subject(view, snapshot) {
+            Some(run) => {
+                let question = format!(
+                    "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, \
+                     and it waits for what you tell it."
+                );
+                confirm(view, question, Request::Act(Action::Interrupt { run }));
+            }
+            None => view.message = Some("no run is selected".into()),
+        },
+        Act::Spend => view.overlays.push(Overlay::Pager(Pager {
+            title: "What was spent".into(),
+            lines: crate::core::explain::spend(&snapshot.fleet),
+            scroll: 0,
+        })),
         Act::Retry => match subject(view, snapshot) {
             Some(run) => {
                 let title = format!("Retry {run}: guidance for the agent, or nothing");
@@ -277,6 +296,27 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         Act::Quit => return quit(view, snapshot),
     }
     Vec::new()
+}
+
+/// What a message to a run's agent would do, said where it is typed: an ended run goes on with
+/// it, and an agent that takes none is not asked.
+fn steer(view: &mut View, snapshot: &Snapshot, run: RunId) {
+    let Some(known) = snapshot.fleet.runs.get(&run) else { return };
+    if !known.live() {
+        let title = format!("Send {run} on, in the same conversation");
+        return input(view, title, Purpose::Retry(run));
+    }
+    let steer = known.equipment.as_ref().map(|agent| agent.can.steer);
+    match steer {
+        Some(Steer::No) => view.message = Some(format!("the agent of {run} takes no messages")),
+        Some(Steer::AfterTurn) => {
+            let title = format!("Steer {run}: taken once this turn is over");
+            input(view, title, Purpose::Steer(run));
+        }
+        Some(Steer::MidTurn) | None => {
+            input(view, format!("Steer {run}: taken at the next step"), Purpose::Steer(run));
+        }
+    }
 }
 
 fn focus(view: &mut View, pane: Pane) {
@@ -445,7 +485,11 @@ fn answer(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         view.message = Some("read it to its end first: PageDown".into());
         return Vec::new();
     }
+    let grant = escalation.grant();
+    let editable = escalation.editable().map(crate::core::untrusted::Untrusted::clean);
     let means = match act {
+        Act::ApproveRun => grant.as_ref().map(Grant::means),
+        Act::Edit => editable.as_ref().map(|_| "run another command instead"),
         Act::Approve => kind.approve_means(),
         Act::Deny => kind.deny_means(),
         _ => kind.text_means(),
@@ -461,6 +505,17 @@ fn answer(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
                 return vec![Request::Act(yes)];
             }
             confirm(view, format!("{id}: {means}?"), Request::Act(yes));
+        }
+        Act::ApproveRun => {
+            let answer = Answer::ApproveRun;
+            let yes = Action::Answer { escalation: id, digest, answer };
+            confirm(view, format!("{id}: {means}?"), Request::Act(yes));
+        }
+        Act::Edit => {
+            let title = format!("Edit {id}: what the agent runs instead");
+            let command = editable.unwrap_or_default();
+            let input = Input::with(title, Purpose::Edit(id, digest), &command);
+            view.overlays.push(Overlay::Input(Box::new(input)));
         }
         Act::Deny => input(view, format!("Deny {id}: why"), Purpose::Deny(id, digest)),
         _ => input(view, format!("Answer {id}: {means}"), Purpose::Answer(id, digest)),

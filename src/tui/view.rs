@@ -72,6 +72,8 @@ pub enum Purpose {
     Answer(EscalationId, Digest),
     /// The reason of a refusal.
     Deny(EscalationId, Digest),
+    /// Another command than the one that was asked for.
+    Edit(EscalationId, Digest),
     /// Search in the transcript.
     Search,
 }
@@ -96,6 +98,14 @@ impl Input {
         Self { title, purpose, area }
     }
 
+    /// One that begins with a text, its end under the cursor.
+    #[must_use]
+    pub fn with(title: String, purpose: Purpose, text: &str) -> Self {
+        let mut input = Self::new(title, purpose);
+        input.area.insert_str(text);
+        input
+    }
+
     /// What asks for when it is done.
     #[must_use]
     pub fn request(&self) -> Option<Request> {
@@ -109,6 +119,9 @@ impl Input {
             }
             Purpose::Deny(escalation, digest) => {
                 Action::Answer { escalation, digest, answer: Answer::Deny { reason: text.into() } }
+            }
+            Purpose::Edit(escalation, digest) => {
+                Action::Answer { escalation, digest, answer: Answer::Edit { command: text.into() } }
             }
             Purpose::Search => return None,
         }))

@@ -44,6 +44,23 @@ pub static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
     ]
 });
 
+/// Who an agent commits as: the user, as their git knows them, or afk. As environment names.
+#[must_use]
+pub fn committer() -> [(&'static str, String); 4] {
+    let known = git2::Config::open_default().and_then(|mut all| all.snapshot()).ok();
+    let of = |key: &str| known.as_ref().and_then(|all| all.get_str(key).ok().map(str::to_owned));
+    let (name, email) = match (of("user.name"), of("user.email")) {
+        (Some(name), Some(email)) => (name, email),
+        _ => ("afk".into(), "afk@localhost".into()),
+    };
+    [
+        ("GIT_AUTHOR_NAME", name.clone()),
+        ("GIT_AUTHOR_EMAIL", email.clone()),
+        ("GIT_COMMITTER_NAME", name),
+        ("GIT_COMMITTER_EMAIL", email),
+    ]
+}
+
 /// Most that is kept of an answer, in bytes.
 const ANSWER_LIMIT: u64 = 8 * 1024 * 1024;
 

@@ -5,12 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approvals;
 mod bad_agents;
 mod bad_input;
 mod cockpit;
 mod crash;
 mod demo;
 mod deploy;
+mod faults;
 mod operator;
 mod pictures;
 mod purity;

@@ -52,14 +52,32 @@ impl Terminal {
         Self::program(AFK, args, columns, rows, dir)
     }
 
+    /// Starts a program in 120x30 with more names in its environment.
+    pub fn with_env(program: &str, args: &[&str], dir: &Path, env: &[(&str, &str)]) -> Self {
+        Self::begin(program, args, (120, 30), dir, env)
+    }
+
     /// Starts another program.
     pub fn program(program: &str, args: &[&str], columns: u16, rows: u16, dir: &Path) -> Self {
+        Self::begin(program, args, (columns, rows), dir, &[])
+    }
+
+    fn begin(
+        program: &str,
+        args: &[&str],
+        (columns, rows): (u16, u16),
+        dir: &Path,
+        env: &[(&str, &str)],
+    ) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         let mut command = CommandBuilder::new(program);
         command.args(args);
         command.cwd(dir);
         command.env("TERM", "xterm-256color");
         command.env_remove("NO_COLOR");
+        for (name, value) in env {
+            command.env(name, value);
+        }
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();

@@ -11,6 +11,7 @@ use afk::core::run::Run;
 use afk::core::state::Fleet;
 use afk::runtime::{Runtime, RuntimeError, Snapshot};
 
+use super::pty::Terminal;
 use super::{AFK, git};
 
 /// Longest time that anything in a test may take.
@@ -24,20 +25,36 @@ echo done > state && git add state && git $US commit -qm 'Do it'";
 /// Ends a turn.
 pub const END: &str = "echo '{\"type\":\"end\",\"status\":\"done\"}'";
 
+/// What a double of Claude Code is made of.
+const CLAUDE: &str = include_str!("claude.sh");
+
 pub struct World {
     pub dir: tempfile::TempDir,
     more: String,
+    /// More lines for the agent.
+    agent: String,
 }
 
 impl World {
     /// A world whose agent runs `script` in a shell, with the prompt's line read already.
     pub fn new(script: &str) -> Self {
+        Self::made(
+            &format!(
+                "#!/bin/sh\nUS='-c user.name=agent -c user.email=agent@localhost -c commit.gpgSign=false'\nread -r prompt\n{script}\n"
+            ),
+            "",
+        )
+    }
+
+    /// A world whose agent speaks as Claude Code does; `script` uses the words of `claude.sh`.
+    pub fn claude(script: &str) -> Self {
+        Self::made(&format!("{CLAUDE}\n{script}\n"), "preset = 'claude'")
+    }
+
+    fn made(script: &str, agent: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { dir, more: String::new() };
-        let agent = format!(
-            "#!/bin/sh\nUS='-c user.name=agent -c user.email=agent@localhost -c commit.gpgSign=false'\nread -r prompt\n{script}\n"
-        );
-        std::fs::write(world.path("agent.sh"), agent).unwrap();
+        let world = Self { dir, more: String::new(), agent: agent.to_owned() };
+        std::fs::write(world.path("agent.sh"), script).unwrap();
         let work = world.path("work");
         std::fs::create_dir_all(&work).unwrap();
         std::fs::create_dir_all(world.path("issues")).unwrap();
@@ -61,6 +78,30 @@ impl World {
         self.more.push_str(more);
         self.more.push('\n');
         self
+    }
+
+    /// More lines for the agent.
+    pub fn agent(mut self, more: &str) -> Self {
+        self.agent.push('\n');
+        self.agent.push_str(more);
+        self
+    }
+
+    /// More lines for the repository's `.afk.toml`.
+    pub fn rules(self, more: &str) -> Self {
+        let path = self.path("work/.afk.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}{more}\n")).unwrap();
+        self.commit("Rules");
+        self
+    }
+
+    /// The cockpit itself on this world, in a terminal of 120x30.
+    pub fn cockpit(&self) -> Terminal {
+        self.config();
+        let (config, state) = (self.path("afk.toml"), self.state());
+        let args = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
+        Terminal::start(&args, 120, 30, self.root())
     }
 
     pub fn root(&self) -> &Path {
@@ -94,10 +135,11 @@ impl World {
         let agent = self.path("agent.sh");
         let text = format!(
             "kill_switch = false\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n\
+             [tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n",
             self.more,
             agent.display(),
+            self.agent,
             self.remote().display()
         );
         let path = self.path("afk.toml");

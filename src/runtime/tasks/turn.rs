@@ -8,16 +8,17 @@ use tokio::sync::mpsc;
 use super::super::{clock, prompt};
 use super::{Failure, Job};
 use crate::agent::redact::Redactor;
-use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver};
-use crate::config::agent::Plan;
+use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver, vendor};
+use crate::config::agent::{Agent, Plan};
 use crate::config::repository::FILE;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::budget::MicroUsd;
+use crate::core::budget::{MicroUsd, Spend};
 use crate::core::capability::Equipment;
 use crate::core::id::Sha;
 use crate::core::input::RunFact;
 use crate::core::run::TurnPrompt;
 use crate::journal::transcript::Entry;
+use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
 
 /// Events that are written together at most.
@@ -53,21 +54,36 @@ pub(super) async fn run(
     let (events, mut heard) = mpsc::channel::<AgentEvent>(BATCH * 2);
     let write = async {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut spent = Spend::default();
         while heard.recv_many(&mut batch, BATCH).await > 0 {
             for event in batch.iter().filter(|event| event.concerns_core()) {
                 job.tell(RunFact::Agent(event.clone())).await;
             }
-            let entries: Vec<Entry> = batch.drain(..).map(entry).collect();
-            job.shell.transcribe(job.run.id, &entries);
+            for event in &batch {
+                if let AgentEvent::Usage(spend) = event {
+                    spent.add(*spend);
+                }
+            }
+            // Some agents tell their tokens after each step; a reader wants the sum.
+            let shown = |event: &AgentEvent| !matches!(event, AgentEvent::Usage(_));
+            let entries: Vec<Entry> = batch.drain(..).filter(shown).map(entry).collect();
+            if !entries.is_empty() {
+                job.shell.transcribe(job.run.id, &entries);
+            }
         }
+        spent
     };
     let work = async {
         let end = driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await;
         drop(events);
         end
     };
-    let (end, ()) = tokio::join!(work, write);
-    job.shell.transcribe(job.run.id, &[entry(AgentEvent::TurnEnd(end.clone()))]);
+    let (end, spent) = tokio::join!(work, write);
+    let mut last = vec![entry(AgentEvent::TurnEnd(end.clone()))];
+    if spent != Spend::default() {
+        last.insert(0, entry(AgentEvent::Usage(spent)));
+    }
+    job.shell.transcribe(job.run.id, &last);
     Ok(RunFact::Agent(AgentEvent::TurnEnd(end)))
 }
 
@@ -77,6 +93,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
     })?;
     let cwd = job.worktree()?;
+    let seconds = Duration::from_secs;
     let mut env = job.environment();
     let our_env = |name: &str| std::env::var(name).ok();
     env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
@@ -90,6 +107,10 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         let secret = crate::secrets::resolve(reference, &our_env).map_err(|e| e.to_string())?;
         secrets.push(secret.expose_secret().to_owned());
         env.insert(name.clone(), secret.expose_secret().to_owned());
+    }
+    // An agent with a HOME of its own has no name there to commit under.
+    for (name, value) in committer() {
+        env.entry(name.to_owned()).or_insert(value);
     }
     let (test, template) = match job.run.work.issue() {
         Some(_) => {
@@ -108,7 +129,6 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let template = template.as_deref();
     let prompt = prompt::words(&job.run, issue, &test, &begin.prompt, resumes, template)?;
     let limits = &job.config.limits;
-    let seconds = Duration::from_secs;
     let tariff = match (agent.plan, agent.price) {
         (Plan::Flat, _) => Tariff::Flat,
         (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
@@ -120,7 +140,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         owner: job.owner(),
         speaks,
         ways,
-        command: agent.command(),
+        command: program(agent),
         cwd,
         env,
         prompt,
@@ -141,6 +161,19 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     };
     let equipment = Equipment { agent: name.clone(), can, model: None, version: None };
     Ok((spec, equipment))
+}
+
+/// Its command, with the program itself in the place of an npm shim.
+fn program(agent: &Agent) -> Vec<String> {
+    let mut command = agent.command();
+    let vendor = agent.known().and_then(|preset| preset.vendor.as_deref());
+    if let (Some(first), Some(pattern)) = (command.first_mut(), vendor)
+        && let Some(found) = vendor::on_path(first)
+        && let Some(real) = vendor::behind(&found, pattern)
+    {
+        *first = real.display().to_string();
+    }
+    command
 }
 
 /// Whether an environment name says that its value is secret.

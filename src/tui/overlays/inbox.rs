@@ -7,6 +7,7 @@ use ratatui::widgets::Paragraph;
 
 use super::super::act::Act;
 use super::super::keymap::Context;
+use super::super::panes::transcript::diff_role;
 use super::super::panes::{piece, row};
 use super::super::theme::Role;
 use super::super::view::{Inbox, View};
@@ -15,6 +16,7 @@ use super::super::widgets::text::{age, column, fit, wrap};
 use super::framed;
 use crate::core::approval::Escalation;
 use crate::core::id::EscalationId;
+use crate::core::permission::Grant;
 use crate::runtime::Snapshot;
 
 /// The open escalations, most severe and newest first.
@@ -58,16 +60,27 @@ fn detail(escalation: &Escalation, view: &View, width: usize) -> Vec<Line<'stati
         }
     };
     let subject = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
-    say(&format!("{} · {}{subject}", escalation.kind.word(), escalation.run), Role::Title);
-    say(&escalation.detail.clean(), Role::Text);
+    let (id, kind) = (escalation.id, escalation.kind.word());
+    say(&format!("{id} · {kind} · {}{subject}", escalation.run), Role::Title);
+    let detail = escalation.detail.clean();
+    for line in detail.lines() {
+        let role = diff_role(line);
+        say(line, if role == Role::Dim { Role::Text } else { role });
+        if line.is_empty() {
+            say(" ", Role::Text);
+        }
+    }
     for (at, option) in escalation.options.iter().enumerate() {
         say(&format!("  {}. {}", at + 1, option.clean_line()), Role::Text);
     }
     say(" ", Role::Text);
     let key = |act| view.keymap.key_of(Context::Inbox, act).unwrap_or_default();
     let kind = escalation.kind;
+    let grant = escalation.grant();
     for (act, means) in [
         (Act::Approve, kind.approve_means()),
+        (Act::ApproveRun, grant.as_ref().map(Grant::means)),
+        (Act::Edit, escalation.editable().map(|_| "run another command instead")),
         (Act::Deny, kind.deny_means()),
         (Act::Answer, kind.text_means()),
     ] {

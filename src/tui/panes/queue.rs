@@ -39,13 +39,13 @@ pub struct Row {
     reason: String,
 }
 
-fn standing(run: &Run) -> String {
+fn standing(run: &Run, now: Timestamp) -> String {
     if let Some(outcome) = run.outcome {
         format!("{}: {}", outcome.word(), run.why.clean_line())
     } else {
         let attempt =
             if run.attempts > 0 { format!(" (attempt {})", run.attempts) } else { String::new() };
-        format!("{} · {}{attempt}", run.phase.word(), run.activity.word())
+        format!("{} · {}{attempt}", run.phase.word(), run.doing(now))
     }
 }
 
@@ -72,7 +72,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                     Some(Outcome::Cancelled) => 5,
                     Some(Outcome::Done) => 6,
                 };
-                (mark, role, group, standing(run))
+                (mark, role, group, standing(run, fleet.now))
             }
             (_, Some(Reason::Closed)) => (marks.done, Role::Dim, 7, Reason::Closed.line()),
             (_, Some(Reason::Eligible)) => (marks.waiting, Role::Text, 3, Reason::Eligible.line()),
@@ -106,7 +106,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             subject: format!("{} {}", run.id, run.work.repo()),
             since: run.claimed,
             title: run.work.title().clean_line(),
-            reason: standing(run),
+            reason: standing(run, fleet.now),
         });
     }
     rows.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));

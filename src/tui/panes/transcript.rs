@@ -309,7 +309,12 @@ fn cell(
                 |c| format!("exit {c}"),
             );
             let count = output.clean().lines().count();
-            let text = format!("{}  {code} · {count} lines", title.clean_line());
+            let lines = match count {
+                0 => String::new(),
+                1 => " · 1 line".into(),
+                count => format!(" · {count} lines"),
+            };
+            let text = format!("{}  {code}{lines}", title.clean_line());
             let mut lines = one(mark, role, &text, Role::Text, width, theme);
             if unfolded {
                 lines.extend(

@@ -1,0 +1,210 @@
+//! What an agent asks and what an operator tells it, by key, in a real terminal: against a double
+//! that writes what Claude Code writes.
+
+use crate::support::pty::Terminal;
+use crate::support::world::World;
+use crate::support::{journal_id, log, processes_with};
+
+/// An agent that asks leave for two commands, runs what is allowed, and does its work.
+const ASKS: &str = "\
+init; taken
+ask a Bash '{\"command\":\"echo first >> asked\",\"description\":\"Leave a trace\"}'
+eval \"$(allowed)\"
+case $ANSWER in *'\"deny\"'*) say \"I was told: $(printf %s \"$ANSWER\" | sed 's/.*\"message\":\"\\([^\"]*\\)\".*/\\1/')\" ;; *) tool_result a ran ;; esac
+ask b Bash '{\"command\":\"echo first >> asked\",\"description\":\"Leave a trace\"}'
+eval \"$(allowed)\"
+tool_result b ran
+git $US add asked 2>/dev/null; work; result";
+
+const ASK_ALL: &str = "[permissions]\nask = ['shell']";
+
+fn opened(world: &World) -> Terminal {
+    let mut terminal = world.cockpit();
+    terminal.shows("inbox 1");
+    terminal.keys("i");
+    // All of what is asked, and all that can be answered.
+    terminal.shows("echo first >> asked");
+    terminal.shows("an answer is bound to");
+    terminal
+}
+
+fn done(mut terminal: Terminal) {
+    terminal.shows("done: ");
+    terminal.until("nothing at work", |s| s.contains("permits 0/3"));
+    terminal.keys("qqq");
+    assert_eq!(terminal.end(), 0);
+}
+
+/// What the agent's commands left in the commit.
+fn trace(world: &World) -> String {
+    crate::support::git(&world.remote(), &["show", "master:asked"])
+}
+
+#[test]
+fn a_command_is_asked_in_full_and_allowed_once() {
+    let world = World::claude(ASKS).rules(ASK_ALL);
+    let mut terminal = opened(&world);
+    terminal.shows("allow exactly this for the rest of the run");
+    terminal.shows("run another command instead");
+    terminal.keys("a");
+    // Once: the same again is asked again.
+    terminal.shows("e2 · permission");
+    terminal.keys("a");
+    terminal.keys("\u{1b}");
+    done(terminal);
+    assert_eq!(trace(&world), "first\nfirst");
+}
+
+#[test]
+fn for_this_run_means_that_it_is_not_asked_again() {
+    let world = World::claude(ASKS).rules(ASK_ALL);
+    let mut terminal = opened(&world);
+    terminal.keys("A");
+    terminal.shows("for the rest of the run?");
+    terminal.keys("y\u{1b}");
+    done(terminal);
+    assert_eq!(trace(&world), "first\nfirst");
+    assert!(world.transcript(1).contains("granted for this run"));
+}
+
+#[test]
+fn a_refusal_has_a_reason_that_the_agent_reads() {
+    let world = World::claude(ASKS).rules(ASK_ALL);
+    let mut terminal = opened(&world);
+    terminal.keys("d");
+    terminal.shows("Deny e1: why");
+    terminal.keys("leave no traces\r");
+    terminal.shows("e2 · permission");
+    terminal.keys("a\u{1b}");
+    done(terminal);
+    assert_eq!(trace(&world), "first");
+    assert!(world.transcript(1).contains("I was told: leave no traces"));
+}
+
+#[test]
+fn a_command_is_edited_before_it_is_allowed() {
+    let world = World::claude(ASKS).rules(ASK_ALL);
+    let mut terminal = opened(&world);
+    // What no policy allows can't be typed either.
+    terminal.keys("e");
+    terminal.shows("Edit e1");
+    terminal.keys("; git push --force\r");
+    terminal.shows("never allowed");
+    terminal.keys("e");
+    terminal.shows("Edit e1");
+    terminal.keys("; echo second >> asked\r");
+    terminal.shows("e2 · permission");
+    terminal.keys("a\u{1b}");
+    done(terminal);
+    assert_eq!(trace(&world), "first\nsecond\nfirst");
+}
+
+#[test]
+fn what_nobody_answers_expires_and_the_agent_is_told() {
+    let world = World::claude(ASKS).rules(ASK_ALL).with("[limits]\nanswer_hours = 0");
+    let terminal = world.cockpit();
+    done(terminal);
+    assert!(world.transcript(1).contains("nobody answered in time"));
+}
+
+#[test]
+fn the_policy_and_the_guardrails_answer_without_a_human() {
+    let script = "\
+init; taken
+ask a Bash '{\"command\":\"echo first >> asked\"}'
+eval \"$(allowed)\"; tool_result a ran
+ask b Bash '{\"command\":\"curl http://127.0.0.1:1\"}'
+case $ANSWER in *'the policy of this repository refuses it'*) echo refused >> asked ;; esac
+ask c Bash '{\"command\":\"git push --force origin HEAD\"}'
+case $ANSWER in *'forced or deleting push is never allowed'*) echo guarded >> asked ;; esac
+ask d Write '{\"file_path\":\"/etc/afk-was-here\",\"content\":\"x\"}'
+case $ANSWER in *'outside the worktree is never allowed'*) echo stayed >> asked ;; esac
+git $US add asked; work; result";
+    let world = World::claude(script).rules("[permissions]\ndeny = ['shell(curl*)']");
+    let mut terminal = world.cockpit();
+    terminal.shows("done: ");
+    // Both guardrails told a human; nothing waits for an answer.
+    terminal.shows("inbox 2");
+    terminal.keys("i");
+    terminal.shows("Inbox · 2 open");
+    terminal.shows("guardrail");
+    terminal.keys("\u{1b}");
+    done(terminal);
+    assert_eq!(trace(&world), "first\nrefused\nguarded\nstayed");
+}
+
+#[test]
+fn a_question_is_answered_by_its_number() {
+    let script = "\
+init; taken
+ask q AskUserQuestion '{\"questions\":[{\"question\":\"Which colour?\",\"header\":\"Colour\",\"options\":[{\"label\":\"Red\",\"description\":\"warm\"},{\"label\":\"Green\",\"description\":\"calm\"}]}]}'
+case $ANSWER in *'\"Which colour?\":\"Green\"'*) work ;; esac
+result";
+    let world = World::claude(script);
+    let mut terminal = world.cockpit();
+    terminal.shows("inbox 1");
+    terminal.keys("i");
+    terminal.shows("Which colour?");
+    terminal.shows("2. Green: calm");
+    terminal.shows("an answer is bound to");
+    terminal.keys("\r");
+    terminal.shows("Answer e1");
+    terminal.keys("2\r");
+    terminal.keys("\u{1b}");
+    done(terminal);
+}
+
+#[test]
+fn a_message_is_taken_in_the_middle_of_the_turn() {
+    let script = "\
+init; taken; say ready
+taken
+case $MESSAGE in *'the other way'*) work ;; esac
+say understood; result";
+    let world = World::claude(script);
+    let mut terminal = world.cockpit();
+    terminal.keys("3");
+    terminal.shows("ready");
+    terminal.keys("s");
+    terminal.shows("taken at the next step");
+    terminal.keys("go the other way\r");
+    terminal.shows("go the other way");
+    terminal.shows("taken up");
+    done(terminal);
+}
+
+#[test]
+fn an_interrupt_keeps_the_conversation_and_ends_its_children() {
+    // The child has a session of its own, as the shells of real agents have.
+    let script = "\
+init; taken
+if [ -z \"$RESUMED\" ]; then
+    setsid sleep 1000 &
+    say working
+    read -r CONTROL
+    case $CONTROL in *'\"subtype\":\"interrupt\"'*) ;; *) exit 9 ;; esac
+    line '{\"type\":\"result\",\"subtype\":\"error_during_execution\",\"is_error\":false,\"terminal_reason\":\"aborted_tools\",\"total_cost_usd\":0.01,\"usage\":{}}'
+    exit 0
+fi
+case $MESSAGE in *'do it slowly'*) work ;; esac
+say \"resumed $RESUMED\"; result 0.02";
+    let world = World::claude(script);
+    let mut terminal = world.cockpit();
+    terminal.keys("3");
+    terminal.shows("working");
+    terminal.keys("X");
+    terminal.shows("Interrupt r1?");
+    terminal.keys("y");
+    terminal.shows("interrupted by an operator");
+    terminal.until("the run waits", |s| s.contains("permits 0/3"));
+    // What it had begun is gone before it is sent on.
+    let mark = journal_id(&world.state());
+    terminal.until("the tree is gone", |_| processes_with("AFK_STATE", &mark).is_empty());
+    terminal.keys("s");
+    terminal.shows("in the same conversation");
+    terminal.keys("do it slowly\r");
+    terminal.shows("resumed session-1");
+    done(terminal);
+    let subjects = log(&world.remote(), "master", "%s").join("\n");
+    assert!(subjects.contains("Do it"), "{subjects}");
+}
