@@ -410,16 +410,17 @@ impl Run {
         }
     }
 
-    /// What is being done, with how long nothing was heard or when the model is asked again.
+    /// What is being done; what is unusual comes first: how long nothing was heard, or when the
+    /// model is asked again.
     #[must_use]
     pub fn doing(&self, now: Timestamp) -> String {
         let word = self.activity.word();
         if let Some(retry) = self.retry {
-            let status = retry.status.map_or_else(String::new, |s| format!(" after {s}"));
+            let status = retry.status.map_or_else(|| "it failed".into(), |s| s.to_string());
             let seconds = retry.at.since(now).max(0) / 1000;
-            format!("asks the model again{status}, try {} in {seconds} s", retry.attempt)
+            format!("{status}: asks again in {seconds} s, try {}", retry.attempt)
         } else if let Some(since) = self.quiet {
-            format!("{word}; silent for {} s", now.since(since) / 1000)
+            format!("silent for {} s; {word}", now.since(since) / 1000)
         } else {
             word.into()
         }

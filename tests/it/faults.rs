@@ -32,7 +32,7 @@ const BOUND: Duration = Duration::from_secs(20);
 #[test]
 fn an_overloaded_model_is_seen_with_its_delay_and_tried_again() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
-    seen(&world, &["asks the model again after 529, try 2 in 4 s"], BOUND);
+    seen(&world, &["529: asks again in 4 s, try 2"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
     seen(&world, &["tries again", "the model's API answers 529"], BOUND);
 }
@@ -58,7 +58,7 @@ fn a_hang_is_shown_then_interrupted_then_stopped() {
         let shows = [
             "silent for 1 s",
             "it is interrupted",
-            "needs-human: the agent was silent for too long, and was stopped",
+            "the agent was silent for too long, and was stopped",
             "inbox 1",
         ];
         seen(&world, &shows, BOUND);

@@ -45,7 +45,11 @@ fn standing(run: &Run, now: Timestamp) -> String {
     } else {
         let attempt =
             if run.attempts > 0 { format!(" (attempt {})", run.attempts) } else { String::new() };
-        format!("{} · {}{attempt}", run.phase.word(), run.doing(now))
+        let doing = run.doing(now);
+        if run.quiet.is_some() || run.retry.is_some() {
+            return doing;
+        }
+        format!("{} · {doing}{attempt}", run.phase.word())
     }
 }
 
