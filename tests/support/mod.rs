@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each tier uses its own part.
 
+pub mod model;
 pub mod picture;
 pub mod pty;
 pub mod world;

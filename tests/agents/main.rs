@@ -1,0 +1,318 @@
+//! Real agent programs, pinned, against a scripted model on loopback: no network, dummy keys, a
+//! HOME of their own. `tests/agents.sh` installs them and runs this; without it every test here
+//! is ignored, and says so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use support::model::{Asked, Model, Reply};
+use support::pty::Terminal;
+use support::world::World;
+use support::{journal_id, log, processes_with};
+
+/// Where `tests/agents.sh` installed them.
+fn modules() -> PathBuf {
+    PathBuf::from(std::env::var("AFK_AGENTS").expect("tests/agents.sh sets AFK_AGENTS"))
+        .join("node_modules")
+}
+
+const TEST: &str = "mkdir -p tests && echo 'grep -q done state' > tests/state.sh; \
+    sh tests/state.sh || git add tests && git commit -qm 'Test it'";
+const WORK: &str = "echo done > state && git add state && git commit -qm 'Do it'";
+
+/// The whole loop of a repository: gate, push, CI, deploy, probe.
+const STAGES: &str = "[ci]\ncommand = 'sh tests/state.sh'\n[deploy]\ncommand = 'cp state \"$PWD.deployed\"'\n\
+    [probe]\ncommand = 'true'\ninterval_ms = 10\nsoak_ms = 20\n";
+
+/// A test first, then the change, then the end.
+fn tdd(asked: &Asked) -> Reply {
+    match asked.spoken {
+        0 => Reply::Run(TEST.into()),
+        1 => Reply::Run(WORK.into()),
+        _ => Reply::Say("Done: it is tested and committed.".into()),
+    }
+}
+
+fn claude(model: &Model, world: World) -> World {
+    let program = modules().join("@anthropic-ai/claude-code-linux-x64/claude");
+    let home = home(&world);
+    world.preset("claude", &[program.to_str().unwrap()], &format!(
+        "home = '{home}'\nset = {{ ANTHROPIC_BASE_URL = '{}', ANTHROPIC_API_KEY = 'sk-ant-dummy-000000', CLAUDE_CODE_MAX_RETRIES = '2' }}",
+        model.address
+    ))
+}
+
+fn codex(model: &Model, world: World) -> World {
+    // npm's shim: afk finds the program behind it.
+    let program = modules().join(".bin/codex");
+    let home = home(&world);
+    let provider = format!(
+        "model_providers.fake={{name=\"fake\",base_url=\"{}/v1\",env_key=\"FAKE_KEY\",wire_api=\"responses\",request_max_retries=1,stream_max_retries=1}}",
+        model.address
+    );
+    world.preset("codex", &[program.to_str().unwrap()], &format!(
+        "home = '{home}'\nset = {{ FAKE_KEY = 'dummy' }}\nargs = ['-c', 'model=gpt-5.5', '-c', 'model_provider=fake', '-c', '{provider}']"
+    ))
+}
+
+fn opencode(model: &Model, world: World) -> World {
+    let program = modules().join(".bin/opencode");
+    let home = home(&world);
+    let config = serde_json::json!({
+        "autoupdate": false, "share": "disabled", "model": "fake/m", "small_model": "fake/m",
+        "provider": {"fake": {"npm": "@ai-sdk/anthropic", "name": "fake",
+            "options": {"baseURL": format!("{}/v1", model.address), "apiKey": "dummy"},
+            "models": {"m": {"name": "m", "limit": {"context": 200_000, "output": 8192}}}}},
+        "permission": {"edit": "ask", "bash": "ask"},
+    });
+    world.preset(
+        "opencode",
+        &[program.to_str().unwrap()],
+        &format!("home = '{home}'\nset = {{ OPENCODE_CONFIG_CONTENT = '{config}' }}"),
+    )
+}
+
+fn claude_agent_acp(model: &Model, world: World) -> World {
+    let node = modules().join(".bin/node");
+    let program = modules().join("@agentclientprotocol/claude-agent-acp/dist/index.js");
+    let home = home(&world);
+    world.preset("claude-agent-acp", &[node.to_str().unwrap(), program.to_str().unwrap()], &format!(
+        "home = '{home}'\nset = {{ ANTHROPIC_BASE_URL = '{}', ANTHROPIC_API_KEY = 'sk-ant-dummy-000000', IS_SANDBOX = '1' }}",
+        model.address
+    ))
+}
+
+fn home(world: &World) -> String {
+    let home = world.path("home");
+    std::fs::create_dir_all(&home).unwrap();
+    home.display().to_string()
+}
+
+type Make = fn(&Model, World) -> World;
+
+/// The whole loop: failing test, fix, commit, gate, push, CI, deploy, healthy.
+fn whole_loop(make: Make) {
+    let model = Model::start(tdd);
+    let world = make(&model, World::bare().rules(STAGES));
+    let mut terminal = world.cockpit();
+    terminal.shows("done: ");
+    terminal.until("nothing at work", |s| s.contains("permits 0/3"));
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+    let subjects = log(&world.remote(), "master", "%s");
+    assert_eq!(subjects[subjects.len() - 2..], ["Test it", "Do it"]);
+    assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
+    let transcript = world.transcript(1);
+    assert!(transcript.contains("session_started") && transcript.contains("Done: it is tested"));
+    assert!(model.seen().len() >= 3);
+}
+
+/// A failing CI is fixed forward in the same conversation, which is told the end of the log.
+fn fixes_forward(make: Make) {
+    let model = Model::start(|asked| {
+        match asked.spoken {
+        0 => Reply::Run(TEST.into()),
+        1 => Reply::Run(WORK.into()),
+        2 => Reply::Say("Done.".into()),
+        3 if asked.user.contains("the-log-of-the-ci") => {
+            Reply::Run("echo more > tests/more.sh; echo ok > ci && echo true > tests/more.sh && git add ci tests && git commit -qm 'Mend the CI'".into())
+        }
+        _ => Reply::Say("Mended.".into()),
+    }
+    });
+    let rules = "[ci]\ncommand = 'cat ci || { echo the-log-of-the-ci; exit 1; }'\n[gate]\nexempt = ['ci']\ntests = ['tests/**']\n";
+    let world = make(&model, World::bare().rules(rules));
+    let mut terminal = world.cockpit();
+    terminal.shows("done: ");
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+    assert!(log(&world.remote(), "master", "%s").contains(&"Mend the CI".to_owned()));
+    let sessions = world.transcript(1);
+    let names: std::collections::BTreeSet<&str> = sessions
+        .lines()
+        .filter_map(|line| line.split("\"session\":\"").nth(1)?.split('"').next())
+        .collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+/// kill -9 of afk in the middle of a tool: the next start ends what is left, resumes the same
+/// conversation, and nothing is done twice.
+fn survives_a_kill(make: Make) {
+    let model = Model::start(|asked| {
+        if asked.whole.contains("You were stopped in the middle") {
+            return match asked.whole.contains("Test it") && asked.whole.contains("Do it now") {
+                true => Reply::Say("Done.".into()),
+                false => Reply::Run(format!("{TEST}; {WORK}; echo Do it now")),
+            };
+        }
+        Reply::Run("touch \"$AFK_MARK\"; sleep 600".into())
+    });
+    let world = make(&model, World::bare());
+    let mark = world.path("mark");
+    let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
+    let mut terminal = world.cockpit();
+    terminal.until("the tool runs", |_| mark.exists());
+    let pid = terminal.child.process_id().unwrap().cast_signed();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    terminal.child.wait().unwrap();
+    let mut terminal = world.cockpit();
+    terminal.shows("done: ");
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+    let subjects = log(&world.remote(), "master", "%s");
+    assert_eq!(subjects.iter().filter(|s| *s == "Do it").count(), 1);
+    assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
+    let transcript = world.transcript(1);
+    let names: std::collections::BTreeSet<&str> = transcript
+        .lines()
+        .filter_map(|line| line.split("\"session\":\"").nth(1)?.split('"').next())
+        .collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+/// Steered in the middle of a tool, and interrupted with a child running.
+fn is_steered_and_interrupted(make: Make) {
+    let model = Model::start(|asked| {
+        if asked.whole.contains("now finish it") {
+            return match asked.whole.matches("scripted-end").count() {
+                0 => Reply::Run(format!("{TEST}; {WORK}; echo scripted-end")),
+                _ => Reply::Say("Finished.".into()),
+            };
+        }
+        if asked.whole.contains("the other way") {
+            return Reply::Run("touch \"$AFK_MARK.2\"; sleep 600".into());
+        }
+        Reply::Run(
+            "touch \"$AFK_MARK\"; while ! [ -e \"$AFK_MARK.go\" ]; do sleep 0.1; done".into(),
+        )
+    });
+    let world = make(&model, World::bare());
+    let mark = world.path("mark");
+    let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
+    let mut terminal = world.cockpit();
+    terminal.until("the tool runs", |_| mark.exists());
+    terminal.keys("3s");
+    terminal.shows("Steer r1");
+    terminal.keys("go the other way\r");
+    terminal.shows("go the other way");
+    std::fs::write(mark.with_extension("go"), "").unwrap();
+    terminal.shows("taken up");
+    let second = world.path("mark.2");
+    terminal.until("the second tool runs", |_| second.exists());
+    terminal.keys("X");
+    terminal.shows("Interrupt r1?");
+    terminal.keys("y");
+    terminal.shows("interrupted by an operator");
+    let id = journal_id(&world.state());
+    terminal.until("its children are gone", |_| processes_with("AFK_STATE", &id).is_empty());
+    terminal.keys("s");
+    terminal.shows("in the same conversation");
+    terminal.keys("now finish it\r");
+    terminal.shows("done: ");
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+/// An API that fails: told with its status, never done.
+fn tells_a_dead_model(make: Make, status: u16, shows: &str) {
+    let model = Model::start(move |_| Reply::Status(status));
+    let world = make(&model, World::bare());
+    let mut terminal = world.cockpit();
+    terminal.shows(shows);
+    assert!(!terminal.text().contains("done: "));
+    terminal.keys("qy");
+    terminal.end();
+}
+
+/// A model that never answers is stopped within the watchdog's bound.
+fn hangs(make: Make) {
+    let model = Model::start(|_| Reply::Hang);
+    let world = make(&model, World::bare()).with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
+    let mut terminal = world.cockpit();
+    terminal.shows("it is interrupted");
+    terminal.until("the end of the turn", |s| s.contains("tries again") || s.contains("inbox 1"));
+    assert!(!terminal.text().contains("done: "));
+    terminal.keys("qy");
+    terminal.end();
+}
+
+fn asks_leave(make: Make) {
+    let model = Model::start(|asked| match asked.spoken {
+        0 => Reply::Run("touch forbidden-by-the-operator".into()),
+        1 => Reply::Run(format!("{TEST}; {WORK}")),
+        _ => Reply::Say("Done.".into()),
+    });
+    let world = make(&model, World::bare().rules("[permissions]\nask = ['shell(touch*)']"));
+    let mut terminal: Terminal = world.cockpit();
+    terminal.shows("inbox 1");
+    terminal.keys("i");
+    terminal.shows("touch forbidden-by-the-operator");
+    terminal.shows("an answer is bound to");
+    terminal.keys("d");
+    terminal.shows("Deny e1: why");
+    terminal.keys("do the work instead\r");
+    terminal.keys("\u{1b}");
+    terminal.shows("done: ");
+    terminal.keys("q");
+    terminal.end();
+    assert!(model.seen().iter().any(|asked| asked.whole.contains("do the work instead")));
+    let files = support::git(&world.remote(), &["ls-tree", "--name-only", "master"]);
+    assert!(!files.contains("forbidden"), "{files}");
+}
+
+macro_rules! tests {
+    ($agent:ident: $($name:ident = $call:expr;)*) => {
+        mod $agent {
+            $(
+                #[test]
+                #[ignore = "needs real agents: tests/agents.sh installs them and runs this"]
+                fn $name() {
+                    $call
+                }
+            )*
+        }
+    };
+}
+
+mod quick {
+    tests! { claude_code:
+        the_whole_loop = crate::whole_loop(crate::claude);
+        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::claude);
+        a_kill_of_afk_in_a_tool = crate::survives_a_kill(crate::claude);
+        a_steer_and_an_interrupt = crate::is_steered_and_interrupted(crate::claude);
+        a_refusal_with_a_reason = crate::asks_leave(crate::claude);
+        an_overloaded_model = crate::tells_a_dead_model(crate::claude, 529, "529: asks again");
+        a_bad_request = crate::tells_a_dead_model(crate::claude, 400, "the model's API answers 400");
+        a_model_that_hangs = crate::hangs(crate::claude);
+    }
+
+    tests! { codex_app_server:
+        the_whole_loop = crate::whole_loop(crate::codex);
+        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::codex);
+        a_kill_of_afk_in_a_tool = crate::survives_a_kill(crate::codex);
+        a_steer_and_an_interrupt = crate::is_steered_and_interrupted(crate::codex);
+        a_refusal_with_a_reason = crate::asks_leave(crate::codex);
+        a_bad_request = crate::tells_a_dead_model(crate::codex, 400, "the model");
+        a_model_that_hangs = crate::hangs(crate::codex);
+    }
+}
+
+mod slow {
+    tests! { claude_over_acp:
+        the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
+        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::claude_agent_acp);
+        a_refusal_with_a_reason = crate::asks_leave(crate::claude_agent_acp);
+    }
+
+    tests! { opencode_over_acp:
+        the_whole_loop = crate::whole_loop(crate::opencode);
+        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::opencode);
+        a_refusal_with_a_reason = crate::asks_leave(crate::opencode);
+    }
+}
