@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::place::PlaceArgs;
+use crate::agent::vendor::on_path;
+use crate::config::agent::{Preset, presets};
 use crate::core::id::Repo;
 use crate::error::{Failure, Kind};
 
 const TEMPLATE: &str = include_str!("../../assets/afk.toml");
-
-/// Agent programs that are looked for.
-const AGENTS: &[&str] = &["claude", "codex", "opencode", "gemini", "qwen", "copilot", "pi"];
 
 /// Arguments of `afk init`.
 #[derive(Debug, Args)]
@@ -82,7 +81,7 @@ fn look(dir: &Path) -> Result<Found, Failure> {
         remote,
         branch,
         test: test_command(&top),
-        agents: AGENTS.iter().filter_map(|name| Some((*name, on_path(name)?))).collect(),
+        agents: presets().iter().filter_map(found_preset).collect(),
         top,
     })
 }
@@ -138,15 +137,12 @@ fn test_command(top: &Path) -> Option<&'static str> {
     .find_map(|(there, command)| there.then_some(command))
 }
 
-/// The program of a name on `PATH`.
-pub(super) fn on_path(name: &str) -> Option<PathBuf> {
-    let direct = PathBuf::from(name);
-    if name.contains('/') {
-        return direct.is_file().then_some(direct);
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|dir| dir.join(name))
-        .find(|p| p.is_file())
+/// A preset whose program is on the PATH under its own name.
+fn found_preset(
+    (name, preset): (&'static String, &'static Preset),
+) -> Option<(&'static str, PathBuf)> {
+    let path = on_path(preset.command.first()?)?;
+    Some((name.as_str(), path))
 }
 
 fn quoted(text: &str) -> String {
@@ -158,7 +154,7 @@ fn configuration(found: &Found) -> String {
     let mut agents = String::new();
     for (name, path) in &found.agents {
         agents.push_str(&format!(
-            "# {name} was found: {}. It needs a program around it that speaks them.\n",
+            "# Found: {}\n[agents.{name}]\npreset = \"{name}\"\n\n",
             path.display()
         ));
     }
@@ -167,6 +163,10 @@ fn configuration(found: &Found) -> String {
     } else {
         agents
     };
+    let chosen = found
+        .agents
+        .first()
+        .map_or_else(|| "# agent = \"mine\"".to_owned(), |(name, _)| format!("agent = \"{name}\""));
     let repository = format!(
         "[repos.\"{}\"]\nremote = {}\nbranch = {}\n# Environment names that point at folders shared by all its worktrees.\n# caches = {{ CARGO_TARGET_DIR = \"target\" }}",
         found.repo,
@@ -176,6 +176,7 @@ fn configuration(found: &Found) -> String {
     TEMPLATE
         .replace("{{trusted}}", &user.map(|name| quoted(&name)).unwrap_or_default())
         .replace("{{agents}}\n", &agents)
+        .replace("{{agent}}", &chosen)
         .replace("{{repository}}", &repository)
 }
 

@@ -41,9 +41,9 @@ impl Guardrail {
     }
 }
 
-/// Words in a commit message or an option that make a CI look away: GitHub, GitLab, Woodpecker,
+/// Words in a commit message that make a CI look away: GitHub, GitLab, Woodpecker,
 /// `CircleCI`, Azure.
-const CI_SKIP: [&str; 8] = [
+const CI_SKIP: [&str; 7] = [
     "[ci skip]",
     "[skip ci]",
     "[no ci]",
@@ -51,7 +51,6 @@ const CI_SKIP: [&str; 8] = [
     "[actions skip]",
     "[skip woodpecker]",
     "***no_ci***",
-    "ci.skip",
 ];
 
 /// Whether a text tells CI to look away.
@@ -210,6 +209,9 @@ fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
         "push" => {
             let refspec = rest.iter().any(|arg| arg.starts_with('+') || arg.starts_with(':'));
             let forced = long("--force") || long("--mirror") || long("--delete") || long("--prune");
+            if args.iter().any(|arg| arg.contains("ci.skip")) {
+                return Some(Guardrail::CiSkip);
+            }
             if forced || short('f') || short('d') || refspec {
                 return Some(Guardrail::ForcePush);
             }

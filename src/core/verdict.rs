@@ -131,6 +131,8 @@ pub enum GateSide {
     Exempt,
     /// Changed files that aren't exempt, and no test among them.
     NoTests,
+    /// A commit's message tells CI to look away.
+    CiSkipped,
     /// No commit and no change at all.
     NoChange,
     /// The test command could not be run, or did not end in time.
@@ -157,7 +159,7 @@ impl GateReport {
     /// Tests that fail on the base and pass on the head open the gate; nothing else does.
     #[must_use]
     pub fn verdict(&self) -> GateVerdict {
-        use GateSide::{Broken, Exempt, Failed, NoChange, NoTests, NotRun, Passed};
+        use GateSide::{Broken, CiSkipped, Exempt, Failed, NoChange, NoTests, NotRun, Passed};
         let closed = |text: String| GateVerdict::Closed(Untrusted::new(text));
         match (&self.on_base, &self.on_head) {
             (Failed { .. } | Exempt, Passed) => GateVerdict::Open,
@@ -165,6 +167,11 @@ impl GateReport {
             (NoChange, _) | (_, NoChange) => {
                 closed("There is no change to push: no commit was made and no file differs.".into())
             }
+            (CiSkipped, _) | (_, CiSkipped) => closed(
+                "A commit's message tells CI to skip it, which is never allowed. Reword your \
+                 commits."
+                    .into(),
+            ),
             (NoTests | NotRun, _) | (_, NoTests) => closed(
                 "No test file was added or changed. Write a test that fails without your change, \
                  and commit it."
@@ -195,6 +202,7 @@ mod tests {
             GateSide::Failed { code: 1, log: "no".into() },
             GateSide::Exempt,
             GateSide::NoTests,
+            GateSide::CiSkipped,
             GateSide::NoChange,
             GateSide::Broken { why: "no such file".into() },
             GateSide::NotRun,

@@ -81,11 +81,12 @@ impl Pool {
     }
 
     /// Fetches, takes a slot and switches it to `branch` at the upstream. The slot that has the
-    /// branch already (from a call that was cut) is the one that is taken.
+    /// branch already (from a call that was cut) is the one that is taken; else `home`, where it
+    /// is free: a conversation may know no other folder.
     ///
     /// # Errors
     /// [`WorkspaceError`].
-    pub async fn take(&self, branch: &str) -> Result<Taken, WorkspaceError> {
+    pub async fn take(&self, branch: &str, home: Option<&Path>) -> Result<Taken, WorkspaceError> {
         let mut slots = self.slots.lock().await;
         let upstream = self.base.fetch().await?;
         let free: Vec<PathBuf> =
@@ -96,7 +97,8 @@ impl Pool {
                 .and_then(|admin| std::fs::read_to_string(admin.join("HEAD")).ok())
                 .is_some_and(|text| text.trim() == head)
         };
-        let path = match free.iter().find(has_branch).or_else(|| free.first()) {
+        let at_home = || free.iter().find(|slot| Some(slot.as_path()) == home);
+        let path = match free.iter().find(has_branch).or_else(at_home).or_else(|| free.first()) {
             Some(slot) => slot.clone(),
             None => self.add(&mut slots, &upstream).await?,
         };

@@ -124,6 +124,17 @@ async fn a_test_that_passes_without_the_change_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_can_not_tell_ci_to_look_away() {
+    let world =
+        World::new(&format!("{WORK}\ngit $US commit --allow-empty -qm 'Done [ci skip]'\n{END}"));
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(world.transcript(1).contains("tells CI to skip it"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_can_not_loosen_its_own_gate() {
     let world = World::new(&format!(
         "echo 'test = \"true\"' > .afk.toml; {WORK}\nrm tests/first.sh; echo 'exit 1' > tests/zz.sh; git add --all; git $US commit -qm Loosen; {END}"

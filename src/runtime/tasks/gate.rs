@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Failure, Job};
 use crate::config::repository::RepositoryRules;
+use crate::core::guardrail;
 use crate::core::id::Sha;
 use crate::core::input::RunFact;
 use crate::core::untrusted::Untrusted;
@@ -35,6 +36,12 @@ pub(super) async fn run(job: &Job) -> Result<RunFact, Failure> {
     };
     if changes.is_empty() {
         report.on_base = GateSide::NoChange;
+        return Ok(RunFact::Gated(Box::new(report)));
+    }
+    let range = format!("{base}..{head}");
+    let messages = git.call(&["log", "--format=%B", &range]).await.map_err(text)?;
+    if guardrail::skips_ci(&messages) {
+        report.on_base = GateSide::CiSkipped;
         return Ok(RunFact::Gated(Box::new(report)));
     }
     let prove = job.proving_tree();

@@ -21,7 +21,8 @@ pub(super) async fn prepare(job: &Job) -> Result<RunFact, Failure> {
                 pool.give_back(path, Some(&keep)).await.map_err(text)?;
             }
             let branch = name::branch(key, &title.clean_line());
-            let taken = pool.take(&branch).await.map_err(text)?;
+            let taken =
+                pool.take(&branch, job.run.home.as_deref().map(Path::new)).await.map_err(text)?;
             let rules = match job.rules(&pool, &taken.base).await {
                 Ok(rules) => rules,
                 Err(why) => {
