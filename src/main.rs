@@ -11,6 +11,9 @@ fn main() -> color_eyre::Result<ExitCode> {
         let code = afk::process::launch::become_program(args);
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
     }
+    // Agents run as the same user: without this they could read our environment in /proc. Where the
+    // kernel refuses, they are as they would be anyway.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     color_eyre::config::HookBuilder::default().display_env_section(false).install()?;
     // The only provider in the tree; a second installation is the only way to fail.
     let _ = rustls::crypto::ring::default_provider().install_default();

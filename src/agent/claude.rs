@@ -114,10 +114,11 @@ impl Claude {
             }
             Tool::Edit if input.get("old_string").is_some() => {
                 let change = diff::unified(&target, path("old_string"), path("new_string"));
-                format!("{target}\n\n{change}")
+                format!("{}\n\n{change}", self.short(&target))
             }
             Tool::Edit if input.get("content").is_some() => {
-                format!("{target}\n\n{}", diff::unified(&target, "", path("content")))
+                let change = diff::unified(&target, "", path("content"));
+                format!("{}\n\n{change}", self.short(&target))
             }
             _ => format!("{name} {}", serde_json::to_string_pretty(input).unwrap_or_default()),
         };

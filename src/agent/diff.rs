@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The unified diff between two texts of a file; empty where they are equal or too odd to compare.
+/// The hunks of the unified diff between two texts of a file; empty where they are equal or too odd to compare.
 #[must_use]
 pub fn unified(path: &str, old: &str, new: &str) -> String {
     let mut options = git2::DiffOptions::new();
@@ -22,7 +22,9 @@ pub fn unified(path: &str, old: &str, new: &str) -> String {
         Some(&mut options),
     );
     let text = patch.and_then(|mut patch| patch.to_buf());
-    text.ok().and_then(|text| text.as_str().map(str::to_owned).ok()).unwrap_or_default()
+    let text = text.ok().and_then(|text| text.as_str().map(str::to_owned).ok()).unwrap_or_default();
+    // The names stand beside it wherever it is shown.
+    text.find("@@ ").map_or_else(String::new, |at| text[at..].to_owned())
 }
 
 #[cfg(test)]
@@ -32,7 +34,7 @@ mod tests {
     #[test]
     fn a_change_is_a_hunk() {
         let diff = unified("/w/calc.py", "a\nb\n", "a\nc\n");
-        assert!(diff.contains("@@ -1,2 +1,2 @@") && diff.contains("-b\n+c\n"), "{diff}");
+        assert!(diff.starts_with("@@ -1,2 +1,2 @@") && diff.contains("-b\n+c\n"), "{diff}");
         assert!(unified("x", "same", "same").is_empty());
         assert!(!unified("x", "old", "new").contains("No newline"));
         assert!(unified("x", "", "new\n").contains("+new"));
