@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
+use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
 use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
@@ -37,10 +38,6 @@ pub struct Claude {
     interrupts: u32,
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
 fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
@@ -67,12 +64,6 @@ impl Claude {
         }));
     }
 
-    /// A path as a person reads it: from the top of the worktree.
-    fn short<'a>(&self, path: &'a str) -> &'a str {
-        let inside = path.strip_prefix(self.cwd.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        inside.unwrap_or(path)
-    }
-
     fn title(&self, name: &str, input: &Value) -> String {
         match tool(name) {
             Tool::Shell if input.get("command").is_some() => text(input, "command").to_owned(),
@@ -82,7 +73,7 @@ impl Claude {
                     .map(|key| text(input, key))
                     .find(|path| !path.is_empty())
                     .unwrap_or_default();
-                format!("{name} {}", self.short(path))
+                format!("{name} {}", short(&self.cwd, path))
             }
             Tool::Web => format!("{name} {}{}", text(input, "url"), text(input, "query")),
             _ => match text(input, "description") {
@@ -114,11 +105,11 @@ impl Claude {
             }
             Tool::Edit if input.get("old_string").is_some() => {
                 let change = diff::unified(&target, path("old_string"), path("new_string"));
-                format!("{}\n\n{change}", self.short(&target))
+                format!("{}\n\n{change}", short(&self.cwd, &target))
             }
             Tool::Edit if input.get("content").is_some() => {
                 let change = diff::unified(&target, "", path("content"));
-                format!("{}\n\n{change}", self.short(&target))
+                format!("{}\n\n{change}", short(&self.cwd, &target))
             }
             _ => format!("{name} {}", serde_json::to_string_pretty(input).unwrap_or_default()),
         };
@@ -256,7 +247,7 @@ impl Claude {
             _ => String::new(),
         };
         let patch = result["structuredPatch"].as_array().filter(|hunks| !hunks.is_empty());
-        let path = self.short(text(result, "filePath")).to_owned();
+        let path = short(&self.cwd, text(result, "filePath")).to_owned();
         let change = match patch {
             Some(hunks) => hunks.iter().map(hunk).collect::<String>(),
             None if text(result, "type") == "create" => {

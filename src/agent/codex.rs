@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
 
+use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
 use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
@@ -46,10 +47,6 @@ pub struct Codex {
     early: VecDeque<String>,
     failed: Option<TurnEnd>,
     interrupted: bool,
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A command without the shell that codex puts around it.
@@ -182,7 +179,7 @@ impl Codex {
                 let changes = self.changes.get(&item).cloned().unwrap_or_else(|| json!([]));
                 let files = changes.as_array().cloned().unwrap_or_default();
                 let paths: Vec<&str> = files.iter().map(|file| text(file, "path")).collect();
-                let short: Vec<&str> = paths.iter().map(|path| self.short(path)).collect();
+                let short: Vec<&str> = paths.iter().map(|path| short(&self.cwd, path)).collect();
                 let detail: Vec<String> = files.iter().map(|file| self.change(file)).collect();
                 Ask {
                     tool: Tool::Edit,
@@ -205,14 +202,9 @@ impl Codex {
         said.event(AgentEvent::PermissionRequest { id, ask: Box::new(ask) });
     }
 
-    fn short<'a>(&self, path: &'a str) -> &'a str {
-        let inside = path.strip_prefix(self.cwd.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        inside.unwrap_or(path)
-    }
-
     /// A change of a file as a unified diff: codex tells a new file as its text.
     fn change(&self, file: &Value) -> String {
-        let (path, told) = (self.short(text(file, "path")), text(file, "diff"));
+        let (path, told) = (short(&self.cwd, text(file, "path")), text(file, "diff"));
         let body = match text(&file["kind"], "type") {
             "add" => diff::unified(path, "", told),
             "delete" => diff::unified(path, told, ""),
@@ -252,7 +244,8 @@ impl Codex {
                 self.prose.flush(&mut said.events);
                 self.changes.insert(id.clone(), item["changes"].clone());
                 let files = item["changes"].as_array().into_iter().flatten();
-                let paths: Vec<&str> = files.map(|file| self.short(text(file, "path"))).collect();
+                let paths: Vec<&str> =
+                    files.map(|file| short(&self.cwd, text(file, "path"))).collect();
                 let title = bounded(format!("change {}", paths.join(", ")));
                 said.event(AgentEvent::ToolStart { id, kind: "edit".into(), title });
             }
@@ -262,7 +255,7 @@ impl Codex {
                 let (title, output) = ("".into(), "".into());
                 said.event(AgentEvent::ToolEnd { id, title, ok, code: None, output });
                 for file in item["changes"].as_array().into_iter().flatten().filter(|_| ok) {
-                    let path = bounded(self.short(text(file, "path")));
+                    let path = bounded(short(&self.cwd, text(file, "path")));
                     said.event(AgentEvent::Diff { path, diff: bounded(self.change(file)) });
                 }
             }

@@ -9,6 +9,7 @@ pub mod codex;
 pub mod command;
 pub mod diff;
 pub mod driver;
+pub mod fields;
 pub mod prose;
 pub mod record;
 pub mod redact;

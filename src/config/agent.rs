@@ -103,6 +103,9 @@ pub struct Preset {
     /// Its differences, where it speaks ACP.
     #[serde(default)]
     pub acp: Ways,
+    /// Settings in a HOME of its own, by path: the switches that have no environment name.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
     /// How it is installed.
     pub install: String,
     /// Where its npm package keeps the program itself, below `node_modules`.
@@ -195,6 +198,13 @@ impl Agent {
         all
     }
 
+    /// Files that its own HOME should have, with their text; none where it shares the user's.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, &'static str)> {
+        let (Some(home), Some(preset)) = (&self.home, self.known()) else { return Vec::new() };
+        preset.files.iter().map(|(path, text)| (home.join(path), text.as_str())).collect()
+    }
+
     /// Its ways, where it speaks ACP.
     #[must_use]
     pub fn ways(&self) -> Ways {
@@ -261,6 +271,10 @@ mod tests {
             Agent { preset: Some("claude".into()), home: Some("/h".into()), ..Agent::default() };
         let set = agent.settings();
         assert_eq!((set["HOME"].as_str(), set["DISABLE_AUTOUPDATER"].as_str()), ("/h", "1"));
+        let gemini =
+            Agent { preset: Some("gemini".into()), home: Some("/h".into()), ..Agent::default() };
+        assert_eq!(gemini.files()[0].0, PathBuf::from("/h/.gemini/settings.json"));
+        assert!(Agent { home: None, ..gemini }.files().is_empty());
         assert!(Agent { preset: Some("clade".into()), ..Agent::default() }.check().is_err());
         assert!(Agent::default().check().is_err());
     }

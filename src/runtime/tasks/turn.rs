@@ -1,5 +1,7 @@
 //! One turn of the agent: its events to the transcript, what concerns it to the core.
 
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -98,6 +100,9 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let our_env = |name: &str| std::env::var(name).ok();
     env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
     env.extend(agent.settings());
+    for (path, text) in agent.files() {
+        write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let mut secrets: Vec<String> = std::env::vars()
         .chain(env.clone())
         .filter(|(name, _)| names_a_secret(name))
@@ -174,6 +179,18 @@ fn program(agent: &Agent) -> Vec<String> {
         *first = real.display().to_string();
     }
     command
+}
+
+/// Writes a file that is not there yet.
+fn write_once(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::File::create_new(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an environment name says that its value is secret.
