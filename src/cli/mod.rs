@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod attach;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
@@ -22,7 +23,7 @@ use crate::error::{Failure, Kind};
 
 /// Terminal cockpit for coding agents that work while you are away from the keyboard.
 ///
-/// Without a command it opens the cockpit.
+/// Without a command it opens the cockpit, on an afk that goes on when the terminal closes.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
 pub struct Cli {
@@ -36,6 +37,12 @@ pub struct Cli {
 enum Verb {
     /// Watch the whole loop on sample repositories, for real
     Demo(demo::DemoArgs),
+    /// Run without a cockpit until told to end, for a service
+    Up(up::UpArgs),
+    /// Open the cockpit of the afk that runs
+    Attach(attach::AttachArgs),
+    /// End the afk that runs; its runs go on at the next start
+    Stop(attach::StopArgs),
     /// Write a configuration for the repository you are in; it starts nothing
     Init(init::InitArgs),
     /// Check everything that a run needs, and say how to mend what isn't right
@@ -62,6 +69,15 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Some(Verb::DemoAgent) => demo::agent::play().map_err(|why| Failure::new(Kind::No, why)),
         Some(Verb::Demo(args)) => wait_for(demo::run(args)),
+        Some(Verb::Up(args)) => {
+            if args.background {
+                // Fails only for a group's leader, which a fresh child is not.
+                let _ = rustix::process::setsid();
+            }
+            wait_for(up::run(&args, &place))
+        }
+        Some(Verb::Attach(args)) => wait_for(attach::run(&args, &place)),
+        Some(Verb::Stop(args)) => wait_for(attach::stop(&args, &place)),
         Some(Verb::Init(args)) => init::run(&args, &place),
         Some(Verb::Doctor) => wait_for(doctor::run(&place)),
         Some(Verb::Submit(args)) => wait_for(submit::run(args, &place)),
@@ -69,7 +85,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Status(args)) => status::run(&args, &place),
         Some(Verb::Verify) => verify::run(&place),
         None => match up::choose(&place)? {
-            up::Choice::Up => wait_for(up::run(&place)),
+            up::Choice::Up => wait_for(up::open(&place)),
             up::Choice::Demo => wait_for(demo::run(demo::DemoArgs::default())),
             up::Choice::Init => init::run(&init::InitArgs { dir: ".".into() }, &place),
             up::Choice::Leave => Ok(()),

@@ -24,8 +24,10 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let state = place.paths()?.state;
     let journal = Journal::open_read_only(&state)?;
-    let fleet = journal.fold()?;
+    let mut fleet = journal.fold()?;
     let owner = crate::journal::lock::owner(&state);
+    // A drain is for one life.
+    fleet.draining &= owner.is_some();
     if args.json {
         super::say(&as_json(&fleet, journal.last(), owner.as_deref()).to_string());
         return Ok(());

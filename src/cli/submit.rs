@@ -14,6 +14,7 @@ use crate::core::step::step;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 use crate::runtime::clock::wall;
+use crate::serve::attach::client;
 
 /// Arguments of `afk submit`.
 #[derive(Debug, Args)]
@@ -44,7 +45,8 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let action = Action::Submit { repo, prompt: args.prompt.into(), priority };
     let (actor, origin) = (config.operator(), "cli".to_owned());
     let command = Command { id: 1, actor, role: Role::Operator, origin, action };
-    let sent = crate::serve::control::send(&paths.state, &command).await?;
+    let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
+    let sent = client::send(&paths.state, hello, command.action.clone()).await?;
     let reply = match sent {
         Some(reply) => reply,
         None => queue(&config, &paths.state, command)?,

@@ -1,12 +1,20 @@
-//! `afk`: the runtime with the cockpit on top.
+//! `afk` and `afk up`: the runtime, and the cockpit on top of it.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::attach;
 use super::place::PlaceArgs;
 use crate::config::Config;
+use crate::core::command::Role;
 use crate::error::{Failure, Kind};
 use crate::runtime::Runtime;
+use crate::runtime::client::Client;
+use crate::serve::attach::client::AttachError;
+use crate::serve::attach::server;
 use crate::tui::session;
 
 /// What a newcomer without a configuration chose.
@@ -51,17 +59,81 @@ pub fn choose(place: &PlaceArgs) -> Result<Choice, Failure> {
     })
 }
 
-/// Opens the cockpit of the configuration.
+/// Opens the cockpit on the afk that runs for this configuration, and starts one in the background
+/// where none does.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
+pub async fn open(place: &PlaceArgs) -> Result<(), Failure> {
+    terminal()?;
     let (config, paths) = place.load()?;
-    let launcher = super::own_program()?;
-    cockpit(config, &paths.state, launcher, Some(paths.config)).await
+    let client = match attach::join(&config, &paths, Role::Operator, "tty").await {
+        Err(AttachError::Nobody(_)) => attach::begin(&config, &paths).await?,
+        other => other?,
+    };
+    attach::look(&client, &paths).await
 }
 
-/// Runs the cockpit until it is left; the runs go on at the next start.
+/// Arguments of `afk up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Show the cockpit in this process: it ends with the terminal
+    #[arg(long)]
+    pub cockpit: bool,
+    /// Begin a session of its own
+    #[arg(long, hide = true)]
+    pub background: bool,
+}
+
+/// Runs the runtime in this process until it is told to end.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
+    let (config, paths) = place.load()?;
+    let launcher = super::own_program()?;
+    if args.cockpit {
+        return cockpit(config, &paths.state, launcher, Some(paths.config)).await;
+    }
+    let _log = super::log::start(&paths.state)?;
+    let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
+    server::start(&runtime.handle, &paths.state).map_err(|error| {
+        let socket = crate::serve::attach::path(&paths.state);
+        Failure::new(Kind::System, format!("{}: {error}", socket.display()))
+            .hint("a socket's path may have 100 bytes: use a state folder with a shorter one")
+    })?;
+    super::say(&format!("afk runs on {}", paths.state.display()));
+    tracing::info!(process = std::process::id(), "up");
+    let [mut term, mut int, mut hup] = [
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    ];
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            // A terminal that goes is no reason to end.
+            _ = hup.recv() => {}
+            () = runtime.handle.asked_to_end() => break,
+        }
+    }
+    tracing::info!("down");
+    runtime.stop().await;
+    // Clients see the end; nobody finds a socket that nobody serves.
+    let _ = std::fs::remove_file(crate::serve::attach::path(&paths.state));
+    Ok(())
+}
+
+fn terminal() -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Usage, "standard output is no terminal")
+        .hint("`afk up`, `afk demo --headless`, `afk status --json` and `afk explain` need none"))
+}
+
+/// Runs the runtime with the cockpit on top until it is left; the runs go on at the next start.
 ///
 /// # Errors
 /// [`Failure`].
@@ -71,17 +143,20 @@ pub async fn cockpit(
     launcher: PathBuf,
     config_file: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    if !std::io::stdout().is_terminal() {
-        return Err(Failure::new(Kind::Usage, "standard output is no terminal")
-            .hint("`afk demo --headless`, `afk status --json` and `afk explain` need none"));
-    }
+    terminal()?;
     let _log = super::log::start(state)?;
     let runtime = Runtime::start(config, state, launcher, config_file).await?;
-    let control = crate::serve::control::start(&runtime.handle, state);
-    if let Err(error) = &control {
+    if let Err(error) = server::start(&runtime.handle, state) {
         tracing::warn!(%error, "other commands can't reach this afk");
     }
-    let done = session::run(&runtime.handle).await;
+    let actor = runtime.handle.config.operator();
+    let size = crossterm::terminal::size()?;
+    let client = Client::near(&runtime.handle, actor, Role::Operator, "tty", size);
+    let done = tokio::select! {
+        done = session::run(&client) => done,
+        () = runtime.handle.asked_to_end() => Ok(()),
+    };
+    drop(client);
     runtime.stop().await;
     done
 }

@@ -55,7 +55,7 @@ fn signature(text: &str) -> String {
 }
 
 /// What failed lately, and whether the breaker is open.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Breaker {
     recent: VecDeque<(Timestamp, RunId, Cause)>,
     open: Option<(Cause, Timestamp)>,

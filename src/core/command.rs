@@ -69,6 +69,8 @@ pub enum Action {
         /// In which run.
         run: RunId,
     },
+    /// Picks nothing up until the next start.
+    Drain,
     /// Stops a run for good.
     Cancel {
         /// Which.
@@ -107,6 +109,7 @@ impl Action {
             Self::Answer { .. } => "answer",
             Self::Steer { .. } => "steer",
             Self::Interrupt { .. } => "interrupt",
+            Self::Drain => "drain",
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
             Self::Release { .. } => "release",
@@ -225,6 +228,12 @@ pub enum Refusal {
     /// The runtime is ending.
     #[error("afk is shutting down")]
     ShuttingDown,
+    /// The connection to it is lost.
+    #[error("afk can't be reached; nothing was sent")]
+    Unreachable,
+    /// The connection was lost before the answer came.
+    #[error("the connection was lost before the answer came; look whether it took effect")]
+    Unanswered,
 }
 
 fn state_line(state: &EscalationState) -> String {

@@ -164,6 +164,11 @@ pub enum Event {
         /// By which of them.
         by: String,
     },
+    /// Nothing is picked up until the next start.
+    Draining {
+        /// Who wants it.
+        by: Actor,
+    },
     /// Several runs failed for one cause: pickup pauses.
     Tripped {
         /// Which.

@@ -38,7 +38,7 @@ impl Stepper<'_> {
             Action::SetKillSwitch { on: false } if self.fleet.policy.kill_switch => {
                 Err(Refusal::SetInConfiguration)
             }
-            Action::SetKillSwitch { .. } | Action::SetCapacity { .. } => Ok(()),
+            Action::SetKillSwitch { .. } | Action::SetCapacity { .. } | Action::Drain => Ok(()),
             Action::Answer { escalation, digest, answer } => {
                 self.check_answer(*escalation, *digest, answer)
             }
@@ -187,6 +187,7 @@ impl Stepper<'_> {
                 self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });
                 self.effect(Effect::Steer { run, text, by: by.0 });
             }
+            Action::Drain => self.emit(Event::Draining { by }),
             Action::Interrupt { run } => self.effect(Effect::Interrupt { run }),
             Action::Cancel { run } => self.cancel(run, &by),
             Action::Retry { run, guidance } => {

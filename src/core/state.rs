@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::approval::{Escalation, EscalationState};
 use super::breaker::{self, Breaker};
 use super::budget::{Books, MicroUsd, Spend};
@@ -21,7 +23,7 @@ pub const PROBES_KEPT: usize = 60;
 const ESCALATIONS_KEPT: usize = 200;
 
 /// The whole state. Parts that a screen shows are shared, so a copy for a reader is cheap.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     /// The latest time told; never runs backwards, whatever the clock does.
     pub now: Timestamp,
@@ -29,6 +31,9 @@ pub struct Fleet {
     pub policy: Policy,
     /// The operator's kill switch, beside the configuration's.
     pub operator_kill: bool,
+    /// This life picks nothing up any more: it is to end once nothing is at work.
+    #[serde(default)]
+    pub draining: bool,
     /// The operator's capacity, where it differs from the configuration's.
     pub operator_capacity: Option<u32>,
     /// Every issue that a tracker told.
@@ -64,7 +69,7 @@ impl Fleet {
     /// Stops all pickup: thrown by the configuration or by an operator.
     #[must_use]
     pub const fn kill_switch(&self) -> bool {
-        self.policy.kill_switch || self.operator_kill
+        self.policy.kill_switch || self.operator_kill || self.draining
     }
 
     /// Whether the breaker holds everything up. Once its pause is over and nothing works, one
@@ -169,6 +174,7 @@ impl Fleet {
         self.now = self.now.max(at);
         match event {
             Event::Started => {
+                self.draining = false;
                 for entry in self.outbox.values_mut() {
                     entry.under_way = false;
                 }
@@ -243,6 +249,7 @@ impl Fleet {
                     samples.pop_front();
                 }
             }
+            Event::Draining { .. } => self.draining = true,
             Event::Tripped { cause } => self.breaker.trip(at, cause.clone()),
             Event::Reset => self.breaker.reset(),
             Event::SoftLimit => self.books.warned(at),

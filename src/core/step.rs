@@ -270,6 +270,7 @@ fn matters(events: &[Event]) -> bool {
                 | Event::Reopened { .. }
                 | Event::LockReleased { .. }
                 | Event::Spent { .. }
+                | Event::Draining { .. }
                 | Event::Tripped { .. }
                 | Event::Reset
         )

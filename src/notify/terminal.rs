@@ -1,11 +1,13 @@
 //! The terminal as a notifier: a bell, or an OSC 9 desktop notification.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Notify;
 use crate::core::outbox::Notice;
 use crate::core::run::Outcome;
 
 /// What a client shows: one line, cleaned, and whether it is worth a sound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// The line.
     pub line: String,

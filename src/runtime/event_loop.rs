@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::Clock;
 use super::lanes::Lanes;
-use super::{Message, Shell, Snapshot};
+use super::{Batch, Message, Shell, Snapshot};
 use crate::core::command::Reply;
 use crate::core::event::Event;
 use crate::core::id::Timestamp;
@@ -102,7 +102,10 @@ impl EventLoop {
         }
         if !events.is_empty() {
             self.seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
-            self.write(events).await;
+            let events: Arc<[(Timestamp, Event)]> = events.into();
+            self.write(&events).await;
+            // Nobody may be following.
+            let _ = self.shell.batches.send(Batch { last: self.seq, events });
             self.dirty = true;
         }
         for (to, reply) in replies {
@@ -119,9 +122,9 @@ impl EventLoop {
 
     /// Nothing goes on before the batch is on the disk: a full disk holds everything up, visibly,
     /// and nothing is lost or done twice once there is room again.
-    async fn write(&mut self, events: Vec<(Timestamp, Event)>) {
+    async fn write(&mut self, events: &[(Timestamp, Event)]) {
         loop {
-            match self.writer.append(events.clone()).await {
+            match self.writer.append(events.to_vec()).await {
                 Ok(()) => {
                     let mut problems =
                         self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +166,7 @@ impl EventLoop {
             fleet: self.fleet.clone(),
             worktrees: worktrees.clone(),
             problems: problems.values().flatten().cloned().collect(),
+            clients: self.shell.clients().values().cloned().collect(),
             seq: self.seq,
         };
         // Nobody may be looking.

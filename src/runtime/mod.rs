@@ -1,6 +1,7 @@
 //! The shell around the core: one loop that owns the fleet, and supervised tasks that carry its
 //! effects out and report back.
 
+pub mod client;
 pub mod clock;
 mod effects;
 mod event_loop;
@@ -16,13 +17,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::core::command::{Command, Refusal, Reply};
-use crate::core::id::{Repo, RunId};
+use crate::core::event::Event;
+use crate::core::id::{Repo, RunId, Timestamp};
 use crate::core::input::Input;
 use crate::core::state::Fleet;
 use crate::journal::transcript::Store;
@@ -33,7 +36,10 @@ use crate::process::Supervisor;
 use crate::tracker::Tracker;
 use crate::tracker::folder::Folder;
 use crate::workspace::git::Git;
+use client::Attached;
 
+/// Batches that a slow client may be behind before it is brought to a fresh snapshot.
+const BATCHES: usize = 256;
 /// Inputs that may wait; a sender over it waits as well.
 const INPUTS: usize = 4096;
 
@@ -57,7 +63,7 @@ pub enum RuntimeError {
 }
 
 /// What is known of a run's worktree beside the fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WorktreeFacts {
     /// Files that differ from the last commit.
     pub dirty: usize,
@@ -76,7 +82,7 @@ pub struct WorktreeFacts {
 }
 
 /// What a client sees: an immutable copy of all that can be shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The fleet, as far as the journal has it on the disk.
     pub fleet: Fleet,
@@ -84,8 +90,19 @@ pub struct Snapshot {
     pub worktrees: BTreeMap<RunId, WorktreeFacts>,
     /// What is wrong outside of runs, a line each.
     pub problems: Vec<String>,
+    /// Who looks at it.
+    pub clients: Vec<Attached>,
     /// The journal's last record.
     pub seq: i64,
+}
+
+/// Events that became durable together.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The journal's number of the last of them.
+    pub last: i64,
+    /// In order.
+    pub events: Arc<[(Timestamp, Event)]>,
 }
 
 /// What the loop takes.
@@ -113,10 +130,19 @@ pub(crate) struct Shell {
     pub notices: broadcast::Sender<Shown>,
     pub problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
     pub worktrees: Mutex<BTreeMap<RunId, WorktreeFacts>>,
+    pub clients: Mutex<BTreeMap<u64, Attached>>,
+    /// Each batch as it became durable, for clients that follow.
+    pub batches: broadcast::Sender<Batch>,
     pub cancel: CancellationToken,
+    /// Somebody asked for the end; the one who runs the runtime brings it about.
+    pub stop: CancellationToken,
 }
 
 impl Shell {
+    pub fn clients(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Attached>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn config(&self) -> Arc<Config> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -175,9 +201,61 @@ pub struct Handle {
     pub config: Arc<Config>,
     notices: broadcast::Sender<Shown>,
     supervisor: Supervisor,
+    shell: Arc<Shell>,
+}
+
+/// A client's place in the list of those who are attached.
+#[derive(Debug)]
+pub struct Entry {
+    shell: Arc<Shell>,
+    id: u64,
+}
+
+impl Entry {
+    /// Its terminal has another size.
+    pub async fn size(&mut self, columns: u16, rows: u16) {
+        if let Some(known) = self.shell.clients().get_mut(&self.id) {
+            known.size = (columns, rows);
+        }
+        let _ = self.shell.inputs.send(Message::Aside).await;
+    }
+
+    /// It is gone.
+    pub async fn leave(self) {
+        self.shell.clients().remove(&self.id);
+        let _ = self.shell.inputs.send(Message::Aside).await;
+    }
 }
 
 impl Handle {
+    /// Lists a client as attached until it leaves.
+    pub async fn enter(&self, attached: Attached) -> Entry {
+        let id = {
+            let mut all = self.shell.clients();
+            let id = all.keys().next_back().map_or(1, |last| last + 1);
+            all.insert(id, attached);
+            id
+        };
+        let _ = self.inputs.send(Message::Aside).await;
+        Entry { shell: self.shell.clone(), id }
+    }
+
+    /// Every batch from now on; one that falls behind is told how many it missed.
+    #[must_use]
+    pub fn batches(&self) -> broadcast::Receiver<Batch> {
+        self.shell.batches.subscribe()
+    }
+
+    /// The runtime is asked to end; answered by everything ending.
+    pub fn shut_down(&self) {
+        self.shell.stop.cancel();
+    }
+
+    /// Resolves when the runtime was asked to end.
+    pub async fn asked_to_end(&self) {
+        self.shell.stop.cancelled().await;
+    }
+
     /// Sends a command; answered once it is durable.
     ///
     /// # Errors
@@ -272,6 +350,7 @@ impl Runtime {
         let (inputs, queue) = mpsc::channel(INPUTS);
         let (transcripts, transcripts_seen) = watch::channel(0);
         let (notices, _) = broadcast::channel(64);
+        let (batches, _) = broadcast::channel(BATCHES);
         let workspaces = workspaces::Workspaces::new(state.join("workspaces"), &fleet);
         let cancel = CancellationToken::new();
         let shell = Arc::new(Shell {
@@ -287,7 +366,10 @@ impl Runtime {
             notices: notices.clone(),
             problems: Mutex::default(),
             worktrees: Mutex::default(),
+            clients: Mutex::default(),
+            batches: batches.clone(),
             cancel: cancel.clone(),
+            stop: CancellationToken::new(),
         });
         let first = Snapshot { fleet: fleet.clone(), seq, ..Snapshot::default() };
         let (publish, snapshots) = watch::channel(Arc::new(first));
@@ -300,6 +382,7 @@ impl Runtime {
             config: Arc::new(config),
             notices,
             supervisor: supervisor.clone(),
+            shell: shell.clone(),
         };
         let busy = fleet.locks.iter().filter(|(_, run)| fleet.live.contains(*run));
         let busy = busy.map(|(repo, _)| repo.clone()).collect();

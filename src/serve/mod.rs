@@ -1,3 +1,3 @@
 //! Ways in for other programs.
 
-pub mod control;
+pub mod attach;

@@ -129,7 +129,13 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let (spent, clock) = (fleet.books.day(fleet.now).line(), clock(view));
     let killed = fleet.kill_switch();
     let paused = fleet.breaker.open().is_some();
+    let (live, short) = link(view);
+    let several = match snapshot.clients.len() {
+        0 | 1 => String::new(),
+        count => format!("  {count} attached"),
+    };
     let state = |armed: &'static str, off: &'static str| match (killed, paused) {
+        (true, _) if fleet.draining => " DRAINING ",
         (true, _) => off,
         (false, true) => " PAUSED ",
         (false, false) => armed,
@@ -139,19 +145,19 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
             format!(" afk {} ", view.host),
             format!("{} permits {used}/{all}  queue {waiting} ", state(" ARMED ", " KILL SWITCH ")),
             format!(" inbox {inbox} "),
-            format!(" {spent} today  live  {clock} "),
+            format!(" {spent} today{several}  {live}  {clock} "),
         ],
         [
             " afk ".into(),
             format!("{} {used}/{all}  queue {waiting} ", state(" ARMED ", " KILL SWITCH ")),
             format!(" inbox {inbox} "),
-            format!(" {spent}  live  {clock} "),
+            format!(" {spent}  {live}  {clock} "),
         ],
         [
             " ".into(),
             format!("{} {used}/{all} q{waiting} ", state("ARMED", "KILLED")),
             format!(" !{inbox} "),
-            format!(" {spent} {clock} "),
+            format!(" {spent} {short}{clock} "),
         ],
     ];
     let width = usize::from(area.width);
@@ -166,9 +172,20 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
         piece(standing.clone(), theme, alarm(killed || paused)),
         piece(asked.clone(), theme, alarm(inbox > 0)),
         piece(gap, theme, Role::Header),
-        piece(tail.clone(), theme, Role::Header),
+        piece(tail.clone(), theme, alarm(view.lost.is_some())),
     ]);
     frame.render_widget(Paragraph::new(line), area);
+}
+
+/// Whether what is shown is fresh: `live`, or how old it is; and the same in few columns.
+fn link(view: &View) -> (String, String) {
+    match &view.lost {
+        None => ("live".into(), String::new()),
+        Some((since, _)) => {
+            let old = super::widgets::text::age(view.now, *since);
+            (format!("LOST, {old} old"), "LOST ".into())
+        }
+    }
 }
 
 /// Hours and minutes of this machine; the session draws anew when the minute changes.

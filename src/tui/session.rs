@@ -16,11 +16,12 @@ use super::panes::Pane;
 use super::theme::{SHIPPED, Theme};
 use super::update::{self, Request};
 use super::view::{Overlay, Pager, View};
-use crate::core::command::{Accepted, Command, Role};
+use crate::core::command::Accepted;
 use crate::core::id::Timestamp;
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
-use crate::runtime::{Handle, Snapshot, clock};
+use crate::runtime::client::{Client, Link};
+use crate::runtime::{Snapshot, clock};
 use crate::term::frames::Frames;
 use crate::term::guard::{Guard, restore_on_panic};
 use crate::term::screen::Screen;
@@ -36,9 +37,10 @@ enum Told {
 ///
 /// # Errors
 /// [`Failure`] where the theme or the keymap can't be read, or this is no terminal.
-pub async fn run(handle: &Handle) -> Result<(), Failure> {
+pub async fn run(client: &Client) -> Result<(), Failure> {
     let (width, height) = crossterm::terminal::size()?;
-    let mut session = Session::new(handle, width, height)?;
+    let mut session = Session::new(client, width, height)?;
+    client.size(width, height);
     restore_on_panic();
     let guard = Guard::take(session.view.mouse).map_err(|error| {
         Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
@@ -48,18 +50,17 @@ pub async fn run(handle: &Handle) -> Result<(), Failure> {
 }
 
 struct Session {
-    handle: Handle,
+    client: Client,
     view: View,
     screen: Screen,
     frames: Frames,
     told: mpsc::Receiver<Told>,
     tell: mpsc::Sender<Told>,
-    next_command: u64,
 }
 
 impl Session {
-    fn new(handle: &Handle, width: u16, height: u16) -> Result<Self, Failure> {
-        let ui = &handle.config.ui;
+    fn new(client: &Client, width: u16, height: u16) -> Result<Self, Failure> {
+        let ui = &client.config.ui;
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
         let keymap = Keymap::load(&ui.keymap)?;
@@ -73,15 +74,17 @@ impl Session {
         let (tell, told) = mpsc::channel(16);
         let screen = Screen::new(width, height)?;
         let frames = Frames::default();
-        Ok(Self { handle: handle.clone(), view, screen, frames, told, tell, next_command: 0 })
+        view.detaches = client.detaches;
+        Ok(Self { client: client.clone(), view, screen, frames, told, tell })
     }
 
     async fn serve(&mut self, mut guard: Guard) -> io::Result<()> {
         let mut wire = Wire::start(io::stdout())?;
         let mut keys = EventStream::new();
-        let mut snapshots = self.handle.snapshots.clone();
-        let mut transcripts = self.handle.transcripts.clone();
-        let mut notices = self.handle.notices();
+        let mut snapshots = self.client.snapshots.clone();
+        let mut transcripts = self.client.transcripts.clone();
+        let mut link = self.client.link.clone();
+        let mut notices = self.client.notices();
         let mut ends = [
             signal(SignalKind::terminate())?,
             signal(SignalKind::hangup())?,
@@ -103,6 +106,7 @@ impl Session {
                     let snapshot = snapshots.borrow().clone();
                     if let crossterm::event::Event::Resize(width, height) = event {
                         self.screen.resize(width, height)?;
+                        self.client.size(width, height);
                     }
                     for request in update::event(&mut self.view, &snapshot, &event) {
                         match request {
@@ -153,9 +157,17 @@ impl Session {
                 changed = transcripts.changed(), if due.is_none() => {
                     if changed.is_ok() { self.frames.changed(Instant::now()); }
                 }
+                changed = link.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                    self.view.lost = match link.borrow_and_update().clone() {
+                        Link::Live => None,
+                        Link::Lost { since, why } => Some((since, why)),
+                    };
+                    self.frames.changed(Instant::now());
+                }
                 notice = notices.recv() => match notice {
                     Ok(shown) => {
-                        bell.extend(terminal::bytes(&shown, &self.handle.config.notify));
+                        bell.extend(terminal::bytes(&shown, &self.client.config.notify));
                         self.view.message = Some(shown.line);
                         self.frames.changed(Instant::now());
                     }
@@ -171,26 +183,18 @@ impl Session {
     fn frame(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Vec<u8>> {
         let view = &mut self.view;
         view.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.now);
-        prepare(view, &self.handle, snapshot);
+        prepare(view, &self.client, snapshot);
         let view = &self.view;
         self.screen.terminal.draw(|frame| draw(frame, snapshot, view))?;
         self.frames.drawn(Instant::now());
         Ok(self.screen.take())
     }
 
-    fn command(&mut self, action: crate::core::command::Action) {
-        self.next_command += 1;
+    fn command(&self, action: crate::core::command::Action) {
         let word = action.word();
-        let command = Command {
-            id: self.next_command,
-            actor: self.handle.config.operator(),
-            role: Role::Operator,
-            origin: "tty".into(),
-            action,
-        };
-        let (handle, tell) = (self.handle.clone(), self.tell.clone());
+        let (client, tell) = (self.client.clone(), self.tell.clone());
         tokio::spawn(async move {
-            let message = match handle.command(command).await {
+            let message = match client.command(action).await {
                 Ok(Accepted::Ok) => format!("{word}: done"),
                 Ok(Accepted::Queued { run, .. }) => format!("{word}: queued as {run}"),
                 Err(refusal) => format!("{word} refused: {refusal}"),
@@ -200,9 +204,9 @@ impl Session {
     }
 
     fn diff(&self, run: crate::core::id::RunId) {
-        let (handle, tell) = (self.handle.clone(), self.tell.clone());
+        let (client, tell) = (self.client.clone(), self.tell.clone());
         tokio::spawn(async move {
-            let told = match handle.diff(run).await {
+            let told = match client.diff(run).await {
                 Ok(text) if text.is_empty() => Told::Message(format!("{run} has changed nothing")),
                 Ok(text) => {
                     let lines = crate::core::untrusted::clean(&text);
@@ -235,13 +239,13 @@ async fn reached(due: Option<Instant>) {
 }
 
 /// What a frame needs that isn't in the snapshot: the transcript's window, the inbox's bounds.
-fn prepare(view: &mut View, handle: &Handle, snapshot: &Snapshot) {
+fn prepare(view: &mut View, client: &Client, snapshot: &Snapshot) {
     let places = places(view, snapshot.problems.len());
     if let Some(inside) = places.inside(Pane::Transcript) {
         let run = view.run(snapshot);
         let (width, height) = (usize::from(inside.width), usize::from(inside.height));
         let theme = view.theme.clone();
-        if let Err(error) = view.transcript.prepare(&handle.store, run, width, height, &theme) {
+        if let Err(error) = view.transcript.prepare(&client.store, run, width, height, &theme) {
             view.message = Some(format!("the transcript can't be read: {error}"));
         }
     }

@@ -16,10 +16,11 @@ use super::view::{Inbox, Input, Overlay, Pager, Palette, Purpose, View};
 use super::widgets::list::first_row;
 use crate::core::approval::{Answer, EscalationKind};
 use crate::core::capability::Steer;
-use crate::core::command::Action;
+use crate::core::command::{Action, Role as CommandRole};
 use crate::core::id::RunId;
 use crate::core::permission::Grant;
 use crate::runtime::Snapshot;
+use crate::runtime::client::Attached;
 use crate::term::key::Key;
 
 /// What the session is asked to do.
@@ -224,6 +225,11 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
             }
             None => view.message = Some("no run is selected".into()),
         },
+        Act::Attached => view.overlays.push(Overlay::Pager(Pager {
+            title: "Who is attached".into(),
+            lines: attached(snapshot, view),
+            scroll: 0,
+        })),
         Act::Spend => view.overlays.push(Overlay::Pager(Pager {
             title: "What was spent".into(),
             lines: crate::core::explain::spend(&snapshot.fleet),
@@ -298,6 +304,25 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
     Vec::new()
 }
 
+/// Everybody who looks at this fleet, a line each.
+fn attached(snapshot: &Snapshot, view: &View) -> Vec<String> {
+    let line = |client: &Attached| {
+        let role = match client.role {
+            CommandRole::Operator => "operator",
+            CommandRole::Viewer => "viewer",
+        };
+        let (columns, rows) = client.size;
+        let text = format!(
+            "{:<16} {role:<9} {:<20} {columns:>3}x{rows:<3} {:>4}",
+            client.actor.0,
+            client.origin,
+            super::widgets::text::age(view.now, client.since),
+        );
+        crate::core::untrusted::clean_line(&text)
+    };
+    snapshot.clients.iter().map(line).collect()
+}
+
 /// What a message to a run's agent would do, said where it is typed: an ended run goes on with
 /// it, and an agent that takes none is not asked.
 fn steer(view: &mut View, snapshot: &Snapshot, run: RunId) {
@@ -336,6 +361,9 @@ fn confirm(view: &mut View, question: String, yes: Request) {
 fn quit(view: &mut View, snapshot: &Snapshot) -> Vec<Request> {
     if view.overlays.pop().is_some() {
         return Vec::new();
+    }
+    if view.detaches {
+        return vec![Request::Quit];
     }
     let working: Vec<String> =
         snapshot.fleet.live_runs().filter(|run| run.busy()).map(|run| run.id.to_string()).collect();

@@ -184,6 +184,10 @@ pub struct View {
     pub colour: bool,
     /// The mouse is taken.
     pub mouse: bool,
+    /// Leaving stops nothing.
+    pub detaches: bool,
+    /// Since when what is shown is old, and why.
+    pub lost: Option<(Timestamp, String)>,
 }
 
 impl View {
@@ -212,6 +216,8 @@ impl View {
             ascii: false,
             colour: true,
             mouse: false,
+            detaches: false,
+            lost: None,
         }
     }
 

@@ -175,7 +175,8 @@ fn an_agent_is_steered_and_its_run_cancelled_by_key() {
     world.config();
     let (config, state) = (world.path("afk.toml"), world.state());
     let args = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
-    let mut terminal = Terminal::start(&args, 200, 50, world.root());
+    let up = [&args[..], &["up", "--cockpit"]].concat();
+    let mut terminal = Terminal::start(&up, 200, 50, world.root());
     terminal.shows("I am here");
     terminal.keys("s");
     terminal.shows("Steer r1");

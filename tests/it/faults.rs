@@ -217,7 +217,8 @@ say \"my key is $ANTHROPIC_API_KEY\"; work; result",
         ("AWS_SECRET_ACCESS_KEY", "aws-not-for-agents"),
     ];
     let (config, state) = (world.path("afk.toml"), world.state());
-    let args = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
+    let places = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
+    let args = [&places[..], &["up", "--cockpit"]].concat();
     let mut terminal = crate::support::pty::Terminal::with_env(AFK, &args, world.root(), &secrets);
     terminal.shows("done: ");
     terminal.keys("q");

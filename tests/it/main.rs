@@ -6,6 +6,7 @@
 mod support;
 
 mod approvals;
+mod attach;
 mod bad_agents;
 mod bad_input;
 mod cockpit;

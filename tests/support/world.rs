@@ -121,8 +121,37 @@ impl World {
     pub fn cockpit(&self) -> Terminal {
         self.config();
         let (config, state) = (self.path("afk.toml"), self.state());
-        let args = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
-        Terminal::start(&args, 120, 30, self.root())
+        let places = ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap()];
+        Terminal::start(&[&places[..], &["up", "--cockpit"]].concat(), 120, 30, self.root())
+    }
+
+    /// The flags that name this world's configuration and state.
+    pub fn places(&self) -> Vec<String> {
+        let (config, state) = (self.path("afk.toml"), self.state());
+        let text = |path: PathBuf| path.display().to_string();
+        vec!["--config".into(), text(config), "--state".into(), text(state)]
+    }
+
+    /// Another command of afk on this world, in a terminal.
+    pub fn terminal(&self, words: &[&str], columns: u16, rows: u16) -> Terminal {
+        let places = self.places();
+        let args: Vec<&str> =
+            places.iter().map(String::as_str).chain(words.iter().copied()).collect();
+        Terminal::start(&args, columns, rows, self.root())
+    }
+
+    /// The runtime in the background, until the guard is dropped.
+    pub fn up(&self) -> Up {
+        self.config();
+        let places = self.places();
+        let args: Vec<&str> = places.iter().map(String::as_str).chain(["up"]).collect();
+        let mut command = super::afk(&args);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        assert!(line.starts_with("afk runs on"), "{line}");
+        Up(child)
     }
 
     pub fn root(&self) -> &Path {
@@ -188,6 +217,28 @@ impl World {
     pub fn transcript(&self, run: u64) -> String {
         std::fs::read_to_string(self.state().join(format!("transcripts/r{run}.jsonl")))
             .unwrap_or_default()
+    }
+}
+
+/// A runtime that a test started; ended with it.
+pub struct Up(pub std::process::Child);
+
+impl Up {
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed())
+            && self.0.try_wait().is_ok_and(|ended| ended.is_none())
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = self.0.wait();
+        }
     }
 }
 

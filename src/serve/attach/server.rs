@@ -1,0 +1,270 @@
+//! The runtime's side of the protocol: one task a client, so that a slow one slows nobody.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::timeout;
+
+use super::{ASK_LIMIT, FromClient, Hello, ToClient, VERSION, path};
+use crate::core::command::{Command, Role};
+use crate::process::output::read_line;
+use crate::runtime::client::Attached;
+use crate::runtime::{Batch, Handle, Snapshot, clock};
+
+/// How long a client may take to say who it is.
+const HELLO: Duration = Duration::from_secs(10);
+/// How long one line may take to be taken; then the client is gone.
+const WRITE: Duration = Duration::from_secs(15 * 60);
+/// Answers that may wait for a client.
+const ANSWERS: usize = 64;
+/// Clients at once.
+const CLIENTS: usize = 64;
+
+/// Listens until the process ends. What lies there from an earlier life is replaced; the journal's
+/// lock says that nobody else uses it.
+///
+/// # Errors
+/// Where the socket can't be made.
+pub fn start(handle: &Handle, state: &Path) -> io::Result<()> {
+    let path = path(state);
+    std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700))?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let handle = handle.clone();
+    let room = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(place) = room.clone().try_acquire_owned() else { continue };
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                // A client that goes away in the middle is no concern of ours.
+                if let Err(error) = serve(stream, handle).await {
+                    tracing::debug!(%error, "a client is gone");
+                }
+                drop(place);
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
+    if stream.peer_cred()?.uid() != rustix::process::getuid().as_raw() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let (from, mut to) = stream.into_split();
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    let first = timeout(HELLO, read_line(&mut from, ASK_LIMIT, &mut line)).await??;
+    if first != Some(false) {
+        return Ok(());
+    }
+    let hello = match serde_json::from_slice(&line) {
+        Ok(FromClient::Hello(hello)) if hello.version == VERSION => hello,
+        Ok(FromClient::Hello(Hello { version, program, .. })) => {
+            let why = format!(
+                "this afk ({}) speaks version {VERSION} and the client ({program}) {version}: end it with \
+                 the older program's `afk stop`, and start the newer one",
+                env!("CARGO_PKG_VERSION")
+            );
+            return tell(&mut to, &ToClient::Refused { why }).await;
+        }
+        _ => {
+            let why = "the first line should be a hello".into();
+            return tell(&mut to, &ToClient::Refused { why }).await;
+        }
+    };
+    let program = env!("CARGO_PKG_VERSION").into();
+    tell(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
+    let (asks, to_answer) = mpsc::channel(ANSWERS);
+    let reader = tokio::spawn(async move {
+        let mut line = Vec::new();
+        while let Ok(Some(cut)) = read_line(&mut from, ASK_LIMIT, &mut line).await {
+            let read = if cut { None } else { serde_json::from_slice::<FromClient>(&line).ok() };
+            // One that says what is not known is gone, not guessed at.
+            let Some(read) = read else { break };
+            if asks.send(read).await.is_err() {
+                break;
+            }
+        }
+    });
+    let attached = Attached {
+        actor: hello.actor.clone(),
+        role: hello.role,
+        origin: hello.origin.clone(),
+        size: hello.size,
+        since: clock::wall(),
+    };
+    // One that only asks is nobody who looks.
+    let entry = if hello.blind { None } else { Some(handle.enter(attached).await) };
+    let mut talk = Talk { handle, hello, to, entry };
+    let done = talk.go_on(to_answer).await;
+    if let Some(entry) = talk.entry {
+        entry.leave().await;
+    }
+    reader.abort();
+    done
+}
+
+struct Talk {
+    handle: Handle,
+    hello: Hello,
+    to: OwnedWriteHalf,
+    entry: Option<crate::runtime::Entry>,
+}
+
+impl Talk {
+    async fn go_on(&mut self, mut asks: mpsc::Receiver<FromClient>) -> io::Result<()> {
+        let (answers, mut answered) = mpsc::channel::<ToClient>(ANSWERS);
+        let looks = !self.hello.blind;
+        let mut batches = self.handle.batches();
+        let mut snapshots = self.handle.snapshots.clone();
+        let mut transcripts = self.handle.transcripts.clone();
+        let mut notices = self.handle.notices();
+        let mut seen = Arc::new(Snapshot::default());
+        let mut last = i64::MIN;
+        if looks {
+            (seen, last) = self.snapshot(&mut snapshots).await?;
+        }
+        loop {
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    None => return Ok(()),
+                    Some(ask) => self.ask(ask, &answers).await,
+                },
+                Some(answer) = answered.recv() => tell(&mut self.to, &answer).await?,
+                batch = batches.recv(), if looks => match batch {
+                    Ok(batch) => last = self.batch(&batch, last).await?,
+                    // It fell behind: everything anew, instead of a queue that grows.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        (seen, last) = self.snapshot(&mut snapshots).await?;
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                },
+                changed = snapshots.changed(), if looks => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    while let Ok(batch) = batches.try_recv() {
+                        last = self.batch(&batch, last).await?;
+                    }
+                    let now = snapshots.borrow_and_update().clone();
+                    if now.seq > last {
+                        // Something became durable before this client listened.
+                        (seen, last) = self.snapshot(&mut snapshots).await?;
+                        continue;
+                    }
+                    if let Some(aside) = aside(&seen, &now) {
+                        tell(&mut self.to, &aside).await?;
+                    }
+                    seen = now;
+                }
+                changed = transcripts.changed(), if looks => {
+                    if changed.is_ok() {
+                        tell(&mut self.to, &ToClient::Transcribed).await?;
+                    }
+                }
+                notice = notices.recv(), if looks => {
+                    if let Ok(shown) = notice {
+                        tell(&mut self.to, &ToClient::Notice(shown)).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands on what of a batch is new, where it goes on from what the client has. After a gap
+    /// it does not: the next snapshot has all of it.
+    async fn batch(&mut self, batch: &Batch, last: i64) -> io::Result<i64> {
+        match newer(batch, last) {
+            Some(events) => {
+                tell(&mut self.to, &ToClient::Events { last: batch.last, events }).await?;
+                Ok(batch.last)
+            }
+            None => Ok(last),
+        }
+    }
+
+    async fn snapshot(
+        &mut self,
+        snapshots: &mut watch::Receiver<Arc<Snapshot>>,
+    ) -> io::Result<(Arc<Snapshot>, i64)> {
+        let now = snapshots.borrow_and_update().clone();
+        tell(&mut self.to, &ToClient::Snapshot(Box::new(now.as_ref().clone()))).await?;
+        let last = now.seq;
+        Ok((now, last))
+    }
+
+    async fn ask(&mut self, ask: FromClient, answers: &mpsc::Sender<ToClient>) {
+        let (handle, answers) = (self.handle.clone(), answers.clone());
+        match ask {
+            FromClient::Act { id, action } => {
+                let command = Command {
+                    id,
+                    actor: self.hello.actor.clone(),
+                    role: self.hello.role,
+                    origin: self.hello.origin.clone(),
+                    action,
+                };
+                tokio::spawn(async move {
+                    let reply = Box::new(handle.command(command).await);
+                    // A client that went away needs no answer.
+                    let _ = answers.send(ToClient::Reply { id, reply }).await;
+                });
+            }
+            FromClient::Diff { id, run } => {
+                tokio::spawn(async move {
+                    let diff = handle.diff(run).await;
+                    let _ = answers.send(ToClient::Diff { id, diff }).await;
+                });
+            }
+            FromClient::Size { columns, rows } => {
+                if let Some(entry) = &mut self.entry {
+                    entry.size(columns, rows).await;
+                }
+            }
+            FromClient::Stop if self.hello.role == Role::Operator => self.handle.shut_down(),
+            FromClient::Stop | FromClient::Hello(_) => {}
+        }
+    }
+}
+
+/// The events of a batch that a client has not seen; none where some before them are missing.
+fn newer(
+    batch: &Batch,
+    last: i64,
+) -> Option<Vec<(crate::core::id::Timestamp, crate::core::event::Event)>> {
+    let missing = usize::try_from(batch.last.saturating_sub(last)).unwrap_or(0);
+    let skip = batch.events.len().saturating_sub(missing);
+    let goes_on = missing > 0 && missing <= batch.events.len();
+    goes_on.then(|| batch.events[skip..].to_vec())
+}
+
+/// What changed beside the fleet; none where nothing did.
+fn aside(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
+    let same = before.worktrees == now.worktrees
+        && before.problems == now.problems
+        && before.clients == now.clients;
+    (!same).then(|| ToClient::Aside {
+        worktrees: now.worktrees.iter().map(|(run, facts)| (*run, *facts)).collect(),
+        problems: now.problems.clone(),
+        clients: now.clients.clone(),
+    })
+}
+
+async fn tell(to: &mut OwnedWriteHalf, line: &ToClient) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?
+}

@@ -1,0 +1,314 @@
+//! The runtime outlives every terminal, and several look at it, each with its own right.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::pty::Terminal;
+use crate::support::world::{END, WORK, World};
+use crate::support::{afk, journal_id, log, processes_with, text};
+
+/// An agent that waits for a message and then does its work.
+fn waiting() -> World {
+    World::new(&format!(
+        "echo '{{\"type\":\"text\",\"text\":\"I am here\"}}'\nread -r steer\necho '{{\"type\":\"steer_taken\"}}'\n{WORK}\n{END}"
+    ))
+}
+
+fn run(world: &World, words: &[&str]) -> (bool, String) {
+    let places = world.places();
+    let args: Vec<&str> = places.iter().map(String::as_str).chain(words.iter().copied()).collect();
+    let out = afk(&args).output().unwrap();
+    (out.status.success(), text(&out.stdout) + &text(&out.stderr))
+}
+
+fn kill(terminal: &Terminal, signal: Signal) {
+    let pid = terminal.child.process_id().unwrap().cast_signed();
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// The first process of the agent.
+fn agent(world: &World) -> Vec<i32> {
+    processes_with("AFK_STATE", &journal_id(&world.state()))
+}
+
+#[test]
+fn the_terminal_goes_and_the_run_goes_on() {
+    let world = waiting();
+    world.config();
+    // Started by the cockpit itself, in the background.
+    let mut first = world.terminal(&[], 120, 30);
+    first.shows("I am here");
+    let working = agent(&world);
+    assert!(!working.is_empty());
+    for signal in [Signal::HUP, Signal::KILL] {
+        kill(&first, signal);
+        first.child.wait().unwrap();
+        first = world.terminal(&["attach"], 121, 31);
+        // At once as it was, the transcript included.
+        first.shows("I am here");
+        assert_eq!(agent(&world), working, "the agent was touched");
+    }
+    // `q` gives the shell its prompt back.
+    first.keys("q");
+    assert_eq!(first.end(), 0);
+    assert!(first.text().contains("detached: r1 go on"), "{}", first.text());
+    let mut again = world.terminal(&[], 120, 30);
+    again.shows("I am here");
+    again.keys("s");
+    again.shows("Steer r1");
+    again.keys("go on\r");
+    again.shows("done: ");
+    again.keys("q");
+    assert_eq!(again.end(), 0);
+    assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
+    let (ok, said) = run(&world, &["stop"]);
+    assert!(ok && said.contains("afk has ended"), "{said}");
+    let (ok, said) = run(&world, &["attach"]);
+    assert!(!ok && said.contains("no afk runs on"), "{said}");
+    assert!(!world.state().join("afk.sock").exists());
+}
+
+#[test]
+fn several_look_at_once_each_with_its_size_and_right() {
+    let world = waiting();
+    let _up = world.up();
+    let mut wide = world.terminal(&["attach"], 200, 50);
+    let mut small = world.terminal(&["attach"], 80, 24);
+    let mut viewer = world.terminal(&["attach", "--viewer"], 120, 30);
+    wide.shows("3 attached");
+    small.shows("1 Queue");
+    viewer.shows("I am here");
+    wide.keys("W");
+    wide.shows("Who is attached");
+    for line in ["200x50", "80x24", "120x30", "viewer"] {
+        wide.shows(line);
+    }
+    wide.keys("\u{1b}");
+    // A viewer's keys change nothing, whatever they are.
+    viewer.keys("s");
+    viewer.shows("Steer r1");
+    viewer.keys("stop it\r");
+    viewer.shows("steer refused: a viewer can look and not act");
+    viewer.keys("xy");
+    viewer.shows("cancel refused: a viewer can look and not act");
+    viewer.keys("py");
+    viewer.shows("kill-switch refused: a viewer can look and not act");
+    // What one does all see.
+    small.keys("p");
+    small.shows("Throw the kill switch?");
+    small.keys("y");
+    for terminal in [&mut wide, &mut small, &mut viewer] {
+        terminal.shows("KILL SWITCH");
+    }
+    // One that leaves is no longer shown.
+    viewer.keys("q");
+    viewer.end();
+    wide.shows("2 attached");
+    for mut terminal in [wide, small] {
+        terminal.keys("q");
+        terminal.end();
+    }
+}
+
+#[test]
+fn a_lost_runtime_is_told_with_its_age_and_reached_again() {
+    let world = waiting();
+    let mut up = world.up();
+    let mut terminal = world.terminal(&["attach"], 120, 30);
+    terminal.shows("I am here");
+    up.kill();
+    terminal.shows("LOST");
+    // What is asked meanwhile is refused, and nothing is sent later by surprise.
+    terminal.keys("py");
+    terminal.shows("can't be reached");
+    let again = world.up();
+    terminal.until("the link", |s| s.contains("live") && !s.contains("LOST"));
+    terminal.shows("ARMED");
+    terminal.keys("q");
+    terminal.end();
+    drop(again);
+}
+
+/// A client that speaks the protocol by hand.
+struct Raw {
+    to: UnixStream,
+    from: BufReader<UnixStream>,
+}
+
+impl Raw {
+    fn connect(world: &World, hello: Value) -> Self {
+        let to = UnixStream::connect(world.state().join("afk.sock")).unwrap();
+        let from = BufReader::new(to.try_clone().unwrap());
+        let mut raw = Self { to, from };
+        raw.tell(hello);
+        raw
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // Made on the spot.
+    fn tell(&mut self, line: Value) {
+        self.to.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// The next line; null at the end.
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or(Value::Null)
+    }
+
+    fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.next();
+            assert!(!line.is_null(), "the connection ended");
+            if fits(&line) {
+                return line;
+            }
+        }
+    }
+}
+
+fn hello(role: &str) -> Value {
+    json!({"hello": {"version": 1, "program": "test", "actor": "ana", "role": role, "origin": "socket", "size": [80, 24]}})
+}
+
+#[test]
+fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
+    let world = waiting();
+    let _up = world.up();
+    let mut newer = hello("operator");
+    newer["hello"]["version"] = json!(2);
+    let refused = Raw::connect(&world, newer).next();
+    let why = refused["refused"]["why"].as_str().unwrap();
+    assert!(why.contains("speaks version 1") && why.contains('2'), "{why}");
+    for first in
+        [json!({"act": {"id": 1, "action": {"action": "drain"}}}), json!("garbage"), json!(7)]
+    {
+        let mut raw = Raw::connect(&world, first);
+        assert!(raw.next()["refused"].is_object());
+        assert!(raw.next().is_null());
+    }
+    // An unknown line ends the connection; a viewer's stop is none.
+    let mut raw = Raw::connect(&world, hello("viewer"));
+    raw.until(|line| line["snapshot"].is_object());
+    raw.tell(json!("stop"));
+    raw.tell(json!({"act": {"id": 7, "action": {"action": "set_kill_switch", "on": true}}}));
+    let reply = raw.until(|line| line["reply"].is_object());
+    assert_eq!(reply["reply"]["reply"]["Err"]["refusal"], "viewer");
+    raw.tell(json!({"dance": 1}));
+    while !raw.next().is_null() {}
+}
+
+#[test]
+fn a_client_that_does_not_read_slows_nobody_and_is_brought_to_a_fresh_snapshot() {
+    let world = waiting();
+    let _up = world.up();
+    let mut lazy = Raw::connect(&world, hello("operator"));
+    lazy.until(|line| line["snapshot"].is_object());
+    let mut busy = Raw::connect(&world, hello("operator"));
+    let began = Instant::now();
+    let count = 3000;
+    for id in 0..count {
+        busy.tell(
+            json!({"act": {"id": id, "action": {"action": "set_capacity", "permits": id % 7}}}),
+        );
+        busy.until(|line| line["reply"]["id"] == json!(id));
+    }
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
+    // It reads on: at the end it knows what the other knows.
+    let last = format!("\"permits\":{}", (count - 1) % 7);
+    let mut fresh = 0;
+    let mut capacity = Value::Null;
+    lazy.to.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut line = String::new();
+    while lazy.from.read_line(&mut line).is_ok_and(|read| read > 0) {
+        let told: Value = serde_json::from_str(&line).unwrap();
+        if told["snapshot"].is_object() {
+            fresh += 1;
+            capacity = told["snapshot"]["fleet"]["operator_capacity"].clone();
+        } else if line.contains("\"capacity\"") {
+            capacity = json!(i64::from(u8::from(line.contains(&last))) * ((count - 1) % 7));
+        }
+        line.clear();
+    }
+    assert_eq!(capacity, json!((count - 1) % 7));
+    println!("{fresh} fresh snapshots");
+}
+
+#[test]
+fn idle_clients_cost_nothing() {
+    let world = World::new("sleep 1000").with("[limits]\ngrace_seconds = 1");
+    let world = {
+        std::fs::remove_file(world.path("issues/1.md")).unwrap();
+        world
+    };
+    let up = world.up();
+    let mut all: Vec<Raw> = (0..20).map(|_| Raw::connect(&world, hello("viewer"))).collect();
+    for raw in &mut all {
+        raw.until(|line| line["snapshot"].is_object());
+        raw.to.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    }
+    let pid = up.0.id().cast_signed();
+    let ticks = || afk::process::procfs::process(pid).unwrap().cpu_ticks;
+    // The first moments tell who else came; then one of a few windows is silent from end to end.
+    let silent = (0..5).any(|_| {
+        let before = ticks();
+        let end = Instant::now() + Duration::from_secs(2);
+        let mut heard = 0;
+        all[0].to.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut line = String::new();
+        if all[0].from.read_line(&mut line).is_ok() {
+            heard += line.len();
+        }
+        for raw in &mut all[1..] {
+            let mut line = String::new();
+            if raw.from.read_line(&mut line).is_ok() {
+                heard += line.len();
+            }
+        }
+        Instant::now() >= end && heard == 0 && ticks() == before
+    });
+    assert!(silent);
+}
+
+#[test]
+fn a_planted_socket_is_refused() {
+    let world = waiting();
+    world.config();
+    std::fs::create_dir_all(world.state()).unwrap();
+    let elsewhere = world.path("elsewhere.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, world.state().join("afk.sock")).unwrap();
+    let mut terminal = world.terminal(&["attach"], 80, 24);
+    assert_ne!(terminal.end(), 0);
+    assert!(terminal.text().contains("planted"), "{}", terminal.text());
+}
+
+#[test]
+fn a_drained_stop_waits_for_what_is_at_work() {
+    let world = waiting();
+    let mut up = world.up();
+    let mut terminal = world.terminal(&["attach"], 120, 30);
+    terminal.shows("I am here");
+    let places = world.places();
+    let args: Vec<&str> = places.iter().map(String::as_str).chain(["stop", "--drain"]).collect();
+    let mut stop = afk(&args);
+    let stop = stop.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    terminal.shows("DRAINING");
+    terminal.keys("s");
+    terminal.shows("Steer r1");
+    terminal.keys("go on\r");
+    let out = stop.wait_with_output().unwrap();
+    assert!(out.status.success() && text(&out.stdout).contains("1 at work; waits"));
+    assert!(up.0.wait().unwrap().success());
+    terminal.shows("LOST");
+    terminal.keys("q");
+    terminal.end();
+    assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
+    // The pause was for that life only.
+    let (_, said) = run(&world, &["status"]);
+    assert!(said.contains("armed"), "{said}");
+}
