@@ -30,6 +30,70 @@ pub struct AttachArgs {
     viewer: bool,
 }
 
+/// Arguments of `afk dash`.
+#[derive(Debug, Args)]
+pub struct DashArgs {
+    /// The state folder of the afk to look at, or its socket
+    #[arg(long, value_name = "PATH", conflicts_with = "ssh")]
+    attach: Option<std::path::PathBuf>,
+    /// A host that is reached with ssh and has an afk
+    #[arg(long, value_name = "HOST")]
+    ssh: Option<String>,
+}
+
+/// Runs `afk dash`: it waits for an afk that is not there, and for a network that is gone.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn dash(args: &DashArgs, place: &PlaceArgs) -> Result<(), Failure> {
+    if let Some(host) = &args.ssh {
+        return over_ssh(host).await;
+    }
+    let (config, state) = if let Some(path) = &args.attach {
+        let socket = path.extension().is_some_and(|end| end == "sock");
+        let state = if socket { path.parent() } else { Some(path.as_path()) };
+        // Its looks only: a machine that just looks needs no configuration.
+        let config = place.load().map(|(config, _)| config).unwrap_or_default();
+        (config, state.unwrap_or(path).to_owned())
+    } else {
+        let (config, paths) = place.load()?;
+        (config, paths.state)
+    };
+    let size = crossterm::terminal::size().unwrap_or((80, 24));
+    let hello = client::hello(&config, Role::Viewer, "dash", size);
+    let client = client::attach_when_there(&state, config, hello)?;
+    crate::tui::dash::run(&client).await
+}
+
+/// The dashboard of another machine, again and again until it is left by its key.
+async fn over_ssh(host: &str) -> Result<(), Failure> {
+    if host.starts_with('-') {
+        return Err(Failure::new(Kind::Usage, format!("{host:?} is no host")));
+    }
+    let mut pause = Duration::from_secs(1);
+    loop {
+        let keep = ["-t", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "--"];
+        let mut ssh = Command::new("ssh");
+        let began = Instant::now();
+        let ended = ssh.args(keep).args([host, "afk", "dash"]).status().await;
+        let ended = ended.map_err(|error| {
+            Failure::new(Kind::System, format!("ssh: {error}")).hint("install OpenSSH's client")
+        })?;
+        // Left by its key, or told so by a person; anything else is the network or the machine.
+        if ended.success() || ended.code() == Some(130) {
+            return Ok(());
+        }
+        if began.elapsed() > Duration::from_secs(60) {
+            pause = Duration::from_secs(1);
+        }
+        super::say(&format!("{host} can't be reached; again in {} s", pause.as_secs()));
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
 /// Arguments of `afk stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {

@@ -41,6 +41,8 @@ enum Verb {
     Up(up::UpArgs),
     /// Open the cockpit of the afk that runs
     Attach(attach::AttachArgs),
+    /// A read-only dashboard for a spare monitor
+    Dash(attach::DashArgs),
     /// End the afk that runs; its runs go on at the next start
     Stop(attach::StopArgs),
     /// Write a configuration for the repository you are in; it starts nothing
@@ -77,6 +79,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             wait_for(up::run(&args, &place))
         }
         Some(Verb::Attach(args)) => wait_for(attach::run(&args, &place)),
+        Some(Verb::Dash(args)) => wait_for(attach::dash(&args, &place)),
         Some(Verb::Stop(args)) => wait_for(attach::stop(&args, &place)),
         Some(Verb::Init(args)) => init::run(&args, &place),
         Some(Verb::Doctor) => wait_for(doctor::run(&place)),

@@ -5,6 +5,7 @@
 //! each.
 
 pub mod act;
+pub mod dash;
 pub mod draw;
 pub mod keymap;
 pub mod overlays;

@@ -22,6 +22,8 @@ pub enum Pushed {
 pub struct Base {
     git: Git,
     branch: String,
+    /// Where pushes go; the configuration, which worktrees share, names no such place.
+    remote: String,
     configuration: String,
 }
 
@@ -56,7 +58,8 @@ impl Base {
             std::fs::rename(&new, dir).map_err(WorkspaceError::io(dir))?;
         }
         let configuration = configuration(remote);
-        let base = Self { git, branch: branch.to_owned(), configuration };
+        let (branch, remote) = (branch.to_owned(), remote.to_owned());
+        let base = Self { git, branch, remote, configuration };
         base.restore_configuration()?;
         Ok(base)
     }
@@ -138,7 +141,7 @@ impl Base {
             return Ok(Pushed::Landed);
         }
         let refspec = format!("{head}:refs/heads/{}", self.branch);
-        let answer = self.git.ask(&["push", "--porcelain", "origin", &refspec]).await;
+        let answer = self.git.ask(&["push", "--porcelain", "--", &self.remote, &refspec]).await;
         self.fetch().await?;
         if self.contains(head).await? {
             return Ok(Pushed::Landed);
@@ -161,12 +164,16 @@ impl Base {
     }
 }
 
+/// Where an agent's own `git push` goes: nowhere, and the error says why. What is pushed is decided
+/// by the gate alone.
+pub const NO_PUSH: &str = "/nonexistent/agents-do-not-push--afk-does-once-the-gate-is-open";
+
 /// All that the configuration of a base clone holds.
 fn configuration(remote: &str) -> String {
     let remote = remote.replace('\\', "\\\\").replace('"', "\\\"");
     format!(
         "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
-         [remote \"origin\"]\n\turl = \"{remote}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+         [remote \"origin\"]\n\turl = \"{remote}\"\n\tpushurl = {NO_PUSH}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
     )
 }
 

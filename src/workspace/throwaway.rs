@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
-use super::base::{Base, refuse_link};
+use super::base::{Base, NO_PUSH, refuse_link};
 use crate::core::id::Sha;
 
 /// Makes a clone of the base's upstream in `dir`, with `origin` pointing at `remote`.
@@ -28,6 +28,7 @@ pub async fn make(base: &Base, dir: &Path, remote: &str) -> Result<Sha, Workspac
     up.call(&args).await?;
     let git = base.git().at(dir);
     git.call(&["remote", "set-url", "origin", remote]).await?;
+    git.call(&["remote", "set-url", "--push", "origin", NO_PUSH]).await?;
     // The base has the upstream's branches as remote ones, which a clone does not take along.
     let objects: PathBuf = base.dir().to_owned();
     let fetch: [&std::ffi::OsStr; 4] =

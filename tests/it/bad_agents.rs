@@ -124,6 +124,20 @@ async fn a_test_that_passes_without_the_change_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_pushes_nothing_itself() {
+    let script = format!(
+        "{WORK}\ngit push origin HEAD:master 2>&1 | grep -q 'agents-do-not-push' && git push origin HEAD || echo '{{\"type\":\"text\",\"text\":\"could not push\"}}'\nexit 1"
+    );
+    let world = World::new(&script);
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(world.transcript(1).contains("could not push"));
+    assert_eq!(crate::support::log(&world.remote(), "--all", "%s"), ["Begin"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_can_not_tell_ci_to_look_away() {
     let world =
         World::new(&format!("{WORK}\ngit $US commit --allow-empty -qm 'Done [ci skip]'\n{END}"));

@@ -135,7 +135,19 @@ pub async fn attach(state: &Path, config: Config, hello: Hello) -> Result<Client
     let (wire, snapshot) = timeout(ATTACH, first).await.map_err(io::Error::from)??;
     let store = Arc::new(Store::open(state)?);
     let (client, ends) = Client::new(snapshot, store, Arc::new(config), hello.role, true);
-    tokio::spawn(keep(state.to_owned(), hello, wire, ends));
+    tokio::spawn(keep(state.to_owned(), hello, Some(wire), ends));
+    Ok(client)
+}
+
+/// Attaches as soon as an afk runs, and again whenever one does: for a screen that outlives it.
+///
+/// # Errors
+/// Where the state folder can't be read.
+pub fn attach_when_there(state: &Path, config: Config, hello: Hello) -> io::Result<Client> {
+    let store = Arc::new(Store::open(state)?);
+    let first = Arc::new(Snapshot::default());
+    let (client, ends) = Client::new(first, store, Arc::new(config), hello.role, true);
+    tokio::spawn(keep(state.to_owned(), hello, None, ends));
     Ok(client)
 }
 
@@ -185,11 +197,9 @@ pub async fn stop(state: &Path, hello: Hello, limit: Duration) -> Result<bool, A
 }
 
 /// Serves a client over one connection after the other.
-async fn keep(state: PathBuf, hello: Hello, wire: Wire, mut ends: Ends) {
-    let mut next = Some(wire);
-    let mut hello = hello;
+async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: Ends) {
     loop {
-        if let Some(wire) = next.take()
+        if let Some(wire) = wire.take()
             && follow(wire, &mut ends, &mut hello).await == Gone::Client
         {
             return;
@@ -200,7 +210,7 @@ async fn keep(state: PathBuf, hello: Hello, wire: Wire, mut ends: Ends) {
             return;
         }
         let mut pause = Duration::from_millis(100);
-        let wire = loop {
+        wire = loop {
             // What is asked meanwhile is answered at once: nothing is sent later by surprise.
             while let Ok(ask) = ends.asks.try_recv() {
                 refuse(ask);
@@ -209,7 +219,7 @@ async fn keep(state: PathBuf, hello: Hello, wire: Wire, mut ends: Ends) {
                 return;
             }
             match connect(&state, &hello).await {
-                Ok(wire) => break wire,
+                Ok(wire) => break Some(wire),
                 Err(AttachError::Refused(why)) => {
                     let _ = ends.link.send(Link::Lost { since, why });
                 }
@@ -223,7 +233,6 @@ async fn keep(state: PathBuf, hello: Hello, wire: Wire, mut ends: Ends) {
                 },
             }
         };
-        next = Some(wire);
     }
 }
 

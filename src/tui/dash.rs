@@ -1,0 +1,314 @@
+//! The dashboard: a fleet on a spare monitor, readable from three metres, with no key but the one
+//! that leaves. It turns from one live run to the next, and moves by a cell now and then so that
+//! nothing burns in.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossterm::event::{Event, EventStream, KeyCode, KeyModifiers};
+use futures::StreamExt;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::Paragraph;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::panes::{piece, run_mark};
+use super::theme::{Role, Theme};
+use super::widgets::text::{age, fit, width as columns};
+use crate::core::id::{RunId, Timestamp};
+use crate::core::run::{Phase, Run};
+use crate::error::{Failure, Kind};
+use crate::runtime::client::{Client, Link};
+use crate::runtime::{Snapshot, clock};
+use crate::term::guard::{Guard, restore_on_panic};
+use crate::term::screen::Screen;
+use crate::term::wire::Wire;
+
+/// How long one run has the middle of the screen.
+const TURN: Duration = Duration::from_secs(8);
+/// Between two moves of everything by a cell.
+const SHIFT: i64 = 7 * 60_000;
+/// Where everything may stand, one after the other.
+const SHIFTS: [(u16, u16); 4] = [(0, 0), (1, 0), (1, 1), (0, 1)];
+/// Figures of five rows, for far eyes.
+const FIGURES: [[&str; 5]; 10] = [
+    ["███", "█ █", "█ █", "█ █", "███"],
+    [" █ ", "██ ", " █ ", " █ ", "███"],
+    ["███", "  █", "███", "█  ", "███"],
+    ["███", "  █", "███", "  █", "███"],
+    ["█ █", "█ █", "███", "  █", "  █"],
+    ["███", "█  ", "███", "  █", "███"],
+    ["███", "█  ", "███", "█ █", "███"],
+    ["███", "  █", "  █", "  █", "  █"],
+    ["███", "█ █", "███", "█ █", "███"],
+    ["███", "█ █", "███", "  █", "███"],
+];
+
+/// What is drawn beside the snapshot.
+#[derive(Debug)]
+pub struct Dash {
+    /// The looks.
+    pub theme: Theme,
+    /// This machine's name, or the one that is looked at.
+    pub host: String,
+    /// The time to show.
+    pub now: Timestamp,
+    /// Counts the turns of the focus.
+    pub turn: usize,
+    /// Since when what is shown is old.
+    pub lost: Option<Timestamp>,
+}
+
+/// The runs that are turned through: what is at work, or what waits for a human.
+#[must_use]
+pub fn moving(snapshot: &Snapshot) -> Vec<RunId> {
+    let fleet = &snapshot.fleet;
+    let live: Vec<RunId> = fleet.live_runs().filter(|r| r.has_permit()).map(|r| r.id).collect();
+    if !live.is_empty() {
+        return live;
+    }
+    let mut asked: Vec<RunId> = fleet.inbox().iter().map(|asked| asked.run).collect();
+    asked.dedup();
+    asked
+}
+
+/// Draws it; a pure function.
+pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
+    let whole = frame.area();
+    let step = usize::try_from(dash.now.0 / SHIFT).unwrap_or(0) % SHIFTS.len();
+    let (x, y) = SHIFTS[step];
+    let area = Rect {
+        x: whole.x + x.min(whole.width.saturating_sub(1)),
+        y: whole.y + y.min(whole.height.saturating_sub(1)),
+        width: whole.width.saturating_sub(2),
+        height: whole.height.saturating_sub(1),
+    };
+    let (theme, fleet) = (&dash.theme, &snapshot.fleet);
+    let inbox = fleet.inbox().len();
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    let standing = match () {
+        () if dash.lost.is_some() => "LOST",
+        () if fleet.draining => "DRAINING",
+        () if fleet.kill_switch() => "KILL SWITCH",
+        () if fleet.breaker.open().is_some() => "PAUSED",
+        () => "ARMED",
+    };
+    let old = dash.lost.map_or_else(String::new, |since| format!(", {} old", age(dash.now, since)));
+    let alarm = standing != "ARMED";
+    let spent = fleet.books.day(fleet.now).line();
+    lines.push(Line::from(vec![
+        piece(format!(" {} ", dash.host), theme, Role::Title),
+        piece(format!(" {standing}{old} "), theme, if alarm { Role::Alarm } else { Role::Header }),
+        piece(format!("  {spent} today  {}", time(dash.now)), theme, Role::Dim),
+    ]));
+    lines.push(Line::default());
+    let counts = [
+        ("AT WORK", fleet.permits_used(), Role::Busy),
+        ("WAITING", fleet.waiting().len(), Role::Text),
+        ("ASKED", inbox, if inbox > 0 { Role::Alarm } else { Role::Text }),
+    ];
+    lines.extend(figures(&counts, usize::from(area.width), usize::from(area.height), theme));
+    lines.push(Line::default());
+    let all = moving(snapshot);
+    let focus = (!all.is_empty()).then(|| all[dash.turn % all.len()]);
+    if let Some(run) = focus.and_then(|id| fleet.runs.get(&id)) {
+        lines.extend(focused(run, snapshot, dash, usize::from(area.width)));
+    } else {
+        lines.push(Line::from(piece(" nothing is at work", theme, Role::Dim)));
+    }
+    lines.push(Line::default());
+    let mut ended: Vec<_> = fleet.runs.values().filter(|run| run.ended.is_some()).collect();
+    ended.sort_by_key(|run| std::cmp::Reverse(run.ended));
+    let room = usize::from(area.height).saturating_sub(lines.len());
+    for run in ended.into_iter().take(room) {
+        let (mark, role) = run_mark(run, &theme.marks);
+        let when = run.ended.map_or_else(String::new, |at| age(dash.now, at));
+        let name = run.work.issue().map_or_else(|| run.id.to_string(), ToString::to_string);
+        let text = format!(" {name}  {}  {when}", run.why.clean_line());
+        lines.push(Line::from(vec![
+            piece(format!(" {mark}"), theme, role),
+            piece(
+                fit(&text, usize::from(area.width).saturating_sub(2), theme.marks.cut),
+                theme,
+                Role::Text,
+            ),
+        ]));
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// Three counts in large figures; in plain ones where there is no room.
+fn figures(
+    counts: &[(&str, usize, Role); 3],
+    width: usize,
+    height: usize,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
+    if width < 60 || height < 18 {
+        return counts
+            .iter()
+            .map(|(name, count, role)| {
+                Line::from(piece(format!(" {count:>3} {name}"), theme, *role))
+            })
+            .collect();
+    }
+    let cell = width / counts.len();
+    let mut lines: Vec<Line<'static>> = (0..5)
+        .map(|row| {
+            let parts = counts.iter().map(|(_, count, role)| {
+                let figure = |digit: char| {
+                    let at = usize::try_from(digit.to_digit(10).unwrap_or(0)).unwrap_or(0);
+                    FIGURES[at][row]
+                };
+                let digits: Vec<&str> = count.to_string().chars().map(figure).collect();
+                let text = format!("  {}", digits.join(" "));
+                let pad = cell.saturating_sub(columns(&text));
+                // An alarm is a filled block; here the figure itself is the sign.
+                let role = if *role == Role::Alarm { Role::Bad } else { *role };
+                piece(format!("{text}{}", " ".repeat(pad)), theme, role)
+            });
+            Line::from(parts.collect::<Vec<_>>())
+        })
+        .collect();
+    let names = counts.iter().map(|(name, _, role)| {
+        let text = format!("  {name}");
+        let pad = cell.saturating_sub(columns(&text));
+        piece(format!("{text}{}", " ".repeat(pad)), theme, *role)
+    });
+    lines.push(Line::from(names.collect::<Vec<_>>()));
+    lines
+}
+
+/// The run that has the middle of the screen: what it is, how far it has come, what it does.
+fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Line<'static>> {
+    let theme = &dash.theme;
+    let name = run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
+    let (mark, role) = run_mark(run, &theme.marks);
+    let title = format!(" {} {name}: {}", run.id, run.work.title().clean_line());
+    let mut bar = vec![piece("  ", theme, Role::Text)];
+    for phase in Phase::ALL {
+        let (sign, role) = if phase < run.phase || run.phase == Phase::Healthy {
+            (theme.marks.done, Role::Good)
+        } else if phase == run.phase {
+            (mark, role)
+        } else {
+            (theme.marks.open, Role::Dim)
+        };
+        bar.push(piece(format!("{sign} {}  ", phase.word()), theme, role));
+    }
+    let doing = match run.outcome {
+        None => run.doing(snapshot.fleet.now),
+        Some(outcome) => format!("{}: {}", outcome.word(), run.why.clean_line()),
+    };
+    let facts = format!("  {doing}  ·  {}  ·  {}", age(dash.now, run.claimed), run.spend.line());
+    vec![
+        Line::from(vec![
+            piece(format!(" {mark}"), theme, role),
+            piece(fit(&title, width.saturating_sub(2), theme.marks.cut), theme, Role::Title),
+        ]),
+        Line::default(),
+        Line::from(bar),
+        Line::default(),
+        Line::from(piece(fit(&facts, width, theme.marks.cut), theme, Role::Text)),
+    ]
+}
+
+fn time(now: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(now.0).map_or_else(
+        |_| String::new(),
+        |now| now.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string(),
+    )
+}
+
+/// Shows the dashboard until it is left.
+///
+/// # Errors
+/// [`Failure`] where the theme can't be read, or this is no terminal.
+pub async fn run(client: &Client) -> Result<(), Failure> {
+    let ui = &client.config.ui;
+    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = crate::core::untrusted::clean_line(&host);
+    let dash = Dash { theme, host, now: clock::wall(), turn: 0, lost: None };
+    restore_on_panic();
+    let guard = Guard::take(false)
+        .map_err(|error| Failure::new(Kind::Usage, format!("this is no terminal: {error}")))?;
+    let done = serve(client, dash).await;
+    drop(guard);
+    done.map_err(Failure::from)
+}
+
+async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
+    let (width, height) = crossterm::terminal::size()?;
+    client.size(width, height);
+    let mut screen = Screen::new(width, height)?;
+    let mut wire = Wire::start(io::stdout())?;
+    let mut keys = EventStream::new();
+    let mut snapshots = client.snapshots.clone();
+    let mut link = client.link.clone();
+    let mut ends = [
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::interrupt())?,
+    ];
+    let mut turned = Instant::now();
+    let mut dirty = true;
+    loop {
+        let several = moving(&snapshots.borrow()).len() > 1;
+        let next = turned + TURN;
+        let minute =
+            Duration::from_millis(60_000 - clock::wall().0.rem_euclid(60_000).cast_unsigned());
+        let [term, hup, int] = &mut ends;
+        tokio::select! {
+            biased;
+            event = keys.next() => match event {
+                None => return Ok(()),
+                Some(Ok(Event::Key(key))) => {
+                    let c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
+                    if c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+                        return Ok(());
+                    }
+                }
+                Some(Ok(Event::Resize(width, height))) => {
+                    screen.resize(width, height)?;
+                    client.size(width, height);
+                    dirty = true;
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+            },
+            _ = term.recv() => return Ok(()),
+            _ = hup.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            ok = wire.taken() => if !ok { return Ok(()) },
+            // One frame in flight, and no more than a few a second: nobody types here.
+            () = tokio::time::sleep(Duration::from_millis(100)), if dirty && wire.ready() => {
+                dirty = false;
+                let snapshot = snapshots.borrow_and_update().clone();
+                dash.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.now);
+                screen.terminal.draw(|frame| draw(frame, &snapshot, &dash))?;
+                wire.send(&screen.take());
+            }
+            changed = snapshots.changed(), if !dirty => {
+                if changed.is_err() { return Ok(()) }
+                dirty = true;
+            }
+            changed = link.changed() => {
+                if changed.is_err() { return Ok(()) }
+                dash.lost = match link.borrow_and_update().clone() {
+                    Link::Live => None,
+                    Link::Lost { since, .. } => Some(since),
+                };
+                dirty = true;
+            }
+            () = tokio::time::sleep_until(next.into()), if several => {
+                turned = Instant::now();
+                dash.turn = dash.turn.wrapping_add(1);
+                dirty = true;
+            }
+            () = tokio::time::sleep(minute), if !dirty => dirty = true,
+        }
+    }
+}
