@@ -13,6 +13,7 @@ use crate::agent::vendor::{self, on_path};
 use crate::config::Config;
 use crate::config::agent::Agent;
 use crate::config::repository::{FILE, RepositoryRules};
+use crate::core::command::Role;
 use crate::core::id::Repo;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
@@ -68,6 +69,9 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
             if config.trusted.is_empty() {
                 let hint = "put logins into `trusted`".to_owned();
                 report.tell("trusted", Err(("nobody may arm an issue".into(), hint)));
+            }
+            if config.ssh.enabled {
+                report.tell("ssh", ssh(&config, &paths.state));
             }
             for (name, known) in &config.agents {
                 report.tell(&format!("agent {name}"), agent(name, known).await);
@@ -149,6 +153,26 @@ async fn tracker(config: &Config) -> Found {
             "mend the front matter (docs/issues.md); the other issues are served".into(),
         )),
     }
+}
+
+/// The SSH server: its host key, and who may come in.
+fn ssh(config: &Config, state: &Path) -> Found {
+    let file = &config.ssh.authorized_keys;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let hint = "write keys into it, each with role=\"operator\" or role=\"viewer\" before it";
+        (format!("{}: {error}", file.display()), hint.into())
+    })?;
+    let (keys, wrong) = crate::serve::ssh::keys::parse(&text);
+    if !wrong.is_empty() {
+        let why = format!("{}: {}", file.display(), wrong.join("; "));
+        return Err((why, "mend or remove the line; the others are served".into()));
+    }
+    let operator = |key: &&crate::serve::ssh::keys::Allowed| key.role == Role::Operator;
+    let operators = keys.iter().filter(operator).count();
+    let host = crate::serve::ssh::fingerprint(state);
+    let host = host.unwrap_or_else(|| "made at the first start".into());
+    let (listen, viewers) = (config.ssh.listen, keys.len() - operators);
+    Ok(format!("{listen}, host key {host}, {operators} operators, {viewers} viewers"))
 }
 
 /// One agent: whether it is there, in a version that was tried, and can log in as far as that

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use crate::runtime::Runtime;
 use crate::runtime::client::Client;
 use crate::serve::attach::client::AttachError;
 use crate::serve::attach::server;
+use crate::serve::ssh;
 use crate::tui::session;
 
 /// What a newcomer without a configuration chose.
@@ -102,6 +104,16 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
         Failure::new(Kind::System, format!("{}: {error}", socket.display()))
             .hint("a socket's path may have 100 bytes: use a state folder with a shorter one")
     })?;
+    let ssh = &runtime.handle.config.ssh.clone();
+    if ssh.enabled {
+        let keys = ssh.authorized_keys.clone();
+        let show: ssh::server::Show = Arc::new(show_far);
+        let bound = ssh::server::start(&runtime.handle, ssh.listen, keys, &paths.state, show).await;
+        let bound = bound.map_err(|why| {
+            Failure::new(Kind::System, why).hint("see [ssh] in the configuration")
+        })?;
+        super::say(&format!("ssh on {bound}"));
+    }
     super::say(&format!("afk runs on {}", paths.state.display()));
     tracing::info!(process = std::process::id(), "up");
     let [mut term, mut int, mut hup] = [
@@ -123,6 +135,13 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     // Clients see the end; nobody finds a socket that nobody serves.
     let _ = std::fs::remove_file(crate::serve::attach::path(&paths.state));
     Ok(())
+}
+
+/// The cockpit on a terminal that came over SSH.
+fn show_far(client: &Client, far: ssh::server::Far) {
+    if let Err(failure) = session::run_far(client, far.events, far.out, far.size) {
+        tracing::warn!(%failure, "an ssh session ended badly");
+    }
 }
 
 fn terminal() -> Result<(), Failure> {

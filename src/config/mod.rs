@@ -8,6 +8,7 @@ pub mod paths;
 pub mod repository;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -97,6 +98,8 @@ pub struct Config {
     pub notify: Notify,
     /// The cockpit's looks.
     pub ui: Ui,
+    /// The cockpit over SSH.
+    pub ssh: Ssh,
 }
 
 impl Default for Config {
@@ -118,6 +121,7 @@ impl Default for Config {
             repos: BTreeMap::new(),
             notify: Notify::default(),
             ui: Ui::default(),
+            ssh: Ssh::default(),
         }
     }
 }
@@ -258,6 +262,25 @@ fn master() -> String {
     "master".into()
 }
 
+/// The cockpit over SSH; off by default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ssh {
+    /// Listen at all.
+    pub enabled: bool,
+    /// Where.
+    pub listen: SocketAddr,
+    /// Who may come in (docs/commands.md); relative to the configuration.
+    pub authorized_keys: PathBuf,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 2222));
+        Self { enabled: false, listen, authorized_keys: "authorized_keys".into() }
+    }
+}
+
 /// How the operator is told.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -305,6 +328,7 @@ impl Config {
         let mut config: Self = parse(&path.display().to_string(), &text)?;
         let home = path.parent().unwrap_or(Path::new("."));
         config.tracker.folder = config.tracker.folder.map(|folder| home.join(expand(&folder, env)));
+        config.ssh.authorized_keys = home.join(expand(&config.ssh.authorized_keys, env));
         for repository in config.repos.values_mut() {
             if repository.remote.starts_with("./") || repository.remote.starts_with("../") {
                 repository.remote = home.join(&repository.remote).display().to_string();

@@ -1,3 +1,4 @@
 //! Ways in for other programs.
 
 pub mod attach;
+pub mod ssh;

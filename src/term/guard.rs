@@ -57,6 +57,44 @@ impl Guard {
     }
 }
 
+/// What takes a far terminal.
+///
+/// # Errors
+/// None that happen in memory.
+pub fn entering(mouse: bool) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    queue!(bytes, EnterAlternateScreen, EnableBracketedPaste)?;
+    if mouse {
+        queue!(bytes, EnableMouseCapture)?;
+    }
+    Ok(bytes)
+}
+
+/// What gives a far terminal back.
+///
+/// # Errors
+/// None that happen in memory.
+pub fn leaving() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    queue!(bytes, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, Show)?;
+    bytes.extend_from_slice(b"\x1b[?2026l");
+    Ok(bytes)
+}
+
+/// What takes or leaves a far terminal's mouse.
+///
+/// # Errors
+/// None that happen in memory.
+pub fn mouse(on: bool) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if on {
+        queue!(bytes, EnableMouseCapture)?;
+    } else {
+        queue!(bytes, DisableMouseCapture)?;
+    }
+    Ok(bytes)
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         restore();
@@ -70,8 +108,7 @@ pub fn restore() {
     }
     let mut out = io::stdout();
     // The terminal may be gone already.
-    let _ = queue!(out, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, Show);
-    let _ = out.write_all(b"\x1b[?2026l");
+    let _ = leaving().and_then(|bytes| out.write_all(&bytes));
     let _ = out.flush();
     let _ = disable_raw_mode();
 }

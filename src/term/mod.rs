@@ -1,5 +1,6 @@
 //! Everything that knows bytes: keys, the terminal's modes, frames and the wire that carries them.
 
+pub mod far;
 pub mod frames;
 pub mod guard;
 pub mod key;

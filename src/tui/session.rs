@@ -1,10 +1,10 @@
 //! One client at a terminal: the loop between its keys, the snapshots and its frames.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossterm::event::EventStream;
+use crossterm::event::{Event, EventStream};
 use futures::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
@@ -23,7 +23,7 @@ use crate::notify::terminal;
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
 use crate::term::frames::Frames;
-use crate::term::guard::{Guard, restore_on_panic};
+use crate::term::guard::{self, Guard, restore_on_panic};
 use crate::term::screen::Screen;
 use crate::term::wire::Wire;
 
@@ -46,7 +46,65 @@ pub async fn run(client: &Client) -> Result<(), Failure> {
         Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
             .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
     })?;
-    session.serve(guard).await.map_err(Failure::from)
+    let wire = Wire::start(io::stdout())?;
+    session.serve(Tty::Near { guard, keys: EventStream::new() }, wire).await.map_err(Failure::from)
+}
+
+/// Runs the cockpit at a far terminal until it is left, or the terminal is gone. Takes its thread.
+///
+/// # Errors
+/// [`Failure`] where the theme or the keymap can't be read.
+pub fn run_far(
+    client: &Client,
+    events: mpsc::Receiver<Event>,
+    out: Box<dyn io::Write + Send>,
+    (width, height): (u16, u16),
+) -> Result<(), Failure> {
+    let mut session = Session::new(client, width, height)?;
+    // Leaving a far terminal stops nothing.
+    session.view.detaches = true;
+    let mut out = Shared(std::sync::Arc::new(std::sync::Mutex::new(out)));
+    // A terminal that is gone already shows itself with the first frame.
+    let _ = out.write_all(&guard::entering(session.view.mouse)?);
+    let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let far = out.clone();
+    let done = here.block_on(async {
+        let wire = Wire::start(far)?;
+        session.serve(Tty::Far(events), wire).await
+    });
+    // The same: it may be gone.
+    let _ = out.write_all(&guard::leaving()?);
+    done.map_err(Failure::from)
+}
+
+/// The way to a far terminal, shared by the wire and the last words.
+#[derive(Clone)]
+struct Shared(std::sync::Arc<std::sync::Mutex<Box<dyn io::Write + Send>>>);
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).flush()
+    }
+}
+
+/// Where a session's keys come from.
+enum Tty {
+    /// The terminal of this process.
+    Near { guard: Guard, keys: EventStream },
+    /// One that is reached through something.
+    Far(mpsc::Receiver<Event>),
+}
+
+impl Tty {
+    async fn next(&mut self) -> Option<io::Result<Event>> {
+        match self {
+            Self::Near { keys, .. } => keys.next().await,
+            Self::Far(events) => events.recv().await.map(Ok),
+        }
+    }
 }
 
 struct Session {
@@ -78,9 +136,7 @@ impl Session {
         Ok(Self { client: client.clone(), view, screen, frames, told, tell })
     }
 
-    async fn serve(&mut self, mut guard: Guard) -> io::Result<()> {
-        let mut wire = Wire::start(io::stdout())?;
-        let mut keys = EventStream::new();
+    async fn serve(&mut self, mut tty: Tty, mut wire: Wire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
         let mut link = self.client.link.clone();
@@ -97,30 +153,38 @@ impl Session {
             let minute =
                 Duration::from_millis(60_000 - clock::wall().0.rem_euclid(60_000).cast_unsigned());
             let [term, hup, int] = &mut ends;
+            let near = matches!(tty, Tty::Near { .. });
             tokio::select! {
                 biased;
-                event = keys.next() => {
+                event = tty.next() => {
                     let Some(event) = event else { return Ok(()) };
                     let event = event?;
                     self.frames.typed(Instant::now());
                     let snapshot = snapshots.borrow().clone();
-                    if let crossterm::event::Event::Resize(width, height) = event {
+                    if let Event::Resize(width, height) = event {
                         self.screen.resize(width, height)?;
                         self.client.size(width, height);
                     }
                     for request in update::event(&mut self.view, &snapshot, &event) {
                         match request {
                             Request::Quit => return Ok(()),
-                            Request::Mouse(on) => guard.set_mouse(on)?,
+                            Request::Mouse(on) => match &mut tty {
+                                Tty::Near { guard, .. } => guard.set_mouse(on)?,
+                                Tty::Far(_) => bell.extend(guard::mouse(on)?),
+                            },
                             Request::Redraw => self.screen.redraw()?,
                             Request::Copy(text) => bell.extend(clipboard(&text)?),
                             Request::Shell(path) => {
+                                if let Tty::Far(_) = tty {
+                                    let why = "a shell is for the terminal of this machine alone";
+                                    self.view.message = Some(why.into());
+                                    continue;
+                                }
                                 // Not polling it would still take the shell's keys.
-                                drop(keys);
-                                drop(guard);
+                                drop(tty);
                                 self.shell(&path).await;
-                                guard = Guard::take(self.view.mouse)?;
-                                keys = EventStream::new();
+                                let guard = Guard::take(self.view.mouse)?;
+                                tty = Tty::Near { guard, keys: EventStream::new() };
                                 let (width, height) = crossterm::terminal::size()?;
                                 (self.view.width, self.view.height) = (width, height);
                                 self.screen.resize(width, height)?;
@@ -131,9 +195,9 @@ impl Session {
                         }
                     }
                 }
-                _ = term.recv() => return Ok(()),
-                _ = hup.recv() => return Ok(()),
-                _ = int.recv() => return Ok(()),
+                _ = term.recv(), if near => return Ok(()),
+                _ = hup.recv(), if near => return Ok(()),
+                _ = int.recv(), if near => return Ok(()),
                 ok = wire.taken() => if !ok { return Ok(()) },
                 Some(told) = self.told.recv() => {
                     match told {

@@ -17,3 +17,4 @@ mod faults;
 mod operator;
 mod pictures;
 mod purity;
+mod ssh;

@@ -142,16 +142,21 @@ impl World {
 
     /// The runtime in the background, until the guard is dropped.
     pub fn up(&self) -> Up {
+        let (up, lines) = self.up_with(1);
+        assert!(lines[0].starts_with("afk runs on"), "{}", lines[0]);
+        up
+    }
+
+    /// The same, with the first lines that it says.
+    pub fn up_with(&self, count: usize) -> (Up, Vec<String>) {
         self.config();
         let places = self.places();
         let args: Vec<&str> = places.iter().map(String::as_str).chain(["up"]).collect();
         let mut command = super::afk(&args);
         let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let out = child.stdout.take().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
-        assert!(line.starts_with("afk runs on"), "{line}");
-        Up(child)
+        let out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let lines = std::io::BufRead::lines(out).map_while(Result::ok).take(count).collect();
+        (Up(child), lines)
     }
 
     pub fn root(&self) -> &Path {

@@ -1,0 +1,193 @@
+//! The cockpit over SSH, against a real OpenSSH client.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::pty::Terminal;
+use crate::support::text;
+use crate::support::world::{END, Up, WORK, World};
+
+struct Ssh {
+    world: World,
+    _up: Up,
+    port: u16,
+}
+
+fn there() -> bool {
+    let found = Command::new("ssh").arg("-V").output().is_ok();
+    if !found {
+        eprintln!("!!! SKIPPED: no OpenSSH client is installed, so the SSH server was not tried");
+    }
+    found
+}
+
+fn key(folder: &Path, name: &str) -> (PathBuf, String) {
+    let path = folder.join(name);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+    (path, public.trim().to_owned())
+}
+
+impl Ssh {
+    fn start() -> Self {
+        let world = World::new(&format!(
+            "echo '{{\"type\":\"text\",\"text\":\"I am here\"}}'\nread -r steer\n{WORK}\n{END}"
+        ));
+        let keys: Vec<String> = [
+            ("operator", "role=\"operator\","),
+            ("viewer", ""),
+            ("expired", "expiry-time=\"20200101Z\","),
+            ("elsewhere", "from=\"192.0.2.0/24\","),
+            ("counted-on", "command=\"ls\","),
+        ]
+        .iter()
+        .map(|(name, options)| {
+            let (_, public) = key(world.root(), name);
+            format!("{options}restrict {public}")
+        })
+        .collect();
+        key(world.root(), "unknown");
+        std::fs::write(world.path("authorized_keys"), keys.join("\n")).unwrap();
+        let world = world.with("[ssh]\nenabled = true\nlisten = '127.0.0.1:0'");
+        let (up, lines) = world.up_with(2);
+        let port = lines[0].rsplit(':').next().unwrap().trim().parse().unwrap();
+        Self { world, _up: up, port }
+    }
+
+    fn args(&self, key: &str) -> Vec<String> {
+        let known = self.world.path("known_hosts");
+        let mut args: Vec<String> = [
+            "-F",
+            "/dev/null",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=accept-new",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "IdentityAgent=none",
+            "-o",
+            "LogLevel=ERROR",
+            "-o",
+            "ConnectTimeout=20",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.extend(["-o".into(), format!("UserKnownHostsFile={}", known.display())]);
+        args.extend(["-i".into(), self.world.path(key).display().to_string()]);
+        args.extend(["-p".into(), self.port.to_string(), "ana@127.0.0.1".into()]);
+        args
+    }
+
+    fn terminal(&self, key: &str, columns: u16, rows: u16) -> Terminal {
+        let args = self.args(key);
+        let args: Vec<&str> =
+            std::iter::once("-t").chain(args.iter().map(String::as_str)).collect();
+        Terminal::program("ssh", &args, columns, rows, self.world.root())
+    }
+
+    /// Runs ssh without a terminal and tells how it ended and what it said.
+    fn run(&self, key: &str, before: &[&str], after: &[&str]) -> (Option<i32>, String) {
+        let args = self.args(key);
+        let out = Command::new("ssh")
+            .args(before)
+            .args(&args)
+            .args(after)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (out.status.code(), text(&out.stdout) + &text(&out.stderr))
+    }
+}
+
+#[test]
+fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
+    if !there() {
+        return;
+    }
+    let ssh = Ssh::start();
+    let mut operator = ssh.terminal("operator", 120, 30);
+    operator.shows("I am here");
+    let mut viewer = ssh.terminal("viewer", 80, 24);
+    viewer.shows("1 Queue");
+    operator.shows("2 attached");
+    operator.keys("W");
+    for line in ["operator", "viewer", "ssh 127.0.0.1", "120x30", "80x24"] {
+        operator.shows(line);
+    }
+    operator.keys("\u{1b}");
+    // A viewer's keys, also those that come in pieces.
+    viewer.keys("py");
+    viewer.shows("a viewer can look and not act");
+    viewer.keys("\u{1b}[B");
+    viewer.keys("3");
+    viewer.shows(">3 Transcript");
+    // Another size is drawn at once.
+    viewer.resize(100, 28);
+    viewer.shows("28 lines");
+}
+
+#[test]
+fn what_is_no_cockpit_is_refused() {
+    if !there() {
+        return;
+    }
+    let ssh = Ssh::start();
+    for name in ["expired", "elsewhere", "counted-on", "unknown"] {
+        let (code, said) = ssh.run(name, &[], &[]);
+        assert_eq!(code, Some(255), "{name}: {said}");
+        assert!(said.contains("Permission denied"), "{name}: {said}");
+    }
+    // No command, no terminal, no subsystem.
+    let (code, said) = ssh.run("operator", &[], &["id"]);
+    assert_ne!(code, Some(0), "{said}");
+    assert!(!said.contains("uid="), "{said}");
+    let (code, said) = ssh.run("operator", &["-T"], &[]);
+    assert!(code == Some(2) && said.contains("needs a terminal"), "{code:?} {said}");
+    let (code, _) = ssh.run("operator", &["-s"], &["sftp"]);
+    assert_ne!(code, Some(0));
+    // No forwarding either way, and no agent.
+    let (code, said) =
+        ssh.run("operator", &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1"], &[]);
+    assert_eq!(code, Some(255), "{said}");
+    let (_, said) = ssh.run("operator", &["-W", "127.0.0.1:1"], &[]);
+    assert!(said.contains("open failed") || said.contains("stdio forwarding failed"), "{said}");
+    // The host key is the same for everybody, and shown.
+    let out = crate::support::afk(
+        &ssh.world.places().iter().map(String::as_str).chain(["doctor"]).collect::<Vec<_>>(),
+    )
+    .output()
+    .unwrap();
+    let said = text(&out.stdout);
+    assert!(said.contains("host key SHA256:") && said.contains("line 5"), "{said}");
+}
+
+#[test]
+fn strangers_are_bounded_and_do_no_harm() {
+    if !there() {
+        return;
+    }
+    let ssh = Ssh::start();
+    // Two hundred that say nothing; some are closed at once, none keeps the others out for ever.
+    let held: Vec<TcpStream> =
+        (0..200).filter_map(|_| TcpStream::connect(("127.0.0.1", ssh.port)).ok()).collect();
+    assert!(held.len() > 100);
+    drop(held);
+    let mut operator = ssh.terminal("operator", 120, 30);
+    operator.shows("I am here");
+    // A size that would take all memory is drawn as the largest that is allowed.
+    let mut huge = ssh.terminal("viewer", 65_535, 65_535);
+    huge.next_bytes();
+    operator.keys("W");
+    operator.shows("500x300");
+    operator.keys("qq");
+    assert_eq!(operator.end(), 0);
+    assert!(operator.bytes.windows(8).any(|w| w == b"\x1b[?1049l"));
+}
