@@ -163,14 +163,14 @@ fn ssh(config: &Config, state: &Path) -> Found {
         (format!("{}: {error}", file.display()), hint.into())
     })?;
     let (keys, wrong) = crate::serve::ssh::keys::parse(&text);
+    let host = crate::serve::ssh::fingerprint(state);
+    let host = host.unwrap_or_else(|| "made at the first start".into());
     if !wrong.is_empty() {
-        let why = format!("{}: {}", file.display(), wrong.join("; "));
+        let why = format!("host key {host}; {}: {}", file.display(), wrong.join("; "));
         return Err((why, "mend or remove the line; the others are served".into()));
     }
     let operator = |key: &&crate::serve::ssh::keys::Allowed| key.role == Role::Operator;
     let operators = keys.iter().filter(operator).count();
-    let host = crate::serve::ssh::fingerprint(state);
-    let host = host.unwrap_or_else(|| "made at the first start".into());
     let (listen, viewers) = (config.ssh.listen, keys.len() - operators);
     Ok(format!("{listen}, host key {host}, {operators} operators, {viewers} viewers"))
 }

@@ -106,6 +106,11 @@ impl Terminal {
         self.master.resize(size(columns, rows)).unwrap();
     }
 
+    /// Tells the program a size that the emulator does not have.
+    pub fn claim(&mut self, columns: u16, rows: u16) {
+        self.master.resize(size(columns, rows)).unwrap();
+    }
+
     /// The screen as lines.
     pub fn lines(&self) -> Vec<String> {
         let grid = self.term.grid();
