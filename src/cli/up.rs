@@ -14,7 +14,7 @@ use crate::core::command::Role;
 use crate::error::{Failure, Kind};
 use crate::runtime::Runtime;
 use crate::runtime::client::Client;
-use crate::serve::attach::client::AttachError;
+use crate::serve::attach::client::{self, AttachError};
 use crate::serve::attach::server;
 use crate::serve::ssh;
 use crate::tui::session;
@@ -82,6 +82,9 @@ pub struct UpArgs {
     /// Show the cockpit in this process: it ends with the terminal
     #[arg(long)]
     pub cockpit: bool,
+    /// Wait until the afk that runs there has nothing at work, and take its place
+    #[arg(long, conflicts_with = "cockpit")]
+    pub take_over: bool,
     /// Begin a session of its own
     #[arg(long, hide = true)]
     pub background: bool,
@@ -96,6 +99,12 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let launcher = super::own_program()?;
     if args.cockpit {
         return cockpit(config, &paths.state, launcher, Some(paths.config)).await;
+    }
+    if args.take_over {
+        let hello = client::hello(&config, Role::Operator, "take-over", (0, 0));
+        if client::make_room(&paths.state, hello).await? {
+            super::say("the afk that ran there has ended");
+        }
     }
     let _log = super::log::start(&paths.state)?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;

@@ -16,6 +16,20 @@ pub fn clamped(columns: u32, rows: u32) -> (u16, u16) {
     (clamp(columns, LARGEST.0), clamp(rows, LARGEST.1))
 }
 
+/// Asks the terminal whether it is there: it answers once it has shown all that came before, so
+/// the answer says that a frame has gone over the whole link (primary device attributes, which
+/// every terminal answers).
+pub const ARE_YOU_THERE: &[u8] = b"\x1b[c";
+
+/// What a far terminal sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A key, a paste, the mouse, another size.
+    Event(Event),
+    /// It has shown what was sent before [`ARE_YOU_THERE`].
+    Taken,
+}
+
 /// Understands bytes; see the module.
 #[derive(Debug, Default)]
 pub struct Bytes {
@@ -24,7 +38,7 @@ pub struct Bytes {
 
 impl Bytes {
     /// Takes bytes in. With `more`, a lone escape at the end may be the begin of a key.
-    pub fn take(&mut self, bytes: &[u8], more: bool) -> Vec<Event> {
+    pub fn take(&mut self, bytes: &[u8], more: bool) -> Vec<Told> {
         self.parser.parse(bytes, more);
         let mut events = Vec::new();
         while let Some(event) = self.parser.pop() {
@@ -34,13 +48,15 @@ impl Bytes {
     }
 }
 
-fn translated(event: termina::Event) -> Option<Event> {
-    match event {
-        termina::Event::Key(key) => Some(Event::Key(self::key(key)?)),
-        termina::Event::Mouse(mouse) => Some(Event::Mouse(self::mouse(mouse)?)),
-        termina::Event::Paste(text) => Some(Event::Paste(text)),
-        _ => None,
-    }
+fn translated(event: termina::Event) -> Option<Told> {
+    Some(match event {
+        termina::Event::Key(key) => Told::Event(Event::Key(self::key(key)?)),
+        termina::Event::Mouse(mouse) => Told::Event(Event::Mouse(self::mouse(mouse)?)),
+        termina::Event::Paste(text) => Told::Event(Event::Paste(text)),
+        // Nothing else is asked of it.
+        termina::Event::Csi(_) => Told::Taken,
+        _ => return None,
+    })
 }
 
 fn modifiers(told: far::Modifiers) -> KeyModifiers {
@@ -106,8 +122,8 @@ mod tests {
     use super::*;
 
     fn codes(bytes: &mut Bytes, sent: &[u8], more: bool) -> Vec<KeyCode> {
-        let key = |event| match event {
-            Event::Key(key) => Some(key.code),
+        let key = |told| match told {
+            Told::Event(Event::Key(key)) => Some(key.code),
             _ => None,
         };
         bytes.take(sent, more).into_iter().filter_map(key).collect()
@@ -122,6 +138,7 @@ mod tests {
         // A lone escape is one once nothing more comes.
         assert_eq!(codes(&mut bytes, b"\x1b", true), []);
         assert_eq!(codes(&mut bytes, b"", false), [KeyCode::Esc]);
+        assert_eq!(bytes.take(b"\x1b[?62;22c", true), [Told::Taken]);
     }
 
     #[test]

@@ -180,6 +180,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
 /// Whether what is shown is fresh: `live`, or how old it is; and the same in few columns.
 fn link(view: &View) -> (String, String) {
     match &view.lost {
+        None if view.slow => ("slow link".into(), "slow ".into()),
         None => ("live".into(), String::new()),
         Some((since, _)) => {
             let old = super::widgets::text::age(view.now, *since);

@@ -22,10 +22,14 @@ use crate::error::{Failure, Kind};
 use crate::notify::terminal;
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
+use crate::term::far;
 use crate::term::frames::Frames;
 use crate::term::guard::{self, Guard, restore_on_panic};
 use crate::term::screen::Screen;
 use crate::term::wire::Wire;
+
+/// A frame that takes longer shows that the link is slow.
+const SLOW: Duration = Duration::from_millis(700);
 
 /// Answers that come back to the loop.
 enum Told {
@@ -56,7 +60,7 @@ pub async fn run(client: &Client) -> Result<(), Failure> {
 /// [`Failure`] where the theme or the keymap can't be read.
 pub fn run_far(
     client: &Client,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<far::Told>,
     out: Box<dyn io::Write + Send>,
     (width, height): (u16, u16),
 ) -> Result<(), Failure> {
@@ -70,7 +74,7 @@ pub fn run_far(
     let far = out.clone();
     let done = here.block_on(async {
         let wire = Wire::start(far)?;
-        session.serve(Tty::Far(events), wire).await
+        session.serve(Tty::Far { events, flow: Flow::default() }, wire).await
     });
     // The same: it may be gone.
     let _ = out.write_all(&guard::leaving()?);
@@ -95,14 +99,72 @@ enum Tty {
     /// The terminal of this process.
     Near { guard: Guard, keys: EventStream },
     /// One that is reached through something.
-    Far(mpsc::Receiver<Event>),
+    Far { events: mpsc::Receiver<far::Told>, flow: Flow },
+}
+
+/// What is known of frames on their way to a far terminal. What lies between holds much, so that
+/// a write says nothing: the terminal is asked after each frame.
+#[derive(Debug, Default)]
+struct Flow {
+    /// When it was asked last, while the answer is out.
+    asked: Option<Instant>,
+    /// It has answered before; one that never does is not waited for again.
+    answers: Option<bool>,
+}
+
+/// How long a terminal that never answered is waited for.
+const MUTE: Duration = Duration::from_secs(10);
+
+/// What came from a terminal.
+enum Came {
+    Event(io::Result<Event>),
+    /// The last frame went over the whole link in this time.
+    Taken(Duration),
 }
 
 impl Tty {
-    async fn next(&mut self) -> Option<io::Result<Event>> {
+    async fn next(&mut self) -> Option<Came> {
         match self {
-            Self::Near { keys, .. } => keys.next().await,
-            Self::Far(events) => events.recv().await.map(Ok),
+            Self::Near { keys, .. } => keys.next().await.map(Came::Event),
+            Self::Far { events, flow } => loop {
+                let limit = flow.asked.filter(|_| flow.answers.is_none()).map(|at| at + MUTE);
+                let told = tokio::select! {
+                    told = events.recv() => told?,
+                    () = reached(limit), if limit.is_some() => {
+                        let took = MUTE;
+                        (flow.asked, flow.answers) = (None, Some(false));
+                        return Some(Came::Taken(took));
+                    }
+                };
+                match told {
+                    far::Told::Event(event) => return Some(Came::Event(Ok(event))),
+                    far::Told::Taken => {
+                        flow.answers = Some(true);
+                        if let Some(asked) = flow.asked.take() {
+                            return Some(Came::Taken(asked.elapsed()));
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    /// Whether the link has taken all that was sent.
+    const fn ready(&self) -> bool {
+        match self {
+            Self::Near { .. } => true,
+            Self::Far { flow, .. } => flow.asked.is_none(),
+        }
+    }
+
+    /// A frame is sent: what goes behind it.
+    fn sent(&mut self, frame: &mut Vec<u8>) {
+        if let Self::Far { flow, .. } = self
+            && flow.answers != Some(false)
+            && !frame.is_empty()
+        {
+            frame.extend_from_slice(far::ARE_YOU_THERE);
+            flow.asked = Some(Instant::now());
         }
     }
 }
@@ -157,8 +219,17 @@ impl Session {
             tokio::select! {
                 biased;
                 event = tty.next() => {
-                    let Some(event) = event else { return Ok(()) };
-                    let event = event?;
+                    let event = match event {
+                        None => return Ok(()),
+                        Some(Came::Event(event)) => event?,
+                        Some(Came::Taken(took)) => {
+                            if self.view.slow != (took > SLOW) {
+                                self.view.slow = took > SLOW;
+                                self.frames.changed(Instant::now());
+                            }
+                            continue;
+                        }
+                    };
                     self.frames.typed(Instant::now());
                     let snapshot = snapshots.borrow().clone();
                     if let Event::Resize(width, height) = event {
@@ -170,12 +241,12 @@ impl Session {
                             Request::Quit => return Ok(()),
                             Request::Mouse(on) => match &mut tty {
                                 Tty::Near { guard, .. } => guard.set_mouse(on)?,
-                                Tty::Far(_) => bell.extend(guard::mouse(on)?),
+                                Tty::Far { .. } => bell.extend(guard::mouse(on)?),
                             },
                             Request::Redraw => self.screen.redraw()?,
                             Request::Copy(text) => bell.extend(clipboard(&text)?),
                             Request::Shell(path) => {
-                                if let Tty::Far(_) = tty {
+                                if let Tty::Far { .. } = tty {
                                     let why = "a shell is for the terminal of this machine alone";
                                     self.view.message = Some(why.into());
                                     continue;
@@ -206,10 +277,12 @@ impl Session {
                     }
                     self.frames.typed(Instant::now());
                 }
-                () = reached(due), if wire.ready() => {
+                () = reached(due), if wire.ready() && tty.ready() => {
                     let snapshot = snapshots.borrow_and_update().clone();
                     let _ = transcripts.borrow_and_update();
-                    wire.send(&self.frame(&snapshot)?);
+                    let mut frame = self.frame(&snapshot)?;
+                    tty.sent(&mut frame);
+                    wire.send(&frame);
                     if !bell.is_empty() && wire.ready() {
                         wire.send_raw(std::mem::take(&mut bell));
                     }

@@ -186,6 +186,8 @@ pub struct View {
     pub mouse: bool,
     /// Leaving stops nothing.
     pub detaches: bool,
+    /// The link takes frames slowly: some are skipped.
+    pub slow: bool,
     /// Since when what is shown is old, and why.
     pub lost: Option<(Timestamp, String)>,
 }
@@ -217,6 +219,7 @@ impl View {
             colour: true,
             mouse: false,
             detaches: false,
+            slow: false,
             lost: None,
         }
     }

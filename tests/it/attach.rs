@@ -356,6 +356,35 @@ fn a_planted_socket_is_refused() {
 }
 
 #[test]
+fn another_takes_over_once_nothing_is_at_work_whatever_its_version() {
+    let world = waiting();
+    let mut old = world.up();
+    let mut terminal = world.terminal(&["attach"], 120, 30);
+    terminal.shows("I am here");
+    let places = world.places();
+    let args: Vec<&str> = places.iter().map(String::as_str).chain(["up", "--take-over"]).collect();
+    let mut new =
+        crate::support::world::Up(afk(&args).stdout(std::process::Stdio::null()).spawn().unwrap());
+    terminal.shows("DRAINING");
+    assert!(new.0.try_wait().unwrap().is_none());
+    terminal.keys("s");
+    terminal.shows("Steer r1");
+    terminal.keys("go on\r");
+    assert!(old.0.wait().unwrap().success());
+    // The same cockpit goes on, on the new one.
+    terminal.until("the new one", |s| s.contains("ARMED") && s.contains("live"));
+    // Any version may ask for room.
+    let mut strange = hello("operator");
+    strange["hello"]["version"] = json!(77);
+    strange["hello"]["make_room"] = json!(true);
+    let mut raw = Raw::connect(&world, strange);
+    assert!(raw.next()["welcome"].is_object());
+    assert!(new.0.wait().unwrap().success());
+    terminal.keys("q");
+    terminal.end();
+}
+
+#[test]
 fn a_drained_stop_waits_for_what_is_at_work() {
     let world = waiting();
     let mut up = world.up();

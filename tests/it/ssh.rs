@@ -134,6 +134,82 @@ fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
     viewer.shows("today  2 attached");
 }
 
+/// A link that takes a kilobyte a second, both ways.
+fn slow_link(port: u16) -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            for (mut from, mut to) in [
+                (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                (far.try_clone().unwrap(), near.try_clone().unwrap()),
+            ] {
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 100];
+                    let mut passed = 0_usize;
+                    while let Ok(read @ 1..) = from.read(&mut bytes) {
+                        passed += read;
+                        // The handshake may pass; the screen may not.
+                        if passed > 6_000 {
+                            std::thread::sleep(std::time::Duration::from_millis(read as u64));
+                        }
+                        if to.write_all(&bytes[..read]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    here
+}
+
+#[test]
+fn a_slow_link_skips_frames_says_so_and_slows_nobody() {
+    if !there() {
+        return;
+    }
+    let mut ssh = Ssh::start();
+    let mut quick = ssh.terminal("operator", 120, 30);
+    quick.shows("I am here");
+    let port = ssh.port;
+    ssh.port = slow_link(port);
+    let mut slow = ssh.terminal("viewer", 200, 50);
+    quick.shows("2 attached");
+    // Changes come faster than the link takes them.
+    for permits in 4..60 {
+        quick.keys("+");
+        quick.shows(&format!("permits 1/{permits} "));
+    }
+    slow.shows("slow link");
+    slow.shows("permits 1/59 ");
+    let frames = slow.bytes.windows(8).filter(|w| w == b"\x1b[?2026h").count();
+    assert!(frames < 30, "{frames} frames were sent over a slow link");
+}
+
+#[test]
+fn a_viewer_can_type_what_it_likes() {
+    if !there() {
+        return;
+    }
+    let ssh = Ssh::start();
+    let mut operator = ssh.terminal("operator", 120, 30);
+    operator.shows("I am here");
+    let mut viewer = ssh.terminal("viewer", 80, 24);
+    viewer.shows("1 Queue");
+    for key in ('!'..='~').filter(|key| *key != 'q') {
+        viewer.keys(&format!("{key}y\r\u{1b}\u{1b}[D\u{1b}"));
+    }
+    viewer.keys("\u{1b}\u{1b}\u{1b}");
+    viewer.keys("1?");
+    viewer.shows("Keys");
+    operator.shows("2 attached");
+    operator.shows("ARMED  permits 1/3");
+    operator.shows("implements");
+}
+
 #[test]
 fn what_is_no_cockpit_is_refused() {
     if !there() {
@@ -157,6 +233,8 @@ fn what_is_no_cockpit_is_refused() {
     let (code, said) =
         ssh.run("operator", &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1"], &[]);
     assert_eq!(code, Some(255), "{said}");
+    let (code, said) = ssh.run("operator", &["-A", "-T"], &[]);
+    assert_eq!(code, Some(2), "{said}");
     let (_, said) = ssh.run("operator", &["-W", "127.0.0.1:1"], &[]);
     assert!(said.contains("open failed") || said.contains("stdio forwarding failed"), "{said}");
     // The host key is the same for everybody, and shown.

@@ -128,6 +128,11 @@ impl Terminal {
 
     fn take(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
+        // Asked whether it is there, a terminal answers.
+        for _ in chunk.windows(3).filter(|bytes| bytes == b"\x1b[c") {
+            // It may have gone.
+            let _ = self.writer.write_all(b"\x1b[?62;22c").and_then(|()| self.writer.flush());
+        }
         self.parser.advance(&mut self.term, chunk);
     }
 

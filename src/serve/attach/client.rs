@@ -54,6 +54,7 @@ pub fn hello(config: &Config, role: Role, origin: &str, size: (u16, u16)) -> Hel
         origin: origin.into(),
         size,
         blind: false,
+        make_room: false,
     }
 }
 
@@ -194,6 +195,21 @@ pub async fn stop(state: &Path, hello: Hello, limit: Duration) -> Result<bool, A
         Ok(true)
     };
     timeout(limit, exchange).await.map_err(io::Error::from)?
+}
+
+/// Asks the running afk to make room for another: it picks nothing up, ends once nothing is at work,
+/// and this waits for that. False where none runs.
+///
+/// # Errors
+/// [`AttachError`], but not for nobody.
+pub async fn make_room(state: &Path, hello: Hello) -> Result<bool, AttachError> {
+    let hello = Hello { make_room: true, blind: true, ..hello };
+    let mut wire = match timeout(ATTACH, connect(state, &hello)).await.map_err(io::Error::from)? {
+        Err(AttachError::Nobody(_)) => return Ok(false),
+        other => other?,
+    };
+    while wire.from.recv().await.is_some() {}
+    Ok(true)
 }
 
 /// Serves a client over one connection after the other.

@@ -97,6 +97,10 @@ pub struct Hello {
     /// It only asks and does not look: no snapshot is sent to it.
     #[serde(default)]
     pub blind: bool,
+    /// The runtime is to make room, whatever version the client has: the one wish that every
+    /// version understands.
+    #[serde(default)]
+    pub make_room: bool,
 }
 
 /// A line to a client.

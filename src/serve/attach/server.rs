@@ -71,6 +71,12 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
         return Ok(());
     }
     let hello = match serde_json::from_slice(&line) {
+        Ok(FromClient::Hello(hello)) if hello.make_room && hello.role == Role::Operator => {
+            let program = env!("CARGO_PKG_VERSION").into();
+            tell(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
+            make_room(&handle, &hello).await;
+            return Ok(());
+        }
         Ok(FromClient::Hello(hello)) if hello.version == VERSION => hello,
         Ok(FromClient::Hello(Hello { version, program, .. })) => {
             let why = format!(
@@ -115,6 +121,28 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
     }
     reader.abort();
     done
+}
+
+/// Ends the runtime once nothing is at work; the connection lasts until then.
+async fn make_room(handle: &Handle, hello: &Hello) {
+    let command = Command {
+        id: 0,
+        actor: hello.actor.clone(),
+        role: hello.role,
+        origin: hello.origin.clone(),
+        action: crate::core::command::Action::Drain,
+    };
+    if handle.command(command).await.is_err() {
+        return;
+    }
+    let mut snapshots = handle.snapshots.clone();
+    // The snapshot that has the drain comes after its answer.
+    let drained = |now: &Arc<Snapshot>| now.fleet.draining && now.fleet.permits_used() == 0;
+    if snapshots.wait_for(drained).await.is_ok() {
+        handle.shut_down();
+        // Ended with the process.
+        std::future::pending::<()>().await;
+    }
 }
 
 struct Talk {

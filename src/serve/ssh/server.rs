@@ -25,7 +25,7 @@ use crate::core::command::Role;
 use crate::core::id::Actor;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
-use crate::term::far::{Bytes, clamped};
+use crate::term::far::{Bytes, Told, clamped};
 
 /// Connections in all.
 const CONNECTIONS: usize = 64;
@@ -51,7 +51,7 @@ pub type Show = Arc<dyn Fn(&Client, Far) + Send + Sync>;
 /// A far terminal.
 pub struct Far {
     /// Keys, pastes, the mouse and other sizes.
-    pub events: mpsc::Receiver<Event>,
+    pub events: mpsc::Receiver<Told>,
     /// Where its bytes go; a slow link makes a write wait.
     pub out: Box<dyn io::Write + Send>,
     /// Columns and rows at first.
@@ -360,7 +360,7 @@ fn show(
 }
 
 /// A channel's bytes as events.
-async fn listen(mut read: ChannelReadHalf, tell: mpsc::Sender<Event>) {
+async fn listen(mut read: ChannelReadHalf, tell: mpsc::Sender<Told>) {
     let mut bytes = Bytes::default();
     let mut open = false;
     loop {
@@ -384,7 +384,7 @@ async fn listen(mut read: ChannelReadHalf, tell: mpsc::Sender<Event>) {
             }
             Some(ChannelMsg::WindowChange { col_width, row_height, .. }) => {
                 let (columns, rows) = clamped(col_width, row_height);
-                vec![Event::Resize(columns, rows)]
+                vec![Told::Event(Event::Resize(columns, rows))]
             }
             Some(_) => Vec::new(),
         };
