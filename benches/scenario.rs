@@ -191,8 +191,7 @@ fn keys_under_load() {
     let floor = echo_floor(world.root());
     let args = ["--config", config.to_str().unwrap(), "--state", world.state().to_str().unwrap()]
         .map(str::to_owned);
-    let args: Vec<&str> =
-        args.iter().map(String::as_str).chain(["up", "--cockpit"]).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).chain(["up", "--cockpit"]).collect();
     let mut terminal = Terminal::start(&args, 200, 50, world.root());
     terminal.shows("permits 50/50");
     terminal.heard_within(Duration::from_secs(8));

@@ -8,6 +8,7 @@ pub mod act;
 pub mod dash;
 pub mod draw;
 pub mod keymap;
+pub mod mouse;
 pub mod overlays;
 pub mod panes;
 pub mod session;

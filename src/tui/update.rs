@@ -2,18 +2,16 @@
 
 use std::path::PathBuf;
 
-use crossterm::event::{
-    Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEvent, MouseEventKind,
-};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::act::Act;
 use super::draw::places;
 use super::keymap::Match;
+use super::mouse;
 use super::overlays::{inbox, palette};
 use super::panes::{Pane, deploy, queue, worktrees};
 use super::theme::{SHIPPED, Theme};
 use super::view::{Inbox, Input, Overlay, Pager, Palette, Purpose, View};
-use super::widgets::list::first_row;
 use crate::core::approval::{Answer, EscalationKind};
 use crate::core::capability::Steer;
 use crate::core::command::{Action, Role as CommandRole};
@@ -42,14 +40,11 @@ pub enum Request {
     Redraw,
 }
 
-/// Lines that a wheel step scrolls.
-const WHEEL: isize = 3;
-
 /// Takes what the terminal sent.
 pub fn event(view: &mut View, snapshot: &Snapshot, event: &Event) -> Vec<Request> {
     match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => self::key(view, snapshot, *key),
-        Event::Mouse(mouse) => self::mouse(view, snapshot, *mouse),
+        Event::Mouse(event) => mouse::event(view, snapshot, *event),
         Event::Paste(text) => {
             match view.overlays.last_mut() {
                 Some(Overlay::Input(input)) => {
@@ -344,7 +339,7 @@ fn steer(view: &mut View, snapshot: &Snapshot, run: RunId) {
     }
 }
 
-fn focus(view: &mut View, pane: Pane) {
+pub(super) fn focus(view: &mut View, pane: Pane) {
     // Overlays belong to what was looked at before.
     view.overlays.clear();
     view.focus = pane;
@@ -381,7 +376,7 @@ fn page_height(view: &View, pane: Pane, problems: usize) -> isize {
     isize::try_from(inside.map_or(10, |area| area.height.max(2)) - 1).unwrap_or(1)
 }
 
-fn step(view: &mut View, snapshot: &Snapshot, by: isize) {
+pub(super) fn step(view: &mut View, snapshot: &Snapshot, by: isize) {
     match view.overlays.last_mut() {
         Some(Overlay::Inbox(state)) => {
             state.cursor.step(&inbox::rows(snapshot), by);
@@ -573,57 +568,4 @@ fn copy(view: &mut View, snapshot: &Snapshot) -> Option<Request> {
     };
     view.message = Some(format!("copied {} characters", text.chars().count()));
     Some(Request::Copy(text))
-}
-
-fn mouse(view: &mut View, snapshot: &Snapshot, event: MouseEvent) -> Vec<Request> {
-    match event.kind {
-        MouseEventKind::ScrollDown => step(view, snapshot, WHEEL),
-        MouseEventKind::ScrollUp => step(view, snapshot, -WHEEL),
-        MouseEventKind::Down(_) if view.overlays.is_empty() => {
-            click(view, snapshot, event.column, event.row);
-        }
-        _ => {}
-    }
-    Vec::new()
-}
-
-fn click(view: &mut View, snapshot: &Snapshot, x: u16, y: u16) {
-    let places = places(view, snapshot.problems.len());
-    let at = ratatui::layout::Position { x, y };
-    if let Some(tabs) = places.tabs
-        && tabs.contains(at)
-    {
-        let width = usize::from(tabs.width) / Pane::ALL.len();
-        let tab = (usize::from(x - tabs.x) / width.max(1)).min(Pane::ALL.len() - 1);
-        focus(view, Pane::ALL[tab]);
-        return;
-    }
-    let Some((pane, _)) = places.panes.iter().find(|(_, area)| area.contains(at)) else { return };
-    let pane = *pane;
-    focus(view, pane);
-    let Some(inside) = places.inside(pane).filter(|inside| inside.contains(at)) else { return };
-    let (row, height) = (usize::from(y - inside.y), usize::from(inside.height));
-    match pane {
-        Pane::Queue => {
-            let rows = queue::rows(snapshot, &view.theme);
-            let ids: Vec<_> = rows.iter().map(|row| row.id.clone()).collect();
-            let to = first_row(view.queue.place(&ids), ids.len(), height) + row;
-            view.queue.go(&ids, to);
-            if let Some(run) = rows.get(view.queue.place(&ids)).and_then(|row| row.run) {
-                view.chosen = Some(run);
-            }
-        }
-        Pane::Worktrees => {
-            let rows = worktrees::rows(snapshot);
-            let to = first_row(view.worktrees.place(&rows), rows.len(), height) + row;
-            view.worktrees.go(&rows, to);
-            view.chosen = view.worktrees.selected;
-        }
-        Pane::Deploy => {
-            let rows = deploy::rows(snapshot);
-            let to = first_row(view.deploy.place(&rows), rows.len(), height) + row;
-            view.deploy.go(&rows, to);
-        }
-        Pane::Transcript | Pane::Breakglass => {}
-    }
 }
