@@ -60,9 +60,13 @@ impl Play {
 
     /// One issue in its first turn.
     pub(super) fn turning(policy: Policy) -> Self {
+        Self::with_stages(policy, Stages { ci: true, deploy: true, probe: true })
+    }
+
+    /// The same in a repository that has these stages.
+    fn with_stages(policy: Policy, stages: Stages) -> Self {
         let mut play = Self::with(policy);
         play.tell(Input::Issues(vec![issue(1, None)]));
-        let stages = Stages { ci: true, deploy: true, probe: true };
         let (path, branch) = ("/w".to_owned(), "afk/1-t".to_owned());
         play.fact(RunFact::WorktreeReady {
             path,
@@ -196,17 +200,8 @@ fn stages_that_a_repository_lacks_are_passed_over() {
         (false, true, true, vec!["deploy", "probe"]),
         (true, false, true, vec!["ci", "probe"]),
     ] {
-        let mut play = Play::with(Policy::default());
-        play.tell(Input::Issues(vec![issue(1, None)]));
         let stages = Stages { ci, deploy, probe };
-        let (path, branch) = ("/w".to_owned(), "x".to_owned());
-        play.fact(RunFact::WorktreeReady {
-            path,
-            branch,
-            base: sha("b"),
-            stages,
-            permissions: Box::default(),
-        });
+        let mut play = Play::with_stages(Policy::default(), stages);
         play.reach_ci("h1");
         let mut seen = vec![];
         while let Activity::Ci | Activity::Deploy | Activity::Probe = play.run().activity {

@@ -13,6 +13,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::draw::time_of_day;
 use super::panes::{piece, run_mark};
 use super::theme::{Role, Theme};
 use super::widgets::text::{age, fit, width as columns};
@@ -100,7 +101,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     lines.push(Line::from(vec![
         piece(format!(" {} ", dash.host), theme, Role::Title),
         piece(format!(" {standing}{old} "), theme, if alarm { Role::Alarm } else { Role::Header }),
-        piece(format!("  {spent} today  {}", time(dash.now)), theme, Role::Dim),
+        piece(format!("  {spent} today  {}", time_of_day(dash.now)), theme, Role::Dim),
     ]));
     lines.push(Line::default());
     let counts = [
@@ -212,13 +213,6 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
         Line::default(),
         Line::from(piece(fit(&facts, width, theme.marks.cut), theme, Role::Text)),
     ]
-}
-
-fn time(now: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(now.0).map_or_else(
-        |_| String::new(),
-        |now| now.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string(),
-    )
 }
 
 /// Shows the dashboard until it is left.

@@ -13,6 +13,7 @@ use super::panes::{Pane, breakglass, deploy, piece, queue, worktrees};
 use super::theme::Role;
 use super::view::{Overlay, View};
 use super::widgets::text::{fit, width as columns};
+use crate::core::id::Timestamp;
 use crate::runtime::Snapshot;
 
 /// The least size that is drawn.
@@ -126,7 +127,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let fleet = &snapshot.fleet;
     let inbox = fleet.inbox().len();
     let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.waiting().len());
-    let (spent, clock) = (fleet.books.day(fleet.now).line(), clock(view));
+    let (spent, clock) = (fleet.books.day(fleet.now).line(), time_of_day(view.now));
     let killed = fleet.kill_switch();
     let paused = fleet.breaker.open().is_some();
     let (live, short) = link(view);
@@ -190,10 +191,11 @@ fn link(view: &View) -> (String, String) {
 }
 
 /// Hours and minutes of this machine; the session draws anew when the minute changes.
-fn clock(view: &View) -> String {
-    jiff::Timestamp::from_millisecond(view.now.0).map_or_else(
+#[must_use]
+pub fn time_of_day(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
         |_| String::new(),
-        |now| now.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string(),
     )
 }
 

@@ -16,7 +16,6 @@ use tokio::time::{sleep, timeout};
 use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
 use crate::config::Config;
 use crate::core::command::{Action, Refusal, Reply, Role};
-use crate::core::id::Timestamp;
 use crate::journal::transcript::Store;
 use crate::process::output::read_line;
 use crate::runtime::client::{Ask, Client, Ends, Link};
@@ -337,12 +336,9 @@ fn take(snapshot: &mut Snapshot, line: ToClient) {
     match line {
         ToClient::Snapshot(whole) => *snapshot = *whole,
         ToClient::Events { last, events } => {
-            let mut at = Timestamp(0);
-            for (when, event) in &events {
-                snapshot.fleet.apply(*when, event);
-                at = *when;
+            for (at, event) in &events {
+                snapshot.fleet.apply(*at, event);
             }
-            snapshot.fleet.now = snapshot.fleet.now.max(at);
             snapshot.seq = last;
         }
         ToClient::Aside { worktrees, problems, clients } => {

@@ -174,14 +174,11 @@ fn option(found: &mut Allowed, option: &str) -> Result<(), String> {
 fn expiry(text: &str) -> Result<Timestamp, String> {
     let wrong = || format!("expiry-time={text:?} is no time like 20270131 or 202701311200Z");
     let (digits, utc) = text.strip_suffix('Z').map_or((text, false), |rest| (rest, true));
-    let format = match digits.len() {
-        8 => "%Y%m%d%H%M%S",
-        12 => "%Y%m%d%H%M%S",
-        14 => "%Y%m%d%H%M%S",
-        _ => return Err(wrong()),
-    };
+    if !matches!(digits.len(), 8 | 12 | 14) {
+        return Err(wrong());
+    }
     let whole = format!("{digits:0<14}");
-    let civil = DateTime::strptime(format, &whole).map_err(|_| wrong())?;
+    let civil = DateTime::strptime("%Y%m%d%H%M%S", &whole).map_err(|_| wrong())?;
     let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
     let at = civil.to_zoned(zone).map_err(|_| wrong())?;
     Ok(Timestamp(at.timestamp().as_millisecond()))

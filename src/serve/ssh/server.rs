@@ -203,10 +203,6 @@ impl Visitor {
         keys.into_iter()
             .find(|known| known.key.key_data() == key.key_data() && known.admits(from, now))
     }
-
-    fn refuse(channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
-        session.channel_failure(channel)
-    }
 }
 
 impl Handler for Visitor {
@@ -270,7 +266,7 @@ impl Handler for Visitor {
         let (Some((actor, role)), Some(open)) =
             (self.admitted.clone(), self.waiting.remove(&channel))
         else {
-            return Self::refuse(channel, session);
+            return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
         let (read, write) = open.split();
@@ -295,7 +291,7 @@ impl Handler for Visitor {
         _data: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        Self::refuse(channel, session)
+        session.channel_failure(channel)
     }
 
     async fn subsystem_request(
@@ -304,7 +300,7 @@ impl Handler for Visitor {
         _name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        Self::refuse(channel, session)
+        session.channel_failure(channel)
     }
 
     async fn env_request(
@@ -314,7 +310,7 @@ impl Handler for Visitor {
         _value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        Self::refuse(channel, session)
+        session.channel_failure(channel)
     }
 
     async fn x11_request(
@@ -326,7 +322,7 @@ impl Handler for Visitor {
         _screen: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        Self::refuse(channel, session)
+        session.channel_failure(channel)
     }
 }
 
