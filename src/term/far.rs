@@ -3,6 +3,7 @@
 use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
+use futures::stream::BoxStream;
 use termina::event as far;
 
 /// Largest size of a far terminal: it is told by the other side, and everything is allocated by it.
@@ -30,15 +31,30 @@ pub enum Told {
     Taken,
 }
 
+/// What a far terminal sends, until it is gone.
+pub type Events = BoxStream<'static, Told>;
+
 /// Understands bytes; see the module.
 #[derive(Debug, Default)]
 pub struct Bytes {
     parser: termina::Parser,
+    /// The last bytes ended with an escape, which may be a key or the begin of one.
+    escape: bool,
 }
 
 impl Bytes {
     /// Takes bytes in. With `more`, a lone escape at the end may be the begin of a key.
     pub fn take(&mut self, bytes: &[u8], more: bool) -> Vec<Told> {
+        // The terminal's own answer can follow a typed escape at once: two in a row are two.
+        if let Some(at) = bytes.windows(4).position(|part| part == b"\x1b\x1b[?") {
+            let mut told = self.take(&bytes[..=at], true);
+            told.extend(self.take(&bytes[at + 1..], more));
+            return told;
+        }
+        if self.escape && bytes.first() == Some(&0x1b) {
+            self.parser.parse(b"", false);
+        }
+        self.escape = bytes.last() == Some(&0x1b);
         self.parser.parse(bytes, more);
         let mut events = Vec::new();
         while let Some(event) = self.parser.pop() {
@@ -139,6 +155,12 @@ mod tests {
         assert_eq!(codes(&mut bytes, b"\x1b", true), []);
         assert_eq!(codes(&mut bytes, b"", false), [KeyCode::Esc]);
         assert_eq!(bytes.take(b"\x1b[?62;22c", true), [Told::Taken]);
+        // An answer of the terminal right behind a typed escape.
+        assert_eq!(codes(&mut bytes, b"\x1b", true), []);
+        let told = bytes.take(b"\x1b[?62;22c", true);
+        assert_eq!(bytes.take(b"\x1b\x1b[?62;22c", true), told);
+        let escape = Event::Key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+        assert_eq!(told, [Told::Event(escape), Told::Taken]);
     }
 
     #[test]

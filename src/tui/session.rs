@@ -1,6 +1,6 @@
 //! One client at a terminal: the loop between its keys, the snapshots and its frames.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::term::far;
 use crate::term::frames::Frames;
 use crate::term::guard::{self, Guard, restore_on_panic};
 use crate::term::screen::Screen;
-use crate::term::wire::Wire;
+use crate::term::wire::{Out, Wire};
 
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
@@ -50,48 +50,34 @@ pub async fn run(client: &Client) -> Result<(), Failure> {
         Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
             .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
     })?;
-    let wire = Wire::start(io::stdout())?;
-    session.serve(Tty::Near { guard, keys: EventStream::new() }, wire).await.map_err(Failure::from)
+    let mut wire = Wire::start(io::stdout())?;
+    let near = Tty::Near { guard, keys: EventStream::new() };
+    session.serve(near, &mut wire).await.map_err(Failure::from)
 }
 
-/// Runs the cockpit at a far terminal until it is left, or the terminal is gone. Takes its thread.
+/// Runs the cockpit at a far terminal until it is left, or the terminal is gone. Takes its thread,
+/// which is none of the runtime's and has entered it.
 ///
 /// # Errors
 /// [`Failure`] where the theme or the keymap can't be read.
 pub fn run_far(
     client: &Client,
-    events: mpsc::Receiver<far::Told>,
-    out: Box<dyn io::Write + Send>,
+    events: far::Events,
+    out: Out,
     (width, height): (u16, u16),
 ) -> Result<(), Failure> {
     let mut session = Session::new(client, width, height)?;
     // Leaving a far terminal stops nothing.
     session.view.detaches = true;
-    let mut out = Shared(std::sync::Arc::new(std::sync::Mutex::new(out)));
-    // A terminal that is gone already shows itself with the first frame.
-    let _ = out.write_all(&guard::entering(session.view.mouse)?);
-    let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let far = out.clone();
-    let done = here.block_on(async {
-        let wire = Wire::start(far)?;
-        session.serve(Tty::Far { events, flow: Flow::default() }, wire).await
+    let (entering, leaving) = (guard::entering(session.view.mouse)?, guard::leaving()?);
+    let done = tokio::runtime::Handle::current().block_on(async {
+        let mut wire = Wire::far(out);
+        wire.send_raw(entering);
+        let done = session.serve(Tty::Far { events, flow: Flow::default() }, &mut wire).await;
+        wire.close(leaving).await;
+        done
     });
-    // The same: it may be gone.
-    let _ = out.write_all(&guard::leaving()?);
     done.map_err(Failure::from)
-}
-
-/// The way to a far terminal, shared by the wire and the last words.
-#[derive(Clone)]
-struct Shared(std::sync::Arc<std::sync::Mutex<Box<dyn io::Write + Send>>>);
-
-impl io::Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).flush()
-    }
 }
 
 /// Where a session's keys come from.
@@ -99,7 +85,7 @@ enum Tty {
     /// The terminal of this process.
     Near { guard: Guard, keys: EventStream },
     /// One that is reached through something.
-    Far { events: mpsc::Receiver<far::Told>, flow: Flow },
+    Far { events: far::Events, flow: Flow },
 }
 
 /// What is known of frames on their way to a far terminal. What lies between holds much, so that
@@ -129,7 +115,7 @@ impl Tty {
             Self::Far { events, flow } => loop {
                 let limit = flow.asked.filter(|_| flow.answers.is_none()).map(|at| at + MUTE);
                 let told = tokio::select! {
-                    told = events.recv() => told?,
+                    told = events.next() => told?,
                     () = reached(limit), if limit.is_some() => {
                         let took = MUTE;
                         (flow.asked, flow.answers) = (None, Some(false));
@@ -198,7 +184,7 @@ impl Session {
         Ok(Self { client: client.clone(), view, screen, frames, told, tell })
     }
 
-    async fn serve(&mut self, mut tty: Tty, mut wire: Wire) -> io::Result<()> {
+    async fn serve(&mut self, mut tty: Tty, wire: &mut Wire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
         let mut link = self.client.link.clone();
@@ -348,7 +334,12 @@ impl Session {
                 Ok(text) => {
                     let lines = crate::core::untrusted::clean(&text);
                     let lines = lines.lines().map(str::to_owned).collect();
-                    Told::Pager(Pager { title: format!("Diff of {run}"), lines, scroll: 0 })
+                    Told::Pager(Pager {
+                        title: format!("Diff of {run}"),
+                        lines,
+                        scroll: 0,
+                        live: None,
+                    })
                 }
                 Err(why) => Told::Message(why),
             };
@@ -385,6 +376,14 @@ fn prepare(view: &mut View, client: &Client, snapshot: &Snapshot) {
         if let Err(error) = view.transcript.prepare(&client.store, run, width, height, &theme) {
             view.message = Some(format!("the transcript can't be read: {error}"));
         }
+    }
+    if let Some(Overlay::Pager(mut pager)) =
+        view.overlays.pop_if(|o| matches!(o, Overlay::Pager(Pager { live: Some(_), .. })))
+    {
+        if let Some(lines) = pager.live {
+            pager.lines = lines(snapshot, view);
+        }
+        view.overlays.push(Overlay::Pager(pager));
     }
     if let Some(Overlay::Inbox(mut state)) =
         view.overlays.pop_if(|o| matches!(o, Overlay::Inbox(_)))

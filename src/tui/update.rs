@@ -224,11 +224,13 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
             title: "Who is attached".into(),
             lines: attached(snapshot, view),
             scroll: 0,
+            live: Some(attached),
         })),
         Act::Spend => view.overlays.push(Overlay::Pager(Pager {
             title: "What was spent".into(),
-            lines: crate::core::explain::spend(&snapshot.fleet),
+            lines: spent(snapshot, view),
             scroll: 0,
+            live: Some(spent),
         })),
         Act::Retry => match subject(view, snapshot) {
             Some(run) => {
@@ -297,6 +299,10 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         Act::Quit => return quit(view, snapshot),
     }
     Vec::new()
+}
+
+fn spent(snapshot: &Snapshot, _: &View) -> Vec<String> {
+    crate::core::explain::spend(&snapshot.fleet)
 }
 
 /// Everybody who looks at this fleet, a line each.
@@ -494,7 +500,7 @@ fn explain(snapshot: &Snapshot, id: &queue::RowId) -> Pager {
         queue::RowId::Issue(key) => (key.to_string(), crate::core::explain::issue(fleet, key)),
         queue::RowId::Job(run) => (run.to_string(), crate::core::explain::run(fleet, *run)),
     };
-    Pager { title, lines, scroll: 0 }
+    Pager { title, lines, scroll: 0, live: None }
 }
 
 fn answer(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {

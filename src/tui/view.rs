@@ -137,7 +137,12 @@ pub struct Pager {
     pub lines: Vec<String>,
     /// First line shown.
     pub scroll: usize,
+    /// Where the lines come from anew with each frame.
+    pub live: Option<Lines>,
 }
+
+/// Lines that follow what they tell of.
+pub type Lines = fn(&Snapshot, &View) -> Vec<String>;
 
 /// See the module.
 #[derive(Debug)]

@@ -122,7 +122,6 @@ fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
     for line in ["operator", "viewer", "ssh 127.0.0.1", "120x30", "80x24"] {
         operator.shows(line);
     }
-    operator.keys("\u{1b}");
     // A viewer's keys, also those that come in pieces.
     viewer.keys("py");
     viewer.shows("a viewer can look and not act");
@@ -132,6 +131,10 @@ fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
     // Another size is drawn at once.
     viewer.resize(100, 28);
     viewer.shows("today  2 attached");
+    // The list follows while it is open.
+    operator.shows("100x28");
+    operator.keys("\u{1b}");
+    operator.shows("1 Queue");
 }
 
 /// A link that takes a kilobyte a second, both ways.

@@ -2,22 +2,20 @@
 //! (OpenSSH's figures for what nobody has proved to be yet).
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossterm::event::Event;
+use futures::StreamExt;
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{
     Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind, MethodSet,
 };
-use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::keys::{self, Allowed};
@@ -25,7 +23,8 @@ use crate::core::command::Role;
 use crate::core::id::Actor;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
-use crate::term::far::{Bytes, Told, clamped};
+use crate::term::far::{Bytes, Events, Told, clamped};
+use crate::term::wire::Out;
 
 /// Connections in all.
 const CONNECTIONS: usize = 64;
@@ -37,12 +36,8 @@ const STRANGERS: usize = 30;
 const GRACE: Duration = Duration::from_secs(20);
 /// Sessions of one connection.
 const CHANNELS: u32 = 4;
-/// Events that may wait for a session.
-const EVENTS: usize = 256;
 /// How long a lone escape may be the begin of a key.
 const ESCAPE: Duration = Duration::from_millis(25);
-/// How long a frame may take to be taken by the link.
-const FRAME: Duration = Duration::from_secs(120);
 
 /// Shows a client's cockpit on a far terminal until it is left. Given by the one who knows what a
 /// cockpit is.
@@ -51,9 +46,10 @@ pub type Show = Arc<dyn Fn(&Client, Far) + Send + Sync>;
 /// A far terminal.
 pub struct Far {
     /// Keys, pastes, the mouse and other sizes.
-    pub events: mpsc::Receiver<Told>,
-    /// Where its bytes go; a slow link makes a write wait.
-    pub out: Box<dyn io::Write + Send>,
+    pub events: Events,
+    /// Where its bytes go; a slow link makes a write wait for its window, so that nobody else
+    /// waits and nothing is queued.
+    pub out: Out,
     /// Columns and rows at first.
     pub size: (u16, u16),
 }
@@ -153,7 +149,7 @@ async fn serve(
 ) -> Result<(), russh::Error> {
     let Ok(stranger) = shared.strangers.clone().try_acquire_owned() else { return Ok(()) };
     stream.set_nodelay(true)?;
-    let known = Arc::new(AtomicBool::new(false));
+    let known = Arc::new(Notify::new());
     let visitor = Visitor {
         shared,
         peer,
@@ -170,14 +166,14 @@ async fn serve(
     tokio::pin!(running);
     tokio::select! {
         done = &mut running => return done,
-        () = sleep(GRACE) => {}
-    }
-    if !known.load(Ordering::SeqCst) {
-        let why = "nobody proved who they are".to_owned();
-        // The connection ends either way.
-        let _ = handle.disconnect(russh::Disconnect::ByApplication, why, String::new()).await;
-        let _ = timeout(Duration::from_secs(1), &mut running).await;
-        return Ok(());
+        () = known.notified() => {}
+        () = sleep(GRACE) => {
+            let why = "nobody proved who they are".to_owned();
+            // The connection ends either way.
+            let _ = handle.disconnect(russh::Disconnect::ByApplication, why, String::new()).await;
+            let _ = timeout(Duration::from_secs(1), &mut running).await;
+            return Ok(());
+        }
     }
     drop(stranger);
     running.await
@@ -187,7 +183,8 @@ async fn serve(
 struct Visitor {
     shared: Arc<Shared>,
     peer: SocketAddr,
-    known: Arc<AtomicBool>,
+    /// Told once somebody proved who they are.
+    known: Arc<Notify>,
     admitted: Option<(Actor, Role)>,
     size: Option<(u16, u16)>,
     waiting: HashMap<ChannelId, Channel<Msg>>,
@@ -222,7 +219,7 @@ impl Handler for Visitor {
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
         let Some(line) = self.line(key.public_key) else { return Ok(Auth::reject()) };
-        self.known.store(true, Ordering::SeqCst);
+        self.known.notify_one();
         tracing::info!(peer = %self.peer, actor = %line.actor, role = ?line.role, "let in over ssh");
         self.admitted = Some((line.actor, line.role));
         Ok(Auth::Accept)
@@ -334,79 +331,47 @@ fn show(
     write: ChannelWriteHalf<Msg>,
     size: (u16, u16),
 ) {
-    let (tell, events) = mpsc::channel(EVENTS);
-    let reader = tokio::spawn(listen(read, tell));
     let here = tokio::runtime::Handle::current();
-    let out = Link { out: Box::pin(write.make_writer()), here: here.clone() };
-    let far = Far { events, out: Box::new(out), size };
+    let far = Far { events: heard(read), out: Box::pin(write.make_writer()), size };
     let begun = std::thread::Builder::new().name("ssh".into()).spawn(move || {
+        let inside = here.enter();
         show(&client, far);
-        drop(client);
+        drop((client, inside));
         here.block_on(async {
             // The connection may be gone.
             let _ = write.exit_status(0).await;
             let _ = write.eof().await;
             let _ = write.close().await;
         });
-        reader.abort();
     });
     if let Err(error) = begun {
         tracing::error!(%error, "no thread for an ssh session");
     }
 }
 
-/// A channel's bytes as events.
-async fn listen(mut read: ChannelReadHalf, tell: mpsc::Sender<Told>) {
-    let mut bytes = Bytes::default();
-    let mut open = false;
-    loop {
+/// A channel's bytes as events. Read by who takes them, without a task between: a key passes
+/// through few hands.
+fn heard(read: ChannelReadHalf) -> Events {
+    let begun = (read, Bytes::default(), false);
+    futures::stream::unfold(begun, |(mut read, mut bytes, open)| async move {
         let message = tokio::select! {
             message = read.wait() => message,
             () = sleep(ESCAPE), if open => {
-                open = false;
-                for event in bytes.take(b"", false) {
-                    if tell.send(event).await.is_err() {
-                        return;
-                    }
-                }
-                continue;
+                let events = bytes.take(b"", false);
+                return Some((events, (read, bytes, false)));
             }
         };
-        let events = match message {
-            None | Some(ChannelMsg::Eof | ChannelMsg::Close) => return,
-            Some(ChannelMsg::Data { data }) => {
-                open = true;
-                bytes.take(&data, true)
-            }
+        let (events, open) = match message {
+            None | Some(ChannelMsg::Eof | ChannelMsg::Close) => return None,
+            Some(ChannelMsg::Data { data }) => (bytes.take(&data, true), true),
             Some(ChannelMsg::WindowChange { col_width, row_height, .. }) => {
                 let (columns, rows) = clamped(col_width, row_height);
-                vec![Told::Event(Event::Resize(columns, rows))]
+                (vec![Told::Event(Event::Resize(columns, rows))], open)
             }
-            Some(_) => Vec::new(),
+            Some(_) => (Vec::new(), open),
         };
-        for event in events {
-            if tell.send(event).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// A channel as something to write to; waits for the window, so that a slow link slows nobody
-/// else and nothing is queued for it.
-struct Link<W> {
-    out: std::pin::Pin<Box<W>>,
-    here: tokio::runtime::Handle,
-}
-
-impl<W: AsyncWrite + Send> io::Write for Link<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let out = &mut self.out;
-        let write = async { timeout(FRAME, out.write_all(bytes)).await };
-        self.here.block_on(write).map_err(io::Error::from)??;
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+        Some((events, (read, bytes, open)))
+    })
+    .flat_map(futures::stream::iter)
+    .boxed()
 }
