@@ -21,6 +21,7 @@ fn fleet(issues: u64) -> Fleet {
     let _ = step(&mut fleet, Timestamp(0), Input::Policy(Box::new(policy)));
     let issue = |number| Issue {
         key: IssueKey { repo: repo.clone(), number },
+        link: None,
         title: "a title of an issue".into(),
         body: "a body".into(),
         priority: None,

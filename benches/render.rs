@@ -30,6 +30,7 @@ fn snapshot() -> Snapshot {
     let issue = |number: u64| Issue {
         key: IssueKey { repo: repo(number % 10), number },
         title: format!("the title of issue number {number}, which is not short").into(),
+        link: None,
         body: "a body".into(),
         priority: None,
         created: Timestamp(number.cast_signed()),

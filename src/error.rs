@@ -100,7 +100,9 @@ impl From<crate::runtime::RuntimeError> for Failure {
         use crate::runtime::RuntimeError;
         match error {
             RuntimeError::Journal(error) => error.into(),
-            RuntimeError::NoTracker => Self::new(Kind::Configuration, error),
+            RuntimeError::NoTracker | RuntimeError::Outside(_) => {
+                Self::new(Kind::Configuration, error)
+            }
             RuntimeError::Io { .. } => Self::new(Kind::System, error)
                 .hint("see that the state folder can be written and its disk has room"),
         }

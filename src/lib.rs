@@ -26,6 +26,7 @@ pub mod config;
 pub mod core;
 pub mod deploy;
 pub mod error;
+pub mod github;
 pub mod journal;
 pub mod notify;
 pub mod process;

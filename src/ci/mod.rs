@@ -1,3 +1,5 @@
 //! CI: what decides about a pushed commit.
 
 pub mod command;
+pub mod github;
+pub mod woodpecker;

@@ -143,7 +143,7 @@ async fn tracker(config: &Config) -> Found {
     let place = folder.display().to_string();
     let (labels, trusted) = (config.labels.clone(), config.trusted.clone());
     let tracker = Folder::new(folder, labels, trusted, String::new());
-    match tracker.list().await {
+    match tracker.list(&std::collections::BTreeSet::new()).await {
         Err(error) => Err((error.to_string(), format!("make the folder: mkdir -p {place}"))),
         Ok(listing) if listing.problems.is_empty() => {
             Ok(format!("{place}, {} issues", listing.issues.len()))

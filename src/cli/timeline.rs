@@ -60,7 +60,8 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
             format!("   {escalation} {by}: {}", answer.line())
         }
         Event::Expired { escalation } => format!("   {escalation} expired"),
-        Event::NotDelivered { entry, error } => format!("   {entry} not delivered: {error}"),
+        Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
+        Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
         Event::Refused { command, refusal } => {
             format!("   {} by {} refused: {refusal}", command.action.word(), command.actor)
         }

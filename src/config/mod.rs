@@ -4,6 +4,8 @@
 //! and the allowlist is empty.
 
 pub mod agent;
+pub mod control;
+pub mod outside;
 pub mod paths;
 pub mod repository;
 
@@ -14,9 +16,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use agent::Agent;
+use outside::{Control, GitHub, Kubernetes, Loki, Notify, Vault, Woodpecker};
 
 use crate::core::budget::MicroUsd;
 use crate::core::id::{Actor, Repo};
+use crate::core::notice::Notices;
 use crate::core::policy::{MINUTE, Policy};
 
 /// What is wrong with a configuration: where, and how to mend it.
@@ -96,6 +100,18 @@ pub struct Config {
     pub repos: BTreeMap<Repo, Repository>,
     /// How the operator is told.
     pub notify: Notify,
+    /// Issues and checks.
+    pub github: Option<GitHub>,
+    /// Pipelines.
+    pub woodpecker: Option<Woodpecker>,
+    /// Clusters.
+    pub kubernetes: Kubernetes,
+    /// Secrets.
+    pub vault: Option<Vault>,
+    /// Log lines.
+    pub loki: Option<Loki>,
+    /// Where the kill switch and the other names come from, beside the environment.
+    pub control: Control,
     /// The cockpit's looks.
     pub ui: Ui,
     /// The cockpit over SSH.
@@ -120,6 +136,12 @@ impl Default for Config {
             agents: BTreeMap::new(),
             repos: BTreeMap::new(),
             notify: Notify::default(),
+            github: None,
+            woodpecker: None,
+            kubernetes: Kubernetes::default(),
+            vault: None,
+            loki: None,
+            control: Control::default(),
             ui: Ui::default(),
             ssh: Ssh::default(),
         }
@@ -186,11 +208,14 @@ pub struct FixForward {
     pub attempts: u32,
     /// Minutes from the first red verdict.
     pub minutes: u32,
+    /// The same in seconds, from outside of the file.
+    #[serde(skip)]
+    pub seconds: Option<u32>,
 }
 
 impl Default for FixForward {
     fn default() -> Self {
-        Self { attempts: 5, minutes: 60 }
+        Self { attempts: 5, minutes: 60, seconds: None }
     }
 }
 
@@ -245,8 +270,15 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
-    /// A folder or an address that git can fetch from and push to.
+    /// A folder or an address that git can fetch from and push to; GitHub's where it isn't set.
+    #[serde(default)]
     pub remote: String,
+    /// Where its issues come from: GitHub where [github] is set, else the folder.
+    #[serde(default)]
+    pub tracker: Option<TrackerKind>,
+    /// The key that git uses over ssh; the ssh agent and ssh's own configuration otherwise.
+    #[serde(default)]
+    pub ssh_key: Option<PathBuf>,
     /// The branch that is pushed to.
     #[serde(default = "master")]
     pub branch: String,
@@ -256,6 +288,29 @@ pub struct Repository {
     /// Environment names that point at folders shared by all its worktrees.
     #[serde(default)]
     pub caches: BTreeMap<String, String>,
+}
+
+/// Where a repository's issues come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrackerKind {
+    /// The folder of Markdown issues.
+    Folder,
+    /// GitHub.
+    GitHub,
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        Self {
+            remote: String::new(),
+            tracker: None,
+            ssh_key: None,
+            branch: master(),
+            agent: None,
+            caches: BTreeMap::new(),
+        }
+    }
 }
 
 fn master() -> String {
@@ -278,22 +333,6 @@ impl Default for Ssh {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 2222));
         Self { enabled: false, listen, authorized_keys: "authorized_keys".into() }
-    }
-}
-
-/// How the operator is told.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Notify {
-    /// Ring the terminal's bell.
-    pub bell: bool,
-    /// Send an OSC 9 desktop notification.
-    pub osc: bool,
-}
-
-impl Default for Notify {
-    fn default() -> Self {
-        Self { bell: true, osc: false }
     }
 }
 
@@ -334,60 +373,45 @@ impl Config {
                 repository.remote = home.join(&repository.remote).display().to_string();
             }
         }
-        config.lay_environment(env)?;
+        control::lay(&mut config, env)?;
         config.check()?;
         Ok(config)
     }
 
-    fn lay_environment(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        fn bad(name: &'static str, value: &str, message: &'static str) -> ConfigError {
-            ConfigError::Environment { name, value: value.to_owned(), message }
+    /// Fills in where GitHub has the repositories that name no remote.
+    fn complete(&mut self) {
+        let Some(host) = self.github.as_ref().map(GitHub::host) else { return };
+        for repo in &self.allowlist {
+            self.repos.entry(repo.clone()).or_default();
         }
-        if let Some(value) = env("AFK_KILL_SWITCH") {
-            self.kill_switch = match value.as_str() {
-                "true" | "1" | "on" => true,
-                "false" | "0" | "off" => false,
-                _ => return Err(bad("AFK_KILL_SWITCH", &value, "should be true or false")),
-            };
+        for (repo, repository) in &mut self.repos {
+            if repository.remote.is_empty() {
+                repository.remote = format!("{host}/{repo}.git");
+            }
         }
-        if let Some(value) = env("AFK_ALLOWLIST") {
-            let names = value.split([',', ' ', '\n']).filter(|name| !name.is_empty());
-            self.allowlist = names.map(Repo::parse).collect::<Result<_, _>>().map_err(|_| {
-                bad("AFK_ALLOWLIST", &value, "should list owner/name, comma-separated")
-            })?;
-        }
-        if let Some(value) = env("AFK_READY_LABEL") {
-            self.labels.ready = value;
-        }
-        if let Some(value) = env("AFK_IN_PROGRESS_LABEL") {
-            self.labels.in_progress = value;
-        }
-        if let Some(value) = env("AFK_BUDGET_USD") {
-            let usd = value.parse::<f64>().ok().filter(|usd| usd.is_finite() && *usd >= 0.0);
-            let message = "should be an amount in US dollars";
-            self.budget.day_usd = Some(usd.ok_or_else(|| bad("AFK_BUDGET_USD", &value, message))?);
-        }
-        if let Some(value) = env("AFK_FIX_FORWARD_MAX_ATTEMPTS") {
-            let message = "should be a whole number";
-            self.fix_forward.attempts =
-                value.parse().map_err(|_| bad("AFK_FIX_FORWARD_MAX_ATTEMPTS", &value, message))?;
-        }
-        if let Some(value) = env("AFK_FIX_FORWARD_MAX_SECONDS") {
-            let message = "should be a whole number of seconds";
-            let seconds: u32 =
-                value.parse().map_err(|_| bad("AFK_FIX_FORWARD_MAX_SECONDS", &value, message))?;
-            self.fix_forward.minutes = seconds.div_ceil(60);
-        }
-        Ok(())
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Whether a repository's issues are GitHub's.
+    #[must_use]
+    pub fn on_github(&self, repo: &Repo) -> bool {
+        let kind = self.repos.get(repo).and_then(|repository| repository.tracker);
+        self.github.is_some() && kind != Some(TrackerKind::Folder)
+    }
+
+    /// Whether its values fit together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Meaning`].
+    pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key: String, message: String| Err(ConfigError::Meaning { key, message });
         for repo in &self.allowlist {
             if !self.repos.contains_key(repo) {
                 let message = format!("{repo} has no [repos.\"{repo}\"] with its remote");
                 return wrong("allowlist".into(), message);
             }
+        }
+        if let Some(Err((key, message))) = self.github.as_ref().map(GitHub::check) {
+            return wrong(format!("github.{key}"), message);
         }
         let named = self.agent.iter().map(|name| ("agent".to_owned(), name));
         let of_repos = self.repos.iter().filter_map(|(repo, r)| {
@@ -408,6 +432,13 @@ impl Config {
             if branch.is_empty() || branch.starts_with('-') || branch.contains([' ', ':', '~', '^'])
             {
                 return wrong(format!("repos.\"{repo}\".branch"), "is no branch name".into());
+            }
+            if repository.remote.is_empty() {
+                return wrong(format!("repos.\"{repo}\".remote"), "is missing".into());
+            }
+            if repository.tracker == Some(TrackerKind::GitHub) && self.github.is_none() {
+                let key = format!("repos.\"{repo}\".tracker");
+                return wrong(key, "needs [github] with a token".into());
             }
             if repository.remote.starts_with('-') || repository.remote.starts_with("ext::") {
                 return wrong(
@@ -438,9 +469,27 @@ impl Config {
             run_limit: self.budget.run_usd.map(MicroUsd::from_usd),
             turn_reserve: MicroUsd::from_usd(self.budget.turn_reserve_usd),
             fix_forward_attempts: self.fix_forward.attempts,
-            fix_forward_ms: i64::from(self.fix_forward.minutes) * MINUTE,
+            fix_forward_ms: match self.fix_forward.seconds {
+                Some(seconds) => i64::from(seconds) * 1000,
+                None => i64::from(self.fix_forward.minutes) * MINUTE,
+            },
+            remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
+            notices: self.notices(),
             answer_ms: i64::from(self.limits.answer_hours) * 60 * MINUTE,
             ..Policy::default()
+        }
+    }
+
+    fn notices(&self) -> Notices {
+        let notify = &self.notify;
+        let sinks = notify.sinks.iter();
+        let offset = jiff::Zoned::now().offset().seconds() / 60;
+        Notices {
+            sinks: sinks.map(|(name, sink)| (name.clone(), sink.notices().cloned())).collect(),
+            quiet: notify.quiet.map(|quiet| (quiet.from, quiet.to)),
+            // Only what it is used for makes it part of the rules.
+            offset: if notify.quiet.is_some() { offset } else { 0 },
+            remind_ms: i64::from(notify.remind_minutes) * MINUTE,
         }
     }
 
@@ -537,25 +586,25 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_comes_last_and_is_never_guessed() {
-        let env = |name: &str| match name {
-            "AFK_KILL_SWITCH" => Some("off".to_owned()),
-            "AFK_BUDGET_USD" => Some("12.5".to_owned()),
-            "AFK_FIX_FORWARD_MAX_SECONDS" => Some("90".to_owned()),
-            _ => None,
-        };
-        let config = load("", &env).unwrap();
-        assert!(!config.kill_switch);
-        assert_eq!(config.budget.day_usd, Some(12.5));
-        assert_eq!(config.fix_forward.minutes, 2);
-        for (name, value) in [
-            ("AFK_KILL_SWITCH", "maybe"),
-            ("AFK_ALLOWLIST", "acme"),
-            ("AFK_BUDGET_USD", "NaN"),
-            ("AFK_FIX_FORWARD_MAX_ATTEMPTS", "-1"),
-        ] {
-            let env = |asked: &str| (asked == name).then(|| value.to_owned());
-            assert!(load("", &env).unwrap_err().starts_with(name), "{name}={value}");
-        }
+    fn the_environment_comes_last() {
+        let env = |name: &str| (name == "AFK_KILL_SWITCH").then(|| "off".to_owned());
+        assert!(!load("kill_switch = true", &env).unwrap().kill_switch);
+        let env = |name: &str| (name == "AFK_KILL_SWITCH").then(|| "maybe".to_owned());
+        assert!(load("", &env).unwrap_err().starts_with("AFK_KILL_SWITCH=\"maybe\""));
+    }
+
+    #[test]
+    fn a_repository_on_github_needs_no_more_than_its_name() {
+        let text = "allowlist = ['acme/web']\n[github]\ntoken = 'env:T'";
+        let config = load(text, &no_env).unwrap();
+        let web = Repo::parse("acme/web").unwrap();
+        assert_eq!(config.repos[&web].remote, "https://github.com/acme/web.git");
+        assert!(config.on_github(&web) && config.policy().remote.contains(&web));
+        let text = "[github]\napi = 'x'\ntoken = 'env:T'";
+        assert_eq!(load(text, &no_env).unwrap_err(), "github.api: is no address");
+        let text = "[repos.'a/b']\nremote = 'x'\ntracker = 'github'";
+        assert!(
+            load(text, &no_env).unwrap_err().starts_with("repos.\"a/b\".tracker: needs [github]")
+        );
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::guardrail::Guardrail;
 use super::id::{Actor, EscalationId, IssueKey, RunId, Timestamp};
+use super::notice::Notices;
 use super::permission::{Ask, Grant};
 use super::untrusted::Untrusted;
 
@@ -235,6 +236,15 @@ pub struct Escalation {
     pub digest: Digest,
     /// Where it stands.
     pub state: EscalationState,
+    /// When an operator was last told of it.
+    #[serde(default)]
+    pub told: Timestamp,
+    /// How often they were told again.
+    #[serde(default)]
+    pub reminded: u32,
+    /// Who has seen it, and when: they are told no more.
+    #[serde(default)]
+    pub acknowledged: Option<(Actor, Timestamp)>,
 }
 
 impl Escalation {
@@ -255,6 +265,13 @@ impl Escalation {
         parts.extend(targets.map(|target| target.as_received().as_bytes().to_vec()));
         parts.extend(self.options.iter().map(|o| o.as_received().as_bytes().to_vec()));
         Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// When it is told again if nobody does anything.
+    #[must_use]
+    pub fn next_reminder(&self, notices: &Notices) -> Option<Timestamp> {
+        let waits = self.open() && self.acknowledged.is_none();
+        waits.then(|| notices.next_reminder(self.told, self.reminded)).flatten()
     }
 
     /// What "for this run" would allow; none where that can't be asked.

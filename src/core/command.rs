@@ -57,6 +57,11 @@ pub enum Action {
         /// How.
         answer: Answer,
     },
+    /// Says that somebody has seen an escalation and will see to it: it is not told again.
+    Acknowledge {
+        /// Which.
+        escalation: EscalationId,
+    },
     /// Sends a message to a live agent.
     Steer {
         /// In which run.
@@ -107,6 +112,7 @@ impl Action {
             Self::SetKillSwitch { .. } => "kill-switch",
             Self::SetCapacity { .. } => "capacity",
             Self::Answer { .. } => "answer",
+            Self::Acknowledge { .. } => "acknowledge",
             Self::Steer { .. } => "steer",
             Self::Interrupt { .. } => "interrupt",
             Self::Drain => "drain",

@@ -115,6 +115,7 @@ mod tests {
         Issue {
             key: key(n),
             title: "t".into(),
+            link: None,
             body: "b".into(),
             priority: None,
             created: Timestamp(n.cast_signed()),

@@ -329,6 +329,33 @@ pub enum Event {
         entry: OutboxId,
         /// What.
         step: OutboxStep,
+        /// Not before this time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Timestamp>,
+    },
+    /// What is said once is handed over: until an answer comes nobody knows whether it arrived.
+    Attempted {
+        /// Which entry.
+        entry: OutboxId,
+    },
+    /// A completion step is given up.
+    GivenUp {
+        /// Which.
+        entry: OutboxId,
+        /// Why.
+        why: String,
+    },
+    /// An escalation was told again.
+    Reminded {
+        /// Which.
+        escalation: EscalationId,
+    },
+    /// Somebody has seen an escalation: it is not told again.
+    Acknowledged {
+        /// Which.
+        escalation: EscalationId,
+        /// Who.
+        by: Actor,
     },
     /// A completion step is done.
     Delivered {
@@ -341,6 +368,9 @@ pub enum Event {
         entry: OutboxId,
         /// Why.
         error: String,
+        /// The least that is waited, in milliseconds.
+        #[serde(default)]
+        wait: i64,
     },
     /// A probe answered.
     Probed {

@@ -1,5 +1,7 @@
 //! What the core is told.
 
+use std::collections::BTreeMap;
+
 use super::agent_event::AgentEvent;
 use super::command::Command;
 use super::id::{OutboxId, Repo, RunId, Sha};
@@ -8,7 +10,7 @@ use super::permission::Permissions;
 use super::policy::Policy;
 use super::run::Stages;
 use super::untrusted::Untrusted;
-use super::verdict::{GateReport, ProbeSample, Verdict};
+use super::verdict::{Fact, GateReport, ProbeSample, Verdict};
 
 /// One thing that happened outside.
 #[derive(Debug, Clone)]
@@ -24,6 +26,14 @@ pub enum Input {
     Policy(Box<Policy>),
     /// A tracker's whole list. A failed fetch is never an empty list: it isn't sent at all.
     Issues(Vec<Issue>),
+    /// The same, but for repositories that could not be read, with why: what is known of their
+    /// issues stays, and none of them is started.
+    SomeIssues {
+        /// Of the others.
+        issues: Vec<Issue>,
+        /// The repositories.
+        unread: BTreeMap<Repo, String>,
+    },
     /// An operator or a viewer asks for something.
     Command(Command),
     /// Something about a run; ignored when `epoch` isn't the run's any more.
@@ -54,12 +64,21 @@ pub enum Input {
         /// Which.
         entry: OutboxId,
     },
+    /// An outbox entry will never be delivered.
+    GivenUp {
+        /// Which.
+        entry: OutboxId,
+        /// Why.
+        why: String,
+    },
     /// An outbox entry was not delivered.
     NotDelivered {
         /// Which.
         entry: OutboxId,
         /// Why.
         error: String,
+        /// The least to wait, in milliseconds: where the other side told it.
+        wait: i64,
     },
 }
 
@@ -118,6 +137,13 @@ pub enum RunFact {
         detail: Untrusted,
         /// The end of the log.
         log: Untrusted,
+        /// What it rests on.
+        facts: Vec<Fact>,
+    },
+    /// The remote says no to a push, and pushing again would not help.
+    PushRefused {
+        /// Why.
+        why: Untrusted,
     },
     /// The effect could not be carried out.
     Failed {

@@ -92,6 +92,9 @@ pub struct Issue {
     pub key: IssueKey,
     /// Its title.
     pub title: Untrusted,
+    /// Where a person reads it, where it has an address.
+    #[serde(default)]
+    pub link: Option<Untrusted>,
     /// Its text: the prompt.
     pub body: Untrusted,
     /// Its urgency, if it has one.

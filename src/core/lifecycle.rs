@@ -7,9 +7,10 @@ use super::budget::{MicroUsd, fits};
 use super::digest::Digest;
 use super::effect::{Effect, Task};
 use super::event::{Event, Stage};
-use super::id::RunId;
+use super::id::{EscalationId, RunId};
 use super::input::RunFact;
-use super::outbox::{Notice, OutboxStep, StandingLabel, backoff_ms};
+use super::notice::Notice;
+use super::outbox::{OutboxStep, StandingLabel, backoff_ms};
 use super::run::{Activity, Outcome, Phase, Run, TurnPrompt, Work};
 use super::step::Stepper;
 use super::untrusted::Untrusted;
@@ -75,6 +76,7 @@ impl Stepper<'_> {
     fn reach(&mut self, run: RunId, phase: Phase) {
         if self.run(run).is_some_and(|r| r.phase != phase) {
             self.emit(Event::Reached { run, phase });
+            self.progress_of(run);
         }
     }
 
@@ -138,8 +140,11 @@ impl Stepper<'_> {
             RunFact::Conflict { why } => {
                 self.begin(id, Activity::Turn { prompt: TurnPrompt::Conflict { why } });
             }
-            RunFact::Judged { sha, verdict, detail, log } => {
-                let link = Link { verdict, sha, at: self.at, detail };
+            RunFact::PushRefused { why } => {
+                self.give_up(id, "the remote refused the push", &why);
+            }
+            RunFact::Judged { sha, verdict, detail, log, facts } => {
+                let link = Link { verdict, sha, at: self.at, detail, facts };
                 self.judged(id, link, &log);
             }
             RunFact::Failed { why } => self.failed(id, &why),
@@ -202,6 +207,7 @@ impl Stepper<'_> {
                     sha: sha.clone(),
                     at: self.at,
                     detail: detail.into(),
+                    facts: Vec::new(),
                 };
                 let red = match &report.on_base {
                     GateSide::Exempt => link(
@@ -277,6 +283,11 @@ impl Stepper<'_> {
                 let why = format!("{}: nobody can tell: {}", stage.word(), detail.clean_line());
                 self.again_or_give_up(id, same, &why.into());
             }
+            Verdict::NoCi | Verdict::Stuck | Verdict::Lost | Verdict::NotApplied => {
+                let detail = detail.clean_line();
+                let why = format!("{}: {}: {detail}", stage.word(), verdict.word());
+                self.give_up(id, &why, log);
+            }
             Verdict::Pending => {}
         }
     }
@@ -299,6 +310,7 @@ impl Stepper<'_> {
         } else {
             let number = run.attempts + 1;
             self.emit(Event::Attempt { run: id, number, stage });
+            self.progress_of(id);
             let prompt = TurnPrompt::FixForward { what: stage.word().into(), log };
             self.begin(id, Activity::Turn { prompt });
         }
@@ -347,7 +359,7 @@ impl Stepper<'_> {
         self.emit(Event::Ended { run: id, outcome, why: line.into() });
         // The escalation comes before anything that may fail.
         let said = Untrusted::new(format!("{title}\n\n{line}\n\n{}", detail.as_received()));
-        self.ask(id, Question::new(kind, line, said));
+        let escalation = self.ask(id, Question::new(kind, line, said));
         if outcome == Outcome::Frozen {
             self.effect(Effect::Capsule { run: id });
         }
@@ -356,10 +368,12 @@ impl Stepper<'_> {
             let label = Some(StandingLabel::ReadyForHuman);
             self.post(OutboxStep::Label { issue: issue.clone(), label });
             let text = format!("{} ended as **{}**: {line}", id, outcome.word());
-            self.post(OutboxStep::Comment { issue, run: id, text });
+            self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text });
+            self.progress(&issue);
         }
         let text = format!("{title}: {line}");
-        self.post(OutboxStep::Notify { run: id, what: Notice::Ended { outcome, text } });
+        let asked = escalation.map(|id| (id, kind));
+        self.tell(id, &Notice::Ended { outcome, text, asked });
     }
 
     fn finish(&mut self, id: RunId) {
@@ -377,20 +391,24 @@ impl Stepper<'_> {
         self.emit(Event::Ended { run: id, outcome, why: text.clone().into() });
         self.note(id, format!("done: {text}"));
         if let Some(issue) = issue {
-            let comment = format!("{id} is **done**: {text}.");
-            self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text: comment });
+            if self.fleet.policy.remote.contains(&issue.repo) {
+                self.progress(&issue);
+            } else {
+                let text = format!("{id} is **done**: {text}.");
+                self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text });
+            }
             self.post(OutboxStep::Label { issue: issue.clone(), label: None });
             self.post(OutboxStep::Close { issue });
         }
         let text = format!("{title}: {text}");
-        self.post(OutboxStep::Notify { run: id, what: Notice::Ended { outcome, text } });
+        self.tell(id, &Notice::Ended { outcome, text, asked: None });
         self.effect(Effect::Stop { run: id });
         self.effect(Effect::GiveBack { run: id });
     }
 
     /// Raises an escalation, bound to what is shown.
-    pub(super) fn ask(&mut self, run: RunId, question: Question) {
-        let Some(of) = self.run(run) else { return };
+    pub(super) fn ask(&mut self, run: RunId, question: Question) -> Option<EscalationId> {
+        let of = self.run(run)?;
         let Question { kind, title, detail, options, request, ask, guardrail } = question;
         let waits = kind.agent_waits();
         let mut escalation = Escalation {
@@ -409,6 +427,9 @@ impl Stepper<'_> {
             expires: waits.then(|| self.at.plus(self.fleet.policy.answer_ms)),
             digest: Digest::ZERO,
             state: EscalationState::Open,
+            told: self.at,
+            reminded: 0,
+            acknowledged: None,
         };
         // The end of a run tells itself.
         let tell = of.live();
@@ -417,9 +438,9 @@ impl Stepper<'_> {
         let id = escalation.id;
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
         if tell {
-            let what = Notice::Asked { escalation: id, text };
-            self.post(OutboxStep::Notify { run, what });
+            self.tell(run, &Notice::Asked { escalation: id, text, kind });
         }
+        Some(id)
     }
 
     /// Withdraws what agents asked, of one run or of all: nobody waits for an answer any more.

@@ -42,6 +42,14 @@ impl Stepper<'_> {
             Action::Answer { escalation, digest, answer } => {
                 self.check_answer(*escalation, *digest, answer)
             }
+            Action::Acknowledge { escalation } => match self.fleet.escalations.get(escalation) {
+                None => Err(Refusal::NoEscalation { escalation: *escalation }),
+                Some(known) if !known.open() => {
+                    let (escalation, state) = (*escalation, known.state.clone());
+                    Err(Refusal::NotOpen { escalation, state })
+                }
+                Some(_) => Ok(()),
+            },
             Action::Steer { run, text } => {
                 let run = self.live_run(*run)?;
                 if text.as_received().trim().is_empty() {
@@ -187,6 +195,9 @@ impl Stepper<'_> {
                 self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });
                 self.effect(Effect::Steer { run, text, by: by.0 });
             }
+            Action::Acknowledge { escalation } => {
+                self.emit(Event::Acknowledged { escalation, by });
+            }
             Action::Drain => self.emit(Event::Draining { by }),
             Action::Interrupt { run } => self.effect(Effect::Interrupt { run }),
             Action::Cancel { run } => self.cancel(run, &by),
@@ -250,7 +261,8 @@ impl Stepper<'_> {
         if let Some(issue) = issue {
             self.post(OutboxStep::Label { issue: issue.clone(), label: None });
             let text = format!("{id} was **cancelled** by {by}.");
-            self.post(OutboxStep::Comment { issue, run: id, text });
+            self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text });
+            self.progress(&issue);
         }
         self.effect(Effect::GiveBack { run: id });
     }
@@ -260,7 +272,8 @@ impl Stepper<'_> {
         self.emit(Event::Reopened { run: id, by, guidance });
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);
-            self.post(OutboxStep::Label { issue, label });
+            self.post(OutboxStep::Label { issue: issue.clone(), label });
+            self.progress(&issue);
         }
     }
 

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{EscalationId, IssueKey, OutboxId, RunId, Timestamp};
-use super::run::Outcome;
+use super::id::{IssueKey, OutboxId, RunId, Timestamp};
+use super::notice::Notice;
 
 /// One step towards the outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,14 @@ pub enum OutboxStep {
         run: RunId,
         /// What.
         what: Notice,
+        /// Where; none are the terminals that are attached.
+        #[serde(default)]
+        sink: Option<String>,
+    },
+    /// Writes the one comment that shows how far an issue has come, as it is at that time.
+    Progress {
+        /// Which issue.
+        issue: IssueKey,
     },
 }
 
@@ -52,36 +60,25 @@ pub enum StandingLabel {
     ReadyForHuman,
 }
 
-/// What a notification says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "notice")]
-pub enum Notice {
-    /// A run ended.
-    Ended {
-        /// How.
-        outcome: Outcome,
-        /// One line, cleaned.
-        text: String,
-    },
-    /// An agent waits for an answer.
-    Asked {
-        /// In which escalation.
-        escalation: EscalationId,
-        /// One line, cleaned.
-        text: String,
-    },
-}
-
 impl OutboxStep {
     /// What it is about; entries of one subject are delivered in order.
     #[must_use]
     pub fn subject(&self) -> String {
         match self {
-            Self::Label { issue, .. } | Self::Comment { issue, .. } | Self::Close { issue } => {
-                issue.to_string()
-            }
-            Self::Notify { run, .. } => format!("notify {run}"),
+            Self::Label { issue, .. }
+            | Self::Comment { issue, .. }
+            | Self::Close { issue }
+            | Self::Progress { issue } => issue.to_string(),
+            Self::Notify { run, sink: None, .. } => format!("notify {run}"),
+            Self::Notify { sink: Some(sink), .. } => format!("notify by {sink}"),
         }
+    }
+
+    /// Said once and never again, also where nobody knows whether it arrived: a notice that leaves
+    /// this machine.
+    #[must_use]
+    pub const fn once(&self) -> bool {
+        matches!(self, Self::Notify { sink: Some(_), .. })
     }
 
     /// One line for the screen.
@@ -97,7 +94,9 @@ impl OutboxStep {
             }
             Self::Comment { issue, .. } => format!("comment on {issue}"),
             Self::Close { issue } => format!("close {issue}"),
-            Self::Notify { run, .. } => format!("notify about {run}"),
+            Self::Progress { issue } => format!("show how far {issue} has come"),
+            Self::Notify { run, sink: None, .. } => format!("notify about {run}"),
+            Self::Notify { run, sink: Some(sink), .. } => format!("notify {sink} about {run}"),
         }
     }
 }
@@ -115,6 +114,9 @@ pub struct OutboxEntry {
     pub not_before: Timestamp,
     /// What was said the last time.
     pub error: Option<String>,
+    /// Handed over, and no answer is known: of what is said once.
+    #[serde(default)]
+    pub attempted: bool,
     /// Handed to an adapter that has not answered; not so after a restart.
     #[serde(skip)]
     pub under_way: bool,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::MicroUsd;
 use super::id::Repo;
+use super::notice::Notices;
 
 /// One minute in milliseconds.
 pub const MINUTE: i64 = 60_000;
@@ -42,6 +43,12 @@ pub struct Policy {
     pub push_rejections: u32,
     /// How long an escalation that an agent waits for stays open.
     pub answer_ms: i64,
+    /// Repositories whose tracker is remote: each issue has one comment that is edited in place.
+    #[serde(default)]
+    pub remote: BTreeSet<Repo>,
+    /// Where notices go and when.
+    #[serde(default)]
+    pub notices: Notices,
     /// A waiting run gains one step of priority each time this passes, so that none starves.
     pub aging_ms: i64,
 }
@@ -63,6 +70,8 @@ impl Default for Policy {
             crash_retries: 2,
             push_rejections: 5,
             answer_ms: 8 * 60 * MINUTE,
+            remote: BTreeSet::new(),
+            notices: Notices::default(),
             aging_ms: 30 * MINUTE,
         }
     }

@@ -130,9 +130,11 @@ impl Fleet {
         });
         let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
         let outbox = self.outbox.values().filter(|e| !e.under_way).map(|e| e.not_before);
+        let notices = &self.policy.notices;
+        let reminders = self.escalations.values().filter_map(|e| e.next_reminder(notices));
         let probe = self.breaker.open().map(|(_, since)| since.plus(breaker::PAUSE));
         let probe = probe.filter(|at| *at > self.now);
-        runs.chain(escalations).chain(outbox).chain(probe).min()
+        runs.chain(escalations).chain(reminders).chain(outbox).chain(probe).min()
     }
 
     /// The number that the next run gets.
@@ -217,7 +219,7 @@ impl Fleet {
             Event::Withdrawn { escalation, why } => {
                 self.settle(*escalation, EscalationState::Withdrawn { at, why: why.clone() });
             }
-            Event::Posted { entry, step } => {
+            Event::Posted { entry, step, after } => {
                 self.next_outbox = self.next_outbox.max(entry.0);
                 self.outbox.insert(
                     *entry,
@@ -225,21 +227,37 @@ impl Fleet {
                         id: *entry,
                         step: step.clone(),
                         failures: 0,
-                        not_before: at,
+                        not_before: after.map_or(at, |after| after.max(at)),
                         error: None,
+                        attempted: false,
                         under_way: false,
                     },
                 );
             }
-            Event::Delivered { entry } => {
+            Event::Attempted { entry } => {
+                if let Some(entry) = self.outbox.get_mut(entry) {
+                    entry.attempted = true;
+                }
+            }
+            Event::Reminded { escalation } => {
+                if let Some(known) = self.escalations.get_mut(escalation).map(Arc::make_mut) {
+                    (known.reminded, known.told) = (known.reminded + 1, at);
+                }
+            }
+            Event::Acknowledged { escalation, by } => {
+                if let Some(known) = self.escalations.get_mut(escalation).map(Arc::make_mut) {
+                    known.acknowledged = Some((by.clone(), at));
+                }
+            }
+            Event::Delivered { entry } | Event::GivenUp { entry, .. } => {
                 self.outbox.remove(entry);
             }
-            Event::NotDelivered { entry, error } => {
+            Event::NotDelivered { entry, error, wait } => {
                 if let Some(entry) = self.outbox.get_mut(entry) {
                     entry.failures += 1;
-                    entry.not_before = at.plus(backoff_ms(entry.failures));
+                    entry.not_before = at.plus(backoff_ms(entry.failures).max(*wait));
                     entry.error = Some(error.clone());
-                    entry.under_way = false;
+                    (entry.under_way, entry.attempted) = (false, false);
                 }
             }
             Event::Probed { repo, sample } => {
@@ -420,8 +438,10 @@ impl Run {
                     sha: head.clone(),
                     at,
                     detail: "read back from the remote".into(),
+                    facts: Vec::new(),
                 });
-                (self.proof.ci, self.proof.deploy, self.proof.probes) = (None, None, None);
+                (self.proof.ci, self.proof.image) = (None, None);
+                (self.proof.deploy, self.proof.probes) = (None, None);
                 self.failures = 0;
                 self.push_rejections = 0;
             }
@@ -438,6 +458,11 @@ impl Run {
                         self.first_red.get_or_insert(at);
                     }
                     Verdict::Unknown | Verdict::Pending => self.failures += 1,
+                    // A human decides.
+                    Verdict::NoCi | Verdict::Stuck | Verdict::Lost | Verdict::NotApplied => {}
+                }
+                if *stage == Stage::Deploy {
+                    self.proof.image = link.image();
                 }
                 *match stage {
                     Stage::Ci => &mut self.proof.ci,

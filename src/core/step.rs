@@ -7,7 +7,7 @@ use super::effect::Effect;
 use super::event::Event;
 use super::id::{IssueKey, OutboxId, RunId, Timestamp};
 use super::input::Input;
-use super::issue::Issue;
+use super::issue::{Arming, Issue};
 use super::ledger::Reason;
 use super::outbox::OutboxStep;
 use super::outbox::StandingLabel;
@@ -68,7 +68,7 @@ impl Stepper<'_> {
 
     pub(super) fn post(&mut self, step: OutboxStep) {
         let entry = self.fleet.next_outbox();
-        self.emit(Event::Posted { entry, step });
+        self.emit(Event::Posted { entry, step, after: None });
     }
 
     pub(super) fn note(&mut self, run: RunId, text: impl Into<Untrusted>) {
@@ -81,6 +81,18 @@ impl Stepper<'_> {
             Input::Started { policy } => self.started(policy),
             Input::Policy(policy) => self.set_policy(policy),
             Input::Issues(issues) => self.issues(issues),
+            Input::SomeIssues { mut issues, unread } => {
+                let kept = self.fleet.issues.values().filter_map(|issue| {
+                    let why = unread.get(&issue.key.repo)?;
+                    let mut issue = issue.as_ref().clone();
+                    if let Arming::Trusted { .. } = issue.arming {
+                        issue.arming = Arming::Unknown { why: why.clone() };
+                    }
+                    Some(issue)
+                });
+                issues.extend(kept.collect::<Vec<_>>());
+                self.issues(issues);
+            }
             Input::Command(command) => self.command(command),
             Input::Run { run, epoch, fact } => {
                 if self.run(run).is_some_and(|r| r.live() && r.epoch == epoch) {
@@ -93,14 +105,19 @@ impl Stepper<'_> {
                     self.emit(Event::CapsuleKept { run, path });
                 }
             }
+            Input::GivenUp { entry, why } => {
+                if self.fleet.outbox.contains_key(&entry) {
+                    self.emit(Event::GivenUp { entry, why });
+                }
+            }
             Input::Delivered { entry } => {
                 if self.fleet.outbox.contains_key(&entry) {
                     self.emit(Event::Delivered { entry });
                 }
             }
-            Input::NotDelivered { entry, error } => {
+            Input::NotDelivered { entry, error, wait } => {
                 if self.fleet.outbox.contains_key(&entry) {
-                    self.emit(Event::NotDelivered { entry, error });
+                    self.emit(Event::NotDelivered { entry, error, wait });
                 }
             }
         }
@@ -111,6 +128,7 @@ impl Stepper<'_> {
         self.emit(Event::Started);
         self.set_policy(policy);
         self.withdraw_requests(None, "afk was restarted");
+        self.forget_attempts();
         let live: Vec<RunId> = self.fleet.live.iter().copied().collect();
         for id in live {
             let Some(run) = self.run(id) else { continue };
@@ -125,6 +143,17 @@ impl Stepper<'_> {
             };
             self.note(id, "afk was restarted");
             self.begin(id, activity);
+        }
+    }
+
+    /// What is said once and was handed over when the last life ended may have arrived: it is not
+    /// said again. An escalation that nobody saw is told again later.
+    fn forget_attempts(&mut self) {
+        let lost: Vec<OutboxId> =
+            self.fleet.outbox.values().filter(|e| e.attempted).map(|e| e.id).collect();
+        for entry in lost {
+            let why = "afk ended while it was handed over; it may have arrived".into();
+            self.emit(Event::GivenUp { entry, why });
         }
     }
 
@@ -178,6 +207,7 @@ impl Stepper<'_> {
         for (run, then) in due {
             self.begin(run, then);
         }
+        self.remind();
     }
 
     /// After every input: the ledger, dispatch, admission and the outbox follow from the state.
@@ -199,7 +229,11 @@ impl Stepper<'_> {
                 reason = self.claim(&issue);
             }
             if self.fleet.ledger.get(&issue.key).is_none_or(|entry| entry.reason != reason) {
+                let blocked = matches!(reason, Reason::Blocked { .. });
                 self.emit(Event::Considered { key: issue.key.clone(), reason });
+                if blocked {
+                    self.progress(&issue.key);
+                }
             }
         }
     }
@@ -210,6 +244,7 @@ impl Stepper<'_> {
         self.emit(Event::Claimed { run, work, priority: issue.priority });
         let label = Some(StandingLabel::InProgress);
         self.post(OutboxStep::Label { issue: issue.key.clone(), label });
+        self.progress(&issue.key);
         Reason::Running { run }
     }
 
@@ -248,6 +283,9 @@ impl Stepper<'_> {
         for (entry, step) in due {
             if let Some(known) = self.fleet.outbox.get_mut(&entry) {
                 known.under_way = true;
+            }
+            if step.once() {
+                self.emit(Event::Attempted { entry });
             }
             self.effect(Effect::Deliver { entry, step });
         }

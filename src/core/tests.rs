@@ -37,6 +37,7 @@ pub(super) fn issue(number: u64, priority: Option<u8>) -> Issue {
     Issue {
         key: IssueKey { repo: repo(number), number },
         title: "t".into(),
+        link: None,
         body: "b".into(),
         priority: priority.map(Priority),
         created: Timestamp(number.cast_signed()),
@@ -144,7 +145,7 @@ impl Play {
 
     pub(super) fn judged(&mut self, head: &str, verdict: Verdict) {
         let (detail, log) = ("said".into(), "the log".into());
-        self.fact(RunFact::Judged { sha: sha(head), verdict, detail, log });
+        self.fact(RunFact::Judged { sha: sha(head), verdict, detail, log, facts: vec![] });
     }
 
     pub(super) fn command(&mut self, role: Role, action: Action) -> Reply {
@@ -321,7 +322,8 @@ fn a_verdict_about_another_commit_or_an_older_life_is_ignored() {
     assert_eq!(play.run().activity, Activity::Ci);
     let epoch = play.run().epoch - 1;
     let (detail, log) = ("x".into(), "x".into());
-    let fact = RunFact::Judged { sha: sha("h1"), verdict: Verdict::Red, detail, log };
+    let fact =
+        RunFact::Judged { sha: sha("h1"), verdict: Verdict::Red, detail, log, facts: vec![] };
     play.tell(Input::Run { run: RUN, epoch, fact });
     assert_eq!(play.run().activity, Activity::Ci);
 }
@@ -496,7 +498,7 @@ fn a_failing_completion_step_is_tried_again_in_order_and_hides_nothing() {
     assert_eq!(play.fleet.inbox().len(), 1, "the escalation is there before any delivery");
     let first = *play.fleet.outbox.keys().next().unwrap();
     for _ in 0..20 {
-        play.tell(Input::NotDelivered { entry: first, error: "502".into() });
+        play.tell(Input::NotDelivered { entry: first, error: "502".into(), wait: 0 });
         assert_eq!(play.fleet.inbox().len(), 1);
         let due = play.fleet.outbox[&first].not_before;
         play.now = due;

@@ -128,7 +128,8 @@ impl Stepper<'_> {
                 let (title, detail) = (ask.title.clone(), ask.detail.clone());
                 let question = Question::new(EscalationKind::Permission, title, detail);
                 let request = Some(request);
-                return self.ask(id, Question { request, ask: Some(ask), ..question });
+                self.ask(id, Question { request, ask: Some(ask), ..question });
+                return;
             }
             Judgement::Allow { by } => (Answer::Approve, by),
             Judgement::Deny => {

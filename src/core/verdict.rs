@@ -17,6 +17,14 @@ pub enum Verdict {
     Pending,
     /// Nobody can tell: a time limit, a command that can't be run, an answer that was lost.
     Unknown,
+    /// No check ever came.
+    NoCi,
+    /// It began and never ended, or waits for somebody.
+    Stuck,
+    /// The commit is on the branch no more.
+    Lost,
+    /// The cluster never took the commit's image.
+    NotApplied,
 }
 
 impl Verdict {
@@ -28,6 +36,10 @@ impl Verdict {
             Self::Red => "red",
             Self::Pending => "pending",
             Self::Unknown => "unknown",
+            Self::NoCi => "no CI",
+            Self::Stuck => "stuck",
+            Self::Lost => "lost",
+            Self::NotApplied => "not applied",
         }
     }
 }
@@ -41,6 +53,36 @@ pub struct Judgement {
     pub detail: Untrusted,
     /// The end of the log.
     pub log: Untrusted,
+    /// What it rests on.
+    pub facts: Vec<Fact>,
+}
+
+impl Judgement {
+    /// A judgement without a log or facts.
+    #[must_use]
+    pub fn new(verdict: Verdict, detail: impl Into<Untrusted>) -> Self {
+        Self { verdict, detail: detail.into(), log: Untrusted::default(), facts: Vec::new() }
+    }
+}
+
+/// One thing that a verdict rests on: a CI run, an image with its digest, a rollout's generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What it is: `run`, `image`, `digest`, `rollout`, `probes`.
+    pub name: String,
+    /// What was seen.
+    pub value: Untrusted,
+    /// Where a person can see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Untrusted>,
+}
+
+impl Fact {
+    /// A fact without a link.
+    #[must_use]
+    pub fn new(name: &str, value: impl Into<Untrusted>) -> Self {
+        Self { name: name.into(), value: value.into(), link: None }
+    }
 }
 
 /// One link of a proof: what was seen, of which commit, when.
@@ -54,9 +96,29 @@ pub struct Link {
     pub at: Timestamp,
     /// One line: the command, its exit code, a count of probes.
     pub detail: Untrusted,
+    /// What it rests on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<Fact>,
 }
 
-/// The proof chain of a run: commit → CI → deploy → probes.
+impl Link {
+    /// The link of the image, from that of the rollout: its facts about images.
+    #[must_use]
+    pub fn image(&self) -> Option<Self> {
+        let about = |fact: &&Fact| matches!(fact.name.as_str(), "image" | "digest");
+        let facts: Vec<Fact> = self.facts.iter().filter(about).cloned().collect();
+        let names: Vec<String> =
+            facts.iter().filter(|f| f.name == "image").map(|f| f.value.clean_line()).collect();
+        let verdict = match (self.verdict, facts.is_empty()) {
+            (_, true) => return None,
+            (Verdict::NotApplied, _) => Verdict::NotApplied,
+            _ => Verdict::Green,
+        };
+        Some(Self { verdict, detail: names.join(", ").into(), facts, ..self.clone() })
+    }
+}
+
+/// The proof chain of a run: commit → CI run → image → rollout → probes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Proof {
     /// The new tests failed on the base commit.
@@ -67,7 +129,10 @@ pub struct Proof {
     pub pushed: Option<Link>,
     /// The repository's CI.
     pub ci: Option<Link>,
-    /// The deploy command.
+    /// The image of the commit, as the cluster has it.
+    #[serde(default)]
+    pub image: Option<Link>,
+    /// The deploy command, and the rollout.
     pub deploy: Option<Link>,
     /// The probes over the soak time.
     pub probes: Option<Link>,
@@ -76,12 +141,13 @@ pub struct Proof {
 impl Proof {
     /// The strip drawn in the deploy pane, in order, with the name of each link.
     #[must_use]
-    pub fn strip(&self) -> [(&'static str, Option<&Link>); 6] {
+    pub fn strip(&self) -> [(&'static str, Option<&Link>); 7] {
         [
             ("red", self.tests_red.as_ref()),
             ("green", self.tests_green.as_ref()),
             ("commit", self.pushed.as_ref()),
             ("ci", self.ci.as_ref()),
+            ("image", self.image.as_ref()),
             ("rollout", self.deploy.as_ref()),
             ("probe", self.probes.as_ref()),
         ]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::repository::Probe;
 use crate::core::id::Sha;
 use crate::core::untrusted::Untrusted;
-use crate::core::verdict::{Judgement, Verdict};
+use crate::core::verdict::{Fact, Judgement, Verdict};
 use crate::process::{Spec, Supervisor};
 
 /// Longest time of one sample.
@@ -84,7 +84,11 @@ impl Prober {
                     if now - since >= soak {
                         let detail = format!("{count} good probes over {} s", soak.as_secs_f32());
                         let verdict = Verdict::Green;
-                        return Judgement { verdict, detail: detail.into(), log: sample.said };
+                        return Judgement {
+                            log: sample.said,
+                            facts: vec![Fact::new("probes", count.to_string())],
+                            ..Judgement::new(verdict, detail)
+                        };
                     }
                 }
                 (Some(_), false) => {
@@ -159,5 +163,5 @@ impl Prober {
 }
 
 fn red(detail: &str, sample: &Sample) -> Judgement {
-    Judgement { verdict: Verdict::Red, detail: detail.into(), log: sample.said.clone() }
+    Judgement { log: sample.said.clone(), ..Judgement::new(Verdict::Red, detail) }
 }

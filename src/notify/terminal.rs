@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Notify;
-use crate::core::outbox::Notice;
+use crate::config::outside::Notify;
+use crate::core::notice::Notice;
 use crate::core::run::Outcome;
 
 /// What a client shows: one line, cleaned, and whether it is worth a sound.
@@ -19,11 +19,11 @@ pub struct Shown {
 #[must_use]
 pub fn shown(notice: &Notice) -> Shown {
     match notice {
-        Notice::Ended { outcome, text } => Shown {
+        Notice::Ended { outcome, text, .. } => Shown {
             line: format!("{}: {}", outcome.word(), crate::core::untrusted::clean_line(text)),
             urgent: matches!(outcome, Outcome::Frozen | Outcome::NeedsHuman),
         },
-        Notice::Asked { text, .. } => {
+        Notice::Asked { text, .. } | Notice::Reminder { text, .. } => {
             Shown { line: crate::core::untrusted::clean_line(text), urgent: true }
         }
     }
@@ -51,12 +51,12 @@ mod tests {
 
     #[test]
     fn only_what_needs_a_human_makes_a_sound() {
-        let both = Notify { bell: true, osc: true };
-        let done = Notice::Ended { outcome: Outcome::Done, text: "x".into() };
+        let both = Notify { bell: true, osc: true, ..Notify::default() };
+        let done = Notice::Ended { outcome: Outcome::Done, text: "x".into(), asked: None };
         assert_eq!(bytes(&shown(&done), &both), b"");
         let text = "a\u{1b}]52;c;x\u{7}b".into();
-        let frozen = Notice::Ended { outcome: Outcome::Frozen, text };
+        let frozen = Notice::Ended { outcome: Outcome::Frozen, text, asked: None };
         assert_eq!(bytes(&shown(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
-        assert_eq!(bytes(&shown(&frozen), &Notify { bell: false, osc: false }), b"");
+        assert_eq!(bytes(&shown(&frozen), &Notify { bell: false, ..Notify::default() }), b"");
     }
 }

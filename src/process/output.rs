@@ -40,7 +40,7 @@ impl Finished {
             Some(126 | 127) | None => Verdict::Unknown,
             Some(_) => Verdict::Red,
         };
-        Judgement { verdict, detail: self.line().into(), log: self.tail.clone() }
+        Judgement { log: self.tail.clone(), ..Judgement::new(verdict, self.line()) }
     }
 
     /// In a line, for a person.

@@ -6,36 +6,112 @@ use super::Shell;
 use crate::core::id::OutboxId;
 use crate::core::input::Input;
 use crate::core::outbox::OutboxStep;
+use crate::core::progress;
+use crate::core::state::Fleet;
+use crate::core::untrusted::clean_line;
+use crate::github::ApiError;
 use crate::notify::terminal::shown;
+use crate::notify::{Message, Sent};
+use crate::tracker::TrackerError;
 
 /// Longest time of one delivery.
 const DELIVERY: Duration = Duration::from_secs(60);
 
-/// Delivers an entry and reports; a failure is tried again by the core.
-pub(super) async fn deliver(shell: &Shell, entry: OutboxId, step: OutboxStep) {
-    let done = tokio::time::timeout(DELIVERY, hand_over(shell, entry, &step)).await;
-    let input = match done {
-        Ok(Ok(())) => Input::Delivered { entry },
-        Ok(Err(error)) => Input::NotDelivered { entry, error },
-        Err(_) => Input::NotDelivered { entry, error: "took too long".into() },
-    };
-    if let Input::NotDelivered { error, .. } = &input {
-        tracing::warn!(%entry, step = step.line(), error, "not delivered");
-    }
-    shell.send(input).await;
+/// An entry with what the fleet tells of it when it is begun.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    entry: OutboxId,
+    step: OutboxStep,
+    /// The text of a progress comment.
+    text: Option<String>,
+    /// The run and the issue's address, of a notice.
+    about: (Option<std::sync::Arc<crate::core::run::Run>>, Option<String>),
 }
 
-async fn hand_over(shell: &Shell, entry: OutboxId, step: &OutboxStep) -> Result<(), String> {
-    let tracker = shell.tracker();
-    match step {
-        OutboxStep::Label { issue, label } => tracker.set_label(issue, *label).await,
-        OutboxStep::Comment { issue, text, .. } => tracker.comment(issue, entry, text).await,
-        OutboxStep::Close { issue } => tracker.close(issue).await,
-        OutboxStep::Notify { what, .. } => {
-            // Nobody may be attached; the inbox and the brief have it as well.
-            let _ = shell.notices.send(shown(what));
-            Ok(())
-        }
+/// Why an entry was not delivered.
+struct Failure {
+    error: String,
+    /// The least to wait, in milliseconds.
+    wait: i64,
+    /// It will never be.
+    forever: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(entry: OutboxId, step: OutboxStep, fleet: &Fleet) -> Self {
+        let text = match &step {
+            OutboxStep::Progress { issue } => progress::text(fleet, issue),
+            _ => None,
+        };
+        let about = match &step {
+            OutboxStep::Notify { run, .. } => {
+                let run = fleet.runs.get(run).cloned();
+                let issue = run.as_ref().and_then(|run| fleet.issues.get(run.work.issue()?));
+                let link = issue.and_then(|issue| issue.link.as_ref());
+                (run, link.map(|link| link.as_received().to_owned()))
+            }
+            _ => (None, None),
+        };
+        Self { entry, step, text, about }
     }
-    .map_err(|error| crate::core::untrusted::clean_line(&error.to_string()))
+
+    /// Delivers it and reports; a failure is tried again by the core.
+    pub(super) async fn carry_out(self, shell: &Shell) {
+        let entry = self.entry;
+        let failed = match tokio::time::timeout(DELIVERY, self.hand_over(shell)).await {
+            Ok(Ok(())) => return shell.send(Input::Delivered { entry }).await,
+            Ok(Err(failed)) => failed,
+            Err(_) => Failure { error: "took too long".into(), wait: 0, forever: false },
+        };
+        let Failure { error, wait, forever } = failed;
+        tracing::warn!(%entry, step = self.step.line(), error, "not delivered");
+        shell
+            .send(if forever {
+                Input::GivenUp { entry, why: error }
+            } else {
+                Input::NotDelivered { entry, error, wait }
+            })
+            .await;
+    }
+
+    async fn hand_over(&self, shell: &Shell) -> Result<(), Failure> {
+        let tracker = shell.tracker();
+        match &self.step {
+            OutboxStep::Label { issue, label } => tracker.set_label(issue, *label).await,
+            OutboxStep::Comment { issue, text, .. } => {
+                tracker.comment(issue, self.entry, text).await
+            }
+            OutboxStep::Close { issue } => tracker.close(issue).await,
+            OutboxStep::Progress { issue } => match &self.text {
+                Some(text) => tracker.progress(issue, text).await,
+                None => Ok(()),
+            },
+            OutboxStep::Notify { what, sink: None, .. } => {
+                // Nobody may be attached; the inbox and the brief have it as well.
+                let _ = shell.notices.send(shown(what));
+                Ok(())
+            }
+            OutboxStep::Notify { what, sink: Some(name), .. } => {
+                let sinks = shell.outside().sinks.clone();
+                let (run, link) = &self.about;
+                let message = Message::new(what, run.as_deref(), link.clone(), sinks.open());
+                return match sinks.send(name, &message).await {
+                    Sent::Done => Ok(()),
+                    Sent::Dropped(error) => Err(Failure { error, wait: 0, forever: true }),
+                    Sent::Again(seconds, error) => {
+                        Err(Failure { error, wait: seconds * 1000, forever: false })
+                    }
+                };
+            }
+        }
+        .map_err(|error| {
+            let wait = match &error {
+                TrackerError::GitHub(ApiError::Limited { seconds }) => {
+                    i64::try_from(*seconds).unwrap_or(3600) * 1000
+                }
+                _ => 0,
+            };
+            Failure { error: clean_line(&error.to_string()), wait, forever: false }
+        })
+    }
 }

@@ -167,6 +167,7 @@ impl EventLoop {
             worktrees: worktrees.clone(),
             problems: problems.values().flatten().cloned().collect(),
             clients: self.shell.clients().values().cloned().collect(),
+            watchers: self.shell.watchers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             seq: self.seq,
         };
         // Nobody may be looking.

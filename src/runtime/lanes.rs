@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::effects;
+use super::effects::Delivery;
 use super::tasks::{self, Job};
 use super::{Shell, clock};
 use crate::agent::Control;
@@ -116,7 +116,8 @@ impl Lanes {
             }
             Effect::Deliver { entry, step } => {
                 let shell = self.shell.clone();
-                tokio::spawn(async move { effects::deliver(&shell, entry, step).await });
+                let delivery = Delivery::new(entry, step, fleet);
+                tokio::spawn(async move { delivery.carry_out(&shell).await });
             }
         }
     }

@@ -3,10 +3,14 @@
 
 pub mod client;
 pub mod clock;
+mod control;
 mod effects;
 mod event_loop;
 mod facts;
 mod lanes;
+mod loki;
+mod outside;
+pub mod presence;
 pub mod prompt;
 mod tasks;
 mod tracking;
@@ -34,9 +38,9 @@ use crate::journal::{Journal, JournalError};
 use crate::notify::terminal::Shown;
 use crate::process::Supervisor;
 use crate::tracker::Tracker;
-use crate::tracker::folder::Folder;
 use crate::workspace::git::Git;
 use client::Attached;
+use outside::{Outside, Remotes};
 
 /// Batches that a slow client may be behind before it is brought to a fresh snapshot.
 const BATCHES: usize = 256;
@@ -58,8 +62,11 @@ pub enum RuntimeError {
         source: std::io::Error,
     },
     /// There is nowhere to take issues from.
-    #[error("no tracker is configured: set `folder` under [tracker]")]
+    #[error("no tracker is configured: set `folder` under [tracker], or a token under [github]")]
     NoTracker,
+    /// Something outside is configured so that it can't be used.
+    #[error("{0}")]
+    Outside(String),
 }
 
 /// What is known of a run's worktree beside the fleet.
@@ -81,6 +88,15 @@ pub struct WorktreeFacts {
     pub memory: u64,
 }
 
+/// How a watcher of a cluster fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatcherFacts {
+    /// When something was last heard.
+    pub heard: Timestamp,
+    /// What went wrong last, until something is heard again.
+    pub error: Option<String>,
+}
+
 /// What a client sees: an immutable copy of all that can be shown.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -92,6 +108,9 @@ pub struct Snapshot {
     pub problems: Vec<String>,
     /// Who looks at it.
     pub clients: Vec<Attached>,
+    /// The watchers of clusters, by what they watch.
+    #[serde(default)]
+    pub watchers: BTreeMap<String, WatcherFacts>,
     /// The journal's last record.
     pub seq: i64,
 }
@@ -123,7 +142,9 @@ pub(crate) struct Shell {
     pub supervisor: Supervisor,
     pub store: Arc<Store>,
     /// Replaced when the configuration is read again.
-    pub tracker: RwLock<Arc<Folder>>,
+    pub outside: Arc<RwLock<Arc<Outside>>>,
+    /// How the watchers of clusters fare, by what they watch.
+    pub watchers: Mutex<BTreeMap<String, WatcherFacts>>,
     pub workspaces: workspaces::Workspaces,
     pub inputs: mpsc::Sender<Message>,
     pub transcripts: watch::Sender<u64>,
@@ -147,12 +168,12 @@ impl Shell {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn tracker(&self) -> Arc<dyn Tracker> {
-        self.folder()
+    pub fn outside(&self) -> Arc<Outside> {
+        self.outside.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn folder(&self) -> Arc<Folder> {
-        self.tracker.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn tracker(&self) -> Arc<dyn Tracker> {
+        self.outside().tracker.clone()
     }
 
     pub async fn send(&self, input: Input) {
@@ -343,15 +364,21 @@ impl Runtime {
         if orphans > 0 {
             tracing::warn!(orphans, "ended what an earlier life left behind");
         }
-        let folder = config.tracker.folder.clone().ok_or(RuntimeError::NoTracker)?;
-        let labels = config.labels.clone();
-        let tracker = Folder::new(folder, labels, config.trusted.clone(), journal_id.clone());
+        if config.tracker.folder.is_none() && config.github.is_none() {
+            return Err(RuntimeError::NoTracker);
+        }
+        let base = config;
+        let values = control::first(&base);
+        let (config, _) = control::over(&base, &values);
+        let outside = Outside::new(&config, &journal_id, None).map_err(RuntimeError::Outside)?;
+        let outside = Arc::new(RwLock::new(Arc::new(outside)));
         let store = Arc::new(Store::open(state).map_err(io)?);
         let (inputs, queue) = mpsc::channel(INPUTS);
         let (transcripts, transcripts_seen) = watch::channel(0);
         let (notices, _) = broadcast::channel(64);
         let (batches, _) = broadcast::channel(BATCHES);
-        let workspaces = workspaces::Workspaces::new(state.join("workspaces"), &fleet);
+        let remotes = Arc::new(Remotes(outside.clone()));
+        let workspaces = workspaces::Workspaces::new(state.join("workspaces"), &fleet, remotes);
         let cancel = CancellationToken::new();
         let shell = Arc::new(Shell {
             config: RwLock::new(Arc::new(config.clone())),
@@ -359,7 +386,8 @@ impl Runtime {
             journal_id,
             supervisor: supervisor.clone(),
             store: store.clone(),
-            tracker: RwLock::new(Arc::new(tracker)),
+            outside,
+            watchers: Mutex::default(),
             workspaces,
             inputs: inputs.clone(),
             transcripts,
@@ -387,7 +415,10 @@ impl Runtime {
         let busy = fleet.locks.iter().filter(|(_, run)| fleet.live.contains(*run));
         let busy = busy.map(|(repo, _)| repo.clone()).collect();
         tokio::spawn(warm(shell.clone(), busy));
-        tracking::start(&shell, config_file);
+        let control = tracking::Control { base, file: config_file, values };
+        tracking::start(&shell, control, snapshots.clone());
+        loki::start(&shell, snapshots.clone());
+        presence::start(&shell, snapshots.clone());
         facts::start(&shell, snapshots);
         let event_loop = event_loop::EventLoop::new(shell, fleet, seq, writer, publish);
         let task = tokio::spawn(event_loop.run(queue));

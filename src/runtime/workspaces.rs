@@ -14,7 +14,7 @@ use crate::core::run::Outcome;
 use crate::core::state::Fleet;
 use crate::process::Supervisor;
 use crate::workspace::base::Base;
-use crate::workspace::git::Git;
+use crate::workspace::git::{Credentials, Git};
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, name};
 
@@ -27,13 +27,14 @@ pub(crate) struct Workspaces {
     pools: Mutex<BTreeMap<Repo, Arc<Pool>>>,
     /// Rules by the commit that they were read from; a commit never changes.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
+    credentials: Arc<dyn Credentials>,
 }
 
 /// Rules that are remembered.
 const RULES_KEPT: usize = 64;
 
 impl Workspaces {
-    pub(super) fn new(root: PathBuf, fleet: &Fleet) -> Self {
+    pub(super) fn new(root: PathBuf, fleet: &Fleet, credentials: Arc<dyn Credentials>) -> Self {
         let keeps =
             |outcome: Option<Outcome>| !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled));
         let kept = fleet
@@ -42,7 +43,13 @@ impl Workspaces {
             .filter(|run| keeps(run.outcome))
             .filter_map(|run| run.worktree.as_ref().map(PathBuf::from))
             .collect();
-        Self { root, kept, pools: Mutex::default(), rules: std::sync::Mutex::default() }
+        Self {
+            root,
+            kept,
+            pools: Mutex::default(),
+            rules: std::sync::Mutex::default(),
+            credentials,
+        }
     }
 
     /// The rules of a commit, if they were read before.
@@ -88,7 +95,8 @@ impl Workspaces {
         })?;
         let dir = self.folder(repo);
         let deadline = Duration::from_secs(config.limits.git_seconds);
-        let git = Git::new(Path::new("."), supervisor, owner, deadline);
+        let git = Git::new(Path::new("."), supervisor, owner, deadline)
+            .reaching(&known.remote, self.credentials.clone());
         let base = dir.join("base.git");
         let base = Base::open(&base, &known.remote, &known.branch, &git).await?;
         base.break_stale_locks();

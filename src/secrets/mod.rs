@@ -1,15 +1,20 @@
-//! Secrets by reference: `env:NAME` or `file:/path`. A value is never printed; it is handed to
-//! the one child that is configured to have it.
+//! Secrets by reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`. A value is never
+//! printed; it is handed to the one that is configured to have it.
+
+pub mod vault;
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use secrecy::SecretString;
+
+use vault::Vault;
 
 /// Why a secret can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Neither kind.
-    #[error("{0:?} names no secret: write env:NAME or file:/path")]
+    #[error("{0:?} names no secret: write env:NAME, file:/path or vault:MOUNT/PATH#KEY")]
     Reference(String),
     /// Not set.
     #[error("the environment has no {0}")]
@@ -30,6 +35,53 @@ pub enum SecretError {
         /// Its mode.
         mode: u32,
     },
+    /// Vault says no, or is away and was never there.
+    #[error("vault: {0}")]
+    Vault(String),
+    /// There is no Vault to ask.
+    #[error("{0:?} needs [vault] with its address")]
+    NoVault(String),
+}
+
+/// All places that secrets come from.
+#[derive(Debug)]
+pub struct Secrets {
+    vault: Option<Arc<Vault>>,
+    keeper: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Secrets {
+    /// As configured; the token of a Vault is kept alive from now on.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn new(vault: Option<&crate::config::outside::Vault>) -> Result<Self, SecretError> {
+        let vault = vault.map(|config| Vault::new(config.clone()).map(Arc::new)).transpose()?;
+        let keeper = vault.clone().map(|vault| tokio::spawn(async move { vault.keep().await }));
+        Ok(Self { vault, keeper })
+    }
+
+    /// A secret's value.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub async fn get(&self, reference: &str) -> Result<SecretString, SecretError> {
+        match &self.vault {
+            _ if !reference.starts_with("vault:") => {
+                resolve(reference, &|name| std::env::var(name).ok())
+            }
+            Some(vault) => vault.get(reference).await,
+            None => Err(SecretError::NoVault(reference.chars().take(80).collect())),
+        }
+    }
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.abort();
+        }
+    }
 }
 
 /// Resolves a reference.

@@ -88,6 +88,7 @@ impl Folder {
         Issue {
             key: parts.key(),
             title: parts.front.title.as_str().into(),
+            link: None,
             body: parts.body().into(),
             priority: parts.priority(),
             created: time(parts.front.created).unwrap_or(Timestamp(0)),
@@ -251,8 +252,11 @@ fn blockers(
 }
 
 impl Tracker for Folder {
-    fn list(&self) -> BoxFuture<'_, Result<Listing, TrackerError>> {
-        Box::pin(async { tokio::task::block_in_place(|| self.list_now()) })
+    fn list<'a>(
+        &'a self,
+        _follow: &'a BTreeSet<IssueKey>,
+    ) -> BoxFuture<'a, Result<Listing, TrackerError>> {
+        Box::pin(async move { tokio::task::block_in_place(|| self.list_now()) })
     }
 
     fn set_label<'a>(
@@ -292,6 +296,15 @@ impl Tracker for Folder {
             !there
         };
         Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+    }
+
+    /// The file has no comment of that kind: what becomes of a run is written at its end.
+    fn progress<'a>(
+        &'a self,
+        _issue: &'a IssueKey,
+        _text: &'a str,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {

@@ -2,12 +2,17 @@
 
 pub mod folder;
 pub mod front_matter;
+pub mod github;
+pub mod joined;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
 
-use crate::core::id::{IssueKey, OutboxId};
+use crate::core::id::{IssueKey, OutboxId, Repo};
 use crate::core::issue::Issue;
 use crate::core::outbox::StandingLabel;
+use crate::github::ApiError;
 
 /// What a tracker told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +21,9 @@ pub struct Listing {
     pub issues: Vec<Issue>,
     /// What could not be read, a line each, for the operator.
     pub problems: Vec<String>,
+    /// Repositories that could not be read, and why: what is known of their issues stays, and none
+    /// of them is started.
+    pub unread: BTreeMap<Repo, String>,
 }
 
 /// Why a tracker could not be read or written.
@@ -40,12 +48,19 @@ pub enum TrackerError {
         /// Why, in a line.
         why: String,
     },
+    /// GitHub.
+    #[error(transparent)]
+    GitHub(#[from] ApiError),
 }
 
 /// A tracker. Every write is idempotent: done twice is done once.
 pub trait Tracker: Send + Sync {
-    /// All issues. A failure is an error, never an empty list.
-    fn list(&self) -> BoxFuture<'_, Result<Listing, TrackerError>>;
+    /// All issues that may concern us, and those that are followed whatever their labels are. A
+    /// failure is an error, never an empty list.
+    fn list<'a>(
+        &'a self,
+        follow: &'a BTreeSet<IssueKey>,
+    ) -> BoxFuture<'a, Result<Listing, TrackerError>>;
     /// Puts on the one label of ours that an issue should carry and takes the others off; without
     /// a label also the ready label, since the issue is no longer to be picked.
     fn set_label<'a>(
@@ -58,6 +73,12 @@ pub trait Tracker: Send + Sync {
         &'a self,
         issue: &'a IssueKey,
         entry: OutboxId,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<(), TrackerError>>;
+    /// Writes the one comment that shows how far an issue has come, or edits it.
+    fn progress<'a>(
+        &'a self,
+        issue: &'a IssueKey,
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>>;
     /// Closes an issue.

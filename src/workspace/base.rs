@@ -13,9 +13,32 @@ pub enum Pushed {
     Landed,
     /// The remote has moved on: fetch, rebase, test, push again.
     Rejected(String),
-    /// The remote says no for another reason; rebasing would not help.
+    /// The remote's rules for the branch say no; neither rebasing nor pushing again would help.
+    Protected(String),
+    /// The remote does not know us, or there is nothing that we may see.
+    Denied(String),
+    /// The remote says no for another reason, or the connection was lost and it has not the head.
     Refused(String),
 }
+
+/// What hosts say of a branch that may not be pushed to (GitHub's codes first).
+const PROTECTED: [&str; 6] = [
+    "GH006",
+    "GH013",
+    "protected branch",
+    "pre-receive hook declined",
+    "repository rule violations",
+    "Changes must be made through a pull request",
+];
+/// What git and ssh say of a remote that lets nobody in.
+const DENIED: [&str; 6] = [
+    "Authentication failed",
+    "error: 403",
+    "error: 401",
+    "Permission denied (publickey",
+    "could not read Username",
+    "Repository not found",
+];
 
 /// A bare clone with the remote's branches under `refs/remotes/origin`.
 #[derive(Debug, Clone)]
@@ -153,6 +176,10 @@ impl Base {
         let moved_on = ["fetch first", "non-fast-forward", "stale info", "but expected"];
         if moved_on.iter().any(|words| text.contains(words)) {
             Ok(Pushed::Rejected(said))
+        } else if PROTECTED.iter().any(|words| text.contains(words)) {
+            Ok(Pushed::Protected(said))
+        } else if DENIED.iter().any(|words| text.contains(words)) {
+            Ok(Pushed::Denied(said))
         } else {
             Ok(Pushed::Refused(said))
         }

@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -86,6 +87,13 @@ impl Answer {
     }
 }
 
+/// What git is given in its environment to reach a remote: asked anew before each call, since
+/// tokens end.
+pub trait Credentials: std::fmt::Debug + Send + Sync {
+    /// Names and values for a remote; an error is a line for a person.
+    fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, String>>;
+}
+
 /// git in one folder.
 #[derive(Debug, Clone)]
 pub struct Git {
@@ -93,6 +101,8 @@ pub struct Git {
     supervisor: Supervisor,
     owner: String,
     deadline: Duration,
+    /// The remote, and what reaching it needs.
+    remote: Option<(String, Arc<dyn Credentials>)>,
 }
 
 impl Git {
@@ -104,7 +114,14 @@ impl Git {
             supervisor: supervisor.clone(),
             owner: owner.to_owned(),
             deadline,
+            remote: None,
         }
+    }
+
+    /// The same, for calls that talk to a remote.
+    #[must_use]
+    pub fn reaching(&self, remote: &str, credentials: Arc<dyn Credentials>) -> Self {
+        Self { remote: Some((remote.to_owned(), credentials)), ..self.clone() }
     }
 
     /// The same in another folder.
@@ -145,7 +162,13 @@ impl Git {
         let what = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
         let what = what.unwrap_or_default();
         let mut command = Command::new("git");
-        if !REMOTE.contains(&what.as_str()) {
+        if REMOTE.contains(&what.as_str()) {
+            if let Some((remote, credentials)) = &self.remote {
+                let given = credentials.of(remote).await;
+                let refused = |said| WorkspaceError::Git { what: what.clone(), said };
+                command.envs(given.map_err(refused)?);
+            }
+        } else {
             command.env_clear();
             for name in INHERITED {
                 command.envs(std::env::var_os(name).map(|value| (name, value)));

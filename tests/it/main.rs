@@ -14,6 +14,8 @@ mod crash;
 mod demo;
 mod deploy;
 mod faults;
+mod github;
+mod github_faults;
 mod operator;
 mod pictures;
 mod purity;

@@ -142,6 +142,7 @@ impl World {
             // The fourth repository is not on the allowlist.
             key: IssueKey { repo: repo(self.rng.below(4)), number: n },
             title: "a title".into(),
+            link: None,
             body: "a body".into(),
             priority: (priority < 4).then(|| Priority(u8::try_from(priority).unwrap())),
             created: Timestamp(n.cast_signed()),
@@ -391,7 +392,7 @@ impl World {
                 if self.calm || (lands && !self.rng.chance(10)) {
                     self.input(Input::Delivered { entry });
                 } else {
-                    self.input(Input::NotDelivered { entry, error: "502".into() });
+                    self.input(Input::NotDelivered { entry, error: "502".into(), wait: 0 });
                 }
             }
             Effect::Begin { run, epoch, ref task } => {
@@ -499,7 +500,7 @@ impl World {
                 };
                 let ends = verdict != Verdict::Pending;
                 let detail = "it says so".into();
-                (RunFact::Judged { sha, verdict, detail, log: "log".into() }, ends)
+                (RunFact::Judged { sha, verdict, detail, log: "log".into(), facts: vec![] }, ends)
             }
         })
     }

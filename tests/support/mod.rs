@@ -2,9 +2,11 @@
 
 #![allow(dead_code)] // Each tier uses its own part.
 
+pub mod github;
 pub mod model;
 pub mod picture;
 pub mod pty;
+pub mod server;
 pub mod world;
 
 use std::path::{Path, PathBuf};

@@ -76,7 +76,7 @@ impl Director {
     fn judged(&mut self, run: u64, head: &str, verdict: Verdict, detail: &str, log: &str) {
         let sha = Sha(head.into());
         let (detail, log) = (detail.into(), log.into());
-        self.fact(run, RunFact::Judged { sha, verdict, detail, log });
+        self.fact(run, RunFact::Judged { sha, verdict, detail, log, facts: vec![] });
     }
 }
 
@@ -97,6 +97,7 @@ pub fn fleet() -> Fleet {
     let issue = |name: &str, number: u64, title: &str, priority: Option<u8>, arming| Issue {
         key: IssueKey { repo: repo(name), number },
         title: title.into(),
+        link: None,
         body: "The route `hello-ada` should answer `Hello, ada!`.".into(),
         priority: priority.map(Priority),
         created: Timestamp(START - 3_600_000 * i64::try_from(number).unwrap()),

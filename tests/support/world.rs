@@ -35,6 +35,10 @@ pub struct World {
     agent: String,
     /// Its command, where it isn't the script.
     command: Option<String>,
+    /// Where git finds the repository, where it isn't the folder.
+    address: Option<String>,
+    /// More lines for the tracker.
+    tracker: String,
 }
 
 impl World {
@@ -74,7 +78,14 @@ impl World {
 
     fn made(script: &str, agent: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { dir, more: String::new(), agent: agent.to_owned(), command: None };
+        let world = Self {
+            dir,
+            more: String::new(),
+            agent: agent.to_owned(),
+            command: None,
+            address: None,
+            tracker: String::new(),
+        };
         std::fs::write(world.path("agent.sh"), script).unwrap();
         let work = world.path("work");
         std::fs::create_dir_all(&work).unwrap();
@@ -99,6 +110,25 @@ impl World {
         self.more.push_str(more);
         self.more.push('\n');
         self
+    }
+
+    /// More lines for the tracker.
+    pub fn tracker(mut self, more: &str) -> Self {
+        self.tracker.push_str(more);
+        self
+    }
+
+    /// The repository is on a GitHub, looked at every second.
+    pub fn on(mut self, github: &super::github::GitHub) -> Self {
+        std::fs::remove_file(self.path("issues/1.md")).unwrap();
+        let token = self.path("token");
+        std::fs::write(&token, "tok-afk\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&token, mode).unwrap();
+        self.address = Some(format!("{}/acme/thing.git", github.address));
+        let section =
+            format!("[github]\napi = '{}'\ntoken = 'file:{}'", github.address, token.display());
+        self.with(&section).tracker("poll_seconds = 1")
     }
 
     /// More lines for the agent.
@@ -190,12 +220,13 @@ impl World {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
             "kill_switch = false\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = {}\n{}\n\
+             [tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n",
             self.more,
+            self.tracker,
             self.command.as_ref().unwrap_or(&script),
             self.agent,
-            self.remote().display()
+            self.address.clone().unwrap_or_else(|| self.remote().display().to_string())
         );
         let path = self.path("afk.toml");
         std::fs::write(&path, text).unwrap();
@@ -215,6 +246,8 @@ impl World {
         config: Config,
         file: Option<PathBuf>,
     ) -> Result<Runtime, RuntimeError> {
+        // As `main` does; another test of this process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Runtime::start(config, &self.state(), AFK.into(), file).await
     }
 

@@ -161,8 +161,9 @@ pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
             Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => minutes(limits.turn_minutes),
             Task::Gate => minutes(2 * limits.test_minutes) + git * 8,
-            Task::Ci { .. } => minutes(limits.ci_minutes) + git * 4,
-            Task::Deploy { .. } => minutes(limits.deploy_minutes) + git * 4,
+            Task::Ci { .. } => minutes(limits.ci_minutes.max(24 * 60)) + git * 4,
+            // Its own times may be the repository's.
+            Task::Deploy { .. } => minutes(limits.deploy_minutes.max(24 * 60)) + git * 4,
             // Its settle and soak times are the repository's.
             Task::Probe { .. } => minutes(24 * 60),
         }

@@ -17,7 +17,15 @@ pub(super) async fn push(job: &Job, head: &Sha) -> Result<RunFact, Failure> {
             job.note(format!("the remote has moved on: {why}"));
             Ok(RunFact::PushRejected { why: why.into() })
         }
-        Pushed::Refused(why) => Err(format!("the remote refused the push: {why}")),
+        Pushed::Protected(why) => {
+            let why = format!("the branch's rules forbid it: {why}");
+            Ok(RunFact::PushRefused { why: why.into() })
+        }
+        Pushed::Denied(why) => {
+            let why = format!("the remote does not let us in: {why}");
+            Ok(RunFact::PushRefused { why: why.into() })
+        }
+        Pushed::Refused(why) => Err(format!("the push did not land: {why}")),
     }
 }
 

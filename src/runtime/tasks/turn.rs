@@ -109,7 +109,8 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         .map(|(_, value)| value)
         .collect();
     for (name, reference) in &agent.secrets {
-        let secret = crate::secrets::resolve(reference, &our_env).map_err(|e| e.to_string())?;
+        let secret = job.shell.outside().secrets.get(reference).await;
+        let secret = secret.map_err(|e| e.to_string())?;
         secrets.push(secret.expose_secret().to_owned());
         env.insert(name.clone(), secret.expose_secret().to_owned());
     }

@@ -53,7 +53,7 @@ fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
             Some(Stage::Ci) => !run.stages.ci,
             Some(Stage::Deploy) => !run.stages.deploy,
             Some(Stage::Probe) => !run.stages.probe,
-            None => false,
+            None => name == "image" && link.is_none(),
         };
         if passed_over {
             continue;

@@ -78,7 +78,9 @@ pub fn run_mark(run: &Run, marks: &Marks) -> (&'static str, Role) {
 pub const fn verdict_mark(verdict: Option<Verdict>, marks: &Marks) -> (&'static str, Role) {
     match verdict {
         Some(Verdict::Green) => (marks.done, Role::Good),
-        Some(Verdict::Red) => (marks.bad, Role::Bad),
+        Some(
+            Verdict::Red | Verdict::NoCi | Verdict::Stuck | Verdict::Lost | Verdict::NotApplied,
+        ) => (marks.bad, Role::Bad),
         Some(Verdict::Pending) => (marks.busy, Role::Busy),
         Some(Verdict::Unknown) => (marks.unknown, Role::Warn),
         None => (marks.open, Role::Dim),

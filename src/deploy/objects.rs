@@ -1,0 +1,248 @@
+//! Kubernetes objects as the decision tables see them. Missing integers mean 0.
+
+use serde_json::Value;
+
+use crate::core::outside::job::Condition;
+use crate::core::outside::pod::{Container, Pod};
+use crate::core::outside::rollout::{DaemonSet, Deployment, StatefulSet};
+
+fn int(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+fn small(value: &Value) -> i32 {
+    i32::try_from(int(value)).unwrap_or(i32::MAX)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Milliseconds of the epoch; 0 where there is none.
+#[must_use]
+pub fn time(value: &Value) -> i64 {
+    let at = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    at.map_or(0, jiff::Timestamp::as_millisecond)
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    list(&object["status"]["conditions"]).find(|condition| condition["type"] == kind)
+}
+
+/// `spec.replicas`, which is 1 where it isn't set.
+fn wanted(object: &Value) -> i32 {
+    let replicas = &object["spec"]["replicas"];
+    if replicas.is_null() { 1 } else { small(replicas) }
+}
+
+fn deleting(object: &Value) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// A Deployment at `now`, in milliseconds of the epoch.
+#[must_use]
+pub fn deployment(object: &Value, now: i64) -> Deployment {
+    let status = &object["status"];
+    let failure = condition(object, "ReplicaFailure").filter(|c| c["status"] == "True");
+    Deployment {
+        deleting: deleting(object),
+        generation: int(&object["metadata"]["generation"]),
+        observed: int(&status["observedGeneration"]),
+        paused: object["spec"]["paused"] == true,
+        wanted: wanted(object),
+        replicas: small(&status["replicas"]),
+        updated: small(&status["updatedReplicas"]),
+        available: small(&status["availableReplicas"]),
+        progressing: condition(object, "Progressing").and_then(|c| text(&c["reason"])),
+        replica_failure: failure.map(|c| {
+            let age = now - time(&c["lastTransitionTime"]);
+            (age, text(&c["message"]).unwrap_or_default())
+        }),
+    }
+}
+
+/// A `StatefulSet`.
+#[must_use]
+pub fn stateful_set(object: &Value) -> StatefulSet {
+    let (spec, status) = (&object["spec"]["updateStrategy"], &object["status"]);
+    StatefulSet {
+        deleting: deleting(object),
+        generation: int(&object["metadata"]["generation"]),
+        observed: int(&status["observedGeneration"]),
+        on_delete: spec["type"] == "OnDelete",
+        partition: small(&spec["rollingUpdate"]["partition"]),
+        wanted: wanted(object),
+        ready: small(&status["readyReplicas"]),
+        updated: small(&status["updatedReplicas"]),
+        current: status["updateRevision"] == status["currentRevision"],
+    }
+}
+
+/// A `DaemonSet`.
+#[must_use]
+pub fn daemon_set(object: &Value) -> DaemonSet {
+    let status = &object["status"];
+    DaemonSet {
+        deleting: deleting(object),
+        generation: int(&object["metadata"]["generation"]),
+        observed: int(&status["observedGeneration"]),
+        on_delete: object["spec"]["updateStrategy"]["type"] == "OnDelete",
+        wanted: small(&status["desiredNumberScheduled"]),
+        updated: small(&status["updatedNumberScheduled"]),
+        available: small(&status["numberAvailable"]),
+    }
+}
+
+/// A Job's conditions.
+#[must_use]
+pub fn conditions(object: &Value) -> Vec<Condition> {
+    list(&object["status"]["conditions"])
+        .map(|c| Condition {
+            kind: text(&c["type"]).unwrap_or_default(),
+            holds: c["status"] == "True",
+            reason: text(&c["reason"]).unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// The images of a pod template, init containers too, with the containers' names.
+#[must_use]
+pub fn images(template: &Value) -> Vec<(String, String)> {
+    let spec = &template["spec"];
+    list(&spec["initContainers"])
+        .chain(list(&spec["containers"]))
+        .filter_map(|c| Some((text(&c["name"])?, text(&c["image"])?)))
+        .collect()
+}
+
+/// The tag of an image, and its digest.
+#[must_use]
+pub fn tag(image: &str) -> (Option<&str>, Option<&str>) {
+    let (name, digest) = match image.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (image, None),
+    };
+    // A colon before the last slash is a registry's port.
+    let last = name.rsplit('/').next().unwrap_or(name);
+    (last.split_once(':').map(|(_, tag)| tag), digest)
+}
+
+/// A pod, without what only its history tells.
+#[must_use]
+pub fn pod(object: &Value, now: i64) -> Pod {
+    let status = &object["status"];
+    let is =
+        |kind: &str, value: &str| condition(object, kind).is_some_and(|c| c["status"] == value);
+    let containers =
+        list(&status["initContainerStatuses"]).chain(list(&status["containerStatuses"]));
+    let unschedulable = condition(object, "PodScheduled")
+        .is_some_and(|c| c["status"] == "False" && c["reason"] == "Unschedulable");
+    Pod {
+        name: text(&object["metadata"]["name"]).unwrap_or_default(),
+        phase: text(&status["phase"]).unwrap_or_default(),
+        reason: text(&status["reason"]),
+        ready: is("Ready", "True"),
+        unschedulable,
+        age: now - time(&object["metadata"]["creationTimestamp"]),
+        initial_delay: initial_delay(&object["spec"]),
+        containers: containers.map(container).collect(),
+    }
+}
+
+fn container(status: &Value) -> Container {
+    let waiting = &status["state"]["waiting"];
+    let killed = |state: &Value| state["terminated"]["reason"] == "OOMKilled";
+    Container {
+        name: text(&status["name"]).unwrap_or_default(),
+        waiting: text(&waiting["reason"]),
+        message: text(&waiting["message"]),
+        out_of_memory: killed(&status["lastState"]) || killed(&status["state"]),
+        restarts: small(&status["restartCount"]),
+        restarts_before: 0,
+    }
+}
+
+/// A minute beyond what its probes may take, in milliseconds.
+fn initial_delay(spec: &Value) -> i64 {
+    let or = |value: &Value, or: i64| if value.is_null() { or } else { int(value) };
+    let of = |probe: &Value| {
+        if probe.is_null() {
+            return 0;
+        }
+        int(&probe["initialDelaySeconds"])
+            + or(&probe["periodSeconds"], 10) * or(&probe["failureThreshold"], 3)
+    };
+    let most = list(&spec["containers"])
+        .map(|c| of(&c["startupProbe"]) + of(&c["readinessProbe"]))
+        .max()
+        .unwrap_or(0);
+    (60 + most) * 1000
+}
+
+/// The digests that a pod's containers run, by container.
+#[must_use]
+pub fn digests(object: &Value) -> Vec<(String, String)> {
+    list(&object["status"]["containerStatuses"])
+        .filter_map(|status| {
+            let id = text(&status["imageID"])?;
+            let digest = id.rsplit('@').next().filter(|digest| digest.contains("sha256:"))?;
+            Some((text(&status["name"])?, digest.trim_start_matches("docker://").to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_is_told_from_a_port_and_a_digest() {
+        assert_eq!(tag("ghcr.io/a/b:abc"), (Some("abc"), None));
+        assert_eq!(tag("localhost:5000/b"), (None, None));
+        assert_eq!(tag("localhost:5000/b:1@sha256:aa"), (Some("1"), Some("sha256:aa")));
+    }
+
+    #[test]
+    fn what_is_left_out_is_nothing() {
+        let told = deployment(&json!({"metadata": {"generation": 2}, "spec": {}}), 0);
+        assert_eq!((told.wanted, told.replicas, told.observed), (1, 0, 0));
+        let zero = deployment(&json!({"spec": {"replicas": 0}}), 0);
+        assert_eq!(zero.wanted, 0);
+        let failing = json!({"status": {"conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "quota",
+             "lastTransitionTime": "1970-01-01T00:00:10Z"},
+            {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"},
+        ]}});
+        let told = deployment(&failing, 50_000);
+        assert_eq!(told.replica_failure, Some((40_000, "quota".into())));
+        assert_eq!(told.progressing.as_deref(), Some("ReplicaSetUpdated"));
+    }
+
+    #[test]
+    fn a_pod_is_read_with_its_init_containers() {
+        let object = json!({
+            "metadata": {"name": "web-1", "creationTimestamp": "1970-01-01T00:00:10Z"},
+            "spec": {"containers": [{"readinessProbe": {"initialDelaySeconds": 5}}]},
+            "status": {
+                "phase": "Pending",
+                "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}],
+                "initContainerStatuses": [{"name": "init", "state": {"waiting": {
+                    "reason": "ErrImagePull", "message": "no such tag"}}}],
+                "containerStatuses": [{"name": "app", "restartCount": 2, "state": {},
+                    "imageID": "docker-pullable://r/app@sha256:aa",
+                    "lastState": {"terminated": {"reason": "OOMKilled"}}}],
+            },
+        });
+        let read = pod(&object, 25_000);
+        assert_eq!((read.age, read.initial_delay, read.unschedulable), (15_000, 95_000, true));
+        assert_eq!(read.containers[0].waiting.as_deref(), Some("ErrImagePull"));
+        assert!(read.containers[1].out_of_memory && read.containers[1].restarts == 2);
+        assert_eq!(digests(&object), [("app".into(), "sha256:aa".into())]);
+    }
+}

@@ -1,0 +1,670 @@
+//! A GitHub on loopback: REST as far as afk asks it, one GraphQL question, and git over smart HTTP
+//! by git's own `http-backend`. What its answers look like is held against recorded facts
+//! (tests/facts/github.json).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use base64::Engine;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use super::git;
+
+/// One request, as it was answered.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub status: u16,
+    pub body: String,
+}
+
+/// What a request meets in the place of its answer.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// A status, with headers and a message.
+    Status(u16, Vec<(&'static str, String)>, &'static str),
+    /// Half of the JSON, as if it were whole.
+    Cut,
+    /// Done, and then the connection is gone.
+    DroppedAfter,
+    /// Done, and then a proxy says 502.
+    AppliedThen502,
+}
+
+struct Planned {
+    method: &'static str,
+    part: String,
+    fault: Fault,
+    times: usize,
+}
+
+#[derive(Default)]
+struct Issue {
+    title: String,
+    body: String,
+    author: String,
+    labels: Vec<String>,
+    closed: Option<String>,
+    events: Vec<Value>,
+    comments: Vec<(u64, String, String)>,
+    blocked_by: Vec<u64>,
+    edited: Option<(String, String)>,
+    changed: u64,
+    pull_request: bool,
+}
+
+struct Check {
+    name: String,
+    status: String,
+    conclusion: Option<String>,
+    id: u64,
+}
+
+struct Hub {
+    root: PathBuf,
+    issues: BTreeMap<u64, Issue>,
+    /// Login by token.
+    tokens: BTreeMap<String, String>,
+    roles: BTreeMap<String, String>,
+    /// What CI says of the next commit that is asked about; the last is for all that follow.
+    ci: VecDeque<Vec<(String, String)>>,
+    checks: BTreeMap<String, Vec<Check>>,
+    required: Vec<String>,
+    checks_forbidden: bool,
+    faults: Vec<Planned>,
+    log: Vec<Seen>,
+    next: u64,
+    now: i64,
+}
+
+/// See the module.
+pub struct GitHub {
+    pub address: String,
+    hub: Arc<Mutex<Hub>>,
+    /// Ends the server with the test.
+    _server: super::server::Server,
+}
+
+fn time(at: i64) -> String {
+    jiff::Timestamp::from_second(at).unwrap().to_string()
+}
+
+impl GitHub {
+    /// A server whose repository `acme/thing` is the bare one at `remote`.
+    pub fn start(remote: &Path) -> Self {
+        let root = remote.parent().unwrap().join("github");
+        std::fs::create_dir_all(root.join("acme")).unwrap();
+        std::os::unix::fs::symlink(remote, root.join("acme/thing.git")).unwrap();
+        git(remote, &["config", "http.receivepack", "true"]);
+        let tokens = [("tok-afk", "afk-user"), ("tok-new", "afk-user"), ("tok-app", "afk[bot]")];
+        let roles = [("ana", "admin"), ("afk-user", "write"), ("rita", "read")];
+        let owned = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        };
+        let hub = Arc::new(Mutex::new(Hub {
+            root,
+            issues: BTreeMap::new(),
+            tokens: owned(&tokens),
+            roles: owned(&roles),
+            ci: [vec![("test".to_owned(), "success".to_owned())]].into(),
+            checks: BTreeMap::new(),
+            required: Vec::new(),
+            checks_forbidden: false,
+            faults: Vec::new(),
+            log: Vec::new(),
+            next: 1000,
+            now: jiff::Timestamp::now().as_second() - 3600,
+        }));
+        let app = axum::Router::new().fallback(serve).with_state(hub.clone());
+        let server = super::server::Server::start(app);
+        Self { address: server.address.clone(), hub, _server: server }
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap()
+    }
+
+    /// An open issue, armed by somebody.
+    pub fn issue(&self, number: u64, title: &str, body: &str, by: &str) {
+        let mut hub = self.hub();
+        let issue = Issue {
+            title: title.into(),
+            body: body.into(),
+            author: "rita".into(),
+            ..Issue::default()
+        };
+        hub.issues.insert(number, issue);
+        hub.label(number, "ready-for-agent", by, true);
+    }
+
+    pub fn pull_request(&self, number: u64, by: &str) {
+        self.issue(number, "A pull request", "", by);
+        self.hub().issues.get_mut(&number).unwrap().pull_request = true;
+    }
+
+    /// Somebody changes the text.
+    pub fn edit(&self, number: u64, body: &str, by: &str) {
+        let mut hub = self.hub();
+        let at = time(hub.tick());
+        let issue = hub.issues.get_mut(&number).unwrap();
+        (issue.body, issue.edited) = (body.into(), Some((at, by.into())));
+        hub.touch(number);
+    }
+
+    pub fn label(&self, number: u64, label: &str, by: &str, on: bool) {
+        self.hub().label(number, label, by, on);
+    }
+
+    pub fn block(&self, number: u64, by: u64) {
+        let mut hub = self.hub();
+        hub.issues.get_mut(&number).unwrap().blocked_by.push(by);
+        hub.touch(number);
+    }
+
+    pub fn close(&self, number: u64) {
+        let mut hub = self.hub();
+        hub.issues.get_mut(&number).unwrap().closed = Some("completed".into());
+        hub.touch(number);
+    }
+
+    /// What CI says of the commits that come, one after the other.
+    pub fn ci(&self, plans: &[&[(&str, &str)]]) {
+        let owned = |plan: &&[(&str, &str)]| {
+            plan.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        };
+        self.hub().ci = plans.iter().map(owned).collect();
+    }
+
+    pub fn require(&self, names: &[&str]) {
+        self.hub().required = names.iter().map(|&n| n.to_owned()).collect();
+    }
+
+    /// A check of a commit ends.
+    pub fn conclude(&self, sha: &str, name: &str, conclusion: &str) {
+        let mut hub = self.hub();
+        hub.checks(sha);
+        for check in hub.checks.get_mut(sha).unwrap().iter_mut().filter(|c| c.name == name) {
+            check.status = "completed".into();
+            check.conclusion = Some(conclusion.into());
+        }
+    }
+
+    /// A token without the right to read checks.
+    pub fn forbid_checks(&self) {
+        self.hub().checks_forbidden = true;
+    }
+
+    /// Tokens are no good any more, but those that are given.
+    pub fn only_tokens(&self, tokens: &[(&str, &str)]) {
+        self.hub().tokens =
+            tokens.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    }
+
+    /// The next requests of a method whose path has `part` in it meet a fault.
+    pub fn fault(&self, method: &'static str, part: &str, fault: Fault, times: usize) {
+        self.hub().faults.push(Planned { method, part: part.into(), fault, times });
+    }
+
+    pub fn log(&self) -> Vec<Seen> {
+        self.hub().log.clone()
+    }
+
+    /// Requests of a method with `part` in their path, answered with a status.
+    pub fn count(&self, method: &str, part: &str, status: u16) -> usize {
+        let fits = |seen: &&Seen| {
+            seen.method == method && seen.path.contains(part) && seen.status == status
+        };
+        self.hub().log.iter().filter(fits).count()
+    }
+
+    pub fn labels(&self, number: u64) -> Vec<String> {
+        self.hub().issues[&number].labels.clone()
+    }
+
+    pub fn closed(&self, number: u64) -> bool {
+        self.hub().issues[&number].closed.is_some()
+    }
+
+    /// The bodies of an issue's comments.
+    pub fn comments(&self, number: u64) -> Vec<String> {
+        self.hub().issues[&number].comments.iter().map(|(_, _, body)| body.clone()).collect()
+    }
+
+    pub fn comment(&self, number: u64, by: &str, body: &str) {
+        let mut hub = self.hub();
+        let id = hub.id();
+        hub.issues.get_mut(&number).unwrap().comments.push((id, by.into(), body.into()));
+    }
+}
+
+impl Hub {
+    fn id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn tick(&mut self) -> i64 {
+        self.now += 1;
+        self.now
+    }
+
+    fn touch(&mut self, number: u64) {
+        let at = self.tick();
+        self.issues.get_mut(&number).unwrap().changed = at.cast_unsigned();
+    }
+
+    fn label(&mut self, number: u64, label: &str, by: &str, on: bool) {
+        let at = time(self.tick());
+        let issue = self.issues.get_mut(&number).unwrap();
+        issue.labels.retain(|known| known != label);
+        if on {
+            issue.labels.push(label.into());
+        }
+        let event = if on { "labeled" } else { "unlabeled" };
+        issue.events.push(json!({
+            "event": event, "label": {"name": label, "color": "ededed"}, "created_at": at,
+            "actor": user(by), "performed_via_github_app": null,
+        }));
+        self.touch(number);
+    }
+
+    fn dto(&self, number: u64) -> Value {
+        let issue = &self.issues[&number];
+        let changed = time(issue.changed.cast_signed());
+        let mut dto = json!({
+            "id": 100_000 + number, "number": number, "title": issue.title, "body": issue.body,
+            "user": user(&issue.author), "comments": issue.comments.len(),
+            "state": if issue.closed.is_some() { "closed" } else { "open" },
+            "state_reason": issue.closed,
+            "labels": issue.labels.iter().map(|l| json!({"name": l, "color": "ededed"})).collect::<Vec<_>>(),
+            "created_at": time(self.now - 7200), "updated_at": changed,
+            "html_url": format!("https://github.com/acme/thing/issues/{number}"),
+            "repository_url": "https://api.github.com/repos/acme/thing",
+            "issue_dependencies_summary": {
+                "blocked_by": issue.blocked_by.len(), "total_blocked_by": issue.blocked_by.len(),
+                "blocking": 0, "total_blocking": 0,
+            },
+        });
+        if issue.pull_request {
+            dto["pull_request"] = json!({"url": "x"});
+        }
+        dto
+    }
+
+    fn checks(&mut self, sha: &str) -> &[Check] {
+        if !self.checks.contains_key(sha) {
+            let plan =
+                if self.ci.len() > 1 { self.ci.pop_front() } else { self.ci.front().cloned() };
+            let mut made = Vec::new();
+            for (name, word) in plan.unwrap_or_default() {
+                let ended = !matches!(word.as_str(), "queued" | "in_progress" | "waiting");
+                let id = self.id();
+                made.push(Check {
+                    name,
+                    status: if ended { "completed".into() } else { word.clone() },
+                    conclusion: ended.then_some(word),
+                    id,
+                });
+            }
+            self.checks.insert(sha.to_owned(), made);
+        }
+        &self.checks[sha]
+    }
+
+    fn fault(&mut self, method: &str, path: &str) -> Option<Fault> {
+        let fits = |f: &&mut Planned| f.times > 0 && f.method == method && path.contains(&f.part);
+        let planned = self.faults.iter_mut().find(fits)?;
+        planned.times -= 1;
+        Some(planned.fault.clone())
+    }
+
+    /// A status and a body.
+    fn rest(
+        &mut self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        body: &Value,
+        login: &str,
+    ) -> (u16, Value) {
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let missing = || (404, json!({"message": "Not Found"}));
+        let number = |text: &str| text.parse::<u64>().unwrap_or_default();
+        match (method.as_str(), parts.as_slice()) {
+            ("GET", ["user"]) => (200, user(login)),
+            ("GET", ["app"]) => (200, json!({"slug": "afk", "id": 7})),
+            ("POST", ["app", "installations", _, "access_tokens"]) => {
+                (201, json!({"token": "tok-app", "expires_at": time(self.now + 3600)}))
+            }
+            ("GET", ["repos", "acme", "thing", "issues"]) => {
+                let wanted = query.contains("labels=ready-for-agent");
+                let fits = |(_, issue): &(&u64, &Issue)| {
+                    issue.closed.is_none()
+                        && (!wanted || issue.labels.iter().any(|l| l == "ready-for-agent"))
+                };
+                let numbers: Vec<u64> = self.issues.iter().filter(fits).map(|(n, _)| *n).collect();
+                (200, numbers.into_iter().map(|n| self.dto(n)).collect())
+            }
+            ("GET", ["repos", "acme", "thing", "collaborators", who, "permission"]) => {
+                let Some(role) = self.roles.get(*who) else { return missing() };
+                let permission = match role.as_str() {
+                    "admin" => "admin",
+                    "maintain" | "write" => "write",
+                    _ => "read",
+                };
+                (200, json!({"permission": permission, "role_name": role, "user": user(who)}))
+            }
+            ("GET", ["repos", "acme", "thing", "rules", "branches", _]) => {
+                let checks: Vec<Value> =
+                    self.required.iter().map(|name| json!({"context": name})).collect();
+                let rule = json!({"type": "required_status_checks", "parameters": {"required_status_checks": checks}});
+                (200, if self.required.is_empty() { json!([]) } else { json!([rule]) })
+            }
+            ("GET", ["repos", "acme", "thing", "branches", branch]) => {
+                (200, json!({"name": branch, "protected": false, "protection": {"enabled": false}}))
+            }
+            ("GET", ["repos", "acme", "thing", "actions", "runs"]) => {
+                let sha = query.split("head_sha=").nth(1).unwrap_or_default();
+                let sha = sha.split('&').next().unwrap_or_default().to_owned();
+                let at = time(self.now - 600);
+                let runs: Vec<Value> = self.checks(&sha).iter().map(|check| json!({
+                    "id": check.id, "name": "ci", "event": "push", "status": check.status,
+                    "conclusion": check.conclusion, "head_sha": sha, "check_suite_id": 5,
+                    "html_url": format!("https://github.com/acme/thing/actions/runs/{}", check.id),
+                    "created_at": at,
+                })).collect();
+                (200, json!({"total_count": runs.len(), "workflow_runs": runs}))
+            }
+            ("GET", ["repos", "acme", "thing", "actions", "runs", _, "jobs"]) => {
+                (200, json!({"total_count": 1, "jobs": [{"id": 1, "conclusion": "failure"}]}))
+            }
+            ("GET", ["repos", "acme", "thing", "commits", sha, what]) => {
+                let at = time(self.now - 600);
+                if self.checks_forbidden && what.starts_with("check") {
+                    return (
+                        403,
+                        json!({"message": "Resource not accessible by personal access token"}),
+                    );
+                }
+                let runs: Vec<Value> = self
+                    .checks(sha)
+                    .iter()
+                    .map(|check| {
+                        json!({
+                            "id": check.id, "name": check.name, "status": check.status,
+                            "conclusion": check.conclusion, "head_sha": sha,
+                            "check_suite": {"id": 5}, "app": {"slug": "github-actions"},
+                            "html_url": format!("https://github.com/acme/thing/runs/{}", check.id),
+                            "output": {"title": check.name, "summary": "it says why", "text": null},
+                        })
+                    })
+                    .collect();
+                match *what {
+                    "check-runs" => (200, json!({"total_count": runs.len(), "check_runs": runs})),
+                    "check-suites" => {
+                        let suites = json!([{"id": 5, "head_sha": sha, "created_at": at, "status": "completed"}]);
+                        (200, json!({"total_count": 1, "check_suites": suites}))
+                    }
+                    _ => (200, json!([])),
+                }
+            }
+            ("PATCH", ["repos", "acme", "thing", "issues", "comments", id]) => {
+                let (id, text) = (number(id), body["body"].as_str().unwrap_or_default());
+                for issue in self.issues.values_mut() {
+                    if let Some(comment) = issue.comments.iter_mut().find(|c| c.0 == id) {
+                        text.clone_into(&mut comment.2);
+                        return (200, json!({"id": id, "body": text, "user": user(login)}));
+                    }
+                }
+                missing()
+            }
+            (_, ["repos", "acme", "thing", "issues", n, rest @ ..]) => {
+                let n = number(n);
+                if !self.issues.contains_key(&n) {
+                    return missing();
+                }
+                self.of_issue(method.as_str(), n, rest, body, login)
+            }
+            _ => missing(),
+        }
+    }
+
+    fn of_issue(
+        &mut self,
+        method: &str,
+        n: u64,
+        rest: &[&str],
+        body: &Value,
+        login: &str,
+    ) -> (u16, Value) {
+        match (method, rest) {
+            ("GET", []) => (200, self.dto(n)),
+            ("PATCH", []) => {
+                if body["state"] == "closed" {
+                    let reason = body["state_reason"].as_str().unwrap_or("completed");
+                    self.issues.get_mut(&n).unwrap().closed = Some(reason.to_owned());
+                }
+                self.touch(n);
+                (200, self.dto(n))
+            }
+            ("GET", ["timeline"]) => {
+                // An event of a kind that libraries don't know is in every timeline.
+                let mut events = vec![json!({"event": "blocked_by_added", "id": 1})];
+                events.extend(self.issues[&n].events.clone());
+                (200, events.into())
+            }
+            ("GET", ["comments"]) => {
+                let all = self.issues[&n].comments.iter();
+                let all =
+                    all.map(|(id, by, body)| json!({"id": id, "user": user(by), "body": body}));
+                (200, all.collect())
+            }
+            ("POST", ["comments"]) => {
+                let (id, text) = (self.id(), body["body"].as_str().unwrap_or_default().to_owned());
+                let issue = self.issues.get_mut(&n).unwrap();
+                issue.comments.push((id, login.to_owned(), text.clone()));
+                self.touch(n);
+                (201, json!({"id": id, "user": user(login), "body": text}))
+            }
+            ("GET", ["dependencies", "blocked_by"]) => {
+                let all = self.issues[&n].blocked_by.clone();
+                (200, all.into_iter().map(|n| self.dto(n)).collect())
+            }
+            ("POST", ["labels"]) => {
+                for label in body["labels"].as_array().into_iter().flatten() {
+                    self.label(n, label.as_str().unwrap(), login, true);
+                }
+                (200, self.dto(n)["labels"].clone())
+            }
+            ("DELETE", ["labels", name]) => {
+                let name = name.replace("%20", " ");
+                if !self.issues[&n].labels.contains(&name) {
+                    return (404, json!({"message": "Label does not exist"}));
+                }
+                self.label(n, &name, login, false);
+                (200, self.dto(n)["labels"].clone())
+            }
+            _ => (404, json!({"message": "Not Found"})),
+        }
+    }
+
+    fn graphql(&self, body: &Value) -> (u16, Value) {
+        let n = body["variables"]["number"].as_u64().unwrap_or_default();
+        let issue = match self.issues.get(&n).and_then(|issue| issue.edited.as_ref()) {
+            Some((at, by)) => {
+                json!({"lastEditedAt": at, "editor": {"__typename": "User", "login": by}})
+            }
+            None => json!({"lastEditedAt": null, "editor": null}),
+        };
+        (200, json!({"data": {"repository": {"issue": issue}}}))
+    }
+}
+
+fn user(login: &str) -> Value {
+    let kind = if login.ends_with("[bot]") { "Bot" } else { "User" };
+    json!({"login": login, "id": login.len(), "type": kind})
+}
+
+fn token(headers: &HeaderMap) -> String {
+    let given = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    match given.split_once(' ') {
+        Some(("Basic", coded)) => {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(coded).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            text.split_once(':').map(|(_, password)| password.to_owned()).unwrap_or_default()
+        }
+        Some((_, token)) => token.to_owned(),
+        None => String::new(),
+    }
+}
+
+fn response(status: u16, body: impl Into<Body>) -> Response {
+    let mut made = Response::new(body.into());
+    *made.status_mut() = StatusCode::from_u16(status).unwrap();
+    made
+}
+
+/// An answer whose connection is gone before its end.
+fn dropped() -> Response {
+    let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+    response(200, Body::from_stream(broken))
+}
+
+async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let bytes = axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap_or_default();
+    let path = parts.uri.path().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let token = token(&parts.headers);
+    let is_git = path.contains(".git/");
+    let (login, fault) = {
+        let mut hub = hub.lock().unwrap();
+        let login = hub.tokens.get(&token).cloned();
+        (login, hub.fault(parts.method.as_str(), &path))
+    };
+    // An App's own name is signed and not looked up.
+    let is_app = path.starts_with("/app") && token.split('.').count() == 3;
+    let answer = if let Some(Fault::Status(status, headers, message)) = &fault {
+        let mut made = response(*status, json!({"message": message}).to_string());
+        for (name, value) in headers {
+            made.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        made
+    } else if login.is_none() && !is_app {
+        let mut made = response(401, json!({"message": "Bad credentials"}).to_string());
+        let basic = HeaderValue::from_static("Basic realm=\"GitHub\"");
+        made.headers_mut().insert("www-authenticate", basic);
+        made
+    } else if is_git {
+        let root = hub.lock().unwrap().root.clone();
+        backend(&root, &parts.method, &path, &query, &parts.headers, &bytes).await
+    } else {
+        let login = login.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let (status, said) = {
+            let mut hub = hub.lock().unwrap();
+            if path == "/graphql" {
+                hub.graphql(&body)
+            } else if path.ends_with("/logs") {
+                (200, json!("log"))
+            } else {
+                hub.rest(&parts.method, &path, &query, &body, &login)
+            }
+        };
+        let text = if path.ends_with("/logs") {
+            "line 1\nassertion failed: the widget is blue\n".to_owned()
+        } else {
+            said.to_string()
+        };
+        let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        let etag = format!("W/\"{digest:x}\"");
+        let known = parts.headers.get("if-none-match").and_then(|v| v.to_str().ok());
+        let mut made = if parts.method == Method::GET && known == Some(&etag) {
+            response(304, Body::empty())
+        } else if matches!(fault, Some(Fault::Cut)) {
+            response(status, text[..text.len() / 2].to_owned())
+        } else {
+            response(status, text)
+        };
+        if parts.method == Method::GET && status == 200 {
+            made.headers_mut().insert("etag", HeaderValue::from_str(&etag).unwrap());
+        }
+        made.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from_static("4000"));
+        made
+    };
+    let answer = match fault {
+        Some(Fault::DroppedAfter) => dropped(),
+        Some(Fault::AppliedThen502) => response(502, "<html>bad gateway</html>"),
+        _ => answer,
+    };
+    let seen = Seen {
+        method: parts.method.to_string(),
+        path: if query.is_empty() { path } else { format!("{path}?{query}") },
+        status: answer.status().as_u16(),
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    hub.lock().unwrap().log.push(seen);
+    answer
+}
+
+/// git's own server, as a CGI program.
+async fn backend(
+    root: &Path,
+    method: &Method,
+    path: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response {
+    let text =
+        |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let mut child = tokio::process::Command::new("git")
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("PATH_INFO", path)
+        .env("REQUEST_METHOD", method.as_str())
+        .env("QUERY_STRING", query)
+        .env("CONTENT_TYPE", text("content-type"))
+        .env("HTTP_CONTENT_ENCODING", text("content-encoding"))
+        .env("GIT_PROTOCOL", text("git-protocol"))
+        .env("REMOTE_USER", "afk-user")
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", "safe.directory")
+        .env("GIT_CONFIG_VALUE_0", "*")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let body = body.to_vec();
+    tokio::spawn(async move {
+        let _ = stdin.write_all(&body).await;
+    });
+    let out = child.wait_with_output().await.unwrap().stdout;
+    let end = out.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(0);
+    let head = String::from_utf8_lossy(&out[..end]).into_owned();
+    let mut made = response(200, out[(end + 4).min(out.len())..].to_vec());
+    for line in head.lines() {
+        let Some((name, value)) = line.split_once(": ") else { continue };
+        if name == "Status" {
+            let code = value.split(' ').next().unwrap().parse().unwrap();
+            *made.status_mut() = StatusCode::from_u16(code).unwrap();
+        } else {
+            let name = axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            made.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        }
+    }
+    made
+}
