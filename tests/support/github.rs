@@ -548,7 +548,10 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     let (login, fault) = {
         let mut hub = hub.lock().unwrap();
         let login = hub.tokens.get(&token).cloned();
-        (login, hub.fault(parts.method.as_str(), &path))
+        // git asks with an empty push first whether it is let in.
+        let probe = path.ends_with("/git-receive-pack") && bytes.len() <= 4;
+        let fault = (!probe).then(|| hub.fault(parts.method.as_str(), &path)).flatten();
+        (login, fault)
     };
     // An App's own name is signed and not looked up.
     let is_app = path.starts_with("/app") && token.split('.').count() == 3;

@@ -39,6 +39,8 @@ pub struct World {
     address: Option<String>,
     /// More lines for the tracker.
     tracker: String,
+    /// The kill switch is on.
+    held: bool,
 }
 
 impl World {
@@ -85,6 +87,7 @@ impl World {
             command: None,
             address: None,
             tracker: String::new(),
+            held: false,
         };
         std::fs::write(world.path("agent.sh"), script).unwrap();
         let work = world.path("work");
@@ -109,6 +112,12 @@ impl World {
     pub fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
+        self
+    }
+
+    /// Nothing is picked up.
+    pub fn held(mut self) -> Self {
+        self.held = true;
         self
     }
 
@@ -219,9 +228,10 @@ impl World {
     pub fn config(&self) -> Config {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
-            "kill_switch = false\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
+            "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
              [tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n",
+            self.held,
             self.more,
             self.tracker,
             self.command.as_ref().unwrap_or(&script),
