@@ -12,6 +12,7 @@ use super::place::PlaceArgs;
 use crate::config::Config;
 use crate::config::paths::Paths;
 use crate::core::command::{Action, Role};
+use crate::core::id::RunId;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::serve::attach::client::{self, AttachError};
@@ -28,6 +29,9 @@ pub struct AttachArgs {
     /// Look and don't touch: every command is refused
     #[arg(long)]
     viewer: bool,
+    /// The run to open first, like r4
+    #[arg(long)]
+    run: Option<String>,
 }
 
 /// Arguments of `afk dash`.
@@ -124,7 +128,11 @@ pub async fn run(args: &AttachArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let (config, paths) = place.load()?;
     let role = if args.viewer { Role::Viewer } else { Role::Operator };
     let client = join(&config, &paths, role, "tty").await?;
-    look(&client, &paths).await
+    let open = match &args.run {
+        None => None,
+        Some(text) => Some(super::proof::find(text).ok_or_else(|| super::proof::no_run(text))?),
+    };
+    look_at(&client, &paths, open).await
 }
 
 /// Attaches to the afk that runs.
@@ -140,7 +148,11 @@ pub(super) async fn join(
 
 /// Shows the cockpit until it is left; the runtime goes on.
 pub(super) async fn look(client: &Client, paths: &Paths) -> Result<(), Failure> {
-    session::run(client).await?;
+    look_at(client, paths, None).await
+}
+
+async fn look_at(client: &Client, paths: &Paths, open: Option<RunId>) -> Result<(), Failure> {
+    session::run(client, open).await?;
     let snapshot = client.snapshots.borrow().clone();
     let working: Vec<String> =
         snapshot.fleet.live_runs().filter(|run| run.busy()).map(|run| run.id.to_string()).collect();

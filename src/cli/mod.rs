@@ -1,12 +1,15 @@
 //! The command line: one file a subcommand.
 
 pub mod attach;
+pub mod capsule;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod init;
 mod log;
 pub mod place;
+pub mod presence;
+pub mod proof;
 pub mod status;
 pub mod submit;
 pub mod timeline;
@@ -55,6 +58,12 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// The fleet in a few lines, or as JSON
     Status(status::StatusArgs),
+    /// The proof chain of a run, as JSON
+    Proof(proof::ProofArgs),
+    /// Copy the evidence of a freeze, and check that it is as it was kept
+    Capsule(capsule::CapsuleArgs),
+    /// Who and what is working where, as JSON
+    Presence,
     /// Walk the journal's hash chain
     Verify,
     /// The demo's scripted agent
@@ -86,6 +95,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Submit(args)) => wait_for(submit::run(args, &place)),
         Some(Verb::Explain(args)) => explain::run(&args, &place),
         Some(Verb::Status(args)) => status::run(&args, &place),
+        Some(Verb::Proof(args)) => proof::run(&args, &place),
+        Some(Verb::Capsule(args)) => capsule::run(&args, &place),
+        Some(Verb::Presence) => presence::run(&place),
         Some(Verb::Verify) => verify::run(&place),
         None => match up::choose(&place)? {
             up::Choice::Up => wait_for(up::open(&place)),

@@ -181,7 +181,7 @@ pub async fn cockpit(
     let size = crossterm::terminal::size()?;
     let client = Client::near(&runtime.handle, actor, Role::Operator, "tty", size);
     let done = tokio::select! {
-        done = session::run(&client) => done,
+        done = session::run(&client, None) => done,
         () = runtime.handle.asked_to_end() => Ok(()),
     };
     drop(client);

@@ -51,16 +51,7 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
     for (phase, at) in &run.reached {
         lines.push(format!("  {:>9}  {}", after(began, *at), phase.word()));
     }
-    for (name, link) in run.proof.strip() {
-        if let Some(link) = link {
-            lines.push(format!(
-                "  {name}: {} of {}, {}",
-                link.verdict.word(),
-                link.sha.short(),
-                link.detail.clean_line()
-            ));
-        }
-    }
+    lines.extend(proof(run));
     if run.attempts > 0 {
         lines.push(format!("  {} fix-forward attempts", run.attempts));
     }
@@ -88,6 +79,24 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
     for (name, value) in places {
         if let Some(value) = value {
             lines.push(format!("  {name}: {}", super::untrusted::clean_line(value)));
+        }
+    }
+    lines
+}
+
+/// The proof chain, each link with what it rests on.
+#[must_use]
+pub fn proof(run: &Run) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, link) in run.proof.strip() {
+        let Some(link) = link else { continue };
+        let (verdict, sha) = (link.verdict.word(), link.sha.short());
+        lines.push(format!("  {name}: {verdict} of {sha}, {}", link.detail.clean_line()));
+        // The image's own link tells what the rollout's does.
+        for fact in link.facts.iter().filter(|_| name != "image") {
+            let address = fact.link.as_ref().map(|link| format!("  {}", link.clean_line()));
+            let (what, value) = (&fact.name, fact.value.clean_line());
+            lines.push(format!("      {what} {value}{}", address.unwrap_or_default()));
         }
     }
     lines

@@ -360,9 +360,7 @@ impl Stepper<'_> {
         // The escalation comes before anything that may fail.
         let said = Untrusted::new(format!("{title}\n\n{line}\n\n{}", detail.as_received()));
         let escalation = self.ask(id, Question::new(kind, line, said));
-        if outcome == Outcome::Frozen {
-            self.effect(Effect::Capsule { run: id });
-        }
+        self.effect(Effect::Capsule { run: id });
         self.note(id, format!("{}: {line}", outcome.word()));
         if let Some(issue) = issue {
             let label = Some(StandingLabel::ReadyForHuman);

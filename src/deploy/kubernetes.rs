@@ -27,6 +27,8 @@ use crate::core::verdict::{Fact, Judgement, Verdict};
 
 /// How long one watch may be silent, in seconds.
 const WATCH: u32 = 30;
+/// How long a workload may take to be read at all.
+const READ: Duration = Duration::from_secs(30);
 /// Longest time of one call.
 const CALL: Duration = Duration::from_secs(20);
 /// The end of a pod's log, in lines.
@@ -240,7 +242,7 @@ impl Rollout<'_> {
             let empty = Known::default();
             let workload = known.get(&Kind::Workload).unwrap_or(&empty);
             if !workload.complete {
-                if over {
+                if over && began.elapsed() >= READ {
                     return Judgement::new(
                         Verdict::Unknown,
                         format!("{} can't be read", self.target.line()),

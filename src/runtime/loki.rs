@@ -1,5 +1,6 @@
 //! What happens in runs, pushed to Loki where one is configured.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use super::{Shell, Snapshot};
 use crate::core::event::Event;
 use crate::core::id::{RunId, Timestamp};
 use crate::core::outside::sink::Action;
+use crate::core::run::Work;
+use crate::core::state::Fleet;
 use crate::notify::loki::{Buffer, Line, push};
 
 /// Longest time of one push.
@@ -25,6 +28,7 @@ async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut batches = shell.batches.subscribe();
     let mut buffer = Buffer::default();
     let mut due: Option<Instant> = None;
+    let mut claimed = Claimed::new();
     let mut client: Option<reqwest::Client> = None;
     loop {
         let told = tokio::select! {
@@ -40,7 +44,7 @@ async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
             Some(Ok(batch)) => {
                 let snapshot = snapshots.borrow().clone();
                 for (at, event) in batch.events.iter() {
-                    if let Some(line) = line(*at, event, &snapshot) {
+                    if let Some(line) = line(*at, event, &snapshot.fleet, &mut claimed) {
                         buffer.push(line);
                         due.get_or_insert_with(|| Instant::now() + GATHER);
                     }
@@ -97,23 +101,27 @@ async fn at(due: Option<Instant>) {
     }
 }
 
+/// The repository and the issue's number of each run that was claimed: the snapshot may not have
+/// it yet.
+type Claimed = BTreeMap<RunId, (String, String)>;
+
+fn labels(work: &Work) -> (String, String) {
+    let issue = work.issue().map(|key| key.number.to_string());
+    (work.repo().to_string(), issue.unwrap_or_default())
+}
+
 /// An event about a run as a line: the event's JSON, cleaned by being JSON.
-fn line(at: Timestamp, event: &Event, snapshot: &Snapshot) -> Option<Line> {
+fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> Option<Line> {
+    if let Event::Claimed { run, work, .. } = event {
+        claimed.insert(*run, labels(work));
+    }
     let mut value = serde_json::to_value(event).ok()?;
     let run: RunId = serde_json::from_value(value.get("run")?.clone()).ok()?;
-    let known = snapshot.fleet.runs.get(&run);
-    let repo = match (known, event) {
-        (Some(run), _) => run.work.repo().to_string(),
-        (None, Event::Claimed { work, .. }) => work.repo().to_string(),
-        (None, _) => String::new(),
-    };
-    let work = known.map(|run| &run.work);
-    let work = work.or(match event {
-        Event::Claimed { work, .. } => Some(work),
-        _ => None,
-    });
-    let issue = work.and_then(|work| work.issue()).map(|key| key.number.to_string());
+    let known = claimed.get(&run).cloned();
+    let (repo, issue) = known.or_else(|| Some(labels(&fleet.runs.get(&run)?.work)))?;
+    if let Event::Ended { run, .. } = event {
+        claimed.remove(run);
+    }
     value.as_object_mut()?.remove("run");
-    let (issue, run) = (issue.unwrap_or_default(), run.to_string());
-    Some(Line { at: at.0, repo, issue, run, text: value.to_string() })
+    Some(Line { at: at.0, repo, issue, run: run.to_string(), text: value.to_string() })
 }

@@ -17,7 +17,7 @@ use super::theme::{SHIPPED, Theme};
 use super::update::{self, Request};
 use super::view::{Overlay, Pager, View};
 use crate::core::command::Accepted;
-use crate::core::id::Timestamp;
+use crate::core::id::{RunId, Timestamp};
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
 use crate::runtime::client::{Client, Link};
@@ -37,13 +37,17 @@ enum Told {
     Pager(Pager),
 }
 
-/// Runs the cockpit at this terminal until it is left.
+/// Runs the cockpit at this terminal until it is left, with a run opened first.
 ///
 /// # Errors
 /// [`Failure`] where the theme or the keymap can't be read, or this is no terminal.
-pub async fn run(client: &Client) -> Result<(), Failure> {
+pub async fn run(client: &Client, open: Option<RunId>) -> Result<(), Failure> {
     let (width, height) = crossterm::terminal::size()?;
     let mut session = Session::new(client, width, height)?;
+    if open.is_some() {
+        session.view.chosen = open;
+        session.view.focus = Pane::Transcript;
+    }
     client.size(width, height);
     restore_on_panic();
     let guard = Guard::take(session.view.mouse).map_err(|error| {

@@ -206,6 +206,14 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         Act::Approve | Act::ApproveRun | Act::Edit | Act::Deny | Act::Answer => {
             return answer(view, snapshot, act);
         }
+        Act::Acknowledge => match view.overlays.last() {
+            Some(Overlay::Inbox(state)) => {
+                let escalation = inbox::selected(snapshot, state).map(|known| known.id);
+                let act = |escalation| Request::Act(Action::Acknowledge { escalation });
+                return escalation.map(act).into_iter().collect();
+            }
+            _ => view.message = Some("what was seen is said in the inbox".into()),
+        },
         Act::Steer => match subject(view, snapshot) {
             Some(run) => steer(view, snapshot, run),
             None => view.message = Some("no run is selected".into()),
@@ -483,7 +491,13 @@ fn open(view: &mut View, snapshot: &Snapshot) {
                 view.overlays.push(Overlay::Pager(explain(snapshot, id)));
             }
         }
-        Pane::Worktrees | Pane::Deploy => {
+        Pane::Deploy => view.overlays.push(Overlay::Pager(Pager {
+            title: "Proof".into(),
+            lines: deploy::details(snapshot, view),
+            scroll: 0,
+            live: Some(deploy::details),
+        })),
+        Pane::Worktrees => {
             if let Some(run) = subject(view, snapshot) {
                 view.chosen = Some(run);
                 focus(view, Pane::Transcript);

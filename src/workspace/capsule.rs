@@ -38,6 +38,19 @@ pub async fn snapshot(git: &Git, name: &str) -> Result<Sha, WorkspaceError> {
     kept
 }
 
+/// Commits what is staged in a worktree under `name`; neither the worktree nor its index changes.
+///
+/// # Errors
+/// [`WorkspaceError`]: also where the index holds a conflict, which has no tree.
+pub async fn index(git: &Git, name: &str) -> Result<Sha, WorkspaceError> {
+    let tree = git.call(&["write-tree"]).await?;
+    let message = "Keep an index as it was";
+    let sha =
+        git.call_with(&["commit-tree", &tree, "-p", "HEAD", "-m", message], &*OUR_IDENTITY).await?;
+    git.call(&["update-ref", name, &sha]).await?;
+    Ok(Sha(sha))
+}
+
 /// Writes a capsule: the files given by name, and a manifest with the digest of each.
 ///
 /// # Errors

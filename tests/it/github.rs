@@ -6,7 +6,7 @@ use afk::core::run::Outcome;
 use afk::core::verdict::Verdict;
 
 use crate::support::github::GitHub;
-use crate::support::world::{END, WORK, World, command, ended, run_of, until};
+use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
 use crate::support::{git, log};
 
 /// A world on a GitHub whose CI decides.
@@ -22,10 +22,7 @@ async fn from_the_label_to_the_closed_issue() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.issue(1, "Do it", "Please.", "ana");
     let runtime = world.start().await;
-    until(&runtime, "the claim to show", |_| {
-        (github.labels(1).len() == 2 || github.closed(1)).then_some(())
-    })
-    .await;
+    so("the claim to show", || github.labels(1).len() == 2 || github.closed(1)).await;
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
@@ -130,23 +127,13 @@ async fn an_idle_repository_costs_nothing() {
     let runtime = world.start().await;
     let polls = |status| github.count("GET", "issues?labels=", status);
     // The first look reads all of it; our comment about the wait changes the issue once.
-    until_polls(|| polls(304) >= 3).await;
+    so("the looks", || polls(304) >= 3).await;
     let paid =
         |log: Vec<crate::support::github::Seen>| log.iter().filter(|s| s.status != 304).count();
     let before = (paid(github.log()), polls(304));
-    until_polls(|| polls(304) >= before.1 + 4).await;
+    so("the looks", || polls(304) >= before.1 + 4).await;
     assert_eq!(paid(github.log()), before.0, "{:#?}", &github.log()[github.log().len() - 12..]);
     runtime.stop().await;
-}
-
-async fn until_polls(enough: impl Fn() -> bool) {
-    let waiting = async {
-        let mut every = tokio::time::interval(std::time::Duration::from_millis(50));
-        while !enough() {
-            every.tick().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

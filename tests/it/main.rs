@@ -19,4 +19,7 @@ mod github_faults;
 mod operator;
 mod pictures;
 mod purity;
+mod rollout;
+mod sinks;
 mod ssh;
+mod woodpecker;

@@ -31,9 +31,7 @@ fn the_core_names_nothing_impure() {
         "rand::",
     ];
     let mut read = 0;
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core")).unwrap()
-    {
-        let path = entry.unwrap().path();
+    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core")) {
         let text = std::fs::read_to_string(&path).unwrap();
         read += 1;
         for (number, line) in text.lines().enumerate() {
@@ -53,6 +51,9 @@ fn arrows_point_one_way() {
         ("runtime", &["tui", "cli", "serve"]),
         ("agent", &["ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("serve", &["tui", "cli", "agent", "ci", "deploy", "tracker", "workspace"]),
+        ("github", &["agent", "ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
+        ("notify", &["agent", "ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
+        ("secrets", &["agent", "ci", "deploy", "tracker", "github", "runtime", "tui", "cli"]),
         ("ci", &["agent", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("deploy", &["agent", "ci", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("tracker", &["agent", "ci", "deploy", "workspace", "runtime", "tui", "cli"]),

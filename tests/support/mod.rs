@@ -2,11 +2,13 @@
 
 #![allow(dead_code)] // Each tier uses its own part.
 
+pub mod cluster;
 pub mod github;
 pub mod model;
 pub mod picture;
 pub mod pty;
 pub mod server;
+pub mod sinks;
 pub mod world;
 
 use std::path::{Path, PathBuf};

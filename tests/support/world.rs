@@ -312,6 +312,17 @@ pub async fn until<T>(
     panic!("{what} did not come: {:#?} {:?}", snapshot.fleet.runs, snapshot.problems);
 }
 
+/// Waits until something outside of the runtime is so.
+pub async fn so(what: &str, is: impl Fn() -> bool) {
+    let waiting = async {
+        let mut every = tokio::time::interval(Duration::from_millis(20));
+        while !is() {
+            every.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, waiting).await.is_ok(), "{what} did not come");
+}
+
 /// Waits until the run of the first issue has ended and all of its steps are delivered.
 pub async fn ended(runtime: &Runtime) -> Run {
     until(runtime, "the end of the run", |s| {

@@ -1,4 +1,5 @@
-//! Keeping the evidence of a freeze: the dirty tree as a ref, the transcript, the logs, the diff.
+//! Keeping the evidence of an end that a human must look at: the tree and its index as refs, the
+//! diffs, the transcript, what the agent said raw, the logs of tests, CI and rollout, the proof.
 
 use super::Job;
 use crate::core::input::Input;
@@ -13,23 +14,31 @@ pub(crate) async fn keep(job: &Job) {
         let pool = job.pool().await?;
         let git = pool.base().git().at(&job.worktree()?).owned_by("afk");
         let sha = capsule::snapshot(&git, &name).await.map_err(|e| e.to_string())?;
+        let index = capsule::index(&git, &format!("{name}-index")).await;
+        let index = index.map_err(|e| e.to_string())?;
         let range = job.base()?;
         let diff = git
             .call(&["diff", "--no-ext-diff", "--no-textconv", &range.0, &sha.0])
             .await
             .map_err(|e| e.to_string())?;
-        Ok::<_, String>((sha, diff))
+        let staged = git.call(&["diff", "--no-ext-diff", "--no-textconv", "--cached"]).await;
+        let staged = staged.map_err(|e| e.to_string())?;
+        Ok::<_, String>((sha, index, diff, staged))
     };
     let kept = match tree.await {
-        Ok((sha, diff)) => {
+        Ok((sha, index, diff, staged)) => {
             files.push(("changes.diff".into(), diff.into_bytes()));
-            format!("{name} {sha}\n")
+            files.push(("staged.diff".into(), staged.into_bytes()));
+            format!("{name} {sha}\n{name}-index {index}\n")
         }
         Err(why) => format!("the worktree could not be kept: {why}\n"),
     };
     files.push(("tree".into(), kept.into_bytes()));
     if let Ok(bytes) = serde_json::to_vec_pretty(job.run.as_ref()) {
         files.push(("run.json".into(), bytes));
+    }
+    if let Ok(bytes) = serde_json::to_vec_pretty(&job.run.proof) {
+        files.push(("proof.json".into(), bytes));
     }
     if let Ok(bytes) = std::fs::read(job.shell.store.path(run)) {
         files.push(("transcript.jsonl".into(), bytes));

@@ -51,7 +51,12 @@ fn areas(area: Rect, count: usize) -> (Rect, Rect, Rect) {
 }
 
 /// The detail as lines: all that an answer is bound to, and what each answer does.
-fn detail(escalation: &Escalation, view: &View, width: usize) -> Vec<Line<'static>> {
+fn detail(
+    escalation: &Escalation,
+    snapshot: &Snapshot,
+    view: &View,
+    width: usize,
+) -> Vec<Line<'static>> {
     let theme = &view.theme;
     let mut lines = Vec::new();
     let mut say = |text: &str, role| {
@@ -88,6 +93,18 @@ fn detail(escalation: &Escalation, view: &View, width: usize) -> Vec<Line<'stati
             say(&format!("{:<8} {means}", key(act)), Role::Accent);
         }
     }
+    let run = snapshot.fleet.runs.get(&escalation.run);
+    if let Some(capsule) = run.and_then(|run| run.capsule.as_ref()) {
+        let capsule = crate::core::untrusted::clean_line(capsule);
+        say(&format!("evidence: {capsule} (afk capsule {})", escalation.run), Role::Dim);
+    }
+    match (&escalation.acknowledged, escalation.reminded) {
+        (Some((by, at)), _) => {
+            say(&format!("seen by {by} {} ago", age(view.now, *at)), Role::Dim);
+        }
+        (None, 0) => {}
+        (None, times) => say(&format!("told again {times} times"), Role::Dim),
+    }
     say(&format!("an answer is bound to {}", escalation.digest.short()), Role::Dim);
     lines
 }
@@ -98,7 +115,7 @@ pub fn settle(inbox: &mut Inbox, snapshot: &Snapshot, view: &View, area: Rect) {
     let rows = rows(snapshot);
     let Some(escalation) = selected(snapshot, inbox) else { return };
     let (_, _, room) = areas(area, rows.len());
-    let lines = detail(escalation, view, usize::from(room.width)).len();
+    let lines = detail(escalation, snapshot, view, usize::from(room.width)).len();
     let most = lines.saturating_sub(usize::from(room.height));
     inbox.scroll = inbox.scroll.min(most);
     if inbox.scroll == most {
@@ -153,7 +170,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, inbox: &Inbox, snapshot: &Snapsho
     let line = theme.marks.link.repeat(usize::from(rule.width));
     frame.render_widget(Paragraph::new(Line::styled(line, theme.style(Role::Border))), rule);
     if let Some(escalation) = selected(snapshot, inbox) {
-        let lines = detail(escalation, view, usize::from(room.width));
+        let lines = detail(escalation, snapshot, view, usize::from(room.width));
         super::scrolled(frame, room, lines, inbox.scroll, theme);
     }
 }

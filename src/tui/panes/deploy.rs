@@ -92,6 +92,32 @@ fn sparkline(
         .collect()
 }
 
+/// What is known of the selected repository: the proof of its newest run, and how the watchers of
+/// its rollouts fare.
+#[must_use]
+pub fn details(snapshot: &Snapshot, view: &View) -> Vec<String> {
+    let rows = rows(snapshot);
+    let Some(repo) = rows.get(view.deploy.place(&rows)) else { return Vec::new() };
+    let mut lines = vec![repo.to_string()];
+    match newest(snapshot, repo) {
+        Some(run) => {
+            lines.push(format!("{} {}", run.id, run.doing(view.now)));
+            lines.extend(crate::core::explain::proof(run));
+        }
+        None => lines.push("nothing was run here yet".into()),
+    }
+    if !snapshot.watchers.is_empty() {
+        lines.push(String::new());
+        lines.push("Watchers, with the age of the last that was heard".into());
+    }
+    for (what, watcher) in &snapshot.watchers {
+        let heard = age(view.now, watcher.heard);
+        let error = watcher.error.as_ref().map(|error| format!("  {error}"));
+        lines.push(format!("  {what:<40} {heard:>4}{}", error.unwrap_or_default()));
+    }
+    lines.iter().map(|line| crate::core::untrusted::clean_line(line)).collect()
+}
+
 /// The lines of the pane.
 #[must_use]
 pub fn lines(

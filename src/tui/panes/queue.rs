@@ -1,5 +1,7 @@
 //! Queue: issues and jobs, each with its state, priority, age and the ledger's reason.
 
+use std::sync::Arc;
+
 use ratatui::text::Line;
 
 use super::super::theme::{Role, Theme};
@@ -12,12 +14,15 @@ use crate::core::ledger::Reason;
 use crate::core::run::{Outcome, Run, Work};
 use crate::runtime::Snapshot;
 
+/// How long what became of a closed issue is shown, in milliseconds.
+const DAY: i64 = 24 * 60 * 60_000;
+
 /// The name of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowId {
     /// An issue.
     Issue(IssueKey),
-    /// An ad-hoc job.
+    /// An ad-hoc job, or a run whose issue left its tracker's list.
     Job(RunId),
 }
 
@@ -97,9 +102,27 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             reason: text,
         });
     }
-    for run in fleet.runs.values().filter(|run| matches!(run.work, Work::Prompt { .. })) {
+    // A closed issue is in its tracker's list no more; what became of it is shown for a day.
+    let left = |run: &Arc<Run>| match &run.work {
+        Work::Prompt { .. } => true,
+        Work::Issue { key, .. } => {
+            let recent = run.ended.is_none_or(|ended| fleet.now.since(ended) < DAY);
+            let held = fleet.locks.values().any(|holder| *holder == run.id);
+            let last = fleet.last_run.get(key) == Some(&run.id);
+            last && !fleet.issues.contains_key(key) && (recent || held)
+        }
+    };
+    for run in fleet.runs.values().filter(|run| left(run)) {
         let (mark, role) = run_mark(run, marks);
-        let group = if run.live() { 0 } else { 6 };
+        let group = match run.outcome {
+            None => 0,
+            Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
+            Some(_) => 6,
+        };
+        let subject = match run.work.issue() {
+            Some(key) => key.to_string(),
+            None => format!("{} {}", run.id, run.work.repo()),
+        };
         rows.push(Row {
             id: RowId::Job(run.id),
             run: Some(run.id),
@@ -107,7 +130,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             mark,
             role,
             priority: "--".into(),
-            subject: format!("{} {}", run.id, run.work.repo()),
+            subject,
             since: run.claimed,
             title: run.work.title().clean_line(),
             reason: standing(run, fleet.now),

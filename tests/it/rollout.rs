@@ -1,0 +1,180 @@
+//! Rollouts in a cluster, from the commit's image to a healthy soak, and the ways they fail.
+
+use afk::core::run::{Outcome, Run};
+use afk::core::verdict::Verdict;
+use serde_json::{Value, json};
+
+use crate::support::cluster::{Cluster, Fault};
+use crate::support::world::{END, WORK, World, ended, run_of, so, until};
+use crate::support::{afk, git, text};
+
+/// A world whose deploy is a rollout in a cluster.
+fn world(script: &str, rules: &str) -> (World, Cluster) {
+    let cluster = Cluster::start();
+    let rules =
+        format!("[deploy]\n{rules}\n[[deploy.kubernetes]]\nnamespace = 'web'\nname = 'app'");
+    let world = World::new(script).rules(&rules);
+    let section =
+        format!("[kubernetes]\nkubeconfig = '{}'", cluster.kubeconfig(world.root()).display());
+    (world.with(&section), cluster)
+}
+
+fn running() -> Value {
+    json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
+}
+
+fn none() -> Value {
+    json!({})
+}
+
+fn image(sha: &str) -> String {
+    format!("registry/app:{}", &sha[..8])
+}
+
+/// The run with the commit that was pushed after `before`.
+async fn pushed(runtime: &afk::runtime::Runtime, before: Option<&str>) -> String {
+    until(runtime, "the push", |s| {
+        let sha = run_of(&s.fleet, 1)?.pushed.as_ref()?.0.clone();
+        (Some(sha.as_str()) != before).then_some(sha)
+    })
+    .await
+}
+
+fn facts(run: &Run) -> Vec<String> {
+    let link = run.proof.deploy.as_ref().unwrap();
+    link.facts.iter().map(|f| format!("{} {}", f.name, f.value.as_received())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
+    let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
+    cluster.deployed(1, "registry/app:old", &none());
+    cluster.pod(1, "registry/app:old", 0, &running());
+    let runtime = world.start().await;
+    let sha = pushed(&runtime, None).await;
+    // The answer to a change of the image: all that is told is still of the old one.
+    cluster.deployed(2, &image(&sha), &json!({"observedGeneration": 1}));
+    until(&runtime, "the watchers", |s| (s.watchers.len() == 3).then_some(())).await;
+    cluster.deployed(2, &image(&sha), &json!({"availableReplicas": 0}));
+    cluster.pod(2, &image(&sha), 0, &running());
+    cluster.deployed(2, &image(&sha), &none());
+    let run = ended(&runtime).await;
+    assert!(runtime.handle.snapshots.borrow().watchers.is_empty(), "nothing is watched any more");
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    let facts = facts(&run);
+    assert_eq!(facts[0], "rollout web/app generation 2");
+    assert!(facts.contains(&format!("image web/app/app {}", image(&sha))), "{facts:?}");
+    assert!(facts.contains(&format!("digest web/app/app sha256:{:064x}", 2)), "{facts:?}");
+    assert!(facts.contains(&"keel.sh/update-time now".to_owned()), "{facts:?}");
+    assert_eq!(run.proof.image.as_ref().unwrap().verdict, Verdict::Green);
+    // The chain as JSON, for whoever asks later.
+    let places = world.places();
+    let mut args: Vec<&str> = places.iter().map(String::as_str).collect();
+    args.extend(["proof", "r1"]);
+    let out = afk(&args).output().unwrap();
+    let proof: Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out.stderr)));
+    assert_eq!(proof["healthy"], true);
+    let names: Vec<&str> =
+        proof["chain"].as_array().unwrap().iter().map(|l| l["link"].as_str().unwrap()).collect();
+    assert_eq!(names, ["red", "green", "commit", "image", "rollout"]);
+    assert_eq!(proof["chain"][2]["sha"], sha);
+    let transcript = world.transcript(1);
+    assert!(transcript.contains("web/app: the controller has not seen it"), "{transcript}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_crashes_after_a_green_rollout_is_fixed_forward() {
+    let fix = "case $prompt in *'went red'*CrashLoopBackOff*'no such table'*) echo x > second; git add second; git $US commit -qm Second;;";
+    let (world, cluster) = world(&format!("{fix} *) {WORK}\n;; esac\n{END}"), "soak_seconds = 20");
+    cluster.deployed(1, "registry/app:old", &none());
+    let runtime = world.start().await;
+    let first = pushed(&runtime, None).await;
+    cluster.log("app-2-x", "panic: no such table\n");
+    cluster.deployed(2, &image(&first), &none());
+    cluster.pod(2, &image(&first), 0, &running());
+    so("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
+    cluster.put(
+        "events",
+        json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e1"}, "type": "Warning",
+            "reason": "BackOff", "message": "restarting", "involvedObject": {"name": "app-2-x"},
+        }),
+    );
+    cluster.pod(2, &image(&first), 2, &json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+    let second = pushed(&runtime, Some(&first)).await;
+    cluster.deployed(3, &image(&second), &none());
+    cluster.pod(3, &image(&second), 0, &running());
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
+    let logs = world.state().join("logs");
+    let said = std::fs::read_dir(logs)
+        .unwrap()
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().ends_with("deploy-said.log"));
+    let said = std::fs::read_to_string(said.unwrap().path()).unwrap();
+    assert!(said.contains("event Warning app-2-x: BackOff restarting"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_never_comes_is_not_applied_and_goes_to_a_human() {
+    let (world, cluster) = world(&format!("{WORK}\n{END}"), "minutes = 0");
+    cluster.deployed(1, "registry/app:old", &none());
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Frozen));
+    let why = run.why.as_received();
+    assert!(why.contains("deploy: not applied: web/app: has another image"), "{why}");
+    assert_eq!(run.proof.image.unwrap().verdict, Verdict::NotApplied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_contains_the_commit_counts_for_it() {
+    let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
+    cluster.deployed(1, "registry/app:old", &none());
+    let runtime = world.start().await;
+    pushed(&runtime, None).await;
+    let work = world.path("work");
+    git(&work, &["pull", "-q", world.remote().to_str().unwrap(), "master"]);
+    std::fs::write(work.join("other"), "x").unwrap();
+    world.commit("Somebody else's");
+    let newer = git(&work, &["rev-parse", "HEAD"]);
+    cluster.deployed(2, &image(&newer), &none());
+    cluster.pod(2, &image(&newer), 0, &running());
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    let detail = run.proof.deploy.unwrap().detail.clean_line();
+    assert!(detail.contains("with a newer commit that contains this one"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_fail_expire_or_fall_silent_lose_nothing() {
+    let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
+    cluster.deployed(1, "registry/app:old", &none());
+    cluster.fault(false, "deployments", Fault::Cut, 1);
+    cluster.fault(false, "deployments", Fault::Status(500), 1);
+    cluster.fault(true, "deployments", Fault::Status(403), 1);
+    cluster.fault(true, "deployments", Fault::Expired, 1);
+    // From then on it says nothing, though the rollout goes on.
+    cluster.fault(true, "deployments", Fault::Mute, 1);
+    let runtime = world.start().await;
+    let sha = pushed(&runtime, None).await;
+    until(&runtime, "the watcher's trouble to show", |s| {
+        s.watchers.values().any(|watcher| watcher.error.is_some()).then_some(())
+    })
+    .await;
+    so("the silent watch", || {
+        let is_watch = |r: &&String| r.contains("deployments?") && r.contains("watch=true");
+        cluster.seen().iter().filter(is_watch).count() >= 3
+    })
+    .await;
+    cluster.pod(2, &image(&sha), 0, &running());
+    cluster.deployed(2, &image(&sha), &none());
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+}

@@ -1,0 +1,348 @@
+//! What leaves this machine to tell somebody: notices, log lines, presence; and where secrets and
+//! control come from.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use afk::config::outside::Vault;
+use afk::core::approval::Answer;
+use afk::core::command::Action;
+use afk::core::run::Outcome;
+use afk::secrets::Secrets;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::support::cluster::Cluster;
+use crate::support::sinks::Sinks;
+use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
+
+/// An agent that can't go on.
+const STUCK: &str =
+    "echo '{\"type\":\"end\",\"status\":\"blocked\",\"reason\":\"no <!channel> idea\"}'";
+
+fn private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, mode).unwrap();
+}
+
+/// Sections for all three kinds of sinks.
+fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
+    let hook = world.path("hook");
+    private(&hook, &format!("{}/slack", sinks.address));
+    let told = world.path("told");
+    format!(
+        "[notify]\nopen = 'ssh -t box afk attach --run {{run}}'\n{more}\n\
+         [notify.sinks.phone]\nkind = 'ntfy'\naddress = '{}/ntfy'\ntopic = 'afk'\n\
+         [notify.sinks.team]\nkind = 'slack'\nwebhook = 'file:{}'\nnotices = ['frozen', 'needs-human']\n\
+         [notify.sinks.desk]\nkind = 'command'\ncommand = ['sh', '-c', 'echo \"$AFK_NOTICE $AFK_SEVERITY $AFK_RUN $AFK_TEXT\" >> {}']",
+        sinks.address,
+        hook.display(),
+        told.display()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_sink_is_told_what_it_takes_and_once() {
+    let sinks = Sinks::start();
+    let world = World::new(STUCK);
+    let sections = sections(&world, &sinks, "");
+    let world = world.with(&sections);
+    // A server that is busy is asked again when it says.
+    sinks.answer("/slack", 429, Some(1), "slow down");
+    sinks.answer("/ntfy", 502, None, "<html>");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    let ntfy: Vec<_> = sinks.got("/ntfy").into_iter().filter(|got| got.status == 200).collect();
+    assert_eq!(ntfy.len(), 1, "{ntfy:?}");
+    let body = &ntfy[0].body;
+    assert_eq!(body["title"], "needs-human: acme/thing#1");
+    assert_eq!((body["priority"].as_i64(), body["topic"].as_str()), (Some(4), Some("afk")));
+    let message = body["message"].as_str().unwrap();
+    assert!(message.ends_with("\nssh -t box afk attach --run r1"), "{message}");
+    let slack: Vec<_> = sinks.got("/slack").into_iter().filter(|got| got.status == 200).collect();
+    assert_eq!(slack.len(), 1);
+    assert!(!slack[0].body.to_string().contains("<!channel>"), "{}", slack[0].body);
+    let told = std::fs::read_to_string(world.path("told")).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.starts_with("needs-human warning r1 Do it"), "{told}");
+    // Nothing is told again by a restart.
+    let runtime = world.start().await;
+    until(&runtime, "the start", |s| (s.fleet.outbox.is_empty() && s.seq > 0).then_some(())).await;
+    runtime.stop().await;
+    assert_eq!(sinks.got("/slack").len(), 2);
+    assert_eq!(std::fs::read_to_string(world.path("told")).unwrap(), told);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn done_is_quiet_and_goes_only_where_it_is_wanted() {
+    let sinks = Sinks::start();
+    let world = World::new(&format!("{WORK}\n{END}"));
+    let sections = sections(&world, &sinks, "");
+    let world = world.with(&sections);
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(sinks.got("/slack").len(), 0);
+    assert_eq!(sinks.got("/ntfy")[0].body["priority"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_says_no_for_good_is_told_of_and_left_alone() {
+    let sinks = Sinks::start();
+    let world = World::new(STUCK);
+    let sections = sections(&world, &sinks, "");
+    let world = world.with(&sections);
+    sinks.answer("/slack", 404, None, "no_service");
+    sinks.answer("/ntfy", 403, None, "{\"code\":40301,\"error\":\"forbidden\"}");
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    let problems = until(&runtime, "the problems", |s| {
+        let about: Vec<String> =
+            s.problems.iter().filter(|l| l.starts_with("notify.sinks.")).cloned().collect();
+        (about.len() == 2).then_some(about)
+    })
+    .await;
+    runtime.stop().await;
+    assert!(problems[0].contains("phone: ntfy answered 403"), "{problems:?}");
+    assert!(problems[1].contains("team: Slack answered 404 no_service"), "{problems:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_hours_hold_back_all_but_what_is_urgent() {
+    let sinks = Sinks::start();
+    let world = World::new(STUCK);
+    // All of the day but the minute that is an hour from now.
+    let now = jiff::Zoned::now();
+    let end = now.checked_add(jiff::Span::new().hours(1)).unwrap();
+    let start = end.checked_add(jiff::Span::new().minutes(1)).unwrap();
+    let quiet = format!("quiet = '{}-{}'", start.strftime("%H:%M"), end.strftime("%H:%M"));
+    let sections = sections(&world, &sinks, &quiet);
+    let world = world.with(&sections);
+    let runtime = world.start().await;
+    let waits = until(&runtime, "what waits", |s| {
+        run_of(&s.fleet, 1)?.outcome?;
+        let sinks = s.fleet.outbox.values().filter(|e| e.step.once());
+        let waits: Vec<i64> = sinks.map(|e| e.not_before.since(s.fleet.now)).collect();
+        (s.fleet.outbox.len() == 3 && waits.len() == 3).then_some(waits)
+    })
+    .await;
+    assert!(waits.iter().all(|ms| (58 * 60_000..=61 * 60_000).contains(ms)), "{waits:?}");
+    runtime.stop().await;
+    assert!(sinks.got("/").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
+    let sinks = Sinks::start();
+    let world = World::new(STUCK);
+    let sections = sections(&world, &sinks, "");
+    let world = world.with(&sections);
+    let mut config = world.config();
+    config.notify.remind_minutes = 1;
+    let runtime = world.try_start(config, None).await.unwrap();
+    let id = until(&runtime, "the escalation", |s| s.fleet.inbox().first().map(|e| e.id)).await;
+    let due = until(&runtime, "the time of the reminder", |s| {
+        let escalation = s.fleet.escalations.get(&id)?;
+        escalation.next_reminder(&s.fleet.policy.notices)
+    })
+    .await;
+    assert!(due.since(runtime.handle.snapshots.borrow().fleet.now) <= 60_000);
+    command(&runtime, Action::Acknowledge { escalation: id }).await.unwrap();
+    let seen =
+        until(&runtime, "the acknowledgement", |s| s.fleet.escalations[&id].acknowledged.clone())
+            .await;
+    assert_eq!(seen.0.0, "ana");
+    let none = runtime.handle.snapshots.borrow().fleet.escalations[&id].clone();
+    assert_eq!(none.next_reminder(&runtime.handle.snapshots.borrow().fleet.policy.notices), None);
+    // It is still to be answered.
+    let digest = none.digest;
+    let answer = Action::Answer { escalation: id, digest, answer: Answer::Approve };
+    command(&runtime, answer).await.unwrap();
+    assert!(command(&runtime, Action::Acknowledge { escalation: id }).await.is_err());
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_pushed_to_loki_with_two_labels() {
+    let sinks = Sinks::start();
+    let section = format!("[loki]\naddress = '{}/loki/api/v1/push'\ntenant = 'me'", sinks.address);
+    let world = World::new(&format!("{WORK}\n{END}")).with(&section);
+    sinks.answer("/loki", 429, Some(1), "slow down");
+    sinks.answer("/loki", 500, Some(1), "");
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    let pushed = || -> Vec<Value> {
+        let all = sinks.got("/loki").into_iter().filter(|got| got.status == 204);
+        all.flat_map(|got| got.body["streams"].as_array().unwrap().clone()).collect()
+    };
+    so("the last line", || json!(pushed()).to_string().contains("\\\"outcome\\\":\\\"done\\\""))
+        .await;
+    runtime.stop().await;
+    let streams = pushed();
+    let labels = json!({"app": "afk", "repo": "acme/thing", "issue": "1"});
+    assert!(streams.iter().all(|stream| stream["stream"] == labels), "{streams:?}");
+    let first = &streams[0]["values"][0];
+    assert!(first[0].as_str().unwrap().ends_with("000000") && first[2]["run"] == "r1", "{first}");
+    let lines: Vec<String> = streams
+        .iter()
+        .flat_map(|stream| stream["values"].as_array().unwrap())
+        .map(|value| value[1].as_str().unwrap().to_owned())
+        .collect();
+    let claims = lines.iter().filter(|line| line.contains("\"event\":\"claimed\"")).count();
+    assert_eq!(claims, 1, "what met a 429 or a 500 came once: {lines:?}");
+    assert_eq!(sinks.got("/loki")[0].headers["x-scope-orgid"], "me");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_works_where_is_in_a_file_that_others_can_read() {
+    let world = World::new(&format!(
+        "while ! test -e \"$AFK_GO\"; do read -r -t 1 x; done 2>/dev/null; {WORK}\n{END}"
+    ));
+    let go = world.path("go");
+    let world = world.agent(&format!("set = {{ AFK_GO = '{}' }}", go.display()));
+    let runtime = world.start().await;
+    let path = afk::runtime::presence::path(&world.state());
+    let read = || -> Option<Value> { serde_json::from_slice(&std::fs::read(&path).ok()?).ok() };
+    so("the presence", || read().is_some_and(|told| told["at_work"][0]["worktree"].is_string()))
+        .await;
+    let at_work = read().unwrap();
+    let run = &at_work["at_work"][0];
+    assert_eq!((run["repo"].as_str(), run["issue"].as_u64()), (Some("acme/thing"), Some(1)));
+    std::fs::write(go, "").unwrap();
+    ended(&runtime).await;
+    runtime.stop().await;
+    so("the end", || read().is_some_and(|told| told["pid"] == 0)).await;
+    assert_eq!(read().unwrap()["at_work"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_folder_controls_within_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
+    set("AFK_KILL_SWITCH", "true\n");
+    let world = World::new(&format!("{WORK}\n{END}"))
+        .with(&format!("[control]\nfolder = '{}'", folder.path().display()));
+    let runtime = world.start().await;
+    let switch = |on: bool| {
+        let runtime = &runtime;
+        async move {
+            let began = Instant::now();
+            until(runtime, "the kill switch", |s| (s.fleet.kill_switch() == on).then_some(()))
+                .await;
+            began.elapsed()
+        }
+    };
+    switch(true).await;
+    set("AFK_BUDGET_USD", "a lot");
+    until(&runtime, "the error", |s| {
+        s.problems.iter().any(|l| l.contains("AFK_BUDGET_USD=\"a lot\"")).then_some(())
+    })
+    .await;
+    // The switch is off, and what can't be read still stops pickup.
+    set("AFK_KILL_SWITCH", "false\n");
+    set("AFK_BUDGET_USD", "12.5");
+    let took = switch(false).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    until(&runtime, "the budget", |s| {
+        (s.fleet.policy.day_limit == Some(afk::core::budget::MicroUsd::from_usd(12.5)))
+            .then_some(())
+    })
+    .await;
+    set("AFK_KILL_SWITCH", "true\n");
+    let took = switch(true).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_map_controls_within_a_second() {
+    let cluster = Cluster::start();
+    let map = |switch: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "afk"},
+               "data": {"AFK_KILL_SWITCH": switch, "AFK_FIX_FORWARD_MAX_ATTEMPTS": "2"}})
+    };
+    let world = World::new(STUCK);
+    let sections = format!(
+        "[kubernetes]\nkubeconfig = '{}'\n[control]\nconfig_map = 'web/afk'",
+        cluster.kubeconfig(world.root()).display()
+    );
+    let world = world.with(&sections);
+    let runtime = world.start().await;
+    // Nothing is picked up before it was read.
+    until(&runtime, "the missing map", |s| {
+        s.problems.iter().any(|l| l.contains("web/afk is not there")).then_some(())
+    })
+    .await;
+    assert!(runtime.handle.snapshots.borrow().fleet.runs.is_empty());
+    for (value, on) in [("true", true), ("false", false), ("true", true)] {
+        cluster.put("configmaps", map(value));
+        let began = Instant::now();
+        until(&runtime, "the switch", |s| {
+            let policy = &s.fleet.policy;
+            (policy.kill_switch == on && policy.fix_forward_attempts == 2).then_some(())
+        })
+        .await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_vault_takes_nothing_away() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let sinks = Sinks::start();
+    let folder = tempfile::tempdir().unwrap();
+    let jwt = folder.path().join("jwt");
+    std::fs::write(&jwt, "a.b.c\n").unwrap();
+    sinks.secret("afk", &json!({"token": "s3cret"}));
+    sinks.secret("gone", &Value::Null);
+    let config = Vault {
+        address: sinks.address.clone(),
+        token: None,
+        role: Some("afk".into()),
+        mount: "kubernetes".into(),
+        jwt,
+    };
+    sinks.seal(true);
+    let secrets = Secrets::new(Some(&config)).unwrap();
+    let said = secrets.get("vault:secret/afk#token").await.unwrap_err().to_string();
+    assert!(said.contains("503 Vault is sealed"), "{said}");
+    sinks.seal(false);
+    let token = secrets.get("vault:secret/afk#token").await.unwrap();
+    assert_eq!(token.expose_secret(), "s3cret");
+    sinks.seal(true);
+    assert_eq!(secrets.get("vault:secret/afk#token").await.unwrap().expose_secret(), "s3cret");
+    sinks.seal(false);
+    // A token that ended is replaced by one login more.
+    sinks.revoke();
+    sinks.secret("other", &json!({"a": "b"}));
+    assert_eq!(secrets.get("vault:secret/other#a").await.unwrap().expose_secret(), "b");
+    for (reference, said) in [
+        ("vault:secret/gone#a", "it was deleted"),
+        ("vault:secret/none#a", "it is not there"),
+        ("vault:secret/other#b", "no text under the key b"),
+    ] {
+        let error = secrets.get(reference).await.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vaults_token_is_renewed_in_time() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let sinks = Sinks::start();
+    let folder = tempfile::tempdir().unwrap();
+    let jwt = folder.path().join("jwt");
+    std::fs::write(&jwt, "a.b.c").unwrap();
+    sinks.lease(12);
+    sinks.secret("afk", &json!({"token": "s3cret"}));
+    let (address, mount) = (sinks.address.clone(), "kubernetes".to_owned());
+    let config = Vault { address, token: None, role: Some("afk".into()), mount, jwt };
+    let secrets = Secrets::new(Some(&config)).unwrap();
+    secrets.get("vault:secret/afk#token").await.unwrap();
+    so("the renewal", || !sinks.got("/v1/auth/token/renew-self").is_empty()).await;
+    assert_eq!(sinks.got("/v1/auth/kubernetes/login").len(), 1);
+}
