@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -12,11 +13,14 @@ use super::place::PlaceArgs;
 use crate::agent::vendor::{self, on_path};
 use crate::config::Config;
 use crate::config::agent::Agent;
+use crate::config::outside::Sink;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::command::Role;
 use crate::core::id::Repo;
 use crate::error::{Failure, Kind};
+use crate::github::Api;
 use crate::journal::Journal;
+use crate::secrets::Secrets;
 use crate::tracker::Tracker;
 use crate::tracker::folder::Folder;
 
@@ -65,8 +69,11 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
             };
             let text = format!("{}; {standing}", paths.config.display());
             report.tell("configuration", Ok(text));
-            report.tell("tracker", tracker(&config).await);
-            if config.trusted.is_empty() {
+            if config.tracker.folder.is_some() || config.github.is_none() {
+                report.tell("tracker", tracker(&config).await);
+            }
+            outside(&config, &mut report).await;
+            if config.trusted.is_empty() && config.github.is_none() {
                 let hint = "put logins into `trusted`".to_owned();
                 report.tell("trusted", Err(("nobody may arm an issue".into(), hint)));
             }
@@ -91,6 +98,69 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
     } else {
         Err(Failure::new(Kind::No, format!("{} things aren't right", report.wrong)))
     }
+}
+
+/// The services outside: each is asked one thing.
+async fn outside(config: &Config, report: &mut Report) {
+    let secrets = match Secrets::new(config.vault.as_ref()) {
+        Ok(secrets) => Arc::new(secrets),
+        Err(error) => {
+            let hint = "see [vault]".to_owned();
+            return report.tell("secrets", Err((error.to_string(), hint)));
+        }
+    };
+    if let Some(section) = &config.github {
+        let login = match Api::new(section, secrets.clone()) {
+            Ok(api) => api.login().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        let found = login.map(|login| format!("{}, as {login}", section.api));
+        let hint = "see [github]: the token's place, and that it is not expired".to_owned();
+        report.tell("github", found.map_err(|why| (why, hint)));
+    }
+    let mut references: Vec<(String, &String)> = Vec::new();
+    if let Some(woodpecker) = &config.woodpecker {
+        references.push(("woodpecker".into(), &woodpecker.token));
+    }
+    if let Some(token) = config.loki.as_ref().and_then(|loki| loki.token.as_ref()) {
+        references.push(("loki".into(), token));
+    }
+    for (name, sink) in &config.notify.sinks {
+        match sink {
+            Sink::Ntfy { token: Some(secret), .. } | Sink::Slack { webhook: secret, .. } => {
+                references.push((format!("sink {name}"), secret));
+            }
+            Sink::Ntfy { .. } | Sink::Command { .. } => {}
+        }
+    }
+    for (name, reference) in references {
+        let found = secrets.get(reference).await;
+        let found = found.map(|_| format!("its secret is at {}", place_of(reference)));
+        let hint = "put the secret there".to_owned();
+        report.tell(&name, found.map_err(|error| (error.to_string(), hint)));
+    }
+    if config.kubernetes.kubeconfig.is_some() || !config.kubernetes.contexts.is_empty() {
+        let contexts = config.kubernetes.contexts.iter().map(|name| Some(name.as_str()));
+        for context in contexts.chain(config.kubernetes.kubeconfig.iter().map(|_| None)) {
+            let name = format!("kubernetes {}", context.unwrap_or("current context"));
+            let client = crate::deploy::kubernetes::client(&config.kubernetes, context).await;
+            let version = match client {
+                Ok(client) => match timeout(GIT, client.apiserver_version()).await {
+                    Ok(Ok(version)) => Ok(format!("version {}", version.git_version)),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err(format!("no answer in {} s", GIT.as_secs())),
+                },
+                Err(error) => Err(error),
+            };
+            let hint = "see [kubernetes] and the kubeconfig".to_owned();
+            report.tell(&name, version.map_err(|why| (why, hint)));
+        }
+    }
+}
+
+/// Where a secret is, without more than its kind where that is its name.
+fn place_of(reference: &str) -> &str {
+    reference.split('#').next().unwrap_or(reference)
 }
 
 type Found = Result<String, (String, String)>;

@@ -30,15 +30,16 @@ impl PlaceArgs {
     /// Where neither a flag nor a home folder tells them.
     pub fn paths(&self) -> Result<Paths, Failure> {
         let found = Paths::find(&env);
-        let both = |config: &PathBuf, state: &PathBuf| Paths {
-            config: config.clone(),
-            state: state.clone(),
+        // Children work in folders of their own: a relative path would be another there.
+        let both = |config: &PathBuf, state: &PathBuf| {
+            let (config, state) = (std::path::absolute(config)?, std::path::absolute(state)?);
+            Ok(Paths { config, state })
         };
         match (&self.config, &self.state, found) {
-            (Some(config), Some(state), _) => Ok(both(config, state)),
+            (Some(config), Some(state), _) => both(config, state),
             (config, state, Some(found)) => {
                 let config = config.as_ref().unwrap_or(&found.config);
-                Ok(both(config, state.as_ref().unwrap_or(&found.state)))
+                both(config, state.as_ref().unwrap_or(&found.state))
             }
             _ => Err(Failure::new(Kind::Usage, "there is no home folder")
                 .hint("set HOME, or give --config and --state")),

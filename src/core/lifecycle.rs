@@ -365,7 +365,14 @@ impl Stepper<'_> {
         if let Some(issue) = issue {
             let label = Some(StandingLabel::ReadyForHuman);
             self.post(OutboxStep::Label { issue: issue.clone(), label });
-            let text = format!("{} ended as **{}**: {line}", id, outcome.word());
+            let remote = self.fleet.policy.remote.contains(&issue.repo);
+            let text = if remote {
+                // A comment of its own, since an edit tells nobody.
+                let why = super::progress::quoted(line);
+                format!("A human is needed: {why}. To answer: `afk attach --run {id}`")
+            } else {
+                format!("{id} ended as **{}**: {line}", outcome.word())
+            };
             self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text });
             self.progress(&issue);
         }

@@ -260,9 +260,12 @@ impl Stepper<'_> {
         self.note(id, format!("cancelled by {by}"));
         if let Some(issue) = issue {
             self.post(OutboxStep::Label { issue: issue.clone(), label: None });
-            let text = format!("{id} was **cancelled** by {by}.");
-            self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text });
-            self.progress(&issue);
+            if self.fleet.policy.remote.contains(&issue.repo) {
+                self.progress(&issue);
+            } else {
+                let text = format!("{id} was **cancelled** by {by}.");
+                self.post(OutboxStep::Comment { issue, run: id, text });
+            }
         }
         self.effect(Effect::GiveBack { run: id });
     }

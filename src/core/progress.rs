@@ -67,7 +67,8 @@ fn of_link(link: &Link) -> String {
 }
 
 /// Text from outside as a code span: it mentions nobody and links nowhere.
-fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let line = super::untrusted::clean_line(text).replace('`', "'");
     let line: String = line.chars().take(300).collect();
     format!("`{}`", line.trim())

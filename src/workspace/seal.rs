@@ -2,8 +2,10 @@
 //! the run gets the trailers that name its issue and run.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use git2::{Oid, Repository, Sort};
+use regex::Regex;
 
 use super::WorkspaceError;
 use super::git::Git;
@@ -53,7 +55,7 @@ pub fn add_trailers(
         let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
         let parents: Vec<Oid> =
             commit.parent_ids().map(|id| renamed.get(&id).copied().unwrap_or(id)).collect();
-        let sealed = with_trailers(&message, &trailers);
+        let sealed = with_trailers(&without_closing(&message), &trailers);
         let same = sealed == message && parents.iter().copied().eq(commit.parent_ids());
         let new = if same {
             id
@@ -73,6 +75,22 @@ pub fn add_trailers(
     repo.reference(&name, newest, true, "afk: add trailers")?;
     repo.set_head(&name)?;
     Ok(Sha(newest.to_string()))
+}
+
+/// Words before a reference that make GitHub close the issue at the push, before CI has run; with
+/// what they refer to.
+static CLOSING: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+((?:[\w.-]+/[\w.-]+)?#\d+|https?://\S+/issues/\d+)",
+    )
+});
+
+/// The message with `Refs` in the place of words that would close an issue.
+fn without_closing(message: &str) -> String {
+    match &*CLOSING {
+        Ok(closing) => closing.replace_all(message, "Refs $1").into_owned(),
+        Err(_) => message.to_owned(),
+    }
 }
 
 /// The message with each trailer that it lacks, after a blank line. A line of prose is no
@@ -97,6 +115,19 @@ fn with_trailers(message: &str, trailers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_word_closes_an_issue_at_the_push() {
+        for (message, sealed) in [
+            ("Fix #3: it", "Refs #3: it"),
+            ("Do it\n\nCloses: acme/web#12, resolves #4.", "Do it\n\nRefs acme/web#12, Refs #4."),
+            ("fixes https://github.com/a/b/issues/7", "Refs https://github.com/a/b/issues/7"),
+            ("Fix the door; see #3", "Fix the door; see #3"),
+            ("Disclose #3", "Disclose #3"),
+        ] {
+            assert_eq!(without_closing(message), sealed);
+        }
+    }
 
     #[test]
     fn trailers_are_added_once() {
