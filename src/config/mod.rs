@@ -279,6 +279,9 @@ pub struct Repository {
     /// The key that git uses over ssh; the ssh agent and ssh's own configuration otherwise.
     #[serde(default)]
     pub ssh_key: Option<PathBuf>,
+    /// The hosts that are known to ssh, beside that key; ssh's own list otherwise.
+    #[serde(default)]
+    pub ssh_known_hosts: Option<PathBuf>,
     /// The branch that is pushed to.
     #[serde(default = "master")]
     pub branch: String,
@@ -306,6 +309,7 @@ impl Default for Repository {
             remote: String::new(),
             tracker: None,
             ssh_key: None,
+            ssh_known_hosts: None,
             branch: master(),
             agent: None,
             caches: BTreeMap::new(),

@@ -30,7 +30,9 @@ pub fn consider(fleet: &Fleet, issue: &Issue) -> Reason {
     if let Some(run) = last
         && let (Some(outcome), Some(ended)) = (run.outcome, run.ended)
     {
-        let armed_anew = matches!(&issue.arming, Arming::Trusted { at, .. } if *at > ended && !issue.needs_human);
+        // The tracker's clock can be ahead of ours: an arming that a run has used up is none.
+        let armed_anew = matches!(&issue.arming, Arming::Trusted { at, .. }
+            if *at > ended && run.armed.is_none_or(|used| *at > used) && !issue.needs_human);
         if !armed_anew {
             return Reason::Ended { run: run.id, outcome };
         }
@@ -208,6 +210,21 @@ mod tests {
         assert_eq!(consider(&fleet, &anew), Reason::Eligible);
         let labelled = Issue { needs_human: true, ..anew };
         assert_eq!(consider(&fleet, &labelled), ended);
+    }
+
+    #[test]
+    fn an_arming_is_used_up_though_the_trackers_clock_is_ahead() {
+        let mut fleet = fleet();
+        let armed = |at| Issue {
+            arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(at) },
+            ..ready(1)
+        };
+        fleet.apply(Timestamp(1), &Event::IssueSeen { issue: Box::new(armed(100)) });
+        claim(&mut fleet, 1, 1);
+        end(&mut fleet, 1, 5, Outcome::Done);
+        let ended = Reason::Ended { run: RunId(1), outcome: Outcome::Done };
+        assert_eq!(consider(&fleet, &armed(100)), ended);
+        assert_eq!(consider(&fleet, &armed(101)), Reason::Eligible);
     }
 
     #[test]

@@ -302,6 +302,10 @@ pub struct Run {
     pub outcome: Option<Outcome>,
     /// Why it ended so.
     pub why: Untrusted,
+    /// When its issue had been armed as it was claimed or sent on, by the tracker's clock: that
+    /// arming is used up.
+    #[serde(default)]
+    pub armed: Option<Timestamp>,
     /// When it was claimed, or sent on by an operator.
     pub claimed: Timestamp,
     /// When it last got a permit; none while it waits.
@@ -377,6 +381,7 @@ impl Run {
             epoch: 0,
             outcome: None,
             why: Untrusted::default(),
+            armed: None,
             claimed: at,
             admitted: None,
             ended: None,

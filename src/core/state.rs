@@ -10,11 +10,11 @@ use super::breaker::{self, Breaker};
 use super::budget::{Books, MicroUsd, Spend};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
-use super::issue::Issue;
+use super::issue::{Arming, Issue};
 use super::ledger::LedgerEntry;
 use super::outbox::{OutboxEntry, backoff_ms};
 use super::policy::Policy;
-use super::run::{Activity, Outcome, Phase, Run};
+use super::run::{Activity, Outcome, Phase, Run, Work};
 use super::verdict::{Link, ProbeSample, Verdict};
 
 /// Probe samples kept a repository, for the sparkline.
@@ -159,6 +159,14 @@ impl Fleet {
         self.runs.get_mut(&id).map(Arc::make_mut)
     }
 
+    /// When the issue of some work was armed, by its tracker's clock.
+    fn armed(&self, work: &Work) -> Option<Timestamp> {
+        match self.issues.get(work.issue()?)?.arming {
+            Arming::Trusted { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
     fn settle(&mut self, id: EscalationId, state: EscalationState) {
         if let Some(escalation) = self.escalations.get_mut(&id) {
             Arc::make_mut(escalation).state = state;
@@ -202,7 +210,8 @@ impl Fleet {
                     self.locks.insert(key.repo.clone(), *run);
                     self.last_run.insert(key.clone(), *run);
                 }
-                let claimed = Run::claimed(*run, work.clone(), *priority, at);
+                let mut claimed = Run::claimed(*run, work.clone(), *priority, at);
+                claimed.armed = self.armed(work);
                 self.runs.insert(*run, Arc::new(claimed));
             }
             Event::Escalated { escalation } => {
@@ -293,8 +302,10 @@ impl Fleet {
             Event::Ended { run, outcome, why } => self.apply_end(at, *run, *outcome, why),
             Event::Reopened { run, guidance, .. } => {
                 self.live.insert(*run);
+                let armed = self.runs.get(run).and_then(|run| self.armed(&run.work));
                 if let Some(r) = self.run_mut(*run) {
                     r.reopen(at, guidance.clone());
+                    r.armed = armed.max(r.armed);
                     if let Some(key) = r.work.issue().cloned() {
                         self.locks.insert(key.repo, *run);
                     }

@@ -85,10 +85,16 @@ impl Credentials for Remotes {
             let mut env = Vec::new();
             let known = config.repos.values().find(|known| known.remote == remote);
             if let Some(key) = known.and_then(|known| known.ssh_key.as_ref()) {
-                let key = key.display().to_string().replace('\'', "'\\''");
-                let command = format!(
-                    "ssh -o BatchMode=yes -o ConnectTimeout=15 -o IdentitiesOnly=yes -i '{key}'"
+                let quoted = |path: &std::path::Path| {
+                    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+                };
+                let mut command = format!(
+                    "ssh -o BatchMode=yes -o ConnectTimeout=15 -o IdentitiesOnly=yes -i {}",
+                    quoted(key)
                 );
+                if let Some(hosts) = known.and_then(|known| known.ssh_known_hosts.as_ref()) {
+                    command = format!("{command} -o UserKnownHostsFile={}", quoted(hosts));
+                }
                 env.push(("GIT_SSH_COMMAND".to_owned(), command));
             }
             let host = config.github.as_ref().map(crate::config::outside::GitHub::host);

@@ -65,6 +65,10 @@ pub fn committer() -> [(&'static str, String); 4] {
 /// Most that is kept of an answer, in bytes.
 const ANSWER_LIMIT: u64 = 8 * 1024 * 1024;
 
+/// What git says after every failure of ssh, whatever it was: the line before tells.
+const BOILERPLATE: [&str; 2] =
+    ["Please make sure you have the correct access rights", "and the repository exists."];
+
 /// What git answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -81,7 +85,8 @@ impl Answer {
     #[must_use]
     pub fn said(&self) -> String {
         let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
-        let last: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tells = |line: &&str| !line.trim().is_empty() && !BOILERPLATE.contains(&line.trim());
+        let last: Vec<&str> = text.lines().filter(tells).collect();
         let tail = last[last.len().saturating_sub(3)..].join("; ");
         clean_line(tail.get(tail.len().saturating_sub(400)..).unwrap_or(&tail))
     }

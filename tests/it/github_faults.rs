@@ -4,8 +4,8 @@
 use afk::core::run::Outcome;
 
 use crate::support::github::{Fault, GitHub};
-use crate::support::world::{END, WORK, World, ended, run_of, until};
-use crate::support::{git, log};
+use crate::support::world::{END, WORK, World, ended, run_of, so, until};
+use crate::support::{afk, git, log, text};
 
 fn world() -> (World, GitHub) {
     let world = World::new(&format!("{WORK}\n{END}")).rules("[ci]\ngithub = true\npoll_ms = 100");
@@ -212,6 +212,178 @@ async fn an_outage_starts_nothing_and_loses_nothing() {
     assert_eq!(runtime.handle.snapshots.borrow().fleet.issues.len(), 1, "never an empty list");
     github.label(1, "ready-for-agent", "ana", true);
     let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_once_in_the_middle_is_asked_for_again() {
+    let (world, github) = world();
+    for (method, part) in
+        [("GET", "check-runs"), ("PATCH", "/issues/comments/"), ("POST", "/labels")]
+    {
+        github.fault(method, part, Fault::Status(401, vec![], "Bad credentials"), 1);
+    }
+    all_is_well(&world, &github).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_red_checks_are_frozen_with_their_evidence() {
+    let fix = "case $prompt in *'went red'*) echo $RANDOM >> second; git add second; git $US commit -qm 'Fixes #1';;";
+    let world = World::new(&format!("{fix} *) {WORK}\n;; esac\n{END}"))
+        .rules("[ci]\ngithub = true\npoll_ms = 100");
+    let github = GitHub::start(&world.remote());
+    let world = world.on(&github);
+    github.ci(&[&[("test", "failure")]]);
+    github.issue(1, "Do it", "", "ana");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    let capsule = until(&runtime, "the capsule", |s| run_of(&s.fleet, 1)?.capsule.clone()).await;
+    runtime.stop().await;
+    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Frozen), 5));
+    assert!(!github.closed(1), "nothing in a commit closed it");
+    assert_eq!(github.labels(1), ["ready-for-agent", "ready-for-human"]);
+    assert_eq!(github.comments(1).len(), 2, "the checklist, and that a human is needed");
+    let names: Vec<String> = std::fs::read_dir(&capsule)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    for part in
+        ["changes.diff", "staged.diff", "proof.json", "transcript.jsonl", "tree", "CI-said.log"]
+    {
+        assert!(names.iter().any(|name| name.ends_with(part)), "{part} is not in {names:?}");
+    }
+    let places = world.places();
+    let to = world.path("exported");
+    let mut args: Vec<&str> = places.iter().map(String::as_str).collect();
+    args.extend(["capsule", "r1", "--to", to.to_str().unwrap()]);
+    let out = afk(&args).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let checked = std::process::Command::new("sha256sum")
+        .args(["--check", "--quiet", "SHA256SUMS"])
+        .current_dir(&to)
+        .status()
+        .unwrap();
+    assert!(checked.success());
+    // What was changed since it was kept is told, and not handed on.
+    std::fs::write(std::path::Path::new(&capsule).join("changes.diff"), "other").unwrap();
+    let out = afk(&args).output().unwrap();
+    assert!(text(&out.stderr).contains("was changed since it was kept"), "{}", text(&out.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apps_token_is_made_and_made_anew_when_it_ends() {
+    let (world, github) = world();
+    let key = world.path("app.pem");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "rsa", "-b", "2048", "-N", "", "-m", "PEM", "-f"])
+        .arg(&key)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    github.issue(1, "Do it", "Please.", "ana");
+    let mut config = world.config();
+    let section = config.github.as_mut().unwrap();
+    section.token = None;
+    section.app = Some(afk::config::outside::App {
+        id: "Iv1.x".into(),
+        installation: 42,
+        key: format!("file:{}", key.display()),
+    });
+    // The hour is over in the middle of the run.
+    github.fault("GET", "check-runs", Fault::Status(401, vec![], "Bad credentials"), 1);
+    let runtime = world.try_start(config, None).await.unwrap();
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(github.count("POST", "/app/installations/42/access_tokens", 201), 2);
+    assert_eq!(github.comments(1).len(), 1);
+}
+
+/// A server of OpenSSH's that gives git, in the folder of a world; none where it isn't installed.
+struct Sshd(std::process::Child, u16);
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sshd(world: &World) -> Option<Sshd> {
+    let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())?;
+    let key = |name: &str| {
+        let path = world.path(name);
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        path
+    };
+    let (host, user) = (key("host"), key("user"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}.pub\n\
+         StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\n",
+        host.display(),
+        user.display()
+    );
+    std::fs::write(world.path("sshd_config"), settings).unwrap();
+    // Privilege separation wants its folder; a user other than root needs none.
+    let _ = std::fs::create_dir_all("/run/sshd");
+    let child = std::process::Command::new(program)
+        .arg("-D")
+        .arg("-f")
+        .arg(world.path("sshd_config"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    Some(Sshd(child, port))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_goes_over_ssh_with_its_own_key() {
+    let (world, github) = world();
+    let Some(server) = sshd(&world) else {
+        eprintln!("SKIPPED: there is no sshd here; install openssh-server to run this test");
+        return;
+    };
+    let port = server.1;
+    so("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    github.issue(1, "Do it", "Please.", "ana");
+    let mut config = world.config();
+    let user = std::env::var("USER").unwrap_or_else(|_| "root".into());
+    let known = config.repos.values_mut().next().unwrap();
+    known.remote = format!("ssh://{user}@127.0.0.1:{port}{}", world.remote().display());
+    known.ssh_key = Some(world.path("user"));
+    // An unknown host is refused, and the refusal is told and not waited for.
+    let runtime = world.try_start(config.clone(), None).await.unwrap();
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.why.as_received().contains("Host key verification failed"), "{:?}", run.why);
+    let scanned = std::process::Command::new("ssh-keyscan")
+        .args(["-p", &port.to_string(), "127.0.0.1"])
+        .output()
+        .unwrap();
+    let hosts = world.path("known_hosts");
+    std::fs::write(&hosts, scanned.stdout).unwrap();
+    config.repos.values_mut().next().unwrap().ssh_known_hosts = Some(hosts);
+    github.label(1, "ready-for-human", "ana", false);
+    github.label(1, "ready-for-agent", "ana", false);
+    github.now();
+    github.label(1, "ready-for-agent", "ana", true);
+    let runtime = world.try_start(config, None).await.unwrap();
+    let run = until(&runtime, "the second run", |s| {
+        let run = run_of(&s.fleet, 1)?;
+        (run.id.0 == 2 && run.outcome.is_some() && s.fleet.outbox.is_empty()).then(|| run.clone())
+    })
+    .await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
 }

@@ -13,6 +13,7 @@ mod cockpit;
 mod crash;
 mod demo;
 mod deploy;
+mod facts;
 mod faults;
 mod github;
 mod github_faults;

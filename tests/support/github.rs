@@ -187,6 +187,11 @@ impl GitHub {
         self.hub().required = names.iter().map(|&n| n.to_owned()).collect();
     }
 
+    /// From now on events happen now, and not an hour ago.
+    pub fn now(&self) {
+        self.hub().now = jiff::Timestamp::now().as_second() + 2;
+    }
+
     /// A check of a commit ends.
     pub fn conclude(&self, sha: &str, name: &str, conclusion: &str) {
         let mut hub = self.hub();

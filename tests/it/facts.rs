@@ -1,0 +1,68 @@
+//! The doubles are held against recorded facts: what the services' own descriptions say their
+//! answers hold. A field that afk reads and that the real service does not send would be found here.
+
+use serde_json::Value;
+
+use crate::support::github::GitHub;
+use crate::support::world::{END, World};
+
+/// Whether an answer has the fields that were recorded, each of a kind that was seen.
+fn held(recorded: &Value, told: &Value, at: &str) {
+    match recorded {
+        Value::Object(fields) => {
+            // What the double tells must be known; it may leave out what afk does not read.
+            let told = told.as_object().unwrap_or_else(|| panic!("{at} is no object: {told}"));
+            for (name, value) in told {
+                let known = fields.get(name);
+                let known = known.unwrap_or_else(|| panic!("{at}.{name} is sent by nobody"));
+                held(known, value, &format!("{at}.{name}"));
+            }
+        }
+        Value::Array(one) => {
+            let told = told.as_array().unwrap_or_else(|| panic!("{at} is no list: {told}"));
+            for value in told {
+                held(&one[0], value, &format!("{at}[]"));
+            }
+        }
+        Value::String(kinds) => {
+            let kind = match told {
+                Value::Null => "null",
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::String(_) => "string",
+                Value::Array(_) => "list",
+                Value::Object(_) => "object",
+            };
+            assert!(kinds.split('|').any(|known| known == kind), "{at} is {kind}, not {kinds}");
+        }
+        other => panic!("{at}: {other} is no fact"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_github_of_the_tests_answers_as_the_real_one() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let facts: Value = serde_json::from_str(include_str!("../facts/github.json")).unwrap();
+    let world = World::new(END);
+    let github = GitHub::start(&world.remote());
+    github.issue(1, "A title", "Blocked by #2", "ana");
+    github.issue(2, "Another", "", "ana");
+    github.block(1, 2);
+    github.comment(1, "afk-user", "a comment");
+    github.require(&["test"]);
+    let client = reqwest::Client::new();
+    let mut asked = 0;
+    for (path, recorded) in facts.as_object().unwrap() {
+        let answer = client
+            .get(format!("{}{path}", github.address))
+            .bearer_auth("tok-afk")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        held(recorded, &told, path);
+        asked += 1;
+    }
+    assert!(asked >= 10, "only {asked} were asked");
+}
