@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::SecretError;
@@ -26,6 +26,8 @@ pub struct Vault {
     config: Config,
     client: reqwest::Client,
     state: Mutex<State>,
+    /// Told at each login: there is a token to keep.
+    logged_in: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ impl Vault {
     pub fn new(config: Config) -> Result<Self, SecretError> {
         let client = reqwest::Client::builder().timeout(CALL).no_proxy().build();
         let client = client.map_err(|error| SecretError::Vault(error.to_string()))?;
-        Ok(Self { config, client, state: Mutex::default() })
+        Ok(Self { config, client, state: Mutex::default(), logged_in: Notify::new() })
     }
 
     /// A secret's value.
@@ -145,6 +147,7 @@ impl Vault {
         }
         let token = self.log_in().await?;
         state.token = Some(token.clone());
+        self.logged_in.notify_one();
         Ok(token.value)
     }
 
@@ -208,10 +211,10 @@ impl Vault {
         loop {
             let next = self.state.lock().await.token.as_ref().and_then(|token| token.renew);
             let Some(at) = next else {
-                tokio::time::sleep(FRESH).await;
+                self.logged_in.notified().await;
                 continue;
             };
-            tokio::time::sleep_until(at.max(Instant::now() + Duration::from_secs(1))).await;
+            tokio::time::sleep_until(at.max(Instant::now() + Duration::from_secs(5))).await;
             let mut state = self.state.lock().await;
             if let Err(Trouble::Passing(why) | Trouble::Lasting(why)) = self.token(&mut state).await
             {

@@ -117,6 +117,11 @@ pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     judged(job, "CI", sha, judgement).await
 }
 
+/// What can't be seen when all should have ended is unknown, and not waited for any more.
+fn over(job: &Job, deadlines: Deadlines) -> bool {
+    clock::wall().since(pushed(job)) >= deadlines.run.max(60_000)
+}
+
 /// Follows GitHub's checks until they decide. Where the branch moved on and cut them off, those of
 /// its head decide, which has the commit in it.
 async fn checks(
@@ -165,6 +170,9 @@ async fn checks(
                 failed += 1;
                 if failed == LOOKS {
                     job.note(format!("CI can't be seen: {error}; it is asked again"));
+                }
+                if over(job, watched.deadlines) {
+                    return Ok(Judgement::new(Verdict::Unknown, format!("can't be seen: {error}")));
                 }
             }
         }
@@ -231,6 +239,9 @@ impl Pipelines<'_> {
                     failed += 1;
                     if failed == LOOKS {
                         job.note(format!("{error}; it is asked again"));
+                    }
+                    if over(job, self.deadlines) {
+                        return Ok(Judgement::new(Verdict::Unknown, error));
                     }
                 }
             }

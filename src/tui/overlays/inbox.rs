@@ -93,6 +93,10 @@ fn detail(
             say(&format!("{:<8} {means}", key(act)), Role::Accent);
         }
     }
+    if escalation.acknowledged.is_none() {
+        let key = key(Act::Acknowledge);
+        say(&format!("{key:<8} seen: it is told no more, and waits for an answer"), Role::Accent);
+    }
     let run = snapshot.fleet.runs.get(&escalation.run);
     if let Some(capsule) = run.and_then(|run| run.capsule.as_ref()) {
         let capsule = crate::core::untrusted::clean_line(capsule);
