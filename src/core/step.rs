@@ -254,7 +254,8 @@ impl Stepper<'_> {
         if self.fleet.kill_switch() || self.fleet.paused() {
             return;
         }
-        let most = if self.fleet.breaker.open().is_some() { 1 } else { self.fleet.capacity() };
+        let capacity = self.fleet.capacity();
+        let most = if self.fleet.breaker.open().is_some() { capacity.min(1) } else { capacity };
         let free = (most as usize).saturating_sub(self.fleet.permits_used());
         let admitted: Vec<RunId> = self
             .fleet
