@@ -273,7 +273,7 @@ pub struct Repository {
     /// A folder or an address that git can fetch from and push to; GitHub's where it isn't set.
     #[serde(default)]
     pub remote: String,
-    /// Where its issues come from: GitHub where [github] is set, else the folder.
+    /// Where its issues come from: GitHub where `[github]` is set, else the folder.
     #[serde(default)]
     pub tracker: Option<TrackerKind>,
     /// The key that git uses over ssh; the ssh agent and ssh's own configuration otherwise.

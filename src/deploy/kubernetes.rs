@@ -1,6 +1,6 @@
 //! A rollout in a cluster, followed by watchers with read-only rights: tables T6 to T8.
 //!
-//! A watch that is open and silent is begun anew after [`WATCH`]; one that expired is listed anew,
+//! A watch that is open and silent is begun anew after 30 s; one that expired is listed anew,
 //! and what vanished meanwhile is found by the list. Each watcher has a back-off of its own.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
