@@ -10,7 +10,7 @@ use crate::core::outside::check::{Check, Identity, Says, newest, says};
 use crate::core::outside::commit::{Deadlines, Seen, Verdict as Commit, judge};
 use crate::core::untrusted::{Untrusted, clean_line};
 use crate::core::verdict::{Fact, Judgement, Verdict};
-use crate::github::{Api, ApiError};
+use crate::github::{Api, ApiError, time};
 
 /// Failing checks whose logs are kept.
 const LOGS: usize = 5;
@@ -120,11 +120,6 @@ struct Read {
     workflows: bool,
 }
 
-fn time(text: Option<&String>) -> Timestamp {
-    let at = text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    at.map_or(Timestamp(0), |at| Timestamp(at.as_millisecond()))
-}
-
 fn text(value: Option<&Value>, key: &str) -> String {
     value.and_then(|value| value[key].as_str()).unwrap_or_default().to_owned()
 }
@@ -198,7 +193,7 @@ async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Read, ApiError> {
                 // One that holds no run is no sign that one comes.
                 let used = |run: &RunDto| suite_of(run) == suite.id;
                 if all.iter().any(used) {
-                    newest = newest.max(time(suite.created_at.as_ref()));
+                    newest = newest.max(time(suite.created_at.as_deref().unwrap_or_default()));
                 }
             }
             for run in &all {
@@ -211,14 +206,18 @@ async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Read, ApiError> {
         }
         // Fine-grained personal tokens have no right to read checks.
         Err(error) if matches!(error.status(), Some(403 | 404)) => {
-            newest = workflows.iter().map(|w| time(w.created_at.as_ref())).max().unwrap_or(newest);
+            newest = workflows
+                .iter()
+                .map(|w| time(w.created_at.as_deref().unwrap_or_default()))
+                .max()
+                .unwrap_or(newest);
             (workflows.into_iter().map(of_workflow).collect::<Vec<_>>(), true)
         }
         Err(error) => return Err(error),
     };
     let statuses = format!("{at}/statuses?per_page=100");
     for status in api.list::<Status>(&statuses, None).await? {
-        newest = newest.max(time(status.created_at.as_ref()));
+        newest = newest.max(time(status.created_at.as_deref().unwrap_or_default()));
         outputs.insert(status.id, status.description.unwrap_or_default());
         checks.push(Check {
             identity: Identity::Status { context: status.context },

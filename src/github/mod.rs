@@ -14,12 +14,13 @@ use std::time::Duration;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use octocrab::Octocrab;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::config::outside::GitHub as Config;
+use crate::core::id::Timestamp;
 use crate::core::outside::answer::{Action, Answer, Asked, action};
 use crate::core::untrusted::clean_line;
 use crate::secrets::Secrets;
@@ -139,6 +140,18 @@ struct Got {
     body: Vec<u8>,
 }
 
+/// What an answer means for who asked.
+enum Heard {
+    /// It is what was asked for.
+    Taken,
+    /// What is known stays.
+    Kept,
+    /// The next call has a fresh token.
+    Renewed,
+    /// Nobody knows, and what was said.
+    Lost(String),
+}
+
 impl Api {
     /// The API as configured; nothing is asked yet.
     ///
@@ -163,7 +176,7 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::Token`] and what asking for it can lead to.
-    pub async fn token(&self) -> Result<secrecy::SecretString, ApiError> {
+    pub async fn token(&self) -> Result<SecretString, ApiError> {
         self.tokens.get(self).await
     }
 
@@ -241,13 +254,13 @@ impl Api {
                     continue;
                 }
             };
-            match action(Asked::Read, &got.answer) {
-                Action::Take
+            match self.heard(Asked::Read, address, &got, &token, &mut renewed).await? {
+                Heard::Taken
                     if serde_json::from_slice::<serde::de::IgnoredAny>(&got.body).is_err() =>
                 {
                     said = "the answer is no whole JSON".into();
                 }
-                Action::Take => {
+                Heard::Taken => {
                     self.governor.good();
                     let page = Page {
                         etag: got.etag.clone().unwrap_or_default(),
@@ -259,22 +272,12 @@ impl Api {
                     }
                     return Ok(page);
                 }
-                Action::Keep => match known {
+                Heard::Kept => match known {
                     Some(page) => return Ok(page),
                     None => said = "304 for what was never read".into(),
                 },
-                Action::Renew if !renewed => {
-                    renewed = true;
-                    self.tokens.refused(&token).await;
-                }
-                Action::Renew => return Err(self.tokens.dead(&message(&got.body)).await),
-                wait @ (Action::Wait(_) | Action::WaitUntil(_) | Action::WaitDoubling) => {
-                    return Err(self.governor.wait(wait));
-                }
-                Action::Show => return Err(refused(address, &self.base, &got)),
-                Action::Again | Action::ReadBack => {
-                    said = format!("{} {}", got.answer.status, message(&got.body));
-                }
+                Heard::Renewed => {}
+                Heard::Lost(why) => said = why,
             }
         }
         Err(away(address.strip_prefix(&self.base).unwrap_or(address), &said))
@@ -303,9 +306,9 @@ impl Api {
             if method == Method::DELETE && got.answer.status == 404 {
                 return Ok(Value::Null);
             }
-            match action(Asked::Write, &got.answer) {
-                Action::Take | Action::Keep if got.body.is_empty() => return Ok(Value::Null),
-                Action::Take | Action::Keep => {
+            match self.heard(Asked::Write, &address, &got, &token, &mut renewed).await? {
+                Heard::Taken | Heard::Kept if got.body.is_empty() => return Ok(Value::Null),
+                Heard::Taken | Heard::Kept => {
                     self.governor.good();
                     let unknown = |error: serde_json::Error| ApiError::Unknown {
                         what: what.clone(),
@@ -313,19 +316,8 @@ impl Api {
                     };
                     return serde_json::from_slice(&got.body).map_err(unknown);
                 }
-                Action::Renew if !renewed => {
-                    renewed = true;
-                    self.tokens.refused(&token).await;
-                }
-                Action::Renew => return Err(self.tokens.dead(&message(&got.body)).await),
-                wait @ (Action::Wait(_) | Action::WaitUntil(_) | Action::WaitDoubling) => {
-                    return Err(self.governor.wait(wait));
-                }
-                Action::Show => return Err(refused(&address, &self.base, &got)),
-                Action::Again | Action::ReadBack => {
-                    let said = format!("{} {}", got.answer.status, message(&got.body));
-                    return Err(ApiError::Unknown { what, said });
-                }
+                Heard::Renewed => {}
+                Heard::Lost(said) => return Err(ApiError::Unknown { what, said }),
             }
         }
     }
@@ -358,8 +350,8 @@ impl Api {
                     continue;
                 }
             };
-            match action(Asked::Read, &got.answer) {
-                Action::Take => match serde_json::from_slice::<Value>(&got.body) {
+            match self.heard(Asked::Read, &address, &got, &token, &mut renewed).await? {
+                Heard::Taken => match serde_json::from_slice::<Value>(&got.body) {
                     Ok(mut whole) if whole["errors"].is_null() => return Ok(whole["data"].take()),
                     Ok(whole) => {
                         let text = whole["errors"][0]["message"].as_str().unwrap_or("an error");
@@ -367,18 +359,9 @@ impl Api {
                     }
                     Err(error) => said = error.to_string(),
                 },
-                Action::Renew if !renewed => {
-                    renewed = true;
-                    self.tokens.refused(&token).await;
-                }
-                Action::Renew => return Err(self.tokens.dead(&message(&got.body)).await),
-                wait @ (Action::Wait(_) | Action::WaitUntil(_) | Action::WaitDoubling) => {
-                    return Err(self.governor.wait(wait));
-                }
-                Action::Show | Action::Keep => return Err(refused(&address, &self.base, &got)),
-                Action::Again | Action::ReadBack => {
-                    said = format!("{} {}", got.answer.status, message(&got.body));
-                }
+                Heard::Kept => return Err(refused(&address, &self.base, &got)),
+                Heard::Renewed => {}
+                Heard::Lost(why) => said = why,
             }
         }
         Err(away(path, &said))
@@ -402,6 +385,35 @@ impl Api {
         match got.answer.status {
             200..=299 => Ok(String::from_utf8_lossy(&got.body).into_owned()),
             _ => Err(refused(&address, &self.base, &got)),
+        }
+    }
+
+    /// What an answer means (table T9): everybody waits, or the token is looked for anew once,
+    /// whatever was asked. Errors are those that asking again can't mend now.
+    async fn heard(
+        &self,
+        asked: Asked,
+        address: &str,
+        got: &Got,
+        token: &SecretString,
+        renewed: &mut bool,
+    ) -> Result<Heard, ApiError> {
+        match action(asked, &got.answer) {
+            Action::Take => Ok(Heard::Taken),
+            Action::Keep => Ok(Heard::Kept),
+            Action::Renew if !*renewed => {
+                *renewed = true;
+                self.tokens.refused(token).await;
+                Ok(Heard::Renewed)
+            }
+            Action::Renew => Err(self.tokens.dead(&message(&got.body)).await),
+            wait @ (Action::Wait(_) | Action::WaitUntil(_) | Action::WaitDoubling) => {
+                Err(self.governor.wait(wait))
+            }
+            Action::Show => Err(refused(address, &self.base, got)),
+            Action::Again | Action::ReadBack => {
+                Ok(Heard::Lost(format!("{} {}", got.answer.status, message(&got.body))))
+            }
         }
     }
 
@@ -471,6 +483,12 @@ impl Api {
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A time as GitHub writes it; the epoch where it is none.
+#[must_use]
+pub fn time(text: &str) -> Timestamp {
+    text.parse::<jiff::Timestamp>().map_or(Timestamp(0), |at| Timestamp(at.as_millisecond()))
 }
 
 fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, ApiError> {

@@ -19,7 +19,7 @@ use crate::core::outbox::StandingLabel;
 use crate::core::outside::arming::{self, Edited, Facts, Labelled, Right, Trust, Who};
 use crate::core::outside::blocking::{self, Found};
 use crate::core::untrusted::clean_line;
-use crate::github::{Api, ApiError};
+use crate::github::{Api, ApiError, time};
 
 /// How long somebody's right is believed.
 const RIGHT: Duration = Duration::from_secs(300);
@@ -172,10 +172,6 @@ impl Dto {
         };
         Some(IssueKey { repo, number: self.number })
     }
-}
-
-fn time(text: &str) -> Timestamp {
-    text.parse::<jiff::Timestamp>().map_or(Timestamp(0), |at| Timestamp(at.as_millisecond()))
 }
 
 fn person(user: Option<&User>, via_app: bool) -> Person {
@@ -465,20 +461,14 @@ impl GitHub {
         if let Some(name) = wanted.filter(|name| !now.has(name)) {
             let path = format!("{}/labels", Self::path(issue));
             let body = json!({"labels": [name]});
-            read_back(self.api.write(Method::POST, &path, Some(&body)).await)?;
+            self.api.write(Method::POST, &path, Some(&body)).await?;
         }
         for name in off.into_iter().filter(|name| Some(*name) != wanted && now.has(name)) {
             let path = format!("{}/labels/{}", Self::path(issue), encoded(name));
-            read_back(self.api.write(Method::DELETE, &path, None).await)?;
+            self.api.write(Method::DELETE, &path, None).await?;
         }
         Ok(())
     }
-}
-
-/// Adding and taking off labels, and closing, can be done twice: an answer that was lost is
-/// repeated by the outbox, which looks first.
-fn read_back(written: Result<Value, ApiError>) -> Result<(), ApiError> {
-    written.map(|_| ())
 }
 
 fn gone(error: &ApiError) -> bool {
@@ -554,8 +544,8 @@ impl Tracker for GitHub {
                 return Ok(());
             }
             let body = json!({"state": "closed", "state_reason": "completed"});
-            let written = self.api.write(Method::PATCH, &Self::path(issue), Some(&body)).await;
-            Ok(read_back(written)?)
+            self.api.write(Method::PATCH, &Self::path(issue), Some(&body)).await?;
+            Ok(())
         })
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::{Failure, Job};
 use crate::ci::github::{self, Look, Standing};
 use crate::ci::woodpecker::{self, Woodpecker};
+use crate::config::Repository;
 use crate::config::repository::{Deploy, RepositoryRules, Target};
 use crate::core::id::{Sha, Timestamp};
 use crate::core::input::{Input, RunFact};
@@ -79,6 +80,12 @@ fn pushed(job: &Job) -> Timestamp {
     job.run.proof.pushed.as_ref().map_or_else(clock::wall, |link| link.at)
 }
 
+/// The branch that the run's repository is pushed to.
+fn branch(job: &Job) -> String {
+    let known = job.config.repos.get(job.run.work.repo());
+    known.map_or_else(|| Repository::default().branch, |known| known.branch.clone())
+}
+
 pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     let pool = job.pool().await?;
     let rules = job.rules(&pool, &job.base()?).await?;
@@ -92,8 +99,7 @@ pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
             .map_or(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX), minutes),
     };
     let poll = Duration::from_millis(rules.poll_ms.unwrap_or(POLL).max(100));
-    let branch = job.config.repos.get(job.run.work.repo()).map(|r| r.branch.clone());
-    let branch = branch.unwrap_or_else(|| "master".into());
+    let branch = branch(job);
     let judgement = if let Some(command) = &rules.command {
         let (_, cwd) = checkout(job, &sha).await?;
         let spec = spec(job, command, &cwd, &sha);
@@ -266,10 +272,9 @@ pub(super) async fn deploy(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     if judgement.verdict == Verdict::Green
         && let Some(repo) = &rules.woodpecker
     {
-        let branch = job.config.repos.get(job.run.work.repo()).map(|r| r.branch.clone());
         let run = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         let deadlines = Deadlines { appear: i64::from(APPEAR) * 60_000, run };
-        let branch = &branch.unwrap_or_else(|| "master".into());
+        let branch = &branch(job);
         let poll = Duration::from_millis(POLL);
         let pipelines = Pipelines { repo, branch, event: "manual", deadlines, poll };
         let done = pipelines.follow(job, &sha, &pool).await?;
