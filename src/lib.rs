@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 pub mod agent;
+pub mod breakglass;
 pub mod ci;
 pub mod cli;
 pub mod config;

@@ -427,6 +427,9 @@ impl Conversation for Claude {
             // It counts the new process alone.
             flag("--max-budget-usd", format!("{}.{:06}", budget / 1_000_000, budget % 1_000_000));
         }
+        if !spec.tools {
+            flag("--tools", String::new());
+        }
         if let Some(steps) = spec.max_steps {
             flag("--max-turns", steps.to_string());
         }

@@ -57,6 +57,8 @@ pub struct TurnSpec {
     pub model: Option<String>,
     /// Steps that the turn may take, where the agent can count them.
     pub max_steps: Option<u32>,
+    /// Whether it may use tools at all, where it can be told.
+    pub tools: bool,
     /// How money is reckoned.
     pub tariff: Tariff,
     /// The limits of the process.

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 pub mod attach;
+pub mod breakglass;
 pub mod capsule;
 pub mod demo;
 pub mod doctor;
@@ -62,6 +63,8 @@ enum Verb {
     Proof(proof::ProofArgs),
     /// Copy the evidence of a freeze, and check that it is as it was kept
     Capsule(capsule::CapsuleArgs),
+    /// Recover a wedged VM from its hypervisor
+    Breakglass(breakglass::BreakglassArgs),
     /// Who and what is working where, as JSON
     Presence,
     /// Walk the journal's hash chain
@@ -97,6 +100,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Status(args)) => status::run(&args, &place),
         Some(Verb::Proof(args)) => proof::run(&args, &place),
         Some(Verb::Capsule(args)) => capsule::run(&args, &place),
+        Some(Verb::Breakglass(args)) => wait_for(breakglass::run(&args, &place)),
         Some(Verb::Presence) => presence::run(&place),
         Some(Verb::Verify) => verify::run(&place),
         None => match up::choose(&place)? {

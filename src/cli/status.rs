@@ -53,7 +53,7 @@ pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
         super::say(&format!(
             "  {} {} {}: {}",
             escalation.id,
-            escalation.run,
+            escalation.subject(),
             escalation.kind.word(),
             escalation.title.clean_line()
         ));

@@ -56,7 +56,7 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
             super::say(&format!("queued as {run}"));
             Ok(())
         }
-        Ok(Accepted::Ok) => Ok(()),
+        Ok(_) => Ok(()),
         Err(refusal) => Err(Failure::new(Kind::No, refusal)),
     }
 }

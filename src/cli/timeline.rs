@@ -1,5 +1,6 @@
 //! Events as lines for a person.
 
+use crate::core::breakglass::Happened;
 use crate::core::event::Event;
 use crate::core::state::Fleet;
 
@@ -51,7 +52,7 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::LockReleased { run, by } => format!("{} lock released by {by}", of(run)),
         Event::Escalated { escalation } => format!(
             "{} {} {} asks a human: {}",
-            of(&escalation.run),
+            escalation.run.as_ref().map_or_else(|| "   ".into(), &of),
             escalation.id,
             escalation.kind.word(),
             escalation.title.clean_line()
@@ -59,6 +60,7 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::Answered { escalation, answer, by } => {
             format!("   {escalation} {by}: {}", answer.line())
         }
+        Event::Breakglass { what } => format!("   breakglass {}", told(what)?),
         Event::Expired { escalation } => format!("   {escalation} expired"),
         Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
         Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
@@ -66,6 +68,27 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
             format!("   {} by {} refused: {refusal}", command.action.word(), command.actor)
         }
         _ => return None,
+    })
+}
+
+/// What is told of breakglass.
+fn told(what: &Happened) -> Option<String> {
+    Some(match what {
+        Happened::Armed { arming } => {
+            format!("armed by {}: {}", arming.by, arming.reason.clean_line())
+        }
+        Happened::Disarmed { why } => format!("off: {why}"),
+        Happened::Begun { run } => format!("{} {} by {}", run.id, run.verb.word(), run.by),
+        Happened::Ended { verb, end } => format!("{verb} {}", end.result.line()),
+        Happened::Opened { shell, of } => format!("{shell} shell on {} by {}", of.host, of.by),
+        Happened::Closed { shell, why, .. } => format!("{shell} closed: {}", why.clean_line()),
+        Happened::KeyTrusted { host, by, old, new } => {
+            let old = old.as_deref().unwrap_or("none");
+            format!("the key of {host} is trusted by {by}: {old} before, {new} now")
+        }
+        Happened::Drilled => "the drill was good".into(),
+        Happened::Diagnosing { by } => format!("{by} asks an agent"),
+        Happened::Diagnosed { .. } => return None,
     })
 }
 

@@ -4,7 +4,9 @@
 //! and the allowlist is empty.
 
 pub mod agent;
+pub mod breakglass;
 pub mod control;
+pub mod limits;
 pub mod outside;
 pub mod paths;
 pub mod repository;
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use agent::Agent;
+use breakglass::Breakglass;
+use limits::{Budget, FixForward, Limits};
 use outside::{Control, GitHub, Kubernetes, Loki, Notify, Vault, Woodpecker};
 
 use crate::core::budget::MicroUsd;
@@ -116,6 +120,8 @@ pub struct Config {
     pub ui: Ui,
     /// The cockpit over SSH.
     pub ssh: Ssh,
+    /// The way to a wedged VM.
+    pub breakglass: Option<Breakglass>,
 }
 
 impl Default for Config {
@@ -144,6 +150,7 @@ impl Default for Config {
             control: Control::default(),
             ui: Ui::default(),
             ssh: Ssh::default(),
+            breakglass: None,
         }
     }
 }
@@ -183,86 +190,6 @@ pub struct Tracker {
 impl Default for Tracker {
     fn default() -> Self {
         Self { folder: None, poll_seconds: 30 }
-    }
-}
-
-/// Limits in US dollars.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Budget {
-    /// A UTC day's.
-    pub day_usd: Option<f64>,
-    /// A UTC day's at which an operator is told, and nothing is stopped.
-    pub day_soft_usd: Option<f64>,
-    /// One run's.
-    pub run_usd: Option<f64>,
-    /// The worst case of one turn, set aside before it starts.
-    pub turn_reserve_usd: f64,
-}
-
-/// Caps of fix-forward.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FixForward {
-    /// Attempts a run.
-    pub attempts: u32,
-    /// Minutes from the first red verdict.
-    pub minutes: u32,
-    /// The same in seconds, from outside of the file.
-    #[serde(skip)]
-    pub seconds: Option<u32>,
-}
-
-impl Default for FixForward {
-    fn default() -> Self {
-        Self { attempts: 5, minutes: 60, seconds: None }
-    }
-}
-
-/// Time limits; every wait has one.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// One turn of an agent.
-    pub turn_minutes: u64,
-    /// Silence of an agent that is shown, in seconds; twice as long is interrupted, three times
-    /// as long is stopped.
-    pub silence_seconds: u64,
-    /// One tool of an agent, in which silence is nothing unusual.
-    pub tool_minutes: u64,
-    /// Memory of an agent's whole process tree, in MiB.
-    pub memory_mib: u64,
-    /// One run of the test command.
-    pub test_minutes: u64,
-    /// CI.
-    pub ci_minutes: u64,
-    /// The deploy command.
-    pub deploy_minutes: u64,
-    /// One call of git that talks to a remote.
-    pub git_seconds: u64,
-    /// Between TERM and KILL.
-    pub grace_seconds: u64,
-    /// Free space, in MiB, below which no worktree is made.
-    pub disk_free_mib: u64,
-    /// Hours until a question of an agent expires.
-    pub answer_hours: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            turn_minutes: 45,
-            silence_seconds: 200,
-            tool_minutes: 15,
-            memory_mib: 8192,
-            test_minutes: 15,
-            ci_minutes: 60,
-            deploy_minutes: 15,
-            git_seconds: 120,
-            grace_seconds: 5,
-            disk_free_mib: 256,
-            answer_hours: 8,
-        }
     }
 }
 
@@ -372,6 +299,9 @@ impl Config {
         let home = path.parent().unwrap_or(Path::new("."));
         config.tracker.folder = config.tracker.folder.map(|folder| home.join(expand(&folder, env)));
         config.ssh.authorized_keys = home.join(expand(&config.ssh.authorized_keys, env));
+        if let Some(breakglass) = &mut config.breakglass {
+            breakglass.place(&|path| home.join(expand(path, env)));
+        }
         for repository in config.repos.values_mut() {
             if repository.remote.starts_with("./") || repository.remote.starts_with("../") {
                 repository.remote = home.join(&repository.remote).display().to_string();
@@ -416,6 +346,11 @@ impl Config {
         }
         if let Some(Err((key, message))) = self.github.as_ref().map(GitHub::check) {
             return wrong(format!("github.{key}"), message);
+        }
+        if let Some(breakglass) = &self.breakglass
+            && let Err((key, message)) = breakglass.check(&|name| self.agents.contains_key(name))
+        {
+            return wrong(format!("breakglass.{key}"), message);
         }
         let named = self.agent.iter().map(|name| ("agent".to_owned(), name));
         let of_repos = self.repos.iter().filter_map(|(repo, r)| {
@@ -479,6 +414,7 @@ impl Config {
             },
             remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
             notices: self.notices(),
+            breakglass: self.breakglass.as_ref().map(Breakglass::rules),
             answer_ms: i64::from(self.limits.answer_hours) * 60 * MINUTE,
             ..Policy::default()
         }

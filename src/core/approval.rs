@@ -25,8 +25,12 @@ pub enum EscalationKind {
     OverBudget,
     /// Nothing is heard of an agent, or an operator interrupted it.
     Stalled,
+    /// The way to the hypervisor was not proved for too long.
+    DrillDue,
     /// Runs fail for one cause: pickup is paused.
     Breaker,
+    /// An agent that looked at a wedged VM would use a verb.
+    Proposal,
     /// Pushed, broken, and the attempts are spent.
     Frozen,
 }
@@ -42,7 +46,9 @@ impl EscalationKind {
             Self::Guardrail => "guardrail",
             Self::OverBudget => "over-budget",
             Self::Stalled => "stalled",
+            Self::DrillDue => "drill-due",
             Self::Breaker => "breaker",
+            Self::Proposal => "proposal",
             Self::Frozen => "frozen",
         }
     }
@@ -61,6 +67,8 @@ impl EscalationKind {
             Self::Question => None,
             Self::Frozen => Some("release the repository's lock: you take over on master"),
             Self::Guardrail => Some("acknowledge: it was refused, and the run goes on"),
+            Self::DrillDue => Some("run the drill now: status, then forensics"),
+            Self::Proposal => Some("acknowledge: nothing is run; the verb is yours to press"),
             Self::Breaker => Some("resume pickup now, before a run shows that it works again"),
             Self::NeedsHuman | Self::OverBudget | Self::Stalled => {
                 Some("acknowledge: you take over; the worktree is kept")
@@ -82,7 +90,11 @@ impl EscalationKind {
     #[must_use]
     pub const fn text_means(self) -> Option<&'static str> {
         match self {
-            Self::Permission | Self::Guardrail | Self::Breaker => None,
+            Self::Permission
+            | Self::Guardrail
+            | Self::Breaker
+            | Self::DrillDue
+            | Self::Proposal => None,
             Self::Question => Some("answer the agent"),
             _ => Some("send the run on, with what you type as guidance"),
         }
@@ -206,8 +218,8 @@ impl Question {
 pub struct Escalation {
     /// Its number.
     pub id: EscalationId,
-    /// About which run.
-    pub run: RunId,
+    /// About which run; none where it is about none.
+    pub run: Option<RunId>,
     /// About which issue.
     pub issue: Option<IssueKey>,
     /// Why.
@@ -248,13 +260,47 @@ pub struct Escalation {
 }
 
 impl Escalation {
+    /// One that is about no run yet, bound to what it asks.
+    #[must_use]
+    pub fn raise(id: EscalationId, question: Question, at: Timestamp) -> Self {
+        let Question { kind, title, detail, options, request, ask, guardrail } = question;
+        let mut escalation = Self {
+            id,
+            run: None,
+            issue: None,
+            kind,
+            title,
+            detail,
+            options,
+            request,
+            ask,
+            guardrail,
+            epoch: 0,
+            raised: at,
+            expires: None,
+            digest: Digest::ZERO,
+            state: EscalationState::Open,
+            told: at,
+            reminded: 0,
+            acknowledged: None,
+        };
+        escalation.digest = escalation.digest_of();
+        escalation
+    }
+
+    /// What it is about, in a word.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.run.map_or_else(|| "breakglass".into(), |run| run.to_string())
+    }
+
     /// Binds an answer to everything that the human was shown and to the run's epoch, so that it
     /// can't be used for anything else, or after the run went on.
     #[must_use]
     pub fn digest_of(&self) -> Digest {
         let mut parts: Vec<Vec<u8>> = vec![
             self.id.to_string().into_bytes(),
-            self.run.to_string().into_bytes(),
+            self.run.map(|run| run.to_string()).unwrap_or_default().into_bytes(),
             self.kind.word().into(),
             self.title.as_received().into(),
             self.detail.as_received().into(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::approval::{Answer, EscalationState};
+use super::breakglass::{Ask, No, ShellId, VerbId};
 use super::digest::Digest;
 use super::guardrail::Guardrail;
 use super::id::{Actor, EscalationId, IssueKey, Repo, RunId};
@@ -93,6 +94,11 @@ pub enum Action {
         /// Which.
         run: RunId,
     },
+    /// Asks something of breakglass.
+    Breakglass {
+        /// What.
+        ask: Ask,
+    },
     /// Queues an ad-hoc prompt.
     Submit {
         /// Where.
@@ -119,6 +125,7 @@ impl Action {
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
             Self::Release { .. } => "release",
+            Self::Breakglass { ask } => ask.word(),
             Self::Submit { .. } => "submit",
         }
     }
@@ -228,6 +235,12 @@ pub enum Refusal {
     /// The kill switch is on.
     #[error("the kill switch is on")]
     KillSwitch,
+    /// Breakglass refused.
+    #[error("{no}")]
+    Breakglass {
+        /// Why.
+        no: No,
+    },
     /// Nothing in it.
     #[error("there is no text in it")]
     Empty,
@@ -268,5 +281,15 @@ pub enum Accepted {
         run: RunId,
         /// For which issue, if any.
         issue: Option<IssueKey>,
+    },
+    /// A verb is sent to the hypervisor.
+    Verb {
+        /// Its number.
+        verb: VerbId,
+    },
+    /// A shell is opened.
+    Shell {
+        /// Its number.
+        shell: ShellId,
     },
 }

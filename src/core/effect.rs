@@ -2,8 +2,10 @@
 //! back as an [`super::input::Input`] with the run's epoch.
 
 use super::approval::Answer;
+use super::breakglass;
 use super::budget::MicroUsd;
 use super::id::{OutboxId, RunId, Sha};
+use super::notice::Notice;
 use super::outbox::OutboxStep;
 use super::run::TurnPrompt;
 use super::untrusted::Untrusted;
@@ -67,6 +69,8 @@ pub enum Effect {
         /// What.
         text: Untrusted,
     },
+    /// Something for breakglass.
+    Breakglass(breakglass::Task),
     /// Deliver an outbox entry.
     Deliver {
         /// Which; the idempotency key.
@@ -74,6 +78,20 @@ pub enum Effect {
         /// What.
         step: OutboxStep,
     },
+}
+
+impl Effect {
+    /// Part of breakglass: not held up by a journal that can't be written.
+    #[must_use]
+    pub const fn is_breakglass(&self) -> bool {
+        match self {
+            Self::Breakglass(_) => true,
+            Self::Deliver { step: OutboxStep::Notify { what, .. }, .. } => {
+                matches!(what, Notice::Breakglass { .. })
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The effect of an activity.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::agent_event::TurnEnd;
 use super::approval::{Answer, Escalation};
 use super::breaker::Cause;
+use super::breakglass::Happened;
 use super::budget::Spend;
 use super::capability::Equipment;
 use super::command::{Command, Refusal};
@@ -378,6 +379,11 @@ pub enum Event {
         repo: Repo,
         /// What.
         sample: ProbeSample,
+    },
+    /// Something about breakglass.
+    Breakglass {
+        /// What.
+        what: Box<Happened>,
     },
     /// A command was accepted; what it led to follows.
     Accepted {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::agent_event::AgentEvent;
+use super::breakglass;
 use super::command::Command;
 use super::id::{OutboxId, Repo, RunId, Sha};
 use super::issue::Issue;
@@ -19,6 +20,11 @@ pub enum Input {
     Tick,
     /// The runtime began; nothing of an earlier life is under way any more.
     Started {
+        /// The configuration in force.
+        policy: Box<Policy>,
+    },
+    /// A runtime that carries breakglass alone: runs stay as they are, and nothing is picked up.
+    Alone {
         /// The configuration in force.
         policy: Box<Policy>,
     },
@@ -45,6 +51,8 @@ pub enum Input {
         /// What.
         fact: RunFact,
     },
+    /// Something about breakglass.
+    Breakglass(breakglass::Fact),
     /// A sample of a repository's probe.
     Probe {
         /// Whose.

@@ -1,10 +1,9 @@
 //! The life of a run: what each fact leads to.
 
 use super::agent_event::TurnEnd;
-use super::approval::{Escalation, EscalationKind, EscalationState, Question};
+use super::approval::{Escalation, EscalationKind, Question};
 use super::breaker;
 use super::budget::{MicroUsd, fits};
-use super::digest::Digest;
 use super::effect::{Effect, Task};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, RunId};
@@ -378,7 +377,7 @@ impl Stepper<'_> {
         }
         let text = format!("{title}: {line}");
         let asked = escalation.map(|id| (id, kind));
-        self.tell(id, &Notice::Ended { outcome, text, asked });
+        self.tell(Some(id), &Notice::Ended { outcome, text, asked });
     }
 
     fn finish(&mut self, id: RunId) {
@@ -406,7 +405,7 @@ impl Stepper<'_> {
             self.post(OutboxStep::Close { issue });
         }
         let text = format!("{title}: {text}");
-        self.tell(id, &Notice::Ended { outcome, text, asked: None });
+        self.tell(Some(id), &Notice::Ended { outcome, text, asked: None });
         self.effect(Effect::Stop { run: id });
         self.effect(Effect::GiveBack { run: id });
     }
@@ -414,27 +413,14 @@ impl Stepper<'_> {
     /// Raises an escalation, bound to what is shown.
     pub(super) fn ask(&mut self, run: RunId, question: Question) -> Option<EscalationId> {
         let of = self.run(run)?;
-        let Question { kind, title, detail, options, request, ask, guardrail } = question;
+        let kind = question.kind;
         let waits = kind.agent_waits();
         let mut escalation = Escalation {
-            id: self.fleet.next_escalation(),
-            run,
+            run: Some(run),
             issue: of.work.issue().cloned(),
-            kind,
-            title,
-            detail,
-            options,
-            request,
-            ask,
-            guardrail,
             epoch: of.epoch,
-            raised: self.at,
             expires: waits.then(|| self.at.plus(self.fleet.policy.answer_ms)),
-            digest: Digest::ZERO,
-            state: EscalationState::Open,
-            told: self.at,
-            reminded: 0,
-            acknowledged: None,
+            ..Escalation::raise(self.fleet.next_escalation(), question, self.at)
         };
         // The end of a run tells itself.
         let tell = of.live();
@@ -443,7 +429,7 @@ impl Stepper<'_> {
         let id = escalation.id;
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
         if tell {
-            self.tell(run, &Notice::Asked { escalation: id, text, kind });
+            self.tell(Some(run), &Notice::Asked { escalation: id, text, kind });
         }
         Some(id)
     }
@@ -454,7 +440,9 @@ impl Stepper<'_> {
             .fleet
             .escalations
             .values()
-            .filter(|e| e.open() && e.kind.agent_waits() && run.is_none_or(|run| e.run == run))
+            .filter(|e| {
+                e.open() && e.kind.agent_waits() && run.is_none_or(|run| e.run == Some(run))
+            })
             .map(|e| e.id)
             .collect();
         for escalation in open {

@@ -58,6 +58,7 @@ impl NoticeKind {
             EscalationKind::Question | EscalationKind::Permission => Self::Asked,
             EscalationKind::Stalled => Self::Stalled,
             EscalationKind::Frozen => Self::Frozen,
+            EscalationKind::DrillDue | EscalationKind::Proposal => Self::Breakglass,
             EscalationKind::NeedsHuman
             | EscalationKind::Guardrail
             | EscalationKind::OverBudget
@@ -113,6 +114,11 @@ pub enum Notice {
         /// Which time, from 1.
         times: u32,
     },
+    /// Somebody used breakglass.
+    Breakglass {
+        /// One line, cleaned.
+        text: String,
+    },
 }
 
 const fn permission() -> EscalationKind {
@@ -127,6 +133,7 @@ impl Notice {
             Self::Ended { asked: Some((_, kind)), .. }
             | Self::Asked { kind, .. }
             | Self::Reminder { kind, .. } => NoticeKind::of(*kind),
+            Self::Breakglass { .. } => NoticeKind::Breakglass,
             Self::Ended { outcome: Outcome::Frozen, .. } => NoticeKind::Frozen,
             Self::Ended { outcome: Outcome::NeedsHuman, .. } => NoticeKind::NeedsHuman,
             Self::Ended { outcome: Outcome::Done | Outcome::Cancelled, .. } => NoticeKind::Done,
@@ -146,9 +153,10 @@ impl Notice {
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
-            Self::Ended { text, .. } | Self::Asked { text, .. } | Self::Reminder { text, .. } => {
-                text
-            }
+            Self::Ended { text, .. }
+            | Self::Asked { text, .. }
+            | Self::Reminder { text, .. }
+            | Self::Breakglass { text } => text,
         }
     }
 }
@@ -199,7 +207,7 @@ impl Notices {
 impl Stepper<'_> {
     /// Tells attached terminals and every sink that takes this kind; what isn't urgent waits for
     /// the end of quiet hours.
-    pub(super) fn tell(&mut self, run: RunId, what: &Notice) {
+    pub(super) fn tell(&mut self, run: Option<RunId>, what: &Notice) {
         let notices = &self.fleet.policy.notices;
         let after = match what.severity() {
             Severity::Urgent => None,

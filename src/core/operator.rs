@@ -18,14 +18,14 @@ use super::untrusted::Untrusted;
 impl Stepper<'_> {
     /// Accepts or refuses; both are recorded, with who and from where, before the reply is told.
     pub(super) fn command(&mut self, command: Command) {
-        let Command { id, actor, action, .. } = command.clone();
+        let Command { id, actor, origin, action, .. } = command.clone();
         let reply = if let Err(refusal) = self.check(&command) {
             let command = Box::new(command);
             self.emit(Event::Refused { command, refusal: refusal.clone() });
             Err(refusal)
         } else {
             self.emit(Event::Accepted { command: Box::new(command) });
-            Ok(self.act(actor, action))
+            Ok(self.act(actor, origin, action))
         };
         self.out.reply = Some((id, reply));
     }
@@ -75,6 +75,7 @@ impl Stepper<'_> {
                     _ => Err(Refusal::NoTurn { run: run.id }),
                 }
             }
+            Action::Breakglass { ask } => self.check_breakglass(&command.actor, ask),
             Action::Cancel { run } => self.live_run(*run).map(|_| ()),
             Action::Retry { run, guidance } => self.check_reopen(*run, guidance),
             Action::Release { run } => {
@@ -154,7 +155,10 @@ impl Stepper<'_> {
             return Err(Refusal::Stale { escalation: id });
         }
         if escalation.kind.agent_waits()
-            && self.run(escalation.run).is_none_or(|run| run.epoch != escalation.epoch)
+            && escalation
+                .run
+                .and_then(|run| self.run(run))
+                .is_none_or(|run| run.epoch != escalation.epoch)
         {
             return Err(Refusal::Stale { escalation: id });
         }
@@ -163,9 +167,10 @@ impl Stepper<'_> {
         }
         match answer {
             Answer::Text { text } if text.as_received().trim().is_empty() => Err(Refusal::Empty),
-            Answer::Text { text } if !escalation.kind.agent_waits() => {
-                self.check_reopen(escalation.run, text)
-            }
+            Answer::Text { text } if !escalation.kind.agent_waits() => match escalation.run {
+                Some(run) => self.check_reopen(run, text),
+                None => Err(Refusal::WrongAnswer { kind: escalation.kind.word().into() }),
+            },
             Answer::Edit { command } => {
                 let Some(ask) = escalation.ask.as_ref().filter(|_| escalation.editable().is_some())
                 else {
@@ -175,7 +180,7 @@ impl Stepper<'_> {
                     return Err(Refusal::Empty);
                 }
                 let edited = Ask { targets: vec![command.clone()], ..ask.as_ref().clone() };
-                let run = self.run(escalation.run);
+                let run = escalation.run.and_then(|run| self.run(run));
                 let worktree = run.and_then(|run| run.worktree.clone()).unwrap_or_default();
                 match guardrail::violated(&edited, &worktree) {
                     Some(rule) => Err(Refusal::Guarded { rule }),
@@ -186,7 +191,7 @@ impl Stepper<'_> {
         }
     }
 
-    fn act(&mut self, by: Actor, action: Action) -> Accepted {
+    fn act(&mut self, by: Actor, origin: String, action: Action) -> Accepted {
         match action {
             Action::SetKillSwitch { on } => self.emit(Event::KillSwitch { on, by }),
             Action::SetCapacity { permits } => self.emit(Event::Capacity { permits, by }),
@@ -199,6 +204,7 @@ impl Stepper<'_> {
                 self.emit(Event::Acknowledged { escalation, by });
             }
             Action::Drain => self.emit(Event::Draining { by }),
+            Action::Breakglass { ask } => return self.act_breakglass(by, origin, ask),
             Action::Interrupt { run } => self.effect(Effect::Interrupt { run }),
             Action::Cancel { run } => self.cancel(run, &by),
             Action::Retry { run, guidance } => {
@@ -221,8 +227,13 @@ impl Stepper<'_> {
 
     fn answer(&mut self, id: EscalationId, answer: Answer, by: Actor) {
         let Some(escalation) = self.fleet.escalations.get(&id).cloned() else { return };
-        let run = escalation.run;
         self.emit(Event::Answered { escalation: id, answer: answer.clone(), by: by.clone() });
+        let Some(run) = escalation.run else {
+            if escalation.kind == EscalationKind::DrillDue {
+                self.drill_now();
+            }
+            return;
+        };
         match (&escalation.request, answer) {
             (Some(request), answer) => {
                 let request = request.clone();
@@ -291,7 +302,7 @@ impl Stepper<'_> {
             .fleet
             .escalations
             .values()
-            .filter(|e| e.open() && e.run == run && e.kind != EscalationKind::Breaker)
+            .filter(|e| e.open() && e.run == Some(run) && e.kind != EscalationKind::Breaker)
             .map(|e| e.id)
             .collect();
         for escalation in open {

@@ -35,8 +35,8 @@ pub enum OutboxStep {
     },
     /// Tells the operator.
     Notify {
-        /// About which run.
-        run: RunId,
+        /// About which run, if any.
+        run: Option<RunId>,
         /// What.
         what: Notice,
         /// Where; none are the terminals that are attached.
@@ -69,7 +69,8 @@ impl OutboxStep {
             | Self::Comment { issue, .. }
             | Self::Close { issue }
             | Self::Progress { issue } => issue.to_string(),
-            Self::Notify { run, sink: None, .. } => format!("notify {run}"),
+            Self::Notify { run: Some(run), sink: None, .. } => format!("notify {run}"),
+            Self::Notify { run: None, sink: None, .. } => "notify of breakglass".into(),
             Self::Notify { sink: Some(sink), .. } => format!("notify by {sink}"),
         }
     }
@@ -95,8 +96,13 @@ impl OutboxStep {
             Self::Comment { issue, .. } => format!("comment on {issue}"),
             Self::Close { issue } => format!("close {issue}"),
             Self::Progress { issue } => format!("show how far {issue} has come"),
-            Self::Notify { run, sink: None, .. } => format!("notify about {run}"),
-            Self::Notify { run, sink: Some(sink), .. } => format!("notify {sink} about {run}"),
+            Self::Notify { run, sink, .. } => {
+                let about = run.map_or_else(|| "breakglass".into(), |run| run.to_string());
+                match sink {
+                    None => format!("notify about {about}"),
+                    Some(sink) => format!("notify {sink} about {about}"),
+                }
+            }
         }
     }
 }

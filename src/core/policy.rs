@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::breakglass::Rules;
 use super::budget::MicroUsd;
 use super::id::Repo;
 use super::notice::Notices;
@@ -49,6 +50,9 @@ pub struct Policy {
     /// Where notices go and when.
     #[serde(default)]
     pub notices: Notices,
+    /// Breakglass; none where it isn't configured.
+    #[serde(default)]
+    pub breakglass: Option<Rules>,
     /// A waiting run gains one step of priority each time this passes, so that none starves.
     pub aging_ms: i64,
 }
@@ -72,6 +76,7 @@ impl Default for Policy {
             answer_ms: 8 * 60 * MINUTE,
             remote: BTreeSet::new(),
             notices: Notices::default(),
+            breakglass: None,
             aging_ms: 30 * MINUTE,
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approval::{Escalation, EscalationState};
 use super::breaker::{self, Breaker};
+use super::breakglass::Breakglass;
 use super::budget::{Books, MicroUsd, Spend};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
@@ -56,6 +57,9 @@ pub struct Fleet {
     pub books: Books,
     /// Failures with a common cause.
     pub breaker: Breaker,
+    /// Who may use breakglass, and what came of it.
+    #[serde(default)]
+    pub breakglass: Breakglass,
     /// The latest probe samples of each repository.
     pub probes: BTreeMap<Repo, VecDeque<ProbeSample>>,
     /// The last commit of each repository that was proved healthy, and when.
@@ -134,7 +138,9 @@ impl Fleet {
         let reminders = self.escalations.values().filter_map(|e| e.next_reminder(notices));
         let probe = self.breaker.open().map(|(_, since)| since.plus(breaker::PAUSE));
         let probe = probe.filter(|at| *at > self.now);
-        runs.chain(escalations).chain(reminders).chain(outbox).chain(probe).min()
+        let breakglass = self.breakglass.next_deadline(self.policy.breakglass.as_ref());
+        let rest = probe.into_iter().chain(breakglass);
+        runs.chain(escalations).chain(reminders).chain(outbox).chain(rest).min()
     }
 
     /// The number that the next run gets.
@@ -189,7 +195,13 @@ impl Fleet {
                     entry.under_way = false;
                 }
             }
-            Event::PolicySet { policy } => self.policy = policy.as_ref().clone(),
+            Event::PolicySet { policy } => {
+                self.policy = policy.as_ref().clone();
+                if self.policy.breakglass.is_some() {
+                    self.breakglass.configured(self.now);
+                }
+            }
+            Event::Breakglass { what } => self.breakglass.apply(at, what),
             Event::KillSwitch { on, .. } => self.operator_kill = *on,
             Event::Capacity { permits, .. } => self.operator_capacity = Some(*permits),
             Event::IssueSeen { issue } => {

@@ -5,7 +5,7 @@ use super::command::Reply;
 use super::dispatch;
 use super::effect::Effect;
 use super::event::Event;
-use super::id::{IssueKey, OutboxId, RunId, Timestamp};
+use super::id::{Actor, IssueKey, OutboxId, RunId, Timestamp};
 use super::input::Input;
 use super::issue::{Arming, Issue};
 use super::ledger::Reason;
@@ -79,6 +79,12 @@ impl Stepper<'_> {
         match input {
             Input::Tick => self.tick(),
             Input::Started { policy } => self.started(policy),
+            Input::Alone { policy } => {
+                let by = Actor("afk".into());
+                self.emit(Event::Draining { by });
+                self.set_policy(policy);
+                self.restart_breakglass();
+            }
             Input::Policy(policy) => self.set_policy(policy),
             Input::Issues(issues) => self.issues(issues),
             Input::SomeIssues { mut issues, unread } => {
@@ -99,6 +105,7 @@ impl Stepper<'_> {
                     self.fact(run, fact);
                 }
             }
+            Input::Breakglass(fact) => self.breakglass(fact),
             Input::Probe { repo, sample } => self.emit(Event::Probed { repo, sample }),
             Input::Capsule { run, path } => {
                 if self.run(run).is_some_and(|r| r.capsule.as_ref() != Some(&path)) {
@@ -129,6 +136,7 @@ impl Stepper<'_> {
         self.set_policy(policy);
         self.withdraw_requests(None, "afk was restarted");
         self.forget_attempts();
+        self.restart_breakglass();
         let live: Vec<RunId> = self.fleet.live.iter().copied().collect();
         for id in live {
             let Some(run) = self.run(id) else { continue };
@@ -160,6 +168,7 @@ impl Stepper<'_> {
     fn set_policy(&mut self, policy: Box<Policy>) {
         if self.fleet.policy != *policy {
             self.emit(Event::PolicySet { policy });
+            self.breakglass_rules();
         }
     }
 
@@ -188,7 +197,7 @@ impl Stepper<'_> {
             .collect();
         for (escalation, run, request) in over {
             self.emit(Event::Expired { escalation });
-            if let Some(request) = request {
+            if let (Some(run), Some(request)) = (run, request) {
                 let reason = "nobody answered in time".into();
                 let answer = Answer::Deny { reason };
                 self.effect(Effect::Answer { run, request, answer, by: "afk".into() });
@@ -208,6 +217,7 @@ impl Stepper<'_> {
             self.begin(run, then);
         }
         self.remind();
+        self.tick_breakglass();
     }
 
     /// After every input: the ledger, dispatch, admission and the outbox follow from the state.

@@ -45,11 +45,9 @@ impl Stepper<'_> {
             }
             AgentEvent::PermissionRequest { id: request, ask } => self.permission(id, request, ask),
             AgentEvent::RequestWithdrawn { id: request } => {
-                let open = self
-                    .fleet
-                    .escalations
-                    .values()
-                    .find(|e| e.open() && e.run == id && e.request.as_ref() == Some(&request));
+                let open = self.fleet.escalations.values().find(|e| {
+                    e.open() && e.run == Some(id) && e.request.as_ref() == Some(&request)
+                });
                 if let Some(escalation) = open.map(|e| e.id) {
                     let why = "the agent waits for it no more".into();
                     self.emit(Event::Withdrawn { escalation, why });
@@ -154,7 +152,7 @@ impl Stepper<'_> {
             .fleet
             .escalations
             .values()
-            .any(|e| e.open() && e.run == id && e.guardrail == Some(rule));
+            .any(|e| e.open() && e.run == Some(id) && e.guardrail == Some(rule));
         if known {
             return;
         }

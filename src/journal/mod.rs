@@ -120,6 +120,20 @@ impl Journal {
         Ok(journal)
     }
 
+    /// A journal that lasts as long as this process: for breakglass, where the disk can't be
+    /// written.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn in_memory() -> Result<Self, JournalError> {
+        let path = PathBuf::from(":memory:");
+        let db = Connection::open_in_memory()
+            .map_err(|source| JournalError::Database { path: path.clone(), source })?;
+        let mut journal = Self { path, db, seq: 0, hash: Digest::ZERO, _lock: None };
+        schema::bring_up(&mut journal)?;
+        Ok(journal)
+    }
+
     /// Opens a journal to look at it, also while another process writes it.
     ///
     /// # Errors

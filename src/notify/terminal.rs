@@ -23,6 +23,10 @@ pub fn shown(notice: &Notice) -> Shown {
             line: format!("{}: {}", outcome.word(), crate::core::untrusted::clean_line(text)),
             urgent: matches!(outcome, Outcome::Frozen | Outcome::NeedsHuman),
         },
+        Notice::Breakglass { text } => Shown {
+            line: format!("breakglass: {}", crate::core::untrusted::clean_line(text)),
+            urgent: true,
+        },
         Notice::Asked { text, .. } | Notice::Reminder { text, .. } => {
             Shown { line: crate::core::untrusted::clean_line(text), urgent: true }
         }

@@ -6,6 +6,7 @@
 //! descendants that threw their environment away are found by parentage. afk makes itself the
 //! subreaper, so that what is orphaned stays below it.
 
+pub mod hide;
 pub mod launch;
 pub mod output;
 pub mod procfs;
@@ -15,7 +16,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -106,6 +107,8 @@ struct Inner {
     launcher: PathBuf,
     state: String,
     grace: Duration,
+    /// What no child may reach.
+    hidden: RwLock<Vec<PathBuf>>,
     /// The folders in which an owner's children were started.
     folders: Mutex<BTreeMap<String, BTreeSet<PathBuf>>>,
 }
@@ -172,13 +175,46 @@ impl Supervisor {
     pub fn new(launcher: PathBuf, state: String, grace: Duration) -> Self {
         // Without it orphans go to init and are found by their marks all the same.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-        Self(Arc::new(Inner { launcher, state, grace, folders: Mutex::default() }))
+        let (hidden, folders) = (RwLock::default(), Mutex::default());
+        Self(Arc::new(Inner { launcher, state, grace, hidden, folders }))
+    }
+
+    /// From now on no child reaches these files and folders.
+    pub fn hide(&self, paths: Vec<PathBuf>) {
+        *self.0.hidden.write().unwrap_or_else(PoisonError::into_inner) = paths;
+    }
+
+    /// Whether a process is a child of ours, an agent or a test command, or below one. One that is
+    /// gone is: nobody can say whose it was.
+    #[must_use]
+    pub fn is_below(&self, pid: i32) -> bool {
+        let strays = Strays::of_this_process();
+        let mut next = pid;
+        // As deep as anybody nests, and no loop.
+        for _ in 0..1000 {
+            if next <= 1 {
+                return false;
+            }
+            let Some(process) = procfs::process(next) else { return next == pid };
+            if process.has(STATE_NAME, &self.0.state) {
+                return true;
+            }
+            if process.parent == strays.us {
+                return strays.has(&process) || waited().contains(&process.pid);
+            }
+            next = process.parent;
+        }
+        true
     }
 
     /// A command with the marks and the allowed environment and nothing else.
     fn command(&self, spec: &Spec) -> Command {
         let mut command = Command::new(&self.0.launcher);
-        command.arg(launch::WORD).arg(&spec.program).args(&spec.args).current_dir(&spec.cwd);
+        command.arg(launch::WORD);
+        for path in self.0.hidden.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            command.arg(launch::HIDE).arg(path);
+        }
+        command.arg(&spec.program).args(&spec.args).current_dir(&spec.cwd);
         command.env_clear();
         for name in INHERITED {
             if let Some(value) = std::env::var_os(name) {

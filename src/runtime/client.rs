@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::breakglass::console::Console;
 use super::{Handle, Snapshot};
 use crate::config::Config;
+use crate::core::breakglass::ShellId;
 use crate::core::command::{Action, Command, Refusal, Reply, Role};
 use crate::core::id::{Actor, RunId, Timestamp};
 use crate::journal::transcript::Store;
@@ -52,6 +54,8 @@ pub enum Ask {
     Act(Action, oneshot::Sender<Reply>),
     /// A run's diff.
     Diff(RunId, oneshot::Sender<Result<String, String>>),
+    /// A shell that was allowed.
+    Console(ShellId, oneshot::Sender<Result<Console, String>>),
     /// The client's terminal has another size.
     Size(u16, u16),
 }
@@ -159,6 +163,17 @@ impl Client {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// The shell that was allowed to this client.
+    ///
+    /// # Errors
+    /// Why there is none, in a line.
+    pub async fn console(&self, shell: ShellId) -> Result<Console, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "the connection is lost".to_owned();
+        self.asks.send(Ask::Console(shell, reply)).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     /// Tells the size of its terminal.
     pub fn size(&self, columns: u16, rows: u16) {
         // Shown to others only; a full queue loses nothing that matters.
@@ -193,6 +208,18 @@ async fn answer(handle: Handle, attached: Attached, mut ends: Ends) {
                 let handle = handle.clone();
                 tokio::spawn(async move {
                     let _ = reply.send(handle.diff(run).await);
+                });
+            }
+            Ask::Console(shell, reply) => {
+                let (handle, actor) = (handle.clone(), actor.clone());
+                tokio::spawn(async move {
+                    let console = if role == Role::Operator {
+                        handle.console(shell, &actor).await
+                    } else {
+                        Err(Refusal::Viewer.to_string())
+                    };
+                    // The screen may be gone.
+                    let _ = reply.send(console);
                 });
             }
             Ask::Size(columns, rows) => entry.size(columns, rows).await,

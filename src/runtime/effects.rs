@@ -45,7 +45,7 @@ impl Delivery {
         };
         let about = match &step {
             OutboxStep::Notify { run, .. } => {
-                let run = fleet.runs.get(run).cloned();
+                let run = run.and_then(|run| fleet.runs.get(&run).cloned());
                 let issue = run.as_ref().and_then(|run| fleet.issues.get(run.work.issue()?));
                 let link = issue.and_then(|issue| issue.link.as_ref());
                 (run, link.map(|link| link.as_received().to_owned()))

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::lanes::Lanes;
 use super::{Batch, Message, Shell, Snapshot};
 use crate::core::command::Reply;
+use crate::core::effect::Effect;
 use crate::core::event::Event;
 use crate::core::id::Timestamp;
 use crate::core::input::Input;
@@ -34,7 +35,22 @@ pub(super) struct EventLoop {
     lanes: Lanes,
     published: Instant,
     dirty: bool,
+    urgent: mpsc::Receiver<Message>,
+    /// What breakglass led to while the journal could not be written.
+    held: Held,
+    alone: bool,
 }
+
+/// Breakglass goes on without the journal: what it led to is written once it can be.
+#[derive(Default)]
+struct Held {
+    events: Vec<(Timestamp, Event)>,
+    /// Of others: they wait for the journal.
+    effects: Vec<Effect>,
+}
+
+/// Events that are held at most; then breakglass, too, waits for the journal.
+const HELD: usize = 20_000;
 
 impl EventLoop {
     pub(super) fn new(
@@ -43,16 +59,33 @@ impl EventLoop {
         seq: i64,
         writer: Writer,
         publish: watch::Sender<Arc<Snapshot>>,
+        urgent: mpsc::Receiver<Message>,
+        alone: bool,
     ) -> Self {
         let clock = Clock::start(fleet.now);
-        let lanes = Lanes::new(shell.clone());
+        let lanes = Lanes::new(shell.clone(), alone);
         let published = Instant::now();
-        Self { shell, fleet, seq, writer, publish, clock, lanes, published, dirty: true }
+        let held = Held::default();
+        Self {
+            shell,
+            fleet,
+            seq,
+            writer,
+            publish,
+            clock,
+            lanes,
+            published,
+            dirty: true,
+            urgent,
+            held,
+            alone,
+        }
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let policy = Box::new(self.shell.config().policy());
-        self.take(vec![Message::Input(Box::new(Input::Started { policy }))]).await;
+        let first = if self.alone { Input::Alone { policy } } else { Input::Started { policy } };
+        self.take(vec![Message::Input(Box::new(first))]).await;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let due = self.fleet.next_deadline().map(|at| self.clock.until(at));
@@ -65,6 +98,7 @@ impl EventLoop {
                     let messages = std::mem::take(&mut batch);
                     self.take(messages).await;
                 }
+                Some(message) = self.urgent.recv() => self.take(vec![message]).await,
                 () = sleep(due.unwrap_or_default()), if due.is_some() => {
                     self.take(vec![Message::Input(Box::new(Input::Tick))]).await;
                 }
@@ -108,6 +142,14 @@ impl EventLoop {
             let _ = self.shell.batches.send(Batch { last: self.seq, events });
             self.dirty = true;
         }
+        while !self.held.events.is_empty() {
+            let Held { events, effects: others } = std::mem::take(&mut self.held);
+            self.seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
+            let events: Arc<[(Timestamp, Event)]> = events.into();
+            self.write(&events).await;
+            let _ = self.shell.batches.send(Batch { last: self.seq, events });
+            effects.extend(others);
+        }
         for (to, reply) in replies {
             // A client that went away needs no answer.
             let _ = to.send(reply);
@@ -135,15 +177,70 @@ impl EventLoop {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the journal can't be written");
-                    let line = format!("{error}; nothing goes on until it can be written");
+                    let mut line = format!("{error}; nothing goes on until it can be written");
+                    if self.fleet.policy.breakglass.is_some() {
+                        line.push_str(
+                            ", but breakglass: AUDIT DEGRADED (kept here and at the host)",
+                        );
+                    }
                     self.complain(line);
                 }
             }
-            tokio::select! {
-                () = sleep(JOURNAL_RETRY) => {}
-                () = self.shell.cancel.cancelled() => return,
+            let again = sleep(JOURNAL_RETRY);
+            tokio::pin!(again);
+            loop {
+                let rules = self.fleet.policy.breakglass.as_ref();
+                let due = self.fleet.breakglass.next_deadline(rules).filter(|_| rules.is_some());
+                let due = due.map(|at| self.clock.until(at));
+                tokio::select! {
+                    () = &mut again => break,
+                    () = self.shell.cancel.cancelled() => return,
+                    () = sleep(due.unwrap_or_default()), if due.is_some() => {
+                        self.meanwhile(Message::Input(Box::new(Input::Tick)));
+                    }
+                    Some(message) = self.urgent.recv(), if self.held.events.len() < HELD => {
+                        self.meanwhile(message);
+                    }
+                }
             }
         }
+    }
+
+    /// Breakglass while the journal can't be written: its effects and answers are not held up, and
+    /// what it led to is kept until it can be written.
+    fn meanwhile(&mut self, message: Message) {
+        let (input, reply_to) = match message {
+            Message::Input(input) => (*input, None),
+            Message::Command(command, reply) => (Input::Command(command), Some(reply)),
+            Message::Aside => return self.publish_breakglass(),
+        };
+        let out = step(&mut self.fleet, self.clock.now(), input);
+        let at = self.fleet.now;
+        self.held.events.extend(out.events.into_iter().map(|event| (at, event)));
+        if let (Some(to), Some((_, reply))) = (reply_to, out.reply) {
+            // A client that went away needs no answer.
+            let _ = to.send(reply);
+        }
+        for effect in out.effects {
+            if effect.is_breakglass() {
+                self.lanes.execute(effect, &self.fleet);
+            } else {
+                self.held.effects.push(effect);
+            }
+        }
+        self.publish_breakglass();
+    }
+
+    /// Shows breakglass as it is beside the last fleet that is durable.
+    fn publish_breakglass(&self) {
+        let problems = self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = problems.values().flatten().cloned().collect();
+        let unwritten = Some(Box::new(self.fleet.breakglass.clone()));
+        let live = self.shell.live().copy();
+        self.publish.send_modify(|snapshot| {
+            let known = snapshot.as_ref().clone();
+            *snapshot = Arc::new(Snapshot { problems, unwritten, live, ..known });
+        });
     }
 
     /// Shows a problem beside the last fleet that is durable.
@@ -168,6 +265,8 @@ impl EventLoop {
             problems: problems.values().flatten().cloned().collect(),
             clients: self.shell.clients().values().cloned().collect(),
             watchers: self.shell.watchers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            live: self.shell.live().copy(),
+            unwritten: None,
             seq: self.seq,
         };
         // Nobody may be looking.

@@ -37,6 +37,8 @@ struct Lane {
 #[derive(Debug)]
 pub(super) struct Lanes {
     shell: Arc<Shell>,
+    /// Breakglass is all that is carried out.
+    alone: bool,
     by_run: HashMap<RunId, Lane>,
     /// The last giving back in each repository: a worktree is taken after it, so that the slot
     /// that becomes free is the one that is used.
@@ -44,13 +46,15 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(shell: Arc<Shell>) -> Self {
-        Self { shell, by_run: HashMap::new(), given_back: HashMap::new() }
+    pub(super) fn new(shell: Arc<Shell>, alone: bool) -> Self {
+        Self { shell, alone, by_run: HashMap::new(), given_back: HashMap::new() }
     }
 
     /// Begins an effect. Never waits.
     pub(super) fn execute(&mut self, effect: Effect, fleet: &Fleet) {
         match effect {
+            // Whatever is under way is begun at the next whole start.
+            Effect::Begin { .. } if self.alone => {}
             Effect::Begin { run, epoch, task } => {
                 let Some(job) = Job::new(&self.shell, fleet, run, epoch) else { return };
                 let (control, controls) = mpsc::channel(CONTROLS);
@@ -104,6 +108,7 @@ impl Lanes {
                     self.chain(run, async move { tasks::capsule::keep(&job).await });
                 }
             }
+            Effect::Breakglass(task) => super::breakglass::execute(&self.shell, task),
             Effect::Steer { run, text, by } => self.tell(run, Control::Steer { text, by }),
             Effect::Answer { run, request, answer, by } => {
                 self.tell(run, Control::Answer { request, answer, by });

@@ -1,6 +1,7 @@
 //! The shell around the core: one loop that owns the fleet, and supervised tasks that carry its
 //! effects out and report back.
 
+pub mod breakglass;
 pub mod client;
 pub mod clock;
 mod control;
@@ -27,9 +28,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::core::command::{Command, Refusal, Reply};
+use crate::core::breakglass::{Breakglass, ShellId, VerbId};
+use crate::core::command::{Action, Command, Refusal, Reply};
 use crate::core::event::Event;
-use crate::core::id::{Repo, RunId, Timestamp};
+use crate::core::id::{Actor, Repo, RunId, Timestamp};
 use crate::core::input::Input;
 use crate::core::state::Fleet;
 use crate::journal::transcript::Store;
@@ -46,6 +48,8 @@ use outside::{Outside, Remotes};
 const BATCHES: usize = 256;
 /// Inputs that may wait; a sender over it waits as well.
 const INPUTS: usize = 4096;
+/// The same of breakglass.
+const URGENT: usize = 256;
 
 /// Why a runtime could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +115,22 @@ pub struct Snapshot {
     /// The watchers of clusters, by what they watch.
     #[serde(default)]
     pub watchers: BTreeMap<String, WatcherFacts>,
+    /// What breakglass verbs write while they run.
+    #[serde(default)]
+    pub live: BTreeMap<VerbId, breakglass::live::Seen>,
+    /// Breakglass as it is now, where the journal can't be written and the fleet is behind.
+    #[serde(default)]
+    pub unwritten: Option<Box<Breakglass>>,
     /// The journal's last record.
     pub seq: i64,
+}
+
+impl Snapshot {
+    /// Breakglass as it is now, also where the journal can't be written.
+    #[must_use]
+    pub fn breakglass(&self) -> &Breakglass {
+        self.unwritten.as_deref().unwrap_or(&self.fleet.breakglass)
+    }
 }
 
 /// Events that became durable together.
@@ -147,6 +165,11 @@ pub(crate) struct Shell {
     pub watchers: Mutex<BTreeMap<String, WatcherFacts>>,
     pub workspaces: workspaces::Workspaces,
     pub inputs: mpsc::Sender<Message>,
+    /// What breakglass tells: taken also while the journal can't be written.
+    pub urgent: mpsc::Sender<Message>,
+    pub live: Mutex<breakglass::live::Live>,
+    pub shells: Mutex<breakglass::console::Shells>,
+    pub shells_changed: tokio::sync::Notify,
     pub transcripts: watch::Sender<u64>,
     pub notices: broadcast::Sender<Shown>,
     pub problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
@@ -181,6 +204,11 @@ impl Shell {
         let _ = self.inputs.send(Message::Input(Box::new(input))).await;
     }
 
+    pub async fn urgent(&self, input: Input) {
+        // The loop is gone only when everything ends.
+        let _ = self.urgent.send(Message::Input(Box::new(input))).await;
+    }
+
     /// Says what is wrong with one thing outside of runs; nothing takes it back.
     pub async fn problem(&self, about: &'static str, lines: Vec<String>) {
         let changed = {
@@ -195,7 +223,8 @@ impl Shell {
             for line in &lines {
                 tracing::warn!(about, line, "problem");
             }
-            let _ = self.inputs.send(Message::Aside).await;
+            // Also shown while the journal can't be written; one that waits shows this as well.
+            let _ = self.urgent.try_send(Message::Aside);
         }
     }
 
@@ -283,7 +312,9 @@ impl Handle {
     /// [`Refusal`].
     pub async fn command(&self, command: Command) -> Reply {
         let (reply, answer) = oneshot::channel();
-        let sent = self.inputs.send(Message::Command(command, reply)).await;
+        let urgent = matches!(command.action, Action::Breakglass { .. });
+        let way = if urgent { &self.shell.urgent } else { &self.inputs };
+        let sent = way.send(Message::Command(command, reply)).await;
         match sent {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::ShuttingDown)),
             Err(_) => Err(Refusal::ShuttingDown),
@@ -305,6 +336,24 @@ impl Handle {
         let git = Git::new(Path::new(&worktree), &self.supervisor, "afk", deadline);
         let args = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", &base.0];
         git.call(&args).await.map_err(|error| error.to_string())
+    }
+
+    /// Whether a process is something that this runtime started, or below it.
+    #[must_use]
+    pub fn is_below(&self, pid: i32) -> bool {
+        self.supervisor.is_below(pid)
+    }
+
+    /// A shell that was allowed to somebody.
+    ///
+    /// # Errors
+    /// Why there is none, in a line.
+    pub async fn console(
+        &self,
+        shell: ShellId,
+        by: &Actor,
+    ) -> Result<breakglass::console::Console, String> {
+        breakglass::console::claim(&self.shell, shell, by).await
     }
 
     /// Notices from now on.
@@ -351,8 +400,48 @@ impl Runtime {
         launcher: PathBuf,
         config_file: Option<PathBuf>,
     ) -> Result<Self, RuntimeError> {
-        let io = |source| RuntimeError::Io { path: state.to_owned(), source };
         let journal = Journal::open(state)?;
+        Self::begin(config, state, launcher, config_file, journal, None).await
+    }
+
+    /// Carries breakglass and nothing else: no tracker is asked, no run goes on. Where the journal
+    /// can't be had, what is done is kept in memory, and at the host; every client is told.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub async fn alone(
+        config: Config,
+        state: &Path,
+        launcher: PathBuf,
+    ) -> Result<Self, RuntimeError> {
+        let opened = Journal::open(state);
+        let (journal, why) = match opened {
+            Ok(journal) => (journal, String::new()),
+            Err(error) => (Journal::in_memory()?, error.to_string()),
+        };
+        if why.is_empty() {
+            return Self::begin(config, state, launcher, None, journal, Some(why)).await;
+        }
+        // The folder of a journal that can't be had may not be writable either.
+        let place = std::env::temp_dir().join(format!("afk-breakglass-{}", std::process::id()));
+        std::fs::create_dir_all(&place)
+            .and_then(|()| {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                std::fs::set_permissions(&place, mode)
+            })
+            .map_err(|source| RuntimeError::Io { path: place.clone(), source })?;
+        Self::begin(config, &place, launcher, None, journal, Some(why)).await
+    }
+
+    async fn begin(
+        config: Config,
+        state: &Path,
+        launcher: PathBuf,
+        config_file: Option<PathBuf>,
+        journal: Journal,
+        alone: Option<String>,
+    ) -> Result<Self, RuntimeError> {
+        let io = |source| RuntimeError::Io { path: state.to_owned(), source };
         let mut fleet = journal.fold()?;
         // Effects of an earlier life are under way no more; `Started` says so too.
         fleet.outbox.values_mut().for_each(|entry| entry.under_way = false);
@@ -360,11 +449,12 @@ impl Runtime {
         let seq = journal.last();
         let grace = Duration::from_secs(config.limits.grace_seconds);
         let supervisor = Supervisor::new(launcher, journal_id.clone(), grace);
+        supervisor.hide(breakglass::hidden(&config, state));
         let orphans = supervisor.end_orphans().await;
         if orphans > 0 {
             tracing::warn!(orphans, "ended what an earlier life left behind");
         }
-        if config.tracker.folder.is_none() && config.github.is_none() {
+        if alone.is_none() && config.tracker.folder.is_none() && config.github.is_none() {
             return Err(RuntimeError::NoTracker);
         }
         let base = config;
@@ -374,6 +464,7 @@ impl Runtime {
         let outside = Arc::new(RwLock::new(Arc::new(outside)));
         let store = Arc::new(Store::open(state).map_err(io)?);
         let (inputs, queue) = mpsc::channel(INPUTS);
+        let (urgent, urgent_queue) = mpsc::channel(URGENT);
         let (transcripts, transcripts_seen) = watch::channel(0);
         let (notices, _) = broadcast::channel(64);
         let (batches, _) = broadcast::channel(BATCHES);
@@ -390,6 +481,10 @@ impl Runtime {
             watchers: Mutex::default(),
             workspaces,
             inputs: inputs.clone(),
+            urgent,
+            live: Mutex::default(),
+            shells: Mutex::default(),
+            shells_changed: tokio::sync::Notify::new(),
             transcripts,
             notices: notices.clone(),
             problems: Mutex::default(),
@@ -414,13 +509,23 @@ impl Runtime {
         };
         let busy = fleet.locks.iter().filter(|(_, run)| fleet.live.contains(*run));
         let busy = busy.map(|(repo, _)| repo.clone()).collect();
-        tokio::spawn(warm(shell.clone(), busy));
-        let control = tracking::Control { base, file: config_file, values };
-        tracking::start(&shell, control, snapshots.clone());
-        loki::start(&shell, snapshots.clone());
-        presence::start(&shell, snapshots.clone());
-        facts::start(&shell, snapshots);
-        let event_loop = event_loop::EventLoop::new(shell, fleet, seq, writer, publish);
+        breakglass::start(&shell);
+        if let Some(why) = &alone {
+            if !why.is_empty() {
+                let line = format!("{why}; AUDIT DEGRADED (kept in memory and at the host)");
+                shell.problem("journal", vec![line]).await;
+            }
+        } else {
+            tokio::spawn(warm(shell.clone(), busy));
+            let control = tracking::Control { base, file: config_file, values };
+            tracking::start(&shell, control, snapshots.clone());
+            loki::start(&shell, snapshots.clone());
+            presence::start(&shell, snapshots.clone());
+            facts::start(&shell, snapshots);
+        }
+        let alone = alone.is_some();
+        let event_loop =
+            event_loop::EventLoop::new(shell, fleet, seq, writer, publish, urgent_queue, alone);
         let task = tokio::spawn(event_loop.run(queue));
         Ok(Self { handle, cancel, task, supervisor })
     }

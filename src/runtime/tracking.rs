@@ -161,6 +161,7 @@ async fn take_over(shell: &Shell, config: Config) {
             }
             Err(why) => shell.problem("outside", vec![why]).await,
         }
+        shell.supervisor.hide(super::breakglass::hidden(&config, &shell.state));
         *shell.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
     shell.send(Input::Policy(policy)).await;

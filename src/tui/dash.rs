@@ -69,7 +69,7 @@ pub fn moving(snapshot: &Snapshot) -> Vec<RunId> {
     if !live.is_empty() {
         return live;
     }
-    let mut asked: Vec<RunId> = fleet.inbox().iter().map(|asked| asked.run).collect();
+    let mut asked: Vec<RunId> = fleet.inbox().iter().filter_map(|asked| asked.run).collect();
     asked.dedup();
     asked
 }

@@ -48,17 +48,19 @@ pub async fn run(client: &Client, open: Option<RunId>) -> Result<(), Failure> {
         session.view.chosen = open;
         session.view.focus = Pane::Transcript;
     }
-    client.size(width, height);
-    restore_on_panic();
-    let guard = Guard::take(session.view.mouse).map_err(|error| {
-        Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
-            .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
-    })?;
-    let mut wire = Wire::start(io::stdout())?;
-    let near = Tty::Near { guard, keys: EventStream::new() };
-    session.serve(near, &mut wire).await.map_err(Failure::from)
+    session.at_this_terminal().await
 }
 
+/// The same with a pane that has the whole screen first.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_at(client: &Client, pane: Pane) -> Result<(), Failure> {
+    let (width, height) = crossterm::terminal::size()?;
+    let mut session = Session::new(client, width, height)?;
+    (session.view.focus, session.view.zoomed) = (pane, true);
+    session.at_this_terminal().await
+}
 /// Runs the cockpit at a far terminal until it is left, or the terminal is gone. Takes its thread,
 /// which is none of the runtime's and has entered it.
 ///
@@ -186,6 +188,19 @@ impl Session {
         let frames = Frames::default();
         view.detaches = client.detaches;
         Ok(Self { client: client.clone(), view, screen, frames, told, tell })
+    }
+
+    /// Takes this terminal until it is left.
+    async fn at_this_terminal(mut self) -> Result<(), Failure> {
+        self.client.size(self.view.width, self.view.height);
+        restore_on_panic();
+        let guard = Guard::take(self.view.mouse).map_err(|error| {
+            Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
+                .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
+        })?;
+        let mut wire = Wire::start(io::stdout())?;
+        let near = Tty::Near { guard, keys: EventStream::new() };
+        self.serve(near, &mut wire).await.map_err(Failure::from)
     }
 
     async fn serve(&mut self, mut tty: Tty, wire: &mut Wire) -> io::Result<()> {
@@ -324,6 +339,8 @@ impl Session {
             let message = match client.command(action).await {
                 Ok(Accepted::Ok) => format!("{word}: done"),
                 Ok(Accepted::Queued { run, .. }) => format!("{word}: queued as {run}"),
+                Ok(Accepted::Verb { verb }) => format!("{word}: {verb} is under way"),
+                Ok(Accepted::Shell { shell }) => format!("{word}: {shell}"),
                 Err(refusal) => format!("{word} refused: {refusal}"),
             };
             let _ = tell.send(Told::Message(message)).await;

@@ -17,6 +17,7 @@ mod facts;
 mod faults;
 mod github;
 mod github_faults;
+mod host_script;
 mod operator;
 mod pictures;
 mod purity;

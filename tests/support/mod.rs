@@ -7,6 +7,7 @@ pub mod github;
 pub mod model;
 pub mod picture;
 pub mod pty;
+pub mod pve;
 pub mod server;
 pub mod sinks;
 pub mod world;

@@ -3,6 +3,7 @@
 pub mod capsule;
 mod gate;
 mod push;
+pub(super) mod question;
 mod stages;
 mod turn;
 pub mod worktree;

@@ -1,16 +1,19 @@
 //! One turn of the agent: its events to the transcript, what concerns it to the core.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
-use super::super::{clock, prompt};
+use super::super::{Shell, clock, prompt};
+use super::question::Question;
 use super::{Failure, Job};
 use crate::agent::redact::Redactor;
 use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver, vendor};
+use crate::config::Config;
 use crate::config::agent::{Agent, Plan};
 use crate::config::repository::FILE;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
@@ -95,29 +98,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
     })?;
     let cwd = job.worktree()?;
-    let seconds = Duration::from_secs;
-    let mut env = job.environment();
-    let our_env = |name: &str| std::env::var(name).ok();
-    env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
-    env.extend(agent.settings());
-    for (path, text) in agent.files() {
-        write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let mut secrets: Vec<String> = std::env::vars()
-        .chain(env.clone())
-        .filter(|(name, _)| names_a_secret(name))
-        .map(|(_, value)| value)
-        .collect();
-    for (name, reference) in &agent.secrets {
-        let secret = job.shell.outside().secrets.get(reference).await;
-        let secret = secret.map_err(|e| e.to_string())?;
-        secrets.push(secret.expose_secret().to_owned());
-        env.insert(name.clone(), secret.expose_secret().to_owned());
-    }
-    // An agent with a HOME of its own has no name there to commit under.
-    for (name, value) in committer() {
-        env.entry(name.to_owned()).or_insert(value);
-    }
+    let (env, redactor) = environment(&job.shell, agent, job.environment()).await?;
     let (test, template) = match job.run.work.issue() {
         Some(_) => {
             let (pool, base) = (job.pool().await?, job.base()?);
@@ -134,12 +115,6 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let resumes = begin.resume.is_some();
     let template = template.as_deref();
     let prompt = prompt::words(&job.run, issue, &test, &begin.prompt, resumes, template)?;
-    let limits = &job.config.limits;
-    let tariff = match (agent.plan, agent.price) {
-        (Plan::Flat, _) => Tariff::Flat,
-        (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
-        (Plan::Metered, None) => Tariff::Told,
-    };
     let (speaks, ways) = (agent.speaks(), agent.ways());
     let can = conversation(speaks, &ways).capabilities();
     let spec = TurnSpec {
@@ -155,18 +130,93 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         budget: begin.budget,
         model: agent.model.clone(),
         max_steps: agent.max_steps,
-        tariff,
-        limits: Limits {
-            turn: seconds(60 * limits.turn_minutes),
-            silence: seconds(limits.silence_seconds),
-            tool: seconds(60 * limits.tool_minutes),
-            memory: limits.memory_mib.saturating_mul(1024 * 1024),
-        },
-        redactor: Redactor::new(secrets),
+        tools: true,
+        tariff: tariff(agent),
+        limits: limits(&job.config),
+        redactor,
         record: Some(job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
     let equipment = Equipment { agent: name.clone(), can, model: None, version: None };
     Ok((spec, equipment))
+}
+
+/// What an agent gets of the environment beside `env`, and what is never written down of it.
+async fn environment(
+    shell: &Shell,
+    agent: &Agent,
+    mut env: BTreeMap<String, String>,
+) -> Result<(BTreeMap<String, String>, Redactor), Failure> {
+    let our_env = |name: &str| std::env::var(name).ok();
+    env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
+    env.extend(agent.settings());
+    for (path, text) in agent.files() {
+        write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let mut secrets: Vec<String> = std::env::vars()
+        .chain(env.clone())
+        .filter(|(name, _)| names_a_secret(name))
+        .map(|(_, value)| value)
+        .collect();
+    for (name, reference) in &agent.secrets {
+        let secret = shell.outside().secrets.get(reference).await;
+        let secret = secret.map_err(|e| e.to_string())?;
+        secrets.push(secret.expose_secret().to_owned());
+        env.insert(name.clone(), secret.expose_secret().to_owned());
+    }
+    // An agent with a HOME of its own has no name there to commit under.
+    for (name, value) in committer() {
+        env.entry(name.to_owned()).or_insert(value);
+    }
+    Ok((env, Redactor::new(secrets)))
+}
+
+fn tariff(agent: &Agent) -> Tariff {
+    match (agent.plan, agent.price) {
+        (Plan::Flat, _) => Tariff::Flat,
+        (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
+        (Plan::Metered, None) => Tariff::Told,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let (limits, seconds) = (&config.limits, Duration::from_secs);
+    Limits {
+        turn: seconds(60 * limits.turn_minutes),
+        silence: seconds(limits.silence_seconds),
+        tool: seconds(60 * limits.tool_minutes),
+        memory: limits.memory_mib.saturating_mul(1024 * 1024),
+    }
+}
+
+/// The turn of a question: no worktree, no tools, no record.
+pub(super) async fn question(
+    shell: &Shell,
+    question: &Question,
+    cwd: PathBuf,
+) -> Result<TurnSpec, Failure> {
+    let config = shell.config();
+    let name = &question.agent;
+    let agent = config.agents.get(name).ok_or_else(|| format!("there is no [agents.{name}]"))?;
+    let (env, redactor) = environment(shell, agent, question.env.clone()).await?;
+    Ok(TurnSpec {
+        owner: question.owner.clone(),
+        speaks: agent.speaks(),
+        ways: agent.ways(),
+        command: program(agent),
+        cwd,
+        env,
+        prompt: question.prompt.clone(),
+        resume: question.resume.clone(),
+        session_cost: MicroUsd(0),
+        budget: None,
+        model: question.model.clone().or_else(|| agent.model.clone()),
+        max_steps: agent.max_steps,
+        tools: false,
+        tariff: tariff(agent),
+        limits: Limits { turn: question.limit, ..limits(&config) },
+        redactor,
+        record: None,
+    })
 }
 
 /// Its command, with the program itself in the place of an npm shim.

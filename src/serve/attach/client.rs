@@ -15,9 +15,11 @@ use tokio::time::{sleep, timeout};
 
 use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
 use crate::config::Config;
+use crate::core::breakglass::ShellId;
 use crate::core::command::{Action, Refusal, Reply, Role};
 use crate::journal::transcript::Store;
 use crate::process::output::read_line;
+use crate::runtime::breakglass::console::Console;
 use crate::runtime::client::{Ask, Client, Ends, Link};
 use crate::runtime::{Snapshot, clock};
 
@@ -113,7 +115,7 @@ async fn read_all(from: OwnedReadHalf, lines: mpsc::Sender<ToClient>) {
     }
 }
 
-async fn tell(to: &mut OwnedWriteHalf, line: &FromClient) -> io::Result<()> {
+pub(super) async fn tell(to: &mut OwnedWriteHalf, line: &FromClient) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?
@@ -215,7 +217,7 @@ pub async fn make_room(state: &Path, hello: Hello) -> Result<bool, AttachError> 
 async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: Ends) {
     loop {
         if let Some(wire) = wire.take()
-            && follow(wire, &mut ends, &mut hello).await == Gone::Client
+            && follow(&state, wire, &mut ends, &mut hello).await == Gone::Client
         {
             return;
         }
@@ -255,8 +257,25 @@ fn refuse(ask: Ask) {
     match ask {
         Ask::Act(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
         Ask::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
+        Ask::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
         Ask::Size(..) => {}
     }
+}
+
+/// Connects once more, for a shell.
+async fn console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console, String> {
+    let hello = Hello { blind: true, ..hello };
+    let connected = timeout(ATTACH, connect(&state, &hello)).await;
+    let mut wire = match connected {
+        Ok(Ok(wire)) => wire,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("afk does not answer".into()),
+    };
+    tell(&mut wire.to, &FromClient::Console { shell }).await.map_err(|error| error.to_string())?;
+    let (to, typed) = mpsc::channel(256);
+    let (output, from) = mpsc::channel(8);
+    tokio::spawn(super::console::follow(wire.from, wire.to, typed, output));
+    Ok(Console { to, from })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -266,7 +285,7 @@ enum Gone {
 }
 
 /// Follows one connection until it or the client is gone.
-async fn follow(mut wire: Wire, ends: &mut Ends, hello: &mut Hello) -> Gone {
+async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello) -> Gone {
     let mut id = 0;
     let mut acts: HashMap<u64, oneshot::Sender<Reply>> = HashMap::new();
     let mut diffs: HashMap<u64, oneshot::Sender<Result<String, String>>> = HashMap::new();
@@ -318,6 +337,14 @@ async fn follow(mut wire: Wire, ends: &mut Ends, hello: &mut Hello) -> Gone {
                         diffs.insert(id, reply);
                         FromClient::Diff { id, run }
                     }
+                    Ask::Console(shell, reply) => {
+                        let (state, hello) = (state.to_owned(), hello.clone());
+                        tokio::spawn(async move {
+                            // The screen may be gone.
+                            let _ = reply.send(console(state, hello, shell).await);
+                        });
+                        continue;
+                    }
                     Ask::Size(columns, rows) => {
                         hello.size = (columns, rows);
                         FromClient::Size { columns, rows }
@@ -341,8 +368,10 @@ fn take(snapshot: &mut Snapshot, line: ToClient) {
             }
             snapshot.seq = last;
         }
-        ToClient::Aside { worktrees, problems, clients } => {
+        ToClient::Aside { worktrees, problems, clients, watchers, live, unwritten } => {
             snapshot.worktrees = worktrees.into_iter().collect();
+            (snapshot.watchers, snapshot.live) = (watchers, live);
+            snapshot.unwritten = unwritten;
             (snapshot.problems, snapshot.clients) = (problems, clients);
         }
         _ => {}

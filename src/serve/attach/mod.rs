@@ -5,23 +5,28 @@
 //! same user. What a client may do is decided by the core, from the role that the server gave it.
 
 pub mod client;
+mod console;
 pub mod server;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::breakglass::{Breakglass, ShellId, VerbId};
 use crate::core::command::{Action, Reply, Role};
 use crate::core::event::Event;
 use crate::core::id::{Actor, RunId, Timestamp};
 use crate::notify::terminal::Shown;
+use crate::runtime::breakglass::console::ShellEnd;
+use crate::runtime::breakglass::live::Seen;
 use crate::runtime::client::Attached;
-use crate::runtime::{Snapshot, WorktreeFacts};
+use crate::runtime::{Snapshot, WatcherFacts, WorktreeFacts};
 
 /// The protocol's version. Another one is refused with both named, never guessed at.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest line from a client, in bytes.
 pub const ASK_LIMIT: usize = 1024 * 1024;
@@ -75,6 +80,13 @@ pub enum FromClient {
         /// Rows.
         rows: u16,
     },
+    /// From now on this connection is a shell: keys and sizes go to it, and its output comes back.
+    Console {
+        /// Which was allowed.
+        shell: ShellId,
+    },
+    /// Typed into the shell of this connection; base64.
+    Typed(String),
     /// The runtime is to end; its runs go on at the next start.
     Stop,
 }
@@ -136,7 +148,17 @@ pub enum ToClient {
         problems: Vec<String>,
         /// Who is attached.
         clients: Vec<Attached>,
+        /// The watchers of clusters.
+        watchers: BTreeMap<String, WatcherFacts>,
+        /// What breakglass verbs write.
+        live: BTreeMap<VerbId, Seen>,
+        /// Breakglass as it is, where the journal can't be written.
+        unwritten: Option<Box<Breakglass>>,
     },
+    /// Output of the shell of this connection; base64.
+    Output(String),
+    /// That shell is over; the connection ends.
+    ShellEnded(ShellEnd),
     /// Transcripts have grown; their text stays in the state folder.
     Transcribed,
     /// A notice.

@@ -60,7 +60,11 @@ pub fn start(handle: &Handle, state: &Path) -> io::Result<()> {
 }
 
 async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
-    if stream.peer_cred()?.uid() != rustix::process::getuid().as_raw() {
+    let peer = stream.peer_cred()?;
+    // What afk itself started (agents, tests) has the same user and must not command it.
+    if peer.uid() != rustix::process::getuid().as_raw()
+        || peer.pid().is_some_and(|pid| handle.is_below(pid))
+    {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let (from, mut to) = stream.into_split();
@@ -105,6 +109,13 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
             }
         }
     });
+    let mut to_answer = to_answer;
+    let first = if hello.blind { to_answer.recv().await } else { None };
+    if let Some(FromClient::Console { shell }) = first {
+        let done = super::console::serve(&handle, &hello, shell, to_answer, &mut to).await;
+        reader.abort();
+        return done;
+    }
     let attached = Attached {
         actor: hello.actor.clone(),
         role: hello.role,
@@ -115,7 +126,7 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
     // One that only asks is nobody who looks.
     let entry = if hello.blind { None } else { Some(handle.enter(attached).await) };
     let mut talk = Talk { handle, hello, to, entry };
-    let done = talk.go_on(to_answer).await;
+    let done = talk.go_on(first, to_answer).await;
     if let Some(entry) = talk.entry {
         entry.leave().await;
     }
@@ -153,8 +164,15 @@ struct Talk {
 }
 
 impl Talk {
-    async fn go_on(&mut self, mut asks: mpsc::Receiver<FromClient>) -> io::Result<()> {
+    async fn go_on(
+        &mut self,
+        first: Option<FromClient>,
+        mut asks: mpsc::Receiver<FromClient>,
+    ) -> io::Result<()> {
         let (answers, mut answered) = mpsc::channel::<ToClient>(ANSWERS);
+        if let Some(first) = first {
+            self.ask(first, &answers).await;
+        }
         let looks = !self.hello.blind;
         let mut batches = self.handle.batches();
         let mut snapshots = self.handle.snapshots.clone();
@@ -263,7 +281,10 @@ impl Talk {
                 }
             }
             FromClient::Stop if self.hello.role == Role::Operator => self.handle.shut_down(),
-            FromClient::Stop | FromClient::Hello(_) => {}
+            FromClient::Stop
+            | FromClient::Hello(_)
+            | FromClient::Console { .. }
+            | FromClient::Typed(_) => {}
         }
     }
 }
@@ -283,15 +304,21 @@ fn newer(
 fn aside(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
     let same = before.worktrees == now.worktrees
         && before.problems == now.problems
-        && before.clients == now.clients;
+        && before.clients == now.clients
+        && before.watchers == now.watchers
+        && before.live == now.live
+        && before.unwritten == now.unwritten;
     (!same).then(|| ToClient::Aside {
+        watchers: now.watchers.clone(),
+        live: now.live.clone(),
+        unwritten: now.unwritten.clone(),
         worktrees: now.worktrees.iter().map(|(run, facts)| (*run, *facts)).collect(),
         problems: now.problems.clone(),
         clients: now.clients.clone(),
     })
 }
 
-async fn tell(to: &mut OwnedWriteHalf, line: &ToClient) -> io::Result<()> {
+pub(super) async fn tell(to: &mut OwnedWriteHalf, line: &ToClient) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?

@@ -66,7 +66,7 @@ fn detail(
     };
     let subject = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
     let (id, kind) = (escalation.id, escalation.kind.word());
-    say(&format!("{id} · {kind} · {}{subject}", escalation.run), Role::Title);
+    say(&format!("{id} · {kind} · {}{subject}", escalation.subject()), Role::Title);
     let detail = escalation.detail.clean();
     for line in detail.lines() {
         let role = diff_role(line);
@@ -97,10 +97,10 @@ fn detail(
         let key = key(Act::Acknowledge);
         say(&format!("{key:<8} seen: it is told no more, and waits for an answer"), Role::Accent);
     }
-    let run = snapshot.fleet.runs.get(&escalation.run);
+    let run = escalation.run.and_then(|run| snapshot.fleet.runs.get(&run));
     if let Some(capsule) = run.and_then(|run| run.capsule.as_ref()) {
         let capsule = crate::core::untrusted::clean_line(capsule);
-        say(&format!("evidence: {capsule} (afk capsule {})", escalation.run), Role::Dim);
+        say(&format!("evidence: {capsule} (afk capsule {})", escalation.subject()), Role::Dim);
     }
     match (&escalation.acknowledged, escalation.reminded) {
         (Some((by, at)), _) => {
@@ -149,10 +149,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, inbox: &Inbox, snapshot: &Snapsho
         .take(height)
         .filter_map(|(place, id)| {
             let escalation = snapshot.fleet.escalations.get(id)?;
-            let subject = escalation
-                .issue
-                .as_ref()
-                .map_or_else(|| escalation.run.to_string(), ToString::to_string);
+            let subject =
+                escalation.issue.as_ref().map_or_else(|| escalation.subject(), ToString::to_string);
             let head = format!("{:<12}", escalation.kind.word());
             let title = fit(
                 &escalation.title.clean_line(),

@@ -1,0 +1,167 @@
+//! What breakglass does by itself: arming ends, the drill proves the access, and what a verb led to
+//! is taken up.
+
+use super::super::approval::{Escalation, EscalationKind, Question};
+use super::super::effect::Effect;
+use super::super::event::Event;
+use super::super::id::{Actor, Timestamp};
+use super::super::notice::Notice;
+use super::super::policy::MINUTE;
+use super::super::step::Stepper;
+use super::{Breakglass, Fact, Happened, Rules, Task, Verb, VerbEnd, VerbId, VerbResult};
+
+/// Between two tries of a drill that fails.
+const AGAIN: i64 = 60 * MINUTE;
+
+fn afk() -> Actor {
+    Actor("afk".into())
+}
+
+impl Breakglass {
+    /// When the drill is to be looked at the next time.
+    pub(super) fn next_drill(&self, rules: &Rules) -> Option<Timestamp> {
+        let every = rules.drill_ms?;
+        if self.drill.verb.is_some() {
+            return None;
+        }
+        let due = match self.drill.good {
+            Some(good) => good.plus(every),
+            None => self.drill.since?,
+        };
+        Some(self.drill.tried.map_or(due, |tried| due.max(tried.plus(AGAIN))))
+    }
+}
+
+impl Stepper<'_> {
+    /// Time passed.
+    pub(in super::super) fn tick_breakglass(&mut self) {
+        if self.fleet.breakglass.armed.as_ref().is_some_and(|arming| arming.until <= self.at) {
+            self.disarm("its time was over".into());
+        }
+        let Some(rules) = self.fleet.policy.breakglass.clone() else { return };
+        if self.fleet.breakglass.next_drill(&rules).is_some_and(|due| due <= self.at) {
+            self.begin_verb(Verb::Status, afk(), "drill".into(), true);
+        }
+        let known =
+            self.fleet.escalations.values().any(|e| e.open() && e.kind == EscalationKind::DrillDue);
+        if !known && self.fleet.breakglass.drill_red(self.at, &rules).is_some() {
+            let title = "the way to the hypervisor was not proved for too long";
+            let last = self.fleet.breakglass.past.iter().rev().find(|run| run.drill);
+            let last = last.and_then(|run| run.end.as_ref()).map(|(_, end)| end.result.line());
+            let detail = format!(
+                "{title}\n\nThe drill (status, then forensics) runs by itself. The last one: {}.\n\n\
+                 Arm breakglass and try `status`; see docs/breakglass.md.",
+                last.unwrap_or_else(|| "none".into())
+            );
+            self.ask_about_breakglass(Question::new(EscalationKind::DrillDue, title, detail));
+        }
+    }
+
+    fn ask_about_breakglass(&mut self, question: Question) {
+        let id = self.fleet.next_escalation();
+        let kind = question.kind;
+        let escalation = Escalation::raise(id, question, self.at);
+        let text = format!("{}: {}", kind.word(), escalation.title.clean_line());
+        self.emit(Event::Escalated { escalation: Box::new(escalation) });
+        self.tell(None, &Notice::Asked { escalation: id, text, kind });
+    }
+
+    /// A new runtime: what was under way is under way at the host alone.
+    pub(in super::super) fn restart_breakglass(&mut self) {
+        let cut: Vec<(VerbId, Verb)> =
+            self.fleet.breakglass.under_way.values().map(|run| (run.id, run.verb)).collect();
+        for (verb, _) in &cut {
+            let why = "afk was restarted; at the host it goes on".into();
+            let result = VerbResult::Unknown { why };
+            let end = VerbEnd { result, reads: None, request: None, capture: None };
+            self.happened(Happened::Ended { verb: *verb, end });
+        }
+        let shells: Vec<_> = self.fleet.breakglass.shells.keys().copied().collect();
+        for shell in shells {
+            let why = "afk was restarted".into();
+            self.happened(Happened::Closed { shell, why, recording: None });
+        }
+        if self.fleet.breakglass.diagnosing.is_some() {
+            self.happened(Happened::Diagnosed { said: "afk was restarted".into() });
+        }
+        if cut.iter().any(|(_, verb)| verb.mutates()) && self.fleet.policy.breakglass.is_some() {
+            self.begin_verb(Verb::Status, afk(), "read back".into(), false);
+        }
+    }
+
+    /// What the runtime tells of breakglass.
+    pub(in super::super) fn breakglass(&mut self, fact: Fact) {
+        match fact {
+            Fact::Ended { verb, end } => self.verb_ended(verb, end),
+            Fact::Closed { shell, why, recording } => {
+                if self.fleet.breakglass.shells.contains_key(&shell) {
+                    self.happened(Happened::Closed { shell, why, recording });
+                }
+            }
+            Fact::Diagnosed { text, proposes } => {
+                self.happened(Happened::Diagnosed { said: text.clone() });
+                if let Some(verb) = proposes {
+                    let title = format!("the diagnosis proposes {}", verb.word());
+                    let detail = format!(
+                        "{title}\n\nAn agent read the output of status and forensics, which may hold \
+                         text that somebody else wrote. It runs nothing; {} is yours to press in the \
+                         breakglass pane, or not.\n\n{}",
+                        verb.word(),
+                        text.as_received()
+                    );
+                    self.ask_about_breakglass(Question::new(
+                        EscalationKind::Proposal,
+                        title,
+                        detail,
+                    ));
+                }
+            }
+        }
+    }
+
+    fn verb_ended(&mut self, id: VerbId, end: VerbEnd) {
+        let Some(run) = self.fleet.breakglass.under_way.get(&id).cloned() else { return };
+        let drill = self.fleet.breakglass.drill.verb == Some(id);
+        let result = end.result.clone();
+        self.happened(Happened::Ended { verb: id, end });
+        if run.verb.mutates() {
+            self.tell_breakglass(format!("{} by {}: {}", run.verb.word(), run.by, result.line()));
+            if matches!(result, VerbResult::Unknown { .. }) {
+                // Read, and never tried again by itself.
+                self.begin_verb(Verb::Status, afk(), "read back".into(), false);
+            }
+        }
+        if !drill || !result.good() {
+            return;
+        }
+        if run.verb == Verb::Status {
+            self.begin_verb(Verb::Forensics, afk(), "drill".into(), true);
+        } else {
+            self.happened(Happened::Drilled);
+            let due = self
+                .fleet
+                .escalations
+                .values()
+                .filter(|e| e.open() && e.kind == EscalationKind::DrillDue);
+            for escalation in due.map(|e| e.id).collect::<Vec<_>>() {
+                let why = "the drill was good".into();
+                self.emit(Event::Withdrawn { escalation, why });
+            }
+        }
+    }
+
+    /// The drill of an escalation that a person approved: now.
+    pub(in super::super) fn drill_now(&mut self) {
+        if self.fleet.breakglass.drill.verb.is_none() && self.fleet.policy.breakglass.is_some() {
+            self.begin_verb(Verb::Status, afk(), "drill".into(), true);
+        }
+    }
+
+    /// The rules changed: what isn't configured any more is off.
+    pub(in super::super) fn breakglass_rules(&mut self) {
+        if self.fleet.policy.breakglass.is_none() && self.fleet.breakglass.armed.is_some() {
+            self.effect(Effect::Breakglass(Task::CloseShells { why: "not configured".into() }));
+            self.happened(Happened::Disarmed { why: "it is not configured any more".into() });
+        }
+    }
+}

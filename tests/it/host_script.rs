@@ -1,0 +1,300 @@
+//! The hypervisor's forced command behind a real OpenSSH server: what breakglass requires of it,
+//! line by line (H1 to H12 of docs/breakglass.md).
+
+use std::process::Stdio;
+
+use crate::support::pve::{Pve, wait_for};
+use crate::support::text;
+
+fn host() -> Option<(tempfile::TempDir, Pve)> {
+    let dir = tempfile::tempdir().unwrap();
+    let pve = Pve::start(dir.path())?;
+    Some((dir, pve))
+}
+
+#[test]
+fn every_verb_does_what_it_says_with_forensics_first() {
+    let Some((_dir, pve)) = host() else { return };
+    let looks =
+        ["status", "config", "pending", "agent", "monitor", "monitor", "monitor", "monitor"];
+    let out = pve.verb("status");
+    assert_eq!(out.status.code(), Some(0));
+    let said = text(&out.stdout);
+    assert!(said.contains("\nstatus: running\nlast none\n"), "{said}");
+    let out = pve.verb("forensics");
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    for part in ["name: devvm", "ping ok", "qm> info blockstats", "QEMU process", "Threads:"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.matches("(step ended with rc=0)").count() >= 10, "{said}");
+    for (verb, actions) in [
+        ("reset", &["reset"][..]),
+        ("stop", &["stop"]),
+        ("start", &["start"]),
+        ("cycle", &["stop", "start"]),
+    ] {
+        pve.unset("calls");
+        pve.set("calls", "\n");
+        let before = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
+        let out = pve.verb(verb);
+        let said = text(&out.stdout);
+        assert_eq!(out.status.code(), Some(0), "{verb}: {said}{}", text(&out.stderr));
+        let calls = pve.calls();
+        let words: Vec<&str> = calls.iter().map(|c| c.split(' ').next().unwrap()).collect();
+        assert_eq!(words[..looks.len()], looks, "{verb}");
+        assert_eq!(pve.actions(), actions, "{verb}");
+        assert!(said.contains("=== end of forensics") && said.contains("the VM reads: "), "{said}");
+        // A reset keeps the process, a cycle does not.
+        let after = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
+        assert_eq!(before == after, verb == "reset", "{verb}");
+    }
+    let said = text(&pve.verb("status").stdout);
+    assert!(
+        said.contains("verb=cycle") && said.contains("state=ended rc=0 reads=running"),
+        "{said}"
+    );
+}
+
+#[test]
+fn nothing_but_the_six_words_is_taken_and_what_came_is_told_escaped() {
+    let Some((_dir, pve)) = host() else { return };
+    let calls = pve.calls();
+    for request in [
+        "",
+        " status",
+        "status ",
+        "status\n",
+        "status;id",
+        "cycle 103",
+        "Status",
+        "$(id)",
+        "\u{1b}]0;x\u{7}\u{1b}[31mred",
+        "status\nend verb=cycle rc=0",
+        "--worker",
+    ] {
+        let out = pve.ssh("verbs", &[request]).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{request:?}: {}", text(&out.stderr));
+        let said = text(&out.stderr) + &text(&out.stdout);
+        assert!(said.contains("refused: not one of") && !said.contains('\u{1b}'), "{said:?}");
+    }
+    // Also no terminal, no shell and no forwarding.
+    let out = pve.ssh("verbs", &[]).arg("-tt").output().unwrap();
+    assert_ne!(out.status.code(), Some(0));
+    assert_eq!(pve.calls(), calls, "qm was asked");
+    let log = pve.log();
+    assert_eq!(
+        log.lines().count(),
+        log.lines().filter(|l| l.contains(" refused request=")).count()
+    );
+    assert!(
+        log.lines().all(|line| line.starts_with("20") && line.contains("from=127.0.0.1")),
+        "{log}"
+    );
+    assert!(log.contains("hex=7374617475733b6964"), "{log}");
+    assert!(!log.contains('\u{1b}'));
+}
+
+#[test]
+fn one_action_at_a_time_and_reading_meanwhile() {
+    let Some((_dir, pve)) = host() else { return };
+    pve.set("hang-pending", "");
+    let children: Vec<_> = (0..3)
+        .map(|_| {
+            let mut ssh = pve.ssh("verbs", &["cycle"]);
+            ssh.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    wait_for("the first", || pve.path("run/afk-pve.last").exists());
+    let read = pve.verb("status");
+    assert_eq!(read.status.code(), Some(0));
+    let outs: Vec<_> =
+        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let mut codes: Vec<_> = outs.iter().map(|out| out.status.code().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 75, 75]);
+    let busy = outs.iter().find(|out| out.status.code() == Some(75)).unwrap();
+    assert!(text(&busy.stderr).contains("busy: another action is under way: last request="));
+    assert_eq!(pve.actions(), ["stop", "start"]);
+    // The lock went with its holder, and QEMU did not inherit it.
+    pve.unset("hang-pending");
+    assert_eq!(pve.verb("cycle").status.code(), Some(0));
+}
+
+#[test]
+fn a_cut_link_ends_nothing_and_the_end_can_be_read_back() {
+    let Some((_dir, pve)) = host() else { return };
+    // Forensics takes a while, so that the cut comes in the middle.
+    pve.set("hang-config", "");
+    pve.set("hang-agent", "");
+    let old = pve.pid();
+    let mut child = pve.ssh("verbs", &["cycle"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("the cycle", || pve.path("run/afk-pve.last").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut said = String::new();
+    wait_for("its end", || {
+        said = text(&pve.verb("status").stdout);
+        said.contains("state=ended")
+    });
+    assert!(said.contains("verb=cycle") && said.contains("rc=0 reads=running"), "{said}");
+    assert_eq!(
+        (pve.actions(), pve.qm(&["status"])),
+        (vec!["stop".into(), "start".into()], "status: running".into())
+    );
+    assert_ne!(pve.pid(), old);
+    let said = text(&pve.verb("forensics").stdout);
+    assert!(
+        said.contains("=== what the last action said") && said.contains("cycle ended with rc=0")
+    );
+}
+
+#[test]
+fn a_step_that_hangs_is_cut_says_so_and_hinders_nothing() {
+    let Some((_dir, pve)) = host() else { return };
+    for step in ["status", "config", "pending", "agent", "monitor"] {
+        pve.set(&format!("hang-{step}"), "");
+    }
+    let out = pve.verb("forensics");
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(said.matches("(step ended with rc=124)").count(), 8, "{said}");
+    assert_eq!(pve.verb("status").status.code(), Some(124));
+    for step in ["config", "pending", "agent", "monitor", "status"] {
+        pve.unset(&format!("hang-{step}"));
+    }
+    // A stop that hangs is cut, too, and the process is killed.
+    pve.set("hang-stop", "");
+    let old = pve.pid();
+    let out = pve.verb("cycle");
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains(&format!("killed process {old}")), "{said}");
+    assert_eq!(pve.actions(), ["stop", "unlock", "start"]);
+}
+
+#[test]
+fn only_this_vms_process_is_killed() {
+    let Some((_dir, pve)) = host() else { return };
+    let spawn = |id: &str, socket: &str| {
+        std::process::Command::new(pve.path("kvm"))
+            .args(["-id", id, "-chardev"])
+            .arg(format!("socket,path={}/run/{socket}.qmp,server=on", pve.path("").display()))
+            .spawn()
+            .unwrap()
+    };
+    // Two that look alike, one that has the number elsewhere, and a stale pid file.
+    let mut others = vec![spawn("1021", "1021"), spawn("10", "102")];
+    others.push(
+        std::process::Command::new(pve.path("kvm")).args(["x", "-id 102 102.qmp"]).spawn().unwrap(),
+    );
+    let real = pve.pid();
+    pve.set("wedged", "");
+    pve.set("run/102.pid", &others[2].id().to_string());
+    let out = pve.verb("cycle");
+    let said = text(&out.stdout) + &text(&out.stderr);
+    assert!(said.contains(&format!("killed process {real}")), "{said}");
+    for other in &mut others {
+        assert!(other.try_wait().unwrap().is_none(), "an innocent process was killed");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_did_not_stop_is_not_started() {
+    let Some((_dir, pve)) = host() else { return };
+    // The stop does nothing, and QEMU can't be told to be this VM's.
+    pve.set("wedged", "");
+    let real = pve.pid();
+    let strange = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    pve.set("run/102.pid", &strange.id().to_string());
+    let pid = rustix::process::Pid::from_raw(real).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let out = pve.verb("cycle");
+    let said = text(&out.stdout) + &text(&out.stderr);
+    let mut strange = strange;
+    assert!(strange.try_wait().unwrap().is_none());
+    strange.kill().unwrap();
+    strange.wait().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("it was NOT started"), "{said}");
+    assert!(!pve.actions().contains(&"start".to_owned()));
+    let last = text(&pve.verb("status").stdout);
+    assert!(last.contains("state=ended rc=1"), "{last}");
+}
+
+#[test]
+fn a_failed_action_tells_its_code_and_how_the_vm_stands() {
+    let Some((_dir, pve)) = host() else { return };
+    pve.set("fail-start", "no room");
+    let out = pve.verb("cycle");
+    assert_eq!(out.status.code(), Some(5));
+    let said = text(&out.stderr);
+    assert!(said.contains("cycle failed with rc=5; the VM reads: stopped"), "{said}");
+}
+
+#[test]
+fn a_log_that_can_not_be_written_is_told_and_hinders_nothing() {
+    let Some((_dir, pve)) = host() else { return };
+    std::fs::create_dir(pve.path("log")).unwrap();
+    let out = pve.verb("cycle");
+    assert_eq!(out.status.code(), Some(0));
+    let said = text(&out.stderr);
+    assert!(said.contains("can't be written") && said.contains("they are kept in"), "{said}");
+    assert_eq!(pve.actions(), ["stop", "start"]);
+}
+
+#[test]
+fn forensics_are_in_the_log_line_by_line_behind_their_request() {
+    let Some((_dir, pve)) = host() else { return };
+    pve.set("more", "x\n2026-01-01T00:00:00Z end request=forged rc=0\n\u{1b}[2J");
+    assert_eq!(pve.verb("reset").status.code(), Some(0));
+    let log = pve.log();
+    assert!(log.contains(" | qm> info block"), "{log}");
+    assert!(!log.contains('\u{1b}'));
+    let forged = log.lines().find(|line| line.contains("forged")).unwrap();
+    assert!(forged.contains(" | 2026-01-01"), "{forged}");
+    let end = log.lines().last().unwrap();
+    assert!(
+        end.contains(" end request=")
+            && end.contains("verb=reset")
+            && end.contains("rc=0 seconds="),
+        "{end}"
+    );
+}
+
+#[test]
+fn the_key_is_good_for_this_until_it_expires_and_for_nothing_else() {
+    let Some((_dir, pve)) = host() else { return };
+    let refused = pve.ssh("expired", &["status"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(255));
+    // Environment of the caller's does not reach it.
+    let mut ssh = pve.ssh("verbs", &["status"]);
+    ssh.env("BREAKGLASS_VMID", "1").args(["-o", "SendEnv=BREAKGLASS_VMID"]);
+    let before = pve.calls().len();
+    assert_eq!(ssh.output().unwrap().status.code(), Some(2), "options after the words are words");
+    assert_eq!(pve.calls().len(), before);
+}
+
+#[test]
+fn the_installer_is_a_script_that_a_shell_can_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("k");
+    crate::support::pve::key(&key, "ed25519");
+    let public = format!("{}.pub", key.display());
+    let args = ["breakglass", "install-host", "--print", "--key", &public, "--from", "192.0.2.7"];
+    let out = crate::support::afk(&args).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let path = dir.path().join("install.sh");
+    std::fs::write(&path, &out.stdout).unwrap();
+    let read = std::process::Command::new("sh").arg("-n").arg(&path).status().unwrap();
+    assert!(read.success());
+    let said = text(&out.stdout);
+    assert!(
+        said.contains(
+            "command=\"/usr/local/sbin/afk-pve\",restrict,from=\"192.0.2.7\" ssh-ed25519"
+        )
+    );
+    assert!(said.contains(afk::breakglass::host::SCRIPT));
+}

@@ -1,0 +1,269 @@
+//! A hypervisor: OpenSSH's server with our forced command, a `qm` that keeps state, and a process
+//! that stands for QEMU. The same server gives a shell to a second key: the VM.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::text;
+
+/// Longest time that anything here may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The stand-in for `qm`; files in its folder make it misbehave.
+const QM: &str = r#"#!/bin/sh
+d=${0%/*}
+echo "$*" >>"$d/calls"
+alive() { [ -r "$d/run/102.pid" ] && kill -0 "$(cat "$d/run/102.pid")" 2>/dev/null; }
+[ ! -e "$d/hang-$1" ] || exec sleep 1000
+[ ! -e "$d/fail-$1" ] || { echo "qm $1: $(cat "$d/fail-$1")" >&2; exit 5; }
+case $1 in
+status) if alive; then echo "status: running"; else echo "status: stopped"; fi ;;
+config) echo "name: devvm"; cat "$d/more" 2>/dev/null ;;
+pending) echo "cur memory: 24000" ;;
+agent) echo "ping ok" ;;
+monitor) read -r line; echo "qm> $line"; echo "VM status: running" ;;
+reset) alive ;;
+unlock) : ;;
+stop) [ -e "$d/wedged" ] || { kill -KILL "$(cat "$d/run/102.pid")"; rm -f "$d/run/102.pid"; } ;;
+start)
+    if alive; then echo "VM 102 already running" >&2; exit 255; fi
+    rm -f "$d/wedged"
+    setsid "$d/kvm" -id 102 -name devvm -chardev "socket,id=qmp,path=$d/run/102.qmp,server=on" \
+        </dev/null >/dev/null 2>&1 &
+    echo $! >"$d/run/102.pid" ;;
+esac
+"#;
+const KVM: &str = "#!/bin/sh\nwhile :; do sleep 1; done\n";
+
+/// Makes a key pair; the public half as one line.
+pub fn key(path: &Path, kind: &str) -> String {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"])
+        .arg(path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    public(path)
+}
+
+/// The public half of a key.
+pub fn public(path: &Path) -> String {
+    let text = std::fs::read_to_string(format!("{}.pub", path.display())).unwrap();
+    text.trim().to_owned()
+}
+
+pub struct Pve {
+    dir: PathBuf,
+    pub port: u16,
+    server: Child,
+}
+
+impl Pve {
+    /// A hypervisor in a folder of a test's; none where OpenSSH's server isn't installed.
+    pub fn start(root: &Path) -> Option<Self> {
+        let dir = root.join("pve");
+        std::fs::create_dir_all(dir.join("run")).unwrap();
+        for (name, text) in [("qm", QM), ("kvm", KVM)] {
+            std::fs::write(dir.join(name), text).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(dir.join(name), mode).unwrap();
+        }
+        // As it is shipped, from the folder of this test.
+        std::fs::write(dir.join("afk-pve"), afk::breakglass::host::SCRIPT).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.join("afk-pve"), mode).unwrap();
+        key(&dir.join("host"), "ed25519");
+        let verbs = key(&dir.join("verbs"), "ed25519");
+        let shell = key(&dir.join("shell"), "ed25519");
+        let expired = key(&dir.join("expired"), "ed25519");
+        key(&dir.join("stranger"), "ed25519");
+        let here = dir.display();
+        let forced = format!(
+            "command=\"BREAKGLASS_RUN_DIR={here}/run BREAKGLASS_LOG={here}/log \
+             BREAKGLASS_STEP_TIMEOUT=1 PATH={here}:$PATH {here}/afk-pve\",restrict,from=\"127.0.0.1\""
+        );
+        let lines = format!(
+            "{forced} {verbs}\n{forced},expiry-time=\"20200101Z\" {expired}\nrestrict,pty {shell}\n"
+        );
+        std::fs::write(dir.join("authorized_keys"), lines).unwrap();
+        let port = free_port();
+        let server = Self::serve(&dir, port, "host", "")?;
+        let pve = Self { dir, port, server };
+        pve.qm(&["start"]);
+        Some(pve)
+    }
+
+    fn serve(dir: &Path, port: u16, host_key: &str, more: &str) -> Option<Child> {
+        let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
+        let Some(program) = program else {
+            eprintln!("!!! SKIPPED: install openssh-server to run this test");
+            return None;
+        };
+        let here = dir.display();
+        let settings = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {here}/{host_key}\n\
+             AuthorizedKeysFile {here}/authorized_keys\nStrictModes no\nUsePAM no\nPidFile none\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n{more}\n"
+        );
+        std::fs::write(dir.join("sshd_config"), settings).unwrap();
+        // Privilege separation wants its folder; a user other than root needs none.
+        let _ = std::fs::create_dir_all("/run/sshd");
+        let child = Command::new(program)
+            .arg("-D")
+            .arg("-f")
+            .arg(dir.join("sshd_config"))
+            .env_remove("SSH_AUTH_SOCK")
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + LIMIT;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "sshd did not come");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(child)
+    }
+
+    /// Ends the server and begins another in its place, with another host key or more settings.
+    pub fn again(&mut self, host_key: &str, more: &str) {
+        self.stop();
+        self.server = Self::serve(&self.dir, self.port, host_key, more).unwrap();
+    }
+
+    /// The server is gone; what it had begun goes on.
+    pub fn stop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A file that makes `qm` misbehave.
+    pub fn set(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn unset(&self, name: &str) {
+        let _ = std::fs::remove_file(self.path(name));
+    }
+
+    pub fn qm(&self, args: &[&str]) -> String {
+        let out = Command::new(self.path("qm")).args(args).output().unwrap();
+        text(&out.stdout).trim().to_owned()
+    }
+
+    /// What `qm` was asked, in order; its own start is left out.
+    pub fn calls(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("calls")).unwrap_or_default();
+        text.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    /// The verbs among them.
+    pub fn actions(&self) -> Vec<String> {
+        let of = |line: String| line.split(' ').next().unwrap().to_owned();
+        let acts = |word: &String| ["stop", "start", "reset", "unlock"].contains(&word.as_str());
+        self.calls().into_iter().map(of).filter(acts).collect()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// QEMU's process.
+    pub fn pid(&self) -> i32 {
+        let text = std::fs::read_to_string(self.path("run/102.pid")).unwrap();
+        text.trim().parse().unwrap()
+    }
+
+    /// OpenSSH's client with a key of this host.
+    pub fn ssh(&self, key: &str, request: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command.args([
+            "-F",
+            "/dev/null",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "IdentityAgent=none",
+            "-o",
+            "LogLevel=ERROR",
+        ]);
+        command.arg("-i").arg(self.path(key)).args(["-p", &self.port.to_string()]);
+        command.arg(format!("{}@127.0.0.1", user())).arg("--").args(request);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a verb by OpenSSH's client.
+    pub fn verb(&self, request: &str) -> Output {
+        self.ssh("verbs", &[request]).output().unwrap()
+    }
+
+    /// The section of a configuration that reaches this host; keys and pins are made.
+    pub fn section(&self, root: &Path, more: &str) -> String {
+        let host = public(&self.path("host"));
+        let host: Vec<&str> = host.split(' ').take(2).collect();
+        let pins = format!("hypervisor {0}\ndevvm {0}\n", host.join(" "));
+        std::fs::write(root.join("pins"), pins).unwrap();
+        self.unpinned(more)
+    }
+
+    /// The same without pins.
+    pub fn unpinned(&self, more: &str) -> String {
+        let (port, user) = (self.port, user());
+        let (verbs, shell) = (self.path("verbs"), self.path("shell"));
+        format!(
+            "[breakglass]\nvm = 'devvm'\npins = 'pins'\ndrill_days = 0\n{more}\n\
+             [breakglass.hypervisor]\naddress = '127.0.0.1:{port}'\nuser = '{user}'\nkey = '{}'\n\
+             [breakglass.hosts.devvm]\naddress = '127.0.0.1:{port}'\nuser = '{user}'\nkey = '{}'\n",
+            verbs.display(),
+            shell.display()
+        )
+    }
+}
+
+impl Drop for Pve {
+    fn drop(&mut self) {
+        self.stop();
+        // Whatever stands for QEMU, and what hangs: they carry this test's own folder.
+        let here = self.dir.display().to_string();
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        for pid in all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if text(&line).contains(&here)
+                && let Some(pid) = rustix::process::Pid::from_raw(pid)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+pub fn user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "root".into())
+}
+
+/// A port that nobody has.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until something outside is so.
+pub fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is() {
+        assert!(Instant::now() < end, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
