@@ -110,6 +110,7 @@ impl Recorder {
     }
 
     /// Ends it; how long it is, in milliseconds.
+    #[must_use]
     pub fn end(mut self) -> i64 {
         self.pieces.take();
         if let Some(thread) = self.thread.take() {
@@ -176,7 +177,7 @@ pub fn read(path: &Path) -> Result<Played, String> {
     use std::io::{BufRead, Read};
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = File::open(path).map_err(|error| wrong(&error))?;
-    let size = file.metadata().map(|meta| meta.len()).unwrap_or(0);
+    let size = file.metadata().map_or(0, |meta| meta.len());
     let mut file = io::BufReader::new(file.take(PLAYED));
     let mut line = String::new();
     file.by_ref().take(LINE).read_line(&mut line).map_err(|error| wrong(&error))?;
@@ -226,7 +227,7 @@ mod tests {
         recorder.output(b"a\x1b[1m\xc3");
         recorder.output(b"\xa9\xff");
         recorder.size(100, 30);
-        recorder.end();
+        assert!(recorder.end() >= 0);
         let played = read(&path).unwrap();
         assert_eq!(played.size, (80, 24));
         let steps: Vec<Step> = played.steps.into_iter().map(|(_, step)| step).collect();
@@ -239,7 +240,7 @@ mod tests {
             ]
         );
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("{") && text.lines().count() == 4, "{text}");
+        assert!(text.starts_with('{') && text.lines().count() == 4, "{text}");
     }
 
     #[test]
@@ -250,7 +251,7 @@ mod tests {
         for _ in 0..100 {
             recorder.output(&[b'x'; 100]);
         }
-        recorder.end();
+        assert!(recorder.end() >= 0);
         assert!(std::fs::metadata(&path).unwrap().len() < 2_500);
         let played = read(&path).unwrap();
         let Some((_, Step::Out(last))) = played.steps.last() else { panic!("no end") };

@@ -219,15 +219,12 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
         log_in(&mut handle, host, &address).await?;
         Ok::<_, ConnectError>(handle)
     };
-    match timeout(Duration::from_secs(seconds), all).await {
-        Ok(handle) => {
-            let banner = found.lock().unwrap_or_else(PoisonError::into_inner).banner.clone();
-            Ok(Session { handle: handle?, banner: banner.into() })
-        }
-        Err(_) => {
-            let stage = *stage.lock().unwrap_or_else(PoisonError::into_inner);
-            Err(ConnectError::Slow { address, seconds, stage })
-        }
+    if let Ok(handle) = timeout(Duration::from_secs(seconds), all).await {
+        let banner = found.lock().unwrap_or_else(PoisonError::into_inner).banner.clone();
+        Ok(Session { handle: handle?, banner: banner.into() })
+    } else {
+        let stage = *stage.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(ConnectError::Slow { address, seconds, stage })
     }
 }
 

@@ -54,7 +54,6 @@ impl Document {
     }
 
     /// Keeps it: its name, its size, and whether the disk has it.
-    #[must_use]
     pub fn keep(&self, state: &Path) -> (Digest, u64, io::Result<()>) {
         match self.named() {
             Err(error) => (Digest::ZERO, 0, Err(error)),
@@ -112,6 +111,7 @@ pub fn diff(old: &Document, new: &Document) -> String {
 }
 
 /// Takes away what is older than `age`, in one of our folders; says how many files.
+#[must_use]
 pub fn prune(folder: &Path, age: Duration, now: SystemTime) -> usize {
     let old = |entry: &std::fs::DirEntry| {
         let modified = entry.metadata().and_then(|meta| meta.modified()).ok()?;

@@ -288,9 +288,10 @@ async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
 
 async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure> {
     let Some((at, end)) = &run.end else { return Ok(()) };
-    let seconds = at.since(run.began) as f64 / 1000.0;
+    let ms = at.since(run.began);
     let (verb, result) = (run.verb.word(), &end.result);
-    let mut line = format!("{} {verb}: {} after {seconds:.1} s", run.id, result.line());
+    let mut line =
+        format!("{} {verb}: {} after {}.{} s", run.id, result.line(), ms / 1000, ms % 1000 / 100);
     if let Some(reads) = &end.reads {
         line.push_str(&format!("; {vm} reads {}", reads.clean_line()));
     }
@@ -310,7 +311,10 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
             && let Some(read) = now.breakglass().past.iter().rev().find(|r| r.origin == "read back")
             && let Some((_, end)) = &read.end
         {
-            let reads = end.reads.as_ref().map_or_else(|| end.result.line(), |r| r.clean_line());
+            let reads = end.reads.as_ref().map_or_else(
+                || end.result.line(),
+                super::super::core::untrusted::Untrusted::clean_line,
+            );
             complain(&format!("{vm} reads: {reads}"));
         }
     }
@@ -351,14 +355,11 @@ async fn pin(breakglass: &Breakglass, args: &PinArgs) -> Result<(), Failure> {
     let new = fingerprint(&key);
     complain(&format!("pinned:  {}", old.as_ref().map_or_else(|| "nothing".into(), fingerprint)));
     complain(&format!("offered: {new}"));
-    let right = match &args.fingerprint {
-        Some(wanted) => new.split(' ').any(|part| part == wanted),
-        None => {
-            complain(
-                "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` over there",
-            );
-            asked("type yes if it is the same: ")? == "yes"
-        }
+    let right = if let Some(wanted) = &args.fingerprint {
+        new.split(' ').any(|part| part == wanted)
+    } else {
+        complain("compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` over there");
+        asked("type yes if it is the same: ")? == "yes"
     };
     if !right {
         return Err(Failure::new(Kind::No, format!("the key of {name} was not pinned")));

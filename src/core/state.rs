@@ -138,7 +138,9 @@ impl Fleet {
         let reminders = self.escalations.values().filter_map(|e| e.next_reminder(notices));
         let probe = self.breaker.open().map(|(_, since)| since.plus(breaker::PAUSE));
         let probe = probe.filter(|at| *at > self.now);
-        let breakglass = self.breakglass.next_deadline(self.policy.breakglass.as_ref());
+        let breakglass = self
+            .breakglass
+            .next_deadline(self.policy.breakglass.as_ref().filter(|_| !self.draining));
         let rest = probe.into_iter().chain(breakglass);
         runs.chain(escalations).chain(reminders).chain(outbox).chain(rest).min()
     }

@@ -42,6 +42,12 @@ impl Store {
         Ok(Self { folder, open: Mutex::default() })
     }
 
+    /// The state folder that it is in.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.folder.parent().unwrap_or(Path::new("."))
+    }
+
     /// The file of a run.
     #[must_use]
     pub fn path(&self, run: RunId) -> PathBuf {

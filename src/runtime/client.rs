@@ -73,6 +73,8 @@ pub struct Client {
     pub store: Arc<Store>,
     /// Looks, keys and the operator's name.
     pub config: Arc<Config>,
+    /// Who it is.
+    pub actor: Actor,
     /// What it may do.
     pub role: Role,
     /// Leaving it stops nothing.
@@ -103,7 +105,7 @@ impl Client {
         first: Arc<Snapshot>,
         store: Arc<Store>,
         config: Arc<Config>,
-        role: Role,
+        (actor, role): (Actor, Role),
         detaches: bool,
     ) -> (Self, Ends) {
         let (snapshots, seen) = watch::channel(first);
@@ -117,6 +119,7 @@ impl Client {
             link: linked,
             store,
             config,
+            actor,
             role,
             detaches,
             asks: ask,
@@ -129,8 +132,13 @@ impl Client {
     #[must_use]
     pub fn near(handle: &Handle, actor: Actor, role: Role, origin: &str, size: (u16, u16)) -> Self {
         let first = handle.snapshots.borrow().clone();
-        let (mut client, ends) =
-            Self::new(first, handle.store.clone(), handle.config.clone(), role, false);
+        let (mut client, ends) = Self::new(
+            first,
+            handle.store.clone(),
+            handle.config.clone(),
+            (actor.clone(), role),
+            false,
+        );
         client.snapshots = handle.snapshots.clone();
         client.transcripts = handle.transcripts.clone();
         client.notices = handle.notices.clone();

@@ -239,7 +239,7 @@ impl EventLoop {
         let live = self.shell.live().copy();
         self.publish.send_modify(|snapshot| {
             let known = snapshot.as_ref().clone();
-            *snapshot = Arc::new(Snapshot { problems, unwritten, live, ..known });
+            *snapshot = Arc::new(Snapshot { problems, live, unwritten, ..known });
         });
     }
 

@@ -223,8 +223,8 @@ impl Shell {
             for line in &lines {
                 tracing::warn!(about, line, "problem");
             }
-            // Also shown while the journal can't be written; one that waits shows this as well.
-            let _ = self.urgent.try_send(Message::Aside);
+            // Also shown while the journal can't be written.
+            let _ = self.urgent.send(Message::Aside).await;
         }
     }
 

@@ -81,6 +81,14 @@ impl From<KeyEvent> for Key {
         match code {
             KeyCode::Char(c) => {
                 if modifiers.contains(KeyModifiers::CONTROL) {
+                    // A terminal sends 0x1c to 0x1f for these, which are told as digits.
+                    let c = match c {
+                        '4' => '\\',
+                        '5' => ']',
+                        '6' => '^',
+                        '7' => '_',
+                        c => c,
+                    };
                     code = KeyCode::Char(c.to_ascii_lowercase());
                 } else if modifiers.contains(KeyModifiers::SHIFT) {
                     code = KeyCode::Char(c.to_uppercase().next().unwrap_or(c));

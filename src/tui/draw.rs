@@ -9,6 +9,7 @@ use ratatui::widgets::{Block, Borders, Paragraph};
 use super::act::Act;
 use super::keymap::Context;
 use super::overlays;
+use super::panes::breakglass::terminal::{Behind, Terminal};
 use super::panes::{Pane, breakglass, deploy, piece, queue, worktrees};
 use super::theme::Role;
 use super::view::{Overlay, View};
@@ -52,10 +53,12 @@ pub fn places(view: &View, problems: usize) -> Places {
     ])
     .areas(area);
     let all = body.width >= 140 && body.height >= 32;
-    if view.zoomed || !all {
+    let terminal = view.focus == Pane::Breakglass && view.breakglass.shown.is_some();
+    let zoomed = view.zoomed || terminal;
+    if zoomed || !all {
         let [tabs, rest] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(body);
-        let two = !view.zoomed && rest.width >= 110 && rest.height >= 16;
+        let two = !zoomed && rest.width >= 110 && rest.height >= 16;
         let panes = if two {
             let other = if view.focus == Pane::Queue { Pane::Transcript } else { Pane::Queue };
             let (left, right) =
@@ -259,6 +262,9 @@ fn draw_pane(frame: &mut Frame<'_>, area: Rect, pane: Pane, snapshot: &Snapshot,
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let (width, height) = (usize::from(inner.width), usize::from(inner.height));
+    if let (Pane::Breakglass, true, Some(shown)) = (pane, focused, view.breakglass.front()) {
+        return terminal(frame, inner, shown, view);
+    }
     let lines = match pane {
         Pane::Queue => queue::lines(snapshot, view, focused, width, height),
         Pane::Worktrees => worktrees::lines(snapshot, view, focused, width, height),
@@ -267,9 +273,31 @@ fn draw_pane(frame: &mut Frame<'_>, area: Rect, pane: Pane, snapshot: &Snapshot,
         }
         Pane::Transcript => view.transcript.lines().to_vec(),
         Pane::Deploy => deploy::lines(snapshot, view, focused, width, height),
-        Pane::Breakglass => breakglass::lines(view),
+        Pane::Breakglass => breakglass::lines(snapshot, view, focused, width, height),
     };
     frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// A terminal of breakglass: what is on it, its cursor, and why it is over.
+fn terminal(frame: &mut Frame<'_>, area: Rect, shown: &Terminal, view: &View) {
+    let marked = shown.mark.map_or(shown.row, |mark| mark);
+    let looks = !shown.typing() && matches!(shown.behind, Behind::Shell { .. });
+    let marked = looks.then_some((marked, shown.row));
+    shown.emulator.paint(frame.buffer_mut(), area, view.colour, marked);
+    if shown.typing()
+        && view.overlays.is_empty()
+        && let Some(cursor) = shown.emulator.cursor(area)
+    {
+        frame.set_cursor_position(cursor);
+    }
+    if let Behind::Shell { ended: Some(end), .. } = &shown.behind {
+        let key = view.keymap.key_of(Context::Terminal, Act::ConsoleType).unwrap_or_default();
+        let text = format!(" {}; {key} connects again ", end.why.clean_line());
+        let text = fit(&text, usize::from(area.width), view.theme.marks.cut);
+        let spot = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
+        let line = Line::styled(text, view.theme.style(Role::Alarm));
+        frame.render_widget(Paragraph::new(line), spot);
+    }
 }
 
 fn pane_title(pane: Pane, snapshot: &Snapshot, view: &View, room: usize) -> String {
@@ -300,6 +328,11 @@ fn pane_title(pane: Pane, snapshot: &Snapshot, view: &View, room: usize) -> Stri
             None => format!(" {key} {name} "),
         },
         Pane::Queue => format!(" {key} {name} · {} issues ", snapshot.fleet.issues.len()),
+        Pane::Breakglass if view.focus == pane && view.breakglass.front().is_some() => {
+            let leave = view.keymap.key_of(Context::Console, Act::ConsoleLeave).unwrap_or_default();
+            let title = view.breakglass.front().map(|shown| shown.title(&leave));
+            format!(" {key} {} ", title.unwrap_or_default())
+        }
         _ => format!(" {key} {name} "),
     };
     fit(&text, room, view.theme.marks.cut)
@@ -349,8 +382,9 @@ fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
 /// The actions that the footer offers here; in the inbox only answers that the question takes.
 fn wanted(snapshot: &Snapshot, view: &View) -> Vec<Act> {
     use Act::{
-        Answer, Approve, Back, Cancel, Deny, Diff, Fold, Follow, Help, Inbox, KillSwitch, Open,
-        PageDown, Palette, Quit, Retry, Search, Steer, Zoom,
+        Answer, Approve, Arm, Back, Cancel, CaptureDiff, ConsoleClose, ConsoleLeave, ConsoleType,
+        Copy, Deny, Diff, Disarm, Fold, Follow, Help, Inbox, KillSwitch, Mark, Open, PageDown,
+        Palette, Quit, ReplayFaster, ReplayPause, ReplaySlower, Retry, Search, Steer, Zoom,
     };
     match (view.overlays.last(), view.context()) {
         (Some(Overlay::Inbox(state)), _) => {
@@ -368,6 +402,16 @@ fn wanted(snapshot: &Snapshot, view: &View) -> Vec<Act> {
         (Some(_), _) => vec![Back],
         (None, Context::Transcript) => {
             vec![Help, Follow, Fold, Search, Steer, Inbox, Zoom, Diff, Quit]
+        }
+        (None, Context::Console) => vec![ConsoleLeave],
+        (None, Context::Terminal) => match view.breakglass.front().map(|shown| &shown.behind) {
+            Some(Behind::Replay(_)) => {
+                vec![Help, ReplayPause, ReplayFaster, ReplaySlower, Search, ConsoleClose, Back]
+            }
+            _ => vec![Help, ConsoleType, Back, Search, Mark, Copy, ConsoleClose],
+        },
+        (None, Context::Breakglass) => {
+            vec![Help, Arm, Open, Inbox, Disarm, CaptureDiff, Zoom, Quit]
         }
         (None, _) => {
             vec![Help, Inbox, Open, Steer, Retry, Cancel, KillSwitch, Zoom, Palette, Quit]

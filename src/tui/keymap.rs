@@ -17,11 +17,23 @@ pub enum Context {
     Transcript,
     /// In the inbox.
     Inbox,
+    /// In the rows of breakglass.
+    Breakglass,
+    /// In a terminal of breakglass that is looked through.
+    Terminal,
+    /// In a shell that has the keys: nothing but its own bindings is taken from it.
+    Console,
 }
 
 /// The contexts with their names in a file.
-const CONTEXTS: &[(&str, Context)] =
-    &[("global", Context::Global), ("transcript", Context::Transcript), ("inbox", Context::Inbox)];
+const CONTEXTS: &[(&str, Context)] = &[
+    ("global", Context::Global),
+    ("transcript", Context::Transcript),
+    ("inbox", Context::Inbox),
+    ("breakglass", Context::Breakglass),
+    ("terminal", Context::Terminal),
+    ("console", Context::Console),
+];
 
 /// One binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +177,8 @@ impl Keymap {
     /// doesn't take.
     pub fn active(&self, context: Context) -> impl Iterator<Item = &Binding> {
         let own = self.own(context);
-        let global = if context == Context::Global { &[] } else { self.own(Context::Global) };
+        let alone = matches!(context, Context::Global | Context::Console);
+        let global = if alone { &[] } else { self.own(Context::Global) };
         let free = |binding: &&Binding| {
             !own.iter().any(|o| o.on.starts_with(&binding.on) || binding.on.starts_with(&o.on))
         };

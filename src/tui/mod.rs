@@ -7,12 +7,14 @@
 pub mod act;
 pub mod dash;
 pub mod draw;
+mod fetch;
 pub mod keymap;
 pub mod mouse;
 pub mod overlays;
 pub mod panes;
 pub mod session;
 pub mod theme;
+mod typing;
 pub mod update;
 pub mod view;
 pub mod widgets;

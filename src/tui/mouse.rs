@@ -62,6 +62,7 @@ fn click(view: &mut View, snapshot: &Snapshot, x: u16, y: u16) {
             let to = first_row(view.deploy.place(&rows), rows.len(), height) + row;
             view.deploy.go(&rows, to);
         }
+        // Its rows have headings between them: keys choose, so that a click can't miss.
         Pane::Transcript | Pane::Breakglass => {}
     }
 }

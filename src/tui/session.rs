@@ -10,16 +10,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
 use super::draw::{draw, places};
+use super::fetch::{PIECES, Told};
 use super::keymap::Keymap;
 use super::overlays::inbox;
 use super::panes::Pane;
+use super::panes::breakglass::terminal::{Behind, Terminal};
 use super::theme::{SHIPPED, Theme};
 use super::update::{self, Request};
 use super::view::{Overlay, Pager, View};
-use crate::core::command::Accepted;
+use crate::config::breakglass::Breakglass;
+use crate::core::breakglass::ShellId;
 use crate::core::id::{RunId, Timestamp};
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
+use crate::runtime::breakglass::console::FromShell;
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
 use crate::term::far;
@@ -30,12 +34,6 @@ use crate::term::wire::{Out, Wire};
 
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
-
-/// Answers that come back to the loop.
-enum Told {
-    Message(String),
-    Pager(Pager),
-}
 
 /// Runs the cockpit at this terminal until it is left, with a run opened first.
 ///
@@ -161,13 +159,16 @@ impl Tty {
     }
 }
 
-struct Session {
-    client: Client,
-    view: View,
-    screen: Screen,
-    frames: Frames,
-    told: mpsc::Receiver<Told>,
-    tell: mpsc::Sender<Told>,
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) view: View,
+    pub(super) screen: Screen,
+    pub(super) frames: Frames,
+    pub(super) told: mpsc::Receiver<Told>,
+    pub(super) tell: mpsc::Sender<Told>,
+    /// What shells write, each named.
+    pub(super) piece: mpsc::Sender<(ShellId, FromShell)>,
+    pub(super) pieces: mpsc::Receiver<(ShellId, FromShell)>,
 }
 
 impl Session {
@@ -187,7 +188,10 @@ impl Session {
         let screen = Screen::new(width, height)?;
         let frames = Frames::default();
         view.detaches = client.detaches;
-        Ok(Self { client: client.clone(), view, screen, frames, told, tell })
+        view.actor = client.actor.clone();
+        view.cold = client.config.breakglass.as_ref().map(Breakglass::cold);
+        let (piece, pieces) = mpsc::channel(PIECES);
+        Ok(Self { client: client.clone(), view, screen, frames, told, tell, piece, pieces })
     }
 
     /// Takes this terminal until it is left.
@@ -217,6 +221,10 @@ impl Session {
         self.frames.typed(Instant::now());
         loop {
             let due = self.frames.due();
+            let replay = match self.view.breakglass.front().map(|shown| &shown.behind) {
+                Some(Behind::Replay(replay)) => replay.due(Instant::now()),
+                _ => None,
+            };
             let minute =
                 Duration::from_millis(60_000 - clock::wall().0.rem_euclid(60_000).cast_unsigned());
             let [term, hup, int] = &mut ends;
@@ -268,6 +276,10 @@ impl Session {
                             }
                             Request::Act(action) => self.command(action),
                             Request::Diff(run) => self.diff(run),
+                            Request::OpenShell(host) => self.open_shell(host),
+                            Request::Capture(digest) => self.capture(digest),
+                            Request::CaptureDiff(old, new) => self.capture_diff(old, new),
+                            Request::Replay(file) => self.replay(file),
                         }
                     }
                 }
@@ -276,11 +288,20 @@ impl Session {
                 _ = int.recv(), if near => return Ok(()),
                 ok = wire.taken() => if !ok { return Ok(()) },
                 Some(told) = self.told.recv() => {
-                    match told {
-                        Told::Message(text) => self.view.message = Some(text),
-                        Told::Pager(pager) => self.view.overlays.push(Overlay::Pager(pager)),
-                    }
+                    self.told(told, &snapshots.borrow().clone());
                     self.frames.typed(Instant::now());
+                }
+                Some((shell, piece)) = self.pieces.recv() => {
+                    self.feed(shell, piece);
+                    self.frames.changed(Instant::now());
+                }
+                () = reached(replay) => {
+                    if let Some(Terminal { behind: Behind::Replay(replay), emulator, .. }) =
+                        self.view.breakglass.front_mut()
+                    {
+                        replay.advance(Instant::now(), emulator);
+                    }
+                    self.frames.changed(Instant::now());
                 }
                 () = reached(due), if wire.ready() && tty.ready() => {
                     let snapshot = snapshots.borrow_and_update().clone();
@@ -332,42 +353,6 @@ impl Session {
         Ok(self.screen.take())
     }
 
-    fn command(&self, action: crate::core::command::Action) {
-        let word = action.word();
-        let (client, tell) = (self.client.clone(), self.tell.clone());
-        tokio::spawn(async move {
-            let message = match client.command(action).await {
-                Ok(Accepted::Ok) => format!("{word}: done"),
-                Ok(Accepted::Queued { run, .. }) => format!("{word}: queued as {run}"),
-                Ok(Accepted::Verb { verb }) => format!("{word}: {verb} is under way"),
-                Ok(Accepted::Shell { shell }) => format!("{word}: {shell}"),
-                Err(refusal) => format!("{word} refused: {refusal}"),
-            };
-            let _ = tell.send(Told::Message(message)).await;
-        });
-    }
-
-    fn diff(&self, run: crate::core::id::RunId) {
-        let (client, tell) = (self.client.clone(), self.tell.clone());
-        tokio::spawn(async move {
-            let told = match client.diff(run).await {
-                Ok(text) if text.is_empty() => Told::Message(format!("{run} has changed nothing")),
-                Ok(text) => {
-                    let lines = crate::core::untrusted::clean(&text);
-                    let lines = lines.lines().map(str::to_owned).collect();
-                    Told::Pager(Pager {
-                        title: format!("Diff of {run}"),
-                        lines,
-                        scroll: 0,
-                        live: None,
-                    })
-                }
-                Err(why) => Told::Message(why),
-            };
-            let _ = tell.send(told).await;
-        });
-    }
-
     async fn shell(&mut self, path: &std::path::Path) {
         let shell = std::env::var("SHELL").unwrap_or_else(|_| "sh".into());
         let status = tokio::process::Command::new(&shell).current_dir(path).status().await;
@@ -390,6 +375,11 @@ async fn reached(due: Option<Instant>) {
 /// What a frame needs that isn't in the snapshot: the transcript's window, the inbox's bounds.
 fn prepare(view: &mut View, client: &Client, snapshot: &Snapshot) {
     let places = places(view, snapshot.problems.len());
+    if let (Some(inside), Pane::Breakglass) = (places.inside(Pane::Breakglass), view.focus)
+        && let Some(shown) = view.breakglass.front_mut()
+    {
+        shown.fit((inside.width, inside.height));
+    }
     if let Some(inside) = places.inside(Pane::Transcript) {
         let run = view.run(snapshot);
         let (width, height) = (usize::from(inside.width), usize::from(inside.height));

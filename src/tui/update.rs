@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{Event, KeyEvent, KeyEventKind};
 
 use super::act::Act;
 use super::draw::places;
-use super::keymap::Match;
+use super::keymap::{Context, Match};
 use super::mouse;
-use super::overlays::{inbox, palette};
-use super::panes::{Pane, deploy, queue, worktrees};
+use super::overlays::inbox;
+use super::panes::{Pane, breakglass, deploy, queue, worktrees};
 use super::theme::{SHIPPED, Theme};
+use super::typing;
 use super::view::{Inbox, Input, Overlay, Pager, Palette, Purpose, View};
 use crate::core::approval::{Answer, EscalationKind};
 use crate::core::capability::Steer;
 use crate::core::command::{Action, Role as CommandRole};
+use crate::core::digest::Digest;
 use crate::core::id::RunId;
 use crate::core::permission::Grant;
 use crate::runtime::Snapshot;
@@ -32,6 +34,14 @@ pub enum Request {
     Shell(PathBuf),
     /// Fetch a run's diff and show it.
     Diff(RunId),
+    /// A shell on a host.
+    OpenShell(String),
+    /// Show what a verb wrote.
+    Capture(Digest),
+    /// Show what differs between two captures.
+    CaptureDiff(Digest, Digest),
+    /// Play a recording.
+    Replay(String),
     /// Put text into the terminal's clipboard.
     Copy(String),
     /// Take or leave the mouse.
@@ -46,6 +56,10 @@ pub fn event(view: &mut View, snapshot: &Snapshot, event: &Event) -> Vec<Request
         Event::Key(key) if key.kind != KeyEventKind::Release => self::key(view, snapshot, *key),
         Event::Mouse(event) => mouse::event(view, snapshot, *event),
         Event::Paste(text) => {
+            if view.context() == Context::Console {
+                breakglass::keys::pasted(view, text);
+                return Vec::new();
+            }
             match view.overlays.last_mut() {
                 Some(Overlay::Input(input)) => {
                     input.area.insert_str(crate::core::untrusted::clean(text));
@@ -69,8 +83,8 @@ fn key(view: &mut View, snapshot: &Snapshot, event: KeyEvent) -> Vec<Request> {
     view.message = None;
     let key = Key::from(event);
     match view.overlays.last_mut() {
-        Some(Overlay::Input(_)) => return type_text(view, event),
-        Some(Overlay::Palette(_)) => return type_palette(view, snapshot, event, key),
+        Some(Overlay::Input(_)) => return typing::text(view, event),
+        Some(Overlay::Palette(_)) => return typing::palette(view, snapshot, event, key),
         Some(Overlay::Confirm { .. }) => {
             let Some(Overlay::Confirm { yes, .. }) = view.overlays.pop() else { return Vec::new() };
             if key.typed() == Some('y') {
@@ -80,6 +94,13 @@ fn key(view: &mut View, snapshot: &Snapshot, event: KeyEvent) -> Vec<Request> {
             return Vec::new();
         }
         _ => {}
+    }
+    if view.context() == Context::Console {
+        match view.keymap.find(Context::Console, &[key]) {
+            Match::Act(act) => return self::act(view, snapshot, act),
+            _ => breakglass::keys::typed(view, &event),
+        }
+        return Vec::new();
     }
     view.pending.push(key);
     match view.keymap.find(view.context(), &view.pending) {
@@ -93,58 +114,6 @@ fn key(view: &mut View, snapshot: &Snapshot, event: KeyEvent) -> Vec<Request> {
             Vec::new()
         }
     }
-}
-
-fn type_text(view: &mut View, event: KeyEvent) -> Vec<Request> {
-    let Some(Overlay::Input(input)) = view.overlays.last_mut() else { return Vec::new() };
-    let new_line = event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SHIFT);
-    match event.code {
-        KeyCode::Esc => {
-            view.overlays.pop();
-        }
-        KeyCode::Enter if !new_line => {
-            let Some(Overlay::Input(input)) = view.overlays.pop() else { return Vec::new() };
-            if matches!(input.purpose, Purpose::Search) {
-                view.search = input.area.lines().first().cloned().filter(|text| !text.is_empty());
-                return search(view, false);
-            }
-            return input.request().into_iter().collect();
-        }
-        KeyCode::Enter => input.area.insert_newline(),
-        _ => {
-            input.area.input(event);
-        }
-    }
-    Vec::new()
-}
-
-fn type_palette(view: &mut View, snapshot: &Snapshot, event: KeyEvent, key: Key) -> Vec<Request> {
-    let Some(Overlay::Palette(palette)) = view.overlays.last_mut() else { return Vec::new() };
-    match event.code {
-        KeyCode::Esc => {
-            view.overlays.pop();
-        }
-        KeyCode::Enter => {
-            let Some(Overlay::Palette(palette)) = view.overlays.pop() else { return Vec::new() };
-            let found = palette::matches(&palette.text, view);
-            if let Some((act, _)) = found.get(palette.selected.min(found.len().saturating_sub(1))) {
-                return self::act(view, snapshot, *act);
-            }
-        }
-        KeyCode::Down => palette.selected = (palette.selected + 1).min(super::act::ALL.len() - 1),
-        KeyCode::Up => palette.selected = palette.selected.saturating_sub(1),
-        KeyCode::Backspace => {
-            palette.text.pop();
-            palette.selected = 0;
-        }
-        _ => {
-            if let Some(c) = key.typed() {
-                palette.text.push(c);
-                palette.selected = 0;
-            }
-        }
-    }
-    Vec::new()
 }
 
 /// The run that an action is about: the selected one of the focused pane, or the one whose
@@ -196,9 +165,15 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         Act::PageUp => page(view, snapshot, -1),
         Act::Top => page(view, snapshot, isize::MIN / 1024),
         Act::Bottom => page(view, snapshot, isize::MAX / 1024),
+        Act::Open if view.overlays.is_empty() && view.focus == Pane::Breakglass => {
+            return breakglass::keys::open(view, snapshot);
+        }
         Act::Open => open(view, snapshot),
         Act::Back => {
             if view.overlays.pop().is_none() {
+                if view.focus == Pane::Breakglass && view.breakglass.shown.take().is_some() {
+                    return Vec::new();
+                }
                 view.zoomed = false;
                 view.transcript.hit = None;
             }
@@ -277,6 +252,12 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
             }
         }
         Act::Copy => return copy(view, snapshot).into_iter().collect(),
+        Act::Search if view.context() == Context::Terminal => {
+            input(view, "Search".into(), Purpose::Search);
+        }
+        Act::SearchNext | Act::SearchPrevious if view.context() == Context::Terminal => {
+            breakglass::keys::search(view, None, act == Act::SearchNext);
+        }
         Act::Search => {
             focus(view, Pane::Transcript);
             input(view, "Search".into(), Purpose::Search);
@@ -304,6 +285,17 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
             return vec![Request::Mouse(view.mouse)];
         }
         Act::Redraw => return vec![Request::Redraw],
+        Act::Arm
+        | Act::Disarm
+        | Act::Diagnose
+        | Act::CaptureDiff
+        | Act::ConsoleLeave
+        | Act::ConsoleType
+        | Act::ConsoleClose
+        | Act::Mark
+        | Act::ReplayPause
+        | Act::ReplayFaster
+        | Act::ReplaySlower => return breakglass::keys::act(view, snapshot, act),
         Act::Quit => return quit(view, snapshot),
     }
     Vec::new()
@@ -422,7 +414,7 @@ pub(super) fn step(view: &mut View, snapshot: &Snapshot, by: isize) {
         }
         Pane::Deploy => view.deploy.step(&deploy::rows(snapshot), by),
         Pane::Transcript => scroll_transcript(view, by),
-        Pane::Breakglass => {}
+        Pane::Breakglass => breakglass::keys::step(view, snapshot, by),
     }
 }
 
@@ -450,6 +442,9 @@ fn page(view: &mut View, snapshot: &Snapshot, by: isize) {
         Some(_) => return step(view, snapshot, by.saturating_mul(8)),
         None => {}
     }
+    if view.focus == Pane::Breakglass {
+        return breakglass::keys::page(view, snapshot, by, height);
+    }
     if view.focus == Pane::Transcript {
         match by {
             ..=-1024 => view.transcript.show_top(),
@@ -466,7 +461,7 @@ fn page(view: &mut View, snapshot: &Snapshot, by: isize) {
     step(view, snapshot, by.saturating_mul(height));
 }
 
-fn search(view: &mut View, backwards: bool) -> Vec<Request> {
+pub(super) fn search(view: &mut View, backwards: bool) -> Vec<Request> {
     let Some(text) = view.search.clone() else {
         view.message = Some("nothing was searched for yet".into());
         return Vec::new();
@@ -572,6 +567,7 @@ fn copy(view: &mut View, snapshot: &Snapshot) -> Option<Request> {
         Some(Overlay::Pager(pager)) => pager.lines.join("\n"),
         _ => match view.focus {
             Pane::Transcript => view.transcript.text(),
+            Pane::Breakglass => breakglass::keys::copied(view.breakglass.front()?),
             Pane::Queue => {
                 let rows = queue::rows(snapshot, &view.theme);
                 let ids: Vec<_> = rows.iter().map(|row| row.id.clone()).collect();

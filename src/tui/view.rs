@@ -4,13 +4,15 @@ use tui_textarea::TextArea;
 
 use super::keymap::{Context, Keymap};
 use super::panes::transcript::Transcript;
-use super::panes::{Pane, queue};
+use super::panes::{Pane, breakglass, queue};
 use super::theme::Theme;
 use super::update::Request;
 use super::widgets::list::Cursor;
+use crate::breakglass::ssh::KeyChange;
 use crate::core::approval::Answer;
+use crate::core::breakglass::{Ask, Confirm, Verb};
 use crate::core::digest::Digest;
-use crate::core::id::{EscalationId, Repo, RunId, Timestamp};
+use crate::core::id::{Actor, EscalationId, Repo, RunId, Timestamp};
 use crate::runtime::Snapshot;
 use crate::term::key::Key;
 
@@ -74,8 +76,17 @@ pub enum Purpose {
     Deny(EscalationId, Digest),
     /// Another command than the one that was asked for.
     Edit(EscalationId, Digest),
-    /// Search in the transcript.
+    /// Search in the transcript, or in a terminal.
     Search,
+    /// The reason of an arming.
+    Arm {
+        /// From somebody else.
+        take_over: bool,
+    },
+    /// The VM's name, for a verb as it was shown.
+    Verb(Verb, Digest),
+    /// The host's name, for its new key.
+    Trust(Box<KeyChange>),
 }
 
 /// A text being typed.
@@ -83,6 +94,8 @@ pub enum Purpose {
 pub struct Input {
     /// What it is.
     pub title: String,
+    /// What is to be known before it is sent.
+    pub about: Vec<String>,
     /// For what.
     pub purpose: Purpose,
     /// The editor.
@@ -95,7 +108,7 @@ impl Input {
     pub fn new(title: String, purpose: Purpose) -> Self {
         let mut area = TextArea::default();
         area.set_cursor_line_style(ratatui::style::Style::default());
-        Self { title, purpose, area }
+        Self { title, about: Vec::new(), purpose, area }
     }
 
     /// One that begins with a text, its end under the cursor.
@@ -123,7 +136,20 @@ impl Input {
             Purpose::Edit(escalation, digest) => {
                 Action::Answer { escalation, digest, answer: Answer::Edit { command: text.into() } }
             }
-            Purpose::Search => return None,
+            Purpose::Arm { take_over } => {
+                Action::Breakglass { ask: Ask::Arm { reason: text.into(), take_over } }
+            }
+            Purpose::Verb(verb, seen) => {
+                let mut words = text.split_whitespace().map(str::to_owned);
+                let name = words.next().unwrap_or_default();
+                let confirm = Some(Confirm { name, seen, again: words.next() });
+                Action::Breakglass { ask: Ask::Verb { verb, confirm } }
+            }
+            Purpose::Trust(change) if text.trim() == change.host => {
+                let KeyChange { host, key, old, new } = *change;
+                Action::Breakglass { ask: Ask::Trust { host, key, old, new } }
+            }
+            Purpose::Trust(_) | Purpose::Search => return None,
         }))
     }
 }
@@ -165,6 +191,12 @@ pub struct View {
     pub worktrees: Cursor<RunId>,
     /// The deploy pane's place.
     pub deploy: Cursor<Repo>,
+    /// Breakglass: its rows and its terminals.
+    pub breakglass: breakglass::State,
+    /// Who looks.
+    pub actor: Actor,
+    /// What is typed where no cockpit is at hand.
+    pub cold: Option<String>,
     /// Which run's transcript is shown; none follows the newest that works.
     pub chosen: Option<RunId>,
     /// The window onto it.
@@ -211,6 +243,9 @@ impl View {
             queue: Cursor::default(),
             worktrees: Cursor::default(),
             deploy: Cursor::default(),
+            breakglass: breakglass::State::default(),
+            actor: Actor(String::new()),
+            cold: None,
             chosen: None,
             transcript: Transcript::default(),
             overlays: Vec::new(),
@@ -246,6 +281,11 @@ impl View {
         match (self.overlays.last(), self.focus) {
             (Some(Overlay::Inbox(_)), _) => Context::Inbox,
             (None, Pane::Transcript) => Context::Transcript,
+            (None, Pane::Breakglass) => match self.breakglass.front() {
+                Some(shown) if shown.typing() => Context::Console,
+                Some(_) => Context::Terminal,
+                None => Context::Breakglass,
+            },
             _ => Context::Global,
         }
     }

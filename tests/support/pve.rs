@@ -99,7 +99,8 @@ impl Pve {
             .into_iter()
             .find(|path| Path::new(path).exists());
         let Some(program) = program else {
-            eprintln!("!!! SKIPPED: install openssh-server to run this test");
+            let line = "!!! SKIPPED: install openssh-server to run this test\n";
+            std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
             return None;
         };
         let here = dir.display();

@@ -155,6 +155,10 @@ pub enum No {
     Diagnosing,
 }
 
+fn known_host(rules: &Rules, host: &str) -> Result<(), No> {
+    if rules.hosts.contains(host) { Ok(()) } else { Err(No::NoHost { host: host.to_owned() }) }
+}
+
 const MINUTE: i64 = super::super::policy::MINUTE;
 
 const fn minutes(ms: i64) -> i64 {
@@ -204,14 +208,14 @@ impl Stepper<'_> {
             }
             Ask::Shell { host } => {
                 self.armed(by)?;
-                self.known_host(rules, host)
+                known_host(rules, host)
             }
             Ask::Trust { host, .. } => {
                 self.armed(by)?;
                 if *host == rules.hypervisor {
                     return Err(No::Pinned);
                 }
-                self.known_host(rules, host)
+                known_host(rules, host)
             }
             Ask::Diagnose => {
                 self.armed(by)?;
@@ -224,10 +228,6 @@ impl Stepper<'_> {
                 }
             }
         }
-    }
-
-    fn known_host(&self, rules: &Rules, host: &str) -> Result<(), No> {
-        if rules.hosts.contains(host) { Ok(()) } else { Err(No::NoHost { host: host.to_owned() }) }
     }
 
     fn confirmed(&self, rules: &Rules, verb: Verb, confirm: Option<&Confirm>) -> Result<(), No> {

@@ -39,7 +39,9 @@ impl Stepper<'_> {
             self.disarm("its time was over".into());
         }
         let Some(rules) = self.fleet.policy.breakglass.clone() else { return };
-        if self.fleet.breakglass.next_drill(&rules).is_some_and(|due| due <= self.at) {
+        let due = self.fleet.breakglass.next_drill(&rules).is_some_and(|due| due <= self.at);
+        // One that is about to end, or is here for one verb, drills nothing.
+        if due && !self.fleet.draining {
             self.begin_verb(Verb::Status, afk(), "drill".into(), true);
         }
         let known =

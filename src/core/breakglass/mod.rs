@@ -465,8 +465,7 @@ impl Breakglass {
     #[must_use]
     pub fn seen(&self, verb: Verb, vm: &str) -> Digest {
         let armed = self.armed.as_ref().map(|a| format!("{} {}", a.by, a.since.0));
-        let reads =
-            self.reads.as_ref().map(|(at, word)| format!("{} {}", at.0, word.as_received()));
+        let reads = self.reads.as_ref().map(|(_, word)| word.as_received().to_owned());
         let last = self.past.iter().rev().find(|run| run.verb.mutates()).map(|run| run.id.0);
         let last = self.mutation().map(|run| run.id.0).or(last);
         Digest::of(&[

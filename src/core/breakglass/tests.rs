@@ -196,6 +196,7 @@ fn a_mutation_is_bound_to_what_was_seen_and_is_the_only_one() {
     let old = Ask::Verb { verb: Verb::Cycle, confirm: Some(play.confirm(Verb::Cycle)) };
     let read = verb(&play.ask("ana", READ));
     play.end(read, GOOD);
+    assert_eq!(play.fleet.breakglass.reads.as_ref().unwrap().1, "running".into());
     assert_eq!(no(&play.ask("ana", old)), No::Stale);
     let cycle = verb(&play.mutate("ana", Verb::Cycle));
     let busy = No::UnderWay { verb: Verb::Cycle, by: Actor("ana".into()) };
@@ -257,7 +258,7 @@ fn unknown_is_read_back_and_never_tried_again() {
 #[test]
 fn every_use_is_told() {
     let mut play = Play::new(false);
-    let mut told = |play: &Play| {
+    let told = |play: &Play| {
         let texts = play.events.iter().filter_map(|(_, event)| match event {
             Event::Posted {
                 step: OutboxStep::Notify { what: Notice::Breakglass { text }, .. },

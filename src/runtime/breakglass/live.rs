@@ -122,7 +122,7 @@ mod tests {
         for n in 0..1000 {
             live.hear(id, Told::Out(format!("{n}\n").as_bytes()));
         }
-        live.hear(id, Told::Out(&[b'x'; 100_000]));
+        live.hear(id, Told::Out(&vec![b'x'; 100_000]));
         live.end(id, "exit 0");
         let seen = &live.copy()[&id];
         assert_eq!((seen.lines.len(), seen.first), (LINES, 605));

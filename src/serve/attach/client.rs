@@ -136,7 +136,8 @@ pub async fn attach(state: &Path, config: Config, hello: Hello) -> Result<Client
     };
     let (wire, snapshot) = timeout(ATTACH, first).await.map_err(io::Error::from)??;
     let store = Arc::new(Store::open(state)?);
-    let (client, ends) = Client::new(snapshot, store, Arc::new(config), hello.role, true);
+    let (client, ends) =
+        Client::new(snapshot, store, Arc::new(config), (hello.actor.clone(), hello.role), true);
     tokio::spawn(keep(state.to_owned(), hello, Some(wire), ends));
     Ok(client)
 }
@@ -148,7 +149,8 @@ pub async fn attach(state: &Path, config: Config, hello: Hello) -> Result<Client
 pub fn attach_when_there(state: &Path, config: Config, hello: Hello) -> io::Result<Client> {
     let store = Arc::new(Store::open(state)?);
     let first = Arc::new(Snapshot::default());
-    let (client, ends) = Client::new(first, store, Arc::new(config), hello.role, true);
+    let (client, ends) =
+        Client::new(first, store, Arc::new(config), (hello.actor.clone(), hello.role), true);
     tokio::spawn(keep(state.to_owned(), hello, None, ends));
     Ok(client)
 }

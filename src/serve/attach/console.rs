@@ -49,10 +49,8 @@ pub(super) async fn serve(
                     Some(FromClient::Size { columns, rows }) => ToShell::Size(columns, rows),
                     Some(_) => continue,
                 };
-                if typed.send(piece).await.is_err() {
-                    // Its end comes by the other way.
-                    continue;
-                }
+                // One that is over tells its end the other way.
+                let _ = typed.send(piece).await;
             }
             piece = output.recv() => match piece {
                 None => return Ok(()),

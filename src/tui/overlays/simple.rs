@@ -29,16 +29,27 @@ pub fn confirm(frame: &mut Frame<'_>, area: Rect, question: &str, view: &View) {
 /// A text being typed.
 pub fn input(frame: &mut Frame<'_>, area: Rect, input: &Input, view: &View) {
     let theme = &view.theme;
-    let one_line = matches!(input.purpose, Purpose::Search);
-    let height = if one_line { 4 } else { 9 };
-    let inner = framed(frame, centred(area, 72, height), &input.title, theme);
-    let text = Rect { height: inner.height.saturating_sub(1), ..inner };
-    frame.render_widget(&input.area, text);
-    let help = if one_line {
-        "<Enter> search   <Esc> back"
-    } else {
-        "<Enter> send   <A-Enter> new line   <Esc> back"
+    let (one_line, help) = match input.purpose {
+        Purpose::Search => (true, "<Enter> search   <Esc> back"),
+        Purpose::Verb(..) | Purpose::Trust(_) => (true, "<Enter> do it   <Esc> back"),
+        Purpose::Arm { .. } => (true, "<Enter> arm   <Esc> back"),
+        _ => (false, "<Enter> send   <A-Enter> new line   <Esc> back"),
     };
+    let width = area.width.min(72).saturating_sub(2);
+    let about: Vec<Line<'_>> = input
+        .about
+        .iter()
+        .flat_map(|line| wrap(line, usize::from(width)))
+        .map(|part| Line::from(piece(part, theme, Role::Text)))
+        .collect();
+    let above = u16::try_from(about.len()).unwrap_or(0);
+    let height = above + if one_line { 4 } else { 9 };
+    let inner = framed(frame, centred(area, 72, height), &input.title, theme);
+    let above = above.min(inner.height.saturating_sub(2));
+    frame.render_widget(Paragraph::new(about), Rect { height: above, ..inner });
+    let rest = inner.height.saturating_sub(above);
+    let text = Rect { y: inner.y + above, height: rest.saturating_sub(1), ..inner };
+    frame.render_widget(&input.area, text);
     let below = Rect { y: inner.bottom().saturating_sub(1), height: 1.min(inner.height), ..inner };
     frame.render_widget(Paragraph::new(Line::from(piece(help, theme, Role::Dim))), below);
 }
