@@ -181,6 +181,8 @@ fn config(breakglass: &Breakglass, pinned: Option<&PublicKey>) -> Config {
         keepalive_interval: Some(Duration::from_secs(breakglass.keepalive_seconds.max(1))),
         keepalive_max: 1,
         nodelay: true,
+        // What may be on its way when a person stops a flood.
+        window_size: 256 * 1024,
         ..Config::default()
     }
 }

@@ -252,6 +252,9 @@ impl EventLoop {
         self.publish.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot { problems: lines, ..snapshot.as_ref().clone() });
         });
+        if self.fleet.policy.breakglass.is_some() {
+            self.publish_breakglass();
+        }
     }
 
     fn publish(&mut self) {

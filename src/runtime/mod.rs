@@ -513,7 +513,7 @@ impl Runtime {
         if let Some(why) = &alone {
             if !why.is_empty() {
                 let line = format!("{why}; AUDIT DEGRADED (kept in memory and at the host)");
-                shell.problem("journal", vec![line]).await;
+                shell.problem("audit", vec![line]).await;
             }
         } else {
             tokio::spawn(warm(shell.clone(), busy));

@@ -9,6 +9,7 @@ mod approvals;
 mod attach;
 mod bad_agents;
 mod bad_input;
+mod breakglass;
 mod cockpit;
 mod crash;
 mod demo;

@@ -464,7 +464,7 @@ impl Breakglass {
     /// is armed, what the VM reads and what was done last.
     #[must_use]
     pub fn seen(&self, verb: Verb, vm: &str) -> Digest {
-        let armed = self.armed.as_ref().map(|a| format!("{} {}", a.by, a.since.0));
+        let armed = self.armed.as_ref().map(|arming| arming.by.0.clone());
         let reads = self.reads.as_ref().map(|(_, word)| word.as_received().to_owned());
         let last = self.past.iter().rev().find(|run| run.verb.mutates()).map(|run| run.id.0);
         let last = self.mutation().map(|run| run.id.0).or(last);

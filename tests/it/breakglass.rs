@@ -1,0 +1,559 @@
+//! Verbs from the command line and through the runtime, against OpenSSH's server with our forced
+//! command: who may, what is kept, and what becomes of a link that is slow, cut, or somebody else's.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use afk::core::breakglass::{Ask, Confirm, No, Verb, VerbId, VerbResult, VerbRun};
+use afk::core::command::{Accepted, Action, Refusal, Reply, Role};
+use afk::runtime::Runtime;
+
+use crate::support::pve::{Pve, key, public, wait_for};
+use crate::support::text;
+use crate::support::world::{World, as_role, command, so, until};
+
+/// A world whose hypervisor is ours; nothing is picked up in it.
+fn world(more: &str) -> Option<(World, Pve)> {
+    let world = World::new("").held();
+    let pve = Pve::start(world.root())?;
+    let section = pve.section(world.root(), more);
+    Some((world.with(&section), pve))
+}
+
+fn afk(world: &World, args: &[&str]) -> Output {
+    world.config();
+    let places = world.places();
+    let all: Vec<&str> = places
+        .iter()
+        .map(String::as_str)
+        .chain(["breakglass"])
+        .chain(args.iter().copied())
+        .collect();
+    crate::support::afk(&all).output().unwrap()
+}
+
+fn both(out: &Output) -> String {
+    text(&out.stdout) + &text(&out.stderr)
+}
+
+async fn ask(runtime: &Runtime, ask: Ask) -> Reply {
+    command(runtime, Action::Breakglass { ask }).await
+}
+
+async fn arm(runtime: &Runtime) {
+    let ready = |s: &afk::runtime::Snapshot| s.fleet.policy.breakglass.clone();
+    until(runtime, "the rules", ready).await;
+    let reason = "it hangs".into();
+    ask(runtime, Ask::Arm { reason, take_over: false }).await.unwrap();
+}
+
+async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
+    let seen = until(runtime, "the arming", |s| {
+        s.breakglass().armed.as_ref().map(|_| s.breakglass().seen(verb, "devvm"))
+    })
+    .await;
+    let confirm = Some(Confirm { name: "devvm".into(), seen, again: None });
+    ask(runtime, Ask::Verb { verb, confirm }).await
+}
+
+fn id(reply: &Reply) -> VerbId {
+    match reply {
+        Ok(Accepted::Verb { verb }) => *verb,
+        other => panic!("{other:?} is no verb"),
+    }
+}
+
+async fn over(runtime: &Runtime, verb: VerbId) -> VerbRun {
+    until(runtime, "the verb's end", |s| {
+        s.breakglass().past.iter().find(|run| run.id == verb).cloned()
+    })
+    .await
+}
+
+fn result(run: &VerbRun) -> VerbResult {
+    run.end.as_ref().unwrap().1.result.clone()
+}
+
+#[test]
+fn the_command_line_needs_no_runtime_and_asks_for_the_same() {
+    let Some((world, pve)) = world("") else { return };
+    let out = afk(&world, &["status"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("breakglass is off: arm it first"), "{}", both(&out));
+    let out = afk(&world, &["cycle", "--arm", "it hangs", "--confirm", "devvm2"]);
+    assert!(text(&out.stderr).contains("that is not the VM's name"), "{}", both(&out));
+    let out = afk(&world, &["cycle", "--arm", "it hangs"]);
+    assert!(text(&out.stderr).contains("--confirm VM"), "{}", both(&out));
+    assert!(pve.actions().is_empty());
+    let out = afk(&world, &["cycle", "--arm", "it hangs", "--confirm", "devvm"]);
+    assert_eq!(out.status.code(), Some(0), "{}", both(&out));
+    let (said, told) = (text(&out.stdout), text(&out.stderr));
+    assert!(
+        said.contains("=== end of forensics") && said.contains("the VM reads: running"),
+        "{said}"
+    );
+    assert!(told.contains("a fresh QEMU process, which applies staged configuration"), "{told}");
+    assert!(told.contains("cycle: exit 0 after") && told.contains("kept as "), "{told}");
+    assert_eq!(pve.actions(), ["stop", "start"]);
+    // What it wrote is kept by its content, and the record holds.
+    let captures: Vec<_> =
+        std::fs::read_dir(world.state().join("breakglass/captures")).unwrap().flatten().collect();
+    assert_eq!(captures.len(), 1);
+    let kept = std::fs::read_to_string(captures[0].path()).unwrap();
+    assert!(kept.contains("\"stdout\"") && kept.contains("qm> info blockstats"), "{kept}");
+    let name = captures[0].file_name().into_string().unwrap();
+    assert!(told.contains(name.trim_end_matches(".json")));
+    let places = world.places();
+    let verify: Vec<&str> = places.iter().map(String::as_str).chain(["verify"]).collect();
+    assert!(crate::support::afk(&verify).output().unwrap().status.success());
+    // A failure is told with its code.
+    pve.set("fail-start", "no room");
+    let out = afk(&world, &["cycle", "--arm", "again", "--confirm", "devvm"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("cycle: failed, exit 5"), "{}", both(&out));
+}
+
+#[test]
+fn with_a_runtime_the_arming_is_everybodys() {
+    let Some((world, pve)) = world("") else { return };
+    let _up = world.up();
+    let out = afk(&world, &["arm", "the", "VM", "hangs"]);
+    assert!(out.status.success(), "{}", both(&out));
+    let out = afk(&world, &["status"]);
+    assert!(
+        out.status.success() && text(&out.stdout).contains("status: running"),
+        "{}",
+        both(&out)
+    );
+    let out = afk(&world, &["reset", "--confirm", "devvm"]);
+    assert!(out.status.success(), "{}", both(&out));
+    assert_eq!(pve.actions(), ["reset"]);
+    assert!(afk(&world, &["disarm"]).status.success());
+    assert!(!afk(&world, &["status"]).status.success());
+}
+
+#[test]
+fn a_key_that_differs_is_refused_with_both_fingerprints_whatever_its_algorithm() {
+    let Some((world, mut pve)) = world("") else { return };
+    key(&pve.path("other"), "ed25519");
+    key(&pve.path("ecdsa"), "ecdsa");
+    for host in ["other", "ecdsa"] {
+        pve.again(host, "");
+        let out = afk(&world, &["status", "--arm", "x"]);
+        assert_eq!(out.status.code(), Some(5), "{}", both(&out));
+        let said = text(&out.stderr);
+        let print = |name: &str| {
+            let key = public(&pve.path(name));
+            let key = russh::keys::PublicKey::from_openssh(&key).unwrap();
+            afk::breakglass::pins::fingerprint(&key)
+        };
+        assert!(said.contains(&print("host")) && said.contains(&print(host)), "{said}");
+        assert!(said.contains("did not begin"), "{said}");
+    }
+    assert!(!pve.log().contains("begin"), "{}", pve.log());
+    // A pin of another algorithm is taken in the place of the one that a host also has.
+    let both_keys = format!("HostKey {}", pve.path("host").display());
+    pve.again("ecdsa", &both_keys);
+    let out = afk(&world, &["status", "--arm", "x"]);
+    assert!(out.status.success(), "{}", both(&out));
+    // Only a person who compared it pins another one.
+    let out = afk(&world, &["pin", "hypervisor", "--fingerprint", "SHA256:wrong"]);
+    assert_eq!(out.status.code(), Some(1));
+    pve.again("other", "");
+    let out = afk(&world, &["pin", "hypervisor", "--fingerprint", "SHA256:wrong"]);
+    assert!(text(&out.stderr).contains("was not pinned"), "{}", both(&out));
+    assert!(!afk(&world, &["status", "--arm", "x"]).status.success());
+    let new = russh::keys::PublicKey::from_openssh(&public(&pve.path("other"))).unwrap();
+    let new = new.fingerprint(russh::keys::HashAlg::Sha256).to_string();
+    let out = afk(&world, &["pin", "hypervisor", "--fingerprint", &new]);
+    assert!(out.status.success(), "{}", both(&out));
+    assert!(afk(&world, &["status", "--arm", "x"]).status.success());
+}
+
+#[test]
+fn without_pins_nothing_is_trusted() {
+    let Some((world, _pve)) = world("") else { return };
+    std::fs::remove_file(world.path("pins")).unwrap();
+    let out = afk(&world, &["status", "--arm", "x"]);
+    assert!(text(&out.stderr).contains("make them with `afk breakglass pin`"), "{}", both(&out));
+    std::fs::write(world.path("pins"), "hypervisor nonsense\n").unwrap();
+    let out = afk(&world, &["status", "--arm", "x"]);
+    assert!(text(&out.stderr).contains("pins:1: is no public key"), "{}", both(&out));
+    std::fs::write(world.path("pins"), "# nobody yet\n").unwrap();
+    let out = afk(&world, &["status", "--arm", "x"]);
+    assert!(text(&out.stderr).contains("nothing is pinned"), "{}", both(&out));
+}
+
+#[test]
+fn keys_that_are_refused_expired_or_open_to_others_are_told() {
+    let Some((world, pve)) = world("") else { return };
+    let with = |name: &str| {
+        let config = std::fs::read_to_string(world.path("afk.toml")).unwrap();
+        let verbs = pve.path("verbs").display().to_string();
+        let path = world.path("other.toml");
+        let text = config.replace(&verbs, &pve.path(name).display().to_string());
+        std::fs::write(&path, text).unwrap();
+        let (path, state) = (path.display().to_string(), world.state().display().to_string());
+        let args = ["--config", &path, "--state", &state, "breakglass", "status", "--arm", "x"];
+        crate::support::afk(&args).output().unwrap()
+    };
+    world.config();
+    for name in ["stranger", "expired"] {
+        let out = with(name);
+        let said = text(&out.stderr);
+        assert!(said.contains("took none of our keys (SHA256:"), "{name}: {said}");
+    }
+    let open = pve.path("stranger");
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let said = text(&with("stranger").stderr);
+    assert!(said.contains("others can read it: chmod 600"), "{said}");
+    let said = text(&with("nowhere").stderr);
+    assert!(said.contains("nowhere: No such file"), "{said}");
+}
+
+#[test]
+fn an_agent_signs_where_the_key_is_no_file() {
+    let Some((world, pve)) = world("") else { return };
+    let socket = world.path("agent.sock");
+    let agent = std::process::Command::new("ssh-agent")
+        .args(["-D", "-a"])
+        .arg(&socket)
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let Ok(mut agent) = agent else {
+        eprintln!("!!! SKIPPED: there is no ssh-agent");
+        return;
+    };
+    wait_for("the agent", || socket.exists());
+    for name in ["stranger", "verbs"] {
+        let added = std::process::Command::new("ssh-add")
+            .arg("-q")
+            .arg(pve.path(name))
+            .env("SSH_AUTH_SOCK", &socket)
+            .status()
+            .unwrap();
+        assert!(added.success());
+    }
+    let config = std::fs::read_to_string(world.path("afk.toml")).unwrap_or_else(|_| {
+        world.config();
+        std::fs::read_to_string(world.path("afk.toml")).unwrap()
+    });
+    let key = format!("key = '{}'", pve.path("verbs").display());
+    let path = world.path("other.toml");
+    std::fs::write(&path, config.replace(&key, &format!("agent = '{}'", socket.display())))
+        .unwrap();
+    let (path, state) = (path.display().to_string(), world.state().display().to_string());
+    let args = ["--config", &path, "--state", &state, "breakglass", "status", "--arm", "x"];
+    let out = crate::support::afk(&args).output().unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(out.status.success(), "{}", both(&out));
+}
+
+#[test]
+fn banners_and_output_are_shown_and_obeyed_by_nobody() {
+    let Some((world, mut pve)) = world("") else { return };
+    pve.set("banner", "\u{1b}]0;owned\u{7}\u{1b}[2JWelcome\n");
+    let banner = format!("Banner {}", pve.path("banner").display());
+    pve.again("host", &banner);
+    pve.set("more", "a\u{1b}[31mb\u{1b}]52;c;aGk=\u{7}\u{9b}2Jc\r\u{8}d");
+    let out = afk(&world, &["forensics", "--arm", "x"]);
+    assert!(out.status.success(), "{}", both(&out));
+    let said = both(&out);
+    assert!(!said.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{8}', '\r']), "{said:?}");
+    assert!(said.contains("ab") && said.contains("name: devvm"), "{said}");
+}
+
+/// Something between afk and the host that can be told to cut, or to hold everything.
+struct Between {
+    port: u16,
+    mode: Arc<AtomicU8>,
+}
+
+const PASS: u8 = 0;
+const CUT: u8 = 1;
+const HOLD: u8 = 2;
+
+impl Between {
+    fn new(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mode = Arc::new(AtomicU8::new(PASS));
+        let of = mode.clone();
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                if of.load(Ordering::SeqCst) == CUT {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                for (from, to) in [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
+                ] {
+                    let mode = of.clone();
+                    std::thread::spawn(move || carry(from, to, &mode));
+                }
+            }
+        });
+        Self { port, mode }
+    }
+
+    fn set(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
+    let _ = from.set_read_timeout(Some(std::time::Duration::from_millis(20)));
+    let mut bytes = [0; 4096];
+    loop {
+        match mode.load(Ordering::SeqCst) {
+            CUT => break,
+            // Nothing passes, and nobody is told.
+            HOLD => std::thread::sleep(std::time::Duration::from_millis(20)),
+            _ => match from.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(read) => {
+                    if to.write_all(&bytes[..read]).is_err() {
+                        break;
+                    }
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
+                Err(_) => break,
+            },
+        }
+    }
+    let _ = (from.shutdown(std::net::Shutdown::Both), to.shutdown(std::net::Shutdown::Both));
+}
+
+/// A world whose hypervisor is reached through something.
+fn behind(more: &str) -> Option<(World, Pve, Between)> {
+    let world = World::new("").held();
+    let mut pve = Pve::start(world.root())?;
+    let between = Between::new(pve.port);
+    let real = std::mem::replace(&mut pve.port, between.port);
+    let section = pve.section(world.root(), more);
+    pve.port = real;
+    Some((world.with(&section), pve, between))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_cut_is_read_back_and_nothing_is_sent_twice() {
+    let Some((world, pve, between)) = behind("") else { return };
+    pve.set("hang-config", "");
+    pve.set("hang-agent", "");
+    let runtime = world.start().await;
+    arm(&runtime).await;
+    let verb = id(&mutate(&runtime, Verb::Cycle).await);
+    // Once its name was heard.
+    until(&runtime, "the first line", |s| {
+        s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
+    })
+    .await;
+    between.set(CUT);
+    until(&runtime, "the loss", |s| {
+        let link = s.live.get(&verb)?.link.clean();
+        link.contains("link lost").then(|| assert!(link.contains("goes on at the host"), "{link}"))
+    })
+    .await;
+    between.set(PASS);
+    let run = over(&runtime, verb).await;
+    runtime.stop().await;
+    assert_eq!(result(&run), VerbResult::Exited { code: 0 });
+    assert_eq!(run.end.unwrap().1.reads, Some("running".into()));
+    assert_eq!(pve.actions(), ["stop", "start"]);
+    assert_eq!(
+        pve.log().matches("begin request=").count() - pve.log().matches("verb=status").count() / 2,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
+    let Some((world, pve, between)) = behind("mutation_seconds = 6\nkeepalive_seconds = 1") else {
+        return;
+    };
+    pve.set("hang-config", "");
+    let runtime = world.start().await;
+    arm(&runtime).await;
+    let verb = id(&mutate(&runtime, Verb::Cycle).await);
+    until(&runtime, "the first line", |s| {
+        s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
+    })
+    .await;
+    between.set(HOLD);
+    let run = over(&runtime, verb).await;
+    assert!(matches!(result(&run), VerbResult::Unknown { .. }), "{run:?}");
+    // A status follows by itself, and nothing else does.
+    between.set(PASS);
+    let read = until(&runtime, "the status", |s| {
+        s.breakglass().past.iter().find(|r| r.origin == "read back").cloned()
+    })
+    .await;
+    assert_eq!((read.verb, read.by.0.as_str()), (Verb::Status, "afk"));
+    let none = |s: &afk::runtime::Snapshot| s.breakglass().under_way.is_empty().then_some(());
+    until(&runtime, "rest", none).await;
+    runtime.stop().await;
+    wait_for("the host's end", || pve.log().contains("end request="));
+    assert_eq!(pve.actions(), ["stop", "start"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_are_dead_in_any_way_take_no_longer_than_their_limit() {
+    let Some((world, _pve)) = world("connect_seconds = 2\nread_seconds = 4") else { return };
+    let began = std::time::Instant::now();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let half = TcpListener::bind("127.0.0.1:0").unwrap();
+    let half_port = half.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in half.incoming().flatten() {
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            held.push(stream);
+        }
+    });
+    let babbles = TcpListener::bind("127.0.0.1:0").unwrap();
+    let babble_port = babbles.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in babbles.incoming().flatten() {
+            std::thread::spawn(move || while stream.write_all(&[b'x'; 4096]).is_ok() {});
+        }
+    });
+    for (port, said) in [
+        (crate::support::pve::free_port(), "Connection refused"),
+        (silent.local_addr().unwrap().port(), "did not answer in 2 s (connected; it says nothing)"),
+        (half_port, "127.0.0.1:"),
+        (babble_port, "127.0.0.1:"),
+    ] {
+        let mut config = world.config();
+        let breakglass = config.breakglass.as_mut().unwrap();
+        breakglass.hypervisor.address.set_port(port);
+        let runtime = world.try_start(config, None).await.unwrap();
+        arm(&runtime).await;
+        let verb = id(&mutate(&runtime, Verb::Stop).await);
+        let run = over(&runtime, verb).await;
+        runtime.stop().await;
+        let VerbResult::NotBegun { why } = result(&run) else { panic!("{port}: {run:?}") };
+        assert!(why.clean().contains(said), "{port}: {}", why.clean());
+    }
+    assert!(began.elapsed().as_secs() < 40, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
+    let Some((world, pve)) = world("") else { return };
+    pve.set("hang-config", "");
+    let runtime = world.start().await;
+    arm(&runtime).await;
+    for ask in [
+        Ask::Arm { reason: "x".into(), take_over: true },
+        Ask::Verb { verb: Verb::Status, confirm: None },
+        Ask::Shell { host: "devvm".into() },
+    ] {
+        let action = Action::Breakglass { ask };
+        assert_eq!(as_role(&runtime, Role::Viewer, action).await, Err(Refusal::Viewer));
+    }
+    let verb = id(&mutate(&runtime, Verb::Cycle).await);
+    let second = mutate(&runtime, Verb::Cycle).await;
+    assert!(matches!(second, Err(Refusal::Breakglass { no: No::UnderWay { .. } })), "{second:?}");
+    // Somebody at the host itself is busy, too.
+    let other = tokio::task::block_in_place(|| pve.verb("stop"));
+    assert_eq!(other.status.code(), Some(75));
+    over(&runtime, verb).await;
+    // The same the other way round: what the host refuses is told as busy.
+    let mut child = pve.ssh("verbs", &["cycle"]).spawn().unwrap();
+    so("the other's cycle", || {
+        std::fs::read_to_string(pve.path("run/afk-pve.last")).is_ok_and(|t| t.contains("state=running"))
+    })
+    .await;
+    let verb = id(&mutate(&runtime, Verb::Cycle).await);
+    let run = over(&runtime, verb).await;
+    child.wait().unwrap();
+    runtime.stop().await;
+    assert_eq!(result(&run), VerbResult::Exited { code: 75 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drill_proves_the_way_by_itself() {
+    let Some((world, pve)) = world("") else { return };
+    let mut config = world.config();
+    config.breakglass.as_mut().unwrap().drill_days = 7;
+    let runtime = world.try_start(config, None).await.unwrap();
+    until(&runtime, "the drill", |s| s.fleet.breakglass.drill.good).await;
+    let past = until(&runtime, "both", |s| {
+        let past = &s.fleet.breakglass.past;
+        (past.len() == 2).then(|| past.clone())
+    })
+    .await;
+    runtime.stop().await;
+    let verbs: Vec<Verb> = past.iter().map(|run| run.verb).collect();
+    assert_eq!(verbs, [Verb::Status, Verb::Forensics]);
+    assert!(pve.actions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
+    let Some((world, pve)) = world("") else { return };
+    let runtime = world.start().await;
+    arm(&runtime).await;
+    // Somebody holds the database: nothing can be written.
+    let path = world.state().join("journal.sqlite");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let verb = id(&mutate(&runtime, Verb::Cycle).await);
+    let run = over(&runtime, verb).await;
+    assert_eq!(result(&run), VerbResult::Exited { code: 0 });
+    let degraded = until(&runtime, "the degraded audit", |s| {
+        let line = s.problems.iter().find(|line| line.contains("AUDIT DEGRADED"))?;
+        s.unwritten.as_ref().map(|_| line.clone())
+    })
+    .await;
+    assert!(degraded.contains("locked"), "{degraded}");
+    // Everything else waits.
+    let mut lift = Box::pin(command(&runtime, Action::SetCapacity { permits: 9 }));
+    assert!(futures::poll!(&mut lift).is_pending());
+    assert_eq!(pve.actions(), ["stop", "start"]);
+    assert!(pve.log().contains("verb=cycle"), "the host has the second copy");
+    // Once it can be written all of it is, in order.
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    assert_eq!(lift.as_mut().await, Ok(Accepted::Ok));
+    drop(lift);
+    until(&runtime, "the record", |s| {
+        (s.unwritten.is_none() && s.problems.is_empty() && s.fleet.capacity() == 9).then_some(())
+    })
+    .await;
+    let shown = runtime.handle.snapshots.borrow().fleet.breakglass.clone();
+    runtime.stop().await;
+    let journal = afk::journal::Journal::open_read_only(&world.state()).unwrap();
+    assert!(afk::journal::chain::verify(&journal).unwrap().is_ok());
+    assert_eq!(journal.fold().unwrap().breakglass, shown);
+}
+
+#[test]
+fn without_a_journal_it_goes_on_alone_and_says_so() {
+    let Some((world, pve)) = world("") else { return };
+    // The state's place is taken by a file: no journal, no captures.
+    std::fs::write(world.state(), "").unwrap();
+    let out = afk(&world, &["cycle", "--alone", "--arm", "no disk", "--confirm", "devvm"]);
+    assert!(out.status.success(), "{}", both(&out));
+    assert!(text(&out.stderr).contains("AUDIT DEGRADED"), "{}", both(&out));
+    assert_eq!(pve.actions(), ["stop", "start"]);
+}
+
+#[test]
+fn russh_is_new_enough() {
+    // Its advisories are at GitHub and not in the database of `cargo audit`.
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let version = lock.split("name = \"russh\"\nversion = \"").nth(1).unwrap();
+    let version: Vec<u32> =
+        version.split('"').next().unwrap().split('.').map(|n| n.parse().unwrap()).collect();
+    assert!(version >= vec![0, 63, 1], "{version:?}");
+}
