@@ -205,10 +205,14 @@ impl Session {
 
 /// The question whether a host's new key is right.
 fn trust(change: KeyChange) -> Overlay {
+    // On a line of its own, so that it stands whole at 80 columns.
+    let print = |text: &str| format!(" {}", text.rsplit(' ').next().unwrap_or(text));
     let about = vec![
         format!("The key of {} is not the pinned one. Nothing was sent to it.", change.host),
-        format!("pinned:  {}", change.old.as_deref().unwrap_or("nothing")),
-        format!("offered: {}", change.new),
+        "pinned:".into(),
+        print(change.old.as_deref().unwrap_or("nothing")),
+        "offered:".into(),
+        print(&change.new),
         "A VM that was built anew has a new key; so has somebody in between.".into(),
         format!("Compare it on its console, and type {} to trust the new one.", change.host),
     ];

@@ -286,7 +286,14 @@ impl Session {
                 _ = term.recv(), if near => return Ok(()),
                 _ = hup.recv(), if near => return Ok(()),
                 _ = int.recv(), if near => return Ok(()),
-                ok = wire.taken() => if !ok { return Ok(()) },
+                ok = wire.taken() => {
+                    if !ok {
+                        return Ok(());
+                    }
+                    if !bell.is_empty() {
+                        wire.send_raw(std::mem::take(&mut bell));
+                    }
+                }
                 Some(told) = self.told.recv() => {
                     self.told(told, &snapshots.borrow().clone());
                     self.frames.typed(Instant::now());
@@ -309,6 +316,7 @@ impl Session {
                     let mut frame = self.frame(&snapshot)?;
                     tty.sent(&mut frame);
                     wire.send(&frame);
+                    // A frame without a change is nothing to wait for.
                     if !bell.is_empty() && wire.ready() {
                         wire.send_raw(std::mem::take(&mut bell));
                     }

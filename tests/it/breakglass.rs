@@ -470,7 +470,8 @@ async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
     // The same the other way round: what the host refuses is told as busy.
     let mut child = pve.ssh("verbs", &["cycle"]).spawn().unwrap();
     so("the other's cycle", || {
-        std::fs::read_to_string(pve.path("run/afk-pve.last")).is_ok_and(|t| t.contains("state=running"))
+        std::fs::read_to_string(pve.path("run/afk-pve.last"))
+            .is_ok_and(|t| t.contains("state=running"))
     })
     .await;
     let verb = id(&mutate(&runtime, Verb::Cycle).await);

@@ -11,6 +11,7 @@ mod bad_agents;
 mod bad_input;
 mod breakglass;
 mod cockpit;
+mod console;
 mod crash;
 mod demo;
 mod deploy;

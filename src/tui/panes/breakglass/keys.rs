@@ -167,9 +167,8 @@ fn type_into(view: &mut View) -> Vec<Request> {
 fn arm(view: &mut View, snapshot: &Snapshot) {
     let other = snapshot.breakglass().armed.as_ref().filter(|arming| arming.by != view.actor);
     let minutes = snapshot.fleet.policy.breakglass.as_ref().map_or(0, |r| r.arm_ms / 60_000);
-    let mut about = vec![format!(
-        "For {minutes} min you may use verbs and shells. Every use is told and recorded. Say why."
-    )];
+    let mut about =
+        vec![format!("For {minutes} min you may act. Every use is told and recorded. Say why.")];
     if let Some(arming) = other {
         about.insert(
             0,
