@@ -16,7 +16,7 @@ use crate::runtime::Runtime;
 use crate::runtime::client::Client;
 use crate::serve::attach::client::{self, AttachError};
 use crate::serve::attach::server;
-use crate::serve::ssh;
+use crate::serve::{http, ssh};
 use crate::tui::session;
 
 /// What a newcomer without a configuration chose.
@@ -122,6 +122,13 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
             Failure::new(Kind::System, why).hint("see [ssh] in the configuration")
         })?;
         super::say(&format!("ssh on {bound}"));
+    }
+    let config = runtime.handle.config.clone();
+    if config.http.enabled {
+        let bound = http::start(&runtime.handle, &config).await.map_err(|why| {
+            Failure::new(Kind::System, why).hint("see [http] in the configuration")
+        })?;
+        super::say(&format!("http on {bound}"));
     }
     super::say(&format!("afk runs on {}", paths.state.display()));
     tracing::info!(process = std::process::id(), "up");

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod breakglass;
 pub mod control;
+pub mod http;
 pub mod limits;
 pub mod outside;
 pub mod paths;
@@ -120,6 +121,8 @@ pub struct Config {
     pub ui: Ui,
     /// The cockpit over SSH.
     pub ssh: Ssh,
+    /// The HTTP API.
+    pub http: http::Http,
     /// The way to a wedged VM.
     pub breakglass: Option<Breakglass>,
 }
@@ -150,6 +153,7 @@ impl Default for Config {
             control: Control::default(),
             ui: Ui::default(),
             ssh: Ssh::default(),
+            http: http::Http::default(),
             breakglass: None,
         }
     }

@@ -338,6 +338,14 @@ impl Handle {
         git.call(&args).await.map_err(|error| error.to_string())
     }
 
+    /// A secret by its reference.
+    ///
+    /// # Errors
+    /// Why it can't be had, in a line.
+    pub async fn secret(&self, reference: &str) -> Result<secrecy::SecretString, String> {
+        self.shell.outside().secrets.get(reference).await.map_err(|error| error.to_string())
+    }
+
     /// Whether a process is something that this runtime started, or below it.
     #[must_use]
     pub fn is_below(&self, pid: i32) -> bool {

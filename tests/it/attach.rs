@@ -172,7 +172,7 @@ impl Raw {
 }
 
 fn hello(role: &str) -> Value {
-    json!({"hello": {"version": 1, "program": "test", "actor": "ana", "role": role, "origin": "socket", "size": [80, 24]}})
+    json!({"hello": {"version": 2, "program": "test", "actor": "ana", "role": role, "origin": "socket", "size": [80, 24]}})
 }
 
 #[test]
@@ -180,10 +180,10 @@ fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
     let world = waiting();
     let _up = world.up();
     let mut newer = hello("operator");
-    newer["hello"]["version"] = json!(2);
+    newer["hello"]["version"] = json!(3);
     let refused = Raw::connect(&world, newer).next();
     let why = refused["refused"]["why"].as_str().unwrap();
-    assert!(why.contains("speaks version 1") && why.contains('2'), "{why}");
+    assert!(why.contains("speaks version 2") && why.contains('3'), "{why}");
     for first in
         [json!({"act": {"id": 1, "action": {"action": "drain"}}}), json!("garbage"), json!(7)]
     {

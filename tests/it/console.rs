@@ -135,11 +135,11 @@ fn programs_look_as_they_do_outside() {
     cockpit.run("PS1='$ '; export LESS= TERM=xterm-256color; cd /; clear");
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for (program, line, keys, there) in [
-        ("vim", format!("vim -u NONE -N {file}"), "\u{1b}[6~ihello \u{1b}", "hello"),
-        ("less", format!("less {file}"), "/serde\r ", "serde"),
-        ("tmux", format!("tmux -L {} -f /dev/null", std::process::id()), "ls /usr\r", "share"),
+        ("vim", format!("vim -n -u NONE -N {file}"), "\u{1b}[6~ihello \u{1b}", "hello"),
+        ("less", format!("less {file}"), "/serde\r", "serde"),
+        ("tmux", format!("tmux -f /dev/null -L {}", std::process::id()), "ls /usr\r", "share"),
     ] {
-        if std::process::Command::new(program).arg("-V").output().is_err() {
+        if afk::agent::vendor::on_path(program).is_none() {
             eprintln!("!!! SKIPPED: {program} is not installed");
             continue;
         }
@@ -212,7 +212,7 @@ fn what_is_shown_is_recorded_and_what_is_typed_is_not() {
     });
     let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
     let cast = std::fs::read_to_string(file.path()).unwrap();
-    assert!(cast.starts_with("{") && cast.contains("\"version\":2"), "{cast}");
+    assert!(cast.starts_with('{') && cast.contains("\"version\":2"), "{cast}");
     assert!(cast.contains("visible") && !cast.contains("hunter2"), "{cast}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);

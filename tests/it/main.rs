@@ -20,6 +20,7 @@ mod faults;
 mod github;
 mod github_faults;
 mod host_script;
+mod http;
 mod operator;
 mod pictures;
 mod purity;
