@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::clock::Clock;
 use super::lanes::Lanes;
 use super::{Batch, Message, Shell, Snapshot};
-use crate::core::command::Reply;
+use crate::core::command::{Action, Reply};
 use crate::core::effect::Effect;
 use crate::core::event::Event;
 use crate::core::id::Timestamp;
@@ -24,12 +24,15 @@ const BATCH: usize = 512;
 const PUBLISH: Duration = Duration::from_millis(16);
 /// Time between two tries to write the journal.
 const JOURNAL_RETRY: Duration = Duration::from_secs(2);
+/// How long the disk may be silent before breakglass goes on without it. Longer than SQLite waits
+/// for a lock.
+const JOURNAL_SILENT: Duration = Duration::from_secs(8);
 
 pub(super) struct EventLoop {
     shell: Arc<Shell>,
     fleet: Fleet,
     seq: i64,
-    writer: Writer,
+    writer: Arc<Writer>,
     publish: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
     lanes: Lanes,
@@ -46,7 +49,29 @@ pub(super) struct EventLoop {
 struct Held {
     events: Vec<(Timestamp, Event)>,
     /// Of others: they wait for the journal.
+    follows: Follows,
+}
+
+/// What follows from a batch, once it is on the disk.
+#[derive(Default)]
+struct Follows {
     effects: Vec<Effect>,
+    replies: Vec<Answer>,
+}
+
+/// The answer to a command.
+struct Answer {
+    to: oneshot::Sender<Reply>,
+    reply: Reply,
+    /// Not held up by a journal that can't be written.
+    breakglass: bool,
+}
+
+impl Answer {
+    fn give(self) {
+        // A client that went away needs no answer.
+        let _ = self.to.send(self.reply);
+    }
 }
 
 /// Events that are held at most; then breakglass, too, waits for the journal.
@@ -70,7 +95,7 @@ impl EventLoop {
             shell,
             fleet,
             seq,
-            writer,
+            writer: Arc::new(writer),
             publish,
             clock,
             lanes,
@@ -115,46 +140,29 @@ impl EventLoop {
     /// or done.
     async fn take(&mut self, messages: Vec<Message>) {
         let mut events: Vec<(Timestamp, Event)> = Vec::new();
-        let mut effects = Vec::new();
-        let mut replies: Vec<(oneshot::Sender<Reply>, Reply)> = Vec::new();
+        let mut follows = Follows::default();
         for message in messages {
-            let (input, reply_to) = match message {
-                Message::Input(input) => (*input, None),
-                Message::Command(command, reply) => (Input::Command(command), Some(reply)),
-                Message::Aside => {
-                    self.dirty = true;
-                    continue;
-                }
-            };
-            let out = step(&mut self.fleet, self.clock.now(), input);
-            let at = self.fleet.now;
-            events.extend(out.events.into_iter().map(|event| (at, event)));
-            effects.extend(out.effects);
-            if let (Some(to), Some((_, reply))) = (reply_to, out.reply) {
-                replies.push((to, reply));
+            self.step(message, &mut events, &mut follows);
+        }
+        loop {
+            if !events.is_empty() {
+                self.seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
+                let events: Arc<[(Timestamp, Event)]> = std::mem::take(&mut events).into();
+                self.write(&events, &mut follows).await;
+                // Nobody may be following.
+                let _ = self.shell.batches.send(Batch { last: self.seq, events });
+                self.dirty = true;
             }
+            if self.held.events.is_empty() {
+                break;
+            }
+            let held = std::mem::take(&mut self.held);
+            events = held.events;
+            follows.effects.extend(held.follows.effects);
+            follows.replies.extend(held.follows.replies);
         }
-        if !events.is_empty() {
-            self.seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
-            let events: Arc<[(Timestamp, Event)]> = events.into();
-            self.write(&events).await;
-            // Nobody may be following.
-            let _ = self.shell.batches.send(Batch { last: self.seq, events });
-            self.dirty = true;
-        }
-        while !self.held.events.is_empty() {
-            let Held { events, effects: others } = std::mem::take(&mut self.held);
-            self.seq += i64::try_from(events.len()).unwrap_or(i64::MAX);
-            let events: Arc<[(Timestamp, Event)]> = events.into();
-            self.write(&events).await;
-            let _ = self.shell.batches.send(Batch { last: self.seq, events });
-            effects.extend(others);
-        }
-        for (to, reply) in replies {
-            // A client that went away needs no answer.
-            let _ = to.send(reply);
-        }
-        for effect in effects {
+        follows.replies.into_iter().for_each(Answer::give);
+        for effect in follows.effects {
             self.lanes.execute(effect, &self.fleet);
         }
         if self.published.elapsed() >= PUBLISH && self.dirty {
@@ -162,72 +170,118 @@ impl EventLoop {
         }
     }
 
-    /// Nothing goes on before the batch is on the disk: a full disk holds everything up, visibly,
-    /// and nothing is lost or done twice once there is room again.
-    async fn write(&mut self, events: &[(Timestamp, Event)]) {
-        loop {
-            match self.writer.append(events.to_vec()).await {
-                Ok(()) => {
-                    let mut problems =
-                        self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
-                    if problems.remove("journal").is_some() {
-                        self.dirty = true;
-                    }
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the journal can't be written");
-                    let mut line = format!("{error}; nothing goes on until it can be written");
-                    if self.fleet.policy.breakglass.is_some() {
-                        line.push_str(
-                            ", but breakglass: AUDIT DEGRADED (kept here and at the host)",
-                        );
-                    }
-                    self.complain(line);
-                }
+    /// One message: what happened, and what is to follow.
+    fn step(
+        &mut self,
+        message: Message,
+        events: &mut Vec<(Timestamp, Event)>,
+        follows: &mut Follows,
+    ) {
+        let (input, reply_to) = match message {
+            Message::Input(input) => (*input, None),
+            Message::Command(command, reply) => {
+                let breakglass = matches!(command.action, Action::Breakglass { .. });
+                (Input::Command(command), Some((reply, breakglass)))
             }
+            Message::Aside => {
+                self.dirty = true;
+                return;
+            }
+        };
+        let out = step(&mut self.fleet, self.clock.now(), input);
+        let at = self.fleet.now;
+        events.extend(out.events.into_iter().map(|event| (at, event)));
+        follows.effects.extend(out.effects);
+        if let (Some((to, breakglass)), Some((_, reply))) = (reply_to, out.reply) {
+            follows.replies.push(Answer { to, reply, breakglass });
+        }
+    }
+
+    /// Nothing goes on before the batch is on the disk: a full disk holds everything up, visibly,
+    /// and nothing is lost or done twice once there is room again. Breakglass alone goes on.
+    async fn write(&mut self, events: &[(Timestamp, Event)], follows: &mut Follows) {
+        let cancel = self.shell.cancel.clone();
+        loop {
+            let writer = self.writer.clone();
+            let batch = events.to_vec();
+            let append = async move { writer.append(batch).await };
+            tokio::pin!(append);
+            let silent = sleep(JOURNAL_SILENT);
+            tokio::pin!(silent);
+            let mut told = false;
+            let error = loop {
+                tokio::select! {
+                    done = &mut append => match done {
+                        Ok(()) => {
+                            let mut problems =
+                                self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
+                            if problems.remove("journal").is_some() {
+                                self.dirty = true;
+                            }
+                            return;
+                        }
+                        Err(error) => break error,
+                    },
+                    () = &mut silent, if !told => {
+                        told = true;
+                        let seconds = JOURNAL_SILENT.as_secs();
+                        self.degrade(&format!("the journal's disk has not answered in {seconds} s"), follows);
+                    }
+                    () = self.meanwhile(), if told => {}
+                    () = cancel.cancelled(), if told => return,
+                }
+            };
+            self.degrade(&error.to_string(), follows);
             let again = sleep(JOURNAL_RETRY);
             tokio::pin!(again);
             loop {
-                let rules = self.fleet.policy.breakglass.as_ref();
-                let due = self.fleet.breakglass.next_deadline(rules).filter(|_| rules.is_some());
-                let due = due.map(|at| self.clock.until(at));
                 tokio::select! {
                     () = &mut again => break,
-                    () = self.shell.cancel.cancelled() => return,
-                    () = sleep(due.unwrap_or_default()), if due.is_some() => {
-                        self.meanwhile(Message::Input(Box::new(Input::Tick)));
-                    }
-                    Some(message) = self.urgent.recv(), if self.held.events.len() < HELD => {
-                        self.meanwhile(message);
-                    }
+                    () = cancel.cancelled() => return,
+                    () = self.meanwhile() => {}
                 }
             }
         }
     }
 
-    /// Breakglass while the journal can't be written: its effects and answers are not held up, and
-    /// what it led to is kept until it can be written.
-    fn meanwhile(&mut self, message: Message) {
-        let (input, reply_to) = match message {
-            Message::Input(input) => (*input, None),
-            Message::Command(command, reply) => (Input::Command(command), Some(reply)),
-            Message::Aside => return self.publish_breakglass(),
-        };
-        let out = step(&mut self.fleet, self.clock.now(), input);
-        let at = self.fleet.now;
-        self.held.events.extend(out.events.into_iter().map(|event| (at, event)));
-        if let (Some(to), Some((_, reply))) = (reply_to, out.reply) {
-            // A client that went away needs no answer.
-            let _ = to.send(reply);
+    /// The journal can't be written: all of them are told, and breakglass goes on.
+    fn degrade(&mut self, why: &str, follows: &mut Follows) {
+        tracing::error!(why, "the journal can't be written");
+        let mut line = format!("{why}; nothing goes on until it can be written");
+        if self.fleet.policy.breakglass.is_some() {
+            line.push_str(", but breakglass: AUDIT DEGRADED (kept here and at the host)");
         }
-        for effect in out.effects {
-            if effect.is_breakglass() {
-                self.lanes.execute(effect, &self.fleet);
-            } else {
-                self.held.effects.push(effect);
+        self.complain(line);
+        self.let_breakglass_go(follows);
+    }
+
+    /// Gives the answers of breakglass and begins its effects; those of others stay.
+    fn let_breakglass_go(&mut self, follows: &mut Follows) {
+        for answer in follows.replies.extract_if(.., |answer| answer.breakglass) {
+            answer.give();
+        }
+        for effect in follows.effects.extract_if(.., |effect| effect.is_breakglass()) {
+            self.lanes.execute(effect, &self.fleet);
+        }
+    }
+
+    /// Breakglass while the journal can't be written: waits for its next message or deadline. Its
+    /// effects and answers are not held up, and what it led to is kept until it can be written.
+    async fn meanwhile(&mut self) {
+        let rules = self.fleet.policy.breakglass.as_ref();
+        let due = self.fleet.breakglass.next_deadline(rules).filter(|_| rules.is_some());
+        let due = due.map(|at| self.clock.until(at));
+        let message = tokio::select! {
+            () = sleep(due.unwrap_or_default()), if due.is_some() => {
+                Message::Input(Box::new(Input::Tick))
             }
-        }
+            Some(message) = self.urgent.recv(), if self.held.events.len() < HELD => message,
+            else => return std::future::pending().await,
+        };
+        let mut held = std::mem::take(&mut self.held);
+        self.step(message, &mut held.events, &mut held.follows);
+        self.let_breakglass_go(&mut held.follows);
+        self.held = held;
         self.publish_breakglass();
     }
 
