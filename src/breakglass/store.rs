@@ -40,7 +40,10 @@ pub fn folder(state: &Path) -> PathBuf {
 }
 
 /// Makes a folder that is its owner's alone.
-pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Where it can't be made.
+pub fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }

@@ -11,8 +11,10 @@ use tokio::time::timeout;
 
 use super::place::PlaceArgs;
 use crate::agent::vendor::{self, on_path};
+use crate::breakglass::ssh;
 use crate::config::Config;
 use crate::config::agent::Agent;
+use crate::config::breakglass::{Breakglass, HYPERVISOR};
 use crate::config::outside::Sink;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::command::Role;
@@ -20,6 +22,7 @@ use crate::core::id::Repo;
 use crate::error::{Failure, Kind};
 use crate::github::Api;
 use crate::journal::Journal;
+use crate::process::launch;
 use crate::secrets::Secrets;
 use crate::tracker::Tracker;
 use crate::tracker::folder::Folder;
@@ -78,7 +81,10 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
                 report.tell("trusted", Err(("nobody may arm an issue".into(), hint)));
             }
             if config.ssh.enabled {
-                report.tell("ssh", ssh(&config, &paths.state));
+                report.tell("ssh", ssh_server(&config, &paths.state));
+            }
+            if let Some(section) = &config.breakglass {
+                breakglass(section, &mut report).await;
             }
             for (name, known) in &config.agents {
                 report.tell(&format!("agent {name}"), agent(name, known).await);
@@ -97,6 +103,49 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::new(Kind::No, format!("{} things aren't right", report.wrong)))
+    }
+}
+
+/// Each host of breakglass is logged in to, and nothing is asked of it; and whether agents can be
+/// kept from its keys.
+async fn breakglass(section: &Breakglass, report: &mut Report) {
+    let names = section.hosts.keys().map(String::as_str).chain([HYPERVISOR]);
+    for name in names {
+        let found = match ssh::connect(section, name).await {
+            Ok(_) => {
+                let host = section.host(name).map(|host| format!("{}@{}", host.user, host.address));
+                Ok(format!("{}, key as pinned", host.unwrap_or_default()))
+            }
+            Err(error) => {
+                let hint = "see docs/breakglass.md, Setting it up".to_owned();
+                Err((crate::core::untrusted::clean_line(&error.to_string()), hint))
+            }
+        };
+        report.tell(&format!("breakglass {name}"), found);
+    }
+    if section.hide_from_agents {
+        report.tell("breakglass, hidden from agents", hidden(&section.pins).await);
+    }
+}
+
+/// Whether the launcher can hide a file from what it starts.
+async fn hidden(file: &Path) -> Found {
+    let hint = || {
+        "allow user namespaces, or run breakglass as another user and set hide_from_agents = false"
+            .to_owned()
+    };
+    let program = super::own_program().map_err(|failure| (failure.message, hint()))?;
+    let mut command = Command::new(program);
+    command.args([launch::WORD, launch::HIDE]).arg(file).args(["test", "!", "-s"]).arg(file);
+    let out = timeout(GIT, command.stdin(Stdio::null()).output()).await;
+    match out {
+        Ok(Ok(out)) if out.status.success() => Ok("yes".into()),
+        Ok(Ok(out)) => {
+            let why = String::from_utf8_lossy(&out.stderr);
+            Err((crate::core::untrusted::clean_line(&why), hint()))
+        }
+        Ok(Err(error)) => Err((error.to_string(), hint())),
+        Err(_) => Err(("the launcher did not answer".into(), hint())),
     }
 }
 
@@ -226,7 +275,7 @@ async fn tracker(config: &Config) -> Found {
 }
 
 /// The SSH server: its host key, and who may come in.
-fn ssh(config: &Config, state: &Path) -> Found {
+fn ssh_server(config: &Config, state: &Path) -> Found {
     let file = &config.ssh.authorized_keys;
     let text = std::fs::read_to_string(file).map_err(|error| {
         let hint = "write keys into it, each with role=\"operator\" or role=\"viewer\" before it";

@@ -36,6 +36,10 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
     if let Some(lost) = fleet.locks.values().find(|run| !fleet.runs.contains_key(run)) {
         return Err(format!("2: {lost} holds a lock and is not known"));
     }
+    let mutating = fleet.breakglass.under_way.values().filter(|run| run.verb.mutates()).count();
+    if mutating > 1 {
+        return Err(format!("11: {mutating} mutating verbs are under way"));
+    }
     for escalation in fleet.escalations.values() {
         if escalation.digest != escalation.digest_of() {
             return Err(format!("9: {} is not bound to what it shows", escalation.id));

@@ -270,11 +270,10 @@ fn the_key_is_good_for_this_until_it_expires_and_for_nothing_else() {
     let refused = pve.ssh("expired", &["status"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(255));
     // Environment of the caller's does not reach it.
-    let mut ssh = pve.ssh("verbs", &["status"]);
-    ssh.env("BREAKGLASS_VMID", "1").args(["-o", "SendEnv=BREAKGLASS_VMID"]);
-    let before = pve.calls().len();
-    assert_eq!(ssh.output().unwrap().status.code(), Some(2), "options after the words are words");
-    assert_eq!(pve.calls().len(), before);
+    let mut ssh = pve.ssh_with(&["-o", "SendEnv=BREAKGLASS_VMID"], "verbs", &["status"]);
+    let out = ssh.env("BREAKGLASS_VMID", "1").output().unwrap();
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(pve.calls().last().map(String::as_str), Some("status 102"));
 }
 
 #[test]

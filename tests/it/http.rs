@@ -24,7 +24,7 @@ impl Api {
 
     async fn get(&self, path: &str, token: Option<&str>) -> (u16, Value) {
         let request = self.client.get(format!("{}{path}", self.address));
-        let request = token.iter().fold(request, |r, token| r.bearer_auth(token));
+        let request = token.iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }

@@ -147,6 +147,12 @@ fn the_pictures_are_what_is_drawn() {
     hold("queue-80x24.txt", &text(&picture(80, 24, |_| {})));
     hold("transcript-80x24.txt", &text(&picture(80, 24, |view| view.focus = Pane::Transcript)));
     hold("deploy-80x24.txt", &text(&picture(80, 24, |view| view.focus = Pane::Deploy)));
+    let breakglass = |view: &mut View| {
+        view.focus = Pane::Breakglass;
+        view.cold = Some("ssh -p 52222 -i key root@192.0.2.10 status".into());
+    };
+    hold("breakglass-80x24.txt", &text(&picture(80, 24, breakglass)));
+    hold("breakglass-40x12.txt", &text(&picture(40, 12, breakglass)));
     hold("inbox-80x24.txt", &text(&picture(80, 24, with_inbox)));
     hold("queue-40x12.txt", &text(&picture(40, 12, |_| {})));
     hold("inbox-40x12.txt", &text(&picture(40, 12, with_inbox)));

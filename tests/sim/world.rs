@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use afk::core::agent_event::{AgentEvent, TurnEnd};
 use afk::core::approval::Answer;
+use afk::core::breakglass::{self, VerbEnd, VerbResult};
 use afk::core::budget::{MicroUsd, Spend};
 use afk::core::command::{Action, Command, Role};
 use afk::core::effect::{Effect, Task};
@@ -19,6 +20,19 @@ use afk::core::run::{Activity, Outcome, Stages};
 use afk::core::state::Fleet;
 use afk::core::step::step;
 use afk::core::verdict::{GateReport, GateSide, Verdict};
+
+fn rules() -> breakglass::Rules {
+    breakglass::Rules {
+        vm: "devvm".into(),
+        hypervisor: "hypervisor".into(),
+        hosts: ["devvm".to_owned()].into(),
+        arm_ms: 120_000,
+        mutations: 2,
+        drill_ms: Some(600_000),
+        drill_red_ms: 700_000,
+        diagnoses: false,
+    }
+}
 
 /// Splitmix64: the schedule is a function of the seed alone.
 struct Rng(u64);
@@ -91,6 +105,7 @@ impl World {
             run_limit: rng.chance(20).then_some(MicroUsd(1_500)),
             turn_reserve: MicroUsd(100),
             answer_ms: 60_000,
+            breakglass: rng.chance(50).then(rules),
             ..Policy::default()
         };
         let mut world = Self {
@@ -192,7 +207,9 @@ impl World {
                     self.under_way.push(effect);
                 }
             }
-            Effect::Deliver { .. } => self.under_way.push(effect),
+            Effect::Deliver { .. } | Effect::Breakglass(breakglass::Task::Verb { .. }) => {
+                self.under_way.push(effect);
+            }
             _ => {}
         }
         // Invariant 10, as far as the core goes: one effect a run.
@@ -340,7 +357,7 @@ impl World {
     fn command(&mut self) {
         let runs: Vec<RunId> = self.fleet.runs.keys().copied().chain([RunId(999)]).collect();
         let run = *self.rng.pick(&runs);
-        let action = match self.rng.below(9) {
+        let action = match self.rng.below(12) {
             0 => Action::SetKillSwitch { on: self.rng.chance(40) },
             1 => Action::SetCapacity { permits: u32::try_from(self.rng.below(4)).unwrap() },
             2 => Action::Cancel { run },
@@ -352,6 +369,7 @@ impl World {
                 prompt: "do".into(),
                 priority: None,
             },
+            7..=9 => Action::Breakglass { ask: self.breakglass_ask() },
             _ => {
                 let all: Vec<_> = self.fleet.escalations.values().cloned().collect();
                 if all.is_empty() {
@@ -371,6 +389,23 @@ impl World {
         let actor = Actor("ana".into());
         let command = Command { id: self.next_command, actor, role, origin: "sim".into(), action };
         self.input(Input::Command(command));
+    }
+
+    /// Something that an operator asks of breakglass, confirmed rightly or not.
+    fn breakglass_ask(&mut self) -> breakglass::Ask {
+        let verb = *self.rng.pick(&breakglass::Verb::ALL);
+        match self.rng.below(6) {
+            0 | 1 => breakglass::Ask::Arm { reason: "it hangs".into(), take_over: true },
+            2 => breakglass::Ask::Disarm,
+            3 => breakglass::Ask::Shell { host: "devvm".into() },
+            _ => {
+                let seen = self.fleet.breakglass.seen(verb, "devvm");
+                let name = if self.rng.chance(80) { "devvm" } else { "other" }.to_owned();
+                let again = self.rng.chance(50).then(|| name.clone());
+                let confirm = Some(breakglass::Confirm { name, seen, again });
+                breakglass::Ask::Verb { verb, confirm }
+            }
+        }
     }
 
     /// Lets one of the effects under way come to something.
@@ -394,6 +429,16 @@ impl World {
                 } else {
                     self.input(Input::NotDelivered { entry, error: "502".into(), wait: 0 });
                 }
+            }
+            Effect::Breakglass(breakglass::Task::Verb { id, .. }) => {
+                self.under_way.remove(n);
+                let result = match self.rng.below(4) {
+                    0 if !self.calm => VerbResult::Unknown { why: "link lost".into() },
+                    1 => VerbResult::NotBegun { why: "no answer".into() },
+                    _ => VerbResult::Exited { code: u32::try_from(self.rng.below(2)).unwrap() },
+                };
+                let end = VerbEnd { result, reads: None, request: None, capture: None };
+                self.input(Input::Breakglass(breakglass::Fact::Ended { verb: id, end }));
             }
             Effect::Begin { run, epoch, ref task } => {
                 if let Some((fact, ends)) = self.fact(run, task.clone()) {

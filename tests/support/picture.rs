@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use afk::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use afk::core::breakglass::{Ask, Fact, Rules, Verb, VerbEnd, VerbId, VerbResult};
 use afk::core::budget::{MicroUsd, Spend};
+use afk::core::command::{Action, Command, Role};
 use afk::core::effect::Effect;
 use afk::core::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
 use afk::core::input::{Input, RunFact};
@@ -37,6 +39,22 @@ impl Director {
         let run = RunId(run);
         let epoch = self.fleet.runs[&run].epoch;
         self.tell(Input::Run { run, epoch, fact });
+    }
+
+    fn breakglass(&mut self, ask: Ask) {
+        let (id, actor, origin) = (1, Actor("ana".into()), "tty".to_owned());
+        let action = Action::Breakglass { ask };
+        self.tell(Input::Command(Command { id, actor, role: Role::Operator, origin, action }));
+    }
+
+    /// The VM was asked how it stands.
+    fn asks_the_vm(&mut self) {
+        self.breakglass(Ask::Arm { reason: "ssh connects and hangs".into(), take_over: false });
+        self.breakglass(Ask::Verb { verb: Verb::Status, confirm: None });
+        let result = VerbResult::Exited { code: 0 };
+        let reads = Some("running".into());
+        let end = VerbEnd { result, reads, request: None, capture: None };
+        self.tell(Input::Breakglass(Fact::Ended { verb: VerbId(1), end }));
     }
 
     fn reach_push(&mut self, run: u64, branch: &str, head: &str) {
@@ -90,6 +108,16 @@ pub fn fleet() -> Fleet {
         capacity: 2,
         allowlist,
         fix_forward_attempts: 1,
+        breakglass: Some(Rules {
+            vm: "devvm".into(),
+            hypervisor: "hypervisor".into(),
+            hosts: ["devvm".to_owned()].into(),
+            arm_ms: 30 * 60_000,
+            mutations: 3,
+            drill_ms: None,
+            drill_red_ms: 0,
+            diagnoses: false,
+        }),
         ..Policy::default()
     };
     director.tell(Input::Started { policy: Box::new(policy) });
@@ -142,6 +170,7 @@ pub fn fleet() -> Fleet {
         let sample = ProbeSample { at: director.now, ok: n != 3, latency_ms: 2 + n * 7 % 9 };
         director.tell(Input::Probe { repo: repo("greeter"), sample });
     }
+    director.asks_the_vm();
     director.fleet
 }
 

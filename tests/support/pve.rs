@@ -183,7 +183,13 @@ impl Pve {
 
     /// OpenSSH's client with a key of this host.
     pub fn ssh(&self, key: &str, request: &[&str]) -> Command {
+        self.ssh_with(&[], key, request)
+    }
+
+    /// The same with more options.
+    pub fn ssh_with(&self, options: &[&str], key: &str, request: &[&str]) -> Command {
         let mut command = Command::new("ssh");
+        command.args(options);
         command.args([
             "-F",
             "/dev/null",

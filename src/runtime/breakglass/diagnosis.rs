@@ -20,6 +20,8 @@ use crate::core::untrusted::Untrusted;
 
 /// What is shown of one source.
 const SHOWN: usize = 48 * 1024;
+/// What is kept of its answer.
+const SAID: usize = 16 * 1024;
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(15);
 /// How long the agent may take.
@@ -58,7 +60,8 @@ pub(super) async fn ask(shell: &Arc<Shell>) -> (Untrusted, Option<Verb>) {
     match answer {
         Ok(answer) => {
             let proposes = proposal(answer.text.as_received());
-            (answer.text, proposes)
+            let text: String = answer.text.as_received().chars().take(SAID).collect();
+            (text.into(), proposes)
         }
         Err(why) => (format!("the agent gave no answer: {why}").into(), None),
     }

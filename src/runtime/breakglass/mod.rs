@@ -73,6 +73,12 @@ pub(super) fn hidden(config: &Config, state: &std::path::Path) -> Vec<PathBuf> {
 
 /// Takes away what is older than the configuration keeps it.
 pub(super) fn start(shell: &Arc<Shell>) {
+    if shell.config().breakglass.is_some()
+        && let Err(error) = store::private_folder(&shell.state.join("breakglass"))
+    {
+        // Told again by what can't be kept in it.
+        tracing::warn!(%error, "the folder of captures and recordings can't be made");
+    }
     let shell = shell.clone();
     tokio::spawn(async move {
         loop {

@@ -19,7 +19,7 @@ use crate::core::id::Timestamp;
 use crate::runtime::Snapshot;
 
 /// Lines below the rows that say what the chosen one does.
-const ABOUT: usize = 3;
+const ABOUT: usize = 4;
 
 /// A row that can be chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,9 +292,15 @@ fn about(
         None => String::new(),
     };
     let theme: &Theme = &view.theme;
-    let mut lines: Vec<Line<'static>> = wrap(&text, width.saturating_sub(2))
+    let mut parts = wrap(&text, width.saturating_sub(2));
+    if parts.len() >= ABOUT {
+        parts.truncate(ABOUT - 1);
+        if let Some(last) = parts.last_mut() {
+            *last = last.trim_end().to_owned() + theme.marks.cut;
+        }
+    }
+    let mut lines: Vec<Line<'static>> = parts
         .into_iter()
-        .take(ABOUT - 1)
         .map(|part| Line::from(piece(format!(" {part}"), theme, Role::Dim)))
         .collect();
     let cold = view.cold.as_deref().filter(|_| snapshot.fleet.policy.breakglass.is_some());
