@@ -437,6 +437,7 @@ impl Conversation for Claude {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
+        self.prose.tell_pieces(spec.heard);
         self.cwd = spec.cwd.display().to_string();
         self.told = spec.session_cost;
         self.session.clone_from(&spec.resume);

@@ -18,7 +18,7 @@ use crate::core::capability::Steer;
 use crate::core::id::Timestamp;
 use crate::core::untrusted::Untrusted;
 use crate::process::output::read_line;
-use crate::process::{Spec, Started, Supervisor};
+use crate::process::{Spec, Supervisor};
 
 /// How long a program may take to go once its turn has ended.
 const GRACE: Duration = Duration::from_secs(5);
@@ -99,39 +99,50 @@ async fn run_program(
     let over = turn.serve(supervisor, to_read, control).await;
     let conversation = turn.conversation;
     drop(turn.lines);
-    let end = match over {
-        Over::Stopped(end) => end,
-        Over::Said(end) => {
-            // It said so; now it may go by itself.
-            let _ = timeout(GRACE, started.child.wait()).await;
-            end
-        }
-        Over::Eof => closed(conversation.as_ref(), &mut started, tail).await,
+    let status = match over {
+        Over::Stopped(_) => None,
+        // It said that it is over, or closed its output; now it may go by itself.
+        Over::Said(_) | Over::Eof => timeout(GRACE, started.child.wait()).await.ok(),
     };
+    let tail = match over {
+        Over::Stopped(_) => String::new(),
+        Over::Said(_) if !spec.heard => String::new(),
+        Over::Said(_) | Over::Eof => {
+            let tail = timeout(Duration::from_secs(1), tail).await;
+            tail.ok().and_then(Result::ok).unwrap_or_default()
+        }
+    };
+    if spec.heard {
+        let code = status.as_ref().and_then(|status| status.as_ref().ok()?.code());
+        let mut event = AgentEvent::Exited { code, stderr: tail.clone().into() };
+        spec.redactor.event(&mut event);
+        // Nobody may be listening any more.
+        let _ = events.send(event).await;
+    }
     reader.abort();
     writer.abort();
-    end
+    match over {
+        Over::Stopped(end) | Over::Said(end) => end,
+        Over::Eof => closed(conversation.as_ref(), status.as_ref(), &tail),
+    }
 }
 
 /// The output is over: how the program ended, in its own words where it has any.
-async fn closed(
+fn closed(
     conversation: &dyn Conversation,
-    started: &mut Started,
-    tail: tokio::task::JoinHandle<String>,
+    status: Option<&std::io::Result<std::process::ExitStatus>>,
+    tail: &str,
 ) -> TurnEnd {
-    let status = timeout(GRACE, started.child.wait()).await;
-    let tail = timeout(Duration::from_secs(1), tail).await;
-    let tail = tail.ok().and_then(Result::ok).unwrap_or_default();
-    if let Some(known) = conversation.closed(&tail) {
+    if let Some(known) = conversation.closed(tail) {
         return known;
     }
     let how = match status {
-        Ok(Ok(status)) => status.to_string(),
-        Ok(Err(ref error)) => error.to_string(),
-        Err(_) => "it closed its output and went on".into(),
+        Some(Ok(status)) => status.to_string(),
+        Some(Err(error)) => error.to_string(),
+        None => "it closed its output and went on".into(),
     };
     match status {
-        Ok(Ok(status)) if matches!(status.code(), Some(126 | 127)) => {
+        Some(Ok(status)) if matches!(status.code(), Some(126 | 127)) => {
             TurnEnd::NotStarted { why: tail.into() }
         }
         _ => {

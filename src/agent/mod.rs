@@ -65,6 +65,8 @@ pub struct TurnSpec {
     pub limits: Limits,
     /// What is never written down.
     pub redactor: Redactor,
+    /// Somebody hears each piece of text as it comes, and how the program ends.
+    pub heard: bool,
     /// Where the lines are kept as they came; none keeps them nowhere.
     pub record: Option<PathBuf>,
 }

@@ -21,20 +21,30 @@ pub enum Kind {
 pub struct Prose {
     kind: Kind,
     pending: String,
+    /// Tell each piece as it comes as well.
+    pieces: bool,
 }
 
 impl Default for Prose {
     fn default() -> Self {
-        Self { kind: Kind::Text, pending: String::new() }
+        Self { kind: Kind::Text, pending: String::new(), pieces: false }
     }
 }
 
 impl Prose {
+    /// Tells each piece of text as it comes as well, where somebody listens.
+    pub const fn tell_pieces(&mut self, tell: bool) {
+        self.pieces = tell;
+    }
+
     /// Takes a piece; tells the lines that are whole now.
     pub fn push(&mut self, kind: Kind, piece: &str, events: &mut Vec<AgentEvent>) {
         if kind != self.kind {
             self.flush(events);
             self.kind = kind;
+        }
+        if self.pieces && kind == Kind::Text && !piece.is_empty() {
+            events.push(AgentEvent::Piece { text: bounded(piece) });
         }
         self.pending.push_str(piece);
         // Whole paragraphs read better than lines; a long one is told at a line or word.

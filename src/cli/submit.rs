@@ -42,7 +42,7 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
             usage(&format!("{word:?} is no priority")).hint("write p0 to p9, high, medium or low")
         })?),
     };
-    let action = Action::Submit { repo, prompt: args.prompt.into(), priority };
+    let action = Action::Submit { repo, prompt: args.prompt.into(), priority, job: None };
     let (actor, origin) = (config.operator(), "cli".to_owned());
     let command = Command { id: 1, actor, role: Role::Operator, origin, action };
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod outside;
 pub mod paths;
 pub mod repository;
+pub mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -83,8 +84,8 @@ pub struct Config {
     pub trusted: BTreeSet<Actor>,
     /// The name that your actions are recorded under; your login if it isn't set.
     pub operator: Option<String>,
-    /// Permits of the semaphore.
-    pub capacity: u32,
+    /// Permits of the semaphore: three, or ten where the service is on.
+    pub capacity: Option<u32>,
     /// Runs that may wait for a permit.
     pub max_queue_depth: u32,
     /// The agent of repositories that name none.
@@ -123,6 +124,8 @@ pub struct Config {
     pub ssh: Ssh,
     /// The HTTP API.
     pub http: http::Http,
+    /// Jobs and questions of callers.
+    pub service: Option<service::Service>,
     /// The way to a wedged VM.
     pub breakglass: Option<Breakglass>,
 }
@@ -134,7 +137,7 @@ impl Default for Config {
             allowlist: BTreeSet::new(),
             trusted: BTreeSet::new(),
             operator: None,
-            capacity: 3,
+            capacity: None,
             max_queue_depth: 100,
             agent: None,
             labels: Labels::default(),
@@ -154,6 +157,7 @@ impl Default for Config {
             ui: Ui::default(),
             ssh: Ssh::default(),
             http: http::Http::default(),
+            service: None,
             breakglass: None,
         }
     }
@@ -311,6 +315,7 @@ impl Config {
                 repository.remote = home.join(&repository.remote).display().to_string();
             }
         }
+        service::lay(&mut config, env)?;
         control::lay(&mut config, env)?;
         config.check()?;
         Ok(config)
@@ -356,6 +361,9 @@ impl Config {
         {
             return wrong(format!("breakglass.{key}"), message);
         }
+        if let Some(Err((key, message))) = self.service.as_ref().map(|s| s.check(self)) {
+            return wrong(format!("service.{key}"), message);
+        }
         let named = self.agent.iter().map(|name| ("agent".to_owned(), name));
         let of_repos = self.repos.iter().filter_map(|(repo, r)| {
             r.agent.as_ref().map(|name| (format!("repos.\"{repo}\".agent"), name))
@@ -399,14 +407,24 @@ impl Config {
         Ok(())
     }
 
+    /// Permits of the semaphore.
+    #[must_use]
+    pub fn permits(&self) -> u32 {
+        let usual = if self.service.is_some() { service::PERMITS } else { 3 };
+        self.capacity.unwrap_or(usual)
+    }
+
     /// The core's rules in this configuration.
     #[must_use]
     pub fn policy(&self) -> Policy {
         Policy {
             kill_switch: self.kill_switch,
             allowlist: self.allowlist.clone(),
-            capacity: self.capacity,
+            capacity: self.permits(),
             max_queue_depth: self.max_queue_depth,
+            job_ttl_ms: self.service.as_ref().map_or(Policy::default().job_ttl_ms, |service| {
+                i64::from(service.job_ttl_seconds) * 1000
+            }),
             day_limit: self.budget.day_usd.map(MicroUsd::from_usd),
             day_soft_limit: self.budget.day_soft_usd.map(MicroUsd::from_usd),
             run_limit: self.budget.run_usd.map(MicroUsd::from_usd),

@@ -35,6 +35,12 @@ pub enum AgentEvent {
         /// One or more whole lines.
         text: Untrusted,
     },
+    /// A piece of prose as it came, for who listens to a job: no transcript has it, since
+    /// [`AgentEvent::Text`] follows.
+    Piece {
+        /// Any part of a line or lines.
+        text: Untrusted,
+    },
     /// Reasoning, folded on the screen.
     Thought {
         /// One or more whole lines.
@@ -140,6 +146,13 @@ pub enum AgentEvent {
     Notice {
         /// What.
         text: Untrusted,
+    },
+    /// The program of a job ended.
+    Exited {
+        /// Its exit code, where it has one.
+        code: Option<i32>,
+        /// The end of standard error.
+        stderr: Untrusted,
     },
     /// A line that could not be read, kept for forensics.
     Raw {
@@ -259,6 +272,8 @@ impl AgentEvent {
         match self {
             Self::Prompt { text }
             | Self::Text { text }
+            | Self::Piece { text }
+            | Self::Exited { stderr: text, .. }
             | Self::Thought { text }
             | Self::Steered { text, .. }
             | Self::Notice { text }

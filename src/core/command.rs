@@ -8,6 +8,7 @@ use super::digest::Digest;
 use super::guardrail::Guardrail;
 use super::id::{Actor, EscalationId, IssueKey, Repo, RunId};
 use super::issue::Priority;
+use super::job::{Job, JobId};
 use super::untrusted::Untrusted;
 
 /// The two roles. A viewer can change nothing; the core refuses, whatever a client sends.
@@ -107,6 +108,9 @@ pub enum Action {
         prompt: Untrusted,
         /// How urgent.
         priority: Option<Priority>,
+        /// What a caller of the service asked for beside it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<Box<Job>>,
     },
 }
 
@@ -228,6 +232,12 @@ pub enum Refusal {
     NotAllowed {
         /// Which.
         repo: Repo,
+    },
+    /// There is such a job already.
+    #[error("there is a job {job} already")]
+    JobKnown {
+        /// Which.
+        job: JobId,
     },
     /// As many wait as may.
     #[error("the queue is full")]

@@ -62,6 +62,11 @@ pub enum Effect {
         /// Which.
         run: RunId,
     },
+    /// Take away what is kept of a job that is known no more.
+    Forget {
+        /// Its run.
+        run: RunId,
+    },
     /// Write a remark into the run's transcript.
     Note {
         /// Which.

@@ -275,6 +275,11 @@ pub enum Event {
         /// With what guidance.
         guidance: Untrusted,
     },
+    /// A job that ended long enough ago is known no more.
+    Forgotten {
+        /// Its run.
+        run: RunId,
+    },
     /// The lock of a frozen run was released.
     LockReleased {
         /// Which run held it.

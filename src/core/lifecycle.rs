@@ -8,6 +8,7 @@ use super::effect::{Effect, Task};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, RunId};
 use super::input::RunFact;
+use super::job::Job;
 use super::notice::Notice;
 use super::outbox::{OutboxStep, StandingLabel, backoff_ms};
 use super::run::{Activity, Outcome, Phase, Run, TurnPrompt, Work};
@@ -63,7 +64,7 @@ impl Stepper<'_> {
         if let Some(left) = run.left(policy.run_limit)
             && (left.0 <= 0 || left < reserve)
         {
-            let limit = policy.run_limit.unwrap_or_default();
+            let limit = run.limit(policy.run_limit).unwrap_or_default();
             return Some(format!("spent {} of {limit} a run", run.spend.usd));
         }
         if fits(policy.day_limit, spent, others, reserve) {
@@ -82,7 +83,8 @@ impl Stepper<'_> {
     /// What an admitted run does: gets a worktree, or goes on in the one that it has.
     pub(super) fn go_on(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
-        if run.worktree.is_none() {
+        let question = run.work.job().is_some_and(Job::is_question);
+        if run.worktree.is_none() && !question {
             self.begin(id, Activity::Worktree);
         } else {
             self.reach(id, Phase::Worktree);
@@ -161,6 +163,9 @@ impl Stepper<'_> {
         let why = end.line();
         let again = Activity::Turn { prompt: prompt.clone().again(why.clone().into()) };
         let issue = run.work.issue().is_some();
+        if run.work.job().is_some() {
+            return self.job_turn_ended(id, &end);
+        }
         if self.paused(id, &end) {
             // The cause is not the run's: it waits, and shows by itself when all is well again.
             let until = self.at.plus(breaker::PAUSE);
@@ -317,6 +322,9 @@ impl Stepper<'_> {
 
     fn failed(&mut self, id: RunId, why: &Untrusted) {
         self.emit(Event::Failed { run: id, why: why.clone() });
+        if self.run(id).is_some_and(|run| run.work.job().is_some()) {
+            return self.end_job(id, Outcome::Failed, &why.clean_line());
+        }
         if let Some(activity) = self.run(id).map(|r| r.activity.clone()) {
             self.again_or_give_up(id, activity, why);
         }
@@ -350,6 +358,9 @@ impl Stepper<'_> {
         detail: &Untrusted,
     ) {
         let Some(run) = self.run(id) else { return };
+        if run.work.job().is_some() {
+            return self.end_job(id, Outcome::Failed, line);
+        }
         let outcome = if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();

@@ -22,6 +22,7 @@ pub mod id;
 pub mod input;
 pub mod invariant;
 pub mod issue;
+pub mod job;
 pub mod ledger;
 pub mod lifecycle;
 pub mod notice;

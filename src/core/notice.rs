@@ -136,7 +136,9 @@ impl Notice {
             Self::Breakglass { .. } => NoticeKind::Breakglass,
             Self::Ended { outcome: Outcome::Frozen, .. } => NoticeKind::Frozen,
             Self::Ended { outcome: Outcome::NeedsHuman, .. } => NoticeKind::NeedsHuman,
-            Self::Ended { outcome: Outcome::Done | Outcome::Cancelled, .. } => NoticeKind::Done,
+            Self::Ended {
+                outcome: Outcome::Done | Outcome::Cancelled | Outcome::Failed, ..
+            } => NoticeKind::Done,
         }
     }
 

@@ -89,13 +89,19 @@ impl Stepper<'_> {
                     Err(Refusal::NoLock { run: run.id })
                 }
             }
-            Action::Submit { repo, prompt, .. } => {
+            Action::Submit { repo, prompt, job, .. } => {
                 if prompt.as_received().trim().is_empty() {
                     Err(Refusal::Empty)
                 } else if !self.fleet.policy.allowlist.contains(repo) {
                     Err(Refusal::NotAllowed { repo: repo.clone() })
                 } else if self.fleet.kill_switch() {
                     Err(Refusal::KillSwitch)
+                } else if let Some(job) = job {
+                    match self.fleet.jobs.run(&job.id) {
+                        Some(_) => Err(Refusal::JobKnown { job: job.id.clone() }),
+                        None if self.fleet.jobs_full() => Err(Refusal::QueueFull),
+                        None => Ok(()),
+                    }
                 } else if queue_full(self.fleet) {
                     Err(Refusal::QueueFull)
                 } else {
@@ -215,9 +221,9 @@ impl Stepper<'_> {
                 self.close_escalations_of(run, &by);
                 self.release(run, by);
             }
-            Action::Submit { repo, prompt, priority } => {
+            Action::Submit { repo, prompt, priority, job } => {
                 let run = self.fleet.next_run();
-                let work = Work::Prompt { repo, prompt, by };
+                let work = Work::Prompt { repo, prompt, by, job };
                 self.emit(Event::Claimed { run, work, priority });
                 return Accepted::Queued { run, issue: None };
             }

@@ -23,6 +23,9 @@ pub struct Policy {
     pub capacity: u32,
     /// How many runs may wait for a permit.
     pub max_queue_depth: u32,
+    /// How long a job that ended is known, in milliseconds.
+    #[serde(default = "job_ttl_ms")]
+    pub job_ttl_ms: i64,
     /// Spend that stops pickup for the rest of the UTC day; none is no limit.
     pub day_limit: Option<MicroUsd>,
     /// Spend on a day at which an operator is told; none is never.
@@ -57,6 +60,11 @@ pub struct Policy {
     pub aging_ms: i64,
 }
 
+/// An hour, as of the service that this one takes the place of.
+const fn job_ttl_ms() -> i64 {
+    60 * MINUTE
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -64,6 +72,7 @@ impl Default for Policy {
             allowlist: BTreeSet::new(),
             capacity: 3,
             max_queue_depth: 100,
+            job_ttl_ms: job_ttl_ms(),
             day_limit: None,
             day_soft_limit: None,
             run_limit: None,

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::agent_event::TurnEnd;
 use super::budget::{MicroUsd, Spend};
 use super::capability::Equipment;
 use super::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
 use super::issue::Priority;
+use super::job::Job;
 use super::permission::{Grant, Permissions};
 use super::untrusted::Untrusted;
 use super::verdict::Proof;
@@ -29,6 +31,9 @@ pub enum Work {
         prompt: Untrusted,
         /// By whom.
         by: Actor,
+        /// What a caller of the service asked for beside it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<Box<Job>>,
     },
 }
 
@@ -48,6 +53,15 @@ impl Work {
         match self {
             Self::Issue { key, .. } => Some(key),
             Self::Prompt { .. } => None,
+        }
+    }
+
+    /// The job, where a caller of the service asked for it.
+    #[must_use]
+    pub fn job(&self) -> Option<&Job> {
+        match self {
+            Self::Prompt { job, .. } => job.as_deref(),
+            Self::Issue { .. } => None,
         }
     }
 
@@ -124,6 +138,8 @@ pub enum Outcome {
     Frozen,
     /// Stopped by an operator.
     Cancelled,
+    /// A job of the service that was not answered; its caller is told.
+    Failed,
 }
 
 impl Outcome {
@@ -135,6 +151,7 @@ impl Outcome {
             Self::NeedsHuman => "needs-human",
             Self::Frozen => "frozen",
             Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
         }
     }
 }
@@ -360,6 +377,9 @@ pub struct Run {
     pub spent_before: MicroUsd,
     /// What its latest turn cost.
     pub turn_spend: Spend,
+    /// How its latest turn ended, once it has.
+    #[serde(default)]
+    pub turn_end: Option<TurnEnd>,
     /// The proof chain.
     pub proof: Proof,
     /// Where the evidence of a freeze lies.
@@ -409,6 +429,7 @@ impl Run {
             spend: Spend::default(),
             spent_before: MicroUsd(0),
             turn_spend: Spend::default(),
+            turn_end: None,
             proof: Proof::default(),
             capsule: None,
             guidance: None,
@@ -431,16 +452,30 @@ impl Run {
         }
     }
 
+    /// What it may cost: `limit`, or less where its caller allowed less.
+    #[must_use]
+    pub fn limit(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {
+        limit.into_iter().chain(self.work.job().and_then(|job| job.budget)).min()
+    }
+
     /// What it may still cost before an operator is asked.
     #[must_use]
     pub fn left(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {
-        limit.map(|limit| MicroUsd(limit.0.saturating_add(self.spent_before.0) - self.spend.usd.0))
+        self.limit(limit)
+            .map(|limit| MicroUsd(limit.0.saturating_add(self.spent_before.0) - self.spend.usd.0))
     }
 
     /// Not ended.
     #[must_use]
     pub const fn live(&self) -> bool {
         self.outcome.is_none()
+    }
+
+    /// When it first got a permit and was worked on.
+    #[must_use]
+    pub fn started(&self) -> Option<Timestamp> {
+        let worked = self.reached.iter().find(|(phase, _)| *phase > Phase::Queued);
+        worked.map(|(_, at)| *at)
     }
 
     /// Holds a permit.

@@ -12,6 +12,7 @@ use super::budget::{Books, MicroUsd, Spend};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
 use super::issue::{Arming, Issue};
+use super::job::{JobKind, Jobs};
 use super::ledger::LedgerEntry;
 use super::outbox::{OutboxEntry, backoff_ms};
 use super::policy::Policy;
@@ -57,6 +58,9 @@ pub struct Fleet {
     pub books: Books,
     /// Failures with a common cause.
     pub breaker: Breaker,
+    /// What callers of the service asked for.
+    #[serde(default)]
+    pub jobs: Jobs,
     /// Who may use breakglass, and what came of it.
     #[serde(default)]
     pub breakglass: Breakglass,
@@ -81,8 +85,13 @@ impl Fleet {
     #[must_use]
     pub fn paused(&self) -> bool {
         self.breaker.open().is_some_and(|(_, since)| {
-            self.now.since(*since) < breaker::PAUSE || self.permits_used() > 0
+            self.now.since(*since) < breaker::PAUSE || self.on_issues() > 0
         })
+    }
+
+    /// Permits in use for issues: jobs of the service are none of the breaker's.
+    pub(super) fn on_issues(&self) -> usize {
+        self.live_runs().filter(|run| run.has_permit() && run.work.job().is_none()).count()
     }
 
     /// Permits in all.
@@ -141,7 +150,8 @@ impl Fleet {
         let breakglass = self
             .breakglass
             .next_deadline(self.policy.breakglass.as_ref().filter(|_| !self.draining));
-        let rest = probe.into_iter().chain(breakglass);
+        let job = self.jobs.next_deadline(self.policy.job_ttl_ms);
+        let rest = probe.into_iter().chain(breakglass).chain(job);
         runs.chain(escalations).chain(reminders).chain(outbox).chain(rest).min()
     }
 
@@ -226,6 +236,15 @@ impl Fleet {
                 }
                 let mut claimed = Run::claimed(*run, work.clone(), *priority, at);
                 claimed.armed = self.armed(work);
+                if let Some(job) = work.job() {
+                    self.jobs.claimed(job, *run);
+                    if let JobKind::Converse { session } = &job.kind
+                        && let Some(known) = self.jobs.conversation(session)
+                    {
+                        claimed.session = Some(known.session.clone());
+                        claimed.session_cost = known.cost;
+                    }
+                }
                 self.runs.insert(*run, Arc::new(claimed));
             }
             Event::Escalated { escalation } => {
@@ -299,7 +318,10 @@ impl Fleet {
             | Event::Accepted { .. }
             | Event::Refused { .. } => {}
             Event::TurnEnded { run, end } => {
-                self.breaker.note(at, *run, end);
+                // What one caller's job fails of says nothing about the others' work.
+                if self.runs.get(run).is_some_and(|run| run.work.job().is_none()) {
+                    self.breaker.note(at, *run, end);
+                }
                 if let Some(run) = self.run_mut(*run) {
                     run.apply(at, event);
                 }
@@ -314,7 +336,13 @@ impl Fleet {
                 }
             }
             Event::Ended { run, outcome, why } => self.apply_end(at, *run, *outcome, why),
+            Event::Forgotten { run } => {
+                let known = self.runs.remove(run);
+                let job = known.as_ref().and_then(|run| run.work.job());
+                self.jobs.forgotten(*run, job);
+            }
             Event::Reopened { run, guidance, .. } => {
+                self.jobs.reopened(*run);
                 self.live.insert(*run);
                 let armed = self.runs.get(run).and_then(|run| self.armed(&run.work));
                 if let Some(r) = self.run_mut(*run) {
@@ -371,6 +399,11 @@ impl Fleet {
         run.admitted = None;
         run.activity = Activity::Ended;
         run.epoch += 1;
+        let run = self.runs.get(&id).cloned();
+        if let Some((run, job)) = run.as_ref().and_then(|run| Some((run, run.work.job()?))) {
+            self.jobs.ended(at, run, job);
+        }
+        let Some(run) = self.run_mut(id) else { return };
         if outcome == Outcome::Done
             && let Some(sha) = run.pushed.clone()
         {
@@ -383,7 +416,7 @@ impl Fleet {
 impl Run {
     fn reopen(&mut self, at: Timestamp, guidance: super::untrusted::Untrusted) {
         // These gave their worktree back; the others go on in theirs.
-        if matches!(self.outcome, Some(Outcome::Done | Outcome::Cancelled)) {
+        if matches!(self.outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed)) {
             self.home = self.worktree.take();
         }
         self.spent_before = self.spend.usd;
@@ -411,6 +444,7 @@ impl Run {
                 if let Activity::Turn { .. } = activity {
                     self.turns += 1;
                     self.turn_spend = Spend::default();
+                    self.turn_end = None;
                     self.guidance = None;
                 }
             }
@@ -442,6 +476,7 @@ impl Run {
             Event::Granted { grant, .. } => self.grants.push(grant.clone()),
             Event::TurnEnded { end, .. } => {
                 (self.quiet, self.retry) = (None, None);
+                self.turn_end = Some(end.clone());
                 if *end == super::agent_event::TurnEnd::Done {
                     self.failures = 0;
                 } else {

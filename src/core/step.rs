@@ -217,6 +217,7 @@ impl Stepper<'_> {
             self.begin(run, then);
         }
         self.remind();
+        self.forget_jobs();
         self.tick_breakglass();
     }
 
@@ -261,17 +262,30 @@ impl Stepper<'_> {
     /// Gives permits to those that wait, in order. Nothing starts while the kill switch is on or
     /// for a repository that was taken off the allowlist meanwhile.
     fn admit(&mut self) {
-        if self.fleet.kill_switch() || self.fleet.paused() {
+        if self.fleet.kill_switch() {
             return;
         }
-        let capacity = self.fleet.capacity();
-        let most = if self.fleet.breaker.open().is_some() { capacity.min(1) } else { capacity };
-        let free = (most as usize).saturating_sub(self.fleet.permits_used());
+        let free = (self.fleet.capacity() as usize).saturating_sub(self.fleet.permits_used());
+        if free == 0 {
+            return;
+        }
+        let mut on_issues = self.fleet.on_issues();
+        // While the breaker is open, one run shows whether all is well again.
+        let (paused, open) = (self.fleet.paused(), self.fleet.breaker.open().is_some());
         let admitted: Vec<RunId> = self
             .fleet
             .waiting()
             .into_iter()
             .filter(|run| self.fleet.policy.allowlist.contains(run.work.repo()))
+            .filter(|run| {
+                // The breaker is about issues: a caller of the service decides by itself.
+                if run.work.job().is_some() {
+                    return true;
+                }
+                let goes = !(paused || open && on_issues > 0);
+                on_issues += usize::from(goes);
+                goes
+            })
             .take(free)
             .map(|run| run.id)
             .collect();

@@ -426,7 +426,7 @@ fn a_viewer_changes_nothing_whatever_it_sends() {
         Action::Cancel { run: RUN },
         Action::Retry { run: RUN, guidance: "".into() },
         Action::Release { run: RUN },
-        Action::Submit { repo: repo(1), prompt: "x".into(), priority: None },
+        Action::Submit { repo: repo(1), prompt: "x".into(), priority: None, job: None },
     ];
     for action in actions {
         let mut play = Play::turning(Policy::default());
@@ -477,7 +477,7 @@ fn the_queue_is_bounded() {
     let mut play = Play::with(policy);
     play.tell(Input::Issues((1..=9).map(|n| issue(n, None)).collect()));
     assert_eq!(play.fleet.waiting().len(), 3);
-    let submit = Action::Submit { repo: repo(1), prompt: "x".into(), priority: None };
+    let submit = Action::Submit { repo: repo(1), prompt: "x".into(), priority: None, job: None };
     assert_eq!(play.operate(submit), Err(Refusal::QueueFull));
 }
 

@@ -9,6 +9,7 @@ use super::effect::Effect;
 use super::event::Event;
 use super::guardrail::Guardrail;
 use super::id::{EscalationId, RunId};
+use super::job::Job;
 use super::permission::{Ask, Judgement, judge};
 use super::run::{Retry, Run};
 use super::step::Stepper;
@@ -53,6 +54,13 @@ impl Stepper<'_> {
                     self.emit(Event::Withdrawn { escalation, why });
                 }
             }
+            AgentEvent::Question { id: request, .. }
+                if self.run(id).is_some_and(|run| run.work.job().is_some_and(Job::is_question)) =>
+            {
+                let reason = "nobody can be asked here: answer in words".into();
+                let (answer, by) = (Answer::Deny { reason }, "service".to_owned());
+                self.effect(Effect::Answer { run: id, request, answer, by });
+            }
             AgentEvent::Question { id: request, text, options } => {
                 let title = Untrusted::new(text.clean_line());
                 let question = Question::new(EscalationKind::Question, title, text);
@@ -95,7 +103,8 @@ impl Stepper<'_> {
         self.emit(Event::Spent { run: id, spend });
         let (run_limit, soft) = {
             let policy = &self.fleet.policy;
-            (policy.run_limit, policy.day_soft_limit)
+            let of = |run: &Run| run.limit(policy.run_limit);
+            (self.run(id).and_then(of), policy.day_soft_limit)
         };
         if self.fleet.books.to_warn(self.at, soft) {
             let (spent, limit) = (self.fleet.books.day(self.at).usd, soft.unwrap_or_default());
@@ -121,7 +130,12 @@ impl Stepper<'_> {
         let Some(run) = self.run(id) else { return };
         let worktree = run.worktree.clone().unwrap_or_default();
         let judged = judge(&ask, &run.permissions, &run.grants, &worktree);
+        let question = run.work.job().is_some_and(Job::is_question);
         let (answer, by) = match judged {
+            _ if question => {
+                let reason = "there are no tools here: answer in words".into();
+                (Answer::Deny { reason }, "service")
+            }
             Judgement::Ask => {
                 let (title, detail) = (ask.title.clone(), ask.detail.clone());
                 let question = Question::new(EscalationKind::Permission, title, detail);

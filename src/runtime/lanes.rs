@@ -103,6 +103,11 @@ impl Lanes {
                     });
                 }
             }
+            Effect::Forget { run } => {
+                self.by_run.remove(&run);
+                let shell = self.shell.clone();
+                tokio::task::spawn_blocking(move || shell.forget(run));
+            }
             Effect::Capsule { run } => {
                 if let Some(job) = Job::new(&self.shell, fleet, run, 0) {
                     self.chain(run, async move { tasks::capsule::keep(&job).await });

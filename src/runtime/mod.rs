@@ -8,6 +8,7 @@ mod control;
 mod effects;
 mod event_loop;
 mod facts;
+mod jobs;
 mod lanes;
 mod loki;
 mod outside;
@@ -28,11 +29,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::core::agent_event::AgentEvent;
 use crate::core::breakglass::{Breakglass, ShellId, VerbId};
 use crate::core::command::{Action, Command, Refusal, Reply};
 use crate::core::event::Event;
 use crate::core::id::{Actor, Repo, RunId, Timestamp};
 use crate::core::input::Input;
+use crate::core::job::JobId;
 use crate::core::state::Fleet;
 use crate::journal::transcript::Store;
 use crate::journal::writer::Writer;
@@ -175,6 +178,8 @@ pub(crate) struct Shell {
     pub problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
     pub worktrees: Mutex<BTreeMap<RunId, WorktreeFacts>>,
     pub clients: Mutex<BTreeMap<u64, Attached>>,
+    /// Who hears the agents of jobs.
+    pub listeners: Mutex<BTreeMap<JobId, mpsc::Sender<AgentEvent>>>,
     /// Each batch as it became durable, for clients that follow.
     pub batches: broadcast::Sender<Batch>,
     pub cancel: CancellationToken,
@@ -462,7 +467,8 @@ impl Runtime {
         if orphans > 0 {
             tracing::warn!(orphans, "ended what an earlier life left behind");
         }
-        if alone.is_none() && config.tracker.folder.is_none() && config.github.is_none() {
+        let tracked = config.tracker.folder.is_some() || config.github.is_some();
+        if alone.is_none() && !tracked && config.service.is_none() {
             return Err(RuntimeError::NoTracker);
         }
         let base = config;
@@ -498,6 +504,7 @@ impl Runtime {
             problems: Mutex::default(),
             worktrees: Mutex::default(),
             clients: Mutex::default(),
+            listeners: Mutex::default(),
             batches: batches.clone(),
             cancel: cancel.clone(),
             stop: CancellationToken::new(),

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::config::repository::RepositoryRules;
@@ -25,18 +26,24 @@ pub(crate) struct Workspaces {
     /// Worktrees that runs of an earlier life still have.
     kept: BTreeSet<PathBuf>,
     pools: Mutex<BTreeMap<Repo, Arc<Pool>>>,
+    /// When each repository was fetched last for a job, and what was found.
+    fetched: Mutex<BTreeMap<Repo, Arc<Mutex<Fetched>>>>,
     /// Rules by the commit that they were read from; a commit never changes.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
     credentials: Arc<dyn Credentials>,
 }
+
+/// When a repository was fetched for a job, and what was found.
+type Fetched = Option<(Instant, Sha)>;
 
 /// Rules that are remembered.
 const RULES_KEPT: usize = 64;
 
 impl Workspaces {
     pub(super) fn new(root: PathBuf, fleet: &Fleet, credentials: Arc<dyn Credentials>) -> Self {
-        let keeps =
-            |outcome: Option<Outcome>| !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled));
+        let keeps = |outcome: Option<Outcome>| {
+            !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed))
+        };
         let kept = fleet
             .runs
             .values()
@@ -47,6 +54,7 @@ impl Workspaces {
             root,
             kept,
             pools: Mutex::default(),
+            fetched: Mutex::default(),
             rules: std::sync::Mutex::default(),
             credentials,
         }
@@ -75,6 +83,25 @@ impl Workspaces {
     /// The throwaway clone of a run.
     pub(super) fn throwaway(&self, run: RunId) -> PathBuf {
         self.root.join("throwaway").join(run.to_string())
+    }
+
+    /// The newest commit of a repository. Those that ask within `debounce` share one fetch.
+    pub(super) async fn upstream(
+        &self,
+        repo: &Repo,
+        base: &Base,
+        debounce: Duration,
+    ) -> Result<Sha, WorkspaceError> {
+        let known = self.fetched.lock().await.entry(repo.clone()).or_default().clone();
+        let mut last = known.lock().await;
+        if let Some((at, sha)) = last.as_ref()
+            && at.elapsed() < debounce
+        {
+            return Ok(sha.clone());
+        }
+        let sha = base.fetch().await?;
+        *last = Some((Instant::now(), sha.clone()));
+        Ok(sha)
     }
 
     /// The pool of a repository. The first time in a life, what an earlier one left is put right.

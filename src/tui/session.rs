@@ -207,6 +207,14 @@ impl Session {
         self.serve(near, &mut wire).await.map_err(Failure::from)
     }
 
+    /// The terminal has another size.
+    fn resized(&mut self, width: u16, height: u16) -> io::Result<()> {
+        (self.view.width, self.view.height) = (width, height);
+        self.screen.resize(width, height)?;
+        self.client.size(width, height);
+        Ok(())
+    }
+
     async fn serve(&mut self, mut tty: Tty, wire: &mut Wire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
@@ -217,6 +225,8 @@ impl Session {
             signal(SignalKind::hangup())?,
             signal(SignalKind::interrupt())?,
         ];
+        // crossterm loses a new size that comes in one instant with a key.
+        let mut sizes = signal(SignalKind::window_change())?;
         let mut bell = Vec::new();
         self.frames.typed(Instant::now());
         loop {
@@ -246,8 +256,7 @@ impl Session {
                     self.frames.typed(Instant::now());
                     let snapshot = snapshots.borrow().clone();
                     if let Event::Resize(width, height) = event {
-                        self.screen.resize(width, height)?;
-                        self.client.size(width, height);
+                        self.resized(width, height)?;
                     }
                     for request in update::event(&mut self.view, &snapshot, &event) {
                         match request {
@@ -270,8 +279,7 @@ impl Session {
                                 let guard = Guard::take(self.view.mouse)?;
                                 tty = Tty::Near { guard, keys: EventStream::new() };
                                 let (width, height) = crossterm::terminal::size()?;
-                                (self.view.width, self.view.height) = (width, height);
-                                self.screen.resize(width, height)?;
+                                self.resized(width, height)?;
                                 self.screen.redraw()?;
                             }
                             Request::Act(action) => self.command(action),
@@ -281,6 +289,13 @@ impl Session {
                             Request::CaptureDiff(old, new) => self.capture_diff(old, new),
                             Request::Replay(file) => self.replay(file),
                         }
+                    }
+                }
+                _ = sizes.recv(), if near => {
+                    let (width, height) = crossterm::terminal::size()?;
+                    if (width, height) != (self.view.width, self.view.height) {
+                        self.resized(width, height)?;
+                        self.frames.typed(Instant::now());
                     }
                 }
                 _ = term.recv(), if near => return Ok(()),

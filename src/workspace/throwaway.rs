@@ -6,16 +6,15 @@ use super::WorkspaceError;
 use super::base::{Base, NO_PUSH, refuse_link};
 use crate::core::id::Sha;
 
-/// Makes a clone of the base's upstream in `dir`, with `origin` pointing at `remote`.
+/// Makes a clone of a commit of the base's in `dir`, with `origin` pointing at `remote`.
 ///
 /// # Errors
 /// [`WorkspaceError`].
-pub async fn make(base: &Base, dir: &Path, remote: &str) -> Result<Sha, WorkspaceError> {
+pub async fn make(base: &Base, dir: &Path, remote: &str, sha: &Sha) -> Result<(), WorkspaceError> {
     refuse_link(dir)?;
     remove(dir)?;
     let parent = dir.parent().unwrap_or(dir);
     std::fs::create_dir_all(parent).map_err(WorkspaceError::io(parent))?;
-    let sha = base.fetch().await?;
     let up = base.git().at(parent);
     let args: [&std::ffi::OsStr; 6] = [
         "clone".as_ref(),
@@ -35,7 +34,16 @@ pub async fn make(base: &Base, dir: &Path, remote: &str) -> Result<Sha, Workspac
         ["fetch".as_ref(), "--quiet".as_ref(), objects.as_os_str(), sha.0.as_ref()];
     git.call(&fetch).await?;
     git.call(&["checkout", "--quiet", "--detach", &sha.0]).await?;
-    Ok(sha)
+    Ok(())
+}
+
+/// Unlocks what a clone has under git-crypt.
+///
+/// # Errors
+/// [`WorkspaceError`]: the program is missing, or the key is not the clone's.
+pub async fn unlock(base: &Base, dir: &Path, key: &Path) -> Result<(), WorkspaceError> {
+    let args: [&std::ffi::OsStr; 3] = ["crypt".as_ref(), "unlock".as_ref(), key.as_os_str()];
+    base.git().at(dir).call(&args).await.map(|_| ())
 }
 
 /// Removes a clone; one that is gone is as good.

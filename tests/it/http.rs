@@ -2,57 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::pve::Pve;
-use crate::support::world::{Up, World};
-
-const OPERATOR: &str = "operator-token-0123456789";
-const VIEWER: &str = "viewer-token-0123456789";
-
-struct Api {
-    _up: Up,
-    address: String,
-    client: reqwest::Client,
-}
-
-impl Api {
-    fn start(world: &World) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let (up, lines) = world.up_with(2);
-        let bound = lines[0].strip_prefix("http on ").unwrap_or_else(|| panic!("{lines:?}"));
-        Self { _up: up, address: format!("http://{bound}"), client: reqwest::Client::new() }
-    }
-
-    async fn get(&self, path: &str, token: Option<&str>) -> (u16, Value) {
-        let request = self.client.get(format!("{}{path}", self.address));
-        let request = token.iter().fold(request, reqwest::RequestBuilder::bearer_auth);
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
-    }
-
-    async fn act(&self, token: &str, action: Value) -> (u16, Value) {
-        let request = self.client.post(format!("{}/v1/commands", self.address)).bearer_auth(token);
-        let answer = request.json(&action).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
-    }
-}
-
-/// `[http]` on a free port with two tokens.
-fn section(world: &World) -> String {
-    let file = |name: &str, token: &str| {
-        let path = world.path(name);
-        std::fs::write(&path, format!("{token}\n")).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, mode).unwrap();
-        path.display().to_string()
-    };
-    format!(
-        "[http]\nenabled = true\nlisten = '127.0.0.1:0'\n\
-         [http.tokens.deployer]\nsecret = 'file:{}'\nrole = 'operator'\n\
-         [http.tokens.wall]\nsecret = 'file:{}'",
-        file("operator-token", OPERATOR),
-        file("viewer-token", VIEWER)
-    )
-}
+use crate::support::world::World;
 
 fn kind(answer: &(u16, Value)) -> (u16, &str) {
     (answer.0, answer.1["error"]["kind"].as_str().unwrap_or_default())
@@ -121,4 +73,134 @@ async fn breakglass_over_http_has_the_checks_of_keys() {
     }
     assert_eq!(seen["state"]["past"][0]["end"][1]["result"]["code"], json!(0), "{seen}");
     assert_eq!(pve.actions(), ["stop", "start"]);
+}
+
+/// Reads a stream of events until it has as many as wanted.
+async fn sse(api: &Api, path: &str, last: Option<i64>, count: usize) -> Vec<Value> {
+    let request = api.client.get(format!("{}{path}", api.address)).bearer_auth(VIEWER);
+    let request = last.iter().fold(request, |r, last| r.header("Last-Event-ID", last.to_string()));
+    let mut answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let (mut text, mut events) = (String::new(), Vec::new());
+    while events.len() < count {
+        let chunk = tokio::time::timeout(std::time::Duration::from_secs(30), answer.chunk());
+        let chunk = chunk.await.expect("an event").unwrap().expect("more of the stream");
+        text.push_str(&String::from_utf8_lossy(&chunk));
+        while let Some(end) = text.find("\n\n") {
+            let event: String = text.drain(..end + 2).collect();
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+            if let Some(data) = field("data: ") {
+                let data: Value = serde_json::from_str(data).unwrap();
+                assert_eq!(field("id: ").unwrap(), data["seq"].to_string());
+                events.push(data);
+            }
+        }
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
+    let world = World::new("").held();
+    let section = section(&world);
+    let world = world.with(&section);
+    let api = Api::start(&world);
+    let throw = |on: bool| json!({"action": "set_capacity", "permits": u32::from(on)});
+    for n in 0..600 {
+        assert_eq!(api.act(OPERATOR, throw(n % 2 == 0)).await.0, 200);
+    }
+    // More than a page, then what comes.
+    let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
+    let seq = fleet["seq"].as_i64().unwrap();
+    let many = usize::try_from(seq).unwrap() + 2;
+    let later = async {
+        tokio::task::yield_now().await;
+        api.act(OPERATOR, throw(true)).await
+    };
+    let (events, _) = tokio::join!(sse(&api, "/v1/events?since=0", None, many), later);
+    let numbers: Vec<i64> = events.iter().map(|event| event["seq"].as_i64().unwrap()).collect();
+    assert_eq!(numbers, (1..=i64::try_from(many).unwrap()).collect::<Vec<_>>());
+    assert_eq!(events[0]["event"]["event"], "started");
+    // A caller that comes again goes on where it was.
+    let again = sse(&api, "/events?since=1", Some(seq), 2).await;
+    assert_eq!(again[0]["seq"], json!(seq + 1));
+    // Without a number: what happens from now on.
+    let answer = sse(&api, "/v1/events", None, 1);
+    let later = async {
+        loop {
+            api.act(OPERATOR, throw(true)).await;
+        }
+    };
+    tokio::select! {
+        events = answer => assert!(events[0]["seq"].as_i64().unwrap() > seq + 2),
+        () = later => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_and_their_transcripts_are_read_in_windows() {
+    let world = World::new(
+        "for n in 1 2 3 4 5 6; do echo '{\"type\":\"text\",\"text\":\"line '$n'\"}'; done\n\
+         echo '{\"type\":\"end\",\"status\":\"done\"}'",
+    );
+    let section = section(&world);
+    std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    let world = world.with(&section);
+    let api = Api::start(&world);
+    let submit = json!({"action": "submit", "repo": "acme/thing", "prompt": "go"});
+    let (_, answer) = api.act(OPERATOR, submit).await;
+    assert_eq!(answer["run"], json!(1), "{answer}");
+    let mut told = Value::Null;
+    while told["run"]["outcome"] != "done" {
+        told = api.get("/v1/runs/r1", Some(VIEWER)).await.1;
+    }
+    assert_eq!(api.get("/runs/1", Some(VIEWER)).await.1["run"]["id"], json!(1));
+    let (_, all) = api.get("/v1/runs/1/transcript", Some(VIEWER)).await;
+    let records = all["records"].as_u64().unwrap();
+    assert!(records >= 8 && all["entries"].as_array().unwrap().len() as u64 == records, "{all}");
+    let (_, two) = api.get("/v1/runs/1/transcript?from=3&count=2", Some(VIEWER)).await;
+    assert_eq!(two["entries"].as_array().unwrap()[..], all["entries"].as_array().unwrap()[3..5]);
+    let answer = api.get("/v1/runs/1/transcript?from=x", Some(VIEWER)).await;
+    assert_eq!(kind(&answer), (422, "query"));
+    for path in ["/v1/runs/99", "/v1/runs/x", "/v1/runs/99/transcript"] {
+        assert_eq!(kind(&api.get(path, Some(VIEWER)).await), (404, "no-run"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_described_is_what_is_served() {
+    let world = World::new("").held();
+    let section = section(&world);
+    let world = world.with(&section).with("[service]\nrepository = 'acme/thing'");
+    let api = Api::start(&world);
+    let (status, described) = api.get("/openapi.json", None).await;
+    assert_eq!((status, described["openapi"].as_str()), (200, Some("3.1.0")));
+    let paths = described["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 13, "{:?}", paths.keys());
+    for (path, methods) in paths {
+        for (method, about) in methods.as_object().unwrap() {
+            let address = format!("{}{}", api.address, path.replace("{id}", "0123456789ab"));
+            let send = |token: Option<&str>| {
+                let method = method.to_uppercase().parse().unwrap();
+                let request = api.client.request(method, &address).json(&json!({}));
+                token.iter().fold(request, reqwest::RequestBuilder::bearer_auth).send()
+            };
+            let open = about.get("security").is_none();
+            let bare = send(None).await.unwrap().status().as_u16();
+            assert_eq!(bare == 401, !open, "{path} answers {bare}");
+            let known = send(Some(OPERATOR)).await.unwrap().status().as_u16().to_string();
+            assert!(about["responses"].get(&known).is_some(), "{path} answers {known}");
+        }
+    }
+    let request = api.client.get(format!("{}/metrics", api.address)).bearer_auth(VIEWER);
+    let answer = request.send().await.unwrap();
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("\nafk_permits 10\n") && text.ends_with("# EOF\n"), "{text}");
+    // Nothing is there that is not described.
+    assert_eq!(
+        api.client.get(format!("{}/v2/fleet", api.address)).send().await.unwrap().status(),
+        404
+    );
 }

@@ -25,6 +25,7 @@ mod operator;
 mod pictures;
 mod purity;
 mod rollout;
+mod service;
 mod sinks;
 mod ssh;
 mod woodpecker;

@@ -131,8 +131,12 @@ async fn a_prompt_runs_in_a_throwaway_clone_and_pushes_nothing() {
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     let runtime = world.start().await;
     let repo = Repo::parse("acme/thing").unwrap();
-    let submit =
-        Action::Submit { repo: repo.clone(), prompt: "look around".into(), priority: None };
+    let submit = Action::Submit {
+        repo: repo.clone(),
+        prompt: "look around".into(),
+        priority: None,
+        job: None,
+    };
     assert!(matches!(command(&runtime, submit).await, Ok(Accepted::Queued { run: RunId(1), .. })));
     until(&runtime, "the end", |s| s.fleet.runs.get(&RunId(1)).and_then(|run| run.outcome)).await;
     runtime.stop().await;

@@ -13,6 +13,7 @@ use afk::core::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
 use afk::core::input::{Input, RunFact};
 use afk::core::invariant;
 use afk::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use afk::core::job::{Job, JobId, JobKind};
 use afk::core::outbox::OutboxStep;
 use afk::core::permission::{Ask, Tool};
 use afk::core::policy::Policy;
@@ -100,6 +101,7 @@ impl World {
             kill_switch: rng.chance(5),
             allowlist: (0..3).map(repo).collect(),
             capacity,
+            job_ttl_ms: 120_000,
             max_queue_depth: u32::try_from(1 + rng.below(4)).unwrap(),
             day_limit: rng.chance(20).then_some(MicroUsd(3_000)),
             run_limit: rng.chance(20).then_some(MicroUsd(1_500)),
@@ -368,6 +370,7 @@ impl World {
                 repo: repo(self.rng.below(4)),
                 prompt: "do".into(),
                 priority: None,
+                job: self.rng.chance(60).then(|| Box::new(self.job())),
             },
             7..=9 => Action::Breakglass { ask: self.breakglass_ask() },
             _ => {
@@ -389,6 +392,25 @@ impl World {
         let actor = Actor("ana".into());
         let command = Command { id: self.next_command, actor, role, origin: "sim".into(), action };
         self.input(Input::Command(command));
+    }
+
+    /// What a caller of the service asks for.
+    fn job(&mut self) -> Job {
+        let kind = match self.rng.below(3) {
+            0 => JobKind::Execute,
+            1 => JobKind::Chat,
+            _ => JobKind::Converse { session: format!("s{}", self.rng.below(3)) },
+        };
+        let byte = u8::try_from(self.rng.below(256)).unwrap();
+        Job {
+            id: JobId::new([byte, 0, 0, 0, 0, u8::try_from(self.rng.below(256)).unwrap()]),
+            kind,
+            agent: None,
+            model: None,
+            budget: self.rng.chance(30).then_some(MicroUsd(5_000_000)),
+            limit_ms: 60_000,
+            metadata: None,
+        }
     }
 
     /// Something that an operator asks of breakglass, confirmed rightly or not.

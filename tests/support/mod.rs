@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each tier uses its own part.
 
+pub mod api;
 pub mod cluster;
 pub mod github;
 pub mod model;

@@ -188,10 +188,16 @@ impl World {
 
     /// The same, with the first lines that it says.
     pub fn up_with(&self, count: usize) -> (Up, Vec<String>) {
+        self.up_in(&[], count)
+    }
+
+    /// The same with more names in its environment.
+    pub fn up_in(&self, env: &[(&str, &str)], count: usize) -> (Up, Vec<String>) {
         self.config();
         let places = self.places();
         let args: Vec<&str> = places.iter().map(String::as_str).chain(["up"]).collect();
         let mut command = super::afk(&args);
+        command.envs(env.iter().copied());
         let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
         let out = std::io::BufReader::new(child.stdout.take().unwrap());
         let lines = std::io::BufRead::lines(out).map_while(Result::ok).take(count).collect();

@@ -48,11 +48,9 @@ impl Job {
         let run = fleet.runs.get(&run)?.clone();
         let key = run.work.issue();
         let issue = key.and_then(|key| fleet.issues.get(key)).cloned();
-        let older = fleet
-            .runs
-            .values()
-            .filter(|other| other.id != run.id && !other.live() && key.is_some())
-            .filter(|other| other.work.issue() == key)
+        let others = key.map(|_| fleet.runs.values()).into_iter().flatten();
+        let older = others
+            .filter(|other| other.id != run.id && !other.live() && other.work.issue() == key)
             .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
             .collect();
         let config = shell.config();
@@ -133,6 +131,10 @@ impl Job {
         }
         env.insert("AFK_REPO".into(), repo.to_string());
         env.insert("AFK_ATTEMPT".into(), self.run.attempts.to_string());
+        if let Some(asked) = self.run.work.job() {
+            env.insert("AFK_JOB".into(), asked.id.to_string());
+            env.extend(asked.agent.iter().map(|agent| ("AFK_AGENT".to_owned(), agent.clone())));
+        }
         if let Some(key) = self.run.work.issue() {
             env.insert("AFK_ISSUE".into(), key.number.to_string());
         }
@@ -160,7 +162,7 @@ pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
     slack
         + match task {
             Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
-            Task::Turn { .. } => minutes(limits.turn_minutes),
+            Task::Turn { .. } => turn::limit(job),
             Task::Gate => minutes(2 * limits.test_minutes) + git * 8,
             Task::Ci { .. } => minutes(limits.ci_minutes.max(24 * 60)) + git * 4,
             // Its own times may be the repository's.

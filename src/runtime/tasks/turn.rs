@@ -14,13 +14,15 @@ use super::{Failure, Job};
 use crate::agent::redact::Redactor;
 use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver, vendor};
 use crate::config::Config;
-use crate::config::agent::{Agent, Plan};
+use crate::config::agent::{Agent, Plan, Speaks};
 use crate::config::repository::FILE;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
 use crate::core::budget::{MicroUsd, Spend};
 use crate::core::capability::Equipment;
+use crate::core::digest::Digest;
 use crate::core::id::Sha;
 use crate::core::input::RunFact;
+use crate::core::job::JobKind;
 use crate::core::run::TurnPrompt;
 use crate::journal::transcript::Entry;
 use crate::workspace::git::committer;
@@ -52,6 +54,8 @@ pub(super) async fn run(
     };
     job.tell(RunFact::Agent(AgentEvent::Equipped(Box::new(equipment)))).await;
     let turn = begin.turn;
+    let asked = job.run.work.job();
+    let listener = asked.and_then(|asked| job.shell.listener(&asked.id));
     let entry = |event| Entry { at: clock::wall(), turn, event };
     let mut first = AgentEvent::Prompt { text: spec.prompt.clone() };
     spec.redactor.event(&mut first);
@@ -68,9 +72,15 @@ pub(super) async fn run(
                 if let AgentEvent::Usage(spend) = event {
                     spent.add(*spend);
                 }
+                if let Some(listener) = &listener {
+                    // One that goes away has the job stopped.
+                    let _ = listener.send(event.clone()).await;
+                }
             }
             // Some agents tell their tokens after each step; a reader wants the sum.
-            let shown = |event: &AgentEvent| !matches!(event, AgentEvent::Usage(_));
+            let shown = |event: &AgentEvent| {
+                !matches!(event, AgentEvent::Usage(_) | AgentEvent::Piece { .. })
+            };
             let entries: Vec<Entry> = batch.drain(..).filter(shown).map(entry).collect();
             if !entries.is_empty() {
                 job.shell.transcribe(job.run.id, &entries);
@@ -93,11 +103,17 @@ pub(super) async fn run(
 }
 
 async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure> {
-    let repo = job.run.work.repo();
-    let (name, agent) = job.config.agent_of(repo).ok_or_else(|| {
-        format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
-    })?;
-    let cwd = job.worktree()?;
+    let asked = job.run.work.job();
+    let (name, agent, role) = agent(job)?;
+    let cwd = match asked.filter(|asked| asked.is_question()) {
+        Some(_) => {
+            let folder = questions(job);
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| format!("{}: {error}", folder.display()))?;
+            folder
+        }
+        None => job.worktree()?,
+    };
     let (env, redactor) = environment(&job.shell, agent, job.environment()).await?;
     let (test, template) = match job.run.work.issue() {
         Some(_) => {
@@ -121,23 +137,62 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         owner: job.owner(),
         speaks,
         ways,
-        command: program(agent),
+        command: program(agent).into_iter().chain(role).collect(),
         cwd,
         env,
         prompt,
         resume: begin.resume.clone(),
         session_cost: if resumes { job.run.session_cost } else { MicroUsd(0) },
         budget: begin.budget,
-        model: agent.model.clone(),
+        model: asked.and_then(|asked| asked.model.clone()).or_else(|| agent.model.clone()),
         max_steps: agent.max_steps,
-        tools: true,
+        tools: asked.is_none_or(|asked| !asked.is_question()),
         tariff: tariff(agent),
-        limits: limits(&job.config),
+        limits: Limits { turn: limit(job), ..limits(&job.config) },
         redactor,
+        heard: asked.is_some(),
         record: Some(job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
     let equipment = Equipment { agent: name.clone(), can, model: None, version: None };
     Ok((spec, equipment))
+}
+
+/// The agent of a run, with the arguments that name what a caller asked of it. A name that is none
+/// of the configuration's is for the agent to know.
+fn agent(job: &Job) -> Result<(&String, &Agent, Vec<String>), Failure> {
+    let (repo, config) = (job.run.work.repo(), &job.config);
+    let asked = job.run.work.job();
+    let named = asked.and_then(|asked| asked.agent.as_ref());
+    if let Some((name, agent)) = named.and_then(|name| config.agents.get_key_value(name)) {
+        return Ok((name, agent, Vec::new()));
+    }
+    let service = asked.and(config.service.as_ref()).and_then(|service| service.agent.as_ref());
+    let of_service = service.and_then(|name| config.agents.get_key_value(name));
+    let (name, agent) = of_service.or_else(|| config.agent_of(repo)).ok_or_else(|| {
+        format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
+    })?;
+    let role = named.filter(|_| agent.speaks() == Speaks::Claude);
+    let role = role.map(|role| vec!["--agent".to_owned(), role.clone()]);
+    Ok((name, agent, role.unwrap_or_default()))
+}
+
+/// How long a turn may take: what is left of the time that a caller gave, or the configuration's.
+pub(super) fn limit(job: &Job) -> Duration {
+    let usual = Duration::from_secs(60 * job.config.limits.turn_minutes);
+    job.run.work.job().map_or(usual, |asked| {
+        let worked = job.run.admitted.map_or(0, |since| clock::wall().since(since).max(0));
+        Duration::from_millis(u64::try_from(asked.limit_ms - worked).unwrap_or(0))
+    })
+}
+
+/// The folder in which a question is answered. A conversation has the same one each time, since
+/// agents keep theirs by folder.
+pub(super) fn questions(job: &Job) -> PathBuf {
+    let name = match job.run.work.job().map(|asked| &asked.kind) {
+        Some(JobKind::Converse { session }) => Digest::of(&[session.as_bytes()]).to_string(),
+        _ => job.run.id.to_string(),
+    };
+    job.shell.state.join("questions").join(name)
 }
 
 /// What an agent gets of the environment beside `env`, and what is never written down of it.
@@ -215,6 +270,7 @@ pub(super) async fn question(
         tariff: tariff(agent),
         limits: Limits { turn: question.limit, ..limits(&config) },
         redactor,
+        heard: false,
         record: None,
     })
 }

@@ -2,16 +2,18 @@
 //! no header but it says who somebody is. What a caller may do is decided by the core.
 
 mod commands;
+mod events;
+mod metrics;
+mod routes;
+mod runs;
+mod service;
 mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -19,14 +21,15 @@ use crate::config::Config;
 use crate::runtime::Handle;
 pub use tokens::Tokens;
 
-/// The largest body that is read, in bytes.
-const BODY: usize = 1024 * 1024;
+/// A stream says something at least this often.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// What every route has.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     handle: Handle,
     tokens: Arc<Tokens>,
+    sessions: Arc<service::Sessions>,
 }
 
 /// Why a request was not answered; one shape for all of our own routes:
@@ -57,25 +60,18 @@ impl IntoResponse for Refused {
 /// A line for a person.
 pub async fn start(handle: &Handle, config: &Config) -> Result<SocketAddr, String> {
     let http = &config.http;
-    let tokens = Arc::new(Tokens::new(http, handle).await?);
+    let bearer = config.service.as_ref().and_then(|service| service.bearer.as_ref());
+    let tokens = Arc::new(Tokens::new(http, bearer, handle).await?);
     let listener = TcpListener::bind(http.listen)
         .await
         .map_err(|error| format!("http on {}: {error}", http.listen))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
-    let app = router(Shared { handle: handle.clone(), tokens });
+    let sessions = Arc::default();
+    let app = routes::router(Shared { handle: handle.clone(), tokens, sessions });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
             tracing::error!(%error, "http has ended");
         }
     });
     Ok(bound)
-}
-
-fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/v1/fleet", get(commands::fleet))
-        .route("/v1/breakglass", get(commands::breakglass))
-        .route("/v1/commands", post(commands::command))
-        .layer(DefaultBodyLimit::max(BODY))
-        .with_state(shared)
 }

@@ -67,7 +67,7 @@ pub fn run_mark(run: &Run, marks: &Marks) -> (&'static str, Role) {
         Some(Outcome::Done) => (marks.done, Role::Good),
         Some(Outcome::NeedsHuman) => (marks.human, Role::Warn),
         Some(Outcome::Frozen) => (marks.frozen, Role::Bad),
-        Some(Outcome::Cancelled) => (marks.stopped, Role::Dim),
+        Some(Outcome::Cancelled | Outcome::Failed) => (marks.stopped, Role::Dim),
         None if run.has_permit() => (marks.busy, Role::Busy),
         None => (marks.waiting, Role::Dim),
     }

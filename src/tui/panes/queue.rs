@@ -78,7 +78,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                     None if run.has_permit() => 0,
                     Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
                     None => 2,
-                    Some(Outcome::Cancelled) => 5,
+                    Some(Outcome::Cancelled | Outcome::Failed) => 5,
                     Some(Outcome::Done) => 6,
                 };
                 (mark, role, group, standing(run, fleet.now))
@@ -115,7 +115,8 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     for run in fleet.runs.values().filter(|run| left(run)) {
         let (mark, role) = run_mark(run, marks);
         let group = match run.outcome {
-            None => 0,
+            None if run.has_permit() => 0,
+            None => 2,
             Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
             Some(_) => 6,
         };

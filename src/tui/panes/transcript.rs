@@ -397,6 +397,20 @@ fn cell(
             let text = format!("nothing heard for {seconds} s{now}");
             one("~", Role::Warn, &text, Role::Warn, width, theme)
         }
+        AgentEvent::Exited { code: Some(0), stderr } if stderr.is_empty() => Vec::new(),
+        AgentEvent::Exited { code, stderr } => {
+            let code = code.map_or_else(|| "stopped".to_owned(), |code| format!("exit {code}"));
+            let text = format!("{code}  {}", stderr.clean_line());
+            let mut lines = one("·", Role::Dim, text.trim_end(), Role::Dim, width, theme);
+            if unfolded {
+                lines.extend(
+                    block(stderr, width, theme, Role::Dim, "  │ ").into_iter().take(OUTPUT),
+                );
+            }
+            lines
+        }
+        // No transcript has it.
+        AgentEvent::Piece { .. } => Vec::new(),
         AgentEvent::Equipped(_) | AgentEvent::Heard | AgentEvent::RequestWithdrawn { .. } => {
             Vec::new()
         }

@@ -14,7 +14,8 @@ use crate::runtime::Snapshot;
 /// The runs that have a worktree now.
 #[must_use]
 pub fn rows(snapshot: &Snapshot) -> Vec<RunId> {
-    let has = |outcome| !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled));
+    let has =
+        |outcome| !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed));
     let runs = snapshot.fleet.runs.values();
     runs.filter(|run| run.worktree.is_some() && has(run.outcome)).map(|run| run.id).collect()
 }

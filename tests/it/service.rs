@@ -1,0 +1,544 @@
+//! The agent service's API as its callers see it: jobs, chats, conversations, health.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use crate::support::api::{Api, OPERATOR, VIEWER, section};
+use crate::support::git;
+use crate::support::world::World;
+
+/// What a job's agent does is in its prompt.
+const AGENT: &str = r#"
+say() { printf '{"type":"text","text":"%s"}\n' "$1"; }
+case "$prompt" in
+*"hold on"*) : > "$HOLD/began-$AFK_JOB"; until [ -e "$HOLD/go" ]; do sleep 0.05; done ;;
+*"break down"*) say 'so far so good'; echo 'it broke' >&2; exit 3 ;;
+*"take forever"*) : > "$HOLD/began-$AFK_JOB"; sleep 600 ;;
+*"write down"*) printf '%s' "$prompt" > "$HOLD/prompt" ;;
+*"look around"*) say "$(git remote get-url origin)"; say "$(cat state 2>/dev/null || echo none)"
+    say "$(find .git/objects -type f -links +1 | head -n 1 | wc -l) linked"; say "$PWD" ;;
+esac
+say 'first line\nsecond — 日本'
+printf '{"type":"end","status":"done"}\n'
+"#;
+
+/// A world whose service works in its repository.
+fn world(more: &str) -> World {
+    with_agent(AGENT, more, "capacity = 2")
+}
+
+fn with_agent(script: &str, more: &str, top: &str) -> World {
+    let world = World::new(script);
+    let (hold, http) = (world.root().display().to_string(), section(&world));
+    let service = format!("[service]\nrepository = 'acme/thing'\n{more}");
+    // Its own issue is for other tests.
+    std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    world.with(top).with(&http).with(&service).agent(&format!("set = {{ HOLD = '{hold}' }}"))
+}
+
+async fn execute(api: &Api, prompt: &str) -> String {
+    execute_with(api, json!({"prompt": prompt, "agent": "implementer"})).await
+}
+
+async fn execute_with(api: &Api, body: Value) -> String {
+    let (status, answer) = api.post("/execute", OPERATOR, body).await;
+    assert_eq!((status, answer["status"].as_str()), (202, Some("queued")), "{answer}");
+    let id = answer["job_id"].as_str().unwrap().to_owned();
+    assert!(id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    id
+}
+
+async fn job(api: &Api, id: &str) -> Value {
+    let (status, job) = api.get(&format!("/jobs/{id}"), Some(OPERATOR)).await;
+    assert_eq!(status, 200, "{job}");
+    job
+}
+
+/// Asks until a job stands as wanted.
+async fn stands(api: &Api, id: &str, status: &str) -> Value {
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut every = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        every.tick().await;
+        let job = job(api, id).await;
+        if job["status"] == status {
+            return job;
+        }
+        assert!(Instant::now() < end, "{id} is not {status}: {job}");
+    }
+}
+
+async fn there(world: &World, name: &str) {
+    let path = world.path(name);
+    crate::support::world::so(name, || path.exists()).await;
+}
+
+fn go(world: &World) {
+    std::fs::write(world.path("go"), "").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_without_a_token_that_is_known() {
+    let world = World::new(AGENT);
+    let none =
+        "[http]\nenabled = true\nlisten = '127.0.0.1:0'\n[service]\nrepository = 'acme/thing'";
+    let world = world.with(none);
+    let api = Api::start(&world);
+    let unauthenticated = json!({"detail": "Service unauthenticated"});
+    let bodies = [
+        ("/execute", json!({"prompt": "x", "agent": "a"})),
+        ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": "x"}]})),
+        ("/v1/conversational", json!({"session_id": "s", "message": "x"})),
+    ];
+    for (path, body) in &bodies {
+        let answer = api.post(path, OPERATOR, body.clone()).await;
+        assert_eq!(answer, (401, unauthenticated.clone()), "{path}");
+    }
+    let answer = api.get("/jobs/0123456789ab", Some(OPERATOR)).await;
+    assert_eq!(answer, (401, unauthenticated));
+    assert_eq!(api.get("/health", None).await.0, 200);
+    drop(api);
+    // With tokens: none, a wrong one, and a viewer's.
+    let world = world_of_two();
+    let api = Api::start(&world);
+    for token in [None, Some("wrong-token-0123456789")] {
+        assert_eq!(api.get("/jobs/0123456789ab", token).await.0, 401);
+    }
+    for (path, body) in &bodies {
+        assert_eq!(api.post(path, "wrong-token-0123456789", body.clone()).await.0, 401, "{path}");
+        assert_eq!(api.post(path, VIEWER, body.clone()).await.0, 403, "{path}");
+    }
+    let answer = api.get("/jobs/0123456789ab", Some(VIEWER)).await;
+    assert_eq!(answer, (404, json!({"detail": "Job not found"})));
+}
+
+fn world_of_two() -> World {
+    world("")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environments_token_is_an_operators() {
+    let world = world("");
+    let env = [("API_BEARER_TOKEN", "from-env")];
+    let api = Api::start_with(&world, &env);
+    let body = json!({"prompt": "say", "agent": "a", "unknown": 1});
+    assert_eq!(api.post("/execute", "from-en", body.clone()).await.0, 401);
+    assert_eq!(api.post("/execute", "from-env", body).await.0, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_works_in_a_clone_of_its_own_and_is_told_of() {
+    let world = world("");
+    let api = Api::start(&world);
+    let metadata = json!({"ticket": 7, "who": "日本"});
+    let body = json!({"prompt": "look around", "agent": "implementer", "metadata": metadata});
+    let id = execute_with(&api, body).await;
+    let job = stands(&api, &id, "completed").await;
+    assert_eq!((&job["prompt"], &job["agent"]), (&json!("look around"), &json!("implementer")));
+    assert_eq!((&job["metadata"], &job["exit_code"]), (&metadata, &json!(0)));
+    assert_eq!((&job["error"], &job["stderr"]), (&Value::Null, &json!("")));
+    let output: Vec<&str> =
+        job["output"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let remote = world.remote().display().to_string();
+    assert_eq!(output[..3], [remote.as_str(), "none", "1 linked"], "{output:?}");
+    assert_eq!(output[4..], ["first line", "second — 日本"]);
+    let left = || !std::path::Path::new(output[3]).exists();
+    crate::support::world::so("the end of the clone", left).await;
+    let times: Vec<&str> = ["created_at", "started_at", "finished_at"]
+        .iter()
+        .map(|name| job[*name].as_str().unwrap())
+        .collect();
+    assert!(times.is_sorted() && times[0].ends_with('Z'), "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_job_ends_is_told_with_its_code_and_reason() {
+    let world = world("");
+    let api = Api::start(&world);
+    let id = execute(&api, "break down").await;
+    let failed = stands(&api, &id, "failed").await;
+    assert_eq!((&failed["exit_code"], &failed["stderr"]), (&json!(3), &json!("it broke\n")));
+    assert_eq!(failed["output"], json!(["so far so good"]));
+    assert!(failed["error"].as_str().unwrap().contains("exit status: 3"), "{failed}");
+    let body = json!({"prompt": "take forever", "agent": "a", "timeout_seconds": 1});
+    let id = execute_with(&api, body).await;
+    let late = stands(&api, &id, "timeout").await;
+    assert!(late["error"].as_str().unwrap().contains("longer than its limit"), "{late}");
+    assert_eq!((late["exit_code"].clone(), late["finished_at"].is_string()), (Value::Null, true));
+    // Nobody was asked, and nothing waits.
+    let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
+    assert_eq!(fleet["fleet"]["escalations"], json!({}));
+    drop(api);
+    // A remote that can't be fetched.
+    std::fs::remove_dir_all(world.remote()).unwrap();
+    let api = Api::start(&world);
+    let id = execute(&api, "say").await;
+    let broken = stands(&api, &id, "error").await;
+    assert!(broken["error"].as_str().unwrap().contains("fetch"), "{broken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_good_is_told_with_its_field() {
+    let world = world("");
+    let api = Api::start(&world);
+    for (body, field) in [
+        (json!({"agent": "a"}), "prompt"),
+        (json!({"prompt": "x"}), "agent"),
+        (json!({"prompt": " ", "agent": "a"}), "prompt"),
+        (json!({"prompt": 7, "agent": "a"}), "prompt"),
+        (json!({"prompt": "x", "agent": "--dangerously"}), "agent"),
+        (json!({"prompt": "x", "agent": "a", "max_budget_usd": "much"}), "max_budget_usd"),
+        (json!({"prompt": "x", "agent": "a", "max_budget_usd": -1}), "max_budget_usd"),
+        (json!({"prompt": "x", "agent": "a", "timeout_seconds": 0}), "timeout_seconds"),
+        (json!({"prompt": "x", "agent": "a", "metadata": []}), "metadata"),
+    ] {
+        let (status, answer) = api.post("/execute", OPERATOR, body.clone()).await;
+        assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["body", field])), "{body}");
+    }
+    let request = api.client.post(format!("{}/execute", api.address)).bearer_auth(OPERATOR);
+    assert_eq!(request.body("{").send().await.unwrap().status(), 422);
+    let (status, answer) =
+        api.post("/v1/chat/completions", OPERATOR, json!({"model": "opus"})).await;
+    assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["body", "messages"])));
+    let (status, answer) = api.post("/v1/conversational", OPERATOR, json!({"message": "x"})).await;
+    assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["body", "session_id"])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_one_repository_run_at_once_and_the_rest_wait_at_no_cost_of_their_time() {
+    let world = world("");
+    let api = Api::start(&world);
+    let first = execute(&api, "hold on").await;
+    let second = execute(&api, "hold on").await;
+    there(&world, &format!("began-{first}")).await;
+    there(&world, &format!("began-{second}")).await;
+    // It has one second to work, and waits longer.
+    let third = json!({"prompt": "look around", "agent": "a", "timeout_seconds": 1});
+    let third = execute_with(&api, third).await;
+    assert_eq!(job(&api, &third).await["status"], "queued");
+    let (_, health) = api.get("/health", None).await;
+    let busy = json!({"status": "ok", "busy": true, "active": 2, "queued": 1, "capacity": 2});
+    assert_eq!(health, busy);
+    let waited = Instant::now();
+    crate::support::world::so("two seconds", || waited.elapsed() > Duration::from_secs(2)).await;
+    assert_eq!(job(&api, &third).await["status"], "queued");
+    go(&world);
+    for id in [&first, &second, &third] {
+        stands(&api, id, "completed").await;
+    }
+    let (_, health) = api.get("/health", None).await;
+    assert_eq!((&health["busy"], &health["active"]), (&json!(false), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
+    let world = with_agent(AGENT, "job_ttl_seconds = 1", "capacity = 1\nmax_queue_depth = 2");
+    let api = Api::start(&world);
+    let first = execute(&api, "hold on").await;
+    let second = execute(&api, "say").await;
+    let body = json!({"prompt": "x", "agent": "a"});
+    let full = api.post("/execute", OPERATOR, body).await;
+    assert_eq!(full, (429, json!({"detail": "Queue full"})));
+    let chat = json!({"messages": [{"role": "user", "content": "x"}]});
+    let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat).await;
+    assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
+    go(&world);
+    let gone = |id: String| {
+        let api = &api;
+        async move {
+            let end = Instant::now() + Duration::from_secs(60);
+            while api.get(&format!("/jobs/{id}"), Some(OPERATOR)).await.0 != 404 {
+                assert!(Instant::now() < end, "{id} stays");
+            }
+        }
+    };
+    gone(first).await;
+    gone(second).await;
+    // Nothing of them is left beside the journal.
+    let left = std::fs::read_dir(world.state().join("transcripts")).unwrap().count();
+    let raw = std::fs::read_dir(world.state().join("raw")).unwrap().count();
+    assert_eq!((left, raw), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_shares_one_fetch() {
+    let world = world("fetch_debounce_seconds = 5");
+    let api = Api::start(&world);
+    let first = execute(&api, "look around").await;
+    stands(&api, &first, "completed").await;
+    std::fs::write(world.path("work/state"), "new\n").unwrap();
+    world.commit("Newer");
+    let shares = execute(&api, "look around").await;
+    assert_eq!(stands(&api, &shares, "completed").await["output"][1], "none");
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let id = execute(&api, "look around").await;
+        if stands(&api, &id, "completed").await["output"][1] == "new" {
+            break;
+        }
+        assert!(Instant::now() < end, "it is never fetched again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_job() {
+    let world = with_agent(AGENT, "", "capacity = 1");
+    let mut api = Api::start(&world);
+    let done = execute(&api, "say").await;
+    stands(&api, &done, "completed").await;
+    let failed = execute(&api, "break down").await;
+    stands(&api, &failed, "failed").await;
+    let body = json!({"prompt": "take forever", "agent": "a", "timeout_seconds": 1});
+    let late = execute_with(&api, body).await;
+    stands(&api, &late, "timeout").await;
+    let running = execute(&api, "hold on").await;
+    there(&world, &format!("began-{running}")).await;
+    let queued = execute(&api, "look around").await;
+    api.up.kill();
+    drop(api);
+    let api = Api::start(&world);
+    for (id, status) in [(&done, "completed"), (&failed, "failed"), (&late, "timeout")] {
+        let job = job(&api, id).await;
+        assert_eq!(job["status"], status, "{job}");
+        assert!(job["created_at"].is_string() && job["finished_at"].is_string());
+    }
+    assert_eq!(job(&api, &failed).await["exit_code"], 3);
+    assert_eq!(job(&api, &queued).await["status"], "queued");
+    go(&world);
+    stands(&api, &running, "completed").await;
+    stands(&api, &queued, "completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_job_is_an_error_with_its_reason() {
+    let world = world("");
+    let api = Api::start(&world);
+    let id = execute(&api, "take forever").await;
+    there(&world, &format!("began-{id}")).await;
+    let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
+    let run = fleet["fleet"]["jobs"]["by_id"][&id].clone();
+    let cancel = json!({"action": "cancel", "run": run});
+    assert_eq!(api.act(OPERATOR, cancel).await.0, 200);
+    let job = stands(&api, &id, "error").await;
+    assert_eq!(job["error"], "cancelled by deployer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kill_switch_holds_for_callers_too() {
+    let world = world("").held();
+    let api = Api::start(&world);
+    let (status, answer) =
+        api.post("/execute", OPERATOR, json!({"prompt": "x", "agent": "a"})).await;
+    assert_eq!((status, answer), (503, json!({"detail": "the kill switch is on"})));
+}
+
+/// Claude Code as far as a chat needs it: pieces as they come, tokens at the end.
+const CLAUDE: &str = r#"
+piece() { line '{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'"$1"'"}},"session_id":"'"$SESSION"'"}'; }
+printf '%s\n' "$@" > "$HOLD/args"
+init
+taken
+printf '%s' "$MESSAGE" > "$HOLD/message"
+case "$MESSAGE" in
+*fail*) failed 529 ;;
+*silent*) echo $$ > "$HOLD/silent"; sleep 600 ;;
+*forever*) piece 'so '; echo $$ > "$HOLD/pid"; sleep 600 ;;
+esac
+for part in 'Grüße' ', ' '日本\n\n' '— ' "${RESUMED:-new}"; do piece "$part"; done
+result
+"#;
+
+fn claude() -> World {
+    let world = World::claude(CLAUDE);
+    let (hold, http) = (world.root().display().to_string(), section(&world));
+    std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    world
+        .with("capacity = 1")
+        .with(&http)
+        .with("[service]\nrepository = 'acme/thing'")
+        .agent(&format!("set = {{ HOLD = '{hold}' }}"))
+}
+
+fn chat(content: &str) -> Value {
+    json!({
+        "model": "opus",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": content},
+        ],
+        "temperature": 0.2,
+        "tools": [],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_is_answered_in_the_shape_of_its_callers() {
+    let world = claude();
+    let api = Api::start(&world);
+    let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["id"].as_str().unwrap().starts_with("chatcmpl-"));
+    assert_eq!((&answer["object"], &answer["model"]), (&json!("chat.completion"), &json!("opus")));
+    let message = json!({"role": "assistant", "content": "Grüße, 日本\n\n— new"});
+    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+    assert_eq!(answer["choices"], json!([choice]));
+    let usage = json!({"prompt_tokens": 120, "completion_tokens": 7, "total_tokens": 127});
+    assert_eq!(answer["usage"], usage);
+    let args = std::fs::read_to_string(world.path("args")).unwrap();
+    assert!(args.contains("--model\nopus\n") && args.contains("--tools\n\n"), "{args}");
+    let told = std::fs::read_to_string(world.path("message")).unwrap();
+    assert!(told.contains(r"Be brief.\n\nhi"), "{told}");
+    let other = json!({"model": "gpt-5", "messages": []});
+    let (status, answer) = api.post("/v1/chat/completions", OPERATOR, other).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("unsupported model")));
+    assert_eq!(answer["supported"].as_array().unwrap().len(), 6);
+    let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat("fail")).await;
+    assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(detail.contains("529") && detail.len() <= 200 && !detail.contains('\n'), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
+    let world = claude();
+    let api = Api::start(&world);
+    let ask = |content: &str| {
+        let mut body = chat(content);
+        body["stream"] = json!(true);
+        body["stream_options"] = json!({"include_usage": true});
+        let request = api.client.post(format!("{}/v1/chat/completions", api.address));
+        request.bearer_auth(OPERATOR).json(&body).send()
+    };
+    let answer = ask("hi").await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let text = answer.text().await.unwrap();
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(lines.last(), Some(&"[DONE]"));
+    let chunks: Vec<Value> =
+        lines[..lines.len() - 1].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    let parts: Vec<&str> = chunks[1..6]
+        .iter()
+        .map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().unwrap())
+        .collect();
+    assert_eq!(parts, ["Grüße", ", ", "日本\n\n", "— ", "new"]);
+    assert_eq!(chunks[6]["choices"][0]["finish_reason"], "stop");
+    assert_eq!(chunks[7]["usage"]["completion_tokens"], 7);
+    assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk"));
+    // What fails before its first word is told by the status.
+    assert_eq!(ask("fail").await.unwrap().status(), 503);
+    // A caller that goes away takes the agent with it.
+    let mut stream = ask("forever").await.unwrap();
+    let first = stream.chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("assistant"));
+    let gone = |name: &'static str| {
+        let world = &world;
+        async move {
+            let pid = std::fs::read_to_string(world.path(name)).unwrap();
+            let alive = format!("/proc/{}", pid.trim());
+            let gone = || !std::path::Path::new(&alive).exists();
+            crate::support::world::so("the agent's end", gone).await;
+        }
+    };
+    there(&world, "pid").await;
+    drop(stream);
+    gone("pid").await;
+    // The same before its first word.
+    tokio::select! {
+        answer = ask("silent") => panic!("{answer:?}"),
+        () = there(&world, "silent") => {}
+    }
+    gone("silent").await;
+    let (_, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop", "the permit is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_turn_after_turn() {
+    let world = claude();
+    let mut api = Api::start(&world);
+    let say = |session: &str| json!({"session_id": session, "message": "hello"});
+    let (status, answer) = api.post("/v1/conversational", OPERATOR, say("a")).await;
+    assert_eq!((status, &answer["session_id"]), (200, &json!("a")), "{answer}");
+    assert_eq!(answer["reply"], "Grüße, 日本\n\n— new");
+    let args = std::fs::read_to_string(world.path("args")).unwrap();
+    assert!(args.contains("--tools\n\n") && args.contains("--model\nsonnet"), "{args}");
+    let (_, answer) = api.post("/v1/conversational", OPERATOR, say("a")).await;
+    assert_eq!(answer["reply"], "Grüße, 日本\n\n— session-1");
+    let (_, answer) = api.post("/v1/conversational", OPERATOR, say("b")).await;
+    assert_eq!(answer["reply"], "Grüße, 日本\n\n— new", "another session is another conversation");
+    // Also after a restart.
+    api.up.kill();
+    drop(api);
+    let api = Api::start(&world);
+    let (_, answer) = api.post("/v1/conversational", OPERATOR, say("a")).await;
+    assert_eq!(answer["reply"], "Grüße, 日本\n\n— session-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_that_wait_are_small() {
+    let world = with_agent(AGENT, "", "capacity = 0\nmax_queue_depth = 2000");
+    let api = Api::start(&world);
+    let prompt = "x".repeat(500);
+    let asked = (0..1000).map(|_| async {
+        let body = json!({"prompt": prompt, "agent": "a", "metadata": {"n": 1}});
+        assert_eq!(api.post("/execute", OPERATOR, body).await.0, 202);
+    });
+    futures::stream::iter(asked).buffer_unordered(50).collect::<Vec<()>>().await;
+    let (_, health) = api.get("/health", None).await;
+    assert_eq!(health["queued"], 1000);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", api.up.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    // The limit is for the program that is shipped; this build is larger.
+    assert!(kib < 60 * 1024, "{kib} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_git_crypt_is_open_in_a_jobs_clone() {
+    let there = |word: &str| {
+        std::process::Command::new(word)
+            .arg("version")
+            .output()
+            .is_ok_and(|out| out.status.success())
+    };
+    if !there("git-crypt") {
+        eprintln!("!!! SKIPPED: there is no git-crypt");
+        return;
+    }
+    let script = r#"
+printf '{"type":"text","text":"%s"}\n' "$(cat secret)"
+printf '{"type":"end","status":"done"}\n'
+"#;
+    let world = with_agent(script, "", "capacity = 1");
+    let (work, key) = (world.path("work"), world.path("key"));
+    let crypt = |args: &[&str]| {
+        let out = std::process::Command::new("git-crypt").args(args).current_dir(&work).output();
+        let out = out.unwrap();
+        assert!(out.status.success(), "{out:?}");
+    };
+    crypt(&["init"]);
+    std::fs::write(work.join(".gitattributes"), "secret filter=git-crypt diff=git-crypt\n")
+        .unwrap();
+    std::fs::write(work.join("secret"), "open sesame").unwrap();
+    world.commit("Hide it");
+    crypt(&["export-key", key.to_str().unwrap()]);
+    let hidden = git(&world.remote(), &["cat-file", "-p", "master:secret"]);
+    assert!(!hidden.contains("sesame"));
+    let bytes = std::fs::read(&key).unwrap();
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    for value in [key.display().to_string(), base64] {
+        let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", value.as_str())]);
+        let id = execute(&api, "read it").await;
+        let job = stands(&api, &id, "completed").await;
+        assert_eq!(job["output"], json!(["open sesame"]), "{job}");
+    }
+    // A key that is not its own is an error and no clone with riddles in it.
+    let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", "AAAA")]);
+    let id = execute(&api, "read it").await;
+    stands(&api, &id, "error").await;
+    let left: Vec<_> = std::fs::read_dir(world.state()).unwrap().flatten().collect();
+    assert!(!left.iter().any(|file| file.file_name().to_string_lossy().starts_with("git-crypt")));
+}
