@@ -7,7 +7,9 @@
 //! - [`process`]: children as whole trees
 //! - [`journal`]: the hash-chained record, and transcripts
 //! - [`workspace`]: base clones, worktrees, the gate's checkouts
+//! - [`cluster`]: how a Kubernetes cluster is reached
 //! - [`agent`], [`tracker`], [`ci`], [`deploy`], [`notify`], [`secrets`]: adapters, a file each
+//! - [`executor`]: turns that are carried out elsewhere
 //! - [`runtime`]: the loop that owns the fleet, and the tasks that carry its effects out
 //! - [`serve`]: ways in for other programs
 //! - [`term`]: keys, frames and the wire to a terminal
@@ -23,10 +25,12 @@ pub mod agent;
 pub mod breakglass;
 pub mod ci;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod core;
 pub mod deploy;
 pub mod error;
+pub mod executor;
 pub mod github;
 pub mod journal;
 pub mod notify;

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::config::agent::{Speaks, Ways};
@@ -31,7 +32,7 @@ use crate::core::untrusted::Untrusted;
 use redact::Redactor;
 
 /// One turn to be started.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TurnSpec {
     /// The run, as its processes are marked.
     pub owner: String,
@@ -63,7 +64,10 @@ pub struct TurnSpec {
     pub tariff: Tariff,
     /// The limits of the process.
     pub limits: Limits,
+    /// Names that are taken from the environment of a worker elsewhere, in the place of values.
+    pub inherit: Vec<String>,
     /// What is never written down.
+    #[serde(skip)]
     pub redactor: Redactor,
     /// Somebody hears each piece of text as it comes, and how the program ends.
     pub heard: bool,
@@ -72,7 +76,7 @@ pub struct TurnSpec {
 }
 
 /// How what an agent takes becomes money.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub enum Tariff {
     /// As the agent tells it.
     #[default]
@@ -89,7 +93,7 @@ pub enum Tariff {
 }
 
 /// The limits of one turn's process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Limits {
     /// Longest time of the turn.
     pub turn: Duration,
@@ -102,7 +106,7 @@ pub struct Limits {
 }
 
 /// What can be told to an agent in the middle of a turn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Control {
     /// A message from an operator.
     Steer {

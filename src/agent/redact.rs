@@ -96,6 +96,14 @@ impl Redactor {
     }
 }
 
+/// Whether an environment name says that its value is secret.
+#[must_use]
+pub fn names_a_secret(name: &str) -> bool {
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.to_ascii_uppercase().contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +144,13 @@ mod tests {
         };
         redactor.event(&mut event);
         assert!(!format!("{event:?}").contains("topsecret"));
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        assert!(
+            ["API_KEY", "gh_token", "X_SECRET", "DB_PASSWORD"].iter().all(|n| names_a_secret(n))
+        );
+        assert!(!["PATH", "HOME", "LANG"].iter().any(|n| names_a_secret(n)));
     }
 }

@@ -192,7 +192,7 @@ async fn outside(config: &Config, report: &mut Report) {
         let contexts = config.kubernetes.contexts.iter().map(|name| Some(name.as_str()));
         for context in contexts.chain(config.kubernetes.kubeconfig.iter().map(|_| None)) {
             let name = format!("kubernetes {}", context.unwrap_or("current context"));
-            let client = crate::deploy::kubernetes::client(&config.kubernetes, context).await;
+            let client = crate::cluster::client(&config.kubernetes, context).await;
             let version = match client {
                 Ok(client) => match timeout(GIT, client.apiserver_version()).await {
                     Ok(Ok(version)) => Ok(format!("version {}", version.git_version)),

@@ -69,6 +69,12 @@ enum Verb {
     Presence,
     /// Walk the journal's hash chain
     Verify,
+    /// Carry one turn out in a pod, in its shared folder
+    #[command(hide = true)]
+    Worker {
+        /// The folder of the turn
+        folder: PathBuf,
+    },
     /// The demo's scripted agent
     #[command(name = "__demo-agent", hide = true)]
     DemoAgent,
@@ -81,6 +87,13 @@ enum Verb {
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let place = cli.place;
     match cli.command {
+        Some(Verb::Worker { folder }) => {
+            let launcher = own_program()?;
+            wait_for(async {
+                let done = crate::executor::worker::run(folder, launcher).await;
+                done.map_err(|why| Failure::new(Kind::System, why))
+            })
+        }
         Some(Verb::DemoAgent) => demo::agent::play().map_err(|why| Failure::new(Kind::No, why)),
         Some(Verb::Demo(args)) => wait_for(demo::run(args)),
         Some(Verb::Up(args)) => {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The shipped presets.
 const PRESETS: &str = include_str!("../../assets/agents.toml");
 
 /// What an agent speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Speaks {
     /// JSON lines (docs/agents.md).
@@ -25,7 +25,7 @@ pub enum Speaks {
 }
 
 /// In what ACP agents differ.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ways {
     /// A second prompt in the middle of a turn steers it; otherwise it would cancel or wait, and

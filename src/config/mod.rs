@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod breakglass;
 pub mod control;
+pub mod executor;
 pub mod http;
 pub mod limits;
 pub mod outside;
@@ -21,13 +22,14 @@ use serde::Deserialize;
 
 use agent::Agent;
 use breakglass::Breakglass;
+use executor::Executor;
 use limits::{Budget, FixForward, Limits};
 use outside::{Control, GitHub, Kubernetes, Loki, Notify, Vault, Woodpecker};
 
 use crate::core::budget::MicroUsd;
 use crate::core::id::{Actor, Repo};
 use crate::core::notice::Notices;
-use crate::core::policy::{MINUTE, Policy};
+use crate::core::policy::{MINUTE, Place, Policy};
 
 /// What is wrong with a configuration: where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +106,8 @@ pub struct Config {
     pub agents: BTreeMap<String, Agent>,
     /// The repositories by `owner/name`.
     pub repos: BTreeMap<Repo, Repository>,
+    /// Where turns are carried out beside this machine, by name.
+    pub executors: BTreeMap<String, Executor>,
     /// How the operator is told.
     pub notify: Notify,
     /// Issues and checks.
@@ -147,6 +151,7 @@ impl Default for Config {
             limits: Limits::default(),
             agents: BTreeMap::new(),
             repos: BTreeMap::new(),
+            executors: BTreeMap::new(),
             notify: Notify::default(),
             github: None,
             woodpecker: None,
@@ -223,6 +228,9 @@ pub struct Repository {
     /// Its agent, where it isn't the common one.
     #[serde(default)]
     pub agent: Option<String>,
+    /// Where its turns are carried out: one of `[executors.…]`; here where it isn't set.
+    #[serde(default)]
+    pub executor: Option<String>,
     /// Environment names that point at folders shared by all its worktrees.
     #[serde(default)]
     pub caches: BTreeMap<String, String>,
@@ -247,6 +255,7 @@ impl Default for Repository {
             ssh_known_hosts: None,
             branch: master(),
             agent: None,
+            executor: None,
             caches: BTreeMap::new(),
         }
     }
@@ -378,7 +387,18 @@ impl Config {
                 return wrong(format!("agents.{name}.{key}"), message);
             }
         }
+        for (name, executor) in &self.executors {
+            if let Err((key, message)) = executor.check() {
+                return wrong(format!("executors.{name}.{key}"), message);
+            }
+        }
         for (repo, repository) in &self.repos {
+            if let Some(name) = &repository.executor
+                && !self.executors.contains_key(name)
+            {
+                let key = format!("repos.\"{repo}\".executor");
+                return wrong(key, format!("there is no [executors.{name}]"));
+            }
             let branch = &repository.branch;
             if branch.is_empty() || branch.starts_with('-') || branch.contains([' ', ':', '~', '^'])
             {
@@ -435,11 +455,21 @@ impl Config {
                 None => i64::from(self.fix_forward.minutes) * MINUTE,
             },
             remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
+            elsewhere: self.elsewhere(),
             notices: self.notices(),
             breakglass: self.breakglass.as_ref().map(Breakglass::rules),
             answer_ms: i64::from(self.limits.answer_hours) * 60 * MINUTE,
             ..Policy::default()
         }
+    }
+
+    fn elsewhere(&self) -> BTreeMap<Repo, Place> {
+        let places = self.repos.iter().filter_map(|(repo, repository)| {
+            let name = repository.executor.clone()?;
+            let issues = !matches!(self.executors.get(&name)?, Executor::Service(_));
+            Some((repo.clone(), Place { name, issues }))
+        });
+        places.collect()
     }
 
     fn notices(&self) -> Notices {

@@ -30,6 +30,8 @@ pub struct Service {
     pub job_ttl_seconds: u32,
     /// Jobs that begin within this time share one fetch.
     pub fetch_debounce_seconds: u64,
+    /// Jobs have a clone to work in; without one they have an empty folder.
+    pub workspace: bool,
     /// Where jobs have their clones; in the state folder where it isn't set.
     pub jobs_dir: Option<PathBuf>,
     /// Unlocks clones with git-crypt: `env:`, `file:` or `vault:`, of a key in base64, or a path.
@@ -54,6 +56,7 @@ impl Default for Service {
             model: "sonnet".into(),
             job_ttl_seconds: 3600,
             fetch_debounce_seconds: 15,
+            workspace: true,
             jobs_dir: None,
             git_crypt_key: None,
             chat_seconds: 900,
@@ -68,7 +71,8 @@ impl PartialEq for Service {
     fn eq(&self, other: &Self) -> bool {
         let key = |of: &Self| {
             let (seconds, jobs) = (of.fetch_debounce_seconds, of.jobs_dir.clone());
-            let times = (of.job_ttl_seconds, of.chat_seconds, of.converse_seconds, seconds);
+            let times =
+                (of.workspace, of.job_ttl_seconds, of.chat_seconds, of.converse_seconds, seconds);
             (of.repository.clone(), of.agent.clone(), of.model.clone(), times, jobs)
         };
         key(self) == key(other)

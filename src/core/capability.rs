@@ -71,4 +71,7 @@ pub struct Equipment {
     /// Its program's version, where it says.
     #[serde(default)]
     pub version: Option<Untrusted>,
+    /// Where it works, if not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }

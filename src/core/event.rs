@@ -84,6 +84,11 @@ pub enum Event {
         /// What.
         activity: Activity,
     },
+    /// A restart found a turn elsewhere that goes on: it is followed, and is no new one.
+    Followed {
+        /// Of which run.
+        run: RunId,
+    },
     /// A run came further.
     Reached {
         /// Which.

@@ -71,8 +71,11 @@ impl fmt::Display for JobId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum JobKind {
-    /// Works in a throwaway clone, with tools.
-    Execute,
+    /// Works with tools.
+    Execute {
+        /// In a throwaway clone; in an empty folder otherwise.
+        clone: bool,
+    },
     /// Is answered in words: no clone, no tools.
     Chat,
     /// The same, going on from the last answer in a caller's session.
@@ -106,7 +109,13 @@ impl Job {
     /// Is answered in words alone.
     #[must_use]
     pub const fn is_question(&self) -> bool {
-        !matches!(self.kind, JobKind::Execute)
+        !matches!(self.kind, JobKind::Execute { .. })
+    }
+
+    /// Works in a clone.
+    #[must_use]
+    pub const fn has_clone(&self) -> bool {
+        matches!(self.kind, JobKind::Execute { clone: true })
     }
 }
 
@@ -343,7 +352,7 @@ mod tests {
             (TurnEnd::NotStarted { why: why() }, JobStatus::Error),
         ] {
             let mut play = Play::with(Policy::default());
-            let run = submit(&mut play, 1, JobKind::Execute).unwrap();
+            let run = submit(&mut play, 1, JobKind::Execute { clone: true }).unwrap();
             assert_eq!(status(&play, 1), JobStatus::Running);
             ready(&mut play, run);
             ends(&mut play, run, end.clone());
@@ -356,7 +365,7 @@ mod tests {
     #[test]
     fn a_clone_that_can_not_be_made_is_an_error_at_once() {
         let mut play = Play::with(Policy::default());
-        let run = submit(&mut play, 1, JobKind::Execute).unwrap();
+        let run = submit(&mut play, 1, JobKind::Execute { clone: true }).unwrap();
         play.about(run, RunFact::Failed { why: "no space".into() });
         assert_eq!(status(&play, 1), JobStatus::Error);
         assert_eq!(play.fleet.runs[&run].why.as_received(), "no space");
@@ -366,12 +375,12 @@ mod tests {
     fn as_many_as_may_be_under_way_or_wait_and_each_once() {
         let policy = Policy { capacity: 1, max_queue_depth: 2, ..Policy::default() };
         let mut play = Play::with(policy);
-        assert!(submit(&mut play, 1, JobKind::Execute).is_ok());
-        let again = submit(&mut play, 1, JobKind::Execute);
+        assert!(submit(&mut play, 1, JobKind::Execute { clone: true }).is_ok());
+        let again = submit(&mut play, 1, JobKind::Execute { clone: true });
         assert_eq!(again, Err(Refusal::JobKnown { job: JobId::new([1; 6]) }));
         assert!(submit(&mut play, 2, JobKind::Chat).is_ok());
         assert_eq!((status(&play, 1), status(&play, 2)), (JobStatus::Running, JobStatus::Queued));
-        assert_eq!(submit(&mut play, 3, JobKind::Execute), Err(Refusal::QueueFull));
+        assert_eq!(submit(&mut play, 3, JobKind::Execute { clone: true }), Err(Refusal::QueueFull));
     }
 
     #[test]
@@ -432,7 +441,7 @@ mod tests {
     #[test]
     fn what_a_caller_allows_is_a_limit_of_its_own() {
         let mut play = Play::with(Policy::default());
-        let run = submit(&mut play, 1, JobKind::Execute).unwrap();
+        let run = submit(&mut play, 1, JobKind::Execute { clone: true }).unwrap();
         assert_eq!(run, RUN);
         ready(&mut play, run);
         let over = Spend { usd: MicroUsd(501), ..Spend::default() };

@@ -45,6 +45,18 @@ impl Stepper<'_> {
         }
     }
 
+    /// Goes on with a turn elsewhere, which a restart here did not end.
+    pub(super) fn follow(&mut self, id: RunId) {
+        self.note(id, "afk was restarted; the turn went on elsewhere");
+        self.emit(Event::Followed { run: id });
+        if let Some(run) = self.run(id)
+            && let Some(task) = task(run, self.budget(run))
+        {
+            let epoch = run.epoch;
+            self.effect(Effect::Begin { run: id, epoch, task });
+        }
+    }
+
     /// What a turn of a run may cost at most: the rest of the run's or of the day's limit.
     fn budget(&self, run: &Run) -> Option<MicroUsd> {
         let policy = &self.fleet.policy;
@@ -83,8 +95,10 @@ impl Stepper<'_> {
     /// What an admitted run does: gets a worktree, or goes on in the one that it has.
     pub(super) fn go_on(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
-        let question = run.work.job().is_some_and(Job::is_question);
-        if run.worktree.is_none() && !question {
+        // Elsewhere may have a clone of its own.
+        let far = self.fleet.elsewhere(&run.work).is_some_and(|place| !place.issues);
+        let needs = !far && run.work.job().is_none_or(Job::has_clone);
+        if run.worktree.is_none() && needs {
             self.begin(id, Activity::Worktree);
         } else {
             self.reach(id, Phase::Worktree);

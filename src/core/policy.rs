@@ -1,6 +1,6 @@
 //! The rules that configuration gives the core. The default dispatches nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,15 @@ use super::notice::Notices;
 
 /// One minute in milliseconds.
 pub const MINUTE: i64 = 60_000;
+
+/// Where the turns of a repository are carried out, if not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its name in the configuration.
+    pub name: String,
+    /// It works in the worktrees of this machine, and so on issues; otherwise on prompts alone.
+    pub issues: bool,
+}
 
 /// See the fields; `assets/afk.toml` explains each to its user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +59,9 @@ pub struct Policy {
     /// Repositories whose tracker is remote: each issue has one comment that is edited in place.
     #[serde(default)]
     pub remote: BTreeSet<Repo>,
+    /// The repositories whose turns are carried out elsewhere.
+    #[serde(default)]
+    pub elsewhere: BTreeMap<Repo, Place>,
     /// Where notices go and when.
     #[serde(default)]
     pub notices: Notices,
@@ -84,6 +96,7 @@ impl Default for Policy {
             push_rejections: 5,
             answer_ms: 8 * 60 * MINUTE,
             remote: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
             notices: Notices::default(),
             breakglass: None,
             aging_ms: 30 * MINUTE,

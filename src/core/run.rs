@@ -440,7 +440,13 @@ impl Run {
     /// model is asked again.
     #[must_use]
     pub fn doing(&self, now: Timestamp) -> String {
-        let word = self.activity.word();
+        let place = self.equipment.as_ref().and_then(|equipment| equipment.place.as_ref());
+        let word = match (place, &self.activity) {
+            (Some(place), Activity::Turn { .. }) => {
+                format!("{} at {place}", self.activity.word())
+            }
+            _ => self.activity.word().to_owned(),
+        };
         if let Some(retry) = self.retry {
             let status = retry.status.map_or_else(|| "it failed".into(), |s| s.to_string());
             let seconds = retry.at.since(now).max(0) / 1000;
@@ -448,7 +454,7 @@ impl Run {
         } else if let Some(since) = self.quiet {
             format!("silent for {} s; {word}", now.since(since) / 1000)
         } else {
-            word.into()
+            word
         }
     }
 

@@ -12,10 +12,10 @@ use super::budget::{Books, MicroUsd, Spend};
 use super::event::{Event, Stage};
 use super::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
 use super::issue::{Arming, Issue};
-use super::job::{JobKind, Jobs};
+use super::job::{Job, JobKind, Jobs};
 use super::ledger::LedgerEntry;
 use super::outbox::{OutboxEntry, backoff_ms};
-use super::policy::Policy;
+use super::policy::{Place, Policy};
 use super::run::{Activity, Outcome, Phase, Run, Work};
 use super::verdict::{Link, ProbeSample, Verdict};
 
@@ -98,6 +98,15 @@ impl Fleet {
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.operator_capacity.unwrap_or(self.policy.capacity)
+    }
+
+    /// Where the turns of some work are carried out, if not here.
+    #[must_use]
+    pub fn elsewhere(&self, work: &Work) -> Option<&Place> {
+        let place = self.policy.elsewhere.get(work.repo())?;
+        let question = work.job().is_some_and(Job::is_question);
+        let fits = place.issues || work.issue().is_none();
+        (fits && !question).then_some(place)
     }
 
     /// The runs that have not ended, oldest first.
@@ -356,6 +365,7 @@ impl Fleet {
             Event::LockReleased { run, .. } => self.locks.retain(|_, holder| holder != run),
             Event::Admitted { run, .. }
             | Event::Began { run, .. }
+            | Event::Followed { run }
             | Event::Reached { run, .. }
             | Event::WorktreeReady { run, .. }
             | Event::SessionStarted { run, .. }
@@ -447,6 +457,10 @@ impl Run {
                     self.turn_end = None;
                     self.guidance = None;
                 }
+            }
+            Event::Followed { .. } => {
+                self.epoch += 1;
+                (self.quiet, self.retry) = (None, None);
             }
             Event::Reached { phase, .. } => {
                 self.phase = *phase;

@@ -143,6 +143,12 @@ impl Stepper<'_> {
             if !run.busy() {
                 continue;
             }
+            if matches!(run.activity, Activity::Turn { .. })
+                && self.fleet.elsewhere(&run.work).is_some()
+            {
+                self.follow(id);
+                continue;
+            }
             let activity = match &run.activity {
                 Activity::Turn { prompt } => {
                     Activity::Turn { prompt: prompt.clone().again("afk was restarted".into()) }

@@ -107,7 +107,7 @@ fn a_withdrawn_request_is_asked_no_more() {
 
 fn equipped(steer: Steer, interrupt: bool) -> AgentEvent {
     let can = Capabilities { steer, interrupt, ..Capabilities::default() };
-    let equipment = Equipment { agent: "x".into(), can, model: None, version: None };
+    let equipment = Equipment { agent: "x".into(), can, model: None, version: None, place: None };
     AgentEvent::Equipped(Box::new(equipment))
 }
 

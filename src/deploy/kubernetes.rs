@@ -10,14 +10,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::time::{Instant, interval, timeout};
 
 use super::objects;
-use crate::config::outside::Kubernetes as Config;
 use crate::config::repository::{Target, TargetKind};
 use crate::core::id::Sha;
 use crate::core::outside::rollout::{Image, Says};
@@ -66,32 +64,6 @@ pub struct Bounds {
     pub deadline: Duration,
     /// How long it must hold without a restart.
     pub soak: Duration,
-}
-
-/// A client for a context.
-///
-/// # Errors
-/// A line for a person.
-pub async fn client(config: &Config, context: Option<&str>) -> Result<Client, String> {
-    if let Some(context) = context
-        && !config.contexts.contains(context)
-    {
-        return Err(format!("the context {context} is not in kubernetes.contexts"));
-    }
-    let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
-    let tell = |error: &dyn std::error::Error| clean_line(&format!("kubernetes: {error}"));
-    let mut made = match &config.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|e| tell(&e))?;
-            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| tell(&e))?
-        }
-        None if context.is_some() => {
-            kube::Config::from_kubeconfig(&options).await.map_err(|e| tell(&e))?
-        }
-        None => kube::Config::infer().await.map_err(|e| tell(&e))?,
-    };
-    made.connect_timeout = Some(Duration::from_secs(10));
-    Client::try_from(made).map_err(|e| tell(&e))
 }
 
 /// One rollout.

@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::Shell;
+use crate::cluster;
 use crate::config::control::{NAMES, lay};
 use crate::config::{Config, ConfigError};
 use crate::core::untrusted::clean_line;
-use crate::deploy::kubernetes;
 
 /// What control says: values by name, or why it can't be read.
 pub(super) type Values = Result<BTreeMap<String, String>, String>;
@@ -128,7 +128,7 @@ async fn follow_config_map(shell: Arc<Shell>, name: String, told: watch::Sender<
     };
     let config = shell.config().kubernetes.clone();
     let client = loop {
-        match kubernetes::client(&config, None).await {
+        match cluster::client(&config, None).await {
             Ok(client) => break client,
             Err(error) => tell(&told, Err(error)),
         }

@@ -49,6 +49,24 @@ impl Shell {
         }
     }
 
+    /// What the turns of a run are called elsewhere: no other journal has such a name.
+    pub(super) fn elsewhere_name(&self, run: RunId) -> String {
+        format!("afk-{}-{run}", self.journal_id)
+    }
+
+    /// The folder of what belongs to turns elsewhere.
+    pub(super) fn elsewhere_root(&self) -> std::path::PathBuf {
+        self.state.join("elsewhere")
+    }
+
+    /// Ends what is under way elsewhere for a run.
+    pub(super) async fn stop_elsewhere(&self, run: RunId, place: &str) {
+        let executor = self.outside().executors.get(place).cloned();
+        if let Some(executor) = executor {
+            executor.stop(&self.elsewhere_name(run), &self.elsewhere_root()).await;
+        }
+    }
+
     /// A job is over.
     pub(super) fn stop_telling(&self, job: &JobId) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(job);

@@ -83,8 +83,13 @@ impl Lanes {
                 let known = fleet.runs.get(&run);
                 let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
                 let warm = kept.map(|r| r.work.repo().clone());
+                let place = known.and_then(|run| fleet.elsewhere(&run.work));
+                let place = place.map(|place| place.name.clone());
                 self.chain(run, async move {
                     shell.supervisor.end(&run.to_string()).await;
+                    if let Some(place) = place {
+                        shell.stop_elsewhere(run, &place).await;
+                    }
                     shell.store.close(run);
                     if let Some(repo) = warm {
                         tasks::worktree::warm(&shell, &repo).await;

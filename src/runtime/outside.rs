@@ -1,12 +1,17 @@
 //! The services outside as the configuration has them now: built at the start, and anew where a
 //! part of it changed.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
 
 use crate::config::Config;
+use crate::config::executor::Executor as Place;
+use crate::executor::Executor;
+use crate::executor::kubernetes::Jobs;
+use crate::executor::service::Service;
 use crate::github::Api;
 use crate::notify::Sinks;
 use crate::secrets::Secrets;
@@ -23,6 +28,7 @@ pub(crate) struct Outside {
     pub github: Option<Arc<Api>>,
     pub tracker: Arc<Joined>,
     pub sinks: Arc<Sinks>,
+    pub executors: BTreeMap<String, Arc<dyn Executor>>,
 }
 
 impl Outside {
@@ -65,7 +71,15 @@ impl Outside {
             Some(old) => old.sinks.clone(),
             None => Arc::new(Sinks::new(&config.notify, secrets.clone())?),
         };
-        Ok(Self { config: config.clone(), secrets, github, tracker, sinks })
+        let executors = config.executors.iter().map(|(name, executor)| {
+            let made: Arc<dyn Executor> = match executor.clone() {
+                Place::Kubernetes(jobs) => Jobs::new(jobs, config.kubernetes.clone()),
+                Place::Service(other) => Service::new(other, secrets.clone())?,
+            };
+            Ok::<_, String>((name.clone(), made))
+        });
+        let executors = executors.collect::<Result<_, _>>()?;
+        Ok(Self { config: config.clone(), secrets, github, tracker, sinks, executors })
     }
 }
 

@@ -15,6 +15,7 @@ mod console;
 mod crash;
 mod demo;
 mod deploy;
+mod executors;
 mod facts;
 mod faults;
 mod github;

@@ -54,6 +54,7 @@ fn arrows_point_one_way() {
         ("github", &["agent", "ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("notify", &["agent", "ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("secrets", &["agent", "ci", "deploy", "tracker", "github", "runtime", "tui", "cli"]),
+        ("executor", &["ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("ci", &["agent", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("deploy", &["agent", "ci", "tracker", "workspace", "runtime", "tui", "cli"]),
         ("tracker", &["agent", "ci", "deploy", "workspace", "runtime", "tui", "cli"]),

@@ -397,7 +397,7 @@ impl World {
     /// What a caller of the service asks for.
     fn job(&mut self) -> Job {
         let kind = match self.rng.below(3) {
-            0 => JobKind::Execute,
+            0 => JobKind::Execute { clone: self.rng.chance(80) },
             1 => JobKind::Chat,
             _ => JobKind::Converse { session: format!("s{}", self.rng.below(3)) },
         };

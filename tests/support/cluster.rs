@@ -34,6 +34,8 @@ struct Store {
     logs: BTreeMap<String, String>,
     faults: Vec<(bool, String, Fault, usize)>,
     seen: Vec<String>,
+    /// Jobs run as processes here, with this program in the place of the image's.
+    kubelet: bool,
 }
 
 /// See the module.
@@ -59,6 +61,7 @@ impl Cluster {
             logs: BTreeMap::new(),
             faults: Vec::new(),
             seen: Vec::new(),
+            kubelet: false,
         }));
         let (changed, receiver) = watch::channel(0);
         let shared = Shared { store: store.clone(), changed: receiver };
@@ -81,19 +84,26 @@ impl Cluster {
     }
 
     /// Puts an object there, or changes it.
-    pub fn put(&self, plural: &str, mut object: Value) {
-        let mut store = self.store.lock().unwrap();
-        store.version += 1;
-        let version = store.version;
-        object["metadata"]["resourceVersion"] = json!(version.to_string());
-        object["metadata"]["namespace"] = json!("web");
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        let place = (plural.to_owned(), name);
-        let kind = if store.objects.contains_key(&place) { "MODIFIED" } else { "ADDED" };
-        store.objects.insert(place, object.clone());
-        store.changes.push((version, plural.to_owned(), kind, object));
-        drop(store);
+    pub fn put(&self, plural: &str, object: Value) {
+        let version = self.store.lock().unwrap().put(plural, object);
         self.changed.send_replace(version);
+    }
+
+    /// An object by its name.
+    pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
+        self.store.lock().unwrap().objects.get(&(plural.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The names of all objects of a plural.
+    pub fn names(&self, plural: &str) -> Vec<String> {
+        let store = self.store.lock().unwrap();
+        let of = store.objects.keys().filter(|(of, _)| of == plural);
+        of.map(|(_, name)| name.clone()).collect()
+    }
+
+    /// From now on a Job's command runs as a process here, and its end is its condition.
+    pub fn run_jobs(&self) {
+        self.store.lock().unwrap().kubelet = true;
     }
 
     /// A change that no watch tells of: what happened in a gap.
@@ -187,6 +197,19 @@ impl Cluster {
 }
 
 impl Store {
+    fn put(&mut self, plural: &str, mut object: Value) -> u64 {
+        self.version += 1;
+        let version = self.version;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        object["metadata"]["namespace"] = json!("web");
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let place = (plural.to_owned(), name);
+        let kind = if self.objects.contains_key(&place) { "MODIFIED" } else { "ADDED" };
+        self.objects.insert(place, object.clone());
+        self.changes.push((version, plural.to_owned(), kind, object));
+        version
+    }
+
     fn fault(&mut self, watches: bool, plural: &str) -> Option<Fault> {
         let planned = self
             .faults
@@ -218,7 +241,69 @@ fn response(code: u16, body: impl Into<Body>) -> Response {
     made
 }
 
+/// As a kube-apiserver: a name that is there is a conflict.
+fn create(store: &Arc<Mutex<Store>>, plural: &str, body: &[u8]) -> Response {
+    let object: Value = serde_json::from_slice(body).unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    let place = (plural.to_owned(), name);
+    let mut all = store.lock().unwrap();
+    if all.objects.contains_key(&place) {
+        return response(409, status(409, "AlreadyExists").to_string());
+    }
+    all.put(plural, object);
+    let made = all.objects[&place].clone();
+    if all.kubelet && plural == "jobs" {
+        let (store, job) = (store.clone(), made.clone());
+        std::thread::spawn(move || run_job(&store, job));
+    }
+    response(201, made.to_string())
+}
+
+/// As a kube-apiserver: a version that is not the newest is a conflict.
+fn replace(store: &Arc<Mutex<Store>>, plural: &str, name: &str, body: &[u8]) -> Response {
+    let object: Value = serde_json::from_slice(body).unwrap();
+    let place = (plural.to_owned(), name.to_owned());
+    let mut all = store.lock().unwrap();
+    let Some(known) = all.objects.get(&place) else {
+        return response(404, status(404, "NotFound").to_string());
+    };
+    let version = &object["metadata"]["resourceVersion"];
+    if !version.is_null() && *version != known["metadata"]["resourceVersion"] {
+        return response(409, status(409, "Conflict").to_string());
+    }
+    all.put(plural, object);
+    response(200, all.objects[&place].to_string())
+}
+
+/// A kubelet: the container's command, its end, the Job's condition.
+fn run_job(store: &Arc<Mutex<Store>>, mut job: Value) {
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let command = words(&container["command"]);
+    let done = std::process::Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(std::process::Stdio::null())
+        .env("FROM_SECRET", "the-agents-own-key")
+        .status();
+    let ok = done.is_ok_and(|status| status.success());
+    let kind = if ok { "Complete" } else { "Failed" };
+    job["status"] = json!({"conditions": [
+        {"type": kind, "status": "True", "reason": if ok { "" } else { "BackoffLimitExceeded" }}
+    ]});
+    let mut all = store.lock().unwrap();
+    let place = ("jobs".to_owned(), job["metadata"]["name"].as_str().unwrap().to_owned());
+    if all.objects.contains_key(&place) {
+        all.put("jobs", job);
+    }
+}
+
 async fn serve(State(shared): State<Shared>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let method = parts.method.to_string();
+    let request = Request::from_parts(parts, Body::empty());
     let path = request.uri().path().to_owned();
     let query: BTreeMap<String, String> = request
         .uri()
@@ -233,12 +318,10 @@ async fn serve(State(shared): State<Shared>, request: Request) -> Response {
     let get = |name: &str| query.get(name).cloned().unwrap_or_default();
     let watches = matches!(get("watch").as_str(), "1" | "true");
     let parts: Vec<&str> = path.split('/').collect();
-    shared
-        .store
-        .lock()
-        .unwrap()
-        .seen
-        .push(format!("{path}?{}", request.uri().query().unwrap_or_default()));
+    shared.store.lock().unwrap().seen.push(match method.as_str() {
+        "GET" => format!("{path}?{}", request.uri().query().unwrap_or_default()),
+        other => format!("{other} {path}"),
+    });
     let after = parts.iter().position(|part| *part == "namespaces").map_or(0, |at| at + 2);
     let (plural, rest) = parts[after..].split_first().unwrap();
     if let [pod, "log"] = rest {
@@ -260,6 +343,27 @@ async fn serve(State(shared): State<Shared>, request: Request) -> Response {
         }
         Some(Fault::Cut) => return response(200, "{\"kind\": \"List\", \"items\": ["),
         None => {}
+    }
+    match (method.as_str(), rest) {
+        ("POST", []) => return create(&shared.store, plural, &body),
+        ("PUT", [name]) => return replace(&shared.store, plural, name, &body),
+        ("GET", [name]) => {
+            let found = shared.store.lock().unwrap();
+            let found = found.objects.get(&((*plural).to_owned(), (*name).to_owned()));
+            return found.map_or_else(
+                || response(404, status(404, "NotFound").to_string()),
+                |object| response(200, object.to_string()),
+            );
+        }
+        ("DELETE", [name]) => {
+            let place = ((*plural).to_owned(), (*name).to_owned());
+            let gone = shared.store.lock().unwrap().objects.remove(&place);
+            return match gone {
+                Some(object) => response(200, object.to_string()),
+                None => response(404, status(404, "NotFound").to_string()),
+            };
+        }
+        _ => {}
     }
     let (fields, labels) = (get("fieldSelector"), get("labelSelector"));
     if !watches {

@@ -39,6 +39,8 @@ pub struct World {
     address: Option<String>,
     /// More lines for the tracker.
     tracker: String,
+    /// More lines for the repository's section.
+    repo: String,
     /// The kill switch is on.
     held: bool,
 }
@@ -72,6 +74,13 @@ impl World {
         self
     }
 
+    /// The agent is a command that speaks JSON lines.
+    pub fn plain(mut self, command: &[&str]) -> Self {
+        let words: Vec<String> = command.iter().map(|word| format!("'''{word}'''")).collect();
+        self.command = Some(format!("[{}]", words.join(", ")));
+        self
+    }
+
     /// One more name in the agent's environment; it has a `set` already.
     pub fn agent_set(mut self, name: &str, value: &str) -> Self {
         self.agent = self.agent.replacen("set = {", &format!("set = {{ {name} = '{value}',"), 1);
@@ -87,6 +96,7 @@ impl World {
             command: None,
             address: None,
             tracker: String::new(),
+            repo: String::new(),
             held: false,
         };
         std::fs::write(world.path("agent.sh"), script).unwrap();
@@ -118,6 +128,12 @@ impl World {
     /// Nothing is picked up.
     pub fn held(mut self) -> Self {
         self.held = true;
+        self
+    }
+
+    /// More lines for the repository's section.
+    pub fn repo(mut self, more: &str) -> Self {
+        self.repo.push_str(more);
         self
     }
 
@@ -236,13 +252,14 @@ impl World {
         let text = format!(
             "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
              [tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
-             [repos.'acme/thing']\nremote = '{}'\n",
+             [repos.'acme/thing']\nremote = '{}'\n{}\n",
             self.held,
             self.more,
             self.tracker,
             self.command.as_ref().unwrap_or(&script),
             self.agent,
-            self.address.clone().unwrap_or_else(|| self.remote().display().to_string())
+            self.address.clone().unwrap_or_else(|| self.remote().display().to_string()),
+            self.repo
         );
         let path = self.path("afk.toml");
         std::fs::write(&path, text).unwrap();

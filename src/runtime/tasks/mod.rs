@@ -36,6 +36,8 @@ pub(crate) struct Job {
     pub issue: Option<Arc<Issue>>,
     pub epoch: u32,
     pub config: Arc<Config>,
+    /// Where its turns are carried out, if not here.
+    pub place: Option<String>,
     /// Worktrees that older runs of the same issue still have.
     pub older: Vec<(RunId, PathBuf)>,
 }
@@ -54,7 +56,8 @@ impl Job {
             .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
             .collect();
         let config = shell.config();
-        Some(Self { shell: shell.clone(), run, issue, epoch, config, older })
+        let place = fleet.elsewhere(&run.work).map(|place| place.name.clone());
+        Some(Self { shell: shell.clone(), run, issue, epoch, config, place, older })
     }
 
     /// The name that the run's processes are marked with.

@@ -16,7 +16,7 @@ use crate::core::id::{Sha, Timestamp};
 use crate::core::input::{Input, RunFact};
 use crate::core::outside::commit::Deadlines;
 use crate::core::verdict::{Judgement, ProbeSample, Verdict};
-use crate::deploy::kubernetes::{self, Bounds, Rollout, Told};
+use crate::deploy::kubernetes::{Bounds, Rollout, Told};
 use crate::deploy::probe::Prober;
 use crate::process::Spec;
 use crate::runtime::{Message, WatcherFacts, clock};
@@ -325,7 +325,7 @@ async fn rollout(
     pool: &Arc<Pool>,
     bounds: Bounds,
 ) -> Result<Judgement, Failure> {
-    let client = kubernetes::client(&job.config.kubernetes, target.context.as_deref()).await?;
+    let client = crate::cluster::client(&job.config.kubernetes, target.context.as_deref()).await?;
     let contains = |tag: String| -> futures::future::BoxFuture<'_, bool> {
         Box::pin(async move {
             let base = pool.base();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use super::super::{Shell, clock, prompt};
 use super::question::Question;
 use super::{Failure, Job};
-use crate::agent::redact::Redactor;
+use crate::agent::redact::{Redactor, names_a_secret};
 use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver, vendor};
 use crate::config::Config;
 use crate::config::agent::{Agent, Plan, Speaks};
@@ -24,6 +25,7 @@ use crate::core::id::Sha;
 use crate::core::input::RunFact;
 use crate::core::job::JobKind;
 use crate::core::run::TurnPrompt;
+use crate::executor::{self, Executor};
 use crate::journal::transcript::Entry;
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
@@ -89,7 +91,11 @@ pub(super) async fn run(
         spent
     };
     let work = async {
-        let end = driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await;
+        let end = match elsewhere(job, turn, &spec) {
+            None => driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await,
+            Some(Err(end)) => end,
+            Some(Ok((executor, turn))) => executor.turn(&turn, &events, &mut controls).await,
+        };
         drop(events);
         end
     };
@@ -105,16 +111,26 @@ pub(super) async fn run(
 async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure> {
     let asked = job.run.work.job();
     let (name, agent, role) = agent(job)?;
-    let cwd = match asked.filter(|asked| asked.is_question()) {
-        Some(_) => {
-            let folder = questions(job);
+    let cwd = match &job.run.worktree {
+        None if job.run.work.issue().is_none() => {
+            let folder = empty(job);
             std::fs::create_dir_all(&folder)
                 .map_err(|error| format!("{}: {error}", folder.display()))?;
             folder
         }
-        None => job.worktree()?,
+        _ => job.worktree()?,
     };
-    let (env, redactor) = environment(&job.shell, agent, job.environment()).await?;
+    let (env, redactor) = match job.place {
+        None => environment(&job.shell, agent, job.environment()).await?,
+        // Secrets are where it is carried out.
+        Some(_) => {
+            let mut env = job.environment();
+            env.extend(agent.settings());
+            (env, Redactor::default())
+        }
+    };
+    let inherit = job.place.iter().flat_map(|_| agent.secrets.keys().chain(agent.passed_on()));
+    let inherit = inherit.cloned().collect();
     let (test, template) = match job.run.work.issue() {
         Some(_) => {
             let (pool, base) = (job.pool().await?, job.base()?);
@@ -151,10 +167,36 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         limits: Limits { turn: limit(job), ..limits(&job.config) },
         redactor,
         heard: asked.is_some(),
+        inherit,
         record: Some(job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
-    let equipment = Equipment { agent: name.clone(), can, model: None, version: None };
+    let place = job.place.clone();
+    let equipment = Equipment { agent: name.clone(), can, model: None, version: None, place };
     Ok((spec, equipment))
+}
+
+/// The executor of a turn that is carried out elsewhere, with what it is given.
+fn elsewhere(
+    job: &Job,
+    turn: u32,
+    spec: &TurnSpec,
+) -> Option<Result<(Arc<dyn Executor>, executor::Turn), TurnEnd>> {
+    let name = job.place.as_ref()?;
+    let Some(executor) = job.shell.outside().executors.get(name).cloned() else {
+        let why = format!("there is no [executors.{name}]").into();
+        return Some(Err(TurnEnd::NotStarted { why }));
+    };
+    let run = job.shell.elsewhere_name(job.run.id);
+    let asked = job.run.work.job().and_then(|asked| asked.agent.clone());
+    let turn = executor::Turn {
+        name: format!("{run}-t{turn}"),
+        run,
+        spec: spec.clone(),
+        agent: asked.unwrap_or_else(|| "afk".into()),
+        root: job.shell.elsewhere_root(),
+        limit: limit(job),
+    };
+    Some(Ok((executor, turn)))
 }
 
 /// The agent of a run, with the arguments that name what a caller asked of it. A name that is none
@@ -185,9 +227,9 @@ pub(super) fn limit(job: &Job) -> Duration {
     })
 }
 
-/// The folder in which a question is answered. A conversation has the same one each time, since
+/// The folder of a job without a clone. A conversation has the same one each time, since
 /// agents keep theirs by folder.
-pub(super) fn questions(job: &Job) -> PathBuf {
+pub(super) fn empty(job: &Job) -> PathBuf {
     let name = match job.run.work.job().map(|asked| &asked.kind) {
         Some(JobKind::Converse { session }) => Digest::of(&[session.as_bytes()]).to_string(),
         _ => job.run.id.to_string(),
@@ -271,6 +313,7 @@ pub(super) async fn question(
         limits: Limits { turn: question.limit, ..limits(&config) },
         redactor,
         heard: false,
+        inherit: Vec::new(),
         record: None,
     })
 }
@@ -300,13 +343,6 @@ fn write_once(path: &Path, text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Whether an environment name says that its value is secret.
-fn names_a_secret(name: &str) -> bool {
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"]
-        .iter()
-        .any(|word| name.to_ascii_uppercase().contains(word))
-}
-
 /// The repository's own template of the first prompt, from the commit that the run began from.
 async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, Failure> {
     let name = format!("{base}:{path}");
@@ -315,18 +351,5 @@ async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, Failure
         Ok(shown.out)
     } else {
         Err(format!("{FILE} names the prompt {path}, which is not there at {}", base.short()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::names_a_secret;
-
-    #[test]
-    fn secrets_are_known_by_their_names() {
-        assert!(
-            ["API_KEY", "gh_token", "X_SECRET", "DB_PASSWORD"].iter().all(|n| names_a_secret(n))
-        );
-        assert!(!["PATH", "HOME", "LANG"].iter().any(|n| names_a_secret(n)));
     }
 }

@@ -104,12 +104,14 @@ async fn unlock(job: &Job, pool: &Pool, dir: &Path, reference: &str) -> Result<(
 pub(crate) async fn give_back(job: &Job) {
     if let Some(asked) = job.run.work.job() {
         job.shell.stop_telling(&asked.id);
-        if asked.is_question() {
-            // Nothing of value is in it.
-            let _ = std::fs::remove_dir_all(super::turn::questions(job));
-        }
     }
-    let Some(path) = job.run.worktree.as_deref().map(Path::new) else { return };
+    let Some(path) = job.run.worktree.as_deref().map(Path::new) else {
+        if job.run.work.issue().is_none() {
+            // Nothing of value is in it.
+            let _ = std::fs::remove_dir_all(super::turn::empty(job));
+        }
+        return;
+    };
     let given = match &job.run.work {
         Work::Prompt { .. } => throwaway::remove(path).map_err(|e| e.to_string()),
         Work::Issue { .. } => match job.pool().await {

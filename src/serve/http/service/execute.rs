@@ -49,7 +49,8 @@ pub(in super::super) async fn execute(
     client: Client,
     asked: Result<Json<Value>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), No> {
-    service(&shared)?;
+    let (of, _) = service(&shared)?;
+    let clone = of.workspace;
     let asked: Execute = body(asked)?;
     if asked.prompt.trim().is_empty() {
         return Err(No::field("prompt", "there is no text in it"));
@@ -68,7 +69,7 @@ pub(in super::super) async fn execute(
     let id = new_id()?;
     let job = Job {
         id: id.clone(),
-        kind: JobKind::Execute,
+        kind: JobKind::Execute { clone },
         agent: Some(asked.agent),
         model: None,
         budget: Some(MicroUsd::from_usd(asked.max_budget_usd)),

@@ -1,0 +1,35 @@
+//! How a cluster is reached: what rollouts, Jobs, control and leadership share.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::config::outside::Kubernetes;
+use crate::core::untrusted::clean_line;
+
+/// A client for a context.
+///
+/// # Errors
+/// A line for a person.
+pub async fn client(config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
+    if let Some(context) = context
+        && !config.contexts.contains(context)
+    {
+        return Err(format!("the context {context} is not in kubernetes.contexts"));
+    }
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+    let tell = |error: &dyn std::error::Error| clean_line(&format!("kubernetes: {error}"));
+    let mut made = match &config.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|e| tell(&e))?;
+            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| tell(&e))?
+        }
+        None if context.is_some() => {
+            kube::Config::from_kubeconfig(&options).await.map_err(|e| tell(&e))?
+        }
+        None => kube::Config::infer().await.map_err(|e| tell(&e))?,
+    };
+    made.connect_timeout = Some(Duration::from_secs(10));
+    Client::try_from(made).map_err(|e| tell(&e))
+}

@@ -1,0 +1,135 @@
+//! Where turns are carried out beside this machine: `[executors.NAME]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One place; a repository names it by `executor`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Executor {
+    /// Jobs in a cluster.
+    Kubernetes(KubernetesJobs),
+    /// Another afk, or the agent service, over `/execute`.
+    Service(OtherService),
+}
+
+/// Jobs in a cluster. The state folder lies on the shared volume, under the same path here and in
+/// the pods.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesJobs {
+    /// One of `kubernetes.contexts`; the current one otherwise.
+    #[serde(default)]
+    pub context: Option<String>,
+    /// Where the Jobs are.
+    pub namespace: String,
+    /// With afk and the agents in it.
+    pub image: String,
+    /// How afk is called in it.
+    #[serde(default = "afk")]
+    pub command: Vec<String>,
+    /// The claim of the shared volume.
+    pub claim: String,
+    /// Where it is mounted, here and there.
+    pub mount: PathBuf,
+    /// Secrets whose names become the pod's environment: the agents' keys.
+    #[serde(default)]
+    pub env_from: Vec<String>,
+    /// What a pod asks for.
+    #[serde(default)]
+    pub requests: BTreeMap<String, String>,
+    /// What it may have.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+    /// Which nodes.
+    #[serde(default)]
+    pub node_selector: BTreeMap<String, String>,
+    /// Which taints it bears.
+    #[serde(default)]
+    pub tolerations: Vec<Toleration>,
+    /// The queue of Kueue.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// Its account; it gets no token of it.
+    #[serde(default)]
+    pub service_account: Option<String>,
+    /// Its priority class.
+    #[serde(default)]
+    pub priority_class: Option<String>,
+    /// The user that it runs as, who owns the worktrees.
+    #[serde(default)]
+    pub user: Option<i64>,
+    /// How long a Job that ended is kept.
+    #[serde(default = "hour")]
+    pub ttl_seconds: u32,
+    /// How long a Job may take to begin, once it left the queue.
+    #[serde(default = "half_an_hour")]
+    pub pending_minutes: u64,
+}
+
+/// As in a pod's specification.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Toleration {
+    /// The taint's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `Exists` or `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The taint's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// `NoSchedule`, `NoExecute` or `PreferNoSchedule`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+}
+
+/// Another service. It has a clone of its own, so that it works on jobs and prompts, and not on
+/// issues, which are worked on here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherService {
+    /// Its address.
+    pub address: String,
+    /// Its token, as a reference to a secret.
+    pub token: String,
+    /// The agent there; the one that a caller named otherwise.
+    #[serde(default)]
+    pub agent: Option<String>,
+}
+
+fn afk() -> Vec<String> {
+    vec!["afk".into()]
+}
+
+const fn hour() -> u32 {
+    3600
+}
+
+const fn half_an_hour() -> u64 {
+    30
+}
+
+impl Executor {
+    /// What is wrong with it: the key below its own and the message.
+    ///
+    /// # Errors
+    /// The first that is found.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        match self {
+            Self::Kubernetes(jobs) if !jobs.mount.is_absolute() => {
+                Err(("mount", "should be an absolute path".into()))
+            }
+            Self::Kubernetes(jobs) if jobs.command.is_empty() => {
+                Err(("command", "names no program".into()))
+            }
+            Self::Service(other) if !other.address.starts_with("http") => {
+                Err(("address", "is no address".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Turns elsewhere: as Jobs of a cluster, and at another service.
+
+use std::time::{Duration, Instant};
+
+use afk::core::command::{Accepted, Action};
+use afk::core::job::JobStatus;
+use afk::core::run::Outcome;
+use serde_json::json;
+
+use crate::support::AFK;
+use crate::support::api::{Api, OPERATOR, section};
+use crate::support::cluster::{Cluster, Fault};
+use crate::support::world::{END, Up, WORK, World, command, ended, run_of, so, until};
+
+/// Work that begins, waits until it may go on, and is seen to have begun once.
+const HELD: &str = "\
+echo begun >> \"$HOLD/began\"; until [ -e \"$HOLD/go\" ]; do sleep 0.05; done\n\
+[ -n \"$FROM_SECRET\" ] && echo \"{\\\"type\\\":\\\"text\\\",\\\"text\\\":\\\"key $FROM_SECRET\\\"}\"";
+
+/// A world whose repository is worked on in a cluster.
+fn world(script: &str, cluster: &Cluster, more: &str) -> World {
+    let world = World::new(script);
+    let (root, kubeconfig) = (world.root().display().to_string(), cluster.kubeconfig(world.root()));
+    let section = format!(
+        "[kubernetes]\nkubeconfig = '{}'\n[executors.farm]\nkind = 'kubernetes'\nnamespace = 'web'\n\
+         image = 'registry/afk:1'\ncommand = ['{AFK}']\nclaim = 'work'\nmount = '{root}'\n\
+         env_from = ['keys']\nqueue = 'agents'\nrequests = {{ cpu = '500m' }}\n\
+         node_selector = {{ pool = 'agents' }}\ntolerations = [{{ key = 'agents', operator = 'Exists' }}]\n{more}",
+        kubeconfig.display()
+    );
+    world.with(&section).repo("executor = 'farm'").agent(&format!(
+        "set = {{ HOLD = '{root}' }}\nsecrets = {{ FROM_SECRET = 'env:NOT_HERE' }}"
+    ))
+}
+
+fn began(world: &World) -> usize {
+    std::fs::read_to_string(world.path("began")).unwrap_or_default().lines().count()
+}
+
+fn posts(cluster: &Cluster) -> usize {
+    cluster
+        .seen()
+        .iter()
+        .filter(|line| line.starts_with("POST ") && line.ends_with("/jobs"))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
+    let cluster = Cluster::start();
+    cluster.run_jobs();
+    let world = world(&format!("{HELD}\n{WORK}\n{END}"), &cluster, "");
+    let mut up: Up = world.up();
+    so("the agent", || began(&world) == 1).await;
+    let names = cluster.names("jobs");
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(names[0].starts_with("afk-") && names[0].ends_with("-r1-t1"), "{names:?}");
+    let job = cluster.get("jobs", &names[0]).unwrap();
+    let spec = &job["spec"];
+    assert_eq!((&spec["backoffLimit"], spec["activeDeadlineSeconds"].is_u64()), (&json!(0), true));
+    let pod = &spec["template"]["spec"];
+    assert_eq!(
+        (&pod["restartPolicy"], &pod["nodeSelector"]["pool"]),
+        (&json!("Never"), &json!("agents"))
+    );
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["containers"][0]["envFrom"][0]["secretRef"]["name"], "keys");
+    assert_eq!(pod["containers"][0]["resources"]["requests"]["cpu"], "500m");
+    assert_eq!(pod["tolerations"][0]["operator"], "Exists");
+    assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "work");
+    assert_eq!(job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], "agents");
+    // afk is killed in the middle, and comes again.
+    up.kill();
+    drop(up);
+    let runtime = world.start().await;
+    until(&runtime, "the turn", |s| {
+        let run = run_of(&s.fleet, 1)?;
+        let place = run.equipment.as_ref()?.place.clone();
+        (run.live() && place.as_deref() == Some("farm")).then_some(())
+    })
+    .await;
+    so("the Job to be asked for again", || posts(&cluster) == 2).await;
+    assert!(
+        run_of(&runtime.handle.snapshots.borrow().fleet, 1)
+            .unwrap()
+            .doing(Default::default())
+            .contains("at farm")
+    );
+    std::fs::write(world.path("go"), "").unwrap();
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!((began(&world), run.turns), (1, 1), "it was repeated");
+    let told = world.transcript(1);
+    assert!(told.contains("key [redacted]") && !told.contains("the-agents-own-key"), "{told}");
+    assert_eq!(told.matches("key [redacted]").count(), 1, "told twice");
+    let task = world.state().join("elsewhere");
+    so("what is kept of it is gone", || std::fs::read_dir(&task).unwrap().count() == 0).await;
+    assert_eq!(cluster.names("jobs").len(), 0, "the Job is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_away_is_asked_again_and_one_that_refuses_is_told() {
+    let cluster = Cluster::start();
+    cluster.run_jobs();
+    cluster.fault(false, "jobs", Fault::Status(500), 2);
+    let world = world(&format!("{WORK}\n{END}"), &cluster, "");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    let told = world.transcript(1);
+    assert!(told.contains("the cluster can't be reached"), "{told}");
+    // One that says no is no reason to ask again.
+    let cluster = Cluster::start();
+    cluster.fault(false, "jobs", Fault::Status(403), 9);
+    let world = self::world(END, &cluster, "");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.why.clean_line().contains("could not be started"), "{}", run.why.clean_line());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_or_vanishes_is_no_end_of_a_turn() {
+    let cluster = Cluster::start();
+    let world = world(END, &cluster, "");
+    let runtime = world.start().await;
+    // Its pod is never seen: it fails, then the next is deleted, then one that says nothing ends.
+    for (turn, how) in [(1, "fails"), (2, "gone"), (3, "silent")] {
+        let name =
+            |c: &Cluster| c.names("jobs").into_iter().find(|n| n.ends_with(&format!("-t{turn}")));
+        so("a Job", || name(&cluster).is_some()).await;
+        let job = name(&cluster).unwrap();
+        let mut object = cluster.get("jobs", &job).unwrap();
+        match how {
+            "fails" => {
+                let condition =
+                    json!({"type": "Failed", "status": "True", "reason": "DeadlineExceeded"});
+                object["status"] = json!({"conditions": [condition]});
+                cluster.put("jobs", object);
+            }
+            "gone" => cluster.remove("jobs", &job),
+            _ => {
+                object["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+                cluster.put("jobs", object);
+            }
+        }
+    }
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
+    let told = world.transcript(1);
+    for why in ["the Job failed: DeadlineExceeded", "was deleted before it ended", "told no end"] {
+        assert!(told.contains(why), "{why}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_takes_its_job_with_it() {
+    let cluster = Cluster::start();
+    let world = world(END, &cluster, "");
+    let runtime = world.start().await;
+    so("the Job", || cluster.names("jobs").len() == 1).await;
+    let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).unwrap().id;
+    assert_eq!(command(&runtime, Action::Cancel { run }).await, Ok(Accepted::Ok));
+    so("its end", || cluster.names("jobs").is_empty()).await;
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_must_lie_on_the_shared_volume() {
+    let cluster = Cluster::start();
+    let world = World::new(END);
+    let section = format!(
+        "[kubernetes]\nkubeconfig = '{}'\n[executors.farm]\nkind = 'kubernetes'\nnamespace = 'web'\n\
+         image = 'x'\nclaim = 'work'\nmount = '/nowhere'",
+        cluster.kubeconfig(world.root()).display()
+    );
+    let world = world.with(&section).repo("executor = 'farm'");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert!(
+        run.why.clean_line().contains("is not on the shared volume"),
+        "{}",
+        run.why.clean_line()
+    );
+    assert!(cluster.names("jobs").is_empty());
+}
+
+/// A second afk that answers over HTTP, and a first one that hands its jobs to it.
+fn two(script: &str) -> (World, Api, World) {
+    let far = World::new(script);
+    let (hold, http) = (far.root().display().to_string(), section(&far));
+    std::fs::remove_file(far.path("issues/1.md")).unwrap();
+    let far = far
+        .with("capacity = 1")
+        .with(&http)
+        .with("[service]\nrepository = 'acme/thing'")
+        .agent(&format!("set = {{ HOLD = '{hold}' }}"));
+    let api = Api::start(&far);
+    let near = World::new("exit 9");
+    std::fs::remove_file(near.path("issues/1.md")).unwrap();
+    let token = far.path("operator-token").display().to_string();
+    let other = format!(
+        "[executors.other]\nkind = 'service'\naddress = '{}'\ntoken = 'file:{token}'\nagent = 'shell'",
+        api.address
+    );
+    let near = near.with(&other).repo("executor = 'other'");
+    (far, api, near)
+}
+
+fn submit(prompt: &str) -> Action {
+    let repo = afk::core::id::Repo::parse("acme/thing").unwrap();
+    Action::Submit { repo, prompt: prompt.into(), priority: None, job: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_is_handed_to_another_service_once() {
+    let script =
+        format!("{HELD}\nprintf '{{\"type\":\"text\",\"text\":\"far — 日本\"}}\\n'\n{END}");
+    let (far, api, near) = two(&script);
+    let runtime = near.start().await;
+    command(&runtime, submit("look")).await.unwrap();
+    so("the agent there", || began(&far) == 1).await;
+    // The one here ends and comes again: the job there is found by its id.
+    runtime.stop().await;
+    let runtime = near.start().await;
+    std::fs::write(far.path("go"), "").unwrap();
+    let run = until(&runtime, "its end", |s| {
+        s.fleet.runs.values().find(|run| run.outcome.is_some()).map(|run| run.as_ref().clone())
+    })
+    .await;
+    assert_eq!((run.outcome, began(&far)), (Some(Outcome::Done), 1), "{}", run.why.clean_line());
+    assert_eq!(run.worktree, None);
+    assert!(near.transcript(1).contains("far — 日本"));
+    // A failure there is one here.
+    drop(api);
+    runtime.stop().await;
+    let (_far, _api, near) = two("echo no >&2; exit 4");
+    let runtime = near.start().await;
+    command(&runtime, submit("look")).await.unwrap();
+    let run = until(&runtime, "a retry", |s| {
+        s.fleet.runs.values().find(|run| run.failures > 0).map(|run| run.as_ref().clone())
+    })
+    .await;
+    runtime.stop().await;
+    assert!(run.live());
+    assert!(near.transcript(1).contains("exit status: 4"), "{}", near.transcript(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_job_goes_where_its_repository_does() {
+    let cluster = Cluster::start();
+    cluster.run_jobs();
+    let script = "printf '{\"type\":\"text\",\"text\":\"in the pod\"}\\n'\necho odd >&2\n\
+                  printf '{\"type\":\"end\",\"status\":\"done\"}\\n'";
+    let world = self::world(script, &cluster, "");
+    std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    let http = section(&world);
+    let world = world.with(&http).with("[service]\nrepository = 'acme/thing'");
+    let api = Api::start(&world);
+    let body = json!({"prompt": "x", "agent": "shell"});
+    let (_, answer) = api.post("/execute", OPERATOR, body).await;
+    let id = answer["job_id"].as_str().unwrap().to_owned();
+    let end = Instant::now() + Duration::from_secs(60);
+    let job = loop {
+        let (_, job) = api.get(&format!("/jobs/{id}"), Some(OPERATOR)).await;
+        if !matches!(job["status"].as_str(), Some("queued" | "running")) {
+            break job;
+        }
+        assert!(Instant::now() < end, "{job}");
+    };
+    assert_eq!(job["status"], json!(JobStatus::Completed), "{job}");
+    assert_eq!((&job["output"], &job["exit_code"]), (&json!(["in the pod"]), &json!(0)));
+    assert_eq!(job["stderr"], "odd\n");
+    assert_eq!(posts(&cluster), 1);
+}
