@@ -12,8 +12,10 @@ use super::place::PlaceArgs;
 use crate::config::Config;
 use crate::core::command::Role;
 use crate::error::{Failure, Kind};
+use crate::journal::Journal;
 use crate::runtime::Runtime;
 use crate::runtime::client::Client;
+use crate::runtime::leader::Leadership;
 use crate::serve::attach::client::{self, AttachError};
 use crate::serve::attach::server;
 use crate::serve::{http, ssh};
@@ -107,6 +109,8 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
         }
     }
     let _log = super::log::start(&paths.state)?;
+    let mut config = config;
+    let leadership = lead(&mut config, &paths.state).await?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
     server::start(&runtime.handle, &paths.state).map_err(|error| {
         let socket = crate::serve::attach::path(&paths.state);
@@ -144,13 +148,62 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
             // A terminal that goes is no reason to end.
             _ = hup.recv() => {}
             () = runtime.handle.asked_to_end() => break,
+            () = lost(leadership.as_ref()) => break,
         }
     }
     tracing::info!("down");
     runtime.stop().await;
+    if let Some(leadership) = leadership {
+        let led = leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
+        leadership.release().await;
+        if !led {
+            return Err(Failure::new(Kind::Busy, "another afk leads now: this one has ended")
+                .hint("start it again to follow"));
+        }
+    }
     // Clients see the end; nobody finds a socket that nobody serves.
     let _ = std::fs::remove_file(crate::serve::attach::path(&paths.state));
     Ok(())
+}
+
+/// Waits until this afk leads, where there are several. Meanwhile it follows: it answers `/health`
+/// with who leads, and changes nothing.
+async fn lead(config: &mut Config, state: &Path) -> Result<Option<Leadership>, Failure> {
+    let Some(leader) = config.leader.clone() else { return Ok(None) };
+    let (told, standing) = tokio::sync::watch::channel(String::new());
+    let health = match config.http.enabled {
+        true => Some(http::standby(config.http.listen, standing).await.map_err(|why| {
+            Failure::new(Kind::System, why).hint("see [http] in the configuration")
+        })?),
+        false => None,
+    };
+    let cluster = config.kubernetes.clone();
+    let floor = || Journal::newest_term(state);
+    let follows = |who: &str| {
+        super::say(&format!("follows: {who}"));
+        told.send_replace(who.to_owned());
+    };
+    let leadership = tokio::select! {
+        leadership = Leadership::take(leader, cluster, floor, follows) => leadership,
+        _ = tokio::signal::ctrl_c() => {
+            return Err(Failure::new(Kind::No, "ended before it led"));
+        }
+    };
+    if let Some(health) = health {
+        health.abort();
+        // The port is free once the task is gone.
+        let _ = health.await;
+    }
+    super::say(&format!("leads in term {}", leadership.term));
+    config.term = Some(leadership.term);
+    Ok(Some(leadership))
+}
+
+async fn lost(leadership: Option<&Leadership>) {
+    match leadership {
+        Some(leadership) => leadership.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The cockpit on a terminal that came over SSH.

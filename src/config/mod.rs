@@ -8,6 +8,7 @@ pub mod breakglass;
 pub mod control;
 pub mod executor;
 pub mod http;
+pub mod leader;
 pub mod limits;
 pub mod outside;
 pub mod paths;
@@ -130,6 +131,11 @@ pub struct Config {
     pub http: http::Http,
     /// Jobs and questions of callers.
     pub service: Option<service::Service>,
+    /// Which of several afk leads.
+    pub leader: Option<leader::Leader>,
+    /// The term of this one, where it leads.
+    #[serde(skip)]
+    pub term: Option<u64>,
     /// The way to a wedged VM.
     pub breakglass: Option<Breakglass>,
 }
@@ -163,6 +169,8 @@ impl Default for Config {
             ssh: Ssh::default(),
             http: http::Http::default(),
             service: None,
+            leader: None,
+            term: None,
             breakglass: None,
         }
     }
@@ -387,6 +395,9 @@ impl Config {
                 return wrong(format!("agents.{name}.{key}"), message);
             }
         }
+        if let Some(Err((key, message))) = self.leader.as_ref().map(leader::Leader::check) {
+            return wrong(format!("leader.{key}"), message);
+        }
         for (name, executor) in &self.executors {
             if let Err((key, message)) = executor.check() {
                 return wrong(format!("executors.{name}.{key}"), message);
@@ -456,6 +467,7 @@ impl Config {
             },
             remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
             elsewhere: self.elsewhere(),
+            term: self.term.unwrap_or(0),
             notices: self.notices(),
             breakglass: self.breakglass.as_ref().map(Breakglass::rules),
             answer_ms: i64::from(self.limits.answer_hours) * 60 * MINUTE,

@@ -137,7 +137,10 @@ mod tests {
 
     fn claim(fleet: &mut Fleet, run: u64, n: u64) {
         let work = Work::Issue { key: key(n), title: "t".into() };
-        fleet.apply(Timestamp(1), &Event::Claimed { run: RunId(run), work, priority: None });
+        fleet.apply(
+            Timestamp(1),
+            &Event::Claimed { run: RunId(run), work, priority: None, term: 0 },
+        );
     }
 
     fn end(fleet: &mut Fleet, run: u64, at: i64, outcome: Outcome) {

@@ -71,6 +71,9 @@ pub enum Event {
         work: Work,
         /// How urgent.
         priority: Option<Priority>,
+        /// The term of the leader that claimed it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        term: u64,
     },
     /// A run got a permit.
     Admitted {
@@ -407,6 +410,11 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so.
+const fn is_zero(term: &u64) -> bool {
+    *term == 0
 }
 
 /// A stage after the push.

@@ -224,7 +224,8 @@ impl Stepper<'_> {
             Action::Submit { repo, prompt, priority, job } => {
                 let run = self.fleet.next_run();
                 let work = Work::Prompt { repo, prompt, by, job };
-                self.emit(Event::Claimed { run, work, priority });
+                let term = self.fleet.policy.term;
+                self.emit(Event::Claimed { run, work, priority, term });
                 return Accepted::Queued { run, issue: None };
             }
         }

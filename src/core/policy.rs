@@ -62,6 +62,9 @@ pub struct Policy {
     /// The repositories whose turns are carried out elsewhere.
     #[serde(default)]
     pub elsewhere: BTreeMap<Repo, Place>,
+    /// The leader's term, which every claim carries; 0 where there is one afk alone.
+    #[serde(default)]
+    pub term: u64,
     /// Where notices go and when.
     #[serde(default)]
     pub notices: Notices,
@@ -97,6 +100,7 @@ impl Default for Policy {
             answer_ms: 8 * 60 * MINUTE,
             remote: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
+            term: 0,
             notices: Notices::default(),
             breakglass: None,
             aging_ms: 30 * MINUTE,

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(text(&fleet, &key).unwrap(), "Waits for `#3`, `x'@team`.");
         let work = Work::Issue { key: key.clone(), title: "@everyone".into() };
         let run = RunId(4);
-        fleet.apply(Timestamp(60_000), &Event::Claimed { run, work, priority: None });
+        fleet.apply(Timestamp(60_000), &Event::Claimed { run, work, priority: None, term: 0 });
         fleet.apply(Timestamp(120_000), &Event::Reached { run, phase: Phase::Worktree });
         let told = text(&fleet, &key).unwrap();
         assert!(

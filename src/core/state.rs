@@ -236,7 +236,7 @@ impl Fleet {
                 let entry = LedgerEntry { reason: reason.clone(), since: at };
                 self.ledger.insert(key.clone(), Arc::new(entry));
             }
-            Event::Claimed { run, work, priority } => {
+            Event::Claimed { run, work, priority, .. } => {
                 self.next_run = self.next_run.max(run.0);
                 self.live.insert(*run);
                 if let Some(key) = work.issue() {

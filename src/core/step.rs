@@ -258,7 +258,8 @@ impl Stepper<'_> {
     fn claim(&mut self, issue: &Issue) -> Reason {
         let run = self.fleet.next_run();
         let work = Work::Issue { key: issue.key.clone(), title: issue.title.clone() };
-        self.emit(Event::Claimed { run, work, priority: issue.priority });
+        let (priority, term) = (issue.priority, self.fleet.policy.term);
+        self.emit(Event::Claimed { run, work, priority, term });
         let label = Some(StandingLabel::InProgress);
         self.post(OutboxStep::Label { issue: issue.key.clone(), label });
         self.progress(&issue.key);

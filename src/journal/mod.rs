@@ -53,6 +53,14 @@ pub enum JournalError {
         /// In this program.
         known: i64,
     },
+    /// Another afk leads.
+    #[error("another afk leads, in term {theirs}; this one's was {ours}")]
+    Fenced {
+        /// In the journal.
+        theirs: u64,
+        /// This process's.
+        ours: u64,
+    },
     /// A record can't be read.
     #[error("record {seq} of the journal can't be read: {why}; run `afk verify`")]
     Unreadable {
@@ -94,6 +102,8 @@ pub struct Journal {
     db: Connection,
     seq: i64,
     hash: Digest,
+    /// The leader's term, where there are several.
+    term: Option<u64>,
     // Held as long as the journal is open.
     _lock: Option<lock::Lock>,
 }
@@ -120,6 +130,52 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Opens the journal as the leader of a term. It is not locked by its file, which a leader that
+    /// hangs would keep: whoever has an older term can't write it any more. It has no write-ahead
+    /// log, which works on one machine alone.
+    ///
+    /// # Errors
+    /// [`JournalError`], also where a newer leader was here.
+    pub fn open_led(state: &Path, term: u64) -> Result<Self, JournalError> {
+        std::fs::create_dir_all(state)
+            .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
+        let path = crate::config::paths::journal_in(state);
+        let mut journal = Self::connect(&path, OpenFlags::default(), None)?;
+        journal.query(|db| {
+            db.execute_batch(
+                "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = TRUNCATE; \
+                 PRAGMA synchronous = FULL;",
+            )
+        })?;
+        schema::bring_up(&mut journal)?;
+        let failed = |source| JournalError::Database { path: path.clone(), source };
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let transaction = journal.db.transaction_with_behavior(behavior).map_err(failed)?;
+        let theirs = term_in(&transaction).map_err(failed)?;
+        if theirs > term {
+            return Err(JournalError::Fenced { theirs, ours: term });
+        }
+        transaction
+            .execute(
+                "INSERT INTO meta (key, value) VALUES ('term', ?1) \
+                 ON CONFLICT (key) DO UPDATE SET value = ?1",
+                [term.to_string()],
+            )
+            .and_then(|_| transaction.commit())
+            .map_err(failed)?;
+        journal.term = Some(term);
+        journal.find_end()?;
+        Ok(journal)
+    }
+
+    /// The newest term of a state folder's journal; 0 where there is none.
+    #[must_use]
+    pub fn newest_term(state: &Path) -> u64 {
+        let path = crate::config::paths::journal_in(state);
+        let opened = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, None);
+        opened.ok().and_then(|journal| journal.query(term_in).ok()).unwrap_or(0)
+    }
+
     /// A journal that lasts as long as this process: for breakglass, where the disk can't be
     /// written.
     ///
@@ -129,7 +185,7 @@ impl Journal {
         let path = PathBuf::from(":memory:");
         let db = Connection::open_in_memory()
             .map_err(|source| JournalError::Database { path: path.clone(), source })?;
-        let mut journal = Self { path, db, seq: 0, hash: Digest::ZERO, _lock: None };
+        let mut journal = Self { path, db, seq: 0, hash: Digest::ZERO, term: None, _lock: None };
         schema::bring_up(&mut journal)?;
         Ok(journal)
     }
@@ -154,7 +210,7 @@ impl Journal {
         let db = Connection::open_with_flags(path, flags)
             .map_err(|source| JournalError::Database { path: path.to_owned(), source })?;
         let path = path.to_owned();
-        Ok(Self { path, db, seq: 0, hash: Digest::ZERO, _lock: lock })
+        Ok(Self { path, db, seq: 0, hash: Digest::ZERO, term: None, _lock: lock })
     }
 
     fn query<T>(
@@ -193,6 +249,13 @@ impl Journal {
         let (mut seq, mut hash) = (self.seq, self.hash);
         let failed = |source| JournalError::Database { path: self.path.clone(), source };
         let transaction = self.db.transaction().map_err(failed)?;
+        if let Some(ours) = self.term {
+            // In the same transaction: nobody can take the lead in between.
+            let theirs = term_in(&transaction).map_err(failed)?;
+            if theirs != ours {
+                return Err(JournalError::Fenced { theirs, ours });
+            }
+        }
         {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO events (seq, at, body, hash) VALUES (?, ?, ?, ?)")
@@ -261,10 +324,39 @@ impl Journal {
     }
 }
 
+/// The term of whoever leads; 0 where nobody ever did.
+fn term_in(db: &Connection) -> rusqlite::Result<u64> {
+    let found = db
+        .query_row("SELECT value FROM meta WHERE key = 'term'", [], |row| row.get::<_, String>(0));
+    match found {
+        Ok(text) => Ok(text.parse().unwrap_or(u64::MAX)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::id::Actor;
+
+    #[test]
+    fn who_led_before_can_write_no_more() {
+        let state = tempfile::tempdir().unwrap();
+        let mut first = Journal::open_led(state.path(), 1).unwrap();
+        first.append(&[(Timestamp(1), kill(true))]).unwrap();
+        assert_eq!(Journal::newest_term(state.path()), 1);
+        let mut second = Journal::open_led(state.path(), 2).unwrap();
+        let fenced = first.append(&[(Timestamp(2), kill(false))]);
+        assert!(matches!(fenced, Err(JournalError::Fenced { theirs: 2, ours: 1 })), "{fenced:?}");
+        second.append(&[(Timestamp(3), kill(true))]).unwrap();
+        assert!(matches!(
+            Journal::open_led(state.path(), 1),
+            Err(JournalError::Fenced { theirs: 2, .. })
+        ));
+        drop((first, second));
+        assert_eq!(chain::verify(&Journal::open(state.path()).unwrap()).unwrap(), Ok(2));
+    }
 
     fn kill(on: bool) -> Event {
         Event::KillSwitch { on, by: Actor("ana".into()) }

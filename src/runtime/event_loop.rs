@@ -16,6 +16,7 @@ use crate::core::id::Timestamp;
 use crate::core::input::Input;
 use crate::core::state::Fleet;
 use crate::core::step::step;
+use crate::journal::JournalError;
 use crate::journal::writer::Writer;
 
 /// Messages taken into one batch: they share a sync.
@@ -153,7 +154,7 @@ impl EventLoop {
                 let _ = self.shell.batches.send(Batch { last: self.seq, events });
                 self.dirty = true;
             }
-            if self.held.events.is_empty() {
+            if self.held.events.is_empty() || self.shell.cancel.is_cancelled() {
                 break;
             }
             let held = std::mem::take(&mut self.held);
@@ -228,16 +229,30 @@ impl EventLoop {
                         self.degrade(&format!("the journal's disk has not answered in {seconds} s"), follows);
                     }
                     () = self.meanwhile(), if told => {}
-                    () = cancel.cancelled(), if told => return,
+                    () = cancel.cancelled(), if told => {
+                        *follows = Follows::default();
+                        return;
+                    }
                 }
             };
+            if let JournalError::Fenced { .. } = error {
+                // Nothing of it may be done: another afk leads.
+                tracing::error!(%error, "ends");
+                *follows = Follows::default();
+                self.shell.stop.cancel();
+                self.shell.cancel.cancel();
+                return;
+            }
             self.degrade(&error.to_string(), follows);
             let again = sleep(JOURNAL_RETRY);
             tokio::pin!(again);
             loop {
                 tokio::select! {
                     () = &mut again => break,
-                    () = cancel.cancelled() => return,
+                    () = cancel.cancelled() => {
+                        *follows = Follows::default();
+                        return;
+                    }
                     () = self.meanwhile() => {}
                 }
             }

@@ -10,6 +10,7 @@ mod event_loop;
 mod facts;
 mod jobs;
 mod lanes;
+pub mod leader;
 mod loki;
 mod outside;
 pub mod presence;
@@ -413,7 +414,10 @@ impl Runtime {
         launcher: PathBuf,
         config_file: Option<PathBuf>,
     ) -> Result<Self, RuntimeError> {
-        let journal = Journal::open(state)?;
+        let journal = match config.term {
+            Some(term) => Journal::open_led(state, term)?,
+            None => Journal::open(state)?,
+        };
         Self::begin(config, state, launcher, config_file, journal, None).await
     }
 

@@ -22,6 +22,7 @@ mod github;
 mod github_faults;
 mod host_script;
 mod http;
+mod leader;
 mod operator;
 mod pictures;
 mod purity;

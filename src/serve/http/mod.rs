@@ -54,6 +54,28 @@ impl IntoResponse for Refused {
     }
 }
 
+/// Answers `/health` with who leads until it is aborted: for one that follows.
+///
+/// # Errors
+/// A line for a person.
+pub async fn standby(
+    listen: SocketAddr,
+    leader: tokio::sync::watch::Receiver<String>,
+) -> Result<tokio::task::JoinHandle<()>, String> {
+    let listener = TcpListener::bind(listen);
+    let listener = listener.await.map_err(|error| format!("http on {listen}: {error}"))?;
+    let health = async move || {
+        let body = json!({"status": "standby", "leader": leader.borrow().clone()});
+        (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
+    };
+    let app = axum::Router::new().route("/health", axum::routing::get(health));
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "http has ended");
+        }
+    }))
+}
+
 /// Listens until the process ends.
 ///
 /// # Errors
