@@ -472,7 +472,8 @@ impl Runtime {
             tracing::warn!(orphans, "ended what an earlier life left behind");
         }
         let tracked = config.tracker.folder.is_some() || config.github.is_some();
-        if alone.is_none() && !tracked && config.service.is_none() {
+        let other = config.service.is_some() || config.breakglass.is_some();
+        if alone.is_none() && !tracked && !other {
             return Err(RuntimeError::NoTracker);
         }
         let base = config;

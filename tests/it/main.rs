@@ -6,6 +6,7 @@
 mod support;
 
 mod approvals;
+mod assets;
 mod attach;
 mod bad_agents;
 mod bad_input;

@@ -1,0 +1,85 @@
+//! What is shipped for deployments: configurations that load, and manifests with least rights.
+
+use std::path::{Path, PathBuf};
+
+use afk::config::Config;
+
+fn asset(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name)
+}
+
+#[test]
+fn the_roles_share_nothing() {
+    let load = |name: &str| Config::load(&asset(name), &|_| None).unwrap();
+    let (pipeline, breakglass) = (load("roles/pipeline.toml"), load("roles/breakglass.toml"));
+    for config in [&pipeline, &breakglass] {
+        assert!(config.kill_switch);
+    }
+    assert!(pipeline.breakglass.is_none() && pipeline.service.is_some());
+    assert!(breakglass.breakglass.is_some() && breakglass.allowlist.is_empty());
+    assert!(breakglass.agents.is_empty() && breakglass.github.is_none());
+    assert!(breakglass.service.is_none() && !breakglass.http.enabled);
+    // The part that is commented out is one that loads.
+    let text = std::fs::read_to_string(asset("roles/pipeline.toml")).unwrap();
+    let cluster = text.split("# In a cluster:\n").nth(1).unwrap().replace("# ", "");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("afk.toml");
+    std::fs::write(&path, format!("{text}\n{cluster}")).unwrap();
+    let config = Config::load(&path, &|_| None).unwrap();
+    assert!(config.leader.is_some() && config.executors.contains_key("farm"));
+}
+
+#[test]
+fn the_cluster_gives_no_more_than_is_needed() {
+    let mut rights = Vec::new();
+    for name in ["kubernetes/afk.yaml", "kubernetes/read-only.yaml"] {
+        let text = std::fs::read_to_string(asset(name)).unwrap();
+        assert!(!text.contains("ClusterRole") && !text.contains("\"*\""), "{name}");
+        let mut resources = "";
+        for line in text.lines().map(str::trim) {
+            resources = line.strip_prefix("resources: [").unwrap_or(resources);
+            if let Some(verbs) = line.strip_prefix("verbs: ") {
+                rights.push(format!("{} {verbs}", resources.trim_end_matches(']')));
+            }
+        }
+    }
+    let writes: Vec<&String> = rights
+        .iter()
+        .filter(|r| ["create", "update", "delete", "patch"].iter().any(|v| r.contains(v)))
+        .collect();
+    assert_eq!(
+        writes,
+        [
+            r#""jobs" ["get", "list", "create", "delete"]"#,
+            r#""leases" ["get", "update"]"#,
+            r#""leases" ["create"]"#,
+        ]
+    );
+    assert!(
+        rights.len() > 6 && !rights.iter().any(|right| right.contains("secrets")),
+        "{rights:?}"
+    );
+}
+
+#[test]
+fn units_name_programs_and_files_that_are_shipped() {
+    for name in ["user/afk", "system/afk-pipeline", "system/afk-breakglass"] {
+        let text = std::fs::read_to_string(asset(&format!("systemd/{name}.service"))).unwrap();
+        let start = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
+        assert!(start.contains("/afk ") && start.ends_with(" up"), "{start}");
+        assert!(text.contains("LimitCORE=0") && text.contains("[Install]"), "{name}");
+    }
+    let breakglass =
+        std::fs::read_to_string(asset("systemd/system/afk-breakglass.service")).unwrap();
+    assert!(!breakglass.contains("After=") && !breakglass.contains("Wants="));
+}
+
+/// A breakglass role has nothing to pick up, and runs all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn breakglass_alone_needs_no_tracker() {
+    let state = tempfile::tempdir().unwrap();
+    let config = Config::load(&asset("roles/breakglass.toml"), &|_| None).unwrap();
+    let started =
+        afk::runtime::Runtime::start(config, state.path(), crate::support::AFK.into(), None);
+    started.await.unwrap().stop().await;
+}
