@@ -1,10 +1,13 @@
-//! Bytes of a far terminal as events: what crossterm does for the near one.
+//! Bytes of a terminal as events, wherever it is.
 
 use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 use futures::stream::BoxStream;
 use termina::event as far;
+
+/// How long a lone escape may be the begin of a key.
+pub const ESCAPE: std::time::Duration = std::time::Duration::from_millis(25);
 
 /// Largest size of a far terminal: it is told by the other side, and everything is allocated by it.
 pub const LARGEST: (u16, u16) = (500, 300);

@@ -7,5 +7,6 @@ pub mod frames;
 pub mod gate;
 pub mod guard;
 pub mod key;
+pub mod near;
 pub mod screen;
 pub mod wire;

@@ -2,11 +2,11 @@
 //! that leaves. It turns from one live run to the next, and moves by a cell now and then so that
 //! nothing burns in.
 
+use futures::StreamExt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, EventStream, KeyCode, KeyModifiers};
-use futures::StreamExt;
+use crossterm::event::{Event, KeyCode, KeyModifiers};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -22,7 +22,9 @@ use crate::core::run::{Phase, Run};
 use crate::error::{Failure, Kind};
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
+use crate::term::far::Told;
 use crate::term::guard::{Guard, restore_on_panic};
+use crate::term::near;
 use crate::term::screen::Screen;
 use crate::term::wire::Wire;
 
@@ -239,7 +241,8 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
     client.size(width, height);
     let mut screen = Screen::new(width, height)?;
     let mut wire = Wire::start(io::stdout())?;
-    let mut keys = EventStream::new();
+    let mut keys = near::events()?;
+    let mut sizes = signal(SignalKind::window_change())?;
     let mut snapshots = client.snapshots.clone();
     let mut link = client.link.clone();
     let mut ends = [
@@ -259,20 +262,20 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             biased;
             event = keys.next() => match event {
                 None => return Ok(()),
-                Some(Ok(Event::Key(key))) => {
+                Some(Told::Event(Event::Key(key))) => {
                     let c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
                     if c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
                         return Ok(());
                     }
                 }
-                Some(Ok(Event::Resize(width, height))) => {
-                    screen.resize(width, height)?;
-                    client.size(width, height);
-                    dirty = true;
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(error),
+                Some(_) => {}
             },
+            _ = sizes.recv() => {
+                let (width, height) = crossterm::terminal::size()?;
+                screen.resize(width, height)?;
+                client.size(width, height);
+                dirty = true;
+            }
             _ = term.recv() => return Ok(()),
             _ = hup.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),

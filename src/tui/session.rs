@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, EventStream};
+use crossterm::event::Event;
 use futures::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
-use super::draw::{draw, places};
+use super::draw::{Places, draw, places};
 use super::fetch::{PIECES, Told};
 use super::keymap::Keymap;
 use super::overlays::inbox;
@@ -26,11 +26,11 @@ use crate::notify::terminal;
 use crate::runtime::breakglass::console::FromShell;
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
-use crate::term::far;
 use crate::term::frames::Frames;
 use crate::term::guard::{self, Guard, restore_on_panic};
 use crate::term::screen::Screen;
 use crate::term::wire::{Out, Wire};
+use crate::term::{far, near};
 
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
@@ -87,7 +87,7 @@ pub fn run_far(
 /// Where a session's keys come from.
 enum Tty {
     /// The terminal of this process.
-    Near { guard: Guard, keys: EventStream },
+    Near { guard: Guard, keys: far::Events },
     /// One that is reached through something.
     Far { events: far::Events, flow: Flow },
 }
@@ -107,7 +107,7 @@ const MUTE: Duration = Duration::from_secs(10);
 
 /// What came from a terminal.
 enum Came {
-    Event(io::Result<Event>),
+    Event(Event),
     /// The last frame went over the whole link in this time.
     Taken(Duration),
 }
@@ -115,7 +115,12 @@ enum Came {
 impl Tty {
     async fn next(&mut self) -> Option<Came> {
         match self {
-            Self::Near { keys, .. } => keys.next().await.map(Came::Event),
+            Self::Near { keys, .. } => loop {
+                // Nothing is asked of this one.
+                if let far::Told::Event(event) = keys.next().await? {
+                    return Some(Came::Event(event));
+                }
+            },
             Self::Far { events, flow } => loop {
                 let limit = flow.asked.filter(|_| flow.answers.is_none()).map(|at| at + MUTE);
                 let told = tokio::select! {
@@ -127,7 +132,7 @@ impl Tty {
                     }
                 };
                 match told {
-                    far::Told::Event(event) => return Some(Came::Event(Ok(event))),
+                    far::Told::Event(event) => return Some(Came::Event(event)),
                     far::Told::Taken => {
                         flow.answers = Some(true);
                         if let Some(asked) = flow.asked.take() {
@@ -203,13 +208,26 @@ impl Session {
                 .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
         })?;
         let mut wire = Wire::start(io::stdout())?;
-        let near = Tty::Near { guard, keys: EventStream::new() };
+        let near = Tty::Near { guard, keys: near::events()? };
         self.serve(near, &mut wire).await.map_err(Failure::from)
     }
 
-    /// The terminal has another size.
+    /// Whether this terminal has another size: what is typed behind it may be quicker than its signal.
+    fn look_at_size(&mut self) -> io::Result<()> {
+        let (width, height) = crossterm::terminal::size()?;
+        if (width, height) != (self.view.width, self.view.height) {
+            self.resized(width, height)?;
+            self.frames.typed(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The terminal has another size. A shell knows it before it hears what is typed next.
     fn resized(&mut self, width: u16, height: u16) -> io::Result<()> {
         (self.view.width, self.view.height) = (width, height);
+        let problems = self.client.snapshots.borrow().problems.len();
+        let places = places(&self.view, problems);
+        fit_shell(&mut self.view, &places);
         self.screen.resize(width, height)?;
         self.client.size(width, height);
         Ok(())
@@ -225,7 +243,6 @@ impl Session {
             signal(SignalKind::hangup())?,
             signal(SignalKind::interrupt())?,
         ];
-        // crossterm loses a new size that comes in one instant with a key.
         let mut sizes = signal(SignalKind::window_change())?;
         let mut bell = Vec::new();
         self.frames.typed(Instant::now());
@@ -244,7 +261,7 @@ impl Session {
                 event = tty.next() => {
                     let event = match event {
                         None => return Ok(()),
-                        Some(Came::Event(event)) => event?,
+                        Some(Came::Event(event)) => event,
                         Some(Came::Taken(took)) => {
                             if self.view.slow != (took > SLOW) {
                                 self.view.slow = took > SLOW;
@@ -254,6 +271,9 @@ impl Session {
                         }
                     };
                     self.frames.typed(Instant::now());
+                    if near {
+                        self.look_at_size()?;
+                    }
                     let snapshot = snapshots.borrow().clone();
                     if let Event::Resize(width, height) = event {
                         self.resized(width, height)?;
@@ -277,7 +297,7 @@ impl Session {
                                 drop(tty);
                                 self.shell(&path).await;
                                 let guard = Guard::take(self.view.mouse)?;
-                                tty = Tty::Near { guard, keys: EventStream::new() };
+                                tty = Tty::Near { guard, keys: near::events()? };
                                 let (width, height) = crossterm::terminal::size()?;
                                 self.resized(width, height)?;
                                 self.screen.redraw()?;
@@ -291,13 +311,7 @@ impl Session {
                         }
                     }
                 }
-                _ = sizes.recv(), if near => {
-                    let (width, height) = crossterm::terminal::size()?;
-                    if (width, height) != (self.view.width, self.view.height) {
-                        self.resized(width, height)?;
-                        self.frames.typed(Instant::now());
-                    }
-                }
+                _ = sizes.recv(), if near => self.look_at_size()?,
                 _ = term.recv(), if near => return Ok(()),
                 _ = hup.recv(), if near => return Ok(()),
                 _ = int.recv(), if near => return Ok(()),
@@ -398,11 +412,7 @@ async fn reached(due: Option<Instant>) {
 /// What a frame needs that isn't in the snapshot: the transcript's window, the inbox's bounds.
 fn prepare(view: &mut View, client: &Client, snapshot: &Snapshot) {
     let places = places(view, snapshot.problems.len());
-    if let (Some(inside), Pane::Breakglass) = (places.inside(Pane::Breakglass), view.focus)
-        && let Some(shown) = view.breakglass.front_mut()
-    {
-        shown.fit((inside.width, inside.height));
-    }
+    fit_shell(view, &places);
     if let Some(inside) = places.inside(Pane::Transcript) {
         let run = view.run(snapshot);
         let (width, height) = (usize::from(inside.width), usize::from(inside.height));
@@ -424,6 +434,15 @@ fn prepare(view: &mut View, client: &Client, snapshot: &Snapshot) {
     {
         inbox::settle(&mut state, snapshot, view, places.body);
         view.overlays.push(Overlay::Inbox(state));
+    }
+}
+
+/// The shell in front has the size of its pane.
+fn fit_shell(view: &mut View, places: &Places) {
+    if let (Some(inside), Pane::Breakglass) = (places.inside(Pane::Breakglass), view.focus)
+        && let Some(shown) = view.breakglass.front_mut()
+    {
+        shown.fit((inside.width, inside.height));
     }
 }
 

@@ -409,3 +409,20 @@ fn a_drained_stop_waits_for_what_is_at_work() {
     let (_, said) = run(&world, &["status"]);
     assert!(said.contains("armed"), "{said}");
 }
+
+#[test]
+fn a_terminal_that_is_closed_ends_its_cockpit_and_nothing_else() {
+    let world = World::new("").held();
+    let up = world.up();
+    for words in [&[][..], &["dash"]] {
+        for _ in 0..3 {
+            let mut child = crate::support::pty::closed(&world.places(), words, "KILL SWITCH");
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while child.try_wait().unwrap().is_none() {
+                assert!(std::time::Instant::now() < end, "{words:?} goes on without its terminal");
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+    }
+    assert!(std::path::Path::new(&format!("/proc/{}", up.0.id())).exists());
+}

@@ -201,3 +201,22 @@ impl Terminal {
         self.child.wait().unwrap().exit_code()
     }
 }
+
+/// Starts afk in a terminal, waits for a text, and closes the terminal for good.
+pub fn closed(places: &[String], words: &[&str], shows: &str) -> Box<dyn Child + Send + Sync> {
+    let pair = native_pty_system().openpty(size(80, 24)).unwrap();
+    let mut command = CommandBuilder::new(AFK);
+    command.args(places);
+    command.args(words);
+    command.env("TERM", "xterm-256color");
+    let child = pair.slave.spawn_command(command).unwrap();
+    drop(pair.slave);
+    let mut reader = pair.master.try_clone_reader().unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+    while !String::from_utf8_lossy(&seen).contains(shows) {
+        let read = reader.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    // The reader is the last that has it.
+    child
+}

@@ -23,7 +23,7 @@ use crate::core::command::Role;
 use crate::core::id::Actor;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
-use crate::term::far::{Bytes, Events, Told, clamped};
+use crate::term::far::{Bytes, ESCAPE, Events, Told, clamped};
 use crate::term::wire::Out;
 
 /// Connections in all.
@@ -36,8 +36,6 @@ const STRANGERS: usize = 30;
 const GRACE: Duration = Duration::from_secs(20);
 /// Sessions of one connection.
 const CHANNELS: u32 = 4;
-/// How long a lone escape may be the begin of a key.
-const ESCAPE: Duration = Duration::from_millis(25);
 
 /// Shows a client's cockpit on a far terminal until it is left. Given by the one who knows what a
 /// cockpit is.
