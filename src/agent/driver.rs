@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
 use super::record::{Record, Way};
 use super::wire::LINE_LIMIT;
@@ -46,7 +46,7 @@ pub async fn run(
     control: &mut mpsc::Receiver<Control>,
 ) -> TurnEnd {
     let mut end = run_program(supervisor, spec, events, control).await;
-    supervisor.end(&spec.owner).await;
+    supervisor.end_rest(&spec.owner).await;
     let mut event = AgentEvent::TurnEnd(end.clone());
     spec.redactor.event(&mut event);
     if let AgentEvent::TurnEnd(clean) = event {
@@ -234,7 +234,7 @@ impl<'a> Turn<'a> {
         control: &mut mpsc::Receiver<Control>,
     ) -> Over {
         let over = Instant::now() + self.spec.limits.turn;
-        let mut look = interval(LOOK);
+        let mut look = interval_at(Instant::now() + LOOK, LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut said = Said::default();
         self.conversation.begin(self.spec, &mut said);

@@ -171,12 +171,13 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
 async fn lead(config: &mut Config, state: &Path) -> Result<Option<Leadership>, Failure> {
     let Some(leader) = config.leader.clone() else { return Ok(None) };
     let (told, standing) = tokio::sync::watch::channel(String::new());
-    let health = match config.http.enabled {
-        true => Some(http::standby(config.http.listen, standing).await.map_err(|why| {
+    let mut health = None;
+    if config.http.enabled {
+        let standby = http::standby(config.http.listen, standing).await;
+        health = Some(standby.map_err(|why| {
             Failure::new(Kind::System, why).hint("see [http] in the configuration")
-        })?),
-        false => None,
-    };
+        })?);
+    }
     let cluster = config.kubernetes.clone();
     let floor = || Journal::newest_term(state);
     let follows = |who: &str| {

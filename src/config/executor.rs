@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Executor {
     /// Jobs in a cluster.
-    Kubernetes(KubernetesJobs),
+    Kubernetes(Box<KubernetesJobs>),
     /// Another afk, or the agent service, over `/execute`.
     Service(OtherService),
 }

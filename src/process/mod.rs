@@ -113,11 +113,11 @@ struct Inner {
     folders: Mutex<BTreeMap<String, BTreeSet<PathBuf>>>,
 }
 
-/// Pids that tokio waits for; every other zombie of ours is a stray to reap. Children are the
-/// whole process's, whichever supervisor began them.
-static WAITED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+/// Pids that tokio waits for, and whose they are; every other zombie of ours is a stray to reap.
+/// Children are the whole process's, whichever supervisor began them.
+static WAITED: Mutex<BTreeMap<i32, String>> = Mutex::new(BTreeMap::new());
 
-fn waited() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
+fn waited() -> std::sync::MutexGuard<'static, BTreeMap<i32, String>> {
     WAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -200,7 +200,7 @@ impl Supervisor {
                 return true;
             }
             if process.parent == strays.us {
-                return strays.has(&process) || waited().contains(&process.pid);
+                return strays.has(&process) || waited().contains_key(&process.pid);
             }
             next = process.parent;
         }
@@ -241,7 +241,7 @@ impl Supervisor {
         }
         let mut command = self.command(spec);
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::spawn(&mut command)
+        Self::spawn(&mut command, &spec.owner)
     }
 
     /// Starts a command of ours (git) that needs no session and no allow-list, with the marks.
@@ -250,15 +250,15 @@ impl Supervisor {
     /// Where it can't be started.
     pub fn start_own(&self, command: &mut Command, owner: &str) -> io::Result<Started> {
         command.env(STATE_NAME, &self.0.state).env(RUN_NAME, owner).env(OWN_NAME, "1");
-        Self::spawn(command)
+        Self::spawn(command, owner)
     }
 
-    fn spawn(command: &mut Command) -> io::Result<Started> {
+    fn spawn(command: &mut Command, owner: &str) -> io::Result<Started> {
         // Held over the start, so that a child that ends at once is not taken for a stray.
         let mut waited = waited();
         let child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        waited.insert(pid);
+        waited.insert(pid, owner.to_owned());
         drop(waited);
         Ok(Started { child, pid })
     }
@@ -270,7 +270,7 @@ impl Supervisor {
         for process in procfs::processes() {
             if strays.has(&process)
                 && process.state == b'Z'
-                && !waited.contains(&process.pid)
+                && !waited.contains_key(&process.pid)
                 && let Some(pid) = Pid::from_raw(process.pid)
             {
                 // Gone already is as good.
@@ -308,7 +308,7 @@ impl Supervisor {
         let waited = waited().clone();
         ours.extend(
             all.iter()
-                .filter(|p| strays.has(p) && !waited.contains(&p.pid))
+                .filter(|p| strays.has(p) && !waited.contains_key(&p.pid))
                 .filter(|p| p.get(STATE_NAME).is_none() && self.strayed(p, owner))
                 .map(|p| p.pid),
         );
@@ -356,6 +356,26 @@ impl Supervisor {
         let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
         folders.remove(owner);
         killed
+    }
+
+    /// The same where what an owner started ended by itself and left nothing: what is orphaned comes
+    /// to us, so that a look at our own children tells it, and all of `/proc` need not be read.
+    pub async fn end_rest(&self, owner: &str) {
+        if Self::left_nothing(owner) {
+            let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            folders.remove(owner);
+        } else {
+            self.end(owner).await;
+        }
+    }
+
+    /// Whether every child of this process is somebody else's.
+    fn left_nothing(owner: &str) -> bool {
+        // Held over the look, so that a child that is being started is known.
+        let waited = waited();
+        procfs::children().is_some_and(|all| {
+            all.iter().all(|pid| waited.get(pid).is_some_and(|whose| whose != owner))
+        })
     }
 
     async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> Ended {

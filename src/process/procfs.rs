@@ -49,6 +49,20 @@ pub fn processes() -> impl Iterator<Item = Process> {
         .filter_map(process)
 }
 
+/// The children of this process, those that were orphaned to it among them; none where the kernel
+/// does not tell.
+#[must_use]
+pub fn children() -> Option<Vec<i32>> {
+    let mut all = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+        // A thread that ended meanwhile gave its children to another one, which is read as well only
+        // if it comes later: not knowing is no answer.
+        let text = std::fs::read_to_string(thread.path().join("children")).ok()?;
+        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Some(all)
+}
+
 /// One process, if it is there.
 #[must_use]
 pub fn process(pid: i32) -> Option<Process> {
@@ -92,6 +106,16 @@ pub fn signal(target: &Process, signal: Signal) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_finds_its_children() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let found = children().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&child.id().cast_signed()), "{found:?}");
+        assert!(!children().unwrap().contains(&child.id().cast_signed()));
+    }
 
     #[test]
     fn it_finds_itself() {

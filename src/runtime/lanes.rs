@@ -83,10 +83,15 @@ impl Lanes {
                 let known = fleet.runs.get(&run);
                 let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
                 let warm = kept.map(|r| r.work.repo().clone());
+                let job = known.is_some_and(|run| run.work.job().is_some());
                 let place = known.and_then(|run| fleet.elsewhere(&run.work));
                 let place = place.map(|place| place.name.clone());
                 self.chain(run, async move {
-                    shell.supervisor.end(&run.to_string()).await;
+                    if job {
+                        shell.supervisor.end_rest(&run.to_string()).await;
+                    } else {
+                        shell.supervisor.end(&run.to_string()).await;
+                    }
                     if let Some(place) = place {
                         shell.stop_elsewhere(run, &place).await;
                     }

@@ -73,7 +73,7 @@ impl Outside {
         };
         let executors = config.executors.iter().map(|(name, executor)| {
             let made: Arc<dyn Executor> = match executor.clone() {
-                Place::Kubernetes(jobs) => Jobs::new(jobs, config.kubernetes.clone()),
+                Place::Kubernetes(jobs) => Jobs::new(*jobs, config.kubernetes.clone()),
                 Place::Service(other) => Service::new(other, secrets.clone())?,
             };
             Ok::<_, String>((name.clone(), made))

@@ -75,12 +75,12 @@ impl Base {
             let new_name = new.as_os_str();
             up.call(&["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), new_name]).await?;
             let at_new = git.at(&new);
-            std::fs::write(new.join("config"), configuration(remote))
+            std::fs::write(new.join("config"), configuration(remote, true))
                 .map_err(WorkspaceError::io(&new))?;
             at_new.call(&["fetch", "--quiet", "--no-tags", "origin"]).await?;
             std::fs::rename(&new, dir).map_err(WorkspaceError::io(dir))?;
         }
-        let configuration = configuration(remote);
+        let configuration = configuration(remote, true);
         let (branch, remote) = (branch.to_owned(), remote.to_owned());
         let base = Self { git, branch, remote, configuration };
         base.restore_configuration()?;
@@ -195,11 +195,11 @@ impl Base {
 /// by the gate alone.
 pub const NO_PUSH: &str = "/nonexistent/agents-do-not-push--afk-does-once-the-gate-is-open";
 
-/// All that the configuration of a base clone holds.
-fn configuration(remote: &str) -> String {
+/// All that the configuration of a clone of ours holds.
+pub(super) fn configuration(remote: &str, bare: bool) -> String {
     let remote = remote.replace('\\', "\\\\").replace('"', "\\\"");
     format!(
-        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = {bare}\n\
          [remote \"origin\"]\n\turl = \"{remote}\"\n\tpushurl = {NO_PUSH}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
     )
 }

@@ -1,9 +1,9 @@
 //! Throwaway clones for ad-hoc jobs: local, with hard-linked objects, gone afterwards.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::WorkspaceError;
-use super::base::{Base, NO_PUSH, refuse_link};
+use super::base::{Base, configuration, refuse_link};
 use crate::core::id::Sha;
 
 /// Makes a clone of a commit of the base's in `dir`, with `origin` pointing at `remote`.
@@ -25,16 +25,11 @@ pub async fn make(base: &Base, dir: &Path, remote: &str, sha: &Sha) -> Result<()
         dir.as_os_str(),
     ];
     up.call(&args).await?;
-    let git = base.git().at(dir);
-    git.call(&["remote", "set-url", "origin", remote]).await?;
-    git.call(&["remote", "set-url", "--push", "origin", NO_PUSH]).await?;
-    // The base has the upstream's branches as remote ones, which a clone does not take along.
-    let objects: PathBuf = base.dir().to_owned();
-    let fetch: [&std::ffi::OsStr; 4] =
-        ["fetch".as_ref(), "--quiet".as_ref(), objects.as_os_str(), sha.0.as_ref()];
-    git.call(&fetch).await?;
-    git.call(&["checkout", "--quiet", "--detach", &sha.0]).await?;
-    Ok(())
+    // All of its configuration at once, instead of a call of git for each line.
+    let path = dir.join(".git/config");
+    std::fs::write(&path, configuration(remote, false)).map_err(WorkspaceError::io(&path))?;
+    // A local clone takes all objects along, those that no branch of the base names among them.
+    base.git().at(dir).call(&["checkout", "--quiet", "--detach", &sha.0]).await.map(|_| ())
 }
 
 /// Unlocks what a clone has under git-crypt.

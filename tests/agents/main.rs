@@ -316,3 +316,80 @@ mod slow {
         a_refusal_with_a_reason = crate::asks_leave(crate::opencode);
     }
 }
+
+/// Other people's clients against the HTTP API.
+mod clients {
+    use super::support::api::{Api, OPERATOR, section};
+    use super::support::text;
+    use super::support::world::World;
+
+    /// Claude Code as far as a chat needs it.
+    const CLAUDE: &str = r#"
+piece() { line '{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'"$1"'"}},"session_id":"'"$SESSION"'"}'; }
+init
+taken
+case "$MESSAGE" in *fail*) failed 529 ;; esac
+for part in 'Grüße' ', ' '日本\n\n' '— ' new; do piece "$part"; done
+result
+"#;
+
+    fn served() -> (World, Api) {
+        let world = World::claude(CLAUDE);
+        std::fs::remove_file(world.path("issues/1.md")).unwrap();
+        let http = section(&world);
+        let world = world.with(&http).with("[service]\nrepository = 'acme/thing'");
+        let api = Api::start(&world);
+        (world, api)
+    }
+
+    #[test]
+    #[ignore = "tests/agents.sh clients"]
+    fn openais_own_client_sees_no_difference() {
+        let (_world, api) = served();
+        let python = std::env::var("AFK_CLIENTS").expect("tests/agents.sh sets AFK_CLIENTS");
+        let out = std::process::Command::new(python)
+            .args(["-c", include_str!("../support/openai_client.py"), &api.address, OPERATOR])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
+        assert!(text(&out.stdout).contains("all as expected"));
+    }
+
+    #[test]
+    #[ignore = "tests/agents.sh clients"]
+    fn curl_submits_looks_and_streams() {
+        let (_world, api) = served();
+        let curl = |args: &[&str], path: &str| {
+            let bearer = format!("Authorization: Bearer {OPERATOR}");
+            let out = std::process::Command::new("curl")
+                .args(["-sS", "-N", "-w", "\n%{http_code}", "-H", &bearer])
+                .args(["-H", "Content-Type: application/json"])
+                .args(args)
+                .arg(format!("{}{path}", api.address))
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{}", text(&out.stderr));
+            text(&out.stdout)
+        };
+        let said = curl(&["-d", r#"{"prompt": "x", "agent": "shell"}"#], "/execute");
+        assert!(said.ends_with("\n202"), "{said}");
+        let id = said.split('"').find(|part| part.len() == 12).unwrap().to_owned();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let said = curl(&[], &format!("/jobs/{id}"));
+            assert!(said.ends_with("\n200"), "{said}");
+            if said.contains(r#""status":"completed""#) {
+                break;
+            }
+            assert!(std::time::Instant::now() < end, "{said}");
+        }
+        let body = r#"{"messages": [{"role": "user", "content": "hi"}], "stream": true}"#;
+        let said = curl(&["-d", body], "/v1/chat/completions");
+        assert!(
+            said.contains("data: [DONE]") && said.contains("日本") && said.ends_with("200"),
+            "{said}"
+        );
+        assert!(curl(&[], "/health").contains(r#""status":"ok""#));
+        assert!(curl(&[], "/metrics").contains("# EOF"));
+    }
+}

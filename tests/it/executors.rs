@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use afk::core::command::{Accepted, Action};
+use afk::core::id::Timestamp;
 use afk::core::job::JobStatus;
 use afk::core::run::Outcome;
 use serde_json::json;
@@ -83,7 +84,7 @@ async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
     assert!(
         run_of(&runtime.handle.snapshots.borrow().fleet, 1)
             .unwrap()
-            .doing(Default::default())
+            .doing(Timestamp::default())
             .contains("at farm")
     );
     std::fs::write(world.path("go"), "").unwrap();

@@ -92,9 +92,9 @@ pub(super) async fn run(
     };
     let work = async {
         let end = match elsewhere(job, turn, &spec) {
-            None => driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await,
-            Some(Err(end)) => end,
-            Some(Ok((executor, turn))) => executor.turn(&turn, &events, &mut controls).await,
+            Ok(None) => driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await,
+            Ok(Some((executor, turn))) => executor.turn(&turn, &events, &mut controls).await,
+            Err(end) => end,
         };
         drop(events);
         end
@@ -120,14 +120,13 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         }
         _ => job.worktree()?,
     };
-    let (env, redactor) = match job.place {
-        None => environment(&job.shell, agent, job.environment()).await?,
+    let (env, redactor) = if job.place.is_none() {
+        environment(&job.shell, agent, job.environment()).await?
+    } else {
         // Secrets are where it is carried out.
-        Some(_) => {
-            let mut env = job.environment();
-            env.extend(agent.settings());
-            (env, Redactor::default())
-        }
+        let mut env = job.environment();
+        env.extend(agent.settings());
+        (env, Redactor::default())
     };
     let inherit = job.place.iter().flat_map(|_| agent.secrets.keys().chain(agent.passed_on()));
     let inherit = inherit.cloned().collect();
@@ -175,16 +174,15 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     Ok((spec, equipment))
 }
 
+/// Who carries a turn out elsewhere, and what is given to them.
+type Elsewhere = (Arc<dyn Executor>, executor::Turn);
+
 /// The executor of a turn that is carried out elsewhere, with what it is given.
-fn elsewhere(
-    job: &Job,
-    turn: u32,
-    spec: &TurnSpec,
-) -> Option<Result<(Arc<dyn Executor>, executor::Turn), TurnEnd>> {
-    let name = job.place.as_ref()?;
+fn elsewhere(job: &Job, turn: u32, spec: &TurnSpec) -> Result<Option<Elsewhere>, TurnEnd> {
+    let Some(name) = &job.place else { return Ok(None) };
     let Some(executor) = job.shell.outside().executors.get(name).cloned() else {
         let why = format!("there is no [executors.{name}]").into();
-        return Some(Err(TurnEnd::NotStarted { why }));
+        return Err(TurnEnd::NotStarted { why });
     };
     let run = job.shell.elsewhere_name(job.run.id);
     let asked = job.run.work.job().and_then(|asked| asked.agent.clone());
@@ -196,7 +194,7 @@ fn elsewhere(
         root: job.shell.elsewhere_root(),
         limit: limit(job),
     };
-    Some(Ok((executor, turn)))
+    Ok(Some((executor, turn)))
 }
 
 /// The agent of a run, with the arguments that name what a caller asked of it. A name that is none
