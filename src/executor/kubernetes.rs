@@ -362,8 +362,4 @@ impl Executor for Jobs {
             }
         })
     }
-
-    fn shares_worktrees(&self) -> bool {
-        true
-    }
 }

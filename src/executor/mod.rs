@@ -46,9 +46,6 @@ pub trait Executor: std::fmt::Debug + Send + Sync {
 
     /// Ends what is under way for a run, and takes away what is kept of it.
     fn stop<'a>(&'a self, run: &'a str, root: &'a Path) -> BoxFuture<'a, ()>;
-
-    /// Whether it works in the worktrees of this machine; one that can't has no runs of issues.
-    fn shares_worktrees(&self) -> bool;
 }
 
 /// The folders of a run's turns.

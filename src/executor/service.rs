@@ -231,8 +231,4 @@ impl Executor for Service {
         super::take_away(root, run);
         Box::pin(std::future::ready(()))
     }
-
-    fn shares_worktrees(&self) -> bool {
-        false
-    }
 }

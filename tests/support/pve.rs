@@ -14,7 +14,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const QM: &str = r#"#!/bin/sh
 d=${0%/*}
 echo "$*" >>"$d/calls"
-alive() { [ -r "$d/run/102.pid" ] && kill -0 "$(cat "$d/run/102.pid")" 2>/dev/null; }
+# One that is dead and was not reaped yet is dead.
+alive() { [ -r "$d/run/102.pid" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$d/run/102.pid")/status" 2>/dev/null; }
 [ ! -e "$d/hang-$1" ] || exec sleep 1000
 [ ! -e "$d/fail-$1" ] || { echo "qm $1: $(cat "$d/fail-$1")" >&2; exit 5; }
 case $1 in

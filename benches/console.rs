@@ -1,0 +1,99 @@
+//! A shell of breakglass while 50 MB go through it: how long a key takes to show, beside the same at
+//! rest, and what the cockpit and the runtime weigh before and after.
+//!
+//! `cargo bench --bench console`; needs OpenSSH's server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(dead_code)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::pty::Terminal;
+use support::pve::Pve;
+use support::world::{END, World};
+
+/// What always comes back from a shell.
+const LEAVE: &str = "\u{1d}";
+
+fn main() {
+    // `cargo test --all-targets` and nextest start a bench to see that it runs.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let world = World::new(END).held();
+    let Some(pve) = Pve::start(world.root()) else { return };
+    let section = pve.section(world.root(), "");
+    let world = world.with(&section);
+    let up = world.up();
+    let mut screen = world.terminal(&["breakglass"], 80, 24);
+    screen.shows("No AI in the path");
+    screen.keys("a");
+    screen.shows("Say why.");
+    screen.keys("to measure\r");
+    screen.shows("ARMED by");
+    screen.keys("gg");
+    screen.shows("│> status");
+    screen.keys("jjjjjj\r");
+    screen.shows("leaves it");
+    screen.until("a prompt", |s| s.contains("# ") || s.contains("$ "));
+    screen.keys("PS1='$ '; clear\r");
+    screen.until("a bare prompt", |s| s.contains("│$ "));
+    let cockpit = screen.child.process_id().unwrap();
+    let weigh = || [memory(cockpit), memory(up.0.id())];
+    println!("console                                       p50        p90        p99        most");
+    row("a key at rest", &mut keys(&mut screen, 60, |_| false));
+    // What is scrolled away fills its 10,000 lines first: from then on nothing may grow.
+    for round in 1..=3 {
+        let before = weigh();
+        screen.keys("clear; yes 'the quick brown fox jumps over the lazy dog' | head -c 50000000; echo; echo over\r");
+        screen.shows("the quick brown fox");
+        let began = Instant::now();
+        let mut all = keys(&mut screen, 400, |s| s.contains("│over"));
+        screen.until("its end", |s| s.contains("│over"));
+        row(&format!("a key while 50 MB pass, round {round}"), &mut all);
+        let after = weigh();
+        println!(
+            "  {} keys in {:.1} s; memory of the cockpit {} -> {} MiB, of the runtime {} -> {} MiB",
+            all.len(),
+            began.elapsed().as_secs_f64(),
+            before[0],
+            after[0],
+            before[1],
+            after[1]
+        );
+        screen.keys("clear\r");
+        screen.until("a bare prompt", |s| !s.contains("│over"));
+    }
+}
+
+/// Leaves the shell and comes back, again and again; the time of each.
+fn keys(screen: &mut Terminal, most: usize, over: impl Fn(&str) -> bool) -> Vec<Duration> {
+    let mut all = Vec::new();
+    while all.len() < most && !over(&screen.text()) {
+        for (key, shows) in [(LEAVE, "it goes on"), ("\r", "leaves it")] {
+            let began = Instant::now();
+            screen.keys(key);
+            screen.shows(shows);
+            all.push(began.elapsed());
+        }
+    }
+    all
+}
+
+fn row(what: &str, all: &mut [Duration]) {
+    all.sort();
+    let ms = |at: usize| all[at.min(all.len() - 1)].as_secs_f64() * 1e3;
+    let at = |percent: usize| ms(all.len() * percent / 100);
+    let most = ms(all.len() - 1);
+    println!("{what:<40} {:>7.1}ms {:>8.1}ms {:>8.1}ms {most:>8.1}ms", at(50), at(90), at(99));
+}
+
+/// Resident memory of a process, in MiB.
+fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
