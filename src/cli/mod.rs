@@ -128,8 +128,6 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // A flood of work is looked up from often: what is typed comes by the same driver.
-        .event_interval(8)
         .build()
         .map_err(|error| Failure::new(Kind::System, error))?;
     let done = runtime.block_on(work);
