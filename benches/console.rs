@@ -39,7 +39,8 @@ fn main() {
     screen.keys("jjjjjj\r");
     screen.shows("leaves it");
     screen.until("a prompt", |s| s.contains("# ") || s.contains("$ "));
-    screen.keys("PS1='$ '; clear\r");
+    // The VM is another machine: what it does gives way here.
+    screen.keys("renice -n 19 -p $PPID $$ >/dev/null; PS1='$ '; clear\r");
     screen.until("a bare prompt", |s| s.contains("│$ "));
     let cockpit = screen.child.process_id().unwrap();
     let weigh = || [memory(cockpit), memory(up.0.id())];

@@ -327,10 +327,6 @@ impl Session {
                     self.told(told, &snapshots.borrow().clone());
                     self.frames.typed(Instant::now());
                 }
-                Some((shell, piece)) = self.pieces.recv() => {
-                    self.feed(shell, piece);
-                    self.frames.changed(Instant::now());
-                }
                 () = reached(replay) => {
                     if let Some(Terminal { behind: Behind::Replay(replay), emulator, .. }) =
                         self.view.breakglass.front_mut()
@@ -349,6 +345,11 @@ impl Session {
                     if !bell.is_empty() && wire.ready() {
                         wire.send_raw(std::mem::take(&mut bell));
                     }
+                }
+                // After the frame: a flood would keep it waiting for ever.
+                Some((shell, piece)) = self.pieces.recv() => {
+                    self.feed(shell, piece);
+                    self.frames.changed(Instant::now());
                 }
                 changed = snapshots.changed(), if due.is_none() => {
                     if changed.is_err() { return Ok(()) }
