@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::OnceCell;
 
 use crate::config::outside::Kubernetes;
 use crate::core::untrusted::clean_line;
@@ -32,4 +33,25 @@ pub async fn client(config: &Kubernetes, context: Option<&str>) -> Result<Client
     };
     made.connect_timeout = Some(Duration::from_secs(10));
     Client::try_from(made).map_err(|e| tell(&e))
+}
+
+/// A client that is made once, and kept: for who asks every few seconds. It reads its token anew
+/// by itself.
+#[derive(Default)]
+pub struct Cached(OnceCell<Client>);
+
+impl std::fmt::Debug for Cached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cached").field("made", &self.0.initialized()).finish()
+    }
+}
+
+impl Cached {
+    /// The client; one that could not be made is tried again the next time.
+    ///
+    /// # Errors
+    /// As [`client`].
+    pub async fn get(&self, config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
+        self.0.get_or_try_init(|| client(config, context)).await.cloned()
+    }
 }

@@ -138,6 +138,19 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+        }
+    }
+
     /// Of a run.
     #[must_use]
     pub const fn of(run: &Run) -> Self {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::folder::{Folder, Told};
 use super::{Executor, Turn};
 use crate::agent::{Control, Events};
-use crate::cluster;
+use crate::cluster::Cached;
 use crate::config::executor::KubernetesJobs;
 use crate::config::outside::Kubernetes;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
@@ -43,6 +43,8 @@ const RUN: &str = "afk.dev/run";
 pub struct Jobs {
     config: KubernetesJobs,
     cluster: Kubernetes,
+    /// Made when it is first needed.
+    client: Cached,
 }
 
 /// What asking for a Job led to.
@@ -58,11 +60,11 @@ impl Jobs {
     /// As configured.
     #[must_use]
     pub fn new(config: KubernetesJobs, cluster: Kubernetes) -> Arc<Self> {
-        Arc::new(Self { config, cluster })
+        Arc::new(Self { config, cluster, client: Cached::default() })
     }
 
     async fn api(&self) -> Result<Api<Job>, String> {
-        let client = cluster::client(&self.cluster, self.config.context.as_deref()).await?;
+        let client = self.client.get(&self.cluster, self.config.context.as_deref()).await?;
         Ok(Api::namespaced(client, &self.config.namespace))
     }
 

@@ -50,17 +50,19 @@ enum Look {
 }
 
 impl Seat {
-    async fn api(&self) -> Result<(Api<Lease>, &str), String> {
+    /// The Leases of its namespace, that namespace, and its name.
+    async fn api(&self) -> Result<(Api<Lease>, &str, &str), String> {
         let (namespace, name) =
             self.config.lease.split_once('/').ok_or("leader.lease is no namespace/name")?;
+        // A new one each time: a connection that died unheard must not cost the lead.
         let client = cluster::client(&self.cluster, self.config.context.as_deref()).await?;
-        Ok((Api::namespaced(client, namespace), name))
+        Ok((Api::namespaced(client, namespace), namespace, name))
     }
 
     /// Takes the Lease where nobody has it or `stale` is what its holder last wrote. The term is
     /// over `floor`.
     async fn take(&self, stale: Option<&str>, floor: u64) -> Result<Look, String> {
-        let (api, name) = self.api().await?;
+        let (api, namespace, name) = self.api().await?;
         let tell = |error: kube::Error| clean_line(&error.to_string());
         let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
         let found = found.map_err(tell)?;
@@ -75,7 +77,6 @@ impl Seat {
         let term = if who == self.identity { before } else { before + 1 };
         let now = format!("{:.6}", jiff::Timestamp::now());
         let acquired = if who == self.identity { spec["acquireTime"].clone() } else { json!(now) };
-        let (namespace, _) = self.config.lease.split_once('/').unwrap_or_default();
         let mut metadata = json!({"name": name, "namespace": namespace});
         if found.is_some() {
             // The server refuses it where somebody was quicker.
@@ -105,9 +106,14 @@ impl Seat {
         }
     }
 
+    /// Between two looks.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(u64::from(self.config.seconds) * 1000 / 4)
+    }
+
     /// Says that nobody holds it, so that the next one need not wait.
     async fn release(&self) {
-        let Ok((api, name)) = self.api().await else { return };
+        let Ok((api, _, name)) = self.api().await else { return };
         let Ok(Ok(Some(found))) = timeout(CALL, api.get_opt(name)).await else { return };
         let mut lease = serde_json::to_value(found).unwrap_or(Value::Null);
         if lease["spec"]["holderIdentity"] == self.identity.as_str() {
@@ -200,11 +206,5 @@ impl Leadership {
     pub async fn release(self) {
         self.renews.abort();
         self.seat.release().await;
-    }
-}
-
-impl Seat {
-    fn pause(&self) -> Duration {
-        Duration::from_millis(u64::from(self.config.seconds) * 1000 / 4)
     }
 }

@@ -101,7 +101,7 @@ async fn nobody_is_let_in_without_a_token_that_is_known() {
     assert_eq!(api.get("/health", None).await.0, 200);
     drop(api);
     // With tokens: none, a wrong one, and a viewer's.
-    let world = world_of_two();
+    let world = self::world("");
     let api = Api::start(&world);
     for token in [None, Some("wrong-token-0123456789")] {
         assert_eq!(api.get("/jobs/0123456789ab", token).await.0, 401);
@@ -112,10 +112,6 @@ async fn nobody_is_let_in_without_a_token_that_is_known() {
     }
     let answer = api.get("/jobs/0123456789ab", Some(VIEWER)).await;
     assert_eq!(answer, (404, json!({"detail": "Job not found"})));
-}
-
-fn world_of_two() -> World {
-    world("")
 }
 
 #[tokio::test(flavor = "multi_thread")]

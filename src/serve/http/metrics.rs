@@ -46,15 +46,7 @@ fn text(snapshot: &Snapshot) -> String {
     for run in fleet.runs.values() {
         *outcomes.entry(run.outcome.map_or("live", |outcome| outcome.word())).or_default() += 1.0;
         if run.work.job().is_some() {
-            let status = match JobStatus::of(run) {
-                JobStatus::Queued => "queued",
-                JobStatus::Running => "running",
-                JobStatus::Completed => "completed",
-                JobStatus::Failed => "failed",
-                JobStatus::Timeout => "timeout",
-                JobStatus::Error => "error",
-            };
-            *jobs.entry(status).or_default() += 1.0;
+            *jobs.entry(JobStatus::of(run).word()).or_default() += 1.0;
         }
     }
     let mut inbox: BTreeMap<&str, f64> = BTreeMap::new();
