@@ -524,7 +524,7 @@ impl Conversation for Acp {
         self.prompt(text, false, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
         let Some((id, asked)) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };

@@ -1,6 +1,8 @@
 //! Claude Code's own stream-json, with its control protocol on standard input and output
 //! (tried with 2.1.330; docs/agents.md has what is relied on).
 
+pub mod tools;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
@@ -12,7 +14,6 @@ use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::approval::Answer;
 use crate::core::budget::{MicroUsd, Spend};
 use crate::core::capability::{Capabilities, Cost, Steer};
-use crate::core::permission::{Ask, Tool};
 
 /// Message ids that were streamed; an older one never comes again.
 const STREAMED: usize = 64;
@@ -42,17 +43,6 @@ fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// What kind of thing one of its tools does.
-fn tool(name: &str) -> Tool {
-    match name {
-        "Bash" | "BashOutput" | "KillShell" => Tool::Shell,
-        "Edit" | "Write" | "MultiEdit" | "NotebookEdit" => Tool::Edit,
-        "Read" | "Grep" | "Glob" | "LS" | "NotebookRead" => Tool::Read,
-        "WebFetch" | "WebSearch" => Tool::Web,
-        _ => Tool::Other,
-    }
-}
-
 impl Claude {
     fn message(&mut self, text: &str, said: &mut Said) {
         self.sent.push_back(text.to_owned());
@@ -62,64 +52,6 @@ impl Claude {
             "parent_tool_use_id": null,
             "session_id": self.session.as_deref().unwrap_or_default(),
         }));
-    }
-
-    fn title(&self, name: &str, input: &Value) -> String {
-        match tool(name) {
-            Tool::Shell if input.get("command").is_some() => text(input, "command").to_owned(),
-            Tool::Edit | Tool::Read => {
-                let path = ["file_path", "notebook_path", "path", "pattern"]
-                    .into_iter()
-                    .map(|key| text(input, key))
-                    .find(|path| !path.is_empty())
-                    .unwrap_or_default();
-                format!("{name} {}", short(&self.cwd, path))
-            }
-            Tool::Web => format!("{name} {}{}", text(input, "url"), text(input, "query")),
-            _ => match text(input, "description") {
-                "" => name.to_owned(),
-                about => format!("{name}: {about}"),
-            },
-        }
-    }
-
-    fn ask(&self, request: &Value) -> Ask {
-        let name = text(request, "tool_name");
-        let input = request.get("input").unwrap_or(&Value::Null);
-        let kind = tool(name);
-        let path = |key| text(input, key);
-        let target = match kind {
-            Tool::Shell => path("command").to_owned(),
-            Tool::Edit | Tool::Read => {
-                let all = [path("file_path"), path("notebook_path"), path("path")];
-                all.into_iter().find(|path| !path.is_empty()).unwrap_or(&self.cwd).to_owned()
-            }
-            Tool::Web => format!("{}{}", path("url"), path("query")),
-            Tool::Other => name.to_owned(),
-        };
-        let detail = match kind {
-            Tool::Shell => {
-                let about = text(input, "description");
-                let rule = if about.is_empty() { String::new() } else { format!("# {about}\n") };
-                format!("{rule}{target}")
-            }
-            Tool::Edit if input.get("old_string").is_some() => {
-                let change = diff::unified(&target, path("old_string"), path("new_string"));
-                format!("{}\n\n{change}", short(&self.cwd, &target))
-            }
-            Tool::Edit if input.get("content").is_some() => {
-                let change = diff::unified(&target, "", path("content"));
-                format!("{}\n\n{change}", short(&self.cwd, &target))
-            }
-            _ => format!("{name} {}", serde_json::to_string_pretty(input).unwrap_or_default()),
-        };
-        Ask {
-            tool: kind,
-            title: bounded(self.title(name, input)),
-            detail: bounded(detail),
-            targets: vec![bounded(target)],
-            editable: kind == Tool::Shell && input.get("command").is_some(),
-        }
     }
 
     fn control(&mut self, line: &Value, said: &mut Said) {
@@ -132,25 +64,11 @@ impl Claude {
         }
         self.prose.flush(&mut said.events);
         if text(request, "tool_name") == "AskUserQuestion" {
-            let questions = request["input"]["questions"].as_array().cloned().unwrap_or_default();
-            let several = questions.len() > 1;
-            let words: Vec<&str> = questions.iter().map(|q| text(q, "question")).collect();
-            let hint = if several { "\n\nAnswer each on a line of its own." } else { "" };
-            let options = questions.iter().take(usize::from(!several));
-            let options =
-                options.flat_map(|q| q["options"].as_array().cloned().unwrap_or_default());
-            let options = options.take(20).map(|option| {
-                let about = text(&option, "description");
-                let rule = if about.is_empty() { "" } else { ": " };
-                bounded(format!("{}{rule}{about}", text(&option, "label")))
-            });
-            said.event(AgentEvent::Question {
-                id: id.clone(),
-                text: bounded(format!("{}{hint}", words.join("\n"))),
-                options: options.collect(),
-            });
+            let questions = request["input"]["questions"].as_array().map(Vec::as_slice);
+            said.event(tools::question(id.clone(), questions.unwrap_or_default()));
         } else {
-            let ask = Box::new(self.ask(request));
+            let input = request.get("input").unwrap_or(&Value::Null);
+            let ask = Box::new(tools::ask(&self.cwd, text(request, "tool_name"), input));
             said.event(AgentEvent::PermissionRequest { id: id.clone(), ask });
         }
         self.requests.insert(id, request.clone());
@@ -217,8 +135,8 @@ impl Claude {
         }
         let id = text(block, "id").to_owned();
         self.tools.insert(id.clone());
-        let title = bounded(self.title(name, input));
-        said.event(AgentEvent::ToolStart { id, kind: tool(name).word().into(), title });
+        let title = bounded(tools::title(&self.cwd, name, input));
+        said.event(AgentEvent::ToolStart { id, kind: tools::tool(name).word().into(), title });
     }
 
     /// Results of tools, and the messages that were taken.
@@ -477,7 +395,7 @@ impl Conversation for Claude {
         self.message(text, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
         let Some(asked) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };
@@ -493,18 +411,8 @@ impl Conversation for Claude {
                 json!({"behavior": "allow", "updatedInput": input})
             }
             Answer::Text { text: told } => {
-                let lines: Vec<&str> = told.as_received().lines().collect();
                 let questions = input["questions"].as_array().cloned().unwrap_or_default();
-                let several = questions.len() > 1;
-                let answers: serde_json::Map<String, Value> = questions
-                    .iter()
-                    .enumerate()
-                    .map(|(at, question)| {
-                        let line = lines.get(at).copied().unwrap_or_default();
-                        let words = if several { line } else { told.as_received() };
-                        (text(question, "question").to_owned(), json!(label(question, words)))
-                    })
-                    .collect();
+                let answers = tools::answers(&questions, "question", told.as_received());
                 input["answers"] = Value::Object(answers);
                 json!({"behavior": "allow", "updatedInput": input})
             }
@@ -531,14 +439,6 @@ impl Conversation for Claude {
         let why = bounded(stderr.trim());
         stderr.contains("No conversation found").then_some(TurnEnd::NoSession { why })
     }
-}
-
-/// An option's label by its number, or the words as they are.
-fn label(question: &Value, words: &str) -> String {
-    let words = words.trim();
-    let number = words.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-    let option = number.and_then(|at| question["options"].as_array()?.get(at).cloned());
-    option.map_or_else(|| words.to_owned(), |option| text(&option, "label").to_owned())
 }
 
 #[cfg(test)]

@@ -404,7 +404,7 @@ impl Conversation for Codex {
         self.start_turn(text, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
         let Some((id, _)) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };
@@ -484,7 +484,7 @@ mod tests {
         assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Edit, "/w/wt/a.py"));
         assert!(ask.detail.as_received().contains("-1\n+2"));
         let mut said = Said::default();
-        codex.answer(id, &Answer::Deny { reason: "no".into() }, &mut said);
+        codex.answer(id, &Answer::Deny { reason: "no".into() }, "ana", &mut said);
         let lines: Vec<Value> =
             said.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
         assert_eq!(lines[0], json!({"id": 0, "result": {"decision": "decline"}}));

@@ -48,7 +48,7 @@ impl Conversation for Command {
         tell(said, &ToAgent::Steer { text });
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
         let (decision, text) = match answer {
             Answer::Approve | Answer::ApproveRun => ("allow", ""),
             Answer::Edit { command } => ("edit", command.as_received()),

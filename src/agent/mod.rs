@@ -1,7 +1,7 @@
 //! Agents: one translation each into [`crate::core::agent_event::AgentEvent`].
 //!
 //! An adapter is a [`Conversation`]: lines in, events and lines out, no process and no clock of
-//! its own. The [`driver`] has those: it runs the program, keeps its limits and ends its tree.
+//! its own. A [`turn`] keeps its limits, and the [`driver`] has the program and ends its tree.
 
 pub mod acp;
 pub mod claude;
@@ -13,6 +13,7 @@ pub mod fields;
 pub mod prose;
 pub mod record;
 pub mod redact;
+pub mod turn;
 pub mod vendor;
 pub mod wire;
 
@@ -183,8 +184,8 @@ pub trait Conversation: Send + Sync {
     /// A message that begins another turn in the same conversation and process.
     fn follow(&mut self, text: &str, said: &mut Said);
 
-    /// The answer to a request that it told.
-    fn answer(&mut self, request: &str, answer: &Answer, said: &mut Said);
+    /// The answer to a request that it told, and who gave it.
+    fn answer(&mut self, request: &str, answer: &Answer, by: &str, said: &mut Said);
 
     /// The turn is to end.
     fn interrupt(&mut self, said: &mut Said);

@@ -13,6 +13,8 @@ pub enum Executor {
     Kubernetes(Box<KubernetesJobs>),
     /// Another afk, or the agent service, over `/execute`.
     Service(OtherService),
+    /// A T3 Code server, on this machine or on one with the same folders.
+    T3(T3),
 }
 
 /// Jobs in a cluster. The state folder lies on the shared volume, under the same path here and in
@@ -101,6 +103,37 @@ pub struct OtherService {
     pub agent: Option<String>,
 }
 
+/// A T3 Code server. It works in the run's own worktree, so that the state folder lies under the
+/// same path where it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct T3 {
+    /// Its address.
+    pub address: String,
+    /// Its token, as a reference to a secret.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// A command that prints a token; it is run again when that is refused.
+    #[serde(default)]
+    pub issue: Vec<String>,
+    /// Which of its agents.
+    #[serde(default = "claude")]
+    pub instance: String,
+    /// The agent's model; that of a job or of the repository's agent otherwise.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Whether the agent asks leave before it does something.
+    #[serde(default)]
+    pub approvals: bool,
+    /// The version that the server must have.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+fn claude() -> String {
+    "claudeAgent".into()
+}
+
 fn afk() -> Vec<String> {
     vec!["afk".into()]
 }
@@ -126,8 +159,13 @@ impl Executor {
             Self::Kubernetes(jobs) if jobs.command.is_empty() => {
                 Err(("command", "names no program".into()))
             }
-            Self::Service(other) if !other.address.starts_with("http") => {
+            Self::Service(OtherService { address, .. }) | Self::T3(T3 { address, .. })
+                if !address.starts_with("http") =>
+            {
                 Err(("address", "is no address".into()))
+            }
+            Self::T3(t3) if t3.token.is_some() != t3.issue.is_empty() => {
+                Err(("token", "should be set, or `issue`, and not both".into()))
             }
             _ => Ok(()),
         }

@@ -126,6 +126,12 @@ pub enum Answer {
     },
 }
 
+/// Whether a person gave an answer, and not afk by a rule.
+#[must_use]
+pub fn by_a_person(by: &str) -> bool {
+    !matches!(by, "policy" | "guardrail" | "service" | "afk")
+}
+
 impl Answer {
     /// One line for the record.
     #[must_use]

@@ -266,7 +266,7 @@ impl Stepper<'_> {
 
     /// A job ends; nobody is asked.
     pub(super) fn end_job(&mut self, id: RunId, outcome: Outcome, why: &str) {
-        self.withdraw_requests(Some(id), "the job ended");
+        self.withdraw_requests(id, "the job ended");
         self.emit(Event::Ended { run: id, outcome, why: why.into() });
         self.note(id, format!("{}: {why}", outcome.word()));
         self.effect(Effect::Stop { run: id });

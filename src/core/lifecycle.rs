@@ -167,7 +167,7 @@ impl Stepper<'_> {
     }
 
     pub(super) fn turn_ended(&mut self, id: RunId, end: TurnEnd) {
-        self.withdraw_requests(Some(id), "the turn ended");
+        self.withdraw_requests(id, "the turn ended");
         self.emit(Event::TurnEnded { run: id, end: end.clone() });
         if end == TurnEnd::Done {
             self.mended(id);
@@ -378,7 +378,7 @@ impl Stepper<'_> {
         let outcome = if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();
-        self.withdraw_requests(Some(id), "the run ended");
+        self.withdraw_requests(id, "the run ended");
         self.effect(Effect::Stop { run: id });
         self.emit(Event::Ended { run: id, outcome, why: line.into() });
         // The escalation comes before anything that may fail.
@@ -459,15 +459,13 @@ impl Stepper<'_> {
         Some(id)
     }
 
-    /// Withdraws what agents asked, of one run or of all: nobody waits for an answer any more.
-    pub(super) fn withdraw_requests(&mut self, run: Option<RunId>, why: &str) {
+    /// Withdraws what the agent of a run asked: nobody waits for an answer any more.
+    pub(super) fn withdraw_requests(&mut self, run: RunId, why: &str) {
         let open: Vec<_> = self
             .fleet
             .escalations
             .values()
-            .filter(|e| {
-                e.open() && e.kind.agent_waits() && run.is_none_or(|run| e.run == Some(run))
-            })
+            .filter(|e| e.open() && e.kind.agent_waits() && e.run == Some(run))
             .map(|e| e.id)
             .collect();
         for escalation in open {

@@ -271,7 +271,7 @@ impl Stepper<'_> {
     fn cancel(&mut self, id: RunId, by: &Actor) {
         let Some(run) = self.run(id) else { return };
         let issue = run.work.issue().cloned();
-        self.withdraw_requests(Some(id), "the run was cancelled");
+        self.withdraw_requests(id, "the run was cancelled");
         self.effect(Effect::Stop { run: id });
         let why: Untrusted = format!("cancelled by {by}").into();
         self.emit(Event::Ended { run: id, outcome: Outcome::Cancelled, why });

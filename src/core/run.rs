@@ -351,6 +351,9 @@ pub struct Run {
     pub grants: Vec<Grant>,
     /// The agent of its latest turn.
     pub equipment: Option<Equipment>,
+    /// When its turn elsewhere was found again after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<Timestamp>,
     /// Since when nothing was heard of its agent, where that is long.
     pub quiet: Option<Timestamp>,
     /// The model is being asked again.
@@ -416,6 +419,7 @@ impl Run {
             permissions: Permissions::default(),
             grants: Vec::new(),
             equipment: None,
+            followed: None,
             quiet: None,
             retry: None,
             session: None,

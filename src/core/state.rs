@@ -450,7 +450,7 @@ impl Run {
             Event::Began { activity, .. } => {
                 self.activity = activity.clone();
                 self.epoch += 1;
-                (self.quiet, self.retry) = (None, None);
+                (self.quiet, self.retry, self.followed) = (None, None, None);
                 if let Activity::Turn { .. } = activity {
                     self.turns += 1;
                     self.turn_spend = Spend::default();
@@ -458,8 +458,9 @@ impl Run {
                     self.guidance = None;
                 }
             }
+            // What it asked is still bound to its epoch.
             Event::Followed { .. } => {
-                self.epoch += 1;
+                self.followed = Some(at);
                 (self.quiet, self.retry) = (None, None);
             }
             Event::Reached { phase, .. } => {

@@ -1,6 +1,5 @@
 //! One step of the fleet: an input in, events and effects out.
 
-use super::approval::Answer;
 use super::command::Reply;
 use super::dispatch;
 use super::effect::Effect;
@@ -134,18 +133,20 @@ impl Stepper<'_> {
     fn started(&mut self, policy: Box<Policy>) {
         self.emit(Event::Started);
         self.set_policy(policy);
-        self.withdraw_requests(None, "afk was restarted");
+        let live: Vec<RunId> = self.fleet.live.iter().copied().collect();
+        // An agent elsewhere still waits for what it asked.
+        let ended = live.iter().copied().filter(|id| !self.goes_on_elsewhere(*id));
+        for id in ended.collect::<Vec<_>>() {
+            self.withdraw_requests(id, "afk was restarted");
+        }
         self.forget_attempts();
         self.restart_breakglass();
-        let live: Vec<RunId> = self.fleet.live.iter().copied().collect();
         for id in live {
             let Some(run) = self.run(id) else { continue };
             if !run.busy() {
                 continue;
             }
-            if matches!(run.activity, Activity::Turn { .. })
-                && self.fleet.elsewhere(&run.work).is_some()
-            {
+            if self.goes_on_elsewhere(id) {
                 self.follow(id);
                 continue;
             }
@@ -158,6 +159,14 @@ impl Stepper<'_> {
             self.note(id, "afk was restarted");
             self.begin(id, activity);
         }
+    }
+
+    /// A turn of it is carried out elsewhere, where no restart of ours ends it.
+    fn goes_on_elsewhere(&self, id: RunId) -> bool {
+        self.run(id).is_some_and(|run| {
+            matches!(run.activity, Activity::Turn { .. })
+                && self.fleet.elsewhere(&run.work).is_some()
+        })
     }
 
     /// What is said once and was handed over when the last life ended may have arrived: it is not
@@ -204,8 +213,7 @@ impl Stepper<'_> {
         for (escalation, run, request) in over {
             self.emit(Event::Expired { escalation });
             if let (Some(run), Some(request)) = (run, request) {
-                let reason = "nobody answered in time".into();
-                let answer = Answer::Deny { reason };
+                let answer = super::turn::expired();
                 self.effect(Effect::Answer { run, request, answer, by: "afk".into() });
             }
         }

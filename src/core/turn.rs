@@ -1,7 +1,9 @@
 //! What a live agent says in a turn, and what each thing leads to.
 
+use std::sync::Arc;
+
 use super::agent_event::{AgentEvent, TurnEnd};
-use super::approval::{Answer, EscalationKind, Question};
+use super::approval::{Answer, Escalation, EscalationKind, EscalationState, Question};
 use super::breaker::Cause;
 use super::budget::Spend;
 use super::capability::Equipment;
@@ -14,6 +16,11 @@ use super::permission::{Ask, Judgement, judge};
 use super::run::{Retry, Run};
 use super::step::Stepper;
 use super::untrusted::Untrusted;
+
+/// What an agent is told when nobody answered in time.
+pub(super) fn expired() -> Answer {
+    Answer::Deny { reason: "nobody answered in time".into() }
+}
 
 impl Stepper<'_> {
     pub(super) fn agent(&mut self, id: RunId, event: AgentEvent) {
@@ -44,12 +51,15 @@ impl Stepper<'_> {
             {
                 self.emit(Event::Heard { run: id });
             }
+            AgentEvent::PermissionRequest { id: request, .. }
+            | AgentEvent::Question { id: request, .. }
+                if self.asked_before(id, &request).is_some() =>
+            {
+                self.asked_again(id, request);
+            }
             AgentEvent::PermissionRequest { id: request, ask } => self.permission(id, request, ask),
             AgentEvent::RequestWithdrawn { id: request } => {
-                let open = self.fleet.escalations.values().find(|e| {
-                    e.open() && e.run == Some(id) && e.request.as_ref() == Some(&request)
-                });
-                if let Some(escalation) = open.map(|e| e.id) {
+                if let Some(escalation) = self.open_request(id, &request) {
                     let why = "the agent waits for it no more".into();
                     self.emit(Event::Withdrawn { escalation, why });
                 }
@@ -69,6 +79,41 @@ impl Stepper<'_> {
             AgentEvent::TurnEnd(end) => self.turn_ended(id, end),
             _ => {}
         }
+    }
+
+    /// The open escalation for a request of an agent.
+    fn open_request(&self, id: RunId, request: &str) -> Option<EscalationId> {
+        let mut all = self.fleet.escalations.values();
+        let same = |e: &&Arc<Escalation>| {
+            e.open() && e.run == Some(id) && e.request.as_deref() == Some(request)
+        };
+        all.find(same).map(|escalation| escalation.id)
+    }
+
+    /// What a human was asked by the same turn before it was found again after a restart. An agent
+    /// can't bring an earlier answer back by using its name again.
+    fn asked_before(&self, id: RunId, request: &str) -> Option<&Escalation> {
+        let run = self.run(id)?;
+        let followed = run.followed?;
+        let same = |e: &&Arc<Escalation>| {
+            e.run == Some(id)
+                && e.epoch == run.epoch
+                && e.raised < followed
+                && e.request.as_deref() == Some(request)
+        };
+        self.fleet.escalations.values().find(same).map(AsRef::as_ref)
+    }
+
+    /// An agent elsewhere waits as before: the human is asked already, and an answer of theirs may
+    /// not have arrived.
+    fn asked_again(&mut self, run: RunId, request: String) {
+        let Some(escalation) = self.asked_before(run, &request) else { return };
+        let (answer, by) = match &escalation.state {
+            EscalationState::Answered { answer, by, .. } => (answer.clone(), by.0.clone()),
+            EscalationState::Expired { .. } => (expired(), "afk".to_owned()),
+            _ => return,
+        };
+        self.effect(Effect::Answer { run, request, answer, by });
     }
 
     fn session(

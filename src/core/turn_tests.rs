@@ -11,7 +11,7 @@ use super::id::{RunId, Timestamp};
 use super::input::{Input, RunFact};
 use super::ledger::Reason;
 use super::permission::{Decision, Permissions, Tool};
-use super::policy::Policy;
+use super::policy::{Place, Policy};
 use super::run::{Activity, Outcome};
 use super::tests::{Play, RUN, issue};
 
@@ -297,4 +297,39 @@ fn an_open_breaker_with_nothing_at_work_lets_one_run_try() {
     play.now = play.now.plus(PAUSE);
     play.tell(Input::Tick);
     assert!(matches!(play.fleet.ledger[&fourth.key].reason, Reason::Running { .. }));
+}
+
+#[test]
+fn a_restart_leaves_what_an_agent_elsewhere_asked_with_the_human() {
+    let mut policy = Policy::default();
+    let place = Place { name: "farm".into(), issues: true };
+    policy.elsewhere.insert(issue(1, None).key.repo, place);
+    let mut play = Play::turning(policy.clone());
+    let asks = Permissions { default: Some(Decision::Ask), ..Permissions::default() };
+    let run = play.fleet.runs.get_mut(&RUN).unwrap();
+    std::sync::Arc::make_mut(run).permissions = asks;
+    play.asks(Tool::Shell, "make");
+    let before = play.fleet.inbox()[0].id;
+    play.now = play.now.plus(1000);
+    play.tell(Input::Started { policy: Box::new(policy.clone()) });
+    assert_eq!(play.fleet.inbox().len(), 1, "the question was withdrawn");
+    // Told again, it is still one question, whose answer arrives.
+    play.asks(Tool::Shell, "make");
+    assert_eq!(play.fleet.inbox().len(), 1);
+    assert!(play.answer(Answer::Approve).is_ok());
+    assert_eq!(answered(&play), Some((Answer::Approve, "ana".into())));
+    // An answer that was lost with the last life is given again.
+    play.now = play.now.plus(1000);
+    play.tell(Input::Started { policy: Box::new(policy) });
+    play.asks(Tool::Shell, "make");
+    assert_eq!(answered(&play), Some((Answer::Approve, "ana".into())));
+    assert!(play.fleet.inbox().is_empty());
+    assert_eq!(play.fleet.escalations.keys().next_back(), Some(&before));
+    // In another turn the same name is another request.
+    play.turn_end(TurnEnd::Crashed { why: "gone".into() });
+    play.now = play.now.plus(60_000);
+    play.tell(Input::Tick);
+    play.asks(Tool::Shell, "make");
+    assert_eq!(play.fleet.inbox().len(), 1);
+    assert_ne!(play.fleet.inbox()[0].id, before);
 }

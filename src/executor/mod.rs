@@ -6,6 +6,7 @@
 pub mod folder;
 pub mod kubernetes;
 pub mod service;
+pub mod t3;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::{Control, Events, TurnSpec};
 use crate::core::agent_event::TurnEnd;
+use crate::core::capability::Capabilities;
 
 /// One turn that is carried out elsewhere.
 #[derive(Debug, Clone)]
@@ -36,6 +38,11 @@ pub struct Turn {
 
 /// Carries turns out; see the module.
 pub trait Executor: std::fmt::Debug + Send + Sync {
+    /// What an agent can do there, who can do this much here.
+    fn capabilities(&self, here: Capabilities) -> Capabilities {
+        here
+    }
+
     /// Carries a turn out to its end, or follows it where it is under way. Dropped, it goes on.
     fn turn<'a>(
         &'a self,

@@ -17,6 +17,7 @@ use super::{Executor, Turn};
 use crate::agent::{Control, Events};
 use crate::config::executor::OtherService;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
+use crate::core::capability::Capabilities;
 use crate::core::untrusted::clean_line;
 use crate::secrets::Secrets;
 
@@ -205,6 +206,10 @@ fn end(job: &Value) -> Option<TurnEnd> {
 }
 
 impl Executor for Service {
+    fn capabilities(&self, _here: Capabilities) -> Capabilities {
+        Capabilities::default()
+    }
+
     fn turn<'a>(
         &'a self,
         turn: &'a Turn,

@@ -12,6 +12,7 @@ use crate::config::executor::Executor as Place;
 use crate::executor::Executor;
 use crate::executor::kubernetes::Jobs;
 use crate::executor::service::Service;
+use crate::executor::t3::T3;
 use crate::github::Api;
 use crate::notify::Sinks;
 use crate::secrets::Secrets;
@@ -75,6 +76,7 @@ impl Outside {
             let made: Arc<dyn Executor> = match executor.clone() {
                 Place::Kubernetes(jobs) => Jobs::new(*jobs, config.kubernetes.clone()),
                 Place::Service(other) => Service::new(other, secrets.clone())?,
+                Place::T3(server) => T3::new(server, secrets.clone())?,
             };
             Ok::<_, String>((name.clone(), made))
         });

@@ -31,4 +31,5 @@ mod rollout;
 mod service;
 mod sinks;
 mod ssh;
+mod t3;
 mod woodpecker;

@@ -11,6 +11,7 @@ pub mod pty;
 pub mod pve;
 pub mod server;
 pub mod sinks;
+pub mod t3;
 pub mod world;
 
 use std::path::{Path, PathBuf};

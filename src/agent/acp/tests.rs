@@ -124,8 +124,8 @@ fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
         ]
     );
     let mut said = Said::default();
-    acp.answer("acp-0", &Answer::Deny { reason: "too slow".into() }, &mut said);
-    acp.answer("acp-1", &Answer::Approve, &mut said);
+    acp.answer("acp-0", &Answer::Deny { reason: "too slow".into() }, "ana", &mut said);
+    acp.answer("acp-1", &Answer::Approve, "ana", &mut said);
     let lines: Vec<Value> = said.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
     assert_eq!(lines[0]["result"]["outcome"]["optionId"], "no");
     assert_eq!(lines[1]["result"]["outcome"]["optionId"], "once");

@@ -147,7 +147,9 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let template = template.as_deref();
     let prompt = prompt::words(&job.run, issue, &test, &begin.prompt, resumes, template)?;
     let (speaks, ways) = (agent.speaks(), agent.ways());
-    let can = conversation(speaks, &ways).capabilities();
+    let here = conversation(speaks, &ways).capabilities();
+    let executor = job.place.as_ref().and_then(|p| job.shell.outside().executors.get(p).cloned());
+    let can = executor.map_or(here, |executor| executor.capabilities(here));
     let spec = TurnSpec {
         owner: job.owner(),
         speaks,
