@@ -1,6 +1,5 @@
 //! Runs one turn here: the program and its tree, the lines both ways, and how it ended.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -13,7 +12,7 @@ use super::wire::LINE_LIMIT;
 use super::{Control, Conversation, Events, TurnSpec, conversation};
 use crate::core::agent_event::{AgentEvent, TurnEnd};
 use crate::process::output::read_line;
-use crate::process::{Spec, Supervisor};
+use crate::process::{Input, Spec, Supervisor};
 
 /// How long a program may take to go once its turn has ended.
 const GRACE: Duration = Duration::from_secs(5);
@@ -59,7 +58,7 @@ async fn run_program(
         env: spec.env.clone(),
         leaves_children: false,
     };
-    let mut started = match supervisor.start(&process, Stdio::piped()) {
+    let mut started = match supervisor.start(&process, Input::Piped) {
         Ok(started) => started,
         Err(error) => {
             return TurnEnd::NotStarted { why: format!("{program}: {error}").into() };

@@ -17,18 +17,10 @@ pub fn behind(program: &Path, pattern: &str) -> Option<PathBuf> {
         .find_map(|folder| find(folder, &pattern.split('/').collect::<Vec<_>>()))
 }
 
-/// A program by its name: a path as it is, a name by the PATH.
+/// A program by its name: a path as it is, a name by our PATH.
 #[must_use]
 pub fn on_path(program: &str) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let runs = |path: &PathBuf| {
-        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(runs);
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(runs)
+    crate::process::on_path(program.as_ref(), std::env::var_os("PATH").as_deref())
 }
 
 fn find(folder: &Path, parts: &[&str]) -> Option<PathBuf> {

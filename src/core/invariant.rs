@@ -14,7 +14,11 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
         if live != run.live() || live == matches!(run.activity, Activity::Ended) {
             return Err(format!("7: {id} is both live and ended"));
         }
-        if live && run.busy() && !run.has_permit() {
+        if run.has_permit() != fleet.at_work.contains(&id) {
+            return Err(format!("1: {id} holds a permit that is not counted, or none that is"));
+        }
+        let timed = matches!(run.activity, Activity::Backoff { .. });
+        if live && (run.busy() || timed) && !run.has_permit() {
             return Err(format!("1: {id} works without a permit"));
         }
         if run.pushed.is_some() && run.gated.is_none() {

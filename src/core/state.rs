@@ -46,6 +46,9 @@ pub struct Fleet {
     pub runs: BTreeMap<RunId, Arc<Run>>,
     /// Those of them that have not ended.
     pub live: BTreeSet<RunId>,
+    /// Those of them that hold a permit.
+    #[serde(default)]
+    pub at_work: BTreeSet<RunId>,
     /// The newest run of each issue.
     pub last_run: BTreeMap<IssueKey, RunId>,
     /// Which run has which repository.
@@ -91,7 +94,7 @@ impl Fleet {
 
     /// Permits in use for issues: jobs of the service are none of the breaker's.
     pub(super) fn on_issues(&self) -> usize {
-        self.live_runs().filter(|run| run.has_permit() && run.work.job().is_none()).count()
+        self.working_runs().filter(|run| run.work.job().is_none()).count()
     }
 
     /// Permits in all.
@@ -114,17 +117,23 @@ impl Fleet {
         self.live.iter().filter_map(|id| self.runs.get(id))
     }
 
+    /// Runs that hold a permit.
+    fn working_runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        self.at_work.iter().filter_map(|id| self.runs.get(id))
+    }
+
     /// Permits in use.
     #[must_use]
     pub fn permits_used(&self) -> usize {
-        self.live_runs().filter(|run| run.has_permit()).count()
+        self.at_work.len()
     }
 
     /// Runs that wait for a permit, the next one first.
     #[must_use]
     pub fn waiting(&self) -> Vec<&Arc<Run>> {
-        let mut waiting: Vec<_> = self.live_runs().filter(|run| !run.has_permit()).collect();
-        waiting.sort_by_key(|run| run.rank(self.now, self.policy.aging_ms));
+        let ids = self.live.difference(&self.at_work);
+        let mut waiting: Vec<_> = ids.filter_map(|id| self.runs.get(id)).collect();
+        waiting.sort_by_cached_key(|run| run.rank(self.now, self.policy.aging_ms));
         waiting
     }
 
@@ -146,7 +155,8 @@ impl Fleet {
     /// The earliest time at which a [`super::input::Input::Tick`] would change something.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let runs = self.live_runs().filter_map(|run| match run.activity {
+        // One that waits for a permit waits for nothing else.
+        let runs = self.working_runs().filter_map(|run| match run.activity {
             Activity::Backoff { until, .. } => Some(until),
             _ => None,
         });
@@ -384,6 +394,9 @@ impl Fleet {
             | Event::Attempt { run, .. }
             | Event::Failed { run, .. }
             | Event::CapsuleKept { run, .. } => {
+                if matches!(event, Event::Admitted { .. }) {
+                    self.at_work.insert(*run);
+                }
                 if let Some(run) = self.run_mut(*run) {
                     run.apply(at, event);
                 }
@@ -399,6 +412,7 @@ impl Fleet {
         why: &super::untrusted::Untrusted,
     ) {
         self.live.remove(&id);
+        self.at_work.remove(&id);
         if outcome != Outcome::Frozen {
             self.locks.retain(|_, holder| *holder != id);
         }

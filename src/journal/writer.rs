@@ -1,5 +1,6 @@
 //! The journal's own thread: batches in, one sync each, an answer when it is on the disk.
 
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
@@ -8,7 +9,7 @@ use super::{Journal, JournalError};
 use crate::core::event::Event;
 use crate::core::id::Timestamp;
 
-type Batch = (Vec<(Timestamp, Event)>, oneshot::Sender<Result<(), JournalError>>);
+type Batch = (Arc<[(Timestamp, Event)]>, oneshot::Sender<Result<(), JournalError>>);
 
 /// A handle to the thread; the thread ends, and the lock is freed, when it is dropped.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn append(&self, batch: Vec<(Timestamp, Event)>) -> Result<(), JournalError> {
+    pub async fn append(&self, batch: Arc<[(Timestamp, Event)]>) -> Result<(), JournalError> {
         let gone = || JournalError::Unreadable { seq: 0, why: "its thread has ended".into() };
         let (done, answer) = oneshot::channel();
         let batches = self.batches.as_ref().ok_or_else(gone)?;

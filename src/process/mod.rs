@@ -12,7 +12,7 @@ pub mod output;
 pub mod procfs;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -89,6 +89,37 @@ impl Spec {
     }
 }
 
+/// What a child reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// What it is written.
+    Piped,
+    /// Nothing.
+    Nothing,
+}
+
+impl Input {
+    fn stdio(self) -> Stdio {
+        match self {
+            Self::Piped => Stdio::piped(),
+            Self::Nothing => Stdio::null(),
+        }
+    }
+}
+
+/// A program by its name: a path as it is, a name by a PATH.
+#[must_use]
+pub fn on_path(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let runs = |path: &PathBuf| {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if program.as_encoded_bytes().contains(&b'/') {
+        return Some(PathBuf::from(program)).filter(runs);
+    }
+    std::env::split_paths(path?).map(|folder| folder.join(program)).find(runs)
+}
+
 /// What the processes of an owner use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -107,6 +138,8 @@ struct Inner {
     launcher: PathBuf,
     state: String,
     grace: Duration,
+    /// We have a terminal, which no child may write to.
+    terminal: bool,
     /// What no child may reach.
     hidden: RwLock<Vec<PathBuf>>,
     /// The folders in which an owner's children were started.
@@ -125,10 +158,11 @@ fn waited() -> std::sync::MutexGuard<'static, BTreeMap<i32, String>> {
 #[derive(Debug, Clone)]
 pub struct Supervisor(Arc<Inner>);
 
-/// What was orphaned to this process: a child of ours in another session than ours. What we start
-/// ourselves without a session of its own (a probe's helper, a shell) is none.
+/// What was orphaned to this process: a child of ours in another session or group than ours. What we
+/// start ourselves without one of its own (a probe's helper, a shell) is none.
 struct Strays {
     us: i32,
+    group: i32,
     session: i32,
 }
 
@@ -136,12 +170,13 @@ impl Strays {
     fn of_this_process() -> Self {
         let us = rustix::process::getpid().as_raw_nonzero().get();
         // Not by getsid: in a container whose session began outside it, that is 0 and no pid.
-        let session = procfs::process(us).map_or(us, |process| process.session);
-        Self { us, session }
+        let (group, session) = procfs::process(us).map_or((us, us), |p| (p.group, p.session));
+        Self { us, group, session }
     }
 
     const fn has(&self, process: &procfs::Process) -> bool {
-        process.parent == self.us && process.session != self.session
+        let ours = process.session == self.session && process.group == self.group;
+        process.parent == self.us && !ours
     }
 }
 
@@ -175,8 +210,10 @@ impl Supervisor {
     pub fn new(launcher: PathBuf, state: String, grace: Duration) -> Self {
         // Without it orphans go to init and are found by their marks all the same.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        let us = procfs::process(rustix::process::getpid().as_raw_nonzero().get());
+        let terminal = us.is_none_or(|us| us.terminal != 0);
         let (hidden, folders) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Inner { launcher, state, grace, hidden, folders }))
+        Self(Arc::new(Inner { launcher, state, grace, terminal, hidden, folders }))
     }
 
     /// From now on no child reaches these files and folders.
@@ -207,15 +244,35 @@ impl Supervisor {
         true
     }
 
-    /// A command with the marks and the allowed environment and nothing else.
-    fn command(&self, spec: &Spec) -> Command {
+    /// The command itself, in a group of its own, where nothing needs the launcher: nothing is to be
+    /// hidden, there is no terminal to be kept from it, and its own children end with it.
+    fn direct(&self, spec: &Spec) -> Option<Command> {
+        let hidden = self.0.hidden.read().unwrap_or_else(PoisonError::into_inner);
+        if self.0.terminal || spec.leaves_children || !hidden.is_empty() {
+            return None;
+        }
+        let path = spec.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+        // What is relative depends on the folder that it is started in.
+        let program = on_path(&spec.program, path.as_deref()).filter(|path| path.is_absolute())?;
+        let mut command = Command::new(program);
+        command.arg0(&spec.program).process_group(0);
+        Some(command)
+    }
+
+    /// The command by way of the launcher.
+    fn launched(&self, spec: &Spec) -> Command {
         let mut command = Command::new(&self.0.launcher);
         command.arg(launch::WORD);
         for path in self.0.hidden.read().unwrap_or_else(PoisonError::into_inner).iter() {
             command.arg(launch::HIDE).arg(path);
         }
-        command.arg(&spec.program).args(&spec.args).current_dir(&spec.cwd);
-        command.env_clear();
+        command.arg(&spec.program);
+        command
+    }
+
+    /// Gives a command the marks and the allowed environment and nothing else.
+    fn equip(&self, command: &mut Command, spec: &Spec) {
+        command.args(&spec.args).current_dir(&spec.cwd).env_clear();
         for name in INHERITED {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -226,22 +283,28 @@ impl Supervisor {
         if spec.leaves_children {
             command.env(DEPLOY_NAME, "1");
         }
-        command
     }
 
-    /// Starts a child in a session of its own, with three pipes.
+    /// Starts a child with three pipes, out of reach of our terminal.
     ///
     /// # Errors
     /// Where it can't be started; a program that isn't there is told by the launcher's exit
     /// code, 127.
-    pub fn start(&self, spec: &Spec, stdin: Stdio) -> io::Result<Started> {
+    pub fn start(&self, spec: &Spec, input: Input) -> io::Result<Started> {
         {
             let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
             folders.entry(spec.owner.clone()).or_default().insert(spec.cwd.clone());
         }
-        let mut command = self.command(spec);
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::spawn(&mut command, &spec.owner)
+        let begin = |mut command: Command| {
+            self.equip(&mut command, spec);
+            command.stdin(input.stdio()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            Self::spawn(&mut command, &spec.owner)
+        };
+        // The launcher says what is wrong with one that does not start.
+        match self.direct(spec).map(begin) {
+            Some(Ok(started)) => Ok(started),
+            Some(Err(_)) | None => begin(self.launched(spec)),
+        }
     }
 
     /// Starts a command of ours (git) that needs no session and no allow-list, with the marks.
@@ -267,7 +330,12 @@ impl Supervisor {
     pub fn reap_strays(&self) {
         let waited = waited();
         let strays = Strays::of_this_process();
-        for process in procfs::processes() {
+        let unknown = |pid: &i32| !waited.contains_key(pid);
+        let all: Vec<procfs::Process> = match procfs::children() {
+            Some(pids) => pids.into_iter().filter(unknown).filter_map(procfs::process).collect(),
+            None => procfs::processes().collect(),
+        };
+        for process in all {
             if strays.has(&process)
                 && process.state == b'Z'
                 && !waited.contains_key(&process.pid)
@@ -298,10 +366,14 @@ impl Supervisor {
         }
     }
 
-    /// All live processes of an owner: those that carry its marks, and their descendants.
-    fn tree(&self, owner: &str) -> Vec<procfs::Process> {
+    /// All live processes but this one.
+    fn others() -> Vec<procfs::Process> {
         let us = rustix::process::getpid().as_raw_nonzero().get();
-        let all: Vec<_> = procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect();
+        procfs::processes().filter(|p| p.pid != us && p.state != b'Z').collect()
+    }
+
+    /// All live processes of an owner: those that carry its marks, and their descendants.
+    fn tree(&self, owner: &str, all: &[procfs::Process]) -> Vec<procfs::Process> {
         let mut ours: BTreeSet<i32> =
             all.iter().filter(|p| self.marked(p, Some(owner))).map(|p| p.pid).collect();
         let strays = Strays::of_this_process();
@@ -314,7 +386,7 @@ impl Supervisor {
         );
         // A deploy's children may stay once its command has ended.
         ours.retain(|pid| {
-            all.iter().find(|p| p.pid == *pid).is_none_or(|p| !self.outlives(p, &all))
+            all.iter().find(|p| p.pid == *pid).is_none_or(|p| !self.outlives(p, all))
         });
         loop {
             let more: Vec<i32> = all
@@ -327,7 +399,7 @@ impl Supervisor {
             }
             ours.extend(more);
         }
-        all.into_iter().filter(|p| ours.contains(&p.pid)).collect()
+        all.iter().filter(|p| ours.contains(&p.pid)).cloned().collect()
     }
 
     fn outlives(&self, process: &procfs::Process, all: &[procfs::Process]) -> bool {
@@ -340,19 +412,29 @@ impl Supervisor {
     /// What an owner's processes use now.
     #[must_use]
     pub fn usage(&self, owner: &str) -> Usage {
-        let tree = self.tree(owner);
-        Usage {
-            processes: tree.len(),
-            pid: tree.iter().map(|p| p.pid).min(),
-            cpu_ticks: tree.iter().map(|p| p.cpu_ticks).sum(),
-            memory: tree.iter().map(|p| p.memory).sum(),
-        }
+        self.usages(&[owner]).pop().unwrap_or_default()
+    }
+
+    /// The same for several owners with one look.
+    #[must_use]
+    pub fn usages(&self, owners: &[&str]) -> Vec<Usage> {
+        let all = Self::others();
+        let used = owners.iter().map(|owner| {
+            let tree = self.tree(owner, &all);
+            Usage {
+                processes: tree.len(),
+                pid: tree.iter().map(|p| p.pid).min(),
+                cpu_ticks: tree.iter().map(|p| p.cpu_ticks).sum(),
+                memory: tree.iter().map(|p| p.memory).sum(),
+            }
+        });
+        used.collect()
     }
 
     /// Ends an owner's whole tree: TERM, a grace, KILL, until nothing is left. Says how many
     /// processes had to be killed.
     pub async fn end(&self, owner: &str) -> usize {
-        let killed = self.end_all(|| self.tree(owner)).await.killed;
+        let killed = self.end_all(|| self.tree(owner, &Self::others())).await.killed;
         let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
         folders.remove(owner);
         killed
@@ -361,6 +443,13 @@ impl Supervisor {
     /// The same where what an owner started ended by itself and left nothing: what is orphaned comes
     /// to us, so that a look at our own children tells it, and all of `/proc` need not be read.
     pub async fn end_rest(&self, owner: &str) {
+        let began = {
+            let folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            folders.contains_key(owner)
+        };
+        if !began {
+            return;
+        }
         if Self::left_nothing(owner) {
             let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
             folders.remove(owner);

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{sleep, timeout};
 
-use super::{Spec, Supervisor};
+use super::{Input, Spec, Supervisor};
 use crate::core::untrusted::Untrusted;
 use crate::core::verdict::{Judgement, Verdict};
 
@@ -62,7 +61,7 @@ impl Supervisor {
     /// # Errors
     /// Where it can't be started or its log can't be written.
     pub async fn run(&self, spec: &Spec, log: &Path, deadline: Duration) -> io::Result<Finished> {
-        let mut started = self.start(spec, Stdio::null())?;
+        let mut started = self.start(spec, Input::Nothing)?;
         let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
         let mut sink = Sink::create(log).await?;
         let mut timed_out = false;

@@ -9,8 +9,12 @@ pub struct Process {
     pub pid: i32,
     /// Its parent's.
     pub parent: i32,
+    /// The process group that it is in.
+    pub group: i32,
     /// The session that it is in.
     pub session: i32,
+    /// Its controlling terminal; 0 is none.
+    pub terminal: i64,
     /// `R`, `S`, `Z`, …
     pub state: u8,
     /// When it began, in ticks since boot: with the pid it names the process for ever.
@@ -71,18 +75,22 @@ pub fn process(pid: i32) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    // From `man proc_pid_stat`: 6 session, 14 utime, 15 stime, 22 starttime, 24 rss; 5 is the next one here.
-    let rest: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
+    // From `man proc_pid_stat`: 5 pgrp, 6 session, 7 tty_nr, 14 utime, 15 stime, 22 starttime,
+    // 24 rss; 5 is the next one here.
+    let rest: Vec<i64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
     let field = |number: usize| rest.get(number - 5).copied().unwrap_or(0);
+    let count = |number: usize| u64::try_from(field(number)).unwrap_or(0);
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     Some(Process {
         pid,
         parent,
+        group: i32::try_from(field(5)).unwrap_or(0),
         session: i32::try_from(field(6)).unwrap_or(0),
+        terminal: field(7),
         state,
-        started: field(22),
-        cpu_ticks: field(14) + field(15),
-        memory: field(24) * 4096,
+        started: count(22),
+        cpu_ticks: count(14) + count(15),
+        memory: count(24) * 4096,
         environment,
     })
 }

@@ -200,11 +200,11 @@ impl EventLoop {
 
     /// Nothing goes on before the batch is on the disk: a full disk holds everything up, visibly,
     /// and nothing is lost or done twice once there is room again. Breakglass alone goes on.
-    async fn write(&mut self, events: &[(Timestamp, Event)], follows: &mut Follows) {
+    async fn write(&mut self, events: &Arc<[(Timestamp, Event)]>, follows: &mut Follows) {
         let cancel = self.shell.cancel.clone();
         loop {
             let writer = self.writer.clone();
-            let batch = events.to_vec();
+            let batch = events.clone();
             let append = async move { writer.append(batch).await };
             tokio::pin!(append);
             let silent = sleep(JOURNAL_SILENT);

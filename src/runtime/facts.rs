@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Message, Shell, Snapshot, WorktreeFacts};
 use crate::core::id::RunId;
-use crate::process::Supervisor;
+use crate::process::Usage;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
@@ -70,13 +70,14 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
         counted.extend(due.iter().map(|run| (*run, now)));
         let supervisor = shell.supervisor.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            wanted
-                .into_iter()
-                .map(|(run, worktree, upstream)| {
-                    let disk = due.contains(&run);
-                    (run, facts(&supervisor, run, worktree.as_deref(), &upstream, disk))
-                })
-                .collect::<Vec<_>>()
+            let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
+            let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+            let used = supervisor.usages(&owners);
+            let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
+                let disk = due.contains(&run);
+                (run, facts(used, worktree.as_deref(), &upstream, disk))
+            });
+            all.collect::<Vec<_>>()
         })
         .await
         .unwrap_or_default();
@@ -127,14 +128,7 @@ async fn clear(shell: &Shell) {
     }
 }
 
-fn facts(
-    supervisor: &Supervisor,
-    run: RunId,
-    worktree: Option<&str>,
-    upstream: &str,
-    disk: bool,
-) -> (WorktreeFacts, u64) {
-    let usage = supervisor.usage(&run.to_string());
+fn facts(usage: Usage, worktree: Option<&str>, upstream: &str, disk: bool) -> (WorktreeFacts, u64) {
     let mut facts = WorktreeFacts {
         pid: usage.pid,
         processes: usage.processes,

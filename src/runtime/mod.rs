@@ -8,6 +8,7 @@ mod control;
 mod effects;
 mod event_loop;
 mod facts;
+mod folders;
 mod jobs;
 mod lanes;
 pub mod leader;
@@ -168,6 +169,8 @@ pub(crate) struct Shell {
     /// How the watchers of clusters fare, by what they watch.
     pub watchers: Mutex<BTreeMap<String, WatcherFacts>>,
     pub workspaces: workspaces::Workspaces,
+    /// Of what works without a worktree.
+    pub folders: folders::Folders,
     pub inputs: mpsc::Sender<Message>,
     /// What breakglass tells: taken also while the journal can't be written.
     pub urgent: mpsc::Sender<Message>,
@@ -493,6 +496,7 @@ impl Runtime {
         let shell = Arc::new(Shell {
             config: RwLock::new(Arc::new(config.clone())),
             state: state.to_owned(),
+            folders: folders::Folders::new(state.join("questions")),
             journal_id,
             supervisor: supervisor.clone(),
             store: store.clone(),

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::io::AsyncReadExt;
@@ -48,18 +48,29 @@ pub static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
 /// Who an agent commits as: the user, as their git knows them, or afk. As environment names.
 #[must_use]
 pub fn committer() -> [(&'static str, String); 4] {
-    let known = git2::Config::open_default().and_then(|mut all| all.snapshot()).ok();
-    let of = |key: &str| known.as_ref().and_then(|all| all.get_str(key).ok().map(str::to_owned));
-    let (name, email) = match (of("user.name"), of("user.email")) {
-        (Some(name), Some(email)) => (name, email),
-        _ => ("afk".into(), "afk@localhost".into()),
-    };
+    /// For how long what git's configuration says is taken to be so.
+    const KNOWN: Duration = Duration::from_secs(10);
+    static LAST: Mutex<Option<(Instant, (String, String))>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = last.take().filter(|(at, _)| at.elapsed() < KNOWN);
+    let (at, (name, email)) = known.unwrap_or_else(|| (Instant::now(), configured()));
+    *last = Some((at, (name.clone(), email.clone())));
     [
         ("GIT_AUTHOR_NAME", name.clone()),
         ("GIT_AUTHOR_EMAIL", email.clone()),
         ("GIT_COMMITTER_NAME", name),
         ("GIT_COMMITTER_EMAIL", email),
     ]
+}
+
+/// The name and address of git's configuration, or ours.
+fn configured() -> (String, String) {
+    let known = git2::Config::open_default().and_then(|mut all| all.snapshot()).ok();
+    let of = |key: &str| known.as_ref().and_then(|all| all.get_str(key).ok().map(str::to_owned));
+    match (of("user.name"), of("user.email")) {
+        (Some(name), Some(email)) => (name, email),
+        _ => ("afk".into(), "afk@localhost".into()),
+    }
 }
 
 /// Most that is kept of an answer, in bytes.

@@ -56,9 +56,8 @@ pub(in super::super) async fn ask(
     question: Question,
     tell: Events,
 ) -> Result<Answered, String> {
-    let folder = shell.state.join("questions").join(&question.owner);
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let spec = turn::question(shell, &question, folder.clone()).await?;
+    let folder = shell.folders.take(&question.owner).map_err(|error| error.to_string())?;
+    let spec = turn::question(shell, &question, folder).await?;
     let (control, mut controls) = mpsc::channel(16);
     let (events, mut heard) = mpsc::channel::<AgentEvent>(256);
     let listen = async {
@@ -97,8 +96,7 @@ pub(in super::super) async fn ask(
         end
     };
     let (end, answered) = tokio::join!(work, listen);
-    // Nothing of value is in it.
-    let _ = std::fs::remove_dir_all(&folder);
+    shell.folders.give_back(&question.owner);
     match end {
         TurnEnd::Done => Ok(answered),
         end => Err(crate::core::untrusted::clean_line(&end.line())),

@@ -113,10 +113,9 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let (name, agent, role) = agent(job)?;
     let cwd = match &job.run.worktree {
         None if job.run.work.issue().is_none() => {
-            let folder = empty(job);
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| format!("{}: {error}", folder.display()))?;
-            folder
+            let name = empty(job);
+            let made = job.shell.folders.take(&name);
+            made.map_err(|error| format!("{}: {error}", job.shell.folders.path(&name).display()))?
         }
         _ => job.worktree()?,
     };
@@ -227,14 +226,13 @@ pub(super) fn limit(job: &Job) -> Duration {
     })
 }
 
-/// The folder of a job without a clone. A conversation has the same one each time, since
+/// The folder's name of a job without a clone. A conversation has the same one each time, since
 /// agents keep theirs by folder.
-pub(super) fn empty(job: &Job) -> PathBuf {
-    let name = match job.run.work.job().map(|asked| &asked.kind) {
+pub(super) fn empty(job: &Job) -> String {
+    match job.run.work.job().map(|asked| &asked.kind) {
         Some(JobKind::Converse { session }) => Digest::of(&[session.as_bytes()]).to_string(),
         _ => job.run.id.to_string(),
-    };
-    job.shell.state.join("questions").join(name)
+    }
 }
 
 /// What an agent gets of the environment beside `env`, and what is never written down of it.

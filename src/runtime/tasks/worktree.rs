@@ -107,8 +107,7 @@ pub(crate) async fn give_back(job: &Job) {
     }
     let Some(path) = job.run.worktree.as_deref().map(Path::new) else {
         if job.run.work.issue().is_none() {
-            // Nothing of value is in it.
-            let _ = std::fs::remove_dir_all(super::turn::empty(job));
+            job.shell.folders.give_back(&super::turn::empty(job));
         }
         return;
     };

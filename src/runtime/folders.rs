@@ -1,0 +1,114 @@
+//! Empty folders for what works without a clone. One that is still empty afterwards is used again:
+//! file systems are slow to make what was just taken away.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Kept for later at most.
+const FREE: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    root: PathBuf,
+    free: Mutex<Vec<PathBuf>>,
+}
+
+impl Folders {
+    /// Those below a folder.
+    pub fn new(root: PathBuf) -> Self {
+        let known = std::fs::read_dir(&root).into_iter().flatten().flatten();
+        let free = known.filter(|entry| entry.file_name().to_string_lossy().starts_with("free-"));
+        let free = Mutex::new(free.map(|entry| entry.path()).take(FREE).collect());
+        Self { root, free }
+    }
+
+    /// Where the folder of this name is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The folder of this name, made where it isn't there.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn take(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match free.map(|free| std::fs::rename(free, &path)) {
+            Some(Ok(())) => {}
+            _ => std::fs::create_dir_all(&path)?,
+        }
+        Ok(path)
+    }
+
+    /// Gives it back, with whatever is in it. What can't be taken away stays.
+    pub fn give_back(&self, name: &str) {
+        let path = self.path(name);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = (0..FREE).map(|n| self.path(&format!("free-{n}"))).find(|p| !free.contains(p));
+        match later {
+            Some(later) if self.as_new(&path) && std::fs::rename(&path, &later).is_ok() => {
+                free.push(later);
+            }
+            _ => {
+                drop(free);
+                // Nothing of value is in it.
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
+    }
+
+    /// Whether a folder is as it was made.
+    fn as_new(&self, path: &Path) -> bool {
+        let mode = |path: &Path| {
+            let known = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir);
+            known.map(|known| known.permissions().mode())
+        };
+        let empty = std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
+        empty && mode(path) == mode(&self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_folder_is_used_again_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("questions");
+        let folders = Folders::new(root.clone());
+        let names = || {
+            let all = std::fs::read_dir(&root).unwrap().flatten();
+            let mut all: Vec<String> =
+                all.map(|entry| entry.file_name().into_string().unwrap()).collect();
+            all.sort();
+            all
+        };
+        let one = folders.take("r1").unwrap();
+        assert_eq!(folders.take("r1").unwrap(), one);
+        folders.give_back("r1");
+        assert_eq!(names(), ["free-0"]);
+        let two = folders.take("r2").unwrap();
+        assert_eq!(names(), ["r2"]);
+        // What somebody left in it, or did to it, is seen by nobody else.
+        std::fs::write(two.join("left"), "x").unwrap();
+        folders.give_back("r2");
+        assert!(names().is_empty());
+        let three = folders.take("r3").unwrap();
+        std::fs::set_permissions(&three, std::fs::Permissions::from_mode(0o500)).unwrap();
+        folders.give_back("r3");
+        assert!(names().is_empty());
+        // Those of an earlier life are known.
+        folders.take("r4").unwrap();
+        folders.give_back("r4");
+        Folders::new(root.clone()).take("r5").unwrap();
+        assert_eq!(names(), ["r5"]);
+    }
+}
