@@ -20,6 +20,7 @@ use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::command::Role;
 use crate::core::id::Repo;
 use crate::error::{Failure, Kind};
+use crate::executor;
 use crate::github::Api;
 use crate::journal::Journal;
 use crate::process::launch;
@@ -204,6 +205,19 @@ async fn outside(config: &Config, report: &mut Report) {
             let hint = "see [kubernetes] and the kubeconfig".to_owned();
             report.tell(&name, version.map_err(|why| (why, hint)));
         }
+    }
+    executors(config, &secrets, report).await;
+}
+
+/// The places where turns are carried out beside this machine.
+async fn executors(config: &Config, secrets: &Arc<Secrets>, report: &mut Report) {
+    for (name, place) in &config.executors {
+        let found = match executor::of(place, &config.kubernetes, secrets) {
+            Ok(made) => made.check().await,
+            Err(why) => Err(why),
+        };
+        let hint = format!("see [executors.{name}]");
+        report.tell(&format!("executor {name}"), found.map_err(|why| (why, hint)));
     }
 }
 

@@ -110,7 +110,7 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     }
     let _log = super::log::start(&paths.state)?;
     let mut config = config;
-    let leadership = lead(&mut config, &paths.state).await?;
+    let leadership = lead(&mut config, &paths.state, &launcher).await?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
     server::start(&runtime.handle, &paths.state).map_err(|error| {
         let socket = crate::serve::attach::path(&paths.state);
@@ -129,7 +129,7 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     }
     let config = runtime.handle.config.clone();
     if config.http.enabled {
-        let bound = http::start(&runtime.handle, &config).await.map_err(|why| {
+        let (bound, _) = http::start(&runtime.handle, &config).await.map_err(|why| {
             Failure::new(Kind::System, why).hint("see [http] in the configuration")
         })?;
         super::say(&format!("http on {bound}"));
@@ -166,17 +166,23 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until this afk leads, where there are several. Meanwhile it follows: it answers `/health`
-/// with who leads, and changes nothing.
-async fn lead(config: &mut Config, state: &Path) -> Result<Option<Leadership>, Failure> {
+/// Waits until this afk leads, where there are several. Meanwhile it follows: over HTTP it shows what
+/// the leader does, and changes nothing.
+async fn lead(
+    config: &mut Config,
+    state: &Path,
+    launcher: &Path,
+) -> Result<Option<Leadership>, Failure> {
     let Some(leader) = config.leader.clone() else { return Ok(None) };
     let (told, standing) = tokio::sync::watch::channel(String::new());
-    let mut health = None;
+    let follower = Runtime::follow(config, state, launcher.to_owned(), standing)?;
+    let mut served = None;
     if config.http.enabled {
-        let standby = http::standby(config.http.listen, standing).await;
-        health = Some(standby.map_err(|why| {
+        let started = http::start(&follower.handle, config).await.map_err(|why| {
             Failure::new(Kind::System, why).hint("see [http] in the configuration")
-        })?);
+        })?;
+        super::say(&format!("http on {}", started.0));
+        served = Some(started.1);
     }
     let cluster = config.kubernetes.clone();
     let floor = || Journal::newest_term(state);
@@ -190,10 +196,10 @@ async fn lead(config: &mut Config, state: &Path) -> Result<Option<Leadership>, F
             return Err(Failure::new(Kind::No, "ended before it led"));
         }
     };
-    if let Some(health) = health {
-        health.abort();
-        // The port is free once the task is gone.
-        let _ = health.await;
+    follower.stop().await;
+    if let Some(served) = served {
+        // A panic in it was reported by its hook.
+        let _ = served.await;
     }
     super::say(&format!("leads in term {}", leadership.term));
     config.term = Some(leadership.term);

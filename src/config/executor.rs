@@ -128,6 +128,9 @@ pub struct T3 {
     /// The version that the server must have.
     #[serde(default)]
     pub version: Option<String>,
+    /// It runs as a user who can read no key of breakglass: afk hides nothing from its agents.
+    #[serde(default)]
+    pub apart: bool,
 }
 
 fn claude() -> String {
@@ -151,7 +154,7 @@ impl Executor {
     ///
     /// # Errors
     /// The first that is found.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(&self, breakglass: bool) -> Result<(), (&'static str, String)> {
         match self {
             Self::Kubernetes(jobs) if !jobs.mount.is_absolute() => {
                 Err(("mount", "should be an absolute path".into()))
@@ -164,10 +167,38 @@ impl Executor {
             {
                 Err(("address", "is no address".into()))
             }
+            Self::T3(t3) if breakglass && !t3.apart => {
+                let why = "should say that the server runs as a user who can't read the keys of \
+                           breakglass: nothing is hidden from its agents";
+                Err(("apart", why.into()))
+            }
             Self::T3(t3) if t3.token.is_some() != t3.issue.is_empty() => {
                 Err(("token", "should be set, or `issue`, and not both".into()))
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str, breakglass: bool) -> Option<&'static str> {
+        let section: Executor = toml::from_str(text).unwrap();
+        section.check(breakglass).err().map(|(key, _)| key)
+    }
+
+    #[test]
+    fn a_t3_server_has_one_way_to_a_token_and_stays_apart_from_breakglass() {
+        let t3 = |more: &str| format!("kind = 't3'\naddress = 'http://127.0.0.1:1'\n{more}");
+        assert_eq!(wrong(&t3("token = 'env:A'"), false), None);
+        assert_eq!(wrong(&t3("issue = ['t3']"), false), None);
+        assert_eq!(wrong(&t3(""), false), Some("token"));
+        assert_eq!(wrong(&t3("token = 'env:A'\nissue = ['t3']"), false), Some("token"));
+        assert_eq!(wrong(&t3("token = 'env:A'"), true), Some("apart"));
+        assert_eq!(wrong(&t3("token = 'env:A'\napart = true"), true), None);
+        let text = "kind = 't3'\naddress = 'there'\ntoken = 'env:A'";
+        assert_eq!(wrong(text, false), Some("address"));
     }
 }

@@ -399,7 +399,7 @@ impl Config {
             return wrong(format!("leader.{key}"), message);
         }
         for (name, executor) in &self.executors {
-            if let Err((key, message)) = executor.check() {
+            if let Err((key, message)) = executor.check(self.breakglass.is_some()) {
                 return wrong(format!("executors.{name}.{key}"), message);
             }
         }

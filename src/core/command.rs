@@ -142,6 +142,12 @@ pub enum Refusal {
     /// A viewer.
     #[error("a viewer can look and not act")]
     Viewer,
+    /// Another afk leads.
+    #[error("this afk follows and changes nothing: {leader}")]
+    Follows {
+        /// Who, in words.
+        leader: String,
+    },
     /// No such run.
     #[error("there is no run {run}")]
     NoRun {

@@ -332,6 +332,18 @@ impl<'a> Following<'a> {
 }
 
 impl Executor for Jobs {
+    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async {
+            let list = async {
+                let all = self.api().await?.list(&ListParams::default().limit(1)).await;
+                all.map_err(|error| clean_line(&error.to_string()))
+            };
+            let listed = timeout(CALL, list).await;
+            listed.map_err(|_| format!("no answer in {} s", CALL.as_secs()))??;
+            Ok(format!("Jobs of {} can be read", self.config.namespace))
+        })
+    }
+
     fn turn<'a>(
         &'a self,
         turn: &'a Turn,

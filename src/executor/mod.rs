@@ -10,14 +10,18 @@ pub mod t3;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::agent::{Control, Events, TurnSpec};
+use crate::config::executor as config;
+use crate::config::outside::Kubernetes;
 use crate::core::agent_event::TurnEnd;
 use crate::core::capability::Capabilities;
+use crate::secrets::Secrets;
 
 /// One turn that is carried out elsewhere.
 #[derive(Debug, Clone)]
@@ -43,6 +47,9 @@ pub trait Executor: std::fmt::Debug + Send + Sync {
         here
     }
 
+    /// Asks whether turns could be carried out there: a line of what was found, or of what is wrong.
+    fn check(&self) -> BoxFuture<'_, Result<String, String>>;
+
     /// Carries a turn out to its end, or follows it where it is under way. Dropped, it goes on.
     fn turn<'a>(
         &'a self,
@@ -53,6 +60,22 @@ pub trait Executor: std::fmt::Debug + Send + Sync {
 
     /// Ends what is under way for a run, and takes away what is kept of it.
     fn stop<'a>(&'a self, run: &'a str, root: &'a Path) -> BoxFuture<'a, ()>;
+}
+
+/// As configured.
+///
+/// # Errors
+/// A line for a person.
+pub fn of(
+    config: &config::Executor,
+    cluster: &Kubernetes,
+    secrets: &Arc<Secrets>,
+) -> Result<Arc<dyn Executor>, String> {
+    Ok(match config.clone() {
+        config::Executor::Kubernetes(jobs) => kubernetes::Jobs::new(*jobs, cluster.clone()),
+        config::Executor::Service(other) => service::Service::new(other, secrets.clone())?,
+        config::Executor::T3(server) => t3::T3::new(server, secrets.clone())?,
+    })
 }
 
 /// The folders of a run's turns.

@@ -210,6 +210,19 @@ impl Executor for Service {
         Capabilities::default()
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async {
+            // A job that nobody has: whoever may ask is told so.
+            let request = self.client.get(self.address("/jobs/000000000000"));
+            match self.call(request).await {
+                Ok((200 | 404, _)) => Ok(format!("{} takes the token", self.config.address)),
+                Ok((401 | 403, _)) => Err("it refuses the token".into()),
+                Ok((status, _)) => Err(format!("it answers {status}")),
+                Err(Away { why, .. }) => Err(why),
+            }
+        })
+    }
+
     fn turn<'a>(
         &'a self,
         turn: &'a Turn,

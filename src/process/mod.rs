@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -146,12 +146,28 @@ struct Inner {
     folders: Mutex<BTreeMap<String, BTreeSet<PathBuf>>>,
 }
 
-/// Pids that tokio waits for, and whose they are; every other zombie of ours is a stray to reap.
-/// Children are the whole process's, whichever supervisor began them.
-static WAITED: Mutex<BTreeMap<i32, String>> = Mutex::new(BTreeMap::new());
+/// Children that tokio waits for; every other zombie of ours is a stray to reap. They are the whole
+/// process's, whichever supervisor began them.
+#[derive(Debug, Default)]
+struct Waited {
+    /// Whose they are, by pid.
+    known: BTreeMap<i32, String>,
+    /// How many are being started, and are not known yet.
+    starting: usize,
+}
 
-fn waited() -> std::sync::MutexGuard<'static, BTreeMap<i32, String>> {
+static WAITED: Mutex<Waited> = Mutex::new(Waited { known: BTreeMap::new(), starting: 0 });
+static STARTED: Condvar = Condvar::new();
+
+fn waited() -> std::sync::MutexGuard<'static, Waited> {
     WAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same once nothing is being started: whatever is not known then is nobody's. None starts while
+/// this is held.
+fn settled() -> std::sync::MutexGuard<'static, Waited> {
+    let settled = STARTED.wait_while(waited(), |waited| waited.starting > 0);
+    settled.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts children and ends their trees. Cheap to clone.
@@ -198,8 +214,7 @@ pub struct Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let mut waited = waited();
-        waited.remove(&self.pid);
+        waited().known.remove(&self.pid);
     }
 }
 
@@ -237,7 +252,7 @@ impl Supervisor {
                 return true;
             }
             if process.parent == strays.us {
-                return strays.has(&process) || waited().contains_key(&process.pid);
+                return strays.has(&process) || settled().known.contains_key(&process.pid);
             }
             next = process.parent;
         }
@@ -317,20 +332,28 @@ impl Supervisor {
     }
 
     fn spawn(command: &mut Command, owner: &str) -> io::Result<Started> {
-        // Held over the start, so that a child that ends at once is not taken for a stray.
+        // So that a child that ends at once is not taken for a stray. The lock is not held meanwhile:
+        // until a program is loaded takes about a millisecond, and others start theirs.
+        waited().starting += 1;
+        let child = command.spawn();
+        let pid = child.as_ref().ok().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.unwrap_or(0);
         let mut waited = waited();
-        let child = command.spawn()?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        waited.insert(pid, owner.to_owned());
+        waited.starting -= 1;
+        if child.is_ok() {
+            waited.known.insert(pid, owner.to_owned());
+        }
         drop(waited);
+        STARTED.notify_all();
+        let child = child?;
         Ok(Started { child, pid })
     }
 
     /// Reaps the zombies that became ours by being orphaned.
     pub fn reap_strays(&self) {
-        let waited = waited();
+        let waited = settled();
         let strays = Strays::of_this_process();
-        let unknown = |pid: &i32| !waited.contains_key(pid);
+        let unknown = |pid: &i32| !waited.known.contains_key(pid);
         let all: Vec<procfs::Process> = match procfs::children() {
             Some(pids) => pids.into_iter().filter(unknown).filter_map(procfs::process).collect(),
             None => procfs::processes().collect(),
@@ -338,7 +361,7 @@ impl Supervisor {
         for process in all {
             if strays.has(&process)
                 && process.state == b'Z'
-                && !waited.contains_key(&process.pid)
+                && !waited.known.contains_key(&process.pid)
                 && let Some(pid) = Pid::from_raw(process.pid)
             {
                 // Gone already is as good.
@@ -377,7 +400,7 @@ impl Supervisor {
         let mut ours: BTreeSet<i32> =
             all.iter().filter(|p| self.marked(p, Some(owner))).map(|p| p.pid).collect();
         let strays = Strays::of_this_process();
-        let waited = waited().clone();
+        let waited = settled().known.clone();
         ours.extend(
             all.iter()
                 .filter(|p| strays.has(p) && !waited.contains_key(&p.pid))
@@ -458,13 +481,13 @@ impl Supervisor {
         }
     }
 
-    /// Whether every child of this process is somebody else's.
+    /// Whether nothing that an owner started is left: no child of ours is its, and nothing was
+    /// orphaned to us that might be.
     fn left_nothing(owner: &str) -> bool {
-        // Held over the look, so that a child that is being started is known.
-        let waited = waited();
-        procfs::children().is_some_and(|all| {
-            all.iter().all(|pid| waited.get(pid).is_some_and(|whose| whose != owner))
-        })
+        let adopted = procfs::adopted();
+        let known = &waited().known;
+        known.values().all(|whose| whose != owner)
+            && adopted.is_some_and(|all| all.iter().all(|pid| known.contains_key(pid)))
     }
 
     async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> Ended {

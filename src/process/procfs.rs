@@ -67,6 +67,16 @@ pub fn children() -> Option<Vec<i32>> {
     Some(all)
 }
 
+/// What was orphaned to this process, if the kernel tells: it gives an orphan to the first thread that
+/// is alive (`find_new_reaper`), which is the main one. A child that the main thread started itself
+/// is among them.
+#[must_use]
+pub fn adopted() -> Option<Vec<i32>> {
+    let us = rustix::process::getpid().as_raw_nonzero();
+    let text = std::fs::read_to_string(format!("/proc/self/task/{us}/children")).ok()?;
+    Some(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
 /// One process, if it is there.
 #[must_use]
 pub fn process(pid: i32) -> Option<Process> {

@@ -9,10 +9,12 @@ mod effects;
 mod event_loop;
 mod facts;
 mod folders;
+mod follower;
 mod jobs;
 mod lanes;
 pub mod leader;
 mod loki;
+mod made;
 mod outside;
 pub mod presence;
 pub mod prompt;
@@ -47,7 +49,8 @@ use crate::process::Supervisor;
 use crate::tracker::Tracker;
 use crate::workspace::git::Git;
 use client::Attached;
-use outside::{Outside, Remotes};
+use made::Made;
+use outside::Outside;
 
 /// Batches that a slow client may be behind before it is brought to a fresh snapshot.
 const BATCHES: usize = 256;
@@ -260,6 +263,8 @@ pub struct Handle {
     pub config: Arc<Config>,
     notices: broadcast::Sender<Shown>,
     supervisor: Supervisor,
+    /// Who leads, where this one follows.
+    follows: Option<watch::Receiver<String>>,
     shell: Arc<Shell>,
 }
 
@@ -303,6 +308,17 @@ impl Handle {
     #[must_use]
     pub fn batches(&self) -> broadcast::Receiver<Batch> {
         self.shell.batches.subscribe()
+    }
+
+    /// Who leads, in words, where this one follows.
+    #[must_use]
+    pub fn follows(&self) -> Option<String> {
+        self.follows.as_ref().map(|leader| leader.borrow().clone())
+    }
+
+    /// Resolves when the runtime has ended.
+    pub async fn ended(&self) {
+        self.shell.cancel.cancelled().await;
     }
 
     /// The runtime is asked to end; answered by everything ending.
@@ -402,7 +418,8 @@ pub struct Runtime {
     pub handle: Handle,
     cancel: CancellationToken,
     task: JoinHandle<()>,
-    supervisor: Supervisor,
+    /// Whose children end with it; a follower has none.
+    supervisor: Option<Supervisor>,
 }
 
 impl Runtime {
@@ -453,6 +470,29 @@ impl Runtime {
         Self::begin(config, &place, launcher, None, journal, Some(why)).await
     }
 
+    /// Follows another afk, which writes the journal: shows what it does, and changes nothing.
+    /// `leader` says who it is.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub fn follow(
+        config: &Config,
+        state: &Path,
+        launcher: PathBuf,
+        leader: watch::Receiver<String>,
+    ) -> Result<Self, RuntimeError> {
+        let (config, _) = control::over(config, &control::first(config));
+        let supervisor = Supervisor::new(launcher, String::new(), Duration::ZERO);
+        supervisor.hide(breakglass::hidden(&config, state));
+        let (fleet, follows) = (Fleet::default(), Some(leader.clone()));
+        let made = Made::new(&config, state, "", &fleet, 0, supervisor, follows)?;
+        let Made { shell, handle, publish, queue, urgent } = made;
+        let cancel = shell.cancel.clone();
+        let follower = follower::Follower { shell, publish, queue, urgent, leader, fleet, seq: 0 };
+        let task = tokio::spawn(follower.run());
+        Ok(Self { handle, cancel, task, supervisor: None })
+    }
+
     async fn begin(
         config: Config,
         state: &Path,
@@ -482,55 +522,10 @@ impl Runtime {
         let base = config;
         let values = control::first(&base);
         let (config, _) = control::over(&base, &values);
-        let outside = Outside::new(&config, &journal_id, None).map_err(RuntimeError::Outside)?;
-        let outside = Arc::new(RwLock::new(Arc::new(outside)));
-        let store = Arc::new(Store::open(state).map_err(io)?);
-        let (inputs, queue) = mpsc::channel(INPUTS);
-        let (urgent, urgent_queue) = mpsc::channel(URGENT);
-        let (transcripts, transcripts_seen) = watch::channel(0);
-        let (notices, _) = broadcast::channel(64);
-        let (batches, _) = broadcast::channel(BATCHES);
-        let remotes = Arc::new(Remotes(outside.clone()));
-        let workspaces = workspaces::Workspaces::new(state.join("workspaces"), &fleet, remotes);
-        let cancel = CancellationToken::new();
-        let shell = Arc::new(Shell {
-            config: RwLock::new(Arc::new(config.clone())),
-            state: state.to_owned(),
-            folders: folders::Folders::new(state.join("questions")),
-            journal_id,
-            supervisor: supervisor.clone(),
-            store: store.clone(),
-            outside,
-            watchers: Mutex::default(),
-            workspaces,
-            inputs: inputs.clone(),
-            urgent,
-            live: Mutex::default(),
-            shells: Mutex::default(),
-            shells_changed: tokio::sync::Notify::new(),
-            transcripts,
-            notices: notices.clone(),
-            problems: Mutex::default(),
-            worktrees: Mutex::default(),
-            clients: Mutex::default(),
-            listeners: Mutex::default(),
-            batches: batches.clone(),
-            cancel: cancel.clone(),
-            stop: CancellationToken::new(),
-        });
-        let first = Snapshot { fleet: fleet.clone(), seq, ..Snapshot::default() };
-        let (publish, snapshots) = watch::channel(Arc::new(first));
+        let made = Made::new(&config, state, &journal_id, &fleet, seq, supervisor.clone(), None)?;
+        let Made { shell, handle, publish, queue, urgent: urgent_queue } = made;
+        let (cancel, snapshots) = (shell.cancel.clone(), handle.snapshots.clone());
         let writer = Writer::start(journal).map_err(io)?;
-        let handle = Handle {
-            inputs,
-            snapshots: snapshots.clone(),
-            transcripts: transcripts_seen,
-            store,
-            config: Arc::new(config),
-            notices,
-            supervisor: supervisor.clone(),
-            shell: shell.clone(),
-        };
         let busy = fleet.locks.iter().filter(|(_, run)| fleet.live.contains(*run));
         let busy = busy.map(|(repo, _)| repo.clone()).collect();
         breakglass::start(&shell);
@@ -551,7 +546,7 @@ impl Runtime {
         let event_loop =
             event_loop::EventLoop::new(shell, fleet, seq, writer, publish, urgent_queue, alone);
         let task = tokio::spawn(event_loop.run(queue));
-        Ok(Self { handle, cancel, task, supervisor })
+        Ok(Self { handle, cancel, task, supervisor: Some(supervisor) })
     }
 
     /// Stops intake, ends what is under way and closes the journal. Runs go on from there at the
@@ -561,6 +556,8 @@ impl Runtime {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the loop ended badly");
         }
-        self.supervisor.end_orphans().await;
+        if let Some(supervisor) = self.supervisor {
+            supervisor.end_orphans().await;
+        }
     }
 }

@@ -8,11 +8,7 @@ use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
 
 use crate::config::Config;
-use crate::config::executor::Executor as Place;
-use crate::executor::Executor;
-use crate::executor::kubernetes::Jobs;
-use crate::executor::service::Service;
-use crate::executor::t3::T3;
+use crate::executor::{self, Executor};
 use crate::github::Api;
 use crate::notify::Sinks;
 use crate::secrets::Secrets;
@@ -72,13 +68,8 @@ impl Outside {
             Some(old) => old.sinks.clone(),
             None => Arc::new(Sinks::new(&config.notify, secrets.clone())?),
         };
-        let executors = config.executors.iter().map(|(name, executor)| {
-            let made: Arc<dyn Executor> = match executor.clone() {
-                Place::Kubernetes(jobs) => Jobs::new(*jobs, config.kubernetes.clone()),
-                Place::Service(other) => Service::new(other, secrets.clone())?,
-                Place::T3(server) => T3::new(server, secrets.clone())?,
-            };
-            Ok::<_, String>((name.clone(), made))
+        let executors = config.executors.iter().map(|(name, place)| {
+            Ok::<_, String>((name.clone(), executor::of(place, &config.kubernetes, &secrets)?))
         });
         let executors = executors.collect::<Result<_, _>>()?;
         Ok(Self { config: config.clone(), secrets, github, tracker, sinks, executors })

@@ -7,7 +7,9 @@ use afk::core::event::Event;
 use afk::core::run::Outcome;
 use afk::journal::{Journal, chain};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
+use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::cluster::{Cluster, Fault};
 use crate::support::world::{END, Up, WORK, World, run_of, so};
 
@@ -118,6 +120,63 @@ async fn a_leader_that_hung_writes_nothing_more() {
     drop(follows);
     let journal = Journal::open_read_only(&world.state()).unwrap();
     assert!(chain::verify(&journal).unwrap().is_ok());
+}
+
+fn api(up: Up, line: &str) -> Api {
+    let bound = line.strip_prefix("http on ").unwrap_or_else(|| panic!("{line}"));
+    Api { up, address: format!("http://{bound}"), client: reqwest::Client::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_follows_shows_what_the_leader_does_and_changes_nothing() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cluster = Cluster::start();
+    let world = world(&cluster, 3);
+    let http = section(&world);
+    let world = world.with(&http);
+    let (mut leads, lines) = world.up_with(3);
+    assert_eq!(lines[1], "leads in term 1", "{lines:?}");
+    let (follows, lines) = world.up_with(2);
+    assert!(lines[1].starts_with("follows: "), "{lines:?}");
+    let api = api(follows, &lines[0]);
+    let run = loop {
+        let (status, run) = api.get("/v1/runs/1", Some(VIEWER)).await;
+        if status == 200 && run["run"]["equipment"].is_object() {
+            break run;
+        }
+    };
+    assert_eq!(run["run"]["work"]["key"], "acme/thing#1", "{run}");
+    let (status, health) = api.get("/health", None).await;
+    assert_eq!((status, &health["status"]), (503, &json!("standby")));
+    assert!(health["leader"].as_str().unwrap().ends_with(" leads"), "{health}");
+    let (status, told) = api.act(OPERATOR, json!({"action": "cancel", "run": 1})).await;
+    assert_eq!((status, &told["error"]["kind"]), (503, &json!("follows")), "{told}");
+    assert_eq!(api.get("/v1/fleet", None).await.0, 401);
+    // What happens later is seen as well.
+    std::fs::write(world.path("go"), "").unwrap();
+    let outcome = loop {
+        let (_, run) = api.get("/v1/runs/1", Some(VIEWER)).await;
+        if !run["run"]["outcome"].is_null() {
+            break run["run"]["outcome"].clone();
+        }
+    };
+    assert_eq!(outcome, "done");
+    let (_, transcript) = api.get("/v1/runs/1/transcript", Some(VIEWER)).await;
+    assert!(transcript.to_string().contains("turn_end"), "{transcript}");
+    assert_eq!(claims(&world), [(1, 1)]);
+    leads.kill();
+    term(&world, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_one_that_follows_is_that_of_the_one_that_leads() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cluster = Cluster::start();
+    let world = world(&cluster, 3);
+    let http = section(&world).replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let (_up, lines) = world.with(&http).up_with(3);
+    let here = format!("http on 127.0.0.1:{port}");
+    assert_eq!(lines, [here.clone(), "leads in term 1".into(), here]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::support::t3::{Act, T3, TOKEN};
 use crate::support::world::{Up, World, command, ended, run_of, so, until};
+use crate::support::{afk, text};
 
 const TEST: &str = "mkdir -p tests && echo 'grep -q done state' > tests/state.sh && git add tests && \
     git -c user.name=a -c user.email=a@localhost commit -qm 'Test it'";
@@ -42,6 +43,10 @@ fn world(server: &T3, more: &str) -> World {
 fn write_secret(path: &std::path::Path, words: &str) {
     std::fs::write(path, words).unwrap();
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+fn strs<'a>(places: &'a [String], word: &'a str) -> Vec<&'a str> {
+    places.iter().map(String::as_str).chain([word]).collect()
 }
 
 fn checkpoints(run: &Run) -> String {
@@ -250,6 +255,12 @@ async fn a_token_that_ran_out_is_issued_anew_and_another_version_is_refused() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     assert_eq!(server.turns(), 1);
+    // Before anything is begun, somebody may ask.
+    let doctor = || text(&afk(&strs(&world.places(), "doctor")).output().unwrap().stdout);
+    world.config();
+    assert!(doctor().contains("ok  executor t3: "), "{}", doctor());
+    server.tokens(&[]);
+    assert!(doctor().contains("NO  executor t3: it refuses the token"), "{}", doctor());
     // What it must be, and is not.
     server.version(Some("0.1.0"));
     server.tokens(&[TOKEN]);

@@ -137,14 +137,36 @@ impl Server {
         }
     }
 
-    async fn socket(&self) -> Result<WebSocketStream<reqwest::Upgraded>, Away> {
+    /// Whether it is there and takes the token; its version.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check(&self) -> Result<String, String> {
+        let asked = async {
+            let version = self.version().await?;
+            let ticket = self.ticket().await?;
+            Ok::<_, Away>((version, ticket))
+        };
+        let (version, _) = asked.await.map_err(|Away(why)| why)?;
+        let version = version.map_or("an unknown version".into(), |v| clean_line(&v));
+        Ok(format!("{} is T3 Code {version} and takes the token", self.config.address))
+    }
+
+    /// Opens one websocket.
+    async fn ticket(&self) -> Result<String, Away> {
         let path = self.address("/api/auth/websocket-ticket");
-        let (status, answer) = self.call(self.client.post(path)).await?;
-        let ticket = text(&answer, "ticket");
-        if status != 200 || ticket.is_empty() {
-            return Err(Away(format!("it answers {status} instead of a ticket")));
+        match self.call(self.client.post(path)).await? {
+            (200, answer) if !text(&answer, "ticket").is_empty() => {
+                Ok(text(&answer, "ticket").to_owned())
+            }
+            (401, _) => Err(Away("it refuses the token".into())),
+            (status, _) => Err(Away(format!("it answers {status} instead of a ticket"))),
         }
-        let url = reqwest::Url::parse_with_params(&self.address("/ws"), [("wsTicket", ticket)]);
+    }
+
+    async fn socket(&self) -> Result<WebSocketStream<reqwest::Upgraded>, Away> {
+        let ticket = self.ticket().await?;
+        let url = reqwest::Url::parse_with_params(&self.address("/ws"), [("wsTicket", &ticket)]);
         let url = url.map_err(|error| Away(error.to_string()))?;
         let key = generate_key();
         let request = self
@@ -216,7 +238,7 @@ async fn tell(to: &Tell, line: &Value) -> Result<(), Deaf> {
 /// sends or hears any more.
 pub async fn carry(server: &Server, mut commands: mpsc::Receiver<Vec<u8>>, to: Tell, told: Told) {
     let greet = async {
-        let version = again(&to, || server.version(), |_| true).await?;
+        let version = again(&to, || server.version(), |_| None).await?;
         tell(&to, &json!({"server": version})).await
     };
     if greet.await.is_err() {
@@ -234,12 +256,12 @@ pub async fn carry(server: &Server, mut commands: mpsc::Receiver<Vec<u8>>, to: T
             }
             command["createdAt"] = json!(now());
             let since = Instant::now();
-            let settled = |answer: &(u16, Value)| match answer.0 {
-                401 => since.elapsed() > REFUSED,
-                429 | 502 | 503 | 504 => false,
-                _ => true,
+            let later = |answer: &(u16, Value)| match answer.0 {
+                401 if since.elapsed() < REFUSED => Some("it refuses the token"),
+                429 | 502 | 503 | 504 => Some("it is busy"),
+                _ => None,
             };
-            let (status, body) = again(&to, || server.dispatch(&command), settled).await?;
+            let (status, body) = again(&to, || server.dispatch(&command), later).await?;
             let answer = json!({"answer": {"type": kind, "status": status, "body": body}});
             tell(&to, &answer).await?;
         }
@@ -257,25 +279,28 @@ pub async fn carry(server: &Server, mut commands: mpsc::Receiver<Vec<u8>>, to: T
     }
 }
 
-/// Asks until there is an answer that settles it.
+/// Asks until there is an answer that settles it; `later` says why one does not.
 async fn again<T, F: Future<Output = Result<T, Away>>>(
     to: &Tell,
     ask: impl Fn() -> F,
-    settled: impl Fn(&T) -> bool,
+    later: impl Fn(&T) -> Option<&'static str>,
 ) -> Result<T, Deaf> {
     let mut pause = Duration::from_millis(500);
     let mut lost = false;
     loop {
-        match ask().await {
-            Ok(answer) if settled(&answer) => {
-                if lost {
-                    tell(to, &json!({"back": true})).await?;
-                }
-                return Ok(answer);
+        let why = match ask().await {
+            Ok(answer) => {
+                let Some(why) = later(&answer) else {
+                    if lost {
+                        tell(to, &json!({"back": true})).await?;
+                    }
+                    return Ok(answer);
+                };
+                why.to_owned()
             }
-            Ok(_) => tell(to, &json!({"lost": "it refuses for now"})).await?,
-            Err(Away(why)) => tell(to, &json!({"lost": why})).await?,
-        }
+            Err(Away(why)) => why,
+        };
+        tell(to, &json!({"lost": why})).await?;
         lost = true;
         tokio::select! {
             () = sleep(pause) => {}
@@ -288,7 +313,7 @@ async fn again<T, F: Future<Output = Result<T, Away>>>(
 /// Follows a thread over as many connections as it takes.
 async fn follow(server: &Server, thread: &str, to: &Tell, mut told: Told) -> Result<(), Deaf> {
     loop {
-        let mut socket = again(to, || server.socket(), |_| true).await?;
+        let mut socket = again(to, || server.socket(), |_| None).await?;
         let why = match follow_on(&mut socket, thread, to, &mut told).await {
             Ok(why) => why,
             Err(deaf) => {

@@ -149,6 +149,10 @@ impl Executor for T3 {
         thread::capabilities(self.config.approvals)
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(self.server.check())
+    }
+
     fn turn<'a>(
         &'a self,
         turn: &'a Turn,

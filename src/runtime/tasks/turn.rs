@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -247,11 +247,16 @@ async fn environment(
     for (path, text) in agent.files() {
         write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let mut secrets: Vec<String> = std::env::vars()
-        .chain(env.clone())
-        .filter(|(name, _)| names_a_secret(name))
-        .map(|(_, value)| value)
-        .collect();
+    /// Nothing changes our own environment.
+    static OURS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let ours = std::env::vars_os().filter_map(|(name, value)| {
+            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+            names_a_secret(&name).then_some(value)
+        });
+        ours.collect()
+    });
+    let mut secrets = OURS.clone();
+    secrets.extend(env.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, v)| v.clone()));
     for (name, reference) in &agent.secrets {
         let secret = shell.outside().secrets.get(reference).await;
         let secret = secret.map_err(|e| e.to_string())?;

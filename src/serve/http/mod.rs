@@ -16,6 +16,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::runtime::Handle;
@@ -54,33 +55,14 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Answers `/health` with who leads until it is aborted: for one that follows.
+/// Listens until the runtime ends. Says where, and gives the task whose end frees the port.
 ///
 /// # Errors
 /// A line for a person.
-pub async fn standby(
-    listen: SocketAddr,
-    leader: tokio::sync::watch::Receiver<String>,
-) -> Result<tokio::task::JoinHandle<()>, String> {
-    let listener = TcpListener::bind(listen);
-    let listener = listener.await.map_err(|error| format!("http on {listen}: {error}"))?;
-    let health = async move || {
-        let body = json!({"status": "standby", "leader": leader.borrow().clone()});
-        (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
-    };
-    let app = axum::Router::new().route("/health", axum::routing::get(health));
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "http has ended");
-        }
-    }))
-}
-
-/// Listens until the process ends.
-///
-/// # Errors
-/// A line for a person.
-pub async fn start(handle: &Handle, config: &Config) -> Result<SocketAddr, String> {
+pub async fn start(
+    handle: &Handle,
+    config: &Config,
+) -> Result<(SocketAddr, JoinHandle<()>), String> {
     let http = &config.http;
     let bearer = config.service.as_ref().and_then(|service| service.bearer.as_ref());
     let tokens = Arc::new(Tokens::new(http, bearer, handle).await?);
@@ -90,10 +72,17 @@ pub async fn start(handle: &Handle, config: &Config) -> Result<SocketAddr, Strin
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     let sessions = Arc::default();
     let app = routes::router(Shared { handle: handle.clone(), tokens, sessions });
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "http has ended");
+    let handle = handle.clone();
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            served = axum::serve(listener, app).into_future() => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "http has ended");
+                }
+            }
+            // Its port is free for whoever comes next.
+            () = handle.ended() => {}
         }
     });
-    Ok(bound)
+    Ok((bound, task))
 }
