@@ -51,13 +51,11 @@ impl Stepper<'_> {
             {
                 self.emit(Event::Heard { run: id });
             }
-            AgentEvent::PermissionRequest { id: request, .. }
-            | AgentEvent::Question { id: request, .. }
-                if self.asked_before(id, &request).is_some() =>
+            AgentEvent::PermissionRequest { id: request, ask }
+                if !self.asked_again(id, &request, |e| e.ask.as_ref() == Some(&ask)) =>
             {
-                self.asked_again(id, request);
+                self.permission(id, request, ask);
             }
-            AgentEvent::PermissionRequest { id: request, ask } => self.permission(id, request, ask),
             AgentEvent::RequestWithdrawn { id: request } => {
                 if let Some(escalation) = self.open_request(id, &request) {
                     let why = "the agent waits for it no more".into();
@@ -71,7 +69,10 @@ impl Stepper<'_> {
                 let (answer, by) = (Answer::Deny { reason }, "service".to_owned());
                 self.effect(Effect::Answer { run: id, request, answer, by });
             }
-            AgentEvent::Question { id: request, text, options } => {
+            AgentEvent::Question { id: request, text, options }
+                if !self
+                    .asked_again(id, &request, |e| e.detail == text && e.options == options) =>
+            {
                 let title = Untrusted::new(text.clean_line());
                 let question = Question::new(EscalationKind::Question, title, text);
                 self.ask(id, Question { options, request: Some(request), ..question });
@@ -90,8 +91,8 @@ impl Stepper<'_> {
         all.find(same).map(|escalation| escalation.id)
     }
 
-    /// What a human was asked by the same turn before it was found again after a restart. An agent
-    /// can't bring an earlier answer back by using its name again.
+    /// What a human was last asked by that name, by the same turn, before it was found again after a
+    /// restart.
     fn asked_before(&self, id: RunId, request: &str) -> Option<&Escalation> {
         let run = self.run(id)?;
         let followed = run.followed?;
@@ -101,19 +102,34 @@ impl Stepper<'_> {
                 && e.raised < followed
                 && e.request.as_deref() == Some(request)
         };
-        self.fleet.escalations.values().find(same).map(AsRef::as_ref)
+        self.fleet.escalations.values().rev().find(same).map(AsRef::as_ref)
     }
 
-    /// An agent elsewhere waits as before: the human is asked already, and an answer of theirs may
-    /// not have arrived.
-    fn asked_again(&mut self, run: RunId, request: String) {
-        let Some(escalation) = self.asked_before(run, &request) else { return };
-        let (answer, by) = match &escalation.state {
+    /// Whether an agent elsewhere asks again what it asked before a restart: the human is asked
+    /// already, and an answer of theirs that may not have arrived is given again. By its name alone
+    /// an agent brings no answer back: what it asks must be the same.
+    fn asked_again(
+        &mut self,
+        run: RunId,
+        request: &str,
+        same: impl Fn(&Escalation) -> bool,
+    ) -> bool {
+        let Some(before) = self.asked_before(run, request) else { return false };
+        let escalation = before.id;
+        let (answer, by) = match &before.state {
+            EscalationState::Open if !same(before) => {
+                let why = "the agent asks something else by that name".into();
+                self.emit(Event::Withdrawn { escalation, why });
+                return false;
+            }
+            _ if !same(before) => return false,
+            EscalationState::Open => return true,
+            EscalationState::Withdrawn { .. } => return false,
             EscalationState::Answered { answer, by, .. } => (answer.clone(), by.0.clone()),
             EscalationState::Expired { .. } => (expired(), "afk".to_owned()),
-            _ => return,
         };
-        self.effect(Effect::Answer { run, request, answer, by });
+        self.effect(Effect::Answer { run, request: request.to_owned(), answer, by });
+        true
     }
 
     fn session(

@@ -325,6 +325,18 @@ fn a_restart_leaves_what_an_agent_elsewhere_asked_with_the_human() {
     assert_eq!(answered(&play), Some((Answer::Approve, "ana".into())));
     assert!(play.fleet.inbox().is_empty());
     assert_eq!(play.fleet.escalations.keys().next_back(), Some(&before));
+    // Something else by the same name is nothing that anybody answered.
+    play.asks(Tool::Shell, "make clean");
+    assert_eq!(answered(&play), None);
+    let other = play.fleet.inbox()[0].id;
+    assert_ne!(other, before);
+    // Nor is it what is still asked: that is withdrawn.
+    play.now = play.now.plus(1000);
+    let policy = Box::new(play.fleet.policy.clone());
+    play.tell(Input::Started { policy });
+    play.asks(Tool::Shell, "make all");
+    assert_eq!(play.fleet.inbox().len(), 1);
+    assert_ne!(play.fleet.inbox()[0].id, other);
     // In another turn the same name is another request.
     play.turn_end(TurnEnd::Crashed { why: "gone".into() });
     play.now = play.now.plus(60_000);

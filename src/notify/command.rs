@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{CALL, Message};
 use crate::core::notice::Severity;
 use crate::core::outside::sink::Action;
-use crate::process::INHERITED;
+use crate::process::inherited;
 
 pub(super) async fn run(command: &[String], message: &Message) -> Result<(Action, String), String> {
     let Some((program, args)) = command.split_first() else {
@@ -20,10 +20,7 @@ pub(super) async fn run(command: &[String], message: &Message) -> Result<(Action
         Severity::Urgent => "urgent",
     };
     let mut child = Command::new(program);
-    child.args(args).env_clear().kill_on_drop(true);
-    for name in INHERITED {
-        child.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
+    child.args(args).env_clear().envs(inherited()).kill_on_drop(true);
     child
         .env("AFK_NOTICE", message.kind)
         .env("AFK_SEVERITY", severity)

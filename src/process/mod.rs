@@ -57,6 +57,11 @@ pub const INHERITED: &[&str] = &[
     "RUSTUP_HOME",
 ];
 
+/// What every child gets of our environment.
+pub fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
+    INHERITED.iter().filter_map(|&name| Some((name, std::env::var_os(name)?)))
+}
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -288,12 +293,7 @@ impl Supervisor {
     /// Gives a command the marks and the allowed environment and nothing else.
     fn equip(&self, command: &mut Command, spec: &Spec) {
         command.args(&spec.args).current_dir(&spec.cwd).env_clear();
-        for name in INHERITED {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        command.envs(&spec.env).env("TERM", "dumb");
+        command.envs(inherited()).envs(&spec.env).env("TERM", "dumb");
         command.env(STATE_NAME, &self.0.state).env(RUN_NAME, &spec.owner);
         if spec.leaves_children {
             command.env(DEPLOY_NAME, "1");

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::WorkspaceError;
 use crate::core::id::Sha;
 use crate::core::untrusted::clean_line;
-use crate::process::{INHERITED, Supervisor};
+use crate::process::{Supervisor, inherited};
 
 /// Settings on every call. Hooks, file-system monitors and `ext::` remotes would
 /// run what a repository names; automatic maintenance would go on after the call.
@@ -185,10 +185,7 @@ impl Git {
                 command.envs(given.map_err(refused)?);
             }
         } else {
-            command.env_clear();
-            for name in INHERITED {
-                command.envs(std::env::var_os(name).map(|value| (name, value)));
-            }
+            command.env_clear().envs(inherited());
         }
         for setting in SETTINGS {
             command.arg("-c").arg(setting);

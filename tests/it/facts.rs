@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::support::github::GitHub;
+use crate::support::json_kind;
 use crate::support::world::{END, World};
 
 /// Whether an answer has the fields that were recorded, each of a kind that was seen.
@@ -25,14 +26,7 @@ fn held(recorded: &Value, told: &Value, at: &str) {
             }
         }
         Value::String(kinds) => {
-            let kind = match told {
-                Value::Null => "null",
-                Value::Bool(_) => "bool",
-                Value::Number(_) => "number",
-                Value::String(_) => "string",
-                Value::Array(_) => "list",
-                Value::Object(_) => "object",
-            };
+            let kind = json_kind(told);
             assert!(kinds.split('|').any(|known| known == kind), "{at} is {kind}, not {kinds}");
         }
         other => panic!("{at}: {other} is no fact"),

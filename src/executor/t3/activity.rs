@@ -32,7 +32,16 @@ impl Thread {
                 }
                 return;
             }
-            _ if !new => return,
+            // What was told is told no more; which tools run is to be known all the same.
+            _ if !new => {
+                if matches!(kind, "tool.updated" | "tool.completed") {
+                    let (at, _) = self.running(payload);
+                    if kind == "tool.completed" {
+                        self.tools.remove(at);
+                    }
+                }
+                return;
+            }
             _ => {}
         }
         match kind {
@@ -50,8 +59,8 @@ impl Thread {
         }
     }
 
-    /// A tool that runs, told once; where it stands among those that do.
-    fn tool(&mut self, payload: &Value, said: &mut Said) -> usize {
+    /// Where a tool stands among those that run, and whether it is a new one.
+    fn running(&mut self, payload: &Value) -> (usize, bool) {
         let (detail, data) = (text(payload, "detail"), &payload["data"]);
         let name = match text(data, "toolName") {
             "" => detail.split(':').next().unwrap_or_default(),
@@ -61,24 +70,29 @@ impl Thread {
             running.detail == detail || (running.name == name && running.input == data["input"])
         };
         if let Some(at) = self.tools.iter().position(same) {
-            return at;
+            return (at, false);
         }
-        self.prose.flush(&mut said.events);
         self.started += 1;
-        let input = data["input"].clone();
-        let (kind, title) = if input.is_object() {
-            (tools::tool(name), tools::title(&self.cwd, name, &input))
-        } else {
-            (item(text(payload, "itemType")), detail.to_owned())
-        };
-        let id = format!("t3-{}", self.started);
-        said.event(AgentEvent::ToolStart {
-            id: id.clone(),
-            kind: kind.word().into(),
-            title: bounded(title),
-        });
+        let (id, input) = (format!("t3-{}", self.started), data["input"].clone());
         self.tools.push(Running { id, detail: detail.to_owned(), name: name.to_owned(), input });
-        self.tools.len() - 1
+        (self.tools.len() - 1, true)
+    }
+
+    /// A tool that runs, told once; where it stands among those that do.
+    fn tool(&mut self, payload: &Value, said: &mut Said) -> usize {
+        let (at, new) = self.running(payload);
+        if new {
+            self.prose.flush(&mut said.events);
+            let Running { id, detail, name, input } = &self.tools[at];
+            let (kind, title) = if input.is_object() {
+                (tools::tool(name), tools::title(&self.cwd, name, input))
+            } else {
+                (item(text(payload, "itemType")), detail.clone())
+            };
+            let (kind, title) = (kind.word().into(), bounded(title));
+            said.event(AgentEvent::ToolStart { id: id.clone(), kind, title });
+        }
+        at
     }
 
     fn tool_ended(&mut self, payload: &Value, said: &mut Said) {

@@ -23,7 +23,7 @@ use super::told::Told;
 use crate::agent::fields::text;
 use crate::config::executor::T3;
 use crate::core::untrusted::clean_line;
-use crate::process::INHERITED;
+use crate::process::inherited;
 use crate::secrets::Secrets;
 
 /// Longest time of one call.
@@ -201,10 +201,8 @@ async fn issue(command: &[String]) -> Result<SecretString, String> {
         return Err("there is no token: set `token` or `issue`".into());
     };
     let mut child = Command::new(program);
-    child.args(args).env_clear().kill_on_drop(true).stdin(Stdio::null()).stderr(Stdio::null());
-    for name in INHERITED {
-        child.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
+    child.args(args).env_clear().envs(inherited()).kill_on_drop(true);
+    child.stdin(Stdio::null()).stderr(Stdio::null());
     let output = timeout(CALL, child.output()).await;
     let output = output.map_err(|_| format!("{program} issued no token in time"))?;
     let output = output.map_err(|error| format!("{program}: {error}"))?;

@@ -171,6 +171,29 @@ fn what_may_be_cut_is_judged_by_no_rule_for_its_kind() {
 }
 
 #[test]
+fn after_a_restart_leave_is_asked_in_the_same_words() {
+    let detail = format!("Bash: {}...", "x".repeat(200));
+    let data = json!({"toolName": "Bash", "input": {"command": "make all"}});
+    let tool = json!({"itemType": "command_execution", "detail": detail, "data": data});
+    let request = json!({"requestId": "r", "requestKind": "command", "detail": detail});
+    // The tool was told in the last life; that it runs is known in this one, and what it is.
+    let mut thread = begun(&["1", "2"]);
+    let said = hear(
+        &mut thread,
+        &[
+            appended(&activity("1", "tool.updated", &tool)),
+            appended(&activity("2", "approval.requested", &request)),
+            appended(&activity("3", "tool.completed", &tool)),
+        ],
+    );
+    let [AgentEvent::PermissionRequest { ask, .. }, AgentEvent::ToolEnd { .. }] = &said.events[..]
+    else {
+        panic!("{said:?}")
+    };
+    assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Shell, "make all"));
+}
+
+#[test]
 fn commands_are_the_same_after_a_restart() {
     let of = |thread: &mut Thread| {
         let mut said = Said::default();
