@@ -18,6 +18,9 @@ pub enum ToShell {
 /// The most that is typed into a shell in one piece.
 pub const TYPED: usize = 64 * 1024;
 
+/// What a pane reads and writes, whatever afk's own locale is.
+const CHARACTERS: (&str, &str) = ("LC_CTYPE", "C.UTF-8");
+
 /// Carries a shell until one of the two sides ends it; says why. Nothing is read from the host
 /// while `output` is full: its window closes, and the host waits.
 pub async fn carry(
@@ -30,6 +33,9 @@ pub async fn carry(
     let open = async {
         let channel = session.handle.channel_open_session().await?;
         let (columns, rows) = (u32::from(size.0), u32::from(size.1));
+        // Where the host takes it (Debian's does). In its own locale a line editor may drop the bytes
+        // of what isn't ASCII.
+        channel.set_env(false, CHARACTERS.0, CHARACTERS.1).await?;
         channel.request_pty(false, "xterm-256color", columns, rows, 0, 0, &[]).await?;
         channel.request_shell(false).await?;
         Ok::<_, russh::Error>(channel)

@@ -248,14 +248,22 @@ impl Emulator {
                 style = style.add_modifier(Modifier::REVERSED);
             }
             place.set_style(Style::reset().patch(style));
-            if cell.flags.intersects(Flags::WIDE_CHAR_SPACER | Flags::LEADING_WIDE_CHAR_SPACER) {
-                place.set_symbol(if cell.flags.contains(Flags::WIDE_CHAR_SPACER) {
-                    ""
-                } else {
-                    " "
-                });
+            // Half of a wide character may have been overwritten.
+            let cells = &self.term.grid()[indexed.point.line];
+            let beside = |column: Option<usize>, flag| {
+                column
+                    .filter(|column| *column < cells.len())
+                    .is_some_and(|column| cells[Column(column)].flags.contains(flag))
+            };
+            let at = indexed.point.column.0;
+            if cell.flags.contains(Flags::WIDE_CHAR_SPACER)
+                && beside(at.checked_sub(1), Flags::WIDE_CHAR)
+            {
+                place.set_symbol("");
             } else {
-                place.set_symbol(&symbol(cell, column + 1 < area.width));
+                let whole =
+                    column + 1 < area.width && beside(Some(at + 1), Flags::WIDE_CHAR_SPACER);
+                place.set_symbol(&symbol(cell, whole));
             }
         }
     }
@@ -284,10 +292,12 @@ impl Before for Point {
     }
 }
 
-/// A cell's text: without what would make a neighbour vanish.
-fn symbol(cell: &Cell, room: bool) -> String {
-    let wide = cell.flags.contains(Flags::WIDE_CHAR);
-    if cell.flags.contains(Flags::HIDDEN) || cell.c.is_control() || (wide && !room) {
+/// A cell's text: without what would make a neighbour vanish. `whole` is that both halves of a wide
+/// character are there.
+fn symbol(cell: &Cell, whole: bool) -> String {
+    let spacer = Flags::WIDE_CHAR_SPACER | Flags::LEADING_WIDE_CHAR_SPACER;
+    let broken = cell.flags.contains(Flags::WIDE_CHAR) && !whole;
+    if cell.flags.intersects(Flags::HIDDEN | spacer) || cell.c.is_control() || broken {
         return " ".into();
     }
     let mut text = String::from(cell.c);

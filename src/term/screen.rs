@@ -149,7 +149,9 @@ impl Backend for Memory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::emulator::Emulator;
     use super::*;
+    use ratatui::buffer::Buffer;
     use ratatui::widgets::Paragraph;
 
     #[test]
@@ -166,5 +168,49 @@ mod tests {
         assert_eq!(draw("one"), b"");
         let changed = draw("two");
         assert!(!changed.is_empty() && changed.len() < 40, "{changed:?}");
+    }
+
+    /// Whatever stood there before, a screen that got the frames' bytes shows the last frame.
+    #[test]
+    fn wide_characters_come_over_whatever_they_replace() {
+        const SIZE: (u16, u16) = (12, 4);
+        let (area, mut seed) = (Rect::new(0, 0, SIZE.0, SIZE.1), 1_u32);
+        let mut random = |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) % below
+        };
+        let mut screen = Screen::new(SIZE.0, SIZE.1).unwrap();
+        let (mut inner, mut outer) = (Emulator::new(SIZE), Emulator::new(SIZE));
+        for step in 0..20_000 {
+            let (column, row) = (1 + random(u32::from(SIZE.0)), 1 + random(u32::from(SIZE.1)));
+            let text = match random(8) {
+                0 => "\u{1b}[2J",
+                1 => "\u{1b}[K",
+                2 => "\u{1b}[31m日\u{1b}[m",
+                3 => "日本",
+                4 => "e\u{301}",
+                5 => "\r\n",
+                6 => "ab",
+                _ => " ",
+            };
+            inner.feed(format!("\u{1b}[{row};{column}H{text}").as_bytes());
+            if random(3) > 0 {
+                continue;
+            }
+            let drawn =
+                screen.terminal.draw(|frame| inner.paint(frame.buffer_mut(), area, true, None));
+            drawn.unwrap();
+            outer.feed(&screen.take());
+            let shown = |emulator: &Emulator| {
+                let mut buffer = Buffer::empty(area);
+                emulator.paint(&mut buffer, area, true, None);
+                buffer.content.iter().map(|cell| cell.symbol().to_owned()).collect::<Vec<_>>()
+            };
+            let lines = |symbols: Vec<String>| {
+                let rows = symbols.chunks(usize::from(SIZE.0)).map(<[String]>::concat);
+                rows.collect::<Vec<_>>()
+            };
+            assert_eq!(lines(shown(&outer)), lines(shown(&inner)), "step {step}");
+        }
     }
 }

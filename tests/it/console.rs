@@ -67,7 +67,9 @@ fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
     cockpit.screen.shows("breakglass is off: arm it first");
     cockpit.arm();
     cockpit.shell();
-    cockpit.run("PS1='$ '; clear; tput cols; tput lines; printf '\\033[31m日本\\033[m|\\n'");
+    cockpit.run("PS1='$ '; clear; echo $LC_CTYPE");
+    cockpit.screen.shows("│C.UTF-8");
+    cockpit.run("clear; tput cols; tput lines; printf '\\033[31m日本\\033[m|\\n'");
     // Its echo has the characters as well: what it printed begins with a number.
     cockpit.screen.until("what it printed", |s| s.contains("│78 ") && s.contains("│日"));
     let inside = cockpit.inside();

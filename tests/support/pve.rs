@@ -108,7 +108,8 @@ impl Pve {
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {here}/{host_key}\n\
              AuthorizedKeysFile {here}/authorized_keys\nStrictModes no\nUsePAM no\nPidFile none\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n{more}\n"
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n\
+             AcceptEnv LANG LC_*\n{more}\n"
         );
         std::fs::write(dir.join("sshd_config"), settings).unwrap();
         // Privilege separation wants its folder; a user other than root needs none.
