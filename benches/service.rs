@@ -61,7 +61,9 @@ async fn spawned(count: usize) -> f64 {
 }
 
 fn world(permits: usize, workspace: bool) -> World {
-    let world = World::new("").plain(&["/bin/echo", "{\"type\":\"end\",\"status\":\"done\"}"]);
+    // A shell's own echo: of what says a line, it takes the least beside /bin/true.
+    let says = "echo '{\"type\":\"end\",\"status\":\"done\"}'";
+    let world = World::new("").plain(&["/bin/sh", "-c", says]);
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     let http = section(&world);
     world

@@ -42,7 +42,7 @@ pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
         if fleet.kill_switch() { "KILL SWITCH" } else { "armed" },
         fleet.permits_used(),
         fleet.capacity(),
-        fleet.waiting().len(),
+        fleet.queue.len(),
         fleet.inbox().len(),
         fleet.books.day(wall()).usd
     ));
@@ -130,7 +130,7 @@ fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
         "kill_switch": fleet.kill_switch(),
         "paused_for": fleet.breaker.open().map(|(cause, _)| &cause.0),
         "permits": {"used": fleet.permits_used(), "all": fleet.capacity()},
-        "queue": fleet.waiting().iter().map(|run| run.id).collect::<Vec<_>>(),
+        "queue": fleet.waiting().map(|run| run.id).collect::<Vec<_>>(),
         "spend_today": fleet.books.day(wall()),
         "locks": fleet.locks,
         "last_good": fleet.last_good,

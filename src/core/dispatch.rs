@@ -96,8 +96,7 @@ pub fn consider(fleet: &Fleet, issue: &Issue) -> Reason {
 /// As many runs wait for a permit as may.
 #[must_use]
 pub fn queue_full(fleet: &Fleet) -> bool {
-    let waiting = fleet.live_runs().filter(|run| !run.has_permit()).count();
-    waiting >= fleet.policy.max_queue_depth as usize
+    fleet.queue.len() >= fleet.policy.max_queue_depth as usize
 }
 
 #[cfg(test)]

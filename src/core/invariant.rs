@@ -18,6 +18,11 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
             return Err(format!("1: {id} holds a permit that is not counted, or none that is"));
         }
         let timed = matches!(run.activity, Activity::Backoff { .. });
+        if fleet.queue.has(run) != (live && !run.has_permit()) {
+            return Err(format!(
+                "1: {id} waits for a permit and is not in the queue, or is and does not"
+            ));
+        }
         if live && (run.busy() || timed) && !run.has_permit() {
             return Err(format!("1: {id} works without a permit"));
         }

@@ -22,9 +22,9 @@ use super::untrusted::Untrusted;
 pub const CONVERSATIONS: usize = 1000;
 
 /// What a job is called: 12 hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct JobId(String);
+pub struct JobId(u64);
 
 /// Not 12 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ impl JobId {
     /// From six random bytes.
     #[must_use]
     pub fn new(bytes: [u8; 6]) -> Self {
-        Self(format!("{:012x}", bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))))
+        Self(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 
     /// Parses one.
@@ -44,7 +44,10 @@ impl JobId {
     /// [`NoJobId`].
     pub fn parse(text: &str) -> Result<Self, NoJobId> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 12 && text.bytes().all(hex) { Ok(Self(text.into())) } else { Err(NoJobId) }
+        if text.len() != 12 || !text.bytes().all(hex) {
+            return Err(NoJobId);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| NoJobId)
     }
 }
 
@@ -57,13 +60,13 @@ impl TryFrom<String> for JobId {
 
 impl From<JobId> for String {
     fn from(id: JobId) -> Self {
-        id.0
+        id.to_string()
     }
 }
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{:012x}", self.0)
     }
 }
 
@@ -190,8 +193,8 @@ pub struct Jobs {
 impl Jobs {
     /// The run of a job.
     #[must_use]
-    pub fn run(&self, id: &JobId) -> Option<RunId> {
-        self.by_id.get(id).copied()
+    pub fn run(&self, id: JobId) -> Option<RunId> {
+        self.by_id.get(&id).copied()
     }
 
     /// The conversation in a caller's session.
@@ -207,7 +210,7 @@ impl Jobs {
     }
 
     pub(super) fn claimed(&mut self, job: &Job, run: RunId) {
-        self.by_id.insert(job.id.clone(), run);
+        self.by_id.insert(job.id, run);
     }
 
     pub(super) fn ended(&mut self, at: Timestamp, run: &Run, job: &Job) {
@@ -322,7 +325,7 @@ mod tests {
     }
 
     fn status(play: &Play, n: u8) -> JobStatus {
-        let run = play.fleet.jobs.run(&JobId::new([n; 6])).unwrap();
+        let run = play.fleet.jobs.run(JobId::new([n; 6])).unwrap();
         JobStatus::of(&play.fleet.runs[&run])
     }
 

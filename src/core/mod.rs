@@ -32,6 +32,7 @@ pub mod outside;
 pub mod permission;
 pub mod policy;
 pub mod progress;
+pub mod queue;
 pub mod run;
 pub mod state;
 pub mod step;

@@ -97,8 +97,8 @@ impl Stepper<'_> {
                 } else if self.fleet.kill_switch() {
                     Err(Refusal::KillSwitch)
                 } else if let Some(job) = job {
-                    match self.fleet.jobs.run(&job.id) {
-                        Some(_) => Err(Refusal::JobKnown { job: job.id.clone() }),
+                    match self.fleet.jobs.run(job.id) {
+                        Some(_) => Err(Refusal::JobKnown { job: job.id }),
                         None if self.fleet.jobs_full() => Err(Refusal::QueueFull),
                         None => Ok(()),
                     }

@@ -16,6 +16,7 @@ use super::job::{Job, JobKind, Jobs};
 use super::ledger::LedgerEntry;
 use super::outbox::{OutboxEntry, backoff_ms};
 use super::policy::{Place, Policy};
+use super::queue::Queue;
 use super::run::{Activity, Outcome, Phase, Run, Work};
 use super::verdict::{Link, ProbeSample, Verdict};
 
@@ -49,6 +50,9 @@ pub struct Fleet {
     /// Those of them that hold a permit.
     #[serde(default)]
     pub at_work: BTreeSet<RunId>,
+    /// Those of them that wait for one.
+    #[serde(default)]
+    pub queue: Queue,
     /// The newest run of each issue.
     pub last_run: BTreeMap<IssueKey, RunId>,
     /// Which run has which repository.
@@ -129,12 +133,9 @@ impl Fleet {
     }
 
     /// Runs that wait for a permit, the next one first.
-    #[must_use]
-    pub fn waiting(&self) -> Vec<&Arc<Run>> {
-        let ids = self.live.difference(&self.at_work);
-        let mut waiting: Vec<_> = ids.filter_map(|id| self.runs.get(id)).collect();
-        waiting.sort_by_cached_key(|run| run.rank(self.now, self.policy.aging_ms));
-        waiting
+    pub fn waiting(&self) -> impl Iterator<Item = &Arc<Run>> {
+        let rank = |id| self.runs.get(&id).map(|run| run.rank(self.now, self.policy.aging_ms));
+        self.queue.in_order(rank).filter_map(|id| self.runs.get(&id))
     }
 
     /// Escalations that wait for a human, most severe and newest first.
@@ -264,6 +265,7 @@ impl Fleet {
                         claimed.session_cost = known.cost;
                     }
                 }
+                self.queue.insert(&claimed);
                 self.runs.insert(*run, Arc::new(claimed));
             }
             Event::Escalated { escalation } => {
@@ -371,6 +373,9 @@ impl Fleet {
                         self.locks.insert(key.repo, *run);
                     }
                 }
+                if let Some(run) = self.runs.get(run) {
+                    self.queue.insert(run);
+                }
             }
             Event::LockReleased { run, .. } => self.locks.retain(|_, holder| holder != run),
             Event::Admitted { run, .. }
@@ -394,8 +399,11 @@ impl Fleet {
             | Event::Attempt { run, .. }
             | Event::Failed { run, .. }
             | Event::CapsuleKept { run, .. } => {
-                if matches!(event, Event::Admitted { .. }) {
-                    self.at_work.insert(*run);
+                if matches!(event, Event::Admitted { .. })
+                    && let Some(run) = self.runs.get(run)
+                {
+                    self.at_work.insert(run.id);
+                    self.queue.remove(run);
                 }
                 if let Some(run) = self.run_mut(*run) {
                     run.apply(at, event);
@@ -413,6 +421,9 @@ impl Fleet {
     ) {
         self.live.remove(&id);
         self.at_work.remove(&id);
+        if let Some(run) = self.runs.get(&id) {
+            self.queue.remove(run);
+        }
         if outcome != Outcome::Frozen {
             self.locks.retain(|_, holder| *holder != id);
         }

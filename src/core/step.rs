@@ -290,7 +290,6 @@ impl Stepper<'_> {
         let admitted: Vec<RunId> = self
             .fleet
             .waiting()
-            .into_iter()
             .filter(|run| self.fleet.policy.allowlist.contains(run.work.repo()))
             .filter(|run| {
                 // The breaker is about issues: a caller of the service decides by itself.

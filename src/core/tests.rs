@@ -464,7 +464,7 @@ fn the_kill_switch_holds_back_what_waits_and_stops_nothing() {
 fn capacity_changes_live_and_takes_nothing_away() {
     let mut play = Play::with(Policy { capacity: 2, ..Policy::default() });
     play.tell(Input::Issues((1..=5).map(|n| issue(n, None)).collect()));
-    assert_eq!((play.fleet.permits_used(), play.fleet.waiting().len()), (2, 3));
+    assert_eq!((play.fleet.permits_used(), play.fleet.queue.len()), (2, 3));
     assert!(play.operate(Action::SetCapacity { permits: 0 }).is_ok());
     assert_eq!(play.fleet.permits_used(), 2);
     assert!(play.operate(Action::SetCapacity { permits: 4 }).is_ok());
@@ -476,7 +476,7 @@ fn the_queue_is_bounded() {
     let policy = Policy { capacity: 0, max_queue_depth: 3, ..Policy::default() };
     let mut play = Play::with(policy);
     play.tell(Input::Issues((1..=9).map(|n| issue(n, None)).collect()));
-    assert_eq!(play.fleet.waiting().len(), 3);
+    assert_eq!(play.fleet.queue.len(), 3);
     let submit = Action::Submit { repo: repo(1), prompt: "x".into(), priority: None, job: None };
     assert_eq!(play.operate(submit), Err(Refusal::QueueFull));
 }
@@ -548,7 +548,7 @@ proptest! {
             play.now = play.now.plus(1);
             play.tell(Input::Issues(known));
         }
-        let mut expected: Vec<_> = play.fleet.waiting().iter().map(|r| (r.priority.map_or(10, |p| p.0), r.id)).collect();
+        let mut expected: Vec<_> = play.fleet.waiting().map(|r| (r.priority.map_or(10, |p| p.0), r.id)).collect();
         let mut admitted = vec![];
         for permits in 1..=u32::try_from(priorities.len()).unwrap() {
             play.operate(Action::SetCapacity { permits }).unwrap();
@@ -566,7 +566,7 @@ proptest! {
         play.tell(Input::Issues(vec![issue(1, None)]));
         play.now = play.now.plus(11 * minutes * MINUTE);
         play.tell(Input::Issues(vec![issue(1, None), issue(2, Some(0))]));
-        prop_assert_eq!(play.fleet.waiting()[0].id, RUN);
+        prop_assert_eq!(play.fleet.waiting().next().unwrap().id, RUN);
     }
 
     #[test]

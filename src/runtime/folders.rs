@@ -8,21 +8,36 @@ use std::sync::{Mutex, PoisonError};
 
 /// Kept for later at most.
 const FREE: usize = 64;
+/// What the name of a free one begins with.
+const PREFIX: &str = "free-";
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Folders {
     root: PathBuf,
-    free: Mutex<Vec<PathBuf>>,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    folders: Vec<PathBuf>,
+    /// The largest number that one had.
+    last: u64,
 }
 
 impl Folders {
     /// Those below a folder.
     pub fn new(root: PathBuf) -> Self {
-        let known = std::fs::read_dir(&root).into_iter().flatten().flatten();
-        let free = known.filter(|entry| entry.file_name().to_string_lossy().starts_with("free-"));
-        let free = Mutex::new(free.map(|entry| entry.path()).take(FREE).collect());
-        Self { root, free }
+        let mut free = Free::default();
+        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
+                free.last = free.last.max(number);
+                free.folders.push(entry.path());
+            }
+        }
+        Self { root, free: Mutex::new(free) }
     }
 
     /// Where the folder of this name is.
@@ -39,7 +54,7 @@ impl Folders {
         if path.is_dir() {
             return Ok(path);
         }
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).folders.pop();
         match free.map(|free| std::fs::rename(free, &path)) {
             Some(Ok(())) => {}
             _ => std::fs::create_dir_all(&path)?,
@@ -50,17 +65,16 @@ impl Folders {
     /// Gives it back, with whatever is in it. What can't be taken away stays.
     pub fn give_back(&self, name: &str) {
         let path = self.path(name);
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let later = (0..FREE).map(|n| self.path(&format!("free-{n}"))).find(|p| !free.contains(p));
-        match later {
-            Some(later) if self.as_new(&path) && std::fs::rename(&path, &later).is_ok() => {
-                free.push(later);
-            }
-            _ => {
-                drop(free);
-                // Nothing of value is in it.
-                let _ = std::fs::remove_dir_all(&path);
-            }
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = {
+            let mut free = free();
+            free.last += 1;
+            (free.folders.len() < FREE).then(|| self.path(&format!("{PREFIX}{}", free.last)))
+        };
+        match later.filter(|_| self.as_new(&path)) {
+            Some(later) if std::fs::rename(&path, &later).is_ok() => free().folders.push(later),
+            // Nothing of value is in it.
+            _ => drop(std::fs::remove_dir_all(&path)),
         }
     }
 
@@ -94,7 +108,7 @@ mod tests {
         let one = folders.take("r1").unwrap();
         assert_eq!(folders.take("r1").unwrap(), one);
         folders.give_back("r1");
-        assert_eq!(names(), ["free-0"]);
+        assert_eq!(names(), ["free-1"]);
         let two = folders.take("r2").unwrap();
         assert_eq!(names(), ["r2"]);
         // What somebody left in it, or did to it, is seen by nobody else.

@@ -16,23 +16,23 @@ impl Handle {
     /// What the agent of a job says, from its first word on: asked for before the job is submitted.
     /// The channel is closed once the job is over.
     #[must_use]
-    pub fn listen(&self, job: &JobId) -> mpsc::Receiver<AgentEvent> {
+    pub fn listen(&self, job: JobId) -> mpsc::Receiver<AgentEvent> {
         let (tell, heard) = mpsc::channel(HEARD);
         let mut all = self.shell.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(job.clone(), tell);
+        all.insert(job, tell);
         heard
     }
 
     /// Nobody listens any more.
-    pub fn stop_listening(&self, job: &JobId) {
+    pub fn stop_listening(&self, job: JobId) {
         self.shell.stop_telling(job);
     }
 }
 
 impl Shell {
     /// Who listens to a job, if anybody does.
-    pub(super) fn listener(&self, job: &JobId) -> Option<mpsc::Sender<AgentEvent>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned()
+    pub(super) fn listener(&self, job: JobId) -> Option<mpsc::Sender<AgentEvent>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
     }
 
     /// Takes away what is kept of a job beside the journal. What can't be taken away stays.
@@ -68,7 +68,7 @@ impl Shell {
     }
 
     /// A job is over.
-    pub(super) fn stop_telling(&self, job: &JobId) {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(job);
+    pub(super) fn stop_telling(&self, job: JobId) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
     }
 }

@@ -108,7 +108,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     lines.push(Line::default());
     let counts = [
         ("AT WORK", fleet.permits_used(), Role::Busy),
-        ("WAITING", fleet.waiting().len(), Role::Text),
+        ("WAITING", fleet.queue.len(), Role::Text),
         ("ASKED", inbox, if inbox > 0 { Role::Alarm } else { Role::Text }),
     ];
     lines.extend(figures(&counts, usize::from(area.width), usize::from(area.height), theme));

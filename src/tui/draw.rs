@@ -129,7 +129,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let theme = &view.theme;
     let fleet = &snapshot.fleet;
     let inbox = fleet.inbox().len();
-    let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.waiting().len());
+    let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.queue.len());
     let (spent, clock) = (fleet.books.day(fleet.now).line(), time_of_day(view.now));
     let killed = fleet.kill_switch();
     let paused = fleet.breaker.open().is_some();

@@ -240,6 +240,9 @@ async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
     let chat = json!({"messages": [{"role": "user", "content": "x"}]});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat).await;
     assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
+    // The record of one whose agent has a protocol of its own.
+    std::fs::create_dir_all(world.state().join("raw")).unwrap();
+    std::fs::write(world.state().join("raw/r1.jsonl"), "").unwrap();
     go(&world);
     let gone = |id: String| {
         let api = &api;

@@ -242,7 +242,6 @@ impl World {
                     let past = job && then.breaker.open().is_some();
                     let first = then
                         .waiting()
-                        .into_iter()
                         .filter(|r| !past || r.work.job().is_some())
                         .find(|r| then.policy.allowlist.contains(r.work.repo()));
                     assert_eq!(first.map(|r| r.id), Some(*run), "1: out of order");

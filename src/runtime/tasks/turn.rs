@@ -57,7 +57,7 @@ pub(super) async fn run(
     job.tell(RunFact::Agent(AgentEvent::Equipped(Box::new(equipment)))).await;
     let turn = begin.turn;
     let asked = job.run.work.job();
-    let listener = asked.and_then(|asked| job.shell.listener(&asked.id));
+    let listener = asked.and_then(|asked| job.shell.listener(asked.id));
     let entry = |event| Entry { at: clock::wall(), turn, event };
     let mut first = AgentEvent::Prompt { text: spec.prompt.clone() };
     spec.redactor.event(&mut first);
@@ -168,7 +168,9 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         redactor,
         heard: asked.is_some(),
         inherit,
-        record: Some(job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
+        // The lines of our own protocol are the transcript's.
+        record: (speaks != Speaks::Command)
+            .then(|| job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
     let place = job.place.clone();
     let equipment = Equipment { agent: name.clone(), can, model: None, version: None, place };

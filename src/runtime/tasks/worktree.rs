@@ -103,7 +103,7 @@ async fn unlock(job: &Job, pool: &Pool, dir: &Path, reference: &str) -> Result<(
 /// under `refs/afk/kept/<run>` in the base clone.
 pub(crate) async fn give_back(job: &Job) {
     if let Some(asked) = job.run.work.job() {
-        job.shell.stop_telling(&asked.id);
+        job.shell.stop_telling(asked.id);
     }
     let Some(path) = job.run.worktree.as_deref().map(Path::new) else {
         if job.run.work.issue().is_none() {

@@ -51,7 +51,7 @@ pub(super) async fn ask(
 ) -> Result<Waiting, No> {
     let id = new_id()?;
     let job = Job {
-        id: id.clone(),
+        id,
         kind: question.kind,
         agent: None,
         model: Some(question.model),
@@ -59,7 +59,7 @@ pub(super) async fn ask(
         limit_ms: i64::from(question.seconds) * 1000,
         metadata: None,
     };
-    let heard = shared.handle.listen(&id);
+    let heard = shared.handle.listen(id);
     let by = Client(client.0.clone());
     match submit(shared, client, &question.prompt, job).await {
         Ok(run) => Ok(Waiting {
@@ -74,7 +74,7 @@ pub(super) async fn ask(
             spend: Spend::default(),
         }),
         Err(refusal) => {
-            shared.handle.stop_listening(&id);
+            shared.handle.stop_listening(id);
             Err(match refusal {
                 Refusal::Viewer => No::from(&refusal),
                 other => No::failed(&other.to_string()),
@@ -139,7 +139,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.handle.stop_listening(&self.id);
+        self.handle.stop_listening(self.id);
         if self.over {
             return;
         }

@@ -68,7 +68,7 @@ pub(in super::super) async fn execute(
     }
     let id = new_id()?;
     let job = Job {
-        id: id.clone(),
+        id,
         kind: JobKind::Execute { clone },
         agent: Some(asked.agent),
         model: None,
@@ -92,7 +92,7 @@ pub(in super::super) async fn job(
     let none = || No::detail(StatusCode::NOT_FOUND, "Job not found");
     let id = JobId::parse(&id).map_err(|_| none())?;
     let snapshot = shared.handle.snapshots.borrow().clone();
-    let run = snapshot.fleet.jobs.run(&id).and_then(|run| snapshot.fleet.runs.get(&run));
+    let run = snapshot.fleet.jobs.run(id).and_then(|run| snapshot.fleet.runs.get(&run));
     let run = run.cloned().ok_or_else(none)?;
     let reader = shared.handle.store.reader(run.id);
     let written = tokio::task::spawn_blocking(move || read(reader)).await;

@@ -145,7 +145,7 @@ async fn submit(
 ) -> Result<RunId, Refusal> {
     let repo = shared.handle.config.service.as_ref().and_then(|s| s.repository.clone());
     let Some(repo) = repo else { return Err(Refusal::Unreachable) };
-    let id = job.id.clone();
+    let id = job.id;
     let Caller { actor, role } = caller;
     let (prompt, job) = (prompt.into(), Some(Box::new(job)));
     let action = Action::Submit { repo, prompt, priority: None, job };
@@ -153,7 +153,7 @@ async fn submit(
     let accepted = shared.handle.command(command).await?;
     let Accepted::Queued { run, .. } = accepted else { return Err(Refusal::Unanswered) };
     let mut snapshots = shared.handle.snapshots.clone();
-    let seen = snapshots.wait_for(|now| now.fleet.jobs.run(&id).is_some());
+    let seen = snapshots.wait_for(|now| now.fleet.jobs.run(id).is_some());
     // It is durable; one that is very late is seen by the next look.
     let _ = tokio::time::timeout(SEEN, seen).await;
     Ok(run)
