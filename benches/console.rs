@@ -11,6 +11,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, setpriority_process};
 use support::pty::Terminal;
 use support::pve::Pve;
 use support::world::{END, World};
@@ -39,10 +40,19 @@ fn main() {
     screen.keys("jjjjjj\r");
     screen.shows("leaves it");
     screen.until("a prompt", |s| s.contains("# ") || s.contains("$ "));
-    // The VM is another machine: what it does gives way here.
-    screen.keys("renice -n 19 -p $PPID $$ >/dev/null; PS1='$ '; clear\r");
+    // The VM is another machine: what it does gives way here, also where the kernel shares the
+    // processors by session (autogroup) and reads no niceness across them.
+    screen.keys(
+        "renice -n 19 -p $PPID $$ >/dev/null; for p in $PPID $$; do echo 19 >/proc/$p/autogroup; \
+         done 2>/dev/null; PS1='$ '; clear\r",
+    );
     screen.until("a bare prompt", |s| s.contains("│$ "));
     let cockpit = screen.child.process_id().unwrap();
+    if let Err(error) = go_first() {
+        println!(
+            "not before others ({error}): what waits for a processor here counts as afk's time"
+        );
+    }
     let weigh = || [memory(cockpit), memory(up.0.id())];
     println!("console                                       p50        p90        p99        most");
     row("a key at rest", &mut keys(&mut screen, 60, |_| false));
@@ -90,6 +100,16 @@ fn row(what: &str, all: &mut [Duration]) {
     let at = |percent: usize| ms(all.len() * percent / 100);
     let most = ms(all.len() - 1);
     println!("{what:<40} {:>7.1}ms {:>8.1}ms {:>8.1}ms {most:>8.1}ms", at(50), at(90), at(99));
+}
+
+/// Whoever looks at the screen is another machine too: these threads get a processor at once.
+fn go_first() -> std::io::Result<()> {
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let name = thread?.file_name();
+        let id = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        setpriority_process(id, -20)?;
+    }
+    Ok(())
 }
 
 /// Resident memory of a process, in MiB.
