@@ -96,7 +96,9 @@ mod tests {
             assert_eq!(queue.in_order(rank).collect::<Vec<_>>(), sorted, "at {now}");
         }
         assert_eq!(queue.len(), 57);
-        runs.values().for_each(|run| queue.remove(run));
+        for run in runs.values() {
+            queue.remove(run);
+        }
         assert!(queue.is_empty());
     }
 }
