@@ -19,7 +19,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, getpriority_process, setpriority_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -37,6 +37,10 @@ pub const DEPLOY_NAME: &str = "AFK_DEPLOY";
 pub const OWN_NAME: &str = "AFK_OWN";
 /// How long such a call of an earlier life may take to end by itself.
 const OWN_CALLS: Duration = Duration::from_secs(10);
+
+/// What is started gives way: a key is answered, and what must be on the disk gets there, before an
+/// agent or a test goes on. Beside our own niceness.
+const NICENESS: i32 = 5;
 
 /// Environment that every child gets from ours, where it is set.
 pub const INHERITED: &[&str] = &[
@@ -143,6 +147,8 @@ struct Inner {
     launcher: PathBuf,
     state: String,
     grace: Duration,
+    /// Of what is started.
+    niceness: i32,
     /// We have a terminal, which no child may write to.
     terminal: bool,
     /// What no child may reach.
@@ -233,7 +239,9 @@ impl Supervisor {
         let us = procfs::process(rustix::process::getpid().as_raw_nonzero().get());
         let terminal = us.is_none_or(|us| us.terminal != 0);
         let (hidden, folders) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Inner { launcher, state, grace, terminal, hidden, folders }))
+        // The kernel takes 19 for all that is more.
+        let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
+        Self(Arc::new(Inner { launcher, state, grace, niceness, terminal, hidden, folders }))
     }
 
     /// From now on no child reaches these files and folders.
@@ -310,10 +318,15 @@ impl Supervisor {
             let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
             folders.entry(spec.owner.clone()).or_default().insert(spec.cwd.clone());
         }
-        let begin = |mut command: Command| {
+        let begin = |mut command: Command| -> io::Result<Started> {
             self.equip(&mut command, spec);
             command.stdin(input.stdio()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            Self::spawn(&mut command, &spec.owner)
+            let started = Self::spawn(&mut command, &spec.owner)?;
+            if let Some(pid) = Pid::from_raw(started.pid) {
+                // Without it it works as well.
+                let _ = setpriority_process(Some(pid), self.0.niceness);
+            }
+            Ok(started)
         };
         // The launcher says what is wrong with one that does not start.
         match self.direct(spec).map(begin) {

@@ -1,6 +1,9 @@
 //! Agents that misbehave: each ends in the right state, and nothing is left behind.
 
+use std::time::Duration;
+
 use afk::core::run::Outcome;
+use afk::process::{Input, Spec, Supervisor};
 
 use crate::support::world::{END, WORK, World, ended};
 use crate::support::{git, journal_id, log, processes_with};
@@ -206,4 +209,20 @@ async fn its_environment_is_an_allow_list() {
         assert!(!env.contains(name), "{name} was passed on");
     }
     assert!(env.contains("AFK_RUN=r1") && env.contains("PATH="));
+}
+
+#[tokio::test]
+async fn what_is_started_gives_way_to_afk() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let launcher = env!("CARGO_BIN_EXE_afk").into();
+    let supervisor = Supervisor::new(launcher, "gives way".into(), Duration::from_secs(1));
+    let spec = Spec::shell("r1", "read -r go; nice", std::path::Path::new("/"));
+    let mut started = supervisor.start(&spec, Input::Piped).unwrap();
+    // Once it is started, and so once it has its place.
+    started.child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
+    let mut told = String::new();
+    started.child.stdout.take().unwrap().read_to_string(&mut told).await.unwrap();
+    assert!(started.child.wait().await.unwrap().success());
+    let ours = rustix::process::getpriority_process(None).unwrap();
+    assert!(told.trim().parse::<i32>().unwrap() > ours, "{told} beside {ours}");
 }
