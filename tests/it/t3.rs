@@ -175,7 +175,7 @@ async fn an_interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
         0 => vec![Act::Say("working"), Act::Hang],
         1 => {
             assert!(said.contains("do it slowly"), "{said}");
-            vec![Act::Say("slowly"), Act::Hold]
+            vec![Act::Say("at leisure"), Act::Hold]
         }
         _ => {
             assert!(said.contains("and well"), "{said}");
@@ -190,7 +190,7 @@ async fn an_interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     let stalled = asked(&runtime, EscalationKind::Stalled, "").await;
     assert_eq!(run(&runtime).turn_end, Some(TurnEnd::Interrupted));
     answer(&runtime, &stalled, Answer::Text { text: "do it slowly".into() }).await;
-    so("its second turn", || world.transcript(1).contains("slowly")).await;
+    so("its second turn", || world.transcript(1).contains("at leisure")).await;
     until(&runtime, "the turn", |s| run_of(&s.fleet, 1)?.live().then_some(())).await;
     so("that turn is followed", || server.links() > 0).await;
     let steer = Action::Steer { run: id, text: "and well".into() };
