@@ -4,14 +4,13 @@ use super::budget::fits;
 use super::id::{IssueKey, Timestamp};
 use super::issue::{Arming, BlockerState, Issue};
 use super::ledger::Reason;
-use super::run::NO_PRIORITY;
+use super::run::urgency;
 use super::state::Fleet;
 
 /// The order of dispatch: priority ("none" last), then age, then number.
 #[must_use]
 pub fn order(issue: &Issue) -> (i64, Timestamp, u64, &IssueKey) {
-    let priority = issue.priority.map_or(NO_PRIORITY, |p| i64::from(p.0));
-    (priority, issue.created, issue.key.number, &issue.key)
+    (urgency(issue.priority), issue.created, issue.key.number, &issue.key)
 }
 
 /// Why `issue` may or may not start now. The first rule that applies is the reason, so the list

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::id::{RunId, Timestamp};
-use super::run::{NO_PRIORITY, Run};
+use super::run::{Run, urgency};
 
 /// By priority, and in each the one that was claimed first is first. Waiting improves all of one
 /// priority alike, so that order never changes.
@@ -14,7 +14,7 @@ pub struct Queue(BTreeMap<i64, BTreeSet<(Timestamp, RunId)>>);
 
 impl Queue {
     fn place(run: &Run) -> (i64, (Timestamp, RunId)) {
-        (run.priority.map_or(NO_PRIORITY, |p| i64::from(p.0)), (run.claimed, run.id))
+        (urgency(run.priority), (run.claimed, run.id))
     }
 
     pub(super) fn insert(&mut self, run: &Run) {

@@ -503,11 +503,17 @@ impl Run {
     /// Rank among those that wait: priority, improved by waiting, then age, then number.
     #[must_use]
     pub fn rank(&self, now: Timestamp, aging_ms: i64) -> (i64, Timestamp, RunId) {
-        let priority = self.priority.map_or(NO_PRIORITY, |p| i64::from(p.0));
+        let priority = urgency(self.priority);
         let steps = now.since(self.claimed) / aging_ms.max(1);
         (priority - steps, self.claimed, self.id)
     }
 }
 
 /// The rank of "no priority": after every label.
-pub const NO_PRIORITY: i64 = 10;
+const NO_PRIORITY: i64 = 10;
+
+/// A priority as a rank: the lowest is the most urgent.
+#[must_use]
+pub fn urgency(priority: Option<Priority>) -> i64 {
+    priority.map_or(NO_PRIORITY, |p| i64::from(p.0))
+}

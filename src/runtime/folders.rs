@@ -34,7 +34,9 @@ impl Folders {
             let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
             if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
                 free.last = free.last.max(number);
-                free.folders.push(entry.path());
+                if free.folders.len() < FREE {
+                    free.folders.push(entry.path());
+                }
             }
         }
         Self { root, free: Mutex::new(free) }
@@ -68,7 +70,7 @@ impl Folders {
         let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let later = {
             let mut free = free();
-            free.last += 1;
+            free.last = free.last.saturating_add(1);
             (free.folders.len() < FREE).then(|| self.path(&format!("{PREFIX}{}", free.last)))
         };
         match later.filter(|_| self.as_new(&path)) {

@@ -249,20 +249,19 @@ impl Emulator {
             }
             place.set_style(Style::reset().patch(style));
             // Half of a wide character may have been overwritten.
-            let cells = &self.term.grid()[indexed.point.line];
-            let beside = |column: Option<usize>, flag| {
-                column
-                    .filter(|column| *column < cells.len())
-                    .is_some_and(|column| cells[Column(column)].flags.contains(flag))
+            let (cells, at) = (&self.term.grid()[indexed.point.line], indexed.point.column.0);
+            let has = |column: usize, flag| {
+                column < cells.len() && cells[Column(column)].flags.contains(flag)
             };
-            let at = indexed.point.column.0;
-            if cell.flags.contains(Flags::WIDE_CHAR_SPACER)
-                && beside(at.checked_sub(1), Flags::WIDE_CHAR)
-            {
+            let second = cell.flags.contains(Flags::WIDE_CHAR_SPACER)
+                && at > 0
+                && has(at - 1, Flags::WIDE_CHAR);
+            let whole = cell.flags.contains(Flags::WIDE_CHAR)
+                && column + 1 < area.width
+                && has(at + 1, Flags::WIDE_CHAR_SPACER);
+            if second {
                 place.set_symbol("");
             } else {
-                let whole =
-                    column + 1 < area.width && beside(Some(at + 1), Flags::WIDE_CHAR_SPACER);
                 place.set_symbol(&symbol(cell, whole));
             }
         }
@@ -358,18 +357,22 @@ fn colour_of(colour: Ansi) -> Color {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn painted(emulator: &Emulator) -> Vec<String> {
+    /// Its rows as they are drawn.
+    pub fn rows(emulator: &Emulator) -> Vec<String> {
         let (columns, rows) = emulator.size();
         let area = Rect::new(0, 0, columns, rows);
         let mut buf = Buffer::empty(area);
         emulator.paint(&mut buf, area, true, None);
         (0..rows)
-            .map(|row| (0..columns).map(|column| buf[(column, row)].symbol()).collect::<String>())
-            .map(|line| line.trim_end().to_owned())
+            .map(|row| (0..columns).map(|column| buf[(column, row)].symbol()).collect())
             .collect()
+    }
+
+    fn painted(emulator: &Emulator) -> Vec<String> {
+        rows(emulator).iter().map(|row| row.trim_end().to_owned()).collect()
     }
 
     #[test]

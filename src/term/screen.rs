@@ -150,8 +150,8 @@ impl Backend for Memory {
 #[cfg(test)]
 mod tests {
     use super::super::emulator::Emulator;
+    use super::super::emulator::tests::rows;
     use super::*;
-    use ratatui::buffer::Buffer;
     use ratatui::widgets::Paragraph;
 
     #[test]
@@ -201,16 +201,7 @@ mod tests {
                 screen.terminal.draw(|frame| inner.paint(frame.buffer_mut(), area, true, None));
             drawn.unwrap();
             outer.feed(&screen.take());
-            let shown = |emulator: &Emulator| {
-                let mut buffer = Buffer::empty(area);
-                emulator.paint(&mut buffer, area, true, None);
-                buffer.content.iter().map(|cell| cell.symbol().to_owned()).collect::<Vec<_>>()
-            };
-            let lines = |symbols: Vec<String>| {
-                let rows = symbols.chunks(usize::from(SIZE.0)).map(<[String]>::concat);
-                rows.collect::<Vec<_>>()
-            };
-            assert_eq!(lines(shown(&outer)), lines(shown(&inner)), "step {step}");
+            assert_eq!(rows(&outer), rows(&inner), "step {step}");
         }
     }
 }
