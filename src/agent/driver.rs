@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::{Either, join, maybe_done, select};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
@@ -18,6 +19,8 @@ use crate::process::{Input, Spec, Supervisor};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a write to the agent may take: it may have stopped reading.
 const WRITE: Duration = Duration::from_secs(10);
+/// How long the end of standard error is waited for once a program has gone.
+const STDERR: Duration = Duration::from_secs(1);
 /// The end of standard error that is told when a program fails.
 const STDERR_TAIL: usize = 4 * 1024;
 
@@ -70,27 +73,33 @@ async fn run_program(
     else {
         return TurnEnd::NotStarted { why: "its pipes could not be made".into() };
     };
-    let tail = tokio::spawn(keep_tail(stderr));
     let (lines, to_write) = mpsc::channel(TO_WRITE);
     let (tell, to_read) = mpsc::channel(TO_READ);
-    let writer = tokio::spawn(write(stdin, to_write));
-    let reader = tokio::spawn(read(stdout, tell));
+    let pipes = maybe_done(join(read(stdout, tell), write(stdin, to_write)));
+    let tail = maybe_done(keep_tail(stderr));
+    tokio::pin!(pipes, tail);
     let mut turn = Turn::new(conversation, spec, events, lines);
     let memory = || supervisor.usage(&spec.owner).memory;
-    let over = turn.serve(&memory, to_read, control).await;
+    let served = turn.serve(&memory, to_read, control);
+    let over = beside(join(pipes.as_mut(), tail.as_mut()), served).await;
     let conversation = turn.conversation;
     drop(turn.lines);
     let status = match over {
         Over::Stopped(_) => None,
         // It said that it is over, or closed its output; now it may go by itself.
-        Over::Said(_) | Over::Eof => timeout(GRACE, started.child.wait()).await.ok(),
+        Over::Said(_) | Over::Eof => {
+            let gone = timeout(GRACE, started.child.wait());
+            beside(join(pipes.as_mut(), tail.as_mut()), gone).await.ok()
+        }
     };
     let tail = match over {
         Over::Stopped(_) => String::new(),
         Over::Said(_) if !spec.heard => String::new(),
         Over::Said(_) | Over::Eof => {
-            let tail = timeout(Duration::from_secs(1), tail).await;
-            tail.ok().and_then(Result::ok).unwrap_or_default()
+            let whole = timeout(STDERR, tail.as_mut());
+            // One that something else holds open is not waited for.
+            let _ = beside(pipes.as_mut(), whole).await;
+            tail.take_output().unwrap_or_default()
         }
     };
     if spec.heard {
@@ -100,8 +109,6 @@ async fn run_program(
         // Nobody may be listening any more.
         let _ = events.send(event).await;
     }
-    reader.abort();
-    writer.abort();
     match over {
         Over::Stopped(end) | Over::Said(end) => end,
         Over::Eof => closed(conversation.as_ref(), status.as_ref(), &tail),
@@ -133,7 +140,17 @@ fn closed(
     }
 }
 
-/// Reading is a task of its own: a select that drops a half-read line would lose it.
+/// Does `work` while `pipes` goes on, which may end before it and is taken up again later: a select
+/// that drops a half-read line would lose it. In one task: what one of them hands to another need not
+/// wait for a thread.
+async fn beside<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
+    tokio::pin!(pipes, work);
+    match select(pipes, work).await {
+        Either::Left((_, work)) => work.await,
+        Either::Right((done, _)) => done,
+    }
+}
+
 async fn read(stdout: ChildStdout, tell: mpsc::Sender<(Vec<u8>, bool)>) {
     let mut stdout = BufReader::with_capacity(64 * 1024, stdout);
     let mut line = Vec::new();
@@ -144,7 +161,6 @@ async fn read(stdout: ChildStdout, tell: mpsc::Sender<(Vec<u8>, bool)>) {
     }
 }
 
-/// So is writing: an agent that does not read must not keep us from hearing it.
 async fn write(mut stdin: ChildStdin, mut lines: mpsc::Receiver<Vec<u8>>) {
     while let Some(mut line) = lines.recv().await {
         line.push(b'\n');

@@ -10,6 +10,7 @@ pub mod hide;
 pub mod launch;
 pub mod output;
 pub mod procfs;
+pub mod strays;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -20,7 +21,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpriority_process, setpriority_process};
+use strays::Strays;
 use tokio::process::{Child, Command};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// The journal that a child belongs to.
@@ -169,6 +172,8 @@ struct Waited {
 
 static WAITED: Mutex<Waited> = Mutex::new(Waited { known: BTreeMap::new(), starting: 0 });
 static STARTED: Condvar = Condvar::new();
+/// One that was waited for has ended.
+static ENDED: Notify = Notify::const_new();
 
 fn waited() -> std::sync::MutexGuard<'static, Waited> {
     WAITED.lock().unwrap_or_else(PoisonError::into_inner)
@@ -184,28 +189,6 @@ fn settled() -> std::sync::MutexGuard<'static, Waited> {
 /// Starts children and ends their trees. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Supervisor(Arc<Inner>);
-
-/// What was orphaned to this process: a child of ours in another session or group than ours. What we
-/// start ourselves without one of its own (a probe's helper, a shell) is none.
-struct Strays {
-    us: i32,
-    group: i32,
-    session: i32,
-}
-
-impl Strays {
-    fn of_this_process() -> Self {
-        let us = rustix::process::getpid().as_raw_nonzero().get();
-        // Not by getsid: in a container whose session began outside it, that is 0 and no pid.
-        let (group, session) = procfs::process(us).map_or((us, us), |p| (p.group, p.session));
-        Self { us, group, session }
-    }
-
-    const fn has(&self, process: &procfs::Process) -> bool {
-        let ours = process.session == self.session && process.group == self.group;
-        process.parent == self.us && !ours
-    }
-}
 
 /// How many processes an end took.
 struct Ended {
@@ -226,6 +209,7 @@ pub struct Started {
 impl Drop for Started {
     fn drop(&mut self) {
         waited().known.remove(&self.pid);
+        ENDED.notify_one();
     }
 }
 
@@ -360,27 +344,6 @@ impl Supervisor {
         STARTED.notify_all();
         let child = child?;
         Ok(Started { child, pid })
-    }
-
-    /// Reaps the zombies that became ours by being orphaned.
-    pub fn reap_strays(&self) {
-        let waited = settled();
-        let strays = Strays::of_this_process();
-        let unknown = |pid: &i32| !waited.known.contains_key(pid);
-        let all: Vec<procfs::Process> = match procfs::children() {
-            Some(pids) => pids.into_iter().filter(unknown).filter_map(procfs::process).collect(),
-            None => procfs::processes().collect(),
-        };
-        for process in all {
-            if strays.has(&process)
-                && process.state == b'Z'
-                && !waited.known.contains_key(&process.pid)
-                && let Some(pid) = Pid::from_raw(process.pid)
-            {
-                // Gone already is as good.
-                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
-            }
-        }
     }
 
     fn marked(&self, process: &procfs::Process, owner: Option<&str>) -> bool {
@@ -529,7 +492,7 @@ impl Supervisor {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        self.reap_strays();
+        strays::reap();
         Ended { told: termed.len(), killed: killed.len() }
     }
 

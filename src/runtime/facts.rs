@@ -10,10 +10,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{Message, Shell, Snapshot, WorktreeFacts};
 use crate::core::id::RunId;
-use crate::process::Usage;
+use crate::process::{Usage, strays};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at what was orphaned.
+const REAP: Duration = Duration::from_millis(100);
 /// Between two counts of disk space.
 const COUNT: Duration = Duration::from_secs(60);
 
@@ -22,19 +24,15 @@ pub(super) fn start(shell: &Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>
     tokio::spawn(reap(shell.clone()));
 }
 
-/// Reaps what is orphaned as it ends.
+/// Reaps what is orphaned once it has ended.
 async fn reap(shell: Arc<Shell>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut ended) = signal(SignalKind::child()) else { return };
     loop {
         tokio::select! {
-            Some(()) = ended.recv() => {
-                // tokio hears the same signal and reaps its own.
-                sleep(Duration::from_millis(20)).await;
-                shell.supervisor.reap_strays();
-            }
+            () = strays::orphaned() => {}
             () = shell.cancel.cancelled() => return,
         }
+        sleep(REAP).await;
+        strays::reap();
     }
 }
 
@@ -73,6 +71,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
             let used = supervisor.usages(&owners);
+            strays::reap();
             let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
                 let disk = due.contains(&run);
                 (run, facts(used, worktree.as_deref(), &upstream, disk))

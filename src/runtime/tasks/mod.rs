@@ -2,6 +2,7 @@
 
 pub mod capsule;
 mod gate;
+mod heard;
 mod push;
 pub(super) mod question;
 mod stages;

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
 use super::super::{Shell, clock, prompt};
+use super::heard::{self, Heard};
 use super::question::Question;
 use super::{Failure, Job};
 use crate::agent::redact::{Redactor, names_a_secret};
@@ -18,7 +19,7 @@ use crate::config::Config;
 use crate::config::agent::{Agent, Plan, Speaks};
 use crate::config::repository::FILE;
 use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::budget::{MicroUsd, Spend};
+use crate::core::budget::MicroUsd;
 use crate::core::capability::Equipment;
 use crate::core::digest::Digest;
 use crate::core::id::Sha;
@@ -26,12 +27,8 @@ use crate::core::input::RunFact;
 use crate::core::job::JobKind;
 use crate::core::run::TurnPrompt;
 use crate::executor::{self, Executor};
-use crate::journal::transcript::Entry;
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
-
-/// Events that are written together at most.
-const BATCH: usize = 128;
 
 /// What a turn is begun with.
 pub(super) struct Begin {
@@ -54,42 +51,11 @@ pub(super) async fn run(
             return Ok(RunFact::Agent(AgentEvent::TurnEnd(end)));
         }
     };
-    job.tell(RunFact::Agent(AgentEvent::Equipped(Box::new(equipment)))).await;
     let turn = begin.turn;
-    let asked = job.run.work.job();
-    let listener = asked.and_then(|asked| job.shell.listener(asked.id));
-    let entry = |event| Entry { at: clock::wall(), turn, event };
     let mut first = AgentEvent::Prompt { text: spec.prompt.clone() };
     spec.redactor.event(&mut first);
-    job.shell.transcribe(job.run.id, &[entry(first)]);
-    let (events, mut heard) = mpsc::channel::<AgentEvent>(BATCH * 2);
-    let write = async {
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut spent = Spend::default();
-        while heard.recv_many(&mut batch, BATCH).await > 0 {
-            for event in batch.iter().filter(|event| event.concerns_core()) {
-                job.tell(RunFact::Agent(event.clone())).await;
-            }
-            for event in &batch {
-                if let AgentEvent::Usage(spend) = event {
-                    spent.add(*spend);
-                }
-                if let Some(listener) = &listener {
-                    // One that goes away has the job stopped.
-                    let _ = listener.send(event.clone()).await;
-                }
-            }
-            // Some agents tell their tokens after each step; a reader wants the sum.
-            let shown = |event: &AgentEvent| {
-                !matches!(event, AgentEvent::Usage(_) | AgentEvent::Piece { .. })
-            };
-            let entries: Vec<Entry> = batch.drain(..).filter(shown).map(entry).collect();
-            if !entries.is_empty() {
-                job.shell.transcribe(job.run.id, &entries);
-            }
-        }
-        spent
-    };
+    let (events, said) = mpsc::channel::<AgentEvent>(heard::BATCH * 2);
+    let mut heard = Heard::new(job, turn, equipment, first);
     let work = async {
         let end = match elsewhere(job, turn, &spec) {
             Ok(None) => driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await,
@@ -99,12 +65,8 @@ pub(super) async fn run(
         drop(events);
         end
     };
-    let (end, spent) = tokio::join!(work, write);
-    let mut last = vec![entry(AgentEvent::TurnEnd(end.clone()))];
-    if spent != Spend::default() {
-        last.insert(0, entry(AgentEvent::Usage(spent)));
-    }
-    job.shell.transcribe(job.run.id, &last);
+    let (end, ()) = tokio::join!(work, heard.pass(said));
+    heard.end(end.clone()).await;
     Ok(RunFact::Agent(AgentEvent::TurnEnd(end)))
 }
 
