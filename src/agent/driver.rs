@@ -17,6 +17,8 @@ use crate::process::{Input, Spec, Supervisor};
 
 /// How long a program may take to go once its turn has ended.
 const GRACE: Duration = Duration::from_secs(5);
+/// Bytes that are read at once.
+const READ: usize = 16 * 1024;
 /// How long a write to the agent may take: it may have stopped reading.
 const WRITE: Duration = Duration::from_secs(10);
 /// How long the end of standard error is waited for once a program has gone.
@@ -152,7 +154,7 @@ async fn beside<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
 }
 
 async fn read(stdout: ChildStdout, tell: mpsc::Sender<(Vec<u8>, bool)>) {
-    let mut stdout = BufReader::with_capacity(64 * 1024, stdout);
+    let mut stdout = BufReader::with_capacity(READ, stdout);
     let mut line = Vec::new();
     while let Ok(Some(cut)) = read_line(&mut stdout, LINE_LIMIT, &mut line).await {
         if tell.send((std::mem::take(&mut line), cut)).await.is_err() {
@@ -176,7 +178,7 @@ async fn write(mut stdin: ChildStdin, mut lines: mpsc::Receiver<Vec<u8>>) {
 
 async fn keep_tail(mut stderr: ChildStderr) -> String {
     let mut tail = Vec::new();
-    let mut buffer = vec![0; 8 * 1024];
+    let mut buffer = vec![0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
         tail.extend_from_slice(&buffer[..read]);
         let over = tail.len().saturating_sub(STDERR_TAIL);

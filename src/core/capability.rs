@@ -74,4 +74,8 @@ pub struct Equipment {
     /// Where it works, if not here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// The name of the empty folder that it works in, where it has no worktree: agents keep their
+    /// conversations by folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
 }

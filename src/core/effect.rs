@@ -5,7 +5,6 @@ use super::approval::Answer;
 use super::breakglass;
 use super::budget::MicroUsd;
 use super::id::{OutboxId, RunId, Sha};
-use super::notice::Notice;
 use super::outbox::OutboxStep;
 use super::run::TurnPrompt;
 use super::untrusted::Untrusted;
@@ -91,9 +90,7 @@ impl Effect {
     pub const fn is_breakglass(&self) -> bool {
         match self {
             Self::Breakglass(_) => true,
-            Self::Deliver { step: OutboxStep::Notify { what, .. }, .. } => {
-                matches!(what, Notice::Breakglass { .. })
-            }
+            Self::Deliver { step, .. } => step.is_breakglass(),
             _ => false,
         }
     }

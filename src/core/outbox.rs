@@ -61,6 +61,12 @@ pub enum StandingLabel {
 }
 
 impl OutboxStep {
+    /// A notice of breakglass: not held up by a journal that can't be written.
+    #[must_use]
+    pub const fn is_breakglass(&self) -> bool {
+        matches!(self, Self::Notify { what: Notice::Breakglass { .. }, .. })
+    }
+
     /// What it is about; entries of one subject are delivered in order.
     #[must_use]
     pub fn subject(&self) -> String {

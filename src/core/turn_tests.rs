@@ -107,7 +107,8 @@ fn a_withdrawn_request_is_asked_no_more() {
 
 fn equipped(steer: Steer, interrupt: bool) -> AgentEvent {
     let can = Capabilities { steer, interrupt, ..Capabilities::default() };
-    let equipment = Equipment { agent: "x".into(), can, model: None, version: None, place: None };
+    let agent = "x".into();
+    let equipment = Equipment { agent, can, model: None, version: None, place: None, folder: None };
     AgentEvent::Equipped(Box::new(equipment))
 }
 

@@ -55,6 +55,11 @@ impl Delivery {
         Self { entry, step, text, about }
     }
 
+    /// A notice of breakglass.
+    pub(super) const fn is_breakglass(&self) -> bool {
+        self.step.is_breakglass()
+    }
+
     /// Delivers it and reports; a failure is tried again by the core.
     pub(super) async fn carry_out(self, shell: &Shell) {
         let entry = self.entry;

@@ -10,16 +10,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::effects::Delivery;
+use super::ready::Ready;
 use super::tasks::{self, Job};
 use super::{Shell, clock};
 use crate::agent::Control;
 use crate::core::agent_event::AgentEvent;
-use crate::core::effect::{Effect, Task};
+use crate::core::effect::Task;
 use crate::core::id::{Repo, RunId};
 use crate::core::input::{Input, RunFact};
-use crate::core::run::Outcome;
-use crate::core::state::Fleet;
 use crate::journal::transcript::Entry;
 
 /// Messages that may wait for an agent.
@@ -37,8 +35,6 @@ struct Lane {
 #[derive(Debug)]
 pub(super) struct Lanes {
     shell: Arc<Shell>,
-    /// Breakglass is all that is carried out.
-    alone: bool,
     by_run: HashMap<RunId, Lane>,
     /// The last giving back in each repository: a worktree is taken after it, so that the slot
     /// that becomes free is the one that is used.
@@ -46,48 +42,19 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(shell: Arc<Shell>, alone: bool) -> Self {
-        Self { shell, alone, by_run: HashMap::new(), given_back: HashMap::new() }
+    pub(super) fn new(shell: Arc<Shell>) -> Self {
+        Self { shell, by_run: HashMap::new(), given_back: HashMap::new() }
     }
 
     /// Begins an effect. Never waits.
-    pub(super) fn execute(&mut self, effect: Effect, fleet: &Fleet) {
-        match effect {
-            // Whatever is under way is begun at the next whole start.
-            Effect::Begin { .. } if self.alone => {}
-            Effect::Begin { run, epoch, task } => {
-                let Some(job) = Job::new(&self.shell, fleet, run, epoch) else { return };
-                let (control, controls) = mpsc::channel(CONTROLS);
-                let cancel = self.cancel(run);
-                let lane = self.by_run.entry(run).or_default();
-                lane.control = matches!(task, Task::Turn { .. }).then_some(control);
-                let shell = self.shell.clone();
-                let before = lane.last.take();
-                let free = match task {
-                    Task::Worktree => self.given_back.get(job.run.work.repo()).cloned(),
-                    _ => None,
-                };
-                lane.last = Some(tokio::spawn(async move {
-                    finished(before).await;
-                    if let Some(free) = free {
-                        free.await;
-                    }
-                    carry_out(&shell, job, task, controls, cancel).await;
-                }));
-            }
-            Effect::Stop { run } => {
+    pub(super) fn begin(&mut self, ready: Ready) {
+        let shell = self.shell.clone();
+        match ready {
+            Ready::Begin { job, task } => self.carry_out(job, task),
+            Ready::Stop { run, asked, place, warm } => {
                 let _new = self.cancel(run);
-                let shell = self.shell.clone();
-                // One that keeps its worktree leaves none ready for the next run.
-                let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
-                let known = fleet.runs.get(&run);
-                let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
-                let warm = kept.map(|r| r.work.repo().clone());
-                let job = known.is_some_and(|run| run.work.job().is_some());
-                let place = known.and_then(|run| fleet.elsewhere(&run.work));
-                let place = place.map(|place| place.name.clone());
                 self.chain(run, async move {
-                    if job {
+                    if asked {
                         shell.supervisor.end_rest(&run.to_string()).await;
                     } else {
                         shell.supervisor.end(&run.to_string()).await;
@@ -101,45 +68,55 @@ impl Lanes {
                     }
                 });
             }
-            Effect::GiveBack { run } => {
-                if let Some(job) = Job::new(&self.shell, fleet, run, 0) {
-                    let repo = job.run.work.repo().clone();
-                    let (done, waits) = tokio::sync::oneshot::channel::<()>();
-                    // An end without a word, too, lets those that wait go on.
-                    self.given_back.insert(repo, waits.map(|_| ()).boxed().shared());
-                    self.chain(run, async move {
-                        tasks::worktree::give_back(&job).await;
-                        drop(done);
-                    });
-                }
+            Ready::GiveBack(job) => {
+                let repo = job.run.work.repo().clone();
+                let (done, waits) = tokio::sync::oneshot::channel::<()>();
+                // An end without a word, too, lets those that wait go on.
+                self.given_back.insert(repo, waits.map(|_| ()).boxed().shared());
+                self.chain(job.run.id, async move {
+                    tasks::worktree::give_back(&job).await;
+                    drop(done);
+                });
             }
-            Effect::Forget { run } => {
-                self.by_run.remove(&run);
-                let shell = self.shell.clone();
-                tokio::task::spawn_blocking(move || shell.forget(run));
+            Ready::Capsule(job) => {
+                self.chain(job.run.id, async move { tasks::capsule::keep(&job).await });
             }
-            Effect::Capsule { run } => {
-                if let Some(job) = Job::new(&self.shell, fleet, run, 0) {
-                    self.chain(run, async move { tasks::capsule::keep(&job).await });
-                }
-            }
-            Effect::Breakglass(task) => super::breakglass::execute(&self.shell, task),
-            Effect::Steer { run, text, by } => self.tell(run, Control::Steer { text, by }),
-            Effect::Answer { run, request, answer, by } => {
-                self.tell(run, Control::Answer { request, answer, by });
-            }
-            Effect::Interrupt { run } => self.tell(run, Control::Interrupt),
-            Effect::Note { run, text } => {
-                let at = clock::wall();
-                let entry = Entry { at, turn: 0, event: AgentEvent::Notice { text } };
-                self.shell.transcribe(run, &[entry]);
-            }
-            Effect::Deliver { entry, step } => {
-                let shell = self.shell.clone();
-                let delivery = Delivery::new(entry, step, fleet);
+            Ready::Deliver(delivery) => {
                 tokio::spawn(async move { delivery.carry_out(&shell).await });
             }
+            Ready::Forget(run) => {
+                self.by_run.remove(&run);
+                tokio::task::spawn_blocking(move || shell.forget(run));
+            }
+            Ready::Breakglass(task) => super::breakglass::execute(&shell, task),
+            Ready::Tell { run, control } => self.tell(run, control),
+            Ready::Note { run, text } => {
+                let at = clock::wall();
+                let entry = Entry { at, turn: 0, event: AgentEvent::Notice { text } };
+                shell.transcribe(run, &[entry]);
+            }
         }
+    }
+
+    fn carry_out(&mut self, job: Job, task: Task) {
+        let run = job.run.id;
+        let (control, controls) = mpsc::channel(CONTROLS);
+        let cancel = self.cancel(run);
+        let lane = self.by_run.entry(run).or_default();
+        lane.control = matches!(task, Task::Turn { .. }).then_some(control);
+        let shell = self.shell.clone();
+        let before = lane.last.take();
+        let free = match task {
+            Task::Worktree => self.given_back.get(job.run.work.repo()).cloned(),
+            _ => None,
+        };
+        lane.last = Some(tokio::spawn(async move {
+            finished(before).await;
+            if let Some(free) = free {
+                free.await;
+            }
+            carry_out(&shell, job, task, controls, cancel).await;
+        }));
     }
 
     /// Cancels what is under way and gives the token of what comes next.

@@ -49,10 +49,12 @@ impl Made {
         let (batches, _) = broadcast::channel(BATCHES);
         let remotes = Arc::new(Remotes(outside.clone()));
         let workspaces = workspaces::Workspaces::new(state.join("workspaces"), fleet, remotes);
+        let kept = fleet.live_runs().filter_map(|run| run.equipment.as_ref()?.folder.as_deref());
+        let folders = folders::Folders::new(state.join("questions"), &kept.collect::<Vec<_>>());
         let shell = Arc::new(Shell {
             config: RwLock::new(Arc::new(config.clone())),
             state: state.to_owned(),
-            folders: folders::Folders::new(state.join("questions")),
+            folders,
             journal_id: journal_id.to_owned(),
             supervisor: supervisor.clone(),
             store: store.clone(),

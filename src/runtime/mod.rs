@@ -18,6 +18,7 @@ mod made;
 mod outside;
 pub mod presence;
 pub mod prompt;
+mod ready;
 mod tasks;
 mod tracking;
 mod workspaces;

@@ -44,7 +44,7 @@ impl<'a> Heard<'a> {
 
     /// Hands events on until there are no more.
     pub async fn pass(&mut self, mut events: mpsc::Receiver<AgentEvent>) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::new();
         loop {
             let waits = !self.entries.is_empty() || self.equipment.is_some();
             tokio::select! {

@@ -56,8 +56,8 @@ pub(in super::super) async fn ask(
     question: Question,
     tell: Events,
 ) -> Result<Answered, String> {
-    let folder = shell.folders.take(&question.owner).map_err(|error| error.to_string())?;
-    let spec = turn::question(shell, &question, folder).await?;
+    let folder = shell.folders.take(&question.owner, None)?;
+    let spec = turn::question(shell, &question, shell.folders.path(&folder)).await?;
     let (control, mut controls) = mpsc::channel(16);
     let (events, mut heard) = mpsc::channel::<AgentEvent>(256);
     let listen = async {
@@ -96,7 +96,7 @@ pub(in super::super) async fn ask(
         end
     };
     let (end, answered) = tokio::join!(work, listen);
-    shell.folders.give_back(&question.owner);
+    shell.folders.give_back(&question.owner, None);
     match end {
         TurnEnd::Done => Ok(answered),
         end => Err(crate::core::untrusted::clean_line(&end.line())),

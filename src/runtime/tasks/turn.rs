@@ -73,13 +73,16 @@ pub(super) async fn run(
 async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure> {
     let asked = job.run.work.job();
     let (name, agent, role) = agent(job)?;
-    let cwd = match &job.run.worktree {
+    let folder = match &job.run.worktree {
         None if job.run.work.issue().is_none() => {
-            let name = empty(job);
-            let made = job.shell.folders.take(&name);
-            made.map_err(|error| format!("{}: {error}", job.shell.folders.path(&name).display()))?
+            let (owner, before) = empty(job);
+            Some(job.shell.folders.take(&owner, before.as_deref())?)
         }
-        _ => job.worktree()?,
+        _ => None,
+    };
+    let cwd = match &folder {
+        Some(folder) => job.shell.folders.path(folder),
+        None => job.worktree()?,
     };
     let (env, redactor) = if job.place.is_none() {
         environment(&job.shell, agent, job.environment()).await?
@@ -135,7 +138,8 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
             .then(|| job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
     let place = job.place.clone();
-    let equipment = Equipment { agent: name.clone(), can, model: None, version: None, place };
+    let agent = name.clone();
+    let equipment = Equipment { agent, can, model: None, version: None, place, folder };
     Ok((spec, equipment))
 }
 
@@ -190,12 +194,15 @@ pub(super) fn limit(job: &Job) -> Duration {
     })
 }
 
-/// The folder's name of a job without a clone. A conversation has the same one each time, since
-/// agents keep theirs by folder.
-pub(super) fn empty(job: &Job) -> String {
+/// Who has the folder of a job without a clone, and its name where that is known. A conversation has the
+/// same one each time, since agents keep theirs by folder.
+pub(super) fn empty(job: &Job) -> (String, Option<String>) {
     match job.run.work.job().map(|asked| &asked.kind) {
-        Some(JobKind::Converse { session }) => Digest::of(&[session.as_bytes()]).to_string(),
-        _ => job.run.id.to_string(),
+        Some(JobKind::Converse { session }) => {
+            let name = Digest::of(&[session.as_bytes()]).to_string();
+            (name.clone(), Some(name))
+        }
+        _ => (job.owner(), job.run.equipment.as_ref().and_then(|known| known.folder.clone())),
     }
 }
 

@@ -107,7 +107,8 @@ pub(crate) async fn give_back(job: &Job) {
     }
     let Some(path) = job.run.worktree.as_deref().map(Path::new) else {
         if job.run.work.issue().is_none() {
-            job.shell.folders.give_back(&super::turn::empty(job));
+            let (owner, before) = super::turn::empty(job);
+            job.shell.folders.give_back(&owner, before.as_deref());
         }
         return;
     };
