@@ -323,7 +323,9 @@ impl EventLoop {
 
     fn follow(&mut self, effects: Vec<Ready>, replies: Vec<Answer>) {
         replies.into_iter().for_each(Answer::give);
-        effects.into_iter().for_each(|effect| self.lanes.begin(effect));
+        for effect in effects {
+            self.lanes.begin(effect);
+        }
     }
 
     /// The journal can't be written: all of them are told, and breakglass goes on.

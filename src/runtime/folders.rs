@@ -2,13 +2,15 @@
 //! its name: file systems are slow to make what was just taken away.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Kept for later at most.
 const FREE: usize = 64;
+/// Longer than one of the ticks in which file systems tell the time.
+const TICK: Duration = Duration::from_millis(50);
 /// What the name of one begins with that anybody may have next.
 const PREFIX: &str = "empty-";
 
@@ -21,11 +23,19 @@ pub(crate) struct Folders {
 
 #[derive(Debug, Default)]
 struct Known {
-    free: Vec<String>,
+    free: Vec<Folder>,
     /// Who has which.
-    taken: HashMap<String, String>,
+    taken: HashMap<String, Folder>,
     /// The largest number that one had.
     last: u64,
+}
+
+/// One by its name.
+#[derive(Debug)]
+struct Folder {
+    name: String,
+    /// When it was changed last, as seconds and nanoseconds, where nothing was in it since.
+    unchanged: Option<(i64, i64)>,
 }
 
 impl Folders {
@@ -39,11 +49,11 @@ impl Folders {
             let Some(number) = number else { continue };
             known.last = known.last.max(number);
             if !kept.contains(&name.as_str()) {
-                free.push(name);
+                free.push(Folder { name, unchanged: None });
             }
         }
         let folders = Self { root, known: Mutex::default() };
-        known.free = free.into_iter().filter(|name| folders.as_new(name)).take(FREE).collect();
+        known.free = free.into_iter().filter_map(|one| folders.as_new(one)).take(FREE).collect();
         *folders.known() = known;
         folders
     }
@@ -65,49 +75,65 @@ impl Folders {
     pub fn take(&self, owner: &str, before: Option<&str>) -> Result<String, String> {
         let name = {
             let mut known = self.known();
-            let name = before.map(str::to_owned).or_else(|| known.taken.get(owner).cloned());
-            let name = name.or_else(|| known.free.pop()).unwrap_or_else(|| {
+            let again = known.taken.remove(owner);
+            let before = before.map(|name| Folder { name: name.to_owned(), unchanged: None });
+            let folder = again.or(before).or_else(|| known.free.pop()).unwrap_or_else(|| {
                 known.last = known.last.saturating_add(1);
-                format!("{PREFIX}{}", known.last)
+                Folder { name: format!("{PREFIX}{}", known.last), unchanged: None }
             });
-            known.taken.insert(owner.to_owned(), name.clone());
+            let name = folder.name.clone();
+            known.taken.insert(owner.to_owned(), folder);
             name
         };
         let path = self.path(&name);
-        let made: io::Result<()> = std::fs::create_dir_all(&path);
-        made.map_err(|error| format!("{}: {error}", path.display()))?;
+        if !path.is_dir() {
+            let made = std::fs::create_dir_all(&path);
+            made.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         Ok(name)
     }
 
     /// Gives it back, with whatever is in it. What can't be taken away stays.
     pub fn give_back(&self, owner: &str, before: Option<&str>) {
         let taken = self.known().taken.remove(owner);
-        let Some(name) = taken.or_else(|| before.map(str::to_owned)) else { return };
-        let again = name.starts_with(PREFIX) && self.as_new(&name);
-        let mut known = self.known();
-        if again && known.free.len() < FREE {
-            known.free.push(name);
-        } else {
-            drop(known);
-            // Nothing of value is in it.
-            let _ = std::fs::remove_dir_all(self.path(&name));
+        let before = before.map(|name| Folder { name: name.to_owned(), unchanged: None });
+        let Some(folder) = taken.or(before) else { return };
+        let path = self.path(&folder.name);
+        if folder.name.starts_with(PREFIX)
+            && let Some(folder) = self.as_new(folder)
+        {
+            let mut known = self.known();
+            if known.free.len() < FREE {
+                return known.free.push(folder);
+            }
         }
+        // Nothing of value is in it.
+        let _ = std::fs::remove_dir_all(path);
     }
 
-    /// Whether a folder is as it was made.
-    fn as_new(&self, name: &str) -> bool {
-        let path = self.path(name);
-        let mode = |path: &Path| {
-            let known = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir);
-            known.map(|known| known.permissions().mode())
-        };
+    /// A folder that is as it was made.
+    fn as_new(&self, folder: Folder) -> Option<Folder> {
+        let path = self.path(&folder.name);
+        let dir = |path| std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir);
+        let is = dir(&path)?;
+        let changed = (is.ctime(), is.ctime_nsec());
+        if folder.unchanged == Some(changed) {
+            return Some(folder);
+        }
         let empty = std::fs::read_dir(&path).is_ok_and(|mut all| all.next().is_none());
-        empty && mode(&path) == mode(&self.root)
+        let new = empty && is.mode() == dir(&self.root)?.mode();
+        // A change within one tick of the clock could not be told from this one.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let then = Duration::new(changed.0.try_into().ok()?, changed.1.try_into().ok()?);
+        let told = now.saturating_sub(then) >= TICK;
+        new.then(|| Folder { unchanged: told.then_some(changed), ..folder })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -140,6 +166,30 @@ mod tests {
         assert_eq!(folders.take("talk", Some("talk")).unwrap(), "talk");
         folders.give_back("talk", Some("talk"));
         assert!(names().is_empty());
+    }
+
+    #[test]
+    fn what_was_done_to_one_that_was_unchanged_for_long_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = Folders::new(dir.path().to_owned(), &[]);
+        let one = folders.take("r1", None).unwrap();
+        let known = |name: &str| {
+            let known = folders.known();
+            known.free.iter().find(|free| free.name == name).map(|free| free.unchanged.is_some())
+        };
+        // Until its last change is long enough ago.
+        for run in 2.. {
+            folders.give_back(&format!("r{}", run - 1), None);
+            let unchanged = known(&one).unwrap();
+            assert_eq!(folders.take(&format!("r{run}"), None).unwrap(), one);
+            if unchanged {
+                std::fs::write(folders.path(&one).join("left"), "x").unwrap();
+                folders.give_back(&format!("r{run}"), None);
+                break;
+            }
+        }
+        assert_eq!(known(&one), None);
+        assert!(!folders.path(&one).exists());
     }
 
     #[test]
