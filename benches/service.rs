@@ -1,5 +1,6 @@
 //! Jobs a second through `/execute`, durable, beside the rate at which this machine spawns
-//! `/bin/true` under a semaphore of the same size; and what a thousand queued jobs weigh.
+//! `/bin/true` under a semaphore of the same size; and what a thousand queued jobs weigh. A no-op job's
+//! agent is that same program.
 //!
 //! `cargo bench --bench service`; `AFK_BENCH_JOBS` sets how many (1000).
 
@@ -26,6 +27,15 @@ const ROUNDS: usize = 5;
 /// Callers at once.
 const CALLERS: usize = 32;
 
+/// One that is `/bin/true`, and the least that speaks a line.
+const AGENTS: &str = r#"
+[agents.nothing]
+speaks = 'text'
+command = ['/bin/true']
+[agents.lines]
+command = ['/bin/sh', '-c', '''echo '{"type":"end","status":"done"}' ''']
+"#;
+
 fn main() {
     // `cargo test --all-targets` and nextest start a bench to see that it runs.
     if !std::env::args().any(|arg| arg == "--bench") {
@@ -40,13 +50,17 @@ fn main() {
         let mut kept = Vec::new();
         for round in 1..=ROUNDS {
             // Side by side: the machine is not equally quick all the time.
-            let (floor, rate) = (spawned(jobs).await, executed(jobs, false, &mut kept).await);
+            let (floor, rate) =
+                (spawned(jobs).await, executed(jobs, "nothing", false, &mut kept).await);
             println!("round {round:<18} {floor:>11.0}/s {rate:>9.0}/s    {:.2}", rate / floor);
             ratios.push(rate / floor);
         }
         ratios.sort_by(f64::total_cmp);
         println!("median {:>49.2}", ratios[ROUNDS / 2]);
-        println!("no-op jobs in a clone {:>23.0}/s", executed(jobs, true, &mut kept).await);
+        let lines = executed(jobs, "lines", false, &mut kept).await;
+        println!("no-op jobs that speak JSON lines {lines:>12.0}/s");
+        let cloned = executed(jobs, "nothing", true, &mut kept).await;
+        println!("no-op jobs in a clone {cloned:>23.0}/s");
         weight().await;
     });
 }
@@ -68,31 +82,35 @@ async fn spawned(count: usize) -> f64 {
 }
 
 fn world(permits: usize, workspace: bool) -> World {
-    // A shell's own echo: of what says a line, it takes the least beside /bin/true.
-    let says = "echo '{\"type\":\"end\",\"status\":\"done\"}'";
-    let world = World::new("").plain(&["/bin/sh", "-c", says]);
+    let world = World::new("");
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     let http = section(&world);
     world
         .with(&format!("capacity = {permits}\nmax_queue_depth = 100000"))
         .with(&http)
         .with(&format!("[service]\nrepository = 'acme/thing'\nworkspace = {workspace}"))
+        .with(AGENTS)
 }
 
 #[allow(clippy::cast_precision_loss)]
-async fn executed(count: usize, workspace: bool, kept: &mut Vec<World>) -> f64 {
+async fn executed(
+    count: usize,
+    agent: &'static str,
+    workspace: bool,
+    kept: &mut Vec<World>,
+) -> f64 {
     let world = world(PERMITS, workspace);
     let api = Api::start(&world);
     let began = Instant::now();
     let callers = (0..CALLERS).map(|caller| {
         let address = api.address.trim_start_matches("http://").to_owned();
         let jobs = count / CALLERS + usize::from(caller < count % CALLERS);
-        tokio::spawn(call(address, jobs))
+        tokio::spawn(call(address, agent, jobs))
     });
     let ids = futures::future::join_all(callers.collect::<Vec<_>>()).await;
     let ids: Vec<String> = ids.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(ids.len(), count);
-    let mut every = tokio::time::interval(std::time::Duration::from_millis(20));
+    let mut every = tokio::time::interval(std::time::Duration::from_millis(10));
     loop {
         every.tick().await;
         let (_, health) = api.get("/health", None).await;
@@ -112,9 +130,9 @@ async fn executed(count: usize, workspace: bool, kept: &mut Vec<World>) -> f64 {
 
 /// One caller: jobs over a connection that stays, with as little work of its own as can be, since it
 /// shares the machine with what it measures.
-async fn call(address: String, jobs: usize) -> Vec<String> {
+async fn call(address: String, agent: &str, jobs: usize) -> Vec<String> {
     let mut stream = TcpStream::connect(&address).await.unwrap();
-    let body = json!({"prompt": "nothing", "agent": "a"}).to_string();
+    let body = json!({"prompt": "nothing", "agent": agent}).to_string();
     let request = format!(
         "POST /execute HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {OPERATOR}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

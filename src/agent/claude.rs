@@ -435,7 +435,7 @@ impl Conversation for Claude {
         }));
     }
 
-    fn closed(&self, stderr: &str) -> Option<TurnEnd> {
+    fn closed(&self, _code: Option<i32>, stderr: &str) -> Option<TurnEnd> {
         let why = bounded(stderr.trim());
         stderr.contains("No conversation found").then_some(TurnEnd::NoSession { why })
     }

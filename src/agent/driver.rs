@@ -123,7 +123,8 @@ fn closed(
     status: Option<&std::io::Result<std::process::ExitStatus>>,
     tail: &str,
 ) -> TurnEnd {
-    if let Some(known) = conversation.closed(tail) {
+    let code = status.and_then(|status| status.as_ref().ok()?.code());
+    if let Some(known) = conversation.closed(code, tail) {
         return known;
     }
     let how = match status {
@@ -132,9 +133,7 @@ fn closed(
         None => "it closed its output and went on".into(),
     };
     match status {
-        Some(Ok(status)) if matches!(status.code(), Some(126 | 127)) => {
-            TurnEnd::NotStarted { why: tail.into() }
-        }
+        Some(_) if matches!(code, Some(126 | 127)) => TurnEnd::NotStarted { why: tail.into() },
         _ => {
             let why = format!("{how}, without saying that the turn is over; {}", tail.trim());
             TurnEnd::Crashed { why: why.into() }

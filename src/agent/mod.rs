@@ -13,6 +13,7 @@ pub mod fields;
 pub mod prose;
 pub mod record;
 pub mod redact;
+pub mod text;
 pub mod turn;
 pub mod vendor;
 pub mod wire;
@@ -190,8 +191,14 @@ pub trait Conversation: Send + Sync {
     /// The turn is to end.
     fn interrupt(&mut self, said: &mut Said);
 
-    /// The output is over and no end was told: what it meant, where that is known.
-    fn closed(&self, _stderr: &str) -> Option<TurnEnd> {
+    /// Whether it is told more than its prompt; otherwise its input ends with that.
+    fn reads_on(&self) -> bool {
+        true
+    }
+
+    /// The output is over and no end was told: what it meant, where that is known. The code is none
+    /// after a signal, or where the program went on.
+    fn closed(&self, _code: Option<i32>, _stderr: &str) -> Option<TurnEnd> {
         None
     }
 }
@@ -201,6 +208,7 @@ pub trait Conversation: Send + Sync {
 pub fn conversation(speaks: Speaks, ways: &Ways) -> Box<dyn Conversation> {
     match speaks {
         Speaks::Command => Box::new(command::Command),
+        Speaks::Text => Box::new(text::Text::default()),
         Speaks::Claude => Box::new(claude::Claude::default()),
         Speaks::Codex => Box::new(codex::Codex::default()),
         Speaks::Acp => Box::new(acp::Acp::new(ways.clone())),

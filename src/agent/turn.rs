@@ -127,6 +127,10 @@ impl<'a> Turn<'a> {
         if let Some(end) = self.take(said).await {
             return Over::Said(end);
         }
+        if !self.conversation.reads_on() {
+            // What is queued is written, and then its input is over.
+            self.lines = mpsc::channel(1).0;
+        }
         loop {
             if self.gone {
                 return Over::Stopped(TurnEnd::Interrupted);

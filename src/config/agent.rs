@@ -16,6 +16,8 @@ pub enum Speaks {
     /// JSON lines (docs/agents.md).
     #[default]
     Command,
+    /// Text, and an exit code.
+    Text,
     /// Claude Code's stream-json.
     Claude,
     /// Codex's app server.

@@ -176,6 +176,44 @@ async fn how_a_job_ends_is_told_with_its_code_and_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_of_text_and_an_exit_code_is_an_agent() {
+    let words = "cat; echo so much for that >&2; exit \"$CODE\"";
+    let agent = |name: &str, command: &str, code: u8| {
+        format!(
+            "[agents.{name}]\nspeaks = 'text'\ncommand = {command}\nset = {{ CODE = '{code}' }}\n"
+        )
+    };
+    let says = format!("['sh', '-c', '''{words}''']");
+    let agents = [
+        agent("fine", &says, 0),
+        agent("fails", &says, 3),
+        agent("nothing", "['/bin/true']", 0),
+        agent("nowhere", "['/no/such/program']", 0),
+    ];
+    let world = world("workspace = false\nagent = 'fine'").with(&agents.concat());
+    let api = Api::start(&world);
+    let (said, nothing) = (json!(["one", "zwei — 日本"]), json!([]));
+    for (agent, status, code, output) in [
+        ("fine", "completed", json!(0), &said),
+        ("fails", "failed", json!(3), &said),
+        ("nothing", "completed", json!(0), &nothing),
+        ("nowhere", "error", json!(127), &nothing),
+    ] {
+        let body = json!({"prompt": "one\nzwei — 日本", "agent": agent});
+        let id = execute_with(&api, body).await;
+        let job = stands(&api, &id, status).await;
+        assert_eq!((&job["exit_code"], &job["output"]), (&code, output), "{job}");
+        if output == &said {
+            assert_eq!(job["stderr"], "so much for that\n", "{job}");
+        }
+    }
+    let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat("one\n\ntwo")).await;
+    assert_eq!(status, 200, "{answer}");
+    let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(content.contains("one\n\ntwo"), "{content:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_no_good_is_told_with_its_field() {
     let world = world("");
     let api = Api::start(&world);

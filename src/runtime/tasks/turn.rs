@@ -133,8 +133,8 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         redactor,
         heard: asked.is_some(),
         inherit,
-        // The lines of our own protocol are the transcript's.
-        record: (speaks != Speaks::Command)
+        // The lines of our own protocol, or of text, are the transcript's.
+        record: (!matches!(speaks, Speaks::Command | Speaks::Text))
             .then(|| job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
     let place = job.place.clone();
