@@ -102,9 +102,20 @@ impl<'a> Heard<'a> {
         if let Some(equipment) = self.equipment.take() {
             self.job.tell(RunFact::Agent(AgentEvent::Equipped(equipment))).await;
         }
+        self.write();
+    }
+
+    fn write(&mut self) {
         if !self.entries.is_empty() {
             self.job.shell.transcribe(self.job.run.id, &self.entries);
             self.entries.clear();
         }
+    }
+}
+
+impl Drop for Heard<'_> {
+    /// What was said before its turn was cancelled is kept.
+    fn drop(&mut self) {
+        self.write();
     }
 }
