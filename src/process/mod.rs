@@ -460,10 +460,8 @@ impl Supervisor {
     /// Whether nothing that an owner started is left: no child of ours is its, and nothing was
     /// orphaned to us that might be.
     fn left_nothing(owner: &str) -> bool {
-        let adopted = procfs::adopted();
-        let known = &waited().known;
-        known.values().all(|whose| whose != owner)
-            && adopted.is_some_and(|all| all.iter().all(|pid| known.contains_key(pid)))
+        let ended = waited().known.values().all(|whose| whose != owner);
+        ended && strays::any() == Some(false)
     }
 
     async fn end_all(&self, find: impl Fn() -> Vec<procfs::Process>) -> Ended {

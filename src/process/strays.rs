@@ -33,23 +33,28 @@ impl Strays {
     }
 }
 
+/// Whether something was orphaned to us that nobody waits for; none where the kernel does not tell.
+pub(super) fn any() -> Option<bool> {
+    let adopted = procfs::adopted()?;
+    let known = &waited().known;
+    Some(adopted.iter().any(|pid| !known.contains_key(pid)))
+}
+
 /// Resolves when something may have been orphaned to us, or may have ended after it was. Without
 /// SIGCHLD, which any of our threads would be woken for at the end of every child.
 pub async fn orphaned() {
-    let known = waited().known.clone();
-    let adopted = procfs::adopted().unwrap_or_default();
-    if adopted.iter().all(|pid| known.contains_key(pid)) {
-        ENDED.notified().await;
-    } else {
+    if any() == Some(true) {
         // Either is a reason to look.
         let _ = timeout(LOOK, ENDED.notified()).await;
+    } else {
+        ENDED.notified().await;
     }
 }
 
 /// Reaps the zombies that became ours by being orphaned.
 pub fn reap() {
     // While programs are started and end by the hundred, a closer look would hold them all up.
-    if procfs::adopted().is_some_and(|all| all.is_empty()) {
+    if any() == Some(false) {
         return;
     }
     let waited = settled();

@@ -38,6 +38,12 @@ struct Folder {
     unchanged: Option<(i64, i64)>,
 }
 
+impl Folder {
+    fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), unchanged: None }
+    }
+}
+
 impl Folders {
     /// Those below a folder; `kept` are somebody's from an earlier life.
     pub fn new(root: PathBuf, kept: &[&str]) -> Self {
@@ -49,7 +55,7 @@ impl Folders {
             let Some(number) = number else { continue };
             known.last = known.last.max(number);
             if !kept.contains(&name.as_str()) {
-                free.push(Folder { name, unchanged: None });
+                free.push(Folder::named(name));
             }
         }
         let folders = Self { root, known: Mutex::default() };
@@ -76,10 +82,10 @@ impl Folders {
         let name = {
             let mut known = self.known();
             let again = known.taken.remove(owner);
-            let before = before.map(|name| Folder { name: name.to_owned(), unchanged: None });
+            let before = before.map(Folder::named);
             let folder = again.or(before).or_else(|| known.free.pop()).unwrap_or_else(|| {
                 known.last = known.last.saturating_add(1);
-                Folder { name: format!("{PREFIX}{}", known.last), unchanged: None }
+                Folder::named(format!("{PREFIX}{}", known.last))
             });
             let name = folder.name.clone();
             known.taken.insert(owner.to_owned(), folder);
@@ -96,8 +102,7 @@ impl Folders {
     /// Gives it back, with whatever is in it. What can't be taken away stays.
     pub fn give_back(&self, owner: &str, before: Option<&str>) {
         let taken = self.known().taken.remove(owner);
-        let before = before.map(|name| Folder { name: name.to_owned(), unchanged: None });
-        let Some(folder) = taken.or(before) else { return };
+        let Some(folder) = taken.or(before.map(Folder::named)) else { return };
         let path = self.path(&folder.name);
         if folder.name.starts_with(PREFIX)
             && let Some(folder) = self.as_new(folder)
