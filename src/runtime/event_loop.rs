@@ -1,6 +1,6 @@
 //! The fleet's one loop: inputs in, one journal batch, then effects, replies and a snapshot.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -21,6 +21,7 @@ use crate::core::state::Fleet;
 use crate::core::step::step;
 use crate::journal::JournalError;
 use crate::journal::writer::Writer;
+use crate::lock::LockExt;
 
 /// Messages taken at once.
 const BATCH: usize = 512;
@@ -306,7 +307,7 @@ impl EventLoop {
         let Some(Batched { batch, effects, replies, mut snapshot }) = self.batch.take() else {
             return;
         };
-        let mut problems = self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = self.shell.problems.locked();
         if problems.remove("journal").is_some() {
             // Breakglass went on, and was shown as it is.
             snapshot = None;
@@ -367,7 +368,7 @@ impl EventLoop {
 
     /// Shows breakglass as it is beside the last fleet that is durable.
     fn publish_breakglass(&self) {
-        let problems = self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = self.shell.problems.locked();
         let problems = problems.values().flatten().cloned().collect();
         let unwritten = Some(Box::new(self.fleet.breakglass.clone()));
         let live = self.shell.live().copy();
@@ -379,7 +380,7 @@ impl EventLoop {
 
     /// Shows a problem beside the last fleet that is durable.
     fn complain(&self, line: String) {
-        let mut problems = self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = self.shell.problems.locked();
         problems.insert("journal", vec![line]);
         let lines = problems.values().flatten().cloned().collect();
         drop(problems);
@@ -400,14 +401,14 @@ impl EventLoop {
     fn snapshot(&mut self) -> Arc<Snapshot> {
         self.dirty = false;
         self.published = Instant::now();
-        let problems = self.shell.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        let worktrees = self.shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = self.shell.problems.locked();
+        let worktrees = self.shell.worktrees.locked();
         Arc::new(Snapshot {
             fleet: self.fleet.clone(),
             worktrees: worktrees.clone(),
             problems: problems.values().flatten().cloned().collect(),
             clients: self.shell.clients().values().cloned().collect(),
-            watchers: self.shell.watchers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            watchers: self.shell.watchers.locked().clone(),
             live: self.shell.live().copy(),
             unwritten: None,
             seq: self.seq,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Message, Shell, Snapshot, WorktreeFacts};
 use crate::core::id::RunId;
+use crate::lock::LockExt;
 use crate::process::{Usage, strays};
 
 /// Between two looks.
@@ -81,7 +82,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
         .await
         .unwrap_or_default();
         let changed = {
-            let mut all = shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = shell.worktrees.locked();
             let mut next = all.clone();
             next.values_mut().for_each(without_process);
             for (run, (mut facts, ticks)) in looked {
@@ -117,7 +118,7 @@ fn without_process(facts: &mut WorktreeFacts) {
 /// Nothing runs: no worktree has a process.
 async fn clear(shell: &Shell) {
     let changed = {
-        let mut all = shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = shell.worktrees.locked();
         let any = all.values().any(|facts| facts.pid.is_some());
         all.values_mut().for_each(without_process);
         any

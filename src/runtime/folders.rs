@@ -1,10 +1,11 @@
 //! Empty folders for what works without a clone. One that is still empty afterwards is used again, under
 //! its name: file systems are slow to make what was just taken away.
 
+use crate::lock::LockExt;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Kept for later at most.
@@ -65,7 +66,7 @@ impl Folders {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.locked()
     }
 
     /// Where the folder of this name is.

@@ -1,13 +1,12 @@
 //! Jobs of the service: who hears what their agents say while they work.
 
-use std::sync::PoisonError;
-
 use tokio::sync::mpsc;
 
 use super::{Handle, Shell};
 use crate::core::agent_event::AgentEvent;
 use crate::core::id::RunId;
 use crate::core::job::JobId;
+use crate::lock::LockExt;
 
 /// Events that may wait for who listens; an agent waits behind them in its own pipe.
 const HEARD: usize = 256;
@@ -18,7 +17,7 @@ impl Handle {
     #[must_use]
     pub fn listen(&self, job: JobId) -> mpsc::Receiver<AgentEvent> {
         let (tell, heard) = mpsc::channel(HEARD);
-        let mut all = self.shell.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.shell.listeners.locked();
         all.insert(job, tell);
         heard
     }
@@ -32,7 +31,7 @@ impl Handle {
 impl Shell {
     /// Who listens to a job, if anybody does.
     pub(super) fn listener(&self, job: JobId) -> Option<mpsc::Sender<AgentEvent>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
+        self.listeners.locked().get(&job).cloned()
     }
 
     /// Takes away what is kept of a job beside the journal. What can't be taken away stays.
@@ -69,6 +68,6 @@ impl Shell {
 
     /// A job is over.
     pub(super) fn stop_telling(&self, job: JobId) {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        self.listeners.locked().remove(&job);
     }
 }

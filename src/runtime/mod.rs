@@ -25,7 +25,7 @@ mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ use crate::core::state::Fleet;
 use crate::journal::transcript::Store;
 use crate::journal::writer::Writer;
 use crate::journal::{Journal, JournalError};
+use crate::lock::{LockExt, RwLockExt};
 use crate::notify::terminal::Shown;
 use crate::process::Supervisor;
 use crate::tracker::Tracker;
@@ -197,15 +198,15 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub fn clients(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Attached>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.locked()
     }
 
     pub fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read_locked().clone()
     }
 
     pub fn outside(&self) -> Arc<Outside> {
-        self.outside.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.outside.read_locked().clone()
     }
 
     pub fn tracker(&self) -> Arc<dyn Tracker> {
@@ -225,7 +226,7 @@ impl Shell {
     /// Says what is wrong with one thing outside of runs; nothing takes it back.
     pub async fn problem(&self, about: &'static str, lines: Vec<String>) {
         let changed = {
-            let mut all = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.problems.locked();
             if lines.is_empty() {
                 all.remove(about).is_some()
             } else {

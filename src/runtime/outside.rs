@@ -2,7 +2,7 @@
 //! part of it changed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use crate::config::Config;
 use crate::executor::{self, Executor};
 use crate::github::Api;
+use crate::lock::RwLockExt;
 use crate::notify::Sinks;
 use crate::secrets::Secrets;
 use crate::tracker::folder::Folder;
@@ -87,7 +88,7 @@ const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=x-access-toke
 impl Credentials for Remotes {
     fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, String>> {
         Box::pin(async move {
-            let outside = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let outside = self.0.read_locked().clone();
             let config = &outside.config;
             let mut env = Vec::new();
             let known = config.repos.values().find(|known| known.remote == remote);

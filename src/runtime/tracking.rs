@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use notify::Watcher as _;
@@ -15,6 +15,7 @@ use super::{Shell, Snapshot};
 use crate::config::Config;
 use crate::core::id::IssueKey;
 use crate::core::input::Input;
+use crate::lock::RwLockExt;
 use crate::tracker::Listing;
 use crate::tracker::folder::Folder;
 
@@ -156,13 +157,13 @@ async fn take_over(shell: &Shell, config: Config) {
         match Outside::new(&config, &shell.journal_id, Some(&shell.outside())) {
             Ok(outside) => {
                 shell.problem("outside", Vec::new()).await;
-                let mut slot = shell.outside.write().unwrap_or_else(PoisonError::into_inner);
+                let mut slot = shell.outside.write_locked();
                 *slot = Arc::new(outside);
             }
             Err(why) => shell.problem("outside", vec![why]).await,
         }
         shell.supervisor.hide(super::breakglass::hidden(&config, &shell.state));
-        *shell.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *shell.config.write_locked() = Arc::new(config);
     }
     shell.send(Input::Policy(policy)).await;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -13,6 +13,7 @@ use crate::config::repository::RepositoryRules;
 use crate::core::id::{Repo, RunId, Sha};
 use crate::core::run::Outcome;
 use crate::core::state::Fleet;
+use crate::lock::LockExt;
 use crate::process::Supervisor;
 use crate::workspace::base::Base;
 use crate::workspace::git::{Credentials, Git};
@@ -62,13 +63,13 @@ impl Workspaces {
 
     /// The rules of a commit, if they were read before.
     pub(super) fn rules(&self, repo: &Repo, sha: &Sha) -> Option<Arc<RepositoryRules>> {
-        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.rules.locked();
         rules.get(&(repo.clone(), sha.clone())).cloned()
     }
 
     /// Remembers the rules of a commit.
     pub(super) fn remember(&self, repo: &Repo, sha: &Sha, read: &Arc<RepositoryRules>) {
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rules = self.rules.locked();
         if rules.len() >= RULES_KEPT {
             rules.clear();
         }

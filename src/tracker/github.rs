@@ -1,7 +1,7 @@
 //! GitHub's issues as a tracker: tables T1 and T2, labels, and comments that are ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -20,6 +20,7 @@ use crate::core::outside::arming::{self, Edited, Facts, Labelled, Right, Trust, 
 use crate::core::outside::blocking::{self, Found};
 use crate::core::untrusted::clean_line;
 use crate::github::{Api, ApiError, time};
+use crate::lock::LockExt;
 
 /// How long somebody's right is believed.
 const RIGHT: Duration = Duration::from_secs(300);
@@ -324,7 +325,7 @@ impl GitHub {
 
     async fn right(&self, repo: &Repo, login: &Actor) -> Right {
         let place = (repo.clone(), login.clone());
-        let known = self.rights.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        let known = self.rights.locked().get(&place).cloned();
         if let Some((right, at)) = known
             && at.elapsed() < RIGHT
         {
@@ -343,7 +344,7 @@ impl GitHub {
             },
         };
         let kept = (right.clone(), Instant::now());
-        self.rights.lock().unwrap_or_else(PoisonError::into_inner).insert(place, kept);
+        self.rights.locked().insert(place, kept);
         right
     }
 
@@ -405,7 +406,7 @@ impl GitHub {
     }
 
     fn events(&self) -> std::sync::MutexGuard<'_, BTreeMap<IssueKey, (String, Events)>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.locked()
     }
 
     /// Our own comment with a mark. Others' are never ours, whatever they copied.

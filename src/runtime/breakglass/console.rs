@@ -2,7 +2,7 @@
 //! the keys stay with it and the end of an arming ends what it allowed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use crate::core::breakglass::{Fact, Recording, ShellId};
 use crate::core::id::Actor;
 use crate::core::input::Input;
 use crate::core::untrusted::Untrusted;
+use crate::lock::LockExt;
 
 /// How long a client may take to come for its shell.
 const CLAIM: Duration = Duration::from_secs(10);
@@ -71,12 +72,12 @@ pub(super) fn open(shell: &Arc<Shell>, id: ShellId, host: String, by: Actor) {
     let (close, closing) = mpsc::channel(1);
     let console = Some(Console { to, from });
     let open = Open { by: by.clone(), console, close };
-    shell.shells.lock().unwrap_or_else(PoisonError::into_inner).insert(id, open);
+    shell.shells.locked().insert(id, open);
     shell.shells_changed.notify_waiters();
     let shell = shell.clone();
     tokio::spawn(async move {
         let (end, recording) = serve(&shell, id, &host, &by, typed, closing, &output).await;
-        shell.shells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        shell.shells.locked().remove(&id);
         let why = end.why.clone();
         // A client that reads nothing more is not waited for.
         let _ = timeout(Duration::from_secs(5), output.send(FromShell::Ended(end))).await;
@@ -86,7 +87,7 @@ pub(super) fn open(shell: &Arc<Shell>, id: ShellId, host: String, by: Actor) {
 
 /// Closes every shell.
 pub(super) fn close_all(shell: &Shell, why: &str) {
-    let all = shell.shells.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = shell.shells.locked();
     for open in all.values() {
         // One that is told already is closing.
         let _ = open.close.try_send(why.to_owned());
@@ -108,7 +109,7 @@ pub(in super::super) async fn claim(
             tokio::pin!(changed);
             changed.as_mut().enable();
             {
-                let mut all = shell.shells.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = shell.shells.locked();
                 if let Some(open) = all.get_mut(&id) {
                     if open.by != *by {
                         return Err(format!("{id} is not yours"));

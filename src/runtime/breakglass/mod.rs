@@ -5,7 +5,7 @@ mod diagnosis;
 pub mod live;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
@@ -20,6 +20,7 @@ use crate::config::breakglass::Breakglass;
 use crate::core::breakglass::{Capture, Fact, Task, Verb, VerbEnd, VerbId, VerbResult};
 use crate::core::input::Input;
 use crate::core::untrusted::Untrusted;
+use crate::lock::LockExt;
 
 /// Between two looks for what is too old.
 const PRUNE: Duration = Duration::from_secs(6 * 3600);
@@ -162,6 +163,6 @@ async fn keep(
 
 impl Shell {
     pub(super) fn live(&self) -> std::sync::MutexGuard<'_, live::Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        self.live.locked()
     }
 }

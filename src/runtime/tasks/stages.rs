@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -18,6 +18,7 @@ use crate::core::outside::commit::Deadlines;
 use crate::core::verdict::{Judgement, ProbeSample, Verdict};
 use crate::deploy::kubernetes::{Bounds, Rollout, Told};
 use crate::deploy::probe::Prober;
+use crate::lock::LockExt;
 use crate::process::Spec;
 use crate::runtime::{Message, WatcherFacts, clock};
 use crate::workspace::overlay;
@@ -348,7 +349,7 @@ async fn rollout(
             Told::Watcher(watcher) => {
                 watched.names.insert(watcher.what.clone());
                 let facts = WatcherFacts { heard: Timestamp(watcher.heard), error: watcher.error };
-                let mut all = job.shell.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = job.shell.watchers.locked();
                 let before = all.insert(watcher.what, facts.clone());
                 if before.is_none_or(|before| before.error != facts.error) {
                     // Shown with the next snapshot where the queue is full.
@@ -368,7 +369,7 @@ struct Watched<'a> {
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        let mut all = self.shell.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.shell.watchers.locked();
         all.retain(|what, _| !self.names.contains(what));
     }
 }
