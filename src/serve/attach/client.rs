@@ -20,7 +20,7 @@ use crate::core::command::{Action, Refusal, Reply, Role};
 use crate::journal::transcript::Store;
 use crate::process::output::read_line;
 use crate::runtime::breakglass::console::Console;
-use crate::runtime::client::{Ask, Client, Ends, Link};
+use crate::runtime::client::{Client, ClientBackend, ClientRequest, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 
 /// Longest time until the first snapshot is there.
@@ -216,7 +216,7 @@ pub async fn make_room(state: &Path, hello: Hello) -> Result<bool, AttachError> 
 }
 
 /// Serves a client over one connection after the other.
-async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: Ends) {
+async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: ClientBackend) {
     loop {
         if let Some(wire) = wire.take()
             && follow(&state, wire, &mut ends, &mut hello).await == Gone::Client
@@ -225,28 +225,28 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
         }
         let why = "the connection to afk is lost; trying to reach it again".to_owned();
         let since = clock::wall();
-        if ends.link.send(Link::Lost { since, why }).is_err() {
+        if ends.connection.send(ConnectionState::Lost { since, why }).is_err() {
             return;
         }
         let mut pause = Duration::from_millis(100);
         wire = loop {
             // What is asked meanwhile is answered at once: nothing is sent later by surprise.
-            while let Ok(ask) = ends.asks.try_recv() {
+            while let Ok(ask) = ends.requests.try_recv() {
                 refuse(ask);
             }
-            if ends.link.is_closed() {
+            if ends.connection.is_closed() {
                 return;
             }
             match connect(&state, &hello).await {
                 Ok(wire) => break Some(wire),
                 Err(AttachError::Refused(why)) => {
-                    let _ = ends.link.send(Link::Lost { since, why });
+                    let _ = ends.connection.send(ConnectionState::Lost { since, why });
                 }
                 Err(_) => {}
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(AGAIN),
-                ask = ends.asks.recv() => match ask {
+                ask = ends.requests.recv() => match ask {
                     Some(ask) => refuse(ask),
                     None => return,
                 },
@@ -255,12 +255,12 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
     }
 }
 
-fn refuse(ask: Ask) {
+fn refuse(ask: ClientRequest) {
     match ask {
-        Ask::Act(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
-        Ask::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
-        Ask::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
-        Ask::Size(..) => {}
+        ClientRequest::Command(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
+        ClientRequest::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
+        ClientRequest::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
+        ClientRequest::Resize(..) => {}
     }
 }
 
@@ -287,7 +287,7 @@ enum Gone {
 }
 
 /// Follows one connection until it or the client is gone.
-async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello) -> Gone {
+async fn follow(state: &Path, mut wire: Wire, ends: &mut ClientBackend, hello: &mut Hello) -> Gone {
     let mut id = 0;
     let mut acts: HashMap<u64, oneshot::Sender<Reply>> = HashMap::new();
     let mut diffs: HashMap<u64, oneshot::Sender<Result<String, String>>> = HashMap::new();
@@ -322,24 +322,24 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello
                             take(snapshot, line);
                         }
                     });
-                    if *ends.link.borrow() != Link::Live {
-                        let _ = ends.link.send(Link::Live);
+                    if *ends.connection.borrow() != ConnectionState::Live {
+                        let _ = ends.connection.send(ConnectionState::Live);
                     }
                 }
             }
-            ask = ends.asks.recv() => {
+            ask = ends.requests.recv() => {
                 let Some(ask) = ask else { return Gone::Client };
                 id += 1;
                 let line = match ask {
-                    Ask::Act(action, reply) => {
+                    ClientRequest::Command(action, reply) => {
                         acts.insert(id, reply);
                         FromClient::Act { id, action }
                     }
-                    Ask::Diff(run, reply) => {
+                    ClientRequest::Diff(run, reply) => {
                         diffs.insert(id, reply);
                         FromClient::Diff { id, run }
                     }
-                    Ask::Console(shell, reply) => {
+                    ClientRequest::Console(shell, reply) => {
                         let (state, hello) = (state.to_owned(), hello.clone());
                         tokio::spawn(async move {
                             // The screen may be gone.
@@ -347,7 +347,7 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello
                         });
                         continue;
                     }
-                    Ask::Size(columns, rows) => {
+                    ClientRequest::Resize(columns, rows) => {
                         hello.size = (columns, rows);
                         FromClient::Size { columns, rows }
                     }
@@ -372,8 +372,8 @@ fn take(snapshot: &mut Snapshot, line: ToClient) {
         }
         ToClient::Aside { worktrees, problems, clients, watchers, live, unwritten } => {
             snapshot.worktrees = worktrees.into_iter().collect();
-            (snapshot.watchers, snapshot.live) = (watchers, live);
-            snapshot.unwritten = unwritten;
+            (snapshot.watchers, snapshot.verb_output) = (watchers, live);
+            snapshot.breakglass_ahead = unwritten;
             (snapshot.problems, snapshot.clients) = (problems, clients);
         }
         _ => {}

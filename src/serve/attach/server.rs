@@ -124,7 +124,7 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
         since: clock::wall(),
     };
     // One that only asks is nobody who looks.
-    let entry = if hello.blind { None } else { Some(handle.enter(attached).await) };
+    let entry = if hello.blind { None } else { Some(handle.attach(attached).await) };
     let mut talk = Talk { handle, hello, to, entry };
     let done = talk.go_on(first, to_answer).await;
     if let Some(entry) = talk.entry {
@@ -150,7 +150,7 @@ async fn make_room(handle: &Handle, hello: &Hello) {
     // The snapshot that has the drain comes after its answer.
     let drained = |now: &Arc<Snapshot>| now.fleet.draining && now.fleet.permits_used() == 0;
     if snapshots.wait_for(drained).await.is_ok() {
-        handle.shut_down();
+        handle.request_stop();
         // Ended with the process.
         std::future::pending::<()>().await;
     }
@@ -160,7 +160,7 @@ struct Talk {
     handle: Handle,
     hello: Hello,
     to: OwnedWriteHalf,
-    entry: Option<crate::runtime::Entry>,
+    entry: Option<crate::runtime::Attachment>,
 }
 
 impl Talk {
@@ -277,10 +277,10 @@ impl Talk {
             }
             FromClient::Size { columns, rows } => {
                 if let Some(entry) = &mut self.entry {
-                    entry.size(columns, rows).await;
+                    entry.resize(columns, rows).await;
                 }
             }
-            FromClient::Stop if self.hello.role == Role::Operator => self.handle.shut_down(),
+            FromClient::Stop if self.hello.role == Role::Operator => self.handle.request_stop(),
             FromClient::Stop
             | FromClient::Hello(_)
             | FromClient::Console { .. }
@@ -306,12 +306,12 @@ fn aside(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
         && before.problems == now.problems
         && before.clients == now.clients
         && before.watchers == now.watchers
-        && before.live == now.live
-        && before.unwritten == now.unwritten;
+        && before.verb_output == now.verb_output
+        && before.breakglass_ahead == now.breakglass_ahead;
     (!same).then(|| ToClient::Aside {
         watchers: now.watchers.clone(),
-        live: now.live.clone(),
-        unwritten: now.unwritten.clone(),
+        live: now.verb_output.clone(),
+        unwritten: now.breakglass_ahead.clone(),
         worktrees: now.worktrees.iter().map(|(run, facts)| (*run, *facts)).collect(),
         problems: now.problems.clone(),
         clients: now.clients.clone(),

@@ -276,7 +276,7 @@ impl Handler for Visitor {
             return Ok(());
         };
         let origin = format!("ssh {}", self.peer.ip());
-        let client = Client::near(&self.shared.handle, actor, role, &origin, size);
+        let client = Client::local(&self.shared.handle, actor, role, &origin, size);
         show(self.shared.show.clone(), client, read, write, size);
         Ok(())
     }
