@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::line::send_line;
 use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
 use crate::config::Config;
 use crate::core::breakglass::ShellId;
@@ -27,8 +28,6 @@ use crate::runtime::{Snapshot, clock};
 const ATTACH: Duration = Duration::from_secs(30);
 /// Between two tries to reach it again, at most.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How long a write may take.
-const WRITE: Duration = Duration::from_secs(30);
 
 /// Why a client could not attach.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +82,7 @@ async fn connect(state: &Path, hello: &Hello) -> Result<Wire, AttachError> {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
     }
     let (from, mut to) = stream.into_split();
-    tell(&mut to, &FromClient::Hello(hello.clone())).await?;
+    send_line(&mut to, &FromClient::Hello(hello.clone())).await?;
     // Reading is a task of its own: a select that drops a half-read line would lose it.
     let (lines, mut read) = mpsc::channel(64);
     tokio::spawn(read_all(from, lines));
@@ -113,12 +112,6 @@ async fn read_all(from: OwnedReadHalf, lines: mpsc::Sender<ToClient>) {
             line = Vec::new();
         }
     }
-}
-
-pub(super) async fn tell(to: &mut OwnedWriteHalf, line: &FromClient) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?
 }
 
 /// Attaches to the afk that has a state folder. The client shows the fleet at once, and goes on
@@ -170,7 +163,7 @@ pub async fn send(
             Err(AttachError::Nobody(_)) => return Ok(None),
             other => other?,
         };
-        tell(&mut wire.to, &FromClient::Act { id: 1, action }).await?;
+        send_line(&mut wire.to, &FromClient::Act { id: 1, action }).await?;
         loop {
             match wire.from.recv().await {
                 Some(ToClient::Reply { reply, .. }) => return Ok(Some(*reply)),
@@ -193,7 +186,7 @@ pub async fn stop(state: &Path, hello: Hello, limit: Duration) -> Result<bool, A
             Err(AttachError::Nobody(_)) => return Ok(false),
             other => other?,
         };
-        tell(&mut wire.to, &FromClient::Stop).await?;
+        send_line(&mut wire.to, &FromClient::Stop).await?;
         while wire.from.recv().await.is_some() {}
         Ok(true)
     };
@@ -273,7 +266,9 @@ async fn console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console
         Ok(Err(error)) => return Err(error.to_string()),
         Err(_) => return Err("afk does not answer".into()),
     };
-    tell(&mut wire.to, &FromClient::Console { shell }).await.map_err(|error| error.to_string())?;
+    send_line(&mut wire.to, &FromClient::Console { shell })
+        .await
+        .map_err(|error| error.to_string())?;
     let (to, typed) = mpsc::channel(256);
     let (output, from) = mpsc::channel(8);
     tokio::spawn(super::console::follow(wire.from, wire.to, typed, output));
@@ -352,7 +347,7 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut ClientBackend, hello: &
                         FromClient::Size { columns, rows }
                     }
                 };
-                if tell(&mut wire.to, &line).await.is_err() {
+                if send_line(&mut wire.to, &line).await.is_err() {
                     return Gone::Server;
                 }
             }

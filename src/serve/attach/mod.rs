@@ -6,6 +6,7 @@
 
 pub mod client;
 mod console;
+mod line;
 pub mod server;
 
 use std::collections::BTreeMap;
