@@ -25,7 +25,7 @@ pub(crate) trait RwLockExt<T> {
     /// Blocks until no writer holds the lock and returns a shared guard.
     fn read_locked(&self) -> RwLockReadGuard<'_, T>;
 
-    /// Blocks until nobody else holds the lock and returns the exclusive guard.
+    /// Blocks until the lock is free and returns the exclusive guard.
     fn write_locked(&self) -> RwLockWriteGuard<'_, T>;
 }
 

@@ -28,7 +28,7 @@ const NOTICE_QUEUE: usize = 64;
 
 /// Whether the snapshots of a client are current.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConnectionState {
+pub(crate) enum ConnectionState {
     /// Snapshots arrive as they are published.
     Live,
     /// The connection is lost, and the last snapshot stays.
@@ -51,13 +51,13 @@ pub struct Attached {
     pub origin: String,
     /// Columns and rows of its terminal.
     pub size: (u16, u16),
-    /// When it attached.
+    /// When the client attached.
     pub since: Timestamp,
 }
 
 /// A request of a client, with the sender of its reply.
 #[derive(Debug)]
-pub enum ClientRequest {
+pub(crate) enum ClientRequest {
     /// An action of the operator; the client's backend adds actor, role and origin.
     Command(Action, oneshot::Sender<Reply>),
     /// The diff of a run since its base commit.
@@ -71,12 +71,12 @@ pub enum ClientRequest {
 /// A screen's view of a fleet and its way to act on it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The newest snapshot.
+    /// The newest published snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Grows with each write to a transcript.
     pub transcripts: watch::Receiver<u64>,
     /// Whether the two above are current.
-    pub connection: watch::Receiver<ConnectionState>,
+    pub(crate) connection: watch::Receiver<ConnectionState>,
     /// The transcripts of runs, local or as far as they were fetched.
     pub store: Arc<Store>,
     /// The configuration of the screen: theme, keys and the operator's name.
@@ -93,7 +93,7 @@ pub struct Client {
 
 /// The other end of a [`Client`]: it publishes to the client and replies to its requests.
 #[derive(Debug)]
-pub struct ClientBackend {
+pub(crate) struct ClientBackend {
     /// Publishes snapshots to the client.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Counts writes to transcripts.
@@ -108,8 +108,7 @@ pub struct ClientBackend {
 
 impl Client {
     /// A client that shows `first` until its backend publishes a newer snapshot.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         first: Arc<Snapshot>,
         store: Arc<Store>,
         config: Arc<Config>,
@@ -144,8 +143,7 @@ impl Client {
     }
 
     /// A client of a runtime in this process, listed as attached until its last clone is dropped.
-    #[must_use]
-    pub fn local(
+    pub(crate) fn local(
         handle: &Handle,
         actor: Actor,
         role: Role,
@@ -173,7 +171,7 @@ impl Client {
     ///
     /// # Errors
     /// The core's [`Refusal`], or why no reply came.
-    pub async fn command(&self, action: Action) -> Reply {
+    pub(crate) async fn command(&self, action: Action) -> Reply {
         let (reply, answer) = oneshot::channel();
         match self.requests.send(ClientRequest::Command(action, reply)).await {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::Unanswered)),
@@ -185,7 +183,7 @@ impl Client {
     ///
     /// # Errors
     /// A line that says why there is no diff.
-    pub async fn diff(&self, run: RunId) -> Result<String, String> {
+    pub(crate) async fn diff(&self, run: RunId) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the connection is lost".to_owned();
         self.requests.send(ClientRequest::Diff(run, reply)).await.map_err(|_| gone())?;
@@ -196,7 +194,7 @@ impl Client {
     ///
     /// # Errors
     /// A line that says why the client can't have it.
-    pub async fn console(&self, shell: ShellId) -> Result<Console, String> {
+    pub(crate) async fn console(&self, shell: ShellId) -> Result<Console, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the connection is lost".to_owned();
         self.requests.send(ClientRequest::Console(shell, reply)).await.map_err(|_| gone())?;
@@ -204,14 +202,13 @@ impl Client {
     }
 
     /// Reports the new size of its terminal.
-    pub fn resize(&self, columns: u16, rows: u16) {
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
         // Only other clients see the size, so a full queue may lose it.
         let _ = self.requests.try_send(ClientRequest::Resize(columns, rows));
     }
 
-    /// Subscribes to notices.
-    #[must_use]
-    pub fn notices(&self) -> broadcast::Receiver<Shown> {
+    /// Subscribes to notices for terminals.
+    pub(crate) fn notices(&self) -> broadcast::Receiver<Shown> {
         self.notices.subscribe()
     }
 }

@@ -26,7 +26,7 @@ use crate::notify::terminal::Shown;
 use crate::process::Supervisor;
 use crate::tracker::Tracker;
 
-/// What the parts of a runtime share; see the module.
+/// The state that all parts of a runtime share.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// The configuration in force; [`config_watch`](super::config_watch) replaces it.

@@ -60,7 +60,7 @@ fn lay_over(base: &Config, values: &BTreeMap<String, String>) -> Result<Config, 
 /// The values in a folder, one file each; a missing file leaves the configuration as it is.
 pub(super) fn read(folder: &Path) -> ControlValues {
     if !folder.is_dir() {
-        return Err(format!("{} is no folder", folder.display()));
+        return Err(format!("{} is not a folder", folder.display()));
     }
     let mut values = BTreeMap::new();
     for name in NAMES {
@@ -139,7 +139,7 @@ async fn follow_config_map(
     sender: watch::Sender<ControlValues>,
 ) {
     let Some((namespace, map)) = name.split_once('/') else {
-        return publish(&sender, Err(format!("{name:?} is no namespace/name")));
+        return publish(&sender, Err(format!("{name:?} is not of the form namespace/name")));
     };
     let config = context.config().kubernetes.clone();
     let client = loop {

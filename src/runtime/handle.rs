@@ -25,7 +25,7 @@ use crate::workspace::git::Git;
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) inputs: mpsc::Sender<LoopMessage>,
-    /// The newest snapshot.
+    /// The newest published snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Grows with each write to a transcript.
     pub transcripts: watch::Receiver<u64>,
@@ -56,7 +56,7 @@ impl Attachment {
         self.context.side_state_changed().await;
     }
 
-    /// Removes the entry.
+    /// Removes the entry from the list.
     pub async fn leave(self) {
         self.context.side_state.clients().remove(&self.id);
         self.context.side_state_changed().await;
@@ -154,7 +154,7 @@ impl Handle {
         self.context.shells.claim(shell, by).await
     }
 
-    /// Subscribes to notices.
+    /// Subscribes to notices for terminals.
     pub(crate) fn notices(&self) -> broadcast::Receiver<Shown> {
         self.notices.subscribe()
     }

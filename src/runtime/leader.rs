@@ -52,8 +52,11 @@ enum LeaseAttempt {
 impl LeaseClient {
     /// The API of the Lease, its namespace and its name.
     async fn api(&self) -> Result<(Api<Lease>, &str, &str), String> {
-        let (namespace, name) =
-            self.config.lease.split_once('/').ok_or("leader.lease is no namespace/name")?;
+        let (namespace, name) = self
+            .config
+            .lease
+            .split_once('/')
+            .ok_or("leader.lease is not of the form namespace/name")?;
         // Connect each time: a connection that died unnoticed must not cost the leadership.
         let client = cluster::client(&self.cluster, self.config.context.as_deref()).await?;
         Ok((Api::namespaced(client, namespace), namespace, name))

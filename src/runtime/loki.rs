@@ -1,7 +1,7 @@
 //! Pushes the durable events of runs to Loki, if one is configured.
 //!
 //! Subscribes to batches, so that Loki never has an event that the journal lacks. Lines wait in a
-//! bounded buffer while Loki is unreachable; what finds no room is counted and reported as a
+//! bounded buffer while Loki is unreachable; lines that find no room are counted and reported as a
 //! problem.
 
 use std::collections::BTreeMap;

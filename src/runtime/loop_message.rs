@@ -1,4 +1,4 @@
-//! What the loop receives, and how many messages may wait for it.
+//! The messages of the event loop, and the sizes of its queues.
 //!
 //! Two queues lead to the loop. The loop reads the ordinary one only while the journal can be
 //! written; it reads the urgent one, which carries breakglass, at any time.

@@ -1,5 +1,5 @@
 //! The imperative shell around the pure core: this module owns the fleet, writes the journal and
-//! carries out what the core decides. `cli` starts it; `serve` and `tui` talk to it through a
+//! carries out the core's decisions. `cli` starts it; `serve` and `tui` talk to it through a
 //! [`Handle`] or a [`client::Client`].
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!                          ▼
 //!   event_loop:  core::step(fleet, input) → events, effects, reply
 //!                          ▼
-//!                journal: one batch, one sync          (never act on what is not durable)
+//!                journal: one batch, one sync          (nothing acts on an event before)
 //!                          ▼
 //!        ┌─────────────────┼──────────────────┬──────────────────┐
 //!     replies       PreparedEffect          Batch            Snapshot
@@ -20,11 +20,11 @@
 //!
 //! - [`startup`]: open, recover, start, stop; [`setup`] builds the parts that tasks and clients share
 //! - [`handle`], [`client`]: how a program and a screen reach the runtime
-//! - [`context`], [`side_state`], [`services`]: what every task shares
-//! - [`event_loop`], [`loop_message`], [`snapshot`], [`clock`]: the loop and what goes in and out
+//! - [`context`], [`side_state`], [`services`]: the state that every task shares
+//! - [`event_loop`], [`loop_message`], [`snapshot`], [`clock`]: the loop, its inputs and its outputs
 //! - [`prepared_effect`], [`lanes`], [`tasks`], [`delivery`]: how effects are carried out
 //! - [`tracker_watch`], [`config_watch`], [`control`]: where inputs come from
-//! - [`worktree_stats`], [`presence`], [`loki`]: what is measured and published beside the journal
+//! - [`worktree_stats`], [`presence`], [`loki`]: measurements and reports beside the journal
 //! - [`leader`], [`follower`]: several afk on one journal
 //! - [`breakglass`]: verbs and shells, also while the journal can't be written
 

@@ -17,55 +17,55 @@ use crate::core::untrusted::clean_line;
 /// Changes within this time share a write.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// A live run: one that has a permit or waits for one.
+/// A live run, which has a permit or waits for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PresentRun {
+pub(crate) struct PresentRun {
     /// The run's name, such as `r7`.
-    pub run: String,
+    pub(crate) run: String,
     /// The repository, as `owner/name`.
-    pub repo: String,
+    pub(crate) repo: String,
     /// The number of the issue; none for an ad-hoc prompt.
-    pub issue: Option<u64>,
+    pub(crate) issue: Option<u64>,
     /// The phase of the run, as screens name it.
-    pub phase: &'static str,
+    pub(crate) phase: &'static str,
     /// The agent, once the first turn has begun.
-    pub agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// The run's branch, once it has a worktree.
-    pub branch: Option<String>,
+    pub(crate) branch: Option<String>,
     /// The absolute path of the worktree.
-    pub worktree: Option<String>,
+    pub(crate) worktree: Option<String>,
     /// The root of the run's process tree.
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     /// When the run was claimed, in milliseconds of the Unix epoch.
-    pub since: i64,
+    pub(crate) since: i64,
 }
 
-/// An attached client.
+/// A client that is attached to this afk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PresentClient {
+pub(crate) struct PresentClient {
     /// The name of the client's user.
-    pub actor: String,
+    pub(crate) actor: String,
     /// Where the client connects from.
-    pub origin: String,
+    pub(crate) origin: String,
     /// When the client attached, in milliseconds of the Unix epoch.
-    pub since: i64,
+    pub(crate) since: i64,
 }
 
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Presence {
+pub(crate) struct Presence {
     /// The version of the format.
-    pub version: u32,
+    pub(crate) version: u32,
     /// The name of the machine.
-    pub host: String,
+    pub(crate) host: String,
     /// The process of afk; 0 once it has ended.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Whether the kill switch stops all pickup.
-    pub kill_switch: bool,
-    /// The live runs.
-    pub at_work: Vec<PresentRun>,
-    /// The attached clients.
-    pub looking: Vec<PresentClient>,
+    pub(crate) kill_switch: bool,
+    /// One entry for each live run.
+    pub(crate) at_work: Vec<PresentRun>,
+    /// One entry for each attached client.
+    pub(crate) looking: Vec<PresentClient>,
 }
 
 /// The path of the file in a state folder.
@@ -75,8 +75,7 @@ pub fn path(state: &Path) -> PathBuf {
 }
 
 /// The presence that a snapshot shows.
-#[must_use]
-pub fn of(snapshot: &Snapshot) -> Presence {
+pub(crate) fn of(snapshot: &Snapshot) -> Presence {
     let fleet = &snapshot.fleet;
     let at_work = fleet.live_runs().map(|run| PresentRun {
         run: run.id.to_string(),

@@ -1,4 +1,4 @@
-//! The text of a turn's prompt: the issue in a template, then what has happened since.
+//! The text of a turn's prompt: the issue in a template, then the events since.
 //!
 //! Templates are strict: an unknown name is an error, not an empty string. A repository may bring
 //! its own template for the first prompt.
@@ -68,35 +68,41 @@ pub(super) fn of_turn(
     Ok(if resumes { update.into() } else { format!("{task}\n\n# Now\n\n{update}").into() })
 }
 
-/// What has happened since the first prompt, and what to do about it.
+/// The events since the first prompt, and the reaction that they need.
 fn update(prompt: &TurnPrompt) -> String {
     match prompt {
-        TurnPrompt::Implement | TurnPrompt::Adhoc => "Do what you were told.".into(),
+        TurnPrompt::Implement | TurnPrompt::Adhoc => "Carry out the task.".into(),
         TurnPrompt::GateClosed { why } => format!(
-            "Your change was not accepted yet.\n\n{}\n\nMend it and commit.",
+            "Your change was not accepted yet.\n\n{}\n\nFix it and commit.",
             why.as_received()
         ),
         TurnPrompt::FixForward { what, log } => format!(
-            "Your change was pushed, and {what} went red. Fix it forward: no reverts, no history \
-             rewritten. The end of the failing log:\n\n{}\n\nMend it and commit.",
+            "Your change was pushed, and {what} went red. Fix it forward: don't revert, and don't \
+             rewrite history. The end of the failing log:\n\n{}\n\nFix it and commit.",
             log.as_received()
         ),
         TurnPrompt::Conflict { why } => format!(
-            "Others have pushed meanwhile, and your commits do not go onto theirs:\n\n{}\n\nRun \
-             `git rebase` onto the remote branch, resolve the conflicts, and see that all tests \
+            "Others pushed meanwhile, and your commits conflict with theirs:\n\n{}\n\nRun \
+             `git rebase` onto the remote branch, resolve the conflicts, and check that all tests \
              pass.",
             why.as_received()
         ),
         TurnPrompt::Continue { why, of } => format!(
-            "You were stopped in the middle ({}). See what is already there, and go on.\n\n{}",
+            "You were stopped in the middle ({}). Look at the work that is already there, and \
+             continue.\n\n{}",
             why.clean_line(),
             self::update(of)
         ),
         TurnPrompt::Guidance { text } if text.is_empty() => {
-            "A human looked at it and sends you on. See what is already there, and go on.".into()
+            "A human looked at it and asks you to continue. Look at the work that is already there \
+             first."
+                .into()
         }
         TurnPrompt::Guidance { text } => {
-            format!("A human looked at it and sends you on with this:\n\n{}", text.as_received())
+            format!(
+                "A human looked at it and asks you to continue with this guidance:\n\n{}",
+                text.as_received()
+            )
         }
     }
 }

@@ -2,12 +2,13 @@
 //! empty afterwards is used again under its name, because recreating one that was just deleted is
 //! slow on ext4.
 
-use crate::lock::LockExt;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::lock::LockExt;
 
 /// The largest number of free directories that are kept.
 const MOST_FREE: usize = 64;

@@ -38,7 +38,11 @@ impl Services {
     ///
     /// # Errors
     /// A line that says which adapter can't be built and why.
-    pub fn new(config: &Config, journal: &str, before: Option<&Self>) -> Result<Self, String> {
+    pub(super) fn new(
+        config: &Config,
+        journal: &str,
+        before: Option<&Self>,
+    ) -> Result<Self, String> {
         let same_vault = before.filter(|old| old.config.vault == config.vault);
         let secrets = match same_vault {
             Some(old) => old.secrets.clone(),

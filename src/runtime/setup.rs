@@ -42,7 +42,7 @@ impl Setup {
     ///
     /// # Errors
     /// A folder of the state can't be opened, or a service can't be built.
-    pub fn new(
+    pub(super) fn new(
         config: &Config,
         state: &Path,
         journal_id: &str,

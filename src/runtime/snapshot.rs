@@ -1,4 +1,4 @@
-//! What clients receive: snapshots of everything that can be shown, and batches of durable events.
+//! Snapshots of everything that clients can show, and batches of durable events.
 //!
 //! The event loop and the follower build both. Screens read snapshots; the attach protocol and the
 //! HTTP event stream send batches and snapshots to other processes, so the serialized names of the
@@ -50,7 +50,7 @@ pub struct WatcherHealth {
 pub struct Snapshot {
     /// The fleet, exactly as far as its events are durable.
     pub fleet: Fleet,
-    /// Measurements by run.
+    /// Measurements of worktrees and processes by run.
     pub worktrees: BTreeMap<RunId, WorktreeStats>,
     /// Problems outside of runs, one line each, in a fixed order.
     pub problems: Vec<String>,

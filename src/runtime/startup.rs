@@ -1,7 +1,7 @@
 //! Starting and stopping a runtime. `cli` decides in which of three roles:
 //!
 //! ```text
-//!   start    journal → fleet → end orphans → Setup → watchers + EventLoop   (leads, or runs alone)
+//!   start    journal → fleet → end orphans → Setup → watchers + EventLoop   (the leader, or the only afk)
 //!   alone    the same without tracker and runs, in memory if need be        (breakglass only)
 //!   follow   Setup → Follower                                               (read-only)
 //! ```
@@ -69,7 +69,7 @@ impl Runtime {
     /// `launcher` is the path of the afk program, which starts children through itself.
     ///
     /// # Errors
-    /// [`RuntimeError`], each variant of which says what is wrong with which part.
+    /// [`RuntimeError`], whose variant names the part that failed.
     pub async fn start(
         config: Config,
         state: &Path,
@@ -88,7 +88,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`RuntimeError`], if not even a temporary folder can be used.
-    pub async fn alone(
+    pub(crate) async fn alone(
         config: Config,
         state: &Path,
         launcher: PathBuf,
@@ -118,7 +118,7 @@ impl Runtime {
     ///
     /// # Errors
     /// A folder of the state can't be opened, or a service can't be built.
-    pub fn follow(
+    pub(crate) fn follow(
         config: &Config,
         state: &Path,
         launcher: PathBuf,

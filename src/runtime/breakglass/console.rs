@@ -167,11 +167,13 @@ async fn serve(
         Ok(Some(ToShell::Size(columns, rows))) => {
             (columns.clamp(2, most_columns), rows.clamp(1, most_rows))
         }
-        Ok(_) => return over("left before it began".into()),
-        Err(_) => return over("nobody came for it".into()),
+        Ok(_) => return over("the client left before the shell began".into()),
+        Err(_) => return over("no client claimed the shell".into()),
     };
     let config = context.config();
-    let Some(breakglass) = &config.breakglass else { return over("not configured".into()) };
+    let Some(breakglass) = &config.breakglass else {
+        return over("breakglass is not configured".into());
+    };
     let session = tokio::select! {
         session = connect(breakglass, host) => session,
         Some(why) = closing.recv() => return over(why),

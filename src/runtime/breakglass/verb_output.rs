@@ -39,14 +39,14 @@ pub struct VerbOutput {
 
 /// The output of the last verbs.
 #[derive(Debug, Default)]
-pub struct LiveVerbs {
+pub(crate) struct LiveVerbs {
     /// The output of each verb, and its unfinished lines on standard output and standard error.
     verbs: BTreeMap<VerbId, (VerbOutput, [Vec<u8>; 2])>,
 }
 
 impl LiveVerbs {
     /// Adds a verb without output.
-    pub fn begin(&mut self, id: VerbId) {
+    pub(in crate::runtime) fn begin(&mut self, id: VerbId) {
         self.verbs.insert(id, Default::default());
         while self.verbs.len() > VERBS {
             self.verbs.pop_first();
@@ -54,7 +54,7 @@ impl LiveVerbs {
     }
 
     /// Adds output, or the state of the connection, to a verb.
-    pub fn add(&mut self, id: VerbId, told: Told<'_>) {
+    pub(in crate::runtime) fn add(&mut self, id: VerbId, told: Told<'_>) {
         let Some((output, rest)) = self.verbs.get_mut(&id) else { return };
         let (err, bytes) = match told {
             Told::Link(text) => {
@@ -77,7 +77,7 @@ impl LiveVerbs {
     }
 
     /// Adds the unfinished lines of a verb, and its result.
-    pub fn end(&mut self, id: VerbId, result: &str) {
+    pub(in crate::runtime) fn end(&mut self, id: VerbId, result: &str) {
         let Some((output, rest)) = self.verbs.get_mut(&id) else { return };
         for (err, rest) in
             [(false, std::mem::take(&mut rest[0])), (true, std::mem::take(&mut rest[1]))]
@@ -90,8 +90,7 @@ impl LiveVerbs {
     }
 
     /// A copy of the output for a snapshot.
-    #[must_use]
-    pub fn copy(&self) -> BTreeMap<VerbId, VerbOutput> {
+    pub(in crate::runtime) fn copy(&self) -> BTreeMap<VerbId, VerbOutput> {
         self.verbs.iter().map(|(id, (output, _))| (*id, output.clone())).collect()
     }
 }

@@ -11,7 +11,7 @@ use crate::core::id::Timestamp;
 use crate::runtime::prepared_effect::PreparedEffect;
 use crate::runtime::{Batch, Snapshot};
 
-/// What the steps since the last batch produced.
+/// The results of every step since the last batch.
 #[derive(Default)]
 pub(super) struct NextBatch {
     pub events: Vec<(Timestamp, Event)>,

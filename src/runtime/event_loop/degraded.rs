@@ -31,7 +31,7 @@ impl EventLoop {
         self.release_breakglass();
     }
 
-    /// Releases and shows what the last step produced for breakglass, if the journal is degraded.
+    /// Releases and publishes the last step's results for breakglass, if the journal is degraded.
     pub(super) fn pass_breakglass(&mut self, degraded: bool) {
         if degraded {
             self.release_breakglass();

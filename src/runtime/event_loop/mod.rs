@@ -214,7 +214,7 @@ impl EventLoop {
             JournalState::Writing { append, silence_ends: Some(Instant::now() + JOURNAL_SILENCE) };
     }
 
-    /// Acts on what the journal reports. A full disk holds everything but breakglass up, visibly;
+    /// Handles a report of the journal. A full disk holds everything but breakglass up, visibly;
     /// once the disk has room again, nothing is lost and nothing happens twice.
     fn take(&mut self, event: JournalEvent) {
         match event {

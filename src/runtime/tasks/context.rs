@@ -1,4 +1,5 @@
-//! The context of one task: its run as it was when the task began, and what tasks have in common.
+//! The context of one task: its run as it was when the task began, and the functions that all tasks
+//! use.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::journal::transcript::Entry;
 use crate::runtime::{Context, clock};
 use crate::workspace::pool::Pool;
 
-/// What a task of a run works on. The fleet steps on while it runs; this copy stays.
+/// The input of a task. The fleet steps on while the task runs; this copy stays the same.
 #[derive(Debug)]
 pub(crate) struct TaskContext {
     pub runtime: Arc<Context>,

@@ -34,7 +34,7 @@ use crate::core::input::RunFact;
 /// Why a task could not be carried out, as a line for a person.
 pub(super) type TaskError = String;
 
-/// What every task may take beyond its own limit, so that the part's limit is the one that fires.
+/// Extra time beyond the limits of a task's parts, so that those fire first.
 const SLACK: Duration = Duration::from_secs(120);
 
 /// The longest that a task may take; every part of it has a shorter limit of its own.

@@ -21,7 +21,7 @@ use crate::core::input::RunFact;
 use crate::core::run::TurnPrompt;
 use crate::executor::{self, Executor};
 
-/// What the core decided about a turn.
+/// The core's decisions about a turn.
 pub(super) struct TurnStart {
     pub prompt: TurnPrompt,
     /// The number of the turn in its run, from 1.

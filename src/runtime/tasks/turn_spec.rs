@@ -149,7 +149,7 @@ pub(super) fn scratch_owner(task: &TaskContext) -> (String, Option<String>) {
     }
 }
 
-/// Completes `env` with what the agent may have of our own environment, its settings and its
+/// Completes `env` with the variables that the agent inherits from us, its settings and its
 /// secrets. The redactor removes the secrets from everything that is stored.
 async fn environment(
     runtime: &Context,

@@ -1,9 +1,9 @@
-//! GitHub's checks as a [`Source`] of verdicts: tables T3 and T4.
+//! GitHub's checks as a [`VerdictSource`] of verdicts: tables T3 and T4.
 
 use std::sync::Arc;
 
 use super::TaskError;
-use super::poll::{Poll, Source, fetch_head};
+use super::poll::{Poll, VerdictSource, fetch_head};
 use crate::ci::github::{Look, Standing, Watched, look};
 use crate::core::id::Sha;
 use crate::core::verdict::Judgement;
@@ -20,7 +20,7 @@ pub(super) struct Checks<'a> {
     pub pushed: &'a Sha,
 }
 
-impl Source for Checks<'_> {
+impl VerdictSource for Checks<'_> {
     fn name(&self) -> &'static str {
         "CI"
     }

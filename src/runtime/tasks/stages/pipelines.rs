@@ -1,9 +1,9 @@
-//! Woodpecker's pipelines as a [`Source`] of verdicts: table T5. CI watches those of the push,
+//! Woodpecker's pipelines as a [`VerdictSource`] of verdicts: table T5. CI watches those of the push,
 //! deploy those that were started by hand.
 
 use std::time::Duration;
 
-use super::poll::{Poll, Source, fetch_head, poll_until_decided};
+use super::poll::{Poll, VerdictSource, fetch_head, poll_until_decided};
 use super::{TaskContext, TaskError, branch, pushed_at};
 use crate::ci::github::Look;
 use crate::ci::woodpecker::{Watched, Woodpecker};
@@ -64,7 +64,7 @@ pub(super) async fn follow(
     Ok(poll_until_decided(task, &pipelines, sha, deadlines, interval).await)
 }
 
-impl Source for Pipelines<'_> {
+impl VerdictSource for Pipelines<'_> {
     fn name(&self) -> &'static str {
         "the pipeline"
     }

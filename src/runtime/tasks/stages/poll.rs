@@ -23,7 +23,7 @@ const SHORTEST_DEADLINE_MS: i64 = 60_000;
 
 /// The result of one poll.
 pub(super) enum Poll {
-    /// Nothing is decided yet; names what the service has not finished.
+    /// Nothing is decided yet; names the part that the service has not finished.
     Pending(String),
     /// The service dropped its run because the branch moved on. The new head contains the commit
     /// and decides in its place.
@@ -34,7 +34,7 @@ pub(super) enum Poll {
 }
 
 /// A service that decides about commits.
-pub(super) trait Source: Sync {
+pub(super) trait VerdictSource: Sync {
     /// The subject of messages, such as "CI".
     fn name(&self) -> &'static str;
 
@@ -45,7 +45,7 @@ pub(super) trait Source: Sync {
 /// Polls until the service decides or can't be reached at the deadline.
 pub(super) async fn poll_until_decided(
     task: &TaskContext,
-    source: &impl Source,
+    source: &impl VerdictSource,
     sha: &Sha,
     deadlines: Deadlines,
     interval: Duration,

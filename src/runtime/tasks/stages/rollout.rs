@@ -56,7 +56,7 @@ async fn follow(
     let contains = |tag: String| -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let base = pool.base();
-            // The tag may have been pushed a moment ago. If the fetch fails, git asks what it has.
+            // The tag may have been pushed a moment ago. If the fetch fails, the commits here decide.
             let _ = base.fetch().await;
             let name = format!("{tag}^{{commit}}");
             let Ok(found) = base.git().call(&["rev-parse", "--verify", "--quiet", &name]).await
