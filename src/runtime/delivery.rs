@@ -1,8 +1,8 @@
 //! Delivery of the outbox: labels, comments and closings to the tracker, notices to terminals and
 //! sinks.
 //!
-//! The core retries an entry that is reported as not delivered, so delivery must be idempotent; the
-//! tracker sees to that.
+//! The core retries an entry that is reported as not delivered, so delivery must be idempotent:
+//! the adapters of trackers find a comment of an earlier attempt by its mark.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,8 +98,7 @@ impl Delivery {
                 None => Ok(()),
             },
             OutboxStep::Notify { what, sink: None, .. } => {
-                // Without an attached terminal nothing receives it; the inbox and the brief have
-                // it.
+                // Sending fails only without a terminal; the inbox and the brief have it as well.
                 let _ = context.notices.send(shown(what));
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! The imperative shell around the pure core: this module owns the fleet, writes the journal and
 //! carries out the core's decisions. `cli` starts it; `serve` and `tui` talk to it through a
-//! [`Handle`] or a [`client::Client`].
+//! [`Handle`] or a `client::Client`.
 //!
 //! ```text
 //!   commands (Handle)   facts (tasks)   issues, policy (watchers)   time
@@ -18,15 +18,15 @@
 //!
 //! Each file has one subject:
 //!
-//! - [`startup`]: open, recover, start, stop; [`setup`] builds the parts that tasks and clients share
-//! - [`handle`], [`client`]: how a program and a screen reach the runtime
-//! - [`context`], [`side_state`], [`services`]: the state that every task shares
-//! - [`event_loop`], [`loop_message`], [`snapshot`], [`clock`]: the loop, its inputs and its outputs
-//! - [`prepared_effect`], [`lanes`], [`tasks`], [`delivery`]: how effects are carried out
-//! - [`tracker_watch`], [`config_watch`], [`control`]: where inputs come from
-//! - [`worktree_stats`], [`presence`], [`loki`]: measurements and reports beside the journal
-//! - [`leader`], [`follower`]: several afk on one journal
-//! - [`breakglass`]: verbs and shells, also while the journal can't be written
+//! - `startup`: open, recover, start, stop; `setup` builds the parts that tasks and clients share
+//! - `handle`, `client`: how a program and a screen reach the runtime
+//! - `context`, `side_state`, `services`: the state that every task shares
+//! - `event_loop`, `loop_message`, `snapshot`, `clock`: the loop, its inputs and its outputs
+//! - `prepared_effect`, `lanes`, `tasks`, `delivery`: how effects are carried out
+//! - `tracker_watch`, `config_watch`, `control`: where inputs come from
+//! - `worktree_stats`, `presence`, `loki`: measurements and reports beside the journal
+//! - `leader`, `follower`: several afk on one journal
+//! - `breakglass`: verbs and shells, also while the journal can't be written
 
 pub(crate) mod breakglass;
 pub(crate) mod client;

@@ -1,6 +1,6 @@
 //! Presence: which runs work where and which clients are attached, in a file for other tools.
 //!
-//! [`start`] keeps `presence.json` current while afk runs. Its format is versioned; `afk presence`
+//! `start` keeps `presence.json` current while afk runs. Its format is versioned; `afk presence`
 //! prints it.
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The adapters to services outside of afk, as the configuration in force defines them.
 //!
 //! [`setup`](super::setup) builds them at the start; [`config_watch`](super::config_watch) builds
-//! them again after a change, and keeps every adapter whose part of the configuration is the same,
-//! with its connections and caches.
+//! them again after a change, but keeps the secret store, the GitHub client and the sinks whose part
+//! of the configuration is the same, with their connections and caches.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
