@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
-use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::{MicroUsd, Spend};
-use crate::core::capability::{Capabilities, Cost, Steer};
+use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::{MicroUsd, Spend};
+use crate::core::model::capability::{Capabilities, Cost, Steer};
 
 /// Message ids that were streamed; an older one never comes again.
 const STREAMED: usize = 64;
@@ -136,7 +136,7 @@ impl Claude {
         let id = text(block, "id").to_owned();
         self.tools.insert(id.clone());
         let title = bounded(tools::title(&self.cwd, name, input));
-        said.event(AgentEvent::ToolStart { id, kind: tools::tool(name).word().into(), title });
+        said.event(AgentEvent::ToolStart { id, kind: tools::tool(name).as_str().into(), title });
     }
 
     /// Results of tools, and the messages that were taken.

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
-use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::Spend;
-use crate::core::capability::{Capabilities, Cost, Steer};
-use crate::core::permission::{Ask, Tool};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::Spend;
+use crate::core::model::capability::{Capabilities, Cost, Steer};
+use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::core::model::untrusted::Untrusted;
 
 /// What a request of ours was for.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl Codex {
                 let command = command(params);
                 let reason = text(params, "reason");
                 let lead = if reason.is_empty() { String::new() } else { format!("# {reason}\n") };
-                Ask {
+                PermissionRequest {
                     tool: Tool::Shell,
                     title: bounded(command.clone()),
                     detail: bounded(format!("{lead}{command}\n\nin {}", text(params, "cwd"))),
@@ -181,7 +181,7 @@ impl Codex {
                 let paths: Vec<&str> = files.iter().map(|file| text(file, "path")).collect();
                 let short: Vec<&str> = paths.iter().map(|path| short(&self.cwd, path)).collect();
                 let detail: Vec<String> = files.iter().map(|file| self.change(file)).collect();
-                Ask {
+                PermissionRequest {
                     tool: Tool::Edit,
                     title: bounded(format!("change {}", short.join(", "))),
                     detail: bounded(detail.join("\n")),

@@ -3,9 +3,9 @@
 
 use super::wire::{ToAgent, translate};
 use super::{Conversation, Said, TurnSpec};
-use crate::core::agent_event::AgentEvent;
-use crate::core::approval::Answer;
-use crate::core::capability::{Capabilities, Cost, Steer};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::approval::Answer;
+use crate::core::model::capability::{Capabilities, Cost, Steer};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! Agents: one translation each into [`crate::core::agent_event::AgentEvent`].
+//! Agents: one translation each into [`crate::core::model::agent_event::AgentEvent`].
 //!
 //! An adapter is a [`Conversation`]: lines in, events and lines out, no process and no clock of
 //! its own. A [`turn`] keeps its limits, and the [`driver`] has the program and ends its tree.
@@ -26,11 +26,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::config::agent::{Speaks, Ways};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::MicroUsd;
-use crate::core::capability::Capabilities;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::MicroUsd;
+use crate::core::model::capability::Capabilities;
+use crate::core::model::untrusted::Untrusted;
 use redact::Redactor;
 
 /// One turn to be started.

@@ -2,9 +2,9 @@
 //! say, and tells by its exit code whether it could (docs/agents.md).
 
 use super::{Conversation, Said, TurnSpec, bounded};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::capability::Capabilities;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::capability::Capabilities;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -20,9 +20,9 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::config::outside::GitHub as Config;
-use crate::core::id::Timestamp;
-use crate::core::outside::answer::{Action, Answer, Asked, action};
-use crate::core::untrusted::clean_line;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::answer::{ApiAction, ApiAnswer, Asked, action};
 use crate::secrets::Secrets;
 use governor::Governor;
 use token::Tokens;
@@ -134,7 +134,7 @@ impl Kept {
 
 /// A whole answer.
 struct Got {
-    answer: Answer,
+    answer: ApiAnswer,
     etag: Option<String>,
     next: Option<String>,
     body: Vec<u8>,
@@ -399,19 +399,19 @@ impl Api {
         renewed: &mut bool,
     ) -> Result<Heard, ApiError> {
         match action(asked, &got.answer) {
-            Action::Take => Ok(Heard::Taken),
-            Action::Keep => Ok(Heard::Kept),
-            Action::Renew if !*renewed => {
+            ApiAction::Take => Ok(Heard::Taken),
+            ApiAction::Keep => Ok(Heard::Kept),
+            ApiAction::Renew if !*renewed => {
                 *renewed = true;
                 self.tokens.refused(token).await;
                 Ok(Heard::Renewed)
             }
-            Action::Renew => Err(self.tokens.dead(&message(&got.body)).await),
-            wait @ (Action::Wait(_) | Action::WaitUntil(_) | Action::WaitDoubling) => {
+            ApiAction::Renew => Err(self.tokens.dead(&message(&got.body)).await),
+            wait @ (ApiAction::Wait(_) | ApiAction::WaitUntil(_) | ApiAction::WaitDoubling) => {
                 Err(self.governor.wait(wait))
             }
-            Action::Show => Err(refused(address, &self.base, got)),
-            Action::Again | Action::ReadBack => {
+            ApiAction::Show => Err(refused(address, &self.base, got)),
+            ApiAction::Again | ApiAction::ReadBack => {
                 Ok(Heard::Lost(format!("{} {}", got.answer.status, message(&got.body))))
             }
         }
@@ -468,7 +468,7 @@ impl Api {
                 text("link").and_then(|link| next_page(&link))
             };
             let said = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).to_lowercase();
-            let answer = Answer {
+            let answer = ApiAnswer {
                 status,
                 retry_after: number("retry-after"),
                 remaining: number("x-ratelimit-remaining"),

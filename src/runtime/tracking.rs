@@ -13,8 +13,8 @@ use super::control::{self, Values};
 use super::outside::Outside;
 use super::{Shell, Snapshot};
 use crate::config::Config;
-use crate::core::id::IssueKey;
-use crate::core::input::Input;
+use crate::core::model::id::IssueKey;
+use crate::core::model::input::Input;
 use crate::tracker::Listing;
 use crate::tracker::folder::Folder;
 
@@ -77,7 +77,9 @@ async fn follow_tracker(
             }
             Err(error) => {
                 let line = format!("the tracker can't be read: {error}");
-                shell.problem("tracker", vec![crate::core::untrusted::clean_line(&line)]).await;
+                shell
+                    .problem("tracker", vec![crate::core::model::untrusted::clean_line(&line)])
+                    .await;
             }
         }
         shell.problem("sinks", shell.outside().sinks.disabled()).await;

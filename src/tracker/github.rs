@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::{Listing, Tracker, TrackerError};
 use crate::config::Labels;
-use crate::core::id::{Actor, IssueKey, OutboxId, Repo, Timestamp};
-use crate::core::issue::{Arming, Issue, Priority};
-use crate::core::outbox::StandingLabel;
-use crate::core::outside::arming::{self, Edited, Facts, Labelled, Right, Trust, Who};
-use crate::core::outside::blocking::{self, Found};
-use crate::core::untrusted::clean_line;
+use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
+use crate::core::model::issue::{Arming, Issue, Priority};
+use crate::core::model::outbox::StandingLabel;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::arming::{self, Edited, Facts, Labelled, Right, Trust, Who};
+use crate::core::tables::blocking::{self, Found};
 use crate::github::{Api, ApiError, time};
 
 /// How long somebody's right is believed.
@@ -352,7 +353,7 @@ impl GitHub {
         &self,
         key: &IssueKey,
         dto: &Dto,
-    ) -> Result<Vec<crate::core::issue::Blocker>, ApiError> {
+    ) -> Result<Vec<crate::core::model::issue::Blocker>, ApiError> {
         let mut edges: BTreeMap<IssueKey, BTreeSet<IssueKey>> = BTreeMap::new();
         let mut found: BTreeMap<IssueKey, Found> = BTreeMap::new();
         let mut next = vec![(key.clone(), dto.clone())];

@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::permission::{Ask, Tool};
+use crate::core::model::permission::{PermissionRequest, Tool};
 
 /// Lines as 2.1.330 writes them, cut to the fields that matter.
 fn hear(claude: &mut Claude, lines: &[Value]) -> Said {
@@ -122,7 +122,7 @@ fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
             ),
         ],
     );
-    let asks: Vec<&Ask> = said
+    let asks: Vec<&PermissionRequest> = said
         .events
         .iter()
         .filter_map(|event| match event {

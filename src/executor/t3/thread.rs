@@ -13,10 +13,10 @@ use crate::agent::claude::tools;
 use crate::agent::fields::text;
 use crate::agent::prose::{Kind, Prose};
 use crate::agent::{Conversation, Said, TurnSpec, bounded, raw};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::{Answer, by_a_person};
-use crate::core::capability::{Capabilities, Cost, Steer};
-use crate::core::untrusted::{Untrusted, clean_line};
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::{Answer, by_a_person};
+use crate::core::model::capability::{Capabilities, Cost, Steer};
+use crate::core::model::untrusted::{Untrusted, clean_line};
 
 /// The version that this was tried with.
 const TRIED: &str = "0.0.27";

@@ -8,9 +8,9 @@ use ratatui::text::{Line, Span};
 use super::super::theme::{Role, Theme};
 use super::super::widgets::text::{fit, wrap};
 use super::piece;
-use crate::core::agent_event::AgentEvent;
-use crate::core::id::RunId;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::RunId;
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::{Entry, Reader, Store};
 
 /// Lines of a tool's output that are shown when it is unfolded.
@@ -383,7 +383,7 @@ fn cell(
             one(marks.done, Role::Accent, "taken up", Role::Dim, width, theme)
         }
         AgentEvent::Usage(spend) => {
-            let money = spend.line();
+            let money = spend.summary();
             let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
             one("$", Role::Dim, &text, Role::Dim, width, theme)
         }
@@ -418,7 +418,7 @@ fn cell(
         AgentEvent::Raw { line } => {
             one("?", Role::Dim, &line.clean_line(), Role::Dim, width, theme)
         }
-        AgentEvent::TurnEnd(end) => one("«", Role::Accent, &end.line(), Role::Dim, width, theme),
+        AgentEvent::TurnEnd(end) => one("«", Role::Accent, &end.summary(), Role::Dim, width, theme),
     }
 }
 
@@ -436,7 +436,7 @@ pub fn diff_role(line: &str) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::Timestamp;
+    use crate::core::model::time::Timestamp;
 
     fn store(count: usize) -> (tempfile::TempDir, Store, Theme) {
         let state = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::permission::Tool;
+use crate::core::model::permission::Tool;
 
 const US: &str = "r1-t1";
 
@@ -229,9 +229,9 @@ fn what_the_server_refuses_is_told_by_what_it_was() {
     let end = refused("thread.turn.start", 500, true, false).end;
     assert!(matches!(end, Some(TurnEnd::NoSession { .. })), "{end:?}");
     let end = refused("thread.create", 500, false, false).end.unwrap();
-    assert!(end.line().contains("orchestration_dispatch_failed"), "{}", end.line());
+    assert!(end.summary().contains("orchestration_dispatch_failed"), "{}", end.summary());
     let end = refused("project.create", 401, false, false).end.unwrap();
-    assert!(end.line().contains("refuses the token"), "{}", end.line());
+    assert!(end.summary().contains("refuses the token"), "{}", end.summary());
     let said = refused("thread.turn.interrupt", 500, false, true);
     assert!(said.end.is_none() && matches!(said.events[0], AgentEvent::Notice { .. }));
 }
