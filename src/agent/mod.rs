@@ -18,6 +18,7 @@ pub mod turn;
 pub mod vendor;
 pub mod wire;
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -124,7 +125,7 @@ pub enum Control {
         /// What.
         answer: Answer,
         /// By whom.
-        by: String,
+        by: DecidedBy,
     },
     /// End the turn and keep the conversation.
     Interrupt,
@@ -186,7 +187,7 @@ pub trait Conversation: Send + Sync {
     fn follow(&mut self, text: &str, said: &mut Said);
 
     /// The answer to a request that it told, and who gave it.
-    fn answer(&mut self, request: &str, answer: &Answer, by: &str, said: &mut Said);
+    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, said: &mut Said);
 
     /// The turn is to end.
     fn interrupt(&mut self, said: &mut Said);

@@ -10,7 +10,7 @@ use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
 use crate::core::tables::check::{Check, CheckState, Identity, newest, state};
-use crate::core::tables::commit::{CommitVerdict, Deadlines, Seen, judge};
+use crate::core::tables::commit::{CommitChecks, CommitVerdict, Deadlines, judge};
 use crate::github::{Api, ApiError, time};
 
 /// Failing checks whose logs are kept.
@@ -142,7 +142,7 @@ pub async fn look(
     required.extend(rules(api, repo, branch).await?);
     required.sort();
     required.dedup();
-    let seen = Seen {
+    let seen = CommitChecks {
         ancestor: standing.ancestor,
         moved: standing.head != *sha,
         checks: read.checks.clone(),

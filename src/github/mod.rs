@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::outside::GitHub as Config;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
-use crate::core::tables::answer::{ApiAction, ApiAnswer, Asked, action};
+use crate::core::tables::answer::{ApiAction, ApiAnswer, ApiCall, action};
 use crate::secrets::Secrets;
 use governor::Governor;
 use token::Tokens;
@@ -254,7 +254,7 @@ impl Api {
                     continue;
                 }
             };
-            match self.heard(Asked::Read, address, &got, &token, &mut renewed).await? {
+            match self.heard(ApiCall::Read, address, &got, &token, &mut renewed).await? {
                 Heard::Taken
                     if serde_json::from_slice::<serde::de::IgnoredAny>(&got.body).is_err() =>
                 {
@@ -306,7 +306,7 @@ impl Api {
             if method == Method::DELETE && got.answer.status == 404 {
                 return Ok(Value::Null);
             }
-            match self.heard(Asked::Write, &address, &got, &token, &mut renewed).await? {
+            match self.heard(ApiCall::Write, &address, &got, &token, &mut renewed).await? {
                 Heard::Taken | Heard::Kept if got.body.is_empty() => return Ok(Value::Null),
                 Heard::Taken | Heard::Kept => {
                     self.governor.good();
@@ -350,7 +350,7 @@ impl Api {
                     continue;
                 }
             };
-            match self.heard(Asked::Read, &address, &got, &token, &mut renewed).await? {
+            match self.heard(ApiCall::Read, &address, &got, &token, &mut renewed).await? {
                 Heard::Taken => match serde_json::from_slice::<Value>(&got.body) {
                     Ok(mut whole) if whole["errors"].is_null() => return Ok(whole["data"].take()),
                     Ok(whole) => {
@@ -392,7 +392,7 @@ impl Api {
     /// whatever was asked. Errors are those that asking again can't mend now.
     async fn heard(
         &self,
-        asked: Asked,
+        asked: ApiCall,
         address: &str,
         got: &Got,
         token: &SecretString,

@@ -206,7 +206,7 @@ async fn answer(handle: Handle, attached: Attached, mut ends: Ends) {
             Ask::Act(action, reply) => {
                 id += 1;
                 let (actor, origin) = (actor.clone(), origin.clone());
-                let command = CommandEnvelope { id, actor, role, origin, action };
+                let command = CommandEnvelope { id, actor, role, origin, command: action };
                 let handle = handle.clone();
                 tokio::spawn(async move {
                     // A client that went away needs no answer.

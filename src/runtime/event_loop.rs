@@ -172,7 +172,8 @@ impl EventLoop {
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let policy = Box::new(self.shell.config().policy());
-        let first = if self.alone { Input::Alone { policy } } else { Input::Started { policy } };
+        let first =
+            if self.alone { Input::BreakglassOnly { policy } } else { Input::Started { policy } };
         self.step(Message::Input(Box::new(first)));
         let cancel = self.shell.cancel.clone();
         let mut messages = Vec::with_capacity(BATCH);
@@ -232,7 +233,7 @@ impl EventLoop {
         let (input, reply_to) = match message {
             Message::Input(input) => (*input, None),
             Message::Command(command, reply) => {
-                let breakglass = matches!(command.action, Command::Breakglass { .. });
+                let breakglass = matches!(command.command, Command::Breakglass { .. });
                 (Input::Command(command), Some((reply, breakglass)))
             }
             Message::Aside => {

@@ -340,7 +340,7 @@ impl Handle {
     /// [`Refusal`].
     pub async fn command(&self, command: CommandEnvelope) -> Reply {
         let (reply, answer) = oneshot::channel();
-        let urgent = matches!(command.action, Command::Breakglass { .. });
+        let urgent = matches!(command.command, Command::Breakglass { .. });
         let way = if urgent { &self.shell.urgent } else { &self.inputs };
         let sent = way.send(Message::Command(command, reply)).await;
         match sent {

@@ -57,7 +57,7 @@ impl Ready {
                 let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
                 let known = fleet.runs.get(&run);
                 let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
-                let place = known.and_then(|run| fleet.elsewhere(&run.work));
+                let place = known.and_then(|run| fleet.remote_executor(&run.work));
                 Self::Stop {
                     run,
                     asked: known.is_some_and(|run| run.work.job().is_some()),

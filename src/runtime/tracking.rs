@@ -71,7 +71,7 @@ async fn follow_tracker(
                 shell.problem("tracker", listing.problems.clone()).await;
                 if known.as_ref() != Some(&listing) {
                     let Listing { issues, unread, .. } = listing.clone();
-                    shell.send(Input::SomeIssues { issues, unread }).await;
+                    shell.send(Input::PartialIssues { issues, unread }).await;
                     known = Some(listing);
                 }
             }

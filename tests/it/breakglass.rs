@@ -1,6 +1,7 @@
 //! Verbs from the command line and through the runtime, against OpenSSH's server with our forced
 //! command: who may, what is kept, and what becomes of a link that is slow, cut, or somebody else's.
 
+use afk::core::model::breakglass::VerbOrigin;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
@@ -42,7 +43,7 @@ fn both(out: &Output) -> String {
 }
 
 async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
-    command(runtime, Command::Breakglass { ask }).await
+    command(runtime, Command::Breakglass { request: ask }).await
 }
 
 async fn arm(runtime: &Runtime) {
@@ -396,7 +397,7 @@ async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
     // A status follows by itself, and nothing else does.
     between.set(PASS);
     let read = until(&runtime, "the status", |s| {
-        s.breakglass().past.iter().find(|r| r.origin == "read back").cloned()
+        s.breakglass().past.iter().find(|r| r.origin == VerbOrigin::ReadBack).cloned()
     })
     .await;
     assert_eq!((read.verb, read.by.0.as_str()), (Verb::Status, "afk"));
@@ -459,13 +460,13 @@ async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
         BreakglassRequest::Verb { verb: Verb::Status, confirm: None },
         BreakglassRequest::Shell { host: "devvm".into() },
     ] {
-        let action = Command::Breakglass { ask };
+        let action = Command::Breakglass { request: ask };
         assert_eq!(as_role(&runtime, Role::Viewer, action).await, Err(Refusal::Viewer));
     }
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     let second = mutate(&runtime, Verb::Cycle).await;
     assert!(
-        matches!(second, Err(Refusal::Breakglass { no: BreakglassRefusal::UnderWay { .. } })),
+        matches!(second, Err(Refusal::Breakglass { reason: BreakglassRefusal::UnderWay { .. } })),
         "{second:?}"
     );
     // Somebody at the host itself is busy, too.

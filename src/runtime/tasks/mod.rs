@@ -58,7 +58,7 @@ impl Job {
             .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
             .collect();
         let config = shell.config();
-        let place = fleet.elsewhere(&run.work).map(|place| place.name.clone());
+        let place = fleet.remote_executor(&run.work).map(|place| place.name.clone());
         Some(Self { shell: shell.clone(), run, issue, epoch, config, place, older })
     }
 

@@ -1,5 +1,6 @@
 //! One question to an agent: a turn in an empty folder, in which it may do nothing but answer.
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ pub(in super::super) async fn ask(
                     let (request, answer) = (id.clone(), Answer::Deny { reason });
                     // The turn may be over meanwhile.
                     let _ =
-                        control.send(Control::Answer { request, answer, by: "afk".into() }).await;
+                        control.send(Control::Answer { request, answer, by: DecidedBy::Afk }).await;
                 }
                 _ => {}
             }

@@ -141,7 +141,7 @@ async fn make_room(handle: &Handle, hello: &Hello) {
         actor: hello.actor.clone(),
         role: hello.role,
         origin: hello.origin.clone(),
-        action: crate::core::model::command::Command::Drain,
+        command: crate::core::model::command::Command::Drain,
     };
     if handle.command(command).await.is_err() {
         return;
@@ -261,7 +261,7 @@ impl Talk {
                     actor: self.hello.actor.clone(),
                     role: self.hello.role,
                     origin: self.hello.origin.clone(),
-                    action,
+                    command: action,
                 };
                 tokio::spawn(async move {
                     let reply = Box::new(handle.command(command).await);

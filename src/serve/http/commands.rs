@@ -49,7 +49,7 @@ pub(super) async fn command(
         Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "body", message)
     })?;
     let Caller { actor, role } = caller;
-    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), action };
+    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
     let mut snapshots = shared.handle.snapshots.clone();
     snapshots.mark_unchanged();
     let reply = shared.handle.command(command).await;
