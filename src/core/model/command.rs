@@ -32,7 +32,8 @@ pub struct CommandEnvelope {
     pub role: Role,
     /// From where: `tty`, `cli`, …
     pub origin: String,
-    /// What.
+    /// What the operator wants.
+    #[serde(rename = "action")]
     pub command: Command,
 }
 
