@@ -10,8 +10,9 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::agent_event::AgentEvent;
-use crate::core::id::{RunId, Timestamp};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
 use crate::lock::LockExt;
 
 /// One line of a transcript.

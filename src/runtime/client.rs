@@ -15,9 +15,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::breakglass::console::Console;
 use super::{Handle, Snapshot};
 use crate::config::Config;
-use crate::core::breakglass::ShellId;
-use crate::core::command::{Action, Command, Refusal, Reply, Role};
-use crate::core::id::{Actor, RunId, Timestamp};
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
+use crate::core::model::id::{Actor, RunId};
+use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
 use crate::notify::terminal::Shown;
 
@@ -59,7 +60,7 @@ pub struct Attached {
 #[derive(Debug)]
 pub(crate) enum ClientRequest {
     /// An action of the operator; the client's backend adds actor, role and origin.
-    Command(Action, oneshot::Sender<Reply>),
+    Command(Command, oneshot::Sender<Reply>),
     /// The diff of a run since its base commit.
     Diff(RunId, oneshot::Sender<Result<String, String>>),
     /// The client's end of a breakglass shell that the core allowed.
@@ -171,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     /// The core's [`Refusal`], or why no reply came.
-    pub(crate) async fn command(&self, action: Action) -> Reply {
+    pub(crate) async fn command(&self, action: Command) -> Reply {
         let (reply, answer) = oneshot::channel();
         match self.requests.send(ClientRequest::Command(action, reply)).await {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::Unanswered)),
@@ -223,7 +224,7 @@ async fn serve_local(handle: Handle, attached: Attached, mut backend: ClientBack
             ClientRequest::Command(action, reply) => {
                 id += 1;
                 let (actor, origin) = (actor.clone(), origin.clone());
-                let command = Command { id, actor, role, origin, action };
+                let command = CommandEnvelope { id, actor, role, origin, command: action };
                 let handle = handle.clone();
                 tokio::spawn(async move {
                     // The client may have gone away.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 
 /// A clock that never goes back. The event loop owns one.
 #[derive(Debug, Clone, Copy)]

@@ -21,7 +21,7 @@ use super::control::{self, ControlValues};
 use super::services::Services;
 use super::side_state::ProblemSource;
 use crate::config::Config;
-use crate::core::input::Input;
+use crate::core::model::input::Input;
 use crate::lock::RwLockExt;
 
 /// Changes within this time are taken over together.

@@ -22,7 +22,7 @@ use super::side_state::ProblemSource;
 use crate::cluster;
 use crate::config::control::{NAMES, lay};
 use crate::config::{Config, ConfigError};
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 
 /// Values by name, or why they can't be read.
 pub(super) type ControlValues = Result<BTreeMap<String, String>, String>;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
-use crate::core::id::OutboxId;
-use crate::core::input::Input;
-use crate::core::outbox::OutboxStep;
-use crate::core::progress;
-use crate::core::run::Run;
-use crate::core::state::Fleet;
-use crate::core::untrusted::clean_line;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::OutboxId;
+use crate::core::model::input::Input;
+use crate::core::model::outbox::OutboxStep;
+use crate::core::model::run::Run;
+use crate::core::model::untrusted::clean_line;
+use crate::core::query::progress;
 use crate::github::ApiError;
 use crate::notify::terminal::shown;
 use crate::notify::{Message, Sent};
@@ -75,7 +75,7 @@ impl Delivery {
             Err(_) => DeliveryError { error: "took too long".into(), wait: 0, permanent: false },
         };
         let DeliveryError { error, wait, permanent } = failed;
-        tracing::warn!(%entry, step = self.step.line(), error, "the entry was not delivered");
+        tracing::warn!(%entry, step = self.step.summary(), error, "the entry was not delivered");
         context
             .send(if permanent {
                 Input::GivenUp { entry, why: error }

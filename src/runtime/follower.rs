@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Batch, Context, LoopMessage, Snapshot};
-use crate::core::command::Refusal;
-use crate::core::event::Event;
-use crate::core::id::Timestamp;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::command::Refusal;
+use crate::core::model::event::Event;
+use crate::core::model::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 
 /// The time between two reads of the journal.

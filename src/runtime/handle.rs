@@ -13,9 +13,9 @@ use super::breakglass::console::Console;
 use super::client::Attached;
 use super::{Batch, Context, LoopMessage, Snapshot};
 use crate::config::Config;
-use crate::core::breakglass::ShellId;
-use crate::core::command::{Action, Command, Refusal, Reply};
-use crate::core::id::{Actor, RunId};
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply};
+use crate::core::model::id::{Actor, RunId};
 use crate::journal::transcript::Store;
 use crate::notify::terminal::Shown;
 use crate::process::Supervisor;
@@ -105,9 +105,9 @@ impl Handle {
     ///
     /// # Errors
     /// The core's [`Refusal`], or [`Refusal::ShuttingDown`] if the runtime has ended.
-    pub async fn command(&self, command: Command) -> Reply {
+    pub async fn command(&self, command: CommandEnvelope) -> Reply {
         let (reply, answer) = oneshot::channel();
-        let urgent = matches!(command.action, Action::Breakglass { .. });
+        let urgent = matches!(command.command, Command::Breakglass { .. });
         let queue = if urgent { &self.context.urgent } else { &self.inputs };
         let sent = queue.send(LoopMessage::Command(command, reply)).await;
         match sent {

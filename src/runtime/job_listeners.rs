@@ -12,8 +12,8 @@ use std::sync::Mutex;
 use tokio::sync::mpsc;
 
 use super::Handle;
-use crate::core::agent_event::AgentEvent;
-use crate::core::job::JobId;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::job::JobId;
 use crate::lock::LockExt;
 
 /// Events that may wait for a listener; beyond them the agent's own pipe fills up and it waits.

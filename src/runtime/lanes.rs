@@ -22,11 +22,11 @@ use super::prepared_effect::PreparedEffect;
 use super::tasks::{self, TaskContext};
 use super::{Context, breakglass, clock};
 use crate::agent::Control;
-use crate::core::agent_event::AgentEvent;
-use crate::core::effect::Task;
-use crate::core::id::{Repo, RunId};
-use crate::core::input::{Input, RunFact};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::effect::Task;
+use crate::core::model::id::{Repo, RunId};
+use crate::core::model::input::{Input, RunFact};
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::Entry;
 
 /// Messages that may wait for a running agent.

@@ -13,11 +13,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::side_state::ProblemSource;
 use super::{Context, Snapshot};
-use crate::core::event::Event;
-use crate::core::id::{RunId, Timestamp};
-use crate::core::outside::sink::Action;
-use crate::core::run::Work;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::event::Event;
+use crate::core::model::id::RunId;
+use crate::core::model::run::Work;
+use crate::core::model::time::Timestamp;
+use crate::core::tables::sink::SinkOutcome;
 use crate::notify::loki::{Buffer, Line, push};
 
 /// The longest that one push may take.
@@ -78,20 +79,20 @@ async fn follow(context: Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>
                 let secrets = context.services().secrets.clone();
                 let done = push(client, &secrets, &config, &body).await;
                 let (wait, problem) = match done {
-                    Ok((Action::Done, _)) => {
+                    Ok((SinkOutcome::Done, _)) => {
                         buffer.done(count);
                         (0, None)
                     }
                     // Loki kept the lines that it could use.
-                    Ok((Action::Drop, why)) => {
+                    Ok((SinkOutcome::Drop, why)) => {
                         buffer.done(count);
                         (0, Some(why))
                     }
-                    Ok((Action::DropAndDisable, why)) => {
+                    Ok((SinkOutcome::DropAndDisable, why)) => {
                         buffer.done(count);
                         (DISABLED_SECONDS, Some(why))
                     }
-                    Ok((Action::Again(seconds), why)) => (seconds, Some(why)),
+                    Ok((SinkOutcome::Again(seconds), why)) => (seconds, Some(why)),
                     Err(why) => (RETRY_SECONDS, Some(why)),
                 };
                 let dropped = (buffer.dropped > 0).then(|| {

@@ -5,8 +5,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::core::command::{Command, Reply};
-use crate::core::input::Input;
+use crate::core::model::command::{CommandEnvelope, Reply};
+use crate::core::model::input::Input;
 
 /// Messages that may wait in the ordinary queue; a sender beyond them waits as well.
 pub(super) const INPUT_QUEUE: usize = 4096;
@@ -19,7 +19,7 @@ pub(crate) enum LoopMessage {
     /// A fact for the core to step through.
     Input(Box<Input>),
     /// A command of a client; the loop replies once the events it led to are durable.
-    Command(Command, oneshot::Sender<Reply>),
+    Command(CommandEnvelope, oneshot::Sender<Reply>),
     /// The [side state](super::side_state) changed, and the next snapshot must include it.
     SideStateChanged,
 }

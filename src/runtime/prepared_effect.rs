@@ -9,12 +9,12 @@ use super::Context;
 use super::delivery::Delivery;
 use super::tasks::TaskContext;
 use crate::agent::Control;
-use crate::core::breakglass;
-use crate::core::effect::{Effect, Task};
-use crate::core::id::{Repo, RunId};
-use crate::core::run::Outcome;
-use crate::core::state::Fleet;
-use crate::core::untrusted::Untrusted;
+use crate::core::fleet::Fleet;
+use crate::core::model::breakglass;
+use crate::core::model::effect::{Effect, Task};
+use crate::core::model::id::{Repo, RunId};
+use crate::core::model::run::Outcome;
+use crate::core::model::untrusted::Untrusted;
 
 /// An effect that needs nothing more of the fleet.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) enum PreparedEffect {
     /// Add a remark to the run's transcript.
     Note { run: RunId, text: Untrusted },
     /// Carry out a verb or a shell.
-    Breakglass(breakglass::Task),
+    Breakglass(breakglass::BreakglassTask),
     /// Deliver an entry of the outbox.
     Deliver(Delivery),
 }
@@ -65,7 +65,7 @@ impl PreparedEffect {
                 let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
                 let known = fleet.runs.get(&run);
                 let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
-                let executor = known.and_then(|run| fleet.elsewhere(&run.work));
+                let executor = known.and_then(|run| fleet.remote_executor(&run.work));
                 Self::Stop {
                     run,
                     is_job: known.is_some_and(|run| run.work.job().is_some()),

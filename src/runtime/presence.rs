@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Context, Snapshot};
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 
 /// Changes within this time share a write.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub(crate) fn of(snapshot: &Snapshot) -> Presence {
         run: run.id.to_string(),
         repo: run.work.repo().to_string(),
         issue: run.work.issue().map(|key| key.number),
-        phase: run.phase.word(),
+        phase: run.phase.as_str(),
         agent: run.equipment.as_ref().map(|agent| clean_line(&agent.agent)),
         branch: run.branch.clone(),
         worktree: run.worktree.clone(),

@@ -3,9 +3,9 @@
 //! Templates are strict: an unknown name is an error, not an empty string. A repository may bring
 //! its own template for the first prompt.
 
-use crate::core::issue::Issue;
-use crate::core::run::{Run, TurnPrompt, Work};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::issue::Issue;
+use crate::core::model::run::{Run, TurnPrompt, Work};
+use crate::core::model::untrusted::Untrusted;
 
 /// The template for repositories without one of their own.
 const IMPLEMENT: &str = include_str!("../../assets/prompts/implement.md");
@@ -76,9 +76,10 @@ fn update(prompt: &TurnPrompt) -> String {
             "Your change was not accepted yet.\n\n{}\n\nFix it and commit.",
             why.as_received()
         ),
-        TurnPrompt::FixForward { what, log } => format!(
-            "Your change was pushed, and {what} went red. Fix it forward: don't revert, and don't \
+        TurnPrompt::FixForward { stage, log } => format!(
+            "Your change was pushed, and {} went red. Fix it forward: don't revert, and don't \
              rewrite history. The end of the failing log:\n\n{}\n\nFix it and commit.",
+            stage.as_str(),
             log.as_received()
         ),
         TurnPrompt::Conflict { why } => format!(
@@ -110,7 +111,8 @@ fn update(prompt: &TurnPrompt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::{IssueKey, RunId, Timestamp};
+    use crate::core::model::id::{IssueKey, RunId};
+    use crate::core::model::time::Timestamp;
 
     #[test]
     fn fill_rejects_unknown_names_and_leaves_values_alone() {

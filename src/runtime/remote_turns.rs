@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::Context;
-use crate::core::id::RunId;
+use crate::core::model::id::RunId;
 
 impl Context {
     /// The name of a run at its executor; no other journal uses it.

@@ -18,7 +18,7 @@ use super::side_state::SideState;
 use super::workspaces::Workspaces;
 use super::{Context, Handle, LoopMessage, RuntimeError, Snapshot};
 use crate::config::Config;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
 use crate::journal::transcript::Store;
 use crate::process::Supervisor;
 

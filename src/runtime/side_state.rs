@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::breakglass::verb_output::LiveVerbs;
 use super::client::Attached;
 use super::snapshot::{Snapshot, WatcherHealth, WorktreeStats};
-use crate::core::id::RunId;
+use crate::core::model::id::RunId;
 use crate::lock::LockExt;
 
 /// The part of afk that a problem is about. Clients list problems in this order.

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::breakglass::verb_output::VerbOutput;
 use super::client::Attached;
-use crate::core::breakglass::{Breakglass, VerbId};
-use crate::core::event::Event;
-use crate::core::id::{RunId, Timestamp};
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::fleet::breakglass::BreakglassState;
+use crate::core::model::breakglass::VerbId;
+use crate::core::model::event::Event;
+use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
 
 /// The measured state of a run's worktree and of its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,7 +67,7 @@ pub struct Snapshot {
     /// The current breakglass state, set only while the journal can't be written and `fleet` is
     /// therefore behind it.
     #[serde(default, rename = "unwritten")]
-    pub breakglass_ahead: Option<Box<Breakglass>>,
+    pub breakglass_ahead: Option<Box<BreakglassState>>,
     /// The number of the last journal record that `fleet` includes.
     pub seq: i64,
 }
@@ -73,7 +75,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The current breakglass state, whether or not the journal has it yet.
     #[must_use]
-    pub fn breakglass(&self) -> &Breakglass {
+    pub fn breakglass(&self) -> &BreakglassState {
         self.breakglass_ahead.as_deref().unwrap_or(&self.fleet.breakglass)
     }
 }

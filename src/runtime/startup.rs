@@ -24,8 +24,8 @@ use super::{
     worktree_stats,
 };
 use crate::config::Config;
-use crate::core::id::Repo;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::Repo;
 use crate::journal::writer::Writer;
 use crate::journal::{Journal, JournalError};
 use crate::process::Supervisor;
@@ -145,9 +145,7 @@ impl Runtime {
         mode: Mode,
     ) -> Result<Self, RuntimeError> {
         let io = |source| RuntimeError::Io { path: state.to_owned(), source };
-        let mut fleet = journal.fold()?;
-        // The deliveries of an earlier afk ended with it; `Started` journals the same.
-        fleet.outbox.values_mut().for_each(|entry| entry.under_way = false);
+        let fleet = journal.fold()?;
         let journal_id = journal.id()?;
         let seq = journal.last();
         let grace = Duration::from_secs(config.limits.grace_seconds);

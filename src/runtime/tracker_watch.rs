@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::side_state::ProblemSource;
 use super::{Context, Snapshot};
-use crate::core::id::IssueKey;
-use crate::core::input::Input;
-use crate::core::untrusted::clean_line;
+use crate::core::model::id::IssueKey;
+use crate::core::model::input::Input;
+use crate::core::model::untrusted::clean_line;
 use crate::tracker::Listing;
 use crate::tracker::folder::Folder;
 
@@ -56,7 +56,7 @@ async fn follow(
                 context.report_problems(ProblemSource::Tracker, listing.problems.clone()).await;
                 if known.as_ref() != Some(&listing) {
                     let Listing { issues, unread, .. } = listing.clone();
-                    context.send(Input::SomeIssues { issues, unread }).await;
+                    context.send(Input::PartialIssues { issues, unread }).await;
                     known = Some(listing);
                 }
             }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Context, Snapshot, WorktreeStats};
-use crate::core::id::RunId;
+use crate::core::model::id::RunId;
 use crate::process::{Usage, strays};
 
 /// The time between two measurements.
@@ -46,7 +46,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
     loop {
         let wanted: Vec<(RunId, Option<String>, String)> = {
             let snapshot = snapshots.borrow_and_update();
-            let upstream = |run: &crate::core::run::Run| {
+            let upstream = |run: &crate::core::model::run::Run| {
                 let config = context.config();
                 let branch = config.repos.get(run.work.repo()).map(|r| r.branch.clone());
                 format!("refs/remotes/origin/{}", branch.unwrap_or_default())

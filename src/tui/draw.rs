@@ -14,7 +14,7 @@ use super::panes::{Pane, breakglass, deploy, piece, queue, worktrees};
 use super::theme::Role;
 use super::view::{Overlay, View};
 use super::widgets::text::{fit, width as columns};
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 
 /// The least size that is drawn.
@@ -130,7 +130,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
     let fleet = &snapshot.fleet;
     let inbox = fleet.inbox().len();
     let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.queue.len());
-    let (spent, clock) = (fleet.books.day(fleet.now).line(), time_of_day(view.now));
+    let (spent, clock) = (fleet.books.day(fleet.last_event).summary(), time_of_day(view.now));
     let killed = fleet.kill_switch();
     let paused = fleet.breaker.open().is_some();
     let (live, short) = link(view);
@@ -316,13 +316,15 @@ fn pane_title(pane: Pane, snapshot: &Snapshot, view: &View, room: usize) -> Stri
                     format!("{} of {}", view.transcript.at() + 1, view.transcript.len())
                 };
                 let standing = match run.outcome {
-                    Some(outcome) => outcome.word().to_owned(),
-                    None => format!("{} · {}", run.phase.word(), run.doing(snapshot.fleet.now)),
+                    Some(outcome) => outcome.as_str().to_owned(),
+                    None => {
+                        format!("{} · {}", run.phase.as_str(), run.doing(snapshot.fleet.last_event))
+                    }
                 };
                 format!(
                     " {key} {name} · {} {subject} · {standing} · {} · {how} ",
                     run.id,
-                    run.spend.line()
+                    run.spend.summary()
                 )
             }
             None => format!(" {key} {name} "),

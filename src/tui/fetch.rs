@@ -10,10 +10,10 @@ use super::view::{Input, Overlay, Pager, Purpose};
 use crate::breakglass::recording::{self, Played};
 use crate::breakglass::ssh::KeyChange;
 use crate::breakglass::store::{self, Document};
-use crate::core::breakglass::{Ask, ShellId, VerbId};
-use crate::core::command::{Accepted, Action};
-use crate::core::digest::Digest;
-use crate::core::untrusted::clean;
+use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
+use crate::core::model::command::{Accepted, Command};
+use crate::core::model::digest::Digest;
+use crate::core::model::untrusted::clean;
 use crate::runtime::Snapshot;
 use crate::runtime::breakglass::console::{Console, FromShell};
 
@@ -88,8 +88,8 @@ impl Session {
     pub(super) fn open_shell(&self, host: String) {
         let (client, tell) = (self.client.clone(), self.tell.clone());
         tokio::spawn(async move {
-            let ask = Ask::Shell { host: host.clone() };
-            let told = match client.command(Action::Breakglass { ask }).await {
+            let ask = BreakglassRequest::Shell { host: host.clone() };
+            let told = match client.command(Command::Breakglass { request: ask }).await {
                 Ok(Accepted::Shell { shell }) => match client.console(shell).await {
                     Ok(console) => Told::Shell(host, shell, console),
                     Err(why) => Told::Message(format!("shell on {host}: {why}")),
@@ -105,7 +105,7 @@ impl Session {
         self.read(move |state| {
             let document = Document::read(state, &digest)?;
             let mut lines = vec![
-                format!("{} of {}: {}", document.verb.word(), document.vm, document.result),
+                format!("{} of {}: {}", document.verb.as_str(), document.vm, document.result),
                 format!("took {} ms; {digest}", document.ms),
                 String::new(),
             ];
@@ -121,7 +121,7 @@ impl Session {
             if document.cut {
                 lines.push("(there was more; the host's log has it)".into());
             }
-            let title = format!("What {} wrote", document.verb.word());
+            let title = format!("What {} wrote", document.verb.as_str());
             Ok(Told::Pager(Pager { title, lines, scroll: 0, live: None }))
         });
     }
@@ -163,8 +163,8 @@ impl Session {
         });
     }
 
-    pub(super) fn command(&self, action: crate::core::command::Action) {
-        let word = action.word();
+    pub(super) fn command(&self, action: crate::core::model::command::Command) {
+        let word = action.as_str();
         let (client, tell) = (self.client.clone(), self.tell.clone());
         tokio::spawn(async move {
             let message = match client.command(action).await {
@@ -181,13 +181,13 @@ impl Session {
         });
     }
 
-    pub(super) fn diff(&self, run: crate::core::id::RunId) {
+    pub(super) fn diff(&self, run: crate::core::model::id::RunId) {
         let (client, tell) = (self.client.clone(), self.tell.clone());
         tokio::spawn(async move {
             let told = match client.diff(run).await {
                 Ok(text) if text.is_empty() => Told::Message(format!("{run} has changed nothing")),
                 Ok(text) => {
-                    let lines = crate::core::untrusted::clean(&text);
+                    let lines = crate::core::model::untrusted::clean(&text);
                     let lines = lines.lines().map(str::to_owned).collect();
                     Told::Pager(Pager {
                         title: format!("Diff of {run}"),

@@ -19,8 +19,9 @@ use super::theme::{SHIPPED, Theme};
 use super::update::{self, Request};
 use super::view::{Overlay, Pager, View};
 use crate::config::breakglass::Breakglass;
-use crate::core::breakglass::ShellId;
-use crate::core::id::{RunId, Timestamp};
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
 use crate::runtime::breakglass::console::FromShell;
@@ -188,7 +189,7 @@ impl Session {
         view.mouse = ui.mouse;
         view.theme_at = SHIPPED.iter().position(|name| *name == ui.theme).unwrap_or(0);
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        view.host = crate::core::untrusted::clean_line(&host);
+        view.host = crate::core::model::untrusted::clean_line(&host);
         let (tell, told) = mpsc::channel(16);
         let screen = Screen::new(width, height)?;
         let frames = Frames::default();
@@ -383,7 +384,7 @@ impl Session {
     /// Draws a frame and gives its bytes: none where nothing changed.
     fn frame(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Vec<u8>> {
         let view = &mut self.view;
-        view.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.now);
+        view.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.last_event);
         prepare(view, &self.client, snapshot);
         let view = &self.view;
         self.screen.terminal.draw(|frame| draw(frame, snapshot, view))?;

@@ -13,12 +13,12 @@ use super::panes::{Pane, breakglass, deploy, queue, worktrees};
 use super::theme::{SHIPPED, Theme};
 use super::typing;
 use super::view::{Inbox, Input, Overlay, Pager, Palette, Purpose, View};
-use crate::core::approval::{Answer, EscalationKind};
-use crate::core::capability::Steer;
-use crate::core::command::{Action, Role as CommandRole};
-use crate::core::digest::Digest;
-use crate::core::id::RunId;
-use crate::core::permission::Grant;
+use crate::core::model::approval::{Answer, EscalationKind};
+use crate::core::model::capability::Steer;
+use crate::core::model::command::{Command, Role as CommandRole};
+use crate::core::model::digest::Digest;
+use crate::core::model::id::RunId;
+use crate::core::model::permission::Grant;
 use crate::runtime::Snapshot;
 use crate::runtime::client::Attached;
 use crate::term::key::Key;
@@ -27,7 +27,7 @@ use crate::term::key::Key;
 #[derive(Debug, Clone)]
 pub enum Request {
     /// Send a command.
-    Act(Action),
+    Act(Command),
     /// Leave the cockpit.
     Quit,
     /// A shell in a folder.
@@ -62,10 +62,10 @@ pub fn event(view: &mut View, snapshot: &Snapshot, event: &Event) -> Vec<Request
             }
             match view.overlays.last_mut() {
                 Some(Overlay::Input(input)) => {
-                    input.area.insert_str(crate::core::untrusted::clean(text));
+                    input.area.insert_str(crate::core::model::untrusted::clean(text));
                 }
                 Some(Overlay::Palette(palette)) => {
-                    palette.text.push_str(&crate::core::untrusted::clean_line(text));
+                    palette.text.push_str(&crate::core::model::untrusted::clean_line(text));
                 }
                 _ => {}
             }
@@ -184,7 +184,7 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         Act::Acknowledge => match view.overlays.last() {
             Some(Overlay::Inbox(state)) => {
                 let escalation = inbox::selected(snapshot, state).map(|known| known.id);
-                let act = |escalation| Request::Act(Action::Acknowledge { escalation });
+                let act = |escalation| Request::Act(Command::Acknowledge { escalation });
                 return escalation.map(act).into_iter().collect();
             }
             _ => view.message = Some("what was seen is said in the inbox".into()),
@@ -199,7 +199,7 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
                     "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, \
                      and it waits for what you tell it."
                 );
-                confirm(view, question, Request::Act(Action::Interrupt { run }));
+                confirm(view, question, Request::Act(Command::Interrupt { run }));
             }
             None => view.message = Some("no run is selected".into()),
         },
@@ -227,7 +227,7 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
                 let question = format!(
                     "Cancel {run}? Its agent is stopped; what it has not pushed is kept as a commit."
                 );
-                confirm(view, question, Request::Act(Action::Cancel { run }));
+                confirm(view, question, Request::Act(Command::Cancel { run }));
             }
             None => view.message = Some("no run is selected".into()),
         },
@@ -238,7 +238,7 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
             } else {
                 "Lift the kill switch? What is ready is picked up at once."
             };
-            confirm(view, question.into(), Request::Act(Action::SetKillSwitch { on }));
+            confirm(view, question.into(), Request::Act(Command::SetKillSwitch { on }));
         }
         Act::Diff => match subject(view, snapshot) {
             Some(run) => return vec![Request::Diff(run)],
@@ -270,7 +270,7 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
             let now = snapshot.fleet.capacity();
             let permits =
                 if act == Act::PermitMore { now.saturating_add(1) } else { now.saturating_sub(1) };
-            return vec![Request::Act(Action::SetCapacity { permits })];
+            return vec![Request::Act(Command::SetCapacity { permits })];
         }
         Act::Theme => {
             view.theme_at = (view.theme_at + 1) % SHIPPED.len();
@@ -302,7 +302,7 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
 }
 
 fn spent(snapshot: &Snapshot, _: &View) -> Vec<String> {
-    crate::core::explain::spend(&snapshot.fleet)
+    crate::core::query::explain::spend(&snapshot.fleet, snapshot.fleet.last_event)
 }
 
 /// Everybody who looks at this fleet, a line each.
@@ -319,7 +319,7 @@ fn attached(snapshot: &Snapshot, view: &View) -> Vec<String> {
             client.origin,
             super::widgets::text::age(view.now, client.since),
         );
-        crate::core::untrusted::clean_line(&text)
+        crate::core::model::untrusted::clean_line(&text)
     };
     snapshot.clients.iter().map(line).collect()
 }
@@ -506,8 +506,10 @@ fn open(view: &mut View, snapshot: &Snapshot) {
 fn explain(snapshot: &Snapshot, id: &queue::RowId) -> Pager {
     let fleet = &snapshot.fleet;
     let (title, lines) = match id {
-        queue::RowId::Issue(key) => (key.to_string(), crate::core::explain::issue(fleet, key)),
-        queue::RowId::Job(run) => (run.to_string(), crate::core::explain::run(fleet, *run)),
+        queue::RowId::Issue(key) => {
+            (key.to_string(), crate::core::query::explain::issue(fleet, key))
+        }
+        queue::RowId::Job(run) => (run.to_string(), crate::core::query::explain::run(fleet, *run)),
     };
     Pager { title, lines, scroll: 0, live: None }
 }
@@ -524,7 +526,7 @@ fn answer(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         return Vec::new();
     }
     let grant = escalation.grant();
-    let editable = escalation.editable().map(crate::core::untrusted::Untrusted::clean);
+    let editable = escalation.editable().map(crate::core::model::untrusted::Untrusted::clean);
     let means = match act {
         Act::ApproveRun => grant.as_ref().map(Grant::means),
         Act::Edit => editable.as_ref().map(|_| "run another command instead"),
@@ -533,12 +535,12 @@ fn answer(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         _ => kind.text_means(),
     };
     let Some(means) = means else {
-        view.message = Some(format!("a {} escalation has no such answer", kind.word()));
+        view.message = Some(format!("a {} escalation has no such answer", kind.as_str()));
         return Vec::new();
     };
     match act {
         Act::Approve => {
-            let yes = Action::Answer { escalation: id, digest, answer: Answer::Approve };
+            let yes = Command::Answer { escalation: id, digest, answer: Answer::Approve };
             if kind == EscalationKind::Permission {
                 return vec![Request::Act(yes)];
             }
@@ -546,7 +548,7 @@ fn answer(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
         }
         Act::ApproveRun => {
             let answer = Answer::ApproveRun;
-            let yes = Action::Answer { escalation: id, digest, answer };
+            let yes = Command::Answer { escalation: id, digest, answer };
             confirm(view, format!("{id}: {means}?"), Request::Act(yes));
         }
         Act::Edit => {

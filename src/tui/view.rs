@@ -9,10 +9,11 @@ use super::theme::Theme;
 use super::update::Request;
 use super::widgets::list::Cursor;
 use crate::breakglass::ssh::KeyChange;
-use crate::core::approval::Answer;
-use crate::core::breakglass::{Ask, Confirm, Verb};
-use crate::core::digest::Digest;
-use crate::core::id::{Actor, EscalationId, Repo, RunId, Timestamp};
+use crate::core::model::approval::Answer;
+use crate::core::model::breakglass::{BreakglassRequest, Confirmation, Verb};
+use crate::core::model::digest::Digest;
+use crate::core::model::id::{Actor, EscalationId, Repo, RunId};
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 use crate::term::key::Key;
 
@@ -122,32 +123,34 @@ impl Input {
     /// What asks for when it is done.
     #[must_use]
     pub fn request(&self) -> Option<Request> {
-        use crate::core::command::Action;
+        use crate::core::model::command::Command;
         let text = self.area.lines().join("\n");
         Some(Request::Act(match self.purpose.clone() {
-            Purpose::Steer(run) => Action::Steer { run, text: text.into() },
-            Purpose::Retry(run) => Action::Retry { run, guidance: text.into() },
+            Purpose::Steer(run) => Command::Steer { run, text: text.into() },
+            Purpose::Retry(run) => Command::Retry { run, guidance: text.into() },
             Purpose::Answer(escalation, digest) => {
-                Action::Answer { escalation, digest, answer: Answer::Text { text: text.into() } }
+                Command::Answer { escalation, digest, answer: Answer::Text { text: text.into() } }
             }
             Purpose::Deny(escalation, digest) => {
-                Action::Answer { escalation, digest, answer: Answer::Deny { reason: text.into() } }
+                Command::Answer { escalation, digest, answer: Answer::Deny { reason: text.into() } }
             }
-            Purpose::Edit(escalation, digest) => {
-                Action::Answer { escalation, digest, answer: Answer::Edit { command: text.into() } }
-            }
-            Purpose::Arm { take_over } => {
-                Action::Breakglass { ask: Ask::Arm { reason: text.into(), take_over } }
-            }
+            Purpose::Edit(escalation, digest) => Command::Answer {
+                escalation,
+                digest,
+                answer: Answer::Edit { command: text.into() },
+            },
+            Purpose::Arm { take_over } => Command::Breakglass {
+                request: BreakglassRequest::Arm { reason: text.into(), take_over },
+            },
             Purpose::Verb(verb, seen) => {
                 let mut words = text.split_whitespace().map(str::to_owned);
                 let name = words.next().unwrap_or_default();
-                let confirm = Some(Confirm { name, seen, again: words.next() });
-                Action::Breakglass { ask: Ask::Verb { verb, confirm } }
+                let confirm = Some(Confirmation { name, seen, again: words.next() });
+                Command::Breakglass { request: BreakglassRequest::Verb { verb, confirm } }
             }
             Purpose::Trust(change) if text.trim() == change.host => {
                 let KeyChange { host, key, old, new } = *change;
-                Action::Breakglass { ask: Ask::Trust { host, key, old, new } }
+                Command::Breakglass { request: BreakglassRequest::Trust { host, key, old, new } }
             }
             Purpose::Trust(_) | Purpose::Search => return None,
         }))

@@ -32,7 +32,7 @@ fn picture(width: u16, height: u16, prepare: impl Fn(&mut View)) -> Buffer {
     let theme = Theme::load("dark", false, true).unwrap();
     let mut view = View::new(Keymap::load("default").unwrap(), theme.clone(), width, height);
     view.host = "devbox".into();
-    view.now = snapshot.fleet.now;
+    view.now = snapshot.fleet.last_event;
     prepare(&mut view);
     let laid_out = places(&view, 0);
     if let Some(inside) = laid_out.inside(Pane::Transcript) {

@@ -2,32 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use afk::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use afk::core::breakglass::{Ask, Fact, Rules, Verb, VerbEnd, VerbId, VerbResult};
-use afk::core::budget::{MicroUsd, Spend};
-use afk::core::command::{Action, Command, Role};
-use afk::core::effect::Effect;
-use afk::core::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
-use afk::core::input::{Input, RunFact};
-use afk::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
-use afk::core::policy::Policy;
-use afk::core::run::Stages;
-use afk::core::state::Fleet;
+use afk::core::fleet::Fleet;
+use afk::core::fleet::volatile::Volatile;
+use afk::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use afk::core::model::breakglass::{
+    BreakglassReport, BreakglassRequest, BreakglassRules, Verb, VerbEnd, VerbId, VerbResult,
+};
+use afk::core::model::budget::{MicroUsd, Spend};
+use afk::core::model::command::{Command, CommandEnvelope, Role};
+use afk::core::model::effect::Effect;
+use afk::core::model::id::{Actor, IssueKey, Repo, RunId, Sha};
+use afk::core::model::input::{Input, RunFact};
+use afk::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use afk::core::model::policy::Policy;
+use afk::core::model::stage::Stages;
+use afk::core::model::time::Timestamp;
+use afk::core::model::verdict::{GateReport, GateSide, ProbeSample, Verdict};
 use afk::core::step::step;
-use afk::core::verdict::{GateReport, GateSide, ProbeSample, Verdict};
 use afk::journal::transcript::{Entry, Store};
 
 const START: i64 = 1_793_530_800_000;
 
 struct Director {
     fleet: Fleet,
+    volatile: Volatile,
     now: Timestamp,
 }
 
 impl Director {
     fn tell(&mut self, input: Input) {
         self.now = self.now.plus(20_000);
-        let effects = step(&mut self.fleet, self.now, input).effects;
+        let effects = step(&mut self.fleet, &mut self.volatile, self.now, input).effects;
         for effect in effects {
             if let Effect::Deliver { entry, .. } = effect {
                 self.tell(Input::Delivered { entry });
@@ -41,25 +46,34 @@ impl Director {
         self.tell(Input::Run { run, epoch, fact });
     }
 
-    fn breakglass(&mut self, ask: Ask) {
+    fn breakglass(&mut self, ask: BreakglassRequest) {
         let (id, actor, origin) = (1, Actor("ana".into()), "tty".to_owned());
-        let action = Action::Breakglass { ask };
-        self.tell(Input::Command(Command { id, actor, role: Role::Operator, origin, action }));
+        let action = Command::Breakglass { request: ask };
+        self.tell(Input::Command(CommandEnvelope {
+            id,
+            actor,
+            role: Role::Operator,
+            origin,
+            command: action,
+        }));
     }
 
     /// The VM was asked how it stands.
     fn asks_the_vm(&mut self) {
-        self.breakglass(Ask::Arm { reason: "ssh connects and hangs".into(), take_over: false });
-        self.breakglass(Ask::Verb { verb: Verb::Status, confirm: None });
+        self.breakglass(BreakglassRequest::Arm {
+            reason: "ssh connects and hangs".into(),
+            take_over: false,
+        });
+        self.breakglass(BreakglassRequest::Verb { verb: Verb::Status, confirm: None });
         let result = VerbResult::Exited { code: 0 };
         let reads = Some("running".into());
         let end = VerbEnd { result, reads, request: None, capture: None };
-        self.tell(Input::Breakglass(Fact::Ended { verb: VerbId(1), end }));
+        self.tell(Input::Breakglass(BreakglassReport::Ended { verb: VerbId(1), end }));
     }
 
     fn reach_push(&mut self, run: u64, branch: &str, head: &str) {
         let base = Sha("b5ed8091b5ed8091".into());
-        let stages = Stages { ci: true, deploy: true, probe: true };
+        let stages = Stages::all();
         let path = format!("/state/workspaces/{run}/wt-1");
         let branch = branch.to_owned();
         self.fact(
@@ -101,14 +115,15 @@ impl Director {
 /// Three repositories: one healthy, one frozen, one in the middle of a deploy.
 pub fn fleet() -> Fleet {
     let repo = |name: &str| Repo::parse(&format!("acme/{name}")).unwrap();
-    let mut director = Director { fleet: Fleet::default(), now: Timestamp(START) };
+    let mut director =
+        Director { fleet: Fleet::default(), volatile: Volatile::default(), now: Timestamp(START) };
     let allowlist: BTreeSet<Repo> = ["greeter", "ledger", "pulse"].map(repo).into();
     let policy = Policy {
         kill_switch: false,
         capacity: 2,
         allowlist,
         fix_forward_attempts: 1,
-        breakglass: Some(Rules {
+        breakglass: Some(BreakglassRules {
             vm: "devvm".into(),
             hypervisor: "hypervisor".into(),
             hosts: ["devvm".to_owned()].into(),

@@ -20,10 +20,10 @@ use tokio::time::timeout;
 use crate::breakglass::recording::{self, Recorder};
 use crate::breakglass::shell::{ToShell, carry};
 use crate::breakglass::ssh::{ConnectError, KeyChange, connect, strict};
-use crate::core::breakglass::{Fact, Recording, ShellId};
-use crate::core::id::Actor;
-use crate::core::input::Input;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::{BreakglassReport, Recording, ShellId};
+use crate::core::model::id::Actor;
+use crate::core::model::input::Input;
+use crate::core::model::untrusted::Untrusted;
 use crate::lock::LockExt;
 use crate::runtime::{Context, clock};
 
@@ -146,7 +146,7 @@ pub(super) fn open(context: &Arc<Context>, id: ShellId, host: String, by: Actor)
         let why = end.why.clone();
         // The client may have stopped reading.
         let _ = timeout(END_TIMEOUT, output.send(FromShell::Ended(end))).await;
-        let fact = Fact::Closed { shell: id, why, recording };
+        let fact = BreakglassReport::Closed { shell: id, why, recording };
         context.send_urgent(Input::Breakglass(fact)).await;
     });
 }

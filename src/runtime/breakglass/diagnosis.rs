@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use crate::breakglass::ssh::connect;
 use crate::breakglass::verb;
 use crate::config::breakglass::{Breakglass, Diagnosis};
-use crate::core::breakglass::Verb;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::Verb;
+use crate::core::model::untrusted::Untrusted;
 use crate::runtime::Context;
 use crate::runtime::tasks::question::{self, AgentQuestion};
 
@@ -42,7 +42,7 @@ pub(super) async fn ask(context: &Arc<Context>) -> (Untrusted, Option<Verb>) {
     for verb in [Verb::Status, Verb::Forensics] {
         let report = verb::run(breakglass, verb, None, |_| ()).await;
         let text = format!("{}\n{}", report.out.text(), report.err.text());
-        add(&mut evidence, &format!("{} ({})", verb.word(), report.result.line()), &text);
+        add(&mut evidence, &format!("{} ({})", verb.as_str(), report.result.summary()), &text);
     }
     if let Some(host) = &diagnosis.host {
         run_commands(breakglass, diagnosis, host, &mut evidence).await;
@@ -106,7 +106,8 @@ async fn run_commands(
 
 /// Adds a source to the evidence as a fenced block of cleaned text.
 fn add(evidence: &mut String, name: &str, text: &str) {
-    let text: String = crate::core::untrusted::clean(text).chars().take(SOURCE_SIZE).collect();
+    let text: String =
+        crate::core::model::untrusted::clean(text).chars().take(SOURCE_SIZE).collect();
     // No line of the text may end its block.
     let text = text.replace("~~~", "~ ~ ~");
     evidence.push_str(&format!("## {name}\n\n~~~\n{text}\n~~~\n\n"));

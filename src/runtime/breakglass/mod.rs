@@ -27,26 +27,30 @@ use crate::breakglass::verb::{Report, Told};
 use crate::breakglass::{recording, verb};
 use crate::config::Config;
 use crate::config::breakglass::Breakglass;
-use crate::core::breakglass::{Capture, Fact, Task, Verb, VerbEnd, VerbId, VerbResult};
-use crate::core::input::Input;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::{
+    BreakglassReport, BreakglassTask, Capture, Verb, VerbEnd, VerbId, VerbResult,
+};
+use crate::core::model::input::Input;
+use crate::core::model::untrusted::Untrusted;
 
 /// The time between two deletions of old captures and recordings.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// Begins a task of the core. Never waits.
-pub(super) fn execute(context: &Arc<Context>, task: Task) {
+pub(super) fn execute(context: &Arc<Context>, task: BreakglassTask) {
     let context = context.clone();
     match task {
-        Task::Verb { id, verb, known } => {
+        BreakglassTask::Verb { id, verb, known } => {
             tokio::spawn(async move {
                 let end = run_verb(&context, id, verb, known.as_ref()).await;
-                context.send_urgent(Input::Breakglass(Fact::Ended { verb: id, end })).await;
+                context
+                    .send_urgent(Input::Breakglass(BreakglassReport::Ended { verb: id, end }))
+                    .await;
             });
         }
-        Task::Shell { id, host, by } => console::open(&context, id, host, by),
-        Task::CloseShells { why } => context.shells.close_all(&why),
-        Task::Trust { host, key } => {
+        BreakglassTask::Shell { id, host, by } => console::open(&context, id, host, by),
+        BreakglassTask::CloseShells { why } => context.shells.close_all(&why),
+        BreakglassTask::Trust { host, key } => {
             tokio::spawn(async move {
                 let done = trust(&context, &host, &key);
                 context
@@ -54,10 +58,12 @@ pub(super) fn execute(context: &Arc<Context>, task: Task) {
                     .await;
             });
         }
-        Task::Diagnose => {
+        BreakglassTask::Diagnose => {
             tokio::spawn(async move {
                 let (text, proposes) = diagnosis::ask(&context).await;
-                context.send_urgent(Input::Breakglass(Fact::Diagnosed { text, proposes })).await;
+                context
+                    .send_urgent(Input::Breakglass(BreakglassReport::Diagnosed { text, proposes }))
+                    .await;
             });
         }
     }
@@ -68,7 +74,7 @@ fn trust(context: &Context, host: &str, key: &str) -> Result<(), String> {
     let breakglass = config.breakglass.as_ref().ok_or("breakglass is not configured")?;
     let key = russh::keys::PublicKey::from_openssh(key).map_err(|error| error.to_string())?;
     let done = Pins::at(&breakglass.pins).set(host, &key, false);
-    done.map_err(|error| crate::core::untrusted::clean_line(&error.to_string()))
+    done.map_err(|error| crate::core::model::untrusted::clean_line(&error.to_string()))
 }
 
 /// The paths that agents, tests and deploy commands must not reach: secrets, captures, the socket.
@@ -135,7 +141,7 @@ async fn run_verb(
         let _ = context.urgent.try_send(LoopMessage::SideStateChanged);
     };
     let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), on_output).await;
-    context.side_state.verbs().end(id, &report.result.line());
+    context.side_state.verbs().end(id, &report.result.summary());
     let capture = store_capture(context, breakglass, verb, began, &report).await;
     let Report { result, reads, request, .. } = report;
     VerbEnd { result, reads, request, capture }
@@ -146,7 +152,7 @@ async fn store_capture(
     context: &Arc<Context>,
     breakglass: &Breakglass,
     verb: Verb,
-    began: crate::core::id::Timestamp,
+    began: crate::core::model::time::Timestamp,
     report: &Report,
 ) -> Option<Capture> {
     if report.out.bytes.is_empty() && report.err.bytes.is_empty() {
@@ -158,7 +164,7 @@ async fn store_capture(
         vm: breakglass.vm.clone(),
         began,
         ms: clock::wall().since(began),
-        result: report.result.line(),
+        result: report.result.summary(),
         stdout: report.out.text(),
         stderr: report.err.text(),
         cut,
@@ -167,7 +173,7 @@ async fn store_capture(
     let kept = tokio::task::spawn_blocking(move || document.keep(&state)).await.ok()?;
     let (digest, size, stored) = kept;
     let problem = stored.as_ref().err().map(|error| {
-        format!("a capture of {} can't be stored ({error}); the host's log has it", verb.word())
+        format!("a capture of {} can't be stored ({error}); the host's log has it", verb.as_str())
     });
     context.report_problems(ProblemSource::Captures, problem.into_iter().collect()).await;
     Some(Capture { digest, size, stored: stored.is_ok(), cut })

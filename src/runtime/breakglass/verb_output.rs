@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::breakglass::verb::Told;
-use crate::core::breakglass::VerbId;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::VerbId;
+use crate::core::model::untrusted::Untrusted;
 
 /// The largest number of lines of one verb; older ones are dropped.
 const LINES: usize = 400;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::core::command::Reply;
-use crate::core::effect::Effect;
-use crate::core::event::Event;
-use crate::core::id::Timestamp;
+use crate::core::model::command::Reply;
+use crate::core::model::effect::Effect;
+use crate::core::model::event::Event;
+use crate::core::model::time::Timestamp;
 use crate::runtime::prepared_effect::PreparedEffect;
 use crate::runtime::{Batch, Snapshot};
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::EventLoop;
-use crate::core::effect::Effect;
+use crate::core::model::effect::Effect;
 use crate::runtime::Snapshot;
 use crate::runtime::side_state::ProblemSource;
 

@@ -35,11 +35,12 @@ use super::lanes::Lanes;
 use super::prepared_effect::PreparedEffect;
 use super::side_state::ProblemSource;
 use super::{Batch, Context, LoopMessage, Snapshot};
-use crate::core::command::Action;
-use crate::core::effect::Effect;
-use crate::core::id::Timestamp;
-use crate::core::input::Input;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::fleet::volatile::Volatile;
+use crate::core::model::command::Command;
+use crate::core::model::effect::Effect;
+use crate::core::model::input::Input;
+use crate::core::model::time::Timestamp;
 use crate::core::step::step;
 use crate::journal::JournalError;
 use crate::journal::writer::Writer;
@@ -58,6 +59,7 @@ pub(super) struct EventLoop {
     context: Arc<Context>,
     /// The stepped fleet, which may be ahead of the journal.
     fleet: Fleet,
+    volatile: Volatile,
     seq: i64,
     writer: Arc<Writer>,
     publish: watch::Sender<Arc<Snapshot>>,
@@ -86,11 +88,12 @@ impl EventLoop {
         urgent: mpsc::Receiver<LoopMessage>,
         breakglass_only: bool,
     ) -> Self {
-        let clock = Clock::start(fleet.now);
+        let clock = Clock::start(fleet.last_event);
         let lanes = Lanes::new(context.clone());
         Self {
             context,
             fleet,
+            volatile: Volatile::default(),
             seq,
             writer: Arc::new(writer),
             publish,
@@ -109,8 +112,11 @@ impl EventLoop {
     /// Runs until the context is cancelled, then writes the batch in flight and ends every lane.
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<LoopMessage>) {
         let policy = Box::new(self.context.config().policy());
-        let first =
-            if self.breakglass_only { Input::Alone { policy } } else { Input::Started { policy } };
+        let first = if self.breakglass_only {
+            Input::BreakglassOnly { policy }
+        } else {
+            Input::Started { policy }
+        };
         self.step(LoopMessage::Input(Box::new(first)));
         let cancel = self.context.cancel.clone();
         let mut messages = Vec::with_capacity(MESSAGES);
@@ -159,7 +165,7 @@ impl EventLoop {
     /// When the core wants a tick. While the journal can't be written, only breakglass gets one.
     fn deadline(&self, degraded: bool) -> Option<Timestamp> {
         if !degraded {
-            return self.fleet.next_deadline();
+            return self.fleet.next_deadline(&self.volatile);
         }
         let rules = self.fleet.policy.breakglass.as_ref();
         self.fleet.breakglass.next_deadline(rules).filter(|_| rules.is_some())
@@ -170,7 +176,7 @@ impl EventLoop {
         let (input, reply_to) = match message {
             LoopMessage::Input(input) => (*input, None),
             LoopMessage::Command(command, reply) => {
-                let is_breakglass = matches!(command.action, Action::Breakglass { .. });
+                let is_breakglass = matches!(command.command, Command::Breakglass { .. });
                 (Input::Command(command), Some((reply, is_breakglass)))
             }
             LoopMessage::SideStateChanged => {
@@ -178,8 +184,8 @@ impl EventLoop {
                 return;
             }
         };
-        let out = step(&mut self.fleet, self.clock.now(), input);
-        let at = self.fleet.now;
+        let out = step(&mut self.fleet, &mut self.volatile, self.clock.now(), input);
+        let at = out.at;
         self.next.events.extend(out.events.into_iter().map(|event| (at, event)));
         self.next.effects.extend(out.effects);
         if let (Some((to, is_breakglass)), Some((_, reply))) = (reply_to, out.reply) {

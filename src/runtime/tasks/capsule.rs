@@ -3,7 +3,7 @@
 //! proof, the transcript, and the logs of tests, CI and rollout.
 
 use super::TaskContext;
-use crate::core::input::Input;
+use crate::core::model::input::Input;
 use crate::workspace::capsule;
 
 /// Writes the capsule and reports its folder to the core. If the worktree can't be read, the

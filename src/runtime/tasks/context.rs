@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::TaskError;
 use crate::config::Config;
 use crate::config::repository::{FILE, RepositoryRules};
-use crate::core::agent_event::AgentEvent;
-use crate::core::id::{RunId, Sha};
-use crate::core::input::{Input, RunFact};
-use crate::core::issue::Issue;
-use crate::core::run::Run;
-use crate::core::state::Fleet;
-use crate::core::untrusted::Untrusted;
+use crate::core::fleet::Fleet;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::{RunId, Sha};
+use crate::core::model::input::{Input, RunFact};
+use crate::core::model::issue::Issue;
+use crate::core::model::run::Run;
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::Entry;
 use crate::runtime::{Context, clock};
 use crate::workspace::pool::Pool;
@@ -52,7 +52,7 @@ impl TaskContext {
             .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
             .collect();
         let config = runtime.config();
-        let executor = fleet.elsewhere(&run.work).map(|place| place.name.clone());
+        let executor = fleet.remote_executor(&run.work).map(|place| place.name.clone());
         Some(Self { runtime: runtime.clone(), run, issue, epoch, config, executor, older })
     }
 

@@ -27,9 +27,8 @@ use tokio::sync::mpsc;
 
 pub(super) use self::context::TaskContext;
 use crate::agent::Control;
-use crate::core::effect::Task;
-use crate::core::event::Stage;
-use crate::core::input::RunFact;
+use crate::core::model::effect::Task;
+use crate::core::model::input::RunFact;
 
 /// Why a task could not be carried out, as a line for a person.
 pub(super) type TaskError = String;
@@ -46,9 +45,7 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
             Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
             Task::Gate => Duration::from_secs(60 * 2 * limits.test_minutes) + git * 8,
-            Task::Ci { .. } => stages::limit(context, Stage::Ci),
-            Task::Deploy { .. } => stages::limit(context, Stage::Deploy),
-            Task::Probe { .. } => stages::limit(context, Stage::Probe),
+            Task::Stage { stage, .. } => stages::limit(context, *stage),
         }
 }
 
@@ -67,9 +64,7 @@ pub(super) async fn carry_out(
         Task::Gate => gate::run(context).await,
         Task::Rebase => rebase::run(context).await,
         Task::Push { head } => push::run(context, &head).await,
-        Task::Ci { sha } => stages::run(context, Stage::Ci, sha).await,
-        Task::Deploy { sha } => stages::run(context, Stage::Deploy, sha).await,
-        Task::Probe { sha } => stages::run(context, Stage::Probe, sha).await,
+        Task::Stage { stage, sha } => stages::run(context, stage, sha).await,
     };
     done.unwrap_or_else(|why| RunFact::Failed { why: why.into() })
 }

@@ -1,8 +1,8 @@
 //! The push of a run's head to its branch, fast-forward only.
 
 use super::{TaskContext, TaskError};
-use crate::core::id::Sha;
-use crate::core::input::RunFact;
+use crate::core::model::id::Sha;
+use crate::core::model::input::RunFact;
 use crate::workspace::base::Pushed;
 
 pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskError> {

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use super::turn_spec;
 use crate::agent::{Control, Events, driver};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::Spend;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::{Answer, DecidedBy};
+use crate::core::model::budget::Spend;
+use crate::core::model::untrusted::Untrusted;
 use crate::runtime::Context;
 
 /// The largest answer, in characters; the rest is dropped.
@@ -84,7 +84,7 @@ pub(in crate::runtime) async fn ask(
                     let (request, answer) = (id.clone(), Answer::Deny { reason });
                     // The turn may have ended meanwhile.
                     let _ =
-                        control.send(Control::Answer { request, answer, by: "afk".into() }).await;
+                        control.send(Control::Answer { request, answer, by: DecidedBy::Afk }).await;
                 }
                 _ => {}
             }
@@ -103,6 +103,6 @@ pub(in crate::runtime) async fn ask(
     runtime.scratch_dirs.give_back(&question.owner, None);
     match end {
         TurnEnd::Done => Ok(answer),
-        end => Err(crate::core::untrusted::clean_line(&end.line())),
+        end => Err(crate::core::model::untrusted::clean_line(&end.summary())),
     }
 }

@@ -1,7 +1,7 @@
 //! The rebase of a run's commits onto commits that others pushed meanwhile.
 
 use super::{TaskContext, TaskError};
-use crate::core::input::RunFact;
+use crate::core::model::input::RunFact;
 use crate::workspace::WorkspaceError;
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {

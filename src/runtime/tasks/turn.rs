@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use super::turn_events::{self, TurnEvents};
 use super::{TaskContext, TaskError, turn_spec};
 use crate::agent::{Control, TurnSpec, driver};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::budget::MicroUsd;
-use crate::core::input::RunFact;
-use crate::core::run::TurnPrompt;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::budget::MicroUsd;
+use crate::core::model::input::RunFact;
+use crate::core::model::run::TurnPrompt;
 use crate::executor::{self, Executor};
 
 /// The core's decisions about a turn.

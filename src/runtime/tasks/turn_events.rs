@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::TaskContext;
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::budget::Spend;
-use crate::core::capability::Equipment;
-use crate::core::input::RunFact;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::budget::Spend;
+use crate::core::model::capability::Equipment;
+use crate::core::model::input::RunFact;
 use crate::journal::transcript::Entry;
 use crate::runtime::clock;
 

@@ -10,9 +10,10 @@ use base64::Engine;
 use secrecy::ExposeSecret;
 
 use super::{TaskContext, TaskError};
-use crate::core::id::Repo;
-use crate::core::input::RunFact;
-use crate::core::run::{Outcome, Stages, Work};
+use crate::core::model::id::Repo;
+use crate::core::model::input::RunFact;
+use crate::core::model::run::{Outcome, Work};
+use crate::core::model::stage::Stages;
 use crate::runtime::Context;
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, name, throwaway};

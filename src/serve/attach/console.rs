@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use super::line::send_line;
 use super::{FromClient, Hello, ToClient};
 use crate::breakglass::shell::{TYPED, ToShell};
-use crate::core::breakglass::ShellId;
-use crate::core::command::Role;
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::Role;
 use crate::runtime::Handle;
 use crate::runtime::breakglass::console::{Console, FromShell, ShellEnd};
 

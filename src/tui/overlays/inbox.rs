@@ -14,9 +14,9 @@ use super::super::view::{Inbox, View};
 use super::super::widgets::list::first_row;
 use super::super::widgets::text::{age, column, fit, wrap};
 use super::framed;
-use crate::core::approval::Escalation;
-use crate::core::id::EscalationId;
-use crate::core::permission::Grant;
+use crate::core::model::approval::Escalation;
+use crate::core::model::id::EscalationId;
+use crate::core::model::permission::Grant;
 use crate::runtime::Snapshot;
 
 /// The open escalations, most severe and newest first.
@@ -65,7 +65,7 @@ fn detail(
         }
     };
     let subject = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
-    let (id, kind) = (escalation.id, escalation.kind.word());
+    let (id, kind) = (escalation.id, escalation.kind.as_str());
     say(&format!("{id} · {kind} · {}{subject}", escalation.subject()), Role::Title);
     let detail = escalation.detail.clean();
     for line in detail.lines() {
@@ -99,7 +99,7 @@ fn detail(
     }
     let run = escalation.run.and_then(|run| snapshot.fleet.runs.get(&run));
     if let Some(capsule) = run.and_then(|run| run.capsule.as_ref()) {
-        let capsule = crate::core::untrusted::clean_line(capsule);
+        let capsule = crate::core::model::untrusted::clean_line(capsule);
         say(&format!("evidence: {capsule} (afk capsule {})", escalation.subject()), Role::Dim);
     }
     match (&escalation.acknowledged, escalation.reminded) {
@@ -151,7 +151,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, inbox: &Inbox, snapshot: &Snapsho
             let escalation = snapshot.fleet.escalations.get(id)?;
             let subject =
                 escalation.issue.as_ref().map_or_else(|| escalation.subject(), ToString::to_string);
-            let head = format!("{:<12}", escalation.kind.word());
+            let head = format!("{:<12}", escalation.kind.as_str());
             let title = fit(
                 &escalation.title.clean_line(),
                 width.saturating_sub(1 + 12 + 17 + 5),

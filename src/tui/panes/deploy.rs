@@ -8,10 +8,10 @@ use super::super::view::View;
 use super::super::widgets::list::first_row;
 use super::super::widgets::text::{age, column, width as columns};
 use super::{empty, piece, row, verdict_mark};
-use crate::core::event::Stage;
-use crate::core::id::Repo;
-use crate::core::run::{Activity, Run};
-use crate::core::verdict::{ProbeSample, Verdict};
+use crate::core::model::id::Repo;
+use crate::core::model::run::{Activity, Run};
+use crate::core::model::stage::ProofLink;
+use crate::core::model::verdict::{ProbeSample, Verdict};
 use crate::runtime::Snapshot;
 
 /// The allow-listed repositories.
@@ -36,24 +36,15 @@ fn newest<'a>(snapshot: &'a Snapshot, repo: &Repo) -> Option<&'a Run> {
 /// The chain as `✓commit─✓ci─◐rollout─○probe`.
 fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
     let under_way = match run.activity {
-        Activity::Ci => Some(Stage::Ci),
-        Activity::Deploy => Some(Stage::Deploy),
-        Activity::Probe => Some(Stage::Probe),
+        Activity::Stage { stage } => Some(stage),
         _ => None,
     };
     let mut spans = Vec::new();
-    for (at, (name, link)) in run.proof.strip().into_iter().enumerate() {
-        let stage = match name {
-            "ci" => Some(Stage::Ci),
-            "rollout" => Some(Stage::Deploy),
-            "probe" => Some(Stage::Probe),
-            _ => None,
-        };
+    for (at, (proof, link)) in run.proof.chain().enumerate() {
+        let (name, stage) = (proof.as_str(), proof.stage());
         let passed_over = match stage {
-            Some(Stage::Ci) => !run.stages.ci,
-            Some(Stage::Deploy) => !run.stages.deploy,
-            Some(Stage::Probe) => !run.stages.probe,
-            None => name == "image" && link.is_none(),
+            Some(stage) => !run.stages.has(stage),
+            None => proof == ProofLink::Image && link.is_none(),
         };
         if passed_over {
             continue;
@@ -102,7 +93,7 @@ pub fn details(snapshot: &Snapshot, view: &View) -> Vec<String> {
     match newest(snapshot, repo) {
         Some(run) => {
             lines.push(format!("{} {}", run.id, run.doing(view.now)));
-            lines.extend(crate::core::explain::proof(run));
+            lines.extend(crate::core::query::explain::proof(run));
         }
         None => lines.push("nothing was run here yet".into()),
     }
@@ -115,7 +106,7 @@ pub fn details(snapshot: &Snapshot, view: &View) -> Vec<String> {
         let error = watcher.error.as_ref().map(|error| format!("  {error}"));
         lines.push(format!("  {what:<40} {heard:>4}{}", error.unwrap_or_default()));
     }
-    lines.iter().map(|line| crate::core::untrusted::clean_line(line)).collect()
+    lines.iter().map(|line| crate::core::model::untrusted::clean_line(line)).collect()
 }
 
 /// The lines of the pane.

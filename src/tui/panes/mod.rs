@@ -10,8 +10,8 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::theme::{Marks, Role, Theme};
-use crate::core::run::{Outcome, Run};
-use crate::core::verdict::Verdict;
+use crate::core::model::run::{Outcome, Run};
+use crate::core::model::verdict::Verdict;
 
 /// The panes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use super::super::view::View;
 use super::super::widgets::list::first_row;
 use super::super::widgets::text::{age, column, fit};
 use super::{empty, piece, row, run_mark};
-use crate::core::id::{IssueKey, RunId, Timestamp};
-use crate::core::ledger::Reason;
-use crate::core::run::{Outcome, Run, Work};
+use crate::core::model::id::{IssueKey, RunId};
+use crate::core::model::ledger::Reason;
+use crate::core::model::run::{Outcome, Run, Work};
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 
 /// How long what became of a closed issue is shown, in milliseconds.
@@ -46,7 +47,7 @@ pub struct Row {
 
 fn standing(run: &Run, now: Timestamp) -> String {
     if let Some(outcome) = run.outcome {
-        format!("{}: {}", outcome.word(), run.why.clean_line())
+        format!("{}: {}", outcome.as_str(), run.why.clean_line())
     } else {
         let attempt =
             if run.attempts > 0 { format!(" (attempt {})", run.attempts) } else { String::new() };
@@ -54,7 +55,7 @@ fn standing(run: &Run, now: Timestamp) -> String {
         if run.quiet.is_some() || run.retry.is_some() {
             return doing;
         }
-        format!("{} · {doing}{attempt}", run.phase.word())
+        format!("{} · {doing}{attempt}", run.phase.as_str())
     }
 }
 
@@ -81,11 +82,13 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                     Some(Outcome::Cancelled | Outcome::Failed) => 5,
                     Some(Outcome::Done) => 6,
                 };
-                (mark, role, group, standing(run, fleet.now))
+                (mark, role, group, standing(run, fleet.last_event))
             }
-            (_, Some(Reason::Closed)) => (marks.done, Role::Dim, 7, Reason::Closed.line()),
-            (_, Some(Reason::Eligible)) => (marks.waiting, Role::Text, 3, Reason::Eligible.line()),
-            (_, Some(reason)) => (marks.waiting, Role::Dim, 4, reason.line()),
+            (_, Some(Reason::Closed)) => (marks.done, Role::Dim, 7, Reason::Closed.summary()),
+            (_, Some(Reason::Eligible)) => {
+                (marks.waiting, Role::Text, 3, Reason::Eligible.summary())
+            }
+            (_, Some(reason)) => (marks.waiting, Role::Dim, 4, reason.summary()),
             (_, None) => (marks.waiting, Role::Dim, 4, String::new()),
         };
         let urgency = issue.priority.map_or(u8::MAX, |p| p.0);
@@ -97,7 +100,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             role,
             priority,
             subject: issue.key.to_string(),
-            since: entry.map_or(fleet.now, |entry| entry.since),
+            since: entry.map_or(fleet.last_event, |entry| entry.since),
             title: issue.title.clean_line(),
             reason: text,
         });
@@ -106,7 +109,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     let left = |run: &Arc<Run>| match &run.work {
         Work::Prompt { .. } => true,
         Work::Issue { key, .. } => {
-            let recent = run.ended.is_none_or(|ended| fleet.now.since(ended) < DAY);
+            let recent = run.ended.is_none_or(|ended| fleet.last_event.since(ended) < DAY);
             let held = fleet.locks.values().any(|holder| *holder == run.id);
             let last = fleet.last_run.get(key) == Some(&run.id);
             last && !fleet.issues.contains_key(key) && (recent || held)
@@ -134,7 +137,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             subject,
             since: run.claimed,
             title: run.work.title().clean_line(),
-            reason: standing(run, fleet.now),
+            reason: standing(run, fleet.last_event),
         });
     }
     rows.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));

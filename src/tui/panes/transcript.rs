@@ -1,6 +1,7 @@
 //! Transcript: what the agent says, as a person would want to read it. The text stays in its
 //! file; here is a window of it.
 
+use crate::core::model::approval::DecidedBy;
 use std::io;
 
 use ratatui::text::{Line, Span};
@@ -8,9 +9,9 @@ use ratatui::text::{Line, Span};
 use super::super::theme::{Role, Theme};
 use super::super::widgets::text::{fit, wrap};
 use super::piece;
-use crate::core::agent_event::AgentEvent;
-use crate::core::id::RunId;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::RunId;
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::{Entry, Reader, Store};
 
 /// Lines of a tool's output that are shown when it is unfolded.
@@ -348,7 +349,7 @@ fn cell(
                 one(mark, role, &item.text.clean_line(), Role::Text, width, theme)
             })
             .collect(),
-        AgentEvent::PermissionRequest { ask, .. } if newest => {
+        AgentEvent::PermissionRequest { request: ask, .. } if newest => {
             let text = format!("asks leave: {}", ask.title.clean_line());
             one(marks.human, Role::Warn, &text, Role::Warn, width, theme)
         }
@@ -360,7 +361,7 @@ fn cell(
         }
         // What the policy allows is in the tool's own line.
         AgentEvent::Resolved { by, answer, .. }
-            if by == "policy" && answer.as_received() == "approved" =>
+            if *by == DecidedBy::Policy && answer.as_received() == "approved" =>
         {
             Vec::new()
         }
@@ -383,7 +384,7 @@ fn cell(
             one(marks.done, Role::Accent, "taken up", Role::Dim, width, theme)
         }
         AgentEvent::Usage(spend) => {
-            let money = spend.line();
+            let money = spend.summary();
             let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
             one("$", Role::Dim, &text, Role::Dim, width, theme)
         }
@@ -411,14 +412,14 @@ fn cell(
         }
         // No transcript has it.
         AgentEvent::Piece { .. } => Vec::new(),
-        AgentEvent::Equipped(_) | AgentEvent::Heard | AgentEvent::RequestWithdrawn { .. } => {
+        AgentEvent::Equipped(_) | AgentEvent::Active | AgentEvent::RequestWithdrawn { .. } => {
             Vec::new()
         }
         AgentEvent::Notice { text } => block(text, width, theme, Role::Accent, "· "),
         AgentEvent::Raw { line } => {
             one("?", Role::Dim, &line.clean_line(), Role::Dim, width, theme)
         }
-        AgentEvent::TurnEnd(end) => one("«", Role::Accent, &end.line(), Role::Dim, width, theme),
+        AgentEvent::TurnEnd(end) => one("«", Role::Accent, &end.summary(), Role::Dim, width, theme),
     }
 }
 
@@ -436,7 +437,7 @@ pub fn diff_role(line: &str) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::Timestamp;
+    use crate::core::model::time::Timestamp;
 
     fn store(count: usize) -> (tempfile::TempDir, Store, Theme) {
         let state = tempfile::tempdir().unwrap();

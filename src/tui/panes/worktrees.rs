@@ -7,8 +7,8 @@ use super::super::view::View;
 use super::super::widgets::list::first_row;
 use super::super::widgets::text::{column, size};
 use super::{empty, piece, row, run_mark};
-use crate::core::id::RunId;
-use crate::core::run::Outcome;
+use crate::core::model::id::RunId;
+use crate::core::model::run::Outcome;
 use crate::runtime::Snapshot;
 
 /// The runs that have a worktree now.

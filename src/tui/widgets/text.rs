@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 
 /// Columns that a text takes.
 #[must_use]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{TaskContext, TaskError};
 use crate::config::repository::RepositoryRules;
-use crate::core::id::Sha;
+use crate::core::model::id::Sha;
 use crate::process::Spec;
 use crate::workspace::overlay;
 

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::ci;
 use crate::ci::github::Watched;
-use crate::core::id::Sha;
-use crate::core::outside::commit::Deadlines;
-use crate::core::verdict::Judgement;
+use crate::core::model::id::Sha;
+use crate::core::model::verdict::Judgement;
+use crate::core::tables::commit::Deadlines;
 
 pub(super) const STAGE: StageTask =
     StageTask { judge: |task, sha| judge(task, sha).boxed(), limit };

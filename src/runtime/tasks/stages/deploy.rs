@@ -11,9 +11,9 @@ use super::{
     APPEAR_MINUTES, DAY_MINUTES, POLL_INTERVAL_MS, StageTask, TaskContext, TaskError, minutes,
     rollout,
 };
-use crate::core::id::Sha;
-use crate::core::outside::commit::Deadlines;
-use crate::core::verdict::{Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::verdict::{Judgement, Verdict};
+use crate::core::tables::commit::Deadlines;
 use crate::deploy;
 
 pub(super) const STAGE: StageTask =

@@ -24,10 +24,11 @@ use futures::future::BoxFuture;
 
 use super::{TaskContext, TaskError};
 use crate::config::Repository;
-use crate::core::event::Stage;
-use crate::core::id::{Sha, Timestamp};
-use crate::core::input::RunFact;
-use crate::core::verdict::{Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::input::RunFact;
+use crate::core::model::stage::{ProofLink, Stage};
+use crate::core::model::time::Timestamp;
+use crate::core::model::verdict::{Judgement, Verdict};
 use crate::runtime::clock;
 
 /// Minutes until a check or a pipeline should have appeared, unless the repository says otherwise.
@@ -62,8 +63,8 @@ pub(super) fn limit(task: &TaskContext, stage: Stage) -> Duration {
 pub(super) async fn run(task: &TaskContext, stage: Stage, sha: Sha) -> Result<RunFact, TaskError> {
     let judgement = (table(stage).judge)(task, &sha).await?;
     let Judgement { verdict, detail, log, facts } = confirm(task, &sha, judgement).await?;
-    let name = stage.word();
-    task.note(format!("{name} of {}: {} ({})", sha.short(), verdict.word(), detail.clean_line()));
+    let name = stage.as_str();
+    task.note(format!("{name} of {}: {} ({})", sha.short(), verdict.as_str(), detail.clean_line()));
     if !log.as_received().is_empty() && verdict != Verdict::Green {
         let path = task.log(&format!("{name}-said"));
         if let Err(error) = std::fs::write(&path, log.as_received()) {
@@ -94,7 +95,7 @@ async fn confirm(
 
 /// When the commit was pushed. Deadlines count from there, also after a restart.
 fn pushed_at(task: &TaskContext) -> Timestamp {
-    task.run.proof.pushed.as_ref().map_or_else(clock::wall, |link| link.at)
+    task.run.proof.get(ProofLink::Commit).map_or_else(clock::wall, |link| link.at)
 }
 
 /// The branch that the run's repository is pushed to.

@@ -7,9 +7,10 @@ use super::poll::{Poll, VerdictSource, fetch_head, poll_until_decided};
 use super::{TaskContext, TaskError, branch, pushed_at};
 use crate::ci::github::Look;
 use crate::ci::woodpecker::{Watched, Woodpecker};
-use crate::core::id::{Sha, Timestamp};
-use crate::core::outside::commit::Deadlines;
-use crate::core::verdict::{Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::time::Timestamp;
+use crate::core::model::verdict::{Judgement, Verdict};
+use crate::core::tables::commit::Deadlines;
 use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 

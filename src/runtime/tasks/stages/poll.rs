@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{TaskContext, TaskError, pushed_at};
-use crate::core::id::Sha;
-use crate::core::outside::commit::Deadlines;
-use crate::core::verdict::{Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::verdict::{Judgement, Verdict};
+use crate::core::tables::commit::Deadlines;
 use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 

@@ -7,9 +7,9 @@ use futures::FutureExt;
 
 use super::checkout::checkout;
 use super::{DAY_MINUTES, StageTask, TaskContext, TaskError, minutes};
-use crate::core::id::Sha;
-use crate::core::input::Input;
-use crate::core::verdict::{Judgement, ProbeSample};
+use crate::core::model::id::Sha;
+use crate::core::model::input::Input;
+use crate::core::model::verdict::{Judgement, ProbeSample};
 use crate::deploy::probe::Prober;
 use crate::runtime::{LoopMessage, clock};
 

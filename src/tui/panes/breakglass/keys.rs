@@ -6,8 +6,8 @@ use crossterm::event::KeyEvent;
 
 use super::terminal::{Behind, Terminal};
 use super::{Item, reading, rows};
-use crate::core::breakglass::{Ask, Verb};
-use crate::core::command::Action;
+use crate::core::model::breakglass::{BreakglassRequest, Verb};
+use crate::core::model::command::Command;
 use crate::runtime::Snapshot;
 use crate::term::encode;
 use crate::tui::act::Act;
@@ -44,8 +44,8 @@ pub fn open(view: &mut View, snapshot: &Snapshot) -> Vec<Request> {
     match item {
         Item::Verb(verb) if verb.mutates() => confirm(view, snapshot, *verb),
         Item::Verb(verb) => {
-            let ask = Ask::Verb { verb: *verb, confirm: None };
-            return vec![Request::Act(Action::Breakglass { ask })];
+            let ask = BreakglassRequest::Verb { verb: *verb, confirm: None };
+            return vec![Request::Act(Command::Breakglass { request: ask })];
         }
         Item::Host(host) => {
             let here = view.breakglass.terminals.iter().position(|terminal| terminal.name == *host);
@@ -98,8 +98,8 @@ fn confirm(view: &mut View, snapshot: &Snapshot, verb: Verb) {
     } else {
         format!("Type {} to do it. Nothing takes it back.", rules.vm)
     };
-    let about = vec![format!("{}: {}.", verb.word(), verb.explains()), reads, ask];
-    let title = format!("{} {}", verb.word(), rules.vm);
+    let about = vec![format!("{}: {}.", verb.as_str(), verb.explains()), reads, ask];
+    let title = format!("{} {}", verb.as_str(), rules.vm);
     let input = Input { about, ..Input::new(title, Purpose::Verb(verb, seen)) };
     view.overlays.push(Overlay::Input(Box::new(input)));
 }
@@ -110,10 +110,12 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
     match act {
         Act::Arm => arm(view, snapshot),
         Act::Disarm => {
-            return vec![Request::Act(Action::Breakglass { ask: Ask::Disarm })];
+            return vec![Request::Act(Command::Breakglass { request: BreakglassRequest::Disarm })];
         }
         Act::Diagnose => {
-            return vec![Request::Act(Action::Breakglass { ask: Ask::Diagnose })];
+            return vec![Request::Act(Command::Breakglass {
+                request: BreakglassRequest::Diagnose,
+            })];
         }
         Act::CaptureDiff => return differs(view, snapshot),
         Act::ConsoleLeave => {

@@ -14,8 +14,9 @@ use super::super::view::View;
 use super::super::widgets::list::{Cursor, first_row};
 use super::super::widgets::text::{age, fit, wrap};
 use super::{piece, row};
-use crate::core::breakglass::{Breakglass, Rules, ShellId, Verb, VerbId, VerbResult, VerbRun};
-use crate::core::id::Timestamp;
+use crate::core::fleet::breakglass::BreakglassState;
+use crate::core::model::breakglass::{BreakglassRules, ShellId, Verb, VerbId, VerbResult, VerbRun};
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 
 /// Lines below the rows that say what the chosen one does.
@@ -95,7 +96,7 @@ pub fn rows(snapshot: &Snapshot) -> Vec<Item> {
 
 /// A verb's use by its number.
 #[must_use]
-pub fn run(state: &Breakglass, id: VerbId) -> Option<&VerbRun> {
+pub fn run(state: &BreakglassState, id: VerbId) -> Option<&VerbRun> {
     state.under_way.get(&id).or_else(|| state.past.iter().find(|run| run.id == id))
 }
 
@@ -157,7 +158,12 @@ const fn heading(item: &Item) -> &'static str {
 }
 
 /// How the VM stands, who is armed, and when the way to it was proved.
-fn standing(snapshot: &Snapshot, view: &View, rules: &Rules, width: usize) -> Vec<Line<'static>> {
+fn standing(
+    snapshot: &Snapshot,
+    view: &View,
+    rules: &BreakglassRules,
+    width: usize,
+) -> Vec<Line<'static>> {
     let (theme, state, now) = (&view.theme, snapshot.breakglass(), view.now);
     let cut = theme.marks.cut;
     let line =
@@ -210,13 +216,13 @@ fn item_row(
     let (head, text, role) = match item {
         Item::Verb(verb) => {
             let role = if *verb == Verb::Cycle { Role::Warn } else { Role::Text };
-            (format!("{:<10} ", verb.word()), verb.explains().to_owned(), role)
+            (format!("{:<10} ", verb.as_str()), verb.explains().to_owned(), role)
         }
         Item::Host(host) => (format!("{host:<10} "), shell_line(view, state, host), Role::Text),
         Item::Run(id) => match run(state, *id) {
             Some(run) => {
                 let (text, role) = run_line(snapshot, run, now);
-                (format!("{:<10} ", run.verb.word()), text, role)
+                (format!("{:<10} ", run.verb.as_str()), text, role)
             }
             None => (String::new(), String::new(), Role::Dim),
         },
@@ -230,12 +236,12 @@ fn item_row(
         }
     };
     let room = width.saturating_sub(2 + head.chars().count());
-    let text = fit(&crate::core::untrusted::clean_line(&text), room, theme.marks.cut);
+    let text = fit(&crate::core::model::untrusted::clean_line(&text), room, theme.marks.cut);
     let head = piece(format!(" {head}"), theme, if focused { Role::Accent } else { Role::Text });
     row(chosen, focused, theme, vec![head, piece(text, theme, role)])
 }
 
-fn shell_line(view: &View, state: &Breakglass, host: &str) -> String {
+fn shell_line(view: &View, state: &BreakglassState, host: &str) -> String {
     let here = view.breakglass.terminals.iter().find(|terminal| terminal.name == host);
     match here.map(|terminal| &terminal.behind) {
         Some(terminal::Behind::Shell { ended: Some(end), .. }) => {
@@ -264,7 +270,7 @@ fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role
             };
             let seconds = at.since(run.began) / 1000;
             let (id, by, ago) = (run.id, &run.by, age(now, *at));
-            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.result.line()), role)
+            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.result.summary()), role)
         }
     }
 }
@@ -277,7 +283,7 @@ fn about(
     width: usize,
 ) -> Vec<Line<'static>> {
     let text = match item {
-        Some(Item::Verb(verb)) => format!("{}: {}", verb.word(), verb.explains()),
+        Some(Item::Verb(verb)) => format!("{}: {}", verb.as_str(), verb.explains()),
         Some(Item::Host(host)) => {
             let leave = view.keymap.key_of(Context::Console, Act::ConsoleLeave).unwrap_or_default();
             format!(
@@ -327,7 +333,7 @@ pub fn reading(snapshot: &Snapshot, view: &View) -> Vec<String> {
     }
     if let Some(run) = run(snapshot.breakglass(), id) {
         lines.push(String::new());
-        lines.push(format!("{} {}", run.verb.word(), run_line(snapshot, run, view.now).0));
+        lines.push(format!("{} {}", run.verb.as_str(), run_line(snapshot, run, view.now).0));
     }
     lines
 }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::breakglass::recording::{Played, Step};
 use crate::breakglass::shell::ToShell;
-use crate::core::breakglass::ShellId;
+use crate::core::model::breakglass::ShellId;
 use crate::runtime::breakglass::console::ShellEnd;
 use crate::term::emulator::Emulator;
 
