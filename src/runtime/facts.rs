@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Message, Shell, Snapshot, WorktreeFacts};
 use crate::core::model::id::RunId;
-use crate::process::{Usage, strays};
+use crate::process::{Usage, orphans};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
@@ -28,11 +28,11 @@ pub(super) fn start(shell: &Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>
 async fn reap(shell: Arc<Shell>) {
     loop {
         tokio::select! {
-            () = strays::orphaned() => {}
+            () = orphans::orphaned() => {}
             () = shell.cancel.cancelled() => return,
         }
         sleep(REAP).await;
-        strays::reap();
+        orphans::reap();
     }
 }
 
@@ -71,7 +71,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
             let used = supervisor.usages(&owners);
-            strays::reap();
+            orphans::reap();
             let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
                 let disk = due.contains(&run);
                 (run, facts(used, worktree.as_deref(), &upstream, disk))
