@@ -11,6 +11,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
+use crate::lock::LockExt;
+
 /// The children that tokio waits for.
 #[derive(Debug, Default)]
 pub(super) struct AwaitedChildren {
@@ -29,7 +31,7 @@ pub(super) static CHILD_ENDED: Notify = Notify::const_new();
 
 /// Locks the table as it is; children that are being started are missing from it.
 pub(super) fn awaited() -> MutexGuard<'static, AwaitedChildren> {
-    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+    AWAITED.locked()
 }
 
 /// Locks the table once no child is being started: a child that is not in it then is not awaited by

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use rustix::process::{Pid, getpriority_process, setpriority_process};
@@ -17,6 +17,7 @@ use super::awaited::{ChildHandle, awaited_when_settled};
 use super::orphans::OrphanTest;
 use super::spec::{Spec, StdinMode, inherited, on_path};
 use super::{launch, marks, procfs};
+use crate::lock::{LockExt, RwLockExt};
 
 /// Added to our own niceness for every child, so that answering a key and syncing the journal go
 /// before an agent or a test.
@@ -62,15 +63,15 @@ impl Supervisor {
 
     /// Hides these files and folders from every child that starts from now on.
     pub(crate) fn hide(&self, paths: Vec<PathBuf>) {
-        *self.0.hidden.write().unwrap_or_else(PoisonError::into_inner) = paths;
+        *self.0.hidden.write_locked() = paths;
     }
 
     fn hidden(&self) -> RwLockReadGuard<'_, Vec<PathBuf>> {
-        self.0.hidden.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.hidden.read_locked()
     }
 
     pub(super) fn folders(&self) -> MutexGuard<'_, OwnerFolders> {
-        self.0.folders.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.folders.locked()
     }
 
     pub(super) fn grace(&self) -> Duration {
