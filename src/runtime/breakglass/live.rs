@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::breakglass::verb::Told;
+use crate::breakglass::verb::VerbProgress;
 use crate::core::model::breakglass::VerbId;
 use crate::core::model::untrusted::Untrusted;
 
@@ -51,15 +51,15 @@ impl Live {
     }
 
     /// It said something.
-    pub fn hear(&mut self, id: VerbId, told: Told<'_>) {
+    pub fn hear(&mut self, id: VerbId, progress: VerbProgress<'_>) {
         let Some((seen, rest)) = self.verbs.get_mut(&id) else { return };
-        let (err, bytes) = match told {
-            Told::Link(text) => {
+        let (err, bytes) = match progress {
+            VerbProgress::Link(text) => {
                 seen.link = text.into();
                 return;
             }
-            Told::Out(bytes) => (false, bytes),
-            Told::Err(bytes) => (true, bytes),
+            VerbProgress::Stdout(bytes) => (false, bytes),
+            VerbProgress::Stderr(bytes) => (true, bytes),
         };
         let rest = &mut rest[usize::from(err)];
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -111,18 +111,18 @@ mod tests {
     fn lines_are_bounded_and_both_ways_are_kept_apart() {
         let (mut live, id) = (Live::default(), VerbId(1));
         live.begin(id);
-        live.hear(id, Told::Out(b"one\ntw"));
-        live.hear(id, Told::Err(b"oops\n"));
-        live.hear(id, Told::Out(b"o\nthree"));
+        live.hear(id, VerbProgress::Stdout(b"one\ntw"));
+        live.hear(id, VerbProgress::Stderr(b"oops\n"));
+        live.hear(id, VerbProgress::Stdout(b"o\nthree"));
         live.end(id, "exit 0");
         let seen = &live.copy()[&id];
         let lines: Vec<_> =
             seen.lines.iter().map(|said| (said.err, said.text.as_received())).collect();
         assert_eq!(lines, [(false, "one"), (true, "oops"), (false, "two"), (false, "three")]);
         for n in 0..1000 {
-            live.hear(id, Told::Out(format!("{n}\n").as_bytes()));
+            live.hear(id, VerbProgress::Stdout(format!("{n}\n").as_bytes()));
         }
-        live.hear(id, Told::Out(&vec![b'x'; 100_000]));
+        live.hear(id, VerbProgress::Stdout(&vec![b'x'; 100_000]));
         live.end(id, "exit 0");
         let seen = &live.copy()[&id];
         assert_eq!((seen.lines.len(), seen.first), (LINES, 605));

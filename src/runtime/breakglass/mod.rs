@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{Shell, clock};
 use crate::breakglass::pins::Pins;
 use crate::breakglass::store::{self, Document};
-use crate::breakglass::verb::{Report, Told};
+use crate::breakglass::verb::{VerbProgress, VerbReport};
 use crate::breakglass::{recording, verb};
 use crate::config::Config;
 use crate::config::breakglass::Breakglass;
@@ -120,15 +120,15 @@ async fn run_verb(
     };
     let began = clock::wall();
     shell.live().begin(id);
-    let tell = |told: Told<'_>| {
-        shell.live().hear(id, told);
+    let tell = |progress: VerbProgress<'_>| {
+        shell.live().hear(id, progress);
         // One that waits already shows this as well.
         let _ = shell.urgent.try_send(super::Message::Aside);
     };
     let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), tell).await;
     shell.live().end(id, &report.result.summary());
     let capture = keep(shell, breakglass, verb, began, &report).await;
-    let Report { result, reads, request, .. } = report;
+    let VerbReport { result, reads, request, .. } = report;
     VerbEnd { result, reads, request, capture }
 }
 
@@ -138,7 +138,7 @@ async fn keep(
     breakglass: &Breakglass,
     verb: Verb,
     began: crate::core::model::time::Timestamp,
-    report: &Report,
+    report: &VerbReport,
 ) -> Option<Capture> {
     if report.out.bytes.is_empty() && report.err.bytes.is_empty() {
         return None;
@@ -155,7 +155,7 @@ async fn keep(
         cut,
     };
     let state = shell.state.clone();
-    let kept = tokio::task::spawn_blocking(move || document.keep(&state)).await.ok()?;
+    let kept = tokio::task::spawn_blocking(move || document.save(&state)).await.ok()?;
     let (digest, size, stored) = kept;
     let problem = stored.as_ref().err().map(|error| {
         format!("a capture of {} could not be kept ({error}); the host's log has it", verb.as_str())
