@@ -5,7 +5,7 @@
 use afk::core::model::agent_event::AgentEvent;
 use afk::core::model::id::RunId;
 use afk::core::model::time::Timestamp;
-use afk::journal::transcript::{Entry, Reader, Store};
+use afk::journal::transcript::{Reader, Store, TranscriptEntry};
 use afk::tui::panes::transcript::Transcript;
 use afk::tui::theme::Theme;
 
@@ -15,9 +15,9 @@ fn main() {
     divan::main();
 }
 
-fn entry(n: usize) -> Entry {
+fn entry(n: usize) -> TranscriptEntry {
     let text = format!("line {n} of what an agent has to say about the work it is doing here now");
-    Entry { at: Timestamp(0), turn: 1, event: AgentEvent::Text { text: text.into() } }
+    TranscriptEntry { at: Timestamp(0), turn: 1, event: AgentEvent::Text { text: text.into() } }
 }
 
 fn store(records: usize) -> (tempfile::TempDir, Store, Reader) {

@@ -18,7 +18,7 @@ use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
 use crate::core::model::id::{Repo, RunId};
 use crate::core::model::input::{Input, RunFact};
-use crate::journal::transcript::Entry;
+use crate::journal::transcript::TranscriptEntry;
 
 /// Messages that may wait for an agent.
 const CONTROLS: usize = 32;
@@ -92,7 +92,7 @@ impl Lanes {
             Ready::Tell { run, control } => self.tell(run, control),
             Ready::Note { run, text } => {
                 let at = clock::wall();
-                let entry = Entry { at, turn: 0, event: AgentEvent::Notice { text } };
+                let entry = TranscriptEntry { at, turn: 0, event: AgentEvent::Notice { text } };
                 shell.transcribe(run, &[entry]);
             }
         }
@@ -146,7 +146,7 @@ impl Lanes {
         if !sent {
             let text = "the agent could not be told: its turn has ended or its queue is full";
             let event = AgentEvent::Notice { text: text.into() };
-            self.shell.transcribe(run, &[Entry { at: clock::wall(), turn: 0, event }]);
+            self.shell.transcribe(run, &[TranscriptEntry { at: clock::wall(), turn: 0, event }]);
         }
     }
 

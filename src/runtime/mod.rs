@@ -244,7 +244,7 @@ impl Shell {
     }
 
     /// Appends to a run's transcript and tells those that look at it.
-    pub fn transcribe(&self, run: RunId, entries: &[crate::journal::transcript::Entry]) {
+    pub fn transcribe(&self, run: RunId, entries: &[crate::journal::transcript::TranscriptEntry]) {
         if let Err(error) = self.store.append(run, entries) {
             tracing::error!(%run, %error, "the transcript can't be written");
         }
@@ -438,7 +438,7 @@ impl Runtime {
         config_file: Option<PathBuf>,
     ) -> Result<Self, RuntimeError> {
         let journal = match config.term {
-            Some(term) => Journal::open_led(state, term)?,
+            Some(term) => Journal::open_as_leader(state, term)?,
             None => Journal::open(state)?,
         };
         Self::begin(config, state, launcher, config_file, journal, None).await

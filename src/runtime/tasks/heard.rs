@@ -12,7 +12,7 @@ use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::Spend;
 use crate::core::model::capability::Equipment;
 use crate::core::model::input::RunFact;
-use crate::journal::transcript::Entry;
+use crate::journal::transcript::TranscriptEntry;
 
 /// Events that are handed on together at most.
 pub(super) const BATCH: usize = 128;
@@ -27,7 +27,7 @@ pub(super) struct Heard<'a> {
     /// What the core has yet to be told: before anything else of this turn.
     equipment: Option<Box<Equipment>>,
     /// For the transcript, and when it is to be there.
-    entries: Vec<Entry>,
+    entries: Vec<TranscriptEntry>,
     due: Instant,
     spent: Spend,
 }
@@ -38,7 +38,7 @@ impl<'a> Heard<'a> {
         let asked = job.run.work.job();
         let listener = asked.and_then(|asked| job.shell.listener(asked.id));
         let (equipment, due) = (Some(Box::new(equipment)), Instant::now() + STRIDE);
-        let entries = vec![Entry { at: clock::wall(), turn, event: prompt }];
+        let entries = vec![TranscriptEntry { at: clock::wall(), turn, event: prompt }];
         Self { job, turn, listener, equipment, entries, due, spent: Spend::default() }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Heard<'a> {
         if self.entries.is_empty() {
             self.due = Instant::now() + STRIDE;
         }
-        self.entries.push(Entry { at: clock::wall(), turn: self.turn, event });
+        self.entries.push(TranscriptEntry { at: clock::wall(), turn: self.turn, event });
     }
 
     async fn flush(&mut self) {

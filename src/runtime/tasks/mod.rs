@@ -27,7 +27,7 @@ use crate::core::model::id::{RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::issue::Issue;
 use crate::core::model::run::Run;
-use crate::journal::transcript::Entry;
+use crate::journal::transcript::TranscriptEntry;
 use crate::workspace::pool::Pool;
 
 /// What a task works on: the run as it was when the task was begun.
@@ -148,7 +148,7 @@ impl Job {
 
     fn note(&self, text: impl Into<crate::core::model::untrusted::Untrusted>) {
         let event = AgentEvent::Notice { text: text.into() };
-        let entry = Entry { at: super::clock::wall(), turn: self.run.turns, event };
+        let entry = TranscriptEntry { at: super::clock::wall(), turn: self.run.turns, event };
         self.shell.transcribe(self.run.id, &[entry]);
     }
 
