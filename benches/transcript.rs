@@ -1,4 +1,5 @@
-//! Transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search, append.
+//! Measures transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search and
+//! append.
 
 #![allow(clippy::unwrap_used)]
 
@@ -62,7 +63,7 @@ fn last_page(bencher: divan::Bencher<'_, '_>, records: usize) {
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn search_what_is_not_there(bencher: divan::Bencher<'_, '_>, records: usize) {
+fn search_missing_text(bencher: divan::Bencher<'_, '_>, records: usize) {
     let (_state, _store, reader) = store(records);
     bencher.bench_local(|| reader.search("no such words", 0, false).unwrap());
 }

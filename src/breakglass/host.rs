@@ -1,13 +1,13 @@
-//! The hypervisor's side: the forced command, the `authorized_keys` line that admits a key for it, and
-//! the installer of both, which `afk breakglass install-host` prints.
+//! The hypervisor's side: the forced command, the `authorized_keys` line that admits a key for it,
+//! and the installer of both, which `afk breakglass install-host` prints.
 
 /// The forced command, a POSIX sh script.
 pub const SCRIPT: &str = include_str!("../../assets/breakglass/afk-pve");
 /// The path of the script on the hypervisor.
 const PATH: &str = "/usr/local/sbin/afk-pve";
 
-/// The `authorized_keys` line that admits `key` for the forced command alone; optionally only from the
-/// addresses `from` and until `expires`, in sshd's formats.
+/// The `authorized_keys` line that admits `key` for the forced command alone; optionally only from
+/// the addresses `from` and until `expires`, in sshd's formats.
 ///
 /// # Errors
 /// One line that says which argument is invalid.

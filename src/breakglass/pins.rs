@@ -1,7 +1,7 @@
 //! The pinned keys of hosts, by the hosts' names in the configuration.
 //!
-//! The file is afk's own: a `known_hosts` reader would take a key of another algorithm for that of a
-//! new host. A pin is the whole key and no hash. `ssh` checks pins; `afk breakglass pin` and the
+//! The file is afk's own: a `known_hosts` reader would take a key of another algorithm for that of
+//! a new host. A pin is the whole key and no hash. `ssh` checks pins; `afk breakglass pin` and the
 //! operator's decision on a changed key write them.
 
 use std::fs::Permissions;
@@ -79,8 +79,8 @@ impl Pins {
         Ok(self.read()?.into_iter().find(|(known, _)| known == name).map(|(_, key)| key))
     }
 
-    /// Pins a key for a host, instead of the host's present pin. `create` allows a file that does not
-    /// exist yet.
+    /// Pins a key for a host, instead of the host's present pin. `create` allows a file that does
+    /// not exist yet.
     pub(crate) fn set(&self, name: &str, key: &PublicKey, create: bool) -> Result<(), PinError> {
         let io = |source| PinError::Io { path: self.path.clone(), source };
         let mut pins = match self.read() {

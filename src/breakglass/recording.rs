@@ -1,7 +1,7 @@
 //! Records shells as asciicast v2, and reads the recordings back for a replay.
 //!
-//! A recording holds the output and the sizes of the terminal. It leaves out typed bytes, which may be
-//! a password.
+//! A recording holds the output and the sizes of the terminal. It leaves out typed bytes, which may
+//! be a password.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -157,7 +157,7 @@ pub enum RecordedEvent {
 
 /// A recording in memory, for a replay.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recording {
+pub struct Asciicast {
     /// The columns and rows at the start.
     pub size: (u16, u16),
     /// The events with their times, in milliseconds from the start.
@@ -178,7 +178,7 @@ struct CastHeader {
 ///
 /// # Errors
 /// One line for a person.
-pub(crate) fn read(path: &Path) -> Result<Recording, String> {
+pub(crate) fn read(path: &Path) -> Result<Asciicast, String> {
     use std::io::{BufRead, Read};
     let failed = |error: &dyn std::fmt::Display| format!("read {}: {error}", path.display());
     let file = File::open(path).map_err(|error| failed(&error))?;
@@ -216,7 +216,7 @@ pub(crate) fn read(path: &Path) -> Result<Recording, String> {
             _ => {}
         }
     }
-    Ok(Recording { size: clamp_size(header.width, header.height), events, cut: size > MAX_READ })
+    Ok(Asciicast { size: clamp_size(header.width, header.height), events, cut: size > MAX_READ })
 }
 
 #[cfg(test)]

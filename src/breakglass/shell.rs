@@ -23,8 +23,8 @@ pub(crate) const MAX_TYPED: usize = 64 * 1024;
 /// The encoding that the emulator reads and writes, independent of our own locale.
 const LOCALE: (&str, &str) = ("LC_CTYPE", "C.UTF-8");
 
-/// Relays a shell until either side ends it, and returns the reason in one line. While `output` is full
-/// nothing is read from the host: the SSH window closes, and the host waits.
+/// Relays a shell until either side ends it, and returns the reason in one line. While `output` is
+/// full nothing is read from the host: the SSH window closes, and the host waits.
 pub(crate) async fn relay(
     session: &SshSession,
     size: (u16, u16),

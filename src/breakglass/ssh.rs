@@ -1,5 +1,5 @@
-//! Connects to a host over SSH within one time limit, checks the host's key against its pin, and logs
-//! in with a key file or an ssh-agent.
+//! Connects to a host over SSH within one time limit, checks the host's key against its pin, and
+//! logs in with a key file or an ssh-agent.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,9 @@ pub enum ConnectError {
         .0.host, .0.old.as_deref().unwrap_or("nothing"), .0.new
     )]
     HostKey(KeyChange),
+    /// The configuration has no host of this name.
+    #[error("the host {0} is not configured; see [breakglass] in docs/breakglass.md")]
+    NotConfigured(String),
     /// The pins can't be read.
     #[error(transparent)]
     Pins(#[from] PinError),
@@ -86,9 +89,9 @@ pub enum ConnectError {
         tried: String,
     },
     /// The SSH protocol failed.
-    #[error("speak SSH with {address}: {why}")]
+    #[error("the SSH connection to {address} failed: {why}")]
     Protocol {
-        /// The address of the host, with the port, or its name where it has no address.
+        /// The address of the host, with the port.
         address: String,
         /// The error of the SSH library.
         why: String,
@@ -151,8 +154,8 @@ impl Handler for HostKeyVerifier {
     }
 }
 
-/// The host key algorithms that we accept, the pinned key's first: a host with several keys then offers
-/// the one that we can check. SHA-1 and DSA are left out.
+/// The host key algorithms that we accept, the pinned key's first: a host with several keys then
+/// offers the one that we can check. SHA-1 and DSA are left out.
 fn algorithms(pinned: Option<&PublicKey>) -> Vec<Algorithm> {
     let mut all = vec![Algorithm::Ed25519];
     all.extend(
@@ -194,8 +197,7 @@ pub(crate) async fn connect(
     name: &str,
 ) -> Result<SshSession, ConnectError> {
     let Some(host) = breakglass.host(name) else {
-        let why = "the host is not configured".to_owned();
-        return Err(ConnectError::Protocol { address: name.to_owned(), why });
+        return Err(ConnectError::NotConfigured(name.to_owned()));
     };
     let pinned = Pins::at(&breakglass.pins).of(name)?;
     let address = host.address.to_string();
@@ -240,8 +242,7 @@ pub(crate) async fn fetch_host_key(
     let mut without_pin = breakglass.clone();
     let host = breakglass.host(name).cloned();
     let Some(host) = host else {
-        let why = "the host is not configured".to_owned();
-        return Err(ConnectError::Protocol { address: name.to_owned(), why });
+        return Err(ConnectError::NotConfigured(name.to_owned()));
     };
     let address = host.address.to_string();
     without_pin.hosts.insert(name.to_owned(), host.clone());

@@ -1,5 +1,5 @@
-//! Runs one verb at the hypervisor: sends it, follows its output, and reads its result back from the
-//! host after the link was lost. It never sends a verb twice.
+//! Runs one verb at the hypervisor: sends it, follows its output, and reads its result back from
+//! the host after the link was lost. It never sends a verb twice.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub(crate) async fn run(
     drop(session);
     let output = out.text();
     let own_request = word_after(&output, "request ");
-    let mut reads = the_vm_reads(&output);
+    let mut reads = vm_state(&output);
     let mut request = last_verb(&output).map(|last| last.request);
     let result = match end {
         ExchangeEnd::Exit(code) => {
@@ -220,7 +220,7 @@ fn word_after(output: &str, before: &str) -> Option<String> {
 }
 
 /// The VM's state, from the end of an action or from `qm status`.
-fn the_vm_reads(output: &str) -> Option<String> {
+fn vm_state(output: &str) -> Option<String> {
     let of_end = output.lines().rev().find_map(|line| line.split_once("the VM reads: "));
     let word = of_end
         .map(|(_, word)| word)
@@ -238,7 +238,7 @@ async fn read_back(
     until: Instant,
     report: &mut impl FnMut(VerbProgress<'_>),
 ) -> (Option<VerbResult>, Option<LastVerb>) {
-    // Without the id of our request, a request that is newer than the known one and has our verb is
+    // Without the id of our request, another request than the known one with our verb is
     // ours. Counts the answers that show another request.
     let mut other_answers = 0;
     let mut pause = Duration::from_millis(500);
@@ -307,7 +307,7 @@ mod tests {
                     last request=r7 verb=cycle from=::1 began=x step=ended state=ended rc=1 \
                     reads=stopped ended=y \n";
         assert_eq!(word_after(output, "request "), Some("20261124T081309Z-1".into()));
-        assert_eq!(the_vm_reads(output), Some("io-error".into()));
+        assert_eq!(vm_state(output), Some("io-error".into()));
         let stopped = last_verb(output).unwrap();
         assert_eq!((stopped.request.as_str(), stopped.exit_code), ("r7", Some(1)));
         assert_eq!(stopped.reads.as_deref(), Some("stopped"));
@@ -315,7 +315,7 @@ mod tests {
         let running = last_verb("last request=r8 verb=stop state=running").unwrap();
         assert_eq!(running.exit_code, None);
         let ended = "status: running\n=== x cycle ended with rc=0; the VM reads: running\n";
-        assert_eq!(the_vm_reads(ended), Some("running".into()));
+        assert_eq!(vm_state(ended), Some("running".into()));
     }
 
     #[test]

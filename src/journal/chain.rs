@@ -1,5 +1,5 @@
-//! The hash chain: each record's hash covers the hash before it, so that a changed, missing or inserted
-//! record shows. `afk verify` walks it.
+//! The hash chain: each record's hash covers the hash before it, so that a changed, missing or
+//! inserted record shows. `afk verify` walks it.
 
 use super::{Journal, JournalError};
 use crate::core::model::digest::Digest;

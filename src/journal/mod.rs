@@ -1,7 +1,7 @@
 //! The journal: the append-only, hash-chained record of every event. Folding it gives the fleet.
 //!
-//! It is an SQLite database with `synchronous = FULL`. A batch of events is one transaction, so that
-//! they share one sync. Transcripts, which nobody folds, are files beside it ([`transcript`]).
+//! It is an SQLite database with `synchronous = FULL`. A batch of events is one transaction, so
+//! that they share one sync. Transcripts, which nobody folds, are files beside it ([`transcript`]).
 //!
 //! ```text
 //! runtime ─ batch ─► writer (a thread) ─► Journal::append ─► journal.sqlite
@@ -10,8 +10,8 @@
 //! `afk verify` ◄─ chain::verify ──────────────────────────────────┘
 //! ```
 //!
-//! Exactly one process writes: it holds the lock of the state folder, or, with several replicas, it has
-//! the newest leader's term.
+//! Exactly one process writes: it holds the lock of the state folder, or, with several replicas, it
+//! has the newest leader's term.
 
 pub mod chain;
 pub mod lock;
@@ -143,9 +143,9 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the journal as the leader of a term. From then on a leader of an older term can't write.
-    /// There is no file lock, which a leader that hangs would keep, and no write-ahead log, which works
-    /// on one machine only.
+    /// Opens the journal as the leader of a term. From then on a leader of an older term can't
+    /// write. There is no file lock, which a leader that hangs would keep, and no write-ahead log,
+    /// which works on one machine only.
     ///
     /// # Errors
     /// [`JournalError::Fenced`] after a newer leader, and the errors of [`Journal::open`].
@@ -189,8 +189,8 @@ impl Journal {
         opened.ok().and_then(|journal| journal.query(term_in).ok()).unwrap_or(0)
     }
 
-    /// A journal in memory, for breakglass where the disk can't be written. It lives as long as this
-    /// process.
+    /// A journal in memory, for breakglass where the disk can't be written. It lives as long as
+    /// this process.
     pub fn in_memory() -> Result<Self, JournalError> {
         let path = PathBuf::from(":memory:");
         let db = Connection::open_in_memory()
@@ -248,8 +248,8 @@ impl Journal {
         self.seq
     }
 
-    /// Appends a batch in one transaction. The batch is durable when this returns; after an error no
-    /// part of it is stored.
+    /// Appends a batch in one transaction. The batch is durable when this returns; after an error
+    /// no part of it is stored.
     ///
     /// # Errors
     /// [`JournalError::Database`], for example for a full disk, or [`JournalError::Fenced`].

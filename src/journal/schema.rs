@@ -1,7 +1,7 @@
 //! The schema of the journal and its migrations.
 //!
-//! A migration never changes after its release. The schema's version is the number of migrations that
-//! the file has seen, and SQLite stores it in `user_version`.
+//! A migration never changes after its release. The schema's version is the number of migrations
+//! that the file has seen, and SQLite stores it in `user_version`.
 
 use super::{Journal, JournalError};
 

@@ -142,7 +142,8 @@ impl Reader {
         self.records == 0
     }
 
-    /// Indexes the records that were appended since the last refresh; returns whether there are any.
+    /// Indexes the records that were appended since the last refresh; returns whether there are
+    /// any.
     ///
     /// # Errors
     /// The file exists and can't be read.
@@ -173,8 +174,8 @@ impl Reader {
         Ok(self.records != before)
     }
 
-    /// Reads up to `count` records from number `from` on. A line that can't be decoded becomes a raw
-    /// event.
+    /// Reads up to `count` records from number `from` on. A line that can't be decoded becomes a
+    /// raw event.
     ///
     /// # Errors
     /// The file can't be read.
@@ -255,8 +256,8 @@ fn parse(line: &[u8]) -> TranscriptEntry {
     })
 }
 
-/// Letters from the most to the least frequent one in text. A search scans for the rarest byte of its
-/// needle, the anchor.
+/// Letters from the most to the least frequent one in text. A search scans for the rarest byte of
+/// its needle, the anchor.
 const FREQUENT: &[u8] = b" etaoinsrhldcumfpgwybvkxjqz";
 
 /// A text to search for, ignoring ASCII case.

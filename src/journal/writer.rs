@@ -1,7 +1,7 @@
 //! Writes the journal on a thread of its own, so that a sync never blocks the runtime's event loop.
 //!
-//! The runtime sends a batch, the thread appends it with one sync, and the result comes back when the
-//! batch is durable.
+//! The runtime sends a batch, the thread appends it with one sync, and the result comes back when
+//! the batch is durable.
 
 use std::sync::Arc;
 use std::thread;

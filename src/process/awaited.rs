@@ -1,8 +1,8 @@
 //! The children that tokio waits for, across all supervisors of this process.
 //!
-//! [`super::orphans::reap`] may only collect zombies that nobody else waits for; it asks here. A child
-//! counts as *starting* until its pid is known, so that one that ends at once is not taken for an
-//! orphan.
+//! [`super::orphans::reap`] may only collect zombies that nobody else waits for; it asks here. A
+//! child counts as *starting* until its pid is known, so that one that ends at once is not taken
+//! for an orphan.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,10 +1,11 @@
 //! Starts child processes, finds their whole trees, ends them and reaps them.
 //!
-//! Agents start shells in sessions of their own, so a process group does not cover all that an agent
-//! leaves behind. Every child therefore carries two environment names ([`marks`]): the journal that it
-//! belongs to and its owner, mostly a run. A walk through `/proc` finds every process with these
-//! marks, whoever its parent is; descendants that cleared their environment are found by parentage.
-//! afk is the subreaper of its descendants, so their orphans become its own children.
+//! Agents start shells in sessions of their own, so a process group does not cover all that an
+//! agent leaves behind. Every child therefore carries two environment names ([`marks`]): the
+//! journal that it belongs to and its owner, mostly a run. A walk through `/proc` finds every
+//! process with these marks, whoever its parent is; descendants that cleared their environment are
+//! found by parentage. afk is the subreaper of its descendants, so their orphans become its own
+//! children.
 //!
 //! ```text
 //! Spec ─► Supervisor::start ─► launcher (new session, hidden paths) ─► program
@@ -16,8 +17,8 @@
 //!                └► TERM, grace, KILL ─► orphans::reap
 //! ```
 //!
-//! The agent driver, the gate, deploy and CI commands and our own calls of git start here; the runtime
-//! ends trees and watches orphans.
+//! The agent driver, the gate, deploy and CI commands and our own calls of git start here; the
+//! runtime ends trees and watches orphans.
 
 mod awaited;
 mod hide;

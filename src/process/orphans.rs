@@ -1,8 +1,8 @@
-//! Recognizes, awaits and reaps processes that were orphaned to this process, the subreaper of all its
-//! descendants.
+//! Recognizes, awaits and reaps processes that were orphaned to this process, the subreaper of all
+//! its descendants.
 //!
-//! The runtime's worktree statistics task awaits [`orphaned`] and calls [`reap`]; the supervisor asks
-//! [`any`] before it walks through `/proc`.
+//! The runtime's worktree statistics task awaits [`orphaned`] and calls [`reap`]; the supervisor
+//! asks [`any`] before it walks through `/proc`.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::procfs;
 const POLL: Duration = Duration::from_secs(2);
 
 /// Tells orphans from our own helpers: an orphan is a child of ours in another session or process
-/// group than ours. A child that we start without a session or group of its own (a probe's helper, a
-/// shell) is not an orphan.
+/// group than ours. A child that we start without a session or group of its own (a probe's helper,
+/// a shell) is not an orphan.
 pub(super) struct OrphanTest {
     pub own_pid: i32,
     group: i32,
@@ -46,8 +46,8 @@ pub(super) fn any() -> Option<bool> {
     Some(adopted.iter().any(|pid| !owners.contains_key(pid)))
 }
 
-/// Resolves when a process may have been orphaned to us, or an orphan may have ended. It does not use
-/// SIGCHLD, which would wake one of our threads at the end of every child.
+/// Resolves when a process may have been orphaned to us, or an orphan may have ended. It does not
+/// use SIGCHLD, which would wake one of our threads at the end of every child.
 pub(crate) async fn orphaned() {
     if any() == Some(true) {
         // A timeout is a reason to check, too.

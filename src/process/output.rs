@@ -1,4 +1,5 @@
-//! Runs a command to its end with a deadline: the output goes to a log file, its end stays in memory.
+//! Runs a command to its end with a deadline: the output goes to a log file, its end stays in
+//! memory.
 //!
 //! Test, CI and deploy commands run through [`Supervisor::run`]. [`read_line`] is the bounded line
 //! reader of agents and of the attach protocol.
@@ -172,8 +173,8 @@ impl LogSink {
     }
 }
 
-/// Reads one line into `line`, without its newline and of at most `limit` bytes. Returns whether bytes
-/// over the limit were read and dropped; `None` at the end of the stream.
+/// Reads one line into `line`, without its newline and of at most `limit` bytes. Returns whether
+/// bytes over the limit were read and dropped; `None` at the end of the stream.
 pub(crate) async fn read_line<R: AsyncRead + Unpin>(
     from: &mut BufReader<R>,
     limit: usize,

@@ -62,8 +62,8 @@ pub fn processes() -> impl Iterator<Item = Process> {
 pub(super) fn children() -> Option<Vec<i32>> {
     let mut all = Vec::new();
     for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
-        // A thread that ends during the walk hands its children to another thread, which may have been
-        // read already: the list would be incomplete, so there is none.
+        // A thread that ends during the walk hands its children to another thread, which may have
+        // been read already: the list would be incomplete, so there is none.
         let text = std::fs::read_to_string(thread.path().join("children")).ok()?;
         all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
     }

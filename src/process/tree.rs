@@ -58,7 +58,8 @@ impl Supervisor {
         let within = |all: &BTreeSet<PathBuf>| all.iter().any(|folder| cwd.starts_with(folder));
         match folders.get(owner) {
             Some(own) if within(own) => true,
-            // A deploy's children may stay; an orphan of no other owner lives in none of our folders.
+            // A deploy's children may stay; an orphan of no other owner lives in none of our
+            // folders.
             Some(_) => folders.len() == 1,
             None => false,
         }
@@ -136,8 +137,8 @@ impl Supervisor {
         killed
     }
 
-    /// Like [`Supervisor::end`], but cheap where the owner's children ended by themselves and left no
-    /// process: orphans come to us, so our own children show that, and `/proc` is not walked.
+    /// Like [`Supervisor::end`], but cheap where the owner's children ended by themselves and left
+    /// no process: orphans come to us, so our own children show that, and `/proc` is not walked.
     pub(crate) async fn end_rest(&self, owner: &str) {
         if !self.folders().contains_key(owner) {
             return;
@@ -149,7 +150,8 @@ impl Supervisor {
         }
     }
 
-    /// Whether an owner left no process: none of our children is the owner's, and we have no orphan.
+    /// Whether an owner left no process: none of our children is the owner's, and we have no
+    /// orphan.
     fn left_nothing(owner: &str) -> bool {
         let ended = awaited().owners.values().all(|other| other != owner);
         ended && orphans::any() == Some(false)
@@ -185,7 +187,8 @@ impl Supervisor {
         EndCounts { signalled: signalled.len(), killed: killed.len() }
     }
 
-    /// Ends the processes that an earlier life of this journal left behind, and returns their number.
+    /// Ends the processes that an earlier life of this journal left behind, and returns their
+    /// number.
     pub(crate) async fn end_orphans(&self) -> usize {
         let find = |own_calls_too: bool| {
             let all = Self::live_processes();

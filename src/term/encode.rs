@@ -28,8 +28,8 @@ pub(crate) fn key(event: &KeyEvent, mode: TermMode) -> Vec<u8> {
     bytes
 }
 
-/// Pasted text, with line breaks as Enter. In bracketed-paste mode it is wrapped, and its escapes are
-/// removed so that it can't end the wrapping itself.
+/// Pasted text, with line breaks as Enter. In bracketed-paste mode it is wrapped, and its escapes
+/// are removed so that it can't end the wrapping itself.
 #[must_use]
 pub(crate) fn paste(text: &str, mode: TermMode) -> Vec<u8> {
     let text = text.replace("\r\n", "\r").replace('\n', "\r");

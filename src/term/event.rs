@@ -25,8 +25,8 @@ pub(crate) fn clamp_size(columns: u32, rows: u32) -> (u16, u16) {
     (clamp(columns, MAX_SIZE.0), clamp(rows, MAX_SIZE.1))
 }
 
-/// Asks for the primary device attributes. Every terminal answers them, after it has shown the bytes
-/// before: the answer proves that a frame has crossed the whole link.
+/// Asks for the primary device attributes. Every terminal answers them, after it has shown the
+/// bytes before: the answer proves that a frame has crossed the whole link.
 pub(crate) const PROBE: &[u8] = b"\x1b[c";
 
 /// An event of a terminal, local or remote.
@@ -50,10 +50,11 @@ pub(crate) struct InputParser {
 }
 
 impl InputParser {
-    /// Parses a piece. `more` says that more bytes may follow soon, so that a lone escape at the end
-    /// may be the start of a key.
+    /// Parses a piece. `more` says that more bytes may follow soon, so that a lone escape at the
+    /// end may be the start of a key.
     pub fn parse(&mut self, bytes: &[u8], more: bool) -> Vec<TerminalEvent> {
-        // The answer to a probe can follow a typed escape at once: of two escapes the first is a key.
+        // The answer to a probe can follow a typed escape at once: of two escapes the first is a
+        // key.
         if let Some(at) = bytes.windows(4).position(|part| part == b"\x1b\x1b[?") {
             let mut events = self.parse(&bytes[..=at], true);
             events.extend(self.parse(&bytes[at + 1..], more));

@@ -1,8 +1,8 @@
 //! Filters the bytes of a remote program before they reach the emulator.
 //!
 //! The filter bounds strings and parameters and drops the sequences that only an attack needs (the
-//! clipboard, palettes, links, device strings). All other bytes pass with their meaning unchanged. It
-//! works in pieces of any length.
+//! clipboard, palettes, links, device strings). All other bytes pass with their meaning unchanged.
+//! It works in pieces of any length.
 
 use unicode_width::UnicodeWidthChar;
 
@@ -194,8 +194,8 @@ impl OutputFilter {
     }
 }
 
-/// Writes a control sequence with its parameters clamped. The parameters of private modes name a mode
-/// and count nothing.
+/// Writes a control sequence with its parameters clamped. The parameters of private modes name a
+/// mode and count nothing.
 fn write_sequence(inner: &[u8], last: u8, out: &mut Vec<u8>) {
     let names = inner.first().is_some_and(|byte| (0x3c..=0x3f).contains(byte));
     out.extend([0x1b, b'[']);

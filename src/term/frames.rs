@@ -1,7 +1,7 @@
 //! Limits the frame rate: decides when the next frame is due. It is pure; callers pass the time.
 //!
-//! A frame that answers a key is due at once. Changes that stream in share at most 60 frames a second,
-//! and without a change no frame is due.
+//! A frame that answers a key is due at once. Changes that stream in share at most 60 frames a
+//! second, and without a change no frame is due.
 
 use std::time::{Duration, Instant};
 

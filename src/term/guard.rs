@@ -1,7 +1,7 @@
 //! Sets the terminal's modes when the cockpit opens, and restores them however it ends.
 //!
-//! A [`Guard`] does so for the local terminal. A remote terminal receives the same sequences through
-//! its wire.
+//! A [`Guard`] does so for the local terminal. A remote terminal receives the same sequences
+//! through its wire.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,8 +107,8 @@ fn restore() {
     let _ = disable_raw_mode();
 }
 
-/// Makes a panic on this thread restore the terminal before the panic is printed. A panic on another
-/// thread is reported by its task and must not disturb the screen of a live cockpit.
+/// Makes a panic on this thread restore the terminal before the panic is printed. A panic on
+/// another thread is reported by its task and must not disturb the screen of a live cockpit.
 pub(crate) fn restore_on_panic() {
     let ours = std::thread::current().id();
     let before = std::panic::take_hook();

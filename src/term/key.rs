@@ -1,6 +1,7 @@
 //! Keys by name, as keymaps write them: `a`, `A`, `!`, `<C-p>`, `<Enter>`, `<S-Tab>`, `<F5>`.
 //!
-//! A keymap parses names into keys, a typed key event becomes a key, and help shows a key by its name.
+//! A keymap parses names into keys, a typed key event becomes a key, and help shows a key by its
+//! name.
 
 use std::fmt;
 

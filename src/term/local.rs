@@ -1,8 +1,8 @@
 //! The input of this process's own terminal, as a stream for the cockpit and the dashboard.
 //!
-//! crossterm's own reader never returns from a terminal that was closed (every read is empty), and it
-//! loses a resize that arrives together with a key. So this module reads the bytes itself and hands
-//! them to the same parser as those of a remote terminal.
+//! crossterm's own reader never returns from a terminal that was closed (every read is empty), and
+//! it loses a resize that arrives together with a key. So this module reads the bytes itself and
+//! hands them to the same parser as those of a remote terminal.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
@@ -19,7 +19,7 @@ use super::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvents};
 const CHUNK: usize = 4096;
 
 /// The result of one read that does not block.
-enum Read {
+enum ReadOutcome {
     Bytes(Vec<u8>),
     WouldBlock,
     Closed,
@@ -37,7 +37,8 @@ pub(crate) fn events() -> io::Result<TerminalEvents> {
     } else {
         std::fs::File::open("/dev/tty")?.into()
     };
-    // The successor of this call is unsafe, for types that may give their descriptor away. Ours owns it.
+    // The successor of this call is unsafe, for types that may give their descriptor away. Ours
+    // owns it.
     #[allow(deprecated)]
     let terminal = AsyncFd::with_interest(terminal, Interest::READABLE)?;
     let start = (terminal, InputParser::default(), false);
@@ -60,31 +61,31 @@ async fn chunk(terminal: &AsyncFd<OwnedFd>) -> Option<Vec<u8>> {
     loop {
         let mut ready = terminal.readable().await.ok()?;
         match read_now(terminal.get_ref()) {
-            Read::Bytes(bytes) => return Some(bytes),
-            Read::WouldBlock => ready.clear_ready(),
-            Read::Closed => return None,
+            ReadOutcome::Bytes(bytes) => return Some(bytes),
+            ReadOutcome::WouldBlock => ready.clear_ready(),
+            ReadOutcome::Closed => return None,
         }
     }
 }
 
-/// Reads available bytes. The terminal is shared with the process that started us, so it must stay in
-/// blocking mode: a poll goes first.
-fn read_now(terminal: &OwnedFd) -> Read {
+/// Reads available bytes. The terminal is shared with the process that started us, so it must stay
+/// in blocking mode: a poll goes first.
+fn read_now(terminal: &OwnedFd) -> ReadOutcome {
     let mut polled = [PollFd::new(terminal, PollFlags::IN)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut polled, Some(&at_once)) {
-        Ok(0) | Err(rustix::io::Errno::INTR) => return Read::WouldBlock,
+        Ok(0) | Err(rustix::io::Errno::INTR) => return ReadOutcome::WouldBlock,
         Ok(_) if polled[0].revents().contains(PollFlags::IN) => {}
-        Ok(_) | Err(_) => return Read::Closed,
+        Ok(_) | Err(_) => return ReadOutcome::Closed,
     }
     let mut buffer = vec![0; CHUNK];
     match rustix::io::read(terminal, &mut buffer) {
-        Ok(0) => Read::Closed,
+        Ok(0) => ReadOutcome::Closed,
         Ok(read) => {
             buffer.truncate(read);
-            Read::Bytes(buffer)
+            ReadOutcome::Bytes(buffer)
         }
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Read::WouldBlock,
-        Err(_) => Read::Closed,
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => ReadOutcome::WouldBlock,
+        Err(_) => ReadOutcome::Closed,
     }
 }

@@ -1,4 +1,5 @@
-//! Everything that deals with a terminal's bytes, for this process's own terminal and for remote ones.
+//! Everything that deals with a terminal's bytes, for this process's own terminal and for remote
+//! ones.
 //!
 //! ```text
 //! terminal ─ bytes ─► local | serve::ssh ─► event::InputParser ─► TerminalEvent ─► tui
@@ -8,8 +9,8 @@
 //! breakglass shell ◄─ bytes ─ encode ◄─ keys that are typed into the pane
 //! ```
 //!
-//! `guard` sets and restores the terminal's modes, `frames` limits the frame rate, and `key` names keys
-//! for keymaps.
+//! `guard` sets and restores the terminal's modes, `frames` limits the frame rate, and `key` names
+//! keys for keymaps.
 
 pub mod emulator;
 pub(crate) mod encode;

@@ -1,7 +1,7 @@
 //! Draws ratatui's frames into memory, as the bytes that a terminal needs.
 //!
-//! The session draws on a [`Screen`], takes the bytes and sends them over the wire. The backend hides
-//! and moves the cursor only when that changes, so a frame without a change has no bytes.
+//! The session draws on a [`Screen`], takes the bytes and sends them over the wire. The backend
+//! hides and moves the cursor only when that changes, so a frame without a change has no bytes.
 
 use std::cell::RefCell;
 use std::io::{self, Write};

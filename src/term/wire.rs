@@ -1,5 +1,6 @@
-//! Sends frames to a terminal, with one frame in flight: the session draws the next frame only after
-//! the terminal has accepted the last one, so a slow link drops frames instead of queueing them.
+//! Sends frames to a terminal, with one frame in flight: the session draws the next frame only
+//! after the terminal has accepted the last one, so a slow link drops frames instead of queueing
+//! them.
 //!
 //! A local terminal is written by a thread, since such a write can block. A remote terminal is an
 //! `AsyncWrite`, written while the session awaits [`FrameWire::written`].
@@ -68,8 +69,8 @@ impl FrameWire {
         !self.in_flight
     }
 
-    /// Sends a frame as one write inside a synchronized update; skips an empty one. Call it only when
-    /// the wire is [`FrameWire::ready`].
+    /// Sends a frame as one write inside a synchronized update; skips an empty one. Call it only
+    /// when the wire is [`FrameWire::ready`].
     pub fn send(&mut self, frame: &[u8]) {
         if !frame.is_empty() {
             self.send_raw([BEGIN, frame, END].concat());

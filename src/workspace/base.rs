@@ -1,7 +1,7 @@
 //! The base clone of a repository: bare, kept across restarts, and fetched before each use.
 //!
-//! Its worktrees share its configuration, so an agent can write into it. Every fetch and push therefore
-//! restores the configuration first.
+//! Its worktrees share its configuration, so an agent can write into it. Every fetch and push
+//! therefore restores the configuration first.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,8 @@ pub(crate) enum PushOutcome {
     Protected(String),
     /// The remote does not accept our credentials, or hides the repository from us.
     Denied(String),
-    /// The remote refused for another reason, or the connection was lost and the head is missing there.
+    /// The remote refused for another reason, or the connection was lost and the head is missing
+    /// there.
     Refused(String),
 }
 
@@ -48,7 +49,8 @@ const DENIED: [&str; 6] = [
 pub(crate) struct Base {
     git: Git,
     branch: String,
-    /// The address that pushes go to. The shared configuration names none, so that agents can't push.
+    /// The address that pushes go to. The shared configuration names none, so that agents can't
+    /// push.
     remote: String,
     configuration: String,
 }
@@ -87,8 +89,8 @@ impl Base {
         Ok(base)
     }
 
-    /// Restores our configuration. An agent can write into it from a worktree, and our own fetch and
-    /// push would obey a `core.sshCommand`, `credential.helper` or `url.*.insteadOf` in it.
+    /// Restores our configuration. An agent can write into it from a worktree, and our own fetch
+    /// and push would obey a `core.sshCommand`, `credential.helper` or `url.*.insteadOf` in it.
     fn restore_configuration(&self) -> Result<(), WorkspaceError> {
         let path = self.dir().join("config");
         refuse_link(&path)?;
@@ -143,8 +145,8 @@ impl Base {
         Ok(self.git.ask(&args).await?.ok)
     }
 
-    /// Pushes `head` to the branch, fast-forward only, unless the remote has it already. Fetches after
-    /// the push, whatever its exit code, to learn whether the head has landed.
+    /// Pushes `head` to the branch, fast-forward only, unless the remote has it already. Fetches
+    /// after the push, whatever its exit code, to learn whether the head has landed.
     ///
     /// # Errors
     /// The remote can't be fetched from. After an error of the second fetch the outcome is unknown.

@@ -1,5 +1,5 @@
-//! Preserves evidence: a dirty worktree or index as a commit under a reference, and the capsule of a
-//! frozen run as a folder of files with their digests.
+//! Preserves evidence: a dirty worktree or index as a commit under a reference, and the capsule of
+//! a frozen run as a folder of files with their digests.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -50,8 +50,8 @@ pub(crate) async fn index(git: &Git, name: &str) -> Result<Sha, WorkspaceError> 
     Ok(Sha(sha))
 }
 
-/// Writes a capsule: the named files, and `SHA256SUMS` with the digest of each. Returns the digest of
-/// this manifest.
+/// Writes a capsule: the named files, and `SHA256SUMS` with the digest of each. Returns the digest
+/// of this manifest.
 pub(crate) fn write(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<Digest, WorkspaceError> {
     std::fs::create_dir_all(folder).map_err(WorkspaceError::io(folder))?;
     let mut manifest = String::new();

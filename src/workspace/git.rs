@@ -20,8 +20,8 @@ use crate::core::model::untrusted::clean_line;
 use crate::lock::LockExt;
 use crate::process::{Supervisor, inherited};
 
-/// The settings of every call. Hooks, file-system monitors and `ext::` remotes would run commands that
-/// a repository names; automatic maintenance would continue after the call.
+/// The settings of every call. Hooks, file-system monitors and `ext::` remotes would run commands
+/// that a repository names; automatic maintenance would continue after the call.
 const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -34,9 +34,9 @@ const SETTINGS: &[&str] = &[
     "submodule.recurse=false",
 ];
 
-/// The subcommands that reach a remote. They get the user's whole environment, for an ssh-agent, a proxy
-/// or a credential helper. All others get the environment of every child, so that a filter that a
-/// repository names sees no secret of ours.
+/// The subcommands that reach a remote. They get the user's whole environment, for an ssh-agent, a
+/// proxy or a credential helper. All others get the environment of every child, so that a filter
+/// that a repository names sees no secret of ours.
 const REMOTE: &[&str] = &["fetch", "push", "ls-remote"];
 
 /// The author and committer of afk's own commits, as environment names.
@@ -235,8 +235,8 @@ impl Git {
         self.call(&[&add[..], &[path.as_os_str(), at.0.as_ref()]].concat()).await.map(|_| ())
     }
 
-    /// afk's identity as environment, or nothing where the user has configured their own. Without an
-    /// identity git refuses to commit and to rebase.
+    /// afk's identity as environment, or nothing where the user has configured their own. Without
+    /// an identity git refuses to commit and to rebase.
     pub async fn identity(
         &self,
     ) -> Result<&'static [(&'static str, &'static OsStr)], WorkspaceError> {

@@ -1,4 +1,4 @@
-//! The folders that runs and jobs work in, and what afk does with git in them.
+//! The folders that runs and jobs work in, and the git operations on them.
 //!
 //! ```text
 //! remote ─ fetch ─► base: one bare clone a repository ─ push, once the gate is open ─► remote
@@ -8,9 +8,9 @@
 //! seal: leftovers and trailers before the gate      capsule: evidence of a frozen run
 //! ```
 //!
-//! The runtime's tasks call these. A run's worktree is a slot of the pool: `git checkout -B` switches it
-//! to the run's branch, and reset and clean make it free again. git2 reads and rewrites commits; the git
-//! program does checkout, fetch and push (docs/adr/0003-git-program-and-git2.md).
+//! The runtime's tasks call these. A run's worktree is a slot of the pool: `git checkout -B`
+//! switches it to the run's branch, and reset and clean make it free again. git2 reads and rewrites
+//! commits; the git program does checkout, fetch and push (docs/adr/0003-git-program-and-git2.md).
 
 pub mod base;
 pub mod capsule;

@@ -3,8 +3,8 @@
 use crate::core::model::digest::Digest;
 use crate::core::model::id::{IssueKey, Repo};
 
-/// The folder's name for a repository: readable, and with a hash, so that `a/b-c` and `a-b/c` differ
-/// (and `A/b` and `a/b` on a file system that ignores case).
+/// The folder's name for a repository: readable, and with a hash, so that `a/b-c` and `a-b/c`
+/// differ (and `A/b` and `a/b` on a file system that ignores case).
 #[must_use]
 pub fn folder(repo: &Repo) -> String {
     let hash = Digest::of(&[repo.as_str().as_bytes()]).short();
@@ -22,7 +22,8 @@ pub(crate) fn branch(key: &IssueKey, title: &str) -> String {
     }
 }
 
-/// The lower-case ASCII letters and digits of a text with single dashes between, at most `limit` long.
+/// The lower-case ASCII letters and digits of a text with single dashes between, at most `limit`
+/// long.
 #[must_use]
 fn slug(text: &str, limit: usize) -> String {
     let mut slug = String::new();

@@ -1,5 +1,5 @@
-//! The gate's view of a run: its changes, and the proving tree, which is a clean checkout of the head or
-//! of the base with the run's tests over it.
+//! The gate's view of a run: its changes, and the proving tree, which is a clean checkout of the
+//! head or of the base with the run's tests over it.
 
 use std::path::Path;
 
@@ -67,8 +67,8 @@ fn globs(patterns: &[String]) -> GlobSet {
     set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
-/// Checks a commit out into the proving tree in `dir`, and creates the tree where it is missing. The
-/// result is clean, but ignored files (build caches) stay.
+/// Checks a commit out into the proving tree in `dir`, and creates the tree where it is missing.
+/// The result is clean, but ignored files (build caches) stay.
 pub(crate) async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, WorkspaceError> {
     refuse_link(dir)?;
     let git = base.at(dir);

@@ -1,8 +1,8 @@
 //! The pool of worktrees of one repository.
 //!
-//! A slot is a worktree `wt-<n>` whose path never changes, so that an agent's sessions and build caches
-//! find it again. A free slot is clean and detached at the upstream. The runtime takes a slot for a run
-//! and gives it back afterwards.
+//! A slot is a worktree `wt-<n>` whose path never changes, so that an agent's sessions and build
+//! caches find it again. A free slot is clean and detached at the upstream. The runtime takes a
+//! slot for a run and gives it back afterwards.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,8 @@ pub(crate) struct Pool {
 struct Slots {
     /// The slots that belong to a run.
     taken: BTreeSet<PathBuf>,
-    /// The free slots that this process created or cleaned, so that `take` need not clean them again.
+    /// The free slots that this process created or cleaned, so that `take` need not clean them
+    /// again.
     clean: BTreeSet<PathBuf>,
 }
 
@@ -77,9 +78,9 @@ impl Pool {
         slots
     }
 
-    /// Fetches, takes a slot and switches it to `branch` at the upstream. Prefers the free slot that has
-    /// the branch already (an interrupted call left it), then `home`: an agent's conversation may be
-    /// bound to that folder.
+    /// Fetches, takes a slot and switches it to `branch` at the upstream. Prefers the free slot
+    /// that has the branch already (an interrupted call left it), then `home`: an agent's
+    /// conversation may be bound to that folder.
     pub async fn take(
         &self,
         branch: &str,
@@ -127,8 +128,8 @@ impl Pool {
         self.add(&mut slots, &upstream).await.map(|_| ())
     }
 
-    /// Gives a slot back: resets, cleans and detaches it. With `keep`, work that the upstream lacks is
-    /// first committed under that reference.
+    /// Gives a slot back: resets, cleans and detaches it. With `keep`, work that the upstream lacks
+    /// is first committed under that reference.
     ///
     /// # Errors
     /// A call of git failed; the slot then stays taken.
@@ -173,8 +174,8 @@ impl Pool {
         Ok(git.call(&["rev-list", "--count", &range]).await? != "0")
     }
 
-    /// Resets every free slot that is not clean, and returns their number. Work that the upstream lacks
-    /// is first committed under `refs/afk/kept/<slot>`.
+    /// Resets every free slot that is not clean, and returns their number. Work that the upstream
+    /// lacks is first committed under `refs/afk/kept/<slot>`.
     pub async fn recover(&self) -> Result<usize, WorkspaceError> {
         let mut slots = self.slots.lock().await;
         let mut count = 0;

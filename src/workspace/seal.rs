@@ -1,5 +1,5 @@
-//! Seals a run before the gate: commits the agent's leftovers, and adds trailers with the issue and the
-//! run to every commit of the run.
+//! Seals a run before the gate: commits the agent's leftovers, and adds trailers with the issue and
+//! the run to every commit of the run.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -23,8 +23,8 @@ pub(crate) async fn commit_leftovers(git: &Git, title: &str) -> Result<(), Works
     Ok(())
 }
 
-/// Rewrites the commits of `HEAD` that `upstream` lacks so that each has the trailers, and returns the
-/// new head. Trees, authors and dates stay, so neither the worktree nor its index changes.
+/// Rewrites the commits of `HEAD` that `upstream` lacks so that each has the trailers, and returns
+/// the new head. Trees, authors and dates stay, so neither the worktree nor its index changes.
 pub(crate) fn add_trailers(
     worktree: &Path,
     upstream: &str,
@@ -70,8 +70,8 @@ pub(crate) fn add_trailers(
     Ok(Sha(newest.to_string()))
 }
 
-/// The words that make GitHub close an issue at the push, before CI has run, with the reference after
-/// them.
+/// The words that make GitHub close an issue at the push, before CI has run, with the reference
+/// after them.
 static CLOSING: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
     Regex::new(
         r"(?i)\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+((?:[\w.-]+/[\w.-]+)?#\d+|https?://\S+/issues/\d+)",
@@ -86,8 +86,8 @@ fn without_closing(message: &str) -> String {
     }
 }
 
-/// Adds the missing trailers after a blank line. A line of prose is no trailer, so `Refs #7` in the text
-/// does not count.
+/// Adds the missing trailers after a blank line. A line of prose is no trailer, so `Refs #7` in the
+/// text does not count.
 fn with_trailers(message: &str, trailers: &[String]) -> String {
     let body = message.trim_end();
     let last = body.rsplit("\n\n").next().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! A terminal inside a pane, for breakglass shells and recordings: the only place that interprets the
-//! bytes of a remote program.
+//! A terminal inside a pane, for breakglass shells and recordings: the only place that interprets
+//! the bytes of a remote program.
 //!
-//! Bytes pass the output filter first. The emulator may answer a few harmless queries; the caller sends
-//! these replies back to the program.
+//! Bytes pass the output filter first. The emulator may answer a few harmless queries; the caller
+//! sends these replies back to the program.
 
 mod paint;
 
@@ -21,7 +21,8 @@ use crate::lock::LockExt;
 
 /// The most lines above the screen that are kept.
 const SCROLLBACK: usize = 10_000;
-/// The most reply bytes to one piece of output, so that a flood of queries causes no flood of replies.
+/// The most reply bytes to one piece of output, so that a flood of queries causes no flood of
+/// replies.
 const MAX_REPLY: usize = 1024;
 
 /// The events of the emulator that we use; the listener drops all others.
@@ -53,8 +54,8 @@ impl EventListener for Listener {
     }
 }
 
-/// Whether a reply may be sent: the cursor's position, the status and the device attributes. None of
-/// these holds text that the program sent before.
+/// Whether a reply may be sent: the cursor's position, the status and the device attributes. None
+/// of these holds text that the program sent before.
 fn is_harmless(reply: &[u8]) -> bool {
     let Some((last, rest)) = reply.strip_prefix(b"\x1b[").and_then(<[u8]>::split_last) else {
         return false;
@@ -79,7 +80,7 @@ impl Dimensions for Size {
     }
 }
 
-/// One emulated terminal.
+/// Emulates one terminal and keeps its scrollback.
 pub struct Emulator {
     term: Term<Listener>,
     parser: Processor,

@@ -11,8 +11,8 @@ use ratatui::style::{Color, Modifier, Style};
 use super::Emulator;
 
 impl Emulator {
-    /// Paints the visible rows into `area`. `colour` is false for a theme without colours, and `marked`
-    /// is the first and the last row of a selection.
+    /// Paints the visible rows into `area`. `colour` is false for a theme without colours, and
+    /// `marked` is the first and the last row of a selection.
     pub fn paint(&self, buf: &mut Buffer, area: Rect, colour: bool, marked: Option<(u16, u16)>) {
         let offset = self.behind();
         for indexed in self.term.grid().display_iter() {
@@ -53,8 +53,8 @@ impl Emulator {
     }
 }
 
-/// The text of a cell, without characters that would change its width. `whole` says that both halves
-/// of a wide character are there.
+/// The text of a cell, without characters that would change its width. `whole` says that both
+/// halves of a wide character are there.
 fn symbol(cell: &Cell, whole: bool) -> String {
     let spacer = Flags::WIDE_CHAR_SPACER | Flags::LEADING_WIDE_CHAR_SPACER;
     let broken = cell.flags.contains(Flags::WIDE_CHAR) && !whole;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::breakglass::recording::{RecordedEvent, Recording};
+use crate::breakglass::recording::{Asciicast, RecordedEvent};
 use crate::breakglass::shell::ToShell;
 use crate::core::model::breakglass::ShellId;
 use crate::runtime::breakglass::console::ShellEnd;
@@ -53,7 +53,7 @@ pub enum Behind {
 /// A recording as it is played.
 #[derive(Debug)]
 pub struct Replay {
-    played: Recording,
+    played: Asciicast,
     next: usize,
     /// In milliseconds from its beginning.
     pub position: u64,
@@ -67,7 +67,7 @@ pub struct Replay {
 impl Replay {
     /// From its beginning.
     #[must_use]
-    pub const fn new(played: Recording) -> Self {
+    pub const fn new(played: Asciicast) -> Self {
         Self { played, next: 0, position: 0, speed: 1, playing: true, since: None }
     }
 
@@ -158,7 +158,7 @@ impl Terminal {
 
     /// A recording.
     #[must_use]
-    pub fn replay(name: String, played: Recording) -> Self {
+    pub fn replay(name: String, played: Asciicast) -> Self {
         let emulator = Emulator::new(played.size);
         let behind = Behind::Replay(Replay::new(played));
         Self { name, emulator, behind, mark: None, row: 0, needle: None }
@@ -240,7 +240,7 @@ impl Terminal {
 mod tests {
     use super::*;
 
-    fn played() -> Recording {
+    fn played() -> Asciicast {
         let out = |text: &str| RecordedEvent::Output(text.as_bytes().to_vec());
         let events = vec![
             (100, out("one\r\n")),
@@ -248,7 +248,7 @@ mod tests {
             (600, out("two\r\n")),
             (60_000, out("three\r\n")),
         ];
-        Recording { size: (20, 4), events, cut: false }
+        Asciicast { size: (20, 4), events, cut: false }
     }
 
     fn text(terminal: &Terminal) -> String {
