@@ -311,7 +311,7 @@ async fn log_in(
                 Ok(AuthResult::Success) => return Ok(()),
                 Ok(AuthResult::Failure { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the ssh-agent did not sign with a key; trying the next one")
+                    tracing::warn!(%error, "the ssh-agent did not sign with a key; trying the next one");
                 }
             }
         }

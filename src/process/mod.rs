@@ -1,7 +1,7 @@
 //! Starts child processes, finds their whole trees, ends them and reaps them.
 //!
 //! Agents start shells in sessions of their own, so a process group does not cover all that an
-//! agent leaves behind. Every child therefore carries two environment names ([`marks`]): the
+//! agent leaves behind. Every child therefore carries two environment names (`marks`): the
 //! journal that it belongs to and its owner, mostly a run. A walk through `/proc` finds every
 //! process with these marks, whoever its parent is; descendants that cleared their environment are
 //! found by parentage. afk is the subreaper of its descendants, so their orphans become its own
@@ -20,7 +20,7 @@
 //! The agent driver, the gate, deploy and CI commands and our own calls of git start here; the
 //! runtime ends trees and watches orphans.
 
-mod awaited;
+mod children;
 mod hide;
 pub mod launch;
 pub(crate) mod orphans;
@@ -30,7 +30,7 @@ mod spec;
 mod supervisor;
 mod tree;
 
-pub use awaited::ChildHandle;
+pub use children::ChildHandle;
 pub use spec::{Spec, StdinMode};
 pub(crate) use spec::{inherited, on_path};
 pub use supervisor::Supervisor;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio::time::timeout;
 
-use super::awaited::{CHILD_ENDED, awaited, awaited_when_settled};
+use super::children::{CHILD_ENDED, awaited, awaited_when_settled};
 use super::procfs;
 
 /// The time between two checks while an orphan is alive.
@@ -89,7 +89,7 @@ mod tests {
     use tokio::io::{AsyncBufReadExt, BufReader};
     use tokio::process::Command;
 
-    use super::super::awaited::ChildHandle;
+    use super::super::children::ChildHandle;
     use super::*;
 
     #[tokio::test]

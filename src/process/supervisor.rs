@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use tokio::process::Command;
 
-use super::awaited::{ChildHandle, awaited_when_settled};
+use super::children::{ChildHandle, awaited_when_settled};
 use super::orphans::OrphanTest;
 use super::spec::{Spec, StdinMode, inherited, on_path};
 use super::{launch, marks, procfs};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::awaited::{awaited, awaited_when_settled};
+use super::children::{awaited, awaited_when_settled};
 use super::orphans::OrphanTest;
 use super::procfs::Process;
 use super::supervisor::Supervisor;

@@ -1,6 +1,6 @@
 //! Parses the bytes that a terminal sends into events, for the local terminal and for remote ones.
 //!
-//! `local` and `serve::ssh` feed an [`InputParser`] and give the session a stream of
+//! `local` and `serve::ssh` feed an `InputParser` and give the session a stream of
 //! [`TerminalEvent`]s. Sizes arrive beside the bytes, by SIGWINCH or by an SSH request.
 
 use std::time::Duration;
