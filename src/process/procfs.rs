@@ -113,7 +113,7 @@ pub(super) fn cwd(pid: i32) -> Option<std::path::PathBuf> {
 }
 
 /// Signals exactly this process: through a pidfd, after a check that its pid was not reused.
-pub(super) fn signal(target: &Process, signal: Signal) {
+pub fn signal(target: &Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(target.pid) else { return };
     let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if process(target.pid).is_some_and(|now| now.started == target.started) {
