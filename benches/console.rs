@@ -1,7 +1,8 @@
-//! A shell of breakglass while 50 MB go through it: how long a key takes to show, beside the same at
-//! rest, and what the cockpit and the runtime weigh before and after.
+//! Measures a breakglass shell while 50 MB of output pass through it: the latency of a key,
+//! compared with the latency at rest, and the memory of the cockpit and of the runtime before and
+//! after.
 //!
-//! `cargo bench --bench console`; needs OpenSSH's server.
+//! Run it with `cargo bench --bench console`. It needs OpenSSH's server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![allow(dead_code)]
@@ -16,7 +17,7 @@ use support::pty::Terminal;
 use support::pve::Pve;
 use support::world::{END, World};
 
-/// What always comes back from a shell.
+/// The key that leaves any shell, Ctrl-].
 const LEAVE: &str = "\u{1d}";
 
 fn main() {
@@ -40,8 +41,8 @@ fn main() {
     screen.keys("jjjjjj\r");
     screen.shows("leaves it");
     screen.until("a prompt", |s| s.contains("# ") || s.contains("$ "));
-    // The VM is another machine: what it does gives way here, also where the kernel shares the
-    // processors by session (autogroup) and reads no niceness across them.
+    // A real VM is another machine. Here its shell gets the lowest priority, also under a kernel
+    // that shares the processors by session (autogroup) and ignores niceness between sessions.
     screen.keys(
         "renice -n 19 -p $PPID $$ >/dev/null; for p in $PPID $$; do echo 19 >/proc/$p/autogroup; \
          done 2>/dev/null; PS1='$ '; clear\r",
@@ -50,22 +51,22 @@ fn main() {
     let cockpit = screen.child.process_id().unwrap();
     if let Err(error) = go_first() {
         println!(
-            "not before others ({error}): what waits for a processor here counts as afk's time"
+            "can't raise the priority ({error}): the results include this bench's own wait for a processor"
         );
     }
-    let weigh = || [memory(cockpit), memory(up.0.id())];
+    let memory_now = || [memory(cockpit), memory(up.0.id())];
     println!("console                                       p50        p90        p99        most");
     row("a key at rest", &mut keys(&mut screen, 60, |_| false));
-    // What is scrolled away fills its 10,000 lines first: from then on nothing may grow.
+    // The first round fills the 10,000 lines of scrollback; after it the memory must not grow.
     for round in 1..=3 {
-        let before = weigh();
+        let before = memory_now();
         screen.keys("clear; yes 'the quick brown fox jumps over the lazy dog' | head -c 50000000; echo; echo over\r");
         screen.shows("the quick brown fox");
         let began = Instant::now();
         let mut all = keys(&mut screen, 400, |s| s.contains("│over"));
         screen.until("its end", |s| s.contains("│over"));
         row(&format!("a key while 50 MB pass, round {round}"), &mut all);
-        let after = weigh();
+        let after = memory_now();
         println!(
             "  {} keys in {:.1} s; memory of the cockpit {} -> {} MiB, of the runtime {} -> {} MiB",
             all.len(),
@@ -80,7 +81,8 @@ fn main() {
     }
 }
 
-/// Leaves the shell and comes back, again and again; the time of each.
+/// Leaves the shell and returns to it until `over` holds or `most` keys are measured; returns the
+/// latency of each key.
 fn keys(screen: &mut Terminal, most: usize, over: impl Fn(&str) -> bool) -> Vec<Duration> {
     let mut all = Vec::new();
     while all.len() < most && !over(&screen.text()) {
@@ -102,7 +104,8 @@ fn row(what: &str, all: &mut [Duration]) {
     println!("{what:<40} {:>7.1}ms {:>8.1}ms {:>8.1}ms {most:>8.1}ms", at(50), at(90), at(99));
 }
 
-/// Whoever looks at the screen is another machine too: these threads get a processor at once.
+/// Raises the priority of this process: a real terminal is another machine and needs no processor
+/// of ours.
 fn go_first() -> std::io::Result<()> {
     for thread in std::fs::read_dir("/proc/self/task")? {
         let name = thread?.file_name();
@@ -112,7 +115,7 @@ fn go_first() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Resident memory of a process, in MiB.
+/// The resident memory of a process in MiB.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -1,4 +1,5 @@
-//! One step of the core with 1, 100 and 10,000 issues, and the copy that a snapshot is.
+//! Measures a step of the core with 1, 100 and 10,000 issues, and the clone of a fleet that every
+//! snapshot costs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -49,7 +50,7 @@ fn tick(bencher: divan::Bencher<'_, '_>, issues: u64) {
     bencher.bench_local(|| step(&mut fleet, &mut Volatile::default(), Timestamp(1), Input::Tick));
 }
 
-/// An input after which every issue is considered again.
+/// A changed policy makes the step consider every issue again.
 #[divan::bench(args = [1, 100, 10_000])]
 fn consider_all(bencher: divan::Bencher<'_, '_>, issues: u64) {
     let mut fleet = fleet(issues);

@@ -1,5 +1,5 @@
-//! The journal: append with its sync, alone and in batches; fold and verify of 1,000 to 100,000
-//! records; bytes a record.
+//! Measures the journal: an append with its sync for batches of 1 to 1,000 events, fold and verify
+//! of 1,000 to 100,000 records, and the bytes of a record.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

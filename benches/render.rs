@@ -1,4 +1,4 @@
-//! A frame of 200x50 and 80x24: nothing changed, and everything did.
+//! Measures a frame of 200x50 and of 80x24, without a change and with every cell changed.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,9 +1,10 @@
-//! What a user feels, measured on the program itself in a pty, each beside a trivial floor in the
-//! same run: first frame, key to screen at rest and under load, idle CPU and bytes, memory, and
-//! the time from a durable claim to a running agent against `git worktree add`.
+//! Measures what a user feels, on the program itself in a pty: the first frame, a key to the screen
+//! at rest and under load, idle CPU and bytes, memory, and the time from a durable claim to a
+//! running agent. Each figure stands beside a trivial floor from the same run, for the last one
+//! `git worktree add`.
 //!
-//! `cargo bench --bench scenario`; `AFK_BENCH_IDLE_S` sets the idle time (30), `AFK_BENCH_FILES`
-//! the sizes of the repositories (100,20000).
+//! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
+//! (30), `AFK_BENCH_FILES` the sizes of the repositories (100,20000).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![allow(dead_code)]
@@ -57,7 +58,7 @@ fn row(what: &str, measured: Duration, floor: Duration) {
     );
 }
 
-/// The demo with nothing left to do but for a human.
+/// Starts the demo, and waits until only a human can continue.
 fn settled(dir: &Path) -> Terminal {
     let root = dir.join("demo");
     let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
@@ -91,7 +92,7 @@ fn first_frame() {
     row("first frame, median of 15", median(frames).0, median(floors).0);
 }
 
-/// Time from a key to the first byte of its answer.
+/// The time from a key to the first byte of its answer.
 fn key(terminal: &mut Terminal, keys: &str) -> Duration {
     terminal.heard_within(Duration::from_millis(30));
     let began = Instant::now();
@@ -117,11 +118,11 @@ fn keys_at_rest_and_idle() {
     row("key to screen at rest, p50 of 200", p50, floor);
     row("key to screen at rest, p99 of 200", p99, floor);
 
-    // The rest of the last answer is no idle byte.
+    // The rest of the last answer does not count as idle output.
     terminal.heard_within(Duration::from_millis(500));
     let seconds: u64 =
         std::env::var("AFK_BENCH_IDLE_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
-    // The clock's minute is one change that a still screen has: begin right after it.
+    // The header's clock redraws once a minute: begin right after that.
     let now = afk::runtime::clock::wall().0.rem_euclid(60_000).cast_unsigned();
     if 60_000 - now < seconds * 1000 + 500 {
         terminal.heard_within(Duration::from_millis(60_500 - now));
@@ -141,7 +142,7 @@ fn keys_at_rest_and_idle() {
     terminal.end();
 }
 
-/// Memory of a process, with its share of what others map too.
+/// The memory of a process with its share of mapped pages (PSS), in KiB.
 fn pss_kib(pid: i32) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
@@ -161,7 +162,7 @@ fn wakeups(pid: i32) -> u64 {
         .sum()
 }
 
-/// Fifty repositories, each with an agent that says 200 lines a second.
+/// Fifty repositories, each with an agent that writes 200 lines a second.
 fn keys_under_load() {
     const AGENTS: usize = 50;
     let world = World::new(
@@ -197,7 +198,7 @@ fn keys_under_load() {
     terminal.heard_within(Duration::from_secs(8));
     let mut times = Vec::new();
     for n in 0..200 {
-        // Under load the screen never rests; the answer to `j` is the moved selection.
+        // Under load the screen changes all the time; the answer to a key is the moved selection.
         let down = n % 20 < 10;
         let before = terminal.selected();
         let began = Instant::now();
@@ -225,7 +226,7 @@ fn keys_under_load() {
     terminal.end();
 }
 
-/// From the claim in the journal to the first thing that the agent does.
+/// The time from the claim in the journal to the first action of the agent.
 fn claim_to_agent(files: usize) {
     let world = World::new(&format!(
         "date +%s%N >> \"$AFK_BENCH/started\"; sed -i s/tests.state/tests\\\\/s$AFK_ISSUE/ /dev/null; {}\n{END}",

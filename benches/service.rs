@@ -1,8 +1,9 @@
-//! Jobs a second through `/execute`, durable, beside the rate at which this machine spawns
-//! `/bin/true` under a semaphore of the same size; and what a thousand queued jobs weigh. A no-op job's
-//! agent is that same program.
+//! Measures durable jobs a second through `/execute`, and the memory of a thousand queued jobs.
 //!
-//! `cargo bench --bench service`; `AFK_BENCH_JOBS` sets how many (1000).
+//! The agent of a no-op job is `/bin/true`. The floor is the rate at which this machine spawns the
+//! same program under a semaphore of the same size.
+//!
+//! Run it with `cargo bench --bench service`. `AFK_BENCH_JOBS` sets the number of jobs (1000).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![allow(dead_code)]
@@ -20,14 +21,14 @@ use support::world::World;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Permits in both.
+/// The permits of afk, and of the floor's semaphore.
 const PERMITS: usize = 10;
-/// How often both are measured.
+/// The number of measurements of each rate.
 const ROUNDS: usize = 5;
-/// Callers at once.
+/// The number of concurrent callers.
 const CALLERS: usize = 32;
 
-/// One that is `/bin/true`, and the least that speaks a line.
+/// An agent that is `/bin/true`, and the smallest agent that writes a line of JSON.
 const AGENTS: &str = r#"
 [agents.nothing]
 speaks = 'text'
@@ -46,10 +47,10 @@ fn main() {
     runtime.block_on(async {
         println!("service                  spawn of /bin/true   no-op job   ratio");
         let mut ratios = Vec::new();
-        // What is deleted makes the next round's new files slower.
+        // Deleting a world would slow the creation of files in the next round.
         let mut kept = Vec::new();
         for round in 1..=ROUNDS {
-            // Side by side: the machine is not equally quick all the time.
+            // In pairs, since the speed of the machine varies.
             let (floor, rate) =
                 (spawned(jobs).await, executed(jobs, "nothing", false, &mut kept).await);
             println!("round {round:<18} {floor:>11.0}/s {rate:>9.0}/s    {:.2}", rate / floor);
@@ -61,7 +62,7 @@ fn main() {
         println!("no-op jobs that speak JSON lines {lines:>12.0}/s");
         let cloned = executed(jobs, "nothing", true, &mut kept).await;
         println!("no-op jobs in a clone {cloned:>23.0}/s");
-        weight().await;
+        memory_of_queued_jobs().await;
     });
 }
 
@@ -128,8 +129,8 @@ async fn executed(
     rate
 }
 
-/// One caller: jobs over a connection that stays, with as little work of its own as can be, since it
-/// shares the machine with what it measures.
+/// One caller, which submits its jobs over one connection. It does as little work as possible,
+/// since it shares the machine with the measured program.
 async fn call(address: String, agent: &str, jobs: usize) -> Vec<String> {
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let body = json!({"prompt": "nothing", "agent": agent}).to_string();
@@ -149,7 +150,7 @@ async fn call(address: String, agent: &str, jobs: usize) -> Vec<String> {
             read += more;
             let text = std::str::from_utf8(&answer[..read]).unwrap();
             assert!(text.starts_with("HTTP/1.1 202"), "{text}");
-            // The whole answer ends with its object.
+            // The answer is complete once it ends with its JSON object.
             if let Some(id) = text.split("\"job_id\":\"").nth(1).filter(|_| text.ends_with('}')) {
                 break id[..12].to_owned();
             }
@@ -159,7 +160,7 @@ async fn call(address: String, agent: &str, jobs: usize) -> Vec<String> {
     ids
 }
 
-async fn weight() {
+async fn memory_of_queued_jobs() {
     let world = world(0, false);
     let api = Api::start(&world);
     let memory = || {

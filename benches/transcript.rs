@@ -1,11 +1,12 @@
-//! Transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search, append.
+//! Measures transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search and
+//! append.
 
 #![allow(clippy::unwrap_used)]
 
 use afk::core::model::agent_event::AgentEvent;
 use afk::core::model::id::RunId;
 use afk::core::model::time::Timestamp;
-use afk::journal::transcript::{Entry, Reader, Store};
+use afk::journal::transcript::{Reader, Store, TranscriptEntry};
 use afk::tui::panes::transcript::Transcript;
 use afk::tui::theme::Theme;
 
@@ -15,9 +16,9 @@ fn main() {
     divan::main();
 }
 
-fn entry(n: usize) -> Entry {
+fn entry(n: usize) -> TranscriptEntry {
     let text = format!("line {n} of what an agent has to say about the work it is doing here now");
-    Entry { at: Timestamp(0), turn: 1, event: AgentEvent::Text { text: text.into() } }
+    TranscriptEntry { at: Timestamp(0), turn: 1, event: AgentEvent::Text { text: text.into() } }
 }
 
 fn store(records: usize) -> (tempfile::TempDir, Store, Reader) {
@@ -62,7 +63,7 @@ fn last_page(bencher: divan::Bencher<'_, '_>, records: usize) {
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn search_what_is_not_there(bencher: divan::Bencher<'_, '_>, records: usize) {
+fn search_missing_text(bencher: divan::Bencher<'_, '_>, records: usize) {
     let (_state, _store, reader) = store(records);
     bencher.bench_local(|| reader.search("no such words", 0, false).unwrap());
 }

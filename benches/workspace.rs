@@ -1,5 +1,5 @@
-//! The git program against git2, for what a workspace does: docs/adr/0003 has the figures and
-//! what follows from them. Repositories of 100 and 20,000 files.
+//! Compares the git program with git2 for the operations of a workspace, in repositories of 100 and
+//! 20,000 files. docs/adr/0003-git-program-and-git2.md has the figures and the decision.
 
 #![allow(clippy::unwrap_used, dead_code)]
 
@@ -17,7 +17,7 @@ fn main() {
     divan::main();
 }
 
-/// A repository with two commits one file apart, `one` and `two`.
+/// A repository with the branches `one` and `two`, whose commits differ in one file.
 fn repository(files: usize) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let repo = dir.path().join("repo");

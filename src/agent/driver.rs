@@ -13,7 +13,7 @@ use super::wire::LINE_LIMIT;
 use super::{Control, Conversation, Events, TurnSpec, conversation};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::process::output::read_line;
-use crate::process::{Input, Spec, Supervisor};
+use crate::process::{Spec, StdinMode, Supervisor};
 
 /// How long a program may take to go once its turn has ended.
 const GRACE: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ async fn run_program(
         env: spec.env.clone(),
         leaves_children: false,
     };
-    let mut started = match supervisor.start(&process, Input::Piped) {
+    let mut started = match supervisor.start(&process, StdinMode::Piped) {
         Ok(started) => started,
         Err(error) => {
             return TurnEnd::NotStarted { why: format!("{program}: {error}").into() };

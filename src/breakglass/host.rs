@@ -1,40 +1,47 @@
-//! The hypervisor's side: the script that is its forced command, and the line that lets a key in.
+//! The hypervisor's side: the forced command, the `authorized_keys` line that admits a key for it,
+//! and the installer of both, which `afk breakglass install-host` prints.
 
-/// The forced command; POSIX sh.
+/// The forced command, a POSIX sh script.
 pub const SCRIPT: &str = include_str!("../../assets/breakglass/afk-pve");
-/// Where it is installed.
-pub const PATH: &str = "/usr/local/sbin/afk-pve";
+/// The path of the script on the hypervisor.
+const PATH: &str = "/usr/local/sbin/afk-pve";
 
-/// The line of `authorized_keys`: this command, from there, until then, and nothing else.
+/// The `authorized_keys` line that admits `key` for the forced command alone; optionally only from
+/// the addresses `from` and until `expires`, in sshd's formats.
 ///
 /// # Errors
-/// What is wrong with an argument.
-pub fn line(key: &str, from: Option<&str>, expires: Option<&str>) -> Result<String, String> {
+/// One line that says which argument is invalid.
+pub(crate) fn authorized_keys_line(
+    key: &str,
+    from: Option<&str>,
+    expires: Option<&str>,
+) -> Result<String, String> {
     let key = key.trim();
     russh::keys::PublicKey::from_openssh(key)
-        .map_err(|error| format!("the public key: {error}"))?;
-    let plain =
+        .map_err(|error| format!("the public key is invalid: {error}"))?;
+    let is_plain =
         |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ".:/,*?!-".contains(c));
     let mut options = format!("command=\"{PATH}\",restrict");
     for (name, value) in [("from", from), ("expiry-time", expires)] {
         let Some(value) = value else { continue };
-        if value.is_empty() || !plain(value) {
-            return Err(format!("{name}={value:?} can't stand in authorized_keys"));
+        if value.is_empty() || !is_plain(value) {
+            return Err(format!("{name}={value:?} is not allowed in authorized_keys"));
         }
         options.push_str(&format!(",{name}=\"{value}\""));
     }
     Ok(format!("{options} {key}"))
 }
 
-/// A script that installs it as root on the hypervisor; to be read before it is run.
+/// A script that installs the forced command and the line; a person reads it and runs it as root on
+/// the hypervisor.
 #[must_use]
-pub fn installer(line: &str) -> String {
+pub(crate) fn installer(line: &str) -> String {
     let quoted = line.replace('\'', "'\\''");
     format!(
         "#!/bin/sh\n\
-         # Installs the breakglass command of afk on this hypervisor. Run as root, after reading it:\n\
+         # Installs the breakglass command of afk on this hypervisor. Read it, then run it as root:\n\
          #   afk breakglass install-host --print … | ssh root@HYPERVISOR 'cat >install-afk.sh'\n\
-         # sshd needs nothing else; it must not have PermitUserEnvironment, and AcceptEnv should be\n\
+         # sshd needs no other setting. PermitUserEnvironment must be off, and AcceptEnv should be\n\
          # empty. `ExposeAuthInfo yes` adds the key's fingerprint to the log.\n\
          set -eu\n\
          umask 077\n\
@@ -48,7 +55,7 @@ pub fn installer(line: &str) -> String {
          line='{quoted}'\n\
          grep -qxF \"$line\" /root/.ssh/authorized_keys 2>/dev/null ||\n\
          \x20   printf '%s\\n' \"$line\" >>/root/.ssh/authorized_keys\n\
-         echo 'installed; try it with: ssh … status'\n"
+         echo 'installed; test it with: ssh … status'\n"
     )
 }
 
@@ -60,18 +67,19 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPNZi5hqgVpUJ6SO8GmVIXGHcUmkfYF3HNnzZQ+9J3T ana's";
 
     #[test]
-    fn the_line_allows_one_command_and_nothing_else() {
-        let made = line(KEY, Some("192.0.2.7,10.0.0.0/8"), Some("20270101Z")).unwrap();
+    fn authorized_keys_line_admits_one_command_alone() {
+        let line =
+            authorized_keys_line(KEY, Some("192.0.2.7,10.0.0.0/8"), Some("20270101Z")).unwrap();
         assert_eq!(
-            made,
+            line,
             format!(
                 "command=\"/usr/local/sbin/afk-pve\",restrict,from=\"192.0.2.7,10.0.0.0/8\",\
                  expiry-time=\"20270101Z\" {KEY}"
             )
         );
-        assert!(line(KEY, Some("a\",command=\"sh"), None).is_err());
-        assert!(line("no key", None, None).is_err());
-        let script = installer(&made);
+        assert!(authorized_keys_line(KEY, Some("a\",command=\"sh"), None).is_err());
+        assert!(authorized_keys_line("no key", None, None).is_err());
+        let script = installer(&line);
         assert!(script.contains("ana'\\''s") && script.contains("flock -n 9"));
     }
 }

@@ -1,5 +1,8 @@
-//! The keys that hosts have, by name: a file of ours, since a `known_hosts` reader takes a key of
-//! another algorithm for a new host. The pin is the key itself.
+//! The pinned keys of hosts, by the hosts' names in the configuration.
+//!
+//! The file is afk's own: a `known_hosts` reader would take a key of another algorithm for that of
+//! a new host. A pin is the whole key and no hash. `ssh` checks pins; `afk breakglass pin` and the
+//! operator's decision on a changed key write them.
 
 use std::fs::Permissions;
 use std::io;
@@ -8,43 +11,43 @@ use std::path::{Path, PathBuf};
 
 use russh::keys::{HashAlg, PublicKey};
 
-/// What is wrong with the file. A missing or unreadable one is an error and no empty list.
+/// The pins can't be used. A missing or unreadable file is an error and not an empty list.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
-    /// It can't be read or written.
-    #[error("the pins {}: {source}; make them with `afk breakglass pin`", path.display())]
+    /// The file can't be read or written.
+    #[error("access the pins {}: {source}; create them with `afk breakglass pin`", path.display())]
     Io {
-        /// Which file.
+        /// The path of the pins.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A line can't be read: nothing is trusted until it is mended.
+    /// A line is invalid: no host is trusted until somebody fixes it.
     #[error("the pins {}:{line}: {why}", path.display())]
     Line {
-        /// Which file.
+        /// The path of the pins.
         path: PathBuf,
-        /// From 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The fault, as a predicate of the line.
         why: &'static str,
     },
 }
 
-/// The file.
+/// A file of pins, which may not exist yet.
 #[derive(Debug, Clone)]
 pub struct Pins {
     path: PathBuf,
 }
 
-/// What a key is shown as: SHA-256, as `ssh-keygen -l` writes it.
+/// The algorithm and SHA-256 fingerprint of a key, as `ssh-keygen -l` prints them.
 #[must_use]
 pub fn fingerprint(key: &PublicKey) -> String {
     format!("{} {}", key.algorithm().as_str(), key.fingerprint(HashAlg::Sha256))
 }
 
 impl Pins {
-    /// The file at a path; it is read anew each time.
+    /// The pins at a path; every call reads the file again.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned() }
@@ -55,40 +58,34 @@ impl Pins {
         let text = std::fs::read_to_string(&self.path)
             .map_err(|source| PinError::Io { path: path(), source })?;
         let mut pins = Vec::new();
-        for (at, line) in text.lines().enumerate() {
+        for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let wrong = |why| PinError::Line { path: path(), line: at + 1, why };
-            let (name, key) = line.split_once(' ').ok_or_else(|| wrong("should be: NAME KEY"))?;
+            let wrong = |why| PinError::Line { path: path(), line: index + 1, why };
+            let (name, key) = line.split_once(' ').ok_or_else(|| wrong("must be: NAME KEY"))?;
             let key = PublicKey::from_openssh(key).map_err(|_| wrong("is no public key"))?;
             if pins.iter().any(|(known, _)| known == name) {
-                return Err(wrong("this name is pinned twice"));
+                return Err(wrong("pins a name for the second time"));
             }
             pins.push((name.to_owned(), key));
         }
         Ok(pins)
     }
 
-    /// The key of a host; none where it has no pin.
-    ///
-    /// # Errors
-    /// [`PinError`].
-    pub fn of(&self, name: &str) -> Result<Option<PublicKey>, PinError> {
+    /// The pinned key of a host; `None` for a host without a pin.
+    pub(crate) fn of(&self, name: &str) -> Result<Option<PublicKey>, PinError> {
         Ok(self.read()?.into_iter().find(|(known, _)| known == name).map(|(_, key)| key))
     }
 
-    /// Pins a key in the place of the one before; the others stay. A file that isn't there is made
-    /// only where `make` says so.
-    ///
-    /// # Errors
-    /// [`PinError`].
-    pub fn set(&self, name: &str, key: &PublicKey, make: bool) -> Result<(), PinError> {
+    /// Pins a key for a host, instead of the host's present pin. `create` allows a file that does
+    /// not exist yet.
+    pub(crate) fn set(&self, name: &str, key: &PublicKey, create: bool) -> Result<(), PinError> {
         let io = |source| PinError::Io { path: self.path.clone(), source };
         let mut pins = match self.read() {
             Err(PinError::Io { source, .. })
-                if make && source.kind() == io::ErrorKind::NotFound =>
+                if create && source.kind() == io::ErrorKind::NotFound =>
             {
                 Vec::new()
             }
@@ -96,8 +93,9 @@ impl Pins {
         };
         pins.retain(|(known, _)| known != name);
         pins.push((name.to_owned(), key.clone()));
-        let mut text =
-            String::from("# NAME KEY, one host a line. Compare a key before it is here.\n");
+        let mut text = String::from(
+            "# One host a line: NAME KEY. Compare a key with the host's own before you pin it.\n",
+        );
         for (name, key) in &pins {
             let key = key.to_openssh().map_err(|error| io(io::Error::other(error)))?;
             text.push_str(&format!("{name} {key}\n"));
@@ -122,7 +120,7 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFmvAXeN5SgvzTtPXzwXXP4GDCMTY3dcLdSSMBMzHaaM";
 
     #[test]
-    fn a_missing_or_damaged_file_is_an_error_and_no_empty_list() {
+    fn pins_refuse_a_missing_or_damaged_file() {
         let folder = tempfile::tempdir().unwrap();
         let pins = Pins::at(&folder.path().join("pins"));
         let key = PublicKey::from_openssh(ED).unwrap();

@@ -1,5 +1,7 @@
-//! Recordings of shells: asciicast v2, output and sizes. What is typed is not kept: it may be a
-//! password.
+//! Records shells as asciicast v2, and reads the recordings back for a replay.
+//!
+//! A recording holds the output and the sizes of the terminal. It leaves out typed bytes, which may
+//! be a password.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -12,40 +14,41 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Pieces that may wait for the disk; then the recording ends rather than the shell.
-const WAITING: usize = 1024;
-/// A line of a recording that is read back.
-const LINE: u64 = 1024 * 1024;
-/// The most that is read of a recording to be played.
-const PLAYED: u64 = 64 * 1024 * 1024;
+/// The most events that wait for the disk; on overflow the recording ends and the shell goes on.
+const QUEUE: usize = 1024;
+/// The longest line that is read back, in bytes.
+const MAX_LINE: u64 = 1024 * 1024;
+/// The most bytes that are read back of a recording.
+const MAX_READ: u64 = 64 * 1024 * 1024;
 
-enum Piece {
-    Out(Vec<u8>),
-    Size(u16, u16),
-}
-
-/// A recording that is being made; a thread of its own waits for the disk.
+/// Writes a recording; a thread of its own waits for the disk.
 #[derive(Debug)]
 pub struct Recorder {
-    pieces: Option<SyncSender<(f64, Piece)>>,
+    events: Option<SyncSender<(f64, RecordedEvent)>>,
     thread: Option<JoinHandle<()>>,
     began: Instant,
-    /// Why it ended before the shell did.
+    /// Why the recording ended before the shell did.
     pub failed: Option<String>,
 }
 
 /// The folder of recordings in a state folder.
 #[must_use]
-pub fn folder(state: &Path) -> PathBuf {
+pub(crate) fn folder(state: &Path) -> PathBuf {
     state.join("breakglass/recordings")
 }
 
 impl Recorder {
-    /// Begins a file that is not there yet.
+    /// Creates the file, which must not exist yet. `at_seconds` is the Unix time of the start, and
+    /// `max_bytes` bounds the file.
     ///
     /// # Errors
-    /// Where it can't be made.
-    pub fn begin(path: &Path, size: (u16, u16), at_seconds: i64, most: u64) -> io::Result<Self> {
+    /// The file can't be created.
+    pub fn begin(
+        path: &Path,
+        size: (u16, u16),
+        at_seconds: i64,
+        max_bytes: u64,
+    ) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             super::store::private_folder(folder)?;
         }
@@ -57,78 +60,79 @@ impl Recorder {
         });
         writeln!(file, "{head}")?;
         file.flush()?;
-        let (pieces, queue) = sync_channel::<(f64, Piece)>(WAITING);
+        let (events, queue) = sync_channel::<(f64, RecordedEvent)>(QUEUE);
         let thread = std::thread::Builder::new().name("recording".into()).spawn(move || {
-            let mut text = Text::default();
+            let mut decoder = Utf8Decoder::default();
             let mut written = 0;
-            while let Ok((at, piece)) = queue.recv() {
-                let (kind, data) = match piece {
-                    Piece::Out(bytes) => ("o", text.take(&bytes)),
-                    Piece::Size(columns, rows) => ("r", format!("{columns}x{rows}")),
+            while let Ok((at, event)) = queue.recv() {
+                let (kind, data) = match event {
+                    RecordedEvent::Output(bytes) => ("o", decoder.decode(&bytes)),
+                    RecordedEvent::Resize(columns, rows) => ("r", format!("{columns}x{rows}")),
                 };
                 let mut line = json!([at, kind, data]).to_string();
                 written += line.len() as u64 + 1;
-                let full = written > most;
+                let full = written > max_bytes;
                 if full {
                     line = json!([at, "o", "\r\n[the recording ends here: it is full]\r\n"])
                         .to_string();
                 }
-                // A disk that is full ends the recording and not the shell.
+                // A full disk ends the recording and not the shell.
                 let ok = writeln!(file, "{line}").and_then(|()| file.flush());
                 if full || ok.is_err() {
                     break;
                 }
             }
         })?;
-        Ok(Self { pieces: Some(pieces), thread: Some(thread), began: Instant::now(), failed: None })
+        Ok(Self { events: Some(events), thread: Some(thread), began: Instant::now(), failed: None })
     }
 
-    fn add(&mut self, piece: Piece) {
+    fn add(&mut self, event: RecordedEvent) {
         let at = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e6;
-        let Some(pieces) = &self.pieces else { return };
-        match pieces.try_send((at, piece)) {
+        let Some(events) = &self.events else { return };
+        match events.try_send((at, event)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                self.failed = Some("the disk did not keep up".into());
-                self.pieces = None;
+                self.failed = Some("the disk is too slow".into());
+                self.events = None;
             }
             Err(TrySendError::Disconnected(_)) => {
-                self.failed = Some("it is full, or the disk is".into());
-                self.pieces = None;
+                self.failed = Some("the recording or the disk is full".into());
+                self.events = None;
             }
         }
     }
 
-    /// Adds what the terminal got.
+    /// Adds bytes that the terminal received.
     pub fn output(&mut self, bytes: &[u8]) {
-        self.add(Piece::Out(bytes.to_vec()));
+        self.add(RecordedEvent::Output(bytes.to_vec()));
     }
 
-    /// Adds a change of size.
-    pub fn size(&mut self, columns: u16, rows: u16) {
-        self.add(Piece::Size(columns, rows));
+    /// Adds a new size of the terminal.
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        self.add(RecordedEvent::Resize(columns, rows));
     }
 
-    /// Ends it; how long it is, in milliseconds.
+    /// Ends the recording and returns its length in milliseconds.
     #[must_use]
     pub fn end(mut self) -> i64 {
-        self.pieces.take();
+        self.events.take();
         if let Some(thread) = self.thread.take() {
-            // A panic in it was reported by its hook.
+            // The panic hook has reported a panic of the thread.
             let _ = thread.join();
         }
         i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 
-/// Bytes as text: a character that comes in two pieces is one.
+/// Decodes UTF-8 in pieces, which may split a character; replaces invalid bytes.
 #[derive(Debug, Default)]
-struct Text {
+struct Utf8Decoder {
+    /// The bytes of a character that is not complete yet.
     rest: Vec<u8>,
 }
 
-impl Text {
-    fn take(&mut self, bytes: &[u8]) -> String {
+impl Utf8Decoder {
+    fn decode(&mut self, bytes: &[u8]) -> String {
         self.rest.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.rest) {
             Ok(_) => self.rest.len(),
@@ -142,54 +146,55 @@ impl Text {
     }
 }
 
-/// One step of a recording.
+/// An event of a recorded terminal.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// The terminal got this.
-    Out(Vec<u8>),
-    /// It had this size from then on.
-    Size(u16, u16),
+pub enum RecordedEvent {
+    /// Bytes that the terminal received.
+    Output(Vec<u8>),
+    /// The new columns and rows of the terminal.
+    Resize(u16, u16),
 }
 
-/// A recording to be played.
+/// A recording in memory, for a replay.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Played {
-    /// Columns and rows at first.
+pub struct Asciicast {
+    /// The columns and rows at the start.
     pub size: (u16, u16),
-    /// What happened, with when, in milliseconds from the beginning.
-    pub steps: Vec<(u64, Step)>,
-    /// It was longer than what is read.
+    /// The events with their times, in milliseconds from the start.
+    pub events: Vec<(u64, RecordedEvent)>,
+    /// Whether the file was longer than the part that was read.
     pub cut: bool,
 }
 
+/// The first line of an asciicast file.
 #[derive(Deserialize)]
-struct Head {
+struct CastHeader {
     version: u32,
     width: u16,
     height: u16,
 }
 
-/// Reads a recording; a line that can't be read ends it.
+/// Reads a recording up to the first invalid line.
 ///
 /// # Errors
-/// A line for a person.
-pub fn read(path: &Path) -> Result<Played, String> {
+/// One line for a person.
+pub(crate) fn read(path: &Path) -> Result<Asciicast, String> {
     use std::io::{BufRead, Read};
-    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let file = File::open(path).map_err(|error| wrong(&error))?;
+    let failed = |error: &dyn std::fmt::Display| format!("read {}: {error}", path.display());
+    let file = File::open(path).map_err(|error| failed(&error))?;
     let size = file.metadata().map_or(0, |meta| meta.len());
-    let mut file = io::BufReader::new(file.take(PLAYED));
+    let mut file = io::BufReader::new(file.take(MAX_READ));
     let mut line = String::new();
-    file.by_ref().take(LINE).read_line(&mut line).map_err(|error| wrong(&error))?;
-    let head: Head = serde_json::from_str(&line).map_err(|error| wrong(&error))?;
-    if head.version != 2 {
-        return Err(wrong(&"is no asciicast of version 2"));
+    file.by_ref().take(MAX_LINE).read_line(&mut line).map_err(|error| failed(&error))?;
+    let header: CastHeader = serde_json::from_str(&line).map_err(|error| failed(&error))?;
+    if header.version != 2 {
+        return Err(failed(&"not an asciicast of version 2"));
     }
-    let clamped = |columns: u16, rows: u16| (columns.clamp(2, 500), rows.clamp(1, 300));
-    let mut steps = Vec::new();
+    let clamp_size = |columns: u16, rows: u16| (columns.clamp(2, 500), rows.clamp(1, 300));
+    let mut events = Vec::new();
     loop {
         line.clear();
-        match file.by_ref().take(LINE).read_line(&mut line) {
+        match file.by_ref().take(MAX_LINE).read_line(&mut line) {
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
@@ -199,19 +204,19 @@ pub fn read(path: &Path) -> Result<Played, String> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Bounded on both sides.
         let at = (at.clamp(0.0, 1e9) * 1000.0) as u64;
         match kind.as_str() {
-            "o" => steps.push((at, Step::Out(data.into_bytes()))),
+            "o" => events.push((at, RecordedEvent::Output(data.into_bytes()))),
             "r" => {
                 let size = data
                     .split_once('x')
                     .and_then(|(c, r)| Some((c.parse().ok()?, r.parse().ok()?)));
                 let Some((columns, rows)) = size else { continue };
-                let (columns, rows) = clamped(columns, rows);
-                steps.push((at, Step::Size(columns, rows)));
+                let (columns, rows) = clamp_size(columns, rows);
+                events.push((at, RecordedEvent::Resize(columns, rows)));
             }
             _ => {}
         }
     }
-    Ok(Played { size: clamped(head.width, head.height), steps, cut: size > PLAYED })
+    Ok(Asciicast { size: clamp_size(header.width, header.height), events, cut: size > MAX_READ })
 }
 
 #[cfg(test)]
@@ -219,24 +224,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_recorded_is_played() {
+    fn read_returns_the_recorded_events() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.cast");
         let mut recorder = Recorder::begin(&path, (80, 24), 1_700_000_000, 1 << 20).unwrap();
-        // A character in two pieces.
+        // The pieces split a character.
         recorder.output(b"a\x1b[1m\xc3");
         recorder.output(b"\xa9\xff");
-        recorder.size(100, 30);
+        recorder.resize(100, 30);
         assert!(recorder.end() >= 0);
-        let played = read(&path).unwrap();
-        assert_eq!(played.size, (80, 24));
-        let steps: Vec<Step> = played.steps.into_iter().map(|(_, step)| step).collect();
+        let recording = read(&path).unwrap();
+        assert_eq!(recording.size, (80, 24));
+        let events: Vec<RecordedEvent> =
+            recording.events.into_iter().map(|(_, event)| event).collect();
         assert_eq!(
-            steps,
+            events,
             [
-                Step::Out(b"a\x1b[1m".to_vec()),
-                Step::Out("é\u{fffd}".as_bytes().to_vec()),
-                Step::Size(100, 30)
+                RecordedEvent::Output(b"a\x1b[1m".to_vec()),
+                RecordedEvent::Output("é\u{fffd}".as_bytes().to_vec()),
+                RecordedEvent::Resize(100, 30)
             ]
         );
         let text = std::fs::read_to_string(&path).unwrap();
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_has_a_bound_and_says_so() {
+    fn recording_ends_at_its_bound_with_a_notice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.cast");
         let mut recorder = Recorder::begin(&path, (80, 24), 0, 2_000).unwrap();
@@ -253,8 +259,10 @@ mod tests {
         }
         assert!(recorder.end() >= 0);
         assert!(std::fs::metadata(&path).unwrap().len() < 2_500);
-        let played = read(&path).unwrap();
-        let Some((_, Step::Out(last))) = played.steps.last() else { panic!("no end") };
+        let recording = read(&path).unwrap();
+        let Some((_, RecordedEvent::Output(last))) = recording.events.last() else {
+            panic!("no end")
+        };
         assert!(String::from_utf8_lossy(last).contains("it is full"));
     }
 }

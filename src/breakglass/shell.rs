@@ -1,30 +1,32 @@
-//! A shell on a host: bytes both ways, at the pace of whoever looks at it.
+//! Relays a shell on a host: typed bytes and sizes go in, output comes out, at the reader's pace.
+//!
+//! `runtime::breakglass::console` opens one for each shell in a cockpit.
 
 use russh::ChannelMsg;
 use tokio::sync::mpsc;
 
 use super::recording::Recorder;
-use super::ssh::Session;
+use super::ssh::SshSession;
 
-/// What goes to a shell.
+/// A message to a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToShell {
-    /// Typed.
+    /// The bytes that a user types.
     Bytes(Vec<u8>),
-    /// The terminal's columns and rows.
+    /// The columns and rows of the user's terminal.
     Size(u16, u16),
 }
 
-/// The most that is typed into a shell in one piece.
-pub const TYPED: usize = 64 * 1024;
+/// The most bytes in one [`ToShell::Bytes`].
+pub(crate) const MAX_TYPED: usize = 64 * 1024;
 
-/// What a pane reads and writes, whatever afk's own locale is.
-const CHARACTERS: (&str, &str) = ("LC_CTYPE", "C.UTF-8");
+/// The encoding that the emulator reads and writes, independent of our own locale.
+const LOCALE: (&str, &str) = ("LC_CTYPE", "C.UTF-8");
 
-/// Carries a shell until one of the two sides ends it; says why. Nothing is read from the host
-/// while `output` is full: its window closes, and the host waits.
-pub async fn carry(
-    session: &Session,
+/// Relays a shell until either side ends it, and returns the reason in one line. While `output` is
+/// full nothing is read from the host: the SSH window closes, and the host waits.
+pub(crate) async fn relay(
+    session: &SshSession,
     size: (u16, u16),
     input: &mut mpsc::Receiver<ToShell>,
     output: &mpsc::Sender<Vec<u8>>,
@@ -33,40 +35,40 @@ pub async fn carry(
     let open = async {
         let channel = session.handle.channel_open_session().await?;
         let (columns, rows) = (u32::from(size.0), u32::from(size.1));
-        // Where the host takes it (Debian's does). In its own locale a line editor may drop the bytes
-        // of what isn't ASCII.
-        channel.set_env(false, CHARACTERS.0, CHARACTERS.1).await?;
+        // A host may ignore it (Debian's sshd accepts it). In another locale a line editor may drop
+        // bytes that are not ASCII.
+        channel.set_env(false, LOCALE.0, LOCALE.1).await?;
         channel.request_pty(false, "xterm-256color", columns, rows, 0, 0, &[]).await?;
         channel.request_shell(false).await?;
         Ok::<_, russh::Error>(channel)
     };
     let mut channel = match open.await {
         Ok(channel) => channel,
-        Err(error) => return format!("no shell: {error}"),
+        Err(error) => return format!("open a shell: {error}"),
     };
     let mut code = None;
-    let mut waiting: Option<Vec<u8>> = None;
+    let mut pending: Option<Vec<u8>> = None;
     loop {
         tokio::select! {
-            room = output.reserve(), if waiting.is_some() => {
+            room = output.reserve(), if pending.is_some() => {
                 let Ok(room) = room else { return "left".into() };
-                if let Some(bytes) = waiting.take() {
+                if let Some(bytes) = pending.take() {
                     room.send(bytes);
                 }
             }
-            message = channel.wait(), if waiting.is_none() => match message {
+            message = channel.wait(), if pending.is_none() => match message {
                 Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
                     if let Some(recorder) = recorder {
                         recorder.output(&data);
                     }
-                    waiting = Some(data.to_vec());
+                    pending = Some(data.to_vec());
                 }
                 Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status),
                 Some(ChannelMsg::ExitSignal { .. }) => code = Some(255),
                 Some(ChannelMsg::Close) | None => {
                     return match code {
                         Some(code) => format!("the shell ended with exit {code}"),
-                        None => "link lost: the connection ended".into(),
+                        None => "link lost: the host closed the connection".into(),
                     };
                 }
                 Some(_) => {}
@@ -80,7 +82,7 @@ pub async fn carry(
                 }
                 Some(ToShell::Size(columns, rows)) => {
                     if let Some(recorder) = recorder {
-                        recorder.size(columns, rows);
+                        recorder.resize(columns, rows);
                     }
                     let (columns, rows) = (u32::from(columns), u32::from(rows));
                     if let Err(error) = channel.window_change(columns, rows, 0, 0).await {

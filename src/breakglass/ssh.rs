@@ -1,4 +1,5 @@
-//! An SSH connection: its time limits, its keys, and whose host key is at the other end.
+//! Connects to a host over SSH within one time limit, checks the host's key against its pin, and
+//! logs in with a key file or an ssh-agent.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -20,117 +21,119 @@ use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
 use crate::core::model::untrusted::Untrusted;
 use crate::lock::LockExt;
 
-/// What is kept of a banner.
-const BANNER: usize = 4096;
+/// The most characters that are kept of a banner.
+const MAX_BANNER: usize = 4096;
 
-/// A host's key is not the one that is pinned.
+/// A host offered another key than the pinned one.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KeyChange {
-    /// Which host's.
+    /// The name of the host in the configuration.
     pub host: String,
-    /// The key that was offered, as in a `known_hosts` file.
+    /// The offered key in OpenSSH's format.
     pub key: String,
-    /// The fingerprint of the pinned one; none where none was pinned.
+    /// The fingerprint of the pinned key; `None` for a host without a pin.
     pub old: Option<String>,
-    /// The fingerprint of the offered one.
+    /// The fingerprint of the offered key.
     pub new: String,
 }
 
-/// Why there is no connection. Nothing was asked of the host.
+/// A connection failed. The host has received no command.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Time was over.
+    /// The time limit has passed.
     #[error("{address} did not answer in {seconds} s ({stage})")]
-    Slow {
-        /// Which address.
+    Timeout {
+        /// The address of the host, with the port.
         address: String,
-        /// How long it had.
+        /// The time limit in seconds.
         seconds: u64,
-        /// How far it came.
+        /// The stage that the connection had reached.
         stage: &'static str,
     },
-    /// Nobody listens, or no way leads there.
-    #[error("{address}: {source}")]
+    /// TCP can't connect: nobody listens there, or no route leads there.
+    #[error("connect to {address}: {source}")]
     Unreachable {
-        /// Which address.
+        /// The address of the host, with the port.
         address: String,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// Somebody else may be at the other end.
+    /// The key differs from the pin: the peer may be another machine.
     #[error(
         "the key of {} is not the pinned one: {} is pinned, {} was offered; nothing was sent",
         .0.host, .0.old.as_deref().unwrap_or("nothing"), .0.new
     )]
     HostKey(KeyChange),
-    /// The pins.
+    /// The configuration has no host of this name.
+    #[error("the host {0} is not configured; see [breakglass] in docs/breakglass.md")]
+    NotConfigured(String),
+    /// The pins can't be read.
     #[error(transparent)]
     Pins(#[from] PinError),
-    /// A key of ours.
-    #[error("{}: {why}", path.display())]
+    /// One of our own keys can't be used.
+    #[error("use the key {}: {why}", path.display())]
     Key {
-        /// Which file or socket.
+        /// The path of the key, the certificate or the agent's socket.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The fault, and what to do about it.
         why: String,
     },
-    /// No key was taken.
-    #[error("{user}@{address} took none of our keys ({tried})")]
+    /// The host accepted none of our keys.
+    #[error("{user}@{address} accepted none of our keys ({tried})")]
     Refused {
-        /// Who.
+        /// The user on the host.
         user: String,
-        /// Where.
+        /// The address of the host, with the port.
         address: String,
-        /// Which keys, by fingerprint.
+        /// The fingerprints of the offered keys.
         tried: String,
     },
-    /// The other side.
-    #[error("{address}: {why}")]
+    /// The SSH protocol failed.
+    #[error("the SSH connection to {address} failed: {why}")]
     Protocol {
-        /// Which address.
+        /// The address of the host, with the port.
         address: String,
-        /// What the library said.
+        /// The error of the SSH library.
         why: String,
     },
 }
 
 /// A connection that is logged in.
-pub struct Session {
-    /// The library's.
-    pub handle: Handle<Judge>,
-    /// What was said before the login; as it came.
+pub(crate) struct SshSession {
+    pub handle: Handle<HostKeyVerifier>,
+    /// The banner that the host sent before the login.
     pub banner: Untrusted,
 }
 
-/// What was found out about the other side.
+/// What the handshake revealed about the peer.
 #[derive(Debug, Default)]
-struct Found {
-    change: Option<KeyChange>,
+struct PeerInfo {
+    key_change: Option<KeyChange>,
     banner: String,
 }
 
-/// Judges the host's key.
+/// Compares the host's key with its pin during the handshake.
 #[derive(Debug)]
-pub struct Judge {
+pub(crate) struct HostKeyVerifier {
     name: String,
     pinned: Option<PublicKey>,
-    found: Arc<Mutex<Found>>,
+    peer: Arc<Mutex<PeerInfo>>,
 }
 
-impl Handler for Judge {
+impl Handler for HostKeyVerifier {
     type Error = russh::Error;
 
     async fn check_server_key(
         &mut self,
         offered: &PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
-        // Certificates of hosts are never asked for.
+        // We never ask for the certificate of a host.
         let PublicKeyOrCertificate::PublicKey { key, .. } = offered else { return Ok(false) };
         if self.pinned.as_ref().is_some_and(|pinned| pinned.key_data() == key.key_data()) {
             return Ok(true);
         }
-        let mut found = self.found.locked();
-        found.change = Some(KeyChange {
+        let mut peer = self.peer.locked();
+        peer.key_change = Some(KeyChange {
             host: self.name.clone(),
             key: PublicKey::from(key.key_data().clone()).to_openssh().unwrap_or_default(),
             old: self.pinned.as_ref().map(fingerprint),
@@ -144,15 +147,15 @@ impl Handler for Judge {
         banner: &str,
         _session: &mut russh::client::Session,
     ) -> Result<(), Self::Error> {
-        let mut found = self.found.locked();
-        let room = BANNER.saturating_sub(found.banner.len());
-        found.banner.extend(banner.chars().take(room));
+        let mut peer = self.peer.locked();
+        let room = MAX_BANNER.saturating_sub(peer.banner.len());
+        peer.banner.extend(banner.chars().take(room));
         Ok(())
     }
 }
 
-/// The algorithms of host keys that are spoken, the pinned one first: a host that has several
-/// offers the one we know. No SHA-1, no DSA.
+/// The host key algorithms that we accept, the pinned key's first: a host with several keys then
+/// offers the one that we can check. SHA-1 and DSA are left out.
 fn algorithms(pinned: Option<&PublicKey>) -> Vec<Algorithm> {
     let mut all = vec![Algorithm::Ed25519];
     all.extend(
@@ -178,87 +181,88 @@ fn config(breakglass: &Breakglass, pinned: Option<&PublicKey>) -> Config {
             ]),
             ..Preferred::DEFAULT
         },
-        // russh closes after interval x (max + 2): three questions without an answer.
+        // russh closes after interval x (max + 2): three probes without an answer.
         keepalive_interval: Some(Duration::from_secs(breakglass.keepalive_seconds.max(1))),
         keepalive_max: 1,
         nodelay: true,
-        // What may be on its way when a person stops a flood.
+        // The bytes that may still arrive after a user stops a flood.
         window_size: 256 * 1024,
         ..Config::default()
     }
 }
 
-/// Connects to a host, looks whose key it has, and logs in, all within the one time limit.
-///
-/// # Errors
-/// [`ConnectError`]; nothing was asked of the host.
-pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, ConnectError> {
+/// Connects to a host, checks its key and logs in, all within one time limit.
+pub(crate) async fn connect(
+    breakglass: &Breakglass,
+    name: &str,
+) -> Result<SshSession, ConnectError> {
     let Some(host) = breakglass.host(name) else {
-        let why = "is not configured".to_owned();
-        return Err(ConnectError::Protocol { address: name.to_owned(), why });
+        return Err(ConnectError::NotConfigured(name.to_owned()));
     };
     let pinned = Pins::at(&breakglass.pins).of(name)?;
     let address = host.address.to_string();
     let seconds = breakglass.connect_seconds;
     let stage = Mutex::new("connecting");
-    let found = Arc::new(Mutex::new(Found::default()));
-    let judge = Judge { name: name.to_owned(), pinned: pinned.clone(), found: found.clone() };
+    let peer = Arc::new(Mutex::new(PeerInfo::default()));
+    let verifier =
+        HostKeyVerifier { name: name.to_owned(), pinned: pinned.clone(), peer: peer.clone() };
     let all = async {
-        let at = |now: &'static str| *stage.locked() = now;
+        let enter = |next: &'static str| *stage.locked() = next;
         let stream = TcpStream::connect(host.address).await;
         let stream = stream
             .map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
-        // Only makes it quicker.
+        // A failure costs only latency.
         let _ = stream.set_nodelay(true);
-        at("connected; it says nothing");
+        enter("connected; the host sends no SSH greeting");
         let config = Arc::new(config(breakglass, pinned.as_ref()));
-        let handle = russh::client::connect_stream(config, stream, judge).await;
-        let change = || found.locked().change.take();
-        let mut handle = handle.map_err(|error| match change() {
+        let handle = russh::client::connect_stream(config, stream, verifier).await;
+        let key_change = || peer.locked().key_change.take();
+        let mut handle = handle.map_err(|error| match key_change() {
             Some(change) => ConnectError::HostKey(change),
             None => ConnectError::Protocol { address: address.clone(), why: error.to_string() },
         })?;
-        at("logging in");
+        enter("logging in");
         log_in(&mut handle, host, &address).await?;
         Ok::<_, ConnectError>(handle)
     };
     if let Ok(handle) = timeout(Duration::from_secs(seconds), all).await {
-        let banner = found.locked().banner.clone();
-        Ok(Session { handle: handle?, banner: banner.into() })
+        let banner = peer.locked().banner.clone();
+        Ok(SshSession { handle: handle?, banner: banner.into() })
     } else {
         let stage = *stage.locked();
-        Err(ConnectError::Slow { address, seconds, stage })
+        Err(ConnectError::Timeout { address, seconds, stage })
     }
 }
 
-/// The key that a host has, without logging in: what a person compares before it is pinned.
-///
-/// # Errors
-/// [`ConnectError`].
-pub async fn offered(breakglass: &Breakglass, name: &str) -> Result<PublicKey, ConnectError> {
-    let mut none = breakglass.clone();
+/// The key that a host offers, without a login. A person compares it before they pin it.
+pub(crate) async fn fetch_host_key(
+    breakglass: &Breakglass,
+    name: &str,
+) -> Result<PublicKey, ConnectError> {
+    let mut without_pin = breakglass.clone();
     let host = breakglass.host(name).cloned();
     let Some(host) = host else {
-        let why = "is not configured".to_owned();
-        return Err(ConnectError::Protocol { address: name.to_owned(), why });
+        return Err(ConnectError::NotConfigured(name.to_owned()));
     };
     let address = host.address.to_string();
-    none.hosts.insert(name.to_owned(), host.clone());
-    let found = Arc::new(Mutex::new(Found::default()));
-    let judge = Judge { name: name.to_owned(), pinned: None, found: found.clone() };
-    let look = async {
+    without_pin.hosts.insert(name.to_owned(), host.clone());
+    let peer = Arc::new(Mutex::new(PeerInfo::default()));
+    let verifier = HostKeyVerifier { name: name.to_owned(), pinned: None, peer: peer.clone() };
+    let handshake = async {
         let stream = TcpStream::connect(host.address).await;
         let stream = stream
             .map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
         let ended =
-            russh::client::connect_stream(Arc::new(config(&none, None)), stream, judge).await;
-        let change = found.locked().change.take();
-        let why = ended.err().map_or_else(|| "offered no key".into(), |error| error.to_string());
+            russh::client::connect_stream(Arc::new(config(&without_pin, None)), stream, verifier)
+                .await;
+        let change = peer.locked().key_change.take();
+        let why =
+            ended.err().map_or_else(|| "the host offered no key".into(), |error| error.to_string());
         let key = change.and_then(|change| PublicKey::from_openssh(&change.key).ok());
         key.ok_or(ConnectError::Protocol { address: address.clone(), why })
     };
     let (seconds, stage) = (breakglass.connect_seconds, "asking for its key");
-    timeout(Duration::from_secs(seconds), look).await.map_err(|_| ConnectError::Slow {
+    timeout(Duration::from_secs(seconds), handshake).await.map_err(|_| ConnectError::Timeout {
         address: address.clone(),
         seconds,
         stage,
@@ -266,14 +270,14 @@ pub async fn offered(breakglass: &Breakglass, name: &str) -> Result<PublicKey, C
 }
 
 async fn log_in(
-    handle: &mut Handle<Judge>,
+    handle: &mut Handle<HostKeyVerifier>,
     host: &Host,
     address: &str,
 ) -> Result<(), ConnectError> {
     let protocol = |why: String| ConnectError::Protocol { address: address.to_owned(), why };
     let mut tried = Vec::new();
     if let Some(path) = &host.key {
-        let key = Arc::new(private(path)?);
+        let key = Arc::new(load_private_key(path)?);
         tried.push(key.public_key().fingerprint(HashAlg::Sha256).to_string());
         let result = if let Some(path) = &host.certificate {
             let certificate = russh::keys::load_openssh_certificate(path).map_err(|error| {
@@ -292,9 +296,9 @@ async fn log_in(
         let wrong = |why: String| ConnectError::Key { path: socket.clone(), why };
         let mut agent = AgentClient::connect_uds(&socket)
             .await
-            .map_err(|error| wrong(format!("the ssh-agent: {error}")))?;
+            .map_err(|error| wrong(format!("ask the ssh-agent: {error}")))?;
         let identities = agent.request_identities().await;
-        for identity in identities.map_err(|error| wrong(format!("the ssh-agent: {error}")))? {
+        for identity in identities.map_err(|error| wrong(format!("ask the ssh-agent: {error}")))? {
             let AgentIdentity::PublicKey { key, .. } = identity else { continue };
             let print = key.fingerprint(HashAlg::Sha256).to_string();
             if host.agent_key.as_ref().is_some_and(|wanted| *wanted != print) {
@@ -302,24 +306,26 @@ async fn log_in(
             }
             tried.push(print);
             let user = host.user.clone();
-            // A person may have to touch a key: refused by the agent is no end.
+            // The agent may refuse a key that nobody touches in time; the next key may work.
             match handle.authenticate_publickey_with(user, key, None, &mut agent).await {
                 Ok(AuthResult::Success) => return Ok(()),
                 Ok(AuthResult::Failure { .. }) => {}
-                Err(error) => tracing::warn!(%error, "the ssh-agent did not sign"),
+                Err(error) => {
+                    tracing::warn!(%error, "the ssh-agent did not sign with a key; trying the next one");
+                }
             }
         }
     } else if host.key.is_none() {
-        let why = "there is no ssh-agent: SSH_AUTH_SOCK is not set".to_owned();
+        let why = "there is no ssh-agent: set SSH_AUTH_SOCK, or name a key file".to_owned();
         return Err(ConnectError::Key { path: "env".into(), why });
     }
-    let tried = if tried.is_empty() { "there was none".to_owned() } else { tried.join(", ") };
+    let tried = if tried.is_empty() { "there is none".to_owned() } else { tried.join(", ") };
     let (user, address) = (host.user.clone(), address.to_owned());
     Err(ConnectError::Refused { user, address, tried })
 }
 
-/// A private key from its file, which nobody else may read.
-fn private(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
+/// Loads a private key from a file that only its owner may read.
+fn load_private_key(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
     use std::os::unix::fs::MetadataExt;
     let wrong = |why: String| ConnectError::Key { path: path.to_owned(), why };
     let meta = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
@@ -328,14 +334,14 @@ fn private(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
     }
     russh::keys::load_secret_key(path, None).map_err(|error| match error {
         russh::keys::Error::KeyIsEncrypted => {
-            wrong("has a passphrase: add it to an ssh-agent and set `agent` instead".into())
+            wrong("it has a passphrase: add it to an ssh-agent and set `agent` instead".into())
         }
         error => wrong(error.to_string()),
     })
 }
 
-/// Whether a name is the hypervisor's: its key is never taken by a key press.
+/// Whether a host is the hypervisor. A user can't accept its changed key in the cockpit.
 #[must_use]
-pub fn strict(name: &str) -> bool {
+pub(crate) fn is_hypervisor(name: &str) -> bool {
     name == HYPERVISOR
 }

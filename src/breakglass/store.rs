@@ -1,4 +1,6 @@
-//! What verbs wrote, kept by its content for a while.
+//! Stores the outputs of verbs as captures, by the digest of their content.
+//!
+//! `runtime::breakglass` saves and prunes them; the cockpit and `afk breakglass` read them back.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -12,53 +14,53 @@ use crate::core::model::breakglass::Verb;
 use crate::core::model::digest::Digest;
 use crate::core::model::time::Timestamp;
 
-/// One verb's output with how it ended: stdout, stderr, exit and duration apart.
+/// The output and the end of one verb, as a file in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// Which verb.
+    /// The verb that was run.
     pub verb: Verb,
-    /// Which VM.
+    /// The name of the VM in the configuration.
     pub vm: String,
-    /// When it began, by this machine's clock.
+    /// The start, by this machine's clock.
     pub began: Timestamp,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub ms: i64,
-    /// How it ended, in words.
+    /// The result of the verb, as a person reads it.
     pub result: String,
-    /// What it wrote, as it came.
+    /// Standard output as received, up to a bound.
     pub stdout: String,
-    /// What it complained of, as it came.
+    /// Standard error as received, up to a bound.
     pub stderr: String,
-    /// One of the two was longer.
+    /// Whether one of the two outputs was cut at its bound.
     pub cut: bool,
 }
 
 /// The folder of captures in a state folder.
 #[must_use]
-pub fn folder(state: &Path) -> PathBuf {
+pub(crate) fn folder(state: &Path) -> PathBuf {
     state.join("breakglass/captures")
 }
 
-/// Makes a folder that is its owner's alone.
+/// Creates a folder that only its owner can open.
 ///
 /// # Errors
-/// Where it can't be made.
-pub fn private_folder(path: &Path) -> io::Result<()> {
+/// The folder can't be created, or its permissions can't be set.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }
 
 impl Document {
-    /// Its bytes, and their name.
-    fn named(&self) -> io::Result<(Vec<u8>, Digest)> {
+    /// The bytes of the file, and their digest.
+    fn encode(&self) -> io::Result<(Vec<u8>, Digest)> {
         let bytes = serde_json::to_vec_pretty(self)?;
         let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
         Ok((bytes, digest))
     }
 
-    /// Keeps it: its name, its size, and whether the disk has it.
-    pub fn keep(&self, state: &Path) -> (Digest, u64, io::Result<()>) {
-        match self.named() {
+    /// Writes the capture; returns its digest, its size in bytes, and whether it is durable.
+    pub(crate) fn save(&self, state: &Path) -> (Digest, u64, io::Result<()>) {
+        match self.encode() {
             Err(error) => (Digest::ZERO, 0, Err(error)),
             Ok((bytes, digest)) => {
                 let write = || {
@@ -77,18 +79,18 @@ impl Document {
         }
     }
 
-    /// Reads one back, and holds it against its name.
+    /// Reads a capture, and checks that its content matches its digest.
     ///
     /// # Errors
-    /// A line for a person.
-    pub fn read(state: &Path, digest: &Digest) -> Result<Self, String> {
+    /// One line for a person.
+    pub(crate) fn read(state: &Path, digest: &Digest) -> Result<Self, String> {
         let path = path(state, digest);
-        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let bytes = std::fs::read(&path).map_err(|error| wrong(&error))?;
+        let failed = |error: &dyn std::fmt::Display| format!("read {}: {error}", path.display());
+        let bytes = std::fs::read(&path).map_err(|error| failed(&error))?;
         if Digest::from_bytes(Sha256::digest(&bytes).into()) != *digest {
-            return Err(wrong(&"its content is not what its name says"));
+            return Err(failed(&"its content does not match its digest"));
         }
-        serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
+        serde_json::from_slice(&bytes).map_err(|error| failed(&error))
     }
 }
 
@@ -96,9 +98,9 @@ fn path(state: &Path, digest: &Digest) -> PathBuf {
     folder(state).join(format!("{digest}.json"))
 }
 
-/// The changes between what two captures wrote, as a unified diff.
+/// The difference between the standard outputs of two captures, as a unified diff.
 #[must_use]
-pub fn diff(old: &Document, new: &Document) -> String {
+pub(crate) fn diff(old: &Document, new: &Document) -> String {
     let mut options = git2::DiffOptions::new();
     options.context_lines(2);
     let name = Some(Path::new("forensics"));
@@ -113,9 +115,8 @@ pub fn diff(old: &Document, new: &Document) -> String {
     text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Takes away what is older than `age`, in one of our folders; says how many files.
-#[must_use]
-pub fn prune(folder: &Path, age: Duration, now: SystemTime) -> usize {
+/// Deletes the files in `folder` that are older than `age`, and returns their number.
+pub(crate) fn prune(folder: &Path, age: Duration, now: SystemTime) -> usize {
     let old = |entry: &std::fs::DirEntry| {
         let modified = entry.metadata().and_then(|meta| meta.modified()).ok()?;
         now.duration_since(modified).ok().filter(|since| *since > age)
@@ -143,22 +144,26 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_is_its_content_and_is_held_against_it() {
+    fn read_checks_a_capture_against_its_digest() {
         let state = tempfile::tempdir().unwrap();
-        let (digest, size, kept) = document("a\nb\n").keep(state.path());
-        kept.unwrap();
+        let (digest, size, saved) = document("a\nb\n").save(state.path());
+        saved.unwrap();
         assert_eq!(Document::read(state.path(), &digest).unwrap(), document("a\nb\n"));
         let file = path(state.path(), &digest);
         let meta = std::fs::metadata(&file).unwrap();
         assert_eq!((meta.len(), meta.permissions().mode() & 0o777), (size, 0o600));
         std::fs::write(&file, "{}").unwrap();
-        assert!(Document::read(state.path(), &digest).unwrap_err().contains("not what its name"));
+        assert!(
+            Document::read(state.path(), &digest)
+                .unwrap_err()
+                .contains("does not match its digest")
+        );
         let diff = diff(&document("a\nb\nc\n"), &document("a\nx\nc\n"));
         assert!(diff.contains("-b\n+x\n"), "{diff}");
     }
 
     #[test]
-    fn what_is_old_goes() {
+    fn prune_deletes_old_files_alone() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "x").unwrap();
         let day = Duration::from_secs(24 * 3600);

@@ -1,152 +1,152 @@
-//! One verb at the hypervisor: sent, followed, and read back where the link was lost.
+//! Runs one verb at the hypervisor: sends it, follows its output, and reads its result back from
+//! the host after the link was lost. It never sends a verb twice.
 
 use std::time::Duration;
 
 use russh::ChannelMsg;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::ssh::{Session, connect};
+use super::ssh::{SshSession, connect};
 use crate::config::breakglass::{Breakglass, HYPERVISOR};
 use crate::core::model::breakglass::{Verb, VerbResult};
 use crate::core::model::untrusted::Untrusted;
 
-/// The most that is kept of what a verb writes, and of its errors.
-pub const OUTPUT: usize = 1024 * 1024;
-const ERRORS: usize = 256 * 1024;
-/// Between two looks at the host after the link was lost.
-const LOOK: Duration = Duration::from_secs(3);
+/// The most bytes that are kept of standard output.
+const MAX_STDOUT: usize = 1024 * 1024;
+/// The most bytes that are kept of standard error.
+const MAX_STDERR: usize = 256 * 1024;
+/// The time between two status queries after the link was lost.
+const POLL: Duration = Duration::from_secs(3);
 
-/// What happens while a verb runs.
+/// The progress of a running verb.
 #[derive(Debug, Clone, Copy)]
-pub enum Told<'a> {
-    /// Where it stands.
+pub enum VerbProgress<'a> {
+    /// The state of the link, for a person.
     Link(&'a str),
-    /// It wrote something.
-    Out(&'a [u8]),
-    /// It complained.
-    Err(&'a [u8]),
+    /// The verb wrote to standard output.
+    Stdout(&'a [u8]),
+    /// The verb wrote to standard error.
+    Stderr(&'a [u8]),
 }
 
-/// What a verb left behind.
+/// The result and the outputs of a verb.
 #[derive(Debug)]
-pub struct Report {
-    /// How it ended.
+pub(crate) struct VerbReport {
     pub result: VerbResult,
-    /// What it wrote.
-    pub out: Output,
-    /// What it complained of.
-    pub err: Output,
-    /// What the VM reads.
+    pub out: BoundedOutput,
+    pub err: BoundedOutput,
+    /// The VM's state as the host reports it, such as `running`.
     pub reads: Option<Untrusted>,
-    /// The host's name of the last mutating verb.
+    /// The host's id of its last mutating request.
     pub request: Option<Untrusted>,
 }
 
-/// Bytes with a bound.
+/// The beginning of an output, up to a bound.
 #[derive(Debug)]
-pub struct Output {
-    /// The first of them.
+pub(crate) struct BoundedOutput {
     pub bytes: Vec<u8>,
-    /// There were more.
+    /// Whether bytes over the bound were dropped.
     pub cut: bool,
-    most: usize,
+    max: usize,
 }
 
-impl Output {
-    const fn new(most: usize) -> Self {
-        Self { bytes: Vec::new(), cut: false, most }
+impl BoundedOutput {
+    const fn new(max: usize) -> Self {
+        Self { bytes: Vec::new(), cut: false, max }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        let room = self.most - self.bytes.len();
+    fn extend(&mut self, bytes: &[u8]) {
+        let room = self.max - self.bytes.len();
         self.cut |= bytes.len() > room;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// As text.
+    /// The bytes as text; invalid UTF-8 is replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
-/// How one exchange ended.
-enum End {
+/// The end of one exchange with the host.
+enum ExchangeEnd {
     Exit(u32),
-    /// Before the host told an exit code.
-    Lost(String),
-    /// Time was over.
-    Late,
+    /// The link was lost before the exit code arrived.
+    LinkLost(String),
+    TimedOut,
 }
 
-/// Sends a verb and follows it. `known` is the last request of the host that we know of.
-pub async fn run(
+/// Sends a verb and follows it. `known` is the id of the last mutating request that we know of.
+pub(crate) async fn run(
     breakglass: &Breakglass,
     verb: Verb,
     known: Option<&str>,
-    mut tell: impl FnMut(Told<'_>),
-) -> Report {
+    mut report: impl FnMut(VerbProgress<'_>),
+) -> VerbReport {
     let seconds =
         if verb.mutates() { breakglass.mutation_seconds } else { breakglass.read_seconds };
     let until = Instant::now() + Duration::from_secs(seconds);
-    let (mut out, mut err) = (Output::new(OUTPUT), Output::new(ERRORS));
-    tell(Told::Link("connecting"));
+    let (mut out, mut err) = (BoundedOutput::new(MAX_STDOUT), BoundedOutput::new(MAX_STDERR));
+    report(VerbProgress::Link("connecting"));
     let session = match timeout_at(until, connect(breakglass, HYPERVISOR)).await {
         Ok(Ok(session)) => session,
-        Ok(Err(error)) => return not_begun(error.to_string(), out, err),
-        Err(_) => return not_begun(format!("no connection in {seconds} s"), out, err),
+        Ok(Err(error)) => return not_started(error.to_string(), out, err),
+        Err(_) => return not_started(format!("the host did not answer in {seconds} s"), out, err),
     };
-    tell(Told::Link("under way"));
-    let end = exchange(&session, verb, until, &mut out, &mut err, &mut tell).await;
+    report(VerbProgress::Link("running"));
+    let end = exchange(&session, verb, until, &mut out, &mut err, &mut report).await;
     drop(session);
-    let said = out.text();
-    let ours = word_after(&said, "request ");
-    let mut reads = the_vm_reads(&said);
-    let mut request = last(&said).map(|last| last.request);
+    let output = out.text();
+    let own_request = word_after(&output, "request ");
+    let mut reads = vm_state(&output);
+    let mut request = last_verb(&output).map(|last| last.request);
     let result = match end {
-        End::Exit(code) => {
+        ExchangeEnd::Exit(code) => {
             if verb.mutates() && code != 2 && code != 75 {
-                request = ours.or(request);
+                request = own_request.or(request);
             }
             VerbResult::Exited { code }
         }
-        End::Lost(why) if verb.mutates() => {
+        ExchangeEnd::LinkLost(why) if verb.mutates() => {
             let lost = format!("link lost ({why}); the verb goes on at the host");
-            tell(Told::Link(&lost));
-            let (result, back) = read_back(breakglass, verb, ours, known, until, &mut tell).await;
+            report(VerbProgress::Link(&lost));
+            let (result, back) =
+                read_back(breakglass, verb, own_request, known, until, &mut report).await;
             if let Some(back) = back {
                 reads = back.reads.or(reads);
                 request = Some(back.request);
             }
             match result {
                 Some(result) => result,
-                None => unknown(format!("{lost}; no word of its end in {seconds} s")),
+                None => unknown(format!("{lost}; the host reported no end in {seconds} s")),
             }
         }
-        End::Lost(why) => unknown(format!("link lost ({why})")),
-        End::Late => unknown(format!("no end in {seconds} s; at the host it may go on")),
+        ExchangeEnd::LinkLost(why) => unknown(format!("link lost ({why})")),
+        ExchangeEnd::TimedOut => {
+            unknown(format!("the verb did not end in {seconds} s; it may go on at the host"))
+        }
     };
     let clean = |text: String| Untrusted::new(text);
-    Report { result, out, err, reads: reads.map(clean), request: request.map(clean) }
+    VerbReport { result, out, err, reads: reads.map(clean), request: request.map(clean) }
 }
 
 fn unknown(why: String) -> VerbResult {
     VerbResult::Unknown { why: why.into() }
 }
 
-fn not_begun(why: String, out: Output, err: Output) -> Report {
+fn not_started(why: String, out: BoundedOutput, err: BoundedOutput) -> VerbReport {
     let result = VerbResult::NotBegun { why: why.into() };
-    Report { result, out, err, reads: None, request: None }
+    VerbReport { result, out, err, reads: None, request: None }
 }
 
 async fn exchange(
-    session: &Session,
+    session: &SshSession,
     verb: Verb,
     until: Instant,
-    out: &mut Output,
-    err: &mut Output,
-    tell: &mut impl FnMut(Told<'_>),
-) -> End {
+    out: &mut BoundedOutput,
+    err: &mut BoundedOutput,
+    report: &mut impl FnMut(VerbProgress<'_>),
+) -> ExchangeEnd {
     let open = async {
         let channel = session.handle.channel_open_session().await?;
         channel.exec(true, verb.as_str()).await?;
@@ -154,130 +154,142 @@ async fn exchange(
     };
     let mut channel = match timeout_at(until, open).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return End::Lost(error.to_string()),
-        Err(_) => return End::Late,
+        Ok(Err(error)) => return ExchangeEnd::LinkLost(error.to_string()),
+        Err(_) => return ExchangeEnd::TimedOut,
     };
     let mut code = None;
     loop {
-        let Ok(message) = timeout_at(until, channel.wait()).await else { return End::Late };
+        let Ok(message) = timeout_at(until, channel.wait()).await else {
+            return ExchangeEnd::TimedOut;
+        };
         match message {
             Some(ChannelMsg::Data { data }) => {
-                out.take(&data);
-                tell(Told::Out(&data));
+                out.extend(&data);
+                report(VerbProgress::Stdout(&data));
             }
             Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
-                err.take(&data);
-                tell(Told::Err(&data));
+                err.extend(&data);
+                report(VerbProgress::Stderr(&data));
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status),
             Some(ChannelMsg::ExitSignal { .. }) => code = Some(255),
-            Some(ChannelMsg::Failure) => return End::Exit(2),
+            Some(ChannelMsg::Failure) => return ExchangeEnd::Exit(2),
             Some(ChannelMsg::Close) | None => {
-                return code.map_or_else(|| End::Lost("the connection ended".into()), End::Exit);
+                return code.map_or_else(
+                    || ExchangeEnd::LinkLost("the host closed the connection".into()),
+                    ExchangeEnd::Exit,
+                );
             }
             Some(_) => {}
         }
     }
 }
 
-/// What the host says of its last mutating verb.
+/// The host's record of its last mutating verb.
 #[derive(Debug, PartialEq, Eq)]
-struct Last {
+struct LastVerb {
     request: String,
     verb: String,
-    ended: Option<u32>,
+    /// The exit code; `None` while the verb runs.
+    exit_code: Option<u32>,
     reads: Option<String>,
 }
 
-/// Reads the line `last request=… verb=… state=… rc=… reads=…`.
-fn last(said: &str) -> Option<Last> {
-    let line = said.lines().rev().find_map(|line| line.strip_prefix("last "))?;
+/// Parses the line `last request=… verb=… state=… rc=… reads=…`.
+fn last_verb(output: &str) -> Option<LastVerb> {
+    let line = output.lines().rev().find_map(|line| line.strip_prefix("last "))?;
     let field = |name: &str| {
         line.split(' ')
             .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
             .map(str::to_owned)
     };
-    let over = field("state").is_some_and(|state| state == "ended");
+    let ended = field("state").is_some_and(|state| state == "ended");
     let rc = field("rc").and_then(|rc| rc.parse().ok());
-    Some(Last {
+    Some(LastVerb {
         request: field("request")?,
         verb: field("verb")?,
-        ended: if over { Some(rc.unwrap_or(255)) } else { None },
+        exit_code: if ended { Some(rc.unwrap_or(255)) } else { None },
         reads: field("reads"),
     })
 }
 
-fn word_after(said: &str, before: &str) -> Option<String> {
-    let line = said.lines().next()?.strip_prefix(before)?;
+/// The word after `before` at the start of the first line.
+fn word_after(output: &str, before: &str) -> Option<String> {
+    let line = output.lines().next()?.strip_prefix(before)?;
     line.split(' ').next().filter(|word| !word.is_empty()).map(str::to_owned)
 }
 
-/// What the VM reads, from `qm status` or from the end of an action.
-fn the_vm_reads(said: &str) -> Option<String> {
-    let of_end = said.lines().rev().find_map(|line| line.split_once("the VM reads: "));
+/// The VM's state, from the end of an action or from `qm status`.
+fn vm_state(output: &str) -> Option<String> {
+    let of_end = output.lines().rev().find_map(|line| line.split_once("the VM reads: "));
     let word = of_end
         .map(|(_, word)| word)
-        .or_else(|| said.lines().find_map(|line| line.strip_prefix("status: ")))?;
+        .or_else(|| output.lines().find_map(|line| line.strip_prefix("status: ")))?;
     Some(word.trim().chars().take(40).collect())
 }
 
-/// Asks the host what became of a verb whose link was lost, until it tells an end or time is over.
-/// It only reads: nothing is sent a second time.
+/// Queries the host for the end of a verb whose link was lost, until it reports one or the time is
+/// over. It sends only status queries.
 async fn read_back(
     breakglass: &Breakglass,
     verb: Verb,
-    ours: Option<String>,
+    own_request: Option<String>,
     known: Option<&str>,
     until: Instant,
-    tell: &mut impl FnMut(Told<'_>),
-) -> (Option<VerbResult>, Option<Last>) {
-    // Where its name was not heard, another one than the last that we knew is ours.
-    let mut strange = 0;
+    report: &mut impl FnMut(VerbProgress<'_>),
+) -> (Option<VerbResult>, Option<LastVerb>) {
+    // Without the id of our request, another request than the known one with our verb is
+    // ours. Counts the answers that show another request.
+    let mut other_answers = 0;
     let mut pause = Duration::from_millis(500);
     loop {
         if timeout_at(until, sleep(pause)).await.is_err() {
             return (None, None);
         }
-        pause = LOOK;
+        pause = POLL;
         let Ok(connected) = timeout_at(until, connect(breakglass, HYPERVISOR)).await else {
             return (None, None);
         };
         let session = match connected {
             Ok(session) => session,
             Err(error) => {
-                tell(Told::Link(&format!("link lost; the verb goes on at the host ({error})")));
+                report(VerbProgress::Link(&format!(
+                    "link lost; the verb goes on at the host ({error})"
+                )));
                 continue;
             }
         };
-        let (mut out, mut err) = (Output::new(OUTPUT), Output::new(ERRORS));
+        let (mut out, mut err) = (BoundedOutput::new(MAX_STDOUT), BoundedOutput::new(MAX_STDERR));
         let read = Duration::from_secs(breakglass.read_seconds);
         let limit = until.min(Instant::now() + read);
         let end = exchange(&session, Verb::Status, limit, &mut out, &mut err, &mut |_| ()).await;
-        if !matches!(end, End::Exit(_)) {
+        if !matches!(end, ExchangeEnd::Exit(_)) {
             continue;
         }
-        let last = last(&out.text());
-        let is_ours = last.as_ref().is_some_and(|last| match (&ours, known) {
-            (Some(ours), _) => last.request == *ours,
+        let last = last_verb(&out.text());
+        let is_ours = last.as_ref().is_some_and(|last| match (&own_request, known) {
+            (Some(own), _) => last.request == *own,
             (None, Some(known)) => last.request != known && last.verb == verb.as_str(),
-            // Nothing to tell it by.
+            // Nothing identifies our request.
             (None, None) => false,
         });
         match last {
-            Some(last) if is_ours => match last.ended {
+            Some(last) if is_ours => match last.exit_code {
                 Some(code) => return (Some(VerbResult::Exited { code }), Some(last)),
-                None => tell(Told::Link("link back; the verb goes on at the host")),
+                None => report(VerbProgress::Link("link back; the verb goes on at the host")),
             },
             last => {
-                let never =
-                    last.as_ref().map(|last| last.request.as_str()) == known && ours.is_none();
-                strange += 1;
-                if never && strange >= 2 {
-                    let why = "the link was lost before the host began".into();
+                let never_began = last.as_ref().map(|last| last.request.as_str()) == known
+                    && own_request.is_none();
+                other_answers += 1;
+                if never_began && other_answers >= 2 {
+                    let why = "the link was lost before the verb began".into();
                     return (Some(VerbResult::NotBegun { why }), last);
                 }
-                if strange >= 2 {
-                    let why = "link lost, and the host does not tell whether it began".into();
+                if other_answers >= 2 {
+                    let why =
+                        "the link was lost, and the host does not report whether the verb began"
+                            .into();
                     return (Some(VerbResult::Unknown { why }), last);
                 }
             }
@@ -290,28 +302,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_words_are_read() {
-        let said = "request 20261124T081309Z-1 verb=status\nstatus: io-error\n\
+    fn output_of_the_host_is_parsed() {
+        let output = "request 20261124T081309Z-1 verb=status\nstatus: io-error\n\
                     last request=r7 verb=cycle from=::1 began=x step=ended state=ended rc=1 \
                     reads=stopped ended=y \n";
-        assert_eq!(word_after(said, "request "), Some("20261124T081309Z-1".into()));
-        assert_eq!(the_vm_reads(said), Some("io-error".into()));
-        let told = last(said).unwrap();
-        assert_eq!((told.request.as_str(), told.ended), ("r7", Some(1)));
-        assert_eq!(told.reads.as_deref(), Some("stopped"));
-        assert_eq!(last("last none"), None);
-        let going = last("last request=r8 verb=stop state=running").unwrap();
-        assert_eq!(going.ended, None);
+        assert_eq!(word_after(output, "request "), Some("20261124T081309Z-1".into()));
+        assert_eq!(vm_state(output), Some("io-error".into()));
+        let stopped = last_verb(output).unwrap();
+        assert_eq!((stopped.request.as_str(), stopped.exit_code), ("r7", Some(1)));
+        assert_eq!(stopped.reads.as_deref(), Some("stopped"));
+        assert_eq!(last_verb("last none"), None);
+        let running = last_verb("last request=r8 verb=stop state=running").unwrap();
+        assert_eq!(running.exit_code, None);
         let ended = "status: running\n=== x cycle ended with rc=0; the VM reads: running\n";
-        assert_eq!(the_vm_reads(ended), Some("running".into()));
+        assert_eq!(vm_state(ended), Some("running".into()));
     }
 
     #[test]
-    fn output_has_a_bound() {
-        let mut output = Output::new(4);
-        output.take(b"abc");
+    fn bounded_output_drops_bytes_over_its_bound() {
+        let mut output = BoundedOutput::new(4);
+        output.extend(b"abc");
         assert!(!output.cut);
-        output.take(b"def");
+        output.extend(b"def");
         assert!(output.cut && output.text() == "abcd");
     }
 }

@@ -367,7 +367,8 @@ async fn pin(breakglass: &Breakglass, args: &PinArgs) -> Result<(), Failure> {
     }
     let pins = Pins::at(&breakglass.pins);
     let old = pins.of(name).ok().flatten();
-    let key = ssh::offered(breakglass, name).await.map_err(|e| Failure::new(Kind::System, e))?;
+    let key =
+        ssh::fetch_host_key(breakglass, name).await.map_err(|e| Failure::new(Kind::System, e))?;
     let new = fingerprint(&key);
     complain(&format!("pinned:  {}", old.as_ref().map_or_else(|| "nothing".into(), fingerprint)));
     complain(&format!("offered: {new}"));
@@ -388,7 +389,7 @@ async fn pin(breakglass: &Breakglass, args: &PinArgs) -> Result<(), Failure> {
 fn install_host(args: &HostArgs) -> Result<(), Failure> {
     let key = std::fs::read_to_string(&args.key)
         .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", args.key.display())))?;
-    let line = host::line(&key, args.from.as_deref(), args.expires.as_deref());
+    let line = host::authorized_keys_line(&key, args.from.as_deref(), args.expires.as_deref());
     let line = line.map_err(|why| Failure::new(Kind::Usage, why))?;
     if args.from.is_none() {
         complain("without --from the key works from everywhere");

@@ -1,47 +1,47 @@
-//! The hash chain: each record's hash covers the one before it, so that no record can be changed,
-//! dropped or put in unseen.
+//! The hash chain: each record's hash covers the hash before it, so that a changed, missing or
+//! inserted record shows. `afk verify` walks it.
 
 use super::{Journal, JournalError};
 use crate::core::model::digest::Digest;
 use crate::core::model::time::Timestamp;
 
-/// The hash of a record.
+/// The hash of a record whose predecessor has the hash `previous`.
 #[must_use]
-pub fn link(previous: &Digest, seq: i64, at: Timestamp, body: &str) -> Digest {
+pub(super) fn record_hash(previous: &Digest, seq: i64, at: Timestamp, body: &str) -> Digest {
     Digest::of(&[previous.bytes(), &seq.to_be_bytes(), &at.0.to_be_bytes(), body.as_bytes()])
 }
 
-/// The first place at which the chain does not hold.
+/// The first record at which the chain is broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// A record is missing.
+pub enum ChainBreak {
+    /// A number is missing in the sequence.
     #[error("record {expected} is missing: {found} comes after {}", expected - 1)]
     Gap {
-        /// Its number.
+        /// The number of the missing record.
         expected: i64,
-        /// What is there instead.
+        /// The number of the record in its place.
         found: i64,
     },
-    /// A record isn't what was written.
-    #[error("record {seq} is not what was written: its hash does not follow from record {}", seq - 1)]
+    /// The hash of a record does not follow from its content and its predecessor.
+    #[error("record {seq} was changed: its hash does not follow from record {}", seq - 1)]
     Changed {
-        /// Its number.
+        /// The number of the changed record.
         seq: i64,
     },
 }
 
-/// Walks the whole chain: the count of its records, or the first broken link.
+/// Walks the whole chain, and returns the number of its records or its first break.
 ///
 /// # Errors
-/// [`JournalError`] where the journal can't be read at all.
-pub fn verify(journal: &Journal) -> Result<Result<i64, Broken>, JournalError> {
+/// The journal can't be read at all.
+pub fn verify(journal: &Journal) -> Result<Result<i64, ChainBreak>, JournalError> {
     let (mut hash, mut seq, mut broken) = (Digest::ZERO, 0, None);
     journal.read(0, |record| {
         seq += 1;
         if record.seq != seq {
-            broken = Some(Broken::Gap { expected: seq, found: record.seq });
-        } else if record.hash != link(&hash, seq, record.at, &record.body) {
-            broken = Some(Broken::Changed { seq });
+            broken = Some(ChainBreak::Gap { expected: seq, found: record.seq });
+        } else if record.hash != record_hash(&hash, seq, record.at, &record.body) {
+            broken = Some(ChainBreak::Changed { seq });
         }
         hash = record.hash;
         Ok(broken.is_none())
@@ -65,15 +65,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_broken_link_is_named() {
+    fn verify_names_the_first_break() {
         for (harm, found) in [
             ("SELECT 1 FROM meta", Ok(3)),
             (
                 "UPDATE events SET body = replace(body, 'ana', 'eve') WHERE seq = 2",
-                Err(Broken::Changed { seq: 2 }),
+                Err(ChainBreak::Changed { seq: 2 }),
             ),
-            ("UPDATE events SET at = 9 WHERE seq = 3", Err(Broken::Changed { seq: 3 })),
-            ("DELETE FROM events WHERE seq = 1", Err(Broken::Gap { expected: 1, found: 2 })),
+            ("UPDATE events SET at = 9 WHERE seq = 3", Err(ChainBreak::Changed { seq: 3 })),
+            ("DELETE FROM events WHERE seq = 1", Err(ChainBreak::Gap { expected: 1, found: 2 })),
         ] {
             let state = tempfile::tempdir().unwrap();
             let journal = three(state.path());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_database_itself_refuses_to_rewrite() {
+    fn database_refuses_to_change_a_record() {
         let state = tempfile::tempdir().unwrap();
         let journal = three(state.path());
         for harm in ["UPDATE events SET at = 0", "DELETE FROM events"] {

@@ -1,4 +1,4 @@
-//! One process owns a state folder.
+//! The lock of a state folder: one process at a time may write its journal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -9,17 +9,17 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::JournalError;
 
-/// Held until dropped, or until the process ends in whatever way.
+/// A held lock. The kernel releases it when it is dropped or the process ends, even by a crash.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock and writes this process's id into it.
+    /// Takes the lock and writes our pid into its file.
     ///
     /// # Errors
-    /// [`JournalError::Held`] with the owner's id, or [`JournalError::Io`].
+    /// [`JournalError::Held`] with the pid of the holder, or [`JournalError::Io`].
     pub fn take(state: &Path) -> Result<Self, JournalError> {
         let path = state.join("afk.lock");
         let io = |source| JournalError::Io { path: path.clone(), source };
@@ -31,9 +31,9 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(io)?;
-        // Somebody who asks for the owner holds it shared for an instant.
-        let taken = (0..5).any(|try_| {
-            if try_ > 0 {
+        // `owner` in another process holds it shared for an instant.
+        let taken = (0..5).any(|attempt| {
+            if attempt > 0 {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
             flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -51,9 +51,9 @@ impl Lock {
     }
 }
 
-/// The process that has a state folder now, if any has.
+/// The pid of the process that holds the lock; `None` where it is free.
 #[must_use]
-pub fn owner(state: &Path) -> Option<String> {
+pub(crate) fn owner(state: &Path) -> Option<String> {
     let mut file = File::open(state.join("afk.lock")).ok()?;
     if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;

@@ -1,7 +1,17 @@
-//! The journal: the append-only, hash-chained record of every event.
+//! The journal: the append-only, hash-chained record of every event. Folding it gives the fleet.
 //!
-//! SQLite in WAL mode with `synchronous = FULL`; one process owns it. A batch is one transaction,
-//! so that all that waits shares one sync. Transcripts lie in files beside it ([`transcript`]).
+//! It is an SQLite database with `synchronous = FULL`. A batch of events is one transaction, so
+//! that they share one sync. Transcripts, which nobody folds, are files beside it ([`transcript`]).
+//!
+//! ```text
+//! runtime ─ batch ─► writer (a thread) ─► Journal::append ─► journal.sqlite
+//!         ◄─ durable ──────┘                                      │
+//! start-up, followers, `afk explain`, `afk proof` ◄─ fold ────────┤
+//! `afk verify` ◄─ chain::verify ──────────────────────────────────┘
+//! ```
+//!
+//! Exactly one process writes: it holds the lock of the state folder, or, with several replicas, it
+//! has the newest leader's term.
 
 pub mod chain;
 pub mod lock;
@@ -18,101 +28,104 @@ use crate::core::model::digest::Digest;
 use crate::core::model::event::Event;
 use crate::core::model::time::Timestamp;
 
-/// What can go wrong with a journal.
+/// The journal can't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another process has it.
-    #[error("another afk has {}: process {pid}", state.display())]
+    /// Another process holds the lock of the state folder.
+    #[error("another afk uses {}: process {pid}", state.display())]
     Held {
-        /// The state folder.
+        /// The path of the state folder.
         state: PathBuf,
-        /// Whose.
+        /// The pid of the other process.
         pid: String,
     },
-    /// The folder can't be written.
+    /// A file of the state folder can't be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The database refused.
-    #[error("the journal {}: {source}", path.display())]
+    /// SQLite reported an error, for example a full disk.
+    #[error("access the journal {}: {source}", path.display())]
     Database {
-        /// Which file.
+        /// The path of the database.
         path: PathBuf,
-        /// Why.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
-    /// Written by a newer afk.
-    #[error("the journal has schema {found}, and this afk knows {known}; use a newer afk")]
+    /// A newer afk has written the journal.
+    #[error("the journal has schema {found}, and this afk supports {known}; use a newer afk")]
     TooNew {
-        /// In the file.
+        /// The version of the file.
         found: i64,
-        /// In this program.
+        /// The newest version that this program supports.
         known: i64,
     },
-    /// Another afk leads.
-    #[error("another afk leads, in term {theirs}; this one's was {ours}")]
+    /// A newer leader has taken over, so this process may not write any more.
+    #[error("another afk leads in term {theirs}; the term of this one was {ours}")]
     Fenced {
-        /// In the journal.
+        /// The term in the journal.
         theirs: u64,
-        /// This process's.
+        /// The term of this process.
         ours: u64,
     },
-    /// A record can't be read.
+    /// A record can't be encoded or decoded.
     #[error("record {seq} of the journal can't be read: {why}; run `afk verify`")]
     Unreadable {
-        /// Which.
+        /// The number of the record.
         seq: i64,
-        /// Why.
+        /// The error of the JSON library.
         why: String,
     },
+    /// The thread of the writer has ended, after a panic.
+    #[error("the journal's writer has ended, so nothing can be recorded; restart afk")]
+    WriterEnded,
 }
 
-/// One record as it is stored.
+/// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// From 1, without gaps.
+pub struct JournalRecord {
+    /// The number of the record: from 1, without gaps.
     pub seq: i64,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
     /// The event as JSON.
     pub body: String,
-    /// The link of the chain.
+    /// The hash over this record and the hash before it; see [`chain`].
     pub hash: Digest,
 }
 
-impl Record {
-    /// The event.
+impl JournalRecord {
+    /// Decodes the event.
     ///
     /// # Errors
-    /// [`JournalError::Unreadable`].
+    /// [`JournalError::Unreadable`] for an event that this program can't decode.
     pub fn event(&self) -> Result<Event, JournalError> {
         serde_json::from_str(&self.body)
             .map_err(|e| JournalError::Unreadable { seq: self.seq, why: e.to_string() })
     }
 }
 
-/// An open journal.
+/// An open journal and the end of its chain.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     db: Connection,
     seq: i64,
     hash: Digest,
-    /// The leader's term, where there are several.
+    /// The leader's term; `None` without replicas.
     term: Option<u64>,
-    // Held as long as the journal is open.
+    /// Held while the journal is open; `None` for a leader or a reader.
     _lock: Option<lock::Lock>,
 }
 
 impl Journal {
-    /// Opens or makes the journal of a state folder and takes its lock.
+    /// Opens or creates the journal of a state folder and takes the folder's lock.
     ///
     /// # Errors
-    /// [`JournalError`]: held by another process, not writable, too new, or damaged.
+    /// Another process holds it, or it is not writable, too new or damaged.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
         std::fs::create_dir_all(state)
             .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
@@ -120,23 +133,23 @@ impl Journal {
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), Some(lock))?;
         journal.query(|db| {
-            // FULL: an answer is given only after the sync.
+            // FULL makes a commit return only after the sync.
             db.execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;",
             )
         })?;
-        schema::bring_up(&mut journal)?;
+        schema::migrate(&mut journal)?;
         journal.find_end()?;
         Ok(journal)
     }
 
-    /// Opens the journal as the leader of a term. It is not locked by its file, which a leader that
-    /// hangs would keep: whoever has an older term can't write it any more. It has no write-ahead
-    /// log, which works on one machine alone.
+    /// Opens the journal as the leader of a term. From then on a leader of an older term can't
+    /// write. There is no file lock, which a leader that hangs would keep, and no write-ahead log,
+    /// which works on one machine only.
     ///
     /// # Errors
-    /// [`JournalError`], also where a newer leader was here.
-    pub fn open_led(state: &Path, term: u64) -> Result<Self, JournalError> {
+    /// [`JournalError::Fenced`] after a newer leader, and the errors of [`Journal::open`].
+    pub fn open_as_leader(state: &Path, term: u64) -> Result<Self, JournalError> {
         std::fs::create_dir_all(state)
             .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
         let path = crate::config::paths::journal_in(state);
@@ -147,7 +160,7 @@ impl Journal {
                  PRAGMA synchronous = FULL;",
             )
         })?;
-        schema::bring_up(&mut journal)?;
+        schema::migrate(&mut journal)?;
         let failed = |source| JournalError::Database { path: path.clone(), source };
         let behavior = rusqlite::TransactionBehavior::Immediate;
         let transaction = journal.db.transaction_with_behavior(behavior).map_err(failed)?;
@@ -168,7 +181,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The newest term of a state folder's journal; 0 where there is none.
+    /// The newest leader's term in a state folder's journal; 0 without a journal or a leader.
     #[must_use]
     pub fn newest_term(state: &Path) -> u64 {
         let path = crate::config::paths::journal_in(state);
@@ -176,24 +189,18 @@ impl Journal {
         opened.ok().and_then(|journal| journal.query(term_in).ok()).unwrap_or(0)
     }
 
-    /// A journal that lasts as long as this process: for breakglass, where the disk can't be
-    /// written.
-    ///
-    /// # Errors
-    /// [`JournalError`].
+    /// A journal in memory, for breakglass where the disk can't be written. It lives as long as
+    /// this process.
     pub fn in_memory() -> Result<Self, JournalError> {
         let path = PathBuf::from(":memory:");
         let db = Connection::open_in_memory()
             .map_err(|source| JournalError::Database { path: path.clone(), source })?;
         let mut journal = Self { path, db, seq: 0, hash: Digest::ZERO, term: None, _lock: None };
-        schema::bring_up(&mut journal)?;
+        schema::migrate(&mut journal)?;
         Ok(journal)
     }
 
-    /// Opens a journal to look at it, also while another process writes it.
-    ///
-    /// # Errors
-    /// [`JournalError`].
+    /// Opens a journal for reading, also while another process writes it.
     pub fn open_read_only(state: &Path) -> Result<Self, JournalError> {
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)?;
@@ -215,11 +222,12 @@ impl Journal {
 
     fn query<T>(
         &self,
-        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, JournalError> {
-        ask(&self.db).map_err(|source| JournalError::Database { path: self.path.clone(), source })
+        run(&self.db).map_err(|source| JournalError::Database { path: self.path.clone(), source })
     }
 
+    /// Reads the number and the hash of the last record.
     fn find_end(&mut self) -> Result<(), JournalError> {
         let end = self.query(|db| {
             db.query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
@@ -234,23 +242,23 @@ impl Journal {
         Ok(())
     }
 
-    /// The number of the last record; 0 when there is none.
+    /// The number of the last record; 0 for an empty journal.
     #[must_use]
     pub const fn last(&self) -> i64 {
         self.seq
     }
 
-    /// Appends a batch in one transaction. When it returns, the batch is on the disk; after an
-    /// error none of it is.
+    /// Appends a batch in one transaction. The batch is durable when this returns; after an error
+    /// no part of it is stored.
     ///
     /// # Errors
-    /// [`JournalError::Database`], for example a full disk.
+    /// [`JournalError::Database`], for example for a full disk, or [`JournalError::Fenced`].
     pub fn append(&mut self, batch: &[(Timestamp, Event)]) -> Result<(), JournalError> {
         let (mut seq, mut hash) = (self.seq, self.hash);
         let failed = |source| JournalError::Database { path: self.path.clone(), source };
         let transaction = self.db.transaction().map_err(failed)?;
         if let Some(ours) = self.term {
-            // In the same transaction: nobody can take the lead in between.
+            // The check is part of the transaction, so no other leader can take over in between.
             let theirs = term_in(&transaction).map_err(failed)?;
             if theirs != ours {
                 return Err(JournalError::Fenced { theirs, ours });
@@ -264,7 +272,7 @@ impl Journal {
                 seq += 1;
                 let body = serde_json::to_string(event)
                     .map_err(|e| JournalError::Unreadable { seq, why: e.to_string() })?;
-                hash = chain::link(&hash, seq, *at, &body);
+                hash = chain::record_hash(&hash, seq, *at, &body);
                 insert.execute(params![seq, at.0, body, hash.bytes()]).map_err(failed)?;
             }
         }
@@ -273,14 +281,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Calls `each` with every record from `from` on, in order, until it says false.
+    /// Calls `each` with every record from number `from` on, in order, until it returns false.
     ///
     /// # Errors
-    /// [`JournalError`], also that of `each`.
+    /// The journal can't be read, or `each` returned an error.
     pub fn read(
         &self,
         from: i64,
-        mut each: impl FnMut(Record) -> Result<bool, JournalError>,
+        mut each: impl FnMut(JournalRecord) -> Result<bool, JournalError>,
     ) -> Result<(), JournalError> {
         let failed = |source| JournalError::Database { path: self.path.clone(), source };
         let mut select = self
@@ -289,7 +297,7 @@ impl Journal {
             .map_err(failed)?;
         let mut rows = select.query([from]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let record = Record {
+            let record = JournalRecord {
                 seq: row.get(0).map_err(failed)?,
                 at: Timestamp(row.get(1).map_err(failed)?),
                 body: row.get(2).map_err(failed)?,
@@ -302,10 +310,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The fleet as the journal tells it.
-    ///
-    /// # Errors
-    /// [`JournalError`].
+    /// The fleet that results from applying every event.
     pub fn fold(&self) -> Result<Fleet, JournalError> {
         let mut fleet = Fleet::default();
         self.read(1, |record| {
@@ -315,16 +320,13 @@ impl Journal {
         Ok(fleet)
     }
 
-    /// A name of this journal that no other has: what children are marked with.
-    ///
-    /// # Errors
-    /// [`JournalError`].
+    /// The random id of this journal; children are marked with it.
     pub fn id(&self) -> Result<String, JournalError> {
         self.query(|db| db.query_row("SELECT value FROM meta WHERE key = 'id'", [], |r| r.get(0)))
     }
 }
 
-/// The term of whoever leads; 0 where nobody ever did.
+/// The term of the last leader; 0 where the journal never had one.
 fn term_in(db: &Connection) -> rusqlite::Result<u64> {
     let found = db
         .query_row("SELECT value FROM meta WHERE key = 'term'", [], |row| row.get::<_, String>(0));
@@ -341,17 +343,17 @@ mod tests {
     use crate::core::model::id::Actor;
 
     #[test]
-    fn who_led_before_can_write_no_more() {
+    fn append_is_refused_after_a_newer_leader() {
         let state = tempfile::tempdir().unwrap();
-        let mut first = Journal::open_led(state.path(), 1).unwrap();
+        let mut first = Journal::open_as_leader(state.path(), 1).unwrap();
         first.append(&[(Timestamp(1), kill(true))]).unwrap();
         assert_eq!(Journal::newest_term(state.path()), 1);
-        let mut second = Journal::open_led(state.path(), 2).unwrap();
+        let mut second = Journal::open_as_leader(state.path(), 2).unwrap();
         let fenced = first.append(&[(Timestamp(2), kill(false))]);
         assert!(matches!(fenced, Err(JournalError::Fenced { theirs: 2, ours: 1 })), "{fenced:?}");
         second.append(&[(Timestamp(3), kill(true))]).unwrap();
         assert!(matches!(
-            Journal::open_led(state.path(), 1),
+            Journal::open_as_leader(state.path(), 1),
             Err(JournalError::Fenced { theirs: 2, .. })
         ));
         drop((first, second));
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_there_after_a_restart() {
+    fn appended_events_survive_a_restart() {
         let state = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(state.path()).unwrap();
         let id = journal.id().unwrap();
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_owner_is_told_who_has_it() {
+    fn open_names_the_process_that_holds_the_lock() {
         let state = tempfile::tempdir().unwrap();
         let first = Journal::open(state.path()).unwrap();
         let said = Journal::open(state.path()).unwrap_err().to_string();
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_schema_is_refused() {
+    fn open_refuses_a_newer_schema() {
         let state = tempfile::tempdir().unwrap();
         let journal = Journal::open(state.path()).unwrap();
         journal.db.execute_batch("PRAGMA user_version = 99").unwrap();
@@ -397,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_append_leaves_nothing_behind() {
+    fn append_stores_nothing_after_an_error() {
         let state = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(state.path()).unwrap();
         journal.append(&[(Timestamp(1), kill(true))]).unwrap();

@@ -1,9 +1,11 @@
-//! The schema and its steps. A step is never changed once it has been released; the number of
-//! steps is the schema's version, kept in `user_version`.
+//! The schema of the journal and its migrations.
+//!
+//! A migration never changes after its release. The schema's version is the number of migrations
+//! that the file has seen, and SQLite stores it in `user_version`.
 
 use super::{Journal, JournalError};
 
-const STEPS: &[&str] = &[
+const MIGRATIONS: &[&str] = &[
     // 1
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
      INSERT INTO meta (key, value) VALUES ('id', lower(hex(randomblob(8))));
@@ -20,25 +22,27 @@ const STEPS: &[&str] = &[
 ];
 
 /// The version that this program writes.
-const KNOWN: i64 = STEPS.len().cast_signed() as i64;
+const VERSION: i64 = MIGRATIONS.len().cast_signed() as i64;
 
-fn found(journal: &Journal) -> Result<i64, JournalError> {
+fn version_of(journal: &Journal) -> Result<i64, JournalError> {
     journal.query(|db| db.query_row("PRAGMA user_version", [], |row| row.get(0)))
 }
 
-/// Refuses a journal of a newer program.
-pub fn check(journal: &Journal) -> Result<i64, JournalError> {
-    match found(journal)? {
-        found if found > KNOWN => Err(JournalError::TooNew { found, known: KNOWN }),
+/// Refuses a journal of a newer program, and returns the version of this one.
+pub(super) fn check(journal: &Journal) -> Result<i64, JournalError> {
+    match version_of(journal)? {
+        found if found > VERSION => Err(JournalError::TooNew { found, known: VERSION }),
         found => Ok(found),
     }
 }
 
-/// Takes the steps that are missing, each in a transaction of its own.
-pub fn bring_up(journal: &mut Journal) -> Result<(), JournalError> {
+/// Runs the missing migrations, each in a transaction of its own.
+pub(super) fn migrate(journal: &mut Journal) -> Result<(), JournalError> {
     let from = check(journal)?;
-    for (step, version) in STEPS.iter().zip(1_i64..).skip(usize::try_from(from).unwrap_or(0)) {
-        let sql = format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {version}; COMMIT;");
+    for (migration, version) in
+        MIGRATIONS.iter().zip(1_i64..).skip(usize::try_from(from).unwrap_or(0))
+    {
+        let sql = format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {version}; COMMIT;");
         journal.query(|db| db.execute_batch(&sql))?;
     }
     Ok(())

@@ -1,6 +1,8 @@
-//! Transcripts: one file of JSON lines a run, appended while it runs and read by windows.
+//! Transcripts: one file of JSON lines for each run, appended while the run is active and read in
+//! windows.
 //!
-//! A reader holds the offset of every 64th record, 8 bytes each; the text stays on the disk.
+//! The runtime writes through a [`Store`]. The transcript pane and the HTTP service read through a
+//! [`Reader`], which keeps the offset of every 64th record and leaves the text on the disk.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -15,18 +17,18 @@ use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
 use crate::lock::LockExt;
 
-/// One line of a transcript.
+/// A line of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// When.
+pub struct TranscriptEntry {
+    /// The time at which afk received the event.
     pub at: Timestamp,
-    /// In which turn of the run; 0 outside of turns.
+    /// The number of the run's turn; 0 outside of turns.
     pub turn: u32,
-    /// What.
+    /// The agent's event, or one of afk's own about the turn.
     pub event: AgentEvent,
 }
 
-/// The transcripts of a state folder.
+/// Writes the transcripts of a state folder; keeps the files of active runs open.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
@@ -34,33 +36,33 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of a state folder, made where it is missing.
+    /// Opens the transcripts of a state folder, and creates their folder where it is missing.
     ///
     /// # Errors
-    /// Where the folder can't be made.
+    /// The folder can't be created.
     pub fn open(state: &Path) -> io::Result<Self> {
         let folder = state.join("transcripts");
         std::fs::create_dir_all(&folder)?;
         Ok(Self { folder, open: Mutex::default() })
     }
 
-    /// The state folder that it is in.
+    /// The state folder that holds the transcripts.
     #[must_use]
     pub fn state(&self) -> &Path {
         self.folder.parent().unwrap_or(Path::new("."))
     }
 
-    /// The file of a run.
+    /// The path of a run's transcript.
     #[must_use]
     pub fn path(&self, run: RunId) -> PathBuf {
         self.folder.join(format!("{run}.jsonl"))
     }
 
-    /// Appends entries in one write.
+    /// Appends entries in one write, without a sync.
     ///
     /// # Errors
-    /// Where the file can't be written.
-    pub fn append(&self, run: RunId, entries: &[Entry]) -> io::Result<()> {
+    /// The file can't be written.
+    pub fn append(&self, run: RunId, entries: &[TranscriptEntry]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(entries.len() * 128);
         for entry in entries {
             serde_json::to_writer(&mut bytes, entry)?;
@@ -82,19 +84,19 @@ impl Store {
         file.write_all(&bytes)
     }
 
-    /// Closes a run's file, once nothing more is written to it.
+    /// Closes a run's file after its last entry.
     pub fn close(&self, run: RunId) {
         self.open.locked().remove(&run);
     }
 
-    /// A reader of a run's transcript; of an empty one where there is no file yet.
+    /// A reader of a run's transcript, which is empty while the file does not exist.
     #[must_use]
     pub fn reader(&self, run: RunId) -> Reader {
         Reader::new(self.path(run))
     }
 }
 
-/// A write that was cut by a crash must not run into the next one.
+/// Ends a line that a crash has cut, so that the next entry starts on a line of its own.
 fn end_torn_line(file: &mut File) -> io::Result<()> {
     if file.seek(SeekFrom::End(0))? > 0 {
         file.seek(SeekFrom::End(-1))?;
@@ -107,43 +109,44 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Records between two known offsets.
+/// The number of records between two known offsets.
 const STRIDE: usize = 64;
 
-/// A window onto a transcript, also one that grows.
+/// Reads windows of a transcript, also while it grows.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    /// Offset of record 0, 64, 128, …
+    /// The offsets of records 0, 64, 128, …
     marks: Vec<u64>,
     records: usize,
-    /// Up to where the file was read; always the end of a record.
+    /// The offset behind the last complete record.
     end: u64,
 }
 
 impl Reader {
-    /// Reads a file; see [`Store::reader`].
+    /// A reader of the transcript at a path; call [`Reader::refresh`] to read it.
     #[must_use]
     pub const fn new(path: PathBuf) -> Self {
         Self { path, marks: Vec::new(), records: 0, end: 0 }
     }
 
-    /// How many records are known.
+    /// The number of records as of the last refresh.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.records
     }
 
-    /// No record is known.
+    /// Whether no record was there at the last refresh.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// Takes in what was appended since; true where something was.
+    /// Indexes the records that were appended since the last refresh; returns whether there are
+    /// any.
     ///
     /// # Errors
-    /// Where the file is there and can't be read.
+    /// The file exists and can't be read.
     pub fn refresh(&mut self) -> io::Result<bool> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
@@ -171,11 +174,12 @@ impl Reader {
         Ok(self.records != before)
     }
 
-    /// Up to `count` records from `from` on. A line that can't be read is shown as raw.
+    /// Reads up to `count` records from number `from` on. A line that can't be decoded becomes a
+    /// raw event.
     ///
     /// # Errors
-    /// Where the file can't be read.
-    pub fn read(&self, from: usize, count: usize) -> io::Result<Vec<Entry>> {
+    /// The file can't be read.
+    pub fn read(&self, from: usize, count: usize) -> io::Result<Vec<TranscriptEntry>> {
         let mut entries = Vec::new();
         self.lines_from(from, |_, line| {
             entries.push(parse(line));
@@ -185,7 +189,7 @@ impl Reader {
         Ok(entries)
     }
 
-    /// Calls `each` with the number and the bytes of every record from `from` on, until it says
+    /// Calls `each` with the number and the bytes of every record from `from` on, until it returns
     /// false.
     fn lines_from(
         &self,
@@ -211,17 +215,17 @@ impl Reader {
         Ok(())
     }
 
-    /// The first record at or after `from` (or at or before it, backwards) that has `needle` in
-    /// its text, without regard to ASCII case.
+    /// The first record from `from` on, or `backwards` the last one up to it, whose event contains
+    /// `needle`. Ignores ASCII case.
     ///
     /// # Errors
-    /// Where the file can't be read.
+    /// The file can't be read.
     pub fn search(&self, needle: &str, from: usize, backwards: bool) -> io::Result<Option<usize>> {
         let Some(needle) = Needle::new(needle)? else { return Ok(None) };
         let mut found = None;
         if !backwards {
             self.lines_from(from, |number, line| {
-                if needle.hits(line) {
+                if needle.is_in(line) {
                     found = Some(number);
                 }
                 found.is_none()
@@ -231,7 +235,7 @@ impl Reader {
         let mut block = from.min(self.records.saturating_sub(1)) / STRIDE;
         loop {
             self.lines_from(block * STRIDE, |number, line| {
-                if number <= from && needle.hits(line) {
+                if number <= from && needle.is_in(line) {
                     found = Some(number);
                 }
                 number < from && number + 1 < (block + 1) * STRIDE
@@ -244,40 +248,41 @@ impl Reader {
     }
 }
 
-fn parse(line: &[u8]) -> Entry {
-    serde_json::from_slice(line).unwrap_or_else(|_| Entry {
+fn parse(line: &[u8]) -> TranscriptEntry {
+    serde_json::from_slice(line).unwrap_or_else(|_| TranscriptEntry {
         at: Timestamp(0),
         turn: 0,
         event: AgentEvent::Raw { line: String::from_utf8_lossy(line).into_owned().into() },
     })
 }
 
-/// Letters from the most to the least frequent in text: the last one in a needle is the anchor
-/// that is looked for.
+/// Letters from the most to the least frequent one in text. A search scans for the rarest byte of
+/// its needle, the anchor.
 const FREQUENT: &[u8] = b" etaoinsrhldcumfpgwybvkxjqz";
 
-/// A needle, without regard to ASCII case.
+/// A text to search for, ignoring ASCII case.
 struct Needle {
     bytes: Vec<u8>,
+    /// The index of the rarest byte.
     anchor: usize,
-    text: memchr::memmem::Finder<'static>,
+    event_field: memchr::memmem::Finder<'static>,
 }
 
 impl Needle {
-    /// None for an empty one.
+    /// `None` for an empty needle.
     fn new(text: &str) -> io::Result<Option<Self>> {
-        // It is looked for in the JSON as it lies there, so it is escaped as JSON is.
+        // The search runs over the JSON lines, so the needle is escaped as JSON.
         let quoted = serde_json::to_string(&text.to_ascii_lowercase())?.into_bytes();
         let bytes = quoted[1..quoted.len() - 1].to_vec();
         let rarity = |byte: &u8| FREQUENT.iter().position(|b| b == byte).unwrap_or(usize::MAX);
         let anchor = (0..bytes.len()).max_by_key(|at| rarity(&bytes[*at]));
-        // The text comes after the event's type; names of fields are no text of the agent's.
-        let text = memchr::memmem::Finder::new(b"\"event\":");
-        Ok(anchor.map(|anchor| Self { bytes, anchor, text }))
+        // Hits before the event are in the names of fields and not in the agent's text.
+        let event_field = memchr::memmem::Finder::new(b"\"event\":");
+        Ok(anchor.map(|anchor| Self { bytes, anchor, event_field }))
     }
 
-    fn hits(&self, line: &[u8]) -> bool {
-        let text = self.text.find(line).map_or(line, |at| &line[at + 8..]);
+    fn is_in(&self, line: &[u8]) -> bool {
+        let text = self.event_field.find(line).map_or(line, |at| &line[at + 8..]);
         let lower = self.bytes[self.anchor];
         memchr::memchr2_iter(lower, lower.to_ascii_uppercase(), text).any(|at| {
             at.checked_sub(self.anchor)
@@ -291,9 +296,9 @@ impl Needle {
 mod tests {
     use super::*;
 
-    fn text(n: usize) -> Entry {
+    fn text(n: usize) -> TranscriptEntry {
         let event = AgentEvent::Text { text: format!("line {n} of \"many\"").into() };
-        Entry { at: Timestamp(n.cast_signed() as i64), turn: 1, event }
+        TranscriptEntry { at: Timestamp(n.cast_signed() as i64), turn: 1, event }
     }
 
     fn store(entries: usize) -> (tempfile::TempDir, Store, Reader) {
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_read_where_they_lie() {
+    fn read_returns_windows_at_any_offset() {
         let (_state, store, mut reader) = store(1000);
         assert_eq!(reader.len(), 1000);
         for from in [0, 1, 63, 64, 65, 500, 998] {
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn search_goes_both_ways() {
+    fn search_finds_records_in_both_directions() {
         let (_state, _store, reader) = store(1000);
         assert_eq!(reader.search("LINE 700", 0, false).unwrap(), Some(700));
         assert_eq!(reader.search("line 700", 701, false).unwrap(), None);
@@ -333,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_costs_one_record() {
+    fn torn_line_costs_one_record() {
         let (state, store, _) = store(2);
         store.close(RunId(1));
         let mut file = OpenOptions::new().append(true).open(store.path(RunId(1))).unwrap();
@@ -349,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_an_empty_transcript() {
+    fn missing_file_reads_as_an_empty_transcript() {
         let state = tempfile::tempdir().unwrap();
         let mut reader = Store::open(state.path()).unwrap().reader(RunId(7));
         assert!(!reader.refresh().unwrap() && reader.is_empty());

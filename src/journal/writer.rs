@@ -1,4 +1,7 @@
-//! The journal's own thread: batches in, one sync each, an answer when it is on the disk.
+//! Writes the journal on a thread of its own, so that a sync never blocks the runtime's event loop.
+//!
+//! The runtime sends a batch, the thread appends it with one sync, and the result comes back when
+//! the batch is durable.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,49 +12,45 @@ use super::{Journal, JournalError};
 use crate::core::model::event::Event;
 use crate::core::model::time::Timestamp;
 
-type Batch = (Arc<[(Timestamp, Event)]>, oneshot::Sender<Result<(), JournalError>>);
+type WriteRequest = (Arc<[(Timestamp, Event)]>, oneshot::Sender<Result<(), JournalError>>);
 
-/// A handle to the thread; the thread ends, and the lock is freed, when it is dropped.
+/// A handle to the thread. Dropping it ends the thread and releases the journal's lock.
 #[derive(Debug)]
 pub struct Writer {
-    batches: Option<mpsc::Sender<Batch>>,
+    requests: Option<mpsc::Sender<WriteRequest>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Gives the journal a thread.
+    /// Moves the journal to a new thread.
     ///
     /// # Errors
-    /// Where no thread can be made.
+    /// The thread can't be started.
     pub fn start(mut journal: Journal) -> std::io::Result<Self> {
-        let (batches, mut queue) = mpsc::channel::<Batch>(1);
+        let (requests, mut queue) = mpsc::channel::<WriteRequest>(1);
         let thread = thread::Builder::new().name("journal".into()).spawn(move || {
             while let Some((batch, done)) = queue.blocking_recv() {
-                // A caller that went away has nothing to be told.
+                // The caller may have stopped waiting.
                 let _ = done.send(journal.append(&batch));
             }
         })?;
-        Ok(Self { batches: Some(batches), thread: Some(thread) })
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// Appends a batch; on the disk when this returns.
-    ///
-    /// # Errors
-    /// [`JournalError`].
     pub async fn append(&self, batch: Arc<[(Timestamp, Event)]>) -> Result<(), JournalError> {
-        let gone = || JournalError::Unreadable { seq: 0, why: "its thread has ended".into() };
-        let (done, answer) = oneshot::channel();
-        let batches = self.batches.as_ref().ok_or_else(gone)?;
-        batches.send((batch, done)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let (done, result) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or(JournalError::WriterEnded)?;
+        requests.send((batch, done)).await.map_err(|_| JournalError::WriterEnded)?;
+        result.await.map_err(|_| JournalError::WriterEnded)?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.batches.take();
+        self.requests.take();
         if let Some(thread) = self.thread.take() {
-            // A panic in the thread was reported by its hook.
+            // The panic hook has reported a panic of the thread.
             let _ = thread.join();
         }
     }

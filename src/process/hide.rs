@@ -1,9 +1,10 @@
-//! Hides files and folders from the program that this process becomes: a mount namespace of its own,
-//! in which something empty lies over each of them. Without the right to mount, a user namespace
-//! gives it.
+//! Hides files and folders from the program that the launcher becomes.
 //!
-//! A program of the same user that asks somebody outside of its tree (a service manager, cron) to
-//! start another is not held by this: docs/breakglass.md tells when a user of its own is needed.
+//! The launcher enters a mount namespace and mounts something empty over each path. Without the
+//! privilege to mount, it enters a user namespace first, which grants it.
+//!
+//! A program can still ask a service manager or cron, which run outside this namespace, to start
+//! another program of the same user: docs/breakglass.md explains when afk needs a user of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +13,23 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-/// Hides what is there of these paths; nothing is done where there is nothing to hide.
+/// Hides those of the paths that exist; without any, no namespace is entered.
 ///
 /// # Errors
-/// Why it can't be done, in a line; the program must not be started then.
-pub fn hide(paths: &[PathBuf]) -> Result<(), String> {
-    let there: Vec<&PathBuf> = paths.iter().filter(|path| path.exists()).collect();
-    if there.is_empty() {
+/// The cause in one line. The program must not be started then.
+pub(super) fn hide(paths: &[PathBuf]) -> Result<(), String> {
+    let existing: Vec<&PathBuf> = paths.iter().filter(|path| path.exists()).collect();
+    if existing.is_empty() {
         return Ok(());
     }
     let folder = std::env::current_dir();
-    namespace()?;
+    enter_namespace()?;
     let none: Option<&str> = None;
-    let failed = |what: &Path, error: Errno| format!("{}: {error}", what.display());
+    let failed = |path: &Path, error: Errno| format!("mount over {}: {error}", path.display());
     let slash = Path::new("/");
     mount(none, slash, none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|error| failed(slash, error))?;
-    for path in there {
+    for path in existing {
         if path.is_dir() {
             let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
             mount(Some("tmpfs"), path.as_path(), Some("tmpfs"), flags, Some("size=4k,mode=500"))
@@ -37,23 +38,23 @@ pub fn hide(paths: &[PathBuf]) -> Result<(), String> {
         }
         .map_err(|error| failed(path, error))?;
     }
-    // What was opened before still leads to what lies below.
+    // Our working directory was opened before the mounts and still leads below them: open it again.
     if let Ok(folder) = folder {
         std::env::set_current_dir(folder).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
 
-/// Goes into a mount namespace of its own.
-fn namespace() -> Result<(), String> {
+/// Enters a new mount namespace.
+fn enter_namespace() -> Result<(), String> {
     let (user, group) = (geteuid(), getegid());
     match unshare(CloneFlags::CLONE_NEWNS) {
         Ok(()) => return Ok(()),
         Err(Errno::EPERM) => {}
-        Err(error) => return Err(format!("no mount namespace: {error}")),
+        Err(error) => return Err(format!("can't enter a mount namespace: {error}")),
     }
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .map_err(|error| format!("no user namespace: {error}"))?;
+        .map_err(|error| format!("can't enter a user namespace: {error}"))?;
     let write = |file: &str, text: String| {
         std::fs::write(format!("/proc/self/{file}"), text)
             .map_err(|error| format!("/proc/self/{file}: {error}"))

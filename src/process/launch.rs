@@ -1,20 +1,25 @@
-//! The launcher: afk itself under a hidden word. It begins a session and becomes the program.
+//! The launcher: afk itself under a hidden first argument. It hides paths, starts a session and
+//! replaces itself by the program.
 //!
-//! `posix_spawn` knows no session, and a `pre_exec` would fork our whole memory on the hot path,
-//! so a small program in between does it: about a millisecond.
+//! `posix_spawn` can't start a session, and a `pre_exec` closure would fork our whole memory on the
+//! hot path. This small step in between costs about a millisecond. `main` calls [`become_program`]
+//! before it does anything else; `afk doctor` starts it to test that paths can be hidden.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// First argument of the launcher.
+use super::{hide, marks};
+
+/// The first argument that makes afk the launcher.
 pub const WORD: &str = "__launch";
 
-/// Before each path that the program must not reach.
-pub const HIDE: &str = "--hide";
+/// The option in front of each path that the program must not reach.
+pub(crate) const HIDE: &str = "--hide";
 
-/// Becomes the program; returns only when that fails, with the exit code that a shell would give.
+/// Becomes the program. Returns only where that fails, with the exit code that a shell would give:
+/// 127 for a missing program, 126 for one that can't be executed, 125 where a path can't be hidden.
 #[must_use]
 pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
     let mut hidden = Vec::new();
@@ -25,17 +30,17 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
             Some(program) => break program,
         }
     };
-    if let Err(why) = super::hide::hide(&hidden) {
+    if let Err(why) = hide::hide(&hidden) {
         complain(&format!(
             "breakglass keys can't be hidden from this program ({why}), so it was not started; see \
              docs/breakglass.md"
         ));
         return 125;
     }
-    // Fails only for a group's leader, which a fresh child is not.
+    // Fails only for the leader of a process group, and a fresh child is none.
     let session = rustix::process::setsid();
-    let leader = rustix::process::getpid().as_raw_nonzero().to_string();
-    let error = Command::new(&program).args(args).env(super::LEADER_NAME, leader).exec();
+    let leader = super::procfs::own_pid().to_string();
+    let error = Command::new(&program).args(args).env(marks::LEADER, leader).exec();
     let name = program.to_string_lossy().into_owned();
     let name = crate::core::model::untrusted::clean_line(&name);
     complain(&format!("{name} can't be started: {error}"));
@@ -47,6 +52,6 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
 
 fn complain(line: &str) {
     let mut stderr = std::io::stderr();
-    // Nobody may be reading.
+    // The pipe may be closed already; the exit code then still reports the failure.
     let _ = std::io::Write::write_fmt(&mut stderr, format_args!("afk: {line}\n"));
 }

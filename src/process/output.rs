@@ -1,4 +1,8 @@
-//! Running a command to its end: its output in a log file, the end of it in memory, a deadline.
+//! Runs a command to its end with a deadline: the output goes to a log file, its end stays in
+//! memory.
+//!
+//! Test, CI and deploy commands run through [`Supervisor::run`]. [`read_line`] is the bounded line
+//! reader of agents and of the attach protocol.
 
 use std::io;
 use std::path::Path;
@@ -7,32 +11,31 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{sleep, timeout};
 
-use super::{Input, Spec, Supervisor};
+use super::{Spec, StdinMode, Supervisor};
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Judgement, Verdict};
 
-/// The end of an output that is kept in memory, in bytes.
+/// The bytes from the end of an output that stay in memory.
 const TAIL: usize = 16 * 1024;
-/// What of an output is written to its log, in bytes.
+/// The bytes from the start of an output that are written to its log.
 const LOG_LIMIT: usize = 16 * 1024 * 1024;
-/// How long a pipe is read after its command has ended: something may still hold it.
+/// How long the pipes are read after the command has ended: a descendant may still hold them open.
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// Its exit code; none for a signal or a deadline.
+pub(crate) struct CommandOutcome {
+    /// `None` after a signal or the deadline.
     pub code: Option<i32>,
-    /// The end of what it printed, both streams as they came.
+    /// The end of both output streams, interleaved as they arrived.
     pub tail: Untrusted,
-    /// The deadline passed and its tree was ended.
+    /// The deadline passed, and the whole tree was ended.
     pub timed_out: bool,
 }
 
-impl Finished {
-    /// What the end of a deciding command means: 0 is green, another code red; a command that
-    /// can't be run, took too long or was killed says nothing.
-    #[must_use]
+impl CommandOutcome {
+    /// The verdict of a deciding command: 0 is green and another code red. A command that can't be
+    /// run, takes too long or is killed decides nothing.
     pub fn judgement(&self) -> Judgement {
         let verdict = match self.code {
             Some(0) => Verdict::Green,
@@ -42,13 +45,12 @@ impl Finished {
         Judgement { log: self.tail.clone(), ..Judgement::new(verdict, self.summary()) }
     }
 
-    /// In a line, for a person.
-    #[must_use]
+    /// One line for a person.
     pub fn summary(&self) -> String {
         match self.code {
-            _ if self.timed_out => "took longer than its limit and was ended".into(),
-            Some(127) => "ended with 127: a program in it isn't there".into(),
-            Some(126) => "ended with 126: a program in it can't be run".into(),
+            _ if self.timed_out => "took longer than its limit and was stopped".into(),
+            Some(127) => "ended with 127: a program in it was not found".into(),
+            Some(126) => "ended with 126: a program in it can't be executed".into(),
             Some(code) => format!("ended with {code}"),
             None => "was ended by a signal".into(),
         }
@@ -56,14 +58,19 @@ impl Finished {
 }
 
 impl Supervisor {
-    /// Runs a command; ends its whole tree at the deadline, and what it left behind at its end.
+    /// Runs a command. Ends its whole tree at the deadline, and the rest of its tree after it.
     ///
     /// # Errors
-    /// Where it can't be started or its log can't be written.
-    pub async fn run(&self, spec: &Spec, log: &Path, deadline: Duration) -> io::Result<Finished> {
-        let mut started = self.start(spec, Input::Nothing)?;
+    /// The command can't be started, or its log can't be written.
+    pub(crate) async fn run(
+        &self,
+        spec: &Spec,
+        log: &Path,
+        deadline: Duration,
+    ) -> io::Result<CommandOutcome> {
+        let mut started = self.start(spec, StdinMode::Null)?;
         let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
-        let mut sink = Sink::create(log).await?;
+        let mut sink = LogSink::create(log).await?;
         let mut timed_out = false;
         let status = {
             let read = async {
@@ -73,14 +80,14 @@ impl Supervisor {
                 }
             };
             tokio::pin!(read);
-            let over = sleep(deadline);
-            tokio::pin!(over);
+            let late = sleep(deadline);
+            tokio::pin!(late);
             let mut closed = false;
             let status = loop {
                 tokio::select! {
                     status = started.child.wait() => break Some(status?),
                     done = &mut read, if !closed => { done?; closed = true; }
-                    () = &mut over => { timed_out = true; break None; }
+                    () = &mut late => { timed_out = true; break None; }
                 }
             };
             if timed_out {
@@ -104,18 +111,19 @@ impl Supervisor {
             self.end(&spec.owner).await;
         }
         sink.file.flush().await?;
-        Ok(Finished { code: status.and_then(|s| s.code()), tail: sink.tail(), timed_out })
+        Ok(CommandOutcome { code: status.and_then(|s| s.code()), tail: sink.tail(), timed_out })
     }
 }
 
-/// Where output goes.
-struct Sink {
+/// Writes output to a log file, and keeps its end in memory.
+struct LogSink {
     file: tokio::fs::File,
+    /// Bytes in the file, at most [`LOG_LIMIT`].
     written: usize,
     tail: Vec<u8>,
 }
 
-impl Sink {
+impl LogSink {
     async fn create(log: &Path) -> io::Result<Self> {
         if let Some(folder) = log.parent() {
             tokio::fs::create_dir_all(folder).await?;
@@ -136,19 +144,19 @@ impl Sink {
                 read = out.read(&mut a), if more_out => {
                     let read = read?;
                     more_out = read > 0;
-                    self.take(&a[..read]).await?;
+                    self.write(&a[..read]).await?;
                 }
                 read = err.read(&mut b), if more_err => {
                     let read = read?;
                     more_err = read > 0;
-                    self.take(&b[..read]).await?;
+                    self.write(&b[..read]).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let room = LOG_LIMIT.saturating_sub(self.written).min(bytes.len());
         self.file.write_all(&bytes[..room]).await?;
         self.written += room;
@@ -165,12 +173,9 @@ impl Sink {
     }
 }
 
-/// Reads one line of at most `limit` bytes into `line`, without its end. What is over the limit
-/// is read and dropped; then `cut` is true. None at the end of the stream.
-///
-/// # Errors
-/// Where the stream can't be read.
-pub async fn read_line<R: AsyncRead + Unpin>(
+/// Reads one line into `line`, without its newline and of at most `limit` bytes. Returns whether
+/// bytes over the limit were read and dropped; `None` at the end of the stream.
+pub(crate) async fn read_line<R: AsyncRead + Unpin>(
     from: &mut BufReader<R>,
     limit: usize,
     line: &mut Vec<u8>,
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_exit_code_says_something() {
+    fn judgement_follows_the_exit_code_alone() {
         for (code, timed_out, verdict) in [
             (Some(0), false, Verdict::Green),
             (Some(1), false, Verdict::Red),
@@ -211,13 +216,13 @@ mod tests {
             (None, false, Verdict::Unknown),
             (None, true, Verdict::Unknown),
         ] {
-            let finished = Finished { code, tail: "".into(), timed_out };
-            assert_eq!(finished.judgement().verdict, verdict, "{code:?}");
+            let outcome = CommandOutcome { code, tail: "".into(), timed_out };
+            assert_eq!(outcome.judgement().verdict, verdict, "{code:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_long_line_is_cut_and_the_next_one_is_whole() {
+    async fn read_line_cuts_a_long_line_and_keeps_the_next_one_whole() {
         let bytes = [vec![b'x'; 100_000], b"\nshort\nlast".to_vec()].concat();
         let mut from = BufReader::new(bytes.as_slice());
         let mut line = Vec::new();

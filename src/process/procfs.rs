@@ -1,25 +1,25 @@
-//! `/proc`, as far as a tree of processes needs it.
+//! Reads processes from `/proc`: state, parent, session, usage and environment.
+//!
+//! The supervisor builds its trees from these; tests and benches measure afk itself with them.
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// One process as it was seen.
+/// A snapshot of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
+    /// The process id; the kernel reuses it later.
     pub pid: i32,
-    /// Its parent's.
+    /// The parent's pid; of an orphan, the subreaper's.
     pub parent: i32,
-    /// The process group that it is in.
-    pub group: i32,
-    /// The session that it is in.
-    pub session: i32,
-    /// Its controlling terminal; 0 is none.
-    pub terminal: i64,
-    /// `R`, `S`, `Z`, …
+    pub(super) group: i32,
+    pub(super) session: i32,
+    /// The device number of the controlling terminal; 0 means none.
+    pub(super) terminal: i64,
+    /// The kernel's letter: `R` running, `S` sleeping, `Z` zombie.
     pub state: u8,
-    /// When it began, in ticks since boot: with the pid it names the process for ever.
-    pub started: u64,
-    /// User and system time, in ticks.
+    /// The start time in ticks since boot; together with the pid it identifies a process uniquely.
+    pub(super) started: u64,
+    /// User and system time so far, in clock ticks.
     pub cpu_ticks: u64,
     /// Resident memory, in bytes.
     pub memory: u64,
@@ -27,7 +27,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The value of an environment name.
+    /// The value of an environment name at the start of the process.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.environment.split(|b| *b == 0).find_map(|pair| {
@@ -36,14 +36,19 @@ impl Process {
         })
     }
 
-    /// Whether an environment name has a value.
+    /// Whether an environment name has exactly this value.
     #[must_use]
     pub fn has(&self, name: &str, value: &str) -> bool {
         self.get(name) == Some(value)
     }
 }
 
-/// Every process that can be seen. What ends while it is read is left out.
+/// The pid of this process.
+pub(crate) fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Every process that we may see; a process that ends during the walk is left out.
 pub fn processes() -> impl Iterator<Item = Process> {
     let folder = std::fs::read_dir("/proc").ok();
     folder
@@ -53,40 +58,37 @@ pub fn processes() -> impl Iterator<Item = Process> {
         .filter_map(process)
 }
 
-/// The children of this process, those that were orphaned to it among them; none where the kernel
-/// does not tell.
-#[must_use]
-pub fn children() -> Option<Vec<i32>> {
+/// The children of this process, including its orphans; `None` where the kernel doesn't list them.
+pub(super) fn children() -> Option<Vec<i32>> {
     let mut all = Vec::new();
     for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
-        // A thread that ended meanwhile gave its children to another one, which is read as well only
-        // if it comes later: not knowing is no answer.
+        // A thread that ends during the walk hands its children to another thread, which may have
+        // been read already: the list would be incomplete, so there is none.
         let text = std::fs::read_to_string(thread.path().join("children")).ok()?;
         all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
     }
     Some(all)
 }
 
-/// What was orphaned to this process, if the kernel tells: it gives an orphan to the first thread that
-/// is alive (`find_new_reaper`), which is the main one. A child that the main thread started itself
-/// is among them.
-#[must_use]
-pub fn adopted() -> Option<Vec<i32>> {
-    let us = rustix::process::getpid().as_raw_nonzero();
-    let text = std::fs::read_to_string(format!("/proc/self/task/{us}/children")).ok()?;
+/// The orphans of this process, and the children that its main thread started itself; `None` where
+/// the kernel doesn't list them. The kernel hands an orphan to the first live thread
+/// (`find_new_reaper`), which is the main thread.
+pub(super) fn adopted() -> Option<Vec<i32>> {
+    let pid = own_pid();
+    let text = std::fs::read_to_string(format!("/proc/self/task/{pid}/children")).ok()?;
     Some(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
-/// One process, if it is there.
+/// Reads one process; `None` where it doesn't exist or is not ours to read.
 #[must_use]
 pub fn process(pid: i32) -> Option<Process> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the fields begin after the last `)`.
+    // The name in parentheses may contain anything; the fields begin after the last `)`.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
     // From `man proc_pid_stat`: 5 pgrp, 6 session, 7 tty_nr, 14 utime, 15 stime, 22 starttime,
-    // 24 rss; 5 is the next one here.
+    // 24 rss. The next field here is 5.
     let rest: Vec<i64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
     let field = |number: usize| rest.get(number - 5).copied().unwrap_or(0);
     let count = |number: usize| u64::try_from(field(number)).unwrap_or(0);
@@ -105,18 +107,17 @@ pub fn process(pid: i32) -> Option<Process> {
     })
 }
 
-/// The folder that a process is in.
-#[must_use]
-pub fn cwd(pid: i32) -> Option<std::path::PathBuf> {
+/// The working directory of a process.
+pub(super) fn cwd(pid: i32) -> Option<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// Signals exactly this process: through a pidfd, after a look that its pid was not given away.
+/// Signals exactly this process: through a pidfd, after a check that its pid was not reused.
 pub fn signal(target: &Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(target.pid) else { return };
     let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if process(target.pid).is_some_and(|now| now.started == target.started) {
-        // Gone already is as good.
+        // An error means that it is already gone.
         let _ = pidfd_send_signal(&fd, signal);
     }
 }
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_finds_its_children() {
+    fn children_lists_a_child_until_it_is_reaped() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let found = children().unwrap();
         child.kill().unwrap();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn it_finds_itself() {
+    fn process_reads_this_process() {
         let us = std::process::id().cast_signed();
         let process = process(us).unwrap();
         assert_eq!(process.parent, std::os::unix::process::parent_id().cast_signed());

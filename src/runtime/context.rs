@@ -20,7 +20,7 @@ use super::workspaces::Workspaces;
 use crate::config::Config;
 use crate::core::model::id::RunId;
 use crate::core::model::input::Input;
-use crate::journal::transcript::{Entry, Store};
+use crate::journal::transcript::{Store, TranscriptEntry};
 use crate::lock::RwLockExt;
 use crate::notify::terminal::Shown;
 use crate::process::Supervisor;
@@ -107,7 +107,7 @@ impl Context {
     }
 
     /// Appends to a run's transcript and wakes its readers.
-    pub(super) fn append_transcript(&self, run: RunId, entries: &[Entry]) {
+    pub(super) fn append_transcript(&self, run: RunId, entries: &[TranscriptEntry]) {
         if let Err(error) = self.store.append(run, entries) {
             tracing::error!(%run, %error, "the transcript can't be written");
         }

@@ -27,7 +27,7 @@ use crate::core::model::effect::Task;
 use crate::core::model::id::{Repo, RunId};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::untrusted::Untrusted;
-use crate::journal::transcript::Entry;
+use crate::journal::transcript::TranscriptEntry;
 
 /// Messages that may wait for a running agent.
 const CONTROL_QUEUE: usize = 32;
@@ -161,7 +161,8 @@ impl Lanes {
 
     fn note(&self, run: RunId, text: Untrusted) {
         let event = AgentEvent::Notice { text };
-        self.context.append_transcript(run, &[Entry { at: clock::wall(), turn: 0, event }]);
+        self.context
+            .append_transcript(run, &[TranscriptEntry { at: clock::wall(), turn: 0, event }]);
     }
 
     /// Waits until every lane is empty. The caller has cancelled the context before.

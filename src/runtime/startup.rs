@@ -77,7 +77,7 @@ impl Runtime {
         config_file: Option<PathBuf>,
     ) -> Result<Self, RuntimeError> {
         let journal = match config.term {
-            Some(term) => Journal::open_led(state, term)?,
+            Some(term) => Journal::open_as_leader(state, term)?,
             None => Journal::open(state)?,
         };
         Self::begin(config, state, launcher, config_file, journal, Mode::Whole).await

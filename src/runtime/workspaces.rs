@@ -121,8 +121,8 @@ impl Workspaces {
             return Ok(pool.clone());
         }
         let known = config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
-            what: "remote".into(),
-            said: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
+            subcommand: "remote".into(),
+            message: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
         })?;
         let dir = self.folder(repo);
         let deadline = Duration::from_secs(config.limits.git_seconds);

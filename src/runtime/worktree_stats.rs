@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Context, Snapshot, WorktreeStats};
 use crate::core::model::id::RunId;
-use crate::process::{Usage, strays};
+use crate::process::{Usage, orphans};
 
 /// The time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -32,11 +32,11 @@ pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snaps
 async fn reap(context: Arc<Context>) {
     loop {
         tokio::select! {
-            () = strays::orphaned() => {}
+            () = orphans::orphaned() => {}
             () = context.cancel.cancelled() => return,
         }
         sleep(REAP_DELAY).await;
-        strays::reap();
+        orphans::reap();
     }
 }
 
@@ -75,7 +75,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
             let used = supervisor.usages(&owners);
-            strays::reap();
+            orphans::reap();
             let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
                 let disk = due.contains(&run);
                 (run, stats(used, worktree.as_deref(), &upstream, disk))

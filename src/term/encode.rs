@@ -1,11 +1,11 @@
-//! Keys as the bytes that a remote program expects.
+//! Encodes keys and pasted text as the bytes that a remote program expects from a terminal.
 
 use alacritty_terminal::term::TermMode;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// The bytes of a key in the mode that the program asked for; none for keys that have none.
+/// The bytes of a key in the terminal mode that the program chose; empty for a key without bytes.
 #[must_use]
-pub fn key(event: &KeyEvent, mode: TermMode) -> Vec<u8> {
+pub(crate) fn key(event: &KeyEvent, mode: TermMode) -> Vec<u8> {
     let modifiers = event.modifiers;
     let alt = modifiers.contains(KeyModifiers::ALT);
     let mut bytes = match event.code {
@@ -28,9 +28,10 @@ pub fn key(event: &KeyEvent, mode: TermMode) -> Vec<u8> {
     bytes
 }
 
-/// Pasted text, wrapped where the program asked for it; it can't end its own wrapping.
+/// Pasted text, with line breaks as Enter. In bracketed-paste mode it is wrapped, and its escapes
+/// are removed so that it can't end the wrapping itself.
 #[must_use]
-pub fn paste(text: &str, mode: TermMode) -> Vec<u8> {
+pub(crate) fn paste(text: &str, mode: TermMode) -> Vec<u8> {
     let text = text.replace("\r\n", "\r").replace('\n', "\r");
     if mode.contains(TermMode::BRACKETED_PASTE) {
         let inner = text.replace('\u{1b}', "");
@@ -40,7 +41,7 @@ pub fn paste(text: &str, mode: TermMode) -> Vec<u8> {
     }
 }
 
-/// A letter with control; crossterm tells 0x1c to 0x1f as digits.
+/// The control byte of a character; crossterm reports 0x1c to 0x1f as digits.
 fn control(c: char) -> Option<u8> {
     Some(match c.to_ascii_lowercase() {
         c @ 'a'..='z' => c as u8 - b'a' + 1,
@@ -56,13 +57,13 @@ fn control(c: char) -> Option<u8> {
 }
 
 fn special(code: KeyCode, modifiers: KeyModifiers, mode: TermMode) -> Vec<u8> {
-    let held = 1
+    let modifier_code = 1
         + u8::from(modifiers.contains(KeyModifiers::SHIFT))
         + 2 * u8::from(modifiers.contains(KeyModifiers::ALT))
         + 4 * u8::from(modifiers.contains(KeyModifiers::CONTROL));
     let letter = |letter: char| {
-        if held > 1 {
-            format!("\u{1b}[1;{held}{letter}")
+        if modifier_code > 1 {
+            format!("\u{1b}[1;{modifier_code}{letter}")
         } else if mode.contains(TermMode::APP_CURSOR) {
             format!("\u{1b}O{letter}")
         } else {
@@ -70,7 +71,11 @@ fn special(code: KeyCode, modifiers: KeyModifiers, mode: TermMode) -> Vec<u8> {
         }
     };
     let number = |number: u8| {
-        if held > 1 { format!("\u{1b}[{number};{held}~") } else { format!("\u{1b}[{number}~") }
+        if modifier_code > 1 {
+            format!("\u{1b}[{number};{modifier_code}~")
+        } else {
+            format!("\u{1b}[{number}~")
+        }
     };
     match code {
         KeyCode::Up => letter('A'),
@@ -85,7 +90,11 @@ fn special(code: KeyCode, modifiers: KeyModifiers, mode: TermMode) -> Vec<u8> {
         KeyCode::PageDown => number(6),
         KeyCode::F(n @ 1..=4) => {
             let last = char::from(b'P' + n - 1);
-            if held > 1 { format!("\u{1b}[1;{held}{last}") } else { format!("\u{1b}O{last}") }
+            if modifier_code > 1 {
+                format!("\u{1b}[1;{modifier_code}{last}")
+            } else {
+                format!("\u{1b}O{last}")
+            }
         }
         KeyCode::F(n @ 5..=12) => number([15, 17, 18, 19, 20, 21, 23, 24][usize::from(n - 5)]),
         _ => String::new(),
@@ -98,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_what_xterm_sends() {
+    fn key_encodes_as_xterm_does() {
         let (none, app) = (TermMode::empty(), TermMode::APP_CURSOR);
         let bytes = |code, modifiers, mode| key(&KeyEvent::new(code, modifiers), mode);
         let plain = KeyModifiers::NONE;
@@ -124,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pasted_can_not_leave_its_brackets() {
+    fn paste_removes_escapes_inside_its_brackets() {
         assert_eq!(paste("a\nb", TermMode::empty()), b"a\rb");
         let wrapped = paste("a\u{1b}[201~rm\n", TermMode::BRACKETED_PASTE);
         assert_eq!(wrapped, b"\x1b[200~a[201~rm\r\x1b[201~");

@@ -1,37 +1,39 @@
-//! When the next frame is due: a pure limiter. A key is answered at once; what streams in is
-//! shown at most 60 times a second; nothing is drawn while nothing changed.
+//! Limits the frame rate: decides when the next frame is due. It is pure; callers pass the time.
+//!
+//! A frame that answers a key is due at once. Changes that stream in share at most 60 frames a
+//! second, and without a change no frame is due.
 
 use std::time::{Duration, Instant};
 
-/// Time between two frames that nobody typed for.
-pub const INTERVAL: Duration = Duration::from_micros(16_667);
+/// The shortest time between two frames that answer no key.
+const INTERVAL: Duration = Duration::from_micros(16_667);
 
-/// See the module.
+/// The frame limiter of one client's session.
 #[derive(Debug, Default)]
-pub struct Frames {
+pub(crate) struct FrameLimiter {
     last: Option<Instant>,
     due: Option<Instant>,
 }
 
-impl Frames {
-    /// Something changed by itself.
+impl FrameLimiter {
+    /// Asks for a frame after a change that the user did not cause.
     pub fn changed(&mut self, now: Instant) {
         let earliest = self.last.map_or(now, |last| (last + INTERVAL).max(now));
         self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
     }
 
-    /// Somebody did something and looks for the answer.
+    /// Asks for a frame at once, after input of the user.
     pub fn typed(&mut self, now: Instant) {
         self.due = Some(now);
     }
 
-    /// When to draw; none while nothing changed.
+    /// When to draw the next frame; `None` while nothing has changed.
     #[must_use]
     pub const fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// A frame was drawn.
+    /// Records that a frame was drawn.
     pub fn drawn(&mut self, now: Instant) {
         self.last = Some(now);
         self.due = None;
@@ -43,9 +45,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_changes_are_one_frame_and_a_key_is_at_once() {
+    fn limiter_merges_changes_and_answers_a_key_at_once() {
         let start = Instant::now();
-        let mut frames = Frames::default();
+        let mut frames = FrameLimiter::default();
         assert_eq!(frames.due(), None);
         frames.changed(start);
         assert_eq!(frames.due(), Some(start));

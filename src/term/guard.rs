@@ -1,4 +1,7 @@
-//! The terminal's modes: set when the cockpit opens, restored however it ends.
+//! Sets the terminal's modes when the cockpit opens, and restores them however it ends.
+//!
+//! A [`Guard`] does so for the local terminal. A remote terminal receives the same sequences
+//! through its wire.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,24 +15,22 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 
-/// Whether the terminal is ours now. The panic hook can't be given a value, so this one is shared.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether the local terminal is in our modes. It is static since the panic hook needs it.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// Holds the terminal; gives it back when dropped.
+/// Holds the local terminal in our modes; dropping it restores the terminal.
 #[derive(Debug)]
-pub struct Guard {
-    mouse: bool,
-}
+pub(crate) struct Guard(());
 
 impl Guard {
-    /// Takes the terminal.
+    /// Enters raw mode and the alternate screen.
     ///
     /// # Errors
-    /// Where it is none.
+    /// Standard output is no terminal.
     pub fn take(mouse: bool) -> io::Result<Self> {
         enable_raw_mode()?;
-        TAKEN.store(true, Ordering::SeqCst);
-        let guard = Self { mouse };
+        ACTIVE.store(true, Ordering::SeqCst);
+        let guard = Self(());
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
         if mouse {
             execute!(io::stdout(), EnableMouseCapture)?;
@@ -37,31 +38,24 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Takes or leaves the mouse.
+    /// Captures or releases the mouse.
     ///
     /// # Errors
-    /// Where the terminal is gone.
+    /// The terminal is closed.
     pub fn set_mouse(&mut self, on: bool) -> io::Result<()> {
-        self.mouse = on;
         if on {
             execute!(io::stdout(), EnableMouseCapture)
         } else {
             execute!(io::stdout(), DisableMouseCapture)
         }
     }
-
-    /// Whether the mouse is ours.
-    #[must_use]
-    pub const fn mouse(&self) -> bool {
-        self.mouse
-    }
 }
 
-/// What takes a far terminal.
+/// The sequence that sets the modes of a remote terminal.
 ///
 /// # Errors
-/// None that happen in memory.
-pub fn entering(mouse: bool) -> io::Result<Vec<u8>> {
+/// None in practice: writes to memory don't fail.
+pub(crate) fn enter_sequence(mouse: bool) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     queue!(bytes, EnterAlternateScreen, EnableBracketedPaste)?;
     if mouse {
@@ -70,22 +64,22 @@ pub fn entering(mouse: bool) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What gives a far terminal back.
+/// The sequence that restores the modes of a remote terminal.
 ///
 /// # Errors
-/// None that happen in memory.
-pub fn leaving() -> io::Result<Vec<u8>> {
+/// None in practice: writes to memory don't fail.
+pub(crate) fn leave_sequence() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     queue!(bytes, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, Show)?;
     bytes.extend_from_slice(b"\x1b[?2026l");
     Ok(bytes)
 }
 
-/// What takes or leaves a far terminal's mouse.
+/// The sequence that captures or releases a remote terminal's mouse.
 ///
 /// # Errors
-/// None that happen in memory.
-pub fn mouse(on: bool) -> io::Result<Vec<u8>> {
+/// None in practice: writes to memory don't fail.
+pub(crate) fn mouse_sequence(on: bool) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if on {
         queue!(bytes, EnableMouseCapture)?;
@@ -101,28 +95,28 @@ impl Drop for Guard {
     }
 }
 
-/// Gives the terminal back if it is taken. Safe to call at any time, also twice.
-pub fn restore() {
-    if !TAKEN.swap(false, Ordering::SeqCst) {
+/// Restores the local terminal if it is in our modes. It is safe to call at any time, also twice.
+fn restore() {
+    if !ACTIVE.swap(false, Ordering::SeqCst) {
         return;
     }
     let mut out = io::stdout();
-    // The terminal may be gone already.
-    let _ = leaving().and_then(|bytes| out.write_all(&bytes));
+    // The terminal may be closed already.
+    let _ = leave_sequence().and_then(|bytes| out.write_all(&bytes));
     let _ = out.flush();
     let _ = disable_raw_mode();
 }
 
-/// Makes a panic on this thread restore the terminal before it is told. A panic on another
-/// thread is reported by its task and must not pull the screen from under a live cockpit.
-pub fn restore_on_panic() {
+/// Makes a panic on this thread restore the terminal before the panic is printed. A panic on
+/// another thread is reported by its task and must not disturb the screen of a live cockpit.
+pub(crate) fn restore_on_panic() {
     let ours = std::thread::current().id();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().id() == ours {
             restore();
         }
-        if TAKEN.load(Ordering::SeqCst) {
+        if ACTIVE.load(Ordering::SeqCst) {
             tracing::error!(panic = %panic, "a task panicked");
         } else {
             before(panic);

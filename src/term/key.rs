@@ -1,10 +1,13 @@
 //! Keys by name, as keymaps write them: `a`, `A`, `!`, `<C-p>`, `<Enter>`, `<S-Tab>`, `<F5>`.
+//!
+//! A keymap parses names into keys, a typed key event becomes a key, and help shows a key by its
+//! name.
 
 use std::fmt;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// One key press, brought to one form: a shifted letter is its capital and carries no shift.
+/// A key press in normal form: a shifted letter is its capital and carries no shift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     code: KeyCode,
@@ -29,7 +32,7 @@ const NAMES: &[(&str, KeyCode)] = &[
 ];
 
 impl Key {
-    /// Reads a name.
+    /// Parses a name; `None` for an unknown one.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let mut chars = name.chars();
@@ -59,7 +62,7 @@ impl Key {
         Some(Self { code, modifiers })
     }
 
-    /// The typed character, if the key types one.
+    /// The character that the key types; `None` for a key with Control or Alt, or without one.
     #[must_use]
     pub fn typed(&self) -> Option<char> {
         match self.code {
@@ -81,7 +84,7 @@ impl From<KeyEvent> for Key {
         match code {
             KeyCode::Char(c) => {
                 if modifiers.contains(KeyModifiers::CONTROL) {
-                    // A terminal sends 0x1c to 0x1f for these, which are told as digits.
+                    // A terminal sends 0x1c to 0x1f for these, which crossterm reports as digits.
                     let c = match c {
                         '4' => '\\',
                         '5' => ']',
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back() {
+    fn parse_reads_the_names_that_display_writes() {
         for name in
             ["a", "A", "!", "<C-p>", "<Enter>", "<S-Tab>", "<F5>", "<Esc>", "<A-x>", "<Space>"]
         {
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn events_come_to_one_form() {
+    fn key_events_become_keys_in_normal_form() {
         let key = |code, modifiers| Key::from(KeyEvent::new(code, modifiers));
         let shift = KeyModifiers::SHIFT;
         assert_eq!(key(KeyCode::Char('G'), shift), Key::parse("G").unwrap());

@@ -1,12 +1,24 @@
-//! Everything that knows bytes: keys, the terminal's modes, frames and the wire that carries them.
+//! Everything that deals with a terminal's bytes, for this process's own terminal and for remote
+//! ones.
+//!
+//! ```text
+//! terminal ─ bytes ─► local | serve::ssh ─► event::InputParser ─► TerminalEvent ─► tui
+//! terminal ◄─ bytes ─ wire::FrameWire ◄─ screen::Screen ◄─ ratatui frame ◄─────── tui
+//!
+//! breakglass shell ─ bytes ─► filter::OutputFilter ─► emulator::Emulator ─► cells in a pane
+//! breakglass shell ◄─ bytes ─ encode ◄─ keys that are typed into the pane
+//! ```
+//!
+//! `guard` sets and restores the terminal's modes, `frames` limits the frame rate, and `key` names
+//! keys for keymaps.
 
 pub mod emulator;
-pub mod encode;
-pub mod far;
-pub mod frames;
-pub mod gate;
-pub mod guard;
+pub(crate) mod encode;
+pub mod event;
+mod filter;
+pub(crate) mod frames;
+pub(crate) mod guard;
 pub mod key;
-pub mod near;
+pub(crate) mod local;
 pub mod screen;
 pub mod wire;

@@ -1,5 +1,7 @@
-//! The backend that frames are drawn into: crossterm's bytes into memory, and a cursor that is
-//! hidden once and not with every frame, so that a frame without a change has no bytes.
+//! Draws ratatui's frames into memory, as the bytes that a terminal needs.
+//!
+//! The session draws on a [`Screen`], takes the bytes and sends them over the wire. The backend
+//! hides and moves the cursor only when that changes, so a frame without a change has no bytes.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -10,11 +12,11 @@ use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Rect, Size};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
-/// Bytes of a frame, shared between the backend and whoever sends them.
+/// The bytes of a frame, shared between the backend and the screen.
 #[derive(Debug, Clone, Default)]
-struct Bytes(Rc<RefCell<Vec<u8>>>);
+struct FrameBuffer(Rc<RefCell<Vec<u8>>>);
 
-impl Write for Bytes {
+impl Write for FrameBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -24,71 +26,73 @@ impl Write for Bytes {
     }
 }
 
-/// See the module.
+/// A ratatui backend that writes into memory.
 #[derive(Debug)]
-pub struct Memory {
-    inner: CrosstermBackend<Bytes>,
+pub struct MemoryBackend {
+    inner: CrosstermBackend<FrameBuffer>,
     size: Size,
+    /// Whether the terminal hides its cursor; `None` where the terminal's state is unknown.
     hidden: Option<bool>,
+    /// The cursor's position; `None` where drawing has moved it.
     cursor: Option<Position>,
 }
 
-/// A terminal that draws into memory.
+/// A terminal of a given size that draws into memory.
 #[derive(Debug)]
 pub struct Screen {
-    /// ratatui's terminal.
-    pub terminal: Terminal<Memory>,
-    bytes: Bytes,
+    /// ratatui's terminal; draw frames with it.
+    pub terminal: Terminal<MemoryBackend>,
+    bytes: FrameBuffer,
 }
 
 impl Screen {
-    /// A screen of a size.
+    /// A screen of a size, in cells.
     ///
     /// # Errors
-    /// None that happen in memory.
+    /// None in practice: writes to memory don't fail.
     pub fn new(width: u16, height: u16) -> io::Result<Self> {
-        let bytes = Bytes::default();
+        let bytes = FrameBuffer::default();
         let inner = CrosstermBackend::new(bytes.clone());
         let size = Size { width, height };
-        let backend = Memory { inner, size, hidden: None, cursor: None };
+        let backend = MemoryBackend { inner, size, hidden: None, cursor: None };
         let viewport = Viewport::Fixed(Rect::new(0, 0, width, height));
         let terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
         Ok(Self { terminal, bytes })
     }
 
-    /// Another size: the next frame is drawn whole.
+    /// Changes the size; the next frame is drawn whole.
     ///
     /// # Errors
-    /// None that happen in memory.
+    /// None in practice: writes to memory don't fail.
     pub fn resize(&mut self, width: u16, height: u16) -> io::Result<()> {
         self.terminal.backend_mut().size = Size { width, height };
         self.terminal.resize(Rect::new(0, 0, width, height))
     }
 
-    /// The next frame is drawn whole, on a cleared screen.
+    /// Clears the screen, so that the next frame is drawn whole.
     ///
     /// # Errors
-    /// None that happen in memory.
+    /// None in practice: writes to memory don't fail.
     pub fn redraw(&mut self) -> io::Result<()> {
         self.terminal.backend_mut().hidden = None;
         self.terminal.clear()
     }
 
-    /// The bytes since the last call.
+    /// Takes the bytes that were drawn since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut *self.bytes.0.borrow_mut())
     }
 }
 
-impl Backend for Memory {
+impl Backend for MemoryBackend {
     type Error = io::Error;
 
     fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
     where
         I: Iterator<Item = (u16, u16, &'a Cell)>,
     {
-        // crossterm's backend resets the colours after each frame, even one without a cell.
+        // crossterm's backend resets the colours after each frame, even after one without cells.
         let mut content = content.peekable();
         if content.peek().is_none() {
             return Ok(());
@@ -155,7 +159,7 @@ mod tests {
     use ratatui::widgets::Paragraph;
 
     #[test]
-    fn a_frame_without_a_change_has_no_bytes() {
+    fn screen_draws_no_bytes_without_a_change() {
         let mut screen = Screen::new(20, 3).unwrap();
         let mut draw = |text: &'static str| {
             screen
@@ -170,9 +174,9 @@ mod tests {
         assert!(!changed.is_empty() && changed.len() < 40, "{changed:?}");
     }
 
-    /// Whatever stood there before, a screen that got the frames' bytes shows the last frame.
+    /// A terminal that receives the frames' bytes shows the last frame, whatever it showed before.
     #[test]
-    fn wide_characters_come_over_whatever_they_replace() {
+    fn screen_replaces_any_cells_by_wide_characters() {
         const SIZE: (u16, u16) = (12, 4);
         let (area, mut seed) = (Rect::new(0, 0, SIZE.0, SIZE.1), 1_u32);
         let mut random = |below: u32| {

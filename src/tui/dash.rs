@@ -24,11 +24,11 @@ use crate::core::model::time::Timestamp;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
-use crate::term::far::Told;
+use crate::term::event::TerminalEvent;
 use crate::term::guard::{Guard, restore_on_panic};
-use crate::term::near;
+use crate::term::local;
 use crate::term::screen::Screen;
-use crate::term::wire::Wire;
+use crate::term::wire::FrameWire;
 
 /// How long one run has the middle of the screen.
 const TURN: Duration = Duration::from_secs(8);
@@ -242,8 +242,8 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
     let (width, height) = crossterm::terminal::size()?;
     client.resize(width, height);
     let mut screen = Screen::new(width, height)?;
-    let mut wire = Wire::start(io::stdout())?;
-    let mut keys = near::events()?;
+    let mut wire = FrameWire::start(io::stdout())?;
+    let mut keys = local::events()?;
     let mut sizes = signal(SignalKind::window_change())?;
     let mut snapshots = client.snapshots.clone();
     let mut link = client.connection.clone();
@@ -264,7 +264,7 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             biased;
             event = keys.next() => match event {
                 None => return Ok(()),
-                Some(Told::Event(Event::Key(key))) => {
+                Some(TerminalEvent::Input(Event::Key(key))) => {
                     let c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
                     if c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
                         return Ok(());
@@ -281,7 +281,7 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             _ = term.recv() => return Ok(()),
             _ = hup.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
-            ok = wire.taken() => if !ok { return Ok(()) },
+            ok = wire.written() => if !ok { return Ok(()) },
             // One frame in flight, and no more than a few a second: nobody types here.
             () = tokio::time::sleep(Duration::from_millis(100)), if dirty && wire.ready() => {
                 dirty = false;

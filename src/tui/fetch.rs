@@ -7,7 +7,7 @@ use super::panes::breakglass;
 use super::panes::breakglass::terminal::{Behind, Terminal};
 use super::session::Session;
 use super::view::{Input, Overlay, Pager, Purpose};
-use crate::breakglass::recording::{self, Played};
+use crate::breakglass::recording::{self, Asciicast};
 use crate::breakglass::ssh::KeyChange;
 use crate::breakglass::store::{self, Document};
 use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
@@ -26,7 +26,7 @@ pub(super) enum Told {
     /// A shell was opened on a host.
     Shell(String, ShellId, Console),
     /// A recording was read.
-    Replay(String, Played),
+    Replay(String, Asciicast),
 }
 
 /// Time that output of shells takes at once: keys and frames come in between.

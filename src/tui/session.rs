@@ -27,11 +27,11 @@ use crate::notify::terminal;
 use crate::runtime::breakglass::console::FromShell;
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
-use crate::term::frames::Frames;
+use crate::term::frames::FrameLimiter;
 use crate::term::guard::{self, Guard, restore_on_panic};
 use crate::term::screen::Screen;
-use crate::term::wire::{Out, Wire};
-use crate::term::{far, near};
+use crate::term::wire::{FrameWire, RemoteOutput};
+use crate::term::{event, local};
 
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
@@ -67,16 +67,17 @@ pub async fn run_at(client: &Client, pane: Pane) -> Result<(), Failure> {
 /// [`Failure`] where the theme or the keymap can't be read.
 pub fn run_far(
     client: &Client,
-    events: far::Events,
-    out: Out,
+    events: event::TerminalEvents,
+    out: RemoteOutput,
     (width, height): (u16, u16),
 ) -> Result<(), Failure> {
     let mut session = Session::new(client, width, height)?;
     // Leaving a far terminal stops nothing.
     session.view.detaches = true;
-    let (entering, leaving) = (guard::entering(session.view.mouse)?, guard::leaving()?);
+    let (entering, leaving) =
+        (guard::enter_sequence(session.view.mouse)?, guard::leave_sequence()?);
     let done = tokio::runtime::Handle::current().block_on(async {
-        let mut wire = Wire::far(out);
+        let mut wire = FrameWire::remote(out);
         wire.send_raw(entering);
         let done = session.serve(Tty::Far { events, flow: Flow::default() }, &mut wire).await;
         wire.close(leaving).await;
@@ -88,9 +89,9 @@ pub fn run_far(
 /// Where a session's keys come from.
 enum Tty {
     /// The terminal of this process.
-    Near { guard: Guard, keys: far::Events },
+    Near { guard: Guard, keys: event::TerminalEvents },
     /// One that is reached through something.
-    Far { events: far::Events, flow: Flow },
+    Far { events: event::TerminalEvents, flow: Flow },
 }
 
 /// What is known of frames on their way to a far terminal. What lies between holds much, so that
@@ -118,7 +119,7 @@ impl Tty {
         match self {
             Self::Near { keys, .. } => loop {
                 // Nothing is asked of this one.
-                if let far::Told::Event(event) = keys.next().await? {
+                if let event::TerminalEvent::Input(event) = keys.next().await? {
                     return Some(Came::Event(event));
                 }
             },
@@ -133,8 +134,8 @@ impl Tty {
                     }
                 };
                 match told {
-                    far::Told::Event(event) => return Some(Came::Event(event)),
-                    far::Told::Taken => {
+                    event::TerminalEvent::Input(event) => return Some(Came::Event(event)),
+                    event::TerminalEvent::ProbeAnswered => {
                         flow.answers = Some(true);
                         if let Some(asked) = flow.asked.take() {
                             return Some(Came::Taken(asked.elapsed()));
@@ -159,7 +160,7 @@ impl Tty {
             && flow.answers != Some(false)
             && !frame.is_empty()
         {
-            frame.extend_from_slice(far::ARE_YOU_THERE);
+            frame.extend_from_slice(event::PROBE);
             flow.asked = Some(Instant::now());
         }
     }
@@ -169,7 +170,7 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) view: View,
     pub(super) screen: Screen,
-    pub(super) frames: Frames,
+    pub(super) frames: FrameLimiter,
     pub(super) told: mpsc::Receiver<Told>,
     pub(super) tell: mpsc::Sender<Told>,
     /// What shells write, each named.
@@ -192,7 +193,7 @@ impl Session {
         view.host = crate::core::model::untrusted::clean_line(&host);
         let (tell, told) = mpsc::channel(16);
         let screen = Screen::new(width, height)?;
-        let frames = Frames::default();
+        let frames = FrameLimiter::default();
         view.detaches = client.detaches;
         view.actor = client.actor.clone();
         view.cold = client.config.breakglass.as_ref().map(Breakglass::cold);
@@ -208,8 +209,8 @@ impl Session {
             Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
                 .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
         })?;
-        let mut wire = Wire::start(io::stdout())?;
-        let near = Tty::Near { guard, keys: near::events()? };
+        let mut wire = FrameWire::start(io::stdout())?;
+        let near = Tty::Near { guard, keys: local::events()? };
         self.serve(near, &mut wire).await.map_err(Failure::from)
     }
 
@@ -234,7 +235,7 @@ impl Session {
         Ok(())
     }
 
-    async fn serve(&mut self, mut tty: Tty, wire: &mut Wire) -> io::Result<()> {
+    async fn serve(&mut self, mut tty: Tty, wire: &mut FrameWire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
         let mut link = self.client.connection.clone();
@@ -284,7 +285,7 @@ impl Session {
                             Request::Quit => return Ok(()),
                             Request::Mouse(on) => match &mut tty {
                                 Tty::Near { guard, .. } => guard.set_mouse(on)?,
-                                Tty::Far { .. } => bell.extend(guard::mouse(on)?),
+                                Tty::Far { .. } => bell.extend(guard::mouse_sequence(on)?),
                             },
                             Request::Redraw => self.screen.redraw()?,
                             Request::Copy(text) => bell.extend(clipboard(&text)?),
@@ -298,7 +299,7 @@ impl Session {
                                 drop(tty);
                                 self.shell(&path).await;
                                 let guard = Guard::take(self.view.mouse)?;
-                                tty = Tty::Near { guard, keys: near::events()? };
+                                tty = Tty::Near { guard, keys: local::events()? };
                                 let (width, height) = crossterm::terminal::size()?;
                                 self.resized(width, height)?;
                                 self.screen.redraw()?;
@@ -316,7 +317,7 @@ impl Session {
                 _ = term.recv(), if near => return Ok(()),
                 _ = hup.recv(), if near => return Ok(()),
                 _ = int.recv(), if near => return Ok(()),
-                ok = wire.taken() => {
+                ok = wire.written() => {
                     if !ok {
                         return Ok(());
                     }

@@ -1,4 +1,7 @@
-//! The base clone of a repository: bare, persistent, fetched before each use.
+//! The base clone of a repository: bare, kept across restarts, and fetched before each use.
+//!
+//! Its worktrees share its configuration, so an agent can write into it. Every fetch and push
+//! therefore restores the configuration first.
 
 use std::path::{Path, PathBuf};
 
@@ -6,22 +9,23 @@ use super::WorkspaceError;
 use super::git::Git;
 use crate::core::model::id::Sha;
 
-/// How a push ended.
+/// The outcome of a push. All variants but the first carry the end of git's output, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pushed {
-    /// The remote was read back and has the head.
+pub(crate) enum PushOutcome {
+    /// The remote has the head; a fetch after the push has confirmed it.
     Landed,
-    /// The remote has moved on: fetch, rebase, test, push again.
+    /// The remote has newer commits: fetch, rebase, test and push again.
     Rejected(String),
-    /// The remote's rules for the branch say no; neither rebasing nor pushing again would help.
+    /// The remote protects the branch; neither a rebase nor another push would help.
     Protected(String),
-    /// The remote does not know us, or there is nothing that we may see.
+    /// The remote does not accept our credentials, or hides the repository from us.
     Denied(String),
-    /// The remote says no for another reason, or the connection was lost and it has not the head.
+    /// The remote refused for another reason, or the connection was lost and the head is missing
+    /// there.
     Refused(String),
 }
 
-/// What hosts say of a branch that may not be pushed to (GitHub's codes first).
+/// Parts of the messages about a protected branch; GitHub's codes come first.
 const PROTECTED: [&str; 6] = [
     "GH006",
     "GH013",
@@ -30,7 +34,7 @@ const PROTECTED: [&str; 6] = [
     "repository rule violations",
     "Changes must be made through a pull request",
 ];
-/// What git and ssh say of a remote that lets nobody in.
+/// Parts of the messages about credentials that the remote does not accept.
 const DENIED: [&str; 6] = [
     "Authentication failed",
     "error: 403",
@@ -42,19 +46,17 @@ const DENIED: [&str; 6] = [
 
 /// A bare clone with the remote's branches under `refs/remotes/origin`.
 #[derive(Debug, Clone)]
-pub struct Base {
+pub(crate) struct Base {
     git: Git,
     branch: String,
-    /// Where pushes go; the configuration, which worktrees share, names no such place.
+    /// The address that pushes go to. The shared configuration names none, so that agents can't
+    /// push.
     remote: String,
     configuration: String,
 }
 
 impl Base {
-    /// Opens the base clone in `dir`, or makes it. `git`'s folder does not matter.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`]: no such remote, no space, a planted link.
+    /// Opens the base clone in `dir`, or clones the remote. The folder of `git` does not matter.
     pub async fn open(
         dir: &Path,
         remote: &str,
@@ -70,7 +72,7 @@ impl Base {
             if new.exists() {
                 std::fs::remove_dir_all(&new).map_err(WorkspaceError::io(&new))?;
             }
-            // Made aside and renamed: what is there under its name is whole.
+            // A rename at the end makes the clone appear as a whole.
             let up = git.at(parent);
             let new_name = new.as_os_str();
             up.call(&["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), new_name]).await?;
@@ -87,115 +89,105 @@ impl Base {
         Ok(base)
     }
 
-    /// Puts the clone's configuration back to ours. It is shared with the worktrees, so an agent
-    /// can write into it, and `core.sshCommand`, `credential.helper` or `url.*.insteadOf` in it
-    /// would be obeyed by our own fetch and push.
+    /// Restores our configuration. An agent can write into it from a worktree, and our own fetch
+    /// and push would obey a `core.sshCommand`, `credential.helper` or `url.*.insteadOf` in it.
     fn restore_configuration(&self) -> Result<(), WorkspaceError> {
         let path = self.dir().join("config");
         refuse_link(&path)?;
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         if found != self.configuration {
-            let aside = self.dir().join("config.afk");
-            std::fs::write(&aside, &self.configuration).map_err(WorkspaceError::io(&aside))?;
-            std::fs::rename(&aside, &path).map_err(WorkspaceError::io(&path))?;
+            let new = self.dir().join("config.afk");
+            std::fs::write(&new, &self.configuration).map_err(WorkspaceError::io(&new))?;
+            std::fs::rename(&new, &path).map_err(WorkspaceError::io(&path))?;
         }
         Ok(())
     }
 
-    /// Its folder.
+    /// The folder of the clone.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.git.dir()
     }
 
-    /// git in it.
+    /// The git program in the folder of the clone.
     #[must_use]
     pub const fn git(&self) -> &Git {
         &self.git
     }
 
-    /// The branch that is pushed to, as the base knows it: `origin/<branch>`.
+    /// The remote-tracking reference of the branch that we push to.
     #[must_use]
     pub fn upstream(&self) -> String {
         format!("refs/remotes/origin/{}", self.branch)
     }
 
-    /// Fetches and gives the upstream's commit.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// Fetches, and returns the upstream's commit.
     pub async fn fetch(&self) -> Result<Sha, WorkspaceError> {
         self.restore_configuration()?;
         self.git.call(&["fetch", "--quiet", "--prune", "--no-tags", "origin"]).await?;
         self.head().await
     }
 
-    /// The upstream's commit as last fetched.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// The upstream's commit as of the last fetch.
     pub async fn head(&self) -> Result<Sha, WorkspaceError> {
         let upstream = format!("{}^{{commit}}", self.upstream());
         let sha = self.git.call(&["rev-parse", "--verify", "--quiet", &upstream]).await;
         sha.map(Sha).map_err(|_| WorkspaceError::Git {
-            what: "rev-parse".into(),
-            said: format!("the remote has no branch {}", self.branch),
+            subcommand: "rev-parse".into(),
+            message: format!("the remote has no branch {}", self.branch),
         })
     }
 
-    /// Whether the upstream, as last fetched, contains a commit.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// Whether the upstream, as of the last fetch, contains a commit.
     pub async fn contains(&self, sha: &Sha) -> Result<bool, WorkspaceError> {
         let upstream = self.upstream();
         let args = ["merge-base", "--is-ancestor", &sha.0, &upstream];
         Ok(self.git.ask(&args).await?.ok)
     }
 
-    /// Pushes `head` to the branch, fast-forward only, unless the remote has it; then reads the
-    /// remote back, whatever the push said.
+    /// Pushes `head` to the branch, fast-forward only, unless the remote has it already. Fetches
+    /// after the push, whatever its exit code, to learn whether the head has landed.
     ///
     /// # Errors
-    /// [`WorkspaceError`] where the remote can't be read: the outcome is unknown.
-    pub async fn push(&self, head: &Sha) -> Result<Pushed, WorkspaceError> {
+    /// The remote can't be fetched from. After an error of the second fetch the outcome is unknown.
+    pub async fn push(&self, head: &Sha) -> Result<PushOutcome, WorkspaceError> {
         self.fetch().await?;
         if self.contains(head).await? {
-            return Ok(Pushed::Landed);
+            return Ok(PushOutcome::Landed);
         }
         let refspec = format!("{head}:refs/heads/{}", self.branch);
-        let answer = self.git.ask(&["push", "--porcelain", "--", &self.remote, &refspec]).await;
+        let push = self.git.ask(&["push", "--porcelain", "--", &self.remote, &refspec]).await;
         self.fetch().await?;
         if self.contains(head).await? {
-            return Ok(Pushed::Landed);
+            return Ok(PushOutcome::Landed);
         }
-        let answer = answer?;
-        let said = answer.said();
-        let text = format!("{}{}", answer.out, answer.err);
-        // A lock that somebody left there is no commit that somebody pushed.
-        let moved_on = ["fetch first", "non-fast-forward", "stale info", "but expected"];
-        if moved_on.iter().any(|words| text.contains(words)) {
-            Ok(Pushed::Rejected(said))
-        } else if PROTECTED.iter().any(|words| text.contains(words)) {
-            Ok(Pushed::Protected(said))
-        } else if DENIED.iter().any(|words| text.contains(words)) {
-            Ok(Pushed::Denied(said))
+        let push = push?;
+        let message = push.summary();
+        let text = format!("{}{}", push.out, push.err);
+        // These name newer commits. A stale lock at the remote, which rejects a push too, is none.
+        let newer_commits = ["fetch first", "non-fast-forward", "stale info", "but expected"];
+        if newer_commits.iter().any(|part| text.contains(part)) {
+            Ok(PushOutcome::Rejected(message))
+        } else if PROTECTED.iter().any(|part| text.contains(part)) {
+            Ok(PushOutcome::Protected(message))
+        } else if DENIED.iter().any(|part| text.contains(part)) {
+            Ok(PushOutcome::Denied(message))
         } else {
-            Ok(Pushed::Refused(said))
+            Ok(PushOutcome::Refused(message))
         }
     }
 
-    /// Removes lock files that a killed git left. Only when no git of ours runs in it.
+    /// Removes the lock files that a killed git left. Call it only while no git of ours runs here.
     pub fn break_stale_locks(&self) {
         remove_locks(self.dir(), 0);
     }
 }
 
-/// Where an agent's own `git push` goes: nowhere, and the error says why. What is pushed is decided
-/// by the gate alone.
-pub const NO_PUSH: &str = "/nonexistent/agents-do-not-push--afk-does-once-the-gate-is-open";
+/// The push address in a clone, where an agent's own `git push` fails with an error that explains
+/// itself: afk alone pushes, once the gate is open.
+const NO_PUSH: &str = "/nonexistent/agents-do-not-push--afk-does-once-the-gate-is-open";
 
-/// All that the configuration of a clone of ours holds.
+/// The whole configuration of a clone of ours.
 pub(super) fn configuration(remote: &str, bare: bool) -> String {
     let remote = remote.replace('\\', "\\\\").replace('"', "\\\"");
     format!(
@@ -212,16 +204,18 @@ fn remove_locks(dir: &Path, depth: u32) {
         if kind.is_dir() && depth < 6 && entry.file_name() != "objects" {
             remove_locks(&path, depth + 1);
         } else if kind.is_file() && path.extension().is_some_and(|end| end == "lock") {
-            // Gone already is as good.
+            // An error means that it is already gone.
             let _ = std::fs::remove_file(&path);
         }
     }
 }
 
-/// Refuses to work in a folder of ours that somebody replaced by a link.
-pub fn refuse_link(path: &Path) -> Result<(), WorkspaceError> {
+/// Refuses to work in a folder of ours that somebody has replaced by a symbolic link.
+pub(super) fn refuse_link(path: &Path) -> Result<(), WorkspaceError> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => Err(WorkspaceError::Planted { path: path.to_owned() }),
+        Ok(meta) if meta.is_symlink() => {
+            Err(WorkspaceError::SymbolicLink { path: path.to_owned() })
+        }
         _ => Ok(()),
     }
 }

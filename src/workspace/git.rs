@@ -1,4 +1,7 @@
-//! The git program, called so that a repository can't make it run anything.
+//! Calls the git program in a way that keeps a repository from running its own commands.
+//!
+//! Every call has a deadline, a reduced environment (but for calls to a remote) and settings that
+//! switch off hooks, monitors and helpers.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,8 +20,8 @@ use crate::core::model::untrusted::clean_line;
 use crate::lock::LockExt;
 use crate::process::{Supervisor, inherited};
 
-/// Settings on every call. Hooks, file-system monitors and `ext::` remotes would
-/// run what a repository names; automatic maintenance would go on after the call.
+/// The settings of every call. Hooks, file-system monitors and `ext::` remotes would run commands
+/// that a repository names; automatic maintenance would continue after the call.
 const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -31,13 +34,13 @@ const SETTINGS: &[&str] = &[
     "submodule.recurse=false",
 ];
 
-/// Subcommands that talk to a remote and need the user's whole environment for it: an ssh agent,
-/// a proxy, a credential helper's own. All others get what every child gets, so that a filter that
-/// a repository names sees none of ours.
+/// The subcommands that reach a remote. They get the user's whole environment, for an ssh-agent, a
+/// proxy or a credential helper. All others get the environment of every child, so that a filter
+/// that a repository names sees no secret of ours.
 const REMOTE: &[&str] = &["fetch", "push", "ls-remote"];
 
-/// What afk commits as.
-pub static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
+/// The author and committer of afk's own commits, as environment names.
+pub(super) static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
     [
         ("GIT_AUTHOR_NAME", OsStr::new("afk")),
         ("GIT_AUTHOR_EMAIL", OsStr::new("afk@localhost")),
@@ -46,15 +49,16 @@ pub static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
     ]
 });
 
-/// Who an agent commits as: the user, as their git knows them, or afk. As environment names.
+/// The author and committer of an agent's commits, as environment names: the user of git's
+/// configuration, or afk.
 #[must_use]
-pub fn committer() -> [(&'static str, String); 4] {
-    /// For how long what git's configuration says is taken to be so.
-    const KNOWN: Duration = Duration::from_secs(10);
+pub(crate) fn committer() -> [(&'static str, String); 4] {
+    /// How long a name that was read from git's configuration is reused.
+    const FRESH: Duration = Duration::from_secs(10);
     static LAST: Mutex<Option<(Instant, (String, String))>> = Mutex::new(None);
     let mut last = LAST.locked();
-    let known = last.take().filter(|(at, _)| at.elapsed() < KNOWN);
-    let (at, (name, email)) = known.unwrap_or_else(|| (Instant::now(), configured()));
+    let cached = last.take().filter(|(at, _)| at.elapsed() < FRESH);
+    let (at, (name, email)) = cached.unwrap_or_else(|| (Instant::now(), configured()));
     *last = Some((at, (name.clone(), email.clone())));
     [
         ("GIT_AUTHOR_NAME", name.clone()),
@@ -64,66 +68,64 @@ pub fn committer() -> [(&'static str, String); 4] {
     ]
 }
 
-/// The name and address of git's configuration, or ours.
+/// The user's name and address from git's configuration, or afk's.
 fn configured() -> (String, String) {
-    let known = git2::Config::open_default().and_then(|mut all| all.snapshot()).ok();
-    let of = |key: &str| known.as_ref().and_then(|all| all.get_str(key).ok().map(str::to_owned));
-    match (of("user.name"), of("user.email")) {
+    let config = git2::Config::open_default().and_then(|mut all| all.snapshot()).ok();
+    let get = |key: &str| config.as_ref().and_then(|all| all.get_str(key).ok().map(str::to_owned));
+    match (get("user.name"), get("user.email")) {
         (Some(name), Some(email)) => (name, email),
         _ => ("afk".into(), "afk@localhost".into()),
     }
 }
 
-/// Most that is kept of an answer, in bytes.
-const ANSWER_LIMIT: u64 = 8 * 1024 * 1024;
+/// The most bytes that are kept of each output stream.
+const OUTPUT_LIMIT: u64 = 8 * 1024 * 1024;
 
-/// What git says after every failure of ssh, whatever it was: the line before tells.
+/// The lines that git prints after every failure of ssh; the line before them has the cause.
 const BOILERPLATE: [&str; 2] =
     ["Please make sure you have the correct access rights", "and the repository exists."];
 
-/// What git answered.
+/// The output of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Ended with 0.
+pub(crate) struct GitOutput {
+    /// Whether git ended with 0.
     pub ok: bool,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 
-impl Answer {
-    /// The end of what was said, in a line.
+impl GitOutput {
+    /// The last lines of standard error, or of standard output where that is empty, in one line.
     #[must_use]
-    pub fn said(&self) -> String {
+    pub fn summary(&self) -> String {
         let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
-        let tells = |line: &&str| !line.trim().is_empty() && !BOILERPLATE.contains(&line.trim());
-        let last: Vec<&str> = text.lines().filter(tells).collect();
+        let has_cause =
+            |line: &&str| !line.trim().is_empty() && !BOILERPLATE.contains(&line.trim());
+        let last: Vec<&str> = text.lines().filter(has_cause).collect();
         let tail = last[last.len().saturating_sub(3)..].join("; ");
         clean_line(tail.get(tail.len().saturating_sub(400)..).unwrap_or(&tail))
     }
 }
 
-/// What git is given in its environment to reach a remote: asked anew before each call, since
-/// tokens end.
-pub trait Credentials: std::fmt::Debug + Send + Sync {
-    /// Names and values for a remote; an error is a line for a person.
+/// Supplies the credentials for a remote, before each call since tokens expire.
+pub(crate) trait Credentials: std::fmt::Debug + Send + Sync {
+    /// The environment names and values for a remote; an error is one line for a person.
     fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, String>>;
 }
 
-/// git in one folder.
+/// The git program in one folder.
 #[derive(Debug, Clone)]
-pub struct Git {
+pub(crate) struct Git {
     dir: PathBuf,
     supervisor: Supervisor,
     owner: String,
     deadline: Duration,
-    /// The remote, and what reaching it needs.
+    /// The address of the remote, and the source of credentials for it.
     remote: Option<(String, Arc<dyn Credentials>)>,
 }
 
 impl Git {
-    /// Calls of git in `dir`, marked as `owner`'s, each with a deadline.
+    /// git in `dir`. Its processes are marked as `owner`'s, and each call has a deadline.
     #[must_use]
     pub fn new(dir: &Path, supervisor: &Supervisor, owner: &str, deadline: Duration) -> Self {
         Self {
@@ -135,55 +137,52 @@ impl Git {
         }
     }
 
-    /// The same, for calls that talk to a remote.
+    /// The same git with credentials for calls that reach a remote.
     #[must_use]
     pub fn reaching(&self, remote: &str, credentials: Arc<dyn Credentials>) -> Self {
         Self { remote: Some((remote.to_owned(), credentials)), ..self.clone() }
     }
 
-    /// The same in another folder.
+    /// The same git in another folder.
     #[must_use]
     pub fn at(&self, dir: &Path) -> Self {
         Self { dir: dir.to_owned(), ..self.clone() }
     }
 
-    /// The same, marked as another's.
+    /// The same git with processes that are marked as another owner's.
     #[must_use]
     pub fn owned_by(&self, owner: &str) -> Self {
         Self { owner: owner.to_owned(), ..self.clone() }
     }
 
-    /// The folder.
+    /// The folder that git works in.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Calls git and gives what it answered, also when it says no.
+    /// Calls git and returns its output, whatever its exit code.
     ///
     /// # Errors
-    /// Where git can't be started, or the deadline passes.
-    pub async fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Answer, WorkspaceError> {
+    /// git can't be started, the credentials can't be supplied, or the deadline has passed.
+    pub async fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<GitOutput, WorkspaceError> {
         self.ask_with(args, &[]).await
     }
 
-    /// The same with environment names set.
-    ///
-    /// # Errors
-    /// As [`Git::ask`].
+    /// [`Git::ask`] with additional environment.
     pub async fn ask_with<S: AsRef<OsStr>>(
         &self,
         args: &[S],
         env: &[(&str, &OsStr)],
-    ) -> Result<Answer, WorkspaceError> {
-        let what = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
-        let what = what.unwrap_or_default();
+    ) -> Result<GitOutput, WorkspaceError> {
+        let subcommand = subcommand(args);
         let mut command = Command::new("git");
-        if REMOTE.contains(&what.as_str()) {
+        if REMOTE.contains(&subcommand.as_str()) {
             if let Some((remote, credentials)) = &self.remote {
-                let given = credentials.of(remote).await;
-                let refused = |said| WorkspaceError::Git { what: what.clone(), said };
-                command.envs(given.map_err(refused)?);
+                let environment = credentials.of(remote).await;
+                let failed =
+                    |message| WorkspaceError::Git { subcommand: subcommand.clone(), message };
+                command.envs(environment.map_err(failed)?);
             }
         } else {
             command.env_clear().envs(inherited());
@@ -207,13 +206,13 @@ impl Git {
         let work = async {
             let read_out = async {
                 match stdout {
-                    Some(pipe) => pipe.take(ANSWER_LIMIT).read_to_end(&mut out).await.map(|_| ()),
+                    Some(pipe) => pipe.take(OUTPUT_LIMIT).read_to_end(&mut out).await.map(|_| ()),
                     None => Ok(()),
                 }
             };
             let read_err = async {
                 match stderr {
-                    Some(pipe) => pipe.take(ANSWER_LIMIT).read_to_end(&mut err).await.map(|_| ()),
+                    Some(pipe) => pipe.take(OUTPUT_LIMIT).read_to_end(&mut err).await.map(|_| ()),
                     None => Ok(()),
                 }
             };
@@ -224,55 +223,50 @@ impl Git {
         };
         let Ok(status) = timeout(self.deadline, work).await else {
             let _ = started.child.kill().await;
-            return Err(WorkspaceError::Deadline { what, seconds: self.deadline.as_secs() });
+            return Err(WorkspaceError::Deadline { subcommand, seconds: self.deadline.as_secs() });
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Answer { ok: status.map_err(io)?.success(), out: text(out), err: text(err) })
+        Ok(GitOutput { ok: status.map_err(io)?.success(), out: text(out), err: text(err) })
     }
 
-    /// Adds a worktree, detached at a commit.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// Adds a worktree at `path`, detached at a commit.
     pub async fn add_worktree(&self, path: &Path, at: &Sha) -> Result<(), WorkspaceError> {
         let add = ["worktree", "add", "--quiet", "--force", "--detach"].map(OsStr::new);
         self.call(&[&add[..], &[path.as_os_str(), at.0.as_ref()]].concat()).await.map(|_| ())
     }
 
-    /// A committer where the user has configured none: without one git refuses to commit, and to
-    /// rebase.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// afk's identity as environment, or nothing where the user has configured their own. Without
+    /// an identity git refuses to commit and to rebase.
     pub async fn identity(
         &self,
     ) -> Result<&'static [(&'static str, &'static OsStr)], WorkspaceError> {
-        let known = self.ask(&["config", "user.email"]).await?.ok;
-        Ok(if known { &[] } else { &OUR_IDENTITY[..] })
+        let configured = self.ask(&["config", "user.email"]).await?.ok;
+        Ok(if configured { &[] } else { &OUR_IDENTITY[..] })
     }
 
-    /// Calls git and gives its output without the last line break; a "no" is an error.
+    /// Calls git and returns its standard output without the last line break.
     ///
     /// # Errors
-    /// [`WorkspaceError`].
+    /// As [`Git::ask`]; a nonzero exit code is an error, too.
     pub async fn call<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String, WorkspaceError> {
         self.call_with(args, &[]).await
     }
 
-    /// The same with environment names set.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// [`Git::call`] with additional environment.
     pub async fn call_with<S: AsRef<OsStr>>(
         &self,
         args: &[S],
         env: &[(&str, &OsStr)],
     ) -> Result<String, WorkspaceError> {
-        let answer = self.ask_with(args, env).await?;
-        if answer.ok {
-            return Ok(answer.out.strip_suffix('\n').unwrap_or(&answer.out).to_owned());
+        let output = self.ask_with(args, env).await?;
+        if output.ok {
+            return Ok(output.out.strip_suffix('\n').unwrap_or(&output.out).to_owned());
         }
-        let what = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
-        Err(WorkspaceError::Git { what: what.unwrap_or_default(), said: answer.said() })
+        Err(WorkspaceError::Git { subcommand: subcommand(args), message: output.summary() })
     }
+}
+
+fn subcommand<S: AsRef<OsStr>>(args: &[S]) -> String {
+    let first = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
+    first.unwrap_or_default()
 }

@@ -1,8 +1,16 @@
-//! Folders to work in: a base clone a repository, a pool of worktrees, throwaway clones.
+//! The folders that runs and jobs work in, and the git operations on them.
 //!
-//! A run's worktree is a slot of the pool: it keeps its path, is switched to the run's branch by
-//! `git checkout -B`, and is given back by reset and clean. git2 reads and rewrites commits; the
-//! git program does checkout, fetch and push (docs/adr/0003-git-program-and-git2.md).
+//! ```text
+//! remote ─ fetch ─► base: one bare clone a repository ─ push, once the gate is open ─► remote
+//!                     ├► pool: worktrees wt-1, wt-2, … of runs; a slot keeps its path
+//!                     ├► overlay: the proving tree of the gate
+//!                     └► throwaway: clones of jobs
+//! seal: leftovers and trailers before the gate      capsule: evidence of a frozen run
+//! ```
+//!
+//! The runtime's tasks call these. A run's worktree is a slot of the pool: `git checkout -B`
+//! switches it to the run's branch, and reset and clean make it free again. git2 reads and rewrites
+//! commits; the git program does checkout, fetch and push (docs/adr/0003-git-program-and-git2.md).
 
 pub mod base;
 pub mod capsule;
@@ -15,56 +23,56 @@ pub mod throwaway;
 
 use std::path::PathBuf;
 
-/// What can go wrong in a workspace.
+/// A step in a workspace failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
-    /// A file or folder.
+    /// A file or folder can't be read or written, or git can't be started.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path of the file or folder, or `git` for the program.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The git program said no.
-    #[error("git {what}: {said}")]
+    /// The git program ended with an error.
+    #[error("git {subcommand}: {message}")]
     Git {
-        /// The subcommand.
-        what: String,
-        /// The end of what it said, in a line.
-        said: String,
+        /// The first argument of the call.
+        subcommand: String,
+        /// The end of git's output, in one line.
+        message: String,
     },
-    /// It took too long.
-    #[error("git {what} took longer than {seconds} s and was ended; is the remote reachable?")]
+    /// The git program did not end within its limit.
+    #[error(
+        "git {subcommand} took longer than {seconds} s and was stopped; is the remote reachable?"
+    )]
     Deadline {
-        /// The subcommand.
-        what: String,
-        /// Its limit.
+        /// The first argument of the call.
+        subcommand: String,
+        /// The limit in seconds.
         seconds: u64,
     },
-    /// libgit2 said no.
-    #[error("reading the repository: {0}")]
+    /// libgit2 can't read or write the repository.
+    #[error("access the repository: {0}")]
     Git2(#[from] git2::Error),
-    /// There is too little space.
-    #[error("only {free_mib} MiB are free at {}, and limits.disk_free_mib asks for {needed_mib}", path.display())]
+    /// The disk has too little free space for another worktree.
+    #[error(
+        "only {free_mib} MiB are free at {}, and limits.disk_free_mib requires {needed_mib}; free \
+         some space or lower the limit",
+        path.display()
+    )]
     DiskFull {
-        /// Where.
+        /// The folder of the pool.
         path: PathBuf,
-        /// What there is.
+        /// The free space in MiB.
         free_mib: u64,
-        /// What there should be.
+        /// The configured minimum in MiB.
         needed_mib: u64,
     },
-    /// The worktree isn't there any more.
-    #[error("the worktree {} is gone", path.display())]
-    Gone {
-        /// Where it was.
-        path: PathBuf,
-    },
-    /// Something of ours was replaced by a link.
-    #[error("{} is a symbolic link and not a folder of ours", path.display())]
-    Planted {
-        /// Where.
+    /// Somebody has replaced a folder of ours by a symbolic link.
+    #[error("{} is a symbolic link and not a folder of afk's; remove it", path.display())]
+    SymbolicLink {
+        /// The path of the link.
         path: PathBuf,
     },
 }

@@ -1,10 +1,10 @@
-//! Names of folders and branches made of names from outside.
+//! Derives safe names of folders and branches from the names of repositories and issues.
 
 use crate::core::model::digest::Digest;
 use crate::core::model::id::{IssueKey, Repo};
 
-/// A folder's name for a repository: readable, and with a hash, so that `a/b-c` and `a-b/c` differ
-/// (and `A/b` and `a/b`, where a file system folds case).
+/// The folder's name for a repository: readable, and with a hash, so that `a/b-c` and `a-b/c`
+/// differ (and `A/b` and `a/b` on a file system that ignores case).
 #[must_use]
 pub fn folder(repo: &Repo) -> String {
     let hash = Digest::of(&[repo.as_str().as_bytes()]).short();
@@ -13,7 +13,7 @@ pub fn folder(repo: &Repo) -> String {
 
 /// The branch of an issue's run: `afk/<number>-<slug of the title>`.
 #[must_use]
-pub fn branch(key: &IssueKey, title: &str) -> String {
+pub(crate) fn branch(key: &IssueKey, title: &str) -> String {
     let slug = slug(title, 40);
     if slug.is_empty() {
         format!("afk/{}", key.number)
@@ -22,9 +22,10 @@ pub fn branch(key: &IssueKey, title: &str) -> String {
     }
 }
 
-/// Lower-case ASCII letters and digits with single dashes between, at most `limit` long.
+/// The lower-case ASCII letters and digits of a text with single dashes between, at most `limit`
+/// long.
 #[must_use]
-pub fn slug(text: &str, limit: usize) -> String {
+fn slug(text: &str, limit: usize) -> String {
     let mut slug = String::new();
     for c in text.chars() {
         if c.is_ascii_alphanumeric() {
@@ -45,14 +46,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn look_alikes_differ() {
+    fn folders_of_similar_repositories_differ() {
         let name = |repo| folder(&Repo::parse(repo).unwrap());
         assert_ne!(name("a/b-c"), name("a-b/c"));
         assert_ne!(name("A/b"), name("a/b"));
     }
 
     #[test]
-    fn branches_are_readable() {
+    fn branch_names_the_issue_readably() {
         let key = IssueKey::parse("a/b#7").unwrap();
         assert_eq!(branch(&key, "Fix: the  \"thing\"!"), "afk/7-fix-the-thing");
         assert_eq!(branch(&key, "日本語"), "afk/7");
@@ -60,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slug_is_safe_anywhere(text in "\\PC{0,80}") {
+        fn slug_is_safe_as_any_name(text in "\\PC{0,80}") {
             let slug = slug(&text, 40);
             prop_assert!(slug.len() <= 40);
             prop_assert!(slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));

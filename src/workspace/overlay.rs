@@ -1,5 +1,5 @@
-//! What a run changed, and clean checkouts to prove it on: the head, or the base with the run's
-//! tests laid over it.
+//! The gate's view of a run: its changes, and the proving tree, which is a clean checkout of the
+//! head or of the base with the run's tests over it.
 
 use std::path::Path;
 
@@ -11,30 +11,27 @@ use super::git::Git;
 use crate::config::repository::Gate;
 use crate::core::model::id::Sha;
 
-/// The files that differ between two commits, sorted by what the gate makes of them.
+/// The files that differ between two commits, by their meaning for the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// New or changed test files.
     pub tests: Vec<String>,
-    /// Files that may change without a test.
+    /// Files that may change without a test, such as docs.
     pub exempt: Vec<String>,
-    /// All others, and tests that were deleted.
+    /// All other files, and deleted tests.
     pub other: Vec<String>,
 }
 
 impl Changes {
-    /// Nothing differs.
+    /// Whether the commits have the same files.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.tests.is_empty() && self.exempt.is_empty() && self.other.is_empty()
     }
 }
 
-/// What differs between `base` and `head`.
-///
-/// # Errors
-/// [`WorkspaceError`].
-pub async fn changes(
+/// Lists the changes between `base` and `head`.
+pub(crate) async fn changes(
     git: &Git,
     base: &Sha,
     head: &Sha,
@@ -42,10 +39,10 @@ pub async fn changes(
 ) -> Result<Changes, WorkspaceError> {
     let args = ["diff", "--no-renames", "--name-status", "-z", &base.0, &head.0];
     let listed = git.call(&args).await?;
-    Ok(sort(&listed, &globs(&gate.tests), &globs(&gate.exempt)))
+    Ok(classify(&listed, &globs(&gate.tests), &globs(&gate.exempt)))
 }
 
-fn sort(listed: &str, tests: &GlobSet, exempt: &GlobSet) -> Changes {
+fn classify(listed: &str, tests: &GlobSet, exempt: &GlobSet) -> Changes {
     let mut changes = Changes::default();
     let mut fields = listed.split('\0').filter(|field| !field.is_empty());
     while let (Some(status), Some(path)) = (fields.next(), fields.next()) {
@@ -61,7 +58,7 @@ fn sort(listed: &str, tests: &GlobSet, exempt: &GlobSet) -> Changes {
     changes
 }
 
-/// Globs were checked when the rules were read, so one that fails here matches nothing.
+/// Compiles globs. The configuration has validated them; an invalid one would match nothing.
 fn globs(patterns: &[String]) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for glob in patterns.iter().filter_map(|pattern| Glob::new(pattern).ok()) {
@@ -70,12 +67,9 @@ fn globs(patterns: &[String]) -> GlobSet {
     set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
-/// Brings the proving tree in `dir` to a commit, clean; makes it where it is missing. Ignored
-/// files (build caches) stay.
-///
-/// # Errors
-/// [`WorkspaceError`].
-pub async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, WorkspaceError> {
+/// Checks a commit out into the proving tree in `dir`, and creates the tree where it is missing.
+/// The result is clean, but ignored files (build caches) stay.
+pub(crate) async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, WorkspaceError> {
     refuse_link(dir)?;
     let git = base.at(dir);
     if dir.join(".git").exists() {
@@ -91,14 +85,15 @@ pub async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, Workspa
     Ok(git)
 }
 
-/// Lays files of `head` over the checkout.
-///
-/// # Errors
-/// [`WorkspaceError`].
-pub async fn lay_over(git: &Git, head: &Sha, files: &[String]) -> Result<(), WorkspaceError> {
-    for some in files.chunks(200) {
+/// Overwrites files of the checkout by those of `head`.
+pub(crate) async fn lay_over(
+    git: &Git,
+    head: &Sha,
+    files: &[String],
+) -> Result<(), WorkspaceError> {
+    for chunk in files.chunks(200) {
         let mut args = vec!["checkout", "--quiet", &head.0, "--"];
-        args.extend(some.iter().map(String::as_str));
+        args.extend(chunk.iter().map(String::as_str));
         git.call(&args).await?;
     }
     Ok(())
@@ -109,11 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deleted_test_is_no_test() {
+    fn classify_counts_a_deleted_test_as_other() {
         let gate = Gate::default();
         let listed =
             "A\0tests/new.sh\0M\0src/lib.sh\0D\0tests/old.sh\0M\0README.md\0A\0a/b_test.go\0";
-        let changes = sort(listed, &globs(&gate.tests), &globs(&gate.exempt));
+        let changes = classify(listed, &globs(&gate.tests), &globs(&gate.exempt));
         assert_eq!(changes.tests, ["tests/new.sh", "a/b_test.go"]);
         assert_eq!(changes.exempt, ["README.md"]);
         assert_eq!(changes.other, ["src/lib.sh", "tests/old.sh"]);

@@ -1,7 +1,8 @@
 //! The pool of worktrees of one repository.
 //!
-//! A slot is a worktree `wt-<n>` with a path for life, so that an agent's sessions and build
-//! caches find it again. A free slot is clean and detached at the upstream, ready to be switched.
+//! A slot is a worktree `wt-<n>` whose path never changes, so that an agent's sessions and build
+//! caches find it again. A free slot is clean and detached at the upstream. The runtime takes a
+//! slot for a run and gives it back afterwards.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,39 +13,36 @@ use super::base::{Base, refuse_link};
 use super::{WorkspaceError, capsule};
 use crate::core::model::id::Sha;
 
-/// A worktree on a run's branch.
+/// A slot that is switched to a run's branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
-    /// Its folder.
+pub(crate) struct RunWorktree {
     pub path: PathBuf,
-    /// The upstream's commit that its branch begins at.
+    /// The upstream's commit that the branch starts at.
     pub base: Sha,
 }
 
-/// The slots of a repository; see the module.
+/// The worktree slots of a repository.
 #[derive(Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     base: Base,
     dir: PathBuf,
     disk_free_mib: u64,
-    // Held over git's calls: they would lock each other out anyway.
+    // Held during calls of git, which lock each other out anyway.
     slots: Mutex<Slots>,
 }
 
-/// What is known of the slots.
+/// The states of the slots.
 #[derive(Debug, Default)]
 struct Slots {
-    /// Those that a run has.
+    /// The slots that belong to a run.
     taken: BTreeSet<PathBuf>,
-    /// Free ones that were made or cleaned in this life: a look through all their files is saved.
+    /// The free slots that this process created or cleaned, so that `take` need not clean them
+    /// again.
     clean: BTreeSet<PathBuf>,
 }
 
 impl Pool {
-    /// The pool in `dir`. `taken` are the folders that runs of an earlier life still have.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// Opens the pool in `dir`. `taken` are the slots that runs from before a restart still own.
     pub async fn open(
         base: Base,
         dir: &Path,
@@ -53,7 +51,7 @@ impl Pool {
     ) -> Result<Self, WorkspaceError> {
         refuse_link(dir)?;
         std::fs::create_dir_all(dir).map_err(WorkspaceError::io(dir))?;
-        // The folders of killed calls, and worktrees that agents deleted.
+        // Drops the records of worktrees that a killed call left or an agent deleted.
         base.git().call(&["worktree", "prune"]).await?;
         let slots = Slots { taken, clean: BTreeSet::new() };
         let pool = Self { base, dir: dir.to_owned(), disk_free_mib, slots: Mutex::new(slots) };
@@ -61,7 +59,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The base clone.
+    /// The base clone of the repository.
     #[must_use]
     pub const fn base(&self) -> &Base {
         &self.base
@@ -80,21 +78,22 @@ impl Pool {
         slots
     }
 
-    /// Fetches, takes a slot and switches it to `branch` at the upstream. The slot that has the
-    /// branch already (from a call that was cut) is the one that is taken; else `home`, where it
-    /// is free: a conversation may know no other folder.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
-    pub async fn take(&self, branch: &str, home: Option<&Path>) -> Result<Taken, WorkspaceError> {
+    /// Fetches, takes a slot and switches it to `branch` at the upstream. Prefers the free slot
+    /// that has the branch already (an interrupted call left it), then `home`: an agent's
+    /// conversation may be bound to that folder.
+    pub async fn take(
+        &self,
+        branch: &str,
+        home: Option<&Path>,
+    ) -> Result<RunWorktree, WorkspaceError> {
         let mut slots = self.slots.lock().await;
         let upstream = self.base.fetch().await?;
         let free: Vec<PathBuf> =
             self.folders().into_iter().filter(|slot| !slots.taken.contains(slot)).collect();
         let head = format!("ref: refs/heads/{branch}");
         let has_branch = |slot: &&PathBuf| {
-            self.admin(slot)
-                .and_then(|admin| std::fs::read_to_string(admin.join("HEAD")).ok())
+            self.git_dir(slot)
+                .and_then(|git_dir| std::fs::read_to_string(git_dir.join("HEAD")).ok())
                 .is_some_and(|text| text.trim() == head)
         };
         let at_home = || free.iter().find(|slot| Some(slot.as_path()) == home);
@@ -109,20 +108,17 @@ impl Pool {
                 git.call(&["clean", "--quiet", "-ffd"]).await?;
             }
         } else {
-            // Damaged beyond a switch: made anew under the same name.
+            // The worktree is damaged: create it again at the same path.
             self.discard(&path).await?;
             self.add_at(&path, &upstream).await?;
             git.call(&switch).await?;
         }
         slots.clean.remove(&path);
         slots.taken.insert(path.clone());
-        Ok(Taken { path, base: upstream })
+        Ok(RunWorktree { path, base: upstream })
     }
 
-    /// Makes sure that a clean slot is ready.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// Creates a slot in advance where none is free.
     pub async fn warm(&self) -> Result<(), WorkspaceError> {
         let mut slots = self.slots.lock().await;
         if self.folders().iter().any(|slot| !slots.taken.contains(slot)) {
@@ -132,11 +128,11 @@ impl Pool {
         self.add(&mut slots, &upstream).await.map(|_| ())
     }
 
-    /// Gives a slot back: reset, cleaned, detached. With `keep`, whatever in it is neither
-    /// committed nor in the upstream is kept first as a commit under that ref.
+    /// Gives a slot back: resets, cleans and detaches it. With `keep`, work that the upstream lacks
+    /// is first committed under that reference.
     ///
     /// # Errors
-    /// [`WorkspaceError`]; the slot is then still taken.
+    /// A call of git failed; the slot then stays taken.
     pub async fn give_back(&self, path: &Path, keep: Option<&str>) -> Result<(), WorkspaceError> {
         let mut slots = self.slots.lock().await;
         if !path.is_dir() {
@@ -168,11 +164,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Whether a worktree holds anything that is neither committed nor in the upstream.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
-    pub async fn has_work(&self, path: &Path) -> Result<bool, WorkspaceError> {
+    /// Whether a worktree holds changes or commits that the upstream lacks.
+    async fn has_work(&self, path: &Path) -> Result<bool, WorkspaceError> {
         let git = self.base.git().at(path);
         if !git.call(&["status", "--porcelain"]).await?.is_empty() {
             return Ok(true);
@@ -181,11 +174,8 @@ impl Pool {
         Ok(git.call(&["rev-list", "--count", &range]).await? != "0")
     }
 
-    /// Resets every slot that no run has and that isn't clean; what would be lost is kept under
-    /// `refs/afk/kept/<slot>`. Says how many there were.
-    ///
-    /// # Errors
-    /// [`WorkspaceError`].
+    /// Resets every free slot that is not clean, and returns their number. Work that the upstream
+    /// lacks is first committed under `refs/afk/kept/<slot>`.
     pub async fn recover(&self) -> Result<usize, WorkspaceError> {
         let mut slots = self.slots.lock().await;
         let mut count = 0;
@@ -211,7 +201,7 @@ impl Pool {
                     self.reset(&slot).await?;
                     slots.clean.insert(slot);
                 }
-                // A worktree that git can't read was cut in the middle of being made.
+                // git can't read a worktree whose creation was interrupted.
                 Err(_) => self.discard(&slot).await?,
             }
             count += 1;
@@ -235,14 +225,14 @@ impl Pool {
         self.base.git().add_worktree(path, at).await
     }
 
-    /// The folder in the base that a worktree's `.git` points at.
-    fn admin(&self, slot: &Path) -> Option<PathBuf> {
+    /// The folder in the base clone that a slot's `.git` points at.
+    fn git_dir(&self, slot: &Path) -> Option<PathBuf> {
         let text = std::fs::read_to_string(slot.join(".git")).ok()?;
-        let admin = PathBuf::from(text.trim().strip_prefix("gitdir: ")?);
-        admin.starts_with(self.base.dir()).then_some(admin)
+        let git_dir = PathBuf::from(text.trim().strip_prefix("gitdir: ")?);
+        git_dir.starts_with(self.base.dir()).then_some(git_dir)
     }
 
-    /// Removes a worktree by rename and prune; the files are deleted later.
+    /// Removes a worktree by rename and prune; a thread deletes the files later.
     async fn discard(&self, path: &Path) -> Result<(), WorkspaceError> {
         let trash = self.dir.join(".trash");
         std::fs::create_dir_all(&trash).map_err(WorkspaceError::io(&trash))?;
@@ -256,12 +246,12 @@ impl Pool {
         Ok(())
     }
 
-    /// Deletes what was discarded, on a thread of its own.
+    /// Deletes discarded worktrees on a thread of its own.
     fn empty_trash(&self) {
         let trash = self.dir.join(".trash");
         if trash.is_dir() {
             let _ = std::thread::Builder::new().name("trash".into()).spawn(move || {
-                // Deletion lowers its own priority; a failure is tried again at the next start.
+                // A failure to delete is retried at the next start.
                 let _ = rustix::process::nice(10);
                 let _ = std::fs::remove_dir_all(&trash);
             });

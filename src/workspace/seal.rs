@@ -1,5 +1,5 @@
-//! Sealing a run's commits before the gate: what was left over is committed, and every commit of
-//! the run gets the trailers that name its issue and run.
+//! Seals a run before the gate: commits the agent's leftovers, and adds trailers with the issue and
+//! the run to every commit of the run.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,11 +11,8 @@ use super::WorkspaceError;
 use super::git::Git;
 use crate::core::model::id::{IssueKey, RunId, Sha};
 
-/// Commits what the agent left uncommitted, with the issue's title as the subject.
-///
-/// # Errors
-/// [`WorkspaceError`].
-pub async fn commit_leftovers(git: &Git, title: &str) -> Result<(), WorkspaceError> {
+/// Commits the changes that the agent left uncommitted, with the issue's title as the subject.
+pub(crate) async fn commit_leftovers(git: &Git, title: &str) -> Result<(), WorkspaceError> {
     if git.call(&["status", "--porcelain"]).await?.is_empty() {
         return Ok(());
     }
@@ -26,13 +23,9 @@ pub async fn commit_leftovers(git: &Git, title: &str) -> Result<(), WorkspaceErr
     Ok(())
 }
 
-/// Writes the commits that are on `HEAD` and not on `upstream` anew with the trailers, where one
-/// of them lacks them, and gives the head. Trees, authors and dates stay. Reads and writes with
-/// git2; the worktree and its index are not touched, since no tree changes.
-///
-/// # Errors
-/// [`WorkspaceError::Git2`].
-pub fn add_trailers(
+/// Rewrites the commits of `HEAD` that `upstream` lacks so that each has the trailers, and returns
+/// the new head. Trees, authors and dates stay, so neither the worktree nor its index changes.
+pub(crate) fn add_trailers(
     worktree: &Path,
     upstream: &str,
     branch: &str,
@@ -47,17 +40,17 @@ pub fn add_trailers(
     walk.push(head)?;
     walk.hide(upstream)?;
     let trailers = [format!("Refs #{}", issue.number), format!("Afk-Run: {run}")];
-    let mut renamed: std::collections::HashMap<Oid, Oid> = std::collections::HashMap::new();
+    let mut rewritten: std::collections::HashMap<Oid, Oid> = std::collections::HashMap::new();
     let mut newest = head;
     for id in walk {
         let id = id?;
         let commit = repo.find_commit(id)?;
         let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
         let parents: Vec<Oid> =
-            commit.parent_ids().map(|id| renamed.get(&id).copied().unwrap_or(id)).collect();
+            commit.parent_ids().map(|id| rewritten.get(&id).copied().unwrap_or(id)).collect();
         let sealed = with_trailers(&without_closing(&message), &trailers);
-        let same = sealed == message && parents.iter().copied().eq(commit.parent_ids());
-        let new = if same {
+        let unchanged = sealed == message && parents.iter().copied().eq(commit.parent_ids());
+        let new = if unchanged {
             id
         } else {
             let parents =
@@ -66,7 +59,7 @@ pub fn add_trailers(
             let tree = commit.tree()?;
             repo.commit(None, &commit.author(), &commit.committer(), &sealed, &tree, &parents)?
         };
-        renamed.insert(id, new);
+        rewritten.insert(id, new);
         if id == head {
             newest = new;
         }
@@ -77,15 +70,15 @@ pub fn add_trailers(
     Ok(Sha(newest.to_string()))
 }
 
-/// Words before a reference that make GitHub close the issue at the push, before CI has run; with
-/// what they refer to.
+/// The words that make GitHub close an issue at the push, before CI has run, with the reference
+/// after them.
 static CLOSING: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
     Regex::new(
         r"(?i)\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+((?:[\w.-]+/[\w.-]+)?#\d+|https?://\S+/issues/\d+)",
     )
 });
 
-/// The message with `Refs` in the place of words that would close an issue.
+/// Replaces the words that would close an issue by `Refs`.
 fn without_closing(message: &str) -> String {
     match &*CLOSING {
         Ok(closing) => closing.replace_all(message, "Refs $1").into_owned(),
@@ -93,23 +86,23 @@ fn without_closing(message: &str) -> String {
     }
 }
 
-/// The message with each trailer that it lacks, after a blank line. A line of prose is no
-/// trailer, so `Refs #7` in the text does not count.
+/// Adds the missing trailers after a blank line. A line of prose is no trailer, so `Refs #7` in the
+/// text does not count.
 fn with_trailers(message: &str, trailers: &[String]) -> String {
     let body = message.trim_end();
     let last = body.rsplit("\n\n").next().unwrap_or_default();
     let is_trailer = |line: &str| line.contains(": ") || line.starts_with("Refs #");
     let has_block = last.len() < body.len() && last.lines().all(is_trailer);
-    let lacks: Vec<&str> = trailers
+    let missing: Vec<&str> = trailers
         .iter()
         .map(String::as_str)
         .filter(|trailer| !(has_block && last.lines().any(|line| line == *trailer)))
         .collect();
-    if lacks.is_empty() {
+    if missing.is_empty() {
         return message.to_owned();
     }
     let gap = if has_block { "\n" } else { "\n\n" };
-    format!("{body}{gap}{}\n", lacks.join("\n"))
+    format!("{body}{gap}{}\n", missing.join("\n"))
 }
 
 #[cfg(test)]
@@ -117,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_word_closes_an_issue_at_the_push() {
+    fn without_closing_replaces_words_that_close_issues() {
         for (message, sealed) in [
             ("Fix #3: it", "Refs #3: it"),
             ("Do it\n\nCloses: acme/web#12, resolves #4.", "Do it\n\nRefs acme/web#12, Refs #4."),
@@ -130,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_are_added_once() {
+    fn with_trailers_adds_missing_trailers_once() {
         let trailers = ["Refs #7".to_owned(), "Afk-Run: r3".to_owned()];
         for (message, sealed) in [
             ("Do it\n", "Do it\n\nRefs #7\nAfk-Run: r3\n"),

@@ -317,19 +317,19 @@ fn a_long_past_does_not_slow_an_attach() {
     use afk::core::model::agent_event::AgentEvent;
     use afk::core::model::id::RunId;
     use afk::core::model::time::Timestamp;
-    use afk::journal::transcript::{Entry, Store};
+    use afk::journal::transcript::{Store, TranscriptEntry};
 
     let world = waiting();
     let _up = world.up();
     world.terminal(&["attach"], 120, 30).shows("I am here");
     let store = Store::open(&world.state()).unwrap();
-    let line = |n: usize| Entry {
+    let line = |n: usize| TranscriptEntry {
         at: Timestamp(0),
         turn: 1,
         event: AgentEvent::Text { text: format!("line {n}").into() },
     };
     for part in 0..100 {
-        let lines: Vec<Entry> = (part * 10_000..(part + 1) * 10_000).map(line).collect();
+        let lines: Vec<TranscriptEntry> = (part * 10_000..(part + 1) * 10_000).map(line).collect();
         store.append(RunId(1), &lines).unwrap();
     }
     let began = Instant::now();

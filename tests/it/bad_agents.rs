@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use afk::core::model::run::Outcome;
-use afk::process::{Input, Spec, Supervisor};
+use afk::process::{Spec, StdinMode, Supervisor};
 
 use crate::support::world::{END, WORK, World, ended};
 use crate::support::{git, journal_id, log, processes_with};
@@ -217,7 +217,7 @@ async fn what_is_started_gives_way_to_afk() {
     let launcher = env!("CARGO_BIN_EXE_afk").into();
     let supervisor = Supervisor::new(launcher, "gives way".into(), Duration::from_secs(1));
     let spec = Spec::shell("r1", "read -r go; nice", std::path::Path::new("/"));
-    let mut started = supervisor.start(&spec, Input::Piped).unwrap();
+    let mut started = supervisor.start(&spec, StdinMode::Piped).unwrap();
     // Once it is started, and so once it has its place.
     started.child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
     let mut told = String::new();

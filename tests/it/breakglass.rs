@@ -207,7 +207,7 @@ fn keys_that_are_refused_expired_or_open_to_others_are_told() {
     for name in ["stranger", "expired"] {
         let out = with(name);
         let said = text(&out.stderr);
-        assert!(said.contains("took none of our keys (SHA256:"), "{name}: {said}");
+        assert!(said.contains("accepted none of our keys (SHA256:"), "{name}: {said}");
     }
     let open = pve.path("stranger");
     std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
@@ -431,7 +431,10 @@ async fn hosts_that_are_dead_in_any_way_take_no_longer_than_their_limit() {
     });
     for (port, said) in [
         (crate::support::pve::free_port(), "Connection refused"),
-        (silent.local_addr().unwrap().port(), "did not answer in 2 s (connected; it says nothing)"),
+        (
+            silent.local_addr().unwrap().port(),
+            "did not answer in 2 s (connected; the host sends no SSH greeting)",
+        ),
         (half_port, "127.0.0.1:"),
         (babble_port, "127.0.0.1:"),
     ] {

@@ -19,7 +19,7 @@ use afk::core::model::stage::Stages;
 use afk::core::model::time::Timestamp;
 use afk::core::model::verdict::{GateReport, GateSide, ProbeSample, Verdict};
 use afk::core::step::step;
-use afk::journal::transcript::{Entry, Store};
+use afk::journal::transcript::{Store, TranscriptEntry};
 
 const START: i64 = 1_793_530_800_000;
 
@@ -192,7 +192,7 @@ pub fn fleet() -> Fleet {
 /// A transcript of the run that works.
 pub fn transcript(store: &Store) {
     let at = Timestamp(START);
-    let entry = |event| Entry { at, turn: 1, event };
+    let entry = |event| TranscriptEntry { at, turn: 1, event };
     let plan = |done: usize| {
         let items = ["a test that fails", "the route", "all tests"];
         let item = |(n, text): (usize, &&str)| PlanItem { text: (*text).into(), done: n < done };
@@ -235,6 +235,6 @@ pub fn transcript(store: &Store) {
         notice("CI of cacec26a: green (ended with 0)"),
         notice("deploy of cacec26a: green (ended with 0)"),
     ];
-    let entries: Vec<Entry> = events.into_iter().map(entry).collect();
+    let entries: Vec<TranscriptEntry> = events.into_iter().map(entry).collect();
     store.append(RunId(3), &entries).unwrap();
 }

@@ -18,8 +18,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::breakglass::recording::{self, Recorder};
-use crate::breakglass::shell::{ToShell, carry};
-use crate::breakglass::ssh::{ConnectError, KeyChange, connect, strict};
+use crate::breakglass::shell::{ToShell, relay};
+use crate::breakglass::ssh::{ConnectError, KeyChange, connect, is_hypervisor};
 use crate::core::model::breakglass::{BreakglassReport, Recording, ShellId};
 use crate::core::model::id::Actor;
 use crate::core::model::input::Input;
@@ -183,7 +183,7 @@ async fn serve(
         Err(error) => {
             let why = error.to_string().into();
             let key = match error {
-                ConnectError::HostKey(change) if !strict(host) => Some(change),
+                ConnectError::HostKey(change) if !is_hypervisor(host) => Some(change),
                 _ => None,
             };
             return (ShellEnd { why, key }, None);
@@ -216,7 +216,7 @@ async fn serve(
     };
     let why = {
         let carried = async {
-            let why = carry(&session, size, &mut typed, &bytes, &mut recorder).await;
+            let why = relay(&session, size, &mut typed, &bytes, &mut recorder).await;
             drop(bytes);
             why
         };

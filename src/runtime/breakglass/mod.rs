@@ -23,7 +23,7 @@ use super::side_state::ProblemSource;
 use super::{Context, LoopMessage, clock};
 use crate::breakglass::pins::Pins;
 use crate::breakglass::store::{self, Document};
-use crate::breakglass::verb::{Report, Told};
+use crate::breakglass::verb::{VerbProgress, VerbReport};
 use crate::breakglass::{recording, verb};
 use crate::config::Config;
 use crate::config::breakglass::Breakglass;
@@ -135,15 +135,15 @@ async fn run_verb(
     };
     let began = clock::wall();
     context.side_state.verbs().begin(id);
-    let on_output = |told: Told<'_>| {
-        context.side_state.verbs().add(id, told);
+    let on_output = |progress: VerbProgress<'_>| {
+        context.side_state.verbs().add(id, progress);
         // If the queue is full, a message that waits in it shows this output too.
         let _ = context.urgent.try_send(LoopMessage::SideStateChanged);
     };
     let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), on_output).await;
     context.side_state.verbs().end(id, &report.result.summary());
     let capture = store_capture(context, breakglass, verb, began, &report).await;
-    let Report { result, reads, request, .. } = report;
+    let VerbReport { result, reads, request, .. } = report;
     VerbEnd { result, reads, request, capture }
 }
 
@@ -153,7 +153,7 @@ async fn store_capture(
     breakglass: &Breakglass,
     verb: Verb,
     began: crate::core::model::time::Timestamp,
-    report: &Report,
+    report: &VerbReport,
 ) -> Option<Capture> {
     if report.out.bytes.is_empty() && report.err.bytes.is_empty() {
         return None;
@@ -170,7 +170,7 @@ async fn store_capture(
         cut,
     };
     let state = context.state.clone();
-    let kept = tokio::task::spawn_blocking(move || document.keep(&state)).await.ok()?;
+    let kept = tokio::task::spawn_blocking(move || document.save(&state)).await.ok()?;
     let (digest, size, stored) = kept;
     let problem = stored.as_ref().err().map(|error| {
         format!("a capture of {} can't be stored ({error}); the host's log has it", verb.as_str())

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::breakglass::verb::Told;
+use crate::breakglass::verb::VerbProgress;
 use crate::core::model::breakglass::VerbId;
 use crate::core::model::untrusted::Untrusted;
 
@@ -54,15 +54,15 @@ impl LiveVerbs {
     }
 
     /// Adds output, or the state of the connection, to a verb.
-    pub(in crate::runtime) fn add(&mut self, id: VerbId, told: Told<'_>) {
+    pub(in crate::runtime) fn add(&mut self, id: VerbId, progress: VerbProgress<'_>) {
         let Some((output, rest)) = self.verbs.get_mut(&id) else { return };
-        let (err, bytes) = match told {
-            Told::Link(text) => {
+        let (err, bytes) = match progress {
+            VerbProgress::Link(text) => {
                 output.link = text.into();
                 return;
             }
-            Told::Out(bytes) => (false, bytes),
-            Told::Err(bytes) => (true, bytes),
+            VerbProgress::Stdout(bytes) => (false, bytes),
+            VerbProgress::Stderr(bytes) => (true, bytes),
         };
         let rest = &mut rest[usize::from(err)];
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -113,18 +113,18 @@ mod tests {
     fn lines_are_bounded_and_both_ways_are_kept_apart() {
         let (mut live, id) = (LiveVerbs::default(), VerbId(1));
         live.begin(id);
-        live.add(id, Told::Out(b"one\ntw"));
-        live.add(id, Told::Err(b"oops\n"));
-        live.add(id, Told::Out(b"o\nthree"));
+        live.add(id, VerbProgress::Stdout(b"one\ntw"));
+        live.add(id, VerbProgress::Stderr(b"oops\n"));
+        live.add(id, VerbProgress::Stdout(b"o\nthree"));
         live.end(id, "exit 0");
         let output = &live.copy()[&id];
         let lines: Vec<_> =
             output.lines.iter().map(|line| (line.err, line.text.as_received())).collect();
         assert_eq!(lines, [(false, "one"), (true, "oops"), (false, "two"), (false, "three")]);
         for n in 0..1000 {
-            live.add(id, Told::Out(format!("{n}\n").as_bytes()));
+            live.add(id, VerbProgress::Stdout(format!("{n}\n").as_bytes()));
         }
-        live.add(id, Told::Out(&vec![b'x'; 100_000]));
+        live.add(id, VerbProgress::Stdout(&vec![b'x'; 100_000]));
         live.end(id, "exit 0");
         let output = &live.copy()[&id];
         assert_eq!((output.lines.len(), output.first), (LINES, 605));

@@ -15,7 +15,7 @@ use crate::core::model::input::{Input, RunFact};
 use crate::core::model::issue::Issue;
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
-use crate::journal::transcript::Entry;
+use crate::journal::transcript::TranscriptEntry;
 use crate::runtime::{Context, clock};
 use crate::workspace::pool::Pool;
 
@@ -149,7 +149,7 @@ impl TaskContext {
     /// Adds a remark of afk to the run's transcript.
     pub(super) fn note(&self, text: impl Into<Untrusted>) {
         let event = AgentEvent::Notice { text: text.into() };
-        let entry = Entry { at: clock::wall(), turn: self.run.turns, event };
+        let entry = TranscriptEntry { at: clock::wall(), turn: self.run.turns, event };
         self.runtime.append_transcript(self.run.id, &[entry]);
     }
 

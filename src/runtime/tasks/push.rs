@@ -3,27 +3,27 @@
 use super::{TaskContext, TaskError};
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
-use crate::workspace::base::Pushed;
+use crate::workspace::base::PushOutcome;
 
 pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
     match pool.base().push(head).await.map_err(|e| e.to_string())? {
-        Pushed::Landed => {
+        PushOutcome::Landed => {
             task.note(format!("pushed {}: the remote was read back and has it", head.short()));
             Ok(RunFact::Pushed { head: head.clone() })
         }
-        Pushed::Rejected(why) => {
+        PushOutcome::Rejected(why) => {
             task.note(format!("the remote has moved on: {why}"));
             Ok(RunFact::PushRejected { why: why.into() })
         }
-        Pushed::Protected(why) => {
+        PushOutcome::Protected(why) => {
             let why = format!("the branch's rules forbid it: {why}");
             Ok(RunFact::PushRefused { why: why.into() })
         }
-        Pushed::Denied(why) => {
+        PushOutcome::Denied(why) => {
             let why = format!("the remote does not let us in: {why}");
             Ok(RunFact::PushRefused { why: why.into() })
         }
-        Pushed::Refused(why) => Err(format!("the push did not land: {why}")),
+        PushOutcome::Refused(why) => Err(format!("the push did not land: {why}")),
     }
 }

@@ -17,7 +17,7 @@ use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::Spend;
 use crate::core::model::capability::Equipment;
 use crate::core::model::input::RunFact;
-use crate::journal::transcript::Entry;
+use crate::journal::transcript::TranscriptEntry;
 use crate::runtime::clock;
 
 /// The largest number of events in one write.
@@ -34,7 +34,7 @@ pub(super) struct TurnEvents<'a> {
     /// The agent and its capabilities, which the core must receive before any event of the turn.
     equipment: Option<Box<Equipment>>,
     /// Entries that wait for the next write of the transcript.
-    entries: Vec<Entry>,
+    entries: Vec<TranscriptEntry>,
     /// When that write is due.
     due: Instant,
     /// The turn's usage so far.
@@ -52,7 +52,7 @@ impl<'a> TurnEvents<'a> {
         let job = task.run.work.job();
         let listener = job.and_then(|job| task.runtime.job_listeners.of(job.id));
         let (equipment, due) = (Some(Box::new(equipment)), Instant::now() + WRITE_INTERVAL);
-        let entries = vec![Entry { at: clock::wall(), turn, event: prompt }];
+        let entries = vec![TranscriptEntry { at: clock::wall(), turn, event: prompt }];
         Self { task, turn, listener, equipment, entries, due, spent: Spend::default() }
     }
 
@@ -109,7 +109,7 @@ impl<'a> TurnEvents<'a> {
         if self.entries.is_empty() {
             self.due = Instant::now() + WRITE_INTERVAL;
         }
-        self.entries.push(Entry { at: clock::wall(), turn: self.turn, event });
+        self.entries.push(TranscriptEntry { at: clock::wall(), turn: self.turn, event });
     }
 
     async fn flush(&mut self) {

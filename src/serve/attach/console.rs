@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::line::send_line;
 use super::{FromClient, Hello, ToClient};
-use crate::breakglass::shell::{TYPED, ToShell};
+use crate::breakglass::shell::{MAX_TYPED, ToShell};
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::Role;
 use crate::runtime::Handle;
@@ -41,7 +41,7 @@ pub(super) async fn serve(
                 let piece = match ask {
                     None => return Ok(()),
                     Some(FromClient::Typed(text)) => {
-                        let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= TYPED);
+                        let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= MAX_TYPED);
                         let Some(bytes) = bytes else { return Ok(()) };
                         ToShell::Bytes(bytes)
                     }

@@ -24,8 +24,8 @@ use crate::core::model::id::Actor;
 use crate::lock::LockExt;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
-use crate::term::far::{Bytes, ESCAPE, Events, Told, clamped};
-use crate::term::wire::Out;
+use crate::term::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvent, TerminalEvents, clamp_size};
+use crate::term::wire::RemoteOutput;
 
 /// Connections in all.
 const CONNECTIONS: usize = 64;
@@ -45,10 +45,10 @@ pub type Show = Arc<dyn Fn(&Client, Far) + Send + Sync>;
 /// A far terminal.
 pub struct Far {
     /// Keys, pastes, the mouse and other sizes.
-    pub events: Events,
+    pub events: TerminalEvents,
     /// Where its bytes go; a slow link makes a write wait for its window, so that nobody else
     /// waits and nothing is queued.
-    pub out: Out,
+    pub out: RemoteOutput,
     /// Columns and rows at first.
     pub size: (u16, u16),
 }
@@ -250,7 +250,7 @@ impl Handler for Visitor {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         // Before anything is allocated by it.
-        self.size = Some(clamped(columns, rows));
+        self.size = Some(clamp_size(columns, rows));
         session.channel_success(channel)
     }
 
@@ -350,26 +350,26 @@ fn show(
 
 /// A channel's bytes as events. Read by who takes them, without a task between: a key passes
 /// through few hands.
-fn heard(read: ChannelReadHalf) -> Events {
-    let begun = (read, Bytes::default(), false);
-    futures::stream::unfold(begun, |(mut read, mut bytes, open)| async move {
+fn heard(read: ChannelReadHalf) -> TerminalEvents {
+    let begun = (read, InputParser::default(), false);
+    futures::stream::unfold(begun, |(mut read, mut parser, open)| async move {
         let message = tokio::select! {
             message = read.wait() => message,
-            () = sleep(ESCAPE), if open => {
-                let events = bytes.take(b"", false);
-                return Some((events, (read, bytes, false)));
+            () = sleep(ESCAPE_TIMEOUT), if open => {
+                let events = parser.parse(b"", false);
+                return Some((events, (read, parser, false)));
             }
         };
         let (events, open) = match message {
             None | Some(ChannelMsg::Eof | ChannelMsg::Close) => return None,
-            Some(ChannelMsg::Data { data }) => (bytes.take(&data, true), true),
+            Some(ChannelMsg::Data { data }) => (parser.parse(&data, true), true),
             Some(ChannelMsg::WindowChange { col_width, row_height, .. }) => {
-                let (columns, rows) = clamped(col_width, row_height);
-                (vec![Told::Event(Event::Resize(columns, rows))], open)
+                let (columns, rows) = clamp_size(col_width, row_height);
+                (vec![TerminalEvent::Input(Event::Resize(columns, rows))], open)
             }
             Some(_) => (Vec::new(), open),
         };
-        Some((events, (read, bytes, open)))
+        Some((events, (read, parser, open)))
     })
     .flat_map(futures::stream::iter)
     .boxed()

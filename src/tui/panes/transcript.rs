@@ -12,7 +12,7 @@ use super::piece;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::id::RunId;
 use crate::core::model::untrusted::Untrusted;
-use crate::journal::transcript::{Entry, Reader, Store};
+use crate::journal::transcript::{Reader, Store, TranscriptEntry};
 
 /// Lines of a tool's output that are shown when it is unfolded.
 const OUTPUT: usize = 200;
@@ -267,7 +267,7 @@ fn one(
 
 /// A record as lines for a width. Immutable but for the newest, which may still be going on.
 fn cell(
-    entry: &Entry,
+    entry: &TranscriptEntry,
     width: usize,
     unfolded: bool,
     newest: bool,
@@ -442,7 +442,7 @@ mod tests {
     fn store(count: usize) -> (tempfile::TempDir, Store, Theme) {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
-        let entry = |n: usize| Entry {
+        let entry = |n: usize| TranscriptEntry {
             at: Timestamp(0),
             turn: 1,
             event: AgentEvent::Text { text: format!("line {n}").into() },
@@ -479,7 +479,8 @@ mod tests {
     fn what_an_agent_says_moves_nothing() {
         let theme = Theme::load("dark", false, true).unwrap();
         let event = AgentEvent::Text { text: "a\u{1b}[2Jb\u{7}\nc".into() };
-        let lines = cell(&Entry { at: Timestamp(0), turn: 1, event }, 10, false, false, &theme);
+        let lines =
+            cell(&TranscriptEntry { at: Timestamp(0), turn: 1, event }, 10, false, false, &theme);
         let text: Vec<String> =
             lines.iter().map(|l| l.spans.iter().map(|s| s.content.as_ref()).collect()).collect();
         assert_eq!(text, ["ab", "c"]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::breakglass::recording::{Played, Step};
+use crate::breakglass::recording::{Asciicast, RecordedEvent};
 use crate::breakglass::shell::ToShell;
 use crate::core::model::breakglass::ShellId;
 use crate::runtime::breakglass::console::ShellEnd;
@@ -53,7 +53,7 @@ pub enum Behind {
 /// A recording as it is played.
 #[derive(Debug)]
 pub struct Replay {
-    played: Played,
+    played: Asciicast,
     next: usize,
     /// In milliseconds from its beginning.
     pub position: u64,
@@ -67,20 +67,20 @@ pub struct Replay {
 impl Replay {
     /// From its beginning.
     #[must_use]
-    pub const fn new(played: Played) -> Self {
+    pub const fn new(played: Asciicast) -> Self {
         Self { played, next: 0, position: 0, speed: 1, playing: true, since: None }
     }
 
     /// How long it is, in milliseconds.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.played.steps.last().map_or(0, |(at, _)| *at)
+        self.played.events.last().map_or(0, |(at, _)| *at)
     }
 
     /// When something is to be drawn; none while it stands.
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        let (at, _) = self.played.steps.get(self.next).filter(|_| self.playing)?;
+        let (at, _) = self.played.events.get(self.next).filter(|_| self.playing)?;
         let wait = at.saturating_sub(self.position).min(PAUSE) / u64::from(self.speed);
         Some(self.since.unwrap_or(now) + Duration::from_millis(wait))
     }
@@ -94,7 +94,7 @@ impl Replay {
         let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
         self.since = Some(now);
         let mut to = self.position.saturating_add(passed.saturating_mul(u64::from(self.speed)));
-        if let Some((at, _)) = self.played.steps.get(self.next)
+        if let Some((at, _)) = self.played.events.get(self.next)
             && at.saturating_sub(self.position) > PAUSE
             && to + PAUSE >= *at - (at - self.position - PAUSE)
         {
@@ -102,12 +102,12 @@ impl Replay {
             to = to.max(self.position) + (at - self.position - PAUSE);
         }
         self.show(to, emulator);
-        self.playing = self.next < self.played.steps.len();
+        self.playing = self.next < self.played.events.len();
     }
 
     /// Pauses, or goes on; from its end it begins again.
     pub fn pause(&mut self, now: Instant, emulator: &mut Emulator) {
-        if self.next >= self.played.steps.len() {
+        if self.next >= self.played.events.len() {
             self.seek(0, emulator);
         }
         self.playing = !self.playing || self.next == 0;
@@ -129,14 +129,14 @@ impl Replay {
     }
 
     fn show(&mut self, to: u64, emulator: &mut Emulator) {
-        while let Some((at, step)) = self.played.steps.get(self.next) {
+        while let Some((at, step)) = self.played.events.get(self.next) {
             if *at > to {
                 break;
             }
             match step {
                 // A recording is asked nothing: its answers go nowhere.
-                Step::Out(bytes) => drop(emulator.feed(bytes)),
-                Step::Size(columns, rows) => drop(emulator.resize((*columns, *rows))),
+                RecordedEvent::Output(bytes) => drop(emulator.feed(bytes)),
+                RecordedEvent::Resize(columns, rows) => drop(emulator.resize((*columns, *rows))),
             }
             self.next += 1;
         }
@@ -158,7 +158,7 @@ impl Terminal {
 
     /// A recording.
     #[must_use]
-    pub fn replay(name: String, played: Played) -> Self {
+    pub fn replay(name: String, played: Asciicast) -> Self {
         let emulator = Emulator::new(played.size);
         let behind = Behind::Replay(Replay::new(played));
         Self { name, emulator, behind, mark: None, row: 0, needle: None }
@@ -240,15 +240,15 @@ impl Terminal {
 mod tests {
     use super::*;
 
-    fn played() -> Played {
-        let out = |text: &str| Step::Out(text.as_bytes().to_vec());
-        let steps = vec![
+    fn played() -> Asciicast {
+        let out = |text: &str| RecordedEvent::Output(text.as_bytes().to_vec());
+        let events = vec![
             (100, out("one\r\n")),
-            (500, Step::Size(40, 5)),
+            (500, RecordedEvent::Resize(40, 5)),
             (600, out("two\r\n")),
             (60_000, out("three\r\n")),
         ];
-        Played { size: (20, 4), steps, cut: false }
+        Asciicast { size: (20, 4), events, cut: false }
     }
 
     fn text(terminal: &Terminal) -> String {

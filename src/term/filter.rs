@@ -1,145 +1,151 @@
-//! What of a remote program's bytes reaches the emulator: strings and parameters are bounded, what
-//! is only good for an attack is dropped, and what is left means the same.
+//! Filters the bytes of a remote program before they reach the emulator.
+//!
+//! The filter bounds strings and parameters and drops the sequences that only an attack needs (the
+//! clipboard, palettes, links, device strings). All other bytes pass with their meaning unchanged.
+//! It works in pieces of any length.
 
 use unicode_width::UnicodeWidthChar;
 
-/// A title; anything longer is dropped to its end.
+/// The most bytes of a title; a longer string is dropped to its end.
 const STRING: usize = 4096;
-/// A control sequence.
+/// The most bytes of a control sequence; a longer one is dropped to its end.
 const SEQUENCE: usize = 256;
-/// The most that a parameter may be: a repeat count of 65,535 is minutes of work.
+/// The largest parameter: a repeat count of 65,535 would cost minutes of work.
 const PARAMETER: u32 = 1000;
-/// Combining marks on one character.
+/// The most combining marks on one character.
 const MARKS: usize = 8;
 
 #[derive(Debug, Default)]
-enum State {
+enum FilterState {
     #[default]
     Ground,
     Escape,
-    /// An escape with something between.
-    Between,
+    /// An escape sequence with intermediate bytes.
+    Intermediate,
     Sequence(Vec<u8>),
-    /// Too long: dropped to its end.
+    /// Inside a control sequence that is too long: it is dropped to its end.
     Dropped,
-    /// Inside a string: an OSC that is kept, or one that is dropped (none).
+    /// Inside a string: an OSC with its bytes so far, or `None` for a string that is dropped.
     Text(Option<Vec<u8>>),
-    /// The same behind an escape: its end, or the next thing.
+    /// Inside a string and behind an escape, which ends the string or begins a sequence.
     TextEscape(Option<Vec<u8>>),
 }
 
-/// See the module.
+/// Filters the output of one program.
 #[derive(Debug, Default)]
-pub struct Gate {
-    state: State,
-    /// A character that has not come whole.
+pub(super) struct OutputFilter {
+    state: FilterState,
+    /// The bytes of a character that is not complete yet.
     character: Vec<u8>,
+    /// Combining marks since the last character that has a width.
     marks: usize,
 }
 
-impl Gate {
-    /// Adds to `out` what may pass of `bytes`.
-    pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+impl OutputFilter {
+    /// Appends the bytes that may pass to `out`.
+    pub fn filter(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for byte in bytes {
             self.state = self.step(*byte, out);
         }
     }
 
-    fn step(&mut self, byte: u8, out: &mut Vec<u8>) -> State {
+    fn step(&mut self, byte: u8, out: &mut Vec<u8>) -> FilterState {
         match std::mem::take(&mut self.state) {
-            State::Ground => self.ground(byte, out),
-            State::Escape => match byte {
-                b'[' => State::Sequence(Vec::new()),
-                b']' => State::Text(Some(Vec::new())),
-                b'P' | b'_' | b'^' | b'X' => State::Text(None),
+            FilterState::Ground => self.ground(byte, out),
+            FilterState::Escape => match byte {
+                b'[' => FilterState::Sequence(Vec::new()),
+                b']' => FilterState::Text(Some(Vec::new())),
+                b'P' | b'_' | b'^' | b'X' => FilterState::Text(None),
                 0x20..=0x2f => {
                     out.extend([0x1b, byte]);
-                    State::Between
+                    FilterState::Intermediate
                 }
-                0x1b => State::Escape,
-                0x18 | 0x1a => State::Ground,
+                0x1b => FilterState::Escape,
+                0x18 | 0x1a => FilterState::Ground,
                 0x30..=0x7e => {
                     out.extend([0x1b, byte]);
-                    State::Ground
+                    FilterState::Ground
                 }
                 _ => {
                     self.control(byte, out);
-                    State::Escape
+                    FilterState::Escape
                 }
             },
-            State::Between => match byte {
-                0x1b => State::Escape,
+            FilterState::Intermediate => match byte {
+                0x1b => FilterState::Escape,
                 0x20..=0x2f => {
                     out.push(byte);
-                    State::Between
+                    FilterState::Intermediate
                 }
                 0x30..=0x7e | 0x18 | 0x1a => {
                     out.push(byte);
-                    State::Ground
+                    FilterState::Ground
                 }
                 _ => {
                     self.control(byte, out);
-                    State::Between
+                    FilterState::Intermediate
                 }
             },
-            State::Sequence(mut inner) => match byte {
+            FilterState::Sequence(mut inner) => match byte {
                 0x40..=0x7e => {
-                    sequence(&inner, byte, out);
-                    State::Ground
+                    write_sequence(&inner, byte, out);
+                    FilterState::Ground
                 }
-                0x1b => State::Escape,
-                0x18 | 0x1a => State::Ground,
+                0x1b => FilterState::Escape,
+                0x18 | 0x1a => FilterState::Ground,
                 0x20..=0x3f if inner.len() < SEQUENCE => {
                     inner.push(byte);
-                    State::Sequence(inner)
+                    FilterState::Sequence(inner)
                 }
-                0x20..=0x3f => State::Dropped,
+                0x20..=0x3f => FilterState::Dropped,
                 _ => {
                     self.control(byte, out);
-                    State::Sequence(inner)
+                    FilterState::Sequence(inner)
                 }
             },
-            State::Dropped => match byte {
-                0x40..=0x7e | 0x18 | 0x1a => State::Ground,
-                0x1b => State::Escape,
-                _ => State::Dropped,
+            FilterState::Dropped => match byte {
+                0x40..=0x7e | 0x18 | 0x1a => FilterState::Ground,
+                0x1b => FilterState::Escape,
+                _ => FilterState::Dropped,
             },
-            State::Text(kept) => match byte {
+            FilterState::Text(kept) => match byte {
                 0x07 => {
-                    string(kept.as_deref(), out);
-                    State::Ground
+                    write_string(kept.as_deref(), out);
+                    FilterState::Ground
                 }
-                0x1b => State::TextEscape(kept),
-                0x18 | 0x1a => State::Ground,
-                _ => State::Text(kept.filter(|inner| inner.len() < STRING).map(|mut inner| {
-                    inner.push(byte);
-                    inner
-                })),
+                0x1b => FilterState::TextEscape(kept),
+                0x18 | 0x1a => FilterState::Ground,
+                _ => {
+                    FilterState::Text(kept.filter(|inner| inner.len() < STRING).map(|mut inner| {
+                        inner.push(byte);
+                        inner
+                    }))
+                }
             },
-            State::TextEscape(kept) => {
+            FilterState::TextEscape(kept) => {
                 if byte == b'\\' {
-                    string(kept.as_deref(), out);
-                    return State::Ground;
+                    write_string(kept.as_deref(), out);
+                    return FilterState::Ground;
                 }
-                // Cut short by another escape.
-                self.state = State::Escape;
+                // Another escape cuts the string short.
+                self.state = FilterState::Escape;
                 self.step(byte, out)
             }
         }
     }
 
-    fn ground(&mut self, byte: u8, out: &mut Vec<u8>) -> State {
+    fn ground(&mut self, byte: u8, out: &mut Vec<u8>) -> FilterState {
         if self.character.is_empty() && byte < 0x80 {
             return match byte {
-                0x1b => State::Escape,
+                0x1b => FilterState::Escape,
                 0x20..=0x7e => {
                     self.marks = 0;
                     out.push(byte);
-                    State::Ground
+                    FilterState::Ground
                 }
                 _ => {
                     self.control(byte, out);
-                    State::Ground
+                    FilterState::Ground
                 }
             };
         }
@@ -155,17 +161,17 @@ impl Gate {
                 let broken = self.character.len() > 1;
                 self.character.clear();
                 self.emit('\u{fffd}', out);
-                // What broke it begins something of its own.
+                // The byte that broke the character starts the next one.
                 if broken {
                     return self.ground(byte, out);
                 }
             }
         }
-        State::Ground
+        FilterState::Ground
     }
 
     fn emit(&mut self, c: char, out: &mut Vec<u8>) {
-        // Controls in eight bits: some emulators obey them.
+        // Some emulators obey these eight-bit controls.
         if ('\u{80}'..='\u{9f}').contains(&c) {
             return;
         }
@@ -188,8 +194,9 @@ impl Gate {
     }
 }
 
-/// A control sequence with its parameters clamped. Private modes are names and no counts.
-fn sequence(inner: &[u8], last: u8, out: &mut Vec<u8>) {
+/// Writes a control sequence with its parameters clamped. The parameters of private modes name a
+/// mode and count nothing.
+fn write_sequence(inner: &[u8], last: u8, out: &mut Vec<u8>) {
     let names = inner.first().is_some_and(|byte| (0x3c..=0x3f).contains(byte));
     out.extend([0x1b, b'[']);
     let mut number: Option<u32> = None;
@@ -199,22 +206,22 @@ fn sequence(inner: &[u8], last: u8, out: &mut Vec<u8>) {
             number = Some(number.unwrap_or(0).saturating_mul(10).saturating_add(digit));
             continue;
         }
-        flush(&mut number, names, out);
+        write_parameter(&mut number, names, out);
         out.push(*byte);
     }
-    flush(&mut number, names, out);
+    write_parameter(&mut number, names, out);
     out.push(last);
 }
 
-fn flush(number: &mut Option<u32>, names: bool, out: &mut Vec<u8>) {
+fn write_parameter(number: &mut Option<u32>, names: bool, out: &mut Vec<u8>) {
     if let Some(number) = number.take() {
         let most = if names { 9999 } else { PARAMETER };
         out.extend_from_slice(number.min(most).to_string().as_bytes());
     }
 }
 
-/// Titles pass; the clipboard, links, palettes and everything else do not.
-fn string(kept: Option<&[u8]>, out: &mut Vec<u8>) {
+/// Writes a title; drops the clipboard, links, palettes and all other strings.
+fn write_string(kept: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(inner) = kept else { return };
     if inner.starts_with(b"0;") || inner.starts_with(b"2;") {
         out.extend_from_slice(b"\x1b]2;");
@@ -229,19 +236,19 @@ mod tests {
     use super::*;
 
     fn passed(bytes: &[u8]) -> String {
-        let (mut gate, mut out) = (Gate::default(), Vec::new());
-        gate.pass(bytes, &mut out);
-        // In pieces it means the same.
-        let (mut gate, mut pieces) = (Gate::default(), Vec::new());
+        let (mut filter, mut out) = (OutputFilter::default(), Vec::new());
+        filter.filter(bytes, &mut out);
+        // Single bytes must give the same result.
+        let (mut filter, mut pieces) = (OutputFilter::default(), Vec::new());
         for byte in bytes {
-            gate.pass(&[*byte], &mut pieces);
+            filter.filter(&[*byte], &mut pieces);
         }
         assert_eq!(out, pieces);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn what_programs_need_passes_as_it_is() {
+    fn filter_passes_the_sequences_that_programs_need() {
         for text in [
             "plain é 日本 👍\r\n\t\u{8}",
             "\u{1b}[1;31mred\u{1b}[m\u{1b}[38;2;255;128;0mx",
@@ -255,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_clamped_and_modes_are_not() {
+    fn filter_clamps_counts_but_no_modes() {
         assert_eq!(passed(b"x\x1b[65535b"), "x\x1b[1000b");
         assert_eq!(passed(b"\x1b[99999999999999999;5H"), "\x1b[1000;5H");
         assert_eq!(passed(b"\x1b[?2026h"), "\x1b[?2026h");
@@ -264,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_dropped_but_titles() {
+    fn filter_drops_all_strings_but_titles() {
         assert_eq!(passed(b"\x1b]0;a title\x07b"), "\x1b]2;a title\x07b");
         assert_eq!(passed("\u{1b}]2;a\u{9}b\u{1b}\\c".as_bytes()), "\x1b]2;a b\x07c");
         for dropped in [
@@ -278,17 +285,17 @@ mod tests {
         ] {
             assert_eq!(passed(format!("a{dropped}b").as_bytes()), "ab", "{dropped:?}");
         }
-        // One without an end holds nothing and ends with the next escape.
+        // A string without an end is bounded, and the next escape ends it.
         let open = [b"\x1b]0;".as_slice(), &vec![b'x'; 100_000], b"\x1b[1mb"].concat();
         assert_eq!(passed(&open), "\x1b[1mb");
     }
 
     #[test]
-    fn marks_and_broken_characters_are_bounded() {
+    fn filter_bounds_marks_and_replaces_broken_characters() {
         let marks = format!("a{}b", "\u{301}".repeat(500));
         assert_eq!(passed(marks.as_bytes()), format!("a{}b", "\u{301}".repeat(MARKS)));
         assert_eq!(passed(b"a\xff\xfeb\xc3\x1b[1mc"), "a\u{fffd}\u{fffd}b\u{fffd}\x1b[1mc");
-        // Controls in eight bits, whole and as bytes.
+        // Eight-bit controls, as characters and as raw bytes.
         assert_eq!(passed("a\u{9b}31mb".as_bytes()), "a31mb");
         assert_eq!(passed(b"a\x9d0;x\x07"), "a\u{fffd}0;x\x07");
         assert_eq!(passed(b"a\0\x05\x7fb"), "ab");

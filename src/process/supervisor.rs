@@ -1,0 +1,173 @@
+//! The supervisor: starts children with marks, a reduced environment and a lower priority.
+//!
+//! Its second half, which finds and ends the trees of these children, is in `tree`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use rustix::process::{Pid, getpriority_process, setpriority_process};
+use tokio::process::Command;
+
+use super::children::{ChildHandle, awaited_when_settled};
+use super::orphans::OrphanTest;
+use super::spec::{Spec, StdinMode, inherited, on_path};
+use super::{launch, marks, procfs};
+use crate::lock::{LockExt, RwLockExt};
+
+/// Added to our own niceness for every child, so that answering a key and syncing the journal go
+/// before an agent or a test.
+const NICENESS: i32 = 5;
+/// The most ancestors that [`Supervisor::is_below`] follows: deeper than real trees, and finite.
+const MAX_ANCESTORS: usize = 1000;
+
+/// Folders in which the children of each owner were started.
+pub(super) type OwnerFolders = BTreeMap<String, BTreeSet<PathBuf>>;
+
+#[derive(Debug)]
+struct Inner {
+    launcher: PathBuf,
+    state: String,
+    grace: Duration,
+    /// The absolute niceness of the children.
+    niceness: i32,
+    /// Whether we have a controlling terminal, which no child may write to.
+    terminal: bool,
+    /// Files and folders that no child may reach.
+    hidden: RwLock<Vec<PathBuf>>,
+    folders: Mutex<OwnerFolders>,
+}
+
+/// Starts children and ends their trees. A clone is cheap and shares everything.
+#[derive(Debug, Clone)]
+pub struct Supervisor(Arc<Inner>);
+
+impl Supervisor {
+    /// `launcher` is the afk program, `state` the journal's id, `grace` the time between TERM and
+    /// KILL. Makes this process the subreaper of its descendants.
+    #[must_use]
+    pub fn new(launcher: PathBuf, state: String, grace: Duration) -> Self {
+        // Without a subreaper orphans go to init, and are still found by their marks.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        let this = procfs::process(procfs::own_pid());
+        let terminal = this.is_none_or(|this| this.terminal != 0);
+        let (hidden, folders) = (RwLock::default(), Mutex::default());
+        // The kernel clamps a niceness above 19.
+        let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
+        Self(Arc::new(Inner { launcher, state, grace, niceness, terminal, hidden, folders }))
+    }
+
+    /// Hides these files and folders from every child that starts from now on.
+    pub(crate) fn hide(&self, paths: Vec<PathBuf>) {
+        *self.0.hidden.write_locked() = paths;
+    }
+
+    fn hidden(&self) -> RwLockReadGuard<'_, Vec<PathBuf>> {
+        self.0.hidden.read_locked()
+    }
+
+    pub(super) fn folders(&self) -> MutexGuard<'_, OwnerFolders> {
+        self.0.folders.locked()
+    }
+
+    pub(super) fn grace(&self) -> Duration {
+        self.0.grace
+    }
+
+    /// Whether a process carries the mark of this supervisor's journal.
+    pub(super) fn is_ours(&self, process: &procfs::Process) -> bool {
+        process.has(marks::STATE, &self.0.state)
+    }
+
+    /// Whether a process is a child of ours (an agent, a test command) or a descendant of one. A
+    /// process that has ended counts as one, since its owner can't be determined any more.
+    pub(crate) fn is_below(&self, pid: i32) -> bool {
+        let orphan_test = OrphanTest::of_this_process();
+        let mut next = pid;
+        for _ in 0..MAX_ANCESTORS {
+            if next <= 1 {
+                return false;
+            }
+            let Some(process) = procfs::process(next) else { return next == pid };
+            if self.is_ours(&process) {
+                return true;
+            }
+            if process.parent == orphan_test.own_pid {
+                return orphan_test.matches(&process)
+                    || awaited_when_settled().owners.contains_key(&process.pid);
+            }
+            next = process.parent;
+        }
+        true
+    }
+
+    /// The command itself in a process group of its own, for children that don't need the launcher:
+    /// no path is hidden, we have no terminal to protect, and their own children end with them.
+    fn direct_command(&self, spec: &Spec) -> Option<Command> {
+        if self.0.terminal || spec.leaves_children || !self.hidden().is_empty() {
+            return None;
+        }
+        let path = spec.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+        // A relative path would depend on the child's working directory.
+        let program = on_path(&spec.program, path.as_deref()).filter(|path| path.is_absolute())?;
+        let mut command = Command::new(program);
+        command.arg0(&spec.program).process_group(0);
+        Some(command)
+    }
+
+    /// The command behind the launcher, which starts a session and hides the hidden paths.
+    fn launcher_command(&self, spec: &Spec) -> Command {
+        let mut command = Command::new(&self.0.launcher);
+        command.arg(launch::WORD);
+        for path in self.hidden().iter() {
+            command.arg(launch::HIDE).arg(path);
+        }
+        command.arg(&spec.program);
+        command
+    }
+
+    /// Sets the arguments, the folder, the marks and the allowed environment, and nothing else.
+    fn configure(&self, command: &mut Command, spec: &Spec) {
+        command.args(&spec.args).current_dir(&spec.cwd).env_clear();
+        command.envs(inherited()).envs(&spec.env).env("TERM", "dumb");
+        command.env(marks::STATE, &self.0.state).env(marks::RUN, &spec.owner);
+        if spec.leaves_children {
+            command.env(marks::DEPLOY, "1");
+        }
+    }
+
+    /// Starts a child with three pipes and no access to our terminal.
+    ///
+    /// # Errors
+    /// The child can't be started. A program that doesn't exist may instead show as the launcher's
+    /// exit code 127.
+    pub fn start(&self, spec: &Spec, stdin: StdinMode) -> io::Result<ChildHandle> {
+        self.folders().entry(spec.owner.clone()).or_default().insert(spec.cwd.clone());
+        let begin = |mut command: Command| -> io::Result<ChildHandle> {
+            self.configure(&mut command, spec);
+            command.stdin(stdin.stdio()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let started = ChildHandle::spawn(&mut command, &spec.owner)?;
+            if let Some(pid) = Pid::from_raw(started.pid) {
+                // A failure costs only the lower priority.
+                let _ = setpriority_process(Some(pid), self.0.niceness);
+            }
+            Ok(started)
+        };
+        // The launcher explains in the child's own output why a program does not start.
+        match self.direct_command(spec).map(begin) {
+            Some(Ok(started)) => Ok(started),
+            Some(Err(_)) | None => begin(self.launcher_command(spec)),
+        }
+    }
+
+    /// Starts a command of our own (git) with the marks, but without a session of its own and with
+    /// the environment that the caller set.
+    pub(crate) fn start_own(&self, command: &mut Command, owner: &str) -> io::Result<ChildHandle> {
+        command.env(marks::STATE, &self.0.state).env(marks::RUN, owner).env(marks::OWN, "1");
+        ChildHandle::spawn(command, owner)
+    }
+}
