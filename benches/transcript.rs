@@ -5,8 +5,7 @@
 use afk::core::agent_event::AgentEvent;
 use afk::core::id::{RunId, Timestamp};
 use afk::journal::transcript::{Entry, Reader, Store};
-use afk::tui::panes::transcript::Transcript;
-use afk::tui::theme::Theme;
+use afk::tui::{Theme, TranscriptWindow};
 
 const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
 
@@ -55,7 +54,7 @@ fn seek_and_read_50(bencher: divan::Bencher<'_, '_>, records: usize) {
 fn last_page(bencher: divan::Bencher<'_, '_>, records: usize) {
     let (_state, store, _) = store(records);
     let theme = Theme::load("dark", false, true).unwrap();
-    let mut window = Transcript::default();
+    let mut window = TranscriptWindow::default();
     window.prepare(&store, Some(RunId(1)), 106, 40, &theme).unwrap();
     bencher.bench_local(|| window.prepare(&store, Some(RunId(1)), 106, 40, &theme).unwrap());
 }

@@ -1,118 +1,54 @@
-//! The five panes, a file each.
+//! The panes, a file or folder each, and their registration.
+//!
+//! A new pane is its file, one line in [`ALL`], its keys in the three keymaps and its picture in
+//! `tests`. The order here is the order of the keys, of the tabs and of the stacks in the wide
+//! layout.
 
-pub mod breakglass;
-pub mod deploy;
-pub mod queue;
+pub(crate) mod breakglass;
+pub(crate) mod deploy;
+pub(crate) mod queue;
 pub mod transcript;
-pub mod worktrees;
+pub(crate) mod worktrees;
 
-use ratatui::style::Style;
-use ratatui::text::{Line, Span};
+use super::action::Action;
+use super::component::{Pane, PaneId};
+use super::keymap::Context;
 
-use super::theme::{Marks, Role, Theme};
-use crate::core::run::{Outcome, Run};
-use crate::core::verdict::Verdict;
-
-/// The panes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Pane {
-    Queue,
-    Worktrees,
-    Transcript,
-    Deploy,
-    Breakglass,
+/// A pane that the cockpit has.
+pub(crate) struct Registration {
+    pub(crate) id: PaneId,
+    /// The contexts of its own keys.
+    pub(crate) contexts: &'static [Context],
+    /// The actions that it carries out also while another pane has the focus.
+    pub(crate) actions: &'static [Action],
+    pub(crate) new: fn(&Setup) -> Box<dyn Pane>,
 }
 
-impl Pane {
-    /// All of them, by their keys.
-    pub const ALL: [Self; 5] =
-        [Self::Queue, Self::Worktrees, Self::Transcript, Self::Deploy, Self::Breakglass];
+/// The configuration that panes are made with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setup {
+    /// The command that reaches the VM where no cockpit is at hand.
+    pub(crate) cold_path: Option<String>,
+}
 
-    /// Its title.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Queue => "Queue",
-            Self::Worktrees => "Worktrees",
-            Self::Transcript => "Transcript",
-            Self::Deploy => "Deploy health",
-            Self::Breakglass => "Breakglass",
-        }
+impl Registration {
+    /// A pane without keys and actions of its own.
+    const fn plain(id: PaneId, new: fn(&Setup) -> Box<dyn Pane>) -> Self {
+        Self { id, contexts: &[], actions: &[], new }
     }
 
-    /// Its title where there is little room.
-    #[must_use]
-    pub const fn short(self) -> &'static str {
-        match self {
-            Self::Queue => "Queue",
-            Self::Worktrees => "Trees",
-            Self::Transcript => "Script",
-            Self::Deploy => "Deploy",
-            Self::Breakglass => "Break",
-        }
-    }
-
-    /// Its place among them.
-    #[must_use]
-    pub fn index(self) -> usize {
-        Self::ALL.iter().position(|pane| *pane == self).unwrap_or(0)
+    /// The same pane with contexts and actions of its own.
+    const fn with(self, contexts: &'static [Context], actions: &'static [Action]) -> Self {
+        Self { contexts, actions, ..self }
     }
 }
 
-/// The mark and the colour of where a run stands.
-#[must_use]
-pub fn run_mark(run: &Run, marks: &Marks) -> (&'static str, Role) {
-    match run.outcome {
-        Some(Outcome::Done) => (marks.done, Role::Good),
-        Some(Outcome::NeedsHuman) => (marks.human, Role::Warn),
-        Some(Outcome::Frozen) => (marks.frozen, Role::Bad),
-        Some(Outcome::Cancelled | Outcome::Failed) => (marks.stopped, Role::Dim),
-        None if run.has_permit() => (marks.busy, Role::Busy),
-        None => (marks.waiting, Role::Dim),
-    }
-}
-
-/// The mark and the colour of a verdict; none is "not yet".
-#[must_use]
-pub const fn verdict_mark(verdict: Option<Verdict>, marks: &Marks) -> (&'static str, Role) {
-    match verdict {
-        Some(Verdict::Green) => (marks.done, Role::Good),
-        Some(
-            Verdict::Red | Verdict::NoCi | Verdict::Stuck | Verdict::Lost | Verdict::NotApplied,
-        ) => (marks.bad, Role::Bad),
-        Some(Verdict::Pending) => (marks.busy, Role::Busy),
-        Some(Verdict::Unknown) => (marks.unknown, Role::Warn),
-        None => (marks.open, Role::Dim),
-    }
-}
-
-/// A row of pieces; the selected one is marked by a sign as well as by colour.
-pub(super) fn row(
-    selected: bool,
-    focused: bool,
-    theme: &Theme,
-    spans: Vec<Span<'static>>,
-) -> Line<'static> {
-    let sign = if selected { ">" } else { " " };
-    let mut all = vec![Span::styled(sign.to_owned(), theme.style(Role::Accent))];
-    all.extend(spans);
-    let line = Line::from(all);
-    if selected && focused {
-        // The whole row in the selection's colours: its own would not be readable on them.
-        let text: String = line.spans.iter().map(|s| s.content.as_ref()).collect();
-        return Line::from(Span::styled(text, theme.style(Role::Selection)));
-    }
-    line
-}
-
-/// A dim line that says why a pane is empty.
-pub(super) fn empty(text: &str, theme: &Theme) -> Vec<Line<'static>> {
-    vec![Line::from(Span::styled(format!(" {text}"), theme.style(Role::Dim)))]
-}
-
-/// A piece in a role.
-pub(super) fn piece(text: impl Into<String>, theme: &Theme, role: Role) -> Span<'static> {
-    let style: Style = theme.style(role);
-    Span::styled(text.into(), style)
-}
+/// Every pane.
+#[rustfmt::skip] // A line a pane.
+pub(crate) const ALL: &[Registration] = &[
+    Registration::plain(queue::ID, |_| Box::<queue::Queue>::default()),
+    Registration::plain(worktrees::ID, |_| Box::<worktrees::Worktrees>::default()),
+    Registration::plain(transcript::ID, |_| Box::<transcript::Transcript>::default()).with(&[transcript::CONTEXT], transcript::ACTIONS),
+    Registration::plain(deploy::ID, |_| Box::<deploy::Deploy>::default()),
+    Registration::plain(breakglass::ID, |setup| Box::new(breakglass::Breakglass::new(setup.cold_path.clone()))).with(breakglass::actions::CONTEXTS, breakglass::actions::ACTIONS),
+];

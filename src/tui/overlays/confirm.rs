@@ -1,0 +1,63 @@
+//! A question before something that can't be taken back: `y` is yes, any other key is no.
+
+use crossterm::event::KeyEvent;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::Paragraph;
+
+use crate::term::key::Key;
+use crate::tui::action::{Action, BACK};
+use crate::tui::component::{Component, Outcome, Overlay, Scene, Step};
+use crate::tui::request::Request;
+use crate::tui::theme::Role;
+use crate::tui::widgets::boxes::{centred, framed};
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::wrap;
+
+/// The question, and the request that yes makes.
+#[derive(Debug)]
+pub(super) struct Confirm {
+    question: String,
+    yes: Request,
+}
+
+impl Confirm {
+    pub(super) const fn new(question: String, yes: Request) -> Self {
+        Self { question, yes }
+    }
+}
+
+impl Component for Confirm {
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        vec![BACK]
+    }
+
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+        None
+    }
+
+    fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Outcome> {
+        let answer = if Key::from(*event).typed() == Some('y') {
+            Step::Request(self.yes.clone())
+        } else {
+            Step::Message("nothing was changed".into())
+        };
+        Some(Outcome::from(Step::Close).then(answer))
+    }
+}
+
+impl Overlay for Confirm {
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let theme = scene.theme;
+        let width = area.width.min(64);
+        let lines = wrap(&self.question, usize::from(width.saturating_sub(4)));
+        let height = u16::try_from(lines.len() + 4).unwrap_or(u16::MAX);
+        let inner = framed(frame, centred(area, width, height), "Sure?", theme);
+        let text = |line| Line::from(piece(format!(" {line}"), theme, Role::Text));
+        let mut shown: Vec<Line<'_>> = lines.into_iter().map(text).collect();
+        shown.push(Line::default());
+        shown.push(Line::from(piece(" y yes    any other key no", theme, Role::Accent)));
+        frame.render_widget(Paragraph::new(shown), inner);
+    }
+}

@@ -1,0 +1,81 @@
+//! A text to read: a diff, a capture, an explanation, or lines that follow the fleet.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::Block;
+
+use crate::tui::action::{Action, BACK};
+use crate::tui::component::{Component, Content, Document, Outcome, Overlay, Scene};
+use crate::tui::motion::Motion;
+use crate::tui::theme::Role;
+use crate::tui::widgets::boxes::framed;
+use crate::tui::widgets::marks::diff_role;
+use crate::tui::widgets::scroll::Scroll;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::wrap;
+
+/// A document and the place in it.
+pub(super) struct Pager {
+    title: String,
+    content: Content,
+    scroll: Scroll,
+    /// The lines as wrapped for the last frame.
+    wrapped: Vec<Line<'static>>,
+}
+
+impl Pager {
+    pub(super) fn new(document: Document) -> Self {
+        let Document { title, content, at_end } = document;
+        let scroll = if at_end { Scroll::end() } else { Scroll::default() };
+        Self { title, content, scroll, wrapped: Vec::new() }
+    }
+}
+
+impl Component for Pager {
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        vec![BACK]
+    }
+
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+        None
+    }
+
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+        self.scroll.go(motion, scene.page);
+        Outcome::none()
+    }
+
+    fn copy(&self, scene: &Scene<'_>) -> Option<String> {
+        Some(match &self.content {
+            Content::Fixed(lines) => lines.join("\n"),
+            Content::Live(lines) => lines(scene.snapshot, scene.now).join("\n"),
+        })
+    }
+}
+
+impl Overlay for Pager {
+    fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
+        let computed;
+        let lines = match &self.content {
+            Content::Fixed(lines) => lines,
+            Content::Live(live) => {
+                computed = live(scene.snapshot, scene.now);
+                &computed
+            }
+        };
+        let inside = Block::bordered().inner(area);
+        let width = usize::from(inside.width);
+        self.wrapped = lines
+            .iter()
+            .flat_map(|line| wrap(line, width).into_iter().map(move |part| (line, part)))
+            .map(|(line, part)| Line::from(piece(part, scene.theme, diff_role(line, Role::Text))))
+            .collect();
+        self.scroll.fit(self.wrapped.len(), usize::from(inside.height));
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let inner = framed(frame, area, &self.title, scene.theme);
+        self.scroll.draw(frame, inner, &self.wrapped, scene.theme);
+    }
+}

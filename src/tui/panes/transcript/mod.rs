@@ -1,0 +1,145 @@
+//! Transcript: the conversation of one run with its agent, for a reader.
+
+mod cells;
+pub mod window;
+
+use std::io;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::widgets::Paragraph;
+
+use self::window::Window;
+use crate::journal::transcript::Store;
+use crate::tui::action::{
+    Action, DIFF, HELP, INBOX, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, STEER, ZOOM,
+};
+use crate::tui::component::{Column, Component, Outcome, Pane, PaneId, Prompt, Scene, Slot, Step};
+use crate::tui::keymap::Context;
+use crate::tui::motion::Motion;
+use crate::tui::widgets::span::empty;
+
+pub(crate) const ID: PaneId = PaneId::new(
+    "pane-transcript",
+    "Transcript",
+    "Script",
+    Slot { column: Column::Right, rows: None },
+);
+pub(crate) const CONTEXT: Context = Context::new("transcript");
+
+pub(crate) const FOLLOW: Action = Action::new("follow", "Follow end");
+pub(crate) const FOLD: Action = Action::new("fold", "Toggle details");
+
+/// The actions that this pane carries out also while another one has the focus.
+pub(crate) const ACTIONS: &[Action] = &[FOLLOW, FOLD, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS];
+
+/// The pane: a window onto the shown run's transcript, and the last search in it.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript {
+    window: Window,
+    needle: Option<String>,
+}
+
+impl Transcript {
+    fn find(&mut self, backwards: bool) -> Outcome {
+        let Some(text) = &self.needle else {
+            return Outcome::message("nothing to repeat: search for a text first");
+        };
+        match self.window.search(text, backwards) {
+            Ok(true) => Outcome::none(),
+            Ok(false) => Outcome::message(format!("no further match of {text:?} that way")),
+            Err(error) => unreadable(&error),
+        }
+    }
+}
+
+fn unreadable(error: &io::Error) -> Outcome {
+    Outcome::message(format!("can't read the transcript: {error}"))
+}
+
+impl Component for Transcript {
+    fn context(&self) -> Context {
+        CONTEXT
+    }
+
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        vec![HELP, FOLLOW, FOLD, SEARCH, STEER, INBOX, ZOOM, DIFF, QUIT]
+    }
+
+    fn act(&mut self, action: Action, _: &Scene<'_>) -> Option<Outcome> {
+        match action {
+            FOLLOW => self.window.follow = !self.window.follow,
+            FOLD => self.window.unfolded = !self.window.unfolded,
+            SEARCH => {
+                let focus = Outcome::from(Step::Focus(ID));
+                return Some(focus.followed_by(Outcome::prompt(Prompt::search())));
+            }
+            SEARCH_NEXT => return Some(self.find(false)),
+            SEARCH_PREVIOUS => return Some(self.find(true)),
+            _ => return None,
+        }
+        Some(Outcome::none())
+    }
+
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+        match self.window.go(motion, scene.theme) {
+            Ok(()) => Outcome::none(),
+            Err(error) => unreadable(&error),
+        }
+    }
+
+    fn copy(&self, _: &Scene<'_>) -> Option<String> {
+        Some(self.window.text())
+    }
+}
+
+impl Pane for Transcript {
+    fn id(&self) -> PaneId {
+        ID
+    }
+
+    fn title(&self, scene: &Scene<'_>) -> String {
+        let fleet = &scene.snapshot.fleet;
+        let Some(run) = scene.run.and_then(|id| fleet.runs.get(&id)) else {
+            return ID.title.to_owned();
+        };
+        let subject =
+            run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
+        let state = match run.outcome {
+            Some(outcome) => outcome.word().to_owned(),
+            None => format!("{} · {}", run.phase.word(), run.doing(fleet.now)),
+        };
+        let place = if self.window.follow {
+            "follows".to_owned()
+        } else {
+            format!("{} of {}", self.window.at() + 1, self.window.records())
+        };
+        let (title, id, spend) = (ID.title, run.id, run.spend.line());
+        format!("{title} · {id} {subject} · {state} · {spend} · {place}")
+    }
+
+    fn prepare(&mut self, area: Rect, store: &Store, scene: &Scene<'_>) -> Outcome {
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        match self.window.prepare(store, scene.run, width, height, scene.theme) {
+            Ok(()) => Outcome::none(),
+            Err(error) => unreadable(&error),
+        }
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let lines = match self.window.lines() {
+            [] => empty("no run yet: its transcript appears here", scene.theme),
+            lines => lines.to_vec(),
+        };
+        frame.render_widget(Paragraph::new(lines), area);
+    }
+
+    fn search(&mut self, text: Option<String>, _: &Scene<'_>) -> Outcome {
+        self.needle = text;
+        self.find(false)
+    }
+
+    fn clear_marks(&mut self) {
+        self.window.hit = None;
+    }
+}

@@ -1,0 +1,72 @@
+//! What an operator does to a run: steer, retry, cancel, interrupt, its diff, its shell.
+//!
+//! The run is the one that the focused pane is about; `app` passes it in.
+
+use super::action::{Action, CANCEL, DIFF, INTERRUPT, RETRY, SHELL, STEER};
+use super::component::{Outcome, Prompt, Scene};
+use super::request::Request;
+use crate::core::capability;
+use crate::core::command;
+use crate::core::id::RunId;
+
+/// Carries out an action on a run; none for actions that aren't about runs.
+pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Outcome> {
+    if action == SHELL {
+        let run = subject.and_then(|id| scene.snapshot.fleet.runs.get(&id));
+        let path = run.and_then(|run| run.worktree.clone());
+        return Some(path.map_or_else(
+            || Outcome::message("the selected run has no worktree"),
+            |path| Outcome::request(Request::Shell(path.into())),
+        ));
+    }
+    let act = match action {
+        STEER => steer,
+        RETRY => |run, _: &Scene<'_>| {
+            let title = format!("Retry {run}: guidance for the agent, or nothing");
+            retry(title, run)
+        },
+        CANCEL => |run, _: &Scene<'_>| {
+            let question = format!(
+                "Cancel {run}? Its agent is stopped; unpushed changes are kept as a commit."
+            );
+            Outcome::confirm(question, Request::Command(command::Action::Cancel { run }))
+        },
+        INTERRUPT => |run, _: &Scene<'_>| {
+            let question = format!(
+                "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, and \
+                 it waits for your message."
+            );
+            Outcome::confirm(question, Request::Command(command::Action::Interrupt { run }))
+        },
+        DIFF => |run, _: &Scene<'_>| Outcome::request(Request::Diff(run)),
+        _ => return None,
+    };
+    Some(subject.map_or_else(|| Outcome::message("no run is selected"), |run| act(run, scene)))
+}
+
+fn retry(title: String, run: RunId) -> Outcome {
+    Outcome::prompt(Prompt::text(title, move |text| {
+        let guidance = text.into();
+        Outcome::request(Request::Command(command::Action::Retry { run, guidance }))
+    }))
+}
+
+/// Asks for a message to a run's agent, and says when the agent takes it: an ended run continues
+/// with it, and an agent that takes no messages isn't sent one.
+fn steer(run: RunId, scene: &Scene<'_>) -> Outcome {
+    let Some(known) = scene.snapshot.fleet.runs.get(&run) else { return Outcome::none() };
+    if !known.live() {
+        return retry(format!("Continue {run} in the same conversation"), run);
+    }
+    let taken = match known.equipment.as_ref().map(|agent| agent.can.steer) {
+        Some(capability::Steer::No) => {
+            return Outcome::message(format!("the agent of {run} takes no messages"));
+        }
+        Some(capability::Steer::AfterTurn) => "once this turn is over",
+        Some(capability::Steer::MidTurn) | None => "at the next step",
+    };
+    Outcome::prompt(Prompt::text(format!("Steer {run}: taken {taken}"), move |text| {
+        let text = text.into();
+        Outcome::request(Request::Command(command::Action::Steer { run, text }))
+    }))
+}
