@@ -1,4 +1,4 @@
-//! Actions: what a key, the palette or the mouse can ask a component to do.
+//! Actions: the wishes that a key or the palette can express.
 //!
 //! An action is a constant with the name that keymaps write and the label that the footer, the
 //! help and the palette show. Actions that several components share are defined here; a component

@@ -2,7 +2,7 @@
 //!
 //! A component is a pane or an overlay: one file (or folder) with its state, its own actions, its
 //! handling and its drawing. It sees a [`Scene`], never the whole cockpit, and answers with an
-//! [`Outcome`]: a list of steps that `app` applies. Panes and overlays therefore know neither
+//! [`Response`]: a list of reactions that `app` applies. Panes and overlays therefore know neither
 //! `app` nor each other; a pane opens an overlay by describing it as a [`Dialog`].
 
 use std::fmt;
@@ -14,7 +14,7 @@ use ratatui::layout::Rect;
 use tokio::sync::mpsc;
 
 use super::action::Action;
-use super::keymap::{Context, Keymap};
+use super::keymap::{KeyContext, Keymap};
 use super::motion::Motion;
 use super::request::Request;
 use super::theme::Theme;
@@ -26,7 +26,7 @@ use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::runtime::breakglass::console::FromShell;
 
-/// What a component may read.
+/// Everything that a component may read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scene<'a> {
     pub(crate) snapshot: &'a Snapshot,
@@ -49,32 +49,32 @@ pub(crate) struct Scene<'a> {
 /// A pane or an overlay; see the module.
 pub(crate) trait Component {
     /// The context in which the keymap looks up this component's keys now.
-    fn context(&self) -> Context {
-        Context::GLOBAL
+    fn context(&self) -> KeyContext {
+        KeyContext::GLOBAL
     }
 
     /// The actions to offer now, the most wanted first; the footer shows as many as fit.
     fn actions(&self, scene: &Scene<'_>) -> Vec<Action>;
 
     /// Carries an action out. None: the action isn't this component's, the next one is asked.
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Outcome>;
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response>;
 
     /// Moves the cursor or scrolls.
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         let _ = (motion, scene);
-        Outcome::none()
+        Response::none()
     }
 
     /// Takes a key before the keymap sees it. None: the keymap decides.
-    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Outcome> {
+    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Response> {
         let _ = (event, scene);
         None
     }
 
     /// Takes pasted text, as it came.
-    fn paste(&mut self, text: &str) -> Outcome {
+    fn paste(&mut self, text: &str) -> Response {
         let _ = text;
-        Outcome::none()
+        Response::none()
     }
 
     /// The text that the copy action takes.
@@ -94,11 +94,11 @@ pub(crate) trait Pane: Component {
         self.id().title.to_owned()
     }
 
-    /// Brings state that depends on the size into its bounds and reads what the frame will show.
+    /// Fits the state to the size, and reads the records that the frame will show.
     /// Called before each frame in which the pane is shown; `area` is the inside of its frame.
-    fn prepare(&mut self, area: Rect, store: &Store, scene: &Scene<'_>) -> Outcome {
+    fn prepare(&mut self, area: Rect, store: &Store, scene: &Scene<'_>) -> Response {
         let _ = (area, store, scene);
-        Outcome::none()
+        Response::none()
     }
 
     /// Draws the inside of the frame.
@@ -110,19 +110,19 @@ pub(crate) trait Pane: Component {
     }
 
     /// Takes a click on a row of the inside, `height` rows of which are shown.
-    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Outcome {
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
         let _ = (row, height, scene);
-        Outcome::none()
+        Response::none()
     }
 
     /// Searches for a typed text; none repeats the last search where there was one.
-    fn search(&mut self, text: Option<String>, scene: &Scene<'_>) -> Outcome {
+    fn search(&mut self, text: Option<String>, scene: &Scene<'_>) -> Response {
         let _ = (text, scene);
-        Outcome::none()
+        Response::none()
     }
 
     /// Takes a message from outside, or returns it for the pane that waits for it.
-    fn receive(&mut self, message: Message, scene: &Scene<'_>) -> Receipt {
+    fn receive(&mut self, message: PaneMessage, scene: &Scene<'_>) -> Receipt {
         let _ = scene;
         Receipt::Returned(message)
     }
@@ -138,12 +138,12 @@ pub(crate) trait Pane: Component {
         None
     }
 
-    /// Changes what has become due.
+    /// Makes the change that is due.
     fn tick(&mut self, now: Instant) {
         let _ = now;
     }
 
-    /// Fits what lives in the pane to a new size at once, before the next key.
+    /// Fits a program inside of the pane to a new size at once, before the next key.
     fn resize(&mut self, area: Rect) {
         let _ = area;
     }
@@ -204,10 +204,10 @@ pub(crate) enum Column {
 
 /// Results from outside for the pane that waits for them.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub(crate) enum PaneMessage {
     /// A verb that this client asked for has started.
     VerbStarted(VerbId),
-    /// A shell on a host is open; what is typed goes to `to`.
+    /// A shell on a host is open; `to` takes typed bytes.
     ShellOpened { host: String, id: ShellId, to: mpsc::Sender<ToShell>, size: (u16, u16) },
     /// A shell wrote something, or ended.
     ShellOutput(ShellId, FromShell),
@@ -215,17 +215,17 @@ pub(crate) enum Message {
     Recording(String, Played),
 }
 
-/// What a pane does with a message.
+/// Whether a pane took a message.
 #[derive(Debug)]
 pub(crate) enum Receipt {
-    Taken(Outcome),
+    Taken(Response),
     /// The message is for another pane.
-    Returned(Message),
+    Returned(PaneMessage),
 }
 
-/// One step of an outcome.
+/// One thing that the cockpit does for a component.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Reaction {
     /// Ask the session for something outside.
     Request(Request),
     /// Show a message in the footer until the next key.
@@ -244,26 +244,26 @@ pub(crate) enum Step {
     Search(Option<String>),
 }
 
-/// What should happen after a component handled something: steps, in order.
+/// The answer of a component that handled something: reactions of the cockpit, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome(Vec<Step>);
+pub(crate) struct Response(Vec<Reaction>);
 
-impl Outcome {
+impl Response {
     /// Nothing beyond the component's own change.
     pub(crate) const fn none() -> Self {
         Self(Vec::new())
     }
 
     pub(crate) fn request(request: Request) -> Self {
-        Self::from(Step::Request(request))
+        Self::from(Reaction::Request(request))
     }
 
     pub(crate) fn message(text: impl Into<String>) -> Self {
-        Self::from(Step::Message(text.into()))
+        Self::from(Reaction::Message(text.into()))
     }
 
     pub(crate) fn open(dialog: Dialog) -> Self {
-        Self::from(Step::Open(dialog))
+        Self::from(Reaction::Open(dialog))
     }
 
     /// The prompt as an overlay.
@@ -276,26 +276,26 @@ impl Outcome {
         Self::open(Dialog::Confirm { question, yes })
     }
 
-    /// This outcome with a further step at its end.
-    pub(crate) fn then(mut self, step: Step) -> Self {
-        self.0.push(step);
+    /// This response with a further reaction at its end.
+    pub(crate) fn then(mut self, reaction: Reaction) -> Self {
+        self.0.push(reaction);
         self
     }
 
-    /// This outcome followed by another.
+    /// This response followed by another.
     pub(crate) fn followed_by(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
 
-    pub(crate) fn into_steps(self) -> Vec<Step> {
+    pub(crate) fn into_reactions(self) -> Vec<Reaction> {
         self.0
     }
 }
 
-impl From<Step> for Outcome {
-    fn from(step: Step) -> Self {
-        Self(vec![step])
+impl From<Reaction> for Response {
+    fn from(reaction: Reaction) -> Self {
+        Self(vec![reaction])
     }
 }
 
@@ -305,25 +305,25 @@ pub(crate) enum Dialog {
     /// The open escalations.
     Inbox,
     /// The keys that are active in a context.
-    Help(Context),
+    Help(KeyContext),
     /// Every action, by fuzzy search.
     Palette,
-    /// What runs cost, by day, repository and run.
+    /// The cost of runs, by day, repository and run.
     Spend,
-    /// Everybody who is attached to this fleet.
+    /// The clients that are attached to this fleet.
     Clients,
     /// A question before a request that can't be taken back.
     Confirm { question: String, yes: Request },
     /// A text to be typed.
     Prompt(Box<Prompt>),
     /// A text to read.
-    Document(Document),
+    Text(TextView),
 }
 
-/// A text to be typed, and what becomes of it.
+/// A text to be typed, and the function that takes it.
 pub(crate) struct Prompt {
     pub(crate) title: String,
-    /// Lines above the text: what to know before it is sent.
+    /// Lines above the text: the facts to know before it is sent.
     pub(crate) about: Vec<String>,
     /// The text to begin with.
     pub(crate) text: String,
@@ -331,8 +331,8 @@ pub(crate) struct Prompt {
     pub(crate) submit: Submit,
 }
 
-/// What becomes of a typed text.
-pub(crate) type Submit = Box<dyn FnOnce(String) -> Outcome>;
+/// Turns a typed text into a response.
+pub(crate) type Submit = Box<dyn FnOnce(String) -> Response>;
 
 /// How much room a prompt gives to its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -345,7 +345,7 @@ pub(crate) enum PromptSize {
 
 impl Prompt {
     /// A prompt for several lines that begins empty.
-    pub(crate) fn text(title: String, submit: impl FnOnce(String) -> Outcome + 'static) -> Self {
+    pub(crate) fn text(title: String, submit: impl FnOnce(String) -> Response + 'static) -> Self {
         let (about, text) = (Vec::new(), String::new());
         Self { title, about, text, size: PromptSize::Text, submit: Box::new(submit) }
     }
@@ -354,7 +354,7 @@ impl Prompt {
     pub(crate) fn line(
         title: String,
         enter: &'static str,
-        submit: impl FnOnce(String) -> Outcome + 'static,
+        submit: impl FnOnce(String) -> Response + 'static,
     ) -> Self {
         Self { size: PromptSize::Line { enter }, ..Self::text(title, submit) }
     }
@@ -363,7 +363,7 @@ impl Prompt {
     pub(crate) fn search() -> Self {
         Self::line("Search".into(), "search", |text| {
             let first = text.lines().next().filter(|line| !line.is_empty());
-            Step::Search(first.map(str::to_owned)).into()
+            Reaction::Search(first.map(str::to_owned)).into()
         })
     }
 }
@@ -375,15 +375,15 @@ impl fmt::Debug for Prompt {
 }
 
 /// A text to read, a line each; the lines are clean of control characters.
-pub(crate) struct Document {
+pub(crate) struct TextView {
     pub(crate) title: String,
-    pub(crate) content: Content,
+    pub(crate) content: TextSource,
     /// Opens at the end and stays there as the text grows.
     pub(crate) at_end: bool,
 }
 
 /// Where the lines of a document come from.
-pub(crate) enum Content {
+pub(crate) enum TextSource {
     Fixed(Vec<String>),
     /// Computed for each frame.
     Live(LiveLines),
@@ -392,21 +392,21 @@ pub(crate) enum Content {
 /// Lines that follow the snapshot.
 pub(crate) type LiveLines = Box<dyn Fn(&Snapshot, Timestamp) -> Vec<String>>;
 
-impl Document {
+impl TextView {
     pub(crate) fn fixed(title: impl Into<String>, lines: Vec<String>) -> Self {
-        Self { title: title.into(), content: Content::Fixed(lines), at_end: false }
+        Self { title: title.into(), content: TextSource::Fixed(lines), at_end: false }
     }
 
     pub(crate) fn live(
         title: impl Into<String>,
         lines: impl Fn(&Snapshot, Timestamp) -> Vec<String> + 'static,
     ) -> Self {
-        Self { title: title.into(), content: Content::Live(Box::new(lines)), at_end: false }
+        Self { title: title.into(), content: TextSource::Live(Box::new(lines)), at_end: false }
     }
 }
 
-impl fmt::Debug for Document {
+impl fmt::Debug for TextView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document").field("title", &self.title).finish_non_exhaustive()
+        f.debug_struct("TextView").field("title", &self.title).finish_non_exhaustive()
     }
 }

@@ -2,20 +2,19 @@
 //! and their results come back to the session's loop as [`Fetched`].
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use super::component::{Dialog, Document, Message};
+use tokio::sync::mpsc;
+
 use super::request::Request;
-use super::session::Session;
 use crate::breakglass::recording::{self, Played};
-use crate::breakglass::store::{self, Document as Capture};
+use crate::breakglass::store::{self, Document};
 use crate::core::breakglass::{Ask, ShellId, VerbId};
 use crate::core::command::{self, Accepted};
 use crate::core::digest::Digest;
 use crate::core::id::RunId;
 use crate::core::untrusted::clean;
-use crate::runtime::Snapshot;
-use crate::runtime::breakglass::console::{Console, FromShell};
+use crate::runtime::breakglass::console::Console;
+use crate::runtime::client::Client;
 
 /// A result for the session's loop.
 pub(super) enum Fetched {
@@ -31,13 +30,14 @@ pub(super) enum Fetched {
     Recording(String, Played),
 }
 
-/// How long the loop takes output of shells at once: keys and frames come in between.
-const FEED: Duration = Duration::from_millis(4);
-/// Pieces of output of shells that may wait for the loop.
-pub(super) const PIECES: usize = 4;
+/// Starts tasks that fetch, and sends their results to the loop.
+pub(super) struct Fetcher {
+    pub(super) client: Client,
+    pub(super) results: mpsc::Sender<Fetched>,
+}
 
-impl Session {
-    /// Starts to fetch what a request asks for.
+impl Fetcher {
+    /// Starts the task of a request.
     pub(super) fn fetch(&self, request: Request) {
         match request {
             Request::Command(action) => self.command(action),
@@ -52,46 +52,6 @@ impl Session {
             | Request::Copy(_)
             | Request::Mouse(_)
             | Request::Redraw => {}
-        }
-    }
-
-    /// Shows a result.
-    pub(super) fn show(&mut self, fetched: Fetched, snapshot: &Snapshot) {
-        let message = match fetched {
-            Fetched::Text(text) => return self.app.say(text),
-            Fetched::Document { title, lines } => {
-                return self.app.open(Dialog::Document(Document::fixed(title, lines)));
-            }
-            Fetched::VerbStarted(verb) => Message::VerbStarted(verb),
-            Fetched::Recording(name, played) => Message::Recording(name, played),
-            Fetched::Shell { host, shell: id, console: Console { to, mut from } } => {
-                let pieces = self.piece.clone();
-                tokio::spawn(async move {
-                    while let Some(piece) = from.recv().await {
-                        if pieces.send((id, piece)).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-                Message::ShellOpened { host, id, to, size: self.app.size() }
-            }
-        };
-        self.send(message, snapshot);
-    }
-
-    fn send(&mut self, message: Message, snapshot: &Snapshot) {
-        for request in self.app.receive(message, snapshot) {
-            self.fetch(request);
-        }
-    }
-
-    /// Takes output of shells for a short while.
-    pub(super) fn feed(&mut self, shell: ShellId, piece: FromShell, snapshot: &Snapshot) {
-        let until = Instant::now() + FEED;
-        let mut next = Some((shell, piece));
-        while let Some((shell, piece)) = next {
-            self.send(Message::ShellOutput(shell, piece), snapshot);
-            next = if Instant::now() < until { self.pieces.try_recv().ok() } else { None };
         }
     }
 
@@ -113,7 +73,7 @@ impl Session {
 
     fn capture(&self, digest: Digest) {
         self.read(move |state| {
-            let document = Capture::read(state, &digest)?;
+            let document = Document::read(state, &digest)?;
             let mut lines = vec![
                 format!("{} of {}: {}", document.verb.word(), document.vm, document.result),
                 format!("took {} ms; {digest}", document.ms),
@@ -138,7 +98,7 @@ impl Session {
 
     fn capture_diff(&self, old: Digest, new: Digest) {
         self.read(move |state| {
-            let (old, new) = (Capture::read(state, &old)?, Capture::read(state, &new)?);
+            let (old, new) = (Document::read(state, &old)?, Document::read(state, &new)?);
             let text = clean(&store::diff(&old, &new));
             if text.is_empty() {
                 return Ok(Fetched::Text("the two captures are equal".into()));

@@ -20,13 +20,13 @@ pub(crate) const SHIPPED: [(&str, &str); 3] = [
 
 /// Where a key is pressed: the name of a list of bindings in a keymap. Components define their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Context {
+pub(crate) struct KeyContext {
     name: &'static str,
     /// Keys that the context doesn't bind are looked up in the global one.
     falls_through: bool,
 }
 
-impl Context {
+impl KeyContext {
     /// The keys that all contexts share which fall through.
     pub(crate) const GLOBAL: Self = Self::closed("global");
 
@@ -44,7 +44,7 @@ impl Context {
 /// The contexts and the actions that a keymap may name: those of all registered components.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Catalog {
-    pub(crate) contexts: Vec<Context>,
+    pub(crate) contexts: Vec<KeyContext>,
     /// In the order of the palette.
     pub(crate) actions: Vec<Action>,
 }
@@ -83,7 +83,7 @@ pub(crate) enum Match {
 /// The bindings of each context; see the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keymap {
-    contexts: BTreeMap<Context, Vec<Binding>>,
+    contexts: BTreeMap<KeyContext, Vec<Binding>>,
     catalog: Catalog,
 }
 
@@ -153,15 +153,15 @@ impl Keymap {
         &self.catalog.actions
     }
 
-    fn own(&self, context: Context) -> &[Binding] {
+    fn own(&self, context: KeyContext) -> &[Binding] {
         self.contexts.get(&context).map_or(&[], Vec::as_slice)
     }
 
     /// The bindings that are active in a context: its own, and the global ones whose keys it
     /// doesn't take.
-    pub(crate) fn active(&self, context: Context) -> impl Iterator<Item = &Binding> {
+    pub(crate) fn active(&self, context: KeyContext) -> impl Iterator<Item = &Binding> {
         let own = self.own(context);
-        let global = if context.falls_through { self.own(Context::GLOBAL) } else { &[] };
+        let global = if context.falls_through { self.own(KeyContext::GLOBAL) } else { &[] };
         let free = |binding: &&Binding| {
             !own.iter().any(|o| o.on.starts_with(&binding.on) || binding.on.starts_with(&o.on))
         };
@@ -169,7 +169,7 @@ impl Keymap {
     }
 
     /// The meaning of pressed keys in a context.
-    pub(crate) fn find(&self, context: Context, keys: &[Key]) -> Match {
+    pub(crate) fn find(&self, context: KeyContext, keys: &[Key]) -> Match {
         let mut pending = false;
         for binding in self.active(context) {
             if binding.on == keys {
@@ -181,7 +181,7 @@ impl Keymap {
     }
 
     /// The first key of an action in a context, as it is shown; empty where it has none.
-    pub(crate) fn key_of(&self, context: Context, action: Action) -> String {
+    pub(crate) fn key_of(&self, context: KeyContext, action: Action) -> String {
         let bound = self.active(context).find(|binding| binding.action == action);
         bound.map(Binding::keys).unwrap_or_default()
     }

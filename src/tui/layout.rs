@@ -17,9 +17,9 @@ const ALL: (u16, u16) = (140, 32);
 /// The body, without tabs, that has room for two panes.
 const TWO: (u16, u16) = (110, 16);
 
-/// What a layout depends on.
+/// Everything that the places of the panes depend on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request<'a> {
+pub(crate) struct Arrangement<'a> {
     pub(crate) size: (u16, u16),
     /// Every pane, in the order of registration.
     pub(crate) panes: &'a [PaneId],
@@ -57,7 +57,7 @@ impl Places {
     }
 }
 
-impl Request<'_> {
+impl Arrangement<'_> {
     pub(crate) fn places(&self) -> Places {
         let area = Rect::new(0, 0, self.size.0, self.size.1);
         let problems = u16::try_from(self.problems.min(PROBLEMS)).unwrap_or(0);

@@ -5,15 +5,15 @@
 //!                      ▲                │ routes it to the overlay on top, the focused pane,
 //!                      │                │ the pane that registered it, or itself
 //!                      │                ▼
-//!                      │            Component::act(action, scene) ─► Outcome (steps)
-//!                      │                │ app applies the steps; requests leave
+//!                      │            Component::act(action, scene) ─► Response
+//!                      │                │ app applies its reactions; requests leave
 //!                      ◄──── Request ───┘
 //!                      │ fetch: Command ─► runtime client ─► core (Command ─► Effect)
 //!                      ▼
 //! terminal ◄─ screen ─ app.prepare + app.draw ◄─ Snapshot from the runtime
 //! ```
 //!
-//! - `component` is the contract: `Component`, `Pane`, `Overlay`, `Scene` and `Outcome`
+//! - `component` is the contract: `Component`, `Pane`, `Overlay`, `Scene` and `Response`
 //! - `panes` and `overlays` are the components, a file or folder each; they know neither `app` nor
 //!   each other's kind
 //! - `widgets` are the pieces of drawing that they share; `bars` are the lines around them

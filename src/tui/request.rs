@@ -1,4 +1,4 @@
-//! What the cockpit asks its session to do outside of the screen's own state.
+//! Requests of the cockpit to its session: everything beyond the state of the screen.
 
 use std::path::PathBuf;
 

@@ -1,22 +1,22 @@
-//! What an operator does to a run: steer, retry, cancel, interrupt, its diff, its shell.
+//! Actions on one run: steer, retry, cancel, interrupt, show its diff, open its shell.
 //!
 //! The run is the one that the focused pane is about; `app` passes it in.
 
 use super::action::{Action, CANCEL, DIFF, INTERRUPT, RETRY, SHELL, STEER};
-use super::component::{Outcome, Prompt, Scene};
+use super::component::{Prompt, Response, Scene};
 use super::request::Request;
 use crate::core::capability;
 use crate::core::command;
 use crate::core::id::RunId;
 
 /// Carries out an action on a run; none for actions that aren't about runs.
-pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Outcome> {
+pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Response> {
     if action == SHELL {
         let run = subject.and_then(|id| scene.snapshot.fleet.runs.get(&id));
         let path = run.and_then(|run| run.worktree.clone());
         return Some(path.map_or_else(
-            || Outcome::message("the selected run has no worktree"),
-            |path| Outcome::request(Request::Shell(path.into())),
+            || Response::message("the selected run has no worktree"),
+            |path| Response::request(Request::Shell(path.into())),
         ));
     }
     let act = match action {
@@ -29,44 +29,44 @@ pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> 
             let question = format!(
                 "Cancel {run}? Its agent is stopped; unpushed changes are kept as a commit."
             );
-            Outcome::confirm(question, Request::Command(command::Action::Cancel { run }))
+            Response::confirm(question, Request::Command(command::Action::Cancel { run }))
         },
         INTERRUPT => |run, _: &Scene<'_>| {
             let question = format!(
                 "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, and \
                  it waits for your message."
             );
-            Outcome::confirm(question, Request::Command(command::Action::Interrupt { run }))
+            Response::confirm(question, Request::Command(command::Action::Interrupt { run }))
         },
-        DIFF => |run, _: &Scene<'_>| Outcome::request(Request::Diff(run)),
+        DIFF => |run, _: &Scene<'_>| Response::request(Request::Diff(run)),
         _ => return None,
     };
-    Some(subject.map_or_else(|| Outcome::message("no run is selected"), |run| act(run, scene)))
+    Some(subject.map_or_else(|| Response::message("no run is selected"), |run| act(run, scene)))
 }
 
-fn retry(title: String, run: RunId) -> Outcome {
-    Outcome::prompt(Prompt::text(title, move |text| {
+fn retry(title: String, run: RunId) -> Response {
+    Response::prompt(Prompt::text(title, move |text| {
         let guidance = text.into();
-        Outcome::request(Request::Command(command::Action::Retry { run, guidance }))
+        Response::request(Request::Command(command::Action::Retry { run, guidance }))
     }))
 }
 
-/// Asks for a message to a run's agent, and says when the agent takes it: an ended run continues
+/// Asks for a message to a run's agent; the title says when the agent takes it. An ended run continues
 /// with it, and an agent that takes no messages isn't sent one.
-fn steer(run: RunId, scene: &Scene<'_>) -> Outcome {
-    let Some(known) = scene.snapshot.fleet.runs.get(&run) else { return Outcome::none() };
+fn steer(run: RunId, scene: &Scene<'_>) -> Response {
+    let Some(known) = scene.snapshot.fleet.runs.get(&run) else { return Response::none() };
     if !known.live() {
         return retry(format!("Continue {run} in the same conversation"), run);
     }
     let taken = match known.equipment.as_ref().map(|agent| agent.can.steer) {
         Some(capability::Steer::No) => {
-            return Outcome::message(format!("the agent of {run} takes no messages"));
+            return Response::message(format!("the agent of {run} takes no messages"));
         }
         Some(capability::Steer::AfterTurn) => "once this turn is over",
         Some(capability::Steer::MidTurn) | None => "at the next step",
     };
-    Outcome::prompt(Prompt::text(format!("Steer {run}: taken {taken}"), move |text| {
+    Response::prompt(Prompt::text(format!("Steer {run}: taken {taken}"), move |text| {
         let text = text.into();
-        Outcome::request(Request::Command(command::Action::Steer { run, text }))
+        Response::request(Request::Command(command::Action::Steer { run, text }))
     }))
 }

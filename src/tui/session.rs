@@ -11,7 +11,8 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::app::{self, App};
 use super::clock::{reached, until_next_minute};
-use super::fetch::{Fetched, PIECES};
+use super::component::{Dialog, PaneMessage, TextView};
+use super::fetch::{Fetched, Fetcher};
 use super::input;
 use super::panes;
 use super::request::Request;
@@ -23,7 +24,7 @@ use crate::core::id::{RunId, Timestamp};
 use crate::core::untrusted::clean_line;
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
-use crate::runtime::breakglass::console::FromShell;
+use crate::runtime::breakglass::console::{Console, FromShell};
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
 use crate::term::frames::Frames;
@@ -34,6 +35,11 @@ use crate::term::{far, near};
 
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
+
+/// How long the loop takes output of shells at once: keys and frames come in between.
+const FEED: Duration = Duration::from_millis(4);
+/// Pieces of output of shells that may wait for the loop.
+const PIECES: usize = 4;
 
 /// The first screen of a cockpit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,18 +90,17 @@ pub(crate) fn run_remote(
     done.map_err(Failure::from)
 }
 
-/// The loop and what it owns.
-pub(super) struct Session {
-    pub(super) client: Client,
-    pub(super) app: App,
+/// The loop with all that it owns.
+struct Session {
+    client: Client,
+    app: App,
     screen: Screen,
     frames: Frames,
     fetched: mpsc::Receiver<Fetched>,
-    /// For tasks that fetch something.
-    pub(super) results: mpsc::Sender<Fetched>,
+    fetcher: Fetcher,
     /// The output of shells.
-    pub(super) pieces: mpsc::Receiver<(ShellId, FromShell)>,
-    pub(super) piece: mpsc::Sender<(ShellId, FromShell)>,
+    pieces: mpsc::Receiver<(ShellId, FromShell)>,
+    piece: mpsc::Sender<(ShellId, FromShell)>,
 }
 
 impl Session {
@@ -104,13 +109,13 @@ impl Session {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let app = App::new(app::Setup {
             theme: Theme::load(&ui.theme, ui.ascii, colour)?,
-            keymap: app::keymap(&ui.keymap)?,
+            keymap: app::catalog::keymap(&ui.keymap)?,
             size,
             host: clean_line(&rustix::system::uname().nodename().to_string_lossy()),
             actor: client.actor.clone(),
             mouse: ui.mouse,
             detaches,
-            panes: panes::Setup {
+            panes: panes::PaneSetup {
                 cold_path: client.config.breakglass.as_ref().map(Breakglass::cold),
             },
         });
@@ -118,7 +123,8 @@ impl Session {
         let (results, fetched) = mpsc::channel(16);
         let (piece, pieces) = mpsc::channel(PIECES);
         let (client, frames) = (client.clone(), Frames::default());
-        Ok(Self { client, app, screen, frames, fetched, results, pieces, piece })
+        let fetcher = Fetcher { client: client.clone(), results };
+        Ok(Self { client, app, screen, frames, fetched, fetcher, pieces, piece })
     }
 
     /// Takes this terminal until the operator leaves it.
@@ -201,7 +207,7 @@ impl Session {
                             Request::Mouse(on) => bell.extend(tty.set_mouse(on)?),
                             Request::Copy(text) => bell.extend(clipboard(&text)?),
                             Request::Redraw => self.screen.redraw()?,
-                            request => self.fetch(request),
+                            request => self.fetcher.fetch(request),
                         }
                     }
                 }
@@ -267,6 +273,46 @@ impl Session {
                 },
                 () = tokio::time::sleep(until_next_minute()) => self.frames.changed(Instant::now()),
             }
+        }
+    }
+
+    /// Shows a result.
+    fn show(&mut self, fetched: Fetched, snapshot: &Snapshot) {
+        let message = match fetched {
+            Fetched::Text(text) => return self.app.say(text),
+            Fetched::Document { title, lines } => {
+                return self.app.open(Dialog::Text(TextView::fixed(title, lines)));
+            }
+            Fetched::VerbStarted(verb) => PaneMessage::VerbStarted(verb),
+            Fetched::Recording(name, played) => PaneMessage::Recording(name, played),
+            Fetched::Shell { host, shell: id, console: Console { to, mut from } } => {
+                let pieces = self.piece.clone();
+                tokio::spawn(async move {
+                    while let Some(piece) = from.recv().await {
+                        if pieces.send((id, piece)).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+                PaneMessage::ShellOpened { host, id, to, size: self.app.size() }
+            }
+        };
+        self.send(message, snapshot);
+    }
+
+    fn send(&mut self, message: PaneMessage, snapshot: &Snapshot) {
+        for request in self.app.receive(message, snapshot) {
+            self.fetcher.fetch(request);
+        }
+    }
+
+    /// Takes output of shells for a short while.
+    fn feed(&mut self, shell: ShellId, piece: FromShell, snapshot: &Snapshot) {
+        let until = Instant::now() + FEED;
+        let mut next = Some((shell, piece));
+        while let Some((shell, piece)) = next {
+            self.send(PaneMessage::ShellOutput(shell, piece), snapshot);
+            next = if Instant::now() < until { self.pieces.try_recv().ok() } else { None };
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Flow {
 /// How long the session waits for the first answer of a terminal.
 const MUTE: Duration = Duration::from_secs(10);
 
-/// What a terminal sends.
+/// Input of a terminal.
 pub(super) enum TerminalInput {
     Event(Event),
     /// The last frame went over the whole link in this time.

@@ -7,18 +7,18 @@ use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
 use crate::tui::action::Action;
-use crate::tui::keymap::{Context, Keymap};
+use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{fit, width as columns};
 
-/// What the footer shows.
+/// The state that the footer shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Footer<'a> {
     pub(crate) theme: &'a Theme,
     pub(crate) keymap: &'a Keymap,
     /// Where keys are pressed now.
-    pub(crate) context: Context,
+    pub(crate) context: KeyContext,
     pub(crate) message: Option<&'a str>,
     /// The keys of a chord that isn't finished.
     pub(crate) pending: &'a [Key],

@@ -12,7 +12,7 @@ use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, fit, time_of_day, width as columns};
 
-/// What the header shows.
+/// The facts that the header shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header<'a> {
     pub(crate) snapshot: &'a Snapshot,

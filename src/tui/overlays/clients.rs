@@ -1,14 +1,14 @@
-//! Clients: everybody who is attached to this fleet, a line each.
+//! Clients: a line for each client that is attached to this fleet.
 
 use crate::core::command::Role;
 use crate::core::id::Timestamp;
 use crate::core::untrusted::clean_line;
 use crate::runtime::client::Attached;
-use crate::tui::component::Document;
+use crate::tui::component::TextView;
 use crate::tui::widgets::text::age;
 
-pub(super) fn document() -> Document {
-    Document::live("Clients", |snapshot, now| {
+pub(super) fn document() -> TextView {
+    TextView::live("Clients", |snapshot, now| {
         snapshot.clients.iter().map(|client| line(client, now)).collect()
     })
 }

@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Outcome, Overlay, Scene, Step};
+use crate::tui::component::{Component, Overlay, Reaction, Response, Scene};
 use crate::tui::request::Request;
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
@@ -17,37 +17,37 @@ use crate::tui::widgets::text::wrap;
 
 /// The question, and the request that yes makes.
 #[derive(Debug)]
-pub(super) struct Confirm {
+pub(super) struct Confirmation {
     question: String,
     yes: Request,
 }
 
-impl Confirm {
+impl Confirmation {
     pub(super) const fn new(question: String, yes: Request) -> Self {
         Self { question, yes }
     }
 }
 
-impl Component for Confirm {
+impl Component for Confirmation {
     fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
         vec![BACK]
     }
 
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
         None
     }
 
-    fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Outcome> {
+    fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
         let answer = if Key::from(*event).typed() == Some('y') {
-            Step::Request(self.yes.clone())
+            Reaction::Request(self.yes.clone())
         } else {
-            Step::Message("nothing was changed".into())
+            Reaction::Message("nothing was changed".into())
         };
-        Some(Outcome::from(Step::Close).then(answer))
+        Some(Response::from(Reaction::Close).then(answer))
     }
 }
 
-impl Overlay for Confirm {
+impl Overlay for Confirmation {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let width = area.width.min(64);

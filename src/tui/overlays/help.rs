@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Outcome, Overlay, Scene};
-use crate::tui::keymap::Context;
+use crate::tui::component::{Component, Overlay, Response, Scene};
+use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
@@ -22,12 +22,12 @@ const PAGE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Help {
     /// Where the keys would be pressed.
-    context: Context,
+    context: KeyContext,
     scroll: Scroll,
 }
 
 impl Help {
-    pub(super) fn new(context: Context) -> Self {
+    pub(super) fn new(context: KeyContext) -> Self {
         Self { context, scroll: Scroll::default() }
     }
 
@@ -60,13 +60,13 @@ impl Component for Help {
         vec![BACK]
     }
 
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
         None
     }
 
-    fn go(&mut self, motion: Motion, _: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, _: &Scene<'_>) -> Response {
         self.scroll.go(motion, PAGE);
-        Outcome::none()
+        Response::none()
     }
 }
 

@@ -12,8 +12,8 @@ use crate::core::permission::Grant;
 use crate::core::untrusted::{Untrusted, clean_line};
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN};
-use crate::tui::component::{Component, Dialog, Outcome, Overlay, Prompt, Scene, Step};
-use crate::tui::keymap::Context;
+use crate::tui::component::{Component, Dialog, Overlay, Prompt, Reaction, Response, Scene};
+use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::request::Request;
 use crate::tui::theme::Role;
@@ -24,7 +24,7 @@ use crate::tui::widgets::scroll::Scroll;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, column, fit, plural, wrap};
 
-pub(crate) const CONTEXT: Context = Context::new("inbox");
+pub(crate) const CONTEXT: KeyContext = KeyContext::new("inbox");
 
 const APPROVE: Action = Action::new("approve", "Approve");
 const APPROVE_RUN: Action = Action::new("approve-run", "Approve for run");
@@ -67,11 +67,11 @@ fn answers(escalation: &Escalation) -> impl Iterator<Item = (Action, &'static st
 }
 
 /// The answers need the card: they open the inbox.
-pub(super) fn act_from_outside(action: Action) -> Outcome {
+pub(super) fn act_from_outside(action: Action) -> Response {
     if action == ACKNOWLEDGE {
-        return Outcome::message("open the inbox to acknowledge");
+        return Response::message("open the inbox to acknowledge");
     }
-    Outcome::open(Dialog::Inbox)
+    Response::open(Dialog::Inbox)
 }
 
 impl Inbox {
@@ -81,44 +81,45 @@ impl Inbox {
     }
 
     /// Answers the selected escalation, exactly as it was read.
-    fn answer(&self, action: Action, scene: &Scene<'_>) -> Outcome {
-        let Some(escalation) = self.selected(scene.snapshot) else { return Outcome::none() };
+    fn answer(&self, action: Action, scene: &Scene<'_>) -> Response {
+        let Some(escalation) = self.selected(scene.snapshot) else { return Response::none() };
         let (id, digest, kind) = (escalation.id, escalation.digest, escalation.kind);
         if self.read != Some(id) {
-            return Outcome::message("read it to its end first: PageDown");
+            let key = scene.keymap.key_of(CONTEXT, PAGE_DOWN);
+            return Response::message(format!("read it to its end first: {key}"));
         }
         let Some((_, means)) = answers(escalation).find(|(known, _)| *known == action) else {
-            return Outcome::message(format!("a {} escalation has no such answer", kind.word()));
+            return Response::message(format!("a {} escalation has no such answer", kind.word()));
         };
         let request = move |answer| {
             Request::Command(command::Action::Answer { escalation: id, digest, answer })
         };
-        let reply = move |answer| Outcome::request(request(answer));
+        let reply = move |answer| Response::request(request(answer));
         let sure = format!("{id}: {means}?");
         match action {
             APPROVE if kind == EscalationKind::Permission => reply(Answer::Approve),
-            APPROVE => Outcome::confirm(sure, request(Answer::Approve)),
-            APPROVE_RUN => Outcome::confirm(sure, request(Answer::ApproveRun)),
+            APPROVE => Response::confirm(sure, request(Answer::Approve)),
+            APPROVE_RUN => Response::confirm(sure, request(Answer::ApproveRun)),
             EDIT => {
                 let title = format!("Edit {id}: what the agent runs instead");
                 let text = escalation.editable().map(Untrusted::clean).unwrap_or_default();
                 let edit = move |text: String| reply(Answer::Edit { command: text.into() });
-                Outcome::prompt(Prompt { text, ..Prompt::text(title, edit) })
+                Response::prompt(Prompt { text, ..Prompt::text(title, edit) })
             }
             DENY => {
                 let deny = move |text: String| reply(Answer::Deny { reason: text.into() });
-                Outcome::prompt(Prompt::text(format!("Deny {id}: why"), deny))
+                Response::prompt(Prompt::text(format!("Deny {id}: why"), deny))
             }
             _ => {
                 let answer = move |text: String| reply(Answer::Text { text: text.into() });
-                Outcome::prompt(Prompt::text(format!("Answer {id}: {means}"), answer))
+                Response::prompt(Prompt::text(format!("Answer {id}: {means}"), answer))
             }
         }
     }
 }
 
 impl Component for Inbox {
-    fn context(&self) -> Context {
+    fn context(&self) -> KeyContext {
         CONTEXT
     }
 
@@ -129,30 +130,30 @@ impl Component for Inbox {
         offered.chain([PAGE_DOWN, BACK, HELP]).collect()
     }
 
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         match action {
             APPROVE | APPROVE_RUN | EDIT | DENY | ANSWER => Some(self.answer(action, scene)),
             ACKNOWLEDGE => {
-                Some(self.selected(scene.snapshot).map_or_else(Outcome::none, |known| {
+                Some(self.selected(scene.snapshot).map_or_else(Response::none, |known| {
                     let escalation = known.id;
-                    Outcome::request(Request::Command(command::Action::Acknowledge { escalation }))
+                    Response::request(Request::Command(command::Action::Acknowledge { escalation }))
                 }))
             }
             // The key that opened it.
-            INBOX => Some(Step::Close.into()),
+            INBOX => Some(Reaction::Close.into()),
             _ => None,
         }
     }
 
     /// Rows are stepped through; page keys scroll the detail.
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         if matches!(motion, Motion::Next | Motion::Previous) {
             self.cursor.go(motion, &rows(scene.snapshot), 1);
             self.scroll = Scroll::default();
         } else {
             self.scroll.go(motion, PAGE);
         }
-        Outcome::none()
+        Response::none()
     }
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {

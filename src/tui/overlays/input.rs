@@ -10,14 +10,16 @@ use tui_textarea::TextArea;
 
 use crate::core::untrusted::clean;
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Outcome, Overlay, Prompt, PromptSize, Scene, Step, Submit};
+use crate::tui::component::{
+    Component, Overlay, Prompt, PromptSize, Reaction, Response, Scene, Submit,
+};
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
 
 /// The editor of a prompt.
-pub(super) struct Input {
+pub(super) struct TextInput {
     title: String,
     about: Vec<String>,
     size: PromptSize,
@@ -26,7 +28,7 @@ pub(super) struct Input {
     submit: Option<Submit>,
 }
 
-impl Input {
+impl TextInput {
     pub(super) fn new(prompt: Prompt) -> Self {
         let Prompt { title, about, text, size, submit } = prompt;
         let mut area = TextArea::default();
@@ -36,39 +38,39 @@ impl Input {
     }
 }
 
-impl Component for Input {
+impl Component for TextInput {
     fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
         vec![BACK]
     }
 
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
         None
     }
 
-    fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Outcome> {
+    fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
         let new_line = event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SHIFT);
         match event.code {
-            KeyCode::Esc => return Some(Step::Close.into()),
+            KeyCode::Esc => return Some(Reaction::Close.into()),
             KeyCode::Enter if !new_line => {
                 let text = self.area.lines().join("\n");
                 let sent = self.submit.take().map(|submit| submit(text));
-                return Some(Outcome::from(Step::Close).followed_by(sent.unwrap_or_default()));
+                return Some(Response::from(Reaction::Close).followed_by(sent.unwrap_or_default()));
             }
             KeyCode::Enter => self.area.insert_newline(),
             _ => {
                 self.area.input(*event);
             }
         }
-        Some(Outcome::none())
+        Some(Response::none())
     }
 
-    fn paste(&mut self, text: &str) -> Outcome {
+    fn paste(&mut self, text: &str) -> Response {
         self.area.insert_str(clean(text));
-        Outcome::none()
+        Response::none()
     }
 }
 
-impl Overlay for Input {
+impl Overlay for TextInput {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let (rows, help) = match self.size {

@@ -13,11 +13,11 @@ pub(crate) mod palette;
 pub(crate) mod spend;
 
 use super::action::Action;
-use super::component::{Dialog, Outcome, Overlay};
-use super::keymap::Context;
+use super::component::{Dialog, Overlay, Response};
+use super::keymap::KeyContext;
 
 /// The contexts of overlays with keys of their own.
-pub(crate) const CONTEXTS: &[Context] = &[inbox::CONTEXT];
+pub(crate) const CONTEXTS: &[KeyContext] = &[inbox::CONTEXT];
 
 /// The actions that are the overlays' own.
 pub(crate) const ACTIONS: &[Action] = inbox::ACTIONS;
@@ -30,13 +30,13 @@ pub(crate) fn open(dialog: Dialog) -> Box<dyn Overlay> {
         Dialog::Palette => Box::<palette::Palette>::default(),
         Dialog::Spend => Box::new(pager::Pager::new(spend::document())),
         Dialog::Clients => Box::new(pager::Pager::new(clients::document())),
-        Dialog::Confirm { question, yes } => Box::new(confirm::Confirm::new(question, yes)),
-        Dialog::Prompt(prompt) => Box::new(input::Input::new(*prompt)),
-        Dialog::Document(document) => Box::new(pager::Pager::new(document)),
+        Dialog::Confirm { question, yes } => Box::new(confirm::Confirmation::new(question, yes)),
+        Dialog::Prompt(prompt) => Box::new(input::TextInput::new(*prompt)),
+        Dialog::Text(document) => Box::new(pager::Pager::new(document)),
     }
 }
 
-/// What an overlay's own action leads to while that overlay isn't on top; none for other actions.
-pub(crate) fn act_from_outside(action: Action) -> Option<Outcome> {
+/// Carries out an overlay's own action while that overlay isn't on top; none for other actions.
+pub(crate) fn act_from_outside(action: Action) -> Option<Response> {
     ACTIONS.contains(&action).then(|| inbox::act_from_outside(action))
 }

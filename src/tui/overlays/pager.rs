@@ -6,7 +6,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Block;
 
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Content, Document, Outcome, Overlay, Scene};
+use crate::tui::component::{Component, Overlay, Response, Scene, TextSource, TextView};
 use crate::tui::motion::Motion;
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::framed;
@@ -18,15 +18,15 @@ use crate::tui::widgets::text::wrap;
 /// A document and the place in it.
 pub(super) struct Pager {
     title: String,
-    content: Content,
+    content: TextSource,
     scroll: Scroll,
     /// The lines as wrapped for the last frame.
     wrapped: Vec<Line<'static>>,
 }
 
 impl Pager {
-    pub(super) fn new(document: Document) -> Self {
-        let Document { title, content, at_end } = document;
+    pub(super) fn new(document: TextView) -> Self {
+        let TextView { title, content, at_end } = document;
         let scroll = if at_end { Scroll::end() } else { Scroll::default() };
         Self { title, content, scroll, wrapped: Vec::new() }
     }
@@ -37,19 +37,19 @@ impl Component for Pager {
         vec![BACK]
     }
 
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
         None
     }
 
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         self.scroll.go(motion, scene.page);
-        Outcome::none()
+        Response::none()
     }
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
         Some(match &self.content {
-            Content::Fixed(lines) => lines.join("\n"),
-            Content::Live(lines) => lines(scene.snapshot, scene.now).join("\n"),
+            TextSource::Fixed(lines) => lines.join("\n"),
+            TextSource::Live(lines) => lines(scene.snapshot, scene.now).join("\n"),
         })
     }
 }
@@ -58,8 +58,8 @@ impl Overlay for Pager {
     fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
         let computed;
         let lines = match &self.content {
-            Content::Fixed(lines) => lines,
-            Content::Live(live) => {
+            TextSource::Fixed(lines) => lines,
+            TextSource::Live(live) => {
                 computed = live(scene.snapshot, scene.now);
                 &computed
             }

@@ -11,8 +11,8 @@ use ratatui::widgets::Paragraph;
 use crate::core::untrusted::clean_line;
 use crate::term::key::Key;
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Outcome, Overlay, Scene, Step};
-use crate::tui::keymap::{Context, Keymap};
+use crate::tui::component::{Component, Overlay, Reaction, Response, Scene};
+use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::list::List;
@@ -50,20 +50,20 @@ impl Component for Palette {
         vec![BACK]
     }
 
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
         None
     }
 
-    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Outcome> {
+    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Response> {
         let last = scene.keymap.actions().len().saturating_sub(1);
         match event.code {
-            KeyCode::Esc => return Some(Step::Close.into()),
+            KeyCode::Esc => return Some(Reaction::Close.into()),
             KeyCode::Enter => {
                 let found = matches(&self.text, scene.keymap);
                 let chosen = found.get(self.selected.min(found.len().saturating_sub(1)));
-                let close = Outcome::from(Step::Close);
+                let close = Response::from(Reaction::Close);
                 return Some(match chosen {
-                    Some((action, _)) => close.then(Step::Act(*action)),
+                    Some((action, _)) => close.then(Reaction::Act(*action)),
                     None => close,
                 });
             }
@@ -80,12 +80,12 @@ impl Component for Palette {
                 }
             }
         }
-        Some(Outcome::none())
+        Some(Response::none())
     }
 
-    fn paste(&mut self, text: &str) -> Outcome {
+    fn paste(&mut self, text: &str) -> Response {
         self.text.push_str(&clean_line(text));
-        Outcome::none()
+        Response::none()
     }
 }
 
@@ -108,7 +108,7 @@ impl Overlay for Palette {
         };
         let selected = self.selected.min(found.len().saturating_sub(1));
         let lines = list.lines(&found, selected, |(action, label)| {
-            let key = scene.keymap.key_of(Context::GLOBAL, *action);
+            let key = scene.keymap.key_of(KeyContext::GLOBAL, *action);
             vec![piece(format!("{label:<48} {key}"), theme, Role::Text)]
         });
         frame.render_widget(Paragraph::new(lines), Rect { y: inner.y + 1, height, ..inner });

@@ -1,8 +1,8 @@
 //! Spend: the cost of runs, as a text that follows the fleet.
 
 use crate::core::explain;
-use crate::tui::component::Document;
+use crate::tui::component::TextView;
 
-pub(super) fn document() -> Document {
-    Document::live("Spend", |snapshot, _| explain::spend(&snapshot.fleet))
+pub(super) fn document() -> TextView {
+    TextView::live("Spend", |snapshot, _| explain::spend(&snapshot.fleet))
 }

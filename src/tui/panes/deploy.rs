@@ -15,7 +15,7 @@ use crate::core::verdict::{ProbeSample, Verdict};
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
 use crate::tui::component::{
-    Column, Component, Dialog, Document, Outcome, Pane, PaneId, Scene, Slot,
+    Column, Component, Dialog, Pane, PaneId, Response, Scene, Slot, TextView,
 };
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Role, Theme};
@@ -33,7 +33,7 @@ pub(crate) const ID: PaneId = PaneId::new(
 
 /// The pane: its selection.
 #[derive(Debug, Default)]
-pub(crate) struct Deploy {
+pub(crate) struct DeployPane {
     cursor: Cursor<Repo>,
 }
 
@@ -42,12 +42,12 @@ fn rows(snapshot: &Snapshot) -> Vec<Repo> {
     snapshot.fleet.policy.allowlist.iter().cloned().collect()
 }
 
-impl Component for Deploy {
+impl Component for DeployPane {
     fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
         ON_RUNS.into()
     }
 
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         if action != OPEN {
             return None;
         }
@@ -55,12 +55,12 @@ impl Component for Deploy {
         let lines = move |snapshot: &Snapshot, now| {
             repo.as_ref().map(|repo| proof(snapshot, repo, now)).unwrap_or_default()
         };
-        Some(Outcome::open(Dialog::Document(Document::live("Proof", lines))))
+        Some(Response::open(Dialog::Text(TextView::live("Proof", lines))))
     }
 
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         self.cursor.go(motion, &rows(scene.snapshot), scene.page);
-        Outcome::none()
+        Response::none()
     }
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
@@ -69,7 +69,7 @@ impl Component for Deploy {
     }
 }
 
-impl Pane for Deploy {
+impl Pane for DeployPane {
     fn id(&self) -> PaneId {
         ID
     }
@@ -87,9 +87,9 @@ impl Pane for Deploy {
         frame.render_widget(Paragraph::new(lines), area);
     }
 
-    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Outcome {
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
         self.cursor.click(row, height, &rows(scene.snapshot));
-        Outcome::none()
+        Response::none()
     }
 }
 

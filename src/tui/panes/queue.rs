@@ -10,11 +10,11 @@ use ratatui::widgets::Paragraph;
 use crate::core::explain;
 use crate::core::id::{IssueKey, RunId, Timestamp};
 use crate::core::ledger::Reason;
-use crate::core::run::{Outcome as RunOutcome, Run, Work};
+use crate::core::run::{Outcome, Run, Work};
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
 use crate::tui::component::{
-    Column, Component, Dialog, Document, Outcome, Pane, PaneId, Scene, Slot, Step,
+    Column, Component, Dialog, Pane, PaneId, Reaction, Response, Scene, Slot, TextView,
 };
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Role, Theme};
@@ -42,7 +42,7 @@ struct Row {
     id: RowId,
     /// The newest run of an issue.
     run: Option<RunId>,
-    /// The place in the list: what moves comes first, what is over comes last.
+    /// The place in the list: running work comes first, ended work last.
     rank: (u8, u8, Timestamp),
     mark: &'static str,
     role: Role,
@@ -61,35 +61,35 @@ impl Named<RowId> for Row {
 
 /// The pane: its selection.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct QueuePane {
     cursor: Cursor<RowId>,
 }
 
 /// The transcript goes with the selection, where the row has a run.
-fn follow(row: Option<&Row>) -> Outcome {
-    row.and_then(|row| row.run).map_or_else(Outcome::none, |run| Step::ShowRun(run).into())
+fn follow(row: Option<&Row>) -> Response {
+    row.and_then(|row| row.run).map_or_else(Response::none, |run| Reaction::ShowRun(run).into())
 }
 
-impl Component for Queue {
+impl Component for QueuePane {
     fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
         ON_RUNS.into()
     }
 
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         if action != OPEN {
             return None;
         }
         let rows = rows(scene.snapshot, scene.theme);
-        let Some(row) = self.cursor.row(&rows) else { return Some(Outcome::none()) };
+        let Some(row) = self.cursor.row(&rows) else { return Some(Response::none()) };
         let fleet = &scene.snapshot.fleet;
         let document = match &row.id {
-            RowId::Issue(key) => Document::fixed(key.to_string(), explain::issue(fleet, key)),
-            RowId::Job(run) => Document::fixed(run.to_string(), explain::run(fleet, *run)),
+            RowId::Issue(key) => TextView::fixed(key.to_string(), explain::issue(fleet, key)),
+            RowId::Job(run) => TextView::fixed(run.to_string(), explain::run(fleet, *run)),
         };
-        Some(Outcome::open(Dialog::Document(document)))
+        Some(Response::open(Dialog::Text(document)))
     }
 
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         let rows = rows(scene.snapshot, scene.theme);
         follow(self.cursor.go(motion, &rows, scene.page))
     }
@@ -103,7 +103,7 @@ impl Component for Queue {
     }
 }
 
-impl Pane for Queue {
+impl Pane for QueuePane {
     fn id(&self) -> PaneId {
         ID
     }
@@ -130,7 +130,7 @@ impl Pane for Queue {
         self.cursor.row(&rows(scene.snapshot, scene.theme)).and_then(|row| row.run)
     }
 
-    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Outcome {
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
         follow(self.cursor.click(row, height, &rows(scene.snapshot, scene.theme)))
     }
 }
@@ -175,7 +175,7 @@ impl Columns {
     }
 }
 
-/// The state of a run, and what it does or why it ended.
+/// The state of a run, with its activity, or the reason of its end.
 fn standing(run: &Run, now: Timestamp) -> String {
     if let Some(outcome) = run.outcome {
         format!("{}: {}", outcome.word(), run.why.clean_line())
@@ -207,10 +207,10 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                 let (mark, role) = run_mark(run, marks);
                 let group = match run.outcome {
                     None if run.has_permit() => 0,
-                    Some(RunOutcome::Frozen | RunOutcome::NeedsHuman) => 1,
+                    Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
                     None => 2,
-                    Some(RunOutcome::Cancelled | RunOutcome::Failed) => 5,
-                    Some(RunOutcome::Done) => 6,
+                    Some(Outcome::Cancelled | Outcome::Failed) => 5,
+                    Some(Outcome::Done) => 6,
                 };
                 (mark, role, group, standing(run, fleet.now))
             }
@@ -248,7 +248,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
         let group = match run.outcome {
             None if run.has_permit() => 0,
             None => 2,
-            Some(RunOutcome::Frozen | RunOutcome::NeedsHuman) => 1,
+            Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
             Some(_) => 6,
         };
         let subject = match run.work.issue() {

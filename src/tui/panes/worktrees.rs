@@ -7,10 +7,10 @@ use ratatui::widgets::Paragraph;
 
 use super::transcript;
 use crate::core::id::RunId;
-use crate::core::run::Outcome as RunOutcome;
+use crate::core::run::Outcome;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
-use crate::tui::component::{Column, Component, Outcome, Pane, PaneId, Scene, Slot, Step};
+use crate::tui::component::{Column, Component, Pane, PaneId, Reaction, Response, Scene, Slot};
 use crate::tui::motion::Motion;
 use crate::tui::theme::Role;
 use crate::tui::widgets::list::{Cursor, List};
@@ -27,40 +27,40 @@ pub(crate) const ID: PaneId = PaneId::new(
 
 /// The pane: its selection.
 #[derive(Debug, Default)]
-pub(crate) struct Worktrees {
+pub(crate) struct WorktreesPane {
     cursor: Cursor<RunId>,
 }
 
 /// The runs that have a worktree now.
 fn rows(snapshot: &Snapshot) -> Vec<RunId> {
-    let released = |outcome| {
-        matches!(outcome, Some(RunOutcome::Done | RunOutcome::Cancelled | RunOutcome::Failed))
-    };
+    let released =
+        |outcome| matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed));
     let runs = snapshot.fleet.runs.values();
     let has = runs.filter(|run| run.worktree.is_some() && !released(run.outcome));
     has.map(|run| run.id).collect()
 }
 
 /// The transcript goes with the selection.
-fn follow(row: Option<&RunId>) -> Outcome {
-    row.map_or_else(Outcome::none, |run| Step::ShowRun(*run).into())
+fn follow(row: Option<&RunId>) -> Response {
+    row.map_or_else(Response::none, |run| Reaction::ShowRun(*run).into())
 }
 
-impl Component for Worktrees {
+impl Component for WorktreesPane {
     fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
         ON_RUNS.into()
     }
 
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         if action != OPEN {
             return None;
         }
         let shown = self.subject(scene);
-        let show = |run| Outcome::from(Step::ShowRun(run)).then(Step::Focus(transcript::ID));
-        Some(shown.map_or_else(Outcome::none, show))
+        let show =
+            |run| Response::from(Reaction::ShowRun(run)).then(Reaction::Focus(transcript::ID));
+        Some(shown.map_or_else(Response::none, show))
     }
 
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         follow(self.cursor.go(motion, &rows(scene.snapshot), scene.page))
     }
 
@@ -70,7 +70,7 @@ impl Component for Worktrees {
     }
 }
 
-impl Pane for Worktrees {
+impl Pane for WorktreesPane {
     fn id(&self) -> PaneId {
         ID
     }
@@ -92,7 +92,7 @@ impl Pane for Worktrees {
         self.cursor.row(&rows(scene.snapshot)).copied()
     }
 
-    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Outcome {
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
         follow(self.cursor.click(row, height, &rows(scene.snapshot)))
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn centred(area: Rect, width: u16, height: u16) -> Rect {
     }
 }
 
-/// Draws a box with a title over what is there, and returns its inside.
+/// Draws a titled box over an area, clears it, and returns its inside.
 pub(crate) fn framed(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) -> Rect {
     let block = Block::new()
         .borders(Borders::ALL)

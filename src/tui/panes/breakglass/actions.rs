@@ -1,16 +1,16 @@
 //! The pane's own actions and the contexts of its keys.
 
 use crate::tui::action::Action;
-use crate::tui::keymap::Context;
+use crate::tui::keymap::KeyContext;
 
 /// The rows of the pane.
-pub(crate) const BREAKGLASS: Context = Context::new("breakglass");
+pub(crate) const BREAKGLASS: KeyContext = KeyContext::new("breakglass");
 /// A terminal whose output the operator looks through.
-pub(crate) const TERMINAL: Context = Context::new("terminal");
+pub(crate) const TERMINAL: KeyContext = KeyContext::new("terminal");
 /// A shell that has the keys: only the bindings of this context are taken from it.
-pub(crate) const CONSOLE: Context = Context::closed("console");
+pub(crate) const CONSOLE: KeyContext = KeyContext::closed("console");
 
-pub(crate) const CONTEXTS: &[Context] = &[BREAKGLASS, TERMINAL, CONSOLE];
+pub(crate) const CONTEXTS: &[KeyContext] = &[BREAKGLASS, TERMINAL, CONSOLE];
 
 pub(super) const ARM: Action = Action::new("arm", "Arm");
 pub(super) const DISARM: Action = Action::new("disarm", "Disarm");

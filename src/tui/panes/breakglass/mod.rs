@@ -1,8 +1,8 @@
-//! Breakglass: the state of the VM, who may act, the verbs with the effect of each, shells on hosts
-//! and the record of all of it.
+//! Breakglass: the state of the VM, the current arming, the verbs with their effects, shells on
+//! hosts, and the record of all of it.
 //!
 //! The pane shows rows, or in their place one of its terminals. A verb or a shell is asked of the
-//! fleet; its result comes back as a [`Message`].
+//! fleet; its result comes back as a [`PaneMessage`].
 
 pub(crate) mod actions;
 mod prompts;
@@ -35,10 +35,10 @@ use crate::tui::action::{
     Action, BACK, COPY, HELP, INBOX, OPEN, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, ZOOM,
 };
 use crate::tui::component::{
-    Column, Component, Dialog, Document, Message, Outcome, Pane, PaneId, Prompt, Receipt, Scene,
-    Slot, Step,
+    Column, Component, Dialog, Pane, PaneId, PaneMessage, Prompt, Reaction, Receipt, Response,
+    Scene, Slot, TextView,
 };
-use crate::tui::keymap::{Context, Match};
+use crate::tui::keymap::{KeyContext, Match};
 use crate::tui::motion::Motion;
 use crate::tui::request::Request;
 use crate::tui::theme::Role;
@@ -57,7 +57,7 @@ const PASTE: usize = 16 * 1024;
 
 /// The pane: its selection and its terminals.
 #[derive(Debug, Default)]
-pub(crate) struct Breakglass {
+pub(crate) struct BreakglassPane {
     cursor: Cursor<Item>,
     terminals: Vec<Terminal>,
     /// The terminal that is shown in the place of the rows.
@@ -66,7 +66,7 @@ pub(crate) struct Breakglass {
     cold_path: Option<String>,
 }
 
-impl Breakglass {
+impl BreakglassPane {
     pub(crate) fn new(cold_path: Option<String>) -> Self {
         Self { cold_path, ..Self::default() }
     }
@@ -101,15 +101,15 @@ impl Breakglass {
         }
     }
 
-    fn open(&mut self, scene: &Scene<'_>) -> Outcome {
+    fn open(&mut self, scene: &Scene<'_>) -> Response {
         let items = rows::rows(scene.snapshot);
         let state = scene.snapshot.breakglass();
         match self.cursor.row(&items) {
-            None => Outcome::none(),
+            None => Response::none(),
             Some(Item::Verb(verb)) if verb.mutates() => {
                 let rules = scene.snapshot.fleet.policy.breakglass.as_ref();
-                let ask = |rules| Outcome::prompt(prompts::confirm(*verb, rules, scene));
-                rules.map_or_else(Outcome::none, ask)
+                let ask = |rules| Response::prompt(prompts::confirm(*verb, rules, scene));
+                rules.map_or_else(Response::none, ask)
             }
             Some(Item::Verb(verb)) => prompts::command(Ask::Verb { verb: *verb, confirm: None }),
             Some(Item::Host(host)) => {
@@ -118,7 +118,7 @@ impl Breakglass {
                     self.shown = here;
                     return self.resume();
                 }
-                Outcome::request(Request::OpenShell(host.clone()))
+                Response::request(Request::OpenShell(host.clone()))
             }
             Some(Item::Run(id)) => {
                 let run = rows::run(state, *id);
@@ -126,24 +126,24 @@ impl Breakglass {
                     .and_then(|run| run.end.as_ref())
                     .and_then(|(_, end)| end.capture.as_ref().filter(|capture| capture.stored));
                 match capture {
-                    Some(capture) => Outcome::request(Request::Capture(capture.digest)),
+                    Some(capture) => Response::request(Request::Capture(capture.digest)),
                     None => live_output(*id),
                 }
             }
             Some(Item::Recording(shell)) => {
                 let kept = state.recordings.iter().find(|kept| kept.shell == *shell);
-                let play = |file: &String| Outcome::request(Request::Replay(file.clone()));
-                kept.map_or_else(Outcome::none, |kept| play(&kept.file))
+                let play = |file: &String| Response::request(Request::Replay(file.clone()));
+                kept.map_or_else(Response::none, |kept| play(&kept.file))
             }
         }
     }
 
     /// Gives the keys to the shell that is shown; an ended one is opened again.
-    fn resume(&mut self) -> Outcome {
-        let Some(terminal) = self.front_mut() else { return Outcome::none() };
+    fn resume(&mut self) -> Response {
+        let Some(terminal) = self.front_mut() else { return Response::none() };
         match &mut terminal.behind {
             Behind::Shell { ended: Some(_), .. } => {
-                return Outcome::request(Request::OpenShell(terminal.name.clone()));
+                return Response::request(Request::OpenShell(terminal.name.clone()));
             }
             Behind::Shell { typing, .. } => {
                 *typing = true;
@@ -152,36 +152,36 @@ impl Breakglass {
             }
             Behind::Replay(replay) => replay.pause(Instant::now(), &mut terminal.emulator),
         }
-        Outcome::none()
+        Response::none()
     }
 
     /// Compares the chosen capture with the forensics before it.
-    fn compare(&self, scene: &Scene<'_>) -> Outcome {
+    fn compare(&self, scene: &Scene<'_>) -> Response {
         let items = rows::rows(scene.snapshot);
         let captures = &scene.snapshot.breakglass().captures;
         let Some(Item::Run(id)) = self.cursor.row(&items) else {
-            return Outcome::message("select a verb that ran");
+            return Response::message("select a verb that ran");
         };
         let at = captures.iter().position(|(of, ..)| of == id);
         let pair = at.and_then(|at| Some((captures.get(at.checked_sub(1)?)?, &captures[at])));
         match pair {
             Some(((_, _, old), (_, _, new))) => {
-                Outcome::request(Request::CaptureDiff(old.digest, new.digest))
+                Response::request(Request::CaptureDiff(old.digest, new.digest))
             }
-            None => Outcome::message(format!("{id} has no forensics, or none before it")),
+            None => Response::message(format!("{id} has no forensics, or none before it")),
         }
     }
 
     /// Goes to the next match; `up` leads to older output.
-    fn find(&mut self, up: bool) -> Outcome {
-        let Some(terminal) = self.front_mut() else { return Outcome::none() };
+    fn find(&mut self, up: bool) -> Response {
+        let Some(terminal) = self.front_mut() else { return Response::none() };
         let Some(needle) = &terminal.needle else {
-            return Outcome::message("nothing to repeat: search for a text first");
+            return Response::message("nothing to repeat: search for a text first");
         };
         if terminal.emulator.search(needle, up) {
-            Outcome::none()
+            Response::none()
         } else {
-            Outcome::message(format!("no further match of {needle:?} that way"))
+            Response::message(format!("no further match of {needle:?} that way"))
         }
     }
 
@@ -197,19 +197,20 @@ impl Breakglass {
         }
     }
 
-    fn shell_output(&mut self, shell: ShellId, output: FromShell) -> Outcome {
+    fn shell_output(&mut self, shell: ShellId, output: FromShell) -> Response {
         let of =
             |shown: &&mut Terminal| matches!(shown.behind, Behind::Shell { id, .. } if id == shell);
-        let Some(terminal) = self.terminals.iter_mut().find(of) else { return Outcome::none() };
+        let Some(terminal) = self.terminals.iter_mut().find(of) else { return Response::none() };
         match output {
             FromShell::Bytes(bytes) => {
                 terminal.feed(&bytes);
-                Outcome::none()
+                Response::none()
             }
             FromShell::Ended(end) => {
                 let change = end.key.clone();
                 terminal.end(end);
-                change.map_or_else(Outcome::none, |change| Outcome::prompt(prompts::trust(change)))
+                change
+                    .map_or_else(Response::none, |change| Response::prompt(prompts::trust(change)))
             }
         }
     }
@@ -257,14 +258,14 @@ impl Breakglass {
 }
 
 /// Shows the output of a verb as it comes.
-fn live_output(id: VerbId) -> Outcome {
+fn live_output(id: VerbId) -> Response {
     let lines = move |snapshot: &Snapshot, now| rows::output(snapshot, id, now);
-    let document = Document::live("Live output; the verb goes on without you", lines);
-    Outcome::open(Dialog::Document(Document { at_end: true, ..document }))
+    let document = TextView::live("Live output; the verb goes on without you", lines);
+    Response::open(Dialog::Text(TextView { at_end: true, ..document }))
 }
 
-impl Component for Breakglass {
-    fn context(&self) -> Context {
+impl Component for BreakglassPane {
+    fn context(&self) -> KeyContext {
         match self.front() {
             Some(shown) if shown.typing() => CONSOLE,
             Some(_) => TERMINAL,
@@ -283,7 +284,7 @@ impl Component for Breakglass {
         }
     }
 
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         let browsing = scene.focused && !scene.covered && self.context() == TERMINAL;
         match action {
             OPEN => return Some(self.open(scene)),
@@ -291,10 +292,10 @@ impl Component for Breakglass {
                 // With no terminal in front, going back is the cockpit's.
                 self.shown.take()?;
             }
-            SEARCH if browsing => return Some(Outcome::prompt(Prompt::search())),
+            SEARCH if browsing => return Some(Response::prompt(Prompt::search())),
             SEARCH_NEXT if browsing => return Some(self.find(true)),
             SEARCH_PREVIOUS if browsing => return Some(self.find(false)),
-            ARM => return Some(Outcome::prompt(prompts::arm(scene))),
+            ARM => return Some(Response::prompt(prompts::arm(scene))),
             DISARM => return Some(prompts::command(Ask::Disarm)),
             DIAGNOSE => return Some(prompts::command(Ask::Diagnose)),
             CAPTURE_DIFF => return Some(self.compare(scene)),
@@ -313,44 +314,44 @@ impl Component for Breakglass {
             REPLAY_PAUSE | REPLAY_FASTER | REPLAY_SLOWER => self.replay(action),
             _ => return None,
         }
-        Some(Outcome::none())
+        Some(Response::none())
     }
 
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         match self.front_mut() {
             Some(terminal) => terminal.go(motion, scene.page),
             None => {
                 self.cursor.go(motion, &rows::rows(scene.snapshot), scene.page);
             }
         }
-        Outcome::none()
+        Response::none()
     }
 
-    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Outcome> {
+    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Response> {
         if !self.typing() {
             return None;
         }
         if let Match::Found(action) = scene.keymap.find(CONSOLE, &[Key::from(*event)]) {
-            return Some(Step::Act(action).into());
+            return Some(Reaction::Act(action).into());
         }
         let terminal = self.front_mut()?;
         let bytes = encode::key(event, terminal.emulator.mode());
         if !bytes.is_empty() && !terminal.send(bytes) {
-            return Some(Outcome::message("the link is busy: the key was not sent"));
+            return Some(Response::message("the link is busy: the key was not sent"));
         }
-        Some(Outcome::none())
+        Some(Response::none())
     }
 
-    fn paste(&mut self, text: &str) -> Outcome {
+    fn paste(&mut self, text: &str) -> Response {
         let Some(terminal) = self.front_mut().filter(|terminal| terminal.typing()) else {
-            return Outcome::none();
+            return Response::none();
         };
         for piece in encode::paste(text, terminal.emulator.mode()).chunks(PASTE) {
             if !terminal.send(piece.to_vec()) {
-                return Outcome::message("the link is busy: part of the text was not pasted");
+                return Response::message("the link is busy: part of the text was not pasted");
             }
         }
-        Outcome::none()
+        Response::none()
     }
 
     fn copy(&self, _: &Scene<'_>) -> Option<String> {
@@ -358,7 +359,7 @@ impl Component for Breakglass {
     }
 }
 
-impl Pane for Breakglass {
+impl Pane for BreakglassPane {
     fn id(&self) -> PaneId {
         ID
     }
@@ -369,11 +370,11 @@ impl Pane for Breakglass {
         shown.map_or_else(|| ID.title.to_owned(), |shown| shown.title(&leave()))
     }
 
-    fn prepare(&mut self, area: Rect, _: &Store, scene: &Scene<'_>) -> Outcome {
+    fn prepare(&mut self, area: Rect, _: &Store, scene: &Scene<'_>) -> Response {
         if scene.focused {
             self.resize(area);
         }
-        Outcome::none()
+        Response::none()
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
@@ -386,24 +387,24 @@ impl Pane for Breakglass {
         }
     }
 
-    fn search(&mut self, text: Option<String>, _: &Scene<'_>) -> Outcome {
+    fn search(&mut self, text: Option<String>, _: &Scene<'_>) -> Response {
         if let (Some(terminal), Some(text)) = (self.front_mut(), text) {
             terminal.needle = Some(text);
         }
         self.find(true)
     }
 
-    fn receive(&mut self, message: Message, _: &Scene<'_>) -> Receipt {
+    fn receive(&mut self, message: PaneMessage, _: &Scene<'_>) -> Receipt {
         Receipt::Taken(match message {
-            Message::VerbStarted(verb) => live_output(verb),
-            Message::ShellOutput(shell, output) => self.shell_output(shell, output),
-            Message::ShellOpened { host, id, to, size } => {
+            PaneMessage::VerbStarted(verb) => live_output(verb),
+            PaneMessage::ShellOutput(shell, output) => self.shell_output(shell, output),
+            PaneMessage::ShellOpened { host, id, to, size } => {
                 self.show(Terminal::shell(host, id, to, size));
-                Step::Focus(ID).into()
+                Reaction::Focus(ID).into()
             }
-            Message::Recording(name, played) => {
+            PaneMessage::Recording(name, played) => {
                 self.show(Terminal::replay(name, played));
-                Outcome::none()
+                Response::none()
             }
         })
     }

@@ -3,16 +3,16 @@
 use crate::breakglass::ssh::KeyChange;
 use crate::core::breakglass::{Ask, Confirm, Rules, Verb};
 use crate::core::command;
-use crate::tui::component::{Outcome, Prompt, Scene};
+use crate::tui::component::{Prompt, Response, Scene};
 use crate::tui::request::Request;
 use crate::tui::widgets::text::plural;
 
 /// The request that a breakglass command is.
-pub(super) fn command(ask: Ask) -> Outcome {
-    Outcome::request(Request::Command(command::Action::Breakglass { ask }))
+pub(super) fn command(ask: Ask) -> Response {
+    Response::request(Request::Command(command::Action::Breakglass { ask }))
 }
 
-/// Asks for the reason of an arming, and says whose arming it takes over.
+/// Asks for the reason of an arming; the prompt names the operator whose arming it takes over.
 pub(super) fn arm(scene: &Scene<'_>) -> Prompt {
     let armed = scene.snapshot.breakglass().armed.as_ref();
     let other = armed.filter(|arming| arming.by != *scene.actor);
@@ -70,7 +70,7 @@ pub(super) fn trust(change: KeyChange) -> Prompt {
     let title = format!("{} has another key", change.host);
     let submit = move |text: String| {
         if text.trim() != change.host {
-            return Outcome::message("that is not its name: nothing was done");
+            return Response::message("that is not its name: nothing was done");
         }
         let KeyChange { host, key, old, new } = change;
         command(Ask::Trust { host, key, old, new })

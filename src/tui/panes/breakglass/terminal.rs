@@ -37,7 +37,7 @@ pub(super) struct Terminal {
 pub(super) enum Behind {
     Shell {
         id: ShellId,
-        /// Takes what is typed; the shell ends when this is dropped.
+        /// Sends typed bytes; the shell ends when this is dropped.
         to: Option<mpsc::Sender<ToShell>>,
         /// Keys go to the shell, and not to the cockpit.
         typing: bool,

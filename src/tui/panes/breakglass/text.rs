@@ -22,7 +22,7 @@ pub(super) fn unconfigured(scene: &Scene<'_>) -> Vec<Line<'static>> {
     ]
 }
 
-/// The lines above the rows: the state of the VM, who has armed breakglass, the last drill.
+/// The lines above the rows: the state of the VM, the arming, the last drill.
 pub(super) fn head(rules: &Rules, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let (theme, state, now) = (scene.theme, scene.snapshot.breakglass(), scene.now);
     let cut = theme.marks.cut;

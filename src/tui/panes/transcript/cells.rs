@@ -149,7 +149,9 @@ impl Cells<'_> {
                     format!("{}: {}", Untrusted::from(by.as_str()).clean_line(), text.clean_line());
                 self.one("»", Role::Accent, &text, Role::Accent)
             }
-            AgentEvent::SteerTaken => self.one(marks.done, Role::Accent, "taken up", Role::Dim),
+            AgentEvent::SteerTaken => {
+                self.one(marks.done, Role::Accent, "message taken", Role::Dim)
+            }
             AgentEvent::Usage(spend) => {
                 let money = spend.line();
                 let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
@@ -162,7 +164,7 @@ impl Cells<'_> {
                 self.one("~", Role::Warn, &text, Role::Warn)
             }
             AgentEvent::Quiet { seconds, interrupted } => {
-                let now = if *interrupted { "; interrupting" } else { "" };
+                let now = if *interrupted { "; it is interrupted" } else { "" };
                 let text = format!("no output for {seconds} s{now}");
                 self.one("~", Role::Warn, &text, Role::Warn)
             }

@@ -14,8 +14,10 @@ use crate::journal::transcript::Store;
 use crate::tui::action::{
     Action, DIFF, HELP, INBOX, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, STEER, ZOOM,
 };
-use crate::tui::component::{Column, Component, Outcome, Pane, PaneId, Prompt, Scene, Slot, Step};
-use crate::tui::keymap::Context;
+use crate::tui::component::{
+    Column, Component, Pane, PaneId, Prompt, Reaction, Response, Scene, Slot,
+};
+use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::widgets::span::empty;
 
@@ -25,7 +27,7 @@ pub(crate) const ID: PaneId = PaneId::new(
     "Script",
     Slot { column: Column::Right, rows: None },
 );
-pub(crate) const CONTEXT: Context = Context::new("transcript");
+pub(crate) const CONTEXT: KeyContext = KeyContext::new("transcript");
 
 pub(crate) const FOLLOW: Action = Action::new("follow", "Follow end");
 pub(crate) const FOLD: Action = Action::new("fold", "Toggle details");
@@ -35,30 +37,30 @@ pub(crate) const ACTIONS: &[Action] = &[FOLLOW, FOLD, SEARCH, SEARCH_NEXT, SEARC
 
 /// The pane: a window onto the shown run's transcript, and the last search in it.
 #[derive(Debug, Default)]
-pub(crate) struct Transcript {
+pub(crate) struct TranscriptPane {
     window: Window,
     needle: Option<String>,
 }
 
-impl Transcript {
-    fn find(&mut self, backwards: bool) -> Outcome {
+impl TranscriptPane {
+    fn find(&mut self, backwards: bool) -> Response {
         let Some(text) = &self.needle else {
-            return Outcome::message("nothing to repeat: search for a text first");
+            return Response::message("nothing to repeat: search for a text first");
         };
         match self.window.search(text, backwards) {
-            Ok(true) => Outcome::none(),
-            Ok(false) => Outcome::message(format!("no further match of {text:?} that way")),
+            Ok(true) => Response::none(),
+            Ok(false) => Response::message(format!("no further match of {text:?} that way")),
             Err(error) => unreadable(&error),
         }
     }
 }
 
-fn unreadable(error: &io::Error) -> Outcome {
-    Outcome::message(format!("can't read the transcript: {error}"))
+fn unreadable(error: &io::Error) -> Response {
+    Response::message(format!("can't read the transcript: {error}"))
 }
 
-impl Component for Transcript {
-    fn context(&self) -> Context {
+impl Component for TranscriptPane {
+    fn context(&self) -> KeyContext {
         CONTEXT
     }
 
@@ -66,24 +68,24 @@ impl Component for Transcript {
         vec![HELP, FOLLOW, FOLD, SEARCH, STEER, INBOX, ZOOM, DIFF, QUIT]
     }
 
-    fn act(&mut self, action: Action, _: &Scene<'_>) -> Option<Outcome> {
+    fn act(&mut self, action: Action, _: &Scene<'_>) -> Option<Response> {
         match action {
             FOLLOW => self.window.follow = !self.window.follow,
             FOLD => self.window.unfolded = !self.window.unfolded,
             SEARCH => {
-                let focus = Outcome::from(Step::Focus(ID));
-                return Some(focus.followed_by(Outcome::prompt(Prompt::search())));
+                let focus = Response::from(Reaction::Focus(ID));
+                return Some(focus.followed_by(Response::prompt(Prompt::search())));
             }
             SEARCH_NEXT => return Some(self.find(false)),
             SEARCH_PREVIOUS => return Some(self.find(true)),
             _ => return None,
         }
-        Some(Outcome::none())
+        Some(Response::none())
     }
 
-    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Outcome {
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         match self.window.go(motion, scene.theme) {
-            Ok(()) => Outcome::none(),
+            Ok(()) => Response::none(),
             Err(error) => unreadable(&error),
         }
     }
@@ -93,7 +95,7 @@ impl Component for Transcript {
     }
 }
 
-impl Pane for Transcript {
+impl Pane for TranscriptPane {
     fn id(&self) -> PaneId {
         ID
     }
@@ -118,10 +120,10 @@ impl Pane for Transcript {
         format!("{title} · {id} {subject} · {state} · {spend} · {place}")
     }
 
-    fn prepare(&mut self, area: Rect, store: &Store, scene: &Scene<'_>) -> Outcome {
+    fn prepare(&mut self, area: Rect, store: &Store, scene: &Scene<'_>) -> Response {
         let (width, height) = (usize::from(area.width), usize::from(area.height));
         match self.window.prepare(store, scene.run, width, height, scene.theme) {
-            Ok(()) => Outcome::none(),
+            Ok(()) => Response::none(),
             Err(error) => unreadable(&error),
         }
     }
@@ -134,7 +136,7 @@ impl Pane for Transcript {
         frame.render_widget(Paragraph::new(lines), area);
     }
 
-    fn search(&mut self, text: Option<String>, _: &Scene<'_>) -> Outcome {
+    fn search(&mut self, text: Option<String>, _: &Scene<'_>) -> Response {
         self.needle = text;
         self.find(false)
     }

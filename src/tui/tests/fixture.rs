@@ -1,21 +1,22 @@
-//! A fleet in the middle of its work, made by the core itself.
+//! A fleet in the middle of its work, made by the core from inputs at fixed times.
 
 use std::collections::BTreeSet;
 
-use afk::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use afk::core::breakglass::{Ask, Fact, Rules, Verb, VerbEnd, VerbId, VerbResult};
-use afk::core::budget::{MicroUsd, Spend};
-use afk::core::command::{Action, Command, Role};
-use afk::core::effect::Effect;
-use afk::core::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
-use afk::core::input::{Input, RunFact};
-use afk::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
-use afk::core::policy::Policy;
-use afk::core::run::Stages;
-use afk::core::state::Fleet;
-use afk::core::step::step;
-use afk::core::verdict::{GateReport, GateSide, ProbeSample, Verdict};
-use afk::journal::transcript::{Entry, Store};
+use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::breakglass::{Ask, Fact, Rules, Verb, VerbEnd, VerbId, VerbResult};
+use crate::core::budget::{MicroUsd, Spend};
+use crate::core::command::{Action, Command, Role};
+use crate::core::effect::Effect;
+use crate::core::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
+use crate::core::input::{Input, RunFact};
+use crate::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use crate::core::permission;
+use crate::core::policy::Policy;
+use crate::core::run::Stages;
+use crate::core::state::Fleet;
+use crate::core::step::step;
+use crate::core::verdict::{GateReport, GateSide, ProbeSample, Verdict};
+use crate::journal::transcript::{Entry, Store};
 
 const START: i64 = 1_793_530_800_000;
 
@@ -25,12 +26,12 @@ struct Director {
 }
 
 impl Director {
-    fn tell(&mut self, input: Input) {
+    fn send(&mut self, input: Input) {
         self.now = self.now.plus(20_000);
         let effects = step(&mut self.fleet, self.now, input).effects;
         for effect in effects {
             if let Effect::Deliver { entry, .. } = effect {
-                self.tell(Input::Delivered { entry });
+                self.send(Input::Delivered { entry });
             }
         }
     }
@@ -38,23 +39,23 @@ impl Director {
     fn fact(&mut self, run: u64, fact: RunFact) {
         let run = RunId(run);
         let epoch = self.fleet.runs[&run].epoch;
-        self.tell(Input::Run { run, epoch, fact });
+        self.send(Input::Run { run, epoch, fact });
     }
 
     fn breakglass(&mut self, ask: Ask) {
         let (id, actor, origin) = (1, Actor("ana".into()), "tty".to_owned());
         let action = Action::Breakglass { ask };
-        self.tell(Input::Command(Command { id, actor, role: Role::Operator, origin, action }));
+        self.send(Input::Command(Command { id, actor, role: Role::Operator, origin, action }));
     }
 
-    /// The VM was asked how it stands.
-    fn asks_the_vm(&mut self) {
+    /// Arms breakglass and reads the state of the VM.
+    fn reads_the_vm(&mut self) {
         self.breakglass(Ask::Arm { reason: "ssh connects and hangs".into(), take_over: false });
         self.breakglass(Ask::Verb { verb: Verb::Status, confirm: None });
         let result = VerbResult::Exited { code: 0 };
         let reads = Some("running".into());
         let end = VerbEnd { result, reads, request: None, capture: None };
-        self.tell(Input::Breakglass(Fact::Ended { verb: VerbId(1), end }));
+        self.send(Input::Breakglass(Fact::Ended { verb: VerbId(1), end }));
     }
 
     fn reach_push(&mut self, run: u64, branch: &str, head: &str) {
@@ -99,7 +100,7 @@ impl Director {
 }
 
 /// Three repositories: one healthy, one frozen, one in the middle of a deploy.
-pub fn fleet() -> Fleet {
+pub(super) fn fleet() -> Fleet {
     let repo = |name: &str| Repo::parse(&format!("acme/{name}")).unwrap();
     let mut director = Director { fleet: Fleet::default(), now: Timestamp(START) };
     let allowlist: BTreeSet<Repo> = ["greeter", "ledger", "pulse"].map(repo).into();
@@ -120,7 +121,7 @@ pub fn fleet() -> Fleet {
         }),
         ..Policy::default()
     };
-    director.tell(Input::Started { policy: Box::new(policy) });
+    director.send(Input::Started { policy: Box::new(policy) });
     let trusted = || Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) };
     let issue = |name: &str, number: u64, title: &str, priority: Option<u8>, arming| Issue {
         key: IssueKey { repo: repo(name), number },
@@ -137,7 +138,7 @@ pub fn fleet() -> Fleet {
     let mallory = Arming::Untrusted { by: Actor("mallory".into()) };
     let mut goodbye = issue("greeter", 2, "Say goodbye", None, trusted());
     goodbye.blockers = vec![Blocker { reference: "#1".into(), state: BlockerState::Open }];
-    director.tell(Input::Issues(vec![
+    director.send(Input::Issues(vec![
         issue("ledger", 4, "Sum the amounts", Some(0), trusted()),
         issue("pulse", 9, "Show the phase of the moon", Some(1), trusted()),
         issue("greeter", 1, "Greet by name", Some(2), trusted()),
@@ -168,14 +169,14 @@ pub fn fleet() -> Fleet {
     director.judged(3, greet, Verdict::Green, "ended with 0", "");
     for n in 0..12 {
         let sample = ProbeSample { at: director.now, ok: n != 3, latency_ms: 2 + n * 7 % 9 };
-        director.tell(Input::Probe { repo: repo("greeter"), sample });
+        director.send(Input::Probe { repo: repo("greeter"), sample });
     }
-    director.asks_the_vm();
+    director.reads_the_vm();
     director.fleet
 }
 
-/// A transcript of the run that works.
-pub fn transcript(store: &Store) {
+/// Writes the transcript of the run that works.
+pub(super) fn transcript(store: &Store) {
     let at = Timestamp(START);
     let entry = |event| Entry { at, turn: 1, event };
     let plan = |done: usize| {
@@ -222,4 +223,45 @@ pub fn transcript(store: &Store) {
     ];
     let entries: Vec<Entry> = events.into_iter().map(entry).collect();
     store.append(RunId(3), &entries).unwrap();
+}
+
+/// One issue whose agent asks for permission to run a command.
+pub(super) fn asking() -> Fleet {
+    let repo = Repo::parse("acme/greeter").unwrap();
+    let mut director = Director { fleet: Fleet::default(), now: Timestamp(START) };
+    let allowlist = [repo.clone()].into();
+    let policy = Policy { kill_switch: false, capacity: 2, allowlist, ..Policy::default() };
+    director.send(Input::Started { policy: Box::new(policy) });
+    director.send(Input::Issues(vec![Issue {
+        key: IssueKey { repo, number: 1 },
+        title: "Greet by name".into(),
+        link: None,
+        body: "Greet.".into(),
+        priority: None,
+        created: Timestamp(START),
+        arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) },
+        blockers: vec![],
+        open: true,
+        needs_human: false,
+    }]));
+    director.fact(
+        1,
+        RunFact::WorktreeReady {
+            path: "/state/workspaces/1/wt-1".into(),
+            branch: "afk/1-greet-by-name".into(),
+            base: Sha("b5ed8091b5ed8091".into()),
+            stages: Stages { ci: true, deploy: true, probe: true },
+            permissions: Box::default(),
+        },
+    );
+    let ask = permission::Ask {
+        tool: permission::Tool::Shell,
+        title: "rm -rf build".into(),
+        detail: "rm -rf build".into(),
+        targets: vec!["rm -rf build".into()],
+        editable: true,
+    };
+    let ask = AgentEvent::PermissionRequest { id: "p".into(), ask: Box::new(ask) };
+    director.fact(1, RunFact::Agent(ask));
+    director.fleet
 }
