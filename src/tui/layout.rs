@@ -6,7 +6,7 @@
 use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::widgets::Block;
 
-use super::component::{Column, PaneId};
+use super::pane_id::{Column, PaneId};
 
 /// The smallest size that is drawn.
 pub(crate) const LEAST: (u16, u16) = (40, 10);

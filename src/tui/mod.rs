@@ -13,7 +13,7 @@
 //! terminal ◄─ screen ─ app.prepare + app.draw ◄─ Snapshot from the runtime
 //! ```
 //!
-//! - `component` is the contract: `Component`, `Pane`, `Overlay`, `Scene` and `Response`
+//! - `component` is the contract: `Component`, `Pane`, `Overlay`, `Scene`; `response` the answers
 //! - `panes` and `overlays` are the components, a file or folder each; they know neither `app` nor
 //!   each other's kind
 //! - `widgets` are the pieces of drawing that they share; `bars` are the lines around them
@@ -32,8 +32,10 @@ mod keymap;
 mod layout;
 mod motion;
 mod overlays;
+mod pane_id;
 mod panes;
 mod request;
+mod response;
 mod run_actions;
 pub(crate) mod session;
 #[cfg(test)]

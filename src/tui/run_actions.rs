@@ -3,8 +3,9 @@
 //! The run is the one that the focused pane is about; `app` passes it in.
 
 use super::action::{Action, CANCEL, DIFF, INTERRUPT, RETRY, SHELL, STEER};
-use super::component::{Prompt, Response, Scene};
+use super::component::Scene;
 use super::request::Request;
+use super::response::{Prompt, Response};
 use crate::core::capability;
 use crate::core::command;
 use crate::core::id::RunId;

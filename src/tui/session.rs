@@ -11,11 +11,12 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::app::{self, App};
 use super::clock::{reached, until_next_minute};
-use super::component::{Dialog, PaneMessage, TextView};
+use super::component::{PaneMessage, PaneSetup};
 use super::fetch::{Fetched, Fetcher};
 use super::input;
 use super::panes;
 use super::request::Request;
+use super::response::{Dialog, TextView};
 use super::theme::Theme;
 use super::tty::{TerminalInput, Tty};
 use crate::config::breakglass::Breakglass;
@@ -60,7 +61,7 @@ pub(crate) async fn run(client: &Client, start: Start) -> Result<(), Failure> {
     let mut session = Session::new(client, size, client.detaches)?;
     match start {
         Start::Queue => {}
-        Start::Run(run) => session.app.show_run(run),
+        Start::Run(run) => session.app.open_transcript(run),
         Start::Breakglass => session.app.zoom_to(panes::breakglass::ID),
     }
     session.at_this_terminal().await
@@ -115,9 +116,7 @@ impl Session {
             actor: client.actor.clone(),
             mouse: ui.mouse,
             detaches,
-            panes: panes::PaneSetup {
-                cold_path: client.config.breakglass.as_ref().map(Breakglass::cold),
-            },
+            panes: PaneSetup { cold_path: client.config.breakglass.as_ref().map(Breakglass::cold) },
         });
         let screen = Screen::new(size.0, size.1)?;
         let (results, fetched) = mpsc::channel(16);

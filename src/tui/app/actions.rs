@@ -7,8 +7,8 @@ use crate::tui::action::{
     Action, BACK, CLIENTS, COPY, HELP, INBOX, KILL_SWITCH, MOUSE, NEXT_PANE, OPEN, PALETTE,
     PERMIT_LESS, PERMIT_MORE, PREVIOUS_PANE, QUIT, REDRAW, SPEND, THEME, ZOOM,
 };
-use crate::tui::component::{Dialog, Reaction, Response};
 use crate::tui::request::Request;
+use crate::tui::response::{Dialog, Reaction, Response};
 use crate::tui::widgets::text::plural;
 use crate::tui::{overlays, panes, run_actions};
 

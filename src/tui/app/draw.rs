@@ -10,8 +10,8 @@ use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::tui::bars::footer::Footer;
 use crate::tui::bars::{header, tabs};
-use crate::tui::component::PaneId;
 use crate::tui::layout::LEAST;
+use crate::tui::pane_id::PaneId;
 use crate::tui::theme::Role;
 use crate::tui::widgets::text::fit;
 

@@ -13,13 +13,13 @@ use std::time::Instant;
 use crossterm::event::KeyEvent;
 use ratatui::layout::Position;
 
-use super::component::{
-    Dialog, Overlay, Pane, PaneId, PaneMessage, Reaction, Receipt, Response, Scene,
-};
+use super::component::{Overlay, Pane, PaneMessage, PaneSetup, Receipt, Scene};
 use super::keymap::{KeyContext, Keymap, Match};
 use super::layout::{self, Places};
 use super::motion::Motion;
+use super::pane_id::PaneId;
 use super::request::Request;
+use super::response::{Dialog, Reaction, Response};
 use super::theme::Theme;
 use super::{overlays, panes};
 use crate::config::ConfigError;
@@ -42,7 +42,7 @@ pub(crate) struct Setup {
     pub(crate) mouse: bool,
     /// Leaving the cockpit stops nothing.
     pub(crate) detaches: bool,
-    pub(crate) panes: panes::PaneSetup,
+    pub(crate) panes: PaneSetup,
 }
 
 /// The state that every component may read.
@@ -147,7 +147,7 @@ impl App {
             actor: Actor(String::new()),
             mouse: false,
             detaches: false,
-            panes: panes::PaneSetup::default(),
+            panes: PaneSetup::default(),
         }))
     }
 
@@ -187,7 +187,7 @@ impl App {
     }
 
     /// Shows a run's transcript and gives it the focus.
-    pub(crate) fn show_run(&mut self, run: RunId) {
+    pub(crate) fn open_transcript(&mut self, run: RunId) {
         self.desk.chosen = Some(run);
         self.focus(panes::transcript::ID);
     }
@@ -343,6 +343,7 @@ impl App {
                 Reaction::Request(request) => requests.push(request),
                 Reaction::Message(message) => self.message = Some(message),
                 Reaction::ShowRun(run) => self.desk.chosen = Some(run),
+                Reaction::OpenTranscript(run) => self.open_transcript(run),
                 Reaction::Focus(pane) => self.focus(pane),
                 Reaction::Open(dialog) => self.open(dialog),
                 Reaction::Close => drop(self.overlays.pop()),

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use crate::tui::component::PaneId;
+use crate::tui::pane_id::PaneId;
 use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::width as columns;

@@ -4,7 +4,7 @@ use crate::core::command::Role;
 use crate::core::id::Timestamp;
 use crate::core::untrusted::clean_line;
 use crate::runtime::client::Attached;
-use crate::tui::component::TextView;
+use crate::tui::response::TextView;
 use crate::tui::widgets::text::age;
 
 pub(super) fn document() -> TextView {

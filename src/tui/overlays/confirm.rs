@@ -8,8 +8,9 @@ use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Overlay, Reaction, Response, Scene};
+use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::request::Request;
+use crate::tui::response::{Reaction, Response};
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::span::piece;

@@ -5,9 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Overlay, Response, Scene};
+use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
+use crate::tui::response::Response;
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::scroll::Scroll;

@@ -10,9 +10,8 @@ use tui_textarea::TextArea;
 
 use crate::core::untrusted::clean;
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{
-    Component, Overlay, Prompt, PromptSize, Reaction, Response, Scene, Submit,
-};
+use crate::tui::component::{Component, Overlay, Scene};
+use crate::tui::response::{Prompt, PromptSize, Reaction, Response, Submit};
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::span::piece;

@@ -13,8 +13,9 @@ pub(crate) mod palette;
 pub(crate) mod spend;
 
 use super::action::Action;
-use super::component::{Dialog, Overlay, Response};
+use super::component::Overlay;
 use super::keymap::KeyContext;
+use super::response::{Dialog, Response};
 
 /// The contexts of overlays with keys of their own.
 pub(crate) const CONTEXTS: &[KeyContext] = &[inbox::CONTEXT];

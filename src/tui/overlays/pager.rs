@@ -6,8 +6,9 @@ use ratatui::text::Line;
 use ratatui::widgets::Block;
 
 use crate::tui::action::{Action, BACK};
-use crate::tui::component::{Component, Overlay, Response, Scene, TextSource, TextView};
+use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::motion::Motion;
+use crate::tui::response::{Response, TextSource, TextView};
 use crate::tui::theme::Role;
 use crate::tui::widgets::boxes::framed;
 use crate::tui::widgets::marks::diff_role;

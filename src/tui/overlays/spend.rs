@@ -1,7 +1,7 @@
 //! Spend: the cost of runs, as a text that follows the fleet.
 
 use crate::core::explain;
-use crate::tui::component::TextView;
+use crate::tui::response::TextView;
 
 pub(super) fn document() -> TextView {
     TextView::live("Spend", |snapshot, _| explain::spend(&snapshot.fleet))

@@ -14,26 +14,28 @@ use crate::core::untrusted::clean_line;
 use crate::core::verdict::{ProbeSample, Verdict};
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
-use crate::tui::component::{
-    Column, Component, Dialog, Pane, PaneId, Response, Scene, Slot, TextView,
-};
+use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Dialog, Response, TextView};
 use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::verdict_mark;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, column, width as columns};
 
-pub(crate) const ID: PaneId = PaneId::new(
+const ID: PaneId = PaneId::new(
     "pane-deploy",
     "Deploy health",
     "Deploy",
     Slot { column: Column::Left, rows: Some(8) },
 );
 
+pub(crate) const PANE: Registration = Registration::new(ID, |_| Box::<DeployPane>::default());
+
 /// The pane: its selection.
 #[derive(Debug, Default)]
-pub(crate) struct DeployPane {
+struct DeployPane {
     cursor: Cursor<Repo>,
 }
 

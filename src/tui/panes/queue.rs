@@ -13,18 +13,20 @@ use crate::core::ledger::Reason;
 use crate::core::run::{Outcome, Run, Work};
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
-use crate::tui::component::{
-    Column, Component, Dialog, Pane, PaneId, Reaction, Response, Scene, Slot, TextView,
-};
+use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Dialog, Reaction, Response, TextView};
 use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::list::{Cursor, List, Named};
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, column, fit, plural};
 
-pub(crate) const ID: PaneId =
+const ID: PaneId =
     PaneId::new("pane-queue", "Queue", "Queue", Slot { column: Column::Left, rows: None });
+
+pub(crate) const PANE: Registration = Registration::new(ID, |_| Box::<QueuePane>::default());
 
 /// How long the outcome of a closed issue is shown, in milliseconds.
 const DAY: i64 = 24 * 60 * 60_000;
@@ -61,7 +63,7 @@ impl Named<RowId> for Row {
 
 /// The pane: its selection.
 #[derive(Debug, Default)]
-pub(crate) struct QueuePane {
+struct QueuePane {
     cursor: Cursor<RowId>,
 }
 

@@ -5,29 +5,32 @@ use ratatui::layout::Rect;
 use ratatui::text::Span;
 use ratatui::widgets::Paragraph;
 
-use super::transcript;
 use crate::core::id::RunId;
 use crate::core::run::Outcome;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
-use crate::tui::component::{Column, Component, Pane, PaneId, Reaction, Response, Scene, Slot};
+use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Reaction, Response};
 use crate::tui::theme::Role;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{column, size};
 
-pub(crate) const ID: PaneId = PaneId::new(
+const ID: PaneId = PaneId::new(
     "pane-worktrees",
     "Worktrees",
     "Trees",
     Slot { column: Column::Left, rows: Some(8) },
 );
 
+pub(crate) const PANE: Registration = Registration::new(ID, |_| Box::<WorktreesPane>::default());
+
 /// The pane: its selection.
 #[derive(Debug, Default)]
-pub(crate) struct WorktreesPane {
+struct WorktreesPane {
     cursor: Cursor<RunId>,
 }
 
@@ -55,9 +58,8 @@ impl Component for WorktreesPane {
             return None;
         }
         let shown = self.subject(scene);
-        let show =
-            |run| Response::from(Reaction::ShowRun(run)).then(Reaction::Focus(transcript::ID));
-        Some(shown.map_or_else(Response::none, show))
+        let open = |run| Reaction::OpenTranscript(run).into();
+        Some(shown.map_or_else(Response::none, open))
     }
 
     fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {

@@ -7,8 +7,8 @@ use super::script::Script;
 use crate::core::approval::{Answer, Escalation};
 use crate::core::command;
 use crate::core::id::RunId;
-use crate::tui::component::{Dialog, TextView};
 use crate::tui::request::Request;
+use crate::tui::response::{Dialog, TextView};
 
 fn asking() -> Script {
     Script::on(fixture::asking(), (80, 24))

@@ -12,7 +12,7 @@ use super::script::{Script, text};
 use crate::core::command::Role;
 use crate::core::id::{Actor, Timestamp};
 use crate::runtime::client::Attached;
-use crate::tui::component::{Dialog, TextView};
+use crate::tui::response::{Dialog, TextView};
 
 /// A phone, the classic terminal, a whole monitor.
 const SIZES: [(u16, u16); 3] = [(40, 12), (80, 24), (200, 50)];

@@ -16,10 +16,11 @@ use crate::core::state::Fleet;
 use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::tui::app::{self, App, catalog};
-use crate::tui::component::{Dialog, PaneMessage};
+use crate::tui::component::{PaneMessage, PaneSetup};
+use crate::tui::input;
 use crate::tui::request::Request;
+use crate::tui::response::Dialog;
 use crate::tui::theme::Theme;
-use crate::tui::{input, panes};
 
 pub(super) struct Script {
     pub(super) app: App,
@@ -51,7 +52,7 @@ impl Script {
             actor: Actor("ana".into()),
             mouse: false,
             detaches: false,
-            panes: panes::PaneSetup { cold_path },
+            panes: PaneSetup { cold_path },
         });
         app.set_now(fleet.now);
         let snapshot = Snapshot { fleet, ..Snapshot::default() };

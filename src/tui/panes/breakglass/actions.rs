@@ -4,13 +4,13 @@ use crate::tui::action::Action;
 use crate::tui::keymap::KeyContext;
 
 /// The rows of the pane.
-pub(crate) const BREAKGLASS: KeyContext = KeyContext::new("breakglass");
+pub(super) const BREAKGLASS: KeyContext = KeyContext::new("breakglass");
 /// A terminal whose output the operator looks through.
-pub(crate) const TERMINAL: KeyContext = KeyContext::new("terminal");
+pub(super) const TERMINAL: KeyContext = KeyContext::new("terminal");
 /// A shell that has the keys: only the bindings of this context are taken from it.
-pub(crate) const CONSOLE: KeyContext = KeyContext::closed("console");
+pub(super) const CONSOLE: KeyContext = KeyContext::closed("console");
 
-pub(crate) const CONTEXTS: &[KeyContext] = &[BREAKGLASS, TERMINAL, CONSOLE];
+pub(super) const CONTEXTS: &[KeyContext] = &[BREAKGLASS, TERMINAL, CONSOLE];
 
 pub(super) const ARM: Action = Action::new("arm", "Arm");
 pub(super) const DISARM: Action = Action::new("disarm", "Disarm");
@@ -25,7 +25,7 @@ pub(super) const REPLAY_FASTER: Action = Action::new("replay-faster", "Play fast
 pub(super) const REPLAY_SLOWER: Action = Action::new("replay-slower", "Play slower");
 
 /// The actions that this pane carries out also while another one has the focus.
-pub(crate) const ACTIONS: &[Action] = &[
+pub(super) const ACTIONS: &[Action] = &[
     ARM,
     DISARM,
     DIAGNOSE,

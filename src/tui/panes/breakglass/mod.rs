@@ -4,7 +4,7 @@
 //! The pane shows rows, or in their place one of its terminals. A verb or a shell is asked of the
 //! fleet; its result comes back as a [`PaneMessage`].
 
-pub(crate) mod actions;
+mod actions;
 mod prompts;
 mod replay;
 mod rows;
@@ -34,13 +34,12 @@ use crate::term::key::Key;
 use crate::tui::action::{
     Action, BACK, COPY, HELP, INBOX, OPEN, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, ZOOM,
 };
-use crate::tui::component::{
-    Column, Component, Dialog, Pane, PaneId, PaneMessage, Prompt, Reaction, Receipt, Response,
-    Scene, Slot, TextView,
-};
+use crate::tui::component::{Component, Pane, PaneMessage, Receipt, Registration, Scene};
 use crate::tui::keymap::{KeyContext, Match};
 use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::request::Request;
+use crate::tui::response::{Dialog, Prompt, Reaction, Response, TextView};
 use crate::tui::theme::Role;
 use crate::tui::widgets::list::{Cursor, List, first_row};
 use crate::tui::widgets::span::piece;
@@ -52,12 +51,16 @@ pub(crate) const ID: PaneId = PaneId::new(
     Slot { column: Column::Right, rows: Some(8) },
 );
 
+pub(crate) const PANE: Registration =
+    Registration::new(ID, |setup| Box::new(BreakglassPane::new(setup.cold_path.clone())))
+        .with(actions::CONTEXTS, actions::ACTIONS);
+
 /// Bytes of pasted text that are sent to a shell at once.
 const PASTE: usize = 16 * 1024;
 
 /// The pane: its selection and its terminals.
 #[derive(Debug, Default)]
-pub(crate) struct BreakglassPane {
+struct BreakglassPane {
     cursor: Cursor<Item>,
     terminals: Vec<Terminal>,
     /// The terminal that is shown in the place of the rows.
@@ -67,7 +70,7 @@ pub(crate) struct BreakglassPane {
 }
 
 impl BreakglassPane {
-    pub(crate) fn new(cold_path: Option<String>) -> Self {
+    fn new(cold_path: Option<String>) -> Self {
         Self { cold_path, ..Self::default() }
     }
 

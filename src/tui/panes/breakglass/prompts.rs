@@ -3,8 +3,9 @@
 use crate::breakglass::ssh::KeyChange;
 use crate::core::breakglass::{Ask, Confirm, Rules, Verb};
 use crate::core::command;
-use crate::tui::component::{Prompt, Response, Scene};
+use crate::tui::component::Scene;
 use crate::tui::request::Request;
+use crate::tui::response::{Prompt, Response};
 use crate::tui::widgets::text::plural;
 
 /// The request that a breakglass command is.

@@ -1,7 +1,7 @@
 //! Transcript: the conversation of one run with its agent, for a reader.
 
 mod cells;
-pub mod window;
+pub(crate) mod window;
 
 use std::io;
 
@@ -14,11 +14,11 @@ use crate::journal::transcript::Store;
 use crate::tui::action::{
     Action, DIFF, HELP, INBOX, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, STEER, ZOOM,
 };
-use crate::tui::component::{
-    Column, Component, Pane, PaneId, Prompt, Reaction, Response, Scene, Slot,
-};
+use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Prompt, Reaction, Response};
 use crate::tui::widgets::span::empty;
 
 pub(crate) const ID: PaneId = PaneId::new(
@@ -27,17 +27,20 @@ pub(crate) const ID: PaneId = PaneId::new(
     "Script",
     Slot { column: Column::Right, rows: None },
 );
-pub(crate) const CONTEXT: KeyContext = KeyContext::new("transcript");
+const CONTEXT: KeyContext = KeyContext::new("transcript");
 
-pub(crate) const FOLLOW: Action = Action::new("follow", "Follow end");
-pub(crate) const FOLD: Action = Action::new("fold", "Toggle details");
+const FOLLOW: Action = Action::new("follow", "Follow end");
+const FOLD: Action = Action::new("fold", "Toggle details");
 
 /// The actions that this pane carries out also while another one has the focus.
-pub(crate) const ACTIONS: &[Action] = &[FOLLOW, FOLD, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS];
+const ACTIONS: &[Action] = &[FOLLOW, FOLD, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS];
+
+pub(crate) const PANE: Registration =
+    Registration::new(ID, |_| Box::<TranscriptPane>::default()).with(&[CONTEXT], ACTIONS);
 
 /// The pane: a window onto the shown run's transcript, and the last search in it.
 #[derive(Debug, Default)]
-pub(crate) struct TranscriptPane {
+struct TranscriptPane {
     window: Window,
     needle: Option<String>,
 }
