@@ -12,7 +12,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc;
 
-use super::action::Action;
+use super::action::{Action, BACK};
 use super::keymap::{KeyContext, Keymap};
 use super::motion::Motion;
 use super::pane_id::PaneId;
@@ -54,10 +54,16 @@ pub(crate) trait Component {
     }
 
     /// The actions to offer now, the most wanted first; the footer shows as many as fit.
-    fn actions(&self, scene: &Scene<'_>) -> Vec<Action>;
+    fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
+        let _ = scene;
+        vec![BACK]
+    }
 
     /// Carries an action out. None: the action isn't this component's, the next one is asked.
-    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response>;
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
+        let _ = (action, scene);
+        None
+    }
 
     /// Moves the cursor or scrolls.
     fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {

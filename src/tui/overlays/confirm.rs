@@ -7,7 +7,6 @@ use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
-use crate::tui::action::{Action, BACK};
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::request::Request;
 use crate::tui::response::{Reaction, Response};
@@ -30,14 +29,6 @@ impl Confirmation {
 }
 
 impl Component for Confirmation {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        vec![BACK]
-    }
-
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
-        None
-    }
-
     fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
         let answer = if Key::from(*event).typed() == Some('y') {
             Reaction::Request(self.yes.clone())

@@ -4,7 +4,6 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 
-use crate::tui::action::{Action, BACK};
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
@@ -57,14 +56,6 @@ fn place(area: Rect, lines: usize) -> Rect {
 }
 
 impl Component for Help {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        vec![BACK]
-    }
-
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
-        None
-    }
-
     fn go(&mut self, motion: Motion, _: &Scene<'_>) -> Response {
         self.scroll.go(motion, PAGE);
         Response::none()

@@ -9,7 +9,6 @@ use ratatui::widgets::Paragraph;
 use tui_textarea::TextArea;
 
 use crate::core::untrusted::clean;
-use crate::tui::action::{Action, BACK};
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::response::{Prompt, PromptSize, Reaction, Response, Submit};
 use crate::tui::theme::Role;
@@ -38,14 +37,6 @@ impl TextInput {
 }
 
 impl Component for TextInput {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        vec![BACK]
-    }
-
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
-        None
-    }
-
     fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
         let new_line = event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SHIFT);
         match event.code {

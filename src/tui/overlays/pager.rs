@@ -5,7 +5,6 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Block;
 
-use crate::tui::action::{Action, BACK};
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::response::{Response, TextSource, TextView};
@@ -34,14 +33,6 @@ impl Pager {
 }
 
 impl Component for Pager {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        vec![BACK]
-    }
-
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
-        None
-    }
-
     fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
         self.scroll.go(motion, scene.page);
         Response::none()

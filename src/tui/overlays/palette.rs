@@ -10,7 +10,7 @@ use ratatui::widgets::Paragraph;
 
 use crate::core::untrusted::clean_line;
 use crate::term::key::Key;
-use crate::tui::action::{Action, BACK};
+use crate::tui::action::Action;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::response::{Reaction, Response};
@@ -47,14 +47,6 @@ fn matches(text: &str, keymap: &Keymap) -> Vec<(Action, String)> {
 }
 
 impl Component for Palette {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        vec![BACK]
-    }
-
-    fn act(&mut self, _: Action, _: &Scene<'_>) -> Option<Response> {
-        None
-    }
-
     fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Response> {
         let last = scene.keymap.actions().len().saturating_sub(1);
         match event.code {

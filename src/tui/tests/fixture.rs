@@ -244,6 +244,10 @@ pub(super) fn asking() -> Fleet {
         open: true,
         needs_human: false,
     }]));
+    let asks_for_everything = permission::Permissions {
+        default: Some(permission::Decision::Ask),
+        ..permission::Permissions::default()
+    };
     director.fact(
         1,
         RunFact::WorktreeReady {
@@ -251,7 +255,7 @@ pub(super) fn asking() -> Fleet {
             branch: "afk/1-greet-by-name".into(),
             base: Sha("b5ed8091b5ed8091".into()),
             stages: Stages { ci: true, deploy: true, probe: true },
-            permissions: Box::default(),
+            permissions: Box::new(asks_for_everything),
         },
     );
     let ask = permission::Ask {
