@@ -11,7 +11,6 @@ use crate::core::id::RunId;
 pub(crate) enum Request {
     /// Send a command to the fleet.
     Command(command::Action),
-    /// Leave the cockpit.
     Quit,
     /// Run a shell of this machine in a folder, in the cockpit's place.
     Shell(PathBuf),

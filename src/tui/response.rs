@@ -25,7 +25,7 @@ pub(crate) enum Reaction {
     OpenTranscript(RunId),
     /// Give the focus to a pane; overlays are closed.
     Focus(PaneId),
-    /// Open an overlay.
+    /// Open an overlay on top of the others.
     Open(Dialog),
     /// Close the overlay on top.
     Close,
@@ -93,7 +93,6 @@ impl From<Reaction> for Response {
 /// An overlay to open, described so that its opener needn't know it.
 #[derive(Debug)]
 pub(crate) enum Dialog {
-    /// The open escalations.
     Inbox,
     /// The keys that are active in a context.
     Help(KeyContext),
@@ -104,7 +103,10 @@ pub(crate) enum Dialog {
     /// The clients that are attached to this fleet.
     Clients,
     /// A question before a request that can't be taken back.
-    Confirm { question: String, yes: Request },
+    Confirm {
+        question: String,
+        yes: Request,
+    },
     /// A text to be typed.
     Prompt(Box<Prompt>),
     /// A text to read.
@@ -129,8 +131,9 @@ pub(crate) type Submit = Box<dyn FnOnce(String) -> Response>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PromptSize {
     /// One line, with the verb of the Enter key.
-    Line { enter: &'static str },
-    /// Several lines.
+    Line {
+        enter: &'static str,
+    },
     Text,
 }
 

@@ -275,7 +275,7 @@ impl Session {
         }
     }
 
-    /// Shows a result.
+    /// Shows a result, or hands it to the pane that waits for it.
     fn show(&mut self, fetched: Fetched, snapshot: &Snapshot) {
         let message = match fetched {
             Fetched::Text(text) => return self.app.say(text),

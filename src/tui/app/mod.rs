@@ -32,9 +32,9 @@ use crate::term::key::Key;
 pub(crate) struct Setup {
     pub(crate) keymap: Keymap,
     pub(crate) theme: Theme,
-    /// Columns and rows.
+    /// The columns and rows of the terminal.
     pub(crate) size: (u16, u16),
-    /// This machine's name.
+    /// The name of this machine, for the header.
     pub(crate) host: String,
     /// The operator at this client.
     pub(crate) actor: Actor,
@@ -268,7 +268,7 @@ impl App {
         }
     }
 
-    /// Takes pasted text.
+    /// Hands pasted text to the component that has the keys.
     pub(crate) fn paste(&mut self, text: &str, snapshot: &Snapshot) -> Vec<Request> {
         let response = match self.overlays.last_mut() {
             Some(top) => top.paste(text),

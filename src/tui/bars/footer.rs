@@ -27,7 +27,6 @@ pub(crate) struct Footer<'a> {
 }
 
 impl Footer<'_> {
-    /// Draws the footer.
     pub(crate) fn draw(&self, frame: &mut Frame<'_>, area: Rect) {
         let width = usize::from(area.width);
         let line = match self.message {

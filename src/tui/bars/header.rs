@@ -18,7 +18,7 @@ pub(crate) struct Header<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) theme: &'a Theme,
     pub(crate) now: Timestamp,
-    /// This machine's name.
+    /// The name of this machine, in the widest form only.
     pub(crate) host: &'a str,
     /// When the connection was lost, if it is.
     pub(crate) lost: Option<Timestamp>,

@@ -11,6 +11,6 @@ mod worktrees;
 
 use super::component::Registration;
 
-/// Every pane.
+/// Every pane, in the order of their numbers.
 pub(crate) const ALL: &[Registration] =
     &[queue::PANE, worktrees::PANE, transcript::PANE, deploy::PANE, breakglass::PANE];

@@ -17,7 +17,7 @@ use crate::tui::motion::Motion;
 use crate::tui::theme::Role;
 use crate::tui::widgets::text::{fit, plural};
 
-/// One terminal.
+/// A screen with its source, in the place of the rows.
 #[derive(Debug)]
 pub(super) struct Terminal {
     /// The host, or the recording's file.
@@ -28,7 +28,7 @@ pub(super) struct Terminal {
     pub(super) mark: Option<u16>,
     /// The chosen row, while the operator looks through the output.
     row: u16,
-    /// The last search.
+    /// The text of the last search.
     pub(super) needle: Option<String>,
 }
 
