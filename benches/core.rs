@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use afk::core::id::{Actor, IssueKey, Repo, Timestamp};
-use afk::core::input::Input;
-use afk::core::issue::{Arming, Issue};
-use afk::core::policy::Policy;
-use afk::core::state::Fleet;
+use afk::core::fleet::Fleet;
+use afk::core::fleet::volatile::Volatile;
+use afk::core::model::id::{Actor, IssueKey, Repo};
+use afk::core::model::input::Input;
+use afk::core::model::issue::{Arming, Issue};
+use afk::core::model::policy::Policy;
+use afk::core::model::time::Timestamp;
 use afk::core::step::step;
 
 fn main() {
@@ -18,7 +20,8 @@ fn fleet(issues: u64) -> Fleet {
     let mut fleet = Fleet::default();
     let allowlist = [repo.clone()].into();
     let policy = Policy { kill_switch: false, allowlist, ..Policy::default() };
-    let _ = step(&mut fleet, Timestamp(0), Input::Policy(Box::new(policy)));
+    let _ =
+        step(&mut fleet, &mut Volatile::default(), Timestamp(0), Input::Policy(Box::new(policy)));
     let issue = |number| Issue {
         key: IssueKey { repo: repo.clone(), number },
         link: None,
@@ -31,14 +34,19 @@ fn fleet(issues: u64) -> Fleet {
         open: true,
         needs_human: false,
     };
-    let _ = step(&mut fleet, Timestamp(0), Input::Issues((1..=issues).map(issue).collect()));
+    let _ = step(
+        &mut fleet,
+        &mut Volatile::default(),
+        Timestamp(0),
+        Input::Issues((1..=issues).map(issue).collect()),
+    );
     fleet
 }
 
 #[divan::bench(args = [1, 100, 10_000])]
 fn tick(bencher: divan::Bencher<'_, '_>, issues: u64) {
     let mut fleet = fleet(issues);
-    bencher.bench_local(|| step(&mut fleet, Timestamp(1), Input::Tick));
+    bencher.bench_local(|| step(&mut fleet, &mut Volatile::default(), Timestamp(1), Input::Tick));
 }
 
 /// An input after which every issue is considered again.
@@ -48,7 +56,12 @@ fn consider_all(bencher: divan::Bencher<'_, '_>, issues: u64) {
     let mut policy = fleet.policy.clone();
     bencher.bench_local(|| {
         policy.capacity = policy.capacity.wrapping_add(1) % 7 + 1;
-        step(&mut fleet, Timestamp(1), Input::Policy(Box::new(policy.clone())))
+        step(
+            &mut fleet,
+            &mut Volatile::default(),
+            Timestamp(1),
+            Input::Policy(Box::new(policy.clone())),
+        )
     });
 }
 

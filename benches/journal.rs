@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use afk::core::event::Event;
-use afk::core::id::{RunId, Timestamp};
-use afk::core::run::Phase;
+use afk::core::model::event::Event;
+use afk::core::model::id::RunId;
+use afk::core::model::stage::Phase;
+use afk::core::model::time::Timestamp;
 use afk::journal::{Journal, chain};
 
 fn main() {

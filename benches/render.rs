@@ -4,11 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use afk::core::id::{Actor, IssueKey, Repo, Timestamp};
-use afk::core::input::Input;
-use afk::core::issue::{Arming, Issue};
-use afk::core::policy::Policy;
-use afk::core::state::Fleet;
+use afk::core::fleet::Fleet;
+use afk::core::fleet::volatile::Volatile;
+use afk::core::model::id::{Actor, IssueKey, Repo};
+use afk::core::model::input::Input;
+use afk::core::model::issue::{Arming, Issue};
+use afk::core::model::policy::Policy;
+use afk::core::model::time::Timestamp;
 use afk::core::step::step;
 use afk::runtime::Snapshot;
 use afk::term::screen::Screen;
@@ -23,7 +25,8 @@ fn snapshot() -> Snapshot {
     let repo = |n: u64| Repo::parse(&format!("acme/r{n}")).unwrap();
     let allowlist: BTreeSet<Repo> = (0..10).map(repo).collect();
     let policy = Policy { kill_switch: false, capacity: 5, allowlist, ..Policy::default() };
-    let _ = step(&mut fleet, Timestamp(0), Input::Policy(Box::new(policy)));
+    let _ =
+        step(&mut fleet, &mut Volatile::default(), Timestamp(0), Input::Policy(Box::new(policy)));
     let issue = |number: u64| Issue {
         key: IssueKey { repo: repo(number % 10), number },
         title: format!("the title of issue number {number}, which is not short").into(),
@@ -36,7 +39,12 @@ fn snapshot() -> Snapshot {
         open: true,
         needs_human: false,
     };
-    let _ = step(&mut fleet, Timestamp(0), Input::Issues((1..=100).map(issue).collect()));
+    let _ = step(
+        &mut fleet,
+        &mut Volatile::default(),
+        Timestamp(0),
+        Input::Issues((1..=100).map(issue).collect()),
+    );
     Snapshot { fleet, ..Snapshot::default() }
 }
 

@@ -15,8 +15,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use afk::core::event::Event;
-use afk::core::id::RunId;
+use afk::core::model::event::Event;
+use afk::core::model::id::RunId;
 use afk::journal::Journal;
 use afk::runtime::Runtime;
 use support::pty::Terminal;

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use afk::core::agent_event::AgentEvent;
-use afk::core::id::{RunId, Timestamp};
+use afk::core::model::agent_event::AgentEvent;
+use afk::core::model::id::RunId;
+use afk::core::model::time::Timestamp;
 use afk::journal::transcript::{Entry, Reader, Store};
 use afk::tui::{Theme, TranscriptWindow};
 

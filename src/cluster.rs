@@ -7,7 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::OnceCell;
 
 use crate::config::outside::Kubernetes;
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 
 /// A client for a context.
 ///

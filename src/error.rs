@@ -46,7 +46,11 @@ impl Failure {
     /// A failure without a hint.
     #[must_use]
     pub fn new(kind: Kind, error: impl fmt::Display) -> Self {
-        Self { kind, message: crate::core::untrusted::clean_line(&error.to_string()), hint: None }
+        Self {
+            kind,
+            message: crate::core::model::untrusted::clean_line(&error.to_string()),
+            hint: None,
+        }
     }
 
     /// The same with what to do.

@@ -27,7 +27,7 @@ pub mod ci;
 pub mod cli;
 pub mod cluster;
 pub mod config;
-pub mod core;
+pub use afk_core as core;
 pub mod deploy;
 pub mod error;
 pub mod executor;

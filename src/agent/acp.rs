@@ -4,6 +4,7 @@
 //! Messages are read with the types of the `agent-client-protocol` crate. Its connection is not
 //! used: it ends at the first line that is no JSON, where this must keep the line and go on.
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_client_protocol::v1::schema::{
@@ -18,12 +19,12 @@ use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
 use crate::config::agent::Ways;
-use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::{MicroUsd, Spend};
-use crate::core::capability::{Capabilities, Cost, Steer};
-use crate::core::permission::{Ask, Tool};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::{MicroUsd, Spend};
+use crate::core::model::capability::{Capabilities, Cost, Steer};
+use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::core::model::untrusted::Untrusted;
 
 /// What a request of ours was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -354,7 +355,7 @@ impl Acp {
             let title = if command.is_empty() { known.title.as_str() } else { command };
             said.event(AgentEvent::ToolStart {
                 id: id.to_owned(),
-                kind: tool(known.kind).word().into(),
+                kind: tool(known.kind).as_str().into(),
                 title: bounded(title),
             });
         }
@@ -402,10 +403,10 @@ impl Acp {
         let id = format!("acp-{}", line["id"]);
         let ask = self.ask(&request);
         self.requests.insert(id.clone(), (line["id"].clone(), request));
-        said.event(AgentEvent::PermissionRequest { id, ask: Box::new(ask) });
+        said.event(AgentEvent::PermissionRequest { id, request: Box::new(ask) });
     }
 
-    fn ask(&self, request: &RequestPermissionRequest) -> Ask {
+    fn ask(&self, request: &RequestPermissionRequest) -> PermissionRequest {
         let fields = &request.tool_call.fields;
         let known = self.tools.get(&request.tool_call.tool_call_id.to_string());
         let kind = fields.kind.or_else(|| known.map(|known| known.kind)).unwrap_or_default();
@@ -461,7 +462,13 @@ impl Acp {
             _ => format!("{title}\n\n{}", serde_json::to_string_pretty(input).unwrap_or_default()),
         };
         let targets = targets.into_iter().take(100).map(bounded).collect();
-        Ask { tool, title: bounded(title), detail: bounded(detail), targets, editable: false }
+        PermissionRequest {
+            tool,
+            title: bounded(title),
+            detail: bounded(detail),
+            targets,
+            editable: false,
+        }
     }
 }
 
@@ -524,7 +531,7 @@ impl Conversation for Acp {
         self.prompt(text, false, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
         let Some((id, asked)) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };

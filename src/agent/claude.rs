@@ -3,6 +3,7 @@
 
 pub mod tools;
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
@@ -10,10 +11,10 @@ use serde_json::{Value, json};
 use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
-use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::{MicroUsd, Spend};
-use crate::core::capability::{Capabilities, Cost, Steer};
+use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::{MicroUsd, Spend};
+use crate::core::model::capability::{Capabilities, Cost, Steer};
 
 /// Message ids that were streamed; an older one never comes again.
 const STREAMED: usize = 64;
@@ -69,7 +70,7 @@ impl Claude {
         } else {
             let input = request.get("input").unwrap_or(&Value::Null);
             let ask = Box::new(tools::ask(&self.cwd, text(request, "tool_name"), input));
-            said.event(AgentEvent::PermissionRequest { id: id.clone(), ask });
+            said.event(AgentEvent::PermissionRequest { id: id.clone(), request: ask });
         }
         self.requests.insert(id, request.clone());
     }
@@ -136,7 +137,7 @@ impl Claude {
         let id = text(block, "id").to_owned();
         self.tools.insert(id.clone());
         let title = bounded(tools::title(&self.cwd, name, input));
-        said.event(AgentEvent::ToolStart { id, kind: tools::tool(name).word().into(), title });
+        said.event(AgentEvent::ToolStart { id, kind: tools::tool(name).as_str().into(), title });
     }
 
     /// Results of tools, and the messages that were taken.
@@ -395,7 +396,7 @@ impl Conversation for Claude {
         self.message(text, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
         let Some(asked) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::turn::{Over, TO_READ, TO_WRITE, Turn};
 use super::wire::LINE_LIMIT;
 use super::{Control, Conversation, Events, TurnSpec, conversation};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::process::output::read_line;
 use crate::process::{Input, Spec, Supervisor};
 

@@ -1,4 +1,4 @@
-//! Agents: one translation each into [`crate::core::agent_event::AgentEvent`].
+//! Agents: one translation each into [`crate::core::model::agent_event::AgentEvent`].
 //!
 //! An adapter is a [`Conversation`]: lines in, events and lines out, no process and no clock of
 //! its own. A [`turn`] keeps its limits, and the [`driver`] has the program and ends its tree.
@@ -18,6 +18,7 @@ pub mod turn;
 pub mod vendor;
 pub mod wire;
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,11 +27,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::config::agent::{Speaks, Ways};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::MicroUsd;
-use crate::core::capability::Capabilities;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::MicroUsd;
+use crate::core::model::capability::Capabilities;
+use crate::core::model::untrusted::Untrusted;
 use redact::Redactor;
 
 /// One turn to be started.
@@ -124,7 +125,7 @@ pub enum Control {
         /// What.
         answer: Answer,
         /// By whom.
-        by: String,
+        by: DecidedBy,
     },
     /// End the turn and keep the conversation.
     Interrupt,
@@ -186,7 +187,7 @@ pub trait Conversation: Send + Sync {
     fn follow(&mut self, text: &str, said: &mut Said);
 
     /// The answer to a request that it told, and who gave it.
-    fn answer(&mut self, request: &str, answer: &Answer, by: &str, said: &mut Said);
+    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, said: &mut Said);
 
     /// The turn is to end.
     fn interrupt(&mut self, said: &mut Said);

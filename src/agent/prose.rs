@@ -1,6 +1,6 @@
 //! Prose that comes in pieces, told as whole lines.
 
-use crate::core::agent_event::AgentEvent;
+use crate::core::model::agent_event::AgentEvent;
 
 use super::bounded;
 

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::redact::Redactor;
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 
 /// Largest file of one run, in bytes; then only what concerns the end is lost, and it says so.
 const LARGEST: u64 = 64 * 1024 * 1024;

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 
-use crate::core::agent_event::AgentEvent;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::untrusted::Untrusted;
 
 /// What stands in a secret's place.
 const GONE: &str = "[redacted]";

@@ -2,9 +2,10 @@
 //! say, and tells by its exit code whether it could (docs/agents.md).
 
 use super::{Conversation, Said, TurnSpec, bounded};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::capability::Capabilities;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::approval::DecidedBy;
+use crate::core::model::capability::Capabilities;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -46,7 +47,7 @@ impl Conversation for Text {
 
     fn follow(&mut self, _text: &str, _said: &mut Said) {}
 
-    fn answer(&mut self, _request: &str, _answer: &Answer, _by: &str, _said: &mut Said) {}
+    fn answer(&mut self, _request: &str, _answer: &Answer, _by: &DecidedBy, _said: &mut Said) {}
 
     fn interrupt(&mut self, _said: &mut Said) {}
 

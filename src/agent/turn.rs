@@ -9,11 +9,11 @@ use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::record::{Record, Way};
 use super::{Control, Conversation, Events, Said, Tariff, TurnSpec};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::budget::{MicroUsd, Spend};
-use crate::core::capability::Steer;
-use crate::core::id::Timestamp;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::budget::{MicroUsd, Spend};
+use crate::core::model::capability::Steer;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::Untrusted;
 
 /// How long a turn may take to end after an interrupt.
 const INTERRUPT: Duration = Duration::from_secs(15);
@@ -174,7 +174,7 @@ impl<'a> Turn<'a> {
         if self.quiet || (self.retrying && !again && !silent) {
             self.quiet = false;
             self.retrying = false;
-            self.tell(AgentEvent::Heard).await;
+            self.tell(AgentEvent::Active).await;
         }
         self.retrying |= again;
         self.take(said).await
@@ -225,7 +225,7 @@ impl<'a> Turn<'a> {
                     *title = known;
                 }
             }
-            AgentEvent::PermissionRequest { id, ask } if self.requests.len() < OPEN => {
+            AgentEvent::PermissionRequest { id, request: ask } if self.requests.len() < OPEN => {
                 self.requests.insert(id.clone(), ask.title.clone());
             }
             AgentEvent::Question { id, text, .. } if self.requests.len() < OPEN => {
@@ -284,7 +284,7 @@ impl<'a> Turn<'a> {
                 self.heard = Instant::now();
                 self.conversation.answer(&request, &answer, &by, &mut said);
                 let title = self.requests.remove(&request).unwrap_or_default();
-                let answer = answer.line().into();
+                let answer = answer.summary().into();
                 self.tell(AgentEvent::Resolved { id: request, title, answer, by }).await;
             }
             Control::Interrupt => self.interrupt(Interrupted::Operator),

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{bounded, raw};
 
-use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::budget::{MicroUsd, Spend};
-use crate::core::permission::{Ask, Tool};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::model::budget::{MicroUsd, Spend};
+use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::core::model::untrusted::Untrusted;
 
 /// A line to the agent.
 #[derive(Debug, Serialize)]
@@ -172,14 +172,14 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
             let tool = tool.unwrap_or(Tool::Other);
             let targets = if targets.is_empty() { vec![title.clone()] } else { targets };
             let detail = if detail.is_empty() { title.clone() } else { detail };
-            let ask = Ask {
+            let ask = PermissionRequest {
                 tool,
                 title: bounded(title),
                 detail: bounded(detail),
                 targets: targets.into_iter().take(100).map(bounded).collect(),
                 editable: tool == Tool::Shell,
             };
-            AgentEvent::PermissionRequest { id, ask: Box::new(ask) }
+            AgentEvent::PermissionRequest { id, request: Box::new(ask) }
         }
         FromAgent::Question { id, text, options } => AgentEvent::Question {
             id,

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::pins::{PinError, Pins, fingerprint};
 use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::untrusted::Untrusted;
 
 /// What is kept of a banner.
 const BANNER: usize = 4096;

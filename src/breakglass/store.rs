@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::core::breakglass::Verb;
-use crate::core::digest::Digest;
-use crate::core::id::Timestamp;
+use crate::core::model::breakglass::Verb;
+use crate::core::model::digest::Digest;
+use crate::core::model::time::Timestamp;
 
 /// One verb's output with how it ended: stdout, stderr, exit and duration apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

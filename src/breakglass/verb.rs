@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ssh::{Session, connect};
 use crate::config::breakglass::{Breakglass, HYPERVISOR};
-use crate::core::breakglass::{Verb, VerbResult};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::{Verb, VerbResult};
+use crate::core::model::untrusted::Untrusted;
 
 /// The most that is kept of what a verb writes, and of its errors.
 pub const OUTPUT: usize = 1024 * 1024;
@@ -149,7 +149,7 @@ async fn exchange(
 ) -> End {
     let open = async {
         let channel = session.handle.channel_open_session().await?;
-        channel.exec(true, verb.word()).await?;
+        channel.exec(true, verb.as_str()).await?;
         Ok::<_, russh::Error>(channel)
     };
     let mut channel = match timeout_at(until, open).await {
@@ -259,7 +259,7 @@ async fn read_back(
         let last = last(&out.text());
         let is_ours = last.as_ref().is_some_and(|last| match (&ours, known) {
             (Some(ours), _) => last.request == *ours,
-            (None, Some(known)) => last.request != known && last.verb == verb.word(),
+            (None, Some(known)) => last.request != known && last.verb == verb.as_str(),
             // Nothing to tell it by.
             (None, None) => false,
         });

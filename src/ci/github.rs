@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::core::id::{Repo, Sha, Timestamp};
-use crate::core::outside::check::{Check, Identity, Says, newest, says};
-use crate::core::outside::commit::{Deadlines, Seen, Verdict as Commit, judge};
-use crate::core::untrusted::{Untrusted, clean_line};
-use crate::core::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::id::{Repo, Sha};
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::{Untrusted, clean_line};
+use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::tables::check::{Check, CheckState, Identity, newest, state};
+use crate::core::tables::commit::{CommitChecks, CommitVerdict, Deadlines, judge};
 use crate::github::{Api, ApiError, time};
 
 /// Failing checks whose logs are kept.
@@ -141,7 +142,7 @@ pub async fn look(
     required.extend(rules(api, repo, branch).await?);
     required.sort();
     required.dedup();
-    let seen = Seen {
+    let seen = CommitChecks {
         ancestor: standing.ancestor,
         moved: standing.head != *sha,
         checks: read.checks.clone(),
@@ -157,16 +158,22 @@ pub async fn look(
     };
     let list = |names: &[String]| clean_line(&names.join(", "));
     match judge(&seen, watched.deadlines) {
-        Commit::Pending(what) => Ok(Look::Pending(clean_line(&what))),
-        Commit::Superseded => Ok(Look::Superseded),
-        Commit::Lost => decided(Verdict::Lost, format!("{branch} no longer has {}", sha.short())),
-        Commit::NoCi(what) => decided(Verdict::NoCi, format!("{} never came", clean_line(&what))),
-        Commit::Stuck(names) => decided(Verdict::Stuck, format!("{} never ended", list(&names))),
-        Commit::RedForHuman(names) => {
+        CommitVerdict::Pending(what) => Ok(Look::Pending(clean_line(&what))),
+        CommitVerdict::Superseded => Ok(Look::Superseded),
+        CommitVerdict::Lost => {
+            decided(Verdict::Lost, format!("{branch} no longer has {}", sha.short()))
+        }
+        CommitVerdict::NoCi(what) => {
+            decided(Verdict::NoCi, format!("{} never came", clean_line(&what)))
+        }
+        CommitVerdict::Stuck(names) => {
+            decided(Verdict::Stuck, format!("{} never ended", list(&names)))
+        }
+        CommitVerdict::RedForHuman(names) => {
             decided(Verdict::Stuck, format!("{} needs a person", list(&names)))
         }
-        Commit::Green(count) => decided(Verdict::Green, format!("{count} checks passed")),
-        Commit::Red(names) => {
+        CommitVerdict::Green(count) => decided(Verdict::Green, format!("{count} checks passed")),
+        CommitVerdict::Red(names) => {
             let log = logs(api, repo, &read, &names).await;
             let judgement = Judgement::new(Verdict::Red, format!("{} failed", list(&names)));
             Ok(Look::Decided(Judgement { log, facts: facts(&read.checks), ..judgement }))
@@ -317,7 +324,8 @@ fn facts(checks: &[Check]) -> Vec<Fact> {
 /// The ends of the failing checks' logs, with their names and links. What can't be had is said.
 async fn logs(api: &Api, repo: &Repo, read: &Read, names: &[String]) -> Untrusted {
     let failing = newest(&read.checks).into_iter().filter(|check| {
-        names.iter().any(|name| name == check.identity.name()) && says(check, false) == Says::Red
+        names.iter().any(|name| name == check.identity.name())
+            && state(check, false) == CheckState::Red
     });
     let mut out = String::new();
     for check in failing.take(LOGS) {

@@ -6,11 +6,12 @@ use base64::Engine;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::core::id::{Sha, Timestamp};
-use crate::core::outside::commit::Deadlines;
-use crate::core::outside::pipeline::{Pipeline, Says, is_of, says};
-use crate::core::untrusted::{Untrusted, clean_line};
-use crate::core::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::{Untrusted, clean_line};
+use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::tables::commit::Deadlines;
+use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state};
 
 use super::github::Look;
 
@@ -111,16 +112,22 @@ impl Woodpecker {
             let facts = vec![fact.clone()];
             Ok(Look::Decided(Judgement { facts, ..Judgement::new(verdict, detail) }))
         };
-        match says(found["status"].as_str().unwrap_or_default(), replaced) {
-            Says::Pending | Says::NeedsApproval if age >= watched.deadlines.run => {
+        match state(found["status"].as_str().unwrap_or_default(), replaced) {
+            PipelineState::Pending | PipelineState::NeedsApproval
+                if age >= watched.deadlines.run =>
+            {
                 decided(Verdict::Stuck, format!("pipeline {which} never ended"))
             }
-            Says::Pending => Ok(Look::Pending(format!("pipeline {which}"))),
-            Says::NeedsApproval => Ok(Look::Pending(format!("pipeline {which}: needs approval"))),
-            Says::Pass => decided(Verdict::Green, format!("pipeline {which} succeeded")),
-            Says::Superseded => Ok(Look::Superseded),
-            Says::NotRun => decided(Verdict::NoCi, format!("pipeline {which} ran nothing")),
-            Says::Red => {
+            PipelineState::Pending => Ok(Look::Pending(format!("pipeline {which}"))),
+            PipelineState::NeedsApproval => {
+                Ok(Look::Pending(format!("pipeline {which}: needs approval")))
+            }
+            PipelineState::Pass => decided(Verdict::Green, format!("pipeline {which} succeeded")),
+            PipelineState::Superseded => Ok(Look::Superseded),
+            PipelineState::NotRun => {
+                decided(Verdict::NoCi, format!("pipeline {which} ran nothing"))
+            }
+            PipelineState::Red => {
                 let (names, log) = self.failures(id, which).await;
                 let detail = format!("pipeline {which} failed: {}", clean_line(&names.join(", ")));
                 let judgement = Judgement::new(Verdict::Red, detail);

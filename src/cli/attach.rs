@@ -5,14 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::place::PlaceArgs;
 use crate::config::Config;
 use crate::config::paths::Paths;
-use crate::core::command::{Action, Role};
-use crate::core::id::RunId;
+use crate::core::model::command::{Command, Role};
+use crate::core::model::id::RunId;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::serve::attach::client::{self, AttachError};
@@ -77,7 +76,7 @@ async fn over_ssh(host: &str) -> Result<(), Failure> {
     let mut pause = Duration::from_secs(1);
     loop {
         let keep = ["-t", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "--"];
-        let mut ssh = Command::new("ssh");
+        let mut ssh = tokio::process::Command::new("ssh");
         let began = Instant::now();
         let ended = ssh.args(keep).args([host, "afk", "dash"]).status().await;
         let ended = ended.map_err(|error| {
@@ -183,11 +182,11 @@ pub(super) async fn begin(config: &Config, paths: &Paths) -> Result<Client, Fail
             continue;
         }
         let mut command = if scope {
-            let mut command = Command::new("systemd-run");
+            let mut command = tokio::process::Command::new("systemd-run");
             command.args(["--user", "--scope", "--quiet", "--collect", "--"]).arg(&program);
             command
         } else {
-            Command::new(&program)
+            tokio::process::Command::new(&program)
         };
         let out = File::create(&said).map_err(system)?;
         command.arg("--config").arg(&file).arg("--state").arg(&state).args(["up", "--background"]);
@@ -236,7 +235,7 @@ pub async fn stop(args: &StopArgs, place: &PlaceArgs) -> Result<(), Failure> {
         if args.cancel {
             let live = client.snapshots.borrow().fleet.live.clone();
             for run in live {
-                if let Err(refusal) = client.command(Action::Cancel { run }).await {
+                if let Err(refusal) = client.command(Command::Cancel { run }).await {
                     super::say(&format!("{run}: {refusal}"));
                 }
             }
@@ -255,7 +254,7 @@ pub async fn stop(args: &StopArgs, place: &PlaceArgs) -> Result<(), Failure> {
 /// Stops pickup, and waits until nothing is at work. The pause is not kept: the next start picks
 /// up again.
 async fn drain(client: &Client) -> Result<(), Failure> {
-    client.command(Action::Drain).await.map_err(|refusal| Failure::new(Kind::No, refusal))?;
+    client.command(Command::Drain).await.map_err(|refusal| Failure::new(Kind::No, refusal))?;
     let mut snapshots = client.snapshots.clone();
     let mut told = usize::MAX;
     loop {

@@ -1,6 +1,7 @@
 //! `afk breakglass`: the verbs, the pins and the hypervisor's side. It speaks with the afk that
 //! runs; where none does, or its journal can't be written, it goes on alone.
 
+use crate::core::model::breakglass::VerbOrigin;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -13,8 +14,10 @@ use crate::breakglass::{host, ssh};
 use crate::config::Config;
 use crate::config::breakglass::{Breakglass, HYPERVISOR};
 use crate::config::paths::Paths;
-use crate::core::breakglass::{Ask, Confirm, No, Verb, VerbId, VerbResult, VerbRun};
-use crate::core::command::{Accepted, Action, Refusal, Role};
+use crate::core::model::breakglass::{
+    BreakglassRefusal, BreakglassRequest, Confirmation, Verb, VerbId, VerbResult, VerbRun,
+};
+use crate::core::model::command::{Accepted, Command, Refusal, Role};
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::runtime::{Runtime, Snapshot};
@@ -115,7 +118,7 @@ pub async fn run(args: &BreakglassArgs, place: &PlaceArgs) -> Result<(), Failure
     }
     let (config, paths) = place.load()?;
     let breakglass = config.breakglass.clone().ok_or_else(|| {
-        Failure::new(Kind::Configuration, No::NotConfigured)
+        Failure::new(Kind::Configuration, BreakglassRefusal::NotConfigured)
             .hint("assets/afk.toml has an example of [breakglass]")
     })?;
     match &args.what {
@@ -131,9 +134,11 @@ pub async fn run(args: &BreakglassArgs, place: &PlaceArgs) -> Result<(), Failure
         None => show(&client).await,
         Some(What::Arm(args)) => {
             let (reason, take_over) = (args.reason.join(" ").into(), args.take_over);
-            act(&client, Ask::Arm { reason, take_over }).await.map(|_| say_armed(&client))
+            act(&client, BreakglassRequest::Arm { reason, take_over })
+                .await
+                .map(|_| say_armed(&client))
         }
-        Some(What::Disarm) => act(&client, Ask::Disarm).await.map(|_| ()),
+        Some(What::Disarm) => act(&client, BreakglassRequest::Disarm).await.map(|_| ()),
         Some(What::Status(args)) => verb(&client, &breakglass, Verb::Status, args).await,
         Some(What::Forensics(args)) => verb(&client, &breakglass, Verb::Forensics, args).await,
         Some(What::Cycle(args)) => verb(&client, &breakglass, Verb::Cycle, args).await,
@@ -189,17 +194,19 @@ async fn show(client: &Client) -> Result<(), Failure> {
     session::run(client, Start::Breakglass).await
 }
 
-async fn act(client: &Client, ask: Ask) -> Result<Accepted, Failure> {
-    client.command(Action::Breakglass { ask }).await.map_err(|refusal| {
+async fn act(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failure> {
+    client.command(Command::Breakglass { request: ask }).await.map_err(|refusal| {
         let failure = Failure::new(Kind::No, &refusal);
         match refusal {
-            Refusal::Breakglass { no: No::NotArmed } => {
+            Refusal::Breakglass { reason: BreakglassRefusal::NotArmed } => {
                 failure.hint("`afk breakglass arm REASON`, or --arm REASON with the verb")
             }
-            Refusal::Breakglass { no: No::ArmedBy { .. } } => {
+            Refusal::Breakglass { reason: BreakglassRefusal::ArmedBy { .. } } => {
                 failure.hint("`afk breakglass arm --take-over REASON`")
             }
-            Refusal::Breakglass { no: No::TooMany { .. } } => failure.hint("--again VM"),
+            Refusal::Breakglass { reason: BreakglassRefusal::TooMany { .. } } => {
+                failure.hint("--again VM")
+            }
             _ => failure,
         }
     })
@@ -219,15 +226,15 @@ async fn verb(
     args: &VerbArgs,
 ) -> Result<(), Failure> {
     if let Some(reason) = &args.arm {
-        let ask = Ask::Arm { reason: reason.as_str().into(), take_over: false };
+        let ask = BreakglassRequest::Arm { reason: reason.as_str().into(), take_over: false };
         act(client, ask).await?;
         let mut snapshots = client.snapshots.clone();
         let armed = |now: &std::sync::Arc<Snapshot>| now.breakglass().armed.is_some();
         // Gone is told by the next command.
         let _ = snapshots.wait_for(armed).await;
     }
-    complain(&format!("{}: {}", verb.word(), verb.explains()));
-    let mut ask = Ask::Verb { verb, confirm: None };
+    complain(&format!("{}: {}", verb.as_str(), verb.explains()));
+    let mut ask = BreakglassRequest::Verb { verb, confirm: None };
     if verb.mutates() {
         // Of what is there before the question is asked: what changes meanwhile makes it stale.
         let seen = client.snapshots.borrow().breakglass().seen(verb, &breakglass.vm);
@@ -237,9 +244,12 @@ async fn verb(
         }
         let name = match &args.confirm {
             Some(name) => name.clone(),
-            None => asked(&format!("type the VM's name to {}: ", verb.word()))?,
+            None => asked(&format!("type the VM's name to {}: ", verb.as_str()))?,
         };
-        ask = Ask::Verb { verb, confirm: Some(Confirm { name, seen, again: args.again.clone() }) };
+        ask = BreakglassRequest::Verb {
+            verb,
+            confirm: Some(Confirmation { name, seen, again: args.again.clone() }),
+        };
     }
     let Accepted::Verb { verb: id } = act(client, ask).await? else { return Ok(()) };
     let run = follow(client, id).await?;
@@ -288,9 +298,14 @@ async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
 async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure> {
     let Some((at, end)) = &run.end else { return Ok(()) };
     let ms = at.since(run.began);
-    let (verb, result) = (run.verb.word(), &end.result);
-    let mut line =
-        format!("{} {verb}: {} after {}.{} s", run.id, result.line(), ms / 1000, ms % 1000 / 100);
+    let (verb, result) = (run.verb.as_str(), &end.result);
+    let mut line = format!(
+        "{} {verb}: {} after {}.{} s",
+        run.id,
+        result.summary(),
+        ms / 1000,
+        ms % 1000 / 100
+    );
     if let Some(reads) = &end.reads {
         line.push_str(&format!("; {vm} reads {}", reads.clean_line()));
     }
@@ -304,15 +319,16 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
         let mut snapshots = client.snapshots.clone();
         let back = |now: &std::sync::Arc<Snapshot>| {
             let past = &now.breakglass().past;
-            past.iter().any(|other| other.id > run.id && other.origin == "read back")
+            past.iter().any(|other| other.id > run.id && other.origin == VerbOrigin::ReadBack)
         };
         if let Ok(now) = snapshots.wait_for(back).await
-            && let Some(read) = now.breakglass().past.iter().rev().find(|r| r.origin == "read back")
+            && let Some(read) =
+                now.breakglass().past.iter().rev().find(|r| r.origin == VerbOrigin::ReadBack)
             && let Some((_, end)) = &read.end
         {
             let reads = end.reads.as_ref().map_or_else(
-                || end.result.line(),
-                super::super::core::untrusted::Untrusted::clean_line,
+                || end.result.summary(),
+                super::super::core::model::untrusted::Untrusted::clean_line,
             );
             complain(&format!("{vm} reads: {reads}"));
         }
@@ -325,7 +341,7 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
         VerbResult::NotBegun { .. } => Kind::System,
         _ => Kind::No,
     };
-    Err(Failure::new(kind, format!("{verb}: {}", result.line())))
+    Err(Failure::new(kind, format!("{verb}: {}", result.summary())))
 }
 
 fn asked(question: &str) -> Result<String, Failure> {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::place::PlaceArgs;
 use super::proof::{find, no_run};
-use crate::core::digest::Digest;
+use crate::core::model::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 

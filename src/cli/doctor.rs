@@ -17,8 +17,8 @@ use crate::config::agent::Agent;
 use crate::config::breakglass::{Breakglass, HYPERVISOR};
 use crate::config::outside::Sink;
 use crate::config::repository::{FILE, RepositoryRules};
-use crate::core::command::Role;
-use crate::core::id::Repo;
+use crate::core::model::command::Role;
+use crate::core::model::id::Repo;
 use crate::error::{Failure, Kind};
 use crate::executor;
 use crate::github::Api;
@@ -119,7 +119,7 @@ async fn breakglass(section: &Breakglass, report: &mut Report) {
             }
             Err(error) => {
                 let hint = "see docs/breakglass.md, Setting it up".to_owned();
-                Err((crate::core::untrusted::clean_line(&error.to_string()), hint))
+                Err((crate::core::model::untrusted::clean_line(&error.to_string()), hint))
             }
         };
         report.tell(&format!("breakglass {name}"), found);
@@ -143,7 +143,7 @@ async fn hidden(file: &Path) -> Found {
         Ok(Ok(out)) if out.status.success() => Ok("yes".into()),
         Ok(Ok(out)) => {
             let why = String::from_utf8_lossy(&out.stderr);
-            Err((crate::core::untrusted::clean_line(&why), hint()))
+            Err((crate::core::model::untrusted::clean_line(&why), hint()))
         }
         Ok(Err(error)) => Err((error.to_string(), hint())),
         Err(_) => Err(("the launcher did not answer".into(), hint())),
@@ -243,7 +243,7 @@ async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
         }
         Ok(Ok(out)) => {
             let said = String::from_utf8_lossy(&out.stderr).into_owned();
-            Err(crate::core::untrusted::clean_line(said.trim()))
+            Err(crate::core::model::untrusted::clean_line(said.trim()))
         }
     }
 }
@@ -360,7 +360,7 @@ async fn version(program: &Path, args: &[String], agent: &Agent) -> Option<Strin
     command.args(args).envs(agent.settings()).stdin(Stdio::null()).stderr(Stdio::null());
     command.kill_on_drop(true);
     let out = timeout(GIT, command.output()).await.ok()?.ok()?;
-    let said = crate::core::untrusted::clean_line(&String::from_utf8_lossy(&out.stdout));
+    let said = crate::core::model::untrusted::clean_line(&String::from_utf8_lossy(&out.stdout));
     let figures =
         |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
     said.split([' ', '(', ')', 'v']).find(figures).map(str::to_owned)

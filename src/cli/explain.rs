@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::place::PlaceArgs;
-use crate::core::explain;
-use crate::core::id::{IssueKey, RunId};
+use crate::core::model::id::{IssueKey, RunId};
+use crate::core::query::explain;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 
@@ -39,7 +39,7 @@ pub fn run(args: &ExplainArgs, place: &PlaceArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn find(fleet: &crate::core::state::Fleet, what: &str) -> Result<IssueKey, Failure> {
+fn find(fleet: &crate::core::fleet::Fleet, what: &str) -> Result<IssueKey, Failure> {
     let unknown = || {
         Failure::new(Kind::No, format!("{what} is in no tracker that afk has seen"))
             .hint("`afk status` lists what it has seen")

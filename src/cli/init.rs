@@ -7,7 +7,7 @@ use clap::Args;
 use super::place::PlaceArgs;
 use crate::agent::vendor::on_path;
 use crate::config::agent::{Preset, presets};
-use crate::core::id::Repo;
+use crate::core::model::id::Repo;
 use crate::error::{Failure, Kind};
 
 const TEMPLATE: &str = include_str!("../../assets/afk.toml");

@@ -4,10 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::place::PlaceArgs;
-use crate::core::id::RunId;
-use crate::core::run::{Outcome, Run};
-use crate::core::untrusted::clean_line;
-use crate::core::verdict::Link;
+use crate::core::model::id::RunId;
+use crate::core::model::run::{Outcome, Run};
+use crate::core::model::untrusted::clean_line;
+use crate::core::model::verdict::Evidence;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 
@@ -46,22 +46,22 @@ pub(super) fn no_run(text: &str) -> Failure {
 /// them green.
 #[must_use]
 pub fn of(run: &Run) -> Value {
-    let strip = run.proof.strip();
-    let links = || strip.iter().filter_map(|(name, link)| Some((*name, (*link)?)));
-    let green = links().all(|(_, link)| link.verdict == crate::core::verdict::Verdict::Green);
+    let links = || run.proof.chain().filter_map(|(link, seen)| Some((link.as_str(), seen?)));
+    let green =
+        links().all(|(_, link)| link.verdict == crate::core::model::verdict::Verdict::Green);
     json!({
         "version": 1,
         "run": run.id.to_string(),
         "repo": run.work.repo().to_string(),
         "issue": run.work.issue().map(|key| key.number),
-        "outcome": run.outcome.map(Outcome::word),
+        "outcome": run.outcome.map(Outcome::as_str),
         "healthy": run.outcome == Some(Outcome::Done) && run.pushed.is_some() && green,
         "attempts": run.attempts,
         "chain": links().map(|(name, link)| of_link(name, link)).collect::<Vec<_>>(),
     })
 }
 
-fn of_link(name: &str, link: &Link) -> Value {
+fn of_link(name: &str, link: &Evidence) -> Value {
     let at = jiff::Timestamp::from_millisecond(link.at.0).map(|at| at.to_string());
     let facts: Vec<Value> = link
         .facts
@@ -73,7 +73,7 @@ fn of_link(name: &str, link: &Link) -> Value {
         .collect();
     json!({
         "link": name,
-        "verdict": link.verdict.word(),
+        "verdict": link.verdict.as_str(),
         "sha": link.sha.0,
         "at": at.unwrap_or_default(),
         "detail": link.detail.clean_line(),

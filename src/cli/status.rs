@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::place::PlaceArgs;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
 use crate::error::Failure;
 use crate::journal::Journal;
 use crate::runtime::clock::wall;
@@ -47,14 +47,14 @@ pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
         fleet.books.day(wall()).usd
     ));
     for (key, entry) in &fleet.ledger {
-        super::say(&format!("  {key:<24} {}", entry.reason.line()));
+        super::say(&format!("  {key:<24} {}", entry.reason.summary()));
     }
     for escalation in fleet.inbox() {
         super::say(&format!(
             "  {} {} {}: {}",
             escalation.id,
             escalation.subject(),
-            escalation.kind.word(),
+            escalation.kind.as_str(),
             escalation.title.clean_line()
         ));
     }
@@ -74,7 +74,7 @@ fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
                 "open": issue.open,
                 "run": fleet.last_run.get(&issue.key),
                 "reason": entry.map(|e| &e.reason),
-                "line": entry.map(|e| e.reason.line()),
+                "line": entry.map(|e| e.reason.summary()),
                 "since": entry.map(|e| e.since),
             })
         })
@@ -89,7 +89,7 @@ fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
                 "repo": run.work.repo(),
                 "title": run.work.title().clean_line(),
                 "phase": run.phase,
-                "doing": run.doing(fleet.now),
+                "doing": run.doing(fleet.last_event),
                 "agent": run.equipment,
                 "outcome": run.outcome,
                 "why": run.why.clean_line(),
@@ -121,7 +121,7 @@ fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
     let outbox: Vec<_> = fleet
         .outbox
         .values()
-        .map(|e| json!({"step": e.step.line(), "failures": e.failures, "error": e.error}))
+        .map(|e| json!({"step": e.step.summary(), "failures": e.failures, "error": e.error}))
         .collect();
     json!({
         "schema": 1,
@@ -130,7 +130,7 @@ fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
         "kill_switch": fleet.kill_switch(),
         "paused_for": fleet.breaker.open().map(|(cause, _)| &cause.0),
         "permits": {"used": fleet.permits_used(), "all": fleet.capacity()},
-        "queue": fleet.waiting().map(|run| run.id).collect::<Vec<_>>(),
+        "queue": fleet.waiting(wall()).map(|run| run.id).collect::<Vec<_>>(),
         "spend_today": fleet.books.day(wall()),
         "locks": fleet.locks,
         "last_good": fleet.last_good,

@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::place::PlaceArgs;
 use crate::config::Config;
-use crate::core::command::{Accepted, Action, Command, Reply, Role};
-use crate::core::id::Repo;
-use crate::core::input::Input;
-use crate::core::issue::Priority;
+use crate::core::fleet::volatile::Volatile;
+use crate::core::model::command::{Accepted, Command, CommandEnvelope, Reply, Role};
+use crate::core::model::id::Repo;
+use crate::core::model::input::Input;
+use crate::core::model::issue::Priority;
 use crate::core::step::step;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
@@ -42,11 +43,11 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
             usage(&format!("{word:?} is no priority")).hint("write p0 to p9, high, medium or low")
         })?),
     };
-    let action = Action::Submit { repo, prompt: args.prompt.into(), priority, job: None };
+    let action = Command::Submit { repo, prompt: args.prompt.into(), priority, job: None };
     let (actor, origin) = (config.operator(), "cli".to_owned());
-    let command = Command { id: 1, actor, role: Role::Operator, origin, action };
+    let command = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, command: action };
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
-    let sent = client::send(&paths.state, hello, command.action.clone()).await?;
+    let sent = client::send(&paths.state, hello, command.command.clone()).await?;
     let reply = match sent {
         Some(reply) => reply,
         None => queue(&config, &paths.state, command)?,
@@ -62,15 +63,16 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
 }
 
 /// Writes the command into the journal; the next afk begins what it leads to.
-fn queue(config: &Config, state: &Path, command: Command) -> Result<Reply, Failure> {
+fn queue(config: &Config, state: &Path, command: CommandEnvelope) -> Result<Reply, Failure> {
     let mut journal = Journal::open(state)?;
     let mut fleet = journal.fold()?;
     let at = wall();
-    let mut events = step(&mut fleet, at, Input::Policy(Box::new(config.policy()))).events;
-    let out = step(&mut fleet, at, Input::Command(command));
+    let mut volatile = Volatile::default();
+    let policy = Input::Policy(Box::new(config.policy()));
+    let mut events = step(&mut fleet, &mut volatile, at, policy).events;
+    let out = step(&mut fleet, &mut volatile, at, Input::Command(command));
     events.extend(out.events);
-    let at = fleet.now;
-    let batch: Vec<_> = events.into_iter().map(|event| (at, event)).collect();
+    let batch: Vec<_> = events.into_iter().map(|event| (out.at, event)).collect();
     journal.append(&batch)?;
     Ok(out.reply.map_or(Ok(Accepted::Ok), |(_, reply)| reply))
 }

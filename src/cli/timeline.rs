@@ -1,14 +1,14 @@
 //! Events as lines for a person.
 
-use crate::core::breakglass::Happened;
-use crate::core::event::Event;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::breakglass::BreakglassEvent;
+use crate::core::model::event::Event;
 
 /// What an event is about and what happened; none for those that are only bookkeeping. `fleet`
 /// is the fleet after the event.
 #[must_use]
 pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
-    let of = |run: &crate::core::id::RunId| {
+    let of = |run: &crate::core::model::id::RunId| {
         let subject = fleet
             .runs
             .get(run)
@@ -22,12 +22,12 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         }
         Event::Capacity { permits, by } => format!("{permits} permits, set by {by}"),
         Event::Considered { key, reason } => {
-            format!("   {key:<16} {}", reason.line())
+            format!("   {key:<16} {}", reason.summary())
         }
         Event::Claimed { run, work, .. } => {
             format!("{} claimed: {}", of(run), work.title().clean_line())
         }
-        Event::Reached { run, phase } => format!("{} {}", of(run), phase.word()),
+        Event::Reached { run, phase } => format!("{} {}", of(run), phase.as_str()),
         Event::GateClosed { run, why } => {
             let first = why.clean().lines().next().unwrap_or_default().to_owned();
             format!("{} gate closed: {first}", of(run))
@@ -37,16 +37,16 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::Judged { run, stage, link } => format!(
             "{} {} {}: {}",
             of(run),
-            stage.word(),
-            link.verdict.word(),
+            stage.as_str(),
+            link.verdict.as_str(),
             link.detail.clean_line()
         ),
         Event::Attempt { run, number, stage } => {
-            format!("{} fix-forward attempt {number} after {}", of(run), stage.word())
+            format!("{} fix-forward attempt {number} after {}", of(run), stage.as_str())
         }
         Event::Failed { run, why } => format!("{} failed: {}", of(run), why.clean_line()),
         Event::Ended { run, outcome, why } => {
-            format!("{} ended as {}: {}", of(run), outcome.word(), why.clean_line())
+            format!("{} ended as {}: {}", of(run), outcome.as_str(), why.clean_line())
         }
         Event::Reopened { run, by, .. } => format!("{} sent on by {by}", of(run)),
         Event::LockReleased { run, by } => format!("{} lock released by {by}", of(run)),
@@ -54,41 +54,45 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
             "{} {} {} asks a human: {}",
             escalation.run.as_ref().map_or_else(|| "   ".into(), &of),
             escalation.id,
-            escalation.kind.word(),
+            escalation.kind.as_str(),
             escalation.title.clean_line()
         ),
         Event::Answered { escalation, answer, by } => {
-            format!("   {escalation} {by}: {}", answer.line())
+            format!("   {escalation} {by}: {}", answer.summary())
         }
         Event::Breakglass { what } => format!("   breakglass {}", told(what)?),
         Event::Expired { escalation } => format!("   {escalation} expired"),
         Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
         Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
         Event::Refused { command, refusal } => {
-            format!("   {} by {} refused: {refusal}", command.action.word(), command.actor)
+            format!("   {} by {} refused: {refusal}", command.command.as_str(), command.actor)
         }
         _ => return None,
     })
 }
 
 /// What is told of breakglass.
-fn told(what: &Happened) -> Option<String> {
+fn told(what: &BreakglassEvent) -> Option<String> {
     Some(match what {
-        Happened::Armed { arming } => {
+        BreakglassEvent::Armed { arming } => {
             format!("armed by {}: {}", arming.by, arming.reason.clean_line())
         }
-        Happened::Disarmed { why } => format!("off: {why}"),
-        Happened::Begun { run } => format!("{} {} by {}", run.id, run.verb.word(), run.by),
-        Happened::Ended { verb, end } => format!("{verb} {}", end.result.line()),
-        Happened::Opened { shell, of } => format!("{shell} shell on {} by {}", of.host, of.by),
-        Happened::Closed { shell, why, .. } => format!("{shell} closed: {}", why.clean_line()),
-        Happened::KeyTrusted { host, by, old, new } => {
+        BreakglassEvent::Disarmed { why } => format!("off: {why}"),
+        BreakglassEvent::Begun { run } => format!("{} {} by {}", run.id, run.verb.as_str(), run.by),
+        BreakglassEvent::Ended { verb, end } => format!("{verb} {}", end.result.summary()),
+        BreakglassEvent::Opened { shell, of } => {
+            format!("{shell} shell on {} by {}", of.host, of.by)
+        }
+        BreakglassEvent::Closed { shell, why, .. } => {
+            format!("{shell} closed: {}", why.clean_line())
+        }
+        BreakglassEvent::KeyTrusted { host, by, old, new } => {
             let old = old.as_deref().unwrap_or("none");
             format!("the key of {host} is trusted by {by}: {old} before, {new} now")
         }
-        Happened::Drilled => "the drill was good".into(),
-        Happened::Diagnosing { by } => format!("{by} asks an agent"),
-        Happened::Diagnosed { .. } => return None,
+        BreakglassEvent::Drilled => "the drill was good".into(),
+        BreakglassEvent::Diagnosing { by } => format!("{by} asks an agent"),
+        BreakglassEvent::Diagnosed { .. } => return None,
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::attach;
 use super::place::PlaceArgs;
 use crate::config::Config;
-use crate::core::command::Role;
+use crate::core::model::command::Role;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 use crate::runtime::Runtime;

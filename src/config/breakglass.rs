@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::core::breakglass::Rules;
-use crate::core::policy::MINUTE;
+use crate::core::model::breakglass::BreakglassRules;
+use crate::core::model::time::MINUTE;
 
 /// `[breakglass]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -194,9 +194,9 @@ impl Breakglass {
 
     /// The core's rules.
     #[must_use]
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> BreakglassRules {
         const DAY: i64 = 24 * 60 * MINUTE;
-        Rules {
+        BreakglassRules {
             vm: self.vm.clone(),
             hypervisor: HYPERVISOR.into(),
             hosts: self.hosts.keys().cloned().collect(),

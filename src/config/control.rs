@@ -2,7 +2,7 @@
 //! `ConfigMap`. A value that can't be read is an error, never a guess.
 
 use super::{Config, ConfigError};
-use crate::core::id::Repo;
+use crate::core::model::id::Repo;
 
 /// Every name that is looked for.
 pub const NAMES: [&str; 7] = [

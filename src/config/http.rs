@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use crate::core::command::Role;
+use crate::core::model::command::Role;
 
 /// `[http]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

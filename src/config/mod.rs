@@ -27,10 +27,11 @@ use executor::Executor;
 use limits::{Budget, FixForward, Limits};
 use outside::{Control, GitHub, Kubernetes, Loki, Notify, Vault, Woodpecker};
 
-use crate::core::budget::MicroUsd;
-use crate::core::id::{Actor, Repo};
-use crate::core::notice::Notices;
-use crate::core::policy::{MINUTE, Place, Policy};
+use crate::core::model::budget::MicroUsd;
+use crate::core::model::id::{Actor, Repo};
+use crate::core::model::notice::Notices;
+use crate::core::model::policy::{Policy, RemoteExecutor};
+use crate::core::model::time::MINUTE;
 
 /// What is wrong with a configuration: where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -466,7 +467,7 @@ impl Config {
                 None => i64::from(self.fix_forward.minutes) * MINUTE,
             },
             remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
-            elsewhere: self.elsewhere(),
+            remote_executors: self.remote_executors(),
             term: self.term.unwrap_or(0),
             notices: self.notices(),
             breakglass: self.breakglass.as_ref().map(Breakglass::rules),
@@ -475,11 +476,11 @@ impl Config {
         }
     }
 
-    fn elsewhere(&self) -> BTreeMap<Repo, Place> {
+    fn remote_executors(&self) -> BTreeMap<Repo, RemoteExecutor> {
         let places = self.repos.iter().filter_map(|(repo, repository)| {
             let name = repository.executor.clone()?;
             let issues = !matches!(self.executors.get(&name)?, Executor::Service(_));
-            Some((repo.clone(), Place { name, issues }))
+            Some((repo.clone(), RemoteExecutor { name, issues }))
         });
         places.collect()
     }
@@ -533,7 +534,7 @@ pub fn parse<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T
         file: file.to_owned(),
         line: error.span().map_or(0, |span| line_of(span.start)),
         key,
-        message: crate::core::untrusted::clean_line(error.message()),
+        message: crate::core::model::untrusted::clean_line(error.message()),
     };
     let value = toml::Deserializer::parse(text).map_err(|e| invalid(String::new(), &e))?;
     serde_path_to_error::deserialize(value).map_err(|error| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::core::notice::NoticeKind;
+use crate::core::model::notice::NoticeKind;
 
 /// `[github]`: issues and checks of the allow-listed repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -5,7 +5,8 @@
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::core::permission::Permissions;
+use crate::core::model::permission::Permissions;
+use crate::core::model::stage::{Stage, Stages};
 
 /// The file's name at the top of a repository.
 pub const FILE: &str = ".afk.toml";
@@ -148,14 +149,14 @@ pub enum TargetKind {
 impl Target {
     /// The tag that a commit's image has.
     #[must_use]
-    pub fn tag(&self, sha: &crate::core::id::Sha) -> String {
+    pub fn tag(&self, sha: &crate::core::model::id::Sha) -> String {
         let first = |count: usize| sha.0.get(..count).unwrap_or(&sha.0);
         self.tag.replace("{sha8}", first(8)).replace("{sha7}", first(7)).replace("{sha}", &sha.0)
     }
 
     /// `context/namespace/name`.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub fn summary(&self) -> String {
         let context = self.context.as_ref().map(|context| format!("{context}/"));
         format!("{}{}/{}", context.unwrap_or_default(), self.namespace, self.name)
     }
@@ -240,12 +241,13 @@ impl RepositoryRules {
 
     /// The stages that a run in this repository must pass.
     #[must_use]
-    pub const fn stages(&self) -> crate::core::run::Stages {
-        crate::core::run::Stages {
-            ci: self.ci.is_some(),
-            deploy: self.deploy.is_some(),
-            probe: self.probe.is_some(),
-        }
+    pub fn stages(&self) -> Stages {
+        let has = |stage: &Stage| match stage {
+            Stage::Ci => self.ci.is_some(),
+            Stage::Deploy => self.deploy.is_some(),
+            Stage::Probe => self.probe.is_some(),
+        };
+        Stage::all().filter(has).collect()
     }
 }
 
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn a_test_command_is_all_it_needs() {
         let rules = RepositoryRules::parse("test = './test.sh'").unwrap();
-        assert_eq!(rules.stages(), crate::core::run::Stages::default());
+        assert_eq!(rules.stages(), Stages::default());
     }
 
     #[test]
@@ -264,8 +266,8 @@ mod tests {
         let text = "test = 'x'\n[ci]\ngithub = true\n[[deploy.kubernetes]]\nnamespace = 'web'\nname = 'app'";
         let rules = RepositoryRules::parse(text).unwrap();
         let target = &rules.deploy.as_ref().unwrap().kubernetes[0];
-        let sha = crate::core::id::Sha("0123456789abcdef".into());
-        assert_eq!((target.tag(&sha).as_str(), target.line().as_str()), ("01234567", "web/app"));
+        let sha = crate::core::model::id::Sha("0123456789abcdef".into());
+        assert_eq!((target.tag(&sha).as_str(), target.summary().as_str()), ("01234567", "web/app"));
         let named = Target { tag: "v1-{sha7}".into(), ..target.clone() };
         assert_eq!(named.tag(&sha), "v1-0123456");
     }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{Config, ConfigError, Repository};
-use crate::core::id::Repo;
+use crate::core::model::id::Repo;
 
 /// Permits where the service is on and nobody says how many.
 pub const PERMITS: u32 = 10;

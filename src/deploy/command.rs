@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::core::verdict::Judgement;
+use crate::core::model::verdict::Judgement;
 use crate::process::{Spec, Supervisor};
 
 /// Runs the command; what it started may stay.

@@ -17,11 +17,11 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::objects;
 use crate::config::repository::{Target, TargetKind};
-use crate::core::id::Sha;
-use crate::core::outside::rollout::{Image, Says};
-use crate::core::outside::{job, pod, rollout};
-use crate::core::untrusted::{Untrusted, clean_line};
-use crate::core::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::untrusted::{Untrusted, clean_line};
+use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::tables::rollout::{Image, RolloutState};
+use crate::core::tables::{job, pod, rollout};
 
 /// How long one watch may be silent, in seconds.
 const WATCH: u32 = 30;
@@ -201,7 +201,7 @@ impl Rollout<'_> {
         loop {
             tokio::select! {
                 Some((kind, event)) = events.next() => {
-                    let what = format!("{} {kind:?}", self.target.line());
+                    let what = format!("{} {kind:?}", self.target.summary());
                     let error = event.as_ref().err().map(|error| clean_line(error));
                     tell(Told::Watcher(Watcher { what, heard: now(), error }));
                     if let Ok(event) = event {
@@ -217,7 +217,7 @@ impl Rollout<'_> {
                 if over && began.elapsed() >= READ {
                     return Judgement::new(
                         Verdict::Unknown,
-                        format!("{} can't be read", self.target.line()),
+                        format!("{} can't be read", self.target.summary()),
                     );
                 }
                 continue;
@@ -242,31 +242,31 @@ impl Rollout<'_> {
                 pods.push((found.clone(), read));
             }
             let says = self.says(object, image);
-            let line = format!("{}: {}", self.target.line(), word(&says));
+            let line = format!("{}: {}", self.target.summary(), name(&says));
             if line != stands {
                 tell(Told::Stands(line.clone()));
                 stands.clone_from(&line);
             }
-            let degraded = pods.iter().find_map(|(_, pod)| match pod::says(pod) {
-                pod::Says::Degraded(why) => Some(why),
+            let degraded = pods.iter().find_map(|(_, pod)| match pod::state(pod) {
+                pod::PodState::Degraded(why) => Some(why),
                 _ => None,
             });
-            let applied = !matches!(says, Says::NotApplied | Says::Missing);
+            let applied = !matches!(says, RolloutState::NotApplied | RolloutState::Missing);
             let facts = || self.facts(object, &pods);
             if let Some(why) = degraded.filter(|_| applied) {
                 let log = self.evidence(&pods).await;
-                let detail = format!("{}: {why}", self.target.line());
+                let detail = format!("{}: {why}", self.target.summary());
                 let judgement = Judgement::new(Verdict::Red, detail);
                 return Judgement { log, facts: facts(), ..judgement };
             }
             match &says {
-                Says::Failed(why) => {
+                RolloutState::Failed(why) => {
                     let log = self.evidence(&pods).await;
-                    let detail = format!("{}: {why}", self.target.line());
+                    let detail = format!("{}: {why}", self.target.summary());
                     let judgement = Judgement::new(Verdict::Red, detail);
                     return Judgement { log, facts: facts(), ..judgement };
                 }
-                Says::Complete | Says::Superseded => {
+                RolloutState::Complete | RolloutState::Superseded => {
                     let restarts = pods.iter().flat_map(|(_, pod)| &pod.containers);
                     let restarts = restarts.map(|c| c.restarts).sum::<i32>();
                     match healthy_since {
@@ -324,7 +324,7 @@ impl Rollout<'_> {
         other
     }
 
-    fn says(&self, object: Option<&Value>, image: Image) -> Says {
+    fn says(&self, object: Option<&Value>, image: Image) -> RolloutState {
         let of = |image| match self.target.kind {
             TargetKind::Deployment => {
                 rollout::deployment(object.map(|o| objects::deployment(o, now())).as_ref(), image)
@@ -336,20 +336,22 @@ impl Rollout<'_> {
                 rollout::daemon_set(object.map(objects::daemon_set).as_ref(), image)
             }
             TargetKind::Job => match object {
-                None => Says::Missing,
-                Some(object) => match job::says(Some(&objects::conditions(object))) {
-                    job::Says::Succeeded => Says::Complete,
-                    job::Says::Failed(why) => Says::Failed(why),
-                    job::Says::Suspended => Says::Suspended("it is suspended".into()),
-                    job::Says::Lost => Says::Missing,
-                    job::Says::Running | job::Says::Ending => Says::Progressing("it runs".into()),
+                None => RolloutState::Missing,
+                Some(object) => match job::state(Some(&objects::conditions(object))) {
+                    job::JobState::Succeeded => RolloutState::Complete,
+                    job::JobState::Failed(why) => RolloutState::Failed(why),
+                    job::JobState::Suspended => RolloutState::Suspended("it is suspended".into()),
+                    job::JobState::Lost => RolloutState::Missing,
+                    job::JobState::Running | job::JobState::Ending => {
+                        RolloutState::Progressing("it runs".into())
+                    }
                 },
             },
         };
         // A newer commit's image, which contains ours, is judged as ours would be.
         match of(image) {
-            Says::Superseded => match of(Image::Matches) {
-                Says::Complete => Says::Superseded,
+            RolloutState::Superseded => match of(Image::Matches) {
+                RolloutState::Complete => RolloutState::Superseded,
                 other => other,
             },
             says => says,
@@ -395,7 +397,7 @@ impl Rollout<'_> {
     fn facts(&self, object: Option<&Value>, pods: &[(Value, pod::Pod)]) -> Vec<Fact> {
         let Some(object) = object else { return Vec::new() };
         let meta = &object["metadata"];
-        let what = self.target.line();
+        let what = self.target.summary();
         let mut facts = vec![Fact::new(
             "rollout",
             format!("{what} generation {}", meta["generation"].as_i64().unwrap_or_default()),
@@ -427,7 +429,7 @@ impl Rollout<'_> {
     async fn evidence(&self, pods: &[(Value, pod::Pod)]) -> Untrusted {
         let mut out = String::new();
         for (_, pod) in pods {
-            out.push_str(&format!("pod {} {} {:?}\n", pod.name, pod.phase, pod::says(pod)));
+            out.push_str(&format!("pod {} {} {:?}\n", pod.name, pod.phase, pod::state(pod)));
         }
         let events = self.api("", "Event");
         let name = self.name();
@@ -443,7 +445,7 @@ impl Rollout<'_> {
             Ok(Err(error)) => out.push_str(&format!("(events can't be read: {error})\n")),
             Err(_) => out.push_str("(events can't be read in time)\n"),
         }
-        let bad = |pod: &pod::Pod| !matches!(pod::says(pod), pod::Says::Fine);
+        let bad = |pod: &pod::Pod| !matches!(pod::state(pod), pod::PodState::Fine);
         for (_, pod) in pods.iter().filter(|(_, pod)| bad(pod)).take(PODS) {
             for container in &pod.containers {
                 let logs: Api<k8s_openapi::api::core::v1::Pod> =
@@ -483,15 +485,15 @@ fn selector(object: &Value) -> Option<String> {
     (!pairs.is_empty()).then(|| pairs.join(","))
 }
 
-fn word(says: &Says) -> String {
+fn name(says: &RolloutState) -> String {
     match says {
-        Says::Missing => "is not there".into(),
-        Says::NotApplied => "has another image".into(),
-        Says::Superseded => "complete, with a newer commit that contains this one".into(),
-        Says::Progressing(why) => clean_line(why),
-        Says::Suspended(why) => format!("suspended: {}", clean_line(why)),
-        Says::Failed(why) => format!("failed: {}", clean_line(why)),
-        Says::ScaledToZero => "scaled to zero".into(),
-        Says::Complete => "complete".into(),
+        RolloutState::Missing => "is not there".into(),
+        RolloutState::NotApplied => "has another image".into(),
+        RolloutState::Superseded => "complete, with a newer commit that contains this one".into(),
+        RolloutState::Progressing(why) => clean_line(why),
+        RolloutState::Suspended(why) => format!("suspended: {}", clean_line(why)),
+        RolloutState::Failed(why) => format!("failed: {}", clean_line(why)),
+        RolloutState::ScaledToZero => "scaled to zero".into(),
+        RolloutState::Complete => "complete".into(),
     }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::core::outside::job::Condition;
-use crate::core::outside::pod::{Container, Pod};
-use crate::core::outside::rollout::{DaemonSet, Deployment, StatefulSet};
+use crate::core::tables::job::Condition;
+use crate::core::tables::pod::{Container, Pod};
+use crate::core::tables::rollout::{DaemonSet, Deployment, StatefulSet};
 
 fn int(value: &Value) -> i64 {
     value.as_i64().unwrap_or_default()

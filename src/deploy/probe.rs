@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::repository::Probe;
-use crate::core::id::Sha;
-use crate::core::untrusted::Untrusted;
-use crate::core::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::untrusted::Untrusted;
+use crate::core::model::verdict::{Fact, Judgement, Verdict};
 use crate::process::{Spec, Supervisor};
 
 /// Longest time of one sample.
@@ -155,7 +155,7 @@ impl Prober {
         match self.supervisor.run(&spec, &self.log, SAMPLE).await {
             Ok(finished) if finished.code == Some(0) => Ok(finished.tail),
             Ok(finished) => {
-                Err(format!("{}\n{}", finished.line(), finished.tail.as_received()).into())
+                Err(format!("{}\n{}", finished.summary(), finished.tail.as_received()).into())
             }
             Err(error) => Err(error.to_string().into()),
         }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{Control, TurnSpec};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 
 /// The longest line that is read: events are bounded far below it.
 const LINE: u64 = 16 * 1024 * 1024;

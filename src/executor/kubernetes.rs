@@ -21,9 +21,9 @@ use crate::agent::{Control, Events};
 use crate::cluster::Cached;
 use crate::config::executor::KubernetesJobs;
 use crate::config::outside::Kubernetes;
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::outside::job::{Condition, Says, says};
-use crate::core::untrusted::clean_line;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::job::{Condition, JobState, state};
 
 /// Between two looks at the shared folder.
 const LOOK: Duration = Duration::from_millis(200);
@@ -144,11 +144,11 @@ impl Jobs {
         }
     }
 
-    async fn stands(&self, name: &str) -> Result<Says, String> {
+    async fn stands(&self, name: &str) -> Result<JobState, String> {
         let api = self.api().await?;
         let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
         let found = found.map_err(|error| clean_line(&error.to_string()))?;
-        let Some(job) = found else { return Ok(says(None)) };
+        let Some(job) = found else { return Ok(state(None)) };
         let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
         let conditions: Vec<Condition> = conditions
             .into_iter()
@@ -158,7 +158,7 @@ impl Jobs {
                 reason: condition.reason.unwrap_or_default(),
             })
             .collect();
-        Ok(says(Some(&conditions)))
+        Ok(state(Some(&conditions)))
     }
 
     async fn follow(
@@ -304,7 +304,7 @@ impl<'a> Following<'a> {
     /// Takes how the Job stands; an end where there is nothing more to wait for.
     async fn stands(
         &mut self,
-        stands: Result<Says, String>,
+        stands: Result<JobState, String>,
         config: &KubernetesJobs,
     ) -> Option<TurnEnd> {
         let over = |why: &str| Some((Instant::now(), format!("the Job {why}")));
@@ -312,15 +312,15 @@ impl<'a> Following<'a> {
             Err(why) => {
                 self.say(format!("the cluster can't be read ({why}); the Job goes on")).await;
             }
-            Ok(Says::Running | Says::Ending) => {}
-            Ok(Says::Suspended) => {
+            Ok(JobState::Running | JobState::Ending) => {}
+            Ok(JobState::Suspended) => {
                 self.say("it waits in the cluster's queue".into()).await;
                 self.began = Instant::now();
             }
             Ok(_) if self.over.is_some() => {}
-            Ok(Says::Succeeded) => self.over = over("ended and its worker told no end"),
-            Ok(Says::Failed(reason)) => self.over = over(&format!("failed: {reason}")),
-            Ok(Says::Lost) => self.over = over("was deleted before it ended"),
+            Ok(JobState::Succeeded) => self.over = over("ended and its worker told no end"),
+            Ok(JobState::Failed(reason)) => self.over = over(&format!("failed: {reason}")),
+            Ok(JobState::Lost) => self.over = over("was deleted before it ended"),
         }
         let pending = Duration::from_secs(60 * config.pending_minutes);
         if !self.begun && self.over.is_none() && self.began.elapsed() > pending {

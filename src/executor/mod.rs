@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use crate::agent::{Control, Events, TurnSpec};
 use crate::config::executor as config;
 use crate::config::outside::Kubernetes;
-use crate::core::agent_event::TurnEnd;
-use crate::core::capability::Capabilities;
+use crate::core::model::agent_event::TurnEnd;
+use crate::core::model::capability::Capabilities;
 use crate::secrets::Secrets;
 
 /// One turn that is carried out elsewhere.

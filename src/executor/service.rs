@@ -16,9 +16,9 @@ use tokio::time::interval;
 use super::{Executor, Turn};
 use crate::agent::{Control, Events};
 use crate::config::executor::OtherService;
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::capability::Capabilities;
-use crate::core::untrusted::clean_line;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::capability::Capabilities;
+use crate::core::model::untrusted::clean_line;
 use crate::secrets::Secrets;
 
 /// Longest time of one call.

@@ -12,7 +12,7 @@ use super::folder::{Folder, Told};
 use crate::agent::Control;
 use crate::agent::driver;
 use crate::agent::redact::{Redactor, names_a_secret};
-use crate::core::agent_event::AgentEvent;
+use crate::core::model::agent_event::AgentEvent;
 use crate::process::Supervisor;
 
 /// Between two looks at what it is told.

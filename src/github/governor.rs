@@ -8,7 +8,7 @@ use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::ApiError;
-use crate::core::outside::answer::Action;
+use crate::core::tables::answer::ApiAction;
 
 /// Calls under way at once; GitHub takes 100.
 const AT_ONCE: usize = 8;
@@ -80,13 +80,13 @@ impl Governor {
     }
 
     /// Everybody waits.
-    pub(super) fn wait(&self, action: Action) -> ApiError {
+    pub(super) fn wait(&self, action: ApiAction) -> ApiError {
         let mut state = self.state();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let seconds = match action {
-            Action::Wait(seconds) => u64::try_from(seconds).unwrap_or(FIRST),
+            ApiAction::Wait(seconds) => u64::try_from(seconds).unwrap_or(FIRST),
             // A little longer than told, so that not everybody comes at the same second.
-            Action::WaitUntil(at) => {
+            ApiAction::WaitUntil(at) => {
                 u64::try_from(at).unwrap_or(now).saturating_sub(now)
                     + 1
                     + u64::from(std::process::id()) % 5
@@ -128,10 +128,10 @@ mod tests {
     async fn a_limit_holds_everybody_and_doubles() {
         let governor = Governor::default();
         assert!(governor.pass().await.is_ok());
-        assert_eq!(seconds(&governor.wait(Action::WaitDoubling)), 60);
-        assert_eq!(seconds(&governor.wait(Action::WaitDoubling)), 120);
+        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 60);
+        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 120);
         governor.good();
-        assert_eq!(seconds(&governor.wait(Action::WaitDoubling)), 60);
+        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 60);
         let left = seconds(&governor.pass().await.unwrap_err());
         assert!((115..=120).contains(&left), "the longest of them counts: {left}");
     }

@@ -20,9 +20,9 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::config::outside::GitHub as Config;
-use crate::core::id::Timestamp;
-use crate::core::outside::answer::{Action, Answer, Asked, action};
-use crate::core::untrusted::clean_line;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::answer::{ApiAction, ApiAnswer, ApiCall, action};
 use crate::secrets::Secrets;
 use governor::Governor;
 use token::Tokens;
@@ -134,7 +134,7 @@ impl Kept {
 
 /// A whole answer.
 struct Got {
-    answer: Answer,
+    answer: ApiAnswer,
     etag: Option<String>,
     next: Option<String>,
     body: Vec<u8>,
@@ -254,7 +254,7 @@ impl Api {
                     continue;
                 }
             };
-            match self.heard(Asked::Read, address, &got, &token, &mut renewed).await? {
+            match self.heard(ApiCall::Read, address, &got, &token, &mut renewed).await? {
                 Heard::Taken
                     if serde_json::from_slice::<serde::de::IgnoredAny>(&got.body).is_err() =>
                 {
@@ -306,7 +306,7 @@ impl Api {
             if method == Method::DELETE && got.answer.status == 404 {
                 return Ok(Value::Null);
             }
-            match self.heard(Asked::Write, &address, &got, &token, &mut renewed).await? {
+            match self.heard(ApiCall::Write, &address, &got, &token, &mut renewed).await? {
                 Heard::Taken | Heard::Kept if got.body.is_empty() => return Ok(Value::Null),
                 Heard::Taken | Heard::Kept => {
                     self.governor.good();
@@ -350,7 +350,7 @@ impl Api {
                     continue;
                 }
             };
-            match self.heard(Asked::Read, &address, &got, &token, &mut renewed).await? {
+            match self.heard(ApiCall::Read, &address, &got, &token, &mut renewed).await? {
                 Heard::Taken => match serde_json::from_slice::<Value>(&got.body) {
                     Ok(mut whole) if whole["errors"].is_null() => return Ok(whole["data"].take()),
                     Ok(whole) => {
@@ -392,26 +392,26 @@ impl Api {
     /// whatever was asked. Errors are those that asking again can't mend now.
     async fn heard(
         &self,
-        asked: Asked,
+        asked: ApiCall,
         address: &str,
         got: &Got,
         token: &SecretString,
         renewed: &mut bool,
     ) -> Result<Heard, ApiError> {
         match action(asked, &got.answer) {
-            Action::Take => Ok(Heard::Taken),
-            Action::Keep => Ok(Heard::Kept),
-            Action::Renew if !*renewed => {
+            ApiAction::Take => Ok(Heard::Taken),
+            ApiAction::Keep => Ok(Heard::Kept),
+            ApiAction::Renew if !*renewed => {
                 *renewed = true;
                 self.tokens.refused(token).await;
                 Ok(Heard::Renewed)
             }
-            Action::Renew => Err(self.tokens.dead(&message(&got.body)).await),
-            wait @ (Action::Wait(_) | Action::WaitUntil(_) | Action::WaitDoubling) => {
+            ApiAction::Renew => Err(self.tokens.dead(&message(&got.body)).await),
+            wait @ (ApiAction::Wait(_) | ApiAction::WaitUntil(_) | ApiAction::WaitDoubling) => {
                 Err(self.governor.wait(wait))
             }
-            Action::Show => Err(refused(address, &self.base, got)),
-            Action::Again | Action::ReadBack => {
+            ApiAction::Show => Err(refused(address, &self.base, got)),
+            ApiAction::Again | ApiAction::ReadBack => {
                 Ok(Heard::Lost(format!("{} {}", got.answer.status, message(&got.body))))
             }
         }
@@ -468,7 +468,7 @@ impl Api {
                 text("link").and_then(|link| next_page(&link))
             };
             let said = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).to_lowercase();
-            let answer = Answer {
+            let answer = ApiAnswer {
                 status,
                 retry_after: number("retry-after"),
                 remaining: number("x-ratelimit-remaining"),

@@ -2,8 +2,8 @@
 //! dropped or put in unseen.
 
 use super::{Journal, JournalError};
-use crate::core::digest::Digest;
-use crate::core::id::Timestamp;
+use crate::core::model::digest::Digest;
+use crate::core::model::time::Timestamp;
 
 /// The hash of a record.
 #[must_use]
@@ -52,8 +52,8 @@ pub fn verify(journal: &Journal) -> Result<Result<i64, Broken>, JournalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::event::Event;
-    use crate::core::id::Actor;
+    use crate::core::model::event::Event;
+    use crate::core::model::id::Actor;
 
     fn three(state: &std::path::Path) -> Journal {
         let mut journal = Journal::open(state).unwrap();

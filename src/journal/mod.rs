@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use crate::core::digest::Digest;
-use crate::core::event::Event;
-use crate::core::id::Timestamp;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::digest::Digest;
+use crate::core::model::event::Event;
+use crate::core::model::time::Timestamp;
 
 /// What can go wrong with a journal.
 #[derive(Debug, thiserror::Error)]
@@ -338,7 +338,7 @@ fn term_in(db: &Connection) -> rusqlite::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::Actor;
+    use crate::core::model::id::Actor;
 
     #[test]
     fn who_led_before_can_write_no_more() {
@@ -403,7 +403,7 @@ mod tests {
         journal.append(&[(Timestamp(1), kill(true))]).unwrap();
         journal.db.execute_batch("PRAGMA max_page_count = 1").unwrap();
         let big = Event::Withdrawn {
-            escalation: crate::core::id::EscalationId(1),
+            escalation: crate::core::model::id::EscalationId(1),
             why: "x".repeat(1 << 20),
         };
         let full = journal.append(&[(Timestamp(2), kill(false)), (Timestamp(2), big)]);

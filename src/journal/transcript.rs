@@ -10,8 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::agent_event::AgentEvent;
-use crate::core::id::{RunId, Timestamp};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
 
 /// One line of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

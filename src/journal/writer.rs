@@ -6,8 +6,8 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Journal, JournalError};
-use crate::core::event::Event;
-use crate::core::id::Timestamp;
+use crate::core::model::event::Event;
+use crate::core::model::time::Timestamp;
 
 type Batch = (Arc<[(Timestamp, Event)]>, oneshot::Sender<Result<(), JournalError>>);
 

@@ -6,13 +6,16 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::{CALL, Message};
-use crate::core::notice::Severity;
-use crate::core::outside::sink::Action;
+use crate::core::model::notice::Severity;
+use crate::core::tables::sink::SinkOutcome;
 use crate::process::inherited;
 
-pub(super) async fn run(command: &[String], message: &Message) -> Result<(Action, String), String> {
+pub(super) async fn run(
+    command: &[String],
+    message: &Message,
+) -> Result<(SinkOutcome, String), String> {
     let Some((program, args)) = command.split_first() else {
-        return Ok((Action::DropAndDisable, "it names no program".into()));
+        return Ok((SinkOutcome::DropAndDisable, "it names no program".into()));
     };
     let severity = match message.severity {
         Severity::Info => "info",
@@ -33,11 +36,11 @@ pub(super) async fn run(command: &[String], message: &Message) -> Result<(Action
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     match timeout(CALL, child.status()).await {
-        Ok(Ok(status)) if status.success() => Ok((Action::Done, String::new())),
-        Ok(Ok(status)) => Ok((Action::Again(5), format!("{program} ended with {status}"))),
-        Ok(Err(error)) => Ok((Action::DropAndDisable, format!("{program}: {error}"))),
+        Ok(Ok(status)) if status.success() => Ok((SinkOutcome::Done, String::new())),
+        Ok(Ok(status)) => Ok((SinkOutcome::Again(5), format!("{program} ended with {status}"))),
+        Ok(Err(error)) => Ok((SinkOutcome::DropAndDisable, format!("{program}: {error}"))),
         Err(_) => {
-            Ok((Action::Again(5), format!("{program} took longer than {} s", CALL.as_secs())))
+            Ok((SinkOutcome::Again(5), format!("{program} took longer than {} s", CALL.as_secs())))
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer;
 use crate::config::outside::Loki as Config;
-use crate::core::outside::sink::{self, Action};
+use crate::core::tables::sink::{self, SinkOutcome};
 use crate::secrets::Secrets;
 
 /// Lines that wait at most.
@@ -106,7 +106,7 @@ pub async fn push(
     secrets: &Secrets,
     config: &Config,
     body: &Value,
-) -> Result<(Action, String), String> {
+) -> Result<(SinkOutcome, String), String> {
     let mut request = client.post(&config.address).json(body);
     if let Some(tenant) = &config.tenant {
         request = request.header("x-scope-orgid", tenant);

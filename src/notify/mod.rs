@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::outside::{Notify, Sink};
-use crate::core::notice::{Notice, Severity};
-use crate::core::outside::sink::Action;
-use crate::core::run::Run;
-use crate::core::untrusted::clean_line;
+use crate::core::model::notice::{Notice, Severity};
+use crate::core::model::run::Run;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::sink::SinkOutcome;
 use crate::secrets::Secrets;
 
 /// Longest time of one message.
@@ -49,9 +49,9 @@ impl Message {
         let about =
             about.unwrap_or_else(|| run.map(|r| r.work.repo().to_string()).unwrap_or_default());
         Self {
-            kind: kind.word(),
+            kind: kind.as_str(),
             severity: notice.severity(),
-            title: format!("{}: {about}", kind.word()),
+            title: format!("{}: {about}", kind.as_str()),
             text: clean_line(notice.text()),
             open: open.replace("{run}", &id),
             link: link.map(|link| clean_line(&link)),
@@ -134,14 +134,14 @@ impl Sinks {
             Sink::Command { command, .. } => command::run(command, message).await,
         };
         match told {
-            Ok((Action::Done, _)) => Sent::Done,
-            Ok((Action::Drop, why)) => Sent::Dropped(why),
-            Ok((Action::DropAndDisable, why)) => {
+            Ok((SinkOutcome::Done, _)) => Sent::Done,
+            Ok((SinkOutcome::Drop, why)) => Sent::Dropped(why),
+            Ok((SinkOutcome::DropAndDisable, why)) => {
                 let mut all = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
                 all.insert(name.to_owned(), why.clone());
                 Sent::Dropped(why)
             }
-            Ok((Action::Again(seconds), why)) => Sent::Again(seconds, why),
+            Ok((SinkOutcome::Again(seconds), why)) => Sent::Again(seconds, why),
             Err(why) => Sent::Again(5, why),
         }
     }

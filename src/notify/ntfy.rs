@@ -4,8 +4,8 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::{Message, answer};
-use crate::core::notice::Severity;
-use crate::core::outside::sink::{self, Action};
+use crate::core::model::notice::Severity;
+use crate::core::tables::sink::{self, SinkOutcome};
 use crate::secrets::Secrets;
 
 /// Longest message, in bytes; a longer one becomes an attachment.
@@ -43,7 +43,7 @@ pub(super) async fn send(
     topic: &str,
     token: Option<&str>,
     message: &Message,
-) -> Result<(Action, String), String> {
+) -> Result<(SinkOutcome, String), String> {
     let mut request = client.post(address).json(&body(topic, message));
     if let Some(reference) = token {
         let token = secrets.get(reference).await.map_err(|error| error.to_string())?;

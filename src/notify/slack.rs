@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::{Message, answer};
-use crate::core::outside::sink::{self, Action};
+use crate::core::tables::sink::{self, SinkOutcome};
 use crate::secrets::Secrets;
 
 /// Longest section, in characters; Slack takes 3,000.
@@ -38,7 +38,7 @@ pub(super) async fn send(
     secrets: &Secrets,
     webhook: &str,
     message: &Message,
-) -> Result<(Action, String), String> {
+) -> Result<(SinkOutcome, String), String> {
     let address = secrets.get(webhook).await.map_err(|error| error.to_string())?;
     let (status, after, said) =
         answer(client.post(address.expose_secret()).json(&body(message))).await?;
@@ -48,7 +48,7 @@ pub(super) async fn send(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::notice::Severity;
+    use crate::core::model::notice::Severity;
 
     #[test]
     fn nothing_from_outside_mentions_anybody() {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::outside::Notify;
-use crate::core::notice::Notice;
-use crate::core::run::Outcome;
+use crate::core::model::notice::Notice;
+use crate::core::model::run::Outcome;
 
 /// What a client shows: one line, cleaned, and whether it is worth a sound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,15 +20,19 @@ pub struct Shown {
 pub fn shown(notice: &Notice) -> Shown {
     match notice {
         Notice::Ended { outcome, text, .. } => Shown {
-            line: format!("{}: {}", outcome.word(), crate::core::untrusted::clean_line(text)),
+            line: format!(
+                "{}: {}",
+                outcome.as_str(),
+                crate::core::model::untrusted::clean_line(text)
+            ),
             urgent: matches!(outcome, Outcome::Frozen | Outcome::NeedsHuman),
         },
         Notice::Breakglass { text } => Shown {
-            line: format!("breakglass: {}", crate::core::untrusted::clean_line(text)),
+            line: format!("breakglass: {}", crate::core::model::untrusted::clean_line(text)),
             urgent: true,
         },
         Notice::Asked { text, .. } | Notice::Reminder { text, .. } => {
-            Shown { line: crate::core::untrusted::clean_line(text), urgent: true }
+            Shown { line: crate::core::model::untrusted::clean_line(text), urgent: true }
         }
     }
 }

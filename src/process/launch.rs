@@ -37,7 +37,7 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
     let leader = rustix::process::getpid().as_raw_nonzero().to_string();
     let error = Command::new(&program).args(args).env(super::LEADER_NAME, leader).exec();
     let name = program.to_string_lossy().into_owned();
-    let name = crate::core::untrusted::clean_line(&name);
+    let name = crate::core::model::untrusted::clean_line(&name);
     complain(&format!("{name} can't be started: {error}"));
     match (session, error.kind()) {
         (_, std::io::ErrorKind::NotFound) => 127,

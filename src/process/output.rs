@@ -8,8 +8,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 use tokio::time::{sleep, timeout};
 
 use super::{Input, Spec, Supervisor};
-use crate::core::untrusted::Untrusted;
-use crate::core::verdict::{Judgement, Verdict};
+use crate::core::model::untrusted::Untrusted;
+use crate::core::model::verdict::{Judgement, Verdict};
 
 /// The end of an output that is kept in memory, in bytes.
 const TAIL: usize = 16 * 1024;
@@ -39,12 +39,12 @@ impl Finished {
             Some(126 | 127) | None => Verdict::Unknown,
             Some(_) => Verdict::Red,
         };
-        Judgement { log: self.tail.clone(), ..Judgement::new(verdict, self.line()) }
+        Judgement { log: self.tail.clone(), ..Judgement::new(verdict, self.summary()) }
     }
 
     /// In a line, for a person.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub fn summary(&self) -> String {
         match self.code {
             _ if self.timed_out => "took longer than its limit and was ended".into(),
             Some(127) => "ended with 127: a program in it isn't there".into(),

@@ -9,9 +9,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::breakglass::console::Console;
 use super::{Handle, Snapshot};
 use crate::config::Config;
-use crate::core::breakglass::ShellId;
-use crate::core::command::{Action, Command, Refusal, Reply, Role};
-use crate::core::id::{Actor, RunId, Timestamp};
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
+use crate::core::model::id::{Actor, RunId};
+use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
 use crate::notify::terminal::Shown;
 
@@ -51,7 +52,7 @@ pub struct Attached {
 #[derive(Debug)]
 pub enum Ask {
     /// A command.
-    Act(Action, oneshot::Sender<Reply>),
+    Act(Command, oneshot::Sender<Reply>),
     /// A run's diff.
     Diff(RunId, oneshot::Sender<Result<String, String>>),
     /// A shell that was allowed.
@@ -152,7 +153,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn command(&self, action: Action) -> Reply {
+    pub async fn command(&self, action: Command) -> Reply {
         let (reply, answer) = oneshot::channel();
         match self.asks.send(Ask::Act(action, reply)).await {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::Unanswered)),
@@ -205,7 +206,7 @@ async fn answer(handle: Handle, attached: Attached, mut ends: Ends) {
             Ask::Act(action, reply) => {
                 id += 1;
                 let (actor, origin) = (actor.clone(), origin.clone());
-                let command = Command { id, actor, role, origin, action };
+                let command = CommandEnvelope { id, actor, role, origin, command: action };
                 let handle = handle.clone();
                 tokio::spawn(async move {
                     // A client that went away needs no answer.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]

@@ -19,7 +19,7 @@ use super::Shell;
 use crate::cluster;
 use crate::config::control::{NAMES, lay};
 use crate::config::{Config, ConfigError};
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 
 /// What control says: values by name, or why it can't be read.
 pub(super) type Values = Result<BTreeMap<String, String>, String>;

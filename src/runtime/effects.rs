@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::Shell;
-use crate::core::id::OutboxId;
-use crate::core::input::Input;
-use crate::core::outbox::OutboxStep;
-use crate::core::progress;
-use crate::core::state::Fleet;
-use crate::core::untrusted::clean_line;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::OutboxId;
+use crate::core::model::input::Input;
+use crate::core::model::outbox::OutboxStep;
+use crate::core::model::untrusted::clean_line;
+use crate::core::query::progress;
 use crate::github::ApiError;
 use crate::notify::terminal::shown;
 use crate::notify::{Message, Sent};
@@ -25,7 +25,7 @@ pub(super) struct Delivery {
     /// The text of a progress comment.
     text: Option<String>,
     /// The run and the address, of a notice.
-    about: (Option<std::sync::Arc<crate::core::run::Run>>, Option<String>),
+    about: (Option<std::sync::Arc<crate::core::model::run::Run>>, Option<String>),
 }
 
 /// Why an entry was not delivered.
@@ -69,7 +69,7 @@ impl Delivery {
             Err(_) => Failure { error: "took too long".into(), wait: 0, forever: false },
         };
         let Failure { error, wait, forever } = failed;
-        tracing::warn!(%entry, step = self.step.line(), error, "not delivered");
+        tracing::warn!(%entry, step = self.step.summary(), error, "not delivered");
         shell
             .send(if forever {
                 Input::GivenUp { entry, why: error }

@@ -1,5 +1,6 @@
 //! The fleet's one loop: inputs in, one journal batch, then effects, replies and a snapshot.
 
+use crate::core::fleet::volatile::Volatile;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use super::clock::Clock;
 use super::lanes::Lanes;
 use super::ready::Ready;
 use super::{Batch, Message, Shell, Snapshot};
-use crate::core::command::{Action, Reply};
-use crate::core::effect::Effect;
-use crate::core::event::Event;
-use crate::core::id::Timestamp;
-use crate::core::input::Input;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::command::{Command, Reply};
+use crate::core::model::effect::Effect;
+use crate::core::model::event::Event;
+use crate::core::model::input::Input;
+use crate::core::model::time::Timestamp;
 use crate::core::step::step;
 use crate::journal::JournalError;
 use crate::journal::writer::Writer;
@@ -40,6 +41,7 @@ pub(super) struct EventLoop {
     shell: Arc<Shell>,
     /// As far as it was stepped, which may be ahead of the disk.
     fleet: Fleet,
+    volatile: Volatile,
     seq: i64,
     writer: Arc<Writer>,
     publish: watch::Sender<Arc<Snapshot>>,
@@ -147,11 +149,12 @@ impl EventLoop {
         urgent: mpsc::Receiver<Message>,
         alone: bool,
     ) -> Self {
-        let clock = Clock::start(fleet.now);
+        let clock = Clock::start(fleet.last_event);
         let lanes = Lanes::new(shell.clone());
         Self {
             shell,
             fleet,
+            volatile: Volatile::default(),
             seq,
             writer: Arc::new(writer),
             publish,
@@ -169,7 +172,8 @@ impl EventLoop {
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let policy = Box::new(self.shell.config().policy());
-        let first = if self.alone { Input::Alone { policy } } else { Input::Started { policy } };
+        let first =
+            if self.alone { Input::BreakglassOnly { policy } } else { Input::Started { policy } };
         self.step(Message::Input(Box::new(first)));
         let cancel = self.shell.cancel.clone();
         let mut messages = Vec::with_capacity(BATCH);
@@ -218,7 +222,7 @@ impl EventLoop {
     /// When time itself is an input.
     fn deadline(&self, degraded: bool) -> Option<Timestamp> {
         if !degraded {
-            return self.fleet.next_deadline();
+            return self.fleet.next_deadline(&self.volatile);
         }
         let rules = self.fleet.policy.breakglass.as_ref();
         self.fleet.breakglass.next_deadline(rules).filter(|_| rules.is_some())
@@ -229,7 +233,7 @@ impl EventLoop {
         let (input, reply_to) = match message {
             Message::Input(input) => (*input, None),
             Message::Command(command, reply) => {
-                let breakglass = matches!(command.action, Action::Breakglass { .. });
+                let breakglass = matches!(command.command, Command::Breakglass { .. });
                 (Input::Command(command), Some((reply, breakglass)))
             }
             Message::Aside => {
@@ -237,8 +241,8 @@ impl EventLoop {
                 return;
             }
         };
-        let out = step(&mut self.fleet, self.clock.now(), input);
-        let at = self.fleet.now;
+        let out = step(&mut self.fleet, &mut self.volatile, self.clock.now(), input);
+        let at = out.at;
         self.next.events.extend(out.events.into_iter().map(|event| (at, event)));
         self.next.effects.extend(out.effects);
         if let (Some((to, breakglass)), Some((_, reply))) = (reply_to, out.reply) {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Message, Shell, Snapshot, WorktreeFacts};
-use crate::core::id::RunId;
+use crate::core::model::id::RunId;
 use crate::process::{Usage, strays};
 
 /// Between two looks.
@@ -42,7 +42,7 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
     loop {
         let wanted: Vec<(RunId, Option<String>, String)> = {
             let snapshot = snapshots.borrow_and_update();
-            let upstream = |run: &crate::core::run::Run| {
+            let upstream = |run: &crate::core::model::run::Run| {
                 let config = shell.config();
                 let branch = config.repos.get(run.work.repo()).map(|r| r.branch.clone());
                 format!("refs/remotes/origin/{}", branch.unwrap_or_default())

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Batch, Message, Shell, Snapshot};
-use crate::core::command::Refusal;
-use crate::core::event::Event;
-use crate::core::id::Timestamp;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::command::Refusal;
+use crate::core::model::event::Event;
+use crate::core::model::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 
 /// Between two looks at the journal.

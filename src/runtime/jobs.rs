@@ -5,9 +5,9 @@ use std::sync::PoisonError;
 use tokio::sync::mpsc;
 
 use super::{Handle, Shell};
-use crate::core::agent_event::AgentEvent;
-use crate::core::id::RunId;
-use crate::core::job::JobId;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::RunId;
+use crate::core::model::job::JobId;
 
 /// Events that may wait for who listens; an agent waits behind them in its own pipe.
 const HEARD: usize = 256;

@@ -14,10 +14,10 @@ use super::ready::Ready;
 use super::tasks::{self, Job};
 use super::{Shell, clock};
 use crate::agent::Control;
-use crate::core::agent_event::AgentEvent;
-use crate::core::effect::Task;
-use crate::core::id::{Repo, RunId};
-use crate::core::input::{Input, RunFact};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::effect::Task;
+use crate::core::model::id::{Repo, RunId};
+use crate::core::model::input::{Input, RunFact};
 use crate::journal::transcript::Entry;
 
 /// Messages that may wait for an agent.

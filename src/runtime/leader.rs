@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster;
 use crate::config::leader::Leader;
 use crate::config::outside::Kubernetes;
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 
 /// Longest time of one call.
 const CALL: Duration = Duration::from_secs(5);

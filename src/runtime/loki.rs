@@ -8,11 +8,12 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Shell, Snapshot};
-use crate::core::event::Event;
-use crate::core::id::{RunId, Timestamp};
-use crate::core::outside::sink::Action;
-use crate::core::run::Work;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::event::Event;
+use crate::core::model::id::RunId;
+use crate::core::model::run::Work;
+use crate::core::model::time::Timestamp;
+use crate::core::tables::sink::SinkOutcome;
 use crate::notify::loki::{Buffer, Line, push};
 
 /// Longest time of one push.
@@ -68,20 +69,20 @@ async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
                 let secrets = shell.outside().secrets.clone();
                 let done = push(client, &secrets, &config, &body).await;
                 let (wait, problem) = match done {
-                    Ok((Action::Done, _)) => {
+                    Ok((SinkOutcome::Done, _)) => {
                         buffer.done(count);
                         (0, None)
                     }
                     // The good lines of it were kept.
-                    Ok((Action::Drop, why)) => {
+                    Ok((SinkOutcome::Drop, why)) => {
                         buffer.done(count);
                         (0, Some(why))
                     }
-                    Ok((Action::DropAndDisable, why)) => {
+                    Ok((SinkOutcome::DropAndDisable, why)) => {
                         buffer.done(count);
                         (300, Some(why))
                     }
-                    Ok((Action::Again(seconds), why)) => (seconds, Some(why)),
+                    Ok((SinkOutcome::Again(seconds), why)) => (seconds, Some(why)),
                     Err(why) => (10, Some(why)),
                 };
                 let dropped = (buffer.dropped > 0)

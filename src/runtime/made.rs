@@ -11,7 +11,7 @@ use super::{
     BATCHES, Handle, INPUTS, Message, RuntimeError, Shell, Snapshot, URGENT, folders, workspaces,
 };
 use crate::config::Config;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
 use crate::journal::transcript::Store;
 use crate::process::Supervisor;
 

@@ -34,14 +34,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::core::agent_event::AgentEvent;
-use crate::core::breakglass::{Breakglass, ShellId, VerbId};
-use crate::core::command::{Action, Command, Refusal, Reply};
-use crate::core::event::Event;
-use crate::core::id::{Actor, Repo, RunId, Timestamp};
-use crate::core::input::Input;
-use crate::core::job::JobId;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::fleet::breakglass::BreakglassState;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::breakglass::{ShellId, VerbId};
+use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply};
+use crate::core::model::event::Event;
+use crate::core::model::id::{Actor, Repo, RunId};
+use crate::core::model::input::Input;
+use crate::core::model::job::JobId;
+use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
 use crate::journal::writer::Writer;
 use crate::journal::{Journal, JournalError};
@@ -129,7 +131,7 @@ pub struct Snapshot {
     pub live: BTreeMap<VerbId, breakglass::live::Seen>,
     /// Breakglass as it is now, where the journal can't be written and the fleet is behind.
     #[serde(default)]
-    pub unwritten: Option<Box<Breakglass>>,
+    pub unwritten: Option<Box<BreakglassState>>,
     /// The journal's last record.
     pub seq: i64,
 }
@@ -137,7 +139,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Breakglass as it is now, also where the journal can't be written.
     #[must_use]
-    pub fn breakglass(&self) -> &Breakglass {
+    pub fn breakglass(&self) -> &BreakglassState {
         self.unwritten.as_deref().unwrap_or(&self.fleet.breakglass)
     }
 }
@@ -155,7 +157,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub(crate) enum Message {
     Input(Box<Input>),
-    Command(Command, oneshot::Sender<Reply>),
+    Command(CommandEnvelope, oneshot::Sender<Reply>),
     /// Something beside the fleet changed: the problems or the worktrees.
     Aside,
 }
@@ -336,9 +338,9 @@ impl Handle {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn command(&self, command: Command) -> Reply {
+    pub async fn command(&self, command: CommandEnvelope) -> Reply {
         let (reply, answer) = oneshot::channel();
-        let urgent = matches!(command.action, Action::Breakglass { .. });
+        let urgent = matches!(command.command, Command::Breakglass { .. });
         let way = if urgent { &self.shell.urgent } else { &self.inputs };
         let sent = way.send(Message::Command(command, reply)).await;
         match sent {
@@ -503,9 +505,7 @@ impl Runtime {
         alone: Option<String>,
     ) -> Result<Self, RuntimeError> {
         let io = |source| RuntimeError::Io { path: state.to_owned(), source };
-        let mut fleet = journal.fold()?;
-        // Effects of an earlier life are under way no more; `Started` says so too.
-        fleet.outbox.values_mut().for_each(|entry| entry.under_way = false);
+        let fleet = journal.fold()?;
         let journal_id = journal.id()?;
         let seq = journal.last();
         let grace = Duration::from_secs(config.limits.grace_seconds);

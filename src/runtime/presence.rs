@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Shell, Snapshot};
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 
 /// Changes that come within this time are written together.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -79,7 +79,7 @@ pub fn of(snapshot: &Snapshot) -> Presence {
         run: run.id.to_string(),
         repo: run.work.repo().to_string(),
         issue: run.work.issue().map(|key| key.number),
-        phase: run.phase.word(),
+        phase: run.phase.as_str(),
         agent: run.equipment.as_ref().map(|agent| clean_line(&agent.agent)),
         branch: run.branch.clone(),
         worktree: run.worktree.clone(),

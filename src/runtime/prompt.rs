@@ -1,8 +1,8 @@
 //! The words of a turn's prompt. Templates are strict: an unknown name is an error.
 
-use crate::core::issue::Issue;
-use crate::core::run::{Run, TurnPrompt, Work};
-use crate::core::untrusted::Untrusted;
+use crate::core::model::issue::Issue;
+use crate::core::model::run::{Run, TurnPrompt, Work};
+use crate::core::model::untrusted::Untrusted;
 
 const IMPLEMENT: &str = include_str!("../../assets/prompts/implement.md");
 
@@ -71,9 +71,10 @@ fn more(prompt: &TurnPrompt) -> String {
             "Your change was not accepted yet.\n\n{}\n\nMend it and commit.",
             why.as_received()
         ),
-        TurnPrompt::FixForward { what, log } => format!(
-            "Your change was pushed, and {what} went red. Fix it forward: no reverts, no history \
+        TurnPrompt::FixForward { stage, log } => format!(
+            "Your change was pushed, and {} went red. Fix it forward: no reverts, no history \
              rewritten. The end of the failing log:\n\n{}\n\nMend it and commit.",
+            stage.as_str(),
             log.as_received()
         ),
         TurnPrompt::Conflict { why } => format!(
@@ -99,7 +100,8 @@ fn more(prompt: &TurnPrompt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::{IssueKey, RunId, Timestamp};
+    use crate::core::model::id::{IssueKey, RunId};
+    use crate::core::model::time::Timestamp;
 
     #[test]
     fn unknown_names_are_errors_and_values_are_left_alone() {

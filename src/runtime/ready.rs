@@ -7,11 +7,11 @@ use super::Shell;
 use super::effects::Delivery;
 use super::tasks::Job;
 use crate::agent::Control;
-use crate::core::effect::{Effect, Task};
-use crate::core::id::{Repo, RunId};
-use crate::core::run::Outcome;
-use crate::core::state::Fleet;
-use crate::core::untrusted::Untrusted;
+use crate::core::fleet::Fleet;
+use crate::core::model::effect::{Effect, Task};
+use crate::core::model::id::{Repo, RunId};
+use crate::core::model::run::Outcome;
+use crate::core::model::untrusted::Untrusted;
 
 /// See the module.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) enum Ready {
     /// A remark for its transcript.
     Note { run: RunId, text: Untrusted },
     /// Something for breakglass.
-    Breakglass(crate::core::breakglass::Task),
+    Breakglass(crate::core::model::breakglass::BreakglassTask),
     /// An entry of the outbox.
     Deliver(Delivery),
 }
@@ -57,7 +57,7 @@ impl Ready {
                 let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
                 let known = fleet.runs.get(&run);
                 let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
-                let place = known.and_then(|run| fleet.elsewhere(&run.work));
+                let place = known.and_then(|run| fleet.remote_executor(&run.work));
                 Self::Stop {
                     run,
                     asked: known.is_some_and(|run| run.work.job().is_some()),

@@ -13,8 +13,8 @@ use super::control::{self, Values};
 use super::outside::Outside;
 use super::{Shell, Snapshot};
 use crate::config::Config;
-use crate::core::id::IssueKey;
-use crate::core::input::Input;
+use crate::core::model::id::IssueKey;
+use crate::core::model::input::Input;
 use crate::tracker::Listing;
 use crate::tracker::folder::Folder;
 
@@ -71,13 +71,15 @@ async fn follow_tracker(
                 shell.problem("tracker", listing.problems.clone()).await;
                 if known.as_ref() != Some(&listing) {
                     let Listing { issues, unread, .. } = listing.clone();
-                    shell.send(Input::SomeIssues { issues, unread }).await;
+                    shell.send(Input::PartialIssues { issues, unread }).await;
                     known = Some(listing);
                 }
             }
             Err(error) => {
                 let line = format!("the tracker can't be read: {error}");
-                shell.problem("tracker", vec![crate::core::untrusted::clean_line(&line)]).await;
+                shell
+                    .problem("tracker", vec![crate::core::model::untrusted::clean_line(&line)])
+                    .await;
             }
         }
         shell.problem("sinks", shell.outside().sinks.disabled()).await;

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::config::repository::RepositoryRules;
-use crate::core::id::{Repo, RunId, Sha};
-use crate::core::run::Outcome;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::{Repo, RunId, Sha};
+use crate::core::model::run::Outcome;
 use crate::process::Supervisor;
 use crate::workspace::base::Base;
 use crate::workspace::git::{Credentials, Git};

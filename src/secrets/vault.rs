@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::SecretError;
 use crate::config::outside::Vault as Config;
-use crate::core::outside::sink::{self, Secret};
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::sink::{self, VaultOutcome};
 
 /// Longest time of one call.
 const CALL: Duration = Duration::from_secs(10);
@@ -109,16 +109,16 @@ impl Vault {
             let request = self.client.get(&address).header("x-vault-token", token.expose_secret());
             let (status, body) = self.call(request).await?;
             match sink::vault(status, body["data"]["metadata"].is_object()) {
-                Secret::Take => {
+                VaultOutcome::Take => {
                     return body["data"]["data"][key].as_str().map(SecretString::from).ok_or_else(
                         || Trouble::Lasting(format!("there is no text under the key {key}")),
                     );
                 }
-                Secret::LogIn if again => state.token = None,
-                Secret::LogIn => return Err(Trouble::Lasting(said(status, &body))),
-                Secret::Deleted => return Err(Trouble::Lasting("it was deleted".into())),
-                Secret::Missing => return Err(Trouble::Lasting("it is not there".into())),
-                Secret::KeepLast => return Err(Trouble::Passing(said(status, &body))),
+                VaultOutcome::LogIn if again => state.token = None,
+                VaultOutcome::LogIn => return Err(Trouble::Lasting(said(status, &body))),
+                VaultOutcome::Deleted => return Err(Trouble::Lasting("it was deleted".into())),
+                VaultOutcome::Missing => return Err(Trouble::Lasting("it is not there".into())),
+                VaultOutcome::KeepLast => return Err(Trouble::Passing(said(status, &body))),
             }
         }
         Err(Trouble::Passing("it could not be read".into()))
@@ -157,8 +157,8 @@ impl Vault {
         let request = self.client.post(address).header("x-vault-token", token.expose_secret());
         let (status, body) = self.call(request.json(&json!({}))).await?;
         match sink::vault(status, false) {
-            Secret::Take => Ok(lease(&body["auth"]["lease_duration"])),
-            Secret::KeepLast => Err(Trouble::Passing(said(status, &body))),
+            VaultOutcome::Take => Ok(lease(&body["auth"]["lease_duration"])),
+            VaultOutcome::KeepLast => Err(Trouble::Passing(said(status, &body))),
             _ => Err(Trouble::Lasting(said(status, &body))),
         }
     }
@@ -183,11 +183,11 @@ impl Vault {
         let (status, body) = self.call(self.client.post(address).json(&body)).await?;
         let auth = &body["auth"];
         match (sink::vault(status, false), auth["client_token"].as_str()) {
-            (Secret::Take, Some(token)) => {
+            (VaultOutcome::Take, Some(token)) => {
                 let renew = lease(&auth["lease_duration"]).map(|left| Instant::now() + left);
                 Ok(Token { value: token.into(), renew })
             }
-            (Secret::KeepLast, _) => Err(Trouble::Passing(said(status, &body))),
+            (VaultOutcome::KeepLast, _) => Err(Trouble::Passing(said(status, &body))),
             _ => Err(Trouble::Lasting(format!("login as {role}: {}", said(status, &body)))),
         }
     }

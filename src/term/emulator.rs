@@ -40,7 +40,9 @@ impl EventListener for Listener {
             {
                 heard.replies.extend_from_slice(text.as_bytes());
             }
-            Event::Title(title) => heard.title = Some(crate::core::untrusted::clean_line(&title)),
+            Event::Title(title) => {
+                heard.title = Some(crate::core::model::untrusted::clean_line(&title))
+            }
             Event::ResetTitle => heard.title = None,
             Event::Bell => heard.bell = true,
             _ => {}
@@ -211,7 +213,7 @@ impl Emulator {
         let (from, to) = (from.min(to), from.max(to));
         let (start, end) =
             (Point::new(line(from), Column(0)), Point::new(line(to), self.term.last_column()));
-        crate::core::untrusted::clean(&self.term.bounds_to_string(start, end))
+        crate::core::model::untrusted::clean(&self.term.bounds_to_string(start, end))
     }
 
     /// Where the cursor is in `area`; none where it isn't shown.

@@ -219,7 +219,7 @@ fn string(kept: Option<&[u8]>, out: &mut Vec<u8>) {
     if inner.starts_with(b"0;") || inner.starts_with(b"2;") {
         out.extend_from_slice(b"\x1b]2;");
         let text = String::from_utf8_lossy(&inner[2..]);
-        out.extend_from_slice(crate::core::untrusted::clean_line(&text).as_bytes());
+        out.extend_from_slice(crate::core::model::untrusted::clean_line(&text).as_bytes());
         out.push(0x07);
     }
 }

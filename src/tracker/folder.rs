@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 use super::front_matter::{Parts, State, time};
 use super::{Listing, Tracker, TrackerError};
 use crate::config::Labels;
-use crate::core::id::{Actor, IssueKey, OutboxId, Timestamp};
-use crate::core::issue::{Arming, Blocker, BlockerState, Issue};
-use crate::core::outbox::StandingLabel;
-use crate::core::untrusted::clean_line;
+use crate::core::model::id::{Actor, IssueKey, OutboxId};
+use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue};
+use crate::core::model::outbox::StandingLabel;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
 
 /// Largest issue file that is read, in bytes.
 const FILE_LIMIT: u64 = 1024 * 1024;

@@ -4,8 +4,9 @@ use jiff::Timestamp as Instant;
 use serde::Deserialize;
 use toml_edit::{Array, DocumentMut, value};
 
-use crate::core::id::{Actor, IssueKey, Repo, Timestamp};
-use crate::core::issue::Priority;
+use crate::core::model::id::{Actor, IssueKey, Repo};
+use crate::core::model::issue::Priority;
+use crate::core::model::time::Timestamp;
 
 const FENCE: &str = "+++";
 

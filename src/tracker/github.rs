@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::{Listing, Tracker, TrackerError};
 use crate::config::Labels;
-use crate::core::id::{Actor, IssueKey, OutboxId, Repo, Timestamp};
-use crate::core::issue::{Arming, Issue, Priority};
-use crate::core::outbox::StandingLabel;
-use crate::core::outside::arming::{self, Edited, Facts, Labelled, Right, Trust, Who};
-use crate::core::outside::blocking::{self, Found};
-use crate::core::untrusted::clean_line;
+use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
+use crate::core::model::issue::{Arming, Issue, Priority};
+use crate::core::model::outbox::StandingLabel;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::arming::{self, ArmingFacts, Edited, Labelled, RepoRight, Trust, Who};
+use crate::core::tables::blocking::{self, BlockerStanding};
 use crate::github::{Api, ApiError, time};
 
 /// How long somebody's right is believed.
@@ -54,7 +55,7 @@ pub struct GitHub {
     setting: Setting,
     /// Who armed what, by the issue's time of change: asked again only after one.
     events: Mutex<BTreeMap<IssueKey, (String, Events)>>,
-    rights: Mutex<BTreeMap<(Repo, Actor), (Right, Instant)>>,
+    rights: Mutex<BTreeMap<(Repo, Actor), (RepoRight, Instant)>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -148,11 +149,11 @@ impl Label {
 }
 
 impl Dto {
-    fn found(&self) -> Found {
+    fn found(&self) -> BlockerStanding {
         match (self.state.as_str(), self.state_reason.as_deref()) {
-            ("closed", Some("not_planned")) => Found::NotPlanned,
-            ("closed", _) => Found::Completed,
-            _ => Found::Open,
+            ("closed", Some("not_planned")) => BlockerStanding::NotPlanned,
+            ("closed", _) => BlockerStanding::Completed,
+            _ => BlockerStanding::Open,
         }
     }
 
@@ -267,7 +268,8 @@ impl GitHub {
             listed: self.setting.trusted.clone(),
             triage: self.setting.triage,
         };
-        let mut facts = Facts { pull_request: false, label: true, labelled: None, edits: vec![] };
+        let mut facts =
+            ArmingFacts { pull_request: false, label: true, labelled: None, edits: vec![] };
         if let Some((on, person, at)) = events.labelled {
             for (person, edited) in events.edits.into_iter().filter(|(_, edited)| *edited > at) {
                 facts.edits.push(Edited { at: edited, by: self.who(&key.repo, person).await });
@@ -316,13 +318,13 @@ impl GitHub {
     async fn who(&self, repo: &Repo, person: Person) -> Who {
         let right = match &person.login {
             Some(login) if !person.bot && !person.via_app => self.right(repo, login).await,
-            _ => Right::NotThere,
+            _ => RepoRight::NotThere,
         };
         let Person { login, bot, via_app } = person;
         Who { login, bot, via_app, right }
     }
 
-    async fn right(&self, repo: &Repo, login: &Actor) -> Right {
+    async fn right(&self, repo: &Repo, login: &Actor) -> RepoRight {
         let place = (repo.clone(), login.clone());
         let known = self.rights.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
         if let Some((right, at)) = known
@@ -332,14 +334,14 @@ impl GitHub {
         }
         let path = format!("/repos/{repo}/collaborators/{}/permission", encoded(&login.0));
         let right = match self.api.get::<Value>(&path).await {
-            Ok(told) => Right::Role {
+            Ok(told) => RepoRight::Role {
                 role: told["role_name"].as_str().unwrap_or_default().to_owned(),
                 permission: told["permission"].as_str().unwrap_or_default().to_owned(),
             },
             Err(error) => match error.status() {
-                Some(404) => Right::NotThere,
-                Some(403) => Right::Forbidden,
-                _ => return Right::Unavailable(error.to_string()),
+                Some(404) => RepoRight::NotThere,
+                Some(403) => RepoRight::Forbidden,
+                _ => return RepoRight::Unavailable(error.to_string()),
             },
         };
         let kept = (right.clone(), Instant::now());
@@ -352,9 +354,9 @@ impl GitHub {
         &self,
         key: &IssueKey,
         dto: &Dto,
-    ) -> Result<Vec<crate::core::issue::Blocker>, ApiError> {
+    ) -> Result<Vec<crate::core::model::issue::Blocker>, ApiError> {
         let mut edges: BTreeMap<IssueKey, BTreeSet<IssueKey>> = BTreeMap::new();
-        let mut found: BTreeMap<IssueKey, Found> = BTreeMap::new();
+        let mut found: BTreeMap<IssueKey, BlockerStanding> = BTreeMap::new();
         let mut next = vec![(key.clone(), dto.clone())];
         while let Some((at, dto)) = next.pop() {
             let mut waits = blocking::references(dto.body.as_deref().unwrap_or_default(), &at.repo);
@@ -368,7 +370,7 @@ impl GitHub {
                             let Some(blocked_by) = blocker.key(&at.repo) else { continue };
                             waits.insert(blocked_by.clone());
                             if found.insert(blocked_by.clone(), blocker.found()).is_none()
-                                && blocker.found() == Found::Open
+                                && blocker.found() == BlockerStanding::Open
                             {
                                 next.push((blocked_by, blocker));
                             }
@@ -389,12 +391,12 @@ impl GitHub {
                 match self.api.get::<Dto>(&Self::path(blocker)).await {
                     Ok(dto) => {
                         found.insert(blocker.clone(), dto.found());
-                        if dto.found() == Found::Open {
+                        if dto.found() == BlockerStanding::Open {
                             next.push((blocker.clone(), dto));
                         }
                     }
                     Err(error) if gone(&error) => {
-                        found.insert(blocker.clone(), Found::Unreadable);
+                        found.insert(blocker.clone(), BlockerStanding::Unreadable);
                     }
                     Err(error) => return Err(error),
                 }
@@ -573,7 +575,7 @@ mod tests {
         let here = Repo::parse("acme/web").unwrap();
         let there = dto("https://api.github.com/repos/acme/lib");
         assert_eq!(there.key(&here).unwrap().to_string(), "acme/lib#3");
-        assert_eq!(there.found(), Found::NotPlanned);
+        assert_eq!(there.found(), BlockerStanding::NotPlanned);
         assert!(there.has("a") && there.has("b") && !there.has("B"));
         assert_eq!(time("2026-01-01T00:00:01Z").0, 1_767_225_601_000);
     }

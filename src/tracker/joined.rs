@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use super::folder::Folder;
 use super::github::GitHub;
 use super::{Listing, Tracker, TrackerError};
-use crate::core::id::{IssueKey, OutboxId, Repo};
-use crate::core::outbox::StandingLabel;
-use crate::core::untrusted::clean_line;
+use crate::core::model::id::{IssueKey, OutboxId, Repo};
+use crate::core::model::outbox::StandingLabel;
+use crate::core::model::untrusted::clean_line;
 
 /// See the module.
 #[derive(Debug)]

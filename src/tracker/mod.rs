@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
 
-use crate::core::id::{IssueKey, OutboxId, Repo};
-use crate::core::issue::Issue;
-use crate::core::outbox::StandingLabel;
+use crate::core::model::id::{IssueKey, OutboxId, Repo};
+use crate::core::model::issue::Issue;
+use crate::core::model::outbox::StandingLabel;
 use crate::github::ApiError;
 
 /// What a tracker told.

@@ -17,8 +17,10 @@ use super::theme::{Role, Theme};
 use super::widgets::marks::run_mark;
 use super::widgets::span::piece;
 use super::widgets::text::{age, fit, time_of_day, width as columns};
-use crate::core::id::{RunId, Timestamp};
-use crate::core::run::{Phase, Run};
+use crate::core::model::id::RunId;
+use crate::core::model::run::Run;
+use crate::core::model::stage::Phase;
+use crate::core::model::time::Timestamp;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::{Client, Link};
 use crate::runtime::{Snapshot, clock};
@@ -96,7 +98,7 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     };
     let old = dash.lost.map_or_else(String::new, |since| format!(", {} old", age(dash.now, since)));
     let alarm = standing != "ARMED";
-    let spent = fleet.books.day(fleet.now).line();
+    let spent = fleet.books.day(fleet.last_event).summary();
     lines.push(Line::from(vec![
         piece(format!(" {} ", dash.host), theme, Role::Title),
         piece(format!(" {standing}{old} "), theme, if alarm { Role::Alarm } else { Role::Header }),
@@ -195,13 +197,13 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
         } else {
             (theme.marks.open, Role::Dim)
         };
-        bar.push(piece(format!("{sign} {}  ", phase.word()), theme, role));
+        bar.push(piece(format!("{sign} {}  ", phase.as_str()), theme, role));
     }
     let doing = match run.outcome {
-        None => run.doing(snapshot.fleet.now),
-        Some(outcome) => format!("{}: {}", outcome.word(), run.why.clean_line()),
+        None => run.doing(snapshot.fleet.last_event),
+        Some(outcome) => format!("{}: {}", outcome.as_str(), run.why.clean_line()),
     };
-    let facts = format!("  {doing}  ·  {}  ·  {}", age(dash.now, run.claimed), run.spend.line());
+    let facts = format!("  {doing}  ·  {}  ·  {}", age(dash.now, run.claimed), run.spend.summary());
     vec![
         Line::from(vec![
             piece(format!(" {mark}"), theme, role),
@@ -223,7 +225,7 @@ pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let host = crate::core::untrusted::clean_line(&host);
+    let host = crate::core::model::untrusted::clean_line(&host);
     let dash = Dash { theme, host, now: clock::wall(), turn: 0, lost: None };
     restore_on_panic();
     let guard = Guard::take(false)
@@ -279,7 +281,7 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             () = tokio::time::sleep(Duration::from_millis(100)), if dirty && wire.ready() => {
                 dirty = false;
                 let snapshot = snapshots.borrow_and_update().clone();
-                dash.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.now);
+                dash.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.last_event);
                 screen.terminal.draw(|frame| draw(frame, &snapshot, &dash))?;
                 wire.send(&screen.take());
             }

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use super::request::Request;
 use crate::breakglass::recording::{self, Played};
 use crate::breakglass::store::{self, Document};
-use crate::core::breakglass::{Ask, ShellId, VerbId};
-use crate::core::command::{self, Accepted};
-use crate::core::digest::Digest;
-use crate::core::id::RunId;
-use crate::core::untrusted::clean;
+use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
+use crate::core::model::command::{self, Accepted};
+use crate::core::model::digest::Digest;
+use crate::core::model::id::RunId;
+use crate::core::model::untrusted::clean;
 use crate::runtime::breakglass::console::Console;
 use crate::runtime::client::Client;
 
@@ -58,8 +58,8 @@ impl Fetcher {
     fn open_shell(&self, host: String) {
         let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
-            let ask = Ask::Shell { host: host.clone() };
-            let fetched = match client.command(command::Action::Breakglass { ask }).await {
+            let request = BreakglassRequest::Shell { host: host.clone() };
+            let fetched = match client.command(command::Command::Breakglass { request }).await {
                 Ok(Accepted::Shell { shell }) => match client.console(shell).await {
                     Ok(console) => Fetched::Shell { host, shell, console },
                     Err(why) => Fetched::Text(format!("shell on {host}: {why}")),
@@ -75,7 +75,7 @@ impl Fetcher {
         self.read(move |state| {
             let document = Document::read(state, &digest)?;
             let mut lines = vec![
-                format!("{} of {}: {}", document.verb.word(), document.vm, document.result),
+                format!("{} of {}: {}", document.verb.as_str(), document.vm, document.result),
                 format!("took {} ms; {digest}", document.ms),
                 String::new(),
             ];
@@ -91,7 +91,7 @@ impl Fetcher {
             if document.cut {
                 lines.push("(cut here; the log on the host has the rest)".into());
             }
-            let title = format!("Output of {}", document.verb.word());
+            let title = format!("Output of {}", document.verb.as_str());
             Ok(Fetched::Document { title, lines })
         });
     }
@@ -130,8 +130,8 @@ impl Fetcher {
         });
     }
 
-    fn command(&self, action: command::Action) {
-        let word = action.word();
+    fn command(&self, action: command::Command) {
+        let word = action.as_str();
         let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
             let message = match client.command(action).await {

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::core::command;
-use crate::core::digest::Digest;
-use crate::core::id::RunId;
+use crate::core::model::command;
+use crate::core::model::digest::Digest;
+use crate::core::model::id::RunId;
 
 /// One request; `session` carries it out, with `fetch` for those that take time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Send a command to the fleet.
-    Command(command::Action),
+    Command(command::Command),
     Quit,
     /// Run a shell of this machine in a folder, in the cockpit's place.
     Shell(PathBuf),

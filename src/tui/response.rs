@@ -9,7 +9,8 @@ use super::action::Action;
 use super::keymap::KeyContext;
 use super::pane_id::PaneId;
 use super::request::Request;
-use crate::core::id::{RunId, Timestamp};
+use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 
 /// One thing that the cockpit does for a component.

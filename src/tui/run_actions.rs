@@ -6,9 +6,9 @@ use super::action::{Action, CANCEL, DIFF, INTERRUPT, RETRY, SHELL, STEER};
 use super::component::Scene;
 use super::request::Request;
 use super::response::{Prompt, Response};
-use crate::core::capability;
-use crate::core::command;
-use crate::core::id::RunId;
+use crate::core::model::capability;
+use crate::core::model::command;
+use crate::core::model::id::RunId;
 
 /// Carries out an action on a run; none for actions that aren't about runs.
 pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Response> {
@@ -30,14 +30,14 @@ pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> 
             let question = format!(
                 "Cancel {run}? Its agent is stopped; unpushed changes are kept as a commit."
             );
-            Response::confirm(question, Request::Command(command::Action::Cancel { run }))
+            Response::confirm(question, Request::Command(command::Command::Cancel { run }))
         },
         INTERRUPT => |run, _: &Scene<'_>| {
             let question = format!(
                 "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, and \
                  it waits for your message."
             );
-            Response::confirm(question, Request::Command(command::Action::Interrupt { run }))
+            Response::confirm(question, Request::Command(command::Command::Interrupt { run }))
         },
         DIFF => |run, _: &Scene<'_>| Response::request(Request::Diff(run)),
         _ => return None,
@@ -48,7 +48,7 @@ pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> 
 fn retry(title: String, run: RunId) -> Response {
     Response::prompt(Prompt::text(title, move |text| {
         let guidance = text.into();
-        Response::request(Request::Command(command::Action::Retry { run, guidance }))
+        Response::request(Request::Command(command::Command::Retry { run, guidance }))
     }))
 }
 
@@ -68,6 +68,6 @@ fn steer(run: RunId, scene: &Scene<'_>) -> Response {
     };
     Response::prompt(Prompt::text(format!("Steer {run}: taken {taken}"), move |text| {
         let text = text.into();
-        Response::request(Request::Command(command::Action::Steer { run, text }))
+        Response::request(Request::Command(command::Command::Steer { run, text }))
     }))
 }

@@ -20,9 +20,10 @@ use super::response::{Dialog, TextView};
 use super::theme::Theme;
 use super::tty::{TerminalInput, Tty};
 use crate::config::breakglass::Breakglass;
-use crate::core::breakglass::ShellId;
-use crate::core::id::{RunId, Timestamp};
-use crate::core::untrusted::clean_line;
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
 use crate::runtime::breakglass::console::{Console, FromShell};
@@ -318,7 +319,7 @@ impl Session {
     /// Draws a frame and returns its bytes: none where nothing changed.
     fn frame(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Vec<u8>> {
         let minute = Timestamp(clock::wall().0 / 60_000 * 60_000);
-        self.app.set_now(minute.max(snapshot.fleet.now));
+        self.app.set_now(minute.max(snapshot.fleet.last_event));
         self.app.prepare(snapshot, &self.client.store);
         let app = &self.app;
         self.screen.terminal.draw(|frame| app.draw(frame, snapshot))?;

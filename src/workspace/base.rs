@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::git::Git;
-use crate::core::id::Sha;
+use crate::core::model::id::Sha;
 
 /// How a push ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::WorkspaceError;
 use super::git::{Git, OUR_IDENTITY};
-use crate::core::digest::Digest;
-use crate::core::id::Sha;
+use crate::core::model::digest::Digest;
+use crate::core::model::id::Sha;
 
 /// Commits everything in a worktree, untracked files too, under `name`, and changes neither the
 /// worktree nor its index.

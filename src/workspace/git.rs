@@ -12,8 +12,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::WorkspaceError;
-use crate::core::id::Sha;
-use crate::core::untrusted::clean_line;
+use crate::core::model::id::Sha;
+use crate::core::model::untrusted::clean_line;
 use crate::process::{Supervisor, inherited};
 
 /// Settings on every call. Hooks, file-system monitors and `ext::` remotes would

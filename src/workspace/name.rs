@@ -1,7 +1,7 @@
 //! Names of folders and branches made of names from outside.
 
-use crate::core::digest::Digest;
-use crate::core::id::{IssueKey, Repo};
+use crate::core::model::digest::Digest;
+use crate::core::model::id::{IssueKey, Repo};
 
 /// A folder's name for a repository: readable, and with a hash, so that `a/b-c` and `a-b/c` differ
 /// (and `A/b` and `a/b`, where a file system folds case).

@@ -9,7 +9,7 @@ use super::WorkspaceError;
 use super::base::refuse_link;
 use super::git::Git;
 use crate::config::repository::Gate;
-use crate::core::id::Sha;
+use crate::core::model::id::Sha;
 
 /// The files that differ between two commits, sorted by what the gate makes of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::base::{Base, refuse_link};
 use super::{WorkspaceError, capsule};
-use crate::core::id::Sha;
+use crate::core::model::id::Sha;
 
 /// A worktree on a run's branch.
 #[derive(Debug, Clone, PartialEq, Eq)]

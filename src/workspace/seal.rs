@@ -9,7 +9,7 @@ use regex::Regex;
 
 use super::WorkspaceError;
 use super::git::Git;
-use crate::core::id::{IssueKey, RunId, Sha};
+use crate::core::model::id::{IssueKey, RunId, Sha};
 
 /// Commits what the agent left uncommitted, with the issue's title as the subject.
 ///

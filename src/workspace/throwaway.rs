@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::WorkspaceError;
 use super::base::{Base, configuration, refuse_link};
-use crate::core::id::Sha;
+use crate::core::model::id::Sha;
 
 /// Makes a clone of a commit of the base's in `dir`, with `origin` pointing at `remote`.
 ///

@@ -314,8 +314,9 @@ fn the_dashboard_outlives_the_runtime_and_takes_no_key_but_the_one_that_leaves()
 /// A million lines are attached to as quickly as none: their text stays where it is.
 #[test]
 fn a_long_past_does_not_slow_an_attach() {
-    use afk::core::agent_event::AgentEvent;
-    use afk::core::id::{RunId, Timestamp};
+    use afk::core::model::agent_event::AgentEvent;
+    use afk::core::model::id::RunId;
+    use afk::core::model::time::Timestamp;
     use afk::journal::transcript::{Entry, Store};
 
     let world = waiting();

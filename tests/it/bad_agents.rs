@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use afk::core::run::Outcome;
+use afk::core::model::run::Outcome;
 use afk::process::{Input, Spec, Supervisor};
 
 use crate::support::world::{END, WORK, World, ended};

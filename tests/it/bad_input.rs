@@ -1,6 +1,6 @@
 //! Input that can't be right: a clear line, and no damage.
 
-use afk::core::run::Outcome;
+use afk::core::model::run::Outcome;
 use afk::journal::Journal;
 
 use crate::support::world::{END, WORK, World, ended, run_of, until};
@@ -110,8 +110,10 @@ async fn a_journal_from_the_future_stops_nothing() {
     let world = World::new(&format!("{WORK}\n{END}"));
     let mut journal = Journal::open(&world.state()).unwrap();
     let ahead = afk::runtime::clock::wall().plus(30 * 86_400_000);
-    let by = afk::core::id::Actor("ana".into());
-    journal.append(&[(ahead, afk::core::event::Event::Capacity { permits: 1, by })]).unwrap();
+    let by = afk::core::model::id::Actor("ana".into());
+    journal
+        .append(&[(ahead, afk::core::model::event::Event::Capacity { permits: 1, by })])
+        .unwrap();
     drop(journal);
     let runtime = world.start().await;
     assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));

@@ -1,14 +1,17 @@
 //! Verbs from the command line and through the runtime, against OpenSSH's server with our forced
 //! command: who may, what is kept, and what becomes of a link that is slow, cut, or somebody else's.
 
+use afk::core::model::breakglass::VerbOrigin;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use afk::core::breakglass::{Ask, Confirm, No, Verb, VerbId, VerbResult, VerbRun};
-use afk::core::command::{Accepted, Action, Refusal, Reply, Role};
+use afk::core::model::breakglass::{
+    BreakglassRefusal, BreakglassRequest, Confirmation, Verb, VerbId, VerbResult, VerbRun,
+};
+use afk::core::model::command::{Accepted, Command, Refusal, Reply, Role};
 use afk::runtime::Runtime;
 
 use crate::support::pve::{Pve, key, public, wait_for};
@@ -39,15 +42,15 @@ fn both(out: &Output) -> String {
     text(&out.stdout) + &text(&out.stderr)
 }
 
-async fn ask(runtime: &Runtime, ask: Ask) -> Reply {
-    command(runtime, Action::Breakglass { ask }).await
+async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
+    command(runtime, Command::Breakglass { request: ask }).await
 }
 
 async fn arm(runtime: &Runtime) {
     let ready = |s: &afk::runtime::Snapshot| s.fleet.policy.breakglass.clone();
     until(runtime, "the rules", ready).await;
     let reason = "it hangs".into();
-    ask(runtime, Ask::Arm { reason, take_over: false }).await.unwrap();
+    ask(runtime, BreakglassRequest::Arm { reason, take_over: false }).await.unwrap();
 }
 
 async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
@@ -55,8 +58,8 @@ async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
         s.breakglass().armed.as_ref().map(|_| s.breakglass().seen(verb, "devvm"))
     })
     .await;
-    let confirm = Some(Confirm { name: "devvm".into(), seen, again: None });
-    ask(runtime, Ask::Verb { verb, confirm }).await
+    let confirm = Some(Confirmation { name: "devvm".into(), seen, again: None });
+    ask(runtime, BreakglassRequest::Verb { verb, confirm }).await
 }
 
 fn id(reply: &Reply) -> VerbId {
@@ -394,7 +397,7 @@ async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
     // A status follows by itself, and nothing else does.
     between.set(PASS);
     let read = until(&runtime, "the status", |s| {
-        s.breakglass().past.iter().find(|r| r.origin == "read back").cloned()
+        s.breakglass().past.iter().find(|r| r.origin == VerbOrigin::ReadBack).cloned()
     })
     .await;
     assert_eq!((read.verb, read.by.0.as_str()), (Verb::Status, "afk"));
@@ -453,16 +456,19 @@ async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
     let runtime = world.start().await;
     arm(&runtime).await;
     for ask in [
-        Ask::Arm { reason: "x".into(), take_over: true },
-        Ask::Verb { verb: Verb::Status, confirm: None },
-        Ask::Shell { host: "devvm".into() },
+        BreakglassRequest::Arm { reason: "x".into(), take_over: true },
+        BreakglassRequest::Verb { verb: Verb::Status, confirm: None },
+        BreakglassRequest::Shell { host: "devvm".into() },
     ] {
-        let action = Action::Breakglass { ask };
+        let action = Command::Breakglass { request: ask };
         assert_eq!(as_role(&runtime, Role::Viewer, action).await, Err(Refusal::Viewer));
     }
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     let second = mutate(&runtime, Verb::Cycle).await;
-    assert!(matches!(second, Err(Refusal::Breakglass { no: No::UnderWay { .. } })), "{second:?}");
+    assert!(
+        matches!(second, Err(Refusal::Breakglass { reason: BreakglassRefusal::UnderWay { .. } })),
+        "{second:?}"
+    );
     // Somebody at the host itself is busy, too.
     let other = tokio::task::block_in_place(|| pve.verb("stop"));
     assert_eq!(other.status.code(), Some(75));
@@ -525,7 +531,7 @@ async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
     .await;
     assert!(degraded.contains("locked"), "{degraded}");
     // Everything else waits.
-    let mut lift = Box::pin(command(&runtime, Action::SetCapacity { permits: 9 }));
+    let mut lift = Box::pin(command(&runtime, Command::SetCapacity { permits: 9 }));
     assert!(futures::poll!(&mut lift).is_pending());
     assert_eq!(pve.actions(), ["stop", "start"]);
     assert!(pve.log().contains("verb=cycle"), "the host has the second copy");
@@ -625,12 +631,12 @@ async fn a_diagnosis_reads_proposes_and_runs_nothing() {
     let world = world.with(&section).agent(&format!("set = {{ SEEN = '{}' }}", seen.display()));
     let runtime = world.start().await;
     arm(&runtime).await;
-    assert_eq!(ask(&runtime, Ask::Diagnose).await, Ok(Accepted::Ok));
+    assert_eq!(ask(&runtime, BreakglassRequest::Diagnose).await, Ok(Accepted::Ok));
     let asked = until(&runtime, "the proposal", |s| {
         s.fleet.inbox().first().map(|escalation| escalation.as_ref().clone())
     })
     .await;
-    assert_eq!(asked.kind.word(), "proposal");
+    assert_eq!(asked.kind.as_str(), "proposal");
     assert!(asked.detail.clean().contains("Block I/O is stalled."), "{:?}", asked.detail);
     let prompt = std::fs::read_to_string(&seen).unwrap();
     for part in
@@ -640,8 +646,8 @@ async fn a_diagnosis_reads_proposes_and_runs_nothing() {
     }
     assert_eq!(std::fs::read_to_string(world.path("seen.folder")).unwrap(), "");
     let (escalation, digest) = (asked.id, asked.digest);
-    let answer = afk::core::approval::Answer::Approve;
-    command(&runtime, Action::Answer { escalation, digest, answer }).await.unwrap();
+    let answer = afk::core::model::approval::Answer::Approve;
+    command(&runtime, Command::Answer { escalation, digest, answer }).await.unwrap();
     until(&runtime, "its end", |s| s.fleet.inbox().is_empty().then_some(())).await;
     runtime.stop().await;
     assert!(pve.actions().is_empty());

@@ -1,7 +1,8 @@
 //! The stages after the push, with a real command and real probes.
 
-use afk::core::run::Outcome;
-use afk::core::verdict::Verdict;
+use afk::core::model::run::Outcome;
+use afk::core::model::stage::ProofLink;
+use afk::core::model::verdict::Verdict;
 
 use crate::support::world::{END, WORK, World, ended};
 use crate::support::{git, journal_id, log, processes_with};
@@ -34,7 +35,7 @@ async fn what_a_deploy_starts_stays_and_survives_the_next_start() {
         let run = ended(&runtime).await;
         runtime.stop().await;
         assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
-        assert_eq!(run.proof.probes.unwrap().verdict, Verdict::Green);
+        assert_eq!(run.proof.get(ProofLink::Probe).unwrap().verdict, Verdict::Green);
         assert!(lives().is_some(), "the service was ended");
     }
     let service = lives().unwrap();

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use afk::core::command::{Accepted, Action};
-use afk::core::id::Timestamp;
-use afk::core::job::JobStatus;
-use afk::core::run::Outcome;
+use afk::core::model::command::{Accepted, Command};
+use afk::core::model::job::JobStatus;
+use afk::core::model::run::Outcome;
+use afk::core::model::time::Timestamp;
 use serde_json::json;
 
 use crate::support::AFK;
@@ -165,7 +165,7 @@ async fn a_cancelled_run_takes_its_job_with_it() {
     let runtime = world.start().await;
     so("the Job", || cluster.names("jobs").len() == 1).await;
     let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).unwrap().id;
-    assert_eq!(command(&runtime, Action::Cancel { run }).await, Ok(Accepted::Ok));
+    assert_eq!(command(&runtime, Command::Cancel { run }).await, Ok(Accepted::Ok));
     so("its end", || cluster.names("jobs").is_empty()).await;
     runtime.stop().await;
 }
@@ -213,9 +213,9 @@ fn two(script: &str) -> (World, Api, World) {
     (far, api, near)
 }
 
-fn submit(prompt: &str) -> Action {
-    let repo = afk::core::id::Repo::parse("acme/thing").unwrap();
-    Action::Submit { repo, prompt: prompt.into(), priority: None, job: None }
+fn submit(prompt: &str) -> Command {
+    let repo = afk::core::model::id::Repo::parse("acme/thing").unwrap();
+    Command::Submit { repo, prompt: prompt.into(), priority: None, job: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use afk::core::approval::EscalationKind;
-use afk::core::run::Outcome;
+use afk::core::model::approval::EscalationKind;
+use afk::core::model::run::Outcome;
 
 use crate::support::world::{World, ended, until};
 use crate::support::{AFK, journal_id, processes_with};
@@ -173,7 +173,7 @@ async fn a_flat_plan_counts_tokens_and_a_price_is_an_estimate() {
     {
         let world = World::claude("init; taken; work; result 0").agent(agent);
         let runtime = world.start().await;
-        assert_eq!(ended(&runtime).await.spend.line(), shown);
+        assert_eq!(ended(&runtime).await.spend.summary(), shown);
         runtime.stop().await;
     }
 }

@@ -1,9 +1,10 @@
 //! Issues and checks on a GitHub: the whole loop, who may arm, what blocks, and how CI is read.
 
-use afk::core::command::Action;
-use afk::core::ledger::Reason;
-use afk::core::run::Outcome;
-use afk::core::verdict::Verdict;
+use afk::core::model::command::Command;
+use afk::core::model::ledger::Reason;
+use afk::core::model::run::Outcome;
+use afk::core::model::stage::ProofLink;
+use afk::core::model::verdict::Verdict;
 
 use crate::support::github::GitHub;
 use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
@@ -26,7 +27,7 @@ async fn from_the_label_to_the_closed_issue() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
-    assert_eq!(run.proof.ci.as_ref().unwrap().verdict, Verdict::Green);
+    assert_eq!(run.proof.get(ProofLink::Ci).unwrap().verdict, Verdict::Green);
     assert!(github.closed(1) && github.labels(1).is_empty(), "{:?}", github.labels(1));
     let comments = github.comments(1);
     assert_eq!(comments.len(), 1, "{comments:?}");
@@ -90,7 +91,7 @@ async fn who_armed_it_and_what_it_waits_for_decide() {
     let runtime = world.start().await;
     let reasons = until(&runtime, "the ledger", |s| {
         let of = |n: u64| {
-            let key = afk::core::id::IssueKey::parse(&format!("acme/thing#{n}")).unwrap();
+            let key = afk::core::model::id::IssueKey::parse(&format!("acme/thing#{n}")).unwrap();
             s.fleet.ledger.get(&key).map(|entry| entry.reason.clone())
         };
         of(12)?;
@@ -186,7 +187,7 @@ async fn a_token_that_may_not_read_checks_reads_workflows() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
-    let facts = &run.proof.ci.unwrap().facts;
+    let facts = &run.proof.get(ProofLink::Ci).unwrap().facts;
     assert!(facts[0].link.as_ref().unwrap().as_received().contains("/actions/runs/"), "{facts:?}");
 }
 
@@ -206,7 +207,7 @@ async fn somebody_who_pushes_on_does_not_make_it_red() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
-    let detail = run.proof.ci.unwrap().detail.clean_line();
+    let detail = run.proof.get(ProofLink::Ci).unwrap().detail.clean_line();
     assert!(
         detail.starts_with("superseded by ") && detail.ends_with("1 checks passed"),
         "{detail}"
@@ -229,12 +230,12 @@ async fn an_issue_that_lost_its_label_is_followed_while_its_run_lives() {
     .await;
     github.label(1, "ready-for-agent", "ana", false);
     until(&runtime, "the look", |s| {
-        let key = afk::core::id::IssueKey::parse("acme/thing#1").unwrap();
+        let key = afk::core::model::id::IssueKey::parse("acme/thing#1").unwrap();
         let issue = s.fleet.issues.get(&key)?;
-        (issue.arming == afk::core::issue::Arming::NotReady).then_some(())
+        (issue.arming == afk::core::model::issue::Arming::NotReady).then_some(())
     })
     .await;
-    command(&runtime, Action::Cancel { run: afk::core::id::RunId(1) }).await.unwrap();
+    command(&runtime, Command::Cancel { run: afk::core::model::id::RunId(1) }).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Cancelled));

@@ -1,7 +1,7 @@
 //! What goes wrong with a GitHub: nothing is said twice, nothing pushed twice, nothing is green by
 //! mistake, and nothing is lost.
 
-use afk::core::run::Outcome;
+use afk::core::model::run::Outcome;
 
 use crate::support::github::{Fault, GitHub};
 use crate::support::world::{END, WORK, World, ended, run_of, so, until};

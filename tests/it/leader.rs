@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use afk::core::event::Event;
-use afk::core::run::Outcome;
+use afk::core::model::event::Event;
+use afk::core::model::run::Outcome;
 use afk::journal::{Journal, chain};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;

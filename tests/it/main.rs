@@ -26,6 +26,7 @@ mod http;
 mod leader;
 mod operator;
 mod purity;
+mod recorded_journal;
 mod rollout;
 mod service;
 mod sinks;

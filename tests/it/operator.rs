@@ -1,9 +1,9 @@
 //! What an operator can do to a live run, and what a viewer can't.
 
-use afk::core::approval::{Answer, EscalationKind};
-use afk::core::command::{Accepted, Action, Refusal, Role};
-use afk::core::id::{Repo, RunId};
-use afk::core::run::{Activity, Outcome};
+use afk::core::model::approval::{Answer, EscalationKind};
+use afk::core::model::command::{Accepted, Command, Refusal, Role};
+use afk::core::model::id::{Repo, RunId};
+use afk::core::model::run::{Activity, Outcome};
 
 use crate::support::world::{END, WORK, World, as_role, command, ended, until};
 use crate::support::{git, journal_id, log, processes_with};
@@ -19,18 +19,18 @@ async fn a_permission_is_asked_answered_once_and_reaches_the_agent() {
     })
     .await;
     assert_eq!(asked.2, EscalationKind::Permission);
-    let answer = |reason: &str| Action::Answer {
+    let answer = |reason: &str| Command::Answer {
         escalation: asked.0,
         digest: asked.1,
         answer: Answer::Deny { reason: reason.into() },
     };
     // A viewer can't, a stale digest can't, words can't; then the first answer counts.
     assert_eq!(as_role(&runtime, Role::Viewer, answer("x")).await, Err(Refusal::Viewer));
-    let digest = afk::core::digest::Digest::of(&[b"else"]);
-    let stale = Action::Answer { escalation: asked.0, digest, answer: Answer::Approve };
+    let digest = afk::core::model::digest::Digest::of(&[b"else"]);
+    let stale = Command::Answer { escalation: asked.0, digest, answer: Answer::Approve };
     assert_eq!(command(&runtime, stale).await, Err(Refusal::Stale { escalation: asked.0 }));
     let text = Answer::Text { text: "yes".into() };
-    let words = Action::Answer { escalation: asked.0, digest: asked.1, answer: text };
+    let words = Command::Answer { escalation: asked.0, digest: asked.1, answer: text };
     assert!(matches!(command(&runtime, words).await, Err(Refusal::WrongAnswer { .. })));
     assert_eq!(command(&runtime, answer("not that")).await, Ok(Accepted::Ok));
     let again = command(&runtime, answer("again")).await.unwrap_err().to_string();
@@ -49,7 +49,7 @@ async fn a_question_is_answered_in_words() {
         until(&runtime, "the question", |s| s.fleet.inbox().first().map(|e| (e.id, e.digest)))
             .await;
     let answer = Answer::Text { text: "blue".into() };
-    let answered = command(&runtime, Action::Answer { escalation, digest, answer }).await;
+    let answered = command(&runtime, Command::Answer { escalation, digest, answer }).await;
     assert_eq!(answered, Ok(Accepted::Ok));
     assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
     runtime.stop().await;
@@ -67,11 +67,11 @@ async fn a_live_agent_is_steered() {
     })
     .await;
     let run = RunId(1);
-    let steered = command(&runtime, Action::Steer { run, text: "the other way".into() }).await;
+    let steered = command(&runtime, Command::Steer { run, text: "the other way".into() }).await;
     assert_eq!(steered, Ok(Accepted::Ok));
     assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
     assert!(world.transcript(1).contains("steer_taken"));
-    let late = command(&runtime, Action::Steer { run, text: "back".into() }).await;
+    let late = command(&runtime, Command::Steer { run, text: "back".into() }).await;
     assert_eq!(late, Err(Refusal::Ended { run }));
     runtime.stop().await;
 }
@@ -88,7 +88,7 @@ async fn a_cancelled_run_leaves_nothing_and_keeps_its_work_as_a_commit() {
         transcripts.changed().await.unwrap();
     }
     let run = RunId(1);
-    assert_eq!(command(&runtime, Action::Cancel { run }).await, Ok(Accepted::Ok));
+    assert_eq!(command(&runtime, Command::Cancel { run }).await, Ok(Accepted::Ok));
     assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Cancelled));
     runtime.stop().await;
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
@@ -112,7 +112,7 @@ async fn a_run_that_needs_a_human_goes_on_with_guidance() {
         (open[0].id, open[0].digest)
     };
     let answer = Answer::Text { text: "use the force".into() };
-    let sent = command(&runtime, Action::Answer { escalation, digest, answer }).await;
+    let sent = command(&runtime, Command::Answer { escalation, digest, answer }).await;
     assert_eq!(sent, Ok(Accepted::Ok));
     until(&runtime, "done", |s| {
         let run = crate::support::world::run_of(&s.fleet, 1)?;
@@ -131,7 +131,7 @@ async fn a_prompt_runs_in_a_throwaway_clone_and_pushes_nothing() {
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     let runtime = world.start().await;
     let repo = Repo::parse("acme/thing").unwrap();
-    let submit = Action::Submit {
+    let submit = Command::Submit {
         repo: repo.clone(),
         prompt: "look around".into(),
         priority: None,

@@ -1,7 +1,8 @@
 //! Rollouts in a cluster, from the commit's image to a healthy soak, and the ways they fail.
 
-use afk::core::run::{Outcome, Run};
-use afk::core::verdict::Verdict;
+use afk::core::model::run::{Outcome, Run};
+use afk::core::model::stage::ProofLink;
+use afk::core::model::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, Fault};
@@ -41,7 +42,7 @@ async fn pushed(runtime: &afk::runtime::Runtime, before: Option<&str>) -> String
 }
 
 fn facts(run: &Run) -> Vec<String> {
-    let link = run.proof.deploy.as_ref().unwrap();
+    let link = run.proof.get(ProofLink::Rollout).unwrap();
     link.facts.iter().map(|f| format!("{} {}", f.name, f.value.as_received())).collect()
 }
 
@@ -67,7 +68,7 @@ async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
     assert!(facts.contains(&format!("image web/app/app {}", image(&sha))), "{facts:?}");
     assert!(facts.contains(&format!("digest web/app/app sha256:{:064x}", 2)), "{facts:?}");
     assert!(facts.contains(&"keel.sh/update-time now".to_owned()), "{facts:?}");
-    assert_eq!(run.proof.image.as_ref().unwrap().verdict, Verdict::Green);
+    assert_eq!(run.proof.get(ProofLink::Image).unwrap().verdict, Verdict::Green);
     // The chain as JSON, for whoever asks later.
     let places = world.places();
     let mut args: Vec<&str> = places.iter().map(String::as_str).collect();
@@ -128,7 +129,7 @@ async fn an_image_that_never_comes_is_not_applied_and_goes_to_a_human() {
     assert_eq!(run.outcome, Some(Outcome::Frozen));
     let why = run.why.as_received();
     assert!(why.contains("deploy: not applied: web/app: has another image"), "{why}");
-    assert_eq!(run.proof.image.unwrap().verdict, Verdict::NotApplied);
+    assert_eq!(run.proof.get(ProofLink::Image).unwrap().verdict, Verdict::NotApplied);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +148,7 @@ async fn what_contains_the_commit_counts_for_it() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
-    let detail = run.proof.deploy.unwrap().detail.clean_line();
+    let detail = run.proof.get(ProofLink::Rollout).unwrap().detail.clean_line();
     assert!(detail.contains("with a newer commit that contains this one"), "{detail}");
 }
 

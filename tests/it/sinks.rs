@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use afk::config::outside::Vault;
-use afk::core::approval::Answer;
-use afk::core::command::Action;
-use afk::core::run::Outcome;
+use afk::core::model::approval::Answer;
+use afk::core::model::command::Command;
+use afk::core::model::run::Outcome;
 use afk::secrets::Secrets;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ async fn quiet_hours_hold_back_all_but_what_is_urgent() {
     let waits = until(&runtime, "what waits", |s| {
         run_of(&s.fleet, 1)?.outcome?;
         let sinks = s.fleet.outbox.values().filter(|e| e.step.once());
-        let waits: Vec<i64> = sinks.map(|e| e.not_before.since(s.fleet.now)).collect();
+        let waits: Vec<i64> = sinks.map(|e| e.not_before.since(s.fleet.last_event)).collect();
         (s.fleet.outbox.len() == 3 && waits.len() == 3).then_some(waits)
     })
     .await;
@@ -146,22 +146,23 @@ async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
     let id = until(&runtime, "the escalation", |s| s.fleet.inbox().first().map(|e| e.id)).await;
     let due = until(&runtime, "the time of the reminder", |s| {
         let escalation = s.fleet.escalations.get(&id)?;
-        escalation.next_reminder(&s.fleet.policy.notices)
+        s.fleet.policy.notices.next_reminder(escalation)
     })
     .await;
-    assert!(due.since(runtime.handle.snapshots.borrow().fleet.now) <= 60_000);
-    command(&runtime, Action::Acknowledge { escalation: id }).await.unwrap();
+    assert!(due.since(runtime.handle.snapshots.borrow().fleet.last_event) <= 60_000);
+    command(&runtime, Command::Acknowledge { escalation: id }).await.unwrap();
     let seen =
         until(&runtime, "the acknowledgement", |s| s.fleet.escalations[&id].acknowledged.clone())
             .await;
     assert_eq!(seen.0.0, "ana");
     let none = runtime.handle.snapshots.borrow().fleet.escalations[&id].clone();
-    assert_eq!(none.next_reminder(&runtime.handle.snapshots.borrow().fleet.policy.notices), None);
+    let notices = runtime.handle.snapshots.borrow().fleet.policy.notices.clone();
+    assert_eq!(notices.next_reminder(&none), None);
     // It is still to be answered.
     let digest = none.digest;
-    let answer = Action::Answer { escalation: id, digest, answer: Answer::Approve };
+    let answer = Command::Answer { escalation: id, digest, answer: Answer::Approve };
     command(&runtime, answer).await.unwrap();
-    assert!(command(&runtime, Action::Acknowledge { escalation: id }).await.is_err());
+    assert!(command(&runtime, Command::Acknowledge { escalation: id }).await.is_err());
     runtime.stop().await;
 }
 
@@ -247,7 +248,7 @@ async fn a_mounted_folder_controls_within_a_second() {
     let took = switch(false).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     until(&runtime, "the budget", |s| {
-        (s.fleet.policy.day_limit == Some(afk::core::budget::MicroUsd::from_usd(12.5)))
+        (s.fleet.policy.day_limit == Some(afk::core::model::budget::MicroUsd::from_usd(12.5)))
             .then_some(())
     })
     .await;

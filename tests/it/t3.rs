@@ -1,12 +1,10 @@
 //! Turns at a T3 Code server: its agent works in the run's worktree and the gate judges what it did.
 
-use std::process::Command;
-
-use afk::core::agent_event::TurnEnd;
-use afk::core::approval::{Answer, Escalation, EscalationKind};
-use afk::core::capability::Steer;
-use afk::core::command::{Accepted, Action};
-use afk::core::run::{Outcome, Run};
+use afk::core::model::agent_event::TurnEnd;
+use afk::core::model::approval::{Answer, Escalation, EscalationKind};
+use afk::core::model::capability::Steer;
+use afk::core::model::command::{Accepted, Command};
+use afk::core::model::run::{Outcome, Run};
 use afk::runtime::Runtime;
 use serde_json::json;
 
@@ -51,7 +49,7 @@ fn strs<'a>(places: &'a [String], word: &'a str) -> Vec<&'a str> {
 
 fn checkpoints(run: &Run) -> String {
     let worktree = std::path::PathBuf::from(run.worktree.as_ref().unwrap());
-    let mut git = Command::new("git");
+    let mut git = std::process::Command::new("git");
     git.args(["for-each-ref", "refs/t3"]).current_dir(worktree.with_file_name("base.git"));
     let refs = git.output().unwrap();
     assert!(refs.status.success(), "{refs:?}");
@@ -69,7 +67,7 @@ async fn asked(runtime: &Runtime, kind: EscalationKind, title: &str) -> Escalati
 }
 
 async fn answer(runtime: &Runtime, escalation: &Escalation, answer: Answer) {
-    let action = Action::Answer { escalation: escalation.id, digest: escalation.digest, answer };
+    let action = Command::Answer { escalation: escalation.id, digest: escalation.digest, answer };
     assert_eq!(command(runtime, action).await, Ok(Accepted::Ok));
 }
 
@@ -154,7 +152,7 @@ async fn a_policy_answers_and_so_does_a_person_at_the_server() {
     let question = asked(&runtime, EscalationKind::Question, "Which colour?").await;
     let decided = server.commands("thread.approval.respond");
     assert_eq!(decided[0]["decision"], "decline");
-    let request = question.request.clone().unwrap();
+    let request = question.request_id.clone().unwrap();
     let thread = server.commands("thread.create")[0]["threadId"].clone();
     server.there(&json!({
         "type": "thread.user-input.respond", "commandId": "there", "threadId": thread,
@@ -186,14 +184,14 @@ async fn an_interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     let runtime = world.start().await;
     so("its work", || world.transcript(1).contains("working")).await;
     let id = run(&runtime).id;
-    assert_eq!(command(&runtime, Action::Interrupt { run: id }).await, Ok(Accepted::Ok));
+    assert_eq!(command(&runtime, Command::Interrupt { run: id }).await, Ok(Accepted::Ok));
     let stalled = asked(&runtime, EscalationKind::Stalled, "").await;
     assert_eq!(run(&runtime).turn_end, Some(TurnEnd::Interrupted));
     answer(&runtime, &stalled, Answer::Text { text: "do it slowly".into() }).await;
     so("its second turn", || world.transcript(1).contains("at leisure")).await;
     until(&runtime, "the turn", |s| run_of(&s.fleet, 1)?.live().then_some(())).await;
     so("that turn is followed", || server.links() > 0).await;
-    let steer = Action::Steer { run: id, text: "and well".into() };
+    let steer = Command::Steer { run: id, text: "and well".into() };
     assert_eq!(command(&runtime, steer).await, Ok(Accepted::Ok));
     so("the message waits", || world.transcript(1).contains("once its turn is over")).await;
     assert_eq!(server.turns(), 2);

@@ -1,6 +1,7 @@
 //! Woodpecker's pipelines as CI and as the deploy.
 
-use afk::core::run::Outcome;
+use afk::core::model::run::Outcome;
+use afk::core::model::stage::ProofLink;
 use serde_json::{Value, json};
 
 use crate::support::sinks::Sinks;
@@ -51,7 +52,7 @@ async fn a_pipeline_decides_and_its_failing_step_is_told() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
-    let fact = &run.proof.ci.unwrap().facts[0];
+    let fact = &run.proof.get(ProofLink::Ci).unwrap().facts[0];
     assert_eq!(fact.value.as_received(), "pipeline 5: success");
     assert!(fact.link.as_ref().unwrap().as_received().ends_with("/repos/7/pipeline/5"));
 }

@@ -1,29 +1,32 @@
 //! A world for the core: remotes, agents, a tracker, operators, and crashes.
 
+use afk::core::fleet::volatile::Volatile;
+use afk::core::model::stage::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 
-use afk::core::agent_event::{AgentEvent, TurnEnd};
-use afk::core::approval::Answer;
-use afk::core::breakglass::{self, VerbEnd, VerbResult};
-use afk::core::budget::{MicroUsd, Spend};
-use afk::core::command::{Action, Command, Role};
-use afk::core::effect::{Effect, Task};
-use afk::core::event::Event;
-use afk::core::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha, Timestamp};
-use afk::core::input::{Input, RunFact};
-use afk::core::invariant;
-use afk::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
-use afk::core::job::{Job, JobId, JobKind};
-use afk::core::outbox::OutboxStep;
-use afk::core::permission::{Ask, Tool};
-use afk::core::policy::Policy;
-use afk::core::run::{Activity, Outcome, Stages};
-use afk::core::state::Fleet;
+use afk::core::fleet::Fleet;
+use afk::core::model::agent_event::{AgentEvent, TurnEnd};
+use afk::core::model::approval::Answer;
+use afk::core::model::breakglass::{self, VerbEnd, VerbResult};
+use afk::core::model::budget::{MicroUsd, Spend};
+use afk::core::model::command::{Command, CommandEnvelope, Role};
+use afk::core::model::effect::{Effect, Task};
+use afk::core::model::event::Event;
+use afk::core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
+use afk::core::model::input::{Input, RunFact};
+use afk::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use afk::core::model::job::{Job, JobId, JobKind};
+use afk::core::model::outbox::OutboxStep;
+use afk::core::model::permission::{PermissionRequest, Tool};
+use afk::core::model::policy::Policy;
+use afk::core::model::run::{Activity, Outcome};
+use afk::core::model::time::Timestamp;
+use afk::core::model::verdict::{GateReport, GateSide, Verdict};
+use afk::core::query::invariant;
 use afk::core::step::step;
-use afk::core::verdict::{GateReport, GateSide, Verdict};
 
-fn rules() -> breakglass::Rules {
-    breakglass::Rules {
+fn rules() -> breakglass::BreakglassRules {
+    breakglass::BreakglassRules {
         vm: "devvm".into(),
         hypervisor: "hypervisor".into(),
         hosts: ["devvm".to_owned()].into(),
@@ -69,6 +72,7 @@ pub struct World {
     rng: Rng,
     now: Timestamp,
     fleet: Fleet,
+    volatile: Volatile,
     policy: Policy,
     journal: Vec<(Timestamp, Event)>,
     under_way: Vec<Effect>,
@@ -114,6 +118,7 @@ impl World {
             rng,
             now: Timestamp(1_000_000),
             fleet: Fleet::default(),
+            volatile: Volatile::default(),
             policy,
             journal: vec![],
             under_way: vec![],
@@ -179,7 +184,7 @@ impl World {
     /// are durable, or after them and before any number of the effects.
     fn input(&mut self, input: Input) {
         let before = self.fleet.clone();
-        let out = step(&mut self.fleet, self.now, input);
+        let out = step(&mut self.fleet, &mut self.volatile, self.now, input);
         if let Err(broken) = invariant::check(&self.fleet) {
             panic!("{broken}");
         }
@@ -188,8 +193,8 @@ impl World {
             self.crash();
             return;
         }
-        self.assert_events(&before, &out.events);
-        let at = self.fleet.now;
+        self.assert_events(&before, out.at, &out.events);
+        let at = out.at;
         self.journal.extend(out.events.into_iter().map(|event| (at, event)));
         for effect in out.effects {
             if !self.calm && self.rng.chance(1) {
@@ -209,7 +214,8 @@ impl World {
                     self.under_way.push(effect);
                 }
             }
-            Effect::Deliver { .. } | Effect::Breakglass(breakglass::Task::Verb { .. }) => {
+            Effect::Deliver { .. }
+            | Effect::Breakglass(breakglass::BreakglassTask::Verb { .. }) => {
                 self.under_way.push(effect);
             }
             _ => {}
@@ -223,14 +229,14 @@ impl World {
         }
     }
 
-    fn assert_events(&mut self, before: &Fleet, events: &[Event]) {
+    fn assert_events(&mut self, before: &Fleet, at: Timestamp, events: &[Event]) {
         // What each event was decided on: the fleet as the events before it left it.
         let mut then = before.clone();
         for event in events {
             match event {
                 Event::Claimed { work, .. } => {
                     if let Some(key) = work.issue() {
-                        self.assert_may_start(&then, key);
+                        self.assert_may_start(&then, at, key);
                     }
                     assert!(!then.kill_switch(), "3: claimed under the kill switch");
                     assert!(then.policy.allowlist.contains(work.repo()), "3: off the allowlist");
@@ -241,7 +247,7 @@ impl World {
                     let job = then.runs[run].work.job().is_some();
                     let past = job && then.breaker.open().is_some();
                     let first = then
-                        .waiting()
+                        .waiting(at)
                         .filter(|r| !past || r.work.job().is_some())
                         .find(|r| then.policy.allowlist.contains(r.work.repo()));
                     assert_eq!(first.map(|r| r.id), Some(*run), "1: out of order");
@@ -250,10 +256,7 @@ impl World {
                     let run = &then.runs[run];
                     assert!(*number <= then.policy.fix_forward_attempts, "6: too many attempts");
                     let since = run.first_red.expect("6: an attempt without a red verdict");
-                    assert!(
-                        self.fleet.now.since(since) < then.policy.fix_forward_ms,
-                        "6: too late"
-                    );
+                    assert!(at.since(since) < then.policy.fix_forward_ms, "6: too late");
                 }
                 Event::Ended { run, outcome, .. } => {
                     let was = self.ended.insert(*run, *outcome);
@@ -278,11 +281,11 @@ impl World {
                 }
                 _ => {}
             }
-            then.apply(self.fleet.now, event);
+            then.apply(at, event);
         }
     }
 
-    fn assert_may_start(&self, fleet: &Fleet, key: &IssueKey) {
+    fn assert_may_start(&self, fleet: &Fleet, at: Timestamp, key: &IssueKey) {
         let issue = &fleet.issues[key];
         assert!(matches!(issue.arming, Arming::Trusted { .. }), "3: armed by nobody trusted");
         assert!(
@@ -292,7 +295,7 @@ impl World {
         assert!(issue.open && !issue.needs_human, "3: closed or for a human");
         assert!(!fleet.locks.contains_key(&key.repo), "2: the repository is taken");
         if let Some(limit) = fleet.policy.day_limit {
-            assert!(fleet.books.day(fleet.now).usd < limit, "3: over budget");
+            assert!(fleet.books.day(at).usd < limit, "3: over budget");
         }
         let last = fleet.last_run.get(key).map(|id| &fleet.runs[id]);
         assert!(last.is_none_or(|run| !run.live()), "7: claimed twice");
@@ -306,16 +309,10 @@ impl World {
         for (at, event) in &self.journal {
             folded.apply(*at, event);
         }
-        let mut live = self.fleet.clone();
-        for entry in live.outbox.values_mut() {
-            entry.under_way = false;
-        }
-        live.now = folded.now;
-        if self.rng.chance(20) {
-            // Not after a step that was lost with the crash: `fleet` was put back to before it.
-            assert_eq!(folded, live, "a fold of the journal is another fleet");
-        }
+        // After a step that was lost with the crash, `fleet` was put back to before it.
+        assert_eq!(folded, self.fleet, "a fold of the journal is another fleet");
         self.fleet = folded;
+        self.volatile = Volatile::default();
         let calm = std::mem::replace(&mut self.calm, true);
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
         self.calm = calm;
@@ -363,19 +360,19 @@ impl World {
         let runs: Vec<RunId> = self.fleet.runs.keys().copied().chain([RunId(999)]).collect();
         let run = *self.rng.pick(&runs);
         let action = match self.rng.below(12) {
-            0 => Action::SetKillSwitch { on: self.rng.chance(40) },
-            1 => Action::SetCapacity { permits: u32::try_from(self.rng.below(4)).unwrap() },
-            2 => Action::Cancel { run },
-            3 => Action::Retry { run, guidance: "try".into() },
-            4 => Action::Release { run },
-            5 => Action::Steer { run, text: "look".into() },
-            6 => Action::Submit {
+            0 => Command::SetKillSwitch { on: self.rng.chance(40) },
+            1 => Command::SetCapacity { permits: u32::try_from(self.rng.below(4)).unwrap() },
+            2 => Command::Cancel { run },
+            3 => Command::Retry { run, guidance: "try".into() },
+            4 => Command::Release { run },
+            5 => Command::Steer { run, text: "look".into() },
+            6 => Command::Submit {
                 repo: repo(self.rng.below(4)),
                 prompt: "do".into(),
                 priority: None,
                 job: self.rng.chance(60).then(|| Box::new(self.job())),
             },
-            7..=9 => Action::Breakglass { ask: self.breakglass_ask() },
+            7..=9 => Command::Breakglass { request: self.breakglass_ask() },
             _ => {
                 let all: Vec<_> = self.fleet.escalations.values().cloned().collect();
                 if all.is_empty() {
@@ -387,13 +384,19 @@ impl World {
                     1 => Answer::Deny { reason: "no".into() },
                     _ => Answer::Text { text: "this way".into() },
                 };
-                Action::Answer { escalation: one.id, digest: one.digest, answer }
+                Command::Answer { escalation: one.id, digest: one.digest, answer }
             }
         };
         self.next_command += 1;
         let role = if self.rng.chance(15) { Role::Viewer } else { Role::Operator };
         let actor = Actor("ana".into());
-        let command = Command { id: self.next_command, actor, role, origin: "sim".into(), action };
+        let command = CommandEnvelope {
+            id: self.next_command,
+            actor,
+            role,
+            origin: "sim".into(),
+            command: action,
+        };
         self.input(Input::Command(command));
     }
 
@@ -417,18 +420,20 @@ impl World {
     }
 
     /// Something that an operator asks of breakglass, confirmed rightly or not.
-    fn breakglass_ask(&mut self) -> breakglass::Ask {
+    fn breakglass_ask(&mut self) -> breakglass::BreakglassRequest {
         let verb = *self.rng.pick(&breakglass::Verb::ALL);
         match self.rng.below(6) {
-            0 | 1 => breakglass::Ask::Arm { reason: "it hangs".into(), take_over: true },
-            2 => breakglass::Ask::Disarm,
-            3 => breakglass::Ask::Shell { host: "devvm".into() },
+            0 | 1 => {
+                breakglass::BreakglassRequest::Arm { reason: "it hangs".into(), take_over: true }
+            }
+            2 => breakglass::BreakglassRequest::Disarm,
+            3 => breakglass::BreakglassRequest::Shell { host: "devvm".into() },
             _ => {
                 let seen = self.fleet.breakglass.seen(verb, "devvm");
                 let name = if self.rng.chance(80) { "devvm" } else { "other" }.to_owned();
                 let again = self.rng.chance(50).then(|| name.clone());
-                let confirm = Some(breakglass::Confirm { name, seen, again });
-                breakglass::Ask::Verb { verb, confirm }
+                let confirm = Some(breakglass::Confirmation { name, seen, again });
+                breakglass::BreakglassRequest::Verb { verb, confirm }
             }
         }
     }
@@ -455,7 +460,7 @@ impl World {
                     self.input(Input::NotDelivered { entry, error: "502".into(), wait: 0 });
                 }
             }
-            Effect::Breakglass(breakglass::Task::Verb { id, .. }) => {
+            Effect::Breakglass(breakglass::BreakglassTask::Verb { id, .. }) => {
                 self.under_way.remove(n);
                 let result = match self.rng.below(4) {
                     0 if !self.calm => VerbResult::Unknown { why: "link lost".into() },
@@ -463,7 +468,10 @@ impl World {
                     _ => VerbResult::Exited { code: u32::try_from(self.rng.below(2)).unwrap() },
                 };
                 let end = VerbEnd { result, reads: None, request: None, capture: None };
-                self.input(Input::Breakglass(breakglass::Fact::Ended { verb: id, end }));
+                self.input(Input::Breakglass(breakglass::BreakglassReport::Ended {
+                    verb: id,
+                    end,
+                }));
             }
             Effect::Begin { run, epoch, ref task } => {
                 if let Some((fact, ends)) = self.fact(run, task.clone()) {
@@ -494,11 +502,7 @@ impl World {
             Task::Worktree => {
                 let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
                 self.head.insert(run, base.clone());
-                let stages = Stages {
-                    ci: self.rng.chance(80),
-                    deploy: self.rng.chance(80),
-                    probe: self.rng.chance(80),
-                };
+                let stages = Stage::all().filter(|_| self.rng.chance(80)).collect();
                 let branch = format!("afk/{run}");
                 (
                     RunFact::WorktreeReady {
@@ -560,7 +564,7 @@ impl World {
                     (RunFact::Pushed { head }, true)
                 }
             }
-            Task::Ci { sha } | Task::Deploy { sha } | Task::Probe { sha } => {
+            Task::Stage { sha, .. } => {
                 let verdict = match self.rng.below(20) {
                     _ if self.calm => Verdict::Green,
                     0..4 => Verdict::Red,
@@ -595,14 +599,14 @@ impl World {
                     1 => (Tool::Shell, "rm -r build"),
                     _ => (Tool::Shell, "git push --force"),
                 };
-                let ask = Ask {
+                let ask = PermissionRequest {
                     tool,
                     title: target.into(),
                     detail: target.into(),
                     targets: vec![target.into()],
                     editable: true,
                 };
-                AgentEvent::PermissionRequest { id: "p1".into(), ask: Box::new(ask) }
+                AgentEvent::PermissionRequest { id: "p1".into(), request: Box::new(ask) }
             }
             3 => AgentEvent::Question { id: "q1".into(), text: "which?".into(), options: vec![] },
             4 => AgentEvent::TurnEnd(TurnEnd::Crashed { why: "signal 9".into() }),
@@ -629,10 +633,16 @@ impl World {
         self.policy.kill_switch = false;
         self.policy.day_limit = None;
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
-        for action in [Action::SetKillSwitch { on: false }, Action::SetCapacity { permits: 2 }] {
+        for action in [Command::SetKillSwitch { on: false }, Command::SetCapacity { permits: 2 }] {
             self.next_command += 1;
             let (id, actor) = (self.next_command, Actor("ana".into()));
-            let command = Command { id, actor, role: Role::Operator, origin: "sim".into(), action };
+            let command = CommandEnvelope {
+                id,
+                actor,
+                role: Role::Operator,
+                origin: "sim".into(),
+                command: action,
+            };
             self.input(Input::Command(command));
         }
         for _ in 0..3_000 {

@@ -76,7 +76,7 @@ pub fn journal_id(state: &Path) -> String {
 
 /// The folder of a repository under a state folder.
 pub fn repository_folder(state: &Path, repo: &str) -> PathBuf {
-    let repo = afk::core::id::Repo::parse(repo).unwrap();
+    let repo = afk::core::model::id::Repo::parse(repo).unwrap();
     state.join("workspaces").join(afk::workspace::name::folder(&repo))
 }
 

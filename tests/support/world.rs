@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use afk::config::Config;
-use afk::core::command::{Action, Command, Reply, Role};
-use afk::core::id::{Actor, IssueKey, RunId};
-use afk::core::run::Run;
-use afk::core::state::Fleet;
+use afk::core::fleet::Fleet;
+use afk::core::model::command::{Command, CommandEnvelope, Reply, Role};
+use afk::core::model::id::{Actor, IssueKey, RunId};
+use afk::core::model::run::Run;
 use afk::runtime::{Runtime, RuntimeError, Snapshot};
 
 use super::pty::Terminal;
@@ -360,11 +360,14 @@ pub fn run_of(fleet: &Fleet, number: u64) -> Option<&Run> {
     fleet.last_run.get(&key).and_then(|id: &RunId| fleet.runs.get(id)).map(AsRef::as_ref)
 }
 
-pub async fn command(runtime: &Runtime, action: Action) -> Reply {
+pub async fn command(runtime: &Runtime, action: Command) -> Reply {
     as_role(runtime, Role::Operator, action).await
 }
 
-pub async fn as_role(runtime: &Runtime, role: Role, action: Action) -> Reply {
+pub async fn as_role(runtime: &Runtime, role: Role, action: Command) -> Reply {
     let actor = Actor("ana".into());
-    runtime.handle.command(Command { id: 1, actor, role, origin: "test".into(), action }).await
+    runtime
+        .handle
+        .command(CommandEnvelope { id: 1, actor, role, origin: "test".into(), command: action })
+        .await
 }

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::agent::fields::{short, text};
 use crate::agent::{bounded, diff};
-use crate::core::agent_event::AgentEvent;
-use crate::core::permission::{Ask, Tool};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::permission::{PermissionRequest, Tool};
 
 /// What kind of thing one of them does.
 #[must_use]
@@ -42,7 +42,7 @@ pub fn title(cwd: &str, name: &str, input: &Value) -> String {
 
 /// What leave is asked for, when a tool is to be used with this input.
 #[must_use]
-pub fn ask(cwd: &str, name: &str, input: &Value) -> Ask {
+pub fn ask(cwd: &str, name: &str, input: &Value) -> PermissionRequest {
     let kind = tool(name);
     let path = |key| text(input, key);
     let target = match kind {
@@ -70,7 +70,7 @@ pub fn ask(cwd: &str, name: &str, input: &Value) -> Ask {
         }
         _ => format!("{name} {}", serde_json::to_string_pretty(input).unwrap_or_default()),
     };
-    Ask {
+    PermissionRequest {
         tool: kind,
         title: bounded(title(cwd, name, input)),
         detail: bounded(detail),

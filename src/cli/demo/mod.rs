@@ -14,10 +14,11 @@ use clap::Args;
 use self::world::World;
 use super::{timeline, up};
 use crate::config::Config;
-use crate::core::id::{IssueKey, Timestamp};
-use crate::core::ledger::Reason;
-use crate::core::run::Outcome;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::IssueKey;
+use crate::core::model::ledger::Reason;
+use crate::core::model::run::Outcome;
+use crate::core::model::time::Timestamp;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 use crate::runtime::{Handle, Runtime};
@@ -78,7 +79,7 @@ fn unmet(fleet: &Fleet) -> BTreeMap<String, String> {
             Should::Wait(fits) => run.is_none() && reason.is_some_and(fits),
         };
         if !met {
-            let stands = reason.map_or_else(|| "not seen yet".to_owned(), Reason::line);
+            let stands = reason.map_or_else(|| "not seen yet".to_owned(), Reason::summary);
             unmet.insert(name.to_owned(), stands);
         }
     }
@@ -167,7 +168,7 @@ async fn headless(
         let mark = if unmet.contains_key(name) { "NO" } else { "ok" };
         let stands = IssueKey::parse(name)
             .ok()
-            .and_then(|key| fleet.ledger.get(&key).map(|entry| entry.reason.line()));
+            .and_then(|key| fleet.ledger.get(&key).map(|entry| entry.reason.summary()));
         super::say(&format!("{mark}  {name:<16} {}", stands.unwrap_or_default()));
     }
     if unmet.is_empty() {

@@ -6,9 +6,9 @@ use super::thread::{Request, Running, Thread};
 use crate::agent::claude::tools;
 use crate::agent::fields::{short, text};
 use crate::agent::{Said, bounded, diff, raw};
-use crate::core::agent_event::AgentEvent;
-use crate::core::budget::Spend;
-use crate::core::permission::{Ask, Tool};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::budget::Spend;
+use crate::core::model::permission::{PermissionRequest, Tool};
 
 impl Thread {
     /// One activity, as it came or in a snapshot.
@@ -89,7 +89,7 @@ impl Thread {
             } else {
                 (item(text(payload, "itemType")), detail.clone())
             };
-            let (kind, title) = (kind.word().into(), bounded(title));
+            let (kind, title) = (kind.as_str().into(), bounded(title));
             said.event(AgentEvent::ToolStart { id: id.clone(), kind, title });
         }
         at
@@ -137,7 +137,7 @@ impl Thread {
             }
             (_, Some(input)) => tools::ask(&self.cwd, name, &input),
             // What it says may be cut: no rule for a kind of tool may answer it.
-            _ => Ask {
+            _ => PermissionRequest {
                 tool: Tool::Other,
                 title: bounded(detail),
                 detail: bounded(detail),
@@ -145,9 +145,9 @@ impl Thread {
                 editable: false,
             },
         };
-        let ask = Box::new(Ask { editable: false, ..ask });
+        let ask = Box::new(PermissionRequest { editable: false, ..ask });
         if !self.answered_early(&id) {
-            said.event(AgentEvent::PermissionRequest { id: id.clone(), ask });
+            said.event(AgentEvent::PermissionRequest { id: id.clone(), request: ask });
         }
         self.requests.insert(id, Request::Approval);
     }

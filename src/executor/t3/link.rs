@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::told::Told;
 use crate::agent::fields::text;
 use crate::config::executor::T3;
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 use crate::process::inherited;
 use crate::secrets::Secrets;
 

@@ -21,9 +21,9 @@ use super::{Executor, Turn};
 use crate::agent::turn::{self, Over, TO_READ, TO_WRITE};
 use crate::agent::{Control, Events};
 use crate::config::executor::T3 as Config;
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::capability::Capabilities;
-use crate::core::digest::Digest;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::capability::Capabilities;
+use crate::core::model::digest::Digest;
 use crate::secrets::Secrets;
 
 /// See the module.

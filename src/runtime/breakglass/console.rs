@@ -13,10 +13,10 @@ use super::super::{Shell, clock};
 use crate::breakglass::recording::{self, Recorder};
 use crate::breakglass::shell::{ToShell, carry};
 use crate::breakglass::ssh::{ConnectError, KeyChange, connect, strict};
-use crate::core::breakglass::{Fact, Recording, ShellId};
-use crate::core::id::Actor;
-use crate::core::input::Input;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::{BreakglassReport, Recording, ShellId};
+use crate::core::model::id::Actor;
+use crate::core::model::input::Input;
+use crate::core::model::untrusted::Untrusted;
 
 /// How long a client may take to come for its shell.
 const CLAIM: Duration = Duration::from_secs(10);
@@ -80,7 +80,9 @@ pub(super) fn open(shell: &Arc<Shell>, id: ShellId, host: String, by: Actor) {
         let why = end.why.clone();
         // A client that reads nothing more is not waited for.
         let _ = timeout(Duration::from_secs(5), output.send(FromShell::Ended(end))).await;
-        shell.urgent(Input::Breakglass(Fact::Closed { shell: id, why, recording })).await;
+        shell
+            .urgent(Input::Breakglass(BreakglassReport::Closed { shell: id, why, recording }))
+            .await;
     });
 }
 

@@ -15,8 +15,8 @@ use super::super::tasks::question::{self, Question};
 use crate::breakglass::ssh::connect;
 use crate::breakglass::verb;
 use crate::config::breakglass::{Breakglass, Diagnosis};
-use crate::core::breakglass::Verb;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::Verb;
+use crate::core::model::untrusted::Untrusted;
 
 /// What is shown of one source.
 const SHOWN: usize = 48 * 1024;
@@ -39,7 +39,7 @@ pub(super) async fn ask(shell: &Arc<Shell>) -> (Untrusted, Option<Verb>) {
     for verb in [Verb::Status, Verb::Forensics] {
         let report = verb::run(breakglass, verb, None, |_| ()).await;
         let text = format!("{}\n{}", report.out.text(), report.err.text());
-        add(&mut shown, &format!("{} ({})", verb.word(), report.result.line()), &text);
+        add(&mut shown, &format!("{} ({})", verb.as_str(), report.result.summary()), &text);
     }
     if let Some(host) = &diagnosis.host {
         look(breakglass, diagnosis, host, &mut shown).await;
@@ -96,7 +96,7 @@ async fn look(breakglass: &Breakglass, diagnosis: &Diagnosis, host: &str, shown:
 }
 
 fn add(shown: &mut String, name: &str, text: &str) {
-    let text: String = crate::core::untrusted::clean(text).chars().take(SHOWN).collect();
+    let text: String = crate::core::model::untrusted::clean(text).chars().take(SHOWN).collect();
     // No line of it can end the block that it stands in.
     let text = text.replace("~~~", "~ ~ ~");
     shown.push_str(&format!("## {name}\n\n~~~\n{text}\n~~~\n\n"));

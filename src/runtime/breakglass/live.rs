@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::breakglass::verb::Told;
-use crate::core::breakglass::VerbId;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::VerbId;
+use crate::core::model::untrusted::Untrusted;
 
 /// Lines that are kept of each.
 const LINES: usize = 400;

@@ -17,35 +17,39 @@ use crate::breakglass::verb::{Report, Told};
 use crate::breakglass::{recording, verb};
 use crate::config::Config;
 use crate::config::breakglass::Breakglass;
-use crate::core::breakglass::{Capture, Fact, Task, Verb, VerbEnd, VerbId, VerbResult};
-use crate::core::input::Input;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::breakglass::{
+    BreakglassReport, BreakglassTask, Capture, Verb, VerbEnd, VerbId, VerbResult,
+};
+use crate::core::model::input::Input;
+use crate::core::model::untrusted::Untrusted;
 
 /// Between two looks for what is too old.
 const PRUNE: Duration = Duration::from_secs(6 * 3600);
 
 /// Begins what the core wants. Never waits.
-pub(super) fn execute(shell: &Arc<Shell>, task: Task) {
+pub(super) fn execute(shell: &Arc<Shell>, task: BreakglassTask) {
     let shell = shell.clone();
     match task {
-        Task::Verb { id, verb, known } => {
+        BreakglassTask::Verb { id, verb, known } => {
             tokio::spawn(async move {
                 let end = run_verb(&shell, id, verb, known.as_ref()).await;
-                shell.urgent(Input::Breakglass(Fact::Ended { verb: id, end })).await;
+                shell.urgent(Input::Breakglass(BreakglassReport::Ended { verb: id, end })).await;
             });
         }
-        Task::Shell { id, host, by } => console::open(&shell, id, host, by),
-        Task::CloseShells { why } => console::close_all(&shell, &why),
-        Task::Trust { host, key } => {
+        BreakglassTask::Shell { id, host, by } => console::open(&shell, id, host, by),
+        BreakglassTask::CloseShells { why } => console::close_all(&shell, &why),
+        BreakglassTask::Trust { host, key } => {
             tokio::spawn(async move {
                 let done = trust(&shell, &host, &key);
                 shell.problem("pins", done.err().into_iter().collect()).await;
             });
         }
-        Task::Diagnose => {
+        BreakglassTask::Diagnose => {
             tokio::spawn(async move {
                 let (text, proposes) = diagnosis::ask(&shell).await;
-                shell.urgent(Input::Breakglass(Fact::Diagnosed { text, proposes })).await;
+                shell
+                    .urgent(Input::Breakglass(BreakglassReport::Diagnosed { text, proposes }))
+                    .await;
             });
         }
     }
@@ -56,7 +60,7 @@ fn trust(shell: &Shell, host: &str, key: &str) -> Result<(), String> {
     let breakglass = config.breakglass.as_ref().ok_or("breakglass is not configured")?;
     let key = russh::keys::PublicKey::from_openssh(key).map_err(|error| error.to_string())?;
     let done = Pins::at(&breakglass.pins).set(host, &key, false);
-    done.map_err(|error| crate::core::untrusted::clean_line(&error.to_string()))
+    done.map_err(|error| crate::core::model::untrusted::clean_line(&error.to_string()))
 }
 
 /// What agents, tests and deploy commands must not reach.
@@ -122,7 +126,7 @@ async fn run_verb(
         let _ = shell.urgent.try_send(super::Message::Aside);
     };
     let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), tell).await;
-    shell.live().end(id, &report.result.line());
+    shell.live().end(id, &report.result.summary());
     let capture = keep(shell, breakglass, verb, began, &report).await;
     let Report { result, reads, request, .. } = report;
     VerbEnd { result, reads, request, capture }
@@ -133,7 +137,7 @@ async fn keep(
     shell: &Arc<Shell>,
     breakglass: &Breakglass,
     verb: Verb,
-    began: crate::core::id::Timestamp,
+    began: crate::core::model::time::Timestamp,
     report: &Report,
 ) -> Option<Capture> {
     if report.out.bytes.is_empty() && report.err.bytes.is_empty() {
@@ -145,7 +149,7 @@ async fn keep(
         vm: breakglass.vm.clone(),
         began,
         ms: clock::wall().since(began),
-        result: report.result.line(),
+        result: report.result.summary(),
         stdout: report.out.text(),
         stderr: report.err.text(),
         cut,
@@ -154,7 +158,7 @@ async fn keep(
     let kept = tokio::task::spawn_blocking(move || document.keep(&state)).await.ok()?;
     let (digest, size, stored) = kept;
     let problem = stored.as_ref().err().map(|error| {
-        format!("a capture of {} could not be kept ({error}); the host's log has it", verb.word())
+        format!("a capture of {} could not be kept ({error}); the host's log has it", verb.as_str())
     });
     shell.problem("captures", problem.into_iter().collect()).await;
     Some(Capture { digest, size, stored: stored.is_ok(), cut })

@@ -2,7 +2,7 @@
 //! diffs, the transcript, what the agent said raw, the logs of tests, CI and rollout, the proof.
 
 use super::Job;
-use crate::core::input::Input;
+use crate::core::model::input::Input;
 use crate::workspace::capsule;
 
 /// Keeps it and tells the core where; a part that can't be had is named in its place.

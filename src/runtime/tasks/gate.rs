@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{Failure, Job};
 use crate::config::repository::RepositoryRules;
-use crate::core::guardrail;
-use crate::core::id::Sha;
-use crate::core::input::RunFact;
-use crate::core::untrusted::Untrusted;
-use crate::core::verdict::{GateReport, GateSide};
+use crate::core::model::id::Sha;
+use crate::core::model::input::RunFact;
+use crate::core::model::untrusted::Untrusted;
+use crate::core::model::verdict::{GateReport, GateSide};
+use crate::core::tables::guardrail;
 use crate::process::Spec;
 use crate::workspace::git::Git;
 use crate::workspace::pool::Pool;
@@ -107,7 +107,7 @@ async fn test(
             why: told(&rules.test, &format!("ended with {code}"), &finished.tail),
         },
         Some(code) => GateSide::Failed { code, log: finished.tail },
-        None => GateSide::Broken { why: told(&rules.test, &finished.line(), &finished.tail) },
+        None => GateSide::Broken { why: told(&rules.test, &finished.summary(), &finished.tail) },
     })
 }
 

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::clock;
 use super::Job;
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::budget::Spend;
-use crate::core::capability::Equipment;
-use crate::core::input::RunFact;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::budget::Spend;
+use crate::core::model::capability::Equipment;
+use crate::core::model::input::RunFact;
 use crate::journal::transcript::Entry;
 
 /// Events that are handed on together at most.

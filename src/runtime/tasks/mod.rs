@@ -9,6 +9,7 @@ mod stages;
 mod turn;
 pub mod worktree;
 
+use crate::core::model::stage::Stage;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use super::Shell;
 use crate::agent::Control;
 use crate::config::Config;
 use crate::config::repository::{FILE, RepositoryRules};
-use crate::core::agent_event::AgentEvent;
-use crate::core::effect::Task;
-use crate::core::id::{RunId, Sha};
-use crate::core::input::{Input, RunFact};
-use crate::core::issue::Issue;
-use crate::core::run::Run;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::effect::Task;
+use crate::core::model::id::{RunId, Sha};
+use crate::core::model::input::{Input, RunFact};
+use crate::core::model::issue::Issue;
+use crate::core::model::run::Run;
 use crate::journal::transcript::Entry;
 use crate::workspace::pool::Pool;
 
@@ -57,7 +58,7 @@ impl Job {
             .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
             .collect();
         let config = shell.config();
-        let place = fleet.elsewhere(&run.work).map(|place| place.name.clone());
+        let place = fleet.remote_executor(&run.work).map(|place| place.name.clone());
         Some(Self { shell: shell.clone(), run, issue, epoch, config, place, older })
     }
 
@@ -145,7 +146,7 @@ impl Job {
         env
     }
 
-    fn note(&self, text: impl Into<crate::core::untrusted::Untrusted>) {
+    fn note(&self, text: impl Into<crate::core::model::untrusted::Untrusted>) {
         let event = AgentEvent::Notice { text: text.into() };
         let entry = Entry { at: super::clock::wall(), turn: self.run.turns, event };
         self.shell.transcribe(self.run.id, &[entry]);
@@ -168,11 +169,15 @@ pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
             Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn::limit(job),
             Task::Gate => minutes(2 * limits.test_minutes) + git * 8,
-            Task::Ci { .. } => minutes(limits.ci_minutes.max(24 * 60)) + git * 4,
+            Task::Stage { stage: Stage::Ci, .. } => {
+                minutes(limits.ci_minutes.max(24 * 60)) + git * 4
+            }
             // Its own times may be the repository's.
-            Task::Deploy { .. } => minutes(limits.deploy_minutes.max(24 * 60)) + git * 4,
+            Task::Stage { stage: Stage::Deploy, .. } => {
+                minutes(limits.deploy_minutes.max(24 * 60)) + git * 4
+            }
             // Its settle and soak times are the repository's.
-            Task::Probe { .. } => minutes(24 * 60),
+            Task::Stage { stage: Stage::Probe, .. } => minutes(24 * 60),
         }
 }
 
@@ -186,9 +191,9 @@ pub(super) async fn carry_out(job: &Job, task: Task, controls: mpsc::Receiver<Co
         Task::Gate => gate::run(job).await,
         Task::Rebase => push::rebase(job).await,
         Task::Push { head } => push::push(job, &head).await,
-        Task::Ci { sha } => stages::ci(job, sha).await,
-        Task::Deploy { sha } => stages::deploy(job, sha).await,
-        Task::Probe { sha } => stages::probe(job, sha).await,
+        Task::Stage { stage: Stage::Ci, sha } => stages::ci(job, sha).await,
+        Task::Stage { stage: Stage::Deploy, sha } => stages::deploy(job, sha).await,
+        Task::Stage { stage: Stage::Probe, sha } => stages::probe(job, sha).await,
     };
     done.unwrap_or_else(|why| RunFact::Failed { why: why.into() })
 }

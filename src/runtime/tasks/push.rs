@@ -1,8 +1,8 @@
 //! Pushing, and laying a run's commits over what others pushed.
 
 use super::{Failure, Job};
-use crate::core::id::Sha;
-use crate::core::input::RunFact;
+use crate::core::model::id::Sha;
+use crate::core::model::input::RunFact;
 use crate::workspace::WorkspaceError;
 use crate::workspace::base::Pushed;
 

@@ -1,5 +1,6 @@
 //! One question to an agent: a turn in an empty folder, in which it may do nothing but answer.
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use tokio::sync::mpsc;
 use super::super::Shell;
 use super::turn;
 use crate::agent::{Control, Events, driver};
-use crate::core::agent_event::{AgentEvent, TurnEnd};
-use crate::core::approval::Answer;
-use crate::core::budget::Spend;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::Answer;
+use crate::core::model::budget::Spend;
+use crate::core::model::untrusted::Untrusted;
 
 /// The most that is kept of an answer.
 const ANSWER: usize = 1024 * 1024;
@@ -80,7 +81,7 @@ pub(in super::super) async fn ask(
                     let (request, answer) = (id.clone(), Answer::Deny { reason });
                     // The turn may be over meanwhile.
                     let _ =
-                        control.send(Control::Answer { request, answer, by: "afk".into() }).await;
+                        control.send(Control::Answer { request, answer, by: DecidedBy::Afk }).await;
                 }
                 _ => {}
             }
@@ -99,6 +100,6 @@ pub(in super::super) async fn ask(
     shell.folders.give_back(&question.owner, None);
     match end {
         TurnEnd::Done => Ok(answered),
-        end => Err(crate::core::untrusted::clean_line(&end.line())),
+        end => Err(crate::core::model::untrusted::clean_line(&end.summary())),
     }
 }

@@ -1,5 +1,6 @@
 //! The stages after the push: CI, deploy, probes.
 
+use crate::core::model::stage::ProofLink;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -12,10 +13,11 @@ use crate::ci::github::{self, Look, Standing};
 use crate::ci::woodpecker::{self, Woodpecker};
 use crate::config::Repository;
 use crate::config::repository::{Deploy, RepositoryRules, Target};
-use crate::core::id::{Sha, Timestamp};
-use crate::core::input::{Input, RunFact};
-use crate::core::outside::commit::Deadlines;
-use crate::core::verdict::{Judgement, ProbeSample, Verdict};
+use crate::core::model::id::Sha;
+use crate::core::model::input::{Input, RunFact};
+use crate::core::model::time::Timestamp;
+use crate::core::model::verdict::{Judgement, ProbeSample, Verdict};
+use crate::core::tables::commit::Deadlines;
 use crate::deploy::kubernetes::{Bounds, Rollout, Told};
 use crate::deploy::probe::Prober;
 use crate::process::Spec;
@@ -65,7 +67,7 @@ async fn judged(
         }
     }
     let Judgement { verdict, detail, log, facts } = judgement;
-    job.note(format!("{what} of {}: {} ({})", sha.short(), verdict.word(), detail.clean_line()));
+    job.note(format!("{what} of {}: {} ({})", sha.short(), verdict.as_str(), detail.clean_line()));
     if !log.as_received().is_empty() && verdict != Verdict::Green {
         let path = job.log(&format!("{what}-said"));
         if let Err(error) = std::fs::write(&path, log.as_received()) {
@@ -77,7 +79,7 @@ async fn judged(
 
 /// When the commit was pushed: our deadlines count from there, also after a restart.
 fn pushed(job: &Job) -> Timestamp {
-    job.run.proof.pushed.as_ref().map_or_else(clock::wall, |link| link.at)
+    job.run.proof.get(ProofLink::Commit).map_or_else(clock::wall, |link| link.at)
 }
 
 /// The branch that the run's repository is pushed to.

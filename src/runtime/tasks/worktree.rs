@@ -10,9 +10,10 @@ use secrecy::ExposeSecret;
 
 use super::super::Shell;
 use super::{Failure, Job};
-use crate::core::id::Repo;
-use crate::core::input::RunFact;
-use crate::core::run::{Outcome, Stages, Work};
+use crate::core::model::id::Repo;
+use crate::core::model::input::RunFact;
+use crate::core::model::run::{Outcome, Work};
+use crate::core::model::stage::Stages;
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, name, throwaway};
 

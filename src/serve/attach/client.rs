@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
 use crate::config::Config;
-use crate::core::breakglass::ShellId;
-use crate::core::command::{Action, Refusal, Reply, Role};
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::{Command, Refusal, Reply, Role};
 use crate::journal::transcript::Store;
 use crate::process::output::read_line;
 use crate::runtime::breakglass::console::Console;
@@ -162,7 +162,7 @@ pub fn attach_when_there(state: &Path, config: Config, hello: Hello) -> io::Resu
 pub async fn send(
     state: &Path,
     hello: Hello,
-    action: Action,
+    action: Command,
 ) -> Result<Option<Reply>, AttachError> {
     let exchange = async {
         let hello = Hello { blind: true, ..hello };

@@ -11,8 +11,8 @@ use super::client::tell as say;
 use super::server::tell;
 use super::{FromClient, Hello, ToClient};
 use crate::breakglass::shell::{TYPED, ToShell};
-use crate::core::breakglass::ShellId;
-use crate::core::command::Role;
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::Role;
 use crate::runtime::Handle;
 use crate::runtime::breakglass::console::{Console, FromShell, ShellEnd};
 

@@ -15,10 +15,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::breakglass::{Breakglass, ShellId, VerbId};
-use crate::core::command::{Action, Reply, Role};
-use crate::core::event::Event;
-use crate::core::id::{Actor, RunId, Timestamp};
+use crate::core::fleet::breakglass::BreakglassState;
+use crate::core::model::breakglass::{ShellId, VerbId};
+use crate::core::model::command::{Command, Reply, Role};
+use crate::core::model::event::Event;
+use crate::core::model::id::{Actor, RunId};
+use crate::core::model::time::Timestamp;
 use crate::notify::terminal::Shown;
 use crate::runtime::breakglass::console::ShellEnd;
 use crate::runtime::breakglass::live::Seen;
@@ -64,7 +66,7 @@ pub enum FromClient {
         /// Names the answer.
         id: u64,
         /// What.
-        action: Action,
+        action: Command,
     },
     /// A run's diff is wanted.
     Diff {
@@ -153,7 +155,7 @@ pub enum ToClient {
         /// What breakglass verbs write.
         live: BTreeMap<VerbId, Seen>,
         /// Breakglass as it is, where the journal can't be written.
-        unwritten: Option<Box<Breakglass>>,
+        unwritten: Option<Box<BreakglassState>>,
     },
     /// Output of the shell of this connection; base64.
     Output(String),

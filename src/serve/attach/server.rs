@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 
 use super::{ASK_LIMIT, FromClient, Hello, ToClient, VERSION, path};
-use crate::core::command::{Command, Role};
+use crate::core::model::command::{CommandEnvelope, Role};
 use crate::process::output::read_line;
 use crate::runtime::client::Attached;
 use crate::runtime::{Batch, Handle, Snapshot, clock};
@@ -136,12 +136,12 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
 
 /// Ends the runtime once nothing is at work; the connection lasts until then.
 async fn make_room(handle: &Handle, hello: &Hello) {
-    let command = Command {
+    let command = CommandEnvelope {
         id: 0,
         actor: hello.actor.clone(),
         role: hello.role,
         origin: hello.origin.clone(),
-        action: crate::core::command::Action::Drain,
+        command: crate::core::model::command::Command::Drain,
     };
     if handle.command(command).await.is_err() {
         return;
@@ -256,12 +256,12 @@ impl Talk {
         let (handle, answers) = (self.handle.clone(), answers.clone());
         match ask {
             FromClient::Act { id, action } => {
-                let command = Command {
+                let command = CommandEnvelope {
                     id,
                     actor: self.hello.actor.clone(),
                     role: self.hello.role,
                     origin: self.hello.origin.clone(),
-                    action,
+                    command: action,
                 };
                 tokio::spawn(async move {
                     let reply = Box::new(handle.command(command).await);
@@ -293,7 +293,7 @@ impl Talk {
 fn newer(
     batch: &Batch,
     last: i64,
-) -> Option<Vec<(crate::core::id::Timestamp, crate::core::event::Event)>> {
+) -> Option<Vec<(crate::core::model::time::Timestamp, crate::core::model::event::Event)>> {
     let missing = usize::try_from(batch.last.saturating_sub(last)).unwrap_or(0);
     let skip = batch.events.len().saturating_sub(missing);
     let goes_on = missing > 0 && missing <= batch.events.len();

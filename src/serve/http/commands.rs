@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::tokens::Caller;
 use super::{Refused, Shared};
-use crate::core::breakglass::Verb;
-use crate::core::command::{Action, Command, Refusal};
+use crate::core::model::breakglass::Verb;
+use crate::core::model::command::{Command, CommandEnvelope, Refusal};
 
 /// How long an answer waits for the snapshot that shows it.
 const SEEN: std::time::Duration = std::time::Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub(super) async fn breakglass(State(shared): State<Shared>, _: Caller) -> Json<
     let seen: serde_json::Map<String, Value> = Verb::ALL
         .into_iter()
         .filter(|verb| verb.mutates())
-        .filter_map(|verb| Some((verb.word().to_owned(), json!(state.seen(verb, vm.as_ref()?)))))
+        .filter_map(|verb| Some((verb.as_str().to_owned(), json!(state.seen(verb, vm.as_ref()?)))))
         .collect();
     Json(json!({ "vm": vm, "state": state, "live": snapshot.live, "seen": seen }))
 }
@@ -42,14 +42,14 @@ pub(super) async fn breakglass(State(shared): State<Shared>, _: Caller) -> Json<
 pub(super) async fn command(
     State(shared): State<Shared>,
     caller: Caller,
-    body: Result<Json<Action>, JsonRejection>,
+    body: Result<Json<Command>, JsonRejection>,
 ) -> Result<Json<Value>, Refused> {
     let Json(action) = body.map_err(|error| {
-        let message = crate::core::untrusted::clean_line(&error.body_text());
+        let message = crate::core::model::untrusted::clean_line(&error.body_text());
         Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "body", message)
     })?;
     let Caller { actor, role } = caller;
-    let command = Command { id: 0, actor, role, origin: "http".into(), action };
+    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
     let mut snapshots = shared.handle.snapshots.clone();
     snapshots.mark_unchanged();
     let reply = shared.handle.command(command).await;

@@ -104,7 +104,9 @@ impl Following {
     }
 }
 
-fn told<T: serde::Serialize>((seq, (at, event)): (i64, &(crate::core::id::Timestamp, T))) -> Told {
+fn told<T: serde::Serialize>(
+    (seq, (at, event)): (i64, &(crate::core::model::time::Timestamp, T)),
+) -> Told {
     Told { seq, body: json!({"seq": seq, "at": at, "event": event}) }
 }
 

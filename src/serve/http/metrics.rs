@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::Shared;
 use super::tokens::Caller;
-use crate::core::job::JobStatus;
 use crate::runtime::Snapshot;
 
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,21 +43,21 @@ fn text(snapshot: &Snapshot) -> String {
     let mut outcomes: BTreeMap<&str, f64> = BTreeMap::new();
     let mut jobs: BTreeMap<&str, f64> = BTreeMap::new();
     for run in fleet.runs.values() {
-        *outcomes.entry(run.outcome.map_or("live", |outcome| outcome.word())).or_default() += 1.0;
+        *outcomes.entry(run.outcome.map_or("live", |outcome| outcome.as_str())).or_default() += 1.0;
         if run.work.job().is_some() {
-            *jobs.entry(JobStatus::of(run).word()).or_default() += 1.0;
+            *jobs.entry((run).job_status().as_str()).or_default() += 1.0;
         }
     }
     let mut inbox: BTreeMap<&str, f64> = BTreeMap::new();
     for escalation in fleet.inbox() {
-        *inbox.entry(escalation.kind.word()).or_default() += 1.0;
+        *inbox.entry(escalation.kind.as_str()).or_default() += 1.0;
     }
     let rows = |of: &BTreeMap<&'static str, f64>| -> Vec<(&'static str, f64)> {
         of.iter().map(|(name, figure)| (*name, *figure)).collect()
     };
     let (outcomes, jobs, inbox) = (rows(&outcomes), rows(&jobs), rows(&inbox));
     let killed = one(f64::from(u8::from(fleet.kill_switch())));
-    let spent = fleet.books.day(fleet.now).usd.0 as f64 / 1e6;
+    let spent = fleet.books.day(fleet.last_event).usd.0 as f64 / 1e6;
     let capacity = count(fleet.capacity() as usize);
     family(&mut out, "permits", "Permits of the semaphore.", "", &capacity);
     family(&mut out, "permits_used", "Permits in use.", "", &count(used));

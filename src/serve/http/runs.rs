@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::tokens::Caller;
 use super::{Refused, Shared};
-use crate::core::id::RunId;
+use crate::core::model::id::RunId;
 
 /// The most records of a transcript that are told at once.
 const MOST: usize = 1000;

@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Refused, Shared};
 use crate::config::http::Http;
-use crate::core::command::Role;
-use crate::core::id::Actor;
+use crate::core::model::command::Role;
+use crate::core::model::id::Actor;
 use crate::runtime::Handle;
 
 /// The least that a token may have.

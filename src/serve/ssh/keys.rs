@@ -7,8 +7,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use russh::keys::PublicKey;
 
-use crate::core::command::Role;
-use crate::core::id::{Actor, Timestamp};
+use crate::core::model::command::Role;
+use crate::core::model::id::Actor;
+use crate::core::model::time::Timestamp;
 
 /// One key that may come in.
 #[derive(Debug, Clone)]
@@ -122,7 +123,7 @@ fn allowed(line: &str) -> Result<Allowed, String> {
     let key = PublicKey::from_openssh(rest).map_err(|error| format!("no key: {error}"))?;
     let name = match key.comment().to_string() {
         comment if comment.is_empty() => key.fingerprint(russh::keys::HashAlg::Sha256).to_string(),
-        comment => crate::core::untrusted::clean_line(&comment),
+        comment => crate::core::model::untrusted::clean_line(&comment),
     };
     let mut found =
         Allowed { key, role: Role::Viewer, actor: Actor(name), from: Vec::new(), expires: None };

@@ -19,8 +19,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::keys::{self, Allowed};
-use crate::core::command::Role;
-use crate::core::id::Actor;
+use crate::core::model::command::Role;
+use crate::core::model::id::Actor;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
 use crate::term::far::{Bytes, ESCAPE, Events, Told, clamped};

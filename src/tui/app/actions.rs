@@ -1,7 +1,8 @@
 //! The route of an action, and the actions that are the cockpit's own.
 
 use super::{App, Standing};
-use crate::core::command;
+use crate::core::model::command;
+use crate::core::model::plural::plural;
 use crate::runtime::Snapshot;
 use crate::tui::action::{
     Action, BACK, CLIENTS, COPY, HELP, INBOX, KILL_SWITCH, MOUSE, NEXT_PANE, OPEN, PALETTE,
@@ -9,7 +10,6 @@ use crate::tui::action::{
 };
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Reaction, Response};
-use crate::tui::widgets::text::plural;
 use crate::tui::{overlays, panes, run_actions};
 
 impl App {
@@ -58,8 +58,9 @@ impl App {
     /// Actions on the fleet, and the texts about it.
     fn fleet_action(&self, action: Action, snapshot: &Snapshot) -> Option<Response> {
         let fleet = &snapshot.fleet;
-        let set_permits =
-            |permits| Response::request(Request::Command(command::Action::SetCapacity { permits }));
+        let set_permits = |permits| {
+            Response::request(Request::Command(command::Command::SetCapacity { permits }))
+        };
         Some(match action {
             SPEND => Response::open(Dialog::Spend),
             CLIENTS => Response::open(Dialog::Clients),
@@ -72,7 +73,7 @@ impl App {
                 } else {
                     "Lift the kill switch? Eligible issues are picked up at once."
                 };
-                let yes = Request::Command(command::Action::SetKillSwitch { on });
+                let yes = Request::Command(command::Command::SetKillSwitch { on });
                 Response::confirm(question.into(), yes)
             }
             QUIT => self.quit(snapshot),

@@ -23,7 +23,8 @@ use super::response::{Dialog, Reaction, Response};
 use super::theme::Theme;
 use super::{overlays, panes};
 use crate::config::ConfigError;
-use crate::core::id::{Actor, RunId, Timestamp};
+use crate::core::model::id::{Actor, RunId};
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 use crate::term::key::Key;
 

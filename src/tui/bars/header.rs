@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 use crate::tui::layout::PROBLEMS;
 use crate::tui::theme::{Role, Theme};
@@ -32,7 +32,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, header: &Header<'_>) {
     let fleet = &snapshot.fleet;
     let inbox = fleet.inbox().len();
     let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.queue.len());
-    let (spent, clock) = (fleet.books.day(fleet.now).line(), time_of_day(header.now));
+    let (spent, clock) = (fleet.books.day(fleet.last_event).summary(), time_of_day(header.now));
     let killed = fleet.kill_switch();
     let paused = fleet.breaker.open().is_some();
     let (live, short) = link(header);

@@ -1,8 +1,8 @@
 //! Clients: a line for each client that is attached to this fleet.
 
-use crate::core::command::Role;
-use crate::core::id::Timestamp;
-use crate::core::untrusted::clean_line;
+use crate::core::model::command::Role;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
 use crate::runtime::client::Attached;
 use crate::tui::response::TextView;
 use crate::tui::widgets::text::age;

@@ -17,18 +17,18 @@ use crate::tui::widgets::text::wrap;
 
 /// The question, and the request that yes makes.
 #[derive(Debug)]
-pub(super) struct Confirmation {
+pub(super) struct ConfirmDialog {
     question: String,
     yes: Request,
 }
 
-impl Confirmation {
+impl ConfirmDialog {
     pub(super) const fn new(question: String, yes: Request) -> Self {
         Self { question, yes }
     }
 }
 
-impl Component for Confirmation {
+impl Component for ConfirmDialog {
     fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
         let answer = if Key::from(*event).typed() == Some('y') {
             Reaction::Request(self.yes.clone())
@@ -39,7 +39,7 @@ impl Component for Confirmation {
     }
 }
 
-impl Overlay for Confirmation {
+impl Overlay for ConfirmDialog {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let width = area.width.min(64);

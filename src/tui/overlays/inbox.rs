@@ -5,11 +5,12 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
-use crate::core::approval::{Answer, Escalation, EscalationKind};
-use crate::core::command;
-use crate::core::id::EscalationId;
-use crate::core::permission::Grant;
-use crate::core::untrusted::{Untrusted, clean_line};
+use crate::core::model::approval::{Answer, Escalation, EscalationKind};
+use crate::core::model::command;
+use crate::core::model::id::EscalationId;
+use crate::core::model::permission::Grant;
+use crate::core::model::plural::plural;
+use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN};
 use crate::tui::component::{Component, Overlay, Scene};
@@ -23,7 +24,7 @@ use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::scroll::Scroll;
 use crate::tui::widgets::span::piece;
-use crate::tui::widgets::text::{age, column, fit, plural, wrap};
+use crate::tui::widgets::text::{age, column, fit, wrap};
 
 pub(crate) const CONTEXT: KeyContext = KeyContext::new("inbox");
 
@@ -90,10 +91,10 @@ impl Inbox {
             return Response::message(format!("read it to its end first: {key}"));
         }
         let Some((_, means)) = answers(escalation).find(|(known, _)| *known == action) else {
-            return Response::message(format!("a {} escalation has no such answer", kind.word()));
+            return Response::message(format!("a {} escalation has no such answer", kind.as_str()));
         };
         let request = move |answer| {
-            Request::Command(command::Action::Answer { escalation: id, digest, answer })
+            Request::Command(command::Command::Answer { escalation: id, digest, answer })
         };
         let reply = move |answer| Response::request(request(answer));
         let sure = format!("{id}: {means}?");
@@ -137,7 +138,9 @@ impl Component for Inbox {
             ACKNOWLEDGE => {
                 Some(self.selected(scene.snapshot).map_or_else(Response::none, |known| {
                     let escalation = known.id;
-                    Response::request(Request::Command(command::Action::Acknowledge { escalation }))
+                    Response::request(Request::Command(command::Command::Acknowledge {
+                        escalation,
+                    }))
                 }))
             }
             // The key that opened it.
@@ -229,7 +232,7 @@ fn spans(id: EscalationId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>
     let subject = issue.map_or_else(|| escalation.subject(), ToString::to_string);
     let room = width.saturating_sub(1 + 12 + 17 + 5);
     vec![
-        piece(format!("{:<12}", escalation.kind.word()), theme, Role::Warn),
+        piece(format!("{:<12}", escalation.kind.as_str()), theme, Role::Warn),
         piece(format!("{} ", column(&subject, 16, cut)), theme, Role::Text),
         piece(format!("{:>3}  ", age(scene.now, escalation.raised)), theme, Role::Dim),
         piece(fit(&escalation.title.clean_line(), room, cut), theme, Role::Text),
@@ -246,7 +249,7 @@ fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<
         }
     };
     let issue = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
-    let (id, kind) = (escalation.id, escalation.kind.word());
+    let (id, kind) = (escalation.id, escalation.kind.as_str());
     add(&format!("{id} · {kind} · {}{issue}", escalation.subject()), Role::Title);
     for line in escalation.detail.clean().lines() {
         let line = if line.is_empty() { " " } else { line };

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
-use crate::core::untrusted::clean_line;
+use crate::core::model::untrusted::clean_line;
 use crate::term::key::Key;
 use crate::tui::action::Action;
 use crate::tui::component::{Component, Overlay, Scene};

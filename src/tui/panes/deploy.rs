@@ -6,12 +6,13 @@ use ratatui::layout::Rect;
 use ratatui::text::Span;
 use ratatui::widgets::Paragraph;
 
-use crate::core::event::Stage;
-use crate::core::explain;
-use crate::core::id::{Repo, Timestamp};
-use crate::core::run::{Activity, Run};
-use crate::core::untrusted::clean_line;
-use crate::core::verdict::{ProbeSample, Verdict};
+use crate::core::model::id::Repo;
+use crate::core::model::run::{Activity, Run};
+use crate::core::model::stage::ProofLink;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
+use crate::core::model::verdict::{ProbeSample, Verdict};
+use crate::core::query::explain;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
@@ -144,24 +145,15 @@ fn newest<'a>(snapshot: &'a Snapshot, repo: &Repo) -> Option<&'a Run> {
 /// The proof chain of a run, as `✓commit─✓ci─◐rollout─○probe`.
 fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
     let under_way = match run.activity {
-        Activity::Ci => Some(Stage::Ci),
-        Activity::Deploy => Some(Stage::Deploy),
-        Activity::Probe => Some(Stage::Probe),
+        Activity::Stage { stage } => Some(stage),
         _ => None,
     };
     let mut spans = Vec::new();
-    for (at, (name, link)) in run.proof.strip().into_iter().enumerate() {
-        let stage = match name {
-            "ci" => Some(Stage::Ci),
-            "rollout" => Some(Stage::Deploy),
-            "probe" => Some(Stage::Probe),
-            _ => None,
-        };
+    for (at, (proof, link)) in run.proof.chain().enumerate() {
+        let (name, stage) = (proof.as_str(), proof.stage());
         let passed_over = match stage {
-            Some(Stage::Ci) => !run.stages.ci,
-            Some(Stage::Deploy) => !run.stages.deploy,
-            Some(Stage::Probe) => !run.stages.probe,
-            None => name == "image" && link.is_none(),
+            Some(stage) => !run.stages.has(stage),
+            None => proof == ProofLink::Image && link.is_none(),
         };
         if passed_over {
             continue;

@@ -7,10 +7,12 @@ use ratatui::layout::Rect;
 use ratatui::text::Span;
 use ratatui::widgets::Paragraph;
 
-use crate::core::explain;
-use crate::core::id::{IssueKey, RunId, Timestamp};
-use crate::core::ledger::Reason;
-use crate::core::run::{Outcome, Run, Work};
+use crate::core::model::id::{IssueKey, RunId};
+use crate::core::model::ledger::Reason;
+use crate::core::model::plural::plural;
+use crate::core::model::run::{Outcome, Run, Work};
+use crate::core::model::time::Timestamp;
+use crate::core::query::explain;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
@@ -21,7 +23,7 @@ use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::list::{Cursor, List, Named};
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::piece;
-use crate::tui::widgets::text::{age, column, fit, plural};
+use crate::tui::widgets::text::{age, column, fit};
 
 const ID: PaneId =
     PaneId::new("pane-queue", "Queue", "Queue", Slot { column: Column::Left, rows: None });
@@ -180,7 +182,7 @@ impl Columns {
 /// The state of a run, with its activity, or the reason of its end.
 fn standing(run: &Run, now: Timestamp) -> String {
     if let Some(outcome) = run.outcome {
-        format!("{}: {}", outcome.word(), run.why.clean_line())
+        format!("{}: {}", outcome.as_str(), run.why.clean_line())
     } else {
         let attempt =
             if run.attempts > 0 { format!(" (attempt {})", run.attempts) } else { String::new() };
@@ -188,7 +190,7 @@ fn standing(run: &Run, now: Timestamp) -> String {
         if run.quiet.is_some() || run.retry.is_some() {
             return doing;
         }
-        format!("{} · {doing}{attempt}", run.phase.word())
+        format!("{} · {doing}{attempt}", run.phase.as_str())
     }
 }
 
@@ -214,11 +216,13 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                     Some(Outcome::Cancelled | Outcome::Failed) => 5,
                     Some(Outcome::Done) => 6,
                 };
-                (mark, role, group, standing(run, fleet.now))
+                (mark, role, group, standing(run, fleet.last_event))
             }
-            (_, Some(Reason::Closed)) => (marks.done, Role::Dim, 7, Reason::Closed.line()),
-            (_, Some(Reason::Eligible)) => (marks.waiting, Role::Text, 3, Reason::Eligible.line()),
-            (_, Some(reason)) => (marks.waiting, Role::Dim, 4, reason.line()),
+            (_, Some(Reason::Closed)) => (marks.done, Role::Dim, 7, Reason::Closed.summary()),
+            (_, Some(Reason::Eligible)) => {
+                (marks.waiting, Role::Text, 3, Reason::Eligible.summary())
+            }
+            (_, Some(reason)) => (marks.waiting, Role::Dim, 4, reason.summary()),
             (_, None) => (marks.waiting, Role::Dim, 4, String::new()),
         };
         let urgency = issue.priority.map_or(u8::MAX, |p| p.0);
@@ -230,7 +234,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             role,
             priority,
             subject: issue.key.to_string(),
-            since: entry.map_or(fleet.now, |entry| entry.since),
+            since: entry.map_or(fleet.last_event, |entry| entry.since),
             title: issue.title.clean_line(),
             reason: text,
         });
@@ -239,7 +243,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     let left = |run: &Arc<Run>| match &run.work {
         Work::Prompt { .. } => true,
         Work::Issue { key, .. } => {
-            let recent = run.ended.is_none_or(|ended| fleet.now.since(ended) < DAY);
+            let recent = run.ended.is_none_or(|ended| fleet.last_event.since(ended) < DAY);
             let held = fleet.locks.values().any(|holder| *holder == run.id);
             let last = fleet.last_run.get(key) == Some(&run.id);
             last && !fleet.issues.contains_key(key) && (recent || held)
@@ -267,7 +271,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             subject,
             since: run.claimed,
             title: run.work.title().clean_line(),
-            reason: standing(run, fleet.now),
+            reason: standing(run, fleet.last_event),
         });
     }
     rows.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));

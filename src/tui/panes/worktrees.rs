@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::Span;
 use ratatui::widgets::Paragraph;
 
-use crate::core::id::RunId;
-use crate::core::run::Outcome;
+use crate::core::model::id::RunId;
+use crate::core::model::run::Outcome;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, ON_RUNS, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};

@@ -2,33 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::breakglass::{Ask, Fact, Rules, Verb, VerbEnd, VerbId, VerbResult};
-use crate::core::budget::{MicroUsd, Spend};
-use crate::core::command::{Action, Command, Role};
-use crate::core::effect::Effect;
-use crate::core::id::{Actor, IssueKey, Repo, RunId, Sha, Timestamp};
-use crate::core::input::{Input, RunFact};
-use crate::core::issue::{Arming, Blocker, BlockerState, Issue, Priority};
-use crate::core::permission;
-use crate::core::policy::Policy;
-use crate::core::run::Stages;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::fleet::volatile::Volatile;
+use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use crate::core::model::breakglass::{
+    BreakglassReport, BreakglassRequest, BreakglassRules, Verb, VerbEnd, VerbId, VerbResult,
+};
+use crate::core::model::budget::{MicroUsd, Spend};
+use crate::core::model::command::{Command, CommandEnvelope, Role};
+use crate::core::model::effect::Effect;
+use crate::core::model::id::{Actor, IssueKey, Repo, RunId, Sha};
+use crate::core::model::input::{Input, RunFact};
+use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use crate::core::model::permission;
+use crate::core::model::policy::Policy;
+use crate::core::model::stage::Stages;
+use crate::core::model::time::Timestamp;
+use crate::core::model::verdict::{GateReport, GateSide, ProbeSample, Verdict};
 use crate::core::step::step;
-use crate::core::verdict::{GateReport, GateSide, ProbeSample, Verdict};
 use crate::journal::transcript::{Entry, Store};
 
 const START: i64 = 1_793_530_800_000;
 
 struct Director {
     fleet: Fleet,
+    volatile: Volatile,
     now: Timestamp,
 }
 
 impl Director {
     fn send(&mut self, input: Input) {
         self.now = self.now.plus(20_000);
-        let effects = step(&mut self.fleet, self.now, input).effects;
+        let effects = step(&mut self.fleet, &mut self.volatile, self.now, input).effects;
         for effect in effects {
             if let Effect::Deliver { entry, .. } = effect {
                 self.send(Input::Delivered { entry });
@@ -42,25 +47,28 @@ impl Director {
         self.send(Input::Run { run, epoch, fact });
     }
 
-    fn breakglass(&mut self, ask: Ask) {
+    fn breakglass(&mut self, request: BreakglassRequest) {
         let (id, actor, origin) = (1, Actor("ana".into()), "tty".to_owned());
-        let action = Action::Breakglass { ask };
-        self.send(Input::Command(Command { id, actor, role: Role::Operator, origin, action }));
+        let (role, command) = (Role::Operator, Command::Breakglass { request });
+        self.send(Input::Command(CommandEnvelope { id, actor, role, origin, command }));
     }
 
     /// Arms breakglass and reads the state of the VM.
     fn reads_the_vm(&mut self) {
-        self.breakglass(Ask::Arm { reason: "ssh connects and hangs".into(), take_over: false });
-        self.breakglass(Ask::Verb { verb: Verb::Status, confirm: None });
+        self.breakglass(BreakglassRequest::Arm {
+            reason: "ssh connects and hangs".into(),
+            take_over: false,
+        });
+        self.breakglass(BreakglassRequest::Verb { verb: Verb::Status, confirm: None });
         let result = VerbResult::Exited { code: 0 };
         let reads = Some("running".into());
         let end = VerbEnd { result, reads, request: None, capture: None };
-        self.send(Input::Breakglass(Fact::Ended { verb: VerbId(1), end }));
+        self.send(Input::Breakglass(BreakglassReport::Ended { verb: VerbId(1), end }));
     }
 
     fn reach_push(&mut self, run: u64, branch: &str, head: &str) {
         let base = Sha("b5ed8091b5ed8091".into());
-        let stages = Stages { ci: true, deploy: true, probe: true };
+        let stages = Stages::all();
         let path = format!("/state/workspaces/{run}/wt-1");
         let branch = branch.to_owned();
         self.fact(
@@ -102,14 +110,15 @@ impl Director {
 /// Three repositories: one healthy, one frozen, one in the middle of a deploy.
 pub(super) fn fleet() -> Fleet {
     let repo = |name: &str| Repo::parse(&format!("acme/{name}")).unwrap();
-    let mut director = Director { fleet: Fleet::default(), now: Timestamp(START) };
+    let mut director =
+        Director { fleet: Fleet::default(), volatile: Volatile::default(), now: Timestamp(START) };
     let allowlist: BTreeSet<Repo> = ["greeter", "ledger", "pulse"].map(repo).into();
     let policy = Policy {
         kill_switch: false,
         capacity: 2,
         allowlist,
         fix_forward_attempts: 1,
-        breakglass: Some(Rules {
+        breakglass: Some(BreakglassRules {
             vm: "devvm".into(),
             hypervisor: "hypervisor".into(),
             hosts: ["devvm".to_owned()].into(),
@@ -228,7 +237,8 @@ pub(super) fn transcript(store: &Store) {
 /// One issue whose agent asks for permission to run a command.
 pub(super) fn asking() -> Fleet {
     let repo = Repo::parse("acme/greeter").unwrap();
-    let mut director = Director { fleet: Fleet::default(), now: Timestamp(START) };
+    let mut director =
+        Director { fleet: Fleet::default(), volatile: Volatile::default(), now: Timestamp(START) };
     let allowlist = [repo.clone()].into();
     let policy = Policy { kill_switch: false, capacity: 2, allowlist, ..Policy::default() };
     director.send(Input::Started { policy: Box::new(policy) });
@@ -254,18 +264,18 @@ pub(super) fn asking() -> Fleet {
             path: "/state/workspaces/1/wt-1".into(),
             branch: "afk/1-greet-by-name".into(),
             base: Sha("b5ed8091b5ed8091".into()),
-            stages: Stages { ci: true, deploy: true, probe: true },
+            stages: Stages::all(),
             permissions: Box::new(asks_for_everything),
         },
     );
-    let ask = permission::Ask {
+    let ask = permission::PermissionRequest {
         tool: permission::Tool::Shell,
         title: "rm -rf build".into(),
         detail: "rm -rf build".into(),
         targets: vec!["rm -rf build".into()],
         editable: true,
     };
-    let ask = AgentEvent::PermissionRequest { id: "p".into(), ask: Box::new(ask) };
+    let ask = AgentEvent::PermissionRequest { id: "p".into(), request: Box::new(ask) };
     director.fact(1, RunFact::Agent(ask));
     director.fleet
 }

@@ -4,9 +4,9 @@ use crossterm::event::Event;
 
 use super::fixture;
 use super::script::Script;
-use crate::core::approval::{Answer, Escalation};
-use crate::core::command;
-use crate::core::id::RunId;
+use crate::core::model::approval::{Answer, Escalation};
+use crate::core::model::command;
+use crate::core::model::id::RunId;
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, TextView};
 
@@ -19,7 +19,7 @@ fn answer(script: &Script, answer: Answer) -> Vec<Request> {
     let inbox = script.snapshot.fleet.inbox();
     let Escalation { id, digest, .. } = inbox.first().unwrap().as_ref();
     let (escalation, digest) = (*id, *digest);
-    vec![Request::Command(command::Action::Answer { escalation, digest, answer })]
+    vec![Request::Command(command::Command::Answer { escalation, digest, answer })]
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn inbox_answers_a_permission() {
     let edit = Answer::Edit { command: "rm -rf build/x".into() };
     assert_eq!(script.keys("e/x<Enter>"), answer(&script, edit));
     let escalation = script.snapshot.fleet.inbox()[0].id;
-    let acknowledge = command::Action::Acknowledge { escalation };
+    let acknowledge = command::Command::Acknowledge { escalation };
     assert_eq!(script.keys("v"), [Request::Command(acknowledge)]);
 }
 
@@ -87,7 +87,7 @@ fn confirm_takes_y_alone_for_yes() {
         script.lacks("Cancel r3?");
         script.shows("nothing was changed");
     }
-    let cancel = command::Action::Cancel { run: RunId(3) };
+    let cancel = command::Command::Cancel { run: RunId(3) };
     assert_eq!(script.keys("xy"), [Request::Command(cancel)]);
 }
 
@@ -97,7 +97,7 @@ fn input_edits_pastes_and_is_discarded() {
     script.keys("rone<A-Enter>two<Backspace>");
     script.event(&Event::Paste("\u{1b}[2J!".into()));
     let guidance = "one\ntw!".into();
-    let retry = command::Action::Retry { run: RunId(3), guidance };
+    let retry = command::Command::Retry { run: RunId(3), guidance };
     assert_eq!(script.keys("<Enter>"), [Request::Command(retry)]);
     assert!(script.keys("rmore<Esc>").is_empty());
     script.lacks("Retry r3");
@@ -153,11 +153,11 @@ fn documents_follow_the_fleet() {
     script.shows("┌ Clients ");
     script.lacks("ana");
     script.snapshot.clients = vec![crate::runtime::client::Attached {
-        actor: crate::core::id::Actor("ana".into()),
+        actor: crate::core::model::id::Actor("ana".into()),
         role: command::Role::Operator,
         origin: "tty".into(),
         size: (80, 24),
-        since: script.snapshot.fleet.now,
+        since: script.snapshot.fleet.last_event,
     }];
     script.keys("j");
     script.shows("ana              operator  tty");

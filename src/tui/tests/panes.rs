@@ -5,27 +5,27 @@ use tokio::sync::mpsc;
 use super::script::{Script, lines};
 use crate::breakglass::shell::ToShell;
 use crate::breakglass::ssh::KeyChange;
-use crate::core::breakglass::{Ask, ShellId, Verb, VerbId};
-use crate::core::command;
-use crate::core::id::RunId;
+use crate::core::model::breakglass::{BreakglassRequest, ShellId, Verb, VerbId};
+use crate::core::model::command;
+use crate::core::model::id::RunId;
 use crate::runtime::breakglass::console::{FromShell, ShellEnd};
 use crate::tui::component::PaneMessage;
 use crate::tui::request::Request;
 
-fn command(action: command::Action) -> Vec<Request> {
+fn command(action: command::Command) -> Vec<Request> {
     vec![Request::Command(action)]
 }
 
-fn breakglass(ask: Ask) -> Vec<Request> {
-    command(command::Action::Breakglass { ask })
+fn breakglass(request: BreakglassRequest) -> Vec<Request> {
+    command(command::Command::Breakglass { request })
 }
 
 #[test]
 fn queue_acts_on_the_selected_run() {
     let mut script = Script::new();
-    assert_eq!(script.keys("xy"), command(command::Action::Cancel { run: RunId(3) }));
-    assert_eq!(script.keys("jXy"), command(command::Action::Interrupt { run: RunId(2) }));
-    let retry = command::Action::Retry { run: RunId(2), guidance: "again".into() };
+    assert_eq!(script.keys("xy"), command(command::Command::Cancel { run: RunId(3) }));
+    assert_eq!(script.keys("jXy"), command(command::Command::Interrupt { run: RunId(2) }));
+    let retry = command::Command::Retry { run: RunId(2), guidance: "again".into() };
     assert_eq!(script.keys("ragain<Enter>"), command(retry));
     assert_eq!(script.keys("o"), [Request::Diff(RunId(2))]);
     assert_eq!(script.keys("!"), [Request::Shell("/state/workspaces/2/wt-1".into())]);
@@ -56,11 +56,11 @@ fn steer_continues_an_ended_run() {
     let mut script = Script::new();
     script.keys("Gs");
     script.shows("Continue r1 in the same conversation");
-    let retry = command::Action::Retry { run: RunId(1), guidance: "more".into() };
+    let retry = command::Command::Retry { run: RunId(1), guidance: "more".into() };
     assert_eq!(script.keys("more<Enter>"), command(retry));
     script.keys("ggs");
     script.shows("Steer r3: taken at the next step");
-    let steer = command::Action::Steer { run: RunId(3), text: "look".into() };
+    let steer = command::Command::Steer { run: RunId(3), text: "look".into() };
     assert_eq!(script.keys("look<Enter>"), command(steer));
 }
 
@@ -111,15 +111,18 @@ fn deploy_opens_the_proof_of_its_repository() {
 #[test]
 fn breakglass_runs_reading_verbs_at_once_and_asks_before_the_others() {
     let mut script = Script::new();
-    let status = Ask::Verb { verb: Verb::Status, confirm: None };
+    let status = BreakglassRequest::Verb { verb: Verb::Status, confirm: None };
     assert_eq!(script.keys("5<Enter>"), breakglass(status));
     let mutating = Verb::ALL.iter().position(|verb| verb.mutates()).unwrap();
     script.keys(&"j".repeat(mutating));
     assert!(script.keys("<Enter>").is_empty());
     script.shows("Type devvm to go ahead. This can't be undone.");
     let requests = script.keys("devvm<Enter>");
-    let [Request::Command(command::Action::Breakglass { ask: Ask::Verb { verb, confirm } })] =
-        requests.as_slice()
+    let [
+        Request::Command(command::Command::Breakglass {
+            request: BreakglassRequest::Verb { verb, confirm },
+        }),
+    ] = requests.as_slice()
     else {
         panic!("{requests:?}")
     };
@@ -132,9 +135,9 @@ fn breakglass_arms_with_a_reason_from_any_pane() {
     let mut script = Script::new();
     script.keys("5a");
     script.shows("You may act for 30 min.");
-    let arm = Ask::Arm { reason: "it hangs".into(), take_over: false };
+    let arm = BreakglassRequest::Arm { reason: "it hangs".into(), take_over: false };
     assert_eq!(script.keys("it hangs<Enter>"), breakglass(arm));
-    assert_eq!(script.keys("1:disarm<Enter>"), breakglass(Ask::Disarm));
+    assert_eq!(script.keys("1:disarm<Enter>"), breakglass(BreakglassRequest::Disarm));
     assert_eq!(script.keys("5d"), []);
     script.shows("select a verb that ran");
 }
@@ -190,5 +193,8 @@ fn breakglass_trusts_a_new_key_by_the_name_of_its_host() {
     script.shows("that is not its name: nothing was done");
     script.receive(PaneMessage::ShellOutput(id, FromShell::Ended(end())));
     let KeyChange { host, key, old, new } = change();
-    assert_eq!(script.keys("devvm<Enter>"), breakglass(Ask::Trust { host, key, old, new }));
+    assert_eq!(
+        script.keys("devvm<Enter>"),
+        breakglass(BreakglassRequest::Trust { host, key, old, new })
+    );
 }

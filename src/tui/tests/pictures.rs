@@ -9,8 +9,9 @@ use ratatui::style::{Color, Modifier};
 
 use super::fixture;
 use super::script::{Script, text};
-use crate::core::command::Role;
-use crate::core::id::{Actor, Timestamp};
+use crate::core::model::command::Role;
+use crate::core::model::id::Actor;
+use crate::core::model::time::Timestamp;
 use crate::runtime::client::Attached;
 use crate::tui::response::{Dialog, TextView};
 
@@ -183,7 +184,7 @@ fn clients_match_their_pictures() {
             role,
             origin: origin.into(),
             size,
-            since: Timestamp(script.snapshot.fleet.now.0 - minutes * 60_000),
+            since: Timestamp(script.snapshot.fleet.last_event.0 - minutes * 60_000),
         };
         script.snapshot.clients = vec![
             client("ana", Role::Operator, "tty", (200, 50), 90),

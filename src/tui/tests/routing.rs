@@ -3,7 +3,7 @@
 use crossterm::event::{Event, KeyModifiers, MouseEvent, MouseEventKind};
 
 use super::script::Script;
-use crate::core::command;
+use crate::core::model::command;
 use crate::tui::request::Request;
 
 #[test]
@@ -47,9 +47,9 @@ fn kill_switch_and_permits_are_commands() {
     let mut script = Script::new();
     script.keys("p");
     script.shows("Throw the kill switch?");
-    let set = command::Action::SetKillSwitch { on: true };
+    let set = command::Command::SetKillSwitch { on: true };
     assert_eq!(script.keys("y"), [Request::Command(set)]);
-    let permits = |permits| [Request::Command(command::Action::SetCapacity { permits })];
+    let permits = |permits| [Request::Command(command::Command::SetCapacity { permits })];
     assert_eq!(script.keys("+"), permits(3));
     assert_eq!(script.keys("-"), permits(1));
 }

@@ -11,8 +11,8 @@ use ratatui::buffer::Buffer;
 use tempfile::TempDir;
 
 use super::fixture;
-use crate::core::id::Actor;
-use crate::core::state::Fleet;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::Actor;
 use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::tui::app::{self, App, catalog};
@@ -54,7 +54,7 @@ impl Script {
             detaches: false,
             panes: PaneSetup { cold_path },
         });
-        app.set_now(fleet.now);
+        app.set_now(fleet.last_event);
         let snapshot = Snapshot { fleet, ..Snapshot::default() };
         let mut script = Self { app, snapshot, store, _state: state };
         script.frame();

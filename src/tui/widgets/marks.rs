@@ -1,7 +1,7 @@
 //! Marks and colours of runs, verdicts and lines of a diff.
 
-use crate::core::run::{Outcome, Run};
-use crate::core::verdict::Verdict;
+use crate::core::model::run::{Outcome, Run};
+use crate::core::model::verdict::Verdict;
 use crate::tui::theme::{Marks, Role};
 
 /// The mark and the colour of a run's state.

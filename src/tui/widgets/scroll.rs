@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
-use super::text::plural;
+use crate::core::model::plural::plural;
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Role, Theme};
 

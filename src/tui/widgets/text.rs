@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-use crate::core::id::Timestamp;
+use crate::core::model::time::Timestamp;
 
 /// The columns that a text takes on a terminal.
 pub(crate) fn width(text: &str) -> usize {
@@ -72,11 +72,6 @@ pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     out
 }
 
-/// A count with its noun: `1 line`, `2 lines`.
-pub(crate) fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
 /// How long ago, in one unit: `0m`, `59m`, `3h`, `2d`. Minutes are the finest, so that a still
 /// screen stays still.
 pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
@@ -138,14 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn figures_have_one_unit_and_nouns_their_number() {
+    fn figures_have_one_unit() {
         assert_eq!(age(Timestamp(3_600_000 * 25), Timestamp(0)), "1d");
         assert_eq!(age(Timestamp(59_999), Timestamp(0)), "0m");
         assert_eq!(
             (size(0), size(1536), size(50 << 20)),
             ("0B".into(), "1.5K".into(), "50M".into())
         );
-        assert_eq!((plural(1, "line"), plural(0, "line")), ("1 line".into(), "0 lines".into()));
     }
 
     proptest! {

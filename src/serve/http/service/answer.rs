@@ -6,12 +6,12 @@ use tokio::sync::mpsc;
 
 use super::super::Shared;
 use super::{Client, No, new_id, submit};
-use crate::core::agent_event::AgentEvent;
-use crate::core::budget::Spend;
-use crate::core::command::{Action, Command, Refusal};
-use crate::core::id::RunId;
-use crate::core::job::{Job, JobId, JobKind};
-use crate::core::run::Outcome;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::budget::Spend;
+use crate::core::model::command::{Command, CommandEnvelope, Refusal};
+use crate::core::model::id::RunId;
+use crate::core::model::job::{Job, JobId, JobKind};
+use crate::core::model::run::Outcome;
 use crate::runtime::Handle;
 
 /// What is asked.
@@ -146,8 +146,14 @@ impl Drop for Waiting {
         let (handle, run) = (self.handle.clone(), self.run);
         let (actor, role) = (self.by.0.actor.clone(), self.by.0.role);
         tokio::spawn(async move {
-            let action = Action::Cancel { run };
-            let command = Command { id: 0, actor, role, origin: "http, gone".into(), action };
+            let action = Command::Cancel { run };
+            let command = CommandEnvelope {
+                id: 0,
+                actor,
+                role,
+                origin: "http, gone".into(),
+                command: action,
+            };
             // It may have ended meanwhile.
             let _ = handle.command(command).await;
         });

@@ -18,8 +18,8 @@ use super::super::{KEEP_ALIVE, Shared};
 use super::answer::{Question, Waiting, ask};
 use super::{Client, No, body, service};
 use crate::config::service::Service;
-use crate::core::budget::Spend;
-use crate::core::job::JobKind;
+use crate::core::model::budget::Spend;
+use crate::core::model::job::JobKind;
 use crate::runtime::clock;
 
 #[derive(Debug, Deserialize)]

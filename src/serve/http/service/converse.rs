@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::super::Shared;
 use super::answer::{Question, ask};
 use super::{Client, No, body, chat, service};
-use crate::core::job::JobKind;
+use crate::core::model::job::JobKind;
 
 /// The longest name of a session, in bytes.
 const NAME: usize = 200;

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::Shared;
 use super::{Client, No, body, new_id, service, submit};
-use crate::core::agent_event::AgentEvent;
-use crate::core::budget::MicroUsd;
-use crate::core::command::Refusal;
-use crate::core::id::Timestamp;
-use crate::core::job::{Job, JobId, JobKind, JobStatus};
-use crate::core::run::Run;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::budget::MicroUsd;
+use crate::core::model::command::Refusal;
+use crate::core::model::job::{Job, JobId, JobKind, JobStatus};
+use crate::core::model::run::Run;
+use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Reader;
 
 /// The longest time that a job may ask for, in seconds.
@@ -106,7 +106,7 @@ fn time(at: Timestamp) -> String {
 
 fn told(run: &Run, written: &Written) -> Option<Value> {
     let job = run.work.job()?;
-    let status = JobStatus::of(run);
+    let status = (run).job_status();
     let metadata = job
         .metadata
         .as_ref()

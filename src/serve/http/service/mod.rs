@@ -23,10 +23,10 @@ use tokio::sync::Mutex;
 use super::Shared;
 use super::tokens::Caller;
 use crate::config::service::Service;
-use crate::core::command::{Accepted, Action, Command, Refusal};
-use crate::core::id::{Repo, RunId};
-use crate::core::job::{Job, JobId};
-use crate::core::untrusted::clean_line;
+use crate::core::model::command::{Accepted, Command, CommandEnvelope, Refusal};
+use crate::core::model::id::{Repo, RunId};
+use crate::core::model::job::{Job, JobId};
+use crate::core::model::untrusted::clean_line;
 
 pub(super) use chat::completions;
 pub(super) use converse::conversational;
@@ -148,8 +148,8 @@ async fn submit(
     let id = job.id;
     let Caller { actor, role } = caller;
     let (prompt, job) = (prompt.into(), Some(Box::new(job)));
-    let action = Action::Submit { repo, prompt, priority: None, job };
-    let command = Command { id: 0, actor, role, origin: "http".into(), action };
+    let action = Command::Submit { repo, prompt, priority: None, job };
+    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
     let accepted = shared.handle.command(command).await?;
     let Accepted::Queued { run, .. } = accepted else { return Err(Refusal::Unanswered) };
     let mut snapshots = shared.handle.snapshots.clone();

@@ -25,7 +25,7 @@ use self::actions::{
 };
 use self::rows::Item;
 use self::terminal::{Behind, Terminal};
-use crate::core::breakglass::{Ask, ShellId, VerbId};
+use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
 use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::runtime::breakglass::console::FromShell;
@@ -114,7 +114,9 @@ impl BreakglassPane {
                 let ask = |rules| Response::prompt(prompts::confirm(*verb, rules, scene));
                 rules.map_or_else(Response::none, ask)
             }
-            Some(Item::Verb(verb)) => prompts::command(Ask::Verb { verb: *verb, confirm: None }),
+            Some(Item::Verb(verb)) => {
+                prompts::command(BreakglassRequest::Verb { verb: *verb, confirm: None })
+            }
             Some(Item::Host(host)) => {
                 let here = self.terminals.iter().position(|terminal| terminal.name == *host);
                 if here.is_some() {
@@ -299,8 +301,8 @@ impl Component for BreakglassPane {
             SEARCH_NEXT if browsing => return Some(self.find(true)),
             SEARCH_PREVIOUS if browsing => return Some(self.find(false)),
             ARM => return Some(Response::prompt(prompts::arm(scene))),
-            DISARM => return Some(prompts::command(Ask::Disarm)),
-            DIAGNOSE => return Some(prompts::command(Ask::Diagnose)),
+            DISARM => return Some(prompts::command(BreakglassRequest::Disarm)),
+            DIAGNOSE => return Some(prompts::command(BreakglassRequest::Diagnose)),
             CAPTURE_DIFF => return Some(self.compare(scene)),
             CONSOLE_TYPE => return Some(self.resume()),
             CONSOLE_CLOSE => self.close(),

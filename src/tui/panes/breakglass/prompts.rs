@@ -1,16 +1,16 @@
 //! The questions that the pane asks before it acts.
 
 use crate::breakglass::ssh::KeyChange;
-use crate::core::breakglass::{Ask, Confirm, Rules, Verb};
-use crate::core::command;
+use crate::core::model::breakglass::{BreakglassRequest, BreakglassRules, Confirmation, Verb};
+use crate::core::model::command;
+use crate::core::model::plural::plural;
 use crate::tui::component::Scene;
 use crate::tui::request::Request;
 use crate::tui::response::{Prompt, Response};
-use crate::tui::widgets::text::plural;
 
 /// The request that a breakglass command is.
-pub(super) fn command(ask: Ask) -> Response {
-    Response::request(Request::Command(command::Action::Breakglass { ask }))
+pub(super) fn command(request: BreakglassRequest) -> Response {
+    Response::request(Request::Command(command::Command::Breakglass { request }))
 }
 
 /// Asks for the reason of an arming; the prompt names the operator whose arming it takes over.
@@ -25,13 +25,14 @@ pub(super) fn arm(scene: &Scene<'_>) -> Prompt {
     let allows =
         format!("You may act for {minutes} min. Every use is reported and recorded. Say why.");
     let take_over = other.is_some();
-    let submit = move |reason: String| command(Ask::Arm { reason: reason.into(), take_over });
+    let submit =
+        move |reason: String| command(BreakglassRequest::Arm { reason: reason.into(), take_over });
     let prompt = Prompt::line("Arm breakglass".into(), "arm", submit);
     Prompt { about: takes_over.into_iter().chain([allows]).collect(), ..prompt }
 }
 
 /// Asks for the VM's name before a verb that changes it; the answer holds for the state shown.
-pub(super) fn confirm(verb: Verb, rules: &Rules, scene: &Scene<'_>) -> Prompt {
+pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) -> Prompt {
     let state = scene.snapshot.breakglass();
     let (vm, seen) = (&rules.vm, state.seen(verb, &rules.vm));
     let count = state.recent(scene.now);
@@ -45,14 +46,14 @@ pub(super) fn confirm(verb: Verb, rules: &Rules, scene: &Scene<'_>) -> Prompt {
     } else {
         format!("Type {vm} to go ahead. This can't be undone.")
     };
-    let about = vec![format!("{}: {}.", verb.word(), verb.explains()), reads, asks];
+    let about = vec![format!("{}: {}.", verb.as_str(), verb.explains()), reads, asks];
     let submit = move |text: String| {
         let mut words = text.split_whitespace().map(str::to_owned);
         let name = words.next().unwrap_or_default();
-        let confirm = Some(Confirm { name, seen, again: words.next() });
-        command(Ask::Verb { verb, confirm })
+        let confirm = Some(Confirmation { name, seen, again: words.next() });
+        command(BreakglassRequest::Verb { verb, confirm })
     };
-    Prompt { about, ..Prompt::line(format!("{} {vm}", verb.word()), "confirm", submit) }
+    Prompt { about, ..Prompt::line(format!("{} {vm}", verb.as_str()), "confirm", submit) }
 }
 
 /// Asks for the host's name before its new key is trusted.
@@ -74,7 +75,7 @@ pub(super) fn trust(change: KeyChange) -> Prompt {
             return Response::message("that is not its name: nothing was done");
         }
         let KeyChange { host, key, old, new } = change;
-        command(Ask::Trust { host, key, old, new })
+        command(BreakglassRequest::Trust { host, key, old, new })
     };
     Prompt { about, ..Prompt::line(title, "confirm", submit) }
 }

@@ -3,14 +3,16 @@
 use ratatui::text::Span;
 
 use super::terminal::{Behind, Terminal};
-use crate::core::breakglass::{Breakglass, ShellId, Verb, VerbId, VerbResult, VerbRun};
-use crate::core::id::Timestamp;
-use crate::core::untrusted::clean_line;
+use crate::core::fleet::breakglass::BreakglassState;
+use crate::core::model::breakglass::{ShellId, Verb, VerbId, VerbResult, VerbRun};
+use crate::core::model::plural::plural;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
 use crate::runtime::Snapshot;
 use crate::tui::component::Scene;
 use crate::tui::theme::Role;
 use crate::tui::widgets::span::piece;
-use crate::tui::widgets::text::{age, fit, plural};
+use crate::tui::widgets::text::{age, fit};
 
 /// A row that can be chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(super) fn rows(snapshot: &Snapshot) -> Vec<Item> {
 }
 
 /// The run of a verb by its number, past or under way.
-pub(super) fn run(state: &Breakglass, id: VerbId) -> Option<&VerbRun> {
+pub(super) fn run(state: &BreakglassState, id: VerbId) -> Option<&VerbRun> {
     state.under_way.get(&id).or_else(|| state.past.iter().find(|run| run.id == id))
 }
 
@@ -62,7 +64,7 @@ pub(super) fn spans(
     let (head, text, role) = match item {
         Item::Verb(verb) => {
             let role = if *verb == Verb::Cycle { Role::Warn } else { Role::Text };
-            (format!("{:<10} ", verb.word()), verb.explains().to_owned(), role)
+            (format!("{:<10} ", verb.as_str()), verb.explains().to_owned(), role)
         }
         Item::Host(host) => {
             (format!("{host:<10} "), shell_line(terminals, state, host), Role::Text)
@@ -70,7 +72,7 @@ pub(super) fn spans(
         Item::Run(id) => match run(state, *id) {
             Some(run) => {
                 let (text, role) = run_line(scene.snapshot, run, now);
-                (format!("{:<10} ", run.verb.word()), text, role)
+                (format!("{:<10} ", run.verb.as_str()), text, role)
             }
             None => (String::new(), String::new(), Role::Dim),
         },
@@ -89,7 +91,7 @@ pub(super) fn spans(
     vec![piece(format!(" {head}"), theme, head_role), piece(text, theme, role)]
 }
 
-fn shell_line(terminals: &[Terminal], state: &Breakglass, host: &str) -> String {
+fn shell_line(terminals: &[Terminal], state: &BreakglassState, host: &str) -> String {
     let here = terminals.iter().find(|terminal| terminal.name == host);
     match here.map(|terminal| &terminal.behind) {
         Some(Behind::Shell { ended: Some(end), .. }) => {
@@ -118,7 +120,7 @@ fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role
             };
             let seconds = at.since(run.began) / 1000;
             let (id, by, ago) = (run.id, &run.by, age(now, *at));
-            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.result.line()), role)
+            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.result.summary()), role)
         }
     }
 }
@@ -137,7 +139,7 @@ pub(super) fn output(snapshot: &Snapshot, id: VerbId, now: Timestamp) -> Vec<Str
     }
     if let Some(run) = run(snapshot.breakglass(), id) {
         lines.push(String::new());
-        lines.push(format!("{} {}", run.verb.word(), run_line(snapshot, run, now).0));
+        lines.push(format!("{} {}", run.verb.as_str(), run_line(snapshot, run, now).0));
     }
     lines
 }

@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use super::replay::Replay;
 use crate::breakglass::recording::Played;
 use crate::breakglass::shell::ToShell;
-use crate::core::breakglass::ShellId;
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::plural::plural;
 use crate::runtime::breakglass::console::ShellEnd;
 use crate::term::emulator::Emulator;
 use crate::tui::component::Scene;
 use crate::tui::motion::Motion;
 use crate::tui::theme::Role;
-use crate::tui::widgets::text::{fit, plural};
+use crate::tui::widgets::text::fit;
 
 /// A screen with its source, in the place of the rows.
 #[derive(Debug)]

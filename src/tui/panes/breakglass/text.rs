@@ -4,7 +4,7 @@ use ratatui::text::Line;
 
 use super::actions::{ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_LEAVE};
 use super::rows::Item;
-use crate::core::breakglass::Rules;
+use crate::core::model::breakglass::BreakglassRules;
 use crate::tui::component::Scene;
 use crate::tui::theme::Role;
 use crate::tui::widgets::span::piece;
@@ -23,7 +23,7 @@ pub(super) fn unconfigured(scene: &Scene<'_>) -> Vec<Line<'static>> {
 }
 
 /// The lines above the rows: the state of the VM, the arming, the last drill.
-pub(super) fn head(rules: &Rules, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
+pub(super) fn head(rules: &BreakglassRules, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let (theme, state, now) = (scene.theme, scene.snapshot.breakglass(), scene.now);
     let cut = theme.marks.cut;
     let line =
@@ -70,7 +70,7 @@ pub(super) fn about(
     width: usize,
 ) -> Vec<Line<'static>> {
     let text = match item {
-        Some(Item::Verb(verb)) => format!("{}: {}", verb.word(), verb.explains()),
+        Some(Item::Verb(verb)) => format!("{}: {}", verb.as_str(), verb.explains()),
         Some(Item::Host(host)) => {
             let leave = scene.keymap.key_of(CONSOLE, CONSOLE_LEAVE);
             format!(

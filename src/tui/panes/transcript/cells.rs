@@ -2,13 +2,15 @@
 
 use ratatui::text::{Line, Span};
 
-use crate::core::agent_event::AgentEvent;
-use crate::core::untrusted::Untrusted;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::approval::DecidedBy;
+use crate::core::model::plural::plural;
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::Entry;
 use crate::tui::theme::{Role, Theme};
 use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::span::piece;
-use crate::tui::widgets::text::{fit, plural, wrap};
+use crate::tui::widgets::text::{fit, wrap};
 
 /// Lines of a tool's output that are shown when it is unfolded.
 const OUTPUT: usize = 200;
@@ -118,8 +120,8 @@ impl Cells<'_> {
                     self.one(mark, role, &item.text.clean_line(), Role::Text)
                 })
                 .collect(),
-            AgentEvent::PermissionRequest { ask, .. } if newest => {
-                let text = format!("asks permission: {}", ask.title.clean_line());
+            AgentEvent::PermissionRequest { request, .. } if newest => {
+                let text = format!("asks permission: {}", request.title.clean_line());
                 self.one(marks.human, Role::Warn, &text, Role::Warn)
             }
             // The line of its answer names the request.
@@ -130,7 +132,7 @@ impl Cells<'_> {
             }
             // The tool's own line shows what the policy allows.
             AgentEvent::Resolved { by, answer, .. }
-                if by == "policy" && answer.as_received() == "approved" =>
+                if *by == DecidedBy::Policy && answer.as_received() == "approved" =>
             {
                 Vec::new()
             }
@@ -153,7 +155,7 @@ impl Cells<'_> {
                 self.one(marks.done, Role::Accent, "message taken", Role::Dim)
             }
             AgentEvent::Usage(spend) => {
-                let money = spend.line();
+                let money = spend.summary();
                 let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
                 self.one("$", Role::Dim, &text, Role::Dim)
             }
@@ -180,12 +182,12 @@ impl Cells<'_> {
             }
             // Streamed text is no record: no transcript has it.
             AgentEvent::Piece { .. } => Vec::new(),
-            AgentEvent::Equipped(_) | AgentEvent::Heard | AgentEvent::RequestWithdrawn { .. } => {
+            AgentEvent::Equipped(_) | AgentEvent::Active | AgentEvent::RequestWithdrawn { .. } => {
                 Vec::new()
             }
             AgentEvent::Notice { text } => self.block(text, Role::Accent, "· "),
             AgentEvent::Raw { line } => self.one("?", Role::Dim, &line.clean_line(), Role::Dim),
-            AgentEvent::TurnEnd(end) => self.one("«", Role::Accent, &end.line(), Role::Dim),
+            AgentEvent::TurnEnd(end) => self.one("«", Role::Accent, &end.summary(), Role::Dim),
         }
     }
 }
@@ -193,7 +195,7 @@ impl Cells<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::id::Timestamp;
+    use crate::core::model::time::Timestamp;
     use crate::tui::widgets::span::plain;
 
     #[test]

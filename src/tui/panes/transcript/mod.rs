@@ -111,15 +111,15 @@ impl Pane for TranscriptPane {
         let subject =
             run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
         let state = match run.outcome {
-            Some(outcome) => outcome.word().to_owned(),
-            None => format!("{} · {}", run.phase.word(), run.doing(fleet.now)),
+            Some(outcome) => outcome.as_str().to_owned(),
+            None => format!("{} · {}", run.phase.as_str(), run.doing(fleet.last_event)),
         };
         let place = if self.window.follow {
             "follows".to_owned()
         } else {
             format!("{} of {}", self.window.at() + 1, self.window.records())
         };
-        let (title, id, spend) = (ID.title, run.id, run.spend.line());
+        let (title, id, spend) = (ID.title, run.id, run.spend.summary());
         format!("{title} · {id} {subject} · {state} · {spend} · {place}")
     }
 

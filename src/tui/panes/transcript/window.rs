@@ -6,7 +6,7 @@ use std::io;
 use ratatui::text::Line;
 
 use super::cells::Cells;
-use crate::core::id::RunId;
+use crate::core::model::id::RunId;
 use crate::journal::transcript::{Reader, Store};
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Role, Theme};
@@ -237,8 +237,8 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::agent_event::AgentEvent;
-    use crate::core::id::Timestamp;
+    use crate::core::model::agent_event::AgentEvent;
+    use crate::core::model::time::Timestamp;
     use crate::journal::transcript::Entry;
 
     fn store(count: usize) -> (tempfile::TempDir, Store, Theme) {

@@ -1,0 +1,263 @@
+//! The only place that changes a fleet: what each event does to it. Folding a journal through
+//! [`Fleet::apply`] gives the fleet that wrote it.
+
+use std::sync::Arc;
+
+use super::{ESCALATIONS_KEPT, PROBES_KEPT};
+use crate::fleet::Fleet;
+use crate::model::approval::EscalationState;
+use crate::model::event::Event;
+use crate::model::id::{EscalationId, RunId};
+use crate::model::issue::Arming;
+use crate::model::job::JobKind;
+use crate::model::ledger::LedgerEntry;
+use crate::model::outbox::{OutboxEntry, backoff_ms};
+use crate::model::run::{Activity, Outcome, Run, Work};
+use crate::model::time::Timestamp;
+use crate::model::untrusted::Untrusted;
+
+impl Fleet {
+    fn run_mut(&mut self, id: RunId) -> Option<&mut Run> {
+        self.runs.get_mut(&id).map(Arc::make_mut)
+    }
+
+    /// When the issue of some work was armed, by its tracker's clock.
+    fn armed(&self, work: &Work) -> Option<Timestamp> {
+        match self.issues.get(work.issue()?)?.arming {
+            Arming::Trusted { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    fn settle(&mut self, id: EscalationId, state: EscalationState) {
+        if let Some(escalation) = self.escalations.get_mut(&id) {
+            Arc::make_mut(escalation).state = state;
+        }
+        let closed = self.escalations.values().filter(|e| !e.open()).count();
+        if closed > ESCALATIONS_KEPT
+            && let Some(oldest) = self.escalations.values().find(|e| !e.open()).map(|e| e.id)
+        {
+            self.escalations.remove(&oldest);
+        }
+    }
+
+    /// Changes the state by one event. Total: an event that names nothing known changes nothing.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        self.last_event = self.last_event.max(at);
+        match event {
+            Event::Started => {
+                self.draining = false;
+            }
+            Event::PolicySet { policy } => {
+                self.policy = policy.as_ref().clone();
+                if self.policy.breakglass.is_some() {
+                    self.breakglass.configured(self.last_event);
+                }
+            }
+            Event::Breakglass { what } => self.breakglass.apply(at, what),
+            Event::KillSwitch { on, .. } => self.operator_kill = *on,
+            Event::Capacity { permits, .. } => self.operator_capacity = Some(*permits),
+            Event::IssueSeen { issue } => {
+                self.issues.insert(issue.key.clone(), Arc::new(issue.as_ref().clone()));
+            }
+            Event::IssueGone { key } => {
+                self.issues.remove(key);
+                self.ledger.remove(key);
+            }
+            Event::Considered { key, reason } => {
+                let entry = LedgerEntry { reason: reason.clone(), since: at };
+                self.ledger.insert(key.clone(), Arc::new(entry));
+            }
+            Event::Claimed { run, work, priority, .. } => {
+                self.next_run = self.next_run.max(run.0);
+                self.live.insert(*run);
+                if let Some(key) = work.issue() {
+                    self.locks.insert(key.repo.clone(), *run);
+                    self.last_run.insert(key.clone(), *run);
+                }
+                let mut claimed = Run::claimed(*run, work.clone(), *priority, at);
+                claimed.armed = self.armed(work);
+                if let Some(job) = work.job() {
+                    self.jobs.claimed(job, *run);
+                    if let JobKind::Converse { session } = &job.kind
+                        && let Some(known) = self.jobs.conversation(session)
+                    {
+                        claimed.session = Some(known.session.clone());
+                        claimed.session_cost = known.cost;
+                    }
+                }
+                self.queue.insert(&claimed);
+                self.runs.insert(*run, Arc::new(claimed));
+            }
+            Event::Escalated { escalation } => {
+                self.next_escalation = self.next_escalation.max(escalation.id.0);
+                self.escalations.insert(escalation.id, Arc::new(escalation.as_ref().clone()));
+            }
+            Event::Answered { escalation, answer, by } => self.settle(
+                *escalation,
+                EscalationState::Answered { answer: answer.clone(), by: by.clone(), at },
+            ),
+            Event::Expired { escalation } => {
+                self.settle(*escalation, EscalationState::Expired { at });
+            }
+            Event::Withdrawn { escalation, why } => {
+                self.settle(*escalation, EscalationState::Withdrawn { at, why: why.clone() });
+            }
+            Event::Posted { entry, step, after } => {
+                self.next_outbox = self.next_outbox.max(entry.0);
+                self.outbox.insert(
+                    *entry,
+                    OutboxEntry {
+                        id: *entry,
+                        step: step.clone(),
+                        failures: 0,
+                        not_before: after.map_or(at, |after| after.max(at)),
+                        error: None,
+                        attempted: false,
+                    },
+                );
+            }
+            Event::Attempted { entry } => {
+                if let Some(entry) = self.outbox.get_mut(entry) {
+                    entry.attempted = true;
+                }
+            }
+            Event::Reminded { escalation } => {
+                if let Some(known) = self.escalations.get_mut(escalation).map(Arc::make_mut) {
+                    (known.reminded, known.notified) = (known.reminded + 1, at);
+                }
+            }
+            Event::Acknowledged { escalation, by } => {
+                if let Some(known) = self.escalations.get_mut(escalation).map(Arc::make_mut) {
+                    known.acknowledged = Some((by.clone(), at));
+                }
+            }
+            Event::Delivered { entry } | Event::GivenUp { entry, .. } => {
+                self.outbox.remove(entry);
+            }
+            Event::NotDelivered { entry, error, wait } => {
+                if let Some(entry) = self.outbox.get_mut(entry) {
+                    entry.failures += 1;
+                    entry.not_before = at.plus(backoff_ms(entry.failures).max(*wait));
+                    entry.error = Some(error.clone());
+                    entry.attempted = false;
+                }
+            }
+            Event::Probed { repo, sample } => {
+                let samples = self.probes.entry(repo.clone()).or_default();
+                samples.push_back(*sample);
+                if samples.len() > PROBES_KEPT {
+                    samples.pop_front();
+                }
+            }
+            Event::Draining { .. } => self.draining = true,
+            Event::Tripped { cause } => self.breaker.trip(at, cause.clone()),
+            Event::Reset => self.breaker.reset(),
+            Event::SoftLimit => self.books.warned(at),
+            Event::Steered { .. }
+            | Event::RequestDecided { .. }
+            | Event::Accepted { .. }
+            | Event::Refused { .. } => {}
+            Event::TurnEnded { run, end } => {
+                // What one caller's job fails of says nothing about the others' work.
+                if self.runs.get(run).is_some_and(|run| run.work.job().is_none()) {
+                    self.breaker.note(at, *run, end);
+                }
+                if let Some(run) = self.run_mut(*run) {
+                    run.apply(at, event);
+                }
+            }
+            Event::Spent { run, spend } => {
+                let repo = self.runs.get(run).map(|run| run.work.repo().clone());
+                self.books.book(at, repo.as_ref(), *spend);
+                if let Some(run) = self.run_mut(*run) {
+                    run.spend.add(*spend);
+                    run.turn_spend.add(*spend);
+                    run.session_cost = run.session_cost.plus(spend.usd);
+                }
+            }
+            Event::Ended { run, outcome, why } => self.apply_end(at, *run, *outcome, why),
+            Event::Forgotten { run } => {
+                let known = self.runs.remove(run);
+                let job = known.as_ref().and_then(|run| run.work.job());
+                self.jobs.forgotten(*run, job);
+            }
+            Event::Reopened { run, guidance, .. } => {
+                self.jobs.reopened(*run);
+                self.live.insert(*run);
+                let armed = self.runs.get(run).and_then(|run| self.armed(&run.work));
+                if let Some(r) = self.run_mut(*run) {
+                    r.reopen(at, guidance.clone());
+                    r.armed = armed.max(r.armed);
+                    if let Some(key) = r.work.issue().cloned() {
+                        self.locks.insert(key.repo, *run);
+                    }
+                }
+                if let Some(run) = self.runs.get(run) {
+                    self.queue.insert(run);
+                }
+            }
+            Event::LockReleased { run, .. } => self.locks.retain(|_, holder| holder != run),
+            Event::Admitted { run, .. }
+            | Event::Began { run, .. }
+            | Event::Followed { run }
+            | Event::Reached { run, .. }
+            | Event::WorktreeReady { run, .. }
+            | Event::SessionStarted { run, .. }
+            | Event::SessionLost { run, .. }
+            | Event::Equipped { run, .. }
+            | Event::Quiet { run, .. }
+            | Event::Retrying { run, .. }
+            | Event::AgentActive { run, .. }
+            | Event::Granted { run, .. }
+            | Event::GateOpened { run, .. }
+            | Event::GateClosed { run, .. }
+            | Event::Pushed { run, .. }
+            | Event::PushRejected { run, .. }
+            | Event::Rebased { run, .. }
+            | Event::Judged { run, .. }
+            | Event::Attempt { run, .. }
+            | Event::Failed { run, .. }
+            | Event::CapsuleKept { run, .. } => {
+                if matches!(event, Event::Admitted { .. })
+                    && let Some(run) = self.runs.get(run)
+                {
+                    self.at_work.insert(run.id);
+                    self.queue.remove(run);
+                }
+                if let Some(run) = self.run_mut(*run) {
+                    run.apply(at, event);
+                }
+            }
+        }
+    }
+
+    fn apply_end(&mut self, at: Timestamp, id: RunId, outcome: Outcome, why: &Untrusted) {
+        self.live.remove(&id);
+        self.at_work.remove(&id);
+        if let Some(run) = self.runs.get(&id) {
+            self.queue.remove(run);
+        }
+        if outcome != Outcome::Frozen {
+            self.locks.retain(|_, holder| *holder != id);
+        }
+        let Some(run) = self.run_mut(id) else { return };
+        run.outcome = Some(outcome);
+        run.why = why.clone();
+        run.ended = Some(at);
+        run.admitted = None;
+        run.activity = Activity::Ended;
+        run.epoch += 1;
+        let run = self.runs.get(&id).cloned();
+        if let Some((run, job)) = run.as_ref().and_then(|run| Some((run, run.work.job()?))) {
+            self.jobs.ended(at, run, job);
+        }
+        let Some(run) = self.run_mut(id) else { return };
+        if outcome == Outcome::Done
+            && let Some(sha) = run.pushed.clone()
+        {
+            let repo = run.work.repo().clone();
+            self.last_good.insert(repo, (sha, at));
+        }
+    }
+}

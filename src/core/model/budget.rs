@@ -1,0 +1,120 @@
+//! Money and tokens: what was spent, and what may still be.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Millionths of a US dollar, so that sums are exact.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct MicroUsd(pub i64);
+
+impl MicroUsd {
+    /// From dollars as a person writes them; anything that isn't a finite positive figure is 0.
+    #[must_use]
+    pub fn from_usd(usd: f64) -> Self {
+        if usd.is_finite() && usd > 0.0 {
+            // The cast saturates, which is what a limit wants.
+            #[allow(clippy::cast_possible_truncation)]
+            Self((usd * 1e6).round() as i64)
+        } else {
+            Self(0)
+        }
+    }
+
+    /// The sum, saturating.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for MicroUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${}.{:02}", self.0 / 1_000_000, (self.0 % 1_000_000).abs() / 10_000)
+    }
+}
+
+/// Tokens and money of a turn, a run or a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spend {
+    /// Tokens read by the model.
+    pub tokens_in: u64,
+    /// Tokens written by the model.
+    pub tokens_out: u64,
+    /// Money: as the agent tells it, or priced by us.
+    pub usd: MicroUsd,
+    /// The part of it that is an estimate, priced from tokens.
+    #[serde(default)]
+    pub estimated: MicroUsd,
+}
+
+impl Spend {
+    /// Adds what came since.
+    pub fn add(&mut self, more: Self) {
+        self.tokens_in = self.tokens_in.saturating_add(more.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
+        self.usd = self.usd.plus(more.usd);
+        self.estimated = self.estimated.plus(more.estimated);
+    }
+
+    /// Money where there is any, marked where it is an estimate; tokens otherwise, as under a
+    /// flat plan.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let tokens = self.tokens_in.saturating_add(self.tokens_out);
+        if self.usd.0 > 0 {
+            format!("{}{}", if self.estimated.0 > 0 { "~" } else { "" }, self.usd)
+        } else if tokens >= 10_000 {
+            format!("{}k tok", tokens / 1_000)
+        } else if tokens > 0 {
+            format!("{tokens} tok")
+        } else {
+            self.usd.to_string()
+        }
+    }
+}
+
+/// Whether a turn that may cost `reserve` fits under `limit` when `spent` is gone and `reserved`
+/// is set aside for the turns that run. No limit fits all.
+#[must_use]
+pub fn fits(
+    limit: Option<MicroUsd>,
+    spent: MicroUsd,
+    reserved: MicroUsd,
+    reserve: MicroUsd,
+) -> bool {
+    limit.is_none_or(|limit| spent < limit && spent.plus(reserved).plus(reserve) <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_are_exact_and_odd_figures_are_nothing() {
+        assert_eq!(MicroUsd::from_usd(0.1).plus(MicroUsd::from_usd(0.2)), MicroUsd(300_000));
+        assert_eq!(MicroUsd::from_usd(12.345).to_string(), "$12.34");
+        for odd in [-1.0, f64::NAN, f64::INFINITY, 0.0] {
+            assert_eq!(MicroUsd::from_usd(odd), MicroUsd(0));
+        }
+    }
+
+    #[test]
+    fn a_turn_fits_only_with_what_is_set_aside() {
+        let m = MicroUsd;
+        for (limit, spent, reserved, reserve, ok) in [
+            (None, 999, 999, 999, true),
+            (Some(10), 0, 0, 10, true),
+            (Some(10), 1, 0, 10, false),
+            (Some(10), 0, 5, 6, false),
+            (Some(10), 10, 0, 0, false),
+            (Some(0), 0, 0, 0, false),
+        ] {
+            let limit = limit.map(MicroUsd);
+            assert_eq!(fits(limit, m(spent), m(reserved), m(reserve)), ok);
+        }
+    }
+}

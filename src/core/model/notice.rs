@@ -1,0 +1,252 @@
+//! Notices: what an operator is told of, where it goes, when it waits, and when it is told again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::approval::{Escalation, EscalationKind};
+use crate::model::id::EscalationId;
+use crate::model::run::Outcome;
+use crate::model::time::Timestamp;
+
+/// What kind of thing is told; a sink can take some and leave others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// A run is done.
+    Done,
+    /// An agent waits for an answer.
+    Asked,
+    /// A run, or all of them, can't go on alone.
+    NeedsHuman,
+    /// Nothing is heard of an agent.
+    Stalled,
+    /// Pushed, broken, and the attempts are spent.
+    Frozen,
+    /// Somebody used breakglass.
+    Breakglass,
+}
+
+impl NoticeKind {
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Asked => "asked",
+            Self::NeedsHuman => "needs-human",
+            Self::Stalled => "stalled",
+            Self::Frozen => "frozen",
+            Self::Breakglass => "breakglass",
+        }
+    }
+
+    /// How loud it is.
+    #[must_use]
+    pub const fn severity(self) -> Severity {
+        match self {
+            Self::Done => Severity::Info,
+            Self::Asked | Self::NeedsHuman | Self::Stalled => Severity::Warning,
+            Self::Frozen | Self::Breakglass => Severity::Urgent,
+        }
+    }
+
+    const fn of(kind: EscalationKind) -> Self {
+        match kind {
+            EscalationKind::Question | EscalationKind::Permission => Self::Asked,
+            EscalationKind::Stalled => Self::Stalled,
+            EscalationKind::Frozen => Self::Frozen,
+            EscalationKind::DrillDue | EscalationKind::Proposal => Self::Breakglass,
+            EscalationKind::NeedsHuman
+            | EscalationKind::Guardrail
+            | EscalationKind::OverBudget
+            | EscalationKind::Breaker => Self::NeedsHuman,
+        }
+    }
+}
+
+/// How loud a notice is; only the loudest pass quiet hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Somebody should look.
+    Warning,
+    /// Now.
+    Urgent,
+}
+
+/// What a notification says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "notice")]
+pub enum Notice {
+    /// A run ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// One line, cleaned.
+        text: String,
+        /// In which escalation a human is asked about it.
+        #[serde(default)]
+        asked: Option<(EscalationId, EscalationKind)>,
+    },
+    /// Somebody or something waits for an answer.
+    Asked {
+        /// In which escalation.
+        escalation: EscalationId,
+        /// One line, cleaned.
+        text: String,
+        /// Of which kind.
+        #[serde(default = "permission")]
+        kind: EscalationKind,
+    },
+    /// Nobody has answered yet.
+    Reminder {
+        /// Which escalation.
+        escalation: EscalationId,
+        /// One line, cleaned.
+        text: String,
+        /// Of which kind.
+        kind: EscalationKind,
+        /// Which time, from 1.
+        times: u32,
+    },
+    /// Somebody used breakglass.
+    Breakglass {
+        /// One line, cleaned.
+        text: String,
+    },
+}
+
+const fn permission() -> EscalationKind {
+    EscalationKind::Permission
+}
+
+impl Notice {
+    /// What kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> NoticeKind {
+        match self {
+            Self::Ended { asked: Some((_, kind)), .. }
+            | Self::Asked { kind, .. }
+            | Self::Reminder { kind, .. } => NoticeKind::of(*kind),
+            Self::Breakglass { .. } => NoticeKind::Breakglass,
+            Self::Ended { outcome: Outcome::Frozen, .. } => NoticeKind::Frozen,
+            Self::Ended { outcome: Outcome::NeedsHuman, .. } => NoticeKind::NeedsHuman,
+            Self::Ended {
+                outcome: Outcome::Done | Outcome::Cancelled | Outcome::Failed, ..
+            } => NoticeKind::Done,
+        }
+    }
+
+    /// How loud it is: what nobody answered becomes louder.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match (self, self.kind().severity()) {
+            (Self::Reminder { .. }, Severity::Warning) => Severity::Urgent,
+            (_, severity) => severity,
+        }
+    }
+
+    /// One line, cleaned.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Ended { text, .. }
+            | Self::Asked { text, .. }
+            | Self::Reminder { text, .. }
+            | Self::Breakglass { text } => text,
+        }
+    }
+}
+
+/// Where notices go and when. The default has no sink and reminds after half an hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notices {
+    /// Sinks by name, with what each takes; none is all.
+    pub sinks: BTreeMap<String, Option<BTreeSet<NoticeKind>>>,
+    /// Minutes of the local day in which only what is urgent is sent.
+    pub quiet: Option<(u16, u16)>,
+    /// Minutes that local time is ahead of UTC.
+    pub offset: i32,
+    /// How long until an escalation that nobody acknowledged is told again, in milliseconds,
+    /// doubling; 0 is never.
+    pub remind_ms: i64,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { sinks: BTreeMap::new(), quiet: None, offset: 0, remind_ms: 30 * 60_000 }
+    }
+}
+
+/// Most that a reminder's wait doubles.
+const DOUBLINGS: u32 = 5;
+
+impl Notices {
+    /// When the quiet hours that `at` lies in are over; none outside of them.
+    #[must_use]
+    pub fn quiet_until(&self, at: Timestamp) -> Option<Timestamp> {
+        let (from, to) = self.quiet.map(|(from, to)| (i64::from(from), i64::from(to)))?;
+        let local = at.0.div_euclid(60_000) + i64::from(self.offset);
+        let minute = local.rem_euclid(24 * 60);
+        let inside =
+            if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to };
+        let left = (to - minute).rem_euclid(24 * 60);
+        inside.then(|| Timestamp((at.0.div_euclid(60_000) + left) * 60_000))
+    }
+
+    /// The time of an escalation's next reminder; none once it is answered or acknowledged.
+    #[must_use]
+    pub fn next_reminder(&self, escalation: &Escalation) -> Option<Timestamp> {
+        let waits = escalation.open() && escalation.acknowledged.is_none();
+        waits.then(|| self.reminder(escalation.notified, escalation.reminded)).flatten()
+    }
+
+    fn reminder(&self, notified: Timestamp, reminders: u32) -> Option<Timestamp> {
+        (self.remind_ms > 0).then(|| notified.plus(self.remind_ms << reminders.min(DOUBLINGS)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_hours_end_when_they_say() {
+        let minute = |text: i64| Timestamp(text * 60_000);
+        let quiet = Notices { quiet: Some((22 * 60, 7 * 60)), ..Notices::default() };
+        assert_eq!(quiet.quiet_until(minute(12 * 60)), None);
+        assert_eq!(quiet.quiet_until(minute(23 * 60)), Some(minute(31 * 60)));
+        assert_eq!(quiet.quiet_until(minute(3 * 60)), Some(minute(7 * 60)));
+        assert_eq!(quiet.quiet_until(minute(7 * 60)), None);
+        // Two hours ahead of UTC.
+        let ahead = Notices { offset: 120, ..quiet };
+        assert_eq!(ahead.quiet_until(minute(21 * 60)), Some(minute(29 * 60)));
+        let day = Notices { quiet: Some((60, 120)), ..Notices::default() };
+        assert_eq!(day.quiet_until(minute(90)), Some(minute(120)));
+        assert_eq!(day.quiet_until(minute(130)), None);
+    }
+
+    #[test]
+    fn reminders_come_more_and_more_seldom() {
+        let notices = Notices { remind_ms: 10, ..Notices::default() };
+        let at = |reminded| notices.reminder(Timestamp(0), reminded).map(|t| t.0);
+        assert_eq!((at(0), at(1), at(2), at(9)), (Some(10), Some(20), Some(40), Some(320)));
+        let never = Notices { remind_ms: 0, ..Notices::default() };
+        assert_eq!(never.reminder(Timestamp(0), 0), None);
+    }
+
+    #[test]
+    fn what_nobody_answers_becomes_louder() {
+        let (escalation, kind) = (EscalationId(1), EscalationKind::Question);
+        let asked = Notice::Asked { escalation, text: "x".into(), kind };
+        assert_eq!((asked.kind(), asked.severity()), (NoticeKind::Asked, Severity::Warning));
+        let again = Notice::Reminder { escalation, text: "x".into(), kind, times: 1 };
+        assert_eq!(again.severity(), Severity::Urgent);
+        let asked = Some((escalation, EscalationKind::Stalled));
+        let ended = Notice::Ended { outcome: Outcome::NeedsHuman, text: "x".into(), asked };
+        assert_eq!(ended.kind(), NoticeKind::Stalled);
+    }
+}

@@ -1,0 +1,22 @@
+//! Counts with their nouns, so that no sentence reads "1 attempts".
+
+/// A count with its noun in the right form: `1 attempt`, `2 attempts`. The noun is given in the
+/// singular and takes a plain `s`.
+#[must_use]
+pub fn plural(count: impl TryInto<u64>, noun: &str) -> String {
+    // A count that does not fit is not one.
+    let count = count.try_into().unwrap_or(u64::MAX);
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_singular() {
+        assert_eq!(plural(0_u32, "attempt"), "0 attempts");
+        assert_eq!(plural(1_usize, "attempt"), "1 attempt");
+        assert_eq!(plural(2_i64, "attempt"), "2 attempts");
+    }
+}

@@ -1,0 +1,46 @@
+//! Time as the core knows it: a number that every input carries. The core never reads a clock.
+
+use serde::{Deserialize, Serialize};
+
+/// One minute in milliseconds.
+pub const MINUTE: i64 = 60_000;
+
+/// A time: milliseconds since 1970-01-01 UTC. The core is told the time and never asks.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This time and `ms` milliseconds.
+    #[must_use]
+    pub const fn plus(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this time, never negative.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> i64 {
+        let ms = self.0.saturating_sub(earlier.0);
+        if ms < 0 { 0 } else { ms }
+    }
+
+    /// The UTC day, counted from 1970-01-01; budgets are a day's.
+    #[must_use]
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(86_400_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_runs_backwards_in_a_difference() {
+        assert_eq!(Timestamp(5).since(Timestamp(9)), 0);
+        assert_eq!(Timestamp(9).since(Timestamp(5)), 4);
+        assert_eq!(Timestamp(-1).day(), -1);
+    }
+}

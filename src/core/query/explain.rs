@@ -1,0 +1,168 @@
+//! The ledger in words: why an issue or a run stands where it stands, for the screen and for
+//! `afk explain`. Every line is cleaned.
+
+use crate::fleet::Fleet;
+use crate::model::budget::Spend;
+use crate::model::id::{IssueKey, RunId};
+use crate::model::issue::Arming;
+use crate::model::run::Run;
+use crate::model::stage::ProofLink;
+use crate::model::time::Timestamp;
+
+/// All that is known of an issue.
+#[must_use]
+pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Some(issue) = fleet.issues.get(key) else {
+        return vec![format!("{key} is not in the tracker")];
+    };
+    lines.push(issue.title.clean_line());
+    if let Some(entry) = fleet.ledger.get(key) {
+        lines.push(String::new());
+        lines.push(format!("Why: {}", entry.reason.summary()));
+        if let Some(hint) = entry.reason.hint() {
+            lines.push(format!("What to do: {hint}"));
+        }
+    }
+    let armed = match &issue.arming {
+        Arming::NotReady => "not armed".to_owned(),
+        Arming::Trusted { by, .. } => format!("armed by {by}, who is trusted"),
+        Arming::Untrusted { by } => format!("armed by {by}, who is not trusted"),
+        Arming::Unknown { why } => format!("armed by nobody knows whom: {why}"),
+        Arming::Hold { why } => format!("armed and held: {why}"),
+    };
+    let priority = issue.priority.map_or_else(|| "no priority".to_owned(), |p| format!("p{}", p.0));
+    lines.push(format!("{armed}; {priority}; {}", if issue.open { "open" } else { "closed" }));
+    for id in fleet.runs.values().filter(|run| run.work.issue() == Some(key)).map(|run| run.id) {
+        lines.push(String::new());
+        lines.extend(run(fleet, id));
+    }
+    lines.push(String::new());
+    lines.extend(issue.body.clean().lines().map(str::to_owned));
+    lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
+}
+
+/// All that is known of a run.
+#[must_use]
+pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
+    let Some(run) = fleet.runs.get(&id) else {
+        return vec![format!("there is no run {id}")];
+    };
+    let mut lines = vec![standing(run)];
+    let began = run.reached.first().map_or(run.claimed, |(_, at)| *at);
+    for (phase, at) in &run.reached {
+        lines.push(format!("  {:>9}  {}", after(began, *at), phase.as_str()));
+    }
+    lines.extend(proof(run));
+    if run.attempts > 0 {
+        lines.push(format!("  {} fix-forward attempts", run.attempts));
+    }
+    if let Some(agent) = &run.equipment {
+        let said = |text: &Option<crate::model::untrusted::Untrusted>| {
+            text.as_ref().map_or_else(String::new, |text| format!(" {}", text.clean_line()))
+        };
+        lines.push(format!(
+            "  agent: {}{}{}",
+            agent.agent,
+            said(&agent.version),
+            said(&agent.model)
+        ));
+    }
+    for (name, spend) in [("in all", run.spend), ("its latest turn", run.turn_spend)] {
+        lines.push(format!(
+            "  {} turns, {name}: {} tokens in, {} out, {}",
+            run.turns,
+            spend.tokens_in,
+            spend.tokens_out,
+            spend.summary()
+        ));
+    }
+    let places = [("branch", &run.branch), ("worktree", &run.worktree), ("evidence", &run.capsule)];
+    for (name, value) in places {
+        if let Some(value) = value {
+            lines.push(format!("  {name}: {}", crate::model::untrusted::clean_line(value)));
+        }
+    }
+    lines
+}
+
+/// The proof chain, each link with what it rests on.
+#[must_use]
+pub fn proof(run: &Run) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, link) in run.proof.chain() {
+        let Some(link) = link else { continue };
+        let (verdict, sha) = (link.verdict.as_str(), link.sha.short());
+        lines.push(format!(
+            "  {}: {verdict} of {sha}, {}",
+            name.as_str(),
+            link.detail.clean_line()
+        ));
+        // The image's own link tells what the rollout's does.
+        for fact in link.facts.iter().filter(|_| name != ProofLink::Image) {
+            let address = fact.link.as_ref().map(|link| format!("  {}", link.clean_line()));
+            let (what, value) = (&fact.name, fact.value.clean_line());
+            lines.push(format!("      {what} {value}{}", address.unwrap_or_default()));
+        }
+    }
+    lines
+}
+
+/// Tokens and money by day, repository, run and turn. Flat plans are counted in tokens.
+#[must_use]
+pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
+    let line = |name: &str, spend: Spend| {
+        let (read, written) = (spend.tokens_in, spend.tokens_out);
+        format!("  {name:<28} {:>10}  {read:>10} in {written:>9} out", spend.summary())
+    };
+    let mut lines = vec!["By day (UTC), ~ is an estimate".to_owned()];
+    let day = |at: Timestamp| {
+        let days = now.day() - at.day();
+        match days {
+            0 => "today".to_owned(),
+            1 => "yesterday".to_owned(),
+            days => format!("{days} days ago"),
+        }
+    };
+    lines.extend(fleet.books.days().map(|(at, spend)| line(&day(at), spend)));
+    let policy = &fleet.policy;
+    let limits = [
+        ("soft limit of a day", policy.day_soft_limit),
+        ("hard limit of a day", policy.day_limit),
+        ("limit of a run", policy.run_limit),
+    ];
+    for (name, limit) in limits {
+        let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+        lines.push(format!("  {name:<28} {limit:>10}"));
+    }
+    let reserved = fleet.reserved();
+    if reserved.0 > 0 {
+        lines.push(format!("  {:<28} {:>10}", "set aside for live runs", reserved.to_string()));
+    }
+    lines.push(String::new());
+    lines.push("By repository".into());
+    lines.extend(fleet.books.repos().map(|(repo, spend)| line(&repo.to_string(), spend)));
+    lines.push(String::new());
+    lines.push("By run, newest first, with its latest turn".into());
+    for run in fleet.runs.values().rev().take(200) {
+        lines.push(line(&format!("{} {}", run.id, run.work.repo()), run.spend));
+        if run.turns > 1 {
+            lines.push(line(&format!("   turn {}", run.turns), run.turn_spend));
+        }
+    }
+    lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
+}
+
+fn standing(run: &Run) -> String {
+    match run.outcome {
+        Some(outcome) => {
+            format!("{} ended as {}: {}", run.id, outcome.as_str(), run.why.clean_line())
+        }
+        None => format!("{} is at {} and {}", run.id, run.phase.as_str(), run.activity.as_str()),
+    }
+}
+
+fn after(began: Timestamp, at: Timestamp) -> String {
+    let ms = at.since(began);
+    format!("+{}.{:01}s", ms / 1000, ms % 1000 / 100)
+}

@@ -1,0 +1,50 @@
+//! Notices in a step: who gets one, when, and how often an unanswered escalation is repeated.
+
+use std::collections::BTreeSet;
+
+use crate::model::event::Event;
+use crate::model::id::RunId;
+use crate::model::notice::{Notice, NoticeKind, Severity};
+use crate::model::outbox::OutboxStep;
+use crate::step::stepper::Stepper;
+
+impl Stepper<'_> {
+    /// Tells attached terminals and every sink that takes this kind; what isn't urgent waits for
+    /// the end of quiet hours.
+    pub(super) fn tell(&mut self, run: Option<RunId>, what: &Notice) {
+        let notices = &self.fleet().policy.notices;
+        let after = match what.severity() {
+            Severity::Urgent => None,
+            _ => notices.quiet_until(self.at),
+        };
+        let kind = what.kind();
+        let takes = |all: &Option<BTreeSet<NoticeKind>>| {
+            all.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+        };
+        let sinks = notices.sinks.iter().filter(|(_, kinds)| takes(kinds));
+        let sinks: Vec<Option<String>> =
+            std::iter::once(None).chain(sinks.map(|(name, _)| Some(name.clone()))).collect();
+        for sink in sinks {
+            let after = after.filter(|_| sink.is_some());
+            let step = OutboxStep::Notify { run, what: what.clone(), sink };
+            let entry = self.fleet().next_outbox();
+            self.emit(Event::Posted { entry, step, after });
+        }
+    }
+
+    /// Tells of escalations again that nobody has answered or acknowledged.
+    pub(super) fn remind(&mut self) {
+        let due: Vec<_> = self
+            .fleet()
+            .escalations
+            .values()
+            .filter(|e| self.fleet().policy.notices.next_reminder(e).is_some_and(|t| t <= self.at))
+            .map(|e| (e.id, e.run, e.kind, e.title.clean_line(), e.reminded + 1))
+            .collect();
+        for (escalation, run, kind, title, times) in due {
+            self.emit(Event::Reminded { escalation });
+            let text = format!("{escalation} still waits: {}: {title}", kind.as_str());
+            self.tell(run, &Notice::Reminder { escalation, text, kind, times });
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Operators' commands: authorised, checked against the state as it is now, and recorded.
+
+use crate::model::approval::{Answer, EscalationKind};
+use crate::model::command::{Accepted, Command, CommandEnvelope, Refusal, Role};
+use crate::model::digest::Digest;
+use crate::model::effect::Effect;
+use crate::model::event::Event;
+use crate::model::id::{Actor, EscalationId, RunId};
+use crate::model::outbox::{OutboxStep, StandingLabel};
+use crate::model::permission::PermissionRequest;
+use crate::model::run::{Activity, Outcome, Run, Work};
+use crate::model::untrusted::Untrusted;
+use crate::query::dispatch::queue_full;
+use crate::step::stepper::Stepper;
+use crate::step::turn::steerable;
+use crate::tables::guardrail;
+
+impl Stepper<'_> {
+    /// Accepts or refuses; both are recorded, with who and from where, before the reply is told.
+    pub(super) fn command(&mut self, command: CommandEnvelope) {
+        let CommandEnvelope { id, actor, origin, command: wanted, .. } = command.clone();
+        let reply = if let Err(refusal) = self.check(&command) {
+            let command = Box::new(command);
+            self.emit(Event::Refused { command, refusal: refusal.clone() });
+            Err(refusal)
+        } else {
+            self.emit(Event::Accepted { command: Box::new(command) });
+            Ok(self.act(actor, origin, wanted))
+        };
+        self.reply(id, reply);
+    }
+
+    fn check(&self, command: &CommandEnvelope) -> Result<(), Refusal> {
+        if command.role == Role::Viewer {
+            return Err(Refusal::Viewer);
+        }
+        match &command.command {
+            Command::SetKillSwitch { on: false } if self.fleet().policy.kill_switch => {
+                Err(Refusal::SetInConfiguration)
+            }
+            Command::SetKillSwitch { .. } | Command::SetCapacity { .. } | Command::Drain => Ok(()),
+            Command::Answer { escalation, digest, answer } => {
+                self.check_answer(*escalation, *digest, answer)
+            }
+            Command::Acknowledge { escalation } => match self.fleet().escalations.get(escalation) {
+                None => Err(Refusal::NoEscalation { escalation: *escalation }),
+                Some(known) if !known.open() => {
+                    let (escalation, state) = (*escalation, known.state.clone());
+                    Err(Refusal::NotOpen { escalation, state })
+                }
+                Some(_) => Ok(()),
+            },
+            Command::Steer { run, text } => {
+                let run = self.live_run(*run)?;
+                if text.as_received().trim().is_empty() {
+                    return Err(Refusal::Empty);
+                }
+                match run.activity {
+                    Activity::Turn { .. } if steerable(run) => Ok(()),
+                    Activity::Turn { .. } => {
+                        Err(Refusal::CanNot { run: run.id, what: "take messages".into() })
+                    }
+                    _ => Err(Refusal::NoTurn { run: run.id }),
+                }
+            }
+            Command::Interrupt { run } => {
+                let run = self.live_run(*run)?;
+                let known = run.equipment.as_ref();
+                match run.activity {
+                    Activity::Turn { .. } if known.is_some_and(|e| !e.can.interrupt) => {
+                        let what = "be interrupted and go on; cancel the run instead".into();
+                        Err(Refusal::CanNot { run: run.id, what })
+                    }
+                    Activity::Turn { .. } => Ok(()),
+                    _ => Err(Refusal::NoTurn { run: run.id }),
+                }
+            }
+            Command::Breakglass { request } => self.check_breakglass(&command.actor, request),
+            Command::Cancel { run } => self.live_run(*run).map(|_| ()),
+            Command::Retry { run, guidance } => self.check_reopen(*run, guidance),
+            Command::Release { run } => {
+                let run = self.known(*run)?;
+                if run.live() {
+                    return Err(Refusal::NotEnded { run: run.id });
+                }
+                if self.fleet().locks.values().any(|holder| *holder == run.id) {
+                    Ok(())
+                } else {
+                    Err(Refusal::NoLock { run: run.id })
+                }
+            }
+            Command::Submit { repo, prompt, job, .. } => {
+                if prompt.as_received().trim().is_empty() {
+                    Err(Refusal::Empty)
+                } else if !self.fleet().policy.allowlist.contains(repo) {
+                    Err(Refusal::NotAllowed { repo: repo.clone() })
+                } else if self.fleet().kill_switch() {
+                    Err(Refusal::KillSwitch)
+                } else if let Some(job) = job {
+                    match self.fleet().jobs.run(job.id) {
+                        Some(_) => Err(Refusal::JobKnown { job: job.id }),
+                        None if self.fleet().jobs_full() => Err(Refusal::QueueFull),
+                        None => Ok(()),
+                    }
+                } else if queue_full(self.fleet()) {
+                    Err(Refusal::QueueFull)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn known(&self, run: RunId) -> Result<&Run, Refusal> {
+        self.run(run).ok_or(Refusal::NoRun { run })
+    }
+
+    fn live_run(&self, run: RunId) -> Result<&Run, Refusal> {
+        self.known(run).and_then(|r| if r.live() { Ok(r) } else { Err(Refusal::Ended { run }) })
+    }
+
+    fn check_reopen(&self, run: RunId, guidance: &Untrusted) -> Result<(), Refusal> {
+        let run = self.known(run)?;
+        match run.outcome {
+            None => return Err(Refusal::NotEnded { run: run.id }),
+            Some(Outcome::Done) if guidance.as_received().trim().is_empty() => {
+                return Err(Refusal::Done { run: run.id });
+            }
+            Some(_) => {}
+        }
+        let repo = run.work.repo();
+        if !self.fleet().policy.allowlist.contains(repo) {
+            return Err(Refusal::NotAllowed { repo: repo.clone() });
+        }
+        match (run.work.issue(), self.fleet().locks.get(repo)) {
+            (Some(_), Some(holder)) if *holder != run.id => {
+                Err(Refusal::Locked { holder: *holder })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_answer(
+        &self,
+        id: EscalationId,
+        digest: Digest,
+        answer: &Answer,
+    ) -> Result<(), Refusal> {
+        let Some(escalation) = self.fleet().escalations.get(&id) else {
+            return Err(Refusal::NoEscalation { escalation: id });
+        };
+        if !escalation.open() {
+            let state = escalation.state.clone();
+            return Err(Refusal::NotOpen { escalation: id, state });
+        }
+        if escalation.digest != digest {
+            return Err(Refusal::Stale { escalation: id });
+        }
+        if escalation.expires.is_some_and(|t| t <= self.at) {
+            // Due to expire at the next tick: the answer came too late all the same.
+            return Err(Refusal::Stale { escalation: id });
+        }
+        if escalation.kind.agent_waits()
+            && escalation
+                .run
+                .and_then(|run| self.run(run))
+                .is_none_or(|run| run.epoch != escalation.epoch)
+        {
+            return Err(Refusal::Stale { escalation: id });
+        }
+        if !answer.fits(escalation.kind) {
+            return Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() });
+        }
+        match answer {
+            Answer::Text { text } if text.as_received().trim().is_empty() => Err(Refusal::Empty),
+            Answer::Text { text } if !escalation.kind.agent_waits() => match escalation.run {
+                Some(run) => self.check_reopen(run, text),
+                None => Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() }),
+            },
+            Answer::Edit { command } => {
+                let Some(ask) =
+                    escalation.permission.as_ref().filter(|_| escalation.editable().is_some())
+                else {
+                    return Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() });
+                };
+                if command.as_received().trim().is_empty() {
+                    return Err(Refusal::Empty);
+                }
+                let edited =
+                    PermissionRequest { targets: vec![command.clone()], ..ask.as_ref().clone() };
+                let run = escalation.run.and_then(|run| self.run(run));
+                let worktree = run.and_then(|run| run.worktree.clone()).unwrap_or_default();
+                match guardrail::violated(&edited, &worktree) {
+                    Some(rule) => Err(Refusal::Guarded { rule }),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn act(&mut self, by: Actor, origin: String, command: Command) -> Accepted {
+        match command {
+            Command::SetKillSwitch { on } => self.emit(Event::KillSwitch { on, by }),
+            Command::SetCapacity { permits } => self.emit(Event::Capacity { permits, by }),
+            Command::Answer { escalation, answer, .. } => self.answer(escalation, answer, by),
+            Command::Steer { run, text } => {
+                self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });
+                self.effect(Effect::Steer { run, text, by: by.0 });
+            }
+            Command::Acknowledge { escalation } => {
+                self.emit(Event::Acknowledged { escalation, by });
+            }
+            Command::Drain => self.emit(Event::Draining { by }),
+            Command::Breakglass { request } => return self.act_breakglass(by, origin, request),
+            Command::Interrupt { run } => self.effect(Effect::Interrupt { run }),
+            Command::Cancel { run } => self.cancel(run, &by),
+            Command::Retry { run, guidance } => {
+                self.close_escalations_of(run, &by);
+                self.reopen(run, by, guidance);
+            }
+            Command::Release { run } => {
+                self.close_escalations_of(run, &by);
+                self.release(run, by);
+            }
+            Command::Submit { repo, prompt, priority, job } => {
+                let run = self.fleet().next_run();
+                let work = Work::Prompt { repo, prompt, by, job };
+                let term = self.fleet().policy.term;
+                self.emit(Event::Claimed { run, work, priority, term });
+                return Accepted::Queued { run, issue: None };
+            }
+        }
+        Accepted::Ok
+    }
+
+    fn answer(&mut self, id: EscalationId, answer: Answer, by: Actor) {
+        let Some(escalation) = self.fleet().escalations.get(&id).cloned() else { return };
+        self.emit(Event::Answered { escalation: id, answer: answer.clone(), by: by.clone() });
+        let Some(run) = escalation.run else {
+            if escalation.kind == EscalationKind::DrillDue {
+                self.drill_now();
+            }
+            return;
+        };
+        match (&escalation.request_id, answer) {
+            (Some(request), answer) => {
+                let request = request.clone();
+                if let (Answer::ApproveRun, Some(grant)) = (&answer, escalation.grant()) {
+                    self.emit(Event::Granted { run, grant, by: by.clone() });
+                }
+                self.effect(Effect::Answer { run, request, answer, by: by.into() });
+            }
+            (None, Answer::Text { text }) => self.reopen(run, by, text),
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Guardrail => {}
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Breaker => {
+                self.emit(Event::Reset);
+            }
+            (None, Answer::Approve) if self.run(run).is_some_and(Run::live) => {}
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Frozen => {
+                self.release(run, by);
+            }
+            (None, Answer::Approve) => {
+                // An over-budget or stalled run that had pushed is frozen too.
+                if self.fleet().locks.values().any(|holder| *holder == run) {
+                    self.release(run, by);
+                }
+            }
+            (None, Answer::Deny { .. } | Answer::ApproveRun | Answer::Edit { .. }) => {}
+        }
+    }
+
+    fn cancel(&mut self, id: RunId, by: &Actor) {
+        let Some(run) = self.run(id) else { return };
+        let issue = run.work.issue().cloned();
+        self.withdraw_requests(id, "the run was cancelled");
+        self.effect(Effect::Stop { run: id });
+        let why: Untrusted = format!("cancelled by {by}").into();
+        self.emit(Event::Ended { run: id, outcome: Outcome::Cancelled, why });
+        self.note(id, format!("cancelled by {by}"));
+        if let Some(issue) = issue {
+            self.post(OutboxStep::Label { issue: issue.clone(), label: None });
+            if self.fleet().policy.remote.contains(&issue.repo) {
+                self.progress(&issue);
+            } else {
+                let text = format!("{id} was **cancelled** by {by}.");
+                self.post(OutboxStep::Comment { issue, run: id, text });
+            }
+        }
+        self.effect(Effect::GiveBack { run: id });
+    }
+
+    fn reopen(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
+        self.note(id, format!("sent on by {by}"));
+        self.emit(Event::Reopened { run: id, by, guidance });
+        if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
+            let label = Some(StandingLabel::InProgress);
+            self.post(OutboxStep::Label { issue: issue.clone(), label });
+            self.progress(&issue);
+        }
+    }
+
+    fn release(&mut self, id: RunId, by: Actor) {
+        self.note(id, format!("its lock was released by {by}"));
+        self.emit(Event::LockReleased { run: id, by });
+    }
+
+    /// A retry or release by key settles what the inbox asked about the run.
+    fn close_escalations_of(&mut self, run: RunId, by: &Actor) {
+        let open: Vec<_> = self
+            .fleet()
+            .escalations
+            .values()
+            .filter(|e| e.open() && e.run == Some(run) && e.kind != EscalationKind::Breaker)
+            .map(|e| e.id)
+            .collect();
+        for escalation in open {
+            let why = format!("{by} settled it from the run");
+            self.emit(Event::Withdrawn { escalation, why });
+        }
+    }
+}

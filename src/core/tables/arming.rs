@@ -1,0 +1,246 @@
+//! T1: who armed an issue, and whether they may.
+//!
+//! `author_association` is never looked at: the events do not carry it.
+
+use std::collections::BTreeSet;
+
+use crate::model::id::Actor;
+use crate::model::issue::Arming;
+use crate::model::time::Timestamp;
+
+/// Somebody who did something, as the tracker tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// The login; none where the account is gone.
+    pub login: Option<Actor>,
+    /// An account of a program.
+    pub bot: bool,
+    /// Done by an app in somebody's name.
+    pub via_app: bool,
+    /// What they may do in the repository.
+    pub right: RepoRight,
+}
+
+/// What the permission endpoint answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepoRight {
+    /// The role's name and the base permission.
+    Role {
+        /// As told; a custom role has a name of its own.
+        role: String,
+        /// `admin`, `write`, `read` or `none`.
+        permission: String,
+    },
+    /// 404.
+    NotThere,
+    /// 403: our own token may not ask.
+    Forbidden,
+    /// It could not be asked.
+    Unavailable(String),
+}
+
+/// The newest event of the ready label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// `labeled`, and not `unlabeled`.
+    pub on: bool,
+    /// By whom.
+    pub by: Who,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A change of the issue's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// When last.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: Who,
+}
+
+/// All that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArmingFacts {
+    /// It is a pull request.
+    pub pull_request: bool,
+    /// The label is on it now, byte for byte.
+    pub label: bool,
+    /// Its newest event, from all pages of the timeline.
+    pub labelled: Option<Labelled>,
+    /// Changes of its title, and the last one of its body.
+    pub edits: Vec<Edited>,
+}
+
+/// Who is trusted beside those with a right to write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Our own login.
+    pub us: Option<Actor>,
+    /// Trusted whatever they are.
+    pub listed: BTreeSet<Actor>,
+    /// The role `triage` is enough.
+    pub triage: bool,
+}
+
+enum LabellerTrust {
+    Trusted,
+    Untrusted,
+    Unknown(String),
+}
+
+/// The table; none is row 1: no issue at all.
+#[must_use]
+pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
+    if facts.pull_request {
+        return None;
+    }
+    if !facts.label || facts.labelled.as_ref().is_some_and(|event| !event.on) {
+        return Some(Arming::NotReady);
+    }
+    let Some(event) = &facts.labelled else {
+        let why = "the label is there and no event tells who put it on".into();
+        return Some(Arming::Unknown { why });
+    };
+    let name = |who: &Who| who.login.clone().unwrap_or_else(|| Actor("nobody".into()));
+    let by = name(&event.by);
+    match standing(&event.by, trust) {
+        LabellerTrust::Untrusted => return Some(Arming::Untrusted { by }),
+        LabellerTrust::Unknown(why) => return Some(Arming::Unknown { why }),
+        LabellerTrust::Trusted => {}
+    }
+    for edit in facts.edits.iter().filter(|edit| edit.at > event.at) {
+        let editor = name(&edit.by);
+        match standing(&edit.by, trust) {
+            LabellerTrust::Trusted => {}
+            LabellerTrust::Untrusted => {
+                let why = format!("{editor}, who may not arm it, changed it after {by} had");
+                return Some(Arming::Hold { why });
+            }
+            LabellerTrust::Unknown(why) => return Some(Arming::Unknown { why }),
+        }
+    }
+    Some(Arming::Trusted { by, at: event.at })
+}
+
+/// Rows 4 to 7.
+fn standing(who: &Who, trust: &Trust) -> LabellerTrust {
+    if who.login.as_ref().is_some_and(|login| trust.listed.contains(login)) {
+        return LabellerTrust::Trusted;
+    }
+    let Some(login) = &who.login else { return LabellerTrust::Untrusted };
+    if who.bot || who.via_app || trust.us.as_ref() == Some(login) {
+        return LabellerTrust::Untrusted;
+    }
+    match &who.right {
+        RepoRight::Role { role, permission } => match (role.as_str(), permission.as_str()) {
+            ("admin" | "maintain" | "write", _) => LabellerTrust::Trusted,
+            ("triage", _) if trust.triage => LabellerTrust::Trusted,
+            ("triage" | "read" | "none", _) | (_, "read" | "none") => LabellerTrust::Untrusted,
+            // A custom role on top of one that may write.
+            (_, "admin" | "write") => LabellerTrust::Trusted,
+            _ => {
+                LabellerTrust::Unknown(format!("{login} has the role {role:?}, which nobody knows"))
+            }
+        },
+        RepoRight::NotThere => LabellerTrust::Untrusted,
+        RepoRight::Forbidden => LabellerTrust::Unknown(
+            "our token may not ask for rights (it needs push access): mend its configuration"
+                .into(),
+        ),
+        RepoRight::Unavailable(why) => {
+            LabellerTrust::Unknown(format!("{login}'s right is unknown: {why}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn right(role: &str, permission: &str) -> RepoRight {
+        RepoRight::Role { role: role.into(), permission: permission.into() }
+    }
+
+    fn who(login: &str, right: RepoRight) -> Who {
+        Who { login: Some(Actor(login.into())), bot: false, via_app: false, right }
+    }
+
+    fn armed(by: Who) -> ArmingFacts {
+        let labelled = Some(Labelled { on: true, by, at: Timestamp(10) });
+        ArmingFacts { pull_request: false, label: true, labelled, edits: vec![] }
+    }
+
+    fn name(facts: &ArmingFacts, trust: &Trust) -> &'static str {
+        match judge(facts, trust) {
+            None => "none",
+            Some(Arming::NotReady) => "not ready",
+            Some(Arming::Trusted { .. }) => "trusted",
+            Some(Arming::Untrusted { .. }) => "untrusted",
+            Some(Arming::Unknown { .. }) => "unknown",
+            Some(Arming::Hold { .. }) => "hold",
+        }
+    }
+
+    #[test]
+    fn every_row() {
+        let trust = Trust { us: Some(Actor("afk".into())), ..Trust::default() };
+        let ana = || who("ana", right("write", "write"));
+        let of = |right| armed(who("bo", right));
+        let off = Labelled { on: false, by: ana(), at: Timestamp(11) };
+        for (row, facts, verdict) in [
+            ("1", ArmingFacts { pull_request: true, ..armed(ana()) }, "none"),
+            ("2 absent", ArmingFacts { label: false, ..armed(ana()) }, "not ready"),
+            ("2 newest", ArmingFacts { labelled: Some(off), ..armed(ana()) }, "not ready"),
+            ("3", ArmingFacts { labelled: None, ..armed(ana()) }, "unknown"),
+            ("4 nobody", armed(Who { login: None, ..ana() }), "untrusted"),
+            ("4 bot", armed(Who { bot: true, ..ana() }), "untrusted"),
+            ("4 app", armed(Who { via_app: true, ..ana() }), "untrusted"),
+            ("4 us", armed(who("afk", right("write", "write"))), "untrusted"),
+            ("5 admin", of(right("admin", "admin")), "trusted"),
+            ("5 maintain", of(right("maintain", "write")), "trusted"),
+            ("5 write", of(right("write", "write")), "trusted"),
+            ("5 triage", of(right("triage", "read")), "untrusted"),
+            ("5 custom", of(right("releaser", "write")), "trusted"),
+            ("6 read", of(right("read", "read")), "untrusted"),
+            ("6 none", of(right("none", "none")), "untrusted"),
+            ("6 custom", of(right("helper", "read")), "untrusted"),
+            ("6 404", of(RepoRight::NotThere), "untrusted"),
+            ("7 403", of(RepoRight::Forbidden), "unknown"),
+            ("7 5xx", of(RepoRight::Unavailable("502".into())), "unknown"),
+            ("unknown words", of(right("wizard", "cast")), "unknown"),
+        ] {
+            assert_eq!(name(&facts, &trust), verdict, "row {row}");
+        }
+    }
+
+    #[test]
+    fn an_edit_after_the_arming_counts_as_its_editors_standing() {
+        let trust = Trust::default();
+        let edited = |at, by| ArmingFacts {
+            edits: vec![Edited { at: Timestamp(at), by }],
+            ..armed(who("ana", right("write", "write")))
+        };
+        let reader = || who("mallory", right("read", "read"));
+        for (facts, verdict) in [
+            (edited(9, reader()), "trusted"),
+            (edited(10, reader()), "trusted"),
+            (edited(11, reader()), "hold"),
+            (edited(11, Who { login: None, ..reader() }), "hold"),
+            (edited(11, who("bo", right("admin", "admin"))), "trusted"),
+            (edited(11, who("bo", RepoRight::Forbidden)), "unknown"),
+        ] {
+            assert_eq!(name(&facts, &trust), verdict, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_and_the_option_widen_it() {
+        let listed = [Actor("renovate[bot]".into())].into();
+        let trust = Trust { listed, triage: true, us: None };
+        let bot = Who { bot: true, ..who("renovate[bot]", right("none", "none")) };
+        assert_eq!(name(&armed(bot), &trust), "trusted");
+        assert_eq!(name(&armed(who("t", right("triage", "read"))), &trust), "trusted");
+        assert_eq!(name(&armed(who("r", right("read", "read"))), &trust), "untrusted");
+    }
+}

@@ -1,0 +1,450 @@
+//! What no policy and no operator's answer can allow an agent.
+//!
+//! A command is read the way a shell would split it, as far as its words say what it does. A
+//! program that hides its intent (a script, an encoded text) is beyond words: that is what the
+//! red-first gate, the fast-forward push and credentials that the agent does not have are for.
+
+use super::shell_words;
+use crate::model::guardrail::Guardrail;
+use crate::model::permission::{PermissionRequest, Tool};
+
+/// Words in a commit message that make a CI look away: GitHub, GitLab, Woodpecker,
+/// `CircleCI`, Azure.
+const CI_SKIP: [&str; 7] = [
+    "[ci skip]",
+    "[skip ci]",
+    "[no ci]",
+    "[skip actions]",
+    "[actions skip]",
+    "[skip woodpecker]",
+    "***no_ci***",
+];
+
+/// Whether a text tells CI to look away.
+#[must_use]
+pub fn skips_ci(text: &str) -> bool {
+    let text = text.to_lowercase();
+    CI_SKIP.iter().any(|marker| text.contains(marker))
+}
+
+/// The first guardrail that an ask would break.
+#[must_use]
+pub fn violated(ask: &PermissionRequest, worktree: &str) -> Option<Guardrail> {
+    match ask.tool {
+        Tool::Edit => ask
+            .targets
+            .iter()
+            .any(|path| outside(path.as_received(), worktree))
+            .then_some(Guardrail::LeavesWorktree),
+        Tool::Shell => ask.targets.iter().find_map(|command| {
+            let text = command.as_received();
+            let mut here = worktree.to_owned();
+            let all = shell_words::commands(text);
+            let git = all.iter().any(|words| program(words) == "git");
+            if git && skips_ci(text) {
+                return Some(Guardrail::CiSkip);
+            }
+            all.iter().find_map(|words| of_command(words, &mut here, worktree, 0))
+        }),
+        Tool::Read | Tool::Web | Tool::Other => None,
+    }
+}
+
+fn program(words: &[String]) -> &str {
+    words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word))
+}
+
+fn of_command(
+    words: &[String],
+    here: &mut String,
+    worktree: &str,
+    depth: usize,
+) -> Option<Guardrail> {
+    let words = without_prefix(words);
+    let name = program(words);
+    let args: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    let has = |wanted: &[&str]| args.iter().any(|arg| wanted.contains(arg));
+    // A shell in a shell.
+    if matches!(name, "sh" | "bash" | "zsh" | "dash" | "ksh" | "eval") && depth < 4 {
+        let script = if name == "eval" {
+            Some(args.join(" "))
+        } else {
+            let flag = |arg: &&str| arg.starts_with('-') && arg.contains('c');
+            args.iter().position(flag).and_then(|at| args.get(at + 1)).map(|s| (*s).to_owned())
+        };
+        if let Some(script) = script {
+            let mut inner = here.clone();
+            let all = shell_words::commands(&script);
+            return all.iter().find_map(|words| of_command(words, &mut inner, worktree, depth + 1));
+        }
+    }
+    let plain: Vec<&str> = args.iter().copied().filter(|arg| !arg.starts_with('-')).collect();
+    let broken = match name {
+        "git" => of_git(&args, here, worktree),
+        "kubectl" | "oc" | "k" => of_kubectl(&plain),
+        "vault" | "bao" => {
+            let writes = ["put", "patch", "write", "delete", "destroy", "undelete", "rollback"];
+            plain.iter().any(|arg| writes.contains(arg)).then_some(Guardrail::SecretStore)
+        }
+        "gh" => (plain.first() == Some(&"secret") && has(&["set", "delete", "remove"]))
+            .then_some(Guardrail::SecretStore),
+        "aws" => (plain.first().is_some_and(|s| matches!(*s, "secretsmanager" | "ssm"))
+            && plain.get(1).is_some_and(|verb| {
+                ["put", "create", "update", "delete", "restore", "tag"]
+                    .iter()
+                    .any(|start| verb.starts_with(start))
+            }))
+        .then_some(Guardrail::SecretStore),
+        "gcloud" => (plain.contains(&"secrets")
+            && plain
+                .iter()
+                .any(|v| matches!(*v, "create" | "delete" | "add" | "update" | "destroy")))
+        .then_some(Guardrail::SecretStore),
+        "az" => (plain.starts_with(&["keyvault"])
+            && plain.iter().any(|v| matches!(*v, "set" | "delete" | "purge" | "import")))
+        .then_some(Guardrail::SecretStore),
+        "op" | "pass" => plain
+            .iter()
+            .any(|v| matches!(*v, "create" | "edit" | "delete" | "insert" | "rm" | "generate"))
+            .then_some(Guardrail::SecretStore),
+        "curl" | "wget" | "http" => {
+            let vault = args.iter().any(|arg| arg.to_lowercase().contains("x-vault-token"));
+            let writes =
+                ["-X", "--request", "-d", "--data", "--post-data", "PUT", "POST", "DELETE"];
+            (vault && args.iter().any(|arg| writes.iter().any(|w| arg.starts_with(w))))
+                .then_some(Guardrail::SecretStore)
+        }
+        _ => None,
+    };
+    broken.or_else(|| leaves(name, words, &plain, here, worktree))
+}
+
+/// `VAR=x`, `env`, `sudo`, `nohup` and the like only lead in.
+fn without_prefix(words: &[String]) -> &[String] {
+    let mut words = words;
+    loop {
+        let leads = match words.first().map(String::as_str) {
+            None => return words,
+            Some(word) => {
+                let name = word.rsplit('/').next().unwrap_or(word);
+                let assigns = word.split_once('=').is_some_and(|(name, _)| {
+                    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                });
+                let wrapper = [
+                    "env", "sudo", "nohup", "exec", "command", "time", "xargs", "then", "do",
+                    "else", "!", "{",
+                ];
+                assigns || wrapper.contains(&name)
+            }
+        };
+        if !leads {
+            return words;
+        }
+        words = &words[1..];
+        // A wrapper's own options.
+        while words.first().is_some_and(|word| word.starts_with('-') && word.len() > 1) {
+            words = &words[1..];
+        }
+    }
+}
+
+fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
+    // Options before the verb; -C and -c take a value.
+    let mut at = 0;
+    let mut folder = None;
+    while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
+        if matches!(*arg, "-C" | "-c" | "--git-dir" | "--work-tree") {
+            if *arg == "-C" {
+                folder = args.get(at + 1);
+            }
+            at += 1;
+        }
+        at += 1;
+    }
+    let verb = *args.get(at)?;
+    let rest = args.get(at + 1..).unwrap_or_default();
+    let short = |letter: char| {
+        rest.iter()
+            .any(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg[1..].contains(letter))
+    };
+    let long = |start: &str| rest.iter().any(|arg| arg.starts_with(start));
+    let shared = |arg: &str| {
+        let name = arg.rsplit('/').next().unwrap_or(arg);
+        matches!(name, "master" | "main") || arg.contains("remotes/origin")
+    };
+    match verb {
+        "push" => {
+            let refspec = rest.iter().any(|arg| arg.starts_with('+') || arg.starts_with(':'));
+            let forced = long("--force") || long("--mirror") || long("--delete") || long("--prune");
+            if args.iter().any(|arg| arg.contains("ci.skip")) {
+                return Some(Guardrail::CiSkip);
+            }
+            if forced || short('f') || short('d') || refspec {
+                return Some(Guardrail::ForcePush);
+            }
+        }
+        "filter-branch" | "filter-repo" => return Some(Guardrail::HistoryRewrite),
+        "branch"
+            if (short('f') || short('D') || short('M') || long("--force"))
+                && rest.iter().any(|arg| shared(arg)) =>
+        {
+            return Some(Guardrail::HistoryRewrite);
+        }
+        "update-ref" if rest.iter().any(|arg| shared(arg)) => {
+            return Some(Guardrail::HistoryRewrite);
+        }
+        _ => {}
+    }
+    let writes = !matches!(
+        verb,
+        "log"
+            | "show"
+            | "diff"
+            | "status"
+            | "rev-parse"
+            | "ls-files"
+            | "ls-remote"
+            | "cat-file"
+            | "grep"
+            | "blame"
+            | "describe"
+            | "rev-list"
+            | "shortlog"
+    );
+    let away = folder.is_some_and(|folder| outside(&joined(here, folder), worktree));
+    (writes && away).then_some(Guardrail::LeavesWorktree)
+}
+
+fn of_kubectl(plain: &[&str]) -> Option<Guardrail> {
+    let named = |names: &[&str]| {
+        plain.iter().any(|arg| {
+            arg.split([',', '/']).any(|part| names.contains(&part.to_lowercase().as_str()))
+        })
+    };
+    let writes =
+        ["delete", "create", "apply", "edit", "patch", "replace", "annotate", "label", "set"];
+    let verb = plain.iter().find(|arg| writes.contains(arg))?;
+    let volumes = [
+        "pv",
+        "pvc",
+        "pvs",
+        "pvcs",
+        "persistentvolume",
+        "persistentvolumes",
+        "persistentvolumeclaim",
+        "persistentvolumeclaims",
+        "ns",
+        "namespace",
+        "namespaces",
+        "volumesnapshot",
+        "volumesnapshots",
+        "storageclass",
+        "storageclasses",
+    ];
+    if *verb == "delete" && (named(&volumes) || named(&["all"])) {
+        return Some(Guardrail::DeleteVolume);
+    }
+    named(&[
+        "secret",
+        "secrets",
+        "externalsecret",
+        "externalsecrets",
+        "sealedsecret",
+        "sealedsecrets",
+    ])
+    .then_some(Guardrail::SecretStore)
+}
+
+/// Programs whose plain arguments are written to or removed.
+const WRITERS: [&str; 15] = [
+    "rm", "mv", "cp", "tee", "ln", "chmod", "chown", "touch", "mkdir", "rmdir", "truncate", "dd",
+    "install", "rsync", "shred",
+];
+
+fn leaves(
+    name: &str,
+    words: &[String],
+    plain: &[&str],
+    here: &mut String,
+    worktree: &str,
+) -> Option<Guardrail> {
+    if matches!(name, "cd" | "pushd") {
+        let to = plain.first().copied().unwrap_or("~");
+        *here = joined(here, to);
+        return None;
+    }
+    let away = |path: &str| outside(&joined(here, path), worktree);
+    let mut redirected = words.iter().zip(words.iter().skip(1));
+    let redirects = redirected
+        .any(|(sign, to)| matches!(sign.as_str(), ">" | ">>" | ">|" | "&>" | "2>") && away(to));
+    let in_place = matches!(name, "sed" | "perl") && words.iter().any(|w| w.starts_with("-i"));
+    let written = if WRITERS.contains(&name) || in_place {
+        // What is copied may come from anywhere; where it goes to is the last.
+        let targets = if matches!(name, "cp" | "ln" | "rsync" | "install") {
+            plain.last().into_iter().copied().collect()
+        } else {
+            plain.to_vec()
+        };
+        targets.into_iter().map(|arg| arg.strip_prefix("of=").unwrap_or(arg)).any(|arg| {
+            // A bare word is a file of the folder that the command is in.
+            (arg.contains('/') || arg.starts_with('~') || arg == ".." || *here != worktree)
+                && !arg.contains("if=")
+                && away(arg)
+        })
+    } else {
+        false
+    };
+    (redirects || written).then_some(Guardrail::LeavesWorktree)
+}
+
+/// A path seen from a folder, with `.` and `..` taken out. Links can't be seen from here.
+fn joined(here: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') || path.starts_with('~') || path.starts_with('$') {
+        path.to_owned()
+    } else {
+        format!("{here}/{path}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    if whole.starts_with('/') { format!("/{}", parts.join("/")) } else { parts.join("/") }
+}
+
+/// Whether a path lies outside the worktree and outside the places that are nobody's.
+fn outside(path: &str, worktree: &str) -> bool {
+    let path = joined(worktree, path);
+    if path.starts_with('~') || path.starts_with("$HOME") || path.starts_with("${HOME}") {
+        return true;
+    }
+    if path.starts_with('$') {
+        // A name that only the shell knows; TMPDIR and the like are usual.
+        return false;
+    }
+    let within = |folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
+    !(within(worktree) || within("/tmp") || within("/var/tmp") || within("/dev"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::shell_words::commands;
+
+    const HERE: &str = "/w/wt-1";
+
+    fn ask(tool: Tool, target: &str) -> PermissionRequest {
+        PermissionRequest {
+            tool,
+            title: "".into(),
+            detail: "".into(),
+            targets: vec![target.into()],
+            editable: false,
+        }
+    }
+
+    fn shell(command: &str) -> Option<Guardrail> {
+        violated(&ask(Tool::Shell, command), HERE)
+    }
+
+    #[test]
+    fn each_line_is_held() {
+        use Guardrail::*;
+        for (command, rule) in [
+            ("git push --force origin HEAD", ForcePush),
+            ("git push -f", ForcePush),
+            ("git push -uf origin x", ForcePush),
+            ("git push --force-with-lease", ForcePush),
+            ("git push origin +HEAD:master", ForcePush),
+            ("git push origin :master", ForcePush),
+            ("git push --delete origin x", ForcePush),
+            ("make && git -c a=b push -f", ForcePush),
+            ("bash -lc 'git push --force'", ForcePush),
+            ("eval \"git push --force\"", ForcePush),
+            ("echo $(git push --force)", ForcePush),
+            ("FOO=1 sudo -E git push --mirror", ForcePush),
+            ("/usr/bin/git push \"--force\"", ForcePush),
+            ("git filter-branch --all", HistoryRewrite),
+            ("git branch -f master HEAD~3", HistoryRewrite),
+            ("git update-ref refs/heads/master HEAD", HistoryRewrite),
+            ("git commit -m 'x [ci skip]'", CiSkip),
+            ("git commit -m 'x [Skip CI]'", CiSkip),
+            ("git push -o ci.skip", CiSkip),
+            ("kubectl delete pvc data", DeleteVolume),
+            ("kubectl -n x delete persistentvolumeclaims/data", DeleteVolume),
+            ("kubectl delete pod,pvc --all", DeleteVolume),
+            ("kubectl delete ns shop", DeleteVolume),
+            ("kubectl create secret generic x", SecretStore),
+            ("kubectl patch secret x -p y", SecretStore),
+            ("vault kv put secret/x a=b", SecretStore),
+            ("gh secret set X", SecretStore),
+            ("aws secretsmanager put-secret-value --secret-id x", SecretStore),
+            ("curl -H 'X-Vault-Token: t' -X PUT http://v/v1/secret/x", SecretStore),
+            ("rm -rf /home/ana", LeavesWorktree),
+            ("rm -rf ../wt-2", LeavesWorktree),
+            ("cd .. && rm -rf wt-2", LeavesWorktree),
+            ("echo x > /etc/hosts", LeavesWorktree),
+            ("echo x >> ~/.bashrc", LeavesWorktree),
+            ("cp a.txt /usr/local/bin/a", LeavesWorktree),
+            ("sed -i s/a/b/ /etc/hosts", LeavesWorktree),
+            ("git -C /w/wt-2 commit -am x", LeavesWorktree),
+            ("tee /etc/x < a", LeavesWorktree),
+        ] {
+            assert_eq!(shell(command), Some(rule), "{command}");
+        }
+        for path in ["/etc/passwd", "../wt-2/a", "/w/wt-10/a", "~/.ssh/config", "/w/wt-1/../x"] {
+            assert_eq!(violated(&ask(Tool::Edit, path), HERE), Some(LeavesWorktree), "{path}");
+        }
+    }
+
+    #[test]
+    fn daily_work_is_left_alone() {
+        for command in [
+            "git push origin HEAD",
+            "git commit -m 'Fix the force of the push'",
+            "git rebase origin/master",
+            "git commit --amend --no-edit",
+            "git reset --hard HEAD",
+            "git log --oneline | head -3",
+            "git -C /w/wt-2 log",
+            "python3 -m unittest -q 2>&1; true",
+            "cargo test >out.txt 2>&1",
+            "echo note >> NOTES.md && git add NOTES.md",
+            "rm -rf target build/x",
+            "rm /tmp/x",
+            "cp /usr/share/dict/words fixtures/",
+            "cd src && rm old.rs",
+            "cat /etc/os-release",
+            "echo 'a > b'",
+            "grep -r 'ci skip' .",
+            "kubectl get pvc",
+            "kubectl get secret x",
+            "kubectl delete pod x",
+            "vault kv get secret/x",
+            "mkdir -p \"$TMPDIR/x\"",
+            "find . -name '*.rs' | xargs sed -i s/a/b/",
+            "for f in *.rs; do rm $f; done",
+            "",
+        ] {
+            assert_eq!(shell(command), None, "{command}");
+        }
+        for path in ["a", "/w/wt-1/a/b", "./x/../y", "/tmp/x"] {
+            assert_eq!(violated(&ask(Tool::Edit, path), HERE), None, "{path}");
+        }
+        assert_eq!(violated(&ask(Tool::Read, "/etc/passwd"), HERE), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(text in ".{0,200}") {
+            shell(&text);
+            let words = commands(&text);
+            proptest::prop_assert!(words.iter().all(|words| !words.is_empty()));
+        }
+    }
+}

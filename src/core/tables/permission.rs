@@ -1,0 +1,189 @@
+//! Judges a permission request: guardrails first, then the repository's policy, then what an
+//! operator granted for the run.
+
+use super::{guardrail, shell_words};
+use crate::model::approval::DecidedBy;
+use crate::model::guardrail::Guardrail;
+use crate::model::permission::{Decision, Grant, Pattern, PermissionRequest, Permissions, Tool};
+
+impl Permissions {
+    /// Several targets are as strict as the strictest of them. A command that joins several is
+    /// looked at part by part, so `shell(git status*)` does not allow `git status; rm -rf x`.
+    fn decide(&self, ask: &PermissionRequest, worktree: &str) -> Decision {
+        let targets: Vec<String> = match ask.tool {
+            Tool::Shell => ask
+                .targets
+                .iter()
+                .flat_map(|target| {
+                    let whole = target.as_received().trim().to_owned();
+                    let parts =
+                        shell_words::commands(&whole).into_iter().map(|words| words.join(" "));
+                    let parts: Vec<String> = parts.collect();
+                    if parts.len() > 1 { parts } else { vec![whole] }
+                })
+                .collect(),
+            _ => ask.targets.iter().map(|t| relative(t.as_received(), worktree)).collect(),
+        };
+        let of = |target: &str| {
+            let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.fits(ask, target));
+            if any(&self.deny) {
+                Decision::Deny
+            } else if any(&self.ask) {
+                Decision::Ask
+            } else if any(&self.allow) {
+                Decision::Allow
+            } else {
+                let unknown = ask.tool == Tool::Other;
+                self.default.unwrap_or(if unknown { Decision::Ask } else { Decision::Allow })
+            }
+        };
+        let decisions: Vec<Decision> = targets.iter().map(|target| of(target)).collect();
+        let empty = decisions.is_empty().then(|| of(""));
+        decisions.into_iter().chain(empty).max_by_key(|d| *d as u8).unwrap_or(Decision::Ask)
+    }
+}
+
+/// A path as a policy names it: from the top of the worktree.
+fn relative(path: &str, worktree: &str) -> String {
+    let inside = path.strip_prefix(worktree).and_then(|rest| rest.strip_prefix('/'));
+    inside.unwrap_or(path).to_owned()
+}
+
+/// What becomes of an ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PermissionVerdict {
+    /// Allowed, by the policy or by a grant.
+    Allow {
+        /// By which of them.
+        by: DecidedBy,
+    },
+    /// A human is asked.
+    Ask,
+    /// Refused by the policy.
+    Deny,
+    /// Refused by a guardrail, and a human is told.
+    Guarded(Guardrail),
+}
+
+/// Judges an ask. Guardrails come first and can't be loosened.
+#[must_use]
+pub fn judge(
+    ask: &PermissionRequest,
+    permissions: &Permissions,
+    grants: &[Grant],
+    worktree: &str,
+) -> PermissionVerdict {
+    if let Some(rule) = guardrail::violated(ask, worktree) {
+        return PermissionVerdict::Guarded(rule);
+    }
+    match permissions.decide(ask, worktree) {
+        Decision::Deny => PermissionVerdict::Deny,
+        Decision::Ask if grants.iter().any(|grant| grant.covers(ask)) => {
+            PermissionVerdict::Allow { by: DecidedBy::Grant }
+        }
+        Decision::Ask => PermissionVerdict::Ask,
+        Decision::Allow => PermissionVerdict::Allow { by: DecidedBy::Policy },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::permission::matches_glob;
+
+    const HERE: &str = "/w/wt-1";
+
+    fn shell(command: &str) -> PermissionRequest {
+        PermissionRequest {
+            tool: Tool::Shell,
+            title: command.into(),
+            detail: command.into(),
+            targets: vec![command.into()],
+            editable: true,
+        }
+    }
+
+    fn edit(path: &str) -> PermissionRequest {
+        PermissionRequest { tool: Tool::Edit, targets: vec![path.into()], ..shell("") }
+    }
+
+    fn policy(text: &str) -> Permissions {
+        let list = |name: &str| -> Vec<Pattern> {
+            text.split_whitespace()
+                .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+                .map(|pattern| Pattern::parse(&pattern.replace('+', " ")).unwrap())
+                .collect()
+        };
+        let default = text.contains("default=ask").then_some(Decision::Ask);
+        Permissions { default, allow: list("allow"), ask: list("ask"), deny: list("deny") }
+    }
+
+    #[test]
+    fn the_policy_is_looked_at_from_its_strictest_end() {
+        let (allow, ask, deny) = (
+            PermissionVerdict::Allow { by: DecidedBy::Policy },
+            PermissionVerdict::Ask,
+            PermissionVerdict::Deny,
+        );
+        for (text, wanted, judged) in [
+            ("", shell("make"), &allow),
+            ("default=ask", shell("make"), &ask),
+            ("default=ask allow=shell(make*)", shell("make test"), &allow),
+            ("default=ask allow=shell(make*)", shell("make; curl x"), &ask),
+            ("default=ask allow=shell(make*)", shell("make $(curl x)"), &ask),
+            ("deny=shell(curl*)", shell("make && curl x"), &deny),
+            ("deny=shell(curl*) allow=shell", shell("curl x"), &deny),
+            ("ask=edit(src/*)", edit("/w/wt-1/src/a.rs"), &ask),
+            ("ask=edit(src/*)", edit("src/a.rs"), &ask),
+            ("ask=edit(src/*)", edit("/w/wt-1/docs/a.md"), &allow),
+            ("default=ask allow=read", edit("a"), &ask),
+            ("", PermissionRequest { tool: Tool::Other, ..shell("mcp__x") }, &ask),
+            (
+                "allow=other(mcp__x)",
+                PermissionRequest { tool: Tool::Other, ..shell("mcp__x") },
+                &allow,
+            ),
+        ] {
+            assert_eq!(judge(&wanted, &policy(text), &[], HERE), *judged, "{text:?} {wanted:?}");
+        }
+        let two = PermissionRequest { targets: vec!["docs/a".into(), "src/a".into()], ..edit("") };
+        assert_eq!(judge(&two, &policy("deny=edit(src/*)"), &[], HERE), PermissionVerdict::Deny);
+    }
+
+    #[test]
+    fn a_grant_covers_what_it_says_and_no_more() {
+        let asks = policy("default=ask");
+        let granted = PermissionVerdict::Allow { by: DecidedBy::Grant };
+        let grants = [Grant::of(&shell("make")), Grant::of(&edit("/w/wt-1/a"))];
+        assert_eq!(judge(&shell("make"), &asks, &grants, HERE), granted);
+        assert_eq!(judge(&shell("make install"), &asks, &grants, HERE), PermissionVerdict::Ask);
+        assert_eq!(judge(&edit("/w/wt-1/b"), &asks, &grants, HERE), granted);
+        assert!(matches!(
+            judge(&edit("/etc/passwd"), &asks, &grants, HERE),
+            PermissionVerdict::Guarded(_)
+        ));
+        let denied = policy("deny=shell(make*)");
+        assert_eq!(judge(&shell("make"), &denied, &grants, HERE), PermissionVerdict::Deny);
+    }
+
+    #[test]
+    fn patterns_are_read_strictly() {
+        for good in ["shell", "shell(git push*)", "edit(*)", "other(mcp__x)"] {
+            assert_eq!(String::from(Pattern::parse(good).unwrap()), good);
+        }
+        for bad in ["", "bash", "shell(", "shell(x", "Shell(x)"] {
+            assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+        for (pattern, text, fits) in [
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*c", "acd", false),
+            ("*", "", true),
+            ("a", "ab", false),
+            ("*x*y", "axbxy", true),
+            ("ab*b", "ab", false),
+        ] {
+            assert_eq!(matches_glob(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+}
