@@ -104,7 +104,7 @@ impl From<crate::runtime::RuntimeError> for Failure {
         use crate::runtime::RuntimeError;
         match error {
             RuntimeError::Journal(error) => error.into(),
-            RuntimeError::NoTracker | RuntimeError::Outside(_) => {
+            RuntimeError::NoTracker | RuntimeError::Services(_) => {
                 Self::new(Kind::Configuration, error)
             }
             RuntimeError::Io { .. } => Self::new(Kind::System, error)

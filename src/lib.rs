@@ -16,6 +16,7 @@
 //! - [`tui`]: panes, overlays, keymaps, themes
 //! - [`cli`]: one file a subcommand; the demo
 //! - [`error`]: how a failure is told to a person
+//! - `lock`: locks that a panic elsewhere can't disable
 //!
 //! docs/architecture.md tells more.
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ pub mod error;
 pub mod executor;
 pub mod github;
 pub mod journal;
+mod lock;
 pub mod notify;
 pub mod process;
 pub mod runtime;

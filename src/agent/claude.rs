@@ -356,7 +356,7 @@ impl Conversation for Claude {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         self.told = spec.session_cost;
         self.session.clone_from(&spec.resume);

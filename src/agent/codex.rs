@@ -367,7 +367,7 @@ impl Conversation for Codex {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resume.clone_from(&spec.resume);

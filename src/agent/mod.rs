@@ -72,8 +72,10 @@ pub struct TurnSpec {
     /// What is never written down.
     #[serde(skip)]
     pub redactor: Redactor,
-    /// Somebody hears each piece of text as it comes, and how the program ends.
-    pub heard: bool,
+    /// A client reads the output live: the agent emits each piece of text as it comes, and its end
+    /// carries the program's own exit.
+    #[serde(rename = "heard")]
+    pub stream_output: bool,
     /// Where the lines are kept as they came; none keeps them nowhere.
     pub record: Option<PathBuf>,
 }

@@ -175,7 +175,7 @@ async fn reach(
     complain("no afk is spoken with: this one carries breakglass alone, until it ends");
     let size = crossterm::terminal::size().unwrap_or((80, 24));
     let actor = runtime.handle.config.operator();
-    let mut client = Client::near(&runtime.handle, actor, Role::Operator, "cli", size);
+    let mut client = Client::local(&runtime.handle, actor, Role::Operator, "cli", size);
     // The rules are there once the first batch is.
     let ready = |now: &std::sync::Arc<Snapshot>| now.fleet.policy.breakglass.is_some();
     // Ended already is told by the first command.
@@ -262,7 +262,7 @@ async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
     let (mut printed, mut link) = (0, String::new());
     loop {
         let now = snapshots.borrow_and_update().clone();
-        if let Some(seen) = now.live.get(&id) {
+        if let Some(seen) = now.verb_output.get(&id) {
             if seen.first > printed {
                 complain(&format!("({} lines were too quick to be shown)", seen.first - printed));
                 printed = seen.first;

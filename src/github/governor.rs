@@ -1,7 +1,7 @@
 //! One governor a token: how many calls at once, writes one after the other, and the waits that
 //! GitHub asks for (table T9, and its page on best practices for the REST API).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::ApiError;
 use crate::core::tables::answer::ApiAction;
+use crate::lock::LockExt;
 
 /// Calls under way at once; GitHub takes 100.
 const AT_ONCE: usize = 8;
@@ -109,7 +110,7 @@ impl Governor {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 }
 

@@ -8,7 +8,7 @@ mod governor;
 mod token;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{Method, Request};
@@ -23,6 +23,7 @@ use crate::config::outside::GitHub as Config;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::answer::{ApiAction, ApiAnswer, ApiCall, action};
+use crate::lock::LockExt;
 use crate::secrets::Secrets;
 use governor::Governor;
 use token::Tokens;
@@ -481,7 +482,7 @@ impl Api {
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.locked()
     }
 }
 

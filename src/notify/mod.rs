@@ -7,7 +7,7 @@ pub mod slack;
 pub mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::outside::{Notify, Sink};
@@ -15,6 +15,7 @@ use crate::core::model::notice::{Notice, Severity};
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::SinkOutcome;
+use crate::lock::LockExt;
 use crate::secrets::Secrets;
 
 /// Longest time of one message.
@@ -103,7 +104,7 @@ impl Sinks {
     /// The sinks that said no for good, a line each.
     #[must_use]
     pub fn disabled(&self) -> Vec<String> {
-        let all = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.disabled.locked();
         let lines: BTreeSet<String> = all
             .iter()
             .map(|(name, why)| {
@@ -120,7 +121,7 @@ impl Sinks {
         let (Some(sink), Some(client)) = (self.config.sinks.get(name), &self.client) else {
             return Sent::Dropped(format!("there is no notify.sinks.{name} any more"));
         };
-        let no = self.disabled.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let no = self.disabled.locked().get(name).cloned();
         if let Some(why) = no {
             return Sent::Dropped(why);
         }
@@ -137,7 +138,7 @@ impl Sinks {
             Ok((SinkOutcome::Done, _)) => Sent::Done,
             Ok((SinkOutcome::Drop, why)) => Sent::Dropped(why),
             Ok((SinkOutcome::DropAndDisable, why)) => {
-                let mut all = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = self.disabled.locked();
                 all.insert(name.to_owned(), why.clone());
                 Sent::Dropped(why)
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 use notify::Watcher as _;
@@ -17,6 +17,7 @@ use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue};
 use crate::core::model::outbox::StandingLabel;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
+use crate::lock::LockExt;
 
 /// Largest issue file that is read, in bytes.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -114,7 +115,7 @@ impl Folder {
         let mut listing = Listing::default();
         let mut blocked: BTreeMap<IssueKey, Vec<String>> = BTreeMap::new();
         let mut issues: BTreeMap<IssueKey, Issue> = BTreeMap::new();
-        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_good = self.last_good.locked();
         let files = self.files()?;
         last_good.retain(|path, _| files.contains(path));
         for path in files {
@@ -159,7 +160,7 @@ impl Folder {
         issue: &IssueKey,
         change: impl FnOnce(&mut Parts) -> bool,
     ) -> Result<(), TrackerError> {
-        let _one_writer = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_writer = self.last_good.locked();
         let mut unreadable = None;
         for path in self.files()? {
             let mut parts = match Self::read(&path) {

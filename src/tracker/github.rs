@@ -1,7 +1,7 @@
 //! GitHub's issues as a tracker: tables T1 and T2, labels, and comments that are ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,6 +21,7 @@ use crate::core::model::untrusted::clean_line;
 use crate::core::tables::arming::{self, ArmingFacts, Edited, Labelled, RepoRight, Trust, Who};
 use crate::core::tables::blocking::{self, BlockerStanding};
 use crate::github::{Api, ApiError, time};
+use crate::lock::LockExt;
 
 /// How long somebody's right is believed.
 const RIGHT: Duration = Duration::from_secs(300);
@@ -326,7 +327,7 @@ impl GitHub {
 
     async fn right(&self, repo: &Repo, login: &Actor) -> RepoRight {
         let place = (repo.clone(), login.clone());
-        let known = self.rights.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        let known = self.rights.locked().get(&place).cloned();
         if let Some((right, at)) = known
             && at.elapsed() < RIGHT
         {
@@ -345,7 +346,7 @@ impl GitHub {
             },
         };
         let kept = (right.clone(), Instant::now());
-        self.rights.lock().unwrap_or_else(PoisonError::into_inner).insert(place, kept);
+        self.rights.locked().insert(place, kept);
         right
     }
 
@@ -407,7 +408,7 @@ impl GitHub {
     }
 
     fn events(&self) -> std::sync::MutexGuard<'_, BTreeMap<IssueKey, (String, Events)>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.locked()
     }
 
     /// Our own comment with a mark. Others' are never ours, whatever they copied.

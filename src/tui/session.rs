@@ -27,7 +27,7 @@ use crate::core::model::untrusted::clean_line;
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
 use crate::runtime::breakglass::console::{Console, FromShell};
-use crate::runtime::client::{Client, Link};
+use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 use crate::term::frames::Frames;
 use crate::term::guard::{self, Guard, restore_on_panic};
@@ -130,7 +130,7 @@ impl Session {
     /// Takes this terminal until the operator leaves it.
     async fn at_this_terminal(mut self) -> Result<(), Failure> {
         let (width, height) = self.app.size();
-        self.client.size(width, height);
+        self.client.resize(width, height);
         restore_on_panic();
         let guard = Guard::take(self.app.mouse()).map_err(|error| {
             Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
@@ -156,7 +156,7 @@ impl Session {
         let problems = self.client.snapshots.borrow().problems.len();
         self.app.resize((width, height), problems);
         self.screen.resize(width, height)?;
-        self.client.size(width, height);
+        self.client.resize(width, height);
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Session {
     async fn serve(&mut self, mut tty: Tty, wire: &mut Wire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
-        let mut link = self.client.link.clone();
+        let mut link = self.client.connection.clone();
         let mut notices = self.client.notices();
         let mut ends = [
             signal(SignalKind::terminate())?,
@@ -257,8 +257,8 @@ impl Session {
                 changed = link.changed() => {
                     if changed.is_err() { return Ok(()) }
                     self.app.set_lost(match &*link.borrow_and_update() {
-                        Link::Live => None,
-                        Link::Lost { since, .. } => Some(*since),
+                        ConnectionState::Live => None,
+                        ConnectionState::Lost { since, .. } => Some(*since),
                     });
                     self.frames.changed(Instant::now());
                 }

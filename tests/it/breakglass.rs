@@ -357,12 +357,12 @@ async fn a_link_that_is_cut_is_read_back_and_nothing_is_sent_twice() {
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     // Once its name was heard.
     until(&runtime, "the first line", |s| {
-        s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
+        s.verb_output.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
     })
     .await;
     between.set(CUT);
     until(&runtime, "the loss", |s| {
-        let link = s.live.get(&verb)?.link.clean();
+        let link = s.verb_output.get(&verb)?.link.clean();
         link.contains("link lost").then(|| assert!(link.contains("goes on at the host"), "{link}"))
     })
     .await;
@@ -388,7 +388,7 @@ async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
     arm(&runtime).await;
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     until(&runtime, "the first line", |s| {
-        s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
+        s.verb_output.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
     })
     .await;
     between.set(HOLD);
@@ -526,7 +526,7 @@ async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
     assert_eq!(result(&run), VerbResult::Exited { code: 0 });
     let degraded = until(&runtime, "the degraded audit", |s| {
         let line = s.problems.iter().find(|line| line.contains("AUDIT DEGRADED"))?;
-        s.unwritten.as_ref().map(|_| line.clone())
+        s.breakglass_ahead.as_ref().map(|_| line.clone())
     })
     .await;
     assert!(degraded.contains("locked"), "{degraded}");
@@ -542,7 +542,8 @@ async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
     assert_eq!(lifted.expect("an answer once it can be"), Ok(Accepted::Ok));
     drop(lift);
     until(&runtime, "the record", |s| {
-        (s.unwritten.is_none() && s.problems.is_empty() && s.fleet.capacity() == 9).then_some(())
+        (s.breakglass_ahead.is_none() && s.problems.is_empty() && s.fleet.capacity() == 9)
+            .then_some(())
     })
     .await;
     let shown = runtime.handle.snapshots.borrow().fleet.breakglass.clone();

@@ -401,7 +401,7 @@ impl Conversation for Thread {
     }
 
     fn begin(&mut self, spec: &TurnSpec, _said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resumed = spec.resume.is_some();

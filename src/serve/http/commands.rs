@@ -35,7 +35,7 @@ pub(super) async fn breakglass(State(shared): State<Shared>, _: Caller) -> Json<
         .filter(|verb| verb.mutates())
         .filter_map(|verb| Some((verb.as_str().to_owned(), json!(state.seen(verb, vm.as_ref()?)))))
         .collect();
-    Json(json!({ "vm": vm, "state": state, "live": snapshot.live, "seen": seen }))
+    Json(json!({ "vm": vm, "state": state, "live": snapshot.verb_output, "seen": seen }))
 }
 
 /// `POST /v1/commands`: an action as it stands in the journal.

@@ -207,7 +207,7 @@ fn proof(snapshot: &Snapshot, repo: &Repo, now: Timestamp) -> Vec<String> {
         lines.push("Watchers, with the age of their last event".into());
     }
     for (name, watcher) in &snapshot.watchers {
-        let heard = age(now, watcher.heard);
+        let heard = age(now, watcher.last_seen);
         let error = watcher.error.as_ref().map(|error| format!("  {error}"));
         lines.push(format!("  {name:<40} {heard:>4}{}", error.unwrap_or_default()));
     }

@@ -108,7 +108,7 @@ fn shell_line(terminals: &[Terminal], state: &BreakglassState, host: &str) -> St
 fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role) {
     match &run.end {
         None => {
-            let link = snapshot.live.get(&run.id).map(|seen| seen.link.clean_line());
+            let link = snapshot.verb_output.get(&run.id).map(|seen| seen.link.clean_line());
             let link = link.unwrap_or_else(|| "running".into());
             (format!("{} by {}: {link}", run.id, run.by), Role::Busy)
         }
@@ -128,7 +128,7 @@ fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role
 /// The output of a verb so far, and its end.
 pub(super) fn output(snapshot: &Snapshot, id: VerbId, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(seen) = snapshot.live.get(&id) {
+    if let Some(seen) = snapshot.verb_output.get(&id) {
         if seen.first > 0 {
             lines.push(format!("({} before are in the capture)", plural(seen.first, "line")));
         }

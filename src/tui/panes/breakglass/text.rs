@@ -56,7 +56,7 @@ pub(super) fn head(rules: &BreakglassRules, scene: &Scene<'_>, width: usize) -> 
         (None, None) => ("no drill has passed yet".into(), Role::Dim),
     };
     lines.push(line(format!("{} · No AI in the path", drill.0), drill.1));
-    if scene.snapshot.unwritten.is_some() {
+    if scene.snapshot.breakglass_ahead.is_some() {
         lines.push(line("AUDIT DEGRADED: kept in memory and at the host".into(), Role::Alarm));
     }
     lines

@@ -1,49 +1,53 @@
-//! What the worktrees pane shows beside the fleet: looked at only while runs have permits.
+//! Measures worktrees and process trees for the worktrees pane, and reaps orphans.
+//!
+//! The measurements go to the [side state](super::side_state). They stop while no run has a permit,
+//! so that an idle afk costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Message, Shell, Snapshot, WorktreeFacts};
+use super::{Context, Snapshot, WorktreeStats};
 use crate::core::model::id::RunId;
 use crate::process::{Usage, strays};
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_secs(2);
-/// Between two looks at what was orphaned.
-const REAP: Duration = Duration::from_millis(100);
-/// Between two counts of disk space.
-const COUNT: Duration = Duration::from_secs(60);
+/// The time between two measurements.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The time from an orphan's end until it is reaped, so that several are reaped together.
+const REAP_DELAY: Duration = Duration::from_millis(100);
+/// The time between two measurements of disk usage, which read the whole tree.
+const DISK_INTERVAL: Duration = Duration::from_secs(60);
 
-pub(super) fn start(shell: &Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
-    tokio::spawn(look(shell.clone(), snapshots));
-    tokio::spawn(reap(shell.clone()));
+/// Starts measuring and reaping until the context is cancelled.
+pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
+    tokio::spawn(measure(context.clone(), snapshots));
+    tokio::spawn(reap(context.clone()));
 }
 
-/// Reaps what is orphaned once it has ended.
-async fn reap(shell: Arc<Shell>) {
+/// Reaps orphans once they have ended.
+async fn reap(context: Arc<Context>) {
     loop {
         tokio::select! {
             () = strays::orphaned() => {}
-            () = shell.cancel.cancelled() => return,
+            () = context.cancel.cancelled() => return,
         }
-        sleep(REAP).await;
+        sleep(REAP_DELAY).await;
         strays::reap();
     }
 }
 
-async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut before: BTreeMap<RunId, (Instant, u64)> = BTreeMap::new();
     let mut counted: BTreeMap<RunId, Instant> = BTreeMap::new();
     loop {
         let wanted: Vec<(RunId, Option<String>, String)> = {
             let snapshot = snapshots.borrow_and_update();
             let upstream = |run: &crate::core::model::run::Run| {
-                let config = shell.config();
+                let config = context.config();
                 let branch = config.repos.get(run.work.repo()).map(|r| r.branch.clone());
                 format!("refs/remotes/origin/{}", branch.unwrap_or_default())
             };
@@ -51,10 +55,10 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
             runs.map(|run| (run.id, run.worktree.clone(), upstream(run))).collect()
         };
         if wanted.is_empty() {
-            clear(&shell).await;
+            clear(&context).await;
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
-                () = shell.cancel.cancelled() => return,
+                () = context.cancel.cancelled() => return,
             }
             continue;
         }
@@ -63,88 +67,89 @@ async fn look(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) 
             .iter()
             .filter(|(_, worktree, _)| worktree.is_some())
             .map(|(run, ..)| *run)
-            .filter(|run| counted.get(run).is_none_or(|at| now - *at >= COUNT))
+            .filter(|run| counted.get(run).is_none_or(|at| now - *at >= DISK_INTERVAL))
             .collect();
         counted.extend(due.iter().map(|run| (*run, now)));
-        let supervisor = shell.supervisor.clone();
-        let looked = tokio::task::spawn_blocking(move || {
+        let supervisor = context.supervisor.clone();
+        let measured = tokio::task::spawn_blocking(move || {
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
             let used = supervisor.usages(&owners);
             strays::reap();
             let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
                 let disk = due.contains(&run);
-                (run, facts(used, worktree.as_deref(), &upstream, disk))
+                (run, stats(used, worktree.as_deref(), &upstream, disk))
             });
             all.collect::<Vec<_>>()
         })
         .await
         .unwrap_or_default();
         let changed = {
-            let mut all = shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = context.side_state.worktrees();
             let mut next = all.clone();
-            next.values_mut().for_each(without_process);
-            for (run, (mut facts, ticks)) in looked {
+            next.values_mut().for_each(clear_processes);
+            for (run, (mut stats, ticks)) in measured {
                 let at = Instant::now();
                 if let Some((then, known)) = before.insert(run, (at, ticks)) {
                     let ms = (at - then).as_millis().max(1);
                     // A tick is 10 ms.
                     let used = u128::from(ticks.saturating_sub(known)) * 10;
-                    facts.cpu_permille = u32::try_from(used * 1000 / ms).unwrap_or(u32::MAX);
+                    stats.cpu_permille = u32::try_from(used * 1000 / ms).unwrap_or(u32::MAX);
                 }
-                facts.disk = facts.disk.or_else(|| next.get(&run).and_then(|known| known.disk));
-                next.insert(run, facts);
+                stats.disk = stats.disk.or_else(|| next.get(&run).and_then(|known| known.disk));
+                next.insert(run, stats);
             }
             let changed = *all != next;
             *all = next;
             changed
         };
         if changed {
-            let _ = shell.inputs.send(Message::Aside).await;
+            context.side_state_changed().await;
         }
         tokio::select! {
-            () = sleep(LOOK) => {}
-            () = shell.cancel.cancelled() => return,
+            () = sleep(INTERVAL) => {}
+            () = context.cancel.cancelled() => return,
         }
     }
 }
 
-/// A run that has ended has no process any more.
-fn without_process(facts: &mut WorktreeFacts) {
-    (facts.pid, facts.processes, facts.cpu_permille, facts.memory) = (None, 0, 0, 0);
+/// Clears the measurements of processes and keeps those of the worktree.
+fn clear_processes(stats: &mut WorktreeStats) {
+    (stats.pid, stats.processes, stats.cpu_permille, stats.memory) = (None, 0, 0, 0);
 }
 
-/// Nothing runs: no worktree has a process.
-async fn clear(shell: &Shell) {
+/// Clears the measurements of processes of every run.
+async fn clear(context: &Context) {
     let changed = {
-        let mut all = shell.worktrees.lock().unwrap_or_else(PoisonError::into_inner);
-        let any = all.values().any(|facts| facts.pid.is_some());
-        all.values_mut().for_each(without_process);
+        let mut all = context.side_state.worktrees();
+        let any = all.values().any(|stats| stats.pid.is_some());
+        all.values_mut().for_each(clear_processes);
         any
     };
     if changed {
-        let _ = shell.inputs.send(Message::Aside).await;
+        context.side_state_changed().await;
     }
 }
 
-fn facts(usage: Usage, worktree: Option<&str>, upstream: &str, disk: bool) -> (WorktreeFacts, u64) {
-    let mut facts = WorktreeFacts {
+/// The measurements of one run, without the CPU usage, and the CPU ticks of its tree so far.
+fn stats(usage: Usage, worktree: Option<&str>, upstream: &str, disk: bool) -> (WorktreeStats, u64) {
+    let mut stats = WorktreeStats {
         pid: usage.pid,
         processes: usage.processes,
         memory: usage.memory,
-        ..WorktreeFacts::default()
+        ..WorktreeStats::default()
     };
     if let Some(path) = worktree {
-        if let Ok((dirty, ahead)) = standing(Path::new(path), upstream) {
-            (facts.dirty, facts.ahead) = (dirty, ahead);
+        if let Ok((dirty, ahead)) = changes(Path::new(path), upstream) {
+            (stats.dirty, stats.ahead) = (dirty, ahead);
         }
-        facts.disk = disk.then(|| size(Path::new(path), 0));
+        stats.disk = disk.then(|| size(Path::new(path), 0));
     }
-    (facts, usage.cpu_ticks)
+    (stats, usage.cpu_ticks)
 }
 
-/// Changed files and commits ahead, read with git2.
-fn standing(path: &Path, upstream: &str) -> Result<(usize, usize), git2::Error> {
+/// The number of changed files and of commits ahead of the upstream branch.
+fn changes(path: &Path, upstream: &str) -> Result<(usize, usize), git2::Error> {
     let repo = git2::Repository::open(path)?;
     let mut options = git2::StatusOptions::new();
     options.include_untracked(true).update_index(false);
@@ -154,6 +159,7 @@ fn standing(path: &Path, upstream: &str) -> Result<(usize, usize), git2::Error> 
     Ok((dirty, repo.graph_ahead_behind(head, upstream)?.0))
 }
 
+/// The disk usage of a folder in bytes, without following links.
 fn size(path: &Path, depth: u32) -> u64 {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries

@@ -1,12 +1,18 @@
-//! Delivering the outbox.
+//! Delivery of the outbox: labels, comments and closings to the tracker, notices to terminals and
+//! sinks.
+//!
+//! The core retries an entry that is reported as not delivered, so delivery must be idempotent:
+//! the adapters of trackers find a comment of an earlier attempt by its mark.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shell;
+use super::Context;
 use crate::core::fleet::Fleet;
 use crate::core::model::id::OutboxId;
 use crate::core::model::input::Input;
 use crate::core::model::outbox::OutboxStep;
+use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
 use crate::core::query::progress;
 use crate::github::ApiError;
@@ -14,27 +20,27 @@ use crate::notify::terminal::shown;
 use crate::notify::{Message, Sent};
 use crate::tracker::TrackerError;
 
-/// Longest time of one delivery.
-const DELIVERY: Duration = Duration::from_secs(60);
+/// The longest that one delivery may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An entry with what the fleet tells of it when it is begun.
+/// An entry of the outbox, with the parts of the fleet that its delivery needs.
 #[derive(Debug)]
 pub(super) struct Delivery {
     entry: OutboxId,
     step: OutboxStep,
-    /// The text of a progress comment.
+    /// The text, if the entry is a progress comment.
     text: Option<String>,
-    /// The run and the issue's address, of a notice.
-    about: (Option<std::sync::Arc<crate::core::model::run::Run>>, Option<String>),
+    /// The run and the link of its issue, if the entry is a notice.
+    about: (Option<Arc<Run>>, Option<String>),
 }
 
 /// Why an entry was not delivered.
-struct Failure {
+struct DeliveryError {
     error: String,
-    /// The least to wait, in milliseconds.
+    /// The shortest time until the next attempt, in milliseconds.
     wait: i64,
-    /// It will never be.
-    forever: bool,
+    /// No attempt will ever succeed.
+    permanent: bool,
 }
 
 impl Delivery {
@@ -55,23 +61,23 @@ impl Delivery {
         Self { entry, step, text, about }
     }
 
-    /// A notice of breakglass.
+    /// Whether the entry is a notice of breakglass.
     pub(super) const fn is_breakglass(&self) -> bool {
         self.step.is_breakglass()
     }
 
-    /// Delivers it and reports; a failure is tried again by the core.
-    pub(super) async fn carry_out(self, shell: &Shell) {
+    /// Delivers the entry and reports the result to the core, which schedules retries.
+    pub(super) async fn carry_out(self, context: &Context) {
         let entry = self.entry;
-        let failed = match tokio::time::timeout(DELIVERY, self.hand_over(shell)).await {
-            Ok(Ok(())) => return shell.send(Input::Delivered { entry }).await,
+        let failed = match tokio::time::timeout(TIMEOUT, self.deliver(context)).await {
+            Ok(Ok(())) => return context.send(Input::Delivered { entry }).await,
             Ok(Err(failed)) => failed,
-            Err(_) => Failure { error: "took too long".into(), wait: 0, forever: false },
+            Err(_) => DeliveryError { error: "took too long".into(), wait: 0, permanent: false },
         };
-        let Failure { error, wait, forever } = failed;
-        tracing::warn!(%entry, step = self.step.summary(), error, "not delivered");
-        shell
-            .send(if forever {
+        let DeliveryError { error, wait, permanent } = failed;
+        tracing::warn!(%entry, step = self.step.summary(), error, "the entry was not delivered");
+        context
+            .send(if permanent {
                 Input::GivenUp { entry, why: error }
             } else {
                 Input::NotDelivered { entry, error, wait }
@@ -79,8 +85,8 @@ impl Delivery {
             .await;
     }
 
-    async fn hand_over(&self, shell: &Shell) -> Result<(), Failure> {
-        let tracker = shell.tracker();
+    async fn deliver(&self, context: &Context) -> Result<(), DeliveryError> {
+        let tracker = context.tracker();
         match &self.step {
             OutboxStep::Label { issue, label } => tracker.set_label(issue, *label).await,
             OutboxStep::Comment { issue, text, .. } => {
@@ -92,19 +98,19 @@ impl Delivery {
                 None => Ok(()),
             },
             OutboxStep::Notify { what, sink: None, .. } => {
-                // Nobody may be attached; the inbox and the brief have it as well.
-                let _ = shell.notices.send(shown(what));
+                // Sending fails only without a terminal; the inbox and the brief have it as well.
+                let _ = context.notices.send(shown(what));
                 Ok(())
             }
             OutboxStep::Notify { what, sink: Some(name), .. } => {
-                let sinks = shell.outside().sinks.clone();
+                let sinks = context.services().sinks.clone();
                 let (run, link) = &self.about;
                 let message = Message::new(what, run.as_deref(), link.clone(), sinks.open());
                 return match sinks.send(name, &message).await {
                     Sent::Done => Ok(()),
-                    Sent::Dropped(error) => Err(Failure { error, wait: 0, forever: true }),
+                    Sent::Dropped(error) => Err(DeliveryError { error, wait: 0, permanent: true }),
                     Sent::Again(seconds, error) => {
-                        Err(Failure { error, wait: seconds * 1000, forever: false })
+                        Err(DeliveryError { error, wait: seconds * 1000, permanent: false })
                     }
                 };
             }
@@ -116,7 +122,7 @@ impl Delivery {
                 }
                 _ => 0,
             };
-            Failure { error: clean_line(&error.to_string()), wait, forever: false }
+            DeliveryError { error: clean_line(&error.to_string()), wait, permanent: false }
         })
     }
 }

@@ -1,8 +1,11 @@
-//! The services outside as the configuration has them now: built at the start, and anew where a
-//! part of it changed.
+//! The adapters to services outside of afk, as the configuration in force defines them.
+//!
+//! [`setup`](super::setup) builds them at the start; [`config_watch`](super::config_watch) builds
+//! them again after a change, but keeps the secret store, the GitHub client and the sinks whose part
+//! of the configuration is the same, with their connections and caches.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
@@ -10,6 +13,7 @@ use secrecy::ExposeSecret;
 use crate::config::Config;
 use crate::executor::{self, Executor};
 use crate::github::Api;
+use crate::lock::RwLockExt;
 use crate::notify::Sinks;
 use crate::secrets::Secrets;
 use crate::tracker::folder::Folder;
@@ -17,9 +21,10 @@ use crate::tracker::github::{GitHub, Setting};
 use crate::tracker::joined::Joined;
 use crate::workspace::git::Credentials;
 
-/// See the module.
+/// One set of adapters; see the module.
 #[derive(Debug)]
-pub(crate) struct Outside {
+pub(crate) struct Services {
+    /// The configuration that they were built from.
     config: Config,
     pub secrets: Arc<Secrets>,
     pub github: Option<Arc<Api>>,
@@ -28,12 +33,16 @@ pub(crate) struct Outside {
     pub executors: BTreeMap<String, Arc<dyn Executor>>,
 }
 
-impl Outside {
-    /// All of it, with the parts of an earlier one that are still as configured.
+impl Services {
+    /// Builds the adapters, and takes those over from `before` that are configured the same.
     ///
     /// # Errors
-    /// A line for a person.
-    pub fn new(config: &Config, journal: &str, before: Option<&Self>) -> Result<Self, String> {
+    /// A line that says which adapter can't be built and why.
+    pub(super) fn new(
+        config: &Config,
+        journal: &str,
+        before: Option<&Self>,
+    ) -> Result<Self, String> {
         let same_vault = before.filter(|old| old.config.vault == config.vault);
         let secrets = match same_vault {
             Some(old) => old.secrets.clone(),
@@ -76,19 +85,20 @@ impl Outside {
     }
 }
 
-/// What git is given to reach a remote, as it is now.
+/// The credentials of git for a remote, by the configuration in force.
 #[derive(Debug, Clone)]
-pub(crate) struct Remotes(pub Arc<RwLock<Arc<Outside>>>);
+pub(crate) struct GitCredentials(pub Arc<RwLock<Arc<Services>>>);
 
-/// Gives git the token from its environment, and nobody else's helper a say.
-const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \
+/// A credential helper that gives git the token from its environment. The empty helper before it
+/// switches every other one off.
+const CREDENTIAL_HELPER: &str = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \
     \"$AFK_GIT_TOKEN\"; }; f";
 
-impl Credentials for Remotes {
+impl Credentials for GitCredentials {
     fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, String>> {
         Box::pin(async move {
-            let outside = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-            let config = &outside.config;
+            let services = self.0.read_locked().clone();
+            let config = &services.config;
             let mut env = Vec::new();
             let known = config.repos.values().find(|known| known.remote == remote);
             if let Some(key) = known.and_then(|known| known.ssh_key.as_ref()) {
@@ -106,14 +116,14 @@ impl Credentials for Remotes {
             }
             let host = config.github.as_ref().map(crate::config::outside::GitHub::host);
             let theirs = host.filter(|host| remote.starts_with(&format!("{host}/")));
-            if let (Some(host), Some(api)) = (theirs, &outside.github) {
+            if let (Some(host), Some(api)) = (theirs, &services.github) {
                 let token = api.token().await.map_err(|error| error.to_string())?;
                 let set = [
                     ("GIT_CONFIG_COUNT", "2".to_owned()),
                     ("GIT_CONFIG_KEY_0", format!("credential.{host}.helper")),
                     ("GIT_CONFIG_VALUE_0", String::new()),
                     ("GIT_CONFIG_KEY_1", format!("credential.{host}.helper")),
-                    ("GIT_CONFIG_VALUE_1", HELPER.to_owned()),
+                    ("GIT_CONFIG_VALUE_1", CREDENTIAL_HELPER.to_owned()),
                     ("AFK_GIT_TOKEN", token.expose_secret().to_owned()),
                 ];
                 env.extend(set.map(|(name, value)| (name.to_owned(), value)));
