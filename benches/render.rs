@@ -14,10 +14,7 @@ use afk::core::model::time::Timestamp;
 use afk::core::step::step;
 use afk::runtime::Snapshot;
 use afk::term::screen::Screen;
-use afk::tui::draw::draw;
-use afk::tui::keymap::Keymap;
-use afk::tui::theme::Theme;
-use afk::tui::view::View;
+use afk::tui::{App, Theme};
 
 fn main() {
     divan::main();
@@ -55,13 +52,13 @@ fn bench(bencher: divan::Bencher<'_, '_>, (width, height): (u16, u16), change: b
     let snapshot = snapshot();
     let theme = Theme::load("dark", false, true).unwrap();
     let other = Theme::load("light", true, true).unwrap();
-    let mut view = View::new(Keymap::load("default").unwrap(), theme.clone(), width, height);
+    let mut app = App::for_frames(theme.clone(), (width, height)).unwrap();
     let mut screen = Screen::new(width, height).unwrap();
     let mut odd = false;
     bencher.bench_local(|| {
         odd = !odd;
-        view.theme = if change && odd { other.clone() } else { theme.clone() };
-        screen.terminal.draw(|frame| draw(frame, &snapshot, &view)).unwrap();
+        app.set_theme(if change && odd { other.clone() } else { theme.clone() });
+        screen.terminal.draw(|frame| app.draw(frame, &snapshot)).unwrap();
         screen.take().len()
     });
 }

@@ -1,5 +1,4 @@
-//! Measures transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search and
-//! append.
+//! Transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search, append.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,8 +6,7 @@ use afk::core::model::agent_event::AgentEvent;
 use afk::core::model::id::RunId;
 use afk::core::model::time::Timestamp;
 use afk::journal::transcript::{Reader, Store, TranscriptEntry};
-use afk::tui::panes::transcript::Transcript;
-use afk::tui::theme::Theme;
+use afk::tui::{Theme, TranscriptWindow};
 
 const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
 
@@ -57,13 +55,13 @@ fn seek_and_read_50(bencher: divan::Bencher<'_, '_>, records: usize) {
 fn last_page(bencher: divan::Bencher<'_, '_>, records: usize) {
     let (_state, store, _) = store(records);
     let theme = Theme::load("dark", false, true).unwrap();
-    let mut window = Transcript::default();
+    let mut window = TranscriptWindow::default();
     window.prepare(&store, Some(RunId(1)), 106, 40, &theme).unwrap();
     bencher.bench_local(|| window.prepare(&store, Some(RunId(1)), 106, 40, &theme).unwrap());
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]
-fn search_missing_text(bencher: divan::Bencher<'_, '_>, records: usize) {
+fn search_what_is_not_there(bencher: divan::Bencher<'_, '_>, records: usize) {
     let (_state, _store, reader) = store(records);
     bencher.bench_local(|| reader.search("no such words", 0, false).unwrap());
 }

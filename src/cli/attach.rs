@@ -15,7 +15,7 @@ use crate::core::model::id::RunId;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::serve::attach::client::{self, AttachError};
-use crate::tui::session;
+use crate::tui::session::{self, Start};
 
 /// How long a runtime in the background may take to listen.
 const START: Duration = Duration::from_secs(30);
@@ -151,7 +151,7 @@ pub(super) async fn look(client: &Client, paths: &Paths) -> Result<(), Failure> 
 }
 
 async fn look_at(client: &Client, paths: &Paths, open: Option<RunId>) -> Result<(), Failure> {
-    session::run(client, open).await?;
+    session::run(client, open.map_or(Start::Queue, Start::Run)).await?;
     let snapshot = client.snapshots.borrow().clone();
     let working: Vec<String> =
         snapshot.fleet.live_runs().filter(|run| run.busy()).map(|run| run.id.to_string()).collect();

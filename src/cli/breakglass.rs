@@ -22,8 +22,7 @@ use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::runtime::{Runtime, Snapshot};
 use crate::serve::attach::client::AttachError;
-use crate::tui::panes::Pane;
-use crate::tui::session;
+use crate::tui::session::{self, Start};
 
 /// Arguments of `afk breakglass`.
 #[derive(Debug, Args)]
@@ -192,7 +191,7 @@ async fn show(client: &Client) -> Result<(), Failure> {
         return Err(Failure::new(Kind::Usage, "standard output is no terminal")
             .hint("`afk breakglass status` and the other verbs need none"));
     }
-    session::run_at(client, Pane::Breakglass).await
+    session::run(client, Start::Breakglass).await
 }
 
 async fn act(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failure> {

@@ -19,7 +19,7 @@ use crate::runtime::leader::Leadership;
 use crate::serve::attach::client::{self, AttachError};
 use crate::serve::attach::server;
 use crate::serve::{http, ssh};
-use crate::tui::session;
+use crate::tui::session::{self, Start};
 
 /// What a newcomer without a configuration chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +215,7 @@ async fn lost(leadership: Option<&Leadership>) {
 
 /// The cockpit on a terminal that came over SSH.
 fn show_far(client: &Client, far: ssh::server::Far) {
-    if let Err(failure) = session::run_far(client, far.events, far.out, far.size) {
+    if let Err(failure) = session::run_remote(client, far.events, far.out, far.size) {
         tracing::warn!(%failure, "an ssh session ended badly");
     }
 }
@@ -248,7 +248,7 @@ pub async fn cockpit(
     let size = crossterm::terminal::size()?;
     let client = Client::local(&runtime.handle, actor, Role::Operator, "tty", size);
     let done = tokio::select! {
-        done = session::run(&client, None) => done,
+        done = session::run(&client, Start::Queue) => done,
         () = runtime.handle.stop_requested() => Ok(()),
     };
     drop(client);

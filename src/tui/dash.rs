@@ -1,6 +1,5 @@
-//! The dashboard: a fleet on a spare monitor, readable from three metres, with no key but the one
-//! that leaves. It turns from one live run to the next, and moves by a cell now and then so that
-//! nothing burns in.
+//! The dashboard: a fleet on a spare monitor, readable from three metres, whose only key leaves it.
+//! It cycles through the live runs, and shifts by a cell now and then so that nothing burns in.
 
 use futures::StreamExt;
 use std::io;
@@ -13,10 +12,11 @@ use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::draw::time_of_day;
-use super::panes::{piece, run_mark};
+use super::clock::until_next_minute;
 use super::theme::{Role, Theme};
-use super::widgets::text::{age, fit, width as columns};
+use super::widgets::marks::run_mark;
+use super::widgets::span::piece;
+use super::widgets::text::{age, fit, time_of_day, width as columns};
 use crate::core::model::id::RunId;
 use crate::core::model::run::Run;
 use crate::core::model::stage::Phase;
@@ -24,7 +24,7 @@ use crate::core::model::time::Timestamp;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
-use crate::term::event::TerminalEvent;
+use crate::term::event;
 use crate::term::guard::{Guard, restore_on_panic};
 use crate::term::local;
 use crate::term::screen::Screen;
@@ -32,11 +32,11 @@ use crate::term::wire::FrameWire;
 
 /// How long one run has the middle of the screen.
 const TURN: Duration = Duration::from_secs(8);
-/// Between two moves of everything by a cell.
+/// Milliseconds between two shifts by a cell.
 const SHIFT: i64 = 7 * 60_000;
-/// Where everything may stand, one after the other.
+/// The offsets that the shifts go through.
 const SHIFTS: [(u16, u16); 4] = [(0, 0), (1, 0), (1, 1), (0, 1)];
-/// Figures of five rows, for far eyes.
+/// Digits of five rows.
 const FIGURES: [[&str; 5]; 10] = [
     ["███", "█ █", "█ █", "█ █", "███"],
     [" █ ", "██ ", " █ ", " █ ", "███"],
@@ -50,24 +50,21 @@ const FIGURES: [[&str; 5]; 10] = [
     ["███", "█ █", "███", "  █", "███"],
 ];
 
-/// What is drawn beside the snapshot.
+/// The state that is drawn beside the snapshot.
 #[derive(Debug)]
-pub struct Dash {
-    /// The looks.
-    pub theme: Theme,
-    /// This machine's name, or the one that is looked at.
-    pub host: String,
-    /// The time to show.
-    pub now: Timestamp,
-    /// Counts the turns of the focus.
-    pub turn: usize,
-    /// Since when what is shown is old.
-    pub lost: Option<Timestamp>,
+struct Dash {
+    theme: Theme,
+    /// The name of the shown machine.
+    host: String,
+    now: Timestamp,
+    /// Counts the runs that had the middle of the screen.
+    turn: usize,
+    /// When the connection was lost, if it is.
+    lost: Option<Timestamp>,
 }
 
-/// The runs that are turned through: what is at work, or what waits for a human.
-#[must_use]
-pub fn moving(snapshot: &Snapshot) -> Vec<RunId> {
+/// The runs to cycle through: those at work, else those that wait for a human.
+fn moving(snapshot: &Snapshot) -> Vec<RunId> {
     let fleet = &snapshot.fleet;
     let live: Vec<RunId> = fleet.live_runs().filter(|r| r.has_permit()).map(|r| r.id).collect();
     if !live.is_empty() {
@@ -78,8 +75,8 @@ pub fn moving(snapshot: &Snapshot) -> Vec<RunId> {
     asked
 }
 
-/// Draws it; a pure function.
-pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
+/// Draws the dashboard; a pure function.
+fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     let whole = frame.area();
     let step = usize::try_from(dash.now.0 / SHIFT).unwrap_or(0) % SHIFTS.len();
     let (x, y) = SHIFTS[step];
@@ -143,7 +140,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Three counts in large figures; in plain ones where there is no room.
+/// Three counts in large figures, or in plain ones where there is no room.
 fn figures(
     counts: &[(&str, usize, Role); 3],
     width: usize,
@@ -185,7 +182,7 @@ fn figures(
     lines
 }
 
-/// The run that has the middle of the screen: what it is, how far it has come, what it does.
+/// The run in the middle of the screen: its title, its phase and its activity.
 fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Line<'static>> {
     let theme = &dash.theme;
     let name = run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
@@ -219,11 +216,11 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
     ]
 }
 
-/// Shows the dashboard until it is left.
+/// Shows the dashboard until the operator leaves it.
 ///
 /// # Errors
 /// [`Failure`] where the theme can't be read, or this is no terminal.
-pub async fn run(client: &Client) -> Result<(), Failure> {
+pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
     let ui = &client.config.ui;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
@@ -257,14 +254,12 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
     loop {
         let several = moving(&snapshots.borrow()).len() > 1;
         let next = turned + TURN;
-        let minute =
-            Duration::from_millis(60_000 - clock::wall().0.rem_euclid(60_000).cast_unsigned());
         let [term, hup, int] = &mut ends;
         tokio::select! {
             biased;
             event = keys.next() => match event {
                 None => return Ok(()),
-                Some(TerminalEvent::Input(Event::Key(key))) => {
+                Some(event::TerminalEvent::Input(Event::Key(key))) => {
                     let c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
                     if c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
                         return Ok(());
@@ -282,7 +277,7 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             _ = hup.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             ok = wire.written() => if !ok { return Ok(()) },
-            // One frame in flight, and no more than a few a second: nobody types here.
+            // One frame in flight, and a few a second at most: nobody types here.
             () = tokio::time::sleep(Duration::from_millis(100)), if dirty && wire.ready() => {
                 dirty = false;
                 let snapshot = snapshots.borrow_and_update().clone();
@@ -307,7 +302,7 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
                 dash.turn = dash.turn.wrapping_add(1);
                 dirty = true;
             }
-            () = tokio::time::sleep(minute), if !dirty => dirty = true,
+            () = tokio::time::sleep(until_next_minute()), if !dirty => dirty = true,
         }
     }
 }

@@ -1,107 +1,77 @@
-//! What a session fetches for its view: answers to commands, diffs, captures, recordings, shells.
+//! Requests that take time: commands, diffs, captures, recordings and shells are fetched by tasks,
+//! and their results come back to the session's loop as [`Fetched`].
 
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use super::panes::Pane;
-use super::panes::breakglass;
-use super::panes::breakglass::terminal::{Behind, Terminal};
-use super::session::Session;
-use super::view::{Input, Overlay, Pager, Purpose};
+use tokio::sync::mpsc;
+
+use super::request::Request;
 use crate::breakglass::recording::{self, Asciicast};
-use crate::breakglass::ssh::KeyChange;
 use crate::breakglass::store::{self, Document};
 use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
-use crate::core::model::command::{Accepted, Command};
+use crate::core::model::command::{self, Accepted};
 use crate::core::model::digest::Digest;
+use crate::core::model::id::RunId;
 use crate::core::model::untrusted::clean;
-use crate::runtime::Snapshot;
-use crate::runtime::breakglass::console::{Console, FromShell};
+use crate::runtime::breakglass::console::Console;
+use crate::runtime::client::Client;
 
-/// Answers that come back to the loop.
-pub(super) enum Told {
-    Message(String),
-    Pager(Pager),
-    /// A verb of ours is under way.
-    Verb(VerbId),
-    /// A shell was opened on a host.
-    Shell(String, ShellId, Console),
+/// A result for the session's loop.
+pub(super) enum Fetched {
+    /// A message for the footer.
+    Text(String),
+    /// A text to read.
+    Document { title: String, lines: Vec<String> },
+    /// A verb that this client asked for has started.
+    VerbStarted(VerbId),
+    /// A shell on a host is open.
+    Shell { host: String, shell: ShellId, console: Console },
     /// A recording was read.
-    Replay(String, Asciicast),
+    Recording(String, Asciicast),
 }
 
-/// Time that output of shells takes at once: keys and frames come in between.
-const FEED: Duration = Duration::from_millis(4);
-/// Pieces of their output that may wait.
-pub(super) const PIECES: usize = 4;
+/// Starts tasks that fetch, and sends their results to the loop.
+pub(super) struct Fetcher {
+    pub(super) client: Client,
+    pub(super) results: mpsc::Sender<Fetched>,
+}
 
-impl Session {
-    pub(super) fn told(&mut self, told: Told, snapshot: &Snapshot) {
-        match told {
-            Told::Message(text) => self.view.message = Some(text),
-            Told::Pager(pager) => self.view.overlays.push(Overlay::Pager(pager)),
-            Told::Verb(verb) => {
-                self.view.breakglass.reading = Some(verb);
-                breakglass::keys::read_live(&mut self.view, snapshot);
-            }
-            Told::Shell(host, id, console) => {
-                self.view.focus = Pane::Breakglass;
-                self.view.overlays.clear();
-                let Console { to, mut from } = console;
-                let pieces = self.piece.clone();
-                tokio::spawn(async move {
-                    while let Some(piece) = from.recv().await {
-                        if pieces.send((id, piece)).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-                let size = (self.view.width, self.view.height);
-                self.view.breakglass.show(Terminal::shell(host, id, to, size));
-            }
-            Told::Replay(name, played) => {
-                self.view.breakglass.show(Terminal::replay(name, played));
-            }
+impl Fetcher {
+    /// Starts the task of a request.
+    pub(super) fn fetch(&self, request: Request) {
+        match request {
+            Request::Command(action) => self.command(action),
+            Request::Diff(run) => self.diff(run),
+            Request::OpenShell(host) => self.open_shell(host),
+            Request::Capture(digest) => self.capture(digest),
+            Request::CaptureDiff(old, new) => self.capture_diff(old, new),
+            Request::Replay(file) => self.recording(file),
+            // The loop itself carries these out.
+            Request::Quit
+            | Request::Shell(_)
+            | Request::Copy(_)
+            | Request::Mouse(_)
+            | Request::Redraw => {}
         }
     }
 
-    /// Takes what shells wrote, for a short while.
-    pub(super) fn feed(&mut self, shell: ShellId, piece: FromShell) {
-        let until = Instant::now() + FEED;
-        let mut next = Some((shell, piece));
-        while let Some((shell, piece)) = next {
-            let of = |shown: &&mut Terminal| matches!(shown.behind, Behind::Shell { id, .. } if id == shell);
-            if let Some(shown) = self.view.breakglass.terminals.iter_mut().find(of) {
-                match piece {
-                    FromShell::Bytes(bytes) => shown.feed(&bytes),
-                    FromShell::Ended(end) => {
-                        if let Some(change) = end.key.clone() {
-                            self.view.overlays.push(trust(change));
-                        }
-                        shown.end(end);
-                    }
-                }
-            }
-            next = if Instant::now() < until { self.pieces.try_recv().ok() } else { None };
-        }
-    }
-
-    pub(super) fn open_shell(&self, host: String) {
-        let (client, tell) = (self.client.clone(), self.tell.clone());
+    fn open_shell(&self, host: String) {
+        let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
-            let ask = BreakglassRequest::Shell { host: host.clone() };
-            let told = match client.command(Command::Breakglass { request: ask }).await {
+            let request = BreakglassRequest::Shell { host: host.clone() };
+            let fetched = match client.command(command::Command::Breakglass { request }).await {
                 Ok(Accepted::Shell { shell }) => match client.console(shell).await {
-                    Ok(console) => Told::Shell(host, shell, console),
-                    Err(why) => Told::Message(format!("shell on {host}: {why}")),
+                    Ok(console) => Fetched::Shell { host, shell, console },
+                    Err(why) => Fetched::Text(format!("shell on {host}: {why}")),
                 },
                 Ok(_) => return,
-                Err(refusal) => Told::Message(format!("shell refused: {refusal}")),
+                Err(refusal) => Fetched::Text(format!("shell refused: {refusal}")),
             };
-            let _ = tell.send(told).await;
+            let _ = results.send(fetched).await;
         });
     }
 
-    pub(super) fn capture(&self, digest: Digest) {
+    fn capture(&self, digest: Digest) {
         self.read(move |state| {
             let document = Document::read(state, &digest)?;
             let mut lines = vec![
@@ -119,57 +89,54 @@ impl Session {
                 lines.extend(text(&document.stderr));
             }
             if document.cut {
-                lines.push("(there was more; the host's log has it)".into());
+                lines.push("(cut here; the log on the host has the rest)".into());
             }
-            let title = format!("What {} wrote", document.verb.as_str());
-            Ok(Told::Pager(Pager { title, lines, scroll: 0, live: None }))
+            let title = format!("Output of {}", document.verb.as_str());
+            Ok(Fetched::Document { title, lines })
         });
     }
 
-    pub(super) fn capture_diff(&self, old: Digest, new: Digest) {
+    fn capture_diff(&self, old: Digest, new: Digest) {
         self.read(move |state| {
             let (old, new) = (Document::read(state, &old)?, Document::read(state, &new)?);
             let text = clean(&store::diff(&old, &new));
             if text.is_empty() {
-                return Ok(Told::Message("the two captures wrote the same".into()));
+                return Ok(Fetched::Text("the two captures are equal".into()));
             }
-            let title = "What differs from the forensics before".into();
+            let title = "Changes since the forensics before".into();
             let lines = text.lines().map(str::to_owned).collect();
-            Ok(Told::Pager(Pager { title, lines, scroll: 0, live: None }))
+            Ok(Fetched::Document { title, lines })
         });
     }
 
-    pub(super) fn replay(&self, file: String) {
+    fn recording(&self, file: String) {
         self.read(move |state| {
             let played = recording::read(&recording::folder(state).join(&file))?;
-            Ok(Told::Replay(file, played))
+            Ok(Fetched::Recording(file, played))
         });
     }
 
-    /// Reads something of the state folder aside.
-    pub(super) fn read(
-        &self,
-        read: impl FnOnce(&std::path::Path) -> Result<Told, String> + Send + 'static,
-    ) {
-        let (state, tell) = (self.client.store.state().to_owned(), self.tell.clone());
+    /// Reads from the state folder on a thread for blocking work.
+    fn read(&self, read: impl FnOnce(&Path) -> Result<Fetched, String> + Send + 'static) {
+        let (state, results) = (self.client.store.state().to_owned(), self.results.clone());
         tokio::spawn(async move {
             let done = tokio::task::spawn_blocking(move || read(&state)).await;
-            let told = match done {
+            let fetched = match done {
                 Ok(Ok(told)) => told,
-                Ok(Err(why)) => Told::Message(why),
-                Err(error) => Told::Message(error.to_string()),
+                Ok(Err(why)) => Fetched::Text(why),
+                Err(error) => Fetched::Text(error.to_string()),
             };
-            let _ = tell.send(told).await;
+            let _ = results.send(fetched).await;
         });
     }
 
-    pub(super) fn command(&self, action: crate::core::model::command::Command) {
+    fn command(&self, action: command::Command) {
         let word = action.as_str();
-        let (client, tell) = (self.client.clone(), self.tell.clone());
+        let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
             let message = match client.command(action).await {
                 Ok(Accepted::Verb { verb }) => {
-                    let _ = tell.send(Told::Verb(verb)).await;
+                    let _ = results.send(Fetched::VerbStarted(verb)).await;
                     return;
                 }
                 Ok(Accepted::Ok) => format!("{word}: done"),
@@ -177,46 +144,23 @@ impl Session {
                 Ok(Accepted::Shell { shell }) => format!("{word}: {shell}"),
                 Err(refusal) => format!("{word} refused: {refusal}"),
             };
-            let _ = tell.send(Told::Message(message)).await;
+            let _ = results.send(Fetched::Text(message)).await;
         });
     }
 
-    pub(super) fn diff(&self, run: crate::core::model::id::RunId) {
-        let (client, tell) = (self.client.clone(), self.tell.clone());
+    fn diff(&self, run: RunId) {
+        let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
-            let told = match client.diff(run).await {
-                Ok(text) if text.is_empty() => Told::Message(format!("{run} has changed nothing")),
+            let fetched = match client.diff(run).await {
+                Ok(text) if text.is_empty() => Fetched::Text(format!("{run} has no changes")),
                 Ok(text) => {
-                    let lines = crate::core::model::untrusted::clean(&text);
+                    let lines = clean(&text);
                     let lines = lines.lines().map(str::to_owned).collect();
-                    Told::Pager(Pager {
-                        title: format!("Diff of {run}"),
-                        lines,
-                        scroll: 0,
-                        live: None,
-                    })
+                    Fetched::Document { title: format!("Diff of {run}"), lines }
                 }
-                Err(why) => Told::Message(why),
+                Err(why) => Fetched::Text(why),
             };
-            let _ = tell.send(told).await;
+            let _ = results.send(fetched).await;
         });
     }
-}
-
-/// The question whether a host's new key is right.
-fn trust(change: KeyChange) -> Overlay {
-    // On a line of its own, so that it stands whole at 80 columns.
-    let print = |text: &str| format!(" {}", text.rsplit(' ').next().unwrap_or(text));
-    let about = vec![
-        format!("The key of {} is not the pinned one. Nothing was sent to it.", change.host),
-        "pinned:".into(),
-        print(change.old.as_deref().unwrap_or("nothing")),
-        "offered:".into(),
-        print(&change.new),
-        "A VM that was built anew has a new key; so has somebody in between.".into(),
-        format!("Compare it on its console, and type {} to trust the new one.", change.host),
-    ];
-    let title = format!("{} has another key", change.host);
-    let input = Input { about, ..Input::new(title, Purpose::Trust(Box::new(change))) };
-    Overlay::Input(Box::new(input))
 }

@@ -1,74 +1,90 @@
-//! Keymaps as data: which keys, one after the other, ask for what.
+//! Keymaps as data: which keys, pressed one after the other, ask for which action.
+//!
+//! A keymap is read from a file of ours or the operator's and checked against the [`Catalog`] of
+//! all registered components, so that a misspelled action is an error at the start.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::act::Act;
+use super::action::Action;
 use crate::config::{ConfigError, parse};
 use crate::term::key::Key;
 
-/// Where a key is pressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Context {
-    /// Anywhere that has nothing of its own.
-    Global,
-    /// In the transcript.
-    Transcript,
-    /// In the inbox.
-    Inbox,
-    /// In the rows of breakglass.
-    Breakglass,
-    /// In a terminal of breakglass that is looked through.
-    Terminal,
-    /// In a shell that has the keys: nothing but its own bindings is taken from it.
-    Console,
-}
-
-/// The contexts with their names in a file.
-const CONTEXTS: &[(&str, Context)] = &[
-    ("global", Context::Global),
-    ("transcript", Context::Transcript),
-    ("inbox", Context::Inbox),
-    ("breakglass", Context::Breakglass),
-    ("terminal", Context::Terminal),
-    ("console", Context::Console),
+/// The keymaps that are shipped, by name.
+pub(crate) const SHIPPED: [(&str, &str); 3] = [
+    ("default", include_str!("../../keymaps/default.toml")),
+    ("vim", include_str!("../../keymaps/vim.toml")),
+    ("emacs", include_str!("../../keymaps/emacs.toml")),
 ];
 
-/// One binding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// Keys, one after the other.
-    pub on: Vec<Key>,
-    /// What they ask for.
-    pub run: Act,
-    /// For people.
-    pub desc: String,
+/// Where a key is pressed: the name of a list of bindings in a keymap. Components define their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct KeyContext {
+    name: &'static str,
+    /// Keys that the context doesn't bind are looked up in the global one.
+    falls_through: bool,
 }
 
-impl Binding {
-    /// The keys as they are shown.
-    #[must_use]
-    pub fn keys(&self) -> String {
-        self.on.iter().map(Key::to_string).collect::<Vec<_>>().join(" ")
+impl KeyContext {
+    /// The keys that all contexts share which fall through.
+    pub(crate) const GLOBAL: Self = Self::closed("global");
+
+    /// A context on top of the global one.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, falls_through: true }
+    }
+
+    /// A context that takes its own keys alone.
+    pub(crate) const fn closed(name: &'static str) -> Self {
+        Self { name, falls_through: false }
     }
 }
 
-/// What some keys come to.
+/// The contexts and the actions that a keymap may name: those of all registered components.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Catalog {
+    pub(crate) contexts: Vec<KeyContext>,
+    /// In the order of the palette.
+    pub(crate) actions: Vec<Action>,
+}
+
+/// One line of a keymap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binding {
+    /// Keys, pressed one after the other.
+    pub(crate) on: Vec<Key>,
+    pub(crate) action: Action,
+    /// The operator's own words for the action.
+    desc: Option<String>,
+}
+
+impl Binding {
+    /// The keys as the footer and the help show them.
+    pub(crate) fn keys(&self) -> String {
+        self.on.iter().map(Key::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The label for people: the keymap's own, else the action's.
+    pub(crate) fn label(&self) -> &str {
+        self.desc.as_deref().unwrap_or(self.action.label())
+    }
+}
+
+/// The meaning of some pressed keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Match {
-    /// An action.
-    Act(Act),
-    /// More keys may follow.
+pub(crate) enum Match {
+    Found(Action),
+    /// The keys begin a longer binding.
     Pending,
-    /// Nothing.
     None,
 }
 
-/// A keymap; see the module.
+/// The bindings of each context; see the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keymap {
-    contexts: BTreeMap<Context, Vec<Binding>>,
+pub(crate) struct Keymap {
+    contexts: BTreeMap<KeyContext, Vec<Binding>>,
+    catalog: Catalog,
 }
 
 #[derive(Deserialize)]
@@ -76,194 +92,117 @@ pub struct Keymap {
 struct Line {
     on: Vec<String>,
     run: String,
-    desc: String,
+    desc: Option<String>,
 }
 
 impl Keymap {
-    /// One of ours by name.
-    #[must_use]
-    pub fn shipped(name: &str) -> Option<&'static str> {
-        match name {
-            "default" => Some(include_str!("../../keymaps/default.toml")),
-            "vim" => Some(include_str!("../../keymaps/vim.toml")),
-            "emacs" => Some(include_str!("../../keymaps/emacs.toml")),
-            _ => None,
-        }
-    }
-
-    /// Reads a keymap: `name` is one of ours, or a file.
+    /// Reads a keymap; `name` is the name of a shipped one, or the path of a file.
     ///
     /// # Errors
-    /// [`ConfigError`]: unreadable, an unknown key or action, or a conflict.
-    pub fn load(name: &str) -> Result<Self, ConfigError> {
-        if let Some(text) = Self::shipped(name) {
-            return Self::parse(&format!("keymaps/{name}.toml"), text);
+    /// [`ConfigError`]: unreadable, an unknown context, key or action, or a conflict.
+    pub(crate) fn load(name: &str, catalog: Catalog) -> Result<Self, ConfigError> {
+        if let Some((_, text)) = SHIPPED.iter().find(|(known, _)| *known == name) {
+            return Self::parse(&format!("keymaps/{name}.toml"), text, catalog);
         }
         let text = std::fs::read_to_string(name)
             .map_err(|source| ConfigError::Unreadable { path: name.into(), source })?;
-        Self::parse(name, &text)
+        Self::parse(name, &text, catalog)
     }
 
-    /// Reads a keymap's text.
+    /// Reads a keymap's text; `file` is named in errors.
     ///
     /// # Errors
-    /// [`ConfigError`].
-    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+    /// As [`Keymap::load`].
+    pub(crate) fn parse(file: &str, text: &str, catalog: Catalog) -> Result<Self, ConfigError> {
         let read: BTreeMap<String, Vec<Line>> = parse(file, text)?;
         let mut contexts = BTreeMap::new();
         for (name, lines) in read {
-            let context = CONTEXTS.iter().find(|(known, _)| *known == name);
-            let wrong = |at: usize, message: String| {
-                Err(ConfigError::Meaning { key: format!("{file}: {name}[{at}]"), message })
+            let wrong = |at: usize, message: String| ConfigError::Meaning {
+                key: format!("{file}: {name}[{at}]"),
+                message,
             };
-            let Some((_, context)) = context else {
-                return wrong(0, format!("there is no context {name:?}"));
+            let Some(context) = catalog.contexts.iter().find(|known| known.name == name) else {
+                return Err(wrong(0, format!("there is no context {name:?}")));
             };
-            let mut bindings = Vec::new();
-            for (at, line) in lines.into_iter().enumerate() {
-                let mut on = Vec::new();
-                for key in &line.on {
-                    match Key::parse(key) {
-                        Some(key) => on.push(key),
-                        None => return wrong(at, format!("{key:?} is no key")),
-                    }
-                }
-                let Some(run) = Act::parse(&line.run) else {
-                    return wrong(at, format!("{:?} is no action", line.run));
-                };
-                if on.is_empty() {
-                    return wrong(at, "has no key".into());
-                }
-                bindings.push(Binding { on, run, desc: line.desc });
-            }
+            let bindings = lines
+                .into_iter()
+                .enumerate()
+                .map(|(at, line)| {
+                    Self::binding(line, &catalog).map_err(|message| wrong(at, message))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            refuse_conflicts(&format!("{file}: {name}"), &bindings)?;
             contexts.insert(*context, bindings);
         }
-        let keymap = Self { contexts };
-        keymap.check(file)?;
-        Ok(keymap)
+        Ok(Self { contexts, catalog })
     }
 
-    /// Refuses a key that asks for two things on one path, and one that begins a longer one.
-    fn check(&self, file: &str) -> Result<(), ConfigError> {
-        for (name, context) in CONTEXTS {
-            let own = self.own(*context);
-            for (at, binding) in own.iter().enumerate() {
-                let conflict = own
-                    .iter()
-                    .enumerate()
-                    .find(|(other, b)| *other != at && b.on.starts_with(&binding.on));
-                if let Some((_, other)) = conflict {
-                    return Err(ConfigError::Meaning {
-                        key: format!("{file}: {name}"),
-                        message: format!(
-                            "{} asks for {} and begins {} for {}: take one of them off",
-                            binding.keys(),
-                            binding.run.name(),
-                            other.keys(),
-                            other.run.name()
-                        ),
-                    });
-                }
-            }
+    fn binding(line: Line, catalog: &Catalog) -> Result<Binding, String> {
+        let read = |key: &String| Key::parse(key).ok_or_else(|| format!("{key:?} is no key"));
+        let on = line.on.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let action = catalog.actions.iter().find(|action| action.name() == line.run);
+        let action = *action.ok_or_else(|| format!("{:?} is no action", line.run))?;
+        if on.is_empty() {
+            return Err("has no key".into());
         }
-        Ok(())
+        Ok(Binding { on, action, desc: line.desc })
     }
 
-    fn own(&self, context: Context) -> &[Binding] {
+    /// Every action that a keymap may name, in the order of the palette.
+    pub(crate) fn actions(&self) -> &[Action] {
+        &self.catalog.actions
+    }
+
+    fn own(&self, context: KeyContext) -> &[Binding] {
         self.contexts.get(&context).map_or(&[], Vec::as_slice)
     }
 
     /// The bindings that are active in a context: its own, and the global ones whose keys it
     /// doesn't take.
-    pub fn active(&self, context: Context) -> impl Iterator<Item = &Binding> {
+    pub(crate) fn active(&self, context: KeyContext) -> impl Iterator<Item = &Binding> {
         let own = self.own(context);
-        let alone = matches!(context, Context::Global | Context::Console);
-        let global = if alone { &[] } else { self.own(Context::Global) };
+        let global = if context.falls_through { self.own(KeyContext::GLOBAL) } else { &[] };
         let free = |binding: &&Binding| {
             !own.iter().any(|o| o.on.starts_with(&binding.on) || binding.on.starts_with(&o.on))
         };
         own.iter().chain(global.iter().filter(free))
     }
 
-    /// What keys come to in a context.
-    #[must_use]
-    pub fn find(&self, context: Context, keys: &[Key]) -> Match {
+    /// The meaning of pressed keys in a context.
+    pub(crate) fn find(&self, context: KeyContext, keys: &[Key]) -> Match {
         let mut pending = false;
         for binding in self.active(context) {
             if binding.on == keys {
-                return Match::Act(binding.run);
+                return Match::Found(binding.action);
             }
             pending |= binding.on.starts_with(keys);
         }
         if pending { Match::Pending } else { Match::None }
     }
 
-    /// The first key of an action in a context, as it is shown.
-    #[must_use]
-    pub fn key_of(&self, context: Context, act: Act) -> Option<String> {
-        self.active(context).find(|binding| binding.run == act).map(Binding::keys)
+    /// The first key of an action in a context, as it is shown; empty where it has none.
+    pub(crate) fn key_of(&self, context: KeyContext, action: Action) -> String {
+        let bound = self.active(context).find(|binding| binding.action == action);
+        bound.map(Binding::keys).unwrap_or_default()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ours_have_no_conflict_and_reach_every_action() {
-        for name in ["default", "vim", "emacs"] {
-            let keymap = Keymap::load(name).unwrap();
-            for (act, action) in super::super::act::ALL {
-                let reached = CONTEXTS.iter().any(|(_, c)| keymap.key_of(*c, *act).is_some());
-                assert!(reached, "{name} has no key for {action}");
-            }
+/// Refuses keys that ask for two things, and keys that begin a longer binding.
+fn refuse_conflicts(key: &str, bindings: &[Binding]) -> Result<(), ConfigError> {
+    for (at, binding) in bindings.iter().enumerate() {
+        let mut others = bindings.iter().enumerate().filter(|(other, _)| *other != at);
+        if let Some((_, other)) = others.find(|(_, other)| other.on.starts_with(&binding.on)) {
+            return Err(ConfigError::Meaning {
+                key: key.to_owned(),
+                message: format!(
+                    "{} asks for {} and begins {} for {}: remove one of them",
+                    binding.keys(),
+                    binding.action.name(),
+                    other.keys(),
+                    other.action.name()
+                ),
+            });
         }
     }
-
-    #[test]
-    fn chords_wait_for_their_end() {
-        let keymap = Keymap::load("default").unwrap();
-        let g = Key::parse("g").unwrap();
-        let find = |keys: &[Key]| keymap.find(Context::Global, keys);
-        assert_eq!(find(&[g]), Match::Pending);
-        assert_eq!(find(&[g, g]), Match::Act(Act::Top));
-        assert_eq!(find(&[g, Key::parse("x").unwrap()]), Match::None);
-    }
-
-    #[test]
-    fn a_context_comes_before_global() {
-        let keymap = Keymap::load("default").unwrap();
-        let enter = [Key::parse("<Enter>").unwrap()];
-        assert_eq!(keymap.find(Context::Global, &enter), Match::Act(Act::Open));
-        assert_eq!(keymap.find(Context::Inbox, &enter), Match::Act(Act::Answer));
-    }
-
-    #[test]
-    fn mistakes_name_their_place() {
-        for (text, error) in [
-            (
-                "global = [{ on = ['a'], run = 'dance', desc = '' }]",
-                "k: global[0]: \"dance\" is no action",
-            ),
-            (
-                "global = [{ on = ['ab'], run = 'quit', desc = '' }]",
-                "k: global[0]: \"ab\" is no key",
-            ),
-            (
-                "nowhere = [{ on = ['a'], run = 'quit', desc = '' }]",
-                "k: nowhere[0]: there is no context",
-            ),
-            (
-                "global = [{ on = ['a'], run = 'quit', desc = '' }, { on = ['a'], run = 'help', desc = '' }]",
-                "k: global: a asks for quit and begins a for help",
-            ),
-            (
-                "global = [{ on = ['a'], run = 'quit', desc = '' }, { on = ['a', 'b'], run = 'help', desc = '' }]",
-                "k: global: a asks for quit and begins a b for help",
-            ),
-        ] {
-            let said = Keymap::parse("k", text).unwrap_err().to_string();
-            assert!(said.starts_with(error), "{said}");
-        }
-    }
+    Ok(())
 }

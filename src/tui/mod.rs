@@ -1,20 +1,50 @@
-//! What an operator sees: a client that folds snapshots into pictures and keys into commands.
+//! The screen of an operator: a client that draws snapshots and turns keys into requests.
 //!
-//! [`session`] is the loop; [`view`] the state of one client; [`update`] turns an [`act::Act`]
-//! into requests; [`draw`] is a pure function of snapshot and view. Panes and overlays have a file
-//! each.
+//! ```text
+//! terminal ─ tty ─► session ─ input ─► app ─ keymap ─► Action
+//!                      ▲                │ routes it to the overlay on top, the focused pane,
+//!                      │                │ the pane that registered it, or itself
+//!                      │                ▼
+//!                      │            Component::act(action, scene) ─► Response
+//!                      │                │ app applies its reactions; requests leave
+//!                      ◄──── Request ───┘
+//!                      │ fetch: Command ─► runtime client ─► core (Command ─► Effect)
+//!                      ▼
+//! terminal ◄─ screen ─ app.prepare + app.draw ◄─ Snapshot from the runtime
+//! ```
+//!
+//! - `component` is the contract: `Component`, `Pane`, `Overlay`, `Scene`; `response` the answers
+//! - `panes` and `overlays` are the components, a file or folder each; they know neither `app` nor
+//!   each other's kind
+//! - `widgets` are the pieces of drawing that they share; `bars` are the lines around them
+//! - `app` owns focus, zoom and overlays, and routes; `layout` places the panes
+//! - `session` is the loop at a terminal; `dash` is a screen of its own, without keys
 
-pub mod act;
-pub mod dash;
-pub mod draw;
+mod action;
+mod app;
+mod bars;
+mod clock;
+mod component;
+pub(crate) mod dash;
 mod fetch;
-pub mod keymap;
-pub mod mouse;
-pub mod overlays;
-pub mod panes;
-pub mod session;
-pub mod theme;
-mod typing;
-pub mod update;
-pub mod view;
-pub mod widgets;
+mod input;
+mod keymap;
+mod layout;
+mod motion;
+mod overlays;
+mod pane_id;
+mod panes;
+mod request;
+mod response;
+mod run_actions;
+pub(crate) mod session;
+#[cfg(test)]
+mod tests;
+mod theme;
+mod tty;
+mod widgets;
+
+// For the benchmarks.
+pub use self::app::App;
+pub use self::panes::transcript::window::Window as TranscriptWindow;
+pub use self::theme::Theme;

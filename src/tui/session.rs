@@ -1,30 +1,32 @@
 //! One client at a terminal: the loop between its keys, the snapshots and its frames.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossterm::event::Event;
-use futures::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
-use super::draw::{Places, draw, places};
-use super::fetch::{PIECES, Told};
-use super::keymap::Keymap;
-use super::overlays::inbox;
-use super::panes::Pane;
-use super::panes::breakglass::terminal::{Behind, Terminal};
-use super::theme::{SHIPPED, Theme};
-use super::update::{self, Request};
-use super::view::{Overlay, Pager, View};
+use super::app::{self, App};
+use super::clock::{reached, until_next_minute};
+use super::component::{PaneMessage, PaneSetup};
+use super::fetch::{Fetched, Fetcher};
+use super::input;
+use super::panes;
+use super::request::Request;
+use super::response::{Dialog, TextView};
+use super::theme::Theme;
+use super::tty::{TerminalInput, Tty};
 use crate::config::breakglass::Breakglass;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
 use crate::error::{Failure, Kind};
 use crate::notify::terminal;
-use crate::runtime::breakglass::console::FromShell;
+use crate::runtime::breakglass::console::{Console, FromShell};
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 use crate::term::frames::FrameLimiter;
@@ -36,205 +38,130 @@ use crate::term::{event, local};
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// Runs the cockpit at this terminal until it is left, with a run opened first.
+/// How long the loop takes output of shells at once: keys and frames come in between.
+const FEED: Duration = Duration::from_millis(4);
+/// Pieces of output of shells that may wait for the loop.
+const PIECES: usize = 4;
+
+/// The first screen of a cockpit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    Queue,
+    /// The transcript of a run.
+    Run(RunId),
+    /// Breakglass, on the whole screen.
+    Breakglass,
+}
+
+/// Runs the cockpit at this terminal until the operator leaves it.
 ///
 /// # Errors
 /// [`Failure`] where the theme or the keymap can't be read, or this is no terminal.
-pub async fn run(client: &Client, open: Option<RunId>) -> Result<(), Failure> {
-    let (width, height) = crossterm::terminal::size()?;
-    let mut session = Session::new(client, width, height)?;
-    if open.is_some() {
-        session.view.chosen = open;
-        session.view.focus = Pane::Transcript;
+pub(crate) async fn run(client: &Client, start: Start) -> Result<(), Failure> {
+    let size = crossterm::terminal::size()?;
+    let mut session = Session::new(client, size, client.detaches)?;
+    match start {
+        Start::Queue => {}
+        Start::Run(run) => session.app.open_transcript(run),
+        Start::Breakglass => session.app.zoom_to(panes::breakglass::ID),
     }
     session.at_this_terminal().await
 }
 
-/// The same with a pane that has the whole screen first.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_at(client: &Client, pane: Pane) -> Result<(), Failure> {
-    let (width, height) = crossterm::terminal::size()?;
-    let mut session = Session::new(client, width, height)?;
-    (session.view.focus, session.view.zoomed) = (pane, true);
-    session.at_this_terminal().await
-}
-/// Runs the cockpit at a far terminal until it is left, or the terminal is gone. Takes its thread,
-/// which is none of the runtime's and has entered it.
+/// Runs the cockpit at a remote terminal until the operator leaves it, or the terminal is gone.
+/// Blocks its thread, which is none of the runtime's and has entered it.
 ///
 /// # Errors
 /// [`Failure`] where the theme or the keymap can't be read.
-pub fn run_far(
+pub(crate) fn run_remote(
     client: &Client,
     events: event::TerminalEvents,
     out: RemoteOutput,
-    (width, height): (u16, u16),
+    size: (u16, u16),
 ) -> Result<(), Failure> {
-    let mut session = Session::new(client, width, height)?;
-    // Leaving a far terminal stops nothing.
-    session.view.detaches = true;
+    // Leaving a remote terminal stops nothing.
+    let mut session = Session::new(client, size, true)?;
     let (entering, leaving) =
-        (guard::enter_sequence(session.view.mouse)?, guard::leave_sequence()?);
+        (guard::enter_sequence(session.app.mouse())?, guard::leave_sequence()?);
     let done = tokio::runtime::Handle::current().block_on(async {
         let mut wire = FrameWire::remote(out);
         wire.send_raw(entering);
-        let done = session.serve(Tty::Far { events, flow: Flow::default() }, &mut wire).await;
+        let done = session.serve(Tty::remote(events), &mut wire).await;
         wire.close(leaving).await;
         done
     });
     done.map_err(Failure::from)
 }
 
-/// Where a session's keys come from.
-enum Tty {
-    /// The terminal of this process.
-    Near { guard: Guard, keys: event::TerminalEvents },
-    /// One that is reached through something.
-    Far { events: event::TerminalEvents, flow: Flow },
-}
-
-/// What is known of frames on their way to a far terminal. What lies between holds much, so that
-/// a write says nothing: the terminal is asked after each frame.
-#[derive(Debug, Default)]
-struct Flow {
-    /// When it was asked last, while the answer is out.
-    asked: Option<Instant>,
-    /// It has answered before; one that never does is not waited for again.
-    answers: Option<bool>,
-}
-
-/// How long a terminal that never answered is waited for.
-const MUTE: Duration = Duration::from_secs(10);
-
-/// What came from a terminal.
-enum Came {
-    Event(Event),
-    /// The last frame went over the whole link in this time.
-    Taken(Duration),
-}
-
-impl Tty {
-    async fn next(&mut self) -> Option<Came> {
-        match self {
-            Self::Near { keys, .. } => loop {
-                // Nothing is asked of this one.
-                if let event::TerminalEvent::Input(event) = keys.next().await? {
-                    return Some(Came::Event(event));
-                }
-            },
-            Self::Far { events, flow } => loop {
-                let limit = flow.asked.filter(|_| flow.answers.is_none()).map(|at| at + MUTE);
-                let told = tokio::select! {
-                    told = events.next() => told?,
-                    () = reached(limit), if limit.is_some() => {
-                        let took = MUTE;
-                        (flow.asked, flow.answers) = (None, Some(false));
-                        return Some(Came::Taken(took));
-                    }
-                };
-                match told {
-                    event::TerminalEvent::Input(event) => return Some(Came::Event(event)),
-                    event::TerminalEvent::ProbeAnswered => {
-                        flow.answers = Some(true);
-                        if let Some(asked) = flow.asked.take() {
-                            return Some(Came::Taken(asked.elapsed()));
-                        }
-                    }
-                }
-            },
-        }
-    }
-
-    /// Whether the link has taken all that was sent.
-    const fn ready(&self) -> bool {
-        match self {
-            Self::Near { .. } => true,
-            Self::Far { flow, .. } => flow.asked.is_none(),
-        }
-    }
-
-    /// A frame is sent: what goes behind it.
-    fn sent(&mut self, frame: &mut Vec<u8>) {
-        if let Self::Far { flow, .. } = self
-            && flow.answers != Some(false)
-            && !frame.is_empty()
-        {
-            frame.extend_from_slice(event::PROBE);
-            flow.asked = Some(Instant::now());
-        }
-    }
-}
-
-pub(super) struct Session {
-    pub(super) client: Client,
-    pub(super) view: View,
-    pub(super) screen: Screen,
-    pub(super) frames: FrameLimiter,
-    pub(super) told: mpsc::Receiver<Told>,
-    pub(super) tell: mpsc::Sender<Told>,
-    /// What shells write, each named.
-    pub(super) piece: mpsc::Sender<(ShellId, FromShell)>,
-    pub(super) pieces: mpsc::Receiver<(ShellId, FromShell)>,
+/// The loop with all that it owns.
+struct Session {
+    client: Client,
+    app: App,
+    screen: Screen,
+    frames: FrameLimiter,
+    fetched: mpsc::Receiver<Fetched>,
+    fetcher: Fetcher,
+    /// The output of shells.
+    pieces: mpsc::Receiver<(ShellId, FromShell)>,
+    piece: mpsc::Sender<(ShellId, FromShell)>,
 }
 
 impl Session {
-    fn new(client: &Client, width: u16, height: u16) -> Result<Self, Failure> {
+    fn new(client: &Client, size: (u16, u16), detaches: bool) -> Result<Self, Failure> {
         let ui = &client.config.ui;
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
-        let keymap = Keymap::load(&ui.keymap)?;
-        let mut view = View::new(keymap, theme, width, height);
-        view.ascii = ui.ascii;
-        view.colour = colour;
-        view.mouse = ui.mouse;
-        view.theme_at = SHIPPED.iter().position(|name| *name == ui.theme).unwrap_or(0);
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        view.host = crate::core::model::untrusted::clean_line(&host);
-        let (tell, told) = mpsc::channel(16);
-        let screen = Screen::new(width, height)?;
-        let frames = FrameLimiter::default();
-        view.detaches = client.detaches;
-        view.actor = client.actor.clone();
-        view.cold = client.config.breakglass.as_ref().map(Breakglass::cold);
+        let app = App::new(app::Setup {
+            theme: Theme::load(&ui.theme, ui.ascii, colour)?,
+            keymap: app::catalog::keymap(&ui.keymap)?,
+            size,
+            host: clean_line(&rustix::system::uname().nodename().to_string_lossy()),
+            actor: client.actor.clone(),
+            mouse: ui.mouse,
+            detaches,
+            panes: PaneSetup { cold_path: client.config.breakglass.as_ref().map(Breakglass::cold) },
+        });
+        let screen = Screen::new(size.0, size.1)?;
+        let (results, fetched) = mpsc::channel(16);
         let (piece, pieces) = mpsc::channel(PIECES);
-        Ok(Self { client: client.clone(), view, screen, frames, told, tell, piece, pieces })
+        let (client, frames) = (client.clone(), FrameLimiter::default());
+        let fetcher = Fetcher { client: client.clone(), results };
+        Ok(Self { client, app, screen, frames, fetched, fetcher, pieces, piece })
     }
 
-    /// Takes this terminal until it is left.
+    /// Takes this terminal until the operator leaves it.
     async fn at_this_terminal(mut self) -> Result<(), Failure> {
-        self.client.resize(self.view.width, self.view.height);
+        let (width, height) = self.app.size();
+        self.client.resize(width, height);
         restore_on_panic();
-        let guard = Guard::take(self.view.mouse).map_err(|error| {
+        let guard = Guard::take(self.app.mouse()).map_err(|error| {
             Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
                 .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
         })?;
         let mut wire = FrameWire::start(io::stdout())?;
-        let near = Tty::Near { guard, keys: local::events()? };
-        self.serve(near, &mut wire).await.map_err(Failure::from)
+        let tty = Tty::local(guard, local::events()?);
+        self.serve(tty, &mut wire).await.map_err(Failure::from)
     }
 
-    /// Whether this terminal has another size: what is typed behind it may be quicker than its signal.
-    fn look_at_size(&mut self) -> io::Result<()> {
-        let (width, height) = crossterm::terminal::size()?;
-        if (width, height) != (self.view.width, self.view.height) {
-            self.resized(width, height)?;
+    /// Takes a new size of this terminal at once: a key behind it may be faster than the signal.
+    fn check_size(&mut self) -> io::Result<()> {
+        let size = crossterm::terminal::size()?;
+        if size != self.app.size() {
+            self.resize(size)?;
             self.frames.typed(Instant::now());
         }
         Ok(())
     }
 
-    /// The terminal has another size. A shell knows it before it hears what is typed next.
-    fn resized(&mut self, width: u16, height: u16) -> io::Result<()> {
-        (self.view.width, self.view.height) = (width, height);
+    /// Takes a new size. A shell learns it before it receives the next key.
+    fn resize(&mut self, (width, height): (u16, u16)) -> io::Result<()> {
         let problems = self.client.snapshots.borrow().problems.len();
-        let places = places(&self.view, problems);
-        fit_shell(&mut self.view, &places);
+        self.app.resize((width, height), problems);
         self.screen.resize(width, height)?;
         self.client.resize(width, height);
         Ok(())
     }
 
+    /// Takes input, snapshots and notices, and sends frames, until the operator leaves.
     async fn serve(&mut self, mut tty: Tty, wire: &mut FrameWire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
@@ -250,73 +177,45 @@ impl Session {
         self.frames.typed(Instant::now());
         loop {
             let due = self.frames.due();
-            let replay = match self.view.breakglass.front().map(|shown| &shown.behind) {
-                Some(Behind::Replay(replay)) => replay.due(Instant::now()),
-                _ => None,
-            };
-            let minute =
-                Duration::from_millis(60_000 - clock::wall().0.rem_euclid(60_000).cast_unsigned());
+            let moving = self.app.due(Instant::now());
             let [term, hup, int] = &mut ends;
-            let near = matches!(tty, Tty::Near { .. });
+            let local = tty.is_local();
             tokio::select! {
                 biased;
-                event = tty.next() => {
-                    let event = match event {
+                input = tty.next() => {
+                    let event = match input {
                         None => return Ok(()),
-                        Some(Came::Event(event)) => event,
-                        Some(Came::Taken(took)) => {
-                            if self.view.slow != (took > SLOW) {
-                                self.view.slow = took > SLOW;
+                        Some(TerminalInput::Event(event)) => event,
+                        Some(TerminalInput::FrameShown(took)) => {
+                            if self.app.set_slow(took > SLOW) {
                                 self.frames.changed(Instant::now());
                             }
                             continue;
                         }
                     };
                     self.frames.typed(Instant::now());
-                    if near {
-                        self.look_at_size()?;
+                    if local {
+                        self.check_size()?;
                     }
                     let snapshot = snapshots.borrow().clone();
                     if let Event::Resize(width, height) = event {
-                        self.resized(width, height)?;
+                        self.resize((width, height))?;
                     }
-                    for request in update::event(&mut self.view, &snapshot, &event) {
+                    for request in input::take(&mut self.app, &snapshot, &event) {
                         match request {
                             Request::Quit => return Ok(()),
-                            Request::Mouse(on) => match &mut tty {
-                                Tty::Near { guard, .. } => guard.set_mouse(on)?,
-                                Tty::Far { .. } => bell.extend(guard::mouse_sequence(on)?),
-                            },
-                            Request::Redraw => self.screen.redraw()?,
+                            Request::Shell(path) => tty = self.run_shell(tty, &path).await?,
+                            Request::Mouse(on) => bell.extend(tty.set_mouse(on)?),
                             Request::Copy(text) => bell.extend(clipboard(&text)?),
-                            Request::Shell(path) => {
-                                if let Tty::Far { .. } = tty {
-                                    let why = "a shell is for the terminal of this machine alone";
-                                    self.view.message = Some(why.into());
-                                    continue;
-                                }
-                                // Not polling it would still take the shell's keys.
-                                drop(tty);
-                                self.shell(&path).await;
-                                let guard = Guard::take(self.view.mouse)?;
-                                tty = Tty::Near { guard, keys: local::events()? };
-                                let (width, height) = crossterm::terminal::size()?;
-                                self.resized(width, height)?;
-                                self.screen.redraw()?;
-                            }
-                            Request::Act(action) => self.command(action),
-                            Request::Diff(run) => self.diff(run),
-                            Request::OpenShell(host) => self.open_shell(host),
-                            Request::Capture(digest) => self.capture(digest),
-                            Request::CaptureDiff(old, new) => self.capture_diff(old, new),
-                            Request::Replay(file) => self.replay(file),
+                            Request::Redraw => self.screen.redraw()?,
+                            request => self.fetcher.fetch(request),
                         }
                     }
                 }
-                _ = sizes.recv(), if near => self.look_at_size()?,
-                _ = term.recv(), if near => return Ok(()),
-                _ = hup.recv(), if near => return Ok(()),
-                _ = int.recv(), if near => return Ok(()),
+                _ = sizes.recv(), if local => self.check_size()?,
+                _ = term.recv(), if local => return Ok(()),
+                _ = hup.recv(), if local => return Ok(()),
+                _ = int.recv(), if local => return Ok(()),
                 ok = wire.written() => {
                     if !ok {
                         return Ok(());
@@ -325,32 +224,28 @@ impl Session {
                         wire.send_raw(std::mem::take(&mut bell));
                     }
                 }
-                Some(told) = self.told.recv() => {
-                    self.told(told, &snapshots.borrow().clone());
+                Some(fetched) = self.fetched.recv() => {
+                    self.show(fetched, &snapshots.borrow().clone());
                     self.frames.typed(Instant::now());
                 }
-                () = reached(replay) => {
-                    if let Some(Terminal { behind: Behind::Replay(replay), emulator, .. }) =
-                        self.view.breakglass.front_mut()
-                    {
-                        replay.advance(Instant::now(), emulator);
-                    }
+                () = reached(moving) => {
+                    self.app.tick(Instant::now());
                     self.frames.changed(Instant::now());
                 }
                 () = reached(due), if wire.ready() && tty.ready() => {
                     let snapshot = snapshots.borrow_and_update().clone();
                     let _ = transcripts.borrow_and_update();
                     let mut frame = self.frame(&snapshot)?;
-                    tty.sent(&mut frame);
+                    tty.finish(&mut frame);
                     wire.send(&frame);
-                    // A frame without a change is nothing to wait for.
+                    // An empty frame leaves the wire free.
                     if !bell.is_empty() && wire.ready() {
                         wire.send_raw(std::mem::take(&mut bell));
                     }
                 }
-                // After the frame: a flood would keep it waiting for ever.
+                // After the frame, which a flood of output would delay forever.
                 Some((shell, piece)) = self.pieces.recv() => {
-                    self.feed(shell, piece);
+                    self.feed(shell, piece, &snapshots.borrow().clone());
                     self.frames.changed(Instant::now());
                 }
                 changed = snapshots.changed(), if due.is_none() => {
@@ -362,90 +257,94 @@ impl Session {
                 }
                 changed = link.changed() => {
                     if changed.is_err() { return Ok(()) }
-                    self.view.lost = match link.borrow_and_update().clone() {
+                    self.app.set_lost(match &*link.borrow_and_update() {
                         ConnectionState::Live => None,
-                        ConnectionState::Lost { since, why } => Some((since, why)),
-                    };
+                        ConnectionState::Lost { since, .. } => Some(*since),
+                    });
                     self.frames.changed(Instant::now());
                 }
                 notice = notices.recv() => match notice {
                     Ok(shown) => {
                         bell.extend(terminal::bytes(&shown, &self.client.config.notify));
-                        self.view.message = Some(shown.line);
+                        self.app.say(shown.line);
                         self.frames.changed(Instant::now());
                     }
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
-                () = tokio::time::sleep(minute) => self.frames.changed(Instant::now()),
+                () = tokio::time::sleep(until_next_minute()) => self.frames.changed(Instant::now()),
             }
         }
     }
 
-    /// Draws a frame and gives its bytes: none where nothing changed.
+    /// Shows a result, or hands it to the pane that waits for it.
+    fn show(&mut self, fetched: Fetched, snapshot: &Snapshot) {
+        let message = match fetched {
+            Fetched::Text(text) => return self.app.say(text),
+            Fetched::Document { title, lines } => {
+                return self.app.open(Dialog::Text(TextView::fixed(title, lines)));
+            }
+            Fetched::VerbStarted(verb) => PaneMessage::VerbStarted(verb),
+            Fetched::Recording(name, played) => PaneMessage::Recording(name, played),
+            Fetched::Shell { host, shell: id, console: Console { to, mut from } } => {
+                let pieces = self.piece.clone();
+                tokio::spawn(async move {
+                    while let Some(piece) = from.recv().await {
+                        if pieces.send((id, piece)).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+                PaneMessage::ShellOpened { host, id, to, size: self.app.size() }
+            }
+        };
+        self.send(message, snapshot);
+    }
+
+    fn send(&mut self, message: PaneMessage, snapshot: &Snapshot) {
+        for request in self.app.receive(message, snapshot) {
+            self.fetcher.fetch(request);
+        }
+    }
+
+    /// Takes output of shells for a short while.
+    fn feed(&mut self, shell: ShellId, piece: FromShell, snapshot: &Snapshot) {
+        let until = Instant::now() + FEED;
+        let mut next = Some((shell, piece));
+        while let Some((shell, piece)) = next {
+            self.send(PaneMessage::ShellOutput(shell, piece), snapshot);
+            next = if Instant::now() < until { self.pieces.try_recv().ok() } else { None };
+        }
+    }
+
+    /// Draws a frame and returns its bytes: none where nothing changed.
     fn frame(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Vec<u8>> {
-        let view = &mut self.view;
-        view.now = Timestamp(clock::wall().0 / 60_000 * 60_000).max(snapshot.fleet.last_event);
-        prepare(view, &self.client, snapshot);
-        let view = &self.view;
-        self.screen.terminal.draw(|frame| draw(frame, snapshot, view))?;
+        let minute = Timestamp(clock::wall().0 / 60_000 * 60_000);
+        self.app.set_now(minute.max(snapshot.fleet.last_event));
+        self.app.prepare(snapshot, &self.client.store);
+        let app = &self.app;
+        self.screen.terminal.draw(|frame| app.draw(frame, snapshot))?;
         self.frames.drawn(Instant::now());
         Ok(self.screen.take())
     }
 
-    async fn shell(&mut self, path: &std::path::Path) {
+    /// Runs a shell of this machine in the cockpit's place, and returns the terminal after it.
+    async fn run_shell(&mut self, tty: Tty, path: &Path) -> io::Result<Tty> {
+        if !tty.is_local() {
+            self.app.say("a shell opens only at a terminal of this machine");
+            return Ok(tty);
+        }
+        // Even without being polled it would take the shell's keys.
+        drop(tty);
         let shell = std::env::var("SHELL").unwrap_or_else(|_| "sh".into());
         let status = tokio::process::Command::new(&shell).current_dir(path).status().await;
         if let Err(error) = status {
-            self.view.message = Some(format!("{shell} in {}: {error}", path.display()));
+            self.app.say(format!("can't run {shell} in {}: {error}", path.display()));
         }
-    }
-}
-
-/// Waits until a frame is due; for ever where none is. One that is due already is not put to the
-/// timer, whose ticks are a millisecond.
-async fn reached(due: Option<Instant>) {
-    match due {
-        None => std::future::pending().await,
-        Some(due) if due <= Instant::now() => {}
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-    }
-}
-
-/// What a frame needs that isn't in the snapshot: the transcript's window, the inbox's bounds.
-fn prepare(view: &mut View, client: &Client, snapshot: &Snapshot) {
-    let places = places(view, snapshot.problems.len());
-    fit_shell(view, &places);
-    if let Some(inside) = places.inside(Pane::Transcript) {
-        let run = view.run(snapshot);
-        let (width, height) = (usize::from(inside.width), usize::from(inside.height));
-        let theme = view.theme.clone();
-        if let Err(error) = view.transcript.prepare(&client.store, run, width, height, &theme) {
-            view.message = Some(format!("the transcript can't be read: {error}"));
-        }
-    }
-    if let Some(Overlay::Pager(mut pager)) =
-        view.overlays.pop_if(|o| matches!(o, Overlay::Pager(Pager { live: Some(_), .. })))
-    {
-        if let Some(lines) = pager.live {
-            pager.lines = lines(snapshot, view);
-        }
-        view.overlays.push(Overlay::Pager(pager));
-    }
-    if let Some(Overlay::Inbox(mut state)) =
-        view.overlays.pop_if(|o| matches!(o, Overlay::Inbox(_)))
-    {
-        inbox::settle(&mut state, snapshot, view, places.body);
-        view.overlays.push(Overlay::Inbox(state));
-    }
-}
-
-/// The shell in front has the size of its pane.
-fn fit_shell(view: &mut View, places: &Places) {
-    if let (Some(inside), Pane::Breakglass) = (places.inside(Pane::Breakglass), view.focus)
-        && let Some(shown) = view.breakglass.front_mut()
-    {
-        shown.fit((inside.width, inside.height));
+        let tty = Tty::local(Guard::take(self.app.mouse())?, local::events()?);
+        self.resize(crossterm::terminal::size()?)?;
+        self.screen.redraw()?;
+        Ok(tty)
     }
 }
 

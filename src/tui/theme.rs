@@ -72,10 +72,9 @@ impl From<Named> for Color {
     }
 }
 
-/// What a thing is, for the eye. State is never told by this alone: it has a mark and a word too.
+/// The meaning of a colour. No state is shown by colour alone: it has a mark and a word too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Role {
+pub(crate) enum Role {
     Text,
     Dim,
     Accent,
@@ -93,20 +92,19 @@ pub enum Role {
 
 /// The marks of states; one column each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Marks {
-    pub done: &'static str,
-    pub bad: &'static str,
-    pub busy: &'static str,
-    pub waiting: &'static str,
-    pub open: &'static str,
-    pub frozen: &'static str,
-    pub unknown: &'static str,
-    pub human: &'static str,
-    pub stopped: &'static str,
-    pub cut: &'static str,
-    pub link: &'static str,
-    pub bars: [&'static str; 8],
+pub(crate) struct Marks {
+    pub(crate) done: &'static str,
+    pub(crate) bad: &'static str,
+    pub(crate) busy: &'static str,
+    pub(crate) waiting: &'static str,
+    pub(crate) open: &'static str,
+    pub(crate) frozen: &'static str,
+    pub(crate) unknown: &'static str,
+    pub(crate) human: &'static str,
+    pub(crate) stopped: &'static str,
+    pub(crate) cut: &'static str,
+    pub(crate) link: &'static str,
+    pub(crate) bars: [&'static str; 8],
 }
 
 const UNICODE: Marks = Marks {
@@ -139,20 +137,21 @@ const ASCII: Marks = Marks {
     bars: ["_", "_", ".", ".", "-", "-", "=", "="],
 };
 
-/// A theme; see the module.
+/// A theme in force: colours, unless the terminal shall have none, and marks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Theme {
+    name: String,
+    ascii: bool,
     colours: Option<Colours>,
-    /// Marks of states.
-    pub marks: Marks,
+    pub(crate) marks: Marks,
 }
 
-/// The names of ours, in the order that a key goes through them.
-pub const SHIPPED: &[&str] = &["dark", "light"];
+/// The names of the shipped themes, in the order in which a key steps through them.
+const SHIPPED: [&str; 2] = ["dark", "light"];
 
 impl Theme {
-    /// Reads a theme: `name` is one of ours, or a file. With `colour` off (`NO_COLOR`) only bold,
-    /// underline and reverse are used.
+    /// Reads a theme; `name` is the name of a shipped one, or the path of a file. With `colour` off
+    /// (`NO_COLOR`) only bold, underline and reverse are used.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -172,12 +171,25 @@ impl Theme {
         };
         let colours: Colours = parse(file, &text)?;
         let marks = if ascii { ASCII } else { UNICODE };
-        Ok(Self { colours: colour.then_some(colours), marks })
+        Ok(Self { name: name.to_owned(), ascii, colours: colour.then_some(colours), marks })
+    }
+
+    /// The shipped theme after this one, with the same marks, and colours where this one has them.
+    ///
+    /// # Errors
+    /// As [`Theme::load`].
+    pub(crate) fn next(&self) -> Result<Self, ConfigError> {
+        let at = SHIPPED.iter().position(|name| *name == self.name).unwrap_or(0);
+        Self::load(SHIPPED[(at + 1) % SHIPPED.len()], self.ascii, self.coloured())
+    }
+
+    /// Whether the theme has colours at all.
+    pub(crate) const fn coloured(&self) -> bool {
+        self.colours.is_some()
     }
 
     /// The style of a role.
-    #[must_use]
-    pub fn style(&self, role: Role) -> Style {
+    pub(crate) fn style(&self, role: Role) -> Style {
         let style = Style::new();
         let Some(c) = &self.colours else {
             return match role {
@@ -215,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_can_be_read_and_no_colour_has_none() {
+    fn shipped_themes_load_and_have_no_colour_under_no_color() {
         for name in SHIPPED {
             let theme = Theme::load(name, false, true).unwrap();
             assert!(theme.style(Role::Good).fg.is_some());

@@ -201,7 +201,7 @@ fn is_steered_and_interrupted(make: Make) {
     terminal.keys("go the other way\r");
     terminal.shows("go the other way");
     std::fs::write(mark.with_extension("go"), "").unwrap();
-    terminal.shows("taken up");
+    terminal.shows("message taken");
     let second = world.path("mark.2");
     terminal.meanwhile("the second tool runs", || second.exists());
     terminal.keys("X");

@@ -169,7 +169,7 @@ say understood; result";
     terminal.shows("taken at the next step");
     terminal.keys("go the other way\r");
     terminal.shows("go the other way");
-    terminal.shows("taken up");
+    terminal.shows("message taken");
     done(terminal);
 }
 

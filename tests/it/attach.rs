@@ -83,7 +83,7 @@ fn several_look_at_once_each_with_its_size_and_right() {
     small.shows("1 Queue");
     viewer.shows("I am here");
     wide.keys("W");
-    wide.shows("Who is attached");
+    wide.shows("┌ Clients ");
     for line in ["200x50", "80x24", "120x30", "viewer"] {
         wide.shows(line);
     }

@@ -86,7 +86,7 @@ fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
         terminal.keys("a");
         terminal.shows("Sure?");
         terminal.keys("n");
-        terminal.shows("left as it is");
+        terminal.shows("nothing was changed");
         terminal.keys("qq");
         assert_eq!(terminal.end(), 0);
     }
@@ -189,7 +189,7 @@ fn an_agent_is_steered_and_its_run_cancelled_by_key() {
     terminal.shows("Steer r1");
     terminal.keys("look at the test first\r");
     terminal.shows("look at the test first");
-    terminal.shows("taken up");
+    terminal.shows("message taken");
     terminal.keys("x");
     terminal.shows("Cancel r1?");
     terminal.keys("y");

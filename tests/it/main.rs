@@ -25,7 +25,6 @@ mod host_script;
 mod http;
 mod leader;
 mod operator;
-mod pictures;
 mod purity;
 mod recorded_journal;
 mod rollout;

@@ -6,7 +6,6 @@ pub mod api;
 pub mod cluster;
 pub mod github;
 pub mod model;
-pub mod picture;
 pub mod pty;
 pub mod pve;
 pub mod server;

@@ -1,36 +1,77 @@
-//! The keys that are really active: read from the keymap in force.
+//! Help: the keys that are active where it was opened, read from the keymap in force.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 
-use super::super::keymap::Context;
-use super::super::panes::piece;
-use super::super::theme::Role;
-use super::super::view::View;
-use super::{centred, framed, scrolled};
+use crate::tui::component::{Component, Overlay, Scene};
+use crate::tui::keymap::KeyContext;
+use crate::tui::motion::Motion;
+use crate::tui::response::Response;
+use crate::tui::theme::Role;
+use crate::tui::widgets::boxes::{centred, framed};
+use crate::tui::widgets::scroll::Scroll;
+use crate::tui::widgets::span::piece;
 
-/// Draws it.
-pub fn draw(frame: &mut Frame<'_>, area: Rect, scroll: usize, context: Context, view: &View) {
-    let theme = &view.theme;
-    let mut lines: Vec<(String, String)> = Vec::new();
-    for binding in view.keymap.active(context) {
-        let same = lines.iter_mut().find(|(_, desc)| *desc == binding.desc);
-        match same {
-            Some((keys, _)) => keys.push_str(&format!("  {}", binding.keys())),
-            None => lines.push((binding.keys(), binding.desc.clone())),
-        }
+/// Columns of the box.
+const WIDTH: u16 = 64;
+/// Lines that a page key scrolls.
+const PAGE: usize = 8;
+
+/// The place in the list of keys.
+#[derive(Debug)]
+pub(super) struct Help {
+    /// Where the keys would be pressed.
+    context: KeyContext,
+    scroll: Scroll,
+}
+
+impl Help {
+    pub(super) fn new(context: KeyContext) -> Self {
+        Self { context, scroll: Scroll::default() }
     }
-    let lines: Vec<Line<'static>> = lines
-        .into_iter()
-        .map(|(keys, desc)| {
+
+    /// A line an action, with all of its keys.
+    fn lines(&self, scene: &Scene<'_>) -> Vec<Line<'static>> {
+        let mut found: Vec<(&str, String)> = Vec::new();
+        for binding in scene.keymap.active(self.context) {
+            match found.iter_mut().find(|(label, _)| *label == binding.label()) {
+                Some((_, keys)) => keys.push_str(&format!("  {}", binding.keys())),
+                None => found.push((binding.label(), binding.keys())),
+            }
+        }
+        let line = |(label, keys)| {
             Line::from(vec![
-                piece(format!(" {desc:<30}"), theme, Role::Text),
-                piece(keys, theme, Role::Accent),
+                piece(format!(" {label:<30}"), scene.theme, Role::Text),
+                piece(keys, scene.theme, Role::Accent),
             ])
-        })
-        .collect();
-    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
-    let inner = framed(frame, centred(area, 64, height), "Keys", theme);
-    scrolled(frame, inner, lines, scroll, theme);
+        };
+        found.into_iter().map(line).collect()
+    }
+}
+
+/// The box in the middle of an area.
+fn place(area: Rect, lines: usize) -> Rect {
+    centred(area, WIDTH, u16::try_from(lines + 2).unwrap_or(u16::MAX))
+}
+
+impl Component for Help {
+    fn go(&mut self, motion: Motion, _: &Scene<'_>) -> Response {
+        self.scroll.go(motion, PAGE);
+        Response::none()
+    }
+}
+
+impl Overlay for Help {
+    fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
+        let lines = self.lines(scene).len();
+        let height = place(area, lines).height.saturating_sub(2);
+        self.scroll.fit(lines, usize::from(height));
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let lines = self.lines(scene);
+        let inner = framed(frame, place(area, lines.len()), "Keys", scene.theme);
+        self.scroll.draw(frame, inner, &lines, scene.theme);
+    }
 }

@@ -2,177 +2,286 @@
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Paragraph};
 
-use super::super::act::Act;
-use super::super::keymap::Context;
-use super::super::panes::transcript::diff_role;
-use super::super::panes::{piece, row};
-use super::super::theme::Role;
-use super::super::view::{Inbox, View};
-use super::super::widgets::list::first_row;
-use super::super::widgets::text::{age, column, fit, wrap};
-use super::framed;
-use crate::core::model::approval::Escalation;
+use crate::core::model::approval::{Answer, Escalation, EscalationKind};
+use crate::core::model::command;
 use crate::core::model::id::EscalationId;
 use crate::core::model::permission::Grant;
+use crate::core::model::plural::plural;
+use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::runtime::Snapshot;
+use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN};
+use crate::tui::component::{Component, Overlay, Scene};
+use crate::tui::keymap::KeyContext;
+use crate::tui::motion::Motion;
+use crate::tui::request::Request;
+use crate::tui::response::{Dialog, Prompt, Reaction, Response};
+use crate::tui::theme::Role;
+use crate::tui::widgets::boxes::framed;
+use crate::tui::widgets::list::{Cursor, List};
+use crate::tui::widgets::marks::diff_role;
+use crate::tui::widgets::scroll::Scroll;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::{age, column, fit, wrap};
+
+pub(crate) const CONTEXT: KeyContext = KeyContext::new("inbox");
+
+const APPROVE: Action = Action::new("approve", "Approve");
+const APPROVE_RUN: Action = Action::new("approve-run", "Approve for run");
+const EDIT: Action = Action::new("edit", "Edit command");
+const DENY: Action = Action::new("deny", "Deny");
+const ANSWER: Action = Action::new("answer", "Answer");
+const ACKNOWLEDGE: Action = Action::new("acknowledge", "Acknowledge");
+
+pub(crate) const ACTIONS: &[Action] = &[APPROVE, APPROVE_RUN, EDIT, DENY, ANSWER, ACKNOWLEDGE];
+
+/// Lines that a page key scrolls the detail by.
+const PAGE: usize = 8;
+
+/// The selected escalation, and the place in its detail.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    cursor: Cursor<EscalationId>,
+    scroll: Scroll,
+    /// The escalation whose end was on the screen: only that one can be answered.
+    read: Option<EscalationId>,
+}
 
 /// The open escalations, most severe and newest first.
-#[must_use]
-pub fn rows(snapshot: &Snapshot) -> Vec<EscalationId> {
-    snapshot.fleet.inbox().iter().map(|e| e.id).collect()
+fn rows(snapshot: &Snapshot) -> Vec<EscalationId> {
+    snapshot.fleet.inbox().iter().map(|escalation| escalation.id).collect()
 }
 
-/// The selected one.
-#[must_use]
-pub fn selected<'a>(snapshot: &'a Snapshot, inbox: &Inbox) -> Option<&'a Escalation> {
-    let rows = rows(snapshot);
-    let id = rows.get(inbox.cursor.place(&rows))?;
-    snapshot.fleet.escalations.get(id).map(AsRef::as_ref)
+/// The answers that an escalation takes, each with its effect.
+fn answers(escalation: &Escalation) -> impl Iterator<Item = (Action, &'static str)> {
+    let kind = escalation.kind;
+    [
+        (APPROVE, kind.approve_means()),
+        (APPROVE_RUN, escalation.grant().as_ref().map(Grant::means)),
+        (EDIT, escalation.editable().map(|_| "run another command instead")),
+        (DENY, kind.deny_means()),
+        (ANSWER, kind.text_means()),
+    ]
+    .into_iter()
+    .filter_map(|(action, means)| Some((action, means?)))
 }
 
-/// Where the inbox lies on a screen, its list and its detail.
-fn areas(area: Rect, count: usize) -> (Rect, Rect, Rect) {
-    let width = if area.width >= 120 { area.width * 3 / 5 } else { area.width };
-    let whole = Rect { x: area.right() - width, width, ..area };
-    let inner = Rect {
-        x: whole.x + 1,
-        y: whole.y + 1,
-        width: whole.width.saturating_sub(2),
-        height: whole.height.saturating_sub(2),
-    };
-    let list = u16::try_from(count).unwrap_or(u16::MAX).clamp(1, (inner.height / 4).max(1));
-    let list = Rect { height: list.min(inner.height), ..inner };
-    let rest = inner.height.saturating_sub(list.height + 1);
-    let detail = Rect { y: list.bottom() + 1, height: rest, ..inner };
-    (whole, list, detail)
+/// The answers need the card: they open the inbox.
+pub(super) fn act_from_outside(action: Action) -> Response {
+    if action == ACKNOWLEDGE {
+        return Response::message("open the inbox to acknowledge");
+    }
+    Response::open(Dialog::Inbox)
 }
 
-/// The detail as lines: all that an answer is bound to, and what each answer does.
-fn detail(
-    escalation: &Escalation,
-    snapshot: &Snapshot,
-    view: &View,
-    width: usize,
-) -> Vec<Line<'static>> {
-    let theme = &view.theme;
+impl Inbox {
+    fn selected<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Escalation> {
+        let rows = rows(snapshot);
+        snapshot.fleet.escalations.get(self.cursor.row(&rows)?).map(AsRef::as_ref)
+    }
+
+    /// Answers the selected escalation, exactly as it was read.
+    fn answer(&self, action: Action, scene: &Scene<'_>) -> Response {
+        let Some(escalation) = self.selected(scene.snapshot) else { return Response::none() };
+        let (id, digest, kind) = (escalation.id, escalation.digest, escalation.kind);
+        if self.read != Some(id) {
+            let key = scene.keymap.key_of(CONTEXT, PAGE_DOWN);
+            return Response::message(format!("read it to its end first: {key}"));
+        }
+        let Some((_, means)) = answers(escalation).find(|(known, _)| *known == action) else {
+            return Response::message(format!("a {} escalation has no such answer", kind.as_str()));
+        };
+        let request = move |answer| {
+            Request::Command(command::Command::Answer { escalation: id, digest, answer })
+        };
+        let reply = move |answer| Response::request(request(answer));
+        let sure = format!("{id}: {means}?");
+        match action {
+            APPROVE if kind == EscalationKind::Permission => reply(Answer::Approve),
+            APPROVE => Response::confirm(sure, request(Answer::Approve)),
+            APPROVE_RUN => Response::confirm(sure, request(Answer::ApproveRun)),
+            EDIT => {
+                let title = format!("Edit {id}: what the agent runs instead");
+                let text = escalation.editable().map(Untrusted::clean).unwrap_or_default();
+                let edit = move |text: String| reply(Answer::Edit { command: text.into() });
+                Response::prompt(Prompt { text, ..Prompt::text(title, edit) })
+            }
+            DENY => {
+                let deny = move |text: String| reply(Answer::Deny { reason: text.into() });
+                Response::prompt(Prompt::text(format!("Deny {id}: why"), deny))
+            }
+            _ => {
+                let answer = move |text: String| reply(Answer::Text { text: text.into() });
+                Response::prompt(Prompt::text(format!("Answer {id}: {means}"), answer))
+            }
+        }
+    }
+}
+
+impl Component for Inbox {
+    fn context(&self) -> KeyContext {
+        CONTEXT
+    }
+
+    fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
+        let taken = self.selected(scene.snapshot).into_iter().flat_map(answers);
+        let offered = |action: &Action| [APPROVE, DENY, ANSWER].contains(action);
+        let offered = taken.map(|(action, _)| action).filter(offered);
+        offered.chain([PAGE_DOWN, BACK, HELP]).collect()
+    }
+
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
+        match action {
+            APPROVE | APPROVE_RUN | EDIT | DENY | ANSWER => Some(self.answer(action, scene)),
+            ACKNOWLEDGE => {
+                Some(self.selected(scene.snapshot).map_or_else(Response::none, |known| {
+                    let escalation = known.id;
+                    Response::request(Request::Command(command::Command::Acknowledge {
+                        escalation,
+                    }))
+                }))
+            }
+            // The key that opened it.
+            INBOX => Some(Reaction::Close.into()),
+            _ => None,
+        }
+    }
+
+    /// Rows are stepped through; page keys scroll the detail.
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
+        if matches!(motion, Motion::Next | Motion::Previous) {
+            self.cursor.go(motion, &rows(scene.snapshot), 1);
+            self.scroll = Scroll::default();
+        } else {
+            self.scroll.go(motion, PAGE);
+        }
+        Response::none()
+    }
+
+    fn copy(&self, scene: &Scene<'_>) -> Option<String> {
+        self.selected(scene.snapshot).map(|escalation| escalation.detail.clean())
+    }
+}
+
+impl Overlay for Inbox {
+    /// Notes whether the end of the detail is on the screen, which depends on the size.
+    fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
+        let Some(escalation) = self.selected(scene.snapshot) else { return };
+        let room = Areas::of(area, rows(scene.snapshot).len()).detail;
+        let lines = detail(escalation, scene, usize::from(room.width)).len();
+        self.scroll.fit(lines, usize::from(room.height));
+        if self.scroll.at_end() {
+            self.read = Some(escalation.id);
+        }
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let theme = scene.theme;
+        let rows = rows(scene.snapshot);
+        let areas = Areas::of(area, rows.len());
+        framed(frame, areas.whole, &format!("Inbox · {} open", rows.len()), theme);
+        let list = List {
+            theme,
+            focused: true,
+            height: usize::from(areas.list.height),
+            empty: "no open questions",
+        };
+        let width = usize::from(areas.list.width);
+        let lines = list.lines(&rows, self.cursor.place(&rows), |id| spans(*id, width, scene));
+        frame.render_widget(Paragraph::new(lines), areas.list);
+        let Some(escalation) = self.selected(scene.snapshot) else { return };
+        let rule = Rect {
+            y: areas.list.bottom(),
+            height: 1.min(areas.detail.y.saturating_sub(areas.list.bottom())),
+            ..areas.list
+        };
+        let line = theme.marks.link.repeat(usize::from(rule.width));
+        frame.render_widget(Paragraph::new(Line::styled(line, theme.style(Role::Border))), rule);
+        let lines = detail(escalation, scene, usize::from(areas.detail.width));
+        self.scroll.draw(frame, areas.detail, &lines, theme);
+    }
+}
+
+/// The inbox on the body of a screen.
+struct Areas {
+    whole: Rect,
+    list: Rect,
+    detail: Rect,
+}
+
+impl Areas {
+    fn of(area: Rect, rows: usize) -> Self {
+        let width = if area.width >= 120 { area.width * 3 / 5 } else { area.width };
+        let whole = Rect { x: area.right() - width, width, ..area };
+        let inner = Block::bordered().inner(whole);
+        let list = u16::try_from(rows).unwrap_or(u16::MAX).clamp(1, (inner.height / 4).max(1));
+        let list = Rect { height: list.min(inner.height), ..inner };
+        let rest = inner.height.saturating_sub(list.height + 1);
+        let detail = Rect { y: list.bottom() + 1, height: rest, ..inner };
+        Self { whole, list, detail }
+    }
+}
+
+fn spans(id: EscalationId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
+    let theme = scene.theme;
+    let cut = theme.marks.cut;
+    let Some(escalation) = scene.snapshot.fleet.escalations.get(&id) else { return Vec::new() };
+    let issue = escalation.issue.as_ref();
+    let subject = issue.map_or_else(|| escalation.subject(), ToString::to_string);
+    let room = width.saturating_sub(1 + 12 + 17 + 5);
+    vec![
+        piece(format!("{:<12}", escalation.kind.as_str()), theme, Role::Warn),
+        piece(format!("{} ", column(&subject, 16, cut)), theme, Role::Text),
+        piece(format!("{:>3}  ", age(scene.now, escalation.raised)), theme, Role::Dim),
+        piece(fit(&escalation.title.clean_line(), room, cut), theme, Role::Text),
+    ]
+}
+
+/// The detail as lines: all that an answer is bound to, and the effect of each answer.
+fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
     let mut lines = Vec::new();
-    let mut say = |text: &str, role| {
+    let mut add = |text: &str, role| {
         for part in text.lines().flat_map(|line| wrap(line, width)) {
             lines.push(Line::from(piece(part, theme, role)));
         }
     };
-    let subject = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
+    let issue = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
     let (id, kind) = (escalation.id, escalation.kind.as_str());
-    say(&format!("{id} · {kind} · {}{subject}", escalation.subject()), Role::Title);
-    let detail = escalation.detail.clean();
-    for line in detail.lines() {
-        let role = diff_role(line);
-        say(line, if role == Role::Dim { Role::Text } else { role });
-        if line.is_empty() {
-            say(" ", Role::Text);
-        }
+    add(&format!("{id} · {kind} · {}{issue}", escalation.subject()), Role::Title);
+    for line in escalation.detail.clean().lines() {
+        let line = if line.is_empty() { " " } else { line };
+        add(line, diff_role(line, Role::Text));
     }
     for (at, option) in escalation.options.iter().enumerate() {
-        say(&format!("  {}. {}", at + 1, option.clean_line()), Role::Text);
+        add(&format!("  {}. {}", at + 1, option.clean_line()), Role::Text);
     }
-    say(" ", Role::Text);
-    let key = |act| view.keymap.key_of(Context::Inbox, act).unwrap_or_default();
-    let kind = escalation.kind;
-    let grant = escalation.grant();
-    for (act, means) in [
-        (Act::Approve, kind.approve_means()),
-        (Act::ApproveRun, grant.as_ref().map(Grant::means)),
-        (Act::Edit, escalation.editable().map(|_| "run another command instead")),
-        (Act::Deny, kind.deny_means()),
-        (Act::Answer, kind.text_means()),
-    ] {
-        if let Some(means) = means {
-            say(&format!("{:<8} {means}", key(act)), Role::Accent);
-        }
+    add(" ", Role::Text);
+    let key = |action| scene.keymap.key_of(CONTEXT, action);
+    for (action, means) in answers(escalation) {
+        add(&format!("{:<8} {means}", key(action)), Role::Accent);
     }
     if escalation.acknowledged.is_none() {
-        let key = key(Act::Acknowledge);
-        say(&format!("{key:<8} seen: it is told no more, and waits for an answer"), Role::Accent);
+        let means = "acknowledge: no more reminders; it stays open";
+        add(&format!("{:<8} {means}", key(ACKNOWLEDGE)), Role::Accent);
     }
-    let run = escalation.run.and_then(|run| snapshot.fleet.runs.get(&run));
+    let run = escalation.run.and_then(|run| scene.snapshot.fleet.runs.get(&run));
     if let Some(capsule) = run.and_then(|run| run.capsule.as_ref()) {
-        let capsule = crate::core::model::untrusted::clean_line(capsule);
-        say(&format!("evidence: {capsule} (afk capsule {})", escalation.subject()), Role::Dim);
+        let (capsule, subject) = (clean_line(capsule), escalation.subject());
+        add(&format!("evidence: {capsule} (afk capsule {subject})"), Role::Dim);
     }
     match (&escalation.acknowledged, escalation.reminded) {
         (Some((by, at)), _) => {
-            say(&format!("seen by {by} {} ago", age(view.now, *at)), Role::Dim);
+            add(&format!("acknowledged by {by} {} ago", age(scene.now, *at)), Role::Dim);
         }
         (None, 0) => {}
-        (None, times) => say(&format!("told again {times} times"), Role::Dim),
+        (None, times) => {
+            let times = usize::try_from(times).unwrap_or(usize::MAX);
+            add(&format!("{} sent", plural(times, "reminder")), Role::Dim);
+        }
     }
-    say(&format!("an answer is bound to {}", escalation.digest.short()), Role::Dim);
+    add(&format!("an answer is bound to {}", escalation.digest.short()), Role::Dim);
     lines
-}
-
-/// Brings the scroll into its bounds and notes whether the end is on the screen. Told before each
-/// frame, since it depends on the size.
-pub fn settle(inbox: &mut Inbox, snapshot: &Snapshot, view: &View, area: Rect) {
-    let rows = rows(snapshot);
-    let Some(escalation) = selected(snapshot, inbox) else { return };
-    let (_, _, room) = areas(area, rows.len());
-    let lines = detail(escalation, snapshot, view, usize::from(room.width)).len();
-    let most = lines.saturating_sub(usize::from(room.height));
-    inbox.scroll = inbox.scroll.min(most);
-    if inbox.scroll == most {
-        inbox.read = Some(escalation.id);
-    }
-}
-
-/// Draws it.
-pub fn draw(frame: &mut Frame<'_>, area: Rect, inbox: &Inbox, snapshot: &Snapshot, view: &View) {
-    let theme = &view.theme;
-    let rows = rows(snapshot);
-    let (whole, list, room) = areas(area, rows.len());
-    framed(frame, whole, &format!("Inbox · {} open", rows.len()), theme);
-    if rows.is_empty() {
-        let line = Line::styled(" nobody asks anything", theme.style(Role::Dim));
-        frame.render_widget(Paragraph::new(line), list);
-        return;
-    }
-    let at = inbox.cursor.place(&rows);
-    let height = usize::from(list.height);
-    let first = first_row(at, rows.len(), height);
-    let width = usize::from(list.width);
-    let lines: Vec<Line<'_>> = rows
-        .iter()
-        .enumerate()
-        .skip(first)
-        .take(height)
-        .filter_map(|(place, id)| {
-            let escalation = snapshot.fleet.escalations.get(id)?;
-            let subject =
-                escalation.issue.as_ref().map_or_else(|| escalation.subject(), ToString::to_string);
-            let head = format!("{:<12}", escalation.kind.as_str());
-            let title = fit(
-                &escalation.title.clean_line(),
-                width.saturating_sub(1 + 12 + 17 + 5),
-                theme.marks.cut,
-            );
-            let spans = vec![
-                piece(head, theme, Role::Warn),
-                piece(format!("{} ", column(&subject, 16, theme.marks.cut)), theme, Role::Text),
-                piece(format!("{:>3}  ", age(view.now, escalation.raised)), theme, Role::Dim),
-                piece(title, theme, Role::Text),
-            ];
-            Some(row(place == at, true, theme, spans))
-        })
-        .collect();
-    frame.render_widget(Paragraph::new(lines), list);
-    let rule =
-        Rect { y: list.bottom(), height: 1.min(room.y.saturating_sub(list.bottom())), ..list };
-    let line = theme.marks.link.repeat(usize::from(rule.width));
-    frame.render_widget(Paragraph::new(Line::styled(line, theme.style(Role::Border))), rule);
-    if let Some(escalation) = selected(snapshot, inbox) {
-        let lines = detail(escalation, snapshot, view, usize::from(room.width));
-        super::scrolled(frame, room, lines, inbox.scroll, theme);
-    }
 }

@@ -1,60 +1,43 @@
-//! What lies over the panes, a file each.
+//! The overlays, a file each, and how they are opened.
+//!
+//! A new overlay is its file, a variant of [`Dialog`] and its arm in [`open`]; one with keys of its
+//! own also registers its context and its actions here.
 
-pub mod help;
-pub mod inbox;
-pub mod palette;
-pub mod simple;
+pub(crate) mod clients;
+pub(crate) mod confirm;
+pub(crate) mod help;
+pub(crate) mod inbox;
+pub(crate) mod input;
+pub(crate) mod pager;
+pub(crate) mod palette;
+pub(crate) mod spend;
 
-use ratatui::Frame;
-use ratatui::layout::Rect;
-use ratatui::text::Line;
-use ratatui::widgets::{Block, Borders, Clear, Paragraph};
+use super::action::Action;
+use super::component::Overlay;
+use super::keymap::KeyContext;
+use super::response::{Dialog, Response};
 
-use super::theme::{Role, Theme};
+/// The contexts of overlays with keys of their own.
+pub(crate) const CONTEXTS: &[KeyContext] = &[inbox::CONTEXT];
 
-/// An area in the middle of another, at most as large.
-#[must_use]
-pub fn centred(area: Rect, width: u16, height: u16) -> Rect {
-    let (width, height) = (width.min(area.width), height.min(area.height));
-    Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
+/// The actions that are the overlays' own.
+pub(crate) const ACTIONS: &[Action] = inbox::ACTIONS;
+
+/// The overlay that a dialog describes.
+pub(crate) fn open(dialog: Dialog) -> Box<dyn Overlay> {
+    match dialog {
+        Dialog::Inbox => Box::<inbox::Inbox>::default(),
+        Dialog::Help(context) => Box::new(help::Help::new(context)),
+        Dialog::Palette => Box::<palette::Palette>::default(),
+        Dialog::Spend => Box::new(pager::Pager::new(spend::document())),
+        Dialog::Clients => Box::new(pager::Pager::new(clients::document())),
+        Dialog::Confirm { question, yes } => Box::new(confirm::ConfirmDialog::new(question, yes)),
+        Dialog::Prompt(prompt) => Box::new(input::TextInput::new(*prompt)),
+        Dialog::Text(document) => Box::new(pager::Pager::new(document)),
     }
 }
 
-/// Draws a framed box over what is there and gives its inside.
-pub(super) fn framed(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) -> Rect {
-    let block = Block::new()
-        .borders(Borders::ALL)
-        .border_style(theme.style(Role::BorderFocus))
-        .title(Line::styled(format!(" {title} "), theme.style(Role::Title)));
-    let inner = block.inner(area);
-    frame.render_widget(Clear, area);
-    frame.render_widget(block, area);
-    inner
-}
-
-/// Draws lines from a first one on, in the inside of a frame, and says on the frame's lower edge
-/// how much there is below.
-pub(super) fn scrolled(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    lines: Vec<Line<'static>>,
-    scroll: usize,
-    theme: &Theme,
-) {
-    let height = usize::from(area.height);
-    let first = scroll.min(lines.len().saturating_sub(height));
-    let below = lines.len().saturating_sub(first + height);
-    let shown: Vec<Line<'_>> = lines.into_iter().skip(first).take(height).collect();
-    frame.render_widget(Paragraph::new(shown), area);
-    if below > 0 {
-        let text = format!(" {below} lines below ");
-        let width = u16::try_from(text.len()).unwrap_or(0).min(area.width);
-        let spot = Rect { x: area.right() - width, y: area.bottom(), width, height: 1 };
-        let spot = spot.intersection(frame.area());
-        frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Role::Warn))), spot);
-    }
+/// Carries out an overlay's own action while that overlay isn't on top; none for other actions.
+pub(crate) fn act_from_outside(action: Action) -> Option<Response> {
+    ACTIONS.contains(&action).then(|| inbox::act_from_outside(action))
 }

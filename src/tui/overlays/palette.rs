@@ -1,71 +1,112 @@
 //! The palette: every action by a few letters of its name.
 
+use crossterm::event::{KeyCode, KeyEvent};
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
-use nucleo_matcher::{Config, Matcher};
+use nucleo_matcher::{Config, Matcher, Utf32Str};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
-use super::super::act::{ALL, Act};
-use super::super::keymap::Context;
-use super::super::panes::{piece, row};
-use super::super::theme::Role;
-use super::super::view::{Palette, View};
-use super::super::widgets::list::first_row;
-use super::{centred, framed};
+use crate::core::model::untrusted::clean_line;
+use crate::term::key::Key;
+use crate::tui::action::Action;
+use crate::tui::component::{Component, Overlay, Scene};
+use crate::tui::keymap::{KeyContext, Keymap};
+use crate::tui::response::{Reaction, Response};
+use crate::tui::theme::Role;
+use crate::tui::widgets::boxes::{centred, framed};
+use crate::tui::widgets::list::List;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::width;
+
+/// The typed text and the selected match.
+#[derive(Debug, Default)]
+pub(super) struct Palette {
+    text: String,
+    selected: usize,
+}
 
 /// The actions that match, best first; all of them for an empty text.
-#[must_use]
-pub fn matches(text: &str, view: &View) -> Vec<(Act, String)> {
-    let label = |act: Act, name: &str| {
-        let bound = view.keymap.active(Context::Global).find(|b| b.run == act);
-        bound.map_or_else(|| name.to_owned(), |b| format!("{name}  {}", b.desc))
-    };
+fn matches(text: &str, keymap: &Keymap) -> Vec<(Action, String)> {
     let mut matcher = Matcher::new(Config::DEFAULT);
     let pattern = Pattern::parse(text, CaseMatching::Ignore, Normalization::Smart);
     let mut buffer = Vec::new();
-    let mut scored: Vec<(u32, Act, String)> = ALL
+    let mut scored: Vec<(u32, Action, String)> = keymap
+        .actions()
         .iter()
-        .filter_map(|(act, name)| {
-            let label = label(*act, name);
-            let hay = nucleo_matcher::Utf32Str::new(&label, &mut buffer);
-            let score = pattern.score(hay, &mut matcher)?;
-            Some((score, *act, label))
+        .filter_map(|action| {
+            let label = format!("{}  {}", action.name(), action.label());
+            let score = pattern.score(Utf32Str::new(&label, &mut buffer), &mut matcher)?;
+            Some((score, *action, label))
         })
         .collect();
     // Stable, so that equals keep the order of the list.
     scored.sort_by_key(|(score, ..)| std::cmp::Reverse(*score));
-    scored.into_iter().map(|(_, act, label)| (act, label)).collect()
+    scored.into_iter().map(|(_, action, label)| (action, label)).collect()
 }
 
-/// Draws it.
-pub fn draw(frame: &mut Frame<'_>, area: Rect, palette: &Palette, view: &View) {
-    let theme = &view.theme;
-    let inner = framed(frame, centred(area, 60, 18), "All actions", theme);
-    let prompt = Line::from(vec![
-        piece("> ", theme, Role::Accent),
-        piece(palette.text.clone(), theme, Role::Text),
-    ]);
-    frame.render_widget(Paragraph::new(prompt), Rect { height: 1.min(inner.height), ..inner });
-    let found = matches(&palette.text, view);
-    let height = usize::from(inner.height.saturating_sub(1));
-    let selected = palette.selected.min(found.len().saturating_sub(1));
-    let first = first_row(selected, found.len(), height);
-    let lines: Vec<Line<'_>> = found
-        .into_iter()
-        .enumerate()
-        .skip(first)
-        .take(height)
-        .map(|(at, (act, label))| {
-            let key = view.keymap.key_of(Context::Global, act).unwrap_or_default();
-            let text = format!("{label:<48} {key}");
-            row(at == selected, true, theme, vec![piece(text, theme, Role::Text)])
-        })
-        .collect();
-    let below = Rect { y: inner.y + 1, height: inner.height.saturating_sub(1), ..inner };
-    frame.render_widget(Paragraph::new(lines), below);
-    let typed = u16::try_from(super::super::widgets::text::width(&palette.text)).unwrap_or(0);
-    let x = (inner.x + 2 + typed).min(inner.right().saturating_sub(1));
-    frame.set_cursor_position((x, inner.y));
+impl Component for Palette {
+    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Response> {
+        let last = scene.keymap.actions().len().saturating_sub(1);
+        match event.code {
+            KeyCode::Esc => return Some(Reaction::Close.into()),
+            KeyCode::Enter => {
+                let found = matches(&self.text, scene.keymap);
+                let chosen = found.get(self.selected.min(found.len().saturating_sub(1)));
+                let close = Response::from(Reaction::Close);
+                return Some(match chosen {
+                    Some((action, _)) => close.then(Reaction::Act(*action)),
+                    None => close,
+                });
+            }
+            KeyCode::Down => self.selected = (self.selected + 1).min(last),
+            KeyCode::Up => self.selected = self.selected.saturating_sub(1),
+            KeyCode::Backspace => {
+                self.text.pop();
+                self.selected = 0;
+            }
+            _ => {
+                if let Some(c) = Key::from(*event).typed() {
+                    self.text.push(c);
+                    self.selected = 0;
+                }
+            }
+        }
+        Some(Response::none())
+    }
+
+    fn paste(&mut self, text: &str) -> Response {
+        self.text.push_str(&clean_line(text));
+        Response::none()
+    }
+}
+
+impl Overlay for Palette {
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let theme = scene.theme;
+        let inner = framed(frame, centred(area, 60, 18), "All actions", theme);
+        let prompt = Line::from(vec![
+            piece("> ", theme, Role::Accent),
+            piece(self.text.clone(), theme, Role::Text),
+        ]);
+        frame.render_widget(Paragraph::new(prompt), Rect { height: 1.min(inner.height), ..inner });
+        let found = matches(&self.text, scene.keymap);
+        let height = inner.height.saturating_sub(1);
+        let list = List {
+            theme,
+            focused: true,
+            height: usize::from(height),
+            empty: "no action has these letters",
+        };
+        let selected = self.selected.min(found.len().saturating_sub(1));
+        let lines = list.lines(&found, selected, |(action, label)| {
+            let key = scene.keymap.key_of(KeyContext::GLOBAL, *action);
+            vec![piece(format!("{label:<48} {key}"), theme, Role::Text)]
+        });
+        frame.render_widget(Paragraph::new(lines), Rect { y: inner.y + 1, height, ..inner });
+        let typed = u16::try_from(width(&self.text)).unwrap_or(0);
+        let x = (inner.x + 2 + typed).min(inner.right().saturating_sub(1));
+        frame.set_cursor_position((x, inner.y));
+    }
 }

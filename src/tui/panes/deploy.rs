@@ -1,26 +1,135 @@
 //! Deploy health: the proof chain of each repository's newest run, its last good commit, and the
 //! latency of its probes.
 
-use ratatui::text::{Line, Span};
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Span;
+use ratatui::widgets::Paragraph;
 
-use super::super::theme::{Role, Theme};
-use super::super::view::View;
-use super::super::widgets::list::first_row;
-use super::super::widgets::text::{age, column, width as columns};
-use super::{empty, piece, row, verdict_mark};
 use crate::core::model::id::Repo;
 use crate::core::model::run::{Activity, Run};
 use crate::core::model::stage::ProofLink;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
 use crate::core::model::verdict::{ProbeSample, Verdict};
+use crate::core::query::explain;
 use crate::runtime::Snapshot;
+use crate::tui::action::{Action, ON_RUNS, OPEN};
+use crate::tui::component::{Component, Pane, Registration, Scene};
+use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Dialog, Response, TextView};
+use crate::tui::theme::{Role, Theme};
+use crate::tui::widgets::list::{Cursor, List};
+use crate::tui::widgets::marks::verdict_mark;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::{age, column, width as columns};
 
-/// The allow-listed repositories.
-#[must_use]
-pub fn rows(snapshot: &Snapshot) -> Vec<Repo> {
+const ID: PaneId = PaneId::new(
+    "pane-deploy",
+    "Deploy health",
+    "Deploy",
+    Slot { column: Column::Left, rows: Some(8) },
+);
+
+pub(crate) const PANE: Registration = Registration::new(ID, |_| Box::<DeployPane>::default());
+
+/// The pane: its selection.
+#[derive(Debug, Default)]
+struct DeployPane {
+    cursor: Cursor<Repo>,
+}
+
+/// The repositories of the allowlist.
+fn rows(snapshot: &Snapshot) -> Vec<Repo> {
     snapshot.fleet.policy.allowlist.iter().cloned().collect()
 }
 
-/// The newest run of a repository that got as far as the gate, or else its newest.
+impl Component for DeployPane {
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        ON_RUNS.into()
+    }
+
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
+        if action != OPEN {
+            return None;
+        }
+        let repo = self.cursor.row(&rows(scene.snapshot)).cloned();
+        let lines = move |snapshot: &Snapshot, now| {
+            repo.as_ref().map(|repo| proof(snapshot, repo, now)).unwrap_or_default()
+        };
+        Some(Response::open(Dialog::Text(TextView::live("Proof", lines))))
+    }
+
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
+        self.cursor.go(motion, &rows(scene.snapshot), scene.page);
+        Response::none()
+    }
+
+    fn copy(&self, scene: &Scene<'_>) -> Option<String> {
+        let run = scene.snapshot.fleet.runs.get(&self.subject(scene)?)?;
+        run.worktree.clone()
+    }
+}
+
+impl Pane for DeployPane {
+    fn id(&self) -> PaneId {
+        ID
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let rows = rows(scene.snapshot);
+        let list = List {
+            theme: scene.theme,
+            focused: scene.focused,
+            height: usize::from(area.height),
+            empty: "the allowlist is empty: afk touches no repository",
+        };
+        let width = usize::from(area.width);
+        let lines = list.lines(&rows, self.cursor.place(&rows), |repo| spans(repo, width, scene));
+        frame.render_widget(Paragraph::new(lines), area);
+    }
+
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
+        self.cursor.click(row, height, &rows(scene.snapshot));
+        Response::none()
+    }
+}
+
+fn spans(repo: &Repo, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
+    let (theme, fleet) = (scene.theme, &scene.snapshot.fleet);
+    let cut = theme.marks.cut;
+    let run = newest(scene.snapshot, repo);
+    let id = run.map_or_else(String::new, |run| run.id.to_string());
+    let mut spans = vec![
+        piece(format!("{} ", column(repo.name(), 12, cut)), theme, Role::Text),
+        piece(column(&id, 4, cut), theme, Role::Dim),
+    ];
+    match run {
+        Some(run) => spans.extend(strip(run, theme)),
+        None => spans.push(piece("no run here yet", theme, Role::Dim)),
+    }
+    let good = fleet.last_good.get(repo).map_or_else(String::new, |(sha, when)| {
+        format!("  good {} {}", sha.short(), age(scene.now, *when))
+    });
+    let used: usize = 1 + spans.iter().map(|s| columns(&s.content)).sum::<usize>();
+    if used + columns(&good) <= width {
+        spans.push(piece(good.clone(), theme, Role::Dim));
+        let room = width.saturating_sub(used + columns(&good) + 2);
+        if let Some(samples) = fleet.probes.get(repo)
+            && room > 3
+        {
+            let latest = samples.back().map_or(0, |s| s.latency_ms);
+            let figure = format!("  {latest}ms ");
+            let room = room.saturating_sub(figure.len()).min(20);
+            spans.push(piece(figure, theme, Role::Dim));
+            spans.extend(sparkline(samples.iter().copied(), theme, room));
+        }
+    }
+    spans
+}
+
+/// The newest run of a repository that reached the gate or is live, else the newest of all.
 fn newest<'a>(snapshot: &'a Snapshot, repo: &Repo) -> Option<&'a Run> {
     let of = || {
         snapshot
@@ -33,7 +142,7 @@ fn newest<'a>(snapshot: &'a Snapshot, repo: &Repo) -> Option<&'a Run> {
     of().find(|run| run.gated.is_some() || run.live()).or_else(|| of().next()).map(AsRef::as_ref)
 }
 
-/// The chain as `✓commit─✓ci─◐rollout─○probe`.
+/// The proof chain of a run, as `✓commit─✓ci─◐rollout─○probe`.
 fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
     let under_way = match run.activity {
         Activity::Stage { stage } => Some(stage),
@@ -83,86 +192,24 @@ fn sparkline(
         .collect()
 }
 
-/// What is known of the selected repository: the proof of its newest run, and how the watchers of
-/// its rollouts fare.
-#[must_use]
-pub fn details(snapshot: &Snapshot, view: &View) -> Vec<String> {
-    let rows = rows(snapshot);
-    let Some(repo) = rows.get(view.deploy.place(&rows)) else { return Vec::new() };
+/// The proof of a repository's newest run, and the state of the watchers of rollouts.
+fn proof(snapshot: &Snapshot, repo: &Repo, now: Timestamp) -> Vec<String> {
     let mut lines = vec![repo.to_string()];
     match newest(snapshot, repo) {
         Some(run) => {
-            lines.push(format!("{} {}", run.id, run.doing(view.now)));
-            lines.extend(crate::core::query::explain::proof(run));
+            lines.push(format!("{} {}", run.id, run.doing(now)));
+            lines.extend(explain::proof(run));
         }
-        None => lines.push("nothing was run here yet".into()),
+        None => lines.push("no run here yet".into()),
     }
     if !snapshot.watchers.is_empty() {
         lines.push(String::new());
-        lines.push("Watchers, with the age of the last that was heard".into());
+        lines.push("Watchers, with the age of their last event".into());
     }
-    for (what, watcher) in &snapshot.watchers {
-        let heard = age(view.now, watcher.last_seen);
+    for (name, watcher) in &snapshot.watchers {
+        let heard = age(now, watcher.last_seen);
         let error = watcher.error.as_ref().map(|error| format!("  {error}"));
-        lines.push(format!("  {what:<40} {heard:>4}{}", error.unwrap_or_default()));
+        lines.push(format!("  {name:<40} {heard:>4}{}", error.unwrap_or_default()));
     }
-    lines.iter().map(|line| crate::core::model::untrusted::clean_line(line)).collect()
-}
-
-/// The lines of the pane.
-#[must_use]
-pub fn lines(
-    snapshot: &Snapshot,
-    view: &View,
-    focused: bool,
-    width: usize,
-    height: usize,
-) -> Vec<Line<'static>> {
-    let theme = &view.theme;
-    let rows = rows(snapshot);
-    if rows.is_empty() {
-        return empty("the allowlist is empty: nothing is ever touched", theme);
-    }
-    let fleet = &snapshot.fleet;
-    let selected = view.deploy.place(&rows);
-    let first = first_row(selected, rows.len(), height);
-    let cut = theme.marks.cut;
-    rows.iter()
-        .enumerate()
-        .skip(first)
-        .take(height)
-        .map(|(at, repo)| {
-            let run = newest(snapshot, repo);
-            let mut spans = vec![
-                piece(format!("{} ", column(repo.name(), 12, cut)), theme, Role::Text),
-                piece(
-                    column(&run.map_or_else(String::new, |run| run.id.to_string()), 4, cut),
-                    theme,
-                    Role::Dim,
-                ),
-            ];
-            match run {
-                Some(run) => spans.extend(strip(run, theme)),
-                None => spans.push(piece("nothing was run here yet", theme, Role::Dim)),
-            }
-            let good = fleet.last_good.get(repo).map_or_else(String::new, |(sha, when)| {
-                format!("  good {} {}", sha.short(), age(view.now, *when))
-            });
-            let used: usize = 1 + spans.iter().map(|s| columns(&s.content)).sum::<usize>();
-            if used + columns(&good) <= width {
-                spans.push(piece(good.clone(), theme, Role::Dim));
-                let room = width.saturating_sub(used + columns(&good) + 2);
-                if let Some(samples) = fleet.probes.get(repo)
-                    && room > 3
-                {
-                    let latest = samples.back().map_or(0, |s| s.latency_ms);
-                    let figure = format!("  {latest}ms ");
-                    let room = room.saturating_sub(figure.len()).min(20);
-                    spans.push(piece(figure, theme, Role::Dim));
-                    spans.extend(sparkline(samples.iter().copied(), theme, room));
-                }
-            }
-            row(at == selected, focused, theme, spans)
-        })
-        .collect()
+    lines.iter().map(|line| clean_line(line)).collect()
 }

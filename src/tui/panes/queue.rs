@@ -2,39 +2,51 @@
 
 use std::sync::Arc;
 
-use ratatui::text::Line;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Span;
+use ratatui::widgets::Paragraph;
 
-use super::super::theme::{Role, Theme};
-use super::super::view::View;
-use super::super::widgets::list::first_row;
-use super::super::widgets::text::{age, column, fit};
-use super::{empty, piece, row, run_mark};
 use crate::core::model::id::{IssueKey, RunId};
 use crate::core::model::ledger::Reason;
+use crate::core::model::plural::plural;
 use crate::core::model::run::{Outcome, Run, Work};
 use crate::core::model::time::Timestamp;
+use crate::core::query::explain;
 use crate::runtime::Snapshot;
+use crate::tui::action::{Action, ON_RUNS, OPEN};
+use crate::tui::component::{Component, Pane, Registration, Scene};
+use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Dialog, Reaction, Response, TextView};
+use crate::tui::theme::{Role, Theme};
+use crate::tui::widgets::list::{Cursor, List, Named};
+use crate::tui::widgets::marks::run_mark;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::{age, column, fit};
 
-/// How long what became of a closed issue is shown, in milliseconds.
+const ID: PaneId =
+    PaneId::new("pane-queue", "Queue", "Queue", Slot { column: Column::Left, rows: None });
+
+pub(crate) const PANE: Registration = Registration::new(ID, |_| Box::<QueuePane>::default());
+
+/// How long the outcome of a closed issue is shown, in milliseconds.
 const DAY: i64 = 24 * 60 * 60_000;
 
 /// The name of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RowId {
-    /// An issue.
+enum RowId {
     Issue(IssueKey),
     /// An ad-hoc job, or a run whose issue left its tracker's list.
     Job(RunId),
 }
 
-/// One row.
 #[derive(Debug, Clone)]
-pub struct Row {
-    /// Its name.
-    pub id: RowId,
-    /// Its newest run.
-    pub run: Option<RunId>,
-    /// Where it sorts: what moves first, what is over last.
+struct Row {
+    id: RowId,
+    /// The newest run of an issue.
+    run: Option<RunId>,
+    /// The place in the list: running work comes first, ended work last.
     rank: (u8, u8, Timestamp),
     mark: &'static str,
     role: Role,
@@ -45,6 +57,129 @@ pub struct Row {
     reason: String,
 }
 
+impl Named<RowId> for Row {
+    fn name(&self) -> &RowId {
+        &self.id
+    }
+}
+
+/// The pane: its selection.
+#[derive(Debug, Default)]
+struct QueuePane {
+    cursor: Cursor<RowId>,
+}
+
+/// The transcript goes with the selection, where the row has a run.
+fn follow(row: Option<&Row>) -> Response {
+    row.and_then(|row| row.run).map_or_else(Response::none, |run| Reaction::ShowRun(run).into())
+}
+
+impl Component for QueuePane {
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        ON_RUNS.into()
+    }
+
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
+        if action != OPEN {
+            return None;
+        }
+        let rows = rows(scene.snapshot, scene.theme);
+        let Some(row) = self.cursor.row(&rows) else { return Some(Response::none()) };
+        let fleet = &scene.snapshot.fleet;
+        let document = match &row.id {
+            RowId::Issue(key) => TextView::fixed(key.to_string(), explain::issue(fleet, key)),
+            RowId::Job(run) => TextView::fixed(run.to_string(), explain::run(fleet, *run)),
+        };
+        Some(Response::open(Dialog::Text(document)))
+    }
+
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
+        let rows = rows(scene.snapshot, scene.theme);
+        follow(self.cursor.go(motion, &rows, scene.page))
+    }
+
+    fn copy(&self, scene: &Scene<'_>) -> Option<String> {
+        let rows = rows(scene.snapshot, scene.theme);
+        Some(match &self.cursor.row(&rows)?.id {
+            RowId::Issue(key) => key.to_string(),
+            RowId::Job(run) => run.to_string(),
+        })
+    }
+}
+
+impl Pane for QueuePane {
+    fn id(&self) -> PaneId {
+        ID
+    }
+
+    fn title(&self, scene: &Scene<'_>) -> String {
+        format!("{} · {}", ID.title, plural(scene.snapshot.fleet.issues.len(), "issue"))
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let rows = rows(scene.snapshot, scene.theme);
+        let list = List {
+            theme: scene.theme,
+            focused: scene.focused,
+            height: usize::from(area.height),
+            empty: "no issues in the tracker yet",
+        };
+        let columns = Columns::of(usize::from(area.width));
+        let spans = |row: &Row| columns.spans(row, scene);
+        let lines = list.lines(&rows, self.cursor.place(&rows), spans);
+        frame.render_widget(Paragraph::new(lines), area);
+    }
+
+    fn subject(&self, scene: &Scene<'_>) -> Option<RunId> {
+        self.cursor.row(&rows(scene.snapshot, scene.theme)).and_then(|row| row.run)
+    }
+
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
+        follow(self.cursor.click(row, height, &rows(scene.snapshot, scene.theme)))
+    }
+}
+
+/// The widths of the columns that depend on the pane's.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    wide: bool,
+    subject: usize,
+    /// None of it where there is little room: the reason needs it.
+    title: usize,
+    reason: usize,
+}
+
+impl Columns {
+    fn of(width: usize) -> Self {
+        let wide = width >= 60;
+        let subject = if wide { 16 } else { 12 };
+        let rest = width.saturating_sub(1 + 2 + 3 + subject + 1 + 4);
+        let title = if rest >= 50 { rest * 2 / 5 } else { 0 };
+        Self { wide, subject, title, reason: rest.saturating_sub(title) }
+    }
+
+    fn spans(self, row: &Row, scene: &Scene<'_>) -> Vec<Span<'static>> {
+        let theme = scene.theme;
+        let cut = theme.marks.cut;
+        // Without the owner where it is narrow: the name and the number matter more.
+        let short = row.subject.split_once('/').filter(|_| !self.wide);
+        let name = short.map_or(row.subject.as_str(), |(_, name)| name);
+        let mut spans = vec![
+            piece(format!("{} ", row.mark), theme, row.role),
+            piece(column(&row.priority, 3, ""), theme, Role::Dim),
+            piece(column(name, self.subject, cut), theme, Role::Text),
+            piece(format!(" {:>3} ", age(scene.now, row.since)), theme, Role::Dim),
+        ];
+        if self.title > 0 {
+            let title = format!("{} ", column(&row.title, self.title - 1, cut));
+            spans.push(piece(title, theme, Role::Text));
+        }
+        spans.push(piece(fit(&row.reason, self.reason, cut), theme, row.role));
+        spans
+    }
+}
+
+/// The state of a run, with its activity, or the reason of its end.
 fn standing(run: &Run, now: Timestamp) -> String {
     if let Some(outcome) = run.outcome {
         format!("{}: {}", outcome.as_str(), run.why.clean_line())
@@ -59,9 +194,8 @@ fn standing(run: &Run, now: Timestamp) -> String {
     }
 }
 
-/// The rows in their order.
-#[must_use]
-pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
+/// The rows in their order: issues, and the runs whose issue left its tracker's list.
+fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     let fleet = &snapshot.fleet;
     let marks = &theme.marks;
     let mut rows: Vec<Row> = Vec::with_capacity(fleet.issues.len());
@@ -105,7 +239,7 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             reason: text,
         });
     }
-    // A closed issue is in its tracker's list no more; what became of it is shown for a day.
+    // A closed issue leaves its tracker's list; its outcome is shown for a day.
     let left = |run: &Arc<Run>| match &run.work {
         Work::Prompt { .. } => true,
         Work::Issue { key, .. } => {
@@ -142,57 +276,4 @@ pub fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     }
     rows.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));
     rows
-}
-
-/// The lines of the pane.
-#[must_use]
-pub fn lines(
-    snapshot: &Snapshot,
-    view: &View,
-    focused: bool,
-    width: usize,
-    height: usize,
-) -> Vec<Line<'static>> {
-    let theme = &view.theme;
-    let rows = rows(snapshot, theme);
-    if rows.is_empty() {
-        return empty("no issues in the tracker yet", theme);
-    }
-    let ids: Vec<RowId> = rows.iter().map(|row| row.id.clone()).collect();
-    let selected = view.queue.place(&ids);
-    let first = first_row(selected, rows.len(), height);
-    let cut = theme.marks.cut;
-    // Where there is room the title has a column; where there is none the reason does.
-    let subject = if width >= 60 { 16 } else { 12 };
-    let rest = width.saturating_sub(1 + 2 + 3 + subject + 1 + 4);
-    let title = if rest >= 50 { rest * 2 / 5 } else { 0 };
-    rows.iter()
-        .enumerate()
-        .skip(first)
-        .take(height)
-        .map(|(at, r)| {
-            let name = if width >= 60 {
-                r.subject.clone()
-            } else {
-                // Without the owner: the name and the number tell more.
-                r.subject.split_once('/').map_or(r.subject.clone(), |(_, name)| name.to_owned())
-            };
-            let mut spans = vec![
-                piece(format!("{} ", r.mark), theme, r.role),
-                piece(column(&r.priority, 3, ""), theme, Role::Dim),
-                piece(column(&name, subject, cut), theme, Role::Text),
-                piece(format!(" {:>3} ", age(view.now, r.since)), theme, Role::Dim),
-            ];
-            if title > 0 {
-                spans.push(piece(
-                    format!("{} ", column(&r.title, title - 1, cut)),
-                    theme,
-                    Role::Text,
-                ));
-            }
-            let room = rest.saturating_sub(title);
-            spans.push(piece(fit(&r.reason, room, cut), theme, r.role));
-            row(at == selected, focused, theme, spans)
-        })
-        .collect()
 }

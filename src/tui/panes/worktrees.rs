@@ -1,68 +1,124 @@
 //! Worktrees: repository, branch, run, dirty and ahead, disk, and the agent's process tree.
 
-use ratatui::text::Line;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Span;
+use ratatui::widgets::Paragraph;
 
-use super::super::theme::Role;
-use super::super::view::View;
-use super::super::widgets::list::first_row;
-use super::super::widgets::text::{column, size};
-use super::{empty, piece, row, run_mark};
 use crate::core::model::id::RunId;
 use crate::core::model::run::Outcome;
 use crate::runtime::Snapshot;
+use crate::tui::action::{Action, ON_RUNS, OPEN};
+use crate::tui::component::{Component, Pane, Registration, Scene};
+use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::response::{Reaction, Response};
+use crate::tui::theme::Role;
+use crate::tui::widgets::list::{Cursor, List};
+use crate::tui::widgets::marks::run_mark;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::{column, size};
 
-/// The runs that have a worktree now.
-#[must_use]
-pub fn rows(snapshot: &Snapshot) -> Vec<RunId> {
-    let has =
-        |outcome| !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed));
-    let runs = snapshot.fleet.runs.values();
-    runs.filter(|run| run.worktree.is_some() && has(run.outcome)).map(|run| run.id).collect()
+const ID: PaneId = PaneId::new(
+    "pane-worktrees",
+    "Worktrees",
+    "Trees",
+    Slot { column: Column::Left, rows: Some(8) },
+);
+
+pub(crate) const PANE: Registration = Registration::new(ID, |_| Box::<WorktreesPane>::default());
+
+/// The pane: its selection.
+#[derive(Debug, Default)]
+struct WorktreesPane {
+    cursor: Cursor<RunId>,
 }
 
-/// The lines of the pane.
-#[must_use]
-pub fn lines(
-    snapshot: &Snapshot,
-    view: &View,
-    focused: bool,
-    width: usize,
-    height: usize,
-) -> Vec<Line<'static>> {
-    let theme = &view.theme;
-    let rows = rows(snapshot);
-    if rows.is_empty() {
-        return empty("no run has a worktree; clean ones are kept ready", theme);
+/// The runs that have a worktree now.
+fn rows(snapshot: &Snapshot) -> Vec<RunId> {
+    let released =
+        |outcome| matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed));
+    let runs = snapshot.fleet.runs.values();
+    let has = runs.filter(|run| run.worktree.is_some() && !released(run.outcome));
+    has.map(|run| run.id).collect()
+}
+
+/// The transcript goes with the selection.
+fn follow(row: Option<&RunId>) -> Response {
+    row.map_or_else(Response::none, |run| Reaction::ShowRun(*run).into())
+}
+
+impl Component for WorktreesPane {
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        ON_RUNS.into()
     }
-    let selected = view.worktrees.place(&rows);
-    let first = first_row(selected, rows.len(), height);
+
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
+        if action != OPEN {
+            return None;
+        }
+        let shown = self.subject(scene);
+        let open = |run| Reaction::OpenTranscript(run).into();
+        Some(shown.map_or_else(Response::none, open))
+    }
+
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
+        follow(self.cursor.go(motion, &rows(scene.snapshot), scene.page))
+    }
+
+    fn copy(&self, scene: &Scene<'_>) -> Option<String> {
+        let run = scene.snapshot.fleet.runs.get(&self.subject(scene)?)?;
+        run.worktree.clone()
+    }
+}
+
+impl Pane for WorktreesPane {
+    fn id(&self) -> PaneId {
+        ID
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        let rows = rows(scene.snapshot);
+        let list = List {
+            theme: scene.theme,
+            focused: scene.focused,
+            height: usize::from(area.height),
+            empty: "no run has a worktree; clean ones are kept ready",
+        };
+        let width = usize::from(area.width);
+        let lines = list.lines(&rows, self.cursor.place(&rows), |id| spans(*id, width, scene));
+        frame.render_widget(Paragraph::new(lines), area);
+    }
+
+    fn subject(&self, scene: &Scene<'_>) -> Option<RunId> {
+        self.cursor.row(&rows(scene.snapshot)).copied()
+    }
+
+    fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
+        follow(self.cursor.click(row, height, &rows(scene.snapshot)))
+    }
+}
+
+fn spans(id: RunId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
+    let theme = scene.theme;
+    let Some(run) = scene.snapshot.fleet.runs.get(&id) else { return Vec::new() };
+    let facts = scene.snapshot.worktrees.get(&id).copied().unwrap_or_default();
+    let (mark, role) = run_mark(run, &theme.marks);
     let cut = theme.marks.cut;
     let branch = width.saturating_sub(1 + 2 + 5 + 34).clamp(8, 48);
-    rows.iter()
-        .enumerate()
-        .skip(first)
-        .take(height)
-        .filter_map(|(at, id)| {
-            let run = snapshot.fleet.runs.get(id)?;
-            let facts = snapshot.worktrees.get(id).copied().unwrap_or_default();
-            let (mark, role) = run_mark(run, &theme.marks);
-            let place =
-                format!("{}:{}", run.work.repo().name(), run.branch.clone().unwrap_or_default());
-            let standing = format!("~{} +{}", facts.dirty, facts.ahead);
-            let disk = facts.disk.map_or_else(|| "-".into(), size);
-            let process = match facts.pid {
-                Some(pid) => format!("{pid} {}% {}", facts.cpu_permille / 10, size(facts.memory)),
-                None => "no process".into(),
-            };
-            let spans = vec![
-                piece(format!("{mark} "), theme, role),
-                piece(column(&id.to_string(), 5, cut), theme, Role::Text),
-                piece(format!("{} ", column(&place, branch, cut)), theme, Role::Text),
-                piece(column(&standing, 8, cut), theme, Role::Warn),
-                piece(column(&disk, 6, cut), theme, Role::Dim),
-                piece(column(&process, 18, cut), theme, Role::Dim),
-            ];
-            Some(row(at == selected, focused, theme, spans))
-        })
-        .collect()
+    let place = format!("{}:{}", run.work.repo().name(), run.branch.clone().unwrap_or_default());
+    let state = format!("~{} +{}", facts.dirty, facts.ahead);
+    let disk = facts.disk.map_or_else(|| "-".into(), size);
+    let process = match facts.pid {
+        Some(pid) => format!("{pid} {}% {}", facts.cpu_permille / 10, size(facts.memory)),
+        None => "no process".into(),
+    };
+    vec![
+        piece(format!("{mark} "), theme, role),
+        piece(column(&id.to_string(), 5, cut), theme, Role::Text),
+        piece(format!("{} ", column(&place, branch, cut)), theme, Role::Text),
+        piece(column(&state, 8, cut), theme, Role::Warn),
+        piece(column(&disk, 6, cut), theme, Role::Dim),
+        piece(column(&process, 18, cut), theme, Role::Dim),
+    ]
 }

@@ -1,4 +1,8 @@
-//! Small pieces that several panes are made of.
+//! Shared pieces of drawing: panes and overlays are made of them and own none of them.
 
-pub mod list;
-pub mod text;
+pub(crate) mod boxes;
+pub(crate) mod list;
+pub(crate) mod marks;
+pub(crate) mod scroll;
+pub(crate) mod span;
+pub(crate) mod text;

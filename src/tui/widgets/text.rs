@@ -1,19 +1,17 @@
-//! Text in columns: measured by grapheme, cut with a mark, wrapped at words.
+//! Text in columns: measured by grapheme, cut with a mark, wrapped at words; figures with units.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 use crate::core::model::time::Timestamp;
 
-/// Columns that a text takes.
-#[must_use]
-pub fn width(text: &str) -> usize {
+/// The columns that a text takes on a terminal.
+pub(crate) fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
-/// At most `columns` of a text; what is cut is marked.
-#[must_use]
-pub fn fit(text: &str, columns: usize, cut: &str) -> String {
+/// A text in at most `columns`; the mark `cut` ends a text that was longer.
+pub(crate) fn fit(text: &str, columns: usize, cut: &str) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -34,8 +32,7 @@ pub fn fit(text: &str, columns: usize, cut: &str) -> String {
 }
 
 /// Exactly `columns`: cut with a mark, or filled with spaces.
-#[must_use]
-pub fn column(text: &str, columns: usize, cut: &str) -> String {
+pub(crate) fn column(text: &str, columns: usize, cut: &str) -> String {
     let mut out = fit(text, columns, cut);
     let used = width(&out);
     out.extend(std::iter::repeat_n(' ', columns.saturating_sub(used)));
@@ -44,8 +41,7 @@ pub fn column(text: &str, columns: usize, cut: &str) -> String {
 
 /// A line in pieces of at most `columns`, broken at spaces where there are some. Tabs are four
 /// spaces.
-#[must_use]
-pub fn wrap(line: &str, columns: usize) -> Vec<String> {
+pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(2);
     let line = line.replace('\t', "    ");
     if line.is_ascii() && line.len() <= columns {
@@ -78,8 +74,7 @@ pub fn wrap(line: &str, columns: usize) -> Vec<String> {
 
 /// How long ago, in one unit: `0m`, `59m`, `3h`, `2d`. Minutes are the finest, so that a still
 /// screen stays still.
-#[must_use]
-pub fn age(now: Timestamp, then: Timestamp) -> String {
+pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
     let minutes = now.since(then) / 60_000;
     match minutes {
         0..60 => format!("{minutes}m"),
@@ -88,9 +83,16 @@ pub fn age(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
+/// Hours and minutes in this machine's time zone.
+pub(crate) fn time_of_day(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| String::new(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string(),
+    )
+}
+
 /// Bytes in one unit: `512B`, `3.4M`.
-#[must_use]
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
     let mut unit = 0;
     let mut scaled = bytes;
@@ -113,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nothing_is_cut_without_a_mark() {
+    fn fit_marks_each_cut() {
         assert_eq!(fit("hello", 5, "…"), "hello");
         assert_eq!(fit("hello!", 5, "…"), "hell…");
         assert_eq!(fit("日本語", 5, "…"), "日本…");
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_break_at_words() {
+    fn wrap_breaks_at_words() {
         assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("", 4), [""]);

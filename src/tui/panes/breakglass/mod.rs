@@ -1,339 +1,439 @@
-//! Breakglass: how the VM stands, who may act, the verbs with what each does, shells, and what was
-//! kept.
+//! Breakglass: the state of the VM, the current arming, the verbs with their effects, shells on
+//! hosts, and the record of all of it.
+//!
+//! The pane shows rows, or in their place one of its terminals. A verb or a shell is asked of the
+//! fleet; its result comes back as a [`PaneMessage`].
 
-pub mod keys;
-pub mod terminal;
+mod actions;
+mod prompts;
+mod replay;
+mod rows;
+mod terminal;
+mod text;
 
+use std::time::Instant;
+
+use crossterm::event::KeyEvent;
+use ratatui::Frame;
+use ratatui::layout::Rect;
 use ratatui::text::Line;
+use ratatui::widgets::Paragraph;
 
-use self::terminal::Terminal;
-use super::super::act::Act;
-use super::super::keymap::Context;
-use super::super::theme::{Role, Theme};
-use super::super::view::View;
-use super::super::widgets::list::{Cursor, first_row};
-use super::super::widgets::text::{age, fit, wrap};
-use super::{piece, row};
-use crate::core::fleet::breakglass::BreakglassState;
-use crate::core::model::breakglass::{BreakglassRules, ShellId, Verb, VerbId, VerbResult, VerbRun};
-use crate::core::model::time::Timestamp;
+use self::actions::{
+    ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_CLOSE, CONSOLE_LEAVE, CONSOLE_TYPE, DIAGNOSE,
+    DISARM, MARK, REPLAY_FASTER, REPLAY_PAUSE, REPLAY_SLOWER, TERMINAL,
+};
+use self::rows::Item;
+use self::terminal::{Behind, Terminal};
+use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
+use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
+use crate::runtime::breakglass::console::FromShell;
+use crate::term::encode;
+use crate::term::key::Key;
+use crate::tui::action::{
+    Action, BACK, COPY, HELP, INBOX, OPEN, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, ZOOM,
+};
+use crate::tui::component::{Component, Pane, PaneMessage, Receipt, Registration, Scene};
+use crate::tui::keymap::{KeyContext, Match};
+use crate::tui::motion::Motion;
+use crate::tui::pane_id::{Column, PaneId, Slot};
+use crate::tui::request::Request;
+use crate::tui::response::{Dialog, Prompt, Reaction, Response, TextView};
+use crate::tui::theme::Role;
+use crate::tui::widgets::list::{Cursor, List, first_row};
+use crate::tui::widgets::span::piece;
 
-/// Lines below the rows that say what the chosen one does.
-const ABOUT: usize = 4;
+pub(crate) const ID: PaneId = PaneId::new(
+    "pane-breakglass",
+    "Breakglass",
+    "Break",
+    Slot { column: Column::Right, rows: Some(8) },
+);
 
-/// A row that can be chosen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// A verb.
-    Verb(Verb),
-    /// A shell on a host.
-    Host(String),
-    /// A verb that was used.
-    Run(VerbId),
-    /// A shell that was kept.
-    Recording(ShellId),
-}
+pub(crate) const PANE: Registration =
+    Registration::new(ID, |setup| Box::new(BreakglassPane::new(setup.cold_path.clone())))
+        .with(actions::CONTEXTS, actions::ACTIONS);
 
-/// The pane's own state.
+/// Bytes of pasted text that are sent to a shell at once.
+const PASTE: usize = 16 * 1024;
+
+/// The pane: its selection and its terminals.
 #[derive(Debug, Default)]
-pub struct State {
-    /// Which row.
-    pub cursor: Cursor<Item>,
-    /// Terminals that are open.
-    pub terminals: Vec<Terminal>,
-    /// The one that is shown in the place of the rows.
-    pub shown: Option<usize>,
-    /// The verb whose output is being read.
-    pub reading: Option<VerbId>,
+struct BreakglassPane {
+    cursor: Cursor<Item>,
+    terminals: Vec<Terminal>,
+    /// The terminal that is shown in the place of the rows.
+    shown: Option<usize>,
+    /// The command that reaches the VM where no cockpit is at hand.
+    cold_path: Option<String>,
 }
 
-impl State {
-    /// The terminal that is shown.
-    #[must_use]
-    pub fn front(&self) -> Option<&Terminal> {
+impl BreakglassPane {
+    fn new(cold_path: Option<String>) -> Self {
+        Self { cold_path, ..Self::default() }
+    }
+
+    fn front(&self) -> Option<&Terminal> {
         self.shown.and_then(|at| self.terminals.get(at))
     }
 
-    /// The same, to be changed.
-    pub fn front_mut(&mut self) -> Option<&mut Terminal> {
+    fn front_mut(&mut self) -> Option<&mut Terminal> {
         self.shown.and_then(|at| self.terminals.get_mut(at))
     }
 
-    /// Shows a terminal; one of the same host that is over makes room for it.
-    pub fn show(&mut self, terminal: Terminal) {
-        let over = |old: &Terminal| {
-            old.name == terminal.name
-                && matches!(old.behind, terminal::Behind::Shell { ended: Some(_), .. })
+    fn typing(&self) -> bool {
+        self.front().is_some_and(Terminal::typing)
+    }
+
+    /// Shows a terminal; it replaces ended shells on the same host.
+    fn show(&mut self, terminal: Terminal) {
+        let replaced = |old: &Terminal| {
+            old.name == terminal.name && matches!(old.behind, Behind::Shell { ended: Some(_), .. })
         };
-        self.terminals.retain(|old| !over(old));
+        self.terminals.retain(|old| !replaced(old));
         self.terminals.push(terminal);
         self.shown = Some(self.terminals.len() - 1);
     }
 
-    /// Takes the terminal that is shown away.
-    pub fn close(&mut self) {
+    fn close(&mut self) {
         if let Some(at) = self.shown.take()
             && at < self.terminals.len()
         {
             self.terminals.remove(at);
         }
     }
-}
 
-/// The rows, from above.
-#[must_use]
-pub fn rows(snapshot: &Snapshot) -> Vec<Item> {
-    let Some(rules) = &snapshot.fleet.policy.breakglass else { return Vec::new() };
-    let state = snapshot.breakglass();
-    let verbs = Verb::ALL.map(Item::Verb).into_iter();
-    let hosts = rules.hosts.iter().cloned().map(Item::Host);
-    let runs = state.under_way.keys().rev().copied().map(Item::Run);
-    let past = state.past.iter().rev().map(|run| Item::Run(run.id));
-    let recordings = state.recordings.iter().rev().map(|kept| Item::Recording(kept.shell));
-    verbs.chain(hosts).chain(runs).chain(past).chain(recordings).collect()
-}
-
-/// A verb's use by its number.
-#[must_use]
-pub fn run(state: &BreakglassState, id: VerbId) -> Option<&VerbRun> {
-    state.under_way.get(&id).or_else(|| state.past.iter().find(|run| run.id == id))
-}
-
-/// The lines of the pane.
-#[must_use]
-pub fn lines(
-    snapshot: &Snapshot,
-    view: &View,
-    focused: bool,
-    width: usize,
-    height: usize,
-) -> Vec<Line<'static>> {
-    let theme = &view.theme;
-    let Some(rules) = &snapshot.fleet.policy.breakglass else {
-        let line = |text: &str, role| Line::from(piece(format!(" {text}"), theme, role));
-        return vec![
-            line("not configured: this afk has no VM and no hypervisor to reach", Role::Text),
-            line("nothing here can start, stop or reset a machine", Role::Dim),
-        ];
-    };
-    let mut head = standing(snapshot, view, rules, width);
-    let items = rows(snapshot);
-    let chosen = view.breakglass.cursor.place(&items);
-    let roomy = height >= 16;
-    let about = if roomy { about(snapshot, view, items.get(chosen), width) } else { Vec::new() };
-    head.truncate(height.saturating_sub(2));
-    let mut drawn = Vec::new();
-    let mut chosen_at = 0;
-    let mut group = None;
-    for (at, item) in items.iter().enumerate() {
-        let title = heading(item);
-        if roomy && group != Some(title) {
-            group = Some(title);
-            drawn.push(Line::from(piece(format!(" {title}"), theme, Role::Title)));
-        }
-        if at == chosen {
-            chosen_at = drawn.len();
-        }
-        drawn.push(item_row(snapshot, view, item, at == chosen, focused, width));
-    }
-    let room = height.saturating_sub(head.len() + about.len());
-    let first = first_row(chosen_at, drawn.len(), room);
-    head.extend(drawn.into_iter().skip(first).take(room));
-    while head.len() + about.len() < height {
-        head.push(Line::default());
-    }
-    head.extend(about);
-    head
-}
-
-const fn heading(item: &Item) -> &'static str {
-    match item {
-        Item::Verb(verb) if verb.mutates() => "DANGER: each asks for the VM's name",
-        Item::Verb(_) => "READ: changes nothing",
-        Item::Host(_) => "SHELL",
-        Item::Run(_) => "WHAT WAS DONE",
-        Item::Recording(_) => "RECORDINGS",
-    }
-}
-
-/// How the VM stands, who is armed, and when the way to it was proved.
-fn standing(
-    snapshot: &Snapshot,
-    view: &View,
-    rules: &BreakglassRules,
-    width: usize,
-) -> Vec<Line<'static>> {
-    let (theme, state, now) = (&view.theme, snapshot.breakglass(), view.now);
-    let cut = theme.marks.cut;
-    let line =
-        |text: String, role| Line::from(piece(fit(&format!(" {text}"), width, cut), theme, role));
-    let reads = match &state.reads {
-        Some((at, word)) => format!(
-            "{} reads {}, {} ago; \"running\" never proves health",
-            rules.vm,
-            word.clean_line(),
-            age(now, *at)
-        ),
-        None => format!("{}: its state was not asked for yet", rules.vm),
-    };
-    let mut lines = vec![line(reads, Role::Text)];
-    lines.push(if let Some(arming) = &state.armed {
-        let left = arming.until.since(now) / 60_000 + 1;
-        let (by, why) = (&arming.by, arming.reason.clean_line());
-        line(format!("ARMED by {by} for {left} more min: {why}"), Role::Alarm)
-    } else {
-        let key = view.keymap.key_of(Context::Breakglass, Act::Arm).unwrap_or_default();
-        line(format!("off: {key} arms it, with a reason"), Role::Dim)
-    });
-    let drill = match (state.drill_red(now, rules), state.drill.good) {
-        (Some(_), Some(good)) => {
-            (format!("DRILL OVERDUE: the last good one was {} ago", age(now, good)), Role::Bad)
-        }
-        (Some(_), None) => ("DRILL OVERDUE: none was ever good".into(), Role::Bad),
-        (None, Some(good)) => (format!("drill good {} ago", age(now, good)), Role::Good),
-        (None, None) if rules.drill_ms.is_none() => ("no drill is configured".into(), Role::Dim),
-        (None, None) => ("no drill was good yet".into(), Role::Dim),
-    };
-    lines.push(line(format!("{} · No AI in the path", drill.0), drill.1));
-    if let Some(unsaved) =
-        snapshot.breakglass_ahead.as_ref().map(|_| "AUDIT DEGRADED: kept in memory and at the host")
-    {
-        lines.push(line(unsaved.into(), Role::Alarm));
-    }
-    lines
-}
-
-fn item_row(
-    snapshot: &Snapshot,
-    view: &View,
-    item: &Item,
-    chosen: bool,
-    focused: bool,
-    width: usize,
-) -> Line<'static> {
-    let (theme, state, now) = (&view.theme, snapshot.breakglass(), view.now);
-    let (head, text, role) = match item {
-        Item::Verb(verb) => {
-            let role = if *verb == Verb::Cycle { Role::Warn } else { Role::Text };
-            (format!("{:<10} ", verb.as_str()), verb.explains().to_owned(), role)
-        }
-        Item::Host(host) => (format!("{host:<10} "), shell_line(view, state, host), Role::Text),
-        Item::Run(id) => match run(state, *id) {
-            Some(run) => {
-                let (text, role) = run_line(snapshot, run, now);
-                (format!("{:<10} ", run.verb.as_str()), text, role)
+    fn open(&mut self, scene: &Scene<'_>) -> Response {
+        let items = rows::rows(scene.snapshot);
+        let state = scene.snapshot.breakglass();
+        match self.cursor.row(&items) {
+            None => Response::none(),
+            Some(Item::Verb(verb)) if verb.mutates() => {
+                let rules = scene.snapshot.fleet.policy.breakglass.as_ref();
+                let ask = |rules| Response::prompt(prompts::confirm(*verb, rules, scene));
+                rules.map_or_else(Response::none, ask)
             }
-            None => (String::new(), String::new(), Role::Dim),
-        },
-        Item::Recording(shell) => {
-            let kept = state.recordings.iter().find(|kept| kept.shell == *shell);
-            let text = kept.map_or_else(String::new, |kept| {
-                format!("{} s by {}, {} ago", kept.ms / 1000, kept.by, age(now, kept.at))
-            });
-            let host = kept.map(|kept| kept.host.clone()).unwrap_or_default();
-            (format!("{host:<10} "), text, Role::Dim)
+            Some(Item::Verb(verb)) => {
+                prompts::command(BreakglassRequest::Verb { verb: *verb, confirm: None })
+            }
+            Some(Item::Host(host)) => {
+                let here = self.terminals.iter().position(|terminal| terminal.name == *host);
+                if here.is_some() {
+                    self.shown = here;
+                    return self.resume();
+                }
+                Response::request(Request::OpenShell(host.clone()))
+            }
+            Some(Item::Run(id)) => {
+                let run = rows::run(state, *id);
+                let capture = run
+                    .and_then(|run| run.end.as_ref())
+                    .and_then(|(_, end)| end.capture.as_ref().filter(|capture| capture.stored));
+                match capture {
+                    Some(capture) => Response::request(Request::Capture(capture.digest)),
+                    None => live_output(*id),
+                }
+            }
+            Some(Item::Recording(shell)) => {
+                let kept = state.recordings.iter().find(|kept| kept.shell == *shell);
+                let play = |file: &String| Response::request(Request::Replay(file.clone()));
+                kept.map_or_else(Response::none, |kept| play(&kept.file))
+            }
         }
-    };
-    let room = width.saturating_sub(2 + head.chars().count());
-    let text = fit(&crate::core::model::untrusted::clean_line(&text), room, theme.marks.cut);
-    let head = piece(format!(" {head}"), theme, if focused { Role::Accent } else { Role::Text });
-    row(chosen, focused, theme, vec![head, piece(text, theme, role)])
+    }
+
+    /// Gives the keys to the shell that is shown; an ended one is opened again.
+    fn resume(&mut self) -> Response {
+        let Some(terminal) = self.front_mut() else { return Response::none() };
+        match &mut terminal.behind {
+            Behind::Shell { ended: Some(_), .. } => {
+                return Response::request(Request::OpenShell(terminal.name.clone()));
+            }
+            Behind::Shell { typing, .. } => {
+                *typing = true;
+                terminal.mark = None;
+                terminal.emulator.bottom();
+            }
+            Behind::Replay(replay) => replay.pause(Instant::now(), &mut terminal.emulator),
+        }
+        Response::none()
+    }
+
+    /// Compares the chosen capture with the forensics before it.
+    fn compare(&self, scene: &Scene<'_>) -> Response {
+        let items = rows::rows(scene.snapshot);
+        let captures = &scene.snapshot.breakglass().captures;
+        let Some(Item::Run(id)) = self.cursor.row(&items) else {
+            return Response::message("select a verb that ran");
+        };
+        let at = captures.iter().position(|(of, ..)| of == id);
+        let pair = at.and_then(|at| Some((captures.get(at.checked_sub(1)?)?, &captures[at])));
+        match pair {
+            Some(((_, _, old), (_, _, new))) => {
+                Response::request(Request::CaptureDiff(old.digest, new.digest))
+            }
+            None => Response::message(format!("{id} has no forensics, or none before it")),
+        }
+    }
+
+    /// Goes to the next match; `up` leads to older output.
+    fn find(&mut self, up: bool) -> Response {
+        let Some(terminal) = self.front_mut() else { return Response::none() };
+        let Some(needle) = &terminal.needle else {
+            return Response::message("nothing to repeat: search for a text first");
+        };
+        if terminal.emulator.search(needle, up) {
+            Response::none()
+        } else {
+            Response::message(format!("no further match of {needle:?} that way"))
+        }
+    }
+
+    fn replay(&mut self, action: Action) {
+        let Some(Terminal { behind: Behind::Replay(replay), emulator, .. }) = self.front_mut()
+        else {
+            return;
+        };
+        match action {
+            REPLAY_FASTER => replay.faster(),
+            REPLAY_SLOWER => replay.slower(),
+            _ => replay.pause(Instant::now(), emulator),
+        }
+    }
+
+    fn shell_output(&mut self, shell: ShellId, output: FromShell) -> Response {
+        let of =
+            |shown: &&mut Terminal| matches!(shown.behind, Behind::Shell { id, .. } if id == shell);
+        let Some(terminal) = self.terminals.iter_mut().find(of) else { return Response::none() };
+        match output {
+            FromShell::Bytes(bytes) => {
+                terminal.feed(&bytes);
+                Response::none()
+            }
+            FromShell::Ended(end) => {
+                let change = end.key.clone();
+                terminal.end(end);
+                change
+                    .map_or_else(Response::none, |change| Response::prompt(prompts::trust(change)))
+            }
+        }
+    }
+
+    /// The rows with the text around them, in the inside of the frame.
+    fn lines(&self, area: Rect, scene: &Scene<'_>) -> Vec<Line<'static>> {
+        let Some(rules) = &scene.snapshot.fleet.policy.breakglass else {
+            return text::unconfigured(scene);
+        };
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        let theme = scene.theme;
+        let mut lines = text::head(rules, scene, width);
+        lines.truncate(height.saturating_sub(2));
+        let items = rows::rows(scene.snapshot);
+        let chosen = self.cursor.place(&items);
+        let roomy = height >= 16;
+        let about = if roomy {
+            text::about(items.get(chosen), self.cold_path.as_deref(), scene, width)
+        } else {
+            Vec::new()
+        };
+        let list = List { theme, focused: scene.focused, height, empty: "" };
+        let (mut drawn, mut chosen_at, mut group) = (Vec::new(), 0, None);
+        for (at, item) in items.iter().enumerate() {
+            let heading = rows::heading(item);
+            if roomy && group != Some(heading) {
+                group = Some(heading);
+                drawn.push(Line::from(piece(format!(" {heading}"), theme, Role::Title)));
+            }
+            if at == chosen {
+                chosen_at = drawn.len();
+            }
+            let spans = rows::spans(item, &self.terminals, scene, width);
+            drawn.push(list.line(at == chosen, spans));
+        }
+        let room = height.saturating_sub(lines.len() + about.len());
+        let first = first_row(chosen_at, drawn.len(), room);
+        lines.extend(drawn.into_iter().skip(first).take(room));
+        while lines.len() + about.len() < height {
+            lines.push(Line::default());
+        }
+        lines.extend(about);
+        lines
+    }
 }
 
-fn shell_line(view: &View, state: &BreakglassState, host: &str) -> String {
-    let here = view.breakglass.terminals.iter().find(|terminal| terminal.name == host);
-    match here.map(|terminal| &terminal.behind) {
-        Some(terminal::Behind::Shell { ended: Some(end), .. }) => {
-            format!("ended: {}; Enter opens another", end.why.clean_line())
+/// Shows the output of a verb as it comes.
+fn live_output(id: VerbId) -> Response {
+    let lines = move |snapshot: &Snapshot, now| rows::output(snapshot, id, now);
+    let document = TextView::live("Live output; the verb goes on without you", lines);
+    Response::open(Dialog::Text(TextView { at_end: true, ..document }))
+}
+
+impl Component for BreakglassPane {
+    fn context(&self) -> KeyContext {
+        match self.front() {
+            Some(shown) if shown.typing() => CONSOLE,
+            Some(_) => TERMINAL,
+            None => BREAKGLASS,
         }
-        Some(_) => "open here; Enter goes back to it".into(),
-        None => match state.shells.values().find(|shell| shell.host == host) {
-            Some(shell) => format!("{} has one open", shell.by),
-            None => "a shell, recorded".into(),
-        },
+    }
+
+    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+        match self.front() {
+            None => vec![HELP, ARM, OPEN, INBOX, DISARM, CAPTURE_DIFF, ZOOM, QUIT],
+            Some(shown) if shown.typing() => vec![CONSOLE_LEAVE],
+            Some(Terminal { behind: Behind::Replay(_), .. }) => {
+                vec![HELP, REPLAY_PAUSE, REPLAY_FASTER, REPLAY_SLOWER, SEARCH, CONSOLE_CLOSE, BACK]
+            }
+            Some(_) => vec![HELP, CONSOLE_TYPE, BACK, SEARCH, MARK, COPY, CONSOLE_CLOSE],
+        }
+    }
+
+    fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
+        let browsing = scene.focused && !scene.covered && self.context() == TERMINAL;
+        match action {
+            OPEN => return Some(self.open(scene)),
+            BACK => {
+                // With no terminal in front, going back is the cockpit's.
+                self.shown.take()?;
+            }
+            SEARCH if browsing => return Some(Response::prompt(Prompt::search())),
+            SEARCH_NEXT if browsing => return Some(self.find(true)),
+            SEARCH_PREVIOUS if browsing => return Some(self.find(false)),
+            ARM => return Some(Response::prompt(prompts::arm(scene))),
+            DISARM => return Some(prompts::command(BreakglassRequest::Disarm)),
+            DIAGNOSE => return Some(prompts::command(BreakglassRequest::Diagnose)),
+            CAPTURE_DIFF => return Some(self.compare(scene)),
+            CONSOLE_TYPE => return Some(self.resume()),
+            CONSOLE_CLOSE => self.close(),
+            CONSOLE_LEAVE => {
+                if let Some(terminal) = self.front_mut() {
+                    terminal.leave();
+                }
+            }
+            MARK => {
+                if let Some(terminal) = self.front_mut() {
+                    terminal.toggle_mark();
+                }
+            }
+            REPLAY_PAUSE | REPLAY_FASTER | REPLAY_SLOWER => self.replay(action),
+            _ => return None,
+        }
+        Some(Response::none())
+    }
+
+    fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
+        match self.front_mut() {
+            Some(terminal) => terminal.go(motion, scene.page),
+            None => {
+                self.cursor.go(motion, &rows::rows(scene.snapshot), scene.page);
+            }
+        }
+        Response::none()
+    }
+
+    fn typed(&mut self, event: &KeyEvent, scene: &Scene<'_>) -> Option<Response> {
+        if !self.typing() {
+            return None;
+        }
+        if let Match::Found(action) = scene.keymap.find(CONSOLE, &[Key::from(*event)]) {
+            return Some(Reaction::Act(action).into());
+        }
+        let terminal = self.front_mut()?;
+        let bytes = encode::key(event, terminal.emulator.mode());
+        if !bytes.is_empty() && !terminal.send(bytes) {
+            return Some(Response::message("the link is busy: the key was not sent"));
+        }
+        Some(Response::none())
+    }
+
+    fn paste(&mut self, text: &str) -> Response {
+        let Some(terminal) = self.front_mut().filter(|terminal| terminal.typing()) else {
+            return Response::none();
+        };
+        for piece in encode::paste(text, terminal.emulator.mode()).chunks(PASTE) {
+            if !terminal.send(piece.to_vec()) {
+                return Response::message("the link is busy: part of the text was not pasted");
+            }
+        }
+        Response::none()
+    }
+
+    fn copy(&self, _: &Scene<'_>) -> Option<String> {
+        self.front().map(Terminal::marked)
     }
 }
 
-fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role) {
-    match &run.end {
-        None => {
-            let link = snapshot.verb_output.get(&run.id).map(|seen| seen.link.clean_line());
-            let link = link.unwrap_or_else(|| "under way".into());
-            (format!("{} by {}: {link}", run.id, run.by), Role::Busy)
-        }
-        Some((at, end)) => {
-            let role = match &end.result {
-                result if result.good() => Role::Good,
-                VerbResult::Unknown { .. } => Role::Warn,
-                _ => Role::Bad,
-            };
-            let seconds = at.since(run.began) / 1000;
-            let (id, by, ago) = (run.id, &run.by, age(now, *at));
-            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.result.summary()), role)
-        }
+impl Pane for BreakglassPane {
+    fn id(&self) -> PaneId {
+        ID
     }
-}
 
-/// What the chosen row does, in full.
-fn about(
-    snapshot: &Snapshot,
-    view: &View,
-    item: Option<&Item>,
-    width: usize,
-) -> Vec<Line<'static>> {
-    let text = match item {
-        Some(Item::Verb(verb)) => format!("{}: {}", verb.as_str(), verb.explains()),
-        Some(Item::Host(host)) => {
-            let leave = view.keymap.key_of(Context::Console, Act::ConsoleLeave).unwrap_or_default();
-            format!(
-                "a shell on {host}; its output is kept, what you type is not. {leave} always comes back here"
-            )
-        }
-        Some(Item::Run(_)) => {
-            let key = view.keymap.key_of(Context::Breakglass, Act::CaptureDiff).unwrap_or_default();
-            format!("Enter reads what it wrote; {key} what differs from the forensics before")
-        }
-        Some(Item::Recording(_)) => "Enter plays it".into(),
-        None => String::new(),
-    };
-    let theme: &Theme = &view.theme;
-    let mut parts = wrap(&text, width.saturating_sub(2));
-    if parts.len() >= ABOUT {
-        parts.truncate(ABOUT - 1);
-        if let Some(last) = parts.last_mut() {
-            *last = last.trim_end().to_owned() + theme.marks.cut;
-        }
+    fn title(&self, scene: &Scene<'_>) -> String {
+        let shown = self.front().filter(|_| scene.focused);
+        let leave = || scene.keymap.key_of(CONSOLE, CONSOLE_LEAVE);
+        shown.map_or_else(|| ID.title.to_owned(), |shown| shown.title(&leave()))
     }
-    let mut lines: Vec<Line<'static>> = parts
-        .into_iter()
-        .map(|part| Line::from(piece(format!(" {part}"), theme, Role::Dim)))
-        .collect();
-    let cold = view.cold.as_deref().filter(|_| snapshot.fleet.policy.breakglass.is_some());
-    if let Some(cold) = cold {
-        let text = fit(&format!(" cold path: {cold}"), width, theme.marks.cut);
-        lines.push(Line::from(piece(text, theme, Role::Dim)));
-    }
-    lines
-}
 
-/// What a verb wrote so far, for the pager.
-#[must_use]
-pub fn reading(snapshot: &Snapshot, view: &View) -> Vec<String> {
-    let Some(id) = view.breakglass.reading else { return Vec::new() };
-    let mut lines = Vec::new();
-    if let Some(seen) = snapshot.verb_output.get(&id) {
-        if seen.first > 0 {
-            lines.push(format!("({} lines before are in the capture)", seen.first));
+    fn prepare(&mut self, area: Rect, _: &Store, scene: &Scene<'_>) -> Response {
+        if scene.focused {
+            self.resize(area);
         }
-        lines.extend(seen.lines.iter().map(|said| {
-            let mark = if said.err { "stderr: " } else { "" };
-            format!("{mark}{}", said.text.clean_line())
-        }));
+        Response::none()
     }
-    if let Some(run) = run(snapshot.breakglass(), id) {
-        lines.push(String::new());
-        lines.push(format!("{} {}", run.verb.as_str(), run_line(snapshot, run, view.now).0));
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
+        match self.front().filter(|_| scene.focused) {
+            Some(shown) => {
+                let resume = scene.keymap.key_of(TERMINAL, CONSOLE_TYPE);
+                shown.draw(frame, area, scene, &resume);
+            }
+            None => frame.render_widget(Paragraph::new(self.lines(area, scene)), area),
+        }
     }
-    lines
+
+    fn search(&mut self, text: Option<String>, _: &Scene<'_>) -> Response {
+        if let (Some(terminal), Some(text)) = (self.front_mut(), text) {
+            terminal.needle = Some(text);
+        }
+        self.find(true)
+    }
+
+    fn receive(&mut self, message: PaneMessage, _: &Scene<'_>) -> Receipt {
+        Receipt::Taken(match message {
+            PaneMessage::VerbStarted(verb) => live_output(verb),
+            PaneMessage::ShellOutput(shell, output) => self.shell_output(shell, output),
+            PaneMessage::ShellOpened { host, id, to, size } => {
+                self.show(Terminal::shell(host, id, to, size));
+                Reaction::Focus(ID).into()
+            }
+            PaneMessage::Recording(name, played) => {
+                self.show(Terminal::replay(name, played));
+                Response::none()
+            }
+        })
+    }
+
+    fn fills_screen(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
+        match &self.front()?.behind {
+            Behind::Replay(replay) => replay.due(now),
+            Behind::Shell { .. } => None,
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if let Some(Terminal { behind: Behind::Replay(replay), emulator, .. }) = self.front_mut() {
+            replay.advance(now, emulator);
+        }
+    }
+
+    fn resize(&mut self, area: Rect) {
+        if let Some(terminal) = self.front_mut() {
+            terminal.fit((area.width, area.height));
+        }
+    }
 }

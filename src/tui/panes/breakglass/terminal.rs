@@ -1,178 +1,83 @@
-//! Terminals in the pane: shells on hosts, and recordings of shells.
+//! A terminal in the pane: a shell on a host, or a recording of one.
 
-use std::time::{Duration, Instant};
-
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::Paragraph;
 use tokio::sync::mpsc;
 
-use crate::breakglass::recording::{Asciicast, RecordedEvent};
+use super::replay::Replay;
+use crate::breakglass::recording::Asciicast;
 use crate::breakglass::shell::ToShell;
 use crate::core::model::breakglass::ShellId;
+use crate::core::model::plural::plural;
 use crate::runtime::breakglass::console::ShellEnd;
 use crate::term::emulator::Emulator;
+use crate::tui::component::Scene;
+use crate::tui::motion::Motion;
+use crate::tui::theme::Role;
+use crate::tui::widgets::text::fit;
 
-/// A pause in a recording that is longer is cut to this.
-const PAUSE: u64 = 2_000;
-/// Fastest that a recording is played.
-const FASTEST: u32 = 64;
-
-/// One terminal.
+/// A screen with its source, in the place of the rows.
 #[derive(Debug)]
-pub struct Terminal {
+pub(super) struct Terminal {
     /// The host, or the recording's file.
-    pub name: String,
-    /// What is on it.
-    pub emulator: Emulator,
-    /// What is behind it.
-    pub behind: Behind,
-    /// Where copying begins, as a row of the terminal.
-    pub mark: Option<u16>,
-    /// The row that is chosen, while it is looked through.
-    pub row: u16,
-    /// What was searched for last.
-    pub needle: Option<String>,
+    pub(super) name: String,
+    pub(super) emulator: Emulator,
+    pub(super) behind: Behind,
+    /// The row of the terminal where copying begins.
+    pub(super) mark: Option<u16>,
+    /// The chosen row, while the operator looks through the output.
+    row: u16,
+    /// The text of the last search.
+    pub(super) needle: Option<String>,
 }
 
-/// What is behind a terminal.
+/// The source of a terminal's output.
 #[derive(Debug)]
-pub enum Behind {
-    /// A shell.
+pub(super) enum Behind {
     Shell {
-        /// Its number.
         id: ShellId,
-        /// What is typed; the shell ends when it is dropped.
+        /// Sends typed bytes; the shell ends when this is dropped.
         to: Option<mpsc::Sender<ToShell>>,
-        /// Keys go to it, and not to the cockpit.
+        /// Keys go to the shell, and not to the cockpit.
         typing: bool,
-        /// Why it is over.
+        /// Why the shell ended.
         ended: Option<ShellEnd>,
     },
-    /// A recording.
     Replay(Replay),
 }
 
-/// A recording as it is played.
-#[derive(Debug)]
-pub struct Replay {
-    played: Asciicast,
-    next: usize,
-    /// In milliseconds from its beginning.
-    pub position: u64,
-    /// How many times as fast as it was.
-    pub speed: u32,
-    /// It goes on by itself.
-    pub playing: bool,
-    since: Option<Instant>,
-}
-
-impl Replay {
-    /// From its beginning.
-    #[must_use]
-    pub const fn new(played: Asciicast) -> Self {
-        Self { played, next: 0, position: 0, speed: 1, playing: true, since: None }
-    }
-
-    /// How long it is, in milliseconds.
-    #[must_use]
-    pub fn length(&self) -> u64 {
-        self.played.events.last().map_or(0, |(at, _)| *at)
-    }
-
-    /// When something is to be drawn; none while it stands.
-    #[must_use]
-    pub fn due(&self, now: Instant) -> Option<Instant> {
-        let (at, _) = self.played.events.get(self.next).filter(|_| self.playing)?;
-        let wait = at.saturating_sub(self.position).min(PAUSE) / u64::from(self.speed);
-        Some(self.since.unwrap_or(now) + Duration::from_millis(wait))
-    }
-
-    /// Goes on to where it should be now.
-    pub fn advance(&mut self, now: Instant, emulator: &mut Emulator) {
-        if !self.playing {
-            return;
-        }
-        let passed = now.saturating_duration_since(self.since.unwrap_or(now));
-        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-        self.since = Some(now);
-        let mut to = self.position.saturating_add(passed.saturating_mul(u64::from(self.speed)));
-        if let Some((at, _)) = self.played.events.get(self.next)
-            && at.saturating_sub(self.position) > PAUSE
-            && to + PAUSE >= *at - (at - self.position - PAUSE)
-        {
-            // A long pause is over sooner.
-            to = to.max(self.position) + (at - self.position - PAUSE);
-        }
-        self.show(to, emulator);
-        self.playing = self.next < self.played.events.len();
-    }
-
-    /// Pauses, or goes on; from its end it begins again.
-    pub fn pause(&mut self, now: Instant, emulator: &mut Emulator) {
-        if self.next >= self.played.events.len() {
-            self.seek(0, emulator);
-        }
-        self.playing = !self.playing || self.next == 0;
-        self.since = self.playing.then_some(now);
-    }
-
-    /// Plays faster, or slower.
-    pub fn hasten(&mut self, faster: bool) {
-        self.speed = if faster { (self.speed * 2).min(FASTEST) } else { (self.speed / 2).max(1) };
-    }
-
-    /// Goes to a time of it.
-    pub fn seek(&mut self, to: u64, emulator: &mut Emulator) {
-        if to < self.position || self.next == 0 {
-            *emulator = Emulator::new(self.played.size);
-            (self.next, self.position) = (0, 0);
-        }
-        self.show(to.min(self.length()), emulator);
-    }
-
-    fn show(&mut self, to: u64, emulator: &mut Emulator) {
-        while let Some((at, step)) = self.played.events.get(self.next) {
-            if *at > to {
-                break;
-            }
-            match step {
-                // A recording is asked nothing: its answers go nowhere.
-                RecordedEvent::Output(bytes) => drop(emulator.feed(bytes)),
-                RecordedEvent::Resize(columns, rows) => drop(emulator.resize((*columns, *rows))),
-            }
-            self.next += 1;
-        }
-        self.position = to.min(self.length());
-    }
-}
-
 impl Terminal {
-    /// A shell that was opened.
-    #[must_use]
-    pub fn shell(host: String, id: ShellId, to: mpsc::Sender<ToShell>, size: (u16, u16)) -> Self {
+    /// A shell that has just been opened; it has the keys.
+    pub(super) fn shell(
+        host: String,
+        id: ShellId,
+        to: mpsc::Sender<ToShell>,
+        size: (u16, u16),
+    ) -> Self {
         let emulator = Emulator::new(size);
         let (columns, rows) = emulator.size();
-        // The first thing that it is told; there is room.
+        // The channel is new: it has room.
         let _ = to.try_send(ToShell::Size(columns, rows));
         let behind = Behind::Shell { id, to: Some(to), typing: true, ended: None };
         Self { name: host, emulator, behind, mark: None, row: 0, needle: None }
     }
 
-    /// A recording.
-    #[must_use]
-    pub fn replay(name: String, played: Asciicast) -> Self {
+    /// A recording, played from its beginning.
+    pub(super) fn replay(name: String, played: Asciicast) -> Self {
         let emulator = Emulator::new(played.size);
         let behind = Behind::Replay(Replay::new(played));
         Self { name, emulator, behind, mark: None, row: 0, needle: None }
     }
 
-    /// Keys go to a shell.
-    #[must_use]
-    pub const fn typing(&self) -> bool {
+    /// Whether keys go to the shell.
+    pub(super) const fn typing(&self) -> bool {
         matches!(self.behind, Behind::Shell { typing: true, ended: None, .. })
     }
 
-    /// Types into the shell; false where the link does not take it.
-    #[must_use]
-    pub fn send(&mut self, bytes: Vec<u8>) -> bool {
+    /// Types into the shell. False: the link is busy and takes nothing now.
+    pub(super) fn send(&mut self, bytes: Vec<u8>) -> bool {
         self.emulator.bottom();
         match &self.behind {
             Behind::Shell { to: Some(to), .. } => to.try_send(ToShell::Bytes(bytes)).is_ok(),
@@ -180,8 +85,8 @@ impl Terminal {
         }
     }
 
-    /// Takes output, and answers what may be answered.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    /// Shows output, and sends the emulator's answers to queries back.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         let replies = self.emulator.feed(bytes);
         if let (false, Behind::Shell { to: Some(to), .. }) = (replies.is_empty(), &self.behind) {
             // A program that asks and does not read gets no answer.
@@ -189,35 +94,34 @@ impl Terminal {
         }
     }
 
-    /// The shell is over.
-    pub fn end(&mut self, end: ShellEnd) {
+    /// Marks the shell as ended.
+    pub(super) fn end(&mut self, end: ShellEnd) {
         if let Behind::Shell { to, typing, ended, .. } = &mut self.behind {
             (*to, *typing, *ended) = (None, false, Some(end));
         }
     }
 
-    /// Fits it to its place; a recording keeps its own size.
-    pub fn fit(&mut self, size: (u16, u16)) {
+    /// Fits a shell to its place; a recording keeps its own size.
+    pub(super) fn fit(&mut self, size: (u16, u16)) {
         if let Behind::Shell { to, .. } = &self.behind
             && self.emulator.resize(size)
         {
             self.mark = None;
             let (columns, rows) = self.emulator.size();
             if let Some(to) = to {
-                // Told again with the next change, if there was no room.
+                // Where there is no room, the next change of size is sent.
                 let _ = to.try_send(ToShell::Size(columns, rows));
             }
         }
         self.row = self.row.min(self.emulator.size().1.saturating_sub(1));
     }
 
-    /// In the pane's title.
-    #[must_use]
-    pub fn title(&self, leave: &str) -> String {
+    /// The title of the pane while it shows this terminal; `leave` is the key that leaves a shell.
+    pub(super) fn title(&self, leave: &str) -> String {
         let called = self.emulator.title().map(|title| format!(" · {title}")).unwrap_or_default();
         let up = match self.emulator.behind() {
             0 => String::new(),
-            lines => format!(" · {lines} lines up"),
+            lines => format!(" · {} up", plural(lines, "line")),
         };
         match &self.behind {
             Behind::Shell { ended: Some(_), .. } => format!("shell on {} · ENDED{up}", self.name),
@@ -230,25 +134,100 @@ impl Terminal {
                 self.name,
                 replay.position / 1000,
                 replay.length() / 1000,
-                if replay.playing { format!("{}x", replay.speed) } else { "stands".into() },
+                if replay.playing { format!("{}x", replay.speed) } else { "paused".into() },
             ),
+        }
+    }
+
+    /// Moves the chosen row of a shell, and scrolls at the edges; jumps in a recording.
+    pub(super) fn go(&mut self, motion: Motion, page: usize) {
+        if let Behind::Replay(replay) = &mut self.behind {
+            return replay.go(motion, &mut self.emulator);
+        }
+        let page = i32::try_from(page).unwrap_or(i32::MAX);
+        match motion {
+            Motion::Next => self.move_row(1),
+            Motion::Previous => self.move_row(-1),
+            Motion::PageDown => self.emulator.scroll(-page),
+            Motion::PageUp => self.emulator.scroll(page),
+            Motion::Top => self.emulator.top(),
+            Motion::Bottom => self.emulator.bottom(),
+        }
+    }
+
+    fn move_row(&mut self, by: i32) {
+        let last = i32::from(self.emulator.size().1.saturating_sub(1));
+        let to = i32::from(self.row) + by;
+        let within = to.clamp(0, last);
+        self.row = u16::try_from(within).unwrap_or(0);
+        if to == within {
+            return;
+        }
+        let before = self.emulator.behind();
+        self.emulator.scroll(within - to);
+        // The mark stays with its text.
+        let moved =
+            i64::try_from(self.emulator.behind()).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+        self.mark = self.mark.map(|mark| {
+            u16::try_from((i64::from(mark) + moved).clamp(0, i64::from(last))).unwrap_or(0)
+        });
+    }
+
+    /// Takes the keys away from a shell, to look through its output.
+    pub(super) fn leave(&mut self) {
+        if let Behind::Shell { typing, .. } = &mut self.behind {
+            *typing = false;
+            self.row = self.emulator.size().1.saturating_sub(1);
+        }
+    }
+
+    /// Starts to mark rows at the chosen one, or forgets the mark.
+    pub(super) fn toggle_mark(&mut self) {
+        self.mark = if self.mark.is_some() { None } else { Some(self.row) };
+    }
+
+    /// The marked rows, or the chosen one.
+    pub(super) fn marked(&self) -> String {
+        self.emulator.text(self.mark.unwrap_or(self.row), self.row)
+    }
+
+    /// Draws the screen of the terminal, its cursor while it has the keys, and why it ended.
+    pub(super) fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>, resume: &str) {
+        let theme = scene.theme;
+        let browsed = !self.typing() && matches!(self.behind, Behind::Shell { .. });
+        let marked = browsed.then(|| (self.mark.unwrap_or(self.row), self.row));
+        self.emulator.paint(frame.buffer_mut(), area, theme.coloured(), marked);
+        if self.typing()
+            && !scene.covered
+            && let Some(cursor) = self.emulator.cursor(area)
+        {
+            frame.set_cursor_position(cursor);
+        }
+        if let Behind::Shell { ended: Some(end), .. } = &self.behind {
+            let text = format!(" {}; {resume} reconnects ", end.why.clean_line());
+            let text = fit(&text, usize::from(area.width), theme.marks.cut);
+            let spot = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
+            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Role::Alarm))), spot);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::breakglass::recording::RecordedEvent;
 
     fn played() -> Asciicast {
         let out = |text: &str| RecordedEvent::Output(text.as_bytes().to_vec());
-        let events = vec![
+        let steps = vec![
             (100, out("one\r\n")),
             (500, RecordedEvent::Resize(40, 5)),
             (600, out("two\r\n")),
             (60_000, out("three\r\n")),
         ];
-        Asciicast { size: (20, 4), events, cut: false }
+        Asciicast { size: (20, 4), events: steps, cut: false }
     }
 
     fn text(terminal: &Terminal) -> String {
@@ -256,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_is_played_paused_and_sought() {
+    fn recording_plays_pauses_and_seeks() {
         let mut terminal = Terminal::replay("x".into(), played());
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
@@ -266,10 +245,10 @@ mod tests {
         replay.advance(start, emulator);
         assert_eq!(replay.due(start), Some(after(100)));
         replay.advance(after(100), emulator);
-        replay.hasten(true);
+        replay.faster();
         replay.advance(after(400), emulator);
         assert_eq!((replay.position, emulator.size()), (700, (40, 5)));
-        // The minute of silence is two seconds.
+        // The minute of silence takes two seconds.
         let due = replay.due(after(400)).unwrap();
         assert!(due <= after(1_500), "{:?}", due - start);
         replay.advance(due, emulator);
@@ -290,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_is_told_its_size_its_keys_and_its_end() {
+    fn shell_receives_its_size_keys_and_end() {
         let (to, mut typed) = mpsc::channel(8);
         let mut terminal = Terminal::shell("devvm".into(), ShellId(1), to, (80, 24));
         assert_eq!(typed.try_recv(), Ok(ToShell::Size(80, 24)));

@@ -1,0 +1,106 @@
+//! From a snapshot and the cockpit's state to a frame.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Borders, Paragraph};
+
+use super::{App, Standing};
+use crate::journal::transcript::Store;
+use crate::runtime::Snapshot;
+use crate::tui::bars::footer::Footer;
+use crate::tui::bars::{header, tabs};
+use crate::tui::layout::LEAST;
+use crate::tui::pane_id::PaneId;
+use crate::tui::theme::Role;
+use crate::tui::widgets::text::fit;
+
+impl App {
+    /// Fits the state of all components to the size, and reads the records that the next frame shows.
+    pub(crate) fn prepare(&mut self, snapshot: &Snapshot, store: &Store) {
+        let places = self.places(snapshot.problems.len());
+        let front = self.front(snapshot);
+        for at in 0..self.panes.len() {
+            let Some(inside) = places.inside(self.ids[at]) else { continue };
+            let scene = self.desk.scene(snapshot, Standing { focused: at == self.focus, ..front });
+            let response = self.panes[at].prepare(inside, store, &scene);
+            let _ = self.apply(response, snapshot);
+        }
+        let scene = self.desk.scene(snapshot, front);
+        for overlay in &mut self.overlays {
+            overlay.prepare(places.body, &scene);
+        }
+    }
+
+    /// Draws everything: a function of the snapshot and of the state as it was prepared.
+    pub fn draw(&self, frame: &mut Frame<'_>, snapshot: &Snapshot) {
+        let area = frame.area();
+        if area.width < LEAST.0 || area.height < LEAST.1 {
+            let (width, height) = (area.width, area.height);
+            let text = format!("afk needs {}x{}, this is {width}x{height}", LEAST.0, LEAST.1);
+            frame.render_widget(Paragraph::new(text), area);
+            return;
+        }
+        let places = self.places(snapshot.problems.len());
+        let theme = &self.desk.theme;
+        let header = header::Header {
+            snapshot,
+            theme,
+            now: self.desk.now,
+            host: &self.host,
+            lost: self.lost,
+            slow: self.slow,
+        };
+        header::draw(frame, places.header, &header);
+        header::draw_problems(frame, places.problems, &snapshot.problems, theme);
+        if let Some(area) = places.tabs {
+            tabs::draw(frame, area, &self.ids, self.ids[self.focus], theme);
+        }
+        let front = self.front(snapshot);
+        for (pane, area) in &places.panes {
+            self.draw_pane(frame, *area, *pane, front, snapshot);
+        }
+        let scene = self.desk.scene(snapshot, front);
+        for overlay in &self.overlays {
+            overlay.draw(frame, places.body, &scene);
+        }
+        let actions = match self.overlays.last() {
+            Some(top) => top.actions(&scene),
+            None => self.panes[self.focus].actions(&scene),
+        };
+        let footer = Footer {
+            theme,
+            keymap: &self.desk.keymap,
+            context: self.context(),
+            message: self.message.as_deref(),
+            pending: &self.pending,
+            actions: &actions,
+        };
+        footer.draw(frame, places.footer);
+    }
+
+    fn draw_pane(
+        &self,
+        frame: &mut Frame<'_>,
+        area: Rect,
+        pane: PaneId,
+        front: Standing,
+        snapshot: &Snapshot,
+    ) {
+        let Some(at) = self.ids.iter().position(|id| *id == pane) else { return };
+        let focused = at == self.focus;
+        let scene = self.desk.scene(snapshot, Standing { focused, ..front });
+        let theme = &self.desk.theme;
+        let room = usize::from(area.width).saturating_sub(4);
+        let title = format!(" {} {} ", at + 1, self.panes[at].title(&scene));
+        let (border, name) =
+            if focused { (Role::BorderFocus, Role::Title) } else { (Role::Border, Role::Dim) };
+        let block = Block::new()
+            .borders(Borders::ALL)
+            .border_style(theme.style(border))
+            .title(Line::styled(fit(&title, room, theme.marks.cut), theme.style(name)));
+        let inner = block.inner(area);
+        frame.render_widget(block, area);
+        self.panes[at].draw(frame, inner, &scene);
+    }
+}

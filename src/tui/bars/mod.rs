@@ -1,0 +1,5 @@
+//! The lines around the panes: header and problems above, tabs, footer below.
+
+pub(crate) mod footer;
+pub(crate) mod header;
+pub(crate) mod tabs;

@@ -1,0 +1,49 @@
+//! The tabs: the names of all panes where not all are shown.
+//!
+//! They take the longest of three forms that fits: whole, short, or the number alone but for the
+//! focused pane.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use crate::tui::pane_id::PaneId;
+use crate::tui::theme::{Role, Theme};
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::width as columns;
+
+/// Draws the tabs of all panes.
+pub(crate) fn draw(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    panes: &[PaneId],
+    focus: PaneId,
+    theme: &Theme,
+) {
+    let forms: [fn(&PaneId, bool) -> &'static str; 3] = [
+        |pane, _| pane.title,
+        |pane, _| pane.short,
+        |pane, focused| if focused { pane.short } else { "" },
+    ];
+    let tabs = |form: fn(&PaneId, bool) -> &'static str| {
+        let tab = |(at, pane): (usize, &PaneId)| {
+            let focused = *pane == focus;
+            let mark = if focused { ">" } else { " " };
+            let name = form(pane, focused);
+            let gap = if name.is_empty() { "" } else { " " };
+            (format!("{mark}{}{gap}{name} ", at + 1), focused)
+        };
+        panes.iter().enumerate().map(tab).collect::<Vec<_>>()
+    };
+    let size = |tabs: &[(String, bool)]| tabs.iter().map(|(tab, _)| columns(tab)).sum::<usize>();
+    let [_, _, least] = forms;
+    let width = usize::from(area.width);
+    let fitting = forms.into_iter().map(tabs).find(|tabs| size(tabs) <= width);
+    let spans: Vec<Span<'_>> = fitting
+        .unwrap_or_else(|| tabs(least))
+        .into_iter()
+        .map(|(tab, focused)| piece(tab, theme, if focused { Role::Selection } else { Role::Dim }))
+        .collect();
+    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+}

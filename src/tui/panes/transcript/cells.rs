@@ -1,0 +1,210 @@
+//! Records of a transcript as lines for a reader.
+
+use ratatui::text::{Line, Span};
+
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::approval::DecidedBy;
+use crate::core::model::plural::plural;
+use crate::core::model::untrusted::Untrusted;
+use crate::journal::transcript::TranscriptEntry;
+use crate::tui::theme::{Role, Theme};
+use crate::tui::widgets::marks::diff_role;
+use crate::tui::widgets::span::piece;
+use crate::tui::widgets::text::{fit, wrap};
+
+/// Lines of a tool's output that are shown when it is unfolded.
+const OUTPUT: usize = 200;
+
+/// How records are drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cells<'a> {
+    pub(super) width: usize,
+    /// Thoughts and the output of tools are shown in full.
+    pub(super) unfolded: bool,
+    pub(super) theme: &'a Theme,
+}
+
+impl Cells<'_> {
+    /// The lines of a whole text, each behind `lead`.
+    fn block(&self, text: &Untrusted, role: Role, lead: &str) -> Vec<Line<'static>> {
+        let room = self.width.saturating_sub(lead.chars().count());
+        let part = |line| {
+            let lead = piece(lead, self.theme, Role::Border);
+            Line::from(vec![lead, piece(line, self.theme, role)])
+        };
+        text.clean().lines().flat_map(|line| wrap(line, room)).map(part).collect()
+    }
+
+    /// One line behind a mark; a longer text is cut.
+    fn one(&self, mark: &str, role: Role, text: &str, text_role: Role) -> Vec<Line<'static>> {
+        let room = self.width.saturating_sub(mark.chars().count() + 1);
+        vec![Line::from(vec![
+            piece(format!("{mark} "), self.theme, role),
+            piece(fit(text, room, self.theme.marks.cut), self.theme, text_role),
+        ])]
+    }
+
+    /// The lines of a record. They never change again, unless the record is the newest, which may
+    /// still be going on.
+    pub(super) fn lines(&self, entry: &TranscriptEntry, newest: bool) -> Vec<Line<'static>> {
+        let Cells { width, unfolded, theme } = *self;
+        let marks = &theme.marks;
+        match &entry.event {
+            AgentEvent::Prompt { text } => {
+                let title = format!("turn {}", entry.turn);
+                let mut lines = self.one("»", Role::Accent, &title, Role::Title);
+                let all = self.block(text, Role::Dim, "  ");
+                let shown = if unfolded { all.len() } else { all.len().min(3) };
+                let hidden = all.len() - shown;
+                lines.extend(all.into_iter().take(shown));
+                if hidden > 0 {
+                    let more = format!("  {} {} more", marks.cut, plural(hidden, "line"));
+                    lines.push(Line::from(piece(more, theme, Role::Dim)));
+                }
+                lines
+            }
+            AgentEvent::SessionStarted { session, model, .. } => {
+                let model = model.as_ref().map(Untrusted::clean_line).unwrap_or_default();
+                let text =
+                    format!("session {} {model}", Untrusted::from(session.as_str()).clean_line());
+                self.one("·", Role::Dim, &text, Role::Dim)
+            }
+            AgentEvent::Text { text } => self.block(text, Role::Text, ""),
+            AgentEvent::Thought { text } if unfolded => self.block(text, Role::Dim, "  "),
+            AgentEvent::Thought { text } => self.one("~", Role::Dim, &text.clean_line(), Role::Dim),
+            AgentEvent::ToolStart { title, .. } if newest => {
+                self.one(marks.busy, Role::Busy, &title.clean_line(), Role::Text)
+            }
+            AgentEvent::ToolStart { .. } => Vec::new(),
+            AgentEvent::ToolEnd { title, ok, code, output, .. } => {
+                let (mark, role) =
+                    if *ok { (marks.done, Role::Good) } else { (marks.bad, Role::Bad) };
+                let code = code.map_or_else(
+                    || if *ok { "ok".into() } else { "failed".into() },
+                    |c| format!("exit {c}"),
+                );
+                let count = output.clean().lines().count();
+                let lines = match count {
+                    0 => String::new(),
+                    count => format!(" · {}", plural(count, "line")),
+                };
+                let text = format!("{}  {code}{lines}", title.clean_line());
+                let mut lines = self.one(mark, role, &text, Role::Text);
+                if unfolded {
+                    lines.extend(self.block(output, Role::Dim, "  │ ").into_iter().take(OUTPUT));
+                }
+                lines
+            }
+            AgentEvent::Diff { path, diff } => {
+                let text = diff.clean();
+                let added =
+                    text.lines().filter(|l| l.starts_with('+') && !l.starts_with("+++")).count();
+                let removed =
+                    text.lines().filter(|l| l.starts_with('-') && !l.starts_with("---")).count();
+                let head = format!("{}  +{added} -{removed}", path.clean_line());
+                let mut lines = self.one("±", Role::Accent, &head, Role::Text);
+                let body = text.lines().skip_while(|line| !line.starts_with("@@"));
+                for line in body.take(OUTPUT) {
+                    let role = diff_role(line, Role::Dim);
+                    for part in wrap(line, width.saturating_sub(2)) {
+                        lines.push(Line::from(vec![Span::raw("  "), piece(part, theme, role)]));
+                    }
+                }
+                lines
+            }
+            AgentEvent::Plan { items } => items
+                .iter()
+                .flat_map(|item| {
+                    let (mark, role) =
+                        if item.done { (marks.done, Role::Good) } else { (marks.open, Role::Dim) };
+                    self.one(mark, role, &item.text.clean_line(), Role::Text)
+                })
+                .collect(),
+            AgentEvent::PermissionRequest { request, .. } if newest => {
+                let text = format!("asks permission: {}", request.title.clean_line());
+                self.one(marks.human, Role::Warn, &text, Role::Warn)
+            }
+            // The line of its answer names the request.
+            AgentEvent::PermissionRequest { .. } => Vec::new(),
+            AgentEvent::Question { text, .. } => {
+                let text = format!("asks: {}", text.clean_line());
+                self.one(marks.human, Role::Warn, &text, Role::Warn)
+            }
+            // The tool's own line shows what the policy allows.
+            AgentEvent::Resolved { by, answer, .. }
+                if *by == DecidedBy::Policy && answer.as_received() == "approved" =>
+            {
+                Vec::new()
+            }
+            AgentEvent::Resolved { title, answer, by, .. } => {
+                let by = Untrusted::from(by.as_str()).clean_line();
+                let title = title.clean_line();
+                let of = if title.is_empty() { String::new() } else { format!(": {title}") };
+                let text = format!("{}, by {by}{of}", answer.clean_line());
+                let refused = answer.as_received().starts_with("denied");
+                let (mark, role) =
+                    if refused { (marks.bad, Role::Bad) } else { (marks.done, Role::Accent) };
+                self.one(mark, role, &text, Role::Text)
+            }
+            AgentEvent::Steered { text, by } => {
+                let text =
+                    format!("{}: {}", Untrusted::from(by.as_str()).clean_line(), text.clean_line());
+                self.one("»", Role::Accent, &text, Role::Accent)
+            }
+            AgentEvent::SteerTaken => {
+                self.one(marks.done, Role::Accent, "message taken", Role::Dim)
+            }
+            AgentEvent::Usage(spend) => {
+                let money = spend.summary();
+                let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
+                self.one("$", Role::Dim, &text, Role::Dim)
+            }
+            AgentEvent::Retry { attempt, delay_ms, status } => {
+                let status = status.map_or_else(String::new, |s| format!(" after status {s}"));
+                let text =
+                    format!("retries the model in {delay_ms} ms (attempt {attempt}){status}");
+                self.one("~", Role::Warn, &text, Role::Warn)
+            }
+            AgentEvent::Quiet { seconds, interrupted } => {
+                let now = if *interrupted { "; it is interrupted" } else { "" };
+                let text = format!("no output for {seconds} s{now}");
+                self.one("~", Role::Warn, &text, Role::Warn)
+            }
+            AgentEvent::Exited { code: Some(0), stderr } if stderr.is_empty() => Vec::new(),
+            AgentEvent::Exited { code, stderr } => {
+                let code = code.map_or_else(|| "stopped".to_owned(), |code| format!("exit {code}"));
+                let text = format!("{code}  {}", stderr.clean_line());
+                let mut lines = self.one("·", Role::Dim, text.trim_end(), Role::Dim);
+                if unfolded {
+                    lines.extend(self.block(stderr, Role::Dim, "  │ ").into_iter().take(OUTPUT));
+                }
+                lines
+            }
+            // Streamed text is no record: no transcript has it.
+            AgentEvent::Piece { .. } => Vec::new(),
+            AgentEvent::Equipped(_) | AgentEvent::Active | AgentEvent::RequestWithdrawn { .. } => {
+                Vec::new()
+            }
+            AgentEvent::Notice { text } => self.block(text, Role::Accent, "· "),
+            AgentEvent::Raw { line } => self.one("?", Role::Dim, &line.clean_line(), Role::Dim),
+            AgentEvent::TurnEnd(end) => self.one("«", Role::Accent, &end.summary(), Role::Dim),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::time::Timestamp;
+    use crate::tui::widgets::span::plain;
+
+    #[test]
+    fn control_characters_of_an_agent_are_removed() {
+        let theme = Theme::load("dark", false, true).unwrap();
+        let event = AgentEvent::Text { text: "a\u{1b}[2Jb\u{7}\nc".into() };
+        let lines = Cells { width: 10, unfolded: false, theme: &theme }
+            .lines(&TranscriptEntry { at: Timestamp(0), turn: 1, event }, false);
+        let text: Vec<String> = lines.iter().map(plain).collect();
+        assert_eq!(text, ["ab", "c"]);
+    }
+}

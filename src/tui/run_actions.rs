@@ -1,0 +1,73 @@
+//! Actions on one run: steer, retry, cancel, interrupt, show its diff, open its shell.
+//!
+//! The run is the one that the focused pane is about; `app` passes it in.
+
+use super::action::{Action, CANCEL, DIFF, INTERRUPT, RETRY, SHELL, STEER};
+use super::component::Scene;
+use super::request::Request;
+use super::response::{Prompt, Response};
+use crate::core::model::capability;
+use crate::core::model::command;
+use crate::core::model::id::RunId;
+
+/// Carries out an action on a run; none for actions that aren't about runs.
+pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Response> {
+    if action == SHELL {
+        let run = subject.and_then(|id| scene.snapshot.fleet.runs.get(&id));
+        let path = run.and_then(|run| run.worktree.clone());
+        return Some(path.map_or_else(
+            || Response::message("the selected run has no worktree"),
+            |path| Response::request(Request::Shell(path.into())),
+        ));
+    }
+    let act = match action {
+        STEER => steer,
+        RETRY => |run, _: &Scene<'_>| {
+            let title = format!("Retry {run}: guidance for the agent, or nothing");
+            retry(title, run)
+        },
+        CANCEL => |run, _: &Scene<'_>| {
+            let question = format!(
+                "Cancel {run}? Its agent is stopped; unpushed changes are kept as a commit."
+            );
+            Response::confirm(question, Request::Command(command::Command::Cancel { run }))
+        },
+        INTERRUPT => |run, _: &Scene<'_>| {
+            let question = format!(
+                "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, and \
+                 it waits for your message."
+            );
+            Response::confirm(question, Request::Command(command::Command::Interrupt { run }))
+        },
+        DIFF => |run, _: &Scene<'_>| Response::request(Request::Diff(run)),
+        _ => return None,
+    };
+    Some(subject.map_or_else(|| Response::message("no run is selected"), |run| act(run, scene)))
+}
+
+fn retry(title: String, run: RunId) -> Response {
+    Response::prompt(Prompt::text(title, move |text| {
+        let guidance = text.into();
+        Response::request(Request::Command(command::Command::Retry { run, guidance }))
+    }))
+}
+
+/// Asks for a message to a run's agent; the title says when the agent takes it. An ended run continues
+/// with it, and an agent that takes no messages isn't sent one.
+fn steer(run: RunId, scene: &Scene<'_>) -> Response {
+    let Some(known) = scene.snapshot.fleet.runs.get(&run) else { return Response::none() };
+    if !known.live() {
+        return retry(format!("Continue {run} in the same conversation"), run);
+    }
+    let taken = match known.equipment.as_ref().map(|agent| agent.can.steer) {
+        Some(capability::Steer::No) => {
+            return Response::message(format!("the agent of {run} takes no messages"));
+        }
+        Some(capability::Steer::AfterTurn) => "once this turn is over",
+        Some(capability::Steer::MidTurn) | None => "at the next step",
+    };
+    Response::prompt(Prompt::text(format!("Steer {run}: taken {taken}"), move |text| {
+        let text = text.into();
+        Response::request(Request::Command(command::Command::Steer { run, text }))
+    }))
+}

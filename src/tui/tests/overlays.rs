@@ -1,0 +1,164 @@
+//! Keys in each overlay.
+
+use crossterm::event::Event;
+
+use super::fixture;
+use super::script::Script;
+use crate::core::model::approval::{Answer, Escalation};
+use crate::core::model::command;
+use crate::core::model::id::RunId;
+use crate::tui::request::Request;
+use crate::tui::response::{Dialog, TextView};
+
+fn asking() -> Script {
+    Script::on(fixture::asking(), (80, 24))
+}
+
+/// The request that an answer to the only open escalation is.
+fn answer(script: &Script, answer: Answer) -> Vec<Request> {
+    let inbox = script.snapshot.fleet.inbox();
+    let Escalation { id, digest, .. } = inbox.first().unwrap().as_ref();
+    let (escalation, digest) = (*id, *digest);
+    vec![Request::Command(command::Command::Answer { escalation, digest, answer })]
+}
+
+#[test]
+fn inbox_answers_a_permission() {
+    let mut script = asking();
+    assert_eq!(script.keys("ia"), answer(&script, Answer::Approve));
+    assert!(script.keys("A").is_empty());
+    script.shows("allow exactly this for the rest of the run?");
+    assert_eq!(script.keys("y"), answer(&script, Answer::ApproveRun));
+    let deny = Answer::Deny { reason: "no".into() };
+    assert_eq!(script.keys("dno<Enter>"), answer(&script, deny));
+    let edit = Answer::Edit { command: "rm -rf build/x".into() };
+    assert_eq!(script.keys("e/x<Enter>"), answer(&script, edit));
+    let escalation = script.snapshot.fleet.inbox()[0].id;
+    let acknowledge = command::Command::Acknowledge { escalation };
+    assert_eq!(script.keys("v"), [Request::Command(acknowledge)]);
+}
+
+#[test]
+fn inbox_confirms_what_an_answer_means_and_refuses_others() {
+    let mut script = Script::new();
+    script.keys("ia");
+    script.shows("release the repository's lock: you take over on master?");
+    assert_eq!(script.keys("y"), answer(&script, Answer::Approve));
+    assert!(script.keys("d").is_empty());
+    script.shows("a frozen escalation has no such answer");
+    let guidance = Answer::Text { text: "try".into() };
+    assert_eq!(script.keys("<Enter>try<Enter>"), answer(&script, guidance));
+}
+
+#[test]
+fn inbox_must_be_read_to_its_end_before_an_answer() {
+    let mut script = Script::sized((40, 12));
+    assert!(script.keys("ia").is_empty());
+    script.shows("read it to its end first");
+    assert_eq!(script.keys("<PageDown><PageDown><PageDown>ay"), answer(&script, Answer::Approve));
+}
+
+#[test]
+fn inbox_key_closes_it_again() {
+    let mut script = Script::new();
+    script.keys("i");
+    script.shows("Inbox · 1 open");
+    script.keys("i");
+    script.lacks("Inbox · 1 open");
+}
+
+#[test]
+fn answers_outside_of_the_inbox_open_it() {
+    let mut script = Script::new();
+    assert!(script.keys(":approve-run<Enter>").is_empty());
+    script.shows("Inbox · 1 open");
+    script.keys("<Esc>:acknowledge<Enter>");
+    script.lacks("Inbox · 1 open");
+    script.shows("open the inbox to acknowledge");
+}
+
+#[test]
+fn confirm_takes_y_alone_for_yes() {
+    let mut script = Script::new();
+    for key in ["n", "Y", "<Enter>", "<Esc>"] {
+        script.keys("x");
+        script.shows("Cancel r3?");
+        assert!(script.keys(key).is_empty(), "{key}");
+        script.lacks("Cancel r3?");
+        script.shows("nothing was changed");
+    }
+    let cancel = command::Command::Cancel { run: RunId(3) };
+    assert_eq!(script.keys("xy"), [Request::Command(cancel)]);
+}
+
+#[test]
+fn input_edits_pastes_and_is_discarded() {
+    let mut script = Script::new();
+    script.keys("rone<A-Enter>two<Backspace>");
+    script.event(&Event::Paste("\u{1b}[2J!".into()));
+    let guidance = "one\ntw!".into();
+    let retry = command::Command::Retry { run: RunId(3), guidance };
+    assert_eq!(script.keys("<Enter>"), [Request::Command(retry)]);
+    assert!(script.keys("rmore<Esc>").is_empty());
+    script.lacks("Retry r3");
+}
+
+#[test]
+fn palette_finds_and_runs_an_action() {
+    let mut script = Script::new();
+    script.keys(":xyz");
+    script.shows("no action has these letters");
+    script.keys("<Backspace><Backspace><Backspace>spend");
+    script.shows(">spend  Spend");
+    script.keys("<Enter>");
+    script.lacks("All actions");
+    script.shows("┌ Spend ");
+    script.keys("<Esc>:pane<Down><Enter>");
+    script.shows(">2 Worktrees");
+}
+
+#[test]
+fn help_lists_the_keys_of_the_place_it_was_opened_in() {
+    let mut script = Script::new();
+    script.keys("?");
+    script.shows("┌ Keys ");
+    script.shows("Next pane");
+    script.keys("<End>");
+    script.shows("Quit");
+    script.keys("<Esc>i?");
+    script.shows("Approve for run");
+}
+
+#[test]
+fn pager_scrolls_to_the_end_of_wrapped_lines_and_copies() {
+    let mut script = Script::new();
+    let lines: Vec<String> = (0..30).map(|n| format!("{n} {}", "long ".repeat(40))).collect();
+    let text = lines.join("\n");
+    script.open(Dialog::Text(TextView::fixed("Words", lines)));
+    script.shows("lines below");
+    script.keys("G");
+    script.shows("│29 long");
+    script.lacks("below");
+    script.keys("k");
+    script.shows(" 1 line below ");
+    assert_eq!(script.keys("y"), [Request::Copy(text)]);
+    script.keys("q");
+    script.lacks("Words");
+}
+
+#[test]
+fn documents_follow_the_fleet() {
+    let mut script = Script::new();
+    script.keys("W");
+    script.shows("┌ Clients ");
+    script.lacks("ana");
+    script.snapshot.clients = vec![crate::runtime::client::Attached {
+        actor: crate::core::model::id::Actor("ana".into()),
+        role: command::Role::Operator,
+        origin: "tty".into(),
+        size: (80, 24),
+        since: script.snapshot.fleet.last_event,
+    }];
+    script.keys("j");
+    script.shows("ana              operator  tty");
+}

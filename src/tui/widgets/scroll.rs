@@ -1,0 +1,100 @@
+//! The scroll position of a text that is taller than its place.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::Paragraph;
+
+use crate::core::model::plural::plural;
+use crate::tui::motion::Motion;
+use crate::tui::theme::{Role, Theme};
+
+/// A scroll position; [`Scroll::fit`] brings it into the bounds of each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scroll {
+    /// The first line shown.
+    first: usize,
+    /// The first line that shows the end, as of the last frame.
+    last: usize,
+    /// Stays at the end as the text grows.
+    follows: bool,
+}
+
+impl Default for Scroll {
+    fn default() -> Self {
+        // Without a bound until the first frame, so that a key before it isn't lost.
+        Self { first: 0, last: usize::MAX, follows: false }
+    }
+}
+
+impl Scroll {
+    /// A position that stays at the end.
+    pub(crate) const fn end() -> Self {
+        Self { first: usize::MAX, last: usize::MAX, follows: true }
+    }
+
+    /// Scrolls; `page` lines are a page.
+    pub(crate) fn go(&mut self, motion: Motion, page: usize) {
+        self.first = motion.from(self.first, self.last, page);
+        self.follows = match motion {
+            Motion::Next | Motion::PageDown | Motion::Bottom => self.first == self.last,
+            Motion::Previous | Motion::PageUp | Motion::Top => false,
+        };
+    }
+
+    /// Brings the position into the bounds of `lines` lines, `height` of which are shown.
+    pub(crate) fn fit(&mut self, lines: usize, height: usize) {
+        self.last = lines.saturating_sub(height);
+        self.first = if self.follows { self.last } else { self.first.min(self.last) };
+    }
+
+    /// Whether the last line is on the screen.
+    pub(crate) const fn at_end(&self) -> bool {
+        self.first >= self.last
+    }
+
+    /// Draws the lines in the inside of a frame, and on the frame's lower edge how many there are
+    /// below.
+    pub(crate) fn draw(
+        mut self,
+        frame: &mut Frame<'_>,
+        area: Rect,
+        lines: &[Line<'static>],
+        theme: &Theme,
+    ) {
+        let height = usize::from(area.height);
+        self.fit(lines.len(), height);
+        let shown: Vec<_> = lines.iter().skip(self.first).take(height).cloned().collect();
+        let below = lines.len().saturating_sub(self.first + height);
+        frame.render_widget(Paragraph::new(shown), area);
+        if below > 0 {
+            let text = format!(" {} below ", plural(below, "line"));
+            let width = u16::try_from(text.len()).unwrap_or(0).min(area.width);
+            let spot = Rect { x: area.right() - width, y: area.bottom(), width, height: 1 };
+            let spot = spot.intersection(frame.area());
+            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Role::Warn))), spot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scroll_stops_at_both_ends_and_follows_growth_from_the_end() {
+        let mut scroll = Scroll::default();
+        scroll.fit(10, 4);
+        scroll.go(Motion::Previous, 3);
+        assert_eq!(scroll.first, 0);
+        scroll.go(Motion::PageDown, 3);
+        scroll.fit(20, 4);
+        assert_eq!((scroll.first, scroll.at_end()), (3, false));
+        scroll.go(Motion::Bottom, 3);
+        scroll.fit(30, 4);
+        assert_eq!((scroll.first, scroll.at_end()), (26, true));
+        scroll.go(Motion::Previous, 3);
+        scroll.fit(40, 4);
+        assert_eq!(scroll.first, 25);
+    }
+}
