@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use super::pins::{PinError, Pins, fingerprint};
 use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
 use crate::core::model::untrusted::Untrusted;
+use crate::error::chain;
+use crate::network::NetworkError;
 
 /// What is kept of a banner.
 const BANNER: usize = 4096;
@@ -48,14 +50,9 @@ pub enum ConnectError {
         /// How far it came.
         stage: &'static str,
     },
-    /// Nobody listens, or no way leads there.
-    #[error("{address}: {source}")]
-    Unreachable {
-        /// Which address.
-        address: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// There is no TCP connection to the host.
+    #[error(transparent)]
+    Unreachable(#[from] NetworkError),
     /// Somebody else may be at the other end.
     #[error(
         "the key of {} is not the pinned one: {} is pinned, {} was offered; nothing was sent",
@@ -91,6 +88,27 @@ pub enum ConnectError {
         /// What the library said.
         why: String,
     },
+}
+
+impl ConnectError {
+    /// The operator's next step, where it follows from the failure alone.
+    pub(crate) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreachable(error) => error.hint(),
+            Self::Slow { address, .. } => {
+                format!("see that an SSH server answers at {address} and no firewall is between")
+            }
+            Self::HostKey(change) => format!(
+                "compare the key with the host's own; `afk breakglass pin {}` pins another",
+                change.host
+            ),
+            Self::Pins(_) => "`afk breakglass pin` makes the file of pins".into(),
+            Self::Refused { user, .. } => {
+                format!("put the public key into {user}'s authorized_keys at the host")
+            }
+            Self::Key { .. } | Self::Protocol { .. } => return None,
+        })
+    }
 }
 
 /// A connection that is logged in.
@@ -205,8 +223,7 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
     let all = async {
         let at = |now: &'static str| *stage.lock().unwrap_or_else(PoisonError::into_inner) = now;
         let stream = TcpStream::connect(host.address).await;
-        let stream = stream
-            .map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
+        let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         // Only makes it quicker.
         let _ = stream.set_nodelay(true);
         at("connected; it says nothing");
@@ -215,7 +232,7 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
         let change = || found.lock().unwrap_or_else(PoisonError::into_inner).change.take();
         let mut handle = handle.map_err(|error| match change() {
             Some(change) => ConnectError::HostKey(change),
-            None => ConnectError::Protocol { address: address.clone(), why: error.to_string() },
+            None => ConnectError::Protocol { address: address.clone(), why: chain(&error) },
         })?;
         at("logging in");
         log_in(&mut handle, host, &address).await?;
@@ -247,12 +264,11 @@ pub async fn offered(breakglass: &Breakglass, name: &str) -> Result<PublicKey, C
     let judge = Judge { name: name.to_owned(), pinned: None, found: found.clone() };
     let look = async {
         let stream = TcpStream::connect(host.address).await;
-        let stream = stream
-            .map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
+        let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         let ended =
             russh::client::connect_stream(Arc::new(config(&none, None)), stream, judge).await;
         let change = found.lock().unwrap_or_else(PoisonError::into_inner).change.take();
-        let why = ended.err().map_or_else(|| "offered no key".into(), |error| error.to_string());
+        let why = ended.err().map_or_else(|| "offered no key".into(), |error| chain(&error));
         let key = change.and_then(|change| PublicKey::from_openssh(&change.key).ok());
         key.ok_or(ConnectError::Protocol { address: address.clone(), why })
     };
@@ -275,15 +291,14 @@ async fn log_in(
         let key = Arc::new(private(path)?);
         tried.push(key.public_key().fingerprint(HashAlg::Sha256).to_string());
         let result = if let Some(path) = &host.certificate {
-            let certificate = russh::keys::load_openssh_certificate(path).map_err(|error| {
-                ConnectError::Key { path: path.clone(), why: error.to_string() }
-            })?;
+            let certificate = russh::keys::load_openssh_certificate(path)
+                .map_err(|error| ConnectError::Key { path: path.clone(), why: chain(&error) })?;
             handle.authenticate_openssh_cert(host.user.clone(), key, certificate).await
         } else {
             let key = PrivateKeyWithHashAlg::new(key, None);
             handle.authenticate_publickey(host.user.clone(), key).await
         };
-        if let AuthResult::Success = result.map_err(|error| protocol(error.to_string()))? {
+        if let AuthResult::Success = result.map_err(|error| protocol(chain(&error)))? {
             return Ok(());
         }
     }
@@ -291,9 +306,11 @@ async fn log_in(
         let wrong = |why: String| ConnectError::Key { path: socket.clone(), why };
         let mut agent = AgentClient::connect_uds(&socket)
             .await
-            .map_err(|error| wrong(format!("the ssh-agent: {error}")))?;
+            .map_err(|error| wrong(format!("the ssh-agent: {}", chain(&error))))?;
         let identities = agent.request_identities().await;
-        for identity in identities.map_err(|error| wrong(format!("the ssh-agent: {error}")))? {
+        for identity in
+            identities.map_err(|error| wrong(format!("the ssh-agent: {}", chain(&error))))?
+        {
             let AgentIdentity::PublicKey { key, .. } = identity else { continue };
             let print = key.fingerprint(HashAlg::Sha256).to_string();
             if host.agent_key.as_ref().is_some_and(|wanted| *wanted != print) {
@@ -321,7 +338,7 @@ async fn log_in(
 fn private(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
     use std::os::unix::fs::MetadataExt;
     let wrong = |why: String| ConnectError::Key { path: path.to_owned(), why };
-    let meta = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    let meta = std::fs::metadata(path).map_err(|error| wrong(chain(&error)))?;
     if meta.mode() & 0o077 != 0 {
         return Err(wrong("others can read it: chmod 600".into()));
     }
@@ -329,7 +346,7 @@ fn private(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
         russh::keys::Error::KeyIsEncrypted => {
             wrong("has a passphrase: add it to an ssh-agent and set `agent` instead".into())
         }
-        error => wrong(error.to_string()),
+        error => wrong(chain(&error)),
     })
 }
 

@@ -93,7 +93,7 @@ pub async fn run(
     tell(Told::Link("connecting"));
     let session = match timeout_at(until, connect(breakglass, HYPERVISOR)).await {
         Ok(Ok(session)) => session,
-        Ok(Err(error)) => return not_begun(error.to_string(), out, err),
+        Ok(Err(error)) => return not_begun(crate::error::chain(&error), out, err),
         Err(_) => return not_begun(format!("no connection in {seconds} s"), out, err),
     };
     tell(Told::Link("under way"));
@@ -154,7 +154,7 @@ async fn exchange(
     };
     let mut channel = match timeout_at(until, open).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return End::Lost(error.to_string()),
+        Ok(Err(error)) => return End::Lost(crate::error::chain(&error)),
         Err(_) => return End::Late,
     };
     let mut code = None;
@@ -245,7 +245,8 @@ async fn read_back(
         let session = match connected {
             Ok(session) => session,
             Err(error) => {
-                tell(Told::Link(&format!("link lost; the verb goes on at the host ({error})")));
+                let why = crate::error::chain(&error);
+                tell(Told::Link(&format!("link lost; the verb goes on at the host ({why})")));
                 continue;
             }
         };

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::{CALL, Message};
 use crate::core::model::notice::Severity;
 use crate::core::tables::sink::SinkOutcome;
+use crate::error::chain;
 use crate::process::inherited;
 
 pub(super) async fn run(
@@ -38,7 +39,9 @@ pub(super) async fn run(
     match timeout(CALL, child.status()).await {
         Ok(Ok(status)) if status.success() => Ok((SinkOutcome::Done, String::new())),
         Ok(Ok(status)) => Ok((SinkOutcome::Again(5), format!("{program} ended with {status}"))),
-        Ok(Err(error)) => Ok((SinkOutcome::DropAndDisable, format!("{program}: {error}"))),
+        Ok(Err(error)) => {
+            Ok((SinkOutcome::DropAndDisable, format!("start {program}: {}", chain(&error))))
+        }
         Err(_) => {
             Ok((SinkOutcome::Again(5), format!("{program} took longer than {} s", CALL.as_secs())))
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::answer;
 use crate::config::outside::Loki as Config;
 use crate::core::tables::sink::{self, SinkOutcome};
+use crate::error::chain;
 use crate::secrets::Secrets;
 
 /// Lines that wait at most.
@@ -112,10 +113,10 @@ pub async fn push(
         request = request.header("x-scope-orgid", tenant);
     }
     if let Some(reference) = &config.token {
-        let token = secrets.get(reference).await.map_err(|error| error.to_string())?;
+        let token = secrets.get(reference).await.map_err(|error| chain(&error))?;
         request = request.bearer_auth(token.expose_secret());
     }
-    let (status, after, said) = answer(request).await?;
+    let (status, after, said) = answer(&config.address, request).await?;
     Ok((sink::loki(status, after), format!("Loki answered {status} {said}")))
 }
 

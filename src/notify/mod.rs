@@ -15,6 +15,8 @@ use crate::core::model::notice::{Notice, Severity};
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::SinkOutcome;
+use crate::error::chain;
+use crate::network::NetworkError;
 use crate::secrets::Secrets;
 
 /// Longest time of one message.
@@ -90,7 +92,7 @@ impl Sinks {
     pub fn new(config: &Notify, secrets: Arc<Secrets>) -> Result<Self, String> {
         let build = || reqwest::Client::builder().timeout(CALL).build();
         let client = (!config.sinks.is_empty()).then(build).transpose();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client.map_err(|error| format!("no client for sinks: {}", chain(&error)))?;
         Ok(Self { config: config.clone(), client, secrets, disabled: Mutex::default() })
     }
 
@@ -147,14 +149,17 @@ impl Sinks {
     }
 }
 
-/// A status and what came with it.
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Option<i64>, String), String> {
-    // Without its address, which can be a secret.
-    let tell = |error: reqwest::Error| clean_line(&error.without_url().to_string());
-    let answer = request.send().await.map_err(tell)?;
+/// Sends a request to a sink at `address`, of which an error names the origin only: the path can be
+/// a secret. Gives the status code, the seconds of `retry-after` and the start of the body.
+async fn answer(
+    address: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<(u16, Option<i64>, String), String> {
+    let failed = |error: reqwest::Error| chain(&NetworkError::new(address, error));
+    let answer = request.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
     let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let after = after.and_then(|text| text.parse().ok());
-    let body: String = answer.text().await.map_err(tell)?.chars().take(400).collect();
+    let body: String = answer.text().await.map_err(failed)?.chars().take(400).collect();
     Ok((status, after, clean_line(&body)))
 }

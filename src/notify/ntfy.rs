@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Message, answer};
 use crate::core::model::notice::Severity;
 use crate::core::tables::sink::{self, SinkOutcome};
+use crate::error::chain;
 use crate::secrets::Secrets;
 
 /// Longest message, in bytes; a longer one becomes an attachment.
@@ -46,10 +47,10 @@ pub(super) async fn send(
 ) -> Result<(SinkOutcome, String), String> {
     let mut request = client.post(address).json(&body(topic, message));
     if let Some(reference) = token {
-        let token = secrets.get(reference).await.map_err(|error| error.to_string())?;
+        let token = secrets.get(reference).await.map_err(|error| chain(&error))?;
         request = request.bearer_auth(token.expose_secret());
     }
-    let (status, after, said) = answer(request).await?;
+    let (status, after, said) = answer(address, request).await?;
     let code = serde_json::from_str::<Value>(&said).ok().and_then(|body| body["code"].as_u64());
     let code = code.and_then(|code| u32::try_from(code).ok());
     Ok((sink::ntfy(status, code, after), format!("ntfy answered {status} {said}")))

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Message, answer};
 use crate::core::tables::sink::{self, SinkOutcome};
+use crate::error::chain;
 use crate::secrets::Secrets;
 
 /// Longest section, in characters; Slack takes 3,000.
@@ -39,9 +40,10 @@ pub(super) async fn send(
     webhook: &str,
     message: &Message,
 ) -> Result<(SinkOutcome, String), String> {
-    let address = secrets.get(webhook).await.map_err(|error| error.to_string())?;
-    let (status, after, said) =
-        answer(client.post(address.expose_secret()).json(&body(message))).await?;
+    let address = secrets.get(webhook).await.map_err(|error| chain(&error))?;
+    let address = address.expose_secret();
+    let request = client.post(address).json(&body(message));
+    let (status, after, said) = answer(address, request).await?;
     Ok((sink::slack(status, after), format!("Slack answered {status} {said}")))
 }
 

@@ -161,7 +161,8 @@ async fn follow_config_map(shell: Arc<Shell>, name: String, told: watch::Sender<
             }
             // What was read last stays in force while the API is away; a look at it says so.
             Some(Err(error)) => {
-                let line = clean_line(&format!("control: {error}; the last values stay in force"));
+                let why = cluster::reason(&error);
+                let line = format!("control: {why}; the last values stay in force");
                 shell.problem("control", vec![line]).await;
                 continue;
             }

@@ -7,8 +7,8 @@ use crate::core::fleet::Fleet;
 use crate::core::model::id::OutboxId;
 use crate::core::model::input::Input;
 use crate::core::model::outbox::OutboxStep;
-use crate::core::model::untrusted::clean_line;
 use crate::core::query::progress;
+use crate::error::chain;
 use crate::github::ApiError;
 use crate::notify::terminal::shown;
 use crate::notify::{Message, Sent};
@@ -116,7 +116,7 @@ impl Delivery {
                 }
                 _ => 0,
             };
-            Failure { error: clean_line(&error.to_string()), wait, forever: false }
+            Failure { error: chain(&error), wait, forever: false }
         })
     }
 }

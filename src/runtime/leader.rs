@@ -63,7 +63,7 @@ impl Seat {
     /// over `floor`.
     async fn take(&self, stale: Option<&str>, floor: u64) -> Result<Look, String> {
         let (api, namespace, name) = self.api().await?;
-        let tell = |error: kube::Error| clean_line(&error.to_string());
+        let tell = |error: kube::Error| cluster::reason(&error);
         let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
         let found = found.map_err(tell)?;
         let known = serde_json::to_value(&found).unwrap_or(Value::Null);

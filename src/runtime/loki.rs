@@ -60,7 +60,10 @@ async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
                     None => match build() {
                         Ok(made) => client.insert(made),
                         Err(error) => {
-                            tracing::error!(%error, "no client for Loki");
+                            tracing::error!(
+                                why = crate::error::chain(&error),
+                                "no client for Loki"
+                            );
                             return;
                         }
                     },

@@ -371,7 +371,12 @@ impl Handle {
     /// # Errors
     /// Why it can't be had, in a line.
     pub async fn secret(&self, reference: &str) -> Result<secrecy::SecretString, String> {
-        self.shell.outside().secrets.get(reference).await.map_err(|error| error.to_string())
+        self.shell
+            .outside()
+            .secrets
+            .get(reference)
+            .await
+            .map_err(|error| crate::error::chain(&error))
     }
 
     /// Whether a process is something that this runtime started, or below it.

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::core::model::id::IssueKey;
 use crate::core::model::input::Input;
 use crate::tracker::Listing;
-use crate::tracker::folder::Folder;
+use crate::tracker::folder::FolderTracker;
 
 /// Changes that come together are taken together.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -52,7 +52,7 @@ async fn follow_tracker(
     snapshots: watch::Receiver<Arc<Snapshot>>,
 ) {
     let mut known: Option<Listing> = None;
-    let mut watching: Option<(Arc<Folder>, Option<notify::RecommendedWatcher>)> = None;
+    let mut watching: Option<(Arc<FolderTracker>, Option<notify::RecommendedWatcher>)> = None;
     loop {
         let folder = shell.outside().tracker.folder.clone();
         watching = match (folder, watching) {
@@ -76,7 +76,7 @@ async fn follow_tracker(
                 }
             }
             Err(error) => {
-                let line = format!("the tracker can't be read: {error}");
+                let line = format!("the tracker can't be read: {}", crate::error::chain(&error));
                 shell
                     .problem("tracker", vec![crate::core::model::untrusted::clean_line(&line)])
                     .await;

@@ -22,7 +22,7 @@ use crate::config::breakglass::Breakglass;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::notify::terminal;
 use crate::runtime::breakglass::console::FromShell;
 use crate::runtime::client::{Client, Link};
@@ -205,7 +205,8 @@ impl Session {
         self.client.size(self.view.width, self.view.height);
         restore_on_panic();
         let guard = Guard::take(self.view.mouse).map_err(|error| {
-            Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
+            Failure::new(FailureKind::Usage, "this is no terminal")
+                .because(error)
                 .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
         })?;
         let mut wire = Wire::start(io::stdout())?;

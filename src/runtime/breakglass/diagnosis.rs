@@ -70,7 +70,9 @@ pub(super) async fn ask(shell: &Arc<Shell>) -> (Untrusted, Option<Verb>) {
 async fn look(breakglass: &Breakglass, diagnosis: &Diagnosis, host: &str, shown: &mut String) {
     let session = match connect(breakglass, host).await {
         Ok(session) => session,
-        Err(error) => return add(shown, &format!("a shell on {host}"), &error.to_string()),
+        Err(error) => {
+            return add(shown, &format!("a shell on {host}"), &crate::error::chain(&error));
+        }
     };
     for command in &diagnosis.commands {
         let mut text = Vec::new();

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{Failure, Job};
-use crate::ci::github::{self, Look, Standing};
-use crate::ci::woodpecker::{self, Woodpecker};
+use crate::ci::CiStatus;
+use crate::ci::github::{self, BranchPosition};
+use crate::ci::woodpecker::{self, WoodpeckerClient};
 use crate::config::Repository;
 use crate::config::repository::{Deploy, RepositoryRules, Target};
 use crate::core::model::id::Sha;
@@ -18,8 +19,9 @@ use crate::core::model::input::{Input, RunFact};
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, ProbeSample, Verdict};
 use crate::core::tables::commit::Deadlines;
-use crate::deploy::kubernetes::{Bounds, Rollout, Told};
+use crate::deploy::kubernetes::{Bounds, Rollout, RolloutUpdate};
 use crate::deploy::probe::Prober;
+use crate::error::chain;
 use crate::process::Spec;
 use crate::runtime::{Message, WatcherFacts, clock};
 use crate::workspace::overlay;
@@ -113,7 +115,7 @@ pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
         pipelines.follow(job, &sha, &pool).await?
     } else {
         let required = rules.required.as_slice();
-        let watched = github::Watched {
+        let watched = github::WatchedCommit {
             repo: job.run.work.repo(),
             branch: &branch,
             required,
@@ -134,7 +136,7 @@ fn over(job: &Job, deadlines: Deadlines) -> bool {
 /// its head decide, which has the commit in it.
 async fn checks(
     job: &Job,
-    watched: &github::Watched<'_>,
+    watched: &github::WatchedCommit<'_>,
     sha: &Sha,
     pool: &Pool,
     poll: Duration,
@@ -146,19 +148,19 @@ async fn checks(
         let standing = standing(pool, &of).await;
         let looked = match standing {
             Ok(standing) => {
-                let looked = github::look(&api, watched, &of, &standing, clock::wall()).await;
-                looked.map(|look| (look, standing)).map_err(|error| error.to_string())
+                let looked = github::poll(&api, watched, &of, &standing, clock::wall()).await;
+                looked.map(|look| (look, standing)).map_err(|error| chain(&error))
             }
             Err(error) => Err(error),
         };
         match looked {
-            Ok((Look::Decided(judgement), _)) if of == *sha => return Ok(judgement),
-            Ok((Look::Decided(judgement), _)) => {
+            Ok((CiStatus::Decided(judgement), _)) if of == *sha => return Ok(judgement),
+            Ok((CiStatus::Decided(judgement), _)) => {
                 let detail = judgement.detail.clean_line();
                 let detail = format!("superseded by {}, which contains it: {detail}", of.short());
                 return Ok(Judgement { detail: detail.into(), ..judgement });
             }
-            Ok((Look::Superseded, standing)) => {
+            Ok((CiStatus::Superseded, standing)) => {
                 job.note(format!(
                     "CI of {} was cut off; that of {} decides",
                     of.short(),
@@ -167,7 +169,7 @@ async fn checks(
                 of = standing.head;
                 continue;
             }
-            Ok((Look::Pending(what), _)) => {
+            Ok((CiStatus::Pending(what), _)) => {
                 failed = 0;
                 if what != waits {
                     job.note(format!("CI: waits for {what}"));
@@ -188,10 +190,10 @@ async fn checks(
     }
 }
 
-async fn standing(pool: &Pool, sha: &Sha) -> Result<Standing, Failure> {
+async fn standing(pool: &Pool, sha: &Sha) -> Result<BranchPosition, Failure> {
     let head = pool.base().fetch().await.map_err(|e| e.to_string())?;
     let ancestor = pool.base().contains(sha).await.map_err(|e| e.to_string())?;
-    Ok(Standing { ancestor, head })
+    Ok(BranchPosition { ancestor, head })
 }
 
 /// Woodpecker's pipelines of one kind.
@@ -209,10 +211,12 @@ impl Pipelines<'_> {
         let section =
             section.ok_or("the repository names woodpecker, and [woodpecker] is not configured")?;
         let token = job.shell.outside().secrets.get(&section.token).await;
-        let server = Woodpecker::new(&section.address, token.map_err(|e| e.to_string())?)?;
+        let token = token.map_err(|error| chain(&error))?;
+        let server =
+            WoodpeckerClient::new(&section.address, token).map_err(|error| chain(&error))?;
         let (mut of, mut waits, mut failed) = (sha.clone(), String::new(), 0);
         loop {
-            let watched = woodpecker::Watched {
+            let watched = woodpecker::WatchedPipeline {
                 repo: self.repo,
                 branch: self.branch,
                 event: self.event,
@@ -220,9 +224,9 @@ impl Pipelines<'_> {
                 pushed: pushed(job),
                 deadlines: self.deadlines,
             };
-            match server.look(&watched, clock::wall()).await {
-                Ok(Look::Decided(judgement)) => return Ok(judgement),
-                Ok(Look::Superseded) => {
+            match server.poll(&watched, clock::wall()).await {
+                Ok(CiStatus::Decided(judgement)) => return Ok(judgement),
+                Ok(CiStatus::Superseded) => {
                     let head = standing(pool, &of).await?.head;
                     if head == of {
                         // Somebody cancelled it, and nothing newer has the commit in it.
@@ -236,7 +240,7 @@ impl Pipelines<'_> {
                     of = head;
                     continue;
                 }
-                Ok(Look::Pending(what)) => {
+                Ok(CiStatus::Pending(what)) => {
                     failed = 0;
                     if what != waits {
                         job.note(format!("waits for {what}"));
@@ -244,6 +248,7 @@ impl Pipelines<'_> {
                     }
                 }
                 Err(error) => {
+                    let error = chain(&error);
                     failed += 1;
                     if failed == LOOKS {
                         job.note(format!("{error}; it is asked again"));
@@ -345,11 +350,12 @@ async fn rollout(
     let rollout = Rollout { client, target, sha, bounds, contains: &contains };
     let mut watched = Watched { shell: &job.shell, names: BTreeSet::new() };
     let judgement = rollout
-        .judge(|told| match told {
-            Told::Stands(line) => job.note(line),
-            Told::Watcher(watcher) => {
+        .judge(|update| match update {
+            RolloutUpdate::State(line) => job.note(line),
+            RolloutUpdate::Watcher(watcher) => {
                 watched.names.insert(watcher.what.clone());
-                let facts = WatcherFacts { heard: Timestamp(watcher.heard), error: watcher.error };
+                let facts =
+                    WatcherFacts { heard: Timestamp(watcher.last_event), error: watcher.error };
                 let mut all = job.shell.watchers.lock().unwrap_or_else(PoisonError::into_inner);
                 let before = all.insert(watcher.what, facts.clone());
                 if before.is_none_or(|before| before.error != facts.error) {
@@ -381,7 +387,7 @@ pub(super) async fn probe(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
     let supervisor = job.shell.supervisor.clone();
     let log = job.log("probe");
     let prober = Prober::new(probe, sha.clone(), supervisor, job.owner(), cwd, log);
-    let prober = prober.map_err(|e| e.to_string())?;
+    let prober = prober.map_err(|e| chain(&e))?;
     let (inputs, repo) = (job.shell.inputs.clone(), job.run.work.repo().clone());
     let judgement = prober.judge(|sample| {
         let latency_ms = u32::try_from(sample.latency.as_millis()).unwrap_or(u32::MAX);

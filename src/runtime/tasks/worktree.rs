@@ -76,7 +76,8 @@ pub(super) async fn prepare(job: &Job) -> Result<RunFact, Failure> {
 /// Unlocks a clone with the key of the configuration: the path of a key, or the key in base64.
 async fn unlock(job: &Job, pool: &Pool, dir: &Path, reference: &str) -> Result<(), Failure> {
     let secret = job.shell.outside().secrets.get(reference).await;
-    let secret = secret.map_err(|error| format!("service.git_crypt_key: {error}"))?;
+    let secret = secret
+        .map_err(|error| format!("service.git_crypt_key: {}", crate::error::chain(&error)))?;
     let value = secret.expose_secret().trim();
     let text = |error: WorkspaceError| error.to_string();
     if Path::new(value).is_file() {
