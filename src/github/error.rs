@@ -84,7 +84,7 @@ impl ApiError {
         }
     }
 
-    /// Whether every request with this token fails for the same reason, whatever it asks.
+    /// Whether the failure concerns every request with this token.
     #[must_use]
     pub const fn concerns_the_token(&self) -> bool {
         matches!(self, Self::Limited { .. } | Self::Token(_) | Self::Credential(_))
@@ -118,7 +118,7 @@ impl ApiError {
         Self::Failed { request: clean_line(request), cause: cause.into() }
     }
 
-    /// GitHub said no in `response`.
+    /// GitHub refused the request with `response`.
     pub(super) fn refused(request: &str, response: &GitHubResponse) -> Self {
         let status = response.answer.status;
         Self::Refused { status, request: clean_line(request), message: message(&response.body) }

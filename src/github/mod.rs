@@ -136,7 +136,7 @@ impl Api {
                 let why = format!("the list has more than {PAGES} pages");
                 return Err(ApiError::failed(path, why));
             }
-            // Our token goes to our GitHub only, whatever address a page names.
+            // Never send our token to another host that a page names.
             next = page.next.filter(|next| next.starts_with(&self.base));
         }
         Ok(all)
@@ -312,8 +312,8 @@ impl Api {
         self.tokens.get(self).await
     }
 
-    /// Decides by table T9. The first 401 of a request has the token read again, whatever the
-    /// request was; an error is one that a repetition can't mend now.
+    /// Decides by table T9. After the first 401 of a request the token is read again, also for a
+    /// write. An error means that a repetition can't help now.
     async fn judge(
         &self,
         asked: Asked,

@@ -98,7 +98,6 @@ impl TokenProvider {
     }
 
     /// The login that belongs to the token.
-
     pub(super) async fn login(&self, api: &Api) -> Result<String, ApiError> {
         if let Some(login) = &self.state.lock().await.login {
             return Ok(login.clone());

@@ -33,13 +33,13 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// A plain read.
+    /// A read without a condition or a body.
     pub(super) fn get(address: &'a str, authorization: &'a str) -> Self {
         Self { method: &Method::GET, address, authorization, etag: None, body: None }
     }
 }
 
-/// A whole answer.
+/// An answer that came whole.
 pub(super) struct GitHubResponse {
     pub answer: ApiAnswer,
     pub etag: Option<String>,

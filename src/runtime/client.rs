@@ -14,7 +14,7 @@ use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role
 use crate::core::model::id::{Actor, RunId};
 use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
-use crate::notify::terminal::Shown;
+use crate::notify::terminal::TerminalNotice;
 
 /// Questions of one client that may wait.
 const ASKS: usize = 64;
@@ -81,7 +81,7 @@ pub struct Client {
     /// Leaving it stops nothing.
     pub detaches: bool,
     asks: mpsc::Sender<Ask>,
-    notices: broadcast::Sender<Shown>,
+    notices: broadcast::Sender<TerminalNotice>,
 }
 
 /// The other end of a [`Client`]: what fills it and answers it.
@@ -96,7 +96,7 @@ pub struct Ends {
     /// To be answered.
     pub asks: mpsc::Receiver<Ask>,
     /// To be handed on.
-    pub notices: broadcast::Sender<Shown>,
+    pub notices: broadcast::Sender<TerminalNotice>,
 }
 
 impl Client {
@@ -191,7 +191,7 @@ impl Client {
 
     /// Notices from now on.
     #[must_use]
-    pub fn notices(&self) -> broadcast::Receiver<Shown> {
+    pub fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
         self.notices.subscribe()
     }
 }

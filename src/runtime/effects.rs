@@ -10,8 +10,8 @@ use crate::core::model::outbox::OutboxStep;
 use crate::core::query::progress;
 use crate::error::chain;
 use crate::github::ApiError;
-use crate::notify::terminal::shown;
-use crate::notify::{Message, Sent};
+use crate::notify::terminal::terminal_notice;
+use crate::notify::{OutgoingNotice, SendOutcome};
 use crate::tracker::TrackerError;
 
 /// Longest time of one delivery.
@@ -93,17 +93,17 @@ impl Delivery {
             },
             OutboxStep::Notify { what, sink: None, .. } => {
                 // Nobody may be attached; the inbox and the brief have it as well.
-                let _ = shell.notices.send(shown(what));
+                let _ = shell.notices.send(terminal_notice(what));
                 Ok(())
             }
             OutboxStep::Notify { what, sink: Some(name), .. } => {
                 let sinks = shell.outside().sinks.clone();
                 let (run, link) = &self.about;
-                let message = Message::new(what, run.as_deref(), link.clone(), sinks.open());
+                let message = OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.open());
                 return match sinks.send(name, &message).await {
-                    Sent::Done => Ok(()),
-                    Sent::Dropped(error) => Err(Failure { error, wait: 0, forever: true }),
-                    Sent::Again(seconds, error) => {
+                    SendOutcome::Delivered => Ok(()),
+                    SendOutcome::Dropped(error) => Err(Failure { error, wait: 0, forever: true }),
+                    SendOutcome::Retry(seconds, error) => {
                         Err(Failure { error, wait: seconds * 1000, forever: false })
                     }
                 };

@@ -14,7 +14,7 @@ use crate::core::model::id::RunId;
 use crate::core::model::run::Work;
 use crate::core::model::time::Timestamp;
 use crate::core::tables::sink::SinkOutcome;
-use crate::notify::loki::{Buffer, Line, push};
+use crate::notify::loki::{LogLine, LokiBuffer, push};
 
 /// Longest time of one push.
 const CALL: Duration = Duration::from_secs(15);
@@ -27,7 +27,7 @@ pub(super) fn start(shell: &Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>
 
 async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut batches = shell.batches.subscribe();
-    let mut buffer = Buffer::default();
+    let mut buffer = LokiBuffer::default();
     let mut due: Option<Instant> = None;
     let mut claimed = Claimed::new();
     let mut client: Option<reqwest::Client> = None;
@@ -38,7 +38,7 @@ async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
             () = shell.cancel.cancelled() => return,
         };
         let Some(config) = shell.config().loki.clone() else {
-            (buffer, due) = (Buffer::default(), None);
+            (buffer, due) = (LokiBuffer::default(), None);
             continue;
         };
         match told {
@@ -115,7 +115,7 @@ fn labels(work: &Work) -> (String, String) {
 }
 
 /// An event about a run as a line: the event's JSON, cleaned by being JSON.
-fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> Option<Line> {
+fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> Option<LogLine> {
     if let Event::Claimed { run, work, .. } = event {
         claimed.insert(*run, labels(work));
     }
@@ -127,5 +127,5 @@ fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> O
         claimed.remove(run);
     }
     value.as_object_mut()?.remove("run");
-    Some(Line { at: at.0, repo, issue, run: run.to_string(), text: value.to_string() })
+    Some(LogLine { at: at.0, repo, issue, run: run.to_string(), text: value.to_string() })
 }

@@ -47,7 +47,7 @@ use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
 use crate::journal::writer::Writer;
 use crate::journal::{Journal, JournalError};
-use crate::notify::terminal::Shown;
+use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
 use crate::tracker::Tracker;
 use crate::workspace::git::Git;
@@ -184,7 +184,7 @@ pub(crate) struct Shell {
     pub shells: Mutex<breakglass::console::Shells>,
     pub shells_changed: tokio::sync::Notify,
     pub transcripts: watch::Sender<u64>,
-    pub notices: broadcast::Sender<Shown>,
+    pub notices: broadcast::Sender<TerminalNotice>,
     pub problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
     pub worktrees: Mutex<BTreeMap<RunId, WorktreeFacts>>,
     pub clients: Mutex<BTreeMap<u64, Attached>>,
@@ -264,7 +264,7 @@ pub struct Handle {
     pub store: Arc<Store>,
     /// The configuration when the runtime was started.
     pub config: Arc<Config>,
-    notices: broadcast::Sender<Shown>,
+    notices: broadcast::Sender<TerminalNotice>,
     supervisor: Supervisor,
     /// Who leads, where this one follows.
     follows: Option<watch::Receiver<String>>,
@@ -399,7 +399,7 @@ impl Handle {
 
     /// Notices from now on.
     #[must_use]
-    pub fn notices(&self) -> broadcast::Receiver<Shown> {
+    pub fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
         self.notices.subscribe()
     }
 }

@@ -35,7 +35,7 @@ pub enum VaultError {
     /// The login as the role of `[vault]` was refused.
     #[error("log in as {role}: Vault answered {answer}")]
     Login {
-        /// The configured role.
+        /// The role that [vault] names.
         role: String,
         /// The status code and the errors of the answer.
         answer: String,
@@ -49,7 +49,7 @@ pub enum VaultError {
     /// The token of the Kubernetes service account can't be read.
     #[error("read the service account's token {}", path.display())]
     ServiceAccount {
-        /// The configured file.
+        /// The file that `jwt` of [vault] names.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -242,7 +242,7 @@ impl VaultClient {
             let env = |name: &str| std::env::var(name).ok();
             let unreadable = |e| ReadFailure::Permanent(VaultError::Token(Box::new(e)));
             let value = super::resolve(reference, &env).map_err(unreadable)?;
-            // The first renewal tells how long the token lives; a root token never ends.
+            // The first renewal gives the lease of the token; a root token has none.
             let left = self.renew(&value).await.ok().flatten();
             return Ok(VaultToken { value, renew: left.map(|left| Instant::now() + left) });
         }

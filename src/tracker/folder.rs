@@ -195,16 +195,16 @@ impl FolderTracker {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder.join(format!(".{name}.afk-{}", std::process::id()));
-    let mut file = std::fs::File::create(&aside)?;
+    let replacement = folder.join(format!(".{name}.afk-{}", std::process::id()));
+    let mut file = std::fs::File::create(&replacement)?;
     let written = file
         .write_all(bytes)
         .and_then(|()| file.set_permissions(std::fs::metadata(path)?.permissions()))
         .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&aside, path));
+        .and_then(|()| std::fs::rename(&replacement, path));
     if written.is_err() {
-        // The failure may be that the file was never created.
-        let _ = std::fs::remove_file(&aside);
+        // Only cleans up: the caller gets the error of the write.
+        let _ = std::fs::remove_file(&replacement);
     }
     written
 }

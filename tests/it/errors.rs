@@ -8,7 +8,7 @@ use std::time::Duration;
 use afk::config::Config;
 use afk::core::model::notice::Severity;
 use afk::github::Api;
-use afk::notify::{Message, Sent, Sinks};
+use afk::notify::{OutgoingNotice, SendOutcome, Sinks};
 use afk::secrets::Secrets;
 
 use crate::support::pve::free_port;
@@ -107,8 +107,8 @@ fn doctor_tells_a_missing_secret_from_a_server_that_is_away() {
     assert!(hint.contains("add [vault] with its address"), "{hint}");
 }
 
-fn message() -> Message {
-    Message {
+fn message() -> OutgoingNotice {
+    OutgoingNotice {
         kind: "frozen",
         severity: Severity::Urgent,
         title: "frozen: acme/thing#1".into(),
@@ -132,7 +132,9 @@ async fn notifiers_name_the_address_and_the_cause_without_the_secret_path() {
     ));
     let sinks = Sinks::new(&world.config().notify, Arc::new(Secrets::new(None).unwrap())).unwrap();
     for name in ["chat", "phone"] {
-        let Sent::Again(_, why) = sinks.send(name, &message()).await else { panic!("{name}") };
+        let SendOutcome::Retry(_, why) = sinks.send(name, &message()).await else {
+            panic!("{name}")
+        };
         assert_eq!(why, format!("connect to {address}: connection refused"), "{name}");
     }
 }

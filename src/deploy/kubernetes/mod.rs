@@ -80,7 +80,7 @@ pub struct Rollout<'a> {
     pub target: &'a Target,
     /// The commit that is expected.
     pub sha: &'a Sha,
-    /// The time limits.
+    /// How long the rollout may take and must hold.
     pub bounds: Bounds,
     /// Recognizes a newer commit that contains this one.
     pub contains: &'a Contains<'a>,
