@@ -179,7 +179,7 @@ fn fault_of(cause: &(dyn Error + 'static)) -> Option<NetworkFault> {
         _ if cause.to_string().starts_with("failed to lookup address information") => {
             Some(NetworkFault::Unresolved)
         }
-        _ if cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+        _ if matches!(cause.get_ref(), Some(inner) if inner.is::<rustls::Error>()) => {
             Some(NetworkFault::Certificate)
         }
         _ => None,

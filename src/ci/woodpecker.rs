@@ -240,7 +240,7 @@ impl WoodpeckerClient {
                     log.push_str(Untrusted::new(text).tail(TAIL).as_received());
                 }
                 Err(error) => {
-                    log.push_str(&format!("(its log can't be read: {})\n", chain(&error)))
+                    log.push_str(&format!("(its log can't be read: {})\n", chain(&error)));
                 }
             }
             names.push(name);

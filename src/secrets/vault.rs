@@ -29,9 +29,12 @@ pub enum VaultError {
     /// Vault was not reached, or the connection broke.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// Vault refuses the request or is sealed; the text is its answer.
+    /// Vault is sealed or not ready; the text is its answer.
     #[error("Vault answered {0}")]
-    Answer(String),
+    Unavailable(String),
+    /// Vault refuses the token or the request; the text is its answer.
+    #[error("Vault answered {0}")]
+    Refused(String),
     /// The login as the role of `[vault]` was refused.
     #[error("log in as {role}: Vault answered {answer}")]
     Login {
@@ -64,9 +67,9 @@ impl VaultError {
     pub(super) fn hint(&self, reference: &str) -> String {
         match self {
             Self::Network(error) => error.hint(),
-            Self::Answer(_) => {
-                "see that Vault is unsealed and that the policies of [vault]'s token allow the read"
-                    .into()
+            Self::Unavailable(_) => "see that Vault is unsealed and ready".into(),
+            Self::Refused(_) => {
+                format!("see that the token of [vault] is valid and its policies allow {reference}")
             }
             Self::Login { role, .. } => {
                 format!("see that Vault's role {role} is bound to this service account")
@@ -170,8 +173,8 @@ impl VaultClient {
         key: &str,
     ) -> Result<SecretString, ReadFailure> {
         let address = format!("{}/v1/{mount}/data/{path}", self.config.address);
-        let permanent = |error| Err(ReadFailure::Permanent(error));
-        let missing = |text: &str| permanent(VaultError::Missing(text.to_owned()));
+        let missing =
+            |text: &str| Err(ReadFailure::Permanent(VaultError::Missing(text.to_owned())));
         let mut log_in_again = true;
         loop {
             let token = self.token(session).await?;
@@ -188,11 +191,11 @@ impl VaultClient {
                     log_in_again = false;
                     session.token = None;
                 }
-                VaultOutcome::LogIn => return permanent(answered(status, &body)),
+                VaultOutcome::LogIn => return Err(refused(status, &body)),
                 VaultOutcome::Deleted => return missing("the secret was deleted"),
                 VaultOutcome::Missing => return missing("there is no secret at the path"),
                 VaultOutcome::KeepLast => {
-                    return Err(ReadFailure::Temporary(answered(status, &body)));
+                    return Err(unavailable(status, &body));
                 }
             }
         }
@@ -232,8 +235,8 @@ impl VaultClient {
         let (status, body) = self.call(request.json(&json!({}))).await?;
         match sink::vault(status, false) {
             VaultOutcome::Take => Ok(lease(&body["auth"]["lease_duration"])),
-            VaultOutcome::KeepLast => Err(ReadFailure::Temporary(answered(status, &body))),
-            _ => Err(ReadFailure::Permanent(answered(status, &body))),
+            VaultOutcome::KeepLast => Err(unavailable(status, &body)),
+            _ => Err(refused(status, &body)),
         }
     }
 
@@ -263,7 +266,7 @@ impl VaultClient {
                 let renew = lease(&auth["lease_duration"]).map(|left| Instant::now() + left);
                 Ok(VaultToken { value: token.into(), renew })
             }
-            (VaultOutcome::KeepLast, _) => Err(ReadFailure::Temporary(answered(status, &body))),
+            (VaultOutcome::KeepLast, _) => Err(unavailable(status, &body)),
             _ => {
                 let (role, answer) = (role.clone(), summary(status, &body));
                 Err(ReadFailure::Permanent(VaultError::Login { role, answer }))
@@ -287,7 +290,7 @@ impl VaultClient {
             Err(_) if status >= 400 => Ok((status, Value::Null)),
             Err(error) => {
                 let text = format!("{status} without JSON: {error}");
-                Err(ReadFailure::Temporary(VaultError::Answer(clean_line(&text))))
+                Err(ReadFailure::Temporary(VaultError::Unavailable(clean_line(&text))))
             }
         }
     }
@@ -317,8 +320,12 @@ fn lease(seconds: &Value) -> Option<Duration> {
     Some(Duration::from_secs(sink::renew_after(seconds)))
 }
 
-fn answered(status: u16, body: &Value) -> VaultError {
-    VaultError::Answer(summary(status, body))
+fn unavailable(status: u16, body: &Value) -> ReadFailure {
+    ReadFailure::Temporary(VaultError::Unavailable(summary(status, body)))
+}
+
+fn refused(status: u16, body: &Value) -> ReadFailure {
+    ReadFailure::Permanent(VaultError::Refused(summary(status, body)))
 }
 
 /// The status code and the errors of an answer, in one clean line.

@@ -1,11 +1,11 @@
 //! Who armed an issue, and who edited it since (table T1): read from its timeline, and judged with the
 //! rights of each account in the repository.
 
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::dto::{IssueDto, LabelDto, TimelineEventDto, UserDto};
@@ -21,6 +21,7 @@ use crate::github::{ApiError, time};
 /// How long the right of an account is cached.
 const RIGHT: Duration = Duration::from_secs(300);
 
+/// The last edit of an issue's body, and its editor.
 const EDITED: &str = "query($owner: String!, $name: String!, $number: Int!) { repository(owner: \
     $owner, name: $name) { issue(number: $number) { lastEditedAt editor { __typename login } } } }";
 
@@ -41,6 +42,7 @@ struct Account {
     via_app: bool,
 }
 
+/// The account of a user; a bot is known by its type or its login.
 fn account(user: Option<&UserDto>, via_app: bool) -> Account {
     let login = user.map(|user| Actor(clean_line(&user.login)));
     let bot = user.is_some_and(|user| user.kind == "Bot" || user.login.ends_with("[bot]"));
