@@ -17,6 +17,7 @@
 //! - [`term`]: keys, frames and the wire to a terminal
 //! - [`tui`]: panes, overlays, keymaps, themes
 //! - [`cli`]: one file a subcommand; the demo
+//! - `lock`: locks that a panic elsewhere can't disable
 //!
 //! docs/architecture.md tells more.
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod error;
 pub mod executor;
 pub mod github;
 pub mod journal;
+mod lock;
 pub mod network;
 pub mod notify;
 pub mod process;

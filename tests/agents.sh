@@ -1,7 +1,10 @@
 #!/bin/sh
 # Runs real agent programs, in pinned versions from npm, against a scripted model on loopback.
-# `tests/agents.sh` runs the quick ones, `slow` the others, `clients` the OpenAI client from PyPI and
-# curl against the HTTP API, `all` everything.
+#
+#   tests/agents.sh            Claude Code and Codex
+#   tests/agents.sh slow       claude-agent-acp and opencode
+#   tests/agents.sh clients    the OpenAI client from PyPI and curl, against the HTTP API
+#   tests/agents.sh all        everything
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-quick}
@@ -36,7 +39,7 @@ folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/$what
 mkdir -p "$folder"
 if [ "$(cat "$folder/installed" 2>/dev/null)" != "$packages" ]; then
     [ -e "$folder/package.json" ] || echo '{"private":true}' > "$folder/package.json"
-    # shellcheck disable=SC2086 # One word a package.
+    # shellcheck disable=SC2086 # Each package is one word.
     (cd "$folder" && npm install --save-exact --force --no-audit --no-fund --loglevel=error $packages) ||
         skip "npm could not install $packages"
     echo "$packages" > "$folder/installed"

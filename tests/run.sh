@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every test. They need git and nothing else that a machine with Rust lacks.
+# Runs every test. Beside Rust, the tests need only git.
 set -eu
 cd "$(dirname "$0")/.."
 command -v git >/dev/null || { echo "tests/run.sh: git is needed" >&2; exit 1; }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the files named in deploy.files where the platform serves them from, and switches over.
+# Copies the files named in deploy.files to the folder that the platform serves, and switches to them.
 set -eu
 release="$1/releases/$AFK_SHA"
 rm -rf "$release.new"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every test; ends with 1 when one fails.
+# Runs every test; exits with 1 if one fails.
 cd "$(dirname "$0")" || exit 2
 failed=0
 for test in tests/*.sh; do

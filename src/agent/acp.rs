@@ -4,6 +4,7 @@
 //! Messages are read with the types of the `agent-client-protocol` crate. Its connection is not
 //! used: it ends at the first line that is no JSON, where this must keep the line and go on.
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_client_protocol::v1::schema::{
@@ -402,7 +403,7 @@ impl Acp {
         let id = format!("acp-{}", line["id"]);
         let ask = self.ask(&request);
         self.requests.insert(id.clone(), (line["id"].clone(), request));
-        said.event(AgentEvent::PermissionRequest { id, ask: Box::new(ask) });
+        said.event(AgentEvent::PermissionRequest { id, request: Box::new(ask) });
     }
 
     fn ask(&self, request: &RequestPermissionRequest) -> PermissionRequest {
@@ -489,7 +490,7 @@ impl Conversation for Acp {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resume.clone_from(&spec.resume);
@@ -530,7 +531,7 @@ impl Conversation for Acp {
         self.prompt(text, false, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
         let Some((id, asked)) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };

@@ -3,6 +3,7 @@
 
 pub mod tools;
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ impl Claude {
         } else {
             let input = request.get("input").unwrap_or(&Value::Null);
             let ask = Box::new(tools::ask(&self.cwd, text(request, "tool_name"), input));
-            said.event(AgentEvent::PermissionRequest { id: id.clone(), ask });
+            said.event(AgentEvent::PermissionRequest { id: id.clone(), request: ask });
         }
         self.requests.insert(id, request.clone());
     }
@@ -355,7 +356,7 @@ impl Conversation for Claude {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         self.told = spec.session_cost;
         self.session.clone_from(&spec.resume);
@@ -395,7 +396,7 @@ impl Conversation for Claude {
         self.message(text, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
         let Some(asked) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };

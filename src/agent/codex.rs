@@ -1,5 +1,6 @@
 //! `codex app-server`: JSON-RPC lines without the `jsonrpc` key (tried with 0.169.0).
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
@@ -199,7 +200,7 @@ impl Codex {
         };
         self.prose.flush(&mut said.events);
         self.requests.insert(id.clone(), (line["id"].clone(), item));
-        said.event(AgentEvent::PermissionRequest { id, ask: Box::new(ask) });
+        said.event(AgentEvent::PermissionRequest { id, request: Box::new(ask) });
     }
 
     /// A change of a file as a unified diff: codex tells a new file as its text.
@@ -366,7 +367,7 @@ impl Conversation for Codex {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resume.clone_from(&spec.resume);
@@ -404,7 +405,7 @@ impl Conversation for Codex {
         self.start_turn(text, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
         let Some((id, _)) = self.requests.remove(request) else {
             return said.notice("the agent waits for that answer no more");
         };
@@ -480,11 +481,18 @@ mod tests {
                 json!({"method": "item/fileChange/requestApproval", "id": 0, "params": {"itemId": "i1"}}),
             ],
         );
-        let Some(AgentEvent::PermissionRequest { id, ask }) = said.events.last() else { panic!() };
+        let Some(AgentEvent::PermissionRequest { id, request: ask }) = said.events.last() else {
+            panic!()
+        };
         assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Edit, "/w/wt/a.py"));
         assert!(ask.detail.as_received().contains("-1\n+2"));
         let mut said = Said::default();
-        codex.answer(id, &Answer::Deny { reason: "no".into() }, "ana", &mut said);
+        codex.answer(
+            id,
+            &Answer::Deny { reason: "no".into() },
+            &"ana".to_owned().into(),
+            &mut said,
+        );
         let lines: Vec<Value> =
             said.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
         assert_eq!(lines[0], json!({"id": 0, "result": {"decision": "decline"}}));
@@ -500,7 +508,9 @@ mod tests {
             "params": {"command": "/bin/bash -lc 'make x'", "cwd": "/w/wt",
                 "commandActions": [{"type": "unknown", "command": "make x"}]}})],
         );
-        let Some(AgentEvent::PermissionRequest { ask, .. }) = said.events.last() else { panic!() };
+        let Some(AgentEvent::PermissionRequest { request: ask, .. }) = said.events.last() else {
+            panic!()
+        };
         assert_eq!(ask.targets[0].as_received(), "make x");
     }
 

@@ -5,6 +5,7 @@ use super::wire::{ToAgent, translate};
 use super::{Conversation, Said, TurnSpec};
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::approval::Answer;
+use crate::core::model::approval::DecidedBy;
 use crate::core::model::capability::{Capabilities, Cost, Steer};
 
 /// See the module.
@@ -48,7 +49,7 @@ impl Conversation for Command {
         tell(said, &ToAgent::Steer { text });
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
         let (decision, text) = match answer {
             Answer::Approve | Answer::ApproveRun => ("allow", ""),
             Answer::Edit { command } => ("edit", command.as_received()),

@@ -96,7 +96,7 @@ async fn run_program(
     };
     let tail = match over {
         Over::Stopped(_) => String::new(),
-        Over::Said(_) if !spec.heard => String::new(),
+        Over::Said(_) if !spec.stream_output => String::new(),
         Over::Said(_) | Over::Eof => {
             let whole = timeout(STDERR, tail.as_mut());
             // One that something else holds open is not waited for.
@@ -104,7 +104,7 @@ async fn run_program(
             tail.take_output().unwrap_or_default()
         }
     };
-    if spec.heard {
+    if spec.stream_output {
         let code = status.as_ref().and_then(|status| status.as_ref().ok()?.code());
         let mut event = AgentEvent::Exited { code, stderr: tail.clone().into() };
         spec.redactor.event(&mut event);

@@ -18,6 +18,7 @@ pub mod turn;
 pub mod vendor;
 pub mod wire;
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,8 +72,10 @@ pub struct TurnSpec {
     /// What is never written down.
     #[serde(skip)]
     pub redactor: Redactor,
-    /// Somebody hears each piece of text as it comes, and how the program ends.
-    pub heard: bool,
+    /// A client reads the output live: the agent emits each piece of text as it comes, and its end
+    /// carries the program's own exit.
+    #[serde(rename = "heard")]
+    pub stream_output: bool,
     /// Where the lines are kept as they came; none keeps them nowhere.
     pub record: Option<PathBuf>,
 }
@@ -124,7 +127,7 @@ pub enum Control {
         /// What.
         answer: Answer,
         /// By whom.
-        by: String,
+        by: DecidedBy,
     },
     /// End the turn and keep the conversation.
     Interrupt,
@@ -186,7 +189,7 @@ pub trait Conversation: Send + Sync {
     fn follow(&mut self, text: &str, said: &mut Said);
 
     /// The answer to a request that it told, and who gave it.
-    fn answer(&mut self, request: &str, answer: &Answer, by: &str, said: &mut Said);
+    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, said: &mut Said);
 
     /// The turn is to end.
     fn interrupt(&mut self, said: &mut Said);

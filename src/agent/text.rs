@@ -4,13 +4,14 @@
 use super::{Conversation, Said, TurnSpec, bounded};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::Answer;
+use crate::core::model::approval::DecidedBy;
 use crate::core::model::capability::Capabilities;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Text {
-    /// Somebody hears each line as it comes.
-    heard: bool,
+    /// Emits each line as a piece as soon as it comes.
+    streams: bool,
     /// A line was said.
     said: bool,
 }
@@ -21,7 +22,7 @@ impl Conversation for Text {
     }
 
     fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.heard = spec.heard;
+        self.streams = spec.stream_output;
         said.lines.push(spec.prompt.as_received().as_bytes().to_vec());
     }
 
@@ -34,7 +35,7 @@ impl Conversation for Text {
         if cut {
             text.push_str(" […]");
         }
-        if self.heard {
+        if self.streams {
             let between = if self.said { "\n" } else { "" };
             said.event(AgentEvent::Piece { text: bounded(format!("{between}{text}")) });
         }
@@ -46,7 +47,7 @@ impl Conversation for Text {
 
     fn follow(&mut self, _text: &str, _said: &mut Said) {}
 
-    fn answer(&mut self, _request: &str, _answer: &Answer, _by: &str, _said: &mut Said) {}
+    fn answer(&mut self, _request: &str, _answer: &Answer, _by: &DecidedBy, _said: &mut Said) {}
 
     fn interrupt(&mut self, _said: &mut Said) {}
 
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn lines_are_lines_for_whoever_hears_them_too() {
-        let mut text = Text { heard: true, said: false };
+        let mut text = Text { streams: true, said: false };
         let mut said = Said::default();
         text.hear("größer".as_bytes(), false, &mut said);
         text.hear(b"end", true, &mut said);

@@ -174,7 +174,7 @@ impl<'a> Turn<'a> {
         if self.quiet || (self.retrying && !again && !silent) {
             self.quiet = false;
             self.retrying = false;
-            self.tell(AgentEvent::Heard).await;
+            self.tell(AgentEvent::Active).await;
         }
         self.retrying |= again;
         self.take(said).await
@@ -225,7 +225,7 @@ impl<'a> Turn<'a> {
                     *title = known;
                 }
             }
-            AgentEvent::PermissionRequest { id, ask } if self.requests.len() < OPEN => {
+            AgentEvent::PermissionRequest { id, request: ask } if self.requests.len() < OPEN => {
                 self.requests.insert(id.clone(), ask.title.clone());
             }
             AgentEvent::Question { id, text, .. } if self.requests.len() < OPEN => {

@@ -179,7 +179,7 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
                 targets: targets.into_iter().take(100).map(bounded).collect(),
                 editable: tool == Tool::Shell,
             };
-            AgentEvent::PermissionRequest { id, ask: Box::new(ask) }
+            AgentEvent::PermissionRequest { id, request: Box::new(ask) }
         }
         FromAgent::Question { id, text, options } => AgentEvent::Question {
             id,

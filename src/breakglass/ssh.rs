@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::client::{AuthResult, Config, Handle, Handler};
@@ -19,6 +19,7 @@ use super::pins::{PinError, Pins, fingerprint};
 use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
 use crate::core::model::untrusted::Untrusted;
 use crate::error::chain;
+use crate::lock::LockExt;
 use crate::network::NetworkError;
 
 /// What is kept of a banner.
@@ -146,7 +147,7 @@ impl Handler for Judge {
         if self.pinned.as_ref().is_some_and(|pinned| pinned.key_data() == key.key_data()) {
             return Ok(true);
         }
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.found.locked();
         found.change = Some(KeyChange {
             host: self.name.clone(),
             key: PublicKey::from(key.key_data().clone()).to_openssh().unwrap_or_default(),
@@ -161,7 +162,7 @@ impl Handler for Judge {
         banner: &str,
         _session: &mut russh::client::Session,
     ) -> Result<(), Self::Error> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.found.locked();
         let room = BANNER.saturating_sub(found.banner.len());
         found.banner.extend(banner.chars().take(room));
         Ok(())
@@ -221,7 +222,7 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
     let found = Arc::new(Mutex::new(Found::default()));
     let judge = Judge { name: name.to_owned(), pinned: pinned.clone(), found: found.clone() };
     let all = async {
-        let at = |now: &'static str| *stage.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let at = |now: &'static str| *stage.locked() = now;
         let stream = TcpStream::connect(host.address).await;
         let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         // Only makes it quicker.
@@ -229,7 +230,7 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
         at("connected; it says nothing");
         let config = Arc::new(config(breakglass, pinned.as_ref()));
         let handle = russh::client::connect_stream(config, stream, judge).await;
-        let change = || found.lock().unwrap_or_else(PoisonError::into_inner).change.take();
+        let change = || found.locked().change.take();
         let mut handle = handle.map_err(|error| match change() {
             Some(change) => ConnectError::HostKey(change),
             None => ConnectError::Protocol { address: address.clone(), why: chain(&error) },
@@ -239,10 +240,10 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
         Ok::<_, ConnectError>(handle)
     };
     if let Ok(handle) = timeout(Duration::from_secs(seconds), all).await {
-        let banner = found.lock().unwrap_or_else(PoisonError::into_inner).banner.clone();
+        let banner = found.locked().banner.clone();
         Ok(Session { handle: handle?, banner: banner.into() })
     } else {
-        let stage = *stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let stage = *stage.locked();
         Err(ConnectError::Slow { address, seconds, stage })
     }
 }
@@ -267,7 +268,7 @@ pub async fn offered(breakglass: &Breakglass, name: &str) -> Result<PublicKey, C
         let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         let ended =
             russh::client::connect_stream(Arc::new(config(&none, None)), stream, judge).await;
-        let change = found.lock().unwrap_or_else(PoisonError::into_inner).change.take();
+        let change = found.locked().change.take();
         let why = ended.err().map_or_else(|| "offered no key".into(), |error| chain(&error));
         let key = change.and_then(|change| PublicKey::from_openssh(&change.key).ok());
         key.ok_or(ConnectError::Protocol { address: address.clone(), why })

@@ -15,7 +15,7 @@ use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
 use crate::core::tables::check::{Check, CheckState, Identity, newest, state};
-use crate::core::tables::commit::{CommitVerdict, Deadlines, Seen, judge};
+use crate::core::tables::commit::{CommitChecks, CommitVerdict, Deadlines, judge};
 use crate::error::chain;
 use crate::github::{Api, ApiError, time};
 
@@ -138,7 +138,7 @@ pub async fn poll(
     required.extend(required_checks(api, repo, branch).await?);
     required.sort();
     required.dedup();
-    let seen = Seen {
+    let seen = CommitChecks {
         ancestor: position.ancestor,
         moved: position.head != *sha,
         checks: checks.all.clone(),

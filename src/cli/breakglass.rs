@@ -1,6 +1,7 @@
 //! `afk breakglass`: the verbs, the pins and the hypervisor's side. It speaks with the afk that
 //! runs; where none does, or its journal can't be written, it goes on alone.
 
+use crate::core::model::breakglass::VerbOrigin;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -175,7 +176,7 @@ async fn reach(
     complain("no afk is spoken with: this one carries breakglass alone, until it ends");
     let size = crossterm::terminal::size().unwrap_or((80, 24));
     let actor = runtime.handle.config.operator();
-    let mut client = Client::near(&runtime.handle, actor, Role::Operator, "cli", size);
+    let mut client = Client::local(&runtime.handle, actor, Role::Operator, "cli", size);
     // The rules are there once the first batch is.
     let ready = |now: &std::sync::Arc<Snapshot>| now.fleet.policy.breakglass.is_some();
     // Ended already is told by the first command.
@@ -195,16 +196,16 @@ async fn show(client: &Client) -> Result<(), Failure> {
 }
 
 async fn act(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failure> {
-    client.command(Command::Breakglass { ask }).await.map_err(|refusal| {
+    client.command(Command::Breakglass { request: ask }).await.map_err(|refusal| {
         let failure = Failure::new(FailureKind::Negative, &refusal);
         match refusal {
-            Refusal::Breakglass { no: BreakglassRefusal::NotArmed } => {
+            Refusal::Breakglass { reason: BreakglassRefusal::NotArmed } => {
                 failure.hint("`afk breakglass arm REASON`, or --arm REASON with the verb")
             }
-            Refusal::Breakglass { no: BreakglassRefusal::ArmedBy { .. } } => {
+            Refusal::Breakglass { reason: BreakglassRefusal::ArmedBy { .. } } => {
                 failure.hint("`afk breakglass arm --take-over REASON`")
             }
-            Refusal::Breakglass { no: BreakglassRefusal::TooMany { .. } } => {
+            Refusal::Breakglass { reason: BreakglassRefusal::TooMany { .. } } => {
                 failure.hint("--again VM")
             }
             _ => failure,
@@ -262,7 +263,7 @@ async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
     let (mut printed, mut link) = (0, String::new());
     loop {
         let now = snapshots.borrow_and_update().clone();
-        if let Some(seen) = now.live.get(&id) {
+        if let Some(seen) = now.verb_output.get(&id) {
             if seen.first > printed {
                 complain(&format!("({} lines were too quick to be shown)", seen.first - printed));
                 printed = seen.first;
@@ -319,10 +320,11 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
         let mut snapshots = client.snapshots.clone();
         let back = |now: &std::sync::Arc<Snapshot>| {
             let past = &now.breakglass().past;
-            past.iter().any(|other| other.id > run.id && other.origin == "read back")
+            past.iter().any(|other| other.id > run.id && other.origin == VerbOrigin::ReadBack)
         };
         if let Ok(now) = snapshots.wait_for(back).await
-            && let Some(read) = now.breakglass().past.iter().rev().find(|r| r.origin == "read back")
+            && let Some(read) =
+                now.breakglass().past.iter().rev().find(|r| r.origin == VerbOrigin::ReadBack)
             && let Some((_, end)) = &read.end
         {
             let reads = end.reads.as_ref().map_or_else(

@@ -69,7 +69,7 @@ impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         match error {
             RuntimeError::Journal(error) => error.into(),
-            RuntimeError::NoTracker | RuntimeError::Outside(_) => {
+            RuntimeError::NoTracker | RuntimeError::Services(_) => {
                 Self::from_error(FailureKind::Configuration, error)
             }
             RuntimeError::Io { .. } => {

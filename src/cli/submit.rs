@@ -45,9 +45,9 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
     };
     let action = Command::Submit { repo, prompt: args.prompt.into(), priority, job: None };
     let (actor, origin) = (config.operator(), "cli".to_owned());
-    let command = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, action };
+    let command = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, command: action };
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
-    let sent = client::send(&paths.state, hello, command.action.clone()).await?;
+    let sent = client::send(&paths.state, hello, command.command.clone()).await?;
     let reply = match sent {
         Some(reply) => reply,
         None => queue(&config, &paths.state, command)?,

@@ -65,7 +65,7 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
         Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
         Event::Refused { command, refusal } => {
-            format!("   {} by {} refused: {refusal}", command.action.as_str(), command.actor)
+            format!("   {} by {} refused: {refusal}", command.command.as_str(), command.actor)
         }
         _ => return None,
     })

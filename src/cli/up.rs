@@ -148,7 +148,7 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
             _ = int.recv() => break,
             // A terminal that goes is no reason to end.
             _ = hup.recv() => {}
-            () = runtime.handle.asked_to_end() => break,
+            () = runtime.handle.stop_requested() => break,
             () = lost(leadership.as_ref()) => break,
         }
     }
@@ -250,10 +250,10 @@ pub async fn cockpit(
     }
     let actor = runtime.handle.config.operator();
     let size = crossterm::terminal::size()?;
-    let client = Client::near(&runtime.handle, actor, Role::Operator, "tty", size);
+    let client = Client::local(&runtime.handle, actor, Role::Operator, "tty", size);
     let done = tokio::select! {
         done = session::run(&client, None) => done,
-        () = runtime.handle.asked_to_end() => Ok(()),
+        () = runtime.handle.stop_requested() => Ok(()),
     };
     drop(client);
     runtime.stop().await;

@@ -30,7 +30,7 @@ use outside::{Control, GitHub, Kubernetes, Loki, Notify, Vault, Woodpecker};
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::id::{Actor, Repo};
 use crate::core::model::notice::Notices;
-use crate::core::model::policy::{Place, Policy};
+use crate::core::model::policy::{Policy, RemoteExecutor};
 use crate::core::model::time::MINUTE;
 
 /// What is wrong with a configuration: where, and how to mend it.
@@ -467,7 +467,7 @@ impl Config {
                 None => i64::from(self.fix_forward.minutes) * MINUTE,
             },
             remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
-            elsewhere: self.elsewhere(),
+            remote_executors: self.remote_executors(),
             term: self.term.unwrap_or(0),
             notices: self.notices(),
             breakglass: self.breakglass.as_ref().map(Breakglass::rules),
@@ -476,11 +476,11 @@ impl Config {
         }
     }
 
-    fn elsewhere(&self) -> BTreeMap<Repo, Place> {
+    fn remote_executors(&self) -> BTreeMap<Repo, RemoteExecutor> {
         let places = self.repos.iter().filter_map(|(repo, repository)| {
             let name = repository.executor.clone()?;
             let issues = !matches!(self.executors.get(&name)?, Executor::Service(_));
-            Some((repo.clone(), Place { name, issues }))
+            Some((repo.clone(), RemoteExecutor { name, issues }))
         });
         places.collect()
     }

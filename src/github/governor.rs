@@ -2,7 +2,7 @@
 //! other, and the waits that GitHub asks for (table T9, and its page on best practices for the REST
 //! API). [`Api`](super::Api) passes through it before each call and reports each limit to it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::ApiError;
 use crate::core::tables::answer::ApiAction;
+use crate::lock::LockExt;
 
 /// The calls under way at once; GitHub takes 100.
 const AT_ONCE: usize = 8;
@@ -111,7 +112,7 @@ impl Governor {
     }
 
     fn limit(&self) -> std::sync::MutexGuard<'_, RateLimit> {
-        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.limit.locked()
     }
 }
 

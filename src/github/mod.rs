@@ -20,7 +20,7 @@ mod governor;
 mod token;
 mod transport;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::Method;
@@ -31,8 +31,9 @@ use tokio::time::sleep;
 
 use crate::config::outside::GitHub as Config;
 use crate::core::model::time::Timestamp;
-use crate::core::tables::answer::{ApiAction, Asked, action};
+use crate::core::tables::answer::{ApiAction, ApiCall, action};
 use crate::error::chain;
+use crate::lock::LockExt;
 use crate::secrets::Secrets;
 use cache::{Page, PageCache};
 use error::message;
@@ -168,7 +169,7 @@ impl Api {
                     continue;
                 }
             };
-            match self.judge(Asked::Read, address, &response, &token, &mut renewed).await? {
+            match self.judge(ApiCall::Read, address, &response, &token, &mut renewed).await? {
                 NextStep::Take if serde_json::from_slice::<IgnoredAny>(&response.body).is_err() => {
                     lost = "the answer is not whole JSON".into();
                 }
@@ -219,7 +220,7 @@ impl Api {
             if method == Method::DELETE && response.answer.status == 404 {
                 return Ok(Value::Null);
             }
-            match self.judge(Asked::Write, &address, &response, &token, &mut renewed).await? {
+            match self.judge(ApiCall::Write, &address, &response, &token, &mut renewed).await? {
                 NextStep::Take | NextStep::UseCached if response.body.is_empty() => {
                     return Ok(Value::Null);
                 }
@@ -263,7 +264,7 @@ impl Api {
                     continue;
                 }
             };
-            match self.judge(Asked::Read, &address, &response, &token, &mut renewed).await? {
+            match self.judge(ApiCall::Read, &address, &response, &token, &mut renewed).await? {
                 NextStep::Take => match serde_json::from_slice::<Value>(&response.body) {
                     Ok(mut whole) if whole["errors"].is_null() => return Ok(whole["data"].take()),
                     Ok(whole) => {
@@ -316,7 +317,7 @@ impl Api {
     /// write. An error means that a repetition can't help now.
     async fn judge(
         &self,
-        asked: Asked,
+        asked: ApiCall,
         address: &str,
         response: &GitHubResponse,
         token: &SecretString,
@@ -350,7 +351,7 @@ impl Api {
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, PageCache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.locked()
     }
 }
 

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
+use crate::lock::LockExt;
 
 /// One line of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ impl Store {
             serde_json::to_writer(&mut bytes, entry)?;
             bytes.push(b'\n');
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.locked();
         let file = match open.entry(run) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
@@ -83,7 +84,7 @@ impl Store {
 
     /// Closes a run's file, once nothing more is written to it.
     pub fn close(&self, run: RunId) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.open.locked().remove(&run);
     }
 
     /// A reader of a run's transcript; of an empty one where there is no file yet.

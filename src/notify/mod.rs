@@ -14,7 +14,7 @@ mod slack;
 pub mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::outside::{Notify, Sink};
@@ -23,6 +23,7 @@ use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::SinkOutcome;
 use crate::error::chain;
+use crate::lock::LockExt;
 use crate::network::NetworkError;
 use crate::secrets::Secrets;
 
@@ -112,7 +113,7 @@ impl Sinks {
     /// One line for each sink that refused for good.
     #[must_use]
     pub fn disabled(&self) -> Vec<String> {
-        let all = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.disabled.locked();
         let lines: BTreeSet<String> = all
             .iter()
             .map(|(name, why)| {
@@ -129,7 +130,7 @@ impl Sinks {
         let (Some(sink), Some(client)) = (self.config.sinks.get(name), &self.client) else {
             return SendOutcome::Dropped(format!("notify.sinks.{name} is no longer configured"));
         };
-        let off = self.disabled.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let off = self.disabled.locked().get(name).cloned();
         if let Some(why) = off {
             return SendOutcome::Dropped(why);
         }
@@ -146,7 +147,7 @@ impl Sinks {
             Ok((SinkOutcome::Done, _)) => SendOutcome::Delivered,
             Ok((SinkOutcome::Drop, why)) => SendOutcome::Dropped(why),
             Ok((SinkOutcome::DropAndDisable, why)) => {
-                let mut all = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = self.disabled.locked();
                 all.insert(name.to_owned(), why.clone());
                 SendOutcome::Dropped(why)
             }

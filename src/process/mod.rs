@@ -20,6 +20,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::lock::{LockExt, RwLockExt};
 use rustix::process::{Pid, Signal, getpriority_process, setpriority_process};
 use strays::Strays;
 use tokio::process::{Child, Command};
@@ -176,7 +177,7 @@ static STARTED: Condvar = Condvar::new();
 static ENDED: Notify = Notify::const_new();
 
 fn waited() -> std::sync::MutexGuard<'static, Waited> {
-    WAITED.lock().unwrap_or_else(PoisonError::into_inner)
+    WAITED.locked()
 }
 
 /// The same once nothing is being started: whatever is not known then is nobody's. None starts while
@@ -230,7 +231,7 @@ impl Supervisor {
 
     /// From now on no child reaches these files and folders.
     pub fn hide(&self, paths: Vec<PathBuf>) {
-        *self.0.hidden.write().unwrap_or_else(PoisonError::into_inner) = paths;
+        *self.0.hidden.write_locked() = paths;
     }
 
     /// Whether a process is a child of ours, an agent or a test command, or below one. One that is
@@ -259,7 +260,7 @@ impl Supervisor {
     /// The command itself, in a group of its own, where nothing needs the launcher: nothing is to be
     /// hidden, there is no terminal to be kept from it, and its own children end with it.
     fn direct(&self, spec: &Spec) -> Option<Command> {
-        let hidden = self.0.hidden.read().unwrap_or_else(PoisonError::into_inner);
+        let hidden = self.0.hidden.read_locked();
         if self.0.terminal || spec.leaves_children || !hidden.is_empty() {
             return None;
         }
@@ -275,7 +276,7 @@ impl Supervisor {
     fn launched(&self, spec: &Spec) -> Command {
         let mut command = Command::new(&self.0.launcher);
         command.arg(launch::WORD);
-        for path in self.0.hidden.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for path in self.0.hidden.read_locked().iter() {
             command.arg(launch::HIDE).arg(path);
         }
         command.arg(&spec.program);
@@ -299,7 +300,7 @@ impl Supervisor {
     /// code, 127.
     pub fn start(&self, spec: &Spec, input: Input) -> io::Result<Started> {
         {
-            let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut folders = self.0.folders.locked();
             folders.entry(spec.owner.clone()).or_default().insert(spec.cwd.clone());
         }
         let begin = |mut command: Command| -> io::Result<Started> {
@@ -354,7 +355,7 @@ impl Supervisor {
     /// Whether a process that threw its marks away was this owner's: orphaned to us, and in one of
     /// the folders in which the owner's children were started, or in none of anybody else's.
     fn strayed(&self, process: &procfs::Process, owner: &str) -> bool {
-        let folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let folders = self.0.folders.locked();
         let Some(cwd) = procfs::cwd(process.pid) else { return false };
         let within = |all: &BTreeSet<PathBuf>| all.iter().any(|folder| cwd.starts_with(folder));
         match folders.get(owner) {
@@ -434,7 +435,7 @@ impl Supervisor {
     /// processes had to be killed.
     pub async fn end(&self, owner: &str) -> usize {
         let killed = self.end_all(|| self.tree(owner, &Self::others())).await.killed;
-        let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folders = self.0.folders.locked();
         folders.remove(owner);
         killed
     }
@@ -443,14 +444,14 @@ impl Supervisor {
     /// to us, so that a look at our own children tells it, and all of `/proc` need not be read.
     pub async fn end_rest(&self, owner: &str) {
         let began = {
-            let folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            let folders = self.0.folders.locked();
             folders.contains_key(owner)
         };
         if !began {
             return;
         }
         if Self::left_nothing(owner) {
-            let mut folders = self.0.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut folders = self.0.folders.locked();
             folders.remove(owner);
         } else {
             self.end(owner).await;

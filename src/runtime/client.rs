@@ -1,5 +1,11 @@
-//! A client's way to a fleet, near or far: what it sees, and what it may ask. A session is the
-//! same on the runtime's own machine, through a socket, and through SSH.
+//! The way of a screen to a fleet, local or remote: a [`Client`] holds the newest snapshot and
+//! sends requests, so that a session is the same in this process, through a socket and through SSH.
+//!
+//! ```text
+//!   tui, cli: Client ── ClientRequest ──▶ ClientBackend ──▶ Handle            (Client::local)
+//!                                                       └──▶ socket to afk up  (serve::attach::client)
+//!             Client ◀── snapshots, transcripts, notices, connection ── ClientBackend
+//! ```
 
 use std::sync::Arc;
 
@@ -16,124 +22,137 @@ use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
 
-/// Questions of one client that may wait.
-const ASKS: usize = 64;
+/// Requests of one client that may wait for its backend.
+const REQUEST_QUEUE: usize = 64;
+/// Notices that a client may lag behind before it misses the oldest.
+const NOTICE_QUEUE: usize = 64;
 
-/// Whether what is shown is as it is now.
+/// Whether the snapshots of a client are current.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    /// It is.
+pub(crate) enum ConnectionState {
+    /// Snapshots arrive as they are published.
     Live,
-    /// It is as it was when the connection was lost.
+    /// The connection is lost, and the last snapshot stays.
     Lost {
-        /// When that was.
+        /// When the connection was lost.
         since: Timestamp,
-        /// Why, and what is done about it.
+        /// The cause, and when the client tries again.
         why: String,
     },
 }
 
-/// Who is attached, as everybody is shown.
+/// An attached client, as every other client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
-    /// Who.
+    /// The authenticated name of its user.
     pub actor: Actor,
-    /// As what.
+    /// Its permissions: operator or viewer.
     pub role: Role,
-    /// From where: `tty`, `socket`, `ssh 192.0.2.7`.
+    /// Where it connects from: `tty`, `socket`, `ssh 192.0.2.7`.
     pub origin: String,
     /// Columns and rows of its terminal.
     pub size: (u16, u16),
-    /// Since when.
+    /// When the client attached.
     pub since: Timestamp,
 }
 
-/// A question to the fleet, with where its answer goes.
+/// A request of a client, with the sender of its reply.
 #[derive(Debug)]
-pub enum Ask {
-    /// A command.
-    Act(Command, oneshot::Sender<Reply>),
-    /// A run's diff.
+pub(crate) enum ClientRequest {
+    /// An action of the operator; the client's backend adds actor, role and origin.
+    Command(Command, oneshot::Sender<Reply>),
+    /// The diff of a run since its base commit.
     Diff(RunId, oneshot::Sender<Result<String, String>>),
-    /// A shell that was allowed.
+    /// The client's end of a breakglass shell that the core allowed.
     Console(ShellId, oneshot::Sender<Result<Console, String>>),
-    /// The client's terminal has another size.
-    Size(u16, u16),
+    /// The new columns and rows of the client's terminal.
+    Resize(u16, u16),
 }
 
-/// See the module. Cheap to clone.
+/// A screen's view of a fleet and its way to act on it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The newest snapshot.
+    /// The newest published snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// Counts the additions to transcripts.
+    /// Grows with each write to a transcript.
     pub transcripts: watch::Receiver<u64>,
-    /// Whether the two above are fresh.
-    pub link: watch::Receiver<Link>,
-    /// The transcripts.
+    /// Whether the two above are current.
+    pub(crate) connection: watch::Receiver<ConnectionState>,
+    /// The transcripts of runs, local or as far as they were fetched.
     pub store: Arc<Store>,
-    /// Looks, keys and the operator's name.
+    /// The configuration of the screen: theme, keys and the operator's name.
     pub config: Arc<Config>,
-    /// Who it is.
+    /// The authenticated name of its user.
     pub actor: Actor,
-    /// What it may do.
+    /// Its permissions: operator or viewer.
     pub role: Role,
-    /// Leaving it stops nothing.
+    /// Leaving the screen keeps the runtime running.
     pub detaches: bool,
-    asks: mpsc::Sender<Ask>,
+    requests: mpsc::Sender<ClientRequest>,
     notices: broadcast::Sender<TerminalNotice>,
 }
 
-/// The other end of a [`Client`]: what fills it and answers it.
+/// The other end of a [`Client`]: it publishes to the client and replies to its requests.
 #[derive(Debug)]
-pub struct Ends {
-    /// To be filled.
+pub(crate) struct ClientBackend {
+    /// Publishes snapshots to the client.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// To be counted up.
+    /// Counts writes to transcripts.
     pub transcripts: watch::Sender<u64>,
-    /// To be told.
-    pub link: watch::Sender<Link>,
-    /// To be answered.
-    pub asks: mpsc::Receiver<Ask>,
-    /// To be handed on.
+    /// Publishes whether the connection is up.
+    pub connection: watch::Sender<ConnectionState>,
+    /// The requests to reply to.
+    pub requests: mpsc::Receiver<ClientRequest>,
+    /// Passes notices on to the client.
     pub notices: broadcast::Sender<TerminalNotice>,
 }
 
 impl Client {
-    /// A client that shows `first` until its other end tells more.
-    #[must_use]
-    pub fn new(
+    /// A client that shows `first` until its backend publishes a newer snapshot.
+    pub(crate) fn new(
         first: Arc<Snapshot>,
         store: Arc<Store>,
         config: Arc<Config>,
         (actor, role): (Actor, Role),
         detaches: bool,
-    ) -> (Self, Ends) {
-        let (snapshots, seen) = watch::channel(first);
-        let (transcripts, counted) = watch::channel(0);
-        let (link, linked) = watch::channel(Link::Live);
-        let (ask, asks) = mpsc::channel(ASKS);
-        let (notices, _) = broadcast::channel(64);
+    ) -> (Self, ClientBackend) {
+        let (publish, snapshots) = watch::channel(first);
+        let (transcripts_sender, transcripts) = watch::channel(0);
+        let (connection, connected) = watch::channel(ConnectionState::Live);
+        let (requests_sender, requests) = mpsc::channel(REQUEST_QUEUE);
+        let (notices, _) = broadcast::channel(NOTICE_QUEUE);
         let client = Self {
-            snapshots: seen,
-            transcripts: counted,
-            link: linked,
+            snapshots,
+            transcripts,
+            connection: connected,
             store,
             config,
             actor,
             role,
             detaches,
-            asks: ask,
+            requests: requests_sender,
             notices: notices.clone(),
         };
-        (client, Ends { snapshots, transcripts, link, asks, notices })
+        let backend = ClientBackend {
+            snapshots: publish,
+            transcripts: transcripts_sender,
+            connection,
+            requests,
+            notices,
+        };
+        (client, backend)
     }
 
-    /// A client of a runtime in this process; it is listed as attached until it is dropped.
-    #[must_use]
-    pub fn near(handle: &Handle, actor: Actor, role: Role, origin: &str, size: (u16, u16)) -> Self {
+    /// A client of a runtime in this process, listed as attached until its last clone is dropped.
+    pub(crate) fn local(
+        handle: &Handle,
+        actor: Actor,
+        role: Role,
+        origin: &str,
+        size: (u16, u16),
+    ) -> Self {
         let first = handle.snapshots.borrow().clone();
-        let (mut client, ends) = Self::new(
+        let (mut client, backend) = Self::new(
             first,
             handle.store.clone(),
             handle.config.clone(),
@@ -145,81 +164,80 @@ impl Client {
         client.notices = handle.notices.clone();
         let since = super::clock::wall();
         let attached = Attached { actor, role, origin: origin.to_owned(), size, since };
-        tokio::spawn(answer(handle.clone(), attached, ends));
+        tokio::spawn(serve_local(handle.clone(), attached, backend));
         client
     }
 
-    /// Sends a command; answered once it is durable.
+    /// Sends a command and returns the reply once the events it led to are durable.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn command(&self, action: Command) -> Reply {
+    /// The core's [`Refusal`], or why no reply came.
+    pub(crate) async fn command(&self, action: Command) -> Reply {
         let (reply, answer) = oneshot::channel();
-        match self.asks.send(Ask::Act(action, reply)).await {
+        match self.requests.send(ClientRequest::Command(action, reply)).await {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::Unanswered)),
             Err(_) => Err(Refusal::ShuttingDown),
         }
     }
 
-    /// A run's changes since it began, as a unified diff.
+    /// A run's changes since its base commit, as a unified diff.
     ///
     /// # Errors
-    /// Why there is none, in a line.
-    pub async fn diff(&self, run: RunId) -> Result<String, String> {
+    /// A line that says why there is no diff.
+    pub(crate) async fn diff(&self, run: RunId) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the connection is lost".to_owned();
-        self.asks.send(Ask::Diff(run, reply)).await.map_err(|_| gone())?;
+        self.requests.send(ClientRequest::Diff(run, reply)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// The shell that was allowed to this client.
+    /// Claims a breakglass shell that the core allowed to this client.
     ///
     /// # Errors
-    /// Why there is none, in a line.
-    pub async fn console(&self, shell: ShellId) -> Result<Console, String> {
+    /// A line that says why the client can't have it.
+    pub(crate) async fn console(&self, shell: ShellId) -> Result<Console, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the connection is lost".to_owned();
-        self.asks.send(Ask::Console(shell, reply)).await.map_err(|_| gone())?;
+        self.requests.send(ClientRequest::Console(shell, reply)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Tells the size of its terminal.
-    pub fn size(&self, columns: u16, rows: u16) {
-        // Shown to others only; a full queue loses nothing that matters.
-        let _ = self.asks.try_send(Ask::Size(columns, rows));
+    /// Reports the new size of its terminal.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        // Only other clients see the size, so a full queue may lose it.
+        let _ = self.requests.try_send(ClientRequest::Resize(columns, rows));
     }
 
-    /// Notices from now on.
-    #[must_use]
-    pub fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
+    /// Subscribes to notices for terminals.
+    pub(crate) fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
         self.notices.subscribe()
     }
 }
 
-/// Answers a near client until it is gone.
-async fn answer(handle: Handle, attached: Attached, mut ends: Ends) {
+/// Replies to the requests of a local client until its last clone is dropped.
+async fn serve_local(handle: Handle, attached: Attached, mut backend: ClientBackend) {
     let (actor, role, origin) = (attached.actor.clone(), attached.role, attached.origin.clone());
-    let mut entry = handle.enter(attached).await;
+    let mut attachment = handle.attach(attached).await;
     let mut id = 0;
-    while let Some(ask) = ends.asks.recv().await {
-        match ask {
-            Ask::Act(action, reply) => {
+    while let Some(request) = backend.requests.recv().await {
+        match request {
+            ClientRequest::Command(action, reply) => {
                 id += 1;
                 let (actor, origin) = (actor.clone(), origin.clone());
-                let command = CommandEnvelope { id, actor, role, origin, action };
+                let command = CommandEnvelope { id, actor, role, origin, command: action };
                 let handle = handle.clone();
                 tokio::spawn(async move {
-                    // A client that went away needs no answer.
+                    // The client may have gone away.
                     let _ = reply.send(handle.command(command).await);
                 });
             }
-            Ask::Diff(run, reply) => {
+            ClientRequest::Diff(run, reply) => {
                 let handle = handle.clone();
                 tokio::spawn(async move {
                     let _ = reply.send(handle.diff(run).await);
                 });
             }
-            Ask::Console(shell, reply) => {
+            ClientRequest::Console(shell, reply) => {
                 let (handle, actor) = (handle.clone(), actor.clone());
                 tokio::spawn(async move {
                     let console = if role == Role::Operator {
@@ -227,12 +245,12 @@ async fn answer(handle: Handle, attached: Attached, mut ends: Ends) {
                     } else {
                         Err(Refusal::Viewer.to_string())
                     };
-                    // The screen may be gone.
+                    // The client may have gone away.
                     let _ = reply.send(console);
                 });
             }
-            Ask::Size(columns, rows) => entry.size(columns, rows).await,
+            ClientRequest::Resize(columns, rows) => attachment.resize(columns, rows).await,
         }
     }
-    entry.leave().await;
+    attachment.leave().await;
 }

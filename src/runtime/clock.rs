@@ -1,40 +1,36 @@
-//! The clock that the core is told: the wall's at the start, then monotonic, so that a clock that
-//! is set back neither stops a deadline nor rewrites an order.
+//! The clock of the core. It starts with wall time and then never goes back, so that setting the
+//! system's clock back neither delays a deadline nor reorders the journal.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::model::time::Timestamp;
 
-/// See the module.
+/// A clock that never goes back. The event loop owns one.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(super) struct Clock {
     began: Instant,
     at: Timestamp,
 }
 
 impl Clock {
-    /// A clock that is never behind `least`, the last time that was journalled.
-    #[must_use]
-    pub fn start(least: Timestamp) -> Self {
+    /// Starts at wall time, or at `least`, the time of the last journal record, if that is later.
+    pub(super) fn start(least: Timestamp) -> Self {
         Self { began: Instant::now(), at: wall().max(least) }
     }
 
-    /// The time now.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        // The wall may run ahead (a laptop slept); it is followed forwards only.
+        // After a laptop slept, wall time is ahead of the monotonic clock.
         self.at.plus(passed).max(wall())
     }
 
-    /// How long until `at`.
-    #[must_use]
-    pub fn until(&self, at: Timestamp) -> Duration {
+    /// The time that is left until `at`, or zero.
+    pub(super) fn until(&self, at: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(at.since(self.now())).unwrap_or(0))
     }
 }
 
-/// The wall clock.
+/// Wall time, in milliseconds of the Unix epoch.
 #[must_use]
 pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -46,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_on_from_a_journal_that_is_ahead() {
+    fn clock_continues_from_a_journal_that_is_ahead() {
         let ahead = wall().plus(86_400_000);
         let clock = Clock::start(ahead);
         let first = clock.now();

@@ -1,9 +1,11 @@
-//! Control from outside of the file while afk runs: a mounted folder, or a `ConfigMap` over the API.
+//! Control values: settings such as the kill switch that a platform changes while afk runs, in a
+//! mounted folder or a `ConfigMap`.
 //!
-//! What can't be read stops pickup until it can be: never a guess.
+//! [`config_watch`](super::config_watch) lays them over the configuration. Values that can't be
+//! read or parsed engage the kill switch until they can be: afk never guesses whether it may work.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,46 +17,50 @@ use notify::Watcher as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::Shell;
+use super::Context;
+use super::side_state::ProblemSource;
 use crate::cluster;
 use crate::config::control::{NAMES, lay};
 use crate::config::{Config, ConfigError};
 use crate::core::model::untrusted::clean_line;
 
-/// What control says: values by name, or why it can't be read.
-pub(super) type Values = Result<BTreeMap<String, String>, String>;
+/// Values by name, or why they can't be read.
+pub(super) type ControlValues = Result<BTreeMap<String, String>, String>;
 
-/// Looks at a folder even where nothing tells of a change.
-const LOOK: Duration = Duration::from_secs(30);
-/// Changes that come together are taken together.
+/// The time between two reads, if the watcher of the folder reports nothing.
+const READ_INTERVAL: Duration = Duration::from_secs(30);
+/// The same without a watcher.
+const UNWATCHED_READ_INTERVAL: Duration = Duration::from_millis(500);
+/// Changes within this time lead to one read.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// A configuration with what control says over it; where that is no good, pickup is stopped.
-pub(super) fn over(base: &Config, values: &Values) -> (Config, Option<String>) {
+/// The configuration with the values laid over it. If they are unusable, the kill switch is on and
+/// the second result says why.
+pub(super) fn overlay(base: &Config, values: &ControlValues) -> (Config, Option<String>) {
     let stopped = |why: String| {
         let line = format!("control: {why}; nothing is picked up until it can be read");
         (Config { kill_switch: true, ..base.clone() }, Some(clean_line(&line)))
     };
     match values {
         Err(why) => stopped(why.clone()),
-        Ok(values) => match laid(base, values) {
+        Ok(values) => match lay_over(base, values) {
             Ok(config) => (config, None),
             Err(error) => stopped(error.to_string()),
         },
     }
 }
 
-fn laid(base: &Config, values: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+fn lay_over(base: &Config, values: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let mut config = base.clone();
     lay(&mut config, &|name| values.get(name).cloned())?;
     config.check()?;
     Ok(config)
 }
 
-/// A folder's values; a file that is away says nothing.
-pub(super) fn read(folder: &Path) -> Values {
+/// The values in a folder, one file each; a missing file leaves the configuration as it is.
+pub(super) fn read(folder: &Path) -> ControlValues {
     if !folder.is_dir() {
-        return Err(format!("{} is no folder", folder.display()));
+        return Err(format!("{} is not a folder", folder.display()));
     }
     let mut values = BTreeMap::new();
     for name in NAMES {
@@ -69,8 +75,8 @@ pub(super) fn read(folder: &Path) -> Values {
     Ok(values)
 }
 
-/// What control says at the start: a `ConfigMap` is not known yet.
-pub(super) fn first(config: &Config) -> Values {
+/// The values at the start. A `ConfigMap` counts as unreadable until the API has answered.
+pub(super) fn first(config: &Config) -> ControlValues {
     match (&config.control.folder, &config.control.config_map) {
         (Some(folder), _) => read(folder),
         (None, Some(name)) => Err(format!("the ConfigMap {name} is not read yet")),
@@ -78,63 +84,72 @@ pub(super) fn first(config: &Config) -> Values {
     }
 }
 
-/// Follows the place that is configured when this is begun.
-pub(super) fn follow(shell: &Arc<Shell>, told: watch::Sender<Values>) {
-    let control = shell.config().control.clone();
+/// Follows the place that is configured now, and sends each change of the values.
+pub(super) fn follow(context: &Arc<Context>, sender: watch::Sender<ControlValues>) {
+    let control = context.config().control.clone();
     if let Some(folder) = control.folder {
-        tokio::spawn(follow_folder(shell.clone(), folder, told));
+        tokio::spawn(follow_folder(context.clone(), folder, sender));
     } else if let Some(name) = control.config_map {
-        tokio::spawn(follow_config_map(shell.clone(), name, told));
+        tokio::spawn(follow_config_map(context.clone(), name, sender));
     }
 }
 
-fn tell(told: &watch::Sender<Values>, values: Values) {
-    told.send_if_modified(|known| {
+fn publish(sender: &watch::Sender<ControlValues>, values: ControlValues) {
+    sender.send_if_modified(|known| {
         let changed = *known != values;
         *known = values;
         changed
     });
 }
 
-async fn follow_folder(shell: Arc<Shell>, folder: std::path::PathBuf, told: watch::Sender<Values>) {
+async fn follow_folder(
+    context: Arc<Context>,
+    folder: PathBuf,
+    sender: watch::Sender<ControlValues>,
+) {
     let (changed, mut changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
+            // A full queue already holds a change.
             let _ = changed.try_send(());
         }
     });
-    // A mounted ConfigMap is exchanged whole, by a link in its folder.
+    // Kubernetes updates a mounted ConfigMap by replacing a link in its folder.
     let mut watcher = watcher.ok();
     loop {
         let watched = watcher.as_mut().is_some_and(|watcher| {
             watcher.watch(&folder, notify::RecursiveMode::NonRecursive).is_ok()
         });
-        tell(&told, read(&folder));
-        let look = if watched { LOOK } else { Duration::from_millis(500) };
+        publish(&sender, read(&folder));
+        let look = if watched { READ_INTERVAL } else { UNWATCHED_READ_INTERVAL };
         tokio::select! {
             Some(()) = changes.recv() => {
                 sleep(SETTLE).await;
                 while changes.try_recv().is_ok() {}
             }
             () = sleep(look) => {}
-            () = shell.cancel.cancelled() => return,
+            () = context.cancel.cancelled() => return,
         }
     }
 }
 
-async fn follow_config_map(shell: Arc<Shell>, name: String, told: watch::Sender<Values>) {
+async fn follow_config_map(
+    context: Arc<Context>,
+    name: String,
+    sender: watch::Sender<ControlValues>,
+) {
     let Some((namespace, map)) = name.split_once('/') else {
-        return tell(&told, Err(format!("{name:?} is no namespace/name")));
+        return publish(&sender, Err(format!("{name:?} is not of the form namespace/name")));
     };
-    let config = shell.config().kubernetes.clone();
+    let config = context.config().kubernetes.clone();
     let client = loop {
         match cluster::client(&config, None).await {
             Ok(client) => break client,
-            Err(error) => tell(&told, Err(error)),
+            Err(error) => publish(&sender, Err(error)),
         }
         tokio::select! {
-            () = sleep(LOOK) => {}
-            () = shell.cancel.cancelled() => return,
+            () = sleep(READ_INTERVAL) => {}
+            () = context.cancel.cancelled() => return,
         }
     };
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
@@ -144,7 +159,7 @@ async fn follow_config_map(shell: Arc<Shell>, name: String, told: watch::Sender<
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = shell.cancel.cancelled() => return,
+            () = context.cancel.cancelled() => return,
         };
         match event {
             None => return,
@@ -152,26 +167,26 @@ async fn follow_config_map(shell: Arc<Shell>, name: String, told: watch::Sender<
             Some(Ok(watcher::Event::InitApply(object))) => found = Some(object),
             Some(Ok(watcher::Event::Apply(object))) => {
                 found = Some(object);
-                tell(&told, values(found.as_ref(), &name));
+                publish(&sender, values(found.as_ref(), &name));
             }
-            Some(Ok(watcher::Event::InitDone)) => tell(&told, values(found.as_ref(), &name)),
+            Some(Ok(watcher::Event::InitDone)) => publish(&sender, values(found.as_ref(), &name)),
             Some(Ok(watcher::Event::Delete(_))) => {
                 found = None;
-                tell(&told, values(None, &name));
+                publish(&sender, values(None, &name));
             }
-            // What was read last stays in force while the API is away; a look at it says so.
+            // The last values stay in force while the API is unreachable, and a problem says so.
             Some(Err(error)) => {
                 let why = cluster::reason(&error);
                 let line = format!("control: {why}; the last values stay in force");
-                shell.problem("control", vec![line]).await;
+                context.report_problems(ProblemSource::Control, vec![line]).await;
                 continue;
             }
         }
-        shell.problem("control", Vec::new()).await;
+        context.report_problems(ProblemSource::Control, Vec::new()).await;
     }
 }
 
-fn values(map: Option<&ConfigMap>, name: &str) -> Values {
+fn values(map: Option<&ConfigMap>, name: &str) -> ControlValues {
     let map = map.ok_or_else(|| format!("the ConfigMap {name} is not there"))?;
     Ok(map.data.clone().unwrap_or_default())
 }
@@ -181,9 +196,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cant_be_read_stops_pickup() {
+    fn unreadable_values_engage_the_kill_switch() {
         let base = Config { kill_switch: false, ..Config::default() };
-        let of = |values: Values| over(&base, &values);
+        let of = |values: ControlValues| overlay(&base, &values);
         assert!(!of(Ok(BTreeMap::new())).0.kill_switch);
         let on = [("AFK_KILL_SWITCH".to_owned(), "on".to_owned())].into();
         assert_eq!((of(Ok(on)).0.kill_switch, of(Ok(BTreeMap::new())).1), (true, None));

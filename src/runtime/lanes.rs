@@ -1,4 +1,12 @@
-//! One lane a run: what is done for it is done one after the other, and can be stopped whole.
+//! One lane a run: its effects are carried out one after the other, and can be stopped together.
+//!
+//! ```text
+//!   event_loop ── PreparedEffect ──▶ Lanes::begin
+//!        Begin, Stop, GiveBack, Capsule ──▶ the run's lane: each waits for the one before it
+//!        Deliver, Forget, Breakglass    ──▶ a task of its own
+//!        Control                        ──▶ the running agent, if the lane has one
+//!   tasks::carry_out ── RunFact ──▶ event_loop
+//! ```
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -6,128 +14,128 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::ready::Ready;
-use super::tasks::{self, Job};
-use super::{Shell, clock};
+use super::prepared_effect::PreparedEffect;
+use super::tasks::{self, TaskContext};
+use super::{Context, breakglass, clock};
 use crate::agent::Control;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
 use crate::core::model::id::{Repo, RunId};
 use crate::core::model::input::{Input, RunFact};
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::Entry;
 
-/// Messages that may wait for an agent.
-const CONTROLS: usize = 32;
+/// Messages that may wait for a running agent.
+const CONTROL_QUEUE: usize = 32;
 
+/// The work of one run.
 #[derive(Debug, Default)]
 struct Lane {
+    /// Cancels the task that runs now.
     cancel: CancellationToken,
     /// The last task; the next one waits for it.
     last: Option<JoinHandle<()>>,
+    /// The running agent's messages.
     control: Option<mpsc::Sender<Control>>,
 }
 
-/// All lanes.
+/// The lanes of all runs.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    shell: Arc<Shell>,
+    context: Arc<Context>,
     by_run: HashMap<RunId, Lane>,
-    /// The last giving back in each repository: a worktree is taken after it, so that the slot
-    /// that becomes free is the one that is used.
+    /// The last giving back in each repository. A run takes its worktree only after it, so that it
+    /// gets the slot that becomes free.
     given_back: HashMap<Repo, Shared<BoxFuture<'static, ()>>>,
 }
 
 impl Lanes {
-    pub(super) fn new(shell: Arc<Shell>) -> Self {
-        Self { shell, by_run: HashMap::new(), given_back: HashMap::new() }
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context, by_run: HashMap::new(), given_back: HashMap::new() }
     }
 
     /// Begins an effect. Never waits.
-    pub(super) fn begin(&mut self, ready: Ready) {
-        let shell = self.shell.clone();
-        match ready {
-            Ready::Begin { job, task } => self.carry_out(job, task),
-            Ready::Stop { run, asked, place, warm } => {
-                let _new = self.cancel(run);
+    pub(super) fn begin(&mut self, effect: PreparedEffect) {
+        let context = self.context.clone();
+        match effect {
+            PreparedEffect::Begin { context, task } => self.carry_out(context, task),
+            PreparedEffect::Stop { run, is_job, executor, warm } => {
+                let _next = self.cancel(run);
                 self.chain(run, async move {
-                    if asked {
-                        shell.supervisor.end_rest(&run.to_string()).await;
+                    if is_job {
+                        context.supervisor.end_rest(&run.to_string()).await;
                     } else {
-                        shell.supervisor.end(&run.to_string()).await;
+                        context.supervisor.end(&run.to_string()).await;
                     }
-                    if let Some(place) = place {
-                        shell.stop_elsewhere(run, &place).await;
+                    if let Some(executor) = executor {
+                        context.stop_remote(run, &executor).await;
                     }
-                    shell.store.close(run);
+                    context.store.close(run);
                     if let Some(repo) = warm {
-                        tasks::worktree::warm(&shell, &repo).await;
+                        tasks::worktree::warm(&context, &repo).await;
                     }
                 });
             }
-            Ready::GiveBack(job) => {
-                let repo = job.run.work.repo().clone();
-                let (done, waits) = tokio::sync::oneshot::channel::<()>();
-                // An end without a word, too, lets those that wait go on.
+            PreparedEffect::GiveBack(task) => {
+                let repo = task.run.work.repo().clone();
+                let (done, waits) = oneshot::channel::<()>();
+                // Dropping `done`, even on panic, releases the waiters.
                 self.given_back.insert(repo, waits.map(|_| ()).boxed().shared());
-                self.chain(job.run.id, async move {
-                    tasks::worktree::give_back(&job).await;
+                self.chain(task.run.id, async move {
+                    tasks::worktree::give_back(&task).await;
                     drop(done);
                 });
             }
-            Ready::Capsule(job) => {
-                self.chain(job.run.id, async move { tasks::capsule::keep(&job).await });
+            PreparedEffect::Capsule(task) => {
+                self.chain(task.run.id, async move { tasks::capsule::keep(&task).await });
             }
-            Ready::Deliver(delivery) => {
-                tokio::spawn(async move { delivery.carry_out(&shell).await });
+            PreparedEffect::Deliver(delivery) => {
+                tokio::spawn(async move { delivery.carry_out(&context).await });
             }
-            Ready::Forget(run) => {
+            PreparedEffect::Forget(run) => {
                 self.by_run.remove(&run);
-                tokio::task::spawn_blocking(move || shell.forget(run));
+                tokio::task::spawn_blocking(move || context.forget(run));
             }
-            Ready::Breakglass(task) => super::breakglass::execute(&shell, task),
-            Ready::Tell { run, control } => self.tell(run, control),
-            Ready::Note { run, text } => {
-                let at = clock::wall();
-                let entry = Entry { at, turn: 0, event: AgentEvent::Notice { text } };
-                shell.transcribe(run, &[entry]);
-            }
+            PreparedEffect::Breakglass(task) => breakglass::execute(&context, task),
+            PreparedEffect::Control { run, control } => self.control(run, control),
+            PreparedEffect::Note { run, text } => self.note(run, text),
         }
     }
 
-    fn carry_out(&mut self, job: Job, task: Task) {
-        let run = job.run.id;
-        let (control, controls) = mpsc::channel(CONTROLS);
+    fn carry_out(&mut self, context: TaskContext, task: Task) {
+        let run = context.run.id;
+        let (control, controls) = mpsc::channel(CONTROL_QUEUE);
         let cancel = self.cancel(run);
         let lane = self.by_run.entry(run).or_default();
         lane.control = matches!(task, Task::Turn { .. }).then_some(control);
-        let shell = self.shell.clone();
         let before = lane.last.take();
-        let free = match task {
-            Task::Worktree => self.given_back.get(job.run.work.repo()).cloned(),
+        let given_back = match task {
+            Task::Worktree => self.given_back.get(context.run.work.repo()).cloned(),
             _ => None,
         };
         lane.last = Some(tokio::spawn(async move {
             finished(before).await;
-            if let Some(free) = free {
-                free.await;
+            if let Some(given_back) = given_back {
+                given_back.await;
             }
-            carry_out(&shell, job, task, controls, cancel).await;
+            carry_out(context, task, controls, cancel).await;
         }));
     }
 
-    /// Cancels what is under way and gives the token of what comes next.
+    /// Cancels the task that runs now and returns the token of the next one.
     fn cancel(&mut self, run: RunId) -> CancellationToken {
         let lane = self.by_run.entry(run).or_default();
         lane.cancel.cancel();
-        lane.cancel = self.shell.cancel.child_token();
+        lane.cancel = self.context.cancel.child_token();
         lane.control = None;
         lane.cancel.clone()
     }
 
+    /// Adds work to a lane that a cancellation does not stop.
     fn chain(&mut self, run: RunId, work: impl Future<Output = ()> + Send + 'static) {
         let lane = self.by_run.entry(run).or_default();
         let before = lane.last.take();
@@ -137,20 +145,26 @@ impl Lanes {
         }));
     }
 
-    fn tell(&self, run: RunId, control: Control) {
+    /// Sends a message to the running agent, or notes in the transcript that there is none.
+    fn control(&self, run: RunId, control: Control) {
         let sent = self
             .by_run
             .get(&run)
             .and_then(|lane| lane.control.as_ref())
             .is_some_and(|agent| agent.try_send(control).is_ok());
         if !sent {
-            let text = "the agent could not be told: its turn has ended or its queue is full";
-            let event = AgentEvent::Notice { text: text.into() };
-            self.shell.transcribe(run, &[Entry { at: clock::wall(), turn: 0, event }]);
+            let text =
+                "the message did not reach the agent: its turn has ended or its queue is full";
+            self.note(run, text.into());
         }
     }
 
-    /// Waits until every lane is empty; what is under way has been cancelled by the runtime.
+    fn note(&self, run: RunId, text: Untrusted) {
+        let event = AgentEvent::Notice { text };
+        self.context.append_transcript(run, &[Entry { at: clock::wall(), turn: 0, event }]);
+    }
+
+    /// Waits until every lane is empty. The caller has cancelled the context before.
     pub(super) async fn stop_all(&mut self) {
         for (_, lane) in self.by_run.drain() {
             finished(lane.last).await;
@@ -160,21 +174,21 @@ impl Lanes {
 
 async fn finished(task: Option<JoinHandle<()>>) {
     if let Some(task) = task {
-        // A panic was caught and reported inside.
+        // `carry_out` catches and reports the panic of a task.
         let _ = task.await;
     }
 }
 
+/// Runs a task within its deadline and reports its fact; a cancelled task reports nothing.
 async fn carry_out(
-    shell: &Shell,
-    job: Job,
+    context: TaskContext,
     task: Task,
     controls: mpsc::Receiver<Control>,
     cancel: CancellationToken,
 ) {
-    let (run, epoch) = (job.run.id, job.epoch);
-    let limit = tasks::deadline(&job, &task);
-    let work = AssertUnwindSafe(tasks::carry_out(&job, task, controls)).catch_unwind();
+    let (runtime, run, epoch) = (context.runtime.clone(), context.run.id, context.epoch);
+    let limit = tasks::deadline(&context, &task);
+    let work = AssertUnwindSafe(tasks::carry_out(&context, task, controls)).catch_unwind();
     let fact = tokio::select! {
         () = cancel.cancelled() => None,
         done = tokio::time::timeout(limit, work) => Some(match done {
@@ -186,15 +200,10 @@ async fn carry_out(
             }
         }),
     };
-    match fact {
-        Some(fact) => {
-            if matches!(fact, RunFact::Failed { .. }) {
-                shell.supervisor.end(&run.to_string()).await;
-            }
-            shell.send(Input::Run { run, epoch, fact }).await;
-        }
-        None => {
-            shell.supervisor.end(&run.to_string()).await;
-        }
+    if matches!(fact, None | Some(RunFact::Failed { .. })) {
+        runtime.supervisor.end(&run.to_string()).await;
+    }
+    if let Some(fact) = fact {
+        runtime.send(Input::Run { run, epoch, fact }).await;
     }
 }

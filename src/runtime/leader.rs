@@ -1,6 +1,8 @@
-//! Which of several afk on one journal leads: a Kubernetes Lease. The others follow and change
-//! nothing; the number of the Lease's transitions is the leader's term, and the journal refuses
-//! whoever has an older one.
+//! Leader election among several afk on one journal, by a Kubernetes Lease.
+//!
+//! `cli::up` waits in [`Leadership::take`] while a [follower](super::follower) serves its clients,
+//! then starts the runtime and ends it when the leadership is lost. The Lease counts its
+//! transitions; that number is the leader's term, and the journal refuses writes of an older term.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,68 +20,70 @@ use crate::config::leader::Leader;
 use crate::config::outside::Kubernetes;
 use crate::core::model::untrusted::clean_line;
 
-/// Longest time of one call.
+/// The longest that one call of the API may take.
 const CALL: Duration = Duration::from_secs(5);
 
 /// A Lease that this process holds.
 #[derive(Debug)]
-pub struct Leadership {
-    /// Which term: it grows with each leader.
-    pub term: u64,
-    seat: Arc<Seat>,
+pub(crate) struct Leadership {
+    /// The term, which grows with each new leader.
+    pub(crate) term: u64,
+    lease: Arc<LeaseClient>,
     lost: CancellationToken,
-    renews: JoinHandle<()>,
+    renewal: JoinHandle<()>,
 }
 
-/// The Lease, and who we are.
+/// The Lease and the identity under which this process holds it.
 #[derive(Debug)]
-struct Seat {
+struct LeaseClient {
     config: Leader,
     cluster: Kubernetes,
     identity: String,
 }
 
-/// What a look at the Lease led to.
-enum Look {
-    Ours(u64),
-    /// Somebody leads, or somebody was quicker; with what they last wrote.
-    Theirs {
-        who: String,
-        mark: String,
-    },
+/// The result of an attempt to take or renew the Lease.
+enum LeaseAttempt {
+    /// This process holds it, in this term.
+    Held(u64),
+    /// Another process holds it. Its last write, `mark`, shows whether it still renews.
+    HeldByOther { holder: String, mark: String },
 }
 
-impl Seat {
-    /// The Leases of its namespace, that namespace, and its name.
+impl LeaseClient {
+    /// The API of the Lease, its namespace and its name.
     async fn api(&self) -> Result<(Api<Lease>, &str, &str), String> {
-        let (namespace, name) =
-            self.config.lease.split_once('/').ok_or("leader.lease is no namespace/name")?;
-        // A new one each time: a connection that died unheard must not cost the lead.
+        let (namespace, name) = self
+            .config
+            .lease
+            .split_once('/')
+            .ok_or("leader.lease is not of the form namespace/name")?;
+        // Connect each time: a connection that died unnoticed must not cost the leadership.
         let client = cluster::client(&self.cluster, self.config.context.as_deref()).await?;
         Ok((Api::namespaced(client, namespace), namespace, name))
     }
 
-    /// Takes the Lease where nobody has it or `stale` is what its holder last wrote. The term is
-    /// over `floor`.
-    async fn take(&self, stale: Option<&str>, floor: u64) -> Result<Look, String> {
+    /// Takes the Lease if it is free, if this process holds it, or if `stale` is its holder's last
+    /// write. The term becomes greater than `floor`.
+    async fn take(&self, stale: Option<&str>, floor: u64) -> Result<LeaseAttempt, String> {
         let (api, namespace, name) = self.api().await?;
-        let tell = |error: kube::Error| cluster::reason(&error);
+        let line = |error: kube::Error| cluster::reason(&error);
         let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
-        let found = found.map_err(tell)?;
+        let found = found.map_err(line)?;
         let known = serde_json::to_value(&found).unwrap_or(Value::Null);
         let spec = &known["spec"];
-        let who = spec["holderIdentity"].as_str().unwrap_or_default().to_owned();
-        let mark = format!("{who} {}", spec["renewTime"].as_str().unwrap_or_default());
-        if !who.is_empty() && who != self.identity && stale != Some(&mark) {
-            return Ok(Look::Theirs { who, mark });
+        let holder = spec["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        let mark = format!("{holder} {}", spec["renewTime"].as_str().unwrap_or_default());
+        if !holder.is_empty() && holder != self.identity && stale != Some(&mark) {
+            return Ok(LeaseAttempt::HeldByOther { holder, mark });
         }
         let before = spec["leaseTransitions"].as_u64().unwrap_or(0).max(floor);
-        let term = if who == self.identity { before } else { before + 1 };
+        let term = if holder == self.identity { before } else { before + 1 };
         let now = format!("{:.6}", jiff::Timestamp::now());
-        let acquired = if who == self.identity { spec["acquireTime"].clone() } else { json!(now) };
+        let acquired =
+            if holder == self.identity { spec["acquireTime"].clone() } else { json!(now) };
         let mut metadata = json!({"name": name, "namespace": namespace});
         if found.is_some() {
-            // The server refuses it where somebody was quicker.
+            // With the version that was read, the server refuses the write if another came first.
             metadata = known["metadata"].clone();
         }
         let lease = json!({
@@ -98,20 +102,20 @@ impl Seat {
             timeout(CALL, api.create(&post, &lease)).await
         };
         match written.map_err(|_| "no answer".to_owned())? {
-            Ok(_) => Ok(Look::Ours(term)),
+            Ok(_) => Ok(LeaseAttempt::Held(term)),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                Ok(Look::Theirs { who: "somebody who was quicker".into(), mark: String::new() })
+                Ok(LeaseAttempt::HeldByOther { holder: "another afk".into(), mark: String::new() })
             }
-            Err(error) => Err(tell(error)),
+            Err(error) => Err(line(error)),
         }
     }
 
-    /// Between two looks.
-    fn pause(&self) -> Duration {
+    /// The time between two attempts: four in the Lease's duration.
+    fn interval(&self) -> Duration {
         Duration::from_millis(u64::from(self.config.seconds) * 1000 / 4)
     }
 
-    /// Says that nobody holds it, so that the next one need not wait.
+    /// Clears the holder, so that the next leader need not wait until the Lease expires.
     async fn release(&self) {
         let Ok((api, _, name)) = self.api().await else { return };
         let Ok(Ok(Some(found))) = timeout(CALL, api.get_opt(name)).await else { return };
@@ -119,7 +123,7 @@ impl Seat {
         if lease["spec"]["holderIdentity"] == self.identity.as_str() {
             lease["spec"]["holderIdentity"] = json!("");
             if let Ok(lease) = serde_json::from_value::<Lease>(lease) {
-                // Who comes next waits for its time instead.
+                // If this fails, the next leader waits until the Lease expires.
                 let _ = timeout(CALL, api.replace(name, &PostParams::default(), &lease)).await;
             }
         }
@@ -127,59 +131,59 @@ impl Seat {
 }
 
 impl Leadership {
-    /// Waits until this process leads. `floor` is the newest term of the journal; `follows` is told
-    /// who leads meanwhile, or why nobody can say.
-    pub async fn take(
+    /// Waits until this process leads. `floor` returns the newest term in the journal. `on_change`
+    /// receives a description of the leader, or of the error, whenever it changes.
+    pub(crate) async fn take(
         config: Leader,
         cluster: Kubernetes,
         floor: impl Fn() -> u64,
-        mut follows: impl FnMut(&str),
+        mut on_change: impl FnMut(&str),
     ) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let began = jiff::Timestamp::now().as_microsecond();
         let identity = format!("{}-{}-{began}", clean_line(&host), std::process::id());
-        let seat = Arc::new(Seat { config, cluster, identity });
-        // By our own clock alone: since when the holder has written the same.
+        let lease = Arc::new(LeaseClient { config, cluster, identity });
+        // The holder's last write, and when this process first saw it. Only our own clock counts.
         let mut seen: Option<(String, Instant)> = None;
-        let mut told = String::new();
+        let mut reported = String::new();
         loop {
-            let limit = Duration::from_secs(seat.config.seconds.into());
+            let limit = Duration::from_secs(lease.config.seconds.into());
             let stale = seen.as_ref().filter(|(_, since)| since.elapsed() > limit);
             let stale = stale.map(|(mark, _)| mark.clone());
-            let standing = match seat.take(stale.as_deref(), floor()).await {
-                Ok(Look::Ours(term)) => return Self::hold(seat, term),
-                Ok(Look::Theirs { who, mark }) => {
+            let standing = match lease.take(stale.as_deref(), floor()).await {
+                Ok(LeaseAttempt::Held(term)) => return Self::hold(lease, term),
+                Ok(LeaseAttempt::HeldByOther { holder, mark }) => {
                     if seen.as_ref().is_none_or(|(known, _)| *known != mark) {
                         seen = Some((mark, Instant::now()));
                     }
-                    format!("{} leads", clean_line(&who))
+                    format!("{} leads", clean_line(&holder))
                 }
-                Err(why) => format!("the Lease can't be had: {why}"),
+                Err(why) => format!("the Lease can't be read: {why}"),
             };
-            if standing != told {
-                follows(&standing);
-                told = standing;
+            if standing != reported {
+                on_change(&standing);
+                reported = standing;
             }
-            sleep(seat.pause()).await;
+            sleep(lease.interval()).await;
         }
     }
 
-    fn hold(seat: Arc<Seat>, term: u64) -> Self {
+    fn hold(lease: Arc<LeaseClient>, term: u64) -> Self {
         let lost = CancellationToken::new();
-        let (renewed, gone) = (seat.clone(), lost.clone());
-        let renews = tokio::spawn(async move {
+        let (renewed, gone) = (lease.clone(), lost.clone());
+        let renewal = tokio::spawn(async move {
             let limit = Duration::from_secs(renewed.config.seconds.into());
             let mut last = Instant::now();
             loop {
-                sleep(renewed.pause()).await;
-                // After a stop of the whole process as well: somebody else may lead already.
+                sleep(renewed.interval()).await;
+                // If the whole process was stopped, another afk may already lead.
                 if last.elapsed() >= limit {
                     break;
                 }
                 let left = limit.saturating_sub(last.elapsed());
                 match timeout(left, renewed.take(None, term)).await {
-                    Ok(Ok(Look::Ours(_))) => last = Instant::now(),
-                    Ok(Ok(Look::Theirs { .. })) | Err(_) => break,
+                    Ok(Ok(LeaseAttempt::Held(_))) => last = Instant::now(),
+                    Ok(Ok(LeaseAttempt::HeldByOther { .. })) | Err(_) => break,
                     Ok(Err(why)) => tracing::warn!(why, "the Lease was not renewed"),
                 }
                 if last.elapsed() >= limit * 2 / 3 {
@@ -188,23 +192,22 @@ impl Leadership {
             }
             gone.cancel();
         });
-        Self { term, seat, lost, renews }
+        Self { term, lease, lost, renewal }
     }
 
-    /// Resolves when somebody else may lead.
-    pub async fn lost(&self) {
+    /// Resolves when another afk may lead.
+    pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
     }
 
-    /// Somebody else may lead.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
+    /// Whether another afk may lead.
+    pub(crate) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
 
-    /// Gives the Lease back.
-    pub async fn release(self) {
-        self.renews.abort();
-        self.seat.release().await;
+    /// Stops renewing and gives the Lease back.
+    pub(crate) async fn release(self) {
+        self.renewal.abort();
+        self.lease.release().await;
     }
 }

@@ -1,4 +1,7 @@
-//! Presence: who and what is working where, as a file that other tools can read.
+//! Presence: which runs work where and which clients are attached, in a file for other tools.
+//!
+//! `start` keeps `presence.json` current while afk runs. Its format is versioned; `afk presence`
+//! prints it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,74 +11,73 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Shell, Snapshot};
+use super::{Context, Snapshot};
 use crate::core::model::untrusted::clean_line;
 
-/// Changes that come within this time are written together.
+/// Changes within this time share a write.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// One run that has a permit or waits for one.
+/// A live run, which has a permit or waits for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AtWork {
-    /// Its number.
-    pub run: String,
-    /// Where.
-    pub repo: String,
-    /// For which issue; none for an ad-hoc prompt.
-    pub issue: Option<u64>,
-    /// How far it has come.
-    pub phase: &'static str,
-    /// The agent, once one is at work.
-    pub agent: Option<String>,
-    /// The branch.
-    pub branch: Option<String>,
-    /// The folder.
-    pub worktree: Option<String>,
-    /// The first process of its tree.
-    pub pid: Option<i32>,
-    /// When it was claimed, in milliseconds of the epoch.
-    pub since: i64,
+pub(crate) struct PresentRun {
+    /// The run's name, such as `r7`.
+    pub(crate) run: String,
+    /// The repository, as `owner/name`.
+    pub(crate) repo: String,
+    /// The number of the issue; none for an ad-hoc prompt.
+    pub(crate) issue: Option<u64>,
+    /// The phase of the run, as screens name it.
+    pub(crate) phase: &'static str,
+    /// The agent, once the first turn has begun.
+    pub(crate) agent: Option<String>,
+    /// The run's branch, once it has a worktree.
+    pub(crate) branch: Option<String>,
+    /// The absolute path of the worktree.
+    pub(crate) worktree: Option<String>,
+    /// The root of the run's process tree.
+    pub(crate) pid: Option<i32>,
+    /// When the run was claimed, in milliseconds of the Unix epoch.
+    pub(crate) since: i64,
 }
 
-/// Somebody who looks.
+/// A client that is attached to this afk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Looking {
-    /// Who.
-    pub actor: String,
-    /// From where.
-    pub origin: String,
-    /// Since when, in milliseconds of the epoch.
-    pub since: i64,
+pub(crate) struct PresentClient {
+    /// The name of the client's user.
+    pub(crate) actor: String,
+    /// Where the client connects from.
+    pub(crate) origin: String,
+    /// When the client attached, in milliseconds of the Unix epoch.
+    pub(crate) since: i64,
 }
 
-/// All of it.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Presence {
-    /// The format's version.
-    pub version: u32,
-    /// The machine.
-    pub host: String,
-    /// afk's process; 0 once it has ended.
-    pub pid: u32,
-    /// Nothing is picked up.
-    pub kill_switch: bool,
-    /// Runs.
-    pub at_work: Vec<AtWork>,
-    /// People.
-    pub looking: Vec<Looking>,
+pub(crate) struct Presence {
+    /// The version of the format.
+    pub(crate) version: u32,
+    /// The name of the machine.
+    pub(crate) host: String,
+    /// The process of afk; 0 once it has ended.
+    pub(crate) pid: u32,
+    /// Whether the kill switch stops all pickup.
+    pub(crate) kill_switch: bool,
+    /// One entry for each live run.
+    pub(crate) at_work: Vec<PresentRun>,
+    /// One entry for each attached client.
+    pub(crate) looking: Vec<PresentClient>,
 }
 
-/// Where the file is.
+/// The path of the file in a state folder.
 #[must_use]
 pub fn path(state: &Path) -> PathBuf {
     state.join("presence.json")
 }
 
-/// The presence in a snapshot.
-#[must_use]
-pub fn of(snapshot: &Snapshot) -> Presence {
+/// The presence that a snapshot shows.
+pub(crate) fn of(snapshot: &Snapshot) -> Presence {
     let fleet = &snapshot.fleet;
-    let at_work = fleet.live_runs().map(|run| AtWork {
+    let at_work = fleet.live_runs().map(|run| PresentRun {
         run: run.id.to_string(),
         repo: run.work.repo().to_string(),
         issue: run.work.issue().map(|key| key.number),
@@ -83,10 +85,10 @@ pub fn of(snapshot: &Snapshot) -> Presence {
         agent: run.equipment.as_ref().map(|agent| clean_line(&agent.agent)),
         branch: run.branch.clone(),
         worktree: run.worktree.clone(),
-        pid: snapshot.worktrees.get(&run.id).and_then(|facts| facts.pid),
+        pid: snapshot.worktrees.get(&run.id).and_then(|stats| stats.pid),
         since: run.claimed.0,
     });
-    let looking = snapshot.clients.iter().map(|client| Looking {
+    let looking = snapshot.clients.iter().map(|client| PresentClient {
         actor: clean_line(&client.actor.0),
         origin: clean_line(&client.origin),
         since: client.since.0,
@@ -102,39 +104,40 @@ pub fn of(snapshot: &Snapshot) -> Presence {
     }
 }
 
-pub(super) fn start(shell: &Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
-    tokio::spawn(follow(shell.clone(), snapshots));
+/// Starts writing the file until the context is cancelled.
+pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
+    tokio::spawn(follow(context.clone(), snapshots));
 }
 
-async fn follow(shell: Arc<Shell>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+async fn follow(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut written: Option<Presence> = None;
     loop {
         let now = of(&snapshots.borrow_and_update().clone());
         if written.as_ref() != Some(&now) {
-            write(&shell.state, &now);
+            write(&context.state, &now);
             written = Some(now);
         }
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { break },
-            () = shell.cancel.cancelled() => break,
+            () = context.cancel.cancelled() => break,
         }
         tokio::select! {
             () = sleep(SETTLE) => {}
-            () = shell.cancel.cancelled() => break,
+            () = context.cancel.cancelled() => break,
         }
     }
-    // Nobody is there any more.
+    // Record that this afk has ended.
     if let Some(last) = written {
-        write(&shell.state, &Presence { pid: 0, at_work: vec![], looking: vec![], ..last });
+        write(&context.state, &Presence { pid: 0, at_work: vec![], looking: vec![], ..last });
     }
 }
 
-/// Whole or not at all: others read it at any time.
+/// Replaces the file in one step, because other tools may read it at any time.
 fn write(state: &Path, presence: &Presence) {
-    let aside = state.join("presence.json.new");
+    let new = state.join("presence.json.new");
     let text = serde_json::to_vec_pretty(presence).unwrap_or_default();
-    let done = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path(state)));
+    let done = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path(state)));
     if let Err(error) = done {
-        tracing::warn!(%error, "the presence can't be written");
+        tracing::warn!(%error, "presence.json can't be written");
     }
 }

@@ -1,17 +1,21 @@
-//! The words of a turn's prompt. Templates are strict: an unknown name is an error.
+//! The text of a turn's prompt: the issue in a template, then the events since.
+//!
+//! Templates are strict: an unknown name is an error, not an empty string. A repository may bring
+//! its own template for the first prompt.
 
 use crate::core::model::issue::Issue;
 use crate::core::model::run::{Run, TurnPrompt, Work};
 use crate::core::model::untrusted::Untrusted;
 
+/// The template for repositories without one of their own.
 const IMPLEMENT: &str = include_str!("../../assets/prompts/implement.md");
 
-/// Fills in a template's `{{names}}`. What is filled in is not looked at again, so an issue's
-/// text can't name anything.
+/// Fills in the `{{names}}` of a template. A value is never filled in again, so the text of an
+/// issue can't refer to another value.
 ///
 /// # Errors
-/// The name that is not known.
-pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
+/// A line that names the unknown or unclosed name.
+fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
     let mut out = String::with_capacity(template.len() * 2);
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -26,12 +30,12 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
     Ok(out)
 }
 
-/// What the agent is told. A turn that resumes no conversation is told the issue as well.
-/// `template` is the repository's own, where it has one.
+/// The prompt of a turn. Without a conversation to resume it begins with the issue, in the
+/// repository's own `template` if it has one.
 ///
 /// # Errors
-/// Which name of the template is not known.
-pub fn words(
+/// A line that names the unknown or unclosed name of the template.
+pub(super) fn of_turn(
     run: &Run,
     issue: Option<&Issue>,
     test: &str,
@@ -57,42 +61,49 @@ pub fn words(
                 .map_err(|why| format!("the template of the prompt: {why}"))?
         }
     };
-    let more = match prompt {
+    let update = match prompt {
         TurnPrompt::Implement | TurnPrompt::Adhoc => return Ok(task.into()),
-        other => more(other),
+        other => update(other),
     };
-    Ok(if resumes { more.into() } else { format!("{task}\n\n# Now\n\n{more}").into() })
+    Ok(if resumes { update.into() } else { format!("{task}\n\n# Now\n\n{update}").into() })
 }
 
-fn more(prompt: &TurnPrompt) -> String {
+/// The events since the first prompt, and the reaction that they need.
+fn update(prompt: &TurnPrompt) -> String {
     match prompt {
-        TurnPrompt::Implement | TurnPrompt::Adhoc => "Do what you were told.".into(),
+        TurnPrompt::Implement | TurnPrompt::Adhoc => "Carry out the task.".into(),
         TurnPrompt::GateClosed { why } => format!(
-            "Your change was not accepted yet.\n\n{}\n\nMend it and commit.",
+            "Your change was not accepted yet.\n\n{}\n\nFix it and commit.",
             why.as_received()
         ),
         TurnPrompt::FixForward { stage, log } => format!(
-            "Your change was pushed, and {} went red. Fix it forward: no reverts, no history \
-             rewritten. The end of the failing log:\n\n{}\n\nMend it and commit.",
+            "Your change was pushed, and {} went red. Fix it forward: don't revert, and don't \
+             rewrite history. The end of the failing log:\n\n{}\n\nFix it and commit.",
             stage.as_str(),
             log.as_received()
         ),
         TurnPrompt::Conflict { why } => format!(
-            "Others have pushed meanwhile, and your commits do not go onto theirs:\n\n{}\n\nRun \
-             `git rebase` onto the remote branch, resolve the conflicts, and see that all tests \
+            "Others pushed meanwhile, and your commits conflict with theirs:\n\n{}\n\nRun \
+             `git rebase` onto the remote branch, resolve the conflicts, and check that all tests \
              pass.",
             why.as_received()
         ),
         TurnPrompt::Continue { why, of } => format!(
-            "You were stopped in the middle ({}). See what is already there, and go on.\n\n{}",
+            "You were stopped in the middle ({}). Look at the work that is already there, and \
+             continue.\n\n{}",
             why.clean_line(),
-            self::more(of)
+            self::update(of)
         ),
         TurnPrompt::Guidance { text } if text.is_empty() => {
-            "A human looked at it and sends you on. See what is already there, and go on.".into()
+            "A human looked at it and asks you to continue. Look at the work that is already there \
+             first."
+                .into()
         }
         TurnPrompt::Guidance { text } => {
-            format!("A human looked at it and sends you on with this:\n\n{}", text.as_received())
+            format!(
+                "A human looked at it and asks you to continue with this guidance:\n\n{}",
+                text.as_received()
+            )
         }
     }
 }
@@ -104,43 +115,44 @@ mod tests {
     use crate::core::model::time::Timestamp;
 
     #[test]
-    fn unknown_names_are_errors_and_values_are_left_alone() {
+    fn fill_rejects_unknown_names_and_leaves_values_alone() {
         assert_eq!(fill("a {{x}} b", &[("x", "{{y}}")]).unwrap(), "a {{y}} b");
         assert!(fill("{{z}}", &[("x", "1")]).unwrap_err().contains("{{z}}"));
         assert!(fill("{{x", &[("x", "1")]).is_err());
     }
 
     #[test]
-    fn our_template_names_only_what_there_is() {
+    fn own_template_uses_only_known_names() {
         let key = IssueKey::parse("a/b#7").unwrap();
         let work = Work::Issue { key, title: "Greet".into() };
         let run = Run::claimed(RunId(1), work, None, Timestamp(0));
-        let told = words(&run, None, "./test.sh", &TurnPrompt::Implement, false, None).unwrap();
-        let text = told.as_received();
+        let prompt = of_turn(&run, None, "./test.sh", &TurnPrompt::Implement, false, None).unwrap();
+        let text = prompt.as_received();
         assert!(text.contains("a/b#7: Greet") && text.contains("`./test.sh`"));
         assert!(!text.contains("{{") && !text.contains("is not a name here"));
     }
 
     #[test]
-    fn a_repository_has_its_own_template_and_it_is_strict() {
+    fn repository_template_replaces_ours_and_is_strict() {
         let key = IssueKey::parse("a/b#7").unwrap();
         let work = Work::Issue { key, title: "Greet".into() };
         let run = Run::claimed(RunId(1), work, None, Timestamp(0));
-        let told = |template| words(&run, None, "t", &TurnPrompt::Implement, false, Some(template));
-        assert_eq!(told("Do {{title}}").unwrap().as_received(), "Do Greet");
-        assert!(told("Do {{titel}}").unwrap_err().contains("titel"));
+        let prompt =
+            |template| of_turn(&run, None, "t", &TurnPrompt::Implement, false, Some(template));
+        assert_eq!(prompt("Do {{title}}").unwrap().as_received(), "Do Greet");
+        assert!(prompt("Do {{titel}}").unwrap_err().contains("titel"));
     }
 
     #[test]
-    fn a_resumed_turn_is_not_told_the_issue_again() {
+    fn resumed_turn_omits_the_issue() {
         let key = IssueKey::parse("a/b#7").unwrap();
         let work = Work::Issue { key, title: "Greet".into() };
         let run = Run::claimed(RunId(1), work, None, Timestamp(0));
         let prompt = TurnPrompt::GateClosed { why: "no test".into() };
-        let short = words(&run, None, "t", &prompt, true, None).unwrap();
+        let short = of_turn(&run, None, "t", &prompt, true, None).unwrap();
         assert!(!short.as_received().contains("Greet") && short.as_received().contains("no test"));
         assert!(
-            words(&run, None, "t", &prompt, false, None).unwrap().as_received().contains("Greet")
+            of_turn(&run, None, "t", &prompt, false, None).unwrap().as_received().contains("Greet")
         );
     }
 }

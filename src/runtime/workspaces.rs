@@ -1,8 +1,11 @@
-//! The workspaces of all repositories, opened when they are first needed.
+//! The workspaces of all repositories: their base clones, pools of worktrees and parsed rules.
+//!
+//! Tasks ask for a [`Pool`]; the first request for a repository opens it and recovers what an
+//! earlier afk left half done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -13,30 +16,31 @@ use crate::config::repository::RepositoryRules;
 use crate::core::fleet::Fleet;
 use crate::core::model::id::{Repo, RunId, Sha};
 use crate::core::model::run::Outcome;
+use crate::lock::LockExt;
 use crate::process::Supervisor;
 use crate::workspace::base::Base;
 use crate::workspace::git::{Credentials, Git};
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, name};
 
-/// See the module.
+/// The workspaces below one folder; see the module.
 #[derive(Debug)]
 pub(crate) struct Workspaces {
     root: PathBuf,
-    /// Worktrees that runs of an earlier life still have.
+    /// Worktrees that belong to runs from before the start.
     kept: BTreeSet<PathBuf>,
     pools: Mutex<BTreeMap<Repo, Arc<Pool>>>,
-    /// When each repository was fetched last for a job, and what was found.
-    fetched: Mutex<BTreeMap<Repo, Arc<Mutex<Fetched>>>>,
-    /// Rules by the commit that they were read from; a commit never changes.
+    /// The last fetch of each repository for a job.
+    last_fetches: Mutex<BTreeMap<Repo, Arc<Mutex<LastFetch>>>>,
+    /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
     credentials: Arc<dyn Credentials>,
 }
 
-/// When a repository was fetched for a job, and what was found.
-type Fetched = Option<(Instant, Sha)>;
+/// When a repository was last fetched for a job, and its newest commit then.
+type LastFetch = Option<(Instant, Sha)>;
 
-/// Rules that are remembered.
+/// The largest number of commits whose rules are kept.
 const RULES_KEPT: usize = 64;
 
 impl Workspaces {
@@ -54,45 +58,45 @@ impl Workspaces {
             root,
             kept,
             pools: Mutex::default(),
-            fetched: Mutex::default(),
+            last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
             credentials,
         }
     }
 
-    /// The rules of a commit, if they were read before.
+    /// The rules of a commit, if they are cached.
     pub(super) fn rules(&self, repo: &Repo, sha: &Sha) -> Option<Arc<RepositoryRules>> {
-        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.rules.locked();
         rules.get(&(repo.clone(), sha.clone())).cloned()
     }
 
-    /// Remembers the rules of a commit.
+    /// Caches the rules of a commit.
     pub(super) fn remember(&self, repo: &Repo, sha: &Sha, read: &Arc<RepositoryRules>) {
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rules = self.rules.locked();
         if rules.len() >= RULES_KEPT {
             rules.clear();
         }
         rules.insert((repo.clone(), sha.clone()), read.clone());
     }
 
-    /// The folder of a repository.
+    /// The folder of a repository's clones, worktrees and caches.
     pub(super) fn folder(&self, repo: &Repo) -> PathBuf {
         self.root.join(name::folder(repo))
     }
 
-    /// The throwaway clone of a run.
+    /// The path of a run's throwaway clone.
     pub(super) fn throwaway(&self, run: RunId) -> PathBuf {
         self.root.join("throwaway").join(run.to_string())
     }
 
-    /// The newest commit of a repository. Those that ask within `debounce` share one fetch.
+    /// The newest commit of a repository. Calls within `debounce` share one fetch.
     pub(super) async fn upstream(
         &self,
         repo: &Repo,
         base: &Base,
         debounce: Duration,
     ) -> Result<Sha, WorkspaceError> {
-        let known = self.fetched.lock().await.entry(repo.clone()).or_default().clone();
+        let known = self.last_fetches.lock().await.entry(repo.clone()).or_default().clone();
         let mut last = known.lock().await;
         if let Some((at, sha)) = last.as_ref()
             && at.elapsed() < debounce
@@ -104,7 +108,7 @@ impl Workspaces {
         Ok(sha)
     }
 
-    /// The pool of a repository. The first time in a life, what an earlier one left is put right.
+    /// The pool of a repository. The first call opens it and recovers what an earlier afk left.
     pub(super) async fn pool(
         &self,
         repo: &Repo,
@@ -131,7 +135,7 @@ impl Workspaces {
         let pool = Pool::open(base, &dir, config.limits.disk_free_mib, taken).await?;
         let recovered = pool.recover().await?;
         if recovered > 0 {
-            tracing::info!(%repo, recovered, "gave back worktrees of an earlier life");
+            tracing::info!(%repo, recovered, "gave back worktrees that an earlier afk left");
         }
         let pool = Arc::new(pool);
         pools.insert(repo.clone(), pool.clone());

@@ -1,6 +1,6 @@
 //! A terminal in a pane: the one place where a remote program's bytes are interpreted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use alacritty_terminal::event::{Event, EventListener};
 use alacritty_terminal::grid::{Dimensions, Scroll};
@@ -14,6 +14,7 @@ use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style};
 
 use super::gate::Gate;
+use crate::lock::LockExt;
 
 /// Lines above the screen that are kept.
 pub const SCROLLBACK: usize = 10_000;
@@ -33,7 +34,7 @@ struct Listener(Arc<Mutex<Heard>>);
 
 impl EventListener for Listener {
     fn send_event(&self, event: Event) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.0.locked();
         match event {
             Event::PtyWrite(text)
                 if allowed(text.as_bytes()) && heard.replies.len() + text.len() <= REPLIES =>
@@ -114,19 +115,19 @@ impl Emulator {
         self.passed.clear();
         self.gate.pass(bytes, &mut self.passed);
         self.parser.advance(&mut self.term, &self.passed);
-        let mut heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.0.locked();
         std::mem::take(&mut heard.replies)
     }
 
     /// What the program calls itself; cleaned.
     #[must_use]
     pub fn title(&self) -> Option<String> {
-        self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).title.clone()
+        self.heard.0.locked().title.clone()
     }
 
     /// Whether it rang since the last look.
     pub fn rang(&mut self) -> bool {
-        let mut heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.0.locked();
         std::mem::take(&mut heard.bell)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 use notify::Watcher as _;
@@ -19,6 +19,7 @@ use crate::core::model::outbox::StandingLabel;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
+use crate::lock::LockExt;
 
 /// The largest issue file that is read, in bytes.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -116,7 +117,7 @@ impl FolderTracker {
         let mut listing = Listing::default();
         let mut blocked: BTreeMap<IssueKey, Vec<String>> = BTreeMap::new();
         let mut issues: BTreeMap<IssueKey, Issue> = BTreeMap::new();
-        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_good = self.last_good.locked();
         let files = self.files()?;
         last_good.retain(|path, _| files.contains(path));
         for path in files {
@@ -163,7 +164,7 @@ impl FolderTracker {
         issue: &IssueKey,
         change: impl FnOnce(&mut IssueFile) -> bool,
     ) -> Result<(), TrackerError> {
-        let _one_writer = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_writer = self.last_good.locked();
         let mut unreadable = None;
         for path in self.files()? {
             let mut file = match Self::read(&path) {

@@ -22,7 +22,7 @@ use crate::core::model::run::Run;
 use crate::core::model::stage::Phase;
 use crate::core::model::time::Timestamp;
 use crate::error::{Failure, FailureKind};
-use crate::runtime::client::{Client, Link};
+use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 use crate::term::far::Told;
 use crate::term::guard::{Guard, restore_on_panic};
@@ -240,13 +240,13 @@ pub async fn run(client: &Client) -> Result<(), Failure> {
 
 async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
     let (width, height) = crossterm::terminal::size()?;
-    client.size(width, height);
+    client.resize(width, height);
     let mut screen = Screen::new(width, height)?;
     let mut wire = Wire::start(io::stdout())?;
     let mut keys = near::events()?;
     let mut sizes = signal(SignalKind::window_change())?;
     let mut snapshots = client.snapshots.clone();
-    let mut link = client.link.clone();
+    let mut link = client.connection.clone();
     let mut ends = [
         signal(SignalKind::terminate())?,
         signal(SignalKind::hangup())?,
@@ -275,7 +275,7 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             _ = sizes.recv() => {
                 let (width, height) = crossterm::terminal::size()?;
                 screen.resize(width, height)?;
-                client.size(width, height);
+                client.resize(width, height);
                 dirty = true;
             }
             _ = term.recv() => return Ok(()),
@@ -297,8 +297,8 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
             changed = link.changed() => {
                 if changed.is_err() { return Ok(()) }
                 dash.lost = match link.borrow_and_update().clone() {
-                    Link::Live => None,
-                    Link::Lost { since, .. } => Some(since),
+                    ConnectionState::Live => None,
+                    ConnectionState::Lost { since, .. } => Some(since),
                 };
                 dirty = true;
             }

@@ -89,7 +89,7 @@ impl Session {
         let (client, tell) = (self.client.clone(), self.tell.clone());
         tokio::spawn(async move {
             let ask = BreakglassRequest::Shell { host: host.clone() };
-            let told = match client.command(Command::Breakglass { ask }).await {
+            let told = match client.command(Command::Breakglass { request: ask }).await {
                 Ok(Accepted::Shell { shell }) => match client.console(shell).await {
                     Ok(console) => Told::Shell(host, shell, console),
                     Err(why) => Told::Message(format!("shell on {host}: {why}")),

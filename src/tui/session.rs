@@ -25,7 +25,7 @@ use crate::core::model::time::Timestamp;
 use crate::error::{Failure, FailureKind};
 use crate::notify::terminal;
 use crate::runtime::breakglass::console::FromShell;
-use crate::runtime::client::{Client, Link};
+use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 use crate::term::frames::Frames;
 use crate::term::guard::{self, Guard, restore_on_panic};
@@ -202,7 +202,7 @@ impl Session {
 
     /// Takes this terminal until it is left.
     async fn at_this_terminal(mut self) -> Result<(), Failure> {
-        self.client.size(self.view.width, self.view.height);
+        self.client.resize(self.view.width, self.view.height);
         restore_on_panic();
         let guard = Guard::take(self.view.mouse).map_err(|error| {
             Failure::new(FailureKind::Usage, "this is no terminal")
@@ -231,14 +231,14 @@ impl Session {
         let places = places(&self.view, problems);
         fit_shell(&mut self.view, &places);
         self.screen.resize(width, height)?;
-        self.client.size(width, height);
+        self.client.resize(width, height);
         Ok(())
     }
 
     async fn serve(&mut self, mut tty: Tty, wire: &mut Wire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
-        let mut link = self.client.link.clone();
+        let mut link = self.client.connection.clone();
         let mut notices = self.client.notices();
         let mut ends = [
             signal(SignalKind::terminate())?,
@@ -363,8 +363,8 @@ impl Session {
                 changed = link.changed() => {
                     if changed.is_err() { return Ok(()) }
                     self.view.lost = match link.borrow_and_update().clone() {
-                        Link::Live => None,
-                        Link::Lost { since, why } => Some((since, why)),
+                        ConnectionState::Live => None,
+                        ConnectionState::Lost { since, why } => Some((since, why)),
                     };
                     self.frames.changed(Instant::now());
                 }

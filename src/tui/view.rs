@@ -140,17 +140,17 @@ impl Input {
                 answer: Answer::Edit { command: text.into() },
             },
             Purpose::Arm { take_over } => Command::Breakglass {
-                ask: BreakglassRequest::Arm { reason: text.into(), take_over },
+                request: BreakglassRequest::Arm { reason: text.into(), take_over },
             },
             Purpose::Verb(verb, seen) => {
                 let mut words = text.split_whitespace().map(str::to_owned);
                 let name = words.next().unwrap_or_default();
                 let confirm = Some(Confirmation { name, seen, again: words.next() });
-                Command::Breakglass { ask: BreakglassRequest::Verb { verb, confirm } }
+                Command::Breakglass { request: BreakglassRequest::Verb { verb, confirm } }
             }
             Purpose::Trust(change) if text.trim() == change.host => {
                 let KeyChange { host, key, old, new } = *change;
-                Command::Breakglass { ask: BreakglassRequest::Trust { host, key, old, new } }
+                Command::Breakglass { request: BreakglassRequest::Trust { host, key, old, new } }
             }
             Purpose::Trust(_) | Purpose::Search => return None,
         }))

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::WorkspaceError;
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::clean_line;
+use crate::lock::LockExt;
 use crate::process::{Supervisor, inherited};
 
 /// Settings on every call. Hooks, file-system monitors and `ext::` remotes would
@@ -51,7 +52,7 @@ pub fn committer() -> [(&'static str, String); 4] {
     /// For how long what git's configuration says is taken to be so.
     const KNOWN: Duration = Duration::from_secs(10);
     static LAST: Mutex<Option<(Instant, (String, String))>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = LAST.locked();
     let known = last.take().filter(|(at, _)| at.elapsed() < KNOWN);
     let (at, (name, email)) = known.unwrap_or_else(|| (Instant::now(), configured()));
     *last = Some((at, (name.clone(), email.clone())));

@@ -1,6 +1,7 @@
 //! Verbs from the command line and through the runtime, against OpenSSH's server with our forced
 //! command: who may, what is kept, and what becomes of a link that is slow, cut, or somebody else's.
 
+use afk::core::model::breakglass::VerbOrigin;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
@@ -42,7 +43,7 @@ fn both(out: &Output) -> String {
 }
 
 async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
-    command(runtime, Command::Breakglass { ask }).await
+    command(runtime, Command::Breakglass { request: ask }).await
 }
 
 async fn arm(runtime: &Runtime) {
@@ -356,12 +357,12 @@ async fn a_link_that_is_cut_is_read_back_and_nothing_is_sent_twice() {
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     // Once its name was heard.
     until(&runtime, "the first line", |s| {
-        s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
+        s.verb_output.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
     })
     .await;
     between.set(CUT);
     until(&runtime, "the loss", |s| {
-        let link = s.live.get(&verb)?.link.clean();
+        let link = s.verb_output.get(&verb)?.link.clean();
         link.contains("link lost").then(|| assert!(link.contains("goes on at the host"), "{link}"))
     })
     .await;
@@ -387,7 +388,7 @@ async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
     arm(&runtime).await;
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     until(&runtime, "the first line", |s| {
-        s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
+        s.verb_output.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
     })
     .await;
     between.set(HOLD);
@@ -396,7 +397,7 @@ async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
     // A status follows by itself, and nothing else does.
     between.set(PASS);
     let read = until(&runtime, "the status", |s| {
-        s.breakglass().past.iter().find(|r| r.origin == "read back").cloned()
+        s.breakglass().past.iter().find(|r| r.origin == VerbOrigin::ReadBack).cloned()
     })
     .await;
     assert_eq!((read.verb, read.by.0.as_str()), (Verb::Status, "afk"));
@@ -459,13 +460,13 @@ async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
         BreakglassRequest::Verb { verb: Verb::Status, confirm: None },
         BreakglassRequest::Shell { host: "devvm".into() },
     ] {
-        let action = Command::Breakglass { ask };
+        let action = Command::Breakglass { request: ask };
         assert_eq!(as_role(&runtime, Role::Viewer, action).await, Err(Refusal::Viewer));
     }
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     let second = mutate(&runtime, Verb::Cycle).await;
     assert!(
-        matches!(second, Err(Refusal::Breakglass { no: BreakglassRefusal::UnderWay { .. } })),
+        matches!(second, Err(Refusal::Breakglass { reason: BreakglassRefusal::UnderWay { .. } })),
         "{second:?}"
     );
     // Somebody at the host itself is busy, too.
@@ -525,7 +526,7 @@ async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
     assert_eq!(result(&run), VerbResult::Exited { code: 0 });
     let degraded = until(&runtime, "the degraded audit", |s| {
         let line = s.problems.iter().find(|line| line.contains("AUDIT DEGRADED"))?;
-        s.unwritten.as_ref().map(|_| line.clone())
+        s.breakglass_ahead.as_ref().map(|_| line.clone())
     })
     .await;
     assert!(degraded.contains("locked"), "{degraded}");
@@ -541,7 +542,8 @@ async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
     assert_eq!(lifted.expect("an answer once it can be"), Ok(Accepted::Ok));
     drop(lift);
     until(&runtime, "the record", |s| {
-        (s.unwritten.is_none() && s.problems.is_empty() && s.fleet.capacity() == 9).then_some(())
+        (s.breakglass_ahead.is_none() && s.problems.is_empty() && s.fleet.capacity() == 9)
+            .then_some(())
     })
     .await;
     let shown = runtime.handle.snapshots.borrow().fleet.breakglass.clone();

@@ -28,6 +28,7 @@ mod leader;
 mod operator;
 mod pictures;
 mod purity;
+mod recorded_journal;
 mod rollout;
 mod service;
 mod sinks;

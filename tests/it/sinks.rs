@@ -147,7 +147,7 @@ async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
     let id = until(&runtime, "the escalation", |s| s.fleet.inbox().first().map(|e| e.id)).await;
     let due = until(&runtime, "the time of the reminder", |s| {
         let escalation = s.fleet.escalations.get(&id)?;
-        escalation.next_reminder(&s.fleet.policy.notices)
+        s.fleet.policy.notices.next_reminder(escalation)
     })
     .await;
     assert!(due.since(runtime.handle.snapshots.borrow().fleet.last_event) <= 60_000);
@@ -157,7 +157,8 @@ async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
             .await;
     assert_eq!(seen.0.0, "ana");
     let none = runtime.handle.snapshots.borrow().fleet.escalations[&id].clone();
-    assert_eq!(none.next_reminder(&runtime.handle.snapshots.borrow().fleet.policy.notices), None);
+    let notices = runtime.handle.snapshots.borrow().fleet.policy.notices.clone();
+    assert_eq!(notices.next_reminder(&none), None);
     // It is still to be answered.
     let digest = none.digest;
     let answer = Command::Answer { escalation: id, digest, answer: Answer::Approve };

@@ -152,7 +152,7 @@ async fn a_policy_answers_and_so_does_a_person_at_the_server() {
     let question = asked(&runtime, EscalationKind::Question, "Which colour?").await;
     let decided = server.commands("thread.approval.respond");
     assert_eq!(decided[0]["decision"], "decline");
-    let request = question.request.clone().unwrap();
+    let request = question.request_id.clone().unwrap();
     let thread = server.commands("thread.create")[0]["threadId"].clone();
     server.there(&json!({
         "type": "thread.user-input.respond", "commandId": "there", "threadId": thread,

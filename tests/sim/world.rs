@@ -372,7 +372,7 @@ impl World {
                 priority: None,
                 job: self.rng.chance(60).then(|| Box::new(self.job())),
             },
-            7..=9 => Command::Breakglass { ask: self.breakglass_ask() },
+            7..=9 => Command::Breakglass { request: self.breakglass_ask() },
             _ => {
                 let all: Vec<_> = self.fleet.escalations.values().cloned().collect();
                 if all.is_empty() {
@@ -390,8 +390,13 @@ impl World {
         self.next_command += 1;
         let role = if self.rng.chance(15) { Role::Viewer } else { Role::Operator };
         let actor = Actor("ana".into());
-        let command =
-            CommandEnvelope { id: self.next_command, actor, role, origin: "sim".into(), action };
+        let command = CommandEnvelope {
+            id: self.next_command,
+            actor,
+            role,
+            origin: "sim".into(),
+            command: action,
+        };
         self.input(Input::Command(command));
     }
 
@@ -601,7 +606,7 @@ impl World {
                     targets: vec![target.into()],
                     editable: true,
                 };
-                AgentEvent::PermissionRequest { id: "p1".into(), ask: Box::new(ask) }
+                AgentEvent::PermissionRequest { id: "p1".into(), request: Box::new(ask) }
             }
             3 => AgentEvent::Question { id: "q1".into(), text: "which?".into(), options: vec![] },
             4 => AgentEvent::TurnEnd(TurnEnd::Crashed { why: "signal 9".into() }),
@@ -631,8 +636,13 @@ impl World {
         for action in [Command::SetKillSwitch { on: false }, Command::SetCapacity { permits: 2 }] {
             self.next_command += 1;
             let (id, actor) = (self.next_command, Actor("ana".into()));
-            let command =
-                CommandEnvelope { id, actor, role: Role::Operator, origin: "sim".into(), action };
+            let command = CommandEnvelope {
+                id,
+                actor,
+                role: Role::Operator,
+                origin: "sim".into(),
+                command: action,
+            };
             self.input(Input::Command(command));
         }
         for _ in 0..3_000 {

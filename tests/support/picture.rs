@@ -48,13 +48,13 @@ impl Director {
 
     fn breakglass(&mut self, ask: BreakglassRequest) {
         let (id, actor, origin) = (1, Actor("ana".into()), "tty".to_owned());
-        let action = Command::Breakglass { ask };
+        let action = Command::Breakglass { request: ask };
         self.tell(Input::Command(CommandEnvelope {
             id,
             actor,
             role: Role::Operator,
             origin,
-            action,
+            command: action,
         }));
     }
 

@@ -368,6 +368,6 @@ pub async fn as_role(runtime: &Runtime, role: Role, action: Command) -> Reply {
     let actor = Actor("ana".into());
     runtime
         .handle
-        .command(CommandEnvelope { id: 1, actor, role, origin: "test".into(), action })
+        .command(CommandEnvelope { id: 1, actor, role, origin: "test".into(), command: action })
         .await
 }

@@ -109,7 +109,7 @@ fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
         .events
         .iter()
         .filter_map(|event| match event {
-            AgentEvent::PermissionRequest { id, ask } => {
+            AgentEvent::PermissionRequest { id, request: ask } => {
                 Some((id.as_str(), ask.tool, ask.targets[0].as_received()))
             }
             _ => None,
@@ -124,8 +124,13 @@ fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
         ]
     );
     let mut said = Said::default();
-    acp.answer("acp-0", &Answer::Deny { reason: "too slow".into() }, "ana", &mut said);
-    acp.answer("acp-1", &Answer::Approve, "ana", &mut said);
+    acp.answer(
+        "acp-0",
+        &Answer::Deny { reason: "too slow".into() },
+        &"ana".to_owned().into(),
+        &mut said,
+    );
+    acp.answer("acp-1", &Answer::Approve, &"ana".to_owned().into(), &mut said);
     let lines: Vec<Value> = said.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
     assert_eq!(lines[0]["result"]["outcome"]["optionId"], "no");
     assert_eq!(lines[1]["result"]["outcome"]["optionId"], "once");

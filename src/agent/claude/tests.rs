@@ -126,7 +126,7 @@ fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
         .events
         .iter()
         .filter_map(|event| match event {
-            AgentEvent::PermissionRequest { ask, .. } => Some(ask.as_ref()),
+            AgentEvent::PermissionRequest { request: ask, .. } => Some(ask.as_ref()),
             _ => None,
         })
         .collect();
@@ -146,12 +146,12 @@ fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
         ),
     ] {
         let mut said = Said::default();
-        claude.answer(id, &answer, "ana", &mut said);
+        claude.answer(id, &answer, &"ana".to_owned().into(), &mut said);
         let line: Value = serde_json::from_slice(&said.lines[0]).unwrap();
         assert_eq!(line["response"]["response"], response);
     }
     let mut late = Said::default();
-    claude.answer("a", &Answer::Approve, "ana", &mut late);
+    claude.answer("a", &Answer::Approve, &"ana".to_owned().into(), &mut late);
     assert!(late.lines.is_empty() && matches!(late.events[0], AgentEvent::Notice { .. }));
 }
 
@@ -169,7 +169,12 @@ fn a_question_is_answered_by_its_number_or_in_words() {
             matches!(&said.events[0], AgentEvent::Question { options, .. } if options.len() == 2)
         );
         let mut said = Said::default();
-        claude.answer("q", &Answer::Text { text: typed.into() }, "ana", &mut said);
+        claude.answer(
+            "q",
+            &Answer::Text { text: typed.into() },
+            &"ana".to_owned().into(),
+            &mut said,
+        );
         let line: Value = serde_json::from_slice(&said.lines[0]).unwrap();
         assert_eq!(line["response"]["response"]["updatedInput"]["answers"]["Colour?"], label);
     }

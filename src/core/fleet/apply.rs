@@ -124,7 +124,7 @@ impl Fleet {
             }
             Event::Reminded { escalation } => {
                 if let Some(known) = self.escalations.get_mut(escalation).map(Arc::make_mut) {
-                    (known.reminded, known.told) = (known.reminded + 1, at);
+                    (known.reminded, known.notified) = (known.reminded + 1, at);
                 }
             }
             Event::Acknowledged { escalation, by } => {
@@ -155,7 +155,7 @@ impl Fleet {
             Event::Reset => self.breaker.reset(),
             Event::SoftLimit => self.books.warned(at),
             Event::Steered { .. }
-            | Event::Settled { .. }
+            | Event::RequestDecided { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. } => {}
             Event::TurnEnded { run, end } => {
@@ -208,7 +208,7 @@ impl Fleet {
             | Event::Equipped { run, .. }
             | Event::Quiet { run, .. }
             | Event::Retrying { run, .. }
-            | Event::Heard { run, .. }
+            | Event::AgentActive { run, .. }
             | Event::Granted { run, .. }
             | Event::GateOpened { run, .. }
             | Event::GateClosed { run, .. }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::RunId;
-use crate::model::job::{Conversation, Job, JobId, JobKind};
+use crate::model::job::{Job, JobId, JobKind, SavedConversation};
 use crate::model::run::Run;
 use crate::model::time::Timestamp;
 
@@ -19,7 +19,7 @@ pub struct Jobs {
     by_id: BTreeMap<JobId, RunId>,
     /// Those that ended, in order: they are forgotten in order.
     ended: VecDeque<(Timestamp, RunId)>,
-    conversations: BTreeMap<String, Conversation>,
+    conversations: BTreeMap<String, SavedConversation>,
 }
 
 impl Jobs {
@@ -31,7 +31,7 @@ impl Jobs {
 
     /// The conversation in a caller's session.
     #[must_use]
-    pub fn conversation(&self, session: &str) -> Option<&Conversation> {
+    pub fn conversation(&self, session: &str) -> Option<&SavedConversation> {
         self.conversations.get(session)
     }
 
@@ -56,7 +56,7 @@ impl Jobs {
             return;
         };
         let (session, cost) = (session.clone(), run.session_cost);
-        self.conversations.insert(name.clone(), Conversation { session, cost, at });
+        self.conversations.insert(name.clone(), SavedConversation { session, cost, at });
         while self.conversations.len() > CONVERSATIONS {
             let oldest = self.conversations.iter().min_by_key(|(_, known)| known.at);
             let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };

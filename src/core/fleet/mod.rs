@@ -28,7 +28,7 @@ use crate::model::issue::Issue;
 use crate::model::job::Job;
 use crate::model::ledger::LedgerEntry;
 use crate::model::outbox::OutboxEntry;
-use crate::model::policy::{Place, Policy};
+use crate::model::policy::{Policy, RemoteExecutor};
 use crate::model::run::{Activity, Run, Work};
 use crate::model::time::Timestamp;
 use crate::model::verdict::ProbeSample;
@@ -124,8 +124,8 @@ impl Fleet {
 
     /// Where the turns of some work are carried out, if not here.
     #[must_use]
-    pub fn elsewhere(&self, work: &Work) -> Option<&Place> {
-        let place = self.policy.elsewhere.get(work.repo())?;
+    pub fn remote_executor(&self, work: &Work) -> Option<&RemoteExecutor> {
+        let place = self.policy.remote_executors.get(work.repo())?;
         let question = work.job().is_some_and(Job::is_question);
         let fits = place.issues || work.issue().is_none();
         (fits && !question).then_some(place)
@@ -180,7 +180,7 @@ impl Fleet {
         let outbox =
             self.outbox.values().filter(|e| !volatile.in_flight(e.id)).map(|e| e.not_before);
         let notices = &self.policy.notices;
-        let reminders = self.escalations.values().filter_map(|e| e.next_reminder(notices));
+        let reminders = self.escalations.values().filter_map(|e| notices.next_reminder(e));
         let probe = self.breaker.open().map(|(_, since)| since.plus(PAUSE));
         let probe = probe.filter(|at| *at > volatile.now());
         let breakglass = self

@@ -73,7 +73,7 @@ impl Run {
             }
             Event::Quiet { since, .. } => self.quiet = Some(*since),
             Event::Retrying { retry, .. } => self.retry = Some(*retry),
-            Event::Heard { .. } => (self.quiet, self.retry) = (None, None),
+            Event::AgentActive { .. } => (self.quiet, self.retry) = (None, None),
             Event::Granted { grant, .. } => self.grants.push(grant.clone()),
             Event::TurnEnded { end, .. } => {
                 (self.quiet, self.retry) = (None, None);

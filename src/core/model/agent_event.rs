@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::approval::DecidedBy;
 use crate::model::budget::Spend;
 use crate::model::capability::Equipment;
 use crate::model::permission::PermissionRequest;
@@ -84,8 +85,9 @@ pub enum AgentEvent {
     PermissionRequest {
         /// Names the request in the answer.
         id: String,
-        /// What.
-        ask: Box<PermissionRequest>,
+        /// The tool, and the command or paths that the agent wants it for.
+        #[serde(rename = "ask")]
+        request: Box<PermissionRequest>,
     },
     /// The agent waits for an answer no more.
     RequestWithdrawn {
@@ -111,7 +113,7 @@ pub enum AgentEvent {
         /// What was answered.
         answer: Untrusted,
         /// By whom.
-        by: String,
+        by: DecidedBy,
     },
     /// A message from an operator, sent and not yet taken.
     Steered {
@@ -140,8 +142,9 @@ pub enum AgentEvent {
         /// What is done about it now, where something is.
         interrupted: bool,
     },
-    /// Something is heard again after it was quiet or after the model was asked again.
-    Heard,
+    /// The agent is active again after it was quiet or its model was asked again.
+    #[serde(rename = "heard")]
+    Active,
     /// A remark of ours or the agent's: phases, gates, verdicts, stderr.
     Notice {
         /// What.
@@ -294,10 +297,10 @@ impl AgentEvent {
                 change(diff);
             }
             Self::Plan { items } => items.iter_mut().for_each(|item| change(&mut item.text)),
-            Self::PermissionRequest { ask, .. } => {
-                change(&mut ask.title);
-                change(&mut ask.detail);
-                ask.targets.iter_mut().for_each(change);
+            Self::PermissionRequest { request, .. } => {
+                change(&mut request.title);
+                change(&mut request.detail);
+                request.targets.iter_mut().for_each(change);
             }
             Self::Question { text, options, .. } => {
                 change(text);
@@ -322,7 +325,7 @@ impl AgentEvent {
             | Self::Usage(_)
             | Self::Retry { .. }
             | Self::Quiet { .. }
-            | Self::Heard
+            | Self::Active
             | Self::TurnEnd(_) => {}
         }
     }
@@ -335,7 +338,7 @@ impl AgentEvent {
             Self::SessionStarted { .. }
                 | Self::Equipped(_)
                 | Self::Quiet { .. }
-                | Self::Heard
+                | Self::Active
                 | Self::Retry { .. }
                 | Self::RequestWithdrawn { .. }
                 | Self::Usage(_)

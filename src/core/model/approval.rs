@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::model::digest::Digest;
 use crate::model::guardrail::Guardrail;
 use crate::model::id::{Actor, EscalationId, IssueKey, RunId};
-use crate::model::notice::Notices;
 use crate::model::permission::{Grant, PermissionRequest};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
@@ -127,10 +126,74 @@ pub enum Answer {
     },
 }
 
-/// Whether a person gave an answer, and not afk by a rule.
-#[must_use]
-pub fn by_a_person(by: &str) -> bool {
-    !matches!(by, "policy" | "guardrail" | "service" | "afk")
+/// Who or what answered an agent. Written as one string: a rule's name, or a person's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum DecidedBy {
+    /// The repository's policy in `.afk.toml`.
+    Policy,
+    /// What an operator granted for the rest of the run.
+    Grant,
+    /// A guardrail, which no policy and no operator can loosen.
+    Guardrail,
+    /// The rule that a job of the service has no human to ask.
+    Service,
+    /// afk itself: nobody answered in time.
+    Afk,
+    /// An operator, by name.
+    Operator(Actor),
+}
+
+impl DecidedBy {
+    const RULES: [(&'static str, Self); 5] = [
+        ("policy", Self::Policy),
+        ("granted for this run", Self::Grant),
+        ("guardrail", Self::Guardrail),
+        ("service", Self::Service),
+        ("afk", Self::Afk),
+    ];
+
+    /// The name that records and the screen show.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Operator(actor) => &actor.0,
+            rule => {
+                Self::RULES.iter().find(|(_, known)| known == rule).map_or("", |(name, _)| name)
+            }
+        }
+    }
+
+    /// Whether a person gave the answer, and not a rule of afk's.
+    #[must_use]
+    pub const fn is_person(&self) -> bool {
+        matches!(self, Self::Operator(_))
+    }
+}
+
+impl From<String> for DecidedBy {
+    fn from(name: String) -> Self {
+        let rule = Self::RULES.into_iter().find(|(known, _)| *known == name);
+        rule.map_or_else(|| Self::Operator(Actor(name)), |(_, rule)| rule)
+    }
+}
+
+impl From<DecidedBy> for String {
+    fn from(by: DecidedBy) -> Self {
+        by.as_str().to_owned()
+    }
+}
+
+impl From<Actor> for DecidedBy {
+    fn from(actor: Actor) -> Self {
+        Self::Operator(actor)
+    }
+}
+
+impl std::fmt::Display for DecidedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::model::untrusted::clean_line(self.as_str()))
+    }
 }
 
 impl Answer {
@@ -190,7 +253,7 @@ pub enum EscalationState {
 
 /// What a human is to be asked, before it has a number.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct EscalationDraft {
     /// Why.
     pub kind: EscalationKind,
     /// In a line.
@@ -200,14 +263,14 @@ pub struct Question {
     /// Answers offered.
     pub options: Vec<Untrusted>,
     /// What the agent calls its request.
-    pub request: Option<String>,
-    /// What leave is asked for.
-    pub ask: Option<Box<PermissionRequest>>,
+    pub request_id: Option<String>,
+    /// The permission that the agent requests.
+    pub permission: Option<Box<PermissionRequest>>,
     /// Which guardrail refused it.
     pub guardrail: Option<Guardrail>,
 }
 
-impl Question {
+impl EscalationDraft {
     /// One that no agent waits for.
     #[must_use]
     pub fn new(
@@ -216,7 +279,15 @@ impl Question {
         detail: impl Into<Untrusted>,
     ) -> Self {
         let (title, detail) = (title.into(), detail.into());
-        Self { kind, title, detail, options: vec![], request: None, ask: None, guardrail: None }
+        Self {
+            kind,
+            title,
+            detail,
+            options: vec![],
+            request_id: None,
+            permission: None,
+            guardrail: None,
+        }
     }
 }
 
@@ -238,10 +309,11 @@ pub struct Escalation {
     /// Answers offered.
     pub options: Vec<Untrusted>,
     /// What the agent calls its request.
-    pub request: Option<String>,
-    /// What leave is asked for, or was refused by a guardrail.
-    #[serde(default)]
-    pub ask: Option<Box<PermissionRequest>>,
+    #[serde(rename = "request")]
+    pub request_id: Option<String>,
+    /// The permission that the agent requests, or that a guardrail refused.
+    #[serde(default, rename = "ask")]
+    pub permission: Option<Box<PermissionRequest>>,
     /// Which guardrail refused it.
     #[serde(default)]
     pub guardrail: Option<Guardrail>,
@@ -256,8 +328,8 @@ pub struct Escalation {
     /// Where it stands.
     pub state: EscalationState,
     /// When an operator was last told of it.
-    #[serde(default)]
-    pub told: Timestamp,
+    #[serde(default, rename = "told")]
+    pub notified: Timestamp,
     /// How often they were told again.
     #[serde(default)]
     pub reminded: u32,
@@ -269,8 +341,9 @@ pub struct Escalation {
 impl Escalation {
     /// One that is about no run yet, bound to what it asks.
     #[must_use]
-    pub fn raise(id: EscalationId, question: Question, at: Timestamp) -> Self {
-        let Question { kind, title, detail, options, request, ask, guardrail } = question;
+    pub fn raise(id: EscalationId, draft: EscalationDraft, at: Timestamp) -> Self {
+        let EscalationDraft { kind, title, detail, options, request_id, permission, guardrail } =
+            draft;
         let mut escalation = Self {
             id,
             run: None,
@@ -279,15 +352,15 @@ impl Escalation {
             title,
             detail,
             options,
-            request,
-            ask,
+            request_id,
+            permission,
             guardrail,
             epoch: 0,
             raised: at,
             expires: None,
             digest: Digest::ZERO,
             state: EscalationState::Open,
-            told: at,
+            notified: at,
             reminded: 0,
             acknowledged: None,
         };
@@ -311,33 +384,30 @@ impl Escalation {
             self.kind.as_str().into(),
             self.title.as_received().into(),
             self.detail.as_received().into(),
-            self.request.clone().unwrap_or_default().into_bytes(),
+            self.request_id.clone().unwrap_or_default().into_bytes(),
             self.epoch.to_be_bytes().to_vec(),
         ];
-        let targets = self.ask.iter().flat_map(|ask| &ask.targets);
+        let targets = self.permission.iter().flat_map(|request| &request.targets);
         parts.extend(targets.map(|target| target.as_received().as_bytes().to_vec()));
         parts.extend(self.options.iter().map(|o| o.as_received().as_bytes().to_vec()));
         Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
-    /// When it is told again if nobody does anything.
-    #[must_use]
-    pub fn next_reminder(&self, notices: &Notices) -> Option<Timestamp> {
-        let waits = self.open() && self.acknowledged.is_none();
-        waits.then(|| notices.next_reminder(self.told, self.reminded)).flatten()
-    }
-
     /// What "for this run" would allow; none where that can't be asked.
     #[must_use]
     pub fn grant(&self) -> Option<Grant> {
-        self.ask.as_ref().filter(|_| self.kind == EscalationKind::Permission).map(|a| Grant::of(a))
+        self.permission
+            .as_ref()
+            .filter(|_| self.kind == EscalationKind::Permission)
+            .map(|request| Grant::of(request))
     }
 
     /// The command that may be edited before it is allowed.
     #[must_use]
     pub fn editable(&self) -> Option<&Untrusted> {
-        let ask = self.ask.as_ref().filter(|_| self.kind == EscalationKind::Permission)?;
-        ask.targets.first().filter(|_| ask.editable)
+        let request =
+            self.permission.as_ref().filter(|_| self.kind == EscalationKind::Permission)?;
+        request.targets.first().filter(|_| request.editable)
     }
 
     /// Waits for a human.

@@ -32,8 +32,9 @@ pub struct CommandEnvelope {
     pub role: Role,
     /// From where: `tty`, `cli`, …
     pub origin: String,
-    /// What.
-    pub action: Command,
+    /// What the operator wants.
+    #[serde(rename = "action")]
+    pub command: Command,
 }
 
 /// What can be asked.
@@ -97,8 +98,9 @@ pub enum Command {
     },
     /// Asks something of breakglass.
     Breakglass {
-        /// What.
-        ask: BreakglassRequest,
+        /// The request, with its reason or confirmation.
+        #[serde(rename = "ask")]
+        request: BreakglassRequest,
     },
     /// Queues an ad-hoc prompt.
     Submit {
@@ -129,7 +131,7 @@ impl Command {
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
             Self::Release { .. } => "release",
-            Self::Breakglass { ask } => ask.as_str(),
+            Self::Breakglass { request } => request.as_str(),
             Self::Submit { .. } => "submit",
         }
     }
@@ -252,10 +254,11 @@ pub enum Refusal {
     #[error("the kill switch is on")]
     KillSwitch,
     /// Breakglass refused.
-    #[error("{no}")]
+    #[error("{reason}")]
     Breakglass {
-        /// Why.
-        no: BreakglassRefusal,
+        /// The rule of breakglass that refused.
+        #[serde(rename = "no")]
+        reason: BreakglassRefusal,
     },
     /// Nothing in it.
     #[error("there is no text in it")]

@@ -1,7 +1,7 @@
 //! What the runtime must do. Effects are data; each has a deadline in the runtime and reports
 //! back as an [`crate::model::input::Input`] with the run's epoch.
 
-use crate::model::approval::Answer;
+use crate::model::approval::{Answer, DecidedBy};
 use crate::model::breakglass;
 use crate::model::budget::MicroUsd;
 use crate::model::id::{OutboxId, RunId, Sha};
@@ -36,7 +36,7 @@ pub enum Effect {
         /// What.
         answer: Answer,
         /// By whom, for the transcript.
-        by: String,
+        by: DecidedBy,
     },
     /// Hand a message to the live agent.
     Steer {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::agent_event::TurnEnd;
-use crate::model::approval::{Answer, Escalation};
+use crate::model::approval::{Answer, DecidedBy, Escalation};
 use crate::model::breaker::Cause;
 use crate::model::breakglass::BreakglassEvent;
 use crate::model::budget::Spend;
@@ -150,8 +150,9 @@ pub enum Event {
         /// How.
         retry: Retry,
     },
-    /// The agent is heard again.
-    Heard {
+    /// The agent is active again after it was quiet or its model was asked again.
+    #[serde(rename = "heard")]
+    AgentActive {
         /// In which run.
         run: RunId,
     },
@@ -164,16 +165,17 @@ pub enum Event {
         /// Who.
         by: Actor,
     },
-    /// The policy or a guardrail answered an agent.
-    Settled {
-        /// In which run.
+    /// A rule answered an agent's request, without a human.
+    #[serde(rename = "settled")]
+    RequestDecided {
+        /// The run whose agent made the request.
         run: RunId,
-        /// What the agent calls its request.
+        /// The agent's name for its request.
         request: String,
-        /// What was answered.
+        /// The answer that the agent got.
         answer: Answer,
-        /// By which of them.
-        by: String,
+        /// The rule that decided.
+        by: DecidedBy,
     },
     /// Nothing is picked up until the next start.
     Draining {

@@ -24,7 +24,7 @@ pub enum Input {
         policy: Box<Policy>,
     },
     /// A runtime that carries breakglass alone: runs stay as they are, and nothing is picked up.
-    Alone {
+    BreakglassOnly {
         /// The configuration in force.
         policy: Box<Policy>,
     },
@@ -34,7 +34,7 @@ pub enum Input {
     Issues(Vec<Issue>),
     /// The same, but for repositories that could not be read, with why: what is known of their
     /// issues stays, and none of them is started.
-    SomeIssues {
+    PartialIssues {
         /// Of the others.
         issues: Vec<Issue>,
         /// The repositories.

@@ -147,7 +147,7 @@ impl JobStatus {
 
 /// A conversation as it was left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conversation {
+pub struct SavedConversation {
     /// What resumes it.
     pub session: String,
     /// What it has cost, as its agent tells it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::approval::EscalationKind;
+use crate::model::approval::{Escalation, EscalationKind};
 use crate::model::id::EscalationId;
 use crate::model::run::Outcome;
 use crate::model::time::Timestamp;
@@ -197,10 +197,15 @@ impl Notices {
         inside.then(|| Timestamp((at.0.div_euclid(60_000) + left) * 60_000))
     }
 
-    /// When an escalation is told the next time, if nobody does anything.
+    /// The time of an escalation's next reminder; none once it is answered or acknowledged.
     #[must_use]
-    pub fn next_reminder(&self, told: Timestamp, reminded: u32) -> Option<Timestamp> {
-        (self.remind_ms > 0).then(|| told.plus(self.remind_ms << reminded.min(DOUBLINGS)))
+    pub fn next_reminder(&self, escalation: &Escalation) -> Option<Timestamp> {
+        let waits = escalation.open() && escalation.acknowledged.is_none();
+        waits.then(|| self.reminder(escalation.notified, escalation.reminded)).flatten()
+    }
+
+    fn reminder(&self, notified: Timestamp, reminders: u32) -> Option<Timestamp> {
+        (self.remind_ms > 0).then(|| notified.plus(self.remind_ms << reminders.min(DOUBLINGS)))
     }
 }
 
@@ -227,10 +232,10 @@ mod tests {
     #[test]
     fn reminders_come_more_and_more_seldom() {
         let notices = Notices { remind_ms: 10, ..Notices::default() };
-        let at = |reminded| notices.next_reminder(Timestamp(0), reminded).map(|t| t.0);
+        let at = |reminded| notices.reminder(Timestamp(0), reminded).map(|t| t.0);
         assert_eq!((at(0), at(1), at(2), at(9)), (Some(10), Some(20), Some(40), Some(320)));
         let never = Notices { remind_ms: 0, ..Notices::default() };
-        assert_eq!(never.next_reminder(Timestamp(0), 0), None);
+        assert_eq!(never.reminder(Timestamp(0), 0), None);
     }
 
     #[test]

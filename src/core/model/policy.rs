@@ -12,7 +12,7 @@ use crate::model::time::MINUTE;
 
 /// Where the turns of a repository are carried out, if not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct RemoteExecutor {
     /// Its name in the configuration.
     pub name: String,
     /// It works in the worktrees of this machine, and so on issues; otherwise on prompts alone.
@@ -58,8 +58,8 @@ pub struct Policy {
     #[serde(default)]
     pub remote: BTreeSet<Repo>,
     /// The repositories whose turns are carried out elsewhere.
-    #[serde(default)]
-    pub elsewhere: BTreeMap<Repo, Place>,
+    #[serde(default, rename = "elsewhere")]
+    pub remote_executors: BTreeMap<Repo, RemoteExecutor>,
     /// The leader's term, which every claim carries; 0 where there is one afk alone.
     #[serde(default)]
     pub term: u64,
@@ -97,7 +97,7 @@ impl Default for Policy {
             push_rejections: 5,
             answer_ms: 8 * 60 * MINUTE,
             remote: BTreeSet::new(),
-            elsewhere: BTreeMap::new(),
+            remote_executors: BTreeMap::new(),
             term: 0,
             notices: Notices::default(),
             breakglass: None,

@@ -146,7 +146,7 @@ pub enum Stage {
 
 /// One row of the stage table.
 #[derive(Debug)]
-struct Row {
+struct StageRow {
     stage: Stage,
     name: &'static str,
     phase: Phase,
@@ -155,22 +155,22 @@ struct Row {
 }
 
 /// The table, in the order in which a run passes its stages.
-const STAGES: [Row; 3] = [
-    Row {
+const STAGES: [StageRow; 3] = [
+    StageRow {
         stage: Stage::Ci,
         name: "CI",
         phase: Phase::Ci,
         doing: "waits for CI",
         proof: ProofLink::Ci,
     },
-    Row {
+    StageRow {
         stage: Stage::Deploy,
         name: "deploy",
         phase: Phase::Deploying,
         doing: "deploys",
         proof: ProofLink::Rollout,
     },
-    Row {
+    StageRow {
         stage: Stage::Probe,
         name: "probe",
         phase: Phase::Deploying,
@@ -185,7 +185,7 @@ impl Stage {
         STAGES.iter().map(|row| row.stage)
     }
 
-    const fn row(self) -> &'static Row {
+    const fn row(self) -> &'static StageRow {
         &STAGES[self as usize]
     }
 

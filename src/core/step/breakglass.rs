@@ -1,6 +1,7 @@
 //! What a person may ask of breakglass: authorised, checked against the state as it is now, and
 //! recorded like every other command.
 
+use crate::model::breakglass::VerbOrigin;
 use crate::model::breakglass::{
     BreakglassArming, BreakglassEvent, BreakglassRefusal, BreakglassRequest, BreakglassRules,
     BreakglassTask, Confirmation, OpenShell, Verb, VerbId, VerbRun, WINDOW,
@@ -51,7 +52,7 @@ impl Stepper<'_> {
         by: &Actor,
         ask: &BreakglassRequest,
     ) -> Result<(), Refusal> {
-        self.checked(by, ask).map_err(|no| Refusal::Breakglass { no })
+        self.checked(by, ask).map_err(|reason| Refusal::Breakglass { reason })
     }
 
     fn checked(&self, by: &Actor, ask: &BreakglassRequest) -> Result<(), BreakglassRefusal> {
@@ -143,7 +144,7 @@ impl Stepper<'_> {
             BreakglassRequest::Disarm => self.disarm(format!("{by} disarmed it")),
             BreakglassRequest::Verb { verb, .. } => {
                 self.tell_breakglass(format!("{} by {by}", verb.as_str()));
-                let verb = self.begin_verb(verb, by, origin, false);
+                let verb = self.begin_verb(verb, by, VerbOrigin::Client(origin), false);
                 return Accepted::Verb { verb };
             }
             BreakglassRequest::Shell { host } => {
@@ -177,7 +178,7 @@ impl Stepper<'_> {
         &mut self,
         verb: Verb,
         by: Actor,
-        origin: String,
+        origin: VerbOrigin,
         drill: bool,
     ) -> VerbId {
         let id = self.fleet().breakglass.next_verb();

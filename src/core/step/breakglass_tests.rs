@@ -72,7 +72,7 @@ impl Play {
             actor: Actor(who.into()),
             role,
             origin: "tty".into(),
-            action: Command::Breakglass { ask },
+            command: Command::Breakglass { request: ask },
         };
         let out = self.tell(Input::Command(command));
         (out.reply.unwrap().1, out.effects)
@@ -115,7 +115,7 @@ impl Play {
 
 fn no(reply: &Reply) -> BreakglassRefusal {
     match reply {
-        Err(Refusal::Breakglass { no }) => no.clone(),
+        Err(Refusal::Breakglass { reason }) => reason.clone(),
         other => panic!("{other:?} is no refusal of breakglass"),
     }
 }
@@ -359,7 +359,13 @@ fn the_drill_runs_by_itself_and_is_an_alarm_after_eight_days() {
     let (escalation, digest) = (asked.id, asked.digest);
     let action = Command::Answer { escalation, digest, answer: Answer::Approve };
     let (id, actor, origin) = (1, Actor("ana".into()), "tty".into());
-    play.tell(Input::Command(CommandEnvelope { id, actor, role: Role::Operator, origin, action }));
+    play.tell(Input::Command(CommandEnvelope {
+        id,
+        actor,
+        role: Role::Operator,
+        origin,
+        command: action,
+    }));
     drilled(&mut play, true);
     drilled(&mut play, true);
     play.pass(1);
@@ -388,7 +394,7 @@ fn a_diagnosis_proposes_and_runs_nothing() {
         actor,
         role: Role::Operator,
         origin,
-        action,
+        command: action,
     }));
     assert!(!out.effects.iter().any(|e| matches!(e, Effect::Breakglass(_))), "{:?}", out.effects);
     assert!(play.fleet.breakglass.under_way.is_empty() && play.fleet.inbox().is_empty());

@@ -1,7 +1,8 @@
 //! What breakglass does by itself: arming ends, the drill proves the access, and what a verb led to
 //! is taken up.
 
-use crate::model::approval::{Escalation, EscalationKind, Question};
+use crate::model::approval::{Escalation, EscalationDraft, EscalationKind};
+use crate::model::breakglass::VerbOrigin;
 use crate::model::breakglass::{
     BreakglassEvent, BreakglassReport, BreakglassTask, Verb, VerbEnd, VerbId, VerbResult,
 };
@@ -29,7 +30,7 @@ impl Stepper<'_> {
         let due = self.fleet().breakglass.next_drill(&rules).is_some_and(|due| due <= self.at);
         // One that is about to end, or is here for one verb, drills nothing.
         if due && !self.fleet().draining {
-            self.begin_verb(Verb::Status, afk(), "drill".into(), true);
+            self.begin_verb(Verb::Status, afk(), VerbOrigin::Drill, true);
         }
         let known = self
             .fleet()
@@ -45,11 +46,15 @@ impl Stepper<'_> {
                  Arm breakglass and try `status`; see docs/breakglass.md.",
                 last.unwrap_or_else(|| "none".into())
             );
-            self.ask_about_breakglass(Question::new(EscalationKind::DrillDue, title, detail));
+            self.ask_about_breakglass(EscalationDraft::new(
+                EscalationKind::DrillDue,
+                title,
+                detail,
+            ));
         }
     }
 
-    fn ask_about_breakglass(&mut self, question: Question) {
+    fn ask_about_breakglass(&mut self, question: EscalationDraft) {
         let id = self.fleet().next_escalation();
         let kind = question.kind;
         let escalation = Escalation::raise(id, question, self.at);
@@ -77,7 +82,7 @@ impl Stepper<'_> {
             self.happened(BreakglassEvent::Diagnosed { said: "afk was restarted".into() });
         }
         if cut.iter().any(|(_, verb)| verb.mutates()) && self.fleet().policy.breakglass.is_some() {
-            self.begin_verb(Verb::Status, afk(), "read back".into(), false);
+            self.begin_verb(Verb::Status, afk(), VerbOrigin::ReadBack, false);
         }
     }
 
@@ -101,7 +106,7 @@ impl Stepper<'_> {
                         verb.as_str(),
                         text.as_received()
                     );
-                    self.ask_about_breakglass(Question::new(
+                    self.ask_about_breakglass(EscalationDraft::new(
                         EscalationKind::Proposal,
                         title,
                         detail,
@@ -125,14 +130,14 @@ impl Stepper<'_> {
             ));
             if matches!(result, VerbResult::Unknown { .. }) {
                 // Read, and never tried again by itself.
-                self.begin_verb(Verb::Status, afk(), "read back".into(), false);
+                self.begin_verb(Verb::Status, afk(), VerbOrigin::ReadBack, false);
             }
         }
         if !drill || !result.good() {
             return;
         }
         if run.verb == Verb::Status {
-            self.begin_verb(Verb::Forensics, afk(), "drill".into(), true);
+            self.begin_verb(Verb::Forensics, afk(), VerbOrigin::Drill, true);
         } else {
             self.happened(BreakglassEvent::Drilled);
             let due = self
@@ -151,7 +156,7 @@ impl Stepper<'_> {
     pub(super) fn drill_now(&mut self) {
         if self.fleet().breakglass.drill.verb.is_none() && self.fleet().policy.breakglass.is_some()
         {
-            self.begin_verb(Verb::Status, afk(), "drill".into(), true);
+            self.begin_verb(Verb::Status, afk(), VerbOrigin::Drill, true);
         }
     }
 

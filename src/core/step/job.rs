@@ -58,6 +58,7 @@ mod tests {
     use crate::fleet::jobs::Jobs;
     use crate::model::agent_event::AgentEvent;
     use crate::model::approval::Answer;
+    use crate::model::approval::DecidedBy;
     use crate::model::budget::MicroUsd;
     use crate::model::budget::Spend;
     use crate::model::command::{Accepted, Command, Refusal};
@@ -188,7 +189,7 @@ mod tests {
         );
         play.asks(Tool::Shell, "ls");
         let denied = play.effects.iter().any(|effect| {
-            matches!(effect, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if by == "service")
+            matches!(effect, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if *by == DecidedBy::Service)
         });
         assert!(denied && play.fleet.inbox().is_empty());
     }

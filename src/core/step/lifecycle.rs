@@ -1,7 +1,7 @@
 //! The life of a run: what each fact leads to.
 
 use crate::model::agent_event::TurnEnd;
-use crate::model::approval::{Escalation, EscalationKind, Question};
+use crate::model::approval::{Escalation, EscalationDraft, EscalationKind};
 use crate::model::breaker;
 use crate::model::budget::{MicroUsd, fits};
 use crate::model::effect::{Effect, Task};
@@ -96,7 +96,7 @@ impl Stepper<'_> {
     pub(super) fn go_on(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
         // Elsewhere may have a clone of its own.
-        let far = self.fleet().elsewhere(&run.work).is_some_and(|place| !place.issues);
+        let far = self.fleet().remote_executor(&run.work).is_some_and(|place| !place.issues);
         let needs = !far && run.work.job().is_none_or(Job::has_clone);
         if run.worktree.is_none() && needs {
             self.begin(id, Activity::Worktree);
@@ -372,7 +372,7 @@ impl Stepper<'_> {
         self.emit(Event::Ended { run: id, outcome, why: line.into() });
         // The escalation comes before anything that may fail.
         let said = Untrusted::new(format!("{title}\n\n{line}\n\n{}", detail.as_received()));
-        let escalation = self.ask(id, Question::new(kind, line, said));
+        let escalation = self.ask(id, EscalationDraft::new(kind, line, said));
         self.effect(Effect::Capsule { run: id });
         self.note(id, format!("{}: {line}", outcome.as_str()));
         if let Some(issue) = issue {
@@ -425,7 +425,7 @@ impl Stepper<'_> {
     }
 
     /// Raises an escalation, bound to what is shown.
-    pub(super) fn ask(&mut self, run: RunId, question: Question) -> Option<EscalationId> {
+    pub(super) fn ask(&mut self, run: RunId, question: EscalationDraft) -> Option<EscalationId> {
         let of = self.run(run)?;
         let kind = question.kind;
         let waits = kind.agent_waits();

@@ -26,6 +26,7 @@ pub mod turn;
 #[cfg(test)]
 mod turn_tests;
 
+use crate::model::approval::DecidedBy;
 use std::collections::BTreeSet;
 
 use self::stepper::Stepper;
@@ -65,7 +66,7 @@ impl Stepper<'_> {
         match input {
             Input::Tick => self.tick(),
             Input::Started { policy } => self.started(policy),
-            Input::Alone { policy } => {
+            Input::BreakglassOnly { policy } => {
                 let by = Actor("afk".into());
                 self.emit(Event::Draining { by });
                 self.set_policy(policy);
@@ -73,7 +74,7 @@ impl Stepper<'_> {
             }
             Input::Policy(policy) => self.set_policy(policy),
             Input::Issues(issues) => self.issues(issues),
-            Input::SomeIssues { mut issues, unread } => {
+            Input::PartialIssues { mut issues, unread } => {
                 let kept = self.fleet().issues.values().filter_map(|issue| {
                     let why = unread.get(&issue.key.repo)?;
                     let mut issue = issue.as_ref().clone();
@@ -156,7 +157,7 @@ impl Stepper<'_> {
     fn goes_on_elsewhere(&self, id: RunId) -> bool {
         self.run(id).is_some_and(|run| {
             matches!(run.activity, Activity::Turn { .. })
-                && self.fleet().elsewhere(&run.work).is_some()
+                && self.fleet().remote_executor(&run.work).is_some()
         })
     }
 
@@ -198,13 +199,13 @@ impl Stepper<'_> {
             .escalations
             .values()
             .filter(|e| e.open() && e.expires.is_some_and(|t| t <= self.at))
-            .map(|e| (e.id, e.run, e.request.clone()))
+            .map(|e| (e.id, e.run, e.request_id.clone()))
             .collect();
         for (escalation, run, request) in over {
             self.emit(Event::Expired { escalation });
             if let (Some(run), Some(request)) = (run, request) {
                 let answer = crate::step::turn::expired();
-                self.effect(Effect::Answer { run, request, answer, by: "afk".into() });
+                self.effect(Effect::Answer { run, request, answer, by: DecidedBy::Afk });
             }
         }
         let due: Vec<(RunId, Activity)> = self

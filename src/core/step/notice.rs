@@ -38,7 +38,7 @@ impl Stepper<'_> {
             .fleet()
             .escalations
             .values()
-            .filter(|e| e.next_reminder(&self.fleet().policy.notices).is_some_and(|t| t <= self.at))
+            .filter(|e| self.fleet().policy.notices.next_reminder(e).is_some_and(|t| t <= self.at))
             .map(|e| (e.id, e.run, e.kind, e.title.clean_line(), e.reminded + 1))
             .collect();
         for (escalation, run, kind, title, times) in due {

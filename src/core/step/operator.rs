@@ -18,14 +18,14 @@ use crate::tables::guardrail;
 impl Stepper<'_> {
     /// Accepts or refuses; both are recorded, with who and from where, before the reply is told.
     pub(super) fn command(&mut self, command: CommandEnvelope) {
-        let CommandEnvelope { id, actor, origin, action, .. } = command.clone();
+        let CommandEnvelope { id, actor, origin, command: wanted, .. } = command.clone();
         let reply = if let Err(refusal) = self.check(&command) {
             let command = Box::new(command);
             self.emit(Event::Refused { command, refusal: refusal.clone() });
             Err(refusal)
         } else {
             self.emit(Event::Accepted { command: Box::new(command) });
-            Ok(self.act(actor, origin, action))
+            Ok(self.act(actor, origin, wanted))
         };
         self.reply(id, reply);
     }
@@ -34,7 +34,7 @@ impl Stepper<'_> {
         if command.role == Role::Viewer {
             return Err(Refusal::Viewer);
         }
-        match &command.action {
+        match &command.command {
             Command::SetKillSwitch { on: false } if self.fleet().policy.kill_switch => {
                 Err(Refusal::SetInConfiguration)
             }
@@ -75,7 +75,7 @@ impl Stepper<'_> {
                     _ => Err(Refusal::NoTurn { run: run.id }),
                 }
             }
-            Command::Breakglass { ask } => self.check_breakglass(&command.actor, ask),
+            Command::Breakglass { request } => self.check_breakglass(&command.actor, request),
             Command::Cancel { run } => self.live_run(*run).map(|_| ()),
             Command::Retry { run, guidance } => self.check_reopen(*run, guidance),
             Command::Release { run } => {
@@ -178,7 +178,8 @@ impl Stepper<'_> {
                 None => Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() }),
             },
             Answer::Edit { command } => {
-                let Some(ask) = escalation.ask.as_ref().filter(|_| escalation.editable().is_some())
+                let Some(ask) =
+                    escalation.permission.as_ref().filter(|_| escalation.editable().is_some())
                 else {
                     return Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() });
                 };
@@ -198,8 +199,8 @@ impl Stepper<'_> {
         }
     }
 
-    fn act(&mut self, by: Actor, origin: String, action: Command) -> Accepted {
-        match action {
+    fn act(&mut self, by: Actor, origin: String, command: Command) -> Accepted {
+        match command {
             Command::SetKillSwitch { on } => self.emit(Event::KillSwitch { on, by }),
             Command::SetCapacity { permits } => self.emit(Event::Capacity { permits, by }),
             Command::Answer { escalation, answer, .. } => self.answer(escalation, answer, by),
@@ -211,7 +212,7 @@ impl Stepper<'_> {
                 self.emit(Event::Acknowledged { escalation, by });
             }
             Command::Drain => self.emit(Event::Draining { by }),
-            Command::Breakglass { ask } => return self.act_breakglass(by, origin, ask),
+            Command::Breakglass { request } => return self.act_breakglass(by, origin, request),
             Command::Interrupt { run } => self.effect(Effect::Interrupt { run }),
             Command::Cancel { run } => self.cancel(run, &by),
             Command::Retry { run, guidance } => {
@@ -242,13 +243,13 @@ impl Stepper<'_> {
             }
             return;
         };
-        match (&escalation.request, answer) {
+        match (&escalation.request_id, answer) {
             (Some(request), answer) => {
                 let request = request.clone();
                 if let (Answer::ApproveRun, Some(grant)) = (&answer, escalation.grant()) {
                     self.emit(Event::Granted { run, grant, by: by.clone() });
                 }
-                self.effect(Effect::Answer { run, request, answer, by: by.0 });
+                self.effect(Effect::Answer { run, request, answer, by: by.into() });
             }
             (None, Answer::Text { text }) => self.reopen(run, by, text),
             (None, Answer::Approve) if escalation.kind == EscalationKind::Guardrail => {}

@@ -1,5 +1,6 @@
 //! The life of a run, table by table: what each fact leads to, at each bound.
 
+use crate::model::approval::DecidedBy;
 use proptest::prelude::*;
 
 use crate::fleet::Fleet;
@@ -139,7 +140,7 @@ impl Play {
             targets: vec![target.into()],
             editable: tool == Tool::Shell,
         };
-        self.agent(AgentEvent::PermissionRequest { id: "p".into(), ask: Box::new(ask) });
+        self.agent(AgentEvent::PermissionRequest { id: "p".into(), request: Box::new(ask) });
     }
 
     pub(super) fn gate(&mut self, head: &str, red: bool, green: bool) {
@@ -161,7 +162,7 @@ impl Play {
 
     pub(super) fn command(&mut self, role: Role, action: Command) -> Reply {
         let (actor, origin) = (Actor("ana".into()), "test".into());
-        let command = CommandEnvelope { id: 1, actor, role, origin, action };
+        let command = CommandEnvelope { id: 1, actor, role, origin, command: action };
         self.tell(Input::Command(command)).reply.unwrap().1
     }
 
@@ -407,7 +408,7 @@ fn an_approval_is_bound_single_use_and_expires() {
     play.tell(Input::Tick);
     assert!(play.fleet.inbox().is_empty());
     let told = play.effects.iter().any(
-        |e| matches!(e, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if by == "afk"),
+        |e| matches!(e, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if *by == DecidedBy::Afk),
     );
     assert!(told, "the agent still waits");
     // The world changed.

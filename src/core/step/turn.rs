@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::model::agent_event::{AgentEvent, TurnEnd};
-use crate::model::approval::{Answer, Escalation, EscalationKind, EscalationState, Question};
+use crate::model::approval::{
+    Answer, DecidedBy, Escalation, EscalationDraft, EscalationKind, EscalationState,
+};
 use crate::model::breaker::Cause;
 use crate::model::budget::Spend;
 use crate::model::capability::Equipment;
@@ -48,15 +50,16 @@ impl Stepper<'_> {
                     self.emit(Event::Quiet { run: id, since });
                 }
             }
-            AgentEvent::Heard
+            AgentEvent::Active
                 if self.run(id).is_some_and(|run| run.quiet.is_some() || run.retry.is_some()) =>
             {
-                self.emit(Event::Heard { run: id });
+                self.emit(Event::AgentActive { run: id });
             }
-            AgentEvent::PermissionRequest { id: request, ask }
-                if !self.asked_again(id, &request, |e| e.ask.as_ref() == Some(&ask)) =>
+            AgentEvent::PermissionRequest { id: request_id, request }
+                if !self
+                    .asked_again(id, &request_id, |e| e.permission.as_ref() == Some(&request)) =>
             {
-                self.permission(id, request, ask);
+                self.permission(id, request_id, request);
             }
             AgentEvent::RequestWithdrawn { id: request } => {
                 if let Some(escalation) = self.open_request(id, &request) {
@@ -68,7 +71,7 @@ impl Stepper<'_> {
                 if self.run(id).is_some_and(|run| run.work.job().is_some_and(Job::is_question)) =>
             {
                 let reason = "nobody can be asked here: answer in words".into();
-                let (answer, by) = (Answer::Deny { reason }, "service".to_owned());
+                let (answer, by) = (Answer::Deny { reason }, DecidedBy::Service);
                 self.effect(Effect::Answer { run: id, request, answer, by });
             }
             AgentEvent::Question { id: request, text, options }
@@ -76,8 +79,8 @@ impl Stepper<'_> {
                     .asked_again(id, &request, |e| e.detail == text && e.options == options) =>
             {
                 let title = Untrusted::new(text.clean_line());
-                let question = Question::new(EscalationKind::Question, title, text);
-                self.ask(id, Question { options, request: Some(request), ..question });
+                let question = EscalationDraft::new(EscalationKind::Question, title, text);
+                self.ask(id, EscalationDraft { options, request_id: Some(request), ..question });
             }
             AgentEvent::TurnEnd(end) => self.turn_ended(id, end),
             _ => {}
@@ -88,7 +91,7 @@ impl Stepper<'_> {
     fn open_request(&self, id: RunId, request: &str) -> Option<EscalationId> {
         let mut all = self.fleet().escalations.values();
         let same = |e: &&Arc<Escalation>| {
-            e.open() && e.run == Some(id) && e.request.as_deref() == Some(request)
+            e.open() && e.run == Some(id) && e.request_id.as_deref() == Some(request)
         };
         all.find(same).map(|escalation| escalation.id)
     }
@@ -102,7 +105,7 @@ impl Stepper<'_> {
             e.run == Some(id)
                 && e.epoch == run.epoch
                 && e.raised < followed
-                && e.request.as_deref() == Some(request)
+                && e.request_id.as_deref() == Some(request)
         };
         self.fleet().escalations.values().rev().find(same).map(AsRef::as_ref)
     }
@@ -127,8 +130,8 @@ impl Stepper<'_> {
             _ if !same(before) => return false,
             EscalationState::Open => return true,
             EscalationState::Withdrawn { .. } => return false,
-            EscalationState::Answered { answer, by, .. } => (answer.clone(), by.0.clone()),
-            EscalationState::Expired { .. } => (expired(), "afk".to_owned()),
+            EscalationState::Answered { answer, by, .. } => (answer.clone(), by.clone().into()),
+            EscalationState::Expired { .. } => (expired(), DecidedBy::Afk),
         };
         self.effect(Effect::Answer { run, request: request.to_owned(), answer, by });
         true
@@ -177,7 +180,7 @@ impl Stepper<'_> {
                 Some(hard) => format!("{line}\n\nNothing is stopped yet; pickup stops at {hard}."),
                 None => format!("{line}\n\nNothing is stopped: there is no hard limit for a day."),
             };
-            self.ask(id, Question::new(EscalationKind::OverBudget, line, detail));
+            self.ask(id, EscalationDraft::new(EscalationKind::OverBudget, line, detail));
         }
         if let Some(run) = self.run(id)
             && let Some(limit) = run_limit
@@ -189,42 +192,45 @@ impl Stepper<'_> {
     }
 
     /// An agent asks leave: the policy answers, or a human does.
-    fn permission(&mut self, id: RunId, request: String, ask: Box<PermissionRequest>) {
+    fn permission(&mut self, id: RunId, request_id: String, request: Box<PermissionRequest>) {
         let Some(run) = self.run(id) else { return };
         let worktree = run.worktree.clone().unwrap_or_default();
-        let judged = judge(&ask, &run.permissions, &run.grants, &worktree);
+        let judged = judge(&request, &run.permissions, &run.grants, &worktree);
         let question = run.work.job().is_some_and(Job::is_question);
         let (answer, by) = match judged {
             _ if question => {
                 let reason = "there are no tools here: answer in words".into();
-                (Answer::Deny { reason }, "service")
+                (Answer::Deny { reason }, DecidedBy::Service)
             }
             PermissionVerdict::Ask => {
-                let (title, detail) = (ask.title.clone(), ask.detail.clone());
-                let question = Question::new(EscalationKind::Permission, title, detail);
-                let request = Some(request);
-                self.ask(id, Question { request, ask: Some(ask), ..question });
+                let (title, detail) = (request.title.clone(), request.detail.clone());
+                let question = EscalationDraft::new(EscalationKind::Permission, title, detail);
+                let (request_id, permission) = (Some(request_id), Some(request));
+                self.ask(id, EscalationDraft { request_id, permission, ..question });
                 return;
             }
             PermissionVerdict::Allow { by } => (Answer::Approve, by),
             PermissionVerdict::Deny => {
                 let reason = "the policy of this repository refuses it".into();
-                (Answer::Deny { reason }, "policy")
+                (Answer::Deny { reason }, DecidedBy::Policy)
             }
             PermissionVerdict::Guarded(rule) => {
-                self.guarded(id, rule, ask);
+                self.guarded(id, rule, request);
                 let reason = rule.summary().into();
-                (Answer::Deny { reason }, "guardrail")
+                (Answer::Deny { reason }, DecidedBy::Guardrail)
             }
         };
-        let by = by.to_owned();
-        let settled = (request.clone(), answer.clone(), by.clone());
-        self.emit(Event::Settled { run: id, request: settled.0, answer: settled.1, by: settled.2 });
-        self.effect(Effect::Answer { run: id, request, answer, by });
+        self.emit(Event::RequestDecided {
+            run: id,
+            request: request_id.clone(),
+            answer: answer.clone(),
+            by: by.clone(),
+        });
+        self.effect(Effect::Answer { run: id, request: request_id, answer, by });
     }
 
     /// Tells a human once for each guardrail and run, until they have seen it.
-    fn guarded(&mut self, id: RunId, rule: Guardrail, ask: Box<PermissionRequest>) {
+    fn guarded(&mut self, id: RunId, rule: Guardrail, request: Box<PermissionRequest>) {
         let known = self
             .fleet()
             .escalations
@@ -234,9 +240,12 @@ impl Stepper<'_> {
             return;
         }
         let title = format!("refused: {}", rule.summary());
-        let detail = format!("{title}\n\nThe agent tried:\n\n{}", ask.detail.as_received());
-        let question = Question::new(EscalationKind::Guardrail, title, detail);
-        self.ask(id, Question { ask: Some(ask), guardrail: Some(rule), ..question });
+        let detail = format!("{title}\n\nThe agent tried:\n\n{}", request.detail.as_received());
+        let question = EscalationDraft::new(EscalationKind::Guardrail, title, detail);
+        self.ask(
+            id,
+            EscalationDraft { permission: Some(request), guardrail: Some(rule), ..question },
+        );
     }
 
     /// Whether a turn's end has the cause for which the breaker is open, or opens it now.
@@ -253,7 +262,7 @@ impl Stepper<'_> {
                 names.join(", "),
                 crate::model::breaker::PAUSE / crate::model::time::MINUTE
             );
-            self.ask(id, Question::new(EscalationKind::Breaker, line, detail));
+            self.ask(id, EscalationDraft::new(EscalationKind::Breaker, line, detail));
         }
         self.fleet().breaker.open().is_some_and(|(open, _)| *open == cause)
     }

@@ -1,6 +1,7 @@
 //! What a live agent says, thing by thing: what each leads to.
 
 use crate::model::agent_event::{AgentEvent, TurnEnd};
+use crate::model::approval::DecidedBy;
 use crate::model::approval::{Answer, EscalationKind, EscalationState};
 use crate::model::breaker::PAUSE;
 use crate::model::budget::{MicroUsd, Spend};
@@ -11,7 +12,7 @@ use crate::model::id::RunId;
 use crate::model::input::{Input, RunFact};
 use crate::model::ledger::Reason;
 use crate::model::permission::{Decision, Permissions, Tool};
-use crate::model::policy::{Place, Policy};
+use crate::model::policy::{Policy, RemoteExecutor};
 use crate::model::run::{Activity, Outcome};
 use crate::model::time::Timestamp;
 use crate::step::tests::{Play, RUN, issue};
@@ -25,7 +26,7 @@ fn spends(cents: i64) -> AgentEvent {
 }
 
 /// The last answer that was handed to the agent.
-fn answered(play: &Play) -> Option<(Answer, String)> {
+fn answered(play: &Play) -> Option<(Answer, DecidedBy)> {
     play.effects.iter().rev().find_map(|effect| match effect {
         Effect::Answer { answer, by, .. } => Some((answer.clone(), by.clone())),
         _ => None,
@@ -44,7 +45,7 @@ fn asking() -> Play {
 fn the_policy_answers_without_a_human() {
     let mut play = Play::turning(Policy::default());
     play.asks(Tool::Shell, "make");
-    assert_eq!(answered(&play), Some((Answer::Approve, "policy".into())));
+    assert_eq!(answered(&play), Some((Answer::Approve, DecidedBy::Policy)));
     assert!(play.fleet.inbox().is_empty());
 }
 
@@ -54,7 +55,7 @@ fn a_guardrail_refuses_and_tells_a_human_once() {
     for _ in 0..3 {
         play.asks(Tool::Shell, "git push --force");
         let (answer, by) = answered(&play).unwrap();
-        assert!(matches!(answer, Answer::Deny { .. }) && by == "guardrail");
+        assert!(matches!(answer, Answer::Deny { .. }) && by == DecidedBy::Guardrail);
     }
     assert_eq!(play.fleet.inbox().len(), 1);
     assert_eq!(play.fleet.inbox()[0].kind, EscalationKind::Guardrail);
@@ -72,7 +73,7 @@ fn a_grant_for_the_run_covers_the_same_again_and_survives_the_turn() {
     play.asks(Tool::Shell, "make");
     assert!(play.answer(Answer::ApproveRun).is_ok());
     play.asks(Tool::Shell, "make");
-    assert_eq!(answered(&play), Some((Answer::Approve, "granted for this run".into())));
+    assert_eq!(answered(&play), Some((Answer::Approve, DecidedBy::Grant)));
     play.turn_end(TurnEnd::TimedOut);
     play.now = play.now.plus(600_000);
     play.tell(Input::Tick);
@@ -145,7 +146,7 @@ fn silence_and_retries_are_shown_until_something_is_heard() {
     play.agent(AgentEvent::Quiet { seconds: 200, interrupted: false });
     assert_eq!(play.run().quiet, Some(play.now.plus(-200_000)));
     assert!(play.run().doing(play.now).contains("silent for 200 s"));
-    play.agent(AgentEvent::Heard);
+    play.agent(AgentEvent::Active);
     assert_eq!(play.run().quiet, None);
     play.agent(AgentEvent::Retry { attempt: 3, delay_ms: 12_000, status: Some(529) });
     let line = play.run().doing(play.now);
@@ -304,8 +305,8 @@ fn an_open_breaker_with_nothing_at_work_lets_one_run_try() {
 #[test]
 fn a_restart_leaves_what_an_agent_elsewhere_asked_with_the_human() {
     let mut policy = Policy::default();
-    let place = Place { name: "farm".into(), issues: true };
-    policy.elsewhere.insert(issue(1, None).key.repo, place);
+    let place = RemoteExecutor { name: "farm".into(), issues: true };
+    policy.remote_executors.insert(issue(1, None).key.repo, place);
     let mut play = Play::turning(policy.clone());
     let asks = Permissions { default: Some(Decision::Ask), ..Permissions::default() };
     let run = play.fleet.runs.get_mut(&RUN).unwrap();
@@ -319,12 +320,12 @@ fn a_restart_leaves_what_an_agent_elsewhere_asked_with_the_human() {
     play.asks(Tool::Shell, "make");
     assert_eq!(play.fleet.inbox().len(), 1);
     assert!(play.answer(Answer::Approve).is_ok());
-    assert_eq!(answered(&play), Some((Answer::Approve, "ana".into())));
+    assert_eq!(answered(&play), Some((Answer::Approve, "ana".to_owned().into())));
     // An answer that was lost with the last life is given again.
     play.now = play.now.plus(1000);
     play.tell(Input::Started { policy: Box::new(policy) });
     play.asks(Tool::Shell, "make");
-    assert_eq!(answered(&play), Some((Answer::Approve, "ana".into())));
+    assert_eq!(answered(&play), Some((Answer::Approve, "ana".to_owned().into())));
     assert!(play.fleet.inbox().is_empty());
     assert_eq!(play.fleet.escalations.keys().next_back(), Some(&before));
     // Something else by the same name is nothing that anybody answered.

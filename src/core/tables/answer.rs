@@ -2,7 +2,7 @@
 
 /// What was asked: a read may be asked again, a write whose answer was lost may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum ApiCall {
     /// GET.
     Read,
     /// POST, PATCH, DELETE, push.
@@ -49,7 +49,7 @@ pub enum ApiAction {
 
 /// The table.
 #[must_use]
-pub fn action(asked: Asked, answer: &ApiAnswer) -> ApiAction {
+pub fn action(asked: ApiCall, answer: &ApiAnswer) -> ApiAction {
     match answer.status {
         200..=299 => ApiAction::Take,
         304 => ApiAction::Keep,
@@ -60,7 +60,7 @@ pub fn action(asked: Asked, answer: &ApiAnswer) -> ApiAction {
             _ if answer.secondary || answer.status == 429 => ApiAction::WaitDoubling,
             _ => ApiAction::Show,
         },
-        0 | 500.. if asked == Asked::Write => ApiAction::ReadBack,
+        0 | 500.. if asked == ApiCall::Write => ApiAction::ReadBack,
         0 | 408 | 500.. => ApiAction::Again,
         _ => ApiAction::Show,
     }
@@ -97,8 +97,8 @@ mod tests {
             (status(503), ApiAction::Again, ApiAction::ReadBack),
             (status(0), ApiAction::Again, ApiAction::ReadBack),
         ] {
-            assert_eq!(action(Asked::Read, &answer), read, "{answer:?}");
-            assert_eq!(action(Asked::Write, &answer), write, "{answer:?}");
+            assert_eq!(action(ApiCall::Read, &answer), read, "{answer:?}");
+            assert_eq!(action(ApiCall::Write, &answer), write, "{answer:?}");
         }
     }
 }

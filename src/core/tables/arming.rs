@@ -18,12 +18,12 @@ pub struct Who {
     /// Done by an app in somebody's name.
     pub via_app: bool,
     /// What they may do in the repository.
-    pub right: Right,
+    pub right: RepoRight,
 }
 
 /// What the permission endpoint answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Right {
+pub enum RepoRight {
     /// The role's name and the base permission.
     Role {
         /// As told; a custom role has a name of its own.
@@ -61,7 +61,7 @@ pub struct Edited {
 
 /// All that is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct ArmingFacts {
     /// It is a pull request.
     pub pull_request: bool,
     /// The label is on it now, byte for byte.
@@ -83,7 +83,7 @@ pub struct Trust {
     pub triage: bool,
 }
 
-enum Standing {
+enum LabellerTrust {
     Trusted,
     Untrusted,
     Unknown(String),
@@ -91,7 +91,7 @@ enum Standing {
 
 /// The table; none is row 1: no issue at all.
 #[must_use]
-pub fn judge(facts: &Facts, trust: &Trust) -> Option<Arming> {
+pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
     if facts.pull_request {
         return None;
     }
@@ -105,48 +105,52 @@ pub fn judge(facts: &Facts, trust: &Trust) -> Option<Arming> {
     let name = |who: &Who| who.login.clone().unwrap_or_else(|| Actor("nobody".into()));
     let by = name(&event.by);
     match standing(&event.by, trust) {
-        Standing::Untrusted => return Some(Arming::Untrusted { by }),
-        Standing::Unknown(why) => return Some(Arming::Unknown { why }),
-        Standing::Trusted => {}
+        LabellerTrust::Untrusted => return Some(Arming::Untrusted { by }),
+        LabellerTrust::Unknown(why) => return Some(Arming::Unknown { why }),
+        LabellerTrust::Trusted => {}
     }
     for edit in facts.edits.iter().filter(|edit| edit.at > event.at) {
         let editor = name(&edit.by);
         match standing(&edit.by, trust) {
-            Standing::Trusted => {}
-            Standing::Untrusted => {
+            LabellerTrust::Trusted => {}
+            LabellerTrust::Untrusted => {
                 let why = format!("{editor}, who may not arm it, changed it after {by} had");
                 return Some(Arming::Hold { why });
             }
-            Standing::Unknown(why) => return Some(Arming::Unknown { why }),
+            LabellerTrust::Unknown(why) => return Some(Arming::Unknown { why }),
         }
     }
     Some(Arming::Trusted { by, at: event.at })
 }
 
 /// Rows 4 to 7.
-fn standing(who: &Who, trust: &Trust) -> Standing {
+fn standing(who: &Who, trust: &Trust) -> LabellerTrust {
     if who.login.as_ref().is_some_and(|login| trust.listed.contains(login)) {
-        return Standing::Trusted;
+        return LabellerTrust::Trusted;
     }
-    let Some(login) = &who.login else { return Standing::Untrusted };
+    let Some(login) = &who.login else { return LabellerTrust::Untrusted };
     if who.bot || who.via_app || trust.us.as_ref() == Some(login) {
-        return Standing::Untrusted;
+        return LabellerTrust::Untrusted;
     }
     match &who.right {
-        Right::Role { role, permission } => match (role.as_str(), permission.as_str()) {
-            ("admin" | "maintain" | "write", _) => Standing::Trusted,
-            ("triage", _) if trust.triage => Standing::Trusted,
-            ("triage" | "read" | "none", _) | (_, "read" | "none") => Standing::Untrusted,
+        RepoRight::Role { role, permission } => match (role.as_str(), permission.as_str()) {
+            ("admin" | "maintain" | "write", _) => LabellerTrust::Trusted,
+            ("triage", _) if trust.triage => LabellerTrust::Trusted,
+            ("triage" | "read" | "none", _) | (_, "read" | "none") => LabellerTrust::Untrusted,
             // A custom role on top of one that may write.
-            (_, "admin" | "write") => Standing::Trusted,
-            _ => Standing::Unknown(format!("{login} has the role {role:?}, which nobody knows")),
+            (_, "admin" | "write") => LabellerTrust::Trusted,
+            _ => {
+                LabellerTrust::Unknown(format!("{login} has the role {role:?}, which nobody knows"))
+            }
         },
-        Right::NotThere => Standing::Untrusted,
-        Right::Forbidden => Standing::Unknown(
+        RepoRight::NotThere => LabellerTrust::Untrusted,
+        RepoRight::Forbidden => LabellerTrust::Unknown(
             "our token may not ask for rights (it needs push access): mend its configuration"
                 .into(),
         ),
-        Right::Unavailable(why) => Standing::Unknown(format!("{login}'s right is unknown: {why}")),
+        RepoRight::Unavailable(why) => {
+            LabellerTrust::Unknown(format!("{login}'s right is unknown: {why}"))
+        }
     }
 }
 
@@ -154,20 +158,20 @@ fn standing(who: &Who, trust: &Trust) -> Standing {
 mod tests {
     use super::*;
 
-    fn right(role: &str, permission: &str) -> Right {
-        Right::Role { role: role.into(), permission: permission.into() }
+    fn right(role: &str, permission: &str) -> RepoRight {
+        RepoRight::Role { role: role.into(), permission: permission.into() }
     }
 
-    fn who(login: &str, right: Right) -> Who {
+    fn who(login: &str, right: RepoRight) -> Who {
         Who { login: Some(Actor(login.into())), bot: false, via_app: false, right }
     }
 
-    fn armed(by: Who) -> Facts {
+    fn armed(by: Who) -> ArmingFacts {
         let labelled = Some(Labelled { on: true, by, at: Timestamp(10) });
-        Facts { pull_request: false, label: true, labelled, edits: vec![] }
+        ArmingFacts { pull_request: false, label: true, labelled, edits: vec![] }
     }
 
-    fn name(facts: &Facts, trust: &Trust) -> &'static str {
+    fn name(facts: &ArmingFacts, trust: &Trust) -> &'static str {
         match judge(facts, trust) {
             None => "none",
             Some(Arming::NotReady) => "not ready",
@@ -185,10 +189,10 @@ mod tests {
         let of = |right| armed(who("bo", right));
         let off = Labelled { on: false, by: ana(), at: Timestamp(11) };
         for (row, facts, verdict) in [
-            ("1", Facts { pull_request: true, ..armed(ana()) }, "none"),
-            ("2 absent", Facts { label: false, ..armed(ana()) }, "not ready"),
-            ("2 newest", Facts { labelled: Some(off), ..armed(ana()) }, "not ready"),
-            ("3", Facts { labelled: None, ..armed(ana()) }, "unknown"),
+            ("1", ArmingFacts { pull_request: true, ..armed(ana()) }, "none"),
+            ("2 absent", ArmingFacts { label: false, ..armed(ana()) }, "not ready"),
+            ("2 newest", ArmingFacts { labelled: Some(off), ..armed(ana()) }, "not ready"),
+            ("3", ArmingFacts { labelled: None, ..armed(ana()) }, "unknown"),
             ("4 nobody", armed(Who { login: None, ..ana() }), "untrusted"),
             ("4 bot", armed(Who { bot: true, ..ana() }), "untrusted"),
             ("4 app", armed(Who { via_app: true, ..ana() }), "untrusted"),
@@ -201,9 +205,9 @@ mod tests {
             ("6 read", of(right("read", "read")), "untrusted"),
             ("6 none", of(right("none", "none")), "untrusted"),
             ("6 custom", of(right("helper", "read")), "untrusted"),
-            ("6 404", of(Right::NotThere), "untrusted"),
-            ("7 403", of(Right::Forbidden), "unknown"),
-            ("7 5xx", of(Right::Unavailable("502".into())), "unknown"),
+            ("6 404", of(RepoRight::NotThere), "untrusted"),
+            ("7 403", of(RepoRight::Forbidden), "unknown"),
+            ("7 5xx", of(RepoRight::Unavailable("502".into())), "unknown"),
             ("unknown words", of(right("wizard", "cast")), "unknown"),
         ] {
             assert_eq!(name(&facts, &trust), verdict, "row {row}");
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn an_edit_after_the_arming_counts_as_its_editors_standing() {
         let trust = Trust::default();
-        let edited = |at, by| Facts {
+        let edited = |at, by| ArmingFacts {
             edits: vec![Edited { at: Timestamp(at), by }],
             ..armed(who("ana", right("write", "write")))
         };
@@ -224,7 +228,7 @@ mod tests {
             (edited(11, reader()), "hold"),
             (edited(11, Who { login: None, ..reader() }), "hold"),
             (edited(11, who("bo", right("admin", "admin"))), "trusted"),
-            (edited(11, who("bo", Right::Forbidden)), "unknown"),
+            (edited(11, who("bo", RepoRight::Forbidden)), "unknown"),
         ] {
             assert_eq!(name(&facts, &trust), verdict, "{facts:?}");
         }

@@ -7,7 +7,7 @@ use crate::model::issue::{Blocker, BlockerState};
 
 /// What a tracker says of an issue that another one waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum BlockerStanding {
     /// Still to be done.
     Open,
     /// Closed as completed, or without a reason.
@@ -24,18 +24,20 @@ pub enum Found {
 pub fn blockers(
     issue: &IssueKey,
     edges: &BTreeMap<IssueKey, BTreeSet<IssueKey>>,
-    found: &BTreeMap<IssueKey, Found>,
+    found: &BTreeMap<IssueKey, BlockerStanding>,
     not_planned_blocks: bool,
 ) -> Vec<Blocker> {
     let none = BTreeSet::new();
     let state = |blocker: &IssueKey| match found.get(blocker) {
         _ if blocker == issue => BlockerState::Cycle,
-        None | Some(Found::Unreadable) => BlockerState::Unreadable,
-        Some(Found::Completed) => BlockerState::Closed,
-        Some(Found::NotPlanned) if !not_planned_blocks => BlockerState::Closed,
-        Some(Found::NotPlanned) => BlockerState::Open,
-        Some(Found::Open) if leads_to(blocker, issue, edges, found) => BlockerState::Cycle,
-        Some(Found::Open) => BlockerState::Open,
+        None | Some(BlockerStanding::Unreadable) => BlockerState::Unreadable,
+        Some(BlockerStanding::Completed) => BlockerState::Closed,
+        Some(BlockerStanding::NotPlanned) if !not_planned_blocks => BlockerState::Closed,
+        Some(BlockerStanding::NotPlanned) => BlockerState::Open,
+        Some(BlockerStanding::Open) if leads_to(blocker, issue, edges, found) => {
+            BlockerState::Cycle
+        }
+        Some(BlockerStanding::Open) => BlockerState::Open,
     };
     let name = |blocker: &IssueKey| {
         if blocker.repo == issue.repo {
@@ -53,14 +55,14 @@ fn leads_to(
     from: &IssueKey,
     to: &IssueKey,
     edges: &BTreeMap<IssueKey, BTreeSet<IssueKey>>,
-    found: &BTreeMap<IssueKey, Found>,
+    found: &BTreeMap<IssueKey, BlockerStanding>,
 ) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(at) = next.pop() {
         if at == to {
             return true;
         }
-        if seen.insert(at) && (at == from || found.get(at) == Some(&Found::Open)) {
+        if seen.insert(at) && (at == from || found.get(at) == Some(&BlockerStanding::Open)) {
             next.extend(edges.get(at).into_iter().flatten());
         }
     }
@@ -190,7 +192,7 @@ mod tests {
 
     fn states(
         edges: &[(&str, &[&str])],
-        found: &[(&str, Found)],
+        found: &[(&str, BlockerStanding)],
         option: bool,
     ) -> Vec<(String, BlockerState)> {
         let edges = edges.iter().map(|(a, to)| (key(a), to.iter().map(|t| key(t)).collect()));
@@ -203,20 +205,28 @@ mod tests {
     fn every_row() {
         use BlockerState::{Closed, Cycle, Open, Unreadable};
         let one = |found, option| states(&[("#1", &["#2"])], &[("#2", found)], option)[0].1;
-        assert_eq!(one(Found::Open, false), Open);
-        assert_eq!(one(Found::Completed, false), Closed);
-        assert_eq!(one(Found::NotPlanned, false), Closed);
-        assert_eq!(one(Found::NotPlanned, true), Open);
-        assert_eq!(one(Found::Unreadable, false), Unreadable);
+        assert_eq!(one(BlockerStanding::Open, false), Open);
+        assert_eq!(one(BlockerStanding::Completed, false), Closed);
+        assert_eq!(one(BlockerStanding::NotPlanned, false), Closed);
+        assert_eq!(one(BlockerStanding::NotPlanned, true), Open);
+        assert_eq!(one(BlockerStanding::Unreadable, false), Unreadable);
         assert_eq!(states(&[("#1", &["#2"])], &[], false)[0].1, Unreadable, "never looked at");
         assert_eq!(states(&[("#1", &["#1"])], &[], false)[0].1, Cycle, "itself");
         let edges: &[(&str, &[&str])] =
             &[("#1", &["#2", "x/y#5"]), ("#2", &["#3"]), ("#3", &["#1"])];
-        let open = [("#2", Found::Open), ("#3", Found::Open), ("x/y#5", Found::Open)];
+        let open = [
+            ("#2", BlockerStanding::Open),
+            ("#3", BlockerStanding::Open),
+            ("x/y#5", BlockerStanding::Open),
+        ];
         let found = states(edges, &open, false);
         assert_eq!(found, [("#2".into(), Cycle), ("x/y#5".into(), Open)]);
         // Done in between: no circle any more.
-        let open = [("#2", Found::Open), ("#3", Found::Completed), ("x/y#5", Found::Open)];
+        let open = [
+            ("#2", BlockerStanding::Open),
+            ("#3", BlockerStanding::Completed),
+            ("x/y#5", BlockerStanding::Open),
+        ];
         assert_eq!(states(edges, &open, false)[0].1, Open);
         assert_eq!(states(&[], &[], false), []);
     }

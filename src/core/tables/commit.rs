@@ -5,7 +5,7 @@ use crate::tables::check::{Check, CheckState};
 
 /// What was seen of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct CommitChecks {
     /// It is an ancestor of the remote branch's head.
     pub ancestor: bool,
     /// The branch has moved on since.
@@ -55,7 +55,7 @@ pub enum CommitVerdict {
 
 /// The table; a failed fetch never comes here.
 #[must_use]
-pub fn judge(seen: &Seen, deadlines: Deadlines) -> CommitVerdict {
+pub fn judge(seen: &CommitChecks, deadlines: Deadlines) -> CommitVerdict {
     if !seen.ancestor {
         return CommitVerdict::Lost;
     }
@@ -118,7 +118,7 @@ pub fn judge(seen: &Seen, deadlines: Deadlines) -> CommitVerdict {
     CommitVerdict::Green(passed)
 }
 
-fn appears(seen: &Seen, deadlines: Deadlines, what: &str) -> CommitVerdict {
+fn appears(seen: &CommitChecks, deadlines: Deadlines, what: &str) -> CommitVerdict {
     if seen.age >= deadlines.appear {
         CommitVerdict::NoCi(what.to_owned())
     } else {
@@ -144,8 +144,8 @@ mod tests {
         }
     }
 
-    fn seen(checks: &[(&str, &str)]) -> Seen {
-        Seen {
+    fn seen(checks: &[(&str, &str)]) -> CommitChecks {
+        CommitChecks {
             ancestor: true,
             moved: false,
             checks: checks.iter().map(|(name, status)| check(name, status)).collect(),
@@ -158,12 +158,17 @@ mod tests {
     #[test]
     fn every_row() {
         let names = |all: &[&str]| all.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
-        let late = |seen: Seen| Seen { age: 600_000, ..seen };
-        let ages = |seen: Seen| Seen { age: 3_600_000, ..seen };
-        let requires = |seen: Seen, all: &[&str]| Seen { required: names(all), ..seen };
+        let late = |seen: CommitChecks| CommitChecks { age: 600_000, ..seen };
+        let ages = |seen: CommitChecks| CommitChecks { age: 3_600_000, ..seen };
+        let requires =
+            |seen: CommitChecks, all: &[&str]| CommitChecks { required: names(all), ..seen };
         let any = "any check";
         for (row, seen, verdict) in [
-            ("1", Seen { ancestor: false, ..seen(&[("a", "success")]) }, CommitVerdict::Lost),
+            (
+                "1",
+                CommitChecks { ancestor: false, ..seen(&[("a", "success")]) },
+                CommitVerdict::Lost,
+            ),
             ("2", seen(&[("a", "failure"), ("b", "pending")]), CommitVerdict::Red(names(&["a"]))),
             (
                 "2 required only",
@@ -201,7 +206,7 @@ mod tests {
             ("6", seen(&[("a", "success"), ("b", "skipped")]), CommitVerdict::Green(1)),
             (
                 "6 not quiet",
-                Seen { quiet: QUIET - 1, ..seen(&[("a", "success")]) },
+                CommitChecks { quiet: QUIET - 1, ..seen(&[("a", "success")]) },
                 CommitVerdict::Pending("other checks that may still come".into()),
             ),
             (
@@ -211,7 +216,7 @@ mod tests {
             ),
             (
                 "superseded",
-                Seen { moved: true, ..seen(&[("a", "cancelled"), ("b", "success")]) },
+                CommitChecks { moved: true, ..seen(&[("a", "cancelled"), ("b", "success")]) },
                 CommitVerdict::Superseded,
             ),
         ] {

@@ -2,6 +2,7 @@
 //! operator granted for the run.
 
 use super::{guardrail, shell_words};
+use crate::model::approval::DecidedBy;
 use crate::model::guardrail::Guardrail;
 use crate::model::permission::{Decision, Grant, Pattern, PermissionRequest, Permissions, Tool};
 
@@ -54,7 +55,7 @@ pub enum PermissionVerdict {
     /// Allowed, by the policy or by a grant.
     Allow {
         /// By which of them.
-        by: &'static str,
+        by: DecidedBy,
     },
     /// A human is asked.
     Ask,
@@ -78,10 +79,10 @@ pub fn judge(
     match permissions.decide(ask, worktree) {
         Decision::Deny => PermissionVerdict::Deny,
         Decision::Ask if grants.iter().any(|grant| grant.covers(ask)) => {
-            PermissionVerdict::Allow { by: "granted for this run" }
+            PermissionVerdict::Allow { by: DecidedBy::Grant }
         }
         Decision::Ask => PermissionVerdict::Ask,
-        Decision::Allow => PermissionVerdict::Allow { by: "policy" },
+        Decision::Allow => PermissionVerdict::Allow { by: DecidedBy::Policy },
     }
 }
 
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn the_policy_is_looked_at_from_its_strictest_end() {
         let (allow, ask, deny) = (
-            PermissionVerdict::Allow { by: "policy" },
+            PermissionVerdict::Allow { by: DecidedBy::Policy },
             PermissionVerdict::Ask,
             PermissionVerdict::Deny,
         );
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn a_grant_covers_what_it_says_and_no_more() {
         let asks = policy("default=ask");
-        let granted = PermissionVerdict::Allow { by: "granted for this run" };
+        let granted = PermissionVerdict::Allow { by: DecidedBy::Grant };
         let grants = [Grant::of(&shell("make")), Grant::of(&edit("/w/wt-1/a"))];
         assert_eq!(judge(&shell("make"), &asks, &grants, HERE), granted);
         assert_eq!(judge(&shell("make install"), &asks, &grants, HERE), PermissionVerdict::Ask);

@@ -147,7 +147,7 @@ impl Thread {
         };
         let ask = Box::new(PermissionRequest { editable: false, ..ask });
         if !self.answered_early(&id) {
-            said.event(AgentEvent::PermissionRequest { id: id.clone(), ask });
+            said.event(AgentEvent::PermissionRequest { id: id.clone(), request: ask });
         }
         self.requests.insert(id, Request::Approval);
     }

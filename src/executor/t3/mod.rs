@@ -108,7 +108,7 @@ impl T3 {
             }
             Over::Eof => TurnEnd::Crashed { why: "the way to the T3 server ended".into() },
         };
-        if spec.heard {
+        if spec.stream_output {
             let code = (end == TurnEnd::Done).then_some(0);
             // Nobody may be listening any more.
             let _ = events.send(AgentEvent::Exited { code, stderr: "".into() }).await;

@@ -4,6 +4,7 @@
 //! Each command has an id made of the turn's name, and the server takes an id once: after a restart
 //! all of them are sent again, and nothing is done twice.
 
+use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use crate::agent::fields::text;
 use crate::agent::prose::{Kind, Prose};
 use crate::agent::{Conversation, Said, TurnSpec, bounded, raw};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
-use crate::core::model::approval::{Answer, by_a_person};
+use crate::core::model::approval::Answer;
 use crate::core::model::capability::{Capabilities, Cost, Steer};
 use crate::core::model::untrusted::{Untrusted, clean_line};
 
@@ -73,7 +74,7 @@ pub struct Thread {
     /// Those that were answered here.
     pub(super) answered: BTreeSet<String>,
     /// Answers that came before it was known what is asked: a restart lies between.
-    pub(super) early: Option<Vec<(String, Answer, String)>>,
+    pub(super) early: Option<Vec<(String, Answer, DecidedBy)>>,
     /// Tokens of the turn that were told.
     pub(super) used: (u64, u64),
     /// The link is lost.
@@ -400,7 +401,7 @@ impl Conversation for Thread {
     }
 
     fn begin(&mut self, spec: &TurnSpec, _said: &mut Said) {
-        self.prose.tell_pieces(spec.heard);
+        self.prose.tell_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resumed = spec.resume.is_some();
@@ -449,7 +450,7 @@ impl Conversation for Thread {
         self.send(text, said);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, by: &str, said: &mut Said) {
+    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, said: &mut Said) {
         if let Some(early) = &mut self.early {
             early.push((request.to_owned(), answer.clone(), by.to_owned()));
             return;
@@ -465,7 +466,7 @@ impl Conversation for Thread {
                 self.command("thread.approval.respond", request, fields, said);
                 if let Answer::Deny { reason } = answer
                     && !reason.is_empty()
-                    && by_a_person(by)
+                    && by.is_person()
                 {
                     // Its answer has no room for a reason: it is told once the turn is over.
                     said.later.push(format!("That was refused: {}", reason.as_received()));

@@ -1,15 +1,22 @@
-//! Shells between a client and a host. The core said yes; the runtime holds the connection, so that
-//! the keys stay with it and the end of an arming ends what it allowed.
+//! Shells between a client and a host. The core allows a shell; the runtime holds the SSH
+//! connection, so that keys stay here and the end of an arming closes every shell that it allowed.
+//!
+//! ```text
+//!   breakglass::execute ──▶ open ──▶ OpenShells ──▶ claim ──▶ Console (the client's end)
+//!                            │                                   │ ToShell      ▲ FromShell
+//!                            └──▶ serve ◀────────────────────────┘──────────────┘
+//!                                   │ ssh, Recorder
+//!                                   └──▶ Fact::Closed (with the recording)
+//! ```
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-use super::super::{Shell, clock};
 use crate::breakglass::recording::{self, Recorder};
 use crate::breakglass::shell::{ToShell, carry};
 use crate::breakglass::ssh::{ConnectError, KeyChange, connect, strict};
@@ -17,115 +24,136 @@ use crate::core::model::breakglass::{BreakglassReport, Recording, ShellId};
 use crate::core::model::id::Actor;
 use crate::core::model::input::Input;
 use crate::core::model::untrusted::Untrusted;
+use crate::lock::LockExt;
+use crate::runtime::{Context, clock};
 
-/// How long a client may take to come for its shell.
-const CLAIM: Duration = Duration::from_secs(10);
-/// Pieces that may wait to be typed.
-const TYPED: usize = 256;
-/// Pieces of output that may wait for a client: more waits at the host.
-const OUTPUT: usize = 8;
+/// The longest that a client may take to claim its shell, and to send its terminal's size.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a client may take to receive the end of its shell.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pieces of typed input that may wait for the host.
+const INPUT_QUEUE: usize = 256;
+/// Pieces of output that may wait for the client; beyond them the host waits.
+const OUTPUT_QUEUE: usize = 8;
+/// The largest terminal, in columns and rows, that a host is asked for.
+const LARGEST_TERMINAL: (u16, u16) = (500, 300);
 
-/// What a client is told of its shell.
+/// A message from a shell to its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FromShell {
-    /// Output.
+pub(crate) enum FromShell {
+    /// Output of the host, as it came.
     Bytes(Vec<u8>),
-    /// It is over.
+    /// The end of the shell, after all output.
     Ended(ShellEnd),
 }
 
-/// Why a shell is over.
+/// Why a shell ended. The attach protocol carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShellEnd {
-    /// In words.
+    /// The reason, as a line for a person.
     pub why: Untrusted,
-    /// The host has another key than the pinned one, and a person may accept it.
+    /// The host's key, if it differs from the pinned one and a person may accept it.
     pub key: Option<KeyChange>,
 }
 
 /// A client's end of a shell.
 #[derive(Debug)]
 pub struct Console {
-    /// What is typed. The shell ends when it is dropped.
-    pub to: mpsc::Sender<ToShell>,
-    /// What comes; its end is told before it is closed.
-    pub from: mpsc::Receiver<FromShell>,
+    /// Typed input and resizes. Dropping it ends the shell.
+    pub(crate) to: mpsc::Sender<ToShell>,
+    /// Output, and at last the end of the shell.
+    pub(crate) from: mpsc::Receiver<FromShell>,
 }
 
 /// A shell that the core allowed.
 #[derive(Debug)]
-pub(crate) struct Open {
+struct OpenShell {
     by: Actor,
-    /// Taken by the client that comes for it.
+    /// The client's end, until the client claims it.
     console: Option<Console>,
+    /// Closes the shell, for a reason.
     close: mpsc::Sender<String>,
 }
 
-/// All of them.
-pub(crate) type Shells = BTreeMap<ShellId, Open>;
-
-/// Makes a shell ready for its client.
-pub(super) fn open(shell: &Arc<Shell>, id: ShellId, host: String, by: Actor) {
-    let (to, typed) = mpsc::channel(TYPED);
-    let (output, from) = mpsc::channel(OUTPUT);
-    let (close, closing) = mpsc::channel(1);
-    let console = Some(Console { to, from });
-    let open = Open { by: by.clone(), console, close };
-    shell.shells.lock().unwrap_or_else(PoisonError::into_inner).insert(id, open);
-    shell.shells_changed.notify_waiters();
-    let shell = shell.clone();
-    tokio::spawn(async move {
-        let (end, recording) = serve(&shell, id, &host, &by, typed, closing, &output).await;
-        shell.shells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        let why = end.why.clone();
-        // A client that reads nothing more is not waited for.
-        let _ = timeout(Duration::from_secs(5), output.send(FromShell::Ended(end))).await;
-        shell
-            .urgent(Input::Breakglass(BreakglassReport::Closed { shell: id, why, recording }))
-            .await;
-    });
+/// The shells that the core allowed and that have not ended.
+#[derive(Debug, Default)]
+pub(crate) struct OpenShells {
+    by_id: Mutex<BTreeMap<ShellId, OpenShell>>,
+    opened: Notify,
 }
 
-/// Closes every shell.
-pub(super) fn close_all(shell: &Shell, why: &str) {
-    let all = shell.shells.lock().unwrap_or_else(PoisonError::into_inner);
-    for open in all.values() {
-        // One that is told already is closing.
-        let _ = open.close.try_send(why.to_owned());
+impl OpenShells {
+    fn insert(&self, id: ShellId, shell: OpenShell) {
+        self.by_id.locked().insert(id, shell);
+        self.opened.notify_waiters();
+    }
+
+    fn remove(&self, id: ShellId) {
+        self.by_id.locked().remove(&id);
+    }
+
+    /// Closes every shell.
+    pub(super) fn close_all(&self, why: &str) {
+        for shell in self.by_id.locked().values() {
+            // If the queue is full, the shell is closing already.
+            let _ = shell.close.try_send(why.to_owned());
+        }
+    }
+
+    /// Hands a shell to the client that the core allowed it to, and waits until it is open.
+    ///
+    /// # Errors
+    /// A line that says why the client can't have it.
+    pub(in crate::runtime) async fn claim(
+        &self,
+        id: ShellId,
+        by: &Actor,
+    ) -> Result<Console, String> {
+        let wait = async {
+            loop {
+                let opened = self.opened.notified();
+                tokio::pin!(opened);
+                opened.as_mut().enable();
+                {
+                    let mut all = self.by_id.locked();
+                    if let Some(shell) = all.get_mut(&id) {
+                        if shell.by != *by {
+                            return Err(format!("{id} is not yours"));
+                        }
+                        return shell.console.take().ok_or_else(|| format!("{id} is taken"));
+                    }
+                }
+                opened.await;
+            }
+        };
+        timeout(CLAIM_TIMEOUT, wait)
+            .await
+            .unwrap_or_else(|_| Err(format!("there is no shell {id}")))
     }
 }
 
-/// Hands a shell to the client that it was allowed to.
-///
-/// # Errors
-/// A line for a person.
-pub(in super::super) async fn claim(
-    shell: &Shell,
-    id: ShellId,
-    by: &Actor,
-) -> Result<Console, String> {
-    let wait = async {
-        loop {
-            let changed = shell.shells_changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            {
-                let mut all = shell.shells.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(open) = all.get_mut(&id) {
-                    if open.by != *by {
-                        return Err(format!("{id} is not yours"));
-                    }
-                    return open.console.take().ok_or_else(|| format!("{id} is taken"));
-                }
-            }
-            changed.await;
-        }
-    };
-    timeout(CLAIM, wait).await.unwrap_or_else(|_| Err(format!("there is no shell {id}")))
+/// Opens a shell for its client, and reports its end to the core.
+pub(super) fn open(context: &Arc<Context>, id: ShellId, host: String, by: Actor) {
+    let (to, typed) = mpsc::channel(INPUT_QUEUE);
+    let (output, from) = mpsc::channel(OUTPUT_QUEUE);
+    let (close, closing) = mpsc::channel(1);
+    let console = Some(Console { to, from });
+    context.shells.insert(id, OpenShell { by: by.clone(), console, close });
+    let context = context.clone();
+    tokio::spawn(async move {
+        let (end, recording) = serve(&context, id, &host, &by, typed, closing, &output).await;
+        context.shells.remove(id);
+        let why = end.why.clone();
+        // The client may have stopped reading.
+        let _ = timeout(END_TIMEOUT, output.send(FromShell::Ended(end))).await;
+        let fact = BreakglassReport::Closed { shell: id, why, recording };
+        context.send_urgent(Input::Breakglass(fact)).await;
+    });
 }
 
+/// Connects to the host, carries the shell to its end, and records its output.
 async fn serve(
-    shell: &Arc<Shell>,
+    context: &Arc<Context>,
     id: ShellId,
     host: &str,
     by: &Actor,
@@ -134,13 +162,18 @@ async fn serve(
     output: &mpsc::Sender<FromShell>,
 ) -> (ShellEnd, Option<Recording>) {
     let over = |why: String| (ShellEnd { why: why.into(), key: None }, None);
-    let size = match timeout(CLAIM, typed.recv()).await {
-        Ok(Some(ToShell::Size(columns, rows))) => (columns.clamp(2, 500), rows.clamp(1, 300)),
-        Ok(_) => return over("left before it began".into()),
-        Err(_) => return over("nobody came for it".into()),
+    let (most_columns, most_rows) = LARGEST_TERMINAL;
+    let size = match timeout(CLAIM_TIMEOUT, typed.recv()).await {
+        Ok(Some(ToShell::Size(columns, rows))) => {
+            (columns.clamp(2, most_columns), rows.clamp(1, most_rows))
+        }
+        Ok(_) => return over("the client left before the shell began".into()),
+        Err(_) => return over("no client claimed the shell".into()),
     };
-    let config = shell.config();
-    let Some(breakglass) = &config.breakglass else { return over("not configured".into()) };
+    let config = context.config();
+    let Some(breakglass) = &config.breakglass else {
+        return over("breakglass is not configured".into());
+    };
     let session = tokio::select! {
         session = connect(breakglass, host) => session,
         Some(why) = closing.recv() => return over(why),
@@ -158,10 +191,10 @@ async fn serve(
     };
     let at = clock::wall();
     let file = format!("{}-{id}-{host}.cast", at.0);
-    let path = recording::folder(&shell.state).join(&file);
+    let path = recording::folder(&context.state).join(&file);
     let most = breakglass.recording_mib.saturating_mul(1024 * 1024);
     let mut recorder = Recorder::begin(&path, size, at.0 / 1000, most)
-        .inspect_err(|error| tracing::warn!(%error, "this shell is not recorded"))
+        .inspect_err(|error| tracing::warn!(%error, "the shell can't be recorded"))
         .ok();
     let first = match (&recorder, session.banner.is_empty()) {
         (None, _) => "[not recorded: the disk can't be written]\r\n".to_owned(),
@@ -171,12 +204,12 @@ async fn serve(
     let (bytes, mut raw) = mpsc::channel::<Vec<u8>>(1);
     let pump = async {
         if !first.is_empty() {
-            // The client may have left.
+            // The client may have gone away.
             let _ = output.send(FromShell::Bytes(first.into_bytes())).await;
         }
         while let Some(bytes) = raw.recv().await {
             if output.send(FromShell::Bytes(bytes)).await.is_err() {
-                // Also tells the other half, which then says why.
+                // Dropping `raw` ends `carry`, which then returns the reason.
                 break;
             }
         }

@@ -1,16 +1,26 @@
-//! Breakglass as the runtime carries it: verbs at the hypervisor, shells, pins, and what is kept.
+//! Carries out breakglass: verbs at the hypervisor, shells on hosts, pinned host keys, captures.
+//!
+//! ```text
+//!   lanes ── breakglass::Task ──▶ execute ─┬─ Verb ────▶ run_verb ──▶ Fact::Ended, capture
+//!                                          ├─ Shell ───▶ console ───▶ Fact::Closed, recording
+//!                                          ├─ Trust ───▶ pins
+//!                                          └─ Diagnose ▶ diagnosis ─▶ Fact::Diagnosed
+//! ```
+//!
+//! Every fact goes through the urgent queue, which the loop reads even without a journal.
 
 pub mod console;
 mod diagnosis;
-pub mod live;
+pub mod verb_output;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
-use super::{Shell, clock};
+use super::side_state::ProblemSource;
+use super::{Context, LoopMessage, clock};
 use crate::breakglass::pins::Pins;
 use crate::breakglass::store::{self, Document};
 use crate::breakglass::verb::{Report, Told};
@@ -23,48 +33,51 @@ use crate::core::model::breakglass::{
 use crate::core::model::input::Input;
 use crate::core::model::untrusted::Untrusted;
 
-/// Between two looks for what is too old.
-const PRUNE: Duration = Duration::from_secs(6 * 3600);
+/// The time between two deletions of old captures and recordings.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
-/// Begins what the core wants. Never waits.
-pub(super) fn execute(shell: &Arc<Shell>, task: BreakglassTask) {
-    let shell = shell.clone();
+/// Begins a task of the core. Never waits.
+pub(super) fn execute(context: &Arc<Context>, task: BreakglassTask) {
+    let context = context.clone();
     match task {
         BreakglassTask::Verb { id, verb, known } => {
             tokio::spawn(async move {
-                let end = run_verb(&shell, id, verb, known.as_ref()).await;
-                shell.urgent(Input::Breakglass(BreakglassReport::Ended { verb: id, end })).await;
+                let end = run_verb(&context, id, verb, known.as_ref()).await;
+                context
+                    .send_urgent(Input::Breakglass(BreakglassReport::Ended { verb: id, end }))
+                    .await;
             });
         }
-        BreakglassTask::Shell { id, host, by } => console::open(&shell, id, host, by),
-        BreakglassTask::CloseShells { why } => console::close_all(&shell, &why),
+        BreakglassTask::Shell { id, host, by } => console::open(&context, id, host, by),
+        BreakglassTask::CloseShells { why } => context.shells.close_all(&why),
         BreakglassTask::Trust { host, key } => {
             tokio::spawn(async move {
-                let done = trust(&shell, &host, &key);
-                shell.problem("pins", done.err().into_iter().collect()).await;
+                let done = trust(&context, &host, &key);
+                context
+                    .report_problems(ProblemSource::Pins, done.err().into_iter().collect())
+                    .await;
             });
         }
         BreakglassTask::Diagnose => {
             tokio::spawn(async move {
-                let (text, proposes) = diagnosis::ask(&shell).await;
-                shell
-                    .urgent(Input::Breakglass(BreakglassReport::Diagnosed { text, proposes }))
+                let (text, proposes) = diagnosis::ask(&context).await;
+                context
+                    .send_urgent(Input::Breakglass(BreakglassReport::Diagnosed { text, proposes }))
                     .await;
             });
         }
     }
 }
 
-fn trust(shell: &Shell, host: &str, key: &str) -> Result<(), String> {
-    let config = shell.config();
+fn trust(context: &Context, host: &str, key: &str) -> Result<(), String> {
+    let config = context.config();
     let breakglass = config.breakglass.as_ref().ok_or("breakglass is not configured")?;
     let key = russh::keys::PublicKey::from_openssh(key).map_err(|error| error.to_string())?;
     let done = Pins::at(&breakglass.pins).set(host, &key, false);
     done.map_err(|error| crate::core::model::untrusted::clean_line(&error.to_string()))
 }
 
-/// What agents, tests and deploy commands must not reach.
-#[must_use]
+/// The paths that agents, tests and deploy commands must not reach: secrets, captures, the socket.
 pub(super) fn hidden(config: &Config, state: &std::path::Path) -> Vec<PathBuf> {
     let Some(breakglass) = config.breakglass.as_ref().filter(|b| b.hide_from_agents) else {
         return Vec::new();
@@ -75,66 +88,68 @@ pub(super) fn hidden(config: &Config, state: &std::path::Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Takes away what is older than the configuration keeps it.
-pub(super) fn start(shell: &Arc<Shell>) {
-    if shell.config().breakglass.is_some()
-        && let Err(error) = store::private_folder(&shell.state.join("breakglass"))
+/// Creates the private folder, and deletes captures and recordings that are older than configured
+/// until the context is cancelled.
+pub(super) fn start(context: &Arc<Context>) {
+    if context.config().breakglass.is_some()
+        && let Err(error) = store::private_folder(&context.state.join("breakglass"))
     {
-        // Told again by what can't be kept in it.
-        tracing::warn!(%error, "the folder of captures and recordings can't be made");
+        // A capture that can't be stored becomes a problem later.
+        tracing::warn!(%error, "the folder of captures and recordings can't be created");
     }
-    let shell = shell.clone();
+    let context = context.clone();
     tokio::spawn(async move {
         loop {
-            if let Some(breakglass) = &shell.config().breakglass {
+            if let Some(breakglass) = &context.config().breakglass {
                 let age = Duration::from_secs(u64::from(breakglass.keep_days) * 24 * 3600);
-                let state = shell.state.clone();
-                let look = move || {
+                let state = context.state.clone();
+                let prune = move || {
                     let now = SystemTime::now();
                     store::prune(&store::folder(&state), age, now)
                         + store::prune(&recording::folder(&state), age, now)
                 };
-                if let Ok(gone @ 1..) = tokio::task::spawn_blocking(look).await {
-                    tracing::info!(gone, "captures and recordings that were too old are gone");
+                if let Ok(deleted @ 1..) = tokio::task::spawn_blocking(prune).await {
+                    tracing::info!(deleted, "deleted old captures and recordings");
                 }
             }
             tokio::select! {
-                () = sleep(PRUNE) => {}
-                () = shell.cancel.cancelled() => return,
+                () = sleep(PRUNE_INTERVAL) => {}
+                () = context.cancel.cancelled() => return,
             }
         }
     });
 }
 
+/// Runs a verb, shows its output while it runs, and stores the output as a capture.
 async fn run_verb(
-    shell: &Arc<Shell>,
+    context: &Arc<Context>,
     id: VerbId,
     verb: Verb,
     known: Option<&Untrusted>,
 ) -> VerbEnd {
-    let config = shell.config();
+    let config = context.config();
     let Some(breakglass) = &config.breakglass else {
-        let why = "breakglass is not configured any more".into();
+        let why = "breakglass is no longer configured".into();
         let result = VerbResult::NotBegun { why };
         return VerbEnd { result, reads: None, request: None, capture: None };
     };
     let began = clock::wall();
-    shell.live().begin(id);
-    let tell = |told: Told<'_>| {
-        shell.live().hear(id, told);
-        // One that waits already shows this as well.
-        let _ = shell.urgent.try_send(super::Message::Aside);
+    context.side_state.verbs().begin(id);
+    let on_output = |told: Told<'_>| {
+        context.side_state.verbs().add(id, told);
+        // If the queue is full, a message that waits in it shows this output too.
+        let _ = context.urgent.try_send(LoopMessage::SideStateChanged);
     };
-    let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), tell).await;
-    shell.live().end(id, &report.result.summary());
-    let capture = keep(shell, breakglass, verb, began, &report).await;
+    let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), on_output).await;
+    context.side_state.verbs().end(id, &report.result.summary());
+    let capture = store_capture(context, breakglass, verb, began, &report).await;
     let Report { result, reads, request, .. } = report;
     VerbEnd { result, reads, request, capture }
 }
 
-/// Keeps what a verb wrote; a disk that is gone is told, and hinders nothing.
-async fn keep(
-    shell: &Arc<Shell>,
+/// Stores the output of a verb. A disk that can't be written becomes a problem and delays nothing.
+async fn store_capture(
+    context: &Arc<Context>,
     breakglass: &Breakglass,
     verb: Verb,
     began: crate::core::model::time::Timestamp,
@@ -154,18 +169,12 @@ async fn keep(
         stderr: report.err.text(),
         cut,
     };
-    let state = shell.state.clone();
+    let state = context.state.clone();
     let kept = tokio::task::spawn_blocking(move || document.keep(&state)).await.ok()?;
     let (digest, size, stored) = kept;
     let problem = stored.as_ref().err().map(|error| {
-        format!("a capture of {} could not be kept ({error}); the host's log has it", verb.as_str())
+        format!("a capture of {} can't be stored ({error}); the host's log has it", verb.as_str())
     });
-    shell.problem("captures", problem.into_iter().collect()).await;
+    context.report_problems(ProblemSource::Captures, problem.into_iter().collect()).await;
     Some(Capture { digest, size, stored: stored.is_ok(), cut })
-}
-
-impl Shell {
-    pub(super) fn live(&self) -> std::sync::MutexGuard<'_, live::Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

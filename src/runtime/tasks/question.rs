@@ -1,4 +1,7 @@
-//! One question to an agent: a turn in an empty folder, in which it may do nothing but answer.
+//! One question to an agent: a turn in an empty folder with no tools, for an answer in words.
+//!
+//! [`breakglass`](crate::runtime::breakglass) asks for a diagnosis with it. No run, permit or
+//! journal entry is involved.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,99 +9,100 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::Shell;
-use super::turn;
+use super::turn_spec;
 use crate::agent::{Control, Events, driver};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
-use crate::core::model::approval::Answer;
+use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::Spend;
 use crate::core::model::untrusted::Untrusted;
+use crate::runtime::Context;
 
-/// The most that is kept of an answer.
-const ANSWER: usize = 1024 * 1024;
+/// The largest answer, in characters; the rest is dropped.
+const ANSWER_SIZE: usize = 1024 * 1024;
 
-/// What is asked, of whom.
+/// A question, and the agent that gets it.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Question {
-    /// As its processes are marked; one question at a time has it.
+pub(in crate::runtime) struct AgentQuestion {
+    /// The name that marks the agent's processes. Only one question at a time may have it.
     pub owner: String,
-    /// One of the configured agents.
+    /// The name of a configured agent.
     pub agent: String,
-    /// What it is told.
     pub prompt: Untrusted,
-    /// The conversation to go on with.
+    /// The conversation to continue.
     pub resume: Option<String>,
-    /// The model, where it isn't the agent's own.
+    /// The model; none is the agent's own choice.
     pub model: Option<String>,
-    /// How long it may take.
+    /// The longest that the answer may take.
     pub limit: Duration,
-    /// Environment beside the agent's own.
+    /// Environment variables beside the agent's own.
     pub env: BTreeMap<String, String>,
 }
 
-/// What was answered.
+/// The answer of an agent.
 #[derive(Debug, Clone, Default)]
-pub(in super::super) struct Answered {
-    /// In words.
+pub(in crate::runtime) struct AgentAnswer {
+    /// The agent's text, one paragraph a line.
     pub text: Untrusted,
-    /// What goes on with it.
+    /// The conversation, to continue it with another question.
     pub session: Option<String>,
-    /// What it took.
+    /// The usage that the agent reported.
     pub spend: Spend,
 }
 
-/// Asks, and hands every event on as it comes. What the agent asks leave for is denied.
+/// Asks an agent, and passes every event on as it comes. Each permission that the agent requests is
+/// denied.
 ///
 /// # Errors
-/// Why there is no answer, in a line.
-pub(in super::super) async fn ask(
-    shell: &Arc<Shell>,
-    question: Question,
-    tell: Events,
-) -> Result<Answered, String> {
-    let folder = shell.folders.take(&question.owner, None)?;
-    let spec = turn::question(shell, &question, shell.folders.path(&folder)).await?;
+/// A line that says why there is no answer.
+pub(in crate::runtime) async fn ask(
+    runtime: &Arc<Context>,
+    question: AgentQuestion,
+    sink: Events,
+) -> Result<AgentAnswer, String> {
+    let folder = runtime.scratch_dirs.take(&question.owner, None)?;
+    let folder = runtime.scratch_dirs.path(&folder);
+    let spec = turn_spec::of_question(runtime, &question, folder).await?;
     let (control, mut controls) = mpsc::channel(16);
-    let (events, mut heard) = mpsc::channel::<AgentEvent>(256);
-    let listen = async {
-        let (mut text, mut answered) = (String::new(), Answered::default());
-        while let Some(event) = heard.recv().await {
+    let (sender, mut events) = mpsc::channel::<AgentEvent>(256);
+    let collect = async {
+        let (mut text, mut answer) = (String::new(), AgentAnswer::default());
+        while let Some(event) = events.recv().await {
             match &event {
                 AgentEvent::Text { text: part } => {
                     if !text.is_empty() {
                         text.push('\n');
                     }
-                    let room = ANSWER.saturating_sub(text.len());
+                    let room = ANSWER_SIZE.saturating_sub(text.len());
                     text.extend(part.as_received().chars().take(room));
                 }
                 AgentEvent::SessionStarted { session, .. } => {
-                    answered.session = Some(session.clone());
+                    answer.session = Some(session.clone());
                 }
-                AgentEvent::Usage(spend) => answered.spend.add(*spend),
+                AgentEvent::Usage(spend) => answer.spend.add(*spend),
                 AgentEvent::PermissionRequest { id, .. } | AgentEvent::Question { id, .. } => {
                     let reason = "there are no tools here: answer in words".into();
                     let (request, answer) = (id.clone(), Answer::Deny { reason });
-                    // The turn may be over meanwhile.
+                    // The turn may have ended meanwhile.
                     let _ =
-                        control.send(Control::Answer { request, answer, by: "afk".into() }).await;
+                        control.send(Control::Answer { request, answer, by: DecidedBy::Afk }).await;
                 }
                 _ => {}
             }
-            // Nobody may be listening.
-            let _ = tell.send(event).await;
+            // The receiver may have gone away; the answer is still complete.
+            let _ = sink.send(event).await;
         }
-        answered.text = text.into();
-        answered
+        answer.text = text.into();
+        answer
     };
     let work = async {
-        let end = driver::run(&shell.supervisor, &spec, &events, &mut controls).await;
-        drop(events);
+        let end = driver::run(&runtime.supervisor, &spec, &sender, &mut controls).await;
+        drop(sender);
         end
     };
-    let (end, answered) = tokio::join!(work, listen);
-    shell.folders.give_back(&question.owner, None);
+    let (end, answer) = tokio::join!(work, collect);
+    runtime.scratch_dirs.give_back(&question.owner, None);
     match end {
-        TurnEnd::Done => Ok(answered),
+        TurnEnd::Done => Ok(answer),
         end => Err(crate::core::model::untrusted::clean_line(&end.summary())),
     }
 }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::line::send_line;
 use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
@@ -20,15 +21,13 @@ use crate::core::model::command::{Command, Refusal, Reply, Role};
 use crate::journal::transcript::Store;
 use crate::process::output::read_line;
 use crate::runtime::breakglass::console::Console;
-use crate::runtime::client::{Ask, Client, Ends, Link};
+use crate::runtime::client::{Client, ClientBackend, ClientRequest, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 
 /// Longest time until the first snapshot is there.
 const ATTACH: Duration = Duration::from_secs(30);
 /// Between two tries to reach it again, at most.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How long a write may take.
-const WRITE: Duration = Duration::from_secs(30);
 
 /// Why a client could not attach.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +82,7 @@ async fn connect(state: &Path, hello: &Hello) -> Result<Wire, AttachError> {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
     }
     let (from, mut to) = stream.into_split();
-    tell(&mut to, &FromClient::Hello(hello.clone())).await?;
+    send_line(&mut to, &FromClient::Hello(hello.clone())).await?;
     // Reading is a task of its own: a select that drops a half-read line would lose it.
     let (lines, mut read) = mpsc::channel(64);
     tokio::spawn(read_all(from, lines));
@@ -113,12 +112,6 @@ async fn read_all(from: OwnedReadHalf, lines: mpsc::Sender<ToClient>) {
             line = Vec::new();
         }
     }
-}
-
-pub(super) async fn tell(to: &mut OwnedWriteHalf, line: &FromClient) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?
 }
 
 /// Attaches to the afk that has a state folder. The client shows the fleet at once, and goes on
@@ -170,7 +163,7 @@ pub async fn send(
             Err(AttachError::Nobody(_)) => return Ok(None),
             other => other?,
         };
-        tell(&mut wire.to, &FromClient::Act { id: 1, action }).await?;
+        send_line(&mut wire.to, &FromClient::Act { id: 1, action }).await?;
         loop {
             match wire.from.recv().await {
                 Some(ToClient::Reply { reply, .. }) => return Ok(Some(*reply)),
@@ -193,7 +186,7 @@ pub async fn stop(state: &Path, hello: Hello, limit: Duration) -> Result<bool, A
             Err(AttachError::Nobody(_)) => return Ok(false),
             other => other?,
         };
-        tell(&mut wire.to, &FromClient::Stop).await?;
+        send_line(&mut wire.to, &FromClient::Stop).await?;
         while wire.from.recv().await.is_some() {}
         Ok(true)
     };
@@ -216,7 +209,7 @@ pub async fn make_room(state: &Path, hello: Hello) -> Result<bool, AttachError> 
 }
 
 /// Serves a client over one connection after the other.
-async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: Ends) {
+async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: ClientBackend) {
     loop {
         if let Some(wire) = wire.take()
             && follow(&state, wire, &mut ends, &mut hello).await == Gone::Client
@@ -225,28 +218,28 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
         }
         let why = "the connection to afk is lost; trying to reach it again".to_owned();
         let since = clock::wall();
-        if ends.link.send(Link::Lost { since, why }).is_err() {
+        if ends.connection.send(ConnectionState::Lost { since, why }).is_err() {
             return;
         }
         let mut pause = Duration::from_millis(100);
         wire = loop {
             // What is asked meanwhile is answered at once: nothing is sent later by surprise.
-            while let Ok(ask) = ends.asks.try_recv() {
+            while let Ok(ask) = ends.requests.try_recv() {
                 refuse(ask);
             }
-            if ends.link.is_closed() {
+            if ends.connection.is_closed() {
                 return;
             }
             match connect(&state, &hello).await {
                 Ok(wire) => break Some(wire),
                 Err(AttachError::Refused(why)) => {
-                    let _ = ends.link.send(Link::Lost { since, why });
+                    let _ = ends.connection.send(ConnectionState::Lost { since, why });
                 }
                 Err(_) => {}
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(AGAIN),
-                ask = ends.asks.recv() => match ask {
+                ask = ends.requests.recv() => match ask {
                     Some(ask) => refuse(ask),
                     None => return,
                 },
@@ -255,12 +248,12 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
     }
 }
 
-fn refuse(ask: Ask) {
+fn refuse(ask: ClientRequest) {
     match ask {
-        Ask::Act(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
-        Ask::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
-        Ask::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
-        Ask::Size(..) => {}
+        ClientRequest::Command(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
+        ClientRequest::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
+        ClientRequest::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
+        ClientRequest::Resize(..) => {}
     }
 }
 
@@ -273,7 +266,9 @@ async fn console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console
         Ok(Err(error)) => return Err(crate::error::chain(&error)),
         Err(_) => return Err("afk does not answer".into()),
     };
-    tell(&mut wire.to, &FromClient::Console { shell }).await.map_err(|error| error.to_string())?;
+    send_line(&mut wire.to, &FromClient::Console { shell })
+        .await
+        .map_err(|error| error.to_string())?;
     let (to, typed) = mpsc::channel(256);
     let (output, from) = mpsc::channel(8);
     tokio::spawn(super::console::follow(wire.from, wire.to, typed, output));
@@ -287,7 +282,7 @@ enum Gone {
 }
 
 /// Follows one connection until it or the client is gone.
-async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello) -> Gone {
+async fn follow(state: &Path, mut wire: Wire, ends: &mut ClientBackend, hello: &mut Hello) -> Gone {
     let mut id = 0;
     let mut acts: HashMap<u64, oneshot::Sender<Reply>> = HashMap::new();
     let mut diffs: HashMap<u64, oneshot::Sender<Result<String, String>>> = HashMap::new();
@@ -322,24 +317,24 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello
                             take(snapshot, line);
                         }
                     });
-                    if *ends.link.borrow() != Link::Live {
-                        let _ = ends.link.send(Link::Live);
+                    if *ends.connection.borrow() != ConnectionState::Live {
+                        let _ = ends.connection.send(ConnectionState::Live);
                     }
                 }
             }
-            ask = ends.asks.recv() => {
+            ask = ends.requests.recv() => {
                 let Some(ask) = ask else { return Gone::Client };
                 id += 1;
                 let line = match ask {
-                    Ask::Act(action, reply) => {
+                    ClientRequest::Command(action, reply) => {
                         acts.insert(id, reply);
                         FromClient::Act { id, action }
                     }
-                    Ask::Diff(run, reply) => {
+                    ClientRequest::Diff(run, reply) => {
                         diffs.insert(id, reply);
                         FromClient::Diff { id, run }
                     }
-                    Ask::Console(shell, reply) => {
+                    ClientRequest::Console(shell, reply) => {
                         let (state, hello) = (state.to_owned(), hello.clone());
                         tokio::spawn(async move {
                             // The screen may be gone.
@@ -347,12 +342,12 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello
                         });
                         continue;
                     }
-                    Ask::Size(columns, rows) => {
+                    ClientRequest::Resize(columns, rows) => {
                         hello.size = (columns, rows);
                         FromClient::Size { columns, rows }
                     }
                 };
-                if tell(&mut wire.to, &line).await.is_err() {
+                if send_line(&mut wire.to, &line).await.is_err() {
                     return Gone::Server;
                 }
             }
@@ -372,8 +367,8 @@ fn take(snapshot: &mut Snapshot, line: ToClient) {
         }
         ToClient::Aside { worktrees, problems, clients, watchers, live, unwritten } => {
             snapshot.worktrees = worktrees.into_iter().collect();
-            (snapshot.watchers, snapshot.live) = (watchers, live);
-            snapshot.unwritten = unwritten;
+            (snapshot.watchers, snapshot.verb_output) = (watchers, live);
+            snapshot.breakglass_ahead = unwritten;
             (snapshot.problems, snapshot.clients) = (problems, clients);
         }
         _ => {}

@@ -7,8 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-use super::client::tell as say;
-use super::server::tell;
+use super::line::send_line;
 use super::{FromClient, Hello, ToClient};
 use crate::breakglass::shell::{TYPED, ToShell};
 use crate::core::model::breakglass::ShellId;
@@ -33,7 +32,7 @@ pub(super) async fn serve(
         Ok(console) => console,
         Err(why) => {
             let end = ShellEnd { why: why.into(), key: None };
-            return tell(to, &ToClient::ShellEnded(end)).await;
+            return send_line(to, &ToClient::ShellEnded(end)).await;
         }
     };
     loop {
@@ -55,9 +54,9 @@ pub(super) async fn serve(
             piece = output.recv() => match piece {
                 None => return Ok(()),
                 Some(FromShell::Bytes(bytes)) => {
-                    tell(to, &ToClient::Output(STANDARD.encode(bytes))).await?;
+                    send_line(to, &ToClient::Output(STANDARD.encode(bytes))).await?;
                 }
-                Some(FromShell::Ended(end)) => return tell(to, &ToClient::ShellEnded(end)).await,
+                Some(FromShell::Ended(end)) => return send_line(to, &ToClient::ShellEnded(end)).await,
             },
         }
     }
@@ -93,7 +92,7 @@ pub(super) async fn follow(
                     },
                     piece = typed.recv() => {
                         let Some(piece) = piece else { return };
-                        if say(&mut to, &line(piece)).await.is_err() {
+                        if send_line(&mut to, &line(piece)).await.is_err() {
                             return;
                         }
                     }
@@ -101,7 +100,7 @@ pub(super) async fn follow(
             }
             piece = typed.recv() => {
                 let Some(piece) = piece else { return };
-                if say(&mut to, &line(piece)).await.is_err() {
+                if send_line(&mut to, &line(piece)).await.is_err() {
                     return;
                 }
             }

@@ -6,6 +6,7 @@
 
 pub mod client;
 mod console;
+mod line;
 pub mod server;
 
 use std::collections::BTreeMap;
@@ -23,9 +24,9 @@ use crate::core::model::id::{Actor, RunId};
 use crate::core::model::time::Timestamp;
 use crate::notify::terminal::TerminalNotice;
 use crate::runtime::breakglass::console::ShellEnd;
-use crate::runtime::breakglass::live::Seen;
+use crate::runtime::breakglass::verb_output::VerbOutput;
 use crate::runtime::client::Attached;
-use crate::runtime::{Snapshot, WatcherFacts, WorktreeFacts};
+use crate::runtime::{Snapshot, WatcherHealth, WorktreeStats};
 
 /// The protocol's version. Another one is refused with both named, never guessed at.
 pub const VERSION: u32 = 2;
@@ -145,15 +146,15 @@ pub enum ToClient {
     /// What is known beside the fleet changed.
     Aside {
         /// Runs' worktrees.
-        worktrees: Vec<(RunId, WorktreeFacts)>,
+        worktrees: Vec<(RunId, WorktreeStats)>,
         /// What is wrong outside of runs.
         problems: Vec<String>,
         /// Who is attached.
         clients: Vec<Attached>,
         /// The watchers of clusters.
-        watchers: BTreeMap<String, WatcherFacts>,
+        watchers: BTreeMap<String, WatcherHealth>,
         /// What breakglass verbs write.
-        live: BTreeMap<VerbId, Seen>,
+        live: BTreeMap<VerbId, VerbOutput>,
         /// Breakglass as it is, where the journal can't be written.
         unwritten: Option<Box<BreakglassState>>,
     },

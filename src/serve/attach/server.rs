@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 
+use super::line::send_line;
 use super::{ASK_LIMIT, FromClient, Hello, ToClient, VERSION, path};
 use crate::core::model::command::{CommandEnvelope, Role};
 use crate::process::output::read_line;
@@ -20,8 +21,6 @@ use crate::runtime::{Batch, Handle, Snapshot, clock};
 
 /// How long a client may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
-/// How long one line may take to be taken; then the client is gone.
-const WRITE: Duration = Duration::from_secs(15 * 60);
 /// Answers that may wait for a client.
 const ANSWERS: usize = 64;
 /// Clients at once.
@@ -77,7 +76,7 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
     let hello = match serde_json::from_slice(&line) {
         Ok(FromClient::Hello(hello)) if hello.make_room && hello.role == Role::Operator => {
             let program = env!("CARGO_PKG_VERSION").into();
-            tell(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
+            send_line(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
             make_room(&handle, &hello).await;
             return Ok(());
         }
@@ -88,15 +87,15 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
                  the older program's `afk stop`, and start the newer one",
                 env!("CARGO_PKG_VERSION")
             );
-            return tell(&mut to, &ToClient::Refused { why }).await;
+            return send_line(&mut to, &ToClient::Refused { why }).await;
         }
         _ => {
             let why = "the first line should be a hello".into();
-            return tell(&mut to, &ToClient::Refused { why }).await;
+            return send_line(&mut to, &ToClient::Refused { why }).await;
         }
     };
     let program = env!("CARGO_PKG_VERSION").into();
-    tell(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
+    send_line(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
     let (asks, to_answer) = mpsc::channel(ANSWERS);
     let reader = tokio::spawn(async move {
         let mut line = Vec::new();
@@ -124,7 +123,7 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
         since: clock::wall(),
     };
     // One that only asks is nobody who looks.
-    let entry = if hello.blind { None } else { Some(handle.enter(attached).await) };
+    let entry = if hello.blind { None } else { Some(handle.attach(attached).await) };
     let mut talk = Talk { handle, hello, to, entry };
     let done = talk.go_on(first, to_answer).await;
     if let Some(entry) = talk.entry {
@@ -141,7 +140,7 @@ async fn make_room(handle: &Handle, hello: &Hello) {
         actor: hello.actor.clone(),
         role: hello.role,
         origin: hello.origin.clone(),
-        action: crate::core::model::command::Command::Drain,
+        command: crate::core::model::command::Command::Drain,
     };
     if handle.command(command).await.is_err() {
         return;
@@ -150,7 +149,7 @@ async fn make_room(handle: &Handle, hello: &Hello) {
     // The snapshot that has the drain comes after its answer.
     let drained = |now: &Arc<Snapshot>| now.fleet.draining && now.fleet.permits_used() == 0;
     if snapshots.wait_for(drained).await.is_ok() {
-        handle.shut_down();
+        handle.request_stop();
         // Ended with the process.
         std::future::pending::<()>().await;
     }
@@ -160,7 +159,7 @@ struct Talk {
     handle: Handle,
     hello: Hello,
     to: OwnedWriteHalf,
-    entry: Option<crate::runtime::Entry>,
+    entry: Option<crate::runtime::Attachment>,
 }
 
 impl Talk {
@@ -189,7 +188,7 @@ impl Talk {
                     None => return Ok(()),
                     Some(ask) => self.ask(ask, &answers).await,
                 },
-                Some(answer) = answered.recv() => tell(&mut self.to, &answer).await?,
+                Some(answer) = answered.recv() => send_line(&mut self.to, &answer).await?,
                 batch = batches.recv(), if looks => match batch {
                     Ok(batch) => last = self.batch(&batch, last).await?,
                     // It fell behind: everything anew, instead of a queue that grows.
@@ -212,18 +211,18 @@ impl Talk {
                         continue;
                     }
                     if let Some(aside) = aside(&seen, &now) {
-                        tell(&mut self.to, &aside).await?;
+                        send_line(&mut self.to, &aside).await?;
                     }
                     seen = now;
                 }
                 changed = transcripts.changed(), if looks => {
                     if changed.is_ok() {
-                        tell(&mut self.to, &ToClient::Transcribed).await?;
+                        send_line(&mut self.to, &ToClient::Transcribed).await?;
                     }
                 }
                 notice = notices.recv(), if looks => {
                     if let Ok(shown) = notice {
-                        tell(&mut self.to, &ToClient::Notice(shown)).await?;
+                        send_line(&mut self.to, &ToClient::Notice(shown)).await?;
                     }
                 }
             }
@@ -235,7 +234,7 @@ impl Talk {
     async fn batch(&mut self, batch: &Batch, last: i64) -> io::Result<i64> {
         match newer(batch, last) {
             Some(events) => {
-                tell(&mut self.to, &ToClient::Events { last: batch.last, events }).await?;
+                send_line(&mut self.to, &ToClient::Events { last: batch.last, events }).await?;
                 Ok(batch.last)
             }
             None => Ok(last),
@@ -247,7 +246,7 @@ impl Talk {
         snapshots: &mut watch::Receiver<Arc<Snapshot>>,
     ) -> io::Result<(Arc<Snapshot>, i64)> {
         let now = snapshots.borrow_and_update().clone();
-        tell(&mut self.to, &ToClient::Snapshot(Box::new(now.as_ref().clone()))).await?;
+        send_line(&mut self.to, &ToClient::Snapshot(Box::new(now.as_ref().clone()))).await?;
         let last = now.seq;
         Ok((now, last))
     }
@@ -261,7 +260,7 @@ impl Talk {
                     actor: self.hello.actor.clone(),
                     role: self.hello.role,
                     origin: self.hello.origin.clone(),
-                    action,
+                    command: action,
                 };
                 tokio::spawn(async move {
                     let reply = Box::new(handle.command(command).await);
@@ -277,10 +276,10 @@ impl Talk {
             }
             FromClient::Size { columns, rows } => {
                 if let Some(entry) = &mut self.entry {
-                    entry.size(columns, rows).await;
+                    entry.resize(columns, rows).await;
                 }
             }
-            FromClient::Stop if self.hello.role == Role::Operator => self.handle.shut_down(),
+            FromClient::Stop if self.hello.role == Role::Operator => self.handle.request_stop(),
             FromClient::Stop
             | FromClient::Hello(_)
             | FromClient::Console { .. }
@@ -306,20 +305,14 @@ fn aside(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
         && before.problems == now.problems
         && before.clients == now.clients
         && before.watchers == now.watchers
-        && before.live == now.live
-        && before.unwritten == now.unwritten;
+        && before.verb_output == now.verb_output
+        && before.breakglass_ahead == now.breakglass_ahead;
     (!same).then(|| ToClient::Aside {
         watchers: now.watchers.clone(),
-        live: now.live.clone(),
-        unwritten: now.unwritten.clone(),
+        live: now.verb_output.clone(),
+        unwritten: now.breakglass_ahead.clone(),
         worktrees: now.worktrees.iter().map(|(run, facts)| (*run, *facts)).collect(),
         problems: now.problems.clone(),
         clients: now.clients.clone(),
     })
-}
-
-pub(super) async fn tell(to: &mut OwnedWriteHalf, line: &ToClient) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?
 }

@@ -35,7 +35,7 @@ pub(super) async fn breakglass(State(shared): State<Shared>, _: Caller) -> Json<
         .filter(|verb| verb.mutates())
         .filter_map(|verb| Some((verb.as_str().to_owned(), json!(state.seen(verb, vm.as_ref()?)))))
         .collect();
-    Json(json!({ "vm": vm, "state": state, "live": snapshot.live, "seen": seen }))
+    Json(json!({ "vm": vm, "state": state, "live": snapshot.verb_output, "seen": seen }))
 }
 
 /// `POST /v1/commands`: an action as it stands in the journal.
@@ -49,7 +49,7 @@ pub(super) async fn command(
         Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "body", message)
     })?;
     let Caller { actor, role } = caller;
-    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), action };
+    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
     let mut snapshots = shared.handle.snapshots.clone();
     snapshots.mark_unchanged();
     let reply = shared.handle.command(command).await;

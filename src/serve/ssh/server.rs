@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossterm::event::Event;
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::keys::{self, Allowed};
 use crate::core::model::command::Role;
 use crate::core::model::id::Actor;
+use crate::lock::LockExt;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
 use crate::term::far::{Bytes, ESCAPE, Events, Told, clamped};
@@ -117,7 +118,7 @@ struct Source(Arc<Shared>, IpAddr);
 
 impl Source {
     fn enter(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
-        let mut all = shared.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = shared.sources.locked();
         let count = all.entry(address).or_default();
         if *count >= EACH {
             return None;
@@ -129,7 +130,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        let mut all = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.sources.locked();
         if let Some(count) = all.get_mut(&self.1) {
             *count -= 1;
             if *count == 0 {
@@ -275,7 +276,7 @@ impl Handler for Visitor {
             return Ok(());
         };
         let origin = format!("ssh {}", self.peer.ip());
-        let client = Client::near(&self.shared.handle, actor, role, &origin, size);
+        let client = Client::local(&self.shared.handle, actor, role, &origin, size);
         show(self.shared.show.clone(), client, read, write, size);
         Ok(())
     }

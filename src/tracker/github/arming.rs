@@ -2,7 +2,7 @@
 //! rights of each account in the repository.
 
 use std::collections::BTreeMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,9 +14,10 @@ use crate::core::model::id::{Actor, IssueKey, Repo};
 use crate::core::model::issue::Arming;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
-use crate::core::tables::arming::{self, Edited, Facts, Labelled, Right, Trust, Who};
+use crate::core::tables::arming::{self, ArmingFacts, Edited, Labelled, RepoRight, Trust, Who};
 use crate::error::chain;
 use crate::github::{ApiError, time};
+use crate::lock::LockExt;
 
 /// How long the right of an account is cached.
 const RIGHT: Duration = Duration::from_secs(300);
@@ -71,7 +72,8 @@ impl GitHubTracker {
             listed: self.config.trusted.clone(),
             triage: self.config.triage,
         };
-        let mut facts = Facts { pull_request: false, label: true, labelled: None, edits: vec![] };
+        let mut facts =
+            ArmingFacts { pull_request: false, label: true, labelled: None, edits: vec![] };
         if let Some((on, account, at)) = history.labelled {
             for (account, edited) in history.edits.into_iter().filter(|(_, edited)| *edited > at) {
                 facts.edits.push(Edited { at: edited, by: self.who(&key.repo, account).await });
@@ -122,16 +124,16 @@ impl GitHubTracker {
     async fn who(&self, repo: &Repo, account: Account) -> Who {
         let right = match &account.login {
             Some(login) if !account.bot && !account.via_app => self.right(repo, login).await,
-            _ => Right::NotThere,
+            _ => RepoRight::NotThere,
         };
         let Account { login, bot, via_app } = account;
         Who { login, bot, via_app, right }
     }
 
     /// The right of a login in a repository, cached for a while.
-    async fn right(&self, repo: &Repo, login: &Actor) -> Right {
+    async fn right(&self, repo: &Repo, login: &Actor) -> RepoRight {
         let place = (repo.clone(), login.clone());
-        let known = self.rights.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        let known = self.rights.locked().get(&place).cloned();
         if let Some((right, at)) = known
             && at.elapsed() < RIGHT
         {
@@ -139,23 +141,23 @@ impl GitHubTracker {
         }
         let path = format!("/repos/{repo}/collaborators/{}/permission", encoded(&login.0));
         let right = match self.api.get::<Value>(&path).await {
-            Ok(found) => Right::Role {
+            Ok(found) => RepoRight::Role {
                 role: found["role_name"].as_str().unwrap_or_default().to_owned(),
                 permission: found["permission"].as_str().unwrap_or_default().to_owned(),
             },
             Err(error) => match error.status() {
-                Some(404) => Right::NotThere,
-                Some(403) => Right::Forbidden,
-                _ => return Right::Unavailable(chain(&error)),
+                Some(404) => RepoRight::NotThere,
+                Some(403) => RepoRight::Forbidden,
+                _ => return RepoRight::Unavailable(chain(&error)),
             },
         };
         let kept = (right.clone(), Instant::now());
-        self.rights.lock().unwrap_or_else(PoisonError::into_inner).insert(place, kept);
+        self.rights.locked().insert(place, kept);
         right
     }
 
     /// The histories by issue, each with the `updated_at` that it was read at.
     pub(super) fn histories(&self) -> MutexGuard<'_, BTreeMap<IssueKey, (String, ArmingHistory)>> {
-        self.histories.lock().unwrap_or_else(PoisonError::into_inner)
+        self.histories.locked()
     }
 }

@@ -6,7 +6,7 @@ use super::dto::IssueDto;
 use super::{GitHubTracker, gone};
 use crate::core::model::id::IssueKey;
 use crate::core::model::issue::Blocker;
-use crate::core::tables::blocking::{self, Found};
+use crate::core::tables::blocking::{self, BlockerStanding};
 use crate::github::ApiError;
 
 /// The issues that are followed from blocker to blocker at most.
@@ -21,7 +21,7 @@ impl GitHubTracker {
         dto: &IssueDto,
     ) -> Result<Vec<Blocker>, ApiError> {
         let mut edges: BTreeMap<IssueKey, BTreeSet<IssueKey>> = BTreeMap::new();
-        let mut found: BTreeMap<IssueKey, Found> = BTreeMap::new();
+        let mut found: BTreeMap<IssueKey, BlockerStanding> = BTreeMap::new();
         let mut next = vec![(key.clone(), dto.clone())];
         while let Some((at, dto)) = next.pop() {
             let mut waits = blocking::references(dto.body.as_deref().unwrap_or_default(), &at.repo);
@@ -35,7 +35,7 @@ impl GitHubTracker {
                             let Some(blocked_by) = blocker.key(&at.repo) else { continue };
                             waits.insert(blocked_by.clone());
                             if found.insert(blocked_by.clone(), blocker.found()).is_none()
-                                && blocker.found() == Found::Open
+                                && blocker.found() == BlockerStanding::Open
                             {
                                 next.push((blocked_by, blocker));
                             }
@@ -56,12 +56,12 @@ impl GitHubTracker {
                 match self.api.get::<IssueDto>(&Self::path(blocker)).await {
                     Ok(dto) => {
                         found.insert(blocker.clone(), dto.found());
-                        if dto.found() == Found::Open {
+                        if dto.found() == BlockerStanding::Open {
                             next.push((blocker.clone(), dto));
                         }
                     }
                     Err(error) if gone(&error) => {
-                        found.insert(blocker.clone(), Found::Unreadable);
+                        found.insert(blocker.clone(), BlockerStanding::Unreadable);
                     }
                     Err(error) => return Err(error),
                 }

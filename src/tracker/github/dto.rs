@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::core::model::id::{IssueKey, Repo};
-use crate::core::tables::blocking::Found;
+use crate::core::tables::blocking::BlockerStanding;
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct IssueDto {
@@ -83,11 +83,11 @@ impl LabelDto {
 }
 
 impl IssueDto {
-    pub(super) fn found(&self) -> Found {
+    pub(super) fn found(&self) -> BlockerStanding {
         match (self.state.as_str(), self.state_reason.as_deref()) {
-            ("closed", Some("not_planned")) => Found::NotPlanned,
-            ("closed", _) => Found::Completed,
-            _ => Found::Open,
+            ("closed", Some("not_planned")) => BlockerStanding::NotPlanned,
+            ("closed", _) => BlockerStanding::Completed,
+            _ => BlockerStanding::Open,
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let here = Repo::parse("acme/web").unwrap();
         let there = dto("https://api.github.com/repos/acme/lib");
         assert_eq!(there.key(&here).unwrap().to_string(), "acme/lib#3");
-        assert_eq!(there.found(), Found::NotPlanned);
+        assert_eq!(there.found(), BlockerStanding::NotPlanned);
         assert!(there.has("a") && there.has("b") && !there.has("B"));
         assert_eq!(crate::github::time("2026-01-01T00:00:01Z").0, 1_767_225_601_000);
     }

@@ -23,7 +23,7 @@ use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
 use crate::core::model::issue::{Arming, Issue, Priority};
 use crate::core::model::outbox::StandingLabel;
 use crate::core::model::untrusted::clean_line;
-use crate::core::tables::arming::Right;
+use crate::core::tables::arming::RepoRight;
 use crate::error::chain;
 use crate::github::{Api, ApiError, time};
 
@@ -55,7 +55,7 @@ pub struct GitHubTracker {
     /// Histories by issue, each with the `updated_at` that it was read at: read again only after a
     /// change.
     histories: Mutex<BTreeMap<IssueKey, (String, ArmingHistory)>>,
-    rights: Mutex<BTreeMap<(Repo, Actor), (Right, Instant)>>,
+    rights: Mutex<BTreeMap<(Repo, Actor), (RepoRight, Instant)>>,
 }
 
 impl GitHubTracker {

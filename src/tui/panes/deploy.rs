@@ -102,7 +102,7 @@ pub fn details(snapshot: &Snapshot, view: &View) -> Vec<String> {
         lines.push("Watchers, with the age of the last that was heard".into());
     }
     for (what, watcher) in &snapshot.watchers {
-        let heard = age(view.now, watcher.heard);
+        let heard = age(view.now, watcher.last_seen);
         let error = watcher.error.as_ref().map(|error| format!("  {error}"));
         lines.push(format!("  {what:<40} {heard:>4}{}", error.unwrap_or_default()));
     }

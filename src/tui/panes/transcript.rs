@@ -1,6 +1,7 @@
 //! Transcript: what the agent says, as a person would want to read it. The text stays in its
 //! file; here is a window of it.
 
+use crate::core::model::approval::DecidedBy;
 use std::io;
 
 use ratatui::text::{Line, Span};
@@ -348,7 +349,7 @@ fn cell(
                 one(mark, role, &item.text.clean_line(), Role::Text, width, theme)
             })
             .collect(),
-        AgentEvent::PermissionRequest { ask, .. } if newest => {
+        AgentEvent::PermissionRequest { request: ask, .. } if newest => {
             let text = format!("asks leave: {}", ask.title.clean_line());
             one(marks.human, Role::Warn, &text, Role::Warn, width, theme)
         }
@@ -360,7 +361,7 @@ fn cell(
         }
         // What the policy allows is in the tool's own line.
         AgentEvent::Resolved { by, answer, .. }
-            if by == "policy" && answer.as_received() == "approved" =>
+            if *by == DecidedBy::Policy && answer.as_received() == "approved" =>
         {
             Vec::new()
         }
@@ -411,7 +412,7 @@ fn cell(
         }
         // No transcript has it.
         AgentEvent::Piece { .. } => Vec::new(),
-        AgentEvent::Equipped(_) | AgentEvent::Heard | AgentEvent::RequestWithdrawn { .. } => {
+        AgentEvent::Equipped(_) | AgentEvent::Active | AgentEvent::RequestWithdrawn { .. } => {
             Vec::new()
         }
         AgentEvent::Notice { text } => block(text, width, theme, Role::Accent, "· "),

@@ -13,4 +13,4 @@ pub use request::{BreakglassRefusal, BreakglassRequest, Confirmation};
 pub use rules::{BreakglassArming, BreakglassRules, WINDOW};
 pub use shell::{OpenShell, Recording, ShellId};
 pub use task::{BreakglassReport, BreakglassTask};
-pub use verb::{Capture, Verb, VerbEnd, VerbId, VerbResult, VerbRun};
+pub use verb::{Capture, Verb, VerbEnd, VerbId, VerbOrigin, VerbResult, VerbRun};

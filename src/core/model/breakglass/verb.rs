@@ -161,6 +161,46 @@ pub struct Capture {
     pub cut: bool,
 }
 
+/// Why a verb was begun. Written as one string.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum VerbOrigin {
+    /// The drill, which proves the way to the hypervisor.
+    Drill,
+    /// A status that afk reads after a mutating verb whose end is unknown.
+    ReadBack,
+    /// A client's request, with where the client is: `tty`, `cli`, `ssh 10.0.0.7`.
+    Client(String),
+}
+
+impl VerbOrigin {
+    /// The text that records and the screen show.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Drill => "drill",
+            Self::ReadBack => "read back",
+            Self::Client(origin) => origin,
+        }
+    }
+}
+
+impl From<String> for VerbOrigin {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "drill" => Self::Drill,
+            "read back" => Self::ReadBack,
+            _ => Self::Client(text),
+        }
+    }
+}
+
+impl From<VerbOrigin> for String {
+    fn from(origin: VerbOrigin) -> Self {
+        origin.as_str().to_owned()
+    }
+}
+
 /// One use of a verb.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerbRun {
@@ -170,8 +210,8 @@ pub struct VerbRun {
     pub verb: Verb,
     /// Who asked; `afk` for the drill and for what is read back.
     pub by: Actor,
-    /// From where.
-    pub origin: String,
+    /// Why it was begun: a client's request, the drill, or a read-back.
+    pub origin: VerbOrigin,
     /// Since when.
     pub began: Timestamp,
     /// Whether it is part of the drill.

@@ -122,7 +122,9 @@ fn a_snapshot_tells_what_was_missed_once_and_what_still_waits() {
     let whole = snapshot(&messages, &activities, &running, &Value::Null);
     let said = hear(&mut thread, std::slice::from_ref(&whole));
     assert_eq!(said.events[0], AgentEvent::Text { text: "missed".into() });
-    let AgentEvent::PermissionRequest { id, ask } = &said.events[1] else { panic!("{said:?}") };
+    let AgentEvent::PermissionRequest { id, request: ask } = &said.events[1] else {
+        panic!("{said:?}")
+    };
     assert_eq!((id.as_str(), ask.targets[0].as_received()), ("open", "/w/wt/a.md"));
     assert_eq!((said.events.len(), said.end), (2, None));
     // The same again, after the connection was lost, tells nothing; the rest of a message follows.
@@ -152,7 +154,9 @@ fn what_may_be_cut_is_judged_by_no_rule_for_its_kind() {
     let detail = format!("Bash: {}...", "x".repeat(200));
     let request = json!({"requestId": "r", "requestKind": "command", "detail": detail});
     let said = hear(&mut begun(&[]), &[appended(&activity("1", "approval.requested", &request))]);
-    let AgentEvent::PermissionRequest { ask, .. } = &said.events[0] else { panic!("{said:?}") };
+    let AgentEvent::PermissionRequest { request: ask, .. } = &said.events[0] else {
+        panic!("{said:?}")
+    };
     assert_eq!(ask.tool, Tool::Other);
     // Where the tool was told in full, that is what is asked.
     let mut thread = begun(&[]);
@@ -166,7 +170,9 @@ fn what_may_be_cut_is_judged_by_no_rule_for_its_kind() {
             appended(&activity("2", "approval.requested", &request)),
         ],
     );
-    let AgentEvent::PermissionRequest { ask, .. } = &said.events[1] else { panic!("{said:?}") };
+    let AgentEvent::PermissionRequest { request: ask, .. } = &said.events[1] else {
+        panic!("{said:?}")
+    };
     assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Shell, "git push --force"));
 }
 
@@ -186,7 +192,8 @@ fn after_a_restart_leave_is_asked_in_the_same_words() {
             appended(&activity("3", "tool.completed", &tool)),
         ],
     );
-    let [AgentEvent::PermissionRequest { ask, .. }, AgentEvent::ToolEnd { .. }] = &said.events[..]
+    let [AgentEvent::PermissionRequest { request: ask, .. }, AgentEvent::ToolEnd { .. }] =
+        &said.events[..]
     else {
         panic!("{said:?}")
     };

@@ -147,8 +147,13 @@ impl Drop for Waiting {
         let (actor, role) = (self.by.0.actor.clone(), self.by.0.role);
         tokio::spawn(async move {
             let action = Command::Cancel { run };
-            let command =
-                CommandEnvelope { id: 0, actor, role, origin: "http, gone".into(), action };
+            let command = CommandEnvelope {
+                id: 0,
+                actor,
+                role,
+                origin: "http, gone".into(),
+                command: action,
+            };
             // It may have ended meanwhile.
             let _ = handle.command(command).await;
         });

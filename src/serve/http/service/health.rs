@@ -9,7 +9,7 @@ use super::super::Shared;
 
 /// How busy it is; that it answers is its health. One that follows is not the one to ask.
 pub(in super::super) async fn health(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
-    if let Some(leader) = shared.handle.follows() {
+    if let Some(leader) = shared.handle.leader() {
         let body = json!({"status": "standby", "leader": leader});
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
     }

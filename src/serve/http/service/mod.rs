@@ -149,7 +149,7 @@ async fn submit(
     let Caller { actor, role } = caller;
     let (prompt, job) = (prompt.into(), Some(Box::new(job)));
     let action = Command::Submit { repo, prompt, priority: None, job };
-    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), action };
+    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
     let accepted = shared.handle.command(command).await?;
     let Accepted::Queued { run, .. } = accepted else { return Err(Refusal::Unanswered) };
     let mut snapshots = shared.handle.snapshots.clone();

@@ -45,7 +45,7 @@ pub fn open(view: &mut View, snapshot: &Snapshot) -> Vec<Request> {
         Item::Verb(verb) if verb.mutates() => confirm(view, snapshot, *verb),
         Item::Verb(verb) => {
             let ask = BreakglassRequest::Verb { verb: *verb, confirm: None };
-            return vec![Request::Act(Command::Breakglass { ask })];
+            return vec![Request::Act(Command::Breakglass { request: ask })];
         }
         Item::Host(host) => {
             let here = view.breakglass.terminals.iter().position(|terminal| terminal.name == *host);
@@ -110,10 +110,12 @@ pub fn act(view: &mut View, snapshot: &Snapshot, act: Act) -> Vec<Request> {
     match act {
         Act::Arm => arm(view, snapshot),
         Act::Disarm => {
-            return vec![Request::Act(Command::Breakglass { ask: BreakglassRequest::Disarm })];
+            return vec![Request::Act(Command::Breakglass { request: BreakglassRequest::Disarm })];
         }
         Act::Diagnose => {
-            return vec![Request::Act(Command::Breakglass { ask: BreakglassRequest::Diagnose })];
+            return vec![Request::Act(Command::Breakglass {
+                request: BreakglassRequest::Diagnose,
+            })];
         }
         Act::CaptureDiff => return differs(view, snapshot),
         Act::ConsoleLeave => {

@@ -197,7 +197,7 @@ fn standing(
     };
     lines.push(line(format!("{} · No AI in the path", drill.0), drill.1));
     if let Some(unsaved) =
-        snapshot.unwritten.as_ref().map(|_| "AUDIT DEGRADED: kept in memory and at the host")
+        snapshot.breakglass_ahead.as_ref().map(|_| "AUDIT DEGRADED: kept in memory and at the host")
     {
         lines.push(line(unsaved.into(), Role::Alarm));
     }
@@ -258,7 +258,7 @@ fn shell_line(view: &View, state: &BreakglassState, host: &str) -> String {
 fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role) {
     match &run.end {
         None => {
-            let link = snapshot.live.get(&run.id).map(|seen| seen.link.clean_line());
+            let link = snapshot.verb_output.get(&run.id).map(|seen| seen.link.clean_line());
             let link = link.unwrap_or_else(|| "under way".into());
             (format!("{} by {}: {link}", run.id, run.by), Role::Busy)
         }
@@ -322,7 +322,7 @@ fn about(
 pub fn reading(snapshot: &Snapshot, view: &View) -> Vec<String> {
     let Some(id) = view.breakglass.reading else { return Vec::new() };
     let mut lines = Vec::new();
-    if let Some(seen) = snapshot.live.get(&id) {
+    if let Some(seen) = snapshot.verb_output.get(&id) {
         if seen.first > 0 {
             lines.push(format!("({} lines before are in the capture)", seen.first));
         }

@@ -1,0 +1,133 @@
+//! Puts changes of the configuration in force while afk runs.
+//!
+//! ```text
+//!   afk.toml (file watcher) ─┐
+//!   control values ──────────┼─▶ overlay ──▶ Services, Context::config, Input::Policy
+//!   local time (quiet hours) ┘                     └──▶ tracker_watch reads again
+//! ```
+//!
+//! A file that can't be parsed becomes a problem, and the last good configuration stays in force.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::Watcher as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::Context;
+use super::control::{self, ControlValues};
+use super::services::Services;
+use super::side_state::ProblemSource;
+use crate::config::Config;
+use crate::core::model::input::Input;
+use crate::lock::RwLockExt;
+
+/// Changes within this time are taken over together.
+const SETTLE: Duration = Duration::from_millis(50);
+/// The time between two checks of local time, if quiet hours depend on it.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The sources of the configuration.
+pub(super) struct ConfigSource {
+    /// The file with the environment laid over it.
+    pub base: Config,
+    /// The path of the file; a configuration without one never changes.
+    pub file: Option<PathBuf>,
+    /// The control values at the start.
+    pub values: ControlValues,
+}
+
+/// Starts watching until the context is cancelled, and has the tracker read after each change.
+pub(super) fn start(
+    context: &Arc<Context>,
+    source: ConfigSource,
+    tracker_changed: mpsc::Sender<()>,
+) {
+    let (sender, values) = watch::channel(source.values.clone());
+    control::follow(context, sender);
+    tokio::spawn(follow(context.clone(), source, values, tracker_changed));
+}
+
+async fn follow(
+    context: Arc<Context>,
+    mut source: ConfigSource,
+    mut values: watch::Receiver<ControlValues>,
+    tracker_changed: mpsc::Sender<()>,
+) {
+    let (changed, mut changes) = mpsc::channel(1);
+    let watcher = source.file.as_ref().map(|path| watch_file(path, changed));
+    if let (Some(Err(error)), Some(path)) = (&watcher, &source.file) {
+        let line = format!("{} can't be watched: {error}; restart after a change", path.display());
+        context.report_problems(ProblemSource::Configuration, vec![line]).await;
+    }
+    let (_, problem) = control::overlay(&source.base, &source.values);
+    context.report_problems(ProblemSource::Control, problem.into_iter().collect()).await;
+    loop {
+        let quiet = context.config().notify.quiet.is_some();
+        tokio::select! {
+            Some(()) = changes.recv() => {
+                sleep(SETTLE).await;
+                while changes.try_recv().is_ok() {}
+                let Some(path) = &source.file else { continue };
+                match Config::load(path, &|name| std::env::var(name).ok()) {
+                    Ok(config) => {
+                        context.report_problems(ProblemSource::Configuration, Vec::new()).await;
+                        source.base = config;
+                    }
+                    Err(error) => {
+                        let line = format!("{error}; the last good configuration stays in force");
+                        context.report_problems(ProblemSource::Configuration, vec![line]).await;
+                        continue;
+                    }
+                }
+            }
+            Ok(()) = values.changed() => {}
+            // Daylight saving time begins and ends while afk runs.
+            () = sleep(CLOCK_INTERVAL), if quiet => {}
+            () = context.cancel.cancelled() => return,
+        }
+        let (config, problem) = control::overlay(&source.base, &values.borrow_and_update());
+        context.report_problems(ProblemSource::Control, problem.into_iter().collect()).await;
+        put_in_force(&context, config).await;
+        // A full queue means that a read is due anyway.
+        let _ = tracker_changed.try_send(());
+    }
+}
+
+async fn put_in_force(context: &Context, config: Config) {
+    let policy = Box::new(config.policy());
+    if *context.config() != config {
+        match Services::new(&config, &context.journal_id, Some(&context.services())) {
+            Ok(services) => {
+                context.report_problems(ProblemSource::Services, Vec::new()).await;
+                *context.services.write_locked() = Arc::new(services);
+            }
+            Err(why) => context.report_problems(ProblemSource::Services, vec![why]).await,
+        }
+        context.supervisor.hide(super::breakglass::hidden(&config, &context.state));
+        *context.config.write_locked() = Arc::new(config);
+    }
+    context.send(Input::Policy(policy)).await;
+}
+
+fn watch_file(
+    path: &Path,
+    changed: mpsc::Sender<()>,
+) -> notify::Result<notify::RecommendedWatcher> {
+    // Editors replace the file, so its folder is watched.
+    let name = path.file_name().map(std::ffi::OsStr::to_owned);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let ours = |event: &notify::Event| {
+            !event.kind.is_access() && event.paths.iter().any(|p| p.file_name() == name.as_deref())
+        };
+        if event.is_ok_and(|event| ours(&event)) {
+            // A full queue already holds a change.
+            let _ = changed.try_send(());
+        }
+    })?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    watcher.watch(folder, notify::RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}

@@ -1,0 +1,166 @@
+//! The way of this process's other parts to a runtime: commands in, snapshots and batches out.
+//!
+//! `serve` answers sockets, HTTP and SSH with it; [`client::Client::local`](super::client::Client)
+//! wraps it for a screen. A handle of a follower has the same methods, and refuses every command.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::breakglass::console::Console;
+use super::client::Attached;
+use super::{Batch, Context, LoopMessage, Snapshot};
+use crate::config::Config;
+use crate::core::model::breakglass::ShellId;
+use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply};
+use crate::core::model::id::{Actor, RunId};
+use crate::journal::transcript::Store;
+use crate::notify::terminal::TerminalNotice;
+use crate::process::Supervisor;
+use crate::workspace::git::Git;
+
+/// Commands and reads for one runtime. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) inputs: mpsc::Sender<LoopMessage>,
+    /// The newest published snapshot.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Grows with each write to a transcript.
+    pub transcripts: watch::Receiver<u64>,
+    /// The transcripts of runs.
+    pub store: Arc<Store>,
+    /// The configuration at the start; later changes don't show here.
+    pub(crate) config: Arc<Config>,
+    pub(super) notices: broadcast::Sender<TerminalNotice>,
+    pub(super) supervisor: Supervisor,
+    /// A description of the leader, if this runtime follows one.
+    pub(super) leader: Option<watch::Receiver<String>>,
+    pub(super) context: Arc<Context>,
+}
+
+/// A client's entry in the list of attached clients.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    context: Arc<Context>,
+    id: u64,
+}
+
+impl Attachment {
+    /// Records the new size of the client's terminal.
+    pub async fn resize(&mut self, columns: u16, rows: u16) {
+        if let Some(known) = self.context.side_state.clients().get_mut(&self.id) {
+            known.size = (columns, rows);
+        }
+        self.context.side_state_changed().await;
+    }
+
+    /// Removes the entry from the list.
+    pub async fn leave(self) {
+        self.context.side_state.clients().remove(&self.id);
+        self.context.side_state_changed().await;
+    }
+}
+
+impl Handle {
+    /// Lists a client as attached until its entry leaves.
+    pub(crate) async fn attach(&self, attached: Attached) -> Attachment {
+        let id = {
+            let mut all = self.context.side_state.clients();
+            let id = all.keys().next_back().map_or(1, |last| last + 1);
+            all.insert(id, attached);
+            id
+        };
+        self.context.side_state_changed().await;
+        Attachment { context: self.context.clone(), id }
+    }
+
+    /// Subscribes to batches; a receiver that lags behind gets the number that it missed.
+    pub(crate) fn batches(&self) -> broadcast::Receiver<Batch> {
+        self.context.batches.subscribe()
+    }
+
+    /// A description of the leader, if this runtime follows one.
+    pub(crate) fn leader(&self) -> Option<String> {
+        self.leader.as_ref().map(|leader| leader.borrow().clone())
+    }
+
+    /// Resolves when the runtime has ended.
+    pub(crate) async fn ended(&self) {
+        self.context.cancel.cancelled().await;
+    }
+
+    /// Asks the owner of the runtime to stop it.
+    pub(crate) fn request_stop(&self) {
+        self.context.stop.cancel();
+    }
+
+    /// Resolves when a client has asked the runtime to stop.
+    pub async fn stop_requested(&self) {
+        self.context.stop.cancelled().await;
+    }
+
+    /// Sends a command and returns the reply once the events it led to are durable.
+    ///
+    /// # Errors
+    /// The core's [`Refusal`], or [`Refusal::ShuttingDown`] if the runtime has ended.
+    pub async fn command(&self, command: CommandEnvelope) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let urgent = matches!(command.command, Command::Breakglass { .. });
+        let queue = if urgent { &self.context.urgent } else { &self.inputs };
+        let sent = queue.send(LoopMessage::Command(command, reply)).await;
+        match sent {
+            Ok(()) => answer.await.unwrap_or(Err(Refusal::ShuttingDown)),
+            Err(_) => Err(Refusal::ShuttingDown),
+        }
+    }
+
+    /// A run's changes since its base commit, committed or not, as a unified diff.
+    ///
+    /// # Errors
+    /// A line that says why there is no diff.
+    pub async fn diff(&self, run: RunId) -> Result<String, String> {
+        let (worktree, base) = {
+            let snapshot = self.snapshots.borrow();
+            let known = snapshot.fleet.runs.get(&run).ok_or(format!("there is no run {run}"))?;
+            let none = || format!("{run} has no worktree");
+            (known.worktree.clone().ok_or_else(none)?, known.base.clone().ok_or_else(none)?)
+        };
+        let deadline = Duration::from_secs(self.config.limits.git_seconds);
+        let git = Git::new(Path::new(&worktree), &self.supervisor, "afk", deadline);
+        let args = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", &base.0];
+        git.call(&args).await.map_err(|error| error.to_string())
+    }
+
+    /// Resolves a secret's reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`.
+    ///
+    /// # Errors
+    /// A line that says why the secret can't be read.
+    pub(crate) async fn secret(&self, reference: &str) -> Result<secrecy::SecretString, String> {
+        self.context
+            .services()
+            .secrets
+            .get(reference)
+            .await
+            .map_err(|error| crate::error::chain(&error))
+    }
+
+    /// Whether a process belongs to a tree that this runtime started: agents get no way in.
+    pub(crate) fn is_below(&self, pid: i32) -> bool {
+        self.supervisor.is_below(pid)
+    }
+
+    /// Claims a shell that the core allowed to this actor.
+    ///
+    /// # Errors
+    /// A line that says why the actor can't have it.
+    pub(crate) async fn console(&self, shell: ShellId, by: &Actor) -> Result<Console, String> {
+        self.context.shells.claim(shell, by).await
+    }
+
+    /// Subscribes to notices for terminals.
+    pub(crate) fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
+        self.notices.subscribe()
+    }
+}

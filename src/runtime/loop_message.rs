@@ -1,0 +1,25 @@
+//! The messages of the event loop, and the sizes of its queues.
+//!
+//! Two queues lead to the loop. The loop reads the ordinary one only while the journal can be
+//! written; it reads the urgent one, which carries breakglass, at any time.
+
+use tokio::sync::oneshot;
+
+use crate::core::model::command::{CommandEnvelope, Reply};
+use crate::core::model::input::Input;
+
+/// Messages that may wait in the ordinary queue; a sender beyond them waits as well.
+pub(super) const INPUT_QUEUE: usize = 4096;
+/// Messages that may wait in the urgent queue.
+pub(super) const URGENT_QUEUE: usize = 256;
+
+/// One message to the [event loop](super::event_loop).
+#[derive(Debug)]
+pub(crate) enum LoopMessage {
+    /// A fact for the core to step through.
+    Input(Box<Input>),
+    /// A command of a client; the loop replies once the events it led to are durable.
+    Command(CommandEnvelope, oneshot::Sender<Reply>),
+    /// The [side state](super::side_state) changed, and the next snapshot must include it.
+    SideStateChanged,
+}

@@ -1,0 +1,96 @@
+//! State beside the fleet: problems, measurements, attached clients, watchers and verb output.
+//!
+//! None of it is journalled and the core never reads it; snapshots carry it to clients. Tasks and
+//! watchers write here and then send [`LoopMessage::SideStateChanged`](super::LoopMessage); the
+//! event loop copies it into the next snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use super::breakglass::verb_output::LiveVerbs;
+use super::client::Attached;
+use super::snapshot::{Snapshot, WatcherHealth, WorktreeStats};
+use crate::core::model::id::RunId;
+use crate::lock::LockExt;
+
+/// The part of afk that a problem is about. Clients list problems in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ProblemSource {
+    /// Breakglass runs without a durable journal.
+    Audit,
+    /// A capture of a breakglass verb could not be stored.
+    Captures,
+    /// `afk.toml` can't be watched or parsed.
+    Configuration,
+    /// The control folder or `ConfigMap` can't be read.
+    Control,
+    /// The journal can't be written, or the leader's can't be read.
+    Journal,
+    /// Loki does not accept lines.
+    Loki,
+    /// A service can't be built from the new configuration.
+    Services,
+    /// A host key could not be pinned.
+    Pins,
+    /// Notification sinks are disabled.
+    Sinks,
+    /// The tracker can't be read, or has issues that can't be parsed.
+    Tracker,
+}
+
+/// State that several tasks write and every snapshot includes. Each field has a lock of its own.
+#[derive(Debug, Default)]
+pub(crate) struct SideState {
+    problems: Mutex<BTreeMap<ProblemSource, Vec<String>>>,
+    worktrees: Mutex<BTreeMap<RunId, WorktreeStats>>,
+    clients: Mutex<BTreeMap<u64, Attached>>,
+    watchers: Mutex<BTreeMap<String, WatcherHealth>>,
+    verbs: Mutex<LiveVerbs>,
+}
+
+impl SideState {
+    /// Replaces the problems of a source; an empty list clears them. Returns whether they changed.
+    pub(super) fn set_problems(&self, source: ProblemSource, lines: Vec<String>) -> bool {
+        let mut all = self.problems.locked();
+        if lines.is_empty() {
+            return all.remove(&source).is_some();
+        }
+        let changed = all.get(&source) != Some(&lines);
+        all.insert(source, lines);
+        changed
+    }
+
+    /// Every problem, one line each, in the order of [`ProblemSource`].
+    pub(super) fn problem_lines(&self) -> Vec<String> {
+        self.problems.locked().values().flatten().cloned().collect()
+    }
+
+    /// Measurements by run.
+    pub(super) fn worktrees(&self) -> MutexGuard<'_, BTreeMap<RunId, WorktreeStats>> {
+        self.worktrees.locked()
+    }
+
+    /// Attached clients by the number of their [`Attachment`](super::Attachment).
+    pub(super) fn clients(&self) -> MutexGuard<'_, BTreeMap<u64, Attached>> {
+        self.clients.locked()
+    }
+
+    /// Watchers of clusters, by the kind and name that they watch.
+    pub(super) fn watchers(&self) -> MutexGuard<'_, BTreeMap<String, WatcherHealth>> {
+        self.watchers.locked()
+    }
+
+    /// Recent breakglass verbs and their output.
+    pub(super) fn verbs(&self) -> MutexGuard<'_, LiveVerbs> {
+        self.verbs.locked()
+    }
+
+    /// Copies everything into a snapshot and leaves its other fields as they are.
+    pub(super) fn fill(&self, snapshot: &mut Snapshot) {
+        snapshot.problems = self.problem_lines();
+        snapshot.worktrees = self.worktrees().clone();
+        snapshot.clients = self.clients().values().cloned().collect();
+        snapshot.watchers = self.watchers().clone();
+        snapshot.verb_output = self.verbs().copy();
+    }
+}

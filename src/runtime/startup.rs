@@ -1,0 +1,234 @@
+//! Starting and stopping a runtime. `cli` decides in which of three roles:
+//!
+//! ```text
+//!   start    journal → fleet → end orphans → Setup → watchers + EventLoop   (the leader, or the only afk)
+//!   alone    the same without tracker and runs, in memory if need be        (breakglass only)
+//!   follow   Setup → Follower                                               (read-only)
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::event_loop::EventLoop;
+use super::follower::Follower;
+use super::setup::Setup;
+use super::side_state::ProblemSource;
+use super::{
+    Context, Handle, breakglass, config_watch, control, loki, presence, tasks, tracker_watch,
+    worktree_stats,
+};
+use crate::config::Config;
+use crate::core::fleet::Fleet;
+use crate::core::model::id::Repo;
+use crate::journal::writer::Writer;
+use crate::journal::{Journal, JournalError};
+use crate::process::Supervisor;
+
+/// Why a runtime could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The journal can't be opened, read or locked.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A folder of the state can't be created or opened.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder that the error is about.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The configuration names no source of issues, no service and no breakglass.
+    #[error("no tracker is configured: set `folder` under [tracker], or a token under [github]")]
+    NoTracker,
+    /// The configuration of a tracker, sink, executor or secret store is not usable.
+    #[error("{0}")]
+    Services(String),
+}
+
+/// A running event loop or follower, and the handle to it. Stop it with [`Runtime::stop`], which
+/// also ends its children.
+#[derive(Debug)]
+pub struct Runtime {
+    /// The handle from which clients are cloned.
+    pub handle: Handle,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    /// Ends the children at the stop; a follower has none.
+    supervisor: Option<Supervisor>,
+}
+
+impl Runtime {
+    /// Opens the state folder, ends processes that an earlier afk left behind, and starts the loop.
+    /// `launcher` is the path of the afk program, which starts children through itself.
+    ///
+    /// # Errors
+    /// [`RuntimeError`], whose variant names the part that failed.
+    pub async fn start(
+        config: Config,
+        state: &Path,
+        launcher: PathBuf,
+        config_file: Option<PathBuf>,
+    ) -> Result<Self, RuntimeError> {
+        let journal = match config.term {
+            Some(term) => Journal::open_led(state, term)?,
+            None => Journal::open(state)?,
+        };
+        Self::begin(config, state, launcher, config_file, journal, Mode::Whole).await
+    }
+
+    /// Starts breakglass and nothing else: no tracker is read and no run continues. If the journal
+    /// can't be opened, events stay in memory and at the host, and every client sees that.
+    ///
+    /// # Errors
+    /// [`RuntimeError`], if not even a temporary folder can be used.
+    pub(crate) async fn alone(
+        config: Config,
+        state: &Path,
+        launcher: PathBuf,
+    ) -> Result<Self, RuntimeError> {
+        let error = match Journal::open(state) {
+            Ok(journal) => {
+                let mode = Mode::BreakglassOnly { journal_error: None };
+                return Self::begin(config, state, launcher, None, journal, mode).await;
+            }
+            Err(error) => error.to_string(),
+        };
+        let (journal, mode) =
+            (Journal::in_memory()?, Mode::BreakglassOnly { journal_error: Some(error) });
+        // If the journal can't be opened, its folder may not be writable either.
+        let folder = std::env::temp_dir().join(format!("afk-breakglass-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| {
+                let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                std::fs::set_permissions(&folder, permissions)
+            })
+            .map_err(|source| RuntimeError::Io { path: folder.clone(), source })?;
+        Self::begin(config, &folder, launcher, None, journal, mode).await
+    }
+
+    /// Follows the afk that writes the journal: shows its fleet and refuses every command. `leader`
+    /// describes it.
+    ///
+    /// # Errors
+    /// A folder of the state can't be opened, or a service can't be built.
+    pub(crate) fn follow(
+        config: &Config,
+        state: &Path,
+        launcher: PathBuf,
+        leader: watch::Receiver<String>,
+    ) -> Result<Self, RuntimeError> {
+        let (config, _) = control::overlay(config, &control::first(config));
+        let supervisor = Supervisor::new(launcher, String::new(), Duration::ZERO);
+        supervisor.hide(breakglass::hidden(&config, state));
+        let (fleet, follows) = (Fleet::default(), Some(leader.clone()));
+        let Setup { context, handle, publish, inputs, urgent } =
+            Setup::new(&config, state, "", &fleet, 0, supervisor, follows)?;
+        let cancel = context.cancel.clone();
+        let follower = Follower { context, publish, inputs, urgent, leader, fleet, seq: 0 };
+        let task = tokio::spawn(follower.run());
+        Ok(Self { handle, cancel, task, supervisor: None })
+    }
+
+    async fn begin(
+        config: Config,
+        state: &Path,
+        launcher: PathBuf,
+        config_file: Option<PathBuf>,
+        journal: Journal,
+        mode: Mode,
+    ) -> Result<Self, RuntimeError> {
+        let io = |source| RuntimeError::Io { path: state.to_owned(), source };
+        let fleet = journal.fold()?;
+        let journal_id = journal.id()?;
+        let seq = journal.last();
+        let grace = Duration::from_secs(config.limits.grace_seconds);
+        let supervisor = Supervisor::new(launcher, journal_id.clone(), grace);
+        supervisor.hide(breakglass::hidden(&config, state));
+        let orphans = supervisor.end_orphans().await;
+        if orphans > 0 {
+            tracing::warn!(orphans, "ended processes that an earlier afk left behind");
+        }
+        let tracked = config.tracker.folder.is_some() || config.github.is_some();
+        let other = config.service.is_some() || config.breakglass.is_some();
+        if mode == Mode::Whole && !tracked && !other {
+            return Err(RuntimeError::NoTracker);
+        }
+        let base = config;
+        let values = control::first(&base);
+        let (config, _) = control::overlay(&base, &values);
+        let Setup { context, handle, publish, inputs, urgent } =
+            Setup::new(&config, state, &journal_id, &fleet, seq, supervisor.clone(), None)?;
+        let (cancel, snapshots) = (context.cancel.clone(), handle.snapshots.clone());
+        let writer = Writer::start(journal).map_err(io)?;
+        breakglass::start(&context);
+        let breakglass_only = match mode {
+            Mode::BreakglassOnly { journal_error } => {
+                if let Some(error) = journal_error {
+                    let line = format!("{error}; AUDIT DEGRADED (kept in memory and at the host)");
+                    context.report_problems(ProblemSource::Audit, vec![line]).await;
+                }
+                true
+            }
+            Mode::Whole => {
+                let busy = fleet.locks.iter().filter(|(_, run)| fleet.live.contains(*run));
+                let busy = busy.map(|(repo, _)| repo.clone()).collect();
+                tokio::spawn(warm_worktrees(context.clone(), busy));
+                let source = config_watch::ConfigSource { base, file: config_file, values };
+                let changed = tracker_watch::start(&context, snapshots.clone());
+                config_watch::start(&context, source, changed);
+                loki::start(&context, snapshots.clone());
+                presence::start(&context, snapshots.clone());
+                worktree_stats::start(&context, snapshots);
+                false
+            }
+        };
+        let event_loop =
+            EventLoop::new(context, fleet, seq, writer, publish, urgent, breakglass_only);
+        let task = tokio::spawn(event_loop.run(inputs));
+        Ok(Self { handle, cancel, task, supervisor: Some(supervisor) })
+    }
+
+    /// Stops intake, ends what is running and closes the journal. The next start continues the runs
+    /// from there.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the event loop panicked");
+        }
+        if let Some(supervisor) = self.supervisor {
+            supervisor.end_orphans().await;
+        }
+    }
+}
+
+/// How much of afk a start brings up.
+#[derive(Debug, PartialEq, Eq)]
+enum Mode {
+    Whole,
+    BreakglassOnly {
+        /// Why the journal is in memory, if it is.
+        journal_error: Option<String>,
+    },
+}
+
+/// Prepares a clean worktree in each allowed repository, one after the other. Skips `busy`
+/// repositories, in which a run continues and has its own.
+async fn warm_worktrees(context: Arc<Context>, busy: BTreeSet<Repo>) {
+    let config = context.config();
+    if config.kill_switch {
+        return;
+    }
+    for repo in config.allowlist.difference(&busy) {
+        tokio::select! {
+            () = tasks::worktree::warm(&context, repo) => {}
+            () = context.cancel.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The context of one task: its run as it was when the task began, and the functions that all tasks
+//! use.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::TaskError;
+use crate::config::Config;
+use crate::config::repository::{FILE, RepositoryRules};
+use crate::core::fleet::Fleet;
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::id::{RunId, Sha};
+use crate::core::model::input::{Input, RunFact};
+use crate::core::model::issue::Issue;
+use crate::core::model::run::Run;
+use crate::core::model::untrusted::Untrusted;
+use crate::journal::transcript::Entry;
+use crate::runtime::{Context, clock};
+use crate::workspace::pool::Pool;
+
+/// The input of a task. The fleet steps on while the task runs; this copy stays the same.
+#[derive(Debug)]
+pub(crate) struct TaskContext {
+    pub runtime: Arc<Context>,
+    pub run: Arc<Run>,
+    pub issue: Option<Arc<Issue>>,
+    /// The activity that the task belongs to; the core drops facts of an older one.
+    pub epoch: u32,
+    /// The configuration in force when the task began.
+    pub config: Arc<Config>,
+    /// The executor of the run's turns; none carries them out here.
+    pub executor: Option<String>,
+    /// Worktrees that ended runs of the same issue still have.
+    pub older: Vec<(RunId, PathBuf)>,
+}
+
+impl TaskContext {
+    /// None if the fleet has no such run.
+    pub(in crate::runtime) fn new(
+        runtime: &Arc<Context>,
+        fleet: &Fleet,
+        run: RunId,
+        epoch: u32,
+    ) -> Option<Self> {
+        let run = fleet.runs.get(&run)?.clone();
+        let key = run.work.issue();
+        let issue = key.and_then(|key| fleet.issues.get(key)).cloned();
+        let others = key.map(|_| fleet.runs.values()).into_iter().flatten();
+        let older = others
+            .filter(|other| other.id != run.id && !other.live() && other.work.issue() == key)
+            .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
+            .collect();
+        let config = runtime.config();
+        let executor = fleet.remote_executor(&run.work).map(|place| place.name.clone());
+        Some(Self { runtime: runtime.clone(), run, issue, epoch, config, executor, older })
+    }
+
+    /// The name that marks the run's processes.
+    pub(super) fn owner(&self) -> String {
+        self.run.id.to_string()
+    }
+
+    /// The worktrees of the run's repository.
+    pub(super) async fn pool(&self) -> Result<Arc<Pool>, TaskError> {
+        let workspaces = &self.runtime.workspaces;
+        let repo = self.run.work.repo();
+        let pool = workspaces.pool(repo, &self.config, &self.runtime.supervisor, "afk").await;
+        pool.map_err(|error| error.to_string())
+    }
+
+    /// The folder of the clean checkouts of gate, CI and deploy.
+    pub(super) fn proving_tree(&self) -> PathBuf {
+        self.runtime.workspaces.folder(self.run.work.repo()).join("prove")
+    }
+
+    pub(super) fn worktree(&self) -> Result<PathBuf, TaskError> {
+        let path = self.run.worktree.as_ref().map(PathBuf::from);
+        let path = path.ok_or("the run has no worktree")?;
+        if path.join(".git").exists() {
+            Ok(path)
+        } else {
+            Err(format!("the worktree {} is gone: something deleted it", path.display()))
+        }
+    }
+
+    pub(super) fn base(&self) -> Result<Sha, TaskError> {
+        self.run.base.clone().ok_or_else(|| "the run has no base commit".into())
+    }
+
+    /// The rules of the commit that the run began from.
+    pub(super) async fn rules(
+        &self,
+        pool: &Pool,
+        base: &Sha,
+    ) -> Result<Arc<RepositoryRules>, TaskError> {
+        let (repo, workspaces) = (self.run.work.repo(), &self.runtime.workspaces);
+        if let Some(known) = workspaces.rules(repo, base) {
+            return Ok(known);
+        }
+        let git = pool.base().git();
+        let name = format!("{base}:{FILE}");
+        let shown = git.ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+        if !shown.ok {
+            return Err(format!(
+                "{repo} has no {FILE} at {}: write one with `test = \"…\"` and commit it",
+                base.short()
+            ));
+        }
+        let rules = RepositoryRules::parse(&shown.out).map_err(|e| format!("{repo}: {e}"))?;
+        let rules = Arc::new(rules);
+        workspaces.remember(repo, base, &rules);
+        Ok(rules)
+    }
+
+    /// The path of a log file of this task.
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        let name = format!("{}-{}-{name}.log", self.run.id, self.epoch);
+        self.runtime.state.join("logs").join(name)
+    }
+
+    /// The environment of the repository's commands and of agents: shared caches, and `AFK_*`
+    /// variables that describe the run.
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        let repo = self.run.work.repo();
+        let caches = self.runtime.workspaces.folder(repo).join("caches");
+        if let Some(known) = self.config.repos.get(repo) {
+            for (name, folder) in &known.caches {
+                let path = caches.join(folder);
+                if let Err(error) = std::fs::create_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "the cache can't be created");
+                }
+                env.insert(name.clone(), path.display().to_string());
+            }
+        }
+        env.insert("AFK_REPO".into(), repo.to_string());
+        env.insert("AFK_ATTEMPT".into(), self.run.attempts.to_string());
+        if let Some(job) = self.run.work.job() {
+            env.insert("AFK_JOB".into(), job.id.to_string());
+            env.extend(job.agent.iter().map(|agent| ("AFK_AGENT".to_owned(), agent.clone())));
+        }
+        if let Some(key) = self.run.work.issue() {
+            env.insert("AFK_ISSUE".into(), key.number.to_string());
+        }
+        env
+    }
+
+    /// Adds a remark of afk to the run's transcript.
+    pub(super) fn note(&self, text: impl Into<Untrusted>) {
+        let event = AgentEvent::Notice { text: text.into() };
+        let entry = Entry { at: clock::wall(), turn: self.run.turns, event };
+        self.runtime.append_transcript(self.run.id, &[entry]);
+    }
+
+    /// Sends a fact to the core before the task has ended.
+    pub(super) async fn report(&self, fact: RunFact) {
+        let input = Input::Run { run: self.run.id, epoch: self.epoch, fact };
+        self.runtime.send(input).await;
+    }
+}

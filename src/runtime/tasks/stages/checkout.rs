@@ -1,0 +1,30 @@
+//! A clean checkout of the pushed commit, for stages that run a command of the repository.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{TaskContext, TaskError};
+use crate::config::repository::RepositoryRules;
+use crate::core::model::id::Sha;
+use crate::process::Spec;
+use crate::workspace::overlay;
+
+/// Checks the commit out and returns the folder with the rules of the run's base commit.
+pub(super) async fn checkout(
+    task: &TaskContext,
+    sha: &Sha,
+) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
+    let pool = task.pool().await?;
+    let rules = task.rules(&pool, &task.base()?).await?;
+    let git = pool.base().git().owned_by(&task.owner());
+    let tree = overlay::check_out(&git, &task.proving_tree(), sha).await;
+    Ok((rules, tree.map_err(|e| e.to_string())?.dir().to_owned()))
+}
+
+/// A command of the repository in that checkout, with the commit in `AFK_SHA`.
+pub(super) fn command(task: &TaskContext, line: &str, folder: &Path, sha: &Sha) -> Spec {
+    let mut spec = Spec::shell(&task.owner(), line, folder);
+    spec.env = task.environment();
+    spec.env.insert("AFK_SHA".into(), sha.0.clone());
+    spec
+}

@@ -1,0 +1,46 @@
+//! GitHub's checks as a [`VerdictSource`] of verdicts: tables T3 and T4.
+
+use std::sync::Arc;
+
+use super::TaskError;
+use super::poll::{Poll, VerdictSource, fetch_head};
+use crate::ci::CiStatus;
+use crate::ci::github::{BranchPosition, WatchedCommit, poll};
+use crate::core::model::id::Sha;
+use crate::core::model::verdict::Judgement;
+use crate::error::chain;
+use crate::github::Api;
+use crate::runtime::clock;
+use crate::workspace::pool::Pool;
+
+/// The checks of one pushed commit.
+pub(super) struct Checks<'a> {
+    pub api: Arc<Api>,
+    pub pool: &'a Pool,
+    pub watched: WatchedCommit<'a>,
+    /// The pushed commit, which a newer head may stand in for.
+    pub pushed: &'a Sha,
+}
+
+impl VerdictSource for Checks<'_> {
+    fn name(&self) -> &'static str {
+        "CI"
+    }
+
+    async fn poll(&self, sha: &Sha) -> Result<Poll, TaskError> {
+        let unreachable = |error: String| format!("can't be seen: {error}");
+        let (head, ancestor) = fetch_head(self.pool, sha).await.map_err(unreachable)?;
+        let position = BranchPosition { ancestor, head };
+        let status = poll(&self.api, &self.watched, sha, &position, clock::wall()).await;
+        Ok(match status.map_err(|error| unreachable(chain(&error)))? {
+            CiStatus::Pending(what) => Poll::Pending(what),
+            CiStatus::Superseded => Poll::Superseded { head: position.head },
+            CiStatus::Decided(judgement) if sha == self.pushed => Poll::Decided(judgement),
+            CiStatus::Decided(judgement) => {
+                let detail = judgement.detail.clean_line();
+                let detail = format!("superseded by {}, which contains it: {detail}", sha.short());
+                Poll::Decided(Judgement { detail: detail.into(), ..judgement })
+            }
+        })
+    }
+}

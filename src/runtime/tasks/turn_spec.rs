@@ -1,0 +1,276 @@
+//! The specification of a turn: which agent, with which prompt, environment, limits and folder.
+//!
+//! [`of_run`] serves the turns of runs, [`of_question`] those of [`question`](super::question).
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::question::AgentQuestion;
+use super::turn::TurnStart;
+use super::{TaskContext, TaskError};
+use crate::agent::redact::{Redactor, names_a_secret};
+use crate::agent::{Limits, Tariff, TurnSpec, conversation, vendor};
+use crate::config::Config;
+use crate::config::agent::{Agent, Plan, Speaks};
+use crate::config::repository::FILE;
+use crate::core::model::budget::MicroUsd;
+use crate::core::model::capability::Equipment;
+use crate::core::model::digest::Digest;
+use crate::core::model::id::Sha;
+use crate::core::model::job::JobKind;
+use crate::runtime::{Context, clock, prompt};
+use crate::workspace::git::committer;
+use crate::workspace::pool::Pool;
+
+/// The specification of a run's turn, and the agent, executor and folder that it uses.
+///
+/// # Errors
+/// A line that says why the turn can't start.
+pub(super) async fn of_run(
+    task: &TaskContext,
+    start: &TurnStart,
+) -> Result<(TurnSpec, Equipment), TaskError> {
+    let job = task.run.work.job();
+    let (name, agent, role) = agent(task)?;
+    let folder = match &task.run.worktree {
+        None if task.run.work.issue().is_none() => {
+            let (owner, before) = scratch_owner(task);
+            Some(task.runtime.scratch_dirs.take(&owner, before.as_deref())?)
+        }
+        _ => None,
+    };
+    let cwd = match &folder {
+        Some(folder) => task.runtime.scratch_dirs.path(folder),
+        None => task.worktree()?,
+    };
+    let (env, redactor) = if task.executor.is_none() {
+        environment(&task.runtime, agent, task.environment()).await?
+    } else {
+        // The executor holds the secrets; they must not leave with the specification.
+        let mut env = task.environment();
+        env.extend(agent.settings());
+        (env, Redactor::default())
+    };
+    let inherit = task.executor.iter().flat_map(|_| agent.secrets.keys().chain(agent.passed_on()));
+    let inherit = inherit.cloned().collect();
+    let (test, template) = match task.run.work.issue() {
+        Some(_) => {
+            let (pool, base) = (task.pool().await?, task.base()?);
+            let rules = task.rules(pool.as_ref(), &base).await?;
+            let template = match &rules.prompt {
+                Some(path) => Some(template(&pool, &base, path).await?),
+                None => None,
+            };
+            (rules.test.clone(), template)
+        }
+        None => (String::new(), None),
+    };
+    let issue = task.issue.as_deref();
+    let resumes = start.resume.is_some();
+    let template = template.as_deref();
+    let prompt = prompt::of_turn(&task.run, issue, &test, &start.prompt, resumes, template)?;
+    let (speaks, ways) = (agent.speaks(), agent.ways());
+    let here = conversation(speaks, &ways).capabilities();
+    let executor = task.executor.as_ref();
+    let executor = executor.and_then(|name| task.runtime.services().executors.get(name).cloned());
+    let can = executor.map_or(here, |executor| executor.capabilities(here));
+    let spec = TurnSpec {
+        owner: task.owner(),
+        speaks,
+        ways,
+        command: program(agent).into_iter().chain(role).collect(),
+        cwd,
+        env,
+        prompt,
+        resume: start.resume.clone(),
+        session_cost: if resumes { task.run.session_cost } else { MicroUsd(0) },
+        budget: start.budget,
+        model: job.and_then(|job| job.model.clone()).or_else(|| agent.model.clone()),
+        max_steps: agent.max_steps,
+        tools: job.is_none_or(|job| !job.is_question()),
+        tariff: tariff(agent),
+        limits: Limits { turn: limit(task), ..limits(&task.config) },
+        redactor,
+        stream_output: job.is_some(),
+        inherit,
+        // With our own protocol, or with plain text, the transcript already has every line.
+        record: (!matches!(speaks, Speaks::Command | Speaks::Text))
+            .then(|| task.runtime.state.join("raw").join(format!("{}.jsonl", task.run.id))),
+    };
+    let place = task.executor.clone();
+    let agent = name.clone();
+    let equipment = Equipment { agent, can, model: None, version: None, place, folder };
+    Ok((spec, equipment))
+}
+
+/// The agent of a run, its name, and the arguments that pass on which role a caller wants. A role
+/// is a name that the configuration doesn't define, and the agent itself may.
+fn agent(task: &TaskContext) -> Result<(&String, &Agent, Vec<String>), TaskError> {
+    let (repo, config) = (task.run.work.repo(), &task.config);
+    let job = task.run.work.job();
+    let named = job.and_then(|job| job.agent.as_ref());
+    if let Some((name, agent)) = named.and_then(|name| config.agents.get_key_value(name)) {
+        return Ok((name, agent, Vec::new()));
+    }
+    let service = job.and(config.service.as_ref()).and_then(|service| service.agent.as_ref());
+    let of_service = service.and_then(|name| config.agents.get_key_value(name));
+    let (name, agent) = of_service.or_else(|| config.agent_of(repo)).ok_or_else(|| {
+        format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
+    })?;
+    let role = named.filter(|_| agent.speaks() == Speaks::Claude);
+    let role = role.map(|role| vec!["--agent".to_owned(), role.clone()]);
+    Ok((name, agent, role.unwrap_or_default()))
+}
+
+/// The longest that a turn may take: the rest of the caller's limit, or the limit in the
+/// configuration.
+pub(super) fn limit(task: &TaskContext) -> Duration {
+    let usual = Duration::from_secs(60 * task.config.limits.turn_minutes);
+    task.run.work.job().map_or(usual, |job| {
+        let worked = task.run.admitted.map_or(0, |since| clock::wall().since(since).max(0));
+        Duration::from_millis(u64::try_from(job.limit_ms - worked).unwrap_or(0))
+    })
+}
+
+/// The owner of the scratch directory of a job without a clone, and the name of the directory if it
+/// had one before. A conversation always gets the same one, because agents store theirs by folder.
+pub(super) fn scratch_owner(task: &TaskContext) -> (String, Option<String>) {
+    match task.run.work.job().map(|job| &job.kind) {
+        Some(JobKind::Converse { session }) => {
+            let name = Digest::of(&[session.as_bytes()]).to_string();
+            (name.clone(), Some(name))
+        }
+        _ => (task.owner(), task.run.equipment.as_ref().and_then(|known| known.folder.clone())),
+    }
+}
+
+/// Completes `env` with the variables that the agent inherits from us, its settings and its
+/// secrets. The redactor removes the secrets from everything that is stored.
+async fn environment(
+    runtime: &Context,
+    agent: &Agent,
+    mut env: BTreeMap<String, String>,
+) -> Result<(BTreeMap<String, String>, Redactor), TaskError> {
+    let our_env = |name: &str| std::env::var(name).ok();
+    env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
+    env.extend(agent.settings());
+    for (path, text) in agent.files() {
+        write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    /// The secrets in our own environment, which never changes.
+    static OURS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let ours = std::env::vars_os().filter_map(|(name, value)| {
+            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+            names_a_secret(&name).then_some(value)
+        });
+        ours.collect()
+    });
+    let mut secrets = OURS.clone();
+    secrets.extend(env.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, v)| v.clone()));
+    for (name, reference) in &agent.secrets {
+        let secret = runtime.services().secrets.get(reference).await;
+        let secret = secret.map_err(|e| crate::error::chain(&e))?;
+        secrets.push(secret.expose_secret().to_owned());
+        env.insert(name.clone(), secret.expose_secret().to_owned());
+    }
+    // An agent with a HOME of its own has no git identity there.
+    for (name, value) in committer() {
+        env.entry(name.to_owned()).or_insert(value);
+    }
+    Ok((env, Redactor::new(secrets)))
+}
+
+fn tariff(agent: &Agent) -> Tariff {
+    match (agent.plan, agent.price) {
+        (Plan::Flat, _) => Tariff::Flat,
+        (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
+        (Plan::Metered, None) => Tariff::Told,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let (limits, seconds) = (&config.limits, Duration::from_secs);
+    Limits {
+        turn: seconds(60 * limits.turn_minutes),
+        silence: seconds(limits.silence_seconds),
+        tool: seconds(60 * limits.tool_minutes),
+        memory: limits.memory_mib.saturating_mul(1024 * 1024),
+    }
+}
+
+/// The specification of a question's turn: no worktree, no tools, no record.
+///
+/// # Errors
+/// A line that says why the turn can't start.
+pub(super) async fn of_question(
+    runtime: &Context,
+    question: &AgentQuestion,
+    cwd: PathBuf,
+) -> Result<TurnSpec, TaskError> {
+    let config = runtime.config();
+    let name = &question.agent;
+    let agent = config.agents.get(name).ok_or_else(|| format!("there is no [agents.{name}]"))?;
+    let (env, redactor) = environment(runtime, agent, question.env.clone()).await?;
+    Ok(TurnSpec {
+        owner: question.owner.clone(),
+        speaks: agent.speaks(),
+        ways: agent.ways(),
+        command: program(agent),
+        cwd,
+        env,
+        prompt: question.prompt.clone(),
+        resume: question.resume.clone(),
+        session_cost: MicroUsd(0),
+        budget: None,
+        model: question.model.clone().or_else(|| agent.model.clone()),
+        max_steps: agent.max_steps,
+        tools: false,
+        tariff: tariff(agent),
+        limits: Limits { turn: question.limit, ..limits(&config) },
+        redactor,
+        stream_output: false,
+        inherit: Vec::new(),
+        record: None,
+    })
+}
+
+/// The agent's command. An npm shim is replaced by the program behind it.
+fn program(agent: &Agent) -> Vec<String> {
+    let mut command = agent.command();
+    let vendor = agent.known().and_then(|preset| preset.vendor.as_deref());
+    if let (Some(first), Some(pattern)) = (command.first_mut(), vendor)
+        && let Some(found) = vendor::on_path(first)
+        && let Some(real) = vendor::behind(&found, pattern)
+    {
+        *first = real.display().to_string();
+    }
+    command
+}
+
+/// Writes a file unless it exists.
+fn write_once(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::File::create_new(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The repository's own template of the first prompt, as of the run's base commit.
+async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, TaskError> {
+    let name = format!("{base}:{path}");
+    let shown = pool.base().git().ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+    if shown.ok {
+        Ok(shown.out)
+    } else {
+        Err(format!("{FILE} names the prompt {path}, which is not there at {}", base.short()))
+    }
+}

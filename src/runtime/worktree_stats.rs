@@ -1,0 +1,172 @@
+//! Measures worktrees and process trees for the worktrees pane, and reaps orphans.
+//!
+//! The measurements go to the [side state](super::side_state). They stop while no run has a permit,
+//! so that an idle afk costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::{Context, Snapshot, WorktreeStats};
+use crate::core::model::id::RunId;
+use crate::process::{Usage, strays};
+
+/// The time between two measurements.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The time from an orphan's end until it is reaped, so that several are reaped together.
+const REAP_DELAY: Duration = Duration::from_millis(100);
+/// The time between two measurements of disk usage, which read the whole tree.
+const DISK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Starts measuring and reaping until the context is cancelled.
+pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
+    tokio::spawn(measure(context.clone(), snapshots));
+    tokio::spawn(reap(context.clone()));
+}
+
+/// Reaps orphans once they have ended.
+async fn reap(context: Arc<Context>) {
+    loop {
+        tokio::select! {
+            () = strays::orphaned() => {}
+            () = context.cancel.cancelled() => return,
+        }
+        sleep(REAP_DELAY).await;
+        strays::reap();
+    }
+}
+
+async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let mut before: BTreeMap<RunId, (Instant, u64)> = BTreeMap::new();
+    let mut counted: BTreeMap<RunId, Instant> = BTreeMap::new();
+    loop {
+        let wanted: Vec<(RunId, Option<String>, String)> = {
+            let snapshot = snapshots.borrow_and_update();
+            let upstream = |run: &crate::core::model::run::Run| {
+                let config = context.config();
+                let branch = config.repos.get(run.work.repo()).map(|r| r.branch.clone());
+                format!("refs/remotes/origin/{}", branch.unwrap_or_default())
+            };
+            let runs = snapshot.fleet.live_runs().filter(|run| run.has_permit());
+            runs.map(|run| (run.id, run.worktree.clone(), upstream(run))).collect()
+        };
+        if wanted.is_empty() {
+            clear(&context).await;
+            tokio::select! {
+                changed = snapshots.changed() => if changed.is_err() { return },
+                () = context.cancel.cancelled() => return,
+            }
+            continue;
+        }
+        let now = Instant::now();
+        let due: BTreeSet<RunId> = wanted
+            .iter()
+            .filter(|(_, worktree, _)| worktree.is_some())
+            .map(|(run, ..)| *run)
+            .filter(|run| counted.get(run).is_none_or(|at| now - *at >= DISK_INTERVAL))
+            .collect();
+        counted.extend(due.iter().map(|run| (*run, now)));
+        let supervisor = context.supervisor.clone();
+        let measured = tokio::task::spawn_blocking(move || {
+            let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
+            let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+            let used = supervisor.usages(&owners);
+            strays::reap();
+            let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
+                let disk = due.contains(&run);
+                (run, stats(used, worktree.as_deref(), &upstream, disk))
+            });
+            all.collect::<Vec<_>>()
+        })
+        .await
+        .unwrap_or_default();
+        let changed = {
+            let mut all = context.side_state.worktrees();
+            let mut next = all.clone();
+            next.values_mut().for_each(clear_processes);
+            for (run, (mut stats, ticks)) in measured {
+                let at = Instant::now();
+                if let Some((then, known)) = before.insert(run, (at, ticks)) {
+                    let ms = (at - then).as_millis().max(1);
+                    // A tick is 10 ms.
+                    let used = u128::from(ticks.saturating_sub(known)) * 10;
+                    stats.cpu_permille = u32::try_from(used * 1000 / ms).unwrap_or(u32::MAX);
+                }
+                stats.disk = stats.disk.or_else(|| next.get(&run).and_then(|known| known.disk));
+                next.insert(run, stats);
+            }
+            let changed = *all != next;
+            *all = next;
+            changed
+        };
+        if changed {
+            context.side_state_changed().await;
+        }
+        tokio::select! {
+            () = sleep(INTERVAL) => {}
+            () = context.cancel.cancelled() => return,
+        }
+    }
+}
+
+/// Clears the measurements of processes and keeps those of the worktree.
+fn clear_processes(stats: &mut WorktreeStats) {
+    (stats.pid, stats.processes, stats.cpu_permille, stats.memory) = (None, 0, 0, 0);
+}
+
+/// Clears the measurements of processes of every run.
+async fn clear(context: &Context) {
+    let changed = {
+        let mut all = context.side_state.worktrees();
+        let any = all.values().any(|stats| stats.pid.is_some());
+        all.values_mut().for_each(clear_processes);
+        any
+    };
+    if changed {
+        context.side_state_changed().await;
+    }
+}
+
+/// The measurements of one run, without the CPU usage, and the CPU ticks of its tree so far.
+fn stats(usage: Usage, worktree: Option<&str>, upstream: &str, disk: bool) -> (WorktreeStats, u64) {
+    let mut stats = WorktreeStats {
+        pid: usage.pid,
+        processes: usage.processes,
+        memory: usage.memory,
+        ..WorktreeStats::default()
+    };
+    if let Some(path) = worktree {
+        if let Ok((dirty, ahead)) = changes(Path::new(path), upstream) {
+            (stats.dirty, stats.ahead) = (dirty, ahead);
+        }
+        stats.disk = disk.then(|| size(Path::new(path), 0));
+    }
+    (stats, usage.cpu_ticks)
+}
+
+/// The number of changed files and of commits ahead of the upstream branch.
+fn changes(path: &Path, upstream: &str) -> Result<(usize, usize), git2::Error> {
+    let repo = git2::Repository::open(path)?;
+    let mut options = git2::StatusOptions::new();
+    options.include_untracked(true).update_index(false);
+    let dirty = repo.statuses(Some(&mut options))?.len();
+    let head = repo.head()?.peel_to_commit()?.id();
+    let upstream = repo.find_reference(upstream)?.peel_to_commit()?.id();
+    Ok((dirty, repo.graph_ahead_behind(head, upstream)?.0))
+}
+
+/// The disk usage of a folder in bytes, without following links.
+fn size(path: &Path, depth: u32) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() && depth < 64 => size(&entry.path(), depth + 1),
+            Ok(found) if found.is_file() => found.len(),
+            _ => 0,
+        })
+        .sum()
+}
