@@ -1,18 +1,28 @@
-//! How a cluster is reached: what rollouts, Jobs, control and leadership share.
+//! Clients of Kubernetes clusters, for rollouts, Jobs, control and leadership.
+//!
+//! Every client passes its requests through a layer that turns a failed connection into a
+//! [`NetworkError`], so that errors of `kube` name the API server and the cause.
 
+use std::error::Error;
 use std::time::Duration;
 
 use kube::Client;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::OnceCell;
+use tower::BoxError;
+use tower::util::MapErrLayer;
 
 use crate::config::outside::Kubernetes;
 use crate::core::model::untrusted::clean_line;
+use crate::error::{causes, chain};
+use crate::network::NetworkError;
 
-/// A client for a context.
+/// Makes a client for a context; without one, for the kubeconfig's current context or the pod's own
+/// account.
 ///
 /// # Errors
-/// A line for a person.
+/// A line for the operator: the context is not allowed, or the kubeconfig can't be used.
 pub async fn client(config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
     if let Some(context) = context
         && !config.contexts.contains(context)
@@ -20,34 +30,56 @@ pub async fn client(config: &Kubernetes, context: Option<&str>) -> Result<Client
         return Err(format!("the context {context} is not in kubernetes.contexts"));
     }
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
-    let tell = |error: &dyn std::error::Error| clean_line(&format!("kubernetes: {error}"));
-    let mut made = match &config.kubeconfig {
+    let line = |error: &(dyn Error + 'static)| clean_line(&format!("kubernetes: {}", chain(error)));
+    let mut settings = match &config.kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|e| tell(&e))?;
-            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| tell(&e))?
+            let file = Kubeconfig::read_from(path).map_err(|e| line(&e))?;
+            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| line(&e))?
         }
         None if context.is_some() => {
-            kube::Config::from_kubeconfig(&options).await.map_err(|e| tell(&e))?
+            kube::Config::from_kubeconfig(&options).await.map_err(|e| line(&e))?
         }
-        None => kube::Config::infer().await.map_err(|e| tell(&e))?,
+        None => kube::Config::infer().await.map_err(|e| line(&e))?,
     };
-    made.connect_timeout = Some(Duration::from_secs(10));
-    Client::try_from(made).map_err(|e| tell(&e))
+    settings.connect_timeout = Some(Duration::from_secs(10));
+    let address = settings.cluster_url.to_string();
+    let name_address =
+        move |error: BoxError| -> BoxError { NetworkError::new(&address, error).into() };
+    let builder = ClientBuilder::try_from(settings).map_err(|e| line(&e))?;
+    Ok(builder.with_layer(&MapErrLayer::new(name_address)).build())
 }
 
-/// A client that is made once, and kept: for who asks every few seconds. It reads its token anew
+/// Why a call to a cluster failed, in one line: the API server's own message, or the address and
+/// the cause, without the layers of `kube` around them.
+#[must_use]
+pub fn reason(error: &(dyn Error + 'static)) -> String {
+    for cause in causes(error) {
+        if let Some(network) = cause.downcast_ref::<NetworkError>() {
+            return chain(network);
+        }
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            return clean_line(&format!(
+                "the API server answered {}: {}",
+                status.code, status.message
+            ));
+        }
+    }
+    chain(error)
+}
+
+/// A client that is made at the first call and kept, for callers that poll. It reads a rotated token
 /// by itself.
 #[derive(Default)]
-pub struct Cached(OnceCell<Client>);
+pub struct CachedClient(OnceCell<Client>);
 
-impl std::fmt::Debug for Cached {
+impl std::fmt::Debug for CachedClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cached").field("made", &self.0.initialized()).finish()
+        f.debug_struct("CachedClient").field("made", &self.0.initialized()).finish()
     }
 }
 
-impl Cached {
-    /// The client; one that could not be made is tried again the next time.
+impl CachedClient {
+    /// Gives the client; after a failure the next call tries again.
     ///
     /// # Errors
     /// As [`client`].

@@ -3,6 +3,8 @@
 //! The map, from what is at the bottom to what is on top; nothing points back down the list:
 //!
 //! - [`core`]: pure; what the fleet is, what may happen next, and why
+//! - [`error`]: one way to print an error with its causes; how a command fails
+//! - [`network`]: failed calls to other machines, with address, cause and hint
 //! - [`config`]: `afk.toml`, environment, `.afk.toml`
 //! - [`process`]: children as whole trees
 //! - [`journal`]: the hash-chained record, and transcripts
@@ -15,7 +17,6 @@
 //! - [`term`]: keys, frames and the wire to a terminal
 //! - [`tui`]: panes, overlays, keymaps, themes
 //! - [`cli`]: one file a subcommand; the demo
-//! - [`error`]: how a failure is told to a person
 //! - `lock`: locks that a panic elsewhere can't disable
 //!
 //! docs/architecture.md tells more.
@@ -35,6 +36,7 @@ pub mod executor;
 pub mod github;
 pub mod journal;
 mod lock;
+pub mod network;
 pub mod notify;
 pub mod process;
 pub mod runtime;

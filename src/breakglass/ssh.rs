@@ -19,7 +19,9 @@ use tokio::time::timeout;
 use super::pins::{PinError, Pins, fingerprint};
 use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
 use crate::core::model::untrusted::Untrusted;
+use crate::error::chain;
 use crate::lock::LockExt;
+use crate::network::NetworkError;
 
 /// The most characters that are kept of a banner.
 const MAX_BANNER: usize = 4096;
@@ -51,13 +53,8 @@ pub enum ConnectError {
         stage: &'static str,
     },
     /// TCP can't connect: nobody listens there, or no route leads there.
-    #[error("connect to {address}: {source}")]
-    Unreachable {
-        /// The address of the host, with the port.
-        address: String,
-        /// The error of the system.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Unreachable(#[from] NetworkError),
     /// The key differs from the pin: the peer may be another machine.
     #[error(
         "the key of {} is not the pinned one: {} is pinned, {} was offered; nothing was sent",
@@ -96,6 +93,27 @@ pub enum ConnectError {
         /// The error of the SSH library.
         why: String,
     },
+}
+
+impl ConnectError {
+    /// The operator's next step, where it follows from the failure alone.
+    pub(crate) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreachable(error) => error.hint(),
+            Self::Timeout { address, .. } => {
+                format!("see that an SSH server answers at {address} and no firewall is between")
+            }
+            Self::HostKey(change) => format!(
+                "compare the key with the host's own; `afk breakglass pin {}` pins another",
+                change.host
+            ),
+            Self::Pins(_) => "`afk breakglass pin` makes the file of pins".into(),
+            Self::Refused { user, .. } => {
+                format!("put the public key into {user}'s authorized_keys at the host")
+            }
+            Self::Key { .. } | Self::Protocol { .. } | Self::NotConfigured(_) => return None,
+        })
+    }
 }
 
 /// A connection that is logged in.
@@ -209,8 +227,7 @@ pub(crate) async fn connect(
     let all = async {
         let enter = |next: &'static str| *stage.locked() = next;
         let stream = TcpStream::connect(host.address).await;
-        let stream = stream
-            .map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
+        let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         // A failure costs only latency.
         let _ = stream.set_nodelay(true);
         enter("connected; the host sends no SSH greeting");
@@ -219,7 +236,7 @@ pub(crate) async fn connect(
         let key_change = || peer.locked().key_change.take();
         let mut handle = handle.map_err(|error| match key_change() {
             Some(change) => ConnectError::HostKey(change),
-            None => ConnectError::Protocol { address: address.clone(), why: error.to_string() },
+            None => ConnectError::Protocol { address: address.clone(), why: chain(&error) },
         })?;
         enter("logging in");
         log_in(&mut handle, host, &address).await?;
@@ -250,14 +267,13 @@ pub(crate) async fn fetch_host_key(
     let verifier = HostKeyVerifier { name: name.to_owned(), pinned: None, peer: peer.clone() };
     let handshake = async {
         let stream = TcpStream::connect(host.address).await;
-        let stream = stream
-            .map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
+        let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         let ended =
             russh::client::connect_stream(Arc::new(config(&without_pin, None)), stream, verifier)
                 .await;
         let change = peer.locked().key_change.take();
         let why =
-            ended.err().map_or_else(|| "the host offered no key".into(), |error| error.to_string());
+            ended.err().map_or_else(|| "the host offered no key".into(), |error| chain(&error));
         let key = change.and_then(|change| PublicKey::from_openssh(&change.key).ok());
         key.ok_or(ConnectError::Protocol { address: address.clone(), why })
     };
@@ -280,15 +296,14 @@ async fn log_in(
         let key = Arc::new(load_private_key(path)?);
         tried.push(key.public_key().fingerprint(HashAlg::Sha256).to_string());
         let result = if let Some(path) = &host.certificate {
-            let certificate = russh::keys::load_openssh_certificate(path).map_err(|error| {
-                ConnectError::Key { path: path.clone(), why: error.to_string() }
-            })?;
+            let certificate = russh::keys::load_openssh_certificate(path)
+                .map_err(|error| ConnectError::Key { path: path.clone(), why: chain(&error) })?;
             handle.authenticate_openssh_cert(host.user.clone(), key, certificate).await
         } else {
             let key = PrivateKeyWithHashAlg::new(key, None);
             handle.authenticate_publickey(host.user.clone(), key).await
         };
-        if let AuthResult::Success = result.map_err(|error| protocol(error.to_string()))? {
+        if let AuthResult::Success = result.map_err(|error| protocol(chain(&error)))? {
             return Ok(());
         }
     }
@@ -296,9 +311,11 @@ async fn log_in(
         let wrong = |why: String| ConnectError::Key { path: socket.clone(), why };
         let mut agent = AgentClient::connect_uds(&socket)
             .await
-            .map_err(|error| wrong(format!("ask the ssh-agent: {error}")))?;
+            .map_err(|error| wrong(format!("ask the ssh-agent: {}", chain(&error))))?;
         let identities = agent.request_identities().await;
-        for identity in identities.map_err(|error| wrong(format!("ask the ssh-agent: {error}")))? {
+        for identity in
+            identities.map_err(|error| wrong(format!("ask the ssh-agent: {}", chain(&error))))?
+        {
             let AgentIdentity::PublicKey { key, .. } = identity else { continue };
             let print = key.fingerprint(HashAlg::Sha256).to_string();
             if host.agent_key.as_ref().is_some_and(|wanted| *wanted != print) {
@@ -328,7 +345,7 @@ async fn log_in(
 fn load_private_key(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
     use std::os::unix::fs::MetadataExt;
     let wrong = |why: String| ConnectError::Key { path: path.to_owned(), why };
-    let meta = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    let meta = std::fs::metadata(path).map_err(|error| wrong(chain(&error)))?;
     if meta.mode() & 0o077 != 0 {
         return Err(wrong("others can read it: chmod 600".into()));
     }
@@ -336,7 +353,7 @@ fn load_private_key(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError
         russh::keys::Error::KeyIsEncrypted => {
             wrong("it has a passphrase: add it to an ssh-agent and set `agent` instead".into())
         }
-        error => wrong(error.to_string()),
+        error => wrong(chain(&error)),
     })
 }
 

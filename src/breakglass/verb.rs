@@ -90,7 +90,7 @@ pub(crate) async fn run(
     report(VerbProgress::Link("connecting"));
     let session = match timeout_at(until, connect(breakglass, HYPERVISOR)).await {
         Ok(Ok(session)) => session,
-        Ok(Err(error)) => return not_started(error.to_string(), out, err),
+        Ok(Err(error)) => return not_started(crate::error::chain(&error), out, err),
         Err(_) => return not_started(format!("the host did not answer in {seconds} s"), out, err),
     };
     report(VerbProgress::Link("running"));
@@ -154,7 +154,7 @@ async fn exchange(
     };
     let mut channel = match timeout_at(until, open).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return ExchangeEnd::LinkLost(error.to_string()),
+        Ok(Err(error)) => return ExchangeEnd::LinkLost(crate::error::chain(&error)),
         Err(_) => return ExchangeEnd::TimedOut,
     };
     let mut code = None;
@@ -253,8 +253,9 @@ async fn read_back(
         let session = match connected {
             Ok(session) => session,
             Err(error) => {
+                let why = crate::error::chain(&error);
                 report(VerbProgress::Link(&format!(
-                    "link lost; the verb goes on at the host ({error})"
+                    "link lost; the verb goes on at the host ({why})"
                 )));
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The repository's own command as its CI, on a clean checkout.
+//! The repository's own command as its CI, on a clean checkout that the caller made.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::core::model::verdict::Judgement;
 use crate::process::{Spec, Supervisor};
 
-/// Runs the command; what it leaves behind is ended.
+/// Runs the command to its end or its time limit, and ends the processes that it leaves behind.
 ///
 /// # Errors
-/// Where it can't be started or its log can't be written.
+/// The command can't be started, or its log can't be written.
 pub async fn run(
     supervisor: &Supervisor,
     spec: &Spec,

@@ -1,62 +1,57 @@
-//! GitHub's checks of a commit: tables T3 and T4.
+//! GitHub's checks of a commit: check runs and commit statuses, judged by tables T3 and T4.
+//!
+//! Where the token may not read check runs, as with a fine-grained personal one, the runs of Actions
+//! stand in for them. A red commit comes with the ends of its failing logs.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::CiStatus;
 use crate::core::model::id::{Repo, Sha};
+use crate::core::model::plural::plural;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
 use crate::core::tables::check::{Check, CheckState, Identity, newest, state};
 use crate::core::tables::commit::{CommitChecks, CommitVerdict, Deadlines, judge};
+use crate::error::chain;
 use crate::github::{Api, ApiError, time};
 
-/// Failing checks whose logs are kept.
+/// The failing checks whose logs are kept.
 const LOGS: usize = 5;
-/// The end of each, in bytes.
+/// The end of each log that is kept, in bytes.
 const TAIL: usize = 4 * 1024;
-/// Facts that are kept of a green commit.
+/// The checks that become facts of the proof chain.
 const FACTS: usize = 20;
 
-/// What is watched.
+/// A commit whose checks are awaited.
 #[derive(Debug, Clone)]
-pub struct Watched<'a> {
-    /// Where.
+pub struct WatchedCommit<'a> {
+    /// The repository on GitHub.
     pub repo: &'a Repo,
     /// The branch that was pushed to.
     pub branch: &'a str,
-    /// Names that must pass, beside those that the branch's rules require.
+    /// The names of checks that must pass, beside those that the branch's rules require.
     pub required: &'a [String],
-    /// Our own deadlines.
+    /// How long checks may take to appear and to end.
     pub deadlines: Deadlines,
     /// When the commit was pushed.
     pub pushed: Timestamp,
 }
 
-/// Where the commit stands on its branch, as git says.
+/// The place of a commit on its branch, as git reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The branch has it.
+pub struct BranchPosition {
+    /// Whether the branch contains the commit.
     pub ancestor: bool,
-    /// The branch's head.
+    /// The newest commit of the branch.
     pub head: Sha,
 }
 
-/// What one look gave.
-#[derive(Debug)]
-pub enum Look {
-    /// Not decided, with what is waited for.
-    Pending(String),
-    /// Cut off because the branch moved on: its head, which has the commit in it, decides.
-    Superseded,
-    /// Decided.
-    Decided(Judgement),
-}
-
 #[derive(Debug, Clone, Deserialize)]
-struct RunDto {
+struct CheckRunDto {
     id: u64,
     name: String,
     status: String,
@@ -73,14 +68,14 @@ struct RunDto {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Suite {
+struct SuiteDto {
     id: u64,
     #[serde(default)]
     created_at: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Status {
+struct StatusDto {
     id: u64,
     context: String,
     state: String,
@@ -93,7 +88,7 @@ struct Status {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Workflow {
+struct WorkflowDto {
     id: u64,
     #[serde(default)]
     name: Option<String>,
@@ -110,56 +105,57 @@ struct Workflow {
     created_at: Option<String>,
 }
 
-/// What was read of a commit.
-struct Read {
-    checks: Vec<Check>,
-    /// The newest suite or status came then.
+/// The checks of a commit at one poll.
+struct Checks {
+    all: Vec<Check>,
+    /// When the newest suite or status came.
     newest: Timestamp,
-    /// What a check says of itself.
+    /// The check's own summary, by its id.
     outputs: BTreeMap<u64, String>,
-    /// Checks are workflow runs: the token may not read checks.
-    workflows: bool,
+    /// Whether runs of Actions stand in for check runs, which the token may not read.
+    from_workflows: bool,
 }
 
+/// A text below `key`, or nothing.
 fn text(value: Option<&Value>, key: &str) -> String {
     value.and_then(|value| value[key].as_str()).unwrap_or_default().to_owned()
 }
 
-/// Looks once. An error is UNKNOWN: what was known stays.
+/// Reads the checks once and judges them.
 ///
 /// # Errors
-/// [`ApiError`].
-pub async fn look(
+/// [`ApiError`]; the checks are unknown, and the caller polls again.
+pub async fn poll(
     api: &Api,
-    watched: &Watched<'_>,
+    watched: &WatchedCommit<'_>,
     sha: &Sha,
-    standing: &Standing,
+    position: &BranchPosition,
     now: Timestamp,
-) -> Result<Look, ApiError> {
-    let Watched { repo, branch, .. } = watched;
-    let read = read(api, repo, sha).await?;
+) -> Result<CiStatus, ApiError> {
+    let WatchedCommit { repo, branch, .. } = watched;
+    let checks = read(api, repo, sha).await?;
     let mut required = watched.required.to_vec();
-    required.extend(rules(api, repo, branch).await?);
+    required.extend(required_checks(api, repo, branch).await?);
     required.sort();
     required.dedup();
     let seen = CommitChecks {
-        ancestor: standing.ancestor,
-        moved: standing.head != *sha,
-        checks: read.checks.clone(),
+        ancestor: position.ancestor,
+        moved: position.head != *sha,
+        checks: checks.all.clone(),
         required,
         age: now.since(watched.pushed),
-        quiet: now.since(read.newest),
+        quiet: now.since(checks.newest),
     };
     let decided = |verdict, detail: String| {
-        Ok(Look::Decided(Judgement {
-            facts: facts(&read.checks),
+        Ok(CiStatus::Decided(Judgement {
+            facts: facts(&checks.all),
             ..Judgement::new(verdict, detail)
         }))
     };
     let list = |names: &[String]| clean_line(&names.join(", "));
     match judge(&seen, watched.deadlines) {
-        CommitVerdict::Pending(what) => Ok(Look::Pending(clean_line(&what))),
-        CommitVerdict::Superseded => Ok(Look::Superseded),
+        CommitVerdict::Pending(what) => Ok(CiStatus::Pending(clean_line(&what))),
+        CommitVerdict::Superseded => Ok(CiStatus::Superseded),
         CommitVerdict::Lost => {
             decided(Verdict::Lost, format!("{branch} no longer has {}", sha.short()))
         }
@@ -172,46 +168,50 @@ pub async fn look(
         CommitVerdict::RedForHuman(names) => {
             decided(Verdict::Stuck, format!("{} needs a person", list(&names)))
         }
-        CommitVerdict::Green(count) => decided(Verdict::Green, format!("{count} checks passed")),
+        CommitVerdict::Green(count) => {
+            decided(Verdict::Green, format!("{} passed", plural(count, "check")))
+        }
         CommitVerdict::Red(names) => {
-            let log = logs(api, repo, &read, &names).await;
+            let log = logs(api, repo, &checks, &names).await;
             let judgement = Judgement::new(Verdict::Red, format!("{} failed", list(&names)));
-            Ok(Look::Decided(Judgement { log, facts: facts(&read.checks), ..judgement }))
+            Ok(CiStatus::Decided(Judgement { log, facts: facts(&checks.all), ..judgement }))
         }
     }
 }
 
-async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Read, ApiError> {
+/// Reads the check runs, or the runs of Actions in their place, and the commit statuses.
+async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Checks, ApiError> {
     let at = format!("/repos/{repo}/commits/{sha}");
     let runs = format!("/repos/{repo}/actions/runs?head_sha={sha}&per_page=100");
-    let workflows = match api.list::<Workflow>(&runs, Some("workflow_runs")).await {
+    let workflows = match api.list::<WorkflowDto>(&runs, Some("workflow_runs")).await {
         Ok(all) => all,
-        // No Actions here, or the token may not see them: checks stand without their workflow.
+        // The repository has no Actions, or the token may not read them: checks stand without their
+        // workflow.
         Err(error) if matches!(error.status(), Some(403 | 404)) => Vec::new(),
         Err(error) => return Err(error),
     };
     let mut newest = Timestamp(0);
     let mut outputs = BTreeMap::new();
     let path = format!("{at}/check-runs?filter=all&per_page=100");
-    let (mut checks, by_workflow) = match api.list::<RunDto>(&path, Some("check_runs")).await {
-        Ok(all) => {
+    let (mut all, from_workflows) = match api.list::<CheckRunDto>(&path, Some("check_runs")).await {
+        Ok(runs) => {
             let suites = format!("{at}/check-suites?per_page=100");
-            for suite in api.list::<Suite>(&suites, Some("check_suites")).await? {
-                // One that holds no run is no sign that one comes.
-                let used = |run: &RunDto| suite_of(run) == suite.id;
-                if all.iter().any(used) {
+            for suite in api.list::<SuiteDto>(&suites, Some("check_suites")).await? {
+                // An empty suite is no sign that a run comes.
+                let used = |run: &CheckRunDto| suite_of(run) == suite.id;
+                if runs.iter().any(used) {
                     newest = newest.max(time(suite.created_at.as_deref().unwrap_or_default()));
                 }
             }
-            for run in &all {
+            for run in &runs {
                 let output = run.output.as_ref();
-                let said: Vec<String> =
+                let parts: Vec<String> =
                     ["title", "summary", "text"].iter().map(|key| text(output, key)).collect();
-                outputs.insert(run.id, said.join("\n").trim().to_owned());
+                outputs.insert(run.id, parts.join("\n").trim().to_owned());
             }
-            (all.into_iter().map(|run| of_run(run, &workflows)).collect(), false)
+            (runs.into_iter().map(|run| of_run(run, &workflows)).collect(), false)
         }
-        // Fine-grained personal tokens have no right to read checks.
+        // A fine-grained personal token may not read check runs.
         Err(error) if matches!(error.status(), Some(403 | 404)) => {
             newest = workflows
                 .iter()
@@ -223,10 +223,10 @@ async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Read, ApiError> {
         Err(error) => return Err(error),
     };
     let statuses = format!("{at}/statuses?per_page=100");
-    for status in api.list::<Status>(&statuses, None).await? {
+    for status in api.list::<StatusDto>(&statuses, None).await? {
         newest = newest.max(time(status.created_at.as_deref().unwrap_or_default()));
         outputs.insert(status.id, status.description.unwrap_or_default());
-        checks.push(Check {
+        all.push(Check {
             identity: Identity::Status { context: status.context },
             id: status.id,
             suite: 0,
@@ -235,14 +235,14 @@ async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Read, ApiError> {
             url: status.target_url,
         });
     }
-    Ok(Read { checks, newest, outputs, workflows: by_workflow })
+    Ok(Checks { all, newest, outputs, from_workflows })
 }
 
-fn suite_of(run: &RunDto) -> u64 {
+fn suite_of(run: &CheckRunDto) -> u64 {
     run.check_suite.as_ref().and_then(|suite| suite["id"].as_u64()).unwrap_or_default()
 }
 
-fn of_run(run: RunDto, workflows: &[Workflow]) -> Check {
+fn of_run(run: CheckRunDto, workflows: &[WorkflowDto]) -> Check {
     let suite = suite_of(&run);
     let workflow = workflows.iter().find(|w| w.check_suite_id == Some(suite));
     Check {
@@ -260,7 +260,7 @@ fn of_run(run: RunDto, workflows: &[Workflow]) -> Check {
     }
 }
 
-fn of_workflow(run: Workflow) -> Check {
+fn of_workflow(run: WorkflowDto) -> Check {
     let name = run.name.unwrap_or_default();
     Check {
         identity: Identity::Run {
@@ -277,8 +277,8 @@ fn of_workflow(run: Workflow) -> Check {
     }
 }
 
-/// Names that the branch's rules require.
-async fn rules(api: &Api, repo: &Repo, branch: &str) -> Result<Vec<String>, ApiError> {
+/// The names of checks that the branch's rules and its protection require.
+async fn required_checks(api: &Api, repo: &Repo, branch: &str) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
     match api
         .list::<Value>(&format!("/repos/{repo}/rules/branches/{branch}?per_page=100"), None)
@@ -291,13 +291,13 @@ async fn rules(api: &Api, repo: &Repo, branch: &str) -> Result<Vec<String>, ApiE
                 names.extend(contexts.filter_map(|c| c["context"].as_str().map(str::to_owned)));
             }
         }
-        // Not on this plan, or an older server.
+        // The plan has no rules, or the server is older than they are.
         Err(error) if matches!(error.status(), Some(403 | 404)) => {}
         Err(error) => return Err(error),
     }
     match api.get::<Value>(&format!("/repos/{repo}/branches/{branch}")).await {
-        Ok(told) => {
-            let contexts = told["protection"]["required_status_checks"]["contexts"].as_array();
+        Ok(found) => {
+            let contexts = found["protection"]["required_status_checks"]["contexts"].as_array();
             let contexts = contexts.into_iter().flatten();
             names.extend(contexts.filter_map(|context| context.as_str().map(str::to_owned)));
         }
@@ -321,9 +321,10 @@ fn facts(checks: &[Check]) -> Vec<Fact> {
     newest(checks).iter().take(FACTS).map(fact).collect()
 }
 
-/// The ends of the failing checks' logs, with their names and links. What can't be had is said.
-async fn logs(api: &Api, repo: &Repo, read: &Read, names: &[String]) -> Untrusted {
-    let failing = newest(&read.checks).into_iter().filter(|check| {
+/// The ends of the failing checks' logs with their names and links; a log that can't be read says so
+/// in its place.
+async fn logs(api: &Api, repo: &Repo, checks: &Checks, names: &[String]) -> Untrusted {
+    let failing = newest(&checks.all).into_iter().filter(|check| {
         names.iter().any(|name| name == check.identity.name())
             && state(check, false) == CheckState::Red
     });
@@ -331,22 +332,24 @@ async fn logs(api: &Api, repo: &Repo, read: &Read, names: &[String]) -> Untruste
     for check in failing.take(LOGS) {
         let name = check.identity.name();
         out.push_str(&format!("== {name} {}\n", check.url.as_deref().unwrap_or_default()));
-        out.push_str(read.outputs.get(&check.id).map_or("", String::as_str));
+        out.push_str(checks.outputs.get(&check.id).map_or("", String::as_str));
         let jobs = match &check.identity {
-            Identity::Run { app, .. } if app == "github-actions" && read.workflows => {
+            Identity::Run { app, .. } if app == "github-actions" && checks.from_workflows => {
                 let path = format!("/repos/{repo}/actions/runs/{}/jobs?per_page=100", check.id);
                 let all = api.list::<Value>(&path, Some("jobs")).await.unwrap_or_default();
                 let bad = all.iter().filter(|job| job["conclusion"] == "failure");
                 bad.filter_map(|job| job["id"].as_u64()).collect()
             }
-            // A check run of Actions has its job's number.
+            // The id of a check run of Actions is its job's.
             Identity::Run { app, .. } if app == "github-actions" => vec![check.id],
             _ => Vec::new(),
         };
         for job in jobs.into_iter().take(LOGS) {
             match api.text(&format!("/repos/{repo}/actions/jobs/{job}/logs")).await {
                 Ok(log) => out.push_str(Untrusted::new(log).tail(TAIL).as_received()),
-                Err(error) => out.push_str(&format!("\n(its log can't be read: {error})")),
+                Err(error) => {
+                    out.push_str(&format!("\n(its log can't be read: {})", chain(&error)));
+                }
             }
         }
         out.push('\n');

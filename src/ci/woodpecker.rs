@@ -1,4 +1,5 @@
-//! Woodpecker's pipelines: table T5.
+//! Woodpecker's pipelines of a commit, judged by table T5: push pipelines as CI, and manual ones as a
+//! deploy.
 
 use std::time::Duration;
 
@@ -6,82 +7,122 @@ use base64::Engine;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::CiStatus;
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state};
+use crate::error::chain;
+use crate::network::NetworkError;
 
-use super::github::Look;
-
-/// Longest time of one call.
+/// The time limit of one call.
 const CALL: Duration = Duration::from_secs(20);
-/// Pages of a list that are read.
+/// The pages of one list that are read at most.
 const PAGES: u32 = 10;
-/// A page; the server gives no more.
+/// The entries of a page, the server's maximum.
 const PAGE: u32 = 50;
 /// The end of a failing step's log, in bytes.
 const TAIL: usize = 4 * 1024;
 
-/// A server.
+/// Why Woodpecker could not be asked about a pipeline.
+#[derive(Debug, thiserror::Error)]
+pub enum WoodpeckerError {
+    /// There is no TLS client for the server.
+    #[error("no client for Woodpecker")]
+    Client(#[source] reqwest::Error),
+    /// The server was not reached, or the connection broke.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The server refuses the request.
+    #[error("Woodpecker answered {status} to {path}: {message}")]
+    Refused {
+        /// The status code of HTTP.
+        status: u16,
+        /// The path below `/api`.
+        path: String,
+        /// The body of the answer, cleaned and cut at 200 characters.
+        message: String,
+    },
+    /// The answer is not JSON.
+    #[error("Woodpecker's answer to {path}")]
+    Invalid {
+        /// The path below `/api`.
+        path: String,
+        /// The place of the mistake.
+        source: serde_json::Error,
+    },
+    /// The answer says nothing about the pipeline.
+    #[error("Woodpecker: {0}")]
+    Unusable(&'static str),
+}
+
+/// The client of one server.
 #[derive(Debug)]
-pub struct Woodpecker {
+pub struct WoodpeckerClient {
     client: reqwest::Client,
     address: String,
     token: SecretString,
 }
 
-/// What is looked for.
+/// A pipeline that is awaited.
 #[derive(Debug, Clone)]
-pub struct Watched<'a> {
-    /// The repository's full name there.
+pub struct WatchedPipeline<'a> {
+    /// The full name of the repository at Woodpecker.
     pub repo: &'a str,
-    /// The branch.
+    /// The branch that the pipeline runs on.
     pub branch: &'a str,
     /// `push`, or `manual` for a deploy pipeline.
     pub event: &'a str,
-    /// The commit.
+    /// The commit that the pipeline builds.
     pub sha: &'a Sha,
-    /// When it was pushed.
+    /// When the commit was pushed.
     pub pushed: Timestamp,
-    /// Our own deadlines.
+    /// How long a pipeline may take to appear and to end.
     pub deadlines: Deadlines,
 }
 
-impl Woodpecker {
-    /// A server with a token.
+impl WoodpeckerClient {
+    /// A client with a token; it sends nothing yet.
     ///
     /// # Errors
-    /// A line for a person.
-    pub fn new(address: &str, token: SecretString) -> Result<Self, String> {
+    /// [`WoodpeckerError::Client`].
+    pub fn new(address: &str, token: SecretString) -> Result<Self, WoodpeckerError> {
         let client = reqwest::Client::builder().timeout(CALL).no_proxy().build();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client.map_err(WoodpeckerError::Client)?;
         Ok(Self { client, address: address.trim_end_matches('/').to_owned(), token })
     }
 
-    async fn get(&self, path: &str) -> Result<Value, String> {
+    async fn get(&self, path: &str) -> Result<Value, WoodpeckerError> {
         let request = self.client.get(format!("{}/api{path}", self.address));
         let request = request.bearer_auth(self.token.expose_secret());
-        let tell = |error: reqwest::Error| clean_line(&format!("woodpecker: {error}"));
-        let answer = request.send().await.map_err(tell)?;
+        let failed = |error: reqwest::Error| NetworkError::new(&self.address, error);
+        let answer = request.send().await.map_err(failed)?;
         let status = answer.status();
-        let body = answer.text().await.map_err(tell)?;
+        let body = answer.text().await.map_err(failed)?;
         if !status.is_success() {
-            // Errors are plain text.
-            let said: String = body.chars().take(200).collect();
-            return Err(clean_line(&format!("woodpecker answered {status} to {path}: {said}")));
+            // The body of an error is plain text.
+            let message = clean_line(&body.chars().take(200).collect::<String>());
+            let (status, path) = (status.as_u16(), clean_line(path));
+            return Err(WoodpeckerError::Refused { status, path, message });
         }
-        serde_json::from_str(&body).map_err(|error| format!("woodpecker: {path}: {error}"))
+        serde_json::from_str(&body)
+            .map_err(|source| WoodpeckerError::Invalid { path: clean_line(path), source })
     }
 
-    /// Looks once; an error is UNKNOWN.
+    /// Reads the pipelines once and judges the newest one of the commit.
     ///
     /// # Errors
-    /// A line for a person.
-    pub async fn look(&self, watched: &Watched<'_>, now: Timestamp) -> Result<Look, String> {
+    /// [`WoodpeckerError`]; the pipeline is unknown, and the caller polls again.
+    pub async fn poll(
+        &self,
+        watched: &WatchedPipeline<'_>,
+        now: Timestamp,
+    ) -> Result<CiStatus, WoodpeckerError> {
         let found = self.get(&format!("/repos/lookup/{}", watched.repo)).await?;
-        let id = found["id"].as_u64().ok_or("woodpecker: the repository has no number")?;
+        let id =
+            found["id"].as_u64().ok_or(WoodpeckerError::Unusable("the repository has no id"))?;
         let (all, complete) = self.pipelines(id, watched).await?;
         let matching = |p: &&Value| {
             let text = |key: &str| p[key].as_str().unwrap_or_default();
@@ -93,13 +134,15 @@ impl Woodpecker {
         let age = now.since(watched.pushed);
         let Some(found) = all.iter().filter(matching).max_by_key(|p| number(p)) else {
             if !complete {
-                return Err("woodpecker: too many pipelines to look through".into());
+                return Err(WoodpeckerError::Unusable(
+                    "there are too many pipelines since the push",
+                ));
             }
             if age < watched.deadlines.appear {
-                return Ok(Look::Pending(format!("a {} pipeline", watched.event)));
+                return Ok(CiStatus::Pending(format!("a {} pipeline", watched.event)));
             }
             let detail = format!("a {} pipeline never came", watched.event);
-            return Ok(Look::Decided(Judgement::new(Verdict::NoCi, detail)));
+            return Ok(CiStatus::Decided(Judgement::new(Verdict::NoCi, detail)));
         };
         let which = number(found);
         let replaced = all.iter().any(|p| number(p) > which);
@@ -110,7 +153,7 @@ impl Woodpecker {
         };
         let decided = |verdict, detail: String| {
             let facts = vec![fact.clone()];
-            Ok(Look::Decided(Judgement { facts, ..Judgement::new(verdict, detail) }))
+            Ok(CiStatus::Decided(Judgement { facts, ..Judgement::new(verdict, detail) }))
         };
         match state(found["status"].as_str().unwrap_or_default(), replaced) {
             PipelineState::Pending | PipelineState::NeedsApproval
@@ -118,12 +161,12 @@ impl Woodpecker {
             {
                 decided(Verdict::Stuck, format!("pipeline {which} never ended"))
             }
-            PipelineState::Pending => Ok(Look::Pending(format!("pipeline {which}"))),
+            PipelineState::Pending => Ok(CiStatus::Pending(format!("pipeline {which}"))),
             PipelineState::NeedsApproval => {
-                Ok(Look::Pending(format!("pipeline {which}: needs approval")))
+                Ok(CiStatus::Pending(format!("pipeline {which}: needs approval")))
             }
             PipelineState::Pass => decided(Verdict::Green, format!("pipeline {which} succeeded")),
-            PipelineState::Superseded => Ok(Look::Superseded),
+            PipelineState::Superseded => Ok(CiStatus::Superseded),
             PipelineState::NotRun => {
                 decided(Verdict::NoCi, format!("pipeline {which} ran nothing"))
             }
@@ -131,50 +174,50 @@ impl Woodpecker {
                 let (names, log) = self.failures(id, which).await;
                 let detail = format!("pipeline {which} failed: {}", clean_line(&names.join(", ")));
                 let judgement = Judgement::new(Verdict::Red, detail);
-                Ok(Look::Decided(Judgement { log, facts: vec![fact], ..judgement }))
+                Ok(CiStatus::Decided(Judgement { log, facts: vec![fact], ..judgement }))
             }
         }
     }
 
-    /// Pages by branch and event, newest first, until those from before the push; whether that
-    /// was reached.
+    /// The pipelines of the branch and event, newest first, back to the push; and whether the list
+    /// reaches back that far.
     async fn pipelines(
         &self,
         id: u64,
-        watched: &Watched<'_>,
-    ) -> Result<(Vec<Value>, bool), String> {
+        watched: &WatchedPipeline<'_>,
+    ) -> Result<(Vec<Value>, bool), WoodpeckerError> {
         let mut all = Vec::new();
         for page in 1..=PAGES {
-            let Watched { branch, event, .. } = watched;
+            let WatchedPipeline { branch, event, .. } = watched;
             let path = format!(
                 "/repos/{id}/pipelines?page={page}&perPage={PAGE}&branch={branch}&event={event}"
             );
-            let told = self.get(&path).await?;
-            // An empty list of Go's is null.
-            let part = match told {
+            let found = self.get(&path).await?;
+            // Go writes an empty list as null.
+            let part = match found {
                 Value::Null => Vec::new(),
                 Value::Array(part) => part,
-                _ => return Err("woodpecker: a list of pipelines is no list".into()),
+                _ => return Err(WoodpeckerError::Unusable("the list of pipelines is not a list")),
             };
-            let whole = part.len() < PAGE as usize;
-            // A minute's grace for clocks that differ.
+            let last_page = part.len() < PAGE as usize;
+            // A minute of grace for clocks that differ.
             let before = |p: &Value| {
                 p["created"].as_i64().unwrap_or_default() * 1000 + 60_000 < watched.pushed.0
             };
             let reached = part.iter().any(before);
             all.extend(part);
-            if whole || reached {
+            if last_page || reached {
                 return Ok((all, true));
             }
         }
         Ok((all, false))
     }
 
-    /// The failing steps' names, and the ends of their logs.
+    /// The names of the failing steps, and the ends of their logs.
     async fn failures(&self, id: u64, number: u64) -> (Vec<String>, Untrusted) {
         let whole = match self.get(&format!("/repos/{id}/pipelines/{number}")).await {
             Ok(whole) => whole,
-            Err(error) => return (Vec::new(), error.into()),
+            Err(error) => return (Vec::new(), chain(&error).into()),
         };
         let (mut names, mut log) = (Vec::new(), String::new());
         for error in whole["errors"].as_array().into_iter().flatten() {
@@ -196,7 +239,9 @@ impl Woodpecker {
                     let text: String = lines.as_array().into_iter().flatten().map(line).collect();
                     log.push_str(Untrusted::new(text).tail(TAIL).as_received());
                 }
-                Err(error) => log.push_str(&format!("(its log can't be read: {error})\n")),
+                Err(error) => {
+                    log.push_str(&format!("(its log can't be read: {})\n", chain(&error)));
+                }
             }
             names.push(name);
         }
@@ -204,7 +249,7 @@ impl Woodpecker {
     }
 }
 
-/// A log line, whose bytes are base64.
+/// A line of a log, whose bytes are base64.
 fn line(entry: &Value) -> String {
     let data = entry["data"].as_str().unwrap_or_default();
     let bytes = base64::engine::general_purpose::STANDARD.decode(data).unwrap_or_default();

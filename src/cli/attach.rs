@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::paths::Paths;
 use crate::core::model::command::{Command, Role};
 use crate::core::model::id::RunId;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::runtime::client::Client;
 use crate::serve::attach::client::{self, AttachError};
 use crate::tui::session::{self, Start};
@@ -71,7 +71,7 @@ pub async fn dash(args: &DashArgs, place: &PlaceArgs) -> Result<(), Failure> {
 /// The dashboard of another machine, again and again until it is left by its key.
 async fn over_ssh(host: &str) -> Result<(), Failure> {
     if host.starts_with('-') {
-        return Err(Failure::new(Kind::Usage, format!("{host:?} is no host")));
+        return Err(Failure::new(FailureKind::Usage, format!("{host:?} is no host")));
     }
     let mut pause = Duration::from_secs(1);
     loop {
@@ -80,7 +80,9 @@ async fn over_ssh(host: &str) -> Result<(), Failure> {
         let began = Instant::now();
         let ended = ssh.args(keep).args([host, "afk", "dash"]).status().await;
         let ended = ended.map_err(|error| {
-            Failure::new(Kind::System, format!("ssh: {error}")).hint("install OpenSSH's client")
+            Failure::new(FailureKind::System, "start ssh")
+                .because(error)
+                .hint("install OpenSSH's client")
         })?;
         // Left by its key, or told so by a person; anything else is the network or the machine.
         if ended.success() || ended.code() == Some(130) {
@@ -113,9 +115,12 @@ impl From<AttachError> for Failure {
         let hint = match &error {
             AttachError::Nobody(_) => "`afk` starts one",
             AttachError::Refused(_) => "see `afk --version` here and there",
-            AttachError::Io(_) => "see that the state folder is yours, and that afk answers",
+            AttachError::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                "see that the state folder is yours"
+            }
+            AttachError::Io(_) => "see afk.log in the state folder for why afk does not answer",
         };
-        Self::new(Kind::System, error).hint(hint)
+        Self::from_error(FailureKind::System, error).hint(hint)
     }
 }
 
@@ -167,7 +172,8 @@ async fn look_at(client: &Client, paths: &Paths, open: Option<RunId>) -> Result<
 /// Starts an afk that outlives this terminal, and attaches to it.
 pub(super) async fn begin(config: &Config, paths: &Paths) -> Result<Client, Failure> {
     let system = |error: std::io::Error| {
-        Failure::new(Kind::System, format!("{}: {error}", paths.state.display()))
+        Failure::new(FailureKind::System, paths.state.display())
+            .because(error)
             .hint("see that the state folder can be written")
     };
     std::fs::create_dir_all(&paths.state).map_err(system)?;
@@ -205,7 +211,9 @@ pub(super) async fn begin(config: &Config, paths: &Paths) -> Result<Client, Fail
             }
             if Instant::now() >= end {
                 let why = format!("afk did not answer in {} s", START.as_secs());
-                return Err(Failure::new(Kind::System, why).hint(format!("see {}", said.display())));
+                return Err(
+                    Failure::new(FailureKind::System, why).hint(format!("see {}", said.display()))
+                );
             }
             sleep(Duration::from_millis(10)).await;
         }
@@ -213,7 +221,7 @@ pub(super) async fn begin(config: &Config, paths: &Paths) -> Result<Client, Fail
     }
     let text = last.unwrap_or_default();
     let why = text.trim().trim_start_matches("afk: ").to_owned();
-    Err(Failure::new(Kind::System, format!("afk could not be started: {why}")))
+    Err(Failure::new(FailureKind::System, format!("afk could not be started: {why}")))
 }
 
 /// Whether this user has a service manager that can hold a scope.
@@ -254,7 +262,10 @@ pub async fn stop(args: &StopArgs, place: &PlaceArgs) -> Result<(), Failure> {
 /// Stops pickup, and waits until nothing is at work. The pause is not kept: the next start picks
 /// up again.
 async fn drain(client: &Client) -> Result<(), Failure> {
-    client.command(Command::Drain).await.map_err(|refusal| Failure::new(Kind::No, refusal))?;
+    client
+        .command(Command::Drain)
+        .await
+        .map_err(|refusal| Failure::new(FailureKind::Negative, refusal))?;
     let mut snapshots = client.snapshots.clone();
     let mut told = usize::MAX;
     loop {
@@ -267,7 +278,7 @@ async fn drain(client: &Client) -> Result<(), Failure> {
             told = working;
         }
         if snapshots.changed().await.is_err() {
-            return Err(Failure::new(Kind::System, "the connection is lost"));
+            return Err(Failure::new(FailureKind::System, "the connection is lost"));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::core::model::breakglass::{
     BreakglassRefusal, BreakglassRequest, Confirmation, Verb, VerbId, VerbResult, VerbRun,
 };
 use crate::core::model::command::{Accepted, Command, Refusal, Role};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::runtime::client::Client;
 use crate::runtime::{Runtime, Snapshot};
 use crate::serve::attach::client::AttachError;
@@ -118,7 +118,7 @@ pub async fn run(args: &BreakglassArgs, place: &PlaceArgs) -> Result<(), Failure
     }
     let (config, paths) = place.load()?;
     let breakglass = config.breakglass.clone().ok_or_else(|| {
-        Failure::new(Kind::Configuration, BreakglassRefusal::NotConfigured)
+        Failure::new(FailureKind::Configuration, BreakglassRefusal::NotConfigured)
             .hint("assets/afk.toml has an example of [breakglass]")
     })?;
     match &args.what {
@@ -188,7 +188,7 @@ async fn reach(
 
 async fn show(client: &Client) -> Result<(), Failure> {
     if !std::io::stdout().is_terminal() {
-        return Err(Failure::new(Kind::Usage, "standard output is no terminal")
+        return Err(Failure::new(FailureKind::Usage, "standard output is no terminal")
             .hint("`afk breakglass status` and the other verbs need none"));
     }
     session::run(client, Start::Breakglass).await
@@ -196,7 +196,7 @@ async fn show(client: &Client) -> Result<(), Failure> {
 
 async fn act(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failure> {
     client.command(Command::Breakglass { request: ask }).await.map_err(|refusal| {
-        let failure = Failure::new(Kind::No, &refusal);
+        let failure = Failure::new(FailureKind::Negative, &refusal);
         match refusal {
             Refusal::Breakglass { reason: BreakglassRefusal::NotArmed } => {
                 failure.hint("`afk breakglass arm REASON`, or --arm REASON with the verb")
@@ -284,11 +284,11 @@ async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
         }
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() {
-                return Err(Failure::new(Kind::System, "afk has ended; the verb goes on at the host")
+                return Err(Failure::new(FailureKind::System, "afk has ended; the verb goes on at the host")
                     .hint("`afk breakglass status` tells what became of it"));
             },
             _ = tokio::signal::ctrl_c() => {
-                return Err(Failure::new(Kind::No, format!("{id} goes on at the host"))
+                return Err(Failure::new(FailureKind::Negative, format!("{id} goes on at the host"))
                     .hint("`afk breakglass status` tells what became of it"));
             }
         }
@@ -337,17 +337,20 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
         return Ok(());
     }
     let kind = match result {
-        VerbResult::Exited { code: 75 } => Kind::Busy,
-        VerbResult::NotBegun { .. } => Kind::System,
-        _ => Kind::No,
+        VerbResult::Exited { code: 75 } => FailureKind::Busy,
+        VerbResult::NotBegun { .. } => FailureKind::System,
+        _ => FailureKind::Negative,
     };
     Err(Failure::new(kind, format!("{verb}: {}", result.summary())))
 }
 
 fn asked(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Kind::Usage, "nobody is there to be asked for the VM's name")
-            .hint("--confirm VM"));
+        return Err(Failure::new(
+            FailureKind::Usage,
+            "nobody is there to be asked for the VM's name",
+        )
+        .hint("--confirm VM"));
     }
     let mut err = std::io::stderr();
     write!(err, "{question}").and_then(|()| err.flush())?;
@@ -361,13 +364,13 @@ async fn pin(breakglass: &Breakglass, args: &PinArgs) -> Result<(), Failure> {
     if breakglass.host(name).is_none() {
         let known: Vec<&str> =
             breakglass.hosts.keys().map(String::as_str).chain([HYPERVISOR]).collect();
-        return Err(Failure::new(Kind::Usage, format!("there is no host {name:?}"))
+        return Err(Failure::new(FailureKind::Usage, format!("there is no host {name:?}"))
             .hint(format!("one of: {}", known.join(", "))));
     }
     let pins = Pins::at(&breakglass.pins);
     let old = pins.of(name).ok().flatten();
-    let key =
-        ssh::fetch_host_key(breakglass, name).await.map_err(|e| Failure::new(Kind::System, e))?;
+    let key = ssh::fetch_host_key(breakglass, name).await;
+    let key = key.map_err(|error| super::failure::explained(FailureKind::System, error))?;
     let new = fingerprint(&key);
     complain(&format!("pinned:  {}", old.as_ref().map_or_else(|| "nothing".into(), fingerprint)));
     complain(&format!("offered: {new}"));
@@ -378,18 +381,22 @@ async fn pin(breakglass: &Breakglass, args: &PinArgs) -> Result<(), Failure> {
         asked("type yes if it is the same: ")? == "yes"
     };
     if !right {
-        return Err(Failure::new(Kind::No, format!("the key of {name} was not pinned")));
+        return Err(Failure::new(
+            FailureKind::Negative,
+            format!("the key of {name} was not pinned"),
+        ));
     }
-    pins.set(name, &key, true).map_err(|error| Failure::new(Kind::System, error))?;
+    pins.set(name, &key, true)
+        .map_err(|error| super::failure::explained(FailureKind::System, error))?;
     super::say(&format!("{name} is pinned in {}", breakglass.pins.display()));
     Ok(())
 }
 
 fn install_host(args: &HostArgs) -> Result<(), Failure> {
     let key = std::fs::read_to_string(&args.key)
-        .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", args.key.display())))?;
+        .map_err(|error| Failure::new(FailureKind::Usage, args.key.display()).because(error))?;
     let line = host::authorized_keys_line(&key, args.from.as_deref(), args.expires.as_deref());
-    let line = line.map_err(|why| Failure::new(Kind::Usage, why))?;
+    let line = line.map_err(|why| Failure::new(FailureKind::Usage, why))?;
     if args.from.is_none() {
         complain("without --from the key works from everywhere");
     }

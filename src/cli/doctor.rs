@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::place::PlaceArgs;
 use crate::agent::vendor::{self, on_path};
 use crate::breakglass::ssh;
+use crate::cluster;
 use crate::config::Config;
 use crate::config::agent::Agent;
 use crate::config::breakglass::{Breakglass, HYPERVISOR};
@@ -19,14 +20,14 @@ use crate::config::outside::Sink;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::model::command::Role;
 use crate::core::model::id::Repo;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind, chain};
 use crate::executor;
 use crate::github::Api;
 use crate::journal::Journal;
 use crate::process::launch;
 use crate::secrets::Secrets;
-use crate::tracker::Tracker;
-use crate::tracker::folder::Folder;
+use crate::tracker::folder::FolderTracker;
+use crate::tracker::{Tracker, TrackerError};
 
 /// Longest time of one call of git.
 const GIT: Duration = Duration::from_secs(20);
@@ -60,8 +61,9 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
     report.tell("state", state(&paths.state));
     match place.load() {
         Err(failure) => {
-            let hint = failure.hint.unwrap_or_else(|| "mend the line that is named".into());
-            report.tell("configuration", Err((failure.message, hint)));
+            let why = chain(&failure);
+            let hint = failure.hint.unwrap_or_else(|| "correct the line that is named".into());
+            report.tell("configuration", Err((why, hint)));
         }
         Ok((config, paths)) => {
             let standing = if config.kill_switch {
@@ -103,7 +105,7 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
     if report.wrong == 0 {
         Ok(())
     } else {
-        Err(Failure::new(Kind::No, format!("{} things aren't right", report.wrong)))
+        Err(Failure::new(FailureKind::Negative, format!("{} things aren't right", report.wrong)))
     }
 }
 
@@ -117,10 +119,7 @@ async fn breakglass(section: &Breakglass, report: &mut Report) {
                 let host = section.host(name).map(|host| format!("{}@{}", host.user, host.address));
                 Ok(format!("{}, key as pinned", host.unwrap_or_default()))
             }
-            Err(error) => {
-                let hint = "see docs/breakglass.md, Setting it up".to_owned();
-                Err((crate::core::model::untrusted::clean_line(&error.to_string()), hint))
-            }
+            Err(error) => Err(failed(&error, "see docs/breakglass.md, Setting it up")),
         };
         report.tell(&format!("breakglass {name}"), found);
     }
@@ -135,7 +134,7 @@ async fn hidden(file: &Path) -> Found {
         "allow user namespaces, or run breakglass as another user and set hide_from_agents = false"
             .to_owned()
     };
-    let program = super::own_program().map_err(|failure| (failure.message, hint()))?;
+    let program = super::own_program().map_err(|failure| (chain(&failure), hint()))?;
     let mut command = Command::new(program);
     command.args([launch::WORD, launch::HIDE]).arg(file).args(["test", "!", "-s"]).arg(file);
     let out = timeout(GIT, command.stdin(Stdio::null()).output()).await;
@@ -145,7 +144,7 @@ async fn hidden(file: &Path) -> Found {
             let why = String::from_utf8_lossy(&out.stderr);
             Err((crate::core::model::untrusted::clean_line(&why), hint()))
         }
-        Ok(Err(error)) => Err((error.to_string(), hint())),
+        Ok(Err(error)) => Err((chain(&error), hint())),
         Err(_) => Err(("the launcher did not answer".into(), hint())),
     }
 }
@@ -155,18 +154,15 @@ async fn outside(config: &Config, report: &mut Report) {
     let secrets = match Secrets::new(config.vault.as_ref()) {
         Ok(secrets) => Arc::new(secrets),
         Err(error) => {
-            let hint = "see [vault]".to_owned();
-            return report.tell("secrets", Err((error.to_string(), hint)));
+            return report.tell("secrets", Err(failed(&error, "see [vault]")));
         }
     };
     if let Some(section) = &config.github {
         let login = match Api::new(section, secrets.clone()) {
-            Ok(api) => api.login().await.map_err(|error| error.to_string()),
-            Err(error) => Err(error),
+            Ok(api) => api.login().await.map_err(|error| failed(&error, "see [github]")),
+            Err(why) => Err((why, "see the CA certificates of this machine".to_owned())),
         };
-        let found = login.map(|login| format!("{}, as {login}", section.api));
-        let hint = "see [github]: the token's place, and that it is not expired".to_owned();
-        report.tell("github", found.map_err(|why| (why, hint)));
+        report.tell("github", login.map(|login| format!("{}, as {login}", section.api)));
     }
     let mut references: Vec<(String, &String)> = Vec::new();
     if let Some(woodpecker) = &config.woodpecker {
@@ -186,24 +182,23 @@ async fn outside(config: &Config, report: &mut Report) {
     for (name, reference) in references {
         let found = secrets.get(reference).await;
         let found = found.map(|_| format!("its secret is at {}", place_of(reference)));
-        let hint = "put the secret there".to_owned();
-        report.tell(&name, found.map_err(|error| (error.to_string(), hint)));
+        report.tell(&name, found.map_err(|error| failed(&error, "see docs/configuration.md")));
     }
     if config.kubernetes.kubeconfig.is_some() || !config.kubernetes.contexts.is_empty() {
         let contexts = config.kubernetes.contexts.iter().map(|name| Some(name.as_str()));
         for context in contexts.chain(config.kubernetes.kubeconfig.iter().map(|_| None)) {
             let name = format!("kubernetes {}", context.unwrap_or("current context"));
-            let client = crate::cluster::client(&config.kubernetes, context).await;
+            let client = cluster::client(&config.kubernetes, context).await;
+            let hint = "see [kubernetes] and the kubeconfig";
             let version = match client {
                 Ok(client) => match timeout(GIT, client.apiserver_version()).await {
                     Ok(Ok(version)) => Ok(format!("version {}", version.git_version)),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err(format!("no answer in {} s", GIT.as_secs())),
+                    Ok(Err(error)) => Err(failed(&error, hint)),
+                    Err(_) => Err((format!("no answer in {} s", GIT.as_secs()), hint.to_owned())),
                 },
-                Err(error) => Err(error),
+                Err(why) => Err((why, hint.to_owned())),
             };
-            let hint = "see [kubernetes] and the kubeconfig".to_owned();
-            report.tell(&name, version.map_err(|why| (why, hint)));
+            report.tell(&name, version);
         }
     }
     executors(config, &secrets, report).await;
@@ -214,10 +209,11 @@ async fn executors(config: &Config, secrets: &Arc<Secrets>, report: &mut Report)
     for (name, place) in &config.executors {
         let found = match executor::of(place, &config.kubernetes, secrets) {
             Ok(made) => made.check().await,
-            Err(why) => Err(why),
+            Err(why) => Err(why.into()),
         };
         let hint = format!("see [executors.{name}]");
-        report.tell(&format!("executor {name}"), found.map_err(|why| (why, hint)));
+        let found = found.map_err(|error| failed(&*error, &hint));
+        report.tell(&format!("executor {name}"), found);
     }
 }
 
@@ -228,6 +224,13 @@ fn place_of(reference: &str) -> &str {
 
 type Found = Result<String, (String, String)>;
 
+/// A failed check: the error with its causes, and the hint that fits them; `otherwise` where no
+/// cause knows one.
+fn failed(error: &(dyn std::error::Error + 'static), otherwise: &str) -> (String, String) {
+    let hint = super::failure::hint(error).unwrap_or_else(|| otherwise.to_owned());
+    (cluster::reason(error), hint)
+}
+
 async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
     let mut command = Command::new("git");
     command.args(["-c", "protocol.ext.allow=never"]);
@@ -237,7 +240,7 @@ async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
     command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
     match timeout(GIT, command.output()).await {
         Err(_) => Err(format!("no answer in {} s", GIT.as_secs())),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(format!("start git: {}", chain(&error))),
         Ok(Ok(out)) if out.status.success() => {
             Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
         }
@@ -263,8 +266,10 @@ fn state(state: &Path) -> Found {
     match Journal::open(state) {
         Ok(journal) => Ok(format!("{place}, {} records", journal.last())),
         Err(error) => {
-            let hint = "see that the folder can be written and its disk has room";
-            Err((error.to_string(), hint.into()))
+            let failure = Failure::from(error);
+            let why = chain(&failure);
+            let hint = failure.hint.unwrap_or_else(|| "`afk verify` checks the journal".into());
+            Err((why, hint))
         }
     }
 }
@@ -275,9 +280,9 @@ async fn tracker(config: &Config) -> Found {
     };
     let place = folder.display().to_string();
     let (labels, trusted) = (config.labels.clone(), config.trusted.clone());
-    let tracker = Folder::new(folder, labels, trusted, String::new());
+    let tracker = FolderTracker::new(folder, labels, trusted, String::new());
     match tracker.list(&std::collections::BTreeSet::new()).await {
-        Err(error) => Err((error.to_string(), format!("make the folder: mkdir -p {place}"))),
+        Err(error) => Err((chain(&error), folder_hint(&error, &place))),
         Ok(listing) if listing.problems.is_empty() => {
             Ok(format!("{place}, {} issues", listing.issues.len()))
         }
@@ -288,12 +293,22 @@ async fn tracker(config: &Config) -> Found {
     }
 }
 
+/// The operator's next step for a folder of issues that can't be read.
+fn folder_hint(error: &TrackerError, place: &str) -> String {
+    match error {
+        TrackerError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            format!("make the folder: mkdir -p {place}")
+        }
+        _ => format!("see that the user of afk can read {place}"),
+    }
+}
+
 /// The SSH server: its host key, and who may come in.
 fn ssh_server(config: &Config, state: &Path) -> Found {
     let file = &config.ssh.authorized_keys;
     let text = std::fs::read_to_string(file).map_err(|error| {
         let hint = "write keys into it, each with role=\"operator\" or role=\"viewer\" before it";
-        (format!("{}: {error}", file.display()), hint.into())
+        (format!("read {}: {}", file.display(), chain(&error)), hint.into())
     })?;
     let (keys, wrong) = crate::serve::ssh::keys::parse(&text);
     let host = crate::serve::ssh::fingerprint(state);
@@ -314,8 +329,8 @@ async fn agent(name: &str, agent: &Agent) -> Found {
     let our_env = |name: &str| std::env::var(name).ok();
     for (key, reference) in &agent.secrets {
         if let Err(error) = crate::secrets::resolve(reference, &our_env) {
-            let hint = "see `secrets` in docs/configuration.md";
-            return Err((format!("{key}: {error}"), hint.into()));
+            let (why, hint) = failed(&error, "see `secrets` in docs/configuration.md");
+            return Err((format!("{key}: {why}"), hint));
         }
     }
     let program = agent.command().first().cloned().unwrap_or_default();

@@ -5,7 +5,7 @@ use clap::Args;
 use super::place::PlaceArgs;
 use crate::core::model::id::{IssueKey, RunId};
 use crate::core::query::explain;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
 
 /// Arguments of `afk explain`.
@@ -24,7 +24,7 @@ pub fn run(args: &ExplainArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let what = args.what.trim();
     let lines = if let Some(run) = what.strip_prefix('r').and_then(RunId::parse) {
         if !fleet.runs.contains_key(&run) {
-            return Err(Failure::new(Kind::No, format!("there is no run {run}")));
+            return Err(Failure::new(FailureKind::Negative, format!("there is no run {run}")));
         }
         explain::run(&fleet, run)
     } else {
@@ -41,7 +41,7 @@ pub fn run(args: &ExplainArgs, place: &PlaceArgs) -> Result<(), Failure> {
 
 fn find(fleet: &crate::core::fleet::Fleet, what: &str) -> Result<IssueKey, Failure> {
     let unknown = || {
-        Failure::new(Kind::No, format!("{what} is in no tracker that afk has seen"))
+        Failure::new(FailureKind::Negative, format!("{what} is in no tracker that afk has seen"))
             .hint("`afk status` lists what it has seen")
     };
     if let Ok(number) = what.trim_start_matches('#').parse::<u64>() {
@@ -49,12 +49,16 @@ fn find(fleet: &crate::core::fleet::Fleet, what: &str) -> Result<IssueKey, Failu
         return match all[..] {
             [key] => Ok(key.clone()),
             [] => Err(unknown()),
-            _ => Err(Failure::new(Kind::Usage, format!("several repositories have #{number}"))
-                .hint("write owner/name#number")),
+            _ => Err(Failure::new(
+                FailureKind::Usage,
+                format!("several repositories have #{number}"),
+            )
+            .hint("write owner/name#number")),
         };
     }
     let key = IssueKey::parse(what).map_err(|error| {
-        Failure::new(Kind::Usage, error).hint("write owner/name#number, a number, or a run like r4")
+        Failure::new(FailureKind::Usage, error)
+            .hint("write owner/name#number, a number, or a run like r4")
     })?;
     if fleet.issues.contains_key(&key) { Ok(key) } else { Err(unknown()) }
 }

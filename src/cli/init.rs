@@ -8,7 +8,7 @@ use super::place::PlaceArgs;
 use crate::agent::vendor::on_path;
 use crate::config::agent::{Preset, presets};
 use crate::core::model::id::Repo;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 
 const TEMPLATE: &str = include_str!("../../assets/afk.toml");
 
@@ -28,7 +28,7 @@ pub fn run(args: &InitArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let paths = place.paths()?;
     if paths.config.exists() {
         let why = format!("{} is there already", paths.config.display());
-        return Err(Failure::new(Kind::Usage, why)
+        return Err(Failure::new(FailureKind::Usage, why)
             .hint("edit it, or name another one with --config; `afk doctor` checks it"));
     }
     let found = look(&args.dir)?;
@@ -63,13 +63,12 @@ struct Found {
 
 fn look(dir: &Path) -> Result<Found, Failure> {
     let repository = git2::Repository::discover(dir).map_err(|_| {
-        Failure::new(Kind::Usage, format!("{} is in no git repository", dir.display()))
+        Failure::new(FailureKind::Usage, format!("{} is in no git repository", dir.display()))
             .hint("go into one, or `git init` and commit first")
     })?;
-    let top = repository
-        .workdir()
-        .map(Path::to_owned)
-        .ok_or_else(|| Failure::new(Kind::Usage, "a bare repository has no files to look at"))?;
+    let top = repository.workdir().map(Path::to_owned).ok_or_else(|| {
+        Failure::new(FailureKind::Usage, "a bare repository has no files to look at")
+    })?;
     let remote = repository
         .find_remote("origin")
         .ok()

@@ -5,7 +5,7 @@ use std::path::Path;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 
 /// Begins to log; the lines are written out when the guard is dropped. `AFK_LOG` sets the filter.
 ///
@@ -13,7 +13,8 @@ use crate::error::{Failure, Kind};
 /// Where the folder can't be written.
 pub fn start(state: &Path) -> Result<WorkerGuard, Failure> {
     std::fs::create_dir_all(state).map_err(|error| {
-        Failure::new(Kind::System, format!("{}: {error}", state.display()))
+        Failure::new(FailureKind::System, state.display())
+            .because(error)
             .hint("see that the state folder can be written")
     })?;
     let appender = tracing_appender::rolling::Builder::new()
@@ -23,7 +24,8 @@ pub fn start(state: &Path) -> Result<WorkerGuard, Failure> {
         .max_log_files(14)
         .build(state)
         .map_err(|error| {
-            Failure::new(Kind::System, format!("{}: {error}", state.display()))
+            Failure::new(FailureKind::System, state.display())
+                .because(error)
                 .hint("see that the state folder can be written")
         })?;
     let (writer, guard) = tracing_appender::non_blocking(appender);

@@ -6,6 +6,7 @@ pub mod capsule;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
+mod failure;
 pub mod init;
 mod log;
 pub mod place;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use self::place::PlaceArgs;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 
 /// Terminal cockpit for coding agents that work while you are away from the keyboard.
 ///
@@ -91,10 +92,12 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             let launcher = own_program()?;
             wait_for(async {
                 let done = crate::executor::worker::run(folder, launcher).await;
-                done.map_err(|why| Failure::new(Kind::System, why))
+                done.map_err(|why| Failure::new(FailureKind::System, why))
             })
         }
-        Some(Verb::DemoAgent) => demo::agent::play().map_err(|why| Failure::new(Kind::No, why)),
+        Some(Verb::DemoAgent) => {
+            demo::agent::play().map_err(|why| Failure::new(FailureKind::Negative, why))
+        }
         Some(Verb::Demo(args)) => wait_for(demo::run(args)),
         Some(Verb::Up(args)) => {
             if args.background {
@@ -129,7 +132,7 @@ fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Kind::System, error))?;
+        .map_err(|error| Failure::new(FailureKind::System, "start the runtime").because(error))?;
     let done = runtime.block_on(work);
     // A blocking read of a terminal that is gone would hold the end up.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -143,5 +146,7 @@ pub(crate) fn say(line: &str) {
 
 /// The path of this program, for children that are begun through it.
 fn own_program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure::new(Kind::System, error))
+    std::env::current_exe().map_err(|error| {
+        Failure::new(FailureKind::System, "find the program of afk itself").because(error)
+    })
 }

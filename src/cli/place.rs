@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::config::paths::Paths;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 
 /// Flags of every command that looks at an afk.
 #[derive(Debug, Clone, Default, Args)]
@@ -41,7 +41,7 @@ impl PlaceArgs {
                 let config = config.as_ref().unwrap_or(&found.config);
                 both(config, state.as_ref().unwrap_or(&found.state))
             }
-            _ => Err(Failure::new(Kind::Usage, "there is no home folder")
+            _ => Err(Failure::new(FailureKind::Usage, "there is no home folder")
                 .hint("set HOME, or give --config and --state")),
         }
     }
@@ -54,9 +54,10 @@ impl PlaceArgs {
         let paths = self.paths()?;
         if !paths.config.exists() {
             let path = paths.config.display();
-            return Err(Failure::new(Kind::Configuration, format!("there is no {path}")).hint(
-                "`afk init` writes one for the repository you are in; `afk demo` needs none",
-            ));
+            return Err(Failure::new(FailureKind::Configuration, format!("there is no {path}"))
+                .hint(
+                    "`afk init` writes one for the repository you are in; `afk demo` needs none",
+                ));
         }
         Ok((Config::load(&paths.config, &env)?, paths))
     }

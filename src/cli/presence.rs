@@ -1,7 +1,7 @@
 //! `afk presence`: who and what is working where, as JSON.
 
 use super::place::PlaceArgs;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::runtime::presence;
 
 /// Prints what the afk that runs has written last.
@@ -11,7 +11,8 @@ use crate::runtime::presence;
 pub fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let path = presence::path(&place.paths()?.state);
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::new(Kind::Busy, format!("{}: {error}", path.display()))
+        Failure::new(FailureKind::Busy, path.display())
+            .because(error)
             .hint("start afk: `afk` or `afk up`")
     })?;
     super::say(text.trim_end());

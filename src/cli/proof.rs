@@ -8,7 +8,7 @@ use crate::core::model::id::RunId;
 use crate::core::model::run::{Outcome, Run};
 use crate::core::model::untrusted::clean_line;
 use crate::core::model::verdict::Evidence;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
 
 /// Arguments of `afk proof`.
@@ -39,7 +39,8 @@ pub(super) fn find(text: &str) -> Option<RunId> {
 }
 
 pub(super) fn no_run(text: &str) -> Failure {
-    Failure::new(Kind::No, format!("there is no run {text}")).hint("`afk status` lists them")
+    Failure::new(FailureKind::Negative, format!("there is no run {text}"))
+        .hint("`afk status` lists them")
 }
 
 /// The chain: only the links that the run has. Healthy is a run that ended well with every one of

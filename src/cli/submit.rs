@@ -12,7 +12,7 @@ use crate::core::model::id::Repo;
 use crate::core::model::input::Input;
 use crate::core::model::issue::Priority;
 use crate::core::step::step;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
 use crate::runtime::clock::wall;
 use crate::serve::attach::client;
@@ -35,7 +35,7 @@ pub struct SubmitArgs {
 /// [`Failure`].
 pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let (config, paths) = place.load()?;
-    let usage = |error: &dyn std::fmt::Display| Failure::new(Kind::Usage, error);
+    let usage = |error: &dyn std::fmt::Display| Failure::new(FailureKind::Usage, error);
     let repo = Repo::parse(&args.repo).map_err(|e| usage(&e))?;
     let priority = match &args.priority {
         None => None,
@@ -58,7 +58,7 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
             Ok(())
         }
         Ok(_) => Ok(()),
-        Err(refusal) => Err(Failure::new(Kind::No, refusal)),
+        Err(refusal) => Err(Failure::new(FailureKind::Negative, refusal)),
     }
 }
 

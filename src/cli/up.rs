@@ -11,7 +11,7 @@ use super::attach;
 use super::place::PlaceArgs;
 use crate::config::Config;
 use crate::core::model::command::Role;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
 use crate::runtime::Runtime;
 use crate::runtime::client::Client;
@@ -114,7 +114,8 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
     server::start(&runtime.handle, &paths.state).map_err(|error| {
         let socket = crate::serve::attach::path(&paths.state);
-        Failure::new(Kind::System, format!("{}: {error}", socket.display()))
+        Failure::new(FailureKind::System, socket.display())
+            .because(error)
             .hint("a socket's path may have 100 bytes: use a state folder with a shorter one")
     })?;
     let ssh = &runtime.handle.config.ssh.clone();
@@ -123,14 +124,14 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
         let show: ssh::server::Show = Arc::new(show_far);
         let bound = ssh::server::start(&runtime.handle, ssh.listen, keys, &paths.state, show).await;
         let bound = bound.map_err(|why| {
-            Failure::new(Kind::System, why).hint("see [ssh] in the configuration")
+            Failure::new(FailureKind::System, why).hint("see [ssh] in the configuration")
         })?;
         super::say(&format!("ssh on {bound}"));
     }
     let config = runtime.handle.config.clone();
     if config.http.enabled {
         let (bound, _) = http::start(&runtime.handle, &config).await.map_err(|why| {
-            Failure::new(Kind::System, why).hint("see [http] in the configuration")
+            Failure::new(FailureKind::System, why).hint("see [http] in the configuration")
         })?;
         super::say(&format!("http on {bound}"));
     }
@@ -157,8 +158,11 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
         let led = leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
         leadership.release().await;
         if !led {
-            return Err(Failure::new(Kind::Busy, "another afk leads now: this one has ended")
-                .hint("start it again to follow"));
+            return Err(Failure::new(
+                FailureKind::Busy,
+                "another afk leads now: this one has ended",
+            )
+            .hint("start it again to follow"));
         }
     }
     // Clients see the end; nobody finds a socket that nobody serves.
@@ -179,7 +183,7 @@ async fn lead(
     let mut served = None;
     if config.http.enabled {
         let started = http::start(&follower.handle, config).await.map_err(|why| {
-            Failure::new(Kind::System, why).hint("see [http] in the configuration")
+            Failure::new(FailureKind::System, why).hint("see [http] in the configuration")
         })?;
         super::say(&format!("http on {}", started.0));
         served = Some(started.1);
@@ -193,7 +197,7 @@ async fn lead(
     let leadership = tokio::select! {
         leadership = Leadership::take(leader, cluster, floor, follows) => leadership,
         _ = tokio::signal::ctrl_c() => {
-            return Err(Failure::new(Kind::No, "ended before it led"));
+            return Err(Failure::new(FailureKind::Negative, "ended before it led"));
         }
     };
     follower.stop().await;
@@ -224,7 +228,7 @@ fn terminal() -> Result<(), Failure> {
     if std::io::stdout().is_terminal() {
         return Ok(());
     }
-    Err(Failure::new(Kind::Usage, "standard output is no terminal")
+    Err(Failure::new(FailureKind::Usage, "standard output is no terminal")
         .hint("`afk up`, `afk demo --headless`, `afk status --json` and `afk explain` need none"))
 }
 

@@ -1,7 +1,7 @@
 //! `afk verify`: walks the journal's hash chain and names the first broken link.
 
 use super::place::PlaceArgs;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::journal::{Journal, chain};
 
 /// Runs the command; afk may run meanwhile.
@@ -15,7 +15,7 @@ pub fn run(place: &PlaceArgs) -> Result<(), Failure> {
             super::say(&format!("{count} records, every link holds"));
             Ok(())
         }
-        Err(broken) => Err(Failure::new(Kind::No, broken).hint(
+        Err(broken) => Err(Failure::new(FailureKind::Negative, broken).hint(
             "records before it are as they were written; what comes from it on is not proved",
         )),
     }

@@ -1,4 +1,4 @@
-//! A command that rolls a commit out, on a clean checkout of it.
+//! The repository's own command that rolls a commit out, on a clean checkout that the caller made.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::core::model::verdict::Judgement;
 use crate::process::{Spec, Supervisor};
 
-/// Runs the command; what it started may stay.
+/// Runs the command to its end or its time limit; processes that it started may stay.
 ///
 /// # Errors
-/// Where it can't be started or its log can't be written.
+/// The command can't be started, or its log can't be written.
 pub async fn run(
     supervisor: &Supervisor,
     spec: &Spec,

@@ -1,6 +1,7 @@
-//! Deploy: what rolls out (a command, a pipeline, a cluster's own controllers), and what proves it.
+//! Deploys and their proof: a command or a cluster's own controllers roll a commit out, and probes
+//! show that it works. `runtime::tasks::stages` calls each; all return a `Judgement`.
 
 pub mod command;
 pub mod kubernetes;
-pub mod objects;
+mod objects;
 pub mod probe;

@@ -1,4 +1,5 @@
-//! Kubernetes objects as the decision tables see them. Missing integers mean 0.
+//! Kubernetes objects, read as the decision tables T6 to T8 take them. Objects arrive as JSON, so that
+//! a field that this version of the API does not know is no error; a missing integer means 0.
 
 use serde_json::Value;
 
@@ -22,9 +23,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Milliseconds of the epoch; 0 where there is none.
-#[must_use]
-pub fn time(value: &Value) -> i64 {
+/// A time in milliseconds of the epoch; 0 where there is none.
+pub(super) fn time(value: &Value) -> i64 {
     let at = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     at.map_or(0, jiff::Timestamp::as_millisecond)
 }
@@ -43,9 +43,8 @@ fn deleting(object: &Value) -> bool {
     !object["metadata"]["deletionTimestamp"].is_null()
 }
 
-/// A Deployment at `now`, in milliseconds of the epoch.
-#[must_use]
-pub fn deployment(object: &Value, now: i64) -> Deployment {
+/// Reads a Deployment at `now`, in milliseconds of the epoch.
+pub(super) fn deployment(object: &Value, now: i64) -> Deployment {
     let status = &object["status"];
     let failure = condition(object, "ReplicaFailure").filter(|c| c["status"] == "True");
     Deployment {
@@ -65,9 +64,8 @@ pub fn deployment(object: &Value, now: i64) -> Deployment {
     }
 }
 
-/// A `StatefulSet`.
-#[must_use]
-pub fn stateful_set(object: &Value) -> StatefulSet {
+/// Reads the rollout fields of a `StatefulSet`.
+pub(super) fn stateful_set(object: &Value) -> StatefulSet {
     let (spec, status) = (&object["spec"]["updateStrategy"], &object["status"]);
     StatefulSet {
         deleting: deleting(object),
@@ -82,9 +80,8 @@ pub fn stateful_set(object: &Value) -> StatefulSet {
     }
 }
 
-/// A `DaemonSet`.
-#[must_use]
-pub fn daemon_set(object: &Value) -> DaemonSet {
+/// Reads the rollout fields of a `DaemonSet`.
+pub(super) fn daemon_set(object: &Value) -> DaemonSet {
     let status = &object["status"];
     DaemonSet {
         deleting: deleting(object),
@@ -97,9 +94,8 @@ pub fn daemon_set(object: &Value) -> DaemonSet {
     }
 }
 
-/// A Job's conditions.
-#[must_use]
-pub fn conditions(object: &Value) -> Vec<Condition> {
+/// Reads the conditions of a Job.
+pub(super) fn conditions(object: &Value) -> Vec<Condition> {
     list(&object["status"]["conditions"])
         .map(|c| Condition {
             kind: text(&c["type"]).unwrap_or_default(),
@@ -109,9 +105,8 @@ pub fn conditions(object: &Value) -> Vec<Condition> {
         .collect()
 }
 
-/// The images of a pod template, init containers too, with the containers' names.
-#[must_use]
-pub fn images(template: &Value) -> Vec<(String, String)> {
+/// The images of a pod template by container, init containers too.
+pub(super) fn images(template: &Value) -> Vec<(String, String)> {
     let spec = &template["spec"];
     list(&spec["initContainers"])
         .chain(list(&spec["containers"]))
@@ -119,9 +114,8 @@ pub fn images(template: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The tag of an image, and its digest.
-#[must_use]
-pub fn tag(image: &str) -> (Option<&str>, Option<&str>) {
+/// The tag and the digest of an image, where its name has them.
+pub(super) fn tag(image: &str) -> (Option<&str>, Option<&str>) {
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (image, None),
@@ -131,9 +125,8 @@ pub fn tag(image: &str) -> (Option<&str>, Option<&str>) {
     (last.split_once(':').map(|(_, tag)| tag), digest)
 }
 
-/// A pod, without what only its history tells.
-#[must_use]
-pub fn pod(object: &Value, now: i64) -> Pod {
+/// Reads a pod; `ContainerHistory` adds the restarts of the window and the waits.
+pub(super) fn pod(object: &Value, now: i64) -> Pod {
     let status = &object["status"];
     let is =
         |kind: &str, value: &str| condition(object, kind).is_some_and(|c| c["status"] == value);
@@ -166,7 +159,7 @@ fn container(status: &Value) -> Container {
     }
 }
 
-/// A minute beyond what its probes may take, in milliseconds.
+/// How long a pod may take to become ready, in milliseconds: its probes and a minute.
 fn initial_delay(spec: &Value) -> i64 {
     let or = |value: &Value, or: i64| if value.is_null() { or } else { int(value) };
     let of = |probe: &Value| {
@@ -184,8 +177,7 @@ fn initial_delay(spec: &Value) -> i64 {
 }
 
 /// The digests that a pod's containers run, by container.
-#[must_use]
-pub fn digests(object: &Value) -> Vec<(String, String)> {
+pub(super) fn digests(object: &Value) -> Vec<(String, String)> {
     list(&object["status"]["containerStatuses"])
         .filter_map(|status| {
             let id = text(&status["imageID"])?;
@@ -202,16 +194,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_told_from_a_port_and_a_digest() {
+    fn tag_differs_from_port_and_digest() {
         assert_eq!(tag("ghcr.io/a/b:abc"), (Some("abc"), None));
         assert_eq!(tag("localhost:5000/b"), (None, None));
         assert_eq!(tag("localhost:5000/b:1@sha256:aa"), (Some("1"), Some("sha256:aa")));
     }
 
     #[test]
-    fn what_is_left_out_is_nothing() {
-        let told = deployment(&json!({"metadata": {"generation": 2}, "spec": {}}), 0);
-        assert_eq!((told.wanted, told.replicas, told.observed), (1, 0, 0));
+    fn missing_fields_are_zero() {
+        let read = deployment(&json!({"metadata": {"generation": 2}, "spec": {}}), 0);
+        assert_eq!((read.wanted, read.replicas, read.observed), (1, 0, 0));
         let zero = deployment(&json!({"spec": {"replicas": 0}}), 0);
         assert_eq!(zero.wanted, 0);
         let failing = json!({"status": {"conditions": [
@@ -219,13 +211,13 @@ mod tests {
              "lastTransitionTime": "1970-01-01T00:00:10Z"},
             {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"},
         ]}});
-        let told = deployment(&failing, 50_000);
-        assert_eq!(told.replica_failure, Some((40_000, "quota".into())));
-        assert_eq!(told.progressing.as_deref(), Some("ReplicaSetUpdated"));
+        let read = deployment(&failing, 50_000);
+        assert_eq!(read.replica_failure, Some((40_000, "quota".into())));
+        assert_eq!(read.progressing.as_deref(), Some("ReplicaSetUpdated"));
     }
 
     #[test]
-    fn a_pod_is_read_with_its_init_containers() {
+    fn pod_includes_its_init_containers() {
         let object = json!({
             "metadata": {"name": "web-1", "creationTimestamp": "1970-01-01T00:00:10Z"},
             "spec": {"containers": [{"readinessProbe": {"initialDelaySeconds": 5}}]},

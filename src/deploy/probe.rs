@@ -1,4 +1,5 @@
-//! Probes: HTTP or a command, good for the whole soak time.
+//! Probes of a deployed commit: HTTP requests or a command, repeated until every sample was good for
+//! the whole soak time, or one decides against the commit.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,32 +8,35 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::repository::Probe;
 use crate::core::model::id::Sha;
+use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::error::chain;
+use crate::network::NetworkError;
 use crate::process::{Spec, Supervisor};
 
-/// Longest time of one sample.
+/// The time limit of one sample.
 const SAMPLE: Duration = Duration::from_secs(10);
-/// Most of an answer that is read, in bytes.
+/// The part of an answer that is read, in bytes.
 const BODY: usize = 64 * 1024;
 
-/// One sample.
+/// The result of one probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// Good.
+    /// Whether the answer was as expected.
     pub ok: bool,
-    /// How long it took.
+    /// How long the answer took.
     pub latency: Duration,
-    /// What was said.
-    pub said: Untrusted,
+    /// The status and body, the end of the command's output, or the error.
+    pub output: Untrusted,
 }
 
-/// Probes as configured.
+/// The probes of one commit, as the repository configures them.
 #[derive(Debug)]
 pub struct Prober {
     probe: Probe,
     sha: Sha,
-    /// Only for HTTP.
+    /// None where the probe is a command.
     client: Option<reqwest::Client>,
     supervisor: Supervisor,
     owner: String,
@@ -44,7 +48,7 @@ impl Prober {
     /// Probes for a commit; commands run in `cwd` and write to `log`.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// There is no TLS client.
     pub fn new(
         probe: Probe,
         sha: Sha,
@@ -56,7 +60,7 @@ impl Prober {
         let build = |_: &String| {
             reqwest::Client::builder()
                 .timeout(SAMPLE)
-                // A probe asks what it is told to ask and nothing else.
+                // A redirect is an answer to judge, not an address to follow.
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .build()
@@ -65,9 +69,9 @@ impl Prober {
         Ok(Self { probe, sha, client, supervisor, owner, cwd, log })
     }
 
-    /// Samples until the soak time was good throughout (green), a sample went bad after a good
-    /// one (red), or the first good one did not come in time (red). `each` hears every sample.
-    pub async fn judge(&self, mut each: impl FnMut(&Sample)) -> Judgement {
+    /// Samples until every sample of the soak time was good (green), a bad one followed a good one
+    /// (red), or the first good one did not come in time (red). `report` receives every sample.
+    pub async fn judge(&self, mut report: impl FnMut(&Sample)) -> Judgement {
         let began = Instant::now();
         let settle = Duration::from_millis(self.probe.settle_ms);
         let soak = Duration::from_millis(self.probe.soak_ms);
@@ -75,24 +79,28 @@ impl Prober {
         let mut count = 0_u32;
         loop {
             let sample = self.sample().await;
-            each(&sample);
+            report(&sample);
             let now = Instant::now();
             match (good_since, sample.ok) {
                 (_, true) => {
                     count += 1;
                     let since = *good_since.get_or_insert(now);
                     if now - since >= soak {
-                        let detail = format!("{count} good probes over {} s", soak.as_secs_f32());
+                        let detail = format!(
+                            "{} over {} s",
+                            plural(count, "good probe"),
+                            soak.as_secs_f32()
+                        );
                         let verdict = Verdict::Green;
                         return Judgement {
-                            log: sample.said,
+                            log: sample.output,
                             facts: vec![Fact::new("probes", count.to_string())],
                             ..Judgement::new(verdict, detail)
                         };
                     }
                 }
                 (Some(_), false) => {
-                    let detail = format!("a probe went bad after {count} good ones");
+                    let detail = format!("a probe failed after {}", plural(count, "good one"));
                     return red(&detail, &sample);
                 }
                 (None, false) if now - began >= settle => {
@@ -107,35 +115,29 @@ impl Prober {
 
     async fn sample(&self) -> Sample {
         let began = Instant::now();
-        let asked = match (&self.probe.http, &self.client, &self.probe.command) {
+        let result = match (&self.probe.http, &self.client, &self.probe.command) {
             (Some(url), Some(client), _) => timeout(SAMPLE, self.http(client, url)).await,
             (_, _, Some(line)) => Ok(self.command(line).await),
             _ => Ok(Err("no probe is configured".into())),
         };
         let latency = began.elapsed();
-        match asked {
-            Ok(Ok(said)) => Sample { ok: true, latency, said },
-            Ok(Err(said)) => Sample { ok: false, latency, said },
-            Err(_) => Sample { ok: false, latency, said: "no answer in time".into() },
+        match result {
+            Ok(Ok(output)) => Sample { ok: true, latency, output },
+            Ok(Err(output)) => Sample { ok: false, latency, output },
+            Err(_) => {
+                let output = format!("no answer in {} s", SAMPLE.as_secs()).into();
+                Sample { ok: false, latency, output }
+            }
         }
     }
 
     async fn http(&self, client: &reqwest::Client, url: &str) -> Result<Untrusted, Untrusted> {
         let url = url.replace("{sha}", &self.sha.0);
-        // The error's own text leaves out why; the chain has it.
-        let tell = |error: reqwest::Error| {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            Untrusted::new(text)
-        };
-        let mut answer = client.get(&url).send().await.map_err(tell)?;
+        let failed = |error: reqwest::Error| Untrusted::new(chain(&NetworkError::new(&url, error)));
+        let mut answer = client.get(&url).send().await.map_err(failed)?;
         let status = answer.status();
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(tell)? {
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             let room = BODY.saturating_sub(body.len()).min(chunk.len());
             body.extend_from_slice(&chunk[..room]);
             if room < chunk.len() {
@@ -143,10 +145,10 @@ impl Prober {
             }
         }
         let body = String::from_utf8_lossy(&body).into_owned();
-        let said = Untrusted::new(format!("{status}\n{body}"));
+        let output = Untrusted::new(format!("{status}\n{body}"));
         let expected = self.probe.expect.as_ref().map(|text| text.replace("{sha}", &self.sha.0));
         let as_expected = expected.is_none_or(|text| body.contains(&text));
-        if status.is_success() && as_expected { Ok(said) } else { Err(said) }
+        if status.is_success() && as_expected { Ok(output) } else { Err(output) }
     }
 
     async fn command(&self, line: &str) -> Result<Untrusted, Untrusted> {
@@ -157,11 +159,11 @@ impl Prober {
             Ok(finished) => {
                 Err(format!("{}\n{}", finished.summary(), finished.tail.as_received()).into())
             }
-            Err(error) => Err(error.to_string().into()),
+            Err(error) => Err(chain(&error).into()),
         }
     }
 }
 
 fn red(detail: &str, sample: &Sample) -> Judgement {
-    Judgement { log: sample.said.clone(), ..Judgement::new(Verdict::Red, detail) }
+    Judgement { log: sample.output.clone(), ..Judgement::new(Verdict::Red, detail) }
 }

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 
 use super::folder::{Folder, Told};
-use super::{Executor, Turn};
+use super::{BoxError, Executor, Turn};
 use crate::agent::{Control, Events};
-use crate::cluster::Cached;
+use crate::cluster::{CachedClient, reason};
 use crate::config::executor::KubernetesJobs;
 use crate::config::outside::Kubernetes;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
@@ -44,7 +44,7 @@ pub struct Jobs {
     config: KubernetesJobs,
     cluster: Kubernetes,
     /// Made when it is first needed.
-    client: Cached,
+    client: CachedClient,
 }
 
 /// What asking for a Job led to.
@@ -60,7 +60,7 @@ impl Jobs {
     /// As configured.
     #[must_use]
     pub fn new(config: KubernetesJobs, cluster: Kubernetes) -> Arc<Self> {
-        Arc::new(Self { config, cluster, client: Cached::default() })
+        Arc::new(Self { config, cluster, client: CachedClient::default() })
     }
 
     async fn api(&self) -> Result<Api<Job>, String> {
@@ -139,7 +139,7 @@ impl Jobs {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 404 | 422) => {
                 Asked::Refused(clean_line(&status.message))
             }
-            Ok(Err(error)) => Asked::Again(clean_line(&error.to_string())),
+            Ok(Err(error)) => Asked::Again(reason(&error)),
             Err(_) => Asked::Again("no answer".into()),
         }
     }
@@ -147,7 +147,7 @@ impl Jobs {
     async fn stands(&self, name: &str) -> Result<JobState, String> {
         let api = self.api().await?;
         let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
-        let found = found.map_err(|error| clean_line(&error.to_string()))?;
+        let found = found.map_err(|error| reason(&error))?;
         let Some(job) = found else { return Ok(state(None)) };
         let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
         let conditions: Vec<Condition> = conditions
@@ -332,11 +332,11 @@ impl<'a> Following<'a> {
 }
 
 impl Executor for Jobs {
-    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+    fn check(&self) -> BoxFuture<'_, Result<String, BoxError>> {
         Box::pin(async {
             let list = async {
                 let all = self.api().await?.list(&ListParams::default().limit(1)).await;
-                all.map_err(|error| clean_line(&error.to_string()))
+                all.map_err(BoxError::from)
             };
             let listed = timeout(CALL, list).await;
             listed.map_err(|_| format!("no answer in {} s", CALL.as_secs()))??;
@@ -361,10 +361,10 @@ impl Executor for Jobs {
             let of_run = ListParams::default().labels(&format!("{RUN}={run}"));
             let gone = async {
                 let api = self.api().await?;
-                let jobs = api.list(&of_run).await.map_err(|error| error.to_string())?;
+                let jobs = api.list(&of_run).await.map_err(|error| reason(&error))?;
                 for name in jobs.items.into_iter().filter_map(|job| job.metadata.name) {
                     let deleted = api.delete(&name, &DeleteParams::background()).await;
-                    deleted.map_err(|error| error.to_string())?;
+                    deleted.map_err(|error| reason(&error))?;
                 }
                 Ok::<(), String>(())
             };

@@ -23,6 +23,9 @@ use crate::core::model::agent_event::TurnEnd;
 use crate::core::model::capability::Capabilities;
 use crate::secrets::Secrets;
 
+/// An error whose causes are read as a chain (`error::chain`, `cli::failure::hint`).
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// One turn that is carried out elsewhere.
 #[derive(Debug, Clone)]
 pub struct Turn {
@@ -48,7 +51,7 @@ pub trait Executor: std::fmt::Debug + Send + Sync {
     }
 
     /// Asks whether turns could be carried out there: a line of what was found, or of what is wrong.
-    fn check(&self) -> BoxFuture<'_, Result<String, String>>;
+    fn check(&self) -> BoxFuture<'_, Result<String, BoxError>>;
 
     /// Carries a turn out to its end, or follows it where it is under way. Dropped, it goes on.
     fn turn<'a>(

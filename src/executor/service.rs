@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use super::{Executor, Turn};
+use super::{BoxError, Executor, Turn};
 use crate::agent::{Control, Events};
 use crate::config::executor::OtherService;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::untrusted::clean_line;
+use crate::error::chain;
+use crate::network::NetworkError;
 use crate::secrets::Secrets;
 
 /// Longest time of one call.
@@ -38,7 +40,7 @@ pub struct Service {
 
 /// No answer came.
 struct Away {
-    why: String,
+    error: BoxError,
     /// What was asked can't have been taken.
     untaken: bool,
 }
@@ -50,17 +52,17 @@ impl Service {
     /// A line for a person.
     pub fn new(config: OtherService, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
         let client = reqwest::Client::builder().timeout(CALL).build();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client.map_err(|error| chain(&error))?;
         Ok(Arc::new(Self { config, secrets, client }))
     }
 
     async fn call(&self, request: reqwest::RequestBuilder) -> Result<(u16, Value), Away> {
         let token = self.secrets.get(&self.config.token).await;
-        let token = token.map_err(|error| Away { why: error.to_string(), untaken: true })?;
+        let token = token.map_err(|error| Away { error: error.into(), untaken: true })?;
         let tell = |error: reqwest::Error| Away {
-            why: clean_line(&error.to_string()),
             // Without a connection nothing was sent.
             untaken: error.is_connect() || error.is_builder(),
+            error: NetworkError::new(&self.config.address, error).into(),
         };
         let answer = request.bearer_auth(token.expose_secret()).send().await.map_err(tell)?;
         let status = answer.status().as_u16();
@@ -115,8 +117,11 @@ impl Service {
                     write(&id).map_err(io)?;
                     return Ok(id);
                 }
-                Err(Away { why, untaken: false }) => {
-                    let why = format!("{why}; nobody knows whether the other service took it");
+                Err(Away { error, untaken: false }) => {
+                    let why = format!(
+                        "{}; nobody knows whether the other service took it",
+                        chain(&*error)
+                    );
                     return Err(TurnEnd::Crashed { why: why.into() });
                 }
                 Ok((status, answer)) if !matches!(status, 429 | 503) => {
@@ -129,7 +134,7 @@ impl Service {
                     std::fs::remove_file(&file).map_err(io)?;
                     let why = match refused {
                         Ok((status, _)) => format!("it answers {status}"),
-                        Err(Away { why, .. }) => why,
+                        Err(Away { error, .. }) => chain(&*error),
                     };
                     if tokio::time::Instant::now() >= until {
                         return Err(not(format!("the other service can't be had: {why}")));
@@ -168,7 +173,8 @@ impl Service {
                     tracing::debug!(id, status, "no answer about a job");
                     continue;
                 }
-                Err(Away { why, .. }) => {
+                Err(Away { error, .. }) => {
+                    let why = chain(&*error);
                     if !std::mem::replace(&mut away, true) {
                         let text = format!("the other service is away ({why}); looks again");
                         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
@@ -210,15 +216,15 @@ impl Executor for Service {
         Capabilities::default()
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+    fn check(&self) -> BoxFuture<'_, Result<String, BoxError>> {
         Box::pin(async {
             // A job that nobody has: whoever may ask is told so.
             let request = self.client.get(self.address("/jobs/000000000000"));
             match self.call(request).await {
                 Ok((200 | 404, _)) => Ok(format!("{} takes the token", self.config.address)),
                 Ok((401 | 403, _)) => Err("it refuses the token".into()),
-                Ok((status, _)) => Err(format!("it answers {status}")),
-                Err(Away { why, .. }) => Err(why),
+                Ok((status, _)) => Err(format!("it answers {status}").into()),
+                Err(Away { error, .. }) => Err(error),
             }
         })
     }

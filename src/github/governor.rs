@@ -1,5 +1,6 @@
-//! One governor a token: how many calls at once, writes one after the other, and the waits that
-//! GitHub asks for (table T9, and its page on best practices for the REST API).
+//! The pace of all calls with one token: how many are under way at once, writes one after the
+//! other, and the waits that GitHub asks for (table T9, and its page on best practices for the REST
+//! API). [`Api`](super::Api) passes through it before each call and reports each limit to it.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,35 +12,36 @@ use super::ApiError;
 use crate::core::tables::answer::ApiAction;
 use crate::lock::LockExt;
 
-/// Calls under way at once; GitHub takes 100.
+/// The calls under way at once; GitHub takes 100.
 const AT_ONCE: usize = 8;
-/// Between two writes: 80 a minute are allowed.
+/// The pause between two writes: GitHub allows 80 a minute.
 const BETWEEN_WRITES: Duration = Duration::from_millis(800);
-/// The first wait where GitHub tells none, in seconds.
+/// The first wait, in seconds, where GitHub names none.
 const FIRST: u64 = 60;
-/// The longest wait before it is asked again.
+/// The longest wait before the next request, in seconds.
 const LONGEST: u64 = 3600;
-/// A wait that a caller sits out; for a longer one it is told and comes again.
+/// The longest wait that a call sits out; a longer one is an error, and the caller comes again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Governor {
-    state: Mutex<State>,
+    limit: Mutex<RateLimit>,
     room: Semaphore,
     writes: tokio::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RateLimit {
+    /// When the next request may be sent.
     until: Option<Instant>,
-    /// Waits in a row without a time of GitHub's.
+    /// How many waits in a row GitHub named no time for; each doubles the next.
     doubled: u32,
 }
 
 impl Default for Governor {
     fn default() -> Self {
         Self {
-            state: Mutex::default(),
+            limit: Mutex::default(),
             room: Semaphore::new(AT_ONCE),
             writes: tokio::sync::Mutex::default(),
         }
@@ -47,16 +49,16 @@ impl Default for Governor {
 }
 
 impl Governor {
-    /// Waits out a short limit; a longer one is told at once, and nothing is sent.
+    /// Waits out a short limit; a longer one is an error at once, and the caller sends nothing.
     pub(super) async fn pass(&self) -> Result<(), ApiError> {
         loop {
-            let until = self.state().until;
+            let until = self.limit().until;
             let Some(left) = until.map(|until| until.saturating_duration_since(Instant::now()))
             else {
                 return Ok(());
             };
             if left.is_zero() {
-                self.state().until = None;
+                self.limit().until = None;
             } else if left > PATIENCE {
                 return Err(ApiError::Limited { seconds: left.as_secs().max(1) });
             } else {
@@ -65,12 +67,12 @@ impl Governor {
         }
     }
 
-    /// A place among the calls under way.
+    /// Takes a place among the calls under way; dropping the permit frees it.
     pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
         self.room.acquire().await.ok()
     }
 
-    /// A writer's turn: one at a time, with a pause between.
+    /// Takes the turn to write: one writer at a time, with a pause between two.
     pub(super) async fn write(&self) -> MutexGuard<'_, Option<Instant>> {
         let mut last = self.writes.lock().await;
         if let Some(at) = *last {
@@ -80,37 +82,37 @@ impl Governor {
         last
     }
 
-    /// Everybody waits.
+    /// Makes every caller wait, and gives the error for the one that met the limit.
     pub(super) fn wait(&self, action: ApiAction) -> ApiError {
-        let mut state = self.state();
+        let mut limit = self.limit();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let seconds = match action {
             ApiAction::Wait(seconds) => u64::try_from(seconds).unwrap_or(FIRST),
-            // A little longer than told, so that not everybody comes at the same second.
+            // A little longer than asked, so that not every afk comes back in the same second.
             ApiAction::WaitUntil(at) => {
                 u64::try_from(at).unwrap_or(now).saturating_sub(now)
                     + 1
                     + u64::from(std::process::id()) % 5
             }
             _ => {
-                let seconds = FIRST << state.doubled.min(6);
-                state.doubled += 1;
+                let seconds = FIRST << limit.doubled.min(6);
+                limit.doubled += 1;
                 seconds
             }
         };
         let seconds = seconds.clamp(1, LONGEST);
         let until = Instant::now() + Duration::from_secs(seconds);
-        state.until = Some(state.until.map_or(until, |known| known.max(until)));
+        limit.until = Some(limit.until.map_or(until, |known| known.max(until)));
         ApiError::Limited { seconds }
     }
 
-    /// An answer came as it should.
-    pub(super) fn good(&self) {
-        self.state().doubled = 0;
+    /// Ends the doubling of waits: GitHub answered as it should.
+    pub(super) fn answered(&self) {
+        self.limit().doubled = 0;
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.locked()
+    fn limit(&self) -> std::sync::MutexGuard<'_, RateLimit> {
+        self.limit.locked()
     }
 }
 
@@ -126,14 +128,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_limit_holds_everybody_and_doubles() {
+    async fn limit_holds_every_caller_and_doubles() {
         let governor = Governor::default();
         assert!(governor.pass().await.is_ok());
         assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 60);
         assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 120);
-        governor.good();
+        governor.answered();
         assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 60);
         let left = seconds(&governor.pass().await.unwrap_err());
-        assert!((115..=120).contains(&left), "the longest of them counts: {left}");
+        assert!((115..=120).contains(&left), "the longest wait counts: {left}");
     }
 }

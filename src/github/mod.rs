@@ -1,182 +1,94 @@
-//! GitHub's API: transport by octocrab, without its retries and types (docs/adr/0010-github.md).
+//! GitHub's API as the tracker, CI and git's credentials use it: reads, lists, writes, GraphQL and
+//! logs. The HTTP client is octocrab's, without its retries and types
+//! (docs/adr/0010-what-github-answers-is-ours-to-judge.md).
 //!
 //! One governor a token sees every answer and makes all callers wait (table T9). Reads are
-//! conditional and asked again; a write whose answer was lost is [`ApiError::Unknown`]: the caller
-//! reads back first.
+//! conditional and repeated. A write is sent once; where its answer was lost it is
+//! [`ApiError::Unknown`], and the caller reads back first.
+//!
+//! ```text
+//! tracker, ci, runtime → Api::get, list, write, query, text
+//!                          │ token (TokenProvider)   wait (Governor)   known page (PageCache)
+//!                          ▼
+//!                        GitHubTransport::send → GitHubResponse → table T9 → NextStep
+//!                                        └ CallError: NetworkError, or no usable answer
+//! ```
 
+mod cache;
+mod error;
 mod governor;
 mod token;
+mod transport;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use http::{Method, Request};
-use http_body_util::BodyExt;
-use octocrab::Octocrab;
+use http::Method;
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::config::outside::GitHub as Config;
 use crate::core::model::time::Timestamp;
-use crate::core::model::untrusted::clean_line;
-use crate::core::tables::answer::{ApiAction, ApiAnswer, ApiCall, action};
+use crate::core::tables::answer::{ApiAction, ApiCall, action};
+use crate::error::chain;
 use crate::lock::LockExt;
 use crate::secrets::Secrets;
+use cache::{Page, PageCache};
+use error::message;
+pub use error::{ApiError, CallError, CredentialError};
 use governor::Governor;
-use token::Tokens;
+use token::TokenProvider;
+use transport::{Call, GitHubResponse, GitHubTransport};
 
-/// Longest time of one call.
-const CALL: Duration = Duration::from_secs(30);
-/// Reads of one thing before it is given up for now.
-const TRIES: u32 = 4;
-/// Most of an answer that is read, in bytes.
-const BODY: usize = 16 * 1024 * 1024;
-/// Pages of one list.
+/// Attempts at one read before it fails.
+const ATTEMPTS: u32 = 4;
+/// The pages of one list that are read at most.
 const PAGES: usize = 50;
-/// Answers that are kept with their `ETag`.
-const KEPT: usize = 1024;
-/// Of them at most so many bytes.
-const KEPT_BYTES: usize = 32 * 1024 * 1024;
 
-/// Why GitHub did not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ApiError {
-    /// It says no, and asking again can't help.
-    #[error("GitHub answered {status} to {what}: {said}")]
-    Refused {
-        /// The status.
-        status: u16,
-        /// What was asked.
-        what: String,
-        /// Its message, cleaned.
-        said: String,
-    },
-    /// Its limits: everybody with this token waits.
-    #[error("GitHub's limit is reached; asked again in {seconds} s")]
-    Limited {
-        /// How long still.
-        seconds: u64,
-    },
-    /// No answer that can be read, after several tries.
-    #[error("GitHub can't be asked for {what}: {said}")]
-    Away {
-        /// What was asked.
-        what: String,
-        /// What happened last.
-        said: String,
-    },
-    /// A write whose answer was lost: nobody knows whether it was done.
-    #[error("whether {what} was done is unknown: {said}")]
-    Unknown {
-        /// What was asked.
-        what: String,
-        /// What happened.
-        said: String,
-    },
-    /// The token is no good, also a fresh one.
-    #[error("GitHub refuses the token: {0}")]
-    Token(String),
-}
-
-impl ApiError {
-    /// The status of a refusal.
-    #[must_use]
-    pub const fn status(&self) -> Option<u16> {
-        match self {
-            Self::Refused { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-}
-
-/// See the module.
+/// The client of one GitHub with one credential; shared by all callers of both.
 #[derive(Debug)]
 pub struct Api {
-    client: Octocrab,
+    transport: GitHubTransport,
     base: String,
-    tokens: Tokens,
+    tokens: TokenProvider,
     governor: Governor,
-    kept: Mutex<Kept>,
+    cache: Mutex<PageCache>,
 }
 
-/// Answers by address, with what makes the next request free.
-#[derive(Debug, Default)]
-struct Kept {
-    by_address: HashMap<String, Page>,
-    order: VecDeque<String>,
-    bytes: usize,
-}
-
-#[derive(Debug, Clone)]
-struct Page {
-    etag: String,
-    body: std::sync::Arc<[u8]>,
-    next: Option<String>,
-}
-
-impl Kept {
-    fn keep(&mut self, address: &str, page: Page) {
-        self.bytes += page.body.len();
-        if let Some(old) = self.by_address.insert(address.to_owned(), page) {
-            self.bytes -= old.body.len();
-        } else {
-            self.order.push_back(address.to_owned());
-        }
-        while (self.by_address.len() > KEPT || self.bytes > KEPT_BYTES) && !self.order.is_empty() {
-            if let Some(old) = self.order.pop_front().and_then(|a| self.by_address.remove(&a)) {
-                self.bytes -= old.body.len();
-            }
-        }
-    }
-}
-
-/// A whole answer.
-struct Got {
-    answer: ApiAnswer,
-    etag: Option<String>,
-    next: Option<String>,
-    body: Vec<u8>,
-}
-
-/// What an answer means for who asked.
-enum Heard {
-    /// It is what was asked for.
-    Taken,
-    /// What is known stays.
-    Kept,
-    /// The next call has a fresh token.
-    Renewed,
-    /// Nobody knows, and what was said.
-    Lost(String),
+/// What a caller does after an answer.
+enum NextStep {
+    /// The body is the answer.
+    Take,
+    /// Nothing changed: the cached page is the answer.
+    UseCached,
+    /// The token was refused; the next attempt reads a fresh one.
+    RenewToken,
+    /// The server failed to answer.
+    Lost(CallError),
 }
 
 impl Api {
-    /// The API as configured; nothing is asked yet.
+    /// A client as configured; it sends nothing yet.
     ///
     /// # Errors
-    /// A line for a person.
+    /// A line for the operator, where there is no TLS client.
     pub fn new(config: &Config, secrets: std::sync::Arc<Secrets>) -> Result<Self, String> {
-        let client = Octocrab::builder()
-            .set_connect_timeout(Some(Duration::from_secs(10)))
-            .set_read_timeout(Some(CALL))
-            .build()
-            .map_err(|error| format!("no client for GitHub: {error}"))?;
+        let transport = GitHubTransport::new();
         Ok(Self {
-            client,
+            transport: transport.map_err(|e| format!("no client for GitHub: {}", chain(&e)))?,
             base: config.api.trim_end_matches('/').to_owned(),
-            tokens: Tokens::new(config, secrets),
+            tokens: TokenProvider::new(config, secrets),
             governor: Governor::default(),
-            kept: Mutex::default(),
+            cache: Mutex::default(),
         })
     }
 
-    /// A token for git over https, as its password.
+    /// A token for git over HTTPS, as its password.
     ///
     /// # Errors
-    /// [`ApiError::Token`] and what asking for it can lead to.
+    /// [`ApiError::Credential`], [`ApiError::Token`], or the failure of the request for one.
     pub async fn token(&self) -> Result<SecretString, ApiError> {
         self.tokens.get(self).await
     }
@@ -189,7 +101,7 @@ impl Api {
         self.tokens.login(self).await
     }
 
-    /// Reads one thing.
+    /// Reads one object.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -198,10 +110,10 @@ impl Api {
         read(path, &page.body)
     }
 
-    /// Reads all pages of a list; `list` takes it out of an answer that wraps it.
+    /// Reads all pages of a list; `list` is the key of the list in an answer that wraps it.
     ///
     /// # Errors
-    /// [`ApiError`]; a part of a list is none.
+    /// [`ApiError`]; a list of which one page failed is an error.
     pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -217,14 +129,15 @@ impl Api {
                 Some(name) => {
                     let mut whole: Value = read(path, &page.body)?;
                     let part = serde_json::from_value::<Vec<T>>(whole[name].take());
-                    all.extend(part.map_err(|error| away(path, &error.to_string()))?);
+                    all.extend(part.map_err(|error| ApiError::failed(path, error))?);
                 }
             }
             pages += 1;
             if pages >= PAGES {
-                return Err(away(path, "has more pages than are read"));
+                let why = format!("the list has more than {PAGES} pages");
+                return Err(ApiError::failed(path, why));
             }
-            // Only ours: what a page names is followed with our token.
+            // Never send our token to another host that a page names.
             next = page.next.filter(|next| next.starts_with(&self.base));
         }
         Ok(all)
@@ -234,60 +147,59 @@ impl Api {
         format!("{}{path}", self.base)
     }
 
-    /// One page, as it is now: a 304 costs nothing and gives what is kept.
+    /// The path of an address, as errors name the request.
+    fn path<'a>(&self, address: &'a str) -> &'a str {
+        address.strip_prefix(&self.base).unwrap_or(address)
+    }
+
+    /// One page as it is now; a 304 costs nothing and gives the cached page.
     async fn page(&self, address: &str) -> Result<Page, ApiError> {
         let mut renewed = false;
-        let mut said = String::new();
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                sleep(Duration::from_millis(250 << attempt)).await;
-            }
-            self.governor.pass().await?;
-            let known = self.kept().by_address.get(address).cloned();
-            let token = self.tokens.get(self).await?;
-            let etag = known.as_ref().map(|page| page.etag.as_str());
-            let bearer = format!("Bearer {}", token.expose_secret());
-            let got = self.call(&Method::GET, address, &bearer, etag, None).await;
-            let got = match got {
-                Ok(got) => got,
+        let mut lost = CallError::from("no answer");
+        for attempt in 0..ATTEMPTS {
+            let token = self.ready(attempt).await?;
+            let cached = self.cache().get(address);
+            let etag = cached.as_ref().map(|page| page.etag.as_str());
+            let authorization = bearer(&token);
+            let call = Call { etag, ..Call::get(address, &authorization) };
+            let response = match self.send(call).await {
+                Ok(response) => response,
                 Err(error) => {
-                    said = error;
+                    lost = error;
                     continue;
                 }
             };
-            match self.heard(ApiCall::Read, address, &got, &token, &mut renewed).await? {
-                Heard::Taken
-                    if serde_json::from_slice::<serde::de::IgnoredAny>(&got.body).is_err() =>
-                {
-                    said = "the answer is no whole JSON".into();
+            match self.judge(ApiCall::Read, address, &response, &token, &mut renewed).await? {
+                NextStep::Take if serde_json::from_slice::<IgnoredAny>(&response.body).is_err() => {
+                    lost = "the answer is not whole JSON".into();
                 }
-                Heard::Taken => {
-                    self.governor.good();
+                NextStep::Take => {
+                    self.governor.answered();
                     let page = Page {
-                        etag: got.etag.clone().unwrap_or_default(),
-                        body: got.body.into(),
-                        next: got.next,
+                        etag: response.etag.clone().unwrap_or_default(),
+                        body: response.body.into(),
+                        next: response.next,
                     };
-                    if got.etag.is_some() {
-                        self.kept().keep(address, page.clone());
+                    if response.etag.is_some() {
+                        self.cache().insert(address, page.clone());
                     }
                     return Ok(page);
                 }
-                Heard::Kept => match known {
+                NextStep::UseCached => match cached {
                     Some(page) => return Ok(page),
-                    None => said = "304 for what was never read".into(),
+                    None => lost = "304 for a page that was never read".into(),
                 },
-                Heard::Renewed => {}
-                Heard::Lost(why) => said = why,
+                NextStep::RenewToken => {}
+                NextStep::Lost(cause) => lost = cause,
             }
         }
-        Err(away(address.strip_prefix(&self.base).unwrap_or(address), &said))
+        Err(ApiError::failed(self.path(address), lost))
     }
 
-    /// Writes once. A 404 to a DELETE is done.
+    /// Writes once. A DELETE that finds nothing has succeeded.
     ///
     /// # Errors
-    /// [`ApiError::Unknown`] where the answer was lost; others as they say.
+    /// [`ApiError::Unknown`] where the answer was lost; the others mean that nothing was written.
     pub async fn write(
         &self,
         method: Method,
@@ -295,265 +207,164 @@ impl Api {
         body: Option<&Value>,
     ) -> Result<Value, ApiError> {
         let address = self.address(path);
-        let what = format!("{method} {path}");
+        let request = format!("{method} {path}");
+        let unknown = |cause: CallError| ApiError::Unknown { request: request.clone(), cause };
         let mut renewed = false;
         loop {
             self.governor.pass().await?;
             let _turn = self.governor.write().await;
             let token = self.tokens.get(self).await?;
-            let bearer = format!("Bearer {}", token.expose_secret());
-            let got = self.call(&method, &address, &bearer, None, body).await;
-            let got = got.map_err(|said| ApiError::Unknown { what: what.clone(), said })?;
-            if method == Method::DELETE && got.answer.status == 404 {
+            let authorization = bearer(&token);
+            let call = Call { method: &method, body, ..Call::get(&address, &authorization) };
+            let response = self.send(call).await.map_err(unknown)?;
+            if method == Method::DELETE && response.answer.status == 404 {
                 return Ok(Value::Null);
             }
-            match self.heard(ApiCall::Write, &address, &got, &token, &mut renewed).await? {
-                Heard::Taken | Heard::Kept if got.body.is_empty() => return Ok(Value::Null),
-                Heard::Taken | Heard::Kept => {
-                    self.governor.good();
-                    let unknown = |error: serde_json::Error| ApiError::Unknown {
-                        what: what.clone(),
-                        said: error.to_string(),
-                    };
-                    return serde_json::from_slice(&got.body).map_err(unknown);
+            match self.judge(ApiCall::Write, &address, &response, &token, &mut renewed).await? {
+                NextStep::Take | NextStep::UseCached if response.body.is_empty() => {
+                    return Ok(Value::Null);
                 }
-                Heard::Renewed => {}
-                Heard::Lost(said) => return Err(ApiError::Unknown { what, said }),
+                NextStep::Take | NextStep::UseCached => {
+                    self.governor.answered();
+                    let value = serde_json::from_slice(&response.body);
+                    return value.map_err(|error| unknown(error.into()));
+                }
+                NextStep::RenewToken => {}
+                NextStep::Lost(cause) => return Err(unknown(cause)),
             }
         }
     }
 
-    /// Asks by GraphQL; reads only, so it is asked again.
+    /// Asks by GraphQL. Only reads are asked so, which is why a lost answer is asked for again.
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn query(&self, query: &str, variables: &Value) -> Result<Value, ApiError> {
         let path = "/graphql";
-        // Enterprise has it beside, and not below, the REST API.
+        // Enterprise serves GraphQL beside its REST API, and not below it.
         let address = match self.base.strip_suffix("/api/v3") {
             Some(host) => format!("{host}/api/graphql"),
             None => self.address(path),
         };
         let body = serde_json::json!({"query": query, "variables": variables});
-        let mut said = String::new();
+        let mut lost = CallError::from("no answer");
         let mut renewed = false;
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                sleep(Duration::from_millis(250 << attempt)).await;
-            }
-            self.governor.pass().await?;
-            let token = self.tokens.get(self).await?;
-            let bearer = format!("Bearer {}", token.expose_secret());
-            let got = match self.call(&Method::POST, &address, &bearer, None, Some(&body)).await {
-                Ok(got) => got,
+        for attempt in 0..ATTEMPTS {
+            let token = self.ready(attempt).await?;
+            let authorization = bearer(&token);
+            let call = Call {
+                method: &Method::POST,
+                body: Some(&body),
+                ..Call::get(&address, &authorization)
+            };
+            let response = match self.send(call).await {
+                Ok(response) => response,
                 Err(error) => {
-                    said = error;
+                    lost = error;
                     continue;
                 }
             };
-            match self.heard(ApiCall::Read, &address, &got, &token, &mut renewed).await? {
-                Heard::Taken => match serde_json::from_slice::<Value>(&got.body) {
+            match self.judge(ApiCall::Read, &address, &response, &token, &mut renewed).await? {
+                NextStep::Take => match serde_json::from_slice::<Value>(&response.body) {
                     Ok(mut whole) if whole["errors"].is_null() => return Ok(whole["data"].take()),
                     Ok(whole) => {
                         let text = whole["errors"][0]["message"].as_str().unwrap_or("an error");
-                        return Err(away(path, text));
+                        return Err(ApiError::failed(path, text));
                     }
-                    Err(error) => said = error.to_string(),
+                    Err(error) => lost = error.into(),
                 },
-                Heard::Kept => return Err(refused(&address, &self.base, &got)),
-                Heard::Renewed => {}
-                Heard::Lost(why) => said = why,
+                NextStep::UseCached => {
+                    return Err(ApiError::refused(self.path(&address), &response));
+                }
+                NextStep::RenewToken => {}
+                NextStep::Lost(cause) => lost = cause,
             }
         }
-        Err(away(path, &said))
+        Err(ApiError::failed(path, lost))
     }
 
-    /// Reads what is no JSON, without a cache: a log. Follows one redirect, without the token.
+    /// Reads a log: text instead of JSON, and never cached. Follows one redirect, without the
+    /// token.
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn text(&self, path: &str) -> Result<String, ApiError> {
-        self.governor.pass().await?;
-        let token = self.tokens.get(self).await?;
-        let bearer = format!("Bearer {}", token.expose_secret());
+        let token = self.ready(0).await?;
         let address = self.address(path);
-        let got = self.call(&Method::GET, &address, &bearer, None, None).await;
-        let mut got = got.map_err(|said| away(path, &said))?;
-        if let (301..=308, Some(to)) = (got.answer.status, got.next.clone()) {
-            let moved = self.call(&Method::GET, &to, "", None, None).await;
-            got = moved.map_err(|said| away(path, &said))?;
+        let authorization = bearer(&token);
+        let call = Call::get(&address, &authorization);
+        let mut response = self.send(call).await.map_err(|e| ApiError::failed(path, e))?;
+        if let (301..=308, Some(target)) = (response.answer.status, response.next.clone()) {
+            let call = Call::get(&target, "");
+            response = self.send(call).await.map_err(|e| ApiError::failed(path, e))?;
         }
-        match got.answer.status {
-            200..=299 => Ok(String::from_utf8_lossy(&got.body).into_owned()),
-            _ => Err(refused(&address, &self.base, &got)),
+        match response.answer.status {
+            200..=299 => Ok(String::from_utf8_lossy(&response.body).into_owned()),
+            _ => Err(ApiError::refused(path, &response)),
         }
     }
 
-    /// What an answer means (table T9): everybody waits, or the token is looked for anew once,
-    /// whatever was asked. Errors are those that asking again can't mend now.
-    async fn heard(
+    /// Waits until a read may be sent, longer before each further attempt, and gives the token.
+    async fn ready(&self, attempt: u32) -> Result<SecretString, ApiError> {
+        if attempt > 0 {
+            sleep(Duration::from_millis(250 << attempt)).await;
+        }
+        self.governor.pass().await?;
+        self.tokens.get(self).await
+    }
+
+    /// Decides by table T9. After the first 401 of a request the token is read again, also for a
+    /// write. An error means that a repetition can't help now.
+    async fn judge(
         &self,
         asked: ApiCall,
         address: &str,
-        got: &Got,
+        response: &GitHubResponse,
         token: &SecretString,
         renewed: &mut bool,
-    ) -> Result<Heard, ApiError> {
-        match action(asked, &got.answer) {
-            ApiAction::Take => Ok(Heard::Taken),
-            ApiAction::Keep => Ok(Heard::Kept),
+    ) -> Result<NextStep, ApiError> {
+        match action(asked, &response.answer) {
+            ApiAction::Take => Ok(NextStep::Take),
+            ApiAction::Keep => Ok(NextStep::UseCached),
             ApiAction::Renew if !*renewed => {
                 *renewed = true;
-                self.tokens.refused(token).await;
-                Ok(Heard::Renewed)
+                self.tokens.forget(token).await;
+                Ok(NextStep::RenewToken)
             }
-            ApiAction::Renew => Err(self.tokens.dead(&message(&got.body)).await),
+            ApiAction::Renew => Err(self.tokens.retire(&message(&response.body)).await),
             wait @ (ApiAction::Wait(_) | ApiAction::WaitUntil(_) | ApiAction::WaitDoubling) => {
                 Err(self.governor.wait(wait))
             }
-            ApiAction::Show => Err(refused(address, &self.base, got)),
+            ApiAction::Show => Err(ApiError::refused(self.path(address), response)),
             ApiAction::Again | ApiAction::ReadBack => {
-                Ok(Heard::Lost(format!("{} {}", got.answer.status, message(&got.body))))
+                let (status, message) = (response.answer.status, message(&response.body));
+                let text = format!("GitHub answered {status} {message}");
+                Ok(NextStep::Lost(text.trim_end().to_owned().into()))
             }
         }
     }
 
-    /// One call; an error is a line for a person: no whole answer came.
-    async fn call(
-        &self,
-        method: &Method,
-        address: &str,
-        bearer: &str,
-        etag: Option<&str>,
-        body: Option<&Value>,
-    ) -> Result<Got, String> {
-        let mut request = Request::builder()
-            .method(method.clone())
-            .uri(address)
-            .header("accept", "application/vnd.github+json")
-            .header("x-github-api-version", "2022-11-28");
-        if !bearer.is_empty() {
-            request = request.header("authorization", bearer);
-        }
-        if let Some(etag) = etag.filter(|etag| !etag.is_empty()) {
-            request = request.header("if-none-match", etag);
-        }
-        let request = self.client.build_request(request, body).map_err(|e| chain(&e))?;
+    /// Sends one call when fewer than the governor's number are under way.
+    async fn send(&self, call: Call<'_>) -> Result<GitHubResponse, CallError> {
         let _place = self.governor.place().await;
-        let work = async {
-            let answer = self.client.execute(request).await.map_err(|e| chain(&e))?;
-            let (parts, body) = answer.into_parts();
-            let text = |name: &str| {
-                parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-            };
-            let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
-            let mut body = body;
-            let mut bytes = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|e| chain(&e))?;
-                if let Ok(data) = frame.into_data() {
-                    bytes.extend_from_slice(&data);
-                    if bytes.len() > BODY {
-                        return Err("the answer is too long".to_owned());
-                    }
-                }
-            }
-            let told = text("content-length").and_then(|n| n.parse::<usize>().ok());
-            let status = parts.status.as_u16();
-            if told.is_some_and(|told| told != bytes.len()) && status != 304 {
-                return Err("the answer was cut off".to_owned());
-            }
-            let next = if (301..=308).contains(&status) {
-                text("location")
-            } else {
-                text("link").and_then(|link| next_page(&link))
-            };
-            let said = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).to_lowercase();
-            let answer = ApiAnswer {
-                status,
-                retry_after: number("retry-after"),
-                remaining: number("x-ratelimit-remaining"),
-                reset: number("x-ratelimit-reset"),
-                secondary: said.contains("secondary rate limit") || said.contains("abuse"),
-            };
-            Ok(Got { answer, etag: text("etag"), next, body: bytes })
-        };
-        timeout(CALL, work).await.unwrap_or_else(|_| Err("no answer in time".into()))
+        self.transport.send(call).await
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.locked()
+    fn cache(&self) -> std::sync::MutexGuard<'_, PageCache> {
+        self.cache.locked()
     }
 }
 
-/// A time as GitHub writes it; the epoch where it is none.
+/// A time as GitHub writes it; the epoch where the text is not a time.
 #[must_use]
 pub fn time(text: &str) -> Timestamp {
     text.parse::<jiff::Timestamp>().map_or(Timestamp(0), |at| Timestamp(at.as_millisecond()))
 }
 
+fn bearer(token: &SecretString) -> String {
+    format!("Bearer {}", token.expose_secret())
+}
+
 fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| away(path, &error.to_string()))
-}
-
-fn away(what: &str, said: &str) -> ApiError {
-    ApiError::Away { what: clean_line(what), said: clean_line(said) }
-}
-
-fn refused(address: &str, base: &str, got: &Got) -> ApiError {
-    let what = clean_line(address.strip_prefix(base).unwrap_or(address));
-    ApiError::Refused { status: got.answer.status, what, said: message(&got.body) }
-}
-
-/// The message in an error's body, cleaned.
-fn message(body: &[u8]) -> String {
-    let value = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let text: String = value["message"].as_str().unwrap_or_default().chars().take(300).collect();
-    clean_line(&text)
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    clean_line(&text)
-}
-
-/// The address after `rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<String> {
-    link.split(',').find_map(|part| {
-        let (address, rest) = part.trim().strip_prefix('<')?.split_once('>')?;
-        rest.contains("rel=\"next\"").then(|| address.to_owned())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_page_is_found() {
-        let link = "<https://x/a?page=1>; rel=\"prev\", <https://x/a?page=3>; rel=\"next\"";
-        assert_eq!(next_page(link).as_deref(), Some("https://x/a?page=3"));
-        assert_eq!(next_page("<https://x/a?page=1>; rel=\"last\""), None);
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded() {
-        let mut kept = Kept::default();
-        let page = |size: usize| Page { etag: "e".into(), body: vec![0; size].into(), next: None };
-        for n in 0..KEPT + 10 {
-            kept.keep(&n.to_string(), page(10));
-        }
-        assert_eq!((kept.by_address.len(), kept.bytes), (KEPT, KEPT * 10));
-        kept.keep("large", page(KEPT_BYTES));
-        assert!(kept.bytes <= KEPT_BYTES && kept.by_address.contains_key("large"));
-    }
+    serde_json::from_slice(body).map_err(|error| ApiError::failed(path, error))
 }

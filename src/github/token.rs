@@ -1,4 +1,6 @@
-//! What calls are made with: a personal token, or an App's, which lives for an hour.
+//! The token of every call: a personal one, read again each minute from where the configuration
+//! points, or an installation's of a GitHub App, which lives for an hour. A token that GitHub refuses
+//! twice is not sent again until it changes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,137 +16,144 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Api, ApiError};
+use super::transport::Call;
+use super::{Api, ApiError, CredentialError};
 use crate::config::outside::{App, GitHub};
 use crate::secrets::Secrets;
 
-/// An installation's token lives an hour; it is replaced before.
+/// How long an installation's token is used; GitHub lets it live for an hour.
 const INSTALLATION: Duration = Duration::from_secs(50 * 60);
-/// How long a personal token is used before its place is looked at again.
+/// How long a personal token is used before it is read again.
 const PERSONAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub(super) struct Tokens {
-    from: From,
+pub(super) struct TokenProvider {
+    source: TokenSource,
     secrets: Arc<Secrets>,
-    state: Mutex<State>,
+    state: Mutex<TokenState>,
 }
 
 #[derive(Debug)]
-enum From {
+enum TokenSource {
+    /// A reference to the secret.
     Personal(String),
     App(App),
 }
 
 #[derive(Debug, Default)]
-struct State {
-    known: Option<(SecretString, Instant)>,
-    /// One that GitHub refuses: it is not used again.
-    dead: Option<SecretString>,
-    why: String,
+struct TokenState {
+    /// The token in use, and until when it is.
+    current: Option<(SecretString, Instant)>,
+    /// The token that GitHub refused twice, and what it answered.
+    retired: Option<(SecretString, String)>,
     login: Option<String>,
 }
 
-impl Tokens {
+impl TokenProvider {
     pub(super) fn new(config: &GitHub, secrets: Arc<Secrets>) -> Self {
-        let from = match (&config.token, &config.app) {
-            (_, Some(app)) => From::App(app.clone()),
-            (token, None) => From::Personal(token.clone().unwrap_or_default()),
+        let source = match (&config.token, &config.app) {
+            (_, Some(app)) => TokenSource::App(app.clone()),
+            (token, None) => TokenSource::Personal(token.clone().unwrap_or_default()),
         };
-        Self { from, secrets, state: Mutex::default() }
+        Self { source, secrets, state: Mutex::default() }
     }
 
     pub(super) async fn get(&self, api: &Api) -> Result<SecretString, ApiError> {
         let mut state = self.state.lock().await;
-        if let Some((token, until)) = &state.known
+        if let Some((token, until)) = &state.current
             && *until > Instant::now()
         {
             return Ok(token.clone());
         }
-        let (token, life) = match &self.from {
-            From::Personal(reference) => {
+        let (token, life) = match &self.source {
+            TokenSource::Personal(reference) => {
                 let token = self.secrets.get(reference).await;
-                (token.map_err(|error| ApiError::Token(error.to_string()))?, PERSONAL)
+                (token.map_err(|error| ApiError::Credential(error.into()))?, PERSONAL)
             }
-            From::App(app) => (self.installation(api, app).await?, INSTALLATION),
+            TokenSource::App(app) => (self.installation(api, app).await?, INSTALLATION),
         };
-        if state.dead.as_ref().is_some_and(|dead| dead.expose_secret() == token.expose_secret()) {
-            return Err(ApiError::Token(state.why.clone()));
+        if let Some((retired, why)) = &state.retired
+            && retired.expose_secret() == token.expose_secret()
+        {
+            return Err(ApiError::Token(why.clone()));
         }
-        (state.dead, state.known) = (None, Some((token.clone(), Instant::now() + life)));
+        (state.retired, state.current) = (None, Some((token.clone(), Instant::now() + life)));
         Ok(token)
     }
 
-    /// GitHub answered 401: the next [`Tokens::get`] looks for a fresh one.
-    pub(super) async fn refused(&self, token: &SecretString) {
+    /// Forgets a token after a 401, so that the next [`TokenProvider::get`] reads a fresh one.
+    pub(super) async fn forget(&self, token: &SecretString) {
         let mut state = self.state.lock().await;
-        if state.known.as_ref().is_some_and(|(k, _)| k.expose_secret() == token.expose_secret()) {
-            state.known = None;
+        if state.current.as_ref().is_some_and(|(k, _)| k.expose_secret() == token.expose_secret()) {
+            state.current = None;
         }
     }
 
-    /// And again to the fresh one: it is not used any more.
-    pub(super) async fn dead(&self, why: &str) -> ApiError {
+    /// Sends the token no longer, after GitHub refused the fresh one as well.
+    pub(super) async fn retire(&self, message: &str) -> ApiError {
         let mut state = self.state.lock().await;
-        state.dead = state.known.take().map(|(token, _)| token);
-        state.why = format!("401 {why}; it is not used again until it changes");
-        ApiError::Token(state.why.clone())
+        let why = format!("401 {message}; it is not sent again until it changes");
+        state.retired = state.current.take().map(|(token, _)| (token, why.clone()));
+        ApiError::Token(why)
     }
 
+    /// The login that belongs to the token.
     pub(super) async fn login(&self, api: &Api) -> Result<String, ApiError> {
         if let Some(login) = &self.state.lock().await.login {
             return Ok(login.clone());
         }
-        let login = match &self.from {
-            From::Personal(_) => {
+        let login = match &self.source {
+            TokenSource::Personal(_) => {
                 let user: Value = api.get("/user").await?;
                 user["login"].as_str().map(str::to_owned)
             }
-            From::App(app) => {
-                let bearer = self.jwt(app).await?;
-                let address = api.address("/app");
-                let got = api.call(&Method::GET, &address, &bearer, None, None).await;
-                let got = got.map_err(|said| super::away("/app", &said))?;
-                let app: Value = super::read("/app", &got.body)?;
+            TokenSource::App(app) => {
+                let (authorization, address) = (self.jwt(app).await?, api.address("/app"));
+                let response = api.send(Call::get(&address, &authorization)).await;
+                let response = response.map_err(|error| ApiError::failed("/app", error))?;
+                let app: Value = super::read("/app", &response.body)?;
                 app["slug"].as_str().map(|slug| format!("{slug}[bot]"))
             }
         };
-        let login = login.ok_or_else(|| super::away("/user", "it names no login"))?;
+        let login = login.ok_or_else(|| ApiError::failed("/user", "the answer names no login"))?;
         self.state.lock().await.login = Some(login.clone());
         Ok(login)
     }
 
-    /// A fresh token of an installation.
+    /// Requests a fresh token of an installation.
     async fn installation(&self, api: &Api, app: &App) -> Result<SecretString, ApiError> {
         let path = format!("/app/installations/{}/access_tokens", app.installation);
-        let bearer = self.jwt(app).await?;
-        let got = api.call(&Method::POST, &api.address(&path), &bearer, None, None).await;
-        let got = got.map_err(|said| super::away(&path, &said))?;
-        if got.answer.status != 201 && got.answer.status != 200 {
-            return Err(super::refused(&path, "", &got));
+        let (authorization, address) = (self.jwt(app).await?, api.address(&path));
+        let call = Call { method: &Method::POST, ..Call::get(&address, &authorization) };
+        let response = api.send(call).await.map_err(|error| ApiError::failed(&path, error))?;
+        if response.answer.status != 201 && response.answer.status != 200 {
+            return Err(ApiError::refused(&path, &response));
         }
-        let body: Value = super::read(&path, &got.body)?;
-        let token = body["token"].as_str();
-        token.map(SecretString::from).ok_or_else(|| super::away(&path, "it gives no token"))
+        let body: Value = super::read(&path, &response.body)?;
+        let token = body["token"].as_str().map(SecretString::from);
+        token.ok_or_else(|| ApiError::failed(&path, "the answer holds no token"))
     }
 
-    /// The App's own name, signed with its key (RS256, RFC 7519), good for nine minutes.
+    /// The `authorization` of the App itself: its id, signed with its private key (RS256, RFC
+    /// 7519), valid for nine minutes.
     async fn jwt(&self, app: &App) -> Result<String, ApiError> {
-        let bad = |why: String| ApiError::Token(format!("the App's key: {why}"));
-        let pem = self.secrets.get(&app.key).await.map_err(|error| bad(error.to_string()))?;
+        let bad = |why: String| ApiError::Credential(CredentialError::Key(why));
+        let pem = self.secrets.get(&app.key).await;
+        let pem = pem.map_err(|error| ApiError::Credential(error.into()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         signed(&pem, &app.id, now).map(|token| format!("Bearer {token}")).map_err(bad)
     }
 }
 
+/// A JSON web token of an App, signed with the key in `pem`; an error completes "the private key".
 fn signed(pem: &SecretString, id: &str, now: u64) -> Result<String, String> {
     let key = PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes());
-    let pair = match key.map_err(|error| format!("is no PEM: {error}"))? {
+    let pair = match key.map_err(|error| format!("is not PEM: {error}"))? {
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-        _ => return Err("is no RSA key".into()),
+        _ => return Err("is not an RSA key".into()),
     };
-    let pair = pair.map_err(|error| error.to_string())?;
+    let pair = pair.map_err(|error| format!("is not usable: {error}"))?;
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     // Sixty seconds back, for clocks that differ.
     let claims = json!({"iat": now - 60, "exp": now + 9 * 60, "iss": id});
@@ -165,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_apps_token_is_signed_with_either_kind_of_pem() {
+    fn app_token_is_signed_with_either_kind_of_pem() {
         for format in ["traditional", "pkcs8"] {
             let mut make = Command::new("ssh-keygen");
             let folder = tempfile::tempdir().unwrap();
@@ -183,13 +192,13 @@ mod tests {
             let pair = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap() {
                 PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
                 PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-                _ => panic!("a kind of key that was not asked for"),
+                _ => panic!("ssh-keygen wrote another kind of key"),
             };
             let public = pair.unwrap().public().as_ref().to_vec();
             UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public)
                 .verify(text.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap())
                 .unwrap();
         }
-        assert!(signed(&"no key".into(), "1", 1_000).unwrap_err().starts_with("is no PEM"));
+        assert!(signed(&"no key".into(), "1", 1_000).unwrap_err().starts_with("is not PEM"));
     }
 }

@@ -1,5 +1,6 @@
-//! Loki: log lines with the labels `repo` and `issue`; the run is structured metadata. What can't
-//! be sent waits in a bounded buffer, whose oldest lines are dropped and counted.
+//! Events of the journal as log lines in Loki, with the labels `repo` and `issue` and the run as
+//! structured metadata. `runtime::loki` fills the buffer and pushes from it; while Loki is away the
+//! oldest lines of the buffer are dropped and counted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,44 +10,45 @@ use serde_json::{Value, json};
 use super::answer;
 use crate::config::outside::Loki as Config;
 use crate::core::tables::sink::{self, SinkOutcome};
+use crate::error::chain;
 use crate::secrets::Secrets;
 
-/// Lines that wait at most.
+/// The lines that the buffer holds at most.
 const LINES: usize = 10_000;
-/// Their bytes at most.
+/// The bytes that the buffer holds at most.
 const BYTES: usize = 4 * 1024 * 1024;
-/// Lines of one push.
+/// The lines of one push.
 const PUSH: usize = 1_000;
-/// Longest line, in bytes; Loki takes 256 KB.
+/// The longest line, in bytes; Loki takes 256 KB.
 const LONGEST: usize = 64 * 1024;
 
-/// One line.
+/// One event as a line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Milliseconds of the epoch.
+pub struct LogLine {
+    /// When the event happened, in milliseconds of the epoch.
     pub at: i64,
-    /// The repository.
+    /// The repository, as `owner/name`.
     pub repo: String,
-    /// The issue's number; empty for an ad-hoc run.
+    /// The number of the issue; empty for a run without one.
     pub issue: String,
-    /// The run.
+    /// The id of the run.
     pub run: String,
-    /// The text.
+    /// The event as JSON.
     pub text: String,
 }
 
-/// Lines that wait.
+/// The lines that Loki has not accepted yet.
 #[derive(Debug, Default)]
-pub struct Buffer {
-    lines: VecDeque<Line>,
+pub struct LokiBuffer {
+    lines: VecDeque<LogLine>,
     bytes: usize,
-    /// Lines that found no room.
+    /// How many lines were lost for want of room.
     pub dropped: u64,
 }
 
-impl Buffer {
-    /// Takes a line in; the oldest make room.
-    pub fn push(&mut self, mut line: Line) {
+impl LokiBuffer {
+    /// Adds a line; the oldest lines make room for it.
+    pub fn push(&mut self, mut line: LogLine) {
         while line.text.len() > LONGEST {
             line.text.pop();
         }
@@ -63,20 +65,20 @@ impl Buffer {
         first.is_some()
     }
 
-    /// Nothing waits.
+    /// Whether no line waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// The next push: how many lines, and its JSON.
+    /// The next push: the number of its lines, and its JSON.
     #[must_use]
     pub fn next(&self) -> (usize, Value) {
         let count = self.lines.len().min(PUSH);
         let mut streams: BTreeMap<(&str, &str), Vec<Value>> = BTreeMap::new();
         for line in self.lines.iter().take(count) {
             let values = streams.entry((&line.repo, &line.issue)).or_default();
-            // A string of nanoseconds.
+            // Loki takes nanoseconds as a string.
             let at = format!("{}000000", line.at);
             values.push(json!([at, line.text, {"run": line.run}]));
         }
@@ -89,7 +91,7 @@ impl Buffer {
         (count, json!({"streams": streams}))
     }
 
-    /// So many lines are sent, or will never be.
+    /// Removes the oldest lines: Loki accepted them, or never will.
     pub fn done(&mut self, count: usize) {
         for _ in 0..count {
             self.take_first();
@@ -97,10 +99,10 @@ impl Buffer {
     }
 }
 
-/// Pushes what waits; what to do next, and what was said.
+/// Pushes lines; gives the outcome by table T10 and Loki's answer.
 ///
 /// # Errors
-/// A line for a person: nobody can tell whether it arrived.
+/// A line for the operator: Loki may or may not have the lines.
 pub async fn push(
     client: &reqwest::Client,
     secrets: &Secrets,
@@ -112,25 +114,25 @@ pub async fn push(
         request = request.header("x-scope-orgid", tenant);
     }
     if let Some(reference) = &config.token {
-        let token = secrets.get(reference).await.map_err(|error| error.to_string())?;
+        let token = secrets.get(reference).await.map_err(|error| chain(&error))?;
         request = request.bearer_auth(token.expose_secret());
     }
-    let (status, after, said) = answer(request).await?;
-    Ok((sink::loki(status, after), format!("Loki answered {status} {said}")))
+    let (status, after, text) = answer(&config.address, request).await?;
+    Ok((sink::loki(status, after), format!("Loki answered {status} {text}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(at: i64, issue: &str) -> Line {
+    fn line(at: i64, issue: &str) -> LogLine {
         let text = format!("line {at}");
-        Line { at, repo: "acme/web".into(), issue: issue.into(), run: "r1".into(), text }
+        LogLine { at, repo: "acme/web".into(), issue: issue.into(), run: "r1".into(), text }
     }
 
     #[test]
-    fn lines_are_grouped_and_their_times_are_strings() {
-        let mut buffer = Buffer::default();
+    fn push_groups_lines_and_writes_times_as_strings() {
+        let mut buffer = LokiBuffer::default();
         for (at, issue) in [(1, "7"), (2, "8"), (3, "7")] {
             buffer.push(line(at, issue));
         }
@@ -144,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_is_bounded_and_counts_what_it_dropped() {
-        let mut buffer = Buffer::default();
+    fn buffer_is_bounded_and_counts_dropped_lines() {
+        let mut buffer = LokiBuffer::default();
         for at in 0..i64::try_from(LINES).unwrap() + 5 {
             buffer.push(line(at, "1"));
         }

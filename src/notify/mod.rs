@@ -1,9 +1,16 @@
-//! Telling the operator: terminals, and sinks outside (table T10).
+//! Notices for the operator: a line and a sound in attached terminals, and messages to the sinks of
+//! `[notify]`, whose answers table T10 judges. Loki's log lines are sent from here as well.
+//!
+//! ```text
+//! core → outbox step → runtime::effects ┬→ terminal_notice → attached clients
+//!                                       └→ Sinks::send → ntfy, slack, command → SendOutcome
+//! journal → runtime::loki → LokiBuffer → loki::push
+//! ```
 
-pub mod command;
+mod command;
 pub mod loki;
-pub mod ntfy;
-pub mod slack;
+mod ntfy;
+mod slack;
 pub mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,33 +22,35 @@ use crate::core::model::notice::{Notice, Severity};
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::SinkOutcome;
+use crate::error::chain;
 use crate::lock::LockExt;
+use crate::network::NetworkError;
 use crate::secrets::Secrets;
 
-/// Longest time of one message.
+/// The time limit of one message.
 const CALL: Duration = Duration::from_secs(15);
 
-/// A notice as a person reads it; every text is cleaned.
+/// A notice as a sink sends it; every text is cleaned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Which kind: `frozen`, `done`, …
+pub struct OutgoingNotice {
+    /// The kind of the notice: `frozen`, `done`, …
     pub kind: &'static str,
-    /// How loud.
+    /// How urgent the notice is; sinks map it to their own priorities.
     pub severity: Severity,
-    /// A line.
+    /// The kind and the issue or repository, in a line.
     pub title: String,
-    /// What it is about.
+    /// The text of the notice, in a line.
     pub text: String,
     /// The command that opens the run.
     pub open: String,
-    /// Where the issue can be read, where it has an address.
+    /// The address of the issue, where it has one.
     pub link: Option<String>,
-    /// The run.
+    /// The id of the run; empty without one.
     pub run: String,
 }
 
-impl Message {
-    /// A notice about a run.
+impl OutgoingNotice {
+    /// A notice about a run; `open` is the configured command, with `{run}` in it.
     #[must_use]
     pub fn new(notice: &Notice, run: Option<&Run>, link: Option<String>, open: &str) -> Self {
         let kind = notice.kind();
@@ -61,47 +70,47 @@ impl Message {
     }
 }
 
-/// How a message fared.
+/// The result of sending one notice to one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sent {
-    /// It arrived.
-    Done,
-    /// It will never arrive, and why.
+pub enum SendOutcome {
+    /// The sink accepted the notice.
+    Delivered,
+    /// The notice will never arrive; the text says why.
     Dropped(String),
-    /// It is to be sent again after so many seconds, and why.
-    Again(i64, String),
+    /// The caller sends the notice again after so many seconds; the text says why.
+    Retry(i64, String),
 }
 
 /// The sinks as configured.
 #[derive(Debug)]
 pub struct Sinks {
     config: Notify,
-    /// None where there is no sink: it holds the system's certificates.
+    /// None without a sink: a client holds the certificates of the system in memory.
     client: Option<reqwest::Client>,
     secrets: Arc<Secrets>,
-    /// Those that said no for good; until the configuration changes.
+    /// The sinks that refused for good, with their answers, until the configuration changes.
     disabled: Mutex<BTreeMap<String, String>>,
 }
 
 impl Sinks {
-    /// All of them; nothing is sent yet.
+    /// The sinks of the configuration; nothing is sent yet.
     ///
     /// # Errors
-    /// A line for a person.
+    /// A line for the operator: there is no TLS client.
     pub fn new(config: &Notify, secrets: Arc<Secrets>) -> Result<Self, String> {
         let build = || reqwest::Client::builder().timeout(CALL).build();
         let client = (!config.sinks.is_empty()).then(build).transpose();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client.map_err(|error| format!("no client for sinks: {}", chain(&error)))?;
         Ok(Self { config: config.clone(), client, secrets, disabled: Mutex::default() })
     }
 
-    /// What opens a run, as configured.
+    /// The configured command that opens a run.
     #[must_use]
     pub fn open(&self) -> &str {
         &self.config.open
     }
 
-    /// The sinks that said no for good, a line each.
+    /// One line for each sink that refused for good.
     #[must_use]
     pub fn disabled(&self) -> Vec<String> {
         let all = self.disabled.locked();
@@ -109,53 +118,56 @@ impl Sinks {
             .iter()
             .map(|(name, why)| {
                 format!(
-                    "notify.sinks.{name}: {why}; it is not used until the configuration changes"
+                    "notify.sinks.{name}: {why}; the sink is off until the configuration changes"
                 )
             })
             .collect();
         lines.into_iter().collect()
     }
 
-    /// Sends a message by one of them.
-    pub async fn send(&self, name: &str, message: &Message) -> Sent {
+    /// Sends a notice to the sink of a name.
+    pub async fn send(&self, name: &str, notice: &OutgoingNotice) -> SendOutcome {
         let (Some(sink), Some(client)) = (self.config.sinks.get(name), &self.client) else {
-            return Sent::Dropped(format!("there is no notify.sinks.{name} any more"));
+            return SendOutcome::Dropped(format!("notify.sinks.{name} is no longer configured"));
         };
-        let no = self.disabled.locked().get(name).cloned();
-        if let Some(why) = no {
-            return Sent::Dropped(why);
+        let off = self.disabled.locked().get(name).cloned();
+        if let Some(why) = off {
+            return SendOutcome::Dropped(why);
         }
-        let told = match sink {
+        let sent = match sink {
             Sink::Ntfy { address, topic, token, .. } => {
-                ntfy::send(client, &self.secrets, address, topic, token.as_deref(), message).await
+                ntfy::send(client, &self.secrets, address, topic, token.as_deref(), notice).await
             }
             Sink::Slack { webhook, .. } => {
-                slack::send(client, &self.secrets, webhook, message).await
+                slack::send(client, &self.secrets, webhook, notice).await
             }
-            Sink::Command { command, .. } => command::run(command, message).await,
+            Sink::Command { command, .. } => command::run(command, notice).await,
         };
-        match told {
-            Ok((SinkOutcome::Done, _)) => Sent::Done,
-            Ok((SinkOutcome::Drop, why)) => Sent::Dropped(why),
+        match sent {
+            Ok((SinkOutcome::Done, _)) => SendOutcome::Delivered,
+            Ok((SinkOutcome::Drop, why)) => SendOutcome::Dropped(why),
             Ok((SinkOutcome::DropAndDisable, why)) => {
                 let mut all = self.disabled.locked();
                 all.insert(name.to_owned(), why.clone());
-                Sent::Dropped(why)
+                SendOutcome::Dropped(why)
             }
-            Ok((SinkOutcome::Again(seconds), why)) => Sent::Again(seconds, why),
-            Err(why) => Sent::Again(5, why),
+            Ok((SinkOutcome::Again(seconds), why)) => SendOutcome::Retry(seconds, why),
+            Err(why) => SendOutcome::Retry(5, why),
         }
     }
 }
 
-/// A status and what came with it.
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Option<i64>, String), String> {
-    // Without its address, which can be a secret.
-    let tell = |error: reqwest::Error| clean_line(&error.without_url().to_string());
-    let answer = request.send().await.map_err(tell)?;
+/// Sends a request to a sink at `address`, of which an error names the origin only: the path can be
+/// a secret. Gives the status code, the seconds of `retry-after` and the start of the body.
+async fn answer(
+    address: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<(u16, Option<i64>, String), String> {
+    let failed = |error: reqwest::Error| chain(&NetworkError::new(address, error));
+    let answer = request.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
     let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let after = after.and_then(|text| text.parse().ok());
-    let body: String = answer.text().await.map_err(tell)?.chars().take(400).collect();
+    let body: String = answer.text().await.map_err(failed)?.chars().take(400).collect();
     Ok((status, after, clean_line(&body)))
 }

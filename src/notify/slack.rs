@@ -1,34 +1,30 @@
-//! A Slack webhook.
+//! A Slack webhook as a sink. Text from outside can neither mention anybody nor become a link.
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{Message, answer};
+use super::{OutgoingNotice, answer};
 use crate::core::tables::sink::{self, SinkOutcome};
+use crate::error::chain;
 use crate::secrets::Secrets;
 
-/// Longest section, in characters; Slack takes 3,000.
+/// The longest section, in characters; Slack takes 3,000.
 const SECTION: usize = 2_900;
 
-/// The JSON of a message. What comes from outside is neither a link nor a mention.
-#[must_use]
-pub fn body(message: &Message) -> Value {
+/// The JSON of a notice: `&`, `<` and `>` are escaped, which Slack reads as markup.
+pub(super) fn body(notice: &OutgoingNotice) -> Value {
     let plain = |text: &str| -> String {
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         text.chars().take(SECTION).collect()
     };
-    let mut text = format!(
-        "*{}*\n{}\n`{}`",
-        plain(&message.title),
-        plain(&message.text),
-        plain(&message.open)
-    );
-    if let Some(link) = message.link.as_ref().filter(|link| link.starts_with("http")) {
+    let mut text =
+        format!("*{}*\n{}\n`{}`", plain(&notice.title), plain(&notice.text), plain(&notice.open));
+    if let Some(link) = notice.link.as_ref().filter(|link| link.starts_with("http")) {
         text = format!("{text}\n<{}|issue>", plain(link).replace('|', "%7C"));
     }
     let text: String = text.chars().take(SECTION).collect();
     json!({
-        "text": plain(&format!("{} {}", message.title, message.text)),
+        "text": plain(&format!("{} {}", notice.title, notice.text)),
         "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}],
     })
 }
@@ -37,12 +33,13 @@ pub(super) async fn send(
     client: &reqwest::Client,
     secrets: &Secrets,
     webhook: &str,
-    message: &Message,
+    notice: &OutgoingNotice,
 ) -> Result<(SinkOutcome, String), String> {
-    let address = secrets.get(webhook).await.map_err(|error| error.to_string())?;
-    let (status, after, said) =
-        answer(client.post(address.expose_secret()).json(&body(message))).await?;
-    Ok((sink::slack(status, after), format!("Slack answered {status} {said}")))
+    let address = secrets.get(webhook).await.map_err(|error| chain(&error))?;
+    let address = address.expose_secret();
+    let request = client.post(address).json(&body(notice));
+    let (status, after, text) = answer(address, request).await?;
+    Ok((sink::slack(status, after), format!("Slack answered {status} {text}")))
 }
 
 #[cfg(test)]
@@ -51,8 +48,8 @@ mod tests {
     use crate::core::model::notice::Severity;
 
     #[test]
-    fn nothing_from_outside_mentions_anybody() {
-        let message = Message {
+    fn text_from_outside_mentions_nobody() {
+        let notice = OutgoingNotice {
             kind: "frozen",
             severity: Severity::Urgent,
             title: "frozen: acme/web#1".into(),
@@ -61,7 +58,7 @@ mod tests {
             link: Some("https://github.com/acme/web/issues/1".into()),
             run: "r1".into(),
         };
-        let body = body(&message);
+        let body = body(&notice);
         let text = body["blocks"][0]["text"]["text"].as_str().unwrap();
         assert!(text.contains("&lt;!channel&gt; &amp; &lt;https://evil|click&gt;"), "{text}");
         assert!(text.ends_with("<https://github.com/acme/web/issues/1|issue>"), "{text}");

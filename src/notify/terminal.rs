@@ -1,54 +1,51 @@
-//! The terminal as a notifier: a bell, or an OSC 9 desktop notification.
+//! Notices in an attached terminal: a line, and a bell or an OSC 9 desktop notification. The server
+//! sends a [`TerminalNotice`] to each client, and the client writes [`bytes`] to its terminal.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::outside::Notify;
 use crate::core::model::notice::Notice;
 use crate::core::model::run::Outcome;
+use crate::core::model::untrusted::clean_line;
 
-/// What a client shows: one line, cleaned, and whether it is worth a sound.
+/// A notice as a client shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
-    /// The line.
+pub struct TerminalNotice {
+    /// The text of the notice, cleaned.
     pub line: String,
-    /// A human is needed.
+    /// Whether a human is needed, which is worth a sound.
     pub urgent: bool,
 }
 
-/// A notice as a line.
+/// A notice as one line of a terminal.
 #[must_use]
-pub fn shown(notice: &Notice) -> Shown {
+pub fn terminal_notice(notice: &Notice) -> TerminalNotice {
     match notice {
-        Notice::Ended { outcome, text, .. } => Shown {
-            line: format!(
-                "{}: {}",
-                outcome.as_str(),
-                crate::core::model::untrusted::clean_line(text)
-            ),
+        Notice::Ended { outcome, text, .. } => TerminalNotice {
+            line: format!("{}: {}", outcome.as_str(), clean_line(text)),
             urgent: matches!(outcome, Outcome::Frozen | Outcome::NeedsHuman),
         },
-        Notice::Breakglass { text } => Shown {
-            line: format!("breakglass: {}", crate::core::model::untrusted::clean_line(text)),
-            urgent: true,
-        },
+        Notice::Breakglass { text } => {
+            TerminalNotice { line: format!("breakglass: {}", clean_line(text)), urgent: true }
+        }
         Notice::Asked { text, .. } | Notice::Reminder { text, .. } => {
-            Shown { line: crate::core::model::untrusted::clean_line(text), urgent: true }
+            TerminalNotice { line: clean_line(text), urgent: true }
         }
     }
 }
 
-/// The bytes for a terminal, as configured. Nothing from outside is in them but cleaned text.
+/// The bytes that make the configured sound; text from outside is in them only cleaned.
 #[must_use]
-pub fn bytes(shown: &Shown, config: &Notify) -> Vec<u8> {
+pub fn bytes(notice: &TerminalNotice, config: &Notify) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if !shown.urgent {
+    if !notice.urgent {
         return bytes;
     }
     if config.bell {
         bytes.push(7);
     }
     if config.osc {
-        bytes.extend_from_slice(format!("\u{1b}]9;{}\u{1b}\\", shown.line).as_bytes());
+        bytes.extend_from_slice(format!("\u{1b}]9;{}\u{1b}\\", notice.line).as_bytes());
     }
     bytes
 }
@@ -58,13 +55,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_needs_a_human_makes_a_sound() {
+    fn only_a_notice_that_needs_a_human_makes_a_sound() {
         let both = Notify { bell: true, osc: true, ..Notify::default() };
         let done = Notice::Ended { outcome: Outcome::Done, text: "x".into(), asked: None };
-        assert_eq!(bytes(&shown(&done), &both), b"");
+        assert_eq!(bytes(&terminal_notice(&done), &both), b"");
         let text = "a\u{1b}]52;c;x\u{7}b".into();
         let frozen = Notice::Ended { outcome: Outcome::Frozen, text, asked: None };
-        assert_eq!(bytes(&shown(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
-        assert_eq!(bytes(&shown(&frozen), &Notify { bell: false, ..Notify::default() }), b"");
+        assert_eq!(bytes(&terminal_notice(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
+        assert_eq!(
+            bytes(&terminal_notice(&frozen), &Notify { bell: false, ..Notify::default() }),
+            b""
+        );
     }
 }

@@ -20,7 +20,7 @@ use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role
 use crate::core::model::id::{Actor, RunId};
 use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
-use crate::notify::terminal::Shown;
+use crate::notify::terminal::TerminalNotice;
 
 /// Requests of one client that may wait for its backend.
 const REQUEST_QUEUE: usize = 64;
@@ -89,7 +89,7 @@ pub struct Client {
     /// Leaving the screen keeps the runtime running.
     pub detaches: bool,
     requests: mpsc::Sender<ClientRequest>,
-    notices: broadcast::Sender<Shown>,
+    notices: broadcast::Sender<TerminalNotice>,
 }
 
 /// The other end of a [`Client`]: it publishes to the client and replies to its requests.
@@ -104,7 +104,7 @@ pub(crate) struct ClientBackend {
     /// The requests to reply to.
     pub requests: mpsc::Receiver<ClientRequest>,
     /// Passes notices on to the client.
-    pub notices: broadcast::Sender<Shown>,
+    pub notices: broadcast::Sender<TerminalNotice>,
 }
 
 impl Client {
@@ -209,7 +209,7 @@ impl Client {
     }
 
     /// Subscribes to notices for terminals.
-    pub(crate) fn notices(&self) -> broadcast::Receiver<Shown> {
+    pub(crate) fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
         self.notices.subscribe()
     }
 }

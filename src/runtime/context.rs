@@ -22,7 +22,7 @@ use crate::core::model::id::RunId;
 use crate::core::model::input::Input;
 use crate::journal::transcript::{Store, TranscriptEntry};
 use crate::lock::RwLockExt;
-use crate::notify::terminal::Shown;
+use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
 use crate::tracker::Tracker;
 
@@ -52,7 +52,7 @@ pub(crate) struct Context {
     /// Grows with each write to a transcript, so that readers know when to read again.
     pub transcripts: watch::Sender<u64>,
     /// Notices for the terminals of attached clients.
-    pub notices: broadcast::Sender<Shown>,
+    pub notices: broadcast::Sender<TerminalNotice>,
     /// Receivers of the agent events of jobs.
     pub job_listeners: JobListeners,
     /// Each batch once it is durable.

@@ -176,7 +176,8 @@ async fn follow_config_map(
             }
             // The last values stay in force while the API is unreachable, and a problem says so.
             Some(Err(error)) => {
-                let line = clean_line(&format!("control: {error}; the last values stay in force"));
+                let why = cluster::reason(&error);
+                let line = format!("control: {why}; the last values stay in force");
                 context.report_problems(ProblemSource::Control, vec![line]).await;
                 continue;
             }

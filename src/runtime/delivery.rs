@@ -13,11 +13,11 @@ use crate::core::model::id::OutboxId;
 use crate::core::model::input::Input;
 use crate::core::model::outbox::OutboxStep;
 use crate::core::model::run::Run;
-use crate::core::model::untrusted::clean_line;
 use crate::core::query::progress;
+use crate::error::chain;
 use crate::github::ApiError;
-use crate::notify::terminal::shown;
-use crate::notify::{Message, Sent};
+use crate::notify::terminal::terminal_notice;
+use crate::notify::{OutgoingNotice, SendOutcome};
 use crate::tracker::TrackerError;
 
 /// The longest that one delivery may take.
@@ -99,17 +99,19 @@ impl Delivery {
             },
             OutboxStep::Notify { what, sink: None, .. } => {
                 // Sending fails only without a terminal; the inbox and the brief have it as well.
-                let _ = context.notices.send(shown(what));
+                let _ = context.notices.send(terminal_notice(what));
                 Ok(())
             }
             OutboxStep::Notify { what, sink: Some(name), .. } => {
                 let sinks = context.services().sinks.clone();
                 let (run, link) = &self.about;
-                let message = Message::new(what, run.as_deref(), link.clone(), sinks.open());
+                let message = OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.open());
                 return match sinks.send(name, &message).await {
-                    Sent::Done => Ok(()),
-                    Sent::Dropped(error) => Err(DeliveryError { error, wait: 0, permanent: true }),
-                    Sent::Again(seconds, error) => {
+                    SendOutcome::Delivered => Ok(()),
+                    SendOutcome::Dropped(error) => {
+                        Err(DeliveryError { error, wait: 0, permanent: true })
+                    }
+                    SendOutcome::Retry(seconds, error) => {
                         Err(DeliveryError { error, wait: seconds * 1000, permanent: false })
                     }
                 };
@@ -122,7 +124,7 @@ impl Delivery {
                 }
                 _ => 0,
             };
-            DeliveryError { error: clean_line(&error.to_string()), wait, permanent: false }
+            DeliveryError { error: chain(&error), wait, permanent: false }
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply};
 use crate::core::model::id::{Actor, RunId};
 use crate::journal::transcript::Store;
-use crate::notify::terminal::Shown;
+use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
 use crate::workspace::git::Git;
 
@@ -33,7 +33,7 @@ pub struct Handle {
     pub store: Arc<Store>,
     /// The configuration at the start; later changes don't show here.
     pub(crate) config: Arc<Config>,
-    pub(super) notices: broadcast::Sender<Shown>,
+    pub(super) notices: broadcast::Sender<TerminalNotice>,
     pub(super) supervisor: Supervisor,
     /// A description of the leader, if this runtime follows one.
     pub(super) leader: Option<watch::Receiver<String>>,
@@ -138,7 +138,12 @@ impl Handle {
     /// # Errors
     /// A line that says why the secret can't be read.
     pub(crate) async fn secret(&self, reference: &str) -> Result<secrecy::SecretString, String> {
-        self.context.services().secrets.get(reference).await.map_err(|error| error.to_string())
+        self.context
+            .services()
+            .secrets
+            .get(reference)
+            .await
+            .map_err(|error| crate::error::chain(&error))
     }
 
     /// Whether a process belongs to a tree that this runtime started: agents get no way in.
@@ -155,7 +160,7 @@ impl Handle {
     }
 
     /// Subscribes to notices for terminals.
-    pub(crate) fn notices(&self) -> broadcast::Receiver<Shown> {
+    pub(crate) fn notices(&self) -> broadcast::Receiver<TerminalNotice> {
         self.notices.subscribe()
     }
 }

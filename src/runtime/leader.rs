@@ -66,7 +66,7 @@ impl LeaseClient {
     /// write. The term becomes greater than `floor`.
     async fn take(&self, stale: Option<&str>, floor: u64) -> Result<LeaseAttempt, String> {
         let (api, namespace, name) = self.api().await?;
-        let line = |error: kube::Error| clean_line(&error.to_string());
+        let line = |error: kube::Error| cluster::reason(&error);
         let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
         let found = found.map_err(line)?;
         let known = serde_json::to_value(&found).unwrap_or(Value::Null);

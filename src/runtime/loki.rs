@@ -19,7 +19,7 @@ use crate::core::model::id::RunId;
 use crate::core::model::run::Work;
 use crate::core::model::time::Timestamp;
 use crate::core::tables::sink::SinkOutcome;
-use crate::notify::loki::{Buffer, Line, push};
+use crate::notify::loki::{LogLine, LokiBuffer, push};
 
 /// The longest that one push may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snaps
 
 async fn follow(context: Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut batches = context.batches.subscribe();
-    let mut buffer = Buffer::default();
+    let mut buffer = LokiBuffer::default();
     let mut due: Option<Instant> = None;
     let mut claimed = Claimed::new();
     let mut client: Option<reqwest::Client> = None;
@@ -48,7 +48,7 @@ async fn follow(context: Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>
             () = context.cancel.cancelled() => return,
         };
         let Some(config) = context.config().loki.clone() else {
-            (buffer, due) = (Buffer::default(), None);
+            (buffer, due) = (LokiBuffer::default(), None);
             continue;
         };
         match received {
@@ -70,7 +70,8 @@ async fn follow(context: Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>
                     None => match build() {
                         Ok(built) => client.insert(built),
                         Err(error) => {
-                            tracing::error!(%error, "the HTTP client for Loki can't be built");
+                            let why = crate::error::chain(&error);
+                            tracing::error!(why, "the HTTP client for Loki can't be built");
                             return;
                         }
                     },
@@ -132,7 +133,7 @@ fn labels(work: &Work) -> (String, String) {
 }
 
 /// An event about a run as a line of JSON, which escapes every control character.
-fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> Option<Line> {
+fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> Option<LogLine> {
     if let Event::Claimed { run, work, .. } = event {
         claimed.insert(*run, labels(work));
     }
@@ -144,5 +145,5 @@ fn line(at: Timestamp, event: &Event, fleet: &Fleet, claimed: &mut Claimed) -> O
         claimed.remove(run);
     }
     value.as_object_mut()?.remove("run");
-    Some(Line { at: at.0, repo, issue, run: run.to_string(), text: value.to_string() })
+    Some(LogLine { at: at.0, repo, issue, run: run.to_string(), text: value.to_string() })
 }

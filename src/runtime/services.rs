@@ -11,14 +11,15 @@ use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
 
 use crate::config::Config;
+use crate::error::chain;
 use crate::executor::{self, Executor};
 use crate::github::Api;
 use crate::lock::RwLockExt;
 use crate::notify::Sinks;
 use crate::secrets::Secrets;
-use crate::tracker::folder::Folder;
-use crate::tracker::github::{GitHub, Setting};
-use crate::tracker::joined::Joined;
+use crate::tracker::folder::FolderTracker;
+use crate::tracker::github::{GitHubTracker, GitHubTrackerConfig};
+use crate::tracker::router::TrackerRouter;
 use crate::workspace::git::Credentials;
 
 /// One set of adapters; see the module.
@@ -28,7 +29,7 @@ pub(crate) struct Services {
     config: Config,
     pub secrets: Arc<Secrets>,
     pub github: Option<Arc<Api>>,
-    pub tracker: Arc<Joined>,
+    pub tracker: Arc<TrackerRouter>,
     pub sinks: Arc<Sinks>,
     pub executors: BTreeMap<String, Arc<dyn Executor>>,
 }
@@ -46,7 +47,7 @@ impl Services {
         let same_vault = before.filter(|old| old.config.vault == config.vault);
         let secrets = match same_vault {
             Some(old) => old.secrets.clone(),
-            None => Arc::new(Secrets::new(config.vault.as_ref()).map_err(|e| e.to_string())?),
+            None => Arc::new(Secrets::new(config.vault.as_ref()).map_err(|e| chain(&e))?),
         };
         let same_github = same_vault.filter(|old| old.config.github == config.github);
         let github = match (same_github, &config.github) {
@@ -56,12 +57,12 @@ impl Services {
         };
         let folder = config.tracker.folder.clone().map(|folder| {
             let (labels, trusted) = (config.labels.clone(), config.trusted.clone());
-            Arc::new(Folder::new(folder, labels, trusted, journal.to_owned()))
+            Arc::new(FolderTracker::new(folder, labels, trusted, journal.to_owned()))
         });
         let on_github = config.github.as_ref().zip(github.clone()).map(|(section, api)| {
             let repos: std::collections::BTreeSet<_> =
                 config.allowlist.iter().filter(|repo| config.on_github(repo)).cloned().collect();
-            let setting = Setting {
+            let setting = GitHubTrackerConfig {
                 repos: repos.clone(),
                 labels: config.labels.clone(),
                 trusted: config.trusted.clone(),
@@ -69,9 +70,9 @@ impl Services {
                 not_planned_blocks: section.not_planned_blocks,
                 journal: journal.to_owned(),
             };
-            (Arc::new(GitHub::new(api, setting)), repos)
+            (Arc::new(GitHubTracker::new(api, setting)), repos)
         });
-        let tracker = Arc::new(Joined { folder, github: on_github });
+        let tracker = Arc::new(TrackerRouter { folder, github: on_github });
         let same_sinks = same_vault.filter(|old| old.config.notify == config.notify);
         let sinks = match same_sinks {
             Some(old) => old.sinks.clone(),
@@ -117,7 +118,7 @@ impl Credentials for GitCredentials {
             let host = config.github.as_ref().map(crate::config::outside::GitHub::host);
             let theirs = host.filter(|host| remote.starts_with(&format!("{host}/")));
             if let (Some(host), Some(api)) = (theirs, &services.github) {
-                let token = api.token().await.map_err(|error| error.to_string())?;
+                let token = api.token().await.map_err(|error| chain(&error))?;
                 let set = [
                     ("GIT_CONFIG_COUNT", "2".to_owned()),
                     ("GIT_CONFIG_KEY_0", format!("credential.{host}.helper")),

@@ -12,9 +12,8 @@ use super::side_state::ProblemSource;
 use super::{Context, Snapshot};
 use crate::core::model::id::IssueKey;
 use crate::core::model::input::Input;
-use crate::core::model::untrusted::clean_line;
 use crate::tracker::Listing;
-use crate::tracker::folder::Folder;
+use crate::tracker::folder::FolderTracker;
 
 /// Changes within this time lead to one read.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -37,7 +36,7 @@ async fn follow(
     snapshots: watch::Receiver<Arc<Snapshot>>,
 ) {
     let mut known: Option<Listing> = None;
-    let mut watching: Option<(Arc<Folder>, Option<notify::RecommendedWatcher>)> = None;
+    let mut watching: Option<(Arc<FolderTracker>, Option<notify::RecommendedWatcher>)> = None;
     loop {
         let folder = context.services().tracker.folder.clone();
         watching = match (folder, watching) {
@@ -61,7 +60,7 @@ async fn follow(
                 }
             }
             Err(error) => {
-                let line = clean_line(&format!("the tracker can't be read: {error}"));
+                let line = format!("the tracker can't be read: {}", crate::error::chain(&error));
                 context.report_problems(ProblemSource::Tracker, vec![line]).await;
             }
         }

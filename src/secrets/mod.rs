@@ -1,67 +1,100 @@
-//! Secrets by reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`. A value is never
-//! printed; it is handed to the one that is configured to have it.
+//! Secrets by reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`. The adapters of GitHub,
+//! Woodpecker, Loki, the sinks, the executors and agents read theirs here at each use, so that a
+//! rotated secret needs no restart. A value is never printed; it goes only where the configuration
+//! sends it.
 
-pub mod vault;
+mod vault;
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use vault::Vault;
+use vault::VaultClient;
+pub use vault::VaultError;
 
-/// Why a secret can't be had.
+/// Why a secret can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Neither kind.
-    #[error("{0:?} names no secret: write env:NAME, file:/path or vault:MOUNT/PATH#KEY")]
+    /// The reference has none of the three forms.
+    #[error("{0:?} names no secret")]
     Reference(String),
-    /// Not set.
+    /// The environment of afk has no such name.
     #[error("the environment has no {0}")]
     Unset(String),
-    /// Can't be read.
-    #[error("{path}: {source}")]
+    /// The file is missing, or afk may not read it.
+    #[error("read {path}")]
     Unreadable {
-        /// Which file.
+        /// The file that the reference names.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Others can read it.
-    #[error("{path} can be read by others (mode {mode:03o}): chmod 600 {path}")]
+    /// Other users can read the file, so afk refuses it.
+    #[error("{path} can be read by others (mode {mode:03o})")]
     Exposed {
-        /// Which file.
+        /// The file that the reference names.
         path: String,
-        /// Its mode.
+        /// The permission bits of the file.
         mode: u32,
     },
-    /// Vault says no, or is away and was never there.
-    #[error("vault: {0}")]
-    Vault(String),
-    /// There is no Vault to ask.
+    /// Vault refuses the secret, or can't be reached and was never read before.
+    #[error("read {reference}")]
+    Vault {
+        /// The reference, as `vault:MOUNT/PATH#KEY`.
+        reference: String,
+        /// Why Vault gave no value.
+        #[source]
+        cause: VaultError,
+    },
+    /// A `vault:` reference without a `[vault]` section.
     #[error("{0:?} needs [vault] with its address")]
     NoVault(String),
+    /// There is no TLS client for Vault.
+    #[error("no client for Vault")]
+    Client(#[source] reqwest::Error),
 }
 
-/// All places that secrets come from.
+impl SecretError {
+    /// The operator's next step, which follows from the failure.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Reference(_) => "write env:NAME, file:/path or vault:MOUNT/PATH#KEY".into(),
+            Self::Unset(name) => format!("set {name} in the environment that afk starts in"),
+            Self::Unreadable { path, .. } => {
+                format!("put the secret into {path}, readable by the user of afk alone")
+            }
+            Self::Exposed { path, .. } => format!("chmod 600 {path}"),
+            Self::Vault { reference, cause } => cause.hint(reference),
+            Self::NoVault(_) => "add [vault] with its address to the configuration".into(),
+            Self::Client(_) => "see the CA certificates of this machine".into(),
+        }
+    }
+}
+
+/// All places that secrets are read from.
 #[derive(Debug)]
 pub struct Secrets {
-    vault: Option<Arc<Vault>>,
-    keeper: Option<tokio::task::JoinHandle<()>>,
+    vault: Option<Arc<VaultClient>>,
+    renewal: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Secrets {
-    /// As configured; the token of a Vault is kept alive from now on.
+    /// The places as configured. With a Vault, a task renews its token from now on, until the
+    /// value is dropped.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError::Client`].
     pub fn new(vault: Option<&crate::config::outside::Vault>) -> Result<Self, SecretError> {
-        let vault = vault.map(|config| Vault::new(config.clone()).map(Arc::new)).transpose()?;
-        let keeper = vault.clone().map(|vault| tokio::spawn(async move { vault.keep().await }));
-        Ok(Self { vault, keeper })
+        let vault =
+            vault.map(|config| VaultClient::new(config.clone()).map(Arc::new)).transpose()?;
+        let renewal =
+            vault.clone().map(|vault| tokio::spawn(async move { vault.renew_token().await }));
+        Ok(Self { vault, renewal })
     }
 
-    /// A secret's value.
+    /// Reads the secret that a reference names.
     ///
     /// # Errors
     /// [`SecretError`].
@@ -78,13 +111,13 @@ impl Secrets {
 
 impl Drop for Secrets {
     fn drop(&mut self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.abort();
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
         }
     }
 }
 
-/// Resolves a reference.
+/// Reads an `env:` or `file:` secret; `env` looks a name up in the environment.
 ///
 /// # Errors
 /// [`SecretError`].
@@ -114,21 +147,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_file_that_others_can_read_is_refused() {
+    fn file_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         std::fs::write(&path, "s3cret\n").unwrap();
         let reference = format!("file:{}", path.display());
         let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
         mode(0o640);
-        let said = resolve(&reference, &|_| None).unwrap_err().to_string();
-        assert!(said.contains("mode 640"), "{said}");
+        let refused = resolve(&reference, &|_| None).unwrap_err().to_string();
+        assert!(refused.contains("mode 640"), "{refused}");
         mode(0o600);
         assert_eq!(resolve(&reference, &|_| None).unwrap().expose_secret(), "s3cret");
     }
 
     #[test]
-    fn names_are_looked_up_and_nothing_is_guessed() {
+    fn reference_without_a_scheme_is_refused() {
         let env = |name: &str| (name == "KEY").then(|| "v".to_owned());
         let secret = resolve("env:KEY", &env).unwrap();
         assert_eq!(secret.expose_secret(), "v");

@@ -1,4 +1,5 @@
-//! A folder of Markdown issues as a tracker.
+//! A folder of Markdown files as a tracker (docs/issues.md): each file is an issue with its state, its
+//! labels and afk's comments. Files that can't be read keep their last good issue and hold it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
@@ -9,7 +10,7 @@ use futures::future::BoxFuture;
 use notify::Watcher as _;
 use tokio::sync::mpsc;
 
-use super::front_matter::{Parts, State, time};
+use super::front_matter::{IssueFile, IssueState, time};
 use super::{Listing, Tracker, TrackerError};
 use crate::config::Labels;
 use crate::core::model::id::{Actor, IssueKey, OutboxId};
@@ -17,40 +18,41 @@ use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue};
 use crate::core::model::outbox::StandingLabel;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
+use crate::error::chain;
 use crate::lock::LockExt;
 
-/// Largest issue file that is read, in bytes.
+/// The largest issue file that is read, in bytes.
 const FILE_LIMIT: u64 = 1024 * 1024;
 
-/// See the module.
+/// The tracker of one folder.
 #[derive(Debug)]
-pub struct Folder {
+pub struct FolderTracker {
     dir: PathBuf,
     labels: Labels,
     trusted: BTreeSet<Actor>,
-    /// Names this afk in comments.
+    /// The journal's id, which marks this afk's comments.
     journal: String,
-    /// What each file held when it could last be read. One writer at a time.
+    /// The issue of each file when it could last be read; the lock admits one writer at a time.
     last_good: Mutex<BTreeMap<PathBuf, Issue>>,
 }
 
-impl Folder {
-    /// The tracker in `dir`; `journal` tells our comments from another afk's.
+impl FolderTracker {
+    /// A tracker of the files in `dir`; `journal` marks our comments among those of other afks.
     #[must_use]
     pub fn new(dir: PathBuf, labels: Labels, trusted: BTreeSet<Actor>, journal: String) -> Self {
         Self { dir, labels, trusted, journal, last_good: Mutex::default() }
     }
 
-    /// Tells `changed` whenever something in the folder changes, as long as the result is kept.
+    /// Sends to `changed` after each change in the folder, as long as the watcher is kept.
     ///
     /// # Errors
-    /// Where the folder can't be watched; it is still looked at from time to time.
+    /// The folder can't be watched; the caller still polls it.
     pub fn watch(&self, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                // Reading the folder is an event as well, and no change.
+                // A read is an event too, but changes nothing.
                 if event.is_ok_and(|event| !event.kind.is_access()) {
-                    // Full means that a look is due already.
+                    // A full channel means that a reading is due already.
                     let _ = changed.try_send(());
                 }
             })?;
@@ -72,12 +74,12 @@ impl Folder {
         Ok(files)
     }
 
-    fn arming(&self, parts: &Parts) -> Arming {
-        if !parts.front.labels.contains(&self.labels.ready) {
+    fn arming(&self, file: &IssueFile) -> Arming {
+        if !file.front.labels.contains(&self.labels.ready) {
             return Arming::NotReady;
         }
-        let at = time(parts.front.armed_at).or_else(|| time(parts.front.created));
-        match &parts.front.armed_by {
+        let at = time(file.front.armed_at).or_else(|| time(file.front.created));
+        match &file.front.armed_by {
             None => Arming::Unknown { why: "armed_by is not set".into() },
             Some(by) if self.trusted.contains(by) => {
                 Arming::Trusted { by: by.clone(), at: at.unwrap_or_default() }
@@ -86,29 +88,29 @@ impl Folder {
         }
     }
 
-    fn issue(&self, parts: &Parts) -> Issue {
+    fn issue(&self, file: &IssueFile) -> Issue {
         Issue {
-            key: parts.key(),
-            title: parts.front.title.as_str().into(),
+            key: file.key(),
+            title: file.front.title.as_str().into(),
             link: None,
-            body: parts.body().into(),
-            priority: parts.priority(),
-            created: time(parts.front.created).unwrap_or(Timestamp(0)),
-            arming: self.arming(parts),
+            body: file.body().into(),
+            priority: file.priority(),
+            created: time(file.front.created).unwrap_or(Timestamp(0)),
+            arming: self.arming(file),
             blockers: Vec::new(),
-            open: parts.front.state == State::Open,
-            needs_human: parts.front.labels.contains(&self.labels.human),
+            open: file.front.state == IssueState::Open,
+            needs_human: file.front.labels.contains(&self.labels.human),
         }
     }
 
-    fn read(path: &Path) -> Result<Parts, String> {
-        let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    fn read(path: &Path) -> Result<IssueFile, String> {
+        let size = std::fs::metadata(path).map_err(|e| chain(&e))?.len();
         if size > FILE_LIMIT {
             return Err(format!("is larger than {} KiB", FILE_LIMIT / 1024));
         }
-        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+        let bytes = std::fs::read(path).map_err(|e| chain(&e))?;
         let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
-        Parts::parse(&text).map_err(|why| clean_line(&why))
+        IssueFile::parse(&text).map_err(|why| clean_line(&why))
     }
 
     fn list_now(&self) -> Result<Listing, TrackerError> {
@@ -122,15 +124,15 @@ impl Folder {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let name = clean_line(&name);
             let issue = match Self::read(&path) {
-                Ok(parts) => {
-                    let issue = self.issue(&parts);
-                    blocked.insert(issue.key.clone(), parts.front.blocked_by);
+                Ok(file) => {
+                    let issue = self.issue(&file);
+                    blocked.insert(issue.key.clone(), file.front.blocked_by);
                     last_good.insert(path, issue.clone());
                     issue
                 }
                 Err(why) => {
                     listing.problems.push(format!("issue file {name}: {why}"));
-                    // What it was when it could be read, and not to be started meanwhile.
+                    // The last good issue stays, and does not start meanwhile.
                     let Some(known) = last_good.get(&path) else { continue };
                     let why = format!("its file can't be read: {why}");
                     Issue { arming: Arming::Unknown { why }, ..known.clone() }
@@ -138,7 +140,9 @@ impl Folder {
             };
             if issues.contains_key(&issue.key) {
                 let key = &issue.key;
-                listing.problems.push(format!("issue file {name}: {key} is in another file too"));
+                listing
+                    .problems
+                    .push(format!("issue file {name}: {key} is in another file as well"));
                 continue;
             }
             issues.insert(issue.key.clone(), issue);
@@ -154,27 +158,27 @@ impl Folder {
         Ok(listing)
     }
 
-    /// Changes the file of an issue, atomically: written aside, synced, renamed.
+    /// Changes the file of an issue atomically. `change` returns whether it changed anything.
     fn change(
         &self,
         issue: &IssueKey,
-        change: impl FnOnce(&mut Parts) -> bool,
+        change: impl FnOnce(&mut IssueFile) -> bool,
     ) -> Result<(), TrackerError> {
         let _one_writer = self.last_good.locked();
         let mut unreadable = None;
         for path in self.files()? {
-            let mut parts = match Self::read(&path) {
-                Ok(parts) => parts,
+            let mut file = match Self::read(&path) {
+                Ok(file) => file,
                 Err(why) => {
                     unreadable = Some((path, why));
                     continue;
                 }
             };
-            if parts.key() != *issue {
+            if file.key() != *issue {
                 continue;
             }
-            if change(&mut parts) {
-                replace(&path, parts.text().as_bytes()).map_err(|source| TrackerError::Io {
+            if change(&mut file) {
+                replace(&path, file.text().as_bytes()).map_err(|source| TrackerError::Io {
                     path: path.display().to_string(),
                     source,
                 })?;
@@ -188,24 +192,25 @@ impl Folder {
     }
 }
 
+/// Replaces a file: writes a new one beside it, syncs it and renames it, with the old permissions.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder.join(format!(".{name}.afk-{}", std::process::id()));
-    let mut file = std::fs::File::create(&aside)?;
+    let replacement = folder.join(format!(".{name}.afk-{}", std::process::id()));
+    let mut file = std::fs::File::create(&replacement)?;
     let written = file
         .write_all(bytes)
         .and_then(|()| file.set_permissions(std::fs::metadata(path)?.permissions()))
         .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&aside, path));
+        .and_then(|()| std::fs::rename(&replacement, path));
     if written.is_err() {
-        // It may not be there.
-        let _ = std::fs::remove_file(&aside);
+        // Only cleans up: the caller gets the error of the write.
+        let _ = std::fs::remove_file(&replacement);
     }
     written
 }
 
-/// Resolves references: open, closed, unreadable, or a cycle (outside-world table T2).
+/// The state of each blocker by table T2: open, closed, unreadable, or part of a cycle.
 fn blockers(
     issues: &BTreeMap<IssueKey, Issue>,
     blocked: &BTreeMap<IssueKey, Vec<String>>,
@@ -253,7 +258,7 @@ fn blockers(
         .collect()
 }
 
-impl Tracker for Folder {
+impl Tracker for FolderTracker {
     fn list<'a>(
         &'a self,
         _follow: &'a BTreeSet<IssueKey>,
@@ -266,17 +271,17 @@ impl Tracker for Folder {
         issue: &'a IssueKey,
         label: Option<StandingLabel>,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
-        let change = move |parts: &mut Parts| {
-            let mut labels = parts.front.labels.clone();
+        let change = move |file: &mut IssueFile| {
+            let mut labels = file.front.labels.clone();
             labels.retain(|known| *known != self.labels.in_progress && *known != self.labels.human);
             match label {
                 Some(StandingLabel::InProgress) => labels.push(self.labels.in_progress.clone()),
                 Some(StandingLabel::ReadyForHuman) => labels.push(self.labels.human.clone()),
                 None => labels.retain(|known| *known != self.labels.ready),
             }
-            let changed = labels != parts.front.labels;
+            let changed = labels != file.front.labels;
             if changed {
-                parts.set_labels(labels);
+                file.set_labels(labels);
             }
             changed
         };
@@ -290,17 +295,17 @@ impl Tracker for Folder {
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
         let mark = format!("<!-- afk {} {entry} -->", self.journal);
-        let change = move |parts: &mut Parts| {
-            let there = parts.rest.contains(&mark);
+        let change = move |file: &mut IssueFile| {
+            let there = file.rest.contains(&mark);
             if !there {
-                parts.comment(&mark, text);
+                file.comment(&mark, text);
             }
             !there
         };
         Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
     }
 
-    /// The file has no comment of that kind: what becomes of a run is written at its end.
+    /// Writes nothing: a file gets the result of a run as a comment at its end.
     fn progress<'a>(
         &'a self,
         _issue: &'a IssueKey,
@@ -310,9 +315,9 @@ impl Tracker for Folder {
     }
 
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {
-        let change = |parts: &mut Parts| {
-            let open = parts.front.state == State::Open;
-            parts.close();
+        let change = |file: &mut IssueFile| {
+            let open = file.front.state == IssueState::Open;
+            file.close();
             open
         };
         Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
@@ -323,13 +328,14 @@ impl Tracker for Folder {
 mod tests {
     use super::*;
 
-    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Folder) {
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderTracker) {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let trusted = [Actor("ana".into())].into();
-        let folder = Folder::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
+        let folder =
+            FolderTracker::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
         (dir, folder)
     }
 
@@ -340,7 +346,7 @@ mod tests {
     const READY: &str = "labels = ['ready-for-agent']\n";
 
     #[test]
-    fn arming_is_told_by_who() {
+    fn arming_follows_from_armed_by_and_label() {
         let (_dir, folder) = folder(&[
             ("1.md", &issue(1, &format!("{READY}armed_by = 'ana'"))),
             ("2.md", &issue(2, &format!("{READY}armed_by = 'eve'"))),
@@ -356,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn blockers_are_resolved_and_cycles_seen() {
+    fn blockers_resolve_and_cycles_are_found() {
         let (_dir, folder) = folder(&[
             ("1.md", &issue(1, "blocked_by = ['#2', '#9', 'a/b#3', 'nonsense']")),
             ("2.md", &issue(2, "")),
@@ -379,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_breaks_keeps_its_issue_and_holds_it_back() {
+    fn broken_file_keeps_its_issue_and_holds_it_back() {
         let (dir, folder) = folder(&[("1.md", &issue(1, &format!("{READY}armed_by = 'ana'")))]);
         assert_eq!(folder.list_now().unwrap().problems.len(), 0);
         std::fs::write(dir.path().join("1.md"), "+++\nbroken").unwrap();
@@ -390,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_gone_is_an_error_and_no_empty_list() {
+    fn missing_folder_is_an_error() {
         let (dir, folder) = folder(&[("1.md", &issue(1, ""))]);
         drop(dir);
         assert!(folder.list_now().is_err());

@@ -1,4 +1,5 @@
-//! An issue as a file: TOML between `+++` lines, then Markdown (docs/issues.md).
+//! An issue as a file (docs/issues.md): TOML between two lines `+++`, then Markdown, then afk's
+//! comments. Edits keep the formatting and the comments that a person wrote into the TOML.
 
 use jiff::Timestamp as Instant;
 use serde::Deserialize;
@@ -10,40 +11,40 @@ use crate::core::model::time::Timestamp;
 
 const FENCE: &str = "+++";
 
-/// The front matter's keys.
+/// The keys of the front matter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FrontMatter {
-    /// `owner/name`.
+pub(super) struct FrontMatter {
+    /// The repository, as `owner/name`.
     pub repo: Repo,
-    /// From 1, unique in the repository.
+    /// A number from 1, unique in the repository.
     pub number: u64,
-    /// In a line.
+    /// The title, in one line.
     pub title: String,
-    /// `open` or `closed`.
+    /// `open` or `closed`; open where it isn't set.
     #[serde(default)]
-    pub state: State,
-    /// Compared byte for byte.
+    pub state: IssueState,
+    /// The labels, compared byte for byte.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// Who put the ready label on.
+    /// The login of whoever set the ready label.
     #[serde(default)]
     pub armed_by: Option<Actor>,
-    /// When; an RFC 3339 time. Needed only to arm an ended issue anew.
+    /// When the ready label was set (RFC 3339); needed only to arm a finished issue again.
     #[serde(default, deserialize_with = "instant")]
     pub armed_at: Option<Instant>,
-    /// `#4` or `owner/name#4`.
+    /// The blocking issues, as `#4` or `owner/name#4`.
     #[serde(default)]
     pub blocked_by: Vec<String>,
-    /// `p0` to `p9`, `high`, …; a label does as well.
+    /// The urgency, as `p0` to `p9`, `high`, …; a label does as well.
     #[serde(default)]
     pub priority: Option<String>,
-    /// When it was made; an RFC 3339 time.
+    /// When the issue was created (RFC 3339).
     #[serde(default, deserialize_with = "instant")]
     pub created: Option<Instant>,
 }
 
-/// A time as TOML has it, or as a string.
+/// Reads a time from a TOML date-time or a string.
 fn instant<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Instant>, D::Error> {
     let text = match toml::Value::deserialize(from)? {
         toml::Value::Datetime(time) => time.to_string(),
@@ -55,37 +56,37 @@ fn instant<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Instant>,
     })
 }
 
-/// Open or closed.
+/// The state of an issue file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
-    /// To be done.
+pub(super) enum IssueState {
+    /// The issue waits to be done.
     #[default]
     Open,
-    /// Ended.
+    /// The issue is done, or given up.
     Closed,
 }
 
-/// A file in its parts.
+/// A file of one issue, parsed.
 #[derive(Debug, Clone)]
-pub struct Parts {
-    /// The front matter as it is written, comments and all.
+pub(super) struct IssueFile {
+    /// The front matter as it is written, with its formatting and comments.
     pub document: DocumentMut,
-    /// The same, understood.
+    /// The front matter as values.
     pub front: FrontMatter,
-    /// The Markdown behind it, our comments too.
+    /// The Markdown after the front matter, our comments included.
     pub rest: String,
 }
 
-/// Where our comments begin.
-pub const COMMENTS: &str = "\n## Comments\n";
+/// The heading that our comments begin with.
+const COMMENTS: &str = "\n## Comments\n";
 
-impl Parts {
-    /// Reads a file's text.
+impl IssueFile {
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// What is wrong, in a line.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// The first mistake, in a line.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let after = text
             .strip_prefix(FENCE)
@@ -109,39 +110,36 @@ impl Parts {
         Ok(Self { document, front: understood, rest })
     }
 
-    /// Which issue.
-    #[must_use]
-    pub fn key(&self) -> IssueKey {
+    /// The key of the issue.
+    pub(super) fn key(&self) -> IssueKey {
         IssueKey { repo: self.front.repo.clone(), number: self.front.number }
     }
 
-    /// The issue's text without our comments.
-    #[must_use]
-    pub fn body(&self) -> &str {
+    /// The text of the issue, without our comments.
+    pub(super) fn body(&self) -> &str {
         self.rest.split_once(COMMENTS).map_or(self.rest.as_str(), |(body, _)| body).trim()
     }
 
-    /// Its urgency, from the key or a label.
-    #[must_use]
-    pub fn priority(&self) -> Option<Priority> {
+    /// The urgency, from the key `priority` or a label.
+    pub(super) fn priority(&self) -> Option<Priority> {
         let key = self.front.priority.as_deref().and_then(Priority::from_label);
         key.or_else(|| self.front.labels.iter().find_map(|label| Priority::from_label(label)))
     }
 
-    /// Sets the labels.
-    pub fn set_labels(&mut self, labels: Vec<String>) {
+    /// Replaces the labels of the issue.
+    pub(super) fn set_labels(&mut self, labels: Vec<String>) {
         self.document["labels"] = value(labels.iter().map(String::as_str).collect::<Array>());
         self.front.labels = labels;
     }
 
-    /// Closes it.
-    pub fn close(&mut self) {
+    /// Sets the state to closed.
+    pub(super) fn close(&mut self) {
         self.document["state"] = value("closed");
-        self.front.state = State::Closed;
+        self.front.state = IssueState::Closed;
     }
 
-    /// Appends a comment.
-    pub fn comment(&mut self, mark: &str, text: &str) {
+    /// Appends a comment of ours; `mark` identifies it.
+    pub(super) fn comment(&mut self, mark: &str, text: &str) {
         if !self.rest.ends_with('\n') {
             self.rest.push('\n');
         }
@@ -151,18 +149,16 @@ impl Parts {
         self.rest.push_str(&format!("\n{mark}\n{text}\n"));
     }
 
-    /// The file's text.
-    #[must_use]
-    pub fn text(&self) -> String {
+    /// The text of the file.
+    pub(super) fn text(&self) -> String {
         let front = self.document.to_string();
         let front = front.trim_end_matches('\n');
         format!("{FENCE}\n{front}\n{FENCE}\n{}", self.rest)
     }
 }
 
-/// A time of the front matter as the core has it.
-#[must_use]
-pub fn time(instant: Option<Instant>) -> Option<Timestamp> {
+/// A time of the front matter in the core's type.
+pub(super) fn time(instant: Option<Instant>) -> Option<Timestamp> {
     instant.map(|t| Timestamp(t.as_millisecond()))
 }
 
@@ -173,21 +169,21 @@ mod tests {
     const ISSUE: &str = "+++\n# mine\nrepo = \"acme/greeter\"\nnumber = 4\ntitle = \"Greet\"\ncreated = 2026-11-01T08:00:00Z\nlabels = [\"p1\"]\n+++\n\nSay hello.\n";
 
     #[test]
-    fn what_is_not_changed_stays_as_it_was_written() {
-        let mut parts = Parts::parse(ISSUE).unwrap();
+    fn edit_keeps_the_rest_as_it_was_written() {
+        let mut parts = IssueFile::parse(ISSUE).unwrap();
         assert_eq!(parts.text(), ISSUE);
         assert_eq!(time(parts.front.created), Some(Timestamp(1_793_520_000_000)));
         assert_eq!((parts.body(), parts.priority()), ("Say hello.", Some(Priority(1))));
         parts.comment("<!-- 1 -->", "It is **done**.");
         parts.close();
-        let again = Parts::parse(&parts.text()).unwrap();
+        let again = IssueFile::parse(&parts.text()).unwrap();
         assert_eq!(again.body(), "Say hello.");
-        assert_eq!(again.front.state, State::Closed);
+        assert_eq!(again.front.state, IssueState::Closed);
         assert!(again.text().contains("# mine") && again.text().ends_with("It is **done**.\n"));
     }
 
     #[test]
-    fn mistakes_are_told_in_a_line() {
+    fn mistake_is_reported_in_a_line() {
         for (text, error) in [
             ("", "line 1: the file should begin"),
             ("+++\nrepo = 'a/b'\n", "the front matter has no closing"),
@@ -204,8 +200,11 @@ mod tests {
                 "line:4: label: unknown",
             ),
         ] {
-            let said = Parts::parse(text).unwrap_err();
-            assert!(said.starts_with(error) && !said.contains('\n'), "{text:?} gave {said:?}");
+            let mistake = IssueFile::parse(text).unwrap_err();
+            assert!(
+                mistake.starts_with(error) && !mistake.contains('\n'),
+                "{text:?} gave {mistake:?}"
+            );
         }
     }
 }

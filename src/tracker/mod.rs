@@ -1,9 +1,15 @@
-//! Where issues come from, and where their standing is written back.
+//! Where issues come from, and where their labels, comments and state are written back.
+//!
+//! ```text
+//! runtime::tracking → TrackerRouter::list → FolderTracker (Markdown files) ┐
+//!                                         → GitHubTracker (REST, GraphQL)  ┴→ Listing → core
+//! core → outbox step → runtime::effects → set_label, comment, progress, close
+//! ```
 
 pub mod folder;
-pub mod front_matter;
+mod front_matter;
 pub mod github;
-pub mod joined;
+pub mod router;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,73 +20,73 @@ use crate::core::model::issue::Issue;
 use crate::core::model::outbox::StandingLabel;
 use crate::github::ApiError;
 
-/// What a tracker told.
+/// The issues of a tracker at one reading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Every issue, open and closed.
+    /// Every issue that was read, open and closed.
     pub issues: Vec<Issue>,
-    /// What could not be read, a line each, for the operator.
+    /// One line for each issue or repository that can't be read, for the operator.
     pub problems: Vec<String>,
-    /// Repositories that could not be read, and why: what is known of their issues stays, and none
-    /// of them is started.
+    /// The repositories that can't be read, and why. Their known issues stay as they are, and none
+    /// of them starts.
     pub unread: BTreeMap<Repo, String>,
 }
 
 /// Why a tracker could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackerError {
-    /// A file or folder.
-    #[error("{path}: {source}")]
+    /// A file or the folder can't be read or written.
+    #[error("{path}")]
     Io {
-        /// Which.
+        /// The file or folder.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// An issue isn't there.
+    /// The tracker has no such issue.
     #[error("{0} is not in the tracker")]
     Missing(IssueKey),
-    /// A file can't be read as an issue.
+    /// The content of a file is not an issue.
     #[error("{path}: {why}")]
     Invalid {
-        /// Which.
+        /// The file that holds the issue, or may hold it.
         path: String,
-        /// Why, in a line.
+        /// The mistake in the file, in a line.
         why: String,
     },
-    /// GitHub.
+    /// GitHub refused a request or can't be reached.
     #[error(transparent)]
     GitHub(#[from] ApiError),
 }
 
-/// A tracker. Every write is idempotent: done twice is done once.
+/// A source of issues. Every write is idempotent, since the outbox repeats it after a crash.
 pub trait Tracker: Send + Sync {
-    /// All issues that may concern us, and those that are followed whatever their labels are. A
+    /// Reads every issue with the ready label, and those in `follow` whatever their labels are. A
     /// failure is an error, never an empty list.
     fn list<'a>(
         &'a self,
         follow: &'a BTreeSet<IssueKey>,
     ) -> BoxFuture<'a, Result<Listing, TrackerError>>;
-    /// Puts on the one label of ours that an issue should carry and takes the others off; without
-    /// a label also the ready label, since the issue is no longer to be picked.
+    /// Sets the one label of ours that an issue should carry and removes the others; without a
+    /// label it removes the ready label too, so that the issue is not picked again.
     fn set_label<'a>(
         &'a self,
         issue: &'a IssueKey,
         label: Option<StandingLabel>,
     ) -> BoxFuture<'a, Result<(), TrackerError>>;
-    /// Adds a comment unless one of the same entry is there.
+    /// Adds a comment, unless one of the same outbox entry exists.
     fn comment<'a>(
         &'a self,
         issue: &'a IssueKey,
         entry: OutboxId,
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>>;
-    /// Writes the one comment that shows how far an issue has come, or edits it.
+    /// Writes or edits the one comment that shows the progress of an issue.
     fn progress<'a>(
         &'a self,
         issue: &'a IssueKey,
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>>;
-    /// Closes an issue.
+    /// Closes an issue as completed.
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>>;
 }

@@ -21,7 +21,7 @@ use crate::core::model::id::RunId;
 use crate::core::model::run::Run;
 use crate::core::model::stage::Phase;
 use crate::core::model::time::Timestamp;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 use crate::term::event;
@@ -229,7 +229,7 @@ pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
     let dash = Dash { theme, host, now: clock::wall(), turn: 0, lost: None };
     restore_on_panic();
     let guard = Guard::take(false)
-        .map_err(|error| Failure::new(Kind::Usage, format!("this is no terminal: {error}")))?;
+        .map_err(|error| Failure::new(FailureKind::Usage, "this is no terminal").because(error))?;
     let done = serve(client, dash).await;
     drop(guard);
     done.map_err(Failure::from)

@@ -24,7 +24,7 @@ use crate::core::model::breakglass::ShellId;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::notify::terminal;
 use crate::runtime::breakglass::console::{Console, FromShell};
 use crate::runtime::client::{Client, ConnectionState};
@@ -134,7 +134,8 @@ impl Session {
         self.client.resize(width, height);
         restore_on_panic();
         let guard = Guard::take(self.app.mouse()).map_err(|error| {
-            Failure::new(Kind::Usage, format!("this is no terminal: {error}"))
+            Failure::new(FailureKind::Usage, "this is no terminal")
+                .because(error)
                 .hint("afk needs one; `afk demo --headless` and `afk status --json` do not")
         })?;
         let mut wire = FrameWire::start(io::stdout())?;

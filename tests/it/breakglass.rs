@@ -430,7 +430,7 @@ async fn hosts_that_are_dead_in_any_way_take_no_longer_than_their_limit() {
         }
     });
     for (port, said) in [
-        (crate::support::pve::free_port(), "Connection refused"),
+        (crate::support::pve::free_port(), ": connection refused"),
         (
             silent.local_addr().unwrap().port(),
             "did not answer in 2 s (connected; the host sends no SSH greeting)",

@@ -208,10 +208,7 @@ async fn somebody_who_pushes_on_does_not_make_it_red() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
     let detail = run.proof.get(ProofLink::Ci).unwrap().detail.clean_line();
-    assert!(
-        detail.starts_with("superseded by ") && detail.ends_with("1 checks passed"),
-        "{detail}"
-    );
+    assert!(detail.starts_with("superseded by ") && detail.ends_with("1 check passed"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,16 +91,16 @@ async fn a_secondary_limit_without_a_time_holds_for_a_minute_and_says_so() {
     github.fault("GET", "timeline", limit, 1);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
-    let said = until(&runtime, "the limit to be told", |s| {
-        s.problems.iter().find(|line| line.contains("GitHub's limit")).cloned()
+    let said = until(&runtime, "the limit to be reported", |s| {
+        s.problems.iter().find(|line| line.contains("GitHub's rate limit")).cloned()
     })
     .await;
-    assert!(said.contains("asked again in"), "{said}");
+    assert!(said.contains("the next request is sent in"), "{said}");
     let other = |than: String| {
         let runtime = &runtime;
         async move {
             until(runtime, "the time to count down", |s| {
-                let line = s.problems.iter().find(|line| line.contains("GitHub's limit"))?;
+                let line = s.problems.iter().find(|line| line.contains("GitHub's rate limit"))?;
                 (*line != than).then(|| line.clone())
             })
             .await

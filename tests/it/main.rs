@@ -16,6 +16,7 @@ mod console;
 mod crash;
 mod demo;
 mod deploy;
+mod errors;
 mod executors;
 mod facts;
 mod faults;

@@ -8,6 +8,7 @@ use afk::config::outside::Vault;
 use afk::core::model::approval::Answer;
 use afk::core::model::command::Command;
 use afk::core::model::run::Outcome;
+use afk::error::chain;
 use afk::secrets::Secrets;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -309,7 +310,7 @@ async fn a_sealed_vault_takes_nothing_away() {
     };
     sinks.seal(true);
     let secrets = Secrets::new(Some(&config)).unwrap();
-    let said = secrets.get("vault:secret/afk#token").await.unwrap_err().to_string();
+    let said = chain(&secrets.get("vault:secret/afk#token").await.unwrap_err());
     assert!(said.contains("503 Vault is sealed"), "{said}");
     sinks.seal(false);
     let token = secrets.get("vault:secret/afk#token").await.unwrap();
@@ -322,11 +323,11 @@ async fn a_sealed_vault_takes_nothing_away() {
     sinks.secret("other", &json!({"a": "b"}));
     assert_eq!(secrets.get("vault:secret/other#a").await.unwrap().expose_secret(), "b");
     for (reference, said) in [
-        ("vault:secret/gone#a", "it was deleted"),
-        ("vault:secret/none#a", "it is not there"),
+        ("vault:secret/gone#a", "the secret was deleted"),
+        ("vault:secret/none#a", "there is no secret at the path"),
         ("vault:secret/other#b", "no text under the key b"),
     ] {
-        let error = secrets.get(reference).await.unwrap_err().to_string();
+        let error = chain(&secrets.get(reference).await.unwrap_err());
         assert!(error.contains(said), "{error}");
     }
 }

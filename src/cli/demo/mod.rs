@@ -19,7 +19,7 @@ use crate::core::model::id::IssueKey;
 use crate::core::model::ledger::Reason;
 use crate::core::model::run::Outcome;
 use crate::core::model::time::Timestamp;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
 use crate::runtime::{Handle, Runtime};
 
@@ -108,7 +108,8 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let no_env = |name: &str| (name == "HOME").then(|| std::env::var(name).ok()).flatten();
     let config = Config::load(&world.config(), &no_env)?;
     let platform = platform::start(world.port, world.platform()).await.map_err(|error| {
-        Failure::new(Kind::System, format!("port {} can't be had: {error}", world.port))
+        Failure::new(FailureKind::System, format!("listen on port {}", world.port))
+            .because(error)
             .hint("another demo may use this folder; take another with --dir")
     })?;
     let place = world.root.display().to_string();
@@ -161,7 +162,7 @@ async fn headless(
         done?;
     } else {
         let why = format!("the demo did not settle in {limit} s");
-        return Err(Failure::new(Kind::No, why));
+        return Err(Failure::new(FailureKind::Negative, why));
     }
     let unmet = unmet(&fleet);
     for (name, _) in expectations() {
@@ -176,7 +177,7 @@ async fn headless(
     } else {
         let names: Vec<&str> = unmet.keys().map(String::as_str).collect();
         let why = format!("not as it should be: {}", names.join(", "));
-        Err(Failure::new(Kind::No, why))
+        Err(Failure::new(FailureKind::Negative, why))
     }
 }
 

@@ -23,6 +23,8 @@ use super::told::Told;
 use crate::agent::fields::text;
 use crate::config::executor::T3;
 use crate::core::model::untrusted::clean_line;
+use crate::error::chain;
+use crate::network::NetworkError;
 use crate::process::inherited;
 use crate::secrets::Secrets;
 
@@ -49,7 +51,7 @@ pub struct Server {
 
 /// No answer came, or none that could be used.
 #[derive(Debug)]
-pub struct Away(String);
+pub struct Away(super::super::BoxError);
 
 impl Server {
     /// As configured.
@@ -63,7 +65,7 @@ impl Server {
             .redirect(Policy::none())
             .http1_only()
             .build();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client.map_err(|error| chain(&error))?;
         Ok(Self { config, secrets, client, issued: Mutex::new(None) })
     }
 
@@ -71,16 +73,24 @@ impl Server {
         format!("{}{path}", self.config.address.trim_end_matches('/'))
     }
 
+    fn away(&self, error: reqwest::Error) -> Away {
+        Away(NetworkError::new(&self.config.address, error).into())
+    }
+
+    fn timed_out(&self) -> Away {
+        Away(NetworkError::timed_out(&self.config.address, CALL).into())
+    }
+
     /// The token as it is now: it is read or issued anew once it was refused.
     async fn token(&self) -> Result<SecretString, Away> {
         if let Some(reference) = &self.config.token {
-            return self.secrets.get(reference).await.map_err(|error| Away(error.to_string()));
+            return self.secrets.get(reference).await.map_err(|error| Away(error.into()));
         }
         let mut issued = self.issued.lock().await;
         if let Some(token) = &*issued {
             return Ok(token.clone());
         }
-        let token = issue(&self.config.issue).await.map_err(Away)?;
+        let token = issue(&self.config.issue).await.map_err(|why| Away(why.into()))?;
         *issued = Some(token.clone());
         Ok(token)
     }
@@ -89,19 +99,19 @@ impl Server {
         let token = self.token().await?;
         let request = request.bearer_auth(token.expose_secret());
         let call = async {
-            let mut answer = request.send().await.map_err(away)?;
+            let mut answer = request.send().await.map_err(|error| self.away(error))?;
             let status = answer.status().as_u16();
             let mut body = Vec::new();
-            while let Some(piece) = answer.chunk().await.map_err(away)? {
+            while let Some(piece) = answer.chunk().await.map_err(|error| self.away(error))? {
                 body.extend_from_slice(&piece);
                 if body.len() > BODY {
-                    return Err(Away(format!("its answer is over {BODY} bytes")));
+                    return Err(Away(format!("its answer is over {BODY} bytes").into()));
                 }
             }
             Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
         };
         let answer = timeout(CALL, call).await;
-        let answer = answer.map_err(|_| Away(format!("no answer in {} s", CALL.as_secs())))??;
+        let answer = answer.map_err(|_| self.timed_out())??;
         if answer.0 == 401 {
             *self.issued.lock().await = None;
         }
@@ -133,7 +143,7 @@ impl Server {
         match self.dispatch(&command).await {
             Ok((200, _)) => Ok(()),
             Ok((status, _)) => Err(format!("the T3 server answers {status}")),
-            Err(Away(why)) => Err(why),
+            Err(Away(error)) => Err(chain(&*error)),
         }
     }
 
@@ -141,13 +151,13 @@ impl Server {
     ///
     /// # Errors
     /// Why not.
-    pub async fn check(&self) -> Result<String, String> {
+    pub async fn check(&self) -> Result<String, super::super::BoxError> {
         let asked = async {
             let version = self.version().await?;
             let ticket = self.ticket().await?;
             Ok::<_, Away>((version, ticket))
         };
-        let (version, _) = asked.await.map_err(|Away(why)| why)?;
+        let (version, _) = asked.await.map_err(|Away(error)| error)?;
         let version = version.map_or("an unknown version".into(), |v| clean_line(&v));
         Ok(format!("{} is T3 Code {version} and takes the token", self.config.address))
     }
@@ -160,14 +170,14 @@ impl Server {
                 Ok(text(&answer, "ticket").to_owned())
             }
             (401, _) => Err(Away("it refuses the token".into())),
-            (status, _) => Err(Away(format!("it answers {status} instead of a ticket"))),
+            (status, _) => Err(Away(format!("it answers {status} instead of a ticket").into())),
         }
     }
 
     async fn socket(&self) -> Result<WebSocketStream<reqwest::Upgraded>, Away> {
         let ticket = self.ticket().await?;
         let url = reqwest::Url::parse_with_params(&self.address("/ws"), [("wsTicket", &ticket)]);
-        let url = url.map_err(|error| Away(error.to_string()))?;
+        let url = url.map_err(|error| Away(error.into()))?;
         let key = generate_key();
         let request = self
             .client
@@ -177,18 +187,18 @@ impl Server {
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, &key);
         let open = async {
-            let answer = request.send().await.map_err(away)?;
+            let answer = request.send().await.map_err(|error| self.away(error))?;
             let accepted = answer.headers().get(header::SEC_WEBSOCKET_ACCEPT);
             let accepted =
                 accepted.is_some_and(|said| said == derive_accept_key(key.as_bytes()).as_str());
             let status = answer.status();
             if status != reqwest::StatusCode::SWITCHING_PROTOCOLS || !accepted {
-                return Err(Away(format!("it answers {status} instead of a websocket")));
+                return Err(Away(format!("it answers {status} instead of a websocket").into()));
             }
-            answer.upgrade().await.map_err(away)
+            answer.upgrade().await.map_err(|error| self.away(error))
         };
         let stream = timeout(CALL, open).await;
-        let stream = stream.map_err(|_| Away("no websocket in time".into()))??;
+        let stream = stream.map_err(|_| self.timed_out())??;
         let limits =
             WebSocketConfig::default().max_message_size(Some(FRAME)).max_frame_size(Some(FRAME));
         Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits)).await)
@@ -212,10 +222,6 @@ async fn issue(command: &[String]) -> Result<SecretString, String> {
         return Err(format!("{program} issued no token ({})", output.status));
     }
     Ok(SecretString::from(token.to_owned()))
-}
-
-fn away(error: reqwest::Error) -> Away {
-    Away(clean_line(&error.without_url().to_string()))
 }
 
 fn now() -> String {
@@ -296,7 +302,7 @@ async fn again<T, F: Future<Output = Result<T, Away>>>(
                 };
                 why.to_owned()
             }
-            Err(Away(why)) => why,
+            Err(Away(error)) => chain(&*error),
         };
         tell(to, &json!({"lost": why})).await?;
         lost = true;
@@ -359,7 +365,7 @@ async fn follow_on(
         heard = true;
         let words = match message {
             None | Some(Ok(Message::Close(_))) => return Ok("it ended the connection".into()),
-            Some(Err(error)) => return Ok(clean_line(&error.to_string())),
+            Some(Err(error)) => return Ok(chain(&error)),
             Some(Ok(Message::Text(words))) => words,
             Some(Ok(_)) => continue,
         };

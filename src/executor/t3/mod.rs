@@ -149,7 +149,7 @@ impl Executor for T3 {
         thread::capabilities(self.config.approvals)
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+    fn check(&self) -> BoxFuture<'_, Result<String, super::BoxError>> {
         Box::pin(self.server.check())
     }
 

@@ -181,7 +181,7 @@ async fn serve(
     let session = match session {
         Ok(session) => session,
         Err(error) => {
-            let why = error.to_string().into();
+            let why = crate::error::chain(&error).into();
             let key = match error {
                 ConnectError::HostKey(change) if !is_hypervisor(host) => Some(change),
                 _ => None,

@@ -79,7 +79,9 @@ async fn run_commands(
 ) {
     let session = match connect(breakglass, host).await {
         Ok(session) => session,
-        Err(error) => return add(evidence, &format!("a shell on {host}"), &error.to_string()),
+        Err(error) => {
+            return add(evidence, &format!("a shell on {host}"), &crate::error::chain(&error));
+        }
     };
     for command in &diagnosis.commands {
         let mut text = Vec::new();

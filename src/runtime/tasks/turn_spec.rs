@@ -174,7 +174,7 @@ async fn environment(
     secrets.extend(env.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, v)| v.clone()));
     for (name, reference) in &agent.secrets {
         let secret = runtime.services().secrets.get(reference).await;
-        let secret = secret.map_err(|e| e.to_string())?;
+        let secret = secret.map_err(|e| crate::error::chain(&e))?;
         secrets.push(secret.expose_secret().to_owned());
         env.insert(name.clone(), secret.expose_secret().to_owned());
     }

@@ -84,7 +84,8 @@ async fn unlock(
     reference: &str,
 ) -> Result<(), TaskError> {
     let secret = task.runtime.services().secrets.get(reference).await;
-    let secret = secret.map_err(|error| format!("service.git_crypt_key: {error}"))?;
+    let secret = secret
+        .map_err(|error| format!("service.git_crypt_key: {}", crate::error::chain(&error)))?;
     let value = secret.expose_secret().trim();
     let text = |error: WorkspaceError| error.to_string();
     if Path::new(value).is_file() {

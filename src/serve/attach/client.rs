@@ -39,7 +39,7 @@ pub enum AttachError {
     #[error("{0}")]
     Refused(String),
     /// The connection.
-    #[error("the connection to the running afk: {0}")]
+    #[error("the connection to the running afk failed")]
     Io(#[from] io::Error),
 }
 
@@ -263,7 +263,7 @@ async fn console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console
     let connected = timeout(ATTACH, connect(&state, &hello)).await;
     let mut wire = match connected {
         Ok(Ok(wire)) => wire,
-        Ok(Err(error)) => return Err(error.to_string()),
+        Ok(Err(error)) => return Err(crate::error::chain(&error)),
         Err(_) => return Err("afk does not answer".into()),
     };
     send_line(&mut wire.to, &FromClient::Console { shell })

@@ -22,7 +22,7 @@ use crate::core::model::command::{Command, Reply, Role};
 use crate::core::model::event::Event;
 use crate::core::model::id::{Actor, RunId};
 use crate::core::model::time::Timestamp;
-use crate::notify::terminal::Shown;
+use crate::notify::terminal::TerminalNotice;
 use crate::runtime::breakglass::console::ShellEnd;
 use crate::runtime::breakglass::verb_output::VerbOutput;
 use crate::runtime::client::Attached;
@@ -165,7 +165,7 @@ pub enum ToClient {
     /// Transcripts have grown; their text stays in the state folder.
     Transcribed,
     /// A notice.
-    Notice(Shown),
+    Notice(TerminalNotice),
     /// The answer to a command.
     Reply {
         /// Which.

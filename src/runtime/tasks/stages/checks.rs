@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::TaskError;
 use super::poll::{Poll, VerdictSource, fetch_head};
-use crate::ci::github::{Look, Standing, Watched, look};
+use crate::ci::CiStatus;
+use crate::ci::github::{BranchPosition, WatchedCommit, poll};
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::Judgement;
+use crate::error::chain;
 use crate::github::Api;
 use crate::runtime::clock;
 use crate::workspace::pool::Pool;
@@ -15,7 +17,7 @@ use crate::workspace::pool::Pool;
 pub(super) struct Checks<'a> {
     pub api: Arc<Api>,
     pub pool: &'a Pool,
-    pub watched: Watched<'a>,
+    pub watched: WatchedCommit<'a>,
     /// The pushed commit, which a newer head may stand in for.
     pub pushed: &'a Sha,
 }
@@ -28,13 +30,13 @@ impl VerdictSource for Checks<'_> {
     async fn poll(&self, sha: &Sha) -> Result<Poll, TaskError> {
         let unreachable = |error: String| format!("can't be seen: {error}");
         let (head, ancestor) = fetch_head(self.pool, sha).await.map_err(unreachable)?;
-        let standing = Standing { ancestor, head };
-        let seen = look(&self.api, &self.watched, sha, &standing, clock::wall()).await;
-        Ok(match seen.map_err(|error| unreachable(error.to_string()))? {
-            Look::Pending(what) => Poll::Pending(what),
-            Look::Superseded => Poll::Superseded { head: standing.head },
-            Look::Decided(judgement) if sha == self.pushed => Poll::Decided(judgement),
-            Look::Decided(judgement) => {
+        let position = BranchPosition { ancestor, head };
+        let status = poll(&self.api, &self.watched, sha, &position, clock::wall()).await;
+        Ok(match status.map_err(|error| unreachable(chain(&error)))? {
+            CiStatus::Pending(what) => Poll::Pending(what),
+            CiStatus::Superseded => Poll::Superseded { head: position.head },
+            CiStatus::Decided(judgement) if sha == self.pushed => Poll::Decided(judgement),
+            CiStatus::Decided(judgement) => {
                 let detail = judgement.detail.clean_line();
                 let detail = format!("superseded by {}, which contains it: {detail}", sha.short());
                 Poll::Decided(Judgement { detail: detail.into(), ..judgement })

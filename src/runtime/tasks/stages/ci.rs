@@ -13,7 +13,7 @@ use super::{
     minutes, pushed_at,
 };
 use crate::ci;
-use crate::ci::github::Watched;
+use crate::ci::github::WatchedCommit;
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::Judgement;
 use crate::core::tables::commit::Deadlines;
@@ -49,7 +49,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     }
     let api = task.runtime.services().github.clone();
     let api = api.ok_or("the repository's CI is GitHub's, and [github] is not configured")?;
-    let watched = Watched {
+    let watched = WatchedCommit {
         repo: task.run.work.repo(),
         branch: &branch(task),
         required: rules.required.as_slice(),

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::poll::{Poll, VerdictSource, fetch_head, poll_until_decided};
 use super::{TaskContext, TaskError, branch, pushed_at};
-use crate::ci::github::Look;
-use crate::ci::woodpecker::{Watched, Woodpecker};
+use crate::ci::CiStatus;
+use crate::ci::woodpecker::{WatchedPipeline, WoodpeckerClient};
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
+use crate::error::chain;
 use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 
@@ -35,7 +36,7 @@ impl Trigger {
 
 /// The pipelines of one repository on a Woodpecker server.
 struct Pipelines<'a> {
-    server: Woodpecker,
+    server: WoodpeckerClient,
     repo: &'a str,
     branch: String,
     trigger: Trigger,
@@ -59,7 +60,8 @@ pub(super) async fn follow(
     let section =
         section.ok_or("the repository names woodpecker, and [woodpecker] is not configured")?;
     let token = task.runtime.services().secrets.get(&section.token).await;
-    let server = Woodpecker::new(&section.address, token.map_err(|e| e.to_string())?)?;
+    let token = token.map_err(|error| chain(&error))?;
+    let server = WoodpeckerClient::new(&section.address, token).map_err(|error| chain(&error))?;
     let (branch, pushed) = (branch(task), pushed_at(task));
     let pipelines = Pipelines { server, repo, branch, trigger, deadlines, pushed, pool };
     Ok(poll_until_decided(task, &pipelines, sha, deadlines, interval).await)
@@ -71,7 +73,7 @@ impl VerdictSource for Pipelines<'_> {
     }
 
     async fn poll(&self, sha: &Sha) -> Result<Poll, TaskError> {
-        let watched = Watched {
+        let watched = WatchedPipeline {
             repo: self.repo,
             branch: &self.branch,
             event: self.trigger.event(),
@@ -79,10 +81,11 @@ impl VerdictSource for Pipelines<'_> {
             pushed: self.pushed,
             deadlines: self.deadlines,
         };
-        Ok(match self.server.look(&watched, clock::wall()).await? {
-            Look::Pending(what) => Poll::Pending(what),
-            Look::Decided(judgement) => Poll::Decided(judgement),
-            Look::Superseded => match fetch_head(self.pool, sha).await?.0 {
+        let status = self.server.poll(&watched, clock::wall()).await;
+        Ok(match status.map_err(|error| chain(&error))? {
+            CiStatus::Pending(what) => Poll::Pending(what),
+            CiStatus::Decided(judgement) => Poll::Decided(judgement),
+            CiStatus::Superseded => match fetch_head(self.pool, sha).await?.0 {
                 // Somebody cancelled the pipeline, and no newer commit contains this one.
                 head if head == *sha => {
                     Poll::Decided(Judgement::new(Verdict::Stuck, "its pipeline was cancelled"))

@@ -27,7 +27,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let supervisor = task.runtime.supervisor.clone();
     let log = task.log("probe");
     let prober = Prober::new(probe, sha.clone(), supervisor, task.owner(), folder, log);
-    let prober = prober.map_err(|e| e.to_string())?;
+    let prober = prober.map_err(|e| crate::error::chain(&e))?;
     let (inputs, repo) = (task.runtime.inputs.clone(), task.run.work.repo().clone());
     let judgement = prober.judge(|sample| {
         let latency_ms = u32::try_from(sample.latency.as_millis()).unwrap_or(u32::MAX);

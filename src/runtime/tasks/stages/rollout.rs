@@ -14,7 +14,7 @@ use crate::config::repository::{Deploy, Target};
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, Verdict};
-use crate::deploy::kubernetes::{Bounds, Rollout, Told};
+use crate::deploy::kubernetes::{Bounds, Rollout, RolloutUpdate};
 use crate::runtime::{Context, LoopMessage, WatcherHealth};
 use crate::workspace::pool::Pool;
 
@@ -71,10 +71,10 @@ async fn follow(
     let rollout = Rollout { client, target, sha, bounds, contains: &contains };
     let mut watchers = RolloutWatchers { runtime: &task.runtime, names: BTreeSet::new() };
     let judgement = rollout
-        .judge(|told| match told {
-            Told::Stands(line) => task.note(line),
-            Told::Watcher(watcher) => {
-                let last_seen = Timestamp(watcher.heard);
+        .judge(|update| match update {
+            RolloutUpdate::State(line) => task.note(line),
+            RolloutUpdate::Watcher(watcher) => {
+                let last_seen = Timestamp(watcher.last_event);
                 watchers.report(watcher.what, WatcherHealth { last_seen, error: watcher.error });
             }
         })

@@ -1,28 +1,29 @@
-//! Both trackers as one: each repository's issues come from one of them.
+//! Both trackers behind one: the runtime asks the router, which knows for each repository whether its
+//! issues are GitHub's or files of the folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::folder::Folder;
-use super::github::GitHub;
+use super::folder::FolderTracker;
+use super::github::GitHubTracker;
 use super::{Listing, Tracker, TrackerError};
 use crate::core::model::id::{IssueKey, OutboxId, Repo};
 use crate::core::model::outbox::StandingLabel;
-use crate::core::model::untrusted::clean_line;
+use crate::error::chain;
 
-/// See the module.
+/// The trackers as configured; at least one of the two is there.
 #[derive(Debug)]
-pub struct Joined {
+pub struct TrackerRouter {
     /// The folder of Markdown issues.
-    pub folder: Option<Arc<Folder>>,
-    /// GitHub, and the repositories that are its.
-    pub github: Option<(Arc<GitHub>, BTreeSet<Repo>)>,
+    pub folder: Option<Arc<FolderTracker>>,
+    /// GitHub, and the repositories whose issues are there.
+    pub github: Option<(Arc<GitHubTracker>, BTreeSet<Repo>)>,
 }
 
-impl Joined {
-    /// The tracker of an issue's repository.
+impl TrackerRouter {
+    /// The tracker of the issue's repository.
     fn of(&self, issue: &IssueKey) -> Result<&dyn Tracker, TrackerError> {
         if let Some((github, repos)) = &self.github
             && repos.contains(&issue.repo)
@@ -34,7 +35,7 @@ impl Joined {
     }
 }
 
-impl Tracker for Joined {
+impl Tracker for TrackerRouter {
     fn list<'a>(
         &'a self,
         follow: &'a BTreeSet<IssueKey>,
@@ -46,12 +47,15 @@ impl Tracker for Joined {
             };
             let Some((github, repos)) = &self.github else { return Ok(all) };
             all.issues.retain(|issue| {
-                let theirs = repos.contains(&issue.key.repo);
-                if theirs {
-                    let line = format!("{}: its repository's issues are GitHub's", issue.key);
+                let on_github = repos.contains(&issue.key.repo);
+                if on_github {
+                    let line = format!(
+                        "{} is in the folder, but the issues of its repository are on GitHub",
+                        issue.key
+                    );
                     all.problems.push(line);
                 }
-                !theirs
+                !on_github
             });
             match github.list(follow).await {
                 Ok(listing) => {
@@ -60,7 +64,7 @@ impl Tracker for Joined {
                     all.unread.extend(listing.unread);
                 }
                 Err(error) => {
-                    let why = clean_line(&error.to_string());
+                    let why = chain(&error);
                     all.problems.push(why.clone());
                     let unread: BTreeMap<Repo, String> =
                         repos.iter().map(|repo| (repo.clone(), why.clone())).collect();

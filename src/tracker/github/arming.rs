@@ -1,0 +1,163 @@
+//! Who armed an issue, and who edited it since (table T1): read from its timeline, and judged with the
+//! rights of each account in the repository.
+
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::dto::{IssueDto, LabelDto, TimelineEventDto, UserDto};
+use super::{GitHubTracker, encoded};
+use crate::core::model::id::{Actor, IssueKey, Repo};
+use crate::core::model::issue::Arming;
+use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::arming::{self, ArmingFacts, Edited, Labelled, RepoRight, Trust, Who};
+use crate::error::chain;
+use crate::github::{ApiError, time};
+use crate::lock::LockExt;
+
+/// How long the right of an account is cached.
+const RIGHT: Duration = Duration::from_secs(300);
+
+/// The last edit of an issue's body, and its editor.
+const EDITED: &str = "query($owner: String!, $name: String!, $number: Int!) { repository(owner: \
+    $owner, name: $name) { issue(number: $number) { lastEditedAt editor { __typename login } } } }";
+
+/// The events of an issue that decide about its arming, without the rights of the accounts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ArmingHistory {
+    /// The last event of the ready label: whether it was set, by whom, and when.
+    labelled: Option<(bool, Account, Timestamp)>,
+    edits: Vec<(Account, Timestamp)>,
+}
+
+/// The account behind an event.
+#[derive(Debug, Clone)]
+struct Account {
+    login: Option<Actor>,
+    bot: bool,
+    /// A GitHub App acted in the account's name.
+    via_app: bool,
+}
+
+/// The account of a user; a bot is known by its type or its login.
+fn account(user: Option<&UserDto>, via_app: bool) -> Account {
+    let login = user.map(|user| Actor(clean_line(&user.login)));
+    let bot = user.is_some_and(|user| user.kind == "Bot" || user.login.ends_with("[bot]"));
+    Account { login, bot, via_app }
+}
+
+impl GitHubTracker {
+    /// Judges by table T1 whether a trusted account armed the issue.
+    pub(super) async fn arming(
+        &self,
+        key: &IssueKey,
+        dto: &IssueDto,
+        us: &Actor,
+    ) -> Result<Arming, ApiError> {
+        let known = self.histories().get(key).filter(|(at, _)| *at == dto.updated_at).cloned();
+        let history = if let Some((_, history)) = known {
+            history
+        } else {
+            let history = self.read_history(key).await?;
+            let kept = (dto.updated_at.clone(), history.clone());
+            self.histories().insert(key.clone(), kept);
+            history
+        };
+        let trust = Trust {
+            us: Some(us.clone()),
+            listed: self.config.trusted.clone(),
+            triage: self.config.triage,
+        };
+        let mut facts =
+            ArmingFacts { pull_request: false, label: true, labelled: None, edits: vec![] };
+        if let Some((on, account, at)) = history.labelled {
+            for (account, edited) in history.edits.into_iter().filter(|(_, edited)| *edited > at) {
+                facts.edits.push(Edited { at: edited, by: self.who(&key.repo, account).await });
+            }
+            let by = self.who(&key.repo, account).await;
+            facts.labelled = Some(Labelled { on, by, at });
+        }
+        Ok(arming::judge(&facts, &trust).unwrap_or(Arming::NotReady))
+    }
+
+    /// Reads the timeline, and by GraphQL the last edit of the body, which the timeline lacks.
+    async fn read_history(&self, key: &IssueKey) -> Result<ArmingHistory, ApiError> {
+        let path = format!("{}/timeline?per_page=100", Self::path(key));
+        let timeline: Vec<TimelineEventDto> = self.api.list(&path, None).await?;
+        let mut history = ArmingHistory::default();
+        for event in timeline {
+            let who = account(event.actor.as_ref(), event.performed_via_github_app.is_some());
+            let at = event.created_at.as_deref().map_or(Timestamp(0), time);
+            let about = event.label.as_ref().map(LabelDto::name);
+            match event.event.as_str() {
+                "labeled" | "unlabeled"
+                    if about == Some(&*self.config.labels.ready)
+                    // In order: of two in the same second the later one in the list counts.
+                    && history.labelled.as_ref().is_none_or(|(_, _, known)| *known <= at) =>
+                {
+                    history.labelled = Some((event.event == "labeled", who, at));
+                }
+                "renamed" => history.edits.push((who, at)),
+                _ => {}
+            }
+        }
+        let (owner, name) = key.repo.as_str().split_once('/').unwrap_or_default();
+        let variables = json!({"owner": owner, "name": name, "number": key.number});
+        let answer = self.api.query(EDITED, &variables).await?;
+        let issue = &answer["repository"]["issue"];
+        if let Some(at) = issue["lastEditedAt"].as_str() {
+            let editor = &issue["editor"];
+            let user = editor["login"].as_str().map(|login| UserDto {
+                login: login.to_owned(),
+                kind: editor["__typename"].as_str().unwrap_or_default().to_owned(),
+            });
+            history.edits.push((account(user.as_ref(), false), time(at)));
+        }
+        Ok(history)
+    }
+
+    /// An account with its right in the repository; a bot's right is never asked for.
+    async fn who(&self, repo: &Repo, account: Account) -> Who {
+        let right = match &account.login {
+            Some(login) if !account.bot && !account.via_app => self.right(repo, login).await,
+            _ => RepoRight::NotThere,
+        };
+        let Account { login, bot, via_app } = account;
+        Who { login, bot, via_app, right }
+    }
+
+    /// The right of a login in a repository, cached for a while.
+    async fn right(&self, repo: &Repo, login: &Actor) -> RepoRight {
+        let place = (repo.clone(), login.clone());
+        let known = self.rights.locked().get(&place).cloned();
+        if let Some((right, at)) = known
+            && at.elapsed() < RIGHT
+        {
+            return right;
+        }
+        let path = format!("/repos/{repo}/collaborators/{}/permission", encoded(&login.0));
+        let right = match self.api.get::<Value>(&path).await {
+            Ok(found) => RepoRight::Role {
+                role: found["role_name"].as_str().unwrap_or_default().to_owned(),
+                permission: found["permission"].as_str().unwrap_or_default().to_owned(),
+            },
+            Err(error) => match error.status() {
+                Some(404) => RepoRight::NotThere,
+                Some(403) => RepoRight::Forbidden,
+                _ => return RepoRight::Unavailable(chain(&error)),
+            },
+        };
+        let kept = (right.clone(), Instant::now());
+        self.rights.locked().insert(place, kept);
+        right
+    }
+
+    /// The histories by issue, each with the `updated_at` that it was read at.
+    pub(super) fn histories(&self) -> MutexGuard<'_, BTreeMap<IssueKey, (String, ArmingHistory)>> {
+        self.histories.locked()
+    }
+}

@@ -1,0 +1,222 @@
+//! GitHub's issues as a tracker: ready and followed issues with their arming (table T1) and blockers
+//! (table T2), and the labels and comments that afk writes back.
+
+mod arming;
+mod blockers;
+mod dto;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
+use http::Method;
+use serde_json::json;
+use tokio::time::Instant;
+
+use self::arming::ArmingHistory;
+use self::dto::IssueDto;
+use super::{Listing, Tracker, TrackerError};
+use crate::config::Labels;
+use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
+use crate::core::model::issue::{Arming, Issue, Priority};
+use crate::core::model::outbox::StandingLabel;
+use crate::core::model::untrusted::clean_line;
+use crate::core::tables::arming::RepoRight;
+use crate::error::chain;
+use crate::github::{Api, ApiError, time};
+
+/// The issues that are completed at once.
+const AT_ONCE: usize = 4;
+
+/// The settings of the tracker, from several sections of the configuration.
+#[derive(Debug, Clone)]
+pub struct GitHubTrackerConfig {
+    /// The repositories whose issues are read.
+    pub repos: BTreeSet<Repo>,
+    /// The names of afk's labels.
+    pub labels: Labels,
+    /// The accounts that may arm an issue whatever their role is.
+    pub trusted: BTreeSet<Actor>,
+    /// Whether the role `triage` may arm an issue.
+    pub triage: bool,
+    /// Whether a blocker that was closed as not planned still blocks.
+    pub not_planned_blocks: bool,
+    /// The journal's id, which marks this afk's comments.
+    pub journal: String,
+}
+
+/// The tracker of all repositories on one GitHub.
+#[derive(Debug)]
+pub struct GitHubTracker {
+    api: Arc<Api>,
+    config: GitHubTrackerConfig,
+    /// Histories by issue, each with the `updated_at` that it was read at: read again only after a
+    /// change.
+    histories: Mutex<BTreeMap<IssueKey, (String, ArmingHistory)>>,
+    rights: Mutex<BTreeMap<(Repo, Actor), (RepoRight, Instant)>>,
+}
+
+impl GitHubTracker {
+    /// A tracker of the configured repositories; it sends nothing yet.
+    #[must_use]
+    pub fn new(api: Arc<Api>, config: GitHubTrackerConfig) -> Self {
+        Self { api, config, histories: Mutex::default(), rights: Mutex::default() }
+    }
+
+    fn path(issue: &IssueKey) -> String {
+        format!("/repos/{}/issues/{}", issue.repo, issue.number)
+    }
+
+    /// Reads the ready issues of a repository, and those in `follow`.
+    async fn repository(
+        &self,
+        repo: &Repo,
+        follow: &BTreeSet<IssueKey>,
+        us: &Actor,
+    ) -> Result<Vec<Issue>, ApiError> {
+        let label = encoded(&self.config.labels.ready);
+        let path = format!("/repos/{repo}/issues?labels={label}&state=open&per_page=100");
+        let mut found: Vec<IssueDto> = self.api.list(&path, None).await?;
+        for key in follow.iter().filter(|key| key.repo == *repo) {
+            if !found.iter().any(|known| known.number == key.number) {
+                match self.api.get::<IssueDto>(&Self::path(key)).await {
+                    Ok(issue) => found.push(issue),
+                    Err(error) if gone(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let issues = found.into_iter().filter(|dto| dto.pull_request.is_none());
+        let issues = futures::stream::iter(issues.map(|dto| self.issue(repo, dto, us)));
+        issues.buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Completes an issue with its arming and its blockers, which only an open one needs.
+    async fn issue(&self, repo: &Repo, dto: IssueDto, us: &Actor) -> Result<Issue, ApiError> {
+        let key = IssueKey { repo: repo.clone(), number: dto.number };
+        let open = dto.state == "open";
+        let ready = dto.has(&self.config.labels.ready);
+        let unknown = |error: &ApiError| Arming::Unknown { why: chain(error) };
+        let mut arming = Arming::NotReady;
+        let mut blockers = Vec::new();
+        if ready && open {
+            arming = match self.arming(&key, &dto, us).await {
+                Ok(arming) => arming,
+                // Reported once for the repository, and not for each of its issues.
+                Err(error) if error.concerns_the_token() => return Err(error),
+                Err(error) => unknown(&error),
+            };
+            match self.blockers(&key, &dto).await {
+                Ok(found) => blockers = found,
+                Err(error) if error.concerns_the_token() => return Err(error),
+                Err(error) => arming = unknown(&error),
+            }
+        }
+        Ok(Issue {
+            key,
+            title: dto.title.as_str().into(),
+            link: dto.html_url.as_deref().map(Into::into),
+            body: dto.body.as_deref().unwrap_or_default().into(),
+            priority: dto.labels.iter().filter_map(|l| Priority::from_label(l.name())).min(),
+            created: time(&dto.created_at),
+            arming,
+            blockers,
+            open,
+            needs_human: dto.has(&self.config.labels.human),
+        })
+    }
+}
+
+/// Whether a refusal means that the issue is deleted, moved or hidden from the token.
+fn gone(error: &ApiError) -> bool {
+    matches!(error.status(), Some(403 | 404 | 410 | 301 | 451))
+}
+
+/// Encodes a name as a part of an address (RFC 3986: all but the unreserved characters).
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+impl Tracker for GitHubTracker {
+    fn list<'a>(
+        &'a self,
+        follow: &'a BTreeSet<IssueKey>,
+    ) -> BoxFuture<'a, Result<Listing, TrackerError>> {
+        Box::pin(async move {
+            let mut listing = Listing::default();
+            let us = Actor(self.api.login().await?);
+            for repo in &self.config.repos {
+                match self.repository(repo, follow, &us).await {
+                    Ok(issues) => listing.issues.extend(issues),
+                    Err(error) => {
+                        let why = chain(&error);
+                        listing.problems.push(clean_line(&format!("{repo}: {why}")));
+                        listing.unread.insert(repo.clone(), why);
+                    }
+                }
+            }
+            let listed: BTreeSet<&IssueKey> = listing.issues.iter().map(|i| &i.key).collect();
+            self.histories().retain(|key, _| listed.contains(key));
+            listing.issues.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(listing)
+        })
+    }
+
+    fn set_label<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        label: Option<StandingLabel>,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async move { Ok(self.write_label(issue, label).await?) })
+    }
+
+    fn comment<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        entry: OutboxId,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async move { Ok(self.upsert_comment(issue, &entry.to_string(), text).await?) })
+    }
+
+    fn progress<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async move { Ok(self.upsert_comment(issue, "progress", text).await?) })
+    }
+
+    fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async move {
+            let now: IssueDto = self.api.get(&Self::path(issue)).await?;
+            if now.state == "closed" {
+                return Ok(());
+            }
+            let body = json!({"state": "closed", "state_reason": "completed"});
+            self.api.write(Method::PATCH, &Self::path(issue), Some(&body)).await?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_is_encoded_in_an_address() {
+        assert_eq!(encoded("ready for/agent é"), "ready%20for%2Fagent%20%C3%A9");
+        assert_eq!(encoded("renovate[bot]"), "renovate%5Bbot%5D");
+    }
+}
