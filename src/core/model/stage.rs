@@ -85,7 +85,7 @@ pub enum ProofLink {
     /// The remote was read back and has the commit.
     #[serde(rename = "pushed")]
     Commit,
-    /// The repository's CI.
+    /// The CI of the repository.
     #[serde(rename = "ci")]
     Ci,
     /// The commit's image as the cluster has it.
@@ -136,7 +136,7 @@ impl ProofLink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The repository's CI.
+    /// The CI of the repository.
     Ci,
     /// The deploy command, the pipeline or the rollout.
     Deploy,
@@ -243,7 +243,7 @@ pub(crate) mod by_name {
 pub struct Stages(u8);
 
 impl Stages {
-    /// Every stage.
+    /// Every stage, as for a repository that asks for all of them.
     #[must_use]
     pub fn all() -> Self {
         Stage::all().collect()

@@ -150,7 +150,7 @@ fn silence_and_retries_are_shown_until_something_is_heard() {
     assert_eq!(play.run().quiet, None);
     play.agent(AgentEvent::Retry { attempt: 3, delay_ms: 12_000, status: Some(529) });
     let line = play.run().doing(play.now);
-    assert!(line == "529: asks again in 12 s, try 3", "{line}");
+    assert!(line == "529: retries in 12 s, attempt 3", "{line}");
     play.turn_end(TurnEnd::Done);
     assert_eq!(play.run().retry, None);
 }
