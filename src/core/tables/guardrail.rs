@@ -1,14 +1,15 @@
-//! What no policy and no operator's answer can allow an agent.
+//! Recognizes a permission request that would break a [`Guardrail`]. [`super::permission`] asks
+//! here first, so that neither a policy nor a grant can allow it.
 //!
-//! A command is read the way a shell would split it, as far as its words say what it does. A
-//! program that hides its intent (a script, an encoded text) is beyond words: that is what the
-//! red-first gate, the fast-forward push and credentials that the agent does not have are for.
+//! A command is split into words as a shell would split it, and judged by those words. A program
+//! that hides its intent (a script, an encoded text) escapes this check; the red-first gate, the
+//! fast-forward push and the missing credentials of the agent cover that case.
 
 use super::shell_words;
 use crate::model::guardrail::Guardrail;
 use crate::model::permission::{PermissionRequest, Tool};
 
-/// Words in a commit message that make a CI look away: GitHub, GitLab, Woodpecker,
+/// Markers in a commit message that make CI skip the commit: GitHub, GitLab, Woodpecker,
 /// `CircleCI`, Azure.
 const CI_SKIP: [&str; 7] = [
     "[ci skip]",
@@ -20,14 +21,14 @@ const CI_SKIP: [&str; 7] = [
     "***no_ci***",
 ];
 
-/// Whether a text tells CI to look away.
+/// Whether a text contains a marker that makes CI skip a commit.
 #[must_use]
 pub fn skips_ci(text: &str) -> bool {
     let text = text.to_lowercase();
     CI_SKIP.iter().any(|marker| text.contains(marker))
 }
 
-/// The first guardrail that an ask would break.
+/// The first guardrail that a request would break.
 #[must_use]
 pub fn violated(ask: &PermissionRequest, worktree: &str) -> Option<Guardrail> {
     match ask.tool {
@@ -64,7 +65,7 @@ fn of_command(
     let name = program(words);
     let args: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let has = |wanted: &[&str]| args.iter().any(|arg| wanted.contains(arg));
-    // A shell in a shell.
+    // A script passed to a shell is judged like the command itself.
     if matches!(name, "sh" | "bash" | "zsh" | "dash" | "ksh" | "eval") && depth < 4 {
         let script = if name == "eval" {
             Some(args.join(" "))
@@ -119,7 +120,7 @@ fn of_command(
     broken.or_else(|| leaves(name, words, &plain, here, worktree))
 }
 
-/// `VAR=x`, `env`, `sudo`, `nohup` and the like only lead in.
+/// The words after `VAR=x`, `env`, `sudo`, `nohup` and other prefixes that only lead in.
 fn without_prefix(words: &[String]) -> &[String] {
     let mut words = words;
     loop {
@@ -141,7 +142,7 @@ fn without_prefix(words: &[String]) -> &[String] {
             return words;
         }
         words = &words[1..];
-        // A wrapper's own options.
+        // Options of the prefix itself.
         while words.first().is_some_and(|word| word.starts_with('-') && word.len() > 1) {
             words = &words[1..];
         }
@@ -149,7 +150,7 @@ fn without_prefix(words: &[String]) -> &[String] {
 }
 
 fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
-    // Options before the verb; -C and -c take a value.
+    // Options before the subcommand; -C and -c take a value.
     let mut at = 0;
     let mut folder = None;
     while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
@@ -255,7 +256,7 @@ fn of_kubectl(plain: &[&str]) -> Option<Guardrail> {
     .then_some(Guardrail::SecretStore)
 }
 
-/// Programs whose plain arguments are written to or removed.
+/// Programs that write to or remove their plain arguments.
 const WRITERS: [&str; 15] = [
     "rm", "mv", "cp", "tee", "ln", "chmod", "chown", "touch", "mkdir", "rmdir", "truncate", "dd",
     "install", "rsync", "shred",
@@ -279,14 +280,14 @@ fn leaves(
         .any(|(sign, to)| matches!(sign.as_str(), ">" | ">>" | ">|" | "&>" | "2>") && away(to));
     let in_place = matches!(name, "sed" | "perl") && words.iter().any(|w| w.starts_with("-i"));
     let written = if WRITERS.contains(&name) || in_place {
-        // What is copied may come from anywhere; where it goes to is the last.
+        // A copy may read from anywhere; it writes to its last argument.
         let targets = if matches!(name, "cp" | "ln" | "rsync" | "install") {
             plain.last().into_iter().copied().collect()
         } else {
             plain.to_vec()
         };
         targets.into_iter().map(|arg| arg.strip_prefix("of=").unwrap_or(arg)).any(|arg| {
-            // A bare word is a file of the folder that the command is in.
+            // A bare word is a file in the command's directory.
             (arg.contains('/') || arg.starts_with('~') || arg == ".." || *here != worktree)
                 && !arg.contains("if=")
                 && away(arg)
@@ -297,7 +298,7 @@ fn leaves(
     (redirects || written).then_some(Guardrail::LeavesWorktree)
 }
 
-/// A path seen from a folder, with `.` and `..` taken out. Links can't be seen from here.
+/// An absolute or relative path from `here`, with `.` and `..` resolved; symbolic links are not.
 fn joined(here: &str, path: &str) -> String {
     let whole = if path.starts_with('/') || path.starts_with('~') || path.starts_with('$') {
         path.to_owned()
@@ -317,14 +318,14 @@ fn joined(here: &str, path: &str) -> String {
     if whole.starts_with('/') { format!("/{}", parts.join("/")) } else { parts.join("/") }
 }
 
-/// Whether a path lies outside the worktree and outside the places that are nobody's.
+/// Whether a path lies outside the worktree and outside the shared scratch directories.
 fn outside(path: &str, worktree: &str) -> bool {
     let path = joined(worktree, path);
     if path.starts_with('~') || path.starts_with("$HOME") || path.starts_with("${HOME}") {
         return true;
     }
     if path.starts_with('$') {
-        // A name that only the shell knows; TMPDIR and the like are usual.
+        // Only the shell can expand this variable; TMPDIR and the like are common.
         return false;
     }
     let within = |folder: &str| path == folder || path.starts_with(&format!("{folder}/"));

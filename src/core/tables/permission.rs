@@ -1,5 +1,5 @@
-//! Judges a permission request: guardrails first, then the repository's policy, then what an
-//! operator granted for the run.
+//! Judges an agent's permission request: guardrails first, then the repository's policy, then the
+//! operator's grants for the run. [`crate::step`] calls it for every request.
 
 use super::{guardrail, shell_words};
 use crate::model::approval::DecidedBy;
@@ -7,8 +7,9 @@ use crate::model::guardrail::Guardrail;
 use crate::model::permission::{Decision, Grant, Pattern, PermissionRequest, Permissions, Tool};
 
 impl Permissions {
-    /// Several targets are as strict as the strictest of them. A command that joins several is
-    /// looked at part by part, so `shell(git status*)` does not allow `git status; rm -rf x`.
+    /// The policy's decision on a request; the strictest decision on any target wins. A compound
+    /// command is judged part by part, so that `shell(git status*)` does not allow `git status; rm
+    /// -rf x`.
     fn decide(&self, ask: &PermissionRequest, worktree: &str) -> Decision {
         let targets: Vec<String> = match ask.tool {
             Tool::Shell => ask
@@ -43,29 +44,29 @@ impl Permissions {
     }
 }
 
-/// A path as a policy names it: from the top of the worktree.
+/// A path as policies name it, relative to the worktree.
 fn relative(path: &str, worktree: &str) -> String {
     let inside = path.strip_prefix(worktree).and_then(|rest| rest.strip_prefix('/'));
     inside.unwrap_or(path).to_owned()
 }
 
-/// What becomes of an ask.
+/// The verdict on a permission request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PermissionVerdict {
-    /// Allowed, by the policy or by a grant.
+    /// Allowed without asking a human.
     Allow {
-        /// By which of them.
+        /// The policy or the grant that allowed it.
         by: DecidedBy,
     },
-    /// A human is asked.
+    /// A human must decide.
     Ask,
-    /// Refused by the policy.
+    /// Refused by the repository's policy.
     Deny,
-    /// Refused by a guardrail, and a human is told.
+    /// Refused by a guardrail; afk also raises an escalation.
     Guarded(Guardrail),
 }
 
-/// Judges an ask. Guardrails come first and can't be loosened.
+/// Judges a request. Guardrails come first and can't be loosened.
 #[must_use]
 pub fn judge(
     ask: &PermissionRequest,
