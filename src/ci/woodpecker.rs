@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
-use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state};
 
@@ -104,7 +104,7 @@ impl Woodpecker {
         let which = number(found);
         let replaced = all.iter().any(|p| number(p) > which);
         let fact = Fact {
-            name: "run".into(),
+            kind: FactKind::CiRun,
             value: format!("pipeline {which}: {}", found["status"].as_str().unwrap_or("?")).into(),
             link: Some(format!("{}/repos/{id}/pipeline/{which}", self.address).into()),
         };

@@ -19,7 +19,7 @@ use super::objects;
 use crate::config::repository::{Target, TargetKind};
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::{Untrusted, clean_line};
-use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
 use crate::core::tables::rollout::{Image, RolloutState};
 use crate::core::tables::{job, pod, rollout};
 
@@ -399,18 +399,18 @@ impl Rollout<'_> {
         let meta = &object["metadata"];
         let what = self.target.summary();
         let mut facts = vec![Fact::new(
-            "rollout",
+            FactKind::Rollout,
             format!("{what} generation {}", meta["generation"].as_i64().unwrap_or_default()),
         )];
         for (name, image) in objects::images(&object["spec"]["template"]) {
-            facts.push(Fact::new("image", format!("{what}/{name} {image}")));
+            facts.push(Fact::new(FactKind::Image, format!("{what}/{name} {image}")));
         }
         let mut digests: Vec<(String, String)> =
             pods.iter().flat_map(|(object, _)| objects::digests(object)).collect();
         digests.sort();
         digests.dedup();
         for (name, digest) in digests {
-            facts.push(Fact::new("digest", format!("{what}/{name} {digest}")));
+            facts.push(Fact::new(FactKind::Digest, format!("{what}/{name} {digest}")));
         }
         let template = &object["spec"]["template"]["metadata"]["annotations"];
         for (place, name) in [
@@ -419,7 +419,7 @@ impl Rollout<'_> {
             (&meta["annotations"], "kubernetes.io/change-cause"),
         ] {
             if let Some(value) = place[name].as_str() {
-                facts.push(Fact::new(name, value));
+                facts.push(Fact::new(FactKind::Annotation(name.into()), value));
             }
         }
         facts

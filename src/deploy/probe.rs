@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::repository::Probe;
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::Untrusted;
-use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
 use crate::process::{Spec, Supervisor};
 
 /// Longest time of one sample.
@@ -86,7 +86,7 @@ impl Prober {
                         let verdict = Verdict::Green;
                         return Judgement {
                             log: sample.said,
-                            facts: vec![Fact::new("probes", count.to_string())],
+                            facts: vec![Fact::new(FactKind::Probes, count.to_string())],
                             ..Judgement::new(verdict, detail)
                         };
                     }

@@ -411,7 +411,7 @@ impl Api {
                 Err(self.governor.wait(wait))
             }
             ApiAction::Show => Err(refused(address, &self.base, got)),
-            ApiAction::Again | ApiAction::ReadBack => {
+            ApiAction::Retry | ApiAction::ReadBack => {
                 Ok(Heard::Lost(format!("{} {}", got.answer.status, message(&got.body))))
             }
         }

@@ -37,10 +37,10 @@ pub(super) async fn run(
         .stderr(Stdio::null());
     match timeout(CALL, child.status()).await {
         Ok(Ok(status)) if status.success() => Ok((SinkOutcome::Done, String::new())),
-        Ok(Ok(status)) => Ok((SinkOutcome::Again(5), format!("{program} ended with {status}"))),
+        Ok(Ok(status)) => Ok((SinkOutcome::Retry(5), format!("{program} ended with {status}"))),
         Ok(Err(error)) => Ok((SinkOutcome::DropAndDisable, format!("{program}: {error}"))),
         Err(_) => {
-            Ok((SinkOutcome::Again(5), format!("{program} took longer than {} s", CALL.as_secs())))
+            Ok((SinkOutcome::Retry(5), format!("{program} took longer than {} s", CALL.as_secs())))
         }
     }
 }

@@ -141,7 +141,7 @@ impl Sinks {
                 all.insert(name.to_owned(), why.clone());
                 Sent::Dropped(why)
             }
-            Ok((SinkOutcome::Again(seconds), why)) => Sent::Again(seconds, why),
+            Ok((SinkOutcome::Retry(seconds), why)) => Sent::Again(seconds, why),
             Err(why) => Sent::Again(5, why),
         }
     }

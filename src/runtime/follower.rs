@@ -51,7 +51,7 @@ impl Follower {
             if let Message::Command(_, reply) = message {
                 let leader = self.leader.borrow().clone();
                 // Who asked may have gone.
-                let _ = reply.send(Err(Refusal::Follows { leader }));
+                let _ = reply.send(Err(Refusal::Follower { leader }));
             }
         }
     }

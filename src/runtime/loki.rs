@@ -82,7 +82,7 @@ async fn follow(shell: Arc<Shell>, snapshots: watch::Receiver<Arc<Snapshot>>) {
                         buffer.done(count);
                         (300, Some(why))
                     }
-                    Ok((SinkOutcome::Again(seconds), why)) => (seconds, Some(why)),
+                    Ok((SinkOutcome::Retry(seconds), why)) => (seconds, Some(why)),
                     Err(why) => (10, Some(why)),
                 };
                 let dropped = (buffer.dropped > 0)

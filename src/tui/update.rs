@@ -334,7 +334,9 @@ fn steer(view: &mut View, snapshot: &Snapshot, run: RunId) {
     }
     let steer = known.equipment.as_ref().map(|agent| agent.can.steer);
     match steer {
-        Some(Steer::No) => view.message = Some(format!("the agent of {run} takes no messages")),
+        Some(Steer::Unsupported) => {
+            view.message = Some(format!("the agent of {run} takes no messages"))
+        }
         Some(Steer::AfterTurn) => {
             let title = format!("Steer {run}: taken once this turn is over");
             input(view, title, Purpose::Steer(run));

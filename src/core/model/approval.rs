@@ -58,7 +58,7 @@ impl EscalationKind {
 
     /// Whether an agent waits for the answer, so that the escalation closes when its turn ends.
     #[must_use]
-    pub const fn agent_waits(self) -> bool {
+    pub(crate) const fn agent_waits(self) -> bool {
         matches!(self, Self::Question | Self::Permission)
     }
 
@@ -258,7 +258,7 @@ pub enum EscalationState {
 
 /// The content of an escalation before the core numbers and binds it.
 #[derive(Debug, Clone)]
-pub struct EscalationDraft {
+pub(crate) struct EscalationDraft {
     /// Why afk asks a human.
     pub kind: EscalationKind,
     /// The question in one line.
@@ -347,7 +347,7 @@ impl Escalation {
     /// An open escalation, bound to the content of its draft. The caller fills in the run and binds
     /// it again.
     #[must_use]
-    pub fn raise(id: EscalationId, draft: EscalationDraft, at: Timestamp) -> Self {
+    pub(crate) fn raise(id: EscalationId, draft: EscalationDraft, at: Timestamp) -> Self {
         let EscalationDraft { kind, title, detail, options, request_id, permission, guardrail } =
             draft;
         let mut escalation = Self {

@@ -7,13 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::model::agent_event::TurnEnd;
 
 /// The number of different runs that must fail alike to open the breaker.
-pub const RUNS: usize = 3;
+pub(crate) const RUNS: usize = 3;
 /// The span within which they must fail, in milliseconds.
-pub const WINDOW: i64 = 15 * 60_000;
+pub(crate) const WINDOW: i64 = 15 * 60_000;
 /// The wait between a run's retries while the breaker is open, in milliseconds.
-pub const PAUSE: i64 = 5 * 60_000;
-/// The number of failures that the fleet remembers.
-const KEPT: usize = 64;
+pub(crate) const PAUSE: i64 = 5 * 60_000;
 
 /// A failure without the details that differ from run to run, so that equal causes are equal
 /// strings.

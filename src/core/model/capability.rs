@@ -15,7 +15,8 @@ pub enum Steer {
     AfterTurn,
     /// The agent takes no messages.
     #[default]
-    No,
+    #[serde(rename = "no")]
+    Unsupported,
 }
 
 /// The unit in which an agent reports its cost.
@@ -28,7 +29,8 @@ pub enum Cost {
     Tokens,
     /// The agent reports no cost.
     #[default]
-    No,
+    #[serde(rename = "no")]
+    Unreported,
 }
 
 /// The actions that an agent supports beside its work.

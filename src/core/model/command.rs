@@ -150,7 +150,8 @@ pub enum Refusal {
     Viewer,
     /// Another afk leads this fleet, so this one accepts no commands.
     #[error("this afk is a read-only follower: {leader}")]
-    Follows {
+    #[serde(rename = "follows")]
+    Follower {
         /// The leader's description, ready to show.
         leader: String,
     },
@@ -218,7 +219,8 @@ pub enum Refusal {
     },
     /// The run's agent lacks the capability.
     #[error("the agent of {run} can't {what}")]
-    CanNot {
+    #[serde(rename = "can_not")]
+    Unsupported {
         /// The run in question.
         run: RunId,
         /// The missing capability, as a verb phrase.

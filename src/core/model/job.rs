@@ -20,7 +20,7 @@ pub struct JobId(u64);
 /// The text is not 12 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a job's identifier of 12 lower-case hex digits")]
-pub struct NoJobId;
+pub struct JobIdError;
 
 impl JobId {
     /// An identifier from six random bytes.
@@ -32,19 +32,19 @@ impl JobId {
     /// Parses 12 lower-case hex digits.
     ///
     /// # Errors
-    /// [`NoJobId`] for any other text.
-    pub fn parse(text: &str) -> Result<Self, NoJobId> {
+    /// [`JobIdError`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, JobIdError> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         if text.len() != 12 || !text.bytes().all(hex) {
-            return Err(NoJobId);
+            return Err(JobIdError);
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| NoJobId)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| JobIdError)
     }
 }
 
 impl TryFrom<String> for JobId {
-    type Error = NoJobId;
-    fn try_from(text: String) -> Result<Self, NoJobId> {
+    type Error = JobIdError;
+    fn try_from(text: String) -> Result<Self, JobIdError> {
         Self::parse(&text)
     }
 }
@@ -108,7 +108,7 @@ impl Job {
 
     /// Whether the agent works in a clone.
     #[must_use]
-    pub const fn has_clone(&self) -> bool {
+    pub(crate) const fn has_clone(&self) -> bool {
         matches!(self.kind, JobKind::Execute { clone: true })
     }
 }

@@ -189,7 +189,7 @@ const DOUBLINGS: u32 = 5;
 impl Notices {
     /// The end of the quiet hours that contain `at`; none outside of them.
     #[must_use]
-    pub fn quiet_until(&self, at: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn quiet_until(&self, at: Timestamp) -> Option<Timestamp> {
         let (from, to) = self.quiet.map(|(from, to)| (i64::from(from), i64::from(to)))?;
         let local = at.0.div_euclid(60_000) + i64::from(self.offset);
         let minute = local.rem_euclid(24 * 60);

@@ -137,7 +137,7 @@ pub struct OutboxEntry {
 
 /// The wait after `failures` failed deliveries, in milliseconds: 1 s, doubling to at most 5 min.
 #[must_use]
-pub const fn backoff_ms(failures: u32) -> i64 {
+pub(crate) const fn backoff_ms(failures: u32) -> i64 {
     let doublings = if failures > 9 { 9 } else { failures };
     let ms = 500_i64 << doublings;
     if ms > 300_000 { 300_000 } else { ms }

@@ -101,8 +101,9 @@ impl Pattern {
     }
 
     /// Whether the pattern matches one target of a request.
-    pub(crate) fn fits(&self, ask: &PermissionRequest, target: &str) -> bool {
-        self.tool == ask.tool && self.glob.as_ref().is_none_or(|glob| matches_glob(glob, target))
+    pub(crate) fn fits(&self, request: &PermissionRequest, target: &str) -> bool {
+        self.tool == request.tool
+            && self.glob.as_ref().is_none_or(|glob| matches_glob(glob, target))
     }
 }
 
@@ -172,10 +173,10 @@ pub enum Grant {
 impl Grant {
     /// The grant that "approve for this run" gives for a request.
     #[must_use]
-    pub fn of(ask: &PermissionRequest) -> Self {
-        match ask.tool {
+    pub fn of(request: &PermissionRequest) -> Self {
+        match request.tool {
             Tool::Edit => Self::Edits,
-            tool => Self::Exactly { tool, targets: ask.targets.clone() },
+            tool => Self::Exactly { tool, targets: request.targets.clone() },
         }
     }
 
@@ -188,10 +189,10 @@ impl Grant {
         }
     }
 
-    pub(crate) fn covers(&self, ask: &PermissionRequest) -> bool {
+    pub(crate) fn covers(&self, request: &PermissionRequest) -> bool {
         match self {
-            Self::Edits => ask.tool == Tool::Edit,
-            Self::Exactly { tool, targets } => *tool == ask.tool && *targets == ask.targets,
+            Self::Edits => request.tool == Tool::Edit,
+            Self::Exactly { tool, targets } => *tool == request.tool && *targets == request.targets,
         }
     }
 }

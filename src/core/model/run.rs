@@ -475,6 +475,6 @@ const NO_PRIORITY: i64 = 10;
 
 /// A priority as a rank; the lowest is the most urgent.
 #[must_use]
-pub fn urgency(priority: Option<Priority>) -> i64 {
+pub(crate) fn urgency(priority: Option<Priority>) -> i64 {
     priority.map_or(NO_PRIORITY, |p| i64::from(p.0))
 }

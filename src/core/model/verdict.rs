@@ -71,12 +71,65 @@ impl Judgement {
     }
 }
 
+/// The subject of a [`Fact`]. Serialized as one string: `run`, `image`, …, or the annotation's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum FactKind {
+    /// A CI run or a pipeline, with its result.
+    CiRun,
+    /// A container's image as the rollout names it.
+    Image,
+    /// The digest of an image as the nodes report it.
+    Digest,
+    /// The generation of a rolled-out workload.
+    Rollout,
+    /// The number of good probes over the soak time.
+    Probes,
+    /// A Kubernetes annotation of the workload, by its key.
+    Annotation(String),
+}
+
+impl FactKind {
+    const NAMED: [(&'static str, Self); 5] = [
+        ("run", Self::CiRun),
+        ("image", Self::Image),
+        ("digest", Self::Digest),
+        ("rollout", Self::Rollout),
+        ("probes", Self::Probes),
+    ];
+
+    /// The name that records, the API and the screen show.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Annotation(key) => key,
+            kind => {
+                Self::NAMED.iter().find(|(_, named)| named == kind).map_or("", |(name, _)| name)
+            }
+        }
+    }
+}
+
+impl From<String> for FactKind {
+    fn from(name: String) -> Self {
+        let named = Self::NAMED.into_iter().find(|(known, _)| *known == name);
+        named.map_or_else(|| Self::Annotation(name), |(_, kind)| kind)
+    }
+}
+
+impl From<FactKind> for String {
+    fn from(kind: FactKind) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
 /// An observation that a verdict rests on: a CI run, an image with its digest, a rollout's
 /// generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// The subject of the observation.
-    pub name: String,
+    #[serde(rename = "name")]
+    pub kind: FactKind,
     /// The observed value, in one line.
     pub value: Untrusted,
     /// The address at which a person can check it.
@@ -87,8 +140,8 @@ pub struct Fact {
 impl Fact {
     /// A fact without a link.
     #[must_use]
-    pub fn new(name: &str, value: impl Into<Untrusted>) -> Self {
-        Self { name: name.into(), value: value.into(), link: None }
+    pub fn new(kind: FactKind, value: impl Into<Untrusted>) -> Self {
+        Self { kind, value: value.into(), link: None }
     }
 }
 
@@ -113,10 +166,10 @@ impl Evidence {
     /// None where the rollout names no image.
     #[must_use]
     pub fn image(&self) -> Option<Self> {
-        let about = |fact: &&Fact| matches!(fact.name.as_str(), "image" | "digest");
+        let about = |fact: &&Fact| matches!(fact.kind, FactKind::Image | FactKind::Digest);
         let facts: Vec<Fact> = self.facts.iter().filter(about).cloned().collect();
-        let names: Vec<String> =
-            facts.iter().filter(|f| f.name == "image").map(|f| f.value.clean_line()).collect();
+        let images = facts.iter().filter(|fact| fact.kind == FactKind::Image);
+        let names: Vec<String> = images.map(|fact| fact.value.clean_line()).collect();
         let verdict = match (self.verdict, facts.is_empty()) {
             (_, true) => return None,
             (Verdict::NotApplied, _) => Verdict::NotApplied,
@@ -228,7 +281,7 @@ pub enum GateSide {
 
 /// The gate's decision on a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GateVerdict {
+pub(crate) enum GateVerdict {
     /// The head may be pushed.
     Open,
     /// The agent gets another turn with this explanation.
@@ -241,7 +294,7 @@ impl GateReport {
     /// Opens the gate only for tests that fail on the base and pass on the head, or for exempt
     /// changes whose tests pass.
     #[must_use]
-    pub fn verdict(&self) -> GateVerdict {
+    pub(crate) fn verdict(&self) -> GateVerdict {
         use GateSide::{Broken, CiSkipped, Exempt, Failed, NoChange, NoTests, NotRun, Passed};
         let closed = |text: String| GateVerdict::Closed(Untrusted::new(text));
         match (&self.on_base, &self.on_head) {
@@ -277,6 +330,14 @@ impl GateReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fact_kinds_keep_their_recorded_names() {
+        for name in ["run", "image", "digest", "rollout", "probes", "keel.sh/policy"] {
+            assert_eq!(FactKind::from(name.to_owned()).as_str(), name);
+        }
+        assert_eq!(FactKind::from("image".to_owned()), FactKind::Image);
+    }
 
     #[test]
     fn only_red_then_green_opens_the_gate() {

@@ -119,9 +119,9 @@ fn what_an_agent_can_not_do_is_not_offered() {
     let steer = || Command::Steer { run: RUN, text: "left".into() };
     let interrupt = || Command::Interrupt { run: RUN };
     let mut play = Play::turning(Policy::default());
-    play.agent(equipped(Steer::No, false));
-    assert!(matches!(play.operate(steer()), Err(Refusal::CanNot { .. })));
-    assert!(matches!(play.operate(interrupt()), Err(Refusal::CanNot { .. })));
+    play.agent(equipped(Steer::Unsupported, false));
+    assert!(matches!(play.operate(steer()), Err(Refusal::Unsupported { .. })));
+    assert!(matches!(play.operate(interrupt()), Err(Refusal::Unsupported { .. })));
     play.agent(equipped(Steer::AfterTurn, true));
     assert!(play.operate(steer()).is_ok() && play.operate(interrupt()).is_ok());
     assert!(play.effects.contains(&Effect::Interrupt { run: RUN }));

@@ -43,7 +43,7 @@ pub enum ApiAction {
     /// Report the error, since a retry can't help.
     Show,
     /// Retry later, and keep the cached version until then.
-    Again,
+    Retry,
     /// Read the object back to learn whether the write took effect, then decide.
     ReadBack,
 }
@@ -62,7 +62,7 @@ pub fn action(asked: ApiCall, answer: &ApiAnswer) -> ApiAction {
             _ => ApiAction::Show,
         },
         0 | 500.. if asked == ApiCall::Write => ApiAction::ReadBack,
-        0 | 408 | 500.. => ApiAction::Again,
+        0 | 408 | 500.. => ApiAction::Retry,
         _ => ApiAction::Show,
     }
 }
@@ -93,10 +93,10 @@ mod tests {
             (status(410), ApiAction::Show, ApiAction::Show),
             (status(422), ApiAction::Show, ApiAction::Show),
             (status(451), ApiAction::Show, ApiAction::Show),
-            (status(500), ApiAction::Again, ApiAction::ReadBack),
-            (status(502), ApiAction::Again, ApiAction::ReadBack),
-            (status(503), ApiAction::Again, ApiAction::ReadBack),
-            (status(0), ApiAction::Again, ApiAction::ReadBack),
+            (status(500), ApiAction::Retry, ApiAction::ReadBack),
+            (status(502), ApiAction::Retry, ApiAction::ReadBack),
+            (status(503), ApiAction::Retry, ApiAction::ReadBack),
+            (status(0), ApiAction::Retry, ApiAction::ReadBack),
         ] {
             assert_eq!(action(ApiCall::Read, &answer), read, "{answer:?}");
             assert_eq!(action(ApiCall::Write, &answer), write, "{answer:?}");

@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// The fields that all repeats of a check share.
-    pub identity: Identity,
+    pub identity: CheckIdentity,
     /// The identifier; the repeat with the highest one counts.
     pub id: u64,
     /// The identifier of its suite; 0 for a commit status.
@@ -20,7 +20,7 @@ pub struct Check {
 
 /// The identity of a check, equal in each of its repeats.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Identity {
+pub enum CheckIdentity {
     /// A check run of an app.
     Run {
         /// The app's name, such as `actions`.
@@ -39,7 +39,7 @@ pub enum Identity {
     },
 }
 
-impl Identity {
+impl CheckIdentity {
     /// The name that branch rules and people use.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -94,7 +94,7 @@ pub fn state(check: &Check, replaced: bool) -> CheckState {
 /// The newest repeat of each check, by identifier.
 #[must_use]
 pub fn newest(checks: &[Check]) -> Vec<&Check> {
-    let mut newest: std::collections::BTreeMap<&Identity, &Check> =
+    let mut newest: std::collections::BTreeMap<&CheckIdentity, &Check> =
         std::collections::BTreeMap::new();
     for check in checks {
         let known = newest.entry(&check.identity).or_insert(check);
@@ -111,7 +111,7 @@ mod tests {
 
     fn check(status: &str, conclusion: Option<&str>) -> Check {
         Check {
-            identity: Identity::Status { context: "x".into() },
+            identity: CheckIdentity::Status { context: "x".into() },
             id: 1,
             suite: 0,
             status: status.into(),
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_newest_repeat_counts_and_others_stand_beside_it() {
         let run = |workflow: &str, event: &str, id, conclusion: &str| Check {
-            identity: Identity::Run {
+            identity: CheckIdentity::Run {
                 app: "actions".into(),
                 workflow: workflow.into(),
                 event: event.into(),

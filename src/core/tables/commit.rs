@@ -32,7 +32,7 @@ pub struct Deadlines {
 }
 
 /// The time without a new suite before a commit can be green, in milliseconds.
-pub const QUIET: i64 = 30_000;
+pub(crate) const QUIET: i64 = 30_000;
 
 /// The verdict on a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,14 +130,14 @@ fn appears(seen: &CommitChecks, deadlines: Deadlines, what: &str) -> CommitVerdi
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Identity;
+    use super::super::check::CheckIdentity;
     use super::*;
 
     const DEADLINES: Deadlines = Deadlines { appear: 600_000, run: 3_600_000 };
 
     fn check(name: &str, status: &str) -> Check {
         Check {
-            identity: Identity::Status { context: name.into() },
+            identity: CheckIdentity::Status { context: name.into() },
             id: 1,
             suite: 0,
             status: status.into(),

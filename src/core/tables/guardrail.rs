@@ -30,22 +30,22 @@ pub fn skips_ci(text: &str) -> bool {
 
 /// The first guardrail that a request would break.
 #[must_use]
-pub fn violated(ask: &PermissionRequest, worktree: &str) -> Option<Guardrail> {
-    match ask.tool {
-        Tool::Edit => ask
+pub(crate) fn violated(request: &PermissionRequest, worktree: &str) -> Option<Guardrail> {
+    match request.tool {
+        Tool::Edit => request
             .targets
             .iter()
-            .any(|path| outside(path.as_received(), worktree))
+            .any(|path| is_outside(path.as_received(), worktree))
             .then_some(Guardrail::LeavesWorktree),
-        Tool::Shell => ask.targets.iter().find_map(|command| {
+        Tool::Shell => request.targets.iter().find_map(|command| {
             let text = command.as_received();
-            let mut here = worktree.to_owned();
+            let mut cwd = worktree.to_owned();
             let all = shell_words::commands(text);
             let git = all.iter().any(|words| program(words) == "git");
             if git && skips_ci(text) {
                 return Some(Guardrail::CiSkip);
             }
-            all.iter().find_map(|words| of_command(words, &mut here, worktree, 0))
+            all.iter().find_map(|words| command_breaks(words, &mut cwd, worktree, 0))
         }),
         Tool::Read | Tool::Web | Tool::Other => None,
     }
@@ -55,9 +55,9 @@ fn program(words: &[String]) -> &str {
     words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word))
 }
 
-fn of_command(
+fn command_breaks(
     words: &[String],
-    here: &mut String,
+    cwd: &mut String,
     worktree: &str,
     depth: usize,
 ) -> Option<Guardrail> {
@@ -74,15 +74,17 @@ fn of_command(
             args.iter().position(flag).and_then(|at| args.get(at + 1)).map(|s| (*s).to_owned())
         };
         if let Some(script) = script {
-            let mut inner = here.clone();
+            let mut inner = cwd.clone();
             let all = shell_words::commands(&script);
-            return all.iter().find_map(|words| of_command(words, &mut inner, worktree, depth + 1));
+            return all
+                .iter()
+                .find_map(|words| command_breaks(words, &mut inner, worktree, depth + 1));
         }
     }
     let plain: Vec<&str> = args.iter().copied().filter(|arg| !arg.starts_with('-')).collect();
     let broken = match name {
-        "git" => of_git(&args, here, worktree),
-        "kubectl" | "oc" | "k" => of_kubectl(&plain),
+        "git" => git_breaks(&args, cwd, worktree),
+        "kubectl" | "oc" | "k" => kubectl_breaks(&plain),
         "vault" | "bao" => {
             let writes = ["put", "patch", "write", "delete", "destroy", "undelete", "rollback"];
             plain.iter().any(|arg| writes.contains(arg)).then_some(Guardrail::SecretStore)
@@ -117,7 +119,7 @@ fn of_command(
         }
         _ => None,
     };
-    broken.or_else(|| leaves(name, words, &plain, here, worktree))
+    broken.or_else(|| writes_outside(name, words, &plain, cwd, worktree))
 }
 
 /// The words after `VAR=x`, `env`, `sudo`, `nohup` and other prefixes that only lead in.
@@ -149,7 +151,7 @@ fn without_prefix(words: &[String]) -> &[String] {
     }
 }
 
-fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
+fn git_breaks(args: &[&str], cwd: &str, worktree: &str) -> Option<Guardrail> {
     // Options before the subcommand; -C and -c take a value.
     let mut at = 0;
     let mut folder = None;
@@ -212,11 +214,11 @@ fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
             | "rev-list"
             | "shortlog"
     );
-    let away = folder.is_some_and(|folder| outside(&joined(here, folder), worktree));
+    let away = folder.is_some_and(|folder| is_outside(&joined(cwd, folder), worktree));
     (writes && away).then_some(Guardrail::LeavesWorktree)
 }
 
-fn of_kubectl(plain: &[&str]) -> Option<Guardrail> {
+fn kubectl_breaks(plain: &[&str]) -> Option<Guardrail> {
     let named = |names: &[&str]| {
         plain.iter().any(|arg| {
             arg.split([',', '/']).any(|part| names.contains(&part.to_lowercase().as_str()))
@@ -262,19 +264,19 @@ const WRITERS: [&str; 15] = [
     "install", "rsync", "shred",
 ];
 
-fn leaves(
+fn writes_outside(
     name: &str,
     words: &[String],
     plain: &[&str],
-    here: &mut String,
+    cwd: &mut String,
     worktree: &str,
 ) -> Option<Guardrail> {
     if matches!(name, "cd" | "pushd") {
         let to = plain.first().copied().unwrap_or("~");
-        *here = joined(here, to);
+        *cwd = joined(cwd, to);
         return None;
     }
-    let away = |path: &str| outside(&joined(here, path), worktree);
+    let away = |path: &str| is_outside(&joined(cwd, path), worktree);
     let mut redirected = words.iter().zip(words.iter().skip(1));
     let redirects = redirected
         .any(|(sign, to)| matches!(sign.as_str(), ">" | ">>" | ">|" | "&>" | "2>") && away(to));
@@ -288,7 +290,7 @@ fn leaves(
         };
         targets.into_iter().map(|arg| arg.strip_prefix("of=").unwrap_or(arg)).any(|arg| {
             // A bare word is a file in the command's directory.
-            (arg.contains('/') || arg.starts_with('~') || arg == ".." || *here != worktree)
+            (arg.contains('/') || arg.starts_with('~') || arg == ".." || *cwd != worktree)
                 && !arg.contains("if=")
                 && away(arg)
         })
@@ -298,12 +300,12 @@ fn leaves(
     (redirects || written).then_some(Guardrail::LeavesWorktree)
 }
 
-/// An absolute or relative path from `here`, with `.` and `..` resolved; symbolic links are not.
-fn joined(here: &str, path: &str) -> String {
+/// An absolute or relative path from `cwd`, with `.` and `..` resolved; symbolic links are not.
+fn joined(cwd: &str, path: &str) -> String {
     let whole = if path.starts_with('/') || path.starts_with('~') || path.starts_with('$') {
         path.to_owned()
     } else {
-        format!("{here}/{path}")
+        format!("{cwd}/{path}")
     };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {
@@ -319,7 +321,7 @@ fn joined(here: &str, path: &str) -> String {
 }
 
 /// Whether a path lies outside the worktree and outside the shared scratch directories.
-fn outside(path: &str, worktree: &str) -> bool {
+fn is_outside(path: &str, worktree: &str) -> bool {
     let path = joined(worktree, path);
     if path.starts_with('~') || path.starts_with("$HOME") || path.starts_with("${HOME}") {
         return true;
@@ -330,122 +332,4 @@ fn outside(path: &str, worktree: &str) -> bool {
     }
     let within = |folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
     !(within(worktree) || within("/tmp") || within("/var/tmp") || within("/dev"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tables::shell_words::commands;
-
-    const HERE: &str = "/w/wt-1";
-
-    fn ask(tool: Tool, target: &str) -> PermissionRequest {
-        PermissionRequest {
-            tool,
-            title: "".into(),
-            detail: "".into(),
-            targets: vec![target.into()],
-            editable: false,
-        }
-    }
-
-    fn shell(command: &str) -> Option<Guardrail> {
-        violated(&ask(Tool::Shell, command), HERE)
-    }
-
-    #[test]
-    fn each_line_is_held() {
-        use Guardrail::*;
-        for (command, rule) in [
-            ("git push --force origin HEAD", ForcePush),
-            ("git push -f", ForcePush),
-            ("git push -uf origin x", ForcePush),
-            ("git push --force-with-lease", ForcePush),
-            ("git push origin +HEAD:master", ForcePush),
-            ("git push origin :master", ForcePush),
-            ("git push --delete origin x", ForcePush),
-            ("make && git -c a=b push -f", ForcePush),
-            ("bash -lc 'git push --force'", ForcePush),
-            ("eval \"git push --force\"", ForcePush),
-            ("echo $(git push --force)", ForcePush),
-            ("FOO=1 sudo -E git push --mirror", ForcePush),
-            ("/usr/bin/git push \"--force\"", ForcePush),
-            ("git filter-branch --all", HistoryRewrite),
-            ("git branch -f master HEAD~3", HistoryRewrite),
-            ("git update-ref refs/heads/master HEAD", HistoryRewrite),
-            ("git commit -m 'x [ci skip]'", CiSkip),
-            ("git commit -m 'x [Skip CI]'", CiSkip),
-            ("git push -o ci.skip", CiSkip),
-            ("kubectl delete pvc data", DeleteVolume),
-            ("kubectl -n x delete persistentvolumeclaims/data", DeleteVolume),
-            ("kubectl delete pod,pvc --all", DeleteVolume),
-            ("kubectl delete ns shop", DeleteVolume),
-            ("kubectl create secret generic x", SecretStore),
-            ("kubectl patch secret x -p y", SecretStore),
-            ("vault kv put secret/x a=b", SecretStore),
-            ("gh secret set X", SecretStore),
-            ("aws secretsmanager put-secret-value --secret-id x", SecretStore),
-            ("curl -H 'X-Vault-Token: t' -X PUT http://v/v1/secret/x", SecretStore),
-            ("rm -rf /home/ana", LeavesWorktree),
-            ("rm -rf ../wt-2", LeavesWorktree),
-            ("cd .. && rm -rf wt-2", LeavesWorktree),
-            ("echo x > /etc/hosts", LeavesWorktree),
-            ("echo x >> ~/.bashrc", LeavesWorktree),
-            ("cp a.txt /usr/local/bin/a", LeavesWorktree),
-            ("sed -i s/a/b/ /etc/hosts", LeavesWorktree),
-            ("git -C /w/wt-2 commit -am x", LeavesWorktree),
-            ("tee /etc/x < a", LeavesWorktree),
-        ] {
-            assert_eq!(shell(command), Some(rule), "{command}");
-        }
-        for path in ["/etc/passwd", "../wt-2/a", "/w/wt-10/a", "~/.ssh/config", "/w/wt-1/../x"] {
-            assert_eq!(violated(&ask(Tool::Edit, path), HERE), Some(LeavesWorktree), "{path}");
-        }
-    }
-
-    #[test]
-    fn daily_work_is_left_alone() {
-        for command in [
-            "git push origin HEAD",
-            "git commit -m 'Fix the force of the push'",
-            "git rebase origin/master",
-            "git commit --amend --no-edit",
-            "git reset --hard HEAD",
-            "git log --oneline | head -3",
-            "git -C /w/wt-2 log",
-            "python3 -m unittest -q 2>&1; true",
-            "cargo test >out.txt 2>&1",
-            "echo note >> NOTES.md && git add NOTES.md",
-            "rm -rf target build/x",
-            "rm /tmp/x",
-            "cp /usr/share/dict/words fixtures/",
-            "cd src && rm old.rs",
-            "cat /etc/os-release",
-            "echo 'a > b'",
-            "grep -r 'ci skip' .",
-            "kubectl get pvc",
-            "kubectl get secret x",
-            "kubectl delete pod x",
-            "vault kv get secret/x",
-            "mkdir -p \"$TMPDIR/x\"",
-            "find . -name '*.rs' | xargs sed -i s/a/b/",
-            "for f in *.rs; do rm $f; done",
-            "",
-        ] {
-            assert_eq!(shell(command), None, "{command}");
-        }
-        for path in ["a", "/w/wt-1/a/b", "./x/../y", "/tmp/x"] {
-            assert_eq!(violated(&ask(Tool::Edit, path), HERE), None, "{path}");
-        }
-        assert_eq!(violated(&ask(Tool::Read, "/etc/passwd"), HERE), None);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_is_read(text in ".{0,200}") {
-            shell(&text);
-            let words = commands(&text);
-            proptest::prop_assert!(words.iter().all(|words| !words.is_empty()));
-        }
-    }
 }

@@ -23,10 +23,12 @@ pub mod blocking;
 pub mod check;
 pub mod commit;
 pub mod guardrail;
+#[cfg(test)]
+mod guardrail_tests;
 pub mod job;
-pub mod permission;
+pub(crate) mod permission;
 pub mod pipeline;
 pub mod pod;
 pub mod rollout;
-pub mod shell_words;
+pub(crate) mod shell_words;
 pub mod sink;

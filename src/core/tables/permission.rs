@@ -10,9 +10,9 @@ impl Permissions {
     /// The policy's decision on a request; the strictest decision on any target wins. A compound
     /// command is judged part by part, so that `shell(git status*)` does not allow `git status; rm
     /// -rf x`.
-    fn decide(&self, ask: &PermissionRequest, worktree: &str) -> Decision {
-        let targets: Vec<String> = match ask.tool {
-            Tool::Shell => ask
+    fn decide(&self, request: &PermissionRequest, worktree: &str) -> Decision {
+        let targets: Vec<String> = match request.tool {
+            Tool::Shell => request
                 .targets
                 .iter()
                 .flat_map(|target| {
@@ -23,10 +23,10 @@ impl Permissions {
                     if parts.len() > 1 { parts } else { vec![whole] }
                 })
                 .collect(),
-            _ => ask.targets.iter().map(|t| relative(t.as_received(), worktree)).collect(),
+            _ => request.targets.iter().map(|t| relative(t.as_received(), worktree)).collect(),
         };
         let of = |target: &str| {
-            let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.fits(ask, target));
+            let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.fits(request, target));
             if any(&self.deny) {
                 Decision::Deny
             } else if any(&self.ask) {
@@ -34,7 +34,7 @@ impl Permissions {
             } else if any(&self.allow) {
                 Decision::Allow
             } else {
-                let unknown = ask.tool == Tool::Other;
+                let unknown = request.tool == Tool::Other;
                 self.default.unwrap_or(if unknown { Decision::Ask } else { Decision::Allow })
             }
         };
@@ -52,7 +52,7 @@ fn relative(path: &str, worktree: &str) -> String {
 
 /// The verdict on a permission request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PermissionVerdict {
+pub(crate) enum PermissionVerdict {
     /// Allowed without asking a human.
     Allow {
         /// The policy or the grant that allowed it.
@@ -68,18 +68,18 @@ pub enum PermissionVerdict {
 
 /// Judges a request. Guardrails come first and can't be loosened.
 #[must_use]
-pub fn judge(
-    ask: &PermissionRequest,
+pub(crate) fn judge(
+    request: &PermissionRequest,
     permissions: &Permissions,
     grants: &[Grant],
     worktree: &str,
 ) -> PermissionVerdict {
-    if let Some(rule) = guardrail::violated(ask, worktree) {
+    if let Some(rule) = guardrail::violated(request, worktree) {
         return PermissionVerdict::Guarded(rule);
     }
-    match permissions.decide(ask, worktree) {
+    match permissions.decide(request, worktree) {
         Decision::Deny => PermissionVerdict::Deny,
-        Decision::Ask if grants.iter().any(|grant| grant.covers(ask)) => {
+        Decision::Ask if grants.iter().any(|grant| grant.covers(request)) => {
             PermissionVerdict::Allow { by: DecidedBy::Grant }
         }
         Decision::Ask => PermissionVerdict::Ask,

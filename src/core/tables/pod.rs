@@ -5,9 +5,9 @@
 /// The time for which a container may wait with an error, in milliseconds.
 pub const WAITING: i64 = 60_000;
 /// The time for which a pod may remain unscheduled, in milliseconds.
-pub const UNSCHEDULABLE: i64 = 15_000;
+pub(crate) const UNSCHEDULABLE: i64 = 15_000;
 /// The number of restarts within [`RESTART_WINDOW`] that counts as a failure.
-pub const RESTARTS: i32 = 3;
+pub(crate) const RESTARTS: i32 = 3;
 /// The span over which [`RESTARTS`] counts, in milliseconds.
 pub const RESTART_WINDOW: i64 = 5 * 60_000;
 

@@ -6,7 +6,7 @@
 use crate::model::plural::plural;
 
 /// The time for which `ReplicaFailure` may hold before it counts, in milliseconds.
-pub const REPLICA_FAILURE: i64 = 30_000;
+pub(crate) const REPLICA_FAILURE: i64 = 30_000;
 
 /// The relation of a workload's image to the commit that is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 /// The simple commands of a shell text, each as its words without quotes. Lists, pipes,
 /// substitutions and subshells are split into their parts.
 #[must_use]
-pub fn commands(text: &str) -> Vec<Vec<String>> {
+pub(crate) fn commands(text: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();

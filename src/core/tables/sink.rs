@@ -12,7 +12,7 @@ pub enum SinkOutcome {
     /// This notice can't be delivered, and others may be.
     Drop,
     /// Retry after so many seconds.
-    Again(i64),
+    Retry(i64),
 }
 
 /// The row for a Slack webhook, which takes about one message a second.
@@ -21,8 +21,8 @@ pub fn slack(status: u16, retry_after: Option<i64>) -> SinkOutcome {
     match status {
         200 => SinkOutcome::Done,
         400 | 403 | 404 | 410 => SinkOutcome::DropAndDisable,
-        429 => SinkOutcome::Again(retry_after.unwrap_or(1)),
-        _ => SinkOutcome::Again(retry_after.unwrap_or(5)),
+        429 => SinkOutcome::Retry(retry_after.unwrap_or(1)),
+        _ => SinkOutcome::Retry(retry_after.unwrap_or(5)),
     }
 }
 
@@ -33,9 +33,9 @@ pub fn ntfy(status: u16, code: Option<u32>, retry_after: Option<i64>) -> SinkOut
     match (status, code) {
         (200, _) => SinkOutcome::Done,
         (_, Some(40101 | 40301)) | (401 | 403, _) => SinkOutcome::DropAndDisable,
-        (429, _) | (_, Some(42901)) => SinkOutcome::Again(retry_after.unwrap_or(5)),
+        (429, _) | (_, Some(42901)) => SinkOutcome::Retry(retry_after.unwrap_or(5)),
         (400 | 413, _) => SinkOutcome::Drop,
-        _ => SinkOutcome::Again(retry_after.unwrap_or(5)),
+        _ => SinkOutcome::Retry(retry_after.unwrap_or(5)),
     }
 }
 
@@ -45,8 +45,8 @@ pub fn loki(status: u16, retry_after: Option<i64>) -> SinkOutcome {
     match status {
         204 | 200 => SinkOutcome::Done,
         401 | 403 => SinkOutcome::DropAndDisable,
-        429 => SinkOutcome::Again(retry_after.unwrap_or(5)),
-        500.. | 0 => SinkOutcome::Again(retry_after.unwrap_or(10)),
+        429 => SinkOutcome::Retry(retry_after.unwrap_or(5)),
+        500.. | 0 => SinkOutcome::Retry(retry_after.unwrap_or(10)),
         _ => SinkOutcome::Drop,
     }
 }
@@ -94,17 +94,17 @@ mod tests {
         for status in [400, 403, 404, 410] {
             assert_eq!(slack(status, None), SinkOutcome::DropAndDisable, "{status}");
         }
-        assert_eq!(slack(429, Some(7)), SinkOutcome::Again(7));
-        assert_eq!(slack(500, None), SinkOutcome::Again(5));
+        assert_eq!(slack(429, Some(7)), SinkOutcome::Retry(7));
+        assert_eq!(slack(500, None), SinkOutcome::Retry(5));
         assert_eq!(ntfy(200, None, None), SinkOutcome::Done);
         assert_eq!(ntfy(401, Some(40101), None), SinkOutcome::DropAndDisable);
         assert_eq!(ntfy(403, Some(40301), None), SinkOutcome::DropAndDisable);
-        assert_eq!(ntfy(429, Some(42901), None), SinkOutcome::Again(5));
-        assert_eq!(ntfy(502, None, None), SinkOutcome::Again(5));
+        assert_eq!(ntfy(429, Some(42901), None), SinkOutcome::Retry(5));
+        assert_eq!(ntfy(502, None, None), SinkOutcome::Retry(5));
         assert_eq!(loki(204, None), SinkOutcome::Done);
         assert_eq!(loki(400, None), SinkOutcome::Drop);
-        assert_eq!(loki(429, Some(3)), SinkOutcome::Again(3));
-        assert_eq!(loki(503, None), SinkOutcome::Again(10));
+        assert_eq!(loki(429, Some(3)), SinkOutcome::Retry(3));
+        assert_eq!(loki(503, None), SinkOutcome::Retry(10));
         assert_eq!(vault(200, false), VaultOutcome::Take);
         assert_eq!(vault(403, false), VaultOutcome::LogIn);
         assert_eq!(vault(404, true), VaultOutcome::Deleted);

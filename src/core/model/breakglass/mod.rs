@@ -18,7 +18,8 @@ mod verb;
 
 pub use event::BreakglassEvent;
 pub use request::{BreakglassRefusal, BreakglassRequest, Confirmation};
-pub use rules::{BreakglassArming, BreakglassRules, WINDOW};
+pub(crate) use rules::WINDOW;
+pub use rules::{BreakglassArming, BreakglassRules};
 pub use shell::{OpenShell, Recording, ShellId};
 pub use task::{BreakglassReport, BreakglassTask};
 pub use verb::{Capture, Verb, VerbEnd, VerbId, VerbOrigin, VerbResult, VerbRun};

@@ -20,7 +20,7 @@ pub struct BreakglassRules {
     pub hosts: BTreeSet<String>,
     /// The duration of an arming, in milliseconds.
     pub arm_ms: i64,
-    /// The number of mutating verbs per [`WINDOW`] that need only one confirmation.
+    /// The number of mutating verbs in ten minutes that need only one confirmation.
     pub mutations: usize,
     /// The interval after which a drill is due, in milliseconds; none for never.
     pub drill_ms: Option<i64>,
@@ -31,7 +31,7 @@ pub struct BreakglassRules {
 }
 
 /// The span over which the rate limit counts mutating verbs, in milliseconds.
-pub const WINDOW: i64 = 10 * MINUTE;
+pub(crate) const WINDOW: i64 = 10 * MINUTE;
 
 /// The operator who may use breakglass now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
