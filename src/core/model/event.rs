@@ -420,7 +420,7 @@ pub enum Event {
     },
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
 const fn is_zero(term: &u64) -> bool {
     *term == 0
 }
