@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dollars_are_exact_and_odd_figures_are_nothing() {
+    fn from_usd_is_exact_and_maps_odd_figures_to_zero() {
         assert_eq!(MicroUsd::from_usd(0.1).plus(MicroUsd::from_usd(0.2)), MicroUsd(300_000));
         assert_eq!(MicroUsd::from_usd(12.345).to_string(), "$12.34");
         for odd in [-1.0, f64::NAN, f64::INFINITY, 0.0] {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_fits_only_with_what_is_set_aside() {
+    fn turn_fits_only_beside_the_reserved_amount() {
         let m = MicroUsd;
         for (limit, spent, reserved, reserve, ok) in [
             (None, 999, 999, 999, true),

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_back_and_parts_do_not_run_together() {
+    fn digest_parses_its_own_text_and_separates_parts() {
         let digest = Digest::of(&[b"ab", b"c"]);
         assert_eq!(Digest::try_from(digest.to_string()).unwrap(), digest);
         assert_ne!(digest, Digest::of(&[b"a", b"bc"]));

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_are_two_plain_halves() {
+    fn repo_accepts_only_two_plain_halves() {
         for good in ["acme/widget", "a/b", "A-1._x/y.z"] {
             assert_eq!(Repo::parse(good).unwrap().as_str(), good);
         }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn issues_read_back_as_they_are_shown() {
+    fn issue_key_parses_its_own_text() {
         let key = IssueKey::parse("acme/widget#12").unwrap();
         assert_eq!(IssueKey::parse(&key.to_string()).unwrap(), key);
         for bad in ["acme/widget", "acme/widget#", "acme/widget#0", "acme/widget#-1", "#3"] {

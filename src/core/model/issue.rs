@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn priorities_are_read_from_the_usual_labels() {
+    fn priority_parses_the_usual_labels() {
         for (label, priority) in [
             ("p0", Some(0)),
             ("P2", Some(2)),

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_twelve_hex_digits() {
+    fn job_id_is_twelve_hex_digits() {
         assert_eq!(JobId::new([0, 1, 0xab, 0xff, 0x10, 9]).to_string(), "0001abff1009");
         for bad in ["", "0001abff100", "0001abff1009a", "0001ABFF1009", "0001abff100g"] {
             assert!(JobId::parse(bad).is_err(), "{bad}");

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_hours_end_when_they_say() {
+    fn quiet_until_gives_the_end_of_the_quiet_hours() {
         let minute = |text: i64| Timestamp(text * 60_000);
         let quiet = Notices { quiet: Some((22 * 60, 7 * 60)), ..Notices::default() };
         assert_eq!(quiet.quiet_until(minute(12 * 60)), None);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn reminders_come_more_and_more_seldom() {
+    fn reminder_intervals_double_to_a_bound() {
         let notices = Notices { remind_ms: 10, ..Notices::default() };
         let at = |reminded| notices.reminder(Timestamp(0), reminded).map(|t| t.0);
         assert_eq!((at(0), at(1), at(2), at(9)), (Some(10), Some(20), Some(40), Some(320)));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_answers_becomes_louder() {
+    fn reminder_of_a_warning_is_urgent() {
         let (escalation, kind) = (EscalationId(1), EscalationKind::Question);
         let asked = Notice::Asked { escalation, text: "x".into(), kind };
         assert_eq!((asked.kind(), asked.severity()), (NoticeKind::Asked, Severity::Warning));

@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_is_singular() {
+    fn plural_uses_the_singular_only_for_one() {
         assert_eq!(plural(0_u32, "attempt"), "0 attempts");
         assert_eq!(plural(1_usize, "attempt"), "1 attempt");
         assert_eq!(plural(2_i64, "attempt"), "2 attempts");

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_never_runs_backwards_in_a_difference() {
+    fn since_is_never_negative() {
         assert_eq!(Timestamp(5).since(Timestamp(9)), 0);
         assert_eq!(Timestamp(9).since(Timestamp(5)), 4);
         assert_eq!(Timestamp(-1).day(), -1);

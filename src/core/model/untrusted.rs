@@ -182,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_terminal_finds_nothing_to_obey() {
+    fn clean_removes_everything_that_a_terminal_obeys() {
         for (dirty, cleaned) in [
             ("plain", "plain"),
             ("a\u{1b}[31mred\u{1b}[0m", "ared"),
@@ -203,20 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_bounded() {
+    fn clean_bounds_combining_marks() {
         let flood = format!("e{}x", "\u{301}".repeat(5000));
         assert_eq!(clean(&flood).chars().count(), 1 + MARKS_PER_CHARACTER + 1);
     }
 
     #[test]
-    fn a_tail_begins_at_a_line() {
+    fn tail_begins_at_a_line_break() {
         assert_eq!(Untrusted::from("first\nsecond\nthird").tail(8).clean(), "third");
         assert_eq!(Untrusted::from("short").tail(80).clean(), "short");
     }
 
     proptest! {
         #[test]
-        fn cleaning_leaves_no_control_and_is_idempotent(text in "\\PC*|[\\x00-\\x9f]*|(\u{1b}[\\[\\]P(]?[0-9;]*[A-Za-z]?.)*") {
+        fn clean_leaves_no_control_and_is_idempotent(text in "\\PC*|[\\x00-\\x9f]*|(\u{1b}[\\[\\]P(]?[0-9;]*[A-Za-z]?.)*") {
             let once = clean(&text);
             prop_assert!(once.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
             prop_assert_eq!(clean(&once), once.clone());

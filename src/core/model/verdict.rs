@@ -266,7 +266,7 @@ pub enum GateSide {
     Exempt,
     /// A changed file is not exempt, and no test file changed.
     NoTests,
-    /// A commit message tells CI to skip it.
+    /// A commit message makes CI skip the commit.
     CiSkipped,
     /// The branch has no commit and no changed file.
     NoChange,
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn only_red_then_green_opens_the_gate() {
+    fn gate_opens_only_for_red_then_green() {
         let sides = [
             GateSide::Passed,
             GateSide::Failed { code: 1, log: "no".into() },

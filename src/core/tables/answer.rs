@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn action_follows_every_row() {
         let status = |status| ApiAnswer { status, remaining: Some(4000), ..ApiAnswer::default() };
         let after = |code| ApiAnswer { retry_after: Some(30), ..status(code) };
         let used = |code| ApiAnswer { remaining: Some(0), reset: Some(99), ..status(code) };

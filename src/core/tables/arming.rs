@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn judge_follows_every_row() {
         let trust = Trust { us: Some(Actor("afk".into())), ..Trust::default() };
         let ana = || who("ana", right("write", "write"));
         let of = |right| armed(who("bo", right));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_after_the_arming_counts_as_its_editors_standing() {
+    fn later_edit_counts_by_its_editors_rights() {
         let trust = Trust::default();
         let edited = |at, by| ArmingFacts {
             edits: vec![Edited { at: Timestamp(at), by }],
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_and_the_option_widen_it() {
+    fn trusted_list_and_triage_option_widen_trust() {
         let listed = [Actor("renovate[bot]".into())].into();
         let trust = Trust { listed, triage: true, us: None };
         let bot = Who { bot: true, ..who("renovate[bot]", right("none", "none")) };

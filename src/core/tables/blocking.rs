@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_found_where_somebody_meant_them() {
+    fn references_ignore_code_comments_and_prose() {
         for (text, keys) in [
             ("Blocked by #3", vec!["acme/widget#3"]),
             (
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn blockers_follow_every_row() {
         use BlockerState::{Closed, Cycle, Open, Unreadable};
         let one = |found, option| states(&[("#1", &["#2"])], &[("#2", found)], option)[0].1;
         assert_eq!(one(BlockerStanding::Open, false), Open);

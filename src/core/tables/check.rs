@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         for status in ["queued", "in_progress", "requested", "pending", "expected"] {
             assert_eq!(state(&check(status, None), false), CheckState::Pending, "{status}");
         }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_repeat_counts_and_others_stand_beside_it() {
+    fn newest_keeps_one_repeat_per_identity() {
         let run = |workflow: &str, event: &str, id, conclusion: &str| Check {
             identity: CheckIdentity::Run {
                 app: "actions".into(),

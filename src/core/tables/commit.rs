@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn judge_follows_every_row() {
         let names = |all: &[&str]| all.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
         let late = |seen: CommitChecks| CommitChecks { age: 600_000, ..seen };
         let ages = |seen: CommitChecks| CommitChecks { age: 3_600_000, ..seen };

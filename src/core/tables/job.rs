@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         let of = |all: &[(&str, bool)]| {
             let conditions: Vec<Condition> = all
                 .iter()

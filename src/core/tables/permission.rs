@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_is_looked_at_from_its_strictest_end() {
+    fn policy_applies_its_strictest_pattern() {
         let (allow, ask, deny) = (
             PermissionVerdict::Allow { by: DecidedBy::Policy },
             PermissionVerdict::Ask,
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_covers_what_it_says_and_no_more() {
+    fn grant_covers_exactly_its_targets() {
         let asks = policy("default=ask");
         let granted = PermissionVerdict::Allow { by: DecidedBy::Grant };
         let grants = [Grant::of(&shell("make")), Grant::of(&edit("/w/wt-1/a"))];
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_read_strictly() {
+    fn pattern_parser_accepts_only_known_tools() {
         for good in ["shell", "shell(git push*)", "edit(*)", "other(mcp__x)"] {
             assert_eq!(String::from(Pattern::parse(good).unwrap()), good);
         }

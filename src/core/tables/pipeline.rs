@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         for (status, said) in [
             ("created", PipelineState::Pending),
             ("pending", PipelineState::Pending),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deploy_pipeline_is_matched_by_its_image_tag_alone() {
+    fn deploy_pipeline_matches_by_its_image_tag_alone() {
         let sha = "0123456789abcdef0123456789abcdef01234567";
         let pipeline = |event, commit, image_tag| Pipeline { event, commit, image_tag };
         assert!(is_of(pipeline("push", sha, None), sha));

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         for reason in STUCK {
             let waits = with(Container { waiting: Some(reason.into()), ..Container::default() });
             let at = |age| Pod { age, phase: "Pending".into(), ready: false, ..waits.clone() };

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_a_deployment() {
+    fn deployment_follows_every_row() {
         let state = |d: Deployment, image| name(&deployment(Some(&d), image));
         let ours = |d| state(d, Image::Matches);
         assert_eq!(deployment(None, Image::Other), RolloutState::Missing);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_other_kinds() {
+    fn stateful_set_and_daemon_set_follow_every_row() {
         let set = StatefulSet {
             generation: 2,
             observed: 2,

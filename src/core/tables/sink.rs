@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn each_sink_follows_every_row() {
         assert_eq!(slack(200, None), SinkOutcome::Done);
         for status in [400, 403, 404, 410] {
             assert_eq!(slack(status, None), SinkOutcome::DropAndDisable, "{status}");
