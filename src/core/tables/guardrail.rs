@@ -51,10 +51,13 @@ pub(crate) fn violated(request: &PermissionRequest, worktree: &str) -> Option<Gu
     }
 }
 
+/// The program's name without its directory.
 fn program(words: &[String]) -> &str {
     words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word))
 }
 
+/// The first guardrail that a simple command would break. `cd` moves `cwd` for the commands after it;
+/// `depth` bounds shells within shells.
 fn command_breaks(
     words: &[String],
     cwd: &mut String,
@@ -151,6 +154,7 @@ fn without_prefix(words: &[String]) -> &[String] {
     }
 }
 
+/// The guardrail that a git command would break, judged by its subcommand and options.
 fn git_breaks(args: &[&str], cwd: &str, worktree: &str) -> Option<Guardrail> {
     // Options before the subcommand; -C and -c take a value.
     let mut at = 0;
@@ -218,6 +222,7 @@ fn git_breaks(args: &[&str], cwd: &str, worktree: &str) -> Option<Guardrail> {
     (writes && away).then_some(Guardrail::LeavesWorktree)
 }
 
+/// The guardrail that a kubectl command would break, judged by its verb and resource kinds.
 fn kubectl_breaks(plain: &[&str]) -> Option<Guardrail> {
     let named = |names: &[&str]| {
         plain.iter().any(|arg| {
@@ -264,6 +269,7 @@ const WRITERS: [&str; 15] = [
     "install", "rsync", "shred",
 ];
 
+/// Whether a command writes outside the worktree, by a redirection or by its arguments.
 fn writes_outside(
     name: &str,
     words: &[String],
