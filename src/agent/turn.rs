@@ -271,7 +271,7 @@ impl<'a> Turn<'a> {
                     Steer::AfterTurn => {
                         self.later.push_back((text.as_received().to_owned(), true));
                     }
-                    Steer::No => {
+                    Steer::Unsupported => {
                         said.notice("this agent takes no messages in the middle of a turn");
                     }
                 }

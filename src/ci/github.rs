@@ -13,8 +13,8 @@ use crate::core::model::id::{Repo, Sha};
 use crate::core::model::plural::plural;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
-use crate::core::model::verdict::{Fact, Judgement, Verdict};
-use crate::core::tables::check::{Check, CheckState, Identity, newest, state};
+use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
+use crate::core::tables::check::{Check, CheckIdentity, CheckState, newest, state};
 use crate::core::tables::commit::{CommitChecks, CommitVerdict, Deadlines, judge};
 use crate::error::chain;
 use crate::github::{Api, ApiError, time};
@@ -227,7 +227,7 @@ async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Checks, ApiError> {
         newest = newest.max(time(status.created_at.as_deref().unwrap_or_default()));
         outputs.insert(status.id, status.description.unwrap_or_default());
         all.push(Check {
-            identity: Identity::Status { context: status.context },
+            identity: CheckIdentity::Status { context: status.context },
             id: status.id,
             suite: 0,
             status: status.state,
@@ -246,7 +246,7 @@ fn of_run(run: CheckRunDto, workflows: &[WorkflowDto]) -> Check {
     let suite = suite_of(&run);
     let workflow = workflows.iter().find(|w| w.check_suite_id == Some(suite));
     Check {
-        identity: Identity::Run {
+        identity: CheckIdentity::Run {
             app: text(run.app.as_ref(), "slug"),
             workflow: workflow.and_then(|w| w.name.clone()).unwrap_or_default(),
             event: workflow.map(|w| w.event.clone()).unwrap_or_default(),
@@ -263,7 +263,7 @@ fn of_run(run: CheckRunDto, workflows: &[WorkflowDto]) -> Check {
 fn of_workflow(run: WorkflowDto) -> Check {
     let name = run.name.unwrap_or_default();
     Check {
-        identity: Identity::Run {
+        identity: CheckIdentity::Run {
             app: "github-actions".into(),
             workflow: name.clone(),
             event: run.event,
@@ -309,7 +309,7 @@ async fn required_checks(api: &Api, repo: &Repo, branch: &str) -> Result<Vec<Str
 
 fn facts(checks: &[Check]) -> Vec<Fact> {
     let fact = |check: &&Check| Fact {
-        name: "run".into(),
+        kind: FactKind::CiRun,
         value: format!(
             "{}: {}",
             check.identity.name(),
@@ -334,14 +334,14 @@ async fn logs(api: &Api, repo: &Repo, checks: &Checks, names: &[String]) -> Untr
         out.push_str(&format!("== {name} {}\n", check.url.as_deref().unwrap_or_default()));
         out.push_str(checks.outputs.get(&check.id).map_or("", String::as_str));
         let jobs = match &check.identity {
-            Identity::Run { app, .. } if app == "github-actions" && checks.from_workflows => {
+            CheckIdentity::Run { app, .. } if app == "github-actions" && checks.from_workflows => {
                 let path = format!("/repos/{repo}/actions/runs/{}/jobs?per_page=100", check.id);
                 let all = api.list::<Value>(&path, Some("jobs")).await.unwrap_or_default();
                 let bad = all.iter().filter(|job| job["conclusion"] == "failure");
                 bad.filter_map(|job| job["id"].as_u64()).collect()
             }
             // The id of a check run of Actions is its job's.
-            Identity::Run { app, .. } if app == "github-actions" => vec![check.id],
+            CheckIdentity::Run { app, .. } if app == "github-actions" => vec![check.id],
             _ => Vec::new(),
         };
         for job in jobs.into_iter().take(LOGS) {

@@ -11,7 +11,7 @@ use super::CiStatus;
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
-use crate::core::model::verdict::{Fact, Judgement, Verdict};
+use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state};
 use crate::error::chain;
@@ -147,7 +147,7 @@ impl WoodpeckerClient {
         let which = number(found);
         let replaced = all.iter().any(|p| number(p) > which);
         let fact = Fact {
-            name: "run".into(),
+            kind: FactKind::CiRun,
             value: format!("pipeline {which}: {}", found["status"].as_str().unwrap_or("?")).into(),
             link: Some(format!("{}/repos/{id}/pipeline/{which}", self.address).into()),
         };

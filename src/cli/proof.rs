@@ -69,7 +69,7 @@ fn of_link(name: &str, link: &Evidence) -> Value {
         .iter()
         .map(|fact| {
             let link = fact.link.as_ref().map(|link| clean_line(link.as_received()));
-            json!({"name": fact.name, "value": clean_line(fact.value.as_received()), "link": link})
+            json!({"name": fact.kind.as_str(), "value": clean_line(fact.value.as_received()), "link": link})
         })
         .collect();
     json!({

@@ -1,17 +1,23 @@
-//! The pure core: what the fleet is, what may happen next, and why.
+//! The pure core of afk: it decides what happens next, and records why.
 //!
-//! The runtime calls [`step::step`] with the fleet, a time and one [`model::input::Input`]; it
-//! journals the events and carries out the effects that come back. The fleet changes only through
-//! [`fleet::Fleet::apply`], so folding a journal gives the same fleet.
+//! ```text
+//! runtime → Input + Timestamp → step → Events  → journal → Fleet::apply → snapshot
+//!                                    → Effects → runtime → Input (the report)
+//! ```
 //!
-//! Nothing in here reads a clock, draws a random number, waits, or touches a file. The package's
-//! few dependencies and `tests/it/purity.rs` keep it so. The rooms, from the bottom to the top:
+//! The runtime calls [`step::step`] with the fleet, a time and one [`model::input::Input`]. It
+//! journals the returned events and then carries out the returned effects. The fleet changes only
+//! through [`fleet::Fleet::apply`], so that folding a journal rebuilds the same fleet.
+//!
+//! The core reads no clock, draws no random number, waits for nothing and touches no file. Its few
+//! dependencies and `tests/it/purity.rs` keep it so, and the simulation in `tests/sim` can therefore
+//! run months of fleets in seconds. The rooms, each using only those above it:
 //!
 //! - [`model`]: the vocabulary, as data
-//! - [`tables`]: what a fact from outside means, one decision table a file
+//! - [`tables`]: decision tables that map facts from outside to a meaning
 //! - [`fleet`]: the state, and the only code that changes it
 //! - [`query`]: questions about a fleet
-//! - [`step`]: what each input leads to
+//! - [`step`]: the events and effects that each input leads to
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,6 +1,7 @@
 //! Probes of a deployed commit: HTTP requests or a command, repeated until every sample was good for
 //! the whole soak time, or one decides against the commit.
 
+use crate::core::model::verdict::FactKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ impl Prober {
                         let verdict = Verdict::Green;
                         return Judgement {
                             log: sample.output,
-                            facts: vec![Fact::new("probes", count.to_string())],
+                            facts: vec![Fact::new(FactKind::Probes, count.to_string())],
                             ..Judgement::new(verdict, detail)
                         };
                     }

@@ -336,7 +336,7 @@ impl Api {
                 Err(self.governor.wait(wait))
             }
             ApiAction::Show => Err(ApiError::refused(self.path(address), response)),
-            ApiAction::Again | ApiAction::ReadBack => {
+            ApiAction::Retry | ApiAction::ReadBack => {
                 let (status, message) = (response.answer.status, message(&response.body));
                 let text = format!("GitHub answered {status} {message}");
                 Ok(NextStep::Lost(text.trim_end().to_owned().into()))

@@ -40,12 +40,12 @@ pub(super) async fn run(
         .stderr(Stdio::null());
     match timeout(CALL, child.status()).await {
         Ok(Ok(status)) if status.success() => Ok((SinkOutcome::Done, String::new())),
-        Ok(Ok(status)) => Ok((SinkOutcome::Again(5), format!("{program} failed: {status}"))),
+        Ok(Ok(status)) => Ok((SinkOutcome::Retry(5), format!("{program} failed: {status}"))),
         Ok(Err(error)) => {
             Ok((SinkOutcome::DropAndDisable, format!("start {program}: {}", chain(&error))))
         }
         Err(_) => {
-            Ok((SinkOutcome::Again(5), format!("{program} took longer than {} s", CALL.as_secs())))
+            Ok((SinkOutcome::Retry(5), format!("{program} took longer than {} s", CALL.as_secs())))
         }
     }
 }

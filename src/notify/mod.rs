@@ -151,7 +151,7 @@ impl Sinks {
                 all.insert(name.to_owned(), why.clone());
                 SendOutcome::Dropped(why)
             }
-            Ok((SinkOutcome::Again(seconds), why)) => SendOutcome::Retry(seconds, why),
+            Ok((SinkOutcome::Retry(seconds), why)) => SendOutcome::Retry(seconds, why),
             Err(why) => SendOutcome::Retry(5, why),
         }
     }

@@ -52,7 +52,7 @@ impl Follower {
             if let LoopMessage::Command(_, reply) = message {
                 let leader = self.leader.borrow().clone();
                 // The client may have gone away.
-                let _ = reply.send(Err(Refusal::Follows { leader }));
+                let _ = reply.send(Err(Refusal::Follower { leader }));
             }
         }
     }

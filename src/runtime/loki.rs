@@ -93,7 +93,7 @@ async fn follow(context: Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>
                         buffer.done(count);
                         (DISABLED_SECONDS, Some(why))
                     }
-                    Ok((SinkOutcome::Again(seconds), why)) => (seconds, Some(why)),
+                    Ok((SinkOutcome::Retry(seconds), why)) => (seconds, Some(why)),
                     Err(why) => (RETRY_SECONDS, Some(why)),
                 };
                 let dropped = (buffer.dropped > 0).then(|| {

@@ -60,7 +60,7 @@ fn steer(run: RunId, scene: &Scene<'_>) -> Response {
         return retry(format!("Continue {run} in the same conversation"), run);
     }
     let taken = match known.equipment.as_ref().map(|agent| agent.can.steer) {
-        Some(capability::Steer::No) => {
+        Some(capability::Steer::Unsupported) => {
             return Response::message(format!("the agent of {run} takes no messages"));
         }
         Some(capability::Steer::AfterTurn) => "once this turn is over",

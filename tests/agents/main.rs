@@ -207,7 +207,7 @@ fn is_steered_and_interrupted(make: Make) {
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
-    terminal.shows("interrupted by an operator");
+    terminal.shows("an operator interrupted the turn");
     let id = journal_id(&world.state());
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
     terminal.meanwhile("its children are gone", || processes_with("AFK_STATE", &id).is_empty());

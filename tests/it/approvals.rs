@@ -195,7 +195,7 @@ say \"resumed $RESUMED\"; result 0.02";
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
-    terminal.shows("interrupted by an operator");
+    terminal.shows("an operator interrupted the turn");
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
     // What it had begun is gone before it is sent on.
     let mark = journal_id(&world.state());

@@ -92,11 +92,11 @@ fn several_look_at_once_each_with_its_size_and_right() {
     viewer.keys("s");
     viewer.shows("Steer r1");
     viewer.keys("stop it\r");
-    viewer.shows("steer refused: a viewer can look and not act");
+    viewer.shows("steer refused: viewers are read-only");
     viewer.keys("xy");
-    viewer.shows("cancel refused: a viewer can look and not act");
+    viewer.shows("cancel refused: viewers are read-only");
     viewer.keys("py");
-    viewer.shows("kill-switch refused: a viewer can look and not act");
+    viewer.shows("kill-switch refused: viewers are read-only");
     // What one does all see.
     small.keys("p");
     small.shows("Throw the kill switch?");

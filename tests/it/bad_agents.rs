@@ -148,7 +148,7 @@ async fn it_can_not_tell_ci_to_look_away() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(world.transcript(1).contains("tells CI to skip it"));
+    assert!(world.transcript(1).contains("makes CI skip the commit"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

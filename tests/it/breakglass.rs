@@ -87,7 +87,7 @@ fn the_command_line_needs_no_runtime_and_asks_for_the_same() {
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out.stderr).contains("breakglass is off: arm it first"), "{}", both(&out));
     let out = afk(&world, &["cycle", "--arm", "it hangs", "--confirm", "devvm2"]);
-    assert!(text(&out.stderr).contains("that is not the VM's name"), "{}", both(&out));
+    assert!(text(&out.stderr).contains("the name is not the VM's"), "{}", both(&out));
     let out = afk(&world, &["cycle", "--arm", "it hangs"]);
     assert!(text(&out.stderr).contains("--confirm VM"), "{}", both(&out));
     assert!(pve.actions().is_empty());

@@ -308,9 +308,9 @@ fn a_viewer_has_no_key_for_any_of_it() {
     viewer.shows("ARMED by");
     for keys in ["\r", "jj\rdevvm\r", "D", "ax\r", "jjjjjj\r"] {
         viewer.keys(keys);
-        viewer.shows("a viewer can look and not act");
+        viewer.shows("viewers are read-only");
         viewer.keys("gg");
-        viewer.until("the refusal is gone", |s| !s.contains("look and not act"));
+        viewer.until("the refusal is gone", |s| !s.contains("viewers are read-only"));
         viewer.shows("│> status");
     }
     cockpit.screen.shows("ARMED by");

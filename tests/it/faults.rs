@@ -32,9 +32,9 @@ const BOUND: Duration = Duration::from_secs(20);
 #[test]
 fn an_overloaded_model_is_seen_with_its_delay_and_tried_again() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
-    seen(&world, &["529: asks again in 4 s, try 2"], BOUND);
+    seen(&world, &["529: retries in 4 s, attempt 2"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
-    seen(&world, &["tries again", "the model's API answers 529"], BOUND);
+    seen(&world, &["retries soon", "the model's API answers 529"], BOUND);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_hang_is_shown_then_interrupted_then_stopped() {
         let shows = [
             "silent for 1 s",
             "it is interrupted",
-            "the agent was silent for too long, and was stopped",
+            "the agent was silent for too long, so afk stopped it",
             "inbox 1",
         ];
         seen(&world, &shows, BOUND);
@@ -113,7 +113,7 @@ say after; work; result",
     let mut terminal = world.cockpit();
     terminal.keys("3");
     terminal.shows("after");
-    terminal.shows("the agent says it is done");
+    terminal.shows("the agent reports that it is done");
     terminal.shows("is healthy");
     terminal.keys("q");
     terminal.end();
@@ -128,7 +128,7 @@ say after; work; result",
 #[test]
 fn a_stream_that_is_cut_is_no_end() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
-    let shows = ["without saying that the turn is over", "tries again"];
+    let shows = ["without saying that the turn is over", "retries soon"];
     seen(&world, &shows, BOUND);
 }
 
@@ -136,7 +136,7 @@ fn a_stream_that_is_cut_is_no_end() {
 fn exit_0_with_a_failure_inside_is_a_failure() {
     let result = "line '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"terminal_reason\":\"api_error\",\"api_error_status\":500,\"result\":\"API Error\",\"total_cost_usd\":0,\"usage\":{}}'; exit 0";
     let world = World::claude(&format!("init; taken; {result}"));
-    seen(&world, &["the model's API answers 500", "tries again"], BOUND);
+    seen(&world, &["the model's API answers 500", "retries soon"], BOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,7 +141,7 @@ async fn an_idle_repository_costs_nothing() {
 async fn a_check_that_never_comes_and_one_that_needs_a_person_go_to_a_human() {
     for (plan, more, said) in [
         (&[][..], "appear_minutes = 0", "CI: no CI: any check never came"),
-        (&[("test", "skipped")][..], "appear_minutes = 0", "CI: no CI: a check that says success"),
+        (&[("test", "skipped")][..], "appear_minutes = 0", "CI: no CI: a successful check"),
         (&[("test", "in_progress")][..], "run_minutes = 0", "CI: stuck: test never ended"),
         (&[("test", "action_required")][..], "", "CI: stuck: test needs a person"),
         (

@@ -34,7 +34,7 @@ async fn a_permission_is_asked_answered_once_and_reaches_the_agent() {
     assert!(matches!(command(&runtime, words).await, Err(Refusal::WrongAnswer { .. })));
     assert_eq!(command(&runtime, answer("not that")).await, Ok(Accepted::Ok));
     let again = command(&runtime, answer("again")).await.unwrap_err().to_string();
-    assert!(again.contains("ana was first and denied: not that"), "{again}");
+    assert!(again.contains("ana answered first: denied: not that"), "{again}");
     assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
     runtime.stop().await;
 }

@@ -43,7 +43,7 @@ async fn pushed(runtime: &afk::runtime::Runtime, before: Option<&str>) -> String
 
 fn facts(run: &Run) -> Vec<String> {
     let link = run.proof.get(ProofLink::Rollout).unwrap();
-    link.facts.iter().map(|f| format!("{} {}", f.name, f.value.as_received())).collect()
+    link.facts.iter().map(|f| format!("{} {}", f.kind.as_str(), f.value.as_received())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,10 @@ async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
     assert_eq!(names, ["red", "green", "commit", "image", "rollout"]);
     assert_eq!(proof["chain"][2]["sha"], sha);
     let transcript = world.transcript(1);
-    assert!(transcript.contains("web/app: the controller has not seen it"), "{transcript}");
+    assert!(
+        transcript.contains("web/app: the controller has not observed the change"),
+        "{transcript}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,7 +124,7 @@ fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
     }
     // A viewer's keys, also those that come in pieces.
     viewer.keys("py");
-    viewer.shows("a viewer can look and not act");
+    viewer.shows("viewers are read-only");
     viewer.keys("\u{1b}[B");
     viewer.keys("3");
     viewer.shows(">3 Transcript");

@@ -1,7 +1,13 @@
-//! What an agent can say: the one vocabulary that every adapter translates into.
+//! The vocabulary of an agent's turn: every adapter translates its agent's protocol into it, so
+//! that the rest of afk needs one vocabulary instead of one per agent.
 //!
-//! The transcript keeps all of it. The core is told only what can change a run: sessions, spend,
-//! requests and ends ([`AgentEvent::concerns_core`]).
+//! ```text
+//! agent's stdout → adapter → AgentEvent → runtime's turn task → transcript (everything)
+//!                                                             → core (what can change a run)
+//! ```
+//!
+//! [`AgentEvent::concerns_core`] draws the line: sessions, spend, requests and ends reach the core
+//! as [`crate::model::input::RunFact::Agent`].
 
 use serde::{Deserialize, Serialize};
 
@@ -11,236 +17,237 @@ use crate::model::capability::Equipment;
 use crate::model::permission::PermissionRequest;
 use crate::model::untrusted::Untrusted;
 
-/// One thing that happened in a turn.
+/// Something that an agent, an operator or afk contributed to a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum AgentEvent {
-    /// The prompt that began the turn, ours or an operator's.
+    /// The prompt that began the turn, written by afk or by an operator.
     Prompt {
-        /// As it was sent.
+        /// The prompt exactly as afk sent it.
         text: Untrusted,
     },
-    /// Which agent takes the turn up, and what it can do. Told before it is started.
+    /// The agent that takes the turn and its capabilities; emitted before the agent starts.
     Equipped(Box<Equipment>),
     /// The agent took up or resumed a conversation.
     SessionStarted {
-        /// What resumes it.
+        /// The identifier with which a later turn resumes the conversation.
         session: String,
-        /// The model, where it says.
+        /// The model, where the agent reports it.
         model: Option<Untrusted>,
-        /// The agent program's version, where it says.
+        /// The agent program's version, where the agent reports it.
         version: Option<Untrusted>,
     },
-    /// Prose.
+    /// Prose that the agent wrote for its reader.
     Text {
         /// One or more whole lines.
         text: Untrusted,
     },
-    /// A piece of prose as it came, for who listens to a job: no transcript has it, since
-    /// [`AgentEvent::Text`] follows.
+    /// A fragment of streamed prose, for clients that follow a job. The transcript doesn't store
+    /// it, because the whole of it follows as [`AgentEvent::Text`].
     Piece {
-        /// Any part of a line or lines.
+        /// Any part of a line or of several lines.
         text: Untrusted,
     },
-    /// Reasoning, folded on the screen.
+    /// The agent's reasoning, folded on the screen.
     Thought {
         /// One or more whole lines.
         text: Untrusted,
     },
-    /// A tool begins.
+    /// The agent began to use a tool.
     ToolStart {
-        /// Pairs it with its end.
+        /// The agent's identifier for this use; [`AgentEvent::ToolEnd`] repeats it.
         id: String,
-        /// `shell`, `edit`, `read`, …
+        /// The kind of tool: `shell`, `edit`, `read`, …
         kind: Untrusted,
-        /// The command or path.
+        /// The command or the path that the tool works on.
         title: Untrusted,
     },
-    /// A tool ended.
+    /// The agent's tool has finished.
     ToolEnd {
-        /// As in its start.
+        /// The identifier from the matching [`AgentEvent::ToolStart`].
         id: String,
-        /// As in its start, so that one line tells all of it.
+        /// The title from the start, repeated so that one line of the transcript is complete.
         title: Untrusted,
-        /// Whether it worked.
+        /// Whether the tool succeeded, as the agent reports it.
         ok: bool,
-        /// Its exit code where it has one.
+        /// The exit code, where the tool is a command.
         code: Option<i32>,
-        /// What it printed, folded on the screen.
+        /// The tool's output, folded on the screen.
         output: Untrusted,
     },
     /// A change to files, as a unified diff.
     Diff {
-        /// Which file.
+        /// The path of the changed file.
         path: Untrusted,
-        /// The unified diff.
+        /// The change as a unified diff.
         diff: Untrusted,
     },
-    /// The plan with each item's state.
+    /// The agent's plan with the state of each item.
     Plan {
-        /// In order.
+        /// The items in the agent's order.
         items: Vec<PlanItem>,
     },
-    /// The agent asks leave to do something and waits.
+    /// The agent requests a permission and waits for the decision.
     PermissionRequest {
-        /// Names the request in the answer.
+        /// The agent's identifier for the request, which the answer carries.
         id: String,
         /// The tool, and the command or paths that the agent wants it for.
         #[serde(rename = "ask")]
         request: Box<PermissionRequest>,
     },
-    /// The agent waits for an answer no more.
+    /// The agent withdrew a request or a question and no longer waits for an answer.
     RequestWithdrawn {
-        /// Which it was.
+        /// The agent's identifier for the request.
         id: String,
     },
-    /// The agent asks something and waits.
+    /// The agent asks a question and waits for the answer.
     Question {
-        /// Names the question in the answer.
+        /// The agent's identifier for the question, which the answer carries.
         id: String,
-        /// What it asks.
+        /// The question in the agent's words.
         text: Untrusted,
-        /// Answers it offers, if any.
+        /// The answers that the agent offers; empty for free text.
         options: Vec<Untrusted>,
     },
-    /// The answer that a person or a policy gave.
+    /// A person or a rule answered a request or a question.
     Resolved {
-        /// Of which request.
+        /// The agent's identifier for the request.
         id: String,
-        /// What was asked, in a line.
+        /// The request's title, repeated so that one line of the transcript is complete.
         #[serde(default)]
         title: Untrusted,
-        /// What was answered.
+        /// The answer in one line.
         answer: Untrusted,
-        /// By whom.
+        /// The person or the rule that decided.
         by: DecidedBy,
     },
-    /// A message from an operator, sent and not yet taken.
+    /// An operator sent a message that the agent has not yet taken up.
     Steered {
-        /// What was typed.
+        /// The message as the operator typed it.
         text: Untrusted,
-        /// By whom.
+        /// The operator who sent it.
         by: String,
     },
-    /// The agent took the last message up.
+    /// The agent took up the last message.
     SteerTaken,
-    /// Tokens and money since the last such event.
+    /// Tokens and money spent since the previous `Usage` of the turn.
     Usage(Spend),
-    /// The model is being asked again.
+    /// The model failed, and the agent will ask it again.
     Retry {
-        /// Which try.
+        /// The number of the coming attempt, from 1.
         attempt: u32,
-        /// How long until then, in milliseconds.
+        /// The wait before that attempt, in milliseconds.
         delay_ms: u64,
-        /// The API's status, where there is one.
+        /// The HTTP status of the model's API, where the agent reports one.
         status: Option<u16>,
     },
-    /// Nothing has been heard for a while.
+    /// The agent has emitted nothing for a while.
     Quiet {
-        /// For how many seconds.
+        /// The length of the silence in seconds.
         seconds: u64,
-        /// What is done about it now, where something is.
+        /// Whether afk interrupts the agent's turn because of it.
         interrupted: bool,
     },
     /// The agent is active again after it was quiet or its model was asked again.
     #[serde(rename = "heard")]
     Active,
-    /// A remark of ours or the agent's: phases, gates, verdicts, stderr.
+    /// A remark by afk or the agent: a phase, a gate, a verdict, a line of stderr.
     Notice {
-        /// What.
+        /// The remark's text, shown as it is.
         text: Untrusted,
     },
-    /// The program of a job ended.
+    /// The agent process of a job ended.
     Exited {
-        /// Its exit code, where it has one.
+        /// The exit code; none after a signal.
         code: Option<i32>,
-        /// The end of standard error.
+        /// The last lines of standard error.
         stderr: Untrusted,
     },
-    /// A line that could not be read, kept for forensics.
+    /// A line that the adapter could not parse, kept for forensics.
     Raw {
-        /// As it came, cut at the store's limit.
+        /// The line as received, cut at the store's limit.
         line: Untrusted,
     },
-    /// The turn ended.
+    /// The turn ended, with the reason.
     TurnEnd(TurnEnd),
 }
 
-/// One item of a plan.
+/// One item of an agent's plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanItem {
-    /// What is to be done.
+    /// The item's text in the agent's words.
     pub text: Untrusted,
-    /// Ticked.
+    /// Whether the agent has ticked the item off.
     pub done: bool,
 }
 
-/// How a turn ended. Never believed without evidence from git and tests.
+/// How a turn ended, as reported. afk believes it only together with evidence from git and the
+/// tests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "end")]
 pub enum TurnEnd {
-    /// The agent says that it is done.
+    /// The agent reports that its work is complete.
     Done,
-    /// The agent says that it can't go on without a human.
+    /// The agent reports that it needs a human to go on.
     Blocked {
-        /// In its words.
+        /// The agent's reason in its own words.
         why: Untrusted,
     },
-    /// Stopped by an operator; the conversation can go on.
+    /// An operator interrupted the turn; the conversation can be resumed.
     Interrupted,
-    /// The model failed.
+    /// The model's API failed, and the agent gave up.
     ApiError {
-        /// The API's status, where it is known.
+        /// The HTTP status of the API, where the agent reports one.
         #[serde(default)]
         status: Option<u16>,
-        /// What is known of it.
+        /// The error in the agent's words.
         why: Untrusted,
     },
-    /// The agent stopped at the budget that it was given.
+    /// The agent stopped at the budget that afk set for the turn.
     Budget,
-    /// The agent stopped at its own limit of turns or tokens.
+    /// The agent stopped at its own limit of steps or tokens.
     TurnLimit,
-    /// The model declined to go on.
+    /// The model declined to continue.
     Refused {
-        /// In its words.
+        /// The model's refusal in its own words.
         why: Untrusted,
     },
-    /// Its process tree took more memory than it may.
+    /// The agent's process tree exceeded its memory limit, and afk killed it.
     OutOfMemory {
-        /// How much, and how much it may.
+        /// The memory in use and the limit.
         why: Untrusted,
     },
-    /// The conversation to go on with is not there any more.
+    /// The conversation that the turn should resume no longer exists.
     NoSession {
-        /// What the agent said.
+        /// The agent's error message.
         why: Untrusted,
     },
-    /// The process ended without ending the turn.
+    /// The agent's process ended before it ended the turn.
     Crashed {
-        /// Exit code or signal and the end of stderr.
+        /// The exit code or signal, and the end of stderr.
         why: Untrusted,
     },
-    /// Nothing was heard for the whole of the silence limit.
+    /// The agent emitted nothing for the whole silence limit, and afk stopped it.
     Silent,
-    /// Silent for long, and ended by an interrupt; the conversation can go on.
+    /// The agent was silent for long, and afk interrupted it; the conversation can be resumed.
     Nudged,
-    /// The time limit of a turn passed.
+    /// The turn exceeded its time limit.
     TimedOut,
-    /// It could not be started at all; asking again would not help.
+    /// The agent could not be started, and a retry would not help.
     NotStarted {
-        /// Why, and what to do.
+        /// The cause, and how to fix it.
         why: Untrusted,
     },
 }
 
 impl TurnEnd {
-    /// One line for the screen and the escalation.
+    /// One line for the screen and for the escalation.
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
-            Self::Done => "the agent says it is done".into(),
-            Self::Blocked { why } => format!("the agent is blocked: {}", why.clean_line()),
-            Self::Interrupted => "interrupted by an operator".into(),
+            Self::Done => "the agent reports that it is done".into(),
+            Self::Blocked { why } => format!("the agent needs a human: {}", why.clean_line()),
+            Self::Interrupted => "an operator interrupted the turn".into(),
             Self::ApiError { status: Some(status), why } => {
                 format!("the model's API answers {status}: {}", why.clean_line())
             }
@@ -251,16 +258,16 @@ impl TurnEnd {
             Self::TurnLimit => "the agent stopped at its limit of steps or tokens".into(),
             Self::Refused { why } => format!("the model declined: {}", why.clean_line()),
             Self::OutOfMemory { why } => {
-                format!("the agent took too much memory: {}", why.clean_line())
+                format!("the agent exceeded its memory limit: {}", why.clean_line())
             }
             Self::NoSession { why } => {
-                format!("the conversation is gone: {}", why.clean_line())
+                format!("the conversation no longer exists: {}", why.clean_line())
             }
             Self::Crashed { why } => {
                 format!("the agent's process ended early: {}", why.clean_line())
             }
-            Self::Silent => "the agent was silent for too long, and was stopped".into(),
-            Self::Nudged => "the agent was silent for long, and was interrupted".into(),
+            Self::Silent => "the agent was silent for too long, so afk stopped it".into(),
+            Self::Nudged => "the agent was silent for long, so afk interrupted it".into(),
             Self::TimedOut => "the turn took longer than its limit".into(),
             Self::NotStarted { why } => {
                 format!("the agent could not be started: {}", why.clean_line())
@@ -270,7 +277,8 @@ impl TurnEnd {
 }
 
 impl AgentEvent {
-    /// Every text in it that came from outside, to be changed in place.
+    /// Applies `change` to every text in the event that came from outside, so that secrets can be
+    /// redacted before the transcript stores it.
     pub fn texts(&mut self, change: &mut dyn FnMut(&mut Untrusted)) {
         match self {
             Self::Prompt { text }
@@ -330,7 +338,7 @@ impl AgentEvent {
         }
     }
 
-    /// Whether the core is told; the rest goes to the transcript alone.
+    /// Whether the core receives the event; the transcript stores all of them.
     #[must_use]
     pub const fn concerns_core(&self) -> bool {
         matches!(

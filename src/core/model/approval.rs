@@ -1,4 +1,7 @@
-//! Escalations: questions to a human, bound to a digest, answered once, refused when stale.
+//! Escalations: questions that afk asks a human. An escalation is bound to a digest of everything
+//! the human was shown, takes one answer, and refuses an answer to a stale version.
+//!
+//! [`crate::step`] raises them, the inbox shows them, and `Command::Answer` closes them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,34 +12,34 @@ use crate::model::permission::{Grant, PermissionRequest};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
-/// Why a human is asked. The order is the inbox's: the most severe last.
+/// Why afk asks a human. Ordered by severity, as the inbox sorts: the most severe is last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EscalationKind {
-    /// An agent asks something.
+    /// An agent asks a question and waits.
     Question,
-    /// An agent asks leave.
+    /// An agent requests a permission and waits.
     Permission,
-    /// Nothing was pushed and the run can't go on.
+    /// The run can't continue, and it has pushed nothing.
     NeedsHuman,
-    /// An agent tried what is never allowed, and was refused.
+    /// An agent requested something that a guardrail forbids; afk refused.
     Guardrail,
-    /// A limit on spend was reached, or is near.
+    /// A spending limit is reached or near.
     OverBudget,
-    /// Nothing is heard of an agent, or an operator interrupted it.
+    /// An agent is silent, or an operator interrupted it.
     Stalled,
-    /// The way to the hypervisor was not proved for too long.
+    /// The last good drill of the path to the hypervisor is too old.
     DrillDue,
-    /// Runs fail for one cause: pickup is paused.
+    /// Several runs failed for the same cause, and pickup is paused.
     Breaker,
-    /// An agent that looked at a wedged VM would use a verb.
+    /// An agent that diagnosed a wedged VM proposes a verb.
     Proposal,
-    /// Pushed, broken, and the attempts are spent.
+    /// The push broke something, and all fix-forward attempts are spent.
     Frozen,
 }
 
 impl EscalationKind {
-    /// As it is written everywhere.
+    /// The kind's name in records, in the API and on the screen.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,30 +56,31 @@ impl EscalationKind {
         }
     }
 
-    /// An agent waits for the answer; when its turn is over nobody does.
+    /// Whether an agent waits for the answer, so that the escalation closes when its turn ends.
     #[must_use]
-    pub const fn agent_waits(self) -> bool {
+    pub(crate) const fn agent_waits(self) -> bool {
         matches!(self, Self::Question | Self::Permission)
     }
 
-    /// What `approve` does, said before it is pressed.
+    /// The consequence of `approve`, shown before the operator presses it; none where `approve`
+    /// doesn't apply.
     #[must_use]
     pub const fn approve_means(self) -> Option<&'static str> {
         match self {
             Self::Permission => Some("let the agent do exactly this, once"),
             Self::Question => None,
             Self::Frozen => Some("release the repository's lock: you take over on master"),
-            Self::Guardrail => Some("acknowledge: it was refused, and the run goes on"),
+            Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
             Self::DrillDue => Some("run the drill now: status, then forensics"),
-            Self::Proposal => Some("acknowledge: nothing is run; the verb is yours to press"),
-            Self::Breaker => Some("resume pickup now, before a run shows that it works again"),
+            Self::Proposal => Some("acknowledge: afk runs nothing; send the verb yourself"),
+            Self::Breaker => Some("resume pickup now, before a run has proved that it works"),
             Self::NeedsHuman | Self::OverBudget | Self::Stalled => {
                 Some("acknowledge: you take over; the worktree is kept")
             }
         }
     }
 
-    /// What `deny` does.
+    /// The consequence of `deny`; none where `deny` doesn't apply.
     #[must_use]
     pub const fn deny_means(self) -> Option<&'static str> {
         match self {
@@ -86,7 +90,7 @@ impl EscalationKind {
         }
     }
 
-    /// What a typed answer does.
+    /// The consequence of a typed answer; none where text doesn't apply.
     #[must_use]
     pub const fn text_means(self) -> Option<&'static str> {
         match self {
@@ -96,51 +100,52 @@ impl EscalationKind {
             | Self::DrillDue
             | Self::Proposal => None,
             Self::Question => Some("answer the agent"),
-            _ => Some("send the run on, with what you type as guidance"),
+            _ => Some("reopen the run with your text as guidance"),
         }
     }
 }
 
-/// What a human answered.
+/// An answer to an escalation, from an operator or from a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
 pub enum Answer {
-    /// Yes.
+    /// Allows the request once, or acknowledges the escalation.
     Approve,
-    /// Yes, and to the same again for the rest of the run.
+    /// Allows the same request for the rest of the run.
     ApproveRun,
-    /// Yes, to another command than the one that was asked for.
+    /// Allows a different command than the one requested.
     Edit {
-        /// Which the agent runs instead.
+        /// The command that the agent runs instead.
         command: Untrusted,
     },
-    /// No.
+    /// Refuses the request, with an optional reason.
     Deny {
-        /// Read by the agent.
+        /// The reason, which the agent reads; may be empty.
         reason: Untrusted,
     },
-    /// In words.
+    /// Answers a question or guides the run in words.
     Text {
-        /// Read by the agent.
+        /// The text that the agent reads.
         text: Untrusted,
     },
 }
 
-/// Who or what answered an agent. Written as one string: a rule's name, or a person's.
+/// The person or the rule that answered an agent. Serialized as one string: the rule's name or the
+/// person's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum DecidedBy {
     /// The repository's policy in `.afk.toml`.
     Policy,
-    /// What an operator granted for the rest of the run.
+    /// A grant that an operator gave for the rest of the run.
     Grant,
     /// A guardrail, which no policy and no operator can loosen.
     Guardrail,
-    /// The rule that a job of the service has no human to ask.
+    /// The rule that a job of the service is refused, because it has no human to ask.
     Service,
-    /// afk itself: nobody answered in time.
+    /// afk itself, because nobody answered in time.
     Afk,
-    /// An operator, by name.
+    /// An operator, identified by name.
     Operator(Actor),
 }
 
@@ -164,7 +169,7 @@ impl DecidedBy {
         }
     }
 
-    /// Whether a person gave the answer, and not a rule of afk's.
+    /// Whether a person answered, rather than one of afk's rules.
     #[must_use]
     pub const fn is_person(&self) -> bool {
         matches!(self, Self::Operator(_))
@@ -197,7 +202,7 @@ impl std::fmt::Display for DecidedBy {
 }
 
 impl Answer {
-    /// One line for the record.
+    /// The answer in one line, for records.
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
@@ -210,7 +215,7 @@ impl Answer {
         }
     }
 
-    /// Whether this kind of escalation takes this kind of answer.
+    /// Whether an escalation of this kind accepts this answer.
     #[must_use]
     pub const fn fits(&self, kind: EscalationKind) -> bool {
         match self {
@@ -222,56 +227,56 @@ impl Answer {
     }
 }
 
-/// Where an escalation stands.
+/// The state of an escalation; only `Open` accepts an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum EscalationState {
-    /// Waits for a human.
+    /// The escalation waits for a human.
     Open,
-    /// Answered; the first answer counts.
+    /// A human answered; the first answer counts.
     Answered {
-        /// What.
+        /// The answer that was given.
         answer: Answer,
-        /// By whom.
+        /// The operator who answered.
         by: Actor,
-        /// When.
+        /// The time of the answer.
         at: Timestamp,
     },
-    /// Nobody answered in time.
+    /// Nobody answered before the deadline.
     Expired {
-        /// When.
+        /// The time of the expiry.
         at: Timestamp,
     },
-    /// The world changed: nobody waits for an answer any more.
+    /// The situation changed, and no answer is needed any more.
     Withdrawn {
-        /// When.
+        /// The time of the withdrawal.
         at: Timestamp,
-        /// How.
+        /// The change that made the answer unnecessary.
         why: String,
     },
 }
 
-/// What a human is to be asked, before it has a number.
+/// The content of an escalation before the core numbers and binds it.
 #[derive(Debug, Clone)]
-pub struct EscalationDraft {
-    /// Why.
+pub(crate) struct EscalationDraft {
+    /// Why afk asks a human.
     pub kind: EscalationKind,
-    /// In a line.
+    /// The question in one line.
     pub title: Untrusted,
-    /// In full.
+    /// The whole text that the human reads before answering.
     pub detail: Untrusted,
-    /// Answers offered.
+    /// The answers that the agent offers; empty for none.
     pub options: Vec<Untrusted>,
-    /// What the agent calls its request.
+    /// The agent's identifier for its request, where an agent waits.
     pub request_id: Option<String>,
-    /// The permission that the agent requests.
+    /// The permission that the agent requests, or that a guardrail refused.
     pub permission: Option<Box<PermissionRequest>>,
-    /// Which guardrail refused it.
+    /// The guardrail that refused it, where one did.
     pub guardrail: Option<Guardrail>,
 }
 
 impl EscalationDraft {
-    /// One that no agent waits for.
+    /// A draft that no agent waits for.
     #[must_use]
     pub fn new(
         kind: EscalationKind,
@@ -291,57 +296,58 @@ impl EscalationDraft {
     }
 }
 
-/// One question to a human.
+/// A question to a human, with its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Escalation {
-    /// Its number.
+    /// The escalation's number in this journal.
     pub id: EscalationId,
-    /// About which run; none where it is about none.
+    /// The run in question; none for an escalation about the fleet or breakglass.
     pub run: Option<RunId>,
-    /// About which issue.
+    /// The run's issue, where it has one.
     pub issue: Option<IssueKey>,
-    /// Why.
+    /// Why afk asks a human.
     pub kind: EscalationKind,
-    /// In a line.
+    /// The question in one line.
     pub title: Untrusted,
-    /// In full: the command, the diff, the end of the log.
+    /// The whole text: the command, the diff, the end of the log.
     pub detail: Untrusted,
-    /// Answers offered.
+    /// The answers that the agent offers; empty for none.
     pub options: Vec<Untrusted>,
-    /// What the agent calls its request.
+    /// The agent's identifier for its request, where an agent waits.
     #[serde(rename = "request")]
     pub request_id: Option<String>,
     /// The permission that the agent requests, or that a guardrail refused.
     #[serde(default, rename = "ask")]
     pub permission: Option<Box<PermissionRequest>>,
-    /// Which guardrail refused it.
+    /// The guardrail that refused it, where one did.
     #[serde(default)]
     pub guardrail: Option<Guardrail>,
     /// The run's epoch when it was raised.
     pub epoch: u32,
-    /// When.
+    /// The time at which afk raised it.
     pub raised: Timestamp,
-    /// When nobody need answer any more.
+    /// The time at which an unanswered escalation expires; none for never.
     pub expires: Option<Timestamp>,
-    /// What exactly is answered: see [`Escalation::digest_of`].
+    /// The digest that an answer must repeat; see [`Escalation::digest_of`].
     pub digest: Digest,
-    /// Where it stands.
+    /// Whether it is open, answered, expired or withdrawn.
     pub state: EscalationState,
-    /// When an operator was last told of it.
+    /// The time of the latest notice or reminder.
     #[serde(default, rename = "told")]
     pub notified: Timestamp,
-    /// How often they were told again.
+    /// The number of reminders sent so far.
     #[serde(default)]
     pub reminded: u32,
-    /// Who has seen it, and when: they are told no more.
+    /// The operator who acknowledged it and the time; afk then sends no more reminders.
     #[serde(default)]
     pub acknowledged: Option<(Actor, Timestamp)>,
 }
 
 impl Escalation {
-    /// One that is about no run yet, bound to what it asks.
+    /// An open escalation, bound to the content of its draft. The caller fills in the run and binds
+    /// it again.
     #[must_use]
-    pub fn raise(id: EscalationId, draft: EscalationDraft, at: Timestamp) -> Self {
+    pub(crate) fn raise(id: EscalationId, draft: EscalationDraft, at: Timestamp) -> Self {
         let EscalationDraft { kind, title, detail, options, request_id, permission, guardrail } =
             draft;
         let mut escalation = Self {
@@ -368,14 +374,14 @@ impl Escalation {
         escalation
     }
 
-    /// What it is about, in a word.
+    /// The run's number, or `breakglass` where no run is concerned.
     #[must_use]
     pub fn subject(&self) -> String {
         self.run.map_or_else(|| "breakglass".into(), |run| run.to_string())
     }
 
-    /// Binds an answer to everything that the human was shown and to the run's epoch, so that it
-    /// can't be used for anything else, or after the run went on.
+    /// Digests everything that the human was shown together with the run's epoch, so that an answer
+    /// can't be replayed for another question or after the run has moved on.
     #[must_use]
     pub fn digest_of(&self) -> Digest {
         let mut parts: Vec<Vec<u8>> = vec![
@@ -393,7 +399,8 @@ impl Escalation {
         Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
-    /// What "for this run" would allow; none where that can't be asked.
+    /// The grant that "approve for this run" would give; none where the escalation is no permission
+    /// request.
     #[must_use]
     pub fn grant(&self) -> Option<Grant> {
         self.permission
@@ -402,7 +409,8 @@ impl Escalation {
             .map(|request| Grant::of(request))
     }
 
-    /// The command that may be edited before it is allowed.
+    /// The command that an operator may edit before allowing it; none where the agent takes no
+    /// edits.
     #[must_use]
     pub fn editable(&self) -> Option<&Untrusted> {
         let request =
@@ -410,7 +418,7 @@ impl Escalation {
         request.targets.first().filter(|_| request.editable)
     }
 
-    /// Waits for a human.
+    /// Whether the escalation still waits for a human.
     #[must_use]
     pub const fn open(&self) -> bool {
         matches!(self.state, EscalationState::Open)

@@ -1,26 +1,26 @@
-//! The circuit breaker: when turns of several runs fail for the same cause, the cause is not the
-//! runs. Pickup pauses, one human is asked, and the runs wait instead of giving up one by one.
+//! The circuit breaker's vocabulary. When turns of several runs fail for the same cause, the cause
+//! lies outside the runs: pickup pauses, one human is asked, and the runs wait instead of giving up
+//! one by one. The fleet counts the failures; [`crate::step`] opens and closes the breaker.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::agent_event::TurnEnd;
 
-/// Runs that must fail alike.
-pub const RUNS: usize = 3;
-/// Time in which they must fail, in milliseconds.
-pub const WINDOW: i64 = 15 * 60_000;
-/// Time between two tries of a run while the breaker is open, in milliseconds.
-pub const PAUSE: i64 = 5 * 60_000;
-/// Failures that are remembered.
-const KEPT: usize = 64;
+/// The number of different runs that must fail alike to open the breaker.
+pub(crate) const RUNS: usize = 3;
+/// The span within which they must fail, in milliseconds.
+pub(crate) const WINDOW: i64 = 15 * 60_000;
+/// The wait between a run's retries while the breaker is open, in milliseconds.
+pub(crate) const PAUSE: i64 = 5 * 60_000;
 
-/// A failure without what differs from run to run.
+/// A failure without the details that differ from run to run, so that equal causes are equal
+/// strings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cause(pub String);
 
 impl Cause {
-    /// Of a turn's end; none where the end says nothing about the world.
+    /// The cause of a turn's end; none where the end says nothing about the world outside the run.
     #[must_use]
     pub fn of(end: &TurnEnd) -> Option<Self> {
         match end {
@@ -42,7 +42,7 @@ impl Cause {
     }
 }
 
-/// A text without its numbers and names of places, so that two of the same kind are equal.
+/// A text without its numbers and paths, so that two failures of the same kind are equal.
 fn signature(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let odd = word.contains('/') || word.chars().any(|c| c.is_ascii_digit());

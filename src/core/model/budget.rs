@@ -1,10 +1,11 @@
-//! Money and tokens: what was spent, and what may still be.
+//! Money and tokens: the units of spend, their sums, and the test whether a turn still fits under a
+//! limit. The dispatch predicate and the lifecycle call [`fits`]; agents report [`Spend`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Millionths of a US dollar, so that sums are exact.
+/// An amount in millionths of a US dollar, so that sums are exact.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -12,11 +13,12 @@ use serde::{Deserialize, Serialize};
 pub struct MicroUsd(pub i64);
 
 impl MicroUsd {
-    /// From dollars as a person writes them; anything that isn't a finite positive figure is 0.
+    /// Converts dollars as a person writes them; a figure that is not finite and positive becomes
+    /// 0.
     #[must_use]
     pub fn from_usd(usd: f64) -> Self {
         if usd.is_finite() && usd > 0.0 {
-            // The cast saturates, which is what a limit wants.
+            // The cast saturates, which is right for a limit.
             #[allow(clippy::cast_possible_truncation)]
             Self((usd * 1e6).round() as i64)
         } else {
@@ -24,7 +26,7 @@ impl MicroUsd {
         }
     }
 
-    /// The sum, saturating.
+    /// The sum of both amounts, saturating.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
@@ -37,22 +39,22 @@ impl fmt::Display for MicroUsd {
     }
 }
 
-/// Tokens and money of a turn, a run or a day.
+/// The tokens and money spent by a turn, a run or a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Spend {
     /// Tokens read by the model.
     pub tokens_in: u64,
     /// Tokens written by the model.
     pub tokens_out: u64,
-    /// Money: as the agent tells it, or priced by us.
+    /// Money, as the agent reports it or as afk prices its tokens.
     pub usd: MicroUsd,
-    /// The part of it that is an estimate, priced from tokens.
+    /// The part of `usd` that is an estimate, priced from tokens.
     #[serde(default)]
     pub estimated: MicroUsd,
 }
 
 impl Spend {
-    /// Adds what came since.
+    /// Adds the spend since the last report.
     pub fn add(&mut self, more: Self) {
         self.tokens_in = self.tokens_in.saturating_add(more.tokens_in);
         self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
@@ -60,8 +62,8 @@ impl Spend {
         self.estimated = self.estimated.plus(more.estimated);
     }
 
-    /// Money where there is any, marked where it is an estimate; tokens otherwise, as under a
-    /// flat plan.
+    /// Money where there is any, marked with `~` where it is an estimate; otherwise tokens, as
+    /// under a flat plan.
     #[must_use]
     pub fn summary(&self) -> String {
         let tokens = self.tokens_in.saturating_add(self.tokens_out);
@@ -77,8 +79,8 @@ impl Spend {
     }
 }
 
-/// Whether a turn that may cost `reserve` fits under `limit` when `spent` is gone and `reserved`
-/// is set aside for the turns that run. No limit fits all.
+/// Whether a turn that may cost `reserve` fits under `limit`, given the amount already `spent` and
+/// the amount `reserved` for the turns that are running. Without a limit every turn fits.
 #[must_use]
 pub fn fits(
     limit: Option<MicroUsd>,
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dollars_are_exact_and_odd_figures_are_nothing() {
+    fn from_usd_is_exact_and_maps_odd_figures_to_zero() {
         assert_eq!(MicroUsd::from_usd(0.1).plus(MicroUsd::from_usd(0.2)), MicroUsd(300_000));
         assert_eq!(MicroUsd::from_usd(12.345).to_string(), "$12.34");
         for odd in [-1.0, f64::NAN, f64::INFINITY, 0.0] {
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_fits_only_with_what_is_set_aside() {
+    fn turn_fits_only_beside_the_reserved_amount() {
         let m = MicroUsd;
         for (limit, spent, reserved, reserve, ok) in [
             (None, 999, 999, 999, true),

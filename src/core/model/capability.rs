@@ -1,81 +1,84 @@
-//! What an agent can do beside working: the cockpit offers no more than that.
+//! An agent's capabilities: the cockpit offers an operator only the actions that the agent of the
+//! run supports. Presets and configuration state them; adapters report them at the start of a turn.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::untrusted::Untrusted;
 
-/// When a message to a live agent is taken.
+/// The time at which an agent takes a message during its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steer {
-    /// In the middle of the turn, at the next tool's end.
+    /// During the turn, when the current tool finishes.
     MidTurn,
-    /// As a turn of its own once this one is over; afk keeps it until then.
+    /// As a separate turn after the current one; afk keeps the message until then.
     AfterTurn,
-    /// Not at all.
+    /// The agent takes no messages.
     #[default]
-    No,
+    #[serde(rename = "no")]
+    Unsupported,
 }
 
-/// How an agent tells what it costs.
+/// The unit in which an agent reports its cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cost {
-    /// In money.
+    /// In US dollars, per turn or per conversation.
     Usd,
-    /// In tokens; money is an estimate from the configured price.
+    /// In tokens; afk estimates the money from the configured price.
     Tokens,
-    /// Not at all.
+    /// The agent reports no cost.
     #[default]
-    No,
+    #[serde(rename = "no")]
+    Unreported,
 }
 
-/// What an agent can do; see the fields.
+/// The actions that an agent supports beside its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
-    /// Takes messages.
+    /// When the agent takes messages from an operator.
     pub steer: Steer,
-    /// Ends its turn when told, and keeps the conversation.
+    /// Whether it can be interrupted without losing the conversation.
     pub interrupt: bool,
-    /// Asks leave before it does something.
+    /// Whether it requests permissions before it acts.
     pub permissions: bool,
-    /// Takes an edited command instead of a yes.
+    /// Whether it accepts an edited command in place of an approval.
     pub edits: bool,
-    /// Reads the reason of a refusal and goes on; otherwise a refusal ends its turn.
+    /// Whether it reads the reason of a refusal and continues; otherwise a refusal ends its turn.
     pub reads_refusals: bool,
-    /// Asks questions.
+    /// Whether it asks questions and waits.
     pub questions: bool,
-    /// Tells its plan.
+    /// Whether it reports its plan.
     pub plan: bool,
-    /// Tells its changes as diffs.
+    /// Whether it reports its changes as diffs.
     pub diffs: bool,
-    /// Tells its cost.
+    /// The unit in which it reports its cost.
     pub cost: Cost,
-    /// Stops by itself at a budget.
+    /// Whether it stops by itself at a budget.
     pub budget: bool,
-    /// Goes on with a conversation in a new process.
+    /// Whether a new process can resume its conversation.
     pub resume: bool,
 }
 
-/// Which agent works in a run.
+/// The agent of a run with its capabilities, as the runtime reports it when a turn begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Equipment {
-    /// Its name in the configuration.
+    /// The agent's name in the configuration.
     pub agent: String,
-    /// What it can do.
+    /// The actions that it supports.
     pub can: Capabilities,
-    /// Its model, where it says.
+    /// The model, where the agent reports it.
     #[serde(default)]
     pub model: Option<Untrusted>,
-    /// Its program's version, where it says.
+    /// The program's version, where the agent reports it.
     #[serde(default)]
     pub version: Option<Untrusted>,
-    /// Where it works, if not here.
+    /// The executor's name; none for a turn on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// The name of the empty folder that it works in, where it has no worktree: agents keep their
-    /// conversations by folder.
+    /// The name of the scratch directory of a job without a worktree: agents file their
+    /// conversations by directory, so a later turn needs the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
 }

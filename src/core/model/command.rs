@@ -1,4 +1,9 @@
-//! What an operator may ask of the fleet, and how it is answered.
+//! The commands that an operator or a client sends to the fleet, and the replies.
+//!
+//! ```text
+//! cockpit, CLI, HTTP, SSH → CommandEnvelope → Input::Command → step
+//!                         ← Reply (Accepted or Refusal), once the journal is durable
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -11,113 +16,113 @@ use crate::model::issue::Priority;
 use crate::model::job::{Job, JobId};
 use crate::model::untrusted::Untrusted;
 
-/// The two roles. A viewer can change nothing; the core refuses, whatever a client sends.
+/// The two roles. The core refuses every command of a viewer, whatever the client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// May act.
+    /// May send every command.
     Operator,
-    /// May look.
+    /// May read everything and change nothing.
     Viewer,
 }
 
-/// A command with who sent it and from where.
+/// A command with its sender, role and origin, as the journal records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandEnvelope {
-    /// Pairs the reply with the command; unique among those in flight.
+    /// The client's number for the command, which the reply carries; unique among those in flight.
     pub id: u64,
-    /// Who.
+    /// The person or program that sent it.
     pub actor: Actor,
-    /// As what.
+    /// The role of the connection that it came through.
     pub role: Role,
-    /// From where: `tty`, `cli`, …
+    /// The sender's location: `tty`, `cli`, `http`, …
     pub origin: String,
-    /// What the operator wants.
+    /// The command that was sent.
     #[serde(rename = "action")]
     pub command: Command,
 }
 
-/// What can be asked.
+/// A change that an operator requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "action")]
 pub enum Command {
-    /// Throws or lifts the operator's kill switch.
+    /// Turns the operator's kill switch on or off.
     SetKillSwitch {
-        /// On stops all pickup.
+        /// Whether the kill switch stops all pickup.
         on: bool,
     },
-    /// Sets the semaphore's permits.
+    /// Sets the number of permits.
     SetCapacity {
-        /// From 0.
+        /// The number of runs that may work at once; 0 admits none.
         permits: u32,
     },
-    /// Answers an escalation, exactly as it was shown.
+    /// Answers an escalation, bound to the version that was shown.
     Answer {
-        /// Which.
+        /// The number of the escalation.
         escalation: EscalationId,
-        /// Of what was shown.
+        /// The digest of the version that the operator was shown.
         digest: Digest,
-        /// How.
+        /// The answer to give.
         answer: Answer,
     },
-    /// Says that somebody has seen an escalation and will see to it: it is not told again.
+    /// Acknowledges an escalation, so that afk sends no more reminders of it.
     Acknowledge {
-        /// Which.
+        /// The number of the escalation.
         escalation: EscalationId,
     },
-    /// Sends a message to a live agent.
+    /// Sends a message to the agent of a running turn.
     Steer {
-        /// In which run.
+        /// The run whose agent receives it.
         run: RunId,
-        /// What.
+        /// The message for the agent.
         text: Untrusted,
     },
-    /// Ends a live agent's turn and keeps its conversation.
+    /// Ends the agent's current turn and keeps its conversation.
     Interrupt {
-        /// In which run.
+        /// The run whose agent is interrupted.
         run: RunId,
     },
-    /// Picks nothing up until the next start.
+    /// Stops pickup until the next start.
     Drain,
-    /// Stops a run for good.
+    /// Ends a run for good.
     Cancel {
-        /// Which.
+        /// The run to end.
         run: RunId,
     },
-    /// Sends a run that ended on, in the same conversation, with guidance if there is any.
+    /// Reopens a run that ended, in the same conversation, with optional guidance.
     Retry {
-        /// Which.
+        /// The run to reopen.
         run: RunId,
-        /// What the agent is told.
+        /// The operator's guidance for the agent; may be empty.
         guidance: Untrusted,
     },
-    /// Releases the lock that a frozen run keeps.
+    /// Releases the repository lock of a frozen run.
     Release {
-        /// Which.
+        /// The run that holds the lock.
         run: RunId,
     },
-    /// Asks something of breakglass.
+    /// Sends a request to breakglass.
     Breakglass {
         /// The request, with its reason or confirmation.
         #[serde(rename = "ask")]
         request: BreakglassRequest,
     },
-    /// Queues an ad-hoc prompt.
+    /// Queues an ad-hoc prompt as a run without an issue.
     Submit {
-        /// Where.
+        /// The repository to work in.
         repo: Repo,
-        /// What.
+        /// The prompt for the agent.
         prompt: Untrusted,
-        /// How urgent.
+        /// The urgency in the queue; none ranks last.
         priority: Option<Priority>,
-        /// What a caller of the service asked for beside it.
+        /// The job's parameters, where a caller of the service submitted it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<Box<Job>>,
     },
 }
 
 impl Command {
-    /// Its name in the record.
+    /// The command's name in records.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -137,140 +142,142 @@ impl Command {
     }
 }
 
-/// Why a command was refused; nothing changed.
+/// The reason why a command was refused. A refused command changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "refusal")]
 pub enum Refusal {
-    /// A viewer.
-    #[error("a viewer can look and not act")]
+    /// The sender is a viewer, and viewers are read-only.
+    #[error("viewers are read-only")]
     Viewer,
-    /// Another afk leads.
-    #[error("this afk follows and changes nothing: {leader}")]
-    Follows {
-        /// Who, in words.
+    /// Another afk leads this fleet, so this one accepts no commands.
+    #[error("this afk is a read-only follower: {leader}")]
+    #[serde(rename = "follows")]
+    Follower {
+        /// The leader's description, ready to show.
         leader: String,
     },
-    /// No such run.
+    /// The fleet has no run with this number.
     #[error("there is no run {run}")]
     NoRun {
-        /// Which.
+        /// The number in the command.
         run: RunId,
     },
-    /// No such escalation.
+    /// The fleet has no escalation with this number.
     #[error("there is no escalation {escalation}")]
     NoEscalation {
-        /// Which.
+        /// The number in the command.
         escalation: EscalationId,
     },
-    /// Somebody else was first, or time, or the world.
+    /// The escalation was answered, has expired or was withdrawn.
     #[error("{escalation} is no longer open: {}", state_line(state))]
     NotOpen {
-        /// Which.
+        /// The escalation in question.
         escalation: EscalationId,
-        /// Where it stands.
+        /// Its state at the time of the answer.
         state: EscalationState,
     },
-    /// The digest isn't that of what is asked.
-    #[error("{escalation} is not what you were shown any more; read it again")]
+    /// The digest in the answer belongs to another version.
+    #[error("{escalation} has changed since you read it; read it again")]
     Stale {
-        /// Which.
+        /// The escalation in question.
         escalation: EscalationId,
     },
-    /// The answer doesn't go with the question.
-    #[error("that is not an answer to a {kind} escalation")]
+    /// An escalation of this kind doesn't accept this answer.
+    #[error("{kind} escalations don't take this answer")]
     WrongAnswer {
-        /// Of which kind it is.
+        /// The escalation's kind, as text.
         kind: String,
     },
-    /// The run ended.
+    /// The run has already ended.
     #[error("{run} has ended")]
     Ended {
-        /// Which.
+        /// The run in question.
         run: RunId,
     },
-    /// The run goes on, so there is nothing to retry or release.
+    /// The run is still live, so it can be neither retried nor released.
     #[error("{run} has not ended")]
     NotEnded {
-        /// Which.
+        /// The run in question.
         run: RunId,
     },
-    /// A done run.
-    #[error("{run} is done; say what is to be done beside, or arm its issue anew")]
+    /// The run is done, so that reopening it needs guidance.
+    #[error("{run} is done; add guidance for more work, or arm its issue again")]
     Done {
-        /// Which.
+        /// The run in question.
         run: RunId,
     },
-    /// Not frozen.
+    /// The run holds no repository lock to release.
     #[error("{run} holds no lock")]
     NoLock {
-        /// Which.
+        /// The run in question.
         run: RunId,
     },
-    /// No agent is at work in it.
-    #[error("no agent is at work in {run}")]
+    /// No turn is under way in the run.
+    #[error("no agent is working in {run}")]
     NoTurn {
-        /// Which.
+        /// The run in question.
         run: RunId,
     },
-    /// The agent can't do that.
+    /// The run's agent lacks the capability.
     #[error("the agent of {run} can't {what}")]
-    CanNot {
-        /// In which run.
+    #[serde(rename = "can_not")]
+    Unsupported {
+        /// The run in question.
         run: RunId,
-        /// What.
+        /// The missing capability, as a verb phrase.
         what: String,
     },
-    /// Not even an operator can allow it.
+    /// A guardrail forbids it, even to an operator.
     #[error("{}", rule.summary())]
     Guarded {
-        /// Which rule.
+        /// The guardrail that refused.
         rule: Guardrail,
     },
-    /// Another run has the repository.
-    #[error("{holder} has the repository; end or release it first")]
+    /// Another run holds the repository's lock.
+    #[error("{holder} holds the repository's lock; end or release it first")]
     Locked {
-        /// Which.
+        /// The run that holds the lock.
         holder: RunId,
     },
-    /// The configuration's kill switch is on.
+    /// The kill switch is on in the configuration, where no command can turn it off.
     #[error("the kill switch is on in the configuration; set `kill_switch = false` there")]
     SetInConfiguration,
-    /// Not on the allowlist.
+    /// The repository is not on the allowlist.
     #[error("{repo} is not on the allowlist")]
     NotAllowed {
-        /// Which.
+        /// The repository in the command.
         repo: Repo,
     },
-    /// There is such a job already.
-    #[error("there is a job {job} already")]
+    /// A job with this identifier exists already.
+    #[error("job {job} exists already")]
     JobKnown {
-        /// Which.
+        /// The identifier in the command.
         job: JobId,
     },
-    /// As many wait as may.
+    /// The number of waiting runs has reached `max_queue_depth`.
     #[error("the queue is full")]
     QueueFull,
-    /// The kill switch is on.
+    /// The kill switch stops pickup, so the fleet takes no jobs.
     #[error("the kill switch is on")]
     KillSwitch,
-    /// Breakglass refused.
+    /// A rule of breakglass refused the request.
     #[error("{reason}")]
     Breakglass {
         /// The rule of breakglass that refused.
         #[serde(rename = "no")]
         reason: BreakglassRefusal,
     },
-    /// Nothing in it.
-    #[error("there is no text in it")]
+    /// The command needs a text, and its text is empty.
+    #[error("the text is empty")]
     Empty,
-    /// The runtime is ending.
+    /// The runtime is shutting down and accepts no commands.
     #[error("afk is shutting down")]
     ShuttingDown,
-    /// The connection to it is lost.
-    #[error("afk can't be reached; nothing was sent")]
+    /// The client has no connection, so it sent nothing.
+    #[error("afk is unreachable; nothing was sent")]
     Unreachable,
-    /// The connection was lost before the answer came.
-    #[error("the connection was lost before the answer came; look whether it took effect")]
+    /// The connection broke after sending, so the outcome is unknown.
+    #[error("the connection was lost before the reply; check whether the command took effect")]
     Unanswered,
 }
 
@@ -278,37 +285,37 @@ fn state_line(state: &EscalationState) -> String {
     match state {
         EscalationState::Open => "it is open".into(),
         EscalationState::Answered { answer, by, .. } => {
-            format!("{by} was first and {}", answer.summary())
+            format!("{by} answered first: {}", answer.summary())
         }
         EscalationState::Expired { .. } => "it expired".into(),
         EscalationState::Withdrawn { why, .. } => why.clone(),
     }
 }
 
-/// What a command led to.
+/// The outcome of a command, as its client receives it.
 pub type Reply = Result<Accepted, Refusal>;
 
-/// An accepted command; durable in the journal before it is told.
+/// An accepted command. The journal holds it durably before the client receives this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "accepted")]
 pub enum Accepted {
-    /// Done.
+    /// The command took effect.
     Ok,
-    /// A run was queued.
+    /// The command queued a run.
     Queued {
-        /// Which.
+        /// The number of the new run.
         run: RunId,
-        /// For which issue, if any.
+        /// The run's issue, where it has one.
         issue: Option<IssueKey>,
     },
-    /// A verb is sent to the hypervisor.
+    /// afk is sending a verb to the hypervisor.
     Verb {
-        /// Its number.
+        /// The number of the verb's run.
         verb: VerbId,
     },
-    /// A shell is opened.
+    /// afk is opening a shell.
     Shell {
-        /// Its number.
+        /// The number of the shell, which the client attaches to.
         shell: ShellId,
     },
 }

@@ -1,20 +1,21 @@
-//! SHA-256 as a value: what an approval is bound to and what chains the journal.
+//! SHA-256 as a value type. Approvals are bound to one, the journal is chained by them, and stored
+//! output is addressed by its content's.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256, shown and stored as 64 hex digits.
+/// A SHA-256 digest, shown and serialized as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of nothing: the link before the first of a chain.
+    /// All zeros: the link before the first record of a chain.
     pub const ZERO: Self = Self([0; 32]);
 
-    /// Hashes the parts, each with its length before it, so that no two lists of parts collide.
+    /// Hashes the parts, each preceded by its length, so that no two lists of parts collide.
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
@@ -31,13 +32,13 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The 32 bytes.
+    /// The digest as 32 raw bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// From 32 bytes.
+    /// A digest from its 32 raw bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_back_and_parts_do_not_run_together() {
+    fn digest_parses_its_own_text_and_separates_parts() {
         let digest = Digest::of(&[b"ab", b"c"]);
         assert_eq!(Digest::try_from(digest.to_string()).unwrap(), digest);
         assert_ne!(digest, Digest::of(&[b"a", b"bc"]));

@@ -1,5 +1,7 @@
-//! What the runtime must do. Effects are data; each has a deadline in the runtime and reports
-//! back as an [`crate::model::input::Input`] with the run's epoch.
+//! The work that the core asks of the runtime. Effects are data: [`crate::step::step`] returns
+//! them, and the runtime carries them out after the journal is durable, each with a deadline. A
+//! run's effects report back as [`crate::model::input::Input::Run`] with the run's epoch, so that a
+//! late report of an older activity is ignored.
 
 use crate::model::approval::{Answer, DecidedBy};
 use crate::model::breakglass;
@@ -10,83 +12,83 @@ use crate::model::run::TurnPrompt;
 use crate::model::stage::Stage;
 use crate::model::untrusted::Untrusted;
 
-/// One thing to do.
+/// One piece of work for the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Begin a run's activity. What is under way for an older epoch is stopped first.
+    /// Begin a run's activity, after stopping the work of any older epoch.
     Begin {
-        /// Which run.
+        /// The run that begins it.
         run: RunId,
-        /// Its epoch, for the report.
+        /// The run's epoch, which the report must carry.
         epoch: u32,
-        /// What.
+        /// The work of the activity.
         task: Task,
     },
-    /// End all that is under way for a run: tasks and whole process trees.
+    /// Stop all work of a run: tasks and whole process trees.
     Stop {
-        /// Which.
+        /// The run to stop.
         run: RunId,
     },
-    /// Hand an answer to the agent that asked.
+    /// Send an answer to the agent that waits for it.
     Answer {
-        /// In which run.
+        /// The run whose agent waits.
         run: RunId,
-        /// What the agent calls its request.
+        /// The agent's identifier for its request.
         request: String,
-        /// What.
+        /// The answer to send.
         answer: Answer,
-        /// By whom, for the transcript.
+        /// The person or rule that decided, for the transcript.
         by: DecidedBy,
     },
-    /// Hand a message to the live agent.
+    /// Send a message to the agent of a running turn.
     Steer {
-        /// In which run.
+        /// The run whose agent receives it.
         run: RunId,
-        /// What.
+        /// The message for the agent.
         text: Untrusted,
-        /// By whom.
+        /// The operator's name, for the transcript.
         by: String,
     },
-    /// End the live agent's turn and keep its conversation.
+    /// End the agent's current turn and keep its conversation.
     Interrupt {
-        /// In which run.
+        /// The run whose agent is interrupted.
         run: RunId,
     },
-    /// Keep the evidence of a freeze.
+    /// Collect the evidence of a freeze into a capsule.
     Capsule {
-        /// Of which run.
+        /// The run that was frozen.
         run: RunId,
     },
-    /// Give the run's worktree back to the pool, if nothing in it would be lost.
+    /// Return the run's worktree to the pool, unless that would lose work.
     GiveBack {
-        /// Which.
+        /// The run that has ended.
         run: RunId,
     },
-    /// Take away what is kept of a job that is known no more.
+    /// Delete the stored data of a job whose time to live is over.
     Forget {
-        /// Its run.
+        /// The run of the job.
         run: RunId,
     },
     /// Write a remark into the run's transcript.
     Note {
-        /// Which.
+        /// The run whose transcript receives it.
         run: RunId,
-        /// What.
+        /// The text of the remark.
         text: Untrusted,
     },
-    /// Something for breakglass.
+    /// Work on behalf of breakglass.
     Breakglass(breakglass::BreakglassTask),
     /// Deliver an outbox entry.
     Deliver {
-        /// Which; the idempotency key.
+        /// The entry's number, which is the idempotency key.
         entry: OutboxId,
-        /// What.
+        /// The step to carry out.
         step: OutboxStep,
     },
 }
 
 impl Effect {
-    /// Part of breakglass: not held up by a journal that can't be written.
+    /// Whether it belongs to breakglass, which continues even when the journal can't be written.
     #[must_use]
     pub const fn is_breakglass(&self) -> bool {
         match self {
@@ -97,32 +99,32 @@ impl Effect {
     }
 }
 
-/// The effect of an activity.
+/// The work of a run's activity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Fetch, and switch a worktree of the pool to the run's branch.
+    /// Fetch, and switch a pooled worktree to the run's branch.
     Worktree,
     /// One turn of the agent.
     Turn {
-        /// What it is told.
+        /// The prompt to build for the agent.
         prompt: TurnPrompt,
-        /// Which turn of the run, from 1.
+        /// The number of the turn within the run, from 1.
         turn: u32,
-        /// The conversation to go on with.
+        /// The conversation to resume; none begins another one.
         resume: Option<String>,
-        /// What it may cost; none is no limit.
+        /// The most that the turn may cost; none for no limit.
         budget: Option<MicroUsd>,
     },
-    /// The red-first gate.
+    /// Run the red-first gate on base and head.
     Gate,
-    /// Fetch and rebase.
+    /// Fetch, and rebase the run's commits onto the remote branch.
     Rebase,
-    /// Push `head`, fast-forward only, and read the remote back.
+    /// Push `head` by fast-forward only, and read the remote back.
     Push {
         /// The head that the gate opened for.
         head: Sha,
     },
-    /// A stage after the push judges a commit.
+    /// Let a stage after the push judge a commit.
     Stage {
         /// The stage that judges.
         stage: Stage,

@@ -1,6 +1,8 @@
-//! What happened: the journal's records. The fleet is a fold of them.
+//! The journal's records. [`crate::fleet::Fleet::apply`] folds them into the fleet, and nothing
+//! else changes it.
 //!
-//! An event's name and fields are a format on disk: a change needs a schema step in `journal`.
+//! The serialized names and fields are a format on disk: changing one needs a schema step in the
+//! `journal` module.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,146 +25,147 @@ use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::{Evidence, ProbeSample};
 
-/// One fact.
+/// A recorded change of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
     /// A runtime began to serve this journal.
     Started,
-    /// The rules in force.
+    /// The configuration changed the rules in force.
     PolicySet {
-        /// All of them.
+        /// The complete rules, not a difference.
         policy: Box<Policy>,
     },
-    /// The operator's kill switch.
+    /// An operator turned the kill switch on or off.
     KillSwitch {
-        /// On stops pickup.
+        /// Whether the kill switch stops pickup.
         on: bool,
-        /// Who threw it.
+        /// The operator who turned it.
         by: Actor,
     },
-    /// The semaphore's permits.
+    /// An operator set the number of permits.
     Capacity {
-        /// How many.
+        /// The number of runs that may work at once.
         permits: u32,
-        /// Who set them.
+        /// The operator who set it.
         by: Actor,
     },
-    /// An issue is new or differs from what was known.
+    /// An issue is new, or differs from its last version.
     IssueSeen {
-        /// As its tracker tells it.
+        /// The issue as its tracker reports it.
         issue: Box<Issue>,
     },
-    /// An issue is in its tracker no more.
+    /// An issue has disappeared from its tracker.
     IssueGone {
-        /// Which.
+        /// The issue that disappeared.
         key: IssueKey,
     },
     /// The ledger's reason for an issue changed.
     Considered {
-        /// Which.
+        /// The issue in question.
         key: IssueKey,
-        /// To what.
+        /// The reason that holds now.
         reason: Reason,
     },
-    /// A run was claimed; for an issue this takes the repository's lock.
+    /// A run was claimed; for an issue, this takes the repository's lock.
     Claimed {
-        /// Its number.
+        /// The number of the new run.
         run: RunId,
-        /// For what.
+        /// The issue or prompt that it works on.
         work: Work,
-        /// How urgent.
+        /// The urgency of the issue or prompt.
         priority: Option<Priority>,
-        /// The term of the leader that claimed it.
+        /// The term of the leader that claimed it; 0 without a leader election.
         #[serde(default, skip_serializing_if = "is_zero")]
         term: u64,
     },
-    /// A run got a permit.
+    /// A run received a permit.
     Admitted {
-        /// Which.
+        /// The run that received it.
         run: RunId,
     },
-    /// A run began something.
+    /// A run began an activity.
     Began {
-        /// Which.
+        /// The run in question.
         run: RunId,
-        /// What.
+        /// The activity that began.
         activity: Activity,
     },
-    /// A restart found a turn elsewhere that goes on: it is followed, and is no new one.
+    /// After a restart, afk found a remote turn still running, and follows it instead of beginning
+    /// another.
     Followed {
-        /// Of which run.
+        /// The run whose turn it is.
         run: RunId,
     },
-    /// A run came further.
+    /// A run reached a phase.
     Reached {
-        /// Which.
+        /// The run in question.
         run: RunId,
-        /// How far.
+        /// The phase that it reached.
         phase: Phase,
     },
-    /// A run has a worktree.
+    /// A run has its worktree.
     WorktreeReady {
-        /// Which run.
+        /// The run that uses it.
         run: RunId,
-        /// Its folder.
+        /// The worktree's absolute path.
         path: String,
-        /// Its branch.
+        /// The branch that the run commits to.
         branch: String,
-        /// Where it begins.
+        /// The commit that the branch begins from.
         base: Sha,
-        /// What it must pass.
+        /// The stages that the run must pass after its push.
         stages: Stages,
-        /// What its agent may do without being asked.
+        /// The repository's policy on the agent's permission requests.
         #[serde(default)]
         permissions: Box<Permissions>,
     },
-    /// The agent told its conversation's name.
+    /// The agent reported its conversation's identifier.
     SessionStarted {
-        /// Which run.
+        /// The run whose agent reported it.
         run: RunId,
-        /// What resumes it.
+        /// The identifier with which a later turn resumes the conversation.
         session: String,
     },
-    /// The conversation is gone; the next turn begins another.
+    /// The conversation no longer exists; the next turn begins another one.
     SessionLost {
-        /// Which run's.
+        /// The run that lost it.
         run: RunId,
     },
-    /// Which agent takes a turn up.
+    /// An agent takes a run's turn.
     Equipped {
-        /// In which run.
+        /// The run in question.
         run: RunId,
-        /// Which, and what it can do.
+        /// The agent and its capabilities.
         equipment: Box<Equipment>,
     },
-    /// Nothing has been heard of an agent for a while.
+    /// An agent has emitted nothing for a while.
     Quiet {
-        /// In which run.
+        /// The run whose agent is silent.
         run: RunId,
-        /// Since when.
+        /// The time of its last event.
         since: Timestamp,
     },
-    /// The model is being asked again.
+    /// The model failed, and the agent will ask it again.
     Retrying {
-        /// In which run.
+        /// The run whose agent retries.
         run: RunId,
-        /// How.
+        /// The attempt's number and time.
         retry: Retry,
     },
     /// The agent is active again after it was quiet or its model was asked again.
     #[serde(rename = "heard")]
     AgentActive {
-        /// In which run.
+        /// The run whose agent is active.
         run: RunId,
     },
-    /// An operator allowed something for the rest of a run.
+    /// An operator granted a permission for the rest of a run.
     Granted {
-        /// Which run.
+        /// The run that received it.
         run: RunId,
-        /// What.
+        /// The permission that was granted.
         grant: Grant,
-        /// Who.
+        /// The operator who granted it.
         by: Actor,
     },
     /// A rule answered an agent's request, without a human.
@@ -177,246 +180,247 @@ pub enum Event {
         /// The rule that decided.
         by: DecidedBy,
     },
-    /// Nothing is picked up until the next start.
+    /// An operator stopped pickup until the next start.
     Draining {
-        /// Who wants it.
+        /// The operator who requested it.
         by: Actor,
     },
-    /// Several runs failed for one cause: pickup pauses.
+    /// Several runs failed for the same cause: the breaker opened, and pickup is paused.
     Tripped {
-        /// Which.
+        /// The cause that they share.
         cause: Cause,
     },
-    /// Pickup goes on.
+    /// The breaker closed, and pickup continues.
     Reset,
-    /// An operator is told that the day's soft limit is passed.
+    /// afk notified the operators that the day's soft limit is passed.
     SoftLimit,
-    /// Tokens and money went.
+    /// A run spent tokens and money.
     Spent {
-        /// In which run.
+        /// The run that spent them.
         run: RunId,
-        /// How much since the last.
+        /// The amount since the previous record of the run.
         spend: Spend,
     },
-    /// A turn ended.
+    /// An agent's turn ended.
     TurnEnded {
-        /// In which run.
+        /// The run whose turn it was.
         run: RunId,
-        /// How.
+        /// The end, as the agent or afk reports it.
         end: TurnEnd,
     },
     /// The gate opened for a head.
     GateOpened {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// The commit that may be pushed.
+        /// The only commit that may be pushed.
         head: Sha,
-        /// What was seen on the base.
+        /// The evidence that the new tests fail on the base.
         red: Evidence,
-        /// What was seen on the head.
+        /// The evidence that they pass on the head.
         green: Evidence,
     },
-    /// The gate stayed closed.
+    /// The gate stayed closed, and the agent gets another turn.
     GateClosed {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// Why.
+        /// The explanation that the agent reads.
         why: Untrusted,
     },
-    /// The remote has the run's head.
+    /// The remote was read back and has the run's head.
     Pushed {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// Which commit.
+        /// The commit that the remote has.
         head: Sha,
     },
-    /// The remote refused, because it has moved on.
+    /// The remote rejected a push, because its branch has moved on.
     PushRejected {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// What it said.
+        /// The message from the remote.
         why: Untrusted,
     },
-    /// The run begins from another commit now.
+    /// The run's commits were rebased.
     Rebased {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// From which.
+        /// The commit that they begin from now.
         base: Sha,
     },
-    /// CI, the deploy or the probes decided.
+    /// A stage after the push reached a verdict.
     Judged {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// Which of them.
+        /// The stage that judged.
         stage: Stage,
-        /// What.
+        /// The verdict with its evidence.
         link: Evidence,
     },
-    /// A fix-forward attempt was granted.
+    /// A run was granted a fix-forward attempt.
     Attempt {
-        /// Which run.
+        /// The run in question.
         run: RunId,
-        /// Which, from 1.
+        /// The attempt's number, from 1.
         number: u32,
-        /// After which verdict.
+        /// The stage whose red verdict needs fixing.
         stage: Stage,
     },
-    /// Something could not be carried out.
+    /// An activity of a run failed.
     Failed {
-        /// In which run.
+        /// The run in question.
         run: RunId,
-        /// Why.
+        /// The cause, and how to fix it.
         why: Untrusted,
     },
-    /// A run ended.
+    /// A run reached its end.
     Ended {
-        /// Which.
+        /// The run that ended.
         run: RunId,
-        /// How.
+        /// The outcome of the run.
         outcome: Outcome,
-        /// Why.
+        /// The reason for the outcome.
         why: Untrusted,
     },
-    /// A run that had ended without success goes on.
+    /// An operator reopened a run that had ended.
     Reopened {
-        /// Which.
+        /// The run that goes on.
         run: RunId,
-        /// By whom.
+        /// The operator who reopened it.
         by: Actor,
-        /// With what guidance.
+        /// The guidance for the agent; may be empty.
         guidance: Untrusted,
     },
-    /// A job that ended long enough ago is known no more.
+    /// A job's time to live is over, and the fleet dropped it.
     Forgotten {
-        /// Its run.
+        /// The run of the job.
         run: RunId,
     },
-    /// The lock of a frozen run was released.
+    /// An operator released the lock of a frozen run.
     LockReleased {
-        /// Which run held it.
+        /// The run that held it.
         run: RunId,
-        /// By whom.
+        /// The operator who released it.
         by: Actor,
     },
-    /// The evidence of a freeze was kept.
+    /// The evidence of a freeze was stored in a capsule.
     CapsuleKept {
-        /// Of which run.
+        /// The run that was frozen.
         run: RunId,
-        /// Where.
+        /// The directory of the capsule.
         path: String,
     },
-    /// A human is asked.
+    /// afk asks a human.
     Escalated {
-        /// What.
+        /// The question with its digest and deadline.
         escalation: Box<Escalation>,
     },
-    /// A human answered.
+    /// A human answered an escalation.
     Answered {
-        /// Which escalation.
+        /// The escalation that was answered.
         escalation: EscalationId,
-        /// What.
+        /// The answer that was given.
         answer: Answer,
-        /// Who.
+        /// The operator who answered.
         by: Actor,
     },
-    /// Nobody answered in time.
+    /// An escalation reached its deadline without an answer.
     Expired {
-        /// Which escalation.
+        /// The escalation that expired.
         escalation: EscalationId,
     },
-    /// Nobody waits for an answer any more.
+    /// An escalation was closed, because no answer is needed any more.
     Withdrawn {
-        /// Which escalation.
+        /// The escalation that was closed.
         escalation: EscalationId,
-        /// Why.
+        /// The change that made the answer unnecessary.
         why: String,
     },
-    /// A message was sent to an agent.
+    /// An operator sent a message to an agent.
     Steered {
-        /// In which run.
+        /// The run whose agent receives it.
         run: RunId,
-        /// What.
+        /// The message for the agent.
         text: Untrusted,
-        /// By whom.
+        /// The operator who sent it.
         by: Actor,
     },
-    /// A completion step is to be done.
+    /// A completion step entered the outbox.
     Posted {
-        /// Its number.
+        /// The number of the outbox entry.
         entry: OutboxId,
-        /// What.
+        /// The step to carry out.
         step: OutboxStep,
-        /// Not before this time.
+        /// The earliest time of delivery; none for at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<Timestamp>,
     },
-    /// What is said once is handed over: until an answer comes nobody knows whether it arrived.
+    /// A step that must not be repeated was handed to its adapter. Until a report arrives, its
+    /// delivery is unknown.
     Attempted {
-        /// Which entry.
+        /// The number of the outbox entry.
         entry: OutboxId,
     },
-    /// A completion step is given up.
+    /// afk gave up a completion step.
     GivenUp {
-        /// Which.
+        /// The number of the outbox entry.
         entry: OutboxId,
-        /// Why.
+        /// The reason for giving up.
         why: String,
     },
-    /// An escalation was told again.
+    /// afk reminded the operators of an escalation.
     Reminded {
-        /// Which.
+        /// The escalation in question.
         escalation: EscalationId,
     },
-    /// Somebody has seen an escalation: it is not told again.
+    /// An operator acknowledged an escalation, which ends its reminders.
     Acknowledged {
-        /// Which.
+        /// The escalation in question.
         escalation: EscalationId,
-        /// Who.
+        /// The operator who acknowledged it.
         by: Actor,
     },
-    /// A completion step is done.
+    /// A completion step was delivered.
     Delivered {
-        /// Which.
+        /// The number of the outbox entry.
         entry: OutboxId,
     },
-    /// A completion step failed and will be tried again.
+    /// A completion step failed, and afk will retry it.
     NotDelivered {
-        /// Which.
+        /// The number of the outbox entry.
         entry: OutboxId,
-        /// Why.
+        /// The error with its causes.
         error: String,
-        /// The least that is waited, in milliseconds.
+        /// The shortest wait before the retry, in milliseconds.
         #[serde(default)]
         wait: i64,
     },
-    /// A probe answered.
+    /// A probe returned a sample.
     Probed {
-        /// Of which repository.
+        /// The repository whose probe it is.
         repo: Repo,
-        /// What.
+        /// The probe's result and latency.
         sample: ProbeSample,
     },
-    /// Something about breakglass.
+    /// Breakglass changed its state.
     Breakglass {
-        /// What.
+        /// The recorded change of breakglass.
         what: Box<BreakglassEvent>,
     },
-    /// A command was accepted; what it led to follows.
+    /// A command was accepted; the events that it caused follow.
     Accepted {
-        /// Which.
+        /// The command with its sender.
         command: Box<CommandEnvelope>,
     },
-    /// A command was refused.
+    /// A command was refused and changed nothing.
     Refused {
-        /// Which.
+        /// The command with its sender.
         command: Box<CommandEnvelope>,
-        /// Why.
+        /// The rule that refused it.
         refusal: Refusal,
     },
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
 const fn is_zero(term: &u64) -> bool {
     *term == 0
 }

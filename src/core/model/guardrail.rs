@@ -1,33 +1,34 @@
-//! The lines that no policy and no operator's answer lets an agent cross.
+//! The guardrails: actions that no policy and no operator's answer can allow an agent.
+//! [`crate::tables::guardrail`] recognizes them in a permission request.
 
 use serde::{Deserialize, Serialize};
 
-/// A line that is not crossed.
+/// A kind of action that afk always refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guardrail {
-    /// A push that would overwrite or delete what others see.
+    /// A push that would overwrite or delete commits that others see.
     ForcePush,
-    /// Another history for master.
+    /// Rewriting the history of a shared branch.
     HistoryRewrite,
-    /// Telling CI to look away.
+    /// A marker in a commit or a push that makes CI skip it.
     CiSkip,
-    /// Deleting volumes, their claims, or a namespace with them.
+    /// Deleting volumes, volume claims, or a namespace that holds them.
     DeleteVolume,
-    /// Writing to a store of secrets.
+    /// Writing to a secret store, such as Vault or a Kubernetes Secret.
     SecretStore,
-    /// Writing outside the worktree.
+    /// Writing to a path outside the worktree.
     LeavesWorktree,
 }
 
 impl Guardrail {
-    /// What is refused, in a line that the agent and the operator read.
+    /// The rule in one line, which the agent and the operator read.
     #[must_use]
     pub const fn summary(self) -> &'static str {
         match self {
             Self::ForcePush => "a forced or deleting push is never allowed",
             Self::HistoryRewrite => "rewriting the history of a shared branch is never allowed",
-            Self::CiSkip => "telling CI to skip a commit is never allowed",
+            Self::CiSkip => "making CI skip a commit is never allowed",
             Self::DeleteVolume => "deleting volumes, claims or namespaces is never allowed",
             Self::SecretStore => "writing to a store of secrets is never allowed",
             Self::LeavesWorktree => "writing outside the worktree is never allowed",

@@ -1,22 +1,24 @@
-//! Names of things: newtypes, so that a run's number can't be taken for an issue's.
+//! Identifiers as newtypes, so that the compiler keeps a run's number apart from an issue's.
+//! Parsing is the only way to build those that come from outside, so that a [`Repo`] is safe to
+//! show and to pass to git.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a name was refused.
+/// The text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Not of the form `owner/name` in `[A-Za-z0-9._-]`.
+    /// The text is not `owner/name` in `[A-Za-z0-9._-]`.
     #[error("{0:?} is not a repository name of the form owner/name")]
     Repo(String),
-    /// Not of the form `owner/name#number`.
+    /// The text is not `owner/name#number`.
     #[error("{0:?} is not an issue of the form owner/name#number")]
     Issue(String),
 }
 
-/// A repository, `owner/name`. The only characters are `[A-Za-z0-9._-]`, and neither half is
-/// `.` or `..` or begins with `-`, so it can be shown, and handed to git, as it is.
+/// A repository, `owner/name`. Its only characters are `[A-Za-z0-9._-]`, and neither half is `.` or
+/// `..` or begins with `-`, so it can be shown, and passed to git, as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Repo(String);
@@ -41,7 +43,7 @@ impl Repo {
         }
     }
 
-    /// `owner/name`.
+    /// The whole name, `owner/name`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -77,7 +79,7 @@ impl fmt::Display for Repo {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IssueKey {
-    /// Where it lives.
+    /// The repository that the issue belongs to.
     pub repo: Repo,
     /// Its number there, from 1.
     pub number: u64,
@@ -115,13 +117,13 @@ impl fmt::Display for IssueKey {
     }
 }
 
-/// A run's number, counted up over the life of a journal; shown as `r7`.
+/// A run's number, counted over the life of a journal; shown as `r7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub u64);
 
 impl RunId {
-    /// Parses `r7` or `7`.
+    /// Parses `r7` or a bare `7`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.strip_prefix('r').unwrap_or(text).parse().ok().map(Self)
@@ -156,13 +158,13 @@ impl fmt::Display for OutboxId {
     }
 }
 
-/// A git commit's full name in hex.
+/// The full name of a git commit, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sha(pub String);
 
 impl Sha {
-    /// The first eight digits, as people write it.
+    /// The first eight digits, as people write a commit.
     #[must_use]
     pub fn short(&self) -> &str {
         self.0.get(..8).unwrap_or(&self.0)
@@ -175,7 +177,7 @@ impl fmt::Display for Sha {
     }
 }
 
-/// Who did something: a login, a key's name, or `afk` itself.
+/// The author of an action: a login, a key's name, or `afk` itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Actor(pub String);
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_are_two_plain_halves() {
+    fn repo_accepts_only_two_plain_halves() {
         for good in ["acme/widget", "a/b", "A-1._x/y.z"] {
             assert_eq!(Repo::parse(good).unwrap().as_str(), good);
         }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn issues_read_back_as_they_are_shown() {
+    fn issue_key_parses_its_own_text() {
         let key = IssueKey::parse("acme/widget#12").unwrap();
         assert_eq!(IssueKey::parse(&key.to_string()).unwrap(), key);
         for bad in ["acme/widget", "acme/widget#", "acme/widget#0", "acme/widget#-1", "#3"] {

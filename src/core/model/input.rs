@@ -1,4 +1,6 @@
-//! What the core is told.
+//! The facts and commands that the runtime feeds to [`crate::step::step`], one at a time and each
+//! with the time of its arrival. Everything that the core learns comes through here; it asks
+//! nobody.
 
 use std::collections::BTreeMap;
 
@@ -13,149 +15,151 @@ use crate::model::stage::Stages;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::{Fact, GateReport, ProbeSample, Verdict};
 
-/// One thing that happened outside.
+/// A fact or a command from outside the core.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// Time passed.
+    /// The clock advanced; sent whenever one of the fleet's deadlines is due.
     Tick,
-    /// The runtime began; nothing of an earlier life is under way any more.
+    /// The runtime started, so no earlier effect is under way any more.
     Started {
-        /// The configuration in force.
+        /// The rules in force, from the configuration.
         policy: Box<Policy>,
     },
-    /// A runtime that carries breakglass alone: runs stay as they are, and nothing is picked up.
+    /// The runtime started for breakglass only: runs stay as they are, and nothing is picked up.
     BreakglassOnly {
-        /// The configuration in force.
+        /// The rules in force, from the configuration.
         policy: Box<Policy>,
     },
-    /// The configuration was read again.
+    /// The configuration was loaded again, with these rules.
     Policy(Box<Policy>),
-    /// A tracker's whole list. A failed fetch is never an empty list: it isn't sent at all.
+    /// The complete list of issues from the trackers. A failed fetch is never sent as an empty
+    /// list; it isn't sent at all.
     Issues(Vec<Issue>),
-    /// The same, but for repositories that could not be read, with why: what is known of their
-    /// issues stays, and none of them is started.
+    /// The list without the repositories that could not be read: their known issues stay, and none
+    /// of them is started.
     PartialIssues {
-        /// Of the others.
+        /// The issues of all other repositories.
         issues: Vec<Issue>,
-        /// The repositories.
+        /// The repositories that could not be read, each with the error.
         unread: BTreeMap<Repo, String>,
     },
-    /// An operator or a viewer asks for something.
+    /// A client sent a command.
     Command(CommandEnvelope),
-    /// Something about a run; ignored when `epoch` isn't the run's any more.
+    /// A run's effect reports; ignored when `epoch` is no longer the run's.
     Run {
-        /// Which.
+        /// The run that the report is about.
         run: RunId,
-        /// The run's epoch when the effect was begun.
+        /// The run's epoch when the effect began.
         epoch: u32,
-        /// What.
+        /// The report of the effect.
         fact: RunFact,
     },
-    /// Something about breakglass.
+    /// The runtime reports about a breakglass task.
     Breakglass(breakglass::BreakglassReport),
-    /// A sample of a repository's probe.
+    /// A repository's probe returned a sample.
     Probe {
-        /// Whose.
+        /// The repository whose probe it is.
         repo: Repo,
-        /// What.
+        /// The probe's result and latency.
         sample: ProbeSample,
     },
-    /// The evidence of a freeze lies somewhere.
+    /// The evidence of a freeze is stored in a capsule.
     Capsule {
-        /// Of which run.
+        /// The run that was frozen.
         run: RunId,
-        /// Its folder.
+        /// The directory of the capsule.
         path: String,
     },
     /// An outbox entry was delivered.
     Delivered {
-        /// Which.
+        /// The number of the entry.
         entry: OutboxId,
     },
-    /// An outbox entry will never be delivered.
+    /// An outbox entry can never be delivered.
     GivenUp {
-        /// Which.
+        /// The number of the entry.
         entry: OutboxId,
-        /// Why.
+        /// The reason for giving up.
         why: String,
     },
-    /// An outbox entry was not delivered.
+    /// The delivery of an outbox entry failed.
     NotDelivered {
-        /// Which.
+        /// The number of the entry.
         entry: OutboxId,
-        /// Why.
+        /// The error with its causes.
         error: String,
-        /// The least to wait, in milliseconds: where the other side told it.
+        /// The shortest wait before a retry, in milliseconds, where the service demands one;
+        /// otherwise 0.
         wait: i64,
     },
 }
 
-/// What an effect reports.
+/// The report of a run's effect.
 #[derive(Debug, Clone)]
 pub enum RunFact {
-    /// A worktree is there.
+    /// The run's worktree is ready.
     WorktreeReady {
-        /// Its folder.
+        /// The worktree's absolute path.
         path: String,
-        /// Its branch.
+        /// The branch that the run commits to.
         branch: String,
-        /// Where it begins.
+        /// The commit that the branch begins from.
         base: Sha,
-        /// What `.afk.toml` on the base asks for.
+        /// The stages that `.afk.toml` on the base commit asks for.
         stages: Stages,
-        /// What it lets the agent do.
+        /// The policy in that file on the agent's permission requests.
         permissions: Box<Permissions>,
     },
-    /// The agent said something that concerns the core.
+    /// The agent emitted an event that concerns the core.
     Agent(AgentEvent),
-    /// The new tests failed on the base, so far.
+    /// The gate saw the new tests fail on the base; the head is next.
     RedSeen {
-        /// On which base.
+        /// The base commit that was tested.
         base: Sha,
     },
-    /// The gate has looked.
+    /// The gate finished both of its sides.
     Gated(Box<GateReport>),
-    /// The remote has this head: pushed now, or found there.
+    /// The remote has this head, by this push or by an earlier one.
     Pushed {
-        /// Which.
+        /// The commit that the remote has.
         head: Sha,
     },
-    /// The remote has moved on.
+    /// The remote rejected the push, because its branch has moved on.
     PushRejected {
-        /// What it said.
+        /// The message from the remote.
         why: Untrusted,
     },
-    /// The run's commits are on the new base.
+    /// The run's commits were rebased onto the new base.
     Rebased {
-        /// Where they begin now.
+        /// The commit that they begin from now.
         base: Sha,
     },
-    /// They don't go onto it.
+    /// The rebase stopped at a conflict.
     Conflict {
-        /// What git said.
+        /// The message from git.
         why: Untrusted,
     },
-    /// CI, the deploy command or the probes decided.
+    /// A stage after the push reached a verdict.
     Judged {
-        /// About which commit.
+        /// The commit that was judged.
         sha: Sha,
-        /// What.
+        /// The verdict of the stage.
         verdict: Verdict,
-        /// In a line.
+        /// The verdict's reason in one line.
         detail: Untrusted,
-        /// The end of the log.
+        /// The last lines of the failing log; empty without a failure.
         log: Untrusted,
-        /// What it rests on.
+        /// The facts that the verdict rests on.
         facts: Vec<Fact>,
     },
-    /// The remote says no to a push, and pushing again would not help.
+    /// The remote refuses the push for good, so that a retry would not help.
     PushRefused {
-        /// Why.
+        /// The message from the remote.
         why: Untrusted,
     },
     /// The effect could not be carried out.
     Failed {
-        /// Why, and what to do.
+        /// The cause, and how to fix it.
         why: Untrusted,
     },
 }

@@ -1,4 +1,6 @@
-//! What is known of an issue: the facts that the dispatch predicate reads.
+//! An issue as the core knows it: the facts that the dispatch predicate
+//! ([`crate::query::dispatch`]) reads. Trackers build them and the tables T1 and T2 judge the
+//! arming and the blockers.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,14 +8,15 @@ use crate::model::id::{Actor, IssueKey};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
-/// Urgency from a label or front matter; 0 is the most urgent. No priority comes after all.
+/// Urgency from a label or from front matter; 0 is the most urgent, and an issue without one ranks
+/// last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Priority(pub u8);
 
 impl Priority {
-    /// Reads `p0` to `p9`, `critical`, `high`, `medium` or `low`, with or without `priority:` or
-    /// `priority/` before it.
+    /// Parses `p0` to `p9`, `critical`, `urgent`, `high`, `medium` or `low`, with or without
+    /// `priority:` or `priority/` before it.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         let label = label.trim().to_ascii_lowercase();
@@ -33,82 +36,83 @@ impl Priority {
     }
 }
 
-/// Who put the ready label on, and whether they may (outside-world table T1).
+/// Whether a trusted person put the ready label on the issue (decision table T1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Arming {
-    /// The ready label is not there.
+    /// The issue doesn't carry the ready label.
     NotReady,
-    /// Put on by someone who may.
+    /// A trusted person put the label on.
     Trusted {
-        /// Who.
+        /// The person who armed the issue.
         by: Actor,
-        /// When; a later arming re-opens an issue that had ended.
+        /// The time of the label; a later arming reopens an issue that had ended.
         at: Timestamp,
     },
-    /// Put on by someone who may not.
+    /// An account that may not arm issues put the label on.
     Untrusted {
-        /// Who.
+        /// The account that labelled the issue.
         by: Actor,
     },
-    /// The label is there and nobody can say who put it on.
+    /// The issue carries the label, and its author can't be determined.
     Unknown {
-        /// Why it can't be told.
+        /// The reason why it can't be determined.
         why: String,
     },
-    /// Trusted, but the text was changed afterwards by someone who is not.
+    /// A trusted person armed the issue, and an untrusted account changed its text afterwards.
     Hold {
-        /// What happened.
+        /// The change, with its author.
         why: String,
     },
 }
 
-/// What is known of an issue that another one waits for (outside-world table T2).
+/// The state of an issue that another one waits for (decision table T2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockerState {
-    /// Still to be done: blocks.
+    /// Not yet done, so it blocks.
     Open,
-    /// Ended: does not block.
+    /// Closed, so it does not block.
     Closed,
-    /// Can't be read: blocks, and is shown as such.
+    /// Not readable with our token, so it blocks, and the screen says why.
     Unreadable,
-    /// Waits, through others, for the issue itself: blocks, and is shown as such.
+    /// Waits, directly or through others, for the blocked issue, so it blocks, and the screen says
+    /// why.
     Cycle,
 }
 
-/// One thing an issue waits for.
+/// An issue or reference that another issue waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocker {
-    /// As the issue writes it.
+    /// The reference as the issue writes it.
     pub reference: Untrusted,
-    /// What the tracker says of it.
+    /// The state of the issue that it names.
     pub state: BlockerState,
 }
 
-/// An issue as its tracker told it last.
+/// An issue as its tracker last reported it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {
-    /// Which one.
+    /// The repository and the number.
     pub key: IssueKey,
-    /// Its title.
+    /// The title in one line.
     pub title: Untrusted,
-    /// Where a person reads it, where it has an address.
+    /// The address at which a person reads it, where it has one.
     #[serde(default)]
     pub link: Option<Untrusted>,
-    /// Its text: the prompt.
+    /// The text, which becomes the prompt.
     pub body: Untrusted,
-    /// Its urgency, if it has one.
+    /// The urgency; none ranks last.
     pub priority: Option<Priority>,
-    /// When it was made; older first.
+    /// The time of its creation; the queue takes older issues first.
     pub created: Timestamp,
-    /// Who armed it.
+    /// Whether and by whom it is armed.
     pub arming: Arming,
-    /// What it waits for.
+    /// The issues that it waits for.
     pub blockers: Vec<Blocker>,
-    /// Not closed.
+    /// Whether the issue is open in its tracker.
     pub open: bool,
-    /// Carries the label that asks a human; never picked while it stands.
+    /// Whether it carries the label that asks for a human, which keeps it from being started.
     pub needs_human: bool,
 }
 
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn priorities_are_read_from_the_usual_labels() {
+    fn priority_parses_the_usual_labels() {
         for (label, priority) in [
             ("p0", Some(0)),
             ("P2", Some(2)),

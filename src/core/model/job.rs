@@ -1,7 +1,8 @@
-//! A job of the service: what a caller asked for, the limits that they gave, and how it stands.
+//! A job of the service: the parameters that a caller submitted beside the prompt, and the status
+//! that the caller reads back.
 //!
-//! A job is a run without an issue: it waits for the same permits and stands in the same journal.
-//! Nobody is asked where it fails; its caller is told.
+//! A job is a run without an issue: it waits for the same permits and is recorded in the same
+//! journal. When it fails, afk reports the failure to its caller and raises no escalation.
 
 use std::fmt;
 
@@ -11,39 +12,39 @@ use crate::model::budget::MicroUsd;
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
-/// What a job is called: 12 hex digits.
+/// A job's identifier: 12 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(u64);
 
-/// Not 12 lower-case hex digits.
+/// The text is not 12 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no job's id: 12 hex digits")]
-pub struct NoJobId;
+#[error("not a job's identifier of 12 lower-case hex digits")]
+pub struct JobIdError;
 
 impl JobId {
-    /// From six random bytes.
+    /// An identifier from six random bytes.
     #[must_use]
     pub fn new(bytes: [u8; 6]) -> Self {
         Self(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 
-    /// Parses one.
+    /// Parses 12 lower-case hex digits.
     ///
     /// # Errors
-    /// [`NoJobId`].
-    pub fn parse(text: &str) -> Result<Self, NoJobId> {
+    /// [`JobIdError`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, JobIdError> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         if text.len() != 12 || !text.bytes().all(hex) {
-            return Err(NoJobId);
+            return Err(JobIdError);
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| NoJobId)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| JobIdError)
     }
 }
 
 impl TryFrom<String> for JobId {
-    type Error = NoJobId;
-    fn try_from(text: String) -> Result<Self, NoJobId> {
+    type Error = JobIdError;
+    fn try_from(text: String) -> Result<Self, JobIdError> {
         Self::parse(&text)
     }
 }
@@ -60,78 +61,78 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What kind of work a job is.
+/// The kind of work that a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum JobKind {
-    /// Works with tools.
+    /// The agent works with its tools.
     Execute {
-        /// In a throwaway clone; in an empty folder otherwise.
+        /// Whether it works in a throwaway clone; otherwise in a scratch directory.
         clone: bool,
     },
-    /// Is answered in words: no clone, no tools.
+    /// The agent answers in words, without a clone and without tools.
     Chat,
-    /// The same, going on from the last answer in a caller's session.
+    /// As `Chat`, continuing the caller's session from its last answer.
     Converse {
-        /// The caller's name for it.
+        /// The caller's name for the session.
         session: String,
     },
 }
 
-/// What a caller asked for beside the prompt.
+/// The parameters that a caller of the service submitted beside the prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its name.
+    /// The identifier that the caller polls.
     pub id: JobId,
-    /// What it is.
+    /// The kind of work that it asks for.
     #[serde(flatten)]
     pub kind: JobKind,
-    /// The agent, as the caller named it.
+    /// The agent that the caller chose; none for the default.
     pub agent: Option<String>,
-    /// The model, where it isn't the agent's own choice.
+    /// The model that the caller chose; none for the agent's default.
     pub model: Option<String>,
-    /// What it may cost.
+    /// The most that it may cost; none for no limit beside the run's.
     pub budget: Option<MicroUsd>,
-    /// How long it may work, in milliseconds; waiting for a permit is no work.
+    /// The time limit of its turn, in milliseconds; the wait for a permit doesn't count.
     pub limit_ms: i64,
-    /// The caller's own, as JSON.
+    /// The caller's own data as JSON, returned unchanged.
     pub metadata: Option<Untrusted>,
 }
 
 impl Job {
-    /// Is answered in words alone.
+    /// Whether the agent answers in words, without tools.
     #[must_use]
     pub const fn is_question(&self) -> bool {
         !matches!(self.kind, JobKind::Execute { .. })
     }
 
-    /// Works in a clone.
+    /// Whether the agent works in a clone.
     #[must_use]
-    pub const fn has_clone(&self) -> bool {
+    pub(crate) const fn has_clone(&self) -> bool {
         matches!(self.kind, JobKind::Execute { clone: true })
     }
 }
 
-/// How a job stands.
+/// A job's status as its caller reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobStatus {
-    /// Waits for a permit.
+    /// The job waits for a permit.
     Queued,
-    /// Is worked on.
+    /// An agent works on it.
     Running,
-    /// The agent says that it is done.
+    /// The agent reports that its work is complete.
     Completed,
-    /// The agent failed.
+    /// The agent's turn ended without success.
     Failed,
-    /// Its time was over.
+    /// The job's time limit is over.
     Timeout,
-    /// It could not be worked on, or was stopped.
+    /// The job could not be started, or an operator cancelled it.
     Error,
 }
 
 impl JobStatus {
-    /// As it is written everywhere.
+    /// The status as the HTTP API spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -145,14 +146,14 @@ impl JobStatus {
     }
 }
 
-/// A conversation as it was left.
+/// A caller's conversation between two of its jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedConversation {
-    /// What resumes it.
+    /// The identifier with which the agent resumes it.
     pub session: String,
-    /// What it has cost, as its agent tells it.
+    /// The cost of the conversation so far, as its agent reports it.
     pub cost: MicroUsd,
-    /// When it was left.
+    /// The time of its last answer.
     pub at: Timestamp,
 }
 
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_twelve_hex_digits() {
+    fn job_id_is_twelve_hex_digits() {
         assert_eq!(JobId::new([0, 1, 0xab, 0xff, 0x10, 9]).to_string(), "0001abff1009");
         for bad in ["", "0001abff100", "0001abff1009a", "0001ABFF1009", "0001abff100g"] {
             assert!(JobId::parse(bad).is_err(), "{bad}");

@@ -1,4 +1,6 @@
-//! The ledger: for every issue, why it was or wasn't started.
+//! The ledger: for every issue, the reason why it was or wasn't started.
+//! [`crate::query::dispatch::consider`] decides the reason, the journal records each change, and
+//! the queue pane shows the reason with its hint.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,104 +9,106 @@ use crate::model::id::{Actor, Repo, RunId};
 use crate::model::run::Outcome;
 use crate::model::time::Timestamp;
 
-/// Why an issue stands where it stands. The order of the checks is [`crate::query::dispatch::consider`]'s.
+/// The reason for an issue's place in the ledger. [`crate::query::dispatch::consider`] defines the
+/// order of the checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Reason {
-    /// A run has it.
+    /// A run works on the issue.
     Running {
-        /// Which.
+        /// The number of the run.
         run: RunId,
     },
-    /// Closed in its tracker.
+    /// The issue is closed in its tracker.
     Closed,
-    /// A run ended it; a terminal outcome is final until somebody arms it anew or retries.
+    /// A run on the issue ended. Its outcome is final until somebody arms the issue again or
+    /// reopens the run.
     Ended {
-        /// Which run.
+        /// The number of the run.
         run: RunId,
-        /// How.
+        /// The outcome of the run.
         outcome: Outcome,
     },
-    /// Not on the allowlist.
+    /// The repository is not on the allowlist.
     NotAllowed {
-        /// Which repository.
+        /// The repository in question.
         repo: Repo,
     },
-    /// Carries the label that asks a human.
+    /// The issue carries the label that asks for a human.
     NeedsHuman,
-    /// The ready label is not there.
+    /// The issue doesn't carry the ready label.
     NotReady,
-    /// Armed by someone who may not.
+    /// An untrusted account armed the issue.
     Untrusted {
-        /// Who.
+        /// The account that armed it.
         by: Actor,
     },
-    /// Nobody can say who armed it.
+    /// The tracker doesn't show who armed the issue.
     ArmingUnknown {
-        /// Why.
+        /// The reason why it can't be determined.
         why: String,
     },
-    /// Changed after it was armed, by someone who may not arm.
+    /// An untrusted account changed the issue after it was armed.
     Hold {
-        /// How.
+        /// The change, with its author.
         why: String,
     },
-    /// Waits for other work.
+    /// The issue waits for other issues.
     Blocked {
-        /// For what, each with its state.
+        /// The references that block it, each with its state.
         by: Vec<String>,
     },
-    /// The kill switch is on.
+    /// A kill switch stops all pickup.
     KillSwitch,
-    /// Another run has the repository.
+    /// Another run holds the repository's lock.
     RepoBusy {
-        /// Which.
+        /// The number of that run.
         run: RunId,
     },
-    /// A frozen run keeps the repository until an operator releases it.
+    /// A frozen run holds the repository's lock until an operator releases it.
     RepoFrozen {
-        /// Which.
+        /// The number of the frozen run.
         run: RunId,
     },
-    /// Runs fail for one cause.
+    /// The circuit breaker is open.
     Breaker {
-        /// Which.
+        /// The cause that the failed runs share.
         cause: Cause,
     },
-    /// A turn would go over the day's limit.
+    /// Another turn might exceed the day's limit.
     OverBudget,
-    /// As many runs wait for a permit as may.
+    /// The number of waiting runs has reached `max_queue_depth`.
     QueueFull,
-    /// Nothing speaks against it.
+    /// Every check passed, so the issue is claimed next.
     Eligible,
 }
 
 impl Reason {
-    /// The one line shown on its row.
+    /// The reason in one line, for the issue's row.
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
             Self::Running { run } => format!("{run} works on it"),
             Self::Closed => "closed in its tracker".into(),
-            Self::Ended { run, outcome } => format!("{run} ended it: {}", outcome.as_str()),
+            Self::Ended { run, outcome } => format!("{run} ended: {}", outcome.as_str()),
             Self::NotAllowed { repo } => format!("{repo} is not on the allowlist"),
             Self::NeedsHuman => "labelled for a human".into(),
             Self::NotReady => "not labelled ready".into(),
             Self::Untrusted { by } => format!("armed by {by}, who is not trusted"),
-            Self::ArmingUnknown { why } => format!("who armed it is unknown: {}", clean(why)),
+            Self::ArmingUnknown { why } => format!("armed by an unknown actor: {}", clean(why)),
             Self::Hold { why } => format!("held: {}", clean(why)),
             Self::Blocked { by } => format!("waits for {}", clean(&by.join(", "))),
             Self::KillSwitch => "the kill switch is on".into(),
-            Self::RepoBusy { run } => format!("{run} has the repository"),
-            Self::RepoFrozen { run } => format!("{run} is frozen and keeps the repository"),
+            Self::RepoBusy { run } => format!("{run} holds the repository's lock"),
+            Self::RepoFrozen { run } => format!("{run} is frozen and holds the lock"),
             Self::Breaker { cause } => format!("paused: {}", clean(&cause.0)),
             Self::OverBudget => "the day's budget is spent".into(),
             Self::QueueFull => "the queue is full".into(),
-            Self::Eligible => "starts as soon as it can".into(),
+            Self::Eligible => "starts as soon as possible".into(),
         }
     }
 
-    /// What a person can do about it, where there is something.
+    /// The operator's remedy; none where there is nothing to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -114,22 +118,20 @@ impl Reason {
             Self::NeedsHuman => "remove the label, or retry the run from the inbox".into(),
             Self::NotReady => "put the ready label on it".into(),
             Self::Untrusted { .. } => {
-                "have someone trusted arm it, or add them to `trusted`".into()
+                "let a trusted person arm it, or add the account to `trusted`".into()
             }
-            Self::ArmingUnknown { .. } => "say who armed it, in `armed_by`".into(),
-            Self::Hold { .. } => "read it again and arm it anew".into(),
-            Self::Blocked { .. } => "close what it waits for, or drop the reference".into(),
+            Self::ArmingUnknown { .. } => "name the person who armed it in `armed_by`".into(),
+            Self::Hold { .. } => "read it, then arm it again".into(),
+            Self::Blocked { .. } => "close the blocking issues, or remove the references".into(),
             Self::KillSwitch => {
                 "press p in the cockpit, or set `kill_switch = false` in the configuration".into()
             }
             Self::RepoFrozen { run } => format!("answer {run}'s escalation in the inbox"),
             Self::Breaker { .. } => {
-                "see the inbox; it goes on by itself once a run's turn works again".into()
+                "see the inbox; pickup resumes by itself once a turn succeeds".into()
             }
             Self::OverBudget => "raise `budget.day_usd`, or wait for midnight UTC".into(),
-            Self::Ended { outcome: Outcome::Done, .. } => {
-                "arm it anew to have it done again".into()
-            }
+            Self::Ended { outcome: Outcome::Done, .. } => "arm it again to repeat it".into(),
             Self::Ended { .. } => "press r on its run to retry".into(),
             Self::QueueFull => "raise `max_queue_depth` or `capacity`".into(),
             Self::Running { .. } | Self::Closed | Self::RepoBusy { .. } | Self::Eligible => {
@@ -143,11 +145,11 @@ fn clean(text: &str) -> String {
     crate::model::untrusted::clean_line(text)
 }
 
-/// What the ledger says of one issue.
+/// An issue's entry in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
-    /// The reason.
+    /// The reason that holds now.
     pub reason: Reason,
-    /// Since when.
+    /// The time at which it began to hold.
     pub since: Timestamp,
 }

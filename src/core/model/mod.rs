@@ -1,5 +1,6 @@
-//! The vocabulary: every thing that the fleet consists of, as data. No file here decides what
-//! happens next; [`crate::step`] does.
+//! The vocabulary: everything that a fleet consists of and exchanges with the runtime, as data.
+//! Every other room of the core, and the rest of afk, uses these types. No file here decides
+//! what happens next; [`crate::step`] does.
 
 pub mod agent_event;
 pub mod approval;

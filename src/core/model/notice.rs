@@ -1,4 +1,6 @@
-//! Notices: what an operator is told of, where it goes, when it waits, and when it is told again.
+//! Notices: messages to the operators about ends, questions and breakglass. [`crate::step`] decides
+//! that a notice is due and posts it to the outbox; the rules here say which sinks take it, whether
+//! quiet hours hold it back, and when a reminder follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,26 +11,26 @@ use crate::model::id::EscalationId;
 use crate::model::run::Outcome;
 use crate::model::time::Timestamp;
 
-/// What kind of thing is told; a sink can take some and leave others.
+/// The kind of a notice, by which a sink's configuration selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
-    /// A run is done.
+    /// A run is done, cancelled, or a failed job.
     Done,
     /// An agent waits for an answer.
     Asked,
-    /// A run, or all of them, can't go on alone.
+    /// A run, or the whole fleet, can't continue without a human.
     NeedsHuman,
-    /// Nothing is heard of an agent.
+    /// An agent has been silent for long.
     Stalled,
-    /// Pushed, broken, and the attempts are spent.
+    /// A push broke something, and all attempts are spent.
     Frozen,
-    /// Somebody used breakglass.
+    /// An operator used breakglass, or its drill is due.
     Breakglass,
 }
 
 impl NoticeKind {
-    /// As it is written everywhere.
+    /// The kind's name in the configuration and in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +43,7 @@ impl NoticeKind {
         }
     }
 
-    /// How loud it is.
+    /// The severity of a first notice of this kind.
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
@@ -65,56 +67,56 @@ impl NoticeKind {
     }
 }
 
-/// How loud a notice is; only the loudest pass quiet hours.
+/// The severity of a notice; only the highest passes quiet hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Good to know.
+    /// For information; nobody needs to act.
     Info,
-    /// Somebody should look.
+    /// Somebody should look soon.
     Warning,
-    /// Now.
+    /// Somebody should act now.
     Urgent,
 }
 
-/// What a notification says.
+/// The content of a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "notice")]
 pub enum Notice {
-    /// A run ended.
+    /// A run reached its end.
     Ended {
-        /// How.
+        /// The outcome of the run.
         outcome: Outcome,
-        /// One line, cleaned.
+        /// The message in one line, cleaned for a screen.
         text: String,
-        /// In which escalation a human is asked about it.
+        /// The escalation that the end raised, where it raised one.
         #[serde(default)]
         asked: Option<(EscalationId, EscalationKind)>,
     },
-    /// Somebody or something waits for an answer.
+    /// afk or an agent asks an operator.
     Asked {
-        /// In which escalation.
+        /// The number of the escalation.
         escalation: EscalationId,
-        /// One line, cleaned.
+        /// The message in one line, cleaned for a screen.
         text: String,
-        /// Of which kind.
+        /// The escalation's kind; records without one are permission requests.
         #[serde(default = "permission")]
         kind: EscalationKind,
     },
-    /// Nobody has answered yet.
+    /// An escalation is still open.
     Reminder {
-        /// Which escalation.
+        /// The number of the escalation.
         escalation: EscalationId,
-        /// One line, cleaned.
+        /// The message in one line, cleaned for a screen.
         text: String,
-        /// Of which kind.
+        /// The escalation's kind, which decides the severity.
         kind: EscalationKind,
-        /// Which time, from 1.
+        /// The number of this reminder, from 1.
         times: u32,
     },
-    /// Somebody used breakglass.
+    /// An operator used breakglass.
     Breakglass {
-        /// One line, cleaned.
+        /// The message in one line, cleaned for a screen.
         text: String,
     },
 }
@@ -124,7 +126,7 @@ const fn permission() -> EscalationKind {
 }
 
 impl Notice {
-    /// What kind it is.
+    /// The kind by which sinks select it.
     #[must_use]
     pub const fn kind(&self) -> NoticeKind {
         match self {
@@ -140,7 +142,7 @@ impl Notice {
         }
     }
 
-    /// How loud it is: what nobody answered becomes louder.
+    /// The severity; a reminder of a warning is urgent.
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match (self, self.kind().severity()) {
@@ -149,7 +151,7 @@ impl Notice {
         }
     }
 
-    /// One line, cleaned.
+    /// The message in one line, cleaned for a screen.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -161,17 +163,17 @@ impl Notice {
     }
 }
 
-/// Where notices go and when. The default has no sink and reminds after half an hour.
+/// The rules for notices. The default has no sink and reminds after half an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notices {
-    /// Sinks by name, with what each takes; none is all.
+    /// The sinks by name, each with the kinds that it takes; none for every kind.
     pub sinks: BTreeMap<String, Option<BTreeSet<NoticeKind>>>,
-    /// Minutes of the local day in which only what is urgent is sent.
+    /// The quiet hours, from and to in minutes of the local day, when only urgent notices are sent.
     pub quiet: Option<(u16, u16)>,
-    /// Minutes that local time is ahead of UTC.
+    /// The offset of local time from UTC, in minutes.
     pub offset: i32,
-    /// How long until an escalation that nobody acknowledged is told again, in milliseconds,
-    /// doubling; 0 is never.
+    /// The wait before the first reminder of an escalation that nobody acknowledged, in
+    /// milliseconds; each further wait doubles. 0 sends none.
     pub remind_ms: i64,
 }
 
@@ -181,13 +183,13 @@ impl Default for Notices {
     }
 }
 
-/// Most that a reminder's wait doubles.
+/// The number of times that the wait for a reminder doubles.
 const DOUBLINGS: u32 = 5;
 
 impl Notices {
-    /// When the quiet hours that `at` lies in are over; none outside of them.
+    /// The end of the quiet hours that contain `at`; none outside of them.
     #[must_use]
-    pub fn quiet_until(&self, at: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn quiet_until(&self, at: Timestamp) -> Option<Timestamp> {
         let (from, to) = self.quiet.map(|(from, to)| (i64::from(from), i64::from(to)))?;
         let local = at.0.div_euclid(60_000) + i64::from(self.offset);
         let minute = local.rem_euclid(24 * 60);
@@ -197,7 +199,7 @@ impl Notices {
         inside.then(|| Timestamp((at.0.div_euclid(60_000) + left) * 60_000))
     }
 
-    /// The time of an escalation's next reminder; none once it is answered or acknowledged.
+    /// The time of the escalation's next reminder; none once it is answered or acknowledged.
     #[must_use]
     pub fn next_reminder(&self, escalation: &Escalation) -> Option<Timestamp> {
         let waits = escalation.open() && escalation.acknowledged.is_none();
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_hours_end_when_they_say() {
+    fn quiet_until_gives_the_end_of_the_quiet_hours() {
         let minute = |text: i64| Timestamp(text * 60_000);
         let quiet = Notices { quiet: Some((22 * 60, 7 * 60)), ..Notices::default() };
         assert_eq!(quiet.quiet_until(minute(12 * 60)), None);
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn reminders_come_more_and_more_seldom() {
+    fn reminder_intervals_double_to_a_bound() {
         let notices = Notices { remind_ms: 10, ..Notices::default() };
         let at = |reminded| notices.reminder(Timestamp(0), reminded).map(|t| t.0);
         assert_eq!((at(0), at(1), at(2), at(9)), (Some(10), Some(20), Some(40), Some(320)));
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_answers_becomes_louder() {
+    fn reminder_of_a_warning_is_urgent() {
         let (escalation, kind) = (EscalationId(1), EscalationKind::Question);
         let asked = Notice::Asked { escalation, text: "x".into(), kind };
         assert_eq!((asked.kind(), asked.severity()), (NoticeKind::Asked, Severity::Warning));

@@ -1,7 +1,9 @@
-//! The outbox: completion steps that are retried until they are done, and never done twice.
+//! The outbox: the completion steps that afk owes to trackers and operators. A step stays in the
+//! outbox, through restarts, until its delivery is reported.
 //!
-//! An entry is delivered at least once and its adapter is idempotent by the entry's id, so it is
-//! seen exactly once. Entries of one subject go in order.
+//! afk delivers an entry at least once, and its adapter is idempotent by the entry's number, so
+//! that the effect happens exactly once. A notice to a sink can't be idempotent and is attempted at
+//! most once ([`OutboxStep::once`]). Entries of one subject are delivered in order.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,66 +11,66 @@ use crate::model::id::{IssueKey, OutboxId, RunId};
 use crate::model::notice::Notice;
 use crate::model::time::Timestamp;
 
-/// One step towards the outside.
+/// A completion step: a change in a tracker, or a notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "step")]
 pub enum OutboxStep {
-    /// Sets the labels that say where the issue stands; takes the others of ours off.
+    /// Replaces afk's own labels on an issue.
     Label {
-        /// Which issue.
+        /// The issue to label.
         issue: IssueKey,
-        /// Which of ours it carries afterwards.
+        /// The label of afk's that it carries afterwards; none removes them.
         label: Option<StandingLabel>,
     },
-    /// One comment, told apart by the entry's id.
+    /// Posts a comment once; the entry's number identifies it.
     Comment {
-        /// Which issue.
+        /// The issue to comment on.
         issue: IssueKey,
-        /// About which run.
+        /// The run that the comment is about.
         run: RunId,
-        /// What it says; ours, cleaned.
+        /// The comment, written by afk and cleaned.
         text: String,
     },
-    /// Closes the issue.
+    /// Closes an issue in its tracker.
     Close {
-        /// Which issue.
+        /// The issue to close.
         issue: IssueKey,
     },
-    /// Tells the operator.
+    /// Sends a notice to the operators.
     Notify {
-        /// About which run, if any.
+        /// The run that the notice is about, where there is one.
         run: Option<RunId>,
-        /// What.
+        /// The notice to send.
         what: Notice,
-        /// Where; none are the terminals that are attached.
+        /// The sink's name; none for the attached terminals.
         #[serde(default)]
         sink: Option<String>,
     },
-    /// Writes the one comment that shows how far an issue has come, as it is at that time.
+    /// Creates or edits the one comment with an issue's progress, as it is at the time of delivery.
     Progress {
-        /// Which issue.
+        /// The issue whose progress it shows.
         issue: IssueKey,
     },
 }
 
-/// The labels of ours that an open issue can carry.
+/// A label that afk puts on an open issue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StandingLabel {
-    /// A run has it.
+    /// A run works on the issue.
     InProgress,
-    /// A human is asked.
+    /// afk asks a human about the issue.
     ReadyForHuman,
 }
 
 impl OutboxStep {
-    /// A notice of breakglass: not held up by a journal that can't be written.
+    /// Whether it is a notice of breakglass, which is sent even when the journal can't be written.
     #[must_use]
     pub const fn is_breakglass(&self) -> bool {
         matches!(self, Self::Notify { what: Notice::Breakglass { .. }, .. })
     }
 
-    /// What it is about; entries of one subject are delivered in order.
+    /// The subject; entries of one subject are delivered in order.
     #[must_use]
     pub fn subject(&self) -> String {
         match self {
@@ -82,18 +84,18 @@ impl OutboxStep {
         }
     }
 
-    /// Said once and never again, also where nobody knows whether it arrived: a notice that leaves
-    /// this machine.
+    /// Whether it must not be repeated even when its delivery is unknown, as for a notice that
+    /// leaves this machine.
     #[must_use]
     pub const fn once(&self) -> bool {
         matches!(self, Self::Notify { sink: Some(_), .. })
     }
 
-    /// One line for the screen.
+    /// The step in one line, for the screen.
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
-            Self::Label { issue, label: None } => format!("take our labels off {issue}"),
+            Self::Label { issue, label: None } => format!("remove afk's labels from {issue}"),
             Self::Label { issue, label: Some(StandingLabel::InProgress) } => {
                 format!("label {issue} in progress")
             }
@@ -102,7 +104,7 @@ impl OutboxStep {
             }
             Self::Comment { issue, .. } => format!("comment on {issue}"),
             Self::Close { issue } => format!("close {issue}"),
-            Self::Progress { issue } => format!("show how far {issue} has come"),
+            Self::Progress { issue } => format!("update the progress comment on {issue}"),
             Self::Notify { run, sink, .. } => {
                 let about = run.map_or_else(|| "breakglass".into(), |run| run.to_string());
                 match sink {
@@ -114,27 +116,28 @@ impl OutboxStep {
     }
 }
 
-/// A step that is not yet known to be done.
+/// A step whose delivery has not been reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxEntry {
-    /// Its number: the idempotency key.
+    /// The entry's number, which is the idempotency key.
     pub id: OutboxId,
-    /// What is to be done.
+    /// The step to carry out.
     pub step: OutboxStep,
-    /// How often it failed.
+    /// The number of failed deliveries so far.
     pub failures: u32,
-    /// Not before this time.
+    /// The earliest time of the next delivery.
     pub not_before: Timestamp,
-    /// What was said the last time.
+    /// The error of the last failed delivery.
     pub error: Option<String>,
-    /// Handed over, and no answer is known: of what is said once.
+    /// Whether a step that must not be repeated was handed to its adapter, and no report has
+    /// arrived.
     #[serde(default)]
     pub attempted: bool,
 }
 
-/// Milliseconds to wait after `failures` failures: 1 s doubling to 5 min.
+/// The wait after `failures` failed deliveries, in milliseconds: 1 s, doubling to at most 5 min.
 #[must_use]
-pub const fn backoff_ms(failures: u32) -> i64 {
+pub(crate) const fn backoff_ms(failures: u32) -> i64 {
     let doublings = if failures > 9 { 9 } else { failures };
     let ms = 500_i64 << doublings;
     if ms > 300_000 { 300_000 } else { ms }

@@ -1,15 +1,16 @@
-//! Whether an agent may do what it asks leave for: the repository's policy, what an operator
-//! granted for the run, and the guardrails that neither can loosen.
+//! Permission requests, the repository's policy on them, and the grants that an operator gives for
+//! a run. [`crate::tables::permission`] judges a request by these and by the guardrails, which
+//! neither can loosen.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::untrusted::Untrusted;
 
-/// What kind of thing an agent wants to do.
+/// The kind of tool that an agent wants to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tool {
-    /// A command.
+    /// A command in a shell.
     Shell,
     /// Writing, changing, moving or deleting files.
     Edit,
@@ -17,12 +18,12 @@ pub enum Tool {
     Read,
     /// Fetching from the network.
     Web,
-    /// Anything else: a tool of a server, a change of the agent's own mode.
+    /// Any other tool: one of an MCP server, or a change of the agent's own mode.
     Other,
 }
 
 impl Tool {
-    /// As it is written in a policy and on the screen.
+    /// The tool's name in a policy and on the screen.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +35,7 @@ impl Tool {
         }
     }
 
-    /// Reads a policy's word.
+    /// Parses the name that a policy uses.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Shell, Self::Edit, Self::Read, Self::Web, Self::Other]
@@ -43,35 +44,35 @@ impl Tool {
     }
 }
 
-/// What an agent asks leave for.
+/// An agent's request to use a tool, in every adapter's common form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionRequest {
-    /// What kind of thing.
+    /// The kind of tool.
     pub tool: Tool,
-    /// In a line.
+    /// The request in one line.
     pub title: Untrusted,
-    /// The whole command or diff: what a person reads before they answer.
+    /// The whole command or diff, which a person reads before answering.
     pub detail: Untrusted,
-    /// What policies look at: the command, the paths, the address, or the tool's own name.
+    /// The texts that policies match: the command, the paths, the address, or the tool's own name.
     pub targets: Vec<Untrusted>,
-    /// The agent would take an edited command.
+    /// Whether the agent accepts an edited command.
     #[serde(default)]
     pub editable: bool,
 }
 
-/// What a policy says.
+/// The decision of a policy, from loosest to strictest; the order matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
-    /// Yes, without a human.
+    /// Allow without asking a human.
     Allow,
-    /// A human decides.
+    /// Ask a human to decide.
     Ask,
-    /// No, without a human.
+    /// Refuse without asking a human.
     Deny,
 }
 
-/// A pattern of a policy: `shell`, `shell(git push*)`, `edit(src/**)`. A `*` stands for any text.
+/// A policy's pattern: `shell`, `shell(git push*)`, `edit(src/**)`. A `*` matches any text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern {
@@ -80,14 +81,14 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads it.
+    /// Parses a tool's name with an optional glob in parentheses.
     ///
     /// # Errors
-    /// What a pattern should look like.
+    /// A sentence that shows the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is no pattern: write shell, edit, read, web or other, or one of them \
+                "{text:?} is not a pattern: write shell, edit, read, web or other, or one of them \
                  with a pattern in parentheses, like shell(git push*)"
             )
         };
@@ -99,9 +100,10 @@ impl Pattern {
         Ok(Self { tool, glob: glob.map(str::to_owned) })
     }
 
-    /// Whether one target of an ask fits.
-    pub(crate) fn fits(&self, ask: &PermissionRequest, target: &str) -> bool {
-        self.tool == ask.tool && self.glob.as_ref().is_none_or(|glob| matches_glob(glob, target))
+    /// Whether the pattern matches one target of a request.
+    pub(crate) fn fits(&self, request: &PermissionRequest, target: &str) -> bool {
+        self.tool == request.tool
+            && self.glob.as_ref().is_none_or(|glob| matches_glob(glob, target))
     }
 }
 
@@ -121,7 +123,7 @@ impl From<Pattern> for String {
     }
 }
 
-/// Whether `text` fits a pattern in which `*` stands for any text and nothing else is special.
+/// Whether `text` matches a pattern in which `*` matches any text and nothing else is special.
 pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -137,31 +139,31 @@ pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A repository's policy, from `[permissions]` in its `.afk.toml` at the base commit. `deny` is
-/// looked at first, then `ask`, then `allow`, then the default.
+/// A repository's policy, from `[permissions]` in its `.afk.toml` at the base commit. Checked in
+/// the order `deny`, `ask`, `allow`, `default`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Permissions {
-    /// What nothing below says; without it all is allowed but tools of an unknown kind, for
-    /// which a human is asked.
+    /// The decision where no pattern matches. Without it, afk allows everything but tools of an
+    /// unknown kind, for which it asks a human.
     pub default: Option<Decision>,
-    /// Done without a human.
+    /// Requests that afk allows without asking a human.
     pub allow: Vec<Pattern>,
-    /// A human decides.
+    /// Requests about which afk asks a human.
     pub ask: Vec<Pattern>,
-    /// Refused without a human.
+    /// Requests that afk refuses without asking a human.
     pub deny: Vec<Pattern>,
 }
 
-/// What an operator allowed for the rest of a run.
+/// A permission that an operator granted for the rest of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "grant")]
 pub enum Grant {
     /// Exactly these commands, addresses or tools.
     Exactly {
-        /// What kind of thing.
+        /// The kind of tool.
         tool: Tool,
-        /// The targets, all of them.
+        /// All targets of the granted request.
         targets: Vec<Untrusted>,
     },
     /// Every change of files inside the worktree.
@@ -169,16 +171,16 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// What "allow for this run" means for an ask.
+    /// The grant that "approve for this run" gives for a request.
     #[must_use]
-    pub fn of(ask: &PermissionRequest) -> Self {
-        match ask.tool {
+    pub fn of(request: &PermissionRequest) -> Self {
+        match request.tool {
             Tool::Edit => Self::Edits,
-            tool => Self::Exactly { tool, targets: ask.targets.clone() },
+            tool => Self::Exactly { tool, targets: request.targets.clone() },
         }
     }
 
-    /// Said before it is given.
+    /// The grant's effect, shown before the operator gives it.
     #[must_use]
     pub const fn means(&self) -> &'static str {
         match self {
@@ -187,10 +189,10 @@ impl Grant {
         }
     }
 
-    pub(crate) fn covers(&self, ask: &PermissionRequest) -> bool {
+    pub(crate) fn covers(&self, request: &PermissionRequest) -> bool {
         match self {
-            Self::Edits => ask.tool == Tool::Edit,
-            Self::Exactly { tool, targets } => *tool == ask.tool && *targets == ask.targets,
+            Self::Edits => request.tool == Tool::Edit,
+            Self::Exactly { tool, targets } => *tool == request.tool && *targets == request.targets,
         }
     }
 }

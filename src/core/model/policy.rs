@@ -1,4 +1,6 @@
-//! The rules that configuration gives the core. The default dispatches nothing.
+//! The rules that the configuration sets for the core: limits, retries and the repositories it may
+//! touch. The runtime builds a [`Policy`] from the configuration and sends it as an input; the
+//! fleet stores it. The default dispatches nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,70 +12,73 @@ use crate::model::id::Repo;
 use crate::model::notice::Notices;
 use crate::model::time::MINUTE;
 
-/// Where the turns of a repository are carried out, if not here.
+/// A remote executor that carries out a repository's turns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteExecutor {
-    /// Its name in the configuration.
+    /// The executor's name in the configuration.
     pub name: String,
-    /// It works in the worktrees of this machine, and so on issues; otherwise on prompts alone.
+    /// Whether it uses the worktrees of this machine and can therefore work on issues; otherwise it
+    /// takes ad-hoc prompts only.
     pub issues: bool,
 }
 
-/// See the fields; `assets/afk.toml` explains each to its user.
+/// The rules in force; `assets/afk.toml` explains each of them to its user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Stops all pickup, from the configuration. An operator has a second one, by key.
+    /// Whether the configuration stops all pickup. The operator has a second switch on a key.
     pub kill_switch: bool,
-    /// The only repositories that are ever touched.
+    /// The only repositories that afk ever touches.
     pub allowlist: BTreeSet<Repo>,
-    /// Permits of the semaphore.
+    /// The number of permits: runs that may work at once.
     pub capacity: u32,
-    /// How many runs may wait for a permit.
+    /// The largest number of runs that may wait for a permit.
     pub max_queue_depth: u32,
-    /// How long a job that ended is known, in milliseconds.
+    /// The time for which the fleet keeps a finished job, in milliseconds.
     #[serde(default = "job_ttl_ms")]
     pub job_ttl_ms: i64,
-    /// Spend that stops pickup for the rest of the UTC day; none is no limit.
+    /// The spend that stops pickup for the rest of the UTC day; none for no limit.
     pub day_limit: Option<MicroUsd>,
-    /// Spend on a day at which an operator is told; none is never.
+    /// The day's spend at which afk notifies the operators; none for never.
     #[serde(default)]
     pub day_soft_limit: Option<MicroUsd>,
-    /// Spend that stops one run; none is no limit.
+    /// The spend that stops one run; none for no limit.
     pub run_limit: Option<MicroUsd>,
-    /// The worst case of one turn, set aside before it starts.
+    /// The worst case of one turn, reserved before it starts.
     pub turn_reserve: MicroUsd,
-    /// Fix-forward turns after a red verdict.
+    /// The number of fix-forward attempts after a red verdict.
     pub fix_forward_attempts: u32,
-    /// Time for fix-forward, from the first red verdict.
+    /// The time for fix-forward from the first red verdict, in milliseconds.
     pub fix_forward_ms: i64,
-    /// Turns that the gate may send back before a human is asked.
+    /// The number of turns that the gate may send back before afk asks a human.
     pub gate_retries: u32,
-    /// Turns that may crash, or lose their model, before a human is asked.
+    /// The number of turns that may crash or lose their model before afk asks a human.
     pub crash_retries: u32,
-    /// Rejected pushes before a human is asked.
+    /// The number of rejected pushes before afk asks a human.
     pub push_rejections: u32,
-    /// How long an escalation that an agent waits for stays open.
+    /// The time for which an agent's request waits for a human, in milliseconds.
     pub answer_ms: i64,
-    /// Repositories whose tracker is remote: each issue has one comment that is edited in place.
+    /// Repositories with a remote tracker: each of their issues has one progress comment that afk
+    /// edits in place.
     #[serde(default)]
     pub remote: BTreeSet<Repo>,
-    /// The repositories whose turns are carried out elsewhere.
+    /// The repositories whose turns a remote executor carries out.
     #[serde(default, rename = "elsewhere")]
     pub remote_executors: BTreeMap<Repo, RemoteExecutor>,
-    /// The leader's term, which every claim carries; 0 where there is one afk alone.
+    /// The leader's term, recorded with every claim; 0 without leader election.
     #[serde(default)]
     pub term: u64,
-    /// Where notices go and when.
+    /// The sinks, quiet hours and reminders.
     #[serde(default)]
     pub notices: Notices,
-    /// Breakglass; none where it isn't configured.
+    /// The rules of breakglass; none where it isn't configured.
     #[serde(default)]
     pub breakglass: Option<BreakglassRules>,
-    /// A waiting run gains one step of priority each time this passes, so that none starves.
+    /// The wait after which a run gains one step of priority, in milliseconds, so that none
+    /// starves.
     pub aging_ms: i64,
 }
 
-/// An hour, as of the service that this one takes the place of.
+/// One hour, the default of the HTTP service that afk replaces.
 const fn job_ttl_ms() -> i64 {
     60 * MINUTE
 }

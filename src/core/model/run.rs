@@ -1,4 +1,6 @@
-//! A run: one issue from dispatch to its end, or one ad-hoc prompt.
+//! A run: the work on one issue from dispatch to outcome, or on one ad-hoc prompt. [`crate::fleet`]
+//! changes runs by applying events, [`crate::step`] decides those events, and the screen reads the
+//! fields.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,33 +16,33 @@ use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::Proof;
 
-/// What a run works on.
+/// The issue or prompt that a run works on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "work")]
 pub enum Work {
-    /// An issue, to a healthy deploy; holds the repository's lock.
+    /// An issue, worked on until its deploy is healthy; the run holds the repository's lock.
     Issue {
-        /// Which.
+        /// The repository and the issue's number.
         key: IssueKey,
-        /// Its title when it was claimed.
+        /// The issue's title when it was claimed.
         title: Untrusted,
     },
-    /// A prompt in a throwaway clone; nothing is pushed and no lock is held.
+    /// A prompt in a throwaway clone; the run pushes nothing and holds no lock.
     Prompt {
-        /// Where.
+        /// The repository to clone.
         repo: Repo,
-        /// What is asked.
+        /// The prompt for the agent.
         prompt: Untrusted,
-        /// By whom.
+        /// The operator or caller who submitted it.
         by: Actor,
-        /// What a caller of the service asked for beside it.
+        /// The job's parameters, where a caller of the service submitted it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<Box<Job>>,
     },
 }
 
 impl Work {
-    /// The repository.
+    /// The repository that the run works in.
     #[must_use]
     pub const fn repo(&self) -> &Repo {
         match self {
@@ -58,7 +60,7 @@ impl Work {
         }
     }
 
-    /// The job, where a caller of the service asked for it.
+    /// The job's parameters, where a caller of the service submitted it.
     #[must_use]
     pub fn job(&self) -> Option<&Job> {
         match self {
@@ -67,7 +69,7 @@ impl Work {
         }
     }
 
-    /// One line: the issue's title or the prompt.
+    /// The issue's title, or the whole prompt.
     #[must_use]
     pub const fn title(&self) -> &Untrusted {
         match self {
@@ -77,24 +79,25 @@ impl Work {
     }
 }
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Healthy and closed; or an ad-hoc prompt that was answered.
+    /// The issue is deployed, healthy and closed, or the prompt was answered.
     Done,
-    /// Nothing was pushed and the run can't go on.
+    /// The run can't continue without a human, and it has pushed nothing.
     NeedsHuman,
-    /// Pushed, broken, and the attempts are spent: kept as it is, lock and all.
+    /// A push broke something, and all attempts are spent; everything stays as it is, including the
+    /// lock.
     Frozen,
-    /// Stopped by an operator.
+    /// An operator ended the run.
     Cancelled,
-    /// A job of the service that was not answered; its caller is told.
+    /// A job failed; its caller reads the failure.
     Failed,
 }
 
 impl Outcome {
-    /// As it is written everywhere.
+    /// The outcome as records and the API spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -107,25 +110,25 @@ impl Outcome {
     }
 }
 
-/// What is being done for a run right now: exactly one effect is under way for each but
-/// `Waiting`, `Backoff` and `Ended`, and it is begun again after a restart.
+/// A run's current activity. For each but `Waiting`, `Backoff` and `Ended` exactly one effect is
+/// under way, which a restart begins again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "doing")]
 pub enum Activity {
-    /// For a permit.
+    /// The run waits for a permit.
     Waiting,
-    /// Fetching and switching a worktree.
+    /// The runtime fetches and prepares a worktree.
     Worktree,
-    /// The agent is at work.
+    /// The agent works on a prompt.
     Turn {
-        /// What it was told.
+        /// The prompt that the turn began with.
         prompt: TurnPrompt,
     },
     /// The red-first gate runs the tests.
     Gate,
-    /// Laying the run's commits over what others pushed.
+    /// git rebases the run's commits onto those that others pushed.
     Rebase,
-    /// Pushing, or reading the remote back.
+    /// git pushes the head or reads the remote back.
     Push,
     /// The run waits, then begins `then`.
     Backoff {
@@ -147,7 +150,7 @@ pub enum Activity {
 }
 
 impl Activity {
-    /// One word or two for a row.
+    /// The activity in a few words, for the run's row on the screen.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -158,54 +161,54 @@ impl Activity {
             Self::Rebase => "rebases",
             Self::Push => "pushes",
             Self::Stage { stage } => stage.doing(),
-            Self::Backoff { .. } => "tries again soon",
+            Self::Backoff { .. } => "retries soon",
             Self::Ended => "ended",
         }
     }
 }
 
-/// What a turn is begun with; the runtime makes the words of it.
+/// The reason for a turn, from which the runtime builds the prompt's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "prompt")]
 pub enum TurnPrompt {
-    /// The issue.
+    /// Implement the run's issue.
     Implement,
-    /// An ad-hoc prompt.
+    /// Work on an ad-hoc prompt.
     Adhoc,
-    /// The gate did not open.
+    /// Repair the findings of a gate that stayed closed.
     GateClosed {
-        /// Why, with the end of the log.
+        /// The gate's explanation with the end of the log.
         why: Untrusted,
     },
-    /// CI or the deploy went red: an attempt.
+    /// Repair a red stage by a further commit: one fix-forward attempt.
     FixForward {
-        /// The stage that is red.
+        /// The stage with the red verdict.
         #[serde(rename = "what", with = "by_name")]
         stage: Stage,
-        /// The end of the failing log.
+        /// The last lines of the failing log.
         log: Untrusted,
     },
-    /// The run's commits don't go onto what others pushed.
+    /// Resolve the conflict of a rebase.
     Conflict {
-        /// What git said.
+        /// The message from git.
         why: Untrusted,
     },
-    /// The process was lost in the middle of a turn.
+    /// Continue a turn whose process was lost.
     Continue {
-        /// How.
+        /// The way in which it was lost.
         why: Untrusted,
-        /// What it had been told, or was about to be.
+        /// The prompt of the lost turn.
         of: Box<TurnPrompt>,
     },
-    /// An operator sent the run on.
+    /// Continue after an operator reopened the run.
     Guidance {
-        /// What they typed; may be empty.
+        /// The operator's guidance; may be empty.
         text: Untrusted,
     },
 }
 
 impl TurnPrompt {
-    /// The same turn once more, after it was lost.
+    /// The prompt that continues this one after its turn was lost. Losing it twice does not nest.
     #[must_use]
     pub fn again(self, why: Untrusted) -> Self {
         let of = match self {
@@ -215,125 +218,126 @@ impl TurnPrompt {
         Self::Continue { why, of }
     }
 
-    /// For a row.
+    /// The turn in a few words, for the run's row on the screen.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Implement => "implements",
             Self::Adhoc => "works on a prompt",
-            Self::GateClosed { .. } => "mends what the gate refused",
+            Self::GateClosed { .. } => "repairs the gate's findings",
             Self::FixForward { .. } => "fixes forward",
             Self::Conflict { .. } => "resolves a conflict",
-            Self::Continue { .. } => "goes on after a stop",
-            Self::Guidance { .. } => "goes on as told",
+            Self::Continue { .. } => "continues after a stop",
+            Self::Guidance { .. } => "continues with guidance",
         }
     }
 }
 
-/// The model failed and is asked again.
+/// A retry of the model, which the agent has announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Which try.
+    /// The number of the coming attempt, from 1.
     pub attempt: u32,
-    /// When.
+    /// The time of that attempt.
     pub at: Timestamp,
-    /// The API's status, where there is one.
+    /// The HTTP status of the model's API, where the agent reports one.
     pub status: Option<u16>,
 }
 
-/// One run; see the fields.
+/// A run with everything that the fleet knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Its number.
+    /// The run's number in this journal.
     pub id: RunId,
-    /// What it works on.
+    /// The issue or prompt that it works on.
     pub work: Work,
     /// The issue's urgency when it was claimed.
     pub priority: Option<Priority>,
-    /// How far it has come.
+    /// The phase that it has reached.
     pub phase: Phase,
-    /// What is being done.
+    /// The activity that is under way.
     pub activity: Activity,
-    /// Counts the activities begun; a report of another one is stale and ignored.
+    /// The number of activities begun; a report with another epoch is stale and ignored.
     pub epoch: u32,
-    /// How it ended, once it has.
+    /// The outcome; none while the run is live.
     pub outcome: Option<Outcome>,
-    /// Why it ended so.
+    /// The reason for the outcome, or for the latest failure.
     pub why: Untrusted,
-    /// When its issue had been armed as it was claimed or sent on, by the tracker's clock: that
-    /// arming is used up.
+    /// The arming of its issue when it was claimed or reopened, by the tracker's clock. Only a
+    /// later arming starts the issue again.
     #[serde(default)]
     pub armed: Option<Timestamp>,
-    /// When it was claimed, or sent on by an operator.
+    /// The time at which it was claimed or last reopened.
     pub claimed: Timestamp,
-    /// When it last got a permit; none while it waits.
+    /// The time of its latest permit; none while it waits.
     pub admitted: Option<Timestamp>,
-    /// When it ended.
+    /// The time at which it ended.
     pub ended: Option<Timestamp>,
-    /// When each phase was reached first.
+    /// The time at which it first reached each phase.
     pub reached: Vec<(Phase, Timestamp)>,
-    /// Folder of its worktree.
+    /// The path of its worktree.
     pub worktree: Option<String>,
-    /// The folder that it gave back when it ended: the conversation knows no other.
+    /// The path of the worktree that it returned when it ended; its conversation can be resumed
+    /// only there.
     pub home: Option<String>,
-    /// Its branch.
+    /// The branch that it commits to.
     pub branch: Option<String>,
-    /// The commit that it began from, or was last rebased onto.
+    /// The commit that its branch begins from, updated by each rebase.
     pub base: Option<Sha>,
-    /// The stages it must pass.
+    /// The stages that it must pass after its push.
     pub stages: Stages,
-    /// The last head that the gate opened for; the only one that may be pushed.
+    /// The latest head that the gate opened for, the only one that may be pushed.
     pub gated: Option<Sha>,
-    /// The last head that the remote was seen to have.
+    /// The latest head that was read back from the remote.
     pub pushed: Option<Sha>,
-    /// What its agent may do without being asked.
+    /// The repository's policy on its agent's permission requests.
     pub permissions: Permissions,
-    /// What an operator allowed for the rest of it.
+    /// The permissions that an operator granted for the rest of it.
     pub grants: Vec<Grant>,
-    /// The agent of its latest turn.
+    /// The agent of its latest turn, with its capabilities.
     pub equipment: Option<Equipment>,
-    /// When its turn elsewhere was found again after a restart.
+    /// The time at which a restart found its remote turn still running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<Timestamp>,
-    /// Since when nothing was heard of its agent, where that is long.
+    /// The time of its agent's last event, while the agent is silent for long.
     pub quiet: Option<Timestamp>,
-    /// The model is being asked again.
+    /// The model's retry that its agent waits for.
     pub retry: Option<Retry>,
-    /// Resumes the agent's conversation.
+    /// The identifier with which the agent resumes its conversation.
     pub session: Option<String>,
-    /// What that conversation has cost: some agents tell only the sum.
+    /// The cost of that conversation so far, for agents that report only the total.
     pub session_cost: MicroUsd,
-    /// Turns begun.
+    /// The number of turns begun.
     pub turns: u32,
-    /// Fix-forward attempts begun.
+    /// The number of fix-forward attempts begun.
     pub attempts: u32,
-    /// When the first verdict went red; fix-forward's clock.
+    /// The time of the first red verdict, from which the time for fix-forward counts.
     pub first_red: Option<Timestamp>,
-    /// Turns that the gate sent back since the last push.
+    /// The number of turns that the gate sent back since the last push.
     pub gate_closed: u32,
-    /// Failures in a row of the activity that is under way, or of turns.
+    /// The number of consecutive failures of the current activity, or of turns.
     pub failures: u32,
-    /// Rejected pushes since the last one that landed.
+    /// The number of rejected pushes since the last accepted one.
     pub push_rejections: u32,
-    /// What it cost.
+    /// The tokens and money that it has spent.
     pub spend: Spend,
-    /// What it had cost when an operator last sent it on: its limit counts from there.
+    /// The money that it had spent when an operator last reopened it; its limit counts from there.
     pub spent_before: MicroUsd,
-    /// What its latest turn cost.
+    /// The tokens and money of its latest turn.
     pub turn_spend: Spend,
-    /// How its latest turn ended, once it has.
+    /// The end of its latest turn; none while the turn is under way.
     #[serde(default)]
     pub turn_end: Option<TurnEnd>,
-    /// The proof chain.
+    /// The evidence for each link of its proof chain.
     pub proof: Proof,
-    /// Where the evidence of a freeze lies.
+    /// The directory of its capsule, once it is frozen.
     pub capsule: Option<String>,
-    /// What an operator said when they sent it on; told at the next turn.
+    /// The operator's guidance from the latest reopening, which the next turn's prompt includes.
     pub guidance: Option<Untrusted>,
 }
 
 impl Run {
-    /// A run that was just claimed.
+    /// A run just after its claim.
     #[must_use]
     pub fn claimed(id: RunId, work: Work, priority: Option<Priority>, at: Timestamp) -> Self {
         Self {
@@ -381,8 +385,8 @@ impl Run {
         }
     }
 
-    /// What is being done; what is unusual comes first: how long nothing was heard, or when the
-    /// model is asked again.
+    /// Describes the current activity for the screen. A pending retry and a long silence come
+    /// first.
     #[must_use]
     pub fn doing(&self, now: Timestamp) -> String {
         let place = self.equipment.as_ref().and_then(|equipment| equipment.place.as_ref());
@@ -393,9 +397,9 @@ impl Run {
             _ => self.activity.as_str().to_owned(),
         };
         if let Some(retry) = self.retry {
-            let status = retry.status.map_or_else(|| "it failed".into(), |s| s.to_string());
+            let status = retry.status.map_or_else(|| "the model failed".into(), |s| s.to_string());
             let seconds = retry.at.since(now).max(0) / 1000;
-            format!("{status}: asks again in {seconds} s, try {}", retry.attempt)
+            format!("{status}: retries in {seconds} s, attempt {}", retry.attempt)
         } else if let Some(since) = self.quiet {
             format!("silent for {} s; {word}", now.since(since) / 1000)
         } else {
@@ -403,45 +407,45 @@ impl Run {
         }
     }
 
-    /// What it may cost: `limit`, or less where its caller allowed less.
+    /// The run's spending limit: `limit`, or its job's budget where that is lower.
     #[must_use]
     pub fn limit(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {
         limit.into_iter().chain(self.work.job().and_then(|job| job.budget)).min()
     }
 
-    /// What it may still cost before an operator is asked.
+    /// The money left before afk asks an operator; none for no limit.
     #[must_use]
     pub fn left(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {
         self.limit(limit)
             .map(|limit| MicroUsd(limit.0.saturating_add(self.spent_before.0) - self.spend.usd.0))
     }
 
-    /// Not ended.
+    /// Whether the run has not ended.
     #[must_use]
     pub const fn live(&self) -> bool {
         self.outcome.is_none()
     }
 
-    /// When it first got a permit and was worked on.
+    /// The time at which it first left the queue.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
         let worked = self.reached.iter().find(|(phase, _)| *phase > Phase::Queued);
         worked.map(|(_, at)| *at)
     }
 
-    /// Holds a permit.
+    /// Whether the run holds a permit.
     #[must_use]
     pub const fn has_permit(&self) -> bool {
         self.live() && self.admitted.is_some()
     }
 
-    /// Has an effect under way that a stop must end.
+    /// Whether an effect is under way that a stop must end.
     #[must_use]
     pub const fn busy(&self) -> bool {
         !matches!(self.activity, Activity::Waiting | Activity::Backoff { .. } | Activity::Ended)
     }
 
-    /// How a run stands for the caller of the service whose job it is.
+    /// The status of the job that this run works on, for its caller.
     #[must_use]
     pub const fn job_status(&self) -> JobStatus {
         match (self.outcome, &self.turn_end) {
@@ -456,7 +460,8 @@ impl Run {
         }
     }
 
-    /// Rank among those that wait: priority, improved by waiting, then age, then number.
+    /// The run's rank among those that wait: priority, improved by waiting, then age, then number.
+    /// The lowest is first.
     #[must_use]
     pub fn rank(&self, now: Timestamp, aging_ms: i64) -> (i64, Timestamp, RunId) {
         let priority = urgency(self.priority);
@@ -468,8 +473,8 @@ impl Run {
 /// The rank of "no priority": after every label.
 const NO_PRIORITY: i64 = 10;
 
-/// A priority as a rank: the lowest is the most urgent.
+/// A priority as a rank; the lowest is the most urgent.
 #[must_use]
-pub fn urgency(priority: Option<Priority>) -> i64 {
+pub(crate) fn urgency(priority: Option<Priority>) -> i64 {
     priority.map_or(NO_PRIORITY, |p| i64::from(p.0))
 }

@@ -85,7 +85,7 @@ pub enum ProofLink {
     /// The remote was read back and has the commit.
     #[serde(rename = "pushed")]
     Commit,
-    /// The repository's CI.
+    /// The CI of the repository.
     #[serde(rename = "ci")]
     Ci,
     /// The commit's image as the cluster has it.
@@ -136,7 +136,7 @@ impl ProofLink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The repository's CI.
+    /// The CI of the repository.
     Ci,
     /// The deploy command, the pipeline or the rollout.
     Deploy,
@@ -224,6 +224,7 @@ pub(crate) mod by_name {
 
     use super::Stage;
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
     pub(crate) fn serialize<S: Serializer>(stage: &Stage, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(stage.as_str())
     }
@@ -243,7 +244,7 @@ pub(crate) mod by_name {
 pub struct Stages(u8);
 
 impl Stages {
-    /// Every stage.
+    /// Every stage, as for a repository that asks for all of them.
     #[must_use]
     pub fn all() -> Self {
         Stage::all().collect()

@@ -1,22 +1,22 @@
-//! Text from agents, issues, logs, git and banners: it can't move the cursor, set a title, write
-//! the clipboard or forge a line. [`Untrusted`] has no `Display`, so printing it raw does not
-//! compile; [`Untrusted::clean`] is the one way to a screen, a log line or a comment.
+//! Text from outside: agents, issues, logs, git and banners. It must not move the cursor, set a
+//! title, write the clipboard or forge a line. [`Untrusted`] has no `Display`, so that printing it
+//! raw does not compile; [`Untrusted::clean`] is the only way to a screen, a log line or a comment.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Combining marks kept on one character; the rest is dropped (a line of 500,000 marks is one
-/// cell high and megabytes wide).
+/// The combining marks kept on one character; the rest is dropped, since a line of 500,000 marks
+/// would be one cell high and megabytes long.
 const MARKS_PER_CHARACTER: usize = 8;
 
-/// Text that came from outside.
+/// Text that came from outside, not yet cleaned.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Untrusted(String);
 
 impl Untrusted {
-    /// Takes text as it came.
+    /// Wraps text exactly as received.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -28,26 +28,26 @@ impl Untrusted {
         clean(&self.0)
     }
 
-    /// The text as one line.
+    /// The cleaned text with its line breaks and tabs replaced by spaces.
     #[must_use]
     pub fn clean_line(&self) -> String {
         clean_line(&self.0)
     }
 
-    /// The text as it came, for a digest, a child's standard input or a parser; never for a
-    /// screen or a log.
+    /// The text as received, for a digest, a child's standard input or a parser; never for a screen
+    /// or a log.
     #[must_use]
     pub fn as_received(&self) -> &str {
         &self.0
     }
 
-    /// Nothing in it.
+    /// Whether the text has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The last `bytes` of it at most, cut at a line break where there is one.
+    /// At most the last `bytes` of the text, cut at a line break where there is one.
     #[must_use]
     pub fn tail(&self, bytes: usize) -> Self {
         if self.0.len() <= bytes {
@@ -80,7 +80,7 @@ impl From<String> for Untrusted {
     }
 }
 
-/// See [`Untrusted::clean_line`].
+/// Cleans a text as [`Untrusted::clean_line`] does.
 #[must_use]
 pub fn clean_line(text: &str) -> String {
     let cleaned = clean(text);
@@ -91,8 +91,9 @@ pub fn clean_line(text: &str) -> String {
     }
 }
 
-/// See [`Untrusted::clean`]. Escape sequences go whole, with the payload of OSC, DCS, APC, PM and
-/// SOS; so do C0 (but `\n` and `\t`), DEL, C1, bidirectional controls, joiners and selectors.
+/// Cleans a text as [`Untrusted::clean`] does. It removes whole escape sequences, with the payload
+/// of OSC, DCS, APC, PM and SOS; also C0 (but `\n` and `\t`), DEL, C1,
+/// bidirectional controls, joiners and variation selectors.
 #[must_use]
 pub fn clean(text: &str) -> String {
     if text.bytes().all(|b| b == b'\n' || b == b'\t' || (b' '..0x7f).contains(&b)) {
@@ -106,7 +107,7 @@ pub fn clean(text: &str) -> String {
             '\u{1b}' => match chars.next() {
                 Some('[') => skip_csi(&mut chars),
                 Some(']' | 'P' | '_' | '^' | 'X') => skip_string(&mut chars),
-                // Two-byte escapes with an intermediate, such as `ESC ( 0`.
+                // Two-byte escapes with an intermediate byte, such as `ESC ( 0`.
                 Some(' '..='/') => {
                     while chars.next_if(|c| (' '..='/').contains(c)).is_some() {}
                     chars.next_if(|c| !c.is_control());
@@ -117,7 +118,7 @@ pub fn clean(text: &str) -> String {
             '\u{9b}' => skip_csi(&mut chars),
             '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => skip_string(&mut chars),
             '\r' => {
-                // A bare carriage return would overwrite the line: show it as a break.
+                // A bare carriage return would overwrite the line, so it becomes a line break.
                 if chars.peek() != Some(&'\n') {
                     out.push('\n');
                 }
@@ -138,7 +139,7 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Characters that reorder, join or select others without being seen themselves.
+/// Invisible characters that reorder, join or select others.
 fn obeyed_unseen(c: char) -> bool {
     matches!(c,
         '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -168,7 +169,7 @@ fn skip_string(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
                 chars.next_if_eq(&'\\');
                 return;
             }
-            // A string that never ends must not swallow the rest of a log.
+            // An unterminated string must not swallow the rest of a log.
             '\n' => return,
             _ => {}
         }
@@ -181,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_terminal_finds_nothing_to_obey() {
+    fn clean_removes_everything_that_a_terminal_obeys() {
         for (dirty, cleaned) in [
             ("plain", "plain"),
             ("a\u{1b}[31mred\u{1b}[0m", "ared"),
@@ -202,20 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_bounded() {
+    fn clean_bounds_combining_marks() {
         let flood = format!("e{}x", "\u{301}".repeat(5000));
         assert_eq!(clean(&flood).chars().count(), 1 + MARKS_PER_CHARACTER + 1);
     }
 
     #[test]
-    fn a_tail_begins_at_a_line() {
+    fn tail_begins_at_a_line_break() {
         assert_eq!(Untrusted::from("first\nsecond\nthird").tail(8).clean(), "third");
         assert_eq!(Untrusted::from("short").tail(80).clean(), "short");
     }
 
     proptest! {
         #[test]
-        fn cleaning_leaves_no_control_and_is_idempotent(text in "\\PC*|[\\x00-\\x9f]*|(\u{1b}[\\[\\]P(]?[0-9;]*[A-Za-z]?.)*") {
+        fn clean_leaves_no_control_and_is_idempotent(text in "\\PC*|[\\x00-\\x9f]*|(\u{1b}[\\[\\]P(]?[0-9;]*[A-Za-z]?.)*") {
             let once = clean(&text);
             prop_assert!(once.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
             prop_assert_eq!(clean(&once), once.clone());

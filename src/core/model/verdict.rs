@@ -1,4 +1,6 @@
-//! What the outside says of a commit or a rollout, and the proof that is kept of it.
+//! Verdicts on commits and rollouts, and the proof that a run collects from them. Stages report a
+//! [`Judgement`], the gate reports a [`GateReport`], and the fleet keeps the evidence for each link
+//! of the [`Proof`].
 
 use std::collections::BTreeMap;
 
@@ -9,30 +11,30 @@ use crate::model::stage::ProofLink;
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
-/// Green, red, pending or unknown. Unknown is never green and never red.
+/// The judgement on a commit by a stage. `Unknown` is neither green nor red.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// At least one positive signal and no negative one.
+    /// At least one positive signal, and no negative one.
     Green,
-    /// A negative signal.
+    /// At least one negative signal.
     Red,
-    /// Not ended.
+    /// The stage has not ended.
     Pending,
-    /// Nobody can tell: a time limit, a command that can't be run, an answer that was lost.
+    /// The result can't be determined: a time limit, a command that can't run, a lost answer.
     Unknown,
-    /// No check ever came.
+    /// No check appeared before the deadline.
     NoCi,
-    /// It began and never ended, or waits for somebody.
+    /// The stage began and never ended, or it waits for an approval.
     Stuck,
-    /// The commit is on the branch no more.
+    /// The branch no longer contains the commit.
     Lost,
-    /// The cluster never took the commit's image.
+    /// The cluster never received the commit's image.
     NotApplied,
 }
 
 impl Verdict {
-    /// The word shown beside the mark.
+    /// The verdict's name, shown beside its mark.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,16 +50,16 @@ impl Verdict {
     }
 }
 
-/// What a stage after the push said.
+/// The report of a stage after the push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// The verdict.
+    /// The verdict of the stage.
     pub verdict: Verdict,
-    /// In a line.
+    /// The verdict's reason in one line.
     pub detail: Untrusted,
-    /// The end of the log.
+    /// The last lines of the failing log; empty without a failure.
     pub log: Untrusted,
-    /// What it rests on.
+    /// The facts that the verdict rests on.
     pub facts: Vec<Fact>,
 }
 
@@ -69,14 +71,68 @@ impl Judgement {
     }
 }
 
-/// One thing that a verdict rests on: a CI run, an image with its digest, a rollout's generation.
+/// The subject of a [`Fact`]. Serialized as one string: `run`, `image`, …, or the annotation's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum FactKind {
+    /// A CI run or a pipeline, with its result.
+    CiRun,
+    /// A container's image as the rollout names it.
+    Image,
+    /// The digest of an image as the nodes report it.
+    Digest,
+    /// The generation of a rolled-out workload.
+    Rollout,
+    /// The number of good probes over the soak time.
+    Probes,
+    /// A Kubernetes annotation of the workload, by its key.
+    Annotation(String),
+}
+
+impl FactKind {
+    const NAMED: [(&'static str, Self); 5] = [
+        ("run", Self::CiRun),
+        ("image", Self::Image),
+        ("digest", Self::Digest),
+        ("rollout", Self::Rollout),
+        ("probes", Self::Probes),
+    ];
+
+    /// The name that records, the API and the screen show.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Annotation(key) => key,
+            kind => {
+                Self::NAMED.iter().find(|(_, named)| named == kind).map_or("", |(name, _)| name)
+            }
+        }
+    }
+}
+
+impl From<String> for FactKind {
+    fn from(name: String) -> Self {
+        let named = Self::NAMED.into_iter().find(|(known, _)| *known == name);
+        named.map_or_else(|| Self::Annotation(name), |(_, kind)| kind)
+    }
+}
+
+impl From<FactKind> for String {
+    fn from(kind: FactKind) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
+/// An observation that a verdict rests on: a CI run, an image with its digest, a rollout's
+/// generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it is: `run`, `image`, `digest`, `rollout`, `probes`.
-    pub name: String,
-    /// What was seen.
+    /// The subject of the observation.
+    #[serde(rename = "name")]
+    pub kind: FactKind,
+    /// The observed value, in one line.
     pub value: Untrusted,
-    /// Where a person can see it.
+    /// The address at which a person can check it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Untrusted>,
 }
@@ -84,35 +140,36 @@ pub struct Fact {
 impl Fact {
     /// A fact without a link.
     #[must_use]
-    pub fn new(name: &str, value: impl Into<Untrusted>) -> Self {
-        Self { name: name.into(), value: value.into(), link: None }
+    pub fn new(kind: FactKind, value: impl Into<Untrusted>) -> Self {
+        Self { kind, value: value.into(), link: None }
     }
 }
 
-/// One link of a proof: what was seen, of which commit, when.
+/// The evidence for one link of the proof chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// What was said.
+    /// The verdict at that time.
     pub verdict: Verdict,
-    /// Of which commit.
+    /// The commit that was judged.
     pub sha: Sha,
-    /// When it was said.
+    /// The time of the verdict.
     pub at: Timestamp,
-    /// One line: the command, its exit code, a count of probes.
+    /// The reason in one line: the command, its exit code, a count of probes.
     pub detail: Untrusted,
-    /// What it rests on.
+    /// The facts that the verdict rests on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
 }
 
 impl Evidence {
-    /// The link of the image, from that of the rollout: its facts about images.
+    /// The evidence for the image link, taken from that for the rollout: the facts about images.
+    /// None where the rollout names no image.
     #[must_use]
     pub fn image(&self) -> Option<Self> {
-        let about = |fact: &&Fact| matches!(fact.name.as_str(), "image" | "digest");
+        let about = |fact: &&Fact| matches!(fact.kind, FactKind::Image | FactKind::Digest);
         let facts: Vec<Fact> = self.facts.iter().filter(about).cloned().collect();
-        let names: Vec<String> =
-            facts.iter().filter(|f| f.name == "image").map(|f| f.value.clean_line()).collect();
+        let images = facts.iter().filter(|fact| fact.kind == FactKind::Image);
+        let names: Vec<String> = images.map(|fact| fact.value.clean_line()).collect();
         let verdict = match (self.verdict, facts.is_empty()) {
             (_, true) => return None,
             (Verdict::NotApplied, _) => Verdict::NotApplied,
@@ -122,19 +179,19 @@ impl Evidence {
     }
 }
 
-/// The proof chain of a run: what was seen for each link so far. Serialized as an object with every
-/// link, `null` where nothing was seen yet.
+/// The proof chain of a run: the evidence for each link so far. Serialized as an object with every
+/// link, `null` where there is no evidence yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proof(BTreeMap<ProofLink, Evidence>);
 
 impl Proof {
-    /// What was seen for a link.
+    /// The evidence for one link, where there is some.
     #[must_use]
     pub fn get(&self, link: ProofLink) -> Option<&Evidence> {
         self.0.get(&link)
     }
 
-    /// The chain as the deploy pane draws it: every link in order.
+    /// Every link in order with its evidence, as the deploy pane draws the chain.
     pub fn chain(&self) -> impl Iterator<Item = (ProofLink, Option<&Evidence>)> {
         ProofLink::ALL.into_iter().map(|link| (link, self.get(link)))
     }
@@ -146,7 +203,7 @@ impl Proof {
         };
     }
 
-    /// Forgets what later links showed: they spoke of another commit.
+    /// Drops the evidence for all later links, because it concerns another commit.
     pub(crate) fn forget_after(&mut self, link: ProofLink) {
         self.0.retain(|known, _| *known <= link);
     }
@@ -165,77 +222,79 @@ impl<'de> Deserialize<'de> for Proof {
     }
 }
 
-/// One answer of a probe.
+/// One result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeSample {
-    /// When.
+    /// The time of the request.
     pub at: Timestamp,
-    /// As configured: status 2xx, or exit code 0.
+    /// Whether it succeeded: HTTP status 2xx, or exit code 0.
     pub ok: bool,
     /// How long the answer took, in milliseconds.
     pub latency_ms: u32,
 }
 
-/// What the red-first gate saw, each side on a clean checkout.
+/// The observations of the red-first gate, each side on a clean checkout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateReport {
     /// The commit that the run began from.
     pub base: Sha,
-    /// The commit that is to be pushed; all else is said of this one.
+    /// The commit that is to be pushed; all fields but `base` and `on_base` concern it.
     pub head: Sha,
     /// The run's new or changed test files.
     pub tests: Vec<Untrusted>,
-    /// The test command on the base with those files laid over it.
+    /// The result on the base, with those test files laid over it.
     pub on_base: GateSide,
-    /// The test command on the head.
+    /// The result on the head.
     pub on_head: GateSide,
 }
 
-/// One side of the gate.
+/// The result of the test command on one side of the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum GateSide {
-    /// The test command ended with 0.
+    /// The test command exited with 0.
     Passed,
-    /// It ended with another code, with the end of its output.
+    /// The test command exited with another code.
     Failed {
-        /// The exit code.
+        /// The exit code of the command.
         code: i32,
-        /// The end of what it printed.
+        /// The last lines of its output.
         log: Untrusted,
     },
-    /// Every changed file is exempt in `.afk.toml` (docs, configuration): nothing to be red.
+    /// Every changed file is exempt in `.afk.toml` (documentation, configuration), so that no test
+    /// has to fail.
     Exempt,
-    /// Changed files that aren't exempt, and no test among them.
+    /// A changed file is not exempt, and no test file changed.
     NoTests,
-    /// A commit's message tells CI to look away.
+    /// A commit message makes CI skip the commit.
     CiSkipped,
-    /// No commit and no change at all.
+    /// The branch has no commit and no changed file.
     NoChange,
-    /// The test command could not be run, or did not end in time.
+    /// The test command could not run, or exceeded its time limit.
     Broken {
-        /// What happened.
+        /// The cause, and how to fix it.
         why: Untrusted,
     },
-    /// Not run, because the other side already decided.
+    /// The command did not run, because the other side already decided.
     NotRun,
 }
 
-/// What the gate says of a report.
+/// The gate's decision on a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GateVerdict {
-    /// May be pushed.
+pub(crate) enum GateVerdict {
+    /// The head may be pushed.
     Open,
-    /// Back to the agent with this explanation.
+    /// The agent gets another turn with this explanation.
     Closed(Untrusted),
-    /// Neither: the test command itself can't be run, which no agent can mend.
+    /// The test command itself can't run, which no agent can fix, so afk asks a human.
     Broken(Untrusted),
 }
 
 impl GateReport {
-    /// Tests that fail on the base and pass on the head open the gate; nothing else does.
+    /// Opens the gate only for tests that fail on the base and pass on the head, or for exempt
+    /// changes whose tests pass.
     #[must_use]
-    pub fn verdict(&self) -> GateVerdict {
+    pub(crate) fn verdict(&self) -> GateVerdict {
         use GateSide::{Broken, CiSkipped, Exempt, Failed, NoChange, NoTests, NotRun, Passed};
         let closed = |text: String| GateVerdict::Closed(Untrusted::new(text));
         match (&self.on_base, &self.on_head) {
@@ -245,7 +304,7 @@ impl GateReport {
                 closed("There is no change to push: no commit was made and no file differs.".into())
             }
             (CiSkipped, _) | (_, CiSkipped) => closed(
-                "A commit's message tells CI to skip it, which is never allowed. Reword your \
+                "A commit message makes CI skip the commit, which is never allowed. Reword your \
                  commits."
                     .into(),
             ),
@@ -260,7 +319,7 @@ impl GateReport {
                     .into(),
             ),
             (_, Failed { code, log }) => closed(format!(
-                "The test command ends with {code} on your commit. The end of its output:\n{}",
+                "The test command exits with {code} on your commit. The end of its output:\n{}",
                 log.as_received()
             )),
             (_, Exempt | NotRun) => closed("The tests were not run on your commit.".into()),
@@ -273,7 +332,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_red_then_green_opens_the_gate() {
+    fn fact_kinds_keep_their_recorded_names() {
+        for name in ["run", "image", "digest", "rollout", "probes", "keel.sh/policy"] {
+            assert_eq!(FactKind::from(name.to_owned()).as_str(), name);
+        }
+        assert_eq!(FactKind::from("image".to_owned()), FactKind::Image);
+    }
+
+    #[test]
+    fn gate_opens_only_for_red_then_green() {
         let sides = [
             GateSide::Passed,
             GateSide::Failed { code: 1, log: "no".into() },

@@ -101,7 +101,7 @@ pub fn proof(run: &Run) -> Vec<String> {
         // The image's own link tells what the rollout's does.
         for fact in link.facts.iter().filter(|_| name != ProofLink::Image) {
             let address = fact.link.as_ref().map(|link| format!("  {}", link.clean_line()));
-            let (what, value) = (&fact.name, fact.value.clean_line());
+            let (what, value) = (fact.kind.as_str(), fact.value.clean_line());
             lines.push(format!("      {what} {value}{}", address.unwrap_or_default()));
         }
     }

@@ -58,7 +58,7 @@ impl Stepper<'_> {
                 match run.activity {
                     Activity::Turn { .. } if steerable(run) => Ok(()),
                     Activity::Turn { .. } => {
-                        Err(Refusal::CanNot { run: run.id, what: "take messages".into() })
+                        Err(Refusal::Unsupported { run: run.id, what: "take messages".into() })
                     }
                     _ => Err(Refusal::NoTurn { run: run.id }),
                 }
@@ -69,7 +69,7 @@ impl Stepper<'_> {
                 match run.activity {
                     Activity::Turn { .. } if known.is_some_and(|e| !e.can.interrupt) => {
                         let what = "be interrupted and go on; cancel the run instead".into();
-                        Err(Refusal::CanNot { run: run.id, what })
+                        Err(Refusal::Unsupported { run: run.id, what })
                     }
                     Activity::Turn { .. } => Ok(()),
                     _ => Err(Refusal::NoTurn { run: run.id }),

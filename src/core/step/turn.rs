@@ -291,5 +291,5 @@ impl Stepper<'_> {
 #[must_use]
 pub fn steerable(run: &Run) -> bool {
     let steer = run.equipment.as_ref().map(|equipment| equipment.can.steer);
-    steer != Some(crate::model::capability::Steer::No)
+    steer != Some(crate::model::capability::Steer::Unsupported)
 }

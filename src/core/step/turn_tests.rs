@@ -119,9 +119,9 @@ fn what_an_agent_can_not_do_is_not_offered() {
     let steer = || Command::Steer { run: RUN, text: "left".into() };
     let interrupt = || Command::Interrupt { run: RUN };
     let mut play = Play::turning(Policy::default());
-    play.agent(equipped(Steer::No, false));
-    assert!(matches!(play.operate(steer()), Err(Refusal::CanNot { .. })));
-    assert!(matches!(play.operate(interrupt()), Err(Refusal::CanNot { .. })));
+    play.agent(equipped(Steer::Unsupported, false));
+    assert!(matches!(play.operate(steer()), Err(Refusal::Unsupported { .. })));
+    assert!(matches!(play.operate(interrupt()), Err(Refusal::Unsupported { .. })));
     play.agent(equipped(Steer::AfterTurn, true));
     assert!(play.operate(steer()).is_ok() && play.operate(interrupt()).is_ok());
     assert!(play.effects.contains(&Effect::Interrupt { run: RUN }));
@@ -150,7 +150,7 @@ fn silence_and_retries_are_shown_until_something_is_heard() {
     assert_eq!(play.run().quiet, None);
     play.agent(AgentEvent::Retry { attempt: 3, delay_ms: 12_000, status: Some(529) });
     let line = play.run().doing(play.now);
-    assert!(line == "529: asks again in 12 s, try 3", "{line}");
+    assert!(line == "529: retries in 12 s, attempt 3", "{line}");
     play.turn_end(TurnEnd::Done);
     assert_eq!(play.run().retry, None);
 }

@@ -1,53 +1,54 @@
-//! T9: what an answer of GitHub's API means for the next request.
+//! Decision table T9: how the GitHub client proceeds after a response of the API. Called by
+//! `github` after every request.
 
-/// What was asked: a read may be asked again, a write whose answer was lost may not.
+/// The kind of request. A read may be repeated; a write whose response was lost may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiCall {
-    /// GET.
+    /// A GET request, which is safe to repeat.
     Read,
-    /// POST, PATCH, DELETE, push.
+    /// A POST, PATCH or DELETE request, or a push.
     Write,
 }
 
-/// An answer, or what came in its place.
+/// The parts of a response that the table reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiAnswer {
-    /// The status; 0 where none came whole (dropped, cut, malformed).
+    /// The HTTP status; 0 where no complete response arrived (dropped, truncated, malformed).
     pub status: u16,
-    /// `retry-after`, in seconds.
+    /// The header `retry-after`, in seconds.
     pub retry_after: Option<i64>,
-    /// `x-ratelimit-remaining`.
+    /// The header `x-ratelimit-remaining`, in requests.
     pub remaining: Option<i64>,
-    /// `x-ratelimit-reset`, in seconds of the epoch.
+    /// The header `x-ratelimit-reset`, in seconds since 1970.
     pub reset: Option<i64>,
-    /// The body speaks of a secondary limit.
+    /// Whether the body mentions a secondary rate limit.
     pub secondary: bool,
 }
 
-/// What to do.
+/// The client's next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiAction {
-    /// Take it.
+    /// Use the response as the new version.
     Take,
-    /// Keep what we have.
+    /// Keep the cached version, which is unchanged.
     Keep,
-    /// Ask for a new token once; then stop using this one.
+    /// Get a new token once; after a second failure, stop using the token.
     Renew,
-    /// Everybody with this token waits so many seconds.
+    /// Pause all requests with this token for so many seconds.
     Wait(i64),
-    /// Everybody with this token waits until then (seconds of the epoch), and a little longer.
+    /// Pause all requests with this token until shortly after this time, in seconds since 1970.
     WaitUntil(i64),
-    /// Everybody with this token waits at least a minute, doubling.
+    /// Pause all requests with this token for at least a minute, doubling with each repetition.
     WaitDoubling,
-    /// Asking again can't help: show it.
+    /// Report the error, since a retry can't help.
     Show,
-    /// Ask again after a while; what is known stays.
-    Again,
-    /// Nobody knows whether it was done: read it back, then decide.
+    /// Retry later, and keep the cached version until then.
+    Retry,
+    /// Read the object back to learn whether the write took effect, then decide.
     ReadBack,
 }
 
-/// The table.
+/// Applies the table to one response.
 #[must_use]
 pub fn action(asked: ApiCall, answer: &ApiAnswer) -> ApiAction {
     match answer.status {
@@ -61,7 +62,7 @@ pub fn action(asked: ApiCall, answer: &ApiAnswer) -> ApiAction {
             _ => ApiAction::Show,
         },
         0 | 500.. if asked == ApiCall::Write => ApiAction::ReadBack,
-        0 | 408 | 500.. => ApiAction::Again,
+        0 | 408 | 500.. => ApiAction::Retry,
         _ => ApiAction::Show,
     }
 }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn action_follows_every_row() {
         let status = |status| ApiAnswer { status, remaining: Some(4000), ..ApiAnswer::default() };
         let after = |code| ApiAnswer { retry_after: Some(30), ..status(code) };
         let used = |code| ApiAnswer { remaining: Some(0), reset: Some(99), ..status(code) };
@@ -92,10 +93,10 @@ mod tests {
             (status(410), ApiAction::Show, ApiAction::Show),
             (status(422), ApiAction::Show, ApiAction::Show),
             (status(451), ApiAction::Show, ApiAction::Show),
-            (status(500), ApiAction::Again, ApiAction::ReadBack),
-            (status(502), ApiAction::Again, ApiAction::ReadBack),
-            (status(503), ApiAction::Again, ApiAction::ReadBack),
-            (status(0), ApiAction::Again, ApiAction::ReadBack),
+            (status(500), ApiAction::Retry, ApiAction::ReadBack),
+            (status(502), ApiAction::Retry, ApiAction::ReadBack),
+            (status(503), ApiAction::Retry, ApiAction::ReadBack),
+            (status(0), ApiAction::Retry, ApiAction::ReadBack),
         ] {
             assert_eq!(action(ApiCall::Read, &answer), read, "{answer:?}");
             assert_eq!(action(ApiCall::Write, &answer), write, "{answer:?}");

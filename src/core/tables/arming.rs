@@ -1,6 +1,7 @@
-//! T1: who armed an issue, and whether they may.
+//! Decision table T1: who armed an issue, and whether that account may. Called by the GitHub
+//! tracker for every labelled issue.
 //!
-//! `author_association` is never looked at: the events do not carry it.
+//! The table ignores `author_association`, since the timeline's events don't carry it.
 
 use std::collections::BTreeSet;
 
@@ -8,78 +9,78 @@ use crate::model::id::Actor;
 use crate::model::issue::Arming;
 use crate::model::time::Timestamp;
 
-/// Somebody who did something, as the tracker tells it.
+/// The account behind an event of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who {
-    /// The login; none where the account is gone.
+    /// The login; none for a deleted account.
     pub login: Option<Actor>,
-    /// An account of a program.
+    /// Whether the account belongs to a program.
     pub bot: bool,
-    /// Done by an app in somebody's name.
+    /// Whether an app acted in the account's name.
     pub via_app: bool,
-    /// What they may do in the repository.
+    /// The account's rights in the repository.
     pub right: RepoRight,
 }
 
-/// What the permission endpoint answered.
+/// The response of the permission endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepoRight {
-    /// The role's name and the base permission.
+    /// The role's name and the permission that it builds on.
     Role {
-        /// As told; a custom role has a name of its own.
+        /// The role's name, as received; a custom role has its own.
         role: String,
-        /// `admin`, `write`, `read` or `none`.
+        /// The base permission: `admin`, `write`, `read` or `none`.
         permission: String,
     },
-    /// 404.
+    /// Status 404: the account is no collaborator.
     NotThere,
-    /// 403: our own token may not ask.
+    /// Status 403: afk's own token may not ask.
     Forbidden,
-    /// It could not be asked.
+    /// The request failed, with this error.
     Unavailable(String),
 }
 
-/// The newest event of the ready label.
+/// The newest event about the ready label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labelled {
-    /// `labeled`, and not `unlabeled`.
+    /// Whether the event is `labeled` rather than `unlabeled`.
     pub on: bool,
-    /// By whom.
+    /// The account that changed the label.
     pub by: Who,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
-/// A change of the issue's text.
+/// A change of the issue's title or body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
-    /// When last.
+    /// The time of the latest change.
     pub at: Timestamp,
-    /// By whom.
+    /// The account that made it.
     pub by: Who,
 }
 
-/// All that is looked at.
+/// The facts about an issue that the table reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArmingFacts {
-    /// It is a pull request.
+    /// Whether it is a pull request.
     pub pull_request: bool,
-    /// The label is on it now, byte for byte.
+    /// Whether the issue carries the label now, compared byte for byte.
     pub label: bool,
-    /// Its newest event, from all pages of the timeline.
+    /// The label's newest event, from all pages of the timeline.
     pub labelled: Option<Labelled>,
-    /// Changes of its title, and the last one of its body.
+    /// The changes of its title, and the latest change of its body.
     pub edits: Vec<Edited>,
 }
 
-/// Who is trusted beside those with a right to write.
+/// The accounts that are trusted beside those with the right to write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Our own login.
+    /// afk's own login, which never arms an issue.
     pub us: Option<Actor>,
-    /// Trusted whatever they are.
+    /// The accounts in `trusted`, including bots and apps.
     pub listed: BTreeSet<Actor>,
-    /// The role `triage` is enough.
+    /// Whether the role `triage` may arm issues.
     pub triage: bool,
 }
 
@@ -89,7 +90,7 @@ enum LabellerTrust {
     Unknown(String),
 }
 
-/// The table; none is row 1: no issue at all.
+/// Applies the table; none is row 1, a pull request.
 #[must_use]
 pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
     if facts.pull_request {
@@ -99,10 +100,10 @@ pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
         return Some(Arming::NotReady);
     }
     let Some(event) = &facts.labelled else {
-        let why = "the label is there and no event tells who put it on".into();
+        let why = "the issue has the label, and no event shows who added it".into();
         return Some(Arming::Unknown { why });
     };
-    let name = |who: &Who| who.login.clone().unwrap_or_else(|| Actor("nobody".into()));
+    let name = |who: &Who| who.login.clone().unwrap_or_else(|| Actor("a deleted account".into()));
     let by = name(&event.by);
     match standing(&event.by, trust) {
         LabellerTrust::Untrusted => return Some(Arming::Untrusted { by }),
@@ -114,7 +115,8 @@ pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
         match standing(&edit.by, trust) {
             LabellerTrust::Trusted => {}
             LabellerTrust::Untrusted => {
-                let why = format!("{editor}, who may not arm it, changed it after {by} had");
+                let why =
+                    format!("{editor}, who may not arm issues, changed it after {by} armed it");
                 return Some(Arming::Hold { why });
             }
             LabellerTrust::Unknown(why) => return Some(Arming::Unknown { why }),
@@ -123,7 +125,7 @@ pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
     Some(Arming::Trusted { by, at: event.at })
 }
 
-/// Rows 4 to 7.
+/// Rows 4 to 7: whether one account may arm.
 fn standing(who: &Who, trust: &Trust) -> LabellerTrust {
     if who.login.as_ref().is_some_and(|login| trust.listed.contains(login)) {
         return LabellerTrust::Trusted;
@@ -137,19 +139,16 @@ fn standing(who: &Who, trust: &Trust) -> LabellerTrust {
             ("admin" | "maintain" | "write", _) => LabellerTrust::Trusted,
             ("triage", _) if trust.triage => LabellerTrust::Trusted,
             ("triage" | "read" | "none", _) | (_, "read" | "none") => LabellerTrust::Untrusted,
-            // A custom role on top of one that may write.
+            // A custom role that builds on the right to write.
             (_, "admin" | "write") => LabellerTrust::Trusted,
-            _ => {
-                LabellerTrust::Unknown(format!("{login} has the role {role:?}, which nobody knows"))
-            }
+            _ => LabellerTrust::Unknown(format!("{login} has the unknown role {role:?}")),
         },
         RepoRight::NotThere => LabellerTrust::Untrusted,
-        RepoRight::Forbidden => LabellerTrust::Unknown(
-            "our token may not ask for rights (it needs push access): mend its configuration"
-                .into(),
-        ),
+        RepoRight::Forbidden => {
+            LabellerTrust::Unknown("afk's token can't read permissions: give it push access".into())
+        }
         RepoRight::Unavailable(why) => {
-            LabellerTrust::Unknown(format!("{login}'s right is unknown: {why}"))
+            LabellerTrust::Unknown(format!("the permission of {login} is unknown: {why}"))
         }
     }
 }
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn judge_follows_every_row() {
         let trust = Trust { us: Some(Actor("afk".into())), ..Trust::default() };
         let ana = || who("ana", right("write", "write"));
         let of = |right| armed(who("bo", right));
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_after_the_arming_counts_as_its_editors_standing() {
+    fn later_edit_counts_by_its_editors_rights() {
         let trust = Trust::default();
         let edited = |at, by| ArmingFacts {
             edits: vec![Edited { at: Timestamp(at), by }],
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_and_the_option_widen_it() {
+    fn trusted_list_and_triage_option_widen_trust() {
         let listed = [Actor("renovate[bot]".into())].into();
         let trust = Trust { listed, triage: true, us: None };
         let bot = Who { bot: true, ..who("renovate[bot]", right("none", "none")) };

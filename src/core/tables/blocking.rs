@@ -1,25 +1,27 @@
-//! T2: what an issue waits for.
+//! Decision table T2: the issues that block another one, and the parser for the references in an
+//! issue's text. Called by the GitHub tracker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::id::{IssueKey, Repo};
 use crate::model::issue::{Blocker, BlockerState};
 
-/// What a tracker says of an issue that another one waits for.
+/// The state of a blocking issue, as its tracker reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockerStanding {
-    /// Still to be done.
+    /// Open, and not yet done.
     Open,
     /// Closed as completed, or without a reason.
     Completed,
     /// Closed as not planned.
     NotPlanned,
-    /// 404 or 403.
+    /// Status 404 or 403: the token can't read it.
     Unreadable,
 }
 
-/// The table for one issue. `edges` tells what each open issue waits for, as far as it is known;
-/// `found` where each stands. `not_planned_blocks` is an option, off by default.
+/// Applies the table to one issue. `edges` holds the blockers of each open issue, as far as they
+/// are known, and `found` the state of each blocker. With `not_planned_blocks`, an issue closed as
+/// not planned still blocks.
 #[must_use]
 pub fn blockers(
     issue: &IssueKey,
@@ -50,7 +52,7 @@ pub fn blockers(
     of.map(|blocker| Blocker { reference: name(blocker).into(), state: state(blocker) }).collect()
 }
 
-/// Whether, from `from`, open issues wait for `to`.
+/// Whether `from` waits for `to`, directly or through other open issues.
 fn leads_to(
     from: &IssueKey,
     to: &IssueKey,
@@ -69,11 +71,11 @@ fn leads_to(
     false
 }
 
-/// Words before a reference that make it something to wait for.
+/// The phrases that turn the following references into blockers.
 const PHRASES: [&str; 4] = ["blocked by", "depends on", "blocked-by", "depends-on"];
 
-/// The issues that a text says it waits for: `Blocked by #3, acme/lib#4` or `Depends on` with an
-/// address; also as a list under such a line. What stands in code or a comment counts for nothing.
+/// The issues that a text names as its blockers: `Blocked by #3, acme/lib#4` or `Depends on` with
+/// an address; also as a list under such a line. Code and HTML comments are ignored.
 #[must_use]
 pub fn references(text: &str, repo: &Repo) -> BTreeSet<IssueKey> {
     let text = without_code(text);
@@ -98,7 +100,7 @@ pub fn references(text: &str, repo: &Repo) -> BTreeSet<IssueKey> {
     found
 }
 
-/// The references at the head of a text, with commas or "and" between them.
+/// The references at the start of a text, separated by commas or "and".
 fn named(text: &str, repo: &Repo) -> Vec<IssueKey> {
     let mut keys = Vec::new();
     for word in text.split([' ', ',', '\t', ';']) {
@@ -132,7 +134,7 @@ fn reference(word: &str, repo: &Repo) -> Option<IssueKey> {
     IssueKey::parse(word).ok()
 }
 
-/// A text without its code blocks, code spans and HTML comments.
+/// The text without code blocks, code spans and HTML comments.
 fn without_code(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_found_where_somebody_meant_them() {
+    fn references_ignore_code_comments_and_prose() {
         for (text, keys) in [
             ("Blocked by #3", vec!["acme/widget#3"]),
             (
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn blockers_follow_every_row() {
         use BlockerState::{Closed, Cycle, Open, Unreadable};
         let one = |found, option| states(&[("#1", &["#2"])], &[("#2", found)], option)[0].1;
         assert_eq!(one(BlockerStanding::Open, false), Open);
@@ -221,7 +223,7 @@ mod tests {
         ];
         let found = states(edges, &open, false);
         assert_eq!(found, [("#2".into(), Cycle), ("x/y#5".into(), Open)]);
-        // Done in between: no circle any more.
+        // With one of them done, there is no cycle.
         let open = [
             ("#2", BlockerStanding::Open),
             ("#3", BlockerStanding::Completed),

@@ -1,44 +1,45 @@
-//! T3: one check of a commit: a check run or a commit status.
+//! Decision table T3: the state of one check of a commit, which is a check run or a commit status.
+//! [`super::commit`] combines the checks into a verdict.
 
-/// A check as it was told.
+/// One check as the CI reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What repeats are told apart by.
-    pub identity: Identity,
-    /// The repeat with the highest counts.
+    /// The fields that all repeats of a check share.
+    pub identity: CheckIdentity,
+    /// The identifier; the repeat with the highest one counts.
     pub id: u64,
-    /// Its suite; 0 for a commit status.
+    /// The identifier of its suite; 0 for a commit status.
     pub suite: u64,
-    /// An open string: `queued`, `completed`, `pending`, …
+    /// The status, an open set of strings: `queued`, `completed`, `pending`, …
     pub status: String,
-    /// An open string, once it is completed.
+    /// The conclusion, an open set of strings; none before the end.
     pub conclusion: Option<String>,
-    /// Where a person can read it.
+    /// The address at which a person can read it.
     pub url: Option<String>,
 }
 
-/// The same in every repeat of a check.
+/// The identity of a check, equal in each of its repeats.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Identity {
-    /// A check run.
+pub enum CheckIdentity {
+    /// A check run of an app.
     Run {
-        /// Of which app.
+        /// The app's name, such as `actions`.
         app: String,
-        /// Of which workflow; empty where there is none.
+        /// The workflow's name; empty where there is none.
         workflow: String,
-        /// Begun by what: `push`, `schedule`, …
+        /// The event that started it: `push`, `schedule`, …
         event: String,
-        /// Its name.
+        /// The name of the check run.
         name: String,
     },
-    /// A commit status.
+    /// A commit status, set through the older API.
     Status {
-        /// Its context.
+        /// The context, which is its name.
         context: String,
     },
 }
 
-impl Identity {
+impl CheckIdentity {
     /// The name that branch rules and people use.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -49,30 +50,30 @@ impl Identity {
     }
 }
 
-/// What one check says.
+/// The state of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckState {
-    /// Not ended.
+    /// Queued or running, or a word that the table doesn't list.
     Pending,
-    /// Somebody must let it go on.
+    /// A person must approve the run before it starts.
     NeedsApproval,
-    /// Good.
+    /// Passed: a positive signal.
     Pass,
-    /// Not bad; never enough alone.
+    /// Neutral or skipped, which is no signal by itself.
     PassWeak,
-    /// Bad.
+    /// Failed: a negative signal.
     Red,
-    /// Bad, and only a person can mend it.
+    /// Failed in a way that only a person can fix.
     RedForHuman,
-    /// Cut off because something newer came.
+    /// Cancelled, because something newer replaced it.
     Superseded,
 }
 
-/// The table. `replaced`: a newer run of the same app, workflow, event and name is there, or the
-/// branch has moved on.
+/// Applies the table. `replaced` says that a newer repeat of the check exists, or that the branch
+/// has moved on.
 #[must_use]
 pub fn state(check: &Check, replaced: bool) -> CheckState {
-    // A commit status has its conclusion in the place of a status.
+    // A commit status holds its conclusion in the status.
     let word = match (check.status.as_str(), check.conclusion.as_deref()) {
         ("completed", Some(conclusion)) => conclusion,
         (status, _) => status,
@@ -85,15 +86,15 @@ pub fn state(check: &Check, replaced: bool) -> CheckState {
         "action_required" => CheckState::RedForHuman,
         "cancelled" if replaced => CheckState::Superseded,
         "cancelled" => CheckState::Red,
-        // Also `completed` without a conclusion, and every word that nobody knows.
+        // Also `completed` without a conclusion, and every unlisted word.
         _ => CheckState::Pending,
     }
 }
 
-/// The newest of each check, by id.
+/// The newest repeat of each check, by identifier.
 #[must_use]
 pub fn newest(checks: &[Check]) -> Vec<&Check> {
-    let mut newest: std::collections::BTreeMap<&Identity, &Check> =
+    let mut newest: std::collections::BTreeMap<&CheckIdentity, &Check> =
         std::collections::BTreeMap::new();
     for check in checks {
         let known = newest.entry(&check.identity).or_insert(check);
@@ -110,7 +111,7 @@ mod tests {
 
     fn check(status: &str, conclusion: Option<&str>) -> Check {
         Check {
-            identity: Identity::Status { context: "x".into() },
+            identity: CheckIdentity::Status { context: "x".into() },
             id: 1,
             suite: 0,
             status: status.into(),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         for status in ["queued", "in_progress", "requested", "pending", "expected"] {
             assert_eq!(state(&check(status, None), false), CheckState::Pending, "{status}");
         }
@@ -150,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_repeat_counts_and_others_stand_beside_it() {
+    fn newest_keeps_one_repeat_per_identity() {
         let run = |workflow: &str, event: &str, id, conclusion: &str| Check {
-            identity: Identity::Run {
+            identity: CheckIdentity::Run {
                 app: "actions".into(),
                 workflow: workflow.into(),
                 event: event.into(),

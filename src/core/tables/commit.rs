@@ -1,59 +1,61 @@
-//! T4: a commit, from its checks.
+//! Decision table T4: the verdict on a commit from all of its checks. The CI adapter for GitHub
+//! calls it on every poll whose fetch succeeded.
 
 use super::check::{newest, state};
 use crate::tables::check::{Check, CheckState};
 
-/// What was seen of a commit.
+/// The facts about a commit that the table reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitChecks {
-    /// It is an ancestor of the remote branch's head.
+    /// Whether the remote branch still contains the commit.
     pub ancestor: bool,
-    /// The branch has moved on since.
+    /// Whether the branch has newer commits.
     pub moved: bool,
     /// Every repeat of every check.
     pub checks: Vec<Check>,
-    /// Names that must pass: the configuration's and the branch rules'. With none, all must.
+    /// The names of checks that must pass, from the configuration and the branch rules. When empty,
+    /// every check must pass.
     pub required: Vec<String>,
-    /// Milliseconds since the push.
+    /// The time since the push, in milliseconds.
     pub age: i64,
-    /// Milliseconds since the newest suite came.
+    /// The time since the newest suite appeared, in milliseconds.
     pub quiet: i64,
 }
 
-/// Our own deadlines, in milliseconds.
+/// afk's own deadlines, counted from the push in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// A check that should have appeared.
+    /// The deadline by which a check must have appeared.
     pub appear: i64,
-    /// A check that should have ended.
+    /// The deadline by which a check must have ended.
     pub run: i64,
 }
 
-/// No new suite for this long before green, in milliseconds.
-pub const QUIET: i64 = 30_000;
+/// The time without a new suite before a commit can be green, in milliseconds.
+pub(crate) const QUIET: i64 = 30_000;
 
-/// What a commit's checks say.
+/// The verdict on a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitVerdict {
-    /// It is on the branch no more.
+    /// The branch no longer contains the commit.
     Lost,
-    /// These failed.
+    /// The named checks failed.
     Red(Vec<String>),
-    /// These failed and no agent can mend it.
+    /// The named checks failed, and only a person can fix them.
     RedForHuman(Vec<String>),
-    /// For this.
+    /// The commit waits for the named check or condition.
     Pending(String),
-    /// This never came.
+    /// The named check never appeared.
     NoCi(String),
-    /// These never ended.
+    /// The named checks never ended.
     Stuck(Vec<String>),
-    /// Cut off, because the branch moved on.
+    /// The checks were cancelled, because the branch moved on.
     Superseded,
-    /// All good, as many.
+    /// All checks are good, and so many of them passed.
     Green(usize),
 }
 
-/// The table; a failed fetch never comes here.
+/// Applies the table. The caller skips it when a fetch fails.
 #[must_use]
 pub fn judge(seen: &CommitChecks, deadlines: Deadlines) -> CommitVerdict {
     if !seen.ancestor {
@@ -109,11 +111,11 @@ pub fn judge(seen: &CommitChecks, deadlines: Deadlines) -> CommitVerdict {
     }
     let passed = names(&[CheckState::Pass]).len();
     if passed == 0 {
-        // Skipped and neutral ones alone are no signal.
-        return appears(seen, deadlines, "a check that says success");
+        // Skipped and neutral checks alone are no signal.
+        return appears(seen, deadlines, "a successful check");
     }
     if seen.quiet < QUIET {
-        return CommitVerdict::Pending("other checks that may still come".into());
+        return CommitVerdict::Pending("further checks that may appear".into());
     }
     CommitVerdict::Green(passed)
 }
@@ -128,14 +130,14 @@ fn appears(seen: &CommitChecks, deadlines: Deadlines, what: &str) -> CommitVerdi
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Identity;
+    use super::super::check::CheckIdentity;
     use super::*;
 
     const DEADLINES: Deadlines = Deadlines { appear: 600_000, run: 3_600_000 };
 
     fn check(name: &str, status: &str) -> Check {
         Check {
-            identity: Identity::Status { context: name.into() },
+            identity: CheckIdentity::Status { context: name.into() },
             id: 1,
             suite: 0,
             status: status.into(),
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn judge_follows_every_row() {
         let names = |all: &[&str]| all.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
         let late = |seen: CommitChecks| CommitChecks { age: 600_000, ..seen };
         let ages = |seen: CommitChecks| CommitChecks { age: 3_600_000, ..seen };
@@ -207,12 +209,12 @@ mod tests {
             (
                 "6 not quiet",
                 CommitChecks { quiet: QUIET - 1, ..seen(&[("a", "success")]) },
-                CommitVerdict::Pending("other checks that may still come".into()),
+                CommitVerdict::Pending("further checks that may appear".into()),
             ),
             (
                 "6 weak",
                 late(seen(&[("a", "skipped"), ("b", "neutral")])),
-                CommitVerdict::NoCi("a check that says success".into()),
+                CommitVerdict::NoCi("a successful check".into()),
             ),
             (
                 "superseded",

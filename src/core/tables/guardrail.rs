@@ -1,14 +1,15 @@
-//! What no policy and no operator's answer can allow an agent.
+//! Recognizes a permission request that would break a [`Guardrail`]. [`super::permission`] asks
+//! here first, so that neither a policy nor a grant can allow it.
 //!
-//! A command is read the way a shell would split it, as far as its words say what it does. A
-//! program that hides its intent (a script, an encoded text) is beyond words: that is what the
-//! red-first gate, the fast-forward push and credentials that the agent does not have are for.
+//! A command is split into words as a shell would split it, and judged by those words. A program
+//! that hides its intent (a script, an encoded text) escapes this check; the red-first gate, the
+//! fast-forward push and the missing credentials of the agent cover that case.
 
 use super::shell_words;
 use crate::model::guardrail::Guardrail;
 use crate::model::permission::{PermissionRequest, Tool};
 
-/// Words in a commit message that make a CI look away: GitHub, GitLab, Woodpecker,
+/// Markers in a commit message that make CI skip the commit: GitHub, GitLab, Woodpecker,
 /// `CircleCI`, Azure.
 const CI_SKIP: [&str; 7] = [
     "[ci skip]",
@@ -20,43 +21,46 @@ const CI_SKIP: [&str; 7] = [
     "***no_ci***",
 ];
 
-/// Whether a text tells CI to look away.
+/// Whether a text contains a marker that makes CI skip a commit.
 #[must_use]
 pub fn skips_ci(text: &str) -> bool {
     let text = text.to_lowercase();
     CI_SKIP.iter().any(|marker| text.contains(marker))
 }
 
-/// The first guardrail that an ask would break.
+/// The first guardrail that a request would break.
 #[must_use]
-pub fn violated(ask: &PermissionRequest, worktree: &str) -> Option<Guardrail> {
-    match ask.tool {
-        Tool::Edit => ask
+pub(crate) fn violated(request: &PermissionRequest, worktree: &str) -> Option<Guardrail> {
+    match request.tool {
+        Tool::Edit => request
             .targets
             .iter()
-            .any(|path| outside(path.as_received(), worktree))
+            .any(|path| is_outside(path.as_received(), worktree))
             .then_some(Guardrail::LeavesWorktree),
-        Tool::Shell => ask.targets.iter().find_map(|command| {
+        Tool::Shell => request.targets.iter().find_map(|command| {
             let text = command.as_received();
-            let mut here = worktree.to_owned();
+            let mut cwd = worktree.to_owned();
             let all = shell_words::commands(text);
             let git = all.iter().any(|words| program(words) == "git");
             if git && skips_ci(text) {
                 return Some(Guardrail::CiSkip);
             }
-            all.iter().find_map(|words| of_command(words, &mut here, worktree, 0))
+            all.iter().find_map(|words| command_breaks(words, &mut cwd, worktree, 0))
         }),
         Tool::Read | Tool::Web | Tool::Other => None,
     }
 }
 
+/// The program's name without its directory.
 fn program(words: &[String]) -> &str {
     words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word))
 }
 
-fn of_command(
+/// The first guardrail that a simple command would break. `cd` moves `cwd` for the commands after it;
+/// `depth` bounds shells within shells.
+fn command_breaks(
     words: &[String],
-    here: &mut String,
+    cwd: &mut String,
     worktree: &str,
     depth: usize,
 ) -> Option<Guardrail> {
@@ -64,7 +68,7 @@ fn of_command(
     let name = program(words);
     let args: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let has = |wanted: &[&str]| args.iter().any(|arg| wanted.contains(arg));
-    // A shell in a shell.
+    // A script passed to a shell is judged like the command itself.
     if matches!(name, "sh" | "bash" | "zsh" | "dash" | "ksh" | "eval") && depth < 4 {
         let script = if name == "eval" {
             Some(args.join(" "))
@@ -73,15 +77,17 @@ fn of_command(
             args.iter().position(flag).and_then(|at| args.get(at + 1)).map(|s| (*s).to_owned())
         };
         if let Some(script) = script {
-            let mut inner = here.clone();
+            let mut inner = cwd.clone();
             let all = shell_words::commands(&script);
-            return all.iter().find_map(|words| of_command(words, &mut inner, worktree, depth + 1));
+            return all
+                .iter()
+                .find_map(|words| command_breaks(words, &mut inner, worktree, depth + 1));
         }
     }
     let plain: Vec<&str> = args.iter().copied().filter(|arg| !arg.starts_with('-')).collect();
     let broken = match name {
-        "git" => of_git(&args, here, worktree),
-        "kubectl" | "oc" | "k" => of_kubectl(&plain),
+        "git" => git_breaks(&args, cwd, worktree),
+        "kubectl" | "oc" | "k" => kubectl_breaks(&plain),
         "vault" | "bao" => {
             let writes = ["put", "patch", "write", "delete", "destroy", "undelete", "rollback"];
             plain.iter().any(|arg| writes.contains(arg)).then_some(Guardrail::SecretStore)
@@ -116,10 +122,10 @@ fn of_command(
         }
         _ => None,
     };
-    broken.or_else(|| leaves(name, words, &plain, here, worktree))
+    broken.or_else(|| writes_outside(name, words, &plain, cwd, worktree))
 }
 
-/// `VAR=x`, `env`, `sudo`, `nohup` and the like only lead in.
+/// The words after `VAR=x`, `env`, `sudo`, `nohup` and other prefixes that only lead in.
 fn without_prefix(words: &[String]) -> &[String] {
     let mut words = words;
     loop {
@@ -141,15 +147,16 @@ fn without_prefix(words: &[String]) -> &[String] {
             return words;
         }
         words = &words[1..];
-        // A wrapper's own options.
+        // Options of the prefix itself.
         while words.first().is_some_and(|word| word.starts_with('-') && word.len() > 1) {
             words = &words[1..];
         }
     }
 }
 
-fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
-    // Options before the verb; -C and -c take a value.
+/// The guardrail that a git command would break, judged by its subcommand and options.
+fn git_breaks(args: &[&str], cwd: &str, worktree: &str) -> Option<Guardrail> {
+    // Options before the subcommand; -C and -c take a value.
     let mut at = 0;
     let mut folder = None;
     while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
@@ -211,11 +218,12 @@ fn of_git(args: &[&str], here: &str, worktree: &str) -> Option<Guardrail> {
             | "rev-list"
             | "shortlog"
     );
-    let away = folder.is_some_and(|folder| outside(&joined(here, folder), worktree));
+    let away = folder.is_some_and(|folder| is_outside(&joined(cwd, folder), worktree));
     (writes && away).then_some(Guardrail::LeavesWorktree)
 }
 
-fn of_kubectl(plain: &[&str]) -> Option<Guardrail> {
+/// The guardrail that a kubectl command would break, judged by its verb and resource kinds.
+fn kubectl_breaks(plain: &[&str]) -> Option<Guardrail> {
     let named = |names: &[&str]| {
         plain.iter().any(|arg| {
             arg.split([',', '/']).any(|part| names.contains(&part.to_lowercase().as_str()))
@@ -255,39 +263,40 @@ fn of_kubectl(plain: &[&str]) -> Option<Guardrail> {
     .then_some(Guardrail::SecretStore)
 }
 
-/// Programs whose plain arguments are written to or removed.
+/// Programs that write to or remove their plain arguments.
 const WRITERS: [&str; 15] = [
     "rm", "mv", "cp", "tee", "ln", "chmod", "chown", "touch", "mkdir", "rmdir", "truncate", "dd",
     "install", "rsync", "shred",
 ];
 
-fn leaves(
+/// Whether a command writes outside the worktree, by a redirection or by its arguments.
+fn writes_outside(
     name: &str,
     words: &[String],
     plain: &[&str],
-    here: &mut String,
+    cwd: &mut String,
     worktree: &str,
 ) -> Option<Guardrail> {
     if matches!(name, "cd" | "pushd") {
         let to = plain.first().copied().unwrap_or("~");
-        *here = joined(here, to);
+        *cwd = joined(cwd, to);
         return None;
     }
-    let away = |path: &str| outside(&joined(here, path), worktree);
+    let away = |path: &str| is_outside(&joined(cwd, path), worktree);
     let mut redirected = words.iter().zip(words.iter().skip(1));
     let redirects = redirected
         .any(|(sign, to)| matches!(sign.as_str(), ">" | ">>" | ">|" | "&>" | "2>") && away(to));
     let in_place = matches!(name, "sed" | "perl") && words.iter().any(|w| w.starts_with("-i"));
     let written = if WRITERS.contains(&name) || in_place {
-        // What is copied may come from anywhere; where it goes to is the last.
+        // A copy may read from anywhere; it writes to its last argument.
         let targets = if matches!(name, "cp" | "ln" | "rsync" | "install") {
             plain.last().into_iter().copied().collect()
         } else {
             plain.to_vec()
         };
         targets.into_iter().map(|arg| arg.strip_prefix("of=").unwrap_or(arg)).any(|arg| {
-            // A bare word is a file of the folder that the command is in.
-            (arg.contains('/') || arg.starts_with('~') || arg == ".." || *here != worktree)
+            // A bare word is a file in the command's directory.
+            (arg.contains('/') || arg.starts_with('~') || arg == ".." || *cwd != worktree)
                 && !arg.contains("if=")
                 && away(arg)
         })
@@ -297,12 +306,12 @@ fn leaves(
     (redirects || written).then_some(Guardrail::LeavesWorktree)
 }
 
-/// A path seen from a folder, with `.` and `..` taken out. Links can't be seen from here.
-fn joined(here: &str, path: &str) -> String {
+/// An absolute or relative path from `cwd`, with `.` and `..` resolved; symbolic links are not.
+fn joined(cwd: &str, path: &str) -> String {
     let whole = if path.starts_with('/') || path.starts_with('~') || path.starts_with('$') {
         path.to_owned()
     } else {
-        format!("{here}/{path}")
+        format!("{cwd}/{path}")
     };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {
@@ -317,134 +326,16 @@ fn joined(here: &str, path: &str) -> String {
     if whole.starts_with('/') { format!("/{}", parts.join("/")) } else { parts.join("/") }
 }
 
-/// Whether a path lies outside the worktree and outside the places that are nobody's.
-fn outside(path: &str, worktree: &str) -> bool {
+/// Whether a path lies outside the worktree and outside the shared scratch directories.
+fn is_outside(path: &str, worktree: &str) -> bool {
     let path = joined(worktree, path);
     if path.starts_with('~') || path.starts_with("$HOME") || path.starts_with("${HOME}") {
         return true;
     }
     if path.starts_with('$') {
-        // A name that only the shell knows; TMPDIR and the like are usual.
+        // Only the shell can expand this variable; TMPDIR and the like are common.
         return false;
     }
     let within = |folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
     !(within(worktree) || within("/tmp") || within("/var/tmp") || within("/dev"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tables::shell_words::commands;
-
-    const HERE: &str = "/w/wt-1";
-
-    fn ask(tool: Tool, target: &str) -> PermissionRequest {
-        PermissionRequest {
-            tool,
-            title: "".into(),
-            detail: "".into(),
-            targets: vec![target.into()],
-            editable: false,
-        }
-    }
-
-    fn shell(command: &str) -> Option<Guardrail> {
-        violated(&ask(Tool::Shell, command), HERE)
-    }
-
-    #[test]
-    fn each_line_is_held() {
-        use Guardrail::*;
-        for (command, rule) in [
-            ("git push --force origin HEAD", ForcePush),
-            ("git push -f", ForcePush),
-            ("git push -uf origin x", ForcePush),
-            ("git push --force-with-lease", ForcePush),
-            ("git push origin +HEAD:master", ForcePush),
-            ("git push origin :master", ForcePush),
-            ("git push --delete origin x", ForcePush),
-            ("make && git -c a=b push -f", ForcePush),
-            ("bash -lc 'git push --force'", ForcePush),
-            ("eval \"git push --force\"", ForcePush),
-            ("echo $(git push --force)", ForcePush),
-            ("FOO=1 sudo -E git push --mirror", ForcePush),
-            ("/usr/bin/git push \"--force\"", ForcePush),
-            ("git filter-branch --all", HistoryRewrite),
-            ("git branch -f master HEAD~3", HistoryRewrite),
-            ("git update-ref refs/heads/master HEAD", HistoryRewrite),
-            ("git commit -m 'x [ci skip]'", CiSkip),
-            ("git commit -m 'x [Skip CI]'", CiSkip),
-            ("git push -o ci.skip", CiSkip),
-            ("kubectl delete pvc data", DeleteVolume),
-            ("kubectl -n x delete persistentvolumeclaims/data", DeleteVolume),
-            ("kubectl delete pod,pvc --all", DeleteVolume),
-            ("kubectl delete ns shop", DeleteVolume),
-            ("kubectl create secret generic x", SecretStore),
-            ("kubectl patch secret x -p y", SecretStore),
-            ("vault kv put secret/x a=b", SecretStore),
-            ("gh secret set X", SecretStore),
-            ("aws secretsmanager put-secret-value --secret-id x", SecretStore),
-            ("curl -H 'X-Vault-Token: t' -X PUT http://v/v1/secret/x", SecretStore),
-            ("rm -rf /home/ana", LeavesWorktree),
-            ("rm -rf ../wt-2", LeavesWorktree),
-            ("cd .. && rm -rf wt-2", LeavesWorktree),
-            ("echo x > /etc/hosts", LeavesWorktree),
-            ("echo x >> ~/.bashrc", LeavesWorktree),
-            ("cp a.txt /usr/local/bin/a", LeavesWorktree),
-            ("sed -i s/a/b/ /etc/hosts", LeavesWorktree),
-            ("git -C /w/wt-2 commit -am x", LeavesWorktree),
-            ("tee /etc/x < a", LeavesWorktree),
-        ] {
-            assert_eq!(shell(command), Some(rule), "{command}");
-        }
-        for path in ["/etc/passwd", "../wt-2/a", "/w/wt-10/a", "~/.ssh/config", "/w/wt-1/../x"] {
-            assert_eq!(violated(&ask(Tool::Edit, path), HERE), Some(LeavesWorktree), "{path}");
-        }
-    }
-
-    #[test]
-    fn daily_work_is_left_alone() {
-        for command in [
-            "git push origin HEAD",
-            "git commit -m 'Fix the force of the push'",
-            "git rebase origin/master",
-            "git commit --amend --no-edit",
-            "git reset --hard HEAD",
-            "git log --oneline | head -3",
-            "git -C /w/wt-2 log",
-            "python3 -m unittest -q 2>&1; true",
-            "cargo test >out.txt 2>&1",
-            "echo note >> NOTES.md && git add NOTES.md",
-            "rm -rf target build/x",
-            "rm /tmp/x",
-            "cp /usr/share/dict/words fixtures/",
-            "cd src && rm old.rs",
-            "cat /etc/os-release",
-            "echo 'a > b'",
-            "grep -r 'ci skip' .",
-            "kubectl get pvc",
-            "kubectl get secret x",
-            "kubectl delete pod x",
-            "vault kv get secret/x",
-            "mkdir -p \"$TMPDIR/x\"",
-            "find . -name '*.rs' | xargs sed -i s/a/b/",
-            "for f in *.rs; do rm $f; done",
-            "",
-        ] {
-            assert_eq!(shell(command), None, "{command}");
-        }
-        for path in ["a", "/w/wt-1/a/b", "./x/../y", "/tmp/x"] {
-            assert_eq!(violated(&ask(Tool::Edit, path), HERE), None, "{path}");
-        }
-        assert_eq!(violated(&ask(Tool::Read, "/etc/passwd"), HERE), None);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_is_read(text in ".{0,200}") {
-            shell(&text);
-            let words = commands(&text);
-            proptest::prop_assert!(words.iter().all(|words| !words.is_empty()));
-        }
-    }
 }

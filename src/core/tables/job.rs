@@ -1,34 +1,35 @@
-//! T8: a Kubernetes Job.
+//! Decision table T8: the state of a Kubernetes Job from its conditions. Called by the Kubernetes
+//! executor, which runs a turn as a Job.
 
-/// A condition of a Job: its type, whether its status is `True`, and its reason.
+/// A condition of a Job, from `status.conditions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// `Failed`, `Complete`, …
+    /// The type: `Failed`, `Complete`, …
     pub kind: String,
-    /// `status` is `True`; being there is not enough.
+    /// Whether its `status` is `True`; a condition with another status is no signal.
     pub holds: bool,
-    /// Why.
+    /// The reason, as the controller states it.
     pub reason: String,
 }
 
-/// What a Job says.
+/// The state of a Job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
-    /// Not ended.
+    /// The Job has not ended.
     Running,
-    /// It ends soon, and nobody knows how.
+    /// The Job is about to end, and its result is not yet known.
     Ending,
-    /// It ended well.
+    /// The Job ended with success.
     Succeeded,
-    /// It ended badly.
+    /// The Job failed, for this reason.
     Failed(String),
-    /// Somebody stopped it for now.
+    /// Somebody suspended the Job.
     Suspended,
-    /// It was deleted before it ended.
+    /// The Job was deleted before it ended.
     Lost,
 }
 
-/// The table; `None` is a Job that was deleted.
+/// Applies the table; `None` is a deleted Job.
 #[must_use]
 pub fn state(conditions: Option<&[Condition]>) -> JobState {
     let Some(conditions) = conditions else { return JobState::Lost };
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         let of = |all: &[(&str, bool)]| {
             let conditions: Vec<Condition> = all
                 .iter()

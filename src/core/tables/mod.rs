@@ -1,7 +1,21 @@
-//! Decision tables: what a fact from outside means. Pure, one file a table; every row has a test.
+//! Decision tables: each maps facts from outside to a meaning, in one file with a test for every
+//! row. Adapters collect the facts and call the tables, so that no adapter decides by itself
+//! whether something is green.
 //!
-//! Unless a file says otherwise the first matching row wins. A word that nobody knows leads to
-//! "pending" or "unknown", never to success, and green needs at least one positive signal.
+//! Unless a file says otherwise, the first matching row wins. An unlisted word means "pending" or
+//! "unknown", never success, and green needs at least one positive signal.
+//!
+//! | table | file | judges |
+//! | --- | --- | --- |
+//! | T1 | [`arming`] | who armed an issue |
+//! | T2 | [`blocking`] | the issues that an issue waits for |
+//! | T3, T4 | [`check`], [`commit`] | a commit on GitHub |
+//! | T5 | [`pipeline`] | a Woodpecker pipeline |
+//! | T6, T7 | [`rollout`], [`pod`] | a rollout on Kubernetes |
+//! | T8 | [`job`] | a Kubernetes Job |
+//! | T9 | [`answer`] | a response of GitHub's API |
+//! | T10 | [`sink`] | a response of a notice sink or of Vault |
+//! | | [`permission`], [`guardrail`] | an agent's permission request |
 
 pub mod answer;
 pub mod arming;
@@ -9,10 +23,12 @@ pub mod blocking;
 pub mod check;
 pub mod commit;
 pub mod guardrail;
+#[cfg(test)]
+mod guardrail_tests;
 pub mod job;
-pub mod permission;
+pub(crate) mod permission;
 pub mod pipeline;
 pub mod pod;
 pub mod rollout;
-pub mod shell_words;
+pub(crate) mod shell_words;
 pub mod sink;

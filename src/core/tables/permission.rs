@@ -1,5 +1,5 @@
-//! Judges a permission request: guardrails first, then the repository's policy, then what an
-//! operator granted for the run.
+//! Judges an agent's permission request: guardrails first, then the repository's policy, then the
+//! operator's grants for the run. [`crate::step`] calls it for every request.
 
 use super::{guardrail, shell_words};
 use crate::model::approval::DecidedBy;
@@ -7,11 +7,12 @@ use crate::model::guardrail::Guardrail;
 use crate::model::permission::{Decision, Grant, Pattern, PermissionRequest, Permissions, Tool};
 
 impl Permissions {
-    /// Several targets are as strict as the strictest of them. A command that joins several is
-    /// looked at part by part, so `shell(git status*)` does not allow `git status; rm -rf x`.
-    fn decide(&self, ask: &PermissionRequest, worktree: &str) -> Decision {
-        let targets: Vec<String> = match ask.tool {
-            Tool::Shell => ask
+    /// The policy's decision on a request; the strictest decision on any target wins. A compound
+    /// command is judged part by part, so that `shell(git status*)` does not allow `git status; rm
+    /// -rf x`.
+    fn decide(&self, request: &PermissionRequest, worktree: &str) -> Decision {
+        let targets: Vec<String> = match request.tool {
+            Tool::Shell => request
                 .targets
                 .iter()
                 .flat_map(|target| {
@@ -22,10 +23,10 @@ impl Permissions {
                     if parts.len() > 1 { parts } else { vec![whole] }
                 })
                 .collect(),
-            _ => ask.targets.iter().map(|t| relative(t.as_received(), worktree)).collect(),
+            _ => request.targets.iter().map(|t| relative(t.as_received(), worktree)).collect(),
         };
         let of = |target: &str| {
-            let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.fits(ask, target));
+            let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.fits(request, target));
             if any(&self.deny) {
                 Decision::Deny
             } else if any(&self.ask) {
@@ -33,7 +34,7 @@ impl Permissions {
             } else if any(&self.allow) {
                 Decision::Allow
             } else {
-                let unknown = ask.tool == Tool::Other;
+                let unknown = request.tool == Tool::Other;
                 self.default.unwrap_or(if unknown { Decision::Ask } else { Decision::Allow })
             }
         };
@@ -43,42 +44,42 @@ impl Permissions {
     }
 }
 
-/// A path as a policy names it: from the top of the worktree.
+/// A path as policies name it, relative to the worktree.
 fn relative(path: &str, worktree: &str) -> String {
     let inside = path.strip_prefix(worktree).and_then(|rest| rest.strip_prefix('/'));
     inside.unwrap_or(path).to_owned()
 }
 
-/// What becomes of an ask.
+/// The verdict on a permission request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PermissionVerdict {
-    /// Allowed, by the policy or by a grant.
+pub(crate) enum PermissionVerdict {
+    /// Allowed without asking a human.
     Allow {
-        /// By which of them.
+        /// The policy or the grant that allowed it.
         by: DecidedBy,
     },
-    /// A human is asked.
+    /// A human must decide.
     Ask,
-    /// Refused by the policy.
+    /// Refused by the repository's policy.
     Deny,
-    /// Refused by a guardrail, and a human is told.
+    /// Refused by a guardrail; afk also raises an escalation.
     Guarded(Guardrail),
 }
 
-/// Judges an ask. Guardrails come first and can't be loosened.
+/// Judges a request. Guardrails come first and can't be loosened.
 #[must_use]
-pub fn judge(
-    ask: &PermissionRequest,
+pub(crate) fn judge(
+    request: &PermissionRequest,
     permissions: &Permissions,
     grants: &[Grant],
     worktree: &str,
 ) -> PermissionVerdict {
-    if let Some(rule) = guardrail::violated(ask, worktree) {
+    if let Some(rule) = guardrail::violated(request, worktree) {
         return PermissionVerdict::Guarded(rule);
     }
-    match permissions.decide(ask, worktree) {
+    match permissions.decide(request, worktree) {
         Decision::Deny => PermissionVerdict::Deny,
-        Decision::Ask if grants.iter().any(|grant| grant.covers(ask)) => {
+        Decision::Ask if grants.iter().any(|grant| grant.covers(request)) => {
             PermissionVerdict::Allow { by: DecidedBy::Grant }
         }
         Decision::Ask => PermissionVerdict::Ask,
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_is_looked_at_from_its_strictest_end() {
+    fn policy_applies_its_strictest_pattern() {
         let (allow, ask, deny) = (
             PermissionVerdict::Allow { by: DecidedBy::Policy },
             PermissionVerdict::Ask,
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_covers_what_it_says_and_no_more() {
+    fn grant_covers_exactly_its_targets() {
         let asks = policy("default=ask");
         let granted = PermissionVerdict::Allow { by: DecidedBy::Grant };
         let grants = [Grant::of(&shell("make")), Grant::of(&edit("/w/wt-1/a"))];
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_read_strictly() {
+    fn pattern_parser_accepts_only_known_tools() {
         for good in ["shell", "shell(git push*)", "edit(*)", "other(mcp__x)"] {
             assert_eq!(String::from(Pattern::parse(good).unwrap()), good);
         }

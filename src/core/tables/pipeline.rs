@@ -1,23 +1,24 @@
-//! T5: a Woodpecker pipeline.
+//! Decision table T5: the state of a Woodpecker pipeline, and whether it belongs to a commit.
+//! Called by the CI and deploy adapters for Woodpecker.
 
-/// What a pipeline says.
+/// The state of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PipelineState {
-    /// Not ended.
+    /// Queued or running, or an unlisted word.
     Pending,
-    /// Somebody must let it go on.
+    /// A person must approve the pipeline before it runs.
     NeedsApproval,
-    /// Good.
+    /// Passed: a positive signal.
     Pass,
-    /// Bad.
+    /// Failed: a negative signal.
     Red,
-    /// Cut off because something newer came.
+    /// Cancelled, because something newer replaced it.
     Superseded,
-    /// Its conditions did not fit: nothing ran.
+    /// Nothing ran, since its conditions did not match.
     NotRun,
 }
 
-/// The table. A pipeline that runs is pending though a step of it has failed.
+/// Applies the table. A running pipeline is pending even when one of its steps has failed.
 #[must_use]
 pub fn state(status: &str, replaced: bool) -> PipelineState {
     match status {
@@ -27,24 +28,25 @@ pub fn state(status: &str, replaced: bool) -> PipelineState {
         "canceled" if replaced => PipelineState::Superseded,
         "canceled" => PipelineState::Red,
         "skipped" => PipelineState::NotRun,
-        // `created`, `pending`, `running`, and every word that nobody knows.
+        // `created`, `pending`, `running`, and every unlisted word.
         _ => PipelineState::Pending,
     }
 }
 
-/// A pipeline, as far as it is matched.
+/// The fields of a pipeline that link it to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pipeline<'a> {
-    /// What began it.
+    /// The event that started it: `push`, `manual`, …
     pub event: &'a str,
-    /// Its commit. Of a `manual` one the branch's head when it was begun, which tells nothing.
+    /// Its commit. For a `manual` pipeline this is the branch's head at its start, which proves
+    /// nothing.
     pub commit: &'a str,
-    /// Its variable `IMAGE_TAG`.
+    /// The value of its variable `IMAGE_TAG`.
     pub image_tag: Option<&'a str>,
 }
 
-/// Whether a pipeline is about a commit: a deploy pipeline (`manual`) by its `IMAGE_TAG`, the first
-/// eight digits; another by its commit. Never by being the latest.
+/// Whether a pipeline belongs to a commit. A deploy pipeline (`manual`) matches by its `IMAGE_TAG`,
+/// the first eight digits; any other by its commit. Being the latest never counts.
 #[must_use]
 pub fn is_of(pipeline: Pipeline<'_>, sha: &str) -> bool {
     match pipeline.event {
@@ -58,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         for (status, said) in [
             ("created", PipelineState::Pending),
             ("pending", PipelineState::Pending),
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deploy_pipeline_is_matched_by_its_image_tag_alone() {
+    fn deploy_pipeline_matches_by_its_image_tag_alone() {
         let sha = "0123456789abcdef0123456789abcdef01234567";
         let pipeline = |event, commit, image_tag| Pipeline { event, commit, image_tag };
         assert!(is_of(pipeline("push", sha, None), sha));

@@ -1,66 +1,68 @@
-//! T7: the pods of a workload's newest revision, their init containers too.
+//! Decision table T7: the state of a pod of a workload's newest revision, init containers included.
+//! The deploy adapter for Kubernetes calls it for each pod, since a rollout alone does not show why
+//! it stalls.
 
-/// How long a reason to wait may stand, in milliseconds.
+/// The time for which a container may wait with an error, in milliseconds.
 pub const WAITING: i64 = 60_000;
-/// How long a pod may find no node, in milliseconds.
-pub const UNSCHEDULABLE: i64 = 15_000;
-/// Restarts within [`RESTART_WINDOW`] that are too many.
-pub const RESTARTS: i32 = 3;
-/// See [`RESTARTS`]; in milliseconds.
+/// The time for which a pod may remain unscheduled, in milliseconds.
+pub(crate) const UNSCHEDULABLE: i64 = 15_000;
+/// The number of restarts within [`RESTART_WINDOW`] that counts as a failure.
+pub(crate) const RESTARTS: i32 = 3;
+/// The span over which [`RESTARTS`] counts, in milliseconds.
 pub const RESTART_WINDOW: i64 = 5 * 60_000;
 
-/// A container, init containers too.
+/// A container or init container of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Container {
-    /// Its name.
+    /// The name in the pod's specification.
     pub name: String,
-    /// `state.waiting.reason`.
+    /// The field `state.waiting.reason`, such as `ImagePullBackOff`.
     pub waiting: Option<String>,
-    /// `state.waiting.message`.
+    /// The field `state.waiting.message`, where there is one.
     pub message: Option<String>,
-    /// Its last termination was for want of memory.
+    /// Whether its last termination was `OOMKilled`.
     pub out_of_memory: bool,
-    /// `restartCount` now.
+    /// The field `restartCount` now.
     pub restarts: i32,
-    /// `restartCount` at the begin of the window.
+    /// The field `restartCount` at the start of the window.
     pub restarts_before: i32,
 }
 
-/// A pod.
+/// The facts about a pod that the table reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// Its name.
+    /// The name in the pod's metadata.
     pub name: String,
-    /// `status.phase`.
+    /// The field `status.phase`, such as `Running`.
     pub phase: String,
-    /// `status.reason`.
+    /// The field `status.reason`, such as `Evicted`.
     pub reason: Option<String>,
-    /// The condition Ready is True.
+    /// Whether the condition `Ready` is `True`.
     pub ready: bool,
-    /// `PodScheduled` is False for want of a node.
+    /// Whether `PodScheduled` is `False` for lack of a node.
     pub unschedulable: bool,
-    /// Milliseconds since it was made, or since it waits for what it waits.
+    /// The time since its creation, or since it began its current wait, in milliseconds.
     pub age: i64,
-    /// Milliseconds that it may be running without being ready.
+    /// The time for which it may run without being ready, in milliseconds.
     pub initial_delay: i64,
-    /// All of them.
+    /// Its containers, init containers included.
     pub containers: Vec<Container>,
 }
 
-/// What a pod says.
+/// The state of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodState {
-    /// Ready, or on its way.
+    /// The pod is ready.
     Fine,
-    /// On its way.
+    /// The pod is starting, at this point.
     Progressing(String),
-    /// It won't come up.
+    /// The pod won't become ready, for this reason.
     Degraded(String),
-    /// It was evicted or failed: its controller makes another one.
+    /// The pod was evicted or failed, and its controller creates another one.
     Replaced,
 }
 
-/// Reasons to wait that don't go away by themselves.
+/// Reasons for waiting that don't clear by themselves.
 const STUCK: [&str; 7] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -71,7 +73,7 @@ const STUCK: [&str; 7] = [
     "RunContainerError",
 ];
 
-/// The table.
+/// Applies the table to one pod.
 #[must_use]
 pub fn state(pod: &Pod) -> PodState {
     let name = &pod.name;
@@ -105,13 +107,13 @@ pub fn state(pod: &Pod) -> PodState {
     }
     if pod.phase == "Pending" && pod.unschedulable {
         if pod.age > UNSCHEDULABLE {
-            return PodState::Degraded(format!("{name}: no node takes it"));
+            return PodState::Degraded(format!("{name}: no node accepts it"));
         }
-        return PodState::Progressing(format!("{name}: no node takes it yet"));
+        return PodState::Progressing(format!("{name}: no node accepts it yet"));
     }
     if pod.phase == "Running" && !pod.ready {
         if pod.age > pod.initial_delay {
-            return PodState::Degraded(format!("{name}: running and not ready"));
+            return PodState::Degraded(format!("{name}: running, but not ready"));
         }
         return PodState::Progressing(format!("{name}: not ready yet"));
     }
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row() {
+    fn state_follows_every_row() {
         for reason in STUCK {
             let waits = with(Container { waiting: Some(reason.into()), ..Container::default() });
             let at = |age| Pod { age, phase: "Pending".into(), ready: false, ..waits.clone() };

@@ -1,64 +1,67 @@
-//! T6: a rollout of a Deployment, a `StatefulSet` or a `DaemonSet`.
+//! Decision table T6: the state of a rollout of a Deployment, a `StatefulSet` or a `DaemonSet`. The
+//! deploy adapter for Kubernetes calls it on every change of the workload.
 //!
-//! Missing integers mean 0. Our own deadline must be longer than `progressDeadlineSeconds`.
+//! Missing integers mean 0. afk's own deadline must be longer than `progressDeadlineSeconds`.
 
-/// How long a `ReplicaFailure` may stand before it counts, in milliseconds.
-pub const REPLICA_FAILURE: i64 = 30_000;
+use crate::model::plural::plural;
 
-/// How an image in the cluster relates to the commit that is looked for.
+/// The time for which `ReplicaFailure` may hold before it counts, in milliseconds.
+pub(crate) const REPLICA_FAILURE: i64 = 30_000;
+
+/// The relation of a workload's image to the commit that is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Image {
-    /// It is the one that is expected, by tag or digest.
+    /// The expected image, by tag or digest.
     Matches,
-    /// It is that of a commit which contains the one that is looked for.
+    /// The image of a later commit, which contains the deployed one.
     Newer,
-    /// Another.
+    /// An image of an unrelated or older commit.
     Other,
 }
 
-/// What a rollout says.
+/// The state of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RolloutState {
-    /// The object isn't there.
+    /// The workload does not exist.
     Missing,
-    /// It still has another image.
+    /// The workload still has another image.
     NotApplied,
-    /// It has the image of a newer commit, which contains ours.
+    /// The workload has the image of a later commit, which contains the deployed one.
     Superseded,
-    /// Under way, with where it stands.
+    /// The rollout is under way, at this point.
     Progressing(String),
-    /// Paused, or updated by hand: it waits for a person.
+    /// The workload is paused or updated by hand, and waits for a person.
     Suspended(String),
-    /// It went wrong.
+    /// The rollout failed, for this reason.
     Failed(String),
-    /// Nobody asked for a pod: no proof of anything.
+    /// The workload wants no pods, which proves nothing.
     ScaledToZero,
-    /// All pods are the new ones and available; healthy after the soak.
+    /// All pods are new and available; the soak time decides whether they are healthy.
     Complete,
 }
 
-/// A Deployment, as far as the table looks.
+/// The fields of a Deployment that the table reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deployment {
-    /// `metadata.deletionTimestamp` is set.
+    /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// `metadata.generation`.
+    /// The field `metadata.generation`, raised by each change.
     pub generation: i64,
-    /// `status.observedGeneration`.
+    /// The field `status.observedGeneration`, which follows it.
     pub observed: i64,
-    /// `spec.paused`.
+    /// The field `spec.paused`, false by default.
     pub paused: bool,
-    /// `spec.replicas`; 1 where it isn't set.
+    /// The field `spec.replicas`; 1 where it isn't set.
     pub wanted: i32,
-    /// `status.replicas`.
+    /// The field `status.replicas`: old and new pods.
     pub replicas: i32,
-    /// `status.updatedReplicas`.
+    /// The field `status.updatedReplicas`: new pods.
     pub updated: i32,
-    /// `status.availableReplicas`.
+    /// The field `status.availableReplicas`: pods that serve.
     pub available: i32,
     /// The reason of the condition `Progressing`.
     pub progressing: Option<String>,
-    /// For how long `ReplicaFailure` has been True, in milliseconds, with its message.
+    /// The time for which `ReplicaFailure` has been `True`, in milliseconds, with its message.
     pub replica_failure: Option<(i64, String)>,
 }
 
@@ -70,7 +73,7 @@ fn applied(image: Image) -> Option<RolloutState> {
     }
 }
 
-/// The table.
+/// Applies the table to a Deployment; `None` is a missing one.
 #[must_use]
 pub fn deployment(seen: Option<&Deployment>, image: Image) -> RolloutState {
     let Some(d) = seen else { return RolloutState::Missing };
@@ -81,24 +84,27 @@ pub fn deployment(seen: Option<&Deployment>, image: Image) -> RolloutState {
         return says;
     }
     if d.generation > d.observed {
-        return RolloutState::Progressing("the controller has not seen it".into());
+        return RolloutState::Progressing("the controller has not observed the change".into());
     }
     if d.paused {
         return RolloutState::Suspended("it is paused".into());
     }
     if d.progressing.as_deref() == Some("ProgressDeadlineExceeded") {
-        return RolloutState::Failed("its progress deadline is over".into());
+        return RolloutState::Failed("its progress deadline has passed".into());
     }
     if let Some((age, message)) = &d.replica_failure
         && *age >= REPLICA_FAILURE
     {
-        return RolloutState::Failed(format!("pods can't be made: {message}"));
+        return RolloutState::Failed(format!("pods can't be created: {message}"));
     }
     if d.updated < d.wanted {
         return RolloutState::Progressing(format!("{} of {} updated", d.updated, d.wanted));
     }
     if d.replicas > d.updated {
-        return RolloutState::Progressing(format!("{} old pods are left", d.replicas - d.updated));
+        return RolloutState::Progressing(format!(
+            "{} left",
+            plural(d.replicas - d.updated, "old pod")
+        ));
     }
     if d.available < d.updated {
         return RolloutState::Progressing(format!("{} of {} available", d.available, d.updated));
@@ -109,30 +115,30 @@ pub fn deployment(seen: Option<&Deployment>, image: Image) -> RolloutState {
     RolloutState::Complete
 }
 
-/// A `StatefulSet`, as far as the table looks.
+/// The fields of a `StatefulSet` that the table reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatefulSet {
-    /// `metadata.deletionTimestamp` is set.
+    /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// `metadata.generation`.
+    /// The field `metadata.generation`, raised by each change.
     pub generation: i64,
-    /// `status.observedGeneration`.
+    /// The field `status.observedGeneration`, which follows it.
     pub observed: i64,
-    /// The strategy is `OnDelete`.
+    /// Whether the update strategy is `OnDelete`.
     pub on_delete: bool,
-    /// `spec.updateStrategy.rollingUpdate.partition`.
+    /// The field `spec.updateStrategy.rollingUpdate.partition`: pods below it keep their revision.
     pub partition: i32,
-    /// `spec.replicas`; 1 where it isn't set.
+    /// The field `spec.replicas`; 1 where it isn't set.
     pub wanted: i32,
-    /// `status.readyReplicas`.
+    /// The field `status.readyReplicas`: pods that serve.
     pub ready: i32,
-    /// `status.updatedReplicas`.
+    /// The field `status.updatedReplicas`: new pods.
     pub updated: i32,
-    /// `status.updateRevision` is `status.currentRevision`.
+    /// Whether `status.updateRevision` equals `status.currentRevision`.
     pub current: bool,
 }
 
-/// The table's rows for a `StatefulSet`.
+/// Applies the table to a `StatefulSet`; `None` is a missing one.
 #[must_use]
 pub fn stateful_set(seen: Option<&StatefulSet>, image: Image) -> RolloutState {
     let Some(s) = seen else { return RolloutState::Missing };
@@ -143,7 +149,7 @@ pub fn stateful_set(seen: Option<&StatefulSet>, image: Image) -> RolloutState {
         return says;
     }
     if s.observed == 0 || s.observed < s.generation {
-        return RolloutState::Progressing("the controller has not seen it".into());
+        return RolloutState::Progressing("the controller has not observed the change".into());
     }
     if s.on_delete {
         return RolloutState::Suspended("manual update: its strategy is OnDelete".into());
@@ -157,31 +163,31 @@ pub fn stateful_set(seen: Option<&StatefulSet>, image: Image) -> RolloutState {
             return RolloutState::Progressing(format!("{} of {most} updated", s.updated));
         }
     } else if !s.current {
-        return RolloutState::Progressing("its revision is not the current one".into());
+        return RolloutState::Progressing("the new revision is not yet current".into());
     }
     if s.wanted == 0 { RolloutState::ScaledToZero } else { RolloutState::Complete }
 }
 
-/// A `DaemonSet`, as far as the table looks.
+/// The fields of a `DaemonSet` that the table reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DaemonSet {
-    /// `metadata.deletionTimestamp` is set.
+    /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// `metadata.generation`.
+    /// The field `metadata.generation`, raised by each change.
     pub generation: i64,
-    /// `status.observedGeneration`.
+    /// The field `status.observedGeneration`, which follows it.
     pub observed: i64,
-    /// The strategy is `OnDelete`.
+    /// Whether the update strategy is `OnDelete`.
     pub on_delete: bool,
-    /// `status.desiredNumberScheduled`.
+    /// The field `status.desiredNumberScheduled`: one pod a node.
     pub wanted: i32,
-    /// `status.updatedNumberScheduled`.
+    /// The field `status.updatedNumberScheduled`: new pods.
     pub updated: i32,
-    /// `status.numberAvailable`.
+    /// The field `status.numberAvailable`: pods that serve.
     pub available: i32,
 }
 
-/// The table's rows for a `DaemonSet`.
+/// Applies the table to a `DaemonSet`; `None` is a missing one.
 #[must_use]
 pub fn daemon_set(seen: Option<&DaemonSet>, image: Image) -> RolloutState {
     let Some(d) = seen else { return RolloutState::Missing };
@@ -192,7 +198,7 @@ pub fn daemon_set(seen: Option<&DaemonSet>, image: Image) -> RolloutState {
         return says;
     }
     if d.observed < d.generation {
-        return RolloutState::Progressing("the controller has not seen it".into());
+        return RolloutState::Progressing("the controller has not observed the change".into());
     }
     if d.on_delete {
         return RolloutState::Suspended("manual update: its strategy is OnDelete".into());
@@ -237,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_a_deployment() {
+    fn deployment_follows_every_row() {
         let state = |d: Deployment, image| name(&deployment(Some(&d), image));
         let ours = |d| state(d, Image::Matches);
         assert_eq!(deployment(None, Image::Other), RolloutState::Missing);
         assert_eq!(ours(Deployment { deleting: true, ..whole() }), "failed");
         assert_eq!(state(whole(), Image::Other), "not applied");
         assert_eq!(state(whole(), Image::Newer), "superseded");
-        // The answer to a PATCH: the condition still says that all is available.
+        // The answer to a PATCH: the condition still reports the old rollout.
         assert_eq!(ours(Deployment { observed: 1, ..whole() }), "progressing");
         assert_eq!(ours(Deployment { paused: true, ..whole() }), "suspended");
         let over = Some("ProgressDeadlineExceeded".into());
@@ -263,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_other_kinds() {
+    fn stateful_set_and_daemon_set_follow_every_row() {
         let set = StatefulSet {
             generation: 2,
             observed: 2,

@@ -1,9 +1,10 @@
-//! Splits a shell command into the words of its simple commands, for policies and guardrails.
+//! Splits a shell command into the words of its simple commands. Policies and guardrails judge a
+//! compound command part by part with it. It is no shell: it expands nothing and accepts any text.
 
-/// The simple commands of a shell text, each as its words without quotes: parts of lists and
-/// pipes, of substitutions and of subshells.
+/// The simple commands of a shell text, each as its words without quotes. Lists, pipes,
+/// substitutions and subshells are split into their parts.
 #[must_use]
-pub fn commands(text: &str) -> Vec<Vec<String>> {
+pub(crate) fn commands(text: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
@@ -32,7 +33,7 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
                     started = true;
                 }
             }
-            // A substitution runs even inside double quotes.
+            // A shell runs a substitution even inside double quotes.
             (_, '`') => {
                 end_word(&mut words, &mut word, &mut started);
                 all.push(std::mem::take(&mut words));
@@ -56,7 +57,7 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
                 }
             }
             (None, '>') => {
-                // A file descriptor's number belongs to the sign.
+                // The number of a file descriptor belongs to the redirection.
                 if word.chars().all(|c| c.is_ascii_digit()) {
                     word.clear();
                     started = false;
@@ -66,7 +67,7 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
                     continue;
                 }
                 if chars.peek() == Some(&'&') {
-                    // 2>&1 writes to no file.
+                    // `2>&1` writes to no file.
                     chars.next();
                     while chars.next_if(|c| c.is_ascii_digit() || *c == '-').is_some() {}
                     continue;

@@ -1,6 +1,7 @@
 //! The record of a rollout: facts of the proof chain, and after a failure the pods, their events and
 //! the ends of their logs.
 
+use crate::core::model::verdict::FactKind;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, LogParams};
 use serde_json::Value;
@@ -26,16 +27,17 @@ impl Rollout<'_> {
         let metadata = &object["metadata"];
         let target = self.target.summary();
         let generation = metadata["generation"].as_i64().unwrap_or_default();
-        let mut facts = vec![Fact::new("rollout", format!("{target} generation {generation}"))];
+        let mut facts =
+            vec![Fact::new(FactKind::Rollout, format!("{target} generation {generation}"))];
         for (name, image) in objects::images(&object["spec"]["template"]) {
-            facts.push(Fact::new("image", format!("{target}/{name} {image}")));
+            facts.push(Fact::new(FactKind::Image, format!("{target}/{name} {image}")));
         }
         let mut digests: Vec<(String, String)> =
             pods.iter().flat_map(|(object, _)| objects::digests(object)).collect();
         digests.sort();
         digests.dedup();
         for (name, digest) in digests {
-            facts.push(Fact::new("digest", format!("{target}/{name} {digest}")));
+            facts.push(Fact::new(FactKind::Digest, format!("{target}/{name} {digest}")));
         }
         let template = &object["spec"]["template"]["metadata"]["annotations"];
         for (annotations, name) in [
@@ -44,7 +46,7 @@ impl Rollout<'_> {
             (&metadata["annotations"], "kubernetes.io/change-cause"),
         ] {
             if let Some(value) = annotations[name].as_str() {
-                facts.push(Fact::new(name, value));
+                facts.push(Fact::new(FactKind::Annotation(name.into()), value));
             }
         }
         facts

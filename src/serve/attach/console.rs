@@ -26,7 +26,7 @@ pub(super) async fn serve(
     let claimed = if hello.role == Role::Operator {
         handle.console(shell, &hello.actor).await
     } else {
-        Err("a viewer can look and not act".into())
+        Err("viewers are read-only".into())
     };
     let Console { to: typed, from: mut output } = match claimed {
         Ok(console) => console,

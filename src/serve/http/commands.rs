@@ -61,7 +61,7 @@ pub(super) async fn command(
             let (status, kind) = match &refusal {
                 Refusal::Viewer => (StatusCode::FORBIDDEN, "viewer"),
                 Refusal::QueueFull => (StatusCode::TOO_MANY_REQUESTS, "queue-full"),
-                Refusal::Follows { .. } => (StatusCode::SERVICE_UNAVAILABLE, "follows"),
+                Refusal::Follower { .. } => (StatusCode::SERVICE_UNAVAILABLE, "follows"),
                 Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down"),
                 _ => (StatusCode::CONFLICT, "refused"),
             };

@@ -1,4 +1,5 @@
-//! The journal's records about breakglass: part of [`crate::model::event::Event`].
+//! The journal's records about breakglass: the payload of
+//! [`crate::model::event::Event::Breakglass`].
 
 use serde::{Deserialize, Serialize};
 
@@ -8,69 +9,69 @@ use super::verb::{VerbEnd, VerbId, VerbRun};
 use crate::model::id::Actor;
 use crate::model::untrusted::Untrusted;
 
-/// What happened.
+/// A recorded change of breakglass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "what")]
 pub enum BreakglassEvent {
-    /// Somebody may use it for a while.
+    /// An operator armed breakglass for a while.
     Armed {
-        /// Who, why and until when.
+        /// The operator, the reason and the end of the arming.
         arming: BreakglassArming,
     },
-    /// Nobody may any more.
+    /// Breakglass is off again.
     Disarmed {
-        /// Why.
+        /// The reason: an operator's request, a takeover or the time limit.
         why: String,
     },
-    /// A verb is sent to the host.
+    /// afk sent a verb to the host.
     Begun {
-        /// Which.
+        /// The verb with its number and actor.
         run: VerbRun,
     },
-    /// It ended.
+    /// A verb ended, or its end stayed unknown.
     Ended {
-        /// Which.
+        /// The number of the verb's run.
         verb: VerbId,
-        /// How.
+        /// The result and the output.
         end: VerbEnd,
     },
-    /// A shell is opened.
+    /// An operator opened a shell on a host.
     Opened {
-        /// Its number.
+        /// The number of the shell.
         shell: ShellId,
-        /// Where, and whose.
+        /// The host and the operator.
         of: OpenShell,
     },
-    /// It is closed.
+    /// A shell was closed.
     Closed {
-        /// Which.
+        /// The number of the shell.
         shell: ShellId,
-        /// Why.
+        /// The reason for the close.
         why: Untrusted,
-        /// What was kept of it.
+        /// The recording of its output, where one was stored.
         recording: Option<Recording>,
     },
-    /// A person accepted the key of a host that was built anew.
+    /// A person accepted the new key of a rebuilt host.
     KeyTrusted {
-        /// Which host's.
+        /// The host's name among the pins.
         host: String,
-        /// Who.
+        /// The person who compared the fingerprints.
         by: Actor,
-        /// The fingerprint before, where there was one.
+        /// The fingerprint before, where one was pinned.
         old: Option<String>,
-        /// The fingerprint now.
+        /// The fingerprint that is pinned now.
         new: String,
     },
-    /// Both verbs of the drill were good.
+    /// The drill passed: both of its verbs succeeded.
     Drilled,
-    /// An agent was asked what may be wrong.
+    /// An operator asked an agent for a diagnosis.
     Diagnosing {
-        /// By whom.
+        /// The operator who asked.
         by: Actor,
     },
-    /// It answered.
+    /// The agent's diagnosis arrived.
     Diagnosed {
-        /// What, from its first line.
+        /// The first line of the diagnosis.
         said: Untrusted,
     },
 }

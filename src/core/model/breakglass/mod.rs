@@ -1,5 +1,13 @@
-//! The vocabulary of breakglass: regaining control of a wedged VM while its hypervisor is healthy.
-//! A person decides; nothing here asks a model, a tracker, a cluster or a name server.
+//! The vocabulary of breakglass, which regains control of a wedged VM while its hypervisor is
+//! healthy.
+//!
+//! ```text
+//! operator → BreakglassRequest → step → BreakglassTask → runtime → hypervisor
+//!                              ← BreakglassEvent ← BreakglassReport ←
+//! ```
+//!
+//! A person decides everything: nothing here depends on a model, a tracker, a cluster or a name
+//! server, since each of these may be down together with the VM.
 
 mod event;
 mod request;
@@ -10,7 +18,8 @@ mod verb;
 
 pub use event::BreakglassEvent;
 pub use request::{BreakglassRefusal, BreakglassRequest, Confirmation};
-pub use rules::{BreakglassArming, BreakglassRules, WINDOW};
+pub(crate) use rules::WINDOW;
+pub use rules::{BreakglassArming, BreakglassRules};
 pub use shell::{OpenShell, Recording, ShellId};
 pub use task::{BreakglassReport, BreakglassTask};
 pub use verb::{Capture, Verb, VerbEnd, VerbId, VerbOrigin, VerbResult, VerbRun};

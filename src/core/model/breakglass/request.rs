@@ -1,68 +1,72 @@
-//! What a person may request of breakglass, and why breakglass refuses.
+//! The requests that a person makes of breakglass, and the reasons for which breakglass refuses.
+//!
+//! A client sends a [`BreakglassRequest`] inside `Command::Breakglass`; the reply carries a
+//! [`BreakglassRefusal`] where a rule forbids it.
 
 use serde::{Deserialize, Serialize};
 
 use super::verb::Verb;
 use crate::model::digest::Digest;
 use crate::model::id::Actor;
+use crate::model::plural::plural;
 use crate::model::untrusted::Untrusted;
 
-/// A question to breakglass.
+/// A request to breakglass from an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
 pub enum BreakglassRequest {
-    /// To be allowed to use it for a while; asked again it lasts longer.
+    /// Arms breakglass for a while; a repeated request extends it.
     Arm {
-        /// Why.
+        /// The operator's reason, kept in the journal.
         reason: Untrusted,
-        /// Also where somebody else is armed: they are not any more.
+        /// Whether to disarm another operator who is armed now.
         #[serde(default)]
         take_over: bool,
     },
-    /// To be allowed no longer.
+    /// Disarms breakglass before its time is over.
     Disarm,
-    /// A verb.
+    /// Sends a verb to the hypervisor.
     Verb {
-        /// Which.
+        /// The verb to send.
         verb: Verb,
-        /// For those that change something.
+        /// The confirmation, required for a mutating verb.
         #[serde(default)]
         confirm: Option<Confirmation>,
     },
-    /// A shell.
+    /// Opens a shell on a host.
     Shell {
-        /// On which host.
+        /// The host's name in the configuration.
         host: String,
     },
-    /// The key of a host that was built anew is to be trusted.
+    /// Pins the new key of a rebuilt host.
     Trust {
-        /// Which host's.
+        /// The host's name among the pins.
         host: String,
         /// The key, as in a `known_hosts` file.
         key: String,
-        /// The fingerprint that was shown as the old one.
+        /// The old fingerprint that the person was shown.
         old: Option<String>,
-        /// The fingerprint that was shown as the new one.
+        /// The new fingerprint that the person was shown.
         new: String,
     },
-    /// An agent's opinion.
+    /// Asks an agent for a diagnosis.
     Diagnose,
 }
 
-/// A fresh confirmation of a mutating verb.
+/// An operator's confirmation of a mutating verb, typed just before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmation {
-    /// The VM's name as it was typed.
+    /// The VM's name as the operator typed it.
     pub name: String,
-    /// Of what was on the screen: [`super::BreakglassState::seen`].
+    /// The digest of the state that was on the screen; see `BreakglassState::seen`.
     pub seen: Digest,
-    /// The VM's name, typed a second time: where the rate would refuse.
+    /// The VM's name typed a second time, which overrides the rate limit.
     #[serde(default)]
     pub again: Option<String>,
 }
 
 impl BreakglassRequest {
-    /// Its name in the record.
+    /// The request's name in records.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -76,75 +80,73 @@ impl BreakglassRequest {
     }
 }
 
-/// Why breakglass refused.
+/// A rule of breakglass that refused a request; nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "no")]
 pub enum BreakglassRefusal {
-    /// No hypervisor and no VM.
+    /// The configuration names no hypervisor and no VM.
     #[error("breakglass is not configured; see [breakglass] in docs/breakglass.md")]
     NotConfigured,
-    /// Nobody armed it.
+    /// Breakglass is not armed, and the request needs it.
     #[error("breakglass is off: arm it first, with a reason")]
     NotArmed,
-    /// Somebody else is armed.
-    #[error("{by} is armed for {minutes} more min; take over to act yourself")]
+    /// Another operator has armed breakglass.
+    #[error("{by} has armed it for another {minutes} min; take over to act yourself")]
     ArmedBy {
-        /// Who.
+        /// The operator who is armed.
         by: Actor,
-        /// How long still.
+        /// The rest of the arming, in minutes.
         minutes: i64,
     },
-    /// No reason.
-    #[error("say why, in a few words")]
+    /// The request to arm gave no reason.
+    #[error("give a reason in a few words")]
     NoReason,
-    /// Not the VM's name.
-    #[error("that is not the VM's name: type {vm} to confirm")]
+    /// The confirmation names another VM.
+    #[error("the name is not the VM's: type {vm} to confirm")]
     WrongName {
-        /// What it is.
+        /// The VM's name, which confirms.
         vm: String,
     },
-    /// No confirmation came with it.
-    #[error("{} must be confirmed with the VM's name", verb.as_str())]
+    /// A mutating verb came without a confirmation.
+    #[error("confirm {} with the VM's name", verb.as_str())]
     Unconfirmed {
-        /// What was asked.
+        /// The verb that was requested.
         verb: Verb,
     },
-    /// What was confirmed isn't what there is.
-    #[error("what you confirmed has changed since; look again")]
+    /// The state changed after the operator confirmed it.
+    #[error("the state has changed since you confirmed it; check it again")]
     Stale,
-    /// One at a time.
-    #[error("{} by {by} is under way; one at a time", verb.as_str())]
+    /// Another verb still runs; breakglass runs one at a time.
+    #[error("{} by {by} is still running; breakglass runs one verb at a time", verb.as_str())]
     UnderWay {
-        /// What is.
+        /// The verb that still runs.
         verb: Verb,
-        /// Whose.
+        /// The operator who began it.
         by: Actor,
     },
-    /// Too many in ten minutes.
-    #[error("{count} mutations in ten minutes; wait {minutes} min, or type {vm} a second time")]
+    /// The rate limit for mutating verbs is reached.
+    #[error("{} in ten minutes; wait {minutes} min, or type {vm} a second time", plural(*count, "mutating verb"))]
     TooMany {
-        /// How many there were.
+        /// The number of mutating verbs within the window.
         count: usize,
-        /// Until the oldest counts no more.
+        /// The wait until the oldest of them leaves the window, in minutes.
         minutes: i64,
-        /// What is to be typed.
+        /// The VM's name, which overrides the limit when typed twice.
         vm: String,
     },
-    /// No such host.
-    #[error("there is no host {host:?}")]
+    /// The configuration has no such host.
+    #[error("no host is called {host:?}")]
     NoHost {
-        /// What was asked for.
+        /// The name that was requested.
         host: String,
     },
-    /// The hypervisor's key is changed by hand only.
-    #[error(
-        "the hypervisor's key is pinned: `afk breakglass pin` changes it, after you compared it"
-    )]
+    /// Only the command line changes the hypervisor's pinned key.
+    #[error("the hypervisor's key is pinned: compare the new one, then run `afk breakglass pin`")]
     Pinned,
-    /// No agent is configured for it.
-    #[error("no agent is configured for diagnosis: `agent` under [breakglass]")]
+    /// The configuration names no agent for a diagnosis.
+    #[error("no agent is configured for a diagnosis: set `agent` under [breakglass]")]
     NoAgent,
-    /// It is being asked.
-    #[error("a diagnosis is under way")]
+    /// An agent already works on a diagnosis.
+    #[error("a diagnosis is already under way")]
     Diagnosing,
 }

@@ -1,4 +1,5 @@
-//! What the configuration allows, and who is armed.
+//! The limits that the configuration sets for breakglass, and the record of the operator who is
+//! armed.
 
 use std::collections::BTreeSet;
 
@@ -8,39 +9,39 @@ use crate::model::id::Actor;
 use crate::model::time::{MINUTE, Timestamp};
 use crate::model::untrusted::Untrusted;
 
-/// The rules of breakglass; none in the policy where it isn't configured.
+/// The rules of breakglass from `[breakglass]` in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakglassRules {
-    /// The VM's name: what is typed to confirm.
+    /// The VM's name, which an operator types to confirm.
     pub vm: String,
     /// The hypervisor's name among the pins.
     pub hypervisor: String,
-    /// Hosts that a shell can be opened on.
+    /// The hosts on which an operator can open a shell.
     pub hosts: BTreeSet<String>,
-    /// How long an arming lasts, in milliseconds.
+    /// The duration of an arming, in milliseconds.
     pub arm_ms: i64,
-    /// Mutating verbs in ten minutes that need no second word.
+    /// The number of mutating verbs in ten minutes that need only one confirmation.
     pub mutations: usize,
-    /// How often the drill is due, in milliseconds; none is never.
+    /// The interval after which a drill is due, in milliseconds; none for never.
     pub drill_ms: Option<i64>,
-    /// The age of the last good drill that is an alarm, in milliseconds.
+    /// The age of the last good drill that raises an alarm, in milliseconds.
     pub drill_red_ms: i64,
-    /// Whether an agent may be asked what may be wrong.
+    /// Whether an operator may ask an agent for a diagnosis.
     pub diagnoses: bool,
 }
 
-/// In which mutating verbs are counted.
-pub const WINDOW: i64 = 10 * MINUTE;
+/// The span over which the rate limit counts mutating verbs, in milliseconds.
+pub(crate) const WINDOW: i64 = 10 * MINUTE;
 
-/// Who may use breakglass now.
+/// The operator who may use breakglass now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakglassArming {
-    /// Who.
+    /// The operator who armed it.
     pub by: Actor,
-    /// Why.
+    /// The reason that the operator gave.
     pub reason: Untrusted,
-    /// Since when.
+    /// The time of the first arming.
     pub since: Timestamp,
-    /// Until when.
+    /// The time at which it ends by itself.
     pub until: Timestamp,
 }

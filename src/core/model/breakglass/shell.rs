@@ -1,4 +1,4 @@
-//! Shells on hosts, and what is kept of their output.
+//! Shells that breakglass opens on hosts, and the recordings of their output.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::Actor;
 use crate::model::time::Timestamp;
 
-/// A shell, in this journal.
+/// A shell's number in this journal; shown as `s2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ShellId(pub u64);
@@ -18,29 +18,29 @@ impl fmt::Display for ShellId {
     }
 }
 
-/// One shell that is open.
+/// A shell that is open now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenShell {
-    /// Where.
+    /// The host on which it runs.
     pub host: String,
-    /// Whose.
+    /// The operator who opened it.
     pub by: Actor,
-    /// Since when.
+    /// The time at which it was opened.
     pub since: Timestamp,
 }
 
-/// The output of a shell that was kept.
+/// The stored output of a shell that has closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
-    /// Of which shell.
+    /// The number of the recorded shell.
     pub shell: ShellId,
-    /// On which host.
+    /// The host on which it ran.
     pub host: String,
-    /// Whose.
+    /// The operator who opened it.
     pub by: Actor,
-    /// When it began.
+    /// The time at which the shell began.
     pub at: Timestamp,
-    /// How long, in milliseconds.
+    /// The shell's duration in milliseconds.
     pub ms: i64,
     /// The file's name in the folder of recordings.
     pub file: String,

@@ -1,71 +1,75 @@
-//! What breakglass needs the runtime to do, and what the runtime reports back.
+//! The work that the core asks the runtime to do for breakglass, and the reports that come back.
+//!
+//! [`crate::step`] emits a [`BreakglassTask`] inside `Effect::Breakglass`; the runtime answers with
+//! a [`BreakglassReport`] inside `Input::Breakglass`.
 
 use super::shell::{Recording, ShellId};
 use super::verb::{Verb, VerbEnd, VerbId};
 use crate::model::id::Actor;
 use crate::model::untrusted::Untrusted;
 
-/// What the runtime is to do.
+/// Work for the runtime on behalf of breakglass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BreakglassTask {
-    /// Send a verb to the host, and tell how it ended.
+    /// Send a verb to the host, and report its end.
     Verb {
-        /// Its number.
+        /// The number of the verb's run.
         id: VerbId,
-        /// Which.
+        /// The verb to send.
         verb: Verb,
-        /// The host's name of the last mutating verb that we know of.
+        /// The host's identifier of the latest mutating verb that afk knows of; a different one in
+        /// the reply shows that another client acted.
         known: Option<Untrusted>,
     },
-    /// Open a shell for a client that comes for it.
+    /// Open a shell and keep it for the client that asked for it.
     Shell {
-        /// Its number.
+        /// The number of the shell.
         id: ShellId,
-        /// Where.
+        /// The host's name in the configuration.
         host: String,
-        /// Whose.
+        /// The operator who opens it.
         by: Actor,
     },
-    /// Close every shell.
+    /// Close every open shell.
     CloseShells {
-        /// Why.
+        /// The reason, which each client is shown.
         why: String,
     },
-    /// Pin a host's key.
+    /// Pin a host's key in the file of pins.
     Trust {
-        /// Which host's.
+        /// The host's name among the pins.
         host: String,
         /// The key, as in a `known_hosts` file.
         key: String,
     },
-    /// Ask an agent what may be wrong.
+    /// Ask the configured agent for a diagnosis.
     Diagnose,
 }
 
-/// What the runtime tells.
+/// The runtime's report about a breakglass task.
 #[derive(Debug, Clone)]
 pub enum BreakglassReport {
-    /// A verb ended.
+    /// A verb ended, or its end stays unknown.
     Ended {
-        /// Which.
+        /// The number of the verb's run.
         verb: VerbId,
-        /// How.
+        /// The result and the output.
         end: VerbEnd,
     },
-    /// A shell is closed.
+    /// A shell was closed.
     Closed {
-        /// Which.
+        /// The number of the shell.
         shell: ShellId,
-        /// Why.
+        /// The reason for the close.
         why: Untrusted,
-        /// What was kept of it.
+        /// The recording of its output, where one was stored.
         recording: Option<Recording>,
     },
-    /// An agent said what may be wrong.
+    /// An agent returned its diagnosis.
     Diagnosed {
-        /// In full.
+        /// The diagnosis in full.
         text: Untrusted,
-        /// The verb that it would use.
+        /// The verb that the agent proposes, where it proposes one.
         proposes: Option<Verb>,
     },
 }

@@ -1,4 +1,5 @@
-//! The verbs of a hypervisor, one use of a verb, and how it ended.
+//! The verbs of a hypervisor, one use of a verb, and how it ended. A verb whose end nobody observed
+//! is `Unknown`, never a success or a failure.
 
 use std::fmt;
 
@@ -9,30 +10,30 @@ use crate::model::id::Actor;
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
-/// What can be asked of the hypervisor; one bare word each.
+/// A command that the hypervisor's host script accepts; each is one bare word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
-    /// What the monitor says.
+    /// Reads the state from QEMU's monitor.
     Status,
-    /// What can be seen of it from the host.
+    /// Collects what the host can see of the VM.
     Forensics,
-    /// Stop, kill if need be, start.
+    /// Stops the VM, kills it if necessary, and starts it.
     Cycle,
-    /// Power on.
+    /// Powers the VM on.
     Start,
-    /// Power off.
+    /// Powers the VM off at once.
     Stop,
-    /// Reboot in the same process.
+    /// Reboots inside the same QEMU process.
     Reset,
 }
 
 impl Verb {
-    /// All of them, the readers first, then recovery.
+    /// Every verb: the two readers first, then recovery.
     pub const ALL: [Self; 6] =
         [Self::Status, Self::Forensics, Self::Cycle, Self::Start, Self::Stop, Self::Reset];
 
-    /// The word that the host gets.
+    /// The word that afk sends to the host.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,28 +46,28 @@ impl Verb {
         }
     }
 
-    /// Reads a word, whole.
+    /// Parses a verb's exact word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|verb| verb.as_str() == word)
     }
 
-    /// Whether it changes anything.
+    /// Whether the verb changes the VM.
     #[must_use]
     pub const fn mutates(self) -> bool {
         !matches!(self, Self::Status | Self::Forensics)
     }
 
-    /// What it does, said before it runs.
+    /// The verb's effect, shown before an operator confirms it.
     #[must_use]
     pub const fn explains(self) -> &'static str {
         match self {
             Self::Status => {
-                "what the monitor says; \"running\" never proves health: a guest frozen by stalled \
+                "read QEMU's monitor; \"running\" never proves health: a guest frozen by stalled \
                  I/O reads \"running\""
             }
             Self::Forensics => {
-                "what the host sees of the VM; up to two minutes; it changes nothing"
+                "collect what the host sees of the VM, in up to two minutes; changes nothing"
             }
             Self::Cycle => {
                 "recovery: forensics, stop (and a kill where it does not stop), start; a fresh QEMU \
@@ -82,7 +83,7 @@ impl Verb {
     }
 }
 
-/// A verb's run, in this journal.
+/// The number of one use of a verb in this journal; shown as `v3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VerbId(pub u64);
@@ -93,75 +94,75 @@ impl fmt::Display for VerbId {
     }
 }
 
-/// How a verb ended.
+/// How one use of a verb ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum VerbResult {
-    /// The host told an exit code.
+    /// The host script exited with a code.
     Exited {
-        /// 0 is success; 2 refused, 75 another one is under way.
+        /// 0 is success; 2 is a refusal; 75 means that another verb is running.
         code: u32,
     },
-    /// It never began: nothing was changed.
+    /// The verb never reached the host, and nothing changed.
     NotBegun {
-        /// Why.
+        /// The reason, with its causes.
         why: Untrusted,
     },
-    /// Nobody here knows: it may have been done, and may still go on.
+    /// The connection was lost: the verb may have taken effect, and may still be running.
     Unknown {
-        /// Why.
+        /// The reason, with its causes.
         why: Untrusted,
     },
 }
 
 impl VerbResult {
-    /// In a few words.
+    /// The result in a few words.
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
             Self::Exited { code: 0 } => "exit 0".into(),
             Self::Exited { code: 2 } => "refused by the host (exit 2)".into(),
-            Self::Exited { code: 75 } => "busy: another verb is under way (exit 75)".into(),
+            Self::Exited { code: 75 } => "busy: another verb is running (exit 75)".into(),
             Self::Exited { code } => format!("failed, exit {code}"),
             Self::NotBegun { why } => format!("did not begin: {}", why.clean_line()),
             Self::Unknown { why } => format!("UNKNOWN: {}", why.clean_line()),
         }
     }
 
-    /// The host did it.
+    /// Whether the host reports success.
     #[must_use]
     pub const fn good(&self) -> bool {
         matches!(self, Self::Exited { code: 0 })
     }
 }
 
-/// What a verb left behind.
+/// The end of a verb's use and what it returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerbEnd {
-    /// How.
+    /// How the verb ended.
     pub result: VerbResult,
-    /// What the VM reads, where it was told.
+    /// The VM's state as the monitor reads it, where the host reported it.
     pub reads: Option<Untrusted>,
-    /// The host's name of the last mutating verb that it knows.
+    /// The host's identifier of the latest mutating verb, where the host reported it.
     pub request: Option<Untrusted>,
-    /// What was kept of its output.
+    /// The stored output, where there was any.
     pub capture: Option<Capture>,
 }
 
-/// Output that was kept, named by its content.
+/// Stored output, addressed by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
-    /// Its content's.
+    /// The SHA-256 of the content.
     pub digest: Digest,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Whether the disk has it; memory alone otherwise.
+    /// Whether the output is on disk; otherwise it is only in memory.
     pub stored: bool,
-    /// The output was longer than what is kept.
+    /// Whether the output was longer than the store's limit.
     pub cut: bool,
 }
 
-/// Why a verb was begun. Written as one string.
+/// Why a verb was begun. Serialized as one string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum VerbOrigin {
@@ -169,7 +170,7 @@ pub enum VerbOrigin {
     Drill,
     /// A status that afk reads after a mutating verb whose end is unknown.
     ReadBack,
-    /// A client's request, with where the client is: `tty`, `cli`, `ssh 10.0.0.7`.
+    /// A client's request, with the client's location: `tty`, `cli`, `ssh 10.0.0.7`.
     Client(String),
 }
 
@@ -201,22 +202,22 @@ impl From<VerbOrigin> for String {
     }
 }
 
-/// One use of a verb.
+/// One use of a verb, from its request to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerbRun {
-    /// Its number.
+    /// The number of this use.
     pub id: VerbId,
-    /// Which.
+    /// The verb that was sent.
     pub verb: Verb,
-    /// Who asked; `afk` for the drill and for what is read back.
+    /// The operator who requested it; `afk` for the drill and for a read-back.
     pub by: Actor,
     /// Why it was begun: a client's request, the drill, or a read-back.
     pub origin: VerbOrigin,
-    /// Since when.
+    /// The time at which it was sent.
     pub began: Timestamp,
-    /// Whether it is part of the drill.
+    /// Whether this use is part of the drill.
     #[serde(default)]
     pub drill: bool,
-    /// How and when it ended.
+    /// The time and manner of its end, once known.
     pub end: Option<(Timestamp, VerbEnd)>,
 }

@@ -37,7 +37,7 @@ pub(in super::super) async fn conversational(
         return Err(No::field("session_id", "should have from 1 to 200 bytes"));
     }
     if asked.message.trim().is_empty() {
-        return Err(No::field("message", "there is no text in it"));
+        return Err(No::field("message", "the text is empty"));
     }
     let model = chat::model(of, asked.model)?;
     let seconds = of.converse_seconds;

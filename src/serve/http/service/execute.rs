@@ -53,7 +53,7 @@ pub(in super::super) async fn execute(
     let clone = of.workspace;
     let asked: Execute = body(asked)?;
     if asked.prompt.trim().is_empty() {
-        return Err(No::field("prompt", "there is no text in it"));
+        return Err(No::field("prompt", "the text is empty"));
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
     let named = !asked.agent.is_empty() && !asked.agent.starts_with('-');

@@ -77,7 +77,7 @@ impl From<&Refusal> for No {
         let (status, detail) = match refusal {
             Refusal::QueueFull => (StatusCode::TOO_MANY_REQUESTS, "Queue full".to_owned()),
             Refusal::Viewer => (StatusCode::FORBIDDEN, refusal.to_string()),
-            Refusal::Empty => return Self::field("prompt", "there is no text in it"),
+            Refusal::Empty => return Self::field("prompt", "the text is empty"),
             other => (StatusCode::SERVICE_UNAVAILABLE, other.to_string()),
         };
         Self::detail(status, &detail)
