@@ -66,7 +66,12 @@ impl BreakglassScenario {
         self.input(Input::Tick)
     }
 
-    fn request_as(&mut self, who: &str, role: Role, request: BreakglassRequest) -> (Reply, Vec<Effect>) {
+    fn request_as(
+        &mut self,
+        who: &str,
+        role: Role,
+        request: BreakglassRequest,
+    ) -> (Reply, Vec<Effect>) {
         let command = CommandEnvelope {
             id: 1,
             actor: Actor(who.into()),
@@ -169,7 +174,10 @@ fn one_actor_is_armed_and_a_take_over_is_explicit() {
         refusal(&scenario.request("bob", polite)),
         BreakglassRefusal::ArmedBy { by: by.clone(), minutes: 30 }
     );
-    assert_eq!(refusal(&scenario.request("bob", READ)), BreakglassRefusal::ArmedBy { by, minutes: 30 });
+    assert_eq!(
+        refusal(&scenario.request("bob", READ)),
+        BreakglassRefusal::ArmedBy { by, minutes: 30 }
+    );
     let (reply, effects) = scenario.request_as(
         "bob",
         Role::Operator,
@@ -255,7 +263,8 @@ fn fourth_mutation_in_ten_minutes_needs_the_name_again() {
     assert_eq!(refused, BreakglassRefusal::TooMany { count: 3, minutes: 7, vm: "devvm".into() });
     let again = Confirmation { again: Some("devvm".into()), ..scenario.confirm(Verb::Cycle) };
     let id = verb(
-        &scenario.request("ana", BreakglassRequest::Verb { verb: Verb::Cycle, confirm: Some(again) }),
+        &scenario
+            .request("ana", BreakglassRequest::Verb { verb: Verb::Cycle, confirm: Some(again) }),
     );
     // A verb that never began does not count.
     scenario.end(id, VerbResult::NotBegun { why: "refused".into() });

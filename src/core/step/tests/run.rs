@@ -92,7 +92,11 @@ fn policy_caps_fix_forward_attempts_by_number_and_time() {
                 scenario.reach_ci(&format!("h{head}"));
             }
         }
-        assert_eq!(scenario.run().attempts, granted, "cap {attempts}, {minutes_an_attempt} min an attempt");
+        assert_eq!(
+            scenario.run().attempts,
+            granted,
+            "cap {attempts}, {minutes_an_attempt} min an attempt"
+        );
         assert_eq!(scenario.outcome(), Some(Outcome::Frozen));
     }
 }
