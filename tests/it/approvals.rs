@@ -41,7 +41,7 @@ fn trace(world: &World) -> String {
 }
 
 #[test]
-fn a_command_is_asked_in_full_and_allowed_once() {
+fn permission_shows_the_whole_command_and_allows_it_once() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.shows("allow exactly this for the rest of the run");
@@ -56,7 +56,7 @@ fn a_command_is_asked_in_full_and_allowed_once() {
 }
 
 #[test]
-fn for_this_run_means_that_it_is_not_asked_again() {
+fn run_grant_allows_the_same_command_again() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("A");
@@ -68,7 +68,7 @@ fn for_this_run_means_that_it_is_not_asked_again() {
 }
 
 #[test]
-fn a_refusal_has_a_reason_that_the_agent_reads() {
+fn agent_receives_the_reason_of_a_denial() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("d");
@@ -82,7 +82,7 @@ fn a_refusal_has_a_reason_that_the_agent_reads() {
 }
 
 #[test]
-fn a_command_is_edited_before_it_is_allowed() {
+fn operator_edits_a_command_before_approving_it() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     // What no policy allows can't be typed either.
@@ -100,7 +100,7 @@ fn a_command_is_edited_before_it_is_allowed() {
 }
 
 #[test]
-fn what_nobody_answers_expires_and_the_agent_is_told() {
+fn unanswered_request_expires_and_denies_the_agent() {
     let world = World::claude(ASKS).rules(ASK_ALL).with("[limits]\nanswer_hours = 0");
     let terminal = world.cockpit();
     done(terminal);
@@ -108,7 +108,7 @@ fn what_nobody_answers_expires_and_the_agent_is_told() {
 }
 
 #[test]
-fn the_policy_and_the_guardrails_answer_without_a_human() {
+fn policy_and_guardrails_answer_without_a_human() {
     let script = "\
 init; taken
 ask a Bash '{\"command\":\"echo first >> asked\"}'
@@ -134,7 +134,7 @@ git $US add asked; work; result";
 }
 
 #[test]
-fn a_question_is_answered_by_its_number() {
+fn option_number_answers_a_question() {
     let script = "\
 init; taken
 ask q AskUserQuestion '{\"questions\":[{\"question\":\"Which colour?\",\"header\":\"Colour\",\"options\":[{\"label\":\"Red\",\"description\":\"warm\"},{\"label\":\"Green\",\"description\":\"calm\"}]}]}'
@@ -155,7 +155,7 @@ result";
 }
 
 #[test]
-fn a_message_is_taken_in_the_middle_of_the_turn() {
+fn message_reaches_the_agent_in_the_middle_of_its_turn() {
     let script = "\
 init; taken; say ready
 taken
@@ -174,7 +174,7 @@ say understood; result";
 }
 
 #[test]
-fn an_interrupt_keeps_the_conversation_and_ends_its_children() {
+fn interrupt_keeps_the_conversation_and_ends_child_processes() {
     // The child has a session of its own, as the shells of real agents have.
     let script = "\
 init; taken

@@ -9,7 +9,7 @@ fn asset(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_roles_share_nothing() {
+fn shipped_roles_share_no_credentials() {
     let load = |name: &str| Config::load(&asset(name), &|_| None).unwrap();
     let (pipeline, breakglass) = (load("roles/pipeline.toml"), load("roles/breakglass.toml"));
     for config in [&pipeline, &breakglass] {
@@ -30,7 +30,7 @@ fn the_roles_share_nothing() {
 }
 
 #[test]
-fn the_cluster_gives_no_more_than_is_needed() {
+fn cluster_manifests_grant_least_rights() {
     let mut rights = Vec::new();
     for name in ["kubernetes/afk.yaml", "kubernetes/read-only.yaml"] {
         let text = std::fs::read_to_string(asset(name)).unwrap();
@@ -62,7 +62,7 @@ fn the_cluster_gives_no_more_than_is_needed() {
 }
 
 #[test]
-fn units_name_programs_and_files_that_are_shipped() {
+fn systemd_units_name_only_shipped_files() {
     for name in ["user/afk", "system/afk-pipeline", "system/afk-breakglass"] {
         let text = std::fs::read_to_string(asset(&format!("systemd/{name}.service"))).unwrap();
         let start = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
@@ -76,7 +76,7 @@ fn units_name_programs_and_files_that_are_shipped() {
 
 /// A breakglass role has nothing to pick up, and runs all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn breakglass_alone_needs_no_tracker() {
+async fn breakglass_role_runs_without_a_tracker() {
     let state = tempfile::tempdir().unwrap();
     let config = Config::load(&asset("roles/breakglass.toml"), &|_| None).unwrap();
     let started =

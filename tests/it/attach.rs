@@ -36,7 +36,7 @@ fn agent(world: &World) -> Vec<i32> {
 }
 
 #[test]
-fn the_terminal_goes_and_the_run_goes_on() {
+fn run_continues_after_its_terminal_closed() {
     let world = waiting();
     world.config();
     // Started by the cockpit itself, in the background.
@@ -73,7 +73,7 @@ fn the_terminal_goes_and_the_run_goes_on() {
 }
 
 #[test]
-fn several_look_at_once_each_with_its_size_and_right() {
+fn several_clients_attach_with_their_own_size_and_role() {
     let world = waiting();
     let _up = world.up();
     let mut wide = world.terminal(&["attach"], 200, 50);
@@ -115,7 +115,7 @@ fn several_look_at_once_each_with_its_size_and_right() {
 }
 
 #[test]
-fn a_lost_runtime_is_told_with_its_age_and_reached_again() {
+fn cockpit_shows_the_age_of_a_lost_runtime_and_reconnects() {
     let world = waiting();
     let mut up = world.up();
     let mut terminal = world.terminal(&["attach"], 120, 30);
@@ -176,7 +176,7 @@ fn hello(role: &str) -> Value {
 }
 
 #[test]
-fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
+fn server_disconnects_clients_that_break_the_protocol() {
     let world = waiting();
     let _up = world.up();
     let mut newer = hello("operator");
@@ -203,7 +203,7 @@ fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
 }
 
 #[test]
-fn a_client_that_does_not_read_slows_nobody_and_is_brought_to_a_fresh_snapshot() {
+fn stalled_client_delays_no_other_and_gets_a_fresh_snapshot() {
     let world = waiting();
     let _up = world.up();
     let mut lazy = Raw::connect(&world, hello("operator"));
@@ -239,7 +239,7 @@ fn a_client_that_does_not_read_slows_nobody_and_is_brought_to_a_fresh_snapshot()
 }
 
 #[test]
-fn idle_clients_cost_nothing() {
+fn idle_clients_use_no_cpu_and_no_bytes() {
     let world = World::new("sleep 1000").with("[limits]\ngrace_seconds = 1");
     let world = {
         std::fs::remove_file(world.path("issues/1.md")).unwrap();
@@ -275,7 +275,7 @@ fn idle_clients_cost_nothing() {
 }
 
 #[test]
-fn the_dashboard_outlives_the_runtime_and_takes_no_key_but_the_one_that_leaves() {
+fn dashboard_outlives_the_runtime_and_takes_only_the_quit_key() {
     let world = waiting();
     world.config();
     // There before there is anything to look at.
@@ -313,7 +313,7 @@ fn the_dashboard_outlives_the_runtime_and_takes_no_key_but_the_one_that_leaves()
 
 /// A million lines are attached to as quickly as none: their text stays where it is.
 #[test]
-fn a_long_past_does_not_slow_an_attach() {
+fn long_transcript_does_not_slow_an_attach() {
     use afk::core::model::agent_event::AgentEvent;
     use afk::core::model::id::RunId;
     use afk::core::model::time::Timestamp;
@@ -344,7 +344,7 @@ fn a_long_past_does_not_slow_an_attach() {
 }
 
 #[test]
-fn a_planted_socket_is_refused() {
+fn planted_socket_is_refused() {
     let world = waiting();
     world.config();
     std::fs::create_dir_all(world.state()).unwrap();
@@ -357,7 +357,7 @@ fn a_planted_socket_is_refused() {
 }
 
 #[test]
-fn another_takes_over_once_nothing_is_at_work_whatever_its_version() {
+fn other_version_takes_over_once_no_run_is_active() {
     let world = waiting();
     let mut old = world.up();
     let mut terminal = world.terminal(&["attach"], 120, 30);
@@ -386,7 +386,7 @@ fn another_takes_over_once_nothing_is_at_work_whatever_its_version() {
 }
 
 #[test]
-fn a_drained_stop_waits_for_what_is_at_work() {
+fn draining_stop_waits_for_active_runs() {
     let world = waiting();
     let mut up = world.up();
     let mut terminal = world.terminal(&["attach"], 120, 30);
@@ -412,7 +412,7 @@ fn a_drained_stop_waits_for_what_is_at_work() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_ends_its_cockpit_and_nothing_else() {
+fn closed_terminal_ends_only_its_cockpit() {
     let world = World::new("").held();
     let up = world.up();
     for words in [&[][..], &["dash"]] {

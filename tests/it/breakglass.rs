@@ -81,7 +81,7 @@ fn result(run: &VerbRun) -> VerbResult {
 }
 
 #[test]
-fn the_command_line_needs_no_runtime_and_asks_for_the_same() {
+fn command_line_verbs_need_no_runtime_and_the_same_confirmation() {
     let Some((world, pve)) = world("") else { return };
     let out = afk(&world, &["status"]);
     assert_eq!(out.status.code(), Some(1));
@@ -120,7 +120,7 @@ fn the_command_line_needs_no_runtime_and_asks_for_the_same() {
 }
 
 #[test]
-fn with_a_runtime_the_arming_is_everybodys() {
+fn all_clients_of_a_runtime_share_one_arming() {
     let Some((world, pve)) = world("") else { return };
     let _up = world.up();
     let out = afk(&world, &["arm", "the", "VM", "hangs"]);
@@ -139,7 +139,7 @@ fn with_a_runtime_the_arming_is_everybodys() {
 }
 
 #[test]
-fn a_key_that_differs_is_refused_with_both_fingerprints_whatever_its_algorithm() {
+fn changed_host_key_is_refused_with_both_fingerprints() {
     let Some((world, mut pve)) = world("") else { return };
     key(&pve.path("other"), "ed25519");
     key(&pve.path("ecdsa"), "ecdsa");
@@ -177,7 +177,7 @@ fn a_key_that_differs_is_refused_with_both_fingerprints_whatever_its_algorithm()
 }
 
 #[test]
-fn without_pins_nothing_is_trusted() {
+fn host_without_pins_is_not_trusted() {
     let Some((world, _pve)) = world("") else { return };
     std::fs::remove_file(world.path("pins")).unwrap();
     let out = afk(&world, &["status", "--arm", "x"]);
@@ -191,7 +191,7 @@ fn without_pins_nothing_is_trusted() {
 }
 
 #[test]
-fn keys_that_are_refused_expired_or_open_to_others_are_told() {
+fn refused_expired_and_readable_keys_are_reported() {
     let Some((world, pve)) = world("") else { return };
     let with = |name: &str| {
         let config = std::fs::read_to_string(world.path("afk.toml")).unwrap();
@@ -218,7 +218,7 @@ fn keys_that_are_refused_expired_or_open_to_others_are_told() {
 }
 
 #[test]
-fn an_agent_signs_where_the_key_is_no_file() {
+fn ssh_agent_signs_without_a_key_file() {
     let Some((world, pve)) = world("") else { return };
     let socket = world.path("agent.sock");
     let agent = std::process::Command::new("ssh-agent")
@@ -257,7 +257,7 @@ fn an_agent_signs_where_the_key_is_no_file() {
 }
 
 #[test]
-fn banners_and_output_are_shown_and_obeyed_by_nobody() {
+fn banners_and_output_are_shown_without_effect() {
     let Some((world, mut pve)) = world("") else { return };
     pve.set("banner", "\u{1b}]0;owned\u{7}\u{1b}[2JWelcome\n");
     let banner = format!("Banner {}", pve.path("banner").display());
@@ -348,7 +348,7 @@ fn behind(more: &str) -> Option<(World, Pve, Between)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_is_cut_is_read_back_and_nothing_is_sent_twice() {
+async fn verb_on_a_cut_link_is_read_back_and_not_sent_twice() {
     let Some((world, pve, between)) = behind("") else { return };
     pve.set("hang-config", "");
     pve.set("hang-agent", "");
@@ -379,7 +379,7 @@ async fn a_link_that_is_cut_is_read_back_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
+async fn verb_on_a_frozen_link_ends_unknown_and_is_read_back() {
     let Some((world, pve, between)) = behind("mutation_seconds = 6\nkeepalive_seconds = 1") else {
         return;
     };
@@ -409,7 +409,7 @@ async fn a_frozen_link_is_unknown_in_the_end_and_only_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosts_that_are_dead_in_any_way_take_no_longer_than_their_limit() {
+async fn dead_hosts_fail_within_their_time_limit() {
     let Some((world, _pve)) = world("connect_seconds = 2\nread_seconds = 4") else { return };
     let began = std::time::Instant::now();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -450,7 +450,7 @@ async fn hosts_that_are_dead_in_any_way_take_no_longer_than_their_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
+async fn viewer_is_read_only_and_operators_share_one_mutation() {
     let Some((world, pve)) = world("") else { return };
     pve.set("hang-config", "");
     let runtime = world.start().await;
@@ -488,7 +488,7 @@ async fn a_viewer_sees_and_does_nothing_and_operators_share_one_mutation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drill_proves_the_way_by_itself() {
+async fn drill_proves_the_access_by_itself() {
     let Some((world, pve)) = world("") else { return };
     let mut config = world.config();
     config.breakglass.as_mut().unwrap().drill_days = 7;
@@ -506,7 +506,7 @@ async fn the_drill_proves_the_way_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
+async fn unwritable_journal_delays_no_breakglass_verb() {
     let Some((world, pve)) = world("") else { return };
     let runtime = world.start().await;
     arm(&runtime).await;
@@ -553,7 +553,7 @@ async fn a_journal_that_can_not_be_written_holds_breakglass_up_in_nothing() {
 }
 
 #[test]
-fn without_a_journal_it_goes_on_alone_and_says_so() {
+fn breakglass_works_without_a_journal_and_says_so() {
     let Some((world, pve)) = world("") else { return };
     // The state's place is taken by a file: no journal, no captures.
     std::fs::write(world.state(), "").unwrap();
@@ -564,7 +564,7 @@ fn without_a_journal_it_goes_on_alone_and_says_so() {
 }
 
 #[test]
-fn a_certificate_logs_in_for_as_long_as_it_is_good() {
+fn certificate_logs_in_until_it_expires() {
     let Some((world, mut pve)) = world("") else { return };
     key(&pve.path("ca"), "ed25519");
     let forced = format!(
@@ -612,7 +612,7 @@ fn a_certificate_logs_in_for_as_long_as_it_is_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_diagnosis_reads_proposes_and_runs_nothing() {
+async fn diagnosis_proposes_and_runs_nothing() {
     let world = World::new(
         "printf '%s' \"$prompt\" > \"$SEEN\"; ls > \"$SEEN.folder\"\n\
          echo '{\"type\":\"text\",\"text\":\"Block I/O is stalled.\"}'\n\
@@ -654,7 +654,7 @@ async fn a_diagnosis_reads_proposes_and_runs_nothing() {
 }
 
 #[test]
-fn russh_is_new_enough() {
+fn russh_has_no_known_advisories() {
     // Its advisories are at GitHub and not in the database of `cargo audit`.
     let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
     let version = lock.split("name = \"russh\"\nversion = \"").nth(1).unwrap();

@@ -26,7 +26,7 @@ fn settled(terminal: &mut Terminal) {
 }
 
 #[test]
-fn the_frozen_run_is_explained_and_answered_by_key() {
+fn operator_reads_and_answers_a_frozen_run_by_key() {
     let (dir, mut terminal) = demo(200, 50);
     terminal.shows("1 Queue");
     for pane in ["2 Worktrees", "3 Transcript", "4 Deploy health", "5 Breakglass"] {
@@ -93,7 +93,7 @@ fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
 }
 
 #[test]
-fn resizing_leaves_no_garbage() {
+fn resizing_leaves_no_garbage_on_the_screen() {
     let (_dir, mut terminal) = demo(200, 50);
     settled(&mut terminal);
     for (columns, rows, shows) in [
@@ -135,7 +135,7 @@ fn resizing_leaves_no_garbage() {
 }
 
 #[test]
-fn a_still_screen_writes_nothing() {
+fn unchanged_screen_writes_no_bytes() {
     let (_dir, mut terminal) = demo(200, 50);
     settled(&mut terminal);
     // The last look at the processes and the clock's minute are changes; neither comes again and
@@ -147,7 +147,7 @@ fn a_still_screen_writes_nothing() {
 }
 
 #[test]
-fn the_terminal_is_given_back_after_a_signal() {
+fn signal_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         let (_dir, mut terminal) = demo(80, 24);
         terminal.shows("1 Queue");
@@ -162,7 +162,7 @@ fn the_terminal_is_given_back_after_a_signal() {
 }
 
 #[test]
-fn without_a_configuration_a_newcomer_is_asked() {
+fn cockpit_without_a_configuration_offers_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("none.toml");
     let args = ["--config", config.to_str().unwrap(), "--state", dir.path().to_str().unwrap()];
@@ -174,7 +174,7 @@ fn without_a_configuration_a_newcomer_is_asked() {
 }
 
 #[test]
-fn an_agent_is_steered_and_its_run_cancelled_by_key() {
+fn operator_steers_an_agent_and_cancels_its_run_by_key() {
     let world = World::new(
         "echo '{\"type\":\"text\",\"text\":\"I am here\"}'\nread -r steer\necho '{\"type\":\"steer_taken\"}'\nsleep 1000",
     )

@@ -60,7 +60,7 @@ impl Cockpit {
 }
 
 #[test]
-fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
+fn shell_is_a_terminal_and_the_escape_key_always_returns() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     // Nothing before it is armed.
     cockpit.screen.keys("jjjjjj\r");
@@ -131,7 +131,7 @@ fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
 }
 
 #[test]
-fn programs_look_as_they_do_outside() {
+fn programs_draw_the_same_inside_and_outside_the_cockpit() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     cockpit.shell();
@@ -199,7 +199,7 @@ fn programs_look_as_they_do_outside() {
 }
 
 #[test]
-fn what_is_shown_is_recorded_and_what_is_typed_is_not() {
+fn recording_holds_output_and_no_keys() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     cockpit.shell();
@@ -233,7 +233,7 @@ fn what_is_shown_is_recorded_and_what_is_typed_is_not() {
 }
 
 #[test]
-fn the_end_of_an_arming_ends_its_shells() {
+fn expired_arming_closes_its_shells() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     cockpit.shell();
@@ -250,7 +250,7 @@ fn the_end_of_an_arming_ends_its_shells() {
 }
 
 #[test]
-fn a_rebuilt_vm_is_accepted_by_a_person_who_sees_both_keys() {
+fn operator_accepts_a_rebuilt_vm_after_seeing_both_keys() {
     let Some(mut cockpit) = Cockpit::open("", 100, 30) else { return };
     cockpit.arm();
     key(&cockpit.pve.path("ecdsa"), "ecdsa");
@@ -299,7 +299,7 @@ fn a_rebuilt_vm_is_accepted_by_a_person_who_sees_both_keys() {
 }
 
 #[test]
-fn a_viewer_has_no_key_for_any_of_it() {
+fn viewer_has_no_key_for_breakglass() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     let mut viewer = cockpit.world.terminal(&["attach", "--viewer"], 80, 24);
@@ -318,7 +318,7 @@ fn a_viewer_has_no_key_for_any_of_it() {
 }
 
 #[test]
-fn no_agent_reaches_keys_pins_or_sockets() {
+fn agent_cannot_reach_keys_pins_or_sockets() {
     let world = World::new(
         "exec 2>&1
 echo '{\"type\":\"session\",\"id\":\"s\"}'

@@ -58,7 +58,7 @@ fn run_and_kill(root: &Path, lines: u64, more: Duration) -> bool {
 }
 
 #[test]
-fn fifty_kills_lose_nothing_and_double_nothing() {
+fn fifty_kills_lose_and_repeat_nothing() {
     let base = std::env::var("AFK_CRASH_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     for world in 0..WORLDS {
         let mut rng = Rng(base * 1000 + world);

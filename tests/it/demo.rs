@@ -3,7 +3,7 @@
 use crate::support::{afk, git, log, text, try_git};
 
 #[test]
-fn every_issue_comes_to_what_it_should() {
+fn every_demo_issue_reaches_its_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("demo");
     let out = afk(&["demo", "--headless", "--dir", root.to_str().unwrap()]).output().unwrap();

@@ -47,7 +47,7 @@ fn posts(cluster: &Cluster) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
+async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     let cluster = Cluster::start();
     cluster.run_jobs();
     let world = world(&format!("{HELD}\n{WORK}\n{END}"), &cluster, "");
@@ -101,7 +101,7 @@ async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_away_is_asked_again_and_one_that_refuses_is_told() {
+async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     let cluster = Cluster::start();
     cluster.run_jobs();
     cluster.fault(false, "jobs", Fault::Status(500), 2);
@@ -124,7 +124,7 @@ async fn a_cluster_that_is_away_is_asked_again_and_one_that_refuses_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_fails_or_vanishes_is_no_end_of_a_turn() {
+async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     let cluster = Cluster::start();
     let world = world(END, &cluster, "");
     let runtime = world.start().await;
@@ -159,7 +159,7 @@ async fn a_job_that_fails_or_vanishes_is_no_end_of_a_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_run_takes_its_job_with_it() {
+async fn cancelled_run_deletes_its_cluster_job() {
     let cluster = Cluster::start();
     let world = world(END, &cluster, "");
     let runtime = world.start().await;
@@ -171,7 +171,7 @@ async fn a_cancelled_run_takes_its_job_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_must_lie_on_the_shared_volume() {
+async fn kubernetes_executor_requires_state_on_the_shared_volume() {
     let cluster = Cluster::start();
     let world = World::new(END);
     let section = format!(
@@ -219,7 +219,7 @@ fn submit(prompt: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_is_handed_to_another_service_once() {
+async fn prompt_is_submitted_to_a_remote_service_once() {
     let script =
         format!("{HELD}\nprintf '{{\"type\":\"text\",\"text\":\"far — 日本\"}}\\n'\n{END}");
     let (far, api, near) = two(&script);
@@ -253,7 +253,7 @@ async fn a_prompt_is_handed_to_another_service_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_callers_job_goes_where_its_repository_does() {
+async fn callers_job_runs_on_its_repositorys_executor() {
     let cluster = Cluster::start();
     cluster.run_jobs();
     let script = "printf '{\"type\":\"text\",\"text\":\"in the pod\"}\\n'\necho odd >&2\n\

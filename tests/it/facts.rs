@@ -34,7 +34,7 @@ fn held(recorded: &Value, told: &Value, at: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_github_of_the_tests_answers_as_the_real_one() {
+async fn github_double_answers_like_the_recorded_github() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let facts: Value = serde_json::from_str(include_str!("../facts/github.json")).unwrap();
     let world = World::new(END);

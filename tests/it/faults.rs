@@ -30,7 +30,7 @@ fn seen(world: &World, shows: &[&str], within: Duration) {
 const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
-fn an_overloaded_model_is_seen_with_its_delay_and_tried_again() {
+fn overloaded_model_is_shown_with_its_delay_and_retried() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
     seen(&world, &["529: asks again in 4 s, try 2"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
@@ -38,7 +38,7 @@ fn an_overloaded_model_is_seen_with_its_delay_and_tried_again() {
 }
 
 #[test]
-fn a_wrong_key_or_request_goes_to_a_human_at_once() {
+fn wrong_key_or_request_asks_a_human_at_once() {
     for status in ["401", "400"] {
         let world = World::claude(&format!("init; taken; failed {status}"));
         let line = format!("needs-human: the model's API answers {status}");
@@ -50,7 +50,7 @@ fn a_wrong_key_or_request_goes_to_a_human_at_once() {
 const SILENCE: &str = "[limits]\nsilence_seconds = 1\ntool_minutes = 0";
 
 #[test]
-fn a_hang_is_shown_then_interrupted_then_stopped() {
+fn hanging_agent_is_shown_then_interrupted_then_stopped() {
     // Before the first byte of an answer, and in the middle of a text.
     for script in ["read -r x; read -r x; read -r x", "init; taken; say half; read -r x; read -r x"]
     {
@@ -66,7 +66,7 @@ fn a_hang_is_shown_then_interrupted_then_stopped() {
 }
 
 #[test]
-fn a_hang_that_hears_its_interrupt_goes_on_in_the_same_conversation() {
+fn interrupted_hang_resumes_its_conversation() {
     let world = World::claude(
         "init; taken
 if [ -z \"$RESUMED\" ]; then
@@ -85,7 +85,7 @@ work; result",
 }
 
 #[test]
-fn a_tool_may_take_its_time() {
+fn running_tool_is_not_a_silent_agent() {
     let world = World::claude(
         "init; taken
 line '{\"type\":\"assistant\",\"message\":{\"id\":\"m\",\"content\":[{\"type\":\"tool_use\",\"id\":\"tool-t\",\"name\":\"Bash\",\"input\":{\"command\":\"make world\"}}]}}'
@@ -100,7 +100,7 @@ sleep 4; tool_result t built; work; result",
 }
 
 #[test]
-fn long_and_broken_lines_are_kept_and_end_nothing() {
+fn transcript_keeps_long_and_broken_lines() {
     let world = World::claude(
         "init; taken
 printf '{\"type\":\"assistant\",\"message\":{\"id\":\"big\",\"content\":[{\"type\":\"text\",\"text\":\"'
@@ -126,7 +126,7 @@ say after; work; result",
 }
 
 #[test]
-fn a_stream_that_is_cut_is_no_end() {
+fn cut_stream_does_not_end_the_turn() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
     let shows = ["without saying that the turn is over", "tries again"];
     seen(&world, &shows, BOUND);
@@ -140,7 +140,7 @@ fn exit_0_with_a_failure_inside_is_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tree_that_takes_too_much_memory_is_stopped() {
+async fn process_tree_over_its_memory_limit_is_stopped() {
     let script = "init; taken; head -c 300000000 /dev/zero | tail -c 300000000 | sleep 100";
     let world = World::claude(script).with("[limits]\nmemory_mib = 64");
     let runtime = world.start().await;
@@ -154,7 +154,7 @@ async fn a_tree_that_takes_too_much_memory_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_is_held_by_us_as_well() {
+async fn afk_enforces_the_budget_itself() {
     let world =
         World::claude("init; taken; result 0.70; read -r x").with("[budget]\nrun_usd = 0.5");
     let runtime = world.start().await;
@@ -167,7 +167,7 @@ async fn a_budget_is_held_by_us_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flat_plan_counts_tokens_and_a_price_is_an_estimate() {
+async fn flat_plan_counts_tokens_and_estimates_the_price() {
     for (agent, shown) in
         [("plan = 'flat'", "127 tok"), ("price = { input = 1000.0, output = 0.0 }", "~$0.12")]
     {
@@ -179,7 +179,7 @@ async fn a_flat_plan_counts_tokens_and_a_price_is_an_estimate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_that_is_gone_begins_another() {
+async fn lost_conversation_begins_a_new_one() {
     let world = World::claude(
         "init; taken
 [ -n \"$RESUMED\" ] && { echo \"No conversation found with session ID: $RESUMED\" >&2; exit 1; }
@@ -194,7 +194,7 @@ work; result",
 
 /// Secrets of afk's own surroundings never reach an agent, and its own key never the disk.
 #[test]
-fn an_agent_has_no_secret_but_its_own_and_that_one_is_never_written() {
+fn agent_gets_only_its_own_secret_and_no_secret_reaches_the_disk() {
     let world = World::claude(
         "init; taken
 env | tr '\\n' ' ' > ../env.txt

@@ -19,7 +19,7 @@ fn world(script: &str) -> (World, GitHub) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_the_label_to_the_closed_issue() {
+async fn armed_issue_is_implemented_and_closed() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.issue(1, "Do it", "Please.", "ana");
     let runtime = world.start().await;
@@ -51,7 +51,7 @@ async fn from_the_label_to_the_closed_issue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_red_check_is_fixed_forward_with_its_log() {
+async fn red_check_is_fixed_forward_with_its_log() {
     let fix = "case $prompt in *'went red'*'the widget is blue'*) echo x > second; git add second; git $US commit -qm Second;;";
     let (world, github) = world(&format!("{fix} *) {WORK}\n;; esac\n{END}"));
     let red: &[(&str, &str)] = &[("test", "failure"), ("lint", "success")];
@@ -66,7 +66,7 @@ async fn a_red_check_is_fixed_forward_with_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_armed_it_and_what_it_waits_for_decide() {
+async fn arming_actor_and_blockers_decide_pickup() {
     let (world, github) = world(END);
     let world = world.held();
     github.issue(1, "By a reader", "", "rita");
@@ -120,7 +120,7 @@ async fn who_armed_it_and_what_it_waits_for_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_repository_costs_nothing() {
+async fn idle_repository_spends_no_rate_limit() {
     let (world, github) = world(END);
     let world = world.held();
     github.issue(1, "Waits", "Blocked by #2", "ana");
@@ -138,7 +138,7 @@ async fn an_idle_repository_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_never_comes_and_one_that_needs_a_person_go_to_a_human() {
+async fn missing_and_manual_checks_ask_a_human() {
     for (plan, more, said) in [
         (&[][..], "appear_minutes = 0", "CI: no CI: any check never came"),
         (&[("test", "skipped")][..], "appear_minutes = 0", "CI: no CI: a check that says success"),
@@ -167,7 +167,7 @@ async fn a_check_that_never_comes_and_one_that_needs_a_person_go_to_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_of_the_branch_decide_which_checks_count() {
+async fn branch_rules_decide_which_checks_count() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.ci(&[&[("test", "success"), ("flaky", "failure")]]);
     github.require(&["test"]);
@@ -179,7 +179,7 @@ async fn rules_of_the_branch_decide_which_checks_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_may_not_read_checks_reads_workflows() {
+async fn token_without_checks_permission_reads_workflow_runs() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.forbid_checks();
     github.issue(1, "Do it", "", "ana");
@@ -192,7 +192,7 @@ async fn a_token_that_may_not_read_checks_reads_workflows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_who_pushes_on_does_not_make_it_red() {
+async fn later_push_that_cancels_ci_is_not_red() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.ci(&[&[("test", "in_progress")], &[("test", "success")]]);
     github.issue(1, "Do it", "", "ana");
@@ -215,7 +215,7 @@ async fn somebody_who_pushes_on_does_not_make_it_red() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issue_that_lost_its_label_is_followed_while_its_run_lives() {
+async fn unlabelled_issue_is_read_while_its_run_lives() {
     let script =
         format!("while ! test -e \"$AFK_GO\"; do read -r -t 1 x; done 2>/dev/null; {WORK}\n{END}");
     let (world, github) = world(&script);

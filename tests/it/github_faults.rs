@@ -29,7 +29,7 @@ async fn all_is_well(world: &World, github: &GitHub) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_cut_or_bad_are_asked_again() {
+async fn cut_or_malformed_answers_are_retried() {
     let (world, github) = world();
     for part in ["issues?", "issues", "timeline", "permission", "check-runs", "statuses", "rules"] {
         github.fault("GET", part, Fault::Cut, 1);
@@ -40,7 +40,7 @@ async fn answers_that_are_cut_or_bad_are_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_landed_is_not_written_again() {
+async fn write_whose_answer_was_lost_is_not_repeated() {
     let (world, github) = world();
     github.fault("POST", "/comments", Fault::AppliedThen502, 1);
     github.fault("PATCH", "/issues/comments/", Fault::DroppedAfter, 2);
@@ -53,7 +53,7 @@ async fn a_write_that_landed_is_not_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_that_landed_and_lost_its_connection_is_read_back() {
+async fn push_whose_answer_was_lost_is_read_back() {
     let (world, github) = world();
     github.fault("POST", "git-receive-pack", Fault::DroppedAfter, 1);
     all_is_well(&world, &github).await;
@@ -63,7 +63,7 @@ async fn a_push_that_landed_and_lost_its_connection_is_read_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_make_everybody_with_the_token_wait() {
+async fn rate_limit_pauses_every_user_of_the_token() {
     let (world, github) = world();
     let after = vec![("retry-after", "2".to_owned())];
     github.fault(
@@ -85,7 +85,7 @@ async fn limits_make_everybody_with_the_token_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secondary_limit_without_a_time_holds_for_a_minute_and_says_so() {
+async fn secondary_limit_without_a_time_pauses_for_a_minute() {
     let (world, github) = world();
     let limit = Fault::Status(403, vec![], "You have exceeded a secondary rate limit");
     github.fault("GET", "timeline", limit, 1);
@@ -115,7 +115,7 @@ async fn a_secondary_limit_without_a_time_holds_for_a_minute_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ends_is_looked_for_anew_and_a_dead_one_is_not_used() {
+async fn expired_token_is_read_again_and_a_dead_one_is_not_used() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
     let runtime = world.start().await;
@@ -138,7 +138,7 @@ async fn a_token_that_ends_is_looked_for_anew_and_a_dead_one_is_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_protected_branch_and_a_forbidden_push_are_told_apart() {
+async fn protected_branch_and_forbidden_push_are_reported_differently() {
     let (world, github) = world();
     let hook = world.remote().join("hooks/pre-receive");
     std::fs::write(
@@ -178,7 +178,7 @@ async fn a_protected_branch_and_a_forbidden_push_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_comment_that_copies_our_mark_is_not_ours() {
+async fn comment_with_a_copied_marker_is_ignored() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
     // Somebody who knows the journal's name, which every comment of ours tells.
@@ -198,7 +198,7 @@ async fn a_comment_that_copies_our_mark_is_not_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_starts_nothing_and_loses_nothing() {
+async fn outage_starts_no_issue_and_loses_none() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
     let runtime = world.start().await;
@@ -217,7 +217,7 @@ async fn an_outage_starts_nothing_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_once_in_the_middle_is_asked_for_again() {
+async fn token_that_is_refused_mid_run_is_read_again() {
     let (world, github) = world();
     for (method, part) in
         [("GET", "check-runs"), ("PATCH", "/issues/comments/"), ("POST", "/labels")]
@@ -228,7 +228,7 @@ async fn a_token_that_is_refused_once_in_the_middle_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_red_checks_are_frozen_with_their_evidence() {
+async fn five_red_checks_freeze_the_run_with_its_evidence() {
     let fix = "case $prompt in *'went red'*) echo $RANDOM >> second; git add second; git $US commit -qm 'Fixes #1';;";
     let world = World::new(&format!("{fix} *) {WORK}\n;; esac\n{END}"))
         .rules("[ci]\ngithub = true\npoll_ms = 100");
@@ -273,7 +273,7 @@ async fn five_red_checks_are_frozen_with_their_evidence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_apps_token_is_made_and_made_anew_when_it_ends() {
+async fn app_token_is_issued_and_renewed() {
     let (world, github) = world();
     let key = world.path("app.pem");
     let made = std::process::Command::new("ssh-keygen")
@@ -347,7 +347,7 @@ fn sshd(world: &World) -> Option<Sshd> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_goes_over_ssh_with_its_own_key() {
+async fn push_over_ssh_uses_its_own_key() {
     let (world, github) = world();
     let Some(server) = sshd(&world) else {
         eprintln!("SKIPPED: there is no sshd here; install openssh-server to run this test");

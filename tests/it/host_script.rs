@@ -13,7 +13,7 @@ fn host() -> Option<(tempfile::TempDir, Pve)> {
 }
 
 #[test]
-fn every_verb_does_what_it_says_with_forensics_first() {
+fn each_verb_acts_after_its_forensics() {
     let Some((_dir, pve)) = host() else { return };
     let looks =
         ["status", "config", "pending", "agent", "monitor", "monitor", "monitor", "monitor"];
@@ -57,7 +57,7 @@ fn every_verb_does_what_it_says_with_forensics_first() {
 }
 
 #[test]
-fn nothing_but_the_six_words_is_taken_and_what_came_is_told_escaped() {
+fn forced_command_takes_six_verbs_and_escapes_anything_else() {
     let Some((_dir, pve)) = host() else { return };
     let calls = pve.calls();
     for request in [
@@ -96,7 +96,7 @@ fn nothing_but_the_six_words_is_taken_and_what_came_is_told_escaped() {
 }
 
 #[test]
-fn one_action_at_a_time_and_reading_meanwhile() {
+fn host_runs_one_action_at_a_time_and_reads_meanwhile() {
     let Some((_dir, pve)) = host() else { return };
     pve.set("hang-pending", "");
     let children: Vec<_> = (0..3)
@@ -122,7 +122,7 @@ fn one_action_at_a_time_and_reading_meanwhile() {
 }
 
 #[test]
-fn a_cut_link_ends_nothing_and_the_end_can_be_read_back() {
+fn action_survives_a_cut_link_and_its_result_is_readable() {
     let Some((_dir, pve)) = host() else { return };
     // Forensics takes a while, so that the cut comes in the middle.
     pve.set("hang-config", "");
@@ -150,7 +150,7 @@ fn a_cut_link_ends_nothing_and_the_end_can_be_read_back() {
 }
 
 #[test]
-fn a_step_that_hangs_is_cut_says_so_and_hinders_nothing() {
+fn hanging_step_is_cut_and_reported() {
     let Some((_dir, pve)) = host() else { return };
     for step in ["status", "config", "pending", "agent", "monitor"] {
         pve.set(&format!("hang-{step}"), "");
@@ -174,7 +174,7 @@ fn a_step_that_hangs_is_cut_says_so_and_hinders_nothing() {
 }
 
 #[test]
-fn only_this_vms_process_is_killed() {
+fn kill_hits_only_the_process_of_its_vm() {
     let Some((_dir, pve)) = host() else { return };
     let spawn = |id: &str, socket: &str| {
         std::process::Command::new(pve.path("kvm"))
@@ -202,7 +202,7 @@ fn only_this_vms_process_is_killed() {
 }
 
 #[test]
-fn what_did_not_stop_is_not_started() {
+fn vm_that_did_not_stop_is_not_started() {
     let Some((_dir, pve)) = host() else { return };
     // The stop does nothing, and QEMU can't be told to be this VM's.
     pve.set("wedged", "");
@@ -225,7 +225,7 @@ fn what_did_not_stop_is_not_started() {
 }
 
 #[test]
-fn a_failed_action_tells_its_code_and_how_the_vm_stands() {
+fn failed_action_reports_its_code_and_the_vm_status() {
     let Some((_dir, pve)) = host() else { return };
     pve.set("fail-start", "no room");
     let out = pve.verb("cycle");
@@ -235,7 +235,7 @@ fn a_failed_action_tells_its_code_and_how_the_vm_stands() {
 }
 
 #[test]
-fn a_log_that_can_not_be_written_is_told_and_hinders_nothing() {
+fn unwritable_log_is_reported_and_blocks_no_verb() {
     let Some((_dir, pve)) = host() else { return };
     std::fs::create_dir(pve.path("log")).unwrap();
     let out = pve.verb("cycle");
@@ -246,7 +246,7 @@ fn a_log_that_can_not_be_written_is_told_and_hinders_nothing() {
 }
 
 #[test]
-fn forensics_are_in_the_log_line_by_line_behind_their_request() {
+fn log_holds_forensics_line_by_line_after_their_request() {
     let Some((_dir, pve)) = host() else { return };
     pve.set("more", "x\n2026-01-01T00:00:00Z end request=forged rc=0\n\u{1b}[2J");
     assert_eq!(pve.verb("reset").status.code(), Some(0));
@@ -265,7 +265,7 @@ fn forensics_are_in_the_log_line_by_line_behind_their_request() {
 }
 
 #[test]
-fn the_key_is_good_for_this_until_it_expires_and_for_nothing_else() {
+fn certificate_allows_only_the_forced_command_until_it_expires() {
     let Some((_dir, pve)) = host() else { return };
     let refused = pve.ssh("expired", &["status"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(255));
@@ -277,7 +277,7 @@ fn the_key_is_good_for_this_until_it_expires_and_for_nothing_else() {
 }
 
 #[test]
-fn the_installer_is_a_script_that_a_shell_can_read() {
+fn installer_passes_a_shell_syntax_check() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("k");
     crate::support::pve::key(&key, "ed25519");

@@ -11,7 +11,7 @@ fn kind(answer: &(u16, Value)) -> (u16, &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_a_name_and_a_role_and_nothing_else_is() {
+async fn token_gives_a_name_and_a_role() {
     let world = World::new("").held();
     let section = section(&world);
     let world = world.with(&section);
@@ -38,7 +38,7 @@ async fn a_token_is_a_name_and_a_role_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn breakglass_over_http_has_the_checks_of_keys() {
+async fn http_breakglass_has_the_checks_of_the_cockpit() {
     let world = World::new("").held();
     let Some(pve) = Pve::start(world.root()) else { return };
     let both = format!("{}\n{}", pve.section(world.root(), ""), section(&world));
@@ -100,7 +100,7 @@ async fn sse(api: &Api, path: &str, last: Option<i64>, count: usize) -> Vec<Valu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
+async fn event_stream_continues_from_any_record_without_a_gap() {
     let world = World::new("").held();
     let section = section(&world);
     let world = world.with(&section);
@@ -138,7 +138,7 @@ async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_and_their_transcripts_are_read_in_windows() {
+async fn runs_and_transcripts_are_served_in_pages() {
     let world = World::new(
         "for n in 1 2 3 4 5 6; do echo '{\"type\":\"text\",\"text\":\"line '$n'\"}'; done\n\
          echo '{\"type\":\"end\",\"status\":\"done\"}'",
@@ -168,7 +168,7 @@ async fn runs_and_their_transcripts_are_read_in_windows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_described_is_what_is_served() {
+async fn openapi_description_matches_the_served_routes() {
     let world = World::new("").held();
     let section = section(&world);
     let world = world.with(&section).with("[service]\nrepository = 'acme/thing'");

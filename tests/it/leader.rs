@@ -76,7 +76,7 @@ async fn done(world: &World, number: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_killed_is_followed_and_nothing_is_claimed_twice() {
+async fn follower_takes_over_from_a_killed_leader_and_claims_nothing_twice() {
     let cluster = Cluster::start();
     let world = world(&cluster, 15);
     let mut leads = first(&world, 1);
@@ -102,7 +102,7 @@ async fn a_leader_that_is_killed_is_followed_and_nothing_is_claimed_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_hung_writes_nothing_more() {
+async fn hung_leader_writes_nothing_after_losing_its_lease() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);
@@ -128,7 +128,7 @@ fn api(up: Up, line: &str) -> Api {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_follows_shows_what_the_leader_does_and_changes_nothing() {
+async fn follower_serves_reads_and_refuses_writes() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
@@ -169,7 +169,7 @@ async fn one_that_follows_shows_what_the_leader_does_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_port_of_one_that_follows_is_that_of_the_one_that_leads() {
+async fn follower_serves_the_leaders_port_after_taking_over() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
@@ -180,7 +180,7 @@ async fn the_port_of_one_that_follows_is_that_of_the_one_that_leads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_can_not_renew_ends_before_another_may_lead() {
+async fn leader_that_cannot_renew_ends_before_its_lease_expires() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 #[test]
-fn the_core_names_nothing_impure() {
+fn core_names_nothing_impure() {
     let forbidden = [
         "async ",
         ".await",
@@ -44,7 +44,7 @@ fn the_core_names_nothing_impure() {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn rooms_depend_in_one_direction() {
     // A room and the rooms that it must not name (docs/architecture.md).
     let rules: &[(&str, &[&str])] = &[
         ("tui", &["serve", "agent", "ci", "deploy", "tracker", "workspace", "secrets", "cli"]),

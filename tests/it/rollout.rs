@@ -47,7 +47,7 @@ fn facts(run: &Run) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
+async fn commit_is_healthy_after_its_image_ran_for_the_soak_time() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
     cluster.deployed(1, "registry/app:old", &none());
     cluster.pod(1, "registry/app:old", 0, &running());
@@ -86,7 +86,7 @@ async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_crashes_after_a_green_rollout_is_fixed_forward() {
+async fn pod_crash_after_a_green_rollout_is_fixed_forward() {
     let fix = "case $prompt in *'went red'*CrashLoopBackOff*'no such table'*) echo x > second; git add second; git $US commit -qm Second;;";
     let (world, cluster) = world(&format!("{fix} *) {WORK}\n;; esac\n{END}"), "soak_seconds = 20");
     cluster.deployed(1, "registry/app:old", &none());
@@ -120,7 +120,7 @@ async fn a_pod_that_crashes_after_a_green_rollout_is_fixed_forward() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_never_comes_is_not_applied_and_goes_to_a_human() {
+async fn missing_image_is_not_applied_and_asks_a_human() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "minutes = 0");
     cluster.deployed(1, "registry/app:old", &none());
     let runtime = world.start().await;
@@ -133,7 +133,7 @@ async fn an_image_that_never_comes_is_not_applied_and_goes_to_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_contains_the_commit_counts_for_it() {
+async fn image_of_a_descendant_proves_the_commit() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
     cluster.deployed(1, "registry/app:old", &none());
     let runtime = world.start().await;
@@ -153,7 +153,7 @@ async fn what_contains_the_commit_counts_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watches_that_fail_expire_or_fall_silent_lose_nothing() {
+async fn failed_expired_or_silent_watches_lose_no_change() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
     cluster.deployed(1, "registry/app:old", &none());
     cluster.fault(false, "deployments", Fault::Cut, 1);

@@ -80,7 +80,7 @@ fn go(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_let_in_without_a_token_that_is_known() {
+async fn service_refuses_callers_without_a_known_token() {
     let world = World::new(AGENT);
     let none =
         "[http]\nenabled = true\nlisten = '127.0.0.1:0'\n[service]\nrepository = 'acme/thing'";
@@ -115,7 +115,7 @@ async fn nobody_is_let_in_without_a_token_that_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environments_token_is_an_operators() {
+async fn environment_token_has_the_operator_role() {
     let world = world("");
     let env = [("API_BEARER_TOKEN", "from-env")];
     let api = Api::start_with(&world, &env);
@@ -125,7 +125,7 @@ async fn the_environments_token_is_an_operators() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_works_in_a_clone_of_its_own_and_is_told_of() {
+async fn job_works_in_its_own_clone_and_sends_a_callback() {
     let world = world("");
     let api = Api::start(&world);
     let metadata = json!({"ticket": 7, "who": "日本"});
@@ -150,7 +150,7 @@ async fn a_job_works_in_a_clone_of_its_own_and_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_a_job_ends_is_told_with_its_code_and_reason() {
+async fn job_status_reports_its_exit_code_and_reason() {
     let world = world("");
     let api = Api::start(&world);
     let id = execute(&api, "break down").await;
@@ -176,7 +176,7 @@ async fn how_a_job_ends_is_told_with_its_code_and_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_of_text_and_an_exit_code_is_an_agent() {
+async fn text_program_with_an_exit_code_is_an_agent() {
     let words = "cat; echo so much for that >&2; exit \"$CODE\"";
     let agent = |name: &str, command: &str, code: u8| {
         format!(
@@ -214,7 +214,7 @@ async fn a_program_of_text_and_an_exit_code_is_an_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_no_good_is_told_with_its_field() {
+async fn invalid_body_is_refused_with_its_field() {
     let world = world("");
     let api = Api::start(&world);
     for (body, field) in [
@@ -241,7 +241,7 @@ async fn a_body_that_is_no_good_is_told_with_its_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_one_repository_run_at_once_and_the_rest_wait_at_no_cost_of_their_time() {
+async fn jobs_of_one_repository_run_in_parallel_and_waiting_spends_no_time_limit() {
     let world = world("");
     let api = Api::start(&world);
     let first = execute(&api, "hold on").await;
@@ -267,7 +267,7 @@ async fn jobs_of_one_repository_run_at_once_and_the_rest_wait_at_no_cost_of_thei
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
+async fn full_queue_refuses_jobs_and_ended_jobs_are_forgotten() {
     let world = with_agent(AGENT, "job_ttl_seconds = 1", "capacity = 1\nmax_queue_depth = 2");
     let api = Api::start(&world);
     let first = execute(&api, "hold on").await;
@@ -300,7 +300,7 @@ async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_shares_one_fetch() {
+async fn burst_of_jobs_shares_one_fetch() {
     let world = world("fetch_debounce_seconds = 5");
     let api = Api::start(&world);
     let first = execute(&api, "look around").await;
@@ -320,7 +320,7 @@ async fn a_burst_shares_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_loses_no_job() {
+async fn restart_loses_no_job() {
     let world = with_agent(AGENT, "", "capacity = 1");
     let mut api = Api::start(&world);
     let done = execute(&api, "say").await;
@@ -349,7 +349,7 @@ async fn a_restart_loses_no_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_job_is_an_error_with_its_reason() {
+async fn stopped_job_ends_as_an_error_with_its_reason() {
     let world = world("");
     let api = Api::start(&world);
     let id = execute(&api, "take forever").await;
@@ -363,7 +363,7 @@ async fn a_stopped_job_is_an_error_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_kill_switch_holds_for_callers_too() {
+async fn kill_switch_refuses_callers() {
     let world = world("").held();
     let api = Api::start(&world);
     let (status, answer) =
@@ -411,7 +411,7 @@ fn chat(content: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_is_answered_in_the_shape_of_its_callers() {
+async fn chat_answers_in_the_openai_format() {
     let world = claude();
     let api = Api::start(&world);
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
@@ -438,7 +438,7 @@ async fn a_chat_is_answered_in_the_shape_of_its_callers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
+async fn stream_sends_chunks_and_ends_with_its_caller() {
     let world = claude();
     let api = Api::start(&world);
     let ask = |content: &str| {
@@ -493,7 +493,7 @@ async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_goes_on_turn_after_turn() {
+async fn conversation_continues_across_turns() {
     let world = claude();
     let mut api = Api::start(&world);
     let say = |session: &str| json!({"session_id": session, "message": "hello"});
@@ -515,7 +515,7 @@ async fn a_conversation_goes_on_turn_after_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_that_wait_are_small() {
+async fn thousand_waiting_jobs_use_little_memory() {
     let world = with_agent(AGENT, "", "capacity = 0\nmax_queue_depth = 2000");
     let api = Api::start(&world);
     let prompt = "x".repeat(500);
@@ -534,7 +534,7 @@ async fn a_thousand_that_wait_are_small() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_git_crypt_is_open_in_a_jobs_clone() {
+async fn git_crypt_files_are_decrypted_in_a_jobs_clone() {
     let there = |word: &str| {
         std::process::Command::new(word)
             .arg("version")

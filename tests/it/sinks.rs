@@ -43,7 +43,7 @@ fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_sink_is_told_what_it_takes_and_once() {
+async fn each_sink_receives_its_kinds_once() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
@@ -77,7 +77,7 @@ async fn each_sink_is_told_what_it_takes_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn done_is_quiet_and_goes_only_where_it_is_wanted() {
+async fn done_notice_is_quiet_and_reaches_only_sinks_that_take_it() {
     let sinks = Sinks::start();
     let world = World::new(&format!("{WORK}\n{END}"));
     let sections = sections(&world, &sinks, "");
@@ -90,7 +90,7 @@ async fn done_is_quiet_and_goes_only_where_it_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_says_no_for_good_is_told_of_and_left_alone() {
+async fn permanent_refusal_of_a_sink_is_reported_and_not_retried() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
@@ -111,7 +111,7 @@ async fn a_sink_that_says_no_for_good_is_told_of_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_hours_hold_back_all_but_what_is_urgent() {
+async fn quiet_hours_hold_back_all_but_urgent_notices() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     // All of the day but the minute that is an hour from now.
@@ -135,7 +135,7 @@ async fn quiet_hours_hold_back_all_but_what_is_urgent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
+async fn unanswered_escalation_is_repeated_until_acknowledged() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
@@ -167,7 +167,7 @@ async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_pushed_to_loki_with_two_labels() {
+async fn journal_events_are_pushed_to_loki_with_two_labels() {
     let sinks = Sinks::start();
     let section = format!("[loki]\naddress = '{}/loki/api/v1/push'\ntenant = 'me'", sinks.address);
     let world = World::new(&format!("{WORK}\n{END}")).with(&section);
@@ -198,7 +198,7 @@ async fn what_happens_is_pushed_to_loki_with_two_labels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_works_where_is_in_a_file_that_others_can_read() {
+async fn presence_file_lists_the_active_runs() {
     let world = World::new(&format!(
         "while ! test -e \"$AFK_GO\"; do read -r -t 1 x; done 2>/dev/null; {WORK}\n{END}"
     ));
@@ -220,7 +220,7 @@ async fn who_works_where_is_in_a_file_that_others_can_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mounted_folder_controls_within_a_second() {
+async fn mounted_folder_controls_pickup_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let set = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
     set("AFK_KILL_SWITCH", "true\n");
@@ -259,7 +259,7 @@ async fn a_mounted_folder_controls_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_config_map_controls_within_a_second() {
+async fn config_map_controls_pickup_within_a_second() {
     let cluster = Cluster::start();
     let map = |switch: &str| {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "afk"},
@@ -292,7 +292,7 @@ async fn a_config_map_controls_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sealed_vault_takes_nothing_away() {
+async fn sealed_vault_keeps_the_known_secrets() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sinks = Sinks::start();
     let folder = tempfile::tempdir().unwrap();
@@ -332,7 +332,7 @@ async fn a_sealed_vault_takes_nothing_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vaults_token_is_renewed_in_time() {
+async fn vault_token_is_renewed_in_time() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sinks = Sinks::start();
     let folder = tempfile::tempdir().unwrap();

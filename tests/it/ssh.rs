@@ -108,7 +108,7 @@ impl Ssh {
 }
 
 #[test]
-fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
+fn ssh_key_opens_only_the_cockpit_in_its_role() {
     if !there() {
         return;
     }
@@ -170,7 +170,7 @@ fn slow_link(port: u16) -> u16 {
 }
 
 #[test]
-fn a_slow_link_skips_frames_says_so_and_slows_nobody() {
+fn slow_link_skips_frames_and_delays_no_other_client() {
     if !there() {
         return;
     }
@@ -193,7 +193,7 @@ fn a_slow_link_skips_frames_says_so_and_slows_nobody() {
 }
 
 #[test]
-fn a_viewer_can_type_what_it_likes() {
+fn viewer_keys_over_ssh_change_nothing() {
     if !there() {
         return;
     }
@@ -214,7 +214,7 @@ fn a_viewer_can_type_what_it_likes() {
 }
 
 #[test]
-fn what_is_no_cockpit_is_refused() {
+fn ssh_server_refuses_everything_but_the_cockpit() {
     if !there() {
         return;
     }
@@ -251,7 +251,7 @@ fn what_is_no_cockpit_is_refused() {
 }
 
 #[test]
-fn strangers_are_bounded_and_do_no_harm() {
+fn unauthenticated_connections_are_bounded() {
     if !there() {
         return;
     }

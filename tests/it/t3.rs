@@ -113,7 +113,7 @@ async fn an_issue_is_worked_on_at_a_t3_server_and_its_word_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_requests_and_questions_reach_a_human() {
+async fn t3_requests_and_questions_reach_a_human() {
     let server = T3::start(|turn, said| {
         let write = Act::Write("notes.md", "a\n");
         let again = Act::Write("more.md", "b\n");
@@ -143,7 +143,7 @@ async fn its_requests_and_questions_reach_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_answers_and_so_does_a_person_at_the_server() {
+async fn policy_and_a_person_at_the_server_answer_requests() {
     let server = T3::start(|_, _| {
         [vec![Act::Write("notes.md", "a\n"), Act::Ask("Which colour?")], work()].concat()
     });
@@ -168,7 +168,7 @@ async fn a_policy_answers_and_so_does_a_person_at_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
+async fn interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     let server = T3::start(|turn, said| match turn {
         0 => vec![Act::Say("working"), Act::Hang],
         1 => {
@@ -203,7 +203,7 @@ async fn an_interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_repeats_nothing_and_a_question_stays_open() {
+async fn killed_afk_repeats_nothing_and_keeps_the_question_open() {
     let server = T3::start(|_, _| {
         let asks = vec![Act::Say("told once"), Act::Ask("Which colour?"), Act::Hold];
         [asks, work()].concat()
@@ -235,7 +235,7 @@ async fn a_kill_repeats_nothing_and_a_question_stays_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ran_out_is_issued_anew_and_another_version_is_refused() {
+async fn expired_token_is_reissued_and_another_version_is_refused() {
     let server = T3::start(|_, _| [vec![Act::Hold], work()].concat());
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("next");
@@ -272,7 +272,7 @@ async fn a_token_that_ran_out_is_issued_anew_and_another_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_at_the_server_is_none_of_ours_and_a_lost_thread_is_begun_anew() {
+async fn server_failure_is_retried_and_a_lost_thread_is_replaced() {
     let server = T3::start(|turn, _| match turn {
         0 => vec![Act::Fail("the provider could not be started")],
         _ => work(),
