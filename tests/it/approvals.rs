@@ -1,11 +1,11 @@
-//! What an agent asks and what an operator tells it, by key, in a real terminal: against a double
-//! that writes what Claude Code writes.
+//! Permissions, questions and messages by key in a real terminal, against a double that writes
+//! Claude Code's protocol.
 
 use crate::support::pty::Terminal;
 use crate::support::world::World;
 use crate::support::{journal_id, log, processes_with};
 
-/// An agent that asks leave for two commands, runs what is allowed, and does its work.
+/// An agent that requests permission for two commands, runs the approved ones, and does its work.
 const ASKS: &str = "\
 init; taken
 ask a Bash '{\"command\":\"echo first >> asked\",\"description\":\"Leave a trace\"}'
@@ -22,7 +22,7 @@ fn opened(world: &World) -> Terminal {
     let mut terminal = world.cockpit();
     terminal.shows("inbox 1");
     terminal.keys("i");
-    // All of what is asked, and all that can be answered.
+    // The whole command and every possible answer are shown.
     terminal.shows("echo first >> asked");
     terminal.shows("an answer is bound to");
     terminal
@@ -35,7 +35,7 @@ fn done(mut terminal: Terminal) {
     assert_eq!(terminal.end(), 0);
 }
 
-/// What the agent's commands left in the commit.
+/// The files that the agent's commands left in the commit.
 fn trace(world: &World) -> String {
     crate::support::git(&world.remote(), &["show", "master:asked"])
 }
@@ -47,7 +47,7 @@ fn permission_shows_the_whole_command_and_allows_it_once() {
     terminal.shows("allow exactly this for the rest of the run");
     terminal.shows("run another command instead");
     terminal.keys("a");
-    // Once: the same again is asked again.
+    // The approval counts once: the same command is requested again.
     terminal.shows("e2 · permission");
     terminal.keys("a");
     terminal.keys("\u{1b}");
@@ -85,7 +85,7 @@ fn agent_receives_the_reason_of_a_denial() {
 fn operator_edits_a_command_before_approving_it() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
-    // What no policy allows can't be typed either.
+    // An edited command that a guardrail forbids is refused.
     terminal.keys("e");
     terminal.shows("Edit e1");
     terminal.keys("; git push --force\r");
@@ -123,7 +123,7 @@ git $US add asked; work; result";
     let world = World::claude(script).rules("[permissions]\ndeny = ['shell(curl*)']");
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
-    // Both guardrails told a human; nothing waits for an answer.
+    // Both guardrails escalated; nothing waits for an answer.
     terminal.shows("inbox 2");
     terminal.keys("i");
     terminal.shows("Inbox · 2 open");
@@ -175,7 +175,7 @@ say understood; result";
 
 #[test]
 fn interrupt_keeps_the_conversation_and_ends_child_processes() {
-    // The child has a session of its own, as the shells of real agents have.
+    // The child has its own session, like the shells of real agents.
     let script = "\
 init; taken
 if [ -z \"$RESUMED\" ]; then
@@ -197,7 +197,7 @@ say \"resumed $RESUMED\"; result 0.02";
     terminal.keys("y");
     terminal.shows("interrupted by an operator");
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
-    // What it had begun is gone before it is sent on.
+    // Its child processes have ended before the run is reopened.
     let mark = journal_id(&world.state());
     terminal.meanwhile("the tree is gone", || processes_with("AFK_STATE", &mark).is_empty());
     terminal.keys("s");

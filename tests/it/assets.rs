@@ -1,4 +1,4 @@
-//! What is shipped for deployments: configurations that load, and manifests with least rights.
+//! Files shipped for deployments: configurations load, and manifests grant least rights.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ fn shipped_roles_share_no_credentials() {
     assert!(breakglass.breakglass.is_some() && breakglass.allowlist.is_empty());
     assert!(breakglass.agents.is_empty() && breakglass.github.is_none());
     assert!(breakglass.service.is_none() && !breakglass.http.enabled);
-    // The part that is commented out is one that loads.
+    // The commented-out part loads as well.
     let text = std::fs::read_to_string(asset("roles/pipeline.toml")).unwrap();
     let cluster = text.split("# In a cluster:\n").nth(1).unwrap().replace("# ", "");
     let dir = tempfile::tempdir().unwrap();
@@ -74,7 +74,7 @@ fn systemd_units_name_only_shipped_files() {
     assert!(!breakglass.contains("After=") && !breakglass.contains("Wants="));
 }
 
-/// A breakglass role has nothing to pick up, and runs all the same.
+/// The breakglass role runs although it has no tracker to read.
 #[tokio::test(flavor = "multi_thread")]
 async fn breakglass_role_runs_without_a_tracker() {
     let state = tempfile::tempdir().unwrap();

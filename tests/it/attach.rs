@@ -1,4 +1,4 @@
-//! The runtime outlives every terminal, and several look at it, each with its own right.
+//! Attached cockpits: the runtime outlives every terminal and serves several, each in its own role.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -30,7 +30,7 @@ fn kill(terminal: &Terminal, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// The first process of the agent.
+/// The id of the agent's first process.
 fn agent(world: &World) -> Vec<i32> {
     processes_with("AFK_STATE", &journal_id(&world.state()))
 }
@@ -39,7 +39,7 @@ fn agent(world: &World) -> Vec<i32> {
 fn run_continues_after_its_terminal_closed() {
     let world = waiting();
     world.config();
-    // Started by the cockpit itself, in the background.
+    // The cockpit itself has started the runtime in the background.
     let mut first = world.terminal(&[], 120, 30);
     first.shows("I am here");
     let working = agent(&world);
@@ -48,11 +48,11 @@ fn run_continues_after_its_terminal_closed() {
         kill(&first, signal);
         first.child.wait().unwrap();
         first = world.terminal(&["attach"], 121, 31);
-        // At once as it was, the transcript included.
+        // The screen is complete at once, including the transcript.
         first.shows("I am here");
         assert_eq!(agent(&world), working, "the agent was touched");
     }
-    // `q` gives the shell its prompt back.
+    // `q` returns to the shell's prompt.
     first.keys("q");
     assert_eq!(first.end(), 0);
     assert!(first.text().contains("detached: r1 go on"), "{}", first.text());
@@ -88,7 +88,7 @@ fn several_clients_attach_with_their_own_size_and_role() {
         wide.shows(line);
     }
     wide.keys("\u{1b}");
-    // A viewer's keys change nothing, whatever they are.
+    // A viewer's keys change nothing.
     viewer.keys("s");
     viewer.shows("Steer r1");
     viewer.keys("stop it\r");
@@ -97,14 +97,14 @@ fn several_clients_attach_with_their_own_size_and_role() {
     viewer.shows("cancel refused: a viewer can look and not act");
     viewer.keys("py");
     viewer.shows("kill-switch refused: a viewer can look and not act");
-    // What one does all see.
+    // Every client sees what one of them does.
     small.keys("p");
     small.shows("Throw the kill switch?");
     small.keys("y");
     for terminal in [&mut wide, &mut small, &mut viewer] {
         terminal.shows("KILL SWITCH");
     }
-    // One that leaves is no longer shown.
+    // A client that has left is no longer shown.
     viewer.keys("q");
     viewer.end();
     wide.shows("2 attached");
@@ -122,7 +122,7 @@ fn cockpit_shows_the_age_of_a_lost_runtime_and_reconnects() {
     terminal.shows("I am here");
     up.kill();
     terminal.shows("LOST");
-    // What is asked meanwhile is refused, and nothing is sent later by surprise.
+    // A command sent meanwhile is refused, and not sent later.
     terminal.keys("py");
     terminal.shows("can't be reached");
     let again = world.up();
@@ -133,7 +133,7 @@ fn cockpit_shows_the_age_of_a_lost_runtime_and_reconnects() {
     drop(again);
 }
 
-/// A client that speaks the protocol by hand.
+/// A client that writes and reads the protocol's lines itself.
 struct Raw {
     to: UnixStream,
     from: BufReader<UnixStream>,
@@ -153,7 +153,7 @@ impl Raw {
         self.to.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// The next line; null at the end.
+    /// The next line as JSON; null at the end of the stream.
     fn next(&mut self) -> Value {
         let mut line = String::new();
         self.from.read_line(&mut line).unwrap();
@@ -191,7 +191,7 @@ fn server_disconnects_clients_that_break_the_protocol() {
         assert!(raw.next()["refused"].is_object());
         assert!(raw.next().is_null());
     }
-    // An unknown line ends the connection; a viewer's stop is none.
+    // An unknown line ends the connection; a viewer's stop is ignored.
     let mut raw = Raw::connect(&world, hello("viewer"));
     raw.until(|line| line["snapshot"].is_object());
     raw.tell(json!("stop"));
@@ -218,7 +218,7 @@ fn stalled_client_delays_no_other_and_gets_a_fresh_snapshot() {
         busy.until(|line| line["reply"]["id"] == json!(id));
     }
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
-    // It reads on: at the end it knows what the other knows.
+    // Once it reads again, it reaches the same state as the other client.
     let last = format!("\"permits\":{}", (count - 1) % 7);
     let mut fresh = 0;
     let mut capacity = Value::Null;
@@ -253,7 +253,8 @@ fn idle_clients_use_no_cpu_and_no_bytes() {
     }
     let pid = up.0.id().cast_signed();
     let ticks = || afk::process::procfs::process(pid).unwrap().cpu_ticks;
-    // The first moments tell who else came; then one of a few windows is silent from end to end.
+    // At first clients receive the others' arrival; then one of a few windows stays silent
+    // throughout.
     let silent = (0..5).any(|_| {
         let before = ticks();
         let end = Instant::now() + Duration::from_secs(2);
@@ -278,7 +279,7 @@ fn idle_clients_use_no_cpu_and_no_bytes() {
 fn dashboard_outlives_the_runtime_and_takes_only_the_quit_key() {
     let world = waiting();
     world.config();
-    // There before there is anything to look at.
+    // The dashboard starts before there is anything to show.
     let mut dash = world.terminal(&["dash"], 100, 30);
     dash.shows("LOST");
     let mut up = world.up();
@@ -300,7 +301,7 @@ fn dashboard_outlives_the_runtime_and_takes_only_the_quit_key() {
     dash.keys("q");
     assert_eq!(dash.end(), 0);
     drop(again);
-    // Every size is drawn.
+    // It draws at every size.
     let socket = world.state().join("afk.sock");
     for (columns, rows) in [(200, 60), (40, 12), (3, 2)] {
         let mut dash =
@@ -311,7 +312,7 @@ fn dashboard_outlives_the_runtime_and_takes_only_the_quit_key() {
     }
 }
 
-/// A million lines are attached to as quickly as none: their text stays where it is.
+/// Attaching to a million lines takes no longer than to none, because their text is not sent.
 #[test]
 fn long_transcript_does_not_slow_an_attach() {
     use afk::core::model::agent_event::AgentEvent;
@@ -337,7 +338,7 @@ fn long_transcript_does_not_slow_an_attach() {
     terminal.shows("line 999999");
     let took = began.elapsed();
     println!("attached to 1,000,000 lines in {took:?}");
-    // The goal is 300 ms for what is shipped; this is the unoptimised program under test.
+    // The goal is 300 ms for the release build; this test runs the unoptimised program.
     assert!(took < Duration::from_secs(3), "{took:?}");
     terminal.keys("q");
     terminal.end();
@@ -372,9 +373,9 @@ fn other_version_takes_over_once_no_run_is_active() {
     terminal.shows("Steer r1");
     terminal.keys("go on\r");
     assert!(old.0.wait().unwrap().success());
-    // The same cockpit goes on, on the new one.
+    // The same cockpit continues on the new runtime.
     terminal.until("the new one", |s| s.contains("ARMED") && s.contains("live"));
-    // Any version may ask for room.
+    // A client of any version may ask the runtime to hand over.
     let mut strange = hello("operator");
     strange["hello"]["version"] = json!(77);
     strange["hello"]["make_room"] = json!(true);
@@ -406,7 +407,7 @@ fn draining_stop_waits_for_active_runs() {
     terminal.keys("q");
     terminal.end();
     assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
-    // The pause was for that life only.
+    // Draining lasted for that life of afk only.
     let (_, said) = run(&world, &["status"]);
     assert!(said.contains("armed"), "{said}");
 }

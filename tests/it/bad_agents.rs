@@ -1,4 +1,4 @@
-//! Agents that misbehave: each ends in the right state, and nothing is left behind.
+//! Misbehaving agents: each run ends in the right state and leaves nothing behind.
 
 use std::time::Duration;
 
@@ -79,8 +79,8 @@ async fn silent_agent_is_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn daemons_of_an_agent_end_with_its_run() {
-    // One in a session of its own, one that also throws its environment away, one that won't hear.
-    // Their times are this test's own, so that they are told from everybody else's.
+    // One daemon has its own session, one also clears its environment, one ignores signals.
+    // Their sleep times are unique to this test, so that they identify its processes.
     let times = [0, 1, 2].map(|n| (100_000 + std::process::id() * 3 + n).to_string());
     let [a, b, c] = &times;
     let daemons = format!(
@@ -161,7 +161,7 @@ async fn agent_cannot_loosen_its_gate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_push_is_rebased_and_never_forced() {
-    // While the agent works, somebody else pushes.
+    // Another person pushes while the agent works.
     let world = World::new("");
     let other = format!(
         "git clone -q '{0}' \"$TMPDIR/other\" && cd \"$TMPDIR/other\" && echo x > other && git add other && git $US commit -qm Other && git push -q '{0}' master; cd \"$here\"; rm -rf \"$TMPDIR/other\"\n",
@@ -203,7 +203,8 @@ async fn agent_environment_is_an_allow_list() {
     ended(&runtime).await;
     runtime.stop().await;
     let env = std::fs::read_to_string(world.path("env")).unwrap();
-    // nextest and cargo put dozens of names into our own environment; none of them is passed on.
+    // nextest and cargo set dozens of variables in our own environment; the agent gets none of
+    // them.
     for name in ["CARGO_MANIFEST_DIR=", "CARGO_PKG_NAME=", "NEXTEST", "SSH_AUTH_SOCK=", "GIT_DIR="]
     {
         assert!(!env.contains(name), "{name} was passed on");
@@ -218,7 +219,7 @@ async fn child_processes_have_lower_priority_than_afk() {
     let supervisor = Supervisor::new(launcher, "gives way".into(), Duration::from_secs(1));
     let spec = Spec::shell("r1", "read -r go; nice", std::path::Path::new("/"));
     let mut started = supervisor.start(&spec, Input::Piped).unwrap();
-    // Once it is started, and so once it has its place.
+    // The priority is set when the process starts.
     started.child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
     let mut told = String::new();
     started.child.stdout.take().unwrap().read_to_string(&mut told).await.unwrap();

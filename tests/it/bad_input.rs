@@ -1,4 +1,4 @@
-//! Input that can't be right: a clear line, and no damage.
+//! Invalid input: a clear message, and no damage.
 
 use afk::core::model::run::Outcome;
 use afk::journal::Journal;
@@ -67,7 +67,7 @@ async fn unreadable_issue_is_reported_and_stays_unchanged() {
             .await;
     assert!(problems[0].starts_with("issue file 2.md: line:2: number:"), "{problems:?}");
     assert_eq!(problems[1], "issue file 3.md: is not UTF-8");
-    // Mended while it runs.
+    // The issue is repaired while afk runs.
     std::fs::remove_file(world.path("issues/3.md")).unwrap();
     std::fs::remove_file(world.path("issues/2.md")).unwrap();
     until(&runtime, "no problems", |s| s.problems.is_empty().then_some(())).await;

@@ -1,5 +1,5 @@
-//! Verbs from the command line and through the runtime, against OpenSSH's server with our forced
-//! command: who may, what is kept, and what becomes of a link that is slow, cut, or somebody else's.
+//! Breakglass verbs from the command line and through the runtime, against OpenSSH's server with the
+//! shipped forced command: permissions, evidence, and slow, cut or hijacked connections.
 
 use afk::core::model::breakglass::VerbOrigin;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use crate::support::pve::{Pve, key, public, wait_for};
 use crate::support::text;
 use crate::support::world::{World, as_role, command, so, until};
 
-/// A world whose hypervisor is ours; nothing is picked up in it.
+/// A world with a hypervisor double, in which nothing is picked up.
 fn world(more: &str) -> Option<(World, Pve)> {
     let world = World::new("").held();
     let pve = Pve::start(world.root())?;
@@ -101,7 +101,7 @@ fn command_line_verbs_need_no_runtime_and_the_same_confirmation() {
     assert!(told.contains("a fresh QEMU process, which applies staged configuration"), "{told}");
     assert!(told.contains("cycle: exit 0 after") && told.contains("kept as "), "{told}");
     assert_eq!(pve.actions(), ["stop", "start"]);
-    // What it wrote is kept by its content, and the record holds.
+    // The capture is stored by its digest, and the journal's chain is intact.
     let captures: Vec<_> =
         std::fs::read_dir(world.state().join("breakglass/captures")).unwrap().flatten().collect();
     assert_eq!(captures.len(), 1);
@@ -112,7 +112,7 @@ fn command_line_verbs_need_no_runtime_and_the_same_confirmation() {
     let places = world.places();
     let verify: Vec<&str> = places.iter().map(String::as_str).chain(["verify"]).collect();
     assert!(crate::support::afk(&verify).output().unwrap().status.success());
-    // A failure is told with its code.
+    // A failure is reported with its exit code.
     pve.set("fail-start", "no room");
     let out = afk(&world, &["cycle", "--arm", "again", "--confirm", "devvm"]);
     assert_eq!(out.status.code(), Some(1));
@@ -157,12 +157,12 @@ fn changed_host_key_is_refused_with_both_fingerprints() {
         assert!(said.contains("did not begin"), "{said}");
     }
     assert!(!pve.log().contains("begin"), "{}", pve.log());
-    // A pin of another algorithm is taken in the place of the one that a host also has.
+    // A pin of another algorithm is accepted if the host has that key, too.
     let both_keys = format!("HostKey {}", pve.path("host").display());
     pve.again("ecdsa", &both_keys);
     let out = afk(&world, &["status", "--arm", "x"]);
     assert!(out.status.success(), "{}", both(&out));
-    // Only a person who compared it pins another one.
+    // Only an operator who has compared the fingerprints pins another key.
     let out = afk(&world, &["pin", "hypervisor", "--fingerprint", "SHA256:wrong"]);
     assert_eq!(out.status.code(), Some(1));
     pve.again("other", "");
@@ -270,7 +270,7 @@ fn banners_and_output_are_shown_without_effect() {
     assert!(said.contains("ab") && said.contains("name: devvm"), "{said}");
 }
 
-/// Something between afk and the host that can be told to cut, or to hold everything.
+/// A proxy between afk and the host that can cut the connection or hold all bytes.
 struct Between {
     port: u16,
     mode: Arc<AtomicU8>,
@@ -315,7 +315,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
     loop {
         match mode.load(Ordering::SeqCst) {
             CUT => break,
-            // Nothing passes, and nobody is told.
+            // Hold all bytes without closing the connection.
             HOLD => std::thread::sleep(std::time::Duration::from_millis(20)),
             _ => match from.read(&mut bytes) {
                 Ok(0) => break,
@@ -336,7 +336,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
     let _ = (from.shutdown(std::net::Shutdown::Both), to.shutdown(std::net::Shutdown::Both));
 }
 
-/// A world whose hypervisor is reached through something.
+/// A world whose hypervisor is reached through a proxy.
 fn behind(more: &str) -> Option<(World, Pve, Between)> {
     let world = World::new("").held();
     let mut pve = Pve::start(world.root())?;
@@ -355,7 +355,7 @@ async fn verb_on_a_cut_link_is_read_back_and_not_sent_twice() {
     let runtime = world.start().await;
     arm(&runtime).await;
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
-    // Once its name was heard.
+    // The verb's id has arrived.
     until(&runtime, "the first line", |s| {
         s.live.get(&verb).filter(|seen| !seen.lines.is_empty()).map(|_| ())
     })
@@ -394,7 +394,7 @@ async fn verb_on_a_frozen_link_ends_unknown_and_is_read_back() {
     between.set(HOLD);
     let run = over(&runtime, verb).await;
     assert!(matches!(result(&run), VerbResult::Unknown { .. }), "{run:?}");
-    // A status follows by itself, and nothing else does.
+    // afk sends a status by itself, and nothing else.
     between.set(PASS);
     let read = until(&runtime, "the status", |s| {
         s.breakglass().past.iter().find(|r| r.origin == VerbOrigin::ReadBack).cloned()
@@ -469,11 +469,11 @@ async fn viewer_is_read_only_and_operators_share_one_mutation() {
         matches!(second, Err(Refusal::Breakglass { reason: BreakglassRefusal::UnderWay { .. } })),
         "{second:?}"
     );
-    // Somebody at the host itself is busy, too.
+    // A person on the host itself holds the lock, too.
     let other = tokio::task::block_in_place(|| pve.verb("stop"));
     assert_eq!(other.status.code(), Some(75));
     over(&runtime, verb).await;
-    // The same the other way round: what the host refuses is told as busy.
+    // Conversely, a refusal by the host is reported as busy.
     let mut child = pve.ssh("verbs", &["cycle"]).spawn().unwrap();
     so("the other's cycle", || {
         std::fs::read_to_string(pve.path("run/afk-pve.last"))
@@ -510,12 +510,12 @@ async fn unwritable_journal_delays_no_breakglass_verb() {
     let Some((world, pve)) = world("") else { return };
     let runtime = world.start().await;
     arm(&runtime).await;
-    // Nothing else is left to be written: the verb itself meets the disk.
+    // No other event waits to be written, so the verb is the first to meet the unwritable journal.
     until(&runtime, "the issue", |s| {
         (!s.fleet.issues.is_empty() && s.fleet.outbox.is_empty()).then_some(())
     })
     .await;
-    // Somebody holds the database: nothing can be written.
+    // Another connection locks the database, so nothing can be written.
     let path = world.state().join("journal.sqlite");
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -530,12 +530,12 @@ async fn unwritable_journal_delays_no_breakglass_verb() {
     })
     .await;
     assert!(degraded.contains("locked"), "{degraded}");
-    // Everything else waits.
+    // Every other command waits.
     let mut lift = Box::pin(command(&runtime, Command::SetCapacity { permits: 9 }));
     assert!(futures::poll!(&mut lift).is_pending());
     assert_eq!(pve.actions(), ["stop", "start"]);
     assert!(pve.log().contains("verb=cycle"), "the host has the second copy");
-    // Once it can be written all of it is, in order.
+    // Once the journal is writable, every event is written in order.
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
     let lifted = tokio::time::timeout(asked, lift.as_mut()).await;
@@ -555,7 +555,7 @@ async fn unwritable_journal_delays_no_breakglass_verb() {
 #[test]
 fn breakglass_works_without_a_journal_and_says_so() {
     let Some((world, pve)) = world("") else { return };
-    // The state's place is taken by a file: no journal, no captures.
+    // A file is in the place of the state folder: no journal and no captures are possible.
     std::fs::write(world.state(), "").unwrap();
     let out = afk(&world, &["cycle", "--alone", "--arm", "no disk", "--confirm", "devvm"]);
     assert!(out.status.success(), "{}", both(&out));
@@ -654,8 +654,8 @@ async fn diagnosis_proposes_and_runs_nothing() {
 }
 
 #[test]
-fn russh_has_no_known_advisories() {
-    // Its advisories are at GitHub and not in the database of `cargo audit`.
+fn russh_is_at_least_the_version_without_advisories() {
+    // Its advisories are on GitHub and not in the database of `cargo audit`.
     let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
     let version = lock.split("name = \"russh\"\nversion = \"").nth(1).unwrap();
     let version: Vec<u32> =

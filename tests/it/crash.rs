@@ -1,4 +1,4 @@
-//! `kill -9` at any moment, then start again: every issue reaches its proper outcome, each head is
+//! After `kill -9` at any moment and a restart, every issue reaches its proper outcome, each head is
 //! pushed once, and nothing is left behind.
 
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::{afk, git, journal_id, processes_with, repository_folder, text};
 
-/// Worlds, and kills in each: 50 moments.
+/// The number of worlds, and of kills in each: 50 in total.
 const WORLDS: u64 = 10;
 const KILLS: u64 = 5;
 
@@ -45,7 +45,7 @@ fn run_and_kill(root: &Path, lines: u64, more: Duration) -> bool {
             return child.wait().unwrap().success();
         }
     }
-    // The moment itself: somewhere behind that line, unless the end comes first.
+    // Kill at some moment after that line, unless the demo ends first.
     let until = std::time::Instant::now() + more;
     while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
         if let Err(mpsc::RecvTimeoutError::Disconnected) = hears.recv_timeout(left) {
@@ -82,7 +82,7 @@ fn fifty_kills_lose_and_repeat_nothing() {
 }
 
 fn check(root: &Path, told: &str) {
-    // Each push leaves a line in the remote's reflog: the first is ours, from the demo's making.
+    // Each push leaves a line in the remote's reflog; the first is from the demo's set-up.
     for (name, pushes) in [("greeter", 2), ("ledger", 2), ("pulse", 5)] {
         let remote = root.join("remotes").join(format!("{name}.git"));
         let reflog = std::fs::read_to_string(remote.join("logs/refs/heads/master")).unwrap();
@@ -97,7 +97,7 @@ fn check(root: &Path, told: &str) {
     let left = processes_with("AFK_STATE", &journal_id(&state));
     assert!(left.is_empty(), "processes are left: {left:?}\n{told}");
 
-    // One worktree a repository; a run that needs a human or is frozen keeps its own beside.
+    // One pooled worktree for each repository; runs that wait for a human keep their own besides.
     for (repo, slots) in [("acme/greeter", 1), ("acme/ledger", 2), ("acme/pulse", 2)] {
         let folder = repository_folder(&state, repo);
         let count = std::fs::read_dir(&folder)

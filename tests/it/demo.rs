@@ -33,7 +33,7 @@ fn every_demo_issue_reaches_its_outcome() {
     let bodies = log(&remote, "master", "%b").join("\n");
     assert!(bodies.contains("Refs #1") && bodies.contains("Afk-Run: r"), "{bodies}");
     assert!(!bodies.to_lowercase().contains("closes"));
-    // What could not go green, and what nobody trusted armed, never left the machine.
+    // Unproved work and work that no trusted actor armed was never pushed.
     let ledger = log(&root.join("remotes/ledger.git"), "master", "%s").join("\n");
     assert!(!ledger.contains("Split") && ledger.contains("Sum the amounts"), "{ledger}");
     assert!(!try_git(&remote, &["grep", "-q", "shout", "master"]).status.success());

@@ -96,7 +96,7 @@ async fn freeze_keeps_its_evidence_in_a_capsule() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_git_configuration_does_not_affect_afks_git() {
-    // It points the shared configuration elsewhere, and puts a filter where ours would run it.
+    // The agent redirects the shared configuration and installs a filter that afk's git could run.
     let world = World::new("");
     let evil = world.path("evil");
     let script = format!(

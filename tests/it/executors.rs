@@ -1,4 +1,4 @@
-//! Turns elsewhere: as Jobs of a cluster, and at another service.
+//! Remote executors: turns as Jobs of a cluster, and at another afk service.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::support::api::{Api, OPERATOR, section};
 use crate::support::cluster::{Cluster, Fault};
 use crate::support::world::{END, Up, WORK, World, command, ended, run_of, so, until};
 
-/// Work that begins, waits until it may go on, and is seen to have begun once.
+/// Work that records its begin, waits for a file, and then continues.
 const HELD: &str = "\
 echo begun >> \"$HOLD/began\"; until [ -e \"$HOLD/go\" ]; do sleep 0.05; done\n\
 [ -n \"$FROM_SECRET\" ] && echo \"{\\\"type\\\":\\\"text\\\",\\\"text\\\":\\\"key $FROM_SECRET\\\"}\"";
 
-/// A world whose repository is worked on in a cluster.
+/// A world whose repository has a cluster as its executor.
 fn world(script: &str, cluster: &Cluster, more: &str) -> World {
     let world = World::new(script);
     let (root, kubeconfig) = (world.root().display().to_string(), cluster.kubeconfig(world.root()));
@@ -70,7 +70,7 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     assert_eq!(pod["tolerations"][0]["operator"], "Exists");
     assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "work");
     assert_eq!(job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], "agents");
-    // afk is killed in the middle, and comes again.
+    // afk is killed in the middle of the turn and started again.
     up.kill();
     drop(up);
     let runtime = world.start().await;
@@ -112,7 +112,7 @@ async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     let told = world.transcript(1);
     assert!(told.contains("the cluster can't be reached"), "{told}");
-    // One that says no is no reason to ask again.
+    // A refusal by the cluster is not retried.
     let cluster = Cluster::start();
     cluster.fault(false, "jobs", Fault::Status(403), 9);
     let world = self::world(END, &cluster, "");
@@ -128,7 +128,7 @@ async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     let cluster = Cluster::start();
     let world = world(END, &cluster, "");
     let runtime = world.start().await;
-    // Its pod is never seen: it fails, then the next is deleted, then one that says nothing ends.
+    // No pod appears: the first Job fails, the second is deleted, the third ends without output.
     for (turn, how) in [(1, "fails"), (2, "gone"), (3, "silent")] {
         let name =
             |c: &Cluster| c.names("jobs").into_iter().find(|n| n.ends_with(&format!("-t{turn}")));
@@ -191,7 +191,7 @@ async fn kubernetes_executor_requires_state_on_the_shared_volume() {
     assert!(cluster.names("jobs").is_empty());
 }
 
-/// A second afk that answers over HTTP, and a first one that hands its jobs to it.
+/// A second afk that serves HTTP, and a first one that submits its jobs there.
 fn two(script: &str) -> (World, Api, World) {
     let far = World::new(script);
     let (hold, http) = (far.root().display().to_string(), section(&far));
@@ -226,7 +226,7 @@ async fn prompt_is_submitted_to_a_remote_service_once() {
     let runtime = near.start().await;
     command(&runtime, submit("look")).await.unwrap();
     so("the agent there", || began(&far) == 1).await;
-    // The one here ends and comes again: the job there is found by its id.
+    // The local afk restarts and finds the remote job by its id.
     runtime.stop().await;
     let runtime = near.start().await;
     std::fs::write(far.path("go"), "").unwrap();
@@ -237,7 +237,7 @@ async fn prompt_is_submitted_to_a_remote_service_once() {
     assert_eq!((run.outcome, began(&far)), (Some(Outcome::Done), 1), "{}", run.why.clean_line());
     assert_eq!(run.worktree, None);
     assert!(near.transcript(1).contains("far — 日本"));
-    // A failure there is one here.
+    // A failure of the remote job fails the local run.
     drop(api);
     runtime.stop().await;
     let (_far, _api, near) = two("echo no >&2; exit 4");

@@ -1,5 +1,5 @@
-//! The doubles are held against recorded facts: what the services' own descriptions say their
-//! answers hold. A field that afk reads and that the real service does not send would be found here.
+//! Checks the doubles against recorded facts from the services' own descriptions. A field that afk
+//! reads and the real service doesn't send fails here.
 
 use serde_json::Value;
 
@@ -7,11 +7,11 @@ use crate::support::github::GitHub;
 use crate::support::json_kind;
 use crate::support::world::{END, World};
 
-/// Whether an answer has the fields that were recorded, each of a kind that was seen.
+/// Whether an answer has only recorded fields, each of a recorded kind.
 fn held(recorded: &Value, told: &Value, at: &str) {
     match recorded {
         Value::Object(fields) => {
-            // What the double tells must be known; it may leave out what afk does not read.
+            // The double may leave out fields that afk doesn't read, but may not invent any.
             let told = told.as_object().unwrap_or_else(|| panic!("{at} is no object: {told}"));
             for (name, value) in told {
                 let known = fields.get(name);

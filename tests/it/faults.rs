@@ -1,4 +1,4 @@
-//! Models and agents that fail, each as Claude Code tells it: the right state on the screen within
+//! Failing models and agents, each as Claude Code reports it: the screen shows the right state within
 //! its bound, and never "done".
 
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use afk::core::model::run::Outcome;
 use crate::support::world::{World, ended, until};
 use crate::support::{AFK, journal_id, processes_with};
 
-/// Starts a cockpit on an agent's script and waits for what should be seen, in its order.
+/// Starts a cockpit on an agent's script and waits for texts in their order.
 fn seen(world: &World, shows: &[&str], within: Duration) {
     let began = Instant::now();
     let mut terminal = world.cockpit();
@@ -20,7 +20,7 @@ fn seen(world: &World, shows: &[&str], within: Duration) {
     let took = began.elapsed();
     assert!(took < within, "{shows:?} took {took:?}");
     terminal.keys("q");
-    // A run that is at work asks first.
+    // The cockpit asks for confirmation while a run is active.
     terminal.keys("y");
     terminal.end();
     assert!(!terminal.text().contains("done: "));
@@ -46,12 +46,12 @@ fn wrong_key_or_request_asks_a_human_at_once() {
     }
 }
 
-/// Nothing is heard: shown after one second, interrupted after two, stopped after three.
+/// A silent agent is shown after one second, interrupted after two, and stopped after three.
 const SILENCE: &str = "[limits]\nsilence_seconds = 1\ntool_minutes = 0";
 
 #[test]
 fn hanging_agent_is_shown_then_interrupted_then_stopped() {
-    // Before the first byte of an answer, and in the middle of a text.
+    // The hang comes before the first byte of an answer, or in the middle of a text.
     for script in ["read -r x; read -r x; read -r x", "init; taken; say half; read -r x; read -r x"]
     {
         let world = World::claude(script).with(SILENCE);
@@ -120,7 +120,7 @@ say after; work; result",
     let transcript = world.transcript(1);
     assert!(transcript.contains("bytes more were cut") && transcript.len() < 2 * 1024 * 1024);
     assert_eq!(transcript.matches("\"raw\"").count(), 2);
-    // The lines as they came, with their lengths.
+    // The lines as received, with their lengths.
     let raw = std::fs::read_to_string(world.state().join("raw/r1.jsonl")).unwrap();
     assert!(raw.contains("\"cut\":83"), "{}", raw.len());
 }
@@ -192,7 +192,8 @@ work; result",
     runtime.stop().await;
 }
 
-/// Secrets of afk's own surroundings never reach an agent, and its own key never the disk.
+/// Secrets of afk's environment never reach an agent, and the agent's own key never reaches the
+/// disk.
 #[test]
 fn agent_gets_only_its_own_secret_and_no_secret_reaches_the_disk() {
     let world = World::claude(

@@ -1,4 +1,4 @@
-//! Issues and checks on a GitHub: the whole loop, who may arm, what blocks, and how CI is read.
+//! Issues and checks on a GitHub double: the whole loop, arming, blockers, and the reading of CI.
 
 use afk::core::model::command::Command;
 use afk::core::model::ledger::Reason;
@@ -10,7 +10,7 @@ use crate::support::github::GitHub;
 use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
 use crate::support::{git, log};
 
-/// A world on a GitHub whose CI decides.
+/// A world on a GitHub double whose CI gives the verdict.
 fn world(script: &str) -> (World, GitHub) {
     let world = World::new(script).rules("[ci]\ngithub = true\npoll_ms = 100");
     let github = GitHub::start(&world.remote());
@@ -36,7 +36,7 @@ async fn armed_issue_is_implemented_and_closed() {
     }
     assert!(github.count("PATCH", "/issues/comments/", 200) >= 1, "it was edited in place");
     assert_eq!(github.count("POST", "/comments", 201), 1);
-    // Pushed with the token, which lies nowhere.
+    // The push used the token, which no file contains.
     assert_eq!(log(&world.remote(), "master", "%s")[3], "Do it");
     let message = git(&world.remote(), &["log", "-1", "--format=%B", "master"]);
     assert!(message.contains("Refs #1") && !message.to_lowercase().contains("closes"), "{message}");
@@ -98,7 +98,7 @@ async fn arming_actor_and_blockers_decide_pickup() {
         Some((1..=13).map(of).collect::<Vec<_>>())
     })
     .await;
-    // A wait is told in the issue, once.
+    // The issue gets one comment about its wait.
     until(&runtime, "the comments", |s| s.fleet.outbox.is_empty().then_some(())).await;
     runtime.stop().await;
     let at = |n: usize| reasons[n - 1].clone();
@@ -127,7 +127,7 @@ async fn idle_repository_spends_no_rate_limit() {
     github.issue(2, "Waits too", "", "rita");
     let runtime = world.start().await;
     let polls = |status| github.count("GET", "issues?labels=", status);
-    // The first look reads all of it; our comment about the wait changes the issue once.
+    // The first poll reads everything; afk's comment about the wait changes the issue once.
     so("the looks", || polls(304) >= 3).await;
     let paid =
         |log: Vec<crate::support::github::Seen>| log.iter().filter(|s| s.status != 304).count();
@@ -198,7 +198,7 @@ async fn later_push_that_cancels_ci_is_not_red() {
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
     let pushed = until(&runtime, "the push", |s| run_of(&s.fleet, 1)?.pushed.clone()).await;
-    // CI is cut off by a push of somebody else, as GitHub's concurrency groups do.
+    // Another person's push cancels CI, as GitHub's concurrency groups do.
     let work = world.path("work");
     git(&work, &["pull", "-q", world.remote().to_str().unwrap(), "master"]);
     std::fs::write(work.join("other"), "x").unwrap();

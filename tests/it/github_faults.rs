@@ -1,5 +1,5 @@
-//! What goes wrong with a GitHub: nothing is said twice, nothing pushed twice, nothing is green by
-//! mistake, and nothing is lost.
+//! Faults of GitHub: afk repeats no comment and no push, takes nothing for green by mistake, and
+//! loses nothing.
 
 use afk::core::model::run::Outcome;
 
@@ -14,7 +14,7 @@ fn world() -> (World, GitHub) {
     (world, github)
 }
 
-/// The whole loop, and what must hold after it whatever went wrong.
+/// Runs the whole loop and checks what must hold after any fault.
 async fn all_is_well(world: &World, github: &GitHub) {
     github.issue(1, "Do it", "Please.", "ana");
     let runtime = world.start().await;
@@ -57,7 +57,7 @@ async fn push_whose_answer_was_lost_is_read_back() {
     let (world, github) = world();
     github.fault("POST", "git-receive-pack", Fault::DroppedAfter, 1);
     all_is_well(&world, &github).await;
-    // curl may send a request of a connection that died again: the branch moved once all the same.
+    // curl may repeat the request of a lost connection; the branch moves once all the same.
     let moved = git(&world.remote(), &["reflog", "show", "--format=%gs", "master"]);
     assert_eq!(moved.lines().count(), 3, "{moved}");
 }
@@ -78,7 +78,7 @@ async fn rate_limit_pauses_every_user_of_the_token() {
         vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", reset.to_string())];
     github.fault("GET", "timeline", Fault::Status(403, used, "API rate limit exceeded"), 1);
     all_is_well(&world, &github).await;
-    // Nothing was sent while the token had to wait: what met a limit was met once.
+    // Nothing was sent during the pause, so each limit was met once.
     assert_eq!(github.count("GET", "check-runs", 403), 1);
     assert_eq!(github.count("PATCH", "/issues/comments/", 429), 1);
     assert_eq!(github.count("GET", "timeline", 403), 1);
@@ -106,7 +106,7 @@ async fn secondary_limit_without_a_time_pauses_for_a_minute() {
             .await
         }
     };
-    // What was under way has ended with the next look; the looks go on, and send nothing.
+    // Requests in flight have ended by the next poll; further polls send nothing.
     let next = other(said).await;
     let count = github.log().len();
     other(next).await;
@@ -128,7 +128,7 @@ async fn expired_token_is_read_again_and_a_dead_one_is_not_used() {
     assert!(said.contains("401"), "{said}");
     let refused = github.log().iter().filter(|s| s.status == 401).count();
     assert!(refused <= 4, "it went on being used: {refused}");
-    // What was known stays, and none of it is started.
+    // The known issues stay, and none of them starts.
     until(&runtime, "the issue", |s| s.fleet.ledger.values().next().map(|_| ())).await;
     github.label(1, "ready-for-agent", "ana", true);
     std::fs::write(world.path("token"), "tok-new").unwrap();
@@ -181,7 +181,7 @@ async fn protected_branch_and_forbidden_push_are_reported_differently() {
 async fn comment_with_a_copied_marker_is_ignored() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
-    // Somebody who knows the journal's name, which every comment of ours tells.
+    // Another person copies the journal's id, which every comment of afk contains.
     let runtime = world.start().await;
     until(&runtime, "the issue", |s| (!s.fleet.issues.is_empty()).then_some(())).await;
     runtime.stop().await;
@@ -266,7 +266,7 @@ async fn five_red_checks_freeze_the_run_with_its_evidence() {
         .status()
         .unwrap();
     assert!(checked.success());
-    // What was changed since it was kept is told, and not handed on.
+    // A file changed since it was captured is reported and not exported.
     std::fs::write(std::path::Path::new(&capsule).join("changes.diff"), "other").unwrap();
     let out = afk(&args).output().unwrap();
     assert!(text(&out.stderr).contains("was changed since it was kept"), "{}", text(&out.stderr));
@@ -291,7 +291,7 @@ async fn app_token_is_issued_and_renewed() {
         installation: 42,
         key: format!("file:{}", key.display()),
     });
-    // The hour is over in the middle of the run.
+    // The token expires in the middle of the run.
     github.fault("GET", "check-runs", Fault::Status(401, vec![], "Bad credentials"), 1);
     let runtime = world.try_start(config, None).await.unwrap();
     let run = ended(&runtime).await;
@@ -301,7 +301,7 @@ async fn app_token_is_issued_and_renewed() {
     assert_eq!(github.comments(1).len(), 1);
 }
 
-/// A server of OpenSSH's that gives git, in the folder of a world; none where it isn't installed.
+/// An OpenSSH server for git in a world's folder; none if OpenSSH isn't installed.
 struct Sshd(std::process::Child, u16);
 
 impl Drop for Sshd {
@@ -334,7 +334,7 @@ fn sshd(world: &World) -> Option<Sshd> {
         user.display()
     );
     std::fs::write(world.path("sshd_config"), settings).unwrap();
-    // Privilege separation wants its folder; a user other than root needs none.
+    // sshd's privilege separation needs this folder when it runs as root.
     let _ = std::fs::create_dir_all("/run/sshd");
     let child = std::process::Command::new(program)
         .arg("-D")
@@ -361,7 +361,7 @@ async fn push_over_ssh_uses_its_own_key() {
     let known = config.repos.values_mut().next().unwrap();
     known.remote = format!("ssh://{user}@127.0.0.1:{port}{}", world.remote().display());
     known.ssh_key = Some(world.path("user"));
-    // An unknown host is refused, and the refusal is told and not waited for.
+    // An unknown host is refused at once, and the refusal is reported.
     let runtime = world.try_start(config.clone(), None).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;

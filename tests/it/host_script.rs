@@ -1,5 +1,5 @@
-//! The hypervisor's forced command behind a real OpenSSH server: what breakglass requires of it,
-//! line by line (H1 to H12 of docs/breakglass.md).
+//! The hypervisor's forced command behind a real OpenSSH server, against each requirement of
+//! docs/breakglass.md (H1 to H12).
 
 use std::process::Stdio;
 
@@ -45,7 +45,7 @@ fn each_verb_acts_after_its_forensics() {
         assert_eq!(words[..looks.len()], looks, "{verb}");
         assert_eq!(pve.actions(), actions, "{verb}");
         assert!(said.contains("=== end of forensics") && said.contains("the VM reads: "), "{said}");
-        // A reset keeps the process, a cycle does not.
+        // A reset keeps the process; a cycle replaces it.
         let after = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
         assert_eq!(before == after, verb == "reset", "{verb}");
     }
@@ -78,7 +78,7 @@ fn forced_command_takes_six_verbs_and_escapes_anything_else() {
         let said = text(&out.stderr) + &text(&out.stdout);
         assert!(said.contains("refused: not one of") && !said.contains('\u{1b}'), "{said:?}");
     }
-    // Also no terminal, no shell and no forwarding.
+    // A terminal, a shell and forwarding are refused as well.
     let out = pve.ssh("verbs", &[]).arg("-tt").output().unwrap();
     assert_ne!(out.status.code(), Some(0));
     assert_eq!(pve.calls(), calls, "qm was asked");
@@ -116,7 +116,7 @@ fn host_runs_one_action_at_a_time_and_reads_meanwhile() {
     let busy = outs.iter().find(|out| out.status.code() == Some(75)).unwrap();
     assert!(text(&busy.stderr).contains("busy: another action is under way: last request="));
     assert_eq!(pve.actions(), ["stop", "start"]);
-    // The lock went with its holder, and QEMU did not inherit it.
+    // The lock ended with its holder; QEMU did not inherit it.
     pve.unset("hang-pending");
     assert_eq!(pve.verb("cycle").status.code(), Some(0));
 }
@@ -124,7 +124,7 @@ fn host_runs_one_action_at_a_time_and_reads_meanwhile() {
 #[test]
 fn action_survives_a_cut_link_and_its_result_is_readable() {
     let Some((_dir, pve)) = host() else { return };
-    // Forensics takes a while, so that the cut comes in the middle.
+    // Slow forensics, so that the cut comes in the middle.
     pve.set("hang-config", "");
     pve.set("hang-agent", "");
     let old = pve.pid();
@@ -163,7 +163,7 @@ fn hanging_step_is_cut_and_reported() {
     for step in ["config", "pending", "agent", "monitor", "status"] {
         pve.unset(&format!("hang-{step}"));
     }
-    // A stop that hangs is cut, too, and the process is killed.
+    // A hanging stop is cut as well, and the process is killed.
     pve.set("hang-stop", "");
     let old = pve.pid();
     let out = pve.verb("cycle");
@@ -183,7 +183,7 @@ fn kill_hits_only_the_process_of_its_vm() {
             .spawn()
             .unwrap()
     };
-    // Two that look alike, one that has the number elsewhere, and a stale pid file.
+    // Two similar processes, one with the number in another place, and a stale pid file.
     let mut others = vec![spawn("1021", "1021"), spawn("10", "102")];
     others.push(
         std::process::Command::new(pve.path("kvm")).args(["x", "-id 102 102.qmp"]).spawn().unwrap(),
@@ -204,7 +204,7 @@ fn kill_hits_only_the_process_of_its_vm() {
 #[test]
 fn vm_that_did_not_stop_is_not_started() {
     let Some((_dir, pve)) = host() else { return };
-    // The stop does nothing, and QEMU can't be told to be this VM's.
+    // The stop does nothing, and no process can be identified as this VM's QEMU.
     pve.set("wedged", "");
     let real = pve.pid();
     let strange = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
@@ -265,11 +265,11 @@ fn log_holds_forensics_line_by_line_after_their_request() {
 }
 
 #[test]
-fn certificate_allows_only_the_forced_command_until_it_expires() {
+fn expired_key_is_refused_and_the_callers_environment_is_ignored() {
     let Some((_dir, pve)) = host() else { return };
     let refused = pve.ssh("expired", &["status"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(255));
-    // Environment of the caller's does not reach it.
+    // The caller's environment does not reach the forced command.
     let mut ssh = pve.ssh_with(&["-o", "SendEnv=BREAKGLASS_VMID"], "verbs", &["status"]);
     let out = ssh.env("BREAKGLASS_VMID", "1").output().unwrap();
     assert_eq!(out.status.code(), Some(0));

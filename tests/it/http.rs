@@ -1,4 +1,4 @@
-//! The HTTP API as a caller sees it.
+//! The HTTP API as its callers see it.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn token_gives_a_name_and_a_role() {
     let throw = json!({"action": "set_kill_switch", "on": true});
     assert_eq!(kind(&api.act(VIEWER, throw.clone()).await), (403, "viewer"));
     assert_eq!(api.act(OPERATOR, throw).await, (200, json!({"accepted": "ok"})));
-    // In the record under the token's name.
+    // The journal names the token.
     let (_, fleet) = api.get("/v1/fleet", Some(OPERATOR)).await;
     assert_eq!(fleet["fleet"]["operator_kill"], json!(true));
     let lift = json!({"action": "set_kill_switch", "on": false});
@@ -57,7 +57,7 @@ async fn http_breakglass_has_the_checks_of_the_cockpit() {
         (409, Some("breakglass is off: arm it first, with a reason"))
     );
     assert_eq!(api.act(OPERATOR, arm).await.0, 200);
-    // A viewer sees who is armed, and what a confirmation would be bound to.
+    // A viewer sees the armed actor and the digests that confirmations need.
     let (code, seen) = api.get("/v1/breakglass", Some(VIEWER)).await;
     assert_eq!((code, seen["state"]["armed"]["by"].as_str()), (200, Some("deployer")));
     let bare = ask(json!({"ask": "verb", "verb": "cycle"}));
@@ -75,7 +75,7 @@ async fn http_breakglass_has_the_checks_of_the_cockpit() {
     assert_eq!(pve.actions(), ["stop", "start"]);
 }
 
-/// Reads a stream of events until it has as many as wanted.
+/// Reads `count` events from a stream.
 async fn sse(api: &Api, path: &str, last: Option<i64>, count: usize) -> Vec<Value> {
     let request = api.client.get(format!("{}{path}", api.address)).bearer_auth(VIEWER);
     let request = last.iter().fold(request, |r, last| r.header("Last-Event-ID", last.to_string()));
@@ -109,7 +109,7 @@ async fn event_stream_continues_from_any_record_without_a_gap() {
     for n in 0..600 {
         assert_eq!(api.act(OPERATOR, throw(n % 2 == 0)).await.0, 200);
     }
-    // More than a page, then what comes.
+    // More than a page of past events, then new ones.
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     let seq = fleet["seq"].as_i64().unwrap();
     let many = usize::try_from(seq).unwrap() + 2;
@@ -121,10 +121,10 @@ async fn event_stream_continues_from_any_record_without_a_gap() {
     let numbers: Vec<i64> = events.iter().map(|event| event["seq"].as_i64().unwrap()).collect();
     assert_eq!(numbers, (1..=i64::try_from(many).unwrap()).collect::<Vec<_>>());
     assert_eq!(events[0]["event"]["event"], "started");
-    // A caller that comes again goes on where it was.
+    // A caller that reconnects continues after its last event.
     let again = sse(&api, "/events?since=1", Some(seq), 2).await;
     assert_eq!(again[0]["seq"], json!(seq + 1));
-    // Without a number: what happens from now on.
+    // Without a number the stream begins now.
     let answer = sse(&api, "/v1/events", None, 1);
     let later = async {
         loop {
@@ -198,7 +198,7 @@ async fn openapi_description_matches_the_served_routes() {
     assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
     let text = answer.text().await.unwrap();
     assert!(text.contains("\nafk_permits 10\n") && text.ends_with("# EOF\n"), "{text}");
-    // Nothing is there that is not described.
+    // No route is served that is not described.
     assert_eq!(
         api.client.get(format!("{}/v2/fleet", api.address)).send().await.unwrap().status(),
         404

@@ -13,7 +13,7 @@ use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::cluster::{Cluster, Fault};
 use crate::support::world::{END, Up, WORK, World, run_of, so};
 
-/// A new leader is there in this time.
+/// The longest time until a new leader has taken over.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 
 fn world(cluster: &Cluster, seconds: u32) -> World {
@@ -90,7 +90,7 @@ async fn follower_takes_over_from_a_killed_leader_and_claims_nothing_twice() {
     so("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
     let lease = cluster.get("leases", "afk").unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 2);
-    // One that ends by itself gives the lease back: nobody waits for its time.
+    // A leader that ends releases its lease, so that nobody waits for its expiry.
     let next = second(&world);
     let began = Instant::now();
     drop(follows);
@@ -152,7 +152,7 @@ async fn follower_serves_reads_and_refuses_writes() {
     let (status, told) = api.act(OPERATOR, json!({"action": "cancel", "run": 1})).await;
     assert_eq!((status, &told["error"]["kind"]), (503, &json!("follows")), "{told}");
     assert_eq!(api.get("/v1/fleet", None).await.0, 401);
-    // What happens later is seen as well.
+    // The follower shows later events as well.
     std::fs::write(world.path("go"), "").unwrap();
     let outcome = loop {
         let (_, run) = api.get("/v1/runs/1", Some(VIEWER)).await;
@@ -169,7 +169,7 @@ async fn follower_serves_reads_and_refuses_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn follower_serves_the_leaders_port_after_taking_over() {
+async fn afk_serves_one_port_as_follower_and_as_leader() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
@@ -180,7 +180,7 @@ async fn follower_serves_the_leaders_port_after_taking_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leader_that_cannot_renew_ends_before_its_lease_expires() {
+async fn leader_that_cannot_renew_its_lease_ends() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);

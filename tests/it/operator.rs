@@ -1,4 +1,4 @@
-//! What an operator can do to a live run, and what a viewer can't.
+//! Operators' commands on a live run, which viewers may not send.
 
 use afk::core::model::approval::{Answer, EscalationKind};
 use afk::core::model::command::{Accepted, Command, Refusal, Role};
@@ -24,7 +24,7 @@ async fn permission_is_answered_once_and_reaches_the_agent() {
         digest: asked.1,
         answer: Answer::Deny { reason: reason.into() },
     };
-    // A viewer can't, a stale digest can't, words can't; then the first answer counts.
+    // A viewer, a stale digest and a typed answer are refused; then the first answer counts.
     assert_eq!(as_role(&runtime, Role::Viewer, answer("x")).await, Err(Refusal::Viewer));
     let digest = afk::core::model::digest::Digest::of(&[b"else"]);
     let stale = Command::Answer { escalation: asked.0, digest, answer: Answer::Approve };

@@ -1,4 +1,4 @@
-//! The core stays pure: a reader of its text finds no clock, no I/O, no async, and no other room.
+//! The core stays pure: its source names no clock, no I/O, no async and no other room.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ fn core_names_nothing_impure() {
 
 #[test]
 fn rooms_depend_in_one_direction() {
-    // A room and the rooms that it must not name (docs/architecture.md).
+    // Each room with the rooms that it must not name (docs/architecture.md).
     let rules: &[(&str, &[&str])] = &[
         ("tui", &["serve", "agent", "ci", "deploy", "tracker", "workspace", "secrets", "cli"]),
         ("runtime", &["tui", "cli", "serve"]),

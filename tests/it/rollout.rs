@@ -9,7 +9,7 @@ use crate::support::cluster::{Cluster, Fault};
 use crate::support::world::{END, WORK, World, ended, run_of, so, until};
 use crate::support::{afk, git, text};
 
-/// A world whose deploy is a rollout in a cluster.
+/// A world whose deploy stage watches a rollout in a cluster.
 fn world(script: &str, rules: &str) -> (World, Cluster) {
     let cluster = Cluster::start();
     let rules =
@@ -32,7 +32,7 @@ fn image(sha: &str) -> String {
     format!("registry/app:{}", &sha[..8])
 }
 
-/// The run with the commit that was pushed after `before`.
+/// Waits until the run has pushed another commit than `before`.
 async fn pushed(runtime: &afk::runtime::Runtime, before: Option<&str>) -> String {
     until(runtime, "the push", |s| {
         let sha = run_of(&s.fleet, 1)?.pushed.as_ref()?.0.clone();
@@ -53,7 +53,7 @@ async fn commit_is_healthy_after_its_image_ran_for_the_soak_time() {
     cluster.pod(1, "registry/app:old", 0, &running());
     let runtime = world.start().await;
     let sha = pushed(&runtime, None).await;
-    // The answer to a change of the image: all that is told is still of the old one.
+    // Right after a change of the image, the status still describes the old one.
     cluster.deployed(2, &image(&sha), &json!({"observedGeneration": 1}));
     until(&runtime, "the watchers", |s| (s.watchers.len() == 3).then_some(())).await;
     cluster.deployed(2, &image(&sha), &json!({"availableReplicas": 0}));
@@ -69,7 +69,7 @@ async fn commit_is_healthy_after_its_image_ran_for_the_soak_time() {
     assert!(facts.contains(&format!("digest web/app/app sha256:{:064x}", 2)), "{facts:?}");
     assert!(facts.contains(&"keel.sh/update-time now".to_owned()), "{facts:?}");
     assert_eq!(run.proof.get(ProofLink::Image).unwrap().verdict, Verdict::Green);
-    // The chain as JSON, for whoever asks later.
+    // `afk proof` prints the chain as JSON.
     let places = world.places();
     let mut args: Vec<&str> = places.iter().map(String::as_str).collect();
     args.extend(["proof", "r1"]);
@@ -160,7 +160,7 @@ async fn failed_expired_or_silent_watches_lose_no_change() {
     cluster.fault(false, "deployments", Fault::Status(500), 1);
     cluster.fault(true, "deployments", Fault::Status(403), 1);
     cluster.fault(true, "deployments", Fault::Expired, 1);
-    // From then on it says nothing, though the rollout goes on.
+    // The watch falls silent while the rollout continues.
     cluster.fault(true, "deployments", Fault::Mute, 1);
     let runtime = world.start().await;
     let sha = pushed(&runtime, None).await;

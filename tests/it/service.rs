@@ -9,7 +9,7 @@ use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::git;
 use crate::support::world::World;
 
-/// What a job's agent does is in its prompt.
+/// The prompt selects what the job's agent does.
 const AGENT: &str = r#"
 say() { printf '{"type":"text","text":"%s"}\n' "$1"; }
 case "$prompt" in
@@ -24,7 +24,7 @@ say 'first line\nsecond — 日本'
 printf '{"type":"end","status":"done"}\n'
 "#;
 
-/// A world whose service works in its repository.
+/// A world whose service works in the world's repository.
 fn world(more: &str) -> World {
     with_agent(AGENT, more, "capacity = 2")
 }
@@ -33,7 +33,7 @@ fn with_agent(script: &str, more: &str, top: &str) -> World {
     let world = World::new(script);
     let (hold, http) = (world.root().display().to_string(), section(&world));
     let service = format!("[service]\nrepository = 'acme/thing'\n{more}");
-    // Its own issue is for other tests.
+    // This world's issue is for other tests.
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     world.with(top).with(&http).with(&service).agent(&format!("set = {{ HOLD = '{hold}' }}"))
 }
@@ -56,7 +56,7 @@ async fn job(api: &Api, id: &str) -> Value {
     job
 }
 
-/// Asks until a job stands as wanted.
+/// Polls until a job has the status.
 async fn stands(api: &Api, id: &str, status: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     let mut every = tokio::time::interval(Duration::from_millis(20));
@@ -100,7 +100,7 @@ async fn service_refuses_callers_without_a_known_token() {
     assert_eq!(answer, (401, unauthenticated));
     assert_eq!(api.get("/health", None).await.0, 200);
     drop(api);
-    // With tokens: none, a wrong one, and a viewer's.
+    // Once tokens are configured, no token, a wrong one and a viewer's are refused.
     let world = self::world("");
     let api = Api::start(&world);
     for token in [None, Some("wrong-token-0123456789")] {
@@ -125,7 +125,7 @@ async fn environment_token_has_the_operator_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn job_works_in_its_own_clone_and_sends_a_callback() {
+async fn job_works_in_its_own_clone_and_reports_its_output() {
     let world = world("");
     let api = Api::start(&world);
     let metadata = json!({"ticket": 7, "who": "日本"});
@@ -163,11 +163,11 @@ async fn job_status_reports_its_exit_code_and_reason() {
     let late = stands(&api, &id, "timeout").await;
     assert!(late["error"].as_str().unwrap().contains("longer than its limit"), "{late}");
     assert_eq!((late["exit_code"].clone(), late["finished_at"].is_string()), (Value::Null, true));
-    // Nobody was asked, and nothing waits.
+    // No escalation is open, and nothing waits.
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     assert_eq!(fleet["fleet"]["escalations"], json!({}));
     drop(api);
-    // A remote that can't be fetched.
+    // The remote can't be fetched.
     std::fs::remove_dir_all(world.remote()).unwrap();
     let api = Api::start(&world);
     let id = execute(&api, "say").await;
@@ -248,7 +248,7 @@ async fn jobs_of_one_repository_run_in_parallel_and_waiting_spends_no_time_limit
     let second = execute(&api, "hold on").await;
     there(&world, &format!("began-{first}")).await;
     there(&world, &format!("began-{second}")).await;
-    // It has one second to work, and waits longer.
+    // The job may work for one second, and waits longer than that.
     let third = json!({"prompt": "look around", "agent": "a", "timeout_seconds": 1});
     let third = execute_with(&api, third).await;
     assert_eq!(job(&api, &third).await["status"], "queued");
@@ -278,7 +278,7 @@ async fn full_queue_refuses_jobs_and_ended_jobs_are_forgotten() {
     let chat = json!({"messages": [{"role": "user", "content": "x"}]});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat).await;
     assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
-    // The record of one whose agent has a protocol of its own.
+    // The transcript of a job whose agent has its own protocol.
     std::fs::create_dir_all(world.state().join("raw")).unwrap();
     std::fs::write(world.state().join("raw/r1.jsonl"), "").unwrap();
     go(&world);
@@ -293,7 +293,7 @@ async fn full_queue_refuses_jobs_and_ended_jobs_are_forgotten() {
     };
     gone(first).await;
     gone(second).await;
-    // Nothing of them is left beside the journal.
+    // No file of the jobs is left.
     let left = std::fs::read_dir(world.state().join("transcripts")).unwrap().count();
     let raw = std::fs::read_dir(world.state().join("raw")).unwrap().count();
     assert_eq!((left, raw), (0, 0));
@@ -371,7 +371,7 @@ async fn kill_switch_refuses_callers() {
     assert_eq!((status, answer), (503, json!({"detail": "the kill switch is on"})));
 }
 
-/// Claude Code as far as a chat needs it: pieces as they come, tokens at the end.
+/// The part of Claude Code that a chat needs: streamed pieces, then token counts.
 const CLAUDE: &str = r#"
 piece() { line '{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'"$1"'"}},"session_id":"'"$SESSION"'"}'; }
 printf '%s\n' "$@" > "$HOLD/args"
@@ -464,9 +464,9 @@ async fn stream_sends_chunks_and_ends_with_its_caller() {
     assert_eq!(chunks[6]["choices"][0]["finish_reason"], "stop");
     assert_eq!(chunks[7]["usage"]["completion_tokens"], 7);
     assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk"));
-    // What fails before its first word is told by the status.
+    // A failure before the first piece is reported by the HTTP status.
     assert_eq!(ask("fail").await.unwrap().status(), 503);
-    // A caller that goes away takes the agent with it.
+    // A caller that disconnects ends the agent.
     let mut stream = ask("forever").await.unwrap();
     let first = stream.chunk().await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&first).contains("assistant"));
@@ -482,7 +482,7 @@ async fn stream_sends_chunks_and_ends_with_its_caller() {
     there(&world, "pid").await;
     drop(stream);
     gone("pid").await;
-    // The same before its first word.
+    // A disconnect before the first piece ends the agent, too.
     tokio::select! {
         answer = ask("silent") => panic!("{answer:?}"),
         () = there(&world, "silent") => {}
@@ -506,7 +506,7 @@ async fn conversation_continues_across_turns() {
     assert_eq!(answer["reply"], "Grüße, 日本\n\n— session-1");
     let (_, answer) = api.post("/v1/conversational", OPERATOR, say("b")).await;
     assert_eq!(answer["reply"], "Grüße, 日本\n\n— new", "another session is another conversation");
-    // Also after a restart.
+    // The conversation continues after a restart, too.
     api.up.kill();
     drop(api);
     let api = Api::start(&world);
@@ -527,7 +527,8 @@ async fn thousand_waiting_jobs_use_little_memory() {
     let (_, health) = api.get("/health", None).await;
     assert_eq!(health["queued"], 1000);
     let status = std::fs::read_to_string(format!("/proc/{}/status", api.up.0.id())).unwrap();
-    // Without the pages of the program itself, which in this build are many; the bench has the whole.
+    // Excludes the pages of the program itself, which are many in a debug build; the bench counts
+    // all.
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kib < 60 * 1024, "{kib} KiB");
@@ -572,7 +573,7 @@ printf '{"type":"end","status":"done"}\n'
         let job = stands(&api, &id, "completed").await;
         assert_eq!(job["output"], json!(["open sesame"]), "{job}");
     }
-    // A key that is not its own is an error and no clone with riddles in it.
+    // A wrong key is an error, and leaves no clone with encrypted files.
     let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", "AAAA")]);
     let id = execute(&api, "read it").await;
     stands(&api, &id, "error").await;

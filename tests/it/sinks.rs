@@ -1,5 +1,4 @@
-//! What leaves this machine to tell somebody: notices, log lines, presence; and where secrets and
-//! control come from.
+//! Notices, log lines and presence that leave this machine, and the sources of secrets and control.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use crate::support::cluster::Cluster;
 use crate::support::sinks::Sinks;
 use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
 
-/// An agent that can't go on.
+/// An agent that can't continue.
 const STUCK: &str =
     "echo '{\"type\":\"end\",\"status\":\"blocked\",\"reason\":\"no <!channel> idea\"}'";
 
@@ -26,7 +25,7 @@ fn private(path: &Path, text: &str) {
     std::fs::set_permissions(path, mode).unwrap();
 }
 
-/// Sections for all three kinds of sinks.
+/// Configuration sections for all three kinds of sinks.
 fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
     let hook = world.path("hook");
     private(&hook, &format!("{}/slack", sinks.address));
@@ -48,7 +47,7 @@ async fn each_sink_receives_its_kinds_once() {
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
     let world = world.with(&sections);
-    // A server that is busy is asked again when it says.
+    // A busy server is retried after the time that it names.
     sinks.answer("/slack", 429, Some(1), "slow down");
     sinks.answer("/ntfy", 502, None, "<html>");
     let runtime = world.start().await;
@@ -68,7 +67,7 @@ async fn each_sink_receives_its_kinds_once() {
     let told = std::fs::read_to_string(world.path("told")).unwrap();
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.starts_with("needs-human warning r1 Do it"), "{told}");
-    // Nothing is told again by a restart.
+    // A restart repeats no notice.
     let runtime = world.start().await;
     until(&runtime, "the start", |s| (s.fleet.outbox.is_empty() && s.seq > 0).then_some(())).await;
     runtime.stop().await;
@@ -114,7 +113,7 @@ async fn permanent_refusal_of_a_sink_is_reported_and_not_retried() {
 async fn quiet_hours_hold_back_all_but_urgent_notices() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
-    // All of the day but the minute that is an hour from now.
+    // Quiet hours cover the day, except for the minute in one hour from now.
     let now = jiff::Zoned::now();
     let end = now.checked_add(jiff::Span::new().hours(1)).unwrap();
     let start = end.checked_add(jiff::Span::new().minutes(1)).unwrap();
@@ -158,7 +157,7 @@ async fn unanswered_escalation_is_repeated_until_acknowledged() {
     let none = runtime.handle.snapshots.borrow().fleet.escalations[&id].clone();
     let notices = runtime.handle.snapshots.borrow().fleet.policy.notices.clone();
     assert_eq!(notices.next_reminder(&none), None);
-    // It is still to be answered.
+    // The escalation is still open.
     let digest = none.digest;
     let answer = Command::Answer { escalation: id, digest, answer: Answer::Approve };
     command(&runtime, answer).await.unwrap();
@@ -242,7 +241,7 @@ async fn mounted_folder_controls_pickup_within_a_second() {
         s.problems.iter().any(|l| l.contains("AFK_BUDGET_USD=\"a lot\"")).then_some(())
     })
     .await;
-    // The switch is off, and what can't be read still stops pickup.
+    // The switch is off, but unreadable control still stops pickup.
     set("AFK_KILL_SWITCH", "false\n");
     set("AFK_BUDGET_USD", "12.5");
     let took = switch(false).await;
@@ -272,7 +271,7 @@ async fn config_map_controls_pickup_within_a_second() {
     );
     let world = world.with(&sections);
     let runtime = world.start().await;
-    // Nothing is picked up before it was read.
+    // Nothing is picked up before control was read.
     until(&runtime, "the missing map", |s| {
         s.problems.iter().any(|l| l.contains("web/afk is not there")).then_some(())
     })
@@ -317,7 +316,7 @@ async fn sealed_vault_keeps_the_known_secrets() {
     sinks.seal(true);
     assert_eq!(secrets.get("vault:secret/afk#token").await.unwrap().expose_secret(), "s3cret");
     sinks.seal(false);
-    // A token that ended is replaced by one login more.
+    // An expired token is replaced by another login.
     sinks.revoke();
     sinks.secret("other", &json!({"a": "b"}));
     assert_eq!(secrets.get("vault:secret/other#a").await.unwrap().expose_secret(), "b");

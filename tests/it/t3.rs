@@ -1,4 +1,5 @@
-//! Turns at a T3 Code server: its agent works in the run's worktree and the gate judges what it did.
+//! Turns at a T3 Code server: its agent works in the run's worktree, and the gate judges the
+//! result.
 
 use afk::core::model::agent_event::TurnEnd;
 use afk::core::model::approval::{Answer, Escalation, EscalationKind};
@@ -17,7 +18,7 @@ const TEST: &str = "mkdir -p tests && echo 'grep -q done state' > tests/state.sh
 const MEND: &str = "echo done > state && git add state && \
     git -c user.name=a -c user.email=a@localhost commit -qm 'Do it'";
 
-/// All that an issue needs.
+/// The agent's actions that solve an issue.
 fn work() -> Vec<Act> {
     vec![Act::Say("First the failing test."), Act::Run(TEST), Act::Run(MEND), Act::Say("Done.")]
 }
@@ -77,7 +78,7 @@ fn run(runtime: &Runtime) -> Run {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issue_is_worked_on_at_a_t3_server_and_its_word_is_not_believed() {
-    // It says that it is done and did nothing; told so, it works in the same thread.
+    // A turn without work closes the gate; the next turn works in the same thread.
     let server = T3::start(|turn, _| match turn {
         0 => vec![Act::Say("All done — 日本."), Act::Run("echo looked; exit 3")],
         _ => work(),
@@ -95,7 +96,7 @@ async fn an_issue_is_worked_on_at_a_t3_server_and_its_word_is_not_believed() {
     assert_eq!(equipment.place.as_deref(), Some("t3"));
     assert_eq!(equipment.version.unwrap().as_received(), "0.0.27");
     assert_eq!((equipment.can.steer, equipment.can.permissions), (Steer::AfterTurn, false));
-    // Tokens of both turns.
+    // The tokens of both turns are counted.
     assert_eq!((run.spend.tokens_in, run.spend.tokens_out), (2800, 200));
     let threads = server.commands("thread.create");
     assert_eq!(threads.len(), 1);
@@ -218,7 +219,7 @@ async fn killed_afk_repeats_nothing_and_keeps_the_question_open() {
     so("it is followed again", || server.links() > 1).await;
     answer(&runtime, &question, Answer::Text { text: "red".into() }).await;
     so("the answer", || !server.commands("thread.user-input.respond").is_empty()).await;
-    // The way there is lost, and what comes meanwhile is not.
+    // The connection is lost, but the events meanwhile are not.
     server.cut(true);
     server.let_go();
     so("that is told", || world.transcript(1).contains("the T3 server can't be had")).await;
@@ -253,13 +254,13 @@ async fn expired_token_is_reissued_and_another_version_is_refused() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     assert_eq!(server.turns(), 1);
-    // Before anything is begun, somebody may ask.
+    // `afk doctor` may ask before any thread exists.
     let doctor = || text(&afk(&strs(&world.places(), "doctor")).output().unwrap().stdout);
     world.config();
     assert!(doctor().contains("ok  executor t3: "), "{}", doctor());
     server.tokens(&[]);
     assert!(doctor().contains("NO  executor t3: it refuses the token"), "{}", doctor());
-    // What it must be, and is not.
+    // The version that afk needs, and another one.
     server.version(Some("0.1.0"));
     server.tokens(&[TOKEN]);
     let world = self::world(&server, "version = '0.0.27'");
@@ -272,7 +273,7 @@ async fn expired_token_is_reissued_and_another_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_failure_is_retried_and_a_lost_thread_is_replaced() {
+async fn failed_turn_at_the_server_is_retried() {
     let server = T3::start(|turn, _| match turn {
         0 => vec![Act::Fail("the provider could not be started")],
         _ => work(),

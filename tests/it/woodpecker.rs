@@ -1,4 +1,4 @@
-//! Woodpecker's pipelines as CI and as the deploy.
+//! Woodpecker's pipelines as CI and as the deploy stage.
 
 use afk::core::model::run::Outcome;
 use afk::core::model::stage::ProofLink;

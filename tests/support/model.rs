@@ -1,5 +1,5 @@
 //! A model on loopback that answers by a script: Anthropic's Messages and `OpenAI`'s Responses, as
-//! far as real agent programs need them. No network, no real key.
+//! far as real agent programs need them. It uses no network and no real key.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,33 +7,33 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// One request, as far as a script looks at it.
+/// One request, reduced to what scripts look at.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// How often the model has spoken in this conversation already.
+    /// How many answers of the model the conversation already has.
     pub spoken: usize,
-    /// The newest text of a user.
+    /// The newest user message.
     pub user: String,
-    /// Everything that was sent.
+    /// The whole request body.
     pub whole: String,
 }
 
-/// What the model answers.
+/// The model's answer to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// A text; the turn is over.
+    /// A text that ends the turn.
     Say(String),
     /// A command for the agent's shell tool.
     Run(String),
-    /// An error of the API.
+    /// An API error with its status.
     Status(u16),
-    /// The connection stays open and nothing comes.
+    /// An open connection without any answer.
     Hang,
 }
 
 type Script = dyn Fn(&Asked) -> Reply + Send + Sync;
 
-/// A running model; it ends with the test's process.
+/// A running model double; it ends with the test's process.
 pub struct Model {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
@@ -56,7 +56,7 @@ impl Model {
         Self { address, seen }
     }
 
-    /// The requests of turns so far.
+    /// The requests received so far, without side calls.
     pub fn seen(&self) -> Vec<Asked> {
         self.seen.lock().unwrap().clone()
     }
@@ -97,12 +97,12 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io
         log.lock().unwrap().push(asked);
         reply
     } else {
-        // A side-call: a title, a summary.
+        // A side call, such as for a title or a summary.
         Reply::Say("ok".into())
     };
     match reply {
         Reply::Hang => {
-            // Until the client goes.
+            // Wait until the client disconnects.
             let mut rest = [0; 1];
             let _ = reader.read(&mut rest);
             Ok(())

@@ -1,4 +1,4 @@
-//! A fleet in the middle of its work, made by the core itself.
+//! A busy fleet for pictures, produced by inputs to the core itself.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ impl Director {
         }));
     }
 
-    /// The VM was asked how it stands.
+    /// Records a `status` of the VM.
     fn asks_the_vm(&mut self) {
         self.breakglass(BreakglassRequest::Arm {
             reason: "ssh connects and hangs".into(),
@@ -189,7 +189,7 @@ pub fn fleet() -> Fleet {
     director.fleet
 }
 
-/// A transcript of the run that works.
+/// Writes a transcript for the active run.
 pub fn transcript(store: &Store) {
     let at = Timestamp(START);
     let entry = |event| Entry { at, turn: 1, event };

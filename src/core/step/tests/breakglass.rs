@@ -262,7 +262,7 @@ fn fourth_mutation_in_ten_minutes_needs_the_name_again() {
     let refused = refusal(&scenario.mutate("ana", Verb::Cycle));
     assert_eq!(refused, BreakglassRefusal::TooMany { count: 3, minutes: 7, vm: "devvm".into() });
     let again = Confirmation { again: Some("devvm".into()), ..scenario.confirm(Verb::Cycle) };
-    let id = verb(
+    let id = begun_verb(
         &scenario
             .request("ana", BreakglassRequest::Verb { verb: Verb::Cycle, confirm: Some(again) }),
     );
@@ -405,8 +405,10 @@ fn diagnosis_proposes_and_runs_nothing() {
         BreakglassRefusal::Diagnosing
     );
     let text = "stalled I/O; cycle".into();
-    scenario
-        .tell(Input::Breakglass(BreakglassReport::Diagnosed { text, proposes: Some(Verb::Cycle) }));
+    scenario.input(Input::Breakglass(BreakglassReport::Diagnosed {
+        text,
+        proposes: Some(Verb::Cycle),
+    }));
     let inbox = scenario.fleet.inbox();
     let asked = inbox.first().unwrap();
     assert_eq!(asked.kind.as_str(), "proposal");
