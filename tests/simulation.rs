@@ -1,4 +1,5 @@
-//! The whole core in a seeded world, with faults, crashes between any two steps, and several operators.
+//! The whole core in a seeded world, with faults, crashes between any two steps, and several
+//! operators.
 //!
 //! `AFK_SIM_SCHEDULES` sets how many schedules run (10,000 in release, 300 in debug);
 //! `AFK_SIM_SEED` replays one. A failing seed is printed.

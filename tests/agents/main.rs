@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::model::{Asked, Model, Reply};
+use support::model::{Model, ModelRequest, Reply};
 use support::pty::Terminal;
 use support::world::World;
 use support::{journal_id, log, processes_with};
@@ -31,7 +31,7 @@ const STAGES: &str = "[ci]\ncommand = 'sh tests/state.sh'\n[deploy]\ncommand = '
     [probe]\ncommand = 'true'\ninterval_ms = 10\nsoak_ms = 20\n";
 
 /// A script that writes the test first, then the change, and then ends the turn.
-fn tdd(asked: &Asked) -> Reply {
+fn tdd(asked: &ModelRequest) -> Reply {
     match asked.spoken {
         0 => Reply::Run(TEST.into()),
         1 => Reply::Run(WORK.into()),
@@ -99,7 +99,7 @@ type Make = fn(&Model, World) -> World;
 /// The whole loop: failing test, fix, commit, gate, push, CI, deploy, healthy.
 fn whole_loop(make: Make) {
     let model = Model::start(tdd);
-    let world = make(&model, World::bare().rules(STAGES));
+    let world = make(&model, World::without_agent().rules(STAGES));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.until("nothing at work", |s| s.contains("permits 0/3"));
@@ -110,7 +110,7 @@ fn whole_loop(make: Make) {
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
     let transcript = world.transcript(1);
     assert!(transcript.contains("session_started") && transcript.contains("Done: it is tested"));
-    assert!(model.seen().len() >= 3);
+    assert!(model.requests().len() >= 3);
 }
 
 /// A failing CI is fixed forward in the same conversation, which receives the end of the log.
@@ -127,7 +127,7 @@ fn red_ci_is_fixed_forward(make: Make) {
     }
     });
     let rules = "[ci]\ncommand = 'cat ci || { echo the-log-of-the-ci; exit 1; }'\n[gate]\nexempt = ['ci']\ntests = ['tests/**']\n";
-    let world = make(&model, World::bare().rules(rules));
+    let world = make(&model, World::without_agent().rules(rules));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.keys("q");
@@ -152,11 +152,11 @@ fn survives_a_kill(make: Make) {
         }
         Reply::Run("touch \"$AFK_MARK\"; sleep 600".into())
     });
-    let world = make(&model, World::bare());
+    let world = make(&model, World::without_agent());
     let mark = world.path("mark");
     let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
     let mut terminal = world.cockpit();
-    terminal.meanwhile("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || mark.exists());
     let pid = terminal.child.process_id().unwrap().cast_signed();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     terminal.child.wait().unwrap();
@@ -191,11 +191,11 @@ fn operator_steers_and_interrupts(make: Make) {
             "touch \"$AFK_MARK\"; while ! [ -e \"$AFK_MARK.go\" ]; do sleep 0.1; done".into(),
         )
     });
-    let world = make(&model, World::bare());
+    let world = make(&model, World::without_agent());
     let mark = world.path("mark");
     let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
     let mut terminal = world.cockpit();
-    terminal.meanwhile("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || mark.exists());
     terminal.keys("3s");
     terminal.shows("Steer r1");
     terminal.keys("go the other way\r");
@@ -203,14 +203,14 @@ fn operator_steers_and_interrupts(make: Make) {
     std::fs::write(mark.with_extension("go"), "").unwrap();
     terminal.shows("taken up");
     let second = world.path("mark.2");
-    terminal.meanwhile("the second tool runs", || second.exists());
+    terminal.read_until("the second tool runs", || second.exists());
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
     terminal.shows("interrupted by an operator");
     let id = journal_id(&world.state());
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
-    terminal.meanwhile("its children are gone", || processes_with("AFK_STATE", &id).is_empty());
+    terminal.read_until("its children are gone", || processes_with("AFK_STATE", &id).is_empty());
     terminal.keys("s");
     terminal.shows("in the same conversation");
     terminal.keys("now finish it\r");
@@ -222,7 +222,7 @@ fn operator_steers_and_interrupts(make: Make) {
 /// A failing API is shown with its status, and the run never ends as done.
 fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
     let model = Model::start(move |_| Reply::Status(status));
-    let world = make(&model, World::bare());
+    let world = make(&model, World::without_agent());
     let mut terminal = world.cockpit();
     terminal.shows(shows);
     assert!(!terminal.text().contains("done: "));
@@ -233,7 +233,8 @@ fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
 /// A model that never answers is stopped within the watchdog's bound.
 fn hanging_model_is_stopped(make: Make) {
     let model = Model::start(|_| Reply::Hang);
-    let world = make(&model, World::bare()).with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
+    let world = make(&model, World::without_agent())
+        .with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
     let mut terminal = world.cockpit();
     terminal.shows("it is interrupted");
     terminal.until("the end of the turn", |s| s.contains("tries again") || s.contains("inbox 1"));
@@ -248,7 +249,8 @@ fn denial_reaches_the_agent(make: Make) {
         1 => Reply::Run(format!("{TEST}; {WORK}")),
         _ => Reply::Say("Done.".into()),
     });
-    let world = make(&model, World::bare().rules("[permissions]\nask = ['shell(touch*)']"));
+    let world =
+        make(&model, World::without_agent().rules("[permissions]\nask = ['shell(touch*)']"));
     let mut terminal: Terminal = world.cockpit();
     terminal.shows("inbox 1");
     terminal.keys("i");
@@ -261,7 +263,7 @@ fn denial_reaches_the_agent(make: Make) {
     terminal.shows("done: ");
     terminal.keys("q");
     terminal.end();
-    assert!(model.seen().iter().any(|asked| asked.whole.contains("do the work instead")));
+    assert!(model.requests().iter().any(|asked| asked.whole.contains("do the work instead")));
     let files = support::git(&world.remote(), &["ls-tree", "--name-only", "master"]);
     assert!(!files.contains("forbidden"), "{files}");
 }
@@ -371,23 +373,25 @@ result
             assert!(out.status.success(), "{}", text(&out.stderr));
             text(&out.stdout)
         };
-        let said = curl(&["-d", r#"{"prompt": "x", "agent": "shell"}"#], "/execute");
-        assert!(said.ends_with("\n202"), "{said}");
-        let id = said.split('"').find(|part| part.len() == 12).unwrap().to_owned();
+        let printed = curl(&["-d", r#"{"prompt": "x", "agent": "shell"}"#], "/execute");
+        assert!(printed.ends_with("\n202"), "{printed}");
+        let id = printed.split('"').find(|part| part.len() == 12).unwrap().to_owned();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
-            let said = curl(&[], &format!("/jobs/{id}"));
-            assert!(said.ends_with("\n200"), "{said}");
-            if said.contains(r#""status":"completed""#) {
+            let printed = curl(&[], &format!("/jobs/{id}"));
+            assert!(printed.ends_with("\n200"), "{printed}");
+            if printed.contains(r#""status":"completed""#) {
                 break;
             }
-            assert!(std::time::Instant::now() < end, "{said}");
+            assert!(std::time::Instant::now() < end, "{printed}");
         }
         let body = r#"{"messages": [{"role": "user", "content": "hi"}], "stream": true}"#;
-        let said = curl(&["-d", body], "/v1/chat/completions");
+        let printed = curl(&["-d", body], "/v1/chat/completions");
         assert!(
-            said.contains("data: [DONE]") && said.contains("日本") && said.ends_with("200"),
-            "{said}"
+            printed.contains("data: [DONE]")
+                && printed.contains("日本")
+                && printed.ends_with("200"),
+            "{printed}"
         );
         assert!(curl(&[], "/health").contains(r#""status":"ok""#));
         assert!(curl(&[], "/metrics").contains("# EOF"));

@@ -199,7 +199,7 @@ say \"resumed $RESUMED\"; result 0.02";
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
     // Its child processes have ended before the run is reopened.
     let mark = journal_id(&world.state());
-    terminal.meanwhile("the tree is gone", || processes_with("AFK_STATE", &mark).is_empty());
+    terminal.read_until("the tree is gone", || processes_with("AFK_STATE", &mark).is_empty());
     terminal.keys("s");
     terminal.shows("in the same conversation");
     terminal.keys("do it slowly\r");

@@ -65,10 +65,10 @@ fn run_continues_after_its_terminal_closed() {
     again.keys("q");
     assert_eq!(again.end(), 0);
     assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
-    let (ok, said) = run(&world, &["stop"]);
-    assert!(ok && said.contains("afk has ended"), "{said}");
-    let (ok, said) = run(&world, &["attach"]);
-    assert!(!ok && said.contains("no afk runs on"), "{said}");
+    let (ok, printed) = run(&world, &["stop"]);
+    assert!(ok && printed.contains("afk has ended"), "{printed}");
+    let (ok, printed) = run(&world, &["attach"]);
+    assert!(!ok && printed.contains("no afk runs on"), "{printed}");
     assert!(!world.state().join("afk.sock").exists());
 }
 
@@ -144,12 +144,12 @@ impl Raw {
         let to = UnixStream::connect(world.state().join("afk.sock")).unwrap();
         let from = BufReader::new(to.try_clone().unwrap());
         let mut raw = Self { to, from };
-        raw.tell(hello);
+        raw.send(hello);
         raw
     }
 
     #[allow(clippy::needless_pass_by_value)] // Made on the spot.
-    fn tell(&mut self, line: Value) {
+    fn send(&mut self, line: Value) {
         self.to.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
@@ -194,11 +194,11 @@ fn server_disconnects_clients_that_break_the_protocol() {
     // An unknown line ends the connection; a viewer's stop is ignored.
     let mut raw = Raw::connect(&world, hello("viewer"));
     raw.until(|line| line["snapshot"].is_object());
-    raw.tell(json!("stop"));
-    raw.tell(json!({"act": {"id": 7, "action": {"action": "set_kill_switch", "on": true}}}));
+    raw.send(json!("stop"));
+    raw.send(json!({"act": {"id": 7, "action": {"action": "set_kill_switch", "on": true}}}));
     let reply = raw.until(|line| line["reply"].is_object());
     assert_eq!(reply["reply"]["reply"]["Err"]["refusal"], "viewer");
-    raw.tell(json!({"dance": 1}));
+    raw.send(json!({"dance": 1}));
     while !raw.next().is_null() {}
 }
 
@@ -212,7 +212,7 @@ fn stalled_client_delays_no_other_and_gets_a_fresh_snapshot() {
     let began = Instant::now();
     let count = 3000;
     for id in 0..count {
-        busy.tell(
+        busy.send(
             json!({"act": {"id": id, "action": {"action": "set_capacity", "permits": id % 7}}}),
         );
         busy.until(|line| line["reply"]["id"] == json!(id));
@@ -225,10 +225,10 @@ fn stalled_client_delays_no_other_and_gets_a_fresh_snapshot() {
     lazy.to.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut line = String::new();
     while lazy.from.read_line(&mut line).is_ok_and(|read| read > 0) {
-        let told: Value = serde_json::from_str(&line).unwrap();
-        if told["snapshot"].is_object() {
+        let reported: Value = serde_json::from_str(&line).unwrap();
+        if reported["snapshot"].is_object() {
             fresh += 1;
-            capacity = told["snapshot"]["fleet"]["operator_capacity"].clone();
+            capacity = reported["snapshot"]["fleet"]["operator_capacity"].clone();
         } else if line.contains("\"capacity\"") {
             capacity = json!(i64::from(u8::from(line.contains(&last))) * ((count - 1) % 7));
         }
@@ -258,19 +258,19 @@ fn idle_clients_use_no_cpu_and_no_bytes() {
     let silent = (0..5).any(|_| {
         let before = ticks();
         let end = Instant::now() + Duration::from_secs(2);
-        let mut heard = 0;
+        let mut received = 0;
         all[0].to.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut line = String::new();
         if all[0].from.read_line(&mut line).is_ok() {
-            heard += line.len();
+            received += line.len();
         }
         for raw in &mut all[1..] {
             let mut line = String::new();
             if raw.from.read_line(&mut line).is_ok() {
-                heard += line.len();
+                received += line.len();
             }
         }
-        Instant::now() >= end && heard == 0 && ticks() == before
+        Instant::now() >= end && received == 0 && ticks() == before
     });
     assert!(silent);
 }
@@ -408,17 +408,18 @@ fn draining_stop_waits_for_active_runs() {
     terminal.end();
     assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
     // Draining lasted for that life of afk only.
-    let (_, said) = run(&world, &["status"]);
-    assert!(said.contains("armed"), "{said}");
+    let (_, printed) = run(&world, &["status"]);
+    assert!(printed.contains("armed"), "{printed}");
 }
 
 #[test]
 fn closed_terminal_ends_only_its_cockpit() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let up = world.up();
     for words in [&[][..], &["dash"]] {
         for _ in 0..3 {
-            let mut child = crate::support::pty::closed(&world.places(), words, "KILL SWITCH");
+            let mut child =
+                crate::support::pty::start_and_close(&world.places(), words, "KILL SWITCH");
             let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
             while child.try_wait().unwrap().is_none() {
                 assert!(std::time::Instant::now() < end, "{words:?} goes on without its terminal");

@@ -221,9 +221,9 @@ async fn child_processes_have_lower_priority_than_afk() {
     let mut started = supervisor.start(&spec, Input::Piped).unwrap();
     // The priority is set when the process starts.
     started.child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
-    let mut told = String::new();
-    started.child.stdout.take().unwrap().read_to_string(&mut told).await.unwrap();
+    let mut reported = String::new();
+    started.child.stdout.take().unwrap().read_to_string(&mut reported).await.unwrap();
     assert!(started.child.wait().await.unwrap().success());
     let ours = rustix::process::getpriority_process(None).unwrap();
-    assert!(told.trim().parse::<i32>().unwrap() > ours, "{told} beside {ours}");
+    assert!(reported.trim().parse::<i32>().unwrap() > ours, "{reported} beside {ours}");
 }

@@ -173,21 +173,24 @@ fn init_leads_to_a_clean_doctor() {
         let out = afk(&all).current_dir(&repo).env("USER", "ana").output().unwrap();
         (out.status.code(), text(&out.stdout) + &text(&out.stderr))
     };
-    let (code, said) = call(&["init"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = call(&["init"]);
+    assert_eq!(code, Some(0), "{printed}");
     let written = std::fs::read_to_string(&config).unwrap();
     assert!(written.contains("kill_switch = true") && written.contains("allowlist = []"));
     assert!(written.contains("branch = \"trunk\""), "{written}");
-    let (code, said) = call(&["init"]);
-    assert_eq!(code, Some(2), "it was overwritten: {said}");
-    let (code, said) = call(&["doctor"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("the kill switch is on") && said.contains("no .afk.toml"), "{said}");
+    let (code, printed) = call(&["init"]);
+    assert_eq!(code, Some(2), "it was overwritten: {printed}");
+    let (code, printed) = call(&["doctor"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(
+        printed.contains("the kill switch is on") && printed.contains("no .afk.toml"),
+        "{printed}"
+    );
     git(&repo, &["add", "--all"]);
     git(&repo, &["commit", "-q", "-m", "Add the rules"]);
     let armed = written + "\n[agents.mine]\ncommand = [\"sh\"]\n";
     std::fs::write(&config, armed).unwrap();
-    let (code, said) = call(&["doctor"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("tested by `./test.sh`"), "{said}");
+    let (code, printed) = call(&["doctor"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("tested by `./test.sh`"), "{printed}");
 }

@@ -121,7 +121,7 @@ fn resizing_leaves_no_garbage_on_the_screen() {
         let (before, bytes) = (terminal.text(), terminal.bytes.len());
         terminal.keys("\u{c}");
         while !terminal.bytes[bytes..].windows(8).any(|w| w == b"\x1b[?2026l") {
-            assert!(terminal.heard_within(Duration::from_secs(5)) > 0, "nothing was drawn");
+            assert!(terminal.bytes_within(Duration::from_secs(5)) > 0, "nothing was drawn");
         }
         let after = terminal.text();
         let minute = |screen: &str| clock(screen).map(|at| screen[at..at + 5].to_owned());
@@ -140,8 +140,8 @@ fn unchanged_screen_writes_no_bytes() {
     settled(&mut terminal);
     // The last scan of the processes and the clock's minute change the screen. Both are rare, so
     // one of a few windows is silent throughout.
-    let heard = (0..4).map(|_| terminal.heard_within(Duration::from_secs(4))).find(|n| *n == 0);
-    assert_eq!(heard, Some(0));
+    let received = (0..4).map(|_| terminal.bytes_within(Duration::from_secs(4))).find(|n| *n == 0);
+    assert_eq!(received, Some(0));
     terminal.keys("q");
     assert_eq!(terminal.end(), 0);
 }
@@ -203,8 +203,8 @@ fn operator_steers_an_agent_and_cancels_its_run_by_key() {
     let out = crate::support::afk(&[&args[..], &["submit", "acme/thing", "hello"]].concat())
         .output()
         .unwrap();
-    let said = crate::support::text(&out.stderr);
-    assert!(said.contains("the kill switch is on"), "{said}");
+    let printed = crate::support::text(&out.stderr);
+    assert!(printed.contains("the kill switch is on"), "{printed}");
     terminal.keys("q");
     assert_eq!(terminal.end(), 0);
 }

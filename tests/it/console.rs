@@ -20,7 +20,7 @@ const LEAVE: &str = "\u{1d}";
 
 impl Cockpit {
     fn open(more: &str, columns: u16, rows: u16) -> Option<Self> {
-        let world = World::new(END).held();
+        let world = World::new(END).with_kill_switch();
         let pve = Pve::start(world.root())?;
         let section = pve.section(world.root(), more);
         let world = world.with(&section);
@@ -182,8 +182,8 @@ fn programs_draw_the_same_inside_and_outside_the_cockpit() {
                 cockpit.inside().join("\n"),
                 lines(&outside).join("\n")
             );
-            outside.heard_within(Duration::from_millis(20));
-            cockpit.screen.heard_within(Duration::from_millis(20));
+            outside.bytes_within(Duration::from_millis(20));
+            cockpit.screen.bytes_within(Duration::from_millis(20));
         }
         match program {
             "vim" => cockpit.screen.keys(":q!\r"),
@@ -254,7 +254,7 @@ fn operator_accepts_a_rebuilt_vm_after_seeing_both_keys() {
     let Some(mut cockpit) = Cockpit::open("", 100, 30) else { return };
     cockpit.arm();
     key(&cockpit.pve.path("ecdsa"), "ecdsa");
-    cockpit.pve.again("ecdsa", "");
+    cockpit.pve.restart("ecdsa", "");
     cockpit.screen.keys("gg");
     cockpit.screen.shows("│> status");
     cockpit.screen.keys("jjjjjj\r");
@@ -352,11 +352,11 @@ echo '{\"type\":\"end\",\"status\":\"blocked\",\"why\":\"looked\"}'",
     wait_for("the agent", || {
         world.transcript(1).contains("no attach") || world.transcript(1).contains("ATTACHED")
     });
-    let said = world.transcript(1);
+    let printed = world.transcript(1);
     for line in
         ["hidden KEY", "hidden SHELL", "hidden PINS", "hidden folder", "agent none", "no socket"]
     {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(printed.contains(line), "{line}: {printed}");
     }
     drop(up);
     assert!(!pve.log().contains("verb="), "{}", pve.log());

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::AFK;
 use crate::support::api::{Api, OPERATOR, section};
 use crate::support::cluster::{Cluster, Fault};
-use crate::support::world::{END, Up, WORK, World, command, ended, run_of, so, until};
+use crate::support::world::{END, Up, WORK, World, command, ended, run_of, until, wait_until};
 
 /// Work that records its begin, waits for a file, and then continues.
 const HELD: &str = "\
@@ -40,7 +40,7 @@ fn began(world: &World) -> usize {
 
 fn posts(cluster: &Cluster) -> usize {
     cluster
-        .seen()
+        .requests()
         .iter()
         .filter(|line| line.starts_with("POST ") && line.ends_with("/jobs"))
         .count()
@@ -52,7 +52,7 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     cluster.run_jobs();
     let world = world(&format!("{HELD}\n{WORK}\n{END}"), &cluster, "");
     let mut up: Up = world.up();
-    so("the agent", || began(&world) == 1).await;
+    wait_until("the agent", || began(&world) == 1).await;
     let names = cluster.names("jobs");
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].starts_with("afk-") && names[0].ends_with("-r1-t1"), "{names:?}");
@@ -80,7 +80,7 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
         (run.live() && place.as_deref() == Some("farm")).then_some(())
     })
     .await;
-    so("the Job to be asked for again", || posts(&cluster) == 2).await;
+    wait_until("the Job to be asked for again", || posts(&cluster) == 2).await;
     assert!(
         run_of(&runtime.handle.snapshots.borrow().fleet, 1)
             .unwrap()
@@ -92,11 +92,15 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     assert_eq!((began(&world), run.turns), (1, 1), "it was repeated");
-    let told = world.transcript(1);
-    assert!(told.contains("key [redacted]") && !told.contains("the-agents-own-key"), "{told}");
-    assert_eq!(told.matches("key [redacted]").count(), 1, "told twice");
+    let reported = world.transcript(1);
+    assert!(
+        reported.contains("key [redacted]") && !reported.contains("the-agents-own-key"),
+        "{reported}"
+    );
+    assert_eq!(reported.matches("key [redacted]").count(), 1, "told twice");
     let task = world.state().join("elsewhere");
-    so("what is kept of it is gone", || std::fs::read_dir(&task).unwrap().count() == 0).await;
+    wait_until("what is kept of it is gone", || std::fs::read_dir(&task).unwrap().count() == 0)
+        .await;
     assert_eq!(cluster.names("jobs").len(), 0, "the Job is left");
 }
 
@@ -110,8 +114,8 @@ async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
-    let told = world.transcript(1);
-    assert!(told.contains("the cluster can't be reached"), "{told}");
+    let reported = world.transcript(1);
+    assert!(reported.contains("the cluster can't be reached"), "{reported}");
     // A refusal by the cluster is not retried.
     let cluster = Cluster::start();
     cluster.fault(false, "jobs", Fault::Status(403), 9);
@@ -132,7 +136,7 @@ async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     for (turn, how) in [(1, "fails"), (2, "gone"), (3, "silent")] {
         let name =
             |c: &Cluster| c.names("jobs").into_iter().find(|n| n.ends_with(&format!("-t{turn}")));
-        so("a Job", || name(&cluster).is_some()).await;
+        wait_until("a Job", || name(&cluster).is_some()).await;
         let job = name(&cluster).unwrap();
         let mut object = cluster.get("jobs", &job).unwrap();
         match how {
@@ -152,9 +156,9 @@ async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
-    let told = world.transcript(1);
+    let reported = world.transcript(1);
     for why in ["the Job failed: DeadlineExceeded", "was deleted before it ended", "told no end"] {
-        assert!(told.contains(why), "{why}: {told}");
+        assert!(reported.contains(why), "{why}: {reported}");
     }
 }
 
@@ -163,10 +167,10 @@ async fn cancelled_run_deletes_its_cluster_job() {
     let cluster = Cluster::start();
     let world = world(END, &cluster, "");
     let runtime = world.start().await;
-    so("the Job", || cluster.names("jobs").len() == 1).await;
+    wait_until("the Job", || cluster.names("jobs").len() == 1).await;
     let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).unwrap().id;
     assert_eq!(command(&runtime, Command::Cancel { run }).await, Ok(Accepted::Ok));
-    so("its end", || cluster.names("jobs").is_empty()).await;
+    wait_until("its end", || cluster.names("jobs").is_empty()).await;
     runtime.stop().await;
 }
 
@@ -225,7 +229,7 @@ async fn prompt_is_submitted_to_a_remote_service_once() {
     let (far, api, near) = two(&script);
     let runtime = near.start().await;
     command(&runtime, submit("look")).await.unwrap();
-    so("the agent there", || began(&far) == 1).await;
+    wait_until("the agent there", || began(&far) == 1).await;
     // The local afk restarts and finds the remote job by its id.
     runtime.stop().await;
     let runtime = near.start().await;

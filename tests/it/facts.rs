@@ -8,25 +8,27 @@ use crate::support::json_kind;
 use crate::support::world::{END, World};
 
 /// Whether an answer has only recorded fields, each of a recorded kind.
-fn held(recorded: &Value, told: &Value, at: &str) {
+fn check_fields(recorded: &Value, reported: &Value, at: &str) {
     match recorded {
         Value::Object(fields) => {
             // The double may leave out fields that afk doesn't read, but may not invent any.
-            let told = told.as_object().unwrap_or_else(|| panic!("{at} is no object: {told}"));
-            for (name, value) in told {
+            let reported =
+                reported.as_object().unwrap_or_else(|| panic!("{at} is no object: {reported}"));
+            for (name, value) in reported {
                 let known = fields.get(name);
                 let known = known.unwrap_or_else(|| panic!("{at}.{name} is sent by nobody"));
-                held(known, value, &format!("{at}.{name}"));
+                check_fields(known, value, &format!("{at}.{name}"));
             }
         }
         Value::Array(one) => {
-            let told = told.as_array().unwrap_or_else(|| panic!("{at} is no list: {told}"));
-            for value in told {
-                held(&one[0], value, &format!("{at}[]"));
+            let reported =
+                reported.as_array().unwrap_or_else(|| panic!("{at} is no list: {reported}"));
+            for value in reported {
+                check_fields(&one[0], value, &format!("{at}[]"));
             }
         }
         Value::String(kinds) => {
-            let kind = json_kind(told);
+            let kind = json_kind(reported);
             assert!(kinds.split('|').any(|known| known == kind), "{at} is {kind}, not {kinds}");
         }
         other => panic!("{at}: {other} is no fact"),
@@ -54,8 +56,8 @@ async fn github_double_answers_like_the_recorded_github() {
             .await
             .unwrap();
         assert_eq!(answer.status(), 200, "{path}");
-        let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        held(recorded, &told, path);
+        let reported: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        check_fields(recorded, &reported, path);
         asked += 1;
     }
     assert!(asked >= 10, "only {asked} were asked");

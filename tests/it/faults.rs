@@ -11,7 +11,7 @@ use crate::support::world::{World, ended, until};
 use crate::support::{AFK, journal_id, processes_with};
 
 /// Starts a cockpit on an agent's script and waits for texts in their order.
-fn seen(world: &World, shows: &[&str], within: Duration) {
+fn shows_in_order(world: &World, shows: &[&str], within: Duration) {
     let began = Instant::now();
     let mut terminal = world.cockpit();
     for text in shows {
@@ -32,9 +32,9 @@ const BOUND: Duration = Duration::from_secs(20);
 #[test]
 fn overloaded_model_is_shown_with_its_delay_and_retried() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
-    seen(&world, &["529: asks again in 4 s, try 2"], BOUND);
+    shows_in_order(&world, &["529: asks again in 4 s, try 2"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
-    seen(&world, &["tries again", "the model's API answers 529"], BOUND);
+    shows_in_order(&world, &["tries again", "the model's API answers 529"], BOUND);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn wrong_key_or_request_asks_a_human_at_once() {
     for status in ["401", "400"] {
         let world = World::claude(&format!("init; taken; failed {status}"));
         let line = format!("needs-human: the model's API answers {status}");
-        seen(&world, &[&line, "inbox 1"], BOUND);
+        shows_in_order(&world, &[&line, "inbox 1"], BOUND);
     }
 }
 
@@ -61,7 +61,7 @@ fn hanging_agent_is_shown_then_interrupted_then_stopped() {
             "the agent was silent for too long, and was stopped",
             "inbox 1",
         ];
-        seen(&world, &shows, BOUND);
+        shows_in_order(&world, &shows, BOUND);
     }
 }
 
@@ -129,14 +129,14 @@ say after; work; result",
 fn cut_stream_does_not_end_the_turn() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
     let shows = ["without saying that the turn is over", "tries again"];
-    seen(&world, &shows, BOUND);
+    shows_in_order(&world, &shows, BOUND);
 }
 
 #[test]
 fn exit_0_with_a_failure_inside_is_a_failure() {
     let result = "line '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"terminal_reason\":\"api_error\",\"api_error_status\":500,\"result\":\"API Error\",\"total_cost_usd\":0,\"usage\":{}}'; exit 0";
     let world = World::claude(&format!("init; taken; {result}"));
-    seen(&world, &["the model's API answers 500", "tries again"], BOUND);
+    shows_in_order(&world, &["the model's API answers 500", "tries again"], BOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use afk::core::model::stage::ProofLink;
 use afk::core::model::verdict::Verdict;
 
 use crate::support::github::GitHub;
-use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, command, ended, run_of, until, wait_until};
 use crate::support::{git, log};
 
 /// A world on a GitHub double whose CI gives the verdict.
@@ -23,7 +23,7 @@ async fn armed_issue_is_implemented_and_closed() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.issue(1, "Do it", "Please.", "ana");
     let runtime = world.start().await;
-    so("the claim to show", || github.labels(1).len() == 2 || github.closed(1)).await;
+    wait_until("the claim to show", || github.labels(1).len() == 2 || github.closed(1)).await;
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
@@ -68,7 +68,7 @@ async fn red_check_is_fixed_forward_with_its_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn arming_actor_and_blockers_decide_pickup() {
     let (world, github) = world(END);
-    let world = world.held();
+    let world = world.with_kill_switch();
     github.issue(1, "By a reader", "", "rita");
     github.issue(2, "By a stranger", "", "mallory");
     github.issue(3, "By a bot", "", "renovate[bot]");
@@ -122,24 +122,24 @@ async fn arming_actor_and_blockers_decide_pickup() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_repository_spends_no_rate_limit() {
     let (world, github) = world(END);
-    let world = world.held();
+    let world = world.with_kill_switch();
     github.issue(1, "Waits", "Blocked by #2", "ana");
     github.issue(2, "Waits too", "", "rita");
     let runtime = world.start().await;
     let polls = |status| github.count("GET", "issues?labels=", status);
     // The first poll reads everything; afk's comment about the wait changes the issue once.
-    so("the looks", || polls(304) >= 3).await;
+    wait_until("the looks", || polls(304) >= 3).await;
     let paid =
         |log: Vec<crate::support::github::Seen>| log.iter().filter(|s| s.status != 304).count();
     let before = (paid(github.log()), polls(304));
-    so("the looks", || polls(304) >= before.1 + 4).await;
+    wait_until("the looks", || polls(304) >= before.1 + 4).await;
     assert_eq!(paid(github.log()), before.0, "{:#?}", &github.log()[github.log().len() - 12..]);
     runtime.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_and_manual_checks_ask_a_human() {
-    for (plan, more, said) in [
+    for (plan, more, printed) in [
         (&[][..], "appear_minutes = 0", "CI: no CI: any check never came"),
         (&[("test", "skipped")][..], "appear_minutes = 0", "CI: no CI: a check that says success"),
         (&[("test", "in_progress")][..], "run_minutes = 0", "CI: stuck: test never ended"),
@@ -160,7 +160,7 @@ async fn missing_and_manual_checks_ask_a_human() {
         let run = ended(&runtime).await;
         runtime.stop().await;
         assert_eq!(run.outcome, Some(Outcome::Frozen), "{plan:?}: {:?}", run.why);
-        assert!(run.why.as_received().contains(said), "{:?}", run.why);
+        assert!(run.why.as_received().contains(printed), "{:?}", run.why);
         assert!(!github.closed(1));
         assert_eq!(github.labels(1), ["ready-for-agent", "ready-for-human"]);
     }

@@ -4,7 +4,7 @@
 use afk::core::model::run::Outcome;
 
 use crate::support::github::{Fault, GitHub};
-use crate::support::world::{END, WORK, World, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
 use crate::support::{afk, git, log, text};
 
 fn world() -> (World, GitHub) {
@@ -91,11 +91,11 @@ async fn secondary_limit_without_a_time_pauses_for_a_minute() {
     github.fault("GET", "timeline", limit, 1);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
-    let said = until(&runtime, "the limit to be told", |s| {
+    let printed = until(&runtime, "the limit to be told", |s| {
         s.problems.iter().find(|line| line.contains("GitHub's limit")).cloned()
     })
     .await;
-    assert!(said.contains("asked again in"), "{said}");
+    assert!(printed.contains("asked again in"), "{printed}");
     let other = |than: String| {
         let runtime = &runtime;
         async move {
@@ -107,7 +107,7 @@ async fn secondary_limit_without_a_time_pauses_for_a_minute() {
         }
     };
     // Requests in flight have ended by the next poll; further polls send nothing.
-    let next = other(said).await;
+    let next = other(printed).await;
     let count = github.log().len();
     other(next).await;
     assert_eq!(github.log().len(), count);
@@ -121,11 +121,11 @@ async fn expired_token_is_read_again_and_a_dead_one_is_not_used() {
     let runtime = world.start().await;
     until(&runtime, "the issue", |s| (!s.fleet.issues.is_empty()).then_some(())).await;
     github.only_tokens(&[("tok-new", "afk-user")]);
-    let said = until(&runtime, "the alarm", |s| {
+    let printed = until(&runtime, "the alarm", |s| {
         s.problems.iter().find(|line| line.contains("refuses the token")).cloned()
     })
     .await;
-    assert!(said.contains("401"), "{said}");
+    assert!(printed.contains("401"), "{printed}");
     let refused = github.log().iter().filter(|s| s.status == 401).count();
     assert!(refused <= 4, "it went on being used: {refused}");
     // The known issues stay, and none of them starts.
@@ -354,7 +354,7 @@ async fn push_over_ssh_uses_its_own_key() {
         return;
     };
     let port = server.1;
-    so("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    wait_until("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
     github.issue(1, "Do it", "Please.", "ana");
     let mut config = world.config();
     let user = std::env::var("USER").unwrap_or_else(|_| "root".into());

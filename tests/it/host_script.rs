@@ -19,15 +19,15 @@ fn each_verb_acts_after_its_forensics() {
         ["status", "config", "pending", "agent", "monitor", "monitor", "monitor", "monitor"];
     let out = pve.verb("status");
     assert_eq!(out.status.code(), Some(0));
-    let said = text(&out.stdout);
-    assert!(said.contains("\nstatus: running\nlast none\n"), "{said}");
+    let printed = text(&out.stdout);
+    assert!(printed.contains("\nstatus: running\nlast none\n"), "{printed}");
     let out = pve.verb("forensics");
-    let said = text(&out.stdout);
-    assert_eq!(out.status.code(), Some(0), "{said}");
+    let printed = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{printed}");
     for part in ["name: devvm", "ping ok", "qm> info blockstats", "QEMU process", "Threads:"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
-    assert!(said.matches("(step ended with rc=0)").count() >= 10, "{said}");
+    assert!(printed.matches("(step ended with rc=0)").count() >= 10, "{printed}");
     for (verb, actions) in [
         ("reset", &["reset"][..]),
         ("stop", &["stop"]),
@@ -38,21 +38,24 @@ fn each_verb_acts_after_its_forensics() {
         pve.set("calls", "\n");
         let before = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
         let out = pve.verb(verb);
-        let said = text(&out.stdout);
-        assert_eq!(out.status.code(), Some(0), "{verb}: {said}{}", text(&out.stderr));
+        let printed = text(&out.stdout);
+        assert_eq!(out.status.code(), Some(0), "{verb}: {printed}{}", text(&out.stderr));
         let calls = pve.calls();
         let words: Vec<&str> = calls.iter().map(|c| c.split(' ').next().unwrap()).collect();
         assert_eq!(words[..looks.len()], looks, "{verb}");
         assert_eq!(pve.actions(), actions, "{verb}");
-        assert!(said.contains("=== end of forensics") && said.contains("the VM reads: "), "{said}");
+        assert!(
+            printed.contains("=== end of forensics") && printed.contains("the VM reads: "),
+            "{printed}"
+        );
         // A reset keeps the process; a cycle replaces it.
         let after = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
         assert_eq!(before == after, verb == "reset", "{verb}");
     }
-    let said = text(&pve.verb("status").stdout);
+    let printed = text(&pve.verb("status").stdout);
     assert!(
-        said.contains("verb=cycle") && said.contains("state=ended rc=0 reads=running"),
-        "{said}"
+        printed.contains("verb=cycle") && printed.contains("state=ended rc=0 reads=running"),
+        "{printed}"
     );
 }
 
@@ -75,8 +78,11 @@ fn forced_command_takes_six_verbs_and_escapes_anything_else() {
     ] {
         let out = pve.ssh("verbs", &[request]).output().unwrap();
         assert_eq!(out.status.code(), Some(2), "{request:?}: {}", text(&out.stderr));
-        let said = text(&out.stderr) + &text(&out.stdout);
-        assert!(said.contains("refused: not one of") && !said.contains('\u{1b}'), "{said:?}");
+        let printed = text(&out.stderr) + &text(&out.stdout);
+        assert!(
+            printed.contains("refused: not one of") && !printed.contains('\u{1b}'),
+            "{printed:?}"
+        );
     }
     // A terminal, a shell and forwarding are refused as well.
     let out = pve.ssh("verbs", &[]).arg("-tt").output().unwrap();
@@ -132,20 +138,21 @@ fn action_survives_a_cut_link_and_its_result_is_readable() {
     wait_for("the cycle", || pve.path("run/afk-pve.last").exists());
     child.kill().unwrap();
     child.wait().unwrap();
-    let mut said = String::new();
+    let mut printed = String::new();
     wait_for("its end", || {
-        said = text(&pve.verb("status").stdout);
-        said.contains("state=ended")
+        printed = text(&pve.verb("status").stdout);
+        printed.contains("state=ended")
     });
-    assert!(said.contains("verb=cycle") && said.contains("rc=0 reads=running"), "{said}");
+    assert!(printed.contains("verb=cycle") && printed.contains("rc=0 reads=running"), "{printed}");
     assert_eq!(
         (pve.actions(), pve.qm(&["status"])),
         (vec!["stop".into(), "start".into()], "status: running".into())
     );
     assert_ne!(pve.pid(), old);
-    let said = text(&pve.verb("forensics").stdout);
+    let printed = text(&pve.verb("forensics").stdout);
     assert!(
-        said.contains("=== what the last action said") && said.contains("cycle ended with rc=0")
+        printed.contains("=== what the last action said")
+            && printed.contains("cycle ended with rc=0")
     );
 }
 
@@ -156,9 +163,9 @@ fn hanging_step_is_cut_and_reported() {
         pve.set(&format!("hang-{step}"), "");
     }
     let out = pve.verb("forensics");
-    let said = text(&out.stdout);
+    let printed = text(&out.stdout);
     assert_eq!(out.status.code(), Some(0));
-    assert_eq!(said.matches("(step ended with rc=124)").count(), 8, "{said}");
+    assert_eq!(printed.matches("(step ended with rc=124)").count(), 8, "{printed}");
     assert_eq!(pve.verb("status").status.code(), Some(124));
     for step in ["config", "pending", "agent", "monitor", "status"] {
         pve.unset(&format!("hang-{step}"));
@@ -167,9 +174,9 @@ fn hanging_step_is_cut_and_reported() {
     pve.set("hang-stop", "");
     let old = pve.pid();
     let out = pve.verb("cycle");
-    let said = text(&out.stdout);
-    assert_eq!(out.status.code(), Some(0), "{said}");
-    assert!(said.contains(&format!("killed process {old}")), "{said}");
+    let printed = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{printed}");
+    assert!(printed.contains(&format!("killed process {old}")), "{printed}");
     assert_eq!(pve.actions(), ["stop", "unlock", "start"]);
 }
 
@@ -192,8 +199,8 @@ fn kill_hits_only_the_process_of_its_vm() {
     pve.set("wedged", "");
     pve.set("run/102.pid", &others[2].id().to_string());
     let out = pve.verb("cycle");
-    let said = text(&out.stdout) + &text(&out.stderr);
-    assert!(said.contains(&format!("killed process {real}")), "{said}");
+    let printed = text(&out.stdout) + &text(&out.stderr);
+    assert!(printed.contains(&format!("killed process {real}")), "{printed}");
     for other in &mut others {
         assert!(other.try_wait().unwrap().is_none(), "an innocent process was killed");
         other.kill().unwrap();
@@ -212,13 +219,13 @@ fn vm_that_did_not_stop_is_not_started() {
     let pid = rustix::process::Pid::from_raw(real).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let out = pve.verb("cycle");
-    let said = text(&out.stdout) + &text(&out.stderr);
+    let printed = text(&out.stdout) + &text(&out.stderr);
     let mut strange = strange;
     assert!(strange.try_wait().unwrap().is_none());
     strange.kill().unwrap();
     strange.wait().unwrap();
-    assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("it was NOT started"), "{said}");
+    assert_eq!(out.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("it was NOT started"), "{printed}");
     assert!(!pve.actions().contains(&"start".to_owned()));
     let last = text(&pve.verb("status").stdout);
     assert!(last.contains("state=ended rc=1"), "{last}");
@@ -230,8 +237,8 @@ fn failed_action_reports_its_code_and_the_vm_status() {
     pve.set("fail-start", "no room");
     let out = pve.verb("cycle");
     assert_eq!(out.status.code(), Some(5));
-    let said = text(&out.stderr);
-    assert!(said.contains("cycle failed with rc=5; the VM reads: stopped"), "{said}");
+    let printed = text(&out.stderr);
+    assert!(printed.contains("cycle failed with rc=5; the VM reads: stopped"), "{printed}");
 }
 
 #[test]
@@ -240,8 +247,11 @@ fn unwritable_log_is_reported_and_blocks_no_verb() {
     std::fs::create_dir(pve.path("log")).unwrap();
     let out = pve.verb("cycle");
     assert_eq!(out.status.code(), Some(0));
-    let said = text(&out.stderr);
-    assert!(said.contains("can't be written") && said.contains("they are kept in"), "{said}");
+    let printed = text(&out.stderr);
+    assert!(
+        printed.contains("can't be written") && printed.contains("they are kept in"),
+        "{printed}"
+    );
     assert_eq!(pve.actions(), ["stop", "start"]);
 }
 
@@ -289,11 +299,11 @@ fn installer_passes_a_shell_syntax_check() {
     std::fs::write(&path, &out.stdout).unwrap();
     let read = std::process::Command::new("sh").arg("-n").arg(&path).status().unwrap();
     assert!(read.success());
-    let said = text(&out.stdout);
+    let printed = text(&out.stdout);
     assert!(
-        said.contains(
+        printed.contains(
             "command=\"/usr/local/sbin/afk-pve\",restrict,from=\"192.0.2.7\" ssh-ed25519"
         )
     );
-    assert!(said.contains(afk::breakglass::host::SCRIPT));
+    assert!(printed.contains(afk::breakglass::host::SCRIPT));
 }

@@ -12,7 +12,7 @@ fn kind(answer: &(u16, Value)) -> (u16, &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn token_gives_a_name_and_a_role() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let section = section(&world);
     let world = world.with(&section);
     let api = Api::start(&world);
@@ -39,7 +39,7 @@ async fn token_gives_a_name_and_a_role() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_breakglass_has_the_checks_of_the_cockpit() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let Some(pve) = Pve::start(world.root()) else { return };
     let both = format!("{}\n{}", pve.section(world.root(), ""), section(&world));
     let world = world.with(&both);
@@ -101,7 +101,7 @@ async fn sse(api: &Api, path: &str, last: Option<i64>, count: usize) -> Vec<Valu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn event_stream_continues_from_any_record_without_a_gap() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let section = section(&world);
     let world = world.with(&section);
     let api = Api::start(&world);
@@ -150,9 +150,9 @@ async fn runs_and_transcripts_are_served_in_pages() {
     let submit = json!({"action": "submit", "repo": "acme/thing", "prompt": "go"});
     let (_, answer) = api.act(OPERATOR, submit).await;
     assert_eq!(answer["run"], json!(1), "{answer}");
-    let mut told = Value::Null;
-    while told["run"]["outcome"] != "done" {
-        told = api.get("/v1/runs/r1", Some(VIEWER)).await.1;
+    let mut reported = Value::Null;
+    while reported["run"]["outcome"] != "done" {
+        reported = api.get("/v1/runs/r1", Some(VIEWER)).await.1;
     }
     assert_eq!(api.get("/runs/1", Some(VIEWER)).await.1["run"]["id"], json!(1));
     let (_, all) = api.get("/v1/runs/1/transcript", Some(VIEWER)).await;
@@ -169,7 +169,7 @@ async fn runs_and_transcripts_are_served_in_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openapi_description_matches_the_served_routes() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let section = section(&world);
     let world = world.with(&section).with("[service]\nrepository = 'acme/thing'");
     let api = Api::start(&world);

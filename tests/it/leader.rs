@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::cluster::{Cluster, Fault};
-use crate::support::world::{END, Up, WORK, World, run_of, so};
+use crate::support::world::{END, Up, WORK, World, run_of, wait_until};
 
 /// The longest time until a new leader has taken over.
 const TAKE_OVER: Duration = Duration::from_secs(30);
@@ -28,13 +28,13 @@ fn world(cluster: &Cluster, seconds: u32) -> World {
 }
 
 fn first(world: &World, term: u64) -> Up {
-    let (up, lines) = world.up_with(2);
+    let (up, lines) = world.up_with_lines(2);
     assert_eq!(lines[0], format!("leads in term {term}"), "{lines:?}");
     up
 }
 
 fn second(world: &World) -> Up {
-    let (up, lines) = world.up_with(1);
+    let (up, lines) = world.up_with_lines(1);
     assert!(lines[0].starts_with("follows: ") && lines[0].ends_with(" leads"), "{lines:?}");
     up
 }
@@ -60,12 +60,12 @@ fn claims(world: &World) -> Vec<(u64, u64)> {
 
 async fn term(world: &World, term: u64) {
     let began = Instant::now();
-    so("the next leader", || Journal::newest_term(&world.state()) == term).await;
+    wait_until("the next leader", || Journal::newest_term(&world.state()) == term).await;
     assert!(began.elapsed() < TAKE_OVER, "{:?}", began.elapsed());
 }
 
 async fn done(world: &World, number: u64) {
-    so("its end", || {
+    wait_until("its end", || {
         let journal = Journal::open_read_only(&world.state());
         let fleet = journal.and_then(|journal| journal.fold());
         fleet.is_ok_and(|fleet| {
@@ -81,13 +81,13 @@ async fn follower_takes_over_from_a_killed_leader_and_claims_nothing_twice() {
     let world = world(&cluster, 15);
     let mut leads = first(&world, 1);
     let follows = second(&world);
-    so("the claim", || claims(&world) == [(1, 1)]).await;
+    wait_until("the claim", || claims(&world) == [(1, 1)]).await;
     leads.kill();
     term(&world, 2).await;
     std::fs::write(world.path("go"), "").unwrap();
     done(&world, 1).await;
     world.issue(2, "More", "armed_by = 'ana'");
-    so("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
+    wait_until("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
     let lease = cluster.get("leases", "afk").unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 2);
     // A leader that ends releases its lease, so that nobody waits for its expiry.
@@ -107,7 +107,7 @@ async fn hung_leader_writes_nothing_after_losing_its_lease() {
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);
     let follows = second(&world);
-    so("the claim", || claims(&world) == [(1, 1)]).await;
+    wait_until("the claim", || claims(&world) == [(1, 1)]).await;
     signal(&leads, Signal::STOP);
     term(&world, 2).await;
     world.issue(2, "More", "armed_by = 'ana'");
@@ -116,7 +116,7 @@ async fn hung_leader_writes_nothing_after_losing_its_lease() {
     assert_eq!(ended.code(), Some(4), "{ended:?}");
     std::fs::write(world.path("go"), "").unwrap();
     done(&world, 1).await;
-    so("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
+    wait_until("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
     drop(follows);
     let journal = Journal::open_read_only(&world.state()).unwrap();
     assert!(chain::verify(&journal).unwrap().is_ok());
@@ -134,9 +134,9 @@ async fn follower_serves_reads_and_refuses_writes() {
     let world = world(&cluster, 3);
     let http = section(&world);
     let world = world.with(&http);
-    let (mut leads, lines) = world.up_with(3);
+    let (mut leads, lines) = world.up_with_lines(3);
     assert_eq!(lines[1], "leads in term 1", "{lines:?}");
-    let (follows, lines) = world.up_with(2);
+    let (follows, lines) = world.up_with_lines(2);
     assert!(lines[1].starts_with("follows: "), "{lines:?}");
     let api = api(follows, &lines[0]);
     let run = loop {
@@ -149,8 +149,8 @@ async fn follower_serves_reads_and_refuses_writes() {
     let (status, health) = api.get("/health", None).await;
     assert_eq!((status, &health["status"]), (503, &json!("standby")));
     assert!(health["leader"].as_str().unwrap().ends_with(" leads"), "{health}");
-    let (status, told) = api.act(OPERATOR, json!({"action": "cancel", "run": 1})).await;
-    assert_eq!((status, &told["error"]["kind"]), (503, &json!("follows")), "{told}");
+    let (status, reported) = api.act(OPERATOR, json!({"action": "cancel", "run": 1})).await;
+    assert_eq!((status, &reported["error"]["kind"]), (503, &json!("follows")), "{reported}");
     assert_eq!(api.get("/v1/fleet", None).await.0, 401);
     // The follower shows later events as well.
     std::fs::write(world.path("go"), "").unwrap();
@@ -174,7 +174,7 @@ async fn afk_serves_one_port_as_follower_and_as_leader() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let http = section(&world).replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
-    let (_up, lines) = world.with(&http).up_with(3);
+    let (_up, lines) = world.with(&http).up_with_lines(3);
     let here = format!("http on 127.0.0.1:{port}");
     assert_eq!(lines, [here.clone(), "leads in term 1".into(), here]);
 }
@@ -184,7 +184,7 @@ async fn leader_that_cannot_renew_its_lease_ends() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);
-    so("the claim", || claims(&world) == [(1, 1)]).await;
+    wait_until("the claim", || claims(&world) == [(1, 1)]).await;
     cluster.fault(false, "leases", Fault::Status(500), 1000);
     let began = Instant::now();
     let ended = tokio::task::spawn_blocking(move || leads.0.wait().unwrap()).await.unwrap();

@@ -6,7 +6,7 @@ use afk::core::model::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, Fault};
-use crate::support::world::{END, WORK, World, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
 use crate::support::{afk, git, text};
 
 /// A world whose deploy stage watches a rollout in a cluster.
@@ -95,7 +95,7 @@ async fn pod_crash_after_a_green_rollout_is_fixed_forward() {
     cluster.log("app-2-x", "panic: no such table\n");
     cluster.deployed(2, &image(&first), &none());
     cluster.pod(2, &image(&first), 0, &running());
-    so("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
+    wait_until("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
     cluster.put(
         "events",
         json!({
@@ -111,12 +111,12 @@ async fn pod_crash_after_a_green_rollout_is_fixed_forward() {
     runtime.stop().await;
     assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
     let logs = world.state().join("logs");
-    let said = std::fs::read_dir(logs)
+    let printed = std::fs::read_dir(logs)
         .unwrap()
         .flatten()
         .find(|entry| entry.file_name().to_string_lossy().ends_with("deploy-said.log"));
-    let said = std::fs::read_to_string(said.unwrap().path()).unwrap();
-    assert!(said.contains("event Warning app-2-x: BackOff restarting"), "{said}");
+    let printed = std::fs::read_to_string(printed.unwrap().path()).unwrap();
+    assert!(printed.contains("event Warning app-2-x: BackOff restarting"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,9 +168,9 @@ async fn failed_expired_or_silent_watches_lose_no_change() {
         s.watchers.values().any(|watcher| watcher.error.is_some()).then_some(())
     })
     .await;
-    so("the silent watch", || {
+    wait_until("the silent watch", || {
         let is_watch = |r: &&String| r.contains("deployments?") && r.contains("watch=true");
-        cluster.seen().iter().filter(is_watch).count() >= 3
+        cluster.requests().iter().filter(is_watch).count() >= 3
     })
     .await;
     cluster.pod(2, &image(&sha), 0, &running());

@@ -57,7 +57,7 @@ async fn job(api: &Api, id: &str) -> Value {
 }
 
 /// Polls until a job has the status.
-async fn stands(api: &Api, id: &str, status: &str) -> Value {
+async fn wait_for_status(api: &Api, id: &str, status: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     let mut every = tokio::time::interval(Duration::from_millis(20));
     loop {
@@ -70,9 +70,9 @@ async fn stands(api: &Api, id: &str, status: &str) -> Value {
     }
 }
 
-async fn there(world: &World, name: &str) {
+async fn wait_for_file(world: &World, name: &str) {
     let path = world.path(name);
-    crate::support::world::so(name, || path.exists()).await;
+    crate::support::world::wait_until(name, || path.exists()).await;
 }
 
 fn go(world: &World) {
@@ -131,7 +131,7 @@ async fn job_works_in_its_own_clone_and_reports_its_output() {
     let metadata = json!({"ticket": 7, "who": "日本"});
     let body = json!({"prompt": "look around", "agent": "implementer", "metadata": metadata});
     let id = execute_with(&api, body).await;
-    let job = stands(&api, &id, "completed").await;
+    let job = wait_for_status(&api, &id, "completed").await;
     assert_eq!((&job["prompt"], &job["agent"]), (&json!("look around"), &json!("implementer")));
     assert_eq!((&job["metadata"], &job["exit_code"]), (&metadata, &json!(0)));
     assert_eq!((&job["error"], &job["stderr"]), (&Value::Null, &json!("")));
@@ -141,7 +141,7 @@ async fn job_works_in_its_own_clone_and_reports_its_output() {
     assert_eq!(output[..3], [remote.as_str(), "none", "1 linked"], "{output:?}");
     assert_eq!(output[4..], ["first line", "second — 日本"]);
     let left = || !std::path::Path::new(output[3]).exists();
-    crate::support::world::so("the end of the clone", left).await;
+    crate::support::world::wait_until("the end of the clone", left).await;
     let times: Vec<&str> = ["created_at", "started_at", "finished_at"]
         .iter()
         .map(|name| job[*name].as_str().unwrap())
@@ -154,13 +154,13 @@ async fn job_status_reports_its_exit_code_and_reason() {
     let world = world("");
     let api = Api::start(&world);
     let id = execute(&api, "break down").await;
-    let failed = stands(&api, &id, "failed").await;
+    let failed = wait_for_status(&api, &id, "failed").await;
     assert_eq!((&failed["exit_code"], &failed["stderr"]), (&json!(3), &json!("it broke\n")));
     assert_eq!(failed["output"], json!(["so far so good"]));
     assert!(failed["error"].as_str().unwrap().contains("exit status: 3"), "{failed}");
     let body = json!({"prompt": "take forever", "agent": "a", "timeout_seconds": 1});
     let id = execute_with(&api, body).await;
-    let late = stands(&api, &id, "timeout").await;
+    let late = wait_for_status(&api, &id, "timeout").await;
     assert!(late["error"].as_str().unwrap().contains("longer than its limit"), "{late}");
     assert_eq!((late["exit_code"].clone(), late["finished_at"].is_string()), (Value::Null, true));
     // No escalation is open, and nothing waits.
@@ -171,7 +171,7 @@ async fn job_status_reports_its_exit_code_and_reason() {
     std::fs::remove_dir_all(world.remote()).unwrap();
     let api = Api::start(&world);
     let id = execute(&api, "say").await;
-    let broken = stands(&api, &id, "error").await;
+    let broken = wait_for_status(&api, &id, "error").await;
     assert!(broken["error"].as_str().unwrap().contains("fetch"), "{broken}");
 }
 
@@ -192,18 +192,18 @@ async fn text_program_with_an_exit_code_is_an_agent() {
     ];
     let world = world("workspace = false\nagent = 'fine'").with(&agents.concat());
     let api = Api::start(&world);
-    let (said, nothing) = (json!(["one", "zwei — 日本"]), json!([]));
+    let (printed, nothing) = (json!(["one", "zwei — 日本"]), json!([]));
     for (agent, status, code, output) in [
-        ("fine", "completed", json!(0), &said),
-        ("fails", "failed", json!(3), &said),
+        ("fine", "completed", json!(0), &printed),
+        ("fails", "failed", json!(3), &printed),
         ("nothing", "completed", json!(0), &nothing),
         ("nowhere", "error", json!(127), &nothing),
     ] {
         let body = json!({"prompt": "one\nzwei — 日本", "agent": agent});
         let id = execute_with(&api, body).await;
-        let job = stands(&api, &id, status).await;
+        let job = wait_for_status(&api, &id, status).await;
         assert_eq!((&job["exit_code"], &job["output"]), (&code, output), "{job}");
-        if output == &said {
+        if output == &printed {
             assert_eq!(job["stderr"], "so much for that\n", "{job}");
         }
     }
@@ -246,8 +246,8 @@ async fn jobs_of_one_repository_run_in_parallel_and_waiting_spends_no_time_limit
     let api = Api::start(&world);
     let first = execute(&api, "hold on").await;
     let second = execute(&api, "hold on").await;
-    there(&world, &format!("began-{first}")).await;
-    there(&world, &format!("began-{second}")).await;
+    wait_for_file(&world, &format!("began-{first}")).await;
+    wait_for_file(&world, &format!("began-{second}")).await;
     // The job may work for one second, and waits longer than that.
     let third = json!({"prompt": "look around", "agent": "a", "timeout_seconds": 1});
     let third = execute_with(&api, third).await;
@@ -256,11 +256,12 @@ async fn jobs_of_one_repository_run_in_parallel_and_waiting_spends_no_time_limit
     let busy = json!({"status": "ok", "busy": true, "active": 2, "queued": 1, "capacity": 2});
     assert_eq!(health, busy);
     let waited = Instant::now();
-    crate::support::world::so("two seconds", || waited.elapsed() > Duration::from_secs(2)).await;
+    crate::support::world::wait_until("two seconds", || waited.elapsed() > Duration::from_secs(2))
+        .await;
     assert_eq!(job(&api, &third).await["status"], "queued");
     go(&world);
     for id in [&first, &second, &third] {
-        stands(&api, id, "completed").await;
+        wait_for_status(&api, id, "completed").await;
     }
     let (_, health) = api.get("/health", None).await;
     assert_eq!((&health["busy"], &health["active"]), (&json!(false), &json!(0)));
@@ -304,15 +305,15 @@ async fn burst_of_jobs_shares_one_fetch() {
     let world = world("fetch_debounce_seconds = 5");
     let api = Api::start(&world);
     let first = execute(&api, "look around").await;
-    stands(&api, &first, "completed").await;
+    wait_for_status(&api, &first, "completed").await;
     std::fs::write(world.path("work/state"), "new\n").unwrap();
     world.commit("Newer");
     let shares = execute(&api, "look around").await;
-    assert_eq!(stands(&api, &shares, "completed").await["output"][1], "none");
+    assert_eq!(wait_for_status(&api, &shares, "completed").await["output"][1], "none");
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let id = execute(&api, "look around").await;
-        if stands(&api, &id, "completed").await["output"][1] == "new" {
+        if wait_for_status(&api, &id, "completed").await["output"][1] == "new" {
             break;
         }
         assert!(Instant::now() < end, "it is never fetched again");
@@ -324,14 +325,14 @@ async fn restart_loses_no_job() {
     let world = with_agent(AGENT, "", "capacity = 1");
     let mut api = Api::start(&world);
     let done = execute(&api, "say").await;
-    stands(&api, &done, "completed").await;
+    wait_for_status(&api, &done, "completed").await;
     let failed = execute(&api, "break down").await;
-    stands(&api, &failed, "failed").await;
+    wait_for_status(&api, &failed, "failed").await;
     let body = json!({"prompt": "take forever", "agent": "a", "timeout_seconds": 1});
     let late = execute_with(&api, body).await;
-    stands(&api, &late, "timeout").await;
+    wait_for_status(&api, &late, "timeout").await;
     let running = execute(&api, "hold on").await;
-    there(&world, &format!("began-{running}")).await;
+    wait_for_file(&world, &format!("began-{running}")).await;
     let queued = execute(&api, "look around").await;
     api.up.kill();
     drop(api);
@@ -344,8 +345,8 @@ async fn restart_loses_no_job() {
     assert_eq!(job(&api, &failed).await["exit_code"], 3);
     assert_eq!(job(&api, &queued).await["status"], "queued");
     go(&world);
-    stands(&api, &running, "completed").await;
-    stands(&api, &queued, "completed").await;
+    wait_for_status(&api, &running, "completed").await;
+    wait_for_status(&api, &queued, "completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,18 +354,18 @@ async fn stopped_job_ends_as_an_error_with_its_reason() {
     let world = world("");
     let api = Api::start(&world);
     let id = execute(&api, "take forever").await;
-    there(&world, &format!("began-{id}")).await;
+    wait_for_file(&world, &format!("began-{id}")).await;
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     let run = fleet["fleet"]["jobs"]["by_id"][&id].clone();
     let cancel = json!({"action": "cancel", "run": run});
     assert_eq!(api.act(OPERATOR, cancel).await.0, 200);
-    let job = stands(&api, &id, "error").await;
+    let job = wait_for_status(&api, &id, "error").await;
     assert_eq!(job["error"], "cancelled by deployer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_switch_refuses_callers() {
-    let world = world("").held();
+    let world = world("").with_kill_switch();
     let api = Api::start(&world);
     let (status, answer) =
         api.post("/execute", OPERATOR, json!({"prompt": "x", "agent": "a"})).await;
@@ -425,8 +426,8 @@ async fn chat_answers_in_the_openai_format() {
     assert_eq!(answer["usage"], usage);
     let args = std::fs::read_to_string(world.path("args")).unwrap();
     assert!(args.contains("--model\nopus\n") && args.contains("--tools\n\n"), "{args}");
-    let told = std::fs::read_to_string(world.path("message")).unwrap();
-    assert!(told.contains(r"Be brief.\n\nhi"), "{told}");
+    let reported = std::fs::read_to_string(world.path("message")).unwrap();
+    assert!(reported.contains(r"Be brief.\n\nhi"), "{reported}");
     let other = json!({"model": "gpt-5", "messages": []});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, other).await;
     assert_eq!((status, &answer["error"]), (400, &json!("unsupported model")));
@@ -476,16 +477,16 @@ async fn stream_sends_chunks_and_ends_with_its_caller() {
             let pid = std::fs::read_to_string(world.path(name)).unwrap();
             let alive = format!("/proc/{}", pid.trim());
             let gone = || !std::path::Path::new(&alive).exists();
-            crate::support::world::so("the agent's end", gone).await;
+            crate::support::world::wait_until("the agent's end", gone).await;
         }
     };
-    there(&world, "pid").await;
+    wait_for_file(&world, "pid").await;
     drop(stream);
     gone("pid").await;
     // A disconnect before the first piece ends the agent, too.
     tokio::select! {
         answer = ask("silent") => panic!("{answer:?}"),
-        () = there(&world, "silent") => {}
+        () = wait_for_file(&world, "silent") => {}
     }
     gone("silent").await;
     let (_, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
@@ -542,7 +543,7 @@ async fn git_crypt_files_are_decrypted_in_a_jobs_clone() {
             .output()
             .is_ok_and(|out| out.status.success())
     };
-    if !there("git-crypt") {
+    if !wait_for_file("git-crypt") {
         eprintln!("!!! SKIPPED: there is no git-crypt");
         return;
     }
@@ -570,13 +571,13 @@ printf '{"type":"end","status":"done"}\n'
     for value in [key.display().to_string(), base64] {
         let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", value.as_str())]);
         let id = execute(&api, "read it").await;
-        let job = stands(&api, &id, "completed").await;
+        let job = wait_for_status(&api, &id, "completed").await;
         assert_eq!(job["output"], json!(["open sesame"]), "{job}");
     }
     // A wrong key is an error, and leaves no clone with encrypted files.
     let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", "AAAA")]);
     let id = execute(&api, "read it").await;
-    stands(&api, &id, "error").await;
+    wait_for_status(&api, &id, "error").await;
     let left: Vec<_> = std::fs::read_dir(world.state()).unwrap().flatten().collect();
     assert!(!left.iter().any(|file| file.file_name().to_string_lossy().starts_with("git-crypt")));
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
 use crate::support::sinks::Sinks;
-use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, command, ended, run_of, until, wait_until};
 
 /// An agent that can't continue.
 const STUCK: &str =
@@ -29,7 +29,7 @@ fn private(path: &Path, text: &str) {
 fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
     let hook = world.path("hook");
     private(&hook, &format!("{}/slack", sinks.address));
-    let told = world.path("told");
+    let reported = world.path("told");
     format!(
         "[notify]\nopen = 'ssh -t box afk attach --run {{run}}'\n{more}\n\
          [notify.sinks.phone]\nkind = 'ntfy'\naddress = '{}/ntfy'\ntopic = 'afk'\n\
@@ -37,7 +37,7 @@ fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
          [notify.sinks.desk]\nkind = 'command'\ncommand = ['sh', '-c', 'echo \"$AFK_NOTICE $AFK_SEVERITY $AFK_RUN $AFK_TEXT\" >> {}']",
         sinks.address,
         hook.display(),
-        told.display()
+        reported.display()
     )
 }
 
@@ -54,25 +54,27 @@ async fn each_sink_receives_its_kinds_once() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    let ntfy: Vec<_> = sinks.got("/ntfy").into_iter().filter(|got| got.status == 200).collect();
+    let ntfy: Vec<_> =
+        sinks.requests("/ntfy").into_iter().filter(|got| got.status == 200).collect();
     assert_eq!(ntfy.len(), 1, "{ntfy:?}");
     let body = &ntfy[0].body;
     assert_eq!(body["title"], "needs-human: acme/thing#1");
     assert_eq!((body["priority"].as_i64(), body["topic"].as_str()), (Some(4), Some("afk")));
     let message = body["message"].as_str().unwrap();
     assert!(message.ends_with("\nssh -t box afk attach --run r1"), "{message}");
-    let slack: Vec<_> = sinks.got("/slack").into_iter().filter(|got| got.status == 200).collect();
+    let slack: Vec<_> =
+        sinks.requests("/slack").into_iter().filter(|got| got.status == 200).collect();
     assert_eq!(slack.len(), 1);
     assert!(!slack[0].body.to_string().contains("<!channel>"), "{}", slack[0].body);
-    let told = std::fs::read_to_string(world.path("told")).unwrap();
-    assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.starts_with("needs-human warning r1 Do it"), "{told}");
+    let reported = std::fs::read_to_string(world.path("told")).unwrap();
+    assert_eq!(reported.lines().count(), 1, "{reported}");
+    assert!(reported.starts_with("needs-human warning r1 Do it"), "{reported}");
     // A restart repeats no notice.
     let runtime = world.start().await;
     until(&runtime, "the start", |s| (s.fleet.outbox.is_empty() && s.seq > 0).then_some(())).await;
     runtime.stop().await;
-    assert_eq!(sinks.got("/slack").len(), 2);
-    assert_eq!(std::fs::read_to_string(world.path("told")).unwrap(), told);
+    assert_eq!(sinks.requests("/slack").len(), 2);
+    assert_eq!(std::fs::read_to_string(world.path("told")).unwrap(), reported);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,8 +86,8 @@ async fn done_notice_is_quiet_and_reaches_only_sinks_that_take_it() {
     let runtime = world.start().await;
     ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(sinks.got("/slack").len(), 0);
-    assert_eq!(sinks.got("/ntfy")[0].body["priority"], 2);
+    assert_eq!(sinks.requests("/slack").len(), 0);
+    assert_eq!(sinks.requests("/ntfy")[0].body["priority"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +132,7 @@ async fn quiet_hours_hold_back_all_but_urgent_notices() {
     .await;
     assert!(waits.iter().all(|ms| (58 * 60_000..=61 * 60_000).contains(ms)), "{waits:?}");
     runtime.stop().await;
-    assert!(sinks.got("/").is_empty());
+    assert!(sinks.requests("/").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,11 +177,13 @@ async fn journal_events_are_pushed_to_loki_with_two_labels() {
     let runtime = world.start().await;
     ended(&runtime).await;
     let pushed = || -> Vec<Value> {
-        let all = sinks.got("/loki").into_iter().filter(|got| got.status == 204);
+        let all = sinks.requests("/loki").into_iter().filter(|got| got.status == 204);
         all.flat_map(|got| got.body["streams"].as_array().unwrap().clone()).collect()
     };
-    so("the last line", || json!(pushed()).to_string().contains("\\\"outcome\\\":\\\"done\\\""))
-        .await;
+    wait_until("the last line", || {
+        json!(pushed()).to_string().contains("\\\"outcome\\\":\\\"done\\\"")
+    })
+    .await;
     runtime.stop().await;
     let streams = pushed();
     let labels = json!({"app": "afk", "repo": "acme/thing", "issue": "1"});
@@ -193,7 +197,7 @@ async fn journal_events_are_pushed_to_loki_with_two_labels() {
         .collect();
     let claims = lines.iter().filter(|line| line.contains("\"event\":\"claimed\"")).count();
     assert_eq!(claims, 1, "what met a 429 or a 500 came once: {lines:?}");
-    assert_eq!(sinks.got("/loki")[0].headers["x-scope-orgid"], "me");
+    assert_eq!(sinks.requests("/loki")[0].headers["x-scope-orgid"], "me");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,15 +210,17 @@ async fn presence_file_lists_the_active_runs() {
     let runtime = world.start().await;
     let path = afk::runtime::presence::path(&world.state());
     let read = || -> Option<Value> { serde_json::from_slice(&std::fs::read(&path).ok()?).ok() };
-    so("the presence", || read().is_some_and(|told| told["at_work"][0]["worktree"].is_string()))
-        .await;
+    wait_until("the presence", || {
+        read().is_some_and(|reported| reported["at_work"][0]["worktree"].is_string())
+    })
+    .await;
     let at_work = read().unwrap();
     let run = &at_work["at_work"][0];
     assert_eq!((run["repo"].as_str(), run["issue"].as_u64()), (Some("acme/thing"), Some(1)));
     std::fs::write(go, "").unwrap();
     ended(&runtime).await;
     runtime.stop().await;
-    so("the end", || read().is_some_and(|told| told["pid"] == 0)).await;
+    wait_until("the end", || read().is_some_and(|reported| reported["pid"] == 0)).await;
     assert_eq!(read().unwrap()["at_work"], json!([]));
 }
 
@@ -308,8 +314,8 @@ async fn sealed_vault_keeps_the_known_secrets() {
     };
     sinks.seal(true);
     let secrets = Secrets::new(Some(&config)).unwrap();
-    let said = secrets.get("vault:secret/afk#token").await.unwrap_err().to_string();
-    assert!(said.contains("503 Vault is sealed"), "{said}");
+    let printed = secrets.get("vault:secret/afk#token").await.unwrap_err().to_string();
+    assert!(printed.contains("503 Vault is sealed"), "{printed}");
     sinks.seal(false);
     let token = secrets.get("vault:secret/afk#token").await.unwrap();
     assert_eq!(token.expose_secret(), "s3cret");
@@ -320,13 +326,13 @@ async fn sealed_vault_keeps_the_known_secrets() {
     sinks.revoke();
     sinks.secret("other", &json!({"a": "b"}));
     assert_eq!(secrets.get("vault:secret/other#a").await.unwrap().expose_secret(), "b");
-    for (reference, said) in [
+    for (reference, printed) in [
         ("vault:secret/gone#a", "it was deleted"),
         ("vault:secret/none#a", "it is not there"),
         ("vault:secret/other#b", "no text under the key b"),
     ] {
         let error = secrets.get(reference).await.unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        assert!(error.contains(printed), "{error}");
     }
 }
 
@@ -343,6 +349,6 @@ async fn vault_token_is_renewed_in_time() {
     let config = Vault { address, token: None, role: Some("afk".into()), mount, jwt };
     let secrets = Secrets::new(Some(&config)).unwrap();
     secrets.get("vault:secret/afk#token").await.unwrap();
-    so("the renewal", || !sinks.got("/v1/auth/token/renew-self").is_empty()).await;
-    assert_eq!(sinks.got("/v1/auth/kubernetes/login").len(), 1);
+    wait_until("the renewal", || !sinks.requests("/v1/auth/token/renew-self").is_empty()).await;
+    assert_eq!(sinks.requests("/v1/auth/kubernetes/login").len(), 1);
 }

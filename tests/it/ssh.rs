@@ -14,7 +14,7 @@ struct Ssh {
     port: u16,
 }
 
-fn there() -> bool {
+fn ssh_installed() -> bool {
     let found = Command::new("ssh").arg("-V").output().is_ok();
     if !found {
         eprintln!("!!! SKIPPED: no OpenSSH client is installed, so the SSH server was not tried");
@@ -55,7 +55,7 @@ impl Ssh {
         key(world.root(), "unknown");
         std::fs::write(world.path("authorized_keys"), keys.join("\n")).unwrap();
         let world = world.with("[ssh]\nenabled = true\nlisten = '127.0.0.1:0'");
-        let (up, lines) = world.up_with(2);
+        let (up, lines) = world.up_with_lines(2);
         let port = lines[0].rsplit(':').next().unwrap().trim().parse().unwrap();
         Self { world, _up: up, port }
     }
@@ -109,7 +109,7 @@ impl Ssh {
 
 #[test]
 fn ssh_key_opens_only_the_cockpit_in_its_role() {
-    if !there() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
@@ -171,7 +171,7 @@ fn slow_link(port: u16) -> u16 {
 
 #[test]
 fn slow_link_skips_frames_and_delays_no_other_client() {
-    if !there() {
+    if !ssh_installed() {
         return;
     }
     let mut ssh = Ssh::start();
@@ -194,7 +194,7 @@ fn slow_link_skips_frames_and_delays_no_other_client() {
 
 #[test]
 fn viewer_keys_over_ssh_change_nothing() {
-    if !there() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
@@ -215,44 +215,47 @@ fn viewer_keys_over_ssh_change_nothing() {
 
 #[test]
 fn ssh_server_refuses_everything_but_the_cockpit() {
-    if !there() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
     for name in ["expired", "elsewhere", "counted-on", "unknown"] {
-        let (code, said) = ssh.run(name, &[], &[]);
-        assert_eq!(code, Some(255), "{name}: {said}");
-        assert!(said.contains("Permission denied"), "{name}: {said}");
+        let (code, printed) = ssh.run(name, &[], &[]);
+        assert_eq!(code, Some(255), "{name}: {printed}");
+        assert!(printed.contains("Permission denied"), "{name}: {printed}");
     }
     // A command, a session without a terminal and a subsystem are refused.
-    let (code, said) = ssh.run("operator", &[], &["id"]);
-    assert_ne!(code, Some(0), "{said}");
-    assert!(!said.contains("uid="), "{said}");
-    let (code, said) = ssh.run("operator", &["-T"], &[]);
-    assert!(code == Some(2) && said.contains("needs a terminal"), "{code:?} {said}");
+    let (code, printed) = ssh.run("operator", &[], &["id"]);
+    assert_ne!(code, Some(0), "{printed}");
+    assert!(!printed.contains("uid="), "{printed}");
+    let (code, printed) = ssh.run("operator", &["-T"], &[]);
+    assert!(code == Some(2) && printed.contains("needs a terminal"), "{code:?} {printed}");
     let (code, _) = ssh.run("operator", &["-s"], &["sftp"]);
     assert_ne!(code, Some(0));
     // Forwarding in either direction and an SSH agent are refused.
-    let (code, said) =
+    let (code, printed) =
         ssh.run("operator", &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1"], &[]);
-    assert_eq!(code, Some(255), "{said}");
-    let (code, said) = ssh.run("operator", &["-A", "-T"], &[]);
-    assert_eq!(code, Some(2), "{said}");
-    let (_, said) = ssh.run("operator", &["-W", "127.0.0.1:1"], &[]);
-    assert!(said.contains("open failed") || said.contains("stdio forwarding failed"), "{said}");
+    assert_eq!(code, Some(255), "{printed}");
+    let (code, printed) = ssh.run("operator", &["-A", "-T"], &[]);
+    assert_eq!(code, Some(2), "{printed}");
+    let (_, printed) = ssh.run("operator", &["-W", "127.0.0.1:1"], &[]);
+    assert!(
+        printed.contains("open failed") || printed.contains("stdio forwarding failed"),
+        "{printed}"
+    );
     // The host key is the same for every client, and `afk` prints it.
     let out = crate::support::afk(
         &ssh.world.places().iter().map(String::as_str).chain(["doctor"]).collect::<Vec<_>>(),
     )
     .output()
     .unwrap();
-    let said = text(&out.stdout);
-    assert!(said.contains("host key SHA256:") && said.contains("line 5"), "{said}");
+    let printed = text(&out.stdout);
+    assert!(printed.contains("host key SHA256:") && printed.contains("line 5"), "{printed}");
 }
 
 #[test]
 fn unauthenticated_connections_are_bounded() {
-    if !there() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();

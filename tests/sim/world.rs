@@ -181,8 +181,8 @@ impl World {
         Sha(format!("{:040x}", self.next_sha))
     }
 
-    /// Steps one input and checks everything that must hold afterwards. A crash can come before the events
-    /// are durable, or after them and before any number of the effects.
+    /// Steps one input and checks everything that must hold afterwards. A crash can come before the
+    /// events are durable, or after them and before any number of the effects.
     fn input(&mut self, input: Input) {
         let before = self.fleet.clone();
         let out = step(&mut self.fleet, &mut self.volatile, self.now, input);

@@ -22,7 +22,7 @@ impl Api {
     /// Like `start`, with more variables in its environment.
     pub fn start_with(world: &World, env: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (up, lines) = world.up_in(env, 2);
+        let (up, lines) = world.up_with_env(env, 2);
         let bound = lines[0].strip_prefix("http on ").unwrap_or_else(|| panic!("{lines:?}"));
         Self { up, address: format!("http://{bound}"), client: reqwest::Client::new() }
     }

@@ -135,7 +135,7 @@ impl Cluster {
     }
 
     /// The requests received so far.
-    pub fn seen(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.store.lock().unwrap().seen.clone()
     }
 

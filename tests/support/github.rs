@@ -577,7 +577,7 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     } else {
         let login = login.unwrap_or_default();
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let (status, said) = {
+        let (status, printed) = {
             let mut hub = hub.lock().unwrap();
             if path == "/graphql" {
                 hub.graphql(&body)
@@ -590,7 +590,7 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
         let text = if path.ends_with("/logs") {
             "line 1\nassertion failed: the widget is blue\n".to_owned()
         } else {
-            said.to_string()
+            printed.to_string()
         };
         let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// One request, reduced to what scripts look at.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ModelRequest {
     /// How many answers of the model the conversation already has.
     pub spoken: usize,
     /// The newest user message.
@@ -31,17 +31,17 @@ pub enum Reply {
     Hang,
 }
 
-type Script = dyn Fn(&Asked) -> Reply + Send + Sync;
+type Script = dyn Fn(&ModelRequest) -> Reply + Send + Sync;
 
 /// A running model double; it ends with the test's process.
 pub struct Model {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
-    seen: Arc<Mutex<Vec<Asked>>>,
+    seen: Arc<Mutex<Vec<ModelRequest>>>,
 }
 
 impl Model {
-    pub fn start(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&ModelRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -57,12 +57,16 @@ impl Model {
     }
 
     /// The requests received so far, without side calls.
-    pub fn seen(&self) -> Vec<Asked> {
+    pub fn requests(&self) -> Vec<ModelRequest> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    script: &Script,
+    log: &Mutex<Vec<ModelRequest>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
@@ -92,7 +96,7 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io
     }
     let tool = shell_tool(&body);
     let reply = if tool.is_some() {
-        let asked = asked(&body, responses);
+        let asked = parse_request(&body, responses);
         let reply = script(&asked);
         log.lock().unwrap().push(asked);
         reply
@@ -182,7 +186,7 @@ impl Shell {
     }
 }
 
-fn asked(body: &Value, responses: bool) -> Asked {
+fn parse_request(body: &Value, responses: bool) -> ModelRequest {
     let items = if responses { &body["input"] } else { &body["messages"] };
     let items = items.as_array().cloned().unwrap_or_default();
     let speaks = |item: &&Value| {
@@ -198,7 +202,7 @@ fn asked(body: &Value, responses: bool) -> Asked {
     };
     let mut users = items.iter().filter(|item| item["role"] == "user").map(text);
     let user = users.rfind(|text| !text.is_empty()).unwrap_or_default();
-    Asked { spoken: items.iter().filter(speaks).count(), user, whole: body.to_string() }
+    ModelRequest { spoken: items.iter().filter(speaks).count(), user, whole: body.to_string() }
 }
 
 fn as_messages(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {

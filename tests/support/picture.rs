@@ -30,26 +30,26 @@ struct Director {
 }
 
 impl Director {
-    fn tell(&mut self, input: Input) {
+    fn input(&mut self, input: Input) {
         self.now = self.now.plus(20_000);
         let effects = step(&mut self.fleet, &mut self.volatile, self.now, input).effects;
         for effect in effects {
             if let Effect::Deliver { entry, .. } = effect {
-                self.tell(Input::Delivered { entry });
+                self.input(Input::Delivered { entry });
             }
         }
     }
 
-    fn fact(&mut self, run: u64, fact: RunFact) {
+    fn report(&mut self, run: u64, fact: RunFact) {
         let run = RunId(run);
         let epoch = self.fleet.runs[&run].epoch;
-        self.tell(Input::Run { run, epoch, fact });
+        self.input(Input::Run { run, epoch, fact });
     }
 
     fn breakglass(&mut self, ask: BreakglassRequest) {
         let (id, actor, origin) = (1, Actor("ana".into()), "tty".to_owned());
         let action = Command::Breakglass { request: ask };
-        self.tell(Input::Command(CommandEnvelope {
+        self.input(Input::Command(CommandEnvelope {
             id,
             actor,
             role: Role::Operator,
@@ -59,7 +59,7 @@ impl Director {
     }
 
     /// Records a `status` of the VM.
-    fn asks_the_vm(&mut self) {
+    fn read_vm_status(&mut self) {
         self.breakglass(BreakglassRequest::Arm {
             reason: "ssh connects and hangs".into(),
             take_over: false,
@@ -68,7 +68,7 @@ impl Director {
         let result = VerbResult::Exited { code: 0 };
         let reads = Some("running".into());
         let end = VerbEnd { result, reads, request: None, capture: None };
-        self.tell(Input::Breakglass(BreakglassReport::Ended { verb: VerbId(1), end }));
+        self.input(Input::Breakglass(BreakglassReport::Ended { verb: VerbId(1), end }));
     }
 
     fn reach_push(&mut self, run: u64, branch: &str, head: &str) {
@@ -76,7 +76,7 @@ impl Director {
         let stages = Stages::all();
         let path = format!("/state/workspaces/{run}/wt-1");
         let branch = branch.to_owned();
-        self.fact(
+        self.report(
             run,
             RunFact::WorktreeReady {
                 path,
@@ -88,8 +88,8 @@ impl Director {
         );
         let usd = MicroUsd(310_000);
         let spend = Spend { tokens_in: 5_200, tokens_out: 640, usd, ..Spend::default() };
-        self.fact(run, RunFact::Agent(AgentEvent::Usage(spend)));
-        self.fact(run, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
+        self.report(run, RunFact::Agent(AgentEvent::Usage(spend)));
+        self.report(run, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
         self.gate(run, head);
     }
 
@@ -101,14 +101,14 @@ impl Director {
             on_base: GateSide::Failed { code: 1, log: "FAIL".into() },
             on_head: GateSide::Passed,
         };
-        self.fact(run, RunFact::Gated(Box::new(report)));
-        self.fact(run, RunFact::Pushed { head: Sha(head.into()) });
+        self.report(run, RunFact::Gated(Box::new(report)));
+        self.report(run, RunFact::Pushed { head: Sha(head.into()) });
     }
 
     fn judged(&mut self, run: u64, head: &str, verdict: Verdict, detail: &str, log: &str) {
         let sha = Sha(head.into());
         let (detail, log) = (detail.into(), log.into());
-        self.fact(run, RunFact::Judged { sha, verdict, detail, log, facts: vec![] });
+        self.report(run, RunFact::Judged { sha, verdict, detail, log, facts: vec![] });
     }
 }
 
@@ -135,7 +135,7 @@ pub fn fleet() -> Fleet {
         }),
         ..Policy::default()
     };
-    director.tell(Input::Started { policy: Box::new(policy) });
+    director.input(Input::Started { policy: Box::new(policy) });
     let trusted = || Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) };
     let issue = |name: &str, number: u64, title: &str, priority: Option<u8>, arming| Issue {
         key: IssueKey { repo: repo(name), number },
@@ -152,7 +152,7 @@ pub fn fleet() -> Fleet {
     let mallory = Arming::Untrusted { by: Actor("mallory".into()) };
     let mut goodbye = issue("greeter", 2, "Say goodbye", None, trusted());
     goodbye.blockers = vec![Blocker { reference: "#1".into(), state: BlockerState::Open }];
-    director.tell(Input::Issues(vec![
+    director.input(Input::Issues(vec![
         issue("ledger", 4, "Sum the amounts", Some(0), trusted()),
         issue("pulse", 9, "Show the phase of the moon", Some(1), trusted()),
         issue("greeter", 1, "Greet by name", Some(2), trusted()),
@@ -172,7 +172,7 @@ pub fn fleet() -> Fleet {
     director.judged(2, moon, Verdict::Green, "ended with 0", "");
     director.judged(2, moon, Verdict::Green, "ended with 0", "");
     director.judged(2, moon, Verdict::Red, "no good probe in 120 s", log);
-    director.fact(2, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
+    director.report(2, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
     director.gate(2, moon2);
     director.judged(2, moon2, Verdict::Green, "ended with 0", "");
     director.judged(2, moon2, Verdict::Green, "ended with 0", "");
@@ -183,9 +183,9 @@ pub fn fleet() -> Fleet {
     director.judged(3, greet, Verdict::Green, "ended with 0", "");
     for n in 0..12 {
         let sample = ProbeSample { at: director.now, ok: n != 3, latency_ms: 2 + n * 7 % 9 };
-        director.tell(Input::Probe { repo: repo("greeter"), sample });
+        director.input(Input::Probe { repo: repo("greeter"), sample });
     }
-    director.asks_the_vm();
+    director.read_vm_status();
     director.fleet
 }
 

@@ -149,7 +149,7 @@ impl Terminal {
     }
 
     /// Reads the program's output until a condition outside of the terminal holds.
-    pub fn meanwhile(&mut self, what: &str, fits: impl Fn() -> bool) {
+    pub fn read_until(&mut self, what: &str, fits: impl Fn() -> bool) {
         let end = Instant::now() + LIMIT;
         while !fits() {
             assert!(Instant::now() < end, "{what} did not come:\n{}", self.text());
@@ -165,19 +165,19 @@ impl Terminal {
 
     /// Counts the bytes that arrive within a time. Always waits for the whole time, since none
     /// should.
-    pub fn heard_within(&mut self, time: Duration) -> usize {
+    pub fn bytes_within(&mut self, time: Duration) -> usize {
         let end = Instant::now() + time;
-        let mut heard = 0;
+        let mut received = 0;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             match self.chunks.recv_timeout(left) {
                 Ok(chunk) => {
-                    heard += chunk.len();
+                    received += chunk.len();
                     self.take(&chunk);
                 }
                 Err(_) => break,
             }
         }
-        heard
+        received
     }
 
     /// Waits for the next bytes.
@@ -204,7 +204,11 @@ impl Terminal {
 }
 
 /// Starts afk in a terminal, waits for a text, and closes the terminal.
-pub fn closed(places: &[String], words: &[&str], shows: &str) -> Box<dyn Child + Send + Sync> {
+pub fn start_and_close(
+    places: &[String],
+    words: &[&str],
+    shows: &str,
+) -> Box<dyn Child + Send + Sync> {
     let pair = native_pty_system().openpty(size(80, 24)).unwrap();
     let mut command = CommandBuilder::new(AFK);
     command.args(places);

@@ -131,7 +131,7 @@ impl Pve {
     }
 
     /// Restarts the server with another host key or more settings.
-    pub fn again(&mut self, host_key: &str, more: &str) {
+    pub fn restart(&mut self, host_key: &str, more: &str) {
         self.stop();
         self.server = Self::serve(&self.dir, self.port, host_key, more).unwrap();
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// One received request.
 #[derive(Debug, Clone)]
-pub struct Got {
+pub struct SinkRequest {
     pub path: String,
     pub body: Value,
     pub status: u16,
@@ -21,7 +21,7 @@ pub struct Got {
 
 #[derive(Default)]
 struct Hub {
-    got: Vec<Got>,
+    got: Vec<SinkRequest>,
     /// Planned answers, by the prefix of a path.
     answers: VecDeque<(String, u16, Option<u32>, String)>,
     sealed: bool,
@@ -46,7 +46,7 @@ impl Sinks {
     }
 
     /// The requests to paths with this prefix.
-    pub fn got(&self, path: &str) -> Vec<Got> {
+    pub fn requests(&self, path: &str) -> Vec<SinkRequest> {
         let all = self.state.lock().unwrap();
         all.got.iter().filter(|got| got.path.starts_with(path)).cloned().collect()
     }
@@ -106,7 +106,7 @@ async fn serve(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respon
                 all.answer_to(&path, parts.uri.query().unwrap_or_default(), &headers, &body);
             (status, text, None)
         };
-    all.got.push(Got { path, body, status, headers });
+    all.got.push(SinkRequest { path, body, status, headers });
     drop(all);
     let mut made = response(status, text);
     if let Some(seconds) = after {

@@ -72,17 +72,17 @@ pub struct T3 {
 
 /// Whether a value has the recorded fields, each of its kind; fields with a `?` may be missing.
 pub fn fits(recorded: &Value, value: &Value) -> Result<(), String> {
-    match (recorded, told) {
-        (Value::Object(fields), Value::Object(told)) => {
+    match (recorded, reported) {
+        (Value::Object(fields), Value::Object(reported)) => {
             if fields.is_empty() {
                 return Ok(());
             }
-            for (name, value) in told {
+            for (name, value) in reported {
                 let known = fields.get(name).or_else(|| fields.get(&format!("{name}?")));
                 let known = known.ok_or_else(|| format!("{name} is not known"))?;
                 fits(known, value).map_err(|why| format!("{name}: {why}"))?;
             }
-            let needed = |name: &&String| !name.ends_with('?') && !told.contains_key(*name);
+            let needed = |name: &&String| !name.ends_with('?') && !reported.contains_key(*name);
             let missing = fields.keys().find(needed);
             missing.map_or(Ok(()), |name| Err(format!("{name} is missing")))
         }
@@ -92,14 +92,14 @@ pub fn fits(recorded: &Value, value: &Value) -> Result<(), String> {
             let Some(one) = one.first() else { return Ok(()) };
             all.iter().try_for_each(|value| fits(one, value))
         }
-        (Value::String(kinds), told) => {
-            let kind = json_kind(told);
+        (Value::String(kinds), reported) => {
+            let kind = json_kind(reported);
             // The recording has neither a turn in progress nor a failed session.
             let late = kind == "null" || kinds == "null";
             let known = kinds.split('|').any(|known| known == kind) || late;
             if known { Ok(()) } else { Err(format!("is {kind}, not {kinds}")) }
         }
-        _ => Err(format!("{told} is not {recorded}")),
+        _ => Err(format!("{reported} is not {recorded}")),
     }
 }
 
@@ -192,12 +192,12 @@ impl T3 {
     }
 
     /// Releases one [`Act::Hold`].
-    pub fn let_go(&self) {
+    pub fn release(&self) {
         self.change(|state| state.held += 1);
     }
 
     /// Acts as a person in the server's own window, who answers a request or deletes the thread.
-    pub fn there(&self, command: &Value) {
+    pub fn act_as_person(&self, command: &Value) {
         self.take(command);
     }
 
@@ -323,12 +323,12 @@ impl T3 {
             }
             "thread.turn.start" => {
                 let message = &command["message"];
-                let (id, said) = (message["messageId"].clone(), message["text"].clone());
+                let (id, printed) = (message["messageId"].clone(), message["text"].clone());
                 self.message(
                     &thread,
                     "user",
                     &id,
-                    &said,
+                    &printed,
                     false,
                     &Value::Null,
                     &command["createdAt"],
@@ -339,7 +339,7 @@ impl T3 {
                     state.asked - 1
                 });
                 std::thread::spawn(move || {
-                    server.work(&thread, turn, said.as_str().unwrap_or_default(), &asked);
+                    server.work(&thread, turn, printed.as_str().unwrap_or_default(), &asked);
                 });
             }
             "thread.turn.interrupt" => self.change(|state| state.interrupted.push(thread)),
@@ -393,7 +393,7 @@ impl T3 {
         thread: &str,
         role: &str,
         id: &Value,
-        said: &Value,
+        printed: &Value,
         streaming: bool,
         turn: &Value,
         at: &Value,
@@ -405,10 +405,10 @@ impl T3 {
                 known["streaming"] = json!(streaming);
                 return;
             }
-            messages.push(json!({"id": id, "role": role, "text": said, "attachments": [],
+            messages.push(json!({"id": id, "role": role, "text": printed, "attachments": [],
                 "turnId": turn, "streaming": streaming, "createdAt": at, "updatedAt": at}));
         });
-        let payload = json!({"threadId": thread, "messageId": id, "role": role, "text": said,
+        let payload = json!({"threadId": thread, "messageId": id, "role": role, "text": printed,
             "attachments": [], "turnId": turn, "streaming": streaming, "createdAt": at, "updatedAt": at});
         self.event(thread, "thread.message-sent", &payload);
     }
@@ -437,7 +437,7 @@ impl T3 {
     }
 
     /// Performs one turn, in the order recorded from a real server.
-    fn work(&self, thread: &str, number: usize, said: &str, asked: &Value) {
+    fn work(&self, thread: &str, number: usize, printed: &str, asked: &Value) {
         let turn = json!(uuid());
         let latest = |state: &str| {
             self.change(|all| {
@@ -455,7 +455,7 @@ impl T3 {
             state.projects[state.threads[thread]["projectId"].as_str().unwrap()].clone()
         };
         let mut failed = Value::Null;
-        for act in (self.script)(number, said) {
+        for act in (self.script)(number, printed) {
             match act {
                 Act::Say(words) => {
                     let id = json!(format!("assistant:{}", uuid()));

@@ -48,7 +48,7 @@ pub struct World {
 impl World {
     /// A world whose agent runs `script` in a shell that has already read the prompt's line.
     pub fn new(script: &str) -> Self {
-        Self::made(
+        Self::build(
             &format!(
                 "#!/bin/sh\nUS='-c user.name=agent -c user.email=agent@localhost -c commit.gpgSign=false'\nread -r prompt\n{script}\n"
             ),
@@ -59,12 +59,12 @@ impl World {
     /// A world whose agent speaks Claude Code's protocol; `script` uses the functions of
     /// `claude.sh`.
     pub fn claude(script: &str) -> Self {
-        Self::made(&format!("{CLAUDE}\n{script}\n"), "preset = 'claude'")
+        Self::build(&format!("{CLAUDE}\n{script}\n"), "preset = 'claude'")
     }
 
     /// A world whose agent [`World::preset`] will set.
-    pub fn bare() -> Self {
-        Self::made("", "")
+    pub fn without_agent() -> Self {
+        Self::build("", "")
     }
 
     /// Makes the agent a preset with this command.
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Makes the agent a command that speaks JSON lines.
-    pub fn plain(mut self, command: &[&str]) -> Self {
+    pub fn json_lines_agent(mut self, command: &[&str]) -> Self {
         let words: Vec<String> = command.iter().map(|word| format!("'''{word}'''")).collect();
         self.command = Some(format!("[{}]", words.join(", ")));
         self
@@ -88,7 +88,7 @@ impl World {
         self
     }
 
-    fn made(script: &str, agent: &str) -> Self {
+    fn build(script: &str, agent: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = Self {
             dir,
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Turns the kill switch on, so that nothing is picked up.
-    pub fn held(mut self) -> Self {
+    pub fn with_kill_switch(mut self) -> Self {
         self.held = true;
         self
     }
@@ -198,18 +198,18 @@ impl World {
 
     /// Runs `afk up` in the background until the guard is dropped.
     pub fn up(&self) -> Up {
-        let (up, lines) = self.up_with(1);
+        let (up, lines) = self.up_with_lines(1);
         assert!(lines[0].starts_with("afk runs on"), "{}", lines[0]);
         up
     }
 
     /// Like `up`, with the first `count` lines of its output.
-    pub fn up_with(&self, count: usize) -> (Up, Vec<String>) {
-        self.up_in(&[], count)
+    pub fn up_with_lines(&self, count: usize) -> (Up, Vec<String>) {
+        self.up_with_env(&[], count)
     }
 
     /// Like `start`, with more variables in its environment.
-    pub fn up_in(&self, env: &[(&str, &str)], count: usize) -> (Up, Vec<String>) {
+    pub fn up_with_env(&self, env: &[(&str, &str)], count: usize) -> (Up, Vec<String>) {
         self.config();
         let places = self.places();
         let args: Vec<&str> = places.iter().map(String::as_str).chain(["up"]).collect();
@@ -337,7 +337,7 @@ pub async fn until<T>(
 }
 
 /// Waits until a condition outside of the runtime holds.
-pub async fn so(what: &str, is: impl Fn() -> bool) {
+pub async fn wait_until(what: &str, is: impl Fn() -> bool) {
     let waiting = async {
         let mut every = tokio::time::interval(Duration::from_millis(20));
         while !is() {

@@ -15,7 +15,7 @@ use crate::model::untrusted::Untrusted;
 
 /// How many ended verbs stay listed.
 const PAST_VERBS: usize = 50;
-/// How many captures and recordings stay listed. Their files are deleted by age, elsewhere.
+/// How many captures and recordings stay listed; the runtime deletes their files by age.
 const LISTED_FILES: usize = 200;
 /// The least time between two attempts of a failing drill, in milliseconds.
 const DRILL_RETRY: i64 = 60 * MINUTE;
