@@ -610,7 +610,7 @@ fn certificate_logs_in_until_it_expires() {
     let (path, state) = (path.display().to_string(), world.state().display().to_string());
     let args = ["--config", &path, "--state", &state, "breakglass", "status", "--arm", "x"];
     let status = || crate::support::afk(&args).output().unwrap();
-    assert!(!status().status.success(), "nobody trusts it yet");
+    assert!(!status().status.success(), "the host trusts the certificate already");
     sign("+1h");
     pve.restart("host", &trusted);
     let out = status();

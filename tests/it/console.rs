@@ -352,11 +352,11 @@ echo '{\"type\":\"end\",\"status\":\"blocked\",\"why\":\"looked\"}'",
     wait_for("the agent", || {
         world.transcript(1).contains("no attach") || world.transcript(1).contains("ATTACHED")
     });
-    let printed = world.transcript(1);
+    let transcript = world.transcript(1);
     for line in
         ["hidden KEY", "hidden SHELL", "hidden PINS", "hidden folder", "agent none", "no socket"]
     {
-        assert!(printed.contains(line), "{line}: {printed}");
+        assert!(transcript.contains(line), "{line}: {transcript}");
     }
     drop(up);
     assert!(!pve.log().contains("verb="), "{}", pve.log());

@@ -92,12 +92,12 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     assert_eq!((began(&world), run.turns), (1, 1), "it was repeated");
-    let reported = world.transcript(1);
+    let transcript = world.transcript(1);
     assert!(
-        reported.contains("key [redacted]") && !reported.contains("the-agents-own-key"),
-        "{reported}"
+        transcript.contains("key [redacted]") && !transcript.contains("the-agents-own-key"),
+        "{transcript}"
     );
-    assert_eq!(reported.matches("key [redacted]").count(), 1, "told twice");
+    assert_eq!(transcript.matches("key [redacted]").count(), 1, "told twice");
     let task = world.state().join("elsewhere");
     wait_until("what is kept of it is gone", || std::fs::read_dir(&task).unwrap().count() == 0)
         .await;
@@ -114,8 +114,8 @@ async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
-    let reported = world.transcript(1);
-    assert!(reported.contains("the cluster can't be reached"), "{reported}");
+    let transcript = world.transcript(1);
+    assert!(transcript.contains("the cluster can't be reached"), "{transcript}");
     // A refusal by the cluster is not retried.
     let cluster = Cluster::start();
     cluster.fault(false, "jobs", Fault::Status(403), 9);
@@ -156,9 +156,9 @@ async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
-    let reported = world.transcript(1);
+    let transcript = world.transcript(1);
     for why in ["the Job failed: DeadlineExceeded", "was deleted before it ended", "told no end"] {
-        assert!(reported.contains(why), "{why}: {reported}");
+        assert!(transcript.contains(why), "{why}: {transcript}");
     }
 }
 

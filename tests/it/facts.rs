@@ -13,16 +13,16 @@ fn check_fields(recorded: &Value, reported: &Value, at: &str) {
         Value::Object(fields) => {
             // The double may leave out fields that afk doesn't read, but may not invent any.
             let reported =
-                reported.as_object().unwrap_or_else(|| panic!("{at} is no object: {reported}"));
+                reported.as_object().unwrap_or_else(|| panic!("{at} is not an object: {reported}"));
             for (name, value) in reported {
                 let known = fields.get(name);
-                let known = known.unwrap_or_else(|| panic!("{at}.{name} is sent by nobody"));
+                let known = known.unwrap_or_else(|| panic!("{at}.{name} is in no recorded answer"));
                 check_fields(known, value, &format!("{at}.{name}"));
             }
         }
         Value::Array(one) => {
             let reported =
-                reported.as_array().unwrap_or_else(|| panic!("{at} is no list: {reported}"));
+                reported.as_array().unwrap_or_else(|| panic!("{at} is not a list: {reported}"));
             for value in reported {
                 check_fields(&one[0], value, &format!("{at}[]"));
             }

@@ -86,11 +86,11 @@ async fn an_issue_is_worked_on_at_a_t3_server_and_its_word_is_not_believed() {
     let world = world(&server, "");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    let reported = world.transcript(1);
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}\n{reported}", run.why.clean_line());
+    let transcript = world.transcript(1);
+    assert_eq!(run.outcome, Some(Outcome::Done), "{}\n{transcript}", run.why.clean_line());
     assert_eq!((run.turns, server.turns()), (2, 2));
     for words in ["All done — 日本.", "First the failing test.", "looked", "Do it"] {
-        assert!(reported.contains(words), "{words}: {reported}");
+        assert!(transcript.contains(words), "{words}: {transcript}");
     }
     let equipment = run.equipment.clone().unwrap();
     assert_eq!(equipment.place.as_deref(), Some("t3"));
@@ -116,13 +116,13 @@ async fn an_issue_is_worked_on_at_a_t3_server_and_its_word_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t3_requests_and_questions_reach_a_human() {
-    let server = T3::start(|turn, printed| {
+    let server = T3::start(|turn, prompt| {
         let write = Act::Write("notes.md", "a\n");
         let again = Act::Write("more.md", "b\n");
         if turn == 0 {
             return [vec![write, again, Act::Ask("Which colour?")], work()].concat();
         }
-        assert!(printed.contains("one is enough"), "{printed}");
+        assert!(prompt.contains("one is enough"), "{prompt}");
         vec![Act::Say("I see.")]
     });
     let world = world(&server, "approvals = true").rules("[permissions]\nask = ['edit(*.md)']");
@@ -171,14 +171,14 @@ async fn policy_and_a_person_at_the_server_answer_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
-    let server = T3::start(|turn, printed| match turn {
+    let server = T3::start(|turn, prompt| match turn {
         0 => vec![Act::Say("working"), Act::Hang],
         1 => {
-            assert!(printed.contains("do it slowly"), "{printed}");
+            assert!(prompt.contains("do it slowly"), "{prompt}");
             vec![Act::Say("at leisure"), Act::Hold]
         }
         _ => {
-            assert!(printed.contains("and well"), "{printed}");
+            assert!(prompt.contains("and well"), "{prompt}");
             work()
         }
     });
@@ -230,9 +230,9 @@ async fn killed_afk_repeats_nothing_and_keeps_the_question_open() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     assert_eq!((run.turns, server.turns(), open), (1, 1, 1), "it was repeated");
-    let reported = world.transcript(1);
+    let transcript = world.transcript(1);
     for (words, times) in [("told once", 1), ("First the failing test.", 1), ("\"Done.\"", 1)] {
-        assert_eq!(reported.matches(words).count(), times, "{words}: {reported}");
+        assert_eq!(transcript.matches(words).count(), times, "{words}: {transcript}");
     }
 }
 
