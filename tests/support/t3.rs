@@ -71,7 +71,7 @@ pub struct T3 {
 }
 
 /// Whether a value has the recorded fields, each of its kind; fields with a `?` may be missing.
-pub fn fits(recorded: &Value, value: &Value) -> Result<(), String> {
+pub fn fits(recorded: &Value, reported: &Value) -> Result<(), String> {
     match (recorded, reported) {
         (Value::Object(fields), Value::Object(reported)) => {
             if fields.is_empty() {
