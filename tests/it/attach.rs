@@ -422,7 +422,10 @@ fn closed_terminal_ends_only_its_cockpit() {
                 crate::support::pty::start_and_close(&world.places(), words, "KILL SWITCH");
             let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
             while child.try_wait().unwrap().is_none() {
-                assert!(std::time::Instant::now() < end, "{words:?} continues without its terminal");
+                assert!(
+                    std::time::Instant::now() < end,
+                    "{words:?} continues without its terminal"
+                );
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         }
