@@ -537,13 +537,13 @@ async fn thousand_waiting_jobs_use_little_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn git_crypt_files_are_decrypted_in_a_jobs_clone() {
-    let there = |word: &str| {
+    let installed = |word: &str| {
         std::process::Command::new(word)
             .arg("version")
             .output()
             .is_ok_and(|out| out.status.success())
     };
-    if !wait_for_file("git-crypt") {
+    if !installed("git-crypt") {
         eprintln!("!!! SKIPPED: there is no git-crypt");
         return;
     }
