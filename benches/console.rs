@@ -25,7 +25,7 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let world = World::new(END).held();
+    let world = World::new(END).with_kill_switch();
     let Some(pve) = Pve::start(world.root()) else { return };
     let section = pve.section(world.root(), "");
     let world = world.with(&section);

@@ -64,7 +64,7 @@ fn settled(dir: &Path) -> Terminal {
     let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
     let mut terminal = Terminal::start(&args, 200, 50, dir);
     terminal.until("a settled demo", |s| s.contains("inbox 2") && s.contains("permits 0/2"));
-    terminal.heard_within(Duration::from_millis(1500));
+    terminal.bytes_within(Duration::from_millis(1500));
     terminal
 }
 
@@ -94,7 +94,7 @@ fn first_frame() {
 
 /// The time from a key to the first byte of its answer.
 fn key(terminal: &mut Terminal, keys: &str) -> Duration {
-    terminal.heard_within(Duration::from_millis(30));
+    terminal.bytes_within(Duration::from_millis(30));
     let began = Instant::now();
     terminal.keys(keys);
     terminal.next_bytes();
@@ -119,18 +119,18 @@ fn keys_at_rest_and_idle() {
     row("key to screen at rest, p99 of 200", p99, floor);
 
     // The rest of the last answer does not count as idle output.
-    terminal.heard_within(Duration::from_millis(500));
+    terminal.bytes_within(Duration::from_millis(500));
     let seconds: u64 =
         std::env::var("AFK_BENCH_IDLE_S").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
     // The header's clock redraws once a minute: begin right after that.
     let now = afk::runtime::clock::wall().0.rem_euclid(60_000).cast_unsigned();
     if 60_000 - now < seconds * 1000 + 500 {
-        terminal.heard_within(Duration::from_millis(60_500 - now));
+        terminal.bytes_within(Duration::from_millis(60_500 - now));
     }
     let pid = terminal.child.process_id().unwrap().cast_signed();
     let before = afk::process::procfs::process(pid).unwrap();
     let switches = wakeups(pid);
-    let bytes = terminal.heard_within(Duration::from_secs(seconds));
+    let bytes = terminal.bytes_within(Duration::from_secs(seconds));
     let after = afk::process::procfs::process(pid).unwrap();
     println!(
         "idle for {seconds} s: {} ticks of CPU (10 ms each), {bytes} bytes, {} wakeups, {} KiB of its own (PSS)",
@@ -195,7 +195,7 @@ fn keys_under_load() {
     let args: Vec<&str> = args.iter().map(String::as_str).chain(["up", "--cockpit"]).collect();
     let mut terminal = Terminal::start(&args, 200, 50, world.root());
     terminal.shows("permits 50/50");
-    terminal.heard_within(Duration::from_secs(8));
+    terminal.bytes_within(Duration::from_secs(8));
     let mut times = Vec::new();
     for n in 0..200 {
         // Under load the screen changes all the time; the answer to a key is the moved selection.
@@ -213,7 +213,7 @@ fn keys_under_load() {
     row("key to screen, 50 agents, p99 of 200", p99, floor);
     let pid = terminal.child.process_id().unwrap().cast_signed();
     let process = afk::process::procfs::process(pid).unwrap();
-    let bytes = terminal.heard_within(Duration::from_secs(5)) / 5;
+    let bytes = terminal.bytes_within(Duration::from_secs(5)) / 5;
     let later = afk::process::procfs::process(pid).unwrap();
     println!(
         "with 50 agents: {} KiB of its own (PSS), {} % of a core, {bytes} bytes a second",

@@ -1,4 +1,5 @@
-//! The whole core under a seeded world: faults, crashes between any two steps, several operators.
+//! The whole core in a seeded world, with faults, crashes between any two steps, and several
+//! operators.
 //!
 //! `AFK_SIM_SCHEDULES` sets how many schedules run (10,000 in release, 300 in debug);
 //! `AFK_SIM_SEED` replays one. A failing seed is printed.
@@ -25,12 +26,12 @@ fn every_schedule_keeps_every_invariant() {
     }
     let (mut done, mut frozen, mut crashes, mut pushes) = (0, 0, 0, 0);
     for seed in 0..schedules() {
-        let told = std::panic::catch_unwind(|| {
+        let result = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             world.play();
             world.tally()
         });
-        match told {
+        match result {
             Ok(tally) => {
                 done += tally.done;
                 frozen += tally.frozen;
@@ -43,7 +44,7 @@ fn every_schedule_keeps_every_invariant() {
             }
         }
     }
-    // A world in which nothing happens would prove nothing.
+    // Schedules without endings, crashes and pushes would prove nothing.
     println!("{done} done, {frozen} frozen, {crashes} crashes, {pushes} pushes");
     assert!(done > 0 && frozen > 0 && crashes > 0 && pushes >= done);
 }

@@ -1,6 +1,6 @@
-//! Real agent programs, pinned, against a scripted model on loopback: no network, dummy keys, a
-//! HOME of their own. `tests/agents.sh` installs them and runs this; without it every test here
-//! is ignored, and says so.
+//! Real agent programs in pinned versions against a scripted model on loopback, with dummy keys and
+//! a HOME of their own. `tests/agents.sh` installs them and runs this; without it every test here is
+//! reported as ignored.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -11,12 +11,12 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::model::{Asked, Model, Reply};
+use support::model::{Model, ModelRequest, Reply};
 use support::pty::Terminal;
 use support::world::World;
 use support::{journal_id, log, processes_with};
 
-/// Where `tests/agents.sh` installed them.
+/// The folder into which `tests/agents.sh` installed the programs.
 fn modules() -> PathBuf {
     PathBuf::from(std::env::var("AFK_AGENTS").expect("tests/agents.sh sets AFK_AGENTS"))
         .join("node_modules")
@@ -26,12 +26,12 @@ const TEST: &str = "mkdir -p tests && echo 'grep -q done state' > tests/state.sh
     sh tests/state.sh || git add tests && git commit -qm 'Test it'";
 const WORK: &str = "echo done > state && git add state && git commit -qm 'Do it'";
 
-/// The whole loop of a repository: gate, push, CI, deploy, probe.
+/// Rules of a repository with every stage: CI, deploy and probe.
 const STAGES: &str = "[ci]\ncommand = 'sh tests/state.sh'\n[deploy]\ncommand = 'cp state \"$PWD.deployed\"'\n\
     [probe]\ncommand = 'true'\ninterval_ms = 10\nsoak_ms = 20\n";
 
-/// A test first, then the change, then the end.
-fn tdd(asked: &Asked) -> Reply {
+/// A script that writes the test first, then the change, and then ends the turn.
+fn tdd(asked: &ModelRequest) -> Reply {
     match asked.spoken {
         0 => Reply::Run(TEST.into()),
         1 => Reply::Run(WORK.into()),
@@ -49,7 +49,7 @@ fn claude(model: &Model, world: World) -> World {
 }
 
 fn codex(model: &Model, world: World) -> World {
-    // npm's shim: afk finds the program behind it.
+    // This is npm's shim; afk finds the program behind it.
     let program = modules().join(".bin/codex");
     let home = home(&world);
     let provider = format!(
@@ -99,7 +99,7 @@ type Make = fn(&Model, World) -> World;
 /// The whole loop: failing test, fix, commit, gate, push, CI, deploy, healthy.
 fn whole_loop(make: Make) {
     let model = Model::start(tdd);
-    let world = make(&model, World::bare().rules(STAGES));
+    let world = make(&model, World::without_agent().rules(STAGES));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.until("nothing at work", |s| s.contains("permits 0/3"));
@@ -110,11 +110,11 @@ fn whole_loop(make: Make) {
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
     let transcript = world.transcript(1);
     assert!(transcript.contains("session_started") && transcript.contains("Done: it is tested"));
-    assert!(model.seen().len() >= 3);
+    assert!(model.requests().len() >= 3);
 }
 
-/// A failing CI is fixed forward in the same conversation, which is told the end of the log.
-fn fixes_forward(make: Make) {
+/// A failing CI is fixed forward in the same conversation, which receives the end of the log.
+fn red_ci_is_fixed_forward(make: Make) {
     let model = Model::start(|asked| {
         match asked.spoken {
         0 => Reply::Run(TEST.into()),
@@ -127,7 +127,7 @@ fn fixes_forward(make: Make) {
     }
     });
     let rules = "[ci]\ncommand = 'cat ci || { echo the-log-of-the-ci; exit 1; }'\n[gate]\nexempt = ['ci']\ntests = ['tests/**']\n";
-    let world = make(&model, World::bare().rules(rules));
+    let world = make(&model, World::without_agent().rules(rules));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.keys("q");
@@ -141,8 +141,8 @@ fn fixes_forward(make: Make) {
     assert_eq!(names.len(), 1, "{names:?}");
 }
 
-/// kill -9 of afk in the middle of a tool: the next start ends what is left, resumes the same
-/// conversation, and nothing is done twice.
+/// After a kill -9 of afk in the middle of a tool, the next start ends orphaned processes, resumes
+/// the same conversation, and repeats nothing.
 fn survives_a_kill(make: Make) {
     let model = Model::start(|asked| {
         if asked.whole.contains("You were stopped in the middle") {
@@ -152,11 +152,11 @@ fn survives_a_kill(make: Make) {
         }
         Reply::Run("touch \"$AFK_MARK\"; sleep 600".into())
     });
-    let world = make(&model, World::bare());
+    let world = make(&model, World::without_agent());
     let mark = world.path("mark");
     let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
     let mut terminal = world.cockpit();
-    terminal.meanwhile("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || mark.exists());
     let pid = terminal.child.process_id().unwrap().cast_signed();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     terminal.child.wait().unwrap();
@@ -175,8 +175,8 @@ fn survives_a_kill(make: Make) {
     assert_eq!(names.len(), 1, "{names:?}");
 }
 
-/// Steered in the middle of a tool, and interrupted with a child running.
-fn is_steered_and_interrupted(make: Make) {
+/// The agent is steered in the middle of a tool, and interrupted while its child runs.
+fn operator_steers_and_interrupts(make: Make) {
     let model = Model::start(|asked| {
         if asked.whole.contains("now finish it") {
             return match asked.whole.matches("scripted-end").count() {
@@ -191,11 +191,11 @@ fn is_steered_and_interrupted(make: Make) {
             "touch \"$AFK_MARK\"; while ! [ -e \"$AFK_MARK.go\" ]; do sleep 0.1; done".into(),
         )
     });
-    let world = make(&model, World::bare());
+    let world = make(&model, World::without_agent());
     let mark = world.path("mark");
     let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
     let mut terminal = world.cockpit();
-    terminal.meanwhile("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || mark.exists());
     terminal.keys("3s");
     terminal.shows("Steer r1");
     terminal.keys("go the other way\r");
@@ -203,14 +203,14 @@ fn is_steered_and_interrupted(make: Make) {
     std::fs::write(mark.with_extension("go"), "").unwrap();
     terminal.shows("message taken");
     let second = world.path("mark.2");
-    terminal.meanwhile("the second tool runs", || second.exists());
+    terminal.read_until("the second tool runs", || second.exists());
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
     terminal.shows("an operator interrupted the turn");
     let id = journal_id(&world.state());
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
-    terminal.meanwhile("its children are gone", || processes_with("AFK_STATE", &id).is_empty());
+    terminal.read_until("its children are gone", || processes_with("AFK_STATE", &id).is_empty());
     terminal.keys("s");
     terminal.shows("in the same conversation");
     terminal.keys("now finish it\r");
@@ -219,10 +219,10 @@ fn is_steered_and_interrupted(make: Make) {
     assert_eq!(terminal.end(), 0);
 }
 
-/// An API that fails: told with its status, never done.
-fn tells_a_dead_model(make: Make, status: u16, shows: &str) {
+/// A failing API is shown with its status, and the run never ends as done.
+fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
     let model = Model::start(move |_| Reply::Status(status));
-    let world = make(&model, World::bare());
+    let world = make(&model, World::without_agent());
     let mut terminal = world.cockpit();
     terminal.shows(shows);
     assert!(!terminal.text().contains("done: "));
@@ -231,9 +231,10 @@ fn tells_a_dead_model(make: Make, status: u16, shows: &str) {
 }
 
 /// A model that never answers is stopped within the watchdog's bound.
-fn hangs(make: Make) {
+fn hanging_model_is_stopped(make: Make) {
     let model = Model::start(|_| Reply::Hang);
-    let world = make(&model, World::bare()).with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
+    let world = make(&model, World::without_agent())
+        .with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
     let mut terminal = world.cockpit();
     terminal.shows("it is interrupted");
     terminal.until("the end of the turn", |s| s.contains("tries again") || s.contains("inbox 1"));
@@ -242,13 +243,14 @@ fn hangs(make: Make) {
     terminal.end();
 }
 
-fn asks_leave(make: Make) {
+fn denial_reaches_the_agent(make: Make) {
     let model = Model::start(|asked| match asked.spoken {
         0 => Reply::Run("touch forbidden-by-the-operator".into()),
         1 => Reply::Run(format!("{TEST}; {WORK}")),
         _ => Reply::Say("Done.".into()),
     });
-    let world = make(&model, World::bare().rules("[permissions]\nask = ['shell(touch*)']"));
+    let world =
+        make(&model, World::without_agent().rules("[permissions]\nask = ['shell(touch*)']"));
     let mut terminal: Terminal = world.cockpit();
     terminal.shows("inbox 1");
     terminal.keys("i");
@@ -261,7 +263,7 @@ fn asks_leave(make: Make) {
     terminal.shows("done: ");
     terminal.keys("q");
     terminal.end();
-    assert!(model.seen().iter().any(|asked| asked.whole.contains("do the work instead")));
+    assert!(model.requests().iter().any(|asked| asked.whole.contains("do the work instead")));
     let files = support::git(&world.remote(), &["ls-tree", "--name-only", "master"]);
     assert!(!files.contains("forbidden"), "{files}");
 }
@@ -282,48 +284,48 @@ macro_rules! tests {
 
 mod quick {
     tests! { claude_code:
-        the_whole_loop = crate::whole_loop(crate::claude);
-        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::claude);
-        a_kill_of_afk_in_a_tool = crate::survives_a_kill(crate::claude);
-        a_steer_and_an_interrupt = crate::is_steered_and_interrupted(crate::claude);
-        a_refusal_with_a_reason = crate::asks_leave(crate::claude);
-        an_overloaded_model = crate::tells_a_dead_model(crate::claude, 529, "529: asks again");
-        a_bad_request = crate::tells_a_dead_model(crate::claude, 400, "the model's API answers 400");
-        a_model_that_hangs = crate::hangs(crate::claude);
+        run_passes_the_whole_loop = crate::whole_loop(crate::claude);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude);
+        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::claude);
+        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::claude);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude);
+        overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::claude, 529, "529: retries in");
+        bad_request_asks_a_human = crate::failing_model_is_shown(crate::claude, 400, "the model's API answers 400");
+        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::claude);
     }
 
     tests! { codex_app_server:
-        the_whole_loop = crate::whole_loop(crate::codex);
-        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::codex);
-        a_kill_of_afk_in_a_tool = crate::survives_a_kill(crate::codex);
-        a_steer_and_an_interrupt = crate::is_steered_and_interrupted(crate::codex);
-        a_refusal_with_a_reason = crate::asks_leave(crate::codex);
-        a_bad_request = crate::tells_a_dead_model(crate::codex, 400, "the model");
-        a_model_that_hangs = crate::hangs(crate::codex);
+        run_passes_the_whole_loop = crate::whole_loop(crate::codex);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex);
+        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::codex);
+        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::codex);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex);
+        bad_request_asks_a_human = crate::failing_model_is_shown(crate::codex, 400, "the model");
+        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::codex);
     }
 }
 
 mod slow {
     tests! { claude_over_acp:
-        the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
-        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::claude_agent_acp);
-        a_refusal_with_a_reason = crate::asks_leave(crate::claude_agent_acp);
+        run_passes_the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude_agent_acp);
     }
 
     tests! { opencode_over_acp:
-        the_whole_loop = crate::whole_loop(crate::opencode);
-        a_red_ci_is_fixed_forward = crate::fixes_forward(crate::opencode);
-        a_refusal_with_a_reason = crate::asks_leave(crate::opencode);
+        run_passes_the_whole_loop = crate::whole_loop(crate::opencode);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::opencode);
     }
 }
 
-/// Other people's clients against the HTTP API.
+/// Third-party clients of the HTTP API.
 mod clients {
     use super::support::api::{Api, OPERATOR, section};
     use super::support::text;
     use super::support::world::World;
 
-    /// Claude Code as far as a chat needs it.
+    /// The part of Claude Code that a chat needs.
     const CLAUDE: &str = r#"
 piece() { line '{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'"$1"'"}},"session_id":"'"$SESSION"'"}'; }
 init
@@ -344,7 +346,7 @@ result
 
     #[test]
     #[ignore = "tests/agents.sh clients"]
-    fn openais_own_client_sees_no_difference() {
+    fn openai_client_gets_the_openai_format() {
         let (_world, api) = served();
         let python = std::env::var("AFK_CLIENTS").expect("tests/agents.sh sets AFK_CLIENTS");
         let out = std::process::Command::new(python)
@@ -357,7 +359,7 @@ result
 
     #[test]
     #[ignore = "tests/agents.sh clients"]
-    fn curl_submits_looks_and_streams() {
+    fn curl_submits_polls_and_streams() {
         let (_world, api) = served();
         let curl = |args: &[&str], path: &str| {
             let bearer = format!("Authorization: Bearer {OPERATOR}");
@@ -371,23 +373,25 @@ result
             assert!(out.status.success(), "{}", text(&out.stderr));
             text(&out.stdout)
         };
-        let said = curl(&["-d", r#"{"prompt": "x", "agent": "shell"}"#], "/execute");
-        assert!(said.ends_with("\n202"), "{said}");
-        let id = said.split('"').find(|part| part.len() == 12).unwrap().to_owned();
+        let printed = curl(&["-d", r#"{"prompt": "x", "agent": "shell"}"#], "/execute");
+        assert!(printed.ends_with("\n202"), "{printed}");
+        let id = printed.split('"').find(|part| part.len() == 12).unwrap().to_owned();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
-            let said = curl(&[], &format!("/jobs/{id}"));
-            assert!(said.ends_with("\n200"), "{said}");
-            if said.contains(r#""status":"completed""#) {
+            let printed = curl(&[], &format!("/jobs/{id}"));
+            assert!(printed.ends_with("\n200"), "{printed}");
+            if printed.contains(r#""status":"completed""#) {
                 break;
             }
-            assert!(std::time::Instant::now() < end, "{said}");
+            assert!(std::time::Instant::now() < end, "{printed}");
         }
         let body = r#"{"messages": [{"role": "user", "content": "hi"}], "stream": true}"#;
-        let said = curl(&["-d", body], "/v1/chat/completions");
+        let printed = curl(&["-d", body], "/v1/chat/completions");
         assert!(
-            said.contains("data: [DONE]") && said.contains("日本") && said.ends_with("200"),
-            "{said}"
+            printed.contains("data: [DONE]")
+                && printed.contains("日本")
+                && printed.ends_with("200"),
+            "{printed}"
         );
         assert!(curl(&[], "/health").contains(r#""status":"ok""#));
         assert!(curl(&[], "/metrics").contains("# EOF"));

@@ -1,11 +1,11 @@
-//! What an agent asks and what an operator tells it, by key, in a real terminal: against a double
-//! that writes what Claude Code writes.
+//! Permissions, questions and messages by key in a real terminal, against a double that writes
+//! Claude Code's protocol.
 
 use crate::support::pty::Terminal;
 use crate::support::world::World;
 use crate::support::{journal_id, log, processes_with};
 
-/// An agent that asks leave for two commands, runs what is allowed, and does its work.
+/// An agent that requests permission for two commands, runs the approved ones, and does its work.
 const ASKS: &str = "\
 init; taken
 ask a Bash '{\"command\":\"echo first >> asked\",\"description\":\"Leave a trace\"}'
@@ -22,7 +22,7 @@ fn opened(world: &World) -> Terminal {
     let mut terminal = world.cockpit();
     terminal.shows("inbox 1");
     terminal.keys("i");
-    // All of what is asked, and all that can be answered.
+    // The whole command and every possible answer are shown.
     terminal.shows("echo first >> asked");
     terminal.shows("an answer is bound to");
     terminal
@@ -35,19 +35,19 @@ fn done(mut terminal: Terminal) {
     assert_eq!(terminal.end(), 0);
 }
 
-/// What the agent's commands left in the commit.
+/// The files that the agent's commands left in the commit.
 fn trace(world: &World) -> String {
     crate::support::git(&world.remote(), &["show", "master:asked"])
 }
 
 #[test]
-fn a_command_is_asked_in_full_and_allowed_once() {
+fn permission_shows_the_whole_command_and_allows_it_once() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.shows("allow exactly this for the rest of the run");
     terminal.shows("run another command instead");
     terminal.keys("a");
-    // Once: the same again is asked again.
+    // The approval counts once: the same command is requested again.
     terminal.shows("e2 · permission");
     terminal.keys("a");
     terminal.keys("\u{1b}");
@@ -56,7 +56,7 @@ fn a_command_is_asked_in_full_and_allowed_once() {
 }
 
 #[test]
-fn for_this_run_means_that_it_is_not_asked_again() {
+fn run_grant_allows_the_same_command_again() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("A");
@@ -68,7 +68,7 @@ fn for_this_run_means_that_it_is_not_asked_again() {
 }
 
 #[test]
-fn a_refusal_has_a_reason_that_the_agent_reads() {
+fn agent_receives_the_reason_of_a_denial() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("d");
@@ -82,10 +82,10 @@ fn a_refusal_has_a_reason_that_the_agent_reads() {
 }
 
 #[test]
-fn a_command_is_edited_before_it_is_allowed() {
+fn operator_edits_a_command_before_approving_it() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
-    // What no policy allows can't be typed either.
+    // An edited command that a guardrail forbids is refused.
     terminal.keys("e");
     terminal.shows("Edit e1");
     terminal.keys("; git push --force\r");
@@ -100,7 +100,7 @@ fn a_command_is_edited_before_it_is_allowed() {
 }
 
 #[test]
-fn what_nobody_answers_expires_and_the_agent_is_told() {
+fn unanswered_request_expires_and_denies_the_agent() {
     let world = World::claude(ASKS).rules(ASK_ALL).with("[limits]\nanswer_hours = 0");
     let terminal = world.cockpit();
     done(terminal);
@@ -108,7 +108,7 @@ fn what_nobody_answers_expires_and_the_agent_is_told() {
 }
 
 #[test]
-fn the_policy_and_the_guardrails_answer_without_a_human() {
+fn policy_and_guardrails_answer_without_a_human() {
     let script = "\
 init; taken
 ask a Bash '{\"command\":\"echo first >> asked\"}'
@@ -123,7 +123,7 @@ git $US add asked; work; result";
     let world = World::claude(script).rules("[permissions]\ndeny = ['shell(curl*)']");
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
-    // Both guardrails told a human; nothing waits for an answer.
+    // Both guardrails escalated; nothing waits for an answer.
     terminal.shows("inbox 2");
     terminal.keys("i");
     terminal.shows("Inbox · 2 open");
@@ -134,7 +134,7 @@ git $US add asked; work; result";
 }
 
 #[test]
-fn a_question_is_answered_by_its_number() {
+fn option_number_answers_a_question() {
     let script = "\
 init; taken
 ask q AskUserQuestion '{\"questions\":[{\"question\":\"Which colour?\",\"header\":\"Colour\",\"options\":[{\"label\":\"Red\",\"description\":\"warm\"},{\"label\":\"Green\",\"description\":\"calm\"}]}]}'
@@ -155,7 +155,7 @@ result";
 }
 
 #[test]
-fn a_message_is_taken_in_the_middle_of_the_turn() {
+fn message_reaches_the_agent_in_the_middle_of_its_turn() {
     let script = "\
 init; taken; say ready
 taken
@@ -174,8 +174,8 @@ say understood; result";
 }
 
 #[test]
-fn an_interrupt_keeps_the_conversation_and_ends_its_children() {
-    // The child has a session of its own, as the shells of real agents have.
+fn interrupt_keeps_the_conversation_and_ends_child_processes() {
+    // The child has its own session, like the shells of real agents.
     let script = "\
 init; taken
 if [ -z \"$RESUMED\" ]; then
@@ -197,9 +197,9 @@ say \"resumed $RESUMED\"; result 0.02";
     terminal.keys("y");
     terminal.shows("an operator interrupted the turn");
     terminal.until("the run waits", |s| s.contains("permits 0/3"));
-    // What it had begun is gone before it is sent on.
+    // Its child processes have ended before the run is reopened.
     let mark = journal_id(&world.state());
-    terminal.meanwhile("the tree is gone", || processes_with("AFK_STATE", &mark).is_empty());
+    terminal.read_until("the tree is gone", || processes_with("AFK_STATE", &mark).is_empty());
     terminal.keys("s");
     terminal.shows("in the same conversation");
     terminal.keys("do it slowly\r");

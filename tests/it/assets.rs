@@ -1,4 +1,4 @@
-//! What is shipped for deployments: configurations that load, and manifests with least rights.
+//! Files shipped for deployments: configurations load, and manifests grant least rights.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ fn asset(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_roles_share_nothing() {
+fn shipped_roles_share_no_credentials() {
     let load = |name: &str| Config::load(&asset(name), &|_| None).unwrap();
     let (pipeline, breakglass) = (load("roles/pipeline.toml"), load("roles/breakglass.toml"));
     for config in [&pipeline, &breakglass] {
@@ -19,7 +19,7 @@ fn the_roles_share_nothing() {
     assert!(breakglass.breakglass.is_some() && breakglass.allowlist.is_empty());
     assert!(breakglass.agents.is_empty() && breakglass.github.is_none());
     assert!(breakglass.service.is_none() && !breakglass.http.enabled);
-    // The part that is commented out is one that loads.
+    // The commented-out part loads as well.
     let text = std::fs::read_to_string(asset("roles/pipeline.toml")).unwrap();
     let cluster = text.split("# In a cluster:\n").nth(1).unwrap().replace("# ", "");
     let dir = tempfile::tempdir().unwrap();
@@ -30,7 +30,7 @@ fn the_roles_share_nothing() {
 }
 
 #[test]
-fn the_cluster_gives_no_more_than_is_needed() {
+fn cluster_manifests_grant_least_rights() {
     let mut rights = Vec::new();
     for name in ["kubernetes/afk.yaml", "kubernetes/read-only.yaml"] {
         let text = std::fs::read_to_string(asset(name)).unwrap();
@@ -62,7 +62,7 @@ fn the_cluster_gives_no_more_than_is_needed() {
 }
 
 #[test]
-fn units_name_programs_and_files_that_are_shipped() {
+fn systemd_units_name_only_shipped_files() {
     for name in ["user/afk", "system/afk-pipeline", "system/afk-breakglass"] {
         let text = std::fs::read_to_string(asset(&format!("systemd/{name}.service"))).unwrap();
         let start = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
@@ -74,9 +74,9 @@ fn units_name_programs_and_files_that_are_shipped() {
     assert!(!breakglass.contains("After=") && !breakglass.contains("Wants="));
 }
 
-/// A breakglass role has nothing to pick up, and runs all the same.
+/// The breakglass role runs although it has no tracker to read.
 #[tokio::test(flavor = "multi_thread")]
-async fn breakglass_alone_needs_no_tracker() {
+async fn breakglass_role_runs_without_a_tracker() {
     let state = tempfile::tempdir().unwrap();
     let config = Config::load(&asset("roles/breakglass.toml"), &|_| None).unwrap();
     let started =

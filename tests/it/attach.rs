@@ -1,4 +1,4 @@
-//! The runtime outlives every terminal, and several look at it, each with its own right.
+//! Attached cockpits: the runtime outlives every terminal and serves several, each in its own role.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -30,16 +30,16 @@ fn kill(terminal: &Terminal, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// The first process of the agent.
+/// The id of the agent's first process.
 fn agent(world: &World) -> Vec<i32> {
     processes_with("AFK_STATE", &journal_id(&world.state()))
 }
 
 #[test]
-fn the_terminal_goes_and_the_run_goes_on() {
+fn run_continues_after_its_terminal_closed() {
     let world = waiting();
     world.config();
-    // Started by the cockpit itself, in the background.
+    // The cockpit itself has started the runtime in the background.
     let mut first = world.terminal(&[], 120, 30);
     first.shows("I am here");
     let working = agent(&world);
@@ -48,11 +48,11 @@ fn the_terminal_goes_and_the_run_goes_on() {
         kill(&first, signal);
         first.child.wait().unwrap();
         first = world.terminal(&["attach"], 121, 31);
-        // At once as it was, the transcript included.
+        // The screen is complete at once, including the transcript.
         first.shows("I am here");
         assert_eq!(agent(&world), working, "the agent was touched");
     }
-    // `q` gives the shell its prompt back.
+    // `q` returns to the shell's prompt.
     first.keys("q");
     assert_eq!(first.end(), 0);
     assert!(first.text().contains("detached: r1 go on"), "{}", first.text());
@@ -65,15 +65,15 @@ fn the_terminal_goes_and_the_run_goes_on() {
     again.keys("q");
     assert_eq!(again.end(), 0);
     assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
-    let (ok, said) = run(&world, &["stop"]);
-    assert!(ok && said.contains("afk has ended"), "{said}");
-    let (ok, said) = run(&world, &["attach"]);
-    assert!(!ok && said.contains("no afk runs on"), "{said}");
+    let (ok, printed) = run(&world, &["stop"]);
+    assert!(ok && printed.contains("afk has ended"), "{printed}");
+    let (ok, printed) = run(&world, &["attach"]);
+    assert!(!ok && printed.contains("no afk runs on"), "{printed}");
     assert!(!world.state().join("afk.sock").exists());
 }
 
 #[test]
-fn several_look_at_once_each_with_its_size_and_right() {
+fn several_clients_attach_with_their_own_size_and_role() {
     let world = waiting();
     let _up = world.up();
     let mut wide = world.terminal(&["attach"], 200, 50);
@@ -88,7 +88,7 @@ fn several_look_at_once_each_with_its_size_and_right() {
         wide.shows(line);
     }
     wide.keys("\u{1b}");
-    // A viewer's keys change nothing, whatever they are.
+    // A viewer's keys change nothing.
     viewer.keys("s");
     viewer.shows("Steer r1");
     viewer.keys("stop it\r");
@@ -104,7 +104,7 @@ fn several_look_at_once_each_with_its_size_and_right() {
     for terminal in [&mut wide, &mut small, &mut viewer] {
         terminal.shows("KILL SWITCH");
     }
-    // One that leaves is no longer shown.
+    // A client that has left is no longer shown.
     viewer.keys("q");
     viewer.end();
     wide.shows("2 attached");
@@ -115,14 +115,14 @@ fn several_look_at_once_each_with_its_size_and_right() {
 }
 
 #[test]
-fn a_lost_runtime_is_told_with_its_age_and_reached_again() {
+fn cockpit_shows_the_age_of_a_lost_runtime_and_reconnects() {
     let world = waiting();
     let mut up = world.up();
     let mut terminal = world.terminal(&["attach"], 120, 30);
     terminal.shows("I am here");
     up.kill();
     terminal.shows("LOST");
-    // What is asked meanwhile is refused, and nothing is sent later by surprise.
+    // A command sent meanwhile is refused, and not sent later.
     terminal.keys("py");
     terminal.shows("can't be reached");
     let again = world.up();
@@ -133,7 +133,7 @@ fn a_lost_runtime_is_told_with_its_age_and_reached_again() {
     drop(again);
 }
 
-/// A client that speaks the protocol by hand.
+/// A client that writes and reads the protocol's lines itself.
 struct Raw {
     to: UnixStream,
     from: BufReader<UnixStream>,
@@ -144,16 +144,16 @@ impl Raw {
         let to = UnixStream::connect(world.state().join("afk.sock")).unwrap();
         let from = BufReader::new(to.try_clone().unwrap());
         let mut raw = Self { to, from };
-        raw.tell(hello);
+        raw.send(hello);
         raw
     }
 
     #[allow(clippy::needless_pass_by_value)] // Made on the spot.
-    fn tell(&mut self, line: Value) {
+    fn send(&mut self, line: Value) {
         self.to.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// The next line; null at the end.
+    /// The next line as JSON; null at the end of the stream.
     fn next(&mut self) -> Value {
         let mut line = String::new();
         self.from.read_line(&mut line).unwrap();
@@ -176,7 +176,7 @@ fn hello(role: &str) -> Value {
 }
 
 #[test]
-fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
+fn server_disconnects_clients_that_break_the_protocol() {
     let world = waiting();
     let _up = world.up();
     let mut newer = hello("operator");
@@ -191,19 +191,19 @@ fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
         assert!(raw.next()["refused"].is_object());
         assert!(raw.next().is_null());
     }
-    // An unknown line ends the connection; a viewer's stop is none.
+    // An unknown line ends the connection; a viewer's stop is ignored.
     let mut raw = Raw::connect(&world, hello("viewer"));
     raw.until(|line| line["snapshot"].is_object());
-    raw.tell(json!("stop"));
-    raw.tell(json!({"act": {"id": 7, "action": {"action": "set_kill_switch", "on": true}}}));
+    raw.send(json!("stop"));
+    raw.send(json!({"act": {"id": 7, "action": {"action": "set_kill_switch", "on": true}}}));
     let reply = raw.until(|line| line["reply"].is_object());
     assert_eq!(reply["reply"]["reply"]["Err"]["refusal"], "viewer");
-    raw.tell(json!({"dance": 1}));
+    raw.send(json!({"dance": 1}));
     while !raw.next().is_null() {}
 }
 
 #[test]
-fn a_client_that_does_not_read_slows_nobody_and_is_brought_to_a_fresh_snapshot() {
+fn stalled_client_delays_no_other_and_gets_a_fresh_snapshot() {
     let world = waiting();
     let _up = world.up();
     let mut lazy = Raw::connect(&world, hello("operator"));
@@ -212,23 +212,23 @@ fn a_client_that_does_not_read_slows_nobody_and_is_brought_to_a_fresh_snapshot()
     let began = Instant::now();
     let count = 3000;
     for id in 0..count {
-        busy.tell(
+        busy.send(
             json!({"act": {"id": id, "action": {"action": "set_capacity", "permits": id % 7}}}),
         );
         busy.until(|line| line["reply"]["id"] == json!(id));
     }
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
-    // It reads on: at the end it knows what the other knows.
+    // Once it reads again, it reaches the same state as the other client.
     let last = format!("\"permits\":{}", (count - 1) % 7);
     let mut fresh = 0;
     let mut capacity = Value::Null;
     lazy.to.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut line = String::new();
     while lazy.from.read_line(&mut line).is_ok_and(|read| read > 0) {
-        let told: Value = serde_json::from_str(&line).unwrap();
-        if told["snapshot"].is_object() {
+        let reported: Value = serde_json::from_str(&line).unwrap();
+        if reported["snapshot"].is_object() {
             fresh += 1;
-            capacity = told["snapshot"]["fleet"]["operator_capacity"].clone();
+            capacity = reported["snapshot"]["fleet"]["operator_capacity"].clone();
         } else if line.contains("\"capacity\"") {
             capacity = json!(i64::from(u8::from(line.contains(&last))) * ((count - 1) % 7));
         }
@@ -239,7 +239,7 @@ fn a_client_that_does_not_read_slows_nobody_and_is_brought_to_a_fresh_snapshot()
 }
 
 #[test]
-fn idle_clients_cost_nothing() {
+fn idle_clients_use_no_cpu_and_no_bytes() {
     let world = World::new("sleep 1000").with("[limits]\ngrace_seconds = 1");
     let world = {
         std::fs::remove_file(world.path("issues/1.md")).unwrap();
@@ -253,32 +253,33 @@ fn idle_clients_cost_nothing() {
     }
     let pid = up.0.id().cast_signed();
     let ticks = || afk::process::procfs::process(pid).unwrap().cpu_ticks;
-    // The first moments tell who else came; then one of a few windows is silent from end to end.
+    // At first clients receive the others' arrival; then one of a few windows stays silent
+    // throughout.
     let silent = (0..5).any(|_| {
         let before = ticks();
         let end = Instant::now() + Duration::from_secs(2);
-        let mut heard = 0;
+        let mut received = 0;
         all[0].to.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut line = String::new();
         if all[0].from.read_line(&mut line).is_ok() {
-            heard += line.len();
+            received += line.len();
         }
         for raw in &mut all[1..] {
             let mut line = String::new();
             if raw.from.read_line(&mut line).is_ok() {
-                heard += line.len();
+                received += line.len();
             }
         }
-        Instant::now() >= end && heard == 0 && ticks() == before
+        Instant::now() >= end && received == 0 && ticks() == before
     });
     assert!(silent);
 }
 
 #[test]
-fn the_dashboard_outlives_the_runtime_and_takes_no_key_but_the_one_that_leaves() {
+fn dashboard_outlives_the_runtime_and_takes_only_the_quit_key() {
     let world = waiting();
     world.config();
-    // There before there is anything to look at.
+    // The dashboard starts before there is anything to show.
     let mut dash = world.terminal(&["dash"], 100, 30);
     dash.shows("LOST");
     let mut up = world.up();
@@ -300,7 +301,7 @@ fn the_dashboard_outlives_the_runtime_and_takes_no_key_but_the_one_that_leaves()
     dash.keys("q");
     assert_eq!(dash.end(), 0);
     drop(again);
-    // Every size is drawn.
+    // It draws at every size.
     let socket = world.state().join("afk.sock");
     for (columns, rows) in [(200, 60), (40, 12), (3, 2)] {
         let mut dash =
@@ -311,9 +312,9 @@ fn the_dashboard_outlives_the_runtime_and_takes_no_key_but_the_one_that_leaves()
     }
 }
 
-/// A million lines are attached to as quickly as none: their text stays where it is.
+/// Attaching to a million lines takes no longer than to none, because their text is not sent.
 #[test]
-fn a_long_past_does_not_slow_an_attach() {
+fn long_transcript_does_not_slow_an_attach() {
     use afk::core::model::agent_event::AgentEvent;
     use afk::core::model::id::RunId;
     use afk::core::model::time::Timestamp;
@@ -337,14 +338,14 @@ fn a_long_past_does_not_slow_an_attach() {
     terminal.shows("line 999999");
     let took = began.elapsed();
     println!("attached to 1,000,000 lines in {took:?}");
-    // The goal is 300 ms for what is shipped; this is the unoptimised program under test.
+    // The goal is 300 ms for the release build; this test runs the unoptimised program.
     assert!(took < Duration::from_secs(3), "{took:?}");
     terminal.keys("q");
     terminal.end();
 }
 
 #[test]
-fn a_planted_socket_is_refused() {
+fn planted_socket_is_refused() {
     let world = waiting();
     world.config();
     std::fs::create_dir_all(world.state()).unwrap();
@@ -357,7 +358,7 @@ fn a_planted_socket_is_refused() {
 }
 
 #[test]
-fn another_takes_over_once_nothing_is_at_work_whatever_its_version() {
+fn other_version_takes_over_once_no_run_is_active() {
     let world = waiting();
     let mut old = world.up();
     let mut terminal = world.terminal(&["attach"], 120, 30);
@@ -372,9 +373,9 @@ fn another_takes_over_once_nothing_is_at_work_whatever_its_version() {
     terminal.shows("Steer r1");
     terminal.keys("go on\r");
     assert!(old.0.wait().unwrap().success());
-    // The same cockpit goes on, on the new one.
+    // The same cockpit continues on the new runtime.
     terminal.until("the new one", |s| s.contains("ARMED") && s.contains("live"));
-    // Any version may ask for room.
+    // A client of any version may ask the runtime to hand over.
     let mut strange = hello("operator");
     strange["hello"]["version"] = json!(77);
     strange["hello"]["make_room"] = json!(true);
@@ -386,7 +387,7 @@ fn another_takes_over_once_nothing_is_at_work_whatever_its_version() {
 }
 
 #[test]
-fn a_drained_stop_waits_for_what_is_at_work() {
+fn draining_stop_waits_for_active_runs() {
     let world = waiting();
     let mut up = world.up();
     let mut terminal = world.terminal(&["attach"], 120, 30);
@@ -406,21 +407,25 @@ fn a_drained_stop_waits_for_what_is_at_work() {
     terminal.keys("q");
     terminal.end();
     assert_eq!(log(&world.remote(), "master", "%s").last().unwrap(), "Do it");
-    // The pause was for that life only.
-    let (_, said) = run(&world, &["status"]);
-    assert!(said.contains("armed"), "{said}");
+    // Draining lasted for that life of afk only.
+    let (_, printed) = run(&world, &["status"]);
+    assert!(printed.contains("armed"), "{printed}");
 }
 
 #[test]
-fn a_terminal_that_is_closed_ends_its_cockpit_and_nothing_else() {
-    let world = World::new("").held();
+fn closed_terminal_ends_only_its_cockpit() {
+    let world = World::new("").with_kill_switch();
     let up = world.up();
     for words in [&[][..], &["dash"]] {
         for _ in 0..3 {
-            let mut child = crate::support::pty::closed(&world.places(), words, "KILL SWITCH");
+            let mut child =
+                crate::support::pty::start_and_close(&world.places(), words, "KILL SWITCH");
             let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
             while child.try_wait().unwrap().is_none() {
-                assert!(std::time::Instant::now() < end, "{words:?} goes on without its terminal");
+                assert!(
+                    std::time::Instant::now() < end,
+                    "{words:?} continues without its terminal"
+                );
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         }

@@ -1,4 +1,4 @@
-//! Agents that misbehave: each ends in the right state, and nothing is left behind.
+//! Misbehaving agents: each run ends in the right state and leaves nothing behind.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ async fn outcome(world: &World) -> (Option<Outcome>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_one_is_done() {
+async fn honest_agent_ends_done() {
     let world = World::new(&format!("{WORK}\n{END}"));
     assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
     assert_eq!(log(&world.remote(), "master", "%s"), ["Begin", "Test it", "Do it"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_not_there_needs_a_human() {
+async fn missing_agent_program_asks_a_human() {
     let world = World::new(END);
     let mut config = world.config();
     config.agents.get_mut("shell").unwrap().command = vec!["no-such-agent".into()];
@@ -38,7 +38,7 @@ async fn one_that_is_not_there_needs_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_exits_at_once_is_tried_again_and_then_needs_a_human() {
+async fn exiting_agent_is_retried_and_then_asks_a_human() {
     let world = World::new("echo 'no licence' >&2; exit 3");
     let (outcome, why) = outcome(&world).await;
     assert_eq!(outcome, Some(Outcome::NeedsHuman));
@@ -46,7 +46,7 @@ async fn one_that_exits_at_once_is_tried_again_and_then_needs_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_says_done_and_did_nothing_is_not_believed() {
+async fn gate_stays_closed_for_an_agent_that_did_nothing() {
     let world = World::new(END);
     let (outcome, why) = outcome(&world).await;
     assert_eq!(outcome, Some(Outcome::NeedsHuman));
@@ -55,7 +55,7 @@ async fn one_that_says_done_and_did_nothing_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_floods_and_long_lines_are_kept_as_what_they_are() {
+async fn transcript_keeps_garbage_floods_and_long_lines() {
     let flood = r#"
 printf 'not json\n\377\376\n{"type":"text"\n'
 printf '{"type":"text","text":"\\u001b]52;c;eA==\\u0007\\u001b[2Jclean"}\n'
@@ -70,7 +70,7 @@ printf '{"type":"text","text":"'; head -c 8388608 /dev/zero | tr '\0' y; printf 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_silent_is_stopped() {
+async fn silent_agent_is_stopped() {
     let world = World::new("sleep 1000").with("[limits]\nsilence_seconds = 1\ngrace_seconds = 1");
     let (outcome, why) = outcome(&world).await;
     assert_eq!(outcome, Some(Outcome::NeedsHuman));
@@ -78,9 +78,9 @@ async fn one_that_is_silent_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_daemons_go_with_it() {
-    // One in a session of its own, one that also throws its environment away, one that won't hear.
-    // Their times are this test's own, so that they are told from everybody else's.
+async fn daemons_of_an_agent_end_with_its_run() {
+    // One daemon has its own session, one also clears its environment, one ignores signals.
+    // Their sleep times are unique to this test, so that they identify its processes.
     let times = [0, 1, 2].map(|n| (100_000 + std::process::id() * 3 + n).to_string());
     let [a, b, c] = &times;
     let daemons = format!(
@@ -96,7 +96,7 @@ async fn its_daemons_go_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_deletes_its_worktree_needs_a_human() {
+async fn agent_that_deletes_its_worktree_asks_a_human() {
     let world = World::new(&format!("here=$(pwd); cd /; rm -rf \"$here\"; {END}"));
     let runtime = world.start().await;
     let run = ended(&runtime).await;
@@ -108,7 +108,7 @@ async fn one_that_deletes_its_worktree_needs_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_leaves_uncommitted_is_committed_for_it() {
+async fn afk_commits_what_the_agent_left_uncommitted() {
     let world = World::new(&format!(
         "echo 'grep -q done state' > tests/state.sh; echo done > state; {END}"
     ));
@@ -117,7 +117,7 @@ async fn what_it_leaves_uncommitted_is_committed_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_test_that_passes_without_the_change_proves_nothing() {
+async fn gate_rejects_a_test_that_passes_on_the_base() {
     let world = World::new(&format!(
         "echo true > tests/more.sh; echo done > state; git add --all; git $US commit -qm Cheat; {END}"
     ));
@@ -127,7 +127,7 @@ async fn a_test_that_passes_without_the_change_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_pushes_nothing_itself() {
+async fn agent_cannot_push() {
     let script = format!(
         "{WORK}\ngit push origin HEAD:master 2>&1 | grep -q 'agents-do-not-push' && git push origin HEAD || echo '{{\"type\":\"text\",\"text\":\"could not push\"}}'\nexit 1"
     );
@@ -141,7 +141,7 @@ async fn it_pushes_nothing_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_can_not_tell_ci_to_look_away() {
+async fn agent_cannot_skip_ci() {
     let world =
         World::new(&format!("{WORK}\ngit $US commit --allow-empty -qm 'Done [ci skip]'\n{END}"));
     let runtime = world.start().await;
@@ -152,7 +152,7 @@ async fn it_can_not_tell_ci_to_look_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_can_not_loosen_its_own_gate() {
+async fn agent_cannot_loosen_its_gate() {
     let world = World::new(&format!(
         "echo 'test = \"true\"' > .afk.toml; {WORK}\nrm tests/first.sh; echo 'exit 1' > tests/zz.sh; git add --all; git $US commit -qm Loosen; {END}"
     ));
@@ -160,8 +160,8 @@ async fn it_can_not_loosen_its_own_gate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_race_for_the_remote_is_rebased_and_never_forced() {
-    // While the agent works, somebody else pushes.
+async fn racing_push_is_rebased_and_never_forced() {
+    // Another person pushes while the agent works.
     let world = World::new("");
     let other = format!(
         "git clone -q '{0}' \"$TMPDIR/other\" && cd \"$TMPDIR/other\" && echo x > other && git add other && git $US commit -qm Other && git push -q '{0}' master; cd \"$here\"; rm -rf \"$TMPDIR/other\"\n",
@@ -178,7 +178,7 @@ async fn a_race_for_the_remote_is_rebased_and_never_forced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hooks_of_a_repository_are_never_run_by_us() {
+async fn afk_runs_no_hooks_of_a_repository() {
     let world = World::new(&format!(
         "common=$(git rev-parse --git-common-dir); mkdir -p \"$common/hooks\"; for h in post-checkout pre-push reference-transaction post-commit; do printf '#!/bin/sh\\ntouch \"%s/ran\"\\n' \"$AFK_TEST\" > \"$common/hooks/$h\"; chmod +x \"$common/hooks/$h\"; done; git config core.fsmonitor 'touch /tmp/never'; {WORK}\nrm -f \"$AFK_TEST/ran\"; {END}"
     ));
@@ -194,7 +194,7 @@ async fn hooks_of_a_repository_are_never_run_by_us() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_environment_is_an_allow_list() {
+async fn agent_environment_is_an_allow_list() {
     let world = World::new(&format!("env > \"$HOME_FOR_TEST/env\"; {WORK}\n{END}"));
     let mut config = world.config();
     let agent = config.agents.get_mut("shell").unwrap();
@@ -203,7 +203,8 @@ async fn its_environment_is_an_allow_list() {
     ended(&runtime).await;
     runtime.stop().await;
     let env = std::fs::read_to_string(world.path("env")).unwrap();
-    // nextest and cargo put dozens of names into our own environment; none of them is passed on.
+    // nextest and cargo set dozens of variables in our own environment; the agent gets none of
+    // them.
     for name in ["CARGO_MANIFEST_DIR=", "CARGO_PKG_NAME=", "NEXTEST", "SSH_AUTH_SOCK=", "GIT_DIR="]
     {
         assert!(!env.contains(name), "{name} was passed on");
@@ -212,7 +213,7 @@ async fn its_environment_is_an_allow_list() {
 }
 
 #[tokio::test]
-async fn what_is_started_gives_way_to_afk() {
+async fn child_processes_have_lower_priority_than_afk() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let launcher = env!("CARGO_BIN_EXE_afk").into();
     let supervisor = Supervisor::new(launcher, "gives way".into(), Duration::from_secs(1));
@@ -220,9 +221,9 @@ async fn what_is_started_gives_way_to_afk() {
     let mut started = supervisor.start(&spec, StdinMode::Piped).unwrap();
     // Once it is started, and so once it has its place.
     started.child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
-    let mut told = String::new();
-    started.child.stdout.take().unwrap().read_to_string(&mut told).await.unwrap();
+    let mut reported = String::new();
+    started.child.stdout.take().unwrap().read_to_string(&mut reported).await.unwrap();
     assert!(started.child.wait().await.unwrap().success());
     let ours = rustix::process::getpriority_process(None).unwrap();
-    assert!(told.trim().parse::<i32>().unwrap() > ours, "{told} beside {ours}");
+    assert!(reported.trim().parse::<i32>().unwrap() > ours, "{reported} beside {ours}");
 }

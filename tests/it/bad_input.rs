@@ -1,4 +1,4 @@
-//! Input that can't be right: a clear line, and no damage.
+//! Invalid input: a clear message, and no damage.
 
 use afk::core::model::run::Outcome;
 use afk::journal::Journal;
@@ -7,7 +7,7 @@ use crate::support::world::{END, WORK, World, ended, run_of, until};
 use crate::support::{afk, git, text};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_without_rules_needs_a_human() {
+async fn repository_without_rules_asks_a_human() {
     let world = World::new(END);
     git(&world.path("work"), &["rm", "-q", ".afk.toml"]);
     world.commit("Drop the rules");
@@ -19,7 +19,7 @@ async fn a_repository_without_rules_needs_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_test_command_that_is_not_there_is_told_as_such() {
+async fn missing_test_command_is_reported() {
     let world = World::new(&format!("{WORK}\n{END}"));
     std::fs::write(world.path("work/.afk.toml"), "test = 'no-such-test'\n").unwrap();
     world.commit("Break the rules");
@@ -33,7 +33,7 @@ async fn a_test_command_that_is_not_there_is_told_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_little_disk_is_told_and_nothing_is_made() {
+async fn low_disk_is_reported_and_creates_no_worktree() {
     let world = World::new(END).with("[limits]\ndisk_free_mib = 1000000000");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
@@ -43,7 +43,7 @@ async fn too_little_disk_is_told_and_nothing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_remote_that_is_not_there_is_told() {
+async fn missing_remote_is_reported() {
     let world = World::new(END);
     let config = world.config();
     std::fs::remove_dir_all(world.remote()).unwrap();
@@ -55,7 +55,7 @@ async fn a_remote_that_is_not_there_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issue_that_can_not_be_read_is_a_problem_and_no_damage() {
+async fn unreadable_issue_is_reported_and_stays_unchanged() {
     let world = World::new(&format!("{WORK}\n{END}"));
     std::fs::write(world.path("issues/2.md"), "+++\nrepo = 'acme/thing'\nnumber = 'two'\n+++\n")
         .unwrap();
@@ -67,7 +67,7 @@ async fn an_issue_that_can_not_be_read_is_a_problem_and_no_damage() {
             .await;
     assert!(problems[0].starts_with("issue file 2.md: line:2: number:"), "{problems:?}");
     assert_eq!(problems[1], "issue file 3.md: is not UTF-8");
-    // Mended while it runs.
+    // The issue is repaired while afk runs.
     std::fs::remove_file(world.path("issues/3.md")).unwrap();
     std::fs::remove_file(world.path("issues/2.md")).unwrap();
     until(&runtime, "no problems", |s| s.problems.is_empty().then_some(())).await;
@@ -75,7 +75,7 @@ async fn an_issue_that_can_not_be_read_is_a_problem_and_no_damage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_change_of_the_configuration_keeps_the_last_good_one() {
+async fn bad_configuration_change_keeps_the_last_good_one() {
     let world = World::new("sleep 1000");
     world.config();
     let text = std::fs::read_to_string(world.path("afk.toml")).unwrap();
@@ -96,7 +96,7 @@ async fn a_bad_change_of_the_configuration_keeps_the_last_good_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_afk_is_told_who_has_it() {
+async fn second_afk_reports_the_holder_of_the_state() {
     let world = World::new("sleep 1000");
     let runtime = world.start().await;
     let second = world.try_start(world.config(), None).await;
@@ -106,7 +106,7 @@ async fn a_second_afk_is_told_who_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_from_the_future_stops_nothing() {
+async fn journal_from_the_future_blocks_no_run() {
     let world = World::new(&format!("{WORK}\n{END}"));
     let mut journal = Journal::open(&world.state()).unwrap();
     let ahead = afk::runtime::clock::wall().plus(30 * 86_400_000);
@@ -121,7 +121,7 @@ async fn a_journal_from_the_future_stops_nothing() {
 }
 
 #[test]
-fn the_command_line_answers_in_a_line_with_its_own_exit_code() {
+fn command_line_errors_take_one_line_and_their_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("afk.toml");
     let (config, state) = (config.to_str().unwrap(), dir.path().join("state"));
@@ -156,7 +156,7 @@ fn the_command_line_answers_in_a_line_with_its_own_exit_code() {
 }
 
 #[test]
-fn a_newcomer_gets_from_init_to_a_clean_doctor() {
+fn init_leads_to_a_clean_doctor() {
     let dir = tempfile::tempdir().unwrap();
     let repo = dir.path().join("thing");
     std::fs::create_dir_all(&repo).unwrap();
@@ -173,21 +173,24 @@ fn a_newcomer_gets_from_init_to_a_clean_doctor() {
         let out = afk(&all).current_dir(&repo).env("USER", "ana").output().unwrap();
         (out.status.code(), text(&out.stdout) + &text(&out.stderr))
     };
-    let (code, said) = call(&["init"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = call(&["init"]);
+    assert_eq!(code, Some(0), "{printed}");
     let written = std::fs::read_to_string(&config).unwrap();
     assert!(written.contains("kill_switch = true") && written.contains("allowlist = []"));
     assert!(written.contains("branch = \"trunk\""), "{written}");
-    let (code, said) = call(&["init"]);
-    assert_eq!(code, Some(2), "it was overwritten: {said}");
-    let (code, said) = call(&["doctor"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("the kill switch is on") && said.contains("no .afk.toml"), "{said}");
+    let (code, printed) = call(&["init"]);
+    assert_eq!(code, Some(2), "it was overwritten: {printed}");
+    let (code, printed) = call(&["doctor"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(
+        printed.contains("the kill switch is on") && printed.contains("no .afk.toml"),
+        "{printed}"
+    );
     git(&repo, &["add", "--all"]);
     git(&repo, &["commit", "-q", "-m", "Add the rules"]);
     let armed = written + "\n[agents.mine]\ncommand = [\"sh\"]\n";
     std::fs::write(&config, armed).unwrap();
-    let (code, said) = call(&["doctor"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("tested by `./test.sh`"), "{said}");
+    let (code, printed) = call(&["doctor"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("tested by `./test.sh`"), "{printed}");
 }

@@ -16,7 +16,7 @@ fn demo(columns: u16, rows: u16) -> (tempfile::TempDir, Terminal) {
     (dir, terminal)
 }
 
-/// Waits until the demo has nothing more to do without a human.
+/// Waits until every run of the demo is done or waits for a human.
 fn settled(terminal: &mut Terminal) {
     terminal.until("two open escalations", |s| {
         s.contains("inbox 2") && s.contains("permits 0/2")
@@ -26,7 +26,7 @@ fn settled(terminal: &mut Terminal) {
 }
 
 #[test]
-fn the_frozen_run_is_explained_and_answered_by_key() {
+fn operator_reads_and_answers_a_frozen_run_by_key() {
     let (dir, mut terminal) = demo(200, 50);
     terminal.shows("1 Queue");
     for pane in ["2 Worktrees", "3 Transcript", "4 Deploy health", "5 Breakglass"] {
@@ -37,13 +37,13 @@ fn the_frozen_run_is_explained_and_answered_by_key() {
     terminal.shows("acme/vault is not on the allowlist");
     terminal.keys("i");
     terminal.shows("Inbox · 2 open");
-    terminal.shows("all 2 attempts are spent");
+    terminal.shows("the limit of 2 attempts is reached");
     terminal.shows("MOON_KEY is not set");
     terminal.keys("\r");
     terminal.shows("Answer e");
     terminal.keys("do without the key\r");
     terminal.shows("answer: done");
-    // Sent on with guidance it gets healthy, and the issue that waited for its lock starts.
+    // The reopened run becomes healthy, and the issue that waited for its lock starts.
     terminal.keys("\u{1b}");
     terminal.until("the moon and the count", |s| {
         let done = |name: &str| s.lines().any(|l| l.contains(name) && l.contains("done: "));
@@ -78,7 +78,7 @@ fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
             terminal.keys(key);
             terminal.shows(shows);
         }
-        // The escalation is readable to its end, and only then answered.
+        // The escalation can be read to its end before it is answered.
         terminal.keys("i");
         terminal.shows("Inbox");
         terminal.keys("JJJJJJJJ");
@@ -93,7 +93,7 @@ fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
 }
 
 #[test]
-fn resizing_leaves_no_garbage() {
+fn resizing_leaves_no_garbage_on_the_screen() {
     let (_dir, mut terminal) = demo(200, 50);
     settled(&mut terminal);
     for (columns, rows, shows) in [
@@ -102,26 +102,26 @@ fn resizing_leaves_no_garbage() {
         (30, 8, "afk needs 40x10"),
         (1, 1, "a"),
         (120, 30, "3 Transcript"),
-        // Not in the tab line of the size before: only the pane itself says it.
+        // The text is in the pane only, not in the tab line of the earlier size.
         (200, 50, "not configured"),
     ] {
         terminal.resize(columns, rows);
         terminal.shows(shows);
     }
     terminal.keys("\u{1b}");
-    // Both kept worktrees say so once the last look at their processes is over; the capsule is
+    // Both kept worktrees show it after the last scan of their processes; the capsule is
     // the last thing in the transcript.
     terminal.until("the whole, still screen", |s| {
         let still = s.matches("no process").count() == 2 && s.contains("evidence kept");
         still && s.lines().count() == 50 && s.contains("<Enter> Open")
     });
-    // Drawn anew from nothing it is the same picture; the clock's minute may pass in between.
+    // A complete redraw gives the same picture, unless the clock's minute has changed.
     let clock = |screen: &str| screen.lines().next().map(|line| line.trim_end().len().max(5) - 5);
     loop {
         let (before, bytes) = (terminal.text(), terminal.bytes.len());
         terminal.keys("\u{c}");
         while !terminal.bytes[bytes..].windows(8).any(|w| w == b"\x1b[?2026l") {
-            assert!(terminal.heard_within(Duration::from_secs(5)) > 0, "nothing was drawn");
+            assert!(terminal.bytes_within(Duration::from_secs(5)) > 0, "nothing was drawn");
         }
         let after = terminal.text();
         let minute = |screen: &str| clock(screen).map(|at| screen[at..at + 5].to_owned());
@@ -135,19 +135,19 @@ fn resizing_leaves_no_garbage() {
 }
 
 #[test]
-fn a_still_screen_writes_nothing() {
+fn unchanged_screen_writes_no_bytes() {
     let (_dir, mut terminal) = demo(200, 50);
     settled(&mut terminal);
-    // The last look at the processes and the clock's minute are changes; neither comes again and
-    // again, so one of a few windows is silent from end to end.
-    let heard = (0..4).map(|_| terminal.heard_within(Duration::from_secs(4))).find(|n| *n == 0);
-    assert_eq!(heard, Some(0));
+    // The last scan of the processes and the clock's minute change the screen. Both are rare, so
+    // one of a few windows is silent throughout.
+    let received = (0..4).map(|_| terminal.bytes_within(Duration::from_secs(4))).find(|n| *n == 0);
+    assert_eq!(received, Some(0));
     terminal.keys("q");
     assert_eq!(terminal.end(), 0);
 }
 
 #[test]
-fn the_terminal_is_given_back_after_a_signal() {
+fn signal_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         let (_dir, mut terminal) = demo(80, 24);
         terminal.shows("1 Queue");
@@ -162,7 +162,7 @@ fn the_terminal_is_given_back_after_a_signal() {
 }
 
 #[test]
-fn without_a_configuration_a_newcomer_is_asked() {
+fn cockpit_without_a_configuration_offers_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("none.toml");
     let args = ["--config", config.to_str().unwrap(), "--state", dir.path().to_str().unwrap()];
@@ -174,7 +174,7 @@ fn without_a_configuration_a_newcomer_is_asked() {
 }
 
 #[test]
-fn an_agent_is_steered_and_its_run_cancelled_by_key() {
+fn operator_steers_an_agent_and_cancels_its_run_by_key() {
     let world = World::new(
         "echo '{\"type\":\"text\",\"text\":\"I am here\"}'\nread -r steer\necho '{\"type\":\"steer_taken\"}'\nsleep 1000",
     )
@@ -194,17 +194,17 @@ fn an_agent_is_steered_and_its_run_cancelled_by_key() {
     terminal.shows("Cancel r1?");
     terminal.keys("y");
     terminal.shows("cancelled: cancelled by");
-    // The kill switch by key.
+    // A key throws the kill switch.
     terminal.keys("p");
     terminal.shows("Throw the kill switch?");
     terminal.keys("y");
     terminal.shows("KILL SWITCH");
-    // And a prompt from another command reaches this afk, which refuses it for that.
+    // A prompt submitted by another command reaches this afk, which refuses it.
     let out = crate::support::afk(&[&args[..], &["submit", "acme/thing", "hello"]].concat())
         .output()
         .unwrap();
-    let said = crate::support::text(&out.stderr);
-    assert!(said.contains("the kill switch is on"), "{said}");
+    let printed = crate::support::text(&out.stderr);
+    assert!(printed.contains("the kill switch is on"), "{printed}");
     terminal.keys("q");
     assert_eq!(terminal.end(), 0);
 }

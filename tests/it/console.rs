@@ -1,5 +1,5 @@
-//! Shells in the cockpit, against OpenSSH's server: a true terminal, an escape that always works,
-//! recordings, and who can't have one.
+//! Shells in the cockpit, against OpenSSH's server: a real terminal, an escape key that always works,
+//! recordings, and the clients that may not open one.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ struct Cockpit {
     screen: Terminal,
 }
 
-/// What always comes back from a shell.
+/// The key that always returns from a shell.
 const LEAVE: &str = "\u{1d}";
 
 impl Cockpit {
     fn open(more: &str, columns: u16, rows: u16) -> Option<Self> {
-        let world = World::new(END).held();
+        let world = World::new(END).with_kill_switch();
         let pve = Pve::start(world.root())?;
         let section = pve.section(world.root(), more);
         let world = world.with(&section);
@@ -37,7 +37,7 @@ impl Cockpit {
         self.screen.shows("ARMED by");
     }
 
-    /// Goes to the row of the shell and opens it.
+    /// Selects the shell's row and opens the shell.
     fn shell(&mut self) {
         self.screen.keys("gg");
         self.screen.shows("│> status");
@@ -51,7 +51,7 @@ impl Cockpit {
         self.screen.keys("\r");
     }
 
-    /// What is inside of the pane's frame.
+    /// The text inside the pane's frame.
     fn inside(&self) -> Vec<String> {
         let lines = self.screen.lines();
         let framed = lines.iter().filter(|line| line.starts_with('│'));
@@ -60,9 +60,9 @@ impl Cockpit {
 }
 
 #[test]
-fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
+fn shell_is_a_terminal_and_the_escape_key_always_returns() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
-    // Nothing before it is armed.
+    // A shell can't be opened before breakglass is armed.
     cockpit.screen.keys("jjjjjj\r");
     cockpit.screen.shows("breakglass is off: arm it first");
     cockpit.arm();
@@ -70,17 +70,17 @@ fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
     cockpit.run("PS1='$ '; clear; echo $LC_CTYPE");
     cockpit.screen.shows("│C.UTF-8");
     cockpit.run("clear; tput cols; tput lines; printf '\\033[31m日本\\033[m|\\n'");
-    // Its echo has the characters as well: what it printed begins with a number.
+    // The echo contains the same characters, so the printed text begins with a number.
     cockpit.screen.until("what it printed", |s| s.contains("│78 ") && s.contains("│日"));
     let inside = cockpit.inside();
     assert_eq!(inside[..2], ["78", "19"], "{inside:?}");
-    // Another size reaches it.
+    // The shell receives a new size.
     cockpit.screen.resize(100, 30);
     cockpit.run("clear; tput cols; tput lines");
     cockpit.screen.shows("│98 ");
     cockpit.screen.shows("│25 ");
     cockpit.screen.resize(80, 24);
-    // A flood, and still every key is taken.
+    // Every key is taken during a flood of output.
     cockpit.run("clear; yes 'the quick brown fox' | head -c 50000000; echo over");
     cockpit.screen.shows("the quick brown fox");
     let mut slowest = Duration::ZERO;
@@ -92,10 +92,10 @@ fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
         cockpit.screen.keys("\r");
         cockpit.screen.shows("leaves it");
     }
-    // The figure is docs/performance.md's; here it must not be held up by the flood itself.
+    // docs/performance.md has the figure; here the flood must not delay the key.
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     cockpit.screen.until("the end of the flood", |s| s.lines().any(|l| l.contains("│over")));
-    // What scrolled away is found, marked and copied; titles and the clipboard are not its own.
+    // Scrolled-away text is found, marked and copied; a shell can't set the title or the clipboard.
     cockpit.run("clear; seq 1 300; printf '\\033]52;c;aGk=\\007\\033]0;mine\\007'");
     cockpit.screen.shows("│300");
     cockpit.screen.shows("· mine");
@@ -118,7 +118,7 @@ fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
     while !cockpit.screen.bytes.windows(5).any(|w| w == b"\x1b]52;") {
         cockpit.screen.next_bytes();
     }
-    // Ended, it says why and connects again.
+    // An ended shell shows the reason and can reconnect.
     cockpit.screen.keys("\r");
     cockpit.run("exit 3");
     cockpit.screen.shows("the shell ended with exit 3");
@@ -131,7 +131,7 @@ fn a_shell_is_a_true_terminal_and_the_escape_always_comes_back() {
 }
 
 #[test]
-fn programs_look_as_they_do_outside() {
+fn programs_draw_the_same_inside_and_outside_the_cockpit() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     cockpit.shell();
@@ -156,7 +156,7 @@ fn programs_look_as_they_do_outside() {
             terminal.shows(there);
         };
         if program == "tmux" {
-            // One server a screen, so that neither sees the other.
+            // Each screen has its own server, so that neither affects the other.
             run(&mut outside, &format!("{line}out"));
             run(&mut cockpit.screen, &format!("{line}in"));
             outside.keys("clear\r");
@@ -170,7 +170,7 @@ fn programs_look_as_they_do_outside() {
         };
         let same = |screen: &Cockpit, outside: &Terminal| {
             let (ours, theirs) = (screen.inside(), lines(outside));
-            // tmux tells its own name and the time.
+            // tmux shows its own name and the time.
             let most = if program == "tmux" { 18 } else { 19 };
             ours[..most] == theirs[..most]
         };
@@ -182,8 +182,8 @@ fn programs_look_as_they_do_outside() {
                 cockpit.inside().join("\n"),
                 lines(&outside).join("\n")
             );
-            outside.heard_within(Duration::from_millis(20));
-            cockpit.screen.heard_within(Duration::from_millis(20));
+            outside.bytes_within(Duration::from_millis(20));
+            cockpit.screen.bytes_within(Duration::from_millis(20));
         }
         match program {
             "vim" => cockpit.screen.keys(":q!\r"),
@@ -199,7 +199,7 @@ fn programs_look_as_they_do_outside() {
 }
 
 #[test]
-fn what_is_shown_is_recorded_and_what_is_typed_is_not() {
+fn recording_holds_output_and_no_keys() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     cockpit.shell();
@@ -219,7 +219,7 @@ fn what_is_shown_is_recorded_and_what_is_typed_is_not() {
     assert!(cast.contains("visible") && !cast.contains("hunter2"), "{cast}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    // It is played in the cockpit.
+    // The cockpit plays the recording.
     cockpit.screen.keys("\u{1b}");
     cockpit.screen.shows("RECORDINGS");
     cockpit.screen.keys("G\r");
@@ -233,7 +233,7 @@ fn what_is_shown_is_recorded_and_what_is_typed_is_not() {
 }
 
 #[test]
-fn the_end_of_an_arming_ends_its_shells() {
+fn expired_arming_closes_its_shells() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     cockpit.shell();
@@ -250,11 +250,11 @@ fn the_end_of_an_arming_ends_its_shells() {
 }
 
 #[test]
-fn a_rebuilt_vm_is_accepted_by_a_person_who_sees_both_keys() {
+fn operator_accepts_a_rebuilt_vm_after_seeing_both_keys() {
     let Some(mut cockpit) = Cockpit::open("", 100, 30) else { return };
     cockpit.arm();
     key(&cockpit.pve.path("ecdsa"), "ecdsa");
-    cockpit.pve.again("ecdsa", "");
+    cockpit.pve.restart("ecdsa", "");
     cockpit.screen.keys("gg");
     cockpit.screen.shows("│> status");
     cockpit.screen.keys("jjjjjj\r");
@@ -272,7 +272,7 @@ fn a_rebuilt_vm_is_accepted_by_a_person_who_sees_both_keys() {
     cockpit.screen.keys("\r");
     cockpit.screen.shows("devvm has another key");
     cockpit.screen.keys("devvm\r");
-    // The answer, or the notice that everybody gets and that may come over it.
+    // Either the reply, or the notice to every client that may replace it.
     cockpit.screen.until("the trust", |s| {
         s.contains("trust host key: done") || s.contains("trusts a new key of devvm")
     });
@@ -280,7 +280,7 @@ fn a_rebuilt_vm_is_accepted_by_a_person_who_sees_both_keys() {
     cockpit
         .screen
         .until("the shell", |s| s.contains("leaves it") && !s.contains("has another key"));
-    // The hypervisor's is another matter.
+    // The hypervisor's key can't be accepted this way.
     cockpit.screen.keys(LEAVE);
     cockpit.screen.shows("it goes on");
     cockpit.screen.keys("\u{1b}");
@@ -299,7 +299,7 @@ fn a_rebuilt_vm_is_accepted_by_a_person_who_sees_both_keys() {
 }
 
 #[test]
-fn a_viewer_has_no_key_for_any_of_it() {
+fn viewer_has_no_key_for_breakglass() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();
     let mut viewer = cockpit.world.terminal(&["attach", "--viewer"], 80, 24);
@@ -318,7 +318,7 @@ fn a_viewer_has_no_key_for_any_of_it() {
 }
 
 #[test]
-fn no_agent_reaches_keys_pins_or_sockets() {
+fn agent_cannot_reach_keys_pins_or_sockets() {
     let world = World::new(
         "exec 2>&1
 echo '{\"type\":\"session\",\"id\":\"s\"}'
@@ -352,11 +352,11 @@ echo '{\"type\":\"end\",\"status\":\"blocked\",\"why\":\"looked\"}'",
     wait_for("the agent", || {
         world.transcript(1).contains("no attach") || world.transcript(1).contains("ATTACHED")
     });
-    let said = world.transcript(1);
+    let transcript = world.transcript(1);
     for line in
         ["hidden KEY", "hidden SHELL", "hidden PINS", "hidden folder", "agent none", "no socket"]
     {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(transcript.contains(line), "{line}: {transcript}");
     }
     drop(up);
     assert!(!pve.log().contains("verb="), "{}", pve.log());

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment, then start again: every issue reaches its proper outcome, each head is
+//! After `kill -9` at any moment and a restart, every issue reaches its proper outcome, each head is
 //! pushed once, and nothing is left behind.
 
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::{afk, git, journal_id, processes_with, repository_folder, text};
 
-/// Worlds, and kills in each: 50 moments.
+/// The number of worlds, and of kills in each: 50 in total.
 const WORLDS: u64 = 10;
 const KILLS: u64 = 5;
 
@@ -32,10 +32,10 @@ fn run_and_kill(root: &Path, lines: u64, more: Duration) -> bool {
         .spawn()
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
-    let (told, hears) = mpsc::channel();
+    let (reported, hears) = mpsc::channel();
     std::thread::spawn(move || {
         for line in out.lines().map_while(Result::ok) {
-            if told.send(line).is_err() {
+            if reported.send(line).is_err() {
                 break;
             }
         }
@@ -45,7 +45,7 @@ fn run_and_kill(root: &Path, lines: u64, more: Duration) -> bool {
             return child.wait().unwrap().success();
         }
     }
-    // The moment itself: somewhere behind that line, unless the end comes first.
+    // Kill at some moment after that line, unless the demo ends first.
     let until = std::time::Instant::now() + more;
     while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
         if let Err(mpsc::RecvTimeoutError::Disconnected) = hears.recv_timeout(left) {
@@ -58,7 +58,7 @@ fn run_and_kill(root: &Path, lines: u64, more: Duration) -> bool {
 }
 
 #[test]
-fn fifty_kills_lose_nothing_and_double_nothing() {
+fn fifty_kills_lose_and_repeat_nothing() {
     let base = std::env::var("AFK_CRASH_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     for world in 0..WORLDS {
         let mut rng = Rng(base * 1000 + world);
@@ -71,22 +71,22 @@ fn fifty_kills_lose_nothing_and_double_nothing() {
             run_and_kill(&root, lines, Duration::from_millis(ms));
         }
         let out = afk(&["demo", "--headless", "--dir", root.to_str().unwrap()]).output().unwrap();
-        let told = format!(
+        let reported = format!(
             "AFK_CRASH_SEED={base} world {world} {trace:?}\n{}{}",
             text(&out.stdout),
             text(&out.stderr)
         );
-        assert!(out.status.success(), "{told}");
-        check(&root, &told);
+        assert!(out.status.success(), "{reported}");
+        check(&root, &reported);
     }
 }
 
-fn check(root: &Path, told: &str) {
-    // Each push leaves a line in the remote's reflog: the first is ours, from the demo's making.
+fn check(root: &Path, reported: &str) {
+    // Each push leaves a line in the remote's reflog; the first is from the demo's set-up.
     for (name, pushes) in [("greeter", 2), ("ledger", 2), ("pulse", 5)] {
         let remote = root.join("remotes").join(format!("{name}.git"));
         let reflog = std::fs::read_to_string(remote.join("logs/refs/heads/master")).unwrap();
-        assert_eq!(reflog.lines().count(), 1 + pushes, "pushes to {name}: {reflog}\n{told}");
+        assert_eq!(reflog.lines().count(), 1 + pushes, "pushes to {name}: {reflog}\n{reported}");
         // Fast-forwards only: every old head is an ancestor of the new one.
         for line in reflog.lines().skip(1) {
             let (old, new) = line.split_once(' ').unwrap();
@@ -95,22 +95,22 @@ fn check(root: &Path, told: &str) {
     }
     let state = root.join("state");
     let left = processes_with("AFK_STATE", &journal_id(&state));
-    assert!(left.is_empty(), "processes are left: {left:?}\n{told}");
+    assert!(left.is_empty(), "processes are left: {left:?}\n{reported}");
 
-    // One worktree a repository; a run that needs a human or is frozen keeps its own beside.
+    // One pooled worktree for each repository; runs that wait for a human keep their own besides.
     for (repo, slots) in [("acme/greeter", 1), ("acme/ledger", 2), ("acme/pulse", 2)] {
         let folder = repository_folder(&state, repo);
         let count = std::fs::read_dir(&folder)
             .unwrap()
             .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("wt-"))
             .count();
-        assert!(count <= slots, "{count} worktrees of {repo}\n{told}");
+        assert!(count <= slots, "{count} worktrees of {repo}\n{reported}");
         let listed = git(&folder.join("base.git"), &["worktree", "list", "--porcelain"]);
-        assert!(!listed.contains("prunable"), "{listed}\n{told}");
+        assert!(!listed.contains("prunable"), "{listed}\n{reported}");
     }
     for (file, comments) in [("01-greet-by-name.md", 1), ("09-moon.md", 1), ("10-count.md", 0)] {
         let issue = std::fs::read_to_string(root.join("issues").join(file)).unwrap();
-        assert_eq!(issue.matches("<!-- afk ").count(), comments, "{issue}\n{told}");
+        assert_eq!(issue.matches("<!-- afk ").count(), comments, "{issue}\n{reported}");
     }
     let journal = afk::journal::Journal::open_read_only(&state).unwrap();
     assert_eq!(afk::journal::chain::verify(&journal).unwrap(), Ok(journal.last()));

@@ -3,7 +3,7 @@
 use crate::support::{afk, git, log, text, try_git};
 
 #[test]
-fn every_issue_comes_to_what_it_should() {
+fn every_demo_issue_reaches_its_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("demo");
     let out = afk(&["demo", "--headless", "--dir", root.to_str().unwrap()]).output().unwrap();
@@ -33,7 +33,7 @@ fn every_issue_comes_to_what_it_should() {
     let bodies = log(&remote, "master", "%b").join("\n");
     assert!(bodies.contains("Refs #1") && bodies.contains("Afk-Run: r"), "{bodies}");
     assert!(!bodies.to_lowercase().contains("closes"));
-    // What could not go green, and what nobody trusted armed, never left the machine.
+    // Unproved work and work that no trusted actor armed was never pushed.
     let ledger = log(&root.join("remotes/ledger.git"), "master", "%s").join("\n");
     assert!(!ledger.contains("Split") && ledger.contains("Sum the amounts"), "{ledger}");
     assert!(!try_git(&remote, &["grep", "-q", "shout", "master"]).status.success());

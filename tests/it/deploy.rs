@@ -15,7 +15,7 @@ fn with_rules(world: &World, rules: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deploy_starts_stays_and_survives_the_next_start() {
+async fn processes_of_a_deploy_survive_its_end_and_a_restart() {
     let world = World::new(&format!("{WORK}\n{END}"));
     let seconds = 200_000 + std::process::id();
     with_rules(
@@ -43,7 +43,7 @@ async fn what_a_deploy_starts_stays_and_survives_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_red_ci_is_fixed_forward_with_the_end_of_its_log() {
+async fn red_ci_is_fixed_forward_with_the_end_of_its_log() {
     let world = World::new(&format!(
         "case $prompt in *'went red'*'the second thing is missing'*) echo x > second; git add second; git $US commit -qm Second;; *) {WORK}\n;; esac\n{END}"
     ));
@@ -62,7 +62,7 @@ async fn a_red_ci_is_fixed_forward_with_the_end_of_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_freeze_keeps_the_evidence_in_a_capsule() {
+async fn freeze_keeps_its_evidence_in_a_capsule() {
     let world = World::new(&format!(
         "case $prompt in *'went red'*) echo half > half-done; sleep 0;; *) {WORK}\n;; esac\n{END}"
     ))
@@ -95,8 +95,8 @@ async fn a_freeze_keeps_the_evidence_in_a_capsule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_can_not_turn_our_own_git_against_us() {
-    // It points the shared configuration elsewhere, and puts a filter where ours would run it.
+async fn agents_git_configuration_does_not_affect_afks_git() {
+    // The agent redirects the shared configuration and installs a filter that afk's git could run.
     let world = World::new("");
     let evil = world.path("evil");
     let script = format!(

@@ -57,7 +57,7 @@ fn check<'a>(said: &'a str, name: &str) -> (&'a str, &'a str) {
 
 #[test]
 fn doctor_names_the_address_and_the_cause_of_a_closed_port() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let address = format!("http://127.0.0.1:{}", free_port());
     let token = secret(&world, "credential", CREDENTIAL);
     let clusters = world.path("kubeconfig");
@@ -89,7 +89,7 @@ fn doctor_names_the_address_and_the_cause_of_a_closed_port() {
 
 #[test]
 fn doctor_tells_a_missing_secret_from_a_server_that_is_away() {
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let world = world.with(
         "[notify.sinks.unset]\nkind = 'slack'\nwebhook = 'env:AFK_NO_SUCH_NAME'\n\
          [notify.sinks.gone]\nkind = 'slack'\nwebhook = 'file:/no/such/file'\n\
@@ -123,7 +123,7 @@ fn message() -> OutgoingNotice {
 async fn notifiers_name_the_address_and_the_cause_without_the_secret_path() {
     // As `main` does; another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let address = format!("http://127.0.0.1:{}", free_port());
     let webhook = secret(&world, "webhook", &format!("{address}/services/T0/{CREDENTIAL}?key=1"));
     let world = world.with(&format!(
@@ -142,7 +142,7 @@ async fn notifiers_name_the_address_and_the_cause_without_the_secret_path() {
 #[tokio::test(flavor = "multi_thread")]
 async fn github_tracker_reports_the_address_and_the_cause() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let address = format!("http://127.0.0.1:{}", free_port());
     let token = secret(&world, "credential", CREDENTIAL);
     let world = world.with(&format!("[github]\napi = '{address}'\ntoken = '{token}'"));
@@ -168,7 +168,7 @@ async fn github_tracker_reports_the_address_and_the_cause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unresolved_host_is_named_without_the_user_in_its_address() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let world = World::new("").held();
+    let world = World::new("").with_kill_switch();
     let token = secret(&world, "credential", CREDENTIAL);
     let world = world.with(&format!(
         "[github]\napi = 'https://ana:{CREDENTIAL}@no-such-host.invalid/api/v3'\ntoken = '{token}'"

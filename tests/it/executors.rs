@@ -1,4 +1,4 @@
-//! Turns elsewhere: as Jobs of a cluster, and at another service.
+//! Remote executors: turns as Jobs of a cluster, and at another afk service.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use serde_json::json;
 use crate::support::AFK;
 use crate::support::api::{Api, OPERATOR, section};
 use crate::support::cluster::{Cluster, Fault};
-use crate::support::world::{END, Up, WORK, World, command, ended, run_of, so, until};
+use crate::support::world::{END, Up, WORK, World, command, ended, run_of, until, wait_until};
 
-/// Work that begins, waits until it may go on, and is seen to have begun once.
+/// Work that records its begin, waits for a file, and then continues.
 const HELD: &str = "\
 echo begun >> \"$HOLD/began\"; until [ -e \"$HOLD/go\" ]; do sleep 0.05; done\n\
 [ -n \"$FROM_SECRET\" ] && echo \"{\\\"type\\\":\\\"text\\\",\\\"text\\\":\\\"key $FROM_SECRET\\\"}\"";
 
-/// A world whose repository is worked on in a cluster.
+/// A world whose repository has a cluster as its executor.
 fn world(script: &str, cluster: &Cluster, more: &str) -> World {
     let world = World::new(script);
     let (root, kubeconfig) = (world.root().display().to_string(), cluster.kubeconfig(world.root()));
@@ -40,19 +40,19 @@ fn began(world: &World) -> usize {
 
 fn posts(cluster: &Cluster) -> usize {
     cluster
-        .seen()
+        .requests()
         .iter()
         .filter(|line| line.starts_with("POST ") && line.ends_with("/jobs"))
         .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
+async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     let cluster = Cluster::start();
     cluster.run_jobs();
     let world = world(&format!("{HELD}\n{WORK}\n{END}"), &cluster, "");
     let mut up: Up = world.up();
-    so("the agent", || began(&world) == 1).await;
+    wait_until("the agent", || began(&world) == 1).await;
     let names = cluster.names("jobs");
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].starts_with("afk-") && names[0].ends_with("-r1-t1"), "{names:?}");
@@ -70,7 +70,7 @@ async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
     assert_eq!(pod["tolerations"][0]["operator"], "Exists");
     assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "work");
     assert_eq!(job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], "agents");
-    // afk is killed in the middle, and comes again.
+    // afk is killed in the middle of the turn and started again.
     up.kill();
     drop(up);
     let runtime = world.start().await;
@@ -80,7 +80,7 @@ async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
         (run.live() && place.as_deref() == Some("farm")).then_some(())
     })
     .await;
-    so("the Job to be asked for again", || posts(&cluster) == 2).await;
+    wait_until("the Job to be asked for again", || posts(&cluster) == 2).await;
     assert!(
         run_of(&runtime.handle.snapshots.borrow().fleet, 1)
             .unwrap()
@@ -92,16 +92,20 @@ async fn an_issue_is_worked_on_in_a_cluster_and_a_kill_repeats_nothing() {
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
     assert_eq!((began(&world), run.turns), (1, 1), "it was repeated");
-    let told = world.transcript(1);
-    assert!(told.contains("key [redacted]") && !told.contains("the-agents-own-key"), "{told}");
-    assert_eq!(told.matches("key [redacted]").count(), 1, "told twice");
+    let transcript = world.transcript(1);
+    assert!(
+        transcript.contains("key [redacted]") && !transcript.contains("the-agents-own-key"),
+        "{transcript}"
+    );
+    assert_eq!(transcript.matches("key [redacted]").count(), 1, "told twice");
     let task = world.state().join("elsewhere");
-    so("what is kept of it is gone", || std::fs::read_dir(&task).unwrap().count() == 0).await;
+    wait_until("what is kept of it is gone", || std::fs::read_dir(&task).unwrap().count() == 0)
+        .await;
     assert_eq!(cluster.names("jobs").len(), 0, "the Job is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_away_is_asked_again_and_one_that_refuses_is_told() {
+async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     let cluster = Cluster::start();
     cluster.run_jobs();
     cluster.fault(false, "jobs", Fault::Status(500), 2);
@@ -110,9 +114,9 @@ async fn a_cluster_that_is_away_is_asked_again_and_one_that_refuses_is_told() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
-    let told = world.transcript(1);
-    assert!(told.contains("the cluster can't be reached"), "{told}");
-    // One that says no is no reason to ask again.
+    let transcript = world.transcript(1);
+    assert!(transcript.contains("the cluster can't be reached"), "{transcript}");
+    // A refusal by the cluster is not retried.
     let cluster = Cluster::start();
     cluster.fault(false, "jobs", Fault::Status(403), 9);
     let world = self::world(END, &cluster, "");
@@ -124,15 +128,15 @@ async fn a_cluster_that_is_away_is_asked_again_and_one_that_refuses_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_fails_or_vanishes_is_no_end_of_a_turn() {
+async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     let cluster = Cluster::start();
     let world = world(END, &cluster, "");
     let runtime = world.start().await;
-    // Its pod is never seen: it fails, then the next is deleted, then one that says nothing ends.
+    // No pod appears: the first Job fails, the second is deleted, the third ends without output.
     for (turn, how) in [(1, "fails"), (2, "gone"), (3, "silent")] {
         let name =
             |c: &Cluster| c.names("jobs").into_iter().find(|n| n.ends_with(&format!("-t{turn}")));
-        so("a Job", || name(&cluster).is_some()).await;
+        wait_until("a Job", || name(&cluster).is_some()).await;
         let job = name(&cluster).unwrap();
         let mut object = cluster.get("jobs", &job).unwrap();
         match how {
@@ -152,26 +156,26 @@ async fn a_job_that_fails_or_vanishes_is_no_end_of_a_turn() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
-    let told = world.transcript(1);
+    let transcript = world.transcript(1);
     for why in ["the Job failed: DeadlineExceeded", "was deleted before it ended", "told no end"] {
-        assert!(told.contains(why), "{why}: {told}");
+        assert!(transcript.contains(why), "{why}: {transcript}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_run_takes_its_job_with_it() {
+async fn cancelled_run_deletes_its_cluster_job() {
     let cluster = Cluster::start();
     let world = world(END, &cluster, "");
     let runtime = world.start().await;
-    so("the Job", || cluster.names("jobs").len() == 1).await;
+    wait_until("the Job", || cluster.names("jobs").len() == 1).await;
     let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).unwrap().id;
     assert_eq!(command(&runtime, Command::Cancel { run }).await, Ok(Accepted::Ok));
-    so("its end", || cluster.names("jobs").is_empty()).await;
+    wait_until("its end", || cluster.names("jobs").is_empty()).await;
     runtime.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_must_lie_on_the_shared_volume() {
+async fn kubernetes_executor_requires_state_on_the_shared_volume() {
     let cluster = Cluster::start();
     let world = World::new(END);
     let section = format!(
@@ -191,7 +195,7 @@ async fn the_state_must_lie_on_the_shared_volume() {
     assert!(cluster.names("jobs").is_empty());
 }
 
-/// A second afk that answers over HTTP, and a first one that hands its jobs to it.
+/// A second afk that serves HTTP, and a first one that submits its jobs there.
 fn two(script: &str) -> (World, Api, World) {
     let far = World::new(script);
     let (hold, http) = (far.root().display().to_string(), section(&far));
@@ -219,14 +223,14 @@ fn submit(prompt: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_is_handed_to_another_service_once() {
+async fn prompt_is_submitted_to_a_remote_service_once() {
     let script =
         format!("{HELD}\nprintf '{{\"type\":\"text\",\"text\":\"far — 日本\"}}\\n'\n{END}");
     let (far, api, near) = two(&script);
     let runtime = near.start().await;
     command(&runtime, submit("look")).await.unwrap();
-    so("the agent there", || began(&far) == 1).await;
-    // The one here ends and comes again: the job there is found by its id.
+    wait_until("the agent there", || began(&far) == 1).await;
+    // The local afk restarts and finds the remote job by its id.
     runtime.stop().await;
     let runtime = near.start().await;
     std::fs::write(far.path("go"), "").unwrap();
@@ -237,7 +241,7 @@ async fn a_prompt_is_handed_to_another_service_once() {
     assert_eq!((run.outcome, began(&far)), (Some(Outcome::Done), 1), "{}", run.why.clean_line());
     assert_eq!(run.worktree, None);
     assert!(near.transcript(1).contains("far — 日本"));
-    // A failure there is one here.
+    // A failure of the remote job fails the local run.
     drop(api);
     runtime.stop().await;
     let (_far, _api, near) = two("echo no >&2; exit 4");
@@ -253,7 +257,7 @@ async fn a_prompt_is_handed_to_another_service_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_callers_job_goes_where_its_repository_does() {
+async fn callers_job_runs_on_its_repositorys_executor() {
     let cluster = Cluster::start();
     cluster.run_jobs();
     let script = "printf '{\"type\":\"text\",\"text\":\"in the pod\"}\\n'\necho odd >&2\n\

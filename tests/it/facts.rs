@@ -1,5 +1,5 @@
-//! The doubles are held against recorded facts: what the services' own descriptions say their
-//! answers hold. A field that afk reads and that the real service does not send would be found here.
+//! Checks the doubles against recorded facts from the services' own descriptions. A field that afk
+//! reads and the real service doesn't send fails here.
 
 use serde_json::Value;
 
@@ -7,26 +7,28 @@ use crate::support::github::GitHub;
 use crate::support::json_kind;
 use crate::support::world::{END, World};
 
-/// Whether an answer has the fields that were recorded, each of a kind that was seen.
-fn held(recorded: &Value, told: &Value, at: &str) {
+/// Whether an answer has only recorded fields, each of a recorded kind.
+fn check_fields(recorded: &Value, reported: &Value, at: &str) {
     match recorded {
         Value::Object(fields) => {
-            // What the double tells must be known; it may leave out what afk does not read.
-            let told = told.as_object().unwrap_or_else(|| panic!("{at} is no object: {told}"));
-            for (name, value) in told {
+            // The double may leave out fields that afk doesn't read, but may not invent any.
+            let reported =
+                reported.as_object().unwrap_or_else(|| panic!("{at} is not an object: {reported}"));
+            for (name, value) in reported {
                 let known = fields.get(name);
-                let known = known.unwrap_or_else(|| panic!("{at}.{name} is sent by nobody"));
-                held(known, value, &format!("{at}.{name}"));
+                let known = known.unwrap_or_else(|| panic!("{at}.{name} is in no recorded answer"));
+                check_fields(known, value, &format!("{at}.{name}"));
             }
         }
         Value::Array(one) => {
-            let told = told.as_array().unwrap_or_else(|| panic!("{at} is no list: {told}"));
-            for value in told {
-                held(&one[0], value, &format!("{at}[]"));
+            let reported =
+                reported.as_array().unwrap_or_else(|| panic!("{at} is not a list: {reported}"));
+            for value in reported {
+                check_fields(&one[0], value, &format!("{at}[]"));
             }
         }
         Value::String(kinds) => {
-            let kind = json_kind(told);
+            let kind = json_kind(reported);
             assert!(kinds.split('|').any(|known| known == kind), "{at} is {kind}, not {kinds}");
         }
         other => panic!("{at}: {other} is no fact"),
@@ -34,7 +36,7 @@ fn held(recorded: &Value, told: &Value, at: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_github_of_the_tests_answers_as_the_real_one() {
+async fn github_double_answers_like_the_recorded_github() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let facts: Value = serde_json::from_str(include_str!("../facts/github.json")).unwrap();
     let world = World::new(END);
@@ -54,8 +56,8 @@ async fn the_github_of_the_tests_answers_as_the_real_one() {
             .await
             .unwrap();
         assert_eq!(answer.status(), 200, "{path}");
-        let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        held(recorded, &told, path);
+        let reported: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        check_fields(recorded, &reported, path);
         asked += 1;
     }
     assert!(asked >= 10, "only {asked} were asked");

@@ -1,4 +1,4 @@
-//! Models and agents that fail, each as Claude Code tells it: the right state on the screen within
+//! Failing models and agents, each as Claude Code reports it: the screen shows the right state within
 //! its bound, and never "done".
 
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,8 @@ use afk::core::model::run::Outcome;
 use crate::support::world::{World, ended, until};
 use crate::support::{AFK, journal_id, processes_with};
 
-/// Starts a cockpit on an agent's script and waits for what should be seen, in its order.
-fn seen(world: &World, shows: &[&str], within: Duration) {
+/// Starts a cockpit on an agent's script and waits for texts in their order.
+fn shows_in_order(world: &World, shows: &[&str], within: Duration) {
     let began = Instant::now();
     let mut terminal = world.cockpit();
     for text in shows {
@@ -20,7 +20,7 @@ fn seen(world: &World, shows: &[&str], within: Duration) {
     let took = began.elapsed();
     assert!(took < within, "{shows:?} took {took:?}");
     terminal.keys("q");
-    // A run that is at work asks first.
+    // The cockpit asks for confirmation while a run is active.
     terminal.keys("y");
     terminal.end();
     assert!(!terminal.text().contains("done: "));
@@ -30,28 +30,28 @@ fn seen(world: &World, shows: &[&str], within: Duration) {
 const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
-fn an_overloaded_model_is_seen_with_its_delay_and_tried_again() {
+fn overloaded_model_is_shown_with_its_delay_and_retried() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
-    seen(&world, &["529: retries in 4 s, attempt 2"], BOUND);
+    shows_in_order(&world, &["529: retries in 4 s, attempt 2"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
-    seen(&world, &["retries soon", "the model's API answers 529"], BOUND);
+    shows_in_order(&world, &["retries soon", "the model's API answers 529"], BOUND);
 }
 
 #[test]
-fn a_wrong_key_or_request_goes_to_a_human_at_once() {
+fn wrong_key_or_request_asks_a_human_at_once() {
     for status in ["401", "400"] {
         let world = World::claude(&format!("init; taken; failed {status}"));
         let line = format!("needs-human: the model's API answers {status}");
-        seen(&world, &[&line, "inbox 1"], BOUND);
+        shows_in_order(&world, &[&line, "inbox 1"], BOUND);
     }
 }
 
-/// Nothing is heard: shown after one second, interrupted after two, stopped after three.
+/// A silent agent is shown after one second, interrupted after two, and stopped after three.
 const SILENCE: &str = "[limits]\nsilence_seconds = 1\ntool_minutes = 0";
 
 #[test]
-fn a_hang_is_shown_then_interrupted_then_stopped() {
-    // Before the first byte of an answer, and in the middle of a text.
+fn hanging_agent_is_shown_then_interrupted_then_stopped() {
+    // The hang comes before the first byte of an answer, or in the middle of a text.
     for script in ["read -r x; read -r x; read -r x", "init; taken; say half; read -r x; read -r x"]
     {
         let world = World::claude(script).with(SILENCE);
@@ -61,12 +61,12 @@ fn a_hang_is_shown_then_interrupted_then_stopped() {
             "the agent was silent for too long, so afk stopped it",
             "inbox 1",
         ];
-        seen(&world, &shows, BOUND);
+        shows_in_order(&world, &shows, BOUND);
     }
 }
 
 #[test]
-fn a_hang_that_hears_its_interrupt_goes_on_in_the_same_conversation() {
+fn interrupted_hang_resumes_its_conversation() {
     let world = World::claude(
         "init; taken
 if [ -z \"$RESUMED\" ]; then
@@ -85,7 +85,7 @@ work; result",
 }
 
 #[test]
-fn a_tool_may_take_its_time() {
+fn running_tool_is_not_a_silent_agent() {
     let world = World::claude(
         "init; taken
 line '{\"type\":\"assistant\",\"message\":{\"id\":\"m\",\"content\":[{\"type\":\"tool_use\",\"id\":\"tool-t\",\"name\":\"Bash\",\"input\":{\"command\":\"make world\"}}]}}'
@@ -100,7 +100,7 @@ sleep 4; tool_result t built; work; result",
 }
 
 #[test]
-fn long_and_broken_lines_are_kept_and_end_nothing() {
+fn transcript_keeps_long_and_broken_lines() {
     let world = World::claude(
         "init; taken
 printf '{\"type\":\"assistant\",\"message\":{\"id\":\"big\",\"content\":[{\"type\":\"text\",\"text\":\"'
@@ -120,27 +120,27 @@ say after; work; result",
     let transcript = world.transcript(1);
     assert!(transcript.contains("bytes more were cut") && transcript.len() < 2 * 1024 * 1024);
     assert_eq!(transcript.matches("\"raw\"").count(), 2);
-    // The lines as they came, with their lengths.
+    // The lines as received, with their lengths.
     let raw = std::fs::read_to_string(world.state().join("raw/r1.jsonl")).unwrap();
     assert!(raw.contains("\"cut\":83"), "{}", raw.len());
 }
 
 #[test]
-fn a_stream_that_is_cut_is_no_end() {
+fn cut_stream_does_not_end_the_turn() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
     let shows = ["without saying that the turn is over", "retries soon"];
-    seen(&world, &shows, BOUND);
+    shows_in_order(&world, &shows, BOUND);
 }
 
 #[test]
 fn exit_0_with_a_failure_inside_is_a_failure() {
     let result = "line '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"terminal_reason\":\"api_error\",\"api_error_status\":500,\"result\":\"API Error\",\"total_cost_usd\":0,\"usage\":{}}'; exit 0";
     let world = World::claude(&format!("init; taken; {result}"));
-    seen(&world, &["the model's API answers 500", "retries soon"], BOUND);
+    shows_in_order(&world, &["the model's API answers 500", "retries soon"], BOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tree_that_takes_too_much_memory_is_stopped() {
+async fn process_tree_over_its_memory_limit_is_stopped() {
     let script = "init; taken; head -c 300000000 /dev/zero | tail -c 300000000 | sleep 100";
     let world = World::claude(script).with("[limits]\nmemory_mib = 64");
     let runtime = world.start().await;
@@ -154,7 +154,7 @@ async fn a_tree_that_takes_too_much_memory_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_is_held_by_us_as_well() {
+async fn afk_enforces_the_budget_itself() {
     let world =
         World::claude("init; taken; result 0.70; read -r x").with("[budget]\nrun_usd = 0.5");
     let runtime = world.start().await;
@@ -167,7 +167,7 @@ async fn a_budget_is_held_by_us_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flat_plan_counts_tokens_and_a_price_is_an_estimate() {
+async fn flat_plan_counts_tokens_and_estimates_the_price() {
     for (agent, shown) in
         [("plan = 'flat'", "127 tok"), ("price = { input = 1000.0, output = 0.0 }", "~$0.12")]
     {
@@ -179,7 +179,7 @@ async fn a_flat_plan_counts_tokens_and_a_price_is_an_estimate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_that_is_gone_begins_another() {
+async fn lost_conversation_begins_a_new_one() {
     let world = World::claude(
         "init; taken
 [ -n \"$RESUMED\" ] && { echo \"No conversation found with session ID: $RESUMED\" >&2; exit 1; }
@@ -192,9 +192,10 @@ work; result",
     runtime.stop().await;
 }
 
-/// Secrets of afk's own surroundings never reach an agent, and its own key never the disk.
+/// Secrets of afk's environment never reach an agent, and the agent's own key never reaches the
+/// disk.
 #[test]
-fn an_agent_has_no_secret_but_its_own_and_that_one_is_never_written() {
+fn agent_gets_only_its_own_secret_and_no_secret_reaches_the_disk() {
     let world = World::claude(
         "init; taken
 env | tr '\\n' ' ' > ../env.txt

@@ -1,4 +1,4 @@
-//! Issues and checks on a GitHub: the whole loop, who may arm, what blocks, and how CI is read.
+//! Issues and checks on a GitHub double: the whole loop, arming, blockers, and the reading of CI.
 
 use afk::core::model::command::Command;
 use afk::core::model::ledger::Reason;
@@ -7,10 +7,10 @@ use afk::core::model::stage::ProofLink;
 use afk::core::model::verdict::Verdict;
 
 use crate::support::github::GitHub;
-use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, command, ended, run_of, until, wait_until};
 use crate::support::{git, log};
 
-/// A world on a GitHub whose CI decides.
+/// A world on a GitHub double whose CI gives the verdict.
 fn world(script: &str) -> (World, GitHub) {
     let world = World::new(script).rules("[ci]\ngithub = true\npoll_ms = 100");
     let github = GitHub::start(&world.remote());
@@ -19,11 +19,11 @@ fn world(script: &str) -> (World, GitHub) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_the_label_to_the_closed_issue() {
+async fn armed_issue_is_implemented_and_closed() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.issue(1, "Do it", "Please.", "ana");
     let runtime = world.start().await;
-    so("the claim to show", || github.labels(1).len() == 2 || github.closed(1)).await;
+    wait_until("the claim to show", || github.labels(1).len() == 2 || github.closed(1)).await;
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
@@ -36,7 +36,7 @@ async fn from_the_label_to_the_closed_issue() {
     }
     assert!(github.count("PATCH", "/issues/comments/", 200) >= 1, "it was edited in place");
     assert_eq!(github.count("POST", "/comments", 201), 1);
-    // Pushed with the token, which lies nowhere.
+    // The push used the token, which no file contains.
     assert_eq!(log(&world.remote(), "master", "%s")[3], "Do it");
     let message = git(&world.remote(), &["log", "-1", "--format=%B", "master"]);
     assert!(message.contains("Refs #1") && !message.to_lowercase().contains("closes"), "{message}");
@@ -51,7 +51,7 @@ async fn from_the_label_to_the_closed_issue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_red_check_is_fixed_forward_with_its_log() {
+async fn red_check_is_fixed_forward_with_its_log() {
     let fix = "case $prompt in *'went red'*'the widget is blue'*) echo x > second; git add second; git $US commit -qm Second;;";
     let (world, github) = world(&format!("{fix} *) {WORK}\n;; esac\n{END}"));
     let red: &[(&str, &str)] = &[("test", "failure"), ("lint", "success")];
@@ -66,9 +66,9 @@ async fn a_red_check_is_fixed_forward_with_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_armed_it_and_what_it_waits_for_decide() {
+async fn arming_actor_and_blockers_decide_pickup() {
     let (world, github) = world(END);
-    let world = world.held();
+    let world = world.with_kill_switch();
     github.issue(1, "By a reader", "", "rita");
     github.issue(2, "By a stranger", "", "mallory");
     github.issue(3, "By a bot", "", "renovate[bot]");
@@ -98,7 +98,7 @@ async fn who_armed_it_and_what_it_waits_for_decide() {
         Some((1..=13).map(of).collect::<Vec<_>>())
     })
     .await;
-    // A wait is told in the issue, once.
+    // The issue gets one comment about its wait.
     until(&runtime, "the comments", |s| s.fleet.outbox.is_empty().then_some(())).await;
     runtime.stop().await;
     let at = |n: usize| reasons[n - 1].clone();
@@ -120,26 +120,26 @@ async fn who_armed_it_and_what_it_waits_for_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_repository_costs_nothing() {
+async fn idle_repository_spends_no_rate_limit() {
     let (world, github) = world(END);
-    let world = world.held();
+    let world = world.with_kill_switch();
     github.issue(1, "Waits", "Blocked by #2", "ana");
     github.issue(2, "Waits too", "", "rita");
     let runtime = world.start().await;
     let polls = |status| github.count("GET", "issues?labels=", status);
-    // The first look reads all of it; our comment about the wait changes the issue once.
-    so("the looks", || polls(304) >= 3).await;
+    // The first poll reads everything; afk's comment about the wait changes the issue once.
+    wait_until("the looks", || polls(304) >= 3).await;
     let paid =
         |log: Vec<crate::support::github::Seen>| log.iter().filter(|s| s.status != 304).count();
     let before = (paid(github.log()), polls(304));
-    so("the looks", || polls(304) >= before.1 + 4).await;
+    wait_until("the looks", || polls(304) >= before.1 + 4).await;
     assert_eq!(paid(github.log()), before.0, "{:#?}", &github.log()[github.log().len() - 12..]);
     runtime.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_never_comes_and_one_that_needs_a_person_go_to_a_human() {
-    for (plan, more, said) in [
+async fn missing_and_manual_checks_ask_a_human() {
+    for (plan, more, printed) in [
         (&[][..], "appear_minutes = 0", "CI: no CI: any check never came"),
         (&[("test", "skipped")][..], "appear_minutes = 0", "CI: no CI: a successful check"),
         (&[("test", "in_progress")][..], "run_minutes = 0", "CI: stuck: test never ended"),
@@ -160,14 +160,14 @@ async fn a_check_that_never_comes_and_one_that_needs_a_person_go_to_a_human() {
         let run = ended(&runtime).await;
         runtime.stop().await;
         assert_eq!(run.outcome, Some(Outcome::Frozen), "{plan:?}: {:?}", run.why);
-        assert!(run.why.as_received().contains(said), "{:?}", run.why);
+        assert!(run.why.as_received().contains(printed), "{:?}", run.why);
         assert!(!github.closed(1));
         assert_eq!(github.labels(1), ["ready-for-agent", "ready-for-human"]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_of_the_branch_decide_which_checks_count() {
+async fn branch_rules_decide_which_checks_count() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.ci(&[&[("test", "success"), ("flaky", "failure")]]);
     github.require(&["test"]);
@@ -179,7 +179,7 @@ async fn rules_of_the_branch_decide_which_checks_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_may_not_read_checks_reads_workflows() {
+async fn token_without_checks_permission_reads_workflow_runs() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.forbid_checks();
     github.issue(1, "Do it", "", "ana");
@@ -192,13 +192,13 @@ async fn a_token_that_may_not_read_checks_reads_workflows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_who_pushes_on_does_not_make_it_red() {
+async fn later_push_that_cancels_ci_is_not_red() {
     let (world, github) = world(&format!("{WORK}\n{END}"));
     github.ci(&[&[("test", "in_progress")], &[("test", "success")]]);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
     let pushed = until(&runtime, "the push", |s| run_of(&s.fleet, 1)?.pushed.clone()).await;
-    // CI is cut off by a push of somebody else, as GitHub's concurrency groups do.
+    // Another person's push cancels CI, as GitHub's concurrency groups do.
     let work = world.path("work");
     git(&work, &["pull", "-q", world.remote().to_str().unwrap(), "master"]);
     std::fs::write(work.join("other"), "x").unwrap();
@@ -212,7 +212,7 @@ async fn somebody_who_pushes_on_does_not_make_it_red() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issue_that_lost_its_label_is_followed_while_its_run_lives() {
+async fn unlabelled_issue_is_read_while_its_run_lives() {
     let script =
         format!("while ! test -e \"$AFK_GO\"; do read -r -t 1 x; done 2>/dev/null; {WORK}\n{END}");
     let (world, github) = world(&script);

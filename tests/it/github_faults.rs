@@ -1,10 +1,10 @@
-//! What goes wrong with a GitHub: nothing is said twice, nothing pushed twice, nothing is green by
-//! mistake, and nothing is lost.
+//! Faults of GitHub: afk repeats no comment and no push, takes nothing for green by mistake, and
+//! loses nothing.
 
 use afk::core::model::run::Outcome;
 
 use crate::support::github::{Fault, GitHub};
-use crate::support::world::{END, WORK, World, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
 use crate::support::{afk, git, log, text};
 
 fn world() -> (World, GitHub) {
@@ -14,7 +14,7 @@ fn world() -> (World, GitHub) {
     (world, github)
 }
 
-/// The whole loop, and what must hold after it whatever went wrong.
+/// Runs the whole loop and checks what must hold after any fault.
 async fn all_is_well(world: &World, github: &GitHub) {
     github.issue(1, "Do it", "Please.", "ana");
     let runtime = world.start().await;
@@ -29,7 +29,7 @@ async fn all_is_well(world: &World, github: &GitHub) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_cut_or_bad_are_asked_again() {
+async fn cut_or_malformed_answers_are_retried() {
     let (world, github) = world();
     for part in ["issues?", "issues", "timeline", "permission", "check-runs", "statuses", "rules"] {
         github.fault("GET", part, Fault::Cut, 1);
@@ -40,7 +40,7 @@ async fn answers_that_are_cut_or_bad_are_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_landed_is_not_written_again() {
+async fn write_whose_answer_was_lost_is_not_repeated() {
     let (world, github) = world();
     github.fault("POST", "/comments", Fault::AppliedThen502, 1);
     github.fault("PATCH", "/issues/comments/", Fault::DroppedAfter, 2);
@@ -53,17 +53,17 @@ async fn a_write_that_landed_is_not_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_that_landed_and_lost_its_connection_is_read_back() {
+async fn push_whose_answer_was_lost_is_read_back() {
     let (world, github) = world();
     github.fault("POST", "git-receive-pack", Fault::DroppedAfter, 1);
     all_is_well(&world, &github).await;
-    // curl may send a request of a connection that died again: the branch moved once all the same.
+    // curl may repeat the request of a lost connection; the branch moves once all the same.
     let moved = git(&world.remote(), &["reflog", "show", "--format=%gs", "master"]);
     assert_eq!(moved.lines().count(), 3, "{moved}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_make_everybody_with_the_token_wait() {
+async fn rate_limit_pauses_every_user_of_the_token() {
     let (world, github) = world();
     let after = vec![("retry-after", "2".to_owned())];
     github.fault(
@@ -78,14 +78,14 @@ async fn limits_make_everybody_with_the_token_wait() {
         vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", reset.to_string())];
     github.fault("GET", "timeline", Fault::Status(403, used, "API rate limit exceeded"), 1);
     all_is_well(&world, &github).await;
-    // Nothing was sent while the token had to wait: what met a limit was met once.
+    // Nothing was sent during the pause, so each limit was met once.
     assert_eq!(github.count("GET", "check-runs", 403), 1);
     assert_eq!(github.count("PATCH", "/issues/comments/", 429), 1);
     assert_eq!(github.count("GET", "timeline", 403), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secondary_limit_without_a_time_holds_for_a_minute_and_says_so() {
+async fn secondary_limit_without_a_time_pauses_for_a_minute() {
     let (world, github) = world();
     let limit = Fault::Status(403, vec![], "You have exceeded a secondary rate limit");
     github.fault("GET", "timeline", limit, 1);
@@ -106,8 +106,8 @@ async fn a_secondary_limit_without_a_time_holds_for_a_minute_and_says_so() {
             .await
         }
     };
-    // What was under way has ended with the next look; the looks go on, and send nothing.
-    let next = other(said).await;
+    // Requests in flight have ended by the next poll; further polls send nothing.
+    let next = other(printed).await;
     let count = github.log().len();
     other(next).await;
     assert_eq!(github.log().len(), count);
@@ -115,20 +115,20 @@ async fn a_secondary_limit_without_a_time_holds_for_a_minute_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ends_is_looked_for_anew_and_a_dead_one_is_not_used() {
+async fn expired_token_is_read_again_and_a_dead_one_is_not_used() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
     let runtime = world.start().await;
     until(&runtime, "the issue", |s| (!s.fleet.issues.is_empty()).then_some(())).await;
     github.only_tokens(&[("tok-new", "afk-user")]);
-    let said = until(&runtime, "the alarm", |s| {
+    let printed = until(&runtime, "the alarm", |s| {
         s.problems.iter().find(|line| line.contains("refuses the token")).cloned()
     })
     .await;
-    assert!(said.contains("401"), "{said}");
+    assert!(printed.contains("401"), "{printed}");
     let refused = github.log().iter().filter(|s| s.status == 401).count();
     assert!(refused <= 4, "it went on being used: {refused}");
-    // What was known stays, and none of it is started.
+    // The known issues stay, and none of them starts.
     until(&runtime, "the issue", |s| s.fleet.ledger.values().next().map(|_| ())).await;
     github.label(1, "ready-for-agent", "ana", true);
     std::fs::write(world.path("token"), "tok-new").unwrap();
@@ -138,7 +138,7 @@ async fn a_token_that_ends_is_looked_for_anew_and_a_dead_one_is_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_protected_branch_and_a_forbidden_push_are_told_apart() {
+async fn protected_branch_and_forbidden_push_are_reported_differently() {
     let (world, github) = world();
     let hook = world.remote().join("hooks/pre-receive");
     std::fs::write(
@@ -178,10 +178,10 @@ async fn a_protected_branch_and_a_forbidden_push_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_comment_that_copies_our_mark_is_not_ours() {
+async fn comment_with_a_copied_marker_is_ignored() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
-    // Somebody who knows the journal's name, which every comment of ours tells.
+    // Another person copies the journal's id, which every comment of afk contains.
     let runtime = world.start().await;
     until(&runtime, "the issue", |s| (!s.fleet.issues.is_empty()).then_some(())).await;
     runtime.stop().await;
@@ -198,7 +198,7 @@ async fn a_comment_that_copies_our_mark_is_not_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_starts_nothing_and_loses_nothing() {
+async fn outage_starts_no_issue_and_loses_none() {
     let (world, github) = world();
     github.issue(1, "Do it", "", "rita");
     let runtime = world.start().await;
@@ -217,7 +217,7 @@ async fn an_outage_starts_nothing_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_once_in_the_middle_is_asked_for_again() {
+async fn token_that_is_refused_mid_run_is_read_again() {
     let (world, github) = world();
     for (method, part) in
         [("GET", "check-runs"), ("PATCH", "/issues/comments/"), ("POST", "/labels")]
@@ -228,7 +228,7 @@ async fn a_token_that_is_refused_once_in_the_middle_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_red_checks_are_frozen_with_their_evidence() {
+async fn five_red_checks_freeze_the_run_with_its_evidence() {
     let fix = "case $prompt in *'went red'*) echo $RANDOM >> second; git add second; git $US commit -qm 'Fixes #1';;";
     let world = World::new(&format!("{fix} *) {WORK}\n;; esac\n{END}"))
         .rules("[ci]\ngithub = true\npoll_ms = 100");
@@ -266,14 +266,14 @@ async fn five_red_checks_are_frozen_with_their_evidence() {
         .status()
         .unwrap();
     assert!(checked.success());
-    // What was changed since it was kept is told, and not handed on.
+    // A file changed since it was captured is reported and not exported.
     std::fs::write(std::path::Path::new(&capsule).join("changes.diff"), "other").unwrap();
     let out = afk(&args).output().unwrap();
     assert!(text(&out.stderr).contains("was changed since it was kept"), "{}", text(&out.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_apps_token_is_made_and_made_anew_when_it_ends() {
+async fn app_token_is_issued_and_renewed() {
     let (world, github) = world();
     let key = world.path("app.pem");
     let made = std::process::Command::new("ssh-keygen")
@@ -291,7 +291,7 @@ async fn an_apps_token_is_made_and_made_anew_when_it_ends() {
         installation: 42,
         key: format!("file:{}", key.display()),
     });
-    // The hour is over in the middle of the run.
+    // The token expires in the middle of the run.
     github.fault("GET", "check-runs", Fault::Status(401, vec![], "Bad credentials"), 1);
     let runtime = world.try_start(config, None).await.unwrap();
     let run = ended(&runtime).await;
@@ -301,7 +301,7 @@ async fn an_apps_token_is_made_and_made_anew_when_it_ends() {
     assert_eq!(github.comments(1).len(), 1);
 }
 
-/// A server of OpenSSH's that gives git, in the folder of a world; none where it isn't installed.
+/// An OpenSSH server for git in a world's folder; none if OpenSSH isn't installed.
 struct Sshd(std::process::Child, u16);
 
 impl Drop for Sshd {
@@ -334,7 +334,7 @@ fn sshd(world: &World) -> Option<Sshd> {
         user.display()
     );
     std::fs::write(world.path("sshd_config"), settings).unwrap();
-    // Privilege separation wants its folder; a user other than root needs none.
+    // sshd's privilege separation needs this folder when it runs as root.
     let _ = std::fs::create_dir_all("/run/sshd");
     let child = std::process::Command::new(program)
         .arg("-D")
@@ -347,21 +347,21 @@ fn sshd(world: &World) -> Option<Sshd> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_goes_over_ssh_with_its_own_key() {
+async fn push_over_ssh_uses_its_own_key() {
     let (world, github) = world();
     let Some(server) = sshd(&world) else {
         eprintln!("SKIPPED: there is no sshd here; install openssh-server to run this test");
         return;
     };
     let port = server.1;
-    so("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    wait_until("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
     github.issue(1, "Do it", "Please.", "ana");
     let mut config = world.config();
     let user = std::env::var("USER").unwrap_or_else(|_| "root".into());
     let known = config.repos.values_mut().next().unwrap();
     known.remote = format!("ssh://{user}@127.0.0.1:{port}{}", world.remote().display());
     known.ssh_key = Some(world.path("user"));
-    // An unknown host is refused, and the refusal is told and not waited for.
+    // An unknown host is refused at once, and the refusal is reported.
     let runtime = world.try_start(config.clone(), None).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;

@@ -1,5 +1,5 @@
-//! The hypervisor's forced command behind a real OpenSSH server: what breakglass requires of it,
-//! line by line (H1 to H12 of docs/breakglass.md).
+//! The hypervisor's forced command behind a real OpenSSH server, against each requirement of
+//! docs/breakglass.md (H1 to H12).
 
 use std::process::Stdio;
 
@@ -13,21 +13,21 @@ fn host() -> Option<(tempfile::TempDir, Pve)> {
 }
 
 #[test]
-fn every_verb_does_what_it_says_with_forensics_first() {
+fn each_verb_acts_after_its_forensics() {
     let Some((_dir, pve)) = host() else { return };
     let looks =
         ["status", "config", "pending", "agent", "monitor", "monitor", "monitor", "monitor"];
     let out = pve.verb("status");
     assert_eq!(out.status.code(), Some(0));
-    let said = text(&out.stdout);
-    assert!(said.contains("\nstatus: running\nlast none\n"), "{said}");
+    let printed = text(&out.stdout);
+    assert!(printed.contains("\nstatus: running\nlast none\n"), "{printed}");
     let out = pve.verb("forensics");
-    let said = text(&out.stdout);
-    assert_eq!(out.status.code(), Some(0), "{said}");
+    let printed = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{printed}");
     for part in ["name: devvm", "ping ok", "qm> info blockstats", "QEMU process", "Threads:"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
-    assert!(said.matches("(step ended with rc=0)").count() >= 10, "{said}");
+    assert!(printed.matches("(step ended with rc=0)").count() >= 10, "{printed}");
     for (verb, actions) in [
         ("reset", &["reset"][..]),
         ("stop", &["stop"]),
@@ -38,26 +38,29 @@ fn every_verb_does_what_it_says_with_forensics_first() {
         pve.set("calls", "\n");
         let before = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
         let out = pve.verb(verb);
-        let said = text(&out.stdout);
-        assert_eq!(out.status.code(), Some(0), "{verb}: {said}{}", text(&out.stderr));
+        let printed = text(&out.stdout);
+        assert_eq!(out.status.code(), Some(0), "{verb}: {printed}{}", text(&out.stderr));
         let calls = pve.calls();
         let words: Vec<&str> = calls.iter().map(|c| c.split(' ').next().unwrap()).collect();
         assert_eq!(words[..looks.len()], looks, "{verb}");
         assert_eq!(pve.actions(), actions, "{verb}");
-        assert!(said.contains("=== end of forensics") && said.contains("the VM reads: "), "{said}");
-        // A reset keeps the process, a cycle does not.
+        assert!(
+            printed.contains("=== end of forensics") && printed.contains("the VM reads: "),
+            "{printed}"
+        );
+        // A reset keeps the process; a cycle replaces it.
         let after = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
         assert_eq!(before == after, verb == "reset", "{verb}");
     }
-    let said = text(&pve.verb("status").stdout);
+    let printed = text(&pve.verb("status").stdout);
     assert!(
-        said.contains("verb=cycle") && said.contains("state=ended rc=0 reads=running"),
-        "{said}"
+        printed.contains("verb=cycle") && printed.contains("state=ended rc=0 reads=running"),
+        "{printed}"
     );
 }
 
 #[test]
-fn nothing_but_the_six_words_is_taken_and_what_came_is_told_escaped() {
+fn forced_command_takes_six_verbs_and_escapes_anything_else() {
     let Some((_dir, pve)) = host() else { return };
     let calls = pve.calls();
     for request in [
@@ -75,10 +78,13 @@ fn nothing_but_the_six_words_is_taken_and_what_came_is_told_escaped() {
     ] {
         let out = pve.ssh("verbs", &[request]).output().unwrap();
         assert_eq!(out.status.code(), Some(2), "{request:?}: {}", text(&out.stderr));
-        let said = text(&out.stderr) + &text(&out.stdout);
-        assert!(said.contains("refused: not one of") && !said.contains('\u{1b}'), "{said:?}");
+        let printed = text(&out.stderr) + &text(&out.stdout);
+        assert!(
+            printed.contains("refused: not one of") && !printed.contains('\u{1b}'),
+            "{printed:?}"
+        );
     }
-    // Also no terminal, no shell and no forwarding.
+    // A terminal, a shell and forwarding are refused as well.
     let out = pve.ssh("verbs", &[]).arg("-tt").output().unwrap();
     assert_ne!(out.status.code(), Some(0));
     assert_eq!(pve.calls(), calls, "qm was asked");
@@ -96,7 +102,7 @@ fn nothing_but_the_six_words_is_taken_and_what_came_is_told_escaped() {
 }
 
 #[test]
-fn one_action_at_a_time_and_reading_meanwhile() {
+fn host_runs_one_action_at_a_time_and_reads_meanwhile() {
     let Some((_dir, pve)) = host() else { return };
     pve.set("hang-pending", "");
     let children: Vec<_> = (0..3)
@@ -116,15 +122,15 @@ fn one_action_at_a_time_and_reading_meanwhile() {
     let busy = outs.iter().find(|out| out.status.code() == Some(75)).unwrap();
     assert!(text(&busy.stderr).contains("busy: another action is under way: last request="));
     assert_eq!(pve.actions(), ["stop", "start"]);
-    // The lock went with its holder, and QEMU did not inherit it.
+    // The lock ended with its holder; QEMU did not inherit it.
     pve.unset("hang-pending");
     assert_eq!(pve.verb("cycle").status.code(), Some(0));
 }
 
 #[test]
-fn a_cut_link_ends_nothing_and_the_end_can_be_read_back() {
+fn action_survives_a_cut_link_and_its_result_is_readable() {
     let Some((_dir, pve)) = host() else { return };
-    // Forensics takes a while, so that the cut comes in the middle.
+    // Slow forensics, so that the cut comes in the middle.
     pve.set("hang-config", "");
     pve.set("hang-agent", "");
     let old = pve.pid();
@@ -132,49 +138,50 @@ fn a_cut_link_ends_nothing_and_the_end_can_be_read_back() {
     wait_for("the cycle", || pve.path("run/afk-pve.last").exists());
     child.kill().unwrap();
     child.wait().unwrap();
-    let mut said = String::new();
+    let mut printed = String::new();
     wait_for("its end", || {
-        said = text(&pve.verb("status").stdout);
-        said.contains("state=ended")
+        printed = text(&pve.verb("status").stdout);
+        printed.contains("state=ended")
     });
-    assert!(said.contains("verb=cycle") && said.contains("rc=0 reads=running"), "{said}");
+    assert!(printed.contains("verb=cycle") && printed.contains("rc=0 reads=running"), "{printed}");
     assert_eq!(
         (pve.actions(), pve.qm(&["status"])),
         (vec!["stop".into(), "start".into()], "status: running".into())
     );
     assert_ne!(pve.pid(), old);
-    let said = text(&pve.verb("forensics").stdout);
+    let printed = text(&pve.verb("forensics").stdout);
     assert!(
-        said.contains("=== what the last action said") && said.contains("cycle ended with rc=0")
+        printed.contains("=== what the last action said")
+            && printed.contains("cycle ended with rc=0")
     );
 }
 
 #[test]
-fn a_step_that_hangs_is_cut_says_so_and_hinders_nothing() {
+fn hanging_step_is_cut_and_reported() {
     let Some((_dir, pve)) = host() else { return };
     for step in ["status", "config", "pending", "agent", "monitor"] {
         pve.set(&format!("hang-{step}"), "");
     }
     let out = pve.verb("forensics");
-    let said = text(&out.stdout);
+    let printed = text(&out.stdout);
     assert_eq!(out.status.code(), Some(0));
-    assert_eq!(said.matches("(step ended with rc=124)").count(), 8, "{said}");
+    assert_eq!(printed.matches("(step ended with rc=124)").count(), 8, "{printed}");
     assert_eq!(pve.verb("status").status.code(), Some(124));
     for step in ["config", "pending", "agent", "monitor", "status"] {
         pve.unset(&format!("hang-{step}"));
     }
-    // A stop that hangs is cut, too, and the process is killed.
+    // A hanging stop is cut as well, and the process is killed.
     pve.set("hang-stop", "");
     let old = pve.pid();
     let out = pve.verb("cycle");
-    let said = text(&out.stdout);
-    assert_eq!(out.status.code(), Some(0), "{said}");
-    assert!(said.contains(&format!("killed process {old}")), "{said}");
+    let printed = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{printed}");
+    assert!(printed.contains(&format!("killed process {old}")), "{printed}");
     assert_eq!(pve.actions(), ["stop", "unlock", "start"]);
 }
 
 #[test]
-fn only_this_vms_process_is_killed() {
+fn kill_hits_only_the_process_of_its_vm() {
     let Some((_dir, pve)) = host() else { return };
     let spawn = |id: &str, socket: &str| {
         std::process::Command::new(pve.path("kvm"))
@@ -183,7 +190,7 @@ fn only_this_vms_process_is_killed() {
             .spawn()
             .unwrap()
     };
-    // Two that look alike, one that has the number elsewhere, and a stale pid file.
+    // Two similar processes, one with the number in another place, and a stale pid file.
     let mut others = vec![spawn("1021", "1021"), spawn("10", "102")];
     others.push(
         std::process::Command::new(pve.path("kvm")).args(["x", "-id 102 102.qmp"]).spawn().unwrap(),
@@ -192,8 +199,8 @@ fn only_this_vms_process_is_killed() {
     pve.set("wedged", "");
     pve.set("run/102.pid", &others[2].id().to_string());
     let out = pve.verb("cycle");
-    let said = text(&out.stdout) + &text(&out.stderr);
-    assert!(said.contains(&format!("killed process {real}")), "{said}");
+    let printed = text(&out.stdout) + &text(&out.stderr);
+    assert!(printed.contains(&format!("killed process {real}")), "{printed}");
     for other in &mut others {
         assert!(other.try_wait().unwrap().is_none(), "an innocent process was killed");
         other.kill().unwrap();
@@ -202,9 +209,9 @@ fn only_this_vms_process_is_killed() {
 }
 
 #[test]
-fn what_did_not_stop_is_not_started() {
+fn vm_that_did_not_stop_is_not_started() {
     let Some((_dir, pve)) = host() else { return };
-    // The stop does nothing, and QEMU can't be told to be this VM's.
+    // The stop does nothing, and no process can be identified as this VM's QEMU.
     pve.set("wedged", "");
     let real = pve.pid();
     let strange = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
@@ -212,41 +219,44 @@ fn what_did_not_stop_is_not_started() {
     let pid = rustix::process::Pid::from_raw(real).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let out = pve.verb("cycle");
-    let said = text(&out.stdout) + &text(&out.stderr);
+    let printed = text(&out.stdout) + &text(&out.stderr);
     let mut strange = strange;
     assert!(strange.try_wait().unwrap().is_none());
     strange.kill().unwrap();
     strange.wait().unwrap();
-    assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("it was NOT started"), "{said}");
+    assert_eq!(out.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("it was NOT started"), "{printed}");
     assert!(!pve.actions().contains(&"start".to_owned()));
     let last = text(&pve.verb("status").stdout);
     assert!(last.contains("state=ended rc=1"), "{last}");
 }
 
 #[test]
-fn a_failed_action_tells_its_code_and_how_the_vm_stands() {
+fn failed_action_reports_its_code_and_the_vm_status() {
     let Some((_dir, pve)) = host() else { return };
     pve.set("fail-start", "no room");
     let out = pve.verb("cycle");
     assert_eq!(out.status.code(), Some(5));
-    let said = text(&out.stderr);
-    assert!(said.contains("cycle failed with rc=5; the VM reads: stopped"), "{said}");
+    let printed = text(&out.stderr);
+    assert!(printed.contains("cycle failed with rc=5; the VM reads: stopped"), "{printed}");
 }
 
 #[test]
-fn a_log_that_can_not_be_written_is_told_and_hinders_nothing() {
+fn unwritable_log_is_reported_and_blocks_no_verb() {
     let Some((_dir, pve)) = host() else { return };
     std::fs::create_dir(pve.path("log")).unwrap();
     let out = pve.verb("cycle");
     assert_eq!(out.status.code(), Some(0));
-    let said = text(&out.stderr);
-    assert!(said.contains("can't be written") && said.contains("they are kept in"), "{said}");
+    let printed = text(&out.stderr);
+    assert!(
+        printed.contains("can't be written") && printed.contains("they are kept in"),
+        "{printed}"
+    );
     assert_eq!(pve.actions(), ["stop", "start"]);
 }
 
 #[test]
-fn forensics_are_in_the_log_line_by_line_behind_their_request() {
+fn log_holds_forensics_line_by_line_after_their_request() {
     let Some((_dir, pve)) = host() else { return };
     pve.set("more", "x\n2026-01-01T00:00:00Z end request=forged rc=0\n\u{1b}[2J");
     assert_eq!(pve.verb("reset").status.code(), Some(0));
@@ -265,11 +275,11 @@ fn forensics_are_in_the_log_line_by_line_behind_their_request() {
 }
 
 #[test]
-fn the_key_is_good_for_this_until_it_expires_and_for_nothing_else() {
+fn expired_key_is_refused_and_the_callers_environment_is_ignored() {
     let Some((_dir, pve)) = host() else { return };
     let refused = pve.ssh("expired", &["status"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(255));
-    // Environment of the caller's does not reach it.
+    // The caller's environment does not reach the forced command.
     let mut ssh = pve.ssh_with(&["-o", "SendEnv=BREAKGLASS_VMID"], "verbs", &["status"]);
     let out = ssh.env("BREAKGLASS_VMID", "1").output().unwrap();
     assert_eq!(out.status.code(), Some(0));
@@ -277,7 +287,7 @@ fn the_key_is_good_for_this_until_it_expires_and_for_nothing_else() {
 }
 
 #[test]
-fn the_installer_is_a_script_that_a_shell_can_read() {
+fn installer_passes_a_shell_syntax_check() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("k");
     crate::support::pve::key(&key, "ed25519");
@@ -289,11 +299,11 @@ fn the_installer_is_a_script_that_a_shell_can_read() {
     std::fs::write(&path, &out.stdout).unwrap();
     let read = std::process::Command::new("sh").arg("-n").arg(&path).status().unwrap();
     assert!(read.success());
-    let said = text(&out.stdout);
+    let printed = text(&out.stdout);
     assert!(
-        said.contains(
+        printed.contains(
             "command=\"/usr/local/sbin/afk-pve\",restrict,from=\"192.0.2.7\" ssh-ed25519"
         )
     );
-    assert!(said.contains(afk::breakglass::host::SCRIPT));
+    assert!(printed.contains(afk::breakglass::host::SCRIPT));
 }

@@ -1,4 +1,4 @@
-//! The HTTP API as a caller sees it.
+//! The HTTP API as its callers see it.
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ fn kind(answer: &(u16, Value)) -> (u16, &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_a_name_and_a_role_and_nothing_else_is() {
-    let world = World::new("").held();
+async fn token_gives_a_name_and_a_role() {
+    let world = World::new("").with_kill_switch();
     let section = section(&world);
     let world = world.with(&section);
     let api = Api::start(&world);
@@ -25,7 +25,7 @@ async fn a_token_is_a_name_and_a_role_and_nothing_else_is() {
     let throw = json!({"action": "set_kill_switch", "on": true});
     assert_eq!(kind(&api.act(VIEWER, throw.clone()).await), (403, "viewer"));
     assert_eq!(api.act(OPERATOR, throw).await, (200, json!({"accepted": "ok"})));
-    // In the record under the token's name.
+    // The journal names the token.
     let (_, fleet) = api.get("/v1/fleet", Some(OPERATOR)).await;
     assert_eq!(fleet["fleet"]["operator_kill"], json!(true));
     let lift = json!({"action": "set_kill_switch", "on": false});
@@ -38,8 +38,8 @@ async fn a_token_is_a_name_and_a_role_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn breakglass_over_http_has_the_checks_of_keys() {
-    let world = World::new("").held();
+async fn http_breakglass_has_the_checks_of_the_cockpit() {
+    let world = World::new("").with_kill_switch();
     let Some(pve) = Pve::start(world.root()) else { return };
     let both = format!("{}\n{}", pve.section(world.root(), ""), section(&world));
     let world = world.with(&both);
@@ -57,7 +57,7 @@ async fn breakglass_over_http_has_the_checks_of_keys() {
         (409, Some("breakglass is off: arm it first, with a reason"))
     );
     assert_eq!(api.act(OPERATOR, arm).await.0, 200);
-    // A viewer sees who is armed, and what a confirmation would be bound to.
+    // A viewer sees the armed actor and the digests that confirmations need.
     let (code, seen) = api.get("/v1/breakglass", Some(VIEWER)).await;
     assert_eq!((code, seen["state"]["armed"]["by"].as_str()), (200, Some("deployer")));
     let bare = ask(json!({"ask": "verb", "verb": "cycle"}));
@@ -75,7 +75,7 @@ async fn breakglass_over_http_has_the_checks_of_keys() {
     assert_eq!(pve.actions(), ["stop", "start"]);
 }
 
-/// Reads a stream of events until it has as many as wanted.
+/// Reads `count` events from a stream.
 async fn sse(api: &Api, path: &str, last: Option<i64>, count: usize) -> Vec<Value> {
     let request = api.client.get(format!("{}{path}", api.address)).bearer_auth(VIEWER);
     let request = last.iter().fold(request, |r, last| r.header("Last-Event-ID", last.to_string()));
@@ -100,8 +100,8 @@ async fn sse(api: &Api, path: &str, last: Option<i64>, count: usize) -> Vec<Valu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
-    let world = World::new("").held();
+async fn event_stream_continues_from_any_record_without_a_gap() {
+    let world = World::new("").with_kill_switch();
     let section = section(&world);
     let world = world.with(&section);
     let api = Api::start(&world);
@@ -109,7 +109,7 @@ async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
     for n in 0..600 {
         assert_eq!(api.act(OPERATOR, throw(n % 2 == 0)).await.0, 200);
     }
-    // More than a page, then what comes.
+    // More than a page of past events, then new ones.
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     let seq = fleet["seq"].as_i64().unwrap();
     let many = usize::try_from(seq).unwrap() + 2;
@@ -121,10 +121,10 @@ async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
     let numbers: Vec<i64> = events.iter().map(|event| event["seq"].as_i64().unwrap()).collect();
     assert_eq!(numbers, (1..=i64::try_from(many).unwrap()).collect::<Vec<_>>());
     assert_eq!(events[0]["event"]["event"], "started");
-    // A caller that comes again goes on where it was.
+    // A caller that reconnects continues after its last event.
     let again = sse(&api, "/events?since=1", Some(seq), 2).await;
     assert_eq!(again[0]["seq"], json!(seq + 1));
-    // Without a number: what happens from now on.
+    // Without a number the stream begins now.
     let answer = sse(&api, "/v1/events", None, 1);
     let later = async {
         loop {
@@ -138,7 +138,7 @@ async fn the_journal_is_followed_from_any_record_on_without_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_and_their_transcripts_are_read_in_windows() {
+async fn runs_and_transcripts_are_served_in_pages() {
     let world = World::new(
         "for n in 1 2 3 4 5 6; do echo '{\"type\":\"text\",\"text\":\"line '$n'\"}'; done\n\
          echo '{\"type\":\"end\",\"status\":\"done\"}'",
@@ -150,9 +150,9 @@ async fn runs_and_their_transcripts_are_read_in_windows() {
     let submit = json!({"action": "submit", "repo": "acme/thing", "prompt": "go"});
     let (_, answer) = api.act(OPERATOR, submit).await;
     assert_eq!(answer["run"], json!(1), "{answer}");
-    let mut told = Value::Null;
-    while told["run"]["outcome"] != "done" {
-        told = api.get("/v1/runs/r1", Some(VIEWER)).await.1;
+    let mut reported = Value::Null;
+    while reported["run"]["outcome"] != "done" {
+        reported = api.get("/v1/runs/r1", Some(VIEWER)).await.1;
     }
     assert_eq!(api.get("/runs/1", Some(VIEWER)).await.1["run"]["id"], json!(1));
     let (_, all) = api.get("/v1/runs/1/transcript", Some(VIEWER)).await;
@@ -168,8 +168,8 @@ async fn runs_and_their_transcripts_are_read_in_windows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_described_is_what_is_served() {
-    let world = World::new("").held();
+async fn openapi_description_matches_the_served_routes() {
+    let world = World::new("").with_kill_switch();
     let section = section(&world);
     let world = world.with(&section).with("[service]\nrepository = 'acme/thing'");
     let api = Api::start(&world);
@@ -198,7 +198,7 @@ async fn what_is_described_is_what_is_served() {
     assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
     let text = answer.text().await.unwrap();
     assert!(text.contains("\nafk_permits 10\n") && text.ends_with("# EOF\n"), "{text}");
-    // Nothing is there that is not described.
+    // No route is served that is not described.
     assert_eq!(
         api.client.get(format!("{}/v2/fleet", api.address)).send().await.unwrap().status(),
         404

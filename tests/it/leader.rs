@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::cluster::{Cluster, Fault};
-use crate::support::world::{END, Up, WORK, World, run_of, so};
+use crate::support::world::{END, Up, WORK, World, run_of, wait_until};
 
-/// A new leader is there in this time.
+/// The longest time until a new leader has taken over.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 
 fn world(cluster: &Cluster, seconds: u32) -> World {
@@ -28,13 +28,13 @@ fn world(cluster: &Cluster, seconds: u32) -> World {
 }
 
 fn first(world: &World, term: u64) -> Up {
-    let (up, lines) = world.up_with(2);
+    let (up, lines) = world.up_with_lines(2);
     assert_eq!(lines[0], format!("leads in term {term}"), "{lines:?}");
     up
 }
 
 fn second(world: &World) -> Up {
-    let (up, lines) = world.up_with(1);
+    let (up, lines) = world.up_with_lines(1);
     assert!(lines[0].starts_with("follows: ") && lines[0].ends_with(" leads"), "{lines:?}");
     up
 }
@@ -60,12 +60,12 @@ fn claims(world: &World) -> Vec<(u64, u64)> {
 
 async fn term(world: &World, term: u64) {
     let began = Instant::now();
-    so("the next leader", || Journal::newest_term(&world.state()) == term).await;
+    wait_until("the next leader", || Journal::newest_term(&world.state()) == term).await;
     assert!(began.elapsed() < TAKE_OVER, "{:?}", began.elapsed());
 }
 
 async fn done(world: &World, number: u64) {
-    so("its end", || {
+    wait_until("its end", || {
         let journal = Journal::open_read_only(&world.state());
         let fleet = journal.and_then(|journal| journal.fold());
         fleet.is_ok_and(|fleet| {
@@ -76,21 +76,21 @@ async fn done(world: &World, number: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_killed_is_followed_and_nothing_is_claimed_twice() {
+async fn follower_takes_over_from_a_killed_leader_and_claims_nothing_twice() {
     let cluster = Cluster::start();
     let world = world(&cluster, 15);
     let mut leads = first(&world, 1);
     let follows = second(&world);
-    so("the claim", || claims(&world) == [(1, 1)]).await;
+    wait_until("the claim", || claims(&world) == [(1, 1)]).await;
     leads.kill();
     term(&world, 2).await;
     std::fs::write(world.path("go"), "").unwrap();
     done(&world, 1).await;
     world.issue(2, "More", "armed_by = 'ana'");
-    so("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
+    wait_until("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
     let lease = cluster.get("leases", "afk").unwrap();
     assert_eq!(lease["spec"]["leaseTransitions"], 2);
-    // One that ends by itself gives the lease back: nobody waits for its time.
+    // A leader that ends releases its lease, so that nobody waits for its expiry.
     let next = second(&world);
     let began = Instant::now();
     drop(follows);
@@ -102,12 +102,12 @@ async fn a_leader_that_is_killed_is_followed_and_nothing_is_claimed_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_hung_writes_nothing_more() {
+async fn hung_leader_writes_nothing_after_losing_its_lease() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);
     let follows = second(&world);
-    so("the claim", || claims(&world) == [(1, 1)]).await;
+    wait_until("the claim", || claims(&world) == [(1, 1)]).await;
     signal(&leads, Signal::STOP);
     term(&world, 2).await;
     world.issue(2, "More", "armed_by = 'ana'");
@@ -116,7 +116,7 @@ async fn a_leader_that_hung_writes_nothing_more() {
     assert_eq!(ended.code(), Some(4), "{ended:?}");
     std::fs::write(world.path("go"), "").unwrap();
     done(&world, 1).await;
-    so("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
+    wait_until("the next claim", || claims(&world) == [(1, 1), (2, 2)]).await;
     drop(follows);
     let journal = Journal::open_read_only(&world.state()).unwrap();
     assert!(chain::verify(&journal).unwrap().is_ok());
@@ -128,15 +128,15 @@ fn api(up: Up, line: &str) -> Api {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_follows_shows_what_the_leader_does_and_changes_nothing() {
+async fn follower_serves_reads_and_refuses_writes() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let http = section(&world);
     let world = world.with(&http);
-    let (mut leads, lines) = world.up_with(3);
+    let (mut leads, lines) = world.up_with_lines(3);
     assert_eq!(lines[1], "leads in term 1", "{lines:?}");
-    let (follows, lines) = world.up_with(2);
+    let (follows, lines) = world.up_with_lines(2);
     assert!(lines[1].starts_with("follows: "), "{lines:?}");
     let api = api(follows, &lines[0]);
     let run = loop {
@@ -149,10 +149,10 @@ async fn one_that_follows_shows_what_the_leader_does_and_changes_nothing() {
     let (status, health) = api.get("/health", None).await;
     assert_eq!((status, &health["status"]), (503, &json!("standby")));
     assert!(health["leader"].as_str().unwrap().ends_with(" leads"), "{health}");
-    let (status, told) = api.act(OPERATOR, json!({"action": "cancel", "run": 1})).await;
-    assert_eq!((status, &told["error"]["kind"]), (503, &json!("follows")), "{told}");
+    let (status, reported) = api.act(OPERATOR, json!({"action": "cancel", "run": 1})).await;
+    assert_eq!((status, &reported["error"]["kind"]), (503, &json!("follows")), "{reported}");
     assert_eq!(api.get("/v1/fleet", None).await.0, 401);
-    // What happens later is seen as well.
+    // The follower shows later events as well.
     std::fs::write(world.path("go"), "").unwrap();
     let outcome = loop {
         let (_, run) = api.get("/v1/runs/1", Some(VIEWER)).await;
@@ -169,22 +169,22 @@ async fn one_that_follows_shows_what_the_leader_does_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_port_of_one_that_follows_is_that_of_the_one_that_leads() {
+async fn afk_serves_one_port_as_follower_and_as_leader() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let http = section(&world).replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
-    let (_up, lines) = world.with(&http).up_with(3);
+    let (_up, lines) = world.with(&http).up_with_lines(3);
     let here = format!("http on 127.0.0.1:{port}");
     assert_eq!(lines, [here.clone(), "leads in term 1".into(), here]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_can_not_renew_ends_before_another_may_lead() {
+async fn leader_that_cannot_renew_its_lease_ends() {
     let cluster = Cluster::start();
     let world = world(&cluster, 3);
     let mut leads = first(&world, 1);
-    so("the claim", || claims(&world) == [(1, 1)]).await;
+    wait_until("the claim", || claims(&world) == [(1, 1)]).await;
     cluster.fault(false, "leases", Fault::Status(500), 1000);
     let began = Instant::now();
     let ended = tokio::task::spawn_blocking(move || leads.0.wait().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Everything that needs the program, real git, real processes or a terminal; a file a feature.
+//! Tests against the real program, with git, processes and terminals; one file for each feature.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,4 +1,4 @@
-//! What an operator can do to a live run, and what a viewer can't.
+//! Operators' commands on a live run, which viewers may not send.
 
 use afk::core::model::approval::{Answer, EscalationKind};
 use afk::core::model::command::{Accepted, Command, Refusal, Role};
@@ -9,7 +9,7 @@ use crate::support::world::{END, WORK, World, as_role, command, ended, until};
 use crate::support::{git, journal_id, log, processes_with};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_permission_is_asked_answered_once_and_reaches_the_agent() {
+async fn permission_is_answered_once_and_reaches_the_agent() {
     let world = World::new(&format!(
         "echo '{{\"type\":\"permission\",\"id\":\"p1\",\"title\":\"rm -r build\",\"detail\":\"rm -r build\"}}'\nread -r answer\ncase $answer in *'\"decision\":\"deny\"'*'not that'*) {WORK}\n;; esac\n{END}"
     ));
@@ -24,7 +24,7 @@ async fn a_permission_is_asked_answered_once_and_reaches_the_agent() {
         digest: asked.1,
         answer: Answer::Deny { reason: reason.into() },
     };
-    // A viewer can't, a stale digest can't, words can't; then the first answer counts.
+    // A viewer, a stale digest and a typed answer are refused; then the first answer counts.
     assert_eq!(as_role(&runtime, Role::Viewer, answer("x")).await, Err(Refusal::Viewer));
     let digest = afk::core::model::digest::Digest::of(&[b"else"]);
     let stale = Command::Answer { escalation: asked.0, digest, answer: Answer::Approve };
@@ -40,7 +40,7 @@ async fn a_permission_is_asked_answered_once_and_reaches_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_is_answered_in_words() {
+async fn typed_answer_reaches_the_agent() {
     let world = World::new(&format!(
         "echo '{{\"type\":\"question\",\"id\":\"q1\",\"text\":\"Which?\",\"options\":[\"red\",\"blue\"]}}'\nread -r answer\ncase $answer in *blue*) {WORK}\n;; esac\n{END}"
     ));
@@ -56,7 +56,7 @@ async fn a_question_is_answered_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_agent_is_steered() {
+async fn message_steers_a_live_agent() {
     let world = World::new(&format!(
         "echo '{{\"type\":\"text\",\"text\":\"ready\"}}'\nread -r steer\ncase $steer in *'the other way'*) echo '{{\"type\":\"steer_taken\"}}'; {WORK}\n;; esac\n{END}"
     ));
@@ -77,7 +77,7 @@ async fn a_live_agent_is_steered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_run_leaves_nothing_and_keeps_its_work_as_a_commit() {
+async fn cancelled_run_leaves_no_process_and_keeps_its_work_as_a_commit() {
     let world = World::new(&format!(
         "{WORK}\necho x > loose\necho '{{\"type\":\"text\",\"text\":\"worked\"}}'\nsleep 1000"
     ))
@@ -99,7 +99,7 @@ async fn a_cancelled_run_leaves_nothing_and_keeps_its_work_as_a_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_needs_a_human_goes_on_with_guidance() {
+async fn guidance_reopens_a_run_that_needs_a_human() {
     let world = World::new(&format!(
         "case $prompt in *'use the force'*) {WORK}\n;; *) echo '{{\"type\":\"end\",\"status\":\"blocked\",\"reason\":\"no idea\"}}'; exit;; esac\n{END}"
     ));
@@ -125,7 +125,7 @@ async fn a_run_that_needs_a_human_goes_on_with_guidance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_runs_in_a_throwaway_clone_and_pushes_nothing() {
+async fn prompt_runs_in_a_temporary_clone_and_pushes_nothing() {
     let world =
         World::new(&format!("echo made > here; git remote get-url origin > ../origin; {END}"));
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
@@ -148,7 +148,7 @@ async fn a_prompt_runs_in_a_throwaway_clone_and_pushes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_goes_on_with_the_same_conversation() {
+async fn restart_resumes_the_conversation() {
     let world = World::new(&format!(
         "echo '{{\"type\":\"session\",\"id\":\"s-1\"}}'\ncase $prompt in *'\"session\":\"s-1\"'*) {WORK}\n;; *) sleep 1000;; esac\n{END}"
     ));

@@ -1,9 +1,9 @@
-//! The core stays pure: a reader of its text finds no clock, no I/O, no async, and no other room.
+//! The core stays pure: its source names no clock, no I/O, no async and no other room.
 
 use std::path::Path;
 
 #[test]
-fn the_core_names_nothing_impure() {
+fn core_names_nothing_impure() {
     let forbidden = [
         "async ",
         ".await",
@@ -44,8 +44,8 @@ fn the_core_names_nothing_impure() {
 }
 
 #[test]
-fn arrows_point_one_way() {
-    // A room and the rooms that it must not name (docs/architecture.md).
+fn rooms_depend_in_one_direction() {
+    // Each room with the rooms that it must not name (docs/architecture.md).
     let rules: &[(&str, &[&str])] = &[
         ("tui", &["serve", "agent", "ci", "deploy", "tracker", "workspace", "secrets", "cli"]),
         ("runtime", &["tui", "cli", "serve"]),

@@ -6,10 +6,10 @@ use afk::core::model::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, Fault};
-use crate::support::world::{END, WORK, World, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
 use crate::support::{afk, git, text};
 
-/// A world whose deploy is a rollout in a cluster.
+/// A world whose deploy stage watches a rollout in a cluster.
 fn world(script: &str, rules: &str) -> (World, Cluster) {
     let cluster = Cluster::start();
     let rules =
@@ -32,7 +32,7 @@ fn image(sha: &str) -> String {
     format!("registry/app:{}", &sha[..8])
 }
 
-/// The run with the commit that was pushed after `before`.
+/// Waits until the run has pushed another commit than `before`.
 async fn pushed(runtime: &afk::runtime::Runtime, before: Option<&str>) -> String {
     until(runtime, "the push", |s| {
         let sha = run_of(&s.fleet, 1)?.pushed.as_ref()?.0.clone();
@@ -47,13 +47,13 @@ fn facts(run: &Run) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
+async fn commit_is_healthy_after_its_image_ran_for_the_soak_time() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
     cluster.deployed(1, "registry/app:old", &none());
     cluster.pod(1, "registry/app:old", 0, &running());
     let runtime = world.start().await;
     let sha = pushed(&runtime, None).await;
-    // The answer to a change of the image: all that is told is still of the old one.
+    // Right after a change of the image, the status still describes the old one.
     cluster.deployed(2, &image(&sha), &json!({"observedGeneration": 1}));
     until(&runtime, "the watchers", |s| (s.watchers.len() == 3).then_some(())).await;
     cluster.deployed(2, &image(&sha), &json!({"availableReplicas": 0}));
@@ -69,7 +69,7 @@ async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
     assert!(facts.contains(&format!("digest web/app/app sha256:{:064x}", 2)), "{facts:?}");
     assert!(facts.contains(&"keel.sh/update-time now".to_owned()), "{facts:?}");
     assert_eq!(run.proof.get(ProofLink::Image).unwrap().verdict, Verdict::Green);
-    // The chain as JSON, for whoever asks later.
+    // `afk proof` prints the chain as JSON.
     let places = world.places();
     let mut args: Vec<&str> = places.iter().map(String::as_str).collect();
     args.extend(["proof", "r1"]);
@@ -89,7 +89,7 @@ async fn a_commit_is_healthy_once_its_image_runs_for_the_soak_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_crashes_after_a_green_rollout_is_fixed_forward() {
+async fn pod_crash_after_a_green_rollout_is_fixed_forward() {
     let fix = "case $prompt in *'went red'*CrashLoopBackOff*'no such table'*) echo x > second; git add second; git $US commit -qm Second;;";
     let (world, cluster) = world(&format!("{fix} *) {WORK}\n;; esac\n{END}"), "soak_seconds = 20");
     cluster.deployed(1, "registry/app:old", &none());
@@ -98,7 +98,7 @@ async fn a_pod_that_crashes_after_a_green_rollout_is_fixed_forward() {
     cluster.log("app-2-x", "panic: no such table\n");
     cluster.deployed(2, &image(&first), &none());
     cluster.pod(2, &image(&first), 0, &running());
-    so("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
+    wait_until("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
     cluster.put(
         "events",
         json!({
@@ -114,16 +114,16 @@ async fn a_pod_that_crashes_after_a_green_rollout_is_fixed_forward() {
     runtime.stop().await;
     assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
     let logs = world.state().join("logs");
-    let said = std::fs::read_dir(logs)
+    let printed = std::fs::read_dir(logs)
         .unwrap()
         .flatten()
         .find(|entry| entry.file_name().to_string_lossy().ends_with("deploy-said.log"));
-    let said = std::fs::read_to_string(said.unwrap().path()).unwrap();
-    assert!(said.contains("event Warning app-2-x: BackOff restarting"), "{said}");
+    let printed = std::fs::read_to_string(printed.unwrap().path()).unwrap();
+    assert!(printed.contains("event Warning app-2-x: BackOff restarting"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_never_comes_is_not_applied_and_goes_to_a_human() {
+async fn missing_image_is_not_applied_and_asks_a_human() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "minutes = 0");
     cluster.deployed(1, "registry/app:old", &none());
     let runtime = world.start().await;
@@ -136,7 +136,7 @@ async fn an_image_that_never_comes_is_not_applied_and_goes_to_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_contains_the_commit_counts_for_it() {
+async fn image_of_a_descendant_proves_the_commit() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
     cluster.deployed(1, "registry/app:old", &none());
     let runtime = world.start().await;
@@ -156,14 +156,14 @@ async fn what_contains_the_commit_counts_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watches_that_fail_expire_or_fall_silent_lose_nothing() {
+async fn failed_expired_or_silent_watches_lose_no_change() {
     let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
     cluster.deployed(1, "registry/app:old", &none());
     cluster.fault(false, "deployments", Fault::Cut, 1);
     cluster.fault(false, "deployments", Fault::Status(500), 1);
     cluster.fault(true, "deployments", Fault::Status(403), 1);
     cluster.fault(true, "deployments", Fault::Expired, 1);
-    // From then on it says nothing, though the rollout goes on.
+    // The watch falls silent while the rollout continues.
     cluster.fault(true, "deployments", Fault::Mute, 1);
     let runtime = world.start().await;
     let sha = pushed(&runtime, None).await;
@@ -171,9 +171,9 @@ async fn watches_that_fail_expire_or_fall_silent_lose_nothing() {
         s.watchers.values().any(|watcher| watcher.error.is_some()).then_some(())
     })
     .await;
-    so("the silent watch", || {
+    wait_until("the silent watch", || {
         let is_watch = |r: &&String| r.contains("deployments?") && r.contains("watch=true");
-        cluster.seen().iter().filter(is_watch).count() >= 3
+        cluster.requests().iter().filter(is_watch).count() >= 3
     })
     .await;
     cluster.pod(2, &image(&sha), 0, &running());

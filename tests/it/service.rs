@@ -9,7 +9,7 @@ use crate::support::api::{Api, OPERATOR, VIEWER, section};
 use crate::support::git;
 use crate::support::world::World;
 
-/// What a job's agent does is in its prompt.
+/// The prompt selects what the job's agent does.
 const AGENT: &str = r#"
 say() { printf '{"type":"text","text":"%s"}\n' "$1"; }
 case "$prompt" in
@@ -24,7 +24,7 @@ say 'first line\nsecond — 日本'
 printf '{"type":"end","status":"done"}\n'
 "#;
 
-/// A world whose service works in its repository.
+/// A world whose service works in the world's repository.
 fn world(more: &str) -> World {
     with_agent(AGENT, more, "capacity = 2")
 }
@@ -33,7 +33,7 @@ fn with_agent(script: &str, more: &str, top: &str) -> World {
     let world = World::new(script);
     let (hold, http) = (world.root().display().to_string(), section(&world));
     let service = format!("[service]\nrepository = 'acme/thing'\n{more}");
-    // Its own issue is for other tests.
+    // This world's issue is for other tests.
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     world.with(top).with(&http).with(&service).agent(&format!("set = {{ HOLD = '{hold}' }}"))
 }
@@ -56,8 +56,8 @@ async fn job(api: &Api, id: &str) -> Value {
     job
 }
 
-/// Asks until a job stands as wanted.
-async fn stands(api: &Api, id: &str, status: &str) -> Value {
+/// Polls until a job has the status.
+async fn wait_for_status(api: &Api, id: &str, status: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     let mut every = tokio::time::interval(Duration::from_millis(20));
     loop {
@@ -70,9 +70,9 @@ async fn stands(api: &Api, id: &str, status: &str) -> Value {
     }
 }
 
-async fn there(world: &World, name: &str) {
+async fn wait_for_file(world: &World, name: &str) {
     let path = world.path(name);
-    crate::support::world::so(name, || path.exists()).await;
+    crate::support::world::wait_until(name, || path.exists()).await;
 }
 
 fn go(world: &World) {
@@ -80,7 +80,7 @@ fn go(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_let_in_without_a_token_that_is_known() {
+async fn service_refuses_callers_without_a_known_token() {
     let world = World::new(AGENT);
     let none =
         "[http]\nenabled = true\nlisten = '127.0.0.1:0'\n[service]\nrepository = 'acme/thing'";
@@ -100,7 +100,7 @@ async fn nobody_is_let_in_without_a_token_that_is_known() {
     assert_eq!(answer, (401, unauthenticated));
     assert_eq!(api.get("/health", None).await.0, 200);
     drop(api);
-    // With tokens: none, a wrong one, and a viewer's.
+    // Once tokens are configured, no token, a wrong one and a viewer's are refused.
     let world = self::world("");
     let api = Api::start(&world);
     for token in [None, Some("wrong-token-0123456789")] {
@@ -115,7 +115,7 @@ async fn nobody_is_let_in_without_a_token_that_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environments_token_is_an_operators() {
+async fn environment_token_has_the_operator_role() {
     let world = world("");
     let env = [("API_BEARER_TOKEN", "from-env")];
     let api = Api::start_with(&world, &env);
@@ -125,13 +125,13 @@ async fn the_environments_token_is_an_operators() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_works_in_a_clone_of_its_own_and_is_told_of() {
+async fn job_works_in_its_own_clone_and_reports_its_output() {
     let world = world("");
     let api = Api::start(&world);
     let metadata = json!({"ticket": 7, "who": "日本"});
     let body = json!({"prompt": "look around", "agent": "implementer", "metadata": metadata});
     let id = execute_with(&api, body).await;
-    let job = stands(&api, &id, "completed").await;
+    let job = wait_for_status(&api, &id, "completed").await;
     assert_eq!((&job["prompt"], &job["agent"]), (&json!("look around"), &json!("implementer")));
     assert_eq!((&job["metadata"], &job["exit_code"]), (&metadata, &json!(0)));
     assert_eq!((&job["error"], &job["stderr"]), (&Value::Null, &json!("")));
@@ -141,7 +141,7 @@ async fn a_job_works_in_a_clone_of_its_own_and_is_told_of() {
     assert_eq!(output[..3], [remote.as_str(), "none", "1 linked"], "{output:?}");
     assert_eq!(output[4..], ["first line", "second — 日本"]);
     let left = || !std::path::Path::new(output[3]).exists();
-    crate::support::world::so("the end of the clone", left).await;
+    crate::support::world::wait_until("the end of the clone", left).await;
     let times: Vec<&str> = ["created_at", "started_at", "finished_at"]
         .iter()
         .map(|name| job[*name].as_str().unwrap())
@@ -150,33 +150,33 @@ async fn a_job_works_in_a_clone_of_its_own_and_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_a_job_ends_is_told_with_its_code_and_reason() {
+async fn job_status_reports_its_exit_code_and_reason() {
     let world = world("");
     let api = Api::start(&world);
     let id = execute(&api, "break down").await;
-    let failed = stands(&api, &id, "failed").await;
+    let failed = wait_for_status(&api, &id, "failed").await;
     assert_eq!((&failed["exit_code"], &failed["stderr"]), (&json!(3), &json!("it broke\n")));
     assert_eq!(failed["output"], json!(["so far so good"]));
     assert!(failed["error"].as_str().unwrap().contains("exit status: 3"), "{failed}");
     let body = json!({"prompt": "take forever", "agent": "a", "timeout_seconds": 1});
     let id = execute_with(&api, body).await;
-    let late = stands(&api, &id, "timeout").await;
+    let late = wait_for_status(&api, &id, "timeout").await;
     assert!(late["error"].as_str().unwrap().contains("longer than its limit"), "{late}");
     assert_eq!((late["exit_code"].clone(), late["finished_at"].is_string()), (Value::Null, true));
-    // Nobody was asked, and nothing waits.
+    // No escalation is open, and nothing waits.
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     assert_eq!(fleet["fleet"]["escalations"], json!({}));
     drop(api);
-    // A remote that can't be fetched.
+    // The remote can't be fetched.
     std::fs::remove_dir_all(world.remote()).unwrap();
     let api = Api::start(&world);
     let id = execute(&api, "say").await;
-    let broken = stands(&api, &id, "error").await;
+    let broken = wait_for_status(&api, &id, "error").await;
     assert!(broken["error"].as_str().unwrap().contains("fetch"), "{broken}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_of_text_and_an_exit_code_is_an_agent() {
+async fn text_program_with_an_exit_code_is_an_agent() {
     let words = "cat; echo so much for that >&2; exit \"$CODE\"";
     let agent = |name: &str, command: &str, code: u8| {
         format!(
@@ -192,18 +192,18 @@ async fn a_program_of_text_and_an_exit_code_is_an_agent() {
     ];
     let world = world("workspace = false\nagent = 'fine'").with(&agents.concat());
     let api = Api::start(&world);
-    let (said, nothing) = (json!(["one", "zwei — 日本"]), json!([]));
+    let (printed, nothing) = (json!(["one", "zwei — 日本"]), json!([]));
     for (agent, status, code, output) in [
-        ("fine", "completed", json!(0), &said),
-        ("fails", "failed", json!(3), &said),
+        ("fine", "completed", json!(0), &printed),
+        ("fails", "failed", json!(3), &printed),
         ("nothing", "completed", json!(0), &nothing),
         ("nowhere", "error", json!(127), &nothing),
     ] {
         let body = json!({"prompt": "one\nzwei — 日本", "agent": agent});
         let id = execute_with(&api, body).await;
-        let job = stands(&api, &id, status).await;
+        let job = wait_for_status(&api, &id, status).await;
         assert_eq!((&job["exit_code"], &job["output"]), (&code, output), "{job}");
-        if output == &said {
+        if output == &printed {
             assert_eq!(job["stderr"], "so much for that\n", "{job}");
         }
     }
@@ -214,7 +214,7 @@ async fn a_program_of_text_and_an_exit_code_is_an_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_no_good_is_told_with_its_field() {
+async fn invalid_body_is_refused_with_its_field() {
     let world = world("");
     let api = Api::start(&world);
     for (body, field) in [
@@ -241,14 +241,14 @@ async fn a_body_that_is_no_good_is_told_with_its_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_one_repository_run_at_once_and_the_rest_wait_at_no_cost_of_their_time() {
+async fn jobs_of_one_repository_run_in_parallel_and_waiting_spends_no_time_limit() {
     let world = world("");
     let api = Api::start(&world);
     let first = execute(&api, "hold on").await;
     let second = execute(&api, "hold on").await;
-    there(&world, &format!("began-{first}")).await;
-    there(&world, &format!("began-{second}")).await;
-    // It has one second to work, and waits longer.
+    wait_for_file(&world, &format!("began-{first}")).await;
+    wait_for_file(&world, &format!("began-{second}")).await;
+    // The job may work for one second, and waits longer than that.
     let third = json!({"prompt": "look around", "agent": "a", "timeout_seconds": 1});
     let third = execute_with(&api, third).await;
     assert_eq!(job(&api, &third).await["status"], "queued");
@@ -256,18 +256,19 @@ async fn jobs_of_one_repository_run_at_once_and_the_rest_wait_at_no_cost_of_thei
     let busy = json!({"status": "ok", "busy": true, "active": 2, "queued": 1, "capacity": 2});
     assert_eq!(health, busy);
     let waited = Instant::now();
-    crate::support::world::so("two seconds", || waited.elapsed() > Duration::from_secs(2)).await;
+    crate::support::world::wait_until("two seconds", || waited.elapsed() > Duration::from_secs(2))
+        .await;
     assert_eq!(job(&api, &third).await["status"], "queued");
     go(&world);
     for id in [&first, &second, &third] {
-        stands(&api, id, "completed").await;
+        wait_for_status(&api, id, "completed").await;
     }
     let (_, health) = api.get("/health", None).await;
     assert_eq!((&health["busy"], &health["active"]), (&json!(false), &json!(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
+async fn full_queue_refuses_jobs_and_ended_jobs_are_forgotten() {
     let world = with_agent(AGENT, "job_ttl_seconds = 1", "capacity = 1\nmax_queue_depth = 2");
     let api = Api::start(&world);
     let first = execute(&api, "hold on").await;
@@ -278,7 +279,7 @@ async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
     let chat = json!({"messages": [{"role": "user", "content": "x"}]});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat).await;
     assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
-    // The record of one whose agent has a protocol of its own.
+    // The transcript of a job whose agent has its own protocol.
     std::fs::create_dir_all(world.state().join("raw")).unwrap();
     std::fs::write(world.state().join("raw/r1.jsonl"), "").unwrap();
     go(&world);
@@ -293,26 +294,26 @@ async fn a_full_queue_says_so_and_a_job_goes_when_its_time_is_over() {
     };
     gone(first).await;
     gone(second).await;
-    // Nothing of them is left beside the journal.
+    // No file of the jobs is left.
     let left = std::fs::read_dir(world.state().join("transcripts")).unwrap().count();
     let raw = std::fs::read_dir(world.state().join("raw")).unwrap().count();
     assert_eq!((left, raw), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_shares_one_fetch() {
+async fn burst_of_jobs_shares_one_fetch() {
     let world = world("fetch_debounce_seconds = 5");
     let api = Api::start(&world);
     let first = execute(&api, "look around").await;
-    stands(&api, &first, "completed").await;
+    wait_for_status(&api, &first, "completed").await;
     std::fs::write(world.path("work/state"), "new\n").unwrap();
     world.commit("Newer");
     let shares = execute(&api, "look around").await;
-    assert_eq!(stands(&api, &shares, "completed").await["output"][1], "none");
+    assert_eq!(wait_for_status(&api, &shares, "completed").await["output"][1], "none");
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let id = execute(&api, "look around").await;
-        if stands(&api, &id, "completed").await["output"][1] == "new" {
+        if wait_for_status(&api, &id, "completed").await["output"][1] == "new" {
             break;
         }
         assert!(Instant::now() < end, "it is never fetched again");
@@ -320,18 +321,18 @@ async fn a_burst_shares_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_loses_no_job() {
+async fn restart_loses_no_job() {
     let world = with_agent(AGENT, "", "capacity = 1");
     let mut api = Api::start(&world);
     let done = execute(&api, "say").await;
-    stands(&api, &done, "completed").await;
+    wait_for_status(&api, &done, "completed").await;
     let failed = execute(&api, "break down").await;
-    stands(&api, &failed, "failed").await;
+    wait_for_status(&api, &failed, "failed").await;
     let body = json!({"prompt": "take forever", "agent": "a", "timeout_seconds": 1});
     let late = execute_with(&api, body).await;
-    stands(&api, &late, "timeout").await;
+    wait_for_status(&api, &late, "timeout").await;
     let running = execute(&api, "hold on").await;
-    there(&world, &format!("began-{running}")).await;
+    wait_for_file(&world, &format!("began-{running}")).await;
     let queued = execute(&api, "look around").await;
     api.up.kill();
     drop(api);
@@ -344,34 +345,34 @@ async fn a_restart_loses_no_job() {
     assert_eq!(job(&api, &failed).await["exit_code"], 3);
     assert_eq!(job(&api, &queued).await["status"], "queued");
     go(&world);
-    stands(&api, &running, "completed").await;
-    stands(&api, &queued, "completed").await;
+    wait_for_status(&api, &running, "completed").await;
+    wait_for_status(&api, &queued, "completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_job_is_an_error_with_its_reason() {
+async fn stopped_job_ends_as_an_error_with_its_reason() {
     let world = world("");
     let api = Api::start(&world);
     let id = execute(&api, "take forever").await;
-    there(&world, &format!("began-{id}")).await;
+    wait_for_file(&world, &format!("began-{id}")).await;
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     let run = fleet["fleet"]["jobs"]["by_id"][&id].clone();
     let cancel = json!({"action": "cancel", "run": run});
     assert_eq!(api.act(OPERATOR, cancel).await.0, 200);
-    let job = stands(&api, &id, "error").await;
+    let job = wait_for_status(&api, &id, "error").await;
     assert_eq!(job["error"], "cancelled by deployer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_kill_switch_holds_for_callers_too() {
-    let world = world("").held();
+async fn kill_switch_refuses_callers() {
+    let world = world("").with_kill_switch();
     let api = Api::start(&world);
     let (status, answer) =
         api.post("/execute", OPERATOR, json!({"prompt": "x", "agent": "a"})).await;
     assert_eq!((status, answer), (503, json!({"detail": "the kill switch is on"})));
 }
 
-/// Claude Code as far as a chat needs it: pieces as they come, tokens at the end.
+/// The part of Claude Code that a chat needs: streamed pieces, then token counts.
 const CLAUDE: &str = r#"
 piece() { line '{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'"$1"'"}},"session_id":"'"$SESSION"'"}'; }
 printf '%s\n' "$@" > "$HOLD/args"
@@ -411,7 +412,7 @@ fn chat(content: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_is_answered_in_the_shape_of_its_callers() {
+async fn chat_answers_in_the_openai_format() {
     let world = claude();
     let api = Api::start(&world);
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
@@ -425,8 +426,8 @@ async fn a_chat_is_answered_in_the_shape_of_its_callers() {
     assert_eq!(answer["usage"], usage);
     let args = std::fs::read_to_string(world.path("args")).unwrap();
     assert!(args.contains("--model\nopus\n") && args.contains("--tools\n\n"), "{args}");
-    let told = std::fs::read_to_string(world.path("message")).unwrap();
-    assert!(told.contains(r"Be brief.\n\nhi"), "{told}");
+    let reported = std::fs::read_to_string(world.path("message")).unwrap();
+    assert!(reported.contains(r"Be brief.\n\nhi"), "{reported}");
     let other = json!({"model": "gpt-5", "messages": []});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, other).await;
     assert_eq!((status, &answer["error"]), (400, &json!("unsupported model")));
@@ -438,7 +439,7 @@ async fn a_chat_is_answered_in_the_shape_of_its_callers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
+async fn stream_sends_chunks_and_ends_with_its_caller() {
     let world = claude();
     let api = Api::start(&world);
     let ask = |content: &str| {
@@ -464,9 +465,9 @@ async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
     assert_eq!(chunks[6]["choices"][0]["finish_reason"], "stop");
     assert_eq!(chunks[7]["usage"]["completion_tokens"], 7);
     assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk"));
-    // What fails before its first word is told by the status.
+    // A failure before the first piece is reported by the HTTP status.
     assert_eq!(ask("fail").await.unwrap().status(), 503);
-    // A caller that goes away takes the agent with it.
+    // A caller that disconnects ends the agent.
     let mut stream = ask("forever").await.unwrap();
     let first = stream.chunk().await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&first).contains("assistant"));
@@ -476,16 +477,16 @@ async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
             let pid = std::fs::read_to_string(world.path(name)).unwrap();
             let alive = format!("/proc/{}", pid.trim());
             let gone = || !std::path::Path::new(&alive).exists();
-            crate::support::world::so("the agent's end", gone).await;
+            crate::support::world::wait_until("the agent's end", gone).await;
         }
     };
-    there(&world, "pid").await;
+    wait_for_file(&world, "pid").await;
     drop(stream);
     gone("pid").await;
-    // The same before its first word.
+    // A disconnect before the first piece ends the agent, too.
     tokio::select! {
         answer = ask("silent") => panic!("{answer:?}"),
-        () = there(&world, "silent") => {}
+        () = wait_for_file(&world, "silent") => {}
     }
     gone("silent").await;
     let (_, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
@@ -493,7 +494,7 @@ async fn a_stream_comes_in_pieces_and_ends_with_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_goes_on_turn_after_turn() {
+async fn conversation_continues_across_turns() {
     let world = claude();
     let mut api = Api::start(&world);
     let say = |session: &str| json!({"session_id": session, "message": "hello"});
@@ -506,7 +507,7 @@ async fn a_conversation_goes_on_turn_after_turn() {
     assert_eq!(answer["reply"], "Grüße, 日本\n\n— session-1");
     let (_, answer) = api.post("/v1/conversational", OPERATOR, say("b")).await;
     assert_eq!(answer["reply"], "Grüße, 日本\n\n— new", "another session is another conversation");
-    // Also after a restart.
+    // The conversation continues after a restart, too.
     api.up.kill();
     drop(api);
     let api = Api::start(&world);
@@ -515,7 +516,7 @@ async fn a_conversation_goes_on_turn_after_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_that_wait_are_small() {
+async fn thousand_waiting_jobs_use_little_memory() {
     let world = with_agent(AGENT, "", "capacity = 0\nmax_queue_depth = 2000");
     let api = Api::start(&world);
     let prompt = "x".repeat(500);
@@ -527,21 +528,22 @@ async fn a_thousand_that_wait_are_small() {
     let (_, health) = api.get("/health", None).await;
     assert_eq!(health["queued"], 1000);
     let status = std::fs::read_to_string(format!("/proc/{}/status", api.up.0.id())).unwrap();
-    // Without the pages of the program itself, which in this build are many; the bench has the whole.
+    // Excludes the pages of the program itself, which are many in a debug build; the bench counts
+    // all.
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kib < 60 * 1024, "{kib} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_git_crypt_is_open_in_a_jobs_clone() {
-    let there = |word: &str| {
+async fn git_crypt_files_are_decrypted_in_a_jobs_clone() {
+    let installed = |word: &str| {
         std::process::Command::new(word)
             .arg("version")
             .output()
             .is_ok_and(|out| out.status.success())
     };
-    if !there("git-crypt") {
+    if !installed("git-crypt") {
         eprintln!("!!! SKIPPED: there is no git-crypt");
         return;
     }
@@ -569,13 +571,13 @@ printf '{"type":"end","status":"done"}\n'
     for value in [key.display().to_string(), base64] {
         let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", value.as_str())]);
         let id = execute(&api, "read it").await;
-        let job = stands(&api, &id, "completed").await;
+        let job = wait_for_status(&api, &id, "completed").await;
         assert_eq!(job["output"], json!(["open sesame"]), "{job}");
     }
-    // A key that is not its own is an error and no clone with riddles in it.
+    // A wrong key is an error, and leaves no clone with encrypted files.
     let api = Api::start_with(&world, &[("GIT_CRYPT_KEY", "AAAA")]);
     let id = execute(&api, "read it").await;
-    stands(&api, &id, "error").await;
+    wait_for_status(&api, &id, "error").await;
     let left: Vec<_> = std::fs::read_dir(world.state()).unwrap().flatten().collect();
     assert!(!left.iter().any(|file| file.file_name().to_string_lossy().starts_with("git-crypt")));
 }

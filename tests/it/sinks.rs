@@ -1,5 +1,4 @@
-//! What leaves this machine to tell somebody: notices, log lines, presence; and where secrets and
-//! control come from.
+//! Notices, log lines and presence that leave this machine, and the sources of secrets and control.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
 use crate::support::sinks::Sinks;
-use crate::support::world::{END, WORK, World, command, ended, run_of, so, until};
+use crate::support::world::{END, WORK, World, command, ended, run_of, until, wait_until};
 
-/// An agent that can't go on.
+/// An agent that can't continue.
 const STUCK: &str =
     "echo '{\"type\":\"end\",\"status\":\"blocked\",\"reason\":\"no <!channel> idea\"}'";
 
@@ -27,11 +26,11 @@ fn private(path: &Path, text: &str) {
     std::fs::set_permissions(path, mode).unwrap();
 }
 
-/// Sections for all three kinds of sinks.
+/// Configuration sections for all three kinds of sinks.
 fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
     let hook = world.path("hook");
     private(&hook, &format!("{}/slack", sinks.address));
-    let told = world.path("told");
+    let reported = world.path("told");
     format!(
         "[notify]\nopen = 'ssh -t box afk attach --run {{run}}'\n{more}\n\
          [notify.sinks.phone]\nkind = 'ntfy'\naddress = '{}/ntfy'\ntopic = 'afk'\n\
@@ -39,46 +38,48 @@ fn sections(world: &World, sinks: &Sinks, more: &str) -> String {
          [notify.sinks.desk]\nkind = 'command'\ncommand = ['sh', '-c', 'echo \"$AFK_NOTICE $AFK_SEVERITY $AFK_RUN $AFK_TEXT\" >> {}']",
         sinks.address,
         hook.display(),
-        told.display()
+        reported.display()
     )
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_sink_is_told_what_it_takes_and_once() {
+async fn each_sink_receives_its_kinds_once() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
     let world = world.with(&sections);
-    // A server that is busy is asked again when it says.
+    // A busy server is retried after the time that it names.
     sinks.answer("/slack", 429, Some(1), "slow down");
     sinks.answer("/ntfy", 502, None, "<html>");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    let ntfy: Vec<_> = sinks.got("/ntfy").into_iter().filter(|got| got.status == 200).collect();
+    let ntfy: Vec<_> =
+        sinks.requests("/ntfy").into_iter().filter(|got| got.status == 200).collect();
     assert_eq!(ntfy.len(), 1, "{ntfy:?}");
     let body = &ntfy[0].body;
     assert_eq!(body["title"], "needs-human: acme/thing#1");
     assert_eq!((body["priority"].as_i64(), body["topic"].as_str()), (Some(4), Some("afk")));
     let message = body["message"].as_str().unwrap();
     assert!(message.ends_with("\nssh -t box afk attach --run r1"), "{message}");
-    let slack: Vec<_> = sinks.got("/slack").into_iter().filter(|got| got.status == 200).collect();
+    let slack: Vec<_> =
+        sinks.requests("/slack").into_iter().filter(|got| got.status == 200).collect();
     assert_eq!(slack.len(), 1);
     assert!(!slack[0].body.to_string().contains("<!channel>"), "{}", slack[0].body);
-    let told = std::fs::read_to_string(world.path("told")).unwrap();
-    assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.starts_with("needs-human warning r1 Do it"), "{told}");
-    // Nothing is told again by a restart.
+    let reported = std::fs::read_to_string(world.path("told")).unwrap();
+    assert_eq!(reported.lines().count(), 1, "{reported}");
+    assert!(reported.starts_with("needs-human warning r1 Do it"), "{reported}");
+    // A restart repeats no notice.
     let runtime = world.start().await;
     until(&runtime, "the start", |s| (s.fleet.outbox.is_empty() && s.seq > 0).then_some(())).await;
     runtime.stop().await;
-    assert_eq!(sinks.got("/slack").len(), 2);
-    assert_eq!(std::fs::read_to_string(world.path("told")).unwrap(), told);
+    assert_eq!(sinks.requests("/slack").len(), 2);
+    assert_eq!(std::fs::read_to_string(world.path("told")).unwrap(), reported);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn done_is_quiet_and_goes_only_where_it_is_wanted() {
+async fn done_notice_is_quiet_and_reaches_only_sinks_that_take_it() {
     let sinks = Sinks::start();
     let world = World::new(&format!("{WORK}\n{END}"));
     let sections = sections(&world, &sinks, "");
@@ -86,12 +87,12 @@ async fn done_is_quiet_and_goes_only_where_it_is_wanted() {
     let runtime = world.start().await;
     ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(sinks.got("/slack").len(), 0);
-    assert_eq!(sinks.got("/ntfy")[0].body["priority"], 2);
+    assert_eq!(sinks.requests("/slack").len(), 0);
+    assert_eq!(sinks.requests("/ntfy")[0].body["priority"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_says_no_for_good_is_told_of_and_left_alone() {
+async fn permanent_refusal_of_a_sink_is_reported_and_not_retried() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
@@ -112,10 +113,10 @@ async fn a_sink_that_says_no_for_good_is_told_of_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_hours_hold_back_all_but_what_is_urgent() {
+async fn quiet_hours_hold_back_all_but_urgent_notices() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
-    // All of the day but the minute that is an hour from now.
+    // Quiet hours cover the day, except for the minute in one hour from now.
     let now = jiff::Zoned::now();
     let end = now.checked_add(jiff::Span::new().hours(1)).unwrap();
     let start = end.checked_add(jiff::Span::new().minutes(1)).unwrap();
@@ -132,11 +133,11 @@ async fn quiet_hours_hold_back_all_but_what_is_urgent() {
     .await;
     assert!(waits.iter().all(|ms| (58 * 60_000..=61 * 60_000).contains(ms)), "{waits:?}");
     runtime.stop().await;
-    assert!(sinks.got("/").is_empty());
+    assert!(sinks.requests("/").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
+async fn unanswered_escalation_is_repeated_until_acknowledged() {
     let sinks = Sinks::start();
     let world = World::new(STUCK);
     let sections = sections(&world, &sinks, "");
@@ -159,7 +160,7 @@ async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
     let none = runtime.handle.snapshots.borrow().fleet.escalations[&id].clone();
     let notices = runtime.handle.snapshots.borrow().fleet.policy.notices.clone();
     assert_eq!(notices.next_reminder(&none), None);
-    // It is still to be answered.
+    // The escalation is still open.
     let digest = none.digest;
     let answer = Command::Answer { escalation: id, digest, answer: Answer::Approve };
     command(&runtime, answer).await.unwrap();
@@ -168,7 +169,7 @@ async fn what_nobody_answers_is_told_again_until_somebody_has_seen_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_pushed_to_loki_with_two_labels() {
+async fn journal_events_are_pushed_to_loki_with_two_labels() {
     let sinks = Sinks::start();
     let section = format!("[loki]\naddress = '{}/loki/api/v1/push'\ntenant = 'me'", sinks.address);
     let world = World::new(&format!("{WORK}\n{END}")).with(&section);
@@ -177,11 +178,13 @@ async fn what_happens_is_pushed_to_loki_with_two_labels() {
     let runtime = world.start().await;
     ended(&runtime).await;
     let pushed = || -> Vec<Value> {
-        let all = sinks.got("/loki").into_iter().filter(|got| got.status == 204);
+        let all = sinks.requests("/loki").into_iter().filter(|got| got.status == 204);
         all.flat_map(|got| got.body["streams"].as_array().unwrap().clone()).collect()
     };
-    so("the last line", || json!(pushed()).to_string().contains("\\\"outcome\\\":\\\"done\\\""))
-        .await;
+    wait_until("the last line", || {
+        json!(pushed()).to_string().contains("\\\"outcome\\\":\\\"done\\\"")
+    })
+    .await;
     runtime.stop().await;
     let streams = pushed();
     let labels = json!({"app": "afk", "repo": "acme/thing", "issue": "1"});
@@ -195,11 +198,11 @@ async fn what_happens_is_pushed_to_loki_with_two_labels() {
         .collect();
     let claims = lines.iter().filter(|line| line.contains("\"event\":\"claimed\"")).count();
     assert_eq!(claims, 1, "what met a 429 or a 500 came once: {lines:?}");
-    assert_eq!(sinks.got("/loki")[0].headers["x-scope-orgid"], "me");
+    assert_eq!(sinks.requests("/loki")[0].headers["x-scope-orgid"], "me");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_works_where_is_in_a_file_that_others_can_read() {
+async fn presence_file_lists_the_active_runs() {
     let world = World::new(&format!(
         "while ! test -e \"$AFK_GO\"; do read -r -t 1 x; done 2>/dev/null; {WORK}\n{END}"
     ));
@@ -208,20 +211,22 @@ async fn who_works_where_is_in_a_file_that_others_can_read() {
     let runtime = world.start().await;
     let path = afk::runtime::presence::path(&world.state());
     let read = || -> Option<Value> { serde_json::from_slice(&std::fs::read(&path).ok()?).ok() };
-    so("the presence", || read().is_some_and(|told| told["at_work"][0]["worktree"].is_string()))
-        .await;
+    wait_until("the presence", || {
+        read().is_some_and(|reported| reported["at_work"][0]["worktree"].is_string())
+    })
+    .await;
     let at_work = read().unwrap();
     let run = &at_work["at_work"][0];
     assert_eq!((run["repo"].as_str(), run["issue"].as_u64()), (Some("acme/thing"), Some(1)));
     std::fs::write(go, "").unwrap();
     ended(&runtime).await;
     runtime.stop().await;
-    so("the end", || read().is_some_and(|told| told["pid"] == 0)).await;
+    wait_until("the end", || read().is_some_and(|reported| reported["pid"] == 0)).await;
     assert_eq!(read().unwrap()["at_work"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mounted_folder_controls_within_a_second() {
+async fn mounted_folder_controls_pickup_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let set = |name: &str, value: &str| std::fs::write(folder.path().join(name), value).unwrap();
     set("AFK_KILL_SWITCH", "true\n");
@@ -243,7 +248,7 @@ async fn a_mounted_folder_controls_within_a_second() {
         s.problems.iter().any(|l| l.contains("AFK_BUDGET_USD=\"a lot\"")).then_some(())
     })
     .await;
-    // The switch is off, and what can't be read still stops pickup.
+    // The switch is off, but unreadable control still stops pickup.
     set("AFK_KILL_SWITCH", "false\n");
     set("AFK_BUDGET_USD", "12.5");
     let took = switch(false).await;
@@ -260,7 +265,7 @@ async fn a_mounted_folder_controls_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_config_map_controls_within_a_second() {
+async fn config_map_controls_pickup_within_a_second() {
     let cluster = Cluster::start();
     let map = |switch: &str| {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "afk"},
@@ -273,7 +278,7 @@ async fn a_config_map_controls_within_a_second() {
     );
     let world = world.with(&sections);
     let runtime = world.start().await;
-    // Nothing is picked up before it was read.
+    // Nothing is picked up before control was read.
     until(&runtime, "the missing map", |s| {
         s.problems.iter().any(|l| l.contains("web/afk is not there")).then_some(())
     })
@@ -293,7 +298,7 @@ async fn a_config_map_controls_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sealed_vault_takes_nothing_away() {
+async fn sealed_vault_keeps_the_known_secrets() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sinks = Sinks::start();
     let folder = tempfile::tempdir().unwrap();
@@ -318,7 +323,7 @@ async fn a_sealed_vault_takes_nothing_away() {
     sinks.seal(true);
     assert_eq!(secrets.get("vault:secret/afk#token").await.unwrap().expose_secret(), "s3cret");
     sinks.seal(false);
-    // A token that ended is replaced by one login more.
+    // An expired token is replaced by another login.
     sinks.revoke();
     sinks.secret("other", &json!({"a": "b"}));
     assert_eq!(secrets.get("vault:secret/other#a").await.unwrap().expose_secret(), "b");
@@ -333,7 +338,7 @@ async fn a_sealed_vault_takes_nothing_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vaults_token_is_renewed_in_time() {
+async fn vault_token_is_renewed_in_time() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sinks = Sinks::start();
     let folder = tempfile::tempdir().unwrap();
@@ -345,6 +350,6 @@ async fn a_vaults_token_is_renewed_in_time() {
     let config = Vault { address, token: None, role: Some("afk".into()), mount, jwt };
     let secrets = Secrets::new(Some(&config)).unwrap();
     secrets.get("vault:secret/afk#token").await.unwrap();
-    so("the renewal", || !sinks.got("/v1/auth/token/renew-self").is_empty()).await;
-    assert_eq!(sinks.got("/v1/auth/kubernetes/login").len(), 1);
+    wait_until("the renewal", || !sinks.requests("/v1/auth/token/renew-self").is_empty()).await;
+    assert_eq!(sinks.requests("/v1/auth/kubernetes/login").len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The cockpit over SSH, against a real OpenSSH client.
+//! The cockpit over SSH, with a real OpenSSH client.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ struct Ssh {
     port: u16,
 }
 
-fn there() -> bool {
+fn ssh_installed() -> bool {
     let found = Command::new("ssh").arg("-V").output().is_ok();
     if !found {
         eprintln!("!!! SKIPPED: no OpenSSH client is installed, so the SSH server was not tried");
@@ -55,7 +55,7 @@ impl Ssh {
         key(world.root(), "unknown");
         std::fs::write(world.path("authorized_keys"), keys.join("\n")).unwrap();
         let world = world.with("[ssh]\nenabled = true\nlisten = '127.0.0.1:0'");
-        let (up, lines) = world.up_with(2);
+        let (up, lines) = world.up_with_lines(2);
         let port = lines[0].rsplit(':').next().unwrap().trim().parse().unwrap();
         Self { world, _up: up, port }
     }
@@ -93,7 +93,7 @@ impl Ssh {
         Terminal::program("ssh", &args, columns, rows, self.world.root())
     }
 
-    /// Runs ssh without a terminal and tells how it ended and what it said.
+    /// Runs ssh without a terminal and returns its exit code and output.
     fn run(&self, key: &str, before: &[&str], after: &[&str]) -> (Option<i32>, String) {
         let args = self.args(key);
         let out = Command::new("ssh")
@@ -108,8 +108,8 @@ impl Ssh {
 }
 
 #[test]
-fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
-    if !there() {
+fn ssh_key_opens_only_the_cockpit_in_its_role() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
@@ -122,22 +122,22 @@ fn a_key_gives_the_cockpit_in_its_role_and_nothing_else() {
     for line in ["operator", "viewer", "ssh 127.0.0.1", "120x30", "80x24"] {
         operator.shows(line);
     }
-    // A viewer's keys, also those that come in pieces.
+    // A viewer's keys change nothing, even when their bytes arrive in pieces.
     viewer.keys("py");
     viewer.shows("viewers are read-only");
     viewer.keys("\u{1b}[B");
     viewer.keys("3");
     viewer.shows(">3 Transcript");
-    // Another size is drawn at once.
+    // A new size is drawn at once.
     viewer.resize(100, 28);
     viewer.shows("today  2 attached");
-    // The list follows while it is open.
+    // The open list is updated.
     operator.shows("100x28");
     operator.keys("\u{1b}");
     operator.shows("1 Queue");
 }
 
-/// A link that takes a kilobyte a second, both ways.
+/// A proxy that passes one kilobyte a second in each direction.
 fn slow_link(port: u16) -> u16 {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -154,7 +154,7 @@ fn slow_link(port: u16) -> u16 {
                     let mut passed = 0_usize;
                     while let Ok(read @ 1..) = from.read(&mut bytes) {
                         passed += read;
-                        // The handshake may pass; the screen may not.
+                        // The handshake passes at full speed; the screen doesn't.
                         if passed > 6_000 {
                             std::thread::sleep(std::time::Duration::from_millis(read as u64));
                         }
@@ -170,8 +170,8 @@ fn slow_link(port: u16) -> u16 {
 }
 
 #[test]
-fn a_slow_link_skips_frames_says_so_and_slows_nobody() {
-    if !there() {
+fn slow_link_skips_frames_and_delays_no_other_client() {
+    if !ssh_installed() {
         return;
     }
     let mut ssh = Ssh::start();
@@ -181,7 +181,7 @@ fn a_slow_link_skips_frames_says_so_and_slows_nobody() {
     ssh.port = slow_link(port);
     let mut slow = ssh.terminal("viewer", 200, 50);
     quick.shows("2 attached");
-    // Changes come faster than the link takes them.
+    // The screen changes faster than the link can carry.
     for permits in 4..60 {
         quick.keys("+");
         quick.shows(&format!("permits 1/{permits} "));
@@ -193,8 +193,8 @@ fn a_slow_link_skips_frames_says_so_and_slows_nobody() {
 }
 
 #[test]
-fn a_viewer_can_type_what_it_likes() {
-    if !there() {
+fn viewer_keys_over_ssh_change_nothing() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
@@ -215,60 +215,63 @@ fn a_viewer_can_type_what_it_likes() {
 }
 
 #[test]
-fn what_is_no_cockpit_is_refused() {
-    if !there() {
+fn ssh_server_refuses_everything_but_the_cockpit() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
     for name in ["expired", "elsewhere", "counted-on", "unknown"] {
-        let (code, said) = ssh.run(name, &[], &[]);
-        assert_eq!(code, Some(255), "{name}: {said}");
-        assert!(said.contains("Permission denied"), "{name}: {said}");
+        let (code, printed) = ssh.run(name, &[], &[]);
+        assert_eq!(code, Some(255), "{name}: {printed}");
+        assert!(printed.contains("Permission denied"), "{name}: {printed}");
     }
-    // No command, no terminal, no subsystem.
-    let (code, said) = ssh.run("operator", &[], &["id"]);
-    assert_ne!(code, Some(0), "{said}");
-    assert!(!said.contains("uid="), "{said}");
-    let (code, said) = ssh.run("operator", &["-T"], &[]);
-    assert!(code == Some(2) && said.contains("needs a terminal"), "{code:?} {said}");
+    // A command, a session without a terminal and a subsystem are refused.
+    let (code, printed) = ssh.run("operator", &[], &["id"]);
+    assert_ne!(code, Some(0), "{printed}");
+    assert!(!printed.contains("uid="), "{printed}");
+    let (code, printed) = ssh.run("operator", &["-T"], &[]);
+    assert!(code == Some(2) && printed.contains("needs a terminal"), "{code:?} {printed}");
     let (code, _) = ssh.run("operator", &["-s"], &["sftp"]);
     assert_ne!(code, Some(0));
-    // No forwarding either way, and no agent.
-    let (code, said) =
+    // Forwarding in either direction and an SSH agent are refused.
+    let (code, printed) =
         ssh.run("operator", &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1"], &[]);
-    assert_eq!(code, Some(255), "{said}");
-    let (code, said) = ssh.run("operator", &["-A", "-T"], &[]);
-    assert_eq!(code, Some(2), "{said}");
-    let (_, said) = ssh.run("operator", &["-W", "127.0.0.1:1"], &[]);
-    assert!(said.contains("open failed") || said.contains("stdio forwarding failed"), "{said}");
-    // The host key is the same for everybody, and shown.
+    assert_eq!(code, Some(255), "{printed}");
+    let (code, printed) = ssh.run("operator", &["-A", "-T"], &[]);
+    assert_eq!(code, Some(2), "{printed}");
+    let (_, printed) = ssh.run("operator", &["-W", "127.0.0.1:1"], &[]);
+    assert!(
+        printed.contains("open failed") || printed.contains("stdio forwarding failed"),
+        "{printed}"
+    );
+    // The host key is the same for every client, and `afk` prints it.
     let out = crate::support::afk(
         &ssh.world.places().iter().map(String::as_str).chain(["doctor"]).collect::<Vec<_>>(),
     )
     .output()
     .unwrap();
-    let said = text(&out.stdout);
-    assert!(said.contains("host key SHA256:") && said.contains("line 5"), "{said}");
+    let printed = text(&out.stdout);
+    assert!(printed.contains("host key SHA256:") && printed.contains("line 5"), "{printed}");
 }
 
 #[test]
-fn strangers_are_bounded_and_do_no_harm() {
-    if !there() {
+fn unauthenticated_connections_are_bounded() {
+    if !ssh_installed() {
         return;
     }
     let ssh = Ssh::start();
-    // Two hundred that say nothing; some are closed at once, none keeps the others out for ever.
+    // Two hundred silent connections: some are closed at once, and none blocks the others for ever.
     let held: Vec<TcpStream> =
         (0..200).filter_map(|_| TcpStream::connect(("127.0.0.1", ssh.port)).ok()).collect();
     assert!(held.len() > 100);
     drop(held);
     let mut operator = ssh.terminal("operator", 120, 30);
     operator.shows("I am here");
-    // A size that would take all memory is drawn as the largest that is allowed.
+    // A size that would need all memory is capped at the largest allowed one.
     let mut huge = ssh.terminal("viewer", 80, 24);
     huge.shows("1 Queue");
     huge.claim(65_535, 65_535);
-    // Others are told of the size a moment later.
+    // Other clients receive the size a moment later.
     let mut looks = 0;
     loop {
         operator.keys("W");

@@ -1,4 +1,4 @@
-//! Woodpecker's pipelines as CI and as the deploy.
+//! Woodpecker's pipelines as CI and as the deploy stage.
 
 use afk::core::model::run::Outcome;
 use afk::core::model::stage::ProofLink;
@@ -36,7 +36,7 @@ async fn pushed(runtime: &afk::runtime::Runtime, before: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipeline_decides_and_its_failing_step_is_told() {
+async fn pipeline_decides_and_its_failing_step_is_reported() {
     let fix = "case $prompt in *'went red'*'== test'*'the widget is blue'*) echo x > second; git add second; git $US commit -qm Second;;";
     let (world, sinks) = world(
         &format!("{fix} *) {WORK}\n;; esac\n{END}"),
@@ -58,7 +58,7 @@ async fn a_pipeline_decides_and_its_failing_step_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deploy_pipeline_is_found_by_its_image_tag_and_never_by_being_the_latest() {
+async fn deploy_pipeline_is_found_by_its_image_tag() {
     let (world, sinks) = world(&format!("{WORK}\n{END}"), "[deploy]\nwoodpecker = 'acme/thing'");
     let runtime = world.start().await;
     let sha = pushed(&runtime, "").await;

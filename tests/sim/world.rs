@@ -1,4 +1,5 @@
-//! A world for the core: remotes, agents, a tracker, operators, and crashes.
+//! The simulated world around the core: remotes, agents, a tracker, operators, and crashes.
+//! `tests/simulation.rs` plays one world for each seed.
 
 use afk::core::fleet::volatile::Volatile;
 use afk::core::model::stage::Stage;
@@ -77,11 +78,11 @@ pub struct World {
     journal: Vec<(Timestamp, Event)>,
     under_way: Vec<Effect>,
     issues: Vec<Issue>,
-    /// What the remote of each repository has, in order.
+    /// The commits on each repository's remote, in order.
     remote: BTreeMap<Repo, Vec<Sha>>,
-    /// Heads for which this world's gate really saw red, then green.
+    /// The heads for which this world's gate really reported red and then green.
     proved: BTreeSet<Sha>,
-    /// The head that each run's worktree has.
+    /// The head of each run's worktree.
     head: BTreeMap<RunId, Sha>,
     comments: BTreeMap<OutboxId, OutboxStep>,
     ended: BTreeMap<RunId, Outcome>,
@@ -180,8 +181,8 @@ impl World {
         Sha(format!("{:040x}", self.next_sha))
     }
 
-    /// One input, with everything that must hold afterwards. A crash can come before the events
-    /// are durable, or after them and before any number of the effects.
+    /// Steps one input and checks everything that must hold afterwards. A crash can come before the
+    /// events are durable, or after them and before any number of the effects.
     fn input(&mut self, input: Input) {
         let before = self.fleet.clone();
         let out = step(&mut self.fleet, &mut self.volatile, self.now, input);
@@ -220,7 +221,7 @@ impl World {
             }
             _ => {}
         }
-        // Invariant 10, as far as the core goes: one effect a run.
+        // Invariant 10, as far as the core can keep it: one effect for each run.
         let mut seen = BTreeSet::new();
         for effect in &self.under_way {
             if let Effect::Begin { run, .. } = effect {
@@ -230,7 +231,7 @@ impl World {
     }
 
     fn assert_events(&mut self, before: &Fleet, at: Timestamp, events: &[Event]) {
-        // What each event was decided on: the fleet as the events before it left it.
+        // Each event was decided on the fleet after the events before it.
         let mut then = before.clone();
         for event in events {
             match event {
@@ -243,7 +244,7 @@ impl World {
                 }
                 Event::Admitted { run } => {
                     assert!(then.permits_used() < then.capacity() as usize, "1: over capacity");
-                    // An open breaker holds issues up, and jobs go past them.
+                    // An open breaker delays issues, and jobs overtake them.
                     let job = then.runs[run].work.job().is_some();
                     let past = job && then.breaker.open().is_some();
                     let first = then
@@ -270,7 +271,7 @@ impl World {
                     }
                 }
                 Event::Reopened { run, guidance, .. } => {
-                    // A done run goes on only when an operator says what is to be done beside.
+                    // A done run is reopened only with an operator's guidance.
                     let done = self.ended.get(run) == Some(&Outcome::Done);
                     let asked = events.iter().any(|event| matches!(event, Event::Accepted { .. }));
                     assert!(!done || (asked && !guidance.is_empty()), "7: done is final");
@@ -301,7 +302,7 @@ impl World {
         assert!(last.is_none_or(|run| !run.live()), "7: claimed twice");
     }
 
-    /// All that was under way is gone; the journal is what is left.
+    /// Crashes afk: every effect in progress is lost, and only the journal remains.
     fn crash(&mut self) {
         self.crashes += 1;
         self.under_way.clear();
@@ -309,7 +310,7 @@ impl World {
         for (at, event) in &self.journal {
             folded.apply(*at, event);
         }
-        // After a step that was lost with the crash, `fleet` was put back to before it.
+        // If the crash lost a step, `fleet` is the state before that step.
         assert_eq!(folded, self.fleet, "a fold of the journal is another fleet");
         self.fleet = folded;
         self.volatile = Volatile::default();
@@ -329,7 +330,7 @@ impl World {
                 3 => self.change_issue(),
                 4 => self.input(Input::Tick),
                 5 => self.others_push(),
-                _ => self.resolve(),
+                _ => self.complete_effect(),
             }
         }
         self.quiesce();
@@ -372,7 +373,7 @@ impl World {
                 priority: None,
                 job: self.rng.chance(60).then(|| Box::new(self.job())),
             },
-            7..=9 => Command::Breakglass { request: self.breakglass_ask() },
+            7..=9 => Command::Breakglass { request: self.breakglass_request() },
             _ => {
                 let all: Vec<_> = self.fleet.escalations.values().cloned().collect();
                 if all.is_empty() {
@@ -400,7 +401,7 @@ impl World {
         self.input(Input::Command(command));
     }
 
-    /// What a caller of the service asks for.
+    /// A job from a caller of the service.
     fn job(&mut self) -> Job {
         let kind = match self.rng.below(3) {
             0 => JobKind::Execute { clone: self.rng.chance(80) },
@@ -419,8 +420,8 @@ impl World {
         }
     }
 
-    /// Something that an operator asks of breakglass, confirmed rightly or not.
-    fn breakglass_ask(&mut self) -> breakglass::BreakglassRequest {
+    /// An operator's breakglass request, with a right or wrong confirmation.
+    fn breakglass_request(&mut self) -> breakglass::BreakglassRequest {
         let verb = *self.rng.pick(&breakglass::Verb::ALL);
         match self.rng.below(6) {
             0 | 1 => {
@@ -438,8 +439,8 @@ impl World {
         }
     }
 
-    /// Lets one of the effects under way come to something.
-    fn resolve(&mut self) {
+    /// Completes one of the effects in progress.
+    fn complete_effect(&mut self) {
         if self.under_way.is_empty() {
             self.input(Input::Tick);
             return;
@@ -478,7 +479,7 @@ impl World {
                     if ends {
                         self.under_way.remove(n);
                     }
-                    // A late report of an older life must change nothing.
+                    // A late report of an older epoch must change nothing.
                     let epoch = if self.rng.chance(2) { epoch.wrapping_sub(1) } else { epoch };
                     let ignored = epoch != self.fleet.runs[&run].epoch;
                     if ignored && ends {
@@ -556,7 +557,7 @@ impl World {
                 } else {
                     remote.push(head.clone());
                     self.pushes += 1;
-                    // It landed; whether that is heard is another matter.
+                    // The push took effect, whether or not its report arrives.
                     if !self.calm && self.rng.chance(20) {
                         self.crash();
                         return None;
@@ -592,7 +593,7 @@ impl World {
                 AgentEvent::Usage(Spend { usd, ..Spend::default() })
             }
             2 => {
-                // One that a human is asked, one that the policy allows, one that a guardrail
+                // One request for a human, one that the policy allows, and one that a guardrail
                 // refuses.
                 let (tool, target) = match self.rng.below(3) {
                     0 => (Tool::Other, "deploy"),
@@ -627,7 +628,7 @@ impl World {
         (RunFact::Agent(event), ends)
     }
 
-    /// With no more faults, everything comes to an end and every completion step is done.
+    /// Without further faults every run ends and every outbox entry is delivered.
     fn quiesce(&mut self) {
         self.calm = true;
         self.policy.kill_switch = false;
@@ -654,7 +655,7 @@ impl World {
             }
             self.now = self.now.plus(10_000);
             self.input(Input::Tick);
-            self.resolve();
+            self.complete_effect();
         }
         assert!(self.fleet.outbox.is_empty(), "5: a completion step was lost");
         let waits = self.fleet.live_runs().find(|r| !matches!(r.activity, Activity::Ended));

@@ -1,4 +1,4 @@
-//! afk as a caller over HTTP sees it.
+//! An afk under test, as its HTTP callers see it.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::world::{Up, World};
 pub const OPERATOR: &str = "operator-token-0123456789";
 pub const VIEWER: &str = "viewer-token-0123456789";
 
-/// An afk that answers over HTTP.
+/// A running afk that serves HTTP.
 pub struct Api {
     pub up: Up,
     pub address: String,
@@ -19,10 +19,10 @@ impl Api {
         Self::start_with(world, &[])
     }
 
-    /// The same with more names in its environment.
+    /// Like `start`, with more variables in its environment.
     pub fn start_with(world: &World, env: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (up, lines) = world.up_in(env, 2);
+        let (up, lines) = world.up_with_env(env, 2);
         let bound = lines[0].strip_prefix("http on ").unwrap_or_else(|| panic!("{lines:?}"));
         Self { up, address: format!("http://{bound}"), client: reqwest::Client::new() }
     }
@@ -45,7 +45,7 @@ impl Api {
     }
 }
 
-/// `[http]` on a free port with two tokens.
+/// An `[http]` section on a free port with an operator's and a viewer's token.
 pub fn section(world: &World) -> String {
     let file = |name: &str, token: &str| {
         let path = world.path(name);

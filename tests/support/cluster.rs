@@ -1,5 +1,5 @@
-//! A cluster on loopback: list, watch and read of objects that a test puts there, as a
-//! kube-apiserver serves them.
+//! A cluster on loopback: it lists, watches and returns the objects that a test puts there, in the
+//! way of a kube-apiserver.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,33 +12,33 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// What a request meets.
+/// A planned fault of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A status.
+    /// An HTTP status without the answer.
     Status(u16),
-    /// A watch that is open and never says anything.
+    /// A watch that stays open and sends nothing.
     Mute,
     /// A watch that ends at once with an ERROR event of code 410.
     Expired,
-    /// A connection that is gone in the middle of an object.
+    /// A connection that ends in the middle of an object.
     Cut,
 }
 
 struct Store {
     version: u64,
-    /// By plural and name.
+    /// Objects by plural and name.
     objects: BTreeMap<(String, String), Value>,
-    /// Every change, in order.
+    /// Every change in order, for the watches.
     changes: Vec<(u64, String, &'static str, Value)>,
     logs: BTreeMap<String, String>,
     faults: Vec<(bool, String, Fault, usize)>,
     seen: Vec<String>,
-    /// Jobs run as processes here, with this program in the place of the image's.
+    /// Jobs run as local processes, with the program under test instead of the image's.
     kubelet: bool,
 }
 
-/// See the module.
+/// The running double; it ends with the test.
 pub struct Cluster {
     pub address: String,
     store: Arc<Mutex<Store>>,
@@ -70,7 +70,7 @@ impl Cluster {
         Self { address: server.address.clone(), store, changed, _server: server }
     }
 
-    /// A kubeconfig that names it.
+    /// A kubeconfig that points to this cluster.
     pub fn kubeconfig(&self, folder: &Path) -> PathBuf {
         let path = folder.join("kubeconfig");
         let text = json!({
@@ -83,30 +83,30 @@ impl Cluster {
         path
     }
 
-    /// Puts an object there, or changes it.
+    /// Creates or changes an object.
     pub fn put(&self, plural: &str, object: Value) {
         let version = self.store.lock().unwrap().put(plural, object);
         self.changed.send_replace(version);
     }
 
-    /// An object by its name.
+    /// Returns an object by plural and name.
     pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.store.lock().unwrap().objects.get(&(plural.to_owned(), name.to_owned())).cloned()
     }
 
-    /// The names of all objects of a plural.
+    /// The names of all objects of one plural.
     pub fn names(&self, plural: &str) -> Vec<String> {
         let store = self.store.lock().unwrap();
         let of = store.objects.keys().filter(|(of, _)| of == plural);
         of.map(|(_, name)| name.clone()).collect()
     }
 
-    /// From now on a Job's command runs as a process here, and its end is its condition.
+    /// From now on a Job's command runs as a local process, and its end sets the Job's condition.
     pub fn run_jobs(&self) {
         self.store.lock().unwrap().kubelet = true;
     }
 
-    /// A change that no watch tells of: what happened in a gap.
+    /// Changes an object without an event, as in a gap between watches.
     pub fn put_silently(&self, plural: &str, mut object: Value) {
         let mut store = self.store.lock().unwrap();
         store.version += 1;
@@ -129,13 +129,13 @@ impl Cluster {
         self.store.lock().unwrap().logs.insert(pod.into(), text.into());
     }
 
-    /// The next lists (or watches) of a plural meet a fault.
+    /// Plans a fault for the next lists, or watches, of a plural.
     pub fn fault(&self, watches: bool, plural: &str, fault: Fault, times: usize) {
         self.store.lock().unwrap().faults.push((watches, plural.into(), fault, times));
     }
 
-    /// The requests so far.
-    pub fn seen(&self) -> Vec<String> {
+    /// The requests received so far.
+    pub fn requests(&self) -> Vec<String> {
         self.store.lock().unwrap().seen.clone()
     }
 
@@ -173,7 +173,7 @@ impl Cluster {
         );
     }
 
-    /// A pod of that generation.
+    /// Adds a pod of a generation of the Deployment.
     pub fn pod(&self, generation: u64, image: &str, restarts: u64, state: &Value) {
         let ready = state["running"].is_object();
         self.put("pods", json!({
@@ -241,7 +241,7 @@ fn response(code: u16, body: impl Into<Body>) -> Response {
     made
 }
 
-/// As a kube-apiserver: a name that is there is a conflict.
+/// Like a kube-apiserver: an existing name is a conflict.
 fn create(store: &Arc<Mutex<Store>>, plural: &str, body: &[u8]) -> Response {
     let object: Value = serde_json::from_slice(body).unwrap();
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -259,7 +259,7 @@ fn create(store: &Arc<Mutex<Store>>, plural: &str, body: &[u8]) -> Response {
     response(201, made.to_string())
 }
 
-/// As a kube-apiserver: a version that is not the newest is a conflict.
+/// Like a kube-apiserver: an outdated resource version is a conflict.
 fn replace(store: &Arc<Mutex<Store>>, plural: &str, name: &str, body: &[u8]) -> Response {
     let object: Value = serde_json::from_slice(body).unwrap();
     let place = (plural.to_owned(), name.to_owned());
@@ -275,7 +275,7 @@ fn replace(store: &Arc<Mutex<Store>>, plural: &str, name: &str, body: &[u8]) -> 
     response(200, all.objects[&place].to_string())
 }
 
-/// A kubelet: the container's command, its end, the Job's condition.
+/// Acts as the kubelet: runs the container's command and sets the Job's condition at its end.
 fn run_job(store: &Arc<Mutex<Store>>, mut job: Value) {
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     let words = |value: &Value| -> Vec<String> {

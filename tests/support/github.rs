@@ -1,5 +1,5 @@
-//! A GitHub on loopback: REST as far as afk asks it, one GraphQL question, and git over smart HTTP
-//! by git's own `http-backend`. What its answers look like is held against recorded facts
+//! A GitHub on loopback: the REST calls that afk makes, one GraphQL query, and git over smart HTTP
+//! by git's own `http-backend`. The shape of its answers is checked against recorded facts
 //! (tests/facts/github.json).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::git;
 
-/// One request, as it was answered.
+/// One request with the status of its answer.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub method: String,
@@ -26,16 +26,16 @@ pub struct Seen {
     pub body: String,
 }
 
-/// What a request meets in the place of its answer.
+/// A planned fault instead of an answer.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// A status, with headers and a message.
+    /// A status with headers and a message.
     Status(u16, Vec<(&'static str, String)>, &'static str),
-    /// Half of the JSON, as if it were whole.
+    /// Half of the JSON, sent as if it were complete.
     Cut,
-    /// Done, and then the connection is gone.
+    /// The request takes effect, then the connection is lost.
     DroppedAfter,
-    /// Done, and then a proxy says 502.
+    /// The request takes effect, then a proxy answers 502.
     AppliedThen502,
 }
 
@@ -71,10 +71,10 @@ struct Check {
 struct Hub {
     root: PathBuf,
     issues: BTreeMap<u64, Issue>,
-    /// Login by token.
+    /// The login of each token.
     tokens: BTreeMap<String, String>,
     roles: BTreeMap<String, String>,
-    /// What CI says of the next commit that is asked about; the last is for all that follow.
+    /// The planned checks of the next commits; the last plan serves all later ones.
     ci: VecDeque<Vec<(String, String)>>,
     checks: BTreeMap<String, Vec<Check>>,
     required: Vec<String>,
@@ -85,11 +85,11 @@ struct Hub {
     now: i64,
 }
 
-/// See the module.
+/// The running double; it ends with the test.
 pub struct GitHub {
     pub address: String,
     hub: Arc<Mutex<Hub>>,
-    /// Ends the server with the test.
+    /// Ends the server when the test drops it.
     _server: super::server::Server,
 }
 
@@ -98,7 +98,7 @@ fn time(at: i64) -> String {
 }
 
 impl GitHub {
-    /// A server whose repository `acme/thing` is the bare one at `remote`.
+    /// Starts a server whose repository `acme/thing` is the bare one at `remote`.
     pub fn start(remote: &Path) -> Self {
         let root = remote.parent().unwrap().join("github");
         std::fs::create_dir_all(root.join("acme")).unwrap();
@@ -132,7 +132,7 @@ impl GitHub {
         self.hub.lock().unwrap()
     }
 
-    /// An open issue, armed by somebody.
+    /// Opens an issue that `by` has armed.
     pub fn issue(&self, number: u64, title: &str, body: &str, by: &str) {
         let mut hub = self.hub();
         let issue = Issue {
@@ -150,7 +150,7 @@ impl GitHub {
         self.hub().issues.get_mut(&number).unwrap().pull_request = true;
     }
 
-    /// Somebody changes the text.
+    /// Edits the issue's text as `by`.
     pub fn edit(&self, number: u64, body: &str, by: &str) {
         let mut hub = self.hub();
         let at = time(hub.tick());
@@ -175,7 +175,7 @@ impl GitHub {
         hub.touch(number);
     }
 
-    /// What CI says of the commits that come, one after the other.
+    /// Plans the checks of the coming commits, one plan for each.
     pub fn ci(&self, plans: &[&[(&str, &str)]]) {
         let owned = |plan: &&[(&str, &str)]| {
             plan.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
@@ -187,12 +187,12 @@ impl GitHub {
         self.hub().required = names.iter().map(|&n| n.to_owned()).collect();
     }
 
-    /// From now on events happen now, and not an hour ago.
+    /// From now on events carry the present time, and not that of an hour ago.
     pub fn now(&self) {
         self.hub().now = jiff::Timestamp::now().as_second() + 2;
     }
 
-    /// A check of a commit ends.
+    /// Ends a check of a commit.
     pub fn conclude(&self, sha: &str, name: &str, conclusion: &str) {
         let mut hub = self.hub();
         hub.checks(sha);
@@ -202,18 +202,18 @@ impl GitHub {
         }
     }
 
-    /// A token without the right to read checks.
+    /// Denies the token the permission to read checks.
     pub fn forbid_checks(&self) {
         self.hub().checks_forbidden = true;
     }
 
-    /// Tokens are no good any more, but those that are given.
+    /// Revokes every token except for the given ones.
     pub fn only_tokens(&self, tokens: &[(&str, &str)]) {
         self.hub().tokens =
             tokens.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     }
 
-    /// The next requests of a method whose path has `part` in it meet a fault.
+    /// Plans a fault for the next requests of a method whose path contains `part`.
     pub fn fault(&self, method: &'static str, part: &str, fault: Fault, times: usize) {
         self.hub().faults.push(Planned { method, part: part.into(), fault, times });
     }
@@ -222,7 +222,7 @@ impl GitHub {
         self.hub().log.clone()
     }
 
-    /// Requests of a method with `part` in their path, answered with a status.
+    /// Counts the requests of a method whose path contains `part` and whose answer had the status.
     pub fn count(&self, method: &str, part: &str, status: u16) -> usize {
         let fits = |seen: &&Seen| {
             seen.method == method && seen.path.contains(part) && seen.status == status
@@ -331,7 +331,7 @@ impl Hub {
         Some(planned.fault.clone())
     }
 
-    /// A status and a body.
+    /// Answers a REST request with a status and a body.
     fn rest(
         &mut self,
         method: &Method,
@@ -461,7 +461,7 @@ impl Hub {
                 (200, self.dto(n))
             }
             ("GET", ["timeline"]) => {
-                // An event of a kind that libraries don't know is in every timeline.
+                // Every timeline contains an event of an unknown kind.
                 let mut events = vec![json!({"event": "blocked_by_added", "id": 1})];
                 events.extend(self.issues[&n].events.clone());
                 (200, events.into())
@@ -537,7 +537,7 @@ fn response(status: u16, body: impl Into<Body>) -> Response {
     made
 }
 
-/// An answer whose connection is gone before its end.
+/// An answer whose connection is lost before its end.
 fn dropped() -> Response {
     let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
     response(200, Body::from_stream(broken))
@@ -553,12 +553,12 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     let (login, fault) = {
         let mut hub = hub.lock().unwrap();
         let login = hub.tokens.get(&token).cloned();
-        // git asks with an empty push first whether it is let in.
+        // git first sends an empty push to test its access.
         let probe = path.ends_with("/git-receive-pack") && bytes.len() <= 4;
         let fault = (!probe).then(|| hub.fault(parts.method.as_str(), &path)).flatten();
         (login, fault)
     };
-    // An App's own name is signed and not looked up.
+    // An App's JWT is checked by its signature and not by the table of tokens.
     let is_app = path.starts_with("/app") && token.split('.').count() == 3;
     let answer = if let Some(Fault::Status(status, headers, message)) = &fault {
         let mut made = response(*status, json!({"message": message}).to_string());
@@ -577,7 +577,7 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     } else {
         let login = login.unwrap_or_default();
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let (status, said) = {
+        let (status, printed) = {
             let mut hub = hub.lock().unwrap();
             if path == "/graphql" {
                 hub.graphql(&body)
@@ -590,7 +590,7 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
         let text = if path.ends_with("/logs") {
             "line 1\nassertion failed: the widget is blue\n".to_owned()
         } else {
-            said.to_string()
+            printed.to_string()
         };
         let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -625,7 +625,7 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     answer
 }
 
-/// git's own server, as a CGI program.
+/// Serves git by its own `http-backend`, as a CGI program.
 async fn backend(
     root: &Path,
     method: &Method,

@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Doubles and tools that several tests share.
 
 #![allow(dead_code)] // Each tier uses its own part.
 
@@ -19,7 +19,7 @@ use std::process::{Command, Output, Stdio};
 /// The program under test.
 pub const AFK: &str = env!("CARGO_BIN_EXE_afk");
 
-/// afk with nothing of this machine's configuration.
+/// The afk command without this machine's configuration.
 pub fn afk(args: &[&str]) -> Command {
     let mut command = Command::new(AFK);
     command.args(args).stdin(Stdio::null());
@@ -31,7 +31,7 @@ pub fn afk(args: &[&str]) -> Command {
     command
 }
 
-/// What kind of JSON a value is, as the recorded facts name it.
+/// The kind of a JSON value, as the recorded facts name it.
 pub fn json_kind(value: &serde_json::Value) -> &'static str {
     use serde_json::Value;
     match value {
@@ -48,7 +48,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// git's answer in a folder; panics where it says no.
+/// Runs git in a folder and returns its output; panics if it fails.
 pub fn git(dir: &Path, args: &[&str]) -> String {
     let out = try_git(dir, args);
     assert!(out.status.success(), "git {args:?} in {}: {}", dir.display(), text(&out.stderr));
@@ -61,7 +61,7 @@ pub fn try_git(dir: &Path, args: &[&str]) -> Output {
     Command::new("git").arg("-C").arg(dir).args(us).args(args).output().unwrap()
 }
 
-/// Processes that carry `name=value` in their environment.
+/// The ids of the processes that have `name=value` in their environment.
 pub fn processes_with(name: &str, value: &str) -> Vec<i32> {
     afk::process::procfs::processes()
         .filter(|p| p.state != b'Z' && p.has(name, value))
@@ -69,12 +69,12 @@ pub fn processes_with(name: &str, value: &str) -> Vec<i32> {
         .collect()
 }
 
-/// The id that the journal in a state folder marks its children with.
+/// The journal's id, which marks the child processes of its afk.
 pub fn journal_id(state: &Path) -> String {
     afk::journal::Journal::open_read_only(state).unwrap().id().unwrap()
 }
 
-/// The folder of a repository under a state folder.
+/// The folder of a repository inside a state folder.
 pub fn repository_folder(state: &Path, repo: &str) -> PathBuf {
     let repo = afk::core::model::id::Repo::parse(repo).unwrap();
     state.join("workspaces").join(afk::workspace::name::folder(&repo))

@@ -1,5 +1,5 @@
 //! A model on loopback that answers by a script: Anthropic's Messages and `OpenAI`'s Responses, as
-//! far as real agent programs need them. No network, no real key.
+//! far as real agent programs need them. It uses no network and no real key.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,41 +7,41 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// One request, as far as a script looks at it.
+/// One request, reduced to what scripts look at.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// How often the model has spoken in this conversation already.
+pub struct ModelRequest {
+    /// How many answers of the model the conversation already has.
     pub spoken: usize,
-    /// The newest text of a user.
+    /// The newest user message.
     pub user: String,
-    /// Everything that was sent.
+    /// The whole request body.
     pub whole: String,
 }
 
-/// What the model answers.
+/// The model's answer to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// A text; the turn is over.
+    /// A text that ends the turn.
     Say(String),
     /// A command for the agent's shell tool.
     Run(String),
-    /// An error of the API.
+    /// An API error with its status.
     Status(u16),
-    /// The connection stays open and nothing comes.
+    /// An open connection without any answer.
     Hang,
 }
 
-type Script = dyn Fn(&Asked) -> Reply + Send + Sync;
+type Script = dyn Fn(&ModelRequest) -> Reply + Send + Sync;
 
-/// A running model; it ends with the test's process.
+/// A running model double; it ends with the test's process.
 pub struct Model {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
-    seen: Arc<Mutex<Vec<Asked>>>,
+    seen: Arc<Mutex<Vec<ModelRequest>>>,
 }
 
 impl Model {
-    pub fn start(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&ModelRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -56,13 +56,17 @@ impl Model {
         Self { address, seen }
     }
 
-    /// The requests of turns so far.
-    pub fn seen(&self) -> Vec<Asked> {
+    /// The requests received so far, without side calls.
+    pub fn requests(&self) -> Vec<ModelRequest> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    script: &Script,
+    log: &Mutex<Vec<ModelRequest>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
@@ -92,17 +96,17 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io
     }
     let tool = shell_tool(&body);
     let reply = if tool.is_some() {
-        let asked = asked(&body, responses);
+        let asked = parse_request(&body, responses);
         let reply = script(&asked);
         log.lock().unwrap().push(asked);
         reply
     } else {
-        // A side-call: a title, a summary.
+        // A side call, such as for a title or a summary.
         Reply::Say("ok".into())
     };
     match reply {
         Reply::Hang => {
-            // Until the client goes.
+            // Wait until the client disconnects.
             let mut rest = [0; 1];
             let _ = reader.read(&mut rest);
             Ok(())
@@ -182,7 +186,7 @@ impl Shell {
     }
 }
 
-fn asked(body: &Value, responses: bool) -> Asked {
+fn parse_request(body: &Value, responses: bool) -> ModelRequest {
     let items = if responses { &body["input"] } else { &body["messages"] };
     let items = items.as_array().cloned().unwrap_or_default();
     let speaks = |item: &&Value| {
@@ -198,7 +202,7 @@ fn asked(body: &Value, responses: bool) -> Asked {
     };
     let mut users = items.iter().filter(|item| item["role"] == "user").map(text);
     let user = users.rfind(|text| !text.is_empty()).unwrap_or_default();
-    Asked { spoken: items.iter().filter(speaks).count(), user, whole: body.to_string() }
+    ModelRequest { spoken: items.iter().filter(speaks).count(), user, whole: body.to_string() }
 }
 
 fn as_messages(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! A real pty with a real emulator behind it: what a terminal would show.
+//! A pty with a terminal emulator behind it, so that tests read the screen as a person would.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 use super::AFK;
 
-/// Longest time that a screen may take to come.
+/// The longest wait for a screen.
 const LIMIT: Duration = Duration::from_secs(60);
 
 struct Size(u16, u16);
@@ -38,7 +38,7 @@ pub struct Terminal {
     chunks: mpsc::Receiver<Vec<u8>>,
     term: Term<VoidListener>,
     parser: Processor,
-    /// Everything that came.
+    /// Every byte received so far.
     pub bytes: Vec<u8>,
 }
 
@@ -47,17 +47,17 @@ fn size(columns: u16, rows: u16) -> PtySize {
 }
 
 impl Terminal {
-    /// Starts afk in a terminal of a size.
+    /// Starts afk in a terminal of the given size.
     pub fn start(args: &[&str], columns: u16, rows: u16, dir: &Path) -> Self {
         Self::program(AFK, args, columns, rows, dir)
     }
 
-    /// Starts a program in 120x30 with more names in its environment.
+    /// Starts a program in 120x30 with more environment variables.
     pub fn with_env(program: &str, args: &[&str], dir: &Path, env: &[(&str, &str)]) -> Self {
         Self::begin(program, args, (120, 30), dir, env)
     }
 
-    /// Starts another program.
+    /// Starts any program in a terminal of the given size.
     pub fn program(program: &str, args: &[&str], columns: u16, rows: u16, dir: &Path) -> Self {
         Self::begin(program, args, (columns, rows), dir, &[])
     }
@@ -106,7 +106,7 @@ impl Terminal {
         self.master.resize(size(columns, rows)).unwrap();
     }
 
-    /// Tells the program a size that the emulator does not have.
+    /// Reports a size to the program without resizing the emulator.
     pub fn claim(&mut self, columns: u16, rows: u16) {
         self.master.resize(size(columns, rows)).unwrap();
     }
@@ -128,15 +128,15 @@ impl Terminal {
 
     fn take(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
-        // Asked whether it is there, a terminal answers.
+        // A terminal answers a query for its presence.
         for _ in chunk.windows(3).filter(|bytes| bytes == b"\x1b[c") {
-            // It may have gone.
+            // The program may have ended.
             let _ = self.writer.write_all(b"\x1b[?62;22c").and_then(|()| self.writer.flush());
         }
         self.parser.advance(&mut self.term, chunk);
     }
 
-    /// Waits until the screen fits; panics with the screen where it doesn't come.
+    /// Waits until the screen fits; panics with the screen if it never does.
     pub fn until(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
         let end = Instant::now() + LIMIT;
         while !fits(&self.text()) {
@@ -148,8 +148,8 @@ impl Terminal {
         }
     }
 
-    /// Reads what the screen gets until something beside it is true.
-    pub fn meanwhile(&mut self, what: &str, fits: impl Fn() -> bool) {
+    /// Reads the program's output until a condition outside of the terminal holds.
+    pub fn read_until(&mut self, what: &str, fits: impl Fn() -> bool) {
         let end = Instant::now() + LIMIT;
         while !fits() {
             assert!(Instant::now() < end, "{what} did not come:\n{}", self.text());
@@ -163,20 +163,21 @@ impl Terminal {
         self.until(text, |screen| screen.contains(text));
     }
 
-    /// Bytes that come within a time; none are wanted, so the wait is the measurement.
-    pub fn heard_within(&mut self, time: Duration) -> usize {
+    /// Counts the bytes that arrive within a time. Always waits for the whole time, since none
+    /// should.
+    pub fn bytes_within(&mut self, time: Duration) -> usize {
         let end = Instant::now() + time;
-        let mut heard = 0;
+        let mut received = 0;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             match self.chunks.recv_timeout(left) {
                 Ok(chunk) => {
-                    heard += chunk.len();
+                    received += chunk.len();
                     self.take(&chunk);
                 }
                 Err(_) => break,
             }
         }
-        heard
+        received
     }
 
     /// Waits for the next bytes.
@@ -185,7 +186,7 @@ impl Terminal {
         self.take(&chunk);
     }
 
-    /// The line with the selection's sign, the first where there are several.
+    /// The first line with the selection marker.
     pub fn selected(&self) -> Option<String> {
         self.lines()
             .into_iter()
@@ -193,7 +194,7 @@ impl Terminal {
             .map(|line| line.chars().take(40).collect())
     }
 
-    /// Waits for the end and gives the exit code.
+    /// Waits for the program's end and returns its exit code.
     pub fn end(&mut self) -> u32 {
         while let Ok(chunk) = self.chunks.recv_timeout(LIMIT) {
             self.take(&chunk);
@@ -202,8 +203,12 @@ impl Terminal {
     }
 }
 
-/// Starts afk in a terminal, waits for a text, and closes the terminal for good.
-pub fn closed(places: &[String], words: &[&str], shows: &str) -> Box<dyn Child + Send + Sync> {
+/// Starts afk in a terminal, waits for a text, and closes the terminal.
+pub fn start_and_close(
+    places: &[String],
+    words: &[&str],
+    shows: &str,
+) -> Box<dyn Child + Send + Sync> {
     let pair = native_pty_system().openpty(size(80, 24)).unwrap();
     let mut command = CommandBuilder::new(AFK);
     command.args(places);
@@ -217,6 +222,6 @@ pub fn closed(places: &[String], words: &[&str], shows: &str) -> Box<dyn Child +
         let read = reader.read(&mut buffer).unwrap();
         seen.extend_from_slice(&buffer[..read]);
     }
-    // The reader is the last that has it.
+    // The reader holds the last handle.
     child
 }

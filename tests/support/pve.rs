@@ -1,5 +1,5 @@
-//! A hypervisor: OpenSSH's server with our forced command, a `qm` that keeps state, and a process
-//! that stands for QEMU. The same server gives a shell to a second key: the VM.
+//! A hypervisor double: OpenSSH's server with the shipped forced command, a `qm` that keeps state,
+//! and a process in QEMU's place. The same server plays the VM: it gives a second key a shell.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::text;
 
-/// Longest time that anything here may take.
+/// The longest wait for anything in this module.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The stand-in for `qm`; files in its folder make it misbehave.
+/// A double of `qm`; files in its folder make it misbehave.
 const QM: &str = r#"#!/bin/sh
 d=${0%/*}
 echo "$*" >>"$d/calls"
@@ -37,7 +37,7 @@ esac
 "#;
 const KVM: &str = "#!/bin/sh\nwhile :; do sleep 1; done\n";
 
-/// Makes a key pair; the public half as one line.
+/// Generates a key pair and returns the public half as one line.
 pub fn key(path: &Path, kind: &str) -> String {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"])
@@ -48,7 +48,7 @@ pub fn key(path: &Path, kind: &str) -> String {
     public(path)
 }
 
-/// The public half of a key.
+/// Returns the public half of a key.
 pub fn public(path: &Path) -> String {
     let text = std::fs::read_to_string(format!("{}.pub", path.display())).unwrap();
     text.trim().to_owned()
@@ -61,7 +61,7 @@ pub struct Pve {
 }
 
 impl Pve {
-    /// A hypervisor in a folder of a test's; none where OpenSSH's server isn't installed.
+    /// Starts a hypervisor in a test's folder; none if OpenSSH's server isn't installed.
     pub fn start(root: &Path) -> Option<Self> {
         let dir = root.join("pve");
         std::fs::create_dir_all(dir.join("run")).unwrap();
@@ -70,7 +70,7 @@ impl Pve {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(dir.join(name), mode).unwrap();
         }
-        // As it is shipped, from the folder of this test.
+        // The shipped script, with the paths of this test's folder.
         std::fs::write(dir.join("afk-pve"), afk::breakglass::host::SCRIPT).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.join("afk-pve"), mode).unwrap();
@@ -112,7 +112,7 @@ impl Pve {
              AcceptEnv LANG LC_*\n{more}\n"
         );
         std::fs::write(dir.join("sshd_config"), settings).unwrap();
-        // Privilege separation wants its folder; a user other than root needs none.
+        // sshd's privilege separation needs this folder when it runs as root.
         let _ = std::fs::create_dir_all("/run/sshd");
         let child = Command::new(program)
             .arg("-D")
@@ -130,13 +130,13 @@ impl Pve {
         Some(child)
     }
 
-    /// Ends the server and begins another in its place, with another host key or more settings.
-    pub fn again(&mut self, host_key: &str, more: &str) {
+    /// Restarts the server with another host key or more settings.
+    pub fn restart(&mut self, host_key: &str, more: &str) {
         self.stop();
         self.server = Self::serve(&self.dir, self.port, host_key, more).unwrap();
     }
 
-    /// The server is gone; what it had begun goes on.
+    /// Ends the server; the verbs that it began continue.
     pub fn stop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
@@ -146,7 +146,7 @@ impl Pve {
         self.dir.join(name)
     }
 
-    /// A file that makes `qm` misbehave.
+    /// Writes a file that makes `qm` misbehave.
     pub fn set(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
@@ -160,13 +160,13 @@ impl Pve {
         text(&out.stdout).trim().to_owned()
     }
 
-    /// What `qm` was asked, in order; its own start is left out.
+    /// The calls of `qm` in order, without the call of its own start.
     pub fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.path("calls")).unwrap_or_default();
         text.lines().skip(1).map(str::to_owned).collect()
     }
 
-    /// The verbs among them.
+    /// The calls that are actions on the VM.
     pub fn actions(&self) -> Vec<String> {
         let of = |line: String| line.split(' ').next().unwrap().to_owned();
         let acts = |word: &String| ["stop", "start", "reset", "unlock"].contains(&word.as_str());
@@ -177,18 +177,18 @@ impl Pve {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// QEMU's process.
+    /// The id of QEMU's process.
     pub fn pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.path("run/102.pid")).unwrap();
         text.trim().parse().unwrap()
     }
 
-    /// OpenSSH's client with a key of this host.
+    /// OpenSSH's client with one of this host's keys.
     pub fn ssh(&self, key: &str, request: &[&str]) -> Command {
         self.ssh_with(&[], key, request)
     }
 
-    /// The same with more options.
+    /// Like `ssh`, with more options.
     pub fn ssh_with(&self, options: &[&str], key: &str, request: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command.args(options);
@@ -214,12 +214,12 @@ impl Pve {
         command
     }
 
-    /// Runs a verb by OpenSSH's client.
+    /// Runs a verb with OpenSSH's client.
     pub fn verb(&self, request: &str) -> Output {
         self.ssh("verbs", &[request]).output().unwrap()
     }
 
-    /// The section of a configuration that reaches this host; keys and pins are made.
+    /// Writes keys and pins, and returns the configuration section that reaches this host.
     pub fn section(&self, root: &Path, more: &str) -> String {
         let host = public(&self.path("host"));
         let host: Vec<&str> = host.split(' ').take(2).collect();
@@ -228,7 +228,7 @@ impl Pve {
         self.unpinned(more)
     }
 
-    /// The same without pins.
+    /// The configuration section without pins.
     pub fn unpinned(&self, more: &str) -> String {
         let (port, user) = (self.port, user());
         let (verbs, shell) = (self.path("verbs"), self.path("shell"));
@@ -245,7 +245,7 @@ impl Pve {
 impl Drop for Pve {
     fn drop(&mut self) {
         self.stop();
-        // Whatever stands for QEMU, and what hangs: they carry this test's own folder.
+        // End QEMU's stand-in and hanging steps; their command lines contain this test's folder.
         let here = self.dir.display().to_string();
         let all = std::fs::read_dir("/proc").unwrap().flatten();
         for pid in all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
@@ -263,12 +263,12 @@ pub fn user() -> String {
     std::env::var("USER").unwrap_or_else(|_| "root".into())
 }
 
-/// A port that nobody has.
+/// Returns a free port.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits until something outside is so.
+/// Waits until a condition holds; panics with `what` if it never does.
 pub fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
     while !is() {

@@ -1,4 +1,4 @@
-//! A server on loopback, in a thread of its own, until it is dropped.
+//! A server on loopback in its own thread, until it is dropped.
 
 use tokio::sync::oneshot;
 

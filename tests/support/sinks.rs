@@ -1,4 +1,4 @@
-//! Slack, ntfy, Loki, Vault and Woodpecker on loopback, as far as afk speaks with them.
+//! Doubles of Slack, ntfy, Loki, Vault and Woodpecker on loopback, as far as afk uses them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,9 @@ use axum::response::Response;
 use base64::Engine;
 use serde_json::{Value, json};
 
-/// What came in.
+/// One received request.
 #[derive(Debug, Clone)]
-pub struct Got {
+pub struct SinkRequest {
     pub path: String,
     pub body: Value,
     pub status: u16,
@@ -21,8 +21,8 @@ pub struct Got {
 
 #[derive(Default)]
 struct Hub {
-    got: Vec<Got>,
-    /// Answers that come before the usual one, by the begin of a path.
+    got: Vec<SinkRequest>,
+    /// Planned answers, by the prefix of a path.
     answers: VecDeque<(String, u16, Option<u32>, String)>,
     sealed: bool,
     lease: u64,
@@ -45,13 +45,13 @@ impl Sinks {
         Self { address: server.address.clone(), state, _server: server }
     }
 
-    /// What came to paths that begin so.
-    pub fn got(&self, path: &str) -> Vec<Got> {
+    /// The requests to paths with this prefix.
+    pub fn requests(&self, path: &str) -> Vec<SinkRequest> {
         let all = self.state.lock().unwrap();
         all.got.iter().filter(|got| got.path.starts_with(path)).cloned().collect()
     }
 
-    /// The next request to a path that begins so is answered with a status.
+    /// Plans the status of the next request to a path with this prefix.
     pub fn answer(&self, path: &str, status: u16, retry_after: Option<u32>, body: &str) {
         let mut all = self.state.lock().unwrap();
         all.answers.push_back((path.into(), status, retry_after, body.into()));
@@ -61,7 +61,7 @@ impl Sinks {
         self.state.lock().unwrap().sealed = sealed;
     }
 
-    /// Seconds that a token lives.
+    /// Sets the lifetime of tokens in seconds.
     pub fn lease(&self, seconds: u64) {
         self.state.lock().unwrap().lease = seconds;
     }
@@ -70,7 +70,7 @@ impl Sinks {
         self.state.lock().unwrap().secrets.insert(path.into(), data.clone());
     }
 
-    /// Every token is no good any more.
+    /// Revokes every token.
     pub fn revoke(&self) {
         self.state.lock().unwrap().token += 1;
     }
@@ -106,7 +106,7 @@ async fn serve(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respon
                 all.answer_to(&path, parts.uri.query().unwrap_or_default(), &headers, &body);
             (status, text, None)
         };
-    all.got.push(Got { path, body, status, headers });
+    all.got.push(SinkRequest { path, body, status, headers });
     drop(all);
     let mut made = response(status, text);
     if let Some(seconds) = after {
@@ -167,7 +167,7 @@ impl Hub {
                 let event = query.split("event=").nth(1).unwrap_or_default();
                 let fits = |p: &&Value| p["event"] == *event;
                 let found: Vec<&Value> = self.pipelines.iter().filter(fits).collect();
-                // As Go writes an empty list.
+                // Go serializes an empty list in this way.
                 (200, if found.is_empty() { "null".into() } else { json!(found).to_string() })
             }
             _ if path.starts_with("/wp/api/repos/7/pipelines/") => {

@@ -1,5 +1,5 @@
-//! A T3 Code server on loopback: it keeps threads, works in their worktrees by a script and tells of
-//! it over a websocket. What it takes and tells is held against what was recorded of 0.0.27
+//! A T3 Code server on loopback: it keeps threads, works in their worktrees by a script and reports
+//! over a websocket. Its commands and events are checked against a recording of version 0.0.27
 //! (`tests/facts/t3.json`).
 
 use std::collections::BTreeMap;
@@ -18,22 +18,22 @@ use super::json_kind;
 
 pub const TOKEN: &str = "t3-token-0123456789";
 
-/// What the agent does in a turn.
+/// One action of the agent in a turn.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// A message.
+    /// The agent writes a message.
     Say(&'static str),
-    /// A command in the worktree.
+    /// The agent runs a command in the worktree.
     Run(&'static str),
-    /// A file, asked for first where leave is to be asked.
+    /// The agent writes a file, after a permission request where one is required.
     Write(&'static str, &'static str),
-    /// A question with two answers.
+    /// The agent asks a question with two options.
     Ask(&'static str),
-    /// Nothing until it is interrupted.
+    /// The agent does nothing until it is interrupted.
     Hang,
-    /// The provider fails.
+    /// The provider fails with this message.
     Fail(&'static str),
-    /// Waits until the test lets it go on.
+    /// The agent waits until the test releases it.
     Hold,
 }
 
@@ -47,7 +47,7 @@ struct State {
     projects: BTreeMap<String, String>,
     threads: BTreeMap<String, Value>,
     events: Vec<Value>,
-    /// Interrupts by thread, and the answers to requests.
+    /// Interrupted threads, and the answers to requests.
     interrupted: Vec<String>,
     answered: BTreeMap<String, Value>,
     tokens: Vec<String>,
@@ -56,11 +56,11 @@ struct State {
     version: Option<&'static str>,
     asked: usize,
     held: usize,
-    /// Answers nothing.
+    /// Whether the server answers nothing at all.
     away: bool,
 }
 
-/// A running server; it ends with the test's process.
+/// A running T3 Code double; it ends with the test's process.
 #[derive(Clone)]
 pub struct T3 {
     /// `http://127.0.0.1:PORT`.
@@ -70,36 +70,36 @@ pub struct T3 {
     facts: Arc<Value>,
 }
 
-/// Whether a value has the fields that were recorded, each of its kind; those with a `?` may be missing.
-pub fn fits(recorded: &Value, told: &Value) -> Result<(), String> {
-    match (recorded, told) {
-        (Value::Object(fields), Value::Object(told)) => {
+/// Whether a value has the recorded fields, each of its kind; fields with a `?` may be missing.
+pub fn fits(recorded: &Value, reported: &Value) -> Result<(), String> {
+    match (recorded, reported) {
+        (Value::Object(fields), Value::Object(reported)) => {
             if fields.is_empty() {
                 return Ok(());
             }
-            for (name, value) in told {
+            for (name, value) in reported {
                 let known = fields.get(name).or_else(|| fields.get(&format!("{name}?")));
                 let known = known.ok_or_else(|| format!("{name} is not known"))?;
                 fits(known, value).map_err(|why| format!("{name}: {why}"))?;
             }
-            let needed = |name: &&String| !name.ends_with('?') && !told.contains_key(*name);
+            let needed = |name: &&String| !name.ends_with('?') && !reported.contains_key(*name);
             let missing = fields.keys().find(needed);
             missing.map_or(Ok(()), |name| Err(format!("{name} is missing")))
         }
-        // What was recorded as an object and may be nothing yet.
+        // The recording has an object here, which may still be null.
         (Value::Object(_), Value::Null) => Ok(()),
         (Value::Array(one), Value::Array(all)) => {
             let Some(one) = one.first() else { return Ok(()) };
             all.iter().try_for_each(|value| fits(one, value))
         }
-        (Value::String(kinds), told) => {
-            let kind = json_kind(told);
-            // The recording has no turn that was under way, and no session that failed.
+        (Value::String(kinds), reported) => {
+            let kind = json_kind(reported);
+            // The recording has neither a turn in progress nor a failed session.
             let late = kind == "null" || kinds == "null";
             let known = kinds.split('|').any(|known| known == kind) || late;
             if known { Ok(()) } else { Err(format!("is {kind}, not {kinds}")) }
         }
-        _ => Err(format!("{told} is not {recorded}")),
+        _ => Err(format!("{reported} is not {recorded}")),
     }
 }
 
@@ -114,8 +114,8 @@ fn now() -> String {
 }
 
 impl T3 {
-    /// A server whose agent works by a script: what it does in its turns, from 0, with what it is
-    /// told.
+    /// Starts a server whose agent works by a script: it maps the number of a turn, from 0, and the
+    /// prompt to actions.
     pub fn start(script: impl Fn(usize, &str) -> Vec<Act> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -155,23 +155,23 @@ impl T3 {
         }
     }
 
-    /// The version that it tells.
+    /// Sets the version that the server reports.
     pub fn version(&self, version: Option<&'static str>) {
         self.change(|state| state.version = version);
     }
 
-    /// The tokens that it takes.
+    /// Sets the tokens that the server accepts.
     pub fn tokens(&self, tokens: &[&str]) {
         self.change(|state| state.tokens = tokens.iter().map(|&token| token.to_owned()).collect());
     }
 
-    /// The commands that it took, in order.
+    /// The accepted commands of a kind, in order.
     pub fn commands(&self, kind: &str) -> Vec<Value> {
         let all = self.lock().commands.clone();
         all.into_iter().filter(|command| command["type"] == kind).collect()
     }
 
-    /// All its websockets end; while `away`, nothing is answered.
+    /// Ends all websockets; while `away`, the server answers nothing.
     pub fn cut(&self, away: bool) {
         self.change(|state| {
             state.away = away;
@@ -181,23 +181,23 @@ impl T3 {
         });
     }
 
-    /// How many follow it.
+    /// The number of open websockets.
     pub fn links(&self) -> usize {
         self.lock().links.len()
     }
 
-    /// How many turns were begun.
+    /// The number of turns begun so far.
     pub fn turns(&self) -> usize {
         self.lock().asked
     }
 
-    /// Lets one [`Act::Hold`] go on.
-    pub fn let_go(&self) {
+    /// Releases one [`Act::Hold`].
+    pub fn release(&self) {
         self.change(|state| state.held += 1);
     }
 
-    /// A person answers a request, or deletes the thread, in the server's own window.
-    pub fn there(&self, command: &Value) {
+    /// Acts as a person in the server's own window, who answers a request or deletes the thread.
+    pub fn act_as_person(&self, command: &Value) {
         self.take(command);
     }
 
@@ -323,12 +323,12 @@ impl T3 {
             }
             "thread.turn.start" => {
                 let message = &command["message"];
-                let (id, said) = (message["messageId"].clone(), message["text"].clone());
+                let (id, printed) = (message["messageId"].clone(), message["text"].clone());
                 self.message(
                     &thread,
                     "user",
                     &id,
-                    &said,
+                    &printed,
                     false,
                     &Value::Null,
                     &command["createdAt"],
@@ -339,7 +339,7 @@ impl T3 {
                     state.asked - 1
                 });
                 std::thread::spawn(move || {
-                    server.work(&thread, turn, said.as_str().unwrap_or_default(), &asked);
+                    server.work(&thread, turn, printed.as_str().unwrap_or_default(), &asked);
                 });
             }
             "thread.turn.interrupt" => self.change(|state| state.interrupted.push(thread)),
@@ -373,7 +373,7 @@ impl T3 {
         self.lock().threads[thread]["latestTurn"]["turnId"].clone()
     }
 
-    /// One event of a thread: told to all who follow it.
+    /// Sends an event of a thread to all its followers.
     fn event(&self, thread: &str, kind: &str, payload: &Value) {
         self.change(|state| {
             state.sequence += 1;
@@ -393,7 +393,7 @@ impl T3 {
         thread: &str,
         role: &str,
         id: &Value,
-        said: &Value,
+        printed: &Value,
         streaming: bool,
         turn: &Value,
         at: &Value,
@@ -405,10 +405,10 @@ impl T3 {
                 known["streaming"] = json!(streaming);
                 return;
             }
-            messages.push(json!({"id": id, "role": role, "text": said, "attachments": [],
+            messages.push(json!({"id": id, "role": role, "text": printed, "attachments": [],
                 "turnId": turn, "streaming": streaming, "createdAt": at, "updatedAt": at}));
         });
-        let payload = json!({"threadId": thread, "messageId": id, "role": role, "text": said,
+        let payload = json!({"threadId": thread, "messageId": id, "role": role, "text": printed,
             "attachments": [], "turnId": turn, "streaming": streaming, "createdAt": at, "updatedAt": at});
         self.event(thread, "thread.message-sent", &payload);
     }
@@ -436,8 +436,8 @@ impl T3 {
         self.event(thread, "thread.session-set", &payload);
     }
 
-    /// One turn, in the order in which a real one was seen.
-    fn work(&self, thread: &str, number: usize, said: &str, asked: &Value) {
+    /// Performs one turn, in the order recorded from a real server.
+    fn work(&self, thread: &str, number: usize, printed: &str, asked: &Value) {
         let turn = json!(uuid());
         let latest = |state: &str| {
             self.change(|all| {
@@ -455,7 +455,7 @@ impl T3 {
             state.projects[state.threads[thread]["projectId"].as_str().unwrap()].clone()
         };
         let mut failed = Value::Null;
-        for act in (self.script)(number, said) {
+        for act in (self.script)(number, printed) {
             match act {
                 Act::Say(words) => {
                     let id = json!(format!("assistant:{}", uuid()));
@@ -469,7 +469,7 @@ impl T3 {
                         &json!(now()),
                     );
                     self.message(thread, "assistant", &id, &json!(""), false, &turn, &json!(now()));
-                    // "completed" while the session runs: as it is.
+                    // The real server, too, reports "completed" while the session runs.
                     latest("completed");
                 }
                 Act::Run(command) => {
@@ -573,7 +573,7 @@ impl T3 {
         self.activity(thread, "tool.completed", &ended, turn);
     }
 
-    /// Tells a thread over a websocket: one chunk, and the next once it is acknowledged.
+    /// Sends a thread over a websocket, one chunk at a time after each acknowledgement.
     fn follow(&self, stream: TcpStream) -> std::io::Result<()> {
         let link = stream.try_clone()?;
         self.change(|state| state.links.push(link));

@@ -14,41 +14,41 @@ use afk::runtime::{Runtime, RuntimeError, Snapshot};
 use super::pty::Terminal;
 use super::{AFK, git};
 
-/// Longest time that anything in a test may take.
+/// The longest wait for anything in a test.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Writes a failing test and what makes it pass, and commits both.
+/// Shell: writes a test and the change that makes it pass, and commits both.
 pub const WORK: &str = "\
 mkdir -p tests && echo 'grep -q done state' > tests/state.sh && git add tests && git $US commit -qm 'Test it'
 echo done > state && git add state && git $US commit -qm 'Do it'";
 
-/// Ends a turn.
+/// Shell: ends a turn successfully.
 pub const END: &str = "echo '{\"type\":\"end\",\"status\":\"done\"}'";
 
-/// What a double of Claude Code is made of.
+/// Shell functions of a Claude Code double.
 const CLAUDE: &str = include_str!("claude.sh");
 
 pub struct World {
     pub dir: tempfile::TempDir,
     more: String,
-    /// More lines for the agent.
+    /// Additional lines of the agent's section.
     agent: String,
-    /// Its command, where it isn't the script.
+    /// The agent's command, where it isn't the script.
     command: Option<String>,
-    /// Where git finds the repository, where it isn't the folder.
+    /// The repository's URL, where it isn't the local folder.
     address: Option<String>,
-    /// More lines for the tracker.
+    /// Additional lines of the tracker's section.
     tracker: String,
-    /// More lines for the repository's section.
+    /// Additional lines of the repository's section.
     repo: String,
-    /// The kill switch is on.
+    /// Whether the kill switch is on.
     held: bool,
 }
 
 impl World {
-    /// A world whose agent runs `script` in a shell, with the prompt's line read already.
+    /// A world whose agent runs `script` in a shell that has already read the prompt's line.
     pub fn new(script: &str) -> Self {
-        Self::made(
+        Self::build(
             &format!(
                 "#!/bin/sh\nUS='-c user.name=agent -c user.email=agent@localhost -c commit.gpgSign=false'\nread -r prompt\n{script}\n"
             ),
@@ -56,17 +56,18 @@ impl World {
         )
     }
 
-    /// A world whose agent speaks as Claude Code does; `script` uses the words of `claude.sh`.
+    /// A world whose agent speaks Claude Code's protocol; `script` uses the functions of
+    /// `claude.sh`.
     pub fn claude(script: &str) -> Self {
-        Self::made(&format!("{CLAUDE}\n{script}\n"), "preset = 'claude'")
+        Self::build(&format!("{CLAUDE}\n{script}\n"), "preset = 'claude'")
     }
 
-    /// A world whose agent is told by [`World::preset`].
-    pub fn bare() -> Self {
-        Self::made("", "")
+    /// A world whose agent [`World::preset`] will set.
+    pub fn without_agent() -> Self {
+        Self::build("", "")
     }
 
-    /// The agent is a preset with this command.
+    /// Makes the agent a preset with this command.
     pub fn preset(mut self, name: &str, command: &[&str], more: &str) -> Self {
         let words: Vec<String> = command.iter().map(|word| format!("'{word}'")).collect();
         self.command = Some(format!("[{}]", words.join(", ")));
@@ -74,20 +75,20 @@ impl World {
         self
     }
 
-    /// The agent is a command that speaks JSON lines.
-    pub fn plain(mut self, command: &[&str]) -> Self {
+    /// Makes the agent a command that speaks JSON lines.
+    pub fn json_lines_agent(mut self, command: &[&str]) -> Self {
         let words: Vec<String> = command.iter().map(|word| format!("'''{word}'''")).collect();
         self.command = Some(format!("[{}]", words.join(", ")));
         self
     }
 
-    /// One more name in the agent's environment; it has a `set` already.
+    /// Sets one more variable for an agent whose section already has a `set`.
     pub fn agent_set(mut self, name: &str, value: &str) -> Self {
         self.agent = self.agent.replacen("set = {", &format!("set = {{ {name} = '{value}',"), 1);
         self
     }
 
-    fn made(script: &str, agent: &str) -> Self {
+    fn build(script: &str, agent: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = Self {
             dir,
@@ -118,32 +119,32 @@ impl World {
         world
     }
 
-    /// More lines of configuration.
+    /// Adds lines to the configuration.
     pub fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
         self
     }
 
-    /// Nothing is picked up.
-    pub fn held(mut self) -> Self {
+    /// Turns the kill switch on, so that nothing is picked up.
+    pub fn with_kill_switch(mut self) -> Self {
         self.held = true;
         self
     }
 
-    /// More lines for the repository's section.
+    /// Adds lines to the repository's section.
     pub fn repo(mut self, more: &str) -> Self {
         self.repo.push_str(more);
         self
     }
 
-    /// More lines for the tracker.
+    /// Adds lines to the tracker's section.
     pub fn tracker(mut self, more: &str) -> Self {
         self.tracker.push_str(more);
         self
     }
 
-    /// The repository is on a GitHub, looked at every second.
+    /// Puts the repository on a GitHub double that is polled every second.
     pub fn on(mut self, github: &super::github::GitHub) -> Self {
         std::fs::remove_file(self.path("issues/1.md")).unwrap();
         let token = self.path("token");
@@ -156,14 +157,14 @@ impl World {
         self.with(&section).tracker("poll_seconds = 1")
     }
 
-    /// More lines for the agent.
+    /// Adds lines to the agent's section.
     pub fn agent(mut self, more: &str) -> Self {
         self.agent.push('\n');
         self.agent.push_str(more);
         self
     }
 
-    /// More lines for the repository's `.afk.toml`.
+    /// Adds lines to the repository's `.afk.toml`.
     pub fn rules(self, more: &str) -> Self {
         let path = self.path("work/.afk.toml");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -172,7 +173,7 @@ impl World {
         self
     }
 
-    /// The cockpit itself on this world, in a terminal of 120x30.
+    /// Starts the cockpit on this world in a terminal of 120x30.
     pub fn cockpit(&self) -> Terminal {
         self.config();
         let (config, state) = (self.path("afk.toml"), self.state());
@@ -180,14 +181,14 @@ impl World {
         Terminal::start(&[&places[..], &["up", "--cockpit"]].concat(), 120, 30, self.root())
     }
 
-    /// The flags that name this world's configuration and state.
+    /// The flags for this world's configuration and state.
     pub fn places(&self) -> Vec<String> {
         let (config, state) = (self.path("afk.toml"), self.state());
         let text = |path: PathBuf| path.display().to_string();
         vec!["--config".into(), text(config), "--state".into(), text(state)]
     }
 
-    /// Another command of afk on this world, in a terminal.
+    /// Runs a command of afk on this world in a terminal.
     pub fn terminal(&self, words: &[&str], columns: u16, rows: u16) -> Terminal {
         let places = self.places();
         let args: Vec<&str> =
@@ -195,20 +196,20 @@ impl World {
         Terminal::start(&args, columns, rows, self.root())
     }
 
-    /// The runtime in the background, until the guard is dropped.
+    /// Runs `afk up` in the background until the guard is dropped.
     pub fn up(&self) -> Up {
-        let (up, lines) = self.up_with(1);
+        let (up, lines) = self.up_with_lines(1);
         assert!(lines[0].starts_with("afk runs on"), "{}", lines[0]);
         up
     }
 
-    /// The same, with the first lines that it says.
-    pub fn up_with(&self, count: usize) -> (Up, Vec<String>) {
-        self.up_in(&[], count)
+    /// Like `up`, with the first `count` lines of its output.
+    pub fn up_with_lines(&self, count: usize) -> (Up, Vec<String>) {
+        self.up_with_env(&[], count)
     }
 
-    /// The same with more names in its environment.
-    pub fn up_in(&self, env: &[(&str, &str)], count: usize) -> (Up, Vec<String>) {
+    /// Like `start`, with more variables in its environment.
+    pub fn up_with_env(&self, env: &[(&str, &str)], count: usize) -> (Up, Vec<String>) {
         self.config();
         let places = self.places();
         let args: Vec<&str> = places.iter().map(String::as_str).chain(["up"]).collect();
@@ -279,7 +280,7 @@ impl World {
         config: Config,
         file: Option<PathBuf>,
     ) -> Result<Runtime, RuntimeError> {
-        // As `main` does; another test of this process may have been first.
+        // As in `main`; another test of this process may have done it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Runtime::start(config, &self.state(), AFK.into(), file).await
     }
@@ -291,11 +292,11 @@ impl World {
     }
 }
 
-/// A runtime that a test started; ended with it.
+/// A runtime that a test started and whose drop ends it.
 pub struct Up(pub std::process::Child);
 
 impl Up {
-    /// SIGKILL.
+    /// Kills the runtime with SIGKILL and waits for its end.
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -313,7 +314,7 @@ impl Drop for Up {
     }
 }
 
-/// Waits until a snapshot fits, and gives what it made of it.
+/// Waits until `fits` returns a value for a snapshot, and returns it.
 pub async fn until<T>(
     runtime: &Runtime,
     what: &str,
@@ -335,8 +336,8 @@ pub async fn until<T>(
     panic!("{what} did not come: {:#?} {:?}", snapshot.fleet.runs, snapshot.problems);
 }
 
-/// Waits until something outside of the runtime is so.
-pub async fn so(what: &str, is: impl Fn() -> bool) {
+/// Waits until a condition outside of the runtime holds.
+pub async fn wait_until(what: &str, is: impl Fn() -> bool) {
     let waiting = async {
         let mut every = tokio::time::interval(Duration::from_millis(20));
         while !is() {

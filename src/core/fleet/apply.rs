@@ -1,9 +1,9 @@
-//! The only place that changes a fleet: what each event does to it. Folding a journal through
-//! [`Fleet::apply`] gives the fleet that wrote it.
+//! The only place that changes a fleet: [`Fleet::apply`] takes one event. A step calls it for each
+//! event that it emits; the runtime and the clients call it to fold a journal, which gives the fleet
+//! that wrote it.
 
 use std::sync::Arc;
 
-use super::{ESCALATIONS_KEPT, PROBES_KEPT};
 use crate::fleet::Fleet;
 use crate::model::approval::EscalationState;
 use crate::model::event::Event;
@@ -16,20 +16,25 @@ use crate::model::run::{Activity, Outcome, Run, Work};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
+/// How many probe samples stay for each repository: the width of the sparkline.
+const PROBES_KEPT: usize = 60;
+/// How many closed escalations stay listed.
+const ESCALATIONS_KEPT: usize = 200;
+
 impl Fleet {
     fn run_mut(&mut self, id: RunId) -> Option<&mut Run> {
         self.runs.get_mut(&id).map(Arc::make_mut)
     }
 
-    /// When the issue of some work was armed, by its tracker's clock.
-    fn armed(&self, work: &Work) -> Option<Timestamp> {
+    /// When the issue of `work` was armed, by its tracker's clock.
+    fn armed_at(&self, work: &Work) -> Option<Timestamp> {
         match self.issues.get(work.issue()?)?.arming {
             Arming::Trusted { at, .. } => Some(at),
             _ => None,
         }
     }
 
-    fn settle(&mut self, id: EscalationId, state: EscalationState) {
+    fn close_escalation(&mut self, id: EscalationId, state: EscalationState) {
         if let Some(escalation) = self.escalations.get_mut(&id) {
             Arc::make_mut(escalation).state = state;
         }
@@ -41,7 +46,8 @@ impl Fleet {
         }
     }
 
-    /// Changes the state by one event. Total: an event that names nothing known changes nothing.
+    /// Changes the state by one event. Total: an event about an unknown run, issue, escalation or
+    /// entry changes nothing.
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
         self.last_event = self.last_event.max(at);
         match event {
@@ -76,7 +82,7 @@ impl Fleet {
                     self.last_run.insert(key.clone(), *run);
                 }
                 let mut claimed = Run::claimed(*run, work.clone(), *priority, at);
-                claimed.armed = self.armed(work);
+                claimed.armed = self.armed_at(work);
                 if let Some(job) = work.job() {
                     self.jobs.claimed(job, *run);
                     if let JobKind::Converse { session } = &job.kind
@@ -93,15 +99,18 @@ impl Fleet {
                 self.next_escalation = self.next_escalation.max(escalation.id.0);
                 self.escalations.insert(escalation.id, Arc::new(escalation.as_ref().clone()));
             }
-            Event::Answered { escalation, answer, by } => self.settle(
+            Event::Answered { escalation, answer, by } => self.close_escalation(
                 *escalation,
                 EscalationState::Answered { answer: answer.clone(), by: by.clone(), at },
             ),
             Event::Expired { escalation } => {
-                self.settle(*escalation, EscalationState::Expired { at });
+                self.close_escalation(*escalation, EscalationState::Expired { at });
             }
             Event::Withdrawn { escalation, why } => {
-                self.settle(*escalation, EscalationState::Withdrawn { at, why: why.clone() });
+                self.close_escalation(
+                    *escalation,
+                    EscalationState::Withdrawn { at, why: why.clone() },
+                );
             }
             Event::Posted { entry, step, after } => {
                 self.next_outbox = self.next_outbox.max(entry.0);
@@ -159,7 +168,7 @@ impl Fleet {
             | Event::Accepted { .. }
             | Event::Refused { .. } => {}
             Event::TurnEnded { run, end } => {
-                // What one caller's job fails of says nothing about the others' work.
+                // A job's failure concerns its caller alone, so the breaker doesn't count it.
                 if self.runs.get(run).is_some_and(|run| run.work.job().is_none()) {
                     self.breaker.note(at, *run, end);
                 }
@@ -185,7 +194,7 @@ impl Fleet {
             Event::Reopened { run, guidance, .. } => {
                 self.jobs.reopened(*run);
                 self.live.insert(*run);
-                let armed = self.runs.get(run).and_then(|run| self.armed(&run.work));
+                let armed = self.runs.get(run).and_then(|run| self.armed_at(&run.work));
                 if let Some(r) = self.run_mut(*run) {
                     r.reopen(at, guidance.clone());
                     r.armed = armed.max(r.armed);

@@ -1,4 +1,5 @@
-//! The books: what each day and each repository has cost.
+//! The books: what each day and each repository has cost. `Fleet::apply` books each spend; dispatch,
+//! the budget of a turn and the spend overlay read them.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +9,17 @@ use crate::model::budget::{MicroUsd, Spend};
 use crate::model::id::Repo;
 use crate::model::time::Timestamp;
 
-/// Spend by UTC day, the last 31 of them, and by repository since the journal began.
+/// Spend by UTC day, for the last 31 days, and by repository since the journal began.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Books {
     days: BTreeMap<i64, Spend>,
     repos: BTreeMap<Repo, Spend>,
-    /// The last day whose soft limit an operator was told of.
+    /// The last day on which the soft limit was escalated.
     warned: Option<i64>,
 }
 
 impl Books {
-    /// Books a spend on the day of `at`.
+    /// Books a spend on the UTC day of `at`.
     pub fn book(&mut self, at: Timestamp, repo: Option<&Repo>, spend: Spend) {
         if let Some(repo) = repo {
             self.repos.entry(repo.clone()).or_default().add(spend);
@@ -29,23 +30,23 @@ impl Books {
         }
     }
 
-    /// The days that are known, newest first.
+    /// The booked days, newest first, each with its midnight.
     pub fn days(&self) -> impl Iterator<Item = (Timestamp, Spend)> {
         self.days.iter().rev().map(|(day, spend)| (Timestamp(day * 86_400_000), *spend))
     }
 
-    /// What each repository has cost.
+    /// What each repository has cost, by name.
     pub fn repos(&self) -> impl Iterator<Item = (&Repo, Spend)> {
         self.repos.iter().map(|(repo, spend)| (repo, *spend))
     }
 
-    /// Whether the day of `at` is over a soft limit that nobody was told of yet.
+    /// Whether the day of `at` is over the soft limit and that was not escalated yet.
     #[must_use]
     pub fn to_warn(&self, at: Timestamp, limit: Option<MicroUsd>) -> bool {
         self.warned != Some(at.day()) && limit.is_some_and(|limit| self.day(at).usd > limit)
     }
 
-    /// An operator is told of the day of `at`.
+    /// Records that the soft limit of the day of `at` was escalated.
     pub fn warned(&mut self, at: Timestamp) {
         self.warned = Some(at.day());
     }
@@ -63,7 +64,7 @@ mod tests {
     use crate::model::budget::MicroUsd;
 
     #[test]
-    fn a_day_begins_at_midnight_utc() {
+    fn day_begins_at_midnight_utc() {
         let mut books = Books::default();
         let spend = Spend { usd: MicroUsd(5), ..Spend::default() };
         books.book(Timestamp(86_399_999), None, spend);

@@ -1,4 +1,5 @@
 //! The circuit breaker's state: recent failures by cause, and whether pickup is paused.
+//! `Fleet::apply` notes the end of each turn; `step::breaker` trips and resets it by events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,10 +10,10 @@ use crate::model::breaker::{Cause, RUNS, WINDOW};
 use crate::model::id::RunId;
 use crate::model::time::Timestamp;
 
-/// How many failures are remembered.
+/// How many recent failures stay remembered.
 const REMEMBERED: usize = 64;
 
-/// What failed lately, and whether the breaker is open.
+/// Recent failures, and the cause for which pickup is paused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Breaker {
     recent: VecDeque<(Timestamp, RunId, Cause)>,
@@ -26,7 +27,7 @@ impl Breaker {
         self.open.as_ref()
     }
 
-    /// Takes the end of a turn in.
+    /// Notes the end of a turn and forgets failures older than the window.
     pub fn note(&mut self, at: Timestamp, run: RunId, end: &TurnEnd) {
         let Some(cause) = Cause::of(end) else { return };
         self.recent.push_back((at, run, cause));
@@ -36,24 +37,24 @@ impl Breaker {
         self.recent.retain(|(then, ..)| at.since(*then) <= WINDOW);
     }
 
-    /// The runs that failed for a cause lately.
+    /// The runs that failed for `cause` within the window.
     #[must_use]
     pub fn runs(&self, cause: &Cause) -> BTreeSet<RunId> {
         self.recent.iter().filter(|(.., known)| known == cause).map(|(_, run, _)| *run).collect()
     }
 
-    /// Whether a cause is shared by enough runs.
+    /// Whether enough runs share `cause` to open the closed breaker.
     #[must_use]
     pub fn trips(&self, cause: &Cause) -> bool {
         self.open.is_none() && self.runs(cause).len() >= RUNS
     }
 
-    /// Pauses pickup.
+    /// Opens the breaker, which pauses pickup.
     pub fn trip(&mut self, at: Timestamp, cause: Cause) {
         self.open = Some((cause, at));
     }
 
-    /// Resumes it, with nothing remembered.
+    /// Closes the breaker and forgets every failure.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_runs_with_one_cause_trip_it_and_one_run_thrice_does_not() {
+    fn three_runs_with_one_cause_trip_the_breaker_and_one_run_alone_does_not() {
         let api = |status| TurnEnd::ApiError { status: Some(status), why: "x".into() };
         let mut breaker = Breaker::default();
         let cause = Cause::of(&api(529)).unwrap();
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn old_failures_are_forgotten() {
+    fn breaker_forgets_failures_outside_the_window() {
         let mut breaker = Breaker::default();
         for run in 1..=3 {
             breaker.note(
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_leaves_out_what_differs() {
+    fn cause_leaves_out_paths_and_numbers() {
         let crashed = |why: &str| Cause::of(&TurnEnd::Crashed { why: why.into() });
         assert_eq!(crashed("code 1 at /w/wt-1/x pid 77"), crashed("code 2 at /w/wt-2/x pid 78"));
         assert_ne!(crashed("no space"), crashed("no memory"));

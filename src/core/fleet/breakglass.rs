@@ -1,4 +1,5 @@
-//! The state of breakglass: who is armed, what is under way at the host, and what came of it.
+//! The state of breakglass: the arming, the verbs, shells and files of the host, and the drill.
+//! `Fleet::apply` changes it by breakglass events; the step, the pane and the API read it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,74 +15,74 @@ use crate::model::untrusted::Untrusted;
 
 /// How many ended verbs stay listed.
 const PAST_VERBS: usize = 50;
-/// How many captures and recordings stay listed; their files are kept by their age.
+/// How many captures and recordings stay listed; the runtime deletes their files by age.
 const LISTED_FILES: usize = 200;
-/// The time between two tries of a drill that fails, in milliseconds.
+/// The least time between two attempts of a failing drill, in milliseconds.
 const DRILL_RETRY: i64 = 60 * MINUTE;
 
-/// When the access itself was proved the last time.
+/// The drill that proves the access to the hypervisor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drill {
-    /// Since when it is expected.
+    /// When breakglass was first configured, from which a drill is expected.
     pub since: Option<Timestamp>,
-    /// The last good one.
+    /// When the last drill succeeded.
     pub good: Option<Timestamp>,
-    /// The last try.
+    /// When the last drill began.
     pub tried: Option<Timestamp>,
-    /// The verb of it that is under way.
+    /// The drill's verb that is in progress.
     pub verb: Option<VerbId>,
 }
 
-/// All that is known of breakglass.
+/// The state of breakglass as a fold of its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakglassState {
-    /// Who may use it.
+    /// The arming in force, with its actor and its end.
     pub armed: Option<BreakglassArming>,
-    /// Verbs that have not ended.
+    /// The verbs that have not ended.
     pub under_way: BTreeMap<VerbId, VerbRun>,
-    /// Those that have, the newest last.
+    /// The latest ended verbs, newest last.
     pub past: VecDeque<VerbRun>,
-    /// When mutating verbs began.
+    /// When the mutating verbs of the last ten minutes began.
     pub mutations: VecDeque<Timestamp>,
-    /// What the VM read the last time, and when.
+    /// The VM's last known status, and when it was read.
     pub reads: Option<(Timestamp, Untrusted)>,
-    /// The host's name of the last mutating verb that it told.
+    /// The host's id of the last mutating verb that it reported.
     pub request: Option<Untrusted>,
-    /// Forensics that were kept, the newest last.
+    /// The latest captures of forensics, newest last.
     pub captures: VecDeque<(VerbId, Timestamp, Capture)>,
-    /// Shells that are open.
+    /// The shells that are open now.
     pub shells: BTreeMap<ShellId, OpenShell>,
-    /// Shells that were kept, the newest last.
+    /// The latest recordings of shells, newest last.
     pub recordings: VecDeque<Recording>,
-    /// The drill.
+    /// The state of the drill.
     pub drill: Drill,
-    /// An agent is asked what may be wrong, since then.
+    /// When the diagnosis in progress began, if an agent diagnoses.
     pub diagnosing: Option<Timestamp>,
-    /// What an agent said last.
+    /// The last diagnosis, and when it ended.
     pub diagnosis: Option<(Timestamp, Untrusted)>,
     next_verb: u64,
     next_shell: u64,
 }
 
 impl BreakglassState {
-    /// The mutating verb that is under way.
+    /// The mutating verb that is in progress; there is at most one.
     #[must_use]
     pub fn mutation(&self) -> Option<&VerbRun> {
         self.under_way.values().find(|run| run.verb.mutates())
     }
 
-    /// Mutating verbs in the ten minutes before a time.
+    /// How many mutating verbs began in the ten minutes before `at`.
     #[must_use]
     pub fn recent(&self, at: Timestamp) -> usize {
         self.mutations.iter().filter(|began| at.since(**began) < WINDOW).count()
     }
 
-    /// What a person sees who confirms a verb: it binds the confirmation to the verb, the VM, who
-    /// is armed, what the VM reads and what was done last.
+    /// The digest of what a person sees when confirming a verb. It binds the confirmation to the
+    /// verb, the VM, the armed actor, the VM's status and the last mutating verb.
     #[must_use]
     pub fn seen(&self, verb: Verb, vm: &str) -> Digest {
         let armed = self.armed.as_ref().map(|arming| arming.by.0.clone());
-        let reads = self.reads.as_ref().map(|(_, word)| word.as_received().to_owned());
+        let reads = self.reads.as_ref().map(|(_, status)| status.as_received().to_owned());
         let last = self.past.iter().rev().find(|run| run.verb.mutates()).map(|run| run.id.0);
         let last = self.mutation().map(|run| run.id.0).or(last);
         Digest::of(&[
@@ -93,7 +94,7 @@ impl BreakglassState {
         ])
     }
 
-    /// Since when the drill is an alarm; none while it is not.
+    /// Since when the drill is overdue; none while it is in time or not configured.
     #[must_use]
     pub fn drill_red(&self, at: Timestamp, rules: &BreakglassRules) -> Option<Timestamp> {
         rules.drill_ms?;
@@ -101,7 +102,7 @@ impl BreakglassState {
         (red <= at).then_some(red)
     }
 
-    /// The earliest time at which it changes by itself.
+    /// The earliest time at which a tick changes this state.
     #[must_use]
     pub fn next_deadline(&self, rules: Option<&BreakglassRules>) -> Option<Timestamp> {
         let expiry = self.armed.as_ref().map(|arming| arming.until);
@@ -109,7 +110,7 @@ impl BreakglassState {
         expiry.into_iter().chain(drill).min()
     }
 
-    /// When the drill is to be looked at the next time.
+    /// When the next drill is due; none while one is in progress.
     pub(crate) fn next_drill(&self, rules: &BreakglassRules) -> Option<Timestamp> {
         let every = rules.drill_ms?;
         if self.drill.verb.is_some() {
@@ -122,17 +123,17 @@ impl BreakglassState {
         Some(self.drill.tried.map_or(due, |tried| due.max(tried.plus(DRILL_RETRY))))
     }
 
-    /// The number of the next verb.
+    /// The id that the next verb gets.
     pub(crate) const fn next_verb(&self) -> VerbId {
         VerbId(self.next_verb + 1)
     }
 
-    /// The number of the next shell.
+    /// The id that the next shell gets.
     pub(crate) const fn next_shell(&self) -> ShellId {
         ShellId(self.next_shell + 1)
     }
 
-    /// Changes it by what happened; total.
+    /// Changes the state by one event; total.
     pub(super) fn apply(&mut self, at: Timestamp, what: &BreakglassEvent) {
         match what {
             BreakglassEvent::Armed { arming } => self.armed = Some(arming.clone()),
@@ -148,7 +149,7 @@ impl BreakglassState {
                 }
                 self.under_way.insert(run.id, run.clone());
             }
-            BreakglassEvent::Ended { verb, end } => self.ended(at, *verb, end),
+            BreakglassEvent::Ended { verb, end } => self.verb_ended(at, *verb, end),
             BreakglassEvent::Opened { shell, of } => {
                 self.next_shell = self.next_shell.max(shell.0);
                 self.shells.insert(*shell, of.clone());
@@ -169,7 +170,7 @@ impl BreakglassState {
         }
     }
 
-    fn ended(&mut self, at: Timestamp, verb: VerbId, end: &VerbEnd) {
+    fn verb_ended(&mut self, at: Timestamp, verb: VerbId, end: &VerbEnd) {
         let Some(mut run) = self.under_way.remove(&verb) else { return };
         if run.verb.mutates() && matches!(end.result, VerbResult::NotBegun { .. }) {
             self.mutations.retain(|began| *began != run.began);
@@ -192,7 +193,7 @@ impl BreakglassState {
         push(&mut self.past, run, PAST_VERBS);
     }
 
-    /// From the first time that it is configured its drill is expected.
+    /// Expects a drill from the first time that breakglass is configured.
     pub(super) fn configured(&mut self, at: Timestamp) {
         self.drill.since.get_or_insert(at);
     }

@@ -1,5 +1,5 @@
-//! The jobs that are known: by their ids, by the time at which they are forgotten, and the
-//! conversations that callers can continue.
+//! Jobs of the service: by id, by the time at which they are forgotten, and the conversations that
+//! callers can continue. `Fleet::apply` changes them; the operator step and the HTTP API read them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,37 +10,37 @@ use crate::model::job::{Job, JobId, JobKind, SavedConversation};
 use crate::model::run::Run;
 use crate::model::time::Timestamp;
 
-/// Conversations that are remembered; the one that rested longest goes first.
+/// How many conversations are remembered; the longest unused one is forgotten first.
 pub const CONVERSATIONS: usize = 1000;
 
-/// The jobs that are known.
+/// The jobs that are not forgotten yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jobs {
     by_id: BTreeMap<JobId, RunId>,
-    /// Those that ended, in order: they are forgotten in order.
+    /// The ended jobs with their times, in the order in which they will be forgotten.
     ended: VecDeque<(Timestamp, RunId)>,
     conversations: BTreeMap<String, SavedConversation>,
 }
 
 impl Jobs {
-    /// The run of a job.
+    /// The run that carries out a job.
     #[must_use]
     pub fn run(&self, id: JobId) -> Option<RunId> {
         self.by_id.get(&id).copied()
     }
 
-    /// The conversation in a caller's session.
+    /// The saved conversation of a caller's session.
     #[must_use]
     pub fn conversation(&self, session: &str) -> Option<&SavedConversation> {
         self.conversations.get(session)
     }
 
-    /// The job that is forgotten next: when it ended, and its run.
+    /// When the job that is forgotten next ended, and its run.
     pub(crate) fn oldest_ended(&self) -> Option<(Timestamp, RunId)> {
         self.ended.front().copied()
     }
 
-    /// When the first of those that ended is to be forgotten.
+    /// When the next job is forgotten, if jobs are kept for `ttl_ms`.
     #[must_use]
     pub fn next_deadline(&self, ttl_ms: i64) -> Option<Timestamp> {
         self.ended.front().map(|(ended, _)| ended.plus(ttl_ms))

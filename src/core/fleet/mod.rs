@@ -1,5 +1,10 @@
-//! The fleet: everything that is known, as a fold of the journal. `apply` is the only code that
-//! changes it; this file holds its parts and the questions that each step asks of them.
+//! The fleet: the durable state of afk, as a fold of the journal. `apply` is the only code that
+//! changes it. This file holds its parts and the questions that every step asks about them; the
+//! rarer questions are in `query`.
+//!
+//! ```text
+//! journal ─▶ events ─▶ Fleet::apply ─▶ Run::apply, Queue, Jobs, Books, Breaker, BreakglassState
+//! ```
 
 mod apply;
 pub mod books;
@@ -20,6 +25,7 @@ use crate::fleet::breaker::Breaker;
 use crate::fleet::breakglass::BreakglassState;
 use crate::fleet::jobs::Jobs;
 use crate::fleet::queue::Queue;
+use crate::fleet::volatile::Volatile;
 use crate::model::approval::Escalation;
 use crate::model::breaker::PAUSE;
 use crate::model::budget::MicroUsd;
@@ -33,56 +39,51 @@ use crate::model::run::{Activity, Run, Work};
 use crate::model::time::Timestamp;
 use crate::model::verdict::ProbeSample;
 
-/// Probe samples kept a repository, for the sparkline.
-pub const PROBES_KEPT: usize = 60;
-/// Escalations that are no longer open and still listed.
-const ESCALATIONS_KEPT: usize = 200;
-
-/// The whole state. Parts that a screen shows are shared, so a copy for a reader is cheap.
+/// The whole durable state. The parts that a screen shows are shared, so a snapshot is cheap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     /// The time of the latest event.
     #[serde(rename = "now")]
     pub last_event: Timestamp,
-    /// The rules in force.
+    /// The configured rules in force.
     pub policy: Policy,
-    /// The operator's kill switch, beside the configuration's.
+    /// The operator's kill switch, in addition to the configuration's.
     pub operator_kill: bool,
-    /// This life picks nothing up any more: it is to end once nothing is at work.
+    /// Whether this life of afk picks up no more work and ends once no run is active.
     #[serde(default)]
     pub draining: bool,
     /// The operator's capacity, where it differs from the configuration's.
     pub operator_capacity: Option<u32>,
-    /// Every issue that a tracker told.
+    /// Every issue on the trackers' latest lists.
     pub issues: BTreeMap<IssueKey, Arc<Issue>>,
-    /// Why each stands where it stands.
+    /// Why each issue runs or doesn't run, and since when.
     pub ledger: BTreeMap<IssueKey, Arc<LedgerEntry>>,
-    /// Every run.
+    /// Every run that is not forgotten, ended ones included.
     pub runs: BTreeMap<RunId, Arc<Run>>,
-    /// Those of them that have not ended.
+    /// The runs that have not ended.
     pub live: BTreeSet<RunId>,
-    /// Those of them that hold a permit.
+    /// The runs that hold a permit.
     #[serde(default)]
     pub at_work: BTreeSet<RunId>,
-    /// Those of them that wait for one.
+    /// The runs that wait for a permit.
     #[serde(default)]
     pub queue: Queue,
     /// The newest run of each issue.
     pub last_run: BTreeMap<IssueKey, RunId>,
-    /// Which run has which repository.
+    /// The run that holds each locked repository.
     pub locks: BTreeMap<Repo, RunId>,
-    /// Every open escalation and the latest others.
+    /// Every open escalation, and the latest closed ones.
     pub escalations: BTreeMap<EscalationId, Arc<Escalation>>,
-    /// Completion steps that are not known to be done.
+    /// The steps on trackers, terminals and sinks that are not delivered yet.
     pub outbox: BTreeMap<OutboxId, OutboxEntry>,
-    /// Spend by day and repository.
+    /// What each day and each repository has cost.
     pub books: Books,
-    /// Failures with a common cause.
+    /// Recent failures by cause, and whether pickup is paused.
     pub breaker: Breaker,
-    /// What callers of the service asked for.
+    /// The jobs and conversations of the service's callers.
     #[serde(default)]
     pub jobs: Jobs,
-    /// Who may use breakglass, and what came of it.
+    /// The arming, verbs, shells and drill of breakglass.
     #[serde(default)]
     pub breakglass: BreakglassState,
     /// The latest probe samples of each repository.
@@ -94,16 +95,15 @@ pub struct Fleet {
     next_outbox: u64,
 }
 
-use crate::fleet::volatile::Volatile;
 impl Fleet {
-    /// Stops all pickup: thrown by the configuration or by an operator.
+    /// Whether all pickup is stopped, by the configuration, by an operator, or by draining.
     #[must_use]
     pub const fn kill_switch(&self) -> bool {
         self.policy.kill_switch || self.operator_kill || self.draining
     }
 
-    /// Whether the breaker holds everything up. Once its pause is over and nothing works, one
-    /// run may show whether all is well again.
+    /// Whether the breaker pauses pickup. Once its pause has elapsed and no issue is worked on, one
+    /// run may probe whether the cause has gone.
     #[must_use]
     pub fn paused(&self, now: Timestamp) -> bool {
         self.breaker
@@ -111,18 +111,18 @@ impl Fleet {
             .is_some_and(|(_, since)| now.since(*since) < PAUSE || self.on_issues() > 0)
     }
 
-    /// Permits in use for issues: jobs of the service are none of the breaker's.
+    /// Permits in use for issues. The breaker counts these only: jobs don't concern it.
     pub(crate) fn on_issues(&self) -> usize {
         self.working_runs().filter(|run| run.work.job().is_none()).count()
     }
 
-    /// Permits in all.
+    /// How many permits there are: the operator's number, or the configuration's.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.operator_capacity.unwrap_or(self.policy.capacity)
     }
 
-    /// Where the turns of some work are carried out, if not here.
+    /// The remote executor that carries out the turns of `work`; none if they run locally.
     #[must_use]
     pub fn remote_executor(&self, work: &Work) -> Option<&RemoteExecutor> {
         let place = self.policy.remote_executors.get(work.repo())?;
@@ -136,24 +136,24 @@ impl Fleet {
         self.live.iter().filter_map(|id| self.runs.get(id))
     }
 
-    /// Runs that hold a permit.
+    /// The runs that hold a permit.
     fn working_runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         self.at_work.iter().filter_map(|id| self.runs.get(id))
     }
 
-    /// Permits in use.
+    /// How many permits are in use.
     #[must_use]
     pub fn permits_used(&self) -> usize {
         self.at_work.len()
     }
 
-    /// Runs that wait for a permit, the next one first.
+    /// The runs that wait for a permit, next one first.
     pub fn waiting(&self, now: Timestamp) -> impl Iterator<Item = &Arc<Run>> {
         let rank = move |id| self.runs.get(&id).map(|run| run.rank(now, self.policy.aging_ms));
         self.queue.in_order(rank).filter_map(|id| self.runs.get(&id))
     }
 
-    /// Escalations that wait for a human, most severe and newest first.
+    /// The open escalations, most severe first and then newest first.
     #[must_use]
     pub fn inbox(&self) -> Vec<&Arc<Escalation>> {
         let mut open: Vec<_> = self.escalations.values().filter(|e| e.open()).collect();
@@ -161,7 +161,7 @@ impl Fleet {
         open
     }
 
-    /// Set aside for the turns of the runs that live.
+    /// The money set aside for the next turn of each live run.
     #[must_use]
     pub fn reserved(&self) -> MicroUsd {
         let live = i64::try_from(self.live.len()).unwrap_or(i64::MAX);
@@ -171,7 +171,7 @@ impl Fleet {
     /// The earliest time at which a [`crate::model::input::Input::Tick`] would change something.
     #[must_use]
     pub fn next_deadline(&self, volatile: &Volatile) -> Option<Timestamp> {
-        // One that waits for a permit waits for nothing else.
+        // A run without a permit has no deadline.
         let runs = self.working_runs().filter_map(|run| match run.activity {
             Activity::Backoff { until, .. } => Some(until),
             _ => None,
@@ -191,25 +191,25 @@ impl Fleet {
         runs.chain(escalations).chain(reminders).chain(outbox).chain(rest).min()
     }
 
-    /// Whether as many jobs and runs are under way or waiting as the policy allows.
+    /// Whether the live runs and jobs reach the policy's queue depth.
     #[must_use]
     pub fn jobs_full(&self) -> bool {
         self.live.len() >= self.policy.max_queue_depth as usize
     }
 
-    /// The number that the next run gets.
+    /// The id that the next run gets.
     #[must_use]
     pub const fn next_run(&self) -> RunId {
         RunId(self.next_run + 1)
     }
 
-    /// The number that the next escalation gets.
+    /// The id that the next escalation gets.
     #[must_use]
     pub const fn next_escalation(&self) -> EscalationId {
         EscalationId(self.next_escalation + 1)
     }
 
-    /// The number that the next outbox entry gets.
+    /// The id that the next outbox entry gets.
     #[must_use]
     pub const fn next_outbox(&self) -> OutboxId {
         OutboxId(self.next_outbox + 1)

@@ -1,4 +1,5 @@
-//! The runs that wait for a permit, as an index: nothing is sorted when a permit becomes free.
+//! The runs that wait for a permit, kept in an index so that admission sorts nothing when a permit
+//! becomes free. `Fleet::apply` inserts and removes; `Fleet::waiting` reads in order of rank.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,8 @@ use crate::model::id::RunId;
 use crate::model::run::{Run, urgency};
 use crate::model::time::Timestamp;
 
-/// By priority, and in each the one that was claimed first is first. Waiting improves all of one
-/// priority alike, so that order never changes.
+/// Waiting runs by priority, and in each priority by the time of their claim. Waiting improves all
+/// runs of one priority alike, so the order within a priority never changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue(BTreeMap<i64, BTreeSet<(Timestamp, RunId)>>);
 
@@ -33,26 +34,26 @@ impl Queue {
         }
     }
 
-    /// Whether a run waits.
+    /// Whether `run` waits for a permit.
     #[must_use]
     pub fn has(&self, run: &Run) -> bool {
         let (priority, place) = Self::place(run);
         self.0.get(&priority).is_some_and(|class| class.contains(&place))
     }
 
-    /// How many wait.
+    /// How many runs wait for a permit.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.values().map(BTreeSet::len).sum()
     }
 
-    /// Nothing waits.
+    /// Whether no run waits for a permit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All that wait, the next one first; `rank` is a run's rank now ([`Run::rank`]).
+    /// The waiting runs, next one first; `rank` gives a run's present rank ([`Run::rank`]).
     pub fn in_order<R: Ord>(&self, rank: impl Fn(RunId) -> R) -> impl Iterator<Item = RunId> {
         let mut classes: Vec<_> =
             self.0.values().map(|class| class.iter().map(|(_, run)| *run).peekable()).collect();
@@ -72,7 +73,7 @@ mod tests {
     use crate::model::run::Work;
 
     #[test]
-    fn its_order_is_that_of_the_ranks_whatever_the_time() {
+    fn queue_order_follows_the_ranks_at_any_time() {
         const AGING: i64 = 10;
         let mut queue = Queue::default();
         let mut runs = BTreeMap::new();
@@ -80,7 +81,7 @@ mod tests {
             let repo = Repo::parse("acme/widget").unwrap();
             let work =
                 Work::Prompt { repo, prompt: "x".into(), by: Actor("ana".into()), job: None };
-            // Claimed in another order than they are numbered, some at one time.
+            // Claim times differ from the order of the ids, and some are equal.
             let at = Timestamp((n * 37 % 50).cast_signed());
             let priority = (n % 4 > 0).then(|| Priority(u8::try_from(n % 4).unwrap()));
             let run = Run::claimed(RunId(n), work, priority, at);

@@ -1,4 +1,4 @@
-//! How an event changes one run.
+//! How an event changes one run; `Fleet::apply` passes on the events that concern a single run.
 
 use crate::model::agent_event::TurnEnd;
 use crate::model::budget::{MicroUsd, Spend};
@@ -10,8 +10,9 @@ use crate::model::untrusted::Untrusted;
 use crate::model::verdict::{Evidence, Verdict};
 
 impl Run {
+    /// Resets the caps of an ended run and queues it again with an operator's guidance.
     pub(super) fn reopen(&mut self, at: Timestamp, guidance: Untrusted) {
-        // These gave their worktree back; the others go on in theirs.
+        // Runs with these outcomes gave their worktree back; the others continue in theirs.
         if matches!(self.outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed)) {
             self.home = self.worktree.take();
         }
@@ -44,7 +45,7 @@ impl Run {
                     self.guidance = None;
                 }
             }
-            // What it asked is still bound to its epoch.
+            // The epoch stays, so the turn's open requests stay valid.
             Event::Followed { .. } => {
                 self.followed = Some(at);
                 (self.quiet, self.retry) = (None, None);
@@ -119,7 +120,7 @@ impl Run {
                         self.first_red.get_or_insert(at);
                     }
                     Verdict::Unknown | Verdict::Pending => self.failures += 1,
-                    // A human decides.
+                    // A human decides on these, so they count as no failure.
                     Verdict::NoCi | Verdict::Stuck | Verdict::Lost | Verdict::NotApplied => {}
                 }
                 if *stage == Stage::Deploy {

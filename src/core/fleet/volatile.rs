@@ -1,5 +1,5 @@
-//! What a running afk knows beside the fleet and a restart forgets. It is no fold of the journal,
-//! so it lies beside the fleet and not in it.
+//! The state of one life of afk that a restart loses. It can't be folded from the journal, so it
+//! lies beside the fleet and not in it. The step writes it; the runtime keeps it between steps.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +14,19 @@ pub struct Volatile {
 }
 
 impl Volatile {
-    /// The latest time that an input carried; it never runs backwards, whatever the clock does.
+    /// The latest time of any input. It never runs backwards, even if the clock does.
     #[must_use]
     pub const fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Takes the time of an input and returns the time at which it is stepped.
+    /// Records the time of an input and returns the time of its step.
     pub(crate) fn advance(&mut self, at: Timestamp) -> Timestamp {
         self.now = self.now.max(at);
         self.now
     }
 
-    /// Whether an adapter has an outbox entry and has not answered yet.
+    /// Whether an adapter is delivering an outbox entry and has not answered yet.
     #[must_use]
     pub fn in_flight(&self, entry: OutboxId) -> bool {
         self.in_flight.contains(&entry)

@@ -1,4 +1,5 @@
-//! The dispatch predicate: whether an issue may be started, and in which order.
+//! The dispatch predicate: whether an issue may start, why not, and in which order issues are
+//! considered. `step::admission` asks after every input that can change the answer.
 
 use crate::fleet::Fleet;
 use crate::model::budget::fits;
@@ -8,14 +9,14 @@ use crate::model::ledger::Reason;
 use crate::model::run::urgency;
 use crate::model::time::Timestamp;
 
-/// The order of dispatch: priority ("none" last), then age, then number.
+/// The sort key of dispatch: priority ("none" last), then age, then number.
 #[must_use]
 pub fn order(issue: &Issue) -> (i64, Timestamp, u64, &IssueKey) {
     (urgency(issue.priority), issue.created, issue.key.number, &issue.key)
 }
 
-/// Why `issue` may or may not start now. The first rule that applies is the reason, so the list
-/// goes from what is over, through what forbids, to what is only waiting.
+/// Why `issue` may or may not start now. The first rule that applies gives the reason, so the rules
+/// go from lasting reasons (the issue has ended), through forbidding ones, to passing ones.
 #[must_use]
 pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
     let last = fleet.last_run.get(&issue.key).and_then(|id| fleet.runs.get(id));
@@ -30,10 +31,11 @@ pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
     if let Some(run) = last
         && let (Some(outcome), Some(ended)) = (run.outcome, run.ended)
     {
-        // The tracker's clock can be ahead of ours: an arming that a run has used up is none.
-        let armed_anew = matches!(&issue.arming, Arming::Trusted { at, .. }
+        // The tracker's clock can be ahead of ours, so an arming that a run has used starts no
+        // other run.
+        let armed_again = matches!(&issue.arming, Arming::Trusted { at, .. }
             if *at > ended && run.armed.is_none_or(|used| *at > used) && !issue.needs_human);
-        if !armed_anew {
+        if !armed_again {
             return Reason::Ended { run: run.id, outcome };
         }
     }
@@ -93,7 +95,7 @@ pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
     Reason::Eligible
 }
 
-/// As many runs wait for a permit as may.
+/// Whether the waiting runs reach the policy's queue depth.
 #[must_use]
 pub fn queue_full(fleet: &Fleet) -> bool {
     fleet.queue.len() >= fleet.policy.max_queue_depth as usize
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_dispatches_nothing() {
+    fn default_policy_dispatches_nothing() {
         assert!(matches!(consider(&Fleet::default(), NOW, &ready(1)), Reason::NotAllowed { .. }));
         let mut allowed = Fleet::default();
         allowed.policy.allowlist.insert(key(1).repo);
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_its_reason() {
+    fn each_rule_gives_its_reason() {
         assert_eq!(consider(&fleet(), NOW, &ready(1)), Reason::Eligible);
         let closed = Issue { open: false, ..ready(1) };
         assert_eq!(consider(&fleet(), NOW, &closed), Reason::Closed);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_run_a_repository_and_a_frozen_one_keeps_it() {
+    fn frozen_run_keeps_its_repository_until_it_is_released() {
         let mut fleet = fleet();
         claim(&mut fleet, 1, 1);
         assert_eq!(consider(&fleet, NOW, &ready(1)), Reason::Running { run: RunId(1) });
@@ -203,21 +205,21 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_is_final_until_armed_anew() {
+    fn an_outcome_is_final_until_armed_again() {
         let mut fleet = fleet();
         claim(&mut fleet, 1, 1);
         end(&mut fleet, 1, 5, Outcome::Done);
         let ended = Reason::Ended { run: RunId(1), outcome: Outcome::Done };
         assert_eq!(consider(&fleet, NOW, &ready(1)), ended);
         let arming = Arming::Trusted { by: Actor("ana".into()), at: Timestamp(6) };
-        let anew = Issue { arming, ..ready(1) };
-        assert_eq!(consider(&fleet, NOW, &anew), Reason::Eligible);
-        let labelled = Issue { needs_human: true, ..anew };
+        let again = Issue { arming, ..ready(1) };
+        assert_eq!(consider(&fleet, NOW, &again), Reason::Eligible);
+        let labelled = Issue { needs_human: true, ..again };
         assert_eq!(consider(&fleet, NOW, &labelled), ended);
     }
 
     #[test]
-    fn an_arming_is_used_up_though_the_trackers_clock_is_ahead() {
+    fn arming_starts_one_run_even_if_the_trackers_clock_is_ahead() {
         let mut fleet = fleet();
         let armed = |at| Issue {
             arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(at) },
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_back() {
+    fn budget_and_queue_depth_hold_back_issues() {
         let mut fleet = fleet();
         fleet.policy.day_limit = Some(MicroUsd(10));
         fleet.policy.turn_reserve = MicroUsd(4);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn no_priority_comes_last_then_age_then_number() {
+    fn order_is_by_priority_then_age_then_number() {
         let mut issues = [
             Issue { created: Timestamp(1), ..ready(1) },
             Issue { created: Timestamp(9), priority: Some(Priority(3)), ..ready(2) },

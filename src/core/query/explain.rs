@@ -1,15 +1,17 @@
-//! The ledger in words: why an issue or a run stands where it stands, for the screen and for
-//! `afk explain`. Every line is cleaned.
+//! Explanations in words: why an issue runs or doesn't, how far a run has come, and what was spent.
+//! `afk explain`, `afk proof` and the overlays of the cockpit show them. Every line is cleaned of
+//! control characters.
 
 use crate::fleet::Fleet;
 use crate::model::budget::Spend;
 use crate::model::id::{IssueKey, RunId};
 use crate::model::issue::Arming;
+use crate::model::plural::plural;
 use crate::model::run::Run;
 use crate::model::stage::ProofLink;
 use crate::model::time::Timestamp;
 
-/// All that is known of an issue.
+/// The lines about an issue: its reason, what to do, its arming, its runs and its text.
 #[must_use]
 pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     let mut lines = Vec::new();
@@ -28,7 +30,7 @@ pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
         Arming::NotReady => "not armed".to_owned(),
         Arming::Trusted { by, .. } => format!("armed by {by}, who is trusted"),
         Arming::Untrusted { by } => format!("armed by {by}, who is not trusted"),
-        Arming::Unknown { why } => format!("armed by nobody knows whom: {why}"),
+        Arming::Unknown { why } => format!("armed by an unknown actor: {why}"),
         Arming::Hold { why } => format!("armed and held: {why}"),
     };
     let priority = issue.priority.map_or_else(|| "no priority".to_owned(), |p| format!("p{}", p.0));
@@ -42,36 +44,36 @@ pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
 }
 
-/// All that is known of a run.
+/// The lines about a run: its phases, proof, agent, spend and places.
 #[must_use]
 pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
     let Some(run) = fleet.runs.get(&id) else {
         return vec![format!("there is no run {id}")];
     };
-    let mut lines = vec![standing(run)];
+    let mut lines = vec![headline(run)];
     let began = run.reached.first().map_or(run.claimed, |(_, at)| *at);
     for (phase, at) in &run.reached {
-        lines.push(format!("  {:>9}  {}", after(began, *at), phase.as_str()));
+        lines.push(format!("  {:>9}  {}", elapsed(began, *at), phase.as_str()));
     }
     lines.extend(proof(run));
     if run.attempts > 0 {
-        lines.push(format!("  {} fix-forward attempts", run.attempts));
+        lines.push(format!("  {}", plural(run.attempts, "fix-forward attempt")));
     }
     if let Some(agent) = &run.equipment {
-        let said = |text: &Option<crate::model::untrusted::Untrusted>| {
+        let optional = |text: &Option<crate::model::untrusted::Untrusted>| {
             text.as_ref().map_or_else(String::new, |text| format!(" {}", text.clean_line()))
         };
         lines.push(format!(
             "  agent: {}{}{}",
             agent.agent,
-            said(&agent.version),
-            said(&agent.model)
+            optional(&agent.version),
+            optional(&agent.model)
         ));
     }
     for (name, spend) in [("in all", run.spend), ("its latest turn", run.turn_spend)] {
         lines.push(format!(
-            "  {} turns, {name}: {} tokens in, {} out, {}",
-            run.turns,
+            "  {}, {name}: {} tokens in, {} out, {}",
+            plural(run.turns, "turn"),
             spend.tokens_in,
             spend.tokens_out,
             spend.summary()
@@ -86,7 +88,7 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
     lines
 }
 
-/// The proof chain, each link with what it rests on.
+/// The proof chain, each link with its facts.
 #[must_use]
 pub fn proof(run: &Run) -> Vec<String> {
     let mut lines = Vec::new();
@@ -98,7 +100,7 @@ pub fn proof(run: &Run) -> Vec<String> {
             name.as_str(),
             link.detail.clean_line()
         ));
-        // The image's own link tells what the rollout's does.
+        // The image link has the same facts as the rollout link.
         for fact in link.facts.iter().filter(|_| name != ProofLink::Image) {
             let address = fact.link.as_ref().map(|link| format!("  {}", link.clean_line()));
             let (what, value) = (fact.kind.as_str(), fact.value.clean_line());
@@ -108,7 +110,7 @@ pub fn proof(run: &Run) -> Vec<String> {
     lines
 }
 
-/// Tokens and money by day, repository, run and turn. Flat plans are counted in tokens.
+/// Tokens and money by day, repository, run and turn. A flat plan counts in tokens.
 #[must_use]
 pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
     let line = |name: &str, spend: Spend| {
@@ -153,7 +155,7 @@ pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
     lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
 }
 
-fn standing(run: &Run) -> String {
+fn headline(run: &Run) -> String {
     match run.outcome {
         Some(outcome) => {
             format!("{} ended as {}: {}", run.id, outcome.as_str(), run.why.clean_line())
@@ -162,7 +164,7 @@ fn standing(run: &Run) -> String {
     }
 }
 
-fn after(began: Timestamp, at: Timestamp) -> String {
+fn elapsed(began: Timestamp, at: Timestamp) -> String {
     let ms = at.since(began);
     format!("+{}.{:01}s", ms / 1000, ms % 1000 / 100)
 }

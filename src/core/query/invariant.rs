@@ -1,12 +1,13 @@
-//! What must hold after every step (docs/architecture.md, "Invariants").
+//! The invariants that hold after every step (docs/architecture.md, "Invariants"). Debug builds check
+//! them after each step, and the simulation does after each schedule's steps.
 
 use crate::fleet::Fleet;
 use crate::model::run::{Activity, Outcome};
 
-/// The first invariant that does not hold, in words.
+/// Checks every invariant that a fleet alone can break.
 ///
 /// # Errors
-/// Which one, and where.
+/// The number of the first broken invariant, and the run or escalation that breaks it.
 pub fn check(fleet: &Fleet) -> Result<(), String> {
     for run in fleet.runs.values() {
         let id = run.id;
@@ -15,22 +16,20 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
             return Err(format!("7: {id} is both live and ended"));
         }
         if run.has_permit() != fleet.at_work.contains(&id) {
-            return Err(format!("1: {id} holds a permit that is not counted, or none that is"));
+            return Err(format!("1: {id} disagrees with the count of permits"));
         }
         let timed = matches!(run.activity, Activity::Backoff { .. });
         if fleet.queue.has(run) != (live && !run.has_permit()) {
-            return Err(format!(
-                "1: {id} waits for a permit and is not in the queue, or is and does not"
-            ));
+            return Err(format!("1: {id} disagrees with the queue about waiting for a permit"));
         }
         if live && (run.busy() || timed) && !run.has_permit() {
             return Err(format!("1: {id} works without a permit"));
         }
         if run.pushed.is_some() && run.gated.is_none() {
-            return Err(format!("4: {id} was pushed and no gate opened for it"));
+            return Err(format!("4: {id} was pushed, but no gate opened for it"));
         }
         if matches!(run.activity, Activity::Push) && run.gated.is_none() {
-            return Err(format!("4: {id} is to be pushed and no gate opened for it"));
+            return Err(format!("4: {id} is being pushed, but no gate opened for it"));
         }
         if let Some(key) = run.work.issue() {
             let holder = fleet.locks.get(&key.repo);
@@ -42,16 +41,19 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
             }
         }
     }
-    if let Some(lost) = fleet.locks.values().find(|run| !fleet.runs.contains_key(run)) {
-        return Err(format!("2: {lost} holds a lock and is not known"));
+    if let Some(unknown) = fleet.locks.values().find(|run| !fleet.runs.contains_key(run)) {
+        return Err(format!("2: {unknown} holds a lock, but there is no such run"));
     }
     let mutating = fleet.breakglass.under_way.values().filter(|run| run.verb.mutates()).count();
     if mutating > 1 {
-        return Err(format!("11: {mutating} mutating verbs are under way"));
+        return Err(format!("11: {mutating} mutating verbs are in progress"));
     }
     for escalation in fleet.escalations.values() {
         if escalation.digest != escalation.digest_of() {
-            return Err(format!("9: {} is not bound to what it shows", escalation.id));
+            return Err(format!(
+                "9: {} has a digest that doesn't match its content",
+                escalation.id
+            ));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Questions about a fleet that change nothing: whether an issue may start, why something stands
-//! where it stands, what the progress comment says, and whether the invariants hold.
+//! Read-only questions about a fleet: whether an issue may start, why an issue or a run is in its
+//! state, what the progress comment says, and whether the invariants hold. The step, the runtime, the
+//! screen and the command line ask them.
 
 pub mod dispatch;
 pub mod explain;

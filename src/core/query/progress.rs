@@ -1,5 +1,6 @@
-//! The one comment that a remote tracker shows of an issue: the checklist of its phases, edited
-//! in place. What agents or logs say is not in it.
+//! The progress comment on a remote tracker: one comment for each issue, edited in place, with the
+//! checklist of phases. The runtime asks for its text when it delivers an update. Text of agents and
+//! logs never appears in it, except for quoted reasons.
 
 use crate::fleet::Fleet;
 use crate::model::id::IssueKey;
@@ -9,7 +10,7 @@ use crate::model::stage::Phase;
 use crate::model::time::Timestamp;
 use crate::model::verdict::Evidence;
 
-/// The comment as it is now, in Markdown; none where there is nothing to tell.
+/// The present comment in Markdown; none while the issue is neither blocked nor claimed.
 #[must_use]
 pub fn text(fleet: &Fleet, issue: &IssueKey) -> Option<String> {
     let run = fleet.last_run.get(issue).and_then(|id| fleet.runs.get(id));
@@ -19,12 +20,12 @@ pub fn text(fleet: &Fleet, issue: &IssueKey) -> Option<String> {
             let by: Vec<String> = by.iter().map(|name| quoted(name)).collect();
             Some(format!("Waits for {}.", by.join(", ")))
         }
-        (Some(run), _) => Some(of_run(run)),
+        (Some(run), _) => Some(checklist(run)),
         (None, _) => None,
     }
 }
 
-fn of_run(run: &Run) -> String {
+fn checklist(run: &Run) -> String {
     let mut text = match run.outcome {
         None => format!("{} is at work: **{}**.\n\n", run.id, run.phase.as_str()),
         Some(Outcome::Done) => format!("{} is **done**.\n\n", run.id),
@@ -44,7 +45,7 @@ fn of_run(run: &Run) -> String {
         let link = phase
             .proof_link()
             .and_then(|link| run.proof.get(link))
-            .map(of_link)
+            .map(verdict_of)
             .unwrap_or_default();
         text.push_str(&format!("- [{mark}] {}{at}{link}\n", phase.as_str()));
     }
@@ -54,11 +55,11 @@ fn of_run(run: &Run) -> String {
     text
 }
 
-fn of_link(link: &Evidence) -> String {
+fn verdict_of(link: &Evidence) -> String {
     format!(" – {} ({})", link.verdict.as_str(), link.sha.short())
 }
 
-/// Text from outside as a code span: it mentions nobody and links nowhere.
+/// Text from outside as a code span, in which a tracker resolves no mention and no link.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     let line = crate::model::untrusted::clean_line(text).replace('`', "'");
@@ -80,7 +81,7 @@ mod tests {
     use crate::model::run::Work;
 
     #[test]
-    fn the_comment_mentions_nobody_and_names_every_phase() {
+    fn comment_names_every_phase_and_mentions_nobody() {
         let key = IssueKey::parse("acme/widget#7").unwrap();
         let mut fleet = Fleet::default();
         assert_eq!(text(&fleet, &key), None);
@@ -91,13 +92,13 @@ mod tests {
         let run = RunId(4);
         fleet.apply(Timestamp(60_000), &Event::Claimed { run, work, priority: None, term: 0 });
         fleet.apply(Timestamp(120_000), &Event::Reached { run, phase: Phase::Worktree });
-        let told = text(&fleet, &key).unwrap();
+        let comment = text(&fleet, &key).unwrap();
         assert!(
-            told.starts_with("r4 is at work: **worktree**.\n\n- [x] queued 00:01 UTC\n"),
-            "{told}"
+            comment.starts_with("r4 is at work: **worktree**.\n\n- [x] queued 00:01 UTC\n"),
+            "{comment}"
         );
-        assert!(told.contains("- [x] worktree 00:02 UTC\n- [ ] tests-red\n"), "{told}");
-        assert!(!told.contains('@'), "{told}");
+        assert!(comment.contains("- [x] worktree 00:02 UTC\n- [ ] tests-red\n"), "{comment}");
+        assert!(!comment.contains('@'), "{comment}");
         let reason = Reason::Running { run };
         fleet.apply(Timestamp(2), &Event::Considered { key: key.clone(), reason });
         let why = "`rm` @ana".into();

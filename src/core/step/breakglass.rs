@@ -1,16 +1,17 @@
-//! What a person may ask of breakglass: authorised, checked against the state as it is now, and
-//! recorded like every other command.
+//! Breakglass commands: the rules for arming, verbs, shells and keys, and what an accepted command
+//! begins. `operator` checks and carries them out like every other command; `breakglass_report`
+//! takes what the host answers.
 
-use crate::model::breakglass::VerbOrigin;
 use crate::model::breakglass::{
     BreakglassArming, BreakglassEvent, BreakglassRefusal, BreakglassRequest, BreakglassRules,
-    BreakglassTask, Confirmation, OpenShell, Verb, VerbId, VerbRun, WINDOW,
+    BreakglassTask, Confirmation, OpenShell, Verb, VerbId, VerbOrigin, VerbRun, WINDOW,
 };
 use crate::model::command::{Accepted, Refusal};
 use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::Actor;
 use crate::model::notice::Notice;
+use crate::model::time::MINUTE;
 use crate::step::stepper::Stepper;
 
 fn known_host(rules: &BreakglassRules, host: &str) -> Result<(), BreakglassRefusal> {
@@ -21,8 +22,7 @@ fn known_host(rules: &BreakglassRules, host: &str) -> Result<(), BreakglassRefus
     }
 }
 
-const MINUTE: i64 = crate::model::time::MINUTE;
-
+/// Milliseconds in whole minutes, rounded up.
 const fn minutes(ms: i64) -> i64 {
     (ms + MINUTE - 1) / MINUTE
 }
@@ -32,8 +32,8 @@ impl Stepper<'_> {
         self.fleet().policy.breakglass.as_ref().ok_or(BreakglassRefusal::NotConfigured)
     }
 
-    /// The arming of somebody, if it is theirs and not over.
-    fn armed(&self, by: &Actor) -> Result<&BreakglassArming, BreakglassRefusal> {
+    /// The arming of `by`; an error if breakglass is not armed, or another person armed it.
+    fn armed_by(&self, by: &Actor) -> Result<&BreakglassArming, BreakglassRefusal> {
         match &self.fleet().breakglass.armed {
             Some(arming) if arming.until > self.at => {
                 if arming.by == *by {
@@ -50,41 +50,49 @@ impl Stepper<'_> {
     pub(super) fn check_breakglass(
         &self,
         by: &Actor,
-        ask: &BreakglassRequest,
+        request: &BreakglassRequest,
     ) -> Result<(), Refusal> {
-        self.checked(by, ask).map_err(|reason| Refusal::Breakglass { reason })
+        self.check_request(by, request).map_err(|reason| Refusal::Breakglass { reason })
     }
 
-    fn checked(&self, by: &Actor, ask: &BreakglassRequest) -> Result<(), BreakglassRefusal> {
+    fn check_request(
+        &self,
+        by: &Actor,
+        request: &BreakglassRequest,
+    ) -> Result<(), BreakglassRefusal> {
         let rules = self.rules()?;
-        match ask {
+        match request {
             BreakglassRequest::Arm { reason, take_over } => {
                 if reason.as_received().trim().is_empty() {
                     return Err(BreakglassRefusal::NoReason);
                 }
-                match self.armed(by) {
-                    Err(no @ BreakglassRefusal::ArmedBy { .. }) if !take_over => Err(no),
+                match self.armed_by(by) {
+                    Err(armed @ BreakglassRefusal::ArmedBy { .. }) if !take_over => Err(armed),
                     _ => Ok(()),
                 }
             }
-            BreakglassRequest::Disarm => self.armed(by).map(|_| ()),
+            BreakglassRequest::Disarm => self.armed_by(by).map(|_| ()),
             BreakglassRequest::Verb { verb, confirm } => {
-                self.armed(by)?;
-                if verb.mutates() { self.confirmed(rules, *verb, confirm.as_ref()) } else { Ok(()) }
+                self.armed_by(by)?;
+                if verb.mutates() {
+                    self.check_confirmation(rules, *verb, confirm.as_ref())
+                } else {
+                    Ok(())
+                }
             }
             BreakglassRequest::Shell { host } => {
-                self.armed(by)?;
+                self.armed_by(by)?;
                 known_host(rules, host)
             }
             BreakglassRequest::Trust { host, .. } => {
-                self.armed(by)?;
+                self.armed_by(by)?;
                 if *host == rules.hypervisor {
                     return Err(BreakglassRefusal::Pinned);
                 }
                 known_host(rules, host)
             }
             BreakglassRequest::Diagnose => {
-                self.armed(by)?;
+                self.armed_by(by)?;
                 if !rules.diagnoses {
                     Err(BreakglassRefusal::NoAgent)
                 } else if self.fleet().breakglass.diagnosing.is_some() {
@@ -96,7 +104,7 @@ impl Stepper<'_> {
         }
     }
 
-    fn confirmed(
+    fn check_confirmation(
         &self,
         rules: &BreakglassRules,
         verb: Verb,
@@ -122,13 +130,13 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    pub(super) fn act_breakglass(
+    pub(super) fn carry_out_breakglass(
         &mut self,
         by: Actor,
         origin: String,
-        ask: BreakglassRequest,
+        request: BreakglassRequest,
     ) -> Accepted {
-        match ask {
+        match request {
             BreakglassRequest::Arm { reason, .. } => {
                 let other = self.fleet().breakglass.armed.as_ref().is_some_and(|a| a.by != by);
                 if other {
@@ -138,42 +146,44 @@ impl Stepper<'_> {
                 let until = self.at.plus(self.rules().map_or(0, |rules| rules.arm_ms));
                 let text = format!("armed by {by}: {}", reason.clean_line());
                 let arming = BreakglassArming { by, reason, since: self.at, until };
-                self.happened(BreakglassEvent::Armed { arming });
-                self.tell_breakglass(text);
+                self.emit_breakglass(BreakglassEvent::Armed { arming });
+                self.notify_breakglass(text);
             }
-            BreakglassRequest::Disarm => self.disarm(format!("{by} disarmed it")),
+            BreakglassRequest::Disarm => self.disarm(format!("{by} disarmed breakglass")),
             BreakglassRequest::Verb { verb, .. } => {
-                self.tell_breakglass(format!("{} by {by}", verb.as_str()));
+                self.notify_breakglass(format!("{} by {by}", verb.as_str()));
                 let verb = self.begin_verb(verb, by, VerbOrigin::Client(origin), false);
                 return Accepted::Verb { verb };
             }
             BreakglassRequest::Shell { host } => {
-                self.tell_breakglass(format!("{by} opens a shell on {host}"));
+                self.notify_breakglass(format!("{by} opens a shell on {host}"));
                 let shell = self.fleet().breakglass.next_shell();
                 let of = OpenShell { host: host.clone(), by: by.clone(), since: self.at };
-                self.happened(BreakglassEvent::Opened { shell, of });
+                self.emit_breakglass(BreakglassEvent::Opened { shell, of });
                 self.effect(Effect::Breakglass(BreakglassTask::Shell { id: shell, host, by }));
                 return Accepted::Shell { shell };
             }
             BreakglassRequest::Trust { host, key, old, new } => {
-                self.tell_breakglass(format!("{by} trusts a new key of {host}"));
-                let told = BreakglassEvent::KeyTrusted { host: host.clone(), by, old, new };
-                self.happened(told);
+                self.notify_breakglass(format!("{by} trusts a new key of {host}"));
+                let event = BreakglassEvent::KeyTrusted { host: host.clone(), by, old, new };
+                self.emit_breakglass(event);
                 self.effect(Effect::Breakglass(BreakglassTask::Trust { host, key }));
             }
             BreakglassRequest::Diagnose => {
-                self.happened(BreakglassEvent::Diagnosing { by });
+                self.emit_breakglass(BreakglassEvent::Diagnosing { by });
                 self.effect(Effect::Breakglass(BreakglassTask::Diagnose));
             }
         }
         Accepted::Ok
     }
 
+    /// Disarms breakglass and closes its shells.
     pub(super) fn disarm(&mut self, why: String) {
         self.effect(Effect::Breakglass(BreakglassTask::CloseShells { why: why.clone() }));
-        self.happened(BreakglassEvent::Disarmed { why });
+        self.emit_breakglass(BreakglassEvent::Disarmed { why });
     }
 
+    /// Begins a verb at the host; `drill` marks one that proves the access.
     pub(super) fn begin_verb(
         &mut self,
         verb: Verb,
@@ -183,17 +193,17 @@ impl Stepper<'_> {
     ) -> VerbId {
         let id = self.fleet().breakglass.next_verb();
         let run = VerbRun { id, verb, by, origin, began: self.at, drill, end: None };
-        self.happened(BreakglassEvent::Begun { run });
+        self.emit_breakglass(BreakglassEvent::Begun { run });
         let known = self.fleet().breakglass.request.clone();
         self.effect(Effect::Breakglass(BreakglassTask::Verb { id, verb, known }));
         id
     }
 
-    pub(super) fn happened(&mut self, what: BreakglassEvent) {
+    pub(super) fn emit_breakglass(&mut self, what: BreakglassEvent) {
         self.emit(Event::Breakglass { what: Box::new(what) });
     }
 
-    pub(super) fn tell_breakglass(&mut self, text: String) {
-        self.tell(None, &Notice::Breakglass { text });
+    pub(super) fn notify_breakglass(&mut self, text: String) {
+        self.notify(None, &Notice::Breakglass { text });
     }
 }

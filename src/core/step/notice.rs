@@ -1,4 +1,5 @@
-//! Notices in a step: who gets one, when, and how often an unanswered escalation is repeated.
+//! Notices: to which terminals and sinks each one goes, when, and how often an escalation without
+//! an answer is repeated. `escalation`, `ending`, `breakglass` and the tick send them.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +10,9 @@ use crate::model::outbox::OutboxStep;
 use crate::step::stepper::Stepper;
 
 impl Stepper<'_> {
-    /// Tells attached terminals and every sink that takes this kind; what isn't urgent waits for
-    /// the end of quiet hours.
-    pub(super) fn tell(&mut self, run: Option<RunId>, what: &Notice) {
+    /// Posts a notice to attached terminals and to every sink that takes its kind. Sinks receive
+    /// one that isn't urgent only after the quiet hours.
+    pub(super) fn notify(&mut self, run: Option<RunId>, what: &Notice) {
         let notices = &self.fleet().policy.notices;
         let after = match what.severity() {
             Severity::Urgent => None,
@@ -22,6 +23,7 @@ impl Stepper<'_> {
             all.as_ref().is_none_or(|kinds| kinds.contains(&kind))
         };
         let sinks = notices.sinks.iter().filter(|(_, kinds)| takes(kinds));
+        // No sink stands for the attached terminals.
         let sinks: Vec<Option<String>> =
             std::iter::once(None).chain(sinks.map(|(name, _)| Some(name.clone()))).collect();
         for sink in sinks {
@@ -32,8 +34,8 @@ impl Stepper<'_> {
         }
     }
 
-    /// Tells of escalations again that nobody has answered or acknowledged.
-    pub(super) fn remind(&mut self) {
+    /// Repeats the notice of each escalation whose reminder is due.
+    pub(super) fn send_reminders(&mut self) {
         let due: Vec<_> = self
             .fleet()
             .escalations
@@ -43,8 +45,9 @@ impl Stepper<'_> {
             .collect();
         for (escalation, run, kind, title, times) in due {
             self.emit(Event::Reminded { escalation });
-            let text = format!("{escalation} still waits: {}: {title}", kind.as_str());
-            self.tell(run, &Notice::Reminder { escalation, text, kind, times });
+            let text =
+                format!("{escalation} still waits for an answer: {}: {title}", kind.as_str());
+            self.notify(run, &Notice::Reminder { escalation, text, kind, times });
         }
     }
 }

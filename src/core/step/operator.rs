@@ -1,4 +1,10 @@
-//! Operators' commands: authorised, checked against the state as it is now, and recorded.
+//! Operators' commands: each is authorised, checked against the present state, recorded, and then
+//! carried out. `take` passes them in from the cockpit, the command line and the HTTP API.
+//!
+//! ```text
+//! command ─▶ check ─▶ Event::Refused ─▶ reply
+//!                 └─▶ Event::Accepted ─▶ carry_out ─▶ reply
+//! ```
 
 use crate::model::approval::{Answer, EscalationKind};
 use crate::model::command::{Accepted, Command, CommandEnvelope, Refusal, Role};
@@ -16,16 +22,17 @@ use crate::step::turn::steerable;
 use crate::tables::guardrail;
 
 impl Stepper<'_> {
-    /// Accepts or refuses; both are recorded, with who and from where, before the reply is told.
+    /// Accepts or refuses a command. The journal has either, with actor and origin, before the reply
+    /// is sent.
     pub(super) fn command(&mut self, command: CommandEnvelope) {
-        let CommandEnvelope { id, actor, origin, command: wanted, .. } = command.clone();
+        let CommandEnvelope { id, actor, origin, command: accepted, .. } = command.clone();
         let reply = if let Err(refusal) = self.check(&command) {
             let command = Box::new(command);
             self.emit(Event::Refused { command, refusal: refusal.clone() });
             Err(refusal)
         } else {
             self.emit(Event::Accepted { command: Box::new(command) });
-            Ok(self.act(actor, origin, wanted))
+            Ok(self.carry_out(actor, origin, accepted))
         };
         self.reply(id, reply);
     }
@@ -68,7 +75,8 @@ impl Stepper<'_> {
                 let known = run.equipment.as_ref();
                 match run.activity {
                     Activity::Turn { .. } if known.is_some_and(|e| !e.can.interrupt) => {
-                        let what = "be interrupted and go on; cancel the run instead".into();
+                        let what =
+                            "be interrupted without ending the run; cancel the run instead".into();
                         Err(Refusal::Unsupported { run: run.id, what })
                     }
                     Activity::Turn { .. } => Ok(()),
@@ -79,7 +87,7 @@ impl Stepper<'_> {
             Command::Cancel { run } => self.live_run(*run).map(|_| ()),
             Command::Retry { run, guidance } => self.check_reopen(*run, guidance),
             Command::Release { run } => {
-                let run = self.known(*run)?;
+                let run = self.known_run(*run)?;
                 if run.live() {
                     return Err(Refusal::NotEnded { run: run.id });
                 }
@@ -111,16 +119,16 @@ impl Stepper<'_> {
         }
     }
 
-    fn known(&self, run: RunId) -> Result<&Run, Refusal> {
+    fn known_run(&self, run: RunId) -> Result<&Run, Refusal> {
         self.run(run).ok_or(Refusal::NoRun { run })
     }
 
     fn live_run(&self, run: RunId) -> Result<&Run, Refusal> {
-        self.known(run).and_then(|r| if r.live() { Ok(r) } else { Err(Refusal::Ended { run }) })
+        self.known_run(run).and_then(|r| if r.live() { Ok(r) } else { Err(Refusal::Ended { run }) })
     }
 
     fn check_reopen(&self, run: RunId, guidance: &Untrusted) -> Result<(), Refusal> {
-        let run = self.known(run)?;
+        let run = self.known_run(run)?;
         match run.outcome {
             None => return Err(Refusal::NotEnded { run: run.id }),
             Some(Outcome::Done) if guidance.as_received().trim().is_empty() => {
@@ -157,7 +165,7 @@ impl Stepper<'_> {
             return Err(Refusal::Stale { escalation: id });
         }
         if escalation.expires.is_some_and(|t| t <= self.at) {
-            // Due to expire at the next tick: the answer came too late all the same.
+            // The next tick expires it, and the answer is too late already.
             return Err(Refusal::Stale { escalation: id });
         }
         if escalation.kind.agent_waits()
@@ -178,7 +186,7 @@ impl Stepper<'_> {
                 None => Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() }),
             },
             Answer::Edit { command } => {
-                let Some(ask) =
+                let Some(request) =
                     escalation.permission.as_ref().filter(|_| escalation.editable().is_some())
                 else {
                     return Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() });
@@ -186,8 +194,10 @@ impl Stepper<'_> {
                 if command.as_received().trim().is_empty() {
                     return Err(Refusal::Empty);
                 }
-                let edited =
-                    PermissionRequest { targets: vec![command.clone()], ..ask.as_ref().clone() };
+                let edited = PermissionRequest {
+                    targets: vec![command.clone()],
+                    ..request.as_ref().clone()
+                };
                 let run = escalation.run.and_then(|run| self.run(run));
                 let worktree = run.and_then(|run| run.worktree.clone()).unwrap_or_default();
                 match guardrail::violated(&edited, &worktree) {
@@ -199,11 +209,13 @@ impl Stepper<'_> {
         }
     }
 
-    fn act(&mut self, by: Actor, origin: String, command: Command) -> Accepted {
+    fn carry_out(&mut self, by: Actor, origin: String, command: Command) -> Accepted {
         match command {
             Command::SetKillSwitch { on } => self.emit(Event::KillSwitch { on, by }),
             Command::SetCapacity { permits } => self.emit(Event::Capacity { permits, by }),
-            Command::Answer { escalation, answer, .. } => self.answer(escalation, answer, by),
+            Command::Answer { escalation, answer, .. } => {
+                self.answer_escalation(escalation, answer, by)
+            }
             Command::Steer { run, text } => {
                 self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });
                 self.effect(Effect::Steer { run, text, by: by.0 });
@@ -212,16 +224,18 @@ impl Stepper<'_> {
                 self.emit(Event::Acknowledged { escalation, by });
             }
             Command::Drain => self.emit(Event::Draining { by }),
-            Command::Breakglass { request } => return self.act_breakglass(by, origin, request),
+            Command::Breakglass { request } => {
+                return self.carry_out_breakglass(by, origin, request);
+            }
             Command::Interrupt { run } => self.effect(Effect::Interrupt { run }),
-            Command::Cancel { run } => self.cancel(run, &by),
+            Command::Cancel { run } => self.cancel_run(run, &by),
             Command::Retry { run, guidance } => {
-                self.close_escalations_of(run, &by);
-                self.reopen(run, by, guidance);
+                self.withdraw_escalations_of(run, &by);
+                self.reopen_run(run, by, guidance);
             }
             Command::Release { run } => {
-                self.close_escalations_of(run, &by);
-                self.release(run, by);
+                self.withdraw_escalations_of(run, &by);
+                self.release_lock(run, by);
             }
             Command::Submit { repo, prompt, priority, job } => {
                 let run = self.fleet().next_run();
@@ -234,12 +248,12 @@ impl Stepper<'_> {
         Accepted::Ok
     }
 
-    fn answer(&mut self, id: EscalationId, answer: Answer, by: Actor) {
+    fn answer_escalation(&mut self, id: EscalationId, answer: Answer, by: Actor) {
         let Some(escalation) = self.fleet().escalations.get(&id).cloned() else { return };
         self.emit(Event::Answered { escalation: id, answer: answer.clone(), by: by.clone() });
         let Some(run) = escalation.run else {
             if escalation.kind == EscalationKind::DrillDue {
-                self.drill_now();
+                self.begin_drill();
             }
             return;
         };
@@ -251,26 +265,26 @@ impl Stepper<'_> {
                 }
                 self.effect(Effect::Answer { run, request, answer, by: by.into() });
             }
-            (None, Answer::Text { text }) => self.reopen(run, by, text),
+            (None, Answer::Text { text }) => self.reopen_run(run, by, text),
             (None, Answer::Approve) if escalation.kind == EscalationKind::Guardrail => {}
             (None, Answer::Approve) if escalation.kind == EscalationKind::Breaker => {
                 self.emit(Event::Reset);
             }
             (None, Answer::Approve) if self.run(run).is_some_and(Run::live) => {}
             (None, Answer::Approve) if escalation.kind == EscalationKind::Frozen => {
-                self.release(run, by);
+                self.release_lock(run, by);
             }
             (None, Answer::Approve) => {
-                // An over-budget or stalled run that had pushed is frozen too.
+                // A run that ended over budget or stalled after a push also keeps its lock.
                 if self.fleet().locks.values().any(|holder| *holder == run) {
-                    self.release(run, by);
+                    self.release_lock(run, by);
                 }
             }
             (None, Answer::Deny { .. } | Answer::ApproveRun | Answer::Edit { .. }) => {}
         }
     }
 
-    fn cancel(&mut self, id: RunId, by: &Actor) {
+    fn cancel_run(&mut self, id: RunId, by: &Actor) {
         let Some(run) = self.run(id) else { return };
         let issue = run.work.issue().cloned();
         self.withdraw_requests(id, "the run was cancelled");
@@ -281,7 +295,7 @@ impl Stepper<'_> {
         if let Some(issue) = issue {
             self.post(OutboxStep::Label { issue: issue.clone(), label: None });
             if self.fleet().policy.remote.contains(&issue.repo) {
-                self.progress(&issue);
+                self.update_progress(&issue);
             } else {
                 let text = format!("{id} was **cancelled** by {by}.");
                 self.post(OutboxStep::Comment { issue, run: id, text });
@@ -290,33 +304,25 @@ impl Stepper<'_> {
         self.effect(Effect::GiveBack { run: id });
     }
 
-    fn reopen(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
-        self.note(id, format!("sent on by {by}"));
+    fn reopen_run(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
+        self.note(id, format!("{by} reopened the run"));
         self.emit(Event::Reopened { run: id, by, guidance });
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);
             self.post(OutboxStep::Label { issue: issue.clone(), label });
-            self.progress(&issue);
+            self.update_progress(&issue);
         }
     }
 
-    fn release(&mut self, id: RunId, by: Actor) {
-        self.note(id, format!("its lock was released by {by}"));
+    fn release_lock(&mut self, id: RunId, by: Actor) {
+        self.note(id, format!("{by} released the lock of the repository"));
         self.emit(Event::LockReleased { run: id, by });
     }
 
-    /// A retry or release by key settles what the inbox asked about the run.
-    fn close_escalations_of(&mut self, run: RunId, by: &Actor) {
-        let open: Vec<_> = self
-            .fleet()
-            .escalations
-            .values()
-            .filter(|e| e.open() && e.run == Some(run) && e.kind != EscalationKind::Breaker)
-            .map(|e| e.id)
-            .collect();
-        for escalation in open {
-            let why = format!("{by} settled it from the run");
-            self.emit(Event::Withdrawn { escalation, why });
-        }
+    /// Withdraws what the inbox still asks about a run that an operator has retried or released. The
+    /// breaker's question is about other runs too, so it stays.
+    fn withdraw_escalations_of(&mut self, run: RunId, by: &Actor) {
+        let why = format!("{by} decided about the run itself");
+        self.withdraw(|e| e.run == Some(run) && e.kind != EscalationKind::Breaker, &why);
     }
 }

@@ -1,5 +1,6 @@
-//! One step in progress: the fleet that it reads, and the events and effects that it leads to.
-//! [`Stepper::emit`] is the only way for a step to change the fleet.
+//! One step in progress: the fleet that it reads, and the events and effects that it has produced
+//! so far. Every module of the step adds its own methods to [`Stepper`]. [`Stepper::emit`] is their
+//! only way to change the fleet, so nothing changes without an event in the journal.
 
 use crate::fleet::Fleet;
 use crate::fleet::volatile::Volatile;
@@ -7,25 +8,25 @@ use crate::model::command::Reply;
 use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::RunId;
-use crate::model::outbox::OutboxStep;
 use crate::model::run::Run;
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
-/// What a step led to. Events are journalled before any effect begins and before the reply is sent.
+/// The result of a step. The runtime journals the events before it begins any effect and before it
+/// sends the reply.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// The time of the events; it never runs backwards.
+    /// The time of the events, which never runs backwards.
     pub at: Timestamp,
-    /// The events in order; the fleet has them already.
+    /// The events in order, already applied to the fleet.
     pub events: Vec<Event>,
-    /// The effects in order.
+    /// The effects, in the order in which they must begin.
     pub effects: Vec<Effect>,
-    /// The reply to a command, with the command's id.
+    /// The command's id and its reply, where the input was a command.
     pub reply: Option<(u64, Reply)>,
 }
 
-/// The fleet with what the step has led to so far.
+/// The fleet, the volatile state, and the result so far.
 pub(super) struct Stepper<'a> {
     fleet: &'a mut Fleet,
     volatile: &'a mut Volatile,
@@ -51,7 +52,7 @@ impl<'a> Stepper<'a> {
         self.volatile
     }
 
-    /// Whether an adapter has an outbox entry and has not answered yet.
+    /// Whether an adapter is delivering the outbox entry.
     pub(super) fn in_flight(&self, entry: crate::model::id::OutboxId) -> bool {
         self.volatile.in_flight(entry)
     }
@@ -60,7 +61,7 @@ impl<'a> Stepper<'a> {
         &self.out.events
     }
 
-    /// Records an event and applies it to the fleet.
+    /// Applies an event to the fleet and adds it to the result.
     pub(super) fn emit(&mut self, event: Event) {
         self.fleet.apply(self.at, &event);
         self.out.events.push(event);
@@ -78,11 +79,7 @@ impl<'a> Stepper<'a> {
         self.fleet.runs.get(&id).map(AsRef::as_ref)
     }
 
-    pub(super) fn post(&mut self, step: OutboxStep) {
-        let entry = self.fleet.next_outbox();
-        self.emit(Event::Posted { entry, step, after: None });
-    }
-
+    /// Adds a remark to the run's transcript.
     pub(super) fn note(&mut self, run: RunId, text: impl Into<Untrusted>) {
         self.effect(Effect::Note { run, text: text.into() });
     }

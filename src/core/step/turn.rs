@@ -1,33 +1,23 @@
-//! What a live agent says in a turn, and what each thing leads to.
-
-use std::sync::Arc;
+//! A turn in progress: what each event of a live agent leads to, and what follows the turn's end.
+//! `lifecycle` passes the events in; requests to a human go on to `request`.
 
 use crate::model::agent_event::{AgentEvent, TurnEnd};
-use crate::model::approval::{
-    Answer, DecidedBy, Escalation, EscalationDraft, EscalationKind, EscalationState,
-};
-use crate::model::breaker::Cause;
+use crate::model::approval::{EscalationDraft, EscalationKind};
+use crate::model::breaker::PAUSE;
 use crate::model::budget::Spend;
-use crate::model::capability::Equipment;
-use crate::model::effect::Effect;
+use crate::model::capability::{Equipment, Steer};
 use crate::model::event::Event;
-use crate::model::guardrail::Guardrail;
-use crate::model::id::{EscalationId, RunId};
-use crate::model::job::Job;
-use crate::model::permission::PermissionRequest;
-use crate::model::run::{Retry, Run};
+use crate::model::id::RunId;
+use crate::model::run::{Activity, Retry, Run};
 use crate::model::untrusted::Untrusted;
 use crate::step::stepper::Stepper;
-use crate::tables::permission::PermissionVerdict;
-use crate::tables::permission::judge;
 
-/// What an agent is told when nobody answered in time.
-pub(super) fn expired() -> Answer {
-    Answer::Deny { reason: "nobody answered in time".into() }
-}
+/// The failures in a row after which a lost conversation goes to a human.
+const LOST_SESSIONS: u32 = 3;
 
 impl Stepper<'_> {
-    pub(super) fn agent(&mut self, id: RunId, event: AgentEvent) {
+    /// Takes an event of the run's live agent; one that changes nothing is dropped.
+    pub(super) fn agent_event(&mut self, id: RunId, event: AgentEvent) {
         match event {
             AgentEvent::Equipped(equipment)
                 if self.run(id).is_some_and(|run| run.equipment.as_ref() != Some(&equipment)) =>
@@ -35,9 +25,9 @@ impl Stepper<'_> {
                 self.emit(Event::Equipped { run: id, equipment });
             }
             AgentEvent::SessionStarted { session, model, version } => {
-                self.session(id, session, model, version);
+                self.session_started(id, session, model, version);
             }
-            AgentEvent::Usage(spend) => self.spent(id, spend),
+            AgentEvent::Usage(spend) => self.record_spend(id, spend),
             AgentEvent::Retry { attempt, delay_ms, status } => {
                 let delay = i64::try_from(delay_ms).unwrap_or(i64::MAX);
                 let retry = Retry { attempt, at: self.at.plus(delay), status };
@@ -55,89 +45,19 @@ impl Stepper<'_> {
             {
                 self.emit(Event::AgentActive { run: id });
             }
-            AgentEvent::PermissionRequest { id: request_id, request }
-                if !self
-                    .asked_again(id, &request_id, |e| e.permission.as_ref() == Some(&request)) =>
-            {
-                self.permission(id, request_id, request);
+            AgentEvent::PermissionRequest { id: request_id, request } => {
+                self.permission_requested(id, request_id, request);
             }
-            AgentEvent::RequestWithdrawn { id: request } => {
-                if let Some(escalation) = self.open_request(id, &request) {
-                    let why = "the agent waits for it no more".into();
-                    self.emit(Event::Withdrawn { escalation, why });
-                }
-            }
-            AgentEvent::Question { id: request, .. }
-                if self.run(id).is_some_and(|run| run.work.job().is_some_and(Job::is_question)) =>
-            {
-                let reason = "nobody can be asked here: answer in words".into();
-                let (answer, by) = (Answer::Deny { reason }, DecidedBy::Service);
-                self.effect(Effect::Answer { run: id, request, answer, by });
-            }
-            AgentEvent::Question { id: request, text, options }
-                if !self
-                    .asked_again(id, &request, |e| e.detail == text && e.options == options) =>
-            {
-                let title = Untrusted::new(text.clean_line());
-                let question = EscalationDraft::new(EscalationKind::Question, title, text);
-                self.ask(id, EscalationDraft { options, request_id: Some(request), ..question });
+            AgentEvent::RequestWithdrawn { id: request } => self.request_withdrawn(id, &request),
+            AgentEvent::Question { id: request, text, options } => {
+                self.question_asked(id, request, text, options);
             }
             AgentEvent::TurnEnd(end) => self.turn_ended(id, end),
             _ => {}
         }
     }
 
-    /// The open escalation for a request of an agent.
-    fn open_request(&self, id: RunId, request: &str) -> Option<EscalationId> {
-        let mut all = self.fleet().escalations.values();
-        let same = |e: &&Arc<Escalation>| {
-            e.open() && e.run == Some(id) && e.request_id.as_deref() == Some(request)
-        };
-        all.find(same).map(|escalation| escalation.id)
-    }
-
-    /// What a human was last asked by that name, by the same turn, before it was found again after a
-    /// restart.
-    fn asked_before(&self, id: RunId, request: &str) -> Option<&Escalation> {
-        let run = self.run(id)?;
-        let followed = run.followed?;
-        let same = |e: &&Arc<Escalation>| {
-            e.run == Some(id)
-                && e.epoch == run.epoch
-                && e.raised < followed
-                && e.request_id.as_deref() == Some(request)
-        };
-        self.fleet().escalations.values().rev().find(same).map(AsRef::as_ref)
-    }
-
-    /// Whether an agent elsewhere asks again what it asked before a restart: the human is asked
-    /// already, and an answer of theirs that may not have arrived is given again. By its name alone
-    /// an agent brings no answer back: what it asks must be the same.
-    fn asked_again(
-        &mut self,
-        run: RunId,
-        request: &str,
-        same: impl Fn(&Escalation) -> bool,
-    ) -> bool {
-        let Some(before) = self.asked_before(run, request) else { return false };
-        let escalation = before.id;
-        let (answer, by) = match &before.state {
-            EscalationState::Open if !same(before) => {
-                let why = "the agent asks something else by that name".into();
-                self.emit(Event::Withdrawn { escalation, why });
-                return false;
-            }
-            _ if !same(before) => return false,
-            EscalationState::Open => return true,
-            EscalationState::Withdrawn { .. } => return false,
-            EscalationState::Answered { answer, by, .. } => (answer.clone(), by.clone().into()),
-            EscalationState::Expired { .. } => (expired(), DecidedBy::Afk),
-        };
-        self.effect(Effect::Answer { run, request: request.to_owned(), answer, by });
-        true
-    }
-
-    fn session(
+    fn session_started(
         &mut self,
         id: RunId,
         session: String,
@@ -145,7 +65,7 @@ impl Stepper<'_> {
         version: Option<Untrusted>,
     ) {
         let Some(run) = self.run(id) else { return };
-        let told = run.equipment.as_ref().and_then(|known| {
+        let changed = run.equipment.as_ref().and_then(|known| {
             let next = Equipment {
                 model: model.or_else(|| known.model.clone()),
                 version: version.or_else(|| known.version.clone()),
@@ -154,7 +74,7 @@ impl Stepper<'_> {
             (next != *known).then(|| Box::new(next))
         });
         let new = run.session.as_ref() != Some(&session);
-        if let Some(equipment) = told {
+        if let Some(equipment) = changed {
             self.emit(Event::Equipped { run: id, equipment });
         }
         if new {
@@ -162,7 +82,9 @@ impl Stepper<'_> {
         }
     }
 
-    fn spent(&mut self, id: RunId, spend: Spend) {
+    /// Books what a turn spent. The day's soft limit asks a human once a day and stops nothing; the
+    /// run's limit ends the run.
+    fn record_spend(&mut self, id: RunId, spend: Spend) {
         if spend == Spend::default() {
             return;
         }
@@ -177,119 +99,77 @@ impl Stepper<'_> {
             self.emit(Event::SoftLimit);
             let line = format!("today has cost {spent}, over the soft limit of {limit}");
             let detail = match self.fleet().policy.day_limit {
-                Some(hard) => format!("{line}\n\nNothing is stopped yet; pickup stops at {hard}."),
-                None => format!("{line}\n\nNothing is stopped: there is no hard limit for a day."),
+                Some(hard) => format!("{line}\n\nRuns continue; pickup stops at {hard}."),
+                None => format!("{line}\n\nRuns continue: no hard limit for a day is set."),
             };
-            self.ask(id, EscalationDraft::new(EscalationKind::OverBudget, line, detail));
+            self.escalate(id, EscalationDraft::new(EscalationKind::OverBudget, line, detail));
         }
         if let Some(run) = self.run(id)
             && let Some(limit) = run_limit
             && run.left(run_limit).is_some_and(|left| left.0 < 0)
         {
-            let why = format!("spent {} of {limit} a run", run.spend.usd);
-            self.end_unhappily(id, EscalationKind::OverBudget, &why, &"".into());
+            let why = format!("spent {} of the run's limit of {limit}", run.spend.usd);
+            self.end_for_human(id, EscalationKind::OverBudget, &why, &"".into());
         }
     }
 
-    /// An agent asks leave: the policy answers, or a human does.
-    fn permission(&mut self, id: RunId, request_id: String, request: Box<PermissionRequest>) {
+    fn turn_ended(&mut self, id: RunId, end: TurnEnd) {
+        self.withdraw_requests(id, "the turn ended");
+        self.emit(Event::TurnEnded { run: id, end: end.clone() });
+        if end == TurnEnd::Done {
+            self.close_breaker(id);
+        }
         let Some(run) = self.run(id) else { return };
-        let worktree = run.worktree.clone().unwrap_or_default();
-        let judged = judge(&request, &run.permissions, &run.grants, &worktree);
-        let question = run.work.job().is_some_and(Job::is_question);
-        let (answer, by) = match judged {
-            _ if question => {
-                let reason = "there are no tools here: answer in words".into();
-                (Answer::Deny { reason }, DecidedBy::Service)
-            }
-            PermissionVerdict::Ask => {
-                let (title, detail) = (request.title.clone(), request.detail.clone());
-                let question = EscalationDraft::new(EscalationKind::Permission, title, detail);
-                let (request_id, permission) = (Some(request_id), Some(request));
-                self.ask(id, EscalationDraft { request_id, permission, ..question });
-                return;
-            }
-            PermissionVerdict::Allow { by } => (Answer::Approve, by),
-            PermissionVerdict::Deny => {
-                let reason = "the policy of this repository refuses it".into();
-                (Answer::Deny { reason }, DecidedBy::Policy)
-            }
-            PermissionVerdict::Guarded(rule) => {
-                self.guarded(id, rule, request);
-                let reason = rule.summary().into();
-                (Answer::Deny { reason }, DecidedBy::Guardrail)
-            }
-        };
-        self.emit(Event::RequestDecided {
-            run: id,
-            request: request_id.clone(),
-            answer: answer.clone(),
-            by: by.clone(),
-        });
-        self.effect(Effect::Answer { run: id, request: request_id, answer, by });
-    }
-
-    /// Tells a human once for each guardrail and run, until they have seen it.
-    fn guarded(&mut self, id: RunId, rule: Guardrail, request: Box<PermissionRequest>) {
-        let known = self
-            .fleet()
-            .escalations
-            .values()
-            .any(|e| e.open() && e.run == Some(id) && e.guardrail == Some(rule));
-        if known {
-            return;
+        let Activity::Turn { prompt } = &run.activity else { return };
+        let why = end.summary();
+        let retry = Activity::Turn { prompt: prompt.clone().again(why.clone().into()) };
+        let issue = run.work.issue().is_some();
+        if run.work.job().is_some() {
+            return self.job_turn_ended(id, &end);
         }
-        let title = format!("refused: {}", rule.summary());
-        let detail = format!("{title}\n\nThe agent tried:\n\n{}", request.detail.as_received());
-        let question = EscalationDraft::new(EscalationKind::Guardrail, title, detail);
-        self.ask(
-            id,
-            EscalationDraft { permission: Some(request), guardrail: Some(rule), ..question },
-        );
-    }
-
-    /// Whether a turn's end has the cause for which the breaker is open, or opens it now.
-    pub(super) fn paused(&mut self, id: RunId, end: &TurnEnd) -> bool {
-        let Some(cause) = Cause::of(end) else { return false };
-        if self.fleet().breaker.trips(&cause) {
-            let runs = self.fleet().breaker.runs(&cause);
-            let names: Vec<String> = runs.iter().map(ToString::to_string).collect();
-            self.emit(Event::Tripped { cause: cause.clone() });
-            let line = format!("{} runs fail alike: {}", runs.len(), cause.0);
-            let detail = format!(
-                "{line}\n\n{}\n\nNothing new is picked up. The runs try again every {} minutes, \
-                 and pickup goes on by itself as soon as a turn of one of them works.",
-                names.join(", "),
-                crate::model::breaker::PAUSE / crate::model::time::MINUTE
-            );
-            self.ask(id, EscalationDraft::new(EscalationKind::Breaker, line, detail));
+        if self.trips_breaker(id, &end) {
+            // The run is not at fault: it retries after a pause, and its success closes the breaker.
+            let until = self.at.plus(PAUSE);
+            return self.begin(id, Activity::Backoff { until, then: Box::new(retry) });
         }
-        self.fleet().breaker.open().is_some_and(|(open, _)| *open == cause)
-    }
-
-    /// A turn worked: whatever was wrong with the world is over.
-    pub(super) fn mended(&mut self, id: RunId) {
-        if self.fleet().breaker.open().is_none() {
-            return;
-        }
-        self.emit(Event::Reset);
-        let open: Vec<EscalationId> = self
-            .fleet()
-            .escalations
-            .values()
-            .filter(|e| e.open() && e.kind == EscalationKind::Breaker)
-            .map(|e| e.id)
-            .collect();
-        for escalation in open {
-            let why = format!("a turn of {id} works again");
-            self.emit(Event::Withdrawn { escalation, why });
+        match end {
+            TurnEnd::Done if issue => self.begin(id, Activity::Gate),
+            TurnEnd::Done => self.end_done(id),
+            TurnEnd::Blocked { why: detail }
+            | TurnEnd::NotStarted { why: detail }
+            | TurnEnd::Refused { why: detail } => self.end_unfinished(id, &why, &detail),
+            TurnEnd::Interrupted | TurnEnd::Silent => {
+                self.end_for_human(id, EscalationKind::Stalled, &why, &"".into());
+            }
+            TurnEnd::Budget => {
+                self.end_for_human(id, EscalationKind::OverBudget, &why, &"".into());
+            }
+            // A retry can't help: the key, the model's name or the request is wrong.
+            TurnEnd::ApiError { status: Some(400..=404 | 422), why: detail } => {
+                self.end_unfinished(id, &why, &detail);
+            }
+            TurnEnd::NoSession { .. }
+                if self.run(id).is_none_or(|run| run.failures > LOST_SESSIONS) =>
+            {
+                self.end_unfinished(id, &why, &why.clone().into());
+            }
+            TurnEnd::NoSession { .. } => {
+                self.emit(Event::SessionLost { run: id });
+                self.begin(id, retry);
+            }
+            TurnEnd::ApiError { .. }
+            | TurnEnd::Crashed { .. }
+            | TurnEnd::OutOfMemory { .. }
+            | TurnEnd::Nudged
+            | TurnEnd::TurnLimit
+            | TurnEnd::TimedOut => self.retry_or_end(id, retry, &why.into()),
         }
     }
 }
 
-/// Whether the agent of a run can take a message; unknown before its turn has begun.
+/// Whether the agent of a run can take messages. True until the agent has reported that it can't.
 #[must_use]
 pub fn steerable(run: &Run) -> bool {
     let steer = run.equipment.as_ref().map(|equipment| equipment.can.steer);
-    steer != Some(crate::model::capability::Steer::Unsupported)
+    steer != Some(Steer::Unsupported)
 }

@@ -41,7 +41,7 @@ impl Director {
         }
     }
 
-    fn fact(&mut self, run: u64, fact: RunFact) {
+    fn report(&mut self, run: u64, fact: RunFact) {
         let run = RunId(run);
         let epoch = self.fleet.runs[&run].epoch;
         self.send(Input::Run { run, epoch, fact });
@@ -71,7 +71,7 @@ impl Director {
         let stages = Stages::all();
         let path = format!("/state/workspaces/{run}/wt-1");
         let branch = branch.to_owned();
-        self.fact(
+        self.report(
             run,
             RunFact::WorktreeReady {
                 path,
@@ -83,8 +83,8 @@ impl Director {
         );
         let usd = MicroUsd(310_000);
         let spend = Spend { tokens_in: 5_200, tokens_out: 640, usd, ..Spend::default() };
-        self.fact(run, RunFact::Agent(AgentEvent::Usage(spend)));
-        self.fact(run, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
+        self.report(run, RunFact::Agent(AgentEvent::Usage(spend)));
+        self.report(run, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
         self.gate(run, head);
     }
 
@@ -96,14 +96,14 @@ impl Director {
             on_base: GateSide::Failed { code: 1, log: "FAIL".into() },
             on_head: GateSide::Passed,
         };
-        self.fact(run, RunFact::Gated(Box::new(report)));
-        self.fact(run, RunFact::Pushed { head: Sha(head.into()) });
+        self.report(run, RunFact::Gated(Box::new(report)));
+        self.report(run, RunFact::Pushed { head: Sha(head.into()) });
     }
 
     fn judged(&mut self, run: u64, head: &str, verdict: Verdict, detail: &str, log: &str) {
         let sha = Sha(head.into());
         let (detail, log) = (detail.into(), log.into());
-        self.fact(run, RunFact::Judged { sha, verdict, detail, log, facts: vec![] });
+        self.report(run, RunFact::Judged { sha, verdict, detail, log, facts: vec![] });
     }
 }
 
@@ -167,7 +167,7 @@ pub(super) fn fleet() -> Fleet {
     director.judged(2, moon, Verdict::Green, "ended with 0", "");
     director.judged(2, moon, Verdict::Green, "ended with 0", "");
     director.judged(2, moon, Verdict::Red, "no good probe in 120 s", log);
-    director.fact(2, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
+    director.report(2, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
     director.gate(2, moon2);
     director.judged(2, moon2, Verdict::Green, "ended with 0", "");
     director.judged(2, moon2, Verdict::Green, "ended with 0", "");
@@ -258,7 +258,7 @@ pub(super) fn asking() -> Fleet {
         default: Some(permission::Decision::Ask),
         ..permission::Permissions::default()
     };
-    director.fact(
+    director.report(
         1,
         RunFact::WorktreeReady {
             path: "/state/workspaces/1/wt-1".into(),
@@ -276,6 +276,6 @@ pub(super) fn asking() -> Fleet {
         editable: true,
     };
     let ask = AgentEvent::PermissionRequest { id: "p".into(), request: Box::new(ask) };
-    director.fact(1, RunFact::Agent(ask));
+    director.report(1, RunFact::Agent(ask));
     director.fleet
 }

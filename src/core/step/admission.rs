@@ -1,0 +1,143 @@
+//! From the tracker's list to a permit: which issues are known, which of them become runs, and
+//! which waiting runs may start. `take` calls it with new lists, and `settle` after every input that
+//! can change its answer.
+//!
+//! ```text
+//! tracker's list ─▶ update_issues ─▶ dispatch (the ledger's reasons) ─▶ claim ─▶ admit ─▶ start_work
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::event::Event;
+use crate::model::id::{IssueKey, Repo, RunId};
+use crate::model::issue::{Arming, Issue};
+use crate::model::ledger::Reason;
+use crate::model::outbox::{OutboxStep, StandingLabel};
+use crate::model::run::Work;
+use crate::query::dispatch;
+use crate::step::stepper::Stepper;
+
+impl Stepper<'_> {
+    /// Takes a tracker's whole list: an issue that it doesn't name is gone.
+    pub(super) fn update_issues(&mut self, issues: Vec<Issue>) {
+        let listed: BTreeSet<IssueKey> = issues.iter().map(|issue| issue.key.clone()).collect();
+        for issue in issues {
+            if self.fleet().issues.get(&issue.key).is_none_or(|known| **known != issue) {
+                self.emit(Event::IssueSeen { issue: Box::new(issue) });
+            }
+        }
+        let gone: Vec<IssueKey> =
+            self.fleet().issues.keys().filter(|key| !listed.contains(key)).cloned().collect();
+        for key in gone {
+            self.emit(Event::IssueGone { key });
+        }
+    }
+
+    /// Takes a list that lacks the `unread` repositories. Their issues stay as they are known, but
+    /// none of them may start, because their arming may have changed.
+    pub(super) fn update_some_issues(
+        &mut self,
+        mut issues: Vec<Issue>,
+        unread: &BTreeMap<Repo, String>,
+    ) {
+        let kept = self.fleet().issues.values().filter_map(|issue| {
+            let why = unread.get(&issue.key.repo)?;
+            let mut issue = issue.as_ref().clone();
+            if let Arming::Trusted { .. } = issue.arming {
+                issue.arming = Arming::Unknown { why: why.clone() };
+            }
+            Some(issue)
+        });
+        issues.extend(kept.collect::<Vec<_>>());
+        self.update_issues(issues);
+    }
+
+    /// Considers every issue in dispatch order, claims those that are eligible, and records each
+    /// reason that changed.
+    pub(super) fn dispatch(&mut self) {
+        let mut issues: Vec<_> = self.fleet().issues.values().cloned().collect();
+        issues.sort_by(|a, b| dispatch::order(a).cmp(&dispatch::order(b)));
+        for issue in issues {
+            let mut reason = dispatch::consider(self.fleet(), self.at, &issue);
+            if reason == Reason::Eligible {
+                reason = self.claim(&issue);
+            }
+            if self.fleet().ledger.get(&issue.key).is_none_or(|entry| entry.reason != reason) {
+                let blocked = matches!(reason, Reason::Blocked { .. });
+                self.emit(Event::Considered { key: issue.key.clone(), reason });
+                if blocked {
+                    self.update_progress(&issue.key);
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, issue: &Issue) -> Reason {
+        let run = self.fleet().next_run();
+        let work = Work::Issue { key: issue.key.clone(), title: issue.title.clone() };
+        let (priority, term) = (issue.priority, self.fleet().policy.term);
+        self.emit(Event::Claimed { run, work, priority, term });
+        let label = Some(StandingLabel::InProgress);
+        self.post(OutboxStep::Label { issue: issue.key.clone(), label });
+        self.update_progress(&issue.key);
+        Reason::Running { run }
+    }
+
+    /// Gives free permits to waiting runs in order. No run starts while the kill switch is on, or
+    /// once its repository has left the allowlist.
+    pub(super) fn admit(&mut self) {
+        if self.fleet().kill_switch() {
+            return;
+        }
+        let free = (self.fleet().capacity() as usize).saturating_sub(self.fleet().permits_used());
+        if free == 0 {
+            return;
+        }
+        let mut on_issues = self.fleet().on_issues();
+        // While the breaker is open, one run at a time probes whether the cause has gone.
+        let (paused, open) = (self.fleet().paused(self.at), self.fleet().breaker.open().is_some());
+        let admitted: Vec<RunId> = self
+            .fleet()
+            .waiting(self.at)
+            .filter(|run| self.fleet().policy.allowlist.contains(run.work.repo()))
+            .filter(|run| {
+                // The breaker concerns issues only: a caller of the service decides for itself.
+                if run.work.job().is_some() {
+                    return true;
+                }
+                let starts = !(paused || open && on_issues > 0);
+                on_issues += usize::from(starts);
+                starts
+            })
+            .take(free)
+            .map(|run| run.id)
+            .collect();
+        for run in admitted {
+            self.emit(Event::Admitted { run });
+            self.start_work(run);
+        }
+    }
+}
+
+/// Whether any of the events can change the ledger or who gets a permit.
+pub(super) fn affected_by(events: &[Event]) -> bool {
+    events.iter().any(|event| {
+        matches!(
+            event,
+            Event::Started
+                | Event::PolicySet { .. }
+                | Event::KillSwitch { .. }
+                | Event::Capacity { .. }
+                | Event::IssueSeen { .. }
+                | Event::IssueGone { .. }
+                | Event::Claimed { .. }
+                | Event::Ended { .. }
+                | Event::Reopened { .. }
+                | Event::LockReleased { .. }
+                | Event::Spent { .. }
+                | Event::Draining { .. }
+                | Event::Tripped { .. }
+                | Event::Reset
+        )
+    })
+}

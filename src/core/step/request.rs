@@ -1,0 +1,166 @@
+//! Requests of a live agent: permissions and questions. The repository's policy answers, or a
+//! guardrail, or an escalation asks a human. `turn` passes the requests in; the operator's answer
+//! comes back through `operator`.
+//!
+//! ```text
+//! request ─▶ asked before a restart? ─▶ the answer is sent again
+//!         └▶ judge (tables::permission) ─▶ allow, deny ─▶ Effect::Answer
+//!                                       └▶ ask         ─▶ escalate
+//! ```
+
+use std::sync::Arc;
+
+use crate::model::approval::{
+    Answer, DecidedBy, Escalation, EscalationDraft, EscalationKind, EscalationState,
+};
+use crate::model::effect::Effect;
+use crate::model::event::Event;
+use crate::model::guardrail::Guardrail;
+use crate::model::id::RunId;
+use crate::model::job::Job;
+use crate::model::permission::PermissionRequest;
+use crate::model::untrusted::Untrusted;
+use crate::step::escalation::expired_answer;
+use crate::step::stepper::Stepper;
+use crate::tables::permission::{PermissionVerdict, judge};
+
+impl Stepper<'_> {
+    pub(super) fn permission_requested(
+        &mut self,
+        id: RunId,
+        request_id: String,
+        request: Box<PermissionRequest>,
+    ) {
+        if self.repeats_request(id, &request_id, |e| e.permission.as_ref() == Some(&request)) {
+            return;
+        }
+        let Some(run) = self.run(id) else { return };
+        let worktree = run.worktree.clone().unwrap_or_default();
+        let judged = judge(&request, &run.permissions, &run.grants, &worktree);
+        let (answer, by) = match judged {
+            _ if self.is_question(id) => {
+                let reason = "there are no tools here: answer in words".into();
+                (Answer::Deny { reason }, DecidedBy::Service)
+            }
+            PermissionVerdict::Ask => {
+                let (title, detail) = (request.title.clone(), request.detail.clone());
+                let draft = EscalationDraft::new(EscalationKind::Permission, title, detail);
+                let (request_id, permission) = (Some(request_id), Some(request));
+                self.escalate(id, EscalationDraft { request_id, permission, ..draft });
+                return;
+            }
+            PermissionVerdict::Allow { by } => (Answer::Approve, by),
+            PermissionVerdict::Deny => {
+                let reason = "the policy of this repository refuses it".into();
+                (Answer::Deny { reason }, DecidedBy::Policy)
+            }
+            PermissionVerdict::Guarded(rule) => {
+                self.escalate_guardrail(id, rule, request);
+                let reason = rule.summary().into();
+                (Answer::Deny { reason }, DecidedBy::Guardrail)
+            }
+        };
+        self.emit(Event::RequestDecided {
+            run: id,
+            request: request_id.clone(),
+            answer: answer.clone(),
+            by: by.clone(),
+        });
+        self.effect(Effect::Answer { run: id, request: request_id, answer, by });
+    }
+
+    pub(super) fn question_asked(
+        &mut self,
+        id: RunId,
+        request: String,
+        text: Untrusted,
+        options: Vec<Untrusted>,
+    ) {
+        if self.is_question(id) {
+            let reason = "no human can answer here: answer in words".into();
+            let (answer, by) = (Answer::Deny { reason }, DecidedBy::Service);
+            self.effect(Effect::Answer { run: id, request, answer, by });
+            return;
+        }
+        if self.repeats_request(id, &request, |e| e.detail == text && e.options == options) {
+            return;
+        }
+        let title = Untrusted::new(text.clean_line());
+        let draft = EscalationDraft::new(EscalationKind::Question, title, text);
+        self.escalate(id, EscalationDraft { options, request_id: Some(request), ..draft });
+    }
+
+    pub(super) fn request_withdrawn(&mut self, id: RunId, request: &str) {
+        let mut all = self.fleet().escalations.values();
+        let same = |e: &&Arc<Escalation>| {
+            e.open() && e.run == Some(id) && e.request_id.as_deref() == Some(request)
+        };
+        if let Some(escalation) = all.find(same).map(|escalation| escalation.id) {
+            let why = "the agent withdrew it".into();
+            self.emit(Event::Withdrawn { escalation, why });
+        }
+    }
+
+    /// Whether the run is a caller's question, which has no tools and no human to ask.
+    fn is_question(&self, id: RunId) -> bool {
+        self.run(id).is_some_and(|run| run.work.job().is_some_and(Job::is_question))
+    }
+
+    /// The newest escalation that the same turn raised under this request id before afk was
+    /// restarted.
+    fn request_before_restart(&self, id: RunId, request: &str) -> Option<&Escalation> {
+        let run = self.run(id)?;
+        let followed = run.followed?;
+        let same = |e: &&Arc<Escalation>| {
+            e.run == Some(id)
+                && e.epoch == run.epoch
+                && e.raised < followed
+                && e.request_id.as_deref() == Some(request)
+        };
+        self.fleet().escalations.values().rev().find(same).map(AsRef::as_ref)
+    }
+
+    /// Whether a remote agent repeats a request from before a restart. A human has that question
+    /// already; an answer that may not have arrived is sent again. The request id alone proves
+    /// nothing: an answer is repeated only if `same` finds that the request has not changed.
+    fn repeats_request(
+        &mut self,
+        run: RunId,
+        request: &str,
+        same: impl Fn(&Escalation) -> bool,
+    ) -> bool {
+        let Some(before) = self.request_before_restart(run, request) else { return false };
+        let escalation = before.id;
+        let (answer, by) = match &before.state {
+            EscalationState::Open if !same(before) => {
+                let why = "the agent used its id for another request".into();
+                self.emit(Event::Withdrawn { escalation, why });
+                return false;
+            }
+            _ if !same(before) => return false,
+            EscalationState::Open => return true,
+            EscalationState::Withdrawn { .. } => return false,
+            EscalationState::Answered { answer, by, .. } => (answer.clone(), by.clone().into()),
+            EscalationState::Expired { .. } => (expired_answer(), DecidedBy::Afk),
+        };
+        self.effect(Effect::Answer { run, request: request.to_owned(), answer, by });
+        true
+    }
+
+    /// Escalates a refusal by a guardrail, unless one of the same run and guardrail is open.
+    fn escalate_guardrail(&mut self, id: RunId, rule: Guardrail, request: Box<PermissionRequest>) {
+        let open = self
+            .fleet()
+            .escalations
+            .values()
+            .any(|e| e.open() && e.run == Some(id) && e.guardrail == Some(rule));
+        if open {
+            return;
+        }
+        let title = format!("refused: {}", rule.summary());
+        let detail = format!("{title}\n\nThe agent tried:\n\n{}", request.detail.as_received());
+        let draft = EscalationDraft::new(EscalationKind::Guardrail, title, detail);
+        let (permission, guardrail) = (Some(request), Some(rule));
+        self.escalate(id, EscalationDraft { permission, guardrail, ..draft });
+    }
+}

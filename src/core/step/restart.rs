@@ -1,0 +1,57 @@
+//! The start of a runtime: no effect of the life before is under way, so each activity begins
+//! again. Only a turn on a remote executor continues, and the new runtime follows it.
+
+use crate::model::event::Event;
+use crate::model::id::RunId;
+use crate::model::policy::Policy;
+use crate::model::run::Activity;
+use crate::step::stepper::Stepper;
+
+impl Stepper<'_> {
+    pub(super) fn restart(&mut self, policy: Box<Policy>) {
+        self.volatile().restarted();
+        self.emit(Event::Started);
+        self.set_policy(policy);
+        let live: Vec<RunId> = self.fleet().live.iter().copied().collect();
+        // A remote agent still waits for the answer to its request.
+        let local = live.iter().copied().filter(|id| !self.continues_remotely(*id));
+        for id in local.collect::<Vec<_>>() {
+            self.withdraw_requests(id, "afk was restarted");
+        }
+        self.abandon_attempted_deliveries();
+        self.restart_breakglass();
+        for id in live {
+            let Some(run) = self.run(id) else { continue };
+            if !run.busy() {
+                continue;
+            }
+            if self.continues_remotely(id) {
+                self.follow_remote_turn(id);
+                continue;
+            }
+            let activity = match &run.activity {
+                Activity::Turn { prompt } => {
+                    Activity::Turn { prompt: prompt.clone().again("afk was restarted".into()) }
+                }
+                same => same.clone(),
+            };
+            self.note(id, "afk was restarted");
+            self.begin(id, activity);
+        }
+    }
+
+    /// Whether the run is in a turn on a remote executor, which a restart of afk doesn't end.
+    fn continues_remotely(&self, id: RunId) -> bool {
+        self.run(id).is_some_and(|run| {
+            matches!(run.activity, Activity::Turn { .. })
+                && self.fleet().remote_executor(&run.work).is_some()
+        })
+    }
+
+    /// Keeps the turn's epoch, so that requests and reports from before the restart still fit.
+    fn follow_remote_turn(&mut self, id: RunId) {
+        self.note(id, "afk was restarted; the remote turn continues");
+        self.emit(Event::Followed { run: id });
+        self.begin_task(id);
+    }
+}

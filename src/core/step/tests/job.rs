@@ -1,0 +1,182 @@
+//! Jobs of the service: how each ends for its caller, and what bounds them.
+
+use crate::fleet::jobs::Jobs;
+use crate::model::agent_event::{AgentEvent, TurnEnd};
+use crate::model::approval::{Answer, DecidedBy};
+use crate::model::budget::{MicroUsd, Spend};
+use crate::model::command::{Accepted, Command, Refusal};
+use crate::model::effect::{Effect, Task};
+use crate::model::id::{Repo, RunId, Sha};
+use crate::model::input::{Input, RunFact};
+use crate::model::job::{Job, JobId, JobKind, JobStatus};
+use crate::model::permission::Tool;
+use crate::model::policy::Policy;
+use crate::model::stage::Stages;
+use crate::step::tests::scenario::{FleetScenario, RUN};
+
+fn job(n: u8, kind: JobKind) -> Job {
+    Job {
+        id: JobId::new([n; 6]),
+        kind,
+        agent: None,
+        model: None,
+        budget: Some(MicroUsd(500)),
+        limit_ms: 1000,
+        metadata: None,
+    }
+}
+
+fn submit(scenario: &mut FleetScenario, n: u8, kind: JobKind) -> Result<RunId, Refusal> {
+    let (repo, job) = (Repo::parse("acme/r1").unwrap(), Some(Box::new(job(n, kind))));
+    let submit = Command::Submit { repo, prompt: "do".into(), priority: None, job };
+    match scenario.operate(submit)? {
+        Accepted::Queued { run, .. } => Ok(run),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn status(scenario: &FleetScenario, n: u8) -> JobStatus {
+    let run = scenario.fleet.jobs.run(JobId::new([n; 6])).unwrap();
+    (&scenario.fleet.runs[&run]).job_status()
+}
+
+fn worktree_ready(scenario: &mut FleetScenario, run: RunId) {
+    scenario.report_about(
+        run,
+        RunFact::WorktreeReady {
+            path: "/j".into(),
+            branch: "HEAD".into(),
+            base: Sha("b".into()),
+            stages: Stages::default(),
+            permissions: Box::default(),
+        },
+    );
+}
+
+fn end_turn(scenario: &mut FleetScenario, run: RunId, end: TurnEnd) {
+    scenario.report_about(run, RunFact::Agent(AgentEvent::TurnEnd(end)));
+}
+
+#[test]
+fn job_status_follows_the_turn_end_and_escalates_nothing() {
+    let why = || "w".into();
+    for (end, expected) in [
+        (TurnEnd::Done, JobStatus::Completed),
+        (TurnEnd::Crashed { why: why() }, JobStatus::Failed),
+        (TurnEnd::ApiError { status: Some(529), why: why() }, JobStatus::Failed),
+        (TurnEnd::Blocked { why: why() }, JobStatus::Failed),
+        (TurnEnd::Budget, JobStatus::Failed),
+        (TurnEnd::Silent, JobStatus::Failed),
+        (TurnEnd::TimedOut, JobStatus::Timeout),
+        (TurnEnd::NotStarted { why: why() }, JobStatus::Error),
+    ] {
+        let mut scenario = FleetScenario::with_policy(Policy::default());
+        let run = submit(&mut scenario, 1, JobKind::Execute { clone: true }).unwrap();
+        assert_eq!(status(&scenario, 1), JobStatus::Running);
+        worktree_ready(&mut scenario, run);
+        end_turn(&mut scenario, run, end.clone());
+        assert_eq!(status(&scenario, 1), expected, "{end:?}");
+        assert!(scenario.fleet.inbox().is_empty() && scenario.fleet.outbox.is_empty(), "{end:?}");
+        assert!(scenario.effects.contains(&Effect::GiveBack { run }));
+    }
+}
+
+#[test]
+fn failed_clone_ends_the_job_as_an_error() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    let run = submit(&mut scenario, 1, JobKind::Execute { clone: true }).unwrap();
+    scenario.report_about(run, RunFact::Failed { why: "no space".into() });
+    assert_eq!(status(&scenario, 1), JobStatus::Error);
+    assert_eq!(scenario.fleet.runs[&run].why.as_received(), "no space");
+}
+
+#[test]
+fn queue_depth_bounds_jobs_and_refuses_duplicates() {
+    let policy = Policy { capacity: 1, max_queue_depth: 2, ..Policy::default() };
+    let mut scenario = FleetScenario::with_policy(policy);
+    assert!(submit(&mut scenario, 1, JobKind::Execute { clone: true }).is_ok());
+    let again = submit(&mut scenario, 1, JobKind::Execute { clone: true });
+    assert_eq!(again, Err(Refusal::JobKnown { job: JobId::new([1; 6]) }));
+    assert!(submit(&mut scenario, 2, JobKind::Chat).is_ok());
+    assert_eq!(
+        (status(&scenario, 1), status(&scenario, 2)),
+        (JobStatus::Running, JobStatus::Queued)
+    );
+    assert_eq!(submit(&mut scenario, 3, JobKind::Execute { clone: true }), Err(Refusal::QueueFull));
+}
+
+#[test]
+fn ended_job_is_forgotten_after_its_retention() {
+    let mut scenario = FleetScenario::with_policy(Policy { job_ttl_ms: 1000, ..Policy::default() });
+    let run = submit(&mut scenario, 1, JobKind::Chat).unwrap();
+    end_turn(&mut scenario, run, TurnEnd::Done);
+    let ended = scenario.now;
+    assert_eq!(scenario.fleet.next_deadline(&scenario.volatile), Some(ended.plus(1000)));
+    scenario.now = ended.plus(999);
+    scenario.input(Input::Tick);
+    assert!(scenario.fleet.runs.contains_key(&run));
+    scenario.now = ended.plus(1000);
+    scenario.input(Input::Tick);
+    assert!(!scenario.fleet.runs.contains_key(&run) && scenario.fleet.jobs == Jobs::default());
+    assert!(scenario.effects.contains(&Effect::Forget { run }));
+    assert_eq!(scenario.fleet.next_deadline(&scenario.volatile), None);
+}
+
+#[test]
+fn question_gets_no_clone_and_no_tools() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    submit(&mut scenario, 1, JobKind::Chat).unwrap();
+    assert!(
+        scenario.effects.iter().any(|e| matches!(e, Effect::Begin { task: Task::Turn { .. }, .. })),
+        "{:?}",
+        scenario.effects
+    );
+    scenario.request_permission(Tool::Shell, "ls");
+    let denied = scenario.effects.iter().any(|effect| {
+        matches!(effect, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if *by == DecidedBy::Service)
+    });
+    assert!(denied && scenario.fleet.inbox().is_empty());
+}
+
+#[test]
+fn conversation_resumes_and_restarts_once_when_lost() {
+    let converse = || JobKind::Converse { session: "s".into() };
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    let first = submit(&mut scenario, 1, converse()).unwrap();
+    let usage = Spend { usd: MicroUsd(70), ..Spend::default() };
+    let session = AgentEvent::SessionStarted { session: "abc".into(), model: None, version: None };
+    scenario.report_about(first, RunFact::Agent(session));
+    scenario.report_about(first, RunFact::Agent(AgentEvent::Usage(usage)));
+    end_turn(&mut scenario, first, TurnEnd::Done);
+    let second = submit(&mut scenario, 2, converse()).unwrap();
+    let run = &scenario.fleet.runs[&second];
+    assert_eq!((run.session.as_deref(), run.session_cost), (Some("abc"), MicroUsd(70)));
+    assert_eq!(run.spend, Spend::default());
+    end_turn(&mut scenario, second, TurnEnd::NoSession { why: "gone".into() });
+    assert_eq!(status(&scenario, 2), JobStatus::Running);
+    assert_eq!(scenario.fleet.runs[&second].session, None);
+    end_turn(&mut scenario, second, TurnEnd::NoSession { why: "gone".into() });
+    assert_eq!(status(&scenario, 2), JobStatus::Failed);
+}
+
+#[test]
+fn callers_budget_limits_its_job() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    let run = submit(&mut scenario, 1, JobKind::Execute { clone: true }).unwrap();
+    assert_eq!(run, RUN);
+    worktree_ready(&mut scenario, run);
+    let over = Spend { usd: MicroUsd(501), ..Spend::default() };
+    scenario.agent_event(AgentEvent::Usage(over));
+    assert_eq!(status(&scenario, 1), JobStatus::Failed);
+    assert!(scenario.fleet.runs[&run].why.clean_line().contains("spent"));
+}
+
+#[test]
+fn failing_jobs_do_not_trip_the_breaker() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    for n in 1..=5 {
+        let run = submit(&mut scenario, n, JobKind::Chat).unwrap();
+        end_turn(&mut scenario, run, TurnEnd::Crashed { why: "exit 1".into() });
+    }
+    assert!(!scenario.fleet.paused(scenario.now) && scenario.fleet.breaker.open().is_none());
+}

@@ -1,0 +1,9 @@
+//! Unit tests of the step, one file a subject. [`scenario`] holds the fleet that they step.
+
+mod admission;
+mod breakglass;
+mod job;
+mod operator;
+mod run;
+mod scenario;
+mod turn;

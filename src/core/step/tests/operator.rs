@@ -1,0 +1,124 @@
+//! Operators' answers and commands: who may do what, to what they were shown, and how often.
+
+use proptest::prelude::*;
+
+use crate::model::agent_event::{AgentEvent, TurnEnd};
+use crate::model::approval::{Answer, DecidedBy, EscalationKind};
+use crate::model::command::{Command, Refusal, Role};
+use crate::model::digest::Digest;
+use crate::model::effect::{Effect, Task};
+use crate::model::event::Event;
+use crate::model::id::EscalationId;
+use crate::model::input::{Input, RunFact};
+use crate::model::permission::Tool;
+use crate::model::policy::Policy;
+use crate::model::run::{Outcome, TurnPrompt};
+use crate::model::verdict::Verdict;
+use crate::step::tests::scenario::{FleetScenario, RUN, repo};
+
+#[test]
+fn frozen_run_keeps_its_lock_until_an_operator_releases_it() {
+    let mut scenario =
+        FleetScenario::in_ci(Policy { fix_forward_attempts: 0, ..Policy::default() });
+    scenario.report_verdict("h1", Verdict::Red);
+    assert_eq!(scenario.fleet.locks.get(&repo(1)), Some(&RUN));
+    assert!(scenario.effects.contains(&Effect::Capsule { run: RUN }));
+    // A restart changes nothing.
+    let policy = scenario.fleet.policy.clone();
+    scenario.input(Input::Started { policy: Box::new(policy) });
+    assert_eq!((scenario.outcome(), scenario.fleet.locks.len()), (Some(Outcome::Frozen), 1));
+    assert_eq!(scenario.command(Role::Viewer, Command::Release { run: RUN }), Err(Refusal::Viewer));
+    assert!(scenario.answer_newest(Answer::Approve).is_ok());
+    assert!(scenario.fleet.locks.is_empty());
+    assert_eq!(scenario.operate(Command::Release { run: RUN }), Err(Refusal::NoLock { run: RUN }));
+}
+
+#[test]
+fn reopened_run_gets_fresh_caps_and_resumes_its_conversation() {
+    let mut scenario =
+        FleetScenario::in_turn(Policy { fix_forward_attempts: 0, ..Policy::default() });
+    let (model, version) = (None, None);
+    let session = "s".to_owned();
+    scenario.report(RunFact::Agent(AgentEvent::SessionStarted { session, model, version }));
+    scenario.reach_ci("h1");
+    scenario.report_verdict("h1", Verdict::Red);
+    assert!(scenario.answer_newest(Answer::Text { text: "like this".into() }).is_ok());
+    let run = scenario.run();
+    assert_eq!((run.attempts, run.first_red, run.outcome), (0, None, None));
+    let resumes = scenario.effects.iter().any(|effect| {
+        matches!(effect, Effect::Begin { task: Task::Turn { resume: Some(s), prompt, .. }, .. }
+            if s == "s" && *prompt == TurnPrompt::Guidance { text: "like this".into() })
+    });
+    assert!(resumes, "{:?}", scenario.effects);
+}
+
+#[test]
+fn approval_is_bound_single_use_and_expires() {
+    let request = |scenario: &mut FleetScenario| {
+        scenario.request_permission(Tool::Other, "rm -r x");
+        scenario.fleet.inbox()[0].as_ref().clone()
+    };
+    // A second answer is refused.
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    let asked = request(&mut scenario);
+    assert_eq!(asked.kind, EscalationKind::Permission);
+    assert!(scenario.answer_newest(Answer::Approve).is_ok());
+    assert!(matches!(scenario.answer_newest(Answer::Approve), Err(Refusal::NotOpen { .. })));
+    // It expires at its time, with or without a tick before.
+    let mut scenario = FleetScenario::in_turn(Policy { answer_ms: 1_000, ..Policy::default() });
+    request(&mut scenario);
+    scenario.now = scenario.now.plus(1_000);
+    assert!(matches!(scenario.answer_newest(Answer::Approve), Err(Refusal::Stale { .. })));
+    scenario.input(Input::Tick);
+    assert!(scenario.fleet.inbox().is_empty());
+    let denied = scenario.effects.iter().any(
+        |e| matches!(e, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if *by == DecidedBy::Afk),
+    );
+    assert!(denied, "the agent still waits");
+    // The turn ended meanwhile.
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    request(&mut scenario);
+    scenario.end_turn(TurnEnd::Done);
+    assert!(matches!(scenario.answer_newest(Answer::Approve), Err(Refusal::NotOpen { .. })));
+}
+
+#[test]
+fn viewer_commands_are_refused_and_change_nothing() {
+    let digest = Digest::ZERO;
+    let escalation = EscalationId(1);
+    let actions = [
+        Command::SetKillSwitch { on: true },
+        Command::SetCapacity { permits: 9 },
+        Command::Answer { escalation, digest, answer: Answer::Approve },
+        Command::Steer { run: RUN, text: "x".into() },
+        Command::Cancel { run: RUN },
+        Command::Retry { run: RUN, guidance: "".into() },
+        Command::Release { run: RUN },
+        Command::Submit { repo: repo(1), prompt: "x".into(), priority: None, job: None },
+    ];
+    for action in actions {
+        let mut scenario = FleetScenario::in_turn(Policy::default());
+        let before = scenario.fleet.clone();
+        let events = scenario.events.len();
+        assert_eq!(
+            scenario.command(Role::Viewer, action.clone()),
+            Err(Refusal::Viewer),
+            "{action:?}"
+        );
+        assert_eq!(scenario.fleet, before);
+        assert!(matches!(scenario.events[events..], [(_, Event::Refused { .. })]), "not recorded");
+    }
+}
+
+proptest! {
+    #[test]
+    fn digest_changes_with_everything_that_is_shown(title in "\\PC{0,12}", detail in "\\PC{0,12}", epoch in 0_u32..9) {
+        let mut scenario = FleetScenario::in_turn(Policy::default());
+        scenario.request_permission(Tool::Other, "x");
+        let shown = scenario.fleet.inbox()[0].as_ref().clone();
+        let mut other = shown.clone();
+        (other.title, other.detail, other.epoch) = (title.into(), detail.into(), epoch);
+        let same = (&other.title, &other.detail, other.epoch) == (&shown.title, &shown.detail, shown.epoch);
+        prop_assert_eq!(other.digest_of() == shown.digest, same);
+    }
+}
