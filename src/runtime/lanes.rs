@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::ready::Ready;
 use super::tasks::{self, Job};
 use super::{Shell, clock};
-use crate::agent::Control;
+use crate::agent::TurnControl;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
 use crate::core::model::id::{Repo, RunId};
@@ -28,7 +28,7 @@ struct Lane {
     cancel: CancellationToken,
     /// The last task; the next one waits for it.
     last: Option<JoinHandle<()>>,
-    control: Option<mpsc::Sender<Control>>,
+    control: Option<mpsc::Sender<TurnControl>>,
 }
 
 /// All lanes.
@@ -137,7 +137,7 @@ impl Lanes {
         }));
     }
 
-    fn tell(&self, run: RunId, control: Control) {
+    fn tell(&self, run: RunId, control: TurnControl) {
         let sent = self
             .by_run
             .get(&run)
@@ -169,7 +169,7 @@ async fn carry_out(
     shell: &Shell,
     job: Job,
     task: Task,
-    controls: mpsc::Receiver<Control>,
+    controls: mpsc::Receiver<TurnControl>,
     cancel: CancellationToken,
 ) {
     let (run, epoch) = (job.run.id, job.epoch);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Shell;
 use super::effects::Delivery;
 use super::tasks::Job;
-use crate::agent::Control;
+use crate::agent::TurnControl;
 use crate::core::fleet::Fleet;
 use crate::core::model::effect::{Effect, Task};
 use crate::core::model::id::{Repo, RunId};
@@ -35,7 +35,7 @@ pub(super) enum Ready {
     /// What is kept of it goes.
     Forget(RunId),
     /// Something for its live agent.
-    Tell { run: RunId, control: Control },
+    Tell { run: RunId, control: TurnControl },
     /// A remark for its transcript.
     Note { run: RunId, text: Untrusted },
     /// Something for breakglass.
@@ -69,12 +69,12 @@ impl Ready {
             Effect::Capsule { run } => Self::Capsule(job(run, 0)?),
             Effect::Forget { run } => Self::Forget(run),
             Effect::Steer { run, text, by } => {
-                Self::Tell { run, control: Control::Steer { text, by } }
+                Self::Tell { run, control: TurnControl::Steer { text, by } }
             }
             Effect::Answer { run, request, answer, by } => {
-                Self::Tell { run, control: Control::Answer { request, answer, by } }
+                Self::Tell { run, control: TurnControl::Answer { request, answer, by } }
             }
-            Effect::Interrupt { run } => Self::Tell { run, control: Control::Interrupt },
+            Effect::Interrupt { run } => Self::Tell { run, control: TurnControl::Interrupt },
             Effect::Note { run, text } => Self::Note { run, text },
             Effect::Breakglass(task) => Self::Breakglass(task),
             Effect::Deliver { entry, step } => Self::Deliver(Delivery::new(entry, step, fleet)),

@@ -153,7 +153,9 @@ async fn a_job_that_fails_or_vanishes_is_no_end_of_a_turn() {
     runtime.stop().await;
     assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
     let told = world.transcript(1);
-    for why in ["the Job failed: DeadlineExceeded", "was deleted before it ended", "told no end"] {
+    for why in
+        ["the Job failed: DeadlineExceeded", "was deleted before it ended", "reported no end"]
+    {
         assert!(told.contains(why), "{why}: {told}");
     }
 }

@@ -118,7 +118,7 @@ say after; work; result",
     terminal.keys("q");
     terminal.end();
     let transcript = world.transcript(1);
-    assert!(transcript.contains("bytes more were cut") && transcript.len() < 2 * 1024 * 1024);
+    assert!(transcript.contains("bytes here") && transcript.len() < 2 * 1024 * 1024);
     assert_eq!(transcript.matches("\"raw\"").count(), 2);
     // The lines as they came, with their lengths.
     let raw = std::fs::read_to_string(world.state().join("raw/r1.jsonl")).unwrap();
@@ -128,7 +128,7 @@ say after; work; result",
 #[test]
 fn a_stream_that_is_cut_is_no_end() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
-    let shows = ["without saying that the turn is over", "tries again"];
+    let shows = ["without reporting the end of the turn", "tries again"];
     seen(&world, &shows, BOUND);
 }
 

@@ -221,7 +221,7 @@ async fn a_kill_repeats_nothing_and_a_question_stays_open() {
     // The way there is lost, and what comes meanwhile is not.
     server.cut(true);
     server.let_go();
-    so("that is told", || world.transcript(1).contains("the T3 server can't be had")).await;
+    so("that is told", || world.transcript(1).contains("the T3 server is unavailable")).await;
     server.cut(false);
     let run = ended(&runtime).await;
     let open = runtime.handle.snapshots.borrow().fleet.escalations.len();
@@ -258,7 +258,7 @@ async fn a_token_that_ran_out_is_issued_anew_and_another_version_is_refused() {
     world.config();
     assert!(doctor().contains("ok  executor t3: "), "{}", doctor());
     server.tokens(&[]);
-    assert!(doctor().contains("NO  executor t3: it refuses the token"), "{}", doctor());
+    assert!(doctor().contains("NO  executor t3: it rejects the token"), "{}", doctor());
     // What it must be, and is not.
     server.version(Some("0.1.0"));
     server.tokens(&[TOKEN]);

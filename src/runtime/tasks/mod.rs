@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Shell;
-use crate::agent::Control;
+use crate::agent::TurnControl;
 use crate::config::Config;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::fleet::Fleet;
@@ -182,7 +182,11 @@ pub(super) fn deadline(job: &Job, task: &Task) -> Duration {
 }
 
 /// Carries a task out.
-pub(super) async fn carry_out(job: &Job, task: Task, controls: mpsc::Receiver<Control>) -> RunFact {
+pub(super) async fn carry_out(
+    job: &Job,
+    task: Task,
+    controls: mpsc::Receiver<TurnControl>,
+) -> RunFact {
     let done = match task {
         Task::Worktree => worktree::prepare(job).await,
         Task::Turn { prompt, turn, resume, budget } => {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::super::Shell;
 use super::turn;
-use crate::agent::{Control, Events, driver};
+use crate::agent::{EventSender, TurnControl, driver};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::Answer;
 use crate::core::model::budget::Spend;
@@ -54,7 +54,7 @@ pub(in super::super) struct Answered {
 pub(in super::super) async fn ask(
     shell: &Arc<Shell>,
     question: Question,
-    tell: Events,
+    tell: EventSender,
 ) -> Result<Answered, String> {
     let folder = shell.folders.take(&question.owner, None)?;
     let spec = turn::question(shell, &question, shell.folders.path(&folder)).await?;
@@ -79,8 +79,9 @@ pub(in super::super) async fn ask(
                     let reason = "there are no tools here: answer in words".into();
                     let (request, answer) = (id.clone(), Answer::Deny { reason });
                     // The turn may be over meanwhile.
-                    let _ =
-                        control.send(Control::Answer { request, answer, by: "afk".into() }).await;
+                    let _ = control
+                        .send(TurnControl::Answer { request, answer, by: "afk".into() })
+                        .await;
                 }
                 _ => {}
             }

@@ -14,7 +14,7 @@ use super::heard::{self, Heard};
 use super::question::Question;
 use super::{Failure, Job};
 use crate::agent::redact::{Redactor, names_a_secret};
-use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver, vendor};
+use crate::agent::{Tariff, TurnControl, TurnLimits, TurnSpec, driver, protocol_for, vendor};
 use crate::config::Config;
 use crate::config::agent::{Agent, Plan, Speaks};
 use crate::config::repository::FILE;
@@ -42,7 +42,7 @@ pub(super) struct Begin {
 pub(super) async fn run(
     job: &Job,
     begin: &Begin,
-    mut controls: mpsc::Receiver<Control>,
+    mut controls: mpsc::Receiver<TurnControl>,
 ) -> Result<RunFact, Failure> {
     let (spec, equipment) = match spec(job, begin).await {
         Ok(made) => made,
@@ -59,7 +59,7 @@ pub(super) async fn run(
     let work = async {
         let end = match elsewhere(job, turn, &spec) {
             Ok(None) => driver::run(&job.shell.supervisor, &spec, &events, &mut controls).await,
-            Ok(Some((executor, turn))) => executor.turn(&turn, &events, &mut controls).await,
+            Ok(Some((executor, turn))) => executor.run_turn(&turn, &events, &mut controls).await,
             Err(end) => end,
         };
         drop(events);
@@ -111,13 +111,13 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let template = template.as_deref();
     let prompt = prompt::words(&job.run, issue, &test, &begin.prompt, resumes, template)?;
     let (speaks, ways) = (agent.speaks(), agent.ways());
-    let here = conversation(speaks, &ways).capabilities();
+    let here = protocol_for(speaks, &ways).capabilities();
     let executor = job.place.as_ref().and_then(|p| job.shell.outside().executors.get(p).cloned());
     let can = executor.map_or(here, |executor| executor.capabilities(here));
     let spec = TurnSpec {
         owner: job.owner(),
         speaks,
-        ways,
+        acp: ways,
         command: program(agent).into_iter().chain(role).collect(),
         cwd,
         env,
@@ -129,9 +129,9 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         max_steps: agent.max_steps,
         tools: asked.is_none_or(|asked| !asked.is_question()),
         tariff: tariff(agent),
-        limits: Limits { turn: limit(job), ..limits(&job.config) },
+        limits: TurnLimits { turn: limit(job), ..limits(&job.config) },
         redactor,
-        heard: asked.is_some(),
+        stream_output: asked.is_some(),
         inherit,
         // The lines of our own protocol, or of text, are the transcript's.
         record: (!matches!(speaks, Speaks::Command | Speaks::Text))
@@ -144,7 +144,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
 }
 
 /// Who carries a turn out elsewhere, and what is given to them.
-type Elsewhere = (Arc<dyn Executor>, executor::Turn);
+type Elsewhere = (Arc<dyn Executor>, executor::RemoteTurn);
 
 /// The executor of a turn that is carried out elsewhere, with what it is given.
 fn elsewhere(job: &Job, turn: u32, spec: &TurnSpec) -> Result<Option<Elsewhere>, TurnEnd> {
@@ -155,7 +155,7 @@ fn elsewhere(job: &Job, turn: u32, spec: &TurnSpec) -> Result<Option<Elsewhere>,
     };
     let run = job.shell.elsewhere_name(job.run.id);
     let asked = job.run.work.job().and_then(|asked| asked.agent.clone());
-    let turn = executor::Turn {
+    let turn = executor::RemoteTurn {
         name: format!("{run}-t{turn}"),
         run,
         spec: spec.clone(),
@@ -245,13 +245,13 @@ fn tariff(agent: &Agent) -> Tariff {
     match (agent.plan, agent.price) {
         (Plan::Flat, _) => Tariff::Flat,
         (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
-        (Plan::Metered, None) => Tariff::Told,
+        (Plan::Metered, None) => Tariff::Reported,
     }
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config) -> TurnLimits {
     let (limits, seconds) = (&config.limits, Duration::from_secs);
-    Limits {
+    TurnLimits {
         turn: seconds(60 * limits.turn_minutes),
         silence: seconds(limits.silence_seconds),
         tool: seconds(60 * limits.tool_minutes),
@@ -272,7 +272,7 @@ pub(super) async fn question(
     Ok(TurnSpec {
         owner: question.owner.clone(),
         speaks: agent.speaks(),
-        ways: agent.ways(),
+        acp: agent.ways(),
         command: program(agent),
         cwd,
         env,
@@ -284,9 +284,9 @@ pub(super) async fn question(
         max_steps: agent.max_steps,
         tools: false,
         tariff: tariff(agent),
-        limits: Limits { turn: question.limit, ..limits(&config) },
+        limits: TurnLimits { turn: question.limit, ..limits(&config) },
         redactor,
-        heard: false,
+        stream_output: false,
         inherit: Vec::new(),
         record: None,
     })
@@ -298,7 +298,7 @@ fn program(agent: &Agent) -> Vec<String> {
     let vendor = agent.known().and_then(|preset| preset.vendor.as_deref());
     if let (Some(first), Some(pattern)) = (command.first_mut(), vendor)
         && let Some(found) = vendor::on_path(first)
-        && let Some(real) = vendor::behind(&found, pattern)
+        && let Some(real) = vendor::program_behind_shim(&found, pattern)
     {
         *first = real.display().to_string();
     }
