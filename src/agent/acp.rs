@@ -13,8 +13,8 @@
 //!   <──── response to the prompt ─        the turn ends when every prompt has its response
 //! ```
 //!
-//! The types of the `agent-client-protocol` crate parse the messages. Its connection is not used: it
-//! closes at the first line that is no JSON, while afk must keep that line and continue.
+//! The types of the `agent-client-protocol` crate parse the messages. Its connection is not used:
+//! it closes at the first line that is no JSON, while afk must keep that line and continue.
 
 mod tools;
 
@@ -81,7 +81,8 @@ pub(crate) struct AcpProtocol {
     end: Option<TurnEnd>,
 }
 
-/// Finds the HTTP status of a failed API call, in the error's data or in a text like "API error 529".
+/// Finds the HTTP status of a failed API call, in the error's data or in a text like "API error
+/// 529".
 fn api_status(error: &Value) -> Option<u16> {
     let is_failure = |status: &u64| (400..600).contains(status);
     let fields = [&error["data"]["statusCode"], &error["data"]["status"], &error["data"]["code"]];

@@ -291,8 +291,8 @@ fn unified_hunk(hunk: &Value) -> String {
     out
 }
 
-/// Derives the turn's end from a `result` line. The `subtype` is "success" even when the model failed,
-/// therefore `is_error` and `terminal_reason` decide.
+/// Derives the turn's end from a `result` line. The `subtype` is "success" even when the model
+/// failed, therefore `is_error` and `terminal_reason` decide.
 fn turn_end(line: &Value) -> TurnEnd {
     let (subtype, reason) = (text(line, "subtype"), text(line, "terminal_reason"));
     let errors: Vec<&str> =

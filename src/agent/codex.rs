@@ -1,4 +1,5 @@
-//! The protocol of `codex app-server`: JSON-RPC lines without the `jsonrpc` key (tested with 0.169.0).
+//! The protocol of `codex app-server`: JSON-RPC lines without the `jsonrpc` key (tested with
+//! 0.169.0).
 //!
 //! ```text
 //!  afk                                  codex

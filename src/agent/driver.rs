@@ -1,8 +1,8 @@
 //! Runs one turn in a process of this machine.
 //!
-//! [`run`] starts the agent's program, connects its pipes to a [`TurnLoop`] and derives how the turn
-//! ended. The runtime calls it for local turns, and a worker (`crate::executor::worker`) for a turn
-//! in its pod.
+//! [`run`] starts the agent's program, connects its pipes to a [`TurnLoop`] and derives how the
+//! turn ended. The runtime calls it for local turns, and a worker (`crate::executor::worker`) for a
+//! turn in its pod.
 
 use std::time::Duration;
 
@@ -150,8 +150,8 @@ fn end_at_exit(
 
 /// Awaits `work` while polling `pipes`, which may finish first and may be polled again later.
 ///
-/// `tokio::select!` would drop `pipes` with a half-read line. Both run in one task, so that passing a
-/// line on doesn't wait for another thread.
+/// `tokio::select!` would drop `pipes` with a half-read line. Both run in one task, so that passing
+/// a line on doesn't wait for another thread.
 async fn with_pipes<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
     tokio::pin!(pipes, work);
     match select(pipes, work).await {
@@ -190,8 +190,8 @@ async fn keep_tail(mut stderr: ChildStderr) -> String {
     let mut buffer = vec![0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
         tail.extend_from_slice(&buffer[..read]);
-        let over = tail.len().saturating_sub(STDERR_TAIL);
-        tail.drain(..over);
+        let excess = tail.len().saturating_sub(STDERR_TAIL);
+        tail.drain(..excess);
     }
     String::from_utf8_lossy(&tail).into_owned()
 }

@@ -1,9 +1,9 @@
 //! Coding agents: one adapter for each protocol that an agent program speaks.
 //!
-//! The runtime hands a [`TurnSpec`] to the [`driver`], which starts the agent's program, moves lines
-//! through its pipes and kills its process tree in the end. The [`turn::TurnLoop`] enforces the
-//! limits. An adapter implements [`AgentProtocol`] and translates between lines and events; it owns
-//! no process and no clock, so that tests feed it recorded lines.
+//! The runtime hands a [`TurnSpec`] to the [`driver`], which starts the agent's program, moves
+//! lines through its pipes and kills its process tree in the end. The [`turn::TurnLoop`] enforces
+//! the limits. An adapter implements [`AgentProtocol`] and translates between lines and events; it
+//! owns no process and no clock, so that tests feed it recorded lines.
 //!
 //! ```text
 //!  operator ── TurnControl ──┐                                 ┌── AgentEvent ──> runtime
@@ -88,8 +88,8 @@ pub(crate) struct TurnSpec {
     /// Removes secrets from events and recordings. A worker builds its own.
     #[serde(skip)]
     pub(crate) redactor: Redactor,
-    /// Whether the caller wants each piece of text at once ([`AgentEvent::Piece`]) and the program's
-    /// exit code ([`AgentEvent::Exited`]).
+    /// Whether the caller wants each piece of text at once ([`AgentEvent::Piece`]) and the
+    /// program's exit code ([`AgentEvent::Exited`]).
     #[serde(rename = "heard")]
     pub(crate) stream_output: bool,
     /// The file that records every line in both directions; `None` records nothing.

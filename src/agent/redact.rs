@@ -16,8 +16,8 @@ const REDACTED: &str = "[redacted]";
 /// The shortest value to redact, in bytes; a shorter one would match harmless words.
 const MIN_LENGTH: usize = 8;
 
-/// Patterns of keys, as documented by their issuers: Anthropic and `OpenAI`, GitHub, GitLab, AWS, Google,
-/// Slack, npm, Vault, JSON web tokens, private key blocks, and passwords in addresses.
+/// Patterns of keys, as documented by their issuers: Anthropic and `OpenAI`, GitHub, GitLab, AWS,
+/// Google, Slack, npm, Vault, JSON web tokens, private key blocks, and passwords in addresses.
 static KEY_PATTERNS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let patterns = [
         r"sk-[A-Za-z0-9_-]{16,}",

@@ -1,5 +1,5 @@
-//! The `text` protocol, for any program that reads a prompt to the end of its input, prints its answer,
-//! and reports success by its exit code (docs/agents.md).
+//! The `text` protocol, for any program that reads a prompt to the end of its input, prints its
+//! answer, and reports success by its exit code (docs/agents.md).
 
 use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};

@@ -1,9 +1,9 @@
-//! The loop of one turn: moves lines between a transport and an [`AgentProtocol`], emits events, and
-//! enforces the watchdog, the budget, and the time and memory limits.
+//! The loop of one turn: moves lines between a transport and an [`AgentProtocol`], emits events,
+//! and enforces the watchdog, the budget, and the time and memory limits.
 //!
 //! The caller owns the transport: the driver has a process, the T3 executor has a connection. It
-//! feeds [`AgentLine`]s in, receives lines for the agent from a channel, and must end the agent when
-//! [`TurnLoop::run`] returns.
+//! feeds [`AgentLine`]s in, receives lines for the agent from a channel, and must end the agent
+//! when [`TurnLoop::run`] returns.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub(crate) struct TurnLoop<'a> {
     requests: BTreeMap<String, Untrusted>,
     later: VecDeque<QueuedMessage>,
     spent: MicroUsd,
-    /// The runtime dropped the receiver of `events`: afk is shutting down.
+    /// The runtime dropped the receiver of `events`: nothing uses the turn any longer.
     receiver_gone: bool,
 }
 
@@ -108,7 +108,7 @@ impl<'a> TurnLoop<'a> {
         let recorder = spec.record.as_ref().and_then(|path| {
             let opened = LineRecorder::open(path, spec.redactor.clone());
             let failed = |error: &std::io::Error| {
-                tracing::warn!(path = %path.display(), %error, "the agent's lines are not recorded");
+                tracing::warn!(path = %path.display(), %error, "the recording can't be opened");
             };
             opened.inspect_err(failed).ok()
         });
@@ -148,7 +148,8 @@ impl<'a> TurnLoop<'a> {
             return TurnOutcome::Reported(end);
         }
         if !self.protocol.keeps_input_open() {
-            // The transport writes the queued lines, then the closed channel ends the agent's input.
+            // The transport writes the queued lines, then the closed channel ends the agent's
+            // input.
             self.lines = mpsc::channel(1).0;
         }
         loop {
@@ -203,8 +204,8 @@ impl<'a> TurnLoop<'a> {
         self.apply(out).await
     }
 
-    /// Writes the lines and emits the events. At the end of a turn, begins the next one with a queued
-    /// message, or returns the end.
+    /// Writes the lines and emits the events. At the end of a turn, begins the next one with a
+    /// queued message, or returns the end.
     async fn apply(&mut self, mut out: ProtocolOutput) -> Option<TurnEnd> {
         loop {
             for line in out.lines {
@@ -221,7 +222,7 @@ impl<'a> TurnLoop<'a> {
                 let done = end == TurnEnd::Done && cause != InterruptCause::Budget;
                 return Some(if done { end } else { cause.end() });
             }
-            // A denied permission ended the turn: the next one tells the agent the reason.
+            // A denied permission ended the turn: the next one passes the reason on.
             let goes_on = match end {
                 TurnEnd::Done => true,
                 TurnEnd::Interrupted => {
@@ -322,8 +323,8 @@ impl<'a> TurnLoop<'a> {
         let _ = self.apply(out).await;
     }
 
-    /// Asks the agent to end its turn. The loop stops it when [`INTERRUPT_GRACE`] has elapsed, and at
-    /// once if it can't be interrupted.
+    /// Asks the agent to end its turn. The loop stops it when [`INTERRUPT_GRACE`] has elapsed, and
+    /// at once if it can't be interrupted.
     fn interrupt(&mut self, cause: InterruptCause) {
         if self.interrupted.is_some() {
             return;

@@ -126,8 +126,8 @@ impl<T: DeserializeOwned> JsonLines<T> {
         Self { path, offset, kind: std::marker::PhantomData }
     }
 
-    /// Returns the next complete lines, at most `most`. Skips a line that is no valid JSON. A missing
-    /// file counts as empty.
+    /// Returns the next complete lines, at most `most`. Skips a line that is no valid JSON. A
+    /// missing file counts as empty.
     pub(crate) fn next_batch(&mut self, most: usize) -> io::Result<Vec<T>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,

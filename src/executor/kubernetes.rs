@@ -1,9 +1,9 @@
-//! Runs a turn as a Kubernetes Job: the pod runs the same afk as a worker, in the same worktree on a
-//! shared volume.
+//! Runs a turn as a Kubernetes Job: the pod runs the same afk as a worker, in the same worktree on
+//! a shared volume.
 //!
 //! The Job has the turn's name, so that creating it twice finds the first one. Table T8
-//! (`core::tables::job`) reads the Job's state. Events arrive through the [`TurnFolder`], which keeps
-//! them while no afk reads it.
+//! (`core::tables::job`) reads the Job's state. Events arrive through the [`TurnFolder`], which
+//! keeps them while no afk reads it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ const FOLDER_POLL: Duration = Duration::from_millis(200);
 const JOB_POLL: Duration = Duration::from_secs(2);
 /// The timeout of one call to the cluster.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the worker's last lines may take to arrive on the shared volume after its Job has ended.
+/// How long the worker's last lines may take to arrive on the shared volume after its Job has
+/// ended.
 const VOLUME_DELAY: Duration = Duration::from_secs(10);
 /// The most lines that are read at once.
 const BATCH: usize = 128;
@@ -127,6 +128,7 @@ impl KubernetesExecutor {
         })
     }
 
+    /// Sends the Job to the cluster once.
     async fn create_once(&self, turn: &RemoteTurn) -> CreateOutcome {
         let api = match self.api().await {
             Ok(api) => api,
@@ -196,7 +198,8 @@ impl KubernetesExecutor {
                 }
                 Some(control) = controls.recv() => {
                     if let Err(error) = follower.folder.append_control(&control) {
-                        follower.notice_once(format!("the message could not be sent to the worker: {error}")).await;
+                        let text = format!("afk can't pass a message to the worker: {error}");
+                        follower.notice_once(text).await;
                     }
                 }
                 _ = job_poll.tick() => {
@@ -249,7 +252,7 @@ struct JobFollower<'a> {
     folder: TurnFolder,
     events: &'a EventSender,
     unread: JsonLines<WorkerMessage>,
-    /// When the Job left the cluster's queue, as far as afk has seen.
+    /// Since when the Job is due to start. Time in the cluster's queue doesn't count.
     waiting_since: Instant,
     /// The worker has written a line.
     worker_started: bool,
@@ -311,7 +314,7 @@ impl<'a> JobFollower<'a> {
             }
         }
         if let Err(error) = self.folder.mark_read(&self.unread) {
-            tracing::warn!(turn = self.turn.name, %error, "a restart may repeat events in the transcript");
+            tracing::warn!(turn = self.turn.name, %error, "a restart may repeat events");
         }
         None
     }

@@ -1,8 +1,8 @@
 //! Executors: places other than a process of this machine where an agent works on a turn.
 //!
-//! The runtime calls [`Executor::run_turn`] instead of the agent driver when a run is configured for
-//! another place. A [`RemoteTurn`] keeps its name across restarts of afk, so that an executor finds
-//! a running turn again and follows it instead of starting it twice.
+//! The runtime calls [`Executor::run_turn`] instead of the agent driver when a run is configured
+//! for another place. A [`RemoteTurn`] keeps its name across restarts of afk, so that an executor
+//! finds a running turn again and follows it instead of starting it twice.
 //!
 //! ```text
 //!  runtime ── RemoteTurn, TurnControl ──> Executor ──> Job in a cluster ─ worker ─ agent driver
@@ -58,8 +58,8 @@ pub(crate) trait Executor: std::fmt::Debug + Send + Sync {
     /// `afk doctor`.
     fn check(&self) -> BoxFuture<'_, Result<String, String>>;
 
-    /// Starts a turn, or finds it running, and follows it to its end. Dropping the future leaves the
-    /// turn running.
+    /// Starts a turn, or finds it running, and follows it to its end. Dropping the future leaves
+    /// the turn running.
     fn run_turn<'a>(
         &'a self,
         turn: &'a RemoteTurn,
@@ -103,7 +103,7 @@ fn has_turn_folders(root: &Path, run: &str) -> bool {
 fn remove_turn_folders(root: &Path, run: &str) {
     for folder in turn_folders(root, run) {
         if let Err(error) = std::fs::remove_dir_all(&folder) {
-            tracing::warn!(path = %folder.display(), %error, "the folder of a remote turn can't be removed");
+            tracing::warn!(path = %folder.display(), %error, "a turn's folder can't be removed");
         }
     }
 }

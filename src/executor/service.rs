@@ -1,9 +1,9 @@
 //! Runs a turn as a job of another afk, or of an agent service with the same API (`POST /execute`).
 //!
-//! The API accepts no name for a job, therefore afk can't find a job whose creation got no response.
-//! The file `job` in the turn's folder contains [`SUBMITTING`] before the request and the job's id
-//! after it. A restarted afk that finds [`SUBMITTING`] ends the turn instead of sending the task a
-//! second time.
+//! The API accepts no name for a job, therefore afk can't find a job whose creation got no
+//! response. The file `job` in the turn's folder contains [`SUBMITTING`] before the request and the
+//! job's id after it. A restarted afk that finds [`SUBMITTING`] ends the turn instead of sending
+//! the task a second time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +78,8 @@ impl ServiceExecutor {
         match std::fs::read_to_string(&file) {
             Ok(id) if id != SUBMITTING => return Ok(id),
             Ok(_) => {
-                let why = "afk stopped while it sent the task: the service may have a job for it; look there".to_owned();
+                let why =
+                    "afk stopped while it sent the task; ask the service whether it has a job";
                 return Err(TurnEnd::Crashed { why: why.into() });
             }
             Err(_) => {}
@@ -89,7 +90,7 @@ impl ServiceExecutor {
             std::fs::write(&temporary, text)?;
             std::fs::rename(temporary, &file)
         };
-        let io = |error: std::io::Error| not_started(format!("{}: {error}", file.display()));
+        let io = |error: std::io::Error| not_started(format!("write {}: {error}", file.display()));
         let mut body = json!({
             "prompt": turn.spec.prompt.as_received(),
             "agent": self.config.agent.as_ref().unwrap_or(&turn.agent),
@@ -108,18 +109,19 @@ impl ServiceExecutor {
             write(SUBMITTING).map_err(io)?;
             let request = self.client.post(self.address("/execute")).json(&body);
             match self.call(request).await {
-                Ok((202, answer)) => {
-                    let id = answer["job_id"].as_str().unwrap_or_default().to_owned();
+                Ok((202, response)) => {
+                    let id = response["job_id"].as_str().unwrap_or_default().to_owned();
                     write(&id).map_err(io)?;
                     return Ok(id);
                 }
                 Err(CallError { why, not_sent: false }) => {
-                    let why = format!("{why}; the service may have a job for the task; look there");
+                    let why = format!("{why}; ask the service whether it has a job for the task");
                     return Err(TurnEnd::Crashed { why: why.into() });
                 }
-                Ok((status, answer)) if !matches!(status, 429 | 503) => {
+                Ok((status, response)) if !matches!(status, 429 | 503) => {
                     std::fs::remove_file(&file).map_err(io)?;
-                    let body: String = clean_line(&answer.to_string()).chars().take(200).collect();
+                    let body: String =
+                        clean_line(&response.to_string()).chars().take(200).collect();
                     return Err(not_started(format!(
                         "the service responded with status {status}: {body}"
                     )));
@@ -158,9 +160,9 @@ impl ServiceExecutor {
         let text = format!("job {id} at {}", clean_line(&self.config.address));
         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
         let (mut emitted, mut unavailable) = (0, false);
-        let mut every = interval(POLL);
+        let mut poll = interval(POLL);
         loop {
-            every.tick().await;
+            poll.tick().await;
             let request = self.client.get(self.address(&format!("/jobs/{id}")));
             let job = match self.call(request).await {
                 Ok((200, job)) => job,

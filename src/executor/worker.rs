@@ -71,9 +71,9 @@ pub(crate) async fn run(path: PathBuf, launcher: PathBuf) -> Result<(), String> 
 /// Forwards the controls in the folder to the driver.
 async fn forward_controls(folder: TurnFolder, to_driver: mpsc::Sender<TurnControl>) {
     let mut lines = folder.controls();
-    let mut every = interval(CONTROL_POLL);
+    let mut poll = interval(CONTROL_POLL);
     loop {
-        every.tick().await;
+        poll.tick().await;
         // An unreachable share is read again at the next tick.
         for control in lines.next_batch(32).unwrap_or_default() {
             if to_driver.send(control).await.is_err() {

@@ -1,7 +1,7 @@
 //! Tools and permission requests of an ACP agent.
 //!
 //! An agent announces a tool and then sends only changed fields, therefore [`ToolState`] collects
-//! them until the tool ends. A permission request may leave out whatever its tool's updates said.
+//! them until the tool ends. A permission request omits fields that its tool's updates contained.
 
 use agent_client_protocol::v1::schema::{
     ContentBlock, RequestPermissionRequest, ToolCallContent, ToolCallStatus, ToolCallUpdateFields,
@@ -170,8 +170,8 @@ impl AcpProtocol {
         }
         let targets = match tool {
             Tool::Shell => vec![if command.is_empty() { title.clone() } else { command }],
-            // Without a path nobody can tell whether the edit stays inside of the worktree. As `Other`,
-            // it needs a human's decision.
+            // Without a path, the edit may be outside of the worktree. As `Other`, it needs a
+            // human's decision.
             Tool::Edit if paths.is_empty() => {
                 tool = Tool::Other;
                 vec![title.clone()]

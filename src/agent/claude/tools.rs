@@ -1,4 +1,5 @@
-//! Claude's tools: their class, title, permission request and questions, from a tool's name and input.
+//! Claude's tools: their class, title, permission request and questions, from a tool's name and
+//! input.
 //!
 //! The Claude adapter uses this module, and so does the T3 executor, whose server runs claude.
 

@@ -1,5 +1,5 @@
-//! Items of a codex turn (messages, commands, file changes, other tools) and the requests to approve
-//! them.
+//! Items of a codex turn (messages, commands, file changes, other tools) and the requests to
+//! approve them.
 
 use serde_json::{Value, json};
 

@@ -20,7 +20,8 @@ impl Thread {
         }
         let (id, kind, payload) =
             (text(activity, "id"), text(activity, "kind"), &activity["payload"]);
-        // Requests are emitted even if their id is known: after a restart, only this emits them again.
+        // Requests are emitted even if their id is known: after a restart, only this emits them
+        // again.
         let is_new = self.setup.seen_ids.insert(id.to_owned());
         let request = text(payload, "requestId");
         let known = self.requests.contains_key(request) || self.answered.contains(request);

@@ -16,7 +16,7 @@ use crate::core::model::untrusted::clean_line;
 const TESTED_VERSION: &str = "0.0.27";
 
 impl Thread {
-    /// Queues a command; `subject` tells commands of one kind apart.
+    /// Queues a command. `subject` distinguishes commands of one kind, so that each has its own id.
     pub(super) fn command(
         &self,
         kind: &str,
@@ -89,8 +89,8 @@ impl Thread {
         let model = json!({"instanceId": self.setup.instance, "model": self.setup.model});
         let fields = json!({
             "threadId": self.id, "projectId": project, "title": self.title(),
-            "modelSelection": model, "runtimeMode": self.runtime_mode(), "interactionMode": "default",
-            "branch": null, "worktreePath": null,
+            "modelSelection": model, "runtimeMode": self.runtime_mode(),
+            "interactionMode": "default", "branch": null, "worktreePath": null,
         });
         self.command("thread.create", "", fields, out);
     }
@@ -102,7 +102,9 @@ impl Thread {
 
     /// Begins a turn at the server with a message; the turn before it has ended.
     pub(super) fn start_turn(&mut self, text: &str, out: &mut ProtocolOutput) {
-        let message = json!({"messageId": self.message_id(), "role": "user", "text": text, "attachments": []});
+        let message = json!({
+            "messageId": self.message_id(), "role": "user", "text": text, "attachments": [],
+        });
         let fields = json!({
             "threadId": self.id, "message": message, "runtimeMode": self.runtime_mode(),
             "interactionMode": "default",

@@ -1,10 +1,10 @@
 //! The link to a T3 Code server: sends commands over HTTP and receives events over a websocket
 //! (Effect-RPC frames).
 //!
-//! [`run`] moves lines between the turn loop and the server. Beside the server's own values it sends
-//! the loop one line of JSON for each of these: `server` (its version), `answer` (the response to a
-//! command), `lost` and `back` (the connection), `refused` (the subscription). It retries by itself
-//! as long as the turn lasts.
+//! [`run`] moves lines between the turn loop and the server. Beside the server's own values it
+//! sends the loop one line of JSON for each of these: `server` (its version), `answer` (the
+//! response to a command), `lost` and `back` (the connection), `refused` (the subscription). It
+//! retries by itself as long as the turn lasts.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -34,7 +34,8 @@ use crate::secrets::Secrets;
 
 /// The timeout of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// The interval between two pings. A connection that was silent for a whole interval counts as lost.
+/// The interval between two pings. A connection that was silent for a whole interval counts as
+/// lost.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a rejected token is retried, because a new one may arrive.
 const REJECTED_RETRY: Duration = Duration::from_secs(60);
@@ -74,7 +75,8 @@ impl Server {
         format!("{}{path}", self.config.address.trim_end_matches('/'))
     }
 
-    /// Returns the current token: the configured secret, or the one that the command `issue` prints.
+    /// Returns the current token: the configured secret, or the one that the command `issue`
+    /// prints.
     async fn token(&self) -> Result<SecretString, LinkError> {
         if let Some(reference) = &self.config.token {
             return self.secrets.get(reference).await.map_err(|error| LinkError(error.to_string()));
@@ -119,7 +121,8 @@ impl Server {
         Ok(answer["serverVersion"].as_str().map(str::to_owned))
     }
 
-    /// Sends a command. The server ignores a command id that it has seen, so that a retry is harmless.
+    /// Sends a command. The server ignores a command id that it has seen, so that a retry is
+    /// harmless.
     async fn dispatch(&self, command: &Value) -> Result<(u16, Value), LinkError> {
         let path = self.address("/api/orchestration/dispatch");
         self.call(self.client.post(path).json(command)).await
@@ -277,7 +280,7 @@ pub(crate) async fn run(
     };
     let follow = async {
         let Some(thread) = subscribed.recv().await else { return };
-        let _closed = follow(server, &thread, &to, seen_ids).await;
+        let _receiver_gone = follow(server, &thread, &to, seen_ids).await;
     };
     tokio::pin!(dispatch);
     tokio::select! {

@@ -1,7 +1,8 @@
 //! Remembers which messages and activities of a thread afk has emitted.
 //!
-//! The link adds the ids of each value that it passes on; after a restart, the thread skips what the
-//! file contains. Without it, a server's snapshot would repeat the whole turn in the transcript.
+//! The link adds the ids of each value that it passes on; after a restart, the thread skips what
+//! the file contains. Without it, a server's snapshot would repeat the whole turn in the
+//! transcript.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -29,8 +30,8 @@ impl SeenIds {
         &self.ids
     }
 
-    /// Appends the ids of a value from the server. An unfinished message is left out: its rest is new
-    /// after a restart.
+    /// Appends the ids of a value from the server. An unfinished message is left out: its rest is
+    /// new after a restart.
     pub(crate) fn add(&mut self, value: &Value) {
         let payload = &value["event"]["payload"];
         let thread = &value["snapshot"]["thread"];
@@ -55,7 +56,7 @@ impl SeenIds {
         let file = options.create(true).append(true).open(&self.path);
         let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(path = %self.path.display(), %error, "a restart may repeat events in the transcript");
+            tracing::warn!(path = %self.path.display(), %error, "a restart may repeat events");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A thread of a T3 Code server as an [`AgentProtocol`]: translates the lines of the link into events
-//! (recorded with 0.0.27; docs/executors.md lists the features that afk relies on).
+//! A thread of a T3 Code server as an [`AgentProtocol`]: translates the lines of the link into
+//! events (recorded with 0.0.27; docs/executors.md lists the features that afk relies on).
 //!
 //! The first event is a snapshot of the whole thread, also after each lost connection and after a
 //! restart of afk; single events follow. Ids of emitted messages and activities keep the snapshot
@@ -148,9 +148,7 @@ impl Thread {
         let list = |key: &str| thread[key].as_array().map(Vec::as_slice).unwrap_or_default();
         let (messages, prompt_id) = (list("messages"), self.message_id());
         let is_prompt = |message: &Value| text(message, "id") == prompt_id;
-        let Some(at) = messages.iter().position(is_prompt) else {
-            return;
-        };
+        let Some(at) = messages.iter().position(is_prompt) else { return };
         let after = &messages[at + 1..];
         let (session, latest) = (&thread["session"], &thread["latestTurn"]);
         // A turn has the time of the message that requested it.
@@ -189,7 +187,8 @@ impl Thread {
         self.on_session(session, latest.is_some(), out);
     }
 
-    /// Handles the state of the thread's session: the turn ends when it was active and no longer is.
+    /// Handles the state of the thread's session: the turn ends when it was active and no longer
+    /// is.
     ///
     /// A failure or interrupt ends the turn also if it was never seen active, but only when
     /// `since_start`: an older failure belongs to an earlier turn.
@@ -263,11 +262,8 @@ impl Thread {
             return;
         }
         let emitted = self.streamed.remove(id).unwrap_or(0);
-        self.prose.push(
-            ProseKind::Text,
-            content.get(emitted..).unwrap_or_default(),
-            &mut out.events,
-        );
+        let rest = content.get(emitted..).unwrap_or_default();
+        self.prose.push(ProseKind::Text, rest, &mut out.events);
         if message["streaming"] == json!(true) {
             self.streamed.insert(id.to_owned(), content.len());
         } else {
@@ -282,7 +278,7 @@ impl AgentProtocol for Thread {
         capabilities(self.setup.approvals)
     }
 
-    fn begin(&mut self, spec: &TurnSpec, _said: &mut ProtocolOutput) {
+    fn begin(&mut self, spec: &TurnSpec, _out: &mut ProtocolOutput) {
         self.prose.stream_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
@@ -294,10 +290,10 @@ impl AgentProtocol for Thread {
         let Ok(line) = serde_json::from_slice::<Value>(line) else {
             return out.emit(raw_event(line));
         };
-        if let Some(server) = line.get("server") {
-            self.on_server(server.as_str(), out);
-        } else if let Some(answer) = line.get("answer") {
-            self.on_response(answer, out);
+        if let Some(version) = line.get("server") {
+            self.on_server(version.as_str(), out);
+        } else if let Some(response) = line.get("answer") {
+            self.on_response(response, out);
         } else if let Some(why) = line.get("lost") {
             if !std::mem::replace(&mut self.lost, true) {
                 let why = clean_line(why.as_str().unwrap_or_default());

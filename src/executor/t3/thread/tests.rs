@@ -111,12 +111,12 @@ fn snapshot_emits_missed_messages_once_and_open_requests() {
     };
     let messages = json!([
         ours(&thread),
-        message("m1", "2", "told", false),
+        message("m1", "2", "seen", false),
         message("m2", "3", "missed", false),
         message("m3", "9", "begun a", true)
     ]);
     let activities = json!([
-        activity("2", "runtime.warning", &json!({"message": "told"})),
+        activity("2", "runtime.warning", &json!({"message": "seen"})),
         asks("4", "over"),
         activity("5", "approval.resolved", &json!({"requestId": "over"})),
         asks("6", "open")
