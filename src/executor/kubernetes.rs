@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 
 use super::folder::{JsonLines, TurnFolder, WorkerMessage};
-use super::{Executor, RemoteTurn};
+use super::{Executor, ExecutorTurn};
 use crate::agent::{EventSender, TurnControl};
 use crate::cluster::Cached;
 use crate::config::executor::KubernetesJobs;
@@ -74,7 +74,7 @@ impl KubernetesExecutor {
     }
 
     /// Builds the Job's manifest.
-    fn manifest(&self, turn: &RemoteTurn) -> Value {
+    fn manifest(&self, turn: &ExecutorTurn) -> Value {
         let config = &self.config;
         let folder = TurnFolder::new(&turn.root, &turn.name);
         let mut command = config.command.clone();
@@ -129,7 +129,7 @@ impl KubernetesExecutor {
     }
 
     /// Sends the Job to the cluster once.
-    async fn create_once(&self, turn: &RemoteTurn) -> CreateOutcome {
+    async fn create_once(&self, turn: &ExecutorTurn) -> CreateOutcome {
         let api = match self.api().await {
             Ok(api) => api,
             Err(why) => return CreateOutcome::Retry(why),
@@ -170,7 +170,7 @@ impl KubernetesExecutor {
     /// Writes the task, creates the Job, and emits what the worker writes until the turn ends.
     async fn follow(
         &self,
-        turn: &RemoteTurn,
+        turn: &ExecutorTurn,
         events: &EventSender,
         controls: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnEnd {
@@ -214,7 +214,7 @@ impl KubernetesExecutor {
     }
 
     /// Creates the Job, and retries an unreachable cluster until the turn's limit has elapsed.
-    async fn create(&self, turn: &RemoteTurn, follower: &mut JobFollower<'_>) -> Option<TurnEnd> {
+    async fn create(&self, turn: &ExecutorTurn, follower: &mut JobFollower<'_>) -> Option<TurnEnd> {
         let deadline = Instant::now() + turn.limit;
         let mut pause = Duration::from_secs(1);
         loop {
@@ -248,7 +248,7 @@ impl KubernetesExecutor {
 
 /// The state of following one turn.
 struct JobFollower<'a> {
-    turn: &'a RemoteTurn,
+    turn: &'a ExecutorTurn,
     folder: TurnFolder,
     events: &'a EventSender,
     unread: JsonLines<WorkerMessage>,
@@ -262,7 +262,7 @@ struct JobFollower<'a> {
 }
 
 impl<'a> JobFollower<'a> {
-    fn new(turn: &'a RemoteTurn, folder: TurnFolder, events: &'a EventSender) -> Self {
+    fn new(turn: &'a ExecutorTurn, folder: TurnFolder, events: &'a EventSender) -> Self {
         Self {
             turn,
             unread: folder.unread_messages(),
@@ -370,7 +370,7 @@ impl Executor for KubernetesExecutor {
 
     fn run_turn<'a>(
         &'a self,
-        turn: &'a RemoteTurn,
+        turn: &'a ExecutorTurn,
         events: &'a EventSender,
         controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd> {

@@ -1,11 +1,11 @@
 //! Executors: places other than a process of this machine where an agent works on a turn.
 //!
 //! The runtime calls [`Executor::run_turn`] instead of the agent driver when a run is configured
-//! for another place. A [`RemoteTurn`] keeps its name across restarts of afk, so that an executor
+//! for another place. A [`ExecutorTurn`] keeps its name across restarts of afk, so that an executor
 //! finds a running turn again and follows it instead of starting it twice.
 //!
 //! ```text
-//!  runtime ── RemoteTurn, TurnControl ──> Executor ──> Job in a cluster ─ worker ─ agent driver
+//!  runtime ── ExecutorTurn, TurnControl ──> Executor ──> Job in a cluster ─ worker ─ agent driver
 //!     ^                                      │    ├──> thread of a T3 Code server
 //!     └──────── AgentEvent, TurnEnd ─────────┘    └──> job of another service (HTTP)
 //! ```
@@ -32,7 +32,7 @@ use crate::secrets::Secrets;
 
 /// One turn that runs in another place.
 #[derive(Debug, Clone)]
-pub(crate) struct RemoteTurn {
+pub(crate) struct ExecutorTurn {
     /// Unique among all turns, of at most 50 letters, digits and `-`.
     pub(crate) name: String,
     /// The common prefix of the names of all turns of the run.
@@ -62,7 +62,7 @@ pub(crate) trait Executor: std::fmt::Debug + Send + Sync {
     /// the turn running.
     fn run_turn<'a>(
         &'a self,
-        turn: &'a RemoteTurn,
+        turn: &'a ExecutorTurn,
         events: &'a EventSender,
         controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd>;

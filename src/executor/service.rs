@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use super::{Executor, RemoteTurn};
+use super::{Executor, ExecutorTurn};
 use crate::agent::{EventSender, TurnControl};
 use crate::config::executor::OtherService;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
@@ -38,7 +38,7 @@ pub(crate) struct ServiceExecutor {
 }
 
 /// A call without a response.
-struct CallError {
+struct ServiceCallError {
     why: String,
     /// The request never reached the service.
     not_sent: bool,
@@ -52,10 +52,14 @@ impl ServiceExecutor {
         Ok(Arc::new(Self { config, secrets, client }))
     }
 
-    async fn call(&self, request: reqwest::RequestBuilder) -> Result<(u16, Value), CallError> {
+    async fn call(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(u16, Value), ServiceCallError> {
         let token = self.secrets.get(&self.config.token).await;
-        let token = token.map_err(|error| CallError { why: error.to_string(), not_sent: true })?;
-        let failed = |error: reqwest::Error| CallError {
+        let token =
+            token.map_err(|error| ServiceCallError { why: error.to_string(), not_sent: true })?;
+        let failed = |error: reqwest::Error| ServiceCallError {
             why: clean_line(&error.to_string()),
             // Without a connection, no request was sent.
             not_sent: error.is_connect() || error.is_builder(),
@@ -71,7 +75,7 @@ impl ServiceExecutor {
     }
 
     /// Returns the job's id from the turn's folder, or creates a job.
-    async fn submit(&self, turn: &RemoteTurn, events: &EventSender) -> Result<String, TurnEnd> {
+    async fn submit(&self, turn: &ExecutorTurn, events: &EventSender) -> Result<String, TurnEnd> {
         let folder = turn.root.join(&turn.name);
         let file = folder.join("job");
         let not_started = |why: String| TurnEnd::NotStarted { why: why.into() };
@@ -114,7 +118,7 @@ impl ServiceExecutor {
                     write(&id).map_err(io)?;
                     return Ok(id);
                 }
-                Err(CallError { why, not_sent: false }) => {
+                Err(ServiceCallError { why, not_sent: false }) => {
                     let why = format!("{why}; ask the service whether it has a job for the task");
                     return Err(TurnEnd::Crashed { why: why.into() });
                 }
@@ -131,7 +135,7 @@ impl ServiceExecutor {
                     std::fs::remove_file(&file).map_err(io)?;
                     let why = match not_accepted {
                         Ok((status, _)) => format!("it responded with status {status}"),
-                        Err(CallError { why, .. }) => why,
+                        Err(ServiceCallError { why, .. }) => why,
                     };
                     if tokio::time::Instant::now() >= deadline {
                         return Err(not_started(format!(
@@ -152,7 +156,7 @@ impl ServiceExecutor {
     }
 
     /// Creates or finds the job, and emits its output until it ends.
-    async fn follow(&self, turn: &RemoteTurn, events: &EventSender) -> TurnEnd {
+    async fn follow(&self, turn: &ExecutorTurn, events: &EventSender) -> TurnEnd {
         let id = match self.submit(turn, events).await {
             Ok(id) => id,
             Err(end) => return end,
@@ -174,7 +178,7 @@ impl ServiceExecutor {
                     tracing::debug!(id, status, "the state of a job can't be read");
                     continue;
                 }
-                Err(CallError { why, .. }) => {
+                Err(ServiceCallError { why, .. }) => {
                     if !std::mem::replace(&mut unavailable, true) {
                         let text = format!("the service is unavailable ({why}); afk retries");
                         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
@@ -224,14 +228,14 @@ impl Executor for ServiceExecutor {
                 Ok((200 | 404, _)) => Ok(format!("{} accepts the token", self.config.address)),
                 Ok((401 | 403, _)) => Err("it rejects the token".into()),
                 Ok((status, _)) => Err(format!("it responded with status {status}")),
-                Err(CallError { why, .. }) => Err(why),
+                Err(ServiceCallError { why, .. }) => Err(why),
             }
         })
     }
 
     fn run_turn<'a>(
         &'a self,
-        turn: &'a RemoteTurn,
+        turn: &'a ExecutorTurn,
         events: &'a EventSender,
         controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd> {

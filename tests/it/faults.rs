@@ -150,7 +150,7 @@ async fn a_tree_that_takes_too_much_memory_is_stopped() {
     });
     found.await;
     runtime.stop().await;
-    assert!(world.transcript(1).contains("over 64 MiB"));
+    assert!(world.transcript(1).contains("the limit is 64 MiB"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,7 +193,7 @@ async fn an_interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     so("that turn is followed", || server.links() > 0).await;
     let steer = Command::Steer { run: id, text: "and well".into() };
     assert_eq!(command(&runtime, steer).await, Ok(Accepted::Ok));
-    so("the message waits", || world.transcript(1).contains("once its turn is over")).await;
+    so("the message waits", || world.transcript(1).contains("when this turn ends")).await;
     assert_eq!(server.turns(), 2);
     server.let_go();
     let run = ended(&runtime).await;

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use self::link::Server;
 use self::seen_ids::SeenIds;
 use self::thread::{Thread, ThreadSetup};
-use super::{Executor, RemoteTurn};
+use super::{Executor, ExecutorTurn};
 use crate::agent::turn::{TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
 use crate::agent::{EventSender, TurnControl};
 use crate::config::executor::T3 as Config;
@@ -67,7 +67,7 @@ impl T3Executor {
     /// Starts or finds the turn's thread and follows it to the turn's end.
     async fn follow(
         &self,
-        turn: &RemoteTurn,
+        turn: &ExecutorTurn,
         events: &EventSender,
         controls: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnEnd {
@@ -162,7 +162,7 @@ impl Executor for T3Executor {
 
     fn run_turn<'a>(
         &'a self,
-        turn: &'a RemoteTurn,
+        turn: &'a ExecutorTurn,
         events: &'a EventSender,
         controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd> {

@@ -144,7 +144,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
 }
 
 /// Who carries a turn out elsewhere, and what is given to them.
-type Elsewhere = (Arc<dyn Executor>, executor::RemoteTurn);
+type Elsewhere = (Arc<dyn Executor>, executor::ExecutorTurn);
 
 /// The executor of a turn that is carried out elsewhere, with what it is given.
 fn elsewhere(job: &Job, turn: u32, spec: &TurnSpec) -> Result<Option<Elsewhere>, TurnEnd> {
@@ -155,7 +155,7 @@ fn elsewhere(job: &Job, turn: u32, spec: &TurnSpec) -> Result<Option<Elsewhere>,
     };
     let run = job.shell.elsewhere_name(job.run.id);
     let asked = job.run.work.job().and_then(|asked| asked.agent.clone());
-    let turn = executor::RemoteTurn {
+    let turn = executor::ExecutorTurn {
         name: format!("{run}-t{turn}"),
         run,
         spec: spec.clone(),
