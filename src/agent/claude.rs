@@ -1,42 +1,52 @@
-//! Claude Code's own stream-json, with its control protocol on standard input and output
-//! (tried with 2.1.330; docs/agents.md has what is relied on).
+//! The protocol of Claude Code: stream-json, with control requests on standard input and output
+//! (tested with 2.1.330; docs/agents.md lists the features that afk relies on).
+//!
+//! ```text
+//!  afk                            claude
+//!   ── user ────────────────────>         the prompt, and each message of an operator
+//!   <── stream_event, assistant ──        text in pieces, then whole; tools
+//!   <── user ─────────────────────        tool results, and each message once claude has taken it
+//!   <── control_request ──────────        a permission request or a question
+//!   ── control_response ────────>
+//!   <── result ───────────────────        the turn has ended, with its cost
+//! ```
 
-pub mod tools;
+pub(crate) mod tools;
 
-use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
-use super::fields::{short, text};
-use super::prose::{Kind, Prose};
-use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
+use super::fields::{relative_path, text};
+use super::prose::{Prose, ProseKind};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, diff, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
-use crate::core::model::approval::Answer;
+use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::capability::{Capabilities, Cost, Steer};
 
-/// Message ids that were streamed; an older one never comes again.
-const STREAMED: usize = 64;
+/// How many ids of streamed messages are remembered; claude never repeats an older one.
+const STREAMED_IDS: usize = 64;
 
-/// See the module.
+/// The state of one conversation; see the module.
 #[derive(Debug, Default)]
-pub struct Claude {
+pub(crate) struct ClaudeProtocol {
     cwd: String,
     prose: Prose,
-    /// Messages whose text came in pieces already.
-    streamed: VecDeque<String>,
-    /// What each open request asked for, as it came.
+    /// Ids of the messages whose text has arrived in pieces.
+    streamed_ids: VecDeque<String>,
+    /// Open control requests by id, as received.
     requests: BTreeMap<String, Value>,
-    /// Messages that were sent and not taken, the prompt first.
-    sent: VecDeque<String>,
-    /// The prompt was taken.
-    prompted: bool,
-    /// The sum that the session had cost when it was last told.
-    told: MicroUsd,
+    /// Messages that claude has not taken yet; the prompt is the first.
+    unacknowledged: VecDeque<String>,
+    /// Claude has taken the prompt.
+    prompt_taken: bool,
+    /// The session's cost as last reported; reports are running totals.
+    reported_cost: MicroUsd,
     session: Option<String>,
-    /// Tools that were told as begun.
+    /// Ids of the running tools.
     tools: BTreeSet<String>,
+    /// The number of interrupts, which makes their request ids unique.
     interrupts: u32,
 }
 
@@ -44,10 +54,10 @@ fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
-impl Claude {
-    fn message(&mut self, text: &str, said: &mut Said) {
-        self.sent.push_back(text.to_owned());
-        said.line(&json!({
+impl ClaudeProtocol {
+    fn send_message(&mut self, text: &str, out: &mut ProtocolOutput) {
+        self.unacknowledged.push_back(text.to_owned());
+        out.write_json(&json!({
             "type": "user",
             "message": {"role": "user", "content": [{"type": "text", "text": text}]},
             "parent_tool_use_id": null,
@@ -55,75 +65,81 @@ impl Claude {
         }));
     }
 
-    fn control(&mut self, line: &Value, said: &mut Said) {
+    fn on_control_request(&mut self, line: &Value, out: &mut ProtocolOutput) {
         let id = text(line, "request_id").to_owned();
         let Some(request) = line.get("request") else { return };
         if text(request, "subtype") != "can_use_tool" {
             let error = json!({"subtype": "error", "request_id": id, "error": "not supported"});
-            said.line(&json!({"type": "control_response", "response": error}));
+            out.write_json(&json!({"type": "control_response", "response": error}));
             return;
         }
-        self.prose.flush(&mut said.events);
+        self.prose.flush(&mut out.events);
         if text(request, "tool_name") == "AskUserQuestion" {
             let questions = request["input"]["questions"].as_array().map(Vec::as_slice);
-            said.event(tools::question(id.clone(), questions.unwrap_or_default()));
+            out.emit(tools::question(id.clone(), questions.unwrap_or_default()));
         } else {
             let input = request.get("input").unwrap_or(&Value::Null);
-            let ask = Box::new(tools::ask(&self.cwd, text(request, "tool_name"), input));
-            said.event(AgentEvent::PermissionRequest { id: id.clone(), request: ask });
+            let ask =
+                Box::new(tools::permission_request(&self.cwd, text(request, "tool_name"), input));
+            out.emit(AgentEvent::PermissionRequest { id: id.clone(), request: ask });
         }
         self.requests.insert(id, request.clone());
     }
 
-    fn streamed(&mut self, event: &Value, said: &mut Said) {
+    fn on_stream_event(&mut self, event: &Value, out: &mut ProtocolOutput) {
         match text(event, "type") {
             "message_start" => {
-                self.streamed.push_back(text(&event["message"], "id").to_owned());
-                if self.streamed.len() > STREAMED {
-                    self.streamed.pop_front();
+                self.streamed_ids.push_back(text(&event["message"], "id").to_owned());
+                if self.streamed_ids.len() > STREAMED_IDS {
+                    self.streamed_ids.pop_front();
                 }
             }
             "content_block_delta" => {
                 let delta = &event["delta"];
                 match text(delta, "type") {
                     "text_delta" => {
-                        self.prose.push(Kind::Text, text(delta, "text"), &mut said.events);
+                        self.prose.push(ProseKind::Text, text(delta, "text"), &mut out.events);
                     }
                     "thinking_delta" => {
-                        self.prose.push(Kind::Thought, text(delta, "thinking"), &mut said.events);
+                        self.prose.push(
+                            ProseKind::Thought,
+                            text(delta, "thinking"),
+                            &mut out.events,
+                        );
                     }
                     _ => {}
                 }
             }
-            "content_block_stop" | "message_stop" => self.prose.flush(&mut said.events),
+            "content_block_stop" | "message_stop" => self.prose.flush(&mut out.events),
             _ => {}
         }
     }
 
-    /// One line a content block; a message may come on several lines.
-    fn assistant(&mut self, line: &Value, said: &mut Said) {
+    /// Handles a message of the model. A message with several content blocks may arrive on several
+    /// lines.
+    fn on_assistant(&mut self, line: &Value, out: &mut ProtocolOutput) {
         let message = &line["message"];
-        let streamed = self.streamed.iter().any(|id| id == text(message, "id"));
+        let streamed = self.streamed_ids.iter().any(|id| id == text(message, "id"));
         for block in message["content"].as_array().into_iter().flatten() {
             match text(block, "type") {
                 "text" if !streamed => {
-                    self.prose.push(Kind::Text, text(block, "text"), &mut said.events);
-                    self.prose.flush(&mut said.events);
+                    self.prose.push(ProseKind::Text, text(block, "text"), &mut out.events);
+                    self.prose.flush(&mut out.events);
                 }
                 "thinking" if !streamed => {
-                    self.prose.push(Kind::Thought, text(block, "thinking"), &mut said.events);
-                    self.prose.flush(&mut said.events);
+                    self.prose.push(ProseKind::Thought, text(block, "thinking"), &mut out.events);
+                    self.prose.flush(&mut out.events);
                 }
                 "tool_use" => {
-                    self.prose.flush(&mut said.events);
-                    self.begins(block, said);
+                    self.prose.flush(&mut out.events);
+                    self.tool_started(block, out);
                 }
                 _ => {}
             }
         }
     }
 
-    fn begins(&mut self, block: &Value, said: &mut Said) {
+    fn tool_started(&mut self, block: &Value, out: &mut ProtocolOutput) {
         let (name, input) = (text(block, "name"), &block["input"]);
         if name == "TodoWrite" {
             let items = input["todos"].as_array().into_iter().flatten().take(200);
@@ -131,28 +147,30 @@ impl Claude {
                 text: bounded(text(item, "content")),
                 done: text(item, "status") == "completed",
             });
-            said.event(AgentEvent::Plan { items: items.collect() });
+            out.emit(AgentEvent::Plan { items: items.collect() });
             return;
         }
         let id = text(block, "id").to_owned();
         self.tools.insert(id.clone());
         let title = bounded(tools::title(&self.cwd, name, input));
-        said.event(AgentEvent::ToolStart { id, kind: tools::tool(name).as_str().into(), title });
+        out.emit(AgentEvent::ToolStart { id, kind: tools::kind(name).as_str().into(), title });
     }
 
-    /// Results of tools, and the messages that were taken.
-    fn user(&mut self, line: &Value, said: &mut Said) {
+    /// Handles tool results, and the echo of a message that claude has taken.
+    fn on_user(&mut self, line: &Value, out: &mut ProtocolOutput) {
         let result = &line["tool_use_result"];
         for block in line["message"]["content"].as_array().into_iter().flatten() {
             match text(block, "type") {
-                "tool_result" => self.ends(block, result, said),
-                "text" if line["isReplay"] == json!(true) => self.taken(text(block, "text"), said),
+                "tool_result" => self.tool_ended(block, result, out),
+                "text" if line["isReplay"] == json!(true) => {
+                    self.message_taken(text(block, "text"), out);
+                }
                 _ => {}
             }
         }
     }
 
-    fn ends(&mut self, block: &Value, result: &Value, said: &mut Said) {
+    fn tool_ended(&mut self, block: &Value, result: &Value, out: &mut ProtocolOutput) {
         let id = text(block, "tool_use_id").to_owned();
         if !self.tools.remove(&id) {
             return;
@@ -166,9 +184,9 @@ impl Claude {
             _ => String::new(),
         };
         let patch = result["structuredPatch"].as_array().filter(|hunks| !hunks.is_empty());
-        let path = short(&self.cwd, text(result, "filePath")).to_owned();
+        let path = relative_path(&self.cwd, text(result, "filePath")).to_owned();
         let change = match patch {
-            Some(hunks) => hunks.iter().map(hunk).collect::<String>(),
+            Some(hunks) => hunks.iter().map(unified_hunk).collect::<String>(),
             None if text(result, "type") == "create" => {
                 diff::unified(&path, "", text(result, "content"))
             }
@@ -178,7 +196,7 @@ impl Claude {
             let rest = output.strip_prefix("Exit code ")?;
             rest.split_whitespace().next()?.parse().ok()
         });
-        said.event(AgentEvent::ToolEnd {
+        out.emit(AgentEvent::ToolEnd {
             id,
             title: "".into(),
             ok,
@@ -186,38 +204,38 @@ impl Claude {
             output: bounded(output),
         });
         if !change.is_empty() {
-            said.event(AgentEvent::Diff { path: bounded(path), diff: bounded(change) });
+            out.emit(AgentEvent::Diff { path: bounded(path), diff: bounded(change) });
         }
     }
 
-    fn taken(&mut self, text: &str, said: &mut Said) {
-        let Some(at) = self.sent.iter().position(|sent| sent == text) else { return };
-        self.sent.remove(at);
-        if std::mem::replace(&mut self.prompted, true) {
-            said.event(AgentEvent::SteerTaken);
+    fn message_taken(&mut self, text: &str, out: &mut ProtocolOutput) {
+        let Some(at) = self.unacknowledged.iter().position(|sent| sent == text) else { return };
+        self.unacknowledged.remove(at);
+        if std::mem::replace(&mut self.prompt_taken, true) {
+            out.emit(AgentEvent::SteerTaken);
         }
     }
 
-    fn system(&mut self, line: &Value, said: &mut Said) {
+    fn on_system(&mut self, line: &Value, out: &mut ProtocolOutput) {
         match text(line, "subtype") {
             "init" => {
                 let session = text(line, "session_id").to_owned();
                 self.session = Some(session.clone());
-                let known = |key| Some(text(line, key)).filter(|t| !t.is_empty()).map(bounded);
-                said.event(AgentEvent::SessionStarted {
+                let field = |key| Some(text(line, key)).filter(|t| !t.is_empty()).map(bounded);
+                out.emit(AgentEvent::SessionStarted {
                     session,
-                    model: known("model"),
-                    version: known("claude_code_version"),
+                    model: field("model"),
+                    version: field("claude_code_version"),
                 });
             }
             "api_retry" => {
                 let status = line["error_status"].as_u64().or_else(|| line["status"].as_u64());
                 let attempt = number(line, "attempt");
                 let delay = line["retry_delay_ms"].as_f64().or_else(|| line["delay_ms"].as_f64());
-                // A delay of milliseconds; the cast saturates.
+                // The delay is in milliseconds, and the cast saturates.
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let delay_ms = delay.unwrap_or(0.0) as u64;
-                said.event(AgentEvent::Retry {
+                out.emit(AgentEvent::Retry {
                     attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
                     delay_ms,
                     status: status.and_then(|s| u16::try_from(s).ok()),
@@ -225,20 +243,21 @@ impl Claude {
             }
             "permission_denied" => {
                 let name = text(line, "tool_name");
-                said.notice(format!("{name} was refused by the agent's own rules"));
+                out.notice(format!("the agent's own rules denied the tool {name}"));
             }
             _ => {}
         }
     }
 
-    fn result(&mut self, line: &Value, said: &mut Said) {
-        self.prose.flush(&mut said.events);
+    fn on_result(&mut self, line: &Value, out: &mut ProtocolOutput) {
+        self.prose.flush(&mut out.events);
         let usage = &line["usage"];
         let sum = MicroUsd::from_usd(line["total_cost_usd"].as_f64().unwrap_or(0.0));
-        // Told cumulatively over the session. A sum that is smaller is of another session.
-        let usd = if sum >= self.told { MicroUsd(sum.0 - self.told.0) } else { sum };
-        self.told = sum.max(self.told);
-        said.event(AgentEvent::Usage(Spend {
+        // The sum accumulates over the session. A smaller sum belongs to another session.
+        let usd =
+            if sum >= self.reported_cost { MicroUsd(sum.0 - self.reported_cost.0) } else { sum };
+        self.reported_cost = sum.max(self.reported_cost);
+        out.emit(AgentEvent::Usage(Spend {
             tokens_in: number(usage, "input_tokens")
                 + number(usage, "cache_creation_input_tokens")
                 + number(usage, "cache_read_input_tokens"),
@@ -246,18 +265,18 @@ impl Claude {
             usd,
             ..Spend::default()
         }));
-        let end = outcome(line);
-        // A message that came too late for this turn begins the next one by itself.
-        if end == TurnEnd::Done && self.prompted && !self.sent.is_empty() {
-            said.notice("a message that came too late for this turn begins another");
+        let end = turn_end(line);
+        // A message that arrived after this turn begins the next one without a command.
+        if end == TurnEnd::Done && self.prompt_taken && !self.unacknowledged.is_empty() {
+            out.notice("a message arrived after the end of this turn and begins another one");
             return;
         }
-        said.end = Some(end);
+        out.end = Some(end);
     }
 }
 
-/// A hunk of its structured patch, as a unified diff has it.
-fn hunk(hunk: &Value) -> String {
+/// Formats a hunk of claude's structured patch as a unified diff.
+fn unified_hunk(hunk: &Value) -> String {
     let mut out = format!(
         "@@ -{},{} +{},{} @@\n",
         number(hunk, "oldStart"),
@@ -272,18 +291,18 @@ fn hunk(hunk: &Value) -> String {
     out
 }
 
-/// How a turn ended. Its `subtype` says "success" when the model failed: judged by `is_error`
-/// and `terminal_reason`.
-fn outcome(line: &Value) -> TurnEnd {
+/// Derives the turn's end from a `result` line. The `subtype` is "success" even when the model
+/// failed, therefore `is_error` and `terminal_reason` decide.
+fn turn_end(line: &Value) -> TurnEnd {
     let (subtype, reason) = (text(line, "subtype"), text(line, "terminal_reason"));
     let errors: Vec<&str> =
         line["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let said = [text(line, "result"), &errors.join("; ")]
+    let message = [text(line, "result"), &errors.join("; ")]
         .into_iter()
         .find(|text| !text.is_empty())
         .map_or_else(|| format!("{subtype} {reason}"), str::to_owned);
-    if said.contains("No conversation found") {
-        return TurnEnd::NoSession { why: bounded(said) };
+    if message.contains("No conversation found") {
+        return TurnEnd::NoSession { why: bounded(message) };
     }
     match (subtype, reason) {
         ("error_max_budget_usd", _) => TurnEnd::Budget,
@@ -291,19 +310,19 @@ fn outcome(line: &Value) -> TurnEnd {
         (_, "aborted_tools" | "aborted_streaming") => TurnEnd::Interrupted,
         (_, "api_error") => {
             let status = line["api_error_status"].as_u64().and_then(|s| u16::try_from(s).ok());
-            TurnEnd::ApiError { status, why: bounded(said) }
+            TurnEnd::ApiError { status, why: bounded(message) }
         }
-        _ if text(line, "stop_reason") == "refusal" => TurnEnd::Refused { why: bounded(said) },
+        _ if text(line, "stop_reason") == "refusal" => TurnEnd::Refused { why: bounded(message) },
         _ if line["is_error"] == json!(true) => {
-            TurnEnd::ApiError { status: None, why: bounded(said) }
+            TurnEnd::ApiError { status: None, why: bounded(message) }
         }
         ("success", _) if text(line, "stop_reason") == "max_tokens" => TurnEnd::TurnLimit,
         ("success", _) => TurnEnd::Done,
-        _ => TurnEnd::ApiError { status: None, why: bounded(said) },
+        _ => TurnEnd::ApiError { status: None, why: bounded(message) },
     }
 }
 
-impl Conversation for Claude {
+impl AgentProtocol for ClaudeProtocol {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             steer: Steer::MidTurn,
@@ -343,7 +362,7 @@ impl Conversation for Claude {
             flag("--model", model.clone());
         }
         if let Some(MicroUsd(budget)) = spec.budget {
-            // It counts the new process alone.
+            // Claude counts only the cost of this process.
             flag("--max-budget-usd", format!("{}.{:06}", budget / 1_000_000, budget % 1_000_000));
         }
         if !spec.tools {
@@ -355,65 +374,71 @@ impl Conversation for Claude {
         args
     }
 
-    fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
-        self.prose.tell_pieces(spec.stream_output);
+    fn begin(&mut self, spec: &TurnSpec, out: &mut ProtocolOutput) {
+        self.prose.stream_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
-        self.told = spec.session_cost;
+        self.reported_cost = spec.session_cost;
         self.session.clone_from(&spec.resume);
-        self.message(spec.prompt.as_received(), said);
+        self.send_message(spec.prompt.as_received(), out);
     }
 
-    fn hear(&mut self, line: &[u8], cut: bool, said: &mut Said) {
-        let read = if cut { None } else { serde_json::from_slice::<Value>(line).ok() };
-        let Some(line) = read.as_ref().filter(|line| line.is_object()) else {
-            return said.event(raw(line));
+    fn receive_line(&mut self, line: &[u8], cut: bool, out: &mut ProtocolOutput) {
+        let parsed = if cut { None } else { serde_json::from_slice::<Value>(line).ok() };
+        let Some(line) = parsed.as_ref().filter(|line| line.is_object()) else {
+            return out.emit(raw_event(line));
         };
         match text(line, "type") {
-            "system" => self.system(line, said),
+            "system" => self.on_system(line, out),
             "stream_event" if line["parent_tool_use_id"].is_null() => {
-                self.streamed(&line["event"], said);
+                self.on_stream_event(&line["event"], out);
             }
             "stream_event" | "control_response" | "keep_alive" | "rate_limit_event" => {}
-            "assistant" => self.assistant(line, said),
-            "user" => self.user(line, said),
-            "control_request" => self.control(line, said),
+            "assistant" => self.on_assistant(line, out),
+            "user" => self.on_user(line, out),
+            "control_request" => self.on_control_request(line, out),
             "control_cancel_request" => {
                 let id = text(line, "request_id").to_owned();
                 if self.requests.remove(&id).is_some() {
-                    said.event(AgentEvent::RequestWithdrawn { id });
+                    out.emit(AgentEvent::RequestWithdrawn { id });
                 }
             }
-            "result" => self.result(line, said),
-            _ => said.event(raw(line.to_string().as_bytes())),
+            "result" => self.on_result(line, out),
+            _ => out.emit(raw_event(line.to_string().as_bytes())),
         }
     }
 
-    fn steer(&mut self, text: &str, said: &mut Said) {
-        self.message(text, said);
+    fn steer(&mut self, text: &str, out: &mut ProtocolOutput) {
+        self.send_message(text, out);
     }
 
-    fn follow(&mut self, text: &str, said: &mut Said) {
-        self.message(text, said);
+    fn follow_up(&mut self, text: &str, out: &mut ProtocolOutput) {
+        self.send_message(text, out);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
-        let Some(asked) = self.requests.remove(request) else {
-            return said.notice("the agent waits for that answer no more");
+    fn answer(
+        &mut self,
+        request: &str,
+        answer: &Answer,
+        _by: &DecidedBy,
+        out: &mut ProtocolOutput,
+    ) {
+        let Some(request_line) = self.requests.remove(request) else {
+            return out.notice("the agent no longer waits for this answer");
         };
-        let mut input = asked.get("input").cloned().unwrap_or_else(|| json!({}));
+        let mut input = request_line.get("input").cloned().unwrap_or_else(|| json!({}));
         let response = match answer {
             Answer::Deny { reason } => {
                 let reason = reason.as_received();
-                let message = if reason.is_empty() { "an operator refused it" } else { reason };
+                let message = if reason.is_empty() { "an operator denied it" } else { reason };
                 json!({"behavior": "deny", "message": message})
             }
             Answer::Edit { command } => {
                 input["command"] = json!(command.as_received());
                 json!({"behavior": "allow", "updatedInput": input})
             }
-            Answer::Text { text: told } => {
+            Answer::Text { text: typed } => {
                 let questions = input["questions"].as_array().cloned().unwrap_or_default();
-                let answers = tools::answers(&questions, "question", told.as_received());
+                let answers = tools::answers(&questions, "question", typed.as_received());
                 input["answers"] = Value::Object(answers);
                 json!({"behavior": "allow", "updatedInput": input})
             }
@@ -421,22 +446,22 @@ impl Conversation for Claude {
                 json!({"behavior": "allow", "updatedInput": input})
             }
         };
-        said.line(&json!({
+        out.write_json(&json!({
             "type": "control_response",
             "response": {"subtype": "success", "request_id": request, "response": response},
         }));
     }
 
-    fn interrupt(&mut self, said: &mut Said) {
+    fn interrupt(&mut self, out: &mut ProtocolOutput) {
         self.interrupts += 1;
-        said.line(&json!({
+        out.write_json(&json!({
             "type": "control_request",
             "request_id": format!("afk-interrupt-{}", self.interrupts),
             "request": {"subtype": "interrupt"},
         }));
     }
 
-    fn closed(&self, _code: Option<i32>, stderr: &str) -> Option<TurnEnd> {
+    fn end_at_exit(&self, _code: Option<i32>, stderr: &str) -> Option<TurnEnd> {
         let why = bounded(stderr.trim());
         stderr.contains("No conversation found").then_some(TurnEnd::NoSession { why })
     }

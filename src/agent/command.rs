@@ -1,18 +1,16 @@
-//! The `command` agent: any program that reads its prompt and speaks JSON lines
-//! (docs/agents.md).
+//! The `command` protocol: afk's own JSON lines, for any program (docs/agents.md). The lines are
+//! defined in [`super::wire`].
 
-use super::wire::{ToAgent, translate};
-use super::{Conversation, Said, TurnSpec};
+use super::wire::{ToAgent, WireDecision, translate};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec};
 use crate::core::model::agent_event::AgentEvent;
-use crate::core::model::approval::Answer;
-use crate::core::model::approval::DecidedBy;
+use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::capability::{Capabilities, Cost, Steer};
 
-/// See the module.
 #[derive(Debug, Default)]
-pub struct Command;
+pub(crate) struct CommandProtocol;
 
-impl Conversation for Command {
+impl AgentProtocol for CommandProtocol {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             steer: Steer::MidTurn,
@@ -29,42 +27,49 @@ impl Conversation for Command {
         }
     }
 
-    fn begin(&mut self, spec: &TurnSpec, said: &mut Said) {
+    fn begin(&mut self, spec: &TurnSpec, out: &mut ProtocolOutput) {
         let prompt = spec.prompt.as_received();
-        tell(said, &ToAgent::Prompt { prompt, session: spec.resume.as_deref() });
+        write(out, &ToAgent::Prompt { prompt, session: spec.resume.as_deref() });
     }
 
-    fn hear(&mut self, line: &[u8], cut: bool, said: &mut Said) {
+    fn receive_line(&mut self, line: &[u8], cut: bool, out: &mut ProtocolOutput) {
         match translate(line, cut) {
-            AgentEvent::TurnEnd(end) => said.end = Some(end),
-            event => said.event(event),
+            AgentEvent::TurnEnd(end) => out.end = Some(end),
+            event => out.emit(event),
         }
     }
 
-    fn steer(&mut self, text: &str, said: &mut Said) {
-        tell(said, &ToAgent::Steer { text });
+    fn steer(&mut self, text: &str, out: &mut ProtocolOutput) {
+        write(out, &ToAgent::Steer { text });
     }
 
-    fn follow(&mut self, text: &str, said: &mut Said) {
-        tell(said, &ToAgent::Steer { text });
+    fn follow_up(&mut self, text: &str, out: &mut ProtocolOutput) {
+        write(out, &ToAgent::Steer { text });
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, _by: &DecidedBy, said: &mut Said) {
+    fn answer(
+        &mut self,
+        request: &str,
+        answer: &Answer,
+        _by: &DecidedBy,
+        out: &mut ProtocolOutput,
+    ) {
         let (decision, text) = match answer {
-            Answer::Approve | Answer::ApproveRun => ("allow", ""),
-            Answer::Edit { command } => ("edit", command.as_received()),
-            Answer::Deny { reason } => ("deny", reason.as_received()),
-            Answer::Text { text } => ("text", text.as_received()),
+            Answer::Approve | Answer::ApproveRun => (WireDecision::Allow, ""),
+            Answer::Edit { command } => (WireDecision::Edit, command.as_received()),
+            Answer::Deny { reason } => (WireDecision::Deny, reason.as_received()),
+            Answer::Text { text } => (WireDecision::Text, text.as_received()),
         };
-        tell(said, &ToAgent::Answer { id: request, decision, text });
+        write(out, &ToAgent::Answer { id: request, decision, text });
     }
 
-    fn interrupt(&mut self, said: &mut Said) {
-        tell(said, &ToAgent::Interrupt);
+    fn interrupt(&mut self, out: &mut ProtocolOutput) {
+        write(out, &ToAgent::Interrupt);
     }
 }
 
-fn tell(said: &mut Said, line: &ToAgent<'_>) {
-    // Names and texts only: this can't fail.
-    said.lines.extend(serde_json::to_vec(line));
+/// Queues one line for the agent.
+fn write(out: &mut ProtocolOutput, line: &ToAgent<'_>) {
+    // Serializing strings can't fail.
+    out.lines.extend(serde_json::to_vec(line));
 }

@@ -1,4 +1,8 @@
-//! Runs one turn here: the program and its tree, the lines both ways, and how it ended.
+//! Runs one turn in a process of this machine.
+//!
+//! [`run`] starts the agent's program, connects its pipes to a [`TurnLoop`] and derives how the
+//! turn ended. The runtime calls it for local turns, and a worker (`crate::executor::worker`) for a
+//! turn in its pod.
 
 use std::time::Duration;
 
@@ -8,31 +12,31 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::turn::{Over, TO_READ, TO_WRITE, Turn};
+use super::turn::{AgentLine, TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
 use super::wire::LINE_LIMIT;
-use super::{Control, Conversation, Events, TurnSpec, conversation};
+use super::{AgentProtocol, EventSender, TurnControl, TurnSpec, protocol_for};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::process::output::read_line;
 use crate::process::{Spec, StdinMode, Supervisor};
 
-/// How long a program may take to go once its turn has ended.
-const GRACE: Duration = Duration::from_secs(5);
-/// Bytes that are read at once.
-const READ: usize = 16 * 1024;
-/// How long a write to the agent may take: it may have stopped reading.
-const WRITE: Duration = Duration::from_secs(10);
-/// How long the end of standard error is waited for once a program has gone.
-const STDERR: Duration = Duration::from_secs(1);
-/// The end of standard error that is told when a program fails.
+/// How long the program may take to exit after its turn has ended.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// The size of the read buffer for standard output, in bytes.
+const READ_BUFFER: usize = 16 * 1024;
+/// The timeout of one write to the agent, which may have stopped reading.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the end of standard error after the program has exited.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much of the end of standard error a failure reports, in bytes.
 const STDERR_TAIL: usize = 4 * 1024;
 
-/// Runs a turn to its end; every event but the end goes to `events`. The whole tree of the
-/// program is gone when this returns.
-pub async fn run(
+/// Runs a turn to its end and returns how it ended; `events` receives all other events. No process
+/// of the turn is left when this returns.
+pub(crate) async fn run(
     supervisor: &Supervisor,
     spec: &TurnSpec,
-    events: &Events,
-    control: &mut mpsc::Receiver<Control>,
+    events: &EventSender,
+    control: &mut mpsc::Receiver<TurnControl>,
 ) -> TurnEnd {
     let mut end = run_program(supervisor, spec, events, control).await;
     supervisor.end_rest(&spec.owner).await;
@@ -47,14 +51,14 @@ pub async fn run(
 async fn run_program(
     supervisor: &Supervisor,
     spec: &TurnSpec,
-    events: &Events,
-    control: &mut mpsc::Receiver<Control>,
+    events: &EventSender,
+    control: &mut mpsc::Receiver<TurnControl>,
 ) -> TurnEnd {
-    let conversation = conversation(spec.speaks, &spec.ways);
+    let protocol = protocol_for(spec.speaks, &spec.acp);
     let Some((program, args)) = spec.command.split_first() else {
-        return TurnEnd::NotStarted { why: "the agent's command is empty".into() };
+        return TurnEnd::NotStarted { why: "the configured command of the agent is empty".into() };
     };
-    let args = args.iter().cloned().chain(conversation.arguments(spec));
+    let args = args.iter().cloned().chain(protocol.arguments(spec));
     let process = Spec {
         owner: spec.owner.clone(),
         program: program.into(),
@@ -66,41 +70,43 @@ async fn run_program(
     let mut started = match supervisor.start(&process, StdinMode::Piped) {
         Ok(started) => started,
         Err(error) => {
-            return TurnEnd::NotStarted { why: format!("{program}: {error}").into() };
+            return TurnEnd::NotStarted { why: format!("start {program}: {error}").into() };
         }
     };
     let child = &mut started.child;
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        return TurnEnd::NotStarted { why: "its pipes could not be made".into() };
+        return TurnEnd::NotStarted {
+            why: "afk could not open the pipes of the agent's program".into(),
+        };
     };
     let (lines, to_write) = mpsc::channel(TO_WRITE);
-    let (tell, to_read) = mpsc::channel(TO_READ);
-    let pipes = maybe_done(join(read(stdout, tell), write(stdin, to_write)));
+    let (from_agent, to_read) = mpsc::channel(TO_READ);
+    let pipes = maybe_done(join(read(stdout, from_agent), write(stdin, to_write)));
     let tail = maybe_done(keep_tail(stderr));
     tokio::pin!(pipes, tail);
-    let mut turn = Turn::new(conversation, spec, events, lines);
+    let mut turn = TurnLoop::new(protocol, spec, events, lines);
     let memory = || supervisor.usage(&spec.owner).memory;
-    let served = turn.serve(&memory, to_read, control);
-    let over = beside(join(pipes.as_mut(), tail.as_mut()), served).await;
-    let conversation = turn.conversation;
+    let turn_ended = turn.run(&memory, to_read, control);
+    let outcome = with_pipes(join(pipes.as_mut(), tail.as_mut()), turn_ended).await;
+    let protocol = turn.protocol;
     drop(turn.lines);
-    let status = match over {
-        Over::Stopped(_) => None,
-        // It said that it is over, or closed its output; now it may go by itself.
-        Over::Said(_) | Over::Eof => {
-            let gone = timeout(GRACE, started.child.wait());
-            beside(join(pipes.as_mut(), tail.as_mut()), gone).await.ok()
+    let status = match outcome {
+        TurnOutcome::Stopped(_) => None,
+        // The turn has ended, or the output closed: the program gets time to exit by itself.
+        TurnOutcome::Reported(_) | TurnOutcome::OutputClosed => {
+            let exited = timeout(EXIT_GRACE, started.child.wait());
+            with_pipes(join(pipes.as_mut(), tail.as_mut()), exited).await.ok()
         }
     };
-    let tail = match over {
-        Over::Stopped(_) => String::new(),
-        Over::Said(_) if !spec.stream_output => String::new(),
-        Over::Said(_) | Over::Eof => {
-            let whole = timeout(STDERR, tail.as_mut());
-            // One that something else holds open is not waited for.
-            let _ = beside(pipes.as_mut(), whole).await;
+    let tail = match outcome {
+        TurnOutcome::Stopped(_) => String::new(),
+        TurnOutcome::Reported(_) if !spec.stream_output => String::new(),
+        TurnOutcome::Reported(_) | TurnOutcome::OutputClosed => {
+            let whole = timeout(STDERR_TIMEOUT, tail.as_mut());
+            // A child process that outlives the program may hold standard error open.
+            let _ = with_pipes(pipes.as_mut(), whole).await;
             tail.take_output().unwrap_or_default()
         }
     };
@@ -108,43 +114,45 @@ async fn run_program(
         let code = status.as_ref().and_then(|status| status.as_ref().ok()?.code());
         let mut event = AgentEvent::Exited { code, stderr: tail.clone().into() };
         spec.redactor.event(&mut event);
-        // Nobody may be listening any more.
+        // The receiver may be gone during a shutdown.
         let _ = events.send(event).await;
     }
-    match over {
-        Over::Stopped(end) | Over::Said(end) => end,
-        Over::Eof => closed(conversation.as_ref(), status.as_ref(), &tail),
+    match outcome {
+        TurnOutcome::Stopped(end) | TurnOutcome::Reported(end) => end,
+        TurnOutcome::OutputClosed => end_at_exit(protocol.as_ref(), status.as_ref(), &tail),
     }
 }
 
-/// The output is over: how the program ended, in its own words where it has any.
-fn closed(
-    conversation: &dyn Conversation,
+/// Derives the turn's end after the output closed without one: the protocol decides first, then
+/// the exit status.
+fn end_at_exit(
+    protocol: &dyn AgentProtocol,
     status: Option<&std::io::Result<std::process::ExitStatus>>,
     tail: &str,
 ) -> TurnEnd {
     let code = status.and_then(|status| status.as_ref().ok()?.code());
-    if let Some(known) = conversation.closed(code, tail) {
-        return known;
+    if let Some(end) = protocol.end_at_exit(code, tail) {
+        return end;
     }
     let how = match status {
         Some(Ok(status)) => status.to_string(),
         Some(Err(error)) => error.to_string(),
-        None => "it closed its output and went on".into(),
+        None => "the agent closed its output and kept running".into(),
     };
     match status {
         Some(_) if matches!(code, Some(126 | 127)) => TurnEnd::NotStarted { why: tail.into() },
         _ => {
-            let why = format!("{how}, without saying that the turn is over; {}", tail.trim());
+            let why = format!("{how}, without reporting the end of the turn; {}", tail.trim());
             TurnEnd::Crashed { why: why.into() }
         }
     }
 }
 
-/// Does `work` while `pipes` goes on, which may end before it and is taken up again later: a select
-/// that drops a half-read line would lose it. In one task: what one of them hands to another need not
-/// wait for a thread.
-async fn beside<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
+/// Awaits `work` while polling `pipes`, which may finish first and may be polled again later.
+///
+/// `tokio::select!` would drop `pipes` with a half-read line. Both run in one task, so that passing
+/// a line on doesn't wait for another thread.
+async fn with_pipes<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
     tokio::pin!(pipes, work);
     match select(pipes, work).await {
         Either::Left((_, work)) => work.await,
@@ -152,11 +160,12 @@ async fn beside<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
     }
 }
 
-async fn read(stdout: ChildStdout, tell: mpsc::Sender<(Vec<u8>, bool)>) {
-    let mut stdout = BufReader::with_capacity(READ, stdout);
+async fn read(stdout: ChildStdout, lines: mpsc::Sender<AgentLine>) {
+    let mut stdout = BufReader::with_capacity(READ_BUFFER, stdout);
     let mut line = Vec::new();
     while let Ok(Some(cut)) = read_line(&mut stdout, LINE_LIMIT, &mut line).await {
-        if tell.send((std::mem::take(&mut line), cut)).await.is_err() {
+        let line = AgentLine { bytes: std::mem::take(&mut line), cut };
+        if lines.send(line).await.is_err() {
             break;
         }
     }
@@ -169,19 +178,20 @@ async fn write(mut stdin: ChildStdin, mut lines: mpsc::Receiver<Vec<u8>>) {
             stdin.write_all(&line).await?;
             stdin.flush().await
         };
-        if !matches!(timeout(WRITE, write).await, Ok(Ok(()))) {
+        if !matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
             break;
         }
     }
 }
 
+/// Drains standard error and returns its last [`STDERR_TAIL`] bytes.
 async fn keep_tail(mut stderr: ChildStderr) -> String {
     let mut tail = Vec::new();
     let mut buffer = vec![0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
         tail.extend_from_slice(&buffer[..read]);
-        let over = tail.len().saturating_sub(STDERR_TAIL);
-        tail.drain(..over);
+        let excess = tail.len().saturating_sub(STDERR_TAIL);
+        tail.drain(..excess);
     }
     String::from_utf8_lossy(&tail).into_owned()
 }

@@ -1,16 +1,16 @@
-//! Fields of an agent's JSON, read without trust in their being there.
+//! Reads fields of an agent's JSON that may be absent or of another type.
 
 use serde_json::Value;
 
-/// A text; empty where there is none.
+/// Returns the string in a field, or an empty one.
 #[must_use]
-pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A path as a person reads it: from the top of the worktree.
+/// Shortens a path inside of the worktree to the part below it, for display.
 #[must_use]
-pub fn short<'a>(worktree: &str, path: &'a str) -> &'a str {
+pub(crate) fn relative_path<'a>(worktree: &str, path: &'a str) -> &'a str {
     let inside = path.strip_prefix(worktree).and_then(|rest| rest.strip_prefix('/'));
     inside.unwrap_or(path)
 }

@@ -1,24 +1,37 @@
-//! Agents: one translation each into [`crate::core::model::agent_event::AgentEvent`].
+//! Coding agents: one adapter for each protocol that an agent program speaks.
 //!
-//! An adapter is a [`Conversation`]: lines in, events and lines out, no process and no clock of
-//! its own. A [`turn`] keeps its limits, and the [`driver`] has the program and ends its tree.
+//! The runtime hands a [`TurnSpec`] to the [`driver`], which starts the agent's program, moves
+//! lines through its pipes and kills its process tree in the end. The [`turn::TurnLoop`] enforces
+//! the limits. An adapter implements [`AgentProtocol`] and translates between lines and events; it
+//! owns no process and no clock, so that tests feed it recorded lines.
+//!
+//! ```text
+//!  operator ── TurnControl ──┐                                 ┌── AgentEvent ──> runtime
+//!                            v                                 │
+//!  program ── stdout line ─> TurnLoop ── receive_line ─> AgentProtocol
+//!     ^                        ^  │                            │
+//!     └──────── stdin line ────┼──┘                            │
+//!                              └─────── ProtocolOutput ────────┘
+//! ```
+//!
+//! A turn in another place (`crate::executor`) uses the same [`turn::TurnLoop`] or the same driver
+//! in a worker.
 
-pub mod acp;
-pub mod claude;
-pub mod codex;
-pub mod command;
-pub mod diff;
-pub mod driver;
-pub mod fields;
-pub mod prose;
-pub mod record;
-pub mod redact;
-pub mod text;
-pub mod turn;
+pub(crate) mod acp;
+pub(crate) mod claude;
+pub(crate) mod codex;
+pub(crate) mod command;
+pub(crate) mod diff;
+pub(crate) mod driver;
+pub(crate) mod fields;
+pub(crate) mod prose;
+pub(crate) mod recorder;
+pub(crate) mod redact;
+pub(crate) mod text;
+pub(crate) mod turn;
 pub mod vendor;
-pub mod wire;
+pub(crate) mod wire;
 
-use crate::core::model::approval::DecidedBy;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,202 +41,193 @@ use tokio::sync::mpsc;
 
 use crate::config::agent::{Speaks, Ways};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
-use crate::core::model::approval::Answer;
+use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Capabilities;
+use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
 use redact::Redactor;
 
-/// One turn to be started.
+/// Everything that starting one turn of an agent needs.
+///
+/// It is written to a worker's folder as JSON, therefore the serialized names are a file format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TurnSpec {
-    /// The run, as its processes are marked.
-    pub owner: String,
-    /// What the agent speaks.
-    pub speaks: Speaks,
-    /// Its differences, where it speaks ACP.
-    pub ways: Ways,
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// The worktree.
-    pub cwd: PathBuf,
-    /// Environment beside what every child gets.
-    pub env: BTreeMap<String, String>,
-    /// What the agent is told.
-    pub prompt: Untrusted,
-    /// The conversation to go on with.
-    pub resume: Option<String>,
-    /// What that conversation has cost already, as it was told.
-    pub session_cost: MicroUsd,
-    /// What the turn may cost; none is no limit.
-    pub budget: Option<MicroUsd>,
-    /// The model, where it isn't the agent's own choice.
-    pub model: Option<String>,
-    /// Steps that the turn may take, where the agent can count them.
-    pub max_steps: Option<u32>,
-    /// Whether it may use tools at all, where it can be told.
-    pub tools: bool,
-    /// How money is reckoned.
-    pub tariff: Tariff,
-    /// The limits of the process.
-    pub limits: Limits,
-    /// Names that are taken from the environment of a worker elsewhere, in the place of values.
-    pub inherit: Vec<String>,
-    /// What is never written down.
+pub(crate) struct TurnSpec {
+    /// The run's id. Each process of the turn carries it in its environment, so that a later afk
+    /// finds orphans.
+    pub(crate) owner: String,
+    pub(crate) speaks: Speaks,
+    /// Deviations of an ACP agent from the standard; the other protocols ignore it.
+    #[serde(rename = "ways")]
+    pub(crate) acp: Ways,
+    /// The program and its arguments, before those of [`AgentProtocol::arguments`].
+    pub(crate) command: Vec<String>,
+    /// The worktree in which the agent works.
+    pub(crate) cwd: PathBuf,
+    /// Variables on top of those that every child process inherits.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) prompt: Untrusted,
+    /// The agent's own session id, when the turn continues a conversation.
+    pub(crate) resume: Option<String>,
+    /// The cost of the resumed session so far, as the agent reported it. Agents report a running
+    /// total; the adapter subtracts this one.
+    pub(crate) session_cost: MicroUsd,
+    /// The most that the turn may cost; `None` means no limit.
+    pub(crate) budget: Option<MicroUsd>,
+    /// The model to use; `None` leaves the choice to the agent.
+    pub(crate) model: Option<String>,
+    /// The most model calls in this turn, for agents that can limit them.
+    pub(crate) max_steps: Option<u32>,
+    /// Whether the agent may use tools, for agents that can be restricted.
+    pub(crate) tools: bool,
+    pub(crate) tariff: Tariff,
+    pub(crate) limits: TurnLimits,
+    /// Names of variables that a remote worker takes from its own environment: secret values never
+    /// leave this machine.
+    pub(crate) inherit: Vec<String>,
+    /// Removes secrets from events and recordings. A worker builds its own.
     #[serde(skip)]
-    pub redactor: Redactor,
-    /// A client reads the output live: the agent emits each piece of text as it comes, and its end
-    /// carries the program's own exit.
+    pub(crate) redactor: Redactor,
+    /// Whether the caller wants each piece of text at once ([`AgentEvent::Piece`]) and the
+    /// program's exit code ([`AgentEvent::Exited`]).
     #[serde(rename = "heard")]
-    pub stream_output: bool,
-    /// Where the lines are kept as they came; none keeps them nowhere.
-    pub record: Option<PathBuf>,
+    pub(crate) stream_output: bool,
+    /// The file that records every line in both directions; `None` records nothing.
+    pub(crate) record: Option<PathBuf>,
 }
 
-/// How what an agent takes becomes money.
+/// How reported usage becomes money.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub enum Tariff {
-    /// As the agent tells it.
+pub(crate) enum Tariff {
+    /// Trust the cost that the agent reports.
     #[default]
-    Told,
-    /// A flat plan: tokens count and money doesn't.
+    #[serde(rename = "Told")]
+    Reported,
+    /// A flat plan: tokens are counted and cost nothing.
     Flat,
-    /// US dollars per million tokens in and out; an estimate.
-    Priced {
-        /// Read by the model.
-        input: f64,
-        /// Written by it.
-        output: f64,
-    },
+    /// Estimate the cost from prices in US dollars per million tokens.
+    Priced { input: f64, output: f64 },
 }
 
-/// The limits of one turn's process.
+/// The limits of one turn and its processes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Limits {
-    /// Longest time of the turn.
-    pub turn: Duration,
-    /// Silence that is shown; twice as long is interrupted, three times as long is stopped.
-    pub silence: Duration,
-    /// Longest time of one tool, in which silence is nothing unusual.
-    pub tool: Duration,
-    /// Memory of the whole tree, in bytes.
-    pub memory: u64,
+pub(crate) struct TurnLimits {
+    /// The longest duration of the whole turn.
+    pub(crate) turn: Duration,
+    /// Silence after which the operator is notified. The turn is interrupted after twice, and
+    /// stopped after three times this duration.
+    pub(crate) silence: Duration,
+    /// The longest duration of one tool, during which silence is normal.
+    pub(crate) tool: Duration,
+    /// The most memory of the whole process tree, in bytes.
+    pub(crate) memory: u64,
 }
 
-/// What can be told to an agent in the middle of a turn.
+/// A request to an agent whose turn is running.
+///
+/// It is written to a worker's folder as JSON, therefore the serialized names are a file format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Control {
-    /// A message from an operator.
-    Steer {
-        /// What.
-        text: Untrusted,
-        /// By whom.
-        by: String,
-    },
-    /// The answer to a request.
-    Answer {
-        /// Which.
-        request: String,
-        /// What.
-        answer: Answer,
-        /// By whom.
-        by: DecidedBy,
-    },
+pub(crate) enum TurnControl {
+    /// Pass on the message that the operator `by` wrote.
+    Steer { text: Untrusted, by: String },
+    /// Answer the permission request or question with the id `request`.
+    Answer { request: String, answer: Answer, by: DecidedBy },
     /// End the turn and keep the conversation.
     Interrupt,
 }
 
-/// Where a turn's events go; bounded, so that a flood waits in the agent's own pipe.
-pub type Events = mpsc::Sender<AgentEvent>;
+/// The receiver's end is in the runtime. The channel is bounded: a flood of events waits in the
+/// agent's own pipe.
+pub(crate) type EventSender = mpsc::Sender<AgentEvent>;
 
-/// What a conversation answers to one thing that it is told.
+/// The effects of one call of an [`AgentProtocol`]; the [`turn::TurnLoop`] carries them out.
 #[derive(Debug, Default)]
-pub struct Said {
-    /// Lines for the agent, without their ends.
-    pub lines: Vec<Vec<u8>>,
-    /// What happened.
-    pub events: Vec<AgentEvent>,
-    /// Messages that begin a turn of their own once this one is over.
-    pub later: Vec<String>,
-    /// The turn is over.
-    pub end: Option<TurnEnd>,
+pub(crate) struct ProtocolOutput {
+    /// Lines to write to the agent, without their newline.
+    pub(crate) lines: Vec<Vec<u8>>,
+    pub(crate) events: Vec<AgentEvent>,
+    /// Messages that each begin another turn once this one has ended.
+    pub(crate) later: Vec<String>,
+    /// Set when the turn has ended.
+    pub(crate) end: Option<TurnEnd>,
 }
 
-impl Said {
-    /// A line of JSON for the agent.
-    pub fn line(&mut self, value: &serde_json::Value) {
+impl ProtocolOutput {
+    /// Queues one line of JSON for the agent.
+    pub(crate) fn write_json(&mut self, value: &serde_json::Value) {
         self.lines.push(value.to_string().into_bytes());
     }
 
-    /// An event.
-    pub fn event(&mut self, event: AgentEvent) {
+    pub(crate) fn emit(&mut self, event: AgentEvent) {
         self.events.push(event);
     }
 
-    /// A remark for the transcript.
-    pub fn notice(&mut self, text: impl Into<Untrusted>) {
+    /// Emits a remark of afk's own for the transcript.
+    pub(crate) fn notice(&mut self, text: impl Into<Untrusted>) {
         self.events.push(AgentEvent::Notice { text: text.into() });
     }
 }
 
-/// One agent's protocol, without a process: what it is told becomes [`Said`].
-pub trait Conversation: Send + Sync {
-    /// What the agent can do; the cockpit offers no more.
+/// The protocol of one agent as a state machine without a process: calls go in,
+/// [`ProtocolOutput`] comes out.
+pub(crate) trait AgentProtocol: Send + Sync {
+    /// The abilities of this agent; afk offers an operator nothing beyond them.
     fn capabilities(&self) -> Capabilities;
 
-    /// Arguments for this turn, after those of the configuration.
+    /// Arguments for this turn, appended to the configured command.
     fn arguments(&self, _spec: &TurnSpec) -> Vec<String> {
         Vec::new()
     }
 
-    /// The program runs.
-    fn begin(&mut self, spec: &TurnSpec, said: &mut Said);
+    /// Sends the first lines; the program has just started.
+    fn begin(&mut self, spec: &TurnSpec, out: &mut ProtocolOutput);
 
-    /// A line came; `cut` where it was too long to be kept whole.
-    fn hear(&mut self, line: &[u8], cut: bool, said: &mut Said);
+    /// Handles one line from the agent. `cut` is set when the line exceeded the limit and lost its
+    /// end.
+    fn receive_line(&mut self, line: &[u8], cut: bool, out: &mut ProtocolOutput);
 
-    /// An operator's message, for an agent that takes it in the middle of a turn.
-    fn steer(&mut self, text: &str, said: &mut Said);
+    /// Passes on an operator's message in the middle of a turn. Called only when the capabilities
+    /// allow it.
+    fn steer(&mut self, text: &str, out: &mut ProtocolOutput);
 
-    /// A message that begins another turn in the same conversation and process.
-    fn follow(&mut self, text: &str, said: &mut Said);
+    /// Begins another turn in the same conversation and process.
+    fn follow_up(&mut self, text: &str, out: &mut ProtocolOutput);
 
-    /// The answer to a request that it told, and who gave it.
-    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, said: &mut Said);
+    /// Answers a request that the agent made earlier, on behalf of the actor `by`.
+    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, out: &mut ProtocolOutput);
 
-    /// The turn is to end.
-    fn interrupt(&mut self, said: &mut Said);
+    /// Asks the agent to end its turn.
+    fn interrupt(&mut self, out: &mut ProtocolOutput);
 
-    /// Whether it is told more than its prompt; otherwise its input ends with that.
-    fn reads_on(&self) -> bool {
+    /// Whether the agent reads further lines after its prompt. If not, its standard input is closed
+    /// after the prompt.
+    fn keeps_input_open(&self) -> bool {
         true
     }
 
-    /// The output is over and no end was told: what it meant, where that is known. The code is none
-    /// after a signal, or where the program went on.
-    fn closed(&self, _code: Option<i32>, _stderr: &str) -> Option<TurnEnd> {
+    /// Derives the turn's end from the exit code and standard error when the output closed without
+    /// one. The code is `None` after a signal, or when the program is still running.
+    fn end_at_exit(&self, _code: Option<i32>, _stderr: &str) -> Option<TurnEnd> {
         None
     }
 }
 
-/// The conversation with an agent.
-#[must_use]
-pub fn conversation(speaks: Speaks, ways: &Ways) -> Box<dyn Conversation> {
+/// Creates the adapter for a protocol.
+pub(crate) fn protocol_for(speaks: Speaks, acp: &Ways) -> Box<dyn AgentProtocol> {
     match speaks {
-        Speaks::Command => Box::new(command::Command),
-        Speaks::Text => Box::new(text::Text::default()),
-        Speaks::Claude => Box::new(claude::Claude::default()),
-        Speaks::Codex => Box::new(codex::Codex::default()),
-        Speaks::Acp => Box::new(acp::Acp::new(ways.clone())),
+        Speaks::Command => Box::new(command::CommandProtocol),
+        Speaks::Text => Box::new(text::TextProtocol::default()),
+        Speaks::Claude => Box::new(claude::ClaudeProtocol::default()),
+        Speaks::Codex => Box::new(codex::CodexProtocol::default()),
+        Speaks::Acp => Box::new(acp::AcpProtocol::new(acp.clone())),
     }
 }
 
-/// The longest text of one event that is kept, in bytes.
-pub const TEXT_LIMIT: usize = 256 * 1024;
+/// The longest text of one event, in bytes.
+pub(crate) const TEXT_LIMIT: usize = 256 * 1024;
 
-/// A text from an agent, cut at its limit.
-#[must_use]
-pub fn bounded(text: impl Into<String>) -> Untrusted {
+/// Cuts an agent's text at [`TEXT_LIMIT`] and appends how many bytes were lost.
+pub(crate) fn bounded(text: impl Into<String>) -> Untrusted {
     let mut text = text.into();
     if text.len() > TEXT_LIMIT {
         let mut end = TEXT_LIMIT;
@@ -232,13 +236,12 @@ pub fn bounded(text: impl Into<String>) -> Untrusted {
         }
         let lost = text.len() - end;
         text.truncate(end);
-        text.push_str(&format!("\n… {lost} bytes more were cut"));
+        text.push_str(&format!("\n… afk cut {} here", plural(lost, "byte")));
     }
     Untrusted::new(text)
 }
 
-/// A line that says nothing that is known: kept for forensics, cut at its limit.
-#[must_use]
-pub fn raw(line: &[u8]) -> AgentEvent {
+/// Keeps a line that no adapter understands, cut at [`TEXT_LIMIT`], for a later investigation.
+pub(crate) fn raw_event(line: &[u8]) -> AgentEvent {
     AgentEvent::Raw { line: bounded(String::from_utf8_lossy(line).into_owned()) }
 }

@@ -1,55 +1,56 @@
-//! Prose that comes in pieces, told as whole lines.
+//! Assembles an agent's prose, which arrives in small pieces, into paragraphs for the transcript.
+//!
+//! Every adapter whose agent streams its text pushes the pieces here, and flushes before an event
+//! that must come after the text.
 
 use crate::core::model::agent_event::AgentEvent;
 
 use super::bounded;
 
-/// A line that goes on for longer is told in parts, so that it can be watched.
-const LONG: usize = 400;
+/// A longer paragraph is emitted in parts, in bytes, so that an operator can follow it.
+const PART_LENGTH: usize = 400;
 
-/// What kind of prose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// For a reader.
+pub(crate) enum ProseKind {
+    /// The answer to the user.
     Text,
     /// The model's reasoning.
     Thought,
 }
 
-/// Collects pieces; see the module.
 #[derive(Debug)]
-pub struct Prose {
-    kind: Kind,
+pub(crate) struct Prose {
+    kind: ProseKind,
     pending: String,
-    /// Tell each piece as it comes as well.
-    pieces: bool,
+    /// Emit each piece at once, in addition.
+    stream: bool,
 }
 
 impl Default for Prose {
     fn default() -> Self {
-        Self { kind: Kind::Text, pending: String::new(), pieces: false }
+        Self { kind: ProseKind::Text, pending: String::new(), stream: false }
     }
 }
 
 impl Prose {
-    /// Tells each piece of text as it comes as well, where somebody listens.
-    pub const fn tell_pieces(&mut self, tell: bool) {
-        self.pieces = tell;
+    /// Whether each piece of text is emitted at once, as an [`AgentEvent::Piece`], in addition.
+    pub(crate) const fn stream_pieces(&mut self, stream: bool) {
+        self.stream = stream;
     }
 
-    /// Takes a piece; tells the lines that are whole now.
-    pub fn push(&mut self, kind: Kind, piece: &str, events: &mut Vec<AgentEvent>) {
+    /// Appends a piece and emits the paragraphs that are complete.
+    pub(crate) fn push(&mut self, kind: ProseKind, piece: &str, events: &mut Vec<AgentEvent>) {
         if kind != self.kind {
             self.flush(events);
             self.kind = kind;
         }
-        if self.pieces && kind == Kind::Text && !piece.is_empty() {
+        if self.stream && kind == ProseKind::Text && !piece.is_empty() {
             events.push(AgentEvent::Piece { text: bounded(piece) });
         }
         self.pending.push_str(piece);
-        // Whole paragraphs read better than lines; a long one is told at a line or word.
+        // Paragraphs read better than lines. A long one is split at the end of a line or a word.
         let end = self.pending.rfind("\n\n").or_else(|| {
-            (self.pending.len() > LONG)
+            (self.pending.len() > PART_LENGTH)
                 .then(|| self.pending.rfind('\n').or_else(|| self.pending.rfind(' ')))
                 .flatten()
         });
@@ -60,15 +61,15 @@ impl Prose {
         }
     }
 
-    /// Tells what is left.
-    pub fn flush(&mut self, events: &mut Vec<AgentEvent>) {
+    /// Emits the incomplete paragraph.
+    pub(crate) fn flush(&mut self, events: &mut Vec<AgentEvent>) {
         let text = std::mem::take(&mut self.pending);
         let text = text.trim_end();
         if !text.trim().is_empty() {
             let text = bounded(text);
             events.push(match self.kind {
-                Kind::Text => AgentEvent::Text { text },
-                Kind::Thought => AgentEvent::Thought { text },
+                ProseKind::Text => AgentEvent::Text { text },
+                ProseKind::Thought => AgentEvent::Thought { text },
             });
         }
     }
@@ -79,13 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_become_paragraphs() {
+    fn push_joins_pieces_to_paragraphs() {
         let (mut prose, mut events) = (Prose::default(), Vec::new());
         for piece in ["Hel", "lo.\n", "\nSecond ", "one"] {
-            prose.push(Kind::Text, piece, &mut events);
+            prose.push(ProseKind::Text, piece, &mut events);
         }
         assert_eq!(events, [AgentEvent::Text { text: "Hello.".into() }]);
-        prose.push(Kind::Thought, "hm", &mut events);
+        prose.push(ProseKind::Thought, "hm", &mut events);
         prose.flush(&mut events);
         prose.flush(&mut events);
         assert_eq!(
@@ -98,10 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_told_as_it_comes_and_loses_nothing() {
+    fn push_splits_a_long_line_without_loss() {
         let (mut prose, mut events) = (Prose::default(), Vec::new());
         for _ in 0..300 {
-            prose.push(Kind::Text, "word ", &mut events);
+            prose.push(ProseKind::Text, "word ", &mut events);
         }
         assert!(events.len() > 2);
         prose.flush(&mut events);

@@ -1,5 +1,7 @@
-//! Secrets are taken out of what agents print before it reaches the disk or a screen: known
-//! values, and shapes that only keys have.
+//! Removes secrets from the output of agents before it reaches a disk or a screen.
+//!
+//! Two rules apply: the values of configured secrets, and patterns that only keys match. The turn
+//! loop redacts every event, and the recorder every line.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -9,15 +11,15 @@ use regex::Regex;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::untrusted::Untrusted;
 
-/// What stands in a secret's place.
-const GONE: &str = "[redacted]";
-/// A value that is shorter would take harmless words with it.
-const SHORTEST: usize = 8;
+/// Replaces a secret.
+const REDACTED: &str = "[redacted]";
+/// The shortest value to redact, in bytes; a shorter one would match harmless words.
+const MIN_LENGTH: usize = 8;
 
-/// Shapes of keys, from their makers' pages: Anthropic and `OpenAI`, GitHub, GitLab, AWS, Google,
-/// Slack, npm, Vault, JSON web tokens, private key blocks, and passwords in addresses.
-static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let shapes = [
+/// Patterns of keys, as documented by their issuers: Anthropic and `OpenAI`, GitHub, GitLab, AWS,
+/// Google, Slack, npm, Vault, JSON web tokens, private key blocks, and passwords in addresses.
+static KEY_PATTERNS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let patterns = [
         r"sk-[A-Za-z0-9_-]{16,}",
         r"gh[pousr]_[A-Za-z0-9]{20,}",
         r"github_pat_[A-Za-z0-9_]{20,}",
@@ -31,50 +33,50 @@ static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
         r"://[^/\s:@]{1,64}:[^/\s@]{3,}@",
     ];
-    // They are constant; a test reads them all.
-    Regex::new(&shapes.join("|")).ok()
+    // The patterns are constant, and a test compiles them.
+    Regex::new(&patterns.join("|")).ok()
 });
 
-/// Takes secrets out. Cheap to clone.
+/// Replaces secrets in texts and events. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
-pub struct Redactor {
+pub(crate) struct Redactor {
     values: Arc<Vec<String>>,
 }
 
 impl Redactor {
-    /// Knows these values beside the shapes; each line of a longer one as well.
+    /// Redacts these values, each of their lines, and everything that matches a key pattern.
     #[must_use]
-    pub fn new(values: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(values: impl IntoIterator<Item = String>) -> Self {
         let mut all: Vec<String> = values
             .into_iter()
             .flat_map(|value| {
                 let lines: Vec<String> = value.lines().map(|l| l.trim().to_owned()).collect();
                 lines.into_iter().chain([value.trim().to_owned()])
             })
-            .filter(|value| value.len() >= SHORTEST)
+            .filter(|value| value.len() >= MIN_LENGTH)
             .collect();
-        // The longest first, so that a part of a value does not leave the rest.
+        // Replace the longest first: replacing a part of a value first would leave the rest.
         all.sort_by_key(|value| std::cmp::Reverse(value.len()));
         all.dedup();
         Self { values: Arc::new(all) }
     }
 
-    /// The text without secrets.
+    /// Returns the text without secrets; borrowed if there are none.
     #[must_use]
-    pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
         for value in self.values.iter() {
             if text.contains(value.as_str()) {
-                text = Cow::Owned(text.replace(value.as_str(), GONE));
+                text = Cow::Owned(text.replace(value.as_str(), REDACTED));
             }
         }
-        match SHAPES.as_ref() {
-            Some(shapes) if shapes.is_match(&text) => {
-                let clean = shapes.replace_all(&text, |found: &regex::Captures<'_>| {
+        match KEY_PATTERNS.as_ref() {
+            Some(patterns) if patterns.is_match(&text) => {
+                let clean = patterns.replace_all(&text, |found: &regex::Captures<'_>| {
                     if found[0].starts_with("://") {
-                        format!("://{GONE}@")
+                        format!("://{REDACTED}@")
                     } else {
-                        GONE.to_owned()
+                        REDACTED.to_owned()
                     }
                 });
                 Cow::Owned(clean.into_owned())
@@ -83,22 +85,22 @@ impl Redactor {
         }
     }
 
-    /// A text of an event without secrets.
-    pub fn text(&self, text: &mut Untrusted) {
+    /// Replaces the secrets in a text of an agent.
+    pub(crate) fn text(&self, text: &mut Untrusted) {
         if let Cow::Owned(clean) = self.clean(text.as_received()) {
             *text = Untrusted::new(clean);
         }
     }
 
-    /// An event without secrets.
-    pub fn event(&self, event: &mut AgentEvent) {
+    /// Replaces the secrets in all texts of an event.
+    pub(crate) fn event(&self, event: &mut AgentEvent) {
         event.texts(&mut |text| self.text(text));
     }
 }
 
-/// Whether an environment name says that its value is secret.
+/// Whether the name of an environment variable suggests that its value is secret.
 #[must_use]
-pub fn names_a_secret(name: &str) -> bool {
+pub(crate) fn names_a_secret(name: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"]
         .iter()
         .any(|word| name.to_ascii_uppercase().contains(word))
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_go_by_value_and_by_shape() {
+    fn clean_removes_known_values_and_key_patterns() {
         let redactor = Redactor::new(["hunter2-hunter2".to_owned(), "a".to_owned()]);
         for (text, clean) in [
             ("the key is hunter2-hunter2.", "the key is [redacted]."),
@@ -128,11 +130,11 @@ mod tests {
         ] {
             assert_eq!(redactor.clean(text), clean);
         }
-        assert!(SHAPES.is_some());
+        assert!(KEY_PATTERNS.is_some());
     }
 
     #[test]
-    fn every_text_of_an_event_is_cleaned() {
+    fn event_redacts_every_text() {
         let redactor = Redactor::new(["topsecret".to_owned()]);
         let secret = || Untrusted::from("a topsecret b");
         let mut event = AgentEvent::ToolEnd {
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_known_by_their_names() {
+    fn names_a_secret_matches_common_names() {
         assert!(
             ["API_KEY", "gh_token", "X_SECRET", "DB_PASSWORD"].iter().all(|n| names_a_secret(n))
         );

@@ -1,5 +1,9 @@
-//! One turn as its lines come and go: the events that are told, the watchdog, the budget, and what an
-//! operator says meanwhile. Whoever carries the lines has the process or the connection.
+//! The loop of one turn: moves lines between a transport and an [`AgentProtocol`], emits events,
+//! and enforces the watchdog, the budget, and the time and memory limits.
+//!
+//! The caller owns the transport: the driver has a process, the T3 executor has a connection. It
+//! feeds [`AgentLine`]s in, receives lines for the agent from a channel, and must end the agent
+//! when [`TurnLoop::run`] returns.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,44 +11,57 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep_until};
 
-use super::record::{Record, Way};
-use super::{Control, Conversation, Events, Said, Tariff, TurnSpec};
+use super::recorder::{Direction, LineRecorder};
+use super::{AgentProtocol, EventSender, ProtocolOutput, Tariff, TurnControl, TurnSpec};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::capability::Steer;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
 
-/// How long a turn may take to end after an interrupt.
-const INTERRUPT: Duration = Duration::from_secs(15);
-/// Lines that may wait to be written.
-pub const TO_WRITE: usize = 256;
-/// Lines that may wait to be understood; each may be long.
-pub const TO_READ: usize = 8;
-/// Between two looks at the memory of the tree.
-const LOOK: Duration = Duration::from_secs(2);
-/// Tools and requests that are remembered at once.
-const OPEN: usize = 256;
+/// How long the agent may take to end its turn after an interrupt.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(15);
+/// Capacity of the channel of lines for the agent.
+pub(crate) const TO_WRITE: usize = 256;
+/// Capacity of the channel of lines from the agent; small, because one line may be 16 MiB.
+pub(crate) const TO_READ: usize = 8;
+/// The interval between two checks of the process tree's memory.
+const MEMORY_CHECK: Duration = Duration::from_secs(2);
+/// The most tools, and the most requests, that are tracked at once.
+const TRACKED: usize = 256;
 
-/// How listening ended.
-pub enum Over {
-    /// The conversation said how the turn ended.
-    Said(TurnEnd),
-    /// A limit was reached: the tree is stopped without ceremony.
-    Stopped(TurnEnd),
-    /// The output is over.
-    Eof,
+/// One line from the agent.
+pub(crate) struct AgentLine {
+    pub(crate) bytes: Vec<u8>,
+    /// The line exceeded the transport's limit and lost its end.
+    pub(crate) cut: bool,
 }
 
-/// Why a turn was interrupted.
+/// Why the loop returned.
+pub(crate) enum TurnOutcome {
+    /// The agent reported the end of its turn.
+    Reported(TurnEnd),
+    /// A limit was reached: the caller must kill the agent at once.
+    Stopped(TurnEnd),
+    /// The agent closed its output without reporting an end.
+    OutputClosed,
+}
+
+/// A message that waits for the end of the turn.
+struct QueuedMessage {
+    text: String,
+    /// Written by an operator, who gets an [`AgentEvent::SteerTaken`] once the agent has it.
+    by_operator: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interrupted {
+enum InterruptCause {
     Operator,
     Watchdog,
     Budget,
 }
 
-impl Interrupted {
+impl InterruptCause {
     const fn end(self) -> TurnEnd {
         match self {
             Self::Operator => TurnEnd::Interrupted,
@@ -54,53 +71,54 @@ impl Interrupted {
     }
 }
 
-/// See the module.
-pub struct Turn<'a> {
-    /// The agent's protocol.
-    pub conversation: Box<dyn Conversation>,
+/// The state of one turn; see the module.
+pub(crate) struct TurnLoop<'a> {
+    pub(crate) protocol: Box<dyn AgentProtocol>,
     spec: &'a TurnSpec,
-    events: &'a Events,
-    /// Where lines for the agent go.
-    pub lines: mpsc::Sender<Vec<u8>>,
-    record: Option<Record>,
-    /// Since when nothing is heard, and whether that was shown.
-    heard: Instant,
+    events: &'a EventSender,
+    /// Lines for the agent; dropping the sender closes its input.
+    pub(crate) lines: mpsc::Sender<Vec<u8>>,
+    recorder: Option<LineRecorder>,
+    /// When the agent last sent a line or received an answer.
+    last_activity: Instant,
+    /// The silence since `last_activity` was already reported.
     quiet: bool,
+    /// The agent is retrying a call of its model.
     retrying: bool,
-    interrupted: Option<(Interrupted, Instant)>,
-    /// Titles of the tools that run.
+    /// Why the turn was interrupted, and when the patience with it ends.
+    interrupted: Option<(InterruptCause, Instant)>,
+    /// Titles of the running tools by id.
     tools: BTreeMap<String, Untrusted>,
-    /// What an answer is waited for, with its title.
+    /// Titles of the unanswered requests by id.
     requests: BTreeMap<String, Untrusted>,
-    /// Messages for after the turn; true for an operator's.
-    later: VecDeque<(String, bool)>,
+    later: VecDeque<QueuedMessage>,
     spent: MicroUsd,
-    gone: bool,
+    /// The runtime dropped the receiver of `events`: nothing uses the turn any longer.
+    receiver_gone: bool,
 }
 
-impl<'a> Turn<'a> {
-    /// A turn whose lines for the agent go to `lines`.
-    #[must_use]
-    pub fn new(
-        conversation: Box<dyn Conversation>,
+impl<'a> TurnLoop<'a> {
+    /// Prepares a turn; `lines` carries the lines for the agent.
+    pub(crate) fn new(
+        protocol: Box<dyn AgentProtocol>,
         spec: &'a TurnSpec,
-        events: &'a Events,
+        events: &'a EventSender,
         lines: mpsc::Sender<Vec<u8>>,
     ) -> Self {
-        let record = spec.record.as_ref().and_then(|path| {
-            let opened = Record::open(path, spec.redactor.clone());
+        let recorder = spec.record.as_ref().and_then(|path| {
+            let opened = LineRecorder::open(path, spec.redactor.clone());
             let failed = |error: &std::io::Error| {
-                tracing::warn!(%error, "no record of the agent's lines");
+                tracing::warn!(path = %path.display(), %error, "the recording can't be opened");
             };
             opened.inspect_err(failed).ok()
         });
         Self {
-            conversation,
+            protocol,
             spec,
             events,
             lines,
-            record,
-            heard: Instant::now(),
+            recorder,
+            last_activity: Instant::now(),
             quiet: false,
             retrying: false,
             interrupted: None,
@@ -108,115 +126,126 @@ impl<'a> Turn<'a> {
             requests: BTreeMap::new(),
             later: VecDeque::new(),
             spent: MicroUsd(0),
-            gone: false,
+            receiver_gone: false,
         }
     }
 
-    /// Serves it to its end. `memory` tells the bytes that its processes take, where it has any here.
-    pub async fn serve(
+    /// Runs the turn until it ends, a limit is reached, or the agent closes its output.
+    ///
+    /// `memory` returns the bytes that the agent's processes use, 0 for an agent in another place.
+    pub(crate) async fn run(
         &mut self,
         memory: &(dyn Fn() -> u64 + Sync),
-        mut from: mpsc::Receiver<(Vec<u8>, bool)>,
-        control: &mut mpsc::Receiver<Control>,
-    ) -> Over {
-        let over = Instant::now() + self.spec.limits.turn;
-        let mut look = interval_at(Instant::now() + LOOK, LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut said = Said::default();
-        self.conversation.begin(self.spec, &mut said);
-        if let Some(end) = self.take(said).await {
-            return Over::Said(end);
+        mut from_agent: mpsc::Receiver<AgentLine>,
+        control: &mut mpsc::Receiver<TurnControl>,
+    ) -> TurnOutcome {
+        let deadline = Instant::now() + self.spec.limits.turn;
+        let mut memory_check = interval_at(Instant::now() + MEMORY_CHECK, MEMORY_CHECK);
+        memory_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut out = ProtocolOutput::default();
+        self.protocol.begin(self.spec, &mut out);
+        if let Some(end) = self.apply(out).await {
+            return TurnOutcome::Reported(end);
         }
-        if !self.conversation.reads_on() {
-            // What is queued is written, and then its input is over.
+        if !self.protocol.keeps_input_open() {
+            // The transport writes the queued lines, then the closed channel ends the agent's
+            // input.
             self.lines = mpsc::channel(1).0;
         }
         loop {
-            if self.gone {
-                return Over::Stopped(TurnEnd::Interrupted);
+            if self.receiver_gone {
+                return TurnOutcome::Stopped(TurnEnd::Interrupted);
             }
-            let watch = self.watch();
+            let watchdog = self.watchdog_deadline();
             tokio::select! {
-                line = from.recv() => {
-                    let Some((line, cut)) = line else {
+                line = from_agent.recv() => {
+                    let Some(AgentLine { bytes, cut }) = line else {
                         self.flush();
-                        return self.interrupted.map_or(Over::Eof, |(why, _)| Over::Stopped(why.end()));
+                        return match self.interrupted {
+                            Some((cause, _)) => TurnOutcome::Stopped(cause.end()),
+                            None => TurnOutcome::OutputClosed,
+                        };
                     };
-                    self.keep(Way::Out, &line);
-                    if let Some(end) = self.hear(&line, cut).await {
+                    self.record_line(Direction::FromAgent, &bytes);
+                    if let Some(end) = self.receive_line(&bytes, cut).await {
                         self.flush();
-                        return Over::Said(end);
+                        return TurnOutcome::Reported(end);
                     }
                 }
-                Some(control) = control.recv() => self.control(control).await,
-                () = sleep_until(watch), if self.requests.is_empty() || self.interrupted.is_some() => {
-                    if let Some(end) = self.silent().await {
-                        return Over::Stopped(end);
+                Some(control) = control.recv() => self.handle_control(control).await,
+                () = sleep_until(watchdog), if self.requests.is_empty() || self.interrupted.is_some() => {
+                    if let Some(end) = self.on_silence().await {
+                        return TurnOutcome::Stopped(end);
                     }
                 }
-                _ = look.tick() => {
+                _ = memory_check.tick() => {
                     self.flush();
-                    if let Some(end) = self.memory(memory()) {
-                        return Over::Stopped(end);
+                    if let Some(end) = self.check_memory(memory()) {
+                        return TurnOutcome::Stopped(end);
                     }
                 }
-                () = sleep_until(over) => return Over::Stopped(TurnEnd::TimedOut),
+                () = sleep_until(deadline) => return TurnOutcome::Stopped(TurnEnd::TimedOut),
             }
         }
     }
 
-    async fn hear(&mut self, line: &[u8], cut: bool) -> Option<TurnEnd> {
-        self.heard = Instant::now();
-        let mut said = Said::default();
-        self.conversation.hear(line, cut, &mut said);
-        let again = said.events.iter().any(|event| matches!(event, AgentEvent::Retry { .. }));
-        let silent = said.events.is_empty();
-        if self.quiet || (self.retrying && !again && !silent) {
+    async fn receive_line(&mut self, line: &[u8], cut: bool) -> Option<TurnEnd> {
+        self.last_activity = Instant::now();
+        let mut out = ProtocolOutput::default();
+        self.protocol.receive_line(line, cut, &mut out);
+        let retries = out.events.iter().any(|event| matches!(event, AgentEvent::Retry { .. }));
+        let silent = out.events.is_empty();
+        if self.quiet || (self.retrying && !retries && !silent) {
             self.quiet = false;
             self.retrying = false;
-            self.tell(AgentEvent::Active).await;
+            self.emit(AgentEvent::Active).await;
         }
-        self.retrying |= again;
-        self.take(said).await
+        self.retrying |= retries;
+        self.apply(out).await
     }
 
-    /// Carries out what the conversation said; the turn's end where it has one.
-    async fn take(&mut self, mut said: Said) -> Option<TurnEnd> {
+    /// Writes the lines and emits the events. At the end of a turn, begins the next one with a
+    /// queued message, or returns the end.
+    async fn apply(&mut self, mut out: ProtocolOutput) -> Option<TurnEnd> {
         loop {
-            for line in said.lines {
+            for line in out.lines {
                 self.write(line).await;
             }
-            for event in said.events {
-                self.tell(event).await;
+            for event in out.events {
+                self.emit(event).await;
             }
-            self.later.extend(said.later.into_iter().map(|text| (text, false)));
-            let end = said.end?;
-            if let Some((why, _)) = self.interrupted {
-                // A turn that was over before it heard of it was not interrupted.
-                let done = end == TurnEnd::Done && why != Interrupted::Budget;
-                return Some(if done { end } else { why.end() });
+            let later = out.later.into_iter();
+            self.later.extend(later.map(|text| QueuedMessage { text, by_operator: false }));
+            let end = out.end?;
+            if let Some((cause, _)) = self.interrupted {
+                // The turn was done before the interrupt reached the agent.
+                let done = end == TurnEnd::Done && cause != InterruptCause::Budget;
+                return Some(if done { end } else { cause.end() });
             }
-            // A refusal that ended the turn leaves its reason to be told.
+            // A denied permission ended the turn: the next one passes the reason on.
             let goes_on = match end {
                 TurnEnd::Done => true,
-                TurnEnd::Interrupted => self.later.front().is_some_and(|(_, steered)| !steered),
+                TurnEnd::Interrupted => {
+                    self.later.front().is_some_and(|message| !message.by_operator)
+                }
                 _ => false,
             };
-            let Some((text, steered)) = self.later.pop_front().filter(|_| goes_on) else {
+            let Some(message) = self.later.pop_front().filter(|_| goes_on) else {
                 return Some(end);
             };
-            said = Said::default();
-            self.conversation.follow(&text, &mut said);
-            if steered {
-                said.event(AgentEvent::SteerTaken);
+            out = ProtocolOutput::default();
+            self.protocol.follow_up(&message.text, &mut out);
+            if message.by_operator {
+                out.emit(AgentEvent::SteerTaken);
             }
         }
     }
 
-    /// Hands an event on: tools get their titles, money is reckoned, secrets go.
-    async fn tell(&mut self, mut event: AgentEvent) {
+    /// Sends an event to the runtime, after adding a tool's title, applying the tariff and removing
+    /// secrets.
+    async fn emit(&mut self, mut event: AgentEvent) {
         match &mut event {
-            AgentEvent::ToolStart { id, title, .. } if self.tools.len() < OPEN => {
+            AgentEvent::ToolStart { id, title, .. } if self.tools.len() < TRACKED => {
                 self.tools.insert(id.clone(), title.clone());
             }
             AgentEvent::ToolEnd { id, title, .. } => {
@@ -225,28 +254,28 @@ impl<'a> Turn<'a> {
                     *title = known;
                 }
             }
-            AgentEvent::PermissionRequest { id, request: ask } if self.requests.len() < OPEN => {
+            AgentEvent::PermissionRequest { id, request: ask } if self.requests.len() < TRACKED => {
                 self.requests.insert(id.clone(), ask.title.clone());
             }
-            AgentEvent::Question { id, text, .. } if self.requests.len() < OPEN => {
+            AgentEvent::Question { id, text, .. } if self.requests.len() < TRACKED => {
                 self.requests.insert(id.clone(), Untrusted::new(text.clean_line()));
             }
             AgentEvent::RequestWithdrawn { id } => {
                 self.requests.remove(id);
             }
-            AgentEvent::Usage(spend) => *spend = self.reckon(*spend),
+            AgentEvent::Usage(spend) => *spend = self.apply_tariff(*spend),
             _ => {}
         }
         self.spec.redactor.event(&mut event);
-        self.gone |= self.events.send(event).await.is_err();
+        self.receiver_gone |= self.events.send(event).await.is_err();
     }
 
-    fn reckon(&mut self, mut spend: Spend) -> Spend {
+    fn apply_tariff(&mut self, mut spend: Spend) -> Spend {
         match self.spec.tariff {
-            Tariff::Told => {}
+            Tariff::Reported => {}
             Tariff::Flat => spend.usd = MicroUsd(0),
             Tariff::Priced { input, output } if spend.usd.0 == 0 => {
-                // Far below 2^52 tokens.
+                // Token counts stay far below 2^52, where f64 begins to lose integers.
                 #[allow(clippy::cast_precision_loss)]
                 let usd = (spend.tokens_in as f64 * input + spend.tokens_out as f64 * output) / 1e6;
                 spend.usd = MicroUsd::from_usd(usd);
@@ -256,131 +285,140 @@ impl<'a> Turn<'a> {
         }
         self.spent = self.spent.plus(spend.usd);
         if self.interrupted.is_none() && self.spec.budget.is_some_and(|most| self.spent > most) {
-            self.interrupt(Interrupted::Budget);
+            self.interrupt(InterruptCause::Budget);
         }
         spend
     }
 
-    async fn control(&mut self, control: Control) {
-        let mut said = Said::default();
+    async fn handle_control(&mut self, control: TurnControl) {
+        let mut out = ProtocolOutput::default();
         match control {
-            Control::Steer { text, by } => {
-                let can = self.conversation.capabilities().steer;
-                match can {
-                    Steer::MidTurn => self.conversation.steer(text.as_received(), &mut said),
+            TurnControl::Steer { text, by } => {
+                let steer = self.protocol.capabilities().steer;
+                match steer {
+                    Steer::MidTurn => self.protocol.steer(text.as_received(), &mut out),
                     Steer::AfterTurn => {
-                        self.later.push_back((text.as_received().to_owned(), true));
+                        let text = text.as_received().to_owned();
+                        self.later.push_back(QueuedMessage { text, by_operator: true });
                     }
                     Steer::Unsupported => {
-                        said.notice("this agent takes no messages in the middle of a turn");
+                        out.notice("this agent accepts no messages during a turn");
                     }
                 }
-                self.tell(AgentEvent::Steered { text, by }).await;
-                if can == Steer::AfterTurn {
-                    said.notice("this agent takes it once its turn is over");
+                self.emit(AgentEvent::Steered { text, by }).await;
+                if steer == Steer::AfterTurn {
+                    out.notice("the agent receives the message when this turn ends");
                 }
             }
-            Control::Answer { request, answer, by } => {
-                self.heard = Instant::now();
-                self.conversation.answer(&request, &answer, &by, &mut said);
+            TurnControl::Answer { request, answer, by } => {
+                self.last_activity = Instant::now();
+                self.protocol.answer(&request, &answer, &by, &mut out);
                 let title = self.requests.remove(&request).unwrap_or_default();
                 let answer = answer.summary().into();
-                self.tell(AgentEvent::Resolved { id: request, title, answer, by }).await;
+                self.emit(AgentEvent::Resolved { id: request, title, answer, by }).await;
             }
-            Control::Interrupt => self.interrupt(Interrupted::Operator),
+            TurnControl::Interrupt => self.interrupt(InterruptCause::Operator),
         }
-        // An answer ends no turn by itself.
-        let _ = self.take(said).await;
+        // Only a line from the agent ends a turn.
+        let _ = self.apply(out).await;
     }
 
-    /// Asks the agent to end its turn; one that can't is stopped when the time for it is over.
-    fn interrupt(&mut self, why: Interrupted) {
+    /// Asks the agent to end its turn. The loop stops it when [`INTERRUPT_GRACE`] has elapsed, and
+    /// at once if it can't be interrupted.
+    fn interrupt(&mut self, cause: InterruptCause) {
         if self.interrupted.is_some() {
             return;
         }
-        let patience = if self.conversation.capabilities().interrupt {
-            let mut said = Said::default();
-            self.conversation.interrupt(&mut said);
-            for line in said.lines {
-                self.keep(Way::In, &line);
-                // A full queue means that it does not read: it is stopped a little later.
+        let patience = if self.protocol.capabilities().interrupt {
+            let mut out = ProtocolOutput::default();
+            self.protocol.interrupt(&mut out);
+            for line in out.lines {
+                self.record_line(Direction::ToAgent, &line);
+                // A full queue means that the agent has stopped reading: the grace period ends it.
                 let _ = self.lines.try_send(line);
             }
-            INTERRUPT
+            INTERRUPT_GRACE
         } else {
             Duration::ZERO
         };
-        self.interrupted = Some((why, Instant::now() + patience));
+        self.interrupted = Some((cause, Instant::now() + patience));
     }
 
-    /// When the watchdog looks next.
-    fn watch(&self) -> Instant {
+    /// When the watchdog acts next, unless the agent sends something before.
+    fn watchdog_deadline(&self) -> Instant {
         if let Some((_, until)) = self.interrupted {
             return until;
         }
         let silence = self.spec.limits.silence;
-        if self.quiet { self.heard + self.nudge() } else { self.heard + silence }
+        if self.quiet {
+            self.last_activity + self.interrupt_after()
+        } else {
+            self.last_activity + silence
+        }
     }
 
-    /// Silence after which the turn is interrupted. A tool may take its time.
-    fn nudge(&self) -> Duration {
+    /// The silence after which the turn is interrupted; longer while a tool runs.
+    fn interrupt_after(&self) -> Duration {
         let twice = self.spec.limits.silence * 2;
         if self.tools.is_empty() { twice } else { twice.max(self.spec.limits.tool) }
     }
 
-    async fn silent(&mut self) -> Option<TurnEnd> {
-        if let Some((why, _)) = self.interrupted {
-            return Some(match why {
-                Interrupted::Watchdog => TurnEnd::Silent,
+    /// Reports the silence first, interrupts the turn next, and finally returns its end.
+    async fn on_silence(&mut self) -> Option<TurnEnd> {
+        if let Some((cause, _)) = self.interrupted {
+            return Some(match cause {
+                InterruptCause::Watchdog => TurnEnd::Silent,
                 other => other.end(),
             });
         }
-        let seconds = self.heard.elapsed().as_secs();
-        let nudge = self.quiet;
+        let seconds = self.last_activity.elapsed().as_secs();
+        let interrupts = self.quiet;
         self.quiet = true;
-        self.tell(AgentEvent::Quiet { seconds, interrupted: nudge }).await;
-        if nudge {
-            if !self.conversation.capabilities().interrupt {
-                // It can't be told; it has the rest of its time to be heard of.
+        self.emit(AgentEvent::Quiet { seconds, interrupted: interrupts }).await;
+        if interrupts {
+            if !self.protocol.capabilities().interrupt {
+                // The agent can't be interrupted: it has one more silence to send something.
                 self.interrupted =
-                    Some((Interrupted::Watchdog, Instant::now() + self.spec.limits.silence));
+                    Some((InterruptCause::Watchdog, Instant::now() + self.spec.limits.silence));
                 return None;
             }
-            self.interrupt(Interrupted::Watchdog);
+            self.interrupt(InterruptCause::Watchdog);
             let until = Instant::now() + self.spec.limits.silence;
-            self.interrupted = Some((Interrupted::Watchdog, until));
+            self.interrupted = Some((InterruptCause::Watchdog, until));
         }
         None
     }
 
-    fn memory(&self, used: u64) -> Option<TurnEnd> {
+    fn check_memory(&self, used: u64) -> Option<TurnEnd> {
         let most = self.spec.limits.memory;
         (used > most).then(|| {
             let mib = |bytes: u64| bytes / (1024 * 1024);
-            let why = format!("{} MiB in all its processes, over {} MiB", mib(used), mib(most));
+            let why =
+                format!("its processes use {} MiB; the limit is {} MiB", mib(used), mib(most));
             TurnEnd::OutOfMemory { why: why.into() }
         })
     }
 
     async fn write(&mut self, line: Vec<u8>) {
-        self.keep(Way::In, &line);
+        self.record_line(Direction::ToAgent, &line);
         if self.lines.try_send(line).is_err() {
-            let text = "the agent did not take it: it reads nothing more".into();
-            self.tell(AgentEvent::Notice { text }).await;
+            let text =
+                "the agent did not receive the message: it has stopped reading its input".into();
+            self.emit(AgentEvent::Notice { text }).await;
         }
     }
 
-    fn keep(&mut self, way: Way, line: &[u8]) {
-        if let Some(record) = &mut self.record {
+    fn record_line(&mut self, direction: Direction, line: &[u8]) {
+        if let Some(recorder) = &mut self.recorder {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             let ms = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-            record.line(Timestamp(ms), way, line);
+            recorder.append(Timestamp(ms), direction, line);
         }
     }
 
     fn flush(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.flush();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
         }
     }
 }

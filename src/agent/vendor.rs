@@ -1,12 +1,15 @@
-//! Where an npm package keeps the program itself. The shim that npm puts on the PATH runs it
-//! through Node, and leaves its commands behind when it is stopped.
+//! Finds the programs of agents.
+//!
+//! An npm package puts a shim on the PATH that starts the real program through Node. Stopping the
+//! shim leaves the agent's child processes running, therefore afk starts the real program.
 
 use std::path::{Path, PathBuf};
 
-/// The program behind a shim: `pattern` names it below `node_modules`, a `*` stands for any part
-/// of one name. None where `program` is no shim, or nothing fits.
+/// Returns the real program of an npm shim, or `None` if `program` is no shim or nothing matches.
+///
+/// `pattern` is its path below `node_modules`; each component may contain one `*`.
 #[must_use]
-pub fn behind(program: &Path, pattern: &str) -> Option<PathBuf> {
+pub(crate) fn program_behind_shim(program: &Path, pattern: &str) -> Option<PathBuf> {
     let real = std::fs::canonicalize(program).ok()?;
     let shim = real.extension().is_some_and(|end| end == "js" || end == "cjs" || end == "mjs");
     if !shim {
@@ -17,33 +20,34 @@ pub fn behind(program: &Path, pattern: &str) -> Option<PathBuf> {
         .find_map(|folder| find(folder, &pattern.split('/').collect::<Vec<_>>()))
 }
 
-/// A program by its name: a path as it is, a name by our PATH.
+/// Resolves a program's name through the PATH of this process; a path stays as it is.
 #[must_use]
 pub fn on_path(program: &str) -> Option<PathBuf> {
     crate::process::on_path(program.as_ref(), std::env::var_os("PATH").as_deref())
 }
 
+/// Returns the first file below `folder` whose path matches `parts`, in alphabetical order.
 fn find(folder: &Path, parts: &[&str]) -> Option<PathBuf> {
     let Some((part, rest)) = parts.split_first() else {
         return folder.is_file().then(|| folder.to_owned());
     };
-    let Some((before, behind)) = part.split_once('*') else {
+    let Some((prefix, suffix)) = part.split_once('*') else {
         return find(&folder.join(part), rest);
     };
-    let mut fits: Vec<PathBuf> = std::fs::read_dir(folder)
+    let mut matches: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?
         .flatten()
         .filter(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            name.len() >= before.len() + behind.len()
-                && name.starts_with(before)
-                && name.ends_with(behind)
+            name.len() >= prefix.len() + suffix.len()
+                && name.starts_with(prefix)
+                && name.ends_with(suffix)
         })
         .map(|entry| entry.path())
         .collect();
-    fits.sort();
-    fits.iter().find_map(|path| find(path, rest))
+    matches.sort();
+    matches.iter().find_map(|path| find(path, rest))
 }
 
 #[cfg(test)]
@@ -51,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_found_behind_its_shim() {
+    fn shim_resolves_to_its_program() {
         let dir = tempfile::tempdir().unwrap();
         let modules = dir.path().join("node_modules");
         let vendor = modules.join("@openai/codex-linux-x64/vendor/x86/bin");
@@ -64,9 +68,9 @@ mod tests {
         std::os::unix::fs::symlink(&shim, &link).unwrap();
         let pattern = "@openai/codex-*/vendor/*/bin/codex";
         let real = std::fs::canonicalize(vendor.join("codex")).unwrap();
-        assert_eq!(behind(&link, pattern), Some(real.clone()));
-        assert_eq!(behind(&real, pattern), None);
-        assert_eq!(behind(&link, "@openai/none-*/codex"), None);
+        assert_eq!(program_behind_shim(&link, pattern), Some(real.clone()));
+        assert_eq!(program_behind_shim(&real, pattern), None);
+        assert_eq!(program_behind_shim(&link, "@openai/none-*/codex"), None);
         assert!(on_path("sh").is_some() && on_path("no-such-program").is_none());
     }
 }

@@ -1,41 +1,46 @@
-//! The lines that a `command` agent reads and writes (docs/agents.md is the protocol).
+//! The JSON lines of the `command` protocol, which docs/agents.md specifies: [`ToAgent`] lines are
+//! written, and [`translate`] turns the agent's lines into events.
 
 use serde::{Deserialize, Serialize};
 
-use super::{bounded, raw};
-
+use super::{bounded, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::permission::{PermissionRequest, Tool};
 use crate::core::model::untrusted::Untrusted;
 
-/// A line to the agent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
-pub enum ToAgent<'a> {
+pub(crate) enum ToAgent<'a> {
     /// The first line.
     Prompt {
-        /// What to do.
         prompt: &'a str,
-        /// The conversation to go on with, or null.
+        /// The conversation to continue, or null.
         session: Option<&'a str>,
     },
     /// A message from an operator.
-    Steer {
-        /// What.
-        text: &'a str,
-    },
-    /// The answer to a permission request or a question.
+    Steer { text: &'a str },
+    /// The answer to the permission request or question `id`.
     Answer {
-        /// Which.
         id: &'a str,
-        /// `allow`, `deny`, `edit` with another command, or `text` for a question.
-        decision: &'a str,
-        /// The reason, the command or the answer.
+        decision: WireDecision,
+        /// The reason, the replacement command, or the answer to a question.
         text: &'a str,
     },
-    /// The turn is to end, with `end`.
+    /// Asks the agent to end its turn with an `end` line.
     Interrupt,
+}
+
+/// The decision on a request, as the agent reads it.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WireDecision {
+    Allow,
+    Deny,
+    /// Run another command instead.
+    Edit,
+    /// The answer to a question.
+    Text,
 }
 
 /// A line from the agent.
@@ -70,7 +75,7 @@ enum FromAgent {
         diff: String,
     },
     Plan {
-        items: Vec<Item>,
+        items: Vec<WirePlanItem>,
     },
     Permission {
         id: String,
@@ -104,16 +109,16 @@ enum FromAgent {
         status: Option<u16>,
     },
     End {
-        status: Status,
+        status: EndStatus,
         #[serde(default)]
         reason: String,
-        /// The API's, where the model failed.
+        /// The HTTP status of the model's API, if the model failed.
         code: Option<u16>,
     },
 }
 
 #[derive(Debug, Deserialize)]
-struct Item {
+struct WirePlanItem {
     text: String,
     #[serde(default)]
     done: bool,
@@ -121,26 +126,27 @@ struct Item {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+enum EndStatus {
     Done,
     Blocked,
     Failed,
     Interrupted,
 }
 
-/// Longest line that is read as JSON, in bytes; a longer one is kept raw and cut.
-pub const LINE_LIMIT: usize = 16 * 1024 * 1024;
-/// Longest session name.
+/// The longest line that is parsed as JSON, in bytes; a longer one is cut and kept raw.
+pub(crate) const LINE_LIMIT: usize = 16 * 1024 * 1024;
+/// The longest session id, in characters.
 const SESSION_LIMIT: usize = 256;
 
-/// Translates a line. What can't be read is an [`AgentEvent::Raw`], never an error.
+/// Translates a line from the agent. An unreadable line becomes an [`AgentEvent::Raw`], never an
+/// error.
 #[must_use]
-pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
-    let read = if cut { None } else { serde_json::from_slice::<FromAgent>(line).ok() };
-    let Some(read) = read else {
-        return raw(line);
+pub(crate) fn translate(line: &[u8], cut: bool) -> AgentEvent {
+    let parsed = if cut { None } else { serde_json::from_slice::<FromAgent>(line).ok() };
+    let Some(parsed) = parsed else {
+        return raw_event(line);
     };
-    match read {
+    match parsed {
         FromAgent::Session { id, model, version } => AgentEvent::SessionStarted {
             session: id.chars().take(SESSION_LIMIT).collect(),
             model: model.map(bounded),
@@ -195,10 +201,10 @@ pub fn translate(line: &[u8], cut: bool) -> AgentEvent {
             AgentEvent::Retry { attempt, delay_ms, status }
         }
         FromAgent::End { status, reason, code } => AgentEvent::TurnEnd(match status {
-            Status::Done => TurnEnd::Done,
-            Status::Blocked => TurnEnd::Blocked { why: bounded(reason) },
-            Status::Failed => TurnEnd::ApiError { status: code, why: bounded(reason) },
-            Status::Interrupted => TurnEnd::Interrupted,
+            EndStatus::Done => TurnEnd::Done,
+            EndStatus::Blocked => TurnEnd::Blocked { why: bounded(reason) },
+            EndStatus::Failed => TurnEnd::ApiError { status: code, why: bounded(reason) },
+            EndStatus::Interrupted => TurnEnd::Interrupted,
         }),
     }
 }
@@ -209,17 +215,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_lines_are_understood() {
-        let of = |line: &str| translate(line.as_bytes(), false);
-        assert_eq!(of(r#"{"type":"text","text":"hi"}"#), AgentEvent::Text { text: "hi".into() });
-        assert_eq!(of(r#"{"status":"done","type":"end"}"#), AgentEvent::TurnEnd(TurnEnd::Done));
+    fn translate_reads_known_lines() {
+        let translated = |line: &str| translate(line.as_bytes(), false);
+        assert_eq!(
+            translated(r#"{"type":"text","text":"hi"}"#),
+            AgentEvent::Text { text: "hi".into() }
+        );
+        assert_eq!(
+            translated(r#"{"status":"done","type":"end"}"#),
+            AgentEvent::TurnEnd(TurnEnd::Done)
+        );
         let usd = MicroUsd(10_000);
         let usage = AgentEvent::Usage(Spend { tokens_in: 5, usd, ..Spend::default() });
-        assert_eq!(of(r#"{"type":"usage","tokens_in":5,"cost_usd":0.01}"#), usage);
+        assert_eq!(translated(r#"{"type":"usage","tokens_in":5,"cost_usd":0.01}"#), usage);
     }
 
     #[test]
-    fn garbage_is_raw_and_bounded() {
+    fn translate_keeps_garbage_raw_and_bounded() {
         for line in
             [&b"not json"[..], b"{\"type\":\"dance\"}", b"\xff\xfe", b"", b"{\"type\":\"end\"}"]
         {
@@ -230,6 +242,6 @@ mod tests {
             panic!("no text")
         };
         assert!(text.as_received().len() < TEXT_LIMIT + 100);
-        assert!(text.clean().ends_with("bytes more were cut"));
+        assert!(text.clean().ends_with("bytes here"));
     }
 }

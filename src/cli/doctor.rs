@@ -207,7 +207,7 @@ async fn outside(config: &Config, report: &mut Report) {
 /// The places where turns are carried out beside this machine.
 async fn executors(config: &Config, secrets: &Arc<Secrets>, report: &mut Report) {
     for (name, place) in &config.executors {
-        let found = match executor::of(place, &config.kubernetes, secrets) {
+        let found = match executor::from_config(place, &config.kubernetes, secrets) {
             Ok(made) => made.check().await,
             Err(why) => Err(why.into()),
         };
@@ -357,7 +357,8 @@ async fn agent(name: &str, agent: &Agent) -> Found {
         known(&agent.set) || known(&agent.secrets) || our_env(name).is_some()
     });
     let file = login.files.iter().find(|file| home.as_ref().is_some_and(|h| h.join(file).exists()));
-    let behind = preset.vendor.as_ref().and_then(|pattern| vendor::behind(&path, pattern));
+    let behind =
+        preset.vendor.as_ref().and_then(|pattern| vendor::program_behind_shim(&path, pattern));
     let shim =
         behind.map_or_else(String::new, |_| "; the program behind npm's shim is used".into());
     match given.or(file) {

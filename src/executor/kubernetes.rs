@@ -1,7 +1,9 @@
-//! Turns as Kubernetes Jobs: the pod runs the same afk in the same worktree, on a shared volume.
+//! Runs a turn as a Kubernetes Job: the pod runs the same afk as a worker, in the same worktree on
+//! a shared volume.
 //!
-//! The Job's name is the turn's, so that to create it twice is to find it. Table T8 decides how it
-//! stands; what the agent said is in the shared folder, whoever was looking meanwhile.
+//! The Job has the turn's name, so that creating it twice finds the first one. Table T8
+//! (`core::tables::job`) reads the Job's state. Events arrive through the [`TurnFolder`], which
+//! keeps them while no afk reads it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +17,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 
-use super::folder::{Folder, Told};
-use super::{BoxError, Executor, Turn};
-use crate::agent::{Control, Events};
+use super::folder::{JsonLines, TurnFolder, WorkerMessage};
+use super::{BoxError, Executor, ExecutorTurn};
+use crate::agent::{EventSender, TurnControl};
 use crate::cluster::{CachedClient, reason};
 use crate::config::executor::KubernetesJobs;
 use crate::config::outside::Kubernetes;
@@ -25,41 +27,44 @@ use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::job::{Condition, JobState, state};
 
-/// Between two looks at the shared folder.
-const LOOK: Duration = Duration::from_millis(200);
-/// Between two looks at the Job.
-const ASK: Duration = Duration::from_secs(2);
-/// Longest time of one call.
-const CALL: Duration = Duration::from_secs(20);
-/// How long what the worker wrote last may take to be seen here, once its Job has ended.
-const SHARED: Duration = Duration::from_secs(10);
-/// Lines that are taken at once.
-const LINES: usize = 128;
-/// The label of all Jobs of a run.
-const RUN: &str = "afk.dev/run";
+/// The interval between two reads of the shared folder.
+const FOLDER_POLL: Duration = Duration::from_millis(200);
+/// The interval between two reads of the Job.
+const JOB_POLL: Duration = Duration::from_secs(2);
+/// The timeout of one call to the cluster.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the worker's last lines may take to arrive on the shared volume after its Job has
+/// ended.
+const VOLUME_DELAY: Duration = Duration::from_secs(10);
+/// The most lines that are read at once.
+const BATCH: usize = 128;
+/// The label with a run's name, on its Jobs and pods.
+const RUN_LABEL: &str = "afk.dev/run";
 
-/// See the module.
 #[derive(Debug)]
-pub struct Jobs {
+pub(crate) struct KubernetesExecutor {
     config: KubernetesJobs,
     cluster: Kubernetes,
-    /// Made when it is first needed.
+    /// Connects at the first call.
     client: CachedClient,
 }
 
-/// What asking for a Job led to.
-enum Asked {
-    There,
-    /// It will never be.
-    Refused(String),
-    /// Nobody knows; to ask again is harmless.
-    Again(String),
+/// The result of creating a Job, with a reason where it failed.
+enum CreateOutcome {
+    /// The Job exists, perhaps since before a restart.
+    Exists,
+    /// Trying again is futile.
+    Rejected(String),
+    /// The Job may exist or not; trying again is harmless.
+    Retry(String),
 }
 
-impl Jobs {
-    /// As configured.
-    #[must_use]
-    pub fn new(config: KubernetesJobs, cluster: Kubernetes) -> Arc<Self> {
+fn timed_out() -> String {
+    format!("the cluster did not respond within {} s", CALL_TIMEOUT.as_secs())
+}
+
+impl KubernetesExecutor {
+    pub(crate) fn new(config: KubernetesJobs, cluster: Kubernetes) -> Arc<Self> {
         Arc::new(Self { config, cluster, client: CachedClient::default() })
     }
 
@@ -68,19 +73,19 @@ impl Jobs {
         Ok(Api::namespaced(client, &self.config.namespace))
     }
 
-    /// The Job as it is created.
-    fn job(&self, turn: &Turn) -> Value {
+    /// Builds the Job's manifest.
+    fn manifest(&self, turn: &ExecutorTurn) -> Value {
         let config = &self.config;
-        let folder = Folder::new(&turn.root, &turn.name);
+        let folder = TurnFolder::new(&turn.root, &turn.name);
         let mut command = config.command.clone();
         command.extend(["worker".to_owned(), folder.path().display().to_string()]);
-        let mut labels = json!({"app.kubernetes.io/managed-by": "afk", RUN: turn.run});
+        let mut labels = json!({"app.kubernetes.io/managed-by": "afk", RUN_LABEL: turn.run});
         if let Some(queue) = &config.queue {
             labels["kueue.x-k8s.io/queue-name"] = json!(queue);
         }
         let env_from: Vec<Value> =
             config.env_from.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
-        // Beside the turn's own limit, for a worker that is not heard of any more.
+        // Later than the turn's own limit: it ends a pod whose worker hangs.
         let seconds = turn.limit.as_secs() + 120;
         let mut pod = json!({
             "restartPolicy": "Never",
@@ -123,30 +128,31 @@ impl Jobs {
         })
     }
 
-    async fn ask(&self, turn: &Turn) -> Asked {
+    /// Sends the Job to the cluster once.
+    async fn create_once(&self, turn: &ExecutorTurn) -> CreateOutcome {
         let api = match self.api().await {
             Ok(api) => api,
-            Err(why) => return Asked::Again(why),
+            Err(why) => return CreateOutcome::Retry(why),
         };
-        let job: Job = match serde_json::from_value(self.job(turn)) {
+        let job: Job = match serde_json::from_value(self.manifest(turn)) {
             Ok(job) => job,
-            Err(error) => return Asked::Refused(error.to_string()),
+            Err(error) => return CreateOutcome::Rejected(error.to_string()),
         };
-        match timeout(CALL, api.create(&PostParams::default(), &job)).await {
-            Ok(Ok(_)) => Asked::There,
-            // It is there already: from an earlier life, or an answer that was lost.
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Asked::There,
+        match timeout(CALL_TIMEOUT, api.create(&PostParams::default(), &job)).await {
+            Ok(Ok(_)) => CreateOutcome::Exists,
+            // Created before a restart, or the response was lost.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => CreateOutcome::Exists,
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 404 | 422) => {
-                Asked::Refused(clean_line(&status.message))
+                CreateOutcome::Rejected(clean_line(&status.message))
             }
-            Ok(Err(error)) => Asked::Again(reason(&error)),
-            Err(_) => Asked::Again("no answer".into()),
+            Ok(Err(error)) => CreateOutcome::Retry(reason(&error)),
+            Err(_) => CreateOutcome::Retry(timed_out()),
         }
     }
 
-    async fn stands(&self, name: &str) -> Result<JobState, String> {
+    async fn job_state(&self, name: &str) -> Result<JobState, String> {
         let api = self.api().await?;
-        let found = timeout(CALL, api.get_opt(name)).await.map_err(|_| "no answer".to_owned())?;
+        let found = timeout(CALL_TIMEOUT, api.get_opt(name)).await.map_err(|_| timed_out())?;
         let found = found.map_err(|error| reason(&error))?;
         let Some(job) = found else { return Ok(state(None)) };
         let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -161,42 +167,44 @@ impl Jobs {
         Ok(state(Some(&conditions)))
     }
 
+    /// Writes the task, creates the Job, and emits what the worker writes until the turn ends.
     async fn follow(
         &self,
-        turn: &Turn,
-        events: &Events,
-        controls: &mut mpsc::Receiver<Control>,
+        turn: &ExecutorTurn,
+        events: &EventSender,
+        controls: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnEnd {
         if !turn.root.starts_with(&self.config.mount) {
             let (root, mount) = (turn.root.display(), self.config.mount.display());
             let why = format!("the state folder {root} is not on the shared volume at {mount}");
             return TurnEnd::NotStarted { why: why.into() };
         }
-        let folder = Folder::new(&turn.root, &turn.name);
-        if let Err(error) = folder.give(&turn.spec) {
-            let why = format!("{}: {error}", folder.path().display());
+        let folder = TurnFolder::new(&turn.root, &turn.name);
+        if let Err(error) = folder.write_task(&turn.spec) {
+            let why = format!("write the task to {}: {error}", folder.path().display());
             return TurnEnd::NotStarted { why: why.into() };
         }
-        let mut following = Following::new(turn, folder, events);
-        if let Some(end) = self.create(turn, &mut following).await {
+        let mut follower = JobFollower::new(turn, folder, events);
+        if let Some(end) = self.create(turn, &mut follower).await {
             return end;
         }
-        let (mut look, mut ask) = (interval(LOOK), interval(ASK));
+        let (mut folder_poll, mut job_poll) = (interval(FOLDER_POLL), interval(JOB_POLL));
         loop {
             tokio::select! {
-                _ = look.tick() => {
-                    if let Some(end) = following.look().await {
+                _ = folder_poll.tick() => {
+                    if let Some(end) = follower.read_messages().await {
                         return end;
                     }
                 }
                 Some(control) = controls.recv() => {
-                    if let Err(error) = following.folder.control(&control) {
-                        following.say(format!("it could not be told: {error}")).await;
+                    if let Err(error) = follower.folder.append_control(&control) {
+                        let text = format!("afk can't pass a message to the worker: {error}");
+                        follower.notice_once(text).await;
                     }
                 }
-                _ = ask.tick() => {
-                    let stands = self.stands(&turn.name).await;
-                    if let Some(end) = following.stands(stands, &self.config).await {
+                _ = job_poll.tick() => {
+                    let state = self.job_state(&turn.name).await;
+                    if let Some(end) = follower.apply_job_state(state, &self.config).await {
                         self.delete(&turn.name).await;
                         return end;
                     }
@@ -205,24 +213,24 @@ impl Jobs {
         }
     }
 
-    /// Asks for the Job until it is there; the cluster may be away for as long as the turn may take.
-    async fn create(&self, turn: &Turn, following: &mut Following<'_>) -> Option<TurnEnd> {
-        let until = Instant::now() + turn.limit;
+    /// Creates the Job, and retries an unreachable cluster until the turn's limit has elapsed.
+    async fn create(&self, turn: &ExecutorTurn, follower: &mut JobFollower<'_>) -> Option<TurnEnd> {
+        let deadline = Instant::now() + turn.limit;
         let mut pause = Duration::from_secs(1);
         loop {
-            match self.ask(turn).await {
-                Asked::There => return None,
-                Asked::Refused(why) => {
-                    let why = format!("the cluster refuses the Job {}: {why}", turn.name);
+            match self.create_once(turn).await {
+                CreateOutcome::Exists => return None,
+                CreateOutcome::Rejected(why) => {
+                    let why = format!("the cluster rejected the Job {}: {why}", turn.name);
                     return Some(TurnEnd::NotStarted { why: why.into() });
                 }
-                Asked::Again(why) if Instant::now() >= until => {
+                CreateOutcome::Retry(why) if Instant::now() >= deadline => {
                     let why = format!("the cluster can't be reached: {why}");
                     return Some(TurnEnd::NotStarted { why: why.into() });
                 }
-                Asked::Again(why) => {
-                    following
-                        .say(format!("the cluster can't be reached ({why}); asks again"))
+                CreateOutcome::Retry(why) => {
+                    follower
+                        .notice_once(format!("the cluster can't be reached ({why}); afk retries"))
                         .await;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(30));
@@ -233,133 +241,149 @@ impl Jobs {
 
     async fn delete(&self, name: &str) {
         let Ok(api) = self.api().await else { return };
-        // Gone already is as good; what stays ends by its own deadline.
-        let _ = timeout(CALL, api.delete(name, &DeleteParams::background())).await;
+        // The Job may be gone already; otherwise its own deadline ends it.
+        let _ = timeout(CALL_TIMEOUT, api.delete(name, &DeleteParams::background())).await;
     }
 }
 
-/// One turn, as far as it was heard of.
-struct Following<'a> {
-    turn: &'a Turn,
-    folder: Folder,
-    events: &'a Events,
-    news: super::folder::Lines<Told>,
-    began: Instant,
-    begun: bool,
-    /// Since when its Job is over, and how.
-    over: Option<(Instant, String)>,
-    said: String,
+/// The state of following one turn.
+struct JobFollower<'a> {
+    turn: &'a ExecutorTurn,
+    folder: TurnFolder,
+    events: &'a EventSender,
+    unread: JsonLines<WorkerMessage>,
+    /// Since when the Job is due to start. Time in the cluster's queue doesn't count.
+    waiting_since: Instant,
+    /// The worker has written a line.
+    worker_started: bool,
+    /// When the Job ended without an end of the turn, and how.
+    job_ended: Option<(Instant, String)>,
+    last_notice: String,
 }
 
-impl<'a> Following<'a> {
-    fn new(turn: &'a Turn, folder: Folder, events: &'a Events) -> Self {
-        let news = folder.news();
-        let (began, said) = (Instant::now(), String::new());
-        Self { turn, folder, events, news, began, begun: false, over: None, said }
+impl<'a> JobFollower<'a> {
+    fn new(turn: &'a ExecutorTurn, folder: TurnFolder, events: &'a EventSender) -> Self {
+        Self {
+            turn,
+            unread: folder.unread_messages(),
+            folder,
+            events,
+            waiting_since: Instant::now(),
+            worker_started: false,
+            job_ended: None,
+            last_notice: String::new(),
+        }
     }
 
-    /// A remark, once as long as it stays the same.
-    async fn say(&mut self, text: String) {
-        if self.said != text {
-            self.said.clone_from(&text);
-            // Nobody listens any more where everything ends.
+    /// Emits a notice, unless it repeats the last one.
+    async fn notice_once(&mut self, text: String) {
+        if self.last_notice != text {
+            self.last_notice.clone_from(&text);
+            // The receiver is gone during a shutdown.
             let _ = self.events.send(AgentEvent::Notice { text: text.into() }).await;
         }
     }
 
-    /// Takes what is new in the shared folder; the end where it is told.
-    async fn look(&mut self) -> Option<TurnEnd> {
-        let lines = match self.news.next(LINES) {
+    /// Emits the worker's new messages, and returns the turn's end once it has arrived.
+    async fn read_messages(&mut self) -> Option<TurnEnd> {
+        let lines = match self.unread.next_batch(BATCH) {
             Ok(lines) => lines,
             Err(error) => {
-                self.say(format!("the shared folder can't be read ({error}); tries again")).await;
+                self.notice_once(format!("the shared folder can't be read ({error}); afk retries"))
+                    .await;
                 return None;
             }
         };
         if lines.is_empty() {
-            return match &self.over {
-                Some((since, why)) if since.elapsed() > SHARED => {
+            return match &self.job_ended {
+                Some((since, why)) if since.elapsed() > VOLUME_DELAY => {
                     Some(TurnEnd::Crashed { why: why.clone().into() })
                 }
                 _ => None,
             };
         }
-        self.begun = true;
+        self.worker_started = true;
         for line in lines {
             match line {
-                Told::Begun { .. } => {}
-                Told::Event(event) => {
-                    // Nobody listens any more where everything ends.
+                WorkerMessage::Begun { .. } => {}
+                WorkerMessage::Event(event) => {
+                    // The receiver is gone during a shutdown.
                     let _ = self.events.send(event).await;
                 }
-                Told::End(end) => return Some(end),
+                WorkerMessage::End(end) => return Some(end),
             }
         }
-        if let Err(error) = self.folder.taken(&self.news) {
-            tracing::warn!(turn = self.turn.name, %error, "events may be told twice");
+        if let Err(error) = self.folder.mark_read(&self.unread) {
+            tracing::warn!(turn = self.turn.name, %error, "a restart may repeat events");
         }
         None
     }
 
-    /// Takes how the Job stands; an end where there is nothing more to wait for.
-    async fn stands(
+    /// Notes the Job's state, and returns an end if the worker doesn't start in time.
+    async fn apply_job_state(
         &mut self,
-        stands: Result<JobState, String>,
+        state: Result<JobState, String>,
         config: &KubernetesJobs,
     ) -> Option<TurnEnd> {
-        let over = |why: &str| Some((Instant::now(), format!("the Job {why}")));
-        match stands {
+        let ended = |why: &str| Some((Instant::now(), format!("the Job {why}")));
+        match state {
             Err(why) => {
-                self.say(format!("the cluster can't be read ({why}); the Job goes on")).await;
+                self.notice_once(format!(
+                    "the Job's state can't be read ({why}); the Job continues"
+                ))
+                .await;
             }
             Ok(JobState::Running | JobState::Ending) => {}
             Ok(JobState::Suspended) => {
-                self.say("it waits in the cluster's queue".into()).await;
-                self.began = Instant::now();
+                self.notice_once("the Job waits in the queue of the cluster".into()).await;
+                self.waiting_since = Instant::now();
             }
-            Ok(_) if self.over.is_some() => {}
-            Ok(JobState::Succeeded) => self.over = over("ended and its worker told no end"),
-            Ok(JobState::Failed(reason)) => self.over = over(&format!("failed: {reason}")),
-            Ok(JobState::Lost) => self.over = over("was deleted before it ended"),
+            Ok(_) if self.job_ended.is_some() => {}
+            Ok(JobState::Succeeded) => {
+                self.job_ended = ended("ended and its worker reported no end");
+            }
+            Ok(JobState::Failed(reason)) => self.job_ended = ended(&format!("failed: {reason}")),
+            Ok(JobState::Lost) => self.job_ended = ended("was deleted before it ended"),
         }
         let pending = Duration::from_secs(60 * config.pending_minutes);
-        if !self.begun && self.over.is_none() && self.began.elapsed() > pending {
-            let why = format!("the Job has not begun in {} min", config.pending_minutes);
+        let waits = !self.worker_started && self.job_ended.is_none();
+        if waits && self.waiting_since.elapsed() > pending {
+            let why = format!("the Job did not start within {} min", config.pending_minutes);
             return Some(TurnEnd::Crashed { why: why.into() });
         }
         None
     }
 }
 
-impl Executor for Jobs {
+impl Executor for KubernetesExecutor {
     fn check(&self) -> BoxFuture<'_, Result<String, BoxError>> {
         Box::pin(async {
             let list = async {
                 let all = self.api().await?.list(&ListParams::default().limit(1)).await;
                 all.map_err(BoxError::from)
             };
-            let listed = timeout(CALL, list).await;
-            listed.map_err(|_| format!("no answer in {} s", CALL.as_secs()))??;
-            Ok(format!("Jobs of {} can be read", self.config.namespace))
+            let listed = timeout(CALL_TIMEOUT, list).await;
+            listed.map_err(|_| timed_out())??;
+            Ok(format!("the Jobs of the namespace {} can be read", self.config.namespace))
         })
     }
 
-    fn turn<'a>(
+    fn run_turn<'a>(
         &'a self,
-        turn: &'a Turn,
-        events: &'a Events,
-        controls: &'a mut mpsc::Receiver<Control>,
+        turn: &'a ExecutorTurn,
+        events: &'a EventSender,
+        controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd> {
         Box::pin(self.follow(turn, events, controls))
     }
 
     fn stop<'a>(&'a self, run: &'a str, root: &'a Path) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if !super::kept(root, run) {
+            if !super::has_turn_folders(root, run) {
                 return;
             }
-            let of_run = ListParams::default().labels(&format!("{RUN}={run}"));
-            let gone = async {
+            let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={run}"));
+            let delete = async {
                 let api = self.api().await?;
                 let jobs = api.list(&of_run).await.map_err(|error| reason(&error))?;
                 for name in jobs.items.into_iter().filter_map(|job| job.metadata.name) {
@@ -368,11 +392,13 @@ impl Executor for Jobs {
                 }
                 Ok::<(), String>(())
             };
-            match timeout(CALL, gone).await {
-                Ok(Ok(())) => super::take_away(root, run),
-                // It ends by its deadline all the same.
-                Ok(Err(why)) => tracing::warn!(run, why, "its Jobs could not be deleted"),
-                Err(_) => tracing::warn!(run, "its Jobs could not be deleted in time"),
+            match timeout(CALL_TIMEOUT, delete).await {
+                Ok(Ok(())) => super::remove_turn_folders(root, run),
+                // The Job's deadline ends it.
+                Ok(Err(why)) => tracing::warn!(run, why, "the Jobs of a run can't be deleted"),
+                Err(_) => {
+                    tracing::warn!(run, why = timed_out(), "the Jobs of a run can't be deleted");
+                }
             }
         })
     }

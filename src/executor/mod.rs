@@ -1,13 +1,20 @@
-//! Where the agent of a turn works, if not in a process of this machine.
+//! Executors: places other than a process of this machine where an agent works on a turn.
 //!
-//! A turn elsewhere has a name that is the same each time it is begun, so that after a restart it
-//! is found and followed, and not repeated.
+//! The runtime calls [`Executor::run_turn`] instead of the agent driver when a run is configured
+//! for another place. A [`ExecutorTurn`] keeps its name across restarts of afk, so that an executor
+//! finds a running turn again and follows it instead of starting it twice.
+//!
+//! ```text
+//!  runtime ── ExecutorTurn, TurnControl ──> Executor ──> Job in a cluster ─ worker ─ agent driver
+//!     ^                                      │    ├──> thread of a T3 Code server
+//!     └──────── AgentEvent, TurnEnd ─────────┘    └──> job of another service (HTTP)
+//! ```
 
-pub mod folder;
-pub mod kubernetes;
-pub mod service;
-pub mod t3;
-pub mod worker;
+pub(crate) mod folder;
+pub(crate) mod kubernetes;
+pub(crate) mod service;
+pub(crate) mod t3;
+pub(crate) mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,89 +23,90 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::agent::{Control, Events, TurnSpec};
+use crate::agent::{EventSender, TurnControl, TurnSpec};
 use crate::config::executor as config;
 use crate::config::outside::Kubernetes;
 use crate::core::model::agent_event::TurnEnd;
 use crate::core::model::capability::Capabilities;
 use crate::secrets::Secrets;
 
-/// An error whose causes are read as a chain (`error::chain`, `cli::failure::hint`).
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// An error whose causes are read as a chain ([`crate::error::chain`]).
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One turn that is carried out elsewhere.
+/// One turn that runs in another place.
 #[derive(Debug, Clone)]
-pub struct Turn {
-    /// Its name: of letters, digits and `-`, at most 50 of them.
-    pub name: String,
-    /// The name of all turns of its run.
-    pub run: String,
-    /// What is to be done. It holds no secrets: they are where it is carried out.
-    pub spec: TurnSpec,
-    /// The agent, as its caller named it.
-    pub agent: String,
-    /// The folder in which what belongs to turns elsewhere is kept.
-    pub root: PathBuf,
-    /// How long it may take.
-    pub limit: Duration,
+pub(crate) struct ExecutorTurn {
+    /// Unique among all turns, of at most 50 letters, digits and `-`.
+    pub(crate) name: String,
+    /// The common prefix of the names of all turns of the run.
+    pub(crate) run: String,
+    /// The task. It contains no secrets; the other place has its own.
+    pub(crate) spec: TurnSpec,
+    /// The configured name of the agent.
+    pub(crate) agent: String,
+    /// The folder that holds a folder for each remote turn.
+    pub(crate) root: PathBuf,
+    /// The longest duration of the turn.
+    pub(crate) limit: Duration,
 }
 
-/// Carries turns out; see the module.
-pub trait Executor: std::fmt::Debug + Send + Sync {
-    /// What an agent can do there, who can do this much here.
-    fn capabilities(&self, here: Capabilities) -> Capabilities {
-        here
+pub(crate) trait Executor: std::fmt::Debug + Send + Sync {
+    /// Returns the capabilities of an agent in this place, given those of the same agent on this
+    /// machine.
+    fn capabilities(&self, local: Capabilities) -> Capabilities {
+        local
     }
 
-    /// Asks whether turns could be carried out there: a line of what was found, or of what is wrong.
+    /// Tests whether the place is reachable and accepts the credentials, and returns a line for
+    /// `afk doctor`.
     fn check(&self) -> BoxFuture<'_, Result<String, BoxError>>;
 
-    /// Carries a turn out to its end, or follows it where it is under way. Dropped, it goes on.
-    fn turn<'a>(
+    /// Starts a turn, or finds it running, and follows it to its end. Dropping the future leaves
+    /// the turn running.
+    fn run_turn<'a>(
         &'a self,
-        turn: &'a Turn,
-        events: &'a Events,
-        controls: &'a mut mpsc::Receiver<Control>,
+        turn: &'a ExecutorTurn,
+        events: &'a EventSender,
+        controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd>;
 
-    /// Ends what is under way for a run, and takes away what is kept of it.
+    /// Stops the turns of a run and removes their folders.
     fn stop<'a>(&'a self, run: &'a str, root: &'a Path) -> BoxFuture<'a, ()>;
 }
 
-/// As configured.
-///
-/// # Errors
-/// A line for a person.
-pub fn of(
+/// Creates the executor of a configuration section, or returns why that is impossible.
+pub(crate) fn from_config(
     config: &config::Executor,
     cluster: &Kubernetes,
     secrets: &Arc<Secrets>,
 ) -> Result<Arc<dyn Executor>, String> {
     Ok(match config.clone() {
-        config::Executor::Kubernetes(jobs) => kubernetes::Jobs::new(*jobs, cluster.clone()),
-        config::Executor::Service(other) => service::Service::new(other, secrets.clone())?,
-        config::Executor::T3(server) => t3::T3::new(server, secrets.clone())?,
+        config::Executor::Kubernetes(jobs) => {
+            kubernetes::KubernetesExecutor::new(*jobs, cluster.clone())
+        }
+        config::Executor::Service(other) => service::ServiceExecutor::new(other, secrets.clone())?,
+        config::Executor::T3(server) => t3::T3Executor::new(server, secrets.clone())?,
     })
 }
 
-/// The folders of a run's turns.
-fn folders(root: &Path, run: &str) -> Vec<PathBuf> {
+/// Lists the folders of a run's turns.
+fn turn_folders(root: &Path, run: &str) -> Vec<PathBuf> {
     let Ok(all) = std::fs::read_dir(root) else { return Vec::new() };
     let of_run = |name: &str| name.strip_prefix(run).is_some_and(|rest| rest.starts_with("-t"));
     let all = all.flatten().filter(|entry| entry.file_name().to_str().is_some_and(of_run));
     all.map(|entry| entry.path()).collect()
 }
 
-/// Whether anything is kept of a run's turns.
-fn kept(root: &Path, run: &str) -> bool {
-    !folders(root, run).is_empty()
+/// Whether a run has a folder of any turn.
+fn has_turn_folders(root: &Path, run: &str) -> bool {
+    !turn_folders(root, run).is_empty()
 }
 
-/// Takes away what is kept of a run's turns.
-fn take_away(root: &Path, run: &str) {
-    for folder in folders(root, run) {
+/// Removes the folders of a run's turns.
+fn remove_turn_folders(root: &Path, run: &str) {
+    for folder in turn_folders(root, run) {
         if let Err(error) = std::fs::remove_dir_all(&folder) {
-            tracing::warn!(path = %folder.display(), %error, "could not be taken away");
+            tracing::warn!(path = %folder.display(), %error, "a turn's folder can't be removed");
         }
     }
 }

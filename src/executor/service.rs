@@ -1,7 +1,9 @@
-//! Turns as jobs of another afk, or of the agent service, over `POST /execute`.
+//! Runs a turn as a job of another afk, or of an agent service with the same API (`POST /execute`).
 //!
-//! Its API has no name that we could give a job, so what is asked is written down before, and its id
-//! behind: where the answer was lost nobody knows whether it was taken, and it is not asked again.
+//! The API accepts no name for a job, therefore afk can't find a job whose creation got no
+//! response. The file `job` in the turn's folder contains [`SUBMITTING`] before the request and the
+//! job's id after it. A restarted afk that finds [`SUBMITTING`] ends the turn instead of sending
+//! the task a second time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use super::{BoxError, Executor, Turn};
-use crate::agent::{Control, Events};
+use super::{BoxError, Executor, ExecutorTurn};
+use crate::agent::{EventSender, TurnControl};
 use crate::config::executor::OtherService;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
@@ -23,50 +25,50 @@ use crate::error::chain;
 use crate::network::NetworkError;
 use crate::secrets::Secrets;
 
-/// Longest time of one call.
-const CALL: Duration = Duration::from_secs(20);
-/// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
-/// What is written down before it is asked.
-const ASKING: &str = "asking";
+/// The timeout of one call to the service.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// The interval between two reads of the job.
+const POLL: Duration = Duration::from_secs(1);
+/// The content of the file `job` while the request is under way.
+const SUBMITTING: &str = "asking";
 
-/// See the module.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct ServiceExecutor {
     config: OtherService,
     secrets: Arc<Secrets>,
     client: reqwest::Client,
 }
 
-/// No answer came.
-struct Away {
+/// A call without a response.
+struct ServiceCallError {
     error: BoxError,
-    /// What was asked can't have been taken.
-    untaken: bool,
+    /// The request never reached the service.
+    not_sent: bool,
 }
 
-impl Service {
-    /// As configured.
-    ///
-    /// # Errors
-    /// A line for a person.
-    pub fn new(config: OtherService, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
-        let client = reqwest::Client::builder().timeout(CALL).build();
-        let client = client.map_err(|error| chain(&error))?;
+impl ServiceExecutor {
+    /// Prepares the HTTP client; connects to nothing.
+    pub(crate) fn new(config: OtherService, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
+        let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).build();
+        let client = client.map_err(|error| error.to_string())?;
         Ok(Arc::new(Self { config, secrets, client }))
     }
 
-    async fn call(&self, request: reqwest::RequestBuilder) -> Result<(u16, Value), Away> {
+    async fn call(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(u16, Value), ServiceCallError> {
         let token = self.secrets.get(&self.config.token).await;
-        let token = token.map_err(|error| Away { error: error.into(), untaken: true })?;
-        let tell = |error: reqwest::Error| Away {
-            // Without a connection nothing was sent.
-            untaken: error.is_connect() || error.is_builder(),
+        let token =
+            token.map_err(|error| ServiceCallError { error: error.into(), not_sent: true })?;
+        let failed = |error: reqwest::Error| ServiceCallError {
+            // Without a connection, no request was sent.
+            not_sent: error.is_connect() || error.is_builder(),
             error: NetworkError::new(&self.config.address, error).into(),
         };
-        let answer = request.bearer_auth(token.expose_secret()).send().await.map_err(tell)?;
-        let status = answer.status().as_u16();
-        let body = answer.text().await.map_err(tell)?;
+        let response = request.bearer_auth(token.expose_secret()).send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let body = response.text().await.map_err(failed)?;
         Ok((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
     }
 
@@ -74,26 +76,27 @@ impl Service {
         format!("{}{path}", self.config.address.trim_end_matches('/'))
     }
 
-    /// The job's id: the one that is written down, or that of a new one.
-    async fn job(&self, turn: &Turn, events: &Events) -> Result<String, TurnEnd> {
+    /// Returns the job's id from the turn's folder, or creates a job.
+    async fn submit(&self, turn: &ExecutorTurn, events: &EventSender) -> Result<String, TurnEnd> {
         let folder = turn.root.join(&turn.name);
         let file = folder.join("job");
-        let not = |why: String| TurnEnd::NotStarted { why: why.into() };
+        let not_started = |why: String| TurnEnd::NotStarted { why: why.into() };
         match std::fs::read_to_string(&file) {
-            Ok(id) if id != ASKING => return Ok(id),
+            Ok(id) if id != SUBMITTING => return Ok(id),
             Ok(_) => {
-                let why = "nobody knows whether the other service took it; look there".to_owned();
+                let why =
+                    "afk stopped while it sent the task; ask the service whether it has a job";
                 return Err(TurnEnd::Crashed { why: why.into() });
             }
             Err(_) => {}
         }
         let write = |text: &str| {
             std::fs::create_dir_all(&folder)?;
-            let aside = folder.join("job.new");
-            std::fs::write(&aside, text)?;
-            std::fs::rename(aside, &file)
+            let temporary = folder.join("job.new");
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(temporary, &file)
         };
-        let io = |error: std::io::Error| not(format!("{}: {error}", file.display()));
+        let io = |error: std::io::Error| not_started(format!("write {}: {error}", file.display()));
         let mut body = json!({
             "prompt": turn.spec.prompt.as_received(),
             "agent": self.config.agent.as_ref().unwrap_or(&turn.agent),
@@ -101,48 +104,52 @@ impl Service {
             "metadata": {"afk": turn.name},
         });
         if let Some(budget) = turn.spec.budget {
-            // Far below 2^52.
+            // Budgets stay far below 2^52, where f64 begins to lose integers.
             #[allow(clippy::cast_precision_loss)]
             let usd = budget.0 as f64 / 1e6;
             body["max_budget_usd"] = json!(usd);
         }
-        let (mut pause, mut said) = (LOOK, String::new());
-        let until = tokio::time::Instant::now() + turn.limit;
+        let (mut pause, mut last_notice) = (POLL, String::new());
+        let deadline = tokio::time::Instant::now() + turn.limit;
         loop {
-            write(ASKING).map_err(io)?;
+            write(SUBMITTING).map_err(io)?;
             let request = self.client.post(self.address("/execute")).json(&body);
             match self.call(request).await {
-                Ok((202, answer)) => {
-                    let id = answer["job_id"].as_str().unwrap_or_default().to_owned();
+                Ok((202, response)) => {
+                    let id = response["job_id"].as_str().unwrap_or_default().to_owned();
                     write(&id).map_err(io)?;
                     return Ok(id);
                 }
-                Err(Away { error, untaken: false }) => {
-                    let why = format!(
-                        "{}; nobody knows whether the other service took it",
-                        chain(&*error)
-                    );
+                Err(ServiceCallError { error, not_sent: false }) => {
+                    let why = chain(&*error);
+                    let why = format!("{why}; ask the service whether it has a job for the task");
                     return Err(TurnEnd::Crashed { why: why.into() });
                 }
-                Ok((status, answer)) if !matches!(status, 429 | 503) => {
+                Ok((status, response)) if !matches!(status, 429 | 503) => {
                     std::fs::remove_file(&file).map_err(io)?;
-                    let said: String = clean_line(&answer.to_string()).chars().take(200).collect();
-                    return Err(not(format!("the other service answers {status}: {said}")));
+                    let body: String =
+                        clean_line(&response.to_string()).chars().take(200).collect();
+                    return Err(not_started(format!(
+                        "the service responded with status {status}: {body}"
+                    )));
                 }
-                // It was not taken: asking again is harmless.
-                refused => {
+                // The service has no job for the task: trying again is harmless.
+                not_accepted => {
                     std::fs::remove_file(&file).map_err(io)?;
-                    let why = match refused {
-                        Ok((status, _)) => format!("it answers {status}"),
-                        Err(Away { error, .. }) => chain(&*error),
+                    let why = match not_accepted {
+                        Ok((status, _)) => format!("it responded with status {status}"),
+                        Err(ServiceCallError { error, .. }) => chain(&*error),
                     };
-                    if tokio::time::Instant::now() >= until {
-                        return Err(not(format!("the other service can't be had: {why}")));
+                    if tokio::time::Instant::now() >= deadline {
+                        return Err(not_started(format!(
+                            "the service at {} is unavailable: {why}",
+                            clean_line(&self.config.address)
+                        )));
                     }
-                    if said != why {
-                        let text = format!("the other service can't be had ({why}); asks again");
+                    if last_notice != why {
+                        let text = format!("the service is unavailable ({why}); afk retries");
                         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
-                        said = why;
+                        last_notice = why;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(30));
@@ -151,45 +158,46 @@ impl Service {
         }
     }
 
-    async fn follow(&self, turn: &Turn, events: &Events) -> TurnEnd {
-        let id = match self.job(turn, events).await {
+    /// Creates or finds the job, and emits its output until it ends.
+    async fn follow(&self, turn: &ExecutorTurn, events: &EventSender) -> TurnEnd {
+        let id = match self.submit(turn, events).await {
             Ok(id) => id,
             Err(end) => return end,
         };
         let text = format!("job {id} at {}", clean_line(&self.config.address));
         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
-        let (mut told, mut away) = (0, false);
-        let mut every = interval(LOOK);
+        let (mut emitted, mut unavailable) = (0, false);
+        let mut poll = interval(POLL);
         loop {
-            every.tick().await;
+            poll.tick().await;
             let request = self.client.get(self.address(&format!("/jobs/{id}")));
             let job = match self.call(request).await {
                 Ok((200, job)) => job,
                 Ok((404, _)) => {
-                    let why = format!("the other service knows job {id} no more");
+                    let why = format!("the service no longer has the job {id}");
                     return TurnEnd::Crashed { why: why.into() };
                 }
                 Ok((status, _)) => {
-                    tracing::debug!(id, status, "no answer about a job");
+                    tracing::debug!(id, status, "the state of a job can't be read");
                     continue;
                 }
-                Err(Away { error, .. }) => {
+                Err(ServiceCallError { error, .. }) => {
                     let why = chain(&*error);
-                    if !std::mem::replace(&mut away, true) {
-                        let text = format!("the other service is away ({why}); looks again");
+                    if !std::mem::replace(&mut unavailable, true) {
+                        let text = format!("the service is unavailable ({why}); afk retries");
                         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
                     }
                     continue;
                 }
             };
-            away = false;
+            unavailable = false;
             let lines = job["output"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let new: Vec<&str> = lines.iter().skip(told).filter_map(Value::as_str).collect();
+            let new: Vec<&str> = lines.iter().skip(emitted).filter_map(Value::as_str).collect();
             if !new.is_empty() {
-                told = lines.len();
+                emitted = lines.len();
                 let _ = events.send(AgentEvent::Text { text: new.join("\n").into() }).await;
             }
-            if let Some(end) = end(&job) {
+            if let Some(end) = turn_end(&job) {
                 let code = job["exit_code"].as_i64().and_then(|code| i32::try_from(code).ok());
                 let stderr = job["stderr"].as_str().unwrap_or_default().into();
                 let _ = events.send(AgentEvent::Exited { code, stderr }).await;
@@ -199,9 +207,9 @@ impl Service {
     }
 }
 
-/// How a job ended, where it has. A word that nobody knows is no end.
-fn end(job: &Value) -> Option<TurnEnd> {
-    let why = || job["error"].as_str().unwrap_or("it does not say why").into();
+/// Derives the turn's end from a job's status; `None` while it runs, and for an unknown status.
+fn turn_end(job: &Value) -> Option<TurnEnd> {
+    let why = || job["error"].as_str().unwrap_or("the service gave no reason").into();
     Some(match job["status"].as_str()? {
         "completed" => TurnEnd::Done,
         "timeout" => TurnEnd::TimedOut,
@@ -211,29 +219,29 @@ fn end(job: &Value) -> Option<TurnEnd> {
     })
 }
 
-impl Executor for Service {
-    fn capabilities(&self, _here: Capabilities) -> Capabilities {
+impl Executor for ServiceExecutor {
+    fn capabilities(&self, _local: Capabilities) -> Capabilities {
         Capabilities::default()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, BoxError>> {
         Box::pin(async {
-            // A job that nobody has: whoever may ask is told so.
+            // The job doesn't exist; a valid token gets 404 instead of 401.
             let request = self.client.get(self.address("/jobs/000000000000"));
             match self.call(request).await {
-                Ok((200 | 404, _)) => Ok(format!("{} takes the token", self.config.address)),
-                Ok((401 | 403, _)) => Err("it refuses the token".into()),
-                Ok((status, _)) => Err(format!("it answers {status}").into()),
-                Err(Away { error, .. }) => Err(error),
+                Ok((200 | 404, _)) => Ok(format!("{} accepts the token", self.config.address)),
+                Ok((401 | 403, _)) => Err("it rejects the token".into()),
+                Ok((status, _)) => Err(format!("it responded with status {status}").into()),
+                Err(ServiceCallError { error, .. }) => Err(error),
             }
         })
     }
 
-    fn turn<'a>(
+    fn run_turn<'a>(
         &'a self,
-        turn: &'a Turn,
-        events: &'a Events,
-        controls: &'a mut mpsc::Receiver<Control>,
+        turn: &'a ExecutorTurn,
+        events: &'a EventSender,
+        controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd> {
         Box::pin(async move {
             let follow = self.follow(turn, events);
@@ -242,7 +250,7 @@ impl Executor for Service {
                 tokio::select! {
                     end = &mut follow => return end,
                     Some(_) = controls.recv() => {
-                        let text = "a job at another service takes no messages";
+                        let text = "a job of another service accepts no messages";
                         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
                     }
                 }
@@ -251,8 +259,8 @@ impl Executor for Service {
     }
 
     fn stop<'a>(&'a self, run: &'a str, root: &'a Path) -> BoxFuture<'a, ()> {
-        // Its API has no way to stop a job: it ends by its time.
-        super::take_away(root, run);
+        // The API can't stop a job; its own timeout ends it.
+        super::remove_turn_folders(root, run);
         Box::pin(std::future::ready(()))
     }
 }

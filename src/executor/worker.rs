@@ -1,5 +1,7 @@
-//! The worker: the same afk in a pod. It carries one turn out in its shared folder, and writes down
-//! what happens; the one who follows may come and go.
+//! The worker: `afk worker FOLDER` in the pod of a Kubernetes Job.
+//!
+//! It reads the task from the shared folder, runs the agent driver, and writes every event and the
+//! end of the turn back (see [`super::folder`]). It works on while no afk reads the folder.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,52 +10,50 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use super::folder::{Folder, Told};
-use crate::agent::Control;
+use super::folder::{TurnFolder, WorkerMessage};
+use crate::agent::TurnControl;
 use crate::agent::driver;
 use crate::agent::redact::{Redactor, names_a_secret};
 use crate::core::model::agent_event::AgentEvent;
 use crate::process::Supervisor;
 
-/// Between two looks at what it is told.
-const LOOK: Duration = Duration::from_millis(200);
-/// Events that may wait to be written.
-const EVENTS: usize = 256;
+/// The interval between two reads of the controls.
+const CONTROL_POLL: Duration = Duration::from_millis(200);
+/// Capacity of the channel of events that wait to be written.
+const EVENT_QUEUE: usize = 256;
 
-/// Carries the turn in a folder out. One that is over already is not repeated.
-///
-/// # Errors
-/// A line for a person: the folder can't be read or written.
-pub async fn run(path: PathBuf, launcher: PathBuf) -> Result<(), String> {
-    let folder = Folder::at(path);
-    let tell = |error: std::io::Error| format!("{}: {error}", folder.path().display());
-    let mut so_far = folder.events();
+/// Runs the turn in a folder, unless it has ended already. Fails if the folder can't be read or
+/// written.
+pub(crate) async fn run(path: PathBuf, launcher: PathBuf) -> Result<(), String> {
+    let folder = TurnFolder::at(path);
+    let with_path = |error: std::io::Error| format!("{}: {error}", folder.path().display());
+    let mut messages = folder.messages();
     loop {
-        let lines = so_far.next(1000).map_err(tell)?;
-        if lines.iter().any(|line| matches!(line, Told::End(_))) {
+        let lines = messages.next_batch(1000).map_err(with_path)?;
+        if lines.iter().any(|line| matches!(line, WorkerMessage::End(_))) {
             return Ok(());
         }
         if lines.is_empty() {
             break;
         }
     }
-    let mut spec = folder.task().map_err(tell)?;
+    let mut spec = folder.read_task().map_err(with_path)?;
     let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let known = spec.inherit.iter().filter_map(|name| environment.get_key_value(name));
-    spec.env.extend(known.map(|(name, value)| (name.clone(), value.clone())));
+    let inherited = spec.inherit.iter().filter_map(|name| environment.get_key_value(name));
+    spec.env.extend(inherited.map(|(name, value)| (name.clone(), value.clone())));
     let secret = |name: &String| names_a_secret(name) || spec.inherit.contains(name);
     let values = environment.iter().filter(|(name, _)| secret(name));
     spec.redactor = Redactor::new(values.map(|(_, value)| value.clone()));
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    folder.tell(&Told::Begun { version }).map_err(tell)?;
+    folder.append_message(&WorkerMessage::Begun { version }).map_err(with_path)?;
     let name = folder.path().file_name().map(|name| name.to_string_lossy().into_owned());
     let supervisor = Supervisor::new(launcher, name.unwrap_or_default(), Duration::from_secs(10));
-    let (events, mut heard) = mpsc::channel::<AgentEvent>(EVENTS);
+    let (events, mut to_write) = mpsc::channel::<AgentEvent>(EVENT_QUEUE);
     let (control, mut controls) = mpsc::channel(32);
-    let listening = tokio::spawn(listen(folder.clone(), control));
+    let forwarding = tokio::spawn(forward_controls(folder.clone(), control));
     let write = async {
-        while let Some(event) = heard.recv().await {
-            folder.tell(&Told::Event(event)).map_err(tell)?;
+        while let Some(event) = to_write.recv().await {
+            folder.append_message(&WorkerMessage::Event(event)).map_err(with_path)?;
         }
         Ok::<(), String>(())
     };
@@ -63,19 +63,20 @@ pub async fn run(path: PathBuf, launcher: PathBuf) -> Result<(), String> {
         end
     };
     let (end, written) = tokio::join!(work, write);
-    listening.abort();
+    forwarding.abort();
     written?;
-    folder.tell(&Told::End(end)).map_err(tell)
+    folder.append_message(&WorkerMessage::End(end)).map_err(with_path)
 }
 
-async fn listen(folder: Folder, tell: mpsc::Sender<Control>) {
+/// Forwards the controls in the folder to the driver.
+async fn forward_controls(folder: TurnFolder, to_driver: mpsc::Sender<TurnControl>) {
     let mut lines = folder.controls();
-    let mut every = interval(LOOK);
+    let mut poll = interval(CONTROL_POLL);
     loop {
-        every.tick().await;
-        // A share that is away for a moment is looked at again.
-        for control in lines.next(32).unwrap_or_default() {
-            if tell.send(control).await.is_err() {
+        poll.tick().await;
+        // An unreachable share is read again at the next tick.
+        for control in lines.next_batch(32).unwrap_or_default() {
+            if to_driver.send(control).await.is_err() {
                 return;
             }
         }

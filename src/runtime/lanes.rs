@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::prepared_effect::PreparedEffect;
 use super::tasks::{self, TaskContext};
 use super::{Context, breakglass, clock};
-use crate::agent::Control;
+use crate::agent::TurnControl;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
 use crate::core::model::id::{Repo, RunId};
@@ -40,7 +40,7 @@ struct Lane {
     /// The last task; the next one waits for it.
     last: Option<JoinHandle<()>>,
     /// The running agent's messages.
-    control: Option<mpsc::Sender<Control>>,
+    control: Option<mpsc::Sender<TurnControl>>,
 }
 
 /// The lanes of all runs.
@@ -146,7 +146,7 @@ impl Lanes {
     }
 
     /// Sends a message to the running agent, or notes in the transcript that there is none.
-    fn control(&self, run: RunId, control: Control) {
+    fn control(&self, run: RunId, control: TurnControl) {
         let sent = self
             .by_run
             .get(&run)
@@ -184,7 +184,7 @@ async fn finished(task: Option<JoinHandle<()>>) {
 async fn carry_out(
     context: TaskContext,
     task: Task,
-    controls: mpsc::Receiver<Control>,
+    controls: mpsc::Receiver<TurnControl>,
     cancel: CancellationToken,
 ) {
     let (runtime, run, epoch) = (context.runtime.clone(), context.run.id, context.epoch);

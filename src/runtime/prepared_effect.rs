@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Context;
 use super::delivery::Delivery;
 use super::tasks::TaskContext;
-use crate::agent::Control;
+use crate::agent::TurnControl;
 use crate::core::fleet::Fleet;
 use crate::core::model::breakglass;
 use crate::core::model::effect::{Effect, Task};
@@ -38,7 +38,7 @@ pub(super) enum PreparedEffect {
     /// Delete the transcript and the raw record of a run.
     Forget(RunId),
     /// Send a message to the run's agent.
-    Control { run: RunId, control: Control },
+    Control { run: RunId, control: TurnControl },
     /// Add a remark to the run's transcript.
     Note { run: RunId, text: Untrusted },
     /// Carry out a verb or a shell.
@@ -76,11 +76,11 @@ impl PreparedEffect {
             Effect::GiveBack { run } => Self::GiveBack(of(run, 0)?),
             Effect::Capsule { run } => Self::Capsule(of(run, 0)?),
             Effect::Forget { run } => Self::Forget(run),
-            Effect::Steer { run, text, by } => control(run, Control::Steer { text, by }),
+            Effect::Steer { run, text, by } => control(run, TurnControl::Steer { text, by }),
             Effect::Answer { run, request, answer, by } => {
-                control(run, Control::Answer { request, answer, by })
+                control(run, TurnControl::Answer { request, answer, by })
             }
-            Effect::Interrupt { run } => control(run, Control::Interrupt),
+            Effect::Interrupt { run } => control(run, TurnControl::Interrupt),
             Effect::Note { run, text } => Self::Note { run, text },
             Effect::Breakglass(task) => Self::Breakglass(task),
             Effect::Deliver { entry, step } => Self::Deliver(Delivery::new(entry, step, fleet)),

@@ -79,7 +79,10 @@ impl Services {
             None => Arc::new(Sinks::new(&config.notify, secrets.clone())?),
         };
         let executors = config.executors.iter().map(|(name, place)| {
-            Ok::<_, String>((name.clone(), executor::of(place, &config.kubernetes, &secrets)?))
+            Ok::<_, String>((
+                name.clone(),
+                executor::from_config(place, &config.kubernetes, &secrets)?,
+            ))
         });
         let executors = executors.collect::<Result<_, _>>()?;
         Ok(Self { config: config.clone(), secrets, github, tracker, sinks, executors })

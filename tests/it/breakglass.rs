@@ -435,7 +435,7 @@ async fn dead_hosts_fail_within_their_time_limit() {
             std::thread::spawn(move || while stream.write_all(&[b'x'; 4096]).is_ok() {});
         }
     });
-    for (port, said) in [
+    for (port, printed) in [
         (crate::support::pve::free_port(), ": connection refused"),
         (
             silent.local_addr().unwrap().port(),

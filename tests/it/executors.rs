@@ -157,7 +157,9 @@ async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     runtime.stop().await;
     assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
     let transcript = world.transcript(1);
-    for why in ["the Job failed: DeadlineExceeded", "was deleted before it ended", "told no end"] {
+    for why in
+        ["the Job failed: DeadlineExceeded", "was deleted before it ended", "reported no end"]
+    {
         assert!(transcript.contains(why), "{why}: {transcript}");
     }
 }

@@ -118,7 +118,7 @@ say after; work; result",
     terminal.keys("q");
     terminal.end();
     let transcript = world.transcript(1);
-    assert!(transcript.contains("bytes more were cut") && transcript.len() < 2 * 1024 * 1024);
+    assert!(transcript.contains("bytes here") && transcript.len() < 2 * 1024 * 1024);
     assert_eq!(transcript.matches("\"raw\"").count(), 2);
     // The lines as received, with their lengths.
     let raw = std::fs::read_to_string(world.state().join("raw/r1.jsonl")).unwrap();
@@ -128,7 +128,7 @@ say after; work; result",
 #[test]
 fn cut_stream_does_not_end_the_turn() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
-    let shows = ["without saying that the turn is over", "retries soon"];
+    let shows = ["without reporting the end of the turn", "retries soon"];
     shows_in_order(&world, &shows, BOUND);
 }
 
@@ -150,7 +150,7 @@ async fn process_tree_over_its_memory_limit_is_stopped() {
     });
     found.await;
     runtime.stop().await;
-    assert!(world.transcript(1).contains("over 64 MiB"));
+    assert!(world.transcript(1).contains("the limit is 64 MiB"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,11 +91,11 @@ async fn secondary_limit_without_a_time_pauses_for_a_minute() {
     github.fault("GET", "timeline", limit, 1);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
-    let said = until(&runtime, "the limit to be reported", |s| {
+    let printed = until(&runtime, "the limit to be reported", |s| {
         s.problems.iter().find(|line| line.contains("GitHub's rate limit")).cloned()
     })
     .await;
-    assert!(said.contains("the next request is sent in"), "{said}");
+    assert!(printed.contains("the next request is sent in"), "{printed}");
     let other = |than: String| {
         let runtime = &runtime;
         async move {

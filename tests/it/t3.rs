@@ -195,7 +195,7 @@ async fn interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     wait_until("that turn is followed", || server.links() > 0).await;
     let steer = Command::Steer { run: id, text: "and well".into() };
     assert_eq!(command(&runtime, steer).await, Ok(Accepted::Ok));
-    wait_until("the message waits", || world.transcript(1).contains("once its turn is over")).await;
+    wait_until("the message waits", || world.transcript(1).contains("when this turn ends")).await;
     assert_eq!(server.turns(), 2);
     server.release();
     let run = ended(&runtime).await;
@@ -223,7 +223,8 @@ async fn killed_afk_repeats_nothing_and_keeps_the_question_open() {
     // The connection is lost, but the events meanwhile are not.
     server.cut(true);
     server.release();
-    wait_until("that is told", || world.transcript(1).contains("the T3 server can't be had")).await;
+    wait_until("that is told", || world.transcript(1).contains("the T3 server is unavailable"))
+        .await;
     server.cut(false);
     let run = ended(&runtime).await;
     let open = runtime.handle.snapshots.borrow().fleet.escalations.len();
@@ -260,7 +261,7 @@ async fn expired_token_is_reissued_and_another_version_is_refused() {
     world.config();
     assert!(doctor().contains("ok  executor t3: "), "{}", doctor());
     server.tokens(&[]);
-    assert!(doctor().contains("NO  executor t3: it refuses the token"), "{}", doctor());
+    assert!(doctor().contains("NO  executor t3: it rejects the token"), "{}", doctor());
     // The version that afk needs, and another one.
     server.version(Some("0.1.0"));
     server.tokens(&[TOKEN]);

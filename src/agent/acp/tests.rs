@@ -1,17 +1,19 @@
 use super::*;
+use crate::core::model::permission::Tool;
 
-fn hear(acp: &mut Acp, lines: &[Value]) -> Said {
-    let mut said = Said::default();
+fn receive_lines(acp: &mut AcpProtocol, lines: &[Value]) -> ProtocolOutput {
+    let mut out = ProtocolOutput::default();
     for line in lines {
-        acp.hear(line.to_string().as_bytes(), false, &mut said);
+        acp.receive_line(line.to_string().as_bytes(), false, &mut out);
     }
-    said
+    out
 }
 
-fn began(ways: Ways) -> Acp {
-    let mut acp = Acp { prompt: "do it".into(), cwd: "/w/wt".into(), ..Acp::new(ways) };
-    acp.call("initialize", &json!({}), Sent::Initialize, &mut Said::default());
-    let said = hear(
+fn running(config: Ways) -> AcpProtocol {
+    let mut acp =
+        AcpProtocol { prompt: "do it".into(), cwd: "/w/wt".into(), ..AcpProtocol::new(config) };
+    acp.call("initialize", &json!({}), AcpCall::Initialize, &mut ProtocolOutput::default());
+    let out = receive_lines(
         &mut acp,
         &[
             json!({"jsonrpc": "2.0", "id": 1, "result": {"protocolVersion": 1,
@@ -19,13 +21,11 @@ fn began(ways: Ways) -> Acp {
             json!({"jsonrpc": "2.0", "id": 2, "result": {"sessionId": "s"}}),
         ],
     );
-    assert!(
-        matches!(&said.events[0], AgentEvent::SessionStarted { session, .. } if session == "s")
-    );
+    assert!(matches!(&out.events[0], AgentEvent::SessionStarted { session, .. } if session == "s"));
     acp
 }
 
-#[allow(clippy::needless_pass_by_value)] // Made on the spot.
+#[allow(clippy::needless_pass_by_value)] // The callers build it on the spot.
 fn update(update: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}})
 }
@@ -41,25 +41,25 @@ fn ended(id: u64, reason: &str) -> Value {
 }
 
 #[test]
-fn a_turn_that_ends_without_a_sign_of_a_model_is_a_failure() {
-    let said = hear(&mut began(Ways::default()), &[ended(3, "end_turn")]);
-    assert!(matches!(said.end, Some(TurnEnd::ApiError { .. })));
-    let said = hear(&mut began(Ways::default()), &[chunk("hi"), ended(3, "end_turn")]);
-    assert_eq!(said.end, Some(TurnEnd::Done));
-    assert_eq!(said.events, [AgentEvent::Text { text: "hi".into() }]);
-    let said = hear(
-        &mut began(Ways::default()),
+fn turn_without_model_output_is_a_failure() {
+    let out = receive_lines(&mut running(Ways::default()), &[ended(3, "end_turn")]);
+    assert!(matches!(out.end, Some(TurnEnd::ApiError { .. })));
+    let out = receive_lines(&mut running(Ways::default()), &[chunk("hi"), ended(3, "end_turn")]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
+    assert_eq!(out.events, [AgentEvent::Text { text: "hi".into() }]);
+    let out = receive_lines(
+        &mut running(Ways::default()),
         &[json!({"jsonrpc": "2.0", "id": 3,
         "error": {"code": -32603, "message": "Internal error: 529 overloaded"}})],
     );
     let why = "Internal error: 529 overloaded".into();
-    assert_eq!(said.end, Some(TurnEnd::ApiError { status: Some(529), why }));
+    assert_eq!(out.end, Some(TurnEnd::ApiError { status: Some(529), why }));
 }
 
 #[test]
-fn a_tool_is_told_with_its_command_its_output_and_its_diff() {
-    let said = hear(
-        &mut began(Ways::default()),
+fn tool_events_contain_command_output_and_diff() {
+    let out = receive_lines(
+        &mut running(Ways::default()),
         &[
             update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "title": "bash",
             "kind": "execute", "status": "pending", "rawInput": {}})),
@@ -72,26 +72,26 @@ fn a_tool_is_told_with_its_command_its_output_and_its_diff() {
         ],
     );
     assert!(
-        matches!(&said.events[0], AgentEvent::ToolStart { title, .. } if title.as_received() == "make x")
+        matches!(&out.events[0], AgentEvent::ToolStart { title, .. } if title.as_received() == "make x")
     );
     assert!(
-        matches!(&said.events[1], AgentEvent::ToolEnd { ok: true, output, .. } if output.as_received() == "out")
+        matches!(&out.events[1], AgentEvent::ToolEnd { ok: true, output, .. } if output.as_received() == "out")
     );
     assert!(
-        matches!(&said.events[2], AgentEvent::Diff { diff, .. } if diff.as_received().contains("-1\n+2"))
+        matches!(&out.events[2], AgentEvent::Diff { diff, .. } if diff.as_received().contains("-1\n+2"))
     );
 }
 
 #[test]
-fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
-    let mut acp = began(Ways::default());
+fn denial_queues_its_reason_for_a_later_turn() {
+    let mut acp = running(Ways::default());
     let options = json!([{"optionId": "once", "kind": "allow_once", "name": "y"},
         {"optionId": "no", "kind": "reject_once", "name": "n"}]);
     let request = |id: u64, call: Value| {
         json!({"jsonrpc": "2.0", "id": id, "method":
         "session/request_permission", "params": {"sessionId": "s", "toolCall": call, "options": options}})
     };
-    let said = hear(
+    let out = receive_lines(
         &mut acp,
         &[
             request(
@@ -105,7 +105,7 @@ fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
             request(2, json!({"toolCallId": "v", "title": "somewhere", "kind": "edit"})),
         ],
     );
-    let asks: Vec<(&str, Tool, &str)> = said
+    let asks: Vec<(&str, Tool, &str)> = out
         .events
         .iter()
         .filter_map(|event| match event {
@@ -123,49 +123,50 @@ fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
             ("acp-2", Tool::Other, "somewhere")
         ]
     );
-    let mut said = Said::default();
+    let mut out = ProtocolOutput::default();
     acp.answer(
         "acp-0",
         &Answer::Deny { reason: "too slow".into() },
         &"ana".to_owned().into(),
-        &mut said,
+        &mut out,
     );
-    acp.answer("acp-1", &Answer::Approve, &"ana".to_owned().into(), &mut said);
-    let lines: Vec<Value> = said.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
+    acp.answer("acp-1", &Answer::Approve, &"ana".to_owned().into(), &mut out);
+    let lines: Vec<Value> = out.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
     assert_eq!(lines[0]["result"]["outcome"]["optionId"], "no");
     assert_eq!(lines[1]["result"]["outcome"]["optionId"], "once");
-    assert!(said.later[0].contains("too slow"));
+    assert!(out.later[0].contains("too slow"));
 }
 
 #[test]
-fn other_requests_are_answered_as_unknown() {
-    let said = hear(
-        &mut began(Ways::default()),
+fn unknown_request_gets_an_error_response() {
+    let out = receive_lines(
+        &mut running(Ways::default()),
         &[json!({"jsonrpc": "2.0", "id": 9,
         "method": "fs/write_text_file", "params": {}})],
     );
     assert_eq!(
-        serde_json::from_slice::<Value>(said.lines.last().unwrap()).unwrap()["error"]["code"],
+        serde_json::from_slice::<Value>(out.lines.last().unwrap()).unwrap()["error"]["code"],
         -32601
     );
 }
 
 #[test]
-fn a_steered_turn_is_over_when_both_prompts_are_answered() {
-    let mut acp = began(Ways { steers: true, ..Ways::default() });
-    acp.steer("other way", &mut Said::default());
-    assert_eq!(hear(&mut acp, &[chunk("x"), ended(3, "end_turn")]).end, None);
-    let said = hear(&mut acp, &[ended(4, "end_turn")]);
-    assert_eq!(said.end, Some(TurnEnd::Done));
-    assert!(said.events.contains(&AgentEvent::SteerTaken));
+fn steered_turn_ends_after_the_responses_to_both_prompts() {
+    let mut acp = running(Ways { steers: true, ..Ways::default() });
+    acp.steer("other way", &mut ProtocolOutput::default());
+    assert_eq!(receive_lines(&mut acp, &[chunk("x"), ended(3, "end_turn")]).end, None);
+    let out = receive_lines(&mut acp, &[ended(4, "end_turn")]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
+    assert!(out.events.contains(&AgentEvent::SteerTaken));
 }
 
 #[test]
-fn the_past_is_not_told_again_while_it_is_loaded() {
+fn loading_a_session_emits_no_old_events() {
     let ways = Ways { resumes: true, ..Ways::default() };
-    let mut acp = Acp { prompt: "p".into(), resume: Some("s".into()), ..Acp::new(ways) };
-    acp.call("initialize", &json!({}), Sent::Initialize, &mut Said::default());
-    let said = hear(
+    let mut acp =
+        AcpProtocol { prompt: "p".into(), resume: Some("s".into()), ..AcpProtocol::new(ways) };
+    acp.call("initialize", &json!({}), AcpCall::Initialize, &mut ProtocolOutput::default());
+    let out = receive_lines(
         &mut acp,
         &[
             json!({"jsonrpc": "2.0", "id": 1, "result": {"protocolVersion": 1, "agentCapabilities": {"loadSession": true}}}),
@@ -176,6 +177,6 @@ fn the_past_is_not_told_again_while_it_is_loaded() {
         ],
     );
     let texts: Vec<_> =
-        said.events.iter().filter(|e| matches!(e, AgentEvent::Text { .. })).collect();
+        out.events.iter().filter(|e| matches!(e, AgentEvent::Text { .. })).collect();
     assert_eq!(texts, [&AgentEvent::Text { text: "new".into() }]);
 }

@@ -1,18 +1,18 @@
 use super::*;
 use crate::core::model::permission::{PermissionRequest, Tool};
 
-/// Lines as 2.1.330 writes them, cut to the fields that matter.
-fn hear(claude: &mut Claude, lines: &[Value]) -> Said {
-    let mut said = Said::default();
+/// Feeds lines as version 2.1.330 writes them, reduced to the fields that matter.
+fn receive_lines(claude: &mut ClaudeProtocol, lines: &[Value]) -> ProtocolOutput {
+    let mut out = ProtocolOutput::default();
     for line in lines {
-        claude.hear(line.to_string().as_bytes(), false, &mut said);
+        claude.receive_line(line.to_string().as_bytes(), false, &mut out);
     }
-    said
+    out
 }
 
-fn began() -> Claude {
-    let mut claude = Claude { cwd: "/w/wt".into(), ..Claude::default() };
-    claude.message("do it", &mut Said::default());
+fn running() -> ClaudeProtocol {
+    let mut claude = ClaudeProtocol { cwd: "/w/wt".into(), ..ClaudeProtocol::default() };
+    claude.send_message("do it", &mut ProtocolOutput::default());
     claude
 }
 
@@ -28,12 +28,12 @@ fn done(cost: f64) -> Value {
 }
 
 #[test]
-fn text_that_came_in_pieces_is_told_once() {
+fn streamed_text_is_emitted_once() {
     let message = |content: Value| json!({"type": "assistant", "message": {"id": "m1", "content": [content]}});
     let event =
         |event: Value| json!({"type": "stream_event", "event": event, "parent_tool_use_id": null});
-    let said = hear(
-        &mut began(),
+    let out = receive_lines(
+        &mut running(),
         &[
             event(json!({"type": "message_start", "message": {"id": "m1"}})),
             event(
@@ -53,7 +53,7 @@ fn text_that_came_in_pieces_is_told_once() {
         ],
     );
     assert_eq!(
-        said.events,
+        out.events,
         [
             AgentEvent::Thought { text: "hm".into() },
             AgentEvent::Text { text: "Hello".into() },
@@ -63,22 +63,26 @@ fn text_that_came_in_pieces_is_told_once() {
 }
 
 #[test]
-fn a_session_tells_only_what_it_cost_since() {
-    let mut claude = Claude { told: MicroUsd(58_320), prompted: true, ..Claude::default() };
-    let said = hear(&mut claude, &[done(0.07128)]);
+fn usage_contains_only_the_cost_since_the_last_report() {
+    let mut claude = ClaudeProtocol {
+        reported_cost: MicroUsd(58_320),
+        prompt_taken: true,
+        ..ClaudeProtocol::default()
+    };
+    let out = receive_lines(&mut claude, &[done(0.07128)]);
     let spend = Spend { tokens_in: 14, tokens_out: 7, usd: MicroUsd(12_960), ..Spend::default() };
-    assert_eq!(said.events, [AgentEvent::Usage(spend)]);
-    assert_eq!(said.end, Some(TurnEnd::Done));
+    assert_eq!(out.events, [AgentEvent::Usage(spend)]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
 }
 
 #[test]
-fn a_failure_is_told_by_its_reason_and_not_by_its_subtype() {
+fn turn_end_follows_the_reason_and_not_the_subtype() {
     let result = |change: Value| {
         let mut line = done(0.0);
         for (key, value) in change.as_object().unwrap() {
             line[key] = value.clone();
         }
-        outcome(&line)
+        turn_end(&line)
     };
     let api = |status| TurnEnd::ApiError { status, why: "ok".into() };
     for (change, end) in [
@@ -105,13 +109,13 @@ fn a_failure_is_told_by_its_reason_and_not_by_its_subtype() {
 }
 
 #[test]
-fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
-    let mut claude = began();
+fn permission_response_repeats_the_requested_input() {
+    let mut claude = running();
     let request = |id: &str, name: &str, input: Value| {
         json!({"type": "control_request", "request_id": id,
             "request": {"subtype": "can_use_tool", "tool_name": name, "input": input}})
     };
-    let said = hear(
+    let out = receive_lines(
         &mut claude,
         &[
             request("a", "Bash", json!({"command": "make x", "description": "Make"})),
@@ -122,7 +126,7 @@ fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
             ),
         ],
     );
-    let asks: Vec<&PermissionRequest> = said
+    let asks: Vec<&PermissionRequest> = out
         .events
         .iter()
         .filter_map(|event| match event {
@@ -145,57 +149,57 @@ fn leave_is_asked_with_the_whole_command_and_answered_with_its_input() {
             json!({"behavior": "deny", "message": "not there"}),
         ),
     ] {
-        let mut said = Said::default();
-        claude.answer(id, &answer, &"ana".to_owned().into(), &mut said);
-        let line: Value = serde_json::from_slice(&said.lines[0]).unwrap();
+        let mut out = ProtocolOutput::default();
+        claude.answer(id, &answer, &"ana".to_owned().into(), &mut out);
+        let line: Value = serde_json::from_slice(&out.lines[0]).unwrap();
         assert_eq!(line["response"]["response"], response);
     }
-    let mut late = Said::default();
+    let mut late = ProtocolOutput::default();
     claude.answer("a", &Answer::Approve, &"ana".to_owned().into(), &mut late);
     assert!(late.lines.is_empty() && matches!(late.events[0], AgentEvent::Notice { .. }));
 }
 
 #[test]
-fn a_question_is_answered_by_its_number_or_in_words() {
+fn question_accepts_an_option_number_or_text() {
     for (typed, label) in [("2", "Green"), ("blue", "blue")] {
-        let mut claude = began();
+        let mut claude = running();
         let input = json!({"questions": [{"question": "Colour?", "options": [{"label": "Red"}, {"label": "Green"}]}]});
-        let said = hear(
+        let out = receive_lines(
             &mut claude,
             &[json!({"type": "control_request", "request_id": "q",
             "request": {"subtype": "can_use_tool", "tool_name": "AskUserQuestion", "input": input}})],
         );
         assert!(
-            matches!(&said.events[0], AgentEvent::Question { options, .. } if options.len() == 2)
+            matches!(&out.events[0], AgentEvent::Question { options, .. } if options.len() == 2)
         );
-        let mut said = Said::default();
+        let mut out = ProtocolOutput::default();
         claude.answer(
             "q",
             &Answer::Text { text: typed.into() },
             &"ana".to_owned().into(),
-            &mut said,
+            &mut out,
         );
-        let line: Value = serde_json::from_slice(&said.lines[0]).unwrap();
+        let line: Value = serde_json::from_slice(&out.lines[0]).unwrap();
         assert_eq!(line["response"]["response"]["updatedInput"]["answers"]["Colour?"], label);
     }
 }
 
 #[test]
-fn a_message_is_taken_when_it_comes_back_and_a_late_one_begins_a_turn() {
-    let mut claude = began();
-    assert!(hear(&mut claude, &[replay("do it")]).events.is_empty());
-    claude.steer("other way", &mut Said::default());
-    assert_eq!(hear(&mut claude, &[replay("other way")]).events, [AgentEvent::SteerTaken]);
-    claude.steer("too late", &mut Said::default());
-    assert_eq!(hear(&mut claude, &[done(0.1)]).end, None);
-    let said = hear(&mut claude, &[replay("too late"), done(0.2)]);
-    assert_eq!(said.end, Some(TurnEnd::Done));
+fn echo_acknowledges_a_message_and_a_late_message_begins_a_turn() {
+    let mut claude = running();
+    assert!(receive_lines(&mut claude, &[replay("do it")]).events.is_empty());
+    claude.steer("other way", &mut ProtocolOutput::default());
+    assert_eq!(receive_lines(&mut claude, &[replay("other way")]).events, [AgentEvent::SteerTaken]);
+    claude.steer("too late", &mut ProtocolOutput::default());
+    assert_eq!(receive_lines(&mut claude, &[done(0.1)]).end, None);
+    let out = receive_lines(&mut claude, &[replay("too late"), done(0.2)]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
 }
 
 #[test]
-fn odd_lines_are_kept_and_end_nothing() {
-    let mut claude = began();
-    let mut said = Said::default();
+fn unknown_lines_are_kept_raw_and_end_nothing() {
+    let mut claude = running();
+    let mut out = ProtocolOutput::default();
     for line in [
         &b"not json"[..],
         b"[1]",
@@ -205,10 +209,10 @@ fn odd_lines_are_kept_and_end_nothing() {
         b"{\"type\":\"user\",\"message\":7}",
         b"{\"type\":\"result\"}",
     ] {
-        claude.hear(line, false, &mut said);
+        claude.receive_line(line, false, &mut out);
     }
-    let raw = said.events.iter().filter(|event| matches!(event, AgentEvent::Raw { .. })).count();
+    let raw = out.events.iter().filter(|event| matches!(event, AgentEvent::Raw { .. })).count();
     assert_eq!(raw, 4);
-    // A result that says nothing is a failure, never a success.
-    assert!(matches!(said.end, Some(TurnEnd::ApiError { .. })));
+    // An empty result is a failure, never a success.
+    assert!(matches!(out.end, Some(TurnEnd::ApiError { .. })));
 }

@@ -1,15 +1,18 @@
-//! The tools of claude by their names and inputs, however they are told.
+//! Claude's tools: their class, title, permission request and questions, from a tool's name and
+//! input.
+//!
+//! The Claude adapter uses this module, and so does the T3 executor, whose server runs claude.
 
 use serde_json::{Map, Value, json};
 
-use crate::agent::fields::{short, text};
+use crate::agent::fields::{relative_path, text};
 use crate::agent::{bounded, diff};
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::permission::{PermissionRequest, Tool};
 
-/// What kind of thing one of them does.
+/// Returns the class of a tool, which permission rules use.
 #[must_use]
-pub fn tool(name: &str) -> Tool {
+pub(crate) fn kind(name: &str) -> Tool {
     match name {
         "Bash" | "BashOutput" | "KillShell" => Tool::Shell,
         "Edit" | "Write" | "MultiEdit" | "NotebookEdit" => Tool::Edit,
@@ -19,10 +22,10 @@ pub fn tool(name: &str) -> Tool {
     }
 }
 
-/// A tool in a line, as a person reads it.
+/// Describes the use of a tool in one line.
 #[must_use]
-pub fn title(cwd: &str, name: &str, input: &Value) -> String {
-    match tool(name) {
+pub(crate) fn title(cwd: &str, name: &str, input: &Value) -> String {
+    match kind(name) {
         Tool::Shell if input.get("command").is_some() => text(input, "command").to_owned(),
         Tool::Edit | Tool::Read => {
             let path = ["file_path", "notebook_path", "path", "pattern"]
@@ -30,7 +33,7 @@ pub fn title(cwd: &str, name: &str, input: &Value) -> String {
                 .map(|key| text(input, key))
                 .find(|path| !path.is_empty())
                 .unwrap_or_default();
-            format!("{name} {}", short(cwd, path))
+            format!("{name} {}", relative_path(cwd, path))
         }
         Tool::Web => format!("{name} {}{}", text(input, "url"), text(input, "query")),
         _ => match text(input, "description") {
@@ -40,33 +43,33 @@ pub fn title(cwd: &str, name: &str, input: &Value) -> String {
     }
 }
 
-/// What leave is asked for, when a tool is to be used with this input.
+/// Builds the permission request for using a tool with this input.
 #[must_use]
-pub fn ask(cwd: &str, name: &str, input: &Value) -> PermissionRequest {
-    let kind = tool(name);
-    let path = |key| text(input, key);
+pub(crate) fn permission_request(cwd: &str, name: &str, input: &Value) -> PermissionRequest {
+    let kind = kind(name);
+    let field = |key| text(input, key);
     let target = match kind {
-        Tool::Shell => path("command").to_owned(),
+        Tool::Shell => field("command").to_owned(),
         Tool::Edit | Tool::Read => {
-            let all = [path("file_path"), path("notebook_path"), path("path")];
+            let all = [field("file_path"), field("notebook_path"), field("path")];
             all.into_iter().find(|path| !path.is_empty()).unwrap_or(cwd).to_owned()
         }
-        Tool::Web => format!("{}{}", path("url"), path("query")),
+        Tool::Web => format!("{}{}", field("url"), field("query")),
         Tool::Other => name.to_owned(),
     };
     let detail = match kind {
         Tool::Shell => {
             let about = text(input, "description");
-            let rule = if about.is_empty() { String::new() } else { format!("# {about}\n") };
-            format!("{rule}{target}")
+            let comment = if about.is_empty() { String::new() } else { format!("# {about}\n") };
+            format!("{comment}{target}")
         }
         Tool::Edit if input.get("old_string").is_some() => {
-            let change = diff::unified(&target, path("old_string"), path("new_string"));
-            format!("{}\n\n{change}", short(cwd, &target))
+            let change = diff::unified(&target, field("old_string"), field("new_string"));
+            format!("{}\n\n{change}", relative_path(cwd, &target))
         }
         Tool::Edit if input.get("content").is_some() => {
-            let change = diff::unified(&target, "", path("content"));
-            format!("{}\n\n{change}", short(cwd, &target))
+            let change = diff::unified(&target, "", field("content"));
+            format!("{}\n\n{change}", relative_path(cwd, &target))
         }
         _ => format!("{name} {}", serde_json::to_string_pretty(input).unwrap_or_default()),
     };
@@ -79,11 +82,11 @@ pub fn ask(cwd: &str, name: &str, input: &Value) -> PermissionRequest {
     }
 }
 
-/// Questions that are asked together, as one.
+/// Combines questions that claude asks together into one.
 #[must_use]
-pub fn question(id: String, questions: &[Value]) -> AgentEvent {
+pub(crate) fn question(id: String, questions: &[Value]) -> AgentEvent {
     let several = questions.len() > 1;
-    let words: Vec<&str> = questions.iter().map(|q| text(q, "question")).collect();
+    let texts: Vec<&str> = questions.iter().map(|q| text(q, "question")).collect();
     let hint = if several { "\n\nAnswer each on a line of its own." } else { "" };
     let options = questions.iter().take(usize::from(!several));
     let options = options.flat_map(|q| q["options"].as_array().cloned().unwrap_or_default());
@@ -92,33 +95,34 @@ pub fn question(id: String, questions: &[Value]) -> AgentEvent {
             about if about == text(&option, "label") => "",
             about => about,
         };
-        let rule = if about.is_empty() { "" } else { ": " };
-        bounded(format!("{}{rule}{about}", text(&option, "label")))
+        let separator = if about.is_empty() { "" } else { ": " };
+        bounded(format!("{}{separator}{about}", text(&option, "label")))
     });
     AgentEvent::Question {
         id,
-        text: bounded(format!("{}{hint}", words.join("\n"))),
+        text: bounded(format!("{}{hint}", texts.join("\n"))),
         options: options.collect(),
     }
 }
 
-/// What was typed as an answer to each of them, by the field that names a question.
+/// Maps each question's `name` field to its answer: with several questions, each line of the typed
+/// text answers one.
 #[must_use]
-pub fn answers(questions: &[Value], name: &str, told: &str) -> Map<String, Value> {
-    let lines: Vec<&str> = told.lines().collect();
+pub(crate) fn answers(questions: &[Value], name: &str, typed: &str) -> Map<String, Value> {
+    let lines: Vec<&str> = typed.lines().collect();
     let several = questions.len() > 1;
     let all = questions.iter().enumerate().map(|(at, question)| {
         let line = lines.get(at).copied().unwrap_or_default();
-        let words = if several { line } else { told };
-        (text(question, name).to_owned(), json!(label(question, words)))
+        let answer = if several { line } else { typed };
+        (text(question, name).to_owned(), json!(answer_label(question, answer)))
     });
     all.collect()
 }
 
-/// An option's label by its number, or the words as they are.
-fn label(question: &Value, words: &str) -> String {
-    let words = words.trim();
-    let number = words.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+/// Returns the label of the option with the typed number, or the typed text itself.
+fn answer_label(question: &Value, typed: &str) -> String {
+    let typed = typed.trim();
+    let number = typed.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let option = number.and_then(|at| question["options"].as_array()?.get(at).cloned());
-    option.map_or_else(|| words.to_owned(), |option| text(&option, "label").to_owned())
+    option.map_or_else(|| typed.to_owned(), |option| text(&option, "label").to_owned())
 }

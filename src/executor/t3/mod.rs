@@ -1,11 +1,20 @@
-//! Turns as those of a thread at a T3 Code server: the server works in the run's own worktree, and
-//! what its agent says is heard over its websocket. That it says "completed" is worth what any
-//! agent's word is: the gate decides.
+//! Runs a turn in a thread of a T3 Code server, whose agent works in the run's own worktree.
+//!
+//! ```text
+//!  TurnLoop <── AgentProtocol ──> thread.rs, activity.rs, commands.rs     translate JSON
+//!     ^ │
+//!     │ v  lines
+//!  link.rs ── commands over HTTP, events over a websocket ──> T3 Code server
+//!     └── seen_ids.rs                                         survives a restart of afk
+//! ```
+//!
+//! The server's "completed" proves nothing about the work; the gate decides as for any agent.
 
 mod activity;
+mod commands;
 mod link;
+mod seen_ids;
 mod thread;
-mod told;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,34 +24,33 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::link::Server;
-use self::thread::{Begin, Thread};
-use self::told::Told;
-use super::{Executor, Turn};
-use crate::agent::turn::{self, Over, TO_READ, TO_WRITE};
-use crate::agent::{Control, Events};
+use self::seen_ids::SeenIds;
+use self::thread::{Thread, ThreadSetup};
+use super::{Executor, ExecutorTurn};
+use crate::agent::turn::{TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
+use crate::agent::{EventSender, TurnControl};
 use crate::config::executor::T3 as Config;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::digest::Digest;
 use crate::secrets::Secrets;
 
-/// See the module.
 #[derive(Debug)]
-pub struct T3 {
+pub(crate) struct T3Executor {
     config: Config,
     server: Server,
 }
 
-/// What is written down of a turn, to end it by.
+/// Written to the turn's folder, so that a restarted afk can stop the thread.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct ThreadRecord {
     thread: String,
-    /// The worktree, in whose repository the server keeps its checkpoints.
+    /// The worktree; the server stores checkpoints in its repository.
     cwd: std::path::PathBuf,
 }
 
-/// A UUID that is the same each time for the same words (RFC 9562, version 8).
-fn command_id(words: &[&str]) -> String {
+/// Derives a UUID (RFC 9562, version 8) from words. The same words always give the same id.
+fn stable_id(words: &[&str]) -> String {
     let parts: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let hex = Digest::of(&parts).to_string();
     let part = |from: usize, to: usize| &hex[from..to];
@@ -50,102 +58,101 @@ fn command_id(words: &[&str]) -> String {
     format!("{time}-8{}-a{}-{rest}", part(13, 16), part(17, 20))
 }
 
-impl T3 {
-    /// As configured.
-    ///
-    /// # Errors
-    /// A line for a person.
-    pub fn new(config: Config, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
+impl T3Executor {
+    pub(crate) fn new(config: Config, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
         let server = Server::new(config.clone(), secrets)?;
         Ok(Arc::new(Self { config, server }))
     }
 
-    async fn carry(
+    /// Starts or finds the turn's thread and follows it to the turn's end.
+    async fn follow(
         &self,
-        turn: &Turn,
-        events: &Events,
-        controls: &mut mpsc::Receiver<Control>,
+        turn: &ExecutorTurn,
+        events: &EventSender,
+        controls: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnEnd {
         let spec = &turn.spec;
         let Some(model) = self.config.model.clone().or_else(|| spec.model.clone()) else {
-            let why = "a T3 thread needs a model: set `model` of the executor".into();
+            let why = "a T3 thread needs a model: set `model` in the executor's section".into();
             return TurnEnd::NotStarted { why };
         };
         let folder = turn.root.join(&turn.name);
-        let thread = spec.resume.clone().unwrap_or_else(|| thread::id(&turn.name));
-        let kept = Kept { thread, cwd: spec.cwd.clone() };
-        if let Err(error) = keep(&folder, &kept) {
-            let why = format!("{}: {error}", folder.display()).into();
+        let thread = spec.resume.clone().unwrap_or_else(|| thread::thread_id(&turn.name));
+        let record = ThreadRecord { thread, cwd: spec.cwd.clone() };
+        if let Err(error) = write_record(&folder, &record) {
+            let why = format!("write to {}: {error}", folder.display()).into();
             return TurnEnd::NotStarted { why };
         }
-        let told = Told::open(folder.join("told"));
-        let begin = Begin {
+        let seen_ids = SeenIds::open(folder.join("told"));
+        let setup = ThreadSetup {
             name: turn.name.clone(),
             instance: self.config.instance.clone(),
             model,
             approvals: self.config.approvals,
             version: self.config.version.clone(),
-            told: told.ids().clone(),
+            seen_ids: seen_ids.ids().clone(),
         };
         let (lines, commands) = mpsc::channel(TO_WRITE);
-        let (tell, to_read) = mpsc::channel(TO_READ);
-        let conversation = Box::new(Thread::new(begin));
-        let mut served = turn::Turn::new(conversation, spec, events, lines);
-        let over = {
-            let serve = served.serve(&|| 0, to_read, controls);
-            let carry = link::carry(&self.server, commands, tell, told);
-            tokio::pin!(serve, carry);
+        let (from_server, to_read) = mpsc::channel(TO_READ);
+        let protocol = Box::new(Thread::new(setup));
+        let mut turn_loop = TurnLoop::new(protocol, spec, events, lines);
+        let outcome = {
+            let turn_end = turn_loop.run(&|| 0, to_read, controls);
+            let link = link::run(&self.server, commands, from_server, seen_ids);
+            tokio::pin!(turn_end, link);
             tokio::select! {
-                over = &mut serve => over,
-                () = &mut carry => serve.await,
+                outcome = &mut turn_end => outcome,
+                () = &mut link => turn_end.await,
             }
         };
-        let end = match over {
-            Over::Said(end) => end,
-            Over::Stopped(end) => {
-                self.stop_thread(&turn.name, &kept).await;
+        let end = match outcome {
+            TurnOutcome::Reported(end) => end,
+            TurnOutcome::Stopped(end) => {
+                self.stop_thread(&turn.name, &record).await;
                 end
             }
-            Over::Eof => TurnEnd::Crashed { why: "the way to the T3 server ended".into() },
+            TurnOutcome::OutputClosed => TurnEnd::Crashed {
+                why: "the link to the T3 server closed before the end of the turn".into(),
+            },
         };
         if spec.stream_output {
             let code = (end == TurnEnd::Done).then_some(0);
-            // Nobody may be listening any more.
+            // The receiver is gone during a shutdown.
             let _ = events.send(AgentEvent::Exited { code, stderr: "".into() }).await;
         }
         end
     }
 
-    /// Ends the agent of a thread; the thread stays, to be read.
-    async fn stop_thread(&self, name: &str, kept: &Kept) -> bool {
-        let stopped = self.server.stop(name, &kept.thread).await;
+    /// Stops the agent of a thread and returns whether that worked. The thread stays readable.
+    async fn stop_thread(&self, name: &str, record: &ThreadRecord) -> bool {
+        let stopped = self.server.stop(name, &record.thread).await;
         if let Err(why) = &stopped {
-            tracing::warn!(thread = kept.thread, why, "a T3 thread could not be stopped");
+            tracing::warn!(thread = record.thread, why, "a T3 thread can't be stopped");
         }
         stopped.is_ok()
     }
 }
 
-fn keep(folder: &Path, kept: &Kept) -> std::io::Result<()> {
+fn write_record(folder: &Path, record: &ThreadRecord) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let aside = folder.join("thread.new");
-    std::fs::write(&aside, serde_json::to_vec(kept)?)?;
-    std::fs::rename(aside, folder.join("thread.json"))
+    let temporary = folder.join("thread.new");
+    std::fs::write(&temporary, serde_json::to_vec(record)?)?;
+    std::fs::rename(temporary, folder.join("thread.json"))
 }
 
-/// Takes the server's checkpoints of a thread out of the repository that it worked in.
-fn drop_checkpoints(kept: &Kept) -> Result<(), git2::Error> {
+/// Deletes the refs that the server stored for a thread in the worktree's repository.
+fn delete_checkpoints(record: &ThreadRecord) -> Result<(), git2::Error> {
     use base64::Engine;
-    let repository = git2::Repository::open(&kept.cwd)?;
-    let thread = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&kept.thread);
+    let repository = git2::Repository::open(&record.cwd)?;
+    let thread = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&record.thread);
     for reference in repository.references_glob(&format!("refs/t3/checkpoints/{thread}/*"))? {
         reference?.delete()?;
     }
     Ok(())
 }
 
-impl Executor for T3 {
-    fn capabilities(&self, _here: Capabilities) -> Capabilities {
+impl Executor for T3Executor {
+    fn capabilities(&self, _local: Capabilities) -> Capabilities {
         thread::capabilities(self.config.approvals)
     }
 
@@ -153,32 +160,33 @@ impl Executor for T3 {
         Box::pin(self.server.check())
     }
 
-    fn turn<'a>(
+    fn run_turn<'a>(
         &'a self,
-        turn: &'a Turn,
-        events: &'a Events,
-        controls: &'a mut mpsc::Receiver<Control>,
+        turn: &'a ExecutorTurn,
+        events: &'a EventSender,
+        controls: &'a mut mpsc::Receiver<TurnControl>,
     ) -> BoxFuture<'a, TurnEnd> {
-        Box::pin(self.carry(turn, events, controls))
+        Box::pin(self.follow(turn, events, controls))
     }
 
     fn stop<'a>(&'a self, run: &'a str, root: &'a Path) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let mut gone = true;
-            for folder in super::folders(root, run) {
-                let kept = std::fs::read(folder.join("thread.json")).ok();
-                let Some(kept) = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok())
+            let mut all_stopped = true;
+            for folder in super::turn_folders(root, run) {
+                let bytes = std::fs::read(folder.join("thread.json")).ok();
+                let Some(record) =
+                    bytes.and_then(|bytes| serde_json::from_slice::<ThreadRecord>(&bytes).ok())
                 else {
                     continue;
                 };
                 let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                gone &= self.stop_thread(&name, &kept).await;
-                if let Err(error) = drop_checkpoints(&kept) {
-                    tracing::debug!(%error, "the T3 server's checkpoints are left");
+                all_stopped &= self.stop_thread(&name, &record).await;
+                if let Err(error) = delete_checkpoints(&record) {
+                    tracing::debug!(%error, "the T3 server's checkpoints can't be deleted");
                 }
             }
-            if gone {
-                super::take_away(root, run);
+            if all_stopped {
+                super::remove_turn_folders(root, run);
             }
         })
     }

@@ -1,105 +1,103 @@
-//! A thread of a T3 Code server as a conversation: what its link tells becomes events, and what it is
-//! to do becomes commands (recorded with 0.0.27; docs/executors.md has what is relied on).
+//! A thread of a T3 Code server as an [`AgentProtocol`]: translates the lines of the link into
+//! events (recorded with 0.0.27; docs/executors.md lists the features that afk relies on).
 //!
-//! Each command has an id made of the turn's name, and the server takes an id once: after a restart
-//! all of them are sent again, and nothing is done twice.
+//! The first event is a snapshot of the whole thread, also after each lost connection and after a
+//! restart of afk; single events follow. Ids of emitted messages and activities keep the snapshot
+//! from repeating them.
 
-use crate::core::model::approval::DecidedBy;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::command_id;
+use super::stable_id;
 use crate::agent::claude::tools;
 use crate::agent::fields::text;
-use crate::agent::prose::{Kind, Prose};
-use crate::agent::{Conversation, Said, TurnSpec, bounded, raw};
-use crate::core::model::agent_event::{AgentEvent, TurnEnd};
-use crate::core::model::approval::Answer;
+use crate::agent::prose::{Prose, ProseKind};
+use crate::agent::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, raw_event};
+use crate::core::model::agent_event::TurnEnd;
+use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::capability::{Capabilities, Cost, Steer};
 use crate::core::model::untrusted::{Untrusted, clean_line};
 
-/// The version that this was tried with.
-const TRIED: &str = "0.0.27";
-
-/// What an answer is waited for.
+/// A request of the agent that waits for an answer.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(super) enum PendingRequest {
     Approval,
-    /// The questions, as they came.
+    /// Questions, as received.
     Input(Vec<Value>),
 }
 
-/// What a thread is begun with.
+/// The settings of a turn's thread.
 #[derive(Debug, Clone)]
-pub struct Begin {
-    /// The turn's name: commands are named after it.
-    pub name: String,
-    /// Which of the server's agents.
-    pub instance: String,
-    /// Its model.
-    pub model: String,
-    /// Whether it asks leave before it does something.
-    pub approvals: bool,
-    /// The version that the server must have.
-    pub version: Option<String>,
-    /// What was told before a restart, by its ids.
-    pub told: BTreeSet<String>,
+pub(crate) struct ThreadSetup {
+    /// The turn's name, from which the ids of its commands derive.
+    pub(crate) name: String,
+    /// The name of the agent at the server.
+    pub(crate) instance: String,
+    pub(crate) model: String,
+    /// Whether the agent asks for permission before it uses a tool.
+    pub(crate) approvals: bool,
+    /// The version that the server must have; `None` accepts any.
+    pub(crate) version: Option<String>,
+    /// Ids of the messages and activities that were already emitted.
+    pub(crate) seen_ids: BTreeSet<String>,
 }
 
-/// See the module.
+/// The state of one turn's thread; see the module.
 #[derive(Debug)]
-pub struct Thread {
-    pub(super) begin: Begin,
+pub(crate) struct Thread {
+    pub(super) setup: ThreadSetup,
     pub(super) cwd: String,
-    prompt: String,
-    resumed: bool,
-    id: String,
-    version: Option<Untrusted>,
+    pub(super) prompt: String,
+    /// The turn continues the thread of an earlier turn.
+    pub(super) resumed: bool,
+    pub(super) id: String,
+    /// The server's version.
+    pub(super) version: Option<Untrusted>,
     pub(super) prose: Prose,
-    /// Messages to the agent so far: the prompt is the first.
-    sent: usize,
-    /// Following its events already.
-    subscribed: bool,
-    /// The turn at the server, once it is known.
-    turn: Option<String>,
-    /// Those of before.
-    over: BTreeSet<String>,
-    /// How much of a message that is under way was told.
+    /// The number of messages to the agent after the prompt.
+    pub(super) follow_ups: usize,
+    /// The subscription to the thread's events was requested.
+    pub(super) subscribed: bool,
+    /// The server's id of the running turn, once the server has sent it.
+    pub(super) turn: Option<String>,
+    /// The server's ids of the turns that have ended.
+    pub(super) ended_turns: BTreeSet<String>,
+    /// How many bytes of each unfinished message were emitted.
     streamed: BTreeMap<String, usize>,
-    /// Tools that run, by what the server says of them: it gives them no id.
-    pub(super) tools: Vec<Running>,
-    pub(super) started: u64,
-    pub(super) requests: BTreeMap<String, Request>,
-    /// Those that were answered here.
+    /// Running tools. The server gives them no id, therefore their description identifies them.
+    pub(super) tools: Vec<RunningTool>,
+    /// The number of tools so far, which makes their ids unique.
+    pub(super) started_tools: u64,
+    pub(super) requests: BTreeMap<String, PendingRequest>,
+    /// Ids of the requests that afk has answered.
     pub(super) answered: BTreeSet<String>,
-    /// Answers that came before it was known what is asked: a restart lies between.
-    pub(super) early: Option<Vec<(String, Answer, DecidedBy)>>,
-    /// Tokens of the turn that were told.
-    pub(super) used: (u64, u64),
-    /// The link is lost.
+    /// Answers that arrived before the first snapshot, which contains their requests; `None` after
+    /// it. This happens after a restart of afk.
+    pub(super) early_answers: Option<Vec<(String, Answer, DecidedBy)>>,
+    /// Tokens of this turn so far, in and out.
+    pub(super) used_tokens: (u64, u64),
+    /// The link has reported a lost connection.
     lost: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningTool {
     pub(super) id: String,
     pub(super) detail: String,
     pub(super) name: String,
     pub(super) input: Value,
 }
 
-/// The thread that a turn begins.
-#[must_use]
-pub fn id(turn: &str) -> String {
-    command_id(&[turn, "thread"])
+/// Derives the id of the thread that a new turn creates.
+pub(super) fn thread_id(turn: &str) -> String {
+    stable_id(&[turn, "thread"])
 }
 
-/// What a thread can do, as this server has it.
-#[must_use]
-pub const fn capabilities(approvals: bool) -> Capabilities {
+/// The capabilities of every agent at a T3 server.
+pub(super) const fn capabilities(approvals: bool) -> Capabilities {
     Capabilities {
-        // A message in the middle of a turn cancels what runs.
+        // A message in the middle of a turn would cancel the running tool.
         steer: Steer::AfterTurn,
         interrupt: true,
         permissions: approvals,
@@ -115,174 +113,50 @@ pub const fn capabilities(approvals: bool) -> Capabilities {
 }
 
 impl Thread {
-    /// A turn that is begun when its link is there.
-    #[must_use]
-    pub fn new(begin: Begin) -> Self {
+    /// Prepares a thread; its first command waits until the link reports the server's version.
+    pub(crate) fn new(setup: ThreadSetup) -> Self {
         Self {
-            begin,
+            setup,
             cwd: String::new(),
             prompt: String::new(),
             resumed: false,
             id: String::new(),
             version: None,
             prose: Prose::default(),
-            sent: 0,
+            follow_ups: 0,
             subscribed: false,
             turn: None,
-            over: BTreeSet::new(),
+            ended_turns: BTreeSet::new(),
             streamed: BTreeMap::new(),
             tools: Vec::new(),
-            started: 0,
+            started_tools: 0,
             requests: BTreeMap::new(),
             answered: BTreeSet::new(),
-            early: Some(Vec::new()),
-            used: (0, 0),
+            early_answers: Some(Vec::new()),
+            used_tokens: (0, 0),
             lost: false,
         }
     }
 
-    fn command(&self, kind: &str, what: &str, mut fields: Value, said: &mut Said) {
-        fields["type"] = json!(kind);
-        fields["commandId"] = json!(command_id(&[&self.begin.name, kind, what]));
-        said.line(&fields);
-    }
-
-    fn message_id(&self) -> String {
-        command_id(&[&self.begin.name, "message", &self.sent.to_string()])
-    }
-
-    fn mode(&self) -> &'static str {
-        if self.begin.approvals { "approval-required" } else { "full-access" }
-    }
-
-    fn title(&self) -> String {
-        let line = clean_line(self.prompt.lines().next().unwrap_or_default());
-        line.chars().take(80).collect()
-    }
-
-    /// The server is there: begins what was not begun.
-    fn server(&mut self, version: Option<&str>, said: &mut Said) {
-        self.version = version.map(bounded);
-        match (version, &self.begin.version) {
-            (Some(is), Some(should)) if is != should => {
-                let is = clean_line(is);
-                let why = format!("the T3 server is {is}, and the configuration asks for {should}");
-                said.end = Some(TurnEnd::NotStarted { why: why.into() });
-                return;
-            }
-            (None, Some(should)) => {
-                let why = format!("the T3 server tells no version, and {should} is asked for");
-                said.end = Some(TurnEnd::NotStarted { why: why.into() });
-                return;
-            }
-            (Some(is), None) if is != TRIED => {
-                let is = clean_line(is);
-                said.notice(format!("the T3 server is {is}; afk was tried with {TRIED}"));
-            }
-            _ => {}
-        }
-        if self.resumed {
-            self.start(said);
-            return;
-        }
-        // The project is the worktree's: the same one each time that it is used.
-        let project = command_id(&["project", &self.cwd]);
-        let fields = json!({
-            "projectId": project, "title": self.cwd.rsplit('/').next().unwrap_or("afk"),
-            "workspaceRoot": self.cwd, "createWorkspaceRootIfMissing": true,
-            "commandId": command_id(&["project.create", &self.cwd]), "type": "project.create",
-        });
-        said.line(&fields);
-    }
-
-    fn create(&mut self, said: &mut Said) {
-        let project = command_id(&["project", &self.cwd]);
-        let model = json!({"instanceId": self.begin.instance, "model": self.begin.model});
-        let fields = json!({
-            "threadId": self.id, "projectId": project, "title": self.title(),
-            "modelSelection": model, "runtimeMode": self.mode(), "interactionMode": "default",
-            "branch": null, "worktreePath": null,
-        });
-        self.command("thread.create", "", fields, said);
-    }
-
-    fn start(&mut self, said: &mut Said) {
-        let prompt = std::mem::take(&mut self.prompt);
-        self.send(&prompt, said);
-    }
-
-    fn send(&mut self, text: &str, said: &mut Said) {
-        let message = json!({"messageId": self.message_id(), "role": "user", "text": text, "attachments": []});
-        let fields = json!({
-            "threadId": self.id, "message": message, "runtimeMode": self.mode(),
-            "interactionMode": "default",
-        });
-        self.command("thread.turn.start", &self.sent.to_string(), fields, said);
-        self.over.extend(self.turn.take());
-        self.used = (0, 0);
-    }
-
-    /// The server answered a command.
-    fn answered(&mut self, answer: &Value, said: &mut Said) {
-        let (kind, status) = (text(answer, "type"), answer["status"].as_u64().unwrap_or(0));
-        if status == 200 {
-            match kind {
-                "project.create" => self.create(said),
-                "thread.create" => self.start(said),
-                "thread.turn.start" if !self.subscribed => {
-                    self.subscribed = true;
-                    said.event(AgentEvent::SessionStarted {
-                        session: self.id.clone(),
-                        model: Some(bounded(self.begin.model.clone())),
-                        version: self.version.clone(),
-                    });
-                    said.line(&json!({"type": "subscribe", "threadId": self.id}));
-                }
-                _ => {}
-            }
-            return;
-        }
-        let why = match status {
-            400 => "400: it does not know the command as it was sent".to_owned(),
-            401 => "401: it refuses the token".to_owned(),
-            _ => {
-                let reason = clean_line(text(&answer["body"], "reason"));
-                format!("{status} {reason}").trim_end().to_owned()
-            }
-        };
-        let why = format!("the T3 server answers {kind} with {why}");
-        let begins = matches!(kind, "project.create" | "thread.create" | "thread.turn.start");
-        if begins && self.resumed && status == 500 && !self.subscribed {
-            said.end = Some(TurnEnd::NoSession { why: why.into() });
-        } else if begins && !self.subscribed {
-            said.end = Some(TurnEnd::NotStarted { why: why.into() });
-        } else if begins {
-            said.end = Some(TurnEnd::Crashed { why: why.into() });
-        } else {
-            said.notice(why);
-        }
-    }
-
-    /// The whole thread, when its events are followed from now on.
-    fn snapshot(&mut self, thread: &Value, said: &mut Said) {
+    /// Handles a snapshot of the whole thread, the first event of each subscription.
+    fn on_snapshot(&mut self, thread: &Value, out: &mut ProtocolOutput) {
         if !thread["deletedAt"].is_null() {
             let why = "the thread was deleted at the T3 server".into();
-            said.end = Some(TurnEnd::Crashed { why });
+            out.end = Some(TurnEnd::Crashed { why });
             return;
         }
         let list = |key: &str| thread[key].as_array().map(Vec::as_slice).unwrap_or_default();
-        let (messages, ours) = (list("messages"), self.message_id());
-        let Some(at) = messages.iter().position(|message| text(message, "id") == ours) else {
-            return;
-        };
+        let (messages, prompt_id) = (list("messages"), self.message_id());
+        let is_prompt = |message: &Value| text(message, "id") == prompt_id;
+        let Some(at) = messages.iter().position(is_prompt) else { return };
         let after = &messages[at + 1..];
         let (session, latest) = (&thread["session"], &thread["latestTurn"]);
-        // The server writes down when the message was made: the turn that it asked for has the same.
-        let asked = text(&messages[at], "createdAt");
-        let latest = Some(latest).filter(|latest| text(latest, "requestedAt") == asked);
+        // A turn has the time of the message that requested it.
+        let requested_at = text(&messages[at], "createdAt");
+        let latest = Some(latest).filter(|latest| text(latest, "requestedAt") == requested_at);
         let turns = [Some(text(session, "activeTurnId")), latest.map(|turn| text(turn, "turnId"))];
         let turn = turns.into_iter().flatten().chain(after.iter().map(|m| text(m, "turnId")));
-        let turn = { turn }.find(|turn| !turn.is_empty() && !self.over.contains(*turn));
+        let turn = { turn }.find(|turn| !turn.is_empty() && !self.ended_turns.contains(*turn));
         let resolved: BTreeSet<&str> = list("activities")
             .iter()
             .filter(|item| text(item, "kind").ends_with(".resolved"))
@@ -290,204 +164,208 @@ impl Thread {
             .collect();
         if let Some(turn) = turn {
             self.turn = Some(turn.to_owned());
-            let mine = |item: &&Value| text(item, "turnId") == turn;
+            let of_turn = |item: &&Value| text(item, "turnId") == turn;
             let mut all: Vec<(&Value, bool)> =
-                after.iter().filter(mine).map(|message| (message, true)).collect();
-            let answered = |item: &&Value| {
+                after.iter().filter(of_turn).map(|message| (message, true)).collect();
+            let unresolved = |item: &&Value| {
                 let request = text(&item["payload"], "requestId");
                 !text(item, "kind").ends_with(".requested") || !resolved.contains(request)
             };
-            let activities = list("activities").iter().filter(mine).filter(answered);
+            let activities = list("activities").iter().filter(of_turn).filter(unresolved);
             all.extend(activities.map(|activity| (activity, false)));
-            let when =
+            let order =
                 |(item, message): &(&Value, bool)| (text(item, "createdAt").to_owned(), !message);
-            all.sort_by_cached_key(when);
+            all.sort_by_cached_key(order);
             for (item, message) in all {
                 if message {
-                    self.whole(item, said);
+                    self.snapshot_message(item, out);
                 } else {
-                    self.activity(item, said);
+                    self.on_activity(item, out);
                 }
             }
         }
-        self.session(session, latest.is_some(), said);
+        self.on_session(session, latest.is_some(), out);
     }
 
-    /// How the session stands; a turn that was seen and is active no more is over. A failure counts
-    /// where it is known to be later than the turn's beginning.
-    fn session(&mut self, session: &Value, later: bool, said: &mut Said) {
+    /// Handles the state of the thread's session: the turn ends when it was active and no longer
+    /// is.
+    ///
+    /// A failure or interrupt ends the turn also if it was never seen active, but only when
+    /// `since_start`: an older failure belongs to an earlier turn.
+    fn on_session(&mut self, session: &Value, since_start: bool, out: &mut ProtocolOutput) {
         let (status, active) = (text(session, "status"), text(session, "activeTurnId"));
         if !active.is_empty() {
-            if !self.over.contains(active) {
+            if !self.ended_turns.contains(active) {
                 self.turn = Some(active.to_owned());
             }
             return;
         }
-        let ours = self.turn.is_some();
+        let was_active = self.turn.is_some();
         let end = match status {
-            "ready" | "idle" if ours => TurnEnd::Done,
-            "stopped" | "interrupted" if ours || later => TurnEnd::Interrupted,
-            "error" if ours || later => {
+            "ready" | "idle" if was_active => TurnEnd::Done,
+            "stopped" | "interrupted" if was_active || since_start => TurnEnd::Interrupted,
+            "error" if was_active || since_start => {
                 let why = match text(session, "lastError") {
-                    "" => "the T3 server does not say why",
+                    "" => "the T3 server gave no reason",
                     why => why,
                 };
                 TurnEnd::ApiError { status: None, why: bounded(why) }
             }
             _ => return,
         };
-        self.prose.flush(&mut said.events);
-        said.end = Some(end);
+        self.prose.flush(&mut out.events);
+        out.end = Some(end);
     }
 
-    fn event(&mut self, event: &Value, said: &mut Said) {
+    fn on_event(&mut self, event: &Value, out: &mut ProtocolOutput) {
         let payload = &event["payload"];
         match text(event, "type") {
-            "thread.message-sent" => self.message(payload, said),
-            "thread.activity-appended" => self.activity(&payload["activity"], said),
-            "thread.session-set" => self.session(&payload["session"], true, said),
+            "thread.message-sent" => self.on_message(payload, out),
+            "thread.activity-appended" => self.on_activity(&payload["activity"], out),
+            "thread.session-set" => self.on_session(&payload["session"], true, out),
             "thread.deleted" => {
                 let why = "the thread was deleted at the T3 server".into();
-                said.end = Some(TurnEnd::Crashed { why });
+                out.end = Some(TurnEnd::Crashed { why });
             }
             "thread.turn-diff-completed" | "thread.turn-start-requested" => {}
-            _ => said.event(raw(event.to_string().as_bytes())),
+            _ => out.emit(raw_event(event.to_string().as_bytes())),
         }
     }
 
-    /// Of a turn that is over, or of one that isn't the agent's.
-    pub(super) fn foreign(&self, item: &Value) -> bool {
-        self.over.contains(text(item, "turnId"))
+    /// Whether an item belongs to a turn that has ended.
+    pub(super) fn is_of_ended_turn(&self, item: &Value) -> bool {
+        self.ended_turns.contains(text(item, "turnId"))
     }
 
-    /// A piece of a message, or its end; a whole one has no pieces.
-    fn message(&mut self, message: &Value, said: &mut Said) {
-        if text(message, "role") != "assistant" || self.foreign(message) {
+    /// Handles a piece of a message, or its end, which contains the text if there were no pieces.
+    fn on_message(&mut self, message: &Value, out: &mut ProtocolOutput) {
+        if text(message, "role") != "assistant" || self.is_of_ended_turn(message) {
             return;
         }
-        let (id, words) = (text(message, "messageId"), text(message, "text"));
+        let (id, content) = (text(message, "messageId"), text(message, "text"));
         if message["streaming"] == json!(true) {
-            *self.streamed.entry(id.to_owned()).or_default() += words.len();
-            self.prose.push(Kind::Text, words, &mut said.events);
+            *self.streamed.entry(id.to_owned()).or_default() += content.len();
+            self.prose.push(ProseKind::Text, content, &mut out.events);
         } else {
-            if self.streamed.remove(id).is_none() && !self.begin.told.contains(id) {
-                self.prose.push(Kind::Text, words, &mut said.events);
+            if self.streamed.remove(id).is_none() && !self.setup.seen_ids.contains(id) {
+                self.prose.push(ProseKind::Text, content, &mut out.events);
             }
-            self.prose.flush(&mut said.events);
-            self.begin.told.insert(id.to_owned());
+            self.prose.flush(&mut out.events);
+            self.setup.seen_ids.insert(id.to_owned());
         }
     }
 
-    /// A message as far as it has come.
-    fn whole(&mut self, message: &Value, said: &mut Said) {
-        let (id, words) = (text(message, "id"), text(message, "text"));
-        if text(message, "role") != "assistant" || self.begin.told.contains(id) {
+    /// Emits the part of a snapshot's message that was not emitted yet.
+    fn snapshot_message(&mut self, message: &Value, out: &mut ProtocolOutput) {
+        let (id, content) = (text(message, "id"), text(message, "text"));
+        if text(message, "role") != "assistant" || self.setup.seen_ids.contains(id) {
             return;
         }
-        let told = self.streamed.remove(id).unwrap_or(0);
-        self.prose.push(Kind::Text, words.get(told..).unwrap_or_default(), &mut said.events);
+        let emitted = self.streamed.remove(id).unwrap_or(0);
+        let rest = content.get(emitted..).unwrap_or_default();
+        self.prose.push(ProseKind::Text, rest, &mut out.events);
         if message["streaming"] == json!(true) {
-            self.streamed.insert(id.to_owned(), words.len());
+            self.streamed.insert(id.to_owned(), content.len());
         } else {
-            self.prose.flush(&mut said.events);
-            self.begin.told.insert(id.to_owned());
+            self.prose.flush(&mut out.events);
+            self.setup.seen_ids.insert(id.to_owned());
         }
     }
 }
 
-impl Conversation for Thread {
+impl AgentProtocol for Thread {
     fn capabilities(&self) -> Capabilities {
-        capabilities(self.begin.approvals)
+        capabilities(self.setup.approvals)
     }
 
-    fn begin(&mut self, spec: &TurnSpec, _said: &mut Said) {
-        self.prose.tell_pieces(spec.stream_output);
+    fn begin(&mut self, spec: &TurnSpec, _out: &mut ProtocolOutput) {
+        self.prose.stream_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resumed = spec.resume.is_some();
-        self.id = spec.resume.clone().unwrap_or_else(|| id(&self.begin.name));
+        self.id = spec.resume.clone().unwrap_or_else(|| thread_id(&self.setup.name));
     }
 
-    fn hear(&mut self, line: &[u8], _cut: bool, said: &mut Said) {
+    fn receive_line(&mut self, line: &[u8], _cut: bool, out: &mut ProtocolOutput) {
         let Ok(line) = serde_json::from_slice::<Value>(line) else {
-            return said.event(raw(line));
+            return out.emit(raw_event(line));
         };
-        if let Some(server) = line.get("server") {
-            self.server(server.as_str(), said);
-        } else if let Some(answer) = line.get("answer") {
-            self.answered(answer, said);
+        if let Some(version) = line.get("server") {
+            self.on_server(version.as_str(), out);
+        } else if let Some(response) = line.get("answer") {
+            self.on_response(response, out);
         } else if let Some(why) = line.get("lost") {
             if !std::mem::replace(&mut self.lost, true) {
                 let why = clean_line(why.as_str().unwrap_or_default());
-                said.notice(format!("the T3 server can't be had ({why}); tries again"));
+                out.notice(format!("the T3 server is unavailable ({why}); afk retries"));
             }
         } else if line.get("back").is_some() {
             if std::mem::take(&mut self.lost) {
-                said.notice("the T3 server is there again");
+                out.notice("the T3 server is available again");
             }
         } else if let Some(why) = line.get("refused") {
             let why = clean_line(why.as_str().unwrap_or_default());
-            let why = format!("the T3 server does not tell of the thread: {why}");
-            said.end = Some(TurnEnd::Crashed { why: why.into() });
+            let why = format!("the T3 server ended the subscription to the thread: {why}");
+            out.end = Some(TurnEnd::Crashed { why: why.into() });
         } else if text(&line, "kind") == "snapshot" {
-            self.snapshot(&line["snapshot"]["thread"], said);
-            for (request, answer, by) in self.early.take().into_iter().flatten() {
-                self.answer(&request, &answer, &by, said);
+            self.on_snapshot(&line["snapshot"]["thread"], out);
+            for (request, answer, by) in self.early_answers.take().into_iter().flatten() {
+                self.answer(&request, &answer, &by, out);
             }
         } else if text(&line, "kind") == "event" {
-            self.event(&line["event"], said);
+            self.on_event(&line["event"], out);
         } else {
-            said.event(raw(line.to_string().as_bytes()));
+            out.emit(raw_event(line.to_string().as_bytes()));
         }
     }
 
-    fn steer(&mut self, _text: &str, said: &mut Said) {
-        said.notice("a T3 thread takes messages between its turns");
+    fn steer(&mut self, _text: &str, out: &mut ProtocolOutput) {
+        out.notice("a T3 thread accepts messages only between turns");
     }
 
-    fn follow(&mut self, text: &str, said: &mut Said) {
-        self.sent += 1;
-        self.send(text, said);
+    fn follow_up(&mut self, text: &str, out: &mut ProtocolOutput) {
+        self.follow_ups += 1;
+        self.start_turn(text, out);
     }
 
-    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, said: &mut Said) {
-        if let Some(early) = &mut self.early {
-            early.push((request.to_owned(), answer.clone(), by.to_owned()));
+    fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, out: &mut ProtocolOutput) {
+        if let Some(early_answers) = &mut self.early_answers {
+            early_answers.push((request.to_owned(), answer.clone(), by.to_owned()));
             return;
         }
         let fields = json!({"threadId": self.id, "requestId": request});
         self.answered.insert(request.to_owned());
         match self.requests.remove(request) {
-            None => said.notice("the agent waits for that answer no more"),
-            Some(Request::Approval) => {
+            None => out.notice("the agent no longer waits for this answer"),
+            Some(PendingRequest::Approval) => {
                 let accepted = matches!(answer, Answer::Approve | Answer::ApproveRun);
                 let mut fields = fields;
                 fields["decision"] = json!(if accepted { "accept" } else { "decline" });
-                self.command("thread.approval.respond", request, fields, said);
+                self.command("thread.approval.respond", request, fields, out);
                 if let Answer::Deny { reason } = answer
                     && !reason.is_empty()
                     && by.is_person()
                 {
-                    // Its answer has no room for a reason: it is told once the turn is over.
-                    said.later.push(format!("That was refused: {}", reason.as_received()));
+                    // The response has no field for a reason: a message carries it after the turn.
+                    out.later.push(format!("That was refused: {}", reason.as_received()));
                 }
             }
-            Some(Request::Input(questions)) => {
-                let words = match answer {
+            Some(PendingRequest::Input(questions)) => {
+                let typed = match answer {
                     Answer::Text { text } => text.as_received().to_owned(),
                     Answer::Deny { reason } if !reason.is_empty() => reason.as_received().into(),
                     _ => "No answer is given: decide alone.".to_owned(),
                 };
                 let mut fields = fields;
-                fields["answers"] = Value::Object(tools::answers(&questions, "id", &words));
-                self.command("thread.user-input.respond", request, fields, said);
+                fields["answers"] = Value::Object(tools::answers(&questions, "id", &typed));
+                self.command("thread.user-input.respond", request, fields, out);
             }
         }
     }
 
-    fn interrupt(&mut self, said: &mut Said) {
+    fn interrupt(&mut self, out: &mut ProtocolOutput) {
         let fields = json!({"threadId": self.id});
-        self.command("thread.turn.interrupt", &self.sent.to_string(), fields, said);
+        self.command("thread.turn.interrupt", &self.follow_ups.to_string(), fields, out);
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub(super) use self::context::TaskContext;
-use crate::agent::Control;
+use crate::agent::TurnControl;
 use crate::core::model::effect::Task;
 use crate::core::model::input::RunFact;
 
@@ -53,7 +53,7 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
 pub(super) async fn carry_out(
     context: &TaskContext,
     task: Task,
-    controls: mpsc::Receiver<Control>,
+    controls: mpsc::Receiver<TurnControl>,
 ) -> RunFact {
     let done = match task {
         Task::Worktree => worktree::prepare(context).await,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::turn_spec;
-use crate::agent::{Control, Events, driver};
+use crate::agent::{EventSender, TurnControl, driver};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::Spend;
@@ -57,7 +57,7 @@ pub(in crate::runtime) struct AgentAnswer {
 pub(in crate::runtime) async fn ask(
     runtime: &Arc<Context>,
     question: AgentQuestion,
-    sink: Events,
+    sink: EventSender,
 ) -> Result<AgentAnswer, String> {
     let folder = runtime.scratch_dirs.take(&question.owner, None)?;
     let folder = runtime.scratch_dirs.path(&folder);
@@ -83,8 +83,9 @@ pub(in crate::runtime) async fn ask(
                     let reason = "there are no tools here: answer in words".into();
                     let (request, answer) = (id.clone(), Answer::Deny { reason });
                     // The turn may have ended meanwhile.
-                    let _ =
-                        control.send(Control::Answer { request, answer, by: DecidedBy::Afk }).await;
+                    let _ = control
+                        .send(TurnControl::Answer { request, answer, by: DecidedBy::Afk })
+                        .await;
                 }
                 _ => {}
             }

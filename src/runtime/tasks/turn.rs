@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::turn_events::{self, TurnEvents};
 use super::{TaskContext, TaskError, turn_spec};
-use crate::agent::{Control, TurnSpec, driver};
+use crate::agent::{TurnControl, TurnSpec, driver};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::input::RunFact;
@@ -36,7 +36,7 @@ pub(super) struct TurnStart {
 pub(super) async fn run(
     task: &TaskContext,
     start: &TurnStart,
-    mut controls: mpsc::Receiver<Control>,
+    mut controls: mpsc::Receiver<TurnControl>,
 ) -> Result<RunFact, TaskError> {
     let (spec, equipment) = match turn_spec::of_run(task, start).await {
         Ok(prepared) => prepared,
@@ -53,7 +53,7 @@ pub(super) async fn run(
     let work = async {
         let end = match remote(task, turn, &spec) {
             Ok(None) => driver::run(&task.runtime.supervisor, &spec, &sender, &mut controls).await,
-            Ok(Some((executor, turn))) => executor.turn(&turn, &sender, &mut controls).await,
+            Ok(Some((executor, turn))) => executor.run_turn(&turn, &sender, &mut controls).await,
             Err(end) => end,
         };
         drop(sender);
@@ -65,7 +65,7 @@ pub(super) async fn run(
 }
 
 /// An executor and the turn that it gets.
-type RemoteTurn = (Arc<dyn Executor>, executor::Turn);
+type RemoteTurn = (Arc<dyn Executor>, executor::ExecutorTurn);
 
 /// The executor of the run, if its turns are carried out elsewhere.
 fn remote(task: &TaskContext, turn: u32, spec: &TurnSpec) -> Result<Option<RemoteTurn>, TurnEnd> {
@@ -76,7 +76,7 @@ fn remote(task: &TaskContext, turn: u32, spec: &TurnSpec) -> Result<Option<Remot
     };
     let run = task.runtime.remote_name(task.run.id);
     let agent = task.run.work.job().and_then(|job| job.agent.clone());
-    let turn = executor::Turn {
+    let turn = executor::ExecutorTurn {
         name: format!("{run}-t{turn}"),
         run,
         spec: spec.clone(),

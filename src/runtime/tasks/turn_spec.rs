@@ -14,7 +14,7 @@ use super::question::AgentQuestion;
 use super::turn::TurnStart;
 use super::{TaskContext, TaskError};
 use crate::agent::redact::{Redactor, names_a_secret};
-use crate::agent::{Limits, Tariff, TurnSpec, conversation, vendor};
+use crate::agent::{Tariff, TurnLimits, TurnSpec, protocol_for, vendor};
 use crate::config::Config;
 use crate::config::agent::{Agent, Plan, Speaks};
 use crate::config::repository::FILE;
@@ -75,14 +75,14 @@ pub(super) async fn of_run(
     let template = template.as_deref();
     let prompt = prompt::of_turn(&task.run, issue, &test, &start.prompt, resumes, template)?;
     let (speaks, ways) = (agent.speaks(), agent.ways());
-    let here = conversation(speaks, &ways).capabilities();
+    let here = protocol_for(speaks, &ways).capabilities();
     let executor = task.executor.as_ref();
     let executor = executor.and_then(|name| task.runtime.services().executors.get(name).cloned());
     let can = executor.map_or(here, |executor| executor.capabilities(here));
     let spec = TurnSpec {
         owner: task.owner(),
         speaks,
-        ways,
+        acp: ways,
         command: program(agent).into_iter().chain(role).collect(),
         cwd,
         env,
@@ -94,7 +94,7 @@ pub(super) async fn of_run(
         max_steps: agent.max_steps,
         tools: job.is_none_or(|job| !job.is_question()),
         tariff: tariff(agent),
-        limits: Limits { turn: limit(task), ..limits(&task.config) },
+        limits: TurnLimits { turn: limit(task), ..limits(&task.config) },
         redactor,
         stream_output: job.is_some(),
         inherit,
@@ -189,13 +189,13 @@ fn tariff(agent: &Agent) -> Tariff {
     match (agent.plan, agent.price) {
         (Plan::Flat, _) => Tariff::Flat,
         (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
-        (Plan::Metered, None) => Tariff::Told,
+        (Plan::Metered, None) => Tariff::Reported,
     }
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config) -> TurnLimits {
     let (limits, seconds) = (&config.limits, Duration::from_secs);
-    Limits {
+    TurnLimits {
         turn: seconds(60 * limits.turn_minutes),
         silence: seconds(limits.silence_seconds),
         tool: seconds(60 * limits.tool_minutes),
@@ -219,7 +219,7 @@ pub(super) async fn of_question(
     Ok(TurnSpec {
         owner: question.owner.clone(),
         speaks: agent.speaks(),
-        ways: agent.ways(),
+        acp: agent.ways(),
         command: program(agent),
         cwd,
         env,
@@ -231,7 +231,7 @@ pub(super) async fn of_question(
         max_steps: agent.max_steps,
         tools: false,
         tariff: tariff(agent),
-        limits: Limits { turn: question.limit, ..limits(&config) },
+        limits: TurnLimits { turn: question.limit, ..limits(&config) },
         redactor,
         stream_output: false,
         inherit: Vec::new(),
@@ -245,7 +245,7 @@ fn program(agent: &Agent) -> Vec<String> {
     let vendor = agent.known().and_then(|preset| preset.vendor.as_deref());
     if let (Some(first), Some(pattern)) = (command.first_mut(), vendor)
         && let Some(found) = vendor::on_path(first)
-        && let Some(real) = vendor::behind(&found, pattern)
+        && let Some(real) = vendor::program_behind_shim(&found, pattern)
     {
         *first = real.display().to_string();
     }

@@ -1,31 +1,32 @@
 use super::*;
+use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::permission::Tool;
 
-const US: &str = "r1-t1";
+const TURN_NAME: &str = "r1-t1";
 
-/// Lines of the link, cut to the fields that matter.
-fn hear(thread: &mut Thread, lines: &[Value]) -> Said {
-    let mut said = Said::default();
+/// Feeds lines of the link, reduced to the fields that matter.
+fn receive_lines(thread: &mut Thread, lines: &[Value]) -> ProtocolOutput {
+    let mut out = ProtocolOutput::default();
     for line in lines {
-        thread.hear(line.to_string().as_bytes(), false, &mut said);
+        thread.receive_line(line.to_string().as_bytes(), false, &mut out);
     }
-    said
+    out
 }
 
-/// A thread whose turn was begun, with what was told before a restart.
-fn begun(told: &[&str]) -> Thread {
-    let mut thread = Thread::new(Begin {
-        name: US.into(),
+/// A thread whose turn is running; `seen` are the ids that were emitted before a restart.
+fn running(seen: &[&str]) -> Thread {
+    let mut thread = Thread::new(ThreadSetup {
+        name: TURN_NAME.into(),
         instance: "claudeAgent".into(),
         model: "m".into(),
         approvals: true,
         version: None,
-        told: told.iter().map(|&id| id.to_owned()).collect(),
+        seen_ids: seen.iter().map(|&id| id.to_owned()).collect(),
     });
     thread.cwd = "/w/wt".into();
-    thread.id = id(US);
+    thread.id = thread_id(TURN_NAME);
     thread.prompt = "Fix add".into();
-    thread.start(&mut Said::default());
+    thread.send_prompt(&mut ProtocolOutput::default());
     thread.subscribed = true;
     thread
 }
@@ -58,46 +59,48 @@ fn ours(thread: &Thread) -> Value {
 }
 
 #[test]
-fn a_turn_ends_when_its_session_is_idle_and_not_before() {
-    let mut thread = begun(&[]);
+fn turn_ends_when_its_active_session_becomes_idle() {
+    let mut thread = running(&[]);
     let idle = session("ready", None, None);
-    let said =
-        hear(&mut thread, &[idle.clone(), idle.clone(), session("running", Some("t"), None)]);
-    assert_eq!(said.end, None);
-    // A late word of a turn that is over neither ends nor begins the next.
-    assert_eq!(hear(&mut thread, std::slice::from_ref(&idle)).end, Some(TurnEnd::Done));
-    thread.follow("and so on", &mut Said::default());
+    let out = receive_lines(
+        &mut thread,
+        &[idle.clone(), idle.clone(), session("running", Some("t"), None)],
+    );
+    assert_eq!(out.end, None);
+    // A late event of an ended turn neither ends nor begins the next one.
+    assert_eq!(receive_lines(&mut thread, std::slice::from_ref(&idle)).end, Some(TurnEnd::Done));
+    thread.follow_up("and so on", &mut ProtocolOutput::default());
     let late = [idle.clone(), session("running", Some("t"), None), idle.clone()];
-    assert_eq!(hear(&mut thread, &late).end, None);
+    assert_eq!(receive_lines(&mut thread, &late).end, None);
     assert_eq!(
-        hear(&mut thread, &[session("running", Some("u"), None), idle]).end,
+        receive_lines(&mut thread, &[session("running", Some("u"), None), idle]).end,
         Some(TurnEnd::Done)
     );
 }
 
 #[test]
-fn a_failed_session_is_a_failure_and_a_stopped_one_an_interrupt() {
+fn session_state_decides_between_failure_and_interrupt() {
     for (status, error, end) in [
         ("error", Some("dead"), TurnEnd::ApiError { status: None, why: "dead".into() }),
         ("stopped", None, TurnEnd::Interrupted),
     ] {
-        let said = hear(&mut begun(&[]), &[session(status, None, error)]);
-        assert_eq!(said.end, Some(end));
+        let out = receive_lines(&mut running(&[]), &[session(status, None, error)]);
+        assert_eq!(out.end, Some(end));
     }
-    // That it failed before this turn is no failure of this turn.
-    let mut thread = begun(&[]);
+    // A failure before this turn is no failure of this turn.
+    let mut thread = running(&[]);
     let failed = json!({"status": "error", "activeTurnId": null, "lastError": "earlier"});
     let before = json!({"turnId": "old", "requestedAt": "0"});
     let whole = snapshot(&json!([ours(&thread)]), &json!([]), &failed, &before);
-    assert_eq!(hear(&mut thread, &[whole]).end, None);
+    assert_eq!(receive_lines(&mut thread, &[whole]).end, None);
     let now = json!({"turnId": "t", "requestedAt": "1"});
     let whole = snapshot(&json!([ours(&thread)]), &json!([]), &failed, &now);
-    assert!(matches!(hear(&mut thread, &[whole]).end, Some(TurnEnd::ApiError { .. })));
+    assert!(matches!(receive_lines(&mut thread, &[whole]).end, Some(TurnEnd::ApiError { .. })));
 }
 
 #[test]
-fn a_snapshot_tells_what_was_missed_once_and_what_still_waits() {
-    let mut thread = begun(&["2", "m1"]);
+fn snapshot_emits_missed_messages_once_and_open_requests() {
+    let mut thread = running(&["2", "m1"]);
     let message = |id: &str, at: &str, text: &str, streaming: bool| {
         json!({"id": id, "role": "assistant", "text": text, "turnId": "t", "streaming": streaming,
             "createdAt": at})
@@ -108,83 +111,86 @@ fn a_snapshot_tells_what_was_missed_once_and_what_still_waits() {
     };
     let messages = json!([
         ours(&thread),
-        message("m1", "2", "told", false),
+        message("m1", "2", "seen", false),
         message("m2", "3", "missed", false),
         message("m3", "9", "begun a", true)
     ]);
     let activities = json!([
-        activity("2", "runtime.warning", &json!({"message": "told"})),
+        activity("2", "runtime.warning", &json!({"message": "seen"})),
         asks("4", "over"),
         activity("5", "approval.resolved", &json!({"requestId": "over"})),
         asks("6", "open")
     ]);
     let running = json!({"status": "running", "activeTurnId": "t", "lastError": null});
     let whole = snapshot(&messages, &activities, &running, &Value::Null);
-    let said = hear(&mut thread, std::slice::from_ref(&whole));
-    assert_eq!(said.events[0], AgentEvent::Text { text: "missed".into() });
-    let AgentEvent::PermissionRequest { id, request: ask } = &said.events[1] else {
-        panic!("{said:?}")
+    let out = receive_lines(&mut thread, std::slice::from_ref(&whole));
+    assert_eq!(out.events[0], AgentEvent::Text { text: "missed".into() });
+    let AgentEvent::PermissionRequest { id, request: ask } = &out.events[1] else {
+        panic!("{out:?}")
     };
     assert_eq!((id.as_str(), ask.targets[0].as_received()), ("open", "/w/wt/a.md"));
-    assert_eq!((said.events.len(), said.end), (2, None));
-    // The same again, after the connection was lost, tells nothing; the rest of a message follows.
-    assert_eq!(hear(&mut thread, &[whole]).events, []);
+    assert_eq!((out.events.len(), out.end), (2, None));
+    // A second snapshot, after a lost connection, emits nothing; the rest of the message follows.
+    assert_eq!(receive_lines(&mut thread, &[whole]).events, []);
     let rest = json!({"role": "assistant", "messageId": "m3", "turnId": "t", "text": "nd done",
         "streaming": true});
     let end = json!({"role": "assistant", "messageId": "m3", "turnId": "t", "text": "",
         "streaming": false});
-    let said = hear(
+    let out = receive_lines(
         &mut thread,
         &[event("thread.message-sent", &rest), event("thread.message-sent", &end)],
     );
-    assert_eq!(said.events, [AgentEvent::Text { text: "begun and done".into() }]);
+    assert_eq!(out.events, [AgentEvent::Text { text: "begun and done".into() }]);
 }
 
 #[test]
-fn a_turn_that_was_over_before_it_was_followed_is_over() {
-    let mut thread = begun(&[]);
+fn snapshot_of_a_completed_turn_ends_it() {
+    let mut thread = running(&[]);
     let idle = json!({"status": "ready", "activeTurnId": null, "lastError": null});
     let latest = json!({"turnId": "t", "requestedAt": "1", "state": "completed"});
     let whole = snapshot(&json!([ours(&thread)]), &json!([]), &idle, &latest);
-    assert_eq!(hear(&mut thread, &[whole]).end, Some(TurnEnd::Done));
+    assert_eq!(receive_lines(&mut thread, &[whole]).end, Some(TurnEnd::Done));
 }
 
 #[test]
-fn what_may_be_cut_is_judged_by_no_rule_for_its_kind() {
+fn permission_request_with_a_cut_detail_has_the_class_other() {
     let detail = format!("Bash: {}...", "x".repeat(200));
     let request = json!({"requestId": "r", "requestKind": "command", "detail": detail});
-    let said = hear(&mut begun(&[]), &[appended(&activity("1", "approval.requested", &request))]);
-    let AgentEvent::PermissionRequest { request: ask, .. } = &said.events[0] else {
-        panic!("{said:?}")
+    let out = receive_lines(
+        &mut running(&[]),
+        &[appended(&activity("1", "approval.requested", &request))],
+    );
+    let AgentEvent::PermissionRequest { request: ask, .. } = &out.events[0] else {
+        panic!("{out:?}")
     };
     assert_eq!(ask.tool, Tool::Other);
-    // Where the tool was told in full, that is what is asked.
-    let mut thread = begun(&[]);
+    // With the tool's whole input from an earlier activity, the request contains that input.
+    let mut thread = running(&[]);
     let data = json!({"toolName": "Bash", "input": {"command": "git push --force"}});
     let tool = json!({"itemType": "command_execution", "detail": detail, "data": data});
     let request = json!({"requestId": "r", "requestKind": "command", "detail": detail});
-    let said = hear(
+    let out = receive_lines(
         &mut thread,
         &[
             appended(&activity("1", "tool.updated", &tool)),
             appended(&activity("2", "approval.requested", &request)),
         ],
     );
-    let AgentEvent::PermissionRequest { request: ask, .. } = &said.events[1] else {
-        panic!("{said:?}")
+    let AgentEvent::PermissionRequest { request: ask, .. } = &out.events[1] else {
+        panic!("{out:?}")
     };
     assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Shell, "git push --force"));
 }
 
 #[test]
-fn after_a_restart_leave_is_asked_in_the_same_words() {
+fn permission_request_is_the_same_after_a_restart() {
     let detail = format!("Bash: {}...", "x".repeat(200));
     let data = json!({"toolName": "Bash", "input": {"command": "make all"}});
     let tool = json!({"itemType": "command_execution", "detail": detail, "data": data});
     let request = json!({"requestId": "r", "requestKind": "command", "detail": detail});
-    // The tool was told in the last life; that it runs is known in this one, and what it is.
-    let mut thread = begun(&["1", "2"]);
-    let said = hear(
+    // The tool's start was emitted before the restart; the thread still knows its input.
+    let mut thread = running(&["1", "2"]);
+    let out = receive_lines(
         &mut thread,
         &[
             appended(&activity("1", "tool.updated", &tool)),
@@ -193,76 +199,80 @@ fn after_a_restart_leave_is_asked_in_the_same_words() {
         ],
     );
     let [AgentEvent::PermissionRequest { request: ask, .. }, AgentEvent::ToolEnd { .. }] =
-        &said.events[..]
+        &out.events[..]
     else {
-        panic!("{said:?}")
+        panic!("{out:?}")
     };
     assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Shell, "make all"));
 }
 
 #[test]
-fn commands_are_the_same_after_a_restart() {
-    let of = |thread: &mut Thread| {
-        let mut said = Said::default();
-        thread.server(Some("0.0.27"), &mut said);
+fn command_ids_are_the_same_after_a_restart() {
+    let commands_of = |thread: &mut Thread| {
+        let mut out = ProtocolOutput::default();
+        thread.on_server(Some("0.0.27"), &mut out);
         for kind in ["project.create", "thread.create", "thread.turn.start"] {
-            thread.answered(&json!({"type": kind, "status": 200}), &mut said);
+            thread.on_response(&json!({"type": kind, "status": 200}), &mut out);
         }
-        let lines = said.lines.iter().map(|line| serde_json::from_slice::<Value>(line).unwrap());
+        let lines = out.lines.iter().map(|line| serde_json::from_slice::<Value>(line).unwrap());
         lines.collect::<Vec<_>>()
     };
     let fresh = || {
-        let mut thread = begun(&[]);
-        (thread.subscribed, thread.sent, thread.prompt) = (false, 0, "Fix add".into());
+        let mut thread = running(&[]);
+        (thread.subscribed, thread.follow_ups, thread.prompt) = (false, 0, "Fix add".into());
         thread
     };
-    let first = of(&mut fresh());
+    let first = commands_of(&mut fresh());
     let kinds: Vec<&str> = first.iter().map(|line| text(line, "type")).collect();
     assert_eq!(kinds, ["project.create", "thread.create", "thread.turn.start", "subscribe"]);
-    assert_eq!(first, of(&mut fresh()));
+    assert_eq!(first, commands_of(&mut fresh()));
     let ids: BTreeSet<&str> = first[..3].iter().map(|line| text(line, "commandId")).collect();
     assert_eq!(ids.len(), 3);
     assert!(ids.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'8'));
 }
 
 #[test]
-fn what_the_server_refuses_is_told_by_what_it_was() {
+fn error_response_to_a_command_decides_the_end() {
     let refused = |kind: &str, status: u16, resumed: bool, subscribed: bool| {
-        let mut thread = begun(&[]);
+        let mut thread = running(&[]);
         (thread.resumed, thread.subscribed) = (resumed, subscribed);
         let body = json!({"reason": "orchestration_dispatch_failed"});
-        hear(&mut thread, &[json!({"answer": {"type": kind, "status": status, "body": body}})])
+        receive_lines(
+            &mut thread,
+            &[json!({"answer": {"type": kind, "status": status, "body": body}})],
+        )
     };
     let end = refused("thread.turn.start", 500, true, false).end;
     assert!(matches!(end, Some(TurnEnd::NoSession { .. })), "{end:?}");
     let end = refused("thread.create", 500, false, false).end.unwrap();
     assert!(end.summary().contains("orchestration_dispatch_failed"), "{}", end.summary());
     let end = refused("project.create", 401, false, false).end.unwrap();
-    assert!(end.summary().contains("refuses the token"), "{}", end.summary());
-    let said = refused("thread.turn.interrupt", 500, false, true);
-    assert!(said.end.is_none() && matches!(said.events[0], AgentEvent::Notice { .. }));
+    assert!(end.summary().contains("rejects the token"), "{}", end.summary());
+    let out = refused("thread.turn.interrupt", 500, false, true);
+    assert!(out.end.is_none() && matches!(out.events[0], AgentEvent::Notice { .. }));
 }
 
 #[test]
-fn odd_lines_are_kept_and_end_nothing() {
-    let mut thread = begun(&[]);
-    let mut said = Said::default();
+fn unknown_lines_are_kept_raw_and_end_nothing() {
+    let mut thread = running(&[]);
+    let mut out = ProtocolOutput::default();
     for line in [&b"not json"[..], b"[1]", b"{\"kind\":\"dance\"}", b"\xff", b"7"] {
-        thread.hear(line, false, &mut said);
+        thread.receive_line(line, false, &mut out);
     }
     let odd =
         [event("thread.dance", &Value::Null), appended(&activity("1", "dance", &Value::Null))];
-    said.events.extend(hear(&mut thread, &odd).events);
-    assert_eq!(said.events.len(), 7);
-    assert!(said.events.iter().all(|event| matches!(event, AgentEvent::Raw { .. })));
+    out.events.extend(receive_lines(&mut thread, &odd).events);
+    assert_eq!(out.events.len(), 7);
+    assert!(out.events.iter().all(|event| matches!(event, AgentEvent::Raw { .. })));
     let bare = [json!({"kind": "snapshot"}), json!({"kind": "event"}), session("", None, None)];
-    assert_eq!(hear(&mut thread, &bare).end, None);
+    assert_eq!(receive_lines(&mut thread, &bare).end, None);
 }
 
-/// The websocket frames of a real server, one record a line, as `AFK_T3_RECORDING` names them.
+/// Replays the websocket frames of a real server from the file in `AFK_T3_RECORDING`, one record a
+/// line.
 #[test]
 #[ignore = "needs a recording: AFK_T3_RECORDING=file"]
-fn a_recorded_server_is_understood() {
+fn recorded_frames_are_all_translated() {
     let path = std::env::var("AFK_T3_RECORDING").unwrap();
     let mut threads: BTreeMap<String, Thread> = BTreeMap::new();
     let mut ends = Vec::new();
@@ -275,14 +285,14 @@ fn a_recorded_server_is_understood() {
                 continue;
             }
             let key = format!("{} {request}", text(&record, "part"));
-            let thread = threads.entry(key.clone()).or_insert_with(|| begun(&[]));
-            let said = hear(thread, std::slice::from_ref(value));
-            for event in said.events {
+            let thread = threads.entry(key.clone()).or_insert_with(|| running(&[]));
+            let out = receive_lines(thread, std::slice::from_ref(value));
+            for event in out.events {
                 assert!(!matches!(event, AgentEvent::Raw { .. }), "{event:?}");
             }
-            if let Some(end) = said.end {
+            if let Some(end) = out.end {
                 ends.push(end);
-                thread.follow("and so on", &mut Said::default());
+                thread.follow_up("and so on", &mut ProtocolOutput::default());
             }
         }
     }

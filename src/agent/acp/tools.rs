@@ -1,0 +1,196 @@
+//! Tools and permission requests of an ACP agent.
+//!
+//! An agent announces a tool and then sends only changed fields, therefore [`ToolState`] collects
+//! them until the tool ends. A permission request omits fields that its tool's updates contained.
+
+use agent_client_protocol::v1::schema::{
+    ContentBlock, RequestPermissionRequest, ToolCallContent, ToolCallStatus, ToolCallUpdateFields,
+    ToolKind,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::AcpProtocol;
+use crate::agent::fields::{relative_path, text};
+use crate::agent::{ProtocolOutput, bounded, diff};
+use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::permission::{PermissionRequest, Tool};
+
+/// The fields of a running tool, as far as the agent has sent them.
+#[derive(Debug, Default)]
+pub(super) struct ToolState {
+    title: String,
+    kind: ToolKind,
+    /// Its start was emitted.
+    started: bool,
+    input: Value,
+    content: Vec<ToolCallContent>,
+}
+
+/// Maps an ACP tool kind to the class that permission rules use.
+fn tool_class(kind: ToolKind) -> Tool {
+    match kind {
+        ToolKind::Execute => Tool::Shell,
+        ToolKind::Edit | ToolKind::Delete | ToolKind::Move => Tool::Edit,
+        ToolKind::Read | ToolKind::Search | ToolKind::Think => Tool::Read,
+        ToolKind::Fetch => Tool::Web,
+        _ => Tool::Other,
+    }
+}
+
+impl AcpProtocol {
+    /// Merges new fields into a tool, and emits its start, its end and its diffs.
+    pub(super) fn update_tool(
+        &mut self,
+        id: &str,
+        fields: ToolCallUpdateFields,
+        out: &mut ProtocolOutput,
+    ) {
+        self.model_responded = true;
+        self.prose.flush(&mut out.events);
+        let tool = self.tools.entry(id.to_owned()).or_default();
+        if let Some(title) = fields.title {
+            tool.title = title;
+        }
+        if let Some(kind) = fields.kind {
+            tool.kind = kind;
+        }
+        if let Some(input) = fields.raw_input {
+            tool.input = input;
+        }
+        if let Some(content) = fields.content {
+            tool.content = content;
+        }
+        let success = match fields.status {
+            Some(ToolCallStatus::Completed) => Some(true),
+            Some(ToolCallStatus::Failed) => Some(false),
+            _ => None,
+        };
+        // A pending tool has only a name; its input comes with the first update.
+        let pending = fields.status == Some(ToolCallStatus::Pending);
+        if !pending && !tool.started {
+            tool.started = true;
+            let command = text(&tool.input, "command");
+            let title = if command.is_empty() { tool.title.as_str() } else { command };
+            out.emit(AgentEvent::ToolStart {
+                id: id.to_owned(),
+                kind: tool_class(tool.kind).as_str().into(),
+                title: bounded(title),
+            });
+        }
+        let Some(ok) = success else { return };
+        let Some(tool) = self.tools.remove(id) else { return };
+        let mut output = Vec::new();
+        let mut diffs = Vec::new();
+        for content in tool.content {
+            match content {
+                ToolCallContent::Content(content) => {
+                    if let ContentBlock::Text(text) = content.content {
+                        output.push(text.text);
+                    }
+                }
+                ToolCallContent::Diff(change) => diffs.push(change),
+                _ => {}
+            }
+        }
+        out.emit(AgentEvent::ToolEnd {
+            id: id.to_owned(),
+            title: "".into(),
+            ok,
+            code: None,
+            output: bounded(output.join("\n")),
+        });
+        for change in diffs.into_iter().filter(|_| ok) {
+            let path = change.path.display().to_string();
+            let path = relative_path(&self.cwd, &path).to_owned();
+            let old = change.old_text.unwrap_or_default();
+            let diff = bounded(diff::unified(&path, &old, &change.new_text));
+            out.emit(AgentEvent::Diff { path: bounded(path), diff });
+        }
+    }
+
+    /// Handles a request from the agent; afk supports only permission requests.
+    pub(super) fn on_request(&mut self, line: &Value, out: &mut ProtocolOutput) {
+        let method = text(line, "method");
+        let request = (method == "session/request_permission")
+            .then(|| RequestPermissionRequest::deserialize(&line["params"]).ok())
+            .flatten();
+        let Some(request) = request else {
+            let error = json!({"code": -32601, "message": format!("{method} is not supported")});
+            return out.write_json(&json!({"jsonrpc": "2.0", "id": line["id"], "error": error}));
+        };
+        self.prose.flush(&mut out.events);
+        let id = format!("acp-{}", line["id"]);
+        let ask = self.permission_request(&request);
+        self.requests.insert(id.clone(), (line["id"].clone(), request));
+        out.emit(AgentEvent::PermissionRequest { id, request: Box::new(ask) });
+    }
+
+    /// Builds the permission request from the agent's request and the state of its tool.
+    fn permission_request(&self, request: &RequestPermissionRequest) -> PermissionRequest {
+        let fields = &request.tool_call.fields;
+        let known = self.tools.get(&request.tool_call.tool_call_id.to_string());
+        let kind = fields.kind.or_else(|| known.map(|tool| tool.kind)).unwrap_or_default();
+        let null = Value::Null;
+        let input =
+            fields.raw_input.as_ref().or_else(|| known.map(|tool| &tool.input)).unwrap_or(&null);
+        let title = fields.title.clone().or_else(|| known.map(|tool| tool.title.clone()));
+        let title = title.unwrap_or_default();
+        let mut tool = tool_class(kind);
+        let command = match &input["command"] {
+            Value::String(command) => command.clone(),
+            Value::Array(words) => {
+                words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+            }
+            _ => String::new(),
+        };
+        let locations = fields.locations.iter().flatten();
+        let mut paths: Vec<String> =
+            locations.map(|place| place.path.display().to_string()).collect();
+        let mut changes = Vec::new();
+        let content = fields.content.as_ref().or_else(|| known.map(|tool| &tool.content));
+        for content in content.into_iter().flatten() {
+            if let ToolCallContent::Diff(change) = content {
+                let path = change.path.display().to_string();
+                let old = change.old_text.clone().unwrap_or_default();
+                changes.push(format!("{path}\n{}", diff::unified(&path, &old, &change.new_text)));
+                paths.push(path);
+            }
+        }
+        if changes.is_empty() && !text(input, "diff").is_empty() {
+            changes.push(text(input, "diff").to_owned());
+        }
+        for key in ["file_path", "filePath", "filepath", "path", "abs_path"] {
+            paths.extend(Some(text(input, key)).filter(|p| !p.is_empty()).map(str::to_owned));
+        }
+        paths.sort();
+        paths.dedup();
+        if tool == Tool::Other && !command.is_empty() {
+            tool = Tool::Shell;
+        }
+        let targets = match tool {
+            Tool::Shell => vec![if command.is_empty() { title.clone() } else { command }],
+            // Without a path, the edit may be outside of the worktree. As `Other`, it needs a
+            // human's decision.
+            Tool::Edit if paths.is_empty() => {
+                tool = Tool::Other;
+                vec![title.clone()]
+            }
+            Tool::Edit | Tool::Read if !paths.is_empty() => paths,
+            _ => vec![title.clone()],
+        };
+        let detail = match tool {
+            Tool::Shell => targets[0].clone(),
+            _ if !changes.is_empty() => changes.join("\n"),
+            _ => format!("{title}\n\n{}", serde_json::to_string_pretty(input).unwrap_or_default()),
+        };
+        let targets = targets.into_iter().take(100).map(bounded).collect();
+        PermissionRequest {
+            tool,
+            title: bounded(title),
+            detail: bounded(detail),
+            targets,
+            editable: false,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+use super::*;
+use crate::core::model::permission::Tool;
+
+fn receive_lines(codex: &mut CodexProtocol, lines: &[Value]) -> ProtocolOutput {
+    let mut out = ProtocolOutput::default();
+    for line in lines {
+        codex.receive_line(line.to_string().as_bytes(), false, &mut out);
+    }
+    out
+}
+
+/// A conversation whose turn is running.
+fn running() -> CodexProtocol {
+    let mut codex =
+        CodexProtocol { prompt: "do it".into(), cwd: "/w/wt".into(), ..CodexProtocol::default() };
+    codex.call("initialize", &json!({}), CodexCall::Initialize, &mut ProtocolOutput::default());
+    let out = receive_lines(
+        &mut codex,
+        &[
+            json!({"id": 1, "result": {"userAgent": "afk/0.169.0 (Debian)"}}),
+            json!({"id": 2, "result": {"thread": {"id": "th", "model": "m"}}}),
+            json!({"id": 3, "result": {"turn": {"id": "tu"}}}),
+        ],
+    );
+    let lines: Vec<Value> =
+        out.lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    assert_eq!(lines[1]["method"], "thread/start");
+    assert_eq!(lines[2]["params"]["input"][0]["text"], "do it");
+    let version = Some("0.169.0".into());
+    let model = Some("m".into());
+    assert_eq!(out.events, [AgentEvent::SessionStarted { session: "th".into(), model, version }]);
+    codex
+}
+
+#[test]
+fn approval_request_shows_the_diff_of_a_file_change() {
+    let mut codex = running();
+    let change = json!({"type": "fileChange", "id": "i1", "changes": [
+        {"path": "/w/wt/a.py", "kind": {"type": "update"}, "diff": "@@ -1 +1 @@\n-1\n+2\n"}]});
+    let out = receive_lines(
+        &mut codex,
+        &[
+            json!({"method": "item/started", "params": {"item": change}}),
+            json!({"method": "item/fileChange/requestApproval", "id": 0, "params": {"itemId": "i1"}}),
+        ],
+    );
+    let Some(AgentEvent::PermissionRequest { id, request: ask }) = out.events.last() else {
+        panic!()
+    };
+    assert_eq!((ask.tool, ask.targets[0].as_received()), (Tool::Edit, "/w/wt/a.py"));
+    assert!(ask.detail.as_received().contains("-1\n+2"));
+    let mut out = ProtocolOutput::default();
+    codex.answer(id, &Answer::Deny { reason: "no".into() }, &"ana".to_owned().into(), &mut out);
+    let lines: Vec<Value> = out.lines.iter().map(|l| serde_json::from_slice(l).unwrap()).collect();
+    assert_eq!(lines[0], json!({"id": 0, "result": {"decision": "decline"}}));
+    assert_eq!(lines[1]["method"], "turn/steer");
+}
+
+#[test]
+fn approval_request_omits_the_shell_of_a_command() {
+    let mut codex = running();
+    let out = receive_lines(
+        &mut codex,
+        &[json!({"id": 4, "method": "item/commandExecution/requestApproval",
+        "params": {"command": "/bin/bash -lc 'make x'", "cwd": "/w/wt",
+            "commandActions": [{"type": "unknown", "command": "make x"}]}})],
+    );
+    let Some(AgentEvent::PermissionRequest { request: ask, .. }) = out.events.last() else {
+        panic!()
+    };
+    assert_eq!(ask.targets[0].as_received(), "make x");
+}
+
+#[test]
+fn turn_end_names_its_cause() {
+    let turn = |turn: Value| json!({"method": "turn/completed", "params": {"turn": turn}});
+    let failed = json!({"method": "error", "params": {"willRetry": false, "error": {
+        "message": "unexpected status 400 Bad Request", "codexErrorInfo": null}}});
+    for (lines, end) in [
+        (vec![turn(json!({"status": "completed"}))], TurnEnd::Done),
+        (vec![turn(json!({"status": "interrupted"}))], TurnEnd::Interrupted),
+        (
+            vec![turn(json!({"status": "failed", "error": {"message": "x",
+                "codexErrorInfo": {"responseStreamConnectionFailed": {"httpStatusCode": 529}}}}))],
+            TurnEnd::ApiError { status: Some(529), why: "x".into() },
+        ),
+        (
+            vec![failed, turn(json!({"status": "completed"}))],
+            TurnEnd::ApiError {
+                status: Some(400),
+                why: "unexpected status 400 Bad Request".into(),
+            },
+        ),
+    ] {
+        assert_eq!(receive_lines(&mut running(), &lines).end, Some(end));
+    }
+    let mut codex = CodexProtocol { resume: Some("gone".into()), ..CodexProtocol::default() };
+    codex.call("initialize", &json!({}), CodexCall::Initialize, &mut ProtocolOutput::default());
+    let out = receive_lines(
+        &mut codex,
+        &[
+            json!({"id": 1, "result": {}}),
+            json!({"id": 2, "error": {"message": "no rollout found"}}),
+        ],
+    );
+    assert!(matches!(out.end, Some(TurnEnd::NoSession { .. })));
+}
