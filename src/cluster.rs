@@ -6,14 +6,14 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::OnceCell;
 
-use crate::config::outside::Kubernetes;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::untrusted::clean_line;
 
 /// A client for a context.
 ///
 /// # Errors
 /// A line for a person.
-pub async fn client(config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
+pub async fn client(config: &KubernetesConfig, context: Option<&str>) -> Result<Client, String> {
     if let Some(context) = context
         && !config.contexts.contains(context)
     {
@@ -51,7 +51,11 @@ impl Cached {
     ///
     /// # Errors
     /// As [`client`].
-    pub async fn get(&self, config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
+    pub async fn get(
+        &self,
+        config: &KubernetesConfig,
+        context: Option<&str>,
+    ) -> Result<Client, String> {
         self.0.get_or_try_init(|| client(config, context)).await.cloned()
     }
 }

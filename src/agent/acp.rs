@@ -1,5 +1,5 @@
 //! The Agent Client Protocol, version 1: one client for opencode, gemini, qwen, copilot,
-//! claude-agent-acp and codex-acp. In what they differ is data ([`Ways`], assets/agents.toml).
+//! claude-agent-acp and codex-acp. In what they differ is data ([`AcpProfile`], assets/agents.toml).
 //!
 //! Messages are read with the types of the `agent-client-protocol` crate. Its connection is not
 //! used: it ends at the first line that is no JSON, where this must keep the line and go on.
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::fields::{short, text};
 use super::prose::{Kind, Prose};
 use super::{Conversation, Said, TurnSpec, bounded, diff, raw};
-use crate::config::agent::Ways;
+use crate::config::agent::AcpProfile;
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::approval::Answer;
 use crate::core::model::budget::{MicroUsd, Spend};
@@ -49,7 +49,7 @@ struct Known {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Acp {
-    ways: Ways,
+    ways: AcpProfile,
     cwd: String,
     prompt: String,
     resume: Option<String>,
@@ -96,7 +96,7 @@ fn status(error: &Value) -> Option<u16> {
 impl Acp {
     /// One whose agent has these ways.
     #[must_use]
-    pub fn new(ways: Ways) -> Self {
+    pub fn new(ways: AcpProfile) -> Self {
         Self { ways, ..Self::default() }
     }
 
@@ -482,7 +482,7 @@ impl Conversation for Acp {
             questions: false,
             plan: true,
             diffs: true,
-            cost: if self.ways.tells_cost { Cost::Usd } else { Cost::Tokens },
+            cost: if self.ways.reports_cost { Cost::Usd } else { Cost::Tokens },
             budget: false,
             resume: self.ways.resumes,
         }

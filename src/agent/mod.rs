@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::config::agent::{Speaks, Ways};
+use crate::config::agent::{AcpProfile, Protocol};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::Answer;
 use crate::core::model::budget::MicroUsd;
@@ -39,9 +39,9 @@ pub struct TurnSpec {
     /// The run, as its processes are marked.
     pub owner: String,
     /// What the agent speaks.
-    pub speaks: Speaks,
+    pub speaks: Protocol,
     /// Its differences, where it speaks ACP.
-    pub ways: Ways,
+    pub ways: AcpProfile,
     /// Program and arguments.
     pub command: Vec<String>,
     /// The worktree.
@@ -205,13 +205,13 @@ pub trait Conversation: Send + Sync {
 
 /// The conversation with an agent.
 #[must_use]
-pub fn conversation(speaks: Speaks, ways: &Ways) -> Box<dyn Conversation> {
+pub fn conversation(speaks: Protocol, ways: &AcpProfile) -> Box<dyn Conversation> {
     match speaks {
-        Speaks::Command => Box::new(command::Command),
-        Speaks::Text => Box::new(text::Text::default()),
-        Speaks::Claude => Box::new(claude::Claude::default()),
-        Speaks::Codex => Box::new(codex::Codex::default()),
-        Speaks::Acp => Box::new(acp::Acp::new(ways.clone())),
+        Protocol::Command => Box::new(command::Command),
+        Protocol::Text => Box::new(text::Text::default()),
+        Protocol::Claude => Box::new(claude::Claude::default()),
+        Protocol::Codex => Box::new(codex::Codex::default()),
+        Protocol::Acp => Box::new(acp::Acp::new(ways.clone())),
     }
 }
 

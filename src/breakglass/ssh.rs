@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::pins::{PinError, Pins, fingerprint};
-use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
+use crate::config::breakglass::{BreakglassConfig, HYPERVISOR, HostConfig};
 use crate::core::model::untrusted::Untrusted;
 
 /// What is kept of a banner.
@@ -164,7 +164,7 @@ fn algorithms(pinned: Option<&PublicKey>) -> Vec<Algorithm> {
     all
 }
 
-fn config(breakglass: &Breakglass, pinned: Option<&PublicKey>) -> Config {
+fn config(breakglass: &BreakglassConfig, pinned: Option<&PublicKey>) -> Config {
     Config {
         preferred: Preferred {
             key: Cow::Owned(algorithms(pinned)),
@@ -191,7 +191,7 @@ fn config(breakglass: &Breakglass, pinned: Option<&PublicKey>) -> Config {
 ///
 /// # Errors
 /// [`ConnectError`]; nothing was asked of the host.
-pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, ConnectError> {
+pub async fn connect(breakglass: &BreakglassConfig, name: &str) -> Result<Session, ConnectError> {
     let Some(host) = breakglass.host(name) else {
         let why = "is not configured".to_owned();
         return Err(ConnectError::Protocol { address: name.to_owned(), why });
@@ -234,7 +234,7 @@ pub async fn connect(breakglass: &Breakglass, name: &str) -> Result<Session, Con
 ///
 /// # Errors
 /// [`ConnectError`].
-pub async fn offered(breakglass: &Breakglass, name: &str) -> Result<PublicKey, ConnectError> {
+pub async fn offered(breakglass: &BreakglassConfig, name: &str) -> Result<PublicKey, ConnectError> {
     let mut none = breakglass.clone();
     let host = breakglass.host(name).cloned();
     let Some(host) = host else {
@@ -266,7 +266,7 @@ pub async fn offered(breakglass: &Breakglass, name: &str) -> Result<PublicKey, C
 
 async fn log_in(
     handle: &mut Handle<Judge>,
-    host: &Host,
+    host: &HostConfig,
     address: &str,
 ) -> Result<(), ConnectError> {
     let protocol = |why: String| ConnectError::Protocol { address: address.to_owned(), why };
@@ -287,7 +287,7 @@ async fn log_in(
             return Ok(());
         }
     }
-    if let Some(socket) = host.socket() {
+    if let Some(socket) = host.agent_socket() {
         let wrong = |why: String| ConnectError::Key { path: socket.clone(), why };
         let mut agent = AgentClient::connect_uds(&socket)
             .await

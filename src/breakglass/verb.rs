@@ -6,7 +6,7 @@ use russh::ChannelMsg;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ssh::{Session, connect};
-use crate::config::breakglass::{Breakglass, HYPERVISOR};
+use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::core::model::breakglass::{Verb, VerbResult};
 use crate::core::model::untrusted::Untrusted;
 
@@ -81,7 +81,7 @@ enum End {
 
 /// Sends a verb and follows it. `known` is the last request of the host that we know of.
 pub async fn run(
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     known: Option<&str>,
     mut tell: impl FnMut(Told<'_>),
@@ -224,7 +224,7 @@ fn the_vm_reads(said: &str) -> Option<String> {
 /// Asks the host what became of a verb whose link was lost, until it tells an end or time is over.
 /// It only reads: nothing is sent a second time.
 async fn read_back(
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     ours: Option<String>,
     known: Option<&str>,

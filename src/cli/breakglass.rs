@@ -11,7 +11,7 @@ use super::place::PlaceArgs;
 use crate::breakglass::pins::{Pins, fingerprint};
 use crate::breakglass::{host, ssh};
 use crate::config::Config;
-use crate::config::breakglass::{Breakglass, HYPERVISOR};
+use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::config::paths::Paths;
 use crate::core::model::breakglass::{
     BreakglassRefusal, BreakglassRequest, Confirmation, Verb, VerbId, VerbResult, VerbRun,
@@ -221,7 +221,7 @@ fn say_armed(client: &Client) {
 
 async fn verb(
     client: &Client,
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     args: &VerbArgs,
 ) -> Result<(), Failure> {
@@ -355,7 +355,7 @@ fn asked(question: &str) -> Result<String, Failure> {
     Ok(line.trim().to_owned())
 }
 
-async fn pin(breakglass: &Breakglass, args: &PinArgs) -> Result<(), Failure> {
+async fn pin(breakglass: &BreakglassConfig, args: &PinArgs) -> Result<(), Failure> {
     let name = &args.name;
     if breakglass.host(name).is_none() {
         let known: Vec<&str> =
@@ -396,8 +396,8 @@ fn install_host(args: &HostArgs) -> Result<(), Failure> {
 }
 
 /// The cold path, in the words of this configuration.
-fn runbook(breakglass: &Breakglass) -> String {
-    let (vm, cold) = (&breakglass.vm, breakglass.cold());
+fn runbook(breakglass: &BreakglassConfig) -> String {
+    let (vm, cold) = (&breakglass.vm, breakglass.cold_command());
     format!(
         "{vm} is wedged and no cockpit is at hand\n\n\
          1. What does the host say? \"running\" never proves health.\n     {cold}\n\

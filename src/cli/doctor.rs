@@ -13,9 +13,9 @@ use super::place::PlaceArgs;
 use crate::agent::vendor::{self, on_path};
 use crate::breakglass::ssh;
 use crate::config::Config;
-use crate::config::agent::Agent;
-use crate::config::breakglass::{Breakglass, HYPERVISOR};
-use crate::config::outside::Sink;
+use crate::config::agent::AgentConfig;
+use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
+use crate::config::notify::SinkConfig;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::model::command::Role;
 use crate::core::model::id::Repo;
@@ -109,7 +109,7 @@ pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
 
 /// Each host of breakglass is logged in to, and nothing is asked of it; and whether agents can be
 /// kept from its keys.
-async fn breakglass(section: &Breakglass, report: &mut Report) {
+async fn breakglass(section: &BreakglassConfig, report: &mut Report) {
     let names = section.hosts.keys().map(String::as_str).chain([HYPERVISOR]);
     for name in names {
         let found = match ssh::connect(section, name).await {
@@ -177,10 +177,11 @@ async fn outside(config: &Config, report: &mut Report) {
     }
     for (name, sink) in &config.notify.sinks {
         match sink {
-            Sink::Ntfy { token: Some(secret), .. } | Sink::Slack { webhook: secret, .. } => {
+            SinkConfig::Ntfy { token: Some(secret), .. }
+            | SinkConfig::Slack { webhook: secret, .. } => {
                 references.push((format!("sink {name}"), secret));
             }
-            Sink::Ntfy { .. } | Sink::Command { .. } => {}
+            SinkConfig::Ntfy { .. } | SinkConfig::Command { .. } => {}
         }
     }
     for (name, reference) in references {
@@ -310,7 +311,7 @@ fn ssh_server(config: &Config, state: &Path) -> Found {
 
 /// One agent: whether it is there, in a version that was tried, and can log in as far as that
 /// can be told without reading its credentials.
-async fn agent(name: &str, agent: &Agent) -> Found {
+async fn agent(name: &str, agent: &AgentConfig) -> Found {
     let our_env = |name: &str| std::env::var(name).ok();
     for (key, reference) in &agent.secrets {
         if let Err(error) = crate::secrets::resolve(reference, &our_env) {
@@ -319,7 +320,7 @@ async fn agent(name: &str, agent: &Agent) -> Found {
         }
     }
     let program = agent.command().first().cloned().unwrap_or_default();
-    let preset = agent.known();
+    let preset = agent.preset_definition();
     let Some(path) = on_path(&program) else {
         let hint = preset.map_or_else(
             || format!("install it, or write its whole path into agents.{name}.command"),
@@ -352,12 +353,12 @@ async fn agent(name: &str, agent: &Agent) -> Found {
 }
 
 /// What a program says its version is: the first word of its answer that has a dot and a figure.
-async fn version(program: &Path, args: &[String], agent: &Agent) -> Option<String> {
+async fn version(program: &Path, args: &[String], agent: &AgentConfig) -> Option<String> {
     if args.is_empty() {
         return None;
     }
     let mut command = Command::new(program);
-    command.args(args).envs(agent.settings()).stdin(Stdio::null()).stderr(Stdio::null());
+    command.args(args).envs(agent.fixed_variables()).stdin(Stdio::null()).stderr(Stdio::null());
     command.kill_on_drop(true);
     let out = timeout(GIT, command.output()).await.ok()?.ok()?;
     let said = crate::core::model::untrusted::clean_line(&String::from_utf8_lossy(&out.stdout));

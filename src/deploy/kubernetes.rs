@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::{Instant, interval, timeout};
 
 use super::objects;
-use crate::config::repository::{Target, TargetKind};
+use crate::config::repository::{RolloutTarget, WorkloadKind};
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
@@ -71,7 +71,7 @@ pub struct Rollout<'a> {
     /// The cluster.
     pub client: Client,
     /// What is rolled out.
-    pub target: &'a Target,
+    pub target: &'a RolloutTarget,
     /// The commit.
     pub sha: &'a Sha,
     /// Bounds.
@@ -159,12 +159,12 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-const fn resource(kind: TargetKind) -> (&'static str, &'static str) {
+const fn resource(kind: WorkloadKind) -> (&'static str, &'static str) {
     match kind {
-        TargetKind::Deployment => ("apps", "Deployment"),
-        TargetKind::StatefulSet => ("apps", "StatefulSet"),
-        TargetKind::DaemonSet => ("apps", "DaemonSet"),
-        TargetKind::Job => ("batch", "Job"),
+        WorkloadKind::Deployment => ("apps", "Deployment"),
+        WorkloadKind::StatefulSet => ("apps", "StatefulSet"),
+        WorkloadKind::DaemonSet => ("apps", "DaemonSet"),
+        WorkloadKind::Job => ("batch", "Job"),
     }
 }
 
@@ -228,7 +228,7 @@ impl Rollout<'_> {
                 && follows.as_ref() != Some(&selector)
             {
                 let config = || watcher::Config::default().labels(&selector);
-                if self.target.kind == TargetKind::Deployment {
+                if self.target.kind == WorkloadKind::Deployment {
                     events.push(self.watch(Kind::ReplicaSets, "apps", "ReplicaSet", config()));
                 }
                 events.push(self.watch(Kind::Pods, "", "Pod", config()));
@@ -326,16 +326,16 @@ impl Rollout<'_> {
 
     fn says(&self, object: Option<&Value>, image: Image) -> RolloutState {
         let of = |image| match self.target.kind {
-            TargetKind::Deployment => {
+            WorkloadKind::Deployment => {
                 rollout::deployment(object.map(|o| objects::deployment(o, now())).as_ref(), image)
             }
-            TargetKind::StatefulSet => {
+            WorkloadKind::StatefulSet => {
                 rollout::stateful_set(object.map(objects::stateful_set).as_ref(), image)
             }
-            TargetKind::DaemonSet => {
+            WorkloadKind::DaemonSet => {
                 rollout::daemon_set(object.map(objects::daemon_set).as_ref(), image)
             }
-            TargetKind::Job => match object {
+            WorkloadKind::Job => match object {
                 None => RolloutState::Missing,
                 Some(object) => match job::state(Some(&objects::conditions(object))) {
                     job::JobState::Succeeded => RolloutState::Complete,
@@ -365,7 +365,7 @@ impl Rollout<'_> {
         let label = |pod: &Value, name: &str| pod["metadata"]["labels"][name].clone();
         let all = pods.objects.values();
         match self.target.kind {
-            TargetKind::Deployment => {
+            WorkloadKind::Deployment => {
                 let sets = known.get(&Kind::ReplicaSets).map(|known| &known.objects);
                 let uid = &object["metadata"]["uid"];
                 let owned = |set: &&Value| {
@@ -383,11 +383,11 @@ impl Rollout<'_> {
                 let hash = label(newest, "pod-template-hash");
                 all.filter(|pod| label(pod, "pod-template-hash") == hash).collect()
             }
-            TargetKind::StatefulSet => {
+            WorkloadKind::StatefulSet => {
                 let revision = &object["status"]["updateRevision"];
                 all.filter(|pod| label(pod, "controller-revision-hash") == *revision).collect()
             }
-            TargetKind::DaemonSet | TargetKind::Job => {
+            WorkloadKind::DaemonSet | WorkloadKind::Job => {
                 let images = objects::images(&object["spec"]["template"]);
                 all.filter(|pod| objects::images(pod) == images).collect()
             }

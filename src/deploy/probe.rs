@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::repository::Probe;
+use crate::config::repository::ProbeConfig;
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Fact, Judgement, Verdict};
@@ -30,7 +30,7 @@ pub struct Sample {
 /// Probes as configured.
 #[derive(Debug)]
 pub struct Prober {
-    probe: Probe,
+    probe: ProbeConfig,
     sha: Sha,
     /// Only for HTTP.
     client: Option<reqwest::Client>,
@@ -46,7 +46,7 @@ impl Prober {
     /// # Errors
     /// Where no HTTP client can be made.
     pub fn new(
-        probe: Probe,
+        probe: ProbeConfig,
         sha: Sha,
         supervisor: Supervisor,
         owner: String,

@@ -19,8 +19,8 @@ use super::folder::{Folder, Told};
 use super::{Executor, Turn};
 use crate::agent::{Control, Events};
 use crate::cluster::Cached;
-use crate::config::executor::KubernetesJobs;
-use crate::config::outside::Kubernetes;
+use crate::config::executor::KubernetesJobsConfig;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::job::{Condition, JobState, state};
@@ -41,8 +41,8 @@ const RUN: &str = "afk.dev/run";
 /// See the module.
 #[derive(Debug)]
 pub struct Jobs {
-    config: KubernetesJobs,
-    cluster: Kubernetes,
+    config: KubernetesJobsConfig,
+    cluster: KubernetesConfig,
     /// Made when it is first needed.
     client: Cached,
 }
@@ -59,7 +59,7 @@ enum Asked {
 impl Jobs {
     /// As configured.
     #[must_use]
-    pub fn new(config: KubernetesJobs, cluster: Kubernetes) -> Arc<Self> {
+    pub fn new(config: KubernetesJobsConfig, cluster: KubernetesConfig) -> Arc<Self> {
         Arc::new(Self { config, cluster, client: Cached::default() })
     }
 
@@ -305,7 +305,7 @@ impl<'a> Following<'a> {
     async fn stands(
         &mut self,
         stands: Result<JobState, String>,
-        config: &KubernetesJobs,
+        config: &KubernetesJobsConfig,
     ) -> Option<TurnEnd> {
         let over = |why: &str| Some((Instant::now(), format!("the Job {why}")));
         match stands {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::{Control, Events, TurnSpec};
 use crate::config::executor as config;
-use crate::config::outside::Kubernetes;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::agent_event::TurnEnd;
 use crate::core::model::capability::Capabilities;
 use crate::secrets::Secrets;
@@ -67,14 +67,14 @@ pub trait Executor: std::fmt::Debug + Send + Sync {
 /// # Errors
 /// A line for a person.
 pub fn of(
-    config: &config::Executor,
-    cluster: &Kubernetes,
+    config: &config::ExecutorConfig,
+    cluster: &KubernetesConfig,
     secrets: &Arc<Secrets>,
 ) -> Result<Arc<dyn Executor>, String> {
     Ok(match config.clone() {
-        config::Executor::Kubernetes(jobs) => kubernetes::Jobs::new(*jobs, cluster.clone()),
-        config::Executor::Service(other) => service::Service::new(other, secrets.clone())?,
-        config::Executor::T3(server) => t3::T3::new(server, secrets.clone())?,
+        config::ExecutorConfig::Kubernetes(jobs) => kubernetes::Jobs::new(*jobs, cluster.clone()),
+        config::ExecutorConfig::Service(other) => service::Service::new(other, secrets.clone())?,
+        config::ExecutorConfig::T3(server) => t3::T3::new(server, secrets.clone())?,
     })
 }
 

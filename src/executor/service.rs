@@ -15,7 +15,7 @@ use tokio::time::interval;
 
 use super::{Executor, Turn};
 use crate::agent::{Control, Events};
-use crate::config::executor::OtherService;
+use crate::config::executor::RemoteServiceConfig;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::untrusted::clean_line;
@@ -31,7 +31,7 @@ const ASKING: &str = "asking";
 /// See the module.
 #[derive(Debug)]
 pub struct Service {
-    config: OtherService,
+    config: RemoteServiceConfig,
     secrets: Arc<Secrets>,
     client: reqwest::Client,
 }
@@ -48,7 +48,7 @@ impl Service {
     ///
     /// # Errors
     /// A line for a person.
-    pub fn new(config: OtherService, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
+    pub fn new(config: RemoteServiceConfig, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
         let client = reqwest::Client::builder().timeout(CALL).build();
         let client = client.map_err(|error| error.to_string())?;
         Ok(Arc::new(Self { config, secrets, client }))

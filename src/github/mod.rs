@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::config::outside::GitHub as Config;
+use crate::config::services::GitHubConfig as Config;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::answer::{ApiAction, ApiAnswer, Asked, action};

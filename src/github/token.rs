@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Api, ApiError};
-use crate::config::outside::{App, GitHub};
+use crate::config::services::{GitHubAppConfig, GitHubConfig};
 use crate::secrets::Secrets;
 
 /// An installation's token lives an hour; it is replaced before.
@@ -33,7 +33,7 @@ pub(super) struct Tokens {
 #[derive(Debug)]
 enum From {
     Personal(String),
-    App(App),
+    App(GitHubAppConfig),
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ struct State {
 }
 
 impl Tokens {
-    pub(super) fn new(config: &GitHub, secrets: Arc<Secrets>) -> Self {
+    pub(super) fn new(config: &GitHubConfig, secrets: Arc<Secrets>) -> Self {
         let from = match (&config.token, &config.app) {
             (_, Some(app)) => From::App(app.clone()),
             (token, None) => From::Personal(token.clone().unwrap_or_default()),
@@ -115,7 +115,11 @@ impl Tokens {
     }
 
     /// A fresh token of an installation.
-    async fn installation(&self, api: &Api, app: &App) -> Result<SecretString, ApiError> {
+    async fn installation(
+        &self,
+        api: &Api,
+        app: &GitHubAppConfig,
+    ) -> Result<SecretString, ApiError> {
         let path = format!("/app/installations/{}/access_tokens", app.installation);
         let bearer = self.jwt(app).await?;
         let got = api.call(&Method::POST, &api.address(&path), &bearer, None, None).await;
@@ -129,7 +133,7 @@ impl Tokens {
     }
 
     /// The App's own name, signed with its key (RS256, RFC 7519), good for nine minutes.
-    async fn jwt(&self, app: &App) -> Result<String, ApiError> {
+    async fn jwt(&self, app: &GitHubAppConfig) -> Result<String, ApiError> {
         let bad = |why: String| ApiError::Token(format!("the App's key: {why}"));
         let pem = self.secrets.get(&app.key).await.map_err(|error| bad(error.to_string()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

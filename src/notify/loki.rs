@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::config::outside::Loki as Config;
+use crate::config::services::LokiConfig as Config;
 use crate::core::tables::sink::{self, SinkOutcome};
 use crate::secrets::Secrets;
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config::outside::{Notify, Sink};
+use crate::config::notify::{NotifyConfig, SinkConfig};
 use crate::core::model::notice::{Notice, Severity};
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
@@ -74,7 +74,7 @@ pub enum Sent {
 /// The sinks as configured.
 #[derive(Debug)]
 pub struct Sinks {
-    config: Notify,
+    config: NotifyConfig,
     /// None where there is no sink: it holds the system's certificates.
     client: Option<reqwest::Client>,
     secrets: Arc<Secrets>,
@@ -87,7 +87,7 @@ impl Sinks {
     ///
     /// # Errors
     /// A line for a person.
-    pub fn new(config: &Notify, secrets: Arc<Secrets>) -> Result<Self, String> {
+    pub fn new(config: &NotifyConfig, secrets: Arc<Secrets>) -> Result<Self, String> {
         let build = || reqwest::Client::builder().timeout(CALL).build();
         let client = (!config.sinks.is_empty()).then(build).transpose();
         let client = client.map_err(|error| error.to_string())?;
@@ -125,13 +125,13 @@ impl Sinks {
             return Sent::Dropped(why);
         }
         let told = match sink {
-            Sink::Ntfy { address, topic, token, .. } => {
+            SinkConfig::Ntfy { address, topic, token, .. } => {
                 ntfy::send(client, &self.secrets, address, topic, token.as_deref(), message).await
             }
-            Sink::Slack { webhook, .. } => {
+            SinkConfig::Slack { webhook, .. } => {
                 slack::send(client, &self.secrets, webhook, message).await
             }
-            Sink::Command { command, .. } => command::run(command, message).await,
+            SinkConfig::Command { command, .. } => command::run(command, message).await,
         };
         match told {
             Ok((SinkOutcome::Done, _)) => Sent::Done,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::outside::Notify;
+use crate::config::notify::NotifyConfig;
 use crate::core::model::notice::Notice;
 use crate::core::model::run::Outcome;
 
@@ -39,7 +39,7 @@ pub fn shown(notice: &Notice) -> Shown {
 
 /// The bytes for a terminal, as configured. Nothing from outside is in them but cleaned text.
 #[must_use]
-pub fn bytes(shown: &Shown, config: &Notify) -> Vec<u8> {
+pub fn bytes(shown: &Shown, config: &NotifyConfig) -> Vec<u8> {
     let mut bytes = Vec::new();
     if !shown.urgent {
         return bytes;
@@ -59,12 +59,15 @@ mod tests {
 
     #[test]
     fn only_what_needs_a_human_makes_a_sound() {
-        let both = Notify { bell: true, osc: true, ..Notify::default() };
+        let both = NotifyConfig { bell: true, osc: true, ..NotifyConfig::default() };
         let done = Notice::Ended { outcome: Outcome::Done, text: "x".into(), asked: None };
         assert_eq!(bytes(&shown(&done), &both), b"");
         let text = "a\u{1b}]52;c;x\u{7}b".into();
         let frozen = Notice::Ended { outcome: Outcome::Frozen, text, asked: None };
         assert_eq!(bytes(&shown(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
-        assert_eq!(bytes(&shown(&frozen), &Notify { bell: false, ..Notify::default() }), b"");
+        assert_eq!(
+            bytes(&shown(&frozen), &NotifyConfig { bell: false, ..NotifyConfig::default() }),
+            b""
+        );
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::Shell;
 use crate::cluster;
-use crate::config::control::{NAMES, lay};
+use crate::config::control::{NAMES, apply};
 use crate::config::{Config, ConfigError};
 use crate::core::model::untrusted::clean_line;
 
@@ -46,7 +46,7 @@ pub(super) fn over(base: &Config, values: &Values) -> (Config, Option<String>) {
 
 fn laid(base: &Config, values: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let mut config = base.clone();
-    lay(&mut config, &|name| values.get(name).cloned())?;
+    apply(&mut config, &|name| values.get(name).cloned())?;
     config.check()?;
     Ok(config)
 }

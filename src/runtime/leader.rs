@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster;
-use crate::config::leader::Leader;
-use crate::config::outside::Kubernetes;
+use crate::config::leader::LeaderConfig;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::untrusted::clean_line;
 
 /// Longest time of one call.
@@ -34,8 +34,8 @@ pub struct Leadership {
 /// The Lease, and who we are.
 #[derive(Debug)]
 struct Seat {
-    config: Leader,
-    cluster: Kubernetes,
+    config: LeaderConfig,
+    cluster: KubernetesConfig,
     identity: String,
 }
 
@@ -130,8 +130,8 @@ impl Leadership {
     /// Waits until this process leads. `floor` is the newest term of the journal; `follows` is told
     /// who leads meanwhile, or why nobody can say.
     pub async fn take(
-        config: Leader,
-        cluster: Kubernetes,
+        config: LeaderConfig,
+        cluster: KubernetesConfig,
         floor: impl Fn() -> u64,
         mut follows: impl FnMut(&str),
     ) -> Self {

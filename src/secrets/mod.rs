@@ -55,7 +55,7 @@ impl Secrets {
     ///
     /// # Errors
     /// [`SecretError`].
-    pub fn new(vault: Option<&crate::config::outside::Vault>) -> Result<Self, SecretError> {
+    pub fn new(vault: Option<&crate::config::services::VaultConfig>) -> Result<Self, SecretError> {
         let vault = vault.map(|config| Vault::new(config.clone()).map(Arc::new)).transpose()?;
         let keeper = vault.clone().map(|vault| tokio::spawn(async move { vault.keep().await }));
         Ok(Self { vault, keeper })

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::front_matter::{Parts, State, time};
 use super::{Listing, Tracker, TrackerError};
-use crate::config::Labels;
+use crate::config::repos::LabelsConfig;
 use crate::core::model::id::{Actor, IssueKey, OutboxId};
 use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue};
 use crate::core::model::outbox::StandingLabel;
@@ -25,7 +25,7 @@ const FILE_LIMIT: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Folder {
     dir: PathBuf,
-    labels: Labels,
+    labels: LabelsConfig,
     trusted: BTreeSet<Actor>,
     /// Names this afk in comments.
     journal: String,
@@ -36,7 +36,12 @@ pub struct Folder {
 impl Folder {
     /// The tracker in `dir`; `journal` tells our comments from another afk's.
     #[must_use]
-    pub fn new(dir: PathBuf, labels: Labels, trusted: BTreeSet<Actor>, journal: String) -> Self {
+    pub fn new(
+        dir: PathBuf,
+        labels: LabelsConfig,
+        trusted: BTreeSet<Actor>,
+        journal: String,
+    ) -> Self {
         Self { dir, labels, trusted, journal, last_good: Mutex::default() }
     }
 
@@ -328,7 +333,8 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let trusted = [Actor("ana".into())].into();
-        let folder = Folder::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
+        let folder =
+            Folder::new(dir.path().to_owned(), LabelsConfig::default(), trusted, "j1".into());
         (dir, folder)
     }
 

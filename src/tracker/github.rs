@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Listing, Tracker, TrackerError};
-use crate::config::Labels;
+use crate::config::repos::LabelsConfig;
 use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
 use crate::core::model::issue::{Arming, Issue, Priority};
 use crate::core::model::outbox::StandingLabel;
@@ -37,7 +37,7 @@ pub struct Setting {
     /// The repositories.
     pub repos: BTreeSet<Repo>,
     /// Names of labels.
-    pub labels: Labels,
+    pub labels: LabelsConfig,
     /// Trusted whatever they are.
     pub trusted: BTreeSet<Actor>,
     /// The role `triage` is enough.

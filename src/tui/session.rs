@@ -18,7 +18,7 @@ use super::panes::breakglass::terminal::{Behind, Terminal};
 use super::theme::{SHIPPED, Theme};
 use super::update::{self, Request};
 use super::view::{Overlay, Pager, View};
-use crate::config::breakglass::Breakglass;
+use crate::config::breakglass::BreakglassConfig;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
@@ -195,7 +195,7 @@ impl Session {
         let frames = Frames::default();
         view.detaches = client.detaches;
         view.actor = client.actor.clone();
-        view.cold = client.config.breakglass.as_ref().map(Breakglass::cold);
+        view.cold = client.config.breakglass.as_ref().map(BreakglassConfig::cold_command);
         let (piece, pieces) = mpsc::channel(PIECES);
         Ok(Self { client: client.clone(), view, screen, frames, told, tell, piece, pieces })
     }

@@ -286,7 +286,7 @@ async fn an_apps_token_is_made_and_made_anew_when_it_ends() {
     let mut config = world.config();
     let section = config.github.as_mut().unwrap();
     section.token = None;
-    section.app = Some(afk::config::outside::App {
+    section.app = Some(afk::config::services::GitHubAppConfig {
         id: "Iv1.x".into(),
         installation: 42,
         key: format!("file:{}", key.display()),

@@ -8,7 +8,7 @@ fn hear(acp: &mut Acp, lines: &[Value]) -> Said {
     said
 }
 
-fn began(ways: Ways) -> Acp {
+fn began(ways: AcpProfile) -> Acp {
     let mut acp = Acp { prompt: "do it".into(), cwd: "/w/wt".into(), ..Acp::new(ways) };
     acp.call("initialize", &json!({}), Sent::Initialize, &mut Said::default());
     let said = hear(
@@ -42,13 +42,13 @@ fn ended(id: u64, reason: &str) -> Value {
 
 #[test]
 fn a_turn_that_ends_without_a_sign_of_a_model_is_a_failure() {
-    let said = hear(&mut began(Ways::default()), &[ended(3, "end_turn")]);
+    let said = hear(&mut began(AcpProfile::default()), &[ended(3, "end_turn")]);
     assert!(matches!(said.end, Some(TurnEnd::ApiError { .. })));
-    let said = hear(&mut began(Ways::default()), &[chunk("hi"), ended(3, "end_turn")]);
+    let said = hear(&mut began(AcpProfile::default()), &[chunk("hi"), ended(3, "end_turn")]);
     assert_eq!(said.end, Some(TurnEnd::Done));
     assert_eq!(said.events, [AgentEvent::Text { text: "hi".into() }]);
     let said = hear(
-        &mut began(Ways::default()),
+        &mut began(AcpProfile::default()),
         &[json!({"jsonrpc": "2.0", "id": 3,
         "error": {"code": -32603, "message": "Internal error: 529 overloaded"}})],
     );
@@ -59,7 +59,7 @@ fn a_turn_that_ends_without_a_sign_of_a_model_is_a_failure() {
 #[test]
 fn a_tool_is_told_with_its_command_its_output_and_its_diff() {
     let said = hear(
-        &mut began(Ways::default()),
+        &mut began(AcpProfile::default()),
         &[
             update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "title": "bash",
             "kind": "execute", "status": "pending", "rawInput": {}})),
@@ -84,7 +84,7 @@ fn a_tool_is_told_with_its_command_its_output_and_its_diff() {
 
 #[test]
 fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
-    let mut acp = began(Ways::default());
+    let mut acp = began(AcpProfile::default());
     let options = json!([{"optionId": "once", "kind": "allow_once", "name": "y"},
         {"optionId": "no", "kind": "reject_once", "name": "n"}]);
     let request = |id: u64, call: Value| {
@@ -135,7 +135,7 @@ fn leave_is_asked_and_a_refusal_is_told_its_reason_afterwards() {
 #[test]
 fn other_requests_are_answered_as_unknown() {
     let said = hear(
-        &mut began(Ways::default()),
+        &mut began(AcpProfile::default()),
         &[json!({"jsonrpc": "2.0", "id": 9,
         "method": "fs/write_text_file", "params": {}})],
     );
@@ -147,7 +147,7 @@ fn other_requests_are_answered_as_unknown() {
 
 #[test]
 fn a_steered_turn_is_over_when_both_prompts_are_answered() {
-    let mut acp = began(Ways { steers: true, ..Ways::default() });
+    let mut acp = began(AcpProfile { steers: true, ..AcpProfile::default() });
     acp.steer("other way", &mut Said::default());
     assert_eq!(hear(&mut acp, &[chunk("x"), ended(3, "end_turn")]).end, None);
     let said = hear(&mut acp, &[ended(4, "end_turn")]);
@@ -157,7 +157,7 @@ fn a_steered_turn_is_over_when_both_prompts_are_answered() {
 
 #[test]
 fn the_past_is_not_told_again_while_it_is_loaded() {
-    let ways = Ways { resumes: true, ..Ways::default() };
+    let ways = AcpProfile { resumes: true, ..AcpProfile::default() };
     let mut acp = Acp { prompt: "p".into(), resume: Some("s".into()), ..Acp::new(ways) };
     acp.call("initialize", &json!({}), Sent::Initialize, &mut Said::default());
     let said = hear(

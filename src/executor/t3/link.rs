@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::told::Told;
 use crate::agent::fields::text;
-use crate::config::executor::T3;
+use crate::config::executor::T3Config;
 use crate::core::model::untrusted::clean_line;
 use crate::process::inherited;
 use crate::secrets::Secrets;
@@ -40,7 +40,7 @@ const BODY: usize = 4 * 1024 * 1024;
 /// A server and how one is known to it.
 #[derive(Debug)]
 pub struct Server {
-    config: T3,
+    config: T3Config,
     secrets: Arc<Secrets>,
     client: reqwest::Client,
     /// Made by `issue`, until it is refused.
@@ -56,7 +56,7 @@ impl Server {
     ///
     /// # Errors
     /// A line for a person.
-    pub fn new(config: T3, secrets: Arc<Secrets>) -> Result<Self, String> {
+    pub fn new(config: T3Config, secrets: Arc<Secrets>) -> Result<Self, String> {
         // An upgrade to a websocket is HTTP/1.1's.
         let client = reqwest::Client::builder()
             .connect_timeout(CALL)

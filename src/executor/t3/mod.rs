@@ -20,7 +20,7 @@ use self::told::Told;
 use super::{Executor, Turn};
 use crate::agent::turn::{self, Over, TO_READ, TO_WRITE};
 use crate::agent::{Control, Events};
-use crate::config::executor::T3 as Config;
+use crate::config::executor::T3Config as Config;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::digest::Digest;

@@ -14,7 +14,7 @@ use super::super::Shell;
 use super::super::tasks::question::{self, Question};
 use crate::breakglass::ssh::connect;
 use crate::breakglass::verb;
-use crate::config::breakglass::{Breakglass, Diagnosis};
+use crate::config::breakglass::{BreakglassConfig, DiagnosisConfig};
 use crate::core::model::breakglass::Verb;
 use crate::core::model::untrusted::Untrusted;
 
@@ -67,7 +67,12 @@ pub(super) async fn ask(shell: &Arc<Shell>) -> (Untrusted, Option<Verb>) {
     }
 }
 
-async fn look(breakglass: &Breakglass, diagnosis: &Diagnosis, host: &str, shown: &mut String) {
+async fn look(
+    breakglass: &BreakglassConfig,
+    diagnosis: &DiagnosisConfig,
+    host: &str,
+    shown: &mut String,
+) {
     let session = match connect(breakglass, host).await {
         Ok(session) => session,
         Err(error) => return add(shown, &format!("a shell on {host}"), &error.to_string()),
@@ -102,7 +107,7 @@ fn add(shown: &mut String, name: &str, text: &str) {
     shown.push_str(&format!("## {name}\n\n~~~\n{text}\n~~~\n\n"));
 }
 
-fn prompt(breakglass: &Breakglass, shown: &str) -> String {
+fn prompt(breakglass: &BreakglassConfig, shown: &str) -> String {
     let vm = &breakglass.vm;
     format!(
         "A virtual machine, {vm}, may be wedged. Below is what its hypervisor and the machine itself \

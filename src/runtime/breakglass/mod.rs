@@ -16,7 +16,7 @@ use crate::breakglass::store::{self, Document};
 use crate::breakglass::verb::{Report, Told};
 use crate::breakglass::{recording, verb};
 use crate::config::Config;
-use crate::config::breakglass::Breakglass;
+use crate::config::breakglass::BreakglassConfig;
 use crate::core::model::breakglass::{
     BreakglassReport, BreakglassTask, Capture, Verb, VerbEnd, VerbId, VerbResult,
 };
@@ -69,7 +69,7 @@ pub(super) fn hidden(config: &Config, state: &std::path::Path) -> Vec<PathBuf> {
     let Some(breakglass) = config.breakglass.as_ref().filter(|b| b.hide_from_agents) else {
         return Vec::new();
     };
-    let mut paths = breakglass.secrets();
+    let mut paths = breakglass.secret_paths();
     paths.push(state.join("breakglass"));
     paths.push(state.join("afk.sock"));
     paths
@@ -135,7 +135,7 @@ async fn run_verb(
 /// Keeps what a verb wrote; a disk that is gone is told, and hinders nothing.
 async fn keep(
     shell: &Arc<Shell>,
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     began: crate::core::model::time::Timestamp,
     report: &Report,

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use super::{Failure, Job};
 use crate::ci::github::{self, Look, Standing};
 use crate::ci::woodpecker::{self, Woodpecker};
-use crate::config::Repository;
-use crate::config::repository::{Deploy, RepositoryRules, Target};
+use crate::config::repos::RepositoryConfig;
+use crate::config::repository::{DeployConfig, RepositoryRules, RolloutTarget};
 use crate::core::model::id::Sha;
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::time::Timestamp;
@@ -85,7 +85,7 @@ fn pushed(job: &Job) -> Timestamp {
 /// The branch that the run's repository is pushed to.
 fn branch(job: &Job) -> String {
     let known = job.config.repos.get(job.run.work.repo());
-    known.map_or_else(|| Repository::default().branch, |known| known.branch.clone())
+    known.map_or_else(|| RepositoryConfig::default().branch, |known| known.branch.clone())
 }
 
 pub(super) async fn ci(job: &Job, sha: Sha) -> Result<RunFact, Failure> {
@@ -298,7 +298,7 @@ fn join(first: Judgement, second: Judgement) -> Judgement {
 /// Follows every target at once; the first that is not green decides.
 async fn rollouts(
     job: &Job,
-    rules: &Deploy,
+    rules: &DeployConfig,
     sha: &Sha,
     pool: &Arc<Pool>,
     deadline: Duration,
@@ -322,7 +322,7 @@ async fn rollouts(
 
 async fn rollout(
     job: &Job,
-    target: &Target,
+    target: &RolloutTarget,
     sha: &Sha,
     pool: &Arc<Pool>,
     bounds: Bounds,

@@ -16,7 +16,7 @@ use super::{Failure, Job};
 use crate::agent::redact::{Redactor, names_a_secret};
 use crate::agent::{Control, Limits, Tariff, TurnSpec, conversation, driver, vendor};
 use crate::config::Config;
-use crate::config::agent::{Agent, Plan, Speaks};
+use crate::config::agent::{AgentConfig, Plan, Protocol};
 use crate::config::repository::FILE;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::MicroUsd;
@@ -89,10 +89,11 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     } else {
         // Secrets are where it is carried out.
         let mut env = job.environment();
-        env.extend(agent.settings());
+        env.extend(agent.fixed_variables());
         (env, Redactor::default())
     };
-    let inherit = job.place.iter().flat_map(|_| agent.secrets.keys().chain(agent.passed_on()));
+    let inherit =
+        job.place.iter().flat_map(|_| agent.secrets.keys().chain(agent.inherited_variables()));
     let inherit = inherit.cloned().collect();
     let (test, template) = match job.run.work.issue() {
         Some(_) => {
@@ -110,7 +111,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
     let resumes = begin.resume.is_some();
     let template = template.as_deref();
     let prompt = prompt::words(&job.run, issue, &test, &begin.prompt, resumes, template)?;
-    let (speaks, ways) = (agent.speaks(), agent.ways());
+    let (speaks, ways) = (agent.protocol(), agent.acp_profile());
     let here = conversation(speaks, &ways).capabilities();
     let executor = job.place.as_ref().and_then(|p| job.shell.outside().executors.get(p).cloned());
     let can = executor.map_or(here, |executor| executor.capabilities(here));
@@ -134,7 +135,7 @@ async fn spec(job: &Job, begin: &Begin) -> Result<(TurnSpec, Equipment), Failure
         heard: asked.is_some(),
         inherit,
         // The lines of our own protocol, or of text, are the transcript's.
-        record: (!matches!(speaks, Speaks::Command | Speaks::Text))
+        record: (!matches!(speaks, Protocol::Command | Protocol::Text))
             .then(|| job.shell.state.join("raw").join(format!("{}.jsonl", job.run.id))),
     };
     let place = job.place.clone();
@@ -168,7 +169,7 @@ fn elsewhere(job: &Job, turn: u32, spec: &TurnSpec) -> Result<Option<Elsewhere>,
 
 /// The agent of a run, with the arguments that name what a caller asked of it. A name that is none
 /// of the configuration's is for the agent to know.
-fn agent(job: &Job) -> Result<(&String, &Agent, Vec<String>), Failure> {
+fn agent(job: &Job) -> Result<(&String, &AgentConfig, Vec<String>), Failure> {
     let (repo, config) = (job.run.work.repo(), &job.config);
     let asked = job.run.work.job();
     let named = asked.and_then(|asked| asked.agent.as_ref());
@@ -180,7 +181,7 @@ fn agent(job: &Job) -> Result<(&String, &Agent, Vec<String>), Failure> {
     let (name, agent) = of_service.or_else(|| config.agent_of(repo)).ok_or_else(|| {
         format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
     })?;
-    let role = named.filter(|_| agent.speaks() == Speaks::Claude);
+    let role = named.filter(|_| agent.protocol() == Protocol::Claude);
     let role = role.map(|role| vec!["--agent".to_owned(), role.clone()]);
     Ok((name, agent, role.unwrap_or_default()))
 }
@@ -209,13 +210,15 @@ pub(super) fn empty(job: &Job) -> (String, Option<String>) {
 /// What an agent gets of the environment beside `env`, and what is never written down of it.
 async fn environment(
     shell: &Shell,
-    agent: &Agent,
+    agent: &AgentConfig,
     mut env: BTreeMap<String, String>,
 ) -> Result<(BTreeMap<String, String>, Redactor), Failure> {
     let our_env = |name: &str| std::env::var(name).ok();
-    env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
-    env.extend(agent.settings());
-    for (path, text) in agent.files() {
+    env.extend(
+        agent.inherited_variables().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))),
+    );
+    env.extend(agent.fixed_variables());
+    for (path, text) in agent.settings_files() {
         write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     /// Nothing changes our own environment.
@@ -241,7 +244,7 @@ async fn environment(
     Ok((env, Redactor::new(secrets)))
 }
 
-fn tariff(agent: &Agent) -> Tariff {
+fn tariff(agent: &AgentConfig) -> Tariff {
     match (agent.plan, agent.price) {
         (Plan::Flat, _) => Tariff::Flat,
         (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
@@ -271,8 +274,8 @@ pub(super) async fn question(
     let (env, redactor) = environment(shell, agent, question.env.clone()).await?;
     Ok(TurnSpec {
         owner: question.owner.clone(),
-        speaks: agent.speaks(),
-        ways: agent.ways(),
+        speaks: agent.protocol(),
+        ways: agent.acp_profile(),
         command: program(agent),
         cwd,
         env,
@@ -293,9 +296,9 @@ pub(super) async fn question(
 }
 
 /// Its command, with the program itself in the place of an npm shim.
-fn program(agent: &Agent) -> Vec<String> {
+fn program(agent: &AgentConfig) -> Vec<String> {
     let mut command = agent.command();
-    let vendor = agent.known().and_then(|preset| preset.vendor.as_deref());
+    let vendor = agent.preset_definition().and_then(|preset| preset.vendor.as_deref());
     if let (Some(first), Some(pattern)) = (command.first_mut(), vendor)
         && let Some(found) = vendor::on_path(first)
         && let Some(real) = vendor::behind(&found, pattern)

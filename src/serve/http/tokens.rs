@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Refused, Shared};
-use crate::config::http::Http;
+use crate::config::http::HttpConfig;
 use crate::core::model::command::Role;
 use crate::core::model::id::Actor;
 use crate::runtime::Handle;
@@ -40,7 +40,7 @@ impl Tokens {
     /// # Errors
     /// A line for a person.
     pub(super) async fn new(
-        http: &Http,
+        http: &HttpConfig,
         bearer: Option<&SecretString>,
         handle: &Handle,
     ) -> Result<Self, String> {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::{KEEP_ALIVE, Shared};
 use super::answer::{Question, Waiting, ask};
 use super::{Client, No, body, service};
-use crate::config::service::Service;
+use crate::config::service::ServiceConfig;
 use crate::core::model::budget::Spend;
 use crate::core::model::job::JobKind;
 use crate::runtime::clock;
@@ -96,7 +96,7 @@ fn prompt(messages: &[Message]) -> Option<String> {
 }
 
 /// The model that is asked for, where it is one of the configuration's.
-pub(super) fn model(service: &Service, asked: Option<String>) -> Result<String, No> {
+pub(super) fn model(service: &ServiceConfig, asked: Option<String>) -> Result<String, No> {
     let model = asked.unwrap_or_else(|| service.model.clone());
     if service.models.contains(&model) {
         return Ok(model);

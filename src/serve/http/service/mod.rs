@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use super::Shared;
 use super::tokens::Caller;
-use crate::config::service::Service;
+use crate::config::service::ServiceConfig;
 use crate::core::model::command::{Accepted, Command, CommandEnvelope, Refusal};
 use crate::core::model::id::{Repo, RunId};
 use crate::core::model::job::{Job, JobId};
@@ -123,7 +123,7 @@ fn body<T: DeserializeOwned>(bytes: Result<axum::Json<Value>, JsonRejection>) ->
     })
 }
 
-fn service(shared: &Shared) -> Result<(&Service, &Repo), No> {
+fn service(shared: &Shared) -> Result<(&ServiceConfig, &Repo), No> {
     let service = shared.handle.config.service.as_ref();
     service.and_then(|service| Some((service, service.repository.as_ref()?))).ok_or_else(|| {
         No::detail(StatusCode::SERVICE_UNAVAILABLE, "[service] is not in the configuration")
