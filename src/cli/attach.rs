@@ -64,7 +64,7 @@ pub async fn dash(args: &DashArgs, place: &PlaceArgs) -> Result<(), Failure> {
     };
     let size = crossterm::terminal::size().unwrap_or((80, 24));
     let hello = client::hello(&config, Role::Viewer, "dash", size);
-    let client = client::attach_when_there(&state, config, hello)?;
+    let client = client::attach_when_running(&state, config, hello)?;
     crate::tui::dash::run(&client).await
 }
 
@@ -111,7 +111,7 @@ pub struct StopArgs {
 impl From<AttachError> for Failure {
     fn from(error: AttachError) -> Self {
         let hint = match &error {
-            AttachError::Nobody(_) => "`afk` starts one",
+            AttachError::NotRunning(_) => "`afk` starts one",
             AttachError::Refused(_) => "see `afk --version` here and there",
             AttachError::Io(_) => "see that the state folder is yours, and that afk answers",
         };
@@ -197,7 +197,7 @@ pub(super) async fn begin(config: &Config, paths: &Paths) -> Result<Client, Fail
         loop {
             match join(config, paths, Role::Operator, "tty").await {
                 Ok(client) => return Ok(client),
-                Err(AttachError::Nobody(_)) => {}
+                Err(AttachError::NotRunning(_)) => {}
                 Err(error) => return Err(error.into()),
             }
             if let Ok(Some(_)) = child.try_wait() {
@@ -247,7 +247,7 @@ pub async fn stop(args: &StopArgs, place: &PlaceArgs) -> Result<(), Failure> {
         super::say("afk has ended; its runs go on at the next start");
         Ok(())
     } else {
-        Err(AttachError::Nobody(paths.state).into())
+        Err(AttachError::NotRunning(paths.state).into())
     }
 }
 

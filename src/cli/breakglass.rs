@@ -163,7 +163,7 @@ async fn reach(
     if !alone {
         match join(config, paths, Role::Operator, "cli").await {
             Ok(client) => return Ok((client, None)),
-            Err(AttachError::Nobody(_)) => {}
+            Err(AttachError::NotRunning(_)) => {}
             Err(error) => {
                 let hint = "`afk breakglass --alone` goes on without it";
                 return Err(Failure::from(error).hint(hint));

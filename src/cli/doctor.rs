@@ -303,7 +303,7 @@ fn ssh_server(config: &Config, state: &Path) -> Found {
         let why = format!("host key {host}; {}: {}", file.display(), wrong.join("; "));
         return Err((why, "mend or remove the line; the others are served".into()));
     }
-    let operator = |key: &&crate::serve::ssh::keys::Allowed| key.role == Role::Operator;
+    let operator = |key: &&crate::serve::ssh::keys::AuthorizedKey| key.role == Role::Operator;
     let operators = keys.iter().filter(operator).count();
     let (listen, viewers) = (config.ssh.listen, keys.len() - operators);
     Ok(format!("{listen}, host key {host}, {operators} operators, {viewers} viewers"))

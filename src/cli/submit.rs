@@ -47,7 +47,7 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let (actor, origin) = (config.operator(), "cli".to_owned());
     let command = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, action };
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
-    let sent = client::send(&paths.state, hello, command.action.clone()).await?;
+    let sent = client::send_command(&paths.state, hello, command.action.clone()).await?;
     let reply = match sent {
         Some(reply) => reply,
         None => queue(&config, &paths.state, command)?,

@@ -72,7 +72,7 @@ pub async fn open(place: &PlaceArgs) -> Result<(), Failure> {
     terminal()?;
     let (config, paths) = place.load()?;
     let client = match attach::join(&config, &paths, Role::Operator, "tty").await {
-        Err(AttachError::Nobody(_)) => attach::begin(&config, &paths).await?,
+        Err(AttachError::NotRunning(_)) => attach::begin(&config, &paths).await?,
         other => other?,
     };
     attach::look(&client, &paths).await
@@ -113,14 +113,14 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     let leadership = lead(&mut config, &paths.state, &launcher).await?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
     server::start(&runtime.handle, &paths.state).map_err(|error| {
-        let socket = crate::serve::attach::path(&paths.state);
+        let socket = crate::serve::attach::socket_path(&paths.state);
         Failure::new(Kind::System, format!("{}: {error}", socket.display()))
             .hint("a socket's path may have 100 bytes: use a state folder with a shorter one")
     })?;
     let ssh = &runtime.handle.config.ssh.clone();
     if ssh.enabled {
         let keys = ssh.authorized_keys.clone();
-        let show: ssh::server::Show = Arc::new(show_far);
+        let show: ssh::server::RunCockpit = Arc::new(show_far);
         let bound = ssh::server::start(&runtime.handle, ssh.listen, keys, &paths.state, show).await;
         let bound = bound.map_err(|why| {
             Failure::new(Kind::System, why).hint("see [ssh] in the configuration")
@@ -162,7 +162,7 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
         }
     }
     // Clients see the end; nobody finds a socket that nobody serves.
-    let _ = std::fs::remove_file(crate::serve::attach::path(&paths.state));
+    let _ = std::fs::remove_file(crate::serve::attach::socket_path(&paths.state));
     Ok(())
 }
 
@@ -214,7 +214,7 @@ async fn lost(leadership: Option<&Leadership>) {
 }
 
 /// The cockpit on a terminal that came over SSH.
-fn show_far(client: &Client, far: ssh::server::Far) {
+fn show_far(client: &Client, far: ssh::server::RemoteTerminal) {
     if let Err(failure) = session::run_far(client, far.events, far.out, far.size) {
         tracing::warn!(%failure, "an ssh session ended badly");
     }

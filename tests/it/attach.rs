@@ -183,7 +183,7 @@ fn what_is_not_the_protocol_is_refused_and_nothing_is_guessed() {
     newer["hello"]["version"] = json!(3);
     let refused = Raw::connect(&world, newer).next();
     let why = refused["refused"]["why"].as_str().unwrap();
-    assert!(why.contains("speaks version 2") && why.contains('3'), "{why}");
+    assert!(why.contains("uses version 2") && why.contains('3'), "{why}");
     for first in
         [json!({"act": {"id": 1, "action": {"action": "drain"}}}), json!("garbage"), json!(7)]
     {

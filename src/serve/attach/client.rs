@@ -1,5 +1,10 @@
-//! The client's side of the protocol: a [`Client`] that is filled from a socket, and filled again
-//! after the connection was lost.
+//! The client's side of the protocol: a [`Client`] whose snapshots come from a socket, and one-shot
+//! requests of the command line.
+//!
+//! A task per client (`serve_client`) owns the connection. It applies the server's lines to the
+//! client's snapshot, forwards the client's requests, and connects again after each loss. While the
+//! connection is lost it refuses requests at once, so that no command is executed late and by
+//! surprise.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,44 +12,46 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
+use super::protocol::{FromClient, Hello, RESPONSE_LIMIT, ToClient, VERSION};
+use super::{check_socket, line, socket_path};
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Command, Refusal, Reply, Role};
 use crate::journal::transcript::Store;
-use crate::process::output::read_line;
 use crate::runtime::breakglass::console::Console;
 use crate::runtime::client::{Ask, Client, Ends, Link};
 use crate::runtime::{Snapshot, clock};
 
-/// Longest time until the first snapshot is there.
+/// The longest time from connecting to the first snapshot, or to the answer of a request.
 const ATTACH: Duration = Duration::from_secs(30);
-/// Between two tries to reach it again, at most.
-const AGAIN: Duration = Duration::from_secs(5);
-/// How long a write may take.
+/// The longest pause between two attempts to connect again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time of a write.
 const WRITE: Duration = Duration::from_secs(30);
+/// The size in bytes above which the read buffer pays off.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// Why a client could not attach.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// Nobody listens.
+    /// No afk runs on this state folder.
     #[error("no afk runs on {}", .0.display())]
-    Nobody(PathBuf),
-    /// It does not want this client.
+    NotRunning(PathBuf),
+    /// The server rejected the client's hello.
     #[error("{0}")]
     Refused(String),
-    /// The connection.
-    #[error("the connection to the running afk: {0}")]
+    /// The socket can't be used, or the connection broke.
+    #[error("the connection to the running afk failed: {0}")]
     Io(#[from] io::Error),
 }
 
-/// What a client says of itself.
+/// The hello of a client that shows snapshots.
 #[must_use]
 pub fn hello(config: &Config, role: Role, origin: &str, size: (u16, u16)) -> Hello {
     Hello {
@@ -54,125 +61,126 @@ pub fn hello(config: &Config, role: Role, origin: &str, size: (u16, u16)) -> Hel
         role,
         origin: origin.into(),
         size,
-        blind: false,
+        requests_only: false,
         make_room: false,
     }
 }
 
-struct Wire {
+/// A connection whose hello the server accepted.
+struct Connection {
     from: mpsc::Receiver<ToClient>,
     to: OwnedWriteHalf,
 }
 
-/// Connects and is let in.
-async fn connect(state: &Path, hello: &Hello) -> Result<Wire, AttachError> {
-    let socket = path(state);
-    match check(&socket) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(AttachError::Nobody(state.to_owned()));
+impl Connection {
+    async fn open(state: &Path, hello: &Hello) -> Result<Self, AttachError> {
+        let socket = socket_path(state);
+        let not_running = || AttachError::NotRunning(state.to_owned());
+        match check_socket(&socket) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_running()),
+            other => other?,
         }
-        other => other?,
-    }
-    let stream = match UnixStream::connect(&socket).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(AttachError::Nobody(state.to_owned()));
-        }
-        other => other?,
-    };
-    if stream.peer_cred()?.uid() != rustix::process::getuid().as_raw() {
-        return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
-    }
-    let (from, mut to) = stream.into_split();
-    tell(&mut to, &FromClient::Hello(hello.clone())).await?;
-    // Reading is a task of its own: a select that drops a half-read line would lose it.
-    let (lines, mut read) = mpsc::channel(64);
-    tokio::spawn(read_all(from, lines));
-    match read.recv().await {
-        Some(ToClient::Welcome { .. }) => Ok(Wire { from: read, to }),
-        Some(ToClient::Refused { why }) => Err(AttachError::Refused(why)),
-        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-    }
-}
-
-async fn read_all(from: OwnedReadHalf, lines: mpsc::Sender<ToClient>) {
-    let mut from = BufReader::with_capacity(64 * 1024, from);
-    let mut line = Vec::new();
-    while let Ok(Some(false)) = read_line(&mut from, TELL_LIMIT, &mut line).await {
-        match serde_json::from_slice(&line) {
-            Ok(read) => {
-                if lines.send(read).await.is_err() {
-                    break;
-                }
+        let stream = match UnixStream::connect(&socket).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(not_running());
             }
-            Err(error) => {
-                tracing::error!(%error, "a line of the running afk can't be read");
-                break;
-            }
+            other => other?,
+        };
+        if stream.peer_cred()?.uid() != rustix::process::getuid().as_raw() {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
         }
-        if line.capacity() > 1024 * 1024 {
-            line = Vec::new();
+        let (from, to) = stream.into_split();
+        let from = BufReader::with_capacity(READ_BUFFER, from);
+        let (from, _) = line::spawn_reader(from, RESPONSE_LIMIT);
+        let mut connection = Self { from, to };
+        connection.send(&FromClient::Hello(hello.clone())).await?;
+        match connection.from.recv().await {
+            Some(ToClient::Welcome { .. }) => Ok(connection),
+            Some(ToClient::Refused { why }) => Err(AttachError::Refused(why)),
+            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
+    }
+
+    /// Opens a connection without snapshots; `None` if no afk runs.
+    async fn open_for_requests(state: &Path, hello: Hello) -> Result<Option<Self>, AttachError> {
+        let hello = Hello { requests_only: true, ..hello };
+        match Self::open(state, &hello).await {
+            Ok(connection) => Ok(Some(connection)),
+            Err(AttachError::NotRunning(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn send(&mut self, line: &FromClient) -> io::Result<()> {
+        send(&mut self.to, line).await
+    }
+
+    /// Waits until the server ends the connection.
+    async fn closed(mut self) {
+        while self.from.recv().await.is_some() {}
     }
 }
 
-pub(super) async fn tell(to: &mut OwnedWriteHalf, line: &FromClient) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    timeout(WRITE, to.write_all(&bytes)).await.map_err(io::Error::from)?
+pub(super) async fn send(to: &mut OwnedWriteHalf, line: &FromClient) -> io::Result<()> {
+    line::send(to, line, WRITE).await
 }
 
-/// Attaches to the afk that has a state folder. The client shows the fleet at once, and goes on
-/// trying when the connection is lost.
+/// Attaches to the afk that runs on a state folder. The client has a snapshot at once, and connects
+/// again whenever the connection is lost.
 ///
 /// # Errors
-/// [`AttachError`].
+/// Returns an [`AttachError`] if no afk runs, or if it rejects the client or doesn't answer.
 pub async fn attach(state: &Path, config: Config, hello: Hello) -> Result<Client, AttachError> {
     let first = async {
-        let mut wire = connect(state, &hello).await?;
-        match wire.from.recv().await {
-            Some(ToClient::Snapshot(snapshot)) => Ok((wire, Arc::new(*snapshot))),
+        let mut connection = Connection::open(state, &hello).await?;
+        match connection.from.recv().await {
+            Some(ToClient::Snapshot(snapshot)) => Ok((connection, *snapshot)),
             _ => Err(AttachError::Io(io::ErrorKind::UnexpectedEof.into())),
         }
     };
-    let (wire, snapshot) = timeout(ATTACH, first).await.map_err(io::Error::from)??;
+    let (connection, snapshot) = timeout(ATTACH, first).await.map_err(io::Error::from)??;
+    Ok(start_client(state, config, hello, Some(connection), snapshot)?)
+}
+
+/// Attaches as soon as an afk runs, and again whenever another one does: for a dashboard that outlives
+/// the runtime.
+///
+/// # Errors
+/// Returns an error if the state folder can't be read.
+pub fn attach_when_running(state: &Path, config: Config, hello: Hello) -> io::Result<Client> {
+    start_client(state, config, hello, None, Snapshot::default())
+}
+
+fn start_client(
+    state: &Path,
+    config: Config,
+    hello: Hello,
+    connection: Option<Connection>,
+    snapshot: Snapshot,
+) -> io::Result<Client> {
     let store = Arc::new(Store::open(state)?);
-    let (client, ends) =
-        Client::new(snapshot, store, Arc::new(config), (hello.actor.clone(), hello.role), true);
-    tokio::spawn(keep(state.to_owned(), hello, Some(wire), ends));
+    let identity = (hello.actor.clone(), hello.role);
+    let (client, ends) = Client::new(Arc::new(snapshot), store, Arc::new(config), identity, true);
+    tokio::spawn(serve_client(state.to_owned(), hello, connection, ends));
     Ok(client)
 }
 
-/// Attaches as soon as an afk runs, and again whenever one does: for a screen that outlives it.
+/// Sends one command and returns the reply; `None` if no afk runs.
 ///
 /// # Errors
-/// Where the state folder can't be read.
-pub fn attach_when_there(state: &Path, config: Config, hello: Hello) -> io::Result<Client> {
-    let store = Arc::new(Store::open(state)?);
-    let first = Arc::new(Snapshot::default());
-    let (client, ends) =
-        Client::new(first, store, Arc::new(config), (hello.actor.clone(), hello.role), true);
-    tokio::spawn(keep(state.to_owned(), hello, None, ends));
-    Ok(client)
-}
-
-/// Sends one command; none where no afk runs.
-///
-/// # Errors
-/// [`AttachError`], but not for nobody.
-pub async fn send(
+/// Returns an [`AttachError`] if the server rejects the client or doesn't answer in time.
+pub async fn send_command(
     state: &Path,
     hello: Hello,
     action: Command,
 ) -> Result<Option<Reply>, AttachError> {
     let exchange = async {
-        let hello = Hello { blind: true, ..hello };
-        let mut wire = match connect(state, &hello).await {
-            Err(AttachError::Nobody(_)) => return Ok(None),
-            other => other?,
+        let Some(mut connection) = Connection::open_for_requests(state, hello).await? else {
+            return Ok(None);
         };
-        tell(&mut wire.to, &FromClient::Act { id: 1, action }).await?;
+        connection.send(&FromClient::Act { id: 1, action }).await?;
         loop {
-            match wire.from.recv().await {
+            match connection.from.recv().await {
                 Some(ToClient::Reply { reply, .. }) => return Ok(Some(*reply)),
                 Some(_) => {}
                 None => return Ok(Some(Err(Refusal::Unanswered))),
@@ -182,44 +190,45 @@ pub async fn send(
     timeout(ATTACH, exchange).await.map_err(io::Error::from)?
 }
 
-/// Asks the running afk to end, and waits until it has; false where none runs.
+/// Asks the running afk to end, and waits until it has ended; false if none runs.
 ///
 /// # Errors
-/// [`AttachError`], but not for nobody.
+/// Returns an [`AttachError`] if the server rejects the client or doesn't end in time.
 pub async fn stop(state: &Path, hello: Hello, limit: Duration) -> Result<bool, AttachError> {
     let exchange = async {
-        let hello = Hello { blind: true, ..hello };
-        let mut wire = match connect(state, &hello).await {
-            Err(AttachError::Nobody(_)) => return Ok(false),
-            other => other?,
+        let Some(mut connection) = Connection::open_for_requests(state, hello).await? else {
+            return Ok(false);
         };
-        tell(&mut wire.to, &FromClient::Stop).await?;
-        while wire.from.recv().await.is_some() {}
+        connection.send(&FromClient::Stop).await?;
+        connection.closed().await;
         Ok(true)
     };
     timeout(limit, exchange).await.map_err(io::Error::from)?
 }
 
-/// Asks the running afk to make room for another: it picks nothing up, ends once nothing is at work,
-/// and this waits for that. False where none runs.
+/// Asks the running afk to make room for another: it stops pickup and ends once no run is at work.
+/// Waits for that without a limit. False if none runs.
 ///
 /// # Errors
-/// [`AttachError`], but not for nobody.
+/// Returns an [`AttachError`] if the server rejects the client or doesn't answer in time.
 pub async fn make_room(state: &Path, hello: Hello) -> Result<bool, AttachError> {
-    let hello = Hello { make_room: true, blind: true, ..hello };
-    let mut wire = match timeout(ATTACH, connect(state, &hello)).await.map_err(io::Error::from)? {
-        Err(AttachError::Nobody(_)) => return Ok(false),
-        other => other?,
-    };
-    while wire.from.recv().await.is_some() {}
+    let hello = Hello { make_room: true, ..hello };
+    let opened = timeout(ATTACH, Connection::open_for_requests(state, hello)).await;
+    let Some(connection) = opened.map_err(io::Error::from)?? else { return Ok(false) };
+    connection.closed().await;
     Ok(true)
 }
 
-/// Serves a client over one connection after the other.
-async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: Ends) {
+/// Serves a client over one connection after the other, until the client is dropped.
+async fn serve_client(
+    state: PathBuf,
+    mut hello: Hello,
+    mut connection: Option<Connection>,
+    mut ends: Ends,
+) {
     loop {
-        if let Some(wire) = wire.take()
-            && follow(&state, wire, &mut ends, &mut hello).await == Gone::Client
+        if let Some(connection) = connection.take()
+            && serve_connection(&state, connection, &mut ends, &mut hello).await == Closed::ByClient
         {
             return;
         }
@@ -229,25 +238,25 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
             return;
         }
         let mut pause = Duration::from_millis(100);
-        wire = loop {
-            // What is asked meanwhile is answered at once: nothing is sent later by surprise.
-            while let Ok(ask) = ends.asks.try_recv() {
-                refuse(ask);
+        connection = loop {
+            while let Ok(request) = ends.asks.try_recv() {
+                refuse(request);
             }
             if ends.link.is_closed() {
                 return;
             }
-            match connect(&state, &hello).await {
-                Ok(wire) => break Some(wire),
+            match Connection::open(&state, &hello).await {
+                Ok(connection) => break Some(connection),
                 Err(AttachError::Refused(why)) => {
+                    // Only a dropped client has no receiver, and the next round returns then.
                     let _ = ends.link.send(Link::Lost { since, why });
                 }
                 Err(_) => {}
             }
             tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(AGAIN),
-                ask = ends.asks.recv() => match ask {
-                    Some(ask) => refuse(ask),
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                request = ends.asks.recv() => match request {
+                    Some(request) => refuse(request),
                     None => return,
                 },
             }
@@ -255,8 +264,9 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
     }
 }
 
-fn refuse(ask: Ask) {
-    match ask {
+/// Answers a request while the connection is lost.
+fn refuse(request: Ask) {
+    match request {
         Ask::Act(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
         Ask::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
         Ask::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
@@ -264,86 +274,63 @@ fn refuse(ask: Ask) {
     }
 }
 
-/// Connects once more, for a shell.
-async fn console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console, String> {
-    let hello = Hello { blind: true, ..hello };
-    let connected = timeout(ATTACH, connect(&state, &hello)).await;
-    let mut wire = match connected {
-        Ok(Ok(wire)) => wire,
+/// Opens another connection for a shell, so that a flood of output delays nothing else.
+async fn open_console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console, String> {
+    let hello = Hello { requests_only: true, ..hello };
+    let opened = timeout(ATTACH, Connection::open(&state, &hello)).await;
+    let mut connection = match opened {
+        Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err("afk does not answer".into()),
+        Err(_) => return Err(format!("afk did not answer in {} s", ATTACH.as_secs())),
     };
-    tell(&mut wire.to, &FromClient::Console { shell }).await.map_err(|error| error.to_string())?;
+    let opened = connection.send(&FromClient::Console { shell }).await;
+    opened.map_err(|error| error.to_string())?;
     let (to, typed) = mpsc::channel(256);
     let (output, from) = mpsc::channel(8);
-    tokio::spawn(super::console::follow(wire.from, wire.to, typed, output));
+    tokio::spawn(super::console::carry(connection.from, connection.to, typed, output));
     Ok(Console { to, from })
 }
 
+/// The side that ended a connection.
 #[derive(Debug, PartialEq, Eq)]
-enum Gone {
-    Server,
-    Client,
+enum Closed {
+    ByServer,
+    ByClient,
 }
 
-/// Follows one connection until it or the client is gone.
-async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello) -> Gone {
-    let mut id = 0;
-    let mut acts: HashMap<u64, oneshot::Sender<Reply>> = HashMap::new();
-    let mut diffs: HashMap<u64, oneshot::Sender<Result<String, String>>> = HashMap::new();
+/// The requests that wait for an answer of the server, by their ids.
+#[derive(Default)]
+struct Pending {
+    last: u64,
+    replies: HashMap<u64, oneshot::Sender<Reply>>,
+    diffs: HashMap<u64, oneshot::Sender<Result<String, String>>>,
+}
+
+/// Serves a client over one connection, until the connection breaks or the client is dropped.
+async fn serve_connection(
+    state: &Path,
+    mut connection: Connection,
+    ends: &mut Ends,
+    hello: &mut Hello,
+) -> Closed {
+    let mut pending = Pending::default();
     loop {
         tokio::select! {
-            line = wire.from.recv() => {
-                let Some(line) = line else { return Gone::Server };
-                // What is behind it is there already: one picture for all of it.
-                let mut pictures = Vec::new();
-                for line in std::iter::once(line).chain(std::iter::from_fn(|| wire.from.try_recv().ok())) {
-                    match line {
-                        ToClient::Reply { id, reply } => {
-                            if let Some(waits) = acts.remove(&id) {
-                                let _ = waits.send(*reply);
-                            }
-                        }
-                        ToClient::Diff { id, diff } => {
-                            if let Some(waits) = diffs.remove(&id) {
-                                let _ = waits.send(diff);
-                            }
-                        }
-                        ToClient::Transcribed => ends.transcripts.send_modify(|count| *count += 1),
-                        // Nobody may be looking.
-                        ToClient::Notice(shown) => drop(ends.notices.send(shown)),
-                        line => pictures.push(line),
-                    }
-                }
-                if !pictures.is_empty() {
-                    ends.snapshots.send_modify(|shown| {
-                        let snapshot = Arc::make_mut(shown);
-                        for line in pictures {
-                            take(snapshot, line);
-                        }
-                    });
-                    if *ends.link.borrow() != Link::Live {
-                        let _ = ends.link.send(Link::Live);
-                    }
-                }
+            line = connection.from.recv() => {
+                let Some(line) = line else { return Closed::ByServer };
+                // Applies all lines that already arrived, so that the screen redraws once for them.
+                let mut lines = vec![line];
+                lines.extend(std::iter::from_fn(|| connection.from.try_recv().ok()));
+                receive(lines, ends, &mut pending);
             }
-            ask = ends.asks.recv() => {
-                let Some(ask) = ask else { return Gone::Client };
-                id += 1;
-                let line = match ask {
-                    Ask::Act(action, reply) => {
-                        acts.insert(id, reply);
-                        FromClient::Act { id, action }
-                    }
-                    Ask::Diff(run, reply) => {
-                        diffs.insert(id, reply);
-                        FromClient::Diff { id, run }
-                    }
+            request = ends.asks.recv() => {
+                let Some(request) = request else { return Closed::ByClient };
+                let line = match request {
                     Ask::Console(shell, reply) => {
                         let (state, hello) = (state.to_owned(), hello.clone());
                         tokio::spawn(async move {
-                            // The screen may be gone.
-                            let _ = reply.send(console(state, hello, shell).await);
+                            // The screen that asked may be closed.
+                            let _ = reply.send(open_console(state, hello, shell).await);
                         });
                         continue;
                     }
@@ -351,17 +338,63 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut Ends, hello: &mut Hello
                         hello.size = (columns, rows);
                         FromClient::Size { columns, rows }
                     }
+                    Ask::Act(action, reply) => {
+                        pending.last += 1;
+                        pending.replies.insert(pending.last, reply);
+                        FromClient::Act { id: pending.last, action }
+                    }
+                    Ask::Diff(run, reply) => {
+                        pending.last += 1;
+                        pending.diffs.insert(pending.last, reply);
+                        FromClient::Diff { id: pending.last, run }
+                    }
                 };
-                if tell(&mut wire.to, &line).await.is_err() {
-                    return Gone::Server;
+                if connection.send(&line).await.is_err() {
+                    return Closed::ByServer;
                 }
             }
         }
     }
 }
 
-/// Brings what is shown up to a line.
-fn take(snapshot: &mut Snapshot, line: ToClient) {
+/// Delivers answers and notices, and applies the other lines to the snapshot in one update.
+fn receive(lines: Vec<ToClient>, ends: &Ends, pending: &mut Pending) {
+    let mut updates = Vec::new();
+    for line in lines {
+        match line {
+            ToClient::Reply { id, reply } => {
+                if let Some(waiting) = pending.replies.remove(&id) {
+                    // The screen that asked may be closed.
+                    let _ = waiting.send(*reply);
+                }
+            }
+            ToClient::Diff { id, diff } => {
+                if let Some(waiting) = pending.diffs.remove(&id) {
+                    let _ = waiting.send(diff);
+                }
+            }
+            ToClient::TranscriptsGrew => ends.transcripts.send_modify(|count| *count += 1),
+            // No screen may be listening.
+            ToClient::Notice(shown) => drop(ends.notices.send(shown)),
+            line => updates.push(line),
+        }
+    }
+    if updates.is_empty() {
+        return;
+    }
+    ends.snapshots.send_modify(|shown| {
+        let snapshot = Arc::make_mut(shown);
+        for line in updates {
+            apply(snapshot, line);
+        }
+    });
+    if *ends.link.borrow() != Link::Live {
+        let _ = ends.link.send(Link::Live);
+    }
+}
+
+/// Applies a line of the server to a snapshot.
+fn apply(snapshot: &mut Snapshot, line: ToClient) {
     match line {
         ToClient::Snapshot(whole) => *snapshot = *whole,
         ToClient::Events { last, events } => {
@@ -370,7 +403,7 @@ fn take(snapshot: &mut Snapshot, line: ToClient) {
             }
             snapshot.seq = last;
         }
-        ToClient::Aside { worktrees, problems, clients, watchers, live, unwritten } => {
+        ToClient::SideState { worktrees, problems, clients, watchers, live, unwritten } => {
             snapshot.worktrees = worktrees.into_iter().collect();
             (snapshot.watchers, snapshot.live) = (watchers, live);
             snapshot.unwritten = unwritten;

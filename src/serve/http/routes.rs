@@ -1,4 +1,5 @@
-//! Every route once: what is served and what `/openapi.json` tells are made of the same table.
+//! The table of all routes. Both the router and `/openapi.json` are built from it, so that the
+//! description can't differ from the server.
 
 use axum::Json;
 use axum::Router;
@@ -6,115 +7,120 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Map, Value, json};
 
-use super::{Shared, commands, events, metrics, runs, service};
+use super::{ApiState, commands, events, metrics, runs, service};
 
-/// The largest body of our own routes, in bytes.
+/// The largest body of most routes, in bytes.
 const BODY: usize = 1024 * 1024;
-/// The same of the service: a whole dialogue.
+/// The largest body of a route that takes a whole dialogue, in bytes.
 const DIALOGUE: usize = 8 * 1024 * 1024;
 
-/// One route.
-pub(super) struct Route {
-    /// As axum and `OpenAPI` both write it.
-    pub path: &'static str,
-    pub method: &'static str,
-    about: &'static str,
-    /// Named in the query, with what they are.
+struct Route {
+    /// The path, in the syntax that axum and `OpenAPI` share.
+    path: &'static str,
+    /// The method, in the lower case of `OpenAPI`.
+    method: &'static str,
+    summary: &'static str,
+    /// The parameters of the query, with their types.
     query: &'static [(&'static str, &'static str)],
-    /// What the body has: name, type, whether it must be there.
+    /// The fields of the body: name, type, and whether the field is required.
     body: &'static [(&'static str, &'static str, bool)],
-    /// The status of success and of each refusal.
+    /// The status of success and of each refusal, with descriptions.
     answers: &'static [(u16, &'static str)],
-    /// Whether a token is needed.
+    /// Whether the route requires a bearer token.
     token: bool,
-    serve: fn() -> MethodRouter<Shared>,
+    serve: fn() -> MethodRouter<ApiState>,
 }
 
-const OURS: &[(u16, &str)] = &[(200, "As told"), (401, "No known token")];
-const FOUND: &[(u16, &str)] = &[(200, "As told"), (401, "No known token"), (404, "No such run")];
+const QUERY: &[(u16, &str)] = &[(200, "As described"), (401, "The token is missing or unknown")];
+const RUN: &[(u16, &str)] = &[
+    (200, "As described"),
+    (401, "The token is missing or unknown"),
+    (404, "There is no such run"),
+];
 const COMMAND: &[(u16, &str)] = &[
     (200, "Accepted, and durable"),
-    (401, "No known token"),
-    (403, "A viewer"),
-    (409, "Refused by the core"),
-    (422, "No such action"),
+    (401, "The token is missing or unknown"),
+    (403, "The caller is a viewer"),
+    (409, "The core refused the command"),
+    (422, "The body is not a command"),
     (429, "The queue is full"),
-    (503, "afk is ending"),
+    (503, "afk is ending, or follows another afk"),
 ];
 const EXECUTE: &[(u16, &str)] = &[
     (202, "Queued, and durable"),
-    (401, "No known token"),
-    (403, "A viewer"),
-    (422, "A field is no good"),
-    (429, "Queue full"),
-    (503, "Nothing is picked up"),
+    (401, "The token is missing or unknown"),
+    (403, "The caller is a viewer"),
+    (422, "A field is missing or invalid"),
+    (429, "The queue is full"),
+    (503, "Pickup is stopped"),
 ];
-const JOB: &[(u16, &str)] = &[(200, "As told"), (401, "No known token"), (404, "Job not found")];
+const JOB: &[(u16, &str)] =
+    &[(200, "As described"), (401, "The token is missing or unknown"), (404, "Job not found")];
 const ANSWER: &[(u16, &str)] = &[
     (200, "The answer"),
-    (400, "Unsupported model"),
-    (401, "No known token"),
-    (403, "A viewer"),
-    (422, "A field is no good"),
-    (503, "No answer could be had"),
+    (400, "The model is not supported"),
+    (401, "The token is missing or unknown"),
+    (403, "The caller is a viewer"),
+    (422, "A field is missing or invalid"),
+    (503, "The agent gave no answer"),
 ];
 
-/// All of them. Our own stand below `/v1`, and at the root for callers that know no version.
-pub(super) const ALL: &[Route] = &[
+/// All routes. Those below `/v1` are also served at the root, except for the answers of models.
+const ROUTES: &[Route] = &[
     Route {
         path: "/v1/fleet",
         method: "get",
-        about: "All that a cockpit shows",
+        summary: "Everything that a cockpit shows",
         query: &[],
         body: &[],
-        answers: OURS,
+        answers: QUERY,
         token: true,
         serve: || get(commands::fleet),
     },
     Route {
         path: "/v1/events",
         method: "get",
-        about: "The journal as server-sent events: all after `since` or Last-Event-ID, then each",
+        summary: "The journal as server-sent events: all records after `since` or Last-Event-ID, then each new one",
         query: &[("since", "integer")],
         body: &[],
-        answers: OURS,
+        answers: QUERY,
         token: true,
         serve: || get(events::events),
     },
     Route {
         path: "/v1/runs/{id}",
         method: "get",
-        about: "One run",
+        summary: "One run",
         query: &[],
         body: &[],
-        answers: FOUND,
+        answers: RUN,
         token: true,
         serve: || get(runs::run),
     },
     Route {
         path: "/v1/runs/{id}/transcript",
         method: "get",
-        about: "A window of a run's transcript: `count` records from `from` on",
+        summary: "A window of a run's transcript: `count` records from `from` on",
         query: &[("from", "integer"), ("count", "integer")],
         body: &[],
-        answers: FOUND,
+        answers: RUN,
         token: true,
         serve: || get(runs::transcript),
     },
     Route {
         path: "/v1/breakglass",
         method: "get",
-        about: "How breakglass stands, and what a confirmation of each verb is bound to",
+        summary: "The state of breakglass, and the state that a confirmation of each verb must name",
         query: &[],
         body: &[],
-        answers: OURS,
+        answers: QUERY,
         token: true,
         serve: || get(commands::breakglass),
     },
     Route {
         path: "/v1/commands",
         method: "post",
-        about: "An action, with the checks and the record of a key",
+        summary: "Executes a command, with the checks and the record of a key press",
         query: &[],
         body: &[("action", "string", true)],
         answers: COMMAND,
@@ -124,37 +130,37 @@ pub(super) const ALL: &[Route] = &[
     Route {
         path: "/metrics",
         method: "get",
-        about: "Figures, as OpenMetrics",
+        summary: "Gauges in the OpenMetrics format",
         query: &[],
         body: &[],
-        answers: OURS,
+        answers: QUERY,
         token: true,
         serve: || get(metrics::metrics),
     },
     Route {
         path: "/openapi.json",
         method: "get",
-        about: "This",
+        summary: "This document",
         query: &[],
         body: &[],
-        answers: &[(200, "This")],
+        answers: &[(200, "This document")],
         token: false,
         serve: || get(document),
     },
     Route {
         path: "/health",
         method: "get",
-        about: "How busy it is",
+        summary: "The load: runs at work, queued, and the capacity",
         query: &[],
         body: &[],
-        answers: &[(200, "As told")],
+        answers: &[(200, "As described")],
         token: false,
         serve: || get(service::health),
     },
     Route {
         path: "/execute",
         method: "post",
-        about: "Queues a job",
+        summary: "Queues a job",
         query: &[],
         body: &[
             ("prompt", "string", true),
@@ -170,7 +176,7 @@ pub(super) const ALL: &[Route] = &[
     Route {
         path: "/jobs/{id}",
         method: "get",
-        about: "How a job stands",
+        summary: "The status and the output of a job",
         query: &[],
         body: &[],
         answers: JOB,
@@ -180,7 +186,7 @@ pub(super) const ALL: &[Route] = &[
     Route {
         path: "/v1/chat/completions",
         method: "post",
-        about: "An answer to a dialogue, whole or as a stream",
+        summary: "Answers a dialogue, at once or as a stream",
         query: &[],
         body: &[
             ("messages", "array", true),
@@ -194,7 +200,7 @@ pub(super) const ALL: &[Route] = &[
     Route {
         path: "/v1/conversational",
         method: "post",
-        about: "An answer in a session",
+        summary: "Answers a message in a session",
         query: &[],
         body: &[
             ("session_id", "string", true),
@@ -207,28 +213,28 @@ pub(super) const ALL: &[Route] = &[
     },
 ];
 
-/// What is served.
-pub(super) fn router(shared: Shared) -> Router {
+/// Builds the router of all routes.
+pub(super) fn router(state: ApiState) -> Router {
     let mut router = Router::new();
-    for route in ALL {
-        let ours = route.path.starts_with("/v1/") && route.answers != ANSWER;
+    for route in ROUTES {
+        let has_bare_path = route.path.starts_with("/v1/") && route.answers != ANSWER;
         let limit = DefaultBodyLimit::max(if route.answers == ANSWER { DIALOGUE } else { BODY });
         router = router.route(route.path, (route.serve)().layer(limit));
-        if ours && let Some(bare) = route.path.strip_prefix("/v1") {
+        if has_bare_path && let Some(bare) = route.path.strip_prefix("/v1") {
             router = router.route(bare, (route.serve)().layer(limit));
         }
     }
-    router.with_state(shared)
+    router.with_state(state)
 }
 
 async fn document() -> Json<Value> {
     Json(openapi())
 }
 
-/// `OpenAPI` 3.1 of all routes.
-pub(super) fn openapi() -> Value {
+/// The `OpenAPI` 3.1 description of all routes.
+fn openapi() -> Value {
     let mut paths = Map::new();
-    for route in ALL {
+    for route in ROUTES {
         let entry = paths.entry(route.path).or_insert_with(|| json!({}));
         entry[route.method] = operation(route);
     }
@@ -255,13 +261,13 @@ fn operation(route: &Route) -> Value {
         .iter()
         .map(|(status, about)| (status.to_string(), json!({ "description": about })))
         .collect();
-    let mut told = json!({
-        "summary": route.about,
+    let mut operation = json!({
+        "summary": route.summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": answers,
     });
     if route.token {
-        told["security"] = json!([{"bearer": []}]);
+        operation["security"] = json!([{"bearer": []}]);
     }
     if !route.body.is_empty() {
         let fields: Map<String, Value> = route
@@ -272,8 +278,8 @@ fn operation(route: &Route) -> Value {
         let needed: Vec<&str> =
             route.body.iter().filter(|(_, _, needed)| *needed).map(|(name, ..)| *name).collect();
         let schema = json!({"type": "object", "properties": fields, "required": needed});
-        told["requestBody"] =
+        operation["requestBody"] =
             json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
-    told
+    operation
 }
