@@ -1,13 +1,16 @@
-//! `afk breakglass`: the verbs, the pins and the hypervisor's side. It speaks with the afk that
-//! runs; where none does, or its journal can't be written, it goes on alone.
+//! `afk breakglass`: arming, the verbs, the pins and the hypervisor's side.
+//!
+//! It uses the running afk. Without one, or with `--alone`, it runs breakglass in this process, with a
+//! journal if that can be written.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::attach::join;
-use super::place::PlaceArgs;
+use super::attach::connect;
+use super::instance::InstanceArgs;
+use super::terminal::{self, ask, print_line, print_remark};
 use crate::breakglass::pins::{Pins, fingerprint};
 use crate::breakglass::{host, ssh};
 use crate::config::Config;
@@ -17,6 +20,8 @@ use crate::core::model::breakglass::{
     BreakglassRefusal, BreakglassRequest, Confirmation, Verb, VerbId, VerbResult, VerbRun,
 };
 use crate::core::model::command::{Accepted, Command, Refusal, Role};
+use crate::core::model::plural::plural;
+use crate::core::model::untrusted::Untrusted;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::runtime::{Runtime, Snapshot};
@@ -24,27 +29,26 @@ use crate::serve::attach::client::AttachError;
 use crate::tui::panes::Pane;
 use crate::tui::session;
 
-/// Arguments of `afk breakglass`.
 #[derive(Debug, Args)]
-pub struct BreakglassArgs {
-    /// Don't speak with the afk that runs: go on without it and its journal
+pub(super) struct BreakglassArgs {
+    /// Work without the running afk and its journal
     #[arg(long, global = true)]
     alone: bool,
     #[command(subcommand)]
-    what: Option<What>,
+    command: Option<BreakglassCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Be allowed to use it for a while
+enum BreakglassCommand {
+    /// Arm breakglass for a limited time
     Arm(ArmArgs),
-    /// Be allowed no longer
+    /// Disarm breakglass
     Disarm,
-    /// What the monitor says; "running" never proves health
+    /// Read the VM's status from its monitor; "running" never proves health
     Status(VerbArgs),
-    /// What the host sees of the VM; it changes nothing
+    /// Collect what the host sees of the VM; it changes nothing
     Forensics(VerbArgs),
-    /// Recovery: forensics, stop (and kill if need be), start a fresh process
+    /// Recover: forensics, stop (or kill), start a new process
     Cycle(VerbArgs),
     /// Forensics, then power on
     Start(VerbArgs),
@@ -52,33 +56,33 @@ enum What {
     Stop(VerbArgs),
     /// Forensics, then a reboot in the same QEMU process
     Reset(VerbArgs),
-    /// Pin the key of a host, after you compared it
+    /// Pin the key of a host after you have compared it
     Pin(PinArgs),
-    /// The hypervisor's side: the script and its line in `authorized_keys`
+    /// Print the installer of the hypervisor's side: the script and its line in `authorized_keys`
     InstallHost(HostArgs),
-    /// What to do where no cockpit is at hand
+    /// Print the steps that need no afk at all
     Runbook,
 }
 
 #[derive(Debug, Args)]
 struct ArmArgs {
-    /// Why; others read it
+    /// The reason, which other operators read
     #[arg(required = true)]
     reason: Vec<String>,
-    /// Also where somebody else is armed
+    /// Take over from another operator who is armed
     #[arg(long)]
     take_over: bool,
 }
 
 #[derive(Debug, Args)]
 struct VerbArgs {
-    /// Arm first, for this reason
+    /// Arm first, with this reason
     #[arg(long, value_name = "REASON")]
     arm: Option<String>,
-    /// The VM's name, instead of being asked for it
+    /// The VM's name as a confirmation, instead of a prompt
     #[arg(long, value_name = "VM")]
     confirm: Option<String>,
-    /// The VM's name once more, where there were too many mutations
+    /// The VM's name once more, after too many mutations in a short time
     #[arg(long, value_name = "VM")]
     again: Option<String>,
 }
@@ -87,114 +91,125 @@ struct VerbArgs {
 struct PinArgs {
     /// `hypervisor`, or a host under [breakglass.hosts]
     name: String,
-    /// The fingerprint that it must have, like SHA256:…, instead of being asked
+    /// The fingerprint that the key must have, like SHA256:…, instead of a prompt
     #[arg(long)]
     fingerprint: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct HostArgs {
-    /// Print the installer, to be read and run as root on the hypervisor
+    /// Print the installer; read it, then run it as root on the hypervisor
     #[arg(long, required = true)]
     print: bool,
-    /// The public key that is to be let in
+    /// The public key to admit
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The addresses that the hypervisor sees it come from
+    /// The addresses that the key may connect from
     #[arg(long, value_name = "ADDRESSES")]
     from: Option<String>,
-    /// Until when, like 20270101Z
+    /// The time at which the key expires, like 20270101Z
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
 }
 
-/// Runs it.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn run(args: &BreakglassArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    if let Some(What::InstallHost(args)) = &args.what {
+pub(super) async fn run(args: &BreakglassArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    if let Some(BreakglassCommand::InstallHost(args)) = &args.command {
         return install_host(args);
     }
-    let (config, paths) = place.load()?;
+    let (config, paths) = instance.load()?;
     let breakglass = config.breakglass.clone().ok_or_else(|| {
         Failure::new(Kind::Configuration, BreakglassRefusal::NotConfigured)
             .hint("assets/afk.toml has an example of [breakglass]")
     })?;
-    match &args.what {
-        Some(What::Pin(args)) => return pin(&breakglass, args).await,
-        Some(What::Runbook) => {
-            super::say(&runbook(&breakglass));
+    match &args.command {
+        Some(BreakglassCommand::Pin(args)) => return pin(&breakglass, args).await,
+        Some(BreakglassCommand::Runbook) => {
+            print_line(&runbook(&breakglass));
             return Ok(());
         }
         _ => {}
     }
-    let (client, alone) = reach(args.alone, &config, &paths).await?;
-    let done = match &args.what {
-        None => show(&client).await,
-        Some(What::Arm(args)) => {
+    let (client, own_runtime) = connect_or_start(args.alone, &config, &paths).await?;
+    let done = match &args.command {
+        None => show_pane(&client).await,
+        Some(BreakglassCommand::Arm(args)) => {
             let (reason, take_over) = (args.reason.join(" ").into(), args.take_over);
-            act(&client, BreakglassRequest::Arm { reason, take_over })
+            request(&client, BreakglassRequest::Arm { reason, take_over })
                 .await
-                .map(|_| say_armed(&client))
+                .map(|_| print_arming(&client))
         }
-        Some(What::Disarm) => act(&client, BreakglassRequest::Disarm).await.map(|_| ()),
-        Some(What::Status(args)) => verb(&client, &breakglass, Verb::Status, args).await,
-        Some(What::Forensics(args)) => verb(&client, &breakglass, Verb::Forensics, args).await,
-        Some(What::Cycle(args)) => verb(&client, &breakglass, Verb::Cycle, args).await,
-        Some(What::Start(args)) => verb(&client, &breakglass, Verb::Start, args).await,
-        Some(What::Stop(args)) => verb(&client, &breakglass, Verb::Stop, args).await,
-        Some(What::Reset(args)) => verb(&client, &breakglass, Verb::Reset, args).await,
-        Some(What::Pin(_) | What::InstallHost(_) | What::Runbook) => Ok(()),
+        Some(BreakglassCommand::Disarm) => {
+            request(&client, BreakglassRequest::Disarm).await.map(|_| ())
+        }
+        Some(BreakglassCommand::Status(args)) => {
+            run_verb(&client, &breakglass, Verb::Status, args).await
+        }
+        Some(BreakglassCommand::Forensics(args)) => {
+            run_verb(&client, &breakglass, Verb::Forensics, args).await
+        }
+        Some(BreakglassCommand::Cycle(args)) => {
+            run_verb(&client, &breakglass, Verb::Cycle, args).await
+        }
+        Some(BreakglassCommand::Start(args)) => {
+            run_verb(&client, &breakglass, Verb::Start, args).await
+        }
+        Some(BreakglassCommand::Stop(args)) => {
+            run_verb(&client, &breakglass, Verb::Stop, args).await
+        }
+        Some(BreakglassCommand::Reset(args)) => {
+            run_verb(&client, &breakglass, Verb::Reset, args).await
+        }
+        Some(
+            BreakglassCommand::Pin(_)
+            | BreakglassCommand::InstallHost(_)
+            | BreakglassCommand::Runbook,
+        ) => Ok(()),
     };
     drop(client);
-    if let Some(runtime) = alone {
+    if let Some(runtime) = own_runtime {
         runtime.stop().await;
     }
     done
 }
 
-/// The afk that runs, or one that carries breakglass alone.
-async fn reach(
+/// Attaches to the running afk, or starts a runtime for breakglass alone in this process.
+async fn connect_or_start(
     alone: bool,
     config: &Config,
     paths: &Paths,
 ) -> Result<(Client, Option<Runtime>), Failure> {
     if !alone {
-        match join(config, paths, Role::Operator, "cli").await {
+        match connect(config, paths, Role::Operator, "cli").await {
             Ok(client) => return Ok((client, None)),
             Err(AttachError::NotRunning(_)) => {}
             Err(error) => {
-                let hint = "`afk breakglass --alone` goes on without it";
+                let hint = "`afk breakglass --alone` works without it";
                 return Err(Failure::from(error).hint(hint));
             }
         }
     }
     let launcher = super::own_program()?;
     let runtime = Runtime::alone(config.clone(), &paths.state, launcher).await?;
-    complain("no afk is spoken with: this one carries breakglass alone, until it ends");
-    let size = crossterm::terminal::size().unwrap_or((80, 24));
+    print_remark("no afk is used: this command runs breakglass alone until it ends");
+    let size = terminal::size();
     let actor = runtime.handle.config.operator();
     let mut client = Client::near(&runtime.handle, actor, Role::Operator, "cli", size);
-    // The rules are there once the first batch is.
+    // The rules arrive with the first batch.
     let ready = |now: &std::sync::Arc<Snapshot>| now.fleet.policy.breakglass.is_some();
-    // Ended already is told by the first command.
+    // The first command reports a runtime that has already ended.
     let _ = client.snapshots.wait_for(ready).await;
     for problem in &client.snapshots.borrow().problems {
-        complain(problem);
+        print_remark(problem);
     }
     Ok((client, Some(runtime)))
 }
 
-async fn show(client: &Client) -> Result<(), Failure> {
-    if !std::io::stdout().is_terminal() {
-        return Err(Failure::new(Kind::Usage, "standard output is no terminal")
-            .hint("`afk breakglass status` and the other verbs need none"));
-    }
+async fn show_pane(client: &Client) -> Result<(), Failure> {
+    terminal::require("`afk breakglass status` and the other verbs need none")?;
     session::run_at(client, Pane::Breakglass).await
 }
 
-async fn act(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failure> {
+async fn request(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failure> {
     client.command(Command::Breakglass { ask }).await.map_err(|refusal| {
         let failure = Failure::new(Kind::No, &refusal);
         match refusal {
@@ -205,78 +220,84 @@ async fn act(client: &Client, ask: BreakglassRequest) -> Result<Accepted, Failur
                 failure.hint("`afk breakglass arm --take-over REASON`")
             }
             Refusal::Breakglass { no: BreakglassRefusal::TooMany { .. } } => {
-                failure.hint("--again VM")
+                failure.hint("repeat the command with --again VM")
             }
             _ => failure,
         }
     })
 }
 
-fn say_armed(client: &Client) {
+fn print_arming(client: &Client) {
     let snapshot = client.snapshots.borrow();
     let minutes =
         snapshot.fleet.policy.breakglass.as_ref().map_or(0, |rules| rules.arm_ms / 60_000);
-    super::say(&format!("armed for {minutes} min; others see it"));
+    print_line(&format!("armed for {minutes} min; the other operators see it"));
 }
 
-async fn verb(
+async fn run_verb(
     client: &Client,
     breakglass: &BreakglassConfig,
     verb: Verb,
     args: &VerbArgs,
 ) -> Result<(), Failure> {
     if let Some(reason) = &args.arm {
-        let ask = BreakglassRequest::Arm { reason: reason.as_str().into(), take_over: false };
-        act(client, ask).await?;
+        let arm = BreakglassRequest::Arm { reason: reason.as_str().into(), take_over: false };
+        request(client, arm).await?;
         let mut snapshots = client.snapshots.clone();
         let armed = |now: &std::sync::Arc<Snapshot>| now.breakglass().armed.is_some();
-        // Gone is told by the next command.
+        // The next command reports a connection that is lost.
         let _ = snapshots.wait_for(armed).await;
     }
-    complain(&format!("{}: {}", verb.as_str(), verb.explains()));
-    let mut ask = BreakglassRequest::Verb { verb, confirm: None };
+    print_remark(&format!("{}: {}", verb.as_str(), verb.explains()));
+    let mut wanted = BreakglassRequest::Verb { verb, confirm: None };
     if verb.mutates() {
-        // Of what is there before the question is asked: what changes meanwhile makes it stale.
+        // The state before the prompt: a change while the user types makes the confirmation stale.
         let seen = client.snapshots.borrow().breakglass().seen(verb, &breakglass.vm);
-        if let Some((at, word)) = &client.snapshots.borrow().breakglass().reads {
-            let word = word.clean_line();
-            complain(&format!("{} read {word} at {}", breakglass.vm, utc(at.0)));
+        if let Some((at, reading)) = &client.snapshots.borrow().breakglass().reads {
+            let reading = reading.clean_line();
+            print_remark(&format!("{} read {reading} at {}", breakglass.vm, utc(at.0)));
         }
         let name = match &args.confirm {
             Some(name) => name.clone(),
-            None => asked(&format!("type the VM's name to {}: ", verb.as_str()))?,
+            None => {
+                let question = format!("type the VM's name to {}: ", verb.as_str());
+                prompt(&question, "--confirm VM")?
+            }
         };
-        ask = BreakglassRequest::Verb {
+        wanted = BreakglassRequest::Verb {
             verb,
             confirm: Some(Confirmation { name, seen, again: args.again.clone() }),
         };
     }
-    let Accepted::Verb { verb: id } = act(client, ask).await? else { return Ok(()) };
-    let run = follow(client, id).await?;
-    report(client, &run, &breakglass.vm).await
+    let Accepted::Verb { verb: id } = request(client, wanted).await? else { return Ok(()) };
+    let run = print_output(client, id).await?;
+    print_result(client, &run, &breakglass.vm).await
 }
 
-/// Prints what a verb writes until it ends.
-async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
+/// Prints the output of a verb until the verb ends.
+async fn print_output(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
     let mut snapshots = client.snapshots.clone();
     let (mut printed, mut link) = (0, String::new());
     loop {
         let now = snapshots.borrow_and_update().clone();
         if let Some(seen) = now.live.get(&id) {
             if seen.first > printed {
-                complain(&format!("({} lines were too quick to be shown)", seen.first - printed));
+                print_remark(&format!(
+                    "({} skipped: the verb wrote too fast)",
+                    plural(seen.first - printed, "line")
+                ));
                 printed = seen.first;
             }
-            for said in seen.lines.iter().skip(printed - seen.first) {
-                let line = said.text.clean_line();
-                if said.err { complain(&line) } else { super::say(&line) }
+            for written in seen.lines.iter().skip(printed - seen.first) {
+                let line = written.text.clean_line();
+                if written.err { print_remark(&line) } else { print_line(&line) }
             }
             printed = seen.first + seen.lines.len();
-            let standing = seen.link.clean_line();
-            if standing != link && standing.contains("link") {
-                complain(&standing);
+            let state = seen.link.clean_line();
+            if state != link && state.contains("link") {
+                print_remark(&state);
             }
-            link = standing;
+            link = state;
         }
         let past = &now.breakglass().past;
         if let Some(run) = past.iter().find(|run| run.id == id) {
@@ -284,18 +305,20 @@ async fn follow(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
         }
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() {
-                return Err(Failure::new(Kind::System, "afk has ended; the verb goes on at the host")
-                    .hint("`afk breakglass status` tells what became of it"));
+                return Err(Failure::new(Kind::System, "afk has ended; the verb continues at the host")
+                    .hint("`afk breakglass status` reads the VM's state"));
             },
             _ = tokio::signal::ctrl_c() => {
-                return Err(Failure::new(Kind::No, format!("{id} goes on at the host"))
-                    .hint("`afk breakglass status` tells what became of it"));
+                return Err(Failure::new(Kind::No, format!("{id} continues at the host"))
+                    .hint("`afk breakglass status` reads the VM's state"));
             }
         }
     }
 }
 
-async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure> {
+/// Prints the result of a verb. After an unknown outcome it waits for the status that the runtime then
+/// reads from the host.
+async fn print_result(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure> {
     let Some((at, end)) = &run.end else { return Ok(()) };
     let ms = at.since(run.began);
     let (verb, result) = (run.verb.as_str(), &end.result);
@@ -309,13 +332,13 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
     if let Some(reads) = &end.reads {
         line.push_str(&format!("; {vm} reads {}", reads.clean_line()));
     }
-    complain(&line);
+    print_remark(&line);
     if let Some(capture) = &end.capture {
-        let kept = if capture.stored { "kept as" } else { "NOT kept on the disk:" };
-        complain(&format!("{kept} {}", capture.digest));
+        let stored = if capture.stored { "stored as" } else { "NOT stored on the disk:" };
+        print_remark(&format!("{stored} {}", capture.digest));
     }
     if let (VerbResult::Unknown { .. }, true) = (result, run.verb.mutates()) {
-        complain("asking the host for its status; nothing is tried again");
+        print_remark("reading the status from the host; afk does not repeat the verb");
         let mut snapshots = client.snapshots.clone();
         let back = |now: &std::sync::Arc<Snapshot>| {
             let past = &now.breakglass().past;
@@ -325,11 +348,9 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
             && let Some(read) = now.breakglass().past.iter().rev().find(|r| r.origin == "read back")
             && let Some((_, end)) = &read.end
         {
-            let reads = end.reads.as_ref().map_or_else(
-                || end.result.summary(),
-                super::super::core::model::untrusted::Untrusted::clean_line,
-            );
-            complain(&format!("{vm} reads: {reads}"));
+            let reads =
+                end.reads.as_ref().map_or_else(|| end.result.summary(), Untrusted::clean_line);
+            print_remark(&format!("{vm} reads: {reads}"));
         }
     }
     if result.good() {
@@ -343,16 +364,13 @@ async fn report(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Failure>
     Err(Failure::new(kind, format!("{verb}: {}", result.summary())))
 }
 
-fn asked(question: &str) -> Result<String, Failure> {
+/// Asks the user on standard error, so that the output of a verb stays clean.
+fn prompt(question: &str, flag: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Kind::Usage, "nobody is there to be asked for the VM's name")
-            .hint("--confirm VM"));
+        return Err(Failure::new(Kind::Usage, "standard input is not a terminal to ask on")
+            .hint(format!("answer with {flag}")));
     }
-    let mut err = std::io::stderr();
-    write!(err, "{question}").and_then(|()| err.flush())?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    Ok(line.trim().to_owned())
+    Ok(ask(std::io::stderr(), question)?)
 }
 
 async fn pin(breakglass: &BreakglassConfig, args: &PinArgs) -> Result<(), Failure> {
@@ -361,25 +379,30 @@ async fn pin(breakglass: &BreakglassConfig, args: &PinArgs) -> Result<(), Failur
         let known: Vec<&str> =
             breakglass.hosts.keys().map(String::as_str).chain([HYPERVISOR]).collect();
         return Err(Failure::new(Kind::Usage, format!("there is no host {name:?}"))
-            .hint(format!("one of: {}", known.join(", "))));
+            .hint(format!("use one of: {}", known.join(", "))));
     }
     let pins = Pins::at(&breakglass.pins);
     let old = pins.of(name).ok().flatten();
     let key = ssh::offered(breakglass, name).await.map_err(|e| Failure::new(Kind::System, e))?;
     let new = fingerprint(&key);
-    complain(&format!("pinned:  {}", old.as_ref().map_or_else(|| "nothing".into(), fingerprint)));
-    complain(&format!("offered: {new}"));
-    let right = if let Some(wanted) = &args.fingerprint {
+    print_remark(&format!(
+        "pinned:  {}",
+        old.as_ref().map_or_else(|| "no key".into(), fingerprint)
+    ));
+    print_remark(&format!("offered: {new}"));
+    let confirmed = if let Some(wanted) = &args.fingerprint {
         new.split(' ').any(|part| part == wanted)
     } else {
-        complain("compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` over there");
-        asked("type yes if it is the same: ")? == "yes"
+        print_remark(
+            "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host",
+        );
+        prompt("type yes if they are equal: ", "--fingerprint SHA256:…")? == "yes"
     };
-    if !right {
+    if !confirmed {
         return Err(Failure::new(Kind::No, format!("the key of {name} was not pinned")));
     }
     pins.set(name, &key, true).map_err(|error| Failure::new(Kind::System, error))?;
-    super::say(&format!("{name} is pinned in {}", breakglass.pins.display()));
+    print_line(&format!("{name} is pinned in {}", breakglass.pins.display()));
     Ok(())
 }
 
@@ -389,33 +412,27 @@ fn install_host(args: &HostArgs) -> Result<(), Failure> {
     let line = host::line(&key, args.from.as_deref(), args.expires.as_deref());
     let line = line.map_err(|why| Failure::new(Kind::Usage, why))?;
     if args.from.is_none() {
-        complain("without --from the key works from everywhere");
+        print_remark("without --from the key is admitted from every address");
     }
-    super::say(host::installer(&line).trim_end());
+    print_line(host::installer(&line).trim_end());
     Ok(())
 }
 
-/// The cold path, in the words of this configuration.
+/// The steps that need no afk, with the addresses of this configuration. To be printed on paper.
 fn runbook(breakglass: &BreakglassConfig) -> String {
-    let (vm, cold) = (&breakglass.vm, breakglass.cold_command());
+    let (vm, command) = (&breakglass.vm, breakglass.cold_command());
     format!(
-        "{vm} is wedged and no cockpit is at hand\n\n\
-         1. What does the host say? \"running\" never proves health.\n     {cold}\n\
-         2. The same with `forensics` at its end, and keep what it writes.\n\
-         3. The same with `cycle` at its end: forensics, stop, kill if need be, start. Up to 4 min.\n\
-         \x20  When the link is cut it goes on: ask for `status` again, and don't repeat it.\n\
-         4. The host itself is down: its out-of-band console. Nothing here reaches it.\n\n\
-         No AI, no name server, no cluster and no database is in this path."
+        "{vm} is wedged and afk is not available\n\n\
+         1. Read the status from the host. \"running\" never proves health.\n     {command}\n\
+         2. Repeat it with `forensics` at its end, and keep the output.\n\
+         3. Repeat it with `cycle` at its end: forensics, stop or kill, start. It takes up to 4 min.\n\
+         \x20  If the connection breaks, it continues: read `status` again, and do not repeat it.\n\
+         4. If the host itself is down, use its out-of-band console. Nothing here reaches it.\n\n\
+         This path needs no AI, name server, cluster or database."
     )
 }
 
-/// A time in UTC, with its zone.
+/// Formats milliseconds since the epoch as a time in UTC.
 fn utc(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| format!("{at:.0}"))
-}
-
-/// One line to standard error.
-fn complain(line: &str) {
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -1,4 +1,5 @@
-//! `afk doctor`: looks at everything that a run needs and says how to mend what isn't right.
+//! `afk doctor`: checks everything that a run needs, and prints a line for each check with a hint for each
+//! problem. It starts nothing and reads no agent's credentials.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::print_line;
 use crate::agent::vendor::{self, on_path};
 use crate::breakglass::ssh;
 use crate::config::Config;
@@ -19,6 +21,8 @@ use crate::config::notify::SinkConfig;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::model::command::Role;
 use crate::core::model::id::Repo;
+use crate::core::model::plural::plural;
+use crate::core::model::untrusted::clean_line;
 use crate::error::{Failure, Kind};
 use crate::executor;
 use crate::github::Api;
@@ -28,135 +32,145 @@ use crate::secrets::Secrets;
 use crate::tracker::Tracker;
 use crate::tracker::folder::Folder;
 
-/// Longest time of one call of git.
-const GIT: Duration = Duration::from_secs(20);
+/// The longest time of a single check that waits for a program or a server.
+const CHECK: Duration = Duration::from_secs(20);
 
-/// What was found, and what to do where it isn't right.
-struct Report {
-    wrong: usize,
+/// The outcome of a check: a remark, or a problem.
+type CheckResult = Result<String, Problem>;
+
+struct Problem {
+    why: String,
+    hint: String,
 }
 
-impl Report {
-    fn tell(&mut self, what: &str, found: Result<String, (String, String)>) {
-        match found {
-            Ok(found) => super::say(&format!("ok  {what}: {found}")),
-            Err((why, hint)) => {
-                self.wrong += 1;
-                super::say(&format!("NO  {what}: {why}"));
-                super::say(&format!("    hint: {hint}"));
+fn problem(why: impl Into<String>, hint: impl Into<String>) -> Problem {
+    Problem { why: why.into(), hint: hint.into() }
+}
+
+/// Prints the results of checks and counts the problems.
+#[derive(Default)]
+struct Checkup {
+    problems: usize,
+}
+
+impl Checkup {
+    fn report(&mut self, subject: &str, result: CheckResult) {
+        match result {
+            Ok(remark) => print_line(&format!("ok  {subject}: {remark}")),
+            Err(Problem { why, hint }) => {
+                self.problems += 1;
+                print_line(&format!("NO  {subject}: {why}"));
+                print_line(&format!("    hint: {hint}"));
             }
         }
     }
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// [`Failure`] where something isn't right.
-pub async fn run(place: &PlaceArgs) -> Result<(), Failure> {
-    let mut report = Report { wrong: 0 };
-    report.tell("git", git_version().await);
-    let paths = place.paths()?;
-    report.tell("state", state(&paths.state));
-    match place.load() {
+pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
+    let mut checkup = Checkup::default();
+    checkup.report("git", git_version().await);
+    let paths = instance.paths()?;
+    checkup.report("state", state(&paths.state));
+    match instance.load() {
         Err(failure) => {
-            let hint = failure.hint.unwrap_or_else(|| "mend the line that is named".into());
-            report.tell("configuration", Err((failure.message, hint)));
+            let hint =
+                failure.hint.unwrap_or_else(|| "correct the key that the error names".into());
+            checkup.report("configuration", Err(problem(failure.message, hint)));
         }
         Ok((config, paths)) => {
-            let standing = if config.kill_switch {
-                "the kill switch is on: nothing is started".to_owned()
+            let readiness = if config.kill_switch {
+                "the kill switch is on, so afk starts nothing".to_owned()
             } else if config.allowlist.is_empty() {
-                "the allowlist is empty: nothing is started".to_owned()
+                "the allowlist is empty, so afk starts nothing".to_owned()
             } else {
-                format!("armed for {} repositories", config.allowlist.len())
+                match config.allowlist.len() {
+                    1 => "armed for 1 repository".to_owned(),
+                    count => format!("armed for {count} repositories"),
+                }
             };
-            let text = format!("{}; {standing}", paths.config.display());
-            report.tell("configuration", Ok(text));
+            let text = format!("{}; {readiness}", paths.config.display());
+            checkup.report("configuration", Ok(text));
             if config.tracker.folder.is_some() || config.github.is_none() {
-                report.tell("tracker", tracker(&config).await);
+                checkup.report("tracker", tracker(&config).await);
             }
-            outside(&config, &mut report).await;
+            services(&config, &mut checkup).await;
             if config.trusted.is_empty() && config.github.is_none() {
-                let hint = "put logins into `trusted`".to_owned();
-                report.tell("trusted", Err(("nobody may arm an issue".into(), hint)));
+                let problem = problem("nobody may arm an issue", "list accounts in `trusted`");
+                checkup.report("trusted", Err(problem));
             }
             if config.ssh.enabled {
-                report.tell("ssh", ssh_server(&config, &paths.state));
+                checkup.report("ssh", ssh_server(&config, &paths.state));
             }
             if let Some(section) = &config.breakglass {
-                breakglass(section, &mut report).await;
+                breakglass(section, &mut checkup).await;
             }
-            for (name, known) in &config.agents {
-                report.tell(&format!("agent {name}"), agent(name, known).await);
+            for (name, config) in &config.agents {
+                checkup.report(&format!("agent {name}"), agent(name, config).await);
             }
             for repo in config.repos.keys() {
                 if config.agent_of(repo).is_none() {
-                    let hint = "write an [agents.NAME] and set `agent`".to_owned();
-                    report.tell(&format!("agent of {repo}"), Err(("none is named".into(), hint)));
+                    let hint = "write an [agents.NAME] and set `agent`";
+                    let problem = problem("no agent is selected", hint);
+                    checkup.report(&format!("agent of {repo}"), Err(problem));
                 }
-                let found = repository(&config, repo).await;
-                report.tell(&format!("repository {repo}"), found);
+                let result = repository(&config, repo).await;
+                checkup.report(&format!("repository {repo}"), result);
             }
         }
     }
-    if report.wrong == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(Kind::No, format!("{} things aren't right", report.wrong)))
+    match checkup.problems {
+        0 => Ok(()),
+        count => Err(Failure::new(Kind::No, plural(count, "problem"))),
     }
 }
 
-/// Each host of breakglass is logged in to, and nothing is asked of it; and whether agents can be
-/// kept from its keys.
-async fn breakglass(section: &BreakglassConfig, report: &mut Report) {
+/// Logs in to each host of breakglass without running anything, and checks that its keys can be hidden
+/// from agents.
+async fn breakglass(section: &BreakglassConfig, checkup: &mut Checkup) {
     let names = section.hosts.keys().map(String::as_str).chain([HYPERVISOR]);
     for name in names {
-        let found = match ssh::connect(section, name).await {
+        let result = match ssh::connect(section, name).await {
             Ok(_) => {
                 let host = section.host(name).map(|host| format!("{}@{}", host.user, host.address));
                 Ok(format!("{}, key as pinned", host.unwrap_or_default()))
             }
             Err(error) => {
-                let hint = "see docs/breakglass.md, Setting it up".to_owned();
-                Err((crate::core::model::untrusted::clean_line(&error.to_string()), hint))
+                let hint = "see \"Setting it up\" in docs/breakglass.md";
+                Err(problem(clean_line(&error.to_string()), hint))
             }
         };
-        report.tell(&format!("breakglass {name}"), found);
+        checkup.report(&format!("breakglass {name}"), result);
     }
     if section.hide_from_agents {
-        report.tell("breakglass, hidden from agents", hidden(&section.pins).await);
+        checkup.report("breakglass, hidden from agents", hiding(&section.pins).await);
     }
 }
 
-/// Whether the launcher can hide a file from what it starts.
-async fn hidden(file: &Path) -> Found {
-    let hint = || {
-        "allow user namespaces, or run breakglass as another user and set hide_from_agents = false"
-            .to_owned()
-    };
-    let program = super::own_program().map_err(|failure| (failure.message, hint()))?;
+/// Checks that the launcher can hide a file from the programs that it starts.
+async fn hiding(file: &Path) -> CheckResult {
+    const HINT: &str = "allow user namespaces, or run breakglass as another user and set \
+                        hide_from_agents = false";
+    let program = super::own_program().map_err(|failure| problem(failure.message, HINT))?;
     let mut command = Command::new(program);
     command.args([launch::WORD, launch::HIDE]).arg(file).args(["test", "!", "-s"]).arg(file);
-    let out = timeout(GIT, command.stdin(Stdio::null()).output()).await;
+    let out = timeout(CHECK, command.stdin(Stdio::null()).output()).await;
     match out {
         Ok(Ok(out)) if out.status.success() => Ok("yes".into()),
         Ok(Ok(out)) => {
             let why = String::from_utf8_lossy(&out.stderr);
-            Err((crate::core::model::untrusted::clean_line(&why), hint()))
+            Err(problem(clean_line(&why), HINT))
         }
-        Ok(Err(error)) => Err((error.to_string(), hint())),
-        Err(_) => Err(("the launcher did not answer".into(), hint())),
+        Ok(Err(error)) => Err(problem(error.to_string(), HINT)),
+        Err(_) => Err(problem(no_answer(), HINT)),
     }
 }
 
-/// The services outside: each is asked one thing.
-async fn outside(config: &Config, report: &mut Report) {
+/// Sends one request to each configured service, and resolves each secret.
+async fn services(config: &Config, checkup: &mut Checkup) {
     let secrets = match Secrets::new(config.vault.as_ref()) {
         Ok(secrets) => Arc::new(secrets),
         Err(error) => {
-            let hint = "see [vault]".to_owned();
-            return report.tell("secrets", Err((error.to_string(), hint)));
+            return checkup.report("secrets", Err(problem(error.to_string(), "check [vault]")));
         }
     };
     if let Some(section) = &config.github {
@@ -164,9 +178,9 @@ async fn outside(config: &Config, report: &mut Report) {
             Ok(api) => api.login().await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
         };
-        let found = login.map(|login| format!("{}, as {login}", section.api));
-        let hint = "see [github]: the token's place, and that it is not expired".to_owned();
-        report.tell("github", found.map_err(|why| (why, hint)));
+        let remark = login.map(|login| format!("{}, as {login}", section.api));
+        let hint = "check the token of [github], and that it has not expired";
+        checkup.report("github", remark.map_err(|why| problem(why, hint)));
     }
     let mut references: Vec<(String, &String)> = Vec::new();
     if let Some(woodpecker) = &config.woodpecker {
@@ -185,10 +199,10 @@ async fn outside(config: &Config, report: &mut Report) {
         }
     }
     for (name, reference) in references {
-        let found = secrets.get(reference).await;
-        let found = found.map(|_| format!("its secret is at {}", place_of(reference)));
-        let hint = "put the secret there".to_owned();
-        report.tell(&name, found.map_err(|error| (error.to_string(), hint)));
+        let secret = secrets.get(reference).await;
+        let remark = secret.map(|_| format!("its secret is at {}", secret_location(reference)));
+        let hint = "store the secret there";
+        checkup.report(&name, remark.map_err(|error| problem(error.to_string(), hint)));
     }
     if config.kubernetes.kubeconfig.is_some() || !config.kubernetes.contexts.is_empty() {
         let contexts = config.kubernetes.contexts.iter().map(|name| Some(name.as_str()));
@@ -196,38 +210,40 @@ async fn outside(config: &Config, report: &mut Report) {
             let name = format!("kubernetes {}", context.unwrap_or("current context"));
             let client = crate::cluster::client(&config.kubernetes, context).await;
             let version = match client {
-                Ok(client) => match timeout(GIT, client.apiserver_version()).await {
+                Ok(client) => match timeout(CHECK, client.apiserver_version()).await {
                     Ok(Ok(version)) => Ok(format!("version {}", version.git_version)),
                     Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err(format!("no answer in {} s", GIT.as_secs())),
+                    Err(_) => Err(no_answer()),
                 },
                 Err(error) => Err(error),
             };
-            let hint = "see [kubernetes] and the kubeconfig".to_owned();
-            report.tell(&name, version.map_err(|why| (why, hint)));
+            let hint = "check [kubernetes] and the kubeconfig";
+            checkup.report(&name, version.map_err(|why| problem(why, hint)));
         }
     }
-    executors(config, &secrets, report).await;
+    executors(config, &secrets, checkup).await;
 }
 
-/// The places where turns are carried out beside this machine.
-async fn executors(config: &Config, secrets: &Arc<Secrets>, report: &mut Report) {
-    for (name, place) in &config.executors {
-        let found = match executor::of(place, &config.kubernetes, secrets) {
-            Ok(made) => made.check().await,
+/// Checks each executor.
+async fn executors(config: &Config, secrets: &Arc<Secrets>, checkup: &mut Checkup) {
+    for (name, section) in &config.executors {
+        let result = match executor::of(section, &config.kubernetes, secrets) {
+            Ok(executor) => executor.check().await,
             Err(why) => Err(why),
         };
-        let hint = format!("see [executors.{name}]");
-        report.tell(&format!("executor {name}"), found.map_err(|why| (why, hint)));
+        let hint = format!("check [executors.{name}]");
+        checkup.report(&format!("executor {name}"), result.map_err(|why| problem(why, hint)));
     }
 }
 
-/// Where a secret is, without more than its kind where that is its name.
-fn place_of(reference: &str) -> &str {
+/// The reference without the field that a `vault:` reference names.
+fn secret_location(reference: &str) -> &str {
     reference.split('#').next().unwrap_or(reference)
 }
 
-type Found = Result<String, (String, String)>;
+fn no_answer() -> String {
+    format!("no answer within {} s", CHECK.as_secs())
+}
 
 async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
     let mut command = Command::new("git");
@@ -236,123 +252,120 @@ async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
         command.arg("-C").arg(dir);
     }
     command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
-    match timeout(GIT, command.output()).await {
-        Err(_) => Err(format!("no answer in {} s", GIT.as_secs())),
+    match timeout(CHECK, command.output()).await {
+        Err(_) => Err(no_answer()),
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(out)) if out.status.success() => {
             Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
         }
-        Ok(Ok(out)) => {
-            let said = String::from_utf8_lossy(&out.stderr).into_owned();
-            Err(crate::core::model::untrusted::clean_line(said.trim()))
-        }
+        Ok(Ok(out)) => Err(clean_line(String::from_utf8_lossy(&out.stderr).trim())),
     }
 }
 
-async fn git_version() -> Found {
-    git(&["--version"], None).await.map_err(|why| (why, "install git, 2.30 or newer".into()))
+async fn git_version() -> CheckResult {
+    git(&["--version"], None).await.map_err(|why| problem(why, "install git 2.30 or newer"))
 }
 
-fn state(state: &Path) -> Found {
-    let place = state.display();
+fn state(state: &Path) -> CheckResult {
+    let folder = state.display();
     if let Some(pid) = crate::journal::lock::owner(state) {
-        return Ok(format!("{place}, in use by process {pid}"));
+        return Ok(format!("{folder}, in use by process {pid}"));
     }
     if !state.exists() {
-        return Ok(format!("{place}, not there yet"));
+        return Ok(format!("{folder}, created at the first start"));
     }
     match Journal::open(state) {
-        Ok(journal) => Ok(format!("{place}, {} records", journal.last())),
+        Ok(journal) => Ok(format!("{folder}, {}", plural(journal.last(), "record"))),
         Err(error) => {
-            let hint = "see that the folder can be written and its disk has room";
-            Err((error.to_string(), hint.into()))
+            let hint = "check that the folder can be written and its disk has room";
+            Err(problem(error.to_string(), hint))
         }
     }
 }
 
-async fn tracker(config: &Config) -> Found {
+async fn tracker(config: &Config) -> CheckResult {
     let Some(folder) = config.tracker.folder.clone() else {
-        return Err(("no folder is set".into(), "set `folder` under [tracker]".into()));
+        return Err(problem("no folder is set", "set `folder` in [tracker]"));
     };
-    let place = folder.display().to_string();
+    let path = folder.display().to_string();
     let (labels, trusted) = (config.labels.clone(), config.trusted.clone());
     let tracker = Folder::new(folder, labels, trusted, String::new());
     match tracker.list(&std::collections::BTreeSet::new()).await {
-        Err(error) => Err((error.to_string(), format!("make the folder: mkdir -p {place}"))),
-        Ok(listing) if listing.problems.is_empty() => {
-            Ok(format!("{place}, {} issues", listing.issues.len()))
+        Err(error) => {
+            Err(problem(error.to_string(), format!("create the folder: mkdir -p {path}")))
         }
-        Ok(listing) => Err((
+        Ok(listing) if listing.problems.is_empty() => {
+            Ok(format!("{path}, {}", plural(listing.issues.len(), "issue")))
+        }
+        Ok(listing) => Err(problem(
             listing.problems.join("; "),
-            "mend the front matter (docs/issues.md); the other issues are served".into(),
+            "correct the front matter (docs/issues.md); afk serves the other issues",
         )),
     }
 }
 
-/// The SSH server: its host key, and who may come in.
-fn ssh_server(config: &Config, state: &Path) -> Found {
+/// Checks the SSH server's file of admitted keys, and shows its host key.
+fn ssh_server(config: &Config, state: &Path) -> CheckResult {
     let file = &config.ssh.authorized_keys;
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let hint = "write keys into it, each with role=\"operator\" or role=\"viewer\" before it";
-        (format!("{}: {error}", file.display()), hint.into())
+        let hint = "add a line per key, each with role=\"operator\" or role=\"viewer\" before it";
+        problem(format!("{}: {error}", file.display()), hint)
     })?;
-    let (keys, wrong) = crate::serve::ssh::keys::parse(&text);
+    let (keys, refused) = crate::serve::ssh::keys::parse(&text);
     let host = crate::serve::ssh::fingerprint(state);
-    let host = host.unwrap_or_else(|| "made at the first start".into());
-    if !wrong.is_empty() {
-        let why = format!("host key {host}; {}: {}", file.display(), wrong.join("; "));
-        return Err((why, "mend or remove the line; the others are served".into()));
+    let host = host.unwrap_or_else(|| "created at the first start".into());
+    if !refused.is_empty() {
+        let why = format!("host key {host}; {}: {}", file.display(), refused.join("; "));
+        return Err(problem(why, "correct or remove the line; the other lines are valid"));
     }
-    let operator = |key: &&crate::serve::ssh::keys::AuthorizedKey| key.role == Role::Operator;
-    let operators = keys.iter().filter(operator).count();
+    let operators = keys.iter().filter(|key| key.role == Role::Operator).count();
     let (listen, viewers) = (config.ssh.listen, keys.len() - operators);
-    Ok(format!("{listen}, host key {host}, {operators} operators, {viewers} viewers"))
+    let (operators, viewers) = (plural(operators, "operator"), plural(viewers, "viewer"));
+    Ok(format!("{listen}, host key {host}, {operators}, {viewers}"))
 }
 
-/// One agent: whether it is there, in a version that was tried, and can log in as far as that
-/// can be told without reading its credentials.
-async fn agent(name: &str, agent: &AgentConfig) -> Found {
+/// Checks that an agent is installed, in a tested version, and has the traces of a login.
+async fn agent(name: &str, agent: &AgentConfig) -> CheckResult {
     let our_env = |name: &str| std::env::var(name).ok();
     for (key, reference) in &agent.secrets {
         if let Err(error) = crate::secrets::resolve(reference, &our_env) {
             let hint = "see `secrets` in docs/configuration.md";
-            return Err((format!("{key}: {error}"), hint.into()));
+            return Err(problem(format!("{key}: {error}"), hint));
         }
     }
     let program = agent.command().first().cloned().unwrap_or_default();
     let preset = agent.preset_definition();
     let Some(path) = on_path(&program) else {
         let hint = preset.map_or_else(
-            || format!("install it, or write its whole path into agents.{name}.command"),
+            || format!("install it, or write its full path into agents.{name}.command"),
             |preset| format!("{}, or write its path into agents.{name}.command", preset.install),
         );
-        return Err((format!("{program} is not on the PATH"), hint));
+        return Err(problem(format!("{program} is not on the PATH"), hint));
     };
-    let place = path.display().to_string();
-    let Some(preset) = preset else { return Ok(place) };
+    let installed = path.display().to_string();
+    let Some(preset) = preset else { return Ok(installed) };
     let version = version(&path, &preset.version, agent).await;
-    let told = match &version {
-        None => "tells no version".to_owned(),
+    let version = match &version {
+        None => "unknown version".to_owned(),
         Some(version) if preset.tested.contains(version) => format!("{version}, tested"),
-        Some(version) => format!("{version}, not tested ({} is)", preset.tested.join(", ")),
+        Some(version) => format!("{version}, not tested (tested: {})", preset.tested.join(", ")),
     };
     let home = agent.home.clone().or_else(|| our_env("HOME").map(PathBuf::from));
     let login = &preset.login;
-    let given = login.env.iter().find(|name| {
-        let known = |all: &BTreeMap<String, String>| all.contains_key(*name);
-        known(&agent.set) || known(&agent.secrets) || our_env(name).is_some()
+    let variable = login.env.iter().find(|name| {
+        let sets = |all: &BTreeMap<String, String>| all.contains_key(*name);
+        sets(&agent.set) || sets(&agent.secrets) || our_env(name).is_some()
     });
     let file = login.files.iter().find(|file| home.as_ref().is_some_and(|h| h.join(file).exists()));
-    let behind = preset.vendor.as_ref().and_then(|pattern| vendor::behind(&path, pattern));
-    let shim =
-        behind.map_or_else(String::new, |_| "; the program behind npm's shim is used".into());
-    match given.or(file) {
-        Some(how) => Ok(format!("{place}, {told}, logs in by {how}{shim}")),
-        None => Err((format!("{place}, {told}, has no login that can be seen"), login.how.clone())),
+    let native = preset.vendor.as_ref().and_then(|pattern| vendor::behind(&path, pattern));
+    let shim = native.map_or("", |_| "; afk runs the program behind npm's shim");
+    match variable.or(file) {
+        Some(trace) => Ok(format!("{installed}, {version}, logs in by {trace}{shim}")),
+        None => Err(problem(format!("{installed}, {version}, has no visible login"), &login.how)),
     }
 }
 
-/// What a program says its version is: the first word of its answer that has a dot and a figure.
+/// The version that a program prints: the first word that starts with a digit and contains a dot.
 async fn version(program: &Path, args: &[String], agent: &AgentConfig) -> Option<String> {
     if args.is_empty() {
         return None;
@@ -360,36 +373,38 @@ async fn version(program: &Path, args: &[String], agent: &AgentConfig) -> Option
     let mut command = Command::new(program);
     command.args(args).envs(agent.fixed_variables()).stdin(Stdio::null()).stderr(Stdio::null());
     command.kill_on_drop(true);
-    let out = timeout(GIT, command.output()).await.ok()?.ok()?;
-    let said = crate::core::model::untrusted::clean_line(&String::from_utf8_lossy(&out.stdout));
-    let figures =
+    let out = timeout(CHECK, command.output()).await.ok()?.ok()?;
+    let output = clean_line(&String::from_utf8_lossy(&out.stdout));
+    let is_version =
         |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    said.split([' ', '(', ')', 'v']).find(figures).map(str::to_owned)
+    output.split([' ', '(', ')', 'v']).find(is_version).map(str::to_owned)
 }
 
-async fn repository(config: &Config, repo: &Repo) -> Found {
-    let Some(known) = config.repos.get(repo) else {
-        return Err(("not configured".into(), format!("write a [repos.\"{repo}\"]")));
+async fn repository(config: &Config, repo: &Repo) -> CheckResult {
+    let Some(section) = config.repos.get(repo) else {
+        return Err(problem("not configured", format!("write a [repos.\"{repo}\"]")));
     };
-    let branch = format!("refs/heads/{}", known.branch);
-    let listed = git(&["ls-remote", "--", &known.remote, &branch], None).await.map_err(|why| {
-        (format!("{}: {why}", known.remote), "see that git can fetch from it without asking".into())
-    })?;
+    let branch = format!("refs/heads/{}", section.branch);
+    let listed =
+        git(&["ls-remote", "--", &section.remote, &branch], None).await.map_err(|why| {
+            let hint = "check that git can fetch from it without a prompt";
+            problem(format!("{}: {why}", section.remote), hint)
+        })?;
     let Some(sha) = listed.split_whitespace().next().map(str::to_owned) else {
         let hint = format!("set repos.\"{repo}\".branch");
-        return Err((format!("{} has no branch {}", known.remote, known.branch), hint));
+        return Err(problem(format!("{} has no branch {}", section.remote, section.branch), hint));
     };
     let short = sha.get(..8).unwrap_or(&sha).to_owned();
-    // A local remote can be asked for its rules; another one only once it was fetched.
-    let local = Path::new(&known.remote);
+    // The rules of a remote on another machine are known only after a fetch.
+    let local = Path::new(&section.remote);
     if !local.is_dir() {
-        return Ok(format!("{} at {short}", known.branch));
+        return Ok(format!("{} at {short}", section.branch));
     }
     let hint = format!("commit a {FILE} with `test = \"…\"`; `afk init` writes one");
     let name = format!("{sha}:{FILE}");
     let text = git(&["show", &name], Some(local))
         .await
-        .map_err(|_| (format!("no {FILE} on {} at {short}", known.branch), hint.clone()))?;
-    let rules = RepositoryRules::parse(&text).map_err(|e| (e.to_string(), hint))?;
-    Ok(format!("{} at {short}, tested by `{}`", known.branch, rules.test))
+        .map_err(|_| problem(format!("no {FILE} on {} at {short}", section.branch), &hint))?;
+    let rules = RepositoryRules::parse(&text).map_err(|error| problem(error.to_string(), hint))?;
+    Ok(format!("{} at {short}, tested by `{}`", section.branch, rules.test))
 }
