@@ -20,7 +20,8 @@ use crate::core::model::id::RunId;
 use crate::core::model::plural::plural;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
-use crate::serve::attach::client::{self, AttachError};
+use crate::serve::attach::client;
+use crate::serve::attach::connection::AttachError;
 use crate::tui::session;
 
 /// The time within which a runtime in the background must listen.

@@ -10,7 +10,8 @@ use crate::core::model::command::{Command, Role};
 use crate::core::model::plural::plural;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
-use crate::serve::attach::client::{self, AttachError};
+use crate::serve::attach::client;
+use crate::serve::attach::connection::AttachError;
 
 /// The time within which a runtime must end.
 const STOP: Duration = Duration::from_secs(120);

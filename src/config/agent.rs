@@ -69,7 +69,7 @@ pub enum Plan {
     Flat,
 }
 
-/// The traces of a login, by which `afk doctor` tells whether an agent can log in without reading
+/// The traces of a login, by which `afk doctor` reports whether an agent can log in without reading
 /// its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -153,7 +153,7 @@ impl BreakglassConfig {
         }
     }
 
-    /// Checks whether the values fit together; `is_agent` tells the names of `[agents]`.
+    /// Checks whether the values fit together; `is_agent` recognises the names of `[agents]`.
     pub(super) fn check(&self, is_agent: &dyn Fn(&str) -> bool) -> Result<(), ConfigError> {
         let wrong = |key: &str, message: String| Err(ConfigError::meaning(key, message));
         let is_name = |text: &str| {

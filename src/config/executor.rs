@@ -81,7 +81,7 @@ pub struct Toleration {
     /// The key of the taint; every key by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// `Exists` or `Equal`.
+    /// `Exists`, or `Equal` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
     /// The value of the taint, for `Equal`.

@@ -55,7 +55,7 @@ fn the_terminal_goes_and_the_run_goes_on() {
     // `q` gives the shell its prompt back.
     first.keys("q");
     assert_eq!(first.end(), 0);
-    assert!(first.text().contains("detached: r1 go on"), "{}", first.text());
+    assert!(first.text().contains("detached: 1 run at work (r1)"), "{}", first.text());
     let mut again = world.terminal(&[], 120, 30);
     again.shows("I am here");
     again.keys("s");
@@ -400,7 +400,7 @@ fn a_drained_stop_waits_for_what_is_at_work() {
     terminal.shows("Steer r1");
     terminal.keys("go on\r");
     let out = stop.wait_with_output().unwrap();
-    assert!(out.status.success() && text(&out.stdout).contains("1 at work; waits"));
+    assert!(out.status.success() && text(&out.stdout).contains("waiting for 1 run at work"));
     assert!(up.0.wait().unwrap().success());
     terminal.shows("LOST");
     terminal.keys("q");

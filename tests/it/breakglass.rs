@@ -98,7 +98,7 @@ fn the_command_line_needs_no_runtime_and_asks_for_the_same() {
         "{said}"
     );
     assert!(told.contains("a fresh QEMU process, which applies staged configuration"), "{told}");
-    assert!(told.contains("cycle: exit 0 after") && told.contains("kept as "), "{told}");
+    assert!(told.contains("cycle: exit 0 after") && told.contains("stored as "), "{told}");
     assert_eq!(pve.actions(), ["stop", "start"]);
     // What it wrote is kept by its content, and the record holds.
     let captures: Vec<_> =

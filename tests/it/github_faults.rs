@@ -266,10 +266,10 @@ async fn five_red_checks_are_frozen_with_their_evidence() {
         .status()
         .unwrap();
     assert!(checked.success());
-    // What was changed since it was kept is told, and not handed on.
+    // A file that changed since the freeze is reported, and the capsule is not copied.
     std::fs::write(std::path::Path::new(&capsule).join("changes.diff"), "other").unwrap();
     let out = afk(&args).output().unwrap();
-    assert!(text(&out.stderr).contains("was changed since it was kept"), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("has changed since the freeze"), "{}", text(&out.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use super::protocol::{FromClient, Hello, ToClient};
-use super::{client, server};
+use super::{connection, server};
 use crate::breakglass::shell::{TYPED, ToShell};
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Refusal, Role};
@@ -117,5 +117,5 @@ async fn forward(to: &mut OwnedWriteHalf, piece: Option<ToShell>) -> bool {
         Some(ToShell::Bytes(bytes)) => FromClient::Typed(STANDARD.encode(bytes)),
         Some(ToShell::Size(columns, rows)) => FromClient::Size { columns, rows },
     };
-    client::send(to, &line).await.is_ok()
+    connection::send(to, &line).await.is_ok()
 }

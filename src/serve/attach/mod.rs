@@ -16,6 +16,7 @@
 //! only the owner gets in. The core decides by the role of the connection which commands it permits.
 
 pub mod client;
+pub mod connection;
 mod console;
 mod line;
 pub mod protocol;

@@ -31,6 +31,51 @@ struct Route {
     serve: fn() -> MethodRouter<ApiState>,
 }
 
+impl Route {
+    const fn new(
+        path: &'static str,
+        method: &'static str,
+        serve: fn() -> MethodRouter<ApiState>,
+    ) -> Self {
+        let (query, body): (&[_], &[_]) = (&[], &[]);
+        Self { path, method, summary: "", query, body, answers: QUERY, token: true, serve }
+    }
+
+    const fn get(path: &'static str, serve: fn() -> MethodRouter<ApiState>) -> Self {
+        Self::new(path, "get", serve)
+    }
+
+    const fn post(path: &'static str, serve: fn() -> MethodRouter<ApiState>) -> Self {
+        Self::new(path, "post", serve)
+    }
+
+    const fn summary(mut self, summary: &'static str) -> Self {
+        self.summary = summary;
+        self
+    }
+
+    const fn query(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
+        self.query = query;
+        self
+    }
+
+    const fn body(mut self, body: &'static [(&'static str, &'static str, bool)]) -> Self {
+        self.body = body;
+        self
+    }
+
+    const fn answers(mut self, answers: &'static [(u16, &'static str)]) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// Serves the route without a token.
+    const fn public(mut self) -> Self {
+        self.token = false;
+        self
+    }
+}
+
 const QUERY: &[(u16, &str)] = &[(200, "As described"), (401, "The token is missing or unknown")];
 const RUN: &[(u16, &str)] = &[
     (200, "As described"),
@@ -67,150 +112,63 @@ const ANSWER: &[(u16, &str)] = &[
 
 /// All routes. Those below `/v1` are also served at the root, except for the answers of models.
 const ROUTES: &[Route] = &[
-    Route {
-        path: "/v1/fleet",
-        method: "get",
-        summary: "Everything that a cockpit shows",
-        query: &[],
-        body: &[],
-        answers: QUERY,
-        token: true,
-        serve: || get(commands::fleet),
-    },
-    Route {
-        path: "/v1/events",
-        method: "get",
-        summary: "The journal as server-sent events: all records after `since` or Last-Event-ID, then each new one",
-        query: &[("since", "integer")],
-        body: &[],
-        answers: QUERY,
-        token: true,
-        serve: || get(events::events),
-    },
-    Route {
-        path: "/v1/runs/{id}",
-        method: "get",
-        summary: "One run",
-        query: &[],
-        body: &[],
-        answers: RUN,
-        token: true,
-        serve: || get(runs::run),
-    },
-    Route {
-        path: "/v1/runs/{id}/transcript",
-        method: "get",
-        summary: "A window of a run's transcript: `count` records from `from` on",
-        query: &[("from", "integer"), ("count", "integer")],
-        body: &[],
-        answers: RUN,
-        token: true,
-        serve: || get(runs::transcript),
-    },
-    Route {
-        path: "/v1/breakglass",
-        method: "get",
-        summary: "The state of breakglass, and the state that a confirmation of each verb must name",
-        query: &[],
-        body: &[],
-        answers: QUERY,
-        token: true,
-        serve: || get(commands::breakglass),
-    },
-    Route {
-        path: "/v1/commands",
-        method: "post",
-        summary: "Executes a command, with the checks and the record of a key press",
-        query: &[],
-        body: &[("action", "string", true)],
-        answers: COMMAND,
-        token: true,
-        serve: || post(commands::command),
-    },
-    Route {
-        path: "/metrics",
-        method: "get",
-        summary: "Gauges in the OpenMetrics format",
-        query: &[],
-        body: &[],
-        answers: QUERY,
-        token: true,
-        serve: || get(metrics::metrics),
-    },
-    Route {
-        path: "/openapi.json",
-        method: "get",
-        summary: "This document",
-        query: &[],
-        body: &[],
-        answers: &[(200, "This document")],
-        token: false,
-        serve: || get(document),
-    },
-    Route {
-        path: "/health",
-        method: "get",
-        summary: "The load: runs at work, queued, and the capacity",
-        query: &[],
-        body: &[],
-        answers: &[(200, "As described")],
-        token: false,
-        serve: || get(service::health),
-    },
-    Route {
-        path: "/execute",
-        method: "post",
-        summary: "Queues a job",
-        query: &[],
-        body: &[
+    Route::get("/v1/fleet", || get(commands::fleet))
+        .summary("Everything that a cockpit shows"),
+    Route::get("/v1/events", || get(events::events))
+        .summary("The journal as server-sent events: all records after `since` or Last-Event-ID, then each new one")
+        .query(&[("since", "integer")]),
+    Route::get("/v1/runs/{id}", || get(runs::run))
+        .summary("One run")
+        .answers(RUN),
+    Route::get("/v1/runs/{id}/transcript", || get(runs::transcript))
+        .summary("A window of a run's transcript: `count` records from `from` on")
+        .query(&[("from", "integer"), ("count", "integer")])
+        .answers(RUN),
+    Route::get("/v1/breakglass", || get(commands::breakglass))
+        .summary("The state of breakglass, and the state that a confirmation of each verb must name"),
+    Route::post("/v1/commands", || post(commands::command))
+        .summary("Executes a command, with the checks and the record of a key press")
+        .body(&[("action", "string", true)])
+        .answers(COMMAND),
+    Route::get("/metrics", || get(metrics::metrics))
+        .summary("Gauges in the OpenMetrics format"),
+    Route::get("/openapi.json", || get(document))
+        .summary("This document")
+        .public()
+        .answers(&[(200, "This document")]),
+    Route::get("/health", || get(service::health))
+        .summary("The load: runs at work, queued, and the capacity")
+        .public()
+        .answers(&[(200, "As described")]),
+    Route::post("/execute", || post(service::execute))
+        .summary("Queues a job")
+        .body(&[
             ("prompt", "string", true),
             ("agent", "string", true),
             ("max_budget_usd", "number", false),
             ("timeout_seconds", "integer", false),
             ("metadata", "object", false),
-        ],
-        answers: EXECUTE,
-        token: true,
-        serve: || post(service::execute),
-    },
-    Route {
-        path: "/jobs/{id}",
-        method: "get",
-        summary: "The status and the output of a job",
-        query: &[],
-        body: &[],
-        answers: JOB,
-        token: true,
-        serve: || get(service::job),
-    },
-    Route {
-        path: "/v1/chat/completions",
-        method: "post",
-        summary: "Answers a dialogue, at once or as a stream",
-        query: &[],
-        body: &[
+        ])
+        .answers(EXECUTE),
+    Route::get("/jobs/{id}", || get(service::job))
+        .summary("The status and the output of a job")
+        .answers(JOB),
+    Route::post("/v1/chat/completions", || post(service::completions))
+        .summary("Answers a dialogue, at once or as a stream")
+        .body(&[
             ("messages", "array", true),
             ("model", "string", false),
             ("stream", "boolean", false),
-        ],
-        answers: ANSWER,
-        token: true,
-        serve: || post(service::completions),
-    },
-    Route {
-        path: "/v1/conversational",
-        method: "post",
-        summary: "Answers a message in a session",
-        query: &[],
-        body: &[
+        ])
+        .answers(ANSWER),
+    Route::post("/v1/conversational", || post(service::conversational))
+        .summary("Answers a message in a session")
+        .body(&[
             ("session_id", "string", true),
             ("message", "string", true),
             ("model", "string", false),
-        ],
-        answers: ANSWER,
-        token: true,
-        serve: || post(service::conversational),
-    },
+        ])
+        .answers(ANSWER),
 ];
 
 /// Builds the router of all routes.

@@ -3,18 +3,18 @@
 //! It uses the running afk. Without one, or with `--alone`, it runs breakglass in this process, with a
 //! journal if that can be written.
 
+mod setup;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::attach::connect;
-use super::instance::InstanceArgs;
-use super::terminal::{self, ask, print_line, print_remark};
-use crate::breakglass::pins::{Pins, fingerprint};
-use crate::breakglass::{host, ssh};
+use crate::cli::attach::connect;
+use crate::cli::instance::InstanceArgs;
+use crate::cli::terminal::{self, ask, print_line, print_remark};
 use crate::config::Config;
-use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
+use crate::config::breakglass::BreakglassConfig;
 use crate::config::paths::Paths;
 use crate::core::model::breakglass::{
     BreakglassRefusal, BreakglassRequest, Confirmation, Verb, VerbId, VerbResult, VerbRun,
@@ -25,7 +25,7 @@ use crate::core::model::untrusted::Untrusted;
 use crate::error::{Failure, Kind};
 use crate::runtime::client::Client;
 use crate::runtime::{Runtime, Snapshot};
-use crate::serve::attach::client::AttachError;
+use crate::serve::attach::connection::AttachError;
 use crate::tui::panes::Pane;
 use crate::tui::session;
 
@@ -42,7 +42,7 @@ pub(super) struct BreakglassArgs {
 enum BreakglassCommand {
     /// Arm breakglass for a limited time
     Arm(ArmArgs),
-    /// Disarm breakglass
+    /// Disarm breakglass at once
     Disarm,
     /// Read the VM's status from its monitor; "running" never proves health
     Status(VerbArgs),
@@ -62,6 +62,23 @@ enum BreakglassCommand {
     InstallHost(HostArgs),
     /// Print the steps that need no afk at all
     Runbook,
+}
+
+impl BreakglassCommand {
+    /// The verb that the command runs, with its arguments.
+    const fn verb(&self) -> Option<(Verb, &VerbArgs)> {
+        Some(match self {
+            Self::Status(args) => (Verb::Status, args),
+            Self::Forensics(args) => (Verb::Forensics, args),
+            Self::Cycle(args) => (Verb::Cycle, args),
+            Self::Start(args) => (Verb::Start, args),
+            Self::Stop(args) => (Verb::Stop, args),
+            Self::Reset(args) => (Verb::Reset, args),
+            Self::Arm(_) | Self::Disarm | Self::Pin(_) | Self::InstallHost(_) | Self::Runbook => {
+                return None;
+            }
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +131,7 @@ struct HostArgs {
 
 pub(super) async fn run(args: &BreakglassArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     if let Some(BreakglassCommand::InstallHost(args)) = &args.command {
-        return install_host(args);
+        return setup::install_host(args);
     }
     let (config, paths) = instance.load()?;
     let breakglass = config.breakglass.clone().ok_or_else(|| {
@@ -122,9 +139,9 @@ pub(super) async fn run(args: &BreakglassArgs, instance: &InstanceArgs) -> Resul
             .hint("assets/afk.toml has an example of [breakglass]")
     })?;
     match &args.command {
-        Some(BreakglassCommand::Pin(args)) => return pin(&breakglass, args).await,
+        Some(BreakglassCommand::Pin(args)) => return setup::pin(&breakglass, args).await,
         Some(BreakglassCommand::Runbook) => {
-            print_line(&runbook(&breakglass));
+            print_line(&setup::runbook(&breakglass));
             return Ok(());
         }
         _ => {}
@@ -141,29 +158,10 @@ pub(super) async fn run(args: &BreakglassArgs, instance: &InstanceArgs) -> Resul
         Some(BreakglassCommand::Disarm) => {
             request(&client, BreakglassRequest::Disarm).await.map(|_| ())
         }
-        Some(BreakglassCommand::Status(args)) => {
-            run_verb(&client, &breakglass, Verb::Status, args).await
-        }
-        Some(BreakglassCommand::Forensics(args)) => {
-            run_verb(&client, &breakglass, Verb::Forensics, args).await
-        }
-        Some(BreakglassCommand::Cycle(args)) => {
-            run_verb(&client, &breakglass, Verb::Cycle, args).await
-        }
-        Some(BreakglassCommand::Start(args)) => {
-            run_verb(&client, &breakglass, Verb::Start, args).await
-        }
-        Some(BreakglassCommand::Stop(args)) => {
-            run_verb(&client, &breakglass, Verb::Stop, args).await
-        }
-        Some(BreakglassCommand::Reset(args)) => {
-            run_verb(&client, &breakglass, Verb::Reset, args).await
-        }
-        Some(
-            BreakglassCommand::Pin(_)
-            | BreakglassCommand::InstallHost(_)
-            | BreakglassCommand::Runbook,
-        ) => Ok(()),
+        Some(command) => match command.verb() {
+            Some((verb, args)) => run_verb(&client, &breakglass, verb, args).await,
+            None => Ok(()),
+        },
     };
     drop(client);
     if let Some(runtime) = own_runtime {
@@ -188,7 +186,7 @@ async fn connect_or_start(
             }
         }
     }
-    let launcher = super::own_program()?;
+    let launcher = crate::cli::own_program()?;
     let runtime = Runtime::alone(config.clone(), &paths.state, launcher).await?;
     print_remark("no afk is used: this command runs breakglass alone until it ends");
     let size = terminal::size();
@@ -371,65 +369,6 @@ fn prompt(question: &str, flag: &str) -> Result<String, Failure> {
             .hint(format!("answer with {flag}")));
     }
     Ok(ask(std::io::stderr(), question)?)
-}
-
-async fn pin(breakglass: &BreakglassConfig, args: &PinArgs) -> Result<(), Failure> {
-    let name = &args.name;
-    if breakglass.host(name).is_none() {
-        let known: Vec<&str> =
-            breakglass.hosts.keys().map(String::as_str).chain([HYPERVISOR]).collect();
-        return Err(Failure::new(Kind::Usage, format!("there is no host {name:?}"))
-            .hint(format!("use one of: {}", known.join(", "))));
-    }
-    let pins = Pins::at(&breakglass.pins);
-    let old = pins.of(name).ok().flatten();
-    let key = ssh::offered(breakglass, name).await.map_err(|e| Failure::new(Kind::System, e))?;
-    let new = fingerprint(&key);
-    print_remark(&format!(
-        "pinned:  {}",
-        old.as_ref().map_or_else(|| "no key".into(), fingerprint)
-    ));
-    print_remark(&format!("offered: {new}"));
-    let confirmed = if let Some(wanted) = &args.fingerprint {
-        new.split(' ').any(|part| part == wanted)
-    } else {
-        print_remark(
-            "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host",
-        );
-        prompt("type yes if they are equal: ", "--fingerprint SHA256:…")? == "yes"
-    };
-    if !confirmed {
-        return Err(Failure::new(Kind::No, format!("the key of {name} was not pinned")));
-    }
-    pins.set(name, &key, true).map_err(|error| Failure::new(Kind::System, error))?;
-    print_line(&format!("{name} is pinned in {}", breakglass.pins.display()));
-    Ok(())
-}
-
-fn install_host(args: &HostArgs) -> Result<(), Failure> {
-    let key = std::fs::read_to_string(&args.key)
-        .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", args.key.display())))?;
-    let line = host::line(&key, args.from.as_deref(), args.expires.as_deref());
-    let line = line.map_err(|why| Failure::new(Kind::Usage, why))?;
-    if args.from.is_none() {
-        print_remark("without --from the key is admitted from every address");
-    }
-    print_line(host::installer(&line).trim_end());
-    Ok(())
-}
-
-/// The steps that need no afk, with the addresses of this configuration. To be printed on paper.
-fn runbook(breakglass: &BreakglassConfig) -> String {
-    let (vm, command) = (&breakglass.vm, breakglass.cold_command());
-    format!(
-        "{vm} is wedged and afk is not available\n\n\
-         1. Read the status from the host. \"running\" never proves health.\n     {command}\n\
-         2. Repeat it with `forensics` at its end, and keep the output.\n\
-         3. Repeat it with `cycle` at its end: forensics, stop or kill, start. It takes up to 4 min.\n\
-         \x20  If the connection breaks, it continues: read `status` again, and do not repeat it.\n\
-         4. If the host itself is down, use its out-of-band console. Nothing here reaches it.\n\n\
-         This path needs no AI, name server, cluster or database."
-    )
 }
 
 /// Formats milliseconds since the epoch as a time in UTC.

@@ -1,8 +1,9 @@
 //! `afk doctor`: checks everything that a run needs, and prints a line for each check with a hint for each
 //! problem. It starts nothing and reads no agent's credentials.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod agent;
+
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,10 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::instance::InstanceArgs;
-use super::terminal::print_line;
-use crate::agent::vendor::{self, on_path};
 use crate::breakglass::ssh;
+use crate::cli::instance::InstanceArgs;
+use crate::cli::terminal::print_line;
 use crate::config::Config;
-use crate::config::agent::AgentConfig;
 use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::config::notify::SinkConfig;
 use crate::config::repository::{FILE, RepositoryRules};
@@ -105,7 +104,7 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                 breakglass(section, &mut checkup).await;
             }
             for (name, config) in &config.agents {
-                checkup.report(&format!("agent {name}"), agent(name, config).await);
+                checkup.report(&format!("agent {name}"), agent::check(name, config).await);
             }
             for repo in config.repos.keys() {
                 if config.agent_of(repo).is_none() {
@@ -120,7 +119,7 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
     }
     match checkup.problems {
         0 => Ok(()),
-        count => Err(Failure::new(Kind::No, plural(count, "problem"))),
+        count => Err(Failure::new(Kind::No, format!("found {}", plural(count, "problem")))),
     }
 }
 
@@ -150,7 +149,7 @@ async fn breakglass(section: &BreakglassConfig, checkup: &mut Checkup) {
 async fn hiding(file: &Path) -> CheckResult {
     const HINT: &str = "allow user namespaces, or run breakglass as another user and set \
                         hide_from_agents = false";
-    let program = super::own_program().map_err(|failure| problem(failure.message, HINT))?;
+    let program = crate::cli::own_program().map_err(|failure| problem(failure.message, HINT))?;
     let mut command = Command::new(program);
     command.args([launch::WORD, launch::HIDE]).arg(file).args(["test", "!", "-s"]).arg(file);
     let out = timeout(CHECK, command.stdin(Stdio::null()).output()).await;
@@ -322,62 +321,6 @@ fn ssh_server(config: &Config, state: &Path) -> CheckResult {
     let (listen, viewers) = (config.ssh.listen, keys.len() - operators);
     let (operators, viewers) = (plural(operators, "operator"), plural(viewers, "viewer"));
     Ok(format!("{listen}, host key {host}, {operators}, {viewers}"))
-}
-
-/// Checks that an agent is installed, in a tested version, and has the traces of a login.
-async fn agent(name: &str, agent: &AgentConfig) -> CheckResult {
-    let our_env = |name: &str| std::env::var(name).ok();
-    for (key, reference) in &agent.secrets {
-        if let Err(error) = crate::secrets::resolve(reference, &our_env) {
-            let hint = "see `secrets` in docs/configuration.md";
-            return Err(problem(format!("{key}: {error}"), hint));
-        }
-    }
-    let program = agent.command().first().cloned().unwrap_or_default();
-    let preset = agent.preset_definition();
-    let Some(path) = on_path(&program) else {
-        let hint = preset.map_or_else(
-            || format!("install it, or write its full path into agents.{name}.command"),
-            |preset| format!("{}, or write its path into agents.{name}.command", preset.install),
-        );
-        return Err(problem(format!("{program} is not on the PATH"), hint));
-    };
-    let installed = path.display().to_string();
-    let Some(preset) = preset else { return Ok(installed) };
-    let version = version(&path, &preset.version, agent).await;
-    let version = match &version {
-        None => "unknown version".to_owned(),
-        Some(version) if preset.tested.contains(version) => format!("{version}, tested"),
-        Some(version) => format!("{version}, not tested (tested: {})", preset.tested.join(", ")),
-    };
-    let home = agent.home.clone().or_else(|| our_env("HOME").map(PathBuf::from));
-    let login = &preset.login;
-    let variable = login.env.iter().find(|name| {
-        let sets = |all: &BTreeMap<String, String>| all.contains_key(*name);
-        sets(&agent.set) || sets(&agent.secrets) || our_env(name).is_some()
-    });
-    let file = login.files.iter().find(|file| home.as_ref().is_some_and(|h| h.join(file).exists()));
-    let native = preset.vendor.as_ref().and_then(|pattern| vendor::behind(&path, pattern));
-    let shim = native.map_or("", |_| "; afk runs the program behind npm's shim");
-    match variable.or(file) {
-        Some(trace) => Ok(format!("{installed}, {version}, logs in by {trace}{shim}")),
-        None => Err(problem(format!("{installed}, {version}, has no visible login"), &login.how)),
-    }
-}
-
-/// The version that a program prints: the first word that starts with a digit and contains a dot.
-async fn version(program: &Path, args: &[String], agent: &AgentConfig) -> Option<String> {
-    if args.is_empty() {
-        return None;
-    }
-    let mut command = Command::new(program);
-    command.args(args).envs(agent.fixed_variables()).stdin(Stdio::null()).stderr(Stdio::null());
-    command.kill_on_drop(true);
-    let out = timeout(CHECK, command.output()).await.ok()?.ok()?;
-    let output = clean_line(&String::from_utf8_lossy(&out.stdout));
-    let is_version =
-        |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    output.split([' ', '(', ')', 'v']).find(is_version).map(str::to_owned)
 }
 
 async fn repository(config: &Config, repo: &Repo) -> CheckResult {
