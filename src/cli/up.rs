@@ -100,28 +100,52 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
     let mut config = config;
     let leadership = lead(&mut config, &paths.state, &launcher).await?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
-    server::start(&runtime.handle, &paths.state).map_err(|error| {
-        let socket = crate::serve::attach::socket_path(&paths.state);
+    start_ways_in(&runtime.handle, &paths.state).await?;
+    print_line(&format!("afk runs on {}", paths.state.display()));
+    tracing::info!(process = std::process::id(), "afk has started");
+    wait_for_end(&runtime.handle, leadership.as_ref()).await?;
+    tracing::info!("afk is ending");
+    runtime.stop().await;
+    if let Some(leadership) = leadership {
+        let still_leads =
+            leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
+        leadership.release().await;
+        if !still_leads {
+            return Err(Failure::new(Kind::Busy, "another afk leads now, so this one has ended")
+                .hint("start it again to follow"));
+        }
+    }
+    // A client must not find a socket that no process serves.
+    let _ = std::fs::remove_file(crate::serve::attach::socket_path(&paths.state));
+    Ok(())
+}
+
+/// Starts the attach socket, and SSH and HTTP if the configuration enables them.
+async fn start_ways_in(handle: &Handle, state: &Path) -> Result<(), Failure> {
+    server::start(handle, state).map_err(|error| {
+        let socket = crate::serve::attach::socket_path(state);
         Failure::new(Kind::System, format!("{}: {error}", socket.display()))
             .hint("the path of a socket may have 100 bytes: use a state folder with a shorter path")
     })?;
-    let ssh = &runtime.handle.config.ssh.clone();
+    let ssh = &handle.config.ssh;
     if ssh.enabled {
         let keys = ssh.authorized_keys.clone();
         let run_cockpit: ssh::server::RunCockpit = Arc::new(run_remote_cockpit);
-        let bound =
-            ssh::server::start(&runtime.handle, ssh.listen, keys, &paths.state, run_cockpit).await;
+        let bound = ssh::server::start(handle, ssh.listen, keys, state, run_cockpit).await;
         let bound = bound.map_err(|why| {
             Failure::new(Kind::System, why).hint("check [ssh] in the configuration")
         })?;
         print_line(&format!("ssh on {bound}"));
     }
-    let config = runtime.handle.config.clone();
+    let config = handle.config.clone();
     if config.http.enabled {
-        drop(start_http(&runtime.handle, &config).await?);
+        drop(start_http(handle, &config).await?);
     }
-    print_line(&format!("afk runs on {}", paths.state.display()));
-    tracing::info!(process = std::process::id(), "up");
+    Ok(())
+}
+
+/// Waits for a signal, a request to stop, or the loss of an election.
+async fn wait_for_end(handle: &Handle, leadership: Option<&Leadership>) -> Result<(), Failure> {
     let [mut term, mut int, mut hup] = [
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -133,23 +157,10 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
             _ = int.recv() => break,
             // The runtime outlives the terminal.
             _ = hup.recv() => {}
-            () = runtime.handle.asked_to_end() => break,
-            () = lost(leadership.as_ref()) => break,
+            () = handle.asked_to_end() => break,
+            () = lost(leadership) => break,
         }
     }
-    tracing::info!("down");
-    runtime.stop().await;
-    if let Some(leadership) = leadership {
-        let still_leads =
-            leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
-        leadership.release().await;
-        if !still_leads {
-            return Err(Failure::new(Kind::Busy, "another afk leads now, so this one has ended")
-                .hint("start it again to follow"));
-        }
-    }
-    // Clients detect the end by the missing socket.
-    let _ = std::fs::remove_file(crate::serve::attach::socket_path(&paths.state));
     Ok(())
 }
 
