@@ -255,12 +255,10 @@ async fn run_verb(
             let reading = reading.clean_line();
             print_remark(&format!("{} read {reading} at {}", breakglass.vm, utc(at.0)));
         }
-        let name = match &args.confirm {
-            Some(name) => name.clone(),
-            None => {
-                let question = format!("type the VM's name to {}: ", verb.as_str());
-                prompt(&question, "--confirm VM")?
-            }
+        let name = if let Some(name) = &args.confirm {
+            name.clone()
+        } else {
+            prompt(&format!("type the VM's name to {}: ", verb.as_str()), "--confirm VM")?
         };
         wanted = BreakglassRequest::Verb {
             verb,
