@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use tower::BoxError;
 use tower::util::MapErrLayer;
 
-use crate::config::outside::Kubernetes;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::untrusted::clean_line;
 use crate::error::{causes, chain};
 use crate::network::NetworkError;
@@ -23,7 +23,7 @@ use crate::network::NetworkError;
 ///
 /// # Errors
 /// A line for the operator: the context is not allowed, or the kubeconfig can't be used.
-pub async fn client(config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
+pub async fn client(config: &KubernetesConfig, context: Option<&str>) -> Result<Client, String> {
     if let Some(context) = context
         && !config.contexts.contains(context)
     {
@@ -83,7 +83,11 @@ impl CachedClient {
     ///
     /// # Errors
     /// As [`client`].
-    pub async fn get(&self, config: &Kubernetes, context: Option<&str>) -> Result<Client, String> {
+    pub async fn get(
+        &self,
+        config: &KubernetesConfig,
+        context: Option<&str>,
+    ) -> Result<Client, String> {
         self.0.get_or_try_init(|| client(config, context)).await.cloned()
     }
 }

@@ -1,25 +1,29 @@
 //! A terminal cockpit for coding agents that work while their owner is away from the keyboard.
 //!
-//! The map, from what is at the bottom to what is on top; nothing points back down the list:
+//! The modules, from the bottom of the house to its top. A module uses only those that stand before it
+//! in this list; docs/architecture.md describes the flows between them.
 //!
-//! - [`core`]: pure; what the fleet is, what may happen next, and why
-//! - [`error`]: one way to print an error with its causes; how a command fails
-//! - [`network`]: failed calls to other machines, with address, cause and hint
-//! - [`config`]: `afk.toml`, environment, `.afk.toml`
-//! - [`process`]: children as whole trees
-//! - [`journal`]: the hash-chained record, and transcripts
-//! - [`workspace`]: base clones, worktrees, the gate's checkouts
-//! - [`cluster`]: how a Kubernetes cluster is reached
-//! - [`agent`], [`tracker`], [`ci`], [`deploy`], [`notify`], [`secrets`]: adapters, a file each
-//! - [`executor`]: turns that are carried out elsewhere
-//! - [`runtime`]: the loop that owns the fleet, and the tasks that carry its effects out
-//! - [`serve`]: ways in for other programs
-//! - [`term`]: keys, frames and the wire to a terminal
-//! - [`tui`]: panes, overlays, keymaps, themes
-//! - [`cli`]: one file a subcommand; the demo
+//! - [`core`]: the pure core, a package of its own: the fleet, the rules, and each decision with its
+//!   reason
 //! - `lock`: locks that a panic elsewhere can't disable
+//! - [`error`]: one way to print an error with its causes; how a command fails
+//! - [`network`]: failed calls to other machines, with their address, cause and hint
+//! - [`config`]: `afk.toml`, the environment, and each repository's `.afk.toml`
+//! - [`process`]: child processes as whole trees, with limits and without orphans
+//! - [`journal`]: the hash-chained record of events, and the transcripts of runs
+//! - [`workspace`]: base clones, worktrees, and the checkouts of the gate
+//! - [`secrets`], [`cluster`], [`github`]: clients that several adapters share
+//! - [`agent`], [`tracker`], [`ci`], [`deploy`], [`notify`]: adapters to the outside, a file for each
+//!   service or program
+//! - [`executor`]: turns that another machine carries out
+//! - [`breakglass`]: ssh to the hypervisor and to hosts, pinned keys, verbs and recordings
+//! - [`term`]: terminals, local and remote: keys in, frames out
+//! - [`runtime`]: the loop that owns the fleet, and the tasks that carry out its effects
+//! - [`serve`]: the ways in for other programs: the attach socket, HTTP, SSH
+//! - [`tui`]: the cockpit: panes, overlays, keymaps, themes
+//! - [`cli`]: the subcommands, one file each, and the demo
 //!
-//! docs/architecture.md tells more.
+//! docs/architecture.md explains the design and the arrows between these modules.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

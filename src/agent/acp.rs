@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use super::fields::text;
 use super::prose::{Prose, ProseKind};
 use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, raw_event};
-use crate::config::agent::Ways;
+use crate::config::agent::AcpProfile;
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
@@ -54,7 +54,7 @@ enum AcpCall {
 /// The state of one conversation; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct AcpProtocol {
-    config: Ways,
+    config: AcpProfile,
     cwd: String,
     prompt: String,
     resume: Option<String>,
@@ -98,7 +98,7 @@ fn api_status(error: &Value) -> Option<u16> {
 }
 
 impl AcpProtocol {
-    pub(crate) fn new(config: Ways) -> Self {
+    pub(crate) fn new(config: AcpProfile) -> Self {
         Self { config, ..Self::default() }
     }
 
@@ -349,7 +349,7 @@ impl AgentProtocol for AcpProtocol {
             questions: false,
             plan: true,
             diffs: true,
-            cost: if self.config.tells_cost { Cost::Usd } else { Cost::Tokens },
+            cost: if self.config.reports_cost { Cost::Usd } else { Cost::Tokens },
             budget: false,
             resume: self.config.resumes,
         }

@@ -39,7 +39,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::config::agent::{Speaks, Ways};
+use crate::config::agent::{AcpProfile, Protocol};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::MicroUsd;
@@ -56,10 +56,10 @@ pub(crate) struct TurnSpec {
     /// The run's id. Each process of the turn carries it in its environment, so that a later afk
     /// finds orphans.
     pub(crate) owner: String,
-    pub(crate) speaks: Speaks,
+    pub(crate) speaks: Protocol,
     /// Deviations of an ACP agent from the standard; the other protocols ignore it.
     #[serde(rename = "ways")]
-    pub(crate) acp: Ways,
+    pub(crate) acp: AcpProfile,
     /// The program and its arguments, before those of [`AgentProtocol::arguments`].
     pub(crate) command: Vec<String>,
     /// The worktree in which the agent works.
@@ -213,13 +213,13 @@ pub(crate) trait AgentProtocol: Send + Sync {
 }
 
 /// Creates the adapter for a protocol.
-pub(crate) fn protocol_for(speaks: Speaks, acp: &Ways) -> Box<dyn AgentProtocol> {
+pub(crate) fn protocol_for(speaks: Protocol, acp: &AcpProfile) -> Box<dyn AgentProtocol> {
     match speaks {
-        Speaks::Command => Box::new(command::CommandProtocol),
-        Speaks::Text => Box::new(text::TextProtocol::default()),
-        Speaks::Claude => Box::new(claude::ClaudeProtocol::default()),
-        Speaks::Codex => Box::new(codex::CodexProtocol::default()),
-        Speaks::Acp => Box::new(acp::AcpProtocol::new(acp.clone())),
+        Protocol::Command => Box::new(command::CommandProtocol),
+        Protocol::Text => Box::new(text::TextProtocol::default()),
+        Protocol::Claude => Box::new(claude::ClaudeProtocol::default()),
+        Protocol::Codex => Box::new(codex::CodexProtocol::default()),
+        Protocol::Acp => Box::new(acp::AcpProtocol::new(acp.clone())),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::pins::{PinError, Pins, fingerprint};
-use crate::config::breakglass::{Breakglass, HYPERVISOR, Host};
+use crate::config::breakglass::{BreakglassConfig, HYPERVISOR, HostConfig};
 use crate::core::model::untrusted::Untrusted;
 use crate::error::chain;
 use crate::lock::LockExt;
@@ -186,7 +186,7 @@ fn algorithms(pinned: Option<&PublicKey>) -> Vec<Algorithm> {
     all
 }
 
-fn config(breakglass: &Breakglass, pinned: Option<&PublicKey>) -> Config {
+fn config(breakglass: &BreakglassConfig, pinned: Option<&PublicKey>) -> Config {
     Config {
         preferred: Preferred {
             key: Cow::Owned(algorithms(pinned)),
@@ -211,7 +211,7 @@ fn config(breakglass: &Breakglass, pinned: Option<&PublicKey>) -> Config {
 
 /// Connects to a host, checks its key and logs in, all within one time limit.
 pub(crate) async fn connect(
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     name: &str,
 ) -> Result<SshSession, ConnectError> {
     let Some(host) = breakglass.host(name) else {
@@ -253,7 +253,7 @@ pub(crate) async fn connect(
 
 /// The key that a host offers, without a login. A person compares it before they pin it.
 pub(crate) async fn fetch_host_key(
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     name: &str,
 ) -> Result<PublicKey, ConnectError> {
     let mut without_pin = breakglass.clone();
@@ -287,7 +287,7 @@ pub(crate) async fn fetch_host_key(
 
 async fn log_in(
     handle: &mut Handle<HostKeyVerifier>,
-    host: &Host,
+    host: &HostConfig,
     address: &str,
 ) -> Result<(), ConnectError> {
     let protocol = |why: String| ConnectError::Protocol { address: address.to_owned(), why };
@@ -307,7 +307,7 @@ async fn log_in(
             return Ok(());
         }
     }
-    if let Some(socket) = host.socket() {
+    if let Some(socket) = host.agent_socket() {
         let wrong = |why: String| ConnectError::Key { path: socket.clone(), why };
         let mut agent = AgentClient::connect_uds(&socket)
             .await

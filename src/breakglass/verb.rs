@@ -7,7 +7,7 @@ use russh::ChannelMsg;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ssh::{SshSession, connect};
-use crate::config::breakglass::{Breakglass, HYPERVISOR};
+use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::core::model::breakglass::{Verb, VerbResult};
 use crate::core::model::untrusted::Untrusted;
 
@@ -78,7 +78,7 @@ enum ExchangeEnd {
 
 /// Sends a verb and follows it. `known` is the id of the last mutating request that we know of.
 pub(crate) async fn run(
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     known: Option<&str>,
     mut report: impl FnMut(VerbProgress<'_>),
@@ -231,7 +231,7 @@ fn vm_state(output: &str) -> Option<String> {
 /// Queries the host for the end of a verb whose link was lost, until it reports one or the time is
 /// over. It sends only status queries.
 async fn read_back(
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     own_request: Option<String>,
     known: Option<&str>,

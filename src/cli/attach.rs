@@ -1,31 +1,35 @@
-//! `afk attach` and `afk stop`: at the runtime that goes on in the background.
+//! `afk attach`: the cockpit of the running afk. `afk` without a subcommand also starts an afk in the
+//! background here, if none runs.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::place::PlaceArgs;
+use super::instance::{InstanceArgs, unwritable};
+use super::run_arg;
+use super::terminal::{self, print_line};
 use crate::config::Config;
 use crate::config::paths::Paths;
-use crate::core::model::command::{Command, Role};
+use crate::core::model::command::Role;
 use crate::core::model::id::RunId;
+use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
 use crate::runtime::client::Client;
-use crate::serve::attach::client::{self, AttachError};
+use crate::serve::attach::client;
+use crate::serve::attach::connection::AttachError;
 use crate::tui::session::{self, Start};
 
-/// How long a runtime in the background may take to listen.
+/// The time within which a runtime in the background must listen.
 const START: Duration = Duration::from_secs(30);
-/// How long a runtime may take to end.
-const STOP: Duration = Duration::from_secs(120);
 
-/// Arguments of `afk attach`.
 #[derive(Debug, Args)]
-pub struct AttachArgs {
-    /// Look and don't touch: every command is refused
+pub(super) struct AttachArgs {
+    /// Attach read-only: afk refuses every command
     #[arg(long)]
     viewer: bool,
     /// The run to open first, like r4
@@ -33,252 +37,132 @@ pub struct AttachArgs {
     run: Option<String>,
 }
 
-/// Arguments of `afk dash`.
-#[derive(Debug, Args)]
-pub struct DashArgs {
-    /// The state folder of the afk to look at, or its socket
-    #[arg(long, value_name = "PATH", conflicts_with = "ssh")]
-    attach: Option<std::path::PathBuf>,
-    /// A host that is reached with ssh and has an afk
-    #[arg(long, value_name = "HOST")]
-    ssh: Option<String>,
-}
-
-/// Runs `afk dash`: it waits for an afk that is not there, and for a network that is gone.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn dash(args: &DashArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    if let Some(host) = &args.ssh {
-        return over_ssh(host).await;
-    }
-    let (config, state) = if let Some(path) = &args.attach {
-        let socket = path.extension().is_some_and(|end| end == "sock");
-        let state = if socket { path.parent() } else { Some(path.as_path()) };
-        // Its looks only: a machine that just looks needs no configuration.
-        let config = place.load().map(|(config, _)| config).unwrap_or_default();
-        (config, state.unwrap_or(path).to_owned())
-    } else {
-        let (config, paths) = place.load()?;
-        (config, paths.state)
-    };
-    let size = crossterm::terminal::size().unwrap_or((80, 24));
-    let hello = client::hello(&config, Role::Viewer, "dash", size);
-    let client = client::attach_when_there(&state, config, hello)?;
-    crate::tui::dash::run(&client).await
-}
-
-/// The dashboard of another machine, again and again until it is left by its key.
-async fn over_ssh(host: &str) -> Result<(), Failure> {
-    if host.starts_with('-') {
-        return Err(Failure::new(FailureKind::Usage, format!("{host:?} is no host")));
-    }
-    let mut pause = Duration::from_secs(1);
-    loop {
-        let keep = ["-t", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "--"];
-        let mut ssh = tokio::process::Command::new("ssh");
-        let began = Instant::now();
-        let ended = ssh.args(keep).args([host, "afk", "dash"]).status().await;
-        let ended = ended.map_err(|error| {
-            Failure::new(FailureKind::System, "start ssh")
-                .because(error)
-                .hint("install OpenSSH's client")
-        })?;
-        // Left by its key, or told so by a person; anything else is the network or the machine.
-        if ended.success() || ended.code() == Some(130) {
-            return Ok(());
-        }
-        if began.elapsed() > Duration::from_secs(60) {
-            pause = Duration::from_secs(1);
-        }
-        super::say(&format!("{host} can't be reached; again in {} s", pause.as_secs()));
-        tokio::select! {
-            () = sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-    }
-}
-
-/// Arguments of `afk stop`.
-#[derive(Debug, Args)]
-pub struct StopArgs {
-    /// Pick nothing up, and wait until no run is at work
-    #[arg(long, conflicts_with = "cancel")]
-    drain: bool,
-    /// Cancel every run first; what is not pushed is kept as a commit
-    #[arg(long)]
-    cancel: bool,
-}
-
 impl From<AttachError> for Failure {
     fn from(error: AttachError) -> Self {
         let hint = match &error {
-            AttachError::Nobody(_) => "`afk` starts one",
-            AttachError::Refused(_) => "see `afk --version` here and there",
+            AttachError::NotRunning(_) => "`afk` starts one",
+            AttachError::Refused(_) => "compare `afk --version` here and there",
             AttachError::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                "see that the state folder is yours"
+                "check that the state folder is yours"
             }
-            AttachError::Io(_) => "see afk.log in the state folder for why afk does not answer",
+            AttachError::Io(_) => "see afk's log in the state folder for why it does not answer",
         };
         Self::from_error(FailureKind::System, error).hint(hint)
     }
 }
 
-/// Runs `afk attach`.
-///
-/// # Errors
-/// [`Failure`] where none runs.
-pub async fn run(args: &AttachArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let (config, paths) = place.load()?;
+pub(super) async fn run(args: &AttachArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let (config, paths) = instance.load()?;
     let role = if args.viewer { Role::Viewer } else { Role::Operator };
-    let client = join(&config, &paths, role, "tty").await?;
-    let open = match &args.run {
-        None => None,
-        Some(text) => Some(super::proof::find(text).ok_or_else(|| super::proof::no_run(text))?),
-    };
-    look_at(&client, &paths, open).await
+    let client = connect(&config, &paths, role, "tty").await?;
+    let first = args.run.as_deref().map(run_arg::parse).transpose()?;
+    show_cockpit(&client, &paths, first).await
 }
 
-/// Attaches to the afk that runs.
-pub(super) async fn join(
+/// Attaches to the running afk.
+pub(super) async fn connect(
     config: &Config,
     paths: &Paths,
     role: Role,
     origin: &str,
 ) -> Result<Client, AttachError> {
-    let size = crossterm::terminal::size().unwrap_or((80, 24));
-    client::attach(&paths.state, config.clone(), client::hello(config, role, origin, size)).await
+    let hello = client::hello(config, role, origin, terminal::size());
+    client::attach(&paths.state, config.clone(), hello).await
 }
 
-/// Shows the cockpit until it is left; the runtime goes on.
-pub(super) async fn look(client: &Client, paths: &Paths) -> Result<(), Failure> {
-    look_at(client, paths, None).await
-}
-
-async fn look_at(client: &Client, paths: &Paths, open: Option<RunId>) -> Result<(), Failure> {
-    session::run(client, open.map_or(Start::Queue, Start::Run)).await?;
+/// Shows the cockpit until the user leaves it; the runtime keeps running. `first` is the run to open.
+pub(super) async fn show_cockpit(
+    client: &Client,
+    paths: &Paths,
+    first: Option<RunId>,
+) -> Result<(), Failure> {
+    session::run(client, first.map_or(Start::Queue, Start::Run)).await?;
     let snapshot = client.snapshots.borrow().clone();
     let working: Vec<String> =
         snapshot.fleet.live_runs().filter(|run| run.busy()).map(|run| run.id.to_string()).collect();
-    let goes_on = match working.as_slice() {
-        [] => "afk goes on and watches".to_owned(),
-        runs => format!("{} go on", runs.join(", ")),
-    };
-    super::say(&format!("detached: {goes_on} on {}", paths.state.display()));
-    super::say("`afk` shows it again; `afk stop` ends it");
+    let state = paths.state.display();
+    print_line(&match working.as_slice() {
+        [] => format!("detached: afk keeps watching on {state}"),
+        ids => format!(
+            "detached: {} at work ({}) on {state}",
+            plural(ids.len(), "run"),
+            ids.join(", ")
+        ),
+    });
+    print_line("`afk` shows it again; `afk stop` ends it");
     Ok(())
 }
 
 /// Starts an afk that outlives this terminal, and attaches to it.
-pub(super) async fn begin(config: &Config, paths: &Paths) -> Result<Client, Failure> {
-    let system = |error: std::io::Error| {
-        Failure::new(FailureKind::System, paths.state.display())
-            .because(error)
-            .hint("see that the state folder can be written")
-    };
+pub(super) async fn start_in_background(config: &Config, paths: &Paths) -> Result<Client, Failure> {
+    let system = |error: std::io::Error| unwritable(&paths.state, error);
     std::fs::create_dir_all(&paths.state).map_err(system)?;
-    let said = paths.state.join("start.log");
+    let log = paths.state.join("start.log");
     let program = super::own_program()?;
-    let absolute = |path: &std::path::Path| std::path::absolute(path);
-    let (file, state) = (absolute(&paths.config)?, absolute(&paths.state)?);
-    let mut last = None;
-    for scope in [true, false] {
-        // Logging out ends what stays in the login's group: a scope of its own is not in it.
-        if scope && !user_manager() {
+    let mut output = String::new();
+    for in_scope in [true, false] {
+        // At logout systemd ends the processes of the session. A scope of its own is not among them.
+        if in_scope && !has_user_manager() {
             continue;
         }
-        let mut command = if scope {
-            let mut command = tokio::process::Command::new("systemd-run");
-            command.args(["--user", "--scope", "--quiet", "--collect", "--"]).arg(&program);
-            command
-        } else {
-            tokio::process::Command::new(&program)
-        };
-        let out = File::create(&said).map_err(system)?;
-        command.arg("--config").arg(&file).arg("--state").arg(&state).args(["up", "--background"]);
-        command.current_dir("/").stdin(Stdio::null());
-        command.stdout(out.try_clone().map_err(system)?).stderr(out);
-        let mut child = command.spawn().map_err(system)?;
-        let end = Instant::now() + START;
-        loop {
-            match join(config, paths, Role::Operator, "tty").await {
-                Ok(client) => return Ok(client),
-                Err(AttachError::Nobody(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if let Ok(Some(_)) = child.try_wait() {
-                break;
-            }
-            if Instant::now() >= end {
-                let why = format!("afk did not answer in {} s", START.as_secs());
-                return Err(
-                    Failure::new(FailureKind::System, why).hint(format!("see {}", said.display()))
-                );
-            }
-            sleep(Duration::from_millis(10)).await;
+        let child = spawn(&program, in_scope, paths, &log)?;
+        if let Some(client) = await_listening(config, paths, child, &log).await? {
+            return Ok(client);
         }
-        last = std::fs::read_to_string(&said).ok();
+        output = std::fs::read_to_string(&log).unwrap_or_default();
     }
-    let text = last.unwrap_or_default();
-    let why = text.trim().trim_start_matches("afk: ").to_owned();
+    let why = output.trim().trim_start_matches("afk: ");
     Err(Failure::new(FailureKind::System, format!("afk could not be started: {why}")))
 }
 
+/// Starts `afk up --background`, in a scope of systemd or directly, with its output in a log.
+fn spawn(program: &Path, in_scope: bool, paths: &Paths, log: &Path) -> Result<Child, Failure> {
+    let system = |error: std::io::Error| unwritable(&paths.state, error);
+    let mut command = if in_scope {
+        let mut command = Command::new("systemd-run");
+        command.args(["--user", "--scope", "--quiet", "--collect", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    let out = File::create(log).map_err(system)?;
+    command.arg("--config").arg(std::path::absolute(&paths.config)?);
+    command.arg("--state").arg(std::path::absolute(&paths.state)?);
+    command.args(["up", "--background"]).current_dir("/").stdin(Stdio::null());
+    command.stdout(out.try_clone().map_err(system)?).stderr(out);
+    command.spawn().map_err(system)
+}
+
+/// Attaches once the new afk listens; `None` if it has exited instead.
+async fn await_listening(
+    config: &Config,
+    paths: &Paths,
+    mut child: Child,
+    log: &Path,
+) -> Result<Option<Client>, Failure> {
+    let deadline = Instant::now() + START;
+    loop {
+        match connect(config, paths, Role::Operator, "tty").await {
+            Ok(client) => return Ok(Some(client)),
+            Err(AttachError::NotRunning(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Ok(Some(_)) = child.try_wait() {
+            return Ok(None);
+        }
+        if Instant::now() >= deadline {
+            let why = format!("afk did not answer within {} s", START.as_secs());
+            return Err(
+                Failure::new(FailureKind::System, why).hint(format!("see {}", log.display()))
+            );
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Whether this user has a service manager that can hold a scope.
-fn user_manager() -> bool {
-    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
+fn has_user_manager() -> bool {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     folder.is_some_and(|folder| folder.join("systemd/private").exists())
         && crate::agent::vendor::on_path("systemd-run").is_some()
-}
-
-/// Runs `afk stop`.
-///
-/// # Errors
-/// [`Failure`] where none runs, or it does not end.
-pub async fn stop(args: &StopArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let (config, paths) = place.load()?;
-    let hello = || client::hello(&config, Role::Operator, "cli", (0, 0));
-    if args.cancel || args.drain {
-        let client = client::attach(&paths.state, config.clone(), hello()).await?;
-        if args.cancel {
-            let live = client.snapshots.borrow().fleet.live.clone();
-            for run in live {
-                if let Err(refusal) = client.command(Command::Cancel { run }).await {
-                    super::say(&format!("{run}: {refusal}"));
-                }
-            }
-        } else {
-            drain(&client).await?;
-        }
-    }
-    if client::stop(&paths.state, hello(), STOP).await? {
-        super::say("afk has ended; its runs go on at the next start");
-        Ok(())
-    } else {
-        Err(AttachError::Nobody(paths.state).into())
-    }
-}
-
-/// Stops pickup, and waits until nothing is at work. The pause is not kept: the next start picks
-/// up again.
-async fn drain(client: &Client) -> Result<(), Failure> {
-    client
-        .command(Command::Drain)
-        .await
-        .map_err(|refusal| Failure::new(FailureKind::Negative, refusal))?;
-    let mut snapshots = client.snapshots.clone();
-    let mut told = usize::MAX;
-    loop {
-        let working = snapshots.borrow_and_update().fleet.permits_used();
-        if working == 0 {
-            return Ok(());
-        }
-        if working != told {
-            super::say(&format!("{working} at work; waits"));
-            told = working;
-        }
-        if snapshots.changed().await.is_err() {
-            return Err(Failure::new(FailureKind::System, "the connection is lost"));
-        }
-    }
 }

@@ -1,54 +1,52 @@
-//! `afk capsule`: the evidence of a freeze, copied to where it is wanted.
+//! `afk capsule`: copies the evidence of a freeze, after it has checked each file against the manifest.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::place::PlaceArgs;
-use super::proof::{find, no_run};
+use super::instance::InstanceArgs;
+use super::run_arg;
+use super::terminal::print_line;
 use crate::core::model::digest::Digest;
+use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
-use crate::journal::Journal;
 
-/// Arguments of `afk capsule`.
 #[derive(Debug, Args)]
-pub struct CapsuleArgs {
+pub(super) struct CapsuleArgs {
     /// A run like r4
     run: String,
-    /// The folder that is made
+    /// The new folder [default: capsule-RUN]
     #[arg(long)]
     to: Option<PathBuf>,
 }
 
 /// Runs the command; afk need not run.
-///
-/// # Errors
-/// [`Failure`]: no such run, no capsule, or one that was changed since it was kept.
-pub fn run(args: &CapsuleArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let fleet = Journal::open_read_only(&place.paths()?.state)?.fold()?;
-    let run = find(&args.run).and_then(|id| fleet.runs.get(&id));
-    let run = run.ok_or_else(|| no_run(&args.run))?;
-    let kept = run.capsule.as_ref().map(PathBuf::from).ok_or_else(|| {
+pub(super) fn run(args: &CapsuleArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let fleet = instance.fleet()?;
+    let run = run_arg::find(&fleet, &args.run)?;
+    let capsule = run.capsule.as_ref().map(PathBuf::from).ok_or_else(|| {
         Failure::new(FailureKind::Negative, format!("{} has no capsule", run.id))
-            .hint("evidence is kept of runs that froze or need a human")
+            .hint("afk keeps the evidence of runs that froze or need a human")
     })?;
     let to = args.to.clone().unwrap_or_else(|| PathBuf::from(format!("capsule-{}", run.id)));
-    let files = check(&kept)?;
+    let files = verified_files(&capsule)?;
     std::fs::create_dir(&to).map_err(|error| {
         Failure::new(FailureKind::System, to.display())
             .because(error)
             .hint("name another folder with --to")
     })?;
     for name in files.iter().map(String::as_str).chain(["SHA256SUMS"]) {
-        std::fs::copy(kept.join(name), to.join(name))?;
+        std::fs::copy(capsule.join(name), to.join(name))?;
     }
-    super::say(&format!("{} files in {}, as they were kept", files.len(), to.display()));
-    super::say(&format!("check them there with: sha256sum --check SHA256SUMS ({})", to.display()));
+    let count = plural(files.len(), "file");
+    print_line(&format!("{count} copied to {}, unchanged since the freeze", to.display()));
+    let folder = to.display();
+    print_line(&format!("check them with: cd {folder} && sha256sum --check SHA256SUMS"));
     Ok(())
 }
 
-/// The files that the manifest names, each as it was when it was kept.
-fn check(folder: &Path) -> Result<Vec<String>, Failure> {
+/// The files that the manifest names. Fails if one of them is missing or has changed.
+fn verified_files(folder: &Path) -> Result<Vec<String>, Failure> {
     let manifest = std::fs::read_to_string(folder.join("SHA256SUMS"))
         .map_err(|error| Failure::new(FailureKind::System, folder.display()).because(error))?;
     let mut files = Vec::new();
@@ -57,11 +55,12 @@ fn check(folder: &Path) -> Result<Vec<String>, Failure> {
         let bytes = std::fs::read(folder.join(name)).map_err(|error| {
             Failure::new(
                 FailureKind::Negative,
-                format!("{name} is no longer in {}: {error}", folder.display()),
+                format!("{name} is no longer in {}", folder.display()),
             )
+            .because(error)
         })?;
         if Digest::of_bytes(&bytes).to_string() != digest {
-            let text = format!("{name} in {} was changed since it was kept", folder.display());
+            let text = format!("{name} in {} has changed since the freeze", folder.display());
             return Err(Failure::new(FailureKind::Negative, text));
         }
         files.push(name.to_owned());

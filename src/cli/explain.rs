@@ -1,50 +1,48 @@
-//! `afk explain`: why an issue or a run stands where it stands.
+//! `afk explain`: the reasons for the state of an issue or a run, from the journal alone.
 
 use clap::Args;
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::run_arg;
+use super::terminal::print_line;
+use crate::core::fleet::Fleet;
 use crate::core::model::id::{IssueKey, RunId};
 use crate::core::query::explain;
 use crate::error::{Failure, FailureKind};
-use crate::journal::Journal;
 
-/// Arguments of `afk explain`.
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// owner/name#number, a number that only one repository has, or a run like r4
-    what: String,
+    subject: String,
 }
 
-/// Runs the command; afk need not run.
-///
-/// # Errors
-/// [`Failure`].
-pub fn run(args: &ExplainArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let fleet = Journal::open_read_only(&place.paths()?.state)?.fold()?;
-    let what = args.what.trim();
-    let lines = if let Some(run) = what.strip_prefix('r').and_then(RunId::parse) {
-        if !fleet.runs.contains_key(&run) {
-            return Err(Failure::new(FailureKind::Negative, format!("there is no run {run}")));
-        }
-        explain::run(&fleet, run)
+pub(super) fn run(args: &ExplainArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let fleet = instance.fleet()?;
+    let subject = args.subject.trim();
+    let is_run = subject.strip_prefix('r').and_then(RunId::parse).is_some();
+    let lines = if is_run {
+        explain::run(&fleet, run_arg::find(&fleet, subject)?.id)
     } else {
-        let key = find(&fleet, what)?;
+        let key = find_issue(&fleet, subject)?;
         let mut lines = vec![key.to_string()];
         lines.extend(explain::issue(&fleet, &key));
         lines
     };
     for line in lines {
-        super::say(&line);
+        print_line(&line);
     }
     Ok(())
 }
 
-fn find(fleet: &crate::core::fleet::Fleet, what: &str) -> Result<IssueKey, Failure> {
+fn find_issue(fleet: &Fleet, subject: &str) -> Result<IssueKey, Failure> {
     let unknown = || {
-        Failure::new(FailureKind::Negative, format!("{what} is in no tracker that afk has seen"))
-            .hint("`afk status` lists what it has seen")
+        Failure::new(
+            FailureKind::Negative,
+            format!("afk has seen no issue {subject} in its trackers"),
+        )
+        .hint("`afk status` lists the issues")
     };
-    if let Ok(number) = what.trim_start_matches('#').parse::<u64>() {
+    if let Ok(number) = subject.trim_start_matches('#').parse::<u64>() {
         let all: Vec<&IssueKey> = fleet.issues.keys().filter(|k| k.number == number).collect();
         return match all[..] {
             [key] => Ok(key.clone()),
@@ -56,7 +54,7 @@ fn find(fleet: &crate::core::fleet::Fleet, what: &str) -> Result<IssueKey, Failu
             .hint("write owner/name#number")),
         };
     }
-    let key = IssueKey::parse(what).map_err(|error| {
+    let key = IssueKey::parse(subject).map_err(|error| {
         Failure::new(FailureKind::Usage, error)
             .hint("write owner/name#number, a number, or a run like r4")
     })?;

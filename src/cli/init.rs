@@ -1,10 +1,12 @@
-//! `afk init`: looks at the repository you are in and writes a configuration that starts nothing.
+//! `afk init`: examines the repository you are in and writes a configuration that starts nothing. It
+//! overwrites no file.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::print_line;
 use crate::agent::vendor::on_path;
 use crate::config::agent::{Preset, presets};
 use crate::core::model::id::Repo;
@@ -12,79 +14,87 @@ use crate::error::{Failure, FailureKind};
 
 const TEMPLATE: &str = include_str!("../../assets/afk.toml");
 
-/// Arguments of `afk init`.
 #[derive(Debug, Args)]
-pub struct InitArgs {
-    /// The repository's folder
+pub(super) struct InitArgs {
+    /// The folder of the repository
     #[arg(default_value = ".")]
-    pub dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
-/// Runs the command. Nothing that is there is overwritten.
-///
-/// # Errors
-/// [`Failure`].
-pub fn run(args: &InitArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let paths = place.paths()?;
+pub(super) fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let paths = instance.paths()?;
     if paths.config.exists() {
-        let why = format!("{} is there already", paths.config.display());
+        let why = format!("{} already exists", paths.config.display());
         return Err(Failure::new(FailureKind::Usage, why)
-            .hint("edit it, or name another one with --config; `afk doctor` checks it"));
+            .hint("edit it, or name another file with --config; `afk doctor` checks it"));
     }
-    let found = look(&args.dir)?;
+    let repository = DetectedRepository::detect(&args.dir)?;
     let folder = paths.config.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder.join("issues"))?;
-    std::fs::write(&paths.config, configuration(&found))?;
-    super::say(&format!("wrote {}", paths.config.display()));
-    let rules = found.top.join(crate::config::repository::FILE);
+    std::fs::write(&paths.config, configuration(&repository))?;
+    print_line(&format!("wrote {}", paths.config.display()));
+    let rules = repository.top.join(crate::config::repository::FILE);
     if rules.exists() {
-        super::say(&format!("{} is there already", rules.display()));
+        print_line(&format!("{} already exists", rules.display()));
     } else {
-        std::fs::write(&rules, rules_text(&found))?;
-        super::say(&format!("wrote {}: look it over and commit it", rules.display()));
+        std::fs::write(&rules, rules_text(&repository))?;
+        print_line(&format!("wrote {}: review and commit it", rules.display()));
     }
-    super::say("");
-    super::say("It starts nothing yet. To let it:");
-    super::say(&format!("  1. write an issue into {}", folder.join("issues").display()));
-    super::say(&format!("  2. put \"{}\" on the allowlist and name an agent", found.repo));
-    super::say("  3. set kill_switch = false");
-    super::say("`afk doctor` says what is missing.");
+    print_line("");
+    print_line("It starts nothing yet. To change that:");
+    print_line(&format!("  1. write an issue into {}", folder.join("issues").display()));
+    print_line(&format!("  2. put \"{}\" on the allowlist and name an agent", repository.repo));
+    print_line("  3. set kill_switch = false");
+    print_line("`afk doctor` reports what is missing.");
     Ok(())
 }
 
-struct Found {
+/// The facts about a repository that its configuration starts from.
+struct DetectedRepository {
+    /// The top folder of the checkout.
     top: PathBuf,
     repo: Repo,
     remote: String,
     branch: String,
+    /// The test command that its files suggest.
     test: Option<&'static str>,
+    /// The presets whose programs are on the PATH.
     agents: Vec<(&'static str, PathBuf)>,
 }
 
-fn look(dir: &Path) -> Result<Found, Failure> {
-    let repository = git2::Repository::discover(dir).map_err(|_| {
-        Failure::new(FailureKind::Usage, format!("{} is in no git repository", dir.display()))
-            .hint("go into one, or `git init` and commit first")
-    })?;
-    let top = repository.workdir().map(Path::to_owned).ok_or_else(|| {
-        Failure::new(FailureKind::Usage, "a bare repository has no files to look at")
-    })?;
-    let remote = repository
-        .find_remote("origin")
-        .ok()
-        .and_then(|remote| remote.url().ok().map(str::to_owned))
-        .unwrap_or_else(|| top.display().to_string());
-    let branch = upstream_branch(&repository);
-    Ok(Found {
-        repo: name_of(&remote),
-        remote,
-        branch,
-        test: test_command(&top),
-        agents: presets().iter().filter_map(found_preset).collect(),
-        top,
-    })
+impl DetectedRepository {
+    fn detect(dir: &Path) -> Result<Self, Failure> {
+        let repository = git2::Repository::discover(dir).map_err(|_| {
+            Failure::new(
+                FailureKind::Usage,
+                format!("{} is not in a git repository", dir.display()),
+            )
+            .hint("change to a repository, or run `git init` and commit first")
+        })?;
+        let top = repository.workdir().map(Path::to_owned).ok_or_else(|| {
+            Failure::new(
+                FailureKind::Usage,
+                "a bare repository has no files to detect a test command from",
+            )
+        })?;
+        let remote = repository
+            .find_remote("origin")
+            .ok()
+            .and_then(|remote| remote.url().ok().map(str::to_owned))
+            .unwrap_or_else(|| top.display().to_string());
+        let branch = upstream_branch(&repository);
+        Ok(Self {
+            repo: repo_name(&remote),
+            remote,
+            branch,
+            test: test_command(&top),
+            agents: presets().iter().filter_map(installed_preset).collect(),
+            top,
+        })
+    }
 }
 
+/// The default branch of `origin`, or else the current branch.
 fn upstream_branch(repository: &git2::Repository) -> String {
     let remote_head = repository.find_reference("refs/remotes/origin/HEAD").ok();
     let remote_head = remote_head
@@ -97,8 +107,8 @@ fn upstream_branch(repository: &git2::Repository) -> String {
     remote_head.or_else(local).unwrap_or_else(|| "master".into())
 }
 
-/// `owner/name` out of an address: the last two parts, brought to the allowed characters.
-fn name_of(remote: &str) -> Repo {
+/// Derives `owner/name` from an address: its last two parts, without characters that are not allowed.
+fn repo_name(remote: &str) -> Repo {
     let trimmed = remote.trim_end_matches('/').trim_end_matches(".git");
     let mut parts = trimmed.rsplit(['/', ':']).filter(|part| !part.is_empty());
     let clean = |part: Option<&str>, or: &str| {
@@ -136,8 +146,8 @@ fn test_command(top: &Path) -> Option<&'static str> {
     .find_map(|(there, command)| there.then_some(command))
 }
 
-/// A preset whose program is on the PATH under its own name.
-fn found_preset(
+/// The preset with the path of its program, if that is on the PATH.
+fn installed_preset(
     (name, preset): (&'static String, &'static Preset),
 ) -> Option<(&'static str, PathBuf)> {
     let path = on_path(preset.command.first()?)?;
@@ -148,29 +158,29 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-fn configuration(found: &Found) -> String {
+fn configuration(detected: &DetectedRepository) -> String {
     let user = std::env::var("USER").ok().filter(|name| !name.is_empty());
     let mut agents = String::new();
-    for (name, path) in &found.agents {
+    for (name, path) in &detected.agents {
         agents.push_str(&format!(
             "# Found: {}\n[agents.{name}]\npreset = \"{name}\"\n\n",
             path.display()
         ));
     }
     let agents = if agents.is_empty() {
-        "# None of the agents that are known by name was found on your PATH.\n".into()
+        "# No agent with a preset is on your PATH.\n".into()
     } else {
         agents
     };
-    let chosen = found
+    let chosen = detected
         .agents
         .first()
         .map_or_else(|| "# agent = \"mine\"".to_owned(), |(name, _)| format!("agent = \"{name}\""));
     let repository = format!(
-        "[repos.\"{}\"]\nremote = {}\nbranch = {}\n# Environment names that point at folders shared by all its worktrees.\n# caches = {{ CARGO_TARGET_DIR = \"target\" }}",
-        found.repo,
-        quoted(&found.remote),
-        quoted(&found.branch)
+        "[repos.\"{}\"]\nremote = {}\nbranch = {}\n# Environment variables that point at folders which all worktrees share.\n# caches = {{ CARGO_TARGET_DIR = \"target\" }}",
+        detected.repo,
+        quoted(&detected.remote),
+        quoted(&detected.branch)
     );
     TEMPLATE
         .replace("{{trusted}}", &user.map(|name| quoted(&name)).unwrap_or_default())
@@ -179,14 +189,14 @@ fn configuration(found: &Found) -> String {
         .replace("{{repository}}", &repository)
 }
 
-fn rules_text(found: &Found) -> String {
-    let (test, remark) = match found.test {
+fn rules_text(detected: &DetectedRepository) -> String {
+    let (test, remark) = match detected.test {
         Some(test) => (test, ""),
-        None => ("false", "# No test command was recognised: write yours here.\n"),
+        None => ("false", "# afk recognised no test command: write yours here.\n"),
     };
     format!(
-        "# How afk tests, builds and deploys this repository (docs/configuration.md). Always read\n\
-         # from the commit that a run begins from.\n\
+        "# How afk tests, builds and deploys this repository (docs/configuration.md). afk\n\
+         # always reads it from the commit that a run starts from.\n\
          {remark}test = {}\n\n\
          # [ci]\n# command = {}\n\n\
          # [deploy]\n# command = \"./deploy.sh\"\n\n\
@@ -201,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_a_name() {
+    fn repo_name_comes_from_the_address() {
         for (remote, name) in [
             ("git@github.com:acme/widget.git", "acme/widget"),
             ("https://github.com/acme/widget", "acme/widget"),
@@ -210,7 +220,7 @@ mod tests {
             ("", "local/repository"),
             ("x://é/ü", "local/repository"),
         ] {
-            assert_eq!(name_of(remote).as_str(), name, "{remote}");
+            assert_eq!(repo_name(remote).as_str(), name, "{remote}");
         }
     }
 }

@@ -1,38 +1,29 @@
-//! afk's own log: a file a day in the state folder, never the screen.
+//! The log of afk itself: one file per day in the state folder, and never the screen.
 
 use std::path::Path;
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
-use crate::error::{Failure, FailureKind};
+use super::instance::unwritable;
+use crate::error::Failure;
 
-/// Begins to log; the lines are written out when the guard is dropped. `AFK_LOG` sets the filter.
-///
-/// # Errors
-/// Where the folder can't be written.
-pub fn start(state: &Path) -> Result<WorkerGuard, Failure> {
-    std::fs::create_dir_all(state).map_err(|error| {
-        Failure::new(FailureKind::System, state.display())
-            .because(error)
-            .hint("see that the state folder can be written")
-    })?;
+/// Starts to log. Dropping the guard flushes the last lines. `AFK_LOG` sets the filter; the last 14 files
+/// are kept.
+pub(super) fn start(state: &Path) -> Result<WorkerGuard, Failure> {
+    std::fs::create_dir_all(state).map_err(|error| unwritable(state, error))?;
     let appender = tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("afk")
         .filename_suffix("log")
         .max_log_files(14)
         .build(state)
-        .map_err(|error| {
-            Failure::new(FailureKind::System, state.display())
-                .because(error)
-                .hint("see that the state folder can be written")
-        })?;
+        .map_err(|error| unwritable(state, error))?;
     let (writer, guard) = tracing_appender::non_blocking(appender);
     let filter = EnvFilter::try_from_env("AFK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber =
         tracing_subscriber::fmt().with_writer(writer).with_ansi(false).with_env_filter(filter);
-    // A second one in the same process keeps the first.
+    // A process that starts twice keeps its first subscriber.
     let _ = subscriber.try_init();
     Ok(guard)
 }

@@ -1,150 +1,151 @@
-//! The command line: one file a subcommand.
+//! The command line: one file per subcommand. Each parses its arguments, loads the instance that
+//! `--config` and `--state` select, and talks to the runtime: in this process (`up`, `demo`), over the
+//! attach socket (`attach`, `stop`, `submit`, `breakglass`), or through the journal alone (`status`,
+//! `explain`, `proof`, `capsule`, `verify`). An error becomes a [`Failure`] with an exit code.
 
-pub mod attach;
-pub mod breakglass;
-pub mod capsule;
-pub mod demo;
-pub mod doctor;
-pub mod explain;
+mod attach;
+mod breakglass;
+mod capsule;
+mod dash;
+mod demo;
+mod doctor;
+mod explain;
 mod failure;
-pub mod init;
+mod init;
+mod instance;
 mod log;
-pub mod place;
-pub mod presence;
-pub mod proof;
-pub mod status;
-pub mod submit;
-pub mod timeline;
-pub mod up;
-pub mod verify;
+mod presence;
+mod proof;
+mod run_arg;
+mod status;
+mod stop;
+mod submit;
+mod terminal;
+mod timeline;
+mod up;
+mod verify;
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-use self::place::PlaceArgs;
+use self::instance::InstanceArgs;
 use crate::error::{Failure, FailureKind};
 
 /// Terminal cockpit for coding agents that work while you are away from the keyboard.
 ///
-/// Without a command it opens the cockpit, on an afk that goes on when the terminal closes.
+/// Without a command it opens the cockpit on an afk that keeps running when the terminal closes.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
 pub struct Cli {
     #[command(flatten)]
-    place: PlaceArgs,
+    instance: InstanceArgs,
     #[command(subcommand)]
-    command: Option<Verb>,
+    command: Option<Subcommand>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Watch the whole loop on sample repositories, for real
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    /// Show the whole loop on sample repositories; only the agent is scripted
     Demo(demo::DemoArgs),
-    /// Run without a cockpit until told to end, for a service
+    /// Run without a cockpit until a signal or `afk stop`, for a service
     Up(up::UpArgs),
-    /// Open the cockpit of the afk that runs
+    /// Open the cockpit of the running afk
     Attach(attach::AttachArgs),
-    /// A read-only dashboard for a spare monitor
-    Dash(attach::DashArgs),
-    /// End the afk that runs; its runs go on at the next start
-    Stop(attach::StopArgs),
+    /// Show a read-only dashboard, for a spare monitor
+    Dash(dash::DashArgs),
+    /// End the running afk; its runs continue at the next start
+    Stop(stop::StopArgs),
     /// Write a configuration for the repository you are in; it starts nothing
     Init(init::InitArgs),
-    /// Check everything that a run needs, and say how to mend what isn't right
+    /// Check everything that a run needs, with a hint for each problem
     Doctor,
     /// Queue a prompt for an agent, in a throwaway clone
     Submit(submit::SubmitArgs),
-    /// Say why an issue or a run stands where it stands
+    /// Explain the state of an issue or a run
     Explain(explain::ExplainArgs),
-    /// The fleet in a few lines, or as JSON
+    /// Show the fleet in a few lines, or as JSON
     Status(status::StatusArgs),
-    /// The proof chain of a run, as JSON
+    /// Show the proof chain of a run, as JSON
     Proof(proof::ProofArgs),
-    /// Copy the evidence of a freeze, and check that it is as it was kept
+    /// Copy the evidence of a freeze, and check that it is unchanged
     Capsule(capsule::CapsuleArgs),
     /// Recover a wedged VM from its hypervisor
     Breakglass(breakglass::BreakglassArgs),
-    /// Who and what is working where, as JSON
+    /// Show which people and agents work where, as JSON
     Presence,
-    /// Walk the journal's hash chain
+    /// Verify the hash chain of the journal
     Verify,
-    /// Carry one turn out in a pod, in its shared folder
+    /// Carry out one turn in a pod, in its shared folder
     #[command(hide = true)]
     Worker {
         /// The folder of the turn
         folder: PathBuf,
     },
-    /// The demo's scripted agent
+    /// The scripted agent of the demo
     #[command(name = "__demo-agent", hide = true)]
     DemoAgent,
 }
 
-/// Runs a command line.
+/// Executes a command line.
 ///
 /// # Errors
-/// [`Failure`].
+/// Returns the [`Failure`] that `main` prints, with its exit code.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    let place = cli.place;
+    let instance = cli.instance;
     match cli.command {
-        Some(Verb::Worker { folder }) => {
+        Some(Subcommand::Worker { folder }) => {
             let launcher = own_program()?;
-            wait_for(async {
+            block_on(async {
                 let done = crate::executor::worker::run(folder, launcher).await;
                 done.map_err(|why| Failure::new(FailureKind::System, why))
             })
         }
-        Some(Verb::DemoAgent) => {
+        Some(Subcommand::DemoAgent) => {
             demo::agent::play().map_err(|why| Failure::new(FailureKind::Negative, why))
         }
-        Some(Verb::Demo(args)) => wait_for(demo::run(args)),
-        Some(Verb::Up(args)) => {
+        Some(Subcommand::Demo(args)) => block_on(demo::run(args)),
+        Some(Subcommand::Up(args)) => {
             if args.background {
-                // Fails only for a group's leader, which a fresh child is not.
+                // It fails only for the leader of a process group, which a new child is not.
                 let _ = rustix::process::setsid();
             }
-            wait_for(up::run(&args, &place))
+            block_on(up::run(&args, &instance))
         }
-        Some(Verb::Attach(args)) => wait_for(attach::run(&args, &place)),
-        Some(Verb::Dash(args)) => wait_for(attach::dash(&args, &place)),
-        Some(Verb::Stop(args)) => wait_for(attach::stop(&args, &place)),
-        Some(Verb::Init(args)) => init::run(&args, &place),
-        Some(Verb::Doctor) => wait_for(doctor::run(&place)),
-        Some(Verb::Submit(args)) => wait_for(submit::run(args, &place)),
-        Some(Verb::Explain(args)) => explain::run(&args, &place),
-        Some(Verb::Status(args)) => status::run(&args, &place),
-        Some(Verb::Proof(args)) => proof::run(&args, &place),
-        Some(Verb::Capsule(args)) => capsule::run(&args, &place),
-        Some(Verb::Breakglass(args)) => wait_for(breakglass::run(&args, &place)),
-        Some(Verb::Presence) => presence::run(&place),
-        Some(Verb::Verify) => verify::run(&place),
-        None => match up::choose(&place)? {
-            up::Choice::Up => wait_for(up::open(&place)),
-            up::Choice::Demo => wait_for(demo::run(demo::DemoArgs::default())),
-            up::Choice::Init => init::run(&init::InitArgs { dir: ".".into() }, &place),
-            up::Choice::Leave => Ok(()),
+        Some(Subcommand::Attach(args)) => block_on(attach::run(&args, &instance)),
+        Some(Subcommand::Dash(args)) => block_on(dash::run(&args, &instance)),
+        Some(Subcommand::Stop(args)) => block_on(stop::run(&args, &instance)),
+        Some(Subcommand::Init(args)) => init::run(&args, &instance),
+        Some(Subcommand::Doctor) => block_on(doctor::run(&instance)),
+        Some(Subcommand::Submit(args)) => block_on(submit::run(args, &instance)),
+        Some(Subcommand::Explain(args)) => explain::run(&args, &instance),
+        Some(Subcommand::Status(args)) => status::run(&args, &instance),
+        Some(Subcommand::Proof(args)) => proof::run(&args, &instance),
+        Some(Subcommand::Capsule(args)) => capsule::run(&args, &instance),
+        Some(Subcommand::Breakglass(args)) => block_on(breakglass::run(&args, &instance)),
+        Some(Subcommand::Presence) => presence::run(&instance),
+        Some(Subcommand::Verify) => verify::run(&instance),
+        None => match up::choose(&instance)? {
+            up::FirstStep::Cockpit => block_on(up::open(&instance)),
+            up::FirstStep::Demo => block_on(demo::run(demo::DemoArgs::default())),
+            up::FirstStep::Init => init::run(&init::InitArgs { dir: ".".into() }, &instance),
+            up::FirstStep::Leave => Ok(()),
         },
     }
 }
 
-fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(FailureKind::System, "start the runtime").because(error))?;
     let done = runtime.block_on(work);
-    // A blocking read of a terminal that is gone would hold the end up.
+    // A blocking read of a terminal that has closed would delay the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
 }
 
-/// One line to standard output. A reader that went away is no error.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-/// The path of this program, for children that are begun through it.
+/// The path of this program, which launches children and the agent of the demo.
 fn own_program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| {
         Failure::new(FailureKind::System, "find the program of afk itself").because(error)

@@ -1,20 +1,18 @@
-//! `afk presence`: who and what is working where, as JSON.
+//! `afk presence`: the people and agents that work on this instance, as JSON. The runtime writes the
+//! file; this command only prints it.
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::print_line;
 use crate::error::{Failure, FailureKind};
 use crate::runtime::presence;
 
-/// Prints what the afk that runs has written last.
-///
-/// # Errors
-/// [`Failure`] where none has run here.
-pub fn run(place: &PlaceArgs) -> Result<(), Failure> {
-    let path = presence::path(&place.paths()?.state);
+pub(super) fn run(instance: &InstanceArgs) -> Result<(), Failure> {
+    let path = presence::path(&instance.paths()?.state);
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::new(FailureKind::Busy, path.display())
             .because(error)
-            .hint("start afk: `afk` or `afk up`")
+            .hint("start afk with `afk` or `afk up`")
     })?;
-    super::say(text.trim_end());
+    print_line(text.trim_end());
     Ok(())
 }

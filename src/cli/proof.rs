@@ -1,55 +1,37 @@
-//! `afk proof`: the proof chain of a run as JSON.
+//! `afk proof`: the proof chain of a run as JSON: for each stage that the run reached its verdict, the
+//! commit and the facts behind it. docs/commands.md describes the shape.
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::place::PlaceArgs;
-use crate::core::model::id::RunId;
+use super::instance::InstanceArgs;
+use super::run_arg;
+use super::terminal::print_line;
 use crate::core::model::run::{Outcome, Run};
 use crate::core::model::untrusted::clean_line;
-use crate::core::model::verdict::Evidence;
-use crate::error::{Failure, FailureKind};
-use crate::journal::Journal;
+use crate::core::model::verdict::{Evidence, Verdict};
+use crate::error::Failure;
 
-/// Arguments of `afk proof`.
 #[derive(Debug, Args)]
-pub struct ProofArgs {
+pub(super) struct ProofArgs {
     /// A run like r4
     run: String,
 }
 
-/// Runs the command; afk need not run.
-///
-/// # Errors
-/// [`Failure`].
-pub fn run(args: &ProofArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let fleet = Journal::open_read_only(&place.paths()?.state)?.fold()?;
-    let run = find(&args.run).and_then(|id| fleet.runs.get(&id));
-    let run = run.ok_or_else(|| no_run(&args.run))?;
+pub(super) fn run(args: &ProofArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let fleet = instance.fleet()?;
+    let run = run_arg::find(&fleet, &args.run)?;
     let link = run.work.issue().and_then(|key| fleet.issues.get(key)?.link.clone());
-    let mut whole = of(run);
-    whole["issue_link"] = json!(link.map(|link| clean_line(link.as_received())));
-    super::say(&serde_json::to_string_pretty(&whole).unwrap_or_default());
+    let mut proof = describe(run);
+    proof["issue_link"] = json!(link.map(|link| clean_line(link.as_received())));
+    print_line(&serde_json::to_string_pretty(&proof).unwrap_or_default());
     Ok(())
 }
 
-/// A run's number as it is written everywhere.
-pub(super) fn find(text: &str) -> Option<RunId> {
-    RunId::parse(text.trim().trim_start_matches('r'))
-}
-
-pub(super) fn no_run(text: &str) -> Failure {
-    Failure::new(FailureKind::Negative, format!("there is no run {text}"))
-        .hint("`afk status` lists them")
-}
-
-/// The chain: only the links that the run has. Healthy is a run that ended well with every one of
-/// them green.
-#[must_use]
-pub fn of(run: &Run) -> Value {
+/// The links that the run has. The run is healthy if it is done and every link is green.
+fn describe(run: &Run) -> Value {
     let links = || run.proof.chain().filter_map(|(link, seen)| Some((link.as_str(), seen?)));
-    let green =
-        links().all(|(_, link)| link.verdict == crate::core::model::verdict::Verdict::Green);
+    let green = links().all(|(_, link)| link.verdict == Verdict::Green);
     json!({
         "version": 1,
         "run": run.id.to_string(),
@@ -58,11 +40,11 @@ pub fn of(run: &Run) -> Value {
         "outcome": run.outcome.map(Outcome::as_str),
         "healthy": run.outcome == Some(Outcome::Done) && run.pushed.is_some() && green,
         "attempts": run.attempts,
-        "chain": links().map(|(name, link)| of_link(name, link)).collect::<Vec<_>>(),
+        "chain": links().map(|(name, link)| describe_link(name, link)).collect::<Vec<_>>(),
     })
 }
 
-fn of_link(name: &str, link: &Evidence) -> Value {
+fn describe_link(name: &str, link: &Evidence) -> Value {
     let at = jiff::Timestamp::from_millisecond(link.at.0).map(|at| at.to_string());
     let facts: Vec<Value> = link
         .facts

@@ -1,43 +1,40 @@
-//! `afk status`: the fleet in a few lines, or as JSON.
+//! `afk status`: the fleet in a few lines, or as JSON, from the journal alone. docs/commands.md describes
+//! the JSON.
 
 use clap::Args;
 use serde_json::json;
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::print_line;
 use crate::core::fleet::Fleet;
 use crate::error::Failure;
 use crate::journal::Journal;
 use crate::runtime::clock::wall;
 
-/// Arguments of `afk status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// As one JSON object
+pub(super) struct StatusArgs {
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the command; afk need not run.
-///
-/// # Errors
-/// [`Failure`].
-pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let state = place.paths()?.state;
+pub(super) fn run(args: &StatusArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let state = instance.paths()?.state;
     let journal = Journal::open_read_only(&state)?;
     let mut fleet = journal.fold()?;
     let owner = crate::journal::lock::owner(&state);
-    // A drain is for one life.
+    // A drain ends with the process that drains.
     fleet.draining &= owner.is_some();
     if args.json {
-        super::say(&as_json(&fleet, journal.last(), owner.as_deref()).to_string());
+        print_line(&describe(&fleet, journal.last(), owner.as_deref()).to_string());
         return Ok(());
     }
-    let standing = owner.map_or_else(
-        || "no afk runs; its runs go on at the next start".to_owned(),
+    let process = owner.map_or_else(
+        || "no afk runs; its runs continue at the next start".to_owned(),
         |pid| format!("afk runs as process {pid}"),
     );
-    super::say(&standing);
-    super::say(&format!(
+    print_line(&process);
+    print_line(&format!(
         "{}, permits {}/{}, queue {}, inbox {}, {} today",
         if fleet.kill_switch() { "KILL SWITCH" } else { "armed" },
         fleet.permits_used(),
@@ -47,10 +44,10 @@ pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
         fleet.books.day(wall()).usd
     ));
     for (key, entry) in &fleet.ledger {
-        super::say(&format!("  {key:<24} {}", entry.reason.summary()));
+        print_line(&format!("  {key:<24} {}", entry.reason.summary()));
     }
     for escalation in fleet.inbox() {
-        super::say(&format!(
+        print_line(&format!(
             "  {} {} {}: {}",
             escalation.id,
             escalation.subject(),
@@ -61,7 +58,7 @@ pub fn run(args: &StatusArgs, place: &PlaceArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn as_json(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
+fn describe(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
     let issues: Vec<_> = fleet
         .issues
         .values()

@@ -1,10 +1,12 @@
-//! `afk submit`: an ad-hoc prompt for an agent, in a throwaway clone.
+//! `afk submit`: an ad-hoc prompt for an agent, in a throwaway clone. The command goes to the running
+//! afk, or into the journal for the next one.
 
 use std::path::Path;
 
 use clap::Args;
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::print_line;
 use crate::config::Config;
 use crate::core::fleet::volatile::Volatile;
 use crate::core::model::command::{Accepted, Command, CommandEnvelope, Reply, Role};
@@ -17,44 +19,40 @@ use crate::journal::Journal;
 use crate::runtime::clock::wall;
 use crate::serve::attach::client;
 
-/// Arguments of `afk submit`.
 #[derive(Debug, Args)]
-pub struct SubmitArgs {
+pub(super) struct SubmitArgs {
     /// The repository, owner/name; it must be on the allowlist
     repo: String,
-    /// What the agent is asked
+    /// The prompt for the agent
     prompt: String,
     /// p0 to p9, high, medium or low
     #[arg(long)]
     priority: Option<String>,
 }
 
-/// Runs the command: through the afk that runs, else into the journal for the next one.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let (config, paths) = place.load()?;
+pub(super) async fn run(args: SubmitArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let (config, paths) = instance.load()?;
     let usage = |error: &dyn std::fmt::Display| Failure::new(FailureKind::Usage, error);
     let repo = Repo::parse(&args.repo).map_err(|e| usage(&e))?;
     let priority = match &args.priority {
         None => None,
-        Some(word) => Some(Priority::from_label(word).ok_or_else(|| {
-            usage(&format!("{word:?} is no priority")).hint("write p0 to p9, high, medium or low")
+        Some(label) => Some(Priority::from_label(label).ok_or_else(|| {
+            usage(&format!("{label:?} is not a priority"))
+                .hint("write p0 to p9, high, medium or low")
         })?),
     };
     let action = Command::Submit { repo, prompt: args.prompt.into(), priority, job: None };
     let (actor, origin) = (config.operator(), "cli".to_owned());
     let command = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, command: action };
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
-    let sent = client::send(&paths.state, hello, command.command.clone()).await?;
+    let sent = client::send_command(&paths.state, hello, command.command.clone()).await?;
     let reply = match sent {
         Some(reply) => reply,
-        None => queue(&config, &paths.state, command)?,
+        None => write_to_journal(&config, &paths.state, command)?,
     };
     match reply {
         Ok(Accepted::Queued { run, .. }) => {
-            super::say(&format!("queued as {run}"));
+            print_line(&format!("queued as {run}"));
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -62,8 +60,12 @@ pub async fn run(args: SubmitArgs, place: &PlaceArgs) -> Result<(), Failure> {
     }
 }
 
-/// Writes the command into the journal; the next afk begins what it leads to.
-fn queue(config: &Config, state: &Path, command: CommandEnvelope) -> Result<Reply, Failure> {
+/// Writes the command into the journal; the next afk starts the run.
+fn write_to_journal(
+    config: &Config,
+    state: &Path,
+    command: CommandEnvelope,
+) -> Result<Reply, Failure> {
     let mut journal = Journal::open(state)?;
     let mut fleet = journal.fold()?;
     let at = wall();

@@ -1,14 +1,14 @@
-//! Events as lines for a person.
+//! Events of the journal as lines for a person; `afk demo --headless` prints them.
 
 use crate::core::fleet::Fleet;
 use crate::core::model::breakglass::BreakglassEvent;
 use crate::core::model::event::Event;
+use crate::core::model::id::RunId;
+use crate::core::model::plural::plural;
 
-/// What an event is about and what happened; none for those that are only bookkeeping. `fleet`
-/// is the fleet after the event.
-#[must_use]
-pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
-    let of = |run: &crate::core::model::id::RunId| {
+/// Describes an event in a line; `None` for pure bookkeeping. `fleet` is the fleet after the event.
+pub(super) fn describe(fleet: &Fleet, event: &Event) -> Option<String> {
+    let subject_of = |run: &RunId| {
         let subject = fleet
             .runs
             .get(run)
@@ -16,43 +16,43 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         format!("{run} {:<16}", subject.unwrap_or_default())
     };
     Some(match event {
-        Event::Started => "afk began".into(),
+        Event::Started => "afk started".into(),
         Event::KillSwitch { on, by } => {
-            format!("kill switch {} by {by}", if *on { "thrown" } else { "lifted" })
+            format!("kill switch {} by {by}", if *on { "set" } else { "lifted" })
         }
-        Event::Capacity { permits, by } => format!("{permits} permits, set by {by}"),
+        Event::Capacity { permits, by } => format!("{}, set by {by}", plural(*permits, "permit")),
         Event::Considered { key, reason } => {
             format!("   {key:<16} {}", reason.summary())
         }
         Event::Claimed { run, work, .. } => {
-            format!("{} claimed: {}", of(run), work.title().clean_line())
+            format!("{} claimed: {}", subject_of(run), work.title().clean_line())
         }
-        Event::Reached { run, phase } => format!("{} {}", of(run), phase.as_str()),
+        Event::Reached { run, phase } => format!("{} {}", subject_of(run), phase.as_str()),
         Event::GateClosed { run, why } => {
             let first = why.clean().lines().next().unwrap_or_default().to_owned();
-            format!("{} gate closed: {first}", of(run))
+            format!("{} gate closed: {first}", subject_of(run))
         }
-        Event::Pushed { run, head } => format!("{} pushed {}", of(run), head.short()),
-        Event::PushRejected { run, .. } => format!("{} push rejected; rebases", of(run)),
+        Event::Pushed { run, head } => format!("{} pushed {}", subject_of(run), head.short()),
+        Event::PushRejected { run, .. } => format!("{} push rejected; rebasing", subject_of(run)),
         Event::Judged { run, stage, link } => format!(
             "{} {} {}: {}",
-            of(run),
+            subject_of(run),
             stage.as_str(),
             link.verdict.as_str(),
             link.detail.clean_line()
         ),
         Event::Attempt { run, number, stage } => {
-            format!("{} fix-forward attempt {number} after {}", of(run), stage.as_str())
+            format!("{} fix-forward attempt {number} after {}", subject_of(run), stage.as_str())
         }
-        Event::Failed { run, why } => format!("{} failed: {}", of(run), why.clean_line()),
+        Event::Failed { run, why } => format!("{} failed: {}", subject_of(run), why.clean_line()),
         Event::Ended { run, outcome, why } => {
-            format!("{} ended as {}: {}", of(run), outcome.as_str(), why.clean_line())
+            format!("{} ended as {}: {}", subject_of(run), outcome.as_str(), why.clean_line())
         }
-        Event::Reopened { run, by, .. } => format!("{} sent on by {by}", of(run)),
-        Event::LockReleased { run, by } => format!("{} lock released by {by}", of(run)),
+        Event::Reopened { run, by, .. } => format!("{} reopened by {by}", subject_of(run)),
+        Event::LockReleased { run, by } => format!("{} lock released by {by}", subject_of(run)),
         Event::Escalated { escalation } => format!(
             "{} {} {} asks a human: {}",
-            escalation.run.as_ref().map_or_else(|| "   ".into(), &of),
+            escalation.run.as_ref().map_or_else(|| "   ".into(), &subject_of),
             escalation.id,
             escalation.kind.as_str(),
             escalation.title.clean_line()
@@ -60,7 +60,7 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::Answered { escalation, answer, by } => {
             format!("   {escalation} {by}: {}", answer.summary())
         }
-        Event::Breakglass { what } => format!("   breakglass {}", told(what)?),
+        Event::Breakglass { what } => format!("   breakglass {}", describe_breakglass(what)?),
         Event::Expired { escalation } => format!("   {escalation} expired"),
         Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
         Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
@@ -71,8 +71,7 @@ pub fn line(fleet: &Fleet, event: &Event) -> Option<String> {
     })
 }
 
-/// What is told of breakglass.
-fn told(what: &BreakglassEvent) -> Option<String> {
+fn describe_breakglass(what: &BreakglassEvent) -> Option<String> {
     Some(match what {
         BreakglassEvent::Armed { arming } => {
             format!("armed by {}: {}", arming.by, arming.reason.clean_line())
@@ -88,16 +87,15 @@ fn told(what: &BreakglassEvent) -> Option<String> {
         }
         BreakglassEvent::KeyTrusted { host, by, old, new } => {
             let old = old.as_deref().unwrap_or("none");
-            format!("the key of {host} is trusted by {by}: {old} before, {new} now")
+            format!("{by} trusts a new key of {host}: {new}, {old} before")
         }
-        BreakglassEvent::Drilled => "the drill was good".into(),
-        BreakglassEvent::Diagnosing { by } => format!("{by} asks an agent"),
+        BreakglassEvent::Drilled => "the drill succeeded".into(),
+        BreakglassEvent::Diagnosing { by } => format!("{by} requests a diagnosis of an agent"),
         BreakglassEvent::Diagnosed { .. } => return None,
     })
 }
 
-/// Milliseconds since a start, as `+12.345s`.
-#[must_use]
-pub fn offset(ms: i64) -> String {
+/// Formats milliseconds since a start, as `+12.345s`.
+pub(super) fn offset(ms: i64) -> String {
     format!("+{}.{:03}s", ms / 1000, ms % 1000)
 }

@@ -1,103 +1,91 @@
-//! `afk` and `afk up`: the runtime, and the cockpit on top of it.
+//! `afk up`: the runtime in this process, with its ways in. Also `afk` without a subcommand: the cockpit on
+//! a runtime in the background, or the first step of a user who has no configuration yet.
+//!
+//! ```text
+//! afk up ─▶ lead (follow until elected) ─▶ Runtime::start ─▶ attach, ssh, http ─▶ wait for a signal
+//! ```
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::attach;
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::{self, ask, print_line};
 use crate::config::Config;
 use crate::core::model::command::Role;
 use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
-use crate::runtime::Runtime;
 use crate::runtime::client::Client;
 use crate::runtime::leader::Leadership;
-use crate::serve::attach::client::{self, AttachError};
+use crate::runtime::{Handle, Runtime};
+use crate::serve::attach::client;
+use crate::serve::attach::connection::AttachError;
 use crate::serve::attach::server;
 use crate::serve::{http, ssh};
 use crate::tui::session::{self, Start};
 
-/// What a newcomer without a configuration chose.
+/// The next step of `afk` without a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// Open the cockpit of the configuration.
-    Up,
-    /// Show the demo.
+pub(super) enum FirstStep {
+    Cockpit,
     Demo,
-    /// Write a configuration.
     Init,
-    /// Nothing.
     Leave,
 }
 
-/// Asks a newcomer at a terminal what to do where there is no configuration yet.
-///
-/// # Errors
-/// [`Failure`] where there is none and nobody to ask.
-pub fn choose(place: &PlaceArgs) -> Result<Choice, Failure> {
-    let paths = place.paths()?;
+/// Chooses the cockpit if there is a configuration, and asks the user otherwise.
+pub(super) fn choose(instance: &InstanceArgs) -> Result<FirstStep, Failure> {
+    let paths = instance.paths()?;
     if paths.config.exists() {
-        return Ok(Choice::Up);
+        return Ok(FirstStep::Cockpit);
     }
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-        return place.load().map(|_| Choice::Up);
+        return instance.load().map(|_| FirstStep::Cockpit);
     }
-    super::say(&format!("There is no configuration yet ({}).", paths.config.display()));
-    super::say(
-        "  d  see the demo: issues become healthy deploys, for real, on sample repositories",
-    );
-    super::say("  i  write a configuration for the repository you are in (it starts nothing)");
-    super::say("  q  leave");
-    let mut out = std::io::stdout();
-    write!(out, "d, i or q: ").and_then(|()| out.flush())?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    Ok(match line.trim() {
-        "d" => Choice::Demo,
-        "i" => Choice::Init,
-        _ => Choice::Leave,
+    print_line(&format!("There is no configuration yet ({}).", paths.config.display()));
+    print_line("  d  watch the demo: issues of sample repositories become healthy deploys");
+    print_line("  i  write a configuration for the repository you are in (it starts nothing)");
+    print_line("  q  leave");
+    Ok(match ask(std::io::stdout(), "d, i or q: ")?.as_str() {
+        "d" => FirstStep::Demo,
+        "i" => FirstStep::Init,
+        _ => FirstStep::Leave,
     })
 }
 
-/// Opens the cockpit on the afk that runs for this configuration, and starts one in the background
-/// where none does.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn open(place: &PlaceArgs) -> Result<(), Failure> {
-    terminal()?;
-    let (config, paths) = place.load()?;
-    let client = match attach::join(&config, &paths, Role::Operator, "tty").await {
-        Err(AttachError::Nobody(_)) => attach::begin(&config, &paths).await?,
+/// Opens the cockpit on the afk that runs for this configuration. Starts one in the background if none
+/// runs.
+pub(super) async fn open(instance: &InstanceArgs) -> Result<(), Failure> {
+    terminal::require(WITHOUT_TERMINAL)?;
+    let (config, paths) = instance.load()?;
+    let client = match attach::connect(&config, &paths, Role::Operator, "tty").await {
+        Err(AttachError::NotRunning(_)) => attach::start_in_background(&config, &paths).await?,
         other => other?,
     };
-    attach::look(&client, &paths).await
+    attach::show_cockpit(&client, &paths, None).await
 }
 
-/// Arguments of `afk up`.
 #[derive(Debug, Args)]
-pub struct UpArgs {
-    /// Show the cockpit in this process: it ends with the terminal
+pub(super) struct UpArgs {
+    /// Show the cockpit in this process, which ends with the terminal
     #[arg(long)]
-    pub cockpit: bool,
-    /// Wait until the afk that runs there has nothing at work, and take its place
+    pub(super) cockpit: bool,
+    /// Drain the running afk, wait for its end, and take its place
     #[arg(long, conflicts_with = "cockpit")]
-    pub take_over: bool,
-    /// Begin a session of its own
+    pub(super) take_over: bool,
+    /// Start a session of its own
     #[arg(long, hide = true)]
-    pub background: bool,
+    pub(super) background: bool,
 }
 
-/// Runs the runtime in this process until it is told to end.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
-    let (config, paths) = place.load()?;
+/// Runs the runtime in this process until a signal or `afk stop` ends it.
+pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+    let (config, paths) = instance.load()?;
     let launcher = super::own_program()?;
     if args.cockpit {
         return cockpit(config, &paths.state, launcher, Some(paths.config)).await;
@@ -105,38 +93,63 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
     if args.take_over {
         let hello = client::hello(&config, Role::Operator, "take-over", (0, 0));
         if client::make_room(&paths.state, hello).await? {
-            super::say("the afk that ran there has ended");
+            print_line("the earlier afk has ended");
         }
     }
     let _log = super::log::start(&paths.state)?;
     let mut config = config;
     let leadership = lead(&mut config, &paths.state, &launcher).await?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
-    server::start(&runtime.handle, &paths.state).map_err(|error| {
-        let socket = crate::serve::attach::path(&paths.state);
+    start_ways_in(&runtime.handle, &paths.state).await?;
+    print_line(&format!("afk runs on {}", paths.state.display()));
+    tracing::info!(process = std::process::id(), "afk has started");
+    wait_for_end(&runtime.handle, leadership.as_ref()).await?;
+    tracing::info!("afk is ending");
+    runtime.stop().await;
+    if let Some(leadership) = leadership {
+        let still_leads =
+            leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
+        leadership.release().await;
+        if !still_leads {
+            return Err(Failure::new(
+                FailureKind::Busy,
+                "another afk leads now, so this one has ended",
+            )
+            .hint("start it again to follow"));
+        }
+    }
+    // A client must not find a socket that no process serves.
+    let _ = std::fs::remove_file(crate::serve::attach::socket_path(&paths.state));
+    Ok(())
+}
+
+/// Starts the attach socket, and SSH and HTTP if the configuration enables them.
+async fn start_ways_in(handle: &Handle, state: &Path) -> Result<(), Failure> {
+    server::start(handle, state).map_err(|error| {
+        let socket = crate::serve::attach::socket_path(state);
         Failure::new(FailureKind::System, socket.display())
             .because(error)
-            .hint("a socket's path may have 100 bytes: use a state folder with a shorter one")
+            .hint("the path of a socket may have 100 bytes: use a state folder with a shorter path")
     })?;
-    let ssh = &runtime.handle.config.ssh.clone();
+    let ssh = &handle.config.ssh;
     if ssh.enabled {
         let keys = ssh.authorized_keys.clone();
-        let show: ssh::server::Show = Arc::new(show_far);
-        let bound = ssh::server::start(&runtime.handle, ssh.listen, keys, &paths.state, show).await;
+        let run_cockpit: ssh::server::RunCockpit = Arc::new(run_remote_cockpit);
+        let bound = ssh::server::start(handle, ssh.listen, keys, state, run_cockpit).await;
         let bound = bound.map_err(|why| {
-            Failure::new(FailureKind::System, why).hint("see [ssh] in the configuration")
+            Failure::new(FailureKind::System, why).hint("check [ssh] in the configuration")
         })?;
-        super::say(&format!("ssh on {bound}"));
+        print_line(&format!("ssh on {bound}"));
     }
-    let config = runtime.handle.config.clone();
+    let config = handle.config.clone();
     if config.http.enabled {
-        let (bound, _) = http::start(&runtime.handle, &config).await.map_err(|why| {
-            Failure::new(FailureKind::System, why).hint("see [http] in the configuration")
-        })?;
-        super::say(&format!("http on {bound}"));
+        drop(start_http(handle, &config).await?);
     }
-    super::say(&format!("afk runs on {}", paths.state.display()));
-    tracing::info!(process = std::process::id(), "up");
+    Ok(())
+}
+
+/// Waits for a signal, a request to stop, or the loss of an election.
+async fn wait_for_end(handle: &Handle, leadership: Option<&Leadership>) -> Result<(), Failure> {
     let [mut term, mut int, mut hup] = [
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -146,70 +159,61 @@ pub async fn run(args: &UpArgs, place: &PlaceArgs) -> Result<(), Failure> {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
-            // A terminal that goes is no reason to end.
+            // The runtime outlives the terminal.
             _ = hup.recv() => {}
-            () = runtime.handle.stop_requested() => break,
-            () = lost(leadership.as_ref()) => break,
+            () = handle.stop_requested() => break,
+            () = lost(leadership) => break,
         }
     }
-    tracing::info!("down");
-    runtime.stop().await;
-    if let Some(leadership) = leadership {
-        let led = leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
-        leadership.release().await;
-        if !led {
-            return Err(Failure::new(
-                FailureKind::Busy,
-                "another afk leads now: this one has ended",
-            )
-            .hint("start it again to follow"));
-        }
-    }
-    // Clients see the end; nobody finds a socket that nobody serves.
-    let _ = std::fs::remove_file(crate::serve::attach::path(&paths.state));
     Ok(())
 }
 
-/// Waits until this afk leads, where there are several. Meanwhile it follows: over HTTP it shows what
-/// the leader does, and changes nothing.
+/// Waits until this afk is elected, if `[leader]` is set. Until then it follows: it serves reads over HTTP
+/// and refuses commands.
 async fn lead(
     config: &mut Config,
     state: &Path,
     launcher: &Path,
 ) -> Result<Option<Leadership>, Failure> {
     let Some(leader) = config.leader.clone() else { return Ok(None) };
-    let (told, standing) = tokio::sync::watch::channel(String::new());
-    let follower = Runtime::follow(config, state, launcher.to_owned(), standing)?;
-    let mut served = None;
+    let (leader_name, follows) = tokio::sync::watch::channel(String::new());
+    let follower = Runtime::follow(config, state, launcher.to_owned(), follows)?;
+    let mut http_server = None;
     if config.http.enabled {
-        let started = http::start(&follower.handle, config).await.map_err(|why| {
-            Failure::new(FailureKind::System, why).hint("see [http] in the configuration")
-        })?;
-        super::say(&format!("http on {}", started.0));
-        served = Some(started.1);
+        http_server = Some(start_http(&follower.handle, config).await?);
     }
     let cluster = config.kubernetes.clone();
-    let floor = || Journal::newest_term(state);
-    let follows = |who: &str| {
-        super::say(&format!("follows: {who}"));
-        told.send_replace(who.to_owned());
+    let newest_term = || Journal::newest_term(state);
+    let follow = |leader: &str| {
+        print_line(&format!("follows: {leader}"));
+        leader_name.send_replace(leader.to_owned());
     };
     let leadership = tokio::select! {
-        leadership = Leadership::take(leader, cluster, floor, follows) => leadership,
+        leadership = Leadership::take(leader, cluster, newest_term, follow) => leadership,
         _ = tokio::signal::ctrl_c() => {
-            return Err(Failure::new(FailureKind::Negative, "ended before it led"));
+            return Err(Failure::new(FailureKind::Negative, "interrupted before it was elected"));
         }
     };
     follower.stop().await;
-    if let Some(served) = served {
-        // A panic in it was reported by its hook.
-        let _ = served.await;
+    if let Some(server) = http_server {
+        // Waits for the port. The panic hook has reported a panic of this task.
+        let _ = server.await;
     }
-    super::say(&format!("leads in term {}", leadership.term));
+    print_line(&format!("leads in term {}", leadership.term));
     config.term = Some(leadership.term);
     Ok(Some(leadership))
 }
 
+/// Starts the HTTP server. The task ends once the port is free again.
+async fn start_http(handle: &Handle, config: &Config) -> Result<JoinHandle<()>, Failure> {
+    let (bound, task) = http::start(handle, config).await.map_err(|why| {
+        Failure::new(FailureKind::System, why).hint("check [http] in the configuration")
+    })?;
+    print_line(&format!("http on {bound}"));
+    Ok(task)
+}
+
+/// Waits until another afk leads; forever if there is no election.
 async fn lost(leadership: Option<&Leadership>) {
     match leadership {
         Some(leadership) => leadership.lost().await,
@@ -217,32 +221,27 @@ async fn lost(leadership: Option<&Leadership>) {
     }
 }
 
-/// The cockpit on a terminal that came over SSH.
-fn show_far(client: &Client, far: ssh::server::Far) {
-    if let Err(failure) = session::run_remote(client, far.events, far.out, far.size) {
-        tracing::warn!(%failure, "an ssh session ended badly");
+/// Runs the cockpit on the terminal of an SSH client.
+fn run_remote_cockpit(client: &Client, terminal: ssh::server::RemoteTerminal) {
+    let done = session::run_remote(client, terminal.events, terminal.out, terminal.size);
+    if let Err(failure) = done {
+        tracing::warn!(%failure, "an SSH session failed");
     }
 }
 
-fn terminal() -> Result<(), Failure> {
-    if std::io::stdout().is_terminal() {
-        return Ok(());
-    }
-    Err(Failure::new(FailureKind::Usage, "standard output is no terminal")
-        .hint("`afk up`, `afk demo --headless`, `afk status --json` and `afk explain` need none"))
-}
+/// The hint of a cockpit that has no terminal.
+const WITHOUT_TERMINAL: &str =
+    "`afk up`, `afk demo --headless`, `afk status --json` and `afk explain` need none";
 
-/// Runs the runtime with the cockpit on top until it is left; the runs go on at the next start.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn cockpit(
+/// Runs the runtime and the cockpit in this process until the user leaves; the runs continue at the next
+/// start.
+pub(super) async fn cockpit(
     config: Config,
     state: &Path,
     launcher: PathBuf,
     config_file: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    terminal()?;
+    terminal::require(WITHOUT_TERMINAL)?;
     let _log = super::log::start(state)?;
     let runtime = Runtime::start(config, state, launcher, config_file).await?;
     if let Err(error) = server::start(&runtime.handle, state) {

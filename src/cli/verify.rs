@@ -1,22 +1,20 @@
-//! `afk verify`: walks the journal's hash chain and names the first broken link.
+//! `afk verify`: checks the journal's hash chain and names the first broken link. afk may run meanwhile.
 
-use super::place::PlaceArgs;
+use super::instance::InstanceArgs;
+use super::terminal::print_line;
+use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
 use crate::journal::{Journal, chain};
 
-/// Runs the command; afk may run meanwhile.
-///
-/// # Errors
-/// [`Failure`] where a link is broken.
-pub fn run(place: &PlaceArgs) -> Result<(), Failure> {
-    let journal = Journal::open_read_only(&place.paths()?.state)?;
+pub(super) fn run(instance: &InstanceArgs) -> Result<(), Failure> {
+    let journal = Journal::open_read_only(&instance.paths()?.state)?;
     match chain::verify(&journal)? {
         Ok(count) => {
-            super::say(&format!("{count} records, every link holds"));
+            print_line(&format!("{}, every link holds", plural(count, "record")));
             Ok(())
         }
         Err(broken) => Err(Failure::new(FailureKind::Negative, broken).hint(
-            "records before it are as they were written; what comes from it on is not proved",
+            "the records before it are as they were written; those from it on are not proved",
         )),
     }
 }

@@ -1,4 +1,5 @@
-//! An agent's part of the configuration, and the presets that it may begin from.
+//! `[agents.NAME]`: an agent's program, protocol, environment and price, and the shipped presets that a
+//! section may start from (assets/agents.toml). The runtime builds each turn's process from it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,173 +7,181 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-/// The shipped presets.
+use super::ConfigError;
+
 const PRESETS: &str = include_str!("../../assets/agents.toml");
 
-/// What an agent speaks.
+/// The protocol between afk and an agent's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Speaks {
-    /// JSON lines (docs/agents.md).
+pub enum Protocol {
+    /// JSON lines of afk's own (docs/agents.md).
     #[default]
     Command,
-    /// Text, and an exit code.
+    /// Plain text and an exit code.
     Text,
-    /// Claude Code's stream-json.
+    /// Claude Code's `stream-json` format.
     Claude,
-    /// Codex's app server.
+    /// The protocol of Codex's app server.
     Codex,
-    /// The Agent Client Protocol.
+    /// The Agent Client Protocol (ACP).
     Acp,
 }
 
-/// In what ACP agents differ.
+/// The differences between agents that use ACP; the protocol itself doesn't announce them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ways {
-    /// A second prompt in the middle of a turn steers it; otherwise it would cancel or wait, and
-    /// afk keeps it until the turn is over.
+pub struct AcpProfile {
+    /// Whether a second prompt in the middle of a turn steers the turn. With other agents it would
+    /// cancel the turn or wait, so that afk holds it back until the turn is over.
     pub steers: bool,
-    /// Goes on with a conversation in a new process.
+    /// Whether a new process can resume an earlier conversation.
     pub resumes: bool,
-    /// The model reads a refusal and goes on; otherwise it ends the turn.
+    /// Whether the model reads a refused permission and continues; otherwise a refusal ends the turn.
     pub reads_refusals: bool,
-    /// Tells money beside tokens.
-    pub tells_cost: bool,
-    /// The method to authenticate with before a session is made.
+    /// Whether the agent reports money beside tokens.
+    #[serde(rename = "tells_cost")]
+    pub reports_cost: bool,
+    /// The method to authenticate with before the first session.
     pub authenticate: Option<String>,
-    /// The mode in which it asks leave, where that isn't the one that it begins in.
+    /// The mode in which the agent asks for permission, unless it starts in that mode.
     pub mode: Option<String>,
 }
 
-/// How money is reckoned, where the agent tells tokens only: US dollars per million of them.
+/// The price of tokens, in US dollars per million, for agents that report no money.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Read by the model.
+    /// The price of tokens that the model reads.
     pub input: f64,
-    /// Written by it.
+    /// The price of tokens that the model writes.
     pub output: f64,
 }
 
-/// How the agent is paid for.
+/// How the use of an agent is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Plan {
-    /// By use.
+    /// Per token, so that afk counts money.
     #[default]
     Metered,
-    /// A flat rate: tokens are counted and money isn't.
+    /// A flat rate, so that afk counts tokens but no money.
     Flat,
 }
 
-/// How a person knows whether an agent can log in, without reading its credentials.
+/// The traces of a login, by which `afk doctor` reports whether an agent can log in without reading
+/// its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Login {
-    /// Any of these names in its environment is enough.
+    /// Environment variables; any one of them suffices.
     pub env: Vec<String>,
-    /// Any of these files under its HOME is enough.
+    /// Files under the agent's HOME; any one of them suffices.
     pub files: Vec<String>,
-    /// What to do where neither is there.
+    /// The advice to a user who has neither.
     pub how: String,
 }
 
-/// A preset; see assets/agents.toml.
+/// A shipped definition of an agent that afk was tested with (assets/agents.toml).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// What it is, in a line.
+    /// A description in one line.
     pub about: String,
-    /// What it speaks.
-    pub speaks: Speaks,
-    /// Program and arguments.
+    /// The protocol of the agent's program.
+    #[serde(rename = "speaks")]
+    pub protocol: Protocol,
+    /// The program and its arguments.
     pub command: Vec<String>,
-    /// Names that are passed on from afk's environment where they are set.
+    /// Environment variables that the agent inherits from afk if they are set.
     #[serde(default)]
     pub env: Vec<String>,
-    /// Names with a value: no updates, no telemetry.
+    /// Environment variables with fixed values, which turn off updates and telemetry.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Arguments that make the program tell its version.
+    /// The arguments that make the program print its version.
     #[serde(default)]
     pub version: Vec<String>,
-    /// Versions that were tried.
+    /// The versions that afk was tested with.
     pub tested: Vec<String>,
-    /// How it logs in.
+    /// The traces of a login.
     #[serde(default)]
     pub login: Login,
-    /// Its differences, where it speaks ACP.
+    /// The profile, if the protocol is ACP.
     #[serde(default)]
-    pub acp: Ways,
-    /// Settings in a HOME of its own, by path: the switches that have no environment name.
+    pub acp: AcpProfile,
+    /// Settings files for an own HOME, by path, for switches without an environment variable.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
-    /// How it is installed.
+    /// The command that installs the agent.
     pub install: String,
-    /// Where its npm package keeps the program itself, below `node_modules`.
+    /// The path of the native program below `node_modules`, for an npm package that wraps one.
     #[serde(default)]
     pub vendor: Option<String>,
 }
 
-/// The presets by name.
+/// The shipped presets by name.
 #[must_use]
 pub fn presets() -> &'static BTreeMap<String, Preset> {
     static ALL: LazyLock<BTreeMap<String, Preset>> =
-        // It is constant, and a test reads it.
+        // The text is constant, and a test parses it.
         LazyLock::new(|| toml::from_str(PRESETS).unwrap_or_default());
     &ALL
 }
 
-/// An agent.
+/// `[agents.NAME]`: an agent, as an optional preset and the owner's settings over it.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Agent {
-    /// What it begins from; everything below goes over it.
+pub struct AgentConfig {
+    /// The preset that the keys below override.
     pub preset: Option<String>,
-    /// What it speaks, where it has no preset.
-    pub speaks: Option<Speaks>,
-    /// Program and arguments.
+    /// The protocol; the preset's by default.
+    #[serde(rename = "speaks")]
+    pub protocol: Option<Protocol>,
+    /// The program and its arguments; the preset's by default.
     pub command: Vec<String>,
-    /// Arguments after those of the command.
+    /// Arguments that afk appends to those of the command.
     pub args: Vec<String>,
-    /// Names of the environment that it gets beside the few that every child gets.
+    /// Environment variables that the agent inherits beside those that every child inherits.
     pub env: Vec<String>,
-    /// Environment names with a value of their own.
+    /// Environment variables with fixed values.
     pub set: BTreeMap<String, String>,
-    /// Environment names whose value is a secret: `env:NAME` or `file:/path` (mode 0600).
+    /// Environment variables whose value is a reference to a secret: `env:NAME`, `file:/path` (mode
+    /// 0600) or `vault:…`.
     pub secrets: BTreeMap<String, String>,
-    /// A HOME of its own: its login, its settings and its conversations live there.
+    /// An own HOME for the agent's login, settings and conversations.
     pub home: Option<PathBuf>,
-    /// The model, where it isn't the agent's own choice.
+    /// The model; the agent's own choice by default.
     pub model: Option<String>,
-    /// Steps that a turn may take.
+    /// The number of steps that a turn may take.
     pub max_steps: Option<u32>,
-    /// How it is paid for.
+    /// How the use of the agent is billed.
     pub plan: Plan,
-    /// What its tokens cost, where it does not tell.
+    /// The price of tokens, for an agent that reports no money.
     pub price: Option<Price>,
-    /// Its differences, where it speaks ACP and has no preset.
-    pub acp: Option<Ways>,
+    /// The profile, if the protocol is ACP; the preset's by default.
+    pub acp: Option<AcpProfile>,
 }
 
-impl Agent {
-    /// Its preset, where it has one that is known.
+impl AgentConfig {
+    /// The definition of its preset, if it names one that exists.
     #[must_use]
-    pub fn known(&self) -> Option<&'static Preset> {
+    pub fn preset_definition(&self) -> Option<&'static Preset> {
         presets().get(self.preset.as_ref()?)
     }
 
-    /// What it speaks.
+    /// The protocol of the agent's program.
     #[must_use]
-    pub fn speaks(&self) -> Speaks {
-        self.speaks.or_else(|| Some(self.known()?.speaks)).unwrap_or_default()
+    pub fn protocol(&self) -> Protocol {
+        self.protocol.or_else(|| Some(self.preset_definition()?.protocol)).unwrap_or_default()
     }
 
-    /// Program and arguments. A preset's arguments stay where only the program is replaced.
+    /// The program and its arguments. A `command` of a single word replaces only the preset's
+    /// program and keeps the preset's arguments.
     #[must_use]
     pub fn command(&self) -> Vec<String> {
-        let preset = self.known().map(|preset| preset.command.as_slice()).unwrap_or_default();
+        let preset =
+            self.preset_definition().map(|preset| preset.command.as_slice()).unwrap_or_default();
         let own = match self.command.as_slice() {
             [] => preset.to_vec(),
             [program] if preset.len() > 1 => {
@@ -183,16 +192,20 @@ impl Agent {
         own.into_iter().chain(self.args.iter().cloned()).collect()
     }
 
-    /// Names that are passed on.
+    /// The environment variables that the agent inherits.
     #[must_use]
-    pub fn passed_on(&self) -> Vec<&String> {
-        self.known().into_iter().flat_map(|preset| &preset.env).chain(&self.env).collect()
+    pub fn inherited_variables(&self) -> Vec<&String> {
+        self.preset_definition()
+            .into_iter()
+            .flat_map(|preset| &preset.env)
+            .chain(&self.env)
+            .collect()
     }
 
-    /// Names with a value.
+    /// The environment variables with fixed values, `HOME` among them.
     #[must_use]
-    pub fn settings(&self) -> BTreeMap<String, String> {
-        let mut all = self.known().map(|preset| preset.set.clone()).unwrap_or_default();
+    pub fn fixed_variables(&self) -> BTreeMap<String, String> {
+        let mut all = self.preset_definition().map(|preset| preset.set.clone()).unwrap_or_default();
         all.extend(self.set.clone());
         if let Some(home) = &self.home {
             all.insert("HOME".into(), home.display().to_string());
@@ -200,37 +213,39 @@ impl Agent {
         all
     }
 
-    /// Files that its own HOME should have, with their text; none where it shares the user's.
+    /// The settings files of an own HOME, with their text; empty if it shares the user's HOME.
     #[must_use]
-    pub fn files(&self) -> Vec<(PathBuf, &'static str)> {
-        let (Some(home), Some(preset)) = (&self.home, self.known()) else { return Vec::new() };
+    pub fn settings_files(&self) -> Vec<(PathBuf, &'static str)> {
+        let (Some(home), Some(preset)) = (&self.home, self.preset_definition()) else {
+            return Vec::new();
+        };
         preset.files.iter().map(|(path, text)| (home.join(path), text.as_str())).collect()
     }
 
-    /// Its ways, where it speaks ACP.
+    /// The profile that applies if the protocol is ACP.
     #[must_use]
-    pub fn ways(&self) -> Ways {
-        self.acp.clone().or_else(|| Some(self.known()?.acp.clone())).unwrap_or_default()
+    pub fn acp_profile(&self) -> AcpProfile {
+        self.acp.clone().or_else(|| Some(self.preset_definition()?.acp.clone())).unwrap_or_default()
     }
 
-    /// What is wrong with it: the key below its own and the message.
-    ///
-    /// # Errors
-    /// The first that is found.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         if let Some(name) = &self.preset
-            && self.known().is_none()
+            && self.preset_definition().is_none()
         {
             let names: Vec<&str> = presets().keys().map(String::as_str).collect();
-            return Err(("preset", format!("{name:?} is not one of {}", names.join(", "))));
+            let message = format!("{name:?} is not one of {}", names.join(", "));
+            return Err(ConfigError::meaning("preset", message));
         }
         if self.command().first().is_none_or(String::is_empty) {
-            return Err(("command", "names no program, and there is no preset".into()));
+            return Err(ConfigError::meaning(
+                "command",
+                "names no program, and there is no preset",
+            ));
         }
         if let Some(price) = self.price
             && !(price.input >= 0.0 && price.output >= 0.0)
         {
-            return Err(("price", "should be amounts in US dollars".into()));
+            return Err(ConfigError::meaning("price", "should hold amounts in US dollars"));
         }
         Ok(())
     }
@@ -241,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_can_be_read_and_is_whole() {
+    fn every_preset_parses_and_is_complete() {
         let all: BTreeMap<String, Preset> = toml::from_str(PRESETS).unwrap();
         assert_eq!(all.len(), presets().len());
         for name in [
@@ -261,23 +276,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_goes_over_the_preset() {
-        let agent = Agent {
+    fn own_keys_override_the_preset() {
+        let agent = AgentConfig {
             preset: Some("codex".into()),
             command: vec!["/opt/codex".into()],
-            ..Agent::default()
+            ..AgentConfig::default()
         };
         assert_eq!(agent.command()[..2], ["/opt/codex", "app-server"]);
-        assert_eq!(agent.speaks(), Speaks::Codex);
-        let agent =
-            Agent { preset: Some("claude".into()), home: Some("/h".into()), ..Agent::default() };
-        let set = agent.settings();
+        assert_eq!(agent.protocol(), Protocol::Codex);
+        let agent = AgentConfig {
+            preset: Some("claude".into()),
+            home: Some("/h".into()),
+            ..AgentConfig::default()
+        };
+        let set = agent.fixed_variables();
         assert_eq!((set["HOME"].as_str(), set["DISABLE_AUTOUPDATER"].as_str()), ("/h", "1"));
-        let gemini =
-            Agent { preset: Some("gemini".into()), home: Some("/h".into()), ..Agent::default() };
-        assert_eq!(gemini.files()[0].0, PathBuf::from("/h/.gemini/settings.json"));
-        assert!(Agent { home: None, ..gemini }.files().is_empty());
-        assert!(Agent { preset: Some("clade".into()), ..Agent::default() }.check().is_err());
-        assert!(Agent::default().check().is_err());
+        let gemini = AgentConfig {
+            preset: Some("gemini".into()),
+            home: Some("/h".into()),
+            ..AgentConfig::default()
+        };
+        assert_eq!(gemini.settings_files()[0].0, PathBuf::from("/h/.gemini/settings.json"));
+        assert!(AgentConfig { home: None, ..gemini }.settings_files().is_empty());
+        assert!(
+            AgentConfig { preset: Some("clade".into()), ..AgentConfig::default() }.check().is_err()
+        );
+        assert!(AgentConfig::default().check().is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Breakglass: the hypervisor, the hosts that a shell can be opened on, and the keys to them.
-//! Addresses are numbers: no name server is asked in an incident.
+//! `[breakglass]`: the hypervisor, the hosts that an operator can open a shell on, and the keys to them.
+//! Addresses are numeric, since an incident may take the name server down too.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,99 +7,101 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::ConfigError;
 use crate::core::model::breakglass::BreakglassRules;
 use crate::core::model::time::MINUTE;
 
-/// `[breakglass]`.
+/// `[breakglass]`: the recovery of a wedged VM through its hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Breakglass {
-    /// The VM's name: what is typed to confirm.
+pub struct BreakglassConfig {
+    /// The VM's name, which an operator types to confirm a mutating verb.
     pub vm: String,
     /// The machine that the VM runs on.
-    pub hypervisor: Host,
-    /// Machines that a shell can be opened on, by name.
+    pub hypervisor: HostConfig,
+    /// The machines that an operator can open a shell on, by name.
     #[serde(default)]
-    pub hosts: BTreeMap<String, Host>,
-    /// The keys that these machines have; relative to the configuration.
+    pub hosts: BTreeMap<String, HostConfig>,
+    /// The file of pinned host keys, relative to the configuration.
     #[serde(default = "pins")]
     pub pins: PathBuf,
-    /// How long an arming lasts.
+    /// Minutes that breakglass stays armed.
     #[serde(default = "arm_minutes")]
     pub arm_minutes: u32,
-    /// Mutating verbs in ten minutes that need no second word.
+    /// The number of mutating verbs in ten minutes that need no second confirmation.
     #[serde(default = "mutations")]
     pub mutations: usize,
-    /// How often the way to the hypervisor is proved; 0 is never.
+    /// Days between two drills of the connection to the hypervisor; 0 turns drills off.
     #[serde(default = "drill_days")]
     pub drill_days: u32,
-    /// The age of the last good drill that is an alarm.
+    /// The age of the last good drill, in days, that raises an alarm.
     #[serde(default = "drill_red_days")]
     pub drill_red_days: u32,
-    /// How long a mutating verb may take before its outcome is UNKNOWN.
+    /// Seconds after which the outcome of a mutating verb becomes UNKNOWN.
     #[serde(default = "mutation_seconds")]
     pub mutation_seconds: u64,
-    /// How long a reading verb may take.
+    /// Seconds that a reading verb may take.
     #[serde(default = "read_seconds")]
     pub read_seconds: u64,
-    /// How long connecting and logging in may take.
+    /// Seconds that connecting and logging in may take.
     #[serde(default = "connect_seconds")]
     pub connect_seconds: u64,
-    /// Silence after which a connection is asked whether it is there; three times no is lost.
+    /// Seconds of silence before a keepalive; three unanswered keepalives end the connection.
     #[serde(default = "keepalive_seconds")]
     pub keepalive_seconds: u64,
-    /// How long captures and recordings are kept.
+    /// Days that afk keeps captures and recordings.
     #[serde(default = "keep_days")]
     pub keep_days: u32,
-    /// The most that is kept of one shell, in MiB.
+    /// The size limit of the recording of one shell, in MiB.
     #[serde(default = "recording_mib")]
     pub recording_mib: u64,
-    /// Keys, pins and sockets are hidden from agents, tests and deploy commands; where that can't
-    /// be done they are not started.
+    /// Hides keys, pins and sockets from agents, tests and deploy commands, and refuses to start them
+    /// if hiding is impossible.
     #[serde(default = "yes")]
     pub hide_from_agents: bool,
-    /// An agent that may say what is wrong; off by default.
+    /// An agent that diagnoses the VM; off by default.
     #[serde(default)]
-    pub diagnosis: Option<Diagnosis>,
+    pub diagnosis: Option<DiagnosisConfig>,
 }
 
-/// A machine.
+/// `[breakglass.hypervisor]` and `[breakglass.hosts.NAME]`: a machine and the login to it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Host {
-    /// Its address and port, in numbers.
+pub struct HostConfig {
+    /// The address and port of its sshd, numeric.
     pub address: SocketAddr,
-    /// Who logs in.
+    /// The account to log in as.
     pub user: String,
-    /// A private key, readable by its owner alone; relative to the configuration.
+    /// A private key that only its owner can read, relative to the configuration.
     #[serde(default)]
     pub key: Option<PathBuf>,
-    /// A certificate for it.
+    /// An OpenSSH certificate for `key`.
     #[serde(default)]
     pub certificate: Option<PathBuf>,
     /// The socket of an ssh-agent, or `env` for `SSH_AUTH_SOCK`.
     #[serde(default)]
     pub agent: Option<PathBuf>,
-    /// The fingerprint of the one key of that agent that is used; all of them otherwise.
+    /// The fingerprint of the only key to use of that ssh-agent; all its keys by default.
     #[serde(default)]
     pub agent_key: Option<String>,
 }
 
-/// Who diagnoses, and what it is shown beside `status` and `forensics`.
+/// `[breakglass.diagnosis]`: the agent that diagnoses, and its evidence beside `status` and
+/// `forensics`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Diagnosis {
-    /// One of the agents.
+pub struct DiagnosisConfig {
+    /// The agent, one of `[agents]`.
     pub agent: String,
-    /// A host with a user that can only read.
+    /// A host of `[breakglass.hosts]` whose account can only read.
     #[serde(default)]
     pub host: Option<String>,
-    /// What is run there.
+    /// The commands whose output from that host becomes evidence.
     #[serde(default)]
     pub commands: Vec<String>,
 }
 
-/// The name of the hypervisor among the pins.
+/// The reserved host name of the hypervisor, also in the file of pins.
 pub const HYPERVISOR: &str = "hypervisor";
 
 fn pins() -> PathBuf {
@@ -139,32 +141,32 @@ const fn yes() -> bool {
     true
 }
 
-impl Breakglass {
-    /// Relative paths are the configuration's folder's.
-    pub(super) fn place(&mut self, at: &dyn Fn(&Path) -> PathBuf) {
-        self.pins = at(&self.pins);
+impl BreakglassConfig {
+    /// Resolves each relative path with `resolve`.
+    pub(super) fn resolve_paths(&mut self, resolve: &dyn Fn(&Path) -> PathBuf) {
+        self.pins = resolve(&self.pins);
         for host in self.hosts.values_mut().chain([&mut self.hypervisor]) {
             for path in [&mut host.key, &mut host.certificate, &mut host.agent] {
-                *path =
-                    path.take().map(|path| if path == Path::new("env") { path } else { at(&path) });
+                let keep = |path: &PathBuf| path == Path::new("env");
+                *path = path.take().map(|path| if keep(&path) { path } else { resolve(&path) });
             }
         }
     }
 
-    /// Whether its values fit together.
-    pub(super) fn check(&self, agents: &dyn Fn(&str) -> bool) -> Result<(), (String, String)> {
-        let wrong = |key: &str, message: String| Err((key.to_owned(), message));
-        let word = |text: &str| {
+    /// Checks whether the values fit together; `is_agent` recognises the names of `[agents]`.
+    pub(super) fn check(&self, is_agent: &dyn Fn(&str) -> bool) -> Result<(), ConfigError> {
+        let wrong = |key: &str, message: String| Err(ConfigError::meaning(key, message));
+        let is_name = |text: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         };
-        if !word(&self.vm) {
+        if !is_name(&self.vm) {
             return wrong("vm", "should be a name of letters, digits, - _ and .".into());
         }
         let all =
             self.hosts.iter().map(|(name, host)| (format!("hosts.{name}"), name.as_str(), host));
         let hypervisor = ("hypervisor".to_owned(), HYPERVISOR, &self.hypervisor);
         for (key, name, host) in all.chain([hypervisor]) {
-            if !word(name) || (name == HYPERVISOR && key != "hypervisor") {
+            if !is_name(name) || (name == HYPERVISOR && key != "hypervisor") {
                 return wrong(&key, format!("{name:?} can't be the name of a host"));
             }
             if host.user.is_empty() {
@@ -181,18 +183,18 @@ impl Breakglass {
             return wrong("arm_minutes", "should be 1 or more".into());
         }
         if let Some(diagnosis) = &self.diagnosis {
-            if !agents(&diagnosis.agent) {
+            if !is_agent(&diagnosis.agent) {
                 let message = format!("there is no [agents.{}]", diagnosis.agent);
                 return wrong("diagnosis.agent", message);
             }
             if diagnosis.host.as_ref().is_some_and(|host| !self.hosts.contains_key(host)) {
-                return wrong("diagnosis.host", "is none of [breakglass.hosts]".into());
+                return wrong("diagnosis.host", "is not one of [breakglass.hosts]".into());
             }
         }
         Ok(())
     }
 
-    /// The core's rules.
+    /// The core's rules of breakglass.
     #[must_use]
     pub fn rules(&self) -> BreakglassRules {
         const DAY: i64 = 24 * 60 * MINUTE;
@@ -208,35 +210,35 @@ impl Breakglass {
         }
     }
 
-    /// A machine by its name among the pins.
+    /// A machine by its name; [`HYPERVISOR`] is a name too.
     #[must_use]
-    pub fn host(&self, name: &str) -> Option<&Host> {
+    pub fn host(&self, name: &str) -> Option<&HostConfig> {
         if name == HYPERVISOR { Some(&self.hypervisor) } else { self.hosts.get(name) }
     }
 
-    /// What no agent should reach: keys, certificates, the pins and the sockets of ssh-agents.
+    /// The paths that no agent may reach: keys, certificates, pins and sockets of ssh-agents.
     #[must_use]
-    pub fn secrets(&self) -> Vec<PathBuf> {
+    pub fn secret_paths(&self) -> Vec<PathBuf> {
         let hosts = self.hosts.values().chain([&self.hypervisor]);
-        let of = |host: &Host| {
-            [host.key.clone(), host.certificate.clone(), host.socket()].into_iter().flatten()
+        let of = |host: &HostConfig| {
+            [host.key.clone(), host.certificate.clone(), host.agent_socket()].into_iter().flatten()
         };
         hosts.flat_map(of).chain([self.pins.clone()]).collect()
     }
 
-    /// The cold path, as it is typed where no cockpit is at hand.
+    /// The ssh command that works without any afk, for a printed runbook.
     #[must_use]
-    pub fn cold(&self) -> String {
+    pub fn cold_command(&self) -> String {
         let host = &self.hypervisor;
         let key = host.key.as_ref().map(|key| format!("-i {} ", key.display())).unwrap_or_default();
         format!("ssh -p {} {key}{}@{} status", host.address.port(), host.user, host.address.ip())
     }
 }
 
-impl Host {
-    /// The socket of its ssh-agent.
+impl HostConfig {
+    /// The socket of its ssh-agent, with `env` resolved.
     #[must_use]
-    pub fn socket(&self) -> Option<PathBuf> {
+    pub fn agent_socket(&self) -> Option<PathBuf> {
         match self.agent.as_deref() {
             Some(path) if path == Path::new("env") => {
                 std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)

@@ -1,10 +1,17 @@
-//! The names that control afk from outside of its file: the environment, a mounted folder, or a
-//! `ConfigMap`. A value that can't be read is an error, never a guess.
+//! `[control]`: the names that control afk from outside its file, such as `AFK_KILL_SWITCH`.
+//!
+//! They come from the environment at start-up, and from a mounted folder or a `ConfigMap` while afk
+//! runs (`runtime::control`). A value that can't be read is an error and never a guess, since a kill
+//! switch that fails open would be none.
 
-use super::{Config, ConfigError};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Config, ConfigError, Env};
 use crate::core::model::id::Repo;
 
-/// Every name that is looked for.
+/// The names that afk looks up.
 pub const NAMES: [&str; 7] = [
     "AFK_ALLOWLIST",
     "AFK_KILL_SWITCH",
@@ -15,14 +22,24 @@ pub const NAMES: [&str; 7] = [
     "AFK_FIX_FORWARD_MAX_SECONDS",
 ];
 
-/// Lays what `value` knows over a configuration.
+/// `[control]`: the sources of [`NAMES`] that can change while afk runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlConfig {
+    /// A folder with one file per name, such as a mounted `ConfigMap`.
+    pub folder: Option<PathBuf>,
+    /// A `ConfigMap` that afk watches over the API, as `namespace/name`.
+    pub config_map: Option<String>,
+}
+
+/// Overwrites the configuration with each name that `lookup` has a value for.
 ///
 /// # Errors
-/// [`ConfigError::Environment`] with the name and what it should hold.
-pub fn lay(config: &mut Config, value: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+/// Returns [`ConfigError::Environment`] with the name and the values that are allowed.
+pub fn apply(config: &mut Config, lookup: Env<'_>) -> Result<(), ConfigError> {
     for name in NAMES {
         // A mounted file ends with a newline.
-        let Some(value) = value(name).map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        let Some(value) = lookup(name).map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
         else {
             continue;
         };
@@ -32,7 +49,8 @@ pub fn lay(config: &mut Config, value: &dyn Fn(&str) -> Option<String>) -> Resul
             message,
         })?;
     }
-    config.complete();
+    // The allowlist may have grown.
+    config.add_github_remotes();
     Ok(())
 }
 
@@ -81,18 +99,18 @@ fn set(config: &mut Config, name: &str, value: &str) -> Result<(), &'static str>
 mod tests {
     use super::*;
 
-    fn laid(values: &[(&str, &str)]) -> Result<Config, String> {
+    fn apply_values(values: &[(&str, &str)]) -> Result<Config, String> {
         let mut config = Config::default();
         let value = |name: &str| {
             values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        lay(&mut config, &value).map_err(|error| error.to_string())?;
+        apply(&mut config, &value).map_err(|error| error.to_string())?;
         Ok(config)
     }
 
     #[test]
-    fn each_name_sets_what_it_says() {
-        let config = laid(&[
+    fn each_name_sets_its_key() {
+        let config = apply_values(&[
             ("AFK_KILL_SWITCH", "off\n"),
             ("AFK_ALLOWLIST", "acme/a, acme/b\nacme/c"),
             ("AFK_READY_LABEL", "go"),
@@ -114,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_guessed() {
+    fn unreadable_values_are_errors() {
         for (name, value) in [
             ("AFK_KILL_SWITCH", "maybe"),
             ("AFK_KILL_SWITCH", ""),
@@ -125,7 +143,10 @@ mod tests {
             ("AFK_FIX_FORWARD_MAX_ATTEMPTS", "-1"),
             ("AFK_FIX_FORWARD_MAX_SECONDS", "1h"),
         ] {
-            assert!(laid(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");
+            assert!(
+                apply_values(&[(name, value)]).unwrap_err().starts_with(name),
+                "{name}={value}"
+            );
         }
     }
 }

@@ -1,87 +1,90 @@
-//! Where turns are carried out beside this machine: `[executors.NAME]`.
+//! `[executors.NAME]`: the places beside this machine that carry out turns. `crate::executor` builds an
+//! adapter from each section.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// One place; a repository names it by `executor`.
+use super::ConfigError;
+
+/// `[executors.NAME]`: a repository selects one by its key `executor`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Executor {
-    /// Jobs in a cluster.
-    Kubernetes(Box<KubernetesJobs>),
-    /// Another afk, or the agent service, over `/execute`.
-    Service(OtherService),
-    /// A T3 Code server, on this machine or on one with the same folders.
-    T3(T3),
+pub enum ExecutorConfig {
+    /// Jobs in a Kubernetes cluster.
+    Kubernetes(Box<KubernetesJobsConfig>),
+    /// Another afk, or the service that afk replaces, over `POST /execute`.
+    Service(RemoteServiceConfig),
+    /// A T3 Code server on this machine, or on one that has the same folders.
+    T3(T3Config),
 }
 
-/// Jobs in a cluster. The state folder lies on the shared volume, under the same path here and in
-/// the pods.
+/// Jobs in a Kubernetes cluster. The state folder must lie on a volume that afk and the pods share,
+/// under the same path in both.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KubernetesJobs {
-    /// One of `kubernetes.contexts`; the current one otherwise.
+pub struct KubernetesJobsConfig {
+    /// One of `kubernetes.contexts`; the current context by default.
     #[serde(default)]
     pub context: Option<String>,
-    /// Where the Jobs are.
+    /// The namespace of the Jobs.
     pub namespace: String,
-    /// With afk and the agents in it.
+    /// An image that contains afk and the agents.
     pub image: String,
-    /// How afk is called in it.
+    /// The command that starts afk in that image.
     #[serde(default = "afk")]
     pub command: Vec<String>,
-    /// The claim of the shared volume.
+    /// The claim (PVC) of the shared volume.
     pub claim: String,
-    /// Where it is mounted, here and there.
+    /// The mount path of the volume, here and in the pods.
     pub mount: PathBuf,
-    /// Secrets whose names become the pod's environment: the agents' keys.
+    /// Secret objects whose entries become environment variables: the agents' keys.
     #[serde(default)]
     pub env_from: Vec<String>,
-    /// What a pod asks for.
+    /// The resources that a pod requests.
     #[serde(default)]
     pub requests: BTreeMap<String, String>,
-    /// What it may have.
+    /// The resources that a pod may use at most.
     #[serde(default)]
     pub limits: BTreeMap<String, String>,
-    /// Which nodes.
+    /// The labels of nodes that may run the pods.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
-    /// Which taints it bears.
+    /// The taints that the pods tolerate.
     #[serde(default)]
     pub tolerations: Vec<Toleration>,
-    /// The queue of Kueue.
+    /// The local queue, if Kueue admits the Jobs.
     #[serde(default)]
     pub queue: Option<String>,
-    /// Its account; it gets no token of it.
+    /// The service account of the pods; its token is not mounted.
     #[serde(default)]
     pub service_account: Option<String>,
-    /// Its priority class.
+    /// The priority class of the pods.
     #[serde(default)]
     pub priority_class: Option<String>,
-    /// The user that it runs as, who owns the worktrees.
+    /// The numeric user of the pods, who must own the worktrees.
     #[serde(default)]
     pub user: Option<i64>,
-    /// How long a Job that ended is kept.
+    /// Seconds that Kubernetes keeps a Job after its end.
     #[serde(default = "hour")]
     pub ttl_seconds: u32,
-    /// How long a Job may take to begin, once it left the queue.
+    /// Minutes within which a Job must start, once it left the queue.
     #[serde(default = "half_an_hour")]
     pub pending_minutes: u64,
 }
 
-/// As in a pod's specification.
+/// A toleration, as in a pod's specification.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Toleration {
-    /// The taint's key.
+    /// The key of the taint; every key by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// `Exists` or `Equal`.
+    /// `Exists`, or `Equal` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
-    /// The taint's value.
+    /// The value of the taint, for `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `NoSchedule`, `NoExecute` or `PreferNoSchedule`.
@@ -89,46 +92,47 @@ pub struct Toleration {
     pub effect: Option<String>,
 }
 
-/// Another service. It has a clone of its own, so that it works on jobs and prompts, and not on
-/// issues, which are worked on here.
+/// Another service. It works in a clone of its own, so that it receives jobs and prompts but no
+/// issues.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OtherService {
-    /// Its address.
+pub struct RemoteServiceConfig {
+    /// The address of the server, without a path.
     pub address: String,
-    /// Its token, as a reference to a secret.
+    /// A bearer token, as a reference to a secret.
     pub token: String,
-    /// The agent there; the one that a caller named otherwise.
+    /// The agent of that service; by default the one that the caller named.
     #[serde(default)]
     pub agent: Option<String>,
 }
 
-/// A T3 Code server. It works in the run's own worktree, so that the state folder lies under the
-/// same path where it runs.
+/// A T3 Code server. It works in the run's own worktree, so that the state folder must lie under the
+/// same path on its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct T3 {
-    /// Its address.
+pub struct T3Config {
+    /// The address of the server, without a path.
     pub address: String,
-    /// Its token, as a reference to a secret.
+    /// A bearer token, as a reference to a secret.
     #[serde(default)]
     pub token: Option<String>,
-    /// A command that prints a token; it is run again when that is refused.
+    /// A command that prints a token; afk runs it again when the server refuses that token.
     #[serde(default)]
     pub issue: Vec<String>,
-    /// Which of its agents.
+    /// The server's agent that works, by its instance name.
     #[serde(default = "claude")]
     pub instance: String,
-    /// The agent's model; that of a job or of the repository's agent otherwise.
+    /// The model; by default that of the job or of the repository's agent.
     #[serde(default)]
     pub model: Option<String>,
-    /// Whether the agent asks leave before it does something.
+    /// Whether the agent asks for permission before it acts.
     #[serde(default)]
     pub approvals: bool,
-    /// The version that the server must have.
+    /// The exact version that the server must have.
     #[serde(default)]
     pub version: Option<String>,
-    /// It runs as a user who can read no key of breakglass: afk hides nothing from its agents.
+    /// Confirms that the server runs as a user who can't read the keys of breakglass, since afk
+    /// can't hide them from its agents.
     #[serde(default)]
     pub apart: bool,
 }
@@ -149,31 +153,29 @@ const fn half_an_hour() -> u64 {
     30
 }
 
-impl Executor {
-    /// What is wrong with it: the key below its own and the message.
-    ///
-    /// # Errors
-    /// The first that is found.
-    pub(super) fn check(&self, breakglass: bool) -> Result<(), (&'static str, String)> {
+impl ExecutorConfig {
+    pub(super) fn check(&self, breakglass: bool) -> Result<(), ConfigError> {
+        let wrong = |key: &str, message: &str| Err(ConfigError::meaning(key, message));
         match self {
             Self::Kubernetes(jobs) if !jobs.mount.is_absolute() => {
-                Err(("mount", "should be an absolute path".into()))
+                wrong("mount", "should be an absolute path")
             }
             Self::Kubernetes(jobs) if jobs.command.is_empty() => {
-                Err(("command", "names no program".into()))
+                wrong("command", "names no program")
             }
-            Self::Service(OtherService { address, .. }) | Self::T3(T3 { address, .. })
+            Self::Service(RemoteServiceConfig { address, .. })
+            | Self::T3(T3Config { address, .. })
                 if !address.starts_with("http") =>
             {
-                Err(("address", "is no address".into()))
+                wrong("address", "is not an http:// or https:// address")
             }
             Self::T3(t3) if breakglass && !t3.apart => {
-                let why = "should say that the server runs as a user who can't read the keys of \
-                           breakglass: nothing is hidden from its agents";
-                Err(("apart", why.into()))
+                let message = "set it to true once the server runs as a user who can't read the keys \
+                               of breakglass: afk can't hide them from the server's agents";
+                wrong("apart", message)
             }
             Self::T3(t3) if t3.token.is_some() != t3.issue.is_empty() => {
-                Err(("token", "should be set, or `issue`, and not both".into()))
+                wrong("token", "set either `token` or `issue`")
             }
             _ => Ok(()),
         }
@@ -184,21 +186,27 @@ impl Executor {
 mod tests {
     use super::*;
 
-    fn wrong(text: &str, breakglass: bool) -> Option<&'static str> {
-        let section: Executor = toml::from_str(text).unwrap();
-        section.check(breakglass).err().map(|(key, _)| key)
+    fn wrong_key(text: &str, breakglass: bool) -> Option<String> {
+        let section: ExecutorConfig = toml::from_str(text).unwrap();
+        match section.check(breakglass).err()? {
+            ConfigError::Meaning { key, .. } => Some(key),
+            other => panic!("{other}"),
+        }
     }
 
     #[test]
-    fn a_t3_server_has_one_way_to_a_token_and_stays_apart_from_breakglass() {
+    fn t3_requires_one_token_source_and_distance_from_breakglass() {
         let t3 = |more: &str| format!("kind = 't3'\naddress = 'http://127.0.0.1:1'\n{more}");
-        assert_eq!(wrong(&t3("token = 'env:A'"), false), None);
-        assert_eq!(wrong(&t3("issue = ['t3']"), false), None);
-        assert_eq!(wrong(&t3(""), false), Some("token"));
-        assert_eq!(wrong(&t3("token = 'env:A'\nissue = ['t3']"), false), Some("token"));
-        assert_eq!(wrong(&t3("token = 'env:A'"), true), Some("apart"));
-        assert_eq!(wrong(&t3("token = 'env:A'\napart = true"), true), None);
+        assert_eq!(wrong_key(&t3("token = 'env:A'"), false), None);
+        assert_eq!(wrong_key(&t3("issue = ['t3']"), false), None);
+        assert_eq!(wrong_key(&t3(""), false).as_deref(), Some("token"));
+        assert_eq!(
+            wrong_key(&t3("token = 'env:A'\nissue = ['t3']"), false).as_deref(),
+            Some("token")
+        );
+        assert_eq!(wrong_key(&t3("token = 'env:A'"), true).as_deref(), Some("apart"));
+        assert_eq!(wrong_key(&t3("token = 'env:A'\napart = true"), true), None);
         let text = "kind = 't3'\naddress = 'there'\ntoken = 'env:A'";
-        assert_eq!(wrong(text, false), Some("address"));
+        assert_eq!(wrong_key(text, false).as_deref(), Some("address"));
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP API; off by default.
+//! `[http]`: the HTTP API and the tokens of its callers; off by default.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,25 +7,25 @@ use serde::Deserialize;
 
 use crate::core::model::command::Role;
 
-/// `[http]`.
+/// `[http]`: the address of the API, and its callers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Http {
-    /// Listen at all.
+pub struct HttpConfig {
+    /// Whether afk listens for HTTP requests.
     pub enabled: bool,
-    /// Where.
+    /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// Who may call, by the name that their actions are recorded under.
-    pub tokens: BTreeMap<String, Token>,
+    /// The callers, by the name that their actions are recorded under.
+    pub tokens: BTreeMap<String, TokenConfig>,
 }
 
-/// A bearer token.
+/// `[http.tokens.NAME]`: the bearer token of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Token {
-    /// Where it is: `env:NAME`, `file:/path` or `vault:…`.
+pub struct TokenConfig {
+    /// The token, as a reference to a secret: `env:NAME`, `file:/path` or `vault:…`.
     pub secret: String,
-    /// What it may do.
+    /// The role of the caller; a viewer by default.
     #[serde(default = "viewer")]
     pub role: Role,
 }
@@ -34,7 +34,7 @@ const fn viewer() -> Role {
     Role::Viewer
 }
 
-impl Default for Http {
+impl Default for HttpConfig {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 8420));
         Self { enabled: false, listen, tokens: BTreeMap::new() }

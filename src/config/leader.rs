@@ -1,17 +1,20 @@
-//! Several afk on one journal: `[leader]`. Off by default.
+//! `[leader]`: the election among several afk processes on one journal. Off by default; the runtime's
+//! `leader` module holds the Lease.
 
 use serde::Deserialize;
 
-/// `[leader]`.
+use super::ConfigError;
+
+/// `[leader]`: the Lease of the election, and its length.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Leader {
-    /// The Lease, `namespace/name`.
+pub struct LeaderConfig {
+    /// The Lease object, as `namespace/name`.
     pub lease: String,
-    /// One of `kubernetes.contexts`; the current one otherwise.
+    /// One of `kubernetes.contexts`; the current context by default.
     #[serde(default)]
     pub context: Option<String>,
-    /// How long a leader may be silent before another takes its place.
+    /// The length of the lease: a leader that is silent for longer loses its place.
     #[serde(default = "seconds")]
     pub seconds: u32,
 }
@@ -20,19 +23,15 @@ const fn seconds() -> u32 {
     15
 }
 
-impl Leader {
-    /// What is wrong with it: the key below its own and the message.
-    ///
-    /// # Errors
-    /// The first that is found.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        let halves =
+impl LeaderConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let is_pair =
             self.lease.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
-        if !halves {
-            return Err(("lease", "should be namespace/name".into()));
+        if !is_pair {
+            return Err(ConfigError::meaning("lease", "should be namespace/name"));
         }
         if !(2..=25).contains(&self.seconds) {
-            return Err(("seconds", "should be from 2 to 25".into()));
+            return Err(ConfigError::meaning("seconds", "should be from 2 to 25"));
         }
         Ok(())
     }

@@ -1,70 +1,71 @@
-//! Limits of money and time.
+//! The sections `[budget]`, `[fix_forward]` and `[limits]`: bounds of money, attempts, time, memory and
+//! disk. Money and attempts become rules of the core; the rest bounds the tasks of the runtime.
 
 use serde::Deserialize;
 
-/// Limits in US dollars.
+/// `[budget]`: limits of spending, in US dollars.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Budget {
-    /// A UTC day's.
+pub struct BudgetConfig {
+    /// The spending of a UTC day that stops pickup.
     pub day_usd: Option<f64>,
-    /// A UTC day's at which an operator is told, and nothing is stopped.
+    /// The spending of a UTC day that sends a notice and stops nothing.
     pub day_soft_usd: Option<f64>,
-    /// One run's.
+    /// The spending of a run that stops the run.
     pub run_usd: Option<f64>,
-    /// The worst case of one turn, set aside before it starts.
+    /// The worst case of a turn, reserved before the turn starts.
     pub turn_reserve_usd: f64,
 }
 
-/// Caps of fix-forward.
+/// `[fix_forward]`: how often and how long a run may fix its own red verdicts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct FixForward {
-    /// Attempts a run.
+pub struct FixForwardConfig {
+    /// The number of attempts of each run.
     pub attempts: u32,
-    /// Minutes from the first red verdict.
+    /// Minutes that the attempts may take, from the first red verdict on.
     pub minutes: u32,
-    /// The same in seconds, from outside of the file.
+    /// Overrides `minutes` if `AFK_FIX_FORWARD_MAX_SECONDS` is set.
     #[serde(skip)]
     pub seconds: Option<u32>,
 }
 
-impl Default for FixForward {
+impl Default for FixForwardConfig {
     fn default() -> Self {
         Self { attempts: 5, minutes: 60, seconds: None }
     }
 }
 
-/// Time limits; every wait has one.
+/// `[limits]`: every wait, process and worktree has a bound.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// One turn of an agent.
+pub struct LimitsConfig {
+    /// The longest turn of an agent, in minutes.
     pub turn_minutes: u64,
-    /// Silence of an agent that is shown, in seconds; twice as long is interrupted, three times
-    /// as long is stopped.
+    /// Seconds of silence after which afk shows an agent as silent; it interrupts the agent after
+    /// twice as long, and stops it after three times as long.
     pub silence_seconds: u64,
-    /// One tool of an agent, in which silence is nothing unusual.
+    /// Minutes that a single tool call may be silent.
     pub tool_minutes: u64,
     /// Memory of an agent's whole process tree, in MiB.
     pub memory_mib: u64,
-    /// One run of the test command.
+    /// The longest run of the test command, in minutes.
     pub test_minutes: u64,
-    /// CI.
+    /// The longest time until CI has ended, in minutes.
     pub ci_minutes: u64,
-    /// The deploy command.
+    /// The longest deploy, in minutes.
     pub deploy_minutes: u64,
-    /// One call of git that talks to a remote.
+    /// The longest call of git to a remote, in seconds.
     pub git_seconds: u64,
-    /// Between TERM and KILL.
+    /// Seconds between SIGTERM and SIGKILL.
     pub grace_seconds: u64,
-    /// Free space, in MiB, below which no worktree is made.
+    /// Free disk space in MiB below which afk creates no worktree.
     pub disk_free_mib: u64,
-    /// Hours until a question of an agent expires.
+    /// Hours after which an unanswered question of an agent expires.
     pub answer_hours: u32,
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             turn_minutes: 45,

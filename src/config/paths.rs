@@ -1,21 +1,24 @@
-//! Where things lie: configuration and state, by the XDG base directories.
+//! The paths of the configuration file and of the state folder, by the XDG base directory
+//! specification. Every subcommand begins with [`Paths::find`].
 
 use std::path::{Path, PathBuf};
 
-/// The places of one afk.
+use super::Env;
+
+/// The two paths that belong to one afk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
-    /// The configuration file.
+    /// The configuration file, `afk.toml`.
     pub config: PathBuf,
-    /// Journal, transcripts, worktrees, logs.
+    /// The folder of the journal, transcripts, worktrees and logs.
     pub state: PathBuf,
 }
 
 impl Paths {
-    /// `AFK_CONFIG` and `AFK_STATE_DIR`, else `afk/afk.toml` under `XDG_CONFIG_HOME` and `afk`
-    /// under `XDG_STATE_HOME`, else under the home folder. None where there is no home either.
+    /// Looks at `AFK_CONFIG` and `AFK_STATE_DIR`, else `afk/afk.toml` under `XDG_CONFIG_HOME` and `afk`
+    /// under `XDG_STATE_HOME`, else under the home folder. `None` if there is no home folder.
     #[must_use]
-    pub fn find(env: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn find(env: Env<'_>) -> Option<Self> {
         let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = set("HOME");
         let under = |own: Option<PathBuf>, xdg: &str, default: &str, rest: &str| {
@@ -28,14 +31,14 @@ impl Paths {
         })
     }
 
-    /// The journal's file.
+    /// The path of the journal's database.
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         journal_in(&self.state)
     }
 }
 
-/// The journal's file in a state folder.
+/// The path of the journal's database in a state folder.
 #[must_use]
 pub fn journal_in(state: &Path) -> PathBuf {
     state.join("journal.sqlite")
@@ -46,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_names_come_before_xdg_and_home() {
+    fn afk_variables_override_xdg_and_home() {
         let home = |name: &str| (name == "HOME").then(|| "/h".to_owned());
         let paths = Paths::find(&home).unwrap();
         assert_eq!(paths.config, Path::new("/h/.config/afk/afk.toml"));

@@ -1,6 +1,7 @@
-//! A repository's own `.afk.toml`: how it is tested, built and deployed.
+//! A repository's own `.afk.toml`: how afk tests, builds, deploys and probes it.
 //!
-//! It is always read from the commit that a run begins from, so an agent can't loosen its own gate.
+//! The runtime always reads it from the commit that a run starts from, so that an agent can't loosen
+//! its own gate.
 
 use serde::Deserialize;
 
@@ -11,43 +12,43 @@ use crate::core::model::stage::{Stage, Stages};
 /// The file's name at the top of a repository.
 pub const FILE: &str = ".afk.toml";
 
-/// See the fields; docs/configuration.md explains each.
+/// The content of `.afk.toml`; docs/configuration.md explains each key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryRules {
-    /// The test command, for `sh -c` at the top of a checkout.
+    /// The test command, which `sh -c` runs at the top of a checkout.
     pub test: String,
-    /// The red-first gate.
+    /// The file patterns of the red-first gate.
     #[serde(default)]
-    pub gate: Gate,
-    /// The template of the first prompt, a path in the repository; afk's own where it isn't set.
+    pub gate: GateConfig,
+    /// The path of the first prompt's template in the repository; afk's own by default.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// What its agents may do without being asked.
+    /// The permissions that agents have without asking.
     #[serde(default)]
     pub permissions: Permissions,
-    /// CI; without it the stage is passed over.
+    /// CI of a pushed commit; afk skips the stage without it.
     #[serde(default)]
-    pub ci: Option<Ci>,
-    /// Deploy; without it the stage is passed over.
+    pub ci: Option<CiConfig>,
+    /// The deploy of a green commit; afk skips the stage without it.
     #[serde(default)]
-    pub deploy: Option<Deploy>,
-    /// Probes after the deploy.
+    pub deploy: Option<DeployConfig>,
+    /// The probe after the deploy; afk skips the stage without it.
     #[serde(default)]
-    pub probe: Option<Probe>,
+    pub probe: Option<ProbeConfig>,
 }
 
-/// What counts as a test, and what needs none.
+/// `[gate]`: the files that count as tests, and the files that need none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Gate {
-    /// Globs of test files.
+pub struct GateConfig {
+    /// Globs of the test files.
     pub tests: Vec<String>,
     /// Globs of files that may change without a test.
     pub exempt: Vec<String>,
 }
 
-impl Default for Gate {
+impl Default for GateConfig {
     fn default() -> Self {
         let list = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect();
         Self {
@@ -69,57 +70,58 @@ impl Default for Gate {
     }
 }
 
-/// What decides about a pushed commit: one of the three.
+/// `[ci]`: the judge of a pushed commit; exactly one of `command`, `github` and `woodpecker`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ci {
-    /// For `sh -c` at the top of a clean checkout of the pushed commit.
+pub struct CiConfig {
+    /// A command that `sh -c` runs at the top of a clean checkout of the pushed commit.
     pub command: Option<String>,
-    /// GitHub's checks.
+    /// GitHub's checks of the commit decide.
     pub github: bool,
-    /// A Woodpecker repository, `owner/name`.
+    /// The repository in Woodpecker, `owner/name`, whose pipeline decides.
     pub woodpecker: Option<String>,
-    /// Checks that must pass, beside those that the branch's rules require; with none, all must.
+    /// The checks that must pass, beside those that the branch's rules require; if there are none,
+    /// every check must pass.
     pub required: Vec<String>,
-    /// Minutes until a check should have appeared; 10.
+    /// Minutes within which a check must appear; 10 by default.
     pub appear_minutes: Option<u32>,
-    /// Minutes until all should have ended; the owner's `limits.ci_minutes`.
+    /// Minutes within which all must end; the owner's `limits.ci_minutes` by default.
     pub run_minutes: Option<u32>,
-    /// Milliseconds between two looks; 10,000.
+    /// Milliseconds between two polls; 10,000 by default.
     pub poll_ms: Option<u64>,
 }
 
-/// What rolls a commit out; several are done one after the other.
+/// `[deploy]`: the ways to roll a commit out; afk takes those that are set in the order below.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Deploy {
-    /// For `sh -c` at the top of a clean checkout of the pushed commit.
+pub struct DeployConfig {
+    /// A command that `sh -c` runs at the top of a clean checkout of the pushed commit.
     pub command: Option<String>,
-    /// A Woodpecker repository whose deploy pipeline (`manual`, with `IMAGE_TAG`) is waited for.
+    /// The repository in Woodpecker whose deploy pipeline (`manual`, with `IMAGE_TAG`) afk awaits.
     pub woodpecker: Option<String>,
-    /// Rollouts in clusters that are followed, at once.
-    pub kubernetes: Vec<Target>,
-    /// Seconds that a complete rollout must hold without a restart; 60.
+    /// The workloads in clusters whose rollouts afk watches, all at once.
+    pub kubernetes: Vec<RolloutTarget>,
+    /// Seconds that a complete rollout must last without a restart; 60 by default.
     pub soak_seconds: Option<u64>,
-    /// Minutes that all of it may take; the owner's `limits.deploy_minutes`.
+    /// Minutes that the whole deploy may take; the owner's `limits.deploy_minutes` by default.
     pub minutes: Option<u64>,
 }
 
-/// A workload in a cluster.
+/// `[[deploy.kubernetes]]`: a workload in a cluster, and how its image names the commit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Target {
-    /// The kubeconfig's context; the current one where it isn't set.
+pub struct RolloutTarget {
+    /// The context of the kubeconfig; the current context by default.
     #[serde(default)]
     pub context: Option<String>,
-    /// Its namespace.
+    /// The namespace of the workload.
     pub namespace: String,
-    /// What it is.
+    /// The kind of the workload.
     #[serde(default)]
-    pub kind: TargetKind,
-    /// Its name; `{sha8}` stands for the commit's first eight digits.
+    pub kind: WorkloadKind,
+    /// The workload's name; `{sha8}` stands for the first eight digits of the commit.
     pub name: String,
-    /// The container whose image tells the commit; any where it isn't set.
+    /// The container whose image names the commit; any container by default.
     #[serde(default)]
     pub container: Option<String>,
     /// The image's tag or digest: `{sha}`, `{sha8}` or `{sha7}` stand for the commit.
@@ -131,30 +133,30 @@ fn sha8() -> String {
     "{sha8}".into()
 }
 
-/// Kinds of workloads.
+/// The kinds of workloads that afk can watch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TargetKind {
-    /// A Deployment.
+pub enum WorkloadKind {
+    /// A Deployment of the group `apps`.
     #[default]
     Deployment,
-    /// A `StatefulSet`.
+    /// A `StatefulSet` of the group `apps`.
     StatefulSet,
-    /// A `DaemonSet`.
+    /// A `DaemonSet` of the group `apps`.
     DaemonSet,
-    /// A Job.
+    /// A Job of the group `batch`.
     Job,
 }
 
-impl Target {
-    /// The tag that a commit's image has.
+impl RolloutTarget {
+    /// The tag or digest that a commit's image has.
     #[must_use]
     pub fn tag(&self, sha: &crate::core::model::id::Sha) -> String {
         let first = |count: usize| sha.0.get(..count).unwrap_or(&sha.0);
         self.tag.replace("{sha8}", first(8)).replace("{sha7}", first(7)).replace("{sha}", &sha.0)
     }
 
-    /// `context/namespace/name`.
+    /// The workload as `context/namespace/name`, for the screen.
     #[must_use]
     pub fn summary(&self) -> String {
         let context = self.context.as_ref().map(|context| format!("{context}/"));
@@ -162,26 +164,26 @@ impl Target {
     }
 }
 
-/// How a deploy is known to be healthy.
+/// `[probe]`: the proof that a deployed commit is healthy; either `http` or `command`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Probe {
-    /// An address that should answer 2xx.
+pub struct ProbeConfig {
+    /// An address that must answer with a status 2xx.
     #[serde(default)]
     pub http: Option<String>,
     /// Text that the answer must contain; `{sha}` stands for the commit.
     #[serde(default)]
     pub expect: Option<String>,
-    /// A command that should end with 0.
+    /// A command that must exit with 0.
     #[serde(default)]
     pub command: Option<String>,
     /// Milliseconds between two samples.
     #[serde(default = "interval")]
     pub interval_ms: u64,
-    /// How long every sample must be good, in milliseconds.
+    /// Milliseconds during which every sample must be good.
     #[serde(default = "soak")]
     pub soak_ms: u64,
-    /// How long the first good sample may take to come, in milliseconds.
+    /// Milliseconds within which the first good sample must come.
     #[serde(default = "settle")]
     pub settle_ms: u64,
 }
@@ -197,22 +199,24 @@ const fn settle() -> u64 {
 }
 
 impl RepositoryRules {
-    /// Reads the file's text.
+    /// Parses the file's text and checks that its values fit together.
     ///
     /// # Errors
-    /// [`ConfigError`] with the line and the key.
+    /// Returns a [`ConfigError`] that names the line and the key.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let rules: Self = super::parse(FILE, text)?;
-        let wrong = |key: &str, message: &str| {
-            Err(ConfigError::Meaning { key: format!("{FILE}: {key}"), message: message.into() })
-        };
+        let wrong =
+            |key: &str, message: &str| Err(ConfigError::meaning(format!("{FILE}: {key}"), message));
         if rules.test.trim().is_empty() {
             return wrong("test", "is empty");
         }
         if let Some(ci) = &rules.ci {
-            let ways = [ci.command.is_some(), ci.github, ci.woodpecker.is_some()];
-            if ways.iter().filter(|way| **way).count() != 1 {
-                return wrong("ci", "needs one of `command`, `github = true` and `woodpecker`");
+            let judges = [ci.command.is_some(), ci.github, ci.woodpecker.is_some()];
+            if judges.iter().filter(|is_set| **is_set).count() != 1 {
+                return wrong(
+                    "ci",
+                    "needs exactly one of `command`, `github = true` and `woodpecker`",
+                );
             }
         }
         if let Some(deploy) = &rules.deploy
@@ -233,7 +237,7 @@ impl RepositoryRules {
         for (key, globs) in [("gate.tests", &rules.gate.tests), ("gate.exempt", &rules.gate.exempt)]
         {
             if let Some(bad) = globs.iter().find(|glob| globset::Glob::new(glob).is_err()) {
-                return wrong(key, &format!("{bad:?} is no glob"));
+                return wrong(key, &format!("{bad:?} is not a valid glob"));
             }
         }
         Ok(rules)
@@ -256,35 +260,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_command_is_all_it_needs() {
+    fn test_command_alone_suffices() {
         let rules = RepositoryRules::parse("test = './test.sh'").unwrap();
         assert_eq!(rules.stages(), Stages::default());
     }
 
     #[test]
-    fn a_rollouts_image_is_named_by_its_commit() {
+    fn rollout_tag_names_the_commit() {
         let text = "test = 'x'\n[ci]\ngithub = true\n[[deploy.kubernetes]]\nnamespace = 'web'\nname = 'app'";
         let rules = RepositoryRules::parse(text).unwrap();
         let target = &rules.deploy.as_ref().unwrap().kubernetes[0];
         let sha = crate::core::model::id::Sha("0123456789abcdef".into());
         assert_eq!((target.tag(&sha).as_str(), target.summary().as_str()), ("01234567", "web/app"));
-        let named = Target { tag: "v1-{sha7}".into(), ..target.clone() };
+        let named = RolloutTarget { tag: "v1-{sha7}".into(), ..target.clone() };
         assert_eq!(named.tag(&sha), "v1-0123456");
     }
 
     #[test]
-    fn mistakes_are_told_in_a_line() {
+    fn parse_reports_mistakes_in_one_line() {
         for (text, error) in [
             ("", ".afk.toml:1: missing field `test`"),
             ("test = ' '", ".afk.toml: test: is empty"),
             ("test = 'x'\n[ci]\ncmd = 'y'", ".afk.toml:3: ci.cmd: unknown field"),
-            ("test = 'x'\n[ci]\nrequired = ['a']", ".afk.toml: ci: needs one of"),
+            ("test = 'x'\n[ci]\nrequired = ['a']", ".afk.toml: ci: needs exactly one of"),
             ("test = 'x'\n[deploy]\nminutes = 3", ".afk.toml: deploy: needs a `command`"),
             ("test = 'x'\n[probe]\nsoak_ms = 1", ".afk.toml: probe: needs either"),
-            ("test = 'x'\n[gate]\ntests = ['[']", ".afk.toml: gate.tests: \"[\" is no glob"),
+            (
+                "test = 'x'\n[gate]\ntests = ['[']",
+                ".afk.toml: gate.tests: \"[\" is not a valid glob",
+            ),
         ] {
-            let said = RepositoryRules::parse(text).unwrap_err().to_string();
-            assert!(said.starts_with(error), "{text:?} gave {said:?}");
+            let message = RepositoryRules::parse(text).unwrap_err().to_string();
+            assert!(message.starts_with(error), "{text:?} gave {message:?}");
         }
     }
 }

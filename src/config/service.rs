@@ -1,51 +1,52 @@
-//! The service: jobs and questions of callers over HTTP. Off by default.
+//! `[service]`: jobs and questions of callers over HTTP; off by default.
 //!
-//! The environment has the names of the service that this one takes the place of, so that its
-//! deployment stays as it is.
+//! The environment variables have the names of the agent service that afk replaces, so that an
+//! existing deployment stays as it is.
 
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{Config, ConfigError, Repository};
+use super::repos::RepositoryConfig;
+use super::{Config, ConfigError, Env};
 use crate::core::model::id::Repo;
 
-/// Permits where the service is on and nobody says how many.
+/// The number of permits if the service is on and `capacity` isn't set.
 pub const PERMITS: u32 = 10;
 
-/// `[service]`.
+/// `[service]`: where jobs work, which models answer, and for how long.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Service {
-    /// Where jobs work, and what questions are booked to; on the allowlist.
+pub struct ServiceConfig {
+    /// The repository that jobs work in and that questions are booked to; on the allowlist.
     pub repository: Option<Repo>,
-    /// The agent, where it isn't the repository's.
+    /// The agent of jobs and questions; the repository's by default.
     pub agent: Option<String>,
-    /// The models that questions may name.
+    /// The models that a question may name.
     pub models: Vec<String>,
-    /// The one of those that name none.
+    /// The model of questions that name none.
     pub model: String,
-    /// How long a job that ended is known.
+    /// Seconds that a job stays known after its end.
     pub job_ttl_seconds: u32,
-    /// Jobs that begin within this time share one fetch.
+    /// Jobs that start within this many seconds share one fetch.
     pub fetch_debounce_seconds: u64,
-    /// Jobs have a clone to work in; without one they have an empty folder.
+    /// Gives each job a clone to work in; without it a job gets an empty folder.
     pub workspace: bool,
-    /// Where jobs have their clones; in the state folder where it isn't set.
+    /// The folder of the jobs' clones; in the state folder by default.
     pub jobs_dir: Option<PathBuf>,
-    /// Unlocks clones with git-crypt: `env:`, `file:` or `vault:`, of a key in base64, or a path.
+    /// The git-crypt key that unlocks clones: a reference to a secret in base64, or a path.
     pub git_crypt_key: Option<String>,
-    /// Longest time of a chat's answer.
+    /// The longest time of an answer to a chat.
     pub chat_seconds: u32,
-    /// Longest time of an answer in a conversation.
+    /// The longest time of an answer in a session.
     pub converse_seconds: u32,
-    /// The token of the environment; it has the role of an operator.
+    /// The value of `API_BEARER_TOKEN`, a token with the role of an operator.
     #[serde(skip)]
     pub bearer: Option<SecretString>,
 }
 
-impl Default for Service {
+impl Default for ServiceConfig {
     fn default() -> Self {
         let models =
             ["haiku", "sonnet", "opus", "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"];
@@ -66,8 +67,8 @@ impl Default for Service {
     }
 }
 
-// A secret is equal to nothing; a token that changes needs a restart.
-impl PartialEq for Service {
+// A secret can't be compared, so the token is left out: a new token needs a restart.
+impl PartialEq for ServiceConfig {
     fn eq(&self, other: &Self) -> bool {
         let key = |of: &Self| {
             let (seconds, jobs) = (of.fetch_debounce_seconds, of.jobs_dir.clone());
@@ -81,13 +82,11 @@ impl PartialEq for Service {
     }
 }
 
-type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// Lays the environment's names over a configuration.
+/// Overwrites the configuration with the environment variables of the replaced service.
 ///
 /// # Errors
-/// [`ConfigError`] with the name and what it should hold.
-pub(super) fn lay(config: &mut Config, env: Env<'_>) -> Result<(), ConfigError> {
+/// Returns [`ConfigError::Environment`] with the name and the values that are allowed.
+pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(), ConfigError> {
     let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
     if let Some(permits) = number(env, "MAX_CONCURRENCY")? {
         config.capacity = Some(permits);
@@ -96,7 +95,7 @@ pub(super) fn lay(config: &mut Config, env: Env<'_>) -> Result<(), ConfigError> 
         config.max_queue_depth = depth;
     }
     if let Some(folder) = set("WORKSPACE_DIR") {
-        let (repo, repository) = workspace(Path::new(&folder))?;
+        let (repo, repository) = repository_of_clone(Path::new(&folder))?;
         config.allowlist.insert(repo.clone());
         config.repos.entry(repo.clone()).or_insert(repository);
         config.service.get_or_insert_default().repository = Some(repo);
@@ -126,8 +125,8 @@ fn number(env: Env<'_>, name: &'static str) -> Result<Option<u32>, ConfigError> 
     })
 }
 
-/// The repository that a clone is of: its origin and its branch.
-fn workspace(folder: &Path) -> Result<(Repo, Repository), ConfigError> {
+/// Derives a repository from a clone: its origin and its branch.
+fn repository_of_clone(folder: &Path) -> Result<(Repo, RepositoryConfig), ConfigError> {
     let wrong = |message| ConfigError::Environment {
         name: "WORKSPACE_DIR",
         value: folder.display().to_string(),
@@ -151,28 +150,25 @@ fn workspace(folder: &Path) -> Result<(Repo, Repository), ConfigError> {
     let repo = Repo::parse(&format!("{owner}/{name}"))
         .or_else(|_| Repo::parse(&format!("workspace/{name}")))
         .map_err(|_| wrong("should have a folder's name in plain letters"))?;
-    Ok((repo, Repository { remote, branch, ..Repository::default() }))
+    Ok((repo, RepositoryConfig { remote, branch, ..RepositoryConfig::default() }))
 }
 
-impl Service {
-    /// What is wrong with it: the key below its own and the message.
-    ///
-    /// # Errors
-    /// The first that is found.
-    pub(super) fn check(&self, config: &Config) -> Result<(), (&'static str, String)> {
+impl ServiceConfig {
+    pub(super) fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let wrong = |key: &str, message: String| Err(ConfigError::meaning(key, message));
         let Some(repo) = &self.repository else {
-            return Err(("repository", "is missing: where jobs work".into()));
+            return wrong("repository", "is missing: jobs need a repository to work in".into());
         };
         if !config.allowlist.contains(repo) {
-            return Err(("repository", format!("{repo} is not on the allowlist")));
+            return wrong("repository", format!("{repo} is not on the allowlist"));
         }
         if let Some(agent) = &self.agent
             && !config.agents.contains_key(agent)
         {
-            return Err(("agent", format!("there is no [agents.{agent}]")));
+            return wrong("agent", format!("there is no [agents.{agent}]"));
         }
         if !self.models.contains(&self.model) {
-            return Err(("model", format!("{:?} is not one of `models`", self.model)));
+            return wrong("model", format!("{:?} is not one of `models`", self.model));
         }
         Ok(())
     }
@@ -195,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_of_the_earlier_service_is_enough() {
+    fn environment_of_the_replaced_service_suffices() {
         let folder = tempfile::tempdir().unwrap();
         let clone = git2::Repository::init_opts(
             folder.path(),
@@ -228,22 +224,22 @@ mod tests {
         let policy = config.policy();
         assert_eq!((policy.capacity, policy.max_queue_depth), (10, 7));
         assert_eq!(policy.job_ttl_ms, 60_000);
-        // Nothing but the kill switch's own key lets anything begin.
+        // No variable of the service lifts the kill switch.
         assert!(policy.kill_switch);
         let config = load("", &[("WORKSPACE_DIR", &here), ("MAX_CONCURRENCY", "2")]).unwrap();
         assert_eq!(config.policy().capacity, 2);
     }
 
     #[test]
-    fn what_does_not_fit_is_told() {
-        for (text, env, said) in [
+    fn load_reports_unusable_values() {
+        for (text, env, message) in [
             ("", ("MAX_CONCURRENCY", "many"), "MAX_CONCURRENCY=\"many\": should be a whole number"),
             ("", ("WORKSPACE_DIR", "/nonexistent"), "WORKSPACE_DIR=\"/nonexistent\": should be"),
             ("[service]", ("X", ""), "service.repository: is missing"),
             ("[service]\nrepository = 'a/b'", ("X", ""), "service.repository: a/b is not on"),
         ] {
             let error = load(text, &[env]).unwrap_err();
-            assert!(error.starts_with(said), "{error}");
+            assert!(error.starts_with(message), "{error}");
         }
     }
 }

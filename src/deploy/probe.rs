@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::repository::Probe;
+use crate::config::repository::ProbeConfig;
 use crate::core::model::id::Sha;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
@@ -35,7 +35,7 @@ pub struct Sample {
 /// The probes of one commit, as the repository configures them.
 #[derive(Debug)]
 pub struct Prober {
-    probe: Probe,
+    probe: ProbeConfig,
     sha: Sha,
     /// None where the probe is a command.
     client: Option<reqwest::Client>,
@@ -51,7 +51,7 @@ impl Prober {
     /// # Errors
     /// There is no TLS client.
     pub fn new(
-        probe: Probe,
+        probe: ProbeConfig,
         sha: Sha,
         supervisor: Supervisor,
         owner: String,

@@ -21,8 +21,8 @@ use super::folder::{JsonLines, TurnFolder, WorkerMessage};
 use super::{BoxError, Executor, ExecutorTurn};
 use crate::agent::{EventSender, TurnControl};
 use crate::cluster::{CachedClient, reason};
-use crate::config::executor::KubernetesJobs;
-use crate::config::outside::Kubernetes;
+use crate::config::executor::KubernetesJobsConfig;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::job::{Condition, JobState, state};
@@ -43,8 +43,8 @@ const RUN_LABEL: &str = "afk.dev/run";
 
 #[derive(Debug)]
 pub(crate) struct KubernetesExecutor {
-    config: KubernetesJobs,
-    cluster: Kubernetes,
+    config: KubernetesJobsConfig,
+    cluster: KubernetesConfig,
     /// Connects at the first call.
     client: CachedClient,
 }
@@ -64,7 +64,7 @@ fn timed_out() -> String {
 }
 
 impl KubernetesExecutor {
-    pub(crate) fn new(config: KubernetesJobs, cluster: Kubernetes) -> Arc<Self> {
+    pub(crate) fn new(config: KubernetesJobsConfig, cluster: KubernetesConfig) -> Arc<Self> {
         Arc::new(Self { config, cluster, client: CachedClient::default() })
     }
 
@@ -323,7 +323,7 @@ impl<'a> JobFollower<'a> {
     async fn apply_job_state(
         &mut self,
         state: Result<JobState, String>,
-        config: &KubernetesJobs,
+        config: &KubernetesJobsConfig,
     ) -> Option<TurnEnd> {
         let ended = |why: &str| Some((Instant::now(), format!("the Job {why}")));
         match state {

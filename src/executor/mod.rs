@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::{EventSender, TurnControl, TurnSpec};
 use crate::config::executor as config;
-use crate::config::outside::Kubernetes;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::agent_event::TurnEnd;
 use crate::core::model::capability::Capabilities;
 use crate::secrets::Secrets;
@@ -76,16 +76,18 @@ pub(crate) trait Executor: std::fmt::Debug + Send + Sync {
 
 /// Creates the executor of a configuration section, or returns why that is impossible.
 pub(crate) fn from_config(
-    config: &config::Executor,
-    cluster: &Kubernetes,
+    config: &config::ExecutorConfig,
+    cluster: &KubernetesConfig,
     secrets: &Arc<Secrets>,
 ) -> Result<Arc<dyn Executor>, String> {
     Ok(match config.clone() {
-        config::Executor::Kubernetes(jobs) => {
+        config::ExecutorConfig::Kubernetes(jobs) => {
             kubernetes::KubernetesExecutor::new(*jobs, cluster.clone())
         }
-        config::Executor::Service(other) => service::ServiceExecutor::new(other, secrets.clone())?,
-        config::Executor::T3(server) => t3::T3Executor::new(server, secrets.clone())?,
+        config::ExecutorConfig::Service(other) => {
+            service::ServiceExecutor::new(other, secrets.clone())?
+        }
+        config::ExecutorConfig::T3(server) => t3::T3Executor::new(server, secrets.clone())?,
     })
 }
 

@@ -17,7 +17,7 @@ use tokio::time::interval;
 
 use super::{BoxError, Executor, ExecutorTurn};
 use crate::agent::{EventSender, TurnControl};
-use crate::config::executor::OtherService;
+use crate::config::executor::RemoteServiceConfig;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::untrusted::clean_line;
@@ -34,7 +34,7 @@ const SUBMITTING: &str = "asking";
 
 #[derive(Debug)]
 pub(crate) struct ServiceExecutor {
-    config: OtherService,
+    config: RemoteServiceConfig,
     secrets: Arc<Secrets>,
     client: reqwest::Client,
 }
@@ -48,7 +48,10 @@ struct ServiceCallError {
 
 impl ServiceExecutor {
     /// Prepares the HTTP client; connects to nothing.
-    pub(crate) fn new(config: OtherService, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(
+        config: RemoteServiceConfig,
+        secrets: Arc<Secrets>,
+    ) -> Result<Arc<Self>, String> {
         let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).build();
         let client = client.map_err(|error| error.to_string())?;
         Ok(Arc::new(Self { config, secrets, client }))

@@ -29,7 +29,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::config::outside::GitHub as Config;
+use crate::config::services::GitHubConfig as Config;
 use crate::core::model::time::Timestamp;
 use crate::core::tables::answer::{ApiAction, ApiCall, action};
 use crate::error::chain;

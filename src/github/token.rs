@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::transport::Call;
 use super::{Api, ApiError, CredentialError};
-use crate::config::outside::{App, GitHub};
+use crate::config::services::{GitHubAppConfig, GitHubConfig};
 use crate::secrets::Secrets;
 
 /// How long an installation's token is used; GitHub lets it live for an hour.
@@ -37,7 +37,7 @@ pub(super) struct TokenProvider {
 enum TokenSource {
     /// A reference to the secret.
     Personal(String),
-    App(App),
+    App(GitHubAppConfig),
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ struct TokenState {
 }
 
 impl TokenProvider {
-    pub(super) fn new(config: &GitHub, secrets: Arc<Secrets>) -> Self {
+    pub(super) fn new(config: &GitHubConfig, secrets: Arc<Secrets>) -> Self {
         let source = match (&config.token, &config.app) {
             (_, Some(app)) => TokenSource::App(app.clone()),
             (token, None) => TokenSource::Personal(token.clone().unwrap_or_default()),
@@ -121,7 +121,11 @@ impl TokenProvider {
     }
 
     /// Requests a fresh token of an installation.
-    async fn installation(&self, api: &Api, app: &App) -> Result<SecretString, ApiError> {
+    async fn installation(
+        &self,
+        api: &Api,
+        app: &GitHubAppConfig,
+    ) -> Result<SecretString, ApiError> {
         let path = format!("/app/installations/{}/access_tokens", app.installation);
         let (authorization, address) = (self.jwt(app).await?, api.address(&path));
         let call = Call { method: &Method::POST, ..Call::get(&address, &authorization) };
@@ -136,7 +140,7 @@ impl TokenProvider {
 
     /// The `authorization` of the App itself: its id, signed with its private key (RS256, RFC
     /// 7519), valid for nine minutes.
-    async fn jwt(&self, app: &App) -> Result<String, ApiError> {
+    async fn jwt(&self, app: &GitHubAppConfig) -> Result<String, ApiError> {
         let bad = |why: String| ApiError::Credential(CredentialError::Key(why));
         let pem = self.secrets.get(&app.key).await;
         let pem = pem.map_err(|error| ApiError::Credential(error.into()))?;

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::config::outside::Loki as Config;
+use crate::config::services::LokiConfig as Config;
 use crate::core::tables::sink::{self, SinkOutcome};
 use crate::error::chain;
 use crate::secrets::Secrets;

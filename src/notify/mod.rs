@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::config::outside::{Notify, Sink};
+use crate::config::notify::{NotifyConfig, SinkConfig};
 use crate::core::model::notice::{Notice, Severity};
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::clean_line;
@@ -84,7 +84,7 @@ pub enum SendOutcome {
 /// The sinks as configured.
 #[derive(Debug)]
 pub struct Sinks {
-    config: Notify,
+    config: NotifyConfig,
     /// None without a sink: a client holds the certificates of the system in memory.
     client: Option<reqwest::Client>,
     secrets: Arc<Secrets>,
@@ -97,7 +97,7 @@ impl Sinks {
     ///
     /// # Errors
     /// A line for the operator: there is no TLS client.
-    pub fn new(config: &Notify, secrets: Arc<Secrets>) -> Result<Self, String> {
+    pub fn new(config: &NotifyConfig, secrets: Arc<Secrets>) -> Result<Self, String> {
         let build = || reqwest::Client::builder().timeout(CALL).build();
         let client = (!config.sinks.is_empty()).then(build).transpose();
         let client = client.map_err(|error| format!("no client for sinks: {}", chain(&error)))?;
@@ -135,13 +135,13 @@ impl Sinks {
             return SendOutcome::Dropped(why);
         }
         let sent = match sink {
-            Sink::Ntfy { address, topic, token, .. } => {
+            SinkConfig::Ntfy { address, topic, token, .. } => {
                 ntfy::send(client, &self.secrets, address, topic, token.as_deref(), notice).await
             }
-            Sink::Slack { webhook, .. } => {
+            SinkConfig::Slack { webhook, .. } => {
                 slack::send(client, &self.secrets, webhook, notice).await
             }
-            Sink::Command { command, .. } => command::run(command, notice).await,
+            SinkConfig::Command { command, .. } => command::run(command, notice).await,
         };
         match sent {
             Ok((SinkOutcome::Done, _)) => SendOutcome::Delivered,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::outside::Notify;
+use crate::config::notify::NotifyConfig;
 use crate::core::model::notice::Notice;
 use crate::core::model::run::Outcome;
 use crate::core::model::untrusted::clean_line;
@@ -36,7 +36,7 @@ pub fn terminal_notice(notice: &Notice) -> TerminalNotice {
 
 /// The bytes that make the configured sound; text from outside is in them only cleaned.
 #[must_use]
-pub fn bytes(notice: &TerminalNotice, config: &Notify) -> Vec<u8> {
+pub fn bytes(notice: &TerminalNotice, config: &NotifyConfig) -> Vec<u8> {
     let mut bytes = Vec::new();
     if !notice.urgent {
         return bytes;
@@ -56,14 +56,17 @@ mod tests {
 
     #[test]
     fn only_a_notice_that_needs_a_human_makes_a_sound() {
-        let both = Notify { bell: true, osc: true, ..Notify::default() };
+        let both = NotifyConfig { bell: true, osc: true, ..NotifyConfig::default() };
         let done = Notice::Ended { outcome: Outcome::Done, text: "x".into(), asked: None };
         assert_eq!(bytes(&terminal_notice(&done), &both), b"");
         let text = "a\u{1b}]52;c;x\u{7}b".into();
         let frozen = Notice::Ended { outcome: Outcome::Frozen, text, asked: None };
         assert_eq!(bytes(&terminal_notice(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
         assert_eq!(
-            bytes(&terminal_notice(&frozen), &Notify { bell: false, ..Notify::default() }),
+            bytes(
+                &terminal_notice(&frozen),
+                &NotifyConfig { bell: false, ..NotifyConfig::default() }
+            ),
             b""
         );
     }

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use super::Context;
 use super::side_state::ProblemSource;
 use crate::cluster;
-use crate::config::control::{NAMES, lay};
+use crate::config::control::{NAMES, apply};
 use crate::config::{Config, ConfigError};
 use crate::core::model::untrusted::clean_line;
 
@@ -52,7 +52,7 @@ pub(super) fn overlay(base: &Config, values: &ControlValues) -> (Config, Option<
 
 fn lay_over(base: &Config, values: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let mut config = base.clone();
-    lay(&mut config, &|name| values.get(name).cloned())?;
+    apply(&mut config, &|name| values.get(name).cloned())?;
     config.check()?;
     Ok(config)
 }

@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster;
-use crate::config::leader::Leader;
-use crate::config::outside::Kubernetes;
+use crate::config::leader::LeaderConfig;
+use crate::config::services::KubernetesConfig;
 use crate::core::model::untrusted::clean_line;
 
 /// The longest that one call of the API may take.
@@ -36,8 +36,8 @@ pub(crate) struct Leadership {
 /// The Lease and the identity under which this process holds it.
 #[derive(Debug)]
 struct LeaseClient {
-    config: Leader,
-    cluster: Kubernetes,
+    config: LeaderConfig,
+    cluster: KubernetesConfig,
     identity: String,
 }
 
@@ -134,8 +134,8 @@ impl Leadership {
     /// Waits until this process leads. `floor` returns the newest term in the journal. `on_change`
     /// receives a description of the leader, or of the error, whenever it changes.
     pub(crate) async fn take(
-        config: Leader,
-        cluster: Kubernetes,
+        config: LeaderConfig,
+        cluster: KubernetesConfig,
         floor: impl Fn() -> u64,
         mut on_change: impl FnMut(&str),
     ) -> Self {

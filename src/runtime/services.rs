@@ -118,7 +118,7 @@ impl Credentials for GitCredentials {
                 }
                 env.push(("GIT_SSH_COMMAND".to_owned(), command));
             }
-            let host = config.github.as_ref().map(crate::config::outside::GitHub::host);
+            let host = config.github.as_ref().map(crate::config::services::GitHubConfig::host);
             let theirs = host.filter(|host| remote.starts_with(&format!("{host}/")));
             if let (Some(host), Some(api)) = (theirs, &services.github) {
                 let token = api.token().await.map_err(|error| chain(&error))?;

@@ -86,7 +86,7 @@ impl Secrets {
     ///
     /// # Errors
     /// [`SecretError::Client`].
-    pub fn new(vault: Option<&crate::config::outside::Vault>) -> Result<Self, SecretError> {
+    pub fn new(vault: Option<&crate::config::services::VaultConfig>) -> Result<Self, SecretError> {
         let vault =
             vault.map(|config| VaultClient::new(config.clone()).map(Arc::new)).transpose()?;
         let renewal =

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::SecretError;
-use crate::config::outside::Vault as Config;
+use crate::config::services::VaultConfig as Config;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::{self, VaultOutcome};
 use crate::error::chain;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::front_matter::{IssueFile, IssueState, time};
 use super::{Listing, Tracker, TrackerError};
-use crate::config::Labels;
+use crate::config::repos::LabelsConfig;
 use crate::core::model::id::{Actor, IssueKey, OutboxId};
 use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue};
 use crate::core::model::outbox::StandingLabel;
@@ -28,7 +28,7 @@ const FILE_LIMIT: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct FolderTracker {
     dir: PathBuf,
-    labels: Labels,
+    labels: LabelsConfig,
     trusted: BTreeSet<Actor>,
     /// The journal's id, which marks this afk's comments.
     journal: String,
@@ -39,7 +39,12 @@ pub struct FolderTracker {
 impl FolderTracker {
     /// A tracker of the files in `dir`; `journal` marks our comments among those of other afks.
     #[must_use]
-    pub fn new(dir: PathBuf, labels: Labels, trusted: BTreeSet<Actor>, journal: String) -> Self {
+    pub fn new(
+        dir: PathBuf,
+        labels: LabelsConfig,
+        trusted: BTreeSet<Actor>,
+        journal: String,
+    ) -> Self {
         Self { dir, labels, trusted, journal, last_good: Mutex::default() }
     }
 
@@ -334,8 +339,12 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let trusted = [Actor("ana".into())].into();
-        let folder =
-            FolderTracker::new(dir.path().to_owned(), Labels::default(), trusted, "j1".into());
+        let folder = FolderTracker::new(
+            dir.path().to_owned(),
+            LabelsConfig::default(),
+            trusted,
+            "j1".into(),
+        );
         (dir, folder)
     }
 

@@ -19,7 +19,7 @@ use super::request::Request;
 use super::response::{Dialog, TextView};
 use super::theme::Theme;
 use super::tty::{TerminalInput, Tty};
-use crate::config::breakglass::Breakglass;
+use crate::config::breakglass::BreakglassConfig;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
@@ -118,7 +118,9 @@ impl Session {
             actor: client.actor.clone(),
             mouse: ui.mouse,
             detaches,
-            panes: PaneSetup { cold_path: client.config.breakglass.as_ref().map(Breakglass::cold) },
+            panes: PaneSetup {
+                cold_path: client.config.breakglass.as_ref().map(BreakglassConfig::cold_command),
+            },
         });
         let screen = Screen::new(size.0, size.1)?;
         let (results, fetched) = mpsc::channel(16);

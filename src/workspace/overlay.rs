@@ -8,7 +8,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use super::WorkspaceError;
 use super::base::refuse_link;
 use super::git::Git;
-use crate::config::repository::Gate;
+use crate::config::repository::GateConfig;
 use crate::core::model::id::Sha;
 
 /// The files that differ between two commits, by their meaning for the gate.
@@ -35,7 +35,7 @@ pub(crate) async fn changes(
     git: &Git,
     base: &Sha,
     head: &Sha,
-    gate: &Gate,
+    gate: &GateConfig,
 ) -> Result<Changes, WorkspaceError> {
     let args = ["diff", "--no-renames", "--name-status", "-z", &base.0, &head.0];
     let listed = git.call(&args).await?;
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn classify_counts_a_deleted_test_as_other() {
-        let gate = Gate::default();
+        let gate = GateConfig::default();
         let listed =
             "A\0tests/new.sh\0M\0src/lib.sh\0D\0tests/old.sh\0M\0README.md\0A\0a/b_test.go\0";
         let changes = classify(listed, &globs(&gate.tests), &globs(&gate.exempt));

@@ -55,7 +55,7 @@ fn run_continues_after_its_terminal_closed() {
     // `q` returns to the shell's prompt.
     first.keys("q");
     assert_eq!(first.end(), 0);
-    assert!(first.text().contains("detached: r1 go on"), "{}", first.text());
+    assert!(first.text().contains("detached: 1 run at work (r1)"), "{}", first.text());
     let mut again = world.terminal(&[], 120, 30);
     again.shows("I am here");
     again.keys("s");
@@ -183,7 +183,7 @@ fn server_disconnects_clients_that_break_the_protocol() {
     newer["hello"]["version"] = json!(3);
     let refused = Raw::connect(&world, newer).next();
     let why = refused["refused"]["why"].as_str().unwrap();
-    assert!(why.contains("speaks version 2") && why.contains('3'), "{why}");
+    assert!(why.contains("uses version 2") && why.contains('3'), "{why}");
     for first in
         [json!({"act": {"id": 1, "action": {"action": "drain"}}}), json!("garbage"), json!(7)]
     {
@@ -401,7 +401,7 @@ fn draining_stop_waits_for_active_runs() {
     terminal.shows("Steer r1");
     terminal.keys("go on\r");
     let out = stop.wait_with_output().unwrap();
-    assert!(out.status.success() && text(&out.stdout).contains("1 at work; waits"));
+    assert!(out.status.success() && text(&out.stdout).contains("waiting for 1 run at work"));
     assert!(up.0.wait().unwrap().success());
     terminal.shows("LOST");
     terminal.keys("q");

@@ -136,7 +136,7 @@ fn command_line_errors_take_one_line_and_their_exit_code() {
         let lines: Vec<&str> = err.lines().filter(|line| !line.starts_with("hint: ")).collect();
         assert!(lines.len() <= 1 || args.is_empty(), "{args:?} says more than a line: {err}");
     };
-    fails(&["doctor"], 1, "things aren't right");
+    fails(&["doctor"], 1, "problem");
     fails(&[], 3, "there is no ");
     fails(&["status"], 5, "journal");
     std::fs::write(config, "kill_swich = true").unwrap();
@@ -146,10 +146,10 @@ fn command_line_errors_take_one_line_and_their_exit_code() {
     std::fs::write(config, "").unwrap();
     fails(&["submit", "a-b", "do"], 2, "is not a repository name");
     fails(&["submit", "a/b", "do"], 1, "a/b is not on the allowlist");
-    fails(&["submit", "a/b", "do", "--priority", "soon"], 2, "is no priority");
-    fails(&["explain", "a/b#1"], 1, "is in no tracker");
+    fails(&["submit", "a/b", "do", "--priority", "soon"], 2, "is not a priority");
+    fails(&["explain", "a/b#1"], 1, "afk has seen no issue a/b#1");
     fails(&["explain", "r9"], 1, "there is no run r9");
-    fails(&[], 2, "is no terminal");
+    fails(&[], 2, "is not a terminal");
     let out =
         afk(&["--config", config, "--state", "/proc/afk", "submit", "a/b", "do"]).output().unwrap();
     assert_eq!(out.status.code(), Some(5), "{}", text(&out.stderr));

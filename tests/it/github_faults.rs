@@ -269,7 +269,7 @@ async fn five_red_checks_freeze_the_run_with_its_evidence() {
     // A file changed since it was captured is reported and not exported.
     std::fs::write(std::path::Path::new(&capsule).join("changes.diff"), "other").unwrap();
     let out = afk(&args).output().unwrap();
-    assert!(text(&out.stderr).contains("was changed since it was kept"), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("has changed since the freeze"), "{}", text(&out.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +286,7 @@ async fn app_token_is_issued_and_renewed() {
     let mut config = world.config();
     let section = config.github.as_mut().unwrap();
     section.token = None;
-    section.app = Some(afk::config::outside::App {
+    section.app = Some(afk::config::services::GitHubAppConfig {
         id: "Iv1.x".into(),
         installation: 42,
         key: format!("file:{}", key.display()),

@@ -474,7 +474,10 @@ async fn stream_sends_chunks_and_ends_with_its_caller() {
     let gone = |name: &'static str| {
         let world = &world;
         async move {
-            let pid = std::fs::read_to_string(world.path(name)).unwrap();
+            // The shell creates the file a moment before it writes the number.
+            let read = || std::fs::read_to_string(world.path(name)).unwrap();
+            crate::support::world::wait_until("the agent's pid", || read().ends_with('\n')).await;
+            let pid = read();
             let alive = format!("/proc/{}", pid.trim());
             let gone = || !std::path::Path::new(&alive).exists();
             crate::support::world::wait_until("the agent's end", gone).await;

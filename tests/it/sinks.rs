@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use afk::config::outside::Vault;
+use afk::config::services::VaultConfig;
 use afk::core::model::approval::Answer;
 use afk::core::model::command::Command;
 use afk::core::model::run::Outcome;
@@ -306,7 +306,7 @@ async fn sealed_vault_keeps_the_known_secrets() {
     std::fs::write(&jwt, "a.b.c\n").unwrap();
     sinks.secret("afk", &json!({"token": "s3cret"}));
     sinks.secret("gone", &Value::Null);
-    let config = Vault {
+    let config = VaultConfig {
         address: sinks.address.clone(),
         token: None,
         role: Some("afk".into()),
@@ -347,7 +347,7 @@ async fn vault_token_is_renewed_in_time() {
     sinks.lease(12);
     sinks.secret("afk", &json!({"token": "s3cret"}));
     let (address, mount) = (sinks.address.clone(), "kubernetes".to_owned());
-    let config = Vault { address, token: None, role: Some("afk".into()), mount, jwt };
+    let config = VaultConfig { address, token: None, role: Some("afk".into()), mount, jwt };
     let secrets = Secrets::new(Some(&config)).unwrap();
     secrets.get("vault:secret/afk#token").await.unwrap();
     wait_until("the renewal", || !sinks.requests("/v1/auth/token/renew-self").is_empty()).await;

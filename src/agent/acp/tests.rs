@@ -9,7 +9,7 @@ fn receive_lines(acp: &mut AcpProtocol, lines: &[Value]) -> ProtocolOutput {
     out
 }
 
-fn running(config: Ways) -> AcpProtocol {
+fn running(config: AcpProfile) -> AcpProtocol {
     let mut acp =
         AcpProtocol { prompt: "do it".into(), cwd: "/w/wt".into(), ..AcpProtocol::new(config) };
     acp.call("initialize", &json!({}), AcpCall::Initialize, &mut ProtocolOutput::default());
@@ -42,13 +42,14 @@ fn ended(id: u64, reason: &str) -> Value {
 
 #[test]
 fn turn_without_model_output_is_a_failure() {
-    let out = receive_lines(&mut running(Ways::default()), &[ended(3, "end_turn")]);
+    let out = receive_lines(&mut running(AcpProfile::default()), &[ended(3, "end_turn")]);
     assert!(matches!(out.end, Some(TurnEnd::ApiError { .. })));
-    let out = receive_lines(&mut running(Ways::default()), &[chunk("hi"), ended(3, "end_turn")]);
+    let out =
+        receive_lines(&mut running(AcpProfile::default()), &[chunk("hi"), ended(3, "end_turn")]);
     assert_eq!(out.end, Some(TurnEnd::Done));
     assert_eq!(out.events, [AgentEvent::Text { text: "hi".into() }]);
     let out = receive_lines(
-        &mut running(Ways::default()),
+        &mut running(AcpProfile::default()),
         &[json!({"jsonrpc": "2.0", "id": 3,
         "error": {"code": -32603, "message": "Internal error: 529 overloaded"}})],
     );
@@ -59,7 +60,7 @@ fn turn_without_model_output_is_a_failure() {
 #[test]
 fn tool_events_contain_command_output_and_diff() {
     let out = receive_lines(
-        &mut running(Ways::default()),
+        &mut running(AcpProfile::default()),
         &[
             update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "title": "bash",
             "kind": "execute", "status": "pending", "rawInput": {}})),
@@ -84,7 +85,7 @@ fn tool_events_contain_command_output_and_diff() {
 
 #[test]
 fn denial_queues_its_reason_for_a_later_turn() {
-    let mut acp = running(Ways::default());
+    let mut acp = running(AcpProfile::default());
     let options = json!([{"optionId": "once", "kind": "allow_once", "name": "y"},
         {"optionId": "no", "kind": "reject_once", "name": "n"}]);
     let request = |id: u64, call: Value| {
@@ -140,7 +141,7 @@ fn denial_queues_its_reason_for_a_later_turn() {
 #[test]
 fn unknown_request_gets_an_error_response() {
     let out = receive_lines(
-        &mut running(Ways::default()),
+        &mut running(AcpProfile::default()),
         &[json!({"jsonrpc": "2.0", "id": 9,
         "method": "fs/write_text_file", "params": {}})],
     );
@@ -152,7 +153,7 @@ fn unknown_request_gets_an_error_response() {
 
 #[test]
 fn steered_turn_ends_after_the_responses_to_both_prompts() {
-    let mut acp = running(Ways { steers: true, ..Ways::default() });
+    let mut acp = running(AcpProfile { steers: true, ..AcpProfile::default() });
     acp.steer("other way", &mut ProtocolOutput::default());
     assert_eq!(receive_lines(&mut acp, &[chunk("x"), ended(3, "end_turn")]).end, None);
     let out = receive_lines(&mut acp, &[ended(4, "end_turn")]);
@@ -162,7 +163,7 @@ fn steered_turn_ends_after_the_responses_to_both_prompts() {
 
 #[test]
 fn loading_a_session_emits_no_old_events() {
-    let ways = Ways { resumes: true, ..Ways::default() };
+    let ways = AcpProfile { resumes: true, ..AcpProfile::default() };
     let mut acp =
         AcpProtocol { prompt: "p".into(), resume: Some("s".into()), ..AcpProtocol::new(ways) };
     acp.call("initialize", &json!({}), AcpCall::Initialize, &mut ProtocolOutput::default());

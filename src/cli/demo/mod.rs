@@ -1,9 +1,12 @@
-//! `afk demo`: the whole loop on sample repositories, for real. Only the agent's words are
-//! scripted.
+//! `afk demo`: the whole loop on sample repositories. Tests, pushes, deploys and probes are real; only the
+//! agent is scripted.
+//!
+//! `world` creates the folder of the demo, `platform` serves the deployed services, and `agent` is the
+//! program that plays the agent's turns.
 
-pub mod agent;
-pub mod platform;
-pub mod world;
+pub(super) mod agent;
+mod platform;
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::world::World;
+use super::terminal::print_line;
 use super::{timeline, up};
 use crate::config::Config;
 use crate::core::fleet::Fleet;
@@ -23,82 +27,79 @@ use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
 use crate::runtime::{Handle, Runtime};
 
-/// Arguments of `afk demo`.
 #[derive(Debug, Default, Args)]
-pub struct DemoArgs {
-    /// Run without a terminal, print the timeline, and end with 0 only if every issue reached
-    /// the outcome it should
+pub(super) struct DemoArgs {
+    /// Run without a terminal, print the timeline, and exit with 0 only if every issue reached
+    /// its expected outcome
     #[arg(long)]
     headless: bool,
-    /// The demo's folder; a new temporary one if it isn't given
+    /// The folder of the demo [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Remove a demo's folder and end
+    /// Remove the folder of a demo
     #[arg(long, value_name = "DIR", conflicts_with_all = ["headless", "dir"])]
     remove: Option<PathBuf>,
-    /// Pause after each of the agent's words, in milliseconds [default: 250, headless 0]
+    /// Pause after each line of the agent, in milliseconds [default: 250, headless 0]
     #[arg(long, value_name = "MS")]
     pace: Option<u64>,
-    /// Longest time of a headless demo, in seconds [default: 300]
+    /// The longest time of a headless demo, in seconds [default: 300]
     #[arg(long, value_name = "S")]
     limit: Option<u64>,
 }
 
-/// What each issue of the demo should come to.
-enum Should {
-    End(Outcome),
-    Wait(fn(&Reason) -> bool),
+/// The state that an issue of the demo must reach.
+enum Expectation {
+    /// Its run ends with this outcome.
+    Ends(Outcome),
+    /// It has no run, for a reason that the function accepts.
+    Waits(fn(&Reason) -> bool),
 }
 
-fn expectations() -> Vec<(&'static str, Should)> {
-    use Should::{End, Wait};
+fn expectations() -> Vec<(&'static str, Expectation)> {
+    use Expectation::{Ends, Waits};
     vec![
-        ("acme/greeter#1", End(Outcome::Done)),
-        ("acme/greeter#2", End(Outcome::Done)),
-        ("acme/greeter#3", Wait(|r| matches!(r, Reason::Untrusted { .. }))),
-        ("acme/ledger#4", End(Outcome::Done)),
-        ("acme/ledger#5", End(Outcome::NeedsHuman)),
-        ("acme/ledger#6", End(Outcome::Done)),
-        ("acme/ledger#7", Wait(|r| matches!(r, Reason::NotReady))),
-        ("acme/pulse#8", End(Outcome::Done)),
-        ("acme/pulse#9", End(Outcome::Frozen)),
-        ("acme/pulse#10", Wait(|r| matches!(r, Reason::RepoFrozen { .. }))),
-        ("acme/vault#11", Wait(|r| matches!(r, Reason::NotAllowed { .. }))),
+        ("acme/greeter#1", Ends(Outcome::Done)),
+        ("acme/greeter#2", Ends(Outcome::Done)),
+        ("acme/greeter#3", Waits(|r| matches!(r, Reason::Untrusted { .. }))),
+        ("acme/ledger#4", Ends(Outcome::Done)),
+        ("acme/ledger#5", Ends(Outcome::NeedsHuman)),
+        ("acme/ledger#6", Ends(Outcome::Done)),
+        ("acme/ledger#7", Waits(|r| matches!(r, Reason::NotReady))),
+        ("acme/pulse#8", Ends(Outcome::Done)),
+        ("acme/pulse#9", Ends(Outcome::Frozen)),
+        ("acme/pulse#10", Waits(|r| matches!(r, Reason::RepoFrozen { .. }))),
+        ("acme/vault#11", Waits(|r| matches!(r, Reason::NotAllowed { .. }))),
     ]
 }
 
-/// What each issue stands at, where that isn't what it should be.
+/// The issues that have not reached their expected state, each with its reason.
 fn unmet(fleet: &Fleet) -> BTreeMap<String, String> {
     let mut unmet = BTreeMap::new();
-    for (name, should) in expectations() {
+    for (name, expectation) in expectations() {
         let Ok(key) = IssueKey::parse(name) else { continue };
         let run = fleet.last_run.get(&key).and_then(|id| fleet.runs.get(id));
         let reason = fleet.ledger.get(&key).map(|entry| &entry.reason);
-        let met = match should {
-            Should::End(outcome) => run.is_some_and(|run| run.outcome == Some(outcome)),
-            Should::Wait(fits) => run.is_none() && reason.is_some_and(fits),
+        let met = match expectation {
+            Expectation::Ends(outcome) => run.is_some_and(|run| run.outcome == Some(outcome)),
+            Expectation::Waits(accepts) => run.is_none() && reason.is_some_and(accepts),
         };
         if !met {
-            let stands = reason.map_or_else(|| "not seen yet".to_owned(), Reason::summary);
-            unmet.insert(name.to_owned(), stands);
+            let reason = reason.map_or_else(|| "not seen yet".to_owned(), Reason::summary);
+            unmet.insert(name.to_owned(), reason);
         }
     }
     unmet
 }
 
-/// Nothing is under way any more.
+/// Whether no run is live and nothing is to be delivered.
 fn settled(fleet: &Fleet) -> bool {
     fleet.live.is_empty() && fleet.outbox.is_empty()
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     if let Some(dir) = args.remove {
         World::remove(&dir)?;
-        super::say(&format!("removed {}", dir.display()));
+        print_line(&format!("removed {}", dir.display()));
         return Ok(());
     }
     let root = args.dir.clone().unwrap_or_else(fresh_folder);
@@ -108,22 +109,22 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let no_env = |name: &str| (name == "HOME").then(|| std::env::var(name).ok()).flatten();
     let config = Config::load(&world.config(), &no_env)?;
     let platform = platform::start(world.port, world.platform()).await.map_err(|error| {
-        Failure::new(FailureKind::System, format!("listen on port {}", world.port))
+        Failure::new(FailureKind::System, format!("port {} can't be bound", world.port))
             .because(error)
-            .hint("another demo may use this folder; take another with --dir")
+            .hint("another demo may use this folder; choose another with --dir")
     })?;
-    let place = world.root.display().to_string();
+    let folder = world.root.display().to_string();
     let done = if args.headless {
-        super::say(&format!("the demo lies in {place}"));
+        print_line(&format!("the demo is in {folder}"));
         headless(&world, config, launcher, args.limit.unwrap_or(300)).await
     } else {
         let done = up::cockpit(config, &world.state(), launcher, Some(world.config())).await;
-        super::say(&format!("the demo lies in {place}"));
-        super::say(&format!("go on with    afk demo --dir {place}"));
+        print_line(&format!("the demo is in {folder}"));
+        print_line(&format!("continue with  afk demo --dir {folder}"));
         done
     };
     platform.abort();
-    super::say(&format!("remove it with afk demo --remove {place}"));
+    print_line(&format!("remove it with afk demo --remove {folder}"));
     done
 }
 
@@ -156,7 +157,7 @@ async fn headless(
     runtime.stop().await;
     printer.print()?;
     for problem in problems {
-        super::say(&format!("problem: {problem}"));
+        print_line(&format!("problem: {problem}"));
     }
     if let Ok(done) = in_time {
         done?;
@@ -167,21 +168,21 @@ async fn headless(
     let unmet = unmet(&fleet);
     for (name, _) in expectations() {
         let mark = if unmet.contains_key(name) { "NO" } else { "ok" };
-        let stands = IssueKey::parse(name)
+        let reason = IssueKey::parse(name)
             .ok()
             .and_then(|key| fleet.ledger.get(&key).map(|entry| entry.reason.summary()));
-        super::say(&format!("{mark}  {name:<16} {}", stands.unwrap_or_default()));
+        print_line(&format!("{mark}  {name:<16} {}", reason.unwrap_or_default()));
     }
     if unmet.is_empty() {
         Ok(())
     } else {
         let names: Vec<&str> = unmet.keys().map(String::as_str).collect();
-        let why = format!("not as it should be: {}", names.join(", "));
+        let why = format!("not as expected: {}", names.join(", "));
         Err(Failure::new(FailureKind::Negative, why))
     }
 }
 
-/// Prints as things happen, until everything is settled and as it should be, or settled for good.
+/// Prints the journal until the fleet has settled and every issue has reached its expected state.
 async fn follow(handle: &Handle, printer: &mut Printer) -> Result<(), Failure> {
     let mut snapshots = handle.snapshots.clone();
     loop {
@@ -199,29 +200,30 @@ async fn follow(handle: &Handle, printer: &mut Printer) -> Result<(), Failure> {
     }
 }
 
-/// Prints the journal as it grows.
+/// Prints the records of the journal as lines with their offsets from the first record.
 struct Printer {
     journal: Journal,
     fleet: Fleet,
+    /// The number of the next record to print.
     next: i64,
-    began: Option<Timestamp>,
+    first: Option<Timestamp>,
 }
 
 impl Printer {
     fn new(state: &Path) -> Result<Self, Failure> {
         let journal = Journal::open_read_only(state)?;
-        Ok(Self { journal, fleet: Fleet::default(), next: 1, began: None })
+        Ok(Self { journal, fleet: Fleet::default(), next: 1, first: None })
     }
 
     fn print(&mut self) -> Result<(), Failure> {
-        let Self { journal, fleet, next, began } = self;
+        let Self { journal, fleet, next, first } = self;
         journal.read(*next, |record| {
             let event = record.event()?;
             fleet.apply(record.at, &event);
             *next = record.seq + 1;
-            let since = record.at.since(*began.get_or_insert(record.at));
-            if let Some(line) = timeline::line(fleet, &event) {
-                super::say(&format!("{:>10}  {line}", timeline::offset(since)));
+            let since = record.at.since(*first.get_or_insert(record.at));
+            if let Some(line) = timeline::describe(fleet, &event) {
+                print_line(&format!("{:>10}  {line}", timeline::offset(since)));
             }
             Ok(true)
         })?;

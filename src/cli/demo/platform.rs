@@ -1,5 +1,5 @@
-//! Where the demo's services run: a small HTTP server that answers `/<service>/<route>` by running
-//! the released `app.sh`, and keeps nothing between two requests.
+//! The platform that the demo deploys to: a small HTTP server that answers `/<service>/<route>` by running
+//! the released `app.sh`. It keeps no state between two requests.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,36 +10,37 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Longest time of one request.
+/// The longest time of a request.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// How long the port may still be an earlier demo's.
+/// The time within which an earlier demo must free the port.
 const HANDOVER: Duration = Duration::from_secs(3);
 
-/// Listens on a port of the loopback and serves until it is dropped.
-///
-/// # Errors
-/// Where the port is taken.
-pub async fn start(port: u16, root: PathBuf) -> std::io::Result<tokio::task::JoinHandle<()>> {
+/// Listens on a port of the loopback until the task is aborted.
+pub(super) async fn start(
+    port: u16,
+    root: PathBuf,
+) -> std::io::Result<tokio::task::JoinHandle<()>> {
     let listener = bind(port).await?;
     Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let root = root.clone();
             tokio::spawn(async move {
-                // A client that goes away in the middle is no concern of the server's.
+                // A client may disconnect at any time.
                 let _ = timeout(REQUEST, serve(stream, &root)).await;
             });
         }
     }))
 }
 
-/// Binds the port. The socket of a demo that was just killed is closed a moment after its end.
+/// Binds the port. The system closes the socket of a killed demo a moment after its end, so a port in use
+/// is tried again for a while.
 async fn bind(port: u16) -> std::io::Result<TcpListener> {
-    let give_up = Instant::now() + HANDOVER;
+    let deadline = Instant::now() + HANDOVER;
     loop {
         match TcpListener::bind(("127.0.0.1", port)).await {
             Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < give_up =>
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
             {
                 sleep(Duration::from_millis(20)).await;
             }
@@ -82,7 +83,7 @@ async fn answer(root: &Path, path: &str) -> (&'static str, Vec<u8>) {
     }
     let app = root.join(service).join("current/app.sh");
     if !app.exists() {
-        return ("503 Service Unavailable", b"nothing is released yet\n".to_vec());
+        return ("503 Service Unavailable", b"no release yet\n".to_vec());
     }
     let mut command = Command::new("sh");
     command.arg(&app).arg(route).stdin(Stdio::null()).kill_on_drop(true).env_remove("MOON_KEY");

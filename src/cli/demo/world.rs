@@ -1,4 +1,5 @@
-//! The demo's folder: bare remotes, issues, configuration. Made whole, or not at all.
+//! The folder of a demo: bare remotes, issues and a configuration. It is created beside its final place and
+//! renamed, so that an interrupted demo leaves no half folder.
 
 use std::io;
 use std::net::TcpListener;
@@ -6,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Marks a folder as a demo's: only such a one is ever removed.
+/// The file that marks the folder of a demo, and holds its port. afk removes no folder without it.
 const MARK: &str = ".afk-demo";
 
 type Files = &'static [(&'static str, &'static str)];
@@ -68,49 +69,44 @@ const ISSUES: Files = &[
     ("11-vault.md", asset!("issues/11-vault.md")),
 ];
 
-/// A demo's folder.
+/// The folder of a demo.
 #[derive(Debug, Clone)]
-pub struct World {
-    /// Where it lies.
-    pub root: PathBuf,
-    /// Where its services answer.
-    pub port: u16,
+pub(super) struct World {
+    pub(super) root: PathBuf,
+    /// The port of its platform.
+    pub(super) port: u16,
 }
 
 impl World {
-    /// Opens the demo in `root`, or makes it. `agent` is the afk program; `pace` the pause after
-    /// each of the agent's words, in milliseconds.
-    ///
-    /// # Errors
-    /// Where the folder holds something else, or can't be written.
-    pub fn open(root: &Path, agent: &Path, pace: u64) -> io::Result<Self> {
+    /// Opens the demo in `root`, or creates it. `agent` is the afk program; `pace` is the pause after each
+    /// line of the agent, in milliseconds.
+    pub(super) fn open(root: &Path, agent: &Path, pace: u64) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         if let Ok(text) = std::fs::read_to_string(root.join(MARK)) {
             let port = text.trim().parse().map_err(io::Error::other)?;
             return Ok(Self { root, port });
         }
         if root.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-            let text = format!("{} holds something else than a demo", root.display());
+            let text = format!("{} is not empty and not the folder of a demo", root.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
-        // Made aside, so that one that was cut is not taken for whole.
-        let aside = root.with_extension("new");
-        if aside.exists() {
-            std::fs::remove_dir_all(&aside)?;
+        let unfinished = root.with_extension("new");
+        if unfinished.exists() {
+            std::fs::remove_dir_all(&unfinished)?;
         }
         let port = free_port()?;
         let world = Self { root: root.clone(), port };
-        world.fill(&aside, agent, pace)?;
+        world.fill(&unfinished, agent, pace)?;
         if root.exists() {
             std::fs::remove_dir(&root)?;
         }
-        std::fs::rename(&aside, &root)?;
+        std::fs::rename(&unfinished, &root)?;
         Ok(world)
     }
 
-    fn fill(&self, aside: &Path, agent: &Path, pace: u64) -> io::Result<()> {
+    fn fill(&self, unfinished: &Path, agent: &Path, pace: u64) -> io::Result<()> {
         for (name, files) in REPOSITORIES {
-            let work = aside.join("work").join(name);
+            let work = unfinished.join("work").join(name);
             for (path, text) in *files {
                 let root = self.platform().display().to_string();
                 let text = text
@@ -119,10 +115,10 @@ impl World {
                     .replace("{{port}}", &self.port.to_string());
                 write(&work.join(path), &text)?;
             }
-            let bare = aside.join("remotes").join(format!("{name}.git"));
+            let bare = unfinished.join("remotes").join(format!("{name}.git"));
             std::fs::create_dir_all(&bare)?;
             git(&bare, &["init", "--quiet", "--bare", "--initial-branch=master"])?;
-            // Each push leaves a line, so that what was pushed can be counted.
+            // The log of each push lets tests count pushes.
             git(&bare, &["config", "core.logAllRefUpdates", "true"])?;
             git(&work, &["init", "--quiet", "--initial-branch=master"])?;
             git(&work, &["add", "--all"])?;
@@ -131,16 +127,16 @@ impl World {
             git(&work, &["push", "--quiet", &address, "master"])?;
         }
         for (name, text) in ISSUES {
-            write(&aside.join("issues").join(name), text)?;
+            write(&unfinished.join("issues").join(name), text)?;
         }
-        write(&aside.join("afk.toml"), &self.configuration(agent, pace))?;
-        write(&aside.join(MARK), &format!("{}\n", self.port))
+        write(&unfinished.join("afk.toml"), &self.configuration(agent, pace))?;
+        write(&unfinished.join(MARK), &format!("{}\n", self.port))
     }
 
     fn configuration(&self, agent: &Path, pace: u64) -> String {
         let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
         let mut text = format!(
-            "# The demo's configuration. Everything in it is explained in docs/configuration.md.\n\
+            "# The configuration of the demo. docs/configuration.md explains each key.\n\
              kill_switch = false\n\
              allowlist = [\"acme/greeter\", \"acme/ledger\", \"acme/pulse\"]\n\
              trusted = [\"ana\", \"ben\"]\n\
@@ -160,39 +156,31 @@ impl World {
         text
     }
 
-    /// The configuration file.
-    #[must_use]
-    pub fn config(&self) -> PathBuf {
+    pub(super) fn config(&self) -> PathBuf {
         self.root.join("afk.toml")
     }
 
-    /// The state folder.
-    #[must_use]
-    pub fn state(&self) -> PathBuf {
+    pub(super) fn state(&self) -> PathBuf {
         self.root.join("state")
     }
 
-    /// Where the services are released to.
-    #[must_use]
-    pub fn platform(&self) -> PathBuf {
+    /// The folder that services are deployed to.
+    pub(super) fn platform(&self) -> PathBuf {
         self.root.join("platform")
     }
 
-    /// Removes a demo's folder, and nothing that isn't one.
-    ///
-    /// # Errors
-    /// Where it isn't a demo's, or can't be removed.
-    pub fn remove(root: &Path) -> io::Result<()> {
+    /// Removes the folder of a demo. Fails for any other folder.
+    pub(super) fn remove(root: &Path) -> io::Result<()> {
         if !root.join(MARK).is_file() {
-            let text = format!("{} is no demo's folder", root.display());
+            let text = format!("{} is not the folder of a demo", root.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
         std::fs::remove_dir_all(root)
     }
 }
 
-/// A free port below those that the system gives to connections: the demo must find it free again
-/// at its next start.
+/// Finds a free port below the range of ephemeral ports, so that no connection takes it before the next
+/// start of the demo.
 fn free_port() -> io::Result<u16> {
     let nanos = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -200,7 +188,9 @@ fn free_port() -> io::Result<u16> {
     let from = nanos.wrapping_add(std::process::id().wrapping_mul(7919)) % 12_000;
     let ports = (0..12_000).filter_map(|n| u16::try_from(20_000 + (from + n) % 12_000).ok());
     let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
+    free.next().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::AddrInUse, "no port from 20000 to 31999 is free")
+    })
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -222,6 +212,6 @@ fn git(dir: &Path, args: &[&str]) -> io::Result<()> {
     if done.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    Err(io::Error::other(format!("git {}: {}", args[0], said.trim())))
+    let error = String::from_utf8_lossy(&done.stderr).into_owned();
+    Err(io::Error::other(format!("git {}: {}", args[0], error.trim())))
 }

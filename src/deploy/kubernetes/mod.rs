@@ -28,7 +28,7 @@ use tokio::time::{Instant, interval};
 use self::history::ContainerHistory;
 use self::watch::{KnownObjects, WatchedKind, watch};
 use super::objects;
-use crate::config::repository::{Target, TargetKind};
+use crate::config::repository::{RolloutTarget, WorkloadKind};
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::clean_line;
 use crate::core::model::verdict::{Judgement, Verdict};
@@ -77,7 +77,7 @@ pub struct Rollout<'a> {
     /// The client of the target's cluster.
     pub client: Client,
     /// The workload that is rolled out.
-    pub target: &'a Target,
+    pub target: &'a RolloutTarget,
     /// The commit that is expected.
     pub sha: &'a Sha,
     /// How long the rollout may take and must hold.
@@ -91,12 +91,12 @@ fn now() -> i64 {
 }
 
 /// The API group and the kind of a target.
-const fn resource(kind: TargetKind) -> (&'static str, &'static str) {
+const fn resource(kind: WorkloadKind) -> (&'static str, &'static str) {
     match kind {
-        TargetKind::Deployment => ("apps", "Deployment"),
-        TargetKind::StatefulSet => ("apps", "StatefulSet"),
-        TargetKind::DaemonSet => ("apps", "DaemonSet"),
-        TargetKind::Job => ("batch", "Job"),
+        WorkloadKind::Deployment => ("apps", "Deployment"),
+        WorkloadKind::StatefulSet => ("apps", "StatefulSet"),
+        WorkloadKind::DaemonSet => ("apps", "DaemonSet"),
+        WorkloadKind::Job => ("batch", "Job"),
     }
 }
 
@@ -158,7 +158,7 @@ impl Rollout<'_> {
                 && watched_selector.as_ref() != Some(&selector)
             {
                 let config = || watcher::Config::default().labels(&selector);
-                if self.target.kind == TargetKind::Deployment {
+                if self.target.kind == WorkloadKind::Deployment {
                     let sets = self.api("apps", "ReplicaSet");
                     events.push(watch(WatchedKind::ReplicaSets, sets, config()));
                 }
@@ -264,16 +264,16 @@ impl Rollout<'_> {
     /// The state of the workload by table T6, or T8 for a Job.
     fn state(&self, object: Option<&Value>, image: Image) -> RolloutState {
         let of = |image| match self.target.kind {
-            TargetKind::Deployment => {
+            WorkloadKind::Deployment => {
                 rollout::deployment(object.map(|o| objects::deployment(o, now())).as_ref(), image)
             }
-            TargetKind::StatefulSet => {
+            WorkloadKind::StatefulSet => {
                 rollout::stateful_set(object.map(objects::stateful_set).as_ref(), image)
             }
-            TargetKind::DaemonSet => {
+            WorkloadKind::DaemonSet => {
                 rollout::daemon_set(object.map(objects::daemon_set).as_ref(), image)
             }
-            TargetKind::Job => match object {
+            WorkloadKind::Job => match object {
                 None => RolloutState::Missing,
                 Some(object) => match job::state(Some(&objects::conditions(object))) {
                     job::JobState::Succeeded => RolloutState::Complete,
@@ -309,7 +309,7 @@ impl Rollout<'_> {
         let label = |pod: &Value, name: &str| pod["metadata"]["labels"][name].clone();
         let all = pods.objects.values();
         match self.target.kind {
-            TargetKind::Deployment => {
+            WorkloadKind::Deployment => {
                 let sets = known.get(&WatchedKind::ReplicaSets).map(|known| &known.objects);
                 let uid = &object["metadata"]["uid"];
                 let owned = |set: &&Value| {
@@ -327,11 +327,11 @@ impl Rollout<'_> {
                 let hash = label(newest, "pod-template-hash");
                 all.filter(|pod| label(pod, "pod-template-hash") == hash).collect()
             }
-            TargetKind::StatefulSet => {
+            WorkloadKind::StatefulSet => {
                 let revision = &object["status"]["updateRevision"];
                 all.filter(|pod| label(pod, "controller-revision-hash") == *revision).collect()
             }
-            TargetKind::DaemonSet | TargetKind::Job => {
+            WorkloadKind::DaemonSet | WorkloadKind::Job => {
                 let images = objects::images(&object["spec"]["template"]);
                 all.filter(|pod| objects::images(pod) == images).collect()
             }

@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::seen_ids::SeenIds;
 use crate::agent::fields::text;
 use crate::agent::turn::AgentLine;
-use crate::config::executor::T3;
+use crate::config::executor::T3Config;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
 use crate::executor::BoxError;
@@ -50,7 +50,7 @@ const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// The client of one T3 Code server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    config: T3,
+    config: T3Config,
     secrets: Arc<Secrets>,
     client: reqwest::Client,
     /// The token that the command `issue` printed; cleared when the server rejects it.
@@ -63,7 +63,7 @@ pub(crate) struct LinkError(BoxError);
 
 impl Server {
     /// Prepares the HTTP client; connects to nothing.
-    pub(crate) fn new(config: T3, secrets: Arc<Secrets>) -> Result<Self, String> {
+    pub(crate) fn new(config: T3Config, secrets: Arc<Secrets>) -> Result<Self, String> {
         // Only HTTP/1.1 can upgrade to a websocket.
         let client = reqwest::Client::builder()
             .connect_timeout(CALL_TIMEOUT)

@@ -29,7 +29,7 @@ use self::thread::{Thread, ThreadSetup};
 use super::{Executor, ExecutorTurn};
 use crate::agent::turn::{TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
 use crate::agent::{EventSender, TurnControl};
-use crate::config::executor::T3 as Config;
+use crate::config::executor::T3Config as Config;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::digest::Digest;

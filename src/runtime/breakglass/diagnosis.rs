@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::breakglass::ssh::connect;
 use crate::breakglass::verb;
-use crate::config::breakglass::{Breakglass, Diagnosis};
+use crate::config::breakglass::{BreakglassConfig, DiagnosisConfig};
 use crate::core::model::breakglass::Verb;
 use crate::core::model::untrusted::Untrusted;
 use crate::runtime::Context;
@@ -72,8 +72,8 @@ pub(super) async fn ask(context: &Arc<Context>) -> (Untrusted, Option<Verb>) {
 
 /// Runs the configured commands on a host, and adds their output to the evidence.
 async fn run_commands(
-    breakglass: &Breakglass,
-    diagnosis: &Diagnosis,
+    breakglass: &BreakglassConfig,
+    diagnosis: &DiagnosisConfig,
     host: &str,
     evidence: &mut String,
 ) {
@@ -115,7 +115,7 @@ fn add(evidence: &mut String, name: &str, text: &str) {
     evidence.push_str(&format!("## {name}\n\n~~~\n{text}\n~~~\n\n"));
 }
 
-fn prompt(breakglass: &Breakglass, evidence: &str) -> String {
+fn prompt(breakglass: &BreakglassConfig, evidence: &str) -> String {
     let vm = &breakglass.vm;
     format!(
         "A virtual machine, {vm}, may be wedged. Below is what its hypervisor and the machine itself \

@@ -26,7 +26,7 @@ use crate::breakglass::store::{self, Document};
 use crate::breakglass::verb::{VerbProgress, VerbReport};
 use crate::breakglass::{recording, verb};
 use crate::config::Config;
-use crate::config::breakglass::Breakglass;
+use crate::config::breakglass::BreakglassConfig;
 use crate::core::model::breakglass::{
     BreakglassReport, BreakglassTask, Capture, Verb, VerbEnd, VerbId, VerbResult,
 };
@@ -82,7 +82,7 @@ pub(super) fn hidden(config: &Config, state: &std::path::Path) -> Vec<PathBuf> {
     let Some(breakglass) = config.breakglass.as_ref().filter(|b| b.hide_from_agents) else {
         return Vec::new();
     };
-    let mut paths = breakglass.secrets();
+    let mut paths = breakglass.secret_paths();
     paths.push(state.join("breakglass"));
     paths.push(state.join("afk.sock"));
     paths
@@ -150,7 +150,7 @@ async fn run_verb(
 /// Stores the output of a verb. A disk that can't be written becomes a problem and delays nothing.
 async fn store_capture(
     context: &Arc<Context>,
-    breakglass: &Breakglass,
+    breakglass: &BreakglassConfig,
     verb: Verb,
     began: crate::core::model::time::Timestamp,
     report: &VerbReport,

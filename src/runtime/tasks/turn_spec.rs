@@ -16,7 +16,7 @@ use super::{TaskContext, TaskError};
 use crate::agent::redact::{Redactor, names_a_secret};
 use crate::agent::{Tariff, TurnLimits, TurnSpec, protocol_for, vendor};
 use crate::config::Config;
-use crate::config::agent::{Agent, Plan, Speaks};
+use crate::config::agent::{AgentConfig, Plan, Protocol};
 use crate::config::repository::FILE;
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Equipment;
@@ -53,10 +53,11 @@ pub(super) async fn of_run(
     } else {
         // The executor holds the secrets; they must not leave with the specification.
         let mut env = task.environment();
-        env.extend(agent.settings());
+        env.extend(agent.fixed_variables());
         (env, Redactor::default())
     };
-    let inherit = task.executor.iter().flat_map(|_| agent.secrets.keys().chain(agent.passed_on()));
+    let inherit =
+        task.executor.iter().flat_map(|_| agent.secrets.keys().chain(agent.inherited_variables()));
     let inherit = inherit.cloned().collect();
     let (test, template) = match task.run.work.issue() {
         Some(_) => {
@@ -74,7 +75,7 @@ pub(super) async fn of_run(
     let resumes = start.resume.is_some();
     let template = template.as_deref();
     let prompt = prompt::of_turn(&task.run, issue, &test, &start.prompt, resumes, template)?;
-    let (speaks, ways) = (agent.speaks(), agent.ways());
+    let (speaks, ways) = (agent.protocol(), agent.acp_profile());
     let here = protocol_for(speaks, &ways).capabilities();
     let executor = task.executor.as_ref();
     let executor = executor.and_then(|name| task.runtime.services().executors.get(name).cloned());
@@ -99,7 +100,7 @@ pub(super) async fn of_run(
         stream_output: job.is_some(),
         inherit,
         // With our own protocol, or with plain text, the transcript already has every line.
-        record: (!matches!(speaks, Speaks::Command | Speaks::Text))
+        record: (!matches!(speaks, Protocol::Command | Protocol::Text))
             .then(|| task.runtime.state.join("raw").join(format!("{}.jsonl", task.run.id))),
     };
     let place = task.executor.clone();
@@ -110,7 +111,7 @@ pub(super) async fn of_run(
 
 /// The agent of a run, its name, and the arguments that pass on which role a caller wants. A role
 /// is a name that the configuration doesn't define, and the agent itself may.
-fn agent(task: &TaskContext) -> Result<(&String, &Agent, Vec<String>), TaskError> {
+fn agent(task: &TaskContext) -> Result<(&String, &AgentConfig, Vec<String>), TaskError> {
     let (repo, config) = (task.run.work.repo(), &task.config);
     let job = task.run.work.job();
     let named = job.and_then(|job| job.agent.as_ref());
@@ -122,7 +123,7 @@ fn agent(task: &TaskContext) -> Result<(&String, &Agent, Vec<String>), TaskError
     let (name, agent) = of_service.or_else(|| config.agent_of(repo)).ok_or_else(|| {
         format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
     })?;
-    let role = named.filter(|_| agent.speaks() == Speaks::Claude);
+    let role = named.filter(|_| agent.protocol() == Protocol::Claude);
     let role = role.map(|role| vec!["--agent".to_owned(), role.clone()]);
     Ok((name, agent, role.unwrap_or_default()))
 }
@@ -153,13 +154,15 @@ pub(super) fn scratch_owner(task: &TaskContext) -> (String, Option<String>) {
 /// secrets. The redactor removes the secrets from everything that is stored.
 async fn environment(
     runtime: &Context,
-    agent: &Agent,
+    agent: &AgentConfig,
     mut env: BTreeMap<String, String>,
 ) -> Result<(BTreeMap<String, String>, Redactor), TaskError> {
     let our_env = |name: &str| std::env::var(name).ok();
-    env.extend(agent.passed_on().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))));
-    env.extend(agent.settings());
-    for (path, text) in agent.files() {
+    env.extend(
+        agent.inherited_variables().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))),
+    );
+    env.extend(agent.fixed_variables());
+    for (path, text) in agent.settings_files() {
         write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     /// The secrets in our own environment, which never changes.
@@ -185,7 +188,7 @@ async fn environment(
     Ok((env, Redactor::new(secrets)))
 }
 
-fn tariff(agent: &Agent) -> Tariff {
+fn tariff(agent: &AgentConfig) -> Tariff {
     match (agent.plan, agent.price) {
         (Plan::Flat, _) => Tariff::Flat,
         (Plan::Metered, Some(price)) => Tariff::Priced { input: price.input, output: price.output },
@@ -218,8 +221,8 @@ pub(super) async fn of_question(
     let (env, redactor) = environment(runtime, agent, question.env.clone()).await?;
     Ok(TurnSpec {
         owner: question.owner.clone(),
-        speaks: agent.speaks(),
-        acp: agent.ways(),
+        speaks: agent.protocol(),
+        acp: agent.acp_profile(),
         command: program(agent),
         cwd,
         env,
@@ -240,9 +243,9 @@ pub(super) async fn of_question(
 }
 
 /// The agent's command. An npm shim is replaced by the program behind it.
-fn program(agent: &Agent) -> Vec<String> {
+fn program(agent: &AgentConfig) -> Vec<String> {
     let mut command = agent.command();
-    let vendor = agent.known().and_then(|preset| preset.vendor.as_deref());
+    let vendor = agent.preset_definition().and_then(|preset| preset.vendor.as_deref());
     if let (Some(first), Some(pattern)) = (command.first_mut(), vendor)
         && let Some(found) = vendor::on_path(first)
         && let Some(real) = vendor::program_behind_shim(&found, pattern)

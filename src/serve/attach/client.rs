@@ -1,5 +1,10 @@
-//! The client's side of the protocol: a [`Client`] that is filled from a socket, and filled again
-//! after the connection was lost.
+//! The client's side of the protocol: a [`Client`] whose snapshots come from a socket, and one-shot
+//! requests of the command line.
+//!
+//! A task per client (`serve_client`) owns the connection. It applies the server's lines to the
+//! client's snapshot, forwards the client's requests, and connects again after each loss. While the
+//! connection is lost it refuses requests at once, so that no command is executed late and by
+//! surprise.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,43 +12,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::BufReader;
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::line::send_line;
-use super::{FromClient, Hello, TELL_LIMIT, ToClient, VERSION, check, path};
+use super::connection::{AttachError, Connection};
+use super::protocol::{FromClient, Hello, ToClient, VERSION};
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Command, Refusal, Reply, Role};
 use crate::journal::transcript::Store;
-use crate::process::output::read_line;
 use crate::runtime::breakglass::console::Console;
 use crate::runtime::client::{Client, ClientBackend, ClientRequest, ConnectionState};
 use crate::runtime::{Snapshot, clock};
 
-/// Longest time until the first snapshot is there.
+/// The longest time from connecting to the first snapshot, or to the answer of a request.
 const ATTACH: Duration = Duration::from_secs(30);
-/// Between two tries to reach it again, at most.
-const AGAIN: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts to connect again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Why a client could not attach.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// Nobody listens.
-    #[error("no afk runs on {}", .0.display())]
-    Nobody(PathBuf),
-    /// It does not want this client.
-    #[error("{0}")]
-    Refused(String),
-    /// The connection.
-    #[error("the connection to the running afk failed")]
-    Io(#[from] io::Error),
-}
-
-/// What a client says of itself.
+/// The hello of a client that shows snapshots.
 #[must_use]
 pub fn hello(config: &Config, role: Role, origin: &str, size: (u16, u16)) -> Hello {
     Hello {
@@ -53,119 +40,67 @@ pub fn hello(config: &Config, role: Role, origin: &str, size: (u16, u16)) -> Hel
         role,
         origin: origin.into(),
         size,
-        blind: false,
+        requests_only: false,
         make_room: false,
     }
 }
 
-struct Wire {
-    from: mpsc::Receiver<ToClient>,
-    to: OwnedWriteHalf,
-}
-
-/// Connects and is let in.
-async fn connect(state: &Path, hello: &Hello) -> Result<Wire, AttachError> {
-    let socket = path(state);
-    match check(&socket) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(AttachError::Nobody(state.to_owned()));
-        }
-        other => other?,
-    }
-    let stream = match UnixStream::connect(&socket).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(AttachError::Nobody(state.to_owned()));
-        }
-        other => other?,
-    };
-    if stream.peer_cred()?.uid() != rustix::process::getuid().as_raw() {
-        return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
-    }
-    let (from, mut to) = stream.into_split();
-    send_line(&mut to, &FromClient::Hello(hello.clone())).await?;
-    // Reading is a task of its own: a select that drops a half-read line would lose it.
-    let (lines, mut read) = mpsc::channel(64);
-    tokio::spawn(read_all(from, lines));
-    match read.recv().await {
-        Some(ToClient::Welcome { .. }) => Ok(Wire { from: read, to }),
-        Some(ToClient::Refused { why }) => Err(AttachError::Refused(why)),
-        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-    }
-}
-
-async fn read_all(from: OwnedReadHalf, lines: mpsc::Sender<ToClient>) {
-    let mut from = BufReader::with_capacity(64 * 1024, from);
-    let mut line = Vec::new();
-    while let Ok(Some(false)) = read_line(&mut from, TELL_LIMIT, &mut line).await {
-        match serde_json::from_slice(&line) {
-            Ok(read) => {
-                if lines.send(read).await.is_err() {
-                    break;
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "a line of the running afk can't be read");
-                break;
-            }
-        }
-        if line.capacity() > 1024 * 1024 {
-            line = Vec::new();
-        }
-    }
-}
-
-/// Attaches to the afk that has a state folder. The client shows the fleet at once, and goes on
-/// trying when the connection is lost.
+/// Attaches to the afk that runs on a state folder. The client has a snapshot at once, and connects
+/// again whenever the connection is lost.
 ///
 /// # Errors
-/// [`AttachError`].
+/// Returns an [`AttachError`] if no afk runs, or if it rejects the client or doesn't answer.
 pub async fn attach(state: &Path, config: Config, hello: Hello) -> Result<Client, AttachError> {
     let first = async {
-        let mut wire = connect(state, &hello).await?;
-        match wire.from.recv().await {
-            Some(ToClient::Snapshot(snapshot)) => Ok((wire, Arc::new(*snapshot))),
+        let mut connection = Connection::open(state, &hello).await?;
+        match connection.from.recv().await {
+            Some(ToClient::Snapshot(snapshot)) => Ok((connection, *snapshot)),
             _ => Err(AttachError::Io(io::ErrorKind::UnexpectedEof.into())),
         }
     };
-    let (wire, snapshot) = timeout(ATTACH, first).await.map_err(io::Error::from)??;
+    let (connection, snapshot) = timeout(ATTACH, first).await.map_err(io::Error::from)??;
+    Ok(start_client(state, config, hello, Some(connection), snapshot)?)
+}
+
+/// Attaches as soon as an afk runs, and again whenever another one does: for a dashboard that outlives
+/// the runtime.
+///
+/// # Errors
+/// Returns an error if the state folder can't be read.
+pub fn attach_when_running(state: &Path, config: Config, hello: Hello) -> io::Result<Client> {
+    start_client(state, config, hello, None, Snapshot::default())
+}
+
+fn start_client(
+    state: &Path,
+    config: Config,
+    hello: Hello,
+    connection: Option<Connection>,
+    snapshot: Snapshot,
+) -> io::Result<Client> {
     let store = Arc::new(Store::open(state)?);
-    let (client, ends) =
-        Client::new(snapshot, store, Arc::new(config), (hello.actor.clone(), hello.role), true);
-    tokio::spawn(keep(state.to_owned(), hello, Some(wire), ends));
+    let identity = (hello.actor.clone(), hello.role);
+    let (client, ends) = Client::new(Arc::new(snapshot), store, Arc::new(config), identity, true);
+    tokio::spawn(serve_client(state.to_owned(), hello, connection, ends));
     Ok(client)
 }
 
-/// Attaches as soon as an afk runs, and again whenever one does: for a screen that outlives it.
+/// Sends one command and returns the reply; `None` if no afk runs.
 ///
 /// # Errors
-/// Where the state folder can't be read.
-pub fn attach_when_there(state: &Path, config: Config, hello: Hello) -> io::Result<Client> {
-    let store = Arc::new(Store::open(state)?);
-    let first = Arc::new(Snapshot::default());
-    let (client, ends) =
-        Client::new(first, store, Arc::new(config), (hello.actor.clone(), hello.role), true);
-    tokio::spawn(keep(state.to_owned(), hello, None, ends));
-    Ok(client)
-}
-
-/// Sends one command; none where no afk runs.
-///
-/// # Errors
-/// [`AttachError`], but not for nobody.
-pub async fn send(
+/// Returns an [`AttachError`] if the server rejects the client or doesn't answer in time.
+pub async fn send_command(
     state: &Path,
     hello: Hello,
     action: Command,
 ) -> Result<Option<Reply>, AttachError> {
     let exchange = async {
-        let hello = Hello { blind: true, ..hello };
-        let mut wire = match connect(state, &hello).await {
-            Err(AttachError::Nobody(_)) => return Ok(None),
-            other => other?,
+        let Some(mut connection) = Connection::open_for_requests(state, hello).await? else {
+            return Ok(None);
         };
-        send_line(&mut wire.to, &FromClient::Act { id: 1, action }).await?;
+        connection.send(&FromClient::Act { id: 1, action }).await?;
         loop {
-            match wire.from.recv().await {
+            match connection.from.recv().await {
                 Some(ToClient::Reply { reply, .. }) => return Ok(Some(*reply)),
                 Some(_) => {}
                 None => return Ok(Some(Err(Refusal::Unanswered))),
@@ -175,44 +110,45 @@ pub async fn send(
     timeout(ATTACH, exchange).await.map_err(io::Error::from)?
 }
 
-/// Asks the running afk to end, and waits until it has; false where none runs.
+/// Asks the running afk to end, and waits until it has ended; false if none runs.
 ///
 /// # Errors
-/// [`AttachError`], but not for nobody.
+/// Returns an [`AttachError`] if the server rejects the client or doesn't end in time.
 pub async fn stop(state: &Path, hello: Hello, limit: Duration) -> Result<bool, AttachError> {
     let exchange = async {
-        let hello = Hello { blind: true, ..hello };
-        let mut wire = match connect(state, &hello).await {
-            Err(AttachError::Nobody(_)) => return Ok(false),
-            other => other?,
+        let Some(mut connection) = Connection::open_for_requests(state, hello).await? else {
+            return Ok(false);
         };
-        send_line(&mut wire.to, &FromClient::Stop).await?;
-        while wire.from.recv().await.is_some() {}
+        connection.send(&FromClient::Stop).await?;
+        connection.closed().await;
         Ok(true)
     };
     timeout(limit, exchange).await.map_err(io::Error::from)?
 }
 
-/// Asks the running afk to make room for another: it picks nothing up, ends once nothing is at work,
-/// and this waits for that. False where none runs.
+/// Asks the running afk to make room for another: it stops pickup and ends once no run is at work.
+/// Waits for that without a limit. False if none runs.
 ///
 /// # Errors
-/// [`AttachError`], but not for nobody.
+/// Returns an [`AttachError`] if the server rejects the client or doesn't answer in time.
 pub async fn make_room(state: &Path, hello: Hello) -> Result<bool, AttachError> {
-    let hello = Hello { make_room: true, blind: true, ..hello };
-    let mut wire = match timeout(ATTACH, connect(state, &hello)).await.map_err(io::Error::from)? {
-        Err(AttachError::Nobody(_)) => return Ok(false),
-        other => other?,
-    };
-    while wire.from.recv().await.is_some() {}
+    let hello = Hello { make_room: true, ..hello };
+    let opened = timeout(ATTACH, Connection::open_for_requests(state, hello)).await;
+    let Some(connection) = opened.map_err(io::Error::from)?? else { return Ok(false) };
+    connection.closed().await;
     Ok(true)
 }
 
-/// Serves a client over one connection after the other.
-async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends: ClientBackend) {
+/// Serves a client over one connection after the other, until the client is dropped.
+async fn serve_client(
+    state: PathBuf,
+    mut hello: Hello,
+    mut connection: Option<Connection>,
+    mut ends: ClientBackend,
+) {
     loop {
-        if let Some(wire) = wire.take()
-            && follow(&state, wire, &mut ends, &mut hello).await == Gone::Client
+        if let Some(connection) = connection.take()
+            && serve_connection(&state, connection, &mut ends, &mut hello).await == Closed::ByClient
         {
             return;
         }
@@ -222,25 +158,25 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
             return;
         }
         let mut pause = Duration::from_millis(100);
-        wire = loop {
-            // What is asked meanwhile is answered at once: nothing is sent later by surprise.
-            while let Ok(ask) = ends.requests.try_recv() {
-                refuse(ask);
+        connection = loop {
+            while let Ok(request) = ends.requests.try_recv() {
+                refuse(request);
             }
             if ends.connection.is_closed() {
                 return;
             }
-            match connect(&state, &hello).await {
-                Ok(wire) => break Some(wire),
+            match Connection::open(&state, &hello).await {
+                Ok(connection) => break Some(connection),
                 Err(AttachError::Refused(why)) => {
+                    // Only a dropped client has no receiver, and the next round returns then.
                     let _ = ends.connection.send(ConnectionState::Lost { since, why });
                 }
                 Err(_) => {}
             }
             tokio::select! {
-                () = sleep(pause) => pause = (pause * 2).min(AGAIN),
-                ask = ends.requests.recv() => match ask {
-                    Some(ask) => refuse(ask),
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                request = ends.requests.recv() => match request {
+                    Some(request) => refuse(request),
                     None => return,
                 },
             }
@@ -248,8 +184,9 @@ async fn keep(state: PathBuf, mut hello: Hello, mut wire: Option<Wire>, mut ends
     }
 }
 
-fn refuse(ask: ClientRequest) {
-    match ask {
+/// Answers a request while the connection is lost.
+fn refuse(request: ClientRequest) {
+    match request {
         ClientRequest::Command(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
         ClientRequest::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
         ClientRequest::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
@@ -257,88 +194,63 @@ fn refuse(ask: ClientRequest) {
     }
 }
 
-/// Connects once more, for a shell.
-async fn console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console, String> {
-    let hello = Hello { blind: true, ..hello };
-    let connected = timeout(ATTACH, connect(&state, &hello)).await;
-    let mut wire = match connected {
-        Ok(Ok(wire)) => wire,
-        Ok(Err(error)) => return Err(crate::error::chain(&error)),
-        Err(_) => return Err("afk does not answer".into()),
+/// Opens another connection for a shell, so that a flood of output delays nothing else.
+async fn open_console(state: PathBuf, hello: Hello, shell: ShellId) -> Result<Console, String> {
+    let hello = Hello { requests_only: true, ..hello };
+    let opened = timeout(ATTACH, Connection::open(&state, &hello)).await;
+    let mut connection = match opened {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("afk did not answer in {} s", ATTACH.as_secs())),
     };
-    send_line(&mut wire.to, &FromClient::Console { shell })
-        .await
-        .map_err(|error| error.to_string())?;
+    let opened = connection.send(&FromClient::Console { shell }).await;
+    opened.map_err(|error| error.to_string())?;
     let (to, typed) = mpsc::channel(256);
     let (output, from) = mpsc::channel(8);
-    tokio::spawn(super::console::follow(wire.from, wire.to, typed, output));
+    tokio::spawn(super::console::carry(connection.from, connection.to, typed, output));
     Ok(Console { to, from })
 }
 
+/// The side that ended a connection.
 #[derive(Debug, PartialEq, Eq)]
-enum Gone {
-    Server,
-    Client,
+enum Closed {
+    ByServer,
+    ByClient,
 }
 
-/// Follows one connection until it or the client is gone.
-async fn follow(state: &Path, mut wire: Wire, ends: &mut ClientBackend, hello: &mut Hello) -> Gone {
-    let mut id = 0;
-    let mut acts: HashMap<u64, oneshot::Sender<Reply>> = HashMap::new();
-    let mut diffs: HashMap<u64, oneshot::Sender<Result<String, String>>> = HashMap::new();
+/// The requests that wait for an answer of the server, by their ids.
+#[derive(Default)]
+struct Pending {
+    last: u64,
+    replies: HashMap<u64, oneshot::Sender<Reply>>,
+    diffs: HashMap<u64, oneshot::Sender<Result<String, String>>>,
+}
+
+/// Serves a client over one connection, until the connection breaks or the client is dropped.
+async fn serve_connection(
+    state: &Path,
+    mut connection: Connection,
+    ends: &mut ClientBackend,
+    hello: &mut Hello,
+) -> Closed {
+    let mut pending = Pending::default();
     loop {
         tokio::select! {
-            line = wire.from.recv() => {
-                let Some(line) = line else { return Gone::Server };
-                // What is behind it is there already: one picture for all of it.
-                let mut pictures = Vec::new();
-                for line in std::iter::once(line).chain(std::iter::from_fn(|| wire.from.try_recv().ok())) {
-                    match line {
-                        ToClient::Reply { id, reply } => {
-                            if let Some(waits) = acts.remove(&id) {
-                                let _ = waits.send(*reply);
-                            }
-                        }
-                        ToClient::Diff { id, diff } => {
-                            if let Some(waits) = diffs.remove(&id) {
-                                let _ = waits.send(diff);
-                            }
-                        }
-                        ToClient::Transcribed => ends.transcripts.send_modify(|count| *count += 1),
-                        // Nobody may be looking.
-                        ToClient::Notice(shown) => drop(ends.notices.send(shown)),
-                        line => pictures.push(line),
-                    }
-                }
-                if !pictures.is_empty() {
-                    ends.snapshots.send_modify(|shown| {
-                        let snapshot = Arc::make_mut(shown);
-                        for line in pictures {
-                            take(snapshot, line);
-                        }
-                    });
-                    if *ends.connection.borrow() != ConnectionState::Live {
-                        let _ = ends.connection.send(ConnectionState::Live);
-                    }
-                }
+            line = connection.from.recv() => {
+                let Some(line) = line else { return Closed::ByServer };
+                // Applies all lines that already arrived, so that the screen redraws once for them.
+                let mut lines = vec![line];
+                lines.extend(std::iter::from_fn(|| connection.from.try_recv().ok()));
+                receive(lines, ends, &mut pending);
             }
-            ask = ends.requests.recv() => {
-                let Some(ask) = ask else { return Gone::Client };
-                id += 1;
-                let line = match ask {
-                    ClientRequest::Command(action, reply) => {
-                        acts.insert(id, reply);
-                        FromClient::Act { id, action }
-                    }
-                    ClientRequest::Diff(run, reply) => {
-                        diffs.insert(id, reply);
-                        FromClient::Diff { id, run }
-                    }
+            request = ends.requests.recv() => {
+                let Some(request) = request else { return Closed::ByClient };
+                let line = match request {
                     ClientRequest::Console(shell, reply) => {
                         let (state, hello) = (state.to_owned(), hello.clone());
                         tokio::spawn(async move {
-                            // The screen may be gone.
-                            let _ = reply.send(console(state, hello, shell).await);
+                            // The screen that asked may be closed.
+                            let _ = reply.send(open_console(state, hello, shell).await);
                         });
                         continue;
                     }
@@ -346,17 +258,63 @@ async fn follow(state: &Path, mut wire: Wire, ends: &mut ClientBackend, hello: &
                         hello.size = (columns, rows);
                         FromClient::Size { columns, rows }
                     }
+                    ClientRequest::Command(action, reply) => {
+                        pending.last += 1;
+                        pending.replies.insert(pending.last, reply);
+                        FromClient::Act { id: pending.last, action }
+                    }
+                    ClientRequest::Diff(run, reply) => {
+                        pending.last += 1;
+                        pending.diffs.insert(pending.last, reply);
+                        FromClient::Diff { id: pending.last, run }
+                    }
                 };
-                if send_line(&mut wire.to, &line).await.is_err() {
-                    return Gone::Server;
+                if connection.send(&line).await.is_err() {
+                    return Closed::ByServer;
                 }
             }
         }
     }
 }
 
-/// Brings what is shown up to a line.
-fn take(snapshot: &mut Snapshot, line: ToClient) {
+/// Delivers answers and notices, and applies the other lines to the snapshot in one update.
+fn receive(lines: Vec<ToClient>, ends: &ClientBackend, pending: &mut Pending) {
+    let mut updates = Vec::new();
+    for line in lines {
+        match line {
+            ToClient::Reply { id, reply } => {
+                if let Some(waiting) = pending.replies.remove(&id) {
+                    // The screen that asked may be closed.
+                    let _ = waiting.send(*reply);
+                }
+            }
+            ToClient::Diff { id, diff } => {
+                if let Some(waiting) = pending.diffs.remove(&id) {
+                    let _ = waiting.send(diff);
+                }
+            }
+            ToClient::TranscriptsGrew => ends.transcripts.send_modify(|count| *count += 1),
+            // No screen may be listening.
+            ToClient::Notice(shown) => drop(ends.notices.send(shown)),
+            line => updates.push(line),
+        }
+    }
+    if updates.is_empty() {
+        return;
+    }
+    ends.snapshots.send_modify(|shown| {
+        let snapshot = Arc::make_mut(shown);
+        for line in updates {
+            apply(snapshot, line);
+        }
+    });
+    if *ends.connection.borrow() != ConnectionState::Live {
+        let _ = ends.connection.send(ConnectionState::Live);
+    }
+}
+
+/// Applies a line of the server to a snapshot.
+fn apply(snapshot: &mut Snapshot, line: ToClient) {
     match line {
         ToClient::Snapshot(whole) => *snapshot = *whole,
         ToClient::Events { last, events } => {
@@ -365,7 +323,7 @@ fn take(snapshot: &mut Snapshot, line: ToClient) {
             }
             snapshot.seq = last;
         }
-        ToClient::Aside { worktrees, problems, clients, watchers, live, unwritten } => {
+        ToClient::SideState { worktrees, problems, clients, watchers, live, unwritten } => {
             snapshot.worktrees = worktrees.into_iter().collect();
             (snapshot.watchers, snapshot.verb_output) = (watchers, live);
             snapshot.breakglass_ahead = unwritten;

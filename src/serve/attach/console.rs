@@ -1,4 +1,5 @@
-//! A shell over a connection of its own, so that a flood of output holds nothing else up.
+//! A breakglass shell over a connection of its own, so that a flood of output delays nothing else.
+//! Keys and sizes flow from a screen to the host, output and the end of the shell flow back.
 
 use std::io;
 
@@ -7,38 +8,38 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-use super::line::send_line;
-use super::{FromClient, Hello, ToClient};
+use super::protocol::{FromClient, Hello, ToClient};
+use super::{connection, server};
 use crate::breakglass::shell::{MAX_TYPED, ToShell};
 use crate::core::model::breakglass::ShellId;
-use crate::core::model::command::Role;
+use crate::core::model::command::{Refusal, Role};
 use crate::runtime::Handle;
 use crate::runtime::breakglass::console::{Console, FromShell, ShellEnd};
 
-/// The runtime's side.
+/// The runtime's side: claims a shell that the core allowed, and carries it until one side ends.
 pub(super) async fn serve(
     handle: &Handle,
     hello: &Hello,
     shell: ShellId,
-    mut asks: mpsc::Receiver<FromClient>,
+    mut requests: mpsc::Receiver<FromClient>,
     to: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     let claimed = if hello.role == Role::Operator {
         handle.console(shell, &hello.actor).await
     } else {
-        Err("viewers are read-only".into())
+        Err(Refusal::Viewer.to_string())
     };
     let Console { to: typed, from: mut output } = match claimed {
         Ok(console) => console,
         Err(why) => {
             let end = ShellEnd { why: why.into(), key: None };
-            return send_line(to, &ToClient::ShellEnded(end)).await;
+            return server::send(to, &ToClient::ShellEnded(end)).await;
         }
     };
     loop {
         tokio::select! {
-            ask = asks.recv() => {
-                let piece = match ask {
+            request = requests.recv() => {
+                let piece = match request {
                     None => return Ok(()),
                     Some(FromClient::Typed(text)) => {
                         let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= MAX_TYPED);
@@ -48,22 +49,24 @@ pub(super) async fn serve(
                     Some(FromClient::Size { columns, rows }) => ToShell::Size(columns, rows),
                     Some(_) => continue,
                 };
-                // One that is over tells its end the other way.
+                // A shell that has ended reports its end through `output`.
                 let _ = typed.send(piece).await;
             }
             piece = output.recv() => match piece {
                 None => return Ok(()),
                 Some(FromShell::Bytes(bytes)) => {
-                    send_line(to, &ToClient::Output(STANDARD.encode(bytes))).await?;
+                    server::send(to, &ToClient::Output(STANDARD.encode(bytes))).await?;
                 }
-                Some(FromShell::Ended(end)) => return send_line(to, &ToClient::ShellEnded(end)).await,
+                Some(FromShell::Ended(end)) => {
+                    return server::send(to, &ToClient::ShellEnded(end)).await;
+                }
             },
         }
     }
 }
 
 /// The client's side: carries a shell between a connection and a screen until one of them ends.
-pub(super) async fn follow(
+pub(super) async fn carry(
     mut lines: mpsc::Receiver<ToClient>,
     mut to: OwnedWriteHalf,
     mut typed: mpsc::Receiver<ToShell>,
@@ -71,36 +74,35 @@ pub(super) async fn follow(
 ) {
     loop {
         tokio::select! {
-            room = output.reserve() => {
-                // A screen that is gone ends the shell with this connection.
-                let Ok(room) = room else { return };
+            slot = output.reserve() => {
+                // A closed screen ends the shell together with this connection.
+                let Ok(slot) = slot else { return };
                 tokio::select! {
                     line = lines.recv() => match line {
                         Some(ToClient::Output(text)) => {
-                            room.send(FromShell::Bytes(STANDARD.decode(text).unwrap_or_default()));
+                            slot.send(FromShell::Bytes(STANDARD.decode(text).unwrap_or_default()));
                         }
                         Some(ToClient::ShellEnded(end)) => {
-                            room.send(FromShell::Ended(end));
+                            slot.send(FromShell::Ended(end));
                             return;
                         }
                         Some(_) => {}
                         None => {
                             let why = "the connection to afk is lost".into();
-                            room.send(FromShell::Ended(ShellEnd { why, key: None }));
+                            slot.send(FromShell::Ended(ShellEnd { why, key: None }));
                             return;
                         }
                     },
                     piece = typed.recv() => {
-                        let Some(piece) = piece else { return };
-                        if send_line(&mut to, &line(piece)).await.is_err() {
+                        if !forward(&mut to, piece).await {
                             return;
                         }
                     }
                 }
             }
+            // A full screen must not hold back keys, such as the one that stops a flood.
             piece = typed.recv() => {
-                let Some(piece) = piece else { return };
-                if send_line(&mut to, &line(piece)).await.is_err() {
+                if !forward(&mut to, piece).await {
                     return;
                 }
             }
@@ -108,9 +110,12 @@ pub(super) async fn follow(
     }
 }
 
-fn line(piece: ToShell) -> FromClient {
-    match piece {
-        ToShell::Bytes(bytes) => FromClient::Typed(STANDARD.encode(bytes)),
-        ToShell::Size(columns, rows) => FromClient::Size { columns, rows },
-    }
+/// Sends typed bytes or a size to the server; false if the screen or the connection has ended.
+async fn forward(to: &mut OwnedWriteHalf, piece: Option<ToShell>) -> bool {
+    let line = match piece {
+        None => return false,
+        Some(ToShell::Bytes(bytes)) => FromClient::Typed(STANDARD.encode(bytes)),
+        Some(ToShell::Size(columns, rows)) => FromClient::Size { columns, rows },
+    };
+    connection::send(to, &line).await.is_ok()
 }

@@ -1,4 +1,8 @@
-//! The runtime's side of the protocol: one task a client, so that a slow one slows nobody.
+//! The runtime's side of the protocol: one task per client, so that a slow client delays no other.
+//!
+//! A [`ClientSession`] merges four streams of the runtime (batches of events, snapshots, growth of
+//! transcripts, notices) with the client's requests. A client that falls behind receives a new
+//! snapshot instead of a queue that grows.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -12,27 +16,31 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 
-use super::line::send_line;
-use super::{ASK_LIMIT, FromClient, Hello, ToClient, VERSION, path};
-use crate::core::model::command::{CommandEnvelope, Role};
+use super::protocol::{FromClient, Hello, REQUEST_LIMIT, ToClient, VERSION};
+use super::{line, socket_path};
+use crate::core::model::command::{Command, Role};
+use crate::core::model::event::Event;
+use crate::core::model::time::Timestamp;
 use crate::process::output::read_line;
 use crate::runtime::client::Attached;
 use crate::runtime::{Batch, Handle, Snapshot, clock};
 
-/// How long a client may take to say who it is.
+/// The time within which a client must send its hello.
 const HELLO: Duration = Duration::from_secs(10);
-/// Answers that may wait for a client.
+/// The time within which a client must take a line; then the connection ends.
+const WRITE: Duration = Duration::from_secs(15 * 60);
+/// The number of answers that may wait for a client.
 const ANSWERS: usize = 64;
-/// Clients at once.
+/// The number of clients that may be connected at once.
 const CLIENTS: usize = 64;
 
-/// Listens until the process ends. What lies there from an earlier life is replaced; the journal's
-/// lock says that nobody else uses it.
+/// Listens until the process ends. Replaces the socket of an earlier process: the lock of the journal
+/// proves that no other afk uses the state folder.
 ///
 /// # Errors
-/// Where the socket can't be made.
+/// Returns an error if the socket can't be created.
 pub fn start(handle: &Handle, state: &Path) -> io::Result<()> {
-    let path = path(state);
+    let path = socket_path(state);
     std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700))?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -41,26 +49,29 @@ pub fn start(handle: &Handle, state: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let handle = handle.clone();
-    let room = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    let slots = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(place) = room.clone().try_acquire_owned() else { continue };
+            let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
             let handle = handle.clone();
             tokio::spawn(async move {
-                // A client that goes away in the middle is no concern of ours.
                 if let Err(error) = serve(stream, handle).await {
-                    tracing::debug!(%error, "a client is gone");
+                    tracing::debug!(%error, "an attached client disconnected");
                 }
-                drop(place);
+                drop(slot);
             });
         }
     });
     Ok(())
 }
 
+pub(super) async fn send(to: &mut OwnedWriteHalf, line: &ToClient) -> io::Result<()> {
+    line::send(to, line, WRITE).await
+}
+
 async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
     let peer = stream.peer_cred()?;
-    // What afk itself started (agents, tests) has the same user and must not command it.
+    // Agents and tests run as the same user below afk, and must not command it.
     if peer.uid() != rustix::process::getuid().as_raw()
         || peer.pid().is_some_and(|pid| handle.is_below(pid))
     {
@@ -68,203 +79,192 @@ async fn serve(stream: UnixStream, handle: Handle) -> io::Result<()> {
     }
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    let first = timeout(HELLO, read_line(&mut from, ASK_LIMIT, &mut line)).await??;
-    if first != Some(false) {
+    let Some(hello) = receive_hello(&mut from, &mut to).await? else { return Ok(()) };
+    let program = env!("CARGO_PKG_VERSION").into();
+    send(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
+    if hello.make_room && hello.role == Role::Operator {
+        make_room(&handle, &hello).await;
         return Ok(());
     }
-    let hello = match serde_json::from_slice(&line) {
-        Ok(FromClient::Hello(hello)) if hello.make_room && hello.role == Role::Operator => {
-            let program = env!("CARGO_PKG_VERSION").into();
-            send_line(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
-            make_room(&handle, &hello).await;
-            return Ok(());
-        }
-        Ok(FromClient::Hello(hello)) if hello.version == VERSION => hello,
-        Ok(FromClient::Hello(Hello { version, program, .. })) => {
-            let why = format!(
-                "this afk ({}) speaks version {VERSION} and the client ({program}) {version}: end it with \
-                 the older program's `afk stop`, and start the newer one",
-                env!("CARGO_PKG_VERSION")
-            );
-            return send_line(&mut to, &ToClient::Refused { why }).await;
-        }
-        _ => {
-            let why = "the first line should be a hello".into();
-            return send_line(&mut to, &ToClient::Refused { why }).await;
-        }
-    };
-    let program = env!("CARGO_PKG_VERSION").into();
-    send_line(&mut to, &ToClient::Welcome { program, role: hello.role }).await?;
-    let (asks, to_answer) = mpsc::channel(ANSWERS);
-    let reader = tokio::spawn(async move {
-        let mut line = Vec::new();
-        while let Ok(Some(cut)) = read_line(&mut from, ASK_LIMIT, &mut line).await {
-            let read = if cut { None } else { serde_json::from_slice::<FromClient>(&line).ok() };
-            // One that says what is not known is gone, not guessed at.
-            let Some(read) = read else { break };
-            if asks.send(read).await.is_err() {
-                break;
-            }
-        }
-    });
-    let mut to_answer = to_answer;
-    let first = if hello.blind { to_answer.recv().await } else { None };
+    let (mut requests, reader) = line::spawn_reader(from, REQUEST_LIMIT);
+    let first = if hello.requests_only { requests.recv().await } else { None };
     if let Some(FromClient::Console { shell }) = first {
-        let done = super::console::serve(&handle, &hello, shell, to_answer, &mut to).await;
+        let done = super::console::serve(&handle, &hello, shell, requests, &mut to).await;
         reader.abort();
         return done;
     }
-    let attached = Attached {
-        actor: hello.actor.clone(),
-        role: hello.role,
-        origin: hello.origin.clone(),
-        size: hello.size,
-        since: clock::wall(),
-    };
-    // One that only asks is nobody who looks.
-    let entry = if hello.blind { None } else { Some(handle.attach(attached).await) };
-    let mut talk = Talk { handle, hello, to, entry };
-    let done = talk.go_on(first, to_answer).await;
-    if let Some(entry) = talk.entry {
+    // A client that only sends requests is not shown among those that watch the fleet.
+    let entry =
+        if hello.requests_only { None } else { Some(handle.attach(attached(&hello)).await) };
+    let mut session = ClientSession { handle, hello, to, entry };
+    let done = session.run(first, requests).await;
+    if let Some(entry) = session.entry {
         entry.leave().await;
     }
     reader.abort();
     done
 }
 
-/// Ends the runtime once nothing is at work; the connection lasts until then.
-async fn make_room(handle: &Handle, hello: &Hello) {
-    let command = CommandEnvelope {
-        id: 0,
+/// Reads the hello, and rejects a client that sends none or uses another version; `None` if the
+/// connection is to end.
+async fn receive_hello(
+    from: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+    to: &mut OwnedWriteHalf,
+) -> io::Result<Option<Hello>> {
+    let mut line = Vec::new();
+    let complete = timeout(HELLO, read_line(from, REQUEST_LIMIT, &mut line)).await??;
+    if complete != Some(false) {
+        return Ok(None);
+    }
+    let why = match serde_json::from_slice(&line) {
+        // Every version can ask an operator's afk to make room.
+        Ok(FromClient::Hello(hello)) if hello.make_room && hello.role == Role::Operator => {
+            return Ok(Some(hello));
+        }
+        Ok(FromClient::Hello(hello)) if hello.version == VERSION => return Ok(Some(hello)),
+        Ok(FromClient::Hello(Hello { version, program, .. })) => format!(
+            "this afk ({}) uses version {VERSION} of the protocol and the client ({program}) version \
+             {version}: end it with the older program's `afk stop`, and start the newer one",
+            env!("CARGO_PKG_VERSION")
+        ),
+        _ => "the first line must be a hello".into(),
+    };
+    send(to, &ToClient::Refused { why }).await?;
+    Ok(None)
+}
+
+fn attached(hello: &Hello) -> Attached {
+    Attached {
         actor: hello.actor.clone(),
         role: hello.role,
         origin: hello.origin.clone(),
-        command: crate::core::model::command::Command::Drain,
-    };
-    if handle.command(command).await.is_err() {
+        size: hello.size,
+        since: clock::wall(),
+    }
+}
+
+/// Drains the runtime and ends it. The connection lasts until the process ends, so that the client
+/// can wait for that.
+async fn make_room(handle: &Handle, hello: &Hello) {
+    if handle.command(hello.command(0, Command::Drain)).await.is_err() {
         return;
     }
     let mut snapshots = handle.snapshots.clone();
-    // The snapshot that has the drain comes after its answer.
+    // The snapshot that shows the drain comes after the reply.
     let drained = |now: &Arc<Snapshot>| now.fleet.draining && now.fleet.permits_used() == 0;
     if snapshots.wait_for(drained).await.is_ok() {
         handle.request_stop();
-        // Ended with the process.
         std::future::pending::<()>().await;
     }
 }
 
-struct Talk {
+/// A connected client after its hello.
+struct ClientSession {
     handle: Handle,
     hello: Hello,
     to: OwnedWriteHalf,
+    /// The client's place in the list of attached clients.
     entry: Option<crate::runtime::Attachment>,
 }
 
-impl Talk {
-    async fn go_on(
+impl ClientSession {
+    async fn run(
         &mut self,
         first: Option<FromClient>,
-        mut asks: mpsc::Receiver<FromClient>,
+        mut requests: mpsc::Receiver<FromClient>,
     ) -> io::Result<()> {
         let (answers, mut answered) = mpsc::channel::<ToClient>(ANSWERS);
         if let Some(first) = first {
-            self.ask(first, &answers).await;
+            self.execute(first, &answers).await;
         }
-        let looks = !self.hello.blind;
+        let watches = !self.hello.requests_only;
         let mut batches = self.handle.batches();
         let mut snapshots = self.handle.snapshots.clone();
         let mut transcripts = self.handle.transcripts.clone();
         let mut notices = self.handle.notices();
-        let mut seen = Arc::new(Snapshot::default());
+        // The snapshot that the client has, and the number of its last event.
+        let mut shown = Arc::new(Snapshot::default());
         let mut last = i64::MIN;
-        if looks {
-            (seen, last) = self.snapshot(&mut snapshots).await?;
+        if watches {
+            (shown, last) = self.send_snapshot(&mut snapshots).await?;
         }
         loop {
             tokio::select! {
-                ask = asks.recv() => match ask {
+                request = requests.recv() => match request {
                     None => return Ok(()),
-                    Some(ask) => self.ask(ask, &answers).await,
+                    Some(request) => self.execute(request, &answers).await,
                 },
-                Some(answer) = answered.recv() => send_line(&mut self.to, &answer).await?,
-                batch = batches.recv(), if looks => match batch {
-                    Ok(batch) => last = self.batch(&batch, last).await?,
-                    // It fell behind: everything anew, instead of a queue that grows.
+                Some(answer) = answered.recv() => send(&mut self.to, &answer).await?,
+                batch = batches.recv(), if watches => match batch {
+                    Ok(batch) => last = self.send_batch(&batch, last).await?,
                     Err(broadcast::error::RecvError::Lagged(_)) => {
-                        (seen, last) = self.snapshot(&mut snapshots).await?;
+                        (shown, last) = self.send_snapshot(&mut snapshots).await?;
                     }
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
-                changed = snapshots.changed(), if looks => {
+                changed = snapshots.changed(), if watches => {
                     if changed.is_err() {
                         return Ok(());
                     }
                     while let Ok(batch) = batches.try_recv() {
-                        last = self.batch(&batch, last).await?;
+                        last = self.send_batch(&batch, last).await?;
                     }
                     let now = snapshots.borrow_and_update().clone();
                     if now.seq > last {
-                        // Something became durable before this client listened.
-                        (seen, last) = self.snapshot(&mut snapshots).await?;
+                        // An event became durable before this session subscribed to batches.
+                        (shown, last) = self.send_snapshot(&mut snapshots).await?;
                         continue;
                     }
-                    if let Some(aside) = aside(&seen, &now) {
-                        send_line(&mut self.to, &aside).await?;
+                    if let Some(side_state) = side_state_change(&shown, &now) {
+                        send(&mut self.to, &side_state).await?;
                     }
-                    seen = now;
+                    shown = now;
                 }
-                changed = transcripts.changed(), if looks => {
+                changed = transcripts.changed(), if watches => {
                     if changed.is_ok() {
-                        send_line(&mut self.to, &ToClient::Transcribed).await?;
+                        send(&mut self.to, &ToClient::TranscriptsGrew).await?;
                     }
                 }
-                notice = notices.recv(), if looks => {
+                notice = notices.recv(), if watches => {
                     if let Ok(shown) = notice {
-                        send_line(&mut self.to, &ToClient::Notice(shown)).await?;
+                        send(&mut self.to, &ToClient::Notice(shown)).await?;
                     }
                 }
             }
         }
     }
 
-    /// Hands on what of a batch is new, where it goes on from what the client has. After a gap
-    /// it does not: the next snapshot has all of it.
-    async fn batch(&mut self, batch: &Batch, last: i64) -> io::Result<i64> {
-        match newer(batch, last) {
+    /// Sends the events of a batch that the client lacks, and returns the number of its last event.
+    /// Sends nothing after a gap: the next snapshot closes it.
+    async fn send_batch(&mut self, batch: &Batch, last: i64) -> io::Result<i64> {
+        match missing_events(batch, last) {
             Some(events) => {
-                send_line(&mut self.to, &ToClient::Events { last: batch.last, events }).await?;
+                send(&mut self.to, &ToClient::Events { last: batch.last, events }).await?;
                 Ok(batch.last)
             }
             None => Ok(last),
         }
     }
 
-    async fn snapshot(
+    async fn send_snapshot(
         &mut self,
         snapshots: &mut watch::Receiver<Arc<Snapshot>>,
     ) -> io::Result<(Arc<Snapshot>, i64)> {
         let now = snapshots.borrow_and_update().clone();
-        send_line(&mut self.to, &ToClient::Snapshot(Box::new(now.as_ref().clone()))).await?;
+        send(&mut self.to, &ToClient::Snapshot(Box::new(now.as_ref().clone()))).await?;
         let last = now.seq;
         Ok((now, last))
     }
 
-    async fn ask(&mut self, ask: FromClient, answers: &mpsc::Sender<ToClient>) {
+    /// Executes a request of the client; slow requests run in tasks of their own.
+    async fn execute(&mut self, request: FromClient, answers: &mpsc::Sender<ToClient>) {
         let (handle, answers) = (self.handle.clone(), answers.clone());
-        match ask {
+        match request {
             FromClient::Act { id, action } => {
-                let command = CommandEnvelope {
-                    id,
-                    actor: self.hello.actor.clone(),
-                    role: self.hello.role,
-                    origin: self.hello.origin.clone(),
-                    command: action,
-                };
+                let command = self.hello.command(id, action);
                 tokio::spawn(async move {
                     let reply = Box::new(handle.command(command).await);
-                    // A client that went away needs no answer.
+                    // The client may have disconnected.
                     let _ = answers.send(ToClient::Reply { id, reply }).await;
                 });
             }
@@ -288,26 +288,24 @@ impl Talk {
     }
 }
 
-/// The events of a batch that a client has not seen; none where some before them are missing.
-fn newer(
-    batch: &Batch,
-    last: i64,
-) -> Option<Vec<(crate::core::model::time::Timestamp, crate::core::model::event::Event)>> {
+/// The events of a batch that a client lacks; `None` if it also lacks events before the batch, or if
+/// it lacks none.
+fn missing_events(batch: &Batch, last: i64) -> Option<Vec<(Timestamp, Event)>> {
     let missing = usize::try_from(batch.last.saturating_sub(last)).unwrap_or(0);
     let skip = batch.events.len().saturating_sub(missing);
-    let goes_on = missing > 0 && missing <= batch.events.len();
-    goes_on.then(|| batch.events[skip..].to_vec())
+    let follows = missing > 0 && missing <= batch.events.len();
+    follows.then(|| batch.events[skip..].to_vec())
 }
 
-/// What changed beside the fleet; none where nothing did.
-fn aside(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
+/// The state beside the fleet, if it changed between two snapshots.
+fn side_state_change(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
     let same = before.worktrees == now.worktrees
         && before.problems == now.problems
         && before.clients == now.clients
         && before.watchers == now.watchers
         && before.verb_output == now.verb_output
         && before.breakglass_ahead == now.breakglass_ahead;
-    (!same).then(|| ToClient::Aside {
+    (!same).then(|| ToClient::SideState {
         watchers: now.watchers.clone(),
         live: now.verb_output.clone(),
         unwritten: now.breakglass_ahead.clone(),

@@ -1,4 +1,5 @@
-//! Our own routes: the fleet as it is, and commands with the checks, roles and record of keys.
+//! `GET /v1/fleet`, `GET /v1/breakglass` and `POST /v1/commands`: the current state, and commands with
+//! the same checks, roles and records as a key press in the cockpit.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,16 +8,16 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::tokens::Caller;
-use super::{Refused, Shared};
+use super::{ApiRefusal, ApiState};
 use crate::core::model::breakglass::Verb;
-use crate::core::model::command::{Command, CommandEnvelope, Refusal};
+use crate::core::model::command::{Command, Refusal};
 
-/// How long an answer waits for the snapshot that shows it.
-const SEEN: std::time::Duration = std::time::Duration::from_millis(100);
+/// The longest time that a reply waits for the snapshot that shows its effect.
+const EFFECT: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// `GET /v1/fleet`: all that a cockpit shows.
-pub(super) async fn fleet(State(shared): State<Shared>, _: Caller) -> Json<Value> {
-    let snapshot = shared.handle.snapshots.borrow().clone();
+/// `GET /v1/fleet`: everything that a cockpit shows.
+pub(super) async fn fleet(State(state): State<ApiState>, _: Caller) -> Json<Value> {
+    let snapshot = state.snapshot();
     Json(json!({
         "seq": snapshot.seq,
         "fleet": snapshot.fleet,
@@ -25,36 +26,35 @@ pub(super) async fn fleet(State(shared): State<Shared>, _: Caller) -> Json<Value
     }))
 }
 
-/// `GET /v1/breakglass`: how it stands, and what a confirmation of each verb is bound to.
-pub(super) async fn breakglass(State(shared): State<Shared>, _: Caller) -> Json<Value> {
-    let snapshot = shared.handle.snapshots.borrow().clone();
-    let state = snapshot.breakglass();
+/// `GET /v1/breakglass`: its state, and the state that a confirmation of each verb must name.
+pub(super) async fn breakglass(State(state): State<ApiState>, _: Caller) -> Json<Value> {
+    let snapshot = state.snapshot();
+    let breakglass = snapshot.breakglass();
     let vm = snapshot.fleet.policy.breakglass.as_ref().map(|rules| rules.vm.clone());
+    let seen = |verb: Verb| Some(json!(breakglass.seen(verb, vm.as_ref()?)));
     let seen: serde_json::Map<String, Value> = Verb::ALL
         .into_iter()
         .filter(|verb| verb.mutates())
-        .filter_map(|verb| Some((verb.as_str().to_owned(), json!(state.seen(verb, vm.as_ref()?)))))
+        .filter_map(|verb| Some((verb.as_str().to_owned(), seen(verb)?)))
         .collect();
-    Json(json!({ "vm": vm, "state": state, "live": snapshot.verb_output, "seen": seen }))
+    Json(json!({ "vm": vm, "state": breakglass, "live": snapshot.verb_output, "seen": seen }))
 }
 
-/// `POST /v1/commands`: an action as it stands in the journal.
+/// `POST /v1/commands`: executes a command, in the form that the journal records.
 pub(super) async fn command(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     caller: Caller,
     body: Result<Json<Command>, JsonRejection>,
-) -> Result<Json<Value>, Refused> {
+) -> Result<Json<Value>, ApiRefusal> {
     let Json(action) = body.map_err(|error| {
         let message = crate::core::model::untrusted::clean_line(&error.body_text());
-        Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "body", message)
+        ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, "body", message)
     })?;
-    let Caller { actor, role } = caller;
-    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
-    let mut snapshots = shared.handle.snapshots.clone();
+    let mut snapshots = state.handle.snapshots.clone();
     snapshots.mark_unchanged();
-    let reply = shared.handle.command(command).await;
-    // Whoever was answered sees what they did: the next snapshot has it.
-    let _ = tokio::time::timeout(SEEN, snapshots.changed()).await;
+    let reply = state.handle.command(caller.command("http", action)).await;
+    // A caller that reads the fleet next finds the effect of its command.
+    let _ = tokio::time::timeout(EFFECT, snapshots.changed()).await;
     match reply {
         Ok(accepted) => Ok(Json(json!(accepted))),
         Err(refusal) => {
@@ -65,7 +65,7 @@ pub(super) async fn command(
                 Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down"),
                 _ => (StatusCode::CONFLICT, "refused"),
             };
-            Err(Refused::new(status, kind, refusal.to_string()))
+            Err(ApiRefusal::new(status, kind, refusal.to_string()))
         }
     }
 }

@@ -1,4 +1,7 @@
-//! `GET /v1/events`: the journal as it is written, as server-sent events.
+//! `GET /v1/events`: the journal as server-sent events, without a gap.
+//!
+//! An [`EventStream`] has two sources: batches of the runtime while the caller keeps up, and pages of
+//! the journal whenever records are missing, at the start or after the caller fell behind.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -6,7 +9,7 @@ use std::path::PathBuf;
 
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use axum::response::sse::{Event as ServerSentEvent, KeepAlive, Sse};
 use futures::{Stream, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,87 +17,99 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::tokens::Caller;
-use super::{KEEP_ALIVE, Shared};
+use super::{ApiState, KEEP_ALIVE};
+use crate::core::model::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::runtime::Batch;
 
-/// Records that are read from the disk at once.
+/// The number of records that are read from the journal at once.
 const PAGE: usize = 500;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Since {
-    /// The last record that is known; all that come after it are told.
+pub(super) struct EventsQuery {
+    /// The last record that the caller has; the stream begins with the next one.
     since: Option<i64>,
 }
 
-/// One record of the journal.
-struct Told {
+/// A record of the journal as the caller receives it.
+struct EventRecord {
     seq: i64,
     body: Value,
 }
 
-/// Where a stream stands.
-struct Following {
+impl EventRecord {
+    fn new(seq: i64, at: Timestamp, event: &impl serde::Serialize) -> Self {
+        Self { seq, body: json!({"seq": seq, "at": at, "event": event}) }
+    }
+}
+
+struct EventStream {
     state: PathBuf,
-    /// The last record that was told.
+    /// The last record that was sent.
     last: i64,
-    /// What is to be told next.
-    ready: VecDeque<Told>,
-    /// What is new.
+    /// The records to send next.
+    ready: VecDeque<EventRecord>,
     batches: broadcast::Receiver<Batch>,
-    /// Records that are on the disk and were not told come first.
+    /// Whether the journal has records between `last` and the next batch.
     behind: bool,
 }
 
-/// Every record after the one that the caller knows, and then each as it becomes durable. Without
-/// a number: from now on.
+/// Streams every record after the one that the caller has, then each new one once it is durable.
+/// Without a number the stream begins with the next record.
 pub(super) async fn events(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     _: Caller,
-    Query(Since { since }): Query<Since>,
+    Query(EventsQuery { since }): Query<EventsQuery>,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Sent, Infallible>>> {
-    // Subscribed before the number is read, so that nothing falls between the two.
-    let batches = shared.handle.batches();
-    let again = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let known = again.or(since);
-    let last = known.unwrap_or_else(|| shared.handle.snapshots.borrow().seq).max(0);
-    let state = shared.handle.store.state().to_owned();
+) -> Sse<impl Stream<Item = Result<ServerSentEvent, Infallible>>> {
+    // Subscribes before it reads the current number, so that no record falls between the two.
+    let batches = state.handle.batches();
+    let reconnected = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let known = reconnected.or(since);
+    let last = known.unwrap_or_else(|| state.snapshot().seq).max(0);
+    let folder = state.handle.store.state().to_owned();
     let behind = known.is_some();
-    let following = Following { state, last, ready: VecDeque::new(), batches, behind };
-    let told = stream::unfold(following, |mut following| async move {
-        let told = following.next().await?;
-        let event = Sent::default().id(told.seq.to_string()).data(told.body.to_string());
-        Some((Ok(event), following))
+    let events = EventStream { state: folder, last, ready: VecDeque::new(), batches, behind };
+    let sent = stream::unfold(events, |mut events| async move {
+        let record = events.next().await?;
+        let event = ServerSentEvent::default();
+        let event = event.id(record.seq.to_string()).data(record.body.to_string());
+        Some((Ok(event), events))
     });
-    Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    Sse::new(sent).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
-impl Following {
-    /// None where the runtime ends, or the journal can't be read.
-    async fn next(&mut self) -> Option<Told> {
+impl EventStream {
+    /// The next record; `None` once the runtime ends or the journal can't be read.
+    async fn next(&mut self) -> Option<EventRecord> {
         loop {
-            if let Some(told) = self.ready.pop_front() {
-                if told.seq <= self.last {
+            if let Some(record) = self.ready.pop_front() {
+                if record.seq <= self.last {
                     continue;
                 }
-                self.last = told.seq;
-                return Some(told);
+                self.last = record.seq;
+                return Some(record);
             }
             if self.behind {
                 let (state, from) = (self.state.clone(), self.last + 1);
-                let page = tokio::task::spawn_blocking(move || page(&state, from)).await.ok()?;
-                self.ready = page.inspect_err(|error| tracing::warn!(%error, "events")).ok()?;
+                let page =
+                    tokio::task::spawn_blocking(move || read_page(&state, from)).await.ok()?;
+                let failed = |error: &JournalError| {
+                    tracing::warn!(%error, "a stream of events ends: the journal can't be read");
+                };
+                self.ready = page.inspect_err(failed).ok()?;
                 self.behind = self.ready.len() == PAGE;
                 continue;
             }
             match self.batches.recv().await {
                 Ok(batch) => {
                     let first = batch.last + 1 - i64::try_from(batch.events.len()).ok()?;
-                    // Something between was missed: it is on the disk.
                     self.behind = first > self.last + 1;
                     if !self.behind {
-                        self.ready = (first..).zip(batch.events.iter()).map(told).collect();
+                        let records = (first..).zip(batch.events.iter());
+                        self.ready = records
+                            .map(|(seq, (at, event))| EventRecord::new(seq, *at, event))
+                            .collect();
                     }
                 }
                 Err(RecvError::Lagged(_)) => self.behind = true,
@@ -104,17 +119,11 @@ impl Following {
     }
 }
 
-fn told<T: serde::Serialize>(
-    (seq, (at, event)): (i64, &(crate::core::model::time::Timestamp, T)),
-) -> Told {
-    Told { seq, body: json!({"seq": seq, "at": at, "event": event}) }
-}
-
-fn page(state: &std::path::Path, from: i64) -> Result<VecDeque<Told>, JournalError> {
+fn read_page(state: &std::path::Path, from: i64) -> Result<VecDeque<EventRecord>, JournalError> {
     let journal = Journal::open_read_only(state)?;
     let mut page = VecDeque::new();
     journal.read(from, |record| {
-        page.push_back(told((record.seq, &(record.at, record.event()?))));
+        page.push_back(EventRecord::new(record.seq, record.at, &record.event()?));
         Ok(page.len() < PAGE)
     })?;
     Ok(page)

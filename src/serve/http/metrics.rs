@@ -1,4 +1,4 @@
-//! `GET /metrics`: figures in the text format of `OpenMetrics` 1.0.
+//! `GET /metrics`: gauges in the text format of `OpenMetrics` 1.0, computed from the newest snapshot.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,19 +7,18 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::Shared;
+use super::ApiState;
 use super::tokens::Caller;
 use crate::runtime::Snapshot;
 
+/// The content type of `OpenMetrics`.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The fleet in figures.
-pub(super) async fn metrics(State(shared): State<Shared>, _: Caller) -> Response {
-    let snapshot = shared.handle.snapshots.borrow().clone();
-    ([(CONTENT_TYPE, TYPE)], text(&snapshot)).into_response()
+pub(super) async fn metrics(State(state): State<ApiState>, _: Caller) -> Response {
+    ([(CONTENT_TYPE, TYPE)], text(&state.snapshot())).into_response()
 }
 
-/// Writes one family of gauges, with at most one label.
+/// Writes a family of gauges that differ in one label, or a single gauge if `label` is empty.
 fn family(out: &mut String, name: &str, help: &str, label: &str, rows: &[(&str, f64)]) {
     // Writing into a string can't fail.
     let _ = writeln!(out, "# TYPE afk_{name} gauge\n# HELP afk_{name} {help}");
@@ -32,7 +31,7 @@ fn family(out: &mut String, name: &str, help: &str, label: &str, rows: &[(&str, 
     }
 }
 
-// Far below 2^52.
+// The counts stay far below 2^52.
 #[allow(clippy::cast_precision_loss)]
 fn text(snapshot: &Snapshot) -> String {
     let fleet = &snapshot.fleet;
@@ -45,7 +44,7 @@ fn text(snapshot: &Snapshot) -> String {
     for run in fleet.runs.values() {
         *outcomes.entry(run.outcome.map_or("live", |outcome| outcome.as_str())).or_default() += 1.0;
         if run.work.job().is_some() {
-            *jobs.entry((run).job_status().as_str()).or_default() += 1.0;
+            *jobs.entry(run.job_status().as_str()).or_default() += 1.0;
         }
     }
     let mut inbox: BTreeMap<&str, f64> = BTreeMap::new();
@@ -59,7 +58,7 @@ fn text(snapshot: &Snapshot) -> String {
     let killed = one(f64::from(u8::from(fleet.kill_switch())));
     let spent = fleet.books.day(fleet.last_event).usd.0 as f64 / 1e6;
     let capacity = count(fleet.capacity() as usize);
-    family(&mut out, "permits", "Permits of the semaphore.", "", &capacity);
+    family(&mut out, "permits", "Permits in all.", "", &capacity);
     family(&mut out, "permits_used", "Permits in use.", "", &count(used));
     family(
         &mut out,
@@ -68,16 +67,22 @@ fn text(snapshot: &Snapshot) -> String {
         "",
         &count(fleet.live.len() - used),
     );
-    family(&mut out, "kill_switch", "1 where nothing is picked up.", "", &killed);
-    family(&mut out, "runs", "Runs that are known, by outcome.", "outcome", &outcomes);
-    family(&mut out, "jobs", "Jobs that are known, by status.", "status", &jobs);
-    family(&mut out, "escalations", "Questions to a human, by kind.", "kind", &inbox);
+    family(&mut out, "kill_switch", "1 if all pickup is stopped.", "", &killed);
+    family(&mut out, "runs", "Known runs by outcome.", "outcome", &outcomes);
+    family(&mut out, "jobs", "Known jobs by status.", "status", &jobs);
+    family(&mut out, "escalations", "Open escalations by kind.", "kind", &inbox);
     family(&mut out, "issues", "Issues in the trackers.", "", &count(fleet.issues.len()));
-    family(&mut out, "outbox", "Steps that are to be done.", "", &count(fleet.outbox.len()));
-    family(&mut out, "spend_today_usd", "Spend of the UTC day.", "", &one(spent));
-    family(&mut out, "problems", "What is wrong.", "", &count(snapshot.problems.len()));
-    family(&mut out, "attached", "Cockpits that look.", "", &count(snapshot.clients.len()));
-    family(&mut out, "journal_records", "Records.", "", &one(snapshot.seq as f64));
+    family(
+        &mut out,
+        "outbox",
+        "Outbox entries that are to be delivered.",
+        "",
+        &count(fleet.outbox.len()),
+    );
+    family(&mut out, "spend_today_usd", "Spending of the UTC day in US dollars.", "", &one(spent));
+    family(&mut out, "problems", "Problems that afk reports.", "", &count(snapshot.problems.len()));
+    family(&mut out, "attached", "Attached cockpits.", "", &count(snapshot.clients.len()));
+    family(&mut out, "journal_records", "Records of the journal.", "", &one(snapshot.seq as f64));
     out.push_str("# EOF\n");
     out
 }
@@ -87,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_fleet_is_whole() {
+    fn empty_fleet_exports_every_gauge() {
         let text = text(&Snapshot::default());
         assert!(text.ends_with("# EOF\n") && text.contains("\nafk_kill_switch 1\n"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {

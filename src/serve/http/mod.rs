@@ -1,5 +1,14 @@
-//! The HTTP API: loopback by default, a bearer token a caller. A token gives a name and a role;
-//! no header but it says who somebody is. What a caller may do is decided by the core.
+//! The HTTP API: on loopback by default, with a bearer token per caller.
+//!
+//! ```text
+//! request ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
+//!   handler of a query   ─▶ the newest snapshot, the journal or a transcript ─▶ JSON
+//!   handler of a command ─▶ Handle::command ─▶ the core decides ─▶ JSON of the reply
+//! ```
+//!
+//! Only the token decides who a caller is; no other header does. The core decides what the caller's
+//! role permits. `service` has the routes of the agent service that afk replaces, with the shapes of
+//! that service.
 
 mod commands;
 mod events;
@@ -19,68 +28,75 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::runtime::Handle;
-pub use tokens::Tokens;
+use crate::runtime::{Handle, Snapshot};
+use tokens::CallerTokens;
 
-/// A stream says something at least this often.
+/// The longest silence of a stream of server-sent events.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// What every route has.
+/// The state that every handler receives.
 #[derive(Debug, Clone)]
-pub(super) struct Shared {
+struct ApiState {
     handle: Handle,
-    tokens: Arc<Tokens>,
+    tokens: Arc<CallerTokens>,
     sessions: Arc<service::Sessions>,
 }
 
-/// Why a request was not answered; one shape for all of our own routes:
+impl ApiState {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.handle.snapshots.borrow().clone()
+    }
+}
+
+/// The error of every route but those of the service:
 /// `{"error": {"kind": …, "message": …}}`.
 #[derive(Debug)]
-pub(super) struct Refused {
+struct ApiRefusal {
     status: StatusCode,
+    /// A stable word for programs, such as `no-run`.
     kind: &'static str,
     message: String,
 }
 
-impl Refused {
-    pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+impl ApiRefusal {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiRefusal {
     fn into_response(self) -> Response {
         let body = json!({"error": {"kind": self.kind, "message": self.message}});
         (self.status, axum::Json(body)).into_response()
     }
 }
 
-/// Listens until the runtime ends. Says where, and gives the task whose end frees the port.
+/// Listens until the runtime ends. Returns the bound address, and a task whose end frees the port.
 ///
 /// # Errors
-/// A line for a person.
+/// Returns a line for a person if a token can't be resolved or the port can't be bound.
 pub async fn start(
     handle: &Handle,
     config: &Config,
 ) -> Result<(SocketAddr, JoinHandle<()>), String> {
     let http = &config.http;
     let bearer = config.service.as_ref().and_then(|service| service.bearer.as_ref());
-    let tokens = Arc::new(Tokens::new(http, bearer, handle).await?);
+    let tokens = Arc::new(CallerTokens::resolve(http, bearer, handle).await?);
     let listener = TcpListener::bind(http.listen)
         .await
         .map_err(|error| format!("http on {}: {error}", http.listen))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     let sessions = Arc::default();
-    let app = routes::router(Shared { handle: handle.clone(), tokens, sessions });
+    let app = routes::router(ApiState { handle: handle.clone(), tokens, sessions });
     let handle = handle.clone();
     let task = tokio::spawn(async move {
         tokio::select! {
             served = axum::serve(listener, app).into_future() => {
                 if let Err(error) = served {
-                    tracing::error!(%error, "http has ended");
+                    tracing::error!(%error, "the HTTP server ended");
                 }
             }
-            // Its port is free for whoever comes next.
+            // Drops the listener, so that the next runtime finds the port free.
             () = handle.ended() => {}
         }
     });

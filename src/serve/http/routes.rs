@@ -1,4 +1,5 @@
-//! Every route once: what is served and what `/openapi.json` tells are made of the same table.
+//! The table of all routes. Both the router and `/openapi.json` are built from it, so that the
+//! description can't differ from the server.
 
 use axum::Json;
 use axum::Router;
@@ -6,229 +7,192 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Map, Value, json};
 
-use super::{Shared, commands, events, metrics, runs, service};
+use super::{ApiState, commands, events, metrics, runs, service};
 
-/// The largest body of our own routes, in bytes.
+/// The largest body of most routes, in bytes.
 const BODY: usize = 1024 * 1024;
-/// The same of the service: a whole dialogue.
+/// The largest body of a route that takes a whole dialogue, in bytes.
 const DIALOGUE: usize = 8 * 1024 * 1024;
 
-/// One route.
-pub(super) struct Route {
-    /// As axum and `OpenAPI` both write it.
-    pub path: &'static str,
-    pub method: &'static str,
-    about: &'static str,
-    /// Named in the query, with what they are.
+struct Route {
+    /// The path, in the syntax that axum and `OpenAPI` share.
+    path: &'static str,
+    /// The method, in the lower case of `OpenAPI`.
+    method: &'static str,
+    summary: &'static str,
+    /// The parameters of the query, with their types.
     query: &'static [(&'static str, &'static str)],
-    /// What the body has: name, type, whether it must be there.
+    /// The fields of the body: name, type, and whether the field is required.
     body: &'static [(&'static str, &'static str, bool)],
-    /// The status of success and of each refusal.
+    /// The status of success and of each refusal, with descriptions.
     answers: &'static [(u16, &'static str)],
-    /// Whether a token is needed.
+    /// Whether the route requires a bearer token.
     token: bool,
-    serve: fn() -> MethodRouter<Shared>,
+    serve: fn() -> MethodRouter<ApiState>,
 }
 
-const OURS: &[(u16, &str)] = &[(200, "As told"), (401, "No known token")];
-const FOUND: &[(u16, &str)] = &[(200, "As told"), (401, "No known token"), (404, "No such run")];
+impl Route {
+    const fn new(
+        path: &'static str,
+        method: &'static str,
+        serve: fn() -> MethodRouter<ApiState>,
+    ) -> Self {
+        let (query, body): (&[_], &[_]) = (&[], &[]);
+        Self { path, method, summary: "", query, body, answers: QUERY, token: true, serve }
+    }
+
+    const fn get(path: &'static str, serve: fn() -> MethodRouter<ApiState>) -> Self {
+        Self::new(path, "get", serve)
+    }
+
+    const fn post(path: &'static str, serve: fn() -> MethodRouter<ApiState>) -> Self {
+        Self::new(path, "post", serve)
+    }
+
+    const fn summary(mut self, summary: &'static str) -> Self {
+        self.summary = summary;
+        self
+    }
+
+    const fn query(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
+        self.query = query;
+        self
+    }
+
+    const fn body(mut self, body: &'static [(&'static str, &'static str, bool)]) -> Self {
+        self.body = body;
+        self
+    }
+
+    const fn answers(mut self, answers: &'static [(u16, &'static str)]) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// Serves the route without a token.
+    const fn public(mut self) -> Self {
+        self.token = false;
+        self
+    }
+}
+
+const QUERY: &[(u16, &str)] = &[(200, "As described"), (401, "The token is missing or unknown")];
+const RUN: &[(u16, &str)] = &[
+    (200, "As described"),
+    (401, "The token is missing or unknown"),
+    (404, "There is no such run"),
+];
 const COMMAND: &[(u16, &str)] = &[
     (200, "Accepted, and durable"),
-    (401, "No known token"),
-    (403, "A viewer"),
-    (409, "Refused by the core"),
-    (422, "No such action"),
+    (401, "The token is missing or unknown"),
+    (403, "The caller is a viewer"),
+    (409, "The core refused the command"),
+    (422, "The body is not a command"),
     (429, "The queue is full"),
-    (503, "afk is ending"),
+    (503, "afk is ending, or follows another afk"),
 ];
 const EXECUTE: &[(u16, &str)] = &[
     (202, "Queued, and durable"),
-    (401, "No known token"),
-    (403, "A viewer"),
-    (422, "A field is no good"),
-    (429, "Queue full"),
-    (503, "Nothing is picked up"),
+    (401, "The token is missing or unknown"),
+    (403, "The caller is a viewer"),
+    (422, "A field is missing or invalid"),
+    (429, "The queue is full"),
+    (503, "Pickup is stopped"),
 ];
-const JOB: &[(u16, &str)] = &[(200, "As told"), (401, "No known token"), (404, "Job not found")];
+const JOB: &[(u16, &str)] =
+    &[(200, "As described"), (401, "The token is missing or unknown"), (404, "Job not found")];
 const ANSWER: &[(u16, &str)] = &[
     (200, "The answer"),
-    (400, "Unsupported model"),
-    (401, "No known token"),
-    (403, "A viewer"),
-    (422, "A field is no good"),
-    (503, "No answer could be had"),
+    (400, "The model is not supported"),
+    (401, "The token is missing or unknown"),
+    (403, "The caller is a viewer"),
+    (422, "A field is missing or invalid"),
+    (503, "The agent gave no answer"),
 ];
 
-/// All of them. Our own stand below `/v1`, and at the root for callers that know no version.
-pub(super) const ALL: &[Route] = &[
-    Route {
-        path: "/v1/fleet",
-        method: "get",
-        about: "All that a cockpit shows",
-        query: &[],
-        body: &[],
-        answers: OURS,
-        token: true,
-        serve: || get(commands::fleet),
-    },
-    Route {
-        path: "/v1/events",
-        method: "get",
-        about: "The journal as server-sent events: all after `since` or Last-Event-ID, then each",
-        query: &[("since", "integer")],
-        body: &[],
-        answers: OURS,
-        token: true,
-        serve: || get(events::events),
-    },
-    Route {
-        path: "/v1/runs/{id}",
-        method: "get",
-        about: "One run",
-        query: &[],
-        body: &[],
-        answers: FOUND,
-        token: true,
-        serve: || get(runs::run),
-    },
-    Route {
-        path: "/v1/runs/{id}/transcript",
-        method: "get",
-        about: "A window of a run's transcript: `count` records from `from` on",
-        query: &[("from", "integer"), ("count", "integer")],
-        body: &[],
-        answers: FOUND,
-        token: true,
-        serve: || get(runs::transcript),
-    },
-    Route {
-        path: "/v1/breakglass",
-        method: "get",
-        about: "How breakglass stands, and what a confirmation of each verb is bound to",
-        query: &[],
-        body: &[],
-        answers: OURS,
-        token: true,
-        serve: || get(commands::breakglass),
-    },
-    Route {
-        path: "/v1/commands",
-        method: "post",
-        about: "An action, with the checks and the record of a key",
-        query: &[],
-        body: &[("action", "string", true)],
-        answers: COMMAND,
-        token: true,
-        serve: || post(commands::command),
-    },
-    Route {
-        path: "/metrics",
-        method: "get",
-        about: "Figures, as OpenMetrics",
-        query: &[],
-        body: &[],
-        answers: OURS,
-        token: true,
-        serve: || get(metrics::metrics),
-    },
-    Route {
-        path: "/openapi.json",
-        method: "get",
-        about: "This",
-        query: &[],
-        body: &[],
-        answers: &[(200, "This")],
-        token: false,
-        serve: || get(document),
-    },
-    Route {
-        path: "/health",
-        method: "get",
-        about: "How busy it is",
-        query: &[],
-        body: &[],
-        answers: &[(200, "As told")],
-        token: false,
-        serve: || get(service::health),
-    },
-    Route {
-        path: "/execute",
-        method: "post",
-        about: "Queues a job",
-        query: &[],
-        body: &[
+/// All routes. Those below `/v1` are also served at the root, except for the answers of models.
+const ROUTES: &[Route] = &[
+    Route::get("/v1/fleet", || get(commands::fleet))
+        .summary("Everything that a cockpit shows"),
+    Route::get("/v1/events", || get(events::events))
+        .summary("The journal as server-sent events: all records after `since` or Last-Event-ID, then each new one")
+        .query(&[("since", "integer")]),
+    Route::get("/v1/runs/{id}", || get(runs::run))
+        .summary("One run")
+        .answers(RUN),
+    Route::get("/v1/runs/{id}/transcript", || get(runs::transcript))
+        .summary("A window of a run's transcript: `count` records from `from` on")
+        .query(&[("from", "integer"), ("count", "integer")])
+        .answers(RUN),
+    Route::get("/v1/breakglass", || get(commands::breakglass))
+        .summary("The state of breakglass, and the state that a confirmation of each verb must name"),
+    Route::post("/v1/commands", || post(commands::command))
+        .summary("Executes a command, with the checks and the record of a key press")
+        .body(&[("action", "string", true)])
+        .answers(COMMAND),
+    Route::get("/metrics", || get(metrics::metrics))
+        .summary("Gauges in the OpenMetrics format"),
+    Route::get("/openapi.json", || get(document))
+        .summary("This document")
+        .public()
+        .answers(&[(200, "This document")]),
+    Route::get("/health", || get(service::health))
+        .summary("The load: runs at work, queued, and the capacity")
+        .public()
+        .answers(&[(200, "As described")]),
+    Route::post("/execute", || post(service::execute))
+        .summary("Queues a job")
+        .body(&[
             ("prompt", "string", true),
             ("agent", "string", true),
             ("max_budget_usd", "number", false),
             ("timeout_seconds", "integer", false),
             ("metadata", "object", false),
-        ],
-        answers: EXECUTE,
-        token: true,
-        serve: || post(service::execute),
-    },
-    Route {
-        path: "/jobs/{id}",
-        method: "get",
-        about: "How a job stands",
-        query: &[],
-        body: &[],
-        answers: JOB,
-        token: true,
-        serve: || get(service::job),
-    },
-    Route {
-        path: "/v1/chat/completions",
-        method: "post",
-        about: "An answer to a dialogue, whole or as a stream",
-        query: &[],
-        body: &[
+        ])
+        .answers(EXECUTE),
+    Route::get("/jobs/{id}", || get(service::job))
+        .summary("The status and the output of a job")
+        .answers(JOB),
+    Route::post("/v1/chat/completions", || post(service::completions))
+        .summary("Answers a dialogue, at once or as a stream")
+        .body(&[
             ("messages", "array", true),
             ("model", "string", false),
             ("stream", "boolean", false),
-        ],
-        answers: ANSWER,
-        token: true,
-        serve: || post(service::completions),
-    },
-    Route {
-        path: "/v1/conversational",
-        method: "post",
-        about: "An answer in a session",
-        query: &[],
-        body: &[
+        ])
+        .answers(ANSWER),
+    Route::post("/v1/conversational", || post(service::conversational))
+        .summary("Answers a message in a session")
+        .body(&[
             ("session_id", "string", true),
             ("message", "string", true),
             ("model", "string", false),
-        ],
-        answers: ANSWER,
-        token: true,
-        serve: || post(service::conversational),
-    },
+        ])
+        .answers(ANSWER),
 ];
 
-/// What is served.
-pub(super) fn router(shared: Shared) -> Router {
+/// Builds the router of all routes.
+pub(super) fn router(state: ApiState) -> Router {
     let mut router = Router::new();
-    for route in ALL {
-        let ours = route.path.starts_with("/v1/") && route.answers != ANSWER;
+    for route in ROUTES {
+        let has_bare_path = route.path.starts_with("/v1/") && route.answers != ANSWER;
         let limit = DefaultBodyLimit::max(if route.answers == ANSWER { DIALOGUE } else { BODY });
         router = router.route(route.path, (route.serve)().layer(limit));
-        if ours && let Some(bare) = route.path.strip_prefix("/v1") {
+        if has_bare_path && let Some(bare) = route.path.strip_prefix("/v1") {
             router = router.route(bare, (route.serve)().layer(limit));
         }
     }
-    router.with_state(shared)
+    router.with_state(state)
 }
 
 async fn document() -> Json<Value> {
     Json(openapi())
 }
 
-/// `OpenAPI` 3.1 of all routes.
-pub(super) fn openapi() -> Value {
+/// The `OpenAPI` 3.1 description of all routes.
+fn openapi() -> Value {
     let mut paths = Map::new();
-    for route in ALL {
+    for route in ROUTES {
         let entry = paths.entry(route.path).or_insert_with(|| json!({}));
         entry[route.method] = operation(route);
     }
@@ -255,13 +219,13 @@ fn operation(route: &Route) -> Value {
         .iter()
         .map(|(status, about)| (status.to_string(), json!({ "description": about })))
         .collect();
-    let mut told = json!({
-        "summary": route.about,
+    let mut operation = json!({
+        "summary": route.summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": answers,
     });
     if route.token {
-        told["security"] = json!([{"bearer": []}]);
+        operation["security"] = json!([{"bearer": []}]);
     }
     if !route.body.is_empty() {
         let fields: Map<String, Value> = route
@@ -272,8 +236,8 @@ fn operation(route: &Route) -> Value {
         let needed: Vec<&str> =
             route.body.iter().filter(|(_, _, needed)| *needed).map(|(name, ..)| *name).collect();
         let schema = json!({"type": "object", "properties": fields, "required": needed});
-        told["requestBody"] =
+        operation["requestBody"] =
             json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
-    told
+    operation
 }

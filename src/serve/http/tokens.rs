@@ -1,4 +1,5 @@
-//! Who a bearer token is.
+//! The bearer tokens of callers. [`Caller`] is an extractor: a handler that takes one is closed to
+//! requests without a known token.
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -8,44 +9,52 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Refused, Shared};
-use crate::config::http::Http;
-use crate::core::model::command::Role;
+use super::{ApiRefusal, ApiState};
+use crate::config::http::HttpConfig;
+use crate::core::model::command::{Command, CommandEnvelope, Role};
 use crate::core::model::id::Actor;
 use crate::runtime::Handle;
 
-/// The least that a token may have.
-const LEAST: usize = 16;
+/// The least number of characters of a configured token.
+const SHORTEST: usize = 16;
 
-/// The tokens that are known; none lets nobody in.
+/// The known tokens, each with its caller. Without any token every request is refused.
 #[derive(Debug)]
-pub struct Tokens {
-    /// Of this process alone: a comparison of tags says nothing about the tokens.
+pub(super) struct CallerTokens {
+    /// A random key of this process. Tokens are stored and compared as tags under it, so that the
+    /// time of a comparison reveals nothing about a token.
     key: hmac::Key,
     known: Vec<(hmac::Tag, Caller)>,
 }
 
-/// Somebody whose token is known.
+/// A caller whose token is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The name of the token.
-    pub actor: Actor,
-    /// What it may do.
-    pub role: Role,
+pub(super) struct Caller {
+    /// The name of the token in the configuration.
+    pub(super) actor: Actor,
+    pub(super) role: Role,
 }
 
-impl Tokens {
-    /// Those of the configuration, and that of the environment.
+impl Caller {
+    /// A command of this caller.
+    pub(super) fn command(&self, origin: &str, action: Command) -> CommandEnvelope {
+        let (actor, role) = (self.actor.clone(), self.role);
+        CommandEnvelope { id: 0, actor, role, origin: origin.into(), command: action }
+    }
+}
+
+impl CallerTokens {
+    /// Resolves the tokens of the configuration, and adds the token of the environment.
     ///
     /// # Errors
-    /// A line for a person.
-    pub(super) async fn new(
-        http: &Http,
+    /// Returns a line for a person if a secret can't be resolved or is too short.
+    pub(super) async fn resolve(
+        http: &HttpConfig,
         bearer: Option<&SecretString>,
         handle: &Handle,
     ) -> Result<Self, String> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
-            .map_err(|_| "no random numbers can be had".to_owned())?;
+            .map_err(|_| "the system provides no random numbers".to_owned())?;
         let mut known = Vec::new();
         if let Some(bearer) = bearer {
             let caller = Caller { actor: Actor("api".into()), role: Role::Operator };
@@ -55,8 +64,8 @@ impl Tokens {
             let secret = handle.secret(&token.secret).await;
             let secret = secret.map_err(|why| format!("http.tokens.{name}: {why}"))?;
             let secret = secret.expose_secret().trim();
-            if secret.len() < LEAST {
-                return Err(format!("http.tokens.{name}: has less than {LEAST} characters"));
+            if secret.len() < SHORTEST {
+                return Err(format!("http.tokens.{name}: has fewer than {SHORTEST} characters"));
             }
             let caller = Caller { actor: Actor(name.clone()), role: token.role };
             known.push((hmac::sign(&key, secret.as_bytes()), caller));
@@ -64,33 +73,33 @@ impl Tokens {
         Ok(Self { key, known })
     }
 
-    /// Nobody is known.
+    /// Whether no token is known, so that every request is refused.
     pub(super) const fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Who sent a request; compared in constant time.
+    /// The caller that a request's bearer token belongs to.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
         let token = value.strip_prefix("Bearer ")?.trim();
-        let mut found = None;
-        for (tag, caller) in &self.known {
-            // All of them, so that the time says nothing about which.
+        let mut caller = None;
+        // Compares with every token, so that the time does not reveal which one matched.
+        for (tag, known) in &self.known {
             if hmac::verify(&self.key, token.as_bytes(), tag.as_ref()).is_ok() {
-                found = Some(caller.clone());
+                caller = Some(known.clone());
             }
         }
-        found
+        caller
     }
 }
 
-impl FromRequestParts<Shared> for Caller {
-    type Rejection = Refused;
+impl FromRequestParts<ApiState> for Caller {
+    type Rejection = ApiRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refused> {
-        shared.tokens.caller(&parts.headers).ok_or_else(|| {
-            let message = "a bearer token is needed that [http.tokens] knows";
-            Refused::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiRefusal> {
+        state.tokens.caller(&parts.headers).ok_or_else(|| {
+            let message = "send a bearer token of [http.tokens]";
+            ApiRefusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
         })
     }
 }

@@ -1,5 +1,10 @@
-//! The cockpit over SSH. Off by default; a key's line says its role; nothing but a terminal with
-//! the cockpit in it is given: no command, no forwarding, no agent, no subsystem, no environment.
+//! The cockpit over SSH; off by default. A client receives a terminal with the cockpit in it and nothing
+//! else: no command, forwarding, ssh-agent, subsystem or environment.
+//!
+//! ```text
+//! ssh client ─▶ server: limits, public key ─▶ keys: the line of authorized_keys, its role
+//!            ─▶ a channel with a terminal   ─▶ a thread with a cockpit of its own
+//! ```
 
 pub mod keys;
 pub mod server;
@@ -10,17 +15,16 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{HashAlg, PrivateKey};
 
-/// The host key of a state folder.
-#[must_use]
-pub fn host_key_path(state: &Path) -> PathBuf {
+/// The path of the host key in a state folder.
+fn host_key_path(state: &Path) -> PathBuf {
     state.join("ssh_host_ed25519_key")
 }
 
-/// Reads the host key, and makes one at the first start, readable by its owner alone.
+/// Reads the host key, or creates one at the first start that only its owner can read.
 ///
 /// # Errors
-/// A line for a person.
-pub fn host_key(state: &Path) -> Result<PrivateKey, String> {
+/// Returns a line for a person that names the file.
+fn host_key(state: &Path) -> Result<PrivateKey, String> {
     use std::io::{Read, Write};
     use std::os::unix::fs::OpenOptionsExt;
     let path = host_key_path(state);
@@ -47,7 +51,7 @@ pub fn host_key(state: &Path) -> Result<PrivateKey, String> {
     }
 }
 
-/// The fingerprint of a state folder's host key, as `ssh` shows it; none before the first start.
+/// The fingerprint of the host key in the form that `ssh` shows; `None` before the first start.
 #[must_use]
 pub fn fingerprint(state: &Path) -> Option<String> {
     let text = std::fs::read_to_string(host_key_path(state)).ok()?;

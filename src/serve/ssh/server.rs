@@ -1,5 +1,6 @@
-//! The server: who is let in, the one channel that each gets, and the bounds of all of it
-//! (OpenSSH's figures for what nobody has proved to be yet).
+//! The SSH server: it admits keys, opens a cockpit per session channel, and bounds everything that a
+//! client can ask for. The bounds of unauthenticated clients follow OpenSSH's `MaxStartups` and
+//! `LoginGraceTime`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use super::keys::{self, Allowed};
+use super::keys::{self, AuthorizedKey};
 use crate::core::model::command::Role;
 use crate::core::model::id::Actor;
 use crate::lock::LockExt;
@@ -27,50 +28,53 @@ use crate::runtime::{Handle, clock};
 use crate::term::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvent, TerminalEvents, clamp_size};
 use crate::term::wire::RemoteOutput;
 
-/// Connections in all.
+/// The number of connections in all.
 const CONNECTIONS: usize = 64;
-/// Connections of one address.
-const EACH: usize = 16;
-/// Connections that have not proved who they are.
-const STRANGERS: usize = 30;
-/// How long they have for it.
+/// The number of connections from one address.
+const CONNECTIONS_PER_ADDRESS: usize = 16;
+/// The number of connections that have not authenticated yet.
+const UNAUTHENTICATED: usize = 30;
+/// The time within which a connection must authenticate.
 const GRACE: Duration = Duration::from_secs(20);
-/// Sessions of one connection.
+/// The number of session channels of one connection.
 const CHANNELS: u32 = 4;
 
-/// Shows a client's cockpit on a far terminal until it is left. Given by the one who knows what a
-/// cockpit is.
-pub type Show = Arc<dyn Fn(&Client, Far) + Send + Sync>;
+/// Runs a cockpit on a remote terminal until the user leaves it. The command line passes it in, since
+/// this module doesn't depend on the user interface.
+pub type RunCockpit = Arc<dyn Fn(&Client, RemoteTerminal) + Send + Sync>;
 
-/// A far terminal.
-pub struct Far {
-    /// Keys, pastes, the mouse and other sizes.
+/// The terminal of an SSH client, as seen from the channel.
+pub struct RemoteTerminal {
+    /// Keys, pastes, mouse events and new sizes.
     pub events: TerminalEvents,
-    /// Where its bytes go; a slow link makes a write wait for its window, so that nobody else
-    /// waits and nothing is queued.
+    /// The bytes to show. On a slow link a write waits for the channel's window, so that nothing is
+    /// queued and no other client waits.
     pub out: RemoteOutput,
-    /// Columns and rows at first.
+    /// Its first columns and rows.
     pub size: (u16, u16),
 }
 
-struct Shared {
+/// The state that all connections share.
+struct ServerState {
     handle: Handle,
+    /// The path of the file of admitted keys.
     keys: PathBuf,
-    show: Show,
-    strangers: Arc<Semaphore>,
-    sources: Mutex<HashMap<IpAddr, usize>>,
+    run_cockpit: RunCockpit,
+    unauthenticated: Arc<Semaphore>,
+    /// The number of connections by address.
+    connections: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Listens until the process ends.
+/// Listens until the process ends, and returns the bound address.
 ///
 /// # Errors
-/// A line for a person.
+/// Returns a line for a person if the host key can't be read or the port can't be bound.
 pub async fn start(
     handle: &Handle,
     listen: SocketAddr,
     keys: PathBuf,
     state: &std::path::Path,
-    show: Show,
+    run_cockpit: RunCockpit,
 ) -> Result<SocketAddr, String> {
     let key = super::host_key(state)?;
     let config = Arc::new(Config {
@@ -88,49 +92,49 @@ pub async fn start(
     let listener =
         TcpListener::bind(listen).await.map_err(|error| format!("ssh on {listen}: {error}"))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
-    let shared = Arc::new(Shared {
+    let server = Arc::new(ServerState {
         handle: handle.clone(),
         keys,
-        show,
-        strangers: Arc::new(Semaphore::new(STRANGERS)),
-        sources: Mutex::default(),
+        run_cockpit,
+        unauthenticated: Arc::new(Semaphore::new(UNAUTHENTICATED)),
+        connections: Mutex::default(),
     });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
-            // Over its bound a connection is closed at once: nothing is kept for it.
-            let Ok(place) = room.clone().try_acquire_owned() else { continue };
-            let Some(source) = Source::enter(&shared, peer.ip()) else { continue };
-            let (config, shared) = (config.clone(), shared.clone());
+            // A connection over a bound is closed at once and costs nothing more.
+            let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+            let Some(address) = AddressSlot::acquire(&server, peer.ip()) else { continue };
+            let (config, server) = (config.clone(), server.clone());
             tokio::spawn(async move {
-                if let Err(error) = serve(config, stream, peer, shared).await {
-                    tracing::debug!(%peer, %error, "an ssh connection is gone");
+                if let Err(error) = serve(config, stream, peer, server).await {
+                    tracing::debug!(%peer, %error, "an SSH connection ended");
                 }
-                drop((place, source));
+                drop((slot, address));
             });
         }
     });
     Ok(bound)
 }
 
-/// A connection's place among those of its address.
-struct Source(Arc<Shared>, IpAddr);
+/// One of the connections that an address may have; dropping it frees the slot.
+struct AddressSlot(Arc<ServerState>, IpAddr);
 
-impl Source {
-    fn enter(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
-        let mut all = shared.sources.locked();
+impl AddressSlot {
+    fn acquire(server: &Arc<ServerState>, address: IpAddr) -> Option<Self> {
+        let mut all = server.connections.locked();
         let count = all.entry(address).or_default();
-        if *count >= EACH {
+        if *count >= CONNECTIONS_PER_ADDRESS {
             return None;
         }
         *count += 1;
-        Some(Self(shared.clone(), address))
+        Some(Self(server.clone(), address))
     }
 }
 
-impl Drop for Source {
+impl Drop for AddressSlot {
     fn drop(&mut self) {
-        let mut all = self.0.sources.locked();
+        let mut all = self.0.connections.locked();
         if let Some(count) = all.get_mut(&self.1) {
             *count -= 1;
             if *count == 0 {
@@ -144,56 +148,61 @@ async fn serve(
     config: Arc<Config>,
     stream: TcpStream,
     peer: SocketAddr,
-    shared: Arc<Shared>,
+    server: Arc<ServerState>,
 ) -> Result<(), russh::Error> {
-    let Ok(stranger) = shared.strangers.clone().try_acquire_owned() else { return Ok(()) };
+    let waiting = server.unauthenticated.clone().try_acquire_owned();
+    let Ok(unauthenticated) = waiting else { return Ok(()) };
     stream.set_nodelay(true)?;
-    let known = Arc::new(Notify::new());
-    let visitor = Visitor {
-        shared,
+    let authenticated = Arc::new(Notify::new());
+    let connection = SshConnection {
+        server,
         peer,
-        known: known.clone(),
+        authenticated: authenticated.clone(),
         admitted: None,
         size: None,
         waiting: HashMap::new(),
         channels: 0,
     };
-    let running = timeout(GRACE, russh::server::run_stream(config, stream, visitor));
+    let running = timeout(GRACE, russh::server::run_stream(config, stream, connection));
     let Ok(running) = running.await else { return Ok(()) };
     let running = running?;
     let handle = running.handle();
     tokio::pin!(running);
     tokio::select! {
         done = &mut running => return done,
-        () = known.notified() => {}
+        () = authenticated.notified() => {}
         () = sleep(GRACE) => {
-            let why = "nobody proved who they are".to_owned();
-            // The connection ends either way.
+            let why = format!("no authentication within {} s", GRACE.as_secs());
+            // Dropping the connection below ends it in any case.
             let _ = handle.disconnect(russh::Disconnect::ByApplication, why, String::new()).await;
             let _ = timeout(Duration::from_secs(1), &mut running).await;
             return Ok(());
         }
     }
-    drop(stranger);
+    drop(unauthenticated);
     running.await
 }
 
-/// One connection.
-struct Visitor {
-    shared: Arc<Shared>,
+/// A connection, with the callbacks that russh runs for it.
+struct SshConnection {
+    server: Arc<ServerState>,
     peer: SocketAddr,
-    /// Told once somebody proved who they are.
-    known: Arc<Notify>,
+    /// Notified once a key is admitted.
+    authenticated: Arc<Notify>,
+    /// The identity of the admitted key.
     admitted: Option<(Actor, Role)>,
+    /// The size of the terminal that the client requested.
     size: Option<(u16, u16)>,
+    /// The channels that have no shell yet.
     waiting: HashMap<ChannelId, Channel<Msg>>,
+    /// The number of channels opened so far.
     channels: u32,
 }
 
-impl Visitor {
-    /// The key's line, read anew each time: an edit of the file counts at once.
-    fn line(&self, key: &PublicKey) -> Option<Allowed> {
-        let text = std::fs::read_to_string(&self.shared.keys).ok()?;
+impl SshConnection {
+    /// Finds the line of a key. Reads the file each time, so that an edit takes effect at once.
+    fn authorized(&self, key: &PublicKey) -> Option<AuthorizedKey> {
+        let text = std::fs::read_to_string(&self.server.keys).ok()?;
         let (keys, _) = keys::parse(&text);
         let (from, now) = (self.peer.ip(), clock::wall());
         keys.into_iter()
@@ -201,7 +210,7 @@ impl Visitor {
     }
 }
 
-impl Handler for Visitor {
+impl Handler for SshConnection {
     type Error = russh::Error;
 
     async fn auth_publickey_offered(
@@ -209,7 +218,7 @@ impl Handler for Visitor {
         _user: &str,
         offer: russh::server::PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(if self.line(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+        Ok(if self.authorized(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(
@@ -217,9 +226,9 @@ impl Handler for Visitor {
         _user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        let Some(line) = self.line(key.public_key) else { return Ok(Auth::reject()) };
-        self.known.notify_one();
-        tracing::info!(peer = %self.peer, actor = %line.actor, role = ?line.role, "let in over ssh");
+        let Some(line) = self.authorized(key.public_key) else { return Ok(Auth::reject()) };
+        self.authenticated.notify_one();
+        tracing::info!(peer = %self.peer, actor = %line.actor, role = ?line.role, "admitted a key over SSH");
         self.admitted = Some((line.actor, line.role));
         Ok(Auth::Accept)
     }
@@ -249,7 +258,7 @@ impl Handler for Visitor {
         _modes: &[(russh::Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // Before anything is allocated by it.
+        // Clamped before anything is allocated by it.
         self.size = Some(clamp_size(columns, rows));
         session.channel_success(channel)
     }
@@ -268,7 +277,7 @@ impl Handler for Visitor {
         let (read, write) = open.split();
         let Some(size) = self.size else {
             tokio::spawn(async move {
-                // The connection may be gone.
+                // The connection may have ended.
                 let _ = write.data(&b"the cockpit needs a terminal: ssh -t\r\n"[..]).await;
                 let _ = write.exit_status(2).await;
                 let _ = write.close().await;
@@ -276,8 +285,8 @@ impl Handler for Visitor {
             return Ok(());
         };
         let origin = format!("ssh {}", self.peer.ip());
-        let client = Client::local(&self.shared.handle, actor, role, &origin, size);
-        show(self.shared.show.clone(), client, read, write, size);
+        let client = Client::local(&self.server.handle, actor, role, &origin, size);
+        spawn_cockpit(self.server.run_cockpit.clone(), client, read, write, size);
         Ok(())
     }
 
@@ -322,37 +331,38 @@ impl Handler for Visitor {
     }
 }
 
-/// Runs a cockpit on a channel: a thread of its own, since what it draws with stays on one.
-fn show(
-    show: Show,
+/// Runs a cockpit on a channel, in a thread of its own: the drawing state can't move between threads.
+fn spawn_cockpit(
+    run_cockpit: RunCockpit,
     client: Client,
     read: ChannelReadHalf,
     write: ChannelWriteHalf<Msg>,
     size: (u16, u16),
 ) {
     let here = tokio::runtime::Handle::current();
-    let far = Far { events: heard(read), out: Box::pin(write.make_writer()), size };
-    let begun = std::thread::Builder::new().name("ssh".into()).spawn(move || {
-        let inside = here.enter();
-        show(&client, far);
-        drop((client, inside));
+    let out = Box::pin(write.make_writer());
+    let terminal = RemoteTerminal { events: terminal_events(read), out, size };
+    let started = std::thread::Builder::new().name("ssh".into()).spawn(move || {
+        let entered = here.enter();
+        run_cockpit(&client, terminal);
+        drop((client, entered));
         here.block_on(async {
-            // The connection may be gone.
+            // The connection may have ended.
             let _ = write.exit_status(0).await;
             let _ = write.eof().await;
             let _ = write.close().await;
         });
     });
-    if let Err(error) = begun {
-        tracing::error!(%error, "no thread for an ssh session");
+    if let Err(error) = started {
+        tracing::error!(%error, "the thread of an SSH session can't be started");
     }
 }
 
-/// A channel's bytes as events. Read by who takes them, without a task between: a key passes
-/// through few hands.
-fn heard(read: ChannelReadHalf) -> TerminalEvents {
-    let begun = (read, InputParser::default(), false);
-    futures::stream::unfold(begun, |(mut read, mut parser, open)| async move {
+/// The events of a channel. The consumer polls the channel itself, without a task in between, to keep
+/// the latency of a key low.
+fn terminal_events(read: ChannelReadHalf) -> TerminalEvents {
+    let first = (read, InputParser::default(), false);
+    futures::stream::unfold(first, |(mut read, mut parser, open)| async move {
         let message = tokio::select! {
             message = read.wait() => message,
             () = sleep(ESCAPE_TIMEOUT), if open => {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use self::arming::ArmingHistory;
 use self::dto::IssueDto;
 use super::{Listing, Tracker, TrackerError};
-use crate::config::Labels;
+use crate::config::repos::LabelsConfig;
 use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
 use crate::core::model::issue::{Arming, Issue, Priority};
 use crate::core::model::outbox::StandingLabel;
@@ -36,7 +36,7 @@ pub struct GitHubTrackerConfig {
     /// The repositories whose issues are read.
     pub repos: BTreeSet<Repo>,
     /// The names of afk's labels.
-    pub labels: Labels,
+    pub labels: LabelsConfig,
     /// The accounts that may arm an issue whatever their role is.
     pub trusted: BTreeSet<Actor>,
     /// Whether the role `triage` may arm an issue.

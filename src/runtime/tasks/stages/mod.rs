@@ -23,7 +23,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::{TaskContext, TaskError};
-use crate::config::Repository;
+use crate::config::repos::RepositoryConfig;
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
 use crate::core::model::stage::{ProofLink, Stage};
@@ -101,7 +101,7 @@ fn pushed_at(task: &TaskContext) -> Timestamp {
 /// The branch that the run's repository is pushed to.
 fn branch(task: &TaskContext) -> String {
     let known = task.config.repos.get(task.run.work.repo());
-    known.map_or_else(|| Repository::default().branch, |known| known.branch.clone())
+    known.map_or_else(|| RepositoryConfig::default().branch, |known| known.branch.clone())
 }
 
 const fn minutes(n: u64) -> Duration {

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, join_all};
 use super::deploy::join;
 use super::{TaskContext, TaskError};
 use crate::cluster;
-use crate::config::repository::{Deploy, Target};
+use crate::config::repository::{DeployConfig, RolloutTarget};
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, Verdict};
@@ -25,7 +25,7 @@ const SOAK_SECONDS: u64 = 60;
 /// green decides.
 pub(super) async fn follow_all(
     task: &TaskContext,
-    rules: &Deploy,
+    rules: &DeployConfig,
     sha: &Sha,
     pool: &Arc<Pool>,
     deadline: Duration,
@@ -48,7 +48,7 @@ pub(super) async fn follow_all(
 
 async fn follow(
     task: &TaskContext,
-    target: &Target,
+    target: &RolloutTarget,
     sha: &Sha,
     pool: &Arc<Pool>,
     bounds: Bounds,

@@ -1,55 +1,57 @@
-//! An answer in words: a job that is waited for, and stopped where its caller goes away.
+//! The answer to a question: a job whose text a request awaits. If the caller disconnects before the
+//! end, the job is cancelled.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::Shared;
-use super::{Client, No, new_id, submit};
+use super::super::ApiState;
+use super::{ServiceCaller, ServiceRefusal, new_job_id, submit};
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::budget::Spend;
-use crate::core::model::command::{Command, CommandEnvelope, Refusal};
+use crate::core::model::command::{Command, Refusal};
 use crate::core::model::id::RunId;
 use crate::core::model::job::{Job, JobId, JobKind};
 use crate::core::model::run::Outcome;
 use crate::runtime::Handle;
 
-/// What is asked.
+/// A question of a caller, ready to become a job.
 #[derive(Debug)]
-pub(super) struct Question {
-    pub prompt: String,
-    pub kind: JobKind,
-    pub model: String,
-    pub seconds: u32,
+pub(super) struct ServiceQuestion {
+    pub(super) prompt: String,
+    pub(super) kind: JobKind,
+    pub(super) model: String,
+    /// The time limit of the job.
+    pub(super) seconds: u32,
 }
 
-/// A job that somebody waits for. Dropped before its end, it is stopped.
+/// A job whose answer is awaited; dropping it before the end cancels the job.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingAnswer {
     handle: Handle,
-    pub id: JobId,
+    pub(super) id: JobId,
     run: RunId,
-    by: Client,
-    heard: mpsc::Receiver<AgentEvent>,
-    /// Pieces came: the whole lines say the same once more.
-    pieces: bool,
-    /// Something was said.
-    said: bool,
-    over: bool,
-    /// What it took.
-    pub spend: Spend,
+    caller: ServiceCaller,
+    events: mpsc::Receiver<AgentEvent>,
+    /// The agent streams pieces; its whole lines would repeat them.
+    streams: bool,
+    /// The answer has at least one part.
+    begun: bool,
+    ended: bool,
+    /// The tokens and the money of the answer so far.
+    pub(super) spend: Spend,
 }
 
-/// Asks.
+/// Submits a question as a job.
 ///
 /// # Errors
-/// Why it was not taken.
+/// Returns the core's refusal in the shape of the service.
 pub(super) async fn ask(
-    shared: &Shared,
-    client: Client,
-    question: Question,
-) -> Result<Waiting, No> {
-    let id = new_id()?;
+    state: &ApiState,
+    caller: ServiceCaller,
+    question: ServiceQuestion,
+) -> Result<PendingAnswer, ServiceRefusal> {
+    let id = new_job_id()?;
     let job = Job {
         id,
         kind: question.kind,
@@ -59,47 +61,46 @@ pub(super) async fn ask(
         limit_ms: i64::from(question.seconds) * 1000,
         metadata: None,
     };
-    let heard = shared.handle.listen(id);
-    let by = Client(client.0.clone());
-    match submit(shared, client, &question.prompt, job).await {
-        Ok(run) => Ok(Waiting {
-            handle: shared.handle.clone(),
+    let events = state.handle.listen(id);
+    match submit(state, &caller, &question.prompt, job).await {
+        Ok(run) => Ok(PendingAnswer {
+            handle: state.handle.clone(),
             id,
             run,
-            by,
-            heard,
-            pieces: false,
-            said: false,
-            over: false,
+            caller,
+            events,
+            streams: false,
+            begun: false,
+            ended: false,
             spend: Spend::default(),
         }),
         Err(refusal) => {
-            shared.handle.stop_listening(id);
+            state.handle.stop_listening(id);
             Err(match refusal {
-                Refusal::Viewer => No::from(&refusal),
-                other => No::failed(&other.to_string()),
+                Refusal::Viewer => ServiceRefusal::from(&refusal),
+                other => ServiceRefusal::failed(&other.to_string()),
             })
         }
     }
 }
 
-impl Waiting {
-    /// The next part of the answer; none once it is whole.
+impl PendingAnswer {
+    /// Awaits the next part of the answer; `None` once the answer is complete.
     ///
     /// # Errors
-    /// A line: why there is no more.
+    /// Returns the reason in a line if the job failed.
     pub(super) async fn next(&mut self) -> Result<Option<String>, String> {
-        while let Some(event) = self.heard.recv().await {
+        while let Some(event) = self.events.recv().await {
             match event {
                 AgentEvent::Piece { text } => {
-                    self.pieces = true;
-                    self.said = true;
+                    self.streams = true;
+                    self.begun = true;
                     return Ok(Some(text.as_received().to_owned()));
                 }
-                AgentEvent::Text { text } if !self.pieces => {
-                    let between = if self.said { "\n\n" } else { "" };
-                    self.said = true;
-                    return Ok(Some(format!("{between}{}", text.as_received())));
+                AgentEvent::Text { text } if !self.streams => {
+                    let separator = if self.begun { "\n\n" } else { "" };
+                    self.begun = true;
+                    return Ok(Some(format!("{separator}{}", text.as_received())));
                 }
                 AgentEvent::Usage(spend) => self.spend.add(spend),
                 _ => {}
@@ -108,27 +109,27 @@ impl Waiting {
         self.end().await.map(|()| None)
     }
 
-    /// The job is over, or will be with the next snapshot.
+    /// Awaits the outcome of the job, which the next snapshots show.
     async fn end(&mut self) -> Result<(), String> {
         let mut snapshots = self.handle.snapshots.clone();
-        let over = |now: &Arc<crate::runtime::Snapshot>| {
-            // Forgotten already is over.
+        let ended = |now: &Arc<crate::runtime::Snapshot>| {
+            // A job that the fleet has already forgotten has ended too.
             now.fleet.runs.get(&self.run).is_none_or(|run| run.outcome.is_some())
         };
-        let snapshot = snapshots.wait_for(over).await.map_err(|_| "afk has ended".to_owned())?;
-        self.over = true;
+        let snapshot = snapshots.wait_for(ended).await.map_err(|_| "afk has ended".to_owned())?;
+        self.ended = true;
         match snapshot.fleet.runs.get(&self.run) {
             Some(run) if run.outcome == Some(Outcome::Done) => Ok(()),
             Some(run) => Err(run.why.clean_line()),
-            None => Err("it is not known any more".into()),
+            None => Err("afk has already forgotten the job".into()),
         }
     }
 
-    /// The whole answer.
+    /// Awaits the complete answer.
     ///
     /// # Errors
-    /// A line: why there is none.
-    pub(super) async fn whole(&mut self) -> Result<String, String> {
+    /// Returns the reason in a line if the job failed.
+    pub(super) async fn complete(&mut self) -> Result<String, String> {
         let mut text = String::new();
         while let Some(part) = self.next().await? {
             text.push_str(&part);
@@ -137,24 +138,16 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
         self.handle.stop_listening(self.id);
-        if self.over {
+        if self.ended {
             return;
         }
-        let (handle, run) = (self.handle.clone(), self.run);
-        let (actor, role) = (self.by.0.actor.clone(), self.by.0.role);
+        let handle = self.handle.clone();
+        let command = self.caller.0.command("http, gone", Command::Cancel { run: self.run });
         tokio::spawn(async move {
-            let action = Command::Cancel { run };
-            let command = CommandEnvelope {
-                id: 0,
-                actor,
-                role,
-                origin: "http, gone".into(),
-                command: action,
-            };
-            // It may have ended meanwhile.
+            // The job may have ended meanwhile.
             let _ = handle.command(command).await;
         });
     }

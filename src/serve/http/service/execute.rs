@@ -1,4 +1,4 @@
-//! `POST /execute` and `GET /jobs/{id}`.
+//! `POST /execute` and `GET /jobs/{id}`: a job in the queue, and its status and output.
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::Shared;
-use super::{Client, No, body, new_id, service, submit};
+use super::super::ApiState;
+use super::{ServiceCaller, ServiceRefusal, new_job_id, parse_body, require_text, service, submit};
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::command::Refusal;
@@ -17,101 +17,102 @@ use crate::core::model::run::Run;
 use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Reader;
 
-/// The longest time that a job may ask for, in seconds.
+/// The longest time limit of a job, in seconds.
 const LONGEST: u64 = 24 * 3600;
-/// The most lines of output that are told: the last ones.
+/// The number of lines of output that an answer holds: the last ones.
 const LINES: usize = 10_000;
 
-/// What is asked.
 #[derive(Debug, Deserialize)]
-struct Execute {
+struct ExecuteRequest {
     prompt: String,
     agent: String,
-    #[serde(default = "usual_budget")]
+    #[serde(default = "default_budget")]
     max_budget_usd: f64,
-    #[serde(default = "usual_seconds")]
+    #[serde(default = "default_seconds")]
     timeout_seconds: u64,
     #[serde(default)]
     metadata: Option<Map<String, Value>>,
 }
 
-const fn usual_budget() -> f64 {
+const fn default_budget() -> f64 {
     5.0
 }
 
-const fn usual_seconds() -> u64 {
+const fn default_seconds() -> u64 {
     2700
 }
 
-/// Queues a job.
+/// `POST /execute`: queues a job.
 pub(in super::super) async fn execute(
-    State(shared): State<Shared>,
-    client: Client,
-    asked: Result<Json<Value>, JsonRejection>,
-) -> Result<(StatusCode, Json<Value>), No> {
-    let (of, _) = service(&shared)?;
-    let clone = of.workspace;
-    let asked: Execute = body(asked)?;
-    if asked.prompt.trim().is_empty() {
-        return Err(No::field("prompt", "the text is empty"));
-    }
+    State(state): State<ApiState>,
+    caller: ServiceCaller,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<(StatusCode, Json<Value>), ServiceRefusal> {
+    let (config, _) = service(&state)?;
+    let clone = config.workspace;
+    let request: ExecuteRequest = parse_body(body)?;
+    require_text("prompt", &request.prompt)?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
-    let named = !asked.agent.is_empty() && !asked.agent.starts_with('-');
-    if !named || asked.agent.len() > 100 || !asked.agent.bytes().all(plain) {
-        return Err(No::field("agent", "is no agent's name: letters, digits, . _ : -"));
+    let has_name = !request.agent.is_empty() && !request.agent.starts_with('-');
+    if !has_name || request.agent.len() > 100 || !request.agent.bytes().all(plain) {
+        return Err(ServiceRefusal::field("agent", "must be a name of letters, digits, . _ : -"));
     }
-    if !(asked.max_budget_usd > 0.0 && asked.max_budget_usd <= 1e6) {
-        return Err(No::field("max_budget_usd", "should be an amount over 0"));
+    if !(request.max_budget_usd > 0.0 && request.max_budget_usd <= 1e6) {
+        return Err(ServiceRefusal::field("max_budget_usd", "must be over 0 and at most 1000000"));
     }
-    if !(1..=LONGEST).contains(&asked.timeout_seconds) {
-        return Err(No::field("timeout_seconds", "should be from 1 to 86400"));
+    if !(1..=LONGEST).contains(&request.timeout_seconds) {
+        return Err(ServiceRefusal::field("timeout_seconds", "must be from 1 to 86400"));
     }
-    let id = new_id()?;
+    let id = new_job_id()?;
     let job = Job {
         id,
         kind: JobKind::Execute { clone },
-        agent: Some(asked.agent),
+        agent: Some(request.agent),
         model: None,
-        budget: Some(MicroUsd::from_usd(asked.max_budget_usd)),
-        limit_ms: i64::try_from(asked.timeout_seconds * 1000).unwrap_or(i64::MAX),
-        metadata: asked.metadata.map(|all| Value::Object(all).to_string().into()),
+        budget: Some(MicroUsd::from_usd(request.max_budget_usd)),
+        limit_ms: i64::try_from(request.timeout_seconds * 1000).unwrap_or(i64::MAX),
+        metadata: request.metadata.map(|all| Value::Object(all).to_string().into()),
     };
-    match submit(&shared, client, &asked.prompt, job).await {
+    match submit(&state, &caller, &request.prompt, job).await {
         Ok(_) => Ok((StatusCode::ACCEPTED, Json(json!({"job_id": id, "status": "queued"})))),
-        Err(refusal @ Refusal::JobKnown { .. }) => Err(No::failed(&refusal.to_string())),
-        Err(refusal) => Err(No::from(&refusal)),
+        Err(refusal @ Refusal::JobKnown { .. }) => {
+            Err(ServiceRefusal::failed(&refusal.to_string()))
+        }
+        Err(refusal) => Err(ServiceRefusal::from(&refusal)),
     }
 }
 
-/// How a job stands.
+/// `GET /jobs/{id}`: the status of a job, and its output so far.
 pub(in super::super) async fn job(
-    State(shared): State<Shared>,
-    _: Client,
+    State(state): State<ApiState>,
+    _: ServiceCaller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, No> {
-    let none = || No::detail(StatusCode::NOT_FOUND, "Job not found");
-    let id = JobId::parse(&id).map_err(|_| none())?;
-    let snapshot = shared.handle.snapshots.borrow().clone();
+) -> Result<Json<Value>, ServiceRefusal> {
+    let not_found = || ServiceRefusal::detail(StatusCode::NOT_FOUND, "Job not found");
+    let id = JobId::parse(&id).map_err(|_| not_found())?;
+    let snapshot = state.snapshot();
     let run = snapshot.fleet.jobs.run(id).and_then(|run| snapshot.fleet.runs.get(&run));
-    let run = run.cloned().ok_or_else(none)?;
-    let reader = shared.handle.store.reader(run.id);
-    let written = tokio::task::spawn_blocking(move || read(reader)).await;
-    let written = written.unwrap_or_default();
-    told(&run, &written).map(Json).ok_or_else(none)
+    let run = run.cloned().ok_or_else(not_found)?;
+    let reader = state.handle.store.reader(run.id);
+    let output = tokio::task::spawn_blocking(move || read_output(reader)).await;
+    let output = output.unwrap_or_default();
+    describe(&run, &output).map(Json).ok_or_else(not_found)
 }
 
-fn time(at: Timestamp) -> String {
+/// A time in RFC 3339 with milliseconds.
+fn rfc3339(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
-fn told(run: &Run, written: &Written) -> Option<Value> {
+/// The job of a run in the shape of the service; `None` if the run is not a job.
+fn describe(run: &Run, output: &JobOutput) -> Option<Value> {
     let job = run.work.job()?;
-    let status = (run).job_status();
+    let status = run.job_status();
     let metadata = job
         .metadata
         .as_ref()
         .map(|text| serde_json::from_str::<Value>(text.as_received()).unwrap_or(Value::Null));
-    let unhappy = matches!(status, JobStatus::Failed | JobStatus::Timeout | JobStatus::Error);
+    let failed = matches!(status, JobStatus::Failed | JobStatus::Timeout | JobStatus::Error);
     let since = run.reached.first().map_or(run.claimed, |(_, at)| *at);
     Some(json!({
         "job_id": job.id,
@@ -119,29 +120,29 @@ fn told(run: &Run, written: &Written) -> Option<Value> {
         "prompt": run.work.title().as_received(),
         "agent": job.agent,
         "metadata": metadata,
-        "created_at": time(since),
-        "started_at": run.started().map(time),
-        "finished_at": run.ended.map(time),
-        "exit_code": written.code,
-        "output": written.lines,
-        "stderr": written.stderr,
-        "error": unhappy.then(|| run.why.clean_line()),
+        "created_at": rfc3339(since),
+        "started_at": run.started().map(rfc3339),
+        "finished_at": run.ended.map(rfc3339),
+        "exit_code": output.code,
+        "output": output.lines,
+        "stderr": output.stderr,
+        "error": failed.then(|| run.why.clean_line()),
     }))
 }
 
-/// What a job wrote so far.
+/// The output of a job so far.
 #[derive(Debug, Default)]
-struct Written {
+struct JobOutput {
     lines: Vec<String>,
     code: Option<i32>,
     stderr: String,
 }
 
-/// Reads it from the transcript; one that can't be read says nothing.
-fn read(mut reader: Reader) -> Written {
-    let mut written = Written::default();
+/// Reads the output from the transcript; it is empty if the transcript can't be read.
+fn read_output(mut reader: Reader) -> JobOutput {
+    let mut output = JobOutput::default();
     if reader.refresh().is_err() {
-        return written;
+        return output;
     }
     let mut from = 0;
     while let Ok(entries) = reader.read(from, 512) {
@@ -152,16 +153,16 @@ fn read(mut reader: Reader) -> Written {
         for entry in entries {
             match entry.event {
                 AgentEvent::Text { text } => {
-                    written.lines.extend(text.clean().lines().map(str::to_owned));
+                    output.lines.extend(text.clean().lines().map(str::to_owned));
                 }
                 AgentEvent::Exited { code, stderr } => {
-                    (written.code, written.stderr) = (code, stderr.clean());
+                    (output.code, output.stderr) = (code, stderr.clean());
                 }
                 _ => {}
             }
         }
-        let over = written.lines.len().saturating_sub(LINES);
-        written.lines.drain(..over);
+        let over = output.lines.len().saturating_sub(LINES);
+        output.lines.drain(..over);
     }
-    written
+    output
 }

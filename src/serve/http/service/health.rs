@@ -1,19 +1,20 @@
-//! `GET /health`, without a token.
+//! `GET /health`: the load of this process, without a token. A probe of Kubernetes reads it, so that
+//! callers reach the leader.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::Shared;
+use super::super::ApiState;
 
-/// How busy it is; that it answers is its health. One that follows is not the one to ask.
-pub(in super::super) async fn health(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
-    if let Some(leader) = shared.handle.leader() {
+/// Answers 200 with the load, or 503 while this process follows another one.
+pub(in super::super) async fn health(State(state): State<ApiState>) -> (StatusCode, Json<Value>) {
+    if let Some(leader) = state.handle.leader() {
         let body = json!({"status": "standby", "leader": leader});
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
     }
-    let snapshot = shared.handle.snapshots.borrow().clone();
+    let snapshot = state.snapshot();
     let fleet = &snapshot.fleet;
     let (active, capacity) = (fleet.permits_used(), fleet.capacity() as usize);
     let body = json!({

@@ -1,5 +1,13 @@
-//! The API of the agent service that afk takes the place of: jobs, chats, conversations. Its
-//! callers change an address, so shapes and codes are that service's, not those of our own routes.
+//! The API of the agent service that afk replaces: jobs, chats and sessions. Its callers only change
+//! an address, so that the shapes and status codes are those of that service, not those of the other
+//! routes.
+//!
+//! ```text
+//! POST /execute ─────────────┐
+//! POST /v1/chat/completions ─┼─▶ submit ─▶ Command::Submit ─▶ a run in the queue
+//! POST /v1/conversational ───┘       └─ answer.rs awaits the text of a chat or a session
+//! GET /jobs/{id} ─▶ the run's status in the snapshot, its output in the transcript
+//! ```
 
 mod answer;
 mod chat;
@@ -20,10 +28,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::Shared;
+use super::ApiState;
 use super::tokens::Caller;
-use crate::config::service::Service;
-use crate::core::model::command::{Accepted, Command, CommandEnvelope, Refusal};
+use crate::config::service::ServiceConfig;
+use crate::core::model::command::{Accepted, Command, Refusal};
 use crate::core::model::id::{Repo, RunId};
 use crate::core::model::job::{Job, JobId};
 use crate::core::model::untrusted::clean_line;
@@ -33,32 +41,32 @@ pub(super) use converse::conversational;
 pub(super) use execute::{execute, job};
 pub(super) use health::health;
 
-/// How long a submitted job is waited for until it is seen.
-const SEEN: std::time::Duration = std::time::Duration::from_secs(2);
+/// The longest time that `submit` waits for the snapshot that shows its job.
+const VISIBLE: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Sessions in which somebody waits for an answer: one answer at a time in each.
+/// The sessions in which a caller waits for an answer; each lock admits one question at a time.
 pub(super) type Sessions = Mutex<BTreeMap<String, Arc<Mutex<()>>>>;
 
-/// Why a request of the service was not answered.
+/// An error in the shapes of the replaced service.
 #[derive(Debug)]
-pub(super) struct No {
+pub(super) struct ServiceRefusal {
     status: StatusCode,
     body: Value,
 }
 
-impl No {
+impl ServiceRefusal {
     fn detail(status: StatusCode, detail: &str) -> Self {
         Self { status, body: json!({ "detail": detail }) }
     }
 
-    /// A field of the body that is missing or no good, as the earlier service told it.
+    /// A field of the body is missing or invalid.
     fn field(field: &str, message: &str) -> Self {
-        let at: Vec<&str> = std::iter::once("body").chain(field.split('.')).collect();
-        let body = json!({"detail": [{"loc": at, "msg": message, "type": "value_error"}]});
+        let path: Vec<&str> = std::iter::once("body").chain(field.split('.')).collect();
+        let body = json!({"detail": [{"loc": path, "msg": message, "type": "value_error"}]});
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, body }
     }
 
-    /// An answer could not be had: one line of at most 200 characters.
+    /// The agent gave no answer; `why` is cut to one line of 200 characters.
     fn failed(why: &str) -> Self {
         let detail: String = clean_line(why).chars().take(200).collect();
         let body = json!({"error": "execution failed", "detail": detail});
@@ -66,95 +74,113 @@ impl No {
     }
 }
 
-impl IntoResponse for No {
+impl IntoResponse for ServiceRefusal {
     fn into_response(self) -> Response {
         (self.status, axum::Json(self.body)).into_response()
     }
 }
 
-impl From<&Refusal> for No {
+impl From<&Refusal> for ServiceRefusal {
     fn from(refusal: &Refusal) -> Self {
         let (status, detail) = match refusal {
             Refusal::QueueFull => (StatusCode::TOO_MANY_REQUESTS, "Queue full".to_owned()),
             Refusal::Viewer => (StatusCode::FORBIDDEN, refusal.to_string()),
-            Refusal::Empty => return Self::field("prompt", "the text is empty"),
+            Refusal::Empty => return Self::field("prompt", "must contain text"),
             other => (StatusCode::SERVICE_UNAVAILABLE, other.to_string()),
         };
         Self::detail(status, &detail)
     }
 }
 
-/// Somebody whose token is known, told in the service's own way where it isn't.
+/// A [`Caller`] whose rejection has the shape of the replaced service.
 #[derive(Debug)]
-pub(super) struct Client(Caller);
+pub(super) struct ServiceCaller(Caller);
 
-impl FromRequestParts<Shared> for Client {
-    type Rejection = No;
+impl FromRequestParts<ApiState> for ServiceCaller {
+    type Rejection = ServiceRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, No> {
-        let detail = if shared.tokens.is_empty() {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ApiState,
+    ) -> Result<Self, ServiceRefusal> {
+        let detail = if state.tokens.is_empty() {
             "Service unauthenticated"
         } else {
             "Missing or invalid token"
         };
-        let caller = shared.tokens.caller(&parts.headers);
-        caller.map(Self).ok_or_else(|| No::detail(StatusCode::UNAUTHORIZED, detail))
+        let caller = state.tokens.caller(&parts.headers);
+        caller.map(Self).ok_or_else(|| ServiceRefusal::detail(StatusCode::UNAUTHORIZED, detail))
     }
 }
 
-/// A body, or which field of it is no good. Fields that nobody knows are let be.
-fn body<T: DeserializeOwned>(bytes: Result<axum::Json<Value>, JsonRejection>) -> Result<T, No> {
-    let axum::Json(value) = bytes.map_err(|rejection| match rejection.status() {
+/// Deserializes a body, or names the field that is missing or invalid. Ignores unknown fields.
+fn parse_body<T: DeserializeOwned>(
+    body: Result<axum::Json<Value>, JsonRejection>,
+) -> Result<T, ServiceRefusal> {
+    let axum::Json(value) = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            No::detail(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+            ServiceRefusal::detail(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
         }
-        _ => No::field("", &clean_line(&rejection.body_text())),
+        _ => ServiceRefusal::field("", &clean_line(&rejection.body_text())),
     })?;
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let (path, said) = (error.path().to_string(), error.inner().to_string());
-        // A field that is missing is named by the message alone.
-        let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let (path, message) = (error.path().to_string(), error.inner().to_string());
+        // serde names a missing field only in its message, not in the path.
+        let missing =
+            message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
         match (path.as_str(), missing) {
-            (".", Some(field)) => No::field(field, "Field required"),
-            (path, Some(field)) => No::field(&format!("{path}.{field}"), "Field required"),
-            (".", None) => No::field("", &clean_line(&said)),
-            (path, None) => No::field(path, &clean_line(&said)),
+            (".", Some(field)) => ServiceRefusal::field(field, "Field required"),
+            (path, Some(field)) => {
+                ServiceRefusal::field(&format!("{path}.{field}"), "Field required")
+            }
+            (".", None) => ServiceRefusal::field("", &clean_line(&message)),
+            (path, None) => ServiceRefusal::field(path, &clean_line(&message)),
         }
     })
 }
 
-fn service(shared: &Shared) -> Result<(&Service, &Repo), No> {
-    let service = shared.handle.config.service.as_ref();
+/// Requires text in a field of the body.
+fn require_text(field: &str, text: &str) -> Result<(), ServiceRefusal> {
+    if text.trim().is_empty() {
+        return Err(ServiceRefusal::field(field, "must contain text"));
+    }
+    Ok(())
+}
+
+/// The section `[service]` and its repository, which every job needs.
+fn service(state: &ApiState) -> Result<(&ServiceConfig, &Repo), ServiceRefusal> {
+    let service = state.handle.config.service.as_ref();
     service.and_then(|service| Some((service, service.repository.as_ref()?))).ok_or_else(|| {
-        No::detail(StatusCode::SERVICE_UNAVAILABLE, "[service] is not in the configuration")
+        let detail = "[service] is not in the configuration";
+        ServiceRefusal::detail(StatusCode::SERVICE_UNAVAILABLE, detail)
     })
 }
 
-fn new_id() -> Result<JobId, No> {
+fn new_job_id() -> Result<JobId, ServiceRefusal> {
     let mut bytes = [0; 6];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| No::failed("no random numbers can be had"))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| ServiceRefusal::failed("the system provides no random numbers"))?;
     Ok(JobId::new(bytes))
 }
 
-/// Queues a job, and returns once it is durable and can be seen.
+/// Queues a job, and returns once it is durable and `GET /jobs/{id}` finds it.
 async fn submit(
-    shared: &Shared,
-    Client(caller): Client,
+    state: &ApiState,
+    ServiceCaller(caller): &ServiceCaller,
     prompt: &str,
     job: Job,
 ) -> Result<RunId, Refusal> {
-    let repo = shared.handle.config.service.as_ref().and_then(|s| s.repository.clone());
+    let repo = state.handle.config.service.as_ref().and_then(|s| s.repository.clone());
     let Some(repo) = repo else { return Err(Refusal::Unreachable) };
     let id = job.id;
-    let Caller { actor, role } = caller;
     let (prompt, job) = (prompt.into(), Some(Box::new(job)));
     let action = Command::Submit { repo, prompt, priority: None, job };
-    let command = CommandEnvelope { id: 0, actor, role, origin: "http".into(), command: action };
-    let accepted = shared.handle.command(command).await?;
+    let accepted = state.handle.command(caller.command("http", action)).await?;
     let Accepted::Queued { run, .. } = accepted else { return Err(Refusal::Unanswered) };
-    let mut snapshots = shared.handle.snapshots.clone();
-    let seen = snapshots.wait_for(|now| now.fleet.jobs.run(id).is_some());
-    // It is durable; one that is very late is seen by the next look.
-    let _ = tokio::time::timeout(SEEN, seen).await;
+    let mut snapshots = state.handle.snapshots.clone();
+    let visible = snapshots.wait_for(|now| now.fleet.jobs.run(id).is_some());
+    // The job is durable; a caller that asks before a late snapshot has to ask again.
+    let _ = tokio::time::timeout(VISIBLE, visible).await;
     Ok(run)
 }

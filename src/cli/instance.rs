@@ -1,0 +1,69 @@
+//! The instance of afk that a command addresses, by its configuration file and its state folder.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::config::paths::Paths;
+use crate::core::fleet::Fleet;
+use crate::error::{Failure, FailureKind};
+use crate::journal::Journal;
+
+/// The flags that select an instance; every subcommand accepts them.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct InstanceArgs {
+    /// The configuration file [default: `$AFK_CONFIG`, or afk/afk.toml in the configuration folder]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The state folder [default: `$AFK_STATE_DIR`, or afk in the state folder]
+    #[arg(long, value_name = "DIR", global = true)]
+    state: Option<PathBuf>,
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl InstanceArgs {
+    /// The paths by flags, environment variables and defaults. They are absolute, since children work
+    /// in other folders.
+    pub(super) fn paths(&self) -> Result<Paths, Failure> {
+        let default = Paths::find(&env);
+        let config = self.config.as_ref().or(default.as_ref().map(|paths| &paths.config));
+        let state = self.state.as_ref().or(default.as_ref().map(|paths| &paths.state));
+        let (Some(config), Some(state)) = (config, state) else {
+            return Err(Failure::new(FailureKind::Usage, "there is no home folder")
+                .hint("set HOME, or give --config and --state"));
+        };
+        Ok(Paths { config: std::path::absolute(config)?, state: std::path::absolute(state)? })
+    }
+
+    /// Loads the configuration.
+    pub(super) fn load(&self) -> Result<(Config, Paths), Failure> {
+        let paths = self.paths()?;
+        if !paths.config.exists() {
+            let path = paths.config.display();
+            return Err(Failure::new(FailureKind::Configuration, format!("there is no {path}"))
+                .hint(
+                    "`afk init` writes one for the repository you are in; `afk demo` needs none",
+                ));
+        }
+        Ok((Config::load(&paths.config, &env)?, paths))
+    }
+
+    /// Folds the journal into the fleet that it records; afk may run meanwhile.
+    pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
+        Ok(Journal::open_read_only(&self.paths()?.state)?.fold()?)
+    }
+}
+
+/// The failure of a state folder that can't be written.
+pub(super) fn unwritable(
+    state: &Path,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Failure {
+    Failure::new(FailureKind::System, state.display())
+        .because(error)
+        .hint("check that the state folder can be written")
+}

@@ -1,0 +1,104 @@
+//! The sections `[repos."owner/name"]`, `[tracker]` and `[labels]`: the repositories that afk works
+//! in, and the trackers that their issues come from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// `[repos."owner/name"]`: a repository on the owner's side; `.afk.toml` is the repository's side.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// A folder or an address that git fetches from and pushes to; GitHub's address by default.
+    #[serde(default)]
+    pub remote: String,
+    /// The source of the issues: GitHub if `[github]` is set, the folder otherwise.
+    #[serde(default)]
+    pub tracker: Option<TrackerKind>,
+    /// The private key that git uses over ssh; by default the ssh agent and ssh's configuration.
+    #[serde(default)]
+    pub ssh_key: Option<PathBuf>,
+    /// The known-hosts file beside that key; ssh's own list by default.
+    #[serde(default)]
+    pub ssh_known_hosts: Option<PathBuf>,
+    /// The branch that runs start from and push to.
+    #[serde(default = "master")]
+    pub branch: String,
+    /// The agent of this repository; the top-level `agent` by default.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// The executor that carries out its turns, by name; this machine by default.
+    #[serde(default)]
+    pub executor: Option<String>,
+    /// Environment variables that point at folders which all worktrees share.
+    #[serde(default)]
+    pub caches: BTreeMap<String, String>,
+}
+
+/// The kinds of trackers that a repository's issues can come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrackerKind {
+    /// The folder of Markdown issues.
+    Folder,
+    /// The issues of the repository on GitHub.
+    GitHub,
+}
+
+impl Default for RepositoryConfig {
+    fn default() -> Self {
+        Self {
+            remote: String::new(),
+            tracker: None,
+            ssh_key: None,
+            ssh_known_hosts: None,
+            branch: master(),
+            agent: None,
+            executor: None,
+            caches: BTreeMap::new(),
+        }
+    }
+}
+
+fn master() -> String {
+    "master".into()
+}
+
+/// `[tracker]`: the folder of issues, and how often every tracker is polled.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrackerConfig {
+    /// A folder of Markdown issues (docs/issues.md).
+    pub folder: Option<PathBuf>,
+    /// Seconds between two polls; a folder is also watched for changes.
+    pub poll_seconds: u64,
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self { folder: None, poll_seconds: 30 }
+    }
+}
+
+/// `[labels]`: label names in the tracker, compared byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LabelsConfig {
+    /// The label that arms an issue.
+    pub ready: String,
+    /// The label that afk sets while a run works on the issue.
+    pub in_progress: String,
+    /// The label that afk sets when it asks a human.
+    pub human: String,
+}
+
+impl Default for LabelsConfig {
+    fn default() -> Self {
+        Self {
+            ready: "ready-for-agent".into(),
+            in_progress: "agent-in-progress".into(),
+            human: "ready-for-human".into(),
+        }
+    }
+}
