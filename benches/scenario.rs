@@ -249,8 +249,10 @@ fn claim_to_agent(files: usize) {
         let runtime = Runtime::start(config, &world.state(), AFK.into(), None).await.unwrap();
         for n in 1..=rounds {
             world.issue(n, "Do it", "armed_by = 'ana'");
-            until(&runtime, "done", |s| s.fleet.runs.get(&RunId(n)).and_then(|run| run.outcome))
-                .await;
+            until(&runtime, "done", |s| {
+                s.fleet.runs.get(&RunId(n)).and_then(|run| run.progress.outcome)
+            })
+            .await;
         }
         runtime.stop().await;
     });

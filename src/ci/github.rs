@@ -106,7 +106,7 @@ struct WorkflowDto {
 }
 
 /// The checks of a commit at one poll.
-struct Checks {
+struct CheckRuns {
     all: Vec<Check>,
     /// When the newest suite or status came.
     newest: Timestamp,
@@ -180,7 +180,7 @@ pub async fn poll(
 }
 
 /// Reads the check runs, or the runs of Actions in their place, and the commit statuses.
-async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Checks, ApiError> {
+async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<CheckRuns, ApiError> {
     let at = format!("/repos/{repo}/commits/{sha}");
     let runs = format!("/repos/{repo}/actions/runs?head_sha={sha}&per_page=100");
     let workflows = match api.list::<WorkflowDto>(&runs, Some("workflow_runs")).await {
@@ -235,7 +235,7 @@ async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<Checks, ApiError> {
             url: status.target_url,
         });
     }
-    Ok(Checks { all, newest, outputs, from_workflows })
+    Ok(CheckRuns { all, newest, outputs, from_workflows })
 }
 
 fn suite_of(run: &CheckRunDto) -> u64 {
@@ -323,7 +323,7 @@ fn facts(checks: &[Check]) -> Vec<Fact> {
 
 /// The ends of the failing checks' logs with their names and links; a log that can't be read says so
 /// in its place.
-async fn logs(api: &Api, repo: &Repo, checks: &Checks, names: &[String]) -> Untrusted {
+async fn logs(api: &Api, repo: &Repo, checks: &CheckRuns, names: &[String]) -> Untrusted {
     let failing = newest(&checks.all).into_iter().filter(|check| {
         names.iter().any(|name| name == check.identity.name())
             && state(check, false) == CheckState::Red

@@ -24,7 +24,7 @@ pub(super) struct CapsuleArgs {
 pub(super) fn run(args: &CapsuleArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     let fleet = instance.fleet()?;
     let run = run_arg::find(&fleet, &args.run)?;
-    let capsule = run.capsule.as_ref().map(PathBuf::from).ok_or_else(|| {
+    let capsule = run.progress.capsule.as_ref().map(PathBuf::from).ok_or_else(|| {
         Failure::new(FailureKind::Negative, format!("{} has no capsule", run.id))
             .hint("afk keeps the evidence of runs that froze or need a human")
     })?;

@@ -37,9 +37,9 @@ fn describe(run: &Run) -> Value {
         "run": run.id.to_string(),
         "repo": run.work.repo().to_string(),
         "issue": run.work.issue().map(|key| key.number),
-        "outcome": run.outcome.map(Outcome::as_str),
-        "healthy": run.outcome == Some(Outcome::Done) && run.pushed.is_some() && green,
-        "attempts": run.attempts,
+        "outcome": run.progress.outcome.map(Outcome::as_str),
+        "healthy": run.progress.outcome == Some(Outcome::Done) && run.workspace.pushed.is_some() && green,
+        "attempts": run.progress.attempts,
         "chain": links().map(|(name, link)| describe_link(name, link)).collect::<Vec<_>>(),
     })
 }

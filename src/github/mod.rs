@@ -1,6 +1,6 @@
 //! GitHub's API as the tracker, CI and git's credentials use it: reads, lists, writes, GraphQL and
 //! logs. The HTTP client is octocrab's, without its retries and types
-//! (docs/adr/0010-what-github-answers-is-ours-to-judge.md).
+//! (docs/adr/0010-octocrab-is-transport-only.md).
 //!
 //! One governor a token sees every answer and makes all callers wait (table T9). Reads are
 //! conditional and repeated. A write is sent once; where its answer was lost it is

@@ -2,7 +2,7 @@
 //! `[notify]`, whose answers table T10 judges. Loki's log lines are sent from here as well.
 //!
 //! ```text
-//! core → outbox step → runtime::effects ┬→ terminal_notice → attached clients
+//! core → outbox step → runtime::delivery ┬→ terminal_notice → attached clients
 //!                                       └→ Sinks::send → ntfy, slack, command → SendOutcome
 //! journal → runtime::loki → LokiBuffer → loki::push
 //! ```

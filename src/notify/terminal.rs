@@ -1,5 +1,5 @@
 //! Notices in an attached terminal: a line, and a bell or an OSC 9 desktop notification. The server
-//! sends a [`TerminalNotice`] to each client, and the client writes [`bytes`] to its terminal.
+//! sends a [`TerminalNotice`] to each client, and the client writes its [`TerminalNotice::sound`].
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,24 @@ pub struct TerminalNotice {
     pub line: String,
     /// Whether a human is needed, which is worth a sound.
     pub urgent: bool,
+}
+
+impl TerminalNotice {
+    /// The bytes that make the configured sound; text from outside is in them only cleaned.
+    #[must_use]
+    pub fn sound(&self, config: &NotifyConfig) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if !self.urgent {
+            return bytes;
+        }
+        if config.bell {
+            bytes.push(7);
+        }
+        if config.osc {
+            bytes.extend_from_slice(format!("\u{1b}]9;{}\u{1b}\\", self.line).as_bytes());
+        }
+        bytes
+    }
 }
 
 /// A notice as one line of a terminal.
@@ -34,22 +52,6 @@ pub fn terminal_notice(notice: &Notice) -> TerminalNotice {
     }
 }
 
-/// The bytes that make the configured sound; text from outside is in them only cleaned.
-#[must_use]
-pub fn bytes(notice: &TerminalNotice, config: &NotifyConfig) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if !notice.urgent {
-        return bytes;
-    }
-    if config.bell {
-        bytes.push(7);
-    }
-    if config.osc {
-        bytes.extend_from_slice(format!("\u{1b}]9;{}\u{1b}\\", notice.line).as_bytes());
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,15 +60,13 @@ mod tests {
     fn only_a_notice_that_needs_a_human_makes_a_sound() {
         let both = NotifyConfig { bell: true, osc: true, ..NotifyConfig::default() };
         let done = Notice::Ended { outcome: Outcome::Done, text: "x".into(), asked: None };
-        assert_eq!(bytes(&terminal_notice(&done), &both), b"");
+        assert_eq!(terminal_notice(&done).sound(&both), b"");
         let text = "a\u{1b}]52;c;x\u{7}b".into();
         let frozen = Notice::Ended { outcome: Outcome::Frozen, text, asked: None };
-        assert_eq!(bytes(&terminal_notice(&frozen), &both), b"\x07\x1b]9;frozen: ab\x1b\\");
+        assert_eq!(terminal_notice(&frozen).sound(&both), b"\x07\x1b]9;frozen: ab\x1b\\");
         assert_eq!(
-            bytes(
-                &terminal_notice(&frozen),
-                &NotifyConfig { bell: false, ..NotifyConfig::default() }
-            ),
+            terminal_notice(&frozen)
+                .sound(&NotifyConfig { bell: false, ..NotifyConfig::default() }),
             b""
         );
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::breakglass::console::OpenShells;
+use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::LoopMessage;
 use super::scratch_dirs::ScratchDirs;
@@ -48,7 +48,7 @@ pub(crate) struct Context {
     pub urgent: mpsc::Sender<LoopMessage>,
     pub side_state: SideState,
     /// Breakglass shells that the core allowed.
-    pub shells: OpenShells,
+    pub shells: LiveShells,
     /// Grows with each write to a transcript, so that readers know when to read again.
     pub transcripts: watch::Sender<u64>,
     /// Notices for the terminals of attached clients.

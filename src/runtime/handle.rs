@@ -125,7 +125,10 @@ impl Handle {
             let snapshot = self.snapshots.borrow();
             let known = snapshot.fleet.runs.get(&run).ok_or(format!("there is no run {run}"))?;
             let none = || format!("{run} has no worktree");
-            (known.worktree.clone().ok_or_else(none)?, known.base.clone().ok_or_else(none)?)
+            (
+                known.workspace.worktree.clone().ok_or_else(none)?,
+                known.workspace.base.clone().ok_or_else(none)?,
+            )
         };
         let deadline = Duration::from_secs(self.config.limits.git_seconds);
         let git = Git::new(Path::new(&worktree), &self.supervisor, "afk", deadline);

@@ -64,7 +64,9 @@ impl PreparedEffect {
             Effect::Stop { run } => {
                 let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
                 let known = fleet.runs.get(&run);
-                let kept = known.filter(|r| r.outcome.is_some_and(keeps) && r.worktree.is_some());
+                let kept = known.filter(|r| {
+                    r.progress.outcome.is_some_and(keeps) && r.workspace.worktree.is_some()
+                });
                 let executor = known.and_then(|run| fleet.remote_executor(&run.work));
                 Self::Stop {
                     run,

@@ -81,12 +81,12 @@ pub(crate) fn of(snapshot: &Snapshot) -> Presence {
         run: run.id.to_string(),
         repo: run.work.repo().to_string(),
         issue: run.work.issue().map(|key| key.number),
-        phase: run.phase.as_str(),
-        agent: run.equipment.as_ref().map(|agent| clean_line(&agent.agent)),
-        branch: run.branch.clone(),
-        worktree: run.worktree.clone(),
+        phase: run.progress.phase.as_str(),
+        agent: run.agent.equipment.as_ref().map(|agent| clean_line(&agent.agent)),
+        branch: run.workspace.branch.clone(),
+        worktree: run.workspace.worktree.clone(),
         pid: snapshot.worktrees.get(&run.id).and_then(|stats| stats.pid),
-        since: run.claimed.0,
+        since: run.progress.claimed.0,
     });
     let looking = snapshot.clients.iter().map(|client| PresentClient {
         actor: clean_line(&client.actor.0),

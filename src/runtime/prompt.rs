@@ -54,7 +54,7 @@ pub(super) fn of_turn(
                 ("title", title.clean_line()),
                 ("body", body.to_owned()),
                 ("test", test.to_owned()),
-                ("branch", run.branch.clone().unwrap_or_default()),
+                ("branch", run.workspace.branch.clone().unwrap_or_default()),
             ];
             let values: Vec<_> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
             fill(template.unwrap_or(IMPLEMENT), &values)

@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::breakglass::console::OpenShells;
+use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::{INPUT_QUEUE, URGENT_QUEUE};
 use super::scratch_dirs::ScratchDirs;
@@ -61,7 +61,8 @@ impl Setup {
         let (notices, _) = broadcast::channel(NOTICE_QUEUE);
         let (batches, _) = broadcast::channel(BATCH_QUEUE);
         let credentials = Arc::new(GitCredentials(services.clone()));
-        let kept = fleet.live_runs().filter_map(|run| run.equipment.as_ref()?.folder.as_deref());
+        let kept =
+            fleet.live_runs().filter_map(|run| run.agent.equipment.as_ref()?.folder.as_deref());
         let scratch_dirs = ScratchDirs::new(state.join("questions"), &kept.collect::<Vec<_>>());
         let context = Arc::new(Context {
             config: RwLock::new(Arc::new(config.clone())),
@@ -75,7 +76,7 @@ impl Setup {
             inputs: inputs_sender.clone(),
             urgent: urgent_sender,
             side_state: SideState::default(),
-            shells: OpenShells::default(),
+            shells: LiveShells::default(),
             transcripts: transcripts_sender,
             notices: notices.clone(),
             job_listeners: JobListeners::default(),

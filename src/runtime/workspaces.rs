@@ -51,8 +51,8 @@ impl Workspaces {
         let kept = fleet
             .runs
             .values()
-            .filter(|run| keeps(run.outcome))
-            .filter_map(|run| run.worktree.as_ref().map(PathBuf::from))
+            .filter(|run| keeps(run.progress.outcome))
+            .filter_map(|run| run.workspace.worktree.as_ref().map(PathBuf::from))
             .collect();
         Self {
             root,

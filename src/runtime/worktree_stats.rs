@@ -52,7 +52,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
                 format!("refs/remotes/origin/{}", branch.unwrap_or_default())
             };
             let runs = snapshot.fleet.live_runs().filter(|run| run.has_permit());
-            runs.map(|run| (run.id, run.worktree.clone(), upstream(run))).collect()
+            runs.map(|run| (run.id, run.workspace.worktree.clone(), upstream(run))).collect()
         };
         if wanted.is_empty() {
             clear(&context).await;

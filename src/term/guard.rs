@@ -42,6 +42,7 @@ impl Guard {
     ///
     /// # Errors
     /// The terminal is closed.
+    #[expect(clippy::unused_self, reason = "only the holder of the terminal may change its modes")]
     pub fn set_mouse(&mut self, on: bool) -> io::Result<()> {
         if on {
             execute!(io::stdout(), EnableMouseCapture)

@@ -1,9 +1,9 @@
 //! Where issues come from, and where their labels, comments and state are written back.
 //!
 //! ```text
-//! runtime::tracking → TrackerRouter::list → FolderTracker (Markdown files) ┐
+//! runtime::tracker_watch → TrackerRouter::list → FolderTracker (Markdown files) ┐
 //!                                         → GitHubTracker (REST, GraphQL)  ┴→ Listing → core
-//! core → outbox step → runtime::effects → set_label, comment, progress, close
+//! core → outbox step → runtime::delivery → set_label, comment, progress, close
 //! ```
 
 pub mod folder;

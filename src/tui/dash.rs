@@ -13,7 +13,7 @@ use ratatui::widgets::Paragraph;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::clock::until_next_minute;
-use super::theme::{Role, Theme};
+use super::theme::{Theme, Tone};
 use super::widgets::marks::run_mark;
 use super::widgets::span::piece;
 use super::widgets::text::{age, fit, time_of_day, width as columns};
@@ -100,15 +100,15 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     let alarm = standing != "ARMED";
     let spent = fleet.books.day(fleet.last_event).summary();
     lines.push(Line::from(vec![
-        piece(format!(" {} ", dash.host), theme, Role::Title),
-        piece(format!(" {standing}{old} "), theme, if alarm { Role::Alarm } else { Role::Header }),
-        piece(format!("  {spent} today  {}", time_of_day(dash.now)), theme, Role::Dim),
+        piece(format!(" {} ", dash.host), theme, Tone::Title),
+        piece(format!(" {standing}{old} "), theme, if alarm { Tone::Alarm } else { Tone::Header }),
+        piece(format!("  {spent} today  {}", time_of_day(dash.now)), theme, Tone::Dim),
     ]));
     lines.push(Line::default());
     let counts = [
-        ("AT WORK", fleet.permits_used(), Role::Busy),
-        ("WAITING", fleet.queue.len(), Role::Text),
-        ("ASKED", inbox, if inbox > 0 { Role::Alarm } else { Role::Text }),
+        ("AT WORK", fleet.permits_used(), Tone::Busy),
+        ("WAITING", fleet.queue.len(), Tone::Text),
+        ("ASKED", inbox, if inbox > 0 { Tone::Alarm } else { Tone::Text }),
     ];
     lines.extend(figures(&counts, usize::from(area.width), usize::from(area.height), theme));
     lines.push(Line::default());
@@ -117,23 +117,24 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     if let Some(run) = focus.and_then(|id| fleet.runs.get(&id)) {
         lines.extend(focused(run, snapshot, dash, usize::from(area.width)));
     } else {
-        lines.push(Line::from(piece(" nothing is at work", theme, Role::Dim)));
+        lines.push(Line::from(piece(" nothing is at work", theme, Tone::Dim)));
     }
     lines.push(Line::default());
-    let mut ended: Vec<_> = fleet.runs.values().filter(|run| run.ended.is_some()).collect();
-    ended.sort_by_key(|run| std::cmp::Reverse(run.ended));
+    let mut ended: Vec<_> =
+        fleet.runs.values().filter(|run| run.progress.ended.is_some()).collect();
+    ended.sort_by_key(|run| std::cmp::Reverse(run.progress.ended));
     let room = usize::from(area.height).saturating_sub(lines.len());
     for run in ended.into_iter().take(room) {
         let (mark, role) = run_mark(run, &theme.marks);
-        let when = run.ended.map_or_else(String::new, |at| age(dash.now, at));
+        let when = run.progress.ended.map_or_else(String::new, |at| age(dash.now, at));
         let name = run.work.issue().map_or_else(|| run.id.to_string(), ToString::to_string);
-        let text = format!(" {name}  {}  {when}", run.why.clean_line());
+        let text = format!(" {name}  {}  {when}", run.progress.why.clean_line());
         lines.push(Line::from(vec![
             piece(format!(" {mark}"), theme, role),
             piece(
                 fit(&text, usize::from(area.width).saturating_sub(2), theme.marks.cut),
                 theme,
-                Role::Text,
+                Tone::Text,
             ),
         ]));
     }
@@ -142,7 +143,7 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
 
 /// Three counts in large figures, or in plain ones where there is no room.
 fn figures(
-    counts: &[(&str, usize, Role); 3],
+    counts: &[(&str, usize, Tone); 3],
     width: usize,
     height: usize,
     theme: &Theme,
@@ -167,7 +168,7 @@ fn figures(
                 let text = format!("  {}", digits.join(" "));
                 let pad = cell.saturating_sub(columns(&text));
                 // An alarm is a filled block; here the figure itself is the sign.
-                let role = if *role == Role::Alarm { Role::Bad } else { *role };
+                let role = if *role == Tone::Alarm { Tone::Bad } else { *role };
                 piece(format!("{text}{}", " ".repeat(pad)), theme, role)
             });
             Line::from(parts.collect::<Vec<_>>())
@@ -188,31 +189,35 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
     let name = run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
     let (mark, role) = run_mark(run, &theme.marks);
     let title = format!(" {} {name}: {}", run.id, run.work.title().clean_line());
-    let mut bar = vec![piece("  ", theme, Role::Text)];
+    let mut bar = vec![piece("  ", theme, Tone::Text)];
     for phase in Phase::ALL {
-        let (sign, role) = if phase < run.phase || run.phase == Phase::Healthy {
-            (theme.marks.done, Role::Good)
-        } else if phase == run.phase {
+        let (sign, role) = if phase < run.progress.phase || run.progress.phase == Phase::Healthy {
+            (theme.marks.done, Tone::Good)
+        } else if phase == run.progress.phase {
             (mark, role)
         } else {
-            (theme.marks.open, Role::Dim)
+            (theme.marks.open, Tone::Dim)
         };
         bar.push(piece(format!("{sign} {}  ", phase.as_str()), theme, role));
     }
-    let doing = match run.outcome {
+    let doing = match run.progress.outcome {
         None => run.doing(snapshot.fleet.last_event),
-        Some(outcome) => format!("{}: {}", outcome.as_str(), run.why.clean_line()),
+        Some(outcome) => format!("{}: {}", outcome.as_str(), run.progress.why.clean_line()),
     };
-    let facts = format!("  {doing}  ·  {}  ·  {}", age(dash.now, run.claimed), run.spend.summary());
+    let facts = format!(
+        "  {doing}  ·  {}  ·  {}",
+        age(dash.now, run.progress.claimed),
+        run.spend.total.summary()
+    );
     vec![
         Line::from(vec![
             piece(format!(" {mark}"), theme, role),
-            piece(fit(&title, width.saturating_sub(2), theme.marks.cut), theme, Role::Title),
+            piece(fit(&title, width.saturating_sub(2), theme.marks.cut), theme, Tone::Title),
         ]),
         Line::default(),
         Line::from(bar),
         Line::default(),
-        Line::from(piece(fit(&facts, width, theme.marks.cut), theme, Role::Text)),
+        Line::from(piece(fit(&facts, width, theme.marks.cut), theme, Tone::Text)),
     ]
 }
 

@@ -14,7 +14,7 @@ use crate::core::model::id::RunId;
 pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Response> {
     if action == SHELL {
         let run = subject.and_then(|id| scene.snapshot.fleet.runs.get(&id));
-        let path = run.and_then(|run| run.worktree.clone());
+        let path = run.and_then(|run| run.workspace.worktree.clone());
         return Some(path.map_or_else(
             || Response::message("the selected run has no worktree"),
             |path| Response::request(Request::Shell(path.into())),
@@ -59,7 +59,7 @@ fn steer(run: RunId, scene: &Scene<'_>) -> Response {
     if !known.live() {
         return retry(format!("Continue {run} in the same conversation"), run);
     }
-    let taken = match known.equipment.as_ref().map(|agent| agent.can.steer) {
+    let taken = match known.agent.equipment.as_ref().map(|agent| agent.can.steer) {
         Some(capability::Steer::Unsupported) => {
             return Response::message(format!("the agent of {run} takes no messages"));
         }

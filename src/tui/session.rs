@@ -25,7 +25,6 @@ use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::error::{Failure, FailureKind};
-use crate::notify::terminal;
 use crate::runtime::breakglass::console::{Console, FromShell};
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
@@ -110,7 +109,7 @@ impl Session {
     fn new(client: &Client, size: (u16, u16), detaches: bool) -> Result<Self, Failure> {
         let ui = &client.config.ui;
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let app = App::new(app::Setup {
+        let app = App::new(app::AppSetup {
             theme: Theme::load(&ui.theme, ui.ascii, colour)?,
             keymap: app::catalog::keymap(&ui.keymap)?,
             size,
@@ -268,7 +267,7 @@ impl Session {
                 }
                 notice = notices.recv() => match notice {
                     Ok(shown) => {
-                        bell.extend(terminal::bytes(&shown, &self.client.config.notify));
+                        bell.extend(shown.sound(&self.client.config.notify));
                         self.app.say(shown.line);
                         self.frames.changed(Instant::now());
                     }

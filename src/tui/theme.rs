@@ -8,27 +8,27 @@ use crate::config::{ConfigError, parse};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Colours {
-    text: Named,
-    dim: Named,
-    accent: Named,
-    good: Named,
-    bad: Named,
-    warn: Named,
-    busy: Named,
-    border: Named,
-    border_focus: Named,
-    title: Named,
-    selection_text: Named,
-    selection: Named,
-    header_text: Named,
-    header: Named,
-    alarm_text: Named,
-    alarm: Named,
+    text: ColourName,
+    dim: ColourName,
+    accent: ColourName,
+    good: ColourName,
+    bad: ColourName,
+    warn: ColourName,
+    busy: ColourName,
+    border: ColourName,
+    border_focus: ColourName,
+    title: ColourName,
+    selection_text: ColourName,
+    selection: ColourName,
+    header_text: ColourName,
+    header: ColourName,
+    alarm_text: ColourName,
+    alarm: ColourName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Named {
+enum ColourName {
     Default,
     Black,
     Red,
@@ -48,33 +48,33 @@ enum Named {
     White,
 }
 
-impl From<Named> for Color {
-    fn from(named: Named) -> Self {
+impl From<ColourName> for Color {
+    fn from(named: ColourName) -> Self {
         match named {
-            Named::Default => Self::Reset,
-            Named::Black => Self::Black,
-            Named::Red => Self::Red,
-            Named::Green => Self::Green,
-            Named::Yellow => Self::Yellow,
-            Named::Blue => Self::Blue,
-            Named::Magenta => Self::Magenta,
-            Named::Cyan => Self::Cyan,
-            Named::Gray => Self::Gray,
-            Named::DarkGray => Self::DarkGray,
-            Named::LightRed => Self::LightRed,
-            Named::LightGreen => Self::LightGreen,
-            Named::LightYellow => Self::LightYellow,
-            Named::LightBlue => Self::LightBlue,
-            Named::LightMagenta => Self::LightMagenta,
-            Named::LightCyan => Self::LightCyan,
-            Named::White => Self::White,
+            ColourName::Default => Self::Reset,
+            ColourName::Black => Self::Black,
+            ColourName::Red => Self::Red,
+            ColourName::Green => Self::Green,
+            ColourName::Yellow => Self::Yellow,
+            ColourName::Blue => Self::Blue,
+            ColourName::Magenta => Self::Magenta,
+            ColourName::Cyan => Self::Cyan,
+            ColourName::Gray => Self::Gray,
+            ColourName::DarkGray => Self::DarkGray,
+            ColourName::LightRed => Self::LightRed,
+            ColourName::LightGreen => Self::LightGreen,
+            ColourName::LightYellow => Self::LightYellow,
+            ColourName::LightBlue => Self::LightBlue,
+            ColourName::LightMagenta => Self::LightMagenta,
+            ColourName::LightCyan => Self::LightCyan,
+            ColourName::White => Self::White,
         }
     }
 }
 
 /// The meaning of a colour. No state is shown by colour alone: it has a mark and a word too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum Tone {
     Text,
     Dim,
     Accent,
@@ -189,33 +189,33 @@ impl Theme {
     }
 
     /// The style of a role.
-    pub(crate) fn style(&self, role: Role) -> Style {
+    pub(crate) fn style(&self, role: Tone) -> Style {
         let style = Style::new();
         let Some(c) = &self.colours else {
             return match role {
-                Role::Selection | Role::Header => style.add_modifier(Modifier::REVERSED),
-                Role::Alarm => style.add_modifier(Modifier::REVERSED | Modifier::BOLD),
-                Role::BorderFocus | Role::Title | Role::Accent => {
+                Tone::Selection | Tone::Header => style.add_modifier(Modifier::REVERSED),
+                Tone::Alarm => style.add_modifier(Modifier::REVERSED | Modifier::BOLD),
+                Tone::BorderFocus | Tone::Title | Tone::Accent => {
                     style.add_modifier(Modifier::BOLD)
                 }
-                Role::Bad | Role::Warn => style.add_modifier(Modifier::BOLD),
+                Tone::Bad | Tone::Warn => style.add_modifier(Modifier::BOLD),
                 _ => style,
             };
         };
         match role {
-            Role::Text => style.fg(c.text.into()),
-            Role::Dim => style.fg(c.dim.into()),
-            Role::Accent => style.fg(c.accent.into()),
-            Role::Good => style.fg(c.good.into()),
-            Role::Bad => style.fg(c.bad.into()),
-            Role::Warn => style.fg(c.warn.into()),
-            Role::Busy => style.fg(c.busy.into()),
-            Role::Border => style.fg(c.border.into()),
-            Role::BorderFocus => style.fg(c.border_focus.into()),
-            Role::Title => style.fg(c.title.into()).add_modifier(Modifier::BOLD),
-            Role::Selection => style.fg(c.selection_text.into()).bg(c.selection.into()),
-            Role::Header => style.fg(c.header_text.into()).bg(c.header.into()),
-            Role::Alarm => {
+            Tone::Text => style.fg(c.text.into()),
+            Tone::Dim => style.fg(c.dim.into()),
+            Tone::Accent => style.fg(c.accent.into()),
+            Tone::Good => style.fg(c.good.into()),
+            Tone::Bad => style.fg(c.bad.into()),
+            Tone::Warn => style.fg(c.warn.into()),
+            Tone::Busy => style.fg(c.busy.into()),
+            Tone::Border => style.fg(c.border.into()),
+            Tone::BorderFocus => style.fg(c.border_focus.into()),
+            Tone::Title => style.fg(c.title.into()).add_modifier(Modifier::BOLD),
+            Tone::Selection => style.fg(c.selection_text.into()).bg(c.selection.into()),
+            Tone::Header => style.fg(c.header_text.into()).bg(c.header.into()),
+            Tone::Alarm => {
                 style.fg(c.alarm_text.into()).bg(c.alarm.into()).add_modifier(Modifier::BOLD)
             }
         }
@@ -230,9 +230,9 @@ mod tests {
     fn shipped_themes_load_and_have_no_colour_under_no_color() {
         for name in SHIPPED {
             let theme = Theme::load(name, false, true).unwrap();
-            assert!(theme.style(Role::Good).fg.is_some());
+            assert!(theme.style(Tone::Good).fg.is_some());
             let plain = Theme::load(name, true, false).unwrap();
-            assert_eq!(plain.style(Role::Good), Style::new());
+            assert_eq!(plain.style(Tone::Good), Style::new());
             assert!(plain.marks.done.is_ascii());
         }
     }

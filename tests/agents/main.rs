@@ -289,7 +289,7 @@ mod quick {
         restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::claude);
         operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::claude);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude);
-        overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::claude, 529, "529: retries in");
+        overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::claude, 529, "529: retry");
         bad_request_asks_a_human = crate::failing_model_is_shown(crate::claude, 400, "the model's API answers 400");
         hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::claude);
     }

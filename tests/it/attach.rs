@@ -124,7 +124,7 @@ fn cockpit_shows_the_age_of_a_lost_runtime_and_reconnects() {
     terminal.shows("LOST");
     // A command sent meanwhile is refused, and not sent later.
     terminal.keys("py");
-    terminal.shows("can't be reached");
+    terminal.shows("afk is unreachable; nothing was sent");
     let again = world.up();
     terminal.until("the link", |s| s.contains("live") && !s.contains("LOST"));
     terminal.shows("ARMED");

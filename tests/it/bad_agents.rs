@@ -14,7 +14,7 @@ async fn outcome(world: &World) -> (Option<Outcome>, String) {
     runtime.stop().await;
     let left = processes_with("AFK_STATE", &journal_id(&world.state()));
     assert!(left.is_empty(), "processes are left: {left:?}");
-    (run.outcome, run.why.clean())
+    (run.progress.outcome, run.progress.why.clean())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,9 +32,13 @@ async fn missing_agent_program_asks_a_human() {
     let runtime = world.try_start(config, None).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.clean().contains("no-such-agent can't be started"), "{:?}", run.why);
-    assert_eq!(run.turns, 1, "it was tried again");
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(
+        run.progress.why.clean().contains("no-such-agent can't be started"),
+        "{:?}",
+        run.progress.why
+    );
+    assert_eq!(run.agent.turns, 1, "it was tried again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +104,7 @@ async fn agent_that_deletes_its_worktree_asks_a_human() {
     let world = World::new(&format!("here=$(pwd); cd /; rm -rf \"$here\"; {END}"));
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     let snapshot = runtime.handle.snapshots.borrow().clone();
     let asked = snapshot.fleet.inbox()[0].detail.clean();
     assert!(asked.contains("is gone: something deleted it"), "{asked}");
@@ -135,7 +139,7 @@ async fn agent_cannot_push() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     assert!(world.transcript(1).contains("could not push"));
     assert_eq!(crate::support::log(&world.remote(), "--all", "%s"), ["Begin"]);
 }
@@ -147,7 +151,7 @@ async fn agent_cannot_skip_ci() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     assert!(world.transcript(1).contains("makes CI skip the commit"));
 }
 
@@ -188,7 +192,7 @@ async fn afk_runs_no_hooks_of_a_repository() {
     let runtime = world.try_start(config, None).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     assert!(!world.path("ran").exists(), "a hook was run");
     git(&world.remote(), &["fsck", "--strict"]);
 }

@@ -13,8 +13,12 @@ async fn repository_without_rules_asks_a_human() {
     world.commit("Drop the rules");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 0));
-    assert!(run.why.clean().contains("acme/thing has no .afk.toml at"), "{:?}", run.why);
+    assert_eq!((run.progress.outcome, run.agent.turns), (Some(Outcome::NeedsHuman), 0));
+    assert!(
+        run.progress.why.clean().contains("acme/thing has no .afk.toml at"),
+        "{:?}",
+        run.progress.why
+    );
     runtime.stop().await;
 }
 
@@ -25,8 +29,12 @@ async fn missing_test_command_is_reported() {
     world.commit("Break the rules");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.clean().contains("the gate can't run the tests"), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(
+        run.progress.why.clean().contains("the gate can't run the tests"),
+        "{:?}",
+        run.progress.why
+    );
     let snapshot = runtime.handle.snapshots.borrow().clone();
     assert!(snapshot.fleet.inbox()[0].detail.clean().contains("no-such-test"));
     runtime.stop().await;
@@ -37,8 +45,8 @@ async fn low_disk_is_reported_and_creates_no_worktree() {
     let world = World::new(END).with("[limits]\ndisk_free_mib = 1000000000");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.clean().contains("MiB are free"), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.progress.why.clean().contains("MiB are free"), "{:?}", run.progress.why);
     runtime.stop().await;
 }
 
@@ -49,8 +57,8 @@ async fn missing_remote_is_reported() {
     std::fs::remove_dir_all(world.remote()).unwrap();
     let runtime = world.try_start(config, None).await.unwrap();
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.clean().contains("git fetch"), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(run.progress.why.clean().contains("git fetch"), "{:?}", run.progress.why);
     runtime.stop().await;
 }
 
@@ -116,7 +124,7 @@ async fn journal_from_the_future_blocks_no_run() {
         .unwrap();
     drop(journal);
     let runtime = world.start().await;
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     runtime.stop().await;
 }
 

@@ -34,7 +34,7 @@ async fn processes_of_a_deploy_survive_its_end_and_a_restart() {
         let runtime = world.start().await;
         let run = ended(&runtime).await;
         runtime.stop().await;
-        assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+        assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
         assert_eq!(run.proof.get(ProofLink::Probe).unwrap().verdict, Verdict::Green);
         assert!(lives().is_some(), "the service was ended");
     }
@@ -54,7 +54,7 @@ async fn red_ci_is_fixed_forward_with_the_end_of_its_log() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1));
+    assert_eq!((run.progress.outcome, run.progress.attempts), (Some(Outcome::Done), 1));
     assert_eq!(
         log(&world.remote(), "master", "%s"),
         ["Begin", "Add rules", "Test it", "Do it", "Second"]
@@ -71,7 +71,7 @@ async fn freeze_keeps_its_evidence_in_a_capsule() {
     let runtime = world.start().await;
     ended(&runtime).await;
     let folder = crate::support::world::until(&runtime, "the capsule", |s| {
-        crate::support::world::run_of(&s.fleet, 1)?.capsule.clone()
+        crate::support::world::run_of(&s.fleet, 1)?.progress.capsule.clone()
     })
     .await;
     runtime.stop().await;
@@ -110,7 +110,7 @@ async fn agents_git_configuration_does_not_affect_afks_git() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     assert!(!evil.exists(), "our git ran what the agent configured");
     let leaked = std::fs::read_to_string(world.path("evil.env")).unwrap_or_default();
     assert!(

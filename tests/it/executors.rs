@@ -76,7 +76,7 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     let runtime = world.start().await;
     until(&runtime, "the turn", |s| {
         let run = run_of(&s.fleet, 1)?;
-        let place = run.equipment.as_ref()?.place.clone();
+        let place = run.agent.equipment.as_ref()?.place.clone();
         (run.live() && place.as_deref() == Some("farm")).then_some(())
     })
     .await;
@@ -90,8 +90,8 @@ async fn cluster_job_works_on_an_issue_and_survives_a_kill_of_afk() {
     std::fs::write(world.path("go"), "").unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
-    assert_eq!((began(&world), run.turns), (1, 1), "it was repeated");
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
+    assert_eq!((began(&world), run.agent.turns), (1, 1), "it was repeated");
     let transcript = world.transcript(1);
     assert!(
         transcript.contains("key [redacted]") && !transcript.contains("the-agents-own-key"),
@@ -113,7 +113,7 @@ async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
     let transcript = world.transcript(1);
     assert!(transcript.contains("the cluster can't be reached"), "{transcript}");
     // A refusal by the cluster is not retried.
@@ -123,8 +123,12 @@ async fn unreachable_cluster_is_retried_and_a_refusal_is_reported() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.clean_line().contains("could not be started"), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(
+        run.progress.why.clean_line().contains("could not be started"),
+        "{}",
+        run.progress.why.clean_line()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +159,7 @@ async fn failed_or_deleted_cluster_job_crashes_the_turn() {
     }
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!((run.outcome, run.turns), (Some(Outcome::NeedsHuman), 3));
+    assert_eq!((run.progress.outcome, run.agent.turns), (Some(Outcome::NeedsHuman), 3));
     let transcript = world.transcript(1);
     for why in
         ["the Job failed: DeadlineExceeded", "was deleted before it ended", "reported no end"]
@@ -190,9 +194,9 @@ async fn kubernetes_executor_requires_state_on_the_shared_volume() {
     let run = ended(&runtime).await;
     runtime.stop().await;
     assert!(
-        run.why.clean_line().contains("is not on the shared volume"),
+        run.progress.why.clean_line().contains("is not on the shared volume"),
         "{}",
-        run.why.clean_line()
+        run.progress.why.clean_line()
     );
     assert!(cluster.names("jobs").is_empty());
 }
@@ -237,11 +241,20 @@ async fn prompt_is_submitted_to_a_remote_service_once() {
     let runtime = near.start().await;
     std::fs::write(far.path("go"), "").unwrap();
     let run = until(&runtime, "its end", |s| {
-        s.fleet.runs.values().find(|run| run.outcome.is_some()).map(|run| run.as_ref().clone())
+        s.fleet
+            .runs
+            .values()
+            .find(|run| run.progress.outcome.is_some())
+            .map(|run| run.as_ref().clone())
     })
     .await;
-    assert_eq!((run.outcome, began(&far)), (Some(Outcome::Done), 1), "{}", run.why.clean_line());
-    assert_eq!(run.worktree, None);
+    assert_eq!(
+        (run.progress.outcome, began(&far)),
+        (Some(Outcome::Done), 1),
+        "{}",
+        run.progress.why.clean_line()
+    );
+    assert_eq!(run.workspace.worktree, None);
     assert!(near.transcript(1).contains("far — 日本"));
     // A failure of the remote job fails the local run.
     drop(api);
@@ -250,7 +263,7 @@ async fn prompt_is_submitted_to_a_remote_service_once() {
     let runtime = near.start().await;
     command(&runtime, submit("look")).await.unwrap();
     let run = until(&runtime, "a retry", |s| {
-        s.fleet.runs.values().find(|run| run.failures > 0).map(|run| run.as_ref().clone())
+        s.fleet.runs.values().find(|run| run.progress.failures > 0).map(|run| run.as_ref().clone())
     })
     .await;
     runtime.stop().await;

@@ -32,7 +32,7 @@ const BOUND: Duration = Duration::from_secs(20);
 #[test]
 fn overloaded_model_is_shown_with_its_delay_and_retried() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
-    shows_in_order(&world, &["529: retries in 4 s, attempt 2"], BOUND);
+    shows_in_order(&world, &["529: retry 2 in 4 s"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
     shows_in_order(&world, &["retries soon", "the model's API answers 529"], BOUND);
 }
@@ -146,7 +146,7 @@ async fn process_tree_over_its_memory_limit_is_stopped() {
     let runtime = world.start().await;
     let found = until(&runtime, "the end of the turn", |s| {
         let run = crate::support::world::run_of(&s.fleet, 1)?;
-        (run.failures > 0).then_some(())
+        (run.progress.failures > 0).then_some(())
     });
     found.await;
     runtime.stop().await;
@@ -159,10 +159,10 @@ async fn afk_enforces_the_budget_itself() {
         World::claude("init; taken; result 0.70; read -r x").with("[budget]\nrun_usd = 0.5");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     let kind = runtime.handle.snapshots.borrow().fleet.inbox()[0].kind;
     assert_eq!(kind, EscalationKind::OverBudget);
-    assert_eq!(run.spend.usd.to_string(), "$0.70");
+    assert_eq!(run.spend.total.usd.to_string(), "$0.70");
     runtime.stop().await;
 }
 
@@ -173,7 +173,7 @@ async fn flat_plan_counts_tokens_and_estimates_the_price() {
     {
         let world = World::claude("init; taken; work; result 0").agent(agent);
         let runtime = world.start().await;
-        assert_eq!(ended(&runtime).await.spend.summary(), shown);
+        assert_eq!(ended(&runtime).await.spend.total.summary(), shown);
         runtime.stop().await;
     }
 }
@@ -187,7 +187,7 @@ if ! [ -e ../once ]; then : > ../once; exit 3; fi
 work; result",
     );
     let runtime = world.start().await;
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     assert!(world.transcript(1).contains("no_session"));
     runtime.stop().await;
 }

@@ -26,7 +26,7 @@ async fn armed_issue_is_implemented_and_closed() {
     wait_until("the claim to show", || github.labels(1).len() == 2 || github.closed(1)).await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     assert_eq!(run.proof.get(ProofLink::Ci).unwrap().verdict, Verdict::Green);
     assert!(github.closed(1) && github.labels(1).is_empty(), "{:?}", github.labels(1));
     let comments = github.comments(1);
@@ -60,7 +60,12 @@ async fn red_check_is_fixed_forward_with_its_log() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
+    assert_eq!(
+        (run.progress.outcome, run.progress.attempts),
+        (Some(Outcome::Done), 1),
+        "{:?}",
+        run.progress.why
+    );
     assert!(github.comments(1)[0].contains("Fix-forward attempts: 1"));
     assert!(world.transcript(1).contains("test failed"));
 }
@@ -159,8 +164,8 @@ async fn missing_and_manual_checks_ask_a_human() {
         let runtime = world.start().await;
         let run = ended(&runtime).await;
         runtime.stop().await;
-        assert_eq!(run.outcome, Some(Outcome::Frozen), "{plan:?}: {:?}", run.why);
-        assert!(run.why.as_received().contains(printed), "{:?}", run.why);
+        assert_eq!(run.progress.outcome, Some(Outcome::Frozen), "{plan:?}: {:?}", run.progress.why);
+        assert!(run.progress.why.as_received().contains(printed), "{:?}", run.progress.why);
         assert!(!github.closed(1));
         assert_eq!(github.labels(1), ["ready-for-agent", "ready-for-human"]);
     }
@@ -175,7 +180,7 @@ async fn branch_rules_decide_which_checks_count() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +191,7 @@ async fn token_without_checks_permission_reads_workflow_runs() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     let facts = &run.proof.get(ProofLink::Ci).unwrap().facts;
     assert!(facts[0].link.as_ref().unwrap().as_received().contains("/actions/runs/"), "{facts:?}");
 }
@@ -197,7 +202,8 @@ async fn later_push_that_cancels_ci_is_not_red() {
     github.ci(&[&[("test", "in_progress")], &[("test", "success")]]);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
-    let pushed = until(&runtime, "the push", |s| run_of(&s.fleet, 1)?.pushed.clone()).await;
+    let pushed =
+        until(&runtime, "the push", |s| run_of(&s.fleet, 1)?.workspace.pushed.clone()).await;
     // Another person's push cancels CI, as GitHub's concurrency groups do.
     let work = world.path("work");
     git(&work, &["pull", "-q", world.remote().to_str().unwrap(), "master"]);
@@ -206,7 +212,7 @@ async fn later_push_that_cancels_ci_is_not_red() {
     github.conclude(&pushed.0, "test", "cancelled");
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     let detail = run.proof.get(ProofLink::Ci).unwrap().detail.clean_line();
     assert!(detail.starts_with("superseded by ") && detail.ends_with("1 check passed"), "{detail}");
 }
@@ -222,7 +228,7 @@ async fn unlabelled_issue_is_read_while_its_run_lives() {
     let runtime = world.start().await;
     until(&runtime, "the agent", |s| {
         let run = run_of(&s.fleet, 1)?;
-        (run.turns == 1 && s.fleet.outbox.is_empty()).then_some(())
+        (run.agent.turns == 1 && s.fleet.outbox.is_empty()).then_some(())
     })
     .await;
     github.label(1, "ready-for-agent", "ana", false);
@@ -235,5 +241,5 @@ async fn unlabelled_issue_is_read_while_its_run_lives() {
     command(&runtime, Command::Cancel { run: afk::core::model::id::RunId(1) }).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Cancelled));
+    assert_eq!(run.progress.outcome, Some(Outcome::Cancelled));
 }

@@ -20,7 +20,13 @@ async fn all_is_well(world: &World, github: &GitHub) {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}\n{}", run.why, world.transcript(1));
+    assert_eq!(
+        run.progress.outcome,
+        Some(Outcome::Done),
+        "{:?}\n{}",
+        run.progress.why,
+        world.transcript(1)
+    );
     assert!(github.closed(1) && github.labels(1).is_empty(), "{:?}", github.labels(1));
     let comments = github.comments(1);
     assert_eq!(comments.len(), 1, "{comments:?}");
@@ -134,7 +140,7 @@ async fn expired_token_is_read_again_and_a_dead_one_is_not_used() {
     std::fs::write(world.path("token"), "tok-new").unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +156,7 @@ async fn protected_branch_and_forbidden_push_are_reported_differently() {
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     let detail = until(&runtime, "the escalation", |s| {
         s.fleet.escalations.values().next().map(|e| e.detail.as_received().to_owned())
     })
@@ -173,7 +179,7 @@ async fn protected_branch_and_forbidden_push_are_reported_differently() {
     })
     .await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     assert!(detail.contains("does not let us in"), "{detail}");
 }
 
@@ -191,7 +197,7 @@ async fn comment_with_a_copied_marker_is_ignored() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done));
+    assert_eq!(run.progress.outcome, Some(Outcome::Done));
     let comments = github.comments(1);
     assert_eq!(comments.len(), 2);
     assert_eq!(comments[0], format!("mine {mark}"));
@@ -213,7 +219,7 @@ async fn outage_starts_no_issue_and_loses_none() {
     github.label(1, "ready-for-agent", "ana", true);
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,9 +244,10 @@ async fn five_red_checks_freeze_the_run_with_its_evidence() {
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    let capsule = until(&runtime, "the capsule", |s| run_of(&s.fleet, 1)?.capsule.clone()).await;
+    let capsule =
+        until(&runtime, "the capsule", |s| run_of(&s.fleet, 1)?.progress.capsule.clone()).await;
     runtime.stop().await;
-    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Frozen), 5));
+    assert_eq!((run.progress.outcome, run.progress.attempts), (Some(Outcome::Frozen), 5));
     assert!(!github.closed(1), "nothing in a commit closed it");
     assert_eq!(github.labels(1), ["ready-for-agent", "ready-for-human"]);
     assert_eq!(github.comments(1).len(), 2, "the checklist, and that a human is needed");
@@ -296,7 +303,7 @@ async fn app_token_is_issued_and_renewed() {
     let runtime = world.try_start(config, None).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     assert_eq!(github.count("POST", "/app/installations/42/access_tokens", 201), 2);
     assert_eq!(github.comments(1).len(), 1);
 }
@@ -365,8 +372,12 @@ async fn push_over_ssh_uses_its_own_key() {
     let runtime = world.try_start(config.clone(), None).await.unwrap();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.as_received().contains("Host key verification failed"), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(
+        run.progress.why.as_received().contains("Host key verification failed"),
+        "{:?}",
+        run.progress.why
+    );
     let scanned = std::process::Command::new("ssh-keyscan")
         .args(["-p", &port.to_string(), "127.0.0.1"])
         .output()
@@ -381,9 +392,10 @@ async fn push_over_ssh_uses_its_own_key() {
     let runtime = world.try_start(config, None).await.unwrap();
     let run = until(&runtime, "the second run", |s| {
         let run = run_of(&s.fleet, 1)?;
-        (run.id.0 == 2 && run.outcome.is_some() && s.fleet.outbox.is_empty()).then(|| run.clone())
+        (run.id.0 == 2 && run.progress.outcome.is_some() && s.fleet.outbox.is_empty())
+            .then(|| run.clone())
     })
     .await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }

@@ -69,7 +69,7 @@ async fn done(world: &World, number: u64) {
         let journal = Journal::open_read_only(&world.state());
         let fleet = journal.and_then(|journal| journal.fold());
         fleet.is_ok_and(|fleet| {
-            run_of(&fleet, number).is_some_and(|run| run.outcome == Some(Outcome::Done))
+            run_of(&fleet, number).is_some_and(|run| run.progress.outcome == Some(Outcome::Done))
         })
     })
     .await;

@@ -35,7 +35,7 @@ async fn permission_is_answered_once_and_reaches_the_agent() {
     assert_eq!(command(&runtime, answer("not that")).await, Ok(Accepted::Ok));
     let again = command(&runtime, answer("again")).await.unwrap_err().to_string();
     assert!(again.contains("ana answered first: denied: not that"), "{again}");
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     runtime.stop().await;
 }
 
@@ -51,7 +51,7 @@ async fn typed_answer_reaches_the_agent() {
     let answer = Answer::Text { text: "blue".into() };
     let answered = command(&runtime, Command::Answer { escalation, digest, answer }).await;
     assert_eq!(answered, Ok(Accepted::Ok));
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     runtime.stop().await;
 }
 
@@ -63,13 +63,13 @@ async fn message_steers_a_live_agent() {
     let runtime = world.start().await;
     until(&runtime, "the turn", |s| {
         let run = crate::support::world::run_of(&s.fleet, 1)?;
-        matches!(run.activity, Activity::Turn { .. }).then_some(())
+        matches!(run.progress.activity, Activity::Turn { .. }).then_some(())
     })
     .await;
     let run = RunId(1);
     let steered = command(&runtime, Command::Steer { run, text: "the other way".into() }).await;
     assert_eq!(steered, Ok(Accepted::Ok));
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     assert!(world.transcript(1).contains("steer_taken"));
     let late = command(&runtime, Command::Steer { run, text: "back".into() }).await;
     assert_eq!(late, Err(Refusal::Ended { run }));
@@ -89,7 +89,7 @@ async fn cancelled_run_leaves_no_process_and_keeps_its_work_as_a_commit() {
     }
     let run = RunId(1);
     assert_eq!(command(&runtime, Command::Cancel { run }).await, Ok(Accepted::Ok));
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Cancelled));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Cancelled));
     runtime.stop().await;
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
     let base = crate::support::repository_folder(&world.state(), "acme/thing").join("base.git");
@@ -105,7 +105,7 @@ async fn guidance_reopens_a_run_that_needs_a_human() {
     ));
     let runtime = world.start().await;
     let run = ended(&runtime).await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     let (escalation, digest) = {
         let snapshot = runtime.handle.snapshots.borrow();
         let open = snapshot.fleet.inbox();
@@ -116,7 +116,7 @@ async fn guidance_reopens_a_run_that_needs_a_human() {
     assert_eq!(sent, Ok(Accepted::Ok));
     until(&runtime, "done", |s| {
         let run = crate::support::world::run_of(&s.fleet, 1)?;
-        (run.outcome == Some(Outcome::Done) && s.fleet.outbox.is_empty()).then_some(())
+        (run.progress.outcome == Some(Outcome::Done) && s.fleet.outbox.is_empty()).then_some(())
     })
     .await;
     runtime.stop().await;
@@ -138,7 +138,10 @@ async fn prompt_runs_in_a_temporary_clone_and_pushes_nothing() {
         job: None,
     };
     assert!(matches!(command(&runtime, submit).await, Ok(Accepted::Queued { run: RunId(1), .. })));
-    until(&runtime, "the end", |s| s.fleet.runs.get(&RunId(1)).and_then(|run| run.outcome)).await;
+    until(&runtime, "the end", |s| {
+        s.fleet.runs.get(&RunId(1)).and_then(|run| run.progress.outcome)
+    })
+    .await;
     runtime.stop().await;
     let throwaway = world.state().join("workspaces/throwaway");
     assert!(!throwaway.join("r1").exists(), "the clone is left");
@@ -153,12 +156,14 @@ async fn restart_resumes_the_conversation() {
         "echo '{{\"type\":\"session\",\"id\":\"s-1\"}}'\ncase $prompt in *'\"session\":\"s-1\"'*) {WORK}\n;; *) sleep 1000;; esac\n{END}"
     ));
     let runtime = world.start().await;
-    until(&runtime, "the session", |s| crate::support::world::run_of(&s.fleet, 1)?.session.clone())
-        .await;
+    until(&runtime, "the session", |s| {
+        crate::support::world::run_of(&s.fleet, 1)?.agent.session.clone()
+    })
+    .await;
     runtime.stop().await;
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
     let runtime = world.start().await;
-    assert_eq!(ended(&runtime).await.outcome, Some(Outcome::Done));
+    assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     runtime.stop().await;
     assert!(world.transcript(1).contains("You were stopped in the middle"));
 }

@@ -43,38 +43,6 @@ fn core_names_nothing_impure() {
     assert!(read > 10, "only {read} files were read");
 }
 
-#[test]
-fn rooms_depend_in_one_direction() {
-    // Each room with the rooms that it must not name (docs/architecture.md).
-    let rules: &[(&str, &[&str])] = &[
-        ("tui", &["serve", "agent", "ci", "deploy", "tracker", "workspace", "secrets", "cli"]),
-        ("runtime", &["tui", "cli", "serve"]),
-        ("agent", &["ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
-        ("serve", &["tui", "cli", "agent", "ci", "deploy", "tracker", "workspace"]),
-        ("github", &["agent", "ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
-        ("notify", &["agent", "ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
-        ("secrets", &["agent", "ci", "deploy", "tracker", "github", "runtime", "tui", "cli"]),
-        ("executor", &["ci", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
-        ("ci", &["agent", "deploy", "tracker", "workspace", "runtime", "tui", "cli"]),
-        ("deploy", &["agent", "ci", "tracker", "workspace", "runtime", "tui", "cli"]),
-        ("tracker", &["agent", "ci", "deploy", "workspace", "runtime", "tui", "cli"]),
-        ("workspace", &["agent", "ci", "deploy", "tracker", "runtime", "tui", "cli"]),
-        ("journal", &["runtime", "tui", "cli", "agent", "workspace"]),
-        ("process", &["runtime", "tui", "cli", "agent", "workspace", "journal"]),
-        ("term", &["runtime", "tui", "cli", "agent", "workspace", "journal"]),
-    ];
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for (room, not) in rules {
-        for path in files(&src.join(room)) {
-            let text = std::fs::read_to_string(&path).unwrap();
-            for other in *not {
-                let name = format!("crate::{other}::");
-                assert!(!text.contains(&name), "{} names {name}", path.display());
-            }
-        }
-    }
-}
-
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -35,7 +35,7 @@ fn image(sha: &str) -> String {
 /// Waits until the run has pushed another commit than `before`.
 async fn pushed(runtime: &afk::runtime::Runtime, before: Option<&str>) -> String {
     until(runtime, "the push", |s| {
-        let sha = run_of(&s.fleet, 1)?.pushed.as_ref()?.0.clone();
+        let sha = run_of(&s.fleet, 1)?.workspace.pushed.as_ref()?.0.clone();
         (Some(sha.as_str()) != before).then_some(sha)
     })
     .await
@@ -62,7 +62,7 @@ async fn commit_is_healthy_after_its_image_ran_for_the_soak_time() {
     let run = ended(&runtime).await;
     assert!(runtime.handle.snapshots.borrow().watchers.is_empty(), "nothing is watched any more");
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     let facts = facts(&run);
     assert_eq!(facts[0], "rollout web/app generation 2");
     assert!(facts.contains(&format!("image web/app/app {}", image(&sha))), "{facts:?}");
@@ -112,7 +112,12 @@ async fn pod_crash_after_a_green_rollout_is_fixed_forward() {
     cluster.pod(3, &image(&second), 0, &running());
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
+    assert_eq!(
+        (run.progress.outcome, run.progress.attempts),
+        (Some(Outcome::Done), 1),
+        "{:?}",
+        run.progress.why
+    );
     let logs = world.state().join("logs");
     let printed = std::fs::read_dir(logs)
         .unwrap()
@@ -129,8 +134,8 @@ async fn missing_image_is_not_applied_and_asks_a_human() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Frozen));
-    let why = run.why.as_received();
+    assert_eq!(run.progress.outcome, Some(Outcome::Frozen));
+    let why = run.progress.why.as_received();
     assert!(why.contains("deploy: not applied: web/app: has another image"), "{why}");
     assert_eq!(run.proof.get(ProofLink::Image).unwrap().verdict, Verdict::NotApplied);
 }
@@ -150,7 +155,7 @@ async fn image_of_a_descendant_proves_the_commit() {
     cluster.pod(2, &image(&newer), 0, &running());
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     let detail = run.proof.get(ProofLink::Rollout).unwrap().detail.clean_line();
     assert!(detail.contains("with a newer commit that contains this one"), "{detail}");
 }
@@ -180,5 +185,5 @@ async fn failed_expired_or_silent_watches_lose_no_change() {
     cluster.deployed(2, &image(&sha), &none());
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }

@@ -54,7 +54,7 @@ async fn each_sink_receives_its_kinds_once() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     let ntfy: Vec<_> =
         sinks.requests("/ntfy").into_iter().filter(|got| got.status == 200).collect();
     assert_eq!(ntfy.len(), 1, "{ntfy:?}");
@@ -125,7 +125,7 @@ async fn quiet_hours_hold_back_all_but_urgent_notices() {
     let world = world.with(&sections);
     let runtime = world.start().await;
     let waits = until(&runtime, "what waits", |s| {
-        run_of(&s.fleet, 1)?.outcome?;
+        run_of(&s.fleet, 1)?.progress.outcome?;
         let sinks = s.fleet.outbox.values().filter(|e| e.step.once());
         let waits: Vec<i64> = sinks.map(|e| e.not_before.since(s.fleet.last_event)).collect();
         (s.fleet.outbox.len() == 3 && waits.len() == 3).then_some(waits)

@@ -49,7 +49,7 @@ fn strs<'a>(places: &'a [String], word: &'a str) -> Vec<&'a str> {
 }
 
 fn checkpoints(run: &Run) -> String {
-    let worktree = std::path::PathBuf::from(run.worktree.as_ref().unwrap());
+    let worktree = std::path::PathBuf::from(run.workspace.worktree.as_ref().unwrap());
     let mut git = std::process::Command::new("git");
     git.args(["for-each-ref", "refs/t3"]).current_dir(worktree.with_file_name("base.git"));
     let refs = git.output().unwrap();
@@ -87,17 +87,22 @@ async fn an_issue_is_worked_on_at_a_t3_server_and_its_word_is_not_believed() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     let transcript = world.transcript(1);
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}\n{transcript}", run.why.clean_line());
-    assert_eq!((run.turns, server.turns()), (2, 2));
+    assert_eq!(
+        run.progress.outcome,
+        Some(Outcome::Done),
+        "{}\n{transcript}",
+        run.progress.why.clean_line()
+    );
+    assert_eq!((run.agent.turns, server.turns()), (2, 2));
     for words in ["All done — 日本.", "First the failing test.", "looked", "Do it"] {
         assert!(transcript.contains(words), "{words}: {transcript}");
     }
-    let equipment = run.equipment.clone().unwrap();
+    let equipment = run.agent.equipment.clone().unwrap();
     assert_eq!(equipment.place.as_deref(), Some("t3"));
     assert_eq!(equipment.version.unwrap().as_received(), "0.0.27");
     assert_eq!((equipment.can.steer, equipment.can.permissions), (Steer::AfterTurn, false));
     // The tokens of both turns are counted.
-    assert_eq!((run.spend.tokens_in, run.spend.tokens_out), (2800, 200));
+    assert_eq!((run.spend.total.tokens_in, run.spend.total.tokens_out), (2800, 200));
     let threads = server.commands("thread.create");
     assert_eq!(threads.len(), 1);
     assert_eq!(threads[0]["runtimeMode"], "full-access");
@@ -136,7 +141,7 @@ async fn t3_requests_and_questions_reach_a_human() {
     answer(&runtime, &question, Answer::Text { text: "2".into() }).await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
     let decided = server.commands("thread.approval.respond");
     let decided: Vec<_> = decided.iter().map(|command| &command["decision"]).collect();
     assert_eq!(decided, ["accept", "decline"]);
@@ -166,7 +171,7 @@ async fn policy_and_a_person_at_the_server_answer_requests() {
     .await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +193,7 @@ async fn interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     let id = run(&runtime).id;
     assert_eq!(command(&runtime, Command::Interrupt { run: id }).await, Ok(Accepted::Ok));
     let stalled = wait_for_escalation(&runtime, EscalationKind::Stalled, "").await;
-    assert_eq!(run(&runtime).turn_end, Some(TurnEnd::Interrupted));
+    assert_eq!(run(&runtime).agent.turn_end, Some(TurnEnd::Interrupted));
     answer(&runtime, &stalled, Answer::Text { text: "do it slowly".into() }).await;
     wait_until("its second turn", || world.transcript(1).contains("at leisure")).await;
     until(&runtime, "the turn", |s| run_of(&s.fleet, 1)?.live().then_some(())).await;
@@ -200,7 +205,7 @@ async fn interrupt_keeps_the_thread_and_a_message_follows_its_turn() {
     server.release();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
     assert_eq!((server.turns(), server.commands("thread.create").len()), (3, 1));
 }
 
@@ -229,8 +234,8 @@ async fn killed_afk_repeats_nothing_and_keeps_the_question_open() {
     let run = ended(&runtime).await;
     let open = runtime.handle.snapshots.borrow().fleet.escalations.len();
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
-    assert_eq!((run.turns, server.turns(), open), (1, 1, 1), "it was repeated");
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
+    assert_eq!((run.agent.turns, server.turns(), open), (1, 1, 1), "it was repeated");
     let transcript = world.transcript(1);
     for (words, times) in [("told once", 1), ("First the failing test.", 1), ("\"Done.\"", 1)] {
         assert_eq!(transcript.matches(words).count(), times, "{words}: {transcript}");
@@ -254,7 +259,7 @@ async fn expired_token_is_reissued_and_another_version_is_refused() {
     server.release();
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
     assert_eq!(server.turns(), 1);
     // `afk doctor` may ask before any thread exists.
     let doctor = || text(&afk(&strs(&world.places(), "doctor")).output().unwrap().stdout);
@@ -269,8 +274,12 @@ async fn expired_token_is_reissued_and_another_version_is_refused() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.why.clean_line().contains("is 0.1.0"), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
+    assert!(
+        run.progress.why.clean_line().contains("is 0.1.0"),
+        "{}",
+        run.progress.why.clean_line()
+    );
     assert_eq!(server.turns(), 1);
 }
 
@@ -284,6 +293,6 @@ async fn failed_turn_at_the_server_is_retried() {
     let runtime = world.start().await;
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{}", run.why.clean_line());
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean_line());
     assert!(world.transcript(1).contains("the provider could not be started"));
 }

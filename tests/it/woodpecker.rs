@@ -29,7 +29,7 @@ fn pipeline(number: u64, event: &str, commit: &str, status: &str, tag: &str) -> 
 
 async fn pushed(runtime: &afk::runtime::Runtime, before: &str) -> String {
     until(runtime, "the push", |s| {
-        let sha = run_of(&s.fleet, 1)?.pushed.as_ref()?.0.clone();
+        let sha = run_of(&s.fleet, 1)?.workspace.pushed.as_ref()?.0.clone();
         (sha != before).then_some(sha)
     })
     .await
@@ -51,7 +51,12 @@ async fn pipeline_decides_and_its_failing_step_is_reported() {
     sinks.pipelines(&[pipeline(5, "push", &second, "success", ""), older]);
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!((run.outcome, run.attempts), (Some(Outcome::Done), 1), "{:?}", run.why);
+    assert_eq!(
+        (run.progress.outcome, run.progress.attempts),
+        (Some(Outcome::Done), 1),
+        "{:?}",
+        run.progress.why
+    );
     let fact = &run.proof.get(ProofLink::Ci).unwrap().facts[0];
     assert_eq!(fact.value.as_received(), "pipeline 5: success");
     assert!(fact.link.as_ref().unwrap().as_received().ends_with("/repos/7/pipeline/5"));
@@ -68,5 +73,5 @@ async fn deploy_pipeline_is_found_by_its_image_tag() {
     ]);
     let run = ended(&runtime).await;
     runtime.stop().await;
-    assert_eq!(run.outcome, Some(Outcome::Done), "{:?}", run.why);
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }

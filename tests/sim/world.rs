@@ -256,14 +256,15 @@ impl World {
                 Event::Attempt { number, run, .. } => {
                     let run = &then.runs[run];
                     assert!(*number <= then.policy.fix_forward_attempts, "6: too many attempts");
-                    let since = run.first_red.expect("6: an attempt without a red verdict");
+                    let since =
+                        run.progress.first_red.expect("6: an attempt without a red verdict");
                     assert!(at.since(since) < then.policy.fix_forward_ms, "6: too late");
                 }
                 Event::Ended { run, outcome, .. } => {
                     let was = self.ended.insert(*run, *outcome);
                     let again = self.reopened.remove(run);
                     assert!(was.is_none() || again, "7: {run} ended twice");
-                    let pushed = then.runs[run].pushed.is_some();
+                    let pushed = then.runs[run].workspace.pushed.is_some();
                     match outcome {
                         Outcome::Frozen => assert!(pushed, "nothing to freeze"),
                         Outcome::NeedsHuman => assert!(!pushed, "pushed, and not frozen"),
@@ -481,7 +482,7 @@ impl World {
                     }
                     // A late report of an older epoch must change nothing.
                     let epoch = if self.rng.chance(2) { epoch.wrapping_sub(1) } else { epoch };
-                    let ignored = epoch != self.fleet.runs[&run].epoch;
+                    let ignored = epoch != self.fleet.runs[&run].progress.epoch;
                     if ignored && ends {
                         self.under_way.push(effect);
                     }
@@ -519,7 +520,8 @@ impl World {
             Task::Turn { turn, .. } => return Some(self.turn(run, turn)),
             Task::Gate => {
                 let head = self.head[&run].clone();
-                let base = self.fleet.runs[&run].base.clone().expect("a base before the gate");
+                let base =
+                    self.fleet.runs[&run].workspace.base.clone().expect("a base before the gate");
                 let (red, green) =
                     (self.calm || self.rng.chance(85), self.calm || self.rng.chance(85));
                 let failed = || GateSide::Failed { code: 1, log: "no".into() };
@@ -550,8 +552,8 @@ impl World {
                 if remote.contains(&head) {
                     (RunFact::Pushed { head }, true)
                 } else if remote.last().is_some_and(|h| {
-                    self.fleet.runs[&run].base.as_ref() != Some(h)
-                        && self.fleet.runs[&run].pushed.as_ref() != Some(h)
+                    self.fleet.runs[&run].workspace.base.as_ref() != Some(h)
+                        && self.fleet.runs[&run].workspace.pushed.as_ref() != Some(h)
                 }) {
                     (RunFact::PushRejected { why: "fetch first".into() }, true)
                 } else {
@@ -658,11 +660,12 @@ impl World {
             self.complete_effect();
         }
         assert!(self.fleet.outbox.is_empty(), "5: a completion step was lost");
-        let waits = self.fleet.live_runs().find(|r| !matches!(r.activity, Activity::Ended));
+        let waits =
+            self.fleet.live_runs().find(|r| !matches!(r.progress.activity, Activity::Ended));
         assert!(waits.is_none(), "1: a run starves: {waits:?}");
         for run in self.fleet.runs.values() {
-            if run.outcome == Some(Outcome::Done)
-                && let Some(sha) = &run.pushed
+            if run.progress.outcome == Some(Outcome::Done)
+                && let Some(sha) = &run.workspace.pushed
             {
                 let remote = &self.remote[run.work.repo()];
                 let times = remote.iter().filter(|s| *s == sha).count();

@@ -351,7 +351,7 @@ pub async fn wait_until(what: &str, is: impl Fn() -> bool) {
 pub async fn ended(runtime: &Runtime) -> Run {
     until(runtime, "the end of the run", |s| {
         let run = run_of(&s.fleet, 1)?;
-        (run.outcome.is_some() && s.fleet.outbox.is_empty()).then(|| run.clone())
+        (run.progress.outcome.is_some() && s.fleet.outbox.is_empty()).then(|| run.clone())
     })
     .await
 }

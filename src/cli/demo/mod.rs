@@ -80,7 +80,9 @@ fn unmet(fleet: &Fleet) -> BTreeMap<String, String> {
         let run = fleet.last_run.get(&key).and_then(|id| fleet.runs.get(id));
         let reason = fleet.ledger.get(&key).map(|entry| &entry.reason);
         let met = match expectation {
-            Expectation::Ends(outcome) => run.is_some_and(|run| run.outcome == Some(outcome)),
+            Expectation::Ends(outcome) => {
+                run.is_some_and(|run| run.progress.outcome == Some(outcome))
+            }
             Expectation::Waits(accepts) => run.is_none() && reason.is_some_and(accepts),
         };
         if !met {

@@ -82,14 +82,14 @@ impl Fleet {
                     self.last_run.insert(key.clone(), *run);
                 }
                 let mut claimed = Run::claimed(*run, work.clone(), *priority, at);
-                claimed.armed = self.armed_at(work);
+                claimed.progress.armed = self.armed_at(work);
                 if let Some(job) = work.job() {
                     self.jobs.claimed(job, *run);
                     if let JobKind::Converse { session } = &job.kind
                         && let Some(known) = self.jobs.conversation(session)
                     {
-                        claimed.session = Some(known.session.clone());
-                        claimed.session_cost = known.cost;
+                        claimed.agent.session = Some(known.session.clone());
+                        claimed.spend.session = known.cost;
                     }
                 }
                 self.queue.insert(&claimed);
@@ -180,9 +180,9 @@ impl Fleet {
                 let repo = self.runs.get(run).map(|run| run.work.repo().clone());
                 self.books.book(at, repo.as_ref(), *spend);
                 if let Some(run) = self.run_mut(*run) {
-                    run.spend.add(*spend);
-                    run.turn_spend.add(*spend);
-                    run.session_cost = run.session_cost.plus(spend.usd);
+                    run.spend.total.add(*spend);
+                    run.spend.turn.add(*spend);
+                    run.spend.session = run.spend.session.plus(spend.usd);
                 }
             }
             Event::Ended { run, outcome, why } => self.apply_end(at, *run, *outcome, why),
@@ -197,7 +197,7 @@ impl Fleet {
                 let armed = self.runs.get(run).and_then(|run| self.armed_at(&run.work));
                 if let Some(r) = self.run_mut(*run) {
                     r.reopen(at, guidance.clone());
-                    r.armed = armed.max(r.armed);
+                    r.progress.armed = armed.max(r.progress.armed);
                     if let Some(key) = r.work.issue().cloned() {
                         self.locks.insert(key.repo, *run);
                     }
@@ -251,19 +251,19 @@ impl Fleet {
             self.locks.retain(|_, holder| *holder != id);
         }
         let Some(run) = self.run_mut(id) else { return };
-        run.outcome = Some(outcome);
-        run.why = why.clone();
-        run.ended = Some(at);
-        run.admitted = None;
-        run.activity = Activity::Ended;
-        run.epoch += 1;
+        run.progress.outcome = Some(outcome);
+        run.progress.why = why.clone();
+        run.progress.ended = Some(at);
+        run.progress.admitted = None;
+        run.progress.activity = Activity::Ended;
+        run.progress.epoch += 1;
         let run = self.runs.get(&id).cloned();
         if let Some((run, job)) = run.as_ref().and_then(|run| Some((run, run.work.job()?))) {
             self.jobs.ended(at, run, job);
         }
         let Some(run) = self.run_mut(id) else { return };
         if outcome == Outcome::Done
-            && let Some(sha) = run.pushed.clone()
+            && let Some(sha) = run.workspace.pushed.clone()
         {
             let repo = run.work.repo().clone();
             self.last_good.insert(repo, (sha, at));

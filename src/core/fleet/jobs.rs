@@ -52,10 +52,11 @@ impl Jobs {
 
     pub(super) fn ended(&mut self, at: Timestamp, run: &Run, job: &Job) {
         self.ended.push_back((at, run.id));
-        let (JobKind::Converse { session: name }, Some(session)) = (&job.kind, &run.session) else {
+        let (JobKind::Converse { session: name }, Some(session)) = (&job.kind, &run.agent.session)
+        else {
             return;
         };
-        let (session, cost) = (session.clone(), run.session_cost);
+        let (session, cost) = (session.clone(), run.spend.session);
         self.conversations.insert(name.clone(), SavedConversation { session, cost, at });
         while self.conversations.len() > CONVERSATIONS {
             let oldest = self.conversations.iter().min_by_key(|(_, known)| known.at);

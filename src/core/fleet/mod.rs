@@ -172,7 +172,7 @@ impl Fleet {
     #[must_use]
     pub fn next_deadline(&self, volatile: &Volatile) -> Option<Timestamp> {
         // A run without a permit has no deadline.
-        let runs = self.working_runs().filter_map(|run| match run.activity {
+        let runs = self.working_runs().filter_map(|run| match run.progress.activity {
             Activity::Backoff { until, .. } => Some(until),
             _ => None,
         });

@@ -16,7 +16,7 @@ pub struct Queue(BTreeMap<i64, BTreeSet<(Timestamp, RunId)>>);
 
 impl Queue {
     fn place(run: &Run) -> (i64, (Timestamp, RunId)) {
-        (urgency(run.priority), (run.claimed, run.id))
+        (urgency(run.priority), (run.progress.claimed, run.id))
     }
 
     pub(super) fn insert(&mut self, run: &Run) {

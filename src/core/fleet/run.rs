@@ -13,88 +13,91 @@ impl Run {
     /// Resets the caps of an ended run and queues it again with an operator's guidance.
     pub(super) fn reopen(&mut self, at: Timestamp, guidance: Untrusted) {
         // Runs with these outcomes gave their worktree back; the others continue in theirs.
-        if matches!(self.outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed)) {
-            self.home = self.worktree.take();
+        if matches!(
+            self.progress.outcome,
+            Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed)
+        ) {
+            self.workspace.home = self.workspace.worktree.take();
         }
-        self.spent_before = self.spend.usd;
-        self.outcome = None;
-        self.ended = None;
-        self.claimed = at;
-        self.admitted = None;
-        self.activity = Activity::Waiting;
-        self.phase = Phase::Queued;
-        self.attempts = 0;
-        self.first_red = None;
-        self.failures = 0;
-        self.gate_closed = 0;
-        self.push_rejections = 0;
-        self.guidance = Some(guidance);
+        self.spend.before = self.spend.total.usd;
+        self.progress.outcome = None;
+        self.progress.ended = None;
+        self.progress.claimed = at;
+        self.progress.admitted = None;
+        self.progress.activity = Activity::Waiting;
+        self.progress.phase = Phase::Queued;
+        self.progress.attempts = 0;
+        self.progress.first_red = None;
+        self.progress.failures = 0;
+        self.progress.gate_closed = 0;
+        self.progress.push_rejections = 0;
+        self.progress.guidance = Some(guidance);
     }
 
     pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::Admitted { .. } => self.admitted = Some(at),
+            Event::Admitted { .. } => self.progress.admitted = Some(at),
             Event::Began { activity, .. } => {
-                self.activity = activity.clone();
-                self.epoch += 1;
-                (self.quiet, self.retry, self.followed) = (None, None, None);
+                self.progress.activity = activity.clone();
+                self.progress.epoch += 1;
+                (self.agent.quiet, self.agent.retry, self.agent.followed) = (None, None, None);
                 if let Activity::Turn { .. } = activity {
-                    self.turns += 1;
-                    self.turn_spend = Spend::default();
-                    self.turn_end = None;
-                    self.guidance = None;
+                    self.agent.turns += 1;
+                    self.spend.turn = Spend::default();
+                    self.agent.turn_end = None;
+                    self.progress.guidance = None;
                 }
             }
             // The epoch stays, so the turn's open requests stay valid.
             Event::Followed { .. } => {
-                self.followed = Some(at);
-                (self.quiet, self.retry) = (None, None);
+                self.agent.followed = Some(at);
+                (self.agent.quiet, self.agent.retry) = (None, None);
             }
             Event::Reached { phase, .. } => {
-                self.phase = *phase;
-                if !self.reached.iter().any(|(known, _)| known == phase) {
-                    self.reached.push((*phase, at));
+                self.progress.phase = *phase;
+                if !self.progress.reached.iter().any(|(known, _)| known == phase) {
+                    self.progress.reached.push((*phase, at));
                 }
             }
             Event::WorktreeReady { path, branch, base, stages, permissions, .. } => {
-                self.permissions = permissions.as_ref().clone();
-                self.worktree = Some(path.clone());
-                self.branch = Some(branch.clone());
-                self.base = Some(base.clone());
-                self.stages = *stages;
-                self.failures = 0;
+                self.agent.permissions = permissions.as_ref().clone();
+                self.workspace.worktree = Some(path.clone());
+                self.workspace.branch = Some(branch.clone());
+                self.workspace.base = Some(base.clone());
+                self.workspace.stages = *stages;
+                self.progress.failures = 0;
             }
             Event::SessionStarted { session, .. } => {
-                self.session = Some(session.clone());
-                self.session_cost = MicroUsd(0);
+                self.agent.session = Some(session.clone());
+                self.spend.session = MicroUsd(0);
             }
-            Event::SessionLost { .. } => self.session = None,
+            Event::SessionLost { .. } => self.agent.session = None,
             Event::Equipped { equipment, .. } => {
-                self.equipment = Some(equipment.as_ref().clone());
+                self.agent.equipment = Some(equipment.as_ref().clone());
             }
-            Event::Quiet { since, .. } => self.quiet = Some(*since),
-            Event::Retrying { retry, .. } => self.retry = Some(*retry),
-            Event::AgentActive { .. } => (self.quiet, self.retry) = (None, None),
-            Event::Granted { grant, .. } => self.grants.push(grant.clone()),
+            Event::Quiet { since, .. } => self.agent.quiet = Some(*since),
+            Event::Retrying { retry, .. } => self.agent.retry = Some(*retry),
+            Event::AgentActive { .. } => (self.agent.quiet, self.agent.retry) = (None, None),
+            Event::Granted { grant, .. } => self.agent.grants.push(grant.clone()),
             Event::TurnEnded { end, .. } => {
-                (self.quiet, self.retry) = (None, None);
-                self.turn_end = Some(end.clone());
+                (self.agent.quiet, self.agent.retry) = (None, None);
+                self.agent.turn_end = Some(end.clone());
                 if *end == TurnEnd::Done {
-                    self.failures = 0;
+                    self.progress.failures = 0;
                 } else {
-                    self.failures += 1;
+                    self.progress.failures += 1;
                 }
             }
             Event::GateOpened { head, red, green, .. } => {
-                self.gated = Some(head.clone());
+                self.workspace.gated = Some(head.clone());
                 self.proof.set(ProofLink::TestsRed, Some(red.clone()));
                 self.proof.set(ProofLink::TestsGreen, Some(green.clone()));
-                self.failures = 0;
-                self.gate_closed = 0;
+                self.progress.failures = 0;
+                self.progress.gate_closed = 0;
             }
-            Event::GateClosed { .. } => self.gate_closed += 1,
+            Event::GateClosed { .. } => self.progress.gate_closed += 1,
             Event::Pushed { head, .. } => {
-                self.pushed = Some(head.clone());
+                self.workspace.pushed = Some(head.clone());
                 let evidence = Evidence {
                     verdict: Verdict::Green,
                     sha: head.clone(),
@@ -104,22 +107,22 @@ impl Run {
                 };
                 self.proof.set(ProofLink::Commit, Some(evidence));
                 self.proof.forget_after(ProofLink::Commit);
-                self.failures = 0;
-                self.push_rejections = 0;
+                self.progress.failures = 0;
+                self.progress.push_rejections = 0;
             }
-            Event::PushRejected { .. } => self.push_rejections += 1,
+            Event::PushRejected { .. } => self.progress.push_rejections += 1,
             Event::Rebased { base, .. } => {
-                self.base = Some(base.clone());
-                self.failures = 0;
+                self.workspace.base = Some(base.clone());
+                self.progress.failures = 0;
             }
             Event::Judged { stage, link, .. } => {
                 match link.verdict {
-                    Verdict::Green => self.failures = 0,
+                    Verdict::Green => self.progress.failures = 0,
                     Verdict::Red => {
-                        self.failures = 0;
-                        self.first_red.get_or_insert(at);
+                        self.progress.failures = 0;
+                        self.progress.first_red.get_or_insert(at);
                     }
-                    Verdict::Unknown | Verdict::Pending => self.failures += 1,
+                    Verdict::Unknown | Verdict::Pending => self.progress.failures += 1,
                     // A human decides on these, so they count as no failure.
                     Verdict::NoCi | Verdict::Stuck | Verdict::Lost | Verdict::NotApplied => {}
                 }
@@ -128,12 +131,12 @@ impl Run {
                 }
                 self.proof.set(stage.proof_link(), Some(link.clone()));
             }
-            Event::Attempt { number, .. } => self.attempts = *number,
+            Event::Attempt { number, .. } => self.progress.attempts = *number,
             Event::Failed { why, .. } => {
-                self.failures += 1;
-                self.why = why.clone();
+                self.progress.failures += 1;
+                self.progress.why = why.clone();
             }
-            Event::CapsuleKept { path, .. } => self.capsule = Some(path.clone()),
+            Event::CapsuleKept { path, .. } => self.progress.capsule = Some(path.clone()),
             _ => {}
         }
     }

@@ -244,7 +244,7 @@ pub struct Retry {
     pub status: Option<u16>,
 }
 
-/// A run with everything that the fleet knows of it.
+/// A run with everything that the fleet knows of it. Serialized as one flat object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The run's number in this journal.
@@ -253,6 +253,25 @@ pub struct Run {
     pub work: Work,
     /// The urgency when it was claimed.
     pub priority: Option<Priority>,
+    /// How far it has come, and the counters that bound its retries.
+    #[serde(flatten)]
+    pub progress: RunProgress,
+    /// Its worktree, its branch and the commits that matter.
+    #[serde(flatten)]
+    pub workspace: RunWorkspace,
+    /// Its agent, the conversation with it, and what it may do.
+    #[serde(flatten)]
+    pub agent: RunAgent,
+    /// The tokens and money that it has spent.
+    #[serde(flatten)]
+    pub spend: RunSpend,
+    /// The evidence for each link of its proof chain.
+    pub proof: Proof,
+}
+
+/// How far a run has come, and the counters that bound its retries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunProgress {
     /// The phase that it has reached.
     pub phase: Phase,
     /// The activity that is under way.
@@ -275,6 +294,25 @@ pub struct Run {
     pub ended: Option<Timestamp>,
     /// The time at which it first reached each phase.
     pub reached: Vec<(Phase, Timestamp)>,
+    /// The number of fix-forward attempts begun.
+    pub attempts: u32,
+    /// The time of the first red verdict, from which the time for fix-forward counts.
+    pub first_red: Option<Timestamp>,
+    /// The number of turns that the gate sent back since the last push.
+    pub gate_closed: u32,
+    /// The number of consecutive failures of the current activity, or of turns.
+    pub failures: u32,
+    /// The number of rejected pushes since the last accepted one.
+    pub push_rejections: u32,
+    /// The operator's guidance from the latest reopening, which the next turn's prompt includes.
+    pub guidance: Option<Untrusted>,
+    /// The directory of its capsule, once it is frozen.
+    pub capsule: Option<String>,
+}
+
+/// The worktree of a run, its branch, and the commits that matter for its push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunWorkspace {
     /// The path of its worktree.
     pub worktree: Option<String>,
     /// The path of the worktree that it returned when it ended; its conversation can be resumed
@@ -290,12 +328,17 @@ pub struct Run {
     pub gated: Option<Sha>,
     /// The latest head that was read back from the remote.
     pub pushed: Option<Sha>,
+}
+
+/// The agent of a run: its conversation, its health, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAgent {
+    /// The agent of its latest turn, with its capabilities.
+    pub equipment: Option<Equipment>,
     /// The repository's policy on its agent's permission requests.
     pub permissions: Permissions,
     /// The permissions that an operator granted for the rest of it.
     pub grants: Vec<Grant>,
-    /// The agent of its latest turn, with its capabilities.
-    pub equipment: Option<Equipment>,
     /// The time at which a restart found its remote turn still running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<Timestamp>,
@@ -305,35 +348,28 @@ pub struct Run {
     pub retry: Option<Retry>,
     /// The identifier with which the agent resumes its conversation.
     pub session: Option<String>,
-    /// The cost of that conversation so far, for agents that report only the total.
-    pub session_cost: MicroUsd,
     /// The number of turns begun.
     pub turns: u32,
-    /// The number of fix-forward attempts begun.
-    pub attempts: u32,
-    /// The time of the first red verdict, from which the time for fix-forward counts.
-    pub first_red: Option<Timestamp>,
-    /// The number of turns that the gate sent back since the last push.
-    pub gate_closed: u32,
-    /// The number of consecutive failures of the current activity, or of turns.
-    pub failures: u32,
-    /// The number of rejected pushes since the last accepted one.
-    pub push_rejections: u32,
-    /// The tokens and money that it has spent.
-    pub spend: Spend,
-    /// The money that it had spent when an operator last reopened it; its limit counts from there.
-    pub spent_before: MicroUsd,
-    /// The tokens and money of its latest turn.
-    pub turn_spend: Spend,
     /// The end of its latest turn; none while the turn is under way.
     #[serde(default)]
     pub turn_end: Option<TurnEnd>,
-    /// The evidence for each link of its proof chain.
-    pub proof: Proof,
-    /// The directory of its capsule, once it is frozen.
-    pub capsule: Option<String>,
-    /// The operator's guidance from the latest reopening, which the next turn's prompt includes.
-    pub guidance: Option<Untrusted>,
+}
+
+/// The tokens and money of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpend {
+    /// The tokens and money that it has spent.
+    #[serde(rename = "spend")]
+    pub total: Spend,
+    /// The money that it had spent when an operator last reopened it; its limit counts from there.
+    #[serde(rename = "spent_before")]
+    pub before: MicroUsd,
+    /// The tokens and money of its latest turn.
+    #[serde(rename = "turn_spend")]
+    pub turn: Spend,
+    /// The cost of that conversation so far, for agents that report only the total.
+    #[serde(rename = "session_cost")]
+    pub session: MicroUsd,
 }
 
 impl Run {
@@ -344,44 +380,52 @@ impl Run {
             id,
             work,
             priority,
-            phase: Phase::Queued,
-            activity: Activity::Waiting,
-            epoch: 0,
-            outcome: None,
-            why: Untrusted::default(),
-            armed: None,
-            claimed: at,
-            admitted: None,
-            ended: None,
-            reached: vec![(Phase::Queued, at)],
-            worktree: None,
-            home: None,
-            branch: None,
-            base: None,
-            stages: Stages::default(),
-            gated: None,
-            pushed: None,
-            permissions: Permissions::default(),
-            grants: Vec::new(),
-            equipment: None,
-            followed: None,
-            quiet: None,
-            retry: None,
-            session: None,
-            session_cost: MicroUsd(0),
-            turns: 0,
-            attempts: 0,
-            first_red: None,
-            gate_closed: 0,
-            failures: 0,
-            push_rejections: 0,
-            spend: Spend::default(),
-            spent_before: MicroUsd(0),
-            turn_spend: Spend::default(),
-            turn_end: None,
+            progress: RunProgress {
+                phase: Phase::Queued,
+                activity: Activity::Waiting,
+                epoch: 0,
+                outcome: None,
+                why: Untrusted::default(),
+                armed: None,
+                claimed: at,
+                admitted: None,
+                ended: None,
+                reached: vec![(Phase::Queued, at)],
+                attempts: 0,
+                first_red: None,
+                gate_closed: 0,
+                failures: 0,
+                push_rejections: 0,
+                guidance: None,
+                capsule: None,
+            },
+            workspace: RunWorkspace {
+                worktree: None,
+                home: None,
+                branch: None,
+                base: None,
+                stages: Stages::default(),
+                gated: None,
+                pushed: None,
+            },
+            agent: RunAgent {
+                equipment: None,
+                permissions: Permissions::default(),
+                grants: Vec::new(),
+                followed: None,
+                quiet: None,
+                retry: None,
+                session: None,
+                turns: 0,
+                turn_end: None,
+            },
+            spend: RunSpend {
+                total: Spend::default(),
+                before: MicroUsd(0),
+                turn: Spend::default(),
+                session: MicroUsd(0),
+            },
             proof: Proof::default(),
-            capsule: None,
-            guidance: None,
         }
     }
 
@@ -389,18 +433,18 @@ impl Run {
     /// first.
     #[must_use]
     pub fn doing(&self, now: Timestamp) -> String {
-        let place = self.equipment.as_ref().and_then(|equipment| equipment.place.as_ref());
-        let word = match (place, &self.activity) {
+        let place = self.agent.equipment.as_ref().and_then(|equipment| equipment.place.as_ref());
+        let word = match (place, &self.progress.activity) {
             (Some(place), Activity::Turn { .. }) => {
-                format!("{} at {place}", self.activity.as_str())
+                format!("{} at {place}", self.progress.activity.as_str())
             }
-            _ => self.activity.as_str().to_owned(),
+            _ => self.progress.activity.as_str().to_owned(),
         };
-        if let Some(retry) = self.retry {
+        if let Some(retry) = self.agent.retry {
             let status = retry.status.map_or_else(|| "the model failed".into(), |s| s.to_string());
             let seconds = retry.at.since(now).max(0) / 1000;
-            format!("{status}: retries in {seconds} s, attempt {}", retry.attempt)
-        } else if let Some(since) = self.quiet {
+            format!("{status}: retry {} in {seconds} s", retry.attempt)
+        } else if let Some(since) = self.agent.quiet {
             format!("silent for {} s; {word}", now.since(since) / 1000)
         } else {
             word
@@ -416,45 +460,49 @@ impl Run {
     /// The money left before afk asks an operator; none for no limit.
     #[must_use]
     pub fn left(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {
-        self.limit(limit)
-            .map(|limit| MicroUsd(limit.0.saturating_add(self.spent_before.0) - self.spend.usd.0))
+        self.limit(limit).map(|limit| {
+            MicroUsd(limit.0.saturating_add(self.spend.before.0) - self.spend.total.usd.0)
+        })
     }
 
     /// Whether the run has not ended.
     #[must_use]
     pub const fn live(&self) -> bool {
-        self.outcome.is_none()
+        self.progress.outcome.is_none()
     }
 
     /// The time at which it first left the queue.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
-        let worked = self.reached.iter().find(|(phase, _)| *phase > Phase::Queued);
+        let worked = self.progress.reached.iter().find(|(phase, _)| *phase > Phase::Queued);
         worked.map(|(_, at)| *at)
     }
 
     /// Whether the run holds a permit.
     #[must_use]
     pub const fn has_permit(&self) -> bool {
-        self.live() && self.admitted.is_some()
+        self.live() && self.progress.admitted.is_some()
     }
 
     /// Whether an effect is under way that a stop must end.
     #[must_use]
     pub const fn busy(&self) -> bool {
-        !matches!(self.activity, Activity::Waiting | Activity::Backoff { .. } | Activity::Ended)
+        !matches!(
+            self.progress.activity,
+            Activity::Waiting | Activity::Backoff { .. } | Activity::Ended
+        )
     }
 
     /// The status of the job that this run works on, for its caller.
     #[must_use]
     pub const fn job_status(&self) -> JobStatus {
-        match (self.outcome, &self.turn_end) {
-            (None, _) if self.admitted.is_none() => JobStatus::Queued,
+        match (self.progress.outcome, &self.agent.turn_end) {
+            (None, _) if self.progress.admitted.is_none() => JobStatus::Queued,
             (None, _) => JobStatus::Running,
             (Some(Outcome::Done), _) => JobStatus::Completed,
             (Some(Outcome::Cancelled), _) => JobStatus::Error,
             (Some(_), Some(TurnEnd::TimedOut)) => JobStatus::Timeout,
-            (Some(_), None) if self.turns == 0 => JobStatus::Error,
+            (Some(_), None) if self.agent.turns == 0 => JobStatus::Error,
             (Some(_), Some(TurnEnd::NotStarted { .. })) => JobStatus::Error,
             (Some(_), _) => JobStatus::Failed,
         }
@@ -465,8 +513,8 @@ impl Run {
     #[must_use]
     pub fn rank(&self, now: Timestamp, aging_ms: i64) -> (i64, Timestamp, RunId) {
         let priority = urgency(self.priority);
-        let steps = now.since(self.claimed) / aging_ms.max(1);
-        (priority - steps, self.claimed, self.id)
+        let steps = now.since(self.progress.claimed) / aging_ms.max(1);
+        (priority - steps, self.progress.claimed, self.id)
     }
 }
 

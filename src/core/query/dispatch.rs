@@ -29,12 +29,12 @@ pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
         return Reason::Closed;
     }
     if let Some(run) = last
-        && let (Some(outcome), Some(ended)) = (run.outcome, run.ended)
+        && let (Some(outcome), Some(ended)) = (run.progress.outcome, run.progress.ended)
     {
         // The tracker's clock can be ahead of ours, so an arming that a run has used starts no
         // other run.
         let armed_again = matches!(&issue.arming, Arming::Trusted { at, .. }
-            if *at > ended && run.armed.is_none_or(|used| *at > used) && !issue.needs_human);
+            if *at > ended && run.progress.armed.is_none_or(|used| *at > used) && !issue.needs_human);
         if !armed_again {
             return Reason::Ended { run: run.id, outcome };
         }

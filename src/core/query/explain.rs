@@ -51,15 +51,15 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
         return vec![format!("there is no run {id}")];
     };
     let mut lines = vec![headline(run)];
-    let began = run.reached.first().map_or(run.claimed, |(_, at)| *at);
-    for (phase, at) in &run.reached {
+    let began = run.progress.reached.first().map_or(run.progress.claimed, |(_, at)| *at);
+    for (phase, at) in &run.progress.reached {
         lines.push(format!("  {:>9}  {}", elapsed(began, *at), phase.as_str()));
     }
     lines.extend(proof(run));
-    if run.attempts > 0 {
-        lines.push(format!("  {}", plural(run.attempts, "fix-forward attempt")));
+    if run.progress.attempts > 0 {
+        lines.push(format!("  {}", plural(run.progress.attempts, "fix-forward attempt")));
     }
-    if let Some(agent) = &run.equipment {
+    if let Some(agent) = &run.agent.equipment {
         let optional = |text: &Option<crate::model::untrusted::Untrusted>| {
             text.as_ref().map_or_else(String::new, |text| format!(" {}", text.clean_line()))
         };
@@ -70,16 +70,20 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
             optional(&agent.model)
         ));
     }
-    for (name, spend) in [("in all", run.spend), ("its latest turn", run.turn_spend)] {
+    for (name, spend) in [("in all", run.spend.total), ("its latest turn", run.spend.turn)] {
         lines.push(format!(
             "  {}, {name}: {} tokens in, {} out, {}",
-            plural(run.turns, "turn"),
+            plural(run.agent.turns, "turn"),
             spend.tokens_in,
             spend.tokens_out,
             spend.summary()
         ));
     }
-    let places = [("branch", &run.branch), ("worktree", &run.worktree), ("evidence", &run.capsule)];
+    let places = [
+        ("branch", &run.workspace.branch),
+        ("worktree", &run.workspace.worktree),
+        ("evidence", &run.progress.capsule),
+    ];
     for (name, value) in places {
         if let Some(value) = value {
             lines.push(format!("  {name}: {}", crate::model::untrusted::clean_line(value)));
@@ -147,20 +151,25 @@ pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
     lines.push(String::new());
     lines.push("By run, newest first, with its latest turn".into());
     for run in fleet.runs.values().rev().take(200) {
-        lines.push(line(&format!("{} {}", run.id, run.work.repo()), run.spend));
-        if run.turns > 1 {
-            lines.push(line(&format!("   turn {}", run.turns), run.turn_spend));
+        lines.push(line(&format!("{} {}", run.id, run.work.repo()), run.spend.total));
+        if run.agent.turns > 1 {
+            lines.push(line(&format!("   turn {}", run.agent.turns), run.spend.turn));
         }
     }
     lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
 }
 
 fn headline(run: &Run) -> String {
-    match run.outcome {
+    match run.progress.outcome {
         Some(outcome) => {
-            format!("{} ended as {}: {}", run.id, outcome.as_str(), run.why.clean_line())
+            format!("{} ended as {}: {}", run.id, outcome.as_str(), run.progress.why.clean_line())
         }
-        None => format!("{} is at {} and {}", run.id, run.phase.as_str(), run.activity.as_str()),
+        None => format!(
+            "{} is at {} and {}",
+            run.id,
+            run.progress.phase.as_str(),
+            run.progress.activity.as_str()
+        ),
     }
 }
 

@@ -12,23 +12,23 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
     for run in fleet.runs.values() {
         let id = run.id;
         let live = fleet.live.contains(&id);
-        if live != run.live() || live == matches!(run.activity, Activity::Ended) {
+        if live != run.live() || live == matches!(run.progress.activity, Activity::Ended) {
             return Err(format!("7: {id} is both live and ended"));
         }
         if run.has_permit() != fleet.at_work.contains(&id) {
             return Err(format!("1: {id} disagrees with the count of permits"));
         }
-        let timed = matches!(run.activity, Activity::Backoff { .. });
+        let timed = matches!(run.progress.activity, Activity::Backoff { .. });
         if fleet.queue.has(run) != (live && !run.has_permit()) {
             return Err(format!("1: {id} disagrees with the queue about waiting for a permit"));
         }
         if live && (run.busy() || timed) && !run.has_permit() {
             return Err(format!("1: {id} works without a permit"));
         }
-        if run.pushed.is_some() && run.gated.is_none() {
+        if run.workspace.pushed.is_some() && run.workspace.gated.is_none() {
             return Err(format!("4: {id} was pushed, but no gate opened for it"));
         }
-        if matches!(run.activity, Activity::Push) && run.gated.is_none() {
+        if matches!(run.progress.activity, Activity::Push) && run.workspace.gated.is_none() {
             return Err(format!("4: {id} is being pushed, but no gate opened for it"));
         }
         if let Some(key) = run.work.issue() {
@@ -36,7 +36,7 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
             if live && holder != Some(&id) {
                 return Err(format!("2: {id} runs without the lock of {}", key.repo));
             }
-            if run.outcome == Some(Outcome::Done) && holder == Some(&id) {
+            if run.progress.outcome == Some(Outcome::Done) && holder == Some(&id) {
                 return Err(format!("2: {id} is done and keeps the lock of {}", key.repo));
             }
         }

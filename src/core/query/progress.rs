@@ -26,20 +26,20 @@ pub fn text(fleet: &Fleet, issue: &IssueKey) -> Option<String> {
 }
 
 fn checklist(run: &Run) -> String {
-    let mut text = match run.outcome {
-        None => format!("{} is at work: **{}**.\n\n", run.id, run.phase.as_str()),
+    let mut text = match run.progress.outcome {
+        None => format!("{} is at work: **{}**.\n\n", run.id, run.progress.phase.as_str()),
         Some(Outcome::Done) => format!("{} is **done**.\n\n", run.id),
         Some(outcome) => {
             format!(
                 "{} ended as **{}**: {}\n\n",
                 run.id,
                 outcome.as_str(),
-                quoted(run.why.as_received())
+                quoted(run.progress.why.as_received())
             )
         }
     };
     for phase in Phase::ALL {
-        let reached = run.reached.iter().find(|(known, _)| *known == phase);
+        let reached = run.progress.reached.iter().find(|(known, _)| *known == phase);
         let mark = if reached.is_some() { 'x' } else { ' ' };
         let at = reached.map(|(_, at)| format!(" {}", time(*at))).unwrap_or_default();
         let link = phase
@@ -49,8 +49,8 @@ fn checklist(run: &Run) -> String {
             .unwrap_or_default();
         text.push_str(&format!("- [{mark}] {}{at}{link}\n", phase.as_str()));
     }
-    if run.attempts > 0 {
-        text.push_str(&format!("\nFix-forward attempts: {}\n", run.attempts));
+    if run.progress.attempts > 0 {
+        text.push_str(&format!("\nFix-forward attempts: {}\n", run.progress.attempts));
     }
     text
 }

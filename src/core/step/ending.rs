@@ -25,12 +25,12 @@ impl Stepper<'_> {
     pub(super) fn retry_or_end(&mut self, id: RunId, activity: Activity, why: &Untrusted) {
         let limit = self.fleet().policy.crash_retries;
         let Some(run) = self.run(id) else { return };
-        if run.failures > limit {
-            let times = plural(run.failures, "time");
+        if run.progress.failures > limit {
+            let times = plural(run.progress.failures, "time");
             let line = format!("failed {times} in a row: {}", why.clean_line());
             self.end_unfinished(id, &line, why);
         } else {
-            let until = self.at.plus(backoff_ms(run.failures));
+            let until = self.at.plus(backoff_ms(run.progress.failures));
             self.note(id, format!("{}; afk tries again", why.clean_line()));
             self.begin(id, Activity::Backoff { until, then: Box::new(activity) });
         }
@@ -38,7 +38,7 @@ impl Stepper<'_> {
 
     /// Ends a run that can't continue alone: frozen if it has pushed, else in need of a human.
     pub(super) fn end_unfinished(&mut self, id: RunId, line: &str, detail: &Untrusted) {
-        let pushed = self.run(id).is_some_and(|run| run.pushed.is_some());
+        let pushed = self.run(id).is_some_and(|run| run.workspace.pushed.is_some());
         let kind = if pushed { EscalationKind::Frozen } else { EscalationKind::NeedsHuman };
         self.end_for_human(id, kind, line, detail);
     }
@@ -56,7 +56,8 @@ impl Stepper<'_> {
         if run.work.job().is_some() {
             return self.end_job(id, Outcome::Failed, line);
         }
-        let outcome = if run.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
+        let outcome =
+            if run.workspace.pushed.is_some() { Outcome::Frozen } else { Outcome::NeedsHuman };
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();
         self.withdraw_requests(id, "the run ended");
@@ -68,14 +69,14 @@ impl Stepper<'_> {
         self.effect(Effect::Capsule { run: id });
         self.note(id, format!("{}: {line}", outcome.as_str()));
         if let Some(issue) = issue {
-            self.post_human_needed(id, issue, outcome, line);
+            self.post_human_needed(id, &issue, outcome, line);
         }
         let text = format!("{title}: {line}");
         let asked = escalation.map(|id| (id, kind));
         self.notify(Some(id), &Notice::Ended { outcome, text, asked });
     }
 
-    fn post_human_needed(&mut self, id: RunId, issue: IssueKey, outcome: Outcome, line: &str) {
+    fn post_human_needed(&mut self, id: RunId, issue: &IssueKey, outcome: Outcome, line: &str) {
         let label = Some(StandingLabel::ReadyForHuman);
         self.post(OutboxStep::Label { issue: issue.clone(), label });
         let text = if self.fleet().policy.remote.contains(&issue.repo) {
@@ -85,7 +86,7 @@ impl Stepper<'_> {
             format!("{id} ended as **{}**: {line}", outcome.as_str())
         };
         self.post(OutboxStep::Comment { issue: issue.clone(), run: id, text });
-        self.update_progress(&issue);
+        self.update_progress(issue);
     }
 
     /// Ends a run that reached its goal: every stage is healthy, or a prompt was answered.
@@ -94,6 +95,7 @@ impl Stepper<'_> {
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();
         let text = run
+            .workspace
             .pushed
             .as_ref()
             .map_or_else(|| "answered".to_owned(), |sha| format!("{} is healthy", sha.short()));

@@ -22,7 +22,7 @@ impl Stepper<'_> {
         let mut escalation = Escalation {
             run: Some(run),
             issue: about.work.issue().cloned(),
-            epoch: about.epoch,
+            epoch: about.progress.epoch,
             expires: kind.agent_waits().then(|| self.at.plus(self.fleet().policy.answer_ms)),
             ..Escalation::raise(self.fleet().next_escalation(), draft, self.at)
         };

@@ -18,7 +18,7 @@ impl Stepper<'_> {
                 let why = why.tail(LOG_TAIL);
                 self.emit(Event::GateClosed { run: id, why: why.clone() });
                 let limit = self.fleet().policy.gate_retries;
-                if self.run(id).is_some_and(|r| r.gate_closed > limit) {
+                if self.run(id).is_some_and(|r| r.progress.gate_closed > limit) {
                     let line = format!("the gate stayed closed {}", plural(limit + 1, "time"));
                     self.end_unfinished(id, &line, &why);
                 } else {

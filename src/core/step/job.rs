@@ -18,8 +18,10 @@ impl Stepper<'_> {
         match end {
             TurnEnd::Done => self.end_job(id, Outcome::Done, "answered"),
             // The agent has lost the conversation: begin a new one.
-            TurnEnd::NoSession { .. } if run.session.is_some() && run.failures <= 1 => {
-                let Activity::Turn { prompt } = run.activity.clone() else { return };
+            TurnEnd::NoSession { .. }
+                if run.agent.session.is_some() && run.progress.failures <= 1 =>
+            {
+                let Activity::Turn { prompt } = run.progress.activity.clone() else { return };
                 self.emit(Event::SessionLost { run: id });
                 let prompt = match prompt {
                     TurnPrompt::Adhoc => prompt,

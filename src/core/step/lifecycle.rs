@@ -53,7 +53,7 @@ impl Stepper<'_> {
         if let Some(run) = self.run(id)
             && let Some(task) = task(run, self.turn_budget(run))
         {
-            let epoch = run.epoch;
+            let epoch = run.progress.epoch;
             self.effect(Effect::Begin { run: id, epoch, task });
         }
     }
@@ -79,7 +79,7 @@ impl Stepper<'_> {
             && (left.0 <= 0 || left < reserve)
         {
             let limit = run.limit(policy.run_limit).unwrap_or_default();
-            return Some(format!("spent {} of the run's limit of {limit}", run.spend.usd));
+            return Some(format!("spent {} of the run's limit of {limit}", run.spend.total.usd));
         }
         if fits(policy.day_limit, spent, others, reserve) {
             return None;
@@ -88,7 +88,7 @@ impl Stepper<'_> {
     }
 
     pub(super) fn reach(&mut self, run: RunId, phase: Phase) {
-        if self.run(run).is_some_and(|r| r.phase != phase) {
+        if self.run(run).is_some_and(|r| r.progress.phase != phase) {
             self.emit(Event::Reached { run, phase });
             self.update_progress_of(run);
         }
@@ -100,7 +100,7 @@ impl Stepper<'_> {
         // A remote executor that takes no issues makes its own clone.
         let own_clone = self.fleet().remote_executor(&run.work).is_some_and(|place| !place.issues);
         let needs = !own_clone && run.work.job().is_none_or(Job::has_clone);
-        if run.worktree.is_none() && needs {
+        if run.workspace.worktree.is_none() && needs {
             self.begin(id, Activity::Worktree);
         } else {
             self.reach(id, Phase::Worktree);
@@ -110,7 +110,7 @@ impl Stepper<'_> {
 
     fn first_turn(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
-        let prompt = match (&run.guidance, &run.work) {
+        let prompt = match (&run.progress.guidance, &run.work) {
             (Some(text), _) => TurnPrompt::Guidance { text: text.clone() },
             (None, Work::Issue { .. }) => TurnPrompt::Implement,
             (None, Work::Prompt { .. }) => TurnPrompt::Adhoc,
@@ -163,7 +163,7 @@ impl Stepper<'_> {
     fn push_rejected(&mut self, id: RunId, why: &Untrusted) {
         self.emit(Event::PushRejected { run: id, why: why.clone() });
         let limit = self.fleet().policy.push_rejections;
-        if self.run(id).is_some_and(|r| r.push_rejections > limit) {
+        if self.run(id).is_some_and(|r| r.progress.push_rejections > limit) {
             let line = format!("the remote rejected {}", plural(limit + 1, "push attempt"));
             self.end_unfinished(id, &line, &why.tail(LOG_TAIL));
         } else {
@@ -176,7 +176,7 @@ impl Stepper<'_> {
         if self.run(id).is_some_and(|run| run.work.job().is_some()) {
             return self.end_job(id, Outcome::Failed, &why.clean_line());
         }
-        if let Some(activity) = self.run(id).map(|r| r.activity.clone()) {
+        if let Some(activity) = self.run(id).map(|r| r.progress.activity.clone()) {
             self.retry_or_end(id, activity, why);
         }
     }
@@ -184,16 +184,18 @@ impl Stepper<'_> {
 
 /// The runtime's task for a run's activity; none while the run waits or has ended.
 fn task(run: &Run, budget: Option<MicroUsd>) -> Option<Task> {
-    Some(match &run.activity {
+    Some(match &run.progress.activity {
         Activity::Worktree => Task::Worktree,
         Activity::Turn { prompt } => {
-            let (turn, resume) = (run.turns, run.session.clone());
+            let (turn, resume) = (run.agent.turns, run.agent.session.clone());
             Task::Turn { prompt: prompt.clone(), turn, resume, budget }
         }
         Activity::Gate => Task::Gate,
         Activity::Rebase => Task::Rebase,
-        Activity::Push => Task::Push { head: run.gated.clone()? },
-        Activity::Stage { stage } => Task::Stage { stage: *stage, sha: run.pushed.clone()? },
+        Activity::Push => Task::Push { head: run.workspace.gated.clone()? },
+        Activity::Stage { stage } => {
+            Task::Stage { stage: *stage, sha: run.workspace.pushed.clone()? }
+        }
         Activity::Waiting | Activity::Backoff { .. } | Activity::Ended => return None,
     })
 }

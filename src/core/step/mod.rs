@@ -85,14 +85,14 @@ impl Stepper<'_> {
             Input::PartialIssues { issues, unread } => self.update_some_issues(issues, &unread),
             Input::Command(command) => self.command(command),
             Input::Run { run, epoch, fact } => {
-                if self.run(run).is_some_and(|r| r.live() && r.epoch == epoch) {
+                if self.run(run).is_some_and(|r| r.live() && r.progress.epoch == epoch) {
                     self.run_fact(run, fact);
                 }
             }
             Input::Breakglass(report) => self.breakglass_report(report),
             Input::Probe { repo, sample } => self.emit(Event::Probed { repo, sample }),
             Input::Capsule { run, path } => {
-                if self.run(run).is_some_and(|r| r.capsule.as_ref() != Some(&path)) {
+                if self.run(run).is_some_and(|r| r.progress.capsule.as_ref() != Some(&path)) {
                     self.emit(Event::CapsuleKept { run, path });
                 }
             }
@@ -126,7 +126,7 @@ impl Stepper<'_> {
         let due: Vec<(RunId, Activity)> = self
             .fleet()
             .live_runs()
-            .filter_map(|run| match &run.activity {
+            .filter_map(|run| match &run.progress.activity {
                 Activity::Backoff { until, then } if *until <= self.at => {
                     Some((run.id, then.as_ref().clone()))
                 }

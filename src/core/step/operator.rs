@@ -62,7 +62,7 @@ impl Stepper<'_> {
                 if text.as_received().trim().is_empty() {
                     return Err(Refusal::Empty);
                 }
-                match run.activity {
+                match run.progress.activity {
                     Activity::Turn { .. } if steerable(run) => Ok(()),
                     Activity::Turn { .. } => {
                         Err(Refusal::Unsupported { run: run.id, what: "take messages".into() })
@@ -72,8 +72,8 @@ impl Stepper<'_> {
             }
             Command::Interrupt { run } => {
                 let run = self.live_run(*run)?;
-                let known = run.equipment.as_ref();
-                match run.activity {
+                let known = run.agent.equipment.as_ref();
+                match run.progress.activity {
                     Activity::Turn { .. } if known.is_some_and(|e| !e.can.interrupt) => {
                         let what =
                             "be interrupted without ending the run; cancel the run instead".into();
@@ -129,7 +129,7 @@ impl Stepper<'_> {
 
     fn check_reopen(&self, run: RunId, guidance: &Untrusted) -> Result<(), Refusal> {
         let run = self.known_run(run)?;
-        match run.outcome {
+        match run.progress.outcome {
             None => return Err(Refusal::NotEnded { run: run.id }),
             Some(Outcome::Done) if guidance.as_received().trim().is_empty() => {
                 return Err(Refusal::Done { run: run.id });
@@ -172,7 +172,7 @@ impl Stepper<'_> {
             && escalation
                 .run
                 .and_then(|run| self.run(run))
-                .is_none_or(|run| run.epoch != escalation.epoch)
+                .is_none_or(|run| run.progress.epoch != escalation.epoch)
         {
             return Err(Refusal::Stale { escalation: id });
         }
@@ -199,7 +199,8 @@ impl Stepper<'_> {
                     ..request.as_ref().clone()
                 };
                 let run = escalation.run.and_then(|run| self.run(run));
-                let worktree = run.and_then(|run| run.worktree.clone()).unwrap_or_default();
+                let worktree =
+                    run.and_then(|run| run.workspace.worktree.clone()).unwrap_or_default();
                 match guardrail::violated(&edited, &worktree) {
                     Some(rule) => Err(Refusal::Guarded { rule }),
                     None => Ok(()),
@@ -214,7 +215,7 @@ impl Stepper<'_> {
             Command::SetKillSwitch { on } => self.emit(Event::KillSwitch { on, by }),
             Command::SetCapacity { permits } => self.emit(Event::Capacity { permits, by }),
             Command::Answer { escalation, answer, .. } => {
-                self.answer_escalation(escalation, answer, by)
+                self.answer_escalation(escalation, answer, by);
             }
             Command::Steer { run, text } => {
                 self.emit(Event::Steered { run, text: text.clone(), by: by.clone() });

@@ -35,8 +35,8 @@ impl Stepper<'_> {
             return;
         }
         let Some(run) = self.run(id) else { return };
-        let worktree = run.worktree.clone().unwrap_or_default();
-        let judged = judge(&request, &run.permissions, &run.grants, &worktree);
+        let worktree = run.workspace.worktree.clone().unwrap_or_default();
+        let judged = judge(&request, &run.agent.permissions, &run.agent.grants, &worktree);
         let (answer, by) = match judged {
             _ if self.is_question(id) => {
                 let reason = "there are no tools here: answer in words".into();
@@ -110,10 +110,10 @@ impl Stepper<'_> {
     /// restarted.
     fn request_before_restart(&self, id: RunId, request: &str) -> Option<&Escalation> {
         let run = self.run(id)?;
-        let followed = run.followed?;
+        let followed = run.agent.followed?;
         let same = |e: &&Arc<Escalation>| {
             e.run == Some(id)
-                && e.epoch == run.epoch
+                && e.epoch == run.progress.epoch
                 && e.raised < followed
                 && e.request_id.as_deref() == Some(request)
         };

@@ -29,7 +29,7 @@ impl Stepper<'_> {
                 self.follow_remote_turn(id);
                 continue;
             }
-            let activity = match &run.activity {
+            let activity = match &run.progress.activity {
                 Activity::Turn { prompt } => {
                     Activity::Turn { prompt: prompt.clone().again("afk was restarted".into()) }
                 }
@@ -43,7 +43,7 @@ impl Stepper<'_> {
     /// Whether the run is in a turn on a remote executor, which a restart of afk doesn't end.
     fn continues_remotely(&self, id: RunId) -> bool {
         self.run(id).is_some_and(|run| {
-            matches!(run.activity, Activity::Turn { .. })
+            matches!(run.progress.activity, Activity::Turn { .. })
                 && self.fleet().remote_executor(&run.work).is_some()
         })
     }

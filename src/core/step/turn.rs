@@ -20,7 +20,9 @@ impl Stepper<'_> {
     pub(super) fn agent_event(&mut self, id: RunId, event: AgentEvent) {
         match event {
             AgentEvent::Equipped(equipment)
-                if self.run(id).is_some_and(|run| run.equipment.as_ref() != Some(&equipment)) =>
+                if self
+                    .run(id)
+                    .is_some_and(|run| run.agent.equipment.as_ref() != Some(&equipment)) =>
             {
                 self.emit(Event::Equipped { run: id, equipment });
             }
@@ -36,12 +38,14 @@ impl Stepper<'_> {
             AgentEvent::Quiet { seconds, .. } => {
                 let ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
                 let since = self.at.plus(-ms);
-                if self.run(id).is_some_and(|run| run.quiet.is_none()) {
+                if self.run(id).is_some_and(|run| run.agent.quiet.is_none()) {
                     self.emit(Event::Quiet { run: id, since });
                 }
             }
             AgentEvent::Active
-                if self.run(id).is_some_and(|run| run.quiet.is_some() || run.retry.is_some()) =>
+                if self
+                    .run(id)
+                    .is_some_and(|run| run.agent.quiet.is_some() || run.agent.retry.is_some()) =>
             {
                 self.emit(Event::AgentActive { run: id });
             }
@@ -65,7 +69,7 @@ impl Stepper<'_> {
         version: Option<Untrusted>,
     ) {
         let Some(run) = self.run(id) else { return };
-        let changed = run.equipment.as_ref().and_then(|known| {
+        let changed = run.agent.equipment.as_ref().and_then(|known| {
             let next = Equipment {
                 model: model.or_else(|| known.model.clone()),
                 version: version.or_else(|| known.version.clone()),
@@ -73,7 +77,7 @@ impl Stepper<'_> {
             };
             (next != *known).then(|| Box::new(next))
         });
-        let new = run.session.as_ref() != Some(&session);
+        let new = run.agent.session.as_ref() != Some(&session);
         if let Some(equipment) = changed {
             self.emit(Event::Equipped { run: id, equipment });
         }
@@ -108,7 +112,7 @@ impl Stepper<'_> {
             && let Some(limit) = run_limit
             && run.left(run_limit).is_some_and(|left| left.0 < 0)
         {
-            let why = format!("spent {} of the run's limit of {limit}", run.spend.usd);
+            let why = format!("spent {} of the run's limit of {limit}", run.spend.total.usd);
             self.end_for_human(id, EscalationKind::OverBudget, &why, &"".into());
         }
     }
@@ -120,7 +124,7 @@ impl Stepper<'_> {
             self.close_breaker(id);
         }
         let Some(run) = self.run(id) else { return };
-        let Activity::Turn { prompt } = &run.activity else { return };
+        let Activity::Turn { prompt } = &run.progress.activity else { return };
         let why = end.summary();
         let retry = Activity::Turn { prompt: prompt.clone().again(why.clone().into()) };
         let issue = run.work.issue().is_some();
@@ -149,7 +153,7 @@ impl Stepper<'_> {
                 self.end_unfinished(id, &why, &detail);
             }
             TurnEnd::NoSession { .. }
-                if self.run(id).is_none_or(|run| run.failures > LOST_SESSIONS) =>
+                if self.run(id).is_none_or(|run| run.progress.failures > LOST_SESSIONS) =>
             {
                 self.end_unfinished(id, &why, &why.clone().into());
             }
@@ -170,6 +174,6 @@ impl Stepper<'_> {
 /// Whether the agent of a run can take messages. True until the agent has reported that it can't.
 #[must_use]
 pub fn steerable(run: &Run) -> bool {
-    let steer = run.equipment.as_ref().map(|equipment| equipment.can.steer);
+    let steer = run.agent.equipment.as_ref().map(|equipment| equipment.can.steer);
     steer != Some(Steer::Unsupported)
 }

@@ -18,7 +18,7 @@ impl Stepper<'_> {
     /// done.
     pub(super) fn begin_next_stage(&mut self, id: RunId, stage: Option<Stage>) {
         let Some(run) = self.run(id) else { return };
-        match run.stages.after(stage) {
+        match run.workspace.stages.after(stage) {
             Some(stage) => self.begin(id, Activity::Stage { stage }),
             None => self.end_done(id),
         }
@@ -27,11 +27,11 @@ impl Stepper<'_> {
     /// Takes a stage's verdict; one about another commit than the pushed one is ignored.
     pub(super) fn verdict(&mut self, id: RunId, link: Evidence, log: &Untrusted) {
         let Some(run) = self.run(id) else { return };
-        if run.pushed.as_ref() != Some(&link.sha) {
+        if run.workspace.pushed.as_ref() != Some(&link.sha) {
             return;
         }
-        let Activity::Stage { stage } = run.activity else { return };
-        let same = run.activity.clone();
+        let Activity::Stage { stage } = run.progress.activity else { return };
+        let same = run.progress.activity.clone();
         let (verdict, detail) = (link.verdict, link.detail.clone());
         self.emit(Event::Judged { run: id, stage, link });
         match verdict {
@@ -54,11 +54,11 @@ impl Stepper<'_> {
     fn fix_forward(&mut self, id: RunId, stage: Stage, detail: &Untrusted, log: &Untrusted) {
         let Some(run) = self.run(id) else { return };
         let policy = &self.fleet().policy;
-        let first_red = run.first_red.unwrap_or(self.at);
+        let first_red = run.progress.first_red.unwrap_or(self.at);
         let line =
             |cap: String| format!("{} is red ({}) and {cap}", stage.as_str(), detail.clean_line());
         let log = log.tail(LOG_TAIL);
-        if run.attempts >= policy.fix_forward_attempts {
+        if run.progress.attempts >= policy.fix_forward_attempts {
             let attempts = plural(policy.fix_forward_attempts, "attempt");
             let why = line(format!("the limit of {attempts} is reached"));
             self.end_unfinished(id, &why, &log);
@@ -67,7 +67,7 @@ impl Stepper<'_> {
             let why = line(format!("the limit of {minutes} is reached"));
             self.end_unfinished(id, &why, &log);
         } else {
-            let number = run.attempts + 1;
+            let number = run.progress.attempts + 1;
             self.emit(Event::Attempt { run: id, number, stage });
             self.update_progress_of(id);
             let prompt = TurnPrompt::FixForward { stage, log };

@@ -2,7 +2,7 @@
 //! connection, so that keys stay here and the end of an arming closes every shell that it allowed.
 //!
 //! ```text
-//!   breakglass::execute ──▶ open ──▶ OpenShells ──▶ claim ──▶ Console (the client's end)
+//!   breakglass::execute ──▶ open ──▶ LiveShells ──▶ claim ──▶ Console (the client's end)
 //!                            │                                   │ ToShell      ▲ FromShell
 //!                            └──▶ serve ◀────────────────────────┘──────────────┘
 //!                                   │ ssh, Recorder
@@ -67,7 +67,7 @@ pub struct Console {
 
 /// A shell that the core allowed.
 #[derive(Debug)]
-struct OpenShell {
+struct LiveShell {
     by: Actor,
     /// The client's end, until the client claims it.
     console: Option<Console>,
@@ -77,13 +77,13 @@ struct OpenShell {
 
 /// The shells that the core allowed and that have not ended.
 #[derive(Debug, Default)]
-pub(crate) struct OpenShells {
-    by_id: Mutex<BTreeMap<ShellId, OpenShell>>,
+pub(crate) struct LiveShells {
+    by_id: Mutex<BTreeMap<ShellId, LiveShell>>,
     opened: Notify,
 }
 
-impl OpenShells {
-    fn insert(&self, id: ShellId, shell: OpenShell) {
+impl LiveShells {
+    fn insert(&self, id: ShellId, shell: LiveShell) {
         self.by_id.locked().insert(id, shell);
         self.opened.notify_waiters();
     }
@@ -138,7 +138,7 @@ pub(super) fn open(context: &Arc<Context>, id: ShellId, host: String, by: Actor)
     let (output, from) = mpsc::channel(OUTPUT_QUEUE);
     let (close, closing) = mpsc::channel(1);
     let console = Some(Console { to, from });
-    context.shells.insert(id, OpenShell { by: by.clone(), console, close });
+    context.shells.insert(id, LiveShell { by: by.clone(), console, close });
     let context = context.clone();
     tokio::spawn(async move {
         let (end, recording) = serve(&context, id, &host, &by, typed, closing, &output).await;

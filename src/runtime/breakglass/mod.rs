@@ -1,13 +1,13 @@
 //! Carries out breakglass: verbs at the hypervisor, shells on hosts, pinned host keys, captures.
 //!
 //! ```text
-//!   lanes ── breakglass::Task ──▶ execute ─┬─ Verb ────▶ run_verb ──▶ Fact::Ended, capture
-//!                                          ├─ Shell ───▶ console ───▶ Fact::Closed, recording
+//!   lanes ── BreakglassTask ───▶ execute ─┬─ Verb ────▶ run_verb ──▶ BreakglassReport::Ended, capture
+//!                                          ├─ Shell ───▶ console ───▶ BreakglassReport::Closed, recording
 //!                                          ├─ Trust ───▶ pins
-//!                                          └─ Diagnose ▶ diagnosis ─▶ Fact::Diagnosed
+//!                                          └─ Diagnose ▶ diagnosis ─▶ BreakglassReport::Diagnosed
 //! ```
 //!
-//! Every fact goes through the urgent queue, which the loop reads even without a journal.
+//! Every report goes through the urgent queue, which the loop reads even without a journal.
 
 pub mod console;
 mod diagnosis;

@@ -49,7 +49,7 @@ impl TaskContext {
         let others = key.map(|_| fleet.runs.values()).into_iter().flatten();
         let older = others
             .filter(|other| other.id != run.id && !other.live() && other.work.issue() == key)
-            .filter_map(|other| Some((other.id, PathBuf::from(other.worktree.as_ref()?))))
+            .filter_map(|other| Some((other.id, PathBuf::from(other.workspace.worktree.as_ref()?))))
             .collect();
         let config = runtime.config();
         let executor = fleet.remote_executor(&run.work).map(|place| place.name.clone());
@@ -75,7 +75,7 @@ impl TaskContext {
     }
 
     pub(super) fn worktree(&self) -> Result<PathBuf, TaskError> {
-        let path = self.run.worktree.as_ref().map(PathBuf::from);
+        let path = self.run.workspace.worktree.as_ref().map(PathBuf::from);
         let path = path.ok_or("the run has no worktree")?;
         if path.join(".git").exists() {
             Ok(path)
@@ -85,7 +85,7 @@ impl TaskContext {
     }
 
     pub(super) fn base(&self) -> Result<Sha, TaskError> {
-        self.run.base.clone().ok_or_else(|| "the run has no base commit".into())
+        self.run.workspace.base.clone().ok_or_else(|| "the run has no base commit".into())
     }
 
     /// The rules of the commit that the run began from.
@@ -135,7 +135,7 @@ impl TaskContext {
             }
         }
         env.insert("AFK_REPO".into(), repo.to_string());
-        env.insert("AFK_ATTEMPT".into(), self.run.attempts.to_string());
+        env.insert("AFK_ATTEMPT".into(), self.run.progress.attempts.to_string());
         if let Some(job) = self.run.work.job() {
             env.insert("AFK_JOB".into(), job.id.to_string());
             env.extend(job.agent.iter().map(|agent| ("AFK_AGENT".to_owned(), agent.clone())));
@@ -149,7 +149,7 @@ impl TaskContext {
     /// Adds a remark of afk to the run's transcript.
     pub(super) fn note(&self, text: impl Into<Untrusted>) {
         let event = AgentEvent::Notice { text: text.into() };
-        let entry = TranscriptEntry { at: clock::wall(), turn: self.run.turns, event };
+        let entry = TranscriptEntry { at: clock::wall(), turn: self.run.agent.turns, event };
         self.runtime.append_transcript(self.run.id, &[entry]);
     }
 

@@ -87,7 +87,8 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
 async fn seal_head(task: &TaskContext, pool: &Pool, git: &Git) -> Result<Sha, TaskError> {
     let title = task.run.work.title().clean_line();
     seal::commit_leftovers(git, &title).await.map_err(|e| e.to_string())?;
-    let (Some(issue), Some(branch)) = (task.run.work.issue().cloned(), task.run.branch.clone())
+    let (Some(issue), Some(branch)) =
+        (task.run.work.issue().cloned(), task.run.workspace.branch.clone())
     else {
         return Err("only an issue's run has a gate".into());
     };

@@ -2,9 +2,9 @@
 //! [`Task`] and send the one fact that it returns back to the core.
 //!
 //! ```text
-//!   Task::Worktree      worktree        Task::Gate       gate         Task::Ci      ┐
-//!   Task::Turn          turn            Task::Rebase     rebase       Task::Deploy  ├ stages
-//!                                       Task::Push       push         Task::Probe   ┘
+//!   Task::Worktree      worktree        Task::Gate       gate         Task::Stage     stages
+//!   Task::Turn          turn            Task::Rebase     rebase
+//!                                       Task::Push       push
 //! ```
 //!
 //! [`capsule`] and [`worktree::give_back`] end a run; [`question`] is a turn without a run.

@@ -19,7 +19,7 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
         return Ok(RunFact::Conflict { why: why.into() });
     }
     // Once the run has pushed, its proof keeps the commit that the run began from.
-    let base = if task.run.pushed.is_some() { task.base()? } else { upstream };
+    let base = if task.run.workspace.pushed.is_some() { task.base()? } else { upstream };
     task.note(format!("rebased onto {}", base.short()));
     Ok(RunFact::Rebased { base })
 }

@@ -37,7 +37,7 @@ pub(super) async fn of_run(
 ) -> Result<(TurnSpec, Equipment), TaskError> {
     let job = task.run.work.job();
     let (name, agent, role) = agent(task)?;
-    let folder = match &task.run.worktree {
+    let folder = match &task.run.workspace.worktree {
         None if task.run.work.issue().is_none() => {
             let (owner, before) = scratch_owner(task);
             Some(task.runtime.scratch_dirs.take(&owner, before.as_deref())?)
@@ -89,7 +89,7 @@ pub(super) async fn of_run(
         env,
         prompt,
         resume: start.resume.clone(),
-        session_cost: if resumes { task.run.session_cost } else { MicroUsd(0) },
+        session_cost: if resumes { task.run.spend.session } else { MicroUsd(0) },
         budget: start.budget,
         model: job.and_then(|job| job.model.clone()).or_else(|| agent.model.clone()),
         max_steps: agent.max_steps,
@@ -133,7 +133,8 @@ fn agent(task: &TaskContext) -> Result<(&String, &AgentConfig, Vec<String>), Tas
 pub(super) fn limit(task: &TaskContext) -> Duration {
     let usual = Duration::from_secs(60 * task.config.limits.turn_minutes);
     task.run.work.job().map_or(usual, |job| {
-        let worked = task.run.admitted.map_or(0, |since| clock::wall().since(since).max(0));
+        let worked =
+            task.run.progress.admitted.map_or(0, |since| clock::wall().since(since).max(0));
         Duration::from_millis(u64::try_from(job.limit_ms - worked).unwrap_or(0))
     })
 }
@@ -146,7 +147,9 @@ pub(super) fn scratch_owner(task: &TaskContext) -> (String, Option<String>) {
             let name = Digest::of(&[session.as_bytes()]).to_string();
             (name.clone(), Some(name))
         }
-        _ => (task.owner(), task.run.equipment.as_ref().and_then(|known| known.folder.clone())),
+        _ => {
+            (task.owner(), task.run.agent.equipment.as_ref().and_then(|known| known.folder.clone()))
+        }
     }
 }
 

@@ -31,8 +31,10 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 pool.give_back(path, Some(&keep)).await.map_err(text)?;
             }
             let branch = name::branch(key, &title.clean_line());
-            let taken =
-                pool.take(&branch, task.run.home.as_deref().map(Path::new)).await.map_err(text)?;
+            let taken = pool
+                .take(&branch, task.run.workspace.home.as_deref().map(Path::new))
+                .await
+                .map_err(text)?;
             let rules = match task.rules(&pool, &taken.base).await {
                 Ok(rules) => rules,
                 Err(why) => {
@@ -115,7 +117,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     if let Some(job) = task.run.work.job() {
         task.runtime.job_listeners.close(job.id);
     }
-    let Some(path) = task.run.worktree.as_deref().map(Path::new) else {
+    let Some(path) = task.run.workspace.worktree.as_deref().map(Path::new) else {
         if task.run.work.issue().is_none() {
             let (owner, before) = super::turn_spec::scratch_owner(task);
             task.runtime.scratch_dirs.give_back(&owner, before.as_deref());
@@ -127,7 +129,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
         Work::Issue { .. } => match task.pool().await {
             Err(why) => Err(why),
             Ok(pool) => {
-                let keep = (task.run.outcome != Some(Outcome::Done))
+                let keep = (task.run.progress.outcome != Some(Outcome::Done))
                     .then(|| format!("refs/afk/kept/{}", task.run.id));
                 let given = pool.give_back(path, keep.as_deref()).await;
                 given.map_err(|e| e.to_string())

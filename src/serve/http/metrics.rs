@@ -42,7 +42,9 @@ fn text(snapshot: &Snapshot) -> String {
     let mut outcomes: BTreeMap<&str, f64> = BTreeMap::new();
     let mut jobs: BTreeMap<&str, f64> = BTreeMap::new();
     for run in fleet.runs.values() {
-        *outcomes.entry(run.outcome.map_or("live", |outcome| outcome.as_str())).or_default() += 1.0;
+        *outcomes
+            .entry(run.progress.outcome.map_or("live", |outcome| outcome.as_str()))
+            .or_default() += 1.0;
         if run.work.job().is_some() {
             *jobs.entry(run.job_status().as_str()).or_default() += 1.0;
         }

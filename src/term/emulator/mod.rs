@@ -46,7 +46,7 @@ impl EventListener for Listener {
                 events.replies.extend_from_slice(text.as_bytes());
             }
             Event::Title(title) => {
-                events.title = Some(crate::core::model::untrusted::clean_line(&title))
+                events.title = Some(crate::core::model::untrusted::clean_line(&title));
             }
             Event::ResetTitle => events.title = None,
             _ => {}

@@ -12,7 +12,7 @@ use crate::tui::bars::footer::Footer;
 use crate::tui::bars::{header, tabs};
 use crate::tui::layout::LEAST;
 use crate::tui::pane_id::PaneId;
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::text::fit;
 
 impl App {
@@ -94,7 +94,7 @@ impl App {
         let room = usize::from(area.width).saturating_sub(4);
         let title = format!(" {} {} ", at + 1, self.panes[at].title(&scene));
         let (border, name) =
-            if focused { (Role::BorderFocus, Role::Title) } else { (Role::Border, Role::Dim) };
+            if focused { (Tone::BorderFocus, Tone::Title) } else { (Tone::Border, Tone::Dim) };
         let block = Block::new()
             .borders(Borders::ALL)
             .border_style(theme.style(border))

@@ -30,7 +30,7 @@ use crate::term::key::Key;
 
 /// The configuration that a cockpit starts with.
 #[derive(Debug)]
-pub(crate) struct Setup {
+pub(crate) struct AppSetup {
     pub(crate) keymap: Keymap,
     pub(crate) theme: Theme,
     /// The columns and rows of the terminal.
@@ -114,8 +114,8 @@ pub struct App {
 }
 
 impl App {
-    pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { keymap, theme, size, host, actor, mouse, detaches, panes } = setup;
+    pub(crate) fn new(setup: AppSetup) -> Self {
+        let AppSetup { keymap, theme, size, host, actor, mouse, detaches, panes } = setup;
         let desk = Desk { keymap, theme, now: Timestamp::default(), actor, chosen: None };
         Self {
             desk,
@@ -140,7 +140,7 @@ impl App {
     /// # Errors
     /// [`ConfigError`], where a shipped keymap can't be read.
     pub fn for_frames(theme: Theme, size: (u16, u16)) -> Result<Self, ConfigError> {
-        Ok(Self::new(Setup {
+        Ok(Self::new(AppSetup {
             keymap: catalog::keymap("default")?,
             theme,
             size,

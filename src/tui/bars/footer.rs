@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 use crate::term::key::Key;
 use crate::tui::action::Action;
 use crate::tui::keymap::{KeyContext, Keymap};
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{fit, width as columns};
 
@@ -30,14 +30,14 @@ impl Footer<'_> {
     pub(crate) fn draw(&self, frame: &mut Frame<'_>, area: Rect) {
         let width = usize::from(area.width);
         let line = match self.message {
-            Some(message) => self.plain(&format!(" {message}"), width, Role::Warn),
-            None if !self.pending.is_empty() => self.plain(&self.chord(), width, Role::Accent),
+            Some(message) => self.plain(&format!(" {message}"), width, Tone::Warn),
+            None if !self.pending.is_empty() => self.plain(&self.chord(), width, Tone::Accent),
             None => self.offer(width),
         };
         frame.render_widget(Paragraph::new(line), area);
     }
 
-    fn plain(&self, text: &str, width: usize, role: Role) -> Line<'static> {
+    fn plain(&self, text: &str, width: usize, role: Tone) -> Line<'static> {
         Line::from(piece(fit(text, width, self.theme.marks.cut), self.theme, role))
     }
 
@@ -67,8 +67,8 @@ impl Footer<'_> {
             if used > width {
                 break;
             }
-            spans.push(piece(format!(" {keys}"), self.theme, Role::Accent));
-            spans.push(piece(format!(" {label} "), self.theme, Role::Dim));
+            spans.push(piece(format!(" {keys}"), self.theme, Tone::Accent));
+            spans.push(piece(format!(" {label} "), self.theme, Tone::Dim));
         }
         Line::from(spans)
     }

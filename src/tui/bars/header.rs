@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 use crate::core::model::time::Timestamp;
 use crate::runtime::Snapshot;
 use crate::tui::layout::PROBLEMS;
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, fit, time_of_day, width as columns};
 
@@ -72,12 +72,12 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, header: &Header<'_>) {
     let form = forms.iter().find(|form| size(form) <= width).unwrap_or(least);
     let [host, standing, asked, tail] = form;
     let gap = " ".repeat(width.saturating_sub(size(form)));
-    let alarm = |on| if on { Role::Alarm } else { Role::Header };
+    let alarm = |on| if on { Tone::Alarm } else { Tone::Header };
     let line = Line::from(vec![
-        piece(host.clone(), theme, Role::Header),
+        piece(host.clone(), theme, Tone::Header),
         piece(standing.clone(), theme, alarm(killed || paused)),
         piece(asked.clone(), theme, alarm(inbox > 0)),
-        piece(gap, theme, Role::Header),
+        piece(gap, theme, Tone::Header),
         piece(tail.clone(), theme, alarm(header.lost.is_some())),
     ]);
     frame.render_widget(Paragraph::new(line), area);
@@ -107,7 +107,7 @@ pub(crate) fn draw_problems(frame: &mut Frame<'_>, area: Rect, problems: &[Strin
         let text = format!(" {}{more} ", fit(problem, room, cut));
         let y = area.y + u16::try_from(at).unwrap_or(0);
         let spot = Rect { y, height: 1, ..area };
-        let line = Line::styled(text, theme.style(Role::Alarm));
+        let line = Line::styled(text, theme.style(Tone::Alarm));
         frame.render_widget(Paragraph::new(line), spot);
     }
 }

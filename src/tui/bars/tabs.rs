@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use crate::tui::pane_id::PaneId;
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::width as columns;
 
@@ -43,7 +43,7 @@ pub(crate) fn draw(
     let spans: Vec<Span<'_>> = fitting
         .unwrap_or_else(|| tabs(least))
         .into_iter()
-        .map(|(tab, focused)| piece(tab, theme, if focused { Role::Selection } else { Role::Dim }))
+        .map(|(tab, focused)| piece(tab, theme, if focused { Tone::Selection } else { Tone::Dim }))
         .collect();
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
 }

@@ -10,7 +10,7 @@ use crate::term::key::Key;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::request::Request;
 use crate::tui::response::{Reaction, Response};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
@@ -46,10 +46,10 @@ impl Overlay for ConfirmDialog {
         let lines = wrap(&self.question, usize::from(width.saturating_sub(4)));
         let height = u16::try_from(lines.len() + 4).unwrap_or(u16::MAX);
         let inner = framed(frame, centred(area, width, height), "Sure?", theme);
-        let text = |line| Line::from(piece(format!(" {line}"), theme, Role::Text));
+        let text = |line| Line::from(piece(format!(" {line}"), theme, Tone::Text));
         let mut shown: Vec<Line<'_>> = lines.into_iter().map(text).collect();
         shown.push(Line::default());
-        shown.push(Line::from(piece(" y yes    any other key no", theme, Role::Accent)));
+        shown.push(Line::from(piece(" y yes    any other key no", theme, Tone::Accent)));
         frame.render_widget(Paragraph::new(shown), inner);
     }
 }

@@ -8,7 +8,7 @@ use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::response::Response;
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::scroll::Scroll;
 use crate::tui::widgets::span::piece;
@@ -42,8 +42,8 @@ impl Help {
         }
         let line = |(label, keys)| {
             Line::from(vec![
-                piece(format!(" {label:<30}"), scene.theme, Role::Text),
-                piece(keys, scene.theme, Role::Accent),
+                piece(format!(" {label:<30}"), scene.theme, Tone::Text),
+                piece(keys, scene.theme, Tone::Accent),
             ])
         };
         found.into_iter().map(line).collect()

@@ -18,7 +18,7 @@ use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Prompt, Reaction, Response};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::framed;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::diff_role;
@@ -198,7 +198,7 @@ impl Overlay for Inbox {
             ..areas.list
         };
         let line = theme.marks.link.repeat(usize::from(rule.width));
-        frame.render_widget(Paragraph::new(Line::styled(line, theme.style(Role::Border))), rule);
+        frame.render_widget(Paragraph::new(Line::styled(line, theme.style(Tone::Border))), rule);
         let lines = detail(escalation, scene, usize::from(areas.detail.width));
         self.scroll.draw(frame, areas.detail, &lines, theme);
     }
@@ -232,10 +232,10 @@ fn spans(id: EscalationId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>
     let subject = issue.map_or_else(|| escalation.subject(), ToString::to_string);
     let room = width.saturating_sub(1 + 12 + 17 + 5);
     vec![
-        piece(format!("{:<12}", escalation.kind.as_str()), theme, Role::Warn),
-        piece(format!("{} ", column(&subject, 16, cut)), theme, Role::Text),
-        piece(format!("{:>3}  ", age(scene.now, escalation.raised)), theme, Role::Dim),
-        piece(fit(&escalation.title.clean_line(), room, cut), theme, Role::Text),
+        piece(format!("{:<12}", escalation.kind.as_str()), theme, Tone::Warn),
+        piece(format!("{} ", column(&subject, 16, cut)), theme, Tone::Text),
+        piece(format!("{:>3}  ", age(scene.now, escalation.raised)), theme, Tone::Dim),
+        piece(fit(&escalation.title.clean_line(), room, cut), theme, Tone::Text),
     ]
 }
 
@@ -250,38 +250,38 @@ fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<
     };
     let issue = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
     let (id, kind) = (escalation.id, escalation.kind.as_str());
-    add(&format!("{id} · {kind} · {}{issue}", escalation.subject()), Role::Title);
+    add(&format!("{id} · {kind} · {}{issue}", escalation.subject()), Tone::Title);
     for line in escalation.detail.clean().lines() {
         let line = if line.is_empty() { " " } else { line };
-        add(line, diff_role(line, Role::Text));
+        add(line, diff_role(line, Tone::Text));
     }
     for (at, option) in escalation.options.iter().enumerate() {
-        add(&format!("  {}. {}", at + 1, option.clean_line()), Role::Text);
+        add(&format!("  {}. {}", at + 1, option.clean_line()), Tone::Text);
     }
-    add(" ", Role::Text);
+    add(" ", Tone::Text);
     let key = |action| scene.keymap.key_of(CONTEXT, action);
     for (action, means) in answers(escalation) {
-        add(&format!("{:<8} {means}", key(action)), Role::Accent);
+        add(&format!("{:<8} {means}", key(action)), Tone::Accent);
     }
     if escalation.acknowledged.is_none() {
         let means = "acknowledge: no more reminders; it stays open";
-        add(&format!("{:<8} {means}", key(ACKNOWLEDGE)), Role::Accent);
+        add(&format!("{:<8} {means}", key(ACKNOWLEDGE)), Tone::Accent);
     }
     let run = escalation.run.and_then(|run| scene.snapshot.fleet.runs.get(&run));
-    if let Some(capsule) = run.and_then(|run| run.capsule.as_ref()) {
+    if let Some(capsule) = run.and_then(|run| run.progress.capsule.as_ref()) {
         let (capsule, subject) = (clean_line(capsule), escalation.subject());
-        add(&format!("evidence: {capsule} (afk capsule {subject})"), Role::Dim);
+        add(&format!("evidence: {capsule} (afk capsule {subject})"), Tone::Dim);
     }
     match (&escalation.acknowledged, escalation.reminded) {
         (Some((by, at)), _) => {
-            add(&format!("acknowledged by {by} {} ago", age(scene.now, *at)), Role::Dim);
+            add(&format!("acknowledged by {by} {} ago", age(scene.now, *at)), Tone::Dim);
         }
         (None, 0) => {}
         (None, times) => {
             let times = usize::try_from(times).unwrap_or(usize::MAX);
-            add(&format!("{} sent", plural(times, "reminder")), Role::Dim);
+            add(&format!("{} sent", plural(times, "reminder")), Tone::Dim);
         }
     }
-    add(&format!("an answer is bound to {}", escalation.digest.short()), Role::Dim);
+    add(&format!("an answer is bound to {}", escalation.digest.short()), Tone::Dim);
     lines
 }

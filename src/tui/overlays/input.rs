@@ -11,7 +11,7 @@ use tui_textarea::TextArea;
 use crate::core::model::untrusted::clean;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::response::{Prompt, PromptSize, Reaction, Response, Submit};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
@@ -68,7 +68,7 @@ impl Overlay for TextInput {
             PromptSize::Text => (9, "<Enter> send   <A-Enter> new line   <Esc> back".to_owned()),
         };
         let width = usize::from(area.width.min(72).saturating_sub(2));
-        let text = |part| Line::from(piece(part, theme, Role::Text));
+        let text = |part| Line::from(piece(part, theme, Tone::Text));
         let about: Vec<Line<'_>> =
             self.about.iter().flat_map(|line| wrap(line, width)).map(text).collect();
         let above = u16::try_from(about.len()).unwrap_or(0);
@@ -80,6 +80,6 @@ impl Overlay for TextInput {
         frame.render_widget(&self.area, text);
         let last = inner.bottom().saturating_sub(1);
         let below = Rect { y: last, height: 1.min(inner.height), ..inner };
-        frame.render_widget(Paragraph::new(Line::from(piece(help, theme, Role::Dim))), below);
+        frame.render_widget(Paragraph::new(Line::from(piece(help, theme, Tone::Dim))), below);
     }
 }

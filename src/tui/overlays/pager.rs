@@ -8,7 +8,7 @@ use ratatui::widgets::Block;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::response::{Response, TextSource, TextView};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::framed;
 use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::scroll::Scroll;
@@ -61,7 +61,7 @@ impl Overlay for Pager {
         self.wrapped = lines
             .iter()
             .flat_map(|line| wrap(line, width).into_iter().map(move |part| (line, part)))
-            .map(|(line, part)| Line::from(piece(part, scene.theme, diff_role(line, Role::Text))))
+            .map(|(line, part)| Line::from(piece(part, scene.theme, diff_role(line, Tone::Text))))
             .collect();
         self.scroll.fit(self.wrapped.len(), usize::from(inside.height));
     }

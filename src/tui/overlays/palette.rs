@@ -14,7 +14,7 @@ use crate::tui::action::Action;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::response::{Reaction, Response};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::list::List;
 use crate::tui::widgets::span::piece;
@@ -87,8 +87,8 @@ impl Overlay for Palette {
         let theme = scene.theme;
         let inner = framed(frame, centred(area, 60, 18), "All actions", theme);
         let prompt = Line::from(vec![
-            piece("> ", theme, Role::Accent),
-            piece(self.text.clone(), theme, Role::Text),
+            piece("> ", theme, Tone::Accent),
+            piece(self.text.clone(), theme, Tone::Text),
         ]);
         frame.render_widget(Paragraph::new(prompt), Rect { height: 1.min(inner.height), ..inner });
         let found = matches(&self.text, scene.keymap);
@@ -102,7 +102,7 @@ impl Overlay for Palette {
         let selected = self.selected.min(found.len().saturating_sub(1));
         let lines = list.lines(&found, selected, |(action, label)| {
             let key = scene.keymap.key_of(KeyContext::GLOBAL, *action);
-            vec![piece(format!("{label:<48} {key}"), theme, Role::Text)]
+            vec![piece(format!("{label:<48} {key}"), theme, Tone::Text)]
         });
         frame.render_widget(Paragraph::new(lines), Rect { y: inner.y + 1, height, ..inner });
         let typed = u16::try_from(width(&self.text)).unwrap_or(0);

@@ -19,7 +19,7 @@ use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Dialog, Response, TextView};
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::verdict_mark;
 use crate::tui::widgets::span::piece;
@@ -68,7 +68,7 @@ impl Component for DeployPane {
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
         let run = scene.snapshot.fleet.runs.get(&self.subject(scene)?)?;
-        run.worktree.clone()
+        run.workspace.worktree.clone()
     }
 }
 
@@ -102,19 +102,19 @@ fn spans(repo: &Repo, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
     let run = newest(scene.snapshot, repo);
     let id = run.map_or_else(String::new, |run| run.id.to_string());
     let mut spans = vec![
-        piece(format!("{} ", column(repo.name(), 12, cut)), theme, Role::Text),
-        piece(column(&id, 4, cut), theme, Role::Dim),
+        piece(format!("{} ", column(repo.name(), 12, cut)), theme, Tone::Text),
+        piece(column(&id, 4, cut), theme, Tone::Dim),
     ];
     match run {
         Some(run) => spans.extend(strip(run, theme)),
-        None => spans.push(piece("no run here yet", theme, Role::Dim)),
+        None => spans.push(piece("no run here yet", theme, Tone::Dim)),
     }
     let good = fleet.last_good.get(repo).map_or_else(String::new, |(sha, when)| {
         format!("  good {} {}", sha.short(), age(scene.now, *when))
     });
     let used: usize = 1 + spans.iter().map(|s| columns(&s.content)).sum::<usize>();
     if used + columns(&good) <= width {
-        spans.push(piece(good.clone(), theme, Role::Dim));
+        spans.push(piece(good.clone(), theme, Tone::Dim));
         let room = width.saturating_sub(used + columns(&good) + 2);
         if let Some(samples) = fleet.probes.get(repo)
             && room > 3
@@ -122,7 +122,7 @@ fn spans(repo: &Repo, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
             let latest = samples.back().map_or(0, |s| s.latency_ms);
             let figure = format!("  {latest}ms ");
             let room = room.saturating_sub(figure.len()).min(20);
-            spans.push(piece(figure, theme, Role::Dim));
+            spans.push(piece(figure, theme, Tone::Dim));
             spans.extend(sparkline(samples.iter().copied(), theme, room));
         }
     }
@@ -139,12 +139,14 @@ fn newest<'a>(snapshot: &'a Snapshot, repo: &Repo) -> Option<&'a Run> {
             .rev()
             .filter(|run| run.work.issue().is_some() && run.work.repo() == repo)
     };
-    of().find(|run| run.gated.is_some() || run.live()).or_else(|| of().next()).map(AsRef::as_ref)
+    of().find(|run| run.workspace.gated.is_some() || run.live())
+        .or_else(|| of().next())
+        .map(AsRef::as_ref)
 }
 
 /// The proof chain of a run, as `✓commit─✓ci─◐rollout─○probe`.
 fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
-    let under_way = match run.activity {
+    let under_way = match run.progress.activity {
         Activity::Stage { stage } => Some(stage),
         _ => None,
     };
@@ -152,7 +154,7 @@ fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
     for (at, (proof, link)) in run.proof.chain().enumerate() {
         let (name, stage) = (proof.as_str(), proof.stage());
         let passed_over = match stage {
-            Some(stage) => !run.stages.has(stage),
+            Some(stage) => !run.workspace.stages.has(stage),
             None => proof == ProofLink::Image && link.is_none(),
         };
         if passed_over {
@@ -165,7 +167,7 @@ fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
         };
         let (mark, role) = verdict_mark(verdict, &theme.marks);
         if at > 0 {
-            spans.push(piece(theme.marks.link, theme, Role::Border));
+            spans.push(piece(theme.marks.link, theme, Tone::Border));
         }
         spans.push(piece(format!("{mark}{name}"), theme, role));
     }
@@ -183,11 +185,11 @@ fn sparkline(
     last.iter()
         .map(|sample| {
             if !sample.ok {
-                return piece(theme.marks.bad, theme, Role::Bad);
+                return piece(theme.marks.bad, theme, Tone::Bad);
             }
             let level = (u64::from(sample.latency_ms) * 7 / u64::from(most)).min(7);
             let bar = theme.marks.bars[usize::try_from(level).unwrap_or(7)];
-            piece(bar, theme, Role::Good)
+            piece(bar, theme, Tone::Good)
         })
         .collect()
 }

@@ -19,7 +19,7 @@ use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Dialog, Reaction, Response, TextView};
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::list::{Cursor, List, Named};
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::piece;
@@ -49,7 +49,7 @@ struct Row {
     /// The place in the list: running work comes first, ended work last.
     rank: (u8, u8, Timestamp),
     mark: &'static str,
-    role: Role,
+    role: Tone,
     priority: String,
     subject: String,
     since: Timestamp,
@@ -166,13 +166,13 @@ impl Columns {
         let name = short.map_or(row.subject.as_str(), |(_, name)| name);
         let mut spans = vec![
             piece(format!("{} ", row.mark), theme, row.role),
-            piece(column(&row.priority, 3, ""), theme, Role::Dim),
-            piece(column(name, self.subject, cut), theme, Role::Text),
-            piece(format!(" {:>3} ", age(scene.now, row.since)), theme, Role::Dim),
+            piece(column(&row.priority, 3, ""), theme, Tone::Dim),
+            piece(column(name, self.subject, cut), theme, Tone::Text),
+            piece(format!(" {:>3} ", age(scene.now, row.since)), theme, Tone::Dim),
         ];
         if self.title > 0 {
             let title = format!("{} ", column(&row.title, self.title - 1, cut));
-            spans.push(piece(title, theme, Role::Text));
+            spans.push(piece(title, theme, Tone::Text));
         }
         spans.push(piece(fit(&row.reason, self.reason, cut), theme, row.role));
         spans
@@ -181,16 +181,19 @@ impl Columns {
 
 /// The state of a run, with its activity, or the reason of its end.
 fn standing(run: &Run, now: Timestamp) -> String {
-    if let Some(outcome) = run.outcome {
-        format!("{}: {}", outcome.as_str(), run.why.clean_line())
+    if let Some(outcome) = run.progress.outcome {
+        format!("{}: {}", outcome.as_str(), run.progress.why.clean_line())
     } else {
-        let attempt =
-            if run.attempts > 0 { format!(" (attempt {})", run.attempts) } else { String::new() };
+        let attempt = if run.progress.attempts > 0 {
+            format!(" (attempt {})", run.progress.attempts)
+        } else {
+            String::new()
+        };
         let doing = run.doing(now);
-        if run.quiet.is_some() || run.retry.is_some() {
+        if run.agent.quiet.is_some() || run.agent.retry.is_some() {
             return doing;
         }
-        format!("{} · {doing}{attempt}", run.phase.as_str())
+        format!("{} · {doing}{attempt}", run.progress.phase.as_str())
     }
 }
 
@@ -209,7 +212,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
         let (mark, role, group, text) = match (run, reason) {
             (Some(run), _) if ran => {
                 let (mark, role) = run_mark(run, marks);
-                let group = match run.outcome {
+                let group = match run.progress.outcome {
                     None if run.has_permit() => 0,
                     Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
                     None => 2,
@@ -218,12 +221,12 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                 };
                 (mark, role, group, standing(run, fleet.last_event))
             }
-            (_, Some(Reason::Closed)) => (marks.done, Role::Dim, 7, Reason::Closed.summary()),
+            (_, Some(Reason::Closed)) => (marks.done, Tone::Dim, 7, Reason::Closed.summary()),
             (_, Some(Reason::Eligible)) => {
-                (marks.waiting, Role::Text, 3, Reason::Eligible.summary())
+                (marks.waiting, Tone::Text, 3, Reason::Eligible.summary())
             }
-            (_, Some(reason)) => (marks.waiting, Role::Dim, 4, reason.summary()),
-            (_, None) => (marks.waiting, Role::Dim, 4, String::new()),
+            (_, Some(reason)) => (marks.waiting, Tone::Dim, 4, reason.summary()),
+            (_, None) => (marks.waiting, Tone::Dim, 4, String::new()),
         };
         let urgency = issue.priority.map_or(u8::MAX, |p| p.0);
         rows.push(Row {
@@ -243,7 +246,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     let left = |run: &Arc<Run>| match &run.work {
         Work::Prompt { .. } => true,
         Work::Issue { key, .. } => {
-            let recent = run.ended.is_none_or(|ended| fleet.last_event.since(ended) < DAY);
+            let recent = run.progress.ended.is_none_or(|ended| fleet.last_event.since(ended) < DAY);
             let held = fleet.locks.values().any(|holder| *holder == run.id);
             let last = fleet.last_run.get(key) == Some(&run.id);
             last && !fleet.issues.contains_key(key) && (recent || held)
@@ -251,7 +254,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
     };
     for run in fleet.runs.values().filter(|run| left(run)) {
         let (mark, role) = run_mark(run, marks);
-        let group = match run.outcome {
+        let group = match run.progress.outcome {
             None if run.has_permit() => 0,
             None => 2,
             Some(Outcome::Frozen | Outcome::NeedsHuman) => 1,
@@ -264,12 +267,12 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
         rows.push(Row {
             id: RowId::Job(run.id),
             run: Some(run.id),
-            rank: (group, u8::MAX, run.claimed),
+            rank: (group, u8::MAX, run.progress.claimed),
             mark,
             role,
             priority: "--".into(),
             subject,
-            since: run.claimed,
+            since: run.progress.claimed,
             title: run.work.title().clean_line(),
             reason: standing(run, fleet.last_event),
         });

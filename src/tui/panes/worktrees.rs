@@ -13,7 +13,7 @@ use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Reaction, Response};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::piece;
@@ -39,7 +39,8 @@ fn rows(snapshot: &Snapshot) -> Vec<RunId> {
     let released =
         |outcome| matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed));
     let runs = snapshot.fleet.runs.values();
-    let has = runs.filter(|run| run.worktree.is_some() && !released(run.outcome));
+    let has =
+        runs.filter(|run| run.workspace.worktree.is_some() && !released(run.progress.outcome));
     has.map(|run| run.id).collect()
 }
 
@@ -68,7 +69,7 @@ impl Component for WorktreesPane {
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
         let run = scene.snapshot.fleet.runs.get(&self.subject(scene)?)?;
-        run.worktree.clone()
+        run.workspace.worktree.clone()
     }
 }
 
@@ -106,7 +107,8 @@ fn spans(id: RunId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
     let (mark, role) = run_mark(run, &theme.marks);
     let cut = theme.marks.cut;
     let branch = width.saturating_sub(1 + 2 + 5 + 34).clamp(8, 48);
-    let place = format!("{}:{}", run.work.repo().name(), run.branch.clone().unwrap_or_default());
+    let place =
+        format!("{}:{}", run.work.repo().name(), run.workspace.branch.clone().unwrap_or_default());
     let state = format!("~{} +{}", facts.dirty, facts.ahead);
     let disk = facts.disk.map_or_else(|| "-".into(), size);
     let process = match facts.pid {
@@ -115,10 +117,10 @@ fn spans(id: RunId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
     };
     vec![
         piece(format!("{mark} "), theme, role),
-        piece(column(&id.to_string(), 5, cut), theme, Role::Text),
-        piece(format!("{} ", column(&place, branch, cut)), theme, Role::Text),
-        piece(column(&state, 8, cut), theme, Role::Warn),
-        piece(column(&disk, 6, cut), theme, Role::Dim),
-        piece(column(&process, 18, cut), theme, Role::Dim),
+        piece(column(&id.to_string(), 5, cut), theme, Tone::Text),
+        piece(format!("{} ", column(&place, branch, cut)), theme, Tone::Text),
+        piece(column(&state, 8, cut), theme, Tone::Warn),
+        piece(column(&disk, 6, cut), theme, Tone::Dim),
+        piece(column(&process, 18, cut), theme, Tone::Dim),
     ]
 }

@@ -43,7 +43,7 @@ impl Director {
 
     fn report(&mut self, run: u64, fact: RunFact) {
         let run = RunId(run);
-        let epoch = self.fleet.runs[&run].epoch;
+        let epoch = self.fleet.runs[&run].progress.epoch;
         self.send(Input::Run { run, epoch, fact });
     }
 

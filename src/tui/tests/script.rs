@@ -44,7 +44,7 @@ impl Script {
         let store = Store::open(state.path()).unwrap();
         fixture::transcript(&store);
         let cold_path = Some("ssh -p 52222 -i key root@192.0.2.10 status".into());
-        let mut app = App::new(app::Setup {
+        let mut app = App::new(app::AppSetup {
             keymap: catalog::keymap("default").unwrap(),
             theme: Theme::load("dark", false, true).unwrap(),
             size,

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Clear};
 
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 
 /// An area in the middle of another, at most as large.
 pub(crate) fn centred(area: Rect, width: u16, height: u16) -> Rect {
@@ -22,8 +22,8 @@ pub(crate) fn centred(area: Rect, width: u16, height: u16) -> Rect {
 pub(crate) fn framed(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme) -> Rect {
     let block = Block::new()
         .borders(Borders::ALL)
-        .border_style(theme.style(Role::BorderFocus))
-        .title(Line::styled(format!(" {title} "), theme.style(Role::Title)));
+        .border_style(theme.style(Tone::BorderFocus))
+        .title(Line::styled(format!(" {title} "), theme.style(Tone::Title)));
     let inner = block.inner(area);
     frame.render_widget(Clear, area);
     frame.render_widget(block, area);

@@ -4,7 +4,7 @@ use ratatui::text::{Line, Span};
 
 use super::span::{empty, piece, plain};
 use crate::tui::motion::Motion;
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 
 /// A row with a name by which a [`Cursor`] finds it again.
 pub(crate) trait Named<T> {
@@ -104,18 +104,18 @@ impl List<'_> {
         }
         let first = first_row(selected, rows.len(), self.height);
         let shown = rows.iter().enumerate().skip(first).take(self.height);
-        shown.map(|(at, row)| self.line(at == selected, spans(row))).collect()
+        shown.map(|(at, row)| self.row(at == selected, spans(row))).collect()
     }
 
     /// One row; a sign as well as a colour marks the selected one.
-    pub(crate) fn line(&self, selected: bool, spans: Vec<Span<'static>>) -> Line<'static> {
+    pub(crate) fn row(&self, selected: bool, spans: Vec<Span<'static>>) -> Line<'static> {
         let sign = if selected { ">" } else { " " };
-        let mut all = vec![piece(sign, self.theme, Role::Accent)];
+        let mut all = vec![piece(sign, self.theme, Tone::Accent)];
         all.extend(spans);
         let line = Line::from(all);
         if selected && self.focused {
             // The whole row in the selection's colours: its own would not be readable on them.
-            return Line::from(piece(plain(&line), self.theme, Role::Selection));
+            return Line::from(piece(plain(&line), self.theme, Tone::Selection));
         }
         line
     }

@@ -7,7 +7,7 @@ use ratatui::widgets::Paragraph;
 
 use crate::core::model::plural::plural;
 use crate::tui::motion::Motion;
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 
 /// A scroll position; [`Scroll::fit`] brings it into the bounds of each frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Scroll {
             let width = u16::try_from(text.len()).unwrap_or(0).min(area.width);
             let spot = Rect { x: area.right() - width, y: area.bottom(), width, height: 1 };
             let spot = spot.intersection(frame.area());
-            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Role::Warn))), spot);
+            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Tone::Warn))), spot);
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use ratatui::text::{Line, Span};
 
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 
 /// A piece of text in a role's style.
-pub(crate) fn piece(text: impl Into<String>, theme: &Theme, role: Role) -> Span<'static> {
+pub(crate) fn piece(text: impl Into<String>, theme: &Theme, role: Tone) -> Span<'static> {
     Span::styled(text.into(), theme.style(role))
 }
 
 /// A dim line that says why a component is empty.
 pub(crate) fn empty(text: &str, theme: &Theme) -> Vec<Line<'static>> {
-    vec![Line::from(piece(format!(" {text}"), theme, Role::Dim))]
+    vec![Line::from(piece(format!(" {text}"), theme, Tone::Dim))]
 }
 
 /// The text of a line without its styles.

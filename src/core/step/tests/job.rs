@@ -37,7 +37,7 @@ fn submit(scenario: &mut FleetScenario, n: u8, kind: JobKind) -> Result<RunId, R
 
 fn status(scenario: &FleetScenario, n: u8) -> JobStatus {
     let run = scenario.fleet.jobs.run(JobId::new([n; 6])).unwrap();
-    (&scenario.fleet.runs[&run]).job_status()
+    scenario.fleet.runs[&run].job_status()
 }
 
 fn worktree_ready(scenario: &mut FleetScenario, run: RunId) {
@@ -87,7 +87,7 @@ fn failed_clone_ends_the_job_as_an_error() {
     let run = submit(&mut scenario, 1, JobKind::Execute { clone: true }).unwrap();
     scenario.report_about(run, RunFact::Failed { why: "no space".into() });
     assert_eq!(status(&scenario, 1), JobStatus::Error);
-    assert_eq!(scenario.fleet.runs[&run].why.as_received(), "no space");
+    assert_eq!(scenario.fleet.runs[&run].progress.why.as_received(), "no space");
 }
 
 #[test]
@@ -150,11 +150,11 @@ fn conversation_resumes_and_restarts_once_when_lost() {
     end_turn(&mut scenario, first, TurnEnd::Done);
     let second = submit(&mut scenario, 2, converse()).unwrap();
     let run = &scenario.fleet.runs[&second];
-    assert_eq!((run.session.as_deref(), run.session_cost), (Some("abc"), MicroUsd(70)));
-    assert_eq!(run.spend, Spend::default());
+    assert_eq!((run.agent.session.as_deref(), run.spend.session), (Some("abc"), MicroUsd(70)));
+    assert_eq!(run.spend.total, Spend::default());
     end_turn(&mut scenario, second, TurnEnd::NoSession { why: "gone".into() });
     assert_eq!(status(&scenario, 2), JobStatus::Running);
-    assert_eq!(scenario.fleet.runs[&second].session, None);
+    assert_eq!(scenario.fleet.runs[&second].agent.session, None);
     end_turn(&mut scenario, second, TurnEnd::NoSession { why: "gone".into() });
     assert_eq!(status(&scenario, 2), JobStatus::Failed);
 }
@@ -168,7 +168,7 @@ fn callers_budget_limits_its_job() {
     let over = Spend { usd: MicroUsd(501), ..Spend::default() };
     scenario.agent_event(AgentEvent::Usage(over));
     assert_eq!(status(&scenario, 1), JobStatus::Failed);
-    assert!(scenario.fleet.runs[&run].why.clean_line().contains("spent"));
+    assert!(scenario.fleet.runs[&run].progress.why.clean_line().contains("spent"));
 }
 
 #[test]

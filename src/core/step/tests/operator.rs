@@ -44,7 +44,10 @@ fn reopened_run_gets_fresh_caps_and_resumes_its_conversation() {
     scenario.report_verdict("h1", Verdict::Red);
     assert!(scenario.answer_newest(Answer::Text { text: "like this".into() }).is_ok());
     let run = scenario.run();
-    assert_eq!((run.attempts, run.first_red, run.outcome), (0, None, None));
+    assert_eq!(
+        (run.progress.attempts, run.progress.first_red, run.progress.outcome),
+        (0, None, None)
+    );
     let resumes = scenario.effects.iter().any(|effect| {
         matches!(effect, Effect::Begin { task: Task::Turn { resume: Some(s), prompt, .. }, .. }
             if s == "s" && *prompt == TurnPrompt::Guidance { text: "like this".into() })

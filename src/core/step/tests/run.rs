@@ -19,7 +19,8 @@ fn healthy_run_reaches_every_phase_in_order() {
     for _ in 0..3 {
         scenario.report_verdict("h1", Verdict::Green);
     }
-    let reached: Vec<Phase> = scenario.run().reached.iter().map(|(phase, _)| *phase).collect();
+    let reached: Vec<Phase> =
+        scenario.run().progress.reached.iter().map(|(phase, _)| *phase).collect();
     assert_eq!(reached, Phase::ALL);
     assert_eq!(scenario.outcome(), Some(Outcome::Done));
     assert!(scenario.fleet.locks.is_empty());
@@ -36,7 +37,7 @@ fn run_skips_stages_that_the_repository_lacks() {
         let mut scenario = FleetScenario::in_turn_with_stages(Policy::default(), stages);
         scenario.reach_ci("h1");
         let mut seen = vec![];
-        while let Activity::Stage { stage } = scenario.run().activity {
+        while let Activity::Stage { stage } = scenario.run().progress.activity {
             seen.push(stage);
             scenario.report_verdict("h1", Verdict::Green);
         }
@@ -49,7 +50,7 @@ fn run_skips_stages_that_the_repository_lacks() {
 fn push_takes_only_the_head_that_the_gate_opened_for() {
     let mut scenario = FleetScenario::in_turn(Policy::default());
     scenario.end_turn(TurnEnd::Done);
-    assert_eq!(scenario.run().activity, Activity::Gate);
+    assert_eq!(scenario.run().progress.activity, Activity::Gate);
     scenario.report_gate("h1", true, true);
     let push = Task::Push { head: sha("h1") };
     assert!(
@@ -67,7 +68,7 @@ fn closed_gate_returns_to_the_agent_and_then_asks_a_human() {
             assert_eq!(scenario.outcome().is_some(), round == 2, "round {round}");
         }
         assert_eq!(scenario.outcome(), Some(Outcome::NeedsHuman));
-        assert!(scenario.run().pushed.is_none());
+        assert!(scenario.run().workspace.pushed.is_none());
         assert!(scenario.fleet.locks.is_empty(), "the lock is free, because nothing was pushed");
     }
 }
@@ -82,9 +83,9 @@ fn policy_caps_fix_forward_attempts_by_number_and_time() {
             scenario.report_verdict(&format!("h{head}"), Verdict::Red);
             if scenario.outcome().is_none() {
                 let Activity::Turn { prompt: TurnPrompt::FixForward { log, .. } } =
-                    &scenario.run().activity
+                    &scenario.run().progress.activity
                 else {
-                    panic!("{:?}", scenario.run().activity)
+                    panic!("{:?}", scenario.run().progress.activity)
                 };
                 assert_eq!(log.as_received(), "the log");
                 scenario.now = scenario.now.plus(minutes_an_attempt * MINUTE);
@@ -93,7 +94,7 @@ fn policy_caps_fix_forward_attempts_by_number_and_time() {
             }
         }
         assert_eq!(
-            scenario.run().attempts,
+            scenario.run().progress.attempts,
             granted,
             "cap {attempts}, {minutes_an_attempt} min an attempt"
         );
@@ -105,11 +106,11 @@ fn policy_caps_fix_forward_attempts_by_number_and_time() {
 fn unknown_verdict_is_retried_and_spends_no_attempt() {
     let mut scenario = FleetScenario::in_ci(Policy { crash_retries: 1, ..Policy::default() });
     scenario.report_verdict("h1", Verdict::Unknown);
-    assert!(matches!(scenario.run().activity, Activity::Backoff { .. }));
-    assert_eq!(scenario.run().attempts, 0, "an unknown verdict spends no attempt");
+    assert!(matches!(scenario.run().progress.activity, Activity::Backoff { .. }));
+    assert_eq!(scenario.run().progress.attempts, 0, "an unknown verdict spends no attempt");
     scenario.now = scenario.now.plus(MINUTE);
     scenario.input(Input::Tick);
-    assert_eq!(scenario.run().activity, Activity::Stage { stage: Stage::Ci });
+    assert_eq!(scenario.run().progress.activity, Activity::Stage { stage: Stage::Ci });
     scenario.report_verdict("h1", Verdict::Unknown);
     assert_eq!(scenario.outcome(), Some(Outcome::Frozen));
 }
@@ -118,13 +119,13 @@ fn unknown_verdict_is_retried_and_spends_no_attempt() {
 fn run_ignores_verdicts_of_other_commits_and_older_epochs() {
     let mut scenario = FleetScenario::in_ci(Policy::default());
     scenario.report_verdict("h0", Verdict::Green);
-    assert_eq!(scenario.run().activity, Activity::Stage { stage: Stage::Ci });
-    let epoch = scenario.run().epoch - 1;
+    assert_eq!(scenario.run().progress.activity, Activity::Stage { stage: Stage::Ci });
+    let epoch = scenario.run().progress.epoch - 1;
     let (detail, log) = ("x".into(), "x".into());
     let fact =
         RunFact::Judged { sha: sha("h1"), verdict: Verdict::Red, detail, log, facts: vec![] };
     scenario.input(Input::Run { run: RUN, epoch, fact });
-    assert_eq!(scenario.run().activity, Activity::Stage { stage: Stage::Ci });
+    assert_eq!(scenario.run().progress.activity, Activity::Stage { stage: Stage::Ci });
 }
 
 #[test]
@@ -149,7 +150,11 @@ fn turn_end_decides_between_retry_and_human() {
         let mut scenario = FleetScenario::in_turn(Policy::default());
         scenario.end_turn(end.clone());
         assert_eq!(scenario.outcome(), outcome, "{end:?}");
-        assert_eq!(matches!(scenario.run().activity, Activity::Backoff { .. }), retried, "{end:?}");
+        assert_eq!(
+            matches!(scenario.run().progress.activity, Activity::Backoff { .. }),
+            retried,
+            "{end:?}"
+        );
     }
 }
 
@@ -174,9 +179,9 @@ fn rejected_push_is_rebased_and_gated_again_up_to_the_limit() {
         assert_eq!(scenario.outcome(), None);
         scenario.report(RunFact::PushRejected { why: "fetch first".into() });
         if round < 2 {
-            assert_eq!(scenario.run().activity, Activity::Rebase);
+            assert_eq!(scenario.run().progress.activity, Activity::Rebase);
             scenario.report(RunFact::Rebased { base: sha("b2") });
-            assert_eq!(scenario.run().activity, Activity::Gate);
+            assert_eq!(scenario.run().progress.activity, Activity::Gate);
             scenario.report_gate(&format!("h{round}"), true, true);
         }
     }
@@ -230,7 +235,7 @@ fn restart_begins_the_activity_again_and_keeps_the_attempts() {
     scenario.report_verdict("h1", Verdict::Red);
     let policy = Box::new(scenario.fleet.policy.clone());
     scenario.input(Input::Started { policy });
-    assert_eq!(scenario.run().attempts, 1, "a restart spends no attempt");
+    assert_eq!(scenario.run().progress.attempts, 1, "a restart spends no attempt");
     let begun = scenario.effects.iter().any(|effect| {
         matches!(effect, Effect::Begin { task: Task::Turn { prompt: TurnPrompt::Continue { of, .. }, .. }, .. }
             if matches!(**of, TurnPrompt::FixForward { .. }))

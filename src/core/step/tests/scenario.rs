@@ -112,13 +112,13 @@ impl FleetScenario {
 
     /// Reports something about the first run.
     pub(super) fn report(&mut self, fact: RunFact) {
-        let epoch = self.run().epoch;
+        let epoch = self.run().progress.epoch;
         self.input(Input::Run { run: RUN, epoch, fact });
     }
 
     /// Reports something about any run.
     pub(super) fn report_about(&mut self, run: RunId, fact: RunFact) {
-        let epoch = self.fleet.runs[&run].epoch;
+        let epoch = self.fleet.runs[&run].progress.epoch;
         self.input(Input::Run { run, epoch, fact });
     }
 
@@ -178,7 +178,7 @@ impl FleetScenario {
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {
-        self.run().outcome
+        self.run().progress.outcome
     }
 
     /// Answers the newest escalation.

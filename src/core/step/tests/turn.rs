@@ -38,7 +38,7 @@ fn requiring_approval() -> FleetScenario {
     let mut scenario = FleetScenario::in_turn(Policy::default());
     let asks = Permissions { default: Some(Decision::Ask), ..Permissions::default() };
     let run = scenario.fleet.runs.get_mut(&RUN).unwrap();
-    std::sync::Arc::make_mut(run).permissions = asks;
+    std::sync::Arc::make_mut(run).agent.permissions = asks;
     scenario
 }
 
@@ -129,12 +129,12 @@ fn commands_beyond_the_agents_capabilities_are_refused() {
     // An interrupted run waits for its operator, who continues the same conversation.
     let (session, model, version) = ("s1".into(), Some("m".into()), None);
     scenario.agent_event(AgentEvent::SessionStarted { session, model, version });
-    assert_eq!(scenario.run().equipment.as_ref().unwrap().model, Some("m".into()));
+    assert_eq!(scenario.run().agent.equipment.as_ref().unwrap().model, Some("m".into()));
     scenario.end_turn(TurnEnd::Interrupted);
     assert_eq!(scenario.outcome(), Some(Outcome::NeedsHuman));
     assert!(scenario.operate(interrupt()).is_err());
     assert!(scenario.answer_newest(Answer::Text { text: "the other way".into() }).is_ok());
-    assert_eq!(scenario.run().session.as_deref(), Some("s1"));
+    assert_eq!(scenario.run().agent.session.as_deref(), Some("s1"));
     let resumes = scenario.effects.iter().any(|effect| {
         matches!(effect, Effect::Begin { task: Task::Turn { resume: Some(s), .. }, .. } if s == "s1")
     });
@@ -145,15 +145,15 @@ fn commands_beyond_the_agents_capabilities_are_refused() {
 fn activity_clears_silence_and_retries() {
     let mut scenario = FleetScenario::in_turn(Policy::default());
     scenario.agent_event(AgentEvent::Quiet { seconds: 200, interrupted: false });
-    assert_eq!(scenario.run().quiet, Some(scenario.now.plus(-200_000)));
+    assert_eq!(scenario.run().agent.quiet, Some(scenario.now.plus(-200_000)));
     assert!(scenario.run().doing(scenario.now).contains("silent for 200 s"));
     scenario.agent_event(AgentEvent::Active);
-    assert_eq!(scenario.run().quiet, None);
+    assert_eq!(scenario.run().agent.quiet, None);
     scenario.agent_event(AgentEvent::Retry { attempt: 3, delay_ms: 12_000, status: Some(529) });
     let line = scenario.run().doing(scenario.now);
-    assert!(line == "529: retries in 12 s, attempt 3", "{line}");
+    assert!(line == "529: retry 3 in 12 s", "{line}");
     scenario.end_turn(TurnEnd::Done);
-    assert_eq!(scenario.run().retry, None);
+    assert_eq!(scenario.run().agent.retry, None);
 }
 
 #[test]
@@ -162,10 +162,10 @@ fn lost_conversation_begins_a_new_one_up_to_the_limit() {
     let (session, model, version) = ("s1".into(), None, None);
     scenario.agent_event(AgentEvent::SessionStarted { session, model, version });
     scenario.agent_event(usage(5));
-    assert_eq!(scenario.run().session_cost, usd(5));
+    assert_eq!(scenario.run().spend.session, usd(5));
     scenario.end_turn(TurnEnd::NoSession { why: "gone".into() });
-    assert_eq!(scenario.run().session, None);
-    assert!(matches!(scenario.run().activity, Activity::Turn { .. }));
+    assert_eq!(scenario.run().agent.session, None);
+    assert!(matches!(scenario.run().progress.activity, Activity::Turn { .. }));
     for _ in 0..5 {
         if scenario.run().live() {
             scenario.end_turn(TurnEnd::NoSession { why: "gone".into() });
@@ -186,7 +186,7 @@ fn turn_over_the_run_limit_does_not_begin() {
     assert_eq!(scenario.fleet.inbox()[0].kind, EscalationKind::OverBudget);
     // An operator who reopens the run grants its limit again.
     assert!(scenario.answer_newest(Answer::Text { text: "go on".into() }).is_ok());
-    assert!(matches!(scenario.run().activity, Activity::Turn { .. }));
+    assert!(matches!(scenario.run().progress.activity, Activity::Turn { .. }));
     let budget = scenario.effects.iter().rev().find_map(|effect| match effect {
         Effect::Begin { task: Task::Turn { budget, .. }, .. } => *budget,
         _ => None,
@@ -205,7 +205,7 @@ fn soft_limit_escalates_once_a_day_and_stops_nothing() {
     assert!(scenario.answer_newest(Answer::Approve).is_ok());
     assert!(scenario.run().live());
     let repo = scenario.run().work.repo().clone();
-    assert_eq!(scenario.fleet.books.repos().next(), Some((&repo, scenario.run().spend)));
+    assert_eq!(scenario.fleet.books.repos().next(), Some((&repo, scenario.run().spend.total)));
 }
 
 #[test]
@@ -222,9 +222,9 @@ fn done_run_takes_a_follow_up_in_its_conversation() {
     assert!(matches!(scenario.operate(retry(" ")), Err(Refusal::Done { .. })));
     assert!(scenario.operate(retry("and the docs")).is_ok());
     // The run gave its worktree back, so it gets another one first.
-    assert_eq!(scenario.run().activity, Activity::Worktree);
-    assert!(scenario.run().worktree.is_none() && scenario.run().home.is_some());
-    assert_eq!(scenario.run().session.as_deref(), Some("s1"));
+    assert_eq!(scenario.run().progress.activity, Activity::Worktree);
+    assert!(scenario.run().workspace.worktree.is_none() && scenario.run().workspace.home.is_some());
+    assert_eq!(scenario.run().agent.session.as_deref(), Some("s1"));
 }
 
 /// A fleet with three runs in three repositories, each in its turn.
@@ -311,7 +311,7 @@ fn restart_keeps_the_requests_of_a_remote_agent() {
     let mut scenario = FleetScenario::in_turn(policy.clone());
     let asks = Permissions { default: Some(Decision::Ask), ..Permissions::default() };
     let run = scenario.fleet.runs.get_mut(&RUN).unwrap();
-    std::sync::Arc::make_mut(run).permissions = asks;
+    std::sync::Arc::make_mut(run).agent.permissions = asks;
     scenario.request_permission(Tool::Shell, "make");
     let before = scenario.fleet.inbox()[0].id;
     scenario.now = scenario.now.plus(1000);

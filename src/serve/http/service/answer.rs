@@ -114,13 +114,13 @@ impl PendingAnswer {
         let mut snapshots = self.handle.snapshots.clone();
         let ended = |now: &Arc<crate::runtime::Snapshot>| {
             // A job that the fleet has already forgotten has ended too.
-            now.fleet.runs.get(&self.run).is_none_or(|run| run.outcome.is_some())
+            now.fleet.runs.get(&self.run).is_none_or(|run| run.progress.outcome.is_some())
         };
         let snapshot = snapshots.wait_for(ended).await.map_err(|_| "afk has ended".to_owned())?;
         self.ended = true;
         match snapshot.fleet.runs.get(&self.run) {
-            Some(run) if run.outcome == Some(Outcome::Done) => Ok(()),
-            Some(run) => Err(run.why.clean_line()),
+            Some(run) if run.progress.outcome == Some(Outcome::Done) => Ok(()),
+            Some(run) => Err(run.progress.why.clean_line()),
             None => Err("afk has already forgotten the job".into()),
         }
     }

@@ -113,7 +113,7 @@ fn describe(run: &Run, output: &JobOutput) -> Option<Value> {
         .as_ref()
         .map(|text| serde_json::from_str::<Value>(text.as_received()).unwrap_or(Value::Null));
     let failed = matches!(status, JobStatus::Failed | JobStatus::Timeout | JobStatus::Error);
-    let since = run.reached.first().map_or(run.claimed, |(_, at)| *at);
+    let since = run.progress.reached.first().map_or(run.progress.claimed, |(_, at)| *at);
     Some(json!({
         "job_id": job.id,
         "status": status,
@@ -122,11 +122,11 @@ fn describe(run: &Run, output: &JobOutput) -> Option<Value> {
         "metadata": metadata,
         "created_at": rfc3339(since),
         "started_at": run.started().map(rfc3339),
-        "finished_at": run.ended.map(rfc3339),
+        "finished_at": run.progress.ended.map(rfc3339),
         "exit_code": output.code,
         "output": output.lines,
         "stderr": output.stderr,
-        "error": failed.then(|| run.why.clean_line()),
+        "error": failed.then(|| run.progress.why.clean_line()),
     }))
 }
 

@@ -40,7 +40,7 @@ use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Prompt, Reaction, Response, TextView};
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::list::{Cursor, List, first_row};
 use crate::tui::widgets::span::piece;
 
@@ -243,13 +243,13 @@ impl BreakglassPane {
             let heading = rows::heading(item);
             if roomy && group != Some(heading) {
                 group = Some(heading);
-                drawn.push(Line::from(piece(format!(" {heading}"), theme, Role::Title)));
+                drawn.push(Line::from(piece(format!(" {heading}"), theme, Tone::Title)));
             }
             if at == chosen {
                 chosen_at = drawn.len();
             }
             let spans = rows::spans(item, &self.terminals, scene, width);
-            drawn.push(list.line(at == chosen, spans));
+            drawn.push(list.row(at == chosen, spans));
         }
         let room = height.saturating_sub(lines.len() + about.len());
         let first = first_row(chosen_at, drawn.len(), room);

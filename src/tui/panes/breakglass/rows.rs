@@ -10,7 +10,7 @@ use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::runtime::Snapshot;
 use crate::tui::component::Scene;
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, fit};
 
@@ -63,18 +63,18 @@ pub(super) fn spans(
     let (theme, state, now) = (scene.theme, scene.snapshot.breakglass(), scene.now);
     let (head, text, role) = match item {
         Item::Verb(verb) => {
-            let role = if *verb == Verb::Cycle { Role::Warn } else { Role::Text };
+            let role = if *verb == Verb::Cycle { Tone::Warn } else { Tone::Text };
             (format!("{:<10} ", verb.as_str()), verb.explains().to_owned(), role)
         }
         Item::Host(host) => {
-            (format!("{host:<10} "), shell_line(terminals, state, host), Role::Text)
+            (format!("{host:<10} "), shell_line(terminals, state, host), Tone::Text)
         }
         Item::Run(id) => match run(state, *id) {
             Some(run) => {
                 let (text, role) = run_line(scene.snapshot, run, now);
                 (format!("{:<10} ", run.verb.as_str()), text, role)
             }
-            None => (String::new(), String::new(), Role::Dim),
+            None => (String::new(), String::new(), Tone::Dim),
         },
         Item::Recording(shell) => {
             let kept = state.recordings.iter().find(|kept| kept.shell == *shell);
@@ -82,12 +82,12 @@ pub(super) fn spans(
                 format!("{} s by {}, {} ago", kept.ms / 1000, kept.by, age(now, kept.at))
             });
             let host = kept.map(|kept| kept.host.clone()).unwrap_or_default();
-            (format!("{host:<10} "), text, Role::Dim)
+            (format!("{host:<10} "), text, Tone::Dim)
         }
     };
     let room = width.saturating_sub(2 + head.chars().count());
     let text = fit(&clean_line(&text), room, theme.marks.cut);
-    let head_role = if scene.focused { Role::Accent } else { Role::Text };
+    let head_role = if scene.focused { Tone::Accent } else { Tone::Text };
     vec![piece(format!(" {head}"), theme, head_role), piece(text, theme, role)]
 }
 
@@ -105,18 +105,18 @@ fn shell_line(terminals: &[Terminal], state: &BreakglassState, host: &str) -> St
     }
 }
 
-fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Role) {
+fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Tone) {
     match &run.end {
         None => {
             let link = snapshot.verb_output.get(&run.id).map(|seen| seen.link.clean_line());
             let link = link.unwrap_or_else(|| "running".into());
-            (format!("{} by {}: {link}", run.id, run.by), Role::Busy)
+            (format!("{} by {}: {link}", run.id, run.by), Tone::Busy)
         }
         Some((at, end)) => {
             let role = match &end.result {
-                result if result.good() => Role::Good,
-                VerbResult::Unknown { .. } => Role::Warn,
-                _ => Role::Bad,
+                result if result.good() => Tone::Good,
+                VerbResult::Unknown { .. } => Tone::Warn,
+                _ => Tone::Bad,
             };
             let seconds = at.since(run.began) / 1000;
             let (id, by, ago) = (run.id, &run.by, age(now, *at));

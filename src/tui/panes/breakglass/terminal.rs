@@ -15,7 +15,7 @@ use crate::runtime::breakglass::console::ShellEnd;
 use crate::term::emulator::Emulator;
 use crate::tui::component::Scene;
 use crate::tui::motion::Motion;
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::text::fit;
 
 /// A screen with its source, in the place of the rows.
@@ -207,7 +207,7 @@ impl Terminal {
             let text = format!(" {}; {resume} reconnects ", end.why.clean_line());
             let text = fit(&text, usize::from(area.width), theme.marks.cut);
             let spot = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
-            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Role::Alarm))), spot);
+            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Tone::Alarm))), spot);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::actions::{ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_LEAVE};
 use super::rows::Item;
 use crate::core::model::breakglass::BreakglassRules;
 use crate::tui::component::Scene;
-use crate::tui::theme::Role;
+use crate::tui::theme::Tone;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, fit, wrap};
 
@@ -17,8 +17,8 @@ const ABOUT: usize = 4;
 pub(super) fn unconfigured(scene: &Scene<'_>) -> Vec<Line<'static>> {
     let line = |text: &str, role| Line::from(piece(format!(" {text}"), scene.theme, role));
     vec![
-        line("not configured: this afk has no VM and no hypervisor to reach", Role::Text),
-        line("nothing here can start, stop or reset a machine", Role::Dim),
+        line("not configured: this afk has no VM and no hypervisor to reach", Tone::Text),
+        line("nothing here can start, stop or reset a machine", Tone::Dim),
     ]
 }
 
@@ -37,27 +37,27 @@ pub(super) fn head(rules: &BreakglassRules, scene: &Scene<'_>, width: usize) -> 
         ),
         None => format!("{}: state not read yet", rules.vm),
     };
-    let mut lines = vec![line(reads, Role::Text)];
+    let mut lines = vec![line(reads, Tone::Text)];
     lines.push(if let Some(arming) = &state.armed {
         let left = arming.until.since(now) / 60_000 + 1;
         let (by, why) = (&arming.by, arming.reason.clean_line());
-        line(format!("ARMED by {by} for {left} more min: {why}"), Role::Alarm)
+        line(format!("ARMED by {by} for {left} more min: {why}"), Tone::Alarm)
     } else {
         let key = scene.keymap.key_of(BREAKGLASS, ARM);
-        line(format!("off: {key} arms it, with a reason"), Role::Dim)
+        line(format!("off: {key} arms it, with a reason"), Tone::Dim)
     });
     let drill = match (state.drill_red(now, rules), state.drill.good) {
         (Some(_), Some(good)) => {
-            (format!("DRILL OVERDUE: the last one passed {} ago", age(now, good)), Role::Bad)
+            (format!("DRILL OVERDUE: the last one passed {} ago", age(now, good)), Tone::Bad)
         }
-        (Some(_), None) => ("DRILL OVERDUE: no drill has passed yet".into(), Role::Bad),
-        (None, Some(good)) => (format!("drill passed {} ago", age(now, good)), Role::Good),
-        (None, None) if rules.drill_ms.is_none() => ("no drill configured".into(), Role::Dim),
-        (None, None) => ("no drill has passed yet".into(), Role::Dim),
+        (Some(_), None) => ("DRILL OVERDUE: no drill has passed yet".into(), Tone::Bad),
+        (None, Some(good)) => (format!("drill passed {} ago", age(now, good)), Tone::Good),
+        (None, None) if rules.drill_ms.is_none() => ("no drill configured".into(), Tone::Dim),
+        (None, None) => ("no drill has passed yet".into(), Tone::Dim),
     };
     lines.push(line(format!("{} · No AI in the path", drill.0), drill.1));
     if scene.snapshot.breakglass_ahead.is_some() {
-        lines.push(line("AUDIT DEGRADED: kept in memory and at the host".into(), Role::Alarm));
+        lines.push(line("AUDIT DEGRADED: kept in memory and at the host".into(), Tone::Alarm));
     }
     lines
 }
@@ -95,11 +95,11 @@ pub(super) fn about(
     }
     let mut lines: Vec<Line<'static>> = parts
         .into_iter()
-        .map(|part| Line::from(piece(format!(" {part}"), theme, Role::Dim)))
+        .map(|part| Line::from(piece(format!(" {part}"), theme, Tone::Dim)))
         .collect();
     if let Some(cold) = cold_path {
         let text = fit(&format!(" cold path: {cold}"), width, theme.marks.cut);
-        lines.push(Line::from(piece(text, theme, Role::Dim)));
+        lines.push(Line::from(piece(text, theme, Tone::Dim)));
     }
     lines
 }

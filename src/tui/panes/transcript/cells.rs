@@ -7,7 +7,7 @@ use crate::core::model::approval::DecidedBy;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{fit, wrap};
@@ -26,17 +26,17 @@ pub(super) struct Cells<'a> {
 
 impl Cells<'_> {
     /// The lines of a whole text, each behind `lead`.
-    fn block(&self, text: &Untrusted, role: Role, lead: &str) -> Vec<Line<'static>> {
+    fn block(&self, text: &Untrusted, role: Tone, lead: &str) -> Vec<Line<'static>> {
         let room = self.width.saturating_sub(lead.chars().count());
         let part = |line| {
-            let lead = piece(lead, self.theme, Role::Border);
+            let lead = piece(lead, self.theme, Tone::Border);
             Line::from(vec![lead, piece(line, self.theme, role)])
         };
         text.clean().lines().flat_map(|line| wrap(line, room)).map(part).collect()
     }
 
     /// One line behind a mark; a longer text is cut.
-    fn one(&self, mark: &str, role: Role, text: &str, text_role: Role) -> Vec<Line<'static>> {
+    fn one(&self, mark: &str, role: Tone, text: &str, text_role: Tone) -> Vec<Line<'static>> {
         let room = self.width.saturating_sub(mark.chars().count() + 1);
         vec![Line::from(vec![
             piece(format!("{mark} "), self.theme, role),
@@ -52,14 +52,14 @@ impl Cells<'_> {
         match &entry.event {
             AgentEvent::Prompt { text } => {
                 let title = format!("turn {}", entry.turn);
-                let mut lines = self.one("»", Role::Accent, &title, Role::Title);
-                let all = self.block(text, Role::Dim, "  ");
+                let mut lines = self.one("»", Tone::Accent, &title, Tone::Title);
+                let all = self.block(text, Tone::Dim, "  ");
                 let shown = if unfolded { all.len() } else { all.len().min(3) };
                 let hidden = all.len() - shown;
                 lines.extend(all.into_iter().take(shown));
                 if hidden > 0 {
                     let more = format!("  {} {} more", marks.cut, plural(hidden, "line"));
-                    lines.push(Line::from(piece(more, theme, Role::Dim)));
+                    lines.push(Line::from(piece(more, theme, Tone::Dim)));
                 }
                 lines
             }
@@ -67,18 +67,18 @@ impl Cells<'_> {
                 let model = model.as_ref().map(Untrusted::clean_line).unwrap_or_default();
                 let text =
                     format!("session {} {model}", Untrusted::from(session.as_str()).clean_line());
-                self.one("·", Role::Dim, &text, Role::Dim)
+                self.one("·", Tone::Dim, &text, Tone::Dim)
             }
-            AgentEvent::Text { text } => self.block(text, Role::Text, ""),
-            AgentEvent::Thought { text } if unfolded => self.block(text, Role::Dim, "  "),
-            AgentEvent::Thought { text } => self.one("~", Role::Dim, &text.clean_line(), Role::Dim),
+            AgentEvent::Text { text } => self.block(text, Tone::Text, ""),
+            AgentEvent::Thought { text } if unfolded => self.block(text, Tone::Dim, "  "),
+            AgentEvent::Thought { text } => self.one("~", Tone::Dim, &text.clean_line(), Tone::Dim),
             AgentEvent::ToolStart { title, .. } if newest => {
-                self.one(marks.busy, Role::Busy, &title.clean_line(), Role::Text)
+                self.one(marks.busy, Tone::Busy, &title.clean_line(), Tone::Text)
             }
             AgentEvent::ToolStart { .. } => Vec::new(),
             AgentEvent::ToolEnd { title, ok, code, output, .. } => {
                 let (mark, role) =
-                    if *ok { (marks.done, Role::Good) } else { (marks.bad, Role::Bad) };
+                    if *ok { (marks.done, Tone::Good) } else { (marks.bad, Tone::Bad) };
                 let code = code.map_or_else(
                     || if *ok { "ok".into() } else { "failed".into() },
                     |c| format!("exit {c}"),
@@ -89,9 +89,9 @@ impl Cells<'_> {
                     count => format!(" · {}", plural(count, "line")),
                 };
                 let text = format!("{}  {code}{lines}", title.clean_line());
-                let mut lines = self.one(mark, role, &text, Role::Text);
+                let mut lines = self.one(mark, role, &text, Tone::Text);
                 if unfolded {
-                    lines.extend(self.block(output, Role::Dim, "  │ ").into_iter().take(OUTPUT));
+                    lines.extend(self.block(output, Tone::Dim, "  │ ").into_iter().take(OUTPUT));
                 }
                 lines
             }
@@ -102,10 +102,10 @@ impl Cells<'_> {
                 let removed =
                     text.lines().filter(|l| l.starts_with('-') && !l.starts_with("---")).count();
                 let head = format!("{}  +{added} -{removed}", path.clean_line());
-                let mut lines = self.one("±", Role::Accent, &head, Role::Text);
+                let mut lines = self.one("±", Tone::Accent, &head, Tone::Text);
                 let body = text.lines().skip_while(|line| !line.starts_with("@@"));
                 for line in body.take(OUTPUT) {
-                    let role = diff_role(line, Role::Dim);
+                    let role = diff_role(line, Tone::Dim);
                     for part in wrap(line, width.saturating_sub(2)) {
                         lines.push(Line::from(vec![Span::raw("  "), piece(part, theme, role)]));
                     }
@@ -116,19 +116,19 @@ impl Cells<'_> {
                 .iter()
                 .flat_map(|item| {
                     let (mark, role) =
-                        if item.done { (marks.done, Role::Good) } else { (marks.open, Role::Dim) };
-                    self.one(mark, role, &item.text.clean_line(), Role::Text)
+                        if item.done { (marks.done, Tone::Good) } else { (marks.open, Tone::Dim) };
+                    self.one(mark, role, &item.text.clean_line(), Tone::Text)
                 })
                 .collect(),
             AgentEvent::PermissionRequest { request, .. } if newest => {
                 let text = format!("asks permission: {}", request.title.clean_line());
-                self.one(marks.human, Role::Warn, &text, Role::Warn)
+                self.one(marks.human, Tone::Warn, &text, Tone::Warn)
             }
             // The line of its answer names the request.
             AgentEvent::PermissionRequest { .. } => Vec::new(),
             AgentEvent::Question { text, .. } => {
                 let text = format!("asks: {}", text.clean_line());
-                self.one(marks.human, Role::Warn, &text, Role::Warn)
+                self.one(marks.human, Tone::Warn, &text, Tone::Warn)
             }
             // The tool's own line shows what the policy allows.
             AgentEvent::Resolved { by, answer, .. }
@@ -143,40 +143,40 @@ impl Cells<'_> {
                 let text = format!("{}, by {by}{of}", answer.clean_line());
                 let refused = answer.as_received().starts_with("denied");
                 let (mark, role) =
-                    if refused { (marks.bad, Role::Bad) } else { (marks.done, Role::Accent) };
-                self.one(mark, role, &text, Role::Text)
+                    if refused { (marks.bad, Tone::Bad) } else { (marks.done, Tone::Accent) };
+                self.one(mark, role, &text, Tone::Text)
             }
             AgentEvent::Steered { text, by } => {
                 let text =
                     format!("{}: {}", Untrusted::from(by.as_str()).clean_line(), text.clean_line());
-                self.one("»", Role::Accent, &text, Role::Accent)
+                self.one("»", Tone::Accent, &text, Tone::Accent)
             }
             AgentEvent::SteerTaken => {
-                self.one(marks.done, Role::Accent, "message taken", Role::Dim)
+                self.one(marks.done, Tone::Accent, "message taken", Tone::Dim)
             }
             AgentEvent::Usage(spend) => {
                 let money = spend.summary();
                 let text = format!("{} in, {} out, {money}", spend.tokens_in, spend.tokens_out);
-                self.one("$", Role::Dim, &text, Role::Dim)
+                self.one("$", Tone::Dim, &text, Tone::Dim)
             }
             AgentEvent::Retry { attempt, delay_ms, status } => {
                 let status = status.map_or_else(String::new, |s| format!(" after status {s}"));
                 let text =
                     format!("retries the model in {delay_ms} ms (attempt {attempt}){status}");
-                self.one("~", Role::Warn, &text, Role::Warn)
+                self.one("~", Tone::Warn, &text, Tone::Warn)
             }
             AgentEvent::Quiet { seconds, interrupted } => {
                 let now = if *interrupted { "; it is interrupted" } else { "" };
                 let text = format!("no output for {seconds} s{now}");
-                self.one("~", Role::Warn, &text, Role::Warn)
+                self.one("~", Tone::Warn, &text, Tone::Warn)
             }
             AgentEvent::Exited { code: Some(0), stderr } if stderr.is_empty() => Vec::new(),
             AgentEvent::Exited { code, stderr } => {
                 let code = code.map_or_else(|| "stopped".to_owned(), |code| format!("exit {code}"));
                 let text = format!("{code}  {}", stderr.clean_line());
-                let mut lines = self.one("·", Role::Dim, text.trim_end(), Role::Dim);
+                let mut lines = self.one("·", Tone::Dim, text.trim_end(), Tone::Dim);
                 if unfolded {
-                    lines.extend(self.block(stderr, Role::Dim, "  │ ").into_iter().take(OUTPUT));
+                    lines.extend(self.block(stderr, Tone::Dim, "  │ ").into_iter().take(OUTPUT));
                 }
                 lines
             }
@@ -185,9 +185,9 @@ impl Cells<'_> {
             AgentEvent::Equipped(_) | AgentEvent::Active | AgentEvent::RequestWithdrawn { .. } => {
                 Vec::new()
             }
-            AgentEvent::Notice { text } => self.block(text, Role::Accent, "· "),
-            AgentEvent::Raw { line } => self.one("?", Role::Dim, &line.clean_line(), Role::Dim),
-            AgentEvent::TurnEnd(end) => self.one("«", Role::Accent, &end.summary(), Role::Dim),
+            AgentEvent::Notice { text } => self.block(text, Tone::Accent, "· "),
+            AgentEvent::Raw { line } => self.one("?", Tone::Dim, &line.clean_line(), Tone::Dim),
+            AgentEvent::TurnEnd(end) => self.one("«", Tone::Accent, &end.summary(), Tone::Dim),
         }
     }
 }

@@ -110,16 +110,16 @@ impl Pane for TranscriptPane {
         };
         let subject =
             run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
-        let state = match run.outcome {
+        let state = match run.progress.outcome {
             Some(outcome) => outcome.as_str().to_owned(),
-            None => format!("{} · {}", run.phase.as_str(), run.doing(fleet.last_event)),
+            None => format!("{} · {}", run.progress.phase.as_str(), run.doing(fleet.last_event)),
         };
         let place = if self.window.follow {
             "follows".to_owned()
         } else {
             format!("{} of {}", self.window.at() + 1, self.window.records())
         };
-        let (title, id, spend) = (ID.title, run.id, run.spend.summary());
+        let (title, id, spend) = (ID.title, run.id, run.spend.total.summary());
         format!("{title} · {id} {subject} · {state} · {spend} · {place}")
     }
 

@@ -9,7 +9,7 @@ use super::cells::Cells;
 use crate::core::model::id::RunId;
 use crate::journal::transcript::{Reader, Store};
 use crate::tui::motion::Motion;
-use crate::tui::theme::{Role, Theme};
+use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::span::{piece, plain};
 
 /// The line at the top of a window: a record, and a line of the record.
@@ -97,7 +97,7 @@ impl Window {
                 if self.hit == Some(record)
                     && let Some(first) = cell.first_mut()
                 {
-                    first.spans.insert(0, piece(">", theme, Role::Accent));
+                    first.spans.insert(0, piece(">", theme, Tone::Accent));
                 }
                 self.lines.extend(cell.into_iter().skip(skip));
                 skip = 0;

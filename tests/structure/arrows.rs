@@ -1,0 +1,113 @@
+//! Arrows between the rooms of `src` point one way, as docs/architecture.md tells: a room names
+//! only the rooms of its row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::source::{modules, named_paths};
+
+/// A room and what it may name. `core` is a package of its own, which Cargo keeps from naming any.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("agent", &["config", "process"]),
+    ("breakglass", &["config", "error", "lock", "network"]),
+    ("ci", &["error", "github", "network", "process"]),
+    (
+        "cli",
+        &[
+            "agent",
+            "breakglass",
+            "cluster",
+            "config",
+            "error",
+            "executor",
+            "github",
+            "journal",
+            "network",
+            "process",
+            "runtime",
+            "secrets",
+            "serve",
+            "tracker",
+            "tui",
+        ],
+    ),
+    ("cluster", &["config", "error", "network"]),
+    ("config", &[]),
+    ("deploy", &["cluster", "config", "error", "network", "process"]),
+    ("error", &[]),
+    ("executor", &["agent", "cluster", "config", "error", "network", "process", "secrets"]),
+    ("github", &["config", "error", "lock", "network", "secrets"]),
+    ("journal", &["config", "lock"]),
+    ("lock", &[]),
+    ("network", &["error"]),
+    ("notify", &["config", "error", "lock", "network", "process", "secrets"]),
+    ("process", &["lock"]),
+    (
+        "runtime",
+        &[
+            "agent",
+            "breakglass",
+            "ci",
+            "cluster",
+            "config",
+            "deploy",
+            "error",
+            "executor",
+            "github",
+            "journal",
+            "lock",
+            "notify",
+            "process",
+            "secrets",
+            "tracker",
+            "workspace",
+        ],
+    ),
+    ("secrets", &["config", "error", "network"]),
+    ("serve", &["breakglass", "config", "journal", "lock", "notify", "process", "runtime", "term"]),
+    ("term", &["lock"]),
+    ("tracker", &["config", "error", "github", "lock"]),
+    ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
+    ("workspace", &["config", "lock", "process"]),
+];
+
+#[test]
+fn rooms_name_only_what_stands_below_them() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ROOMS.iter().map(|(room, names)| (*room, names.iter().copied().collect())).collect();
+    let mut all = modules(Path::new("src"), &[]);
+    all.retain(|module| !module.file.starts_with("src/core") && !module.path.is_empty());
+    let rooms: BTreeSet<String> = all.iter().map(|module| module.path[0].clone()).collect();
+    let mut wrong = BTreeSet::new();
+    let mut named: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for module in &all {
+        let room = module.path[0].as_str();
+        for path in named_paths(module, &[]) {
+            let Some(other) = path.first().filter(|other| rooms.contains(*other)) else { continue };
+            if other == room {
+                continue;
+            }
+            named.entry(room).or_default().insert(other.clone());
+            if !allowed.get(room).is_some_and(|names| names.contains(other.as_str())) {
+                wrong.insert(format!("{} names {other}", module.file.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, BTreeSet::new());
+    // A row that allows more than is used tells a reader too little.
+    for (room, names) in &allowed {
+        assert!(rooms.contains(*room), "there is no room {room}");
+        let used = named.remove(room).unwrap_or_default();
+        let unused: Vec<&str> =
+            names.iter().copied().filter(|name| !used.contains(*name)).collect();
+        assert_eq!(unused, Vec::<&str>::new(), "{room} does not name these");
+    }
+}
+
+#[test]
+fn core_depends_on_pure_packages_alone() {
+    let manifest: toml::Table =
+        std::fs::read_to_string("src/core/Cargo.toml").unwrap().parse().unwrap();
+    let names: Vec<&String> = manifest["dependencies"].as_table().unwrap().keys().collect();
+    assert_eq!(names, ["serde", "sha2", "thiserror", "unicode-width"]);
+}

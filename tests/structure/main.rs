@@ -1,0 +1,10 @@
+//! The stated structure, held against the source: import circles, arrows between rooms, names and
+//! doc comments. Everything is read with a Rust parser, so that `use crate::{ci, deploy}` counts as
+//! two imports and a name in a string counts as none.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod arrows;
+mod circles;
+mod names;
+mod source;
