@@ -1,7 +1,7 @@
 //! Measures a step of the core with 1, 100 and 10,000 issues, and the clone of a fleet that every
 //! snapshot costs.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a bench may panic, and prints its figures")]
 
 use afk::core::fleet::Fleet;
 use afk::core::fleet::volatile::Volatile;

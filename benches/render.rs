@@ -1,6 +1,6 @@
 //! Measures a frame of 200x50 and of 80x24, without a change and with every cell changed.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a bench may panic, and prints its figures")]
 
 use std::collections::BTreeSet;
 

@@ -5,8 +5,8 @@
 //!
 //! Run it with `cargo bench --bench service`. `AFK_BENCH_JOBS` sets the number of jobs (1000).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
-#![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench may panic, and prints its figures")]
+#![allow(dead_code, reason = "a bench uses a part of the tests' support")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -66,7 +66,7 @@ fn main() {
     });
 }
 
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_precision_loss, reason = "figures for people are rounded anyway")]
 async fn spawned(count: usize) -> f64 {
     let permits = Arc::new(tokio::sync::Semaphore::new(PERMITS));
     let began = Instant::now();
@@ -93,7 +93,7 @@ fn world(permits: usize, workspace: bool) -> World {
         .with(AGENTS)
 }
 
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_precision_loss, reason = "figures for people are rounded anyway")]
 async fn executed(
     count: usize,
     agent: &'static str,

@@ -1,6 +1,6 @@
 //! Transcripts of 1,000 to 1,000,000 records: open, seek, the last page, search, append.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a bench may panic, and prints its figures")]
 
 use afk::core::model::agent_event::AgentEvent;
 use afk::core::model::id::RunId;

@@ -4,8 +4,14 @@
 //! `AFK_SIM_SCHEDULES` sets how many schedules run (10,000 in release, 300 in debug);
 //! `AFK_SIM_SEED` replays one. A failing seed is printed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
-#![allow(clippy::unused_self)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by a panic, and prints what it counted"
+)]
+#![allow(clippy::unused_self, reason = "the methods of the world read alike")]
 
 mod sim {
     pub mod world;

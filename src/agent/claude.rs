@@ -232,8 +232,11 @@ impl ClaudeProtocol {
                 let status = line["error_status"].as_u64().or_else(|| line["status"].as_u64());
                 let attempt = number(line, "attempt");
                 let delay = line["retry_delay_ms"].as_f64().or_else(|| line["delay_ms"].as_f64());
-                // The delay is in milliseconds, and the cast saturates.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the delay is in milliseconds, and the cast saturates"
+                )]
                 let delay_ms = delay.unwrap_or(0.0) as u64;
                 out.emit(AgentEvent::Retry {
                     attempt: u32::try_from(attempt).unwrap_or(u32::MAX),

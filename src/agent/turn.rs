@@ -275,8 +275,7 @@ impl<'a> TurnLoop<'a> {
             Tariff::Reported => {}
             Tariff::Flat => spend.usd = MicroUsd(0),
             Tariff::Priced { input, output } if spend.usd.0 == 0 => {
-                // Token counts stay far below 2^52, where f64 begins to lose integers.
-                #[allow(clippy::cast_precision_loss)]
+                #[allow(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
                 let usd = (spend.tokens_in as f64 * input + spend.tokens_out as f64 * output) / 1e6;
                 spend.usd = MicroUsd::from_usd(usd);
                 spend.estimated = spend.usd;

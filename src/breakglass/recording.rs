@@ -201,7 +201,11 @@ pub(crate) fn read(path: &Path) -> Result<Asciicast, String> {
         let Ok((at, kind, data)) = serde_json::from_str::<(f64, String, String)>(&line) else {
             break;
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Bounded on both sides.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the value is bounded on both sides"
+        )]
         let at = (at.clamp(0.0, 1e9) * 1000.0) as u64;
         match kind.as_str() {
             "o" => events.push((at, RecordedEvent::Output(data.into_bytes()))),

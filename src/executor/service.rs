@@ -107,8 +107,7 @@ impl ServiceExecutor {
             "metadata": {"afk": turn.name},
         });
         if let Some(budget) = turn.spec.budget {
-            // Budgets stay far below 2^52, where f64 begins to lose integers.
-            #[allow(clippy::cast_precision_loss)]
+            #[allow(clippy::cast_precision_loss, reason = "budgets stay far below 2^52")]
             let usd = budget.0 as f64 / 1e6;
             body["max_budget_usd"] = json!(usd);
         }

@@ -37,9 +37,7 @@ pub(crate) fn events() -> io::Result<TerminalEvents> {
     } else {
         std::fs::File::open("/dev/tty")?.into()
     };
-    // The successor of this call is unsafe, for types that may give their descriptor away. Ours
-    // owns it.
-    #[allow(deprecated)]
+    #[allow(deprecated, reason = "the replacement is unsafe, and this descriptor is owned")]
     let terminal = AsyncFd::with_interest(terminal, Interest::READABLE)?;
     let start = (terminal, InputParser::default(), false);
     // The timeout lives in the stream, so that it survives a `select!` that drops `next()`.

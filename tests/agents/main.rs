@@ -2,7 +2,13 @@
 //! a HOME of their own. `tests/agents.sh` installs them and runs this; without it every test here is
 //! reported as ignored.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by a panic, and says when it is skipped"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

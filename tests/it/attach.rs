@@ -148,7 +148,7 @@ impl Raw {
         raw
     }
 
-    #[allow(clippy::needless_pass_by_value)] // Made on the spot.
+    #[allow(clippy::needless_pass_by_value, reason = "the callers build it on the spot")]
     fn send(&mut self, line: Value) {
         self.to.write_all(format!("{line}\n").as_bytes()).unwrap();
     }

@@ -1,6 +1,12 @@
 //! Tests against the real program, with git, processes and terminals; one file for each feature.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by a panic, and says when it is skipped"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

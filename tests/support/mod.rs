@@ -1,6 +1,6 @@
 //! Doubles and tools that several tests share.
 
-#![allow(dead_code)] // Each tier uses its own part.
+#![allow(dead_code, reason = "each tier uses its own part")]
 
 pub mod api;
 pub mod cluster;

@@ -387,7 +387,7 @@ impl T3 {
         });
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "each is a field of the protocol")]
     fn message(
         &self,
         thread: &str,
@@ -548,7 +548,7 @@ impl T3 {
         self.lock().answered[&request]["decision"].as_str().unwrap().to_owned()
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "each is a field of the protocol")]
     fn tool(
         &self,
         thread: &str,

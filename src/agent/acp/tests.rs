@@ -25,7 +25,7 @@ fn running(config: AcpProfile) -> AcpProtocol {
     acp
 }
 
-#[allow(clippy::needless_pass_by_value)] // The callers build it on the spot.
+#[allow(clippy::needless_pass_by_value, reason = "the callers build it on the spot")]
 fn update(update: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}})
 }

@@ -18,8 +18,10 @@ impl MicroUsd {
     #[must_use]
     pub fn from_usd(usd: f64) -> Self {
         if usd.is_finite() && usd > 0.0 {
-            // The cast saturates, which is right for a limit.
-            #[allow(clippy::cast_possible_truncation)]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "the cast saturates, which is right for a limit"
+            )]
             Self((usd * 1e6).round() as i64)
         } else {
             Self(0)

@@ -420,7 +420,7 @@ pub enum Event {
     },
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(term: &u64) -> bool {
     *term == 0
 }

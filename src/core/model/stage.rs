@@ -224,7 +224,7 @@ pub(crate) mod by_name {
 
     use super::Stage;
 
-    #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub(crate) fn serialize<S: Serializer>(stage: &Stage, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(stage.as_str())
     }

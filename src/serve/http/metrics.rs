@@ -31,8 +31,7 @@ fn family(out: &mut String, name: &str, help: &str, label: &str, rows: &[(&str, 
     }
 }
 
-// The counts stay far below 2^52.
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_precision_loss, reason = "the counts stay far below 2^52")]
 fn text(snapshot: &Snapshot) -> String {
     let fleet = &snapshot.fleet;
     let mut out = String::with_capacity(4096);

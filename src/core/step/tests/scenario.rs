@@ -52,7 +52,7 @@ pub(super) fn issue(number: u64, priority: Option<u8>) -> Issue {
 }
 
 impl FleetScenario {
-    #[allow(clippy::needless_pass_by_value)] // Every caller builds its policy on the spot.
+    #[allow(clippy::needless_pass_by_value, reason = "callers build the policy on the spot")]
     pub(super) fn with_policy(policy: Policy) -> Self {
         let mut scenario = Self {
             fleet: Fleet::default(),
