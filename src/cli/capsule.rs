@@ -1,4 +1,5 @@
-//! `afk capsule`: copies the evidence of a freeze, after it has checked each file against the manifest.
+//! `afk capsule`: checks and copies a capsule, the folder of evidence that afk keeps of a run that froze
+//! or needs a human. The manifest `SHA256SUMS` has the digest of each file.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,6 @@ pub(super) struct CapsuleArgs {
     to: Option<PathBuf>,
 }
 
-/// Runs the command; afk need not run.
 pub(super) fn run(args: &CapsuleArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     let fleet = instance.fleet()?;
     let run = run_arg::find(&fleet, &args.run)?;
@@ -39,13 +39,13 @@ pub(super) fn run(args: &CapsuleArgs, instance: &InstanceArgs) -> Result<(), Fai
         std::fs::copy(capsule.join(name), to.join(name))?;
     }
     let count = plural(files.len(), "file");
-    print_line(&format!("{count} copied to {}, unchanged since the freeze", to.display()));
+    print_line(&format!("{count} copied to {}, unchanged since it was kept", to.display()));
     let folder = to.display();
     print_line(&format!("check them with: cd {folder} && sha256sum --check SHA256SUMS"));
     Ok(())
 }
 
-/// The files that the manifest names. Fails if one of them is missing or has changed.
+/// Returns the files that the manifest names; an error if one of them is missing or has changed.
 fn verified_files(folder: &Path) -> Result<Vec<String>, Failure> {
     let manifest = std::fs::read_to_string(folder.join("SHA256SUMS"))
         .map_err(|error| Failure::new(FailureKind::System, folder.display()).because(error))?;
@@ -60,7 +60,7 @@ fn verified_files(folder: &Path) -> Result<Vec<String>, Failure> {
             .because(error)
         })?;
         if Digest::of_bytes(&bytes).to_string() != digest {
-            let text = format!("{name} in {} has changed since the freeze", folder.display());
+            let text = format!("{name} in {} has changed since it was kept", folder.display());
             return Err(Failure::new(FailureKind::Negative, text));
         }
         files.push(name.to_owned());

@@ -276,7 +276,7 @@ async fn five_red_checks_freeze_the_run_with_its_evidence() {
     // A file changed since it was captured is reported and not exported.
     std::fs::write(std::path::Path::new(&capsule).join("changes.diff"), "other").unwrap();
     let out = afk(&args).output().unwrap();
-    assert!(text(&out.stderr).contains("has changed since the freeze"), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("has changed since it was kept"), "{}", text(&out.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,20 @@
-//! The order of a run's activities: which activity begins, at what cost, and what each report of
-//! the runtime leads to. `admission` starts a run, `take` passes the reports in, and `restart`,
-//! `operator` and the tick begin an activity again.
+//! The order of a run's activities: which activity begins next, and whether the limits allow it.
+//! The module `admission` starts a run here, `step::take` passes the runtime's reports in, and the
+//! modules `restart` and `operator` begin an activity again.
 //!
 //! ```text
-//! start_work ─▶ Worktree ─▶ Turn ─▶ Gate ─▶ Push ─▶ Stage: CI, deploy, probe ─▶ ending
-//!                  │         ▲ │     │ │      │              │
-//!                  │         │ ▼     │ ▼      ▼ rejected     ▼ red
-//!                  ▼         │ retry │ closed Rebase ─▶ Gate fix_forward ─▶ Turn
-//!             turn, request  └───────┘
+//! activity   report                        next
+//! Worktree   the worktree is ready         Turn
+//! Turn       the agent is done             Gate       (module `turn`)
+//! Gate       it opened                     Push       (module `gate`)
+//!            it stayed closed              Turn, then the end for a human
+//! Push       the remote has the head       the first Stage
+//!            the remote has moved on       Rebase
+//! Rebase     the commits are on the base   Gate
+//!            they conflict                 Turn
+//! Stage      green                         the next Stage, then the end  (module `verdict`)
+//!            red                           Turn: fix forward
+//! any        the task failed               a retry after a pause, then the end for a human
 //! ```
 
 use crate::model::approval::EscalationKind;
@@ -24,12 +31,13 @@ use crate::model::untrusted::Untrusted;
 use crate::model::verdict::Evidence;
 use crate::step::stepper::Stepper;
 
-/// How much of a log an escalation or a prompt carries, in bytes.
+/// The bytes from the end of a log that go into an escalation or a prompt.
 pub const LOG_TAIL: usize = 8 * 1024;
 
 impl Stepper<'_> {
-    /// Begins an activity: emits its event and its phase, and begins its task if it has one. A turn
-    /// that the limits can't pay for ends the run instead.
+    /// Begins an activity: emits [`Event::Began`], reaches the activity's phase if it has one, and
+    /// starts its task if it has one. A turn that does not fit in the limits ends the run for a human
+    /// instead.
     pub(super) fn begin(&mut self, id: RunId, activity: Activity) {
         if matches!(activity, Activity::Turn { .. })
             && let Some(why) = self.unaffordable(id)
@@ -48,7 +56,7 @@ impl Stepper<'_> {
         self.begin_task(id);
     }
 
-    /// Has the runtime carry out the run's activity, under its present epoch.
+    /// Asks the runtime to carry out the run's current activity, with the run's current epoch.
     pub(super) fn begin_task(&mut self, id: RunId) {
         if let Some(run) = self.run(id)
             && let Some(task) = task(run, self.turn_budget(run))
@@ -58,7 +66,8 @@ impl Stepper<'_> {
         }
     }
 
-    /// The most that a turn of a run may cost: the rest of the run's limit or of the day's.
+    /// The most that a turn of a run may cost: the smaller rest of the run's limit and of the day's;
+    /// none if there is no limit.
     fn turn_budget(&self, run: &Run) -> Option<MicroUsd> {
         let policy = &self.fleet().policy;
         let day = policy
@@ -67,13 +76,13 @@ impl Stepper<'_> {
         run.left(policy.run_limit).into_iter().chain(day).min()
     }
 
-    /// Why the limits don't allow a turn, if they don't. A turn starts only if its worst case, the
-    /// policy's reserve, still fits.
+    /// The reason why the limits forbid a turn; none if they allow it. A turn starts only if its
+    /// worst case, the policy's reserve, still fits.
     fn unaffordable(&self, id: RunId) -> Option<String> {
         let (run, policy) = (self.run(id)?, &self.fleet().policy);
         let reserve = policy.turn_reserve;
         let spent = self.fleet().books.day(self.at).usd;
-        // The fleet's reserve includes this run's own.
+        // `reserved` counts this run's own reserve as well.
         let others = MicroUsd(self.fleet().reserved().0.saturating_sub(reserve.0));
         if let Some(left) = run.left(policy.run_limit)
             && (left.0 <= 0 || left < reserve)
@@ -87,6 +96,7 @@ impl Stepper<'_> {
         policy.day_limit.map(|limit| format!("spent {spent} of the day's limit of {limit}"))
     }
 
+    /// Records that a run has reached a phase, unless it is there already.
     pub(super) fn reach(&mut self, run: RunId, phase: Phase) {
         if self.run(run).is_some_and(|r| r.progress.phase != phase) {
             self.emit(Event::Reached { run, phase });
@@ -94,10 +104,11 @@ impl Stepper<'_> {
         }
     }
 
-    /// Starts an admitted run: it gets a worktree, or continues in the one that it has.
+    /// Starts an admitted run: it gets a worktree, continues in the one that it has, or works without
+    /// one.
     pub(super) fn start_work(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
-        // A remote executor that takes no issues makes its own clone.
+        // A remote executor that works on prompts alone makes its own clone.
         let own_clone = self.fleet().remote_executor(&run.work).is_some_and(|place| !place.issues);
         let needs = !own_clone && run.work.job().is_none_or(Job::has_clone);
         if run.workspace.worktree.is_none() && needs {
@@ -108,6 +119,7 @@ impl Stepper<'_> {
         }
     }
 
+    /// Begins the first turn after an admission, with the operator's guidance if there is any.
     fn first_turn(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
         let prompt = match (&run.progress.guidance, &run.work) {
@@ -118,7 +130,7 @@ impl Stepper<'_> {
         self.begin(id, Activity::Turn { prompt });
     }
 
-    /// Takes a report about a live run; `take` has checked its epoch.
+    /// Handles a fact about a live run; `step::take` has checked its epoch.
     pub(super) fn run_fact(&mut self, id: RunId, fact: RunFact) {
         match fact {
             RunFact::WorktreeReady { path, branch, base, stages, permissions } => {
@@ -148,6 +160,7 @@ impl Stepper<'_> {
             RunFact::Conflict { why } => {
                 self.begin(id, Activity::Turn { prompt: TurnPrompt::Conflict { why } });
             }
+            // Unlike a rejection, no rebase can help: the branch is protected, or the login failed.
             RunFact::PushRefused { why } => {
                 self.end_unfinished(id, "the remote refused the push", &why);
             }
@@ -159,7 +172,8 @@ impl Stepper<'_> {
         }
     }
 
-    /// Rebases onto the new head of the remote, or asks a human after too many rejections.
+    /// Rebases onto the new head of the remote, or ends the run for a human after too many
+    /// rejections.
     fn push_rejected(&mut self, id: RunId, why: &Untrusted) {
         self.emit(Event::PushRejected { run: id, why: why.clone() });
         let limit = self.fleet().policy.push_rejections;

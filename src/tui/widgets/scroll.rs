@@ -1,4 +1,4 @@
-//! The scroll position of a text that is taller than its place.
+//! The scroll position of a text that is taller than its area.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -9,52 +9,51 @@ use crate::core::model::plural::plural;
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Theme, Tone};
 
-/// A scroll position; [`Scroll::fit`] brings it into the bounds of each frame.
+/// A scroll position; [`Scroll::fit`] clamps it at every redraw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scroll {
     /// The first line shown.
     first: usize,
-    /// The first line that shows the end, as of the last frame.
-    last: usize,
-    /// Stays at the end as the text grows.
+    /// The largest value of `first`, with which the last line is visible; as of the last redraw.
+    max_first: usize,
+    /// Whether the view stays at the end as the text grows.
     follows: bool,
 }
 
 impl Default for Scroll {
     fn default() -> Self {
-        // Without a bound until the first frame, so that a key before it isn't lost.
-        Self { first: 0, last: usize::MAX, follows: false }
+        // `max_first` is unbounded until the first redraw, so that a key before it isn't lost.
+        Self { first: 0, max_first: usize::MAX, follows: false }
     }
 }
 
 impl Scroll {
     /// A position that stays at the end.
     pub(crate) const fn end() -> Self {
-        Self { first: usize::MAX, last: usize::MAX, follows: true }
+        Self { first: usize::MAX, max_first: usize::MAX, follows: true }
     }
 
-    /// Scrolls; `page` lines are a page.
+    /// Moves by a motion; `page` is the number of lines of a page.
     pub(crate) fn go(&mut self, motion: Motion, page: usize) {
-        self.first = motion.from(self.first, self.last, page);
+        self.first = motion.from(self.first, self.max_first, page);
         self.follows = match motion {
-            Motion::Next | Motion::PageDown | Motion::Bottom => self.first == self.last,
+            Motion::Next | Motion::PageDown | Motion::Bottom => self.first == self.max_first,
             Motion::Previous | Motion::PageUp | Motion::Top => false,
         };
     }
 
-    /// Brings the position into the bounds of `lines` lines, `height` of which are shown.
+    /// Clamps the position to a text of `lines` lines in a view of `height` lines.
     pub(crate) fn fit(&mut self, lines: usize, height: usize) {
-        self.last = lines.saturating_sub(height);
-        self.first = if self.follows { self.last } else { self.first.min(self.last) };
+        self.max_first = lines.saturating_sub(height);
+        self.first = if self.follows { self.max_first } else { self.first.min(self.max_first) };
     }
 
     /// Whether the last line is on the screen.
     pub(crate) const fn at_end(&self) -> bool {
-        self.first >= self.last
+        self.first >= self.max_first
     }
 
-    /// Draws the lines in the inside of a frame, and on the frame's lower edge how many there are
-    /// below.
+    /// Draws the visible lines inside a border, and the number of lines below them on its bottom edge.
     pub(crate) fn draw(
         mut self,
         frame: &mut Frame<'_>,
