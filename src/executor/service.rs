@@ -22,7 +22,7 @@ use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, origin};
 use crate::secrets::Secrets;
 
 /// The timeout of one call to the service.
@@ -145,7 +145,7 @@ impl ServiceExecutor {
                     if tokio::time::Instant::now() >= deadline {
                         return Err(not_started(format!(
                             "the service at {} is unavailable: {why}",
-                            clean_line(&self.config.address)
+                            origin(&self.config.address)
                         )));
                     }
                     if last_notice != why {
@@ -166,7 +166,7 @@ impl ServiceExecutor {
             Ok(id) => id,
             Err(end) => return end,
         };
-        let text = format!("job {id} at {}", clean_line(&self.config.address));
+        let text = format!("job {id} at {}", origin(&self.config.address));
         let _ = events.send(AgentEvent::Notice { text: text.into() }).await;
         let (mut emitted, mut unavailable) = (0, false);
         let mut poll = interval(POLL);
@@ -231,7 +231,7 @@ impl Executor for ServiceExecutor {
             // The job doesn't exist; a valid token gets 404 instead of 401.
             let request = self.client.get(self.address("/jobs/000000000000"));
             match self.call(request).await {
-                Ok((200 | 404, _)) => Ok(format!("{} accepts the token", self.config.address)),
+                Ok((200 | 404, _)) => Ok(format!("{} accepts the token", origin(&self.config.address))),
                 Ok((401 | 403, _)) => Err("it rejects the token".into()),
                 Ok((status, _)) => Err(format!("it responded with status {status}").into()),
                 Err(ServiceCallError { error, .. }) => Err(error),

@@ -294,10 +294,10 @@ async fn full_queue_refuses_jobs_and_ended_jobs_are_forgotten() {
     };
     gone(first).await;
     gone(second).await;
-    // No file of the jobs is left.
-    let left = std::fs::read_dir(world.state().join("transcripts")).unwrap().count();
-    let raw = std::fs::read_dir(world.state().join("raw")).unwrap().count();
-    assert_eq!((left, raw), (0, 0));
+    // The files go just after the job is forgotten.
+    let files = |folder| std::fs::read_dir(world.state().join(folder)).unwrap().count();
+    let none = || (files("transcripts"), files("raw")) == (0, 0);
+    crate::support::world::wait_until("no file of the jobs is left", none).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,7 @@ use crate::config::executor::T3Config;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
 use crate::executor::BoxError;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, origin};
 use crate::process::inherited;
 use crate::secrets::Secrets;
 
@@ -163,7 +163,7 @@ impl Server {
         };
         let (version, _) = probe.await.map_err(|LinkError(error)| error)?;
         let version = version.map_or("of an unknown version".into(), |v| clean_line(&v));
-        Ok(format!("{} is T3 Code {version} and accepts the token", self.config.address))
+        Ok(format!("{} is T3 Code {version} and accepts the token", origin(&self.config.address)))
     }
 
     /// Requests a ticket, which opens one websocket.

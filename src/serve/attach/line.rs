@@ -49,7 +49,8 @@ pub(super) fn spawn_reader<T: DeserializeOwned + Send + 'static>(
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a line on the attach socket can't be read");
+                    // Either side may be of another version; the other one reports what it lacks.
+                    tracing::warn!(%error, "a line on the attach socket can't be read");
                     break;
                 }
             }
