@@ -32,7 +32,6 @@ mod host_script;
 mod http;
 mod leader;
 mod operator;
-mod purity;
 mod recorded_journal;
 mod rollout;
 mod service;

@@ -1,4 +1,4 @@
-//! The stated structure, held against the source: import circles, arrows between rooms, names and
+//! The stated structure, held against the source: import circles, arrows between rooms, purity of the core, names and
 //! doc comments. Everything is read with a Rust parser, so that `use crate::{ci, deploy}` counts as
 //! two imports and a name in a string counts as none.
 
@@ -7,4 +7,5 @@
 mod arrows;
 mod circles;
 mod names;
+mod purity;
 mod source;

@@ -77,45 +77,26 @@ fn is_test(attribute: &syn::Attribute) -> bool {
     list.path.is_ident("cfg") && list.tokens.to_string() == "test"
 }
 
-/// Every path that a module's code names, resolved to the crate's root: of `use` trees, of
-/// visibilities, expressions and types. Paths of other crates and of local names are left out.
-pub fn named_paths(module: &Module, children: &[String]) -> Vec<Vec<String>> {
-    let mut found = Found { at: &module.path, children, paths: Vec::new() };
-    found.visit_file(&module.syntax);
-    found.paths
+/// Every path of more than one part that a module's code writes: in `use` trees, expressions and
+/// types. A glob stands as the path before it.
+pub fn written_paths(module: &Module) -> Vec<Vec<String>> {
+    let mut written = Written(Vec::new());
+    written.visit_file(&module.syntax);
+    written.0
 }
 
-struct Found<'a> {
-    at: &'a [String],
-    children: &'a [String],
-    paths: Vec<Vec<String>>,
-}
+struct Written(Vec<Vec<String>>);
 
-impl Found<'_> {
-    fn add(&mut self, path: &[String]) {
-        let first = path.first().map_or("", String::as_str);
-        let resolved = match first {
-            "crate" => path[1..].to_vec(),
-            "self" => [self.at, &path[1..]].concat(),
-            "super" => {
-                let ups = path.iter().take_while(|part| *part == "super").count();
-                let Some(kept) = self.at.len().checked_sub(ups) else { return };
-                [&self.at[..kept], &path[ups..]].concat()
-            }
-            child if self.children.iter().any(|known| known == child) => [self.at, path].concat(),
-            _ => return,
-        };
-        self.paths.push(resolved);
-    }
-
+impl Written {
     fn tree(&mut self, before: &[String], tree: &syn::UseTree) {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
             syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
-            syn::UseTree::Name(name) if name.ident == "self" => self.add(before),
-            syn::UseTree::Name(name) => self.add(&with(&name.ident)),
-            syn::UseTree::Rename(rename) => self.add(&with(&rename.ident)),
-            syn::UseTree::Glob(_) => self.add(before),
+            syn::UseTree::Name(name) if name.ident == "self" => self.0.push(before.to_vec()),
+            syn::UseTree::Name(name) => self.0.push(with(&name.ident)),
+            syn::UseTree::Rename(rename) if rename.ident == "self" => self.0.push(before.to_vec()),
+            syn::UseTree::Rename(rename) => self.0.push(with(&rename.ident)),
+            syn::UseTree::Glob(_) => self.0.push(before.to_vec()),
             syn::UseTree::Group(group) => {
                 group.items.iter().for_each(|tree| self.tree(before, tree));
             }
@@ -123,7 +104,7 @@ impl Found<'_> {
     }
 }
 
-impl<'ast> Visit<'ast> for Found<'_> {
+impl<'ast> Visit<'ast> for Written {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.tree(&[], &item.tree);
     }
@@ -131,7 +112,7 @@ impl<'ast> Visit<'ast> for Found<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let names: Vec<String> = path.segments.iter().map(|part| part.ident.to_string()).collect();
         if names.len() > 1 {
-            self.add(&names);
+            self.0.push(names);
         }
         syn::visit::visit_path(self, path);
     }
@@ -139,6 +120,25 @@ impl<'ast> Visit<'ast> for Found<'_> {
     fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {
         // `pub(in super::super)` imports nothing.
     }
+}
+
+/// Every path that a module's code names, resolved to the crate's root. Paths of other crates and of
+/// local names are left out.
+pub fn named_paths(module: &Module, children: &[String]) -> Vec<Vec<String>> {
+    let resolve = |path: &Vec<String>| match path.first().map_or("", String::as_str) {
+        "crate" => Some(path[1..].to_vec()),
+        "self" => Some([&module.path, &path[1..]].concat()),
+        "super" => {
+            let ups = path.iter().take_while(|part| *part == "super").count();
+            let kept = module.path.len().checked_sub(ups)?;
+            Some([&module.path[..kept], &path[ups..]].concat())
+        }
+        child if children.iter().any(|known| known == child) => {
+            Some([module.path.as_slice(), path].concat())
+        }
+        _ => None,
+    };
+    written_paths(module).iter().filter_map(resolve).collect()
 }
 
 /// The imports of each module, as indices into `modules`: the deepest module that a path leads to.
