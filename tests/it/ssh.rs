@@ -211,7 +211,7 @@ fn viewer_keys_over_ssh_change_nothing() {
     viewer.shows("┌ Keys ");
     operator.shows("2 attached");
     operator.shows("ARMED  permits 1/3");
-    operator.shows("implements");
+    operator.shows("implementing");
 }
 
 #[test]
