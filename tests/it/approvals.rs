@@ -60,7 +60,7 @@ fn run_grant_allows_the_same_command_again() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("A");
-    terminal.shows("for the rest of the run?");
+    terminal.shows("This will allow exactly this for the rest of the run.");
     terminal.keys("y\u{1b}");
     done(terminal);
     assert_eq!(trace(&world), "first\nfirst");
