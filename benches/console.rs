@@ -4,7 +4,12 @@
 //!
 //! Run it with `cargo bench --bench console`. It needs OpenSSH's server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench may panic, and prints its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may panic, and prints its figures"
+)]
 #![allow(dead_code, reason = "a bench uses a part of the tests' support")]
 
 #[path = "../tests/support/mod.rs"]

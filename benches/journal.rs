@@ -1,7 +1,11 @@
 //! Measures the journal: an append with its sync for batches of 1 to 1,000 events, fold and verify
 //! of 1,000 to 100,000 records, and the bytes of a record.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may panic, and prints its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench may panic, and prints its figures"
+)]
 
 use afk::core::model::event::Event;
 use afk::core::model::id::RunId;

@@ -6,7 +6,12 @@
 //! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
 //! (30), `AFK_BENCH_FILES` the sizes of the repositories (100,20000).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench may panic, and prints its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may panic, and prints its figures"
+)]
 #![allow(dead_code, reason = "a bench uses a part of the tests' support")]
 
 #[path = "../tests/support/mod.rs"]

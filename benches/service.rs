@@ -5,7 +5,12 @@
 //!
 //! Run it with `cargo bench --bench service`. `AFK_BENCH_JOBS` sets the number of jobs (1000).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench may panic, and prints its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may panic, and prints its figures"
+)]
 #![allow(dead_code, reason = "a bench uses a part of the tests' support")]
 
 #[path = "../tests/support/mod.rs"]

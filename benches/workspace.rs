@@ -1,7 +1,11 @@
 //! Compares the git program with git2 for the operations of a workspace, in repositories of 100 and
 //! 20,000 files. docs/adr/0003-git-program-and-git2.md has the figures and the decision.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "a bench may panic, and uses a part of the support")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a bench may panic, and uses a part of the support"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

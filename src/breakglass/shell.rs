@@ -67,7 +67,7 @@ pub(crate) async fn relay(
                 Some(ChannelMsg::ExitSignal { .. }) => code = Some(255),
                 Some(ChannelMsg::Close) | None => {
                     return match code {
-                        Some(code) => format!("the shell ended with exit {code}"),
+                        Some(code) => format!("the shell ended with exit code {code}"),
                         None => "link lost: the host closed the connection".into(),
                     };
                 }

@@ -136,7 +136,7 @@ mod tests {
             vm: "devvm".into(),
             began: Timestamp(1),
             ms: 5,
-            result: "exit 0".into(),
+            result: "exit code 0".into(),
             stdout: stdout.into(),
             stderr: String::new(),
             cut: false,

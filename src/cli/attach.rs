@@ -32,7 +32,7 @@ pub(super) struct AttachArgs {
     /// Attach read-only: afk refuses every command
     #[arg(long)]
     viewer: bool,
-    /// The run to open first, like r4
+    /// The run to open first, for example r4
     #[arg(long)]
     run: Option<String>,
 }

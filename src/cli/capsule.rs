@@ -14,7 +14,7 @@ use crate::error::{Failure, FailureKind};
 
 #[derive(Debug, Args)]
 pub(super) struct CapsuleArgs {
-    /// A run like r4
+    /// The run, for example r4
     run: String,
     /// The new folder [default: capsule-RUN]
     #[arg(long)]

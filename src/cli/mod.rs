@@ -34,7 +34,7 @@ use crate::error::{Failure, FailureKind};
 
 /// Terminal cockpit for coding agents that work while you are away from the keyboard.
 ///
-/// Without a command it opens the cockpit on an afk that keeps running when the terminal closes.
+/// Without a command, afk opens the cockpit; its runtime keeps running when the terminal closes.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true)]
 pub struct Cli {
@@ -46,17 +46,17 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
-    /// Show the whole loop on sample repositories; only the agent is scripted
+    /// Run the whole way from issue to deploy on sample repositories, with a scripted agent
     Demo(demo::DemoArgs),
-    /// Run without a cockpit until a signal or `afk stop`, for a service
+    /// Run the runtime in the foreground until a signal or `afk stop`, for a service
     Up(up::UpArgs),
     /// Open the cockpit of the running afk
     Attach(attach::AttachArgs),
     /// Show a read-only dashboard, for a spare monitor
     Dash(dash::DashArgs),
-    /// End the running afk; its runs continue at the next start
+    /// End the runtime; its runs continue at the next start
     Stop(stop::StopArgs),
-    /// Write a configuration for the repository you are in; it starts nothing
+    /// Write a configuration for the current repository; it starts nothing
     Init(init::InitArgs),
     /// Check everything that a run needs, with a hint for each problem
     Doctor,
@@ -64,11 +64,11 @@ enum Subcommand {
     Submit(submit::SubmitArgs),
     /// Explain the state of an issue or a run
     Explain(explain::ExplainArgs),
-    /// Show the fleet in a few lines, or as JSON
+    /// Show all runs and issues in a few lines, or as JSON
     Status(status::StatusArgs),
     /// Show the proof chain of a run, as JSON
     Proof(proof::ProofArgs),
-    /// Copy the evidence of a freeze, and check that it is unchanged
+    /// Check and copy the evidence of a run that froze or needs a human
     Capsule(capsule::CapsuleArgs),
     /// Recover a wedged VM from its hypervisor
     Breakglass(breakglass::BreakglassArgs),

@@ -14,7 +14,7 @@ use crate::error::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct ProofArgs {
-    /// A run like r4
+    /// The run, for example r4
     run: String,
 }
 

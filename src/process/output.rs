@@ -49,9 +49,9 @@ impl CommandOutcome {
     pub fn summary(&self) -> String {
         match self.code {
             _ if self.timed_out => "took longer than its limit and was stopped".into(),
-            Some(127) => "ended with 127: a program in it was not found".into(),
-            Some(126) => "ended with 126: a program in it can't be executed".into(),
-            Some(code) => format!("ended with {code}"),
+            Some(127) => "exit code 127: a program in it was not found".into(),
+            Some(126) => "exit code 126: a program in it can't be executed".into(),
+            Some(code) => format!("exit code {code}"),
             None => "was ended by a signal".into(),
         }
     }

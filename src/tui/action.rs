@@ -54,15 +54,15 @@ pub(crate) const BOTTOM: Action = Action::new("bottom", "Go to bottom");
 pub(crate) const NEXT_PANE: Action = Action::new("next-pane", "Next pane");
 pub(crate) const PREVIOUS_PANE: Action = Action::new("previous-pane", "Previous pane");
 pub(crate) const ZOOM: Action = Action::new("zoom", "Zoom pane");
-pub(crate) const INBOX: Action = Action::new("inbox", "Inbox");
-pub(crate) const HELP: Action = Action::new("help", "Help");
+pub(crate) const INBOX: Action = Action::new("inbox", "Show inbox");
+pub(crate) const HELP: Action = Action::new("help", "Show help");
 pub(crate) const PALETTE: Action = Action::new("palette", "Find action");
 pub(crate) const OPEN: Action = Action::new("open", "Open");
 pub(crate) const BACK: Action = Action::new("back", "Go back");
 pub(crate) const COPY: Action = Action::new("copy", "Copy");
-pub(crate) const SPEND: Action = Action::new("spend", "Spend");
-pub(crate) const CLIENTS: Action = Action::new("attached", "Clients");
-pub(crate) const KILL_SWITCH: Action = Action::new("kill-switch", "Kill switch");
+pub(crate) const SPEND: Action = Action::new("spend", "Show spend");
+pub(crate) const CLIENTS: Action = Action::new("attached", "Show clients");
+pub(crate) const KILL_SWITCH: Action = Action::new("kill-switch", "Toggle kill switch");
 pub(crate) const PERMIT_MORE: Action = Action::new("permit-more", "Add permit");
 pub(crate) const PERMIT_LESS: Action = Action::new("permit-less", "Remove permit");
 pub(crate) const THEME: Action = Action::new("theme", "Next theme");
@@ -71,7 +71,7 @@ pub(crate) const REDRAW: Action = Action::new("redraw", "Redraw");
 pub(crate) const QUIT: Action = Action::new("quit", "Quit");
 
 // The run that the focused pane is about.
-pub(crate) const STEER: Action = Action::new("steer", "Steer agent");
+pub(crate) const STEER: Action = Action::new("steer", "Steer run");
 pub(crate) const RETRY: Action = Action::new("retry", "Retry run");
 pub(crate) const CANCEL: Action = Action::new("cancel", "Cancel run");
 pub(crate) const INTERRUPT: Action = Action::new("interrupt", "Interrupt agent");
@@ -80,8 +80,8 @@ pub(crate) const SHELL: Action = Action::new("shell", "Open shell");
 
 // Panes that can be searched.
 pub(crate) const SEARCH: Action = Action::new("search", "Search");
-pub(crate) const SEARCH_NEXT: Action = Action::new("search-next", "Next match");
-pub(crate) const SEARCH_PREVIOUS: Action = Action::new("search-previous", "Previous match");
+pub(crate) const SEARCH_NEXT: Action = Action::new("search-next", "Find next");
+pub(crate) const SEARCH_PREVIOUS: Action = Action::new("search-previous", "Find previous");
 
 /// The actions that a list of issues or runs offers.
 pub(crate) const ON_RUNS: [Action; 10] =

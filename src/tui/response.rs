@@ -63,9 +63,9 @@ impl Response {
         Self::open(Dialog::Prompt(Box::new(prompt)))
     }
 
-    /// A question before a request that can't be taken back.
-    pub(crate) fn confirm(question: String, yes: Request) -> Self {
-        Self::open(Dialog::Confirm { question, yes })
+    /// A question before a request that can't be taken back; `means` is the effect of yes.
+    pub(crate) fn confirm(question: String, means: impl Into<String>, yes: Request) -> Self {
+        Self::open(Dialog::Confirm { question, means: means.into(), yes })
     }
 
     /// This response with a further reaction at its end.
@@ -106,6 +106,8 @@ pub(crate) enum Dialog {
     /// A question before a request that can't be taken back.
     Confirm {
         question: String,
+        /// The effect of yes.
+        means: String,
         yes: Request,
     },
     /// A text to be typed.
@@ -156,7 +158,7 @@ impl Prompt {
 
     /// A prompt for the text to search for in the focused pane.
     pub(crate) fn search() -> Self {
-        Self::line("Search".into(), "search", |text| {
+        Self::line("Search".into(), "Search", |text| {
             let first = text.lines().next().filter(|line| !line.is_empty());
             Reaction::Search(first.map(str::to_owned)).into()
         })

@@ -23,21 +23,25 @@ pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> 
     let act = match action {
         STEER => steer,
         RETRY => |run, _: &Scene<'_>| {
-            let title = format!("Retry {run}: guidance for the agent, or nothing");
+            let title = format!("Retry {run}: guidance for the agent (optional)");
             retry(title, run)
         },
         CANCEL => |run, _: &Scene<'_>| {
-            let question = format!(
-                "Cancel {run}? Its agent is stopped; unpushed changes are kept as a commit."
-            );
-            Response::confirm(question, Request::Command(command::Command::Cancel { run }))
+            let means = "This stops its agent and keeps unpushed changes as a commit.";
+            Response::confirm(
+                format!("Cancel {run}?"),
+                means,
+                Request::Command(command::Command::Cancel { run }),
+            )
         },
         INTERRUPT => |run, _: &Scene<'_>| {
-            let question = format!(
-                "Interrupt {run}? Its agent's turn ends; its conversation and worktree stay, and \
-                 it waits for your message."
-            );
-            Response::confirm(question, Request::Command(command::Command::Interrupt { run }))
+            let means = "This ends its agent's turn; its conversation and worktree stay, and it \
+                         waits for your message.";
+            Response::confirm(
+                format!("Interrupt {run}?"),
+                means,
+                Request::Command(command::Command::Interrupt { run }),
+            )
         },
         DIFF => |run, _: &Scene<'_>| Response::request(Request::Diff(run)),
         _ => return None,

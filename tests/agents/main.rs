@@ -261,7 +261,7 @@ fn denial_reaches_the_agent(make: Make) {
     terminal.shows("inbox 1");
     terminal.keys("i");
     terminal.shows("touch forbidden-by-the-operator");
-    terminal.shows("an answer is bound to");
+    terminal.shows("the answer applies only to");
     terminal.keys("d");
     terminal.shows("Deny e1: why");
     terminal.keys("do the work instead\r");

@@ -24,7 +24,7 @@ fn opened(world: &World) -> Terminal {
     terminal.keys("i");
     // The whole command and every possible answer are shown.
     terminal.shows("echo first >> asked");
-    terminal.shows("an answer is bound to");
+    terminal.shows("the answer applies only to");
     terminal
 }
 
@@ -45,7 +45,7 @@ fn permission_shows_the_whole_command_and_allows_it_once() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.shows("allow exactly this for the rest of the run");
-    terminal.shows("run another command instead");
+    terminal.shows("edit the command, then allow it");
     terminal.keys("a");
     // The approval counts once: the same command is requested again.
     terminal.shows("e2 · permission");
@@ -60,7 +60,7 @@ fn run_grant_allows_the_same_command_again() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("A");
-    terminal.shows("for the rest of the run?");
+    terminal.shows("This will allow exactly this for the rest of the run.");
     terminal.keys("y\u{1b}");
     done(terminal);
     assert_eq!(trace(&world), "first\nfirst");
@@ -146,7 +146,7 @@ result";
     terminal.keys("i");
     terminal.shows("Which colour?");
     terminal.shows("2. Green: calm");
-    terminal.shows("an answer is bound to");
+    terminal.shows("the answer applies only to");
     terminal.keys("\r");
     terminal.shows("Answer e1");
     terminal.keys("2\r");

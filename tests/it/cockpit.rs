@@ -69,9 +69,9 @@ fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
             ("4", "4 Deploy health"),
             ("5", "not configured"),
             ("1", "1 Queue"),
-            ("?", "Keys"),
+            ("?", "┌ Help "),
             ("q", "1 Queue"),
-            (":", "All actions"),
+            (":", "┌ Find action "),
             ("inbox\r", "Inbox · 2 open"),
             ("q", "1 Queue"),
         ] {
@@ -82,9 +82,9 @@ fn everything_is_reached_by_keyboard_at_80x24_and_40x12() {
         terminal.keys("i");
         terminal.shows("Inbox");
         terminal.keys("JJJJJJJJ");
-        terminal.shows("an answer is bound to");
+        terminal.shows("the answer applies only to");
         terminal.keys("a");
-        terminal.shows("Sure?");
+        terminal.shows("┌ Approve e");
         terminal.keys("n");
         terminal.shows("nothing was changed");
         terminal.keys("qq");

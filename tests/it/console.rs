@@ -121,9 +121,11 @@ fn shell_is_a_terminal_and_the_escape_key_always_returns() {
     // An ended shell shows the reason and can reconnect.
     cockpit.screen.keys("\r");
     cockpit.run("exit 3");
-    cockpit.screen.shows("the shell ended with exit 3");
+    cockpit.screen.shows("the shell ended with exit code 3");
     cockpit.screen.keys("\r");
-    cockpit.screen.until("another shell", |s| s.contains("leaves it") && !s.contains("exit 3"));
+    cockpit
+        .screen
+        .until("another shell", |s| s.contains("leaves it") && !s.contains("exit code 3"));
     cockpit.screen.keys(LEAVE);
     cockpit.screen.shows("it goes on");
     cockpit.screen.keys("x");
@@ -208,7 +210,7 @@ fn recording_holds_output_and_no_keys() {
     cockpit.run("hunter2");
     cockpit.screen.shows("│visible");
     cockpit.run("exit");
-    cockpit.screen.shows("the shell ended with exit 0");
+    cockpit.screen.shows("the shell ended with exit code 0");
     let folder = cockpit.world.state().join("breakglass/recordings");
     wait_for("the recording", || {
         std::fs::read_dir(&folder).is_ok_and(|mut all| all.next().is_some())

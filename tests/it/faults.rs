@@ -34,7 +34,7 @@ fn overloaded_model_is_shown_with_its_delay_and_retried() {
     let world = World::claude("init; taken; retry 1 500 529; retry 2 4000 529; read -r wait");
     shows_in_order(&world, &["529: retry 2 in 4 s"], BOUND);
     let world = World::claude("init; taken; retry 1 1 529; failed 529");
-    shows_in_order(&world, &["retries soon", "the model's API answers 529"], BOUND);
+    shows_in_order(&world, &["retrying soon", "the model's API answers 529"], BOUND);
 }
 
 #[test]
@@ -128,7 +128,7 @@ say after; work; result",
 #[test]
 fn cut_stream_does_not_end_the_turn() {
     let world = World::claude("init; taken; say half; printf '{\"type\":\"assist'; exit 0");
-    let shows = ["without reporting the end of the turn", "retries soon"];
+    let shows = ["without reporting the end of the turn", "retrying soon"];
     shows_in_order(&world, &shows, BOUND);
 }
 
@@ -136,7 +136,7 @@ fn cut_stream_does_not_end_the_turn() {
 fn exit_0_with_a_failure_inside_is_a_failure() {
     let result = "line '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"terminal_reason\":\"api_error\",\"api_error_status\":500,\"result\":\"API Error\",\"total_cost_usd\":0,\"usage\":{}}'; exit 0";
     let world = World::claude(&format!("init; taken; {result}"));
-    shows_in_order(&world, &["the model's API answers 500", "retries soon"], BOUND);
+    shows_in_order(&world, &["the model's API answers 500", "retrying soon"], BOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,10 +208,10 @@ fn viewer_keys_over_ssh_change_nothing() {
     // Some of these keys begin a control string behind an escape; this ends it.
     viewer.keys("\u{1b}\\\u{1b}\u{1b}\u{1b}");
     viewer.keys("1?");
-    viewer.shows("┌ Keys ");
+    viewer.shows("┌ Help ");
     operator.shows("2 attached");
     operator.shows("ARMED  permits 1/3");
-    operator.shows("implements");
+    operator.shows("implementing");
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl EscalationKind {
     #[must_use]
     pub const fn approve_means(self) -> Option<&'static str> {
         match self {
-            Self::Permission => Some("let the agent do exactly this, once"),
+            Self::Permission => Some("allow exactly this, once"),
             Self::Question => None,
             Self::Frozen => Some("release the repository's lock: you take over on master"),
             Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
@@ -84,7 +84,7 @@ impl EscalationKind {
     #[must_use]
     pub const fn deny_means(self) -> Option<&'static str> {
         match self {
-            Self::Permission => Some("refuse, with a reason that the agent reads"),
+            Self::Permission => Some("deny, with a reason that the agent reads"),
             Self::Question => Some("decline to answer; the agent decides alone"),
             _ => None,
         }

@@ -154,14 +154,14 @@ impl Activity {
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Waiting => "waits for a permit",
-            Self::Worktree => "prepares worktree",
+            Self::Waiting => "waiting for a permit",
+            Self::Worktree => "preparing worktree",
             Self::Turn { prompt } => prompt.as_str(),
-            Self::Gate => "runs the tests",
-            Self::Rebase => "rebases",
-            Self::Push => "pushes",
+            Self::Gate => "running the tests",
+            Self::Rebase => "rebasing",
+            Self::Push => "pushing",
             Self::Stage { stage } => stage.doing(),
-            Self::Backoff { .. } => "retries soon",
+            Self::Backoff { .. } => "retrying soon",
             Self::Ended => "ended",
         }
     }
@@ -222,13 +222,13 @@ impl TurnPrompt {
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Implement => "implements",
-            Self::Adhoc => "works on a prompt",
-            Self::GateClosed { .. } => "repairs the gate's findings",
-            Self::FixForward { .. } => "fixes forward",
-            Self::Conflict { .. } => "resolves a conflict",
-            Self::Continue { .. } => "continues after a stop",
-            Self::Guidance { .. } => "continues with guidance",
+            Self::Implement => "implementing",
+            Self::Adhoc => "working on a prompt",
+            Self::GateClosed { .. } => "repairing the gate's findings",
+            Self::FixForward { .. } => "fixing forward",
+            Self::Conflict { .. } => "resolving a conflict",
+            Self::Continue { .. } => "continuing after a stop",
+            Self::Guidance { .. } => "continuing with guidance",
         }
     }
 }
@@ -449,6 +449,13 @@ impl Run {
         } else {
             word
         }
+    }
+
+    /// The run's phase and what it is doing, as "deploying · probing"; one word where both agree.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> String {
+        let (phase, doing) = (self.progress.phase.as_str(), self.doing(now));
+        if doing == phase { doing } else { format!("{phase} · {doing}") }
     }
 
     /// The run's spending limit: `limit`, or its job's budget where that is lower.

@@ -125,6 +125,17 @@ impl ProofLink {
         }
     }
 
+    /// The link's name in a sentence with a verdict, where "red: green" would contradict itself:
+    /// the two sides of the gate have the names of their phases.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TestsRed => Phase::TestsRed.as_str(),
+            Self::TestsGreen => Phase::TestsGreen.as_str(),
+            link => link.as_str(),
+        }
+    }
+
     /// The stage whose verdict fills this link, where one does.
     #[must_use]
     pub fn stage(self) -> Option<Stage> {
@@ -160,21 +171,21 @@ const STAGES: [StageRow; 3] = [
         stage: Stage::Ci,
         name: "CI",
         phase: Phase::Ci,
-        doing: "waits for CI",
+        doing: "waiting for CI",
         proof: ProofLink::Ci,
     },
     StageRow {
         stage: Stage::Deploy,
         name: "deploy",
         phase: Phase::Deploying,
-        doing: "deploys",
+        doing: "deploying",
         proof: ProofLink::Rollout,
     },
     StageRow {
         stage: Stage::Probe,
         name: "probe",
         phase: Phase::Deploying,
-        doing: "probes",
+        doing: "probing",
         proof: ProofLink::Probe,
     },
 ];

@@ -10,6 +10,7 @@ use crate::model::plural::plural;
 use crate::model::run::Run;
 use crate::model::stage::ProofLink;
 use crate::model::time::Timestamp;
+use crate::model::verdict::Verdict;
 
 /// The lines about an issue: its reason, what to do, its arming, its runs and its text.
 #[must_use]
@@ -70,10 +71,10 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
             optional(&agent.model)
         ));
     }
-    for (name, spend) in [("in all", run.spend.total), ("its latest turn", run.spend.turn)] {
+    let turns = plural(run.agent.turns, "turn");
+    for (name, spend) in [(&*turns, run.spend.total), ("latest turn", run.spend.turn)] {
         lines.push(format!(
-            "  {}, {name}: {} tokens in, {} out, {}",
-            plural(run.agent.turns, "turn"),
+            "  {name}: {} tokens in, {} out, {}",
             spend.tokens_in,
             spend.tokens_out,
             spend.summary()
@@ -98,12 +99,17 @@ pub fn proof(run: &Run) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, link) in run.proof.chain() {
         let Some(link) = link else { continue };
-        let (verdict, sha) = (link.verdict.as_str(), link.sha.short());
-        lines.push(format!(
-            "  {}: {verdict} of {sha}, {}",
-            name.as_str(),
-            link.detail.clean_line()
-        ));
+        let verdict = match (name, link.verdict) {
+            (ProofLink::TestsRed | ProofLink::TestsGreen, Verdict::Green) => "proved on",
+            (_, Verdict::Green) => "green for",
+            (_, Verdict::Red) => "red for",
+            (_, other) => &format!("{} for", other.as_str()),
+        };
+        let detail = match link.detail.clean_line() {
+            detail if detail.is_empty() => detail,
+            detail => format!(": {detail}"),
+        };
+        lines.push(format!("  {}: {verdict} {}{detail}", name.label(), link.sha.short()));
         // The image link has the same facts as the rollout link.
         for fact in link.facts.iter().filter(|_| name != ProofLink::Image) {
             let address = fact.link.as_ref().map(|link| format!("  {}", link.clean_line()));
@@ -121,7 +127,7 @@ pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
         let (read, written) = (spend.tokens_in, spend.tokens_out);
         format!("  {name:<28} {:>10}  {read:>10} in {written:>9} out", spend.summary())
     };
-    let mut lines = vec!["By day (UTC), ~ is an estimate".to_owned()];
+    let mut lines = vec!["By day (UTC); ~ = estimate".to_owned()];
     let day = |at: Timestamp| {
         let days = now.day() - at.day();
         match days {
@@ -133,9 +139,9 @@ pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
     lines.extend(fleet.books.days().map(|(at, spend)| line(&day(at), spend)));
     let policy = &fleet.policy;
     let limits = [
-        ("soft limit of a day", policy.day_soft_limit),
-        ("hard limit of a day", policy.day_limit),
-        ("limit of a run", policy.run_limit),
+        ("daily soft limit", policy.day_soft_limit),
+        ("daily hard limit", policy.day_limit),
+        ("run limit", policy.run_limit),
     ];
     for (name, limit) in limits {
         let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
@@ -164,12 +170,11 @@ fn headline(run: &Run) -> String {
         Some(outcome) => {
             format!("{} ended as {}: {}", run.id, outcome.as_str(), run.progress.why.clean_line())
         }
-        None => format!(
-            "{} is at {} and {}",
-            run.id,
-            run.progress.phase.as_str(),
-            run.progress.activity.as_str()
-        ),
+        None => {
+            let (phase, activity) = (run.progress.phase.as_str(), run.progress.activity.as_str());
+            let activity = (activity != phase).then(|| format!(", {activity}"));
+            format!("{}: {phase}{}", run.id, activity.unwrap_or_default())
+        }
     }
 }
 

@@ -46,16 +46,11 @@ impl Stepper<'_> {
             }
             GateSide::Failed { code, .. } => {
                 let files = plural(report.tests.len(), "test file");
-                evidence(
-                    Verdict::Green,
-                    base,
-                    format!("{files} failed there with exit code {code}"),
-                )
+                evidence(Verdict::Green, base, format!("{files} failed there, exit code {code}"))
             }
             _ => evidence(Verdict::Unknown, base, String::new()),
         };
-        let green =
-            evidence(Verdict::Green, head, "the test command ended with exit code 0".into());
+        let green = evidence(Verdict::Green, head, "the tests passed there, exit code 0".into());
         self.emit(Event::GateOpened { run: id, head: head.clone(), red, green });
         self.reach(id, Phase::TestsRed);
         self.reach(id, Phase::TestsGreen);

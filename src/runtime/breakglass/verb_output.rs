@@ -116,7 +116,7 @@ mod tests {
         live.add(id, VerbProgress::Stdout(b"one\ntw"));
         live.add(id, VerbProgress::Stderr(b"oops\n"));
         live.add(id, VerbProgress::Stdout(b"o\nthree"));
-        live.end(id, "exit 0");
+        live.end(id, "exit code 0");
         let output = &live.copy()[&id];
         let lines: Vec<_> =
             output.lines.iter().map(|line| (line.err, line.text.as_received())).collect();
@@ -125,7 +125,7 @@ mod tests {
             live.add(id, VerbProgress::Stdout(format!("{n}\n").as_bytes()));
         }
         live.add(id, VerbProgress::Stdout(&vec![b'x'; 100_000]));
-        live.end(id, "exit 0");
+        live.end(id, "exit code 0");
         let output = &live.copy()[&id];
         assert_eq!((output.lines.len(), output.first), (LINES, 605));
         assert_eq!(output.lines.back().map(|line| line.text.as_received().len()), Some(LINE));

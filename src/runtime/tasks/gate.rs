@@ -64,7 +64,7 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     }
     match &report.on_base {
         GateSide::Failed { code, .. } => {
-            task.note(format!("gate: the new tests fail on {} with {code}", base.short()));
+            task.note(format!("gate: the new tests fail on {}, exit code {code}", base.short()));
             task.report(RunFact::RedSeen { base: base.clone() }).await;
         }
         GateSide::Exempt => task.note("gate: only exempt files changed; no test is required"),
@@ -76,7 +76,7 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     task.note(match &report.on_head {
         GateSide::Passed => format!("gate: the tests pass on {}", head.short()),
         GateSide::Failed { code, .. } => {
-            format!("gate: the tests end with {code} on {}", head.short())
+            format!("gate: the tests fail on {}, exit code {code}", head.short())
         }
         _ => format!("gate: the tests can't be run on {}", head.short()),
     });
@@ -113,7 +113,7 @@ async fn test(
     Ok(match finished.code {
         Some(0) => GateSide::Passed,
         Some(code @ (126 | 127)) => GateSide::Broken {
-            why: broken_command(&rules.test, &format!("ended with {code}"), &finished.tail),
+            why: broken_command(&rules.test, &format!("exit code {code}"), &finished.tail),
         },
         Some(code) => GateSide::Failed { code, log: finished.tail },
         None => GateSide::Broken {

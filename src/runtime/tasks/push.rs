@@ -9,7 +9,7 @@ pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskE
     let pool = task.pool().await?;
     match pool.base().push(head).await.map_err(|e| e.to_string())? {
         PushOutcome::Landed => {
-            task.note(format!("pushed {}: the remote was read back and has it", head.short()));
+            task.note(format!("pushed {}: confirmed on the remote", head.short()));
             Ok(RunFact::Pushed { head: head.clone() })
         }
         PushOutcome::Rejected(why) => {

@@ -42,7 +42,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                     return Err(why);
                 }
             };
-            task.note(format!("{branch} begins at {}", taken.base.short()));
+            task.note(format!("branch {branch} starts at {}", taken.base.short()));
             Ok(RunFact::WorktreeReady {
                 path: taken.path.display().to_string(),
                 branch,

@@ -68,13 +68,13 @@ impl App {
             PERMIT_LESS => set_permits(fleet.capacity().saturating_sub(1)),
             KILL_SWITCH => {
                 let on = !fleet.kill_switch();
-                let question = if on {
-                    "Throw the kill switch? Nothing new is picked up; live runs go on."
+                let (question, means) = if on {
+                    ("Throw the kill switch?", "This stops pickup; live runs go on.")
                 } else {
-                    "Lift the kill switch? Eligible issues are picked up at once."
+                    ("Lift the kill switch?", "This picks up eligible issues at once.")
                 };
                 let yes = Request::Command(command::Command::SetKillSwitch { on });
-                Response::confirm(question.into(), yes)
+                Response::confirm(question.into(), means, yes)
             }
             QUIT => self.quit(snapshot),
             _ => return None,
@@ -89,8 +89,8 @@ impl App {
         }
         let verbs =
             if working.len() == 1 { "stops now and resumes" } else { "stop now and resume" };
-        let question = format!("Quit? {} {verbs} at the next start of afk.", working.join(", "));
-        Response::confirm(question, Request::Quit)
+        let means = format!("{} {verbs} at the next start of afk.", working.join(", "));
+        Response::confirm("Quit?".into(), means, Request::Quit)
     }
 
     /// Actions on the screen itself.

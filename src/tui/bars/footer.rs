@@ -64,7 +64,8 @@ impl Footer<'_> {
         for binding in self.actions.iter().filter_map(bound) {
             let (keys, label) = (binding.keys(), binding.label());
             used += 3 + columns(&keys) + columns(label);
-            if used > width {
+            // The last label needs no space behind it.
+            if used > width + 1 {
                 break;
             }
             spans.push(piece(format!(" {keys}"), self.theme, Tone::Accent));

@@ -15,16 +15,17 @@ use crate::tui::widgets::boxes::{centred, framed};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
 
-/// The question, and the request that yes makes.
+/// The question, the effect of yes, and the request that yes makes.
 #[derive(Debug)]
 pub(super) struct ConfirmDialog {
     question: String,
+    means: String,
     yes: Request,
 }
 
 impl ConfirmDialog {
-    pub(super) const fn new(question: String, yes: Request) -> Self {
-        Self { question, yes }
+    pub(super) const fn new(question: String, means: String, yes: Request) -> Self {
+        Self { question, means, yes }
     }
 }
 
@@ -43,13 +44,13 @@ impl Overlay for ConfirmDialog {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let width = area.width.min(64);
-        let lines = wrap(&self.question, usize::from(width.saturating_sub(4)));
+        let lines = wrap(&self.means, usize::from(width.saturating_sub(4)));
         let height = u16::try_from(lines.len() + 4).unwrap_or(u16::MAX);
-        let inner = framed(frame, centred(area, width, height), "Sure?", theme);
+        let inner = framed(frame, centred(area, width, height), &self.question, theme);
         let text = |line| Line::from(piece(format!(" {line}"), theme, Tone::Text));
         let mut shown: Vec<Line<'_>> = lines.into_iter().map(text).collect();
         shown.push(Line::default());
-        shown.push(Line::from(piece(" y yes    any other key no", theme, Tone::Accent)));
+        shown.push(Line::from(piece(" y Yes  any other key No", theme, Tone::Accent)));
         frame.render_widget(Paragraph::new(shown), inner);
     }
 }

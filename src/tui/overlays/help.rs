@@ -71,7 +71,7 @@ impl Overlay for Help {
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let lines = self.lines(scene);
-        let inner = framed(frame, place(area, lines.len()), "Keys", scene.theme);
+        let inner = framed(frame, place(area, lines.len()), "Help", scene.theme);
         self.scroll.draw(frame, inner, &lines, scene.theme);
     }
 }

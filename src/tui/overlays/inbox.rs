@@ -60,7 +60,7 @@ fn answers(escalation: &Escalation) -> impl Iterator<Item = (Action, &'static st
     [
         (APPROVE, kind.approve_means()),
         (APPROVE_RUN, escalation.grant().as_ref().map(Grant::means)),
-        (EDIT, escalation.editable().map(|_| "run another command instead")),
+        (EDIT, escalation.editable().map(|_| "edit the command, then allow it")),
         (DENY, kind.deny_means()),
         (ANSWER, kind.text_means()),
     ]
@@ -97,13 +97,18 @@ impl Inbox {
             Request::Command(command::Command::Answer { escalation: id, digest, answer })
         };
         let reply = move |answer| Response::request(request(answer));
-        let sure = format!("{id}: {means}?");
+        let effect = format!("This will {means}.");
         match action {
             APPROVE if kind == EscalationKind::Permission => reply(Answer::Approve),
-            APPROVE => Response::confirm(sure, request(Answer::Approve)),
-            APPROVE_RUN => Response::confirm(sure, request(Answer::ApproveRun)),
+            APPROVE => {
+                Response::confirm(format!("Approve {id}?"), effect, request(Answer::Approve))
+            }
+            APPROVE_RUN => {
+                let question = format!("Approve {id} for the run?");
+                Response::confirm(question, effect, request(Answer::ApproveRun))
+            }
             EDIT => {
-                let title = format!("Edit {id}: what the agent runs instead");
+                let title = format!("Edit {id}: the command that the agent runs");
                 let text = escalation.editable().map(Untrusted::clean).unwrap_or_default();
                 let edit = move |text: String| reply(Answer::Edit { command: text.into() });
                 Response::prompt(Prompt { text, ..Prompt::text(title, edit) })
@@ -282,6 +287,9 @@ fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<
             add(&format!("{} sent", plural(times, "reminder")), Tone::Dim);
         }
     }
-    add(&format!("an answer is bound to {}", escalation.digest.short()), Tone::Dim);
+    add(
+        &format!("the answer applies only to what is shown ({})", escalation.digest.short()),
+        Tone::Dim,
+    );
     lines
 }

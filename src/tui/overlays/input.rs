@@ -64,8 +64,8 @@ impl Overlay for TextInput {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let (rows, help) = match self.size {
-            PromptSize::Line { enter } => (4, format!("<Enter> {enter}   <Esc> back")),
-            PromptSize::Text => (9, "<Enter> send   <A-Enter> new line   <Esc> back".to_owned()),
+            PromptSize::Line { enter } => (4, format!("<Enter> {enter}  <Esc> Cancel")),
+            PromptSize::Text => (9, "<Enter> Send  <A-Enter> New line  <Esc> Cancel".to_owned()),
         };
         let width = usize::from(area.width.min(72).saturating_sub(2));
         let text = |part| Line::from(piece(part, theme, Tone::Text));

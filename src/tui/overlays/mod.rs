@@ -31,7 +31,9 @@ pub(crate) fn open(dialog: Dialog) -> Box<dyn Overlay> {
         Dialog::Palette => Box::<palette::Palette>::default(),
         Dialog::Spend => Box::new(pager::Pager::new(spend::document())),
         Dialog::Clients => Box::new(pager::Pager::new(clients::document())),
-        Dialog::Confirm { question, yes } => Box::new(confirm::ConfirmDialog::new(question, yes)),
+        Dialog::Confirm { question, means, yes } => {
+            Box::new(confirm::ConfirmDialog::new(question, means, yes))
+        }
         Dialog::Prompt(prompt) => Box::new(input::TextInput::new(*prompt)),
         Dialog::Text(document) => Box::new(pager::Pager::new(document)),
     }

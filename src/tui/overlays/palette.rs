@@ -1,4 +1,4 @@
-//! The palette: every action by a few letters of its name.
+//! The palette: every action, found by a few letters of its name or its label.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
@@ -28,22 +28,22 @@ pub(super) struct Palette {
 }
 
 /// The actions that match, best first; all of them for an empty text.
-fn matches(text: &str, keymap: &Keymap) -> Vec<(Action, String)> {
+fn matches(text: &str, keymap: &Keymap) -> Vec<Action> {
     let mut matcher = Matcher::new(Config::DEFAULT);
     let pattern = Pattern::parse(text, CaseMatching::Ignore, Normalization::Smart);
     let mut buffer = Vec::new();
-    let mut scored: Vec<(u32, Action, String)> = keymap
+    let mut scored: Vec<(u32, Action)> = keymap
         .actions()
         .iter()
         .filter_map(|action| {
-            let label = format!("{}  {}", action.name(), action.label());
-            let score = pattern.score(Utf32Str::new(&label, &mut buffer), &mut matcher)?;
-            Some((score, *action, label))
+            let words = format!("{}  {}", action.name(), action.label());
+            let score = pattern.score(Utf32Str::new(&words, &mut buffer), &mut matcher)?;
+            Some((score, *action))
         })
         .collect();
     // Stable, so that equals keep the order of the list.
-    scored.sort_by_key(|(score, ..)| std::cmp::Reverse(*score));
-    scored.into_iter().map(|(_, action, label)| (action, label)).collect()
+    scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    scored.into_iter().map(|(_, action)| action).collect()
 }
 
 impl Component for Palette {
@@ -56,7 +56,7 @@ impl Component for Palette {
                 let chosen = found.get(self.selected.min(found.len().saturating_sub(1)));
                 let close = Response::from(Reaction::Close);
                 return Some(match chosen {
-                    Some((action, _)) => close.then(Reaction::Act(*action)),
+                    Some(action) => close.then(Reaction::Act(*action)),
                     None => close,
                 });
             }
@@ -85,7 +85,7 @@ impl Component for Palette {
 impl Overlay for Palette {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
-        let inner = framed(frame, centred(area, 60, 18), "All actions", theme);
+        let inner = framed(frame, centred(area, 60, 18), "Find action", theme);
         let prompt = Line::from(vec![
             piece("> ", theme, Tone::Accent),
             piece(self.text.clone(), theme, Tone::Text),
@@ -100,9 +100,9 @@ impl Overlay for Palette {
             empty: "no action has these letters",
         };
         let selected = self.selected.min(found.len().saturating_sub(1));
-        let lines = list.lines(&found, selected, |(action, label)| {
+        let lines = list.lines(&found, selected, |action| {
             let key = scene.keymap.key_of(KeyContext::GLOBAL, *action);
-            vec![piece(format!("{label:<48} {key}"), theme, Tone::Text)]
+            vec![piece(format!("{:<40} {key}", action.label()), theme, Tone::Text)]
         });
         frame.render_widget(Paragraph::new(lines), Rect { y: inner.y + 1, height, ..inner });
         let typed = u16::try_from(width(&self.text)).unwrap_or(0);

@@ -189,11 +189,10 @@ fn standing(run: &Run, now: Timestamp) -> String {
         } else {
             String::new()
         };
-        let doing = run.doing(now);
         if run.agent.quiet.is_some() || run.agent.retry.is_some() {
-            return doing;
+            return run.doing(now);
         }
-        format!("{} · {doing}{attempt}", run.progress.phase.as_str())
+        format!("{}{attempt}", run.standing(now))
     }
 }
 

@@ -159,23 +159,23 @@ pub(super) fn fleet() -> Fleet {
     ]));
     let (sum, moon, moon2) = ("0c416284aaaaaaaa", "a66e4fe8aaaaaaaa", "5d39f7a9aaaaaaaa");
     director.reach_push(1, "afk/4-sum-the-amounts", sum);
-    director.judged(1, sum, Verdict::Green, "ended with 0", "");
-    director.judged(1, sum, Verdict::Green, "ended with 0", "");
+    director.judged(1, sum, Verdict::Green, "exit code 0", "");
+    director.judged(1, sum, Verdict::Green, "exit code 0", "");
     director.judged(1, sum, Verdict::Green, "5 good probes over 60 s", "");
     director.reach_push(2, "afk/9-show-the-phase-of-the-moon", moon);
     let log = "500 Internal Server Error\nMOON_KEY is not set";
-    director.judged(2, moon, Verdict::Green, "ended with 0", "");
-    director.judged(2, moon, Verdict::Green, "ended with 0", "");
+    director.judged(2, moon, Verdict::Green, "exit code 0", "");
+    director.judged(2, moon, Verdict::Green, "exit code 0", "");
     director.judged(2, moon, Verdict::Red, "no good probe in 120 s", log);
     director.report(2, RunFact::Agent(AgentEvent::TurnEnd(TurnEnd::Done)));
     director.gate(2, moon2);
-    director.judged(2, moon2, Verdict::Green, "ended with 0", "");
-    director.judged(2, moon2, Verdict::Green, "ended with 0", "");
+    director.judged(2, moon2, Verdict::Green, "exit code 0", "");
+    director.judged(2, moon2, Verdict::Green, "exit code 0", "");
     director.judged(2, moon2, Verdict::Red, "no good probe in 120 s", log);
     let greet = "cacec26aaaaaaaaa";
     director.reach_push(3, "afk/1-greet-by-name", greet);
-    director.judged(3, greet, Verdict::Green, "ended with 0", "");
-    director.judged(3, greet, Verdict::Green, "ended with 0", "");
+    director.judged(3, greet, Verdict::Green, "exit code 0", "");
+    director.judged(3, greet, Verdict::Green, "exit code 0", "");
     for n in 0..12 {
         let sample = ProbeSample { at: director.now, ok: n != 3, latency_ms: 2 + n * 7 % 9 };
         director.send(Input::Probe { repo: repo("greeter"), sample });
@@ -202,7 +202,7 @@ pub(super) fn transcript(store: &Store) {
     };
     let notice = |text: &str| AgentEvent::Notice { text: text.into() };
     let events = vec![
-        notice("afk/1-greet-by-name begins at b5ed8091"),
+        notice("branch afk/1-greet-by-name starts at b5ed8091"),
         AgentEvent::Prompt {
             text: "You implement one issue in this repository, alone.\n\n# Issue acme/greeter#1: Greet by name\n\nThe route `hello-ada` should answer `Hello, ada!`.\n".into(),
         },
@@ -224,11 +224,11 @@ pub(super) fn transcript(store: &Store) {
         plan(3),
         AgentEvent::Usage(Spend { tokens_in: 5_200, tokens_out: 640, usd: MicroUsd(310_000), ..Spend::default() }),
         AgentEvent::TurnEnd(TurnEnd::Done),
-        notice("gate: the new tests fail on b5ed8091 with 1"),
+        notice("gate: the new tests fail on b5ed8091, exit code 1"),
         notice("gate: the tests pass on cacec26a"),
-        notice("pushed cacec26a: the remote was read back and has it"),
-        notice("CI of cacec26a: green (ended with 0)"),
-        notice("deploy of cacec26a: green (ended with 0)"),
+        notice("pushed cacec26a: confirmed on the remote"),
+        notice("CI of cacec26a: green (exit code 0)"),
+        notice("deploy of cacec26a: green (exit code 0)"),
     ];
     let entries: Vec<TranscriptEntry> = events.into_iter().map(entry).collect();
     store.append(RunId(3), &entries).unwrap();

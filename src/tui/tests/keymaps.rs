@@ -61,7 +61,7 @@ fn desc_of_a_keymap_replaces_the_label() {
         "global = [{ on = ['a'], run = 'quit', desc = 'Go home' }, { on = ['b'], run = 'help' }]";
     let keymap = Keymap::parse("k", text, catalog()).unwrap();
     let labels: Vec<&str> = keymap.active(KeyContext::GLOBAL).map(Binding::label).collect();
-    assert_eq!(labels, ["Go home", "Help"]);
+    assert_eq!(labels, ["Go home", "Show help"]);
 }
 
 #[test]

@@ -27,7 +27,8 @@ fn inbox_answers_a_permission() {
     let mut script = asking();
     assert_eq!(script.keys("ia"), answer(&script, Answer::Approve));
     assert!(script.keys("A").is_empty());
-    script.shows("allow exactly this for the rest of the run?");
+    script.shows("┌ Approve e1 for the run? ");
+    script.shows("This will allow exactly this for the rest of the run.");
     assert_eq!(script.keys("y"), answer(&script, Answer::ApproveRun));
     let deny = Answer::Deny { reason: "no".into() };
     assert_eq!(script.keys("dno<Enter>"), answer(&script, deny));
@@ -42,7 +43,9 @@ fn inbox_answers_a_permission() {
 fn inbox_confirms_what_an_answer_means_and_refuses_others() {
     let mut script = Script::new();
     script.keys("ia");
-    script.shows("release the repository's lock: you take over on master?");
+    script.shows("┌ Approve e1? ");
+    script.shows("This will release the repository's lock: you take over on");
+    script.shows("│ master. ");
     assert_eq!(script.keys("y"), answer(&script, Answer::Approve));
     assert!(script.keys("d").is_empty());
     script.shows("a frozen escalation has no such answer");
@@ -82,7 +85,7 @@ fn confirm_takes_y_alone_for_yes() {
     let mut script = Script::new();
     for key in ["n", "Y", "<Enter>", "<Esc>"] {
         script.keys("x");
-        script.shows("Cancel r3?");
+        script.shows("┌ Cancel r3? ");
         assert!(script.keys(key).is_empty(), "{key}");
         script.lacks("Cancel r3?");
         script.shows("nothing was changed");
@@ -109,9 +112,9 @@ fn palette_finds_and_runs_an_action() {
     script.keys(":xyz");
     script.shows("no action has these letters");
     script.keys("<Backspace><Backspace><Backspace>spend");
-    script.shows(">spend  Spend");
+    script.shows(">Show spend");
     script.keys("<Enter>");
-    script.lacks("All actions");
+    script.lacks("Find action");
     script.shows("┌ Spend ");
     script.keys("<Esc>:pane<Down><Enter>");
     script.shows(">2 Worktrees");
@@ -121,7 +124,7 @@ fn palette_finds_and_runs_an_action() {
 fn help_lists_the_keys_of_the_place_it_was_opened_in() {
     let mut script = Script::new();
     script.keys("?");
-    script.shows("┌ Keys ");
+    script.shows("┌ Help ");
     script.shows("Next pane");
     script.keys("<End>");
     script.shows("Quit");

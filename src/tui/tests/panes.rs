@@ -86,7 +86,7 @@ fn transcript_searches_and_folds() {
     script.keys("<Space>");
     script.shows("│ FAIL tests/hello_name.sh");
     script.keys("f");
-    script.shows("follows");
+    script.shows("following");
     script.keys("k");
     script.shows(" of 19 ");
 }

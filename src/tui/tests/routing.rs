@@ -20,7 +20,7 @@ fn pane_keys_move_the_focus_and_close_overlays() {
     }
     script.keys("?4");
     script.shows(">4 Deploy health");
-    script.lacks("┌ Keys ");
+    script.lacks("┌ Help ");
 }
 
 #[test]
@@ -58,9 +58,10 @@ fn kill_switch_and_permits_are_commands() {
 fn quit_closes_overlays_first_and_confirms_while_runs_work() {
     let mut script = Script::new();
     assert!(script.keys("?q").is_empty());
-    script.lacks("┌ Keys ");
+    script.lacks("┌ Help ");
     script.keys("q");
-    script.shows("Quit? r3 stops now and resumes at the next start of afk.");
+    script.shows("┌ Quit? ");
+    script.shows("r3 stops now and resumes at the next start of afk.");
     assert_eq!(script.keys("y"), [Request::Quit]);
 }
 
@@ -91,13 +92,14 @@ fn clicks_focus_and_select_and_the_wheel_moves() {
 #[test]
 fn footer_offers_the_keys_of_the_component_on_top() {
     let mut script = Script::new();
-    script.shows(" ? Help  i Inbox  <Enter> Open  s Steer agent  r Retry run");
+    script
+        .shows(" ? Show help  i Show inbox  <Enter> Open  s Steer run  r Retry run  x Cancel run");
     script.keys("3");
-    script.shows(" ? Help  f Follow end  <Space> Toggle details  / Search");
+    script.shows(" ? Show help  f Follow end  <Space> Toggle details  s Steer run  i Show inbox");
     script.keys("5");
-    script.shows(" ? Help  a Arm  <Enter> Open");
+    script.shows(" ? Show help  a Arm breakglass  <Enter> Open");
     script.keys("i");
-    script.shows(" a Approve  <Enter> Answer  J Scroll down  <Esc> Go back");
+    script.shows(" a Approve  <Enter> Answer  J Scroll detail  <Esc> Go back");
     script.keys("?");
     script.shows("\n <Esc> Go back ");
 }

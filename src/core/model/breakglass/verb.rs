@@ -120,10 +120,10 @@ impl VerbResult {
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
-            Self::Exited { code: 0 } => "exit 0".into(),
-            Self::Exited { code: 2 } => "refused by the host (exit 2)".into(),
-            Self::Exited { code: 75 } => "busy: another verb is running (exit 75)".into(),
-            Self::Exited { code } => format!("failed, exit {code}"),
+            Self::Exited { code: 0 } => "exit code 0".into(),
+            Self::Exited { code: 2 } => "refused by the host (exit code 2)".into(),
+            Self::Exited { code: 75 } => "busy: another verb is running (exit code 75)".into(),
+            Self::Exited { code } => format!("failed, exit code {code}"),
             Self::NotBegun { why } => format!("did not begin: {}", why.clean_line()),
             Self::Unknown { why } => format!("UNKNOWN: {}", why.clean_line()),
         }

@@ -322,7 +322,7 @@ fn every_use_sends_a_notice() {
     assert_eq!(
         notices(&scenario),
         "armed by ana: it hangs; status by ana; ana opens a shell on devvm; stop by ana; \
-         stop by ana: failed, exit 1"
+         stop by ana: failed, exit code 1"
     );
 }
 
@@ -374,7 +374,7 @@ fn drill_runs_by_itself_and_escalates_after_eight_days() {
     let inbox = scenario.fleet.inbox();
     let asked = inbox.first().unwrap();
     assert_eq!((asked.kind.as_str(), asked.run), ("drill-due", None));
-    assert!(asked.detail.as_received().contains("failed, exit 1"));
+    assert!(asked.detail.as_received().contains("failed, exit code 1"));
     // Approval begins a drill at once; its success withdraws the escalation.
     let (escalation, digest) = (asked.id, asked.digest);
     let action = Command::Answer { escalation, digest, answer: Answer::Approve };

@@ -12,15 +12,15 @@ pub(super) const CONSOLE: KeyContext = KeyContext::closed("console");
 
 pub(super) const CONTEXTS: &[KeyContext] = &[BREAKGLASS, TERMINAL, CONSOLE];
 
-pub(super) const ARM: Action = Action::new("arm", "Arm");
-pub(super) const DISARM: Action = Action::new("disarm", "Disarm");
-pub(super) const DIAGNOSE: Action = Action::new("diagnose", "Ask agent");
+pub(super) const ARM: Action = Action::new("arm", "Arm breakglass");
+pub(super) const DISARM: Action = Action::new("disarm", "Disarm breakglass");
+pub(super) const DIAGNOSE: Action = Action::new("diagnose", "Diagnose");
 pub(super) const CAPTURE_DIFF: Action = Action::new("capture-diff", "Compare captures");
 pub(super) const CONSOLE_LEAVE: Action = Action::new("console-leave", "Leave shell");
-pub(super) const CONSOLE_TYPE: Action = Action::new("console-type", "Resume typing");
+pub(super) const CONSOLE_TYPE: Action = Action::new("console-type", "Return to shell");
 pub(super) const CONSOLE_CLOSE: Action = Action::new("console-close", "Close terminal");
-pub(super) const MARK: Action = Action::new("mark", "Mark rows");
-pub(super) const REPLAY_PAUSE: Action = Action::new("replay-pause", "Pause or play");
+pub(super) const MARK: Action = Action::new("mark", "Select lines");
+pub(super) const REPLAY_PAUSE: Action = Action::new("replay-pause", "Toggle playback");
 pub(super) const REPLAY_FASTER: Action = Action::new("replay-faster", "Play faster");
 pub(super) const REPLAY_SLOWER: Action = Action::new("replay-slower", "Play slower");
 

@@ -7,6 +7,7 @@ use crate::core::model::plural::plural;
 use crate::tui::component::Scene;
 use crate::tui::request::Request;
 use crate::tui::response::{Prompt, Response};
+use crate::tui::widgets::text::age;
 
 /// The request that a breakglass command is.
 pub(super) fn command(request: BreakglassRequest) -> Response {
@@ -27,7 +28,7 @@ pub(super) fn arm(scene: &Scene<'_>) -> Prompt {
     let take_over = other.is_some();
     let submit =
         move |reason: String| command(BreakglassRequest::Arm { reason: reason.into(), take_over });
-    let prompt = Prompt::line("Arm breakglass".into(), "arm", submit);
+    let prompt = Prompt::line("Arm breakglass".into(), "Arm", submit);
     Prompt { about: takes_over.into_iter().chain([allows]).collect(), ..prompt }
 }
 
@@ -38,7 +39,9 @@ pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) ->
     let count = state.recent(scene.now);
     let reads = match &state.reads {
         None => format!("The state of {vm} was not read."),
-        Some((_, word)) => format!("{vm} read {}.", word.clean_line()),
+        Some((at, word)) => {
+            format!("Last state: {} ({} ago).", word.clean_line(), age(scene.now, *at))
+        }
     };
     let asks = if count >= rules.mutations {
         let count = plural(count, "mutation");
@@ -53,7 +56,7 @@ pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) ->
         let confirm = Some(Confirmation { name, seen, again: words.next() });
         command(BreakglassRequest::Verb { verb, confirm })
     };
-    Prompt { about, ..Prompt::line(format!("{} {vm}", verb.as_str()), "confirm", submit) }
+    Prompt { about, ..Prompt::line(format!("{} {vm}", verb.as_str()), "Confirm", submit) }
 }
 
 /// Asks for the host's name before its new key is trusted.
@@ -77,5 +80,5 @@ pub(super) fn trust(change: KeyChange) -> Prompt {
         let KeyChange { host, key, old, new } = change;
         command(BreakglassRequest::Trust { host, key, old, new })
     };
-    Prompt { about, ..Prompt::line(title, "confirm", submit) }
+    Prompt { about, ..Prompt::line(title, "Confirm", submit) }
 }

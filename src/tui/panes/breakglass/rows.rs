@@ -45,8 +45,8 @@ pub(super) fn run(state: &BreakglassState, id: VerbId) -> Option<&VerbRun> {
 /// The heading of the group that a row belongs to.
 pub(super) const fn heading(item: &Item) -> &'static str {
     match item {
-        Item::Verb(verb) if verb.mutates() => "DANGER: each verb asks for the VM's name",
-        Item::Verb(_) => "READ: changes nothing",
+        Item::Verb(verb) if verb.mutates() => "MUTATING: type the VM's name to confirm",
+        Item::Verb(_) => "READ-ONLY",
         Item::Host(_) => "SHELL",
         Item::Run(_) => "HISTORY",
         Item::Recording(_) => "RECORDINGS",
@@ -64,7 +64,9 @@ pub(super) fn spans(
     let (head, text, role) = match item {
         Item::Verb(verb) => {
             let role = if *verb == Verb::Cycle { Tone::Warn } else { Tone::Text };
-            (format!("{:<10} ", verb.as_str()), verb.explains().to_owned(), role)
+            // The lines below the rows give the whole explanation of the chosen verb.
+            let effect = verb.explains().split(';').next().unwrap_or_default();
+            (format!("{:<10} ", verb.as_str()), effect.to_owned(), role)
         }
         Item::Host(host) => {
             (format!("{host:<10} "), shell_line(terminals, state, host), Tone::Text)

@@ -10,7 +10,7 @@ use crate::tui::theme::Tone;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, fit, wrap};
 
-/// Lines below the rows at most, without the cold path.
+/// Lines below the rows at most, besides the cold path.
 const ABOUT: usize = 4;
 
 /// The lines of the pane where breakglass isn't configured.
@@ -29,19 +29,14 @@ pub(super) fn head(rules: &BreakglassRules, scene: &Scene<'_>, width: usize) -> 
     let line =
         |text: String, role| Line::from(piece(fit(&format!(" {text}"), width, cut), theme, role));
     let reads = match &state.reads {
-        Some((at, word)) => format!(
-            "{} reads {}, {} ago; \"running\" never proves health",
-            rules.vm,
-            word.clean_line(),
-            age(now, *at)
-        ),
-        None => format!("{}: state not read yet", rules.vm),
+        Some((at, word)) => format!("{}: {} ({} ago)", rules.vm, word.clean_line(), age(now, *at)),
+        None => format!("{}: not read yet", rules.vm),
     };
     let mut lines = vec![line(reads, Tone::Text)];
     lines.push(if let Some(arming) = &state.armed {
         let left = arming.until.since(now) / 60_000 + 1;
         let (by, why) = (&arming.by, arming.reason.clean_line());
-        line(format!("ARMED by {by} for {left} more min: {why}"), Tone::Alarm)
+        line(format!("ARMED by {by}, {left} min left. Reason: {why}"), Tone::Alarm)
     } else {
         let key = scene.keymap.key_of(BREAKGLASS, ARM);
         line(format!("off: {key} arms it, with a reason"), Tone::Dim)
@@ -98,7 +93,7 @@ pub(super) fn about(
         .map(|part| Line::from(piece(format!(" {part}"), theme, Tone::Dim)))
         .collect();
     if let Some(cold) = cold_path {
-        let text = fit(&format!(" cold path: {cold}"), width, theme.marks.cut);
+        let text = fit(&format!(" without afk: {cold}"), width, theme.marks.cut);
         lines.push(Line::from(piece(text, theme, Tone::Dim)));
     }
     lines

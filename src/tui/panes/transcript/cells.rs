@@ -58,7 +58,7 @@ impl Cells<'_> {
                 let hidden = all.len() - shown;
                 lines.extend(all.into_iter().take(shown));
                 if hidden > 0 {
-                    let more = format!("  {} {} more", marks.cut, plural(hidden, "line"));
+                    let more = format!("  {} {}", marks.cut, plural(hidden, "more line"));
                     lines.push(Line::from(piece(more, theme, Tone::Dim)));
                 }
                 lines
@@ -81,7 +81,7 @@ impl Cells<'_> {
                     if *ok { (marks.done, Tone::Good) } else { (marks.bad, Tone::Bad) };
                 let code = code.map_or_else(
                     || if *ok { "ok".into() } else { "failed".into() },
-                    |c| format!("exit {c}"),
+                    |c| format!("exit code {c}"),
                 );
                 let count = output.clean().lines().count();
                 let lines = match count {
@@ -172,7 +172,8 @@ impl Cells<'_> {
             }
             AgentEvent::Exited { code: Some(0), stderr } if stderr.is_empty() => Vec::new(),
             AgentEvent::Exited { code, stderr } => {
-                let code = code.map_or_else(|| "stopped".to_owned(), |code| format!("exit {code}"));
+                let code =
+                    code.map_or_else(|| "stopped".to_owned(), |code| format!("exit code {code}"));
                 let text = format!("{code}  {}", stderr.clean_line());
                 let mut lines = self.one("·", Tone::Dim, text.trim_end(), Tone::Dim);
                 if unfolded {

@@ -68,7 +68,7 @@ impl Component for TranscriptPane {
     }
 
     fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        vec![HELP, FOLLOW, FOLD, SEARCH, STEER, INBOX, ZOOM, DIFF, QUIT]
+        vec![HELP, FOLLOW, FOLD, STEER, INBOX, SEARCH, ZOOM, DIFF, QUIT]
     }
 
     fn act(&mut self, action: Action, _: &Scene<'_>) -> Option<Response> {
@@ -112,10 +112,10 @@ impl Pane for TranscriptPane {
             run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
         let state = match run.progress.outcome {
             Some(outcome) => outcome.as_str().to_owned(),
-            None => format!("{} · {}", run.progress.phase.as_str(), run.doing(fleet.last_event)),
+            None => run.standing(fleet.last_event),
         };
         let place = if self.window.follow {
-            "follows".to_owned()
+            "following".to_owned()
         } else {
             format!("{} of {}", self.window.at() + 1, self.window.records())
         };
