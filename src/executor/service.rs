@@ -231,7 +231,9 @@ impl Executor for ServiceExecutor {
             // The job doesn't exist; a valid token gets 404 instead of 401.
             let request = self.client.get(self.address("/jobs/000000000000"));
             match self.call(request).await {
-                Ok((200 | 404, _)) => Ok(format!("{} accepts the token", origin(&self.config.address))),
+                Ok((200 | 404, _)) => {
+                    Ok(format!("{} accepts the token", origin(&self.config.address)))
+                }
                 Ok((401 | 403, _)) => Err("it rejects the token".into()),
                 Ok((status, _)) => Err(format!("it responded with status {status}").into()),
                 Err(ServiceCallError { error, .. }) => Err(error),

@@ -46,7 +46,7 @@ enum BreakglassCommand {
     Disarm,
     /// Read the VM's status from its monitor; "running" never proves health
     Status(VerbArgs),
-    /// Collect what the host sees of the VM; it changes nothing
+    /// Collect what the hypervisor sees of the VM; this starts, stops and resets nothing
     Forensics(VerbArgs),
     /// Recover: forensics, stop (or kill), start a new process
     Cycle(VerbArgs),

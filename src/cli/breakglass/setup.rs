@@ -70,6 +70,6 @@ pub(super) fn runbook(breakglass: &BreakglassConfig) -> String {
          3. Repeat it with `cycle` at its end: forensics, stop or kill, start. It takes up to 4 min.\n\
          \x20  If the connection breaks, it continues: read `status` again, and do not repeat it.\n\
          4. If the host itself is down, use its out-of-band console. Nothing here reaches it.\n\n\
-         This path needs no AI, name server, cluster or database."
+         This path needs no AI, DNS, cluster or database."
     )
 }

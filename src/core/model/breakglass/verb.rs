@@ -67,7 +67,7 @@ impl Verb {
                  I/O reads \"running\""
             }
             Self::Forensics => {
-                "collect what the host sees of the VM, in up to two minutes; changes nothing"
+                "collect what the hypervisor sees of the VM, in up to two minutes; starts, stops and resets nothing"
             }
             Self::Cycle => {
                 "recovery: forensics, stop (and a kill where it does not stop), start; a fresh QEMU \
@@ -76,7 +76,7 @@ impl Verb {
             Self::Start => "forensics, then power on",
             Self::Stop => "forensics, then power off at once, as if the plug were pulled",
             Self::Reset => {
-                "forensics, then a reboot inside the same QEMU process: it does not cure stalled \
+                "forensics, then a reboot inside the same QEMU process: it does not fix stalled \
                  I/O and applies no staged configuration; cycle does"
             }
         }
@@ -103,7 +103,7 @@ pub enum VerbResult {
         /// 0 is success; 2 is a refusal; 75 means that another verb is running.
         code: u32,
     },
-    /// The verb never reached the host, and nothing changed.
+    /// The verb never reached the hypervisor, and nothing changed.
     NotBegun {
         /// The reason, with its causes.
         why: Untrusted,
@@ -121,7 +121,7 @@ impl VerbResult {
     pub fn summary(&self) -> String {
         match self {
             Self::Exited { code: 0 } => "exit code 0".into(),
-            Self::Exited { code: 2 } => "refused by the host (exit code 2)".into(),
+            Self::Exited { code: 2 } => "refused by the hypervisor (exit code 2)".into(),
             Self::Exited { code: 75 } => "busy: another verb is running (exit code 75)".into(),
             Self::Exited { code } => format!("failed, exit code {code}"),
             Self::NotBegun { why } => format!("did not begin: {}", why.clean_line()),

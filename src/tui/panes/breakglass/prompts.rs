@@ -44,7 +44,7 @@ pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) ->
         }
     };
     let asks = if count >= rules.mutations {
-        let count = plural(count, "mutation");
+        let count = plural(count, "mutating verb");
         format!("{count} in ten minutes: type {vm} {vm} to go ahead anyway.")
     } else {
         format!("Type {vm} to go ahead. This can't be undone.")
