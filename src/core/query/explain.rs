@@ -166,15 +166,12 @@ pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
 }
 
 fn headline(run: &Run) -> String {
-    match run.progress.outcome {
-        Some(outcome) => {
-            format!("{} ended as {}: {}", run.id, outcome.as_str(), run.progress.why.clean_line())
-        }
-        None => {
-            let (phase, activity) = (run.progress.phase.as_str(), run.progress.activity.as_str());
-            let activity = (activity != phase).then(|| format!(", {activity}"));
-            format!("{}: {phase}{}", run.id, activity.unwrap_or_default())
-        }
+    if let Some(outcome) = run.progress.outcome {
+        format!("{} ended as {}: {}", run.id, outcome.as_str(), run.progress.why.clean_line())
+    } else {
+        let (phase, activity) = (run.progress.phase.as_str(), run.progress.activity.as_str());
+        let activity = (activity != phase).then(|| format!(", {activity}"));
+        format!("{}: {phase}{}", run.id, activity.unwrap_or_default())
     }
 }
 
