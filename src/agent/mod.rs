@@ -1,8 +1,8 @@
 //! Coding agents: one adapter for each protocol that an agent program speaks.
 //!
-//! The runtime hands a [`TurnSpec`] to the [`driver`], which starts the agent's program, moves
-//! lines through its pipes and kills its process tree in the end. The [`turn::TurnLoop`] enforces
-//! the limits. An adapter implements [`AgentProtocol`] and translates between lines and events; it
+//! The runtime hands a `TurnSpec` to the `driver`, which starts the agent's program, moves
+//! lines through its pipes and kills its process tree in the end. The `turn::TurnLoop` enforces
+//! the limits. An adapter implements `AgentProtocol` and translates between lines and events; it
 //! owns no process and no clock, so that tests feed it recorded lines.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //!                              └─────── ProtocolOutput ────────┘
 //! ```
 //!
-//! A turn in another place (`crate::executor`) uses the same [`turn::TurnLoop`] or the same driver
+//! A turn in another place (`crate::executor`) uses the same `turn::TurnLoop` or the same driver
 //! in a worker.
 
 pub(crate) mod acp;

@@ -1,7 +1,7 @@
 //! Executors: places other than a process of this machine where an agent works on a turn.
 //!
-//! The runtime calls [`Executor::run_turn`] instead of the agent driver when a run is configured
-//! for another place. A [`ExecutorTurn`] keeps its name across restarts of afk, so that an executor
+//! The runtime calls `Executor::run_turn` instead of the agent driver when a run is configured
+//! for another place. An `ExecutorTurn` keeps its name across restarts of afk, so that an executor
 //! finds a running turn again and follows it instead of starting it twice.
 //!
 //! ```text

@@ -38,7 +38,7 @@ pub enum VaultError {
     /// The login as the role of `[vault]` was refused.
     #[error("log in as {role}: Vault answered {answer}")]
     Login {
-        /// The role that [vault] names.
+        /// The role that `[vault]` names.
         role: String,
         /// The status code and the errors of the answer.
         answer: String,
@@ -52,7 +52,7 @@ pub enum VaultError {
     /// The token of the Kubernetes service account can't be read.
     #[error("read the service account's token {}", path.display())]
     ServiceAccount {
-        /// The file that `jwt` of [vault] names.
+        /// The file that `jwt` of `[vault]` names.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,

@@ -1,5 +1,5 @@
 //! Permission requests, the repository's policy on them, and the grants that an operator gives for
-//! a run. [`crate::tables::permission`] judges a request by these and by the guardrails, which
+//! a run. `tables::permission` judges a request by these and by the guardrails, which
 //! neither can loosen.
 
 use serde::{Deserialize, Serialize};

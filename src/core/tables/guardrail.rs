@@ -1,4 +1,4 @@
-//! Recognizes a permission request that would break a [`Guardrail`]. [`super::permission`] asks
+//! Recognizes a permission request that would break a [`Guardrail`]. `permission` asks
 //! here first, so that neither a policy nor a grant can allow it.
 //!
 //! A command is split into words as a shell would split it, and judged by those words. A program

@@ -15,7 +15,7 @@
 //! | T8 | [`job`] | a Kubernetes Job |
 //! | T9 | [`answer`] | a response of GitHub's API |
 //! | T10 | [`sink`] | a response of a notice sink or of Vault |
-//! | | [`permission`], [`guardrail`] | an agent's permission request |
+//! | | `permission`, [`guardrail`] | an agent's permission request |
 
 pub mod answer;
 pub mod arming;

@@ -8,7 +8,7 @@ pub const WAITING: i64 = 60_000;
 pub(crate) const UNSCHEDULABLE: i64 = 15_000;
 /// The number of restarts within [`RESTART_WINDOW`] that counts as a failure.
 pub(crate) const RESTARTS: i32 = 3;
-/// The span over which [`RESTARTS`] counts, in milliseconds.
+/// The span over which `RESTARTS` counts, in milliseconds.
 pub const RESTART_WINDOW: i64 = 5 * 60_000;
 
 /// A container or init container of a pod.

@@ -1,4 +1,4 @@
-//! The client's side of the protocol: a [`Client`] whose snapshots come from a socket, and one-shot
+//! The client's side of the protocol: a `Client` whose snapshots come from a socket, and one-shot
 //! requests of the command line.
 //!
 //! A task per client (`serve_client`) owns the connection. It applies the server's lines to the

@@ -1,6 +1,6 @@
 //! The runtime's side of the protocol: one task per client, so that a slow client delays no other.
 //!
-//! A [`ClientSession`] merges four streams of the runtime (batches of events, snapshots, growth of
+//! A `ClientSession` merges four streams of the runtime (batches of events, snapshots, growth of
 //! transcripts, notices) with the client's requests. A client that falls behind receives a new
 //! snapshot instead of a queue that grows.
 
