@@ -103,7 +103,7 @@ impl Fetcher {
             if text.is_empty() {
                 return Ok(Fetched::Text("the two captures are equal".into()));
             }
-            let title = "Changes since the forensics before".into();
+            let title = "Changes since the capture before it".into();
             let lines = text.lines().map(str::to_owned).collect();
             Ok(Fetched::Document { title, lines })
         });

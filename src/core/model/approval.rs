@@ -69,7 +69,7 @@ impl EscalationKind {
         match self {
             Self::Permission => Some("allow exactly this, once"),
             Self::Question => None,
-            Self::Frozen => Some("release the repository's lock: you take over on master"),
+            Self::Frozen => Some("release the repository's lock: you repair master"),
             Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
             Self::DrillDue => Some("run the drill now: status, then forensics"),
             Self::Proposal => Some("acknowledge: afk runs nothing; send the verb yourself"),

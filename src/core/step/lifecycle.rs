@@ -7,14 +7,14 @@
 //! Worktree   the worktree is ready         Turn
 //! Turn       the agent is done             Gate       (module `turn`)
 //! Gate       it opened                     Push       (module `gate`)
-//!            it stayed closed              Turn, then the end for a human
+//!            it stayed closed              Turn; after too many, the end for a human
 //! Push       the remote has the head       the first Stage
 //!            the remote has moved on       Rebase
 //! Rebase     the commits are on the base   Gate
 //!            they conflict                 Turn
 //! Stage      green                         the next Stage, then the end  (module `verdict`)
 //!            red                           Turn: fix forward
-//! any        the task failed               a retry after a pause, then the end for a human
+//! any        the task failed               a retry after a pause; after too many, the end for a human
 //! ```
 
 use crate::model::approval::EscalationKind;
@@ -66,8 +66,8 @@ impl Stepper<'_> {
         }
     }
 
-    /// The most that a turn of a run may cost: the smaller rest of the run's limit and of the day's;
-    /// none if there is no limit.
+    /// What a turn may cost at most: what is left of the run's limit or of the day's, whichever is
+    /// less; none if neither has a limit.
     fn turn_budget(&self, run: &Run) -> Option<MicroUsd> {
         let policy = &self.fleet().policy;
         let day = policy
@@ -160,7 +160,8 @@ impl Stepper<'_> {
             RunFact::Conflict { why } => {
                 self.begin(id, Activity::Turn { prompt: TurnPrompt::Conflict { why } });
             }
-            // Unlike a rejection, no rebase can help: the branch is protected, or the login failed.
+            // A rebase helps after a rejection, but not here: the branch is protected, or the login
+            // failed.
             RunFact::PushRefused { why } => {
                 self.end_unfinished(id, "the remote refused the push", &why);
             }

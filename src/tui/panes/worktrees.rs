@@ -78,6 +78,10 @@ impl Pane for WorktreesPane {
         ID
     }
 
+    fn title(&self, _: &Scene<'_>) -> String {
+        format!("{} · ~changed files +unpushed commits", ID.title)
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let rows = rows(scene.snapshot);
         let list = List {

@@ -44,8 +44,7 @@ fn inbox_confirms_what_an_answer_means_and_refuses_others() {
     let mut script = Script::new();
     script.keys("ia");
     script.shows("┌ Approve e1? ");
-    script.shows("This will release the repository's lock: you take over on");
-    script.shows("│ master. ");
+    script.shows("This will release the repository's lock: you repair master.");
     assert_eq!(script.keys("y"), answer(&script, Answer::Approve));
     assert!(script.keys("d").is_empty());
     script.shows("a frozen escalation has no such answer");

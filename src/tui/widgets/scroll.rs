@@ -14,7 +14,7 @@ use crate::tui::theme::{Theme, Tone};
 pub(crate) struct Scroll {
     /// The first line shown.
     first: usize,
-    /// The largest value of `first`, with which the last line is visible; as of the last redraw.
+    /// The upper bound of `first`, at which the text's end is at the bottom; as of the last redraw.
     max_first: usize,
     /// Whether the view stays at the end as the text grows.
     follows: bool,
@@ -53,7 +53,8 @@ impl Scroll {
         self.first >= self.max_first
     }
 
-    /// Draws the visible lines inside a border, and the number of lines below them on its bottom edge.
+    /// Draws the visible lines in `area`, and the number of lines below them on the caller's border
+    /// under it.
     pub(crate) fn draw(
         mut self,
         frame: &mut Frame<'_>,

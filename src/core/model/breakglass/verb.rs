@@ -67,7 +67,7 @@ impl Verb {
                  I/O reads \"running\""
             }
             Self::Forensics => {
-                "collect what the hypervisor sees of the VM, in up to two minutes; starts, stops and resets nothing"
+                "collect what the hypervisor sees of the VM; starts, stops and resets nothing"
             }
             Self::Cycle => {
                 "recovery: forensics, stop (and a kill where it does not stop), start; a fresh QEMU \

@@ -160,7 +160,7 @@ impl BreakglassPane {
         Response::none()
     }
 
-    /// Compares the chosen capture with the forensics before it.
+    /// Compares the chosen capture with the one before it.
     fn compare(&self, scene: &Scene<'_>) -> Response {
         let items = rows::rows(scene.snapshot);
         let captures = &scene.snapshot.breakglass().captures;

@@ -75,7 +75,7 @@ pub(super) fn about(
         }
         Some(Item::Run(_)) => {
             let key = scene.keymap.key_of(BREAKGLASS, CAPTURE_DIFF);
-            format!("Enter shows its output; {key} compares it with the forensics before")
+            format!("Enter shows its output; {key} compares it with the capture before it")
         }
         Some(Item::Recording(_)) => "Enter plays it".into(),
         None => String::new(),
