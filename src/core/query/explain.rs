@@ -127,7 +127,7 @@ pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
         let (read, written) = (spend.tokens_in, spend.tokens_out);
         format!("  {name:<28} {:>10}  {read:>10} in {written:>9} out", spend.summary())
     };
-    let mut lines = vec!["By day (UTC), in tokens; ~ = estimate".to_owned()];
+    let mut lines = vec!["By day (UTC): $, tokens; ~ = estimate".to_owned()];
     let day = |at: Timestamp| {
         let days = now.day() - at.day();
         match days {

@@ -1,6 +1,6 @@
 //! The order of a run's activities: which activity begins next, and whether the limits allow it.
 //! The module `admission` starts a run here, `step::take` passes the runtime's reports in, and the
-//! modules `restart` and `operator` begin an activity again.
+//! modules `restart` and `operator` begin an activity again. For a run on an issue:
 //!
 //! ```text
 //! activity   report                        next

@@ -70,13 +70,13 @@ impl Verb {
                 "collect what the hypervisor sees of the VM; starts, stops and resets nothing"
             }
             Self::Cycle => {
-                "recovery: forensics, stop (and a kill where it does not stop), start; a fresh QEMU \
+                "recovery: forensics, stop (a kill if the VM does not stop), start; a fresh QEMU \
                  process, which applies staged configuration; up to 4 minutes"
             }
             Self::Start => "forensics, then power on",
             Self::Stop => "forensics, then power off at once, as if the plug were pulled",
             Self::Reset => {
-                "forensics, then a reboot inside the same QEMU process: it does not fix stalled \
+                "forensics, then a reboot inside the same QEMU process; it does not fix stalled \
                  I/O and applies no staged configuration; cycle does"
             }
         }

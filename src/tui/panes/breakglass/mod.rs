@@ -173,7 +173,7 @@ impl BreakglassPane {
             Some(((_, _, old), (_, _, new))) => {
                 Response::request(Request::CaptureDiff(old.digest, new.digest))
             }
-            None => Response::message(format!("{id} has no forensics, or none before it")),
+            None => Response::message(format!("{id} has no capture to compare with")),
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn run(state: &BreakglassState, id: VerbId) -> Option<&VerbRun> {
 pub(super) const fn heading(item: &Item) -> &'static str {
     match item {
         Item::Verb(verb) if verb.mutates() => "MUTATING: type the VM's name to confirm",
-        Item::Verb(_) => "NO CHANGE",
+        Item::Verb(_) => "READING: these verbs change nothing",
         Item::Host(_) => "SHELL",
         Item::Run(_) => "HISTORY",
         Item::Recording(_) => "RECORDINGS",

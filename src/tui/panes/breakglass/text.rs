@@ -4,7 +4,7 @@ use ratatui::text::Line;
 
 use super::actions::{ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_LEAVE};
 use super::rows::Item;
-use crate::core::model::breakglass::BreakglassRules;
+use crate::core::model::breakglass::{BreakglassRules, Verb};
 use crate::tui::component::Scene;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::span::piece;
@@ -64,6 +64,7 @@ pub(super) fn about(
     scene: &Scene<'_>,
     width: usize,
 ) -> Vec<Line<'static>> {
+    let past = &scene.snapshot.breakglass().past;
     let text = match item {
         Some(Item::Verb(verb)) => format!("{}: {}", verb.as_str(), verb.explains()),
         Some(Item::Host(host)) => {
@@ -72,6 +73,10 @@ pub(super) fn about(
                 "a shell on {host}: its output is recorded, your keys are not. {leave} always returns \
                  here"
             )
+        }
+        // A capture of `status` is compared with nothing.
+        Some(Item::Run(id)) if past.iter().any(|run| run.id == *id && run.verb == Verb::Status) => {
+            "Enter shows its output".into()
         }
         Some(Item::Run(_)) => {
             let key = scene.keymap.key_of(BREAKGLASS, CAPTURE_DIFF);
