@@ -3,8 +3,8 @@
 //! Agents start shells in sessions of their own, so a process group does not cover all that an
 //! agent leaves behind. Every child therefore carries two environment names (`marks`): the
 //! journal that it belongs to and its owner, mostly a run. A walk through `/proc` finds every
-//! process with these marks, whoever its parent is; descendants that cleared their environment are
-//! found by parentage. afk is the subreaper of its descendants, so their orphans become its own
+//! process with these marks, also where its parent is another one; descendants that cleared their
+//! environment are found by parentage. afk is the subreaper of its descendants, so their orphans become its own
 //! children.
 //!
 //! ```text

@@ -27,7 +27,7 @@ pub(super) struct FrontMatter {
     /// The labels, compared byte for byte.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// The login of whoever set the ready label.
+    /// The login of the person who set the ready label.
     #[serde(default)]
     pub armed_by: Option<Actor>,
     /// When the ready label was set (RFC 3339); needed only to arm a finished issue again.

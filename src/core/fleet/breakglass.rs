@@ -77,6 +77,15 @@ impl BreakglassState {
         self.mutations.iter().filter(|began| at.since(**began) < WINDOW).count()
     }
 
+    /// The capture of a verb and the capture before it, older first; none where either is missing,
+    /// as for `status`, whose captures are not listed.
+    #[must_use]
+    pub fn captures_to_compare(&self, verb: VerbId) -> Option<[&Capture; 2]> {
+        let new = self.captures.iter().position(|(of, ..)| *of == verb)?;
+        let old = new.checked_sub(1)?;
+        Some([old, new].map(|at| &self.captures[at].2))
+    }
+
     /// The digest of what a person sees when confirming a verb. It binds the confirmation to the
     /// verb, the VM, the armed actor, the VM's status and the last mutating verb.
     #[must_use]

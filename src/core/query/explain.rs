@@ -101,9 +101,7 @@ pub fn proof(run: &Run) -> Vec<String> {
         let Some(link) = link else { continue };
         let verdict = match (name, link.verdict) {
             (ProofLink::TestsRed | ProofLink::TestsGreen, Verdict::Green) => "proved on",
-            (_, Verdict::Green) => "green for",
-            (_, Verdict::Red) => "red for",
-            (_, other) => &format!("{} for", other.as_str()),
+            (_, verdict) => &format!("{} for", verdict.as_str()),
         };
         let detail = match link.detail.clean_line() {
             detail if detail.is_empty() => detail,

@@ -163,16 +163,11 @@ impl BreakglassPane {
     /// Compares the chosen capture with the one before it.
     fn compare(&self, scene: &Scene<'_>) -> Response {
         let items = rows::rows(scene.snapshot);
-        let captures = &scene.snapshot.breakglass().captures;
         let Some(Item::Run(id)) = self.cursor.row(&items) else {
             return Response::message("select a verb that ran");
         };
-        let at = captures.iter().position(|(of, ..)| of == id);
-        let pair = at.and_then(|at| Some((captures.get(at.checked_sub(1)?)?, &captures[at])));
-        match pair {
-            Some(((_, _, old), (_, _, new))) => {
-                Response::request(Request::CaptureDiff(old.digest, new.digest))
-            }
+        match scene.snapshot.breakglass().captures_to_compare(*id) {
+            Some([old, new]) => Response::request(Request::CaptureDiff(old.digest, new.digest)),
             None => Response::message(format!("{id} has no capture to compare with")),
         }
     }

@@ -4,7 +4,7 @@ use ratatui::text::Line;
 
 use super::actions::{ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_LEAVE};
 use super::rows::Item;
-use crate::core::model::breakglass::{BreakglassRules, Verb};
+use crate::core::model::breakglass::BreakglassRules;
 use crate::tui::component::Scene;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::span::piece;
@@ -64,7 +64,7 @@ pub(super) fn about(
     scene: &Scene<'_>,
     width: usize,
 ) -> Vec<Line<'static>> {
-    let past = &scene.snapshot.breakglass().past;
+    let state = scene.snapshot.breakglass();
     let text = match item {
         Some(Item::Verb(verb)) => format!("{}: {}", verb.as_str(), verb.explains()),
         Some(Item::Host(host)) => {
@@ -74,8 +74,7 @@ pub(super) fn about(
                  here"
             )
         }
-        // A capture of `status` is compared with nothing.
-        Some(Item::Run(id)) if past.iter().any(|run| run.id == *id && run.verb == Verb::Status) => {
+        Some(Item::Run(id)) if state.captures_to_compare(*id).is_none() => {
             "Enter shows its output".into()
         }
         Some(Item::Run(_)) => {
