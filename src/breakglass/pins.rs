@@ -15,7 +15,7 @@ use russh::keys::{HashAlg, PublicKey};
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The file can't be read or written.
-    #[error("access the pins {}: {source}; create them with `afk breakglass pin`", path.display())]
+    #[error("access the pins {}; create them with `afk breakglass pin`", path.display())]
     Io {
         /// The path of the pins.
         path: PathBuf,

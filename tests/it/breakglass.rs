@@ -103,7 +103,7 @@ fn command_line_verbs_need_no_runtime_and_the_same_confirmation() {
         "{reported}"
     );
     assert!(
-        reported.contains("cycle: exit code 0 after") && reported.contains("kept as "),
+        reported.contains("cycle: exit code 0 after") && reported.contains("stored as "),
         "{reported}"
     );
     assert_eq!(pve.actions(), ["stop", "start"]);
@@ -187,7 +187,7 @@ fn host_without_pins_is_not_trusted() {
     let Some((world, _pve)) = world("") else { return };
     std::fs::remove_file(world.path("pins")).unwrap();
     let out = afk(&world, &["status", "--arm", "x"]);
-    assert!(text(&out.stderr).contains("make them with `afk breakglass pin`"), "{}", both(&out));
+    assert!(text(&out.stderr).contains("create them with `afk breakglass pin`"), "{}", both(&out));
     std::fs::write(world.path("pins"), "hypervisor nonsense\n").unwrap();
     let out = afk(&world, &["status", "--arm", "x"]);
     assert!(text(&out.stderr).contains("pins:1: is no public key"), "{}", both(&out));
@@ -220,7 +220,7 @@ fn refused_expired_and_readable_keys_are_reported() {
     let printed = text(&with("stranger").stderr);
     assert!(printed.contains("others can read it: chmod 600"), "{printed}");
     let printed = text(&with("nowhere").stderr);
-    assert!(printed.contains("nowhere: No such file"), "{printed}");
+    assert!(printed.contains("nowhere: no such file"), "{printed}");
 }
 
 #[test]

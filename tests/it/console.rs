@@ -246,7 +246,7 @@ fn expired_arming_closes_its_shells() {
         places.iter().map(String::as_str).chain(["breakglass", "disarm"]).collect();
     let out = crate::support::afk(&args).output().unwrap();
     assert!(out.status.success(), "{}", text(&out.stderr));
-    cockpit.screen.shows("disarmed it");
+    cockpit.screen.shows("disarmed breakglass");
     cockpit.screen.keys("\r");
     cockpit.screen.shows("breakglass is off");
 }

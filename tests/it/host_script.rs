@@ -36,7 +36,7 @@ fn each_verb_acts_after_its_forensics() {
     ] {
         pve.unset("calls");
         pve.set("calls", "\n");
-        let before = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
+        let before = std::fs::read_to_string(pve.pid_file()).unwrap_or_default();
         let out = pve.verb(verb);
         let printed = text(&out.stdout);
         assert_eq!(out.status.code(), Some(0), "{verb}: {printed}{}", text(&out.stderr));
@@ -49,7 +49,7 @@ fn each_verb_acts_after_its_forensics() {
             "{printed}"
         );
         // A reset keeps the process; a cycle replaces it.
-        let after = std::fs::read_to_string(pve.path("run/102.pid")).unwrap_or_default();
+        let after = std::fs::read_to_string(pve.pid_file()).unwrap_or_default();
         assert_eq!(before == after, verb == "reset", "{verb}");
     }
     let printed = text(&pve.verb("status").stdout);
@@ -187,17 +187,25 @@ fn kill_hits_only_the_process_of_its_vm() {
         std::process::Command::new(pve.path("kvm"))
             .args(["-id", id, "-chardev"])
             .arg(format!("socket,path={}/run/{socket}.qmp,server=on", pve.path("").display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap()
     };
     // Two similar processes, one with the number in another place, and a stale pid file.
-    let mut others = vec![spawn("1021", "1021"), spawn("10", "102")];
+    let vm = pve.port.to_string();
+    let mut others = vec![spawn(&format!("{vm}1"), &format!("{vm}1")), spawn("10", &vm)];
     others.push(
-        std::process::Command::new(pve.path("kvm")).args(["x", "-id 102 102.qmp"]).spawn().unwrap(),
+        std::process::Command::new(pve.path("kvm"))
+            .args(["x", &format!("-id {vm} {vm}.qmp")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
     );
     let real = pve.pid();
     pve.set("wedged", "");
-    pve.set("run/102.pid", &others[2].id().to_string());
+    std::fs::write(pve.pid_file(), others[2].id().to_string()).unwrap();
     let out = pve.verb("cycle");
     let printed = text(&out.stdout) + &text(&out.stderr);
     assert!(printed.contains(&format!("killed process {real}")), "{printed}");
@@ -215,7 +223,7 @@ fn vm_that_did_not_stop_is_not_started() {
     pve.set("wedged", "");
     let real = pve.pid();
     let strange = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    pve.set("run/102.pid", &strange.id().to_string());
+    std::fs::write(pve.pid_file(), strange.id().to_string()).unwrap();
     let pid = rustix::process::Pid::from_raw(real).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let out = pve.verb("cycle");
@@ -283,7 +291,7 @@ fn expired_key_is_refused_and_the_callers_environment_is_ignored() {
     let mut ssh = pve.ssh_with(&["-o", "SendEnv=BREAKGLASS_VMID"], "verbs", &["status"]);
     let out = ssh.env("BREAKGLASS_VMID", "1").output().unwrap();
     assert_eq!(out.status.code(), Some(0));
-    assert_eq!(pve.calls().last().map(String::as_str), Some("status 102"));
+    assert_eq!(pve.calls().last(), Some(&format!("status {}", pve.port)));
 }
 
 #[test]

@@ -15,7 +15,7 @@ const QM: &str = r#"#!/bin/sh
 d=${0%/*}
 echo "$*" >>"$d/calls"
 # One that is dead and was not reaped yet is dead.
-alive() { [ -r "$d/run/102.pid" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$d/run/102.pid")/status" 2>/dev/null; }
+alive() { [ -r "$d/run/@VM@.pid" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$d/run/@VM@.pid")/status" 2>/dev/null; }
 [ ! -e "$d/hang-$1" ] || exec sleep 1000
 [ ! -e "$d/fail-$1" ] || { echo "qm $1: $(cat "$d/fail-$1")" >&2; exit 5; }
 case $1 in
@@ -26,13 +26,13 @@ agent) echo "ping ok" ;;
 monitor) read -r line; echo "qm> $line"; echo "VM status: running" ;;
 reset) alive ;;
 unlock) : ;;
-stop) [ -e "$d/wedged" ] || { kill -KILL "$(cat "$d/run/102.pid")"; rm -f "$d/run/102.pid"; } ;;
+stop) [ -e "$d/wedged" ] || { kill -KILL "$(cat "$d/run/@VM@.pid")"; rm -f "$d/run/@VM@.pid"; } ;;
 start)
-    if alive; then echo "VM 102 already running" >&2; exit 255; fi
+    if alive; then echo "VM @VM@ already running" >&2; exit 255; fi
     rm -f "$d/wedged"
-    setsid "$d/kvm" -id 102 -name devvm -chardev "socket,id=qmp,path=$d/run/102.qmp,server=on" \
+    setsid "$d/kvm" -id @VM@ -name devvm -chardev "socket,id=qmp,path=$d/run/@VM@.qmp,server=on" \
         </dev/null >/dev/null 2>&1 &
-    echo $! >"$d/run/102.pid" ;;
+    echo $! >"$d/run/@VM@.pid" ;;
 esac
 "#;
 const KVM: &str = "#!/bin/sh\nwhile :; do sleep 1; done\n";
@@ -56,6 +56,8 @@ pub fn public(path: &Path) -> String {
 
 pub struct Pve {
     dir: PathBuf,
+    /// The port of the server. It is also the number of the VM: tests run beside each other, and
+    /// the forced command finds its VM among all processes of the machine.
     pub port: u16,
     server: Child,
 }
@@ -65,8 +67,9 @@ impl Pve {
     pub fn start(root: &Path) -> Option<Self> {
         let dir = root.join("pve");
         std::fs::create_dir_all(dir.join("run")).unwrap();
+        let port = free_port();
         for (name, text) in [("qm", QM), ("kvm", KVM)] {
-            std::fs::write(dir.join(name), text).unwrap();
+            std::fs::write(dir.join(name), text.replace("@VM@", &port.to_string())).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(dir.join(name), mode).unwrap();
         }
@@ -81,14 +84,13 @@ impl Pve {
         key(&dir.join("stranger"), "ed25519");
         let here = dir.display();
         let forced = format!(
-            "command=\"BREAKGLASS_RUN_DIR={here}/run BREAKGLASS_LOG={here}/log \
+            "command=\"BREAKGLASS_VMID={port} BREAKGLASS_RUN_DIR={here}/run BREAKGLASS_LOG={here}/log \
              BREAKGLASS_STEP_TIMEOUT=1 PATH={here}:$PATH {here}/afk-pve\",restrict,from=\"127.0.0.1\""
         );
         let lines = format!(
             "{forced} {verbs}\n{forced},expiry-time=\"20200101Z\" {expired}\nrestrict,pty {shell}\n"
         );
         std::fs::write(dir.join("authorized_keys"), lines).unwrap();
-        let port = free_port();
         let server = Self::serve(&dir, port, "host", "")?;
         let pve = Self { dir, port, server };
         pve.qm(&["start"]);
@@ -177,9 +179,14 @@ impl Pve {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// The file that holds the id of QEMU's process.
+    pub fn pid_file(&self) -> PathBuf {
+        self.path(&format!("run/{}.pid", self.port))
+    }
+
     /// The id of QEMU's process.
     pub fn pid(&self) -> i32 {
-        let text = std::fs::read_to_string(self.path("run/102.pid")).unwrap();
+        let text = std::fs::read_to_string(self.pid_file()).unwrap();
         text.trim().parse().unwrap()
     }
 
