@@ -9,6 +9,7 @@
 //! - [`error`]: one way to print an error with its causes; how a command fails
 //! - [`network`]: failed calls to other machines, with their address, cause and hint
 //! - [`config`]: `afk.toml`, the environment, and each repository's `.afk.toml`
+//! - [`sandbox`]: the wall around programs that aren't ours: what they can reach
 //! - [`process`]: child processes as whole trees, with limits and without orphans
 //! - [`journal`]: the hash-chained record of events, and the transcripts of runs
 //! - [`workspace`]: base clones, worktrees, and the checkouts of the gate
@@ -44,6 +45,7 @@ pub mod network;
 pub mod notify;
 pub mod process;
 pub mod runtime;
+pub mod sandbox;
 pub mod secrets;
 pub mod serve;
 pub mod term;

@@ -66,6 +66,7 @@ async fn run_program(
         cwd: spec.cwd.clone(),
         env: spec.env.clone(),
         leaves_children: false,
+        sandbox: spec.sandbox.clone(),
     };
     let mut started = match supervisor.start(&process, StdinMode::Piped) {
         Ok(started) => started,

@@ -46,6 +46,7 @@ use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Capabilities;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
+use crate::sandbox::Sandbox;
 use redact::Redactor;
 
 /// Everything that starting one turn of an agent needs.
@@ -88,6 +89,9 @@ pub(crate) struct TurnSpec {
     /// Removes secrets from events and recordings. A worker builds its own.
     #[serde(skip)]
     pub(crate) redactor: Redactor,
+    /// What the agent's processes can reach. A worker derives its own.
+    #[serde(skip)]
+    pub(crate) sandbox: Option<Sandbox>,
     /// Whether the caller wants each piece of text at once ([`AgentEvent::Piece`]) and the
     /// program's exit code ([`AgentEvent::Exited`]).
     #[serde(rename = "heard")]

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::sandbox::Sandbox;
+
 /// The environment names that every child inherits from ours, where they are set.
 const INHERITED: &[&str] = &[
     "PATH",
@@ -45,6 +47,8 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Whether processes that the child starts may outlive it, as those of a deploy may.
     pub leaves_children: bool,
+    /// What the child can reach; none runs it with every right of ours.
+    pub sandbox: Option<Sandbox>,
 }
 
 impl Spec {
@@ -58,6 +62,7 @@ impl Spec {
             cwd: cwd.to_owned(),
             env: BTreeMap::new(),
             leaves_children: false,
+            sandbox: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::source::{modules, named_paths};
 
 /// A room and what it may name. `core` is a package of its own, which Cargo keeps from naming any.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("agent", &["config", "process"]),
+    ("agent", &["config", "process", "sandbox"]),
     ("breakglass", &["config", "error", "lock", "network"]),
     ("ci", &["error", "github", "network", "process"]),
     (
@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lock", &[]),
     ("network", &["error"]),
     ("notify", &["config", "error", "lock", "network", "process", "secrets"]),
-    ("process", &["lock"]),
+    ("process", &["lock", "sandbox"]),
     (
         "runtime",
         &[
@@ -63,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "workspace",
         ],
     ),
+    ("sandbox", &[]),
     ("secrets", &["config", "error", "network"]),
     ("serve", &["breakglass", "config", "journal", "lock", "notify", "process", "runtime", "term"]),
     ("term", &["lock"]),

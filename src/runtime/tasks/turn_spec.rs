@@ -97,6 +97,7 @@ pub(super) async fn of_run(
         tariff: tariff(agent),
         limits: TurnLimits { turn: limit(task), ..limits(&task.config) },
         redactor,
+        sandbox: None,
         stream_output: job.is_some(),
         inherit,
         // With our own protocol, or with plain text, the transcript already has every line.
@@ -239,6 +240,7 @@ pub(super) async fn of_question(
         tariff: tariff(agent),
         limits: TurnLimits { turn: question.limit, ..limits(&config) },
         redactor,
+        sandbox: None,
         stream_output: false,
         inherit: Vec::new(),
         record: None,
