@@ -1,9 +1,9 @@
-//! The launcher: afk itself under a hidden first argument. It hides paths, starts a session and
-//! replaces itself by the program.
+//! The launcher: afk itself under a hidden first argument. It hides paths or builds a sandbox,
+//! starts a session and replaces itself by the program.
 //!
 //! `posix_spawn` can't start a session, and a `pre_exec` closure would fork our whole memory on the
 //! hot path. This small step in between costs about a millisecond. `main` calls [`become_program`]
-//! before it does anything else; `afk doctor` starts it to test that paths can be hidden.
+//! before it does anything else; `afk doctor` starts it to test what it can do here.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -11,25 +11,48 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{hide, marks};
+use crate::error::chain;
+use crate::sandbox::{self, Level, Sandbox};
 
 /// The first argument that makes afk the launcher.
 pub const WORD: &str = "__launch";
 
 /// The option in front of each path that the program must not reach.
 pub(crate) const HIDE: &str = "--hide";
+/// The option in front of a [`Sandbox`] in JSON.
+pub(super) const SANDBOX: &str = "--sandbox";
 
-/// Becomes the program. Returns only where that fails, with the exit code that a shell would give:
-/// 127 for a missing program, 126 for one that can't be executed, 125 where a path can't be hidden.
+/// Becomes the program, or runs it behind the wall and returns its exit code. Where it can't be
+/// started, the exit code is one that a shell would give: 127 for a missing program, 126 for one
+/// that can't be executed, 125 where a path can't be hidden or the wall can't be built.
 #[must_use]
 pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
     let mut hidden = Vec::new();
+    let mut plan = None;
     let program = loop {
         match args.next() {
             None => return 2,
             Some(word) if word == HIDE => hidden.extend(args.next().map(PathBuf::from)),
+            Some(word) if word == SANDBOX => plan = args.next(),
             Some(program) => break program,
         }
     };
+    let sandbox = match plan.map(|plan| read(&plan)).transpose() {
+        Ok(sandbox) => sandbox.filter(|sandbox| sandbox.level != Level::None),
+        Err(why) => {
+            complain(&why);
+            return 125;
+        }
+    };
+    // Fails only for the leader of a process group, and a fresh child is none.
+    let session = rustix::process::setsid();
+    if let Some(sandbox) = sandbox {
+        let args: Vec<OsString> = args.collect();
+        return sandbox::become_program(&sandbox, &program, &args).unwrap_or_else(|error| {
+            complain(&format!("{}; the program was not started", chain(&error)));
+            125
+        });
+    }
     if let Err(why) = hide::hide(&hidden) {
         complain(&format!(
             "breakglass keys can't be hidden from this program ({why}), so it was not started; see \
@@ -37,8 +60,6 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
         ));
         return 125;
     }
-    // Fails only for the leader of a process group, and a fresh child is none.
-    let session = rustix::process::setsid();
     let leader = super::procfs::own_pid().to_string();
     let error = Command::new(&program).args(args).env(marks::LEADER, leader).exec();
     let name = program.to_string_lossy().into_owned();
@@ -48,6 +69,12 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
         (_, std::io::ErrorKind::NotFound) => 127,
         _ => 126,
     }
+}
+
+/// Reads the description of a sandbox.
+fn read(plan: &std::ffi::OsStr) -> Result<Sandbox, String> {
+    let plan = plan.to_str().ok_or("the sandbox isn't described in UTF-8")?;
+    serde_json::from_str(plan).map_err(|error| format!("the sandbox can't be read: {error}"))
 }
 
 fn complain(line: &str) {

@@ -23,6 +23,7 @@
 mod children;
 mod hide;
 pub mod launch;
+pub mod level;
 pub(crate) mod orphans;
 pub(crate) mod output;
 pub mod procfs;

@@ -108,7 +108,8 @@ impl Supervisor {
     /// The command itself in a process group of its own, for children that don't need the launcher:
     /// no path is hidden, we have no terminal to protect, and their own children end with them.
     fn direct_command(&self, spec: &Spec) -> Option<Command> {
-        if self.0.terminal || spec.leaves_children || !self.hidden().is_empty() {
+        let behind_wall = spec.sandbox.is_some();
+        if self.0.terminal || spec.leaves_children || behind_wall || !self.hidden().is_empty() {
             return None;
         }
         let path = spec.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
@@ -120,14 +121,26 @@ impl Supervisor {
     }
 
     /// The command behind the launcher, which starts a session and hides the hidden paths.
-    fn launcher_command(&self, spec: &Spec) -> Command {
+    fn launcher_command(&self, spec: &Spec) -> io::Result<Command> {
         let mut command = Command::new(&self.0.launcher);
         command.arg(launch::WORD);
-        for path in self.hidden().iter() {
-            command.arg(launch::HIDE).arg(path);
+        let hidden = self.hidden();
+        match &spec.sandbox {
+            Some(sandbox) => {
+                let mut sandbox = sandbox.clone();
+                sandbox.hidden.extend(hidden.iter().cloned());
+                sandbox.leaves_children |= spec.leaves_children;
+                let plan = serde_json::to_string(&sandbox).map_err(io::Error::other)?;
+                command.arg(launch::SANDBOX).arg(plan);
+            }
+            None => {
+                for path in hidden.iter() {
+                    command.arg(launch::HIDE).arg(path);
+                }
+            }
         }
         command.arg(&spec.program);
-        command
+        Ok(command)
     }
 
     /// Sets the arguments, the folder, the marks and the allowed environment, and nothing else.
@@ -160,7 +173,7 @@ impl Supervisor {
         // The launcher explains in the child's own output why a program does not start.
         match self.direct_command(spec).map(begin) {
             Some(Ok(started)) => Ok(started),
-            Some(Err(_)) | None => begin(self.launcher_command(spec)),
+            Some(Err(_)) | None => begin(self.launcher_command(spec)?),
         }
     }
 

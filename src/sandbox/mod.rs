@@ -2,17 +2,34 @@
 //! agent's tree can reach.
 //!
 //! ```text
-//! Supervisor ─► launcher: user, mount, PID, IPC and UTS namespaces
-//!                  └► init: new root from an allow-list, no capability, Landlock, seccomp
-//!                       └► program, and whatever it starts; the end of init ends them all
+//! Supervisor ─► launcher ─► outer: user, mount, PID, IPC and UTS namespaces
+//!                             └► init: a root of its own from an allow-list, no capability,
+//!                                      │ Landlock, seccomp
+//!                                      └► program, and whatever it starts
 //! ```
 //!
-//! A [`Sandbox`] says what one program may reach. The runtime derives it from the configuration
-//! and the supervisor passes it to the launcher.
+//! A [`Sandbox`] says what one program may reach; the runtime derives it from the configuration,
+//! and the supervisor passes it to the launcher. `outer` stays beside init and ends it once afk is
+//! gone; the kernel then ends everything below init. At [`Level::Landlock`] the launcher itself
+//! becomes the program, behind Landlock and seccomp alone.
+
+mod init;
+mod landlock;
+mod loopback;
+mod namespaces;
+mod outer;
+mod root;
+mod seccomp;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use init::become_init;
+pub(crate) use outer::become_program;
+
+/// The first argument that makes afk the init of a sandbox.
+pub const INIT_WORD: &str = "__init";
 
 /// How much of the wall stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,6 +41,16 @@ pub enum Level {
     Landlock,
     /// Namespaces, a root of its own, Landlock and seccomp.
     Strong,
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+            Self::Landlock => "landlock",
+            Self::Strong => "strong",
+        })
+    }
 }
 
 /// What a program may reach over the network.
@@ -39,20 +66,60 @@ pub enum NetworkPolicy {
     None,
 }
 
-/// What one program may reach.
+/// What one program may reach. Paths that don't exist are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// How much of the wall stands.
     pub level: Level,
     /// What the program may reach over the network.
     pub network: NetworkPolicy,
-    /// Files and folders that it may read and execute, where they exist, beside those of the
+    /// Absolute paths of files and folders that it may read and execute, beside those of the
     /// system.
     pub read: Vec<PathBuf>,
-    /// Files and folders that it may also write, where they exist.
+    /// Absolute paths of files and folders that it may also write.
     pub write: Vec<PathBuf>,
+    /// Absolute paths below those above that it must not reach all the same.
+    pub hidden: Vec<PathBuf>,
     /// The folder that it sees in place of the user's home.
     pub home: PathBuf,
+    /// The folder that it sees as `/tmp` and `/var/tmp`.
+    pub temporary: PathBuf,
     /// The socket of the egress proxy, for [`NetworkPolicy::Proxy`].
     pub proxy: Option<PathBuf>,
+    /// Whether processes that the program leaves behind may outlive it, as those of a deploy may.
+    /// They then have no PID namespace whose end would end them.
+    pub leaves_children: bool,
+}
+
+/// A part of the wall can't be set up, so that the program must not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WallError {
+    /// The kernel refuses one step.
+    #[error("can't {step}")]
+    Step {
+        /// The step, as the words after "can't".
+        step: String,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// Landlock refuses the rules.
+    #[error("can't restrict the program by Landlock")]
+    Landlock(#[from] ::landlock::RulesetError),
+    /// The kernel has no Landlock.
+    #[error("the kernel has no Landlock, or it is switched off")]
+    NoLandlock,
+    /// The filter of system calls can't be built or installed.
+    #[error("can't filter the program's system calls")]
+    Seccomp(#[from] seccompiler::Error),
+    /// Such a filter can't be compiled for this machine.
+    #[error("can't compile the filter of system calls")]
+    Filter(#[from] seccompiler::BackendError),
+}
+
+impl WallError {
+    /// An error of one step, for `map_err`.
+    fn step<E: Into<std::io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let step = step.into();
+        |source| Self::Step { step, source: source.into() }
+    }
 }

@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lock", &[]),
     ("network", &["error"]),
     ("notify", &["config", "error", "lock", "network", "process", "secrets"]),
-    ("process", &["lock", "sandbox"]),
+    ("process", &["error", "lock", "sandbox"]),
     (
         "runtime",
         &[
@@ -63,7 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "workspace",
         ],
     ),
-    ("sandbox", &[]),
+    ("sandbox", &["error"]),
     ("secrets", &["config", "error", "network"]),
     ("serve", &["breakglass", "config", "journal", "lock", "notify", "process", "runtime", "term"]),
     ("term", &["lock"]),

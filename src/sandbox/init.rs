@@ -1,0 +1,73 @@
+//! The first process of a sandbox's PID namespace: it builds the wall, starts the program behind
+//! it, and reaps what the program leaves behind. Its end ends every process of the namespace.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
+
+use super::outer::{close_standard_streams, restrict};
+use super::{Sandbox, WallError, root};
+
+/// Becomes init and returns the exit code for it: that of the program, 128 and its signal, or the
+/// code that a shell gives for a program that can't be started.
+#[must_use]
+pub fn become_init(mut args: impl Iterator<Item = OsString>) -> i32 {
+    let (Some(parent), Some(plan), Some(program)) = (args.next(), args.next(), args.next()) else {
+        return 2;
+    };
+    let args: Vec<OsString> = args.collect();
+    let started = set_up(&parent, &plan).and_then(|()| {
+        let mut command = Command::new(&program);
+        command.args(&args);
+        command.spawn().map_err(|error| (start_failure(&program, &error), code_of(&error)))
+    });
+    let child = match started {
+        Ok(child) => child,
+        Err((why, code)) => {
+            let _ = writeln!(io::stderr(), "afk: {why}");
+            return code;
+        }
+    };
+    close_standard_streams();
+    let program = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if Some(pid) == program => {
+                let signal = status.terminating_signal().map(|signal| 128 + signal);
+                return status.exit_status().or(signal).unwrap_or(1);
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return 1,
+        }
+    }
+}
+
+/// Builds the wall around this process.
+fn set_up(parent: &OsString, plan: &OsString) -> Result<(), (String, i32)> {
+    let failed = |error: WallError| (crate::error::chain(&error), 125);
+    let refused = |why: &str| (why.to_owned(), 125);
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| failed(WallError::step("follow the launcher's end")(error)))?;
+    // A launcher that ended before that call sends no signal any more.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let field = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+    if field.map(OsString::from).as_ref() != Some(parent) {
+        return Err(refused("the launcher of this sandbox has ended"));
+    }
+    let plan = plan.to_str().ok_or_else(|| refused("the sandbox isn't described in UTF-8"))?;
+    let sandbox: Sandbox =
+        serde_json::from_str(plan).map_err(|error| refused(&error.to_string()))?;
+    let writable = root::enter(&sandbox).map_err(failed)?;
+    restrict(&sandbox, &writable).map_err(failed)
+}
+
+fn start_failure(program: &OsString, error: &io::Error) -> String {
+    let name = crate::core::model::untrusted::clean_line(&program.to_string_lossy());
+    format!("{name} can't be started: {error}")
+}
+
+fn code_of(error: &io::Error) -> i32 {
+    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+}

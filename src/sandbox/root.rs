@@ -1,0 +1,379 @@
+//! The file system that a program sees: an empty root, and in it only what the allow-list names.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::{Sandbox, WallError, landlock};
+
+/// Folders of the system that every program may read.
+const SYSTEM: &[&str] = &[
+    "/usr", "/etc", "/opt", "/nix", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/sys",
+    "/run/current-system", "/run/wrappers",
+];
+/// Files of the system that may lie elsewhere.
+const SYSTEM_FILES: &[&str] = &["/etc/resolv.conf", "/etc/localtime"];
+/// Parts of them that hold secrets or rights of the machine.
+const SYSTEM_HIDDEN: &[&str] = &[
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers",
+    "/etc/sudoers.d", "/etc/ssh", "/etc/ssl/private", "/etc/krb5.keytab", "/etc/afk",
+    "/etc/kubernetes", "/etc/rancher", "/etc/docker", "/etc/wireguard", "/etc/letsencrypt",
+    "/etc/NetworkManager", "/etc/wpa_supplicant", "/etc/cron.d", "/sys/fs/cgroup",
+];
+/// The device files that every program gets.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+/// Where the old root is found while the new one is built.
+const OLD: &str = "/old";
+/// Where the new root is built.
+const NEW: &str = "/new";
+
+/// One entry of the new root, by its path.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// The path in the old root.
+    source: PathBuf,
+    writable: bool,
+}
+
+/// Changes the root of this process, which is alone in its mount namespace.
+/// Returns the places that the program may write.
+pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
+    let folder = std::env::current_dir().map_err(WallError::step("read the working folder"))?;
+    let (entries, links) = entries(sandbox);
+    let hidden: Vec<PathBuf> = SYSTEM_HIDDEN
+        .iter()
+        .map(PathBuf::from)
+        .chain(sandbox.hidden.iter().cloned())
+        .filter_map(|path| path.canonicalize().ok())
+        .collect();
+    let none: Option<&str> = None;
+    mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let small = Some("size=4m,mode=755");
+    mount_at(Some("tmpfs"), "/tmp", Some("tmpfs"), plain, small)?;
+    std::env::set_current_dir("/tmp").map_err(WallError::step("enter the new root"))?;
+    for name in ["old", "new"] {
+        std::fs::create_dir(name).map_err(WallError::step("build the new root"))?;
+    }
+    let pivot = |new: &str, old: &str| {
+        rustix::process::pivot_root(new, old).map_err(WallError::step("change the root"))
+    };
+    pivot(".", "old")?;
+    mount_at(Some("tmpfs"), NEW, Some("tmpfs"), plain, small)?;
+    let root = open_folder(CWD, OsStr::new(NEW)).map_err(WallError::step("open the new root"))?;
+    for (path, entry) in &entries {
+        bind(&root, path, entry)?;
+    }
+    make_links(&root, &links)?;
+    devices(&root)?;
+    read_only_below(&entries)?;
+    for path in &hidden {
+        hide(&root, path)?;
+    }
+    let proc_flags = plain | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    let proc = place(&root, Path::new("/proc"), true)?;
+    if sandbox.leaves_children {
+        // Without a PID namespace the processes outside stay visible; Landlock keeps them out of
+        // reach.
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount_at(Some("/old/proc"), &by_descriptor(&proc), none, flags, none)?;
+        remount_read_only(&root, Path::new("/proc"), false)?;
+    } else {
+        mount_at(Some("proc"), &by_descriptor(&proc), Some("proc"), proc_flags, none)?;
+    }
+    place(&root, Path::new("/run"), true)?;
+    let back = place(&root, Path::new("/.old"), true)?;
+    drop(back);
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | plain;
+    pivot(NEW, "/new/.old")?;
+    umount2("/.old", MntFlags::MNT_DETACH)
+        .map_err(WallError::step("leave the old root"))?;
+    // The mount point of the old root can't be removed once the root is read-only.
+    let _ = std::fs::remove_dir("/.old");
+    mount_at(none, "/", none, flags, none)?;
+    std::env::set_current_dir(&folder)
+        .map_err(WallError::step(format!("enter {}", folder.display())))?;
+    let writable = entries.into_iter().filter(|(_, entry)| entry.writable).map(|(path, _)| path);
+    Ok(writable.chain([PathBuf::from("/dev")]).collect())
+}
+
+/// Restricts this thread to the sandbox's paths in the file system as it is, without a root of its
+/// own.
+pub(super) fn restrict_paths(sandbox: &Sandbox) -> Result<(), WallError> {
+    let files = ["/proc", "/dev", "/run/systemd/resolve/stub-resolv.conf"];
+    let system = SYSTEM.iter().filter(|path| **path != "/etc" && **path != "/sys").chain(&files);
+    let etc: Vec<PathBuf> = std::fs::read_dir("/etc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| !SYSTEM_HIDDEN.iter().any(|hidden| path == Path::new(hidden)))
+        .collect();
+    let read = system.map(Path::new).chain(etc.iter().map(PathBuf::as_path));
+    let read = read.chain(sandbox.read.iter().map(PathBuf::as_path));
+    let devices = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts"];
+    let write = devices.map(Path::new).into_iter();
+    let write = write
+        .chain(sandbox.write.iter().map(PathBuf::as_path))
+        .chain([sandbox.home.as_path(), sandbox.temporary.as_path()]);
+    landlock::restrict(read, write)
+}
+
+/// Gives up every capability of the user namespace, also for programs to come.
+pub(super) fn drop_capabilities() -> Result<(), WallError> {
+    let failed = WallError::step("give up capabilities");
+    let dropped = || {
+        for capability in CapabilitySet::all().iter() {
+            match rustix::thread::remove_capability_from_bounding_set(capability) {
+                // A capability that this kernel doesn't know.
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        rustix::thread::set_capabilities(None, sets)?;
+        rustix::thread::set_no_new_privs(true)
+    };
+    dropped().map_err(failed)
+}
+
+/// The user's home as the program sees it: the same path, with the sandbox's folder there.
+fn home_path() -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    (home.is_absolute() && home != Path::new("/")).then_some(home)
+}
+
+/// What is bound where, parents before children, and the links on the way to it with their targets.
+/// A writable entry wins over a read-only one.
+fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, Entry>, BTreeMap<PathBuf, PathBuf>) {
+    let (mut all, mut links) = (BTreeMap::new(), BTreeMap::new());
+    let mut add = |path: &Path, writable: bool| {
+        let Ok(real) = path.canonicalize() else { return };
+        links.extend(link_on(path));
+        all.insert(real.clone(), Entry { source: real, writable });
+    };
+    SYSTEM.iter().map(Path::new).for_each(|path| add(path, false));
+    SYSTEM_FILES.iter().map(Path::new).for_each(|path| add(path, false));
+    sandbox.read.iter().for_each(|path| add(path, false));
+    sandbox.write.iter().for_each(|path| add(path, true));
+    // What lies below a folder of the same kind is there already.
+    let covered = |path: &Path, entry: &Entry| {
+        let above: Option<&Entry> = path.ancestors().skip(1).find_map(|above| all.get(above));
+        above.is_some_and(|above| above.writable == entry.writable)
+    };
+    let kept = all.iter().filter(|(path, entry)| !covered(path, entry));
+    let mut kept: BTreeMap<_, _> =
+        kept.map(|(path, entry)| (path.clone(), entry.clone())).collect();
+    let temporary = || Entry { source: sandbox.temporary.clone(), writable: true };
+    for place in ["/tmp", "/var/tmp"] {
+        kept.entry(place.into()).or_insert_with(temporary);
+    }
+    if let Some(home) = home_path() {
+        let own = || Entry { source: sandbox.home.clone(), writable: true };
+        kept.entry(home).or_insert_with(own);
+    }
+    (kept, links)
+}
+
+/// The first link on the way to a path, and where it leads.
+fn link_on(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mut parts: Vec<&Path> = path.ancestors().collect();
+    parts.reverse();
+    let link = parts.into_iter().find(|part| part.is_symlink())?;
+    Some((link.to_owned(), link.canonicalize().ok()?))
+}
+
+/// Mounts, with an error that names the place.
+fn mount_at(
+    source: Option<&str>,
+    target: &str,
+    kind: Option<&str>,
+    flags: MsFlags,
+    data: Option<&str>,
+) -> Result<(), WallError> {
+    mount(source, target, kind, flags, data)
+        .map_err(WallError::step(format!("mount at {target}")))
+}
+
+/// The path of an open file, which no link can lead elsewhere.
+fn by_descriptor(file: &OwnedFd) -> String {
+    let below = if Path::new("/old/proc").exists() { OLD } else { "" };
+    format!("{below}/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn open_folder(at: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty())
+}
+
+/// Opens the place of an entry below the new root, and makes what is missing. It follows no link,
+/// since a program may have left one in its home.
+fn place(root: &OwnedFd, path: &Path, folder: bool) -> Result<OwnedFd, WallError> {
+    let failed = |error: rustix::io::Errno| {
+        WallError::step(format!("make a place for {}", path.display()))(io::Error::from(error))
+    };
+    let names: Vec<&OsStr> = path
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let mut at = rustix::io::dup(root).map_err(failed)?;
+    for (index, name) in names.iter().enumerate() {
+        let last = index + 1 == names.len();
+        if last && !folder {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = |at: &OwnedFd| rustix::fs::openat(at, *name, flags, Mode::empty());
+            at = match open(&at) {
+                Err(rustix::io::Errno::NOENT) => {
+                    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                    rustix::fs::openat(&at, *name, new, Mode::from(0o600)).map_err(failed)?;
+                    open(&at).map_err(failed)?
+                }
+                opened => opened.map_err(failed)?,
+            };
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&at).map_err(failed)?.st_mode);
+            if matches!(kind, FileType::Symlink | FileType::Directory) {
+                return Err(failed(rustix::io::Errno::LOOP));
+            }
+        } else {
+            at = match open_folder(&at, name) {
+                Err(rustix::io::Errno::NOENT) => {
+                    rustix::fs::mkdirat(&at, *name, Mode::from(0o755)).map_err(failed)?;
+                    open_folder(&at, name).map_err(failed)?
+                }
+                opened => opened.map_err(failed)?,
+            };
+        }
+    }
+    Ok(at)
+}
+
+/// Binds an entry at its path.
+fn bind(root: &OwnedFd, path: &Path, entry: &Entry) -> Result<(), WallError> {
+    let source = Path::new(OLD).join(entry.source.strip_prefix("/").unwrap_or(&entry.source));
+    let Ok(meta) = source.symlink_metadata() else { return Ok(()) };
+    let at = place(root, path, meta.is_dir())?;
+    let target = by_descriptor(&at);
+    let none: Option<&str> = None;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(&source), target.as_str(), none, flags, none)
+        .map_err(WallError::step(format!("bind {}", path.display())))?;
+    if entry.writable { Ok(()) } else { remount_read_only(root, path, meta.is_dir()) }
+}
+
+/// Makes the mount at a path read-only. The flags that it has stay, as the kernel demands.
+fn remount_read_only(root: &OwnedFd, path: &Path, folder: bool) -> Result<(), WallError> {
+    // Opened again: the descriptor of the place leads below the mount.
+    let at = place(root, path, folder || path == Path::new("/proc"))?;
+    let found = rustix::fs::fstatvfs(&at).map_err(WallError::step("read a mount's flags"))?;
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (given, kept) in [
+        (StatVfsMountFlags::NOSUID, MsFlags::MS_NOSUID),
+        (StatVfsMountFlags::NODEV, MsFlags::MS_NODEV),
+        (StatVfsMountFlags::NOEXEC, MsFlags::MS_NOEXEC),
+        (StatVfsMountFlags::NOATIME, MsFlags::MS_NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MsFlags::MS_NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MsFlags::MS_RELATIME),
+    ] {
+        if found.f_flag.contains(given) {
+            flags |= kept;
+        }
+    }
+    let none: Option<&str> = None;
+    mount(none, by_descriptor(&at).as_str(), none, flags, none)
+        .map_err(WallError::step(format!("make {} read-only", path.display())))
+}
+
+/// Makes the mounts below read-only entries read-only as well.
+fn read_only_below(entries: &BTreeMap<PathBuf, Entry>) -> Result<(), WallError> {
+    let table = std::fs::read_to_string("/old/proc/self/mountinfo")
+        .map_err(WallError::step("read the list of mounts"))?;
+    let places = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let inside = places.filter_map(|place| place.strip_prefix(NEW)).map(unescape);
+    for path in inside {
+        let nearest = path.ancestors().find_map(|above| entries.get(above));
+        let own = entries.contains_key(&path);
+        if !own && nearest.is_some_and(|entry| !entry.writable) {
+            let root = open_folder(CWD, OsStr::new(NEW))
+                .map_err(WallError::step("open the new root"))?;
+            let folder = Path::new(NEW).join(path.strip_prefix("/").unwrap_or(&path)).is_dir();
+            remount_read_only(&root, &path, folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// A path as the list of mounts writes it: blanks and backslashes are octal there.
+fn unescape(text: &str) -> PathBuf {
+    let blanks = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    let plain = blanks.iter().fold(text.to_owned(), |text, (code, c)| text.replace(code, c));
+    PathBuf::from(plain)
+}
+
+/// Makes the links on the way to the entries. One that exists already, in a folder that is bound,
+/// is the same link.
+fn make_links(root: &OwnedFd, links: &BTreeMap<PathBuf, PathBuf>) -> Result<(), WallError> {
+    for (link, target) in links {
+        let (Some(parent), Some(name)) = (link.parent(), link.file_name()) else { continue };
+        let at = place(root, parent, true)?;
+        match rustix::fs::symlinkat(target, &at, name) {
+            Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
+            Err(error) => {
+                let step = format!("make the link {}", link.display());
+                return Err(WallError::step(step)(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The device files, terminals and shared memory of the program's own.
+fn devices(root: &OwnedFd) -> Result<(), WallError> {
+    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let dev = place(root, Path::new("/dev"), true)?;
+    mount_at(Some("tmpfs"), &by_descriptor(&dev), Some("tmpfs"), plain, Some("size=1m,mode=755"))?;
+    for name in DEVICES {
+        let entry = Entry { source: Path::new("/dev").join(name), writable: true };
+        bind(root, &entry.source.clone(), &entry)?;
+    }
+    let shm = place(root, Path::new("/dev/shm"), true)?;
+    mount_at(Some("tmpfs"), &by_descriptor(&shm), Some("tmpfs"), plain, Some("mode=1777"))?;
+    let pts = place(root, Path::new("/dev/pts"), true)?;
+    let terminals = Some("newinstance,ptmxmode=0666,mode=620");
+    mount_at(Some("devpts"), &by_descriptor(&pts), Some("devpts"), plain, terminals)?;
+    let dev = place(root, Path::new("/dev"), true)?;
+    for (name, target) in [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        rustix::fs::symlinkat(target, &dev, name).map_err(WallError::step("make /dev"))?;
+    }
+    Ok(())
+}
+
+/// Mounts something empty over a path of the new root, if it is there.
+fn hide(root: &OwnedFd, path: &Path) -> Result<(), WallError> {
+    let inside = Path::new(NEW).join(path.strip_prefix("/").unwrap_or(path));
+    let Ok(meta) = inside.symlink_metadata() else { return Ok(()) };
+    let none: Option<&str> = None;
+    let at = place(root, path, meta.is_dir())?;
+    let target = by_descriptor(&at);
+    if meta.is_dir() {
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount_at(Some("tmpfs"), &target, Some("tmpfs"), flags, Some("size=4k,mode=500"))
+    } else {
+        mount_at(Some("/old/dev/null"), &target, none, MsFlags::MS_BIND, none)
+    }
+}
