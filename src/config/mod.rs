@@ -27,6 +27,7 @@ pub mod paths;
 mod policy;
 pub mod repos;
 pub mod repository;
+pub mod sandbox;
 pub mod service;
 pub mod services;
 pub mod ui;
@@ -47,6 +48,7 @@ use leader::LeaderConfig;
 use limits::{BudgetConfig, FixForwardConfig, LimitsConfig};
 use notify::NotifyConfig;
 use repos::{LabelsConfig, RepositoryConfig, TrackerConfig, TrackerKind};
+use sandbox::SandboxConfig;
 use service::ServiceConfig;
 use services::{GitHubConfig, KubernetesConfig, LokiConfig, VaultConfig, WoodpeckerConfig};
 use ui::{SshConfig, UiConfig};
@@ -84,6 +86,8 @@ pub struct Config {
     pub fix_forward: FixForwardConfig,
     /// Limits of time, memory and disk.
     pub limits: LimitsConfig,
+    /// The wall around agents and the commands of repositories.
+    pub sandbox: SandboxConfig,
     /// The agents by their names.
     pub agents: BTreeMap<String, AgentConfig>,
     /// The repositories by `owner/name`.
@@ -136,6 +140,7 @@ impl Default for Config {
             budget: BudgetConfig::default(),
             fix_forward: FixForwardConfig::default(),
             limits: LimitsConfig::default(),
+            sandbox: SandboxConfig::default(),
             agents: BTreeMap::new(),
             repos: BTreeMap::new(),
             executors: BTreeMap::new(),
@@ -178,10 +183,17 @@ impl Config {
         let resolve = |path: &Path| home.join(expand_home(path, env));
         self.tracker.folder = self.tracker.folder.as_deref().map(resolve);
         self.ssh.authorized_keys = resolve(&self.ssh.authorized_keys);
+        for path in self.sandbox.read.iter_mut().chain(&mut self.sandbox.write) {
+            *path = resolve(path);
+        }
         if let Some(breakglass) = &mut self.breakglass {
             breakglass.resolve_paths(&resolve);
         }
         for repository in self.repos.values_mut() {
+            let deploy = &mut repository.deploy;
+            for path in deploy.read.iter_mut().chain(&mut deploy.write) {
+                *path = resolve(path);
+            }
             if repository.remote.starts_with("./") || repository.remote.starts_with("../") {
                 repository.remote = home.join(&repository.remote).display().to_string();
             }

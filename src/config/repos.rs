@@ -34,6 +34,19 @@ pub struct RepositoryConfig {
     /// Environment variables that point at folders which all worktrees share.
     #[serde(default)]
     pub caches: BTreeMap<String, String>,
+    /// What the deploy command may reach beside its checkout.
+    #[serde(default)]
+    pub deploy: DeployAccess,
+}
+
+/// `[repos."owner/name".deploy]`: what the deploy command needs, and no other program gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeployAccess {
+    /// Files and folders that it may read, such as a kubeconfig.
+    pub read: Vec<PathBuf>,
+    /// Files and folders that it may write.
+    pub write: Vec<PathBuf>,
 }
 
 /// The kinds of trackers that a repository's issues can come from.
@@ -57,6 +70,7 @@ impl Default for RepositoryConfig {
             agent: None,
             executor: None,
             caches: BTreeMap::new(),
+            deploy: DeployAccess::default(),
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct GateConfig {
     pub tests: Vec<String>,
     /// Globs of files that may change without a test.
     pub exempt: Vec<String>,
+    /// Whether the tests reach the network while afk proves a commit.
+    pub network: bool,
 }
 
 impl Default for GateConfig {
@@ -66,6 +68,7 @@ impl Default for GateConfig {
                 "spec/**",
             ]),
             exempt: list(&["docs/**", "**/*.md", "LICENSE*"]),
+            network: true,
         }
     }
 }

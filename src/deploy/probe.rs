@@ -40,13 +40,14 @@ pub struct Prober {
     /// None where the probe is a command.
     client: Option<reqwest::Client>,
     supervisor: Supervisor,
-    owner: String,
-    cwd: PathBuf,
+    /// The child of a command's sample.
+    spec: Spec,
     log: PathBuf,
 }
 
 impl Prober {
-    /// Probes for a commit; commands run in `cwd` and write to `log`.
+    /// Probes for a commit; `spec` is the child that a command's sample starts, and it writes to
+    /// `log`.
     ///
     /// # Errors
     /// There is no TLS client.
@@ -54,8 +55,7 @@ impl Prober {
         probe: ProbeConfig,
         sha: Sha,
         supervisor: Supervisor,
-        owner: String,
-        cwd: PathBuf,
+        spec: Spec,
         log: PathBuf,
     ) -> Result<Self, reqwest::Error> {
         let build = |_: &String| {
@@ -67,7 +67,7 @@ impl Prober {
                 .build()
         };
         let client = probe.http.as_ref().map(build).transpose()?;
-        Ok(Self { probe, sha, client, supervisor, owner, cwd, log })
+        Ok(Self { probe, sha, client, supervisor, spec, log })
     }
 
     /// Samples until every sample of the soak time was good (green), a bad one followed a good one
@@ -118,7 +118,7 @@ impl Prober {
         let began = Instant::now();
         let result = match (&self.probe.http, &self.client, &self.probe.command) {
             (Some(url), Some(client), _) => timeout(SAMPLE, self.http(client, url)).await,
-            (_, _, Some(line)) => Ok(self.command(line).await),
+            (_, _, Some(_)) => Ok(self.command().await),
             _ => Ok(Err("no probe is configured".into())),
         };
         let latency = began.elapsed();
@@ -152,10 +152,8 @@ impl Prober {
         if status.is_success() && as_expected { Ok(output) } else { Err(output) }
     }
 
-    async fn command(&self, line: &str) -> Result<Untrusted, Untrusted> {
-        let mut spec = Spec::shell(&self.owner, line, &self.cwd);
-        spec.env.insert("AFK_SHA".into(), self.sha.0.clone());
-        match self.supervisor.run(&spec, &self.log, SAMPLE).await {
+    async fn command(&self) -> Result<Untrusted, Untrusted> {
+        match self.supervisor.run(&self.spec, &self.log, SAMPLE).await {
             Ok(finished) if finished.code == Some(0) => Ok(finished.tail),
             Ok(finished) => {
                 Err(format!("{}\n{}", finished.summary(), finished.tail.as_received()).into())

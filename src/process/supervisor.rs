@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -59,6 +59,11 @@ impl Supervisor {
         // The kernel clamps a niceness above 19.
         let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
         Self(Arc::new(Inner { launcher, state, grace, niceness, terminal, hidden, folders }))
+    }
+
+    /// The program that starts others behind the wall: afk itself.
+    pub(crate) fn launcher(&self) -> &Path {
+        &self.0.launcher
     }
 
     /// Hides these files and folders from every child that starts from now on.

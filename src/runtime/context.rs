@@ -16,6 +16,7 @@ use super::scratch_dirs::ScratchDirs;
 use super::services::Services;
 use super::side_state::{ProblemSource, SideState};
 use super::snapshot::Batch;
+use super::wall::Wall;
 use super::workspaces::Workspaces;
 use crate::config::Config;
 use crate::core::model::id::RunId;
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     pub services: Arc<RwLock<Arc<Services>>>,
     pub workspaces: Workspaces,
     pub scratch_dirs: ScratchDirs,
+    /// What programs that aren't ours can reach.
+    pub wall: Wall,
     /// The ordinary queue of the event loop.
     pub inputs: mpsc::Sender<LoopMessage>,
     /// The queue of breakglass, which the loop also reads while the journal can't be written.

@@ -24,6 +24,7 @@
 //! - `event_loop`, `loop_message`, `snapshot`, `clock`: the loop, its inputs and its outputs
 //! - `prepared_effect`, `lanes`, `tasks`, `delivery`: how effects are carried out
 //! - `tracker_watch`, `config_watch`, `control`: where inputs come from
+//! - `wall`: what programs that aren't ours can reach
 //! - `worktree_stats`, `presence`, `loki`: measurements and reports beside the journal
 //! - `leader`, `follower`: several afk on one journal
 //! - `breakglass`: verbs and shells, also while the journal can't be written
@@ -55,6 +56,7 @@ mod snapshot;
 mod startup;
 mod tasks;
 mod tracker_watch;
+mod wall;
 mod workspaces;
 mod worktree_stats;
 

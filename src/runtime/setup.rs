@@ -15,6 +15,7 @@ use super::loop_message::{INPUT_QUEUE, URGENT_QUEUE};
 use super::scratch_dirs::ScratchDirs;
 use super::services::{GitCredentials, Services};
 use super::side_state::SideState;
+use super::wall::Wall;
 use super::workspaces::Workspaces;
 use super::{Context, Handle, LoopMessage, RuntimeError, Snapshot};
 use crate::config::Config;
@@ -73,6 +74,7 @@ impl Setup {
             services,
             workspaces: Workspaces::new(state.join("workspaces"), fleet, credentials),
             scratch_dirs,
+            wall: Wall::new(supervisor.clone(), state.to_owned()),
             inputs: inputs_sender.clone(),
             urgent: urgent_sender,
             side_state: SideState::default(),

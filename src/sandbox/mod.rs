@@ -13,6 +13,7 @@
 //! gone; the kernel then ends everything below init. At [`Level::Landlock`] the launcher itself
 //! becomes the program, behind Landlock and seccomp alone.
 
+mod capabilities;
 mod init;
 mod landlock;
 mod loopback;

@@ -1,7 +1,6 @@
 //! The namespaces of a program: its own users, mounts, System V objects, host name and, where its
 //! policy says so, network.
 
-
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 

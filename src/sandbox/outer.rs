@@ -12,7 +12,10 @@ use std::process::Command;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{INIT_WORD, Level, Sandbox, WallError, landlock, loopback, namespaces, root, seccomp};
+use super::{
+    INIT_WORD, Level, Sandbox, WallError, capabilities, landlock, loopback, namespaces, root,
+    seccomp,
+};
 
 /// Runs a program behind the wall. Returns its exit code, or 128 and the number of the signal that
 /// ended it; where the launcher itself becomes the program, it returns only with an error.
@@ -30,6 +33,7 @@ pub(crate) fn become_program(
         }
         Level::Strong => below_init(sandbox, program, args),
         Level::Landlock => {
+            capabilities::give_up()?;
             root::restrict_paths(sandbox)?;
             seccomp::restrict()?;
             let mut command = Command::new(program);
@@ -45,7 +49,7 @@ pub(super) fn restrict(sandbox: &Sandbox, writable: &[PathBuf]) -> Result<(), Wa
     if sandbox.network != super::NetworkPolicy::Full {
         loopback::bring_up()?;
     }
-    root::drop_capabilities()?;
+    capabilities::give_up()?;
     landlock::restrict([Path::new("/")], writable.iter().map(PathBuf::as_path))?;
     seccomp::restrict()
 }
@@ -58,11 +62,7 @@ fn exec(command: &mut Command) -> WallError {
 }
 
 /// Starts init and waits until it ends.
-fn below_init(
-    sandbox: &Sandbox,
-    program: &OsStr,
-    args: &[OsString],
-) -> Result<i32, WallError> {
+fn below_init(sandbox: &Sandbox, program: &OsStr, args: &[OsString]) -> Result<i32, WallError> {
     // Opened first: a parent that ends from now on is noticed.
     let parent = rustix::process::getppid().map(|parent| pidfd_open(parent, PidfdFlags::empty()));
     let afk = match parent {
@@ -73,6 +73,7 @@ fn below_init(
         Some(Err(_)) | None => None,
     };
     namespaces::enter(sandbox)?;
+    capabilities::keep_for_next_program()?;
     let plan = serde_json::to_string(sandbox)
         .map_err(|error| WallError::step("describe the sandbox")(io::Error::other(error)))?;
     let own = std::process::id().to_string();

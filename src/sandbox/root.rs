@@ -8,23 +8,48 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::{Sandbox, WallError, landlock};
 
 /// Folders of the system that every program may read.
 const SYSTEM: &[&str] = &[
-    "/usr", "/etc", "/opt", "/nix", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/sys",
-    "/run/current-system", "/run/wrappers",
+    "/usr",
+    "/etc",
+    "/opt",
+    "/nix",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/sys",
+    "/run/current-system",
+    "/run/wrappers",
 ];
 /// Files of the system that may lie elsewhere.
 const SYSTEM_FILES: &[&str] = &["/etc/resolv.conf", "/etc/localtime"];
 /// Parts of them that hold secrets or rights of the machine.
 const SYSTEM_HIDDEN: &[&str] = &[
-    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers",
-    "/etc/sudoers.d", "/etc/ssh", "/etc/ssl/private", "/etc/krb5.keytab", "/etc/afk",
-    "/etc/kubernetes", "/etc/rancher", "/etc/docker", "/etc/wireguard", "/etc/letsencrypt",
-    "/etc/NetworkManager", "/etc/wpa_supplicant", "/etc/cron.d", "/sys/fs/cgroup",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/krb5.keytab",
+    "/etc/afk",
+    "/etc/kubernetes",
+    "/etc/rancher",
+    "/etc/docker",
+    "/etc/wireguard",
+    "/etc/letsencrypt",
+    "/etc/NetworkManager",
+    "/etc/wpa_supplicant",
+    "/etc/cron.d",
+    "/sys/fs/cgroup",
 ];
 /// The device files that every program gets.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
@@ -33,12 +58,22 @@ const OLD: &str = "/old";
 /// Where the new root is built.
 const NEW: &str = "/new";
 
-/// One entry of the new root, by its path.
-#[derive(Debug, Clone)]
-struct Entry {
-    /// The path in the old root.
-    source: PathBuf,
-    writable: bool,
+/// What is at one path of the new root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    /// The file or folder at this path of the old root, to read.
+    Read(PathBuf),
+    /// The same, also to write.
+    Write(PathBuf),
+    /// Something empty in place of what a folder above would show.
+    Hidden,
+}
+
+impl Entry {
+    /// Whether a path below another one needs no entry of its own.
+    fn is_covered_by(&self, above: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(above)
+    }
 }
 
 /// Changes the root of this process, which is alone in its mount namespace.
@@ -46,12 +81,6 @@ struct Entry {
 pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     let folder = std::env::current_dir().map_err(WallError::step("read the working folder"))?;
     let (entries, links) = entries(sandbox);
-    let hidden: Vec<PathBuf> = SYSTEM_HIDDEN
-        .iter()
-        .map(PathBuf::from)
-        .chain(sandbox.hidden.iter().cloned())
-        .filter_map(|path| path.canonicalize().ok())
-        .collect();
     let none: Option<&str> = None;
     mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -68,14 +97,15 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     mount_at(Some("tmpfs"), NEW, Some("tmpfs"), plain, small)?;
     let root = open_folder(CWD, OsStr::new(NEW)).map_err(WallError::step("open the new root"))?;
     for (path, entry) in &entries {
-        bind(&root, path, entry)?;
+        match entry {
+            Entry::Read(source) => bind(&root, path, source, false)?,
+            Entry::Write(source) => bind(&root, path, source, true)?,
+            Entry::Hidden => hide(&root, path)?,
+        }
     }
     make_links(&root, &links)?;
     devices(&root)?;
-    read_only_below(&entries)?;
-    for path in &hidden {
-        hide(&root, path)?;
-    }
+    read_only_below(&root, &entries)?;
     let proc_flags = plain | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     let proc = place(&root, Path::new("/proc"), true)?;
     if sandbox.leaves_children {
@@ -92,14 +122,15 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     drop(back);
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | plain;
     pivot(NEW, "/new/.old")?;
-    umount2("/.old", MntFlags::MNT_DETACH)
-        .map_err(WallError::step("leave the old root"))?;
+    umount2("/.old", MntFlags::MNT_DETACH).map_err(WallError::step("leave the old root"))?;
     // The mount point of the old root can't be removed once the root is read-only.
     let _ = std::fs::remove_dir("/.old");
     mount_at(none, "/", none, flags, none)?;
     std::env::set_current_dir(&folder)
         .map_err(WallError::step(format!("enter {}", folder.display())))?;
-    let writable = entries.into_iter().filter(|(_, entry)| entry.writable).map(|(path, _)| path);
+    let is_writable = |entry: &Entry| matches!(entry, Entry::Write(_));
+    let writable =
+        entries.into_iter().filter(|(_, entry)| is_writable(entry)).map(|(path, _)| path);
     Ok(writable.chain([PathBuf::from("/dev")]).collect())
 }
 
@@ -125,60 +156,48 @@ pub(super) fn restrict_paths(sandbox: &Sandbox) -> Result<(), WallError> {
     landlock::restrict(read, write)
 }
 
-/// Gives up every capability of the user namespace, also for programs to come.
-pub(super) fn drop_capabilities() -> Result<(), WallError> {
-    let failed = WallError::step("give up capabilities");
-    let dropped = || {
-        for capability in CapabilitySet::all().iter() {
-            match rustix::thread::remove_capability_from_bounding_set(capability) {
-                // A capability that this kernel doesn't know.
-                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let none = CapabilitySet::empty();
-        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        rustix::thread::set_capabilities(None, sets)?;
-        rustix::thread::set_no_new_privs(true)
-    };
-    dropped().map_err(failed)
-}
-
 /// The user's home as the program sees it: the same path, with the sandbox's folder there.
 fn home_path() -> Option<PathBuf> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
     (home.is_absolute() && home != Path::new("/")).then_some(home)
 }
 
-/// What is bound where, parents before children, and the links on the way to it with their targets.
-/// A writable entry wins over a read-only one.
+/// What is where, parents before children, and the links on the way there with their targets. An
+/// entry below another one wins over it; at one path, what may be written wins.
 fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, Entry>, BTreeMap<PathBuf, PathBuf>) {
     let (mut all, mut links) = (BTreeMap::new(), BTreeMap::new());
-    let mut add = |path: &Path, writable: bool| {
+    let mut add = |path: &Path, entry: fn(PathBuf) -> Entry| {
         let Ok(real) = path.canonicalize() else { return };
         links.extend(link_on(path));
-        all.insert(real.clone(), Entry { source: real, writable });
+        all.insert(real.clone(), entry(real));
     };
-    SYSTEM.iter().map(Path::new).for_each(|path| add(path, false));
-    SYSTEM_FILES.iter().map(Path::new).for_each(|path| add(path, false));
-    sandbox.read.iter().for_each(|path| add(path, false));
-    sandbox.write.iter().for_each(|path| add(path, true));
-    // What lies below a folder of the same kind is there already.
-    let covered = |path: &Path, entry: &Entry| {
-        let above: Option<&Entry> = path.ancestors().skip(1).find_map(|above| all.get(above));
-        above.is_some_and(|above| above.writable == entry.writable)
-    };
-    let kept = all.iter().filter(|(path, entry)| !covered(path, entry));
-    let mut kept: BTreeMap<_, _> =
-        kept.map(|(path, entry)| (path.clone(), entry.clone())).collect();
-    let temporary = || Entry { source: sandbox.temporary.clone(), writable: true };
+    let hidden = |_| Entry::Hidden;
+    SYSTEM.iter().map(Path::new).for_each(|path| add(path, Entry::Read));
+    SYSTEM_FILES.iter().map(Path::new).for_each(|path| add(path, Entry::Read));
+    SYSTEM_HIDDEN.iter().map(Path::new).for_each(|path| add(path, hidden));
+    sandbox.read.iter().for_each(|path| add(path, Entry::Read));
+    sandbox.hidden.iter().for_each(|path| add(path, hidden));
+    sandbox.write.iter().for_each(|path| add(path, Entry::Write));
+    let temporary = || Entry::Write(sandbox.temporary.clone());
     for place in ["/tmp", "/var/tmp"] {
-        kept.entry(place.into()).or_insert_with(temporary);
+        all.entry(place.into()).or_insert_with(temporary);
     }
     if let Some(home) = home_path() {
-        let own = || Entry { source: sandbox.home.clone(), writable: true };
-        kept.entry(home).or_insert_with(own);
+        all.entry(home).or_insert_with(|| Entry::Write(sandbox.home.clone()));
     }
+    // What lies below a folder of the same kind is there already, unless the folder is shown in
+    // another one's place.
+    let shows_itself = |path: &Path, entry: &Entry| match entry {
+        Entry::Read(source) | Entry::Write(source) => source == path,
+        Entry::Hidden => true,
+    };
+    let covered = |path: &Path, entry: &Entry| {
+        let mut above = path.ancestors().skip(1);
+        let above = above.find_map(|above| Some((above, all.get(above)?)));
+        above.is_some_and(|(place, above)| entry.is_covered_by(above) && shows_itself(place, above))
+    };
+    let kept = all.iter().filter(|(path, entry)| !covered(path, entry));
+    let kept = kept.map(|(path, entry)| (path.clone(), entry.clone())).collect();
     (kept, links)
 }
 
@@ -198,8 +217,7 @@ fn mount_at(
     flags: MsFlags,
     data: Option<&str>,
 ) -> Result<(), WallError> {
-    mount(source, target, kind, flags, data)
-        .map_err(WallError::step(format!("mount at {target}")))
+    mount(source, target, kind, flags, data).map_err(WallError::step(format!("mount at {target}")))
 }
 
 /// The path of an open file, which no link can lead elsewhere.
@@ -257,9 +275,9 @@ fn place(root: &OwnedFd, path: &Path, folder: bool) -> Result<OwnedFd, WallError
     Ok(at)
 }
 
-/// Binds an entry at its path.
-fn bind(root: &OwnedFd, path: &Path, entry: &Entry) -> Result<(), WallError> {
-    let source = Path::new(OLD).join(entry.source.strip_prefix("/").unwrap_or(&entry.source));
+/// Binds a file or folder of the old root at a path. One that has gone meanwhile is left out.
+fn bind(root: &OwnedFd, path: &Path, source: &Path, writable: bool) -> Result<(), WallError> {
+    let source = below(OLD, source);
     let Ok(meta) = source.symlink_metadata() else { return Ok(()) };
     let at = place(root, path, meta.is_dir())?;
     let target = by_descriptor(&at);
@@ -267,7 +285,12 @@ fn bind(root: &OwnedFd, path: &Path, entry: &Entry) -> Result<(), WallError> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(&source), target.as_str(), none, flags, none)
         .map_err(WallError::step(format!("bind {}", path.display())))?;
-    if entry.writable { Ok(()) } else { remount_read_only(root, path, meta.is_dir()) }
+    if writable { Ok(()) } else { remount_read_only(root, path, meta.is_dir()) }
+}
+
+/// An absolute path below another folder.
+fn below(folder: &str, path: &Path) -> PathBuf {
+    Path::new(folder).join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Makes the mount at a path read-only. The flags that it has stay, as the kernel demands.
@@ -293,21 +316,24 @@ fn remount_read_only(root: &OwnedFd, path: &Path, folder: bool) -> Result<(), Wa
         .map_err(WallError::step(format!("make {} read-only", path.display())))
 }
 
-/// Makes the mounts below read-only entries read-only as well.
-fn read_only_below(entries: &BTreeMap<PathBuf, Entry>) -> Result<(), WallError> {
+/// Makes the mounts below entries that are only read, and the empty folders, read-only as well.
+fn read_only_below(root: &OwnedFd, entries: &BTreeMap<PathBuf, Entry>) -> Result<(), WallError> {
     let table = std::fs::read_to_string("/old/proc/self/mountinfo")
         .map_err(WallError::step("read the list of mounts"))?;
     let places = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let inside = places.filter_map(|place| place.strip_prefix(NEW)).map(unescape);
-    for path in inside {
+    for path in places.filter_map(|place| place.strip_prefix(NEW)).map(unescape) {
         let nearest = path.ancestors().find_map(|above| entries.get(above));
-        let own = entries.contains_key(&path);
-        if !own && nearest.is_some_and(|entry| !entry.writable) {
-            let root = open_folder(CWD, OsStr::new(NEW))
-                .map_err(WallError::step("open the new root"))?;
-            let folder = Path::new(NEW).join(path.strip_prefix("/").unwrap_or(&path)).is_dir();
-            remount_read_only(&root, &path, folder)?;
+        let wanted = match (entries.get(&path), nearest) {
+            (Some(Entry::Hidden), _) => true,
+            (None, Some(Entry::Read(_))) => true,
+            _ => false,
+        };
+        if !wanted {
+            continue;
         }
+        // A mount that another one covers can't be reached.
+        let Ok(meta) = below(NEW, &path).symlink_metadata() else { continue };
+        remount_read_only(root, &path, meta.is_dir())?;
     }
     Ok(())
 }
@@ -342,11 +368,11 @@ fn devices(root: &OwnedFd) -> Result<(), WallError> {
     let dev = place(root, Path::new("/dev"), true)?;
     mount_at(Some("tmpfs"), &by_descriptor(&dev), Some("tmpfs"), plain, Some("size=1m,mode=755"))?;
     for name in DEVICES {
-        let entry = Entry { source: Path::new("/dev").join(name), writable: true };
-        bind(root, &entry.source.clone(), &entry)?;
+        let device = Path::new("/dev").join(name);
+        bind(root, &device, &device, true)?;
     }
     let shm = place(root, Path::new("/dev/shm"), true)?;
-    mount_at(Some("tmpfs"), &by_descriptor(&shm), Some("tmpfs"), plain, Some("mode=1777"))?;
+    mount_at(Some("tmpfs"), &by_descriptor(&shm), Some("tmpfs"), plain, Some("mode=1777,size=1g"))?;
     let pts = place(root, Path::new("/dev/pts"), true)?;
     let terminals = Some("newinstance,ptmxmode=0666,mode=620");
     mount_at(Some("devpts"), &by_descriptor(&pts), Some("devpts"), plain, terminals)?;
@@ -363,16 +389,16 @@ fn devices(root: &OwnedFd) -> Result<(), WallError> {
     Ok(())
 }
 
-/// Mounts something empty over a path of the new root, if it is there.
+/// Mounts something empty over a path of the new root, if it is there. A folder is closed later,
+/// once what lies below it has its place.
 fn hide(root: &OwnedFd, path: &Path) -> Result<(), WallError> {
-    let inside = Path::new(NEW).join(path.strip_prefix("/").unwrap_or(path));
-    let Ok(meta) = inside.symlink_metadata() else { return Ok(()) };
+    let Ok(meta) = below(NEW, path).symlink_metadata() else { return Ok(()) };
     let none: Option<&str> = None;
     let at = place(root, path, meta.is_dir())?;
     let target = by_descriptor(&at);
     if meta.is_dir() {
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount_at(Some("tmpfs"), &target, Some("tmpfs"), flags, Some("size=4k,mode=500"))
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount_at(Some("tmpfs"), &target, Some("tmpfs"), flags, Some("size=64k,mode=755"))
     } else {
         mount_at(Some("/old/dev/null"), &target, none, MsFlags::MS_BIND, none)
     }

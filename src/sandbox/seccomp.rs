@@ -111,15 +111,12 @@ pub(super) fn restrict() -> Result<(), WallError> {
     }
     let allow = SeccompAction::Allow;
     let eperm = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter: BpfProgram =
-        SeccompFilter::new(refused, allow.clone(), eperm, arch)?.try_into()?;
+    let filter: BpfProgram = SeccompFilter::new(refused, allow.clone(), eperm, arch)?.try_into()?;
     // The flags of `clone3` lie in memory, which no filter can read. Without it the C library
     // takes `clone`.
     let unknown = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let calls = BTreeMap::from([
-        (libc::SYS_clone3, Vec::new()),
-        (libc::SYS_clone3 | X32, Vec::new()),
-    ]);
+    let calls =
+        BTreeMap::from([(libc::SYS_clone3, Vec::new()), (libc::SYS_clone3 | X32, Vec::new())]);
     let clone3: BpfProgram = SeccompFilter::new(calls, allow, unknown, arch)?.try_into()?;
     apply_filter(&filter)?;
     apply_filter(&clone3)?;

@@ -198,8 +198,8 @@ work; result",
 fn agent_gets_only_its_own_secret_and_no_secret_reaches_the_disk() {
     let world = World::claude(
         "init; taken
-env | tr '\\n' ' ' > ../env.txt
-tr '\\0' ' ' < /proc/self/environ > ../proc.txt
+env | tr '\\n' ' ' > $OUT/env.txt
+tr '\\0' ' ' < /proc/self/environ > $OUT/proc.txt
 say \"my key is $ANTHROPIC_API_KEY\"; work; result",
     );
     let key = world.path("key");
@@ -207,6 +207,8 @@ say \"my key is $ANTHROPIC_API_KEY\"; work; result",
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let world =
         world.agent(&format!("secrets = {{ ANTHROPIC_API_KEY = 'file:{}' }}", key.display()));
+    let set = format!("set = {{ OUT = '{}' }}", world.root().display());
+    let world = world.agent(&set);
     world.config();
     let secrets = [
         ("GITHUB_TOKEN", "ghp_not-for-agents"),
@@ -227,7 +229,7 @@ say \"my key is $ANTHROPIC_API_KEY\"; work; result",
     let pool = crate::support::repository_folder(&state, "acme/thing");
     let mut read = 0;
     for name in ["env.txt", "proc.txt"] {
-        for entry in walk(&pool).into_iter().filter(|path| path.ends_with(name)) {
+        for entry in walk(world.root()).into_iter().filter(|path| path.ends_with(name)) {
             let text = std::fs::read_to_string(entry).unwrap();
             assert!(!text.contains("not-for-agents"), "{text}");
             assert!(text.contains("ANTHROPIC_API_KEY=a-key-that-has-no-known-shape"));

@@ -252,7 +252,7 @@ impl World {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
             "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
+             [sandbox]\nread = ['.']\nwrite = ['.']\n[tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n{}\n",
             self.held,
             self.more,

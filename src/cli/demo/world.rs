@@ -115,6 +115,7 @@ impl World {
                     .replace("{{port}}", &self.port.to_string());
                 write(&work.join(path), &text)?;
             }
+            std::fs::create_dir_all(unfinished.join("platform").join(name))?;
             let bare = unfinished.join("remotes").join(format!("{name}.git"));
             std::fs::create_dir_all(&bare)?;
             git(&bare, &["init", "--quiet", "--bare", "--initial-branch=master"])?;
@@ -151,7 +152,11 @@ impl World {
         );
         for (name, _) in REPOSITORIES {
             let remote = self.root.join("remotes").join(format!("{name}.git"));
-            text.push_str(&format!("\n[repos.\"acme/{name}\"]\nremote = {}\n", quoted(&remote)));
+            text.push_str(&format!(
+                "\n[repos.\"acme/{name}\"]\nremote = {}\ndeploy = {{ write = [{}] }}\n",
+                quoted(&remote),
+                quoted(&self.platform().join(name))
+            ));
         }
         text
     }

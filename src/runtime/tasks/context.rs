@@ -2,7 +2,7 @@
 //! use.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::TaskError;
@@ -16,7 +16,9 @@ use crate::core::model::issue::Issue;
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
+use crate::runtime::wall::Grants;
 use crate::runtime::{Context, clock};
+use crate::sandbox::Sandbox;
 use crate::workspace::pool::Pool;
 
 /// The input of a task. The fleet steps on while the task runs; this copy stays the same.
@@ -144,6 +146,23 @@ impl TaskContext {
             env.insert("AFK_ISSUE".into(), key.number.to_string());
         }
         env
+    }
+
+    /// The sandbox of a command of the repository in a checkout of ours, with what that command
+    /// alone needs.
+    pub(super) async fn command_sandbox(
+        &self,
+        folder: &Path,
+        mut needs: Grants,
+    ) -> Result<Option<Sandbox>, TaskError> {
+        needs.write.extend(self.writable(folder));
+        self.runtime.wall.sandbox(&self.config, &self.owner(), needs).await
+    }
+
+    /// The folders that a program of this run may write: its own, and the shared caches.
+    pub(super) fn writable(&self, folder: &Path) -> Vec<PathBuf> {
+        let repository = self.runtime.workspaces.folder(self.run.work.repo());
+        vec![folder.to_owned(), repository.join("caches"), repository.join("base.git")]
     }
 
     /// Adds a remark of afk to the run's transcript.

@@ -19,6 +19,8 @@ use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{GateReport, GateSide};
 use crate::core::tables::guardrail;
 use crate::process::Spec;
+use crate::runtime::wall::Grants;
+use crate::sandbox::NetworkPolicy;
 use crate::workspace::git::Git;
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, overlay, seal};
@@ -107,6 +109,9 @@ async fn test(
 ) -> Result<GateSide, TaskError> {
     let mut spec = Spec::shell(&task.owner(), &rules.test, tree.dir());
     spec.env = task.environment();
+    let network = (!rules.gate.network).then_some(NetworkPolicy::None);
+    let needs = Grants { network, ..Grants::default() };
+    spec.sandbox = task.command_sandbox(tree.dir(), needs).await?;
     let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
     let finished = task.runtime.supervisor.run(&spec, &task.log(log), limit).await;
     let finished = finished.map_err(|e| format!("the test command: {e}"))?;

@@ -23,7 +23,9 @@ use crate::core::model::capability::Equipment;
 use crate::core::model::digest::Digest;
 use crate::core::model::id::Sha;
 use crate::core::model::job::JobKind;
+use crate::runtime::wall::Grants;
 use crate::runtime::{Context, clock, prompt};
+use crate::sandbox::Sandbox;
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
 
@@ -105,6 +107,19 @@ pub(super) async fn of_run(
             .then(|| task.runtime.state.join("raw").join(format!("{}.jsonl", task.run.id))),
     };
     let place = task.executor.clone();
+    let spec = match place {
+        // The executor has a wall of its own.
+        Some(_) => spec,
+        None => {
+            let owner = match job {
+                Some(_) => scratch_owner(task).0,
+                None => task.owner(),
+            };
+            let write = task.writable(&spec.cwd);
+            let sandbox = wall_of(&task.runtime, &task.config, &owner, agent, &spec, write).await?;
+            TurnSpec { sandbox, ..spec }
+        }
+    };
     let agent = name.clone();
     let equipment = Equipment { agent, can, model: None, version: None, place, folder };
     Ok((spec, equipment))
@@ -223,7 +238,8 @@ pub(super) async fn of_question(
     let name = &question.agent;
     let agent = config.agents.get(name).ok_or_else(|| format!("there is no [agents.{name}]"))?;
     let (env, redactor) = environment(runtime, agent, question.env.clone()).await?;
-    Ok(TurnSpec {
+    let write = vec![cwd.clone()];
+    let spec = TurnSpec {
         owner: question.owner.clone(),
         speaks: agent.protocol(),
         acp: agent.acp_profile(),
@@ -244,7 +260,38 @@ pub(super) async fn of_question(
         stream_output: false,
         inherit: Vec::new(),
         record: None,
-    })
+    };
+    let sandbox = wall_of(runtime, &config, &question.owner, agent, &spec, write).await?;
+    Ok(TurnSpec { sandbox, ..spec })
+}
+
+/// The sandbox of an agent's turn.
+async fn wall_of(
+    runtime: &Context,
+    config: &Config,
+    owner: &str,
+    agent: &AgentConfig,
+    spec: &TurnSpec,
+    write: Vec<PathBuf>,
+) -> Result<Option<Sandbox>, TaskError> {
+    let seeds = agent.preset_definition().map(|preset| preset.login.files.clone());
+    let grants = Grants {
+        read: program_files(&spec.command),
+        write,
+        home: agent.home.clone(),
+        seeds: seeds.unwrap_or_default(),
+        ..Grants::default()
+    };
+    runtime.wall.sandbox(config, owner, grants).await
+}
+
+/// What an agent's program consists of: its own folder, or the outermost `node_modules` above it.
+fn program_files(command: &[String]) -> Vec<PathBuf> {
+    let found = command.first().and_then(|program| vendor::on_path(program));
+    let Some(real) = found.and_then(|path| path.canonicalize().ok()) else { return Vec::new() };
+    let modules = real.ancestors().filter(|path| path.ends_with("node_modules")).last();
+    let whole = modules.or_else(|| real.parent()).map(Path::to_owned);
+    whole.into_iter().filter(|path| path != Path::new("/")).collect()
 }
 
 /// The agent's command. An npm shim is replaced by the program behind it.

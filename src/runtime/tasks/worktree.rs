@@ -117,6 +117,11 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     if let Some(job) = task.run.work.job() {
         task.runtime.job_listeners.close(job.id);
     }
+    // A conversation keeps its home, as it keeps its folder.
+    let (owner, _) = super::turn_spec::scratch_owner(task);
+    if owner == task.owner() {
+        task.runtime.wall.forget(&owner);
+    }
     let Some(path) = task.run.workspace.worktree.as_deref().map(Path::new) else {
         if task.run.work.issue().is_none() {
             let (owner, before) = super::turn_spec::scratch_owner(task);

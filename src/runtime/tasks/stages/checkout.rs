@@ -7,6 +7,7 @@ use super::{TaskContext, TaskError};
 use crate::config::repository::RepositoryRules;
 use crate::core::model::id::Sha;
 use crate::process::Spec;
+use crate::runtime::wall::Grants;
 use crate::workspace::overlay;
 
 /// Checks the commit out and returns the folder with the rules of the run's base commit.
@@ -21,10 +22,18 @@ pub(super) async fn checkout(
     Ok((rules, tree.map_err(|e| e.to_string())?.dir().to_owned()))
 }
 
-/// A command of the repository in that checkout, with the commit in `AFK_SHA`.
-pub(super) fn command(task: &TaskContext, line: &str, folder: &Path, sha: &Sha) -> Spec {
+/// A command of the repository in that checkout, with the commit in `AFK_SHA` and with what the
+/// command alone needs.
+pub(super) async fn command(
+    task: &TaskContext,
+    line: &str,
+    folder: &Path,
+    sha: &Sha,
+    needs: Grants,
+) -> Result<Spec, TaskError> {
     let mut spec = Spec::shell(&task.owner(), line, folder);
     spec.env = task.environment();
     spec.env.insert("AFK_SHA".into(), sha.0.clone());
-    spec
+    spec.sandbox = task.command_sandbox(folder, needs).await?;
+    Ok(spec)
 }

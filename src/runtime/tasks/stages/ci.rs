@@ -17,6 +17,7 @@ use crate::ci::github::WatchedCommit;
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::Judgement;
 use crate::core::tables::commit::Deadlines;
+use crate::runtime::wall::Grants;
 
 pub(super) const STAGE: StageTask =
     StageTask { judge: |task, sha| judge(task, sha).boxed(), limit };
@@ -33,7 +34,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let limit = minutes(task.config.limits.ci_minutes);
     if let Some(line) = &rules.command {
         let (_, folder) = checkout(task, sha).await?;
-        let spec = command(task, line, &folder, sha);
+        let spec = command(task, line, &folder, sha, Grants::default()).await?;
         let done = ci::command::run(&task.runtime.supervisor, &spec, &task.log("ci"), limit).await;
         return done.map_err(|e| e.to_string());
     }

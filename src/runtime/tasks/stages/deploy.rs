@@ -15,6 +15,7 @@ use crate::core::model::id::Sha;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::deploy;
+use crate::runtime::wall::Grants;
 
 pub(super) const STAGE: StageTask =
     StageTask { judge: |task, sha| judge(task, sha).boxed(), limit };
@@ -33,7 +34,9 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let mut judgement = Judgement::new(Verdict::Green, "nothing to roll out");
     if let Some(line) = &rules.command {
         let (_, folder) = checkout(task, sha).await?;
-        let spec = command(task, line, &folder, sha);
+        let access = task.config.repos.get(task.run.work.repo()).map(|known| known.deploy.clone());
+        let needs = Grants { needs: access.unwrap_or_default(), ..Grants::default() };
+        let spec = command(task, line, &folder, sha, needs).await?;
         let log = task.log("deploy");
         let done = deploy::command::run(&task.runtime.supervisor, &spec, &log, limit).await;
         judgement = done.map_err(|e| e.to_string())?;

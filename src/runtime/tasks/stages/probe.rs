@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::checkout::checkout;
+use super::checkout::{checkout, command};
 use super::{DAY_MINUTES, StageTask, TaskContext, TaskError, minutes};
 use crate::core::model::id::Sha;
 use crate::core::model::input::Input;
 use crate::core::model::verdict::{Judgement, ProbeSample};
 use crate::deploy::probe::Prober;
+use crate::runtime::wall::Grants;
 use crate::runtime::{LoopMessage, clock};
 
 pub(super) const STAGE: StageTask =
@@ -26,7 +27,9 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let probe = rules.probe.clone().ok_or("no probe is configured")?;
     let supervisor = task.runtime.supervisor.clone();
     let log = task.log("probe");
-    let prober = Prober::new(probe, sha.clone(), supervisor, task.owner(), folder, log);
+    let line = probe.command.clone().unwrap_or_default();
+    let spec = command(task, &line, &folder, sha, Grants::default()).await?;
+    let prober = Prober::new(probe, sha.clone(), supervisor, spec, log);
     let prober = prober.map_err(|e| crate::error::chain(&e))?;
     let (inputs, repo) = (task.runtime.inputs.clone(), task.run.work.repo().clone());
     let judgement = prober.judge(|sample| {

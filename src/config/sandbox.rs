@@ -1,0 +1,23 @@
+//! `[sandbox]`: the wall around agents and the commands of repositories (docs/security.md).
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::sandbox::{Level, NetworkPolicy};
+
+/// `[sandbox]`: how strong the wall is, and what everything behind it may reach beside its own
+/// work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxConfig {
+    /// The level that must be in force; the strongest that works here by default. Only a person
+    /// can choose `none`, by writing it down.
+    pub level: Option<Level>,
+    /// What agents may reach over the network.
+    pub network: NetworkPolicy,
+    /// Further files and folders that programs behind the wall may read.
+    pub read: Vec<PathBuf>,
+    /// Further files and folders that they may write.
+    pub write: Vec<PathBuf>,
+}

@@ -1,0 +1,217 @@
+//! Derives the sandbox of each program that isn't ours from the configuration.
+//!
+//! ```text
+//! [sandbox], [repos.X], the agent's preset ─┐
+//! the program's own folders (Grants) ───────┼─► Wall::sandbox ─► Spec ─► Supervisor ─► launcher
+//! the level that works here (tried once) ───┘
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+use crate::config::repos::DeployAccess;
+use crate::process::Supervisor;
+use crate::process::level::{Probe, strongest};
+use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+
+/// Toolchains and programs below a home that every program behind the wall may read.
+const TOOLCHAINS: &[&str] = &[
+    ".asdf",
+    ".bun/bin",
+    ".cargo/bin",
+    ".cargo/config.toml",
+    ".cargo/env",
+    ".deno/bin",
+    ".jabba",
+    ".local/bin",
+    ".local/lib",
+    ".local/pipx",
+    ".local/share/mise",
+    ".local/share/uv",
+    ".nvm",
+    ".npm-global",
+    ".pyenv",
+    ".rbenv",
+    ".rustup",
+    ".rvm",
+    ".sdkman",
+    ".volta",
+    "go/bin",
+];
+
+/// What one program needs beside what every program may reach.
+#[derive(Debug, Default)]
+pub(crate) struct Grants {
+    pub read: Vec<PathBuf>,
+    pub write: Vec<PathBuf>,
+    /// What the owner grants to this program alone.
+    pub needs: DeployAccess,
+    /// A home of the owner's choice, which outlives the run.
+    pub home: Option<PathBuf>,
+    /// Files below the user's home that the program's own home starts with: a login.
+    pub seeds: Vec<String>,
+    /// The network policy; that of `[sandbox]` if none.
+    pub network: Option<NetworkPolicy>,
+}
+
+/// The wall of one runtime.
+#[derive(Debug)]
+pub(crate) struct Wall {
+    supervisor: Supervisor,
+    /// The state folder, which no program behind the wall sees as a whole.
+    state: PathBuf,
+    /// The level that works here, tried once.
+    probe: OnceCell<Probe>,
+}
+
+impl Wall {
+    pub(super) fn new(supervisor: Supervisor, state: PathBuf) -> Self {
+        Self { supervisor, state, probe: OnceCell::new() }
+    }
+
+    /// The level in force.
+    ///
+    /// # Errors
+    /// A line that says why the configured level doesn't work here, or that none does.
+    pub(crate) async fn level(&self, config: &Config) -> Result<Level, String> {
+        let wanted = config.sandbox.level;
+        if wanted == Some(Level::None) {
+            return Ok(Level::None);
+        }
+        let launcher = self.supervisor.launcher().to_owned();
+        let attempt = || async {
+            let probe = tokio::task::spawn_blocking(move || strongest(&launcher)).await;
+            probe.unwrap_or_else(|_| Probe { level: Level::None, refused: Vec::new() })
+        };
+        let probe = self.probe.get_or_init(attempt).await;
+        let causes = probe.refused.join("; ");
+        match (wanted, probe.level) {
+            (None, Level::None) => Err(format!(
+                "no level of the sandbox works here ({causes}): see docs/security.md, or write \
+                 sandbox.level = \"none\" to let programs have every right of this user"
+            )),
+            (Some(wanted), found) if found < wanted => Err(format!(
+                "sandbox.level is {wanted:?}, and this machine allows {found}: {causes}"
+            )
+            .to_lowercase()),
+            (Some(wanted), _) => Ok(wanted),
+            (None, found) => Ok(found),
+        }
+    }
+
+    /// The sandbox of a program of `owner`; none at level `none`.
+    ///
+    /// # Errors
+    /// As [`Wall::level`]; or the program's own folders can't be made.
+    pub(crate) async fn sandbox(
+        &self,
+        config: &Config,
+        owner: &str,
+        grants: Grants,
+    ) -> Result<Option<Sandbox>, String> {
+        let level = self.level(config).await?;
+        if level == Level::None {
+            return Ok(None);
+        }
+        let network = grants.network.unwrap_or(config.sandbox.network);
+        if network != NetworkPolicy::Full && level != Level::Strong {
+            return Err(format!(
+                "the network policy needs the level strong, and {level} is in force"
+            ));
+        }
+        // What is written to a missing folder would land in the program's own `/tmp` and be lost.
+        let mut granted = grants.needs.write.iter().chain(&config.sandbox.write);
+        if let Some(missing) = granted.find(|path| !path.exists()) {
+            return Err(format!(
+                "{} is granted for writing and doesn't exist: create it, or drop it from `write`",
+                missing.display()
+            ));
+        }
+        let private = self.private(owner);
+        let made = |path: PathBuf| match std::fs::create_dir_all(&path) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(format!("create {}: {error}", path.display())),
+        };
+        let temporary = made(private.join("tmp"))?;
+        let home = match grants.home {
+            Some(home) => made(home)?,
+            None => {
+                let home = made(private.join("home"))?;
+                seed(&home, &grants.seeds);
+                home
+            }
+        };
+        let mut read = grants.read;
+        read.extend(grants.needs.read);
+        read.extend(config.sandbox.read.iter().cloned());
+        read.extend(tools());
+        let mut write = grants.write;
+        write.extend(grants.needs.write);
+        write.extend(config.sandbox.write.iter().cloned());
+        Ok(Some(Sandbox {
+            level,
+            network,
+            read,
+            write,
+            hidden: vec![self.state.clone()],
+            home,
+            temporary,
+            proxy: None,
+            leaves_children: false,
+        }))
+    }
+
+    /// The folder with the home and the temporary files of an owner.
+    fn private(&self, owner: &str) -> PathBuf {
+        self.state.join("private").join(owner)
+    }
+
+    /// Deletes the home and the temporary files of an owner. What can't be deleted stays until the
+    /// next attempt.
+    pub(crate) fn forget(&self, owner: &str) {
+        let path = self.private(owner);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a private folder can't be deleted");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The user's own home, if it is a folder of its own.
+fn user_home() -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    (home.is_absolute() && home != Path::new("/")).then_some(home)
+}
+
+/// The toolchains in the user's home, and the folders of `PATH`.
+fn tools() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut tools: Vec<PathBuf> = std::env::split_paths(&path)
+        .filter(|folder| folder.is_absolute() && folder != Path::new("/"))
+        .collect();
+    if let Some(home) = user_home() {
+        tools.retain(|folder| *folder != home);
+        tools.extend(TOOLCHAINS.iter().map(|name| home.join(name)));
+    }
+    tools
+}
+
+/// Copies files of the user's home into a private one, unless they are there. A login that the
+/// program renews stays its own.
+fn seed(home: &Path, seeds: &[String]) {
+    let Some(user) = user_home() else { return };
+    for name in seeds {
+        let (from, to) = (user.join(name), home.join(name));
+        if to.exists() || !from.is_file() {
+            continue;
+        }
+        let copied = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = copied.and_then(|()| std::fs::copy(&from, &to)) {
+            tracing::warn!(path = %from.display(), %error, "a login can't be copied");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A prison for one attack: a folder with a workspace that the program may use, and beside it what
+//! it must not reach.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use afk::process::level::strongest;
+use afk::sandbox::{Level, NetworkPolicy, Sandbox};
+
+/// The text that no attack may get.
+pub const SECRET: &str = "the-text-that-nobody-may-read";
+/// An ordinary user for the tests, which needs no entry in the list of users.
+const ORDINARY: u32 = 54_321;
+
+/// Who runs the launcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// The user of the tests.
+    Same,
+    /// An ordinary one, where that user is root.
+    Ordinary,
+}
+
+pub struct Prison {
+    dir: tempfile::TempDir,
+    level: Level,
+    user: User,
+    pub network: NetworkPolicy,
+}
+
+/// The pairs of level and user that this machine allows. At least one level must work: without any,
+/// afk would start no agent here either.
+pub fn places() -> Vec<(Level, User)> {
+    let mut places = Vec::new();
+    let users = if rustix::process::geteuid().is_root() {
+        vec![User::Same, User::Ordinary]
+    } else {
+        vec![User::Same]
+    };
+    let found = strongest(Path::new(env!("CARGO_BIN_EXE_afk")));
+    for refused in &found.refused {
+        eprintln!("!!! SKIPPED on this machine: {refused}");
+    }
+    for level in [Level::Strong, Level::Landlock] {
+        if level <= found.level {
+            places.extend(users.iter().map(|user| (level, *user)));
+        }
+    }
+    assert!(!places.is_empty(), "no level of the wall works here: {:?}", found.refused);
+    places
+}
+
+impl Prison {
+    pub fn new(level: Level, user: User) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let prison = Self { dir, level, user, network: NetworkPolicy::Full };
+        for name in ["work", "home", "tmp", "beside", "real-home", "real-home/.ssh"] {
+            std::fs::create_dir(prison.path(name)).unwrap();
+        }
+        for name in ["beside/key", "real-home/.ssh/id_ed25519"] {
+            std::fs::write(prison.path(name), format!("{SECRET}\n")).unwrap();
+        }
+        // An ordinary user can't enter the folder of the build.
+        let launcher = prison.path("afk");
+        if std::fs::hard_link(env!("CARGO_BIN_EXE_afk"), &launcher).is_err() {
+            std::fs::copy(env!("CARGO_BIN_EXE_afk"), &launcher).unwrap();
+        }
+        if user == User::Ordinary {
+            for path in walk(prison.dir.path()) {
+                if path != launcher {
+                    std::os::unix::fs::chown(&path, Some(ORDINARY), Some(ORDINARY)).unwrap();
+                }
+            }
+        }
+        prison
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn sandbox(&self) -> Sandbox {
+        Sandbox {
+            level: self.level,
+            network: self.network,
+            read: Vec::new(),
+            write: vec![self.path("work")],
+            hidden: Vec::new(),
+            home: self.path("home"),
+            temporary: self.path("tmp"),
+            proxy: None,
+            leaves_children: false,
+        }
+    }
+
+    /// The launcher with a program behind the wall.
+    pub fn command(&self, sandbox: &Sandbox, program: &[&str]) -> Command {
+        let plan = serde_json::to_string(sandbox).unwrap();
+        let mut command = Command::new(self.path("afk"));
+        command.args(["__launch", "--sandbox", &plan]).args(program);
+        self.prepare(&mut command);
+        command
+    }
+
+    /// Sets the folder, the environment and the user of a command.
+    pub fn prepare(&self, command: &mut Command) {
+        command
+            .current_dir(self.path("work"))
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("HOME", self.path("real-home"))
+            .env("ROOT", self.dir.path())
+            .stdin(Stdio::null());
+        if self.user == User::Ordinary {
+            command.uid(ORDINARY).gid(ORDINARY);
+        }
+    }
+
+    /// Runs a script behind the wall.
+    pub fn run(&self, script: &str) -> Output {
+        self.run_with(&self.sandbox(), script)
+    }
+
+    pub fn run_with(&self, sandbox: &Sandbox, script: &str) -> Output {
+        self.command(sandbox, &["sh", "-c", script]).output().unwrap()
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(walk(&path));
+        } else {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// What a program printed, on both streams.
+pub fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
