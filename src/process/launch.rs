@@ -20,7 +20,7 @@ pub const WORD: &str = "__launch";
 /// The option in front of each path that the program must not reach.
 pub(crate) const HIDE: &str = "--hide";
 /// The option in front of a [`Sandbox`] in JSON.
-pub(super) const SANDBOX: &str = "--sandbox";
+pub(crate) const SANDBOX: &str = "--sandbox";
 
 /// Becomes the program, or runs it behind the wall and returns its exit code. Where it can't be
 /// started, the exit code is one that a shell would give: 127 for a missing program, 126 for one

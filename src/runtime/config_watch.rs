@@ -64,6 +64,7 @@ async fn follow(
     }
     let (_, problem) = control::overlay(&source.base, &source.values);
     context.report_problems(ProblemSource::Control, problem.into_iter().collect()).await;
+    report_wall(&context).await;
     loop {
         let quiet = context.config().notify.quiet.is_some();
         tokio::select! {
@@ -96,6 +97,12 @@ async fn follow(
     }
 }
 
+/// Tells clients that there is no wall, or why no program starts.
+async fn report_wall(context: &Context) {
+    let problem = context.wall.problem(&context.config()).await;
+    context.report_problems(ProblemSource::Sandbox, problem.into_iter().collect()).await;
+}
+
 async fn put_in_force(context: &Context, config: Config) {
     let policy = Box::new(config.policy());
     if *context.config() != config {
@@ -109,6 +116,7 @@ async fn put_in_force(context: &Context, config: Config) {
         context.supervisor.hide(super::breakglass::hidden(&config, &context.state));
         *context.config.write_locked() = Arc::new(config);
     }
+    report_wall(context).await;
     context.send(Input::Policy(policy)).await;
 }
 

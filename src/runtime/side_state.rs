@@ -28,6 +28,8 @@ pub(crate) enum ProblemSource {
     Journal,
     /// Loki does not accept lines.
     Loki,
+    /// Programs run without a wall, or can't run at all.
+    Sandbox,
     /// A service can't be built from the new configuration.
     Services,
     /// A host key could not be pinned.

@@ -101,6 +101,18 @@ impl Wall {
         }
     }
 
+    /// What a person should know of the wall: that there is none, or why no program starts.
+    pub(super) async fn problem(&self, config: &Config) -> Option<String> {
+        match self.level(config).await {
+            Ok(Level::None) => {
+                let line = "SANDBOX NONE, as configured: programs have every right of this user";
+                Some(line.to_owned())
+            }
+            Ok(_) => None,
+            Err(why) => Some(why),
+        }
+    }
+
     /// The sandbox of a program of `owner`; none at level `none`.
     ///
     /// # Errors

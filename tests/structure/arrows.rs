@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "network",
             "process",
             "runtime",
+            "sandbox",
             "secrets",
             "serve",
             "tracker",

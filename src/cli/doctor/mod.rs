@@ -2,6 +2,7 @@
 //! problem. It starts nothing and reads no agent's credentials.
 
 mod agent;
+mod wall;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -112,6 +113,7 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
             if let Some(section) = &config.breakglass {
                 breakglass(section, &mut checkup).await;
             }
+            checkup.report("sandbox", wall::check(&config).await);
             for (name, config) in &config.agents {
                 checkup.report(&format!("agent {name}"), agent::check(name, config).await);
             }
