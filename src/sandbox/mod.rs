@@ -16,6 +16,7 @@
 mod capabilities;
 mod init;
 mod landlock;
+mod limits;
 mod loopback;
 mod namespaces;
 mod outer;

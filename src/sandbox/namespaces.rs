@@ -4,10 +4,11 @@
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-use super::{NetworkPolicy, Sandbox, WallError};
+use super::{NetworkPolicy, Sandbox, WallError, limits};
 
 /// Enters the namespaces. The PID namespace holds the children of this process, not itself.
 pub(super) fn enter(sandbox: &Sandbox) -> Result<(), WallError> {
+    limits::set()?;
     let (user, group) = (geteuid(), getegid());
     let mut flags = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS

@@ -33,7 +33,7 @@ const TEST: &str = "mkdir -p tests && echo 'grep -q done state' > tests/state.sh
 const WORK: &str = "echo done > state && git add state && git commit -qm 'Do it'";
 
 /// Rules of a repository with every stage: CI, deploy and probe.
-const STAGES: &str = "[ci]\ncommand = 'sh tests/state.sh'\n[deploy]\ncommand = 'cp state \"$PWD.deployed\"'\n\
+const STAGES: &str = "[ci]\ncommand = 'sh tests/state.sh'\n[deploy]\ncommand = 'cp state \"$HOME/deployed\"'\n\
     [probe]\ncommand = 'true'\ninterval_ms = 10\nsoak_ms = 20\n";
 
 /// A script that writes the test first, then the change, and then ends the turn.

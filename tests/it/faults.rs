@@ -183,7 +183,7 @@ async fn lost_conversation_begins_a_new_one() {
     let world = World::claude(
         "init; taken
 [ -n \"$RESUMED\" ] && { echo \"No conversation found with session ID: $RESUMED\" >&2; exit 1; }
-if ! [ -e ../once ]; then : > ../once; exit 3; fi
+if ! [ -e $HOME/once ]; then : > $HOME/once; exit 3; fi
 work; result",
     );
     let runtime = world.start().await;

@@ -127,7 +127,9 @@ async fn guidance_reopens_a_run_that_needs_a_human() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prompt_runs_in_a_temporary_clone_and_pushes_nothing() {
     let world =
-        World::new(&format!("echo made > here; git remote get-url origin > ../origin; {END}"));
+        World::new(&format!("echo made > here; git remote get-url origin > $OUT/origin; {END}"));
+    let set = format!("set = {{ OUT = '{}' }}", world.root().display());
+    let world = world.agent(&set);
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     let runtime = world.start().await;
     let repo = Repo::parse("acme/thing").unwrap();
@@ -145,7 +147,7 @@ async fn prompt_runs_in_a_temporary_clone_and_pushes_nothing() {
     runtime.stop().await;
     let throwaway = world.state().join("workspaces/throwaway");
     assert!(!throwaway.join("r1").exists(), "the clone is left");
-    let origin = std::fs::read_to_string(throwaway.join("origin")).unwrap();
+    let origin = std::fs::read_to_string(world.path("origin")).unwrap();
     assert_eq!(origin.trim(), world.remote().display().to_string());
     assert_eq!(log(&world.remote(), "master", "%s"), ["Begin"]);
 }

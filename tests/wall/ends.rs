@@ -11,7 +11,7 @@ use crate::prison::{Prison, User, places, printed};
 /// there. Each member has `mark` among its arguments.
 fn swarm(mark: &str) -> String {
     format!(
-        "for i in 1 2 3 4 5; do env -i setsid perl -e 'fork and exit; $0 = \"x\"; $SIG{{TERM}} = $SIG{{HUP}} = \"IGNORE\"; sleep 1000' {mark} </dev/null >/dev/null 2>&1 & done; \
+        "for i in 1 2 3 4 5; do env -i setsid perl -e 'fork and exit; $SIG{{TERM}} = $SIG{{HUP}} = \"IGNORE\"; sleep 1000' {mark} </dev/null >/dev/null 2>&1 & done; \
          env -i setsid sh -c 'trap \"\" TERM; while :; do perl -e \"sleep 1000\" {mark} & wait; done' {mark} </dev/null >/dev/null 2>&1 & \
          echo there > there"
     )
@@ -71,7 +71,7 @@ fn nothing_outlives_a_killed_afk() {
         prison.prepare(&mut parent);
         let mut parent = parent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         within(Duration::from_secs(30), "the swarm did not come", || {
-            prison.path("work/there").exists() && living(&mark) > 6
+            prison.path("work/there").exists() && living(&mark) > 8
         });
         parent.kill().unwrap();
         parent.wait().unwrap();
@@ -91,5 +91,36 @@ fn exit_codes_and_signals_of_the_program_arrive() {
         let killed = prison.run("kill -KILL $$").status;
         let signal = std::os::unix::process::ExitStatusExt::signal(&killed);
         assert!(signal == Some(9) || killed.code() == Some(137), "{killed:?}");
+    }
+}
+
+#[test]
+fn program_leaves_no_dump_and_an_ordinary_users_processes_are_counted() {
+    for (level, user) in places() {
+        let prison = Prison::new(level, user);
+        let output = prison.run("ulimit -c; ulimit -u 2>/dev/null || cat /proc/self/limits");
+        let text = printed(&output);
+        if level == Level::Strong {
+            assert!(text.starts_with("0\n"), "{text}");
+            assert!(text.contains("8192"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn fork_bomb_of_an_ordinary_user_stays_below_its_limit() {
+    for user in strong() {
+        if user != User::Ordinary && rustix::process::geteuid().is_root() {
+            continue;
+        }
+        let prison = Prison::new(Level::Strong, user);
+        // 9,000 sleeping children would be more than the limit.
+        let output = prison.run(
+            "perl -e 'my $n = 0; while ($n < 9000) { my $p = fork; last unless defined $p; \
+             if (!$p) { sleep 1000; exit } $n++ } print \"forked $n\\n\"; kill 9, -getppid'",
+        );
+        let text = printed(&output);
+        let forked = text.split("forked ").nth(1).and_then(|rest| rest.trim().parse::<u32>().ok());
+        assert!(forked.is_some_and(|count| count < 8192), "{text}");
     }
 }

@@ -1,0 +1,25 @@
+//! The limits of one program's processes.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::WallError;
+
+/// The most processes and threads of one program. Builds on large machines use some hundreds.
+const PROCESSES: u64 = 8192;
+
+/// Limits this process and all that it starts. Must come before the user namespace: the kernel
+/// counts the processes of a namespace against the limit of its maker. It doesn't count those of
+/// root.
+pub(super) fn set() -> Result<(), WallError> {
+    let limit = |resource, value| {
+        let limit = Rlimit { current: Some(value), maximum: Some(value) };
+        match setrlimit(resource, limit) {
+            // The limit is lower already.
+            Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
+            Err(error) => Err(WallError::step("set limits")(error)),
+        }
+    };
+    // A dump of memory may hold keys, and would lie in the workspace.
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nproc, PROCESSES)
+}
