@@ -43,6 +43,8 @@ pub struct World {
     repo: String,
     /// Whether the kill switch is on.
     held: bool,
+    /// Whether programs behind the wall reach only what they need, and not this world's folder.
+    walled: bool,
 }
 
 impl World {
@@ -99,6 +101,7 @@ impl World {
             tracker: String::new(),
             repo: String::new(),
             held: false,
+            walled: false,
         };
         std::fs::write(world.path("agent.sh"), script).unwrap();
         let work = world.path("work");
@@ -123,6 +126,13 @@ impl World {
     pub fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
+        self
+    }
+
+    /// Takes the right to use this world's folder from programs behind the wall. Most tests give it
+    /// to them, since their scripts leave files there for the test.
+    pub fn walled(mut self) -> Self {
+        self.walled = true;
         self
     }
 
@@ -252,10 +262,11 @@ impl World {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
             "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [sandbox]\nread = ['.']\nwrite = ['.']\n[tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
+             [sandbox]\n{}\n[tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n{}\n",
             self.held,
             self.more,
+            if self.walled { "read = ['agent.sh']" } else { "read = ['.']\nwrite = ['.']" },
             self.tracker,
             self.command.as_ref().unwrap_or(&script),
             self.agent,

@@ -13,6 +13,10 @@
     reason = "a test fails by a panic, and says when it is skipped"
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agent;
 mod attacks;
 mod ends;
 mod prison;
