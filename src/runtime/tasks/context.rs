@@ -2,7 +2,7 @@
 //! use.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::TaskError;
@@ -17,6 +17,7 @@ use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::runtime::{Context, clock};
+use crate::sandbox::Sandbox;
 use crate::workspace::pool::Pool;
 
 /// The input of a task. The fleet steps on while the task runs; this copy stays the same.
@@ -69,6 +70,26 @@ impl TaskContext {
         pool.map_err(|error| error.to_string())
     }
 
+    /// The sandbox of programs in a workspace that aren't ours, git among them; none runs them with
+    /// every right of ours.
+    #[expect(dead_code, reason = "the wall of agents and tests asks it")]
+    pub(super) fn workspace_sandbox(&self, worktree: &Path) -> Option<Sandbox> {
+        self.runtime.workspaces.sandbox(worktree)
+    }
+
+    /// Raises an alarm if the remote has commits of this run that afk did not push.
+    pub(super) async fn check_bypass(&self, pool: &Pool) {
+        match pool.base().bypassed(self.run.id).await {
+            Ok(None) => {}
+            Ok(Some(sha)) => {
+                let branch = pool.base().branch().to_owned();
+                self.note(format!("{branch} has {}, which afk did not push", sha.short()));
+                self.report(RunFact::GateBypassed { sha }).await;
+            }
+            Err(error) => tracing::warn!(run = %self.run.id, %error, "who pushed is unknown"),
+        }
+    }
+
     /// The folder of the clean checkouts of gate, CI and deploy.
     pub(super) fn proving_tree(&self) -> PathBuf {
         self.runtime.workspaces.folder(self.run.work.repo()).join("prove")
@@ -77,7 +98,8 @@ impl TaskContext {
     pub(super) fn worktree(&self) -> Result<PathBuf, TaskError> {
         let path = self.run.workspace.worktree.as_ref().map(PathBuf::from);
         let path = path.ok_or("the run has no worktree")?;
-        if path.join(".git").exists() {
+        // Follows no link that the agent may have put there.
+        if std::fs::symlink_metadata(path.join(".git")).is_ok() {
             Ok(path)
         } else {
             Err(format!("the worktree {} is gone: something deleted it", path.display()))
@@ -107,7 +129,7 @@ impl TaskContext {
                 base.short()
             ));
         }
-        let rules = RepositoryRules::parse(&shown.out).map_err(|e| format!("{repo}: {e}"))?;
+        let rules = RepositoryRules::parse(&shown.text()).map_err(|e| format!("{repo}: {e}"))?;
         let rules = Arc::new(rules);
         workspaces.remember(repo, base, &rules);
         Ok(rules)

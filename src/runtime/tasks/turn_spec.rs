@@ -277,7 +277,7 @@ async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, TaskErr
     let name = format!("{base}:{path}");
     let shown = pool.base().git().ask(&["show", &name]).await.map_err(|e| e.to_string())?;
     if shown.ok {
-        Ok(shown.out)
+        Ok(shown.text())
     } else {
         Err(format!("{FILE} names the prompt {path}, which is not there at {}", base.short()))
     }

@@ -7,7 +7,6 @@ use super::{TaskContext, TaskError};
 use crate::config::repository::RepositoryRules;
 use crate::core::model::id::Sha;
 use crate::process::Spec;
-use crate::workspace::overlay;
 
 /// Checks the commit out and returns the folder with the rules of the run's base commit.
 pub(super) async fn checkout(
@@ -16,9 +15,8 @@ pub(super) async fn checkout(
 ) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
     let pool = task.pool().await?;
     let rules = task.rules(&pool, &task.base()?).await?;
-    let git = pool.base().git().owned_by(&task.owner());
-    let tree = overlay::check_out(&git, &task.proving_tree(), sha).await;
-    Ok((rules, tree.map_err(|e| e.to_string())?.dir().to_owned()))
+    let tree = pool.check_out(&task.proving_tree(), sha, &task.owner()).await;
+    Ok((rules, tree.map_err(|e| e.to_string())?.path().to_owned()))
 }
 
 /// A command of the repository in that checkout, with the commit in `AFK_SHA`.
