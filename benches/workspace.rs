@@ -151,7 +151,7 @@ fn claim_from_the_pool(bencher: Bencher<'_, '_>, files: usize) {
         let git = Git::new(&folder, &supervisor, "bench", Duration::from_secs(60));
         let base = folder.join("base.git");
         let base = Base::open(&base, text(&repo), "one", &git).await.unwrap();
-        Pool::open(base, &folder, 0, Arc::new(NoSandbox), BTreeSet::new()).unwrap()
+        Pool::open(base, &folder, 0, Arc::new(NoSandbox), BTreeSet::new()).await.unwrap()
     });
     bencher
         .with_inputs(|| runtime.block_on(pool.warm()).unwrap())

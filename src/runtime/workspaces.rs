@@ -167,7 +167,7 @@ impl Workspaces {
         base.break_stale_locks();
         let taken = self.kept.iter().filter(|path| path.starts_with(&dir)).cloned().collect();
         let (limit, sandboxes) = (config.limits.disk_free_mib, self.sandboxes.clone());
-        let pool = Pool::open(base, &dir, limit, sandboxes, taken)?;
+        let pool = Pool::open(base, &dir, limit, sandboxes, taken).await?;
         let recovered = pool.recover().await?;
         if recovered > 0 {
             tracing::info!(%repo, recovered, "gave back worktrees that an earlier afk left");

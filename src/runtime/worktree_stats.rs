@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -27,6 +28,8 @@ const DISK_INTERVAL: Duration = Duration::from_secs(60);
 const GIT_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest that such a call may take.
 const GIT_DEADLINE: Duration = Duration::from_secs(10);
+/// The most such calls at the same time.
+const GIT_AT_ONCE: usize = 4;
 
 /// Starts measuring and reaping until the context is cancelled.
 pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
@@ -77,16 +80,19 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
             .filter(|run| counted.get(run).is_none_or(|at| now - *at >= DISK_INTERVAL))
             .collect();
         counted.extend(due.iter().map(|run| (*run, now)));
-        let mut changes = BTreeMap::new();
-        for (run, worktree, upstream) in &wanted {
-            let Some(worktree) = worktree else { continue };
-            if asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL) {
-                asked.insert(*run, now);
-                changes.extend(
-                    count_changes(&context, *run, worktree, upstream).await.map(|n| (*run, n)),
-                );
-            }
-        }
+        let due_for_git: Vec<_> = wanted
+            .iter()
+            .filter(|(run, ..)| asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL))
+            .filter_map(|(run, worktree, upstream)| Some((*run, worktree.as_ref()?, upstream)))
+            .collect();
+        asked.extend(due_for_git.iter().map(|(run, ..)| (*run, now)));
+        let counts = due_for_git.into_iter().map(|(run, worktree, upstream)| {
+            let counts = count_changes(&context, run, worktree, upstream);
+            counts.map(move |counts| Some((run, counts?)))
+        });
+        let changes: Vec<_> =
+            futures::stream::iter(counts).buffer_unordered(GIT_AT_ONCE).collect().await;
+        let changes: BTreeMap<_, _> = changes.into_iter().flatten().collect();
         let supervisor = context.supervisor.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();

@@ -14,6 +14,7 @@
 //! it, and it is never used again. git2 rewrites commits in the base; the git program does the
 //! rest (docs/adr/0003-git-program-and-git2.md).
 
+mod adopt;
 pub mod base;
 mod call;
 pub(crate) mod capsule;

@@ -24,7 +24,7 @@ use super::import::{self, QUARANTINE};
 use super::repository::{self, NewRepository};
 use super::trash::{self, Trash};
 use super::walled_git::WalledGit;
-use super::{WorkspaceError, capsule};
+use super::{WorkspaceError, adopt, capsule};
 use crate::core::model::id::Sha;
 use crate::sandbox::Sandbox;
 
@@ -66,7 +66,7 @@ impl Pool {
     ///
     /// # Errors
     /// The folder can't be created, or is a link.
-    pub fn open(
+    pub async fn open(
         base: Base,
         dir: &Path,
         disk_free_mib: u64,
@@ -80,6 +80,18 @@ impl Pool {
         let dir = dir.to_owned();
         let pool = Self { base, dir, disk_free_mib, sandboxes, trash, taken, fresh };
         pool.discard_unfinished();
+        let mut adopted = true;
+        for path in pool.folders() {
+            let git = pool.walled(&path).owned_by("adopt");
+            if let Err(error) = adopt::adopt(&pool.base, &git).await {
+                tracing::warn!(path = %path.display(), %error, "the worktree stays as it is");
+                adopted = false;
+            }
+            git.end_rest().await;
+        }
+        if adopted {
+            pool.trash.discard(&adopt::records(&pool.base))?;
+        }
         pool.trash.empty();
         Ok(pool)
     }
@@ -130,7 +142,7 @@ impl Pool {
         let upstream = self.base.fetch().await?;
         let mut last = self.fresh.lock().await;
         let mut tree = self.fresh_tree(&mut last, &upstream).await?;
-        tree.put_on(branch, &upstream).await?;
+        tree.put_on(branch, &upstream, &self.base).await?;
         let mut taken = self.taken.lock().await;
         let free =
             |path: &PathBuf| !taken.contains(path) && std::fs::symlink_metadata(path).is_err();
@@ -253,14 +265,20 @@ impl Pool {
     /// Imports the work that the upstream lacks under the reference `name`.
     async fn keep(&self, path: &Path, name: &str, owner: &str) -> Result<(), WorkspaceError> {
         let git = self.walled(path).owned_by(owner);
-        let snapshot = capsule::snapshot(&git).await?;
+        let kept = self.import_work(&git, name).await;
+        git.end_rest().await;
+        kept
+    }
+
+    async fn import_work(&self, git: &WalledGit, name: &str) -> Result<(), WorkspaceError> {
+        let snapshot = capsule::snapshot(git).await?;
         let pushed = match &snapshot.head {
             Some(head) => self.base.contains(head).await?,
             None => false,
         };
         if snapshot.dirty || !pushed {
             let upstream = self.base.head().await?;
-            import::import(&self.base, &git, &snapshot.commit, &upstream, name).await?;
+            import::import(&self.base, git, &snapshot.commit, &upstream, name).await?;
         }
         Ok(())
     }
@@ -359,10 +377,15 @@ impl FreshTree {
         repository::write(&packed, &format!("# pack-refs with: sorted \n{lines}"))
     }
 
-    /// Puts the tree on a new branch at a commit.
-    async fn put_on(&mut self, branch: &str, sha: &Sha) -> Result<(), WorkspaceError> {
+    /// Puts the tree on a new branch at the upstream's commit. The remote may have another address
+    /// and newer commits than when the tree was made.
+    async fn put_on(&mut self, branch: &str, sha: &Sha, base: &Base) -> Result<(), WorkspaceError> {
         self.detach(sha).await?;
         let git_dir = self.git.git_dir();
+        let remote = Some(base.remote());
+        let new = NewRepository { bare: false, remote, borrows: Some(base.dir()) };
+        repository::write(&git_dir.join("config"), &new.configuration())?;
+        repository::write(&git_dir.join(base.upstream()), &format!("{sha}\n"))?;
         repository::write(&git_dir.join("refs/heads").join(branch), &format!("{sha}\n"))?;
         repository::write(&git_dir.join("HEAD"), &format!("ref: refs/heads/{branch}\n"))
     }

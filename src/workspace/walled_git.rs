@@ -126,6 +126,11 @@ impl WalledGit {
         call::collect(&mut started, "sh", self.deadline).await
     }
 
+    /// Ends what git left behind, in a workspace where nothing else of its owner runs.
+    pub(super) async fn end_rest(&self) {
+        self.supervisor.end_rest(&self.owner).await;
+    }
+
     /// Removes the locks that a killed git left in the repository. Call it only once the run's own
     /// processes have ended.
     ///

@@ -25,13 +25,13 @@ async fn run(world: &World) -> Run {
     run
 }
 
-/// Runs an agent whose change must not reach the remote, and returns the reason.
+/// Runs an agent whose change must not reach the remote, and returns the transcript.
 async fn is_refused(script: &str) -> String {
     let world = World::new(&format!("{script}\n{END}"));
     let run = run(&world).await;
     assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman), "{script}");
     assert_eq!(log(&world.remote(), "master", "%s"), ["Begin"], "{script}");
-    run.progress.why.clean()
+    world.transcript(1)
 }
 
 /// Runs an agent whose change must reach the remote, and returns the files there.
@@ -49,7 +49,7 @@ fn base(world: &World) -> std::path::PathBuf {
 async fn both_done(world: &World) {
     let runtime = world.start().await;
     ended(&runtime).await;
-    world.issue(2, "Then this", "armed_by = 'ana'");
+    world.issue(2, "Two more", "armed_by = 'ana'");
     let outcome = until(&runtime, "the second run", |s| {
         let run = run_of(&s.fleet, 2)?;
         s.fleet.outbox.is_empty().then_some(())?;
@@ -63,11 +63,11 @@ async fn both_done(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn replaced_objects_are_proved_and_pushed_as_they_are() {
     // In the agent's view `state` says done. The commit says otherwise.
-    let why = is_refused(&format!(
+    let transcript = is_refused(&format!(
         "{BROKEN}\ngit replace -f $(git rev-parse HEAD:state) $(echo done | git hash-object -w --stdin)"
     ))
     .await;
-    assert!(why.contains("the gate stayed closed"), "{why}");
+    assert!(transcript.contains("exits with 1 on your commit"), "{transcript}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,13 +121,13 @@ async fn workspace_without_a_readable_repository_is_refused_and_the_next_issue_r
         "rm -rf .git; mkdir .git",
     ] {
         let world = World::new(&format!(
-            "case $prompt in *Then*) {WORK}\n;; *) {WORK}\n{broken};; esac\n{END}"
+            "case $prompt in *'Two more'*) {WORK}\n;; *) {WORK}\n{broken};; esac\n{END}"
         ));
         let runtime = world.start().await;
         let first = ended(&runtime).await;
         assert_eq!(first.progress.outcome, Some(Outcome::NeedsHuman), "{broken}");
         assert_eq!(log(&world.remote(), "master", "%s"), ["Begin"], "{broken}");
-        world.issue(2, "Then this", "armed_by = 'ana'");
+        world.issue(2, "Two more", "armed_by = 'ana'");
         until(&runtime, "the second run", |s| {
             (run_of(&s.fleet, 2)?.progress.outcome == Some(Outcome::Done)).then_some(())
         })
@@ -170,8 +170,8 @@ async fn unsound_objects_never_reach_the_base() {
         let run = run(&world).await;
         assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman), "{what}");
         assert_eq!(log(&world.remote(), "master", "%s"), ["Begin"], "{what}");
-        let why = run.progress.why.clean();
-        assert!(why.contains("unsound"), "{what}: {why}");
+        let transcript = world.transcript(1);
+        assert!(transcript.contains("unsound"), "{what}: {transcript}");
         let evil = repository_folder(&world.state(), "acme/thing").join("evil");
         let evil = std::fs::read_to_string(evil).unwrap();
         let there = try_git(&base(&world), &["cat-file", "-e", evil.trim()]);
@@ -190,12 +190,12 @@ async fn objects_from_elsewhere_come_in_whole_or_not_at_all() {
     is_pushed(&world).await;
     assert_eq!(git(&world.remote(), &["show", "master:state"]), "done");
     git(&base(&world), &["fsck", "--connectivity-only"]);
-    let why = is_refused(&format!(
+    let transcript = is_refused(&format!(
         "{WORK}\nblob=$(git rev-parse HEAD:state)\n\
          rm -f .git/objects/$(echo $blob | cut -c1-2)/$(echo $blob | cut -c3-)"
     ))
     .await;
-    assert!(why.contains("the gate stayed closed"), "{why}");
+    assert!(transcript.contains("Your change was not accepted"), "{transcript}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,7 +305,7 @@ async fn unfinished_merge_closes_the_gate_and_names_the_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn next_run_starts_from_nothing_of_the_last() {
     let world = World::new(&format!(
-        "case $prompt in *Then*) git stash list > ../stashes; git config --list --local > ../config; ls d1 d2 > ../seen\n\
+        "case $prompt in *'Two more'*) git stash list > ../stashes; git config --list --local > ../config; ls d1 d2 > ../seen\n\
          echo 'grep -q two state' > tests/two.sh; echo done two > state; git add --all; git $US commit -qm Two;;\n\
          *) {WORK}\necho loose > loose; git add loose; git $US stash -q; git sparse-checkout set d1; git config core.sparse true;; esac\n{END}"
     ));
@@ -327,7 +327,7 @@ async fn next_run_starts_from_nothing_of_the_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only_folders_and_locks_stop_no_run() {
     let world = World::new(&format!(
-        "case $prompt in *Then*) echo 'grep -q two state' > tests/two.sh; echo done two > state; git add --all; git $US commit -qm Two;;\n\
+        "case $prompt in *'Two more'*) echo 'grep -q two state' > tests/two.sh; echo done two > state; git add --all; git $US commit -qm Two;;\n\
          *) {WORK}\necho ro > .gitignore; touch \"$(git rev-parse --git-path index.lock)\" .git/HEAD.lock; mkdir -p ro/a/b; touch ro/a/file; chmod 500 ro/a/b ro/a ro;; esac\n{END}"
     ));
     both_done(&world).await;

@@ -58,6 +58,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "lock",
             "notify",
             "process",
+            "sandbox",
             "secrets",
             "tracker",
             "workspace",
@@ -69,7 +70,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("term", &["lock"]),
     ("tracker", &["config", "error", "github", "lock"]),
     ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
-    ("workspace", &["config", "lock", "process"]),
+    ("workspace", &["config", "lock", "process", "sandbox"]),
 ];
 
 #[test]

@@ -151,10 +151,7 @@ async fn give_back_path(
     path: &Path,
     keep: Option<&str>,
 ) -> Result<(), WorkspaceError> {
-    let given = pool.give_back(path, keep, &task.owner()).await;
-    // The sandboxed git of this run was its last program.
-    task.runtime.supervisor.end_rest(&task.owner()).await;
-    if let Some(aside) = given? {
+    if let Some(aside) = pool.give_back(path, keep, &task.owner()).await? {
         task.note(format!("git can't read the worktree; its files are in {}", aside.display()));
     }
     Ok(())
