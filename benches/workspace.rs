@@ -1,5 +1,6 @@
 //! Compares the git program with git2 for the operations of a workspace, in repositories of 100 and
-//! 20,000 files. docs/adr/0003-git-program-and-git2.md has the figures and the decision.
+//! 20,000 files, and measures a claim from the pool against them.
+//! docs/adr/0003-git-program-and-git2.md has the figures and the decision.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,8 +11,16 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use afk::process::Supervisor;
+use afk::sandbox::Sandbox;
+use afk::workspace::base::Base;
+use afk::workspace::git::Git;
+use afk::workspace::pool::{Pool, Sandboxes};
 use divan::{Bencher, counter::ItemsCount};
 use support::git;
 
@@ -119,6 +128,34 @@ fn worktree_by_git2(bencher: Bencher<'_, '_>, files: usize) {
         let name = format!("w{n}");
         repo.worktree(&name, &dir.path().join(&name), None).unwrap();
     });
+}
+
+#[derive(Debug)]
+struct NoSandbox;
+
+impl Sandboxes for NoSandbox {
+    fn of(&self, _workspace: &Path) -> Option<Sandbox> {
+        None
+    }
+}
+
+/// From the claim to a workspace on its branch, the fetch before it included.
+#[divan::bench(args = FILES, sample_count = 10, sample_size = 1)]
+fn claim_from_the_pool(bencher: Bencher<'_, '_>, files: usize) {
+    let (dir, repo) = repository(files);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let folder = dir.path().join("pool");
+    let pool = runtime.block_on(async {
+        let state = "bench".to_owned();
+        let supervisor = Supervisor::new(support::AFK.into(), state, Duration::from_secs(1));
+        let git = Git::new(&folder, &supervisor, "bench", Duration::from_secs(60));
+        let base = folder.join("base.git");
+        let base = Base::open(&base, text(&repo), "one", &git).await.unwrap();
+        Pool::open(base, &folder, 0, Arc::new(NoSandbox), BTreeSet::new()).await.unwrap()
+    });
+    bencher
+        .with_inputs(|| runtime.block_on(pool.warm()).unwrap())
+        .bench_local_values(|()| runtime.block_on(pool.take("work", None)).unwrap());
 }
 
 fn text(path: &Path) -> &str {

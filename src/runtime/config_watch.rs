@@ -99,7 +99,7 @@ async fn follow(
 
 /// Tells clients that there is no wall, or why no program starts.
 async fn report_wall(context: &Context) {
-    let problem = context.wall.problem(&context.config()).await;
+    let problem = context.wall.problem();
     context.report_problems(ProblemSource::Sandbox, problem.into_iter().collect()).await;
 }
 
@@ -114,6 +114,7 @@ async fn put_in_force(context: &Context, config: Config) {
             Err(why) => context.report_problems(ProblemSource::Services, vec![why]).await,
         }
         context.supervisor.hide(super::breakglass::hidden(&config, &context.state));
+        context.wall.configure(&config.sandbox);
         *context.config.write_locked() = Arc::new(config);
     }
     report_wall(context).await;

@@ -44,7 +44,7 @@ pub(crate) struct Context {
     pub workspaces: Workspaces,
     pub scratch_dirs: ScratchDirs,
     /// What programs that aren't ours can reach.
-    pub wall: Wall,
+    pub wall: Arc<Wall>,
     /// The ordinary queue of the event loop.
     pub inputs: mpsc::Sender<LoopMessage>,
     /// The queue of breakglass, which the loop also reads while the journal can't be written.

@@ -19,7 +19,8 @@ use crate::core::model::id::{Actor, RunId};
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
-use crate::workspace::git::Git;
+use crate::workspace::pool::Sandboxes;
+use crate::workspace::walled_git::WalledGit;
 
 /// Commands and reads for one runtime. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -121,19 +122,28 @@ impl Handle {
     /// # Errors
     /// A line that says why there is no diff.
     pub async fn diff(&self, run: RunId) -> Result<String, String> {
-        let (worktree, base) = {
+        let (worktree, base, live) = {
             let snapshot = self.snapshots.borrow();
             let known = snapshot.fleet.runs.get(&run).ok_or(format!("there is no run {run}"))?;
             let none = || format!("{run} has no worktree");
             (
                 known.workspace.worktree.clone().ok_or_else(none)?,
                 known.workspace.base.clone().ok_or_else(none)?,
+                known.live(),
             )
         };
         let deadline = Duration::from_secs(self.config.limits.git_seconds);
-        let git = Git::new(Path::new(&worktree), &self.supervisor, "afk", deadline);
+        let worktree = Path::new(&worktree);
+        let sandbox = self.context.wall.of(worktree);
+        // The repository is the agent's, and so is the owner of whatever git starts there.
+        let owner = run.to_string();
+        let git = WalledGit::new(worktree, &self.supervisor, &owner, deadline, sandbox);
         let args = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", &base.0];
-        git.call(&args).await.map_err(|error| error.to_string())
+        let diff = git.call(&args).await.map_err(|error| error.to_string());
+        if !live {
+            self.supervisor.end_rest(&owner).await;
+        }
+        diff
     }
 
     /// Resolves a secret's reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`.

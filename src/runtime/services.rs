@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use futures::future::BoxFuture;
-use secrecy::ExposeSecret;
 
 use crate::config::Config;
 use crate::error::chain;
@@ -20,7 +19,7 @@ use crate::secrets::Secrets;
 use crate::tracker::folder::FolderTracker;
 use crate::tracker::github::{GitHubTracker, GitHubTrackerConfig};
 use crate::tracker::router::TrackerRouter;
-use crate::workspace::git::Credentials;
+use crate::workspace::credential::{Credentials, GitLogin, RemoteAccess};
 
 /// One set of adapters; see the module.
 #[derive(Debug)]
@@ -93,17 +92,12 @@ impl Services {
 #[derive(Debug, Clone)]
 pub(crate) struct GitCredentials(pub Arc<RwLock<Arc<Services>>>);
 
-/// A credential helper that gives git the token from its environment. The empty helper before it
-/// switches every other one off.
-const CREDENTIAL_HELPER: &str = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \
-    \"$AFK_GIT_TOKEN\"; }; f";
-
 impl Credentials for GitCredentials {
-    fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, String>> {
+    fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<RemoteAccess, String>> {
         Box::pin(async move {
             let services = self.0.read_locked().clone();
             let config = &services.config;
-            let mut env = Vec::new();
+            let mut access = RemoteAccess::default();
             let known = config.repos.values().find(|known| known.remote == remote);
             if let Some(key) = known.and_then(|known| known.ssh_key.as_ref()) {
                 let quoted = |path: &std::path::Path| {
@@ -116,23 +110,16 @@ impl Credentials for GitCredentials {
                 if let Some(hosts) = known.and_then(|known| known.ssh_known_hosts.as_ref()) {
                     command = format!("{command} -o UserKnownHostsFile={}", quoted(hosts));
                 }
-                env.push(("GIT_SSH_COMMAND".to_owned(), command));
+                access.ssh_command = Some(command);
             }
             let host = config.github.as_ref().map(crate::config::services::GitHubConfig::host);
             let theirs = host.filter(|host| remote.starts_with(&format!("{host}/")));
             if let (Some(host), Some(api)) = (theirs, &services.github) {
-                let token = api.token().await.map_err(|error| chain(&error))?;
-                let set = [
-                    ("GIT_CONFIG_COUNT", "2".to_owned()),
-                    ("GIT_CONFIG_KEY_0", format!("credential.{host}.helper")),
-                    ("GIT_CONFIG_VALUE_0", String::new()),
-                    ("GIT_CONFIG_KEY_1", format!("credential.{host}.helper")),
-                    ("GIT_CONFIG_VALUE_1", CREDENTIAL_HELPER.to_owned()),
-                    ("AFK_GIT_TOKEN", token.expose_secret().to_owned()),
-                ];
-                env.extend(set.map(|(name, value)| (name.to_owned(), value)));
+                let password = api.token().await.map_err(|error| chain(&error))?;
+                let username = "x-access-token".to_owned();
+                access.login = Some(GitLogin { host, username, password });
             }
-            Ok(env)
+            Ok(access)
         })
     }
 }

@@ -65,6 +65,7 @@ impl Setup {
         let kept =
             fleet.live_runs().filter_map(|run| run.agent.equipment.as_ref()?.folder.as_deref());
         let scratch_dirs = ScratchDirs::new(state.join("questions"), &kept.collect::<Vec<_>>());
+        let wall = Arc::new(Wall::new(supervisor.clone(), state.to_owned(), &config.sandbox));
         let context = Arc::new(Context {
             config: RwLock::new(Arc::new(config.clone())),
             state: state.to_owned(),
@@ -72,9 +73,9 @@ impl Setup {
             supervisor: supervisor.clone(),
             store: store.clone(),
             services,
-            workspaces: Workspaces::new(state.join("workspaces"), fleet, credentials),
+            workspaces: Workspaces::new(state.join("workspaces"), fleet, credentials, wall.clone()),
             scratch_dirs,
-            wall: Wall::new(supervisor.clone(), state.to_owned()),
+            wall,
             inputs: inputs_sender.clone(),
             urgent: urgent_sender,
             side_state: SideState::default(),

@@ -7,14 +7,15 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, RwLock};
 
-use tokio::sync::OnceCell;
-
-use crate::config::Config;
 use crate::config::repos::DeployAccess;
+use crate::config::sandbox::SandboxConfig;
+use crate::lock::RwLockExt;
 use crate::process::Supervisor;
 use crate::process::level::{Probe, strongest};
 use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::workspace::pool::Sandboxes;
 
 /// Toolchains and programs below a home that every program behind the wall may read.
 const TOOLCHAINS: &[&str] = &[
@@ -56,54 +57,69 @@ pub(crate) struct Grants {
     pub network: Option<NetworkPolicy>,
 }
 
+/// Whose home and temporary files a program gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner<'a> {
+    /// Those of a run, a job or a conversation, which its later programs find again.
+    Named(&'a str),
+    /// Nobody's: they end with the program.
+    Nobody,
+}
+
 /// The wall of one runtime.
 #[derive(Debug)]
 pub(crate) struct Wall {
     supervisor: Supervisor,
     /// The state folder, which no program behind the wall sees as a whole.
     state: PathBuf,
+    config: RwLock<SandboxConfig>,
     /// The level that works here, tried once.
-    probe: OnceCell<Probe>,
+    probe: OnceLock<Probe>,
 }
 
 impl Wall {
-    pub(super) fn new(supervisor: Supervisor, state: PathBuf) -> Self {
-        Self { supervisor, state, probe: OnceCell::new() }
+    pub(super) fn new(supervisor: Supervisor, state: PathBuf, config: &SandboxConfig) -> Self {
+        let config = RwLock::new(config.clone());
+        Self { supervisor, state, config, probe: OnceLock::new() }
     }
 
-    /// The level in force.
+    /// Puts another configuration in force, for programs that start from now on.
+    pub(super) fn configure(&self, config: &SandboxConfig) {
+        *self.config.write_locked() = config.clone();
+    }
+
+    fn config(&self) -> SandboxConfig {
+        self.config.read_locked().clone()
+    }
+
+    /// The level in force. The first call tries what works, which takes some hundredths of a
+    /// second.
     ///
     /// # Errors
     /// A line that says why the configured level doesn't work here, or that none does.
-    pub(crate) async fn level(&self, config: &Config) -> Result<Level, String> {
-        let wanted = config.sandbox.level;
+    pub(crate) fn level(&self) -> Result<Level, String> {
+        let wanted = self.config().level;
         if wanted == Some(Level::None) {
             return Ok(Level::None);
         }
-        let launcher = self.supervisor.launcher().to_owned();
-        let attempt = || async {
-            let probe = tokio::task::spawn_blocking(move || strongest(&launcher)).await;
-            probe.unwrap_or_else(|_| Probe { level: Level::None, refused: Vec::new() })
-        };
-        let probe = self.probe.get_or_init(attempt).await;
+        let probe = self.probe.get_or_init(|| strongest(self.supervisor.launcher()));
         let causes = probe.refused.join("; ");
         match (wanted, probe.level) {
             (None, Level::None) => Err(format!(
                 "no level of the sandbox works here ({causes}): see docs/security.md, or write \
                  sandbox.level = \"none\" to let programs have every right of this user"
             )),
-            (Some(wanted), found) if found < wanted => Err(format!(
-                "sandbox.level is {wanted:?}, and this machine allows {found}: {causes}"
-            )
-            .to_lowercase()),
+            (Some(wanted), found) if found < wanted => {
+                Err(format!("sandbox.level is {wanted}, and this machine allows {found}: {causes}"))
+            }
             (Some(wanted), _) => Ok(wanted),
             (None, found) => Ok(found),
         }
     }
 
     /// What a person should know of the wall: that there is none, or why no program starts.
-    pub(super) async fn problem(&self, config: &Config) -> Option<String> {
-        match self.level(config).await {
+    pub(super) fn problem(&self) -> Option<String> {
+        match self.level() {
             Ok(Level::None) => {
                 let line = "SANDBOX NONE, as configured: programs have every right of this user";
                 Some(line.to_owned())
@@ -117,51 +133,50 @@ impl Wall {
     ///
     /// # Errors
     /// As [`Wall::level`]; or the program's own folders can't be made.
-    pub(crate) async fn sandbox(
+    pub(crate) fn sandbox(
         &self,
-        config: &Config,
-        owner: &str,
+        owner: Owner<'_>,
         grants: Grants,
     ) -> Result<Option<Sandbox>, String> {
-        let level = self.level(config).await?;
+        let level = self.level()?;
         if level == Level::None {
             return Ok(None);
         }
-        let network = grants.network.unwrap_or(config.sandbox.network);
+        let config = self.config();
+        let network = grants.network.unwrap_or(config.network);
         if network != NetworkPolicy::Full && level != Level::Strong {
             return Err(format!(
                 "the network policy needs the level strong, and {level} is in force"
             ));
         }
         // What is written to a missing folder would land in the program's own `/tmp` and be lost.
-        let mut granted = grants.needs.write.iter().chain(&config.sandbox.write);
+        let mut granted = grants.needs.write.iter().chain(&config.write);
         if let Some(missing) = granted.find(|path| !path.exists()) {
             return Err(format!(
                 "{} is granted for writing and doesn't exist: create it, or drop it from `write`",
                 missing.display()
             ));
         }
-        let private = self.private(owner);
         let made = |path: PathBuf| match std::fs::create_dir_all(&path) {
             Ok(()) => Ok(path),
             Err(error) => Err(format!("create {}: {error}", path.display())),
         };
-        let temporary = made(private.join("tmp"))?;
-        let home = match grants.home {
-            Some(home) => made(home)?,
-            None => {
-                let home = made(private.join("home"))?;
+        let (home, temporary) = match owner {
+            Owner::Nobody => (None, None),
+            Owner::Named(owner) => {
+                let private = self.private(owner);
+                let home = made(grants.home.unwrap_or_else(|| private.join("home")))?;
                 seed(&home, &grants.seeds);
-                home
+                (Some(home), Some(made(private.join("tmp"))?))
             }
         };
         let mut read = grants.read;
         read.extend(grants.needs.read);
-        read.extend(config.sandbox.read.iter().cloned());
+        read.extend(config.read.iter().cloned());
         read.extend(tools());
         let mut write = grants.write;
         write.extend(grants.needs.write);
-        write.extend(config.sandbox.write.iter().cloned());
+        write.extend(config.write.iter().cloned());
         Ok(Some(Sandbox {
             level,
             network,
@@ -191,6 +206,23 @@ impl Wall {
             _ => {}
         }
     }
+}
+
+impl Sandboxes for Wall {
+    fn of(&self, workspace: &Path) -> Result<Option<Sandbox>, String> {
+        let objects = workspace.parent().map(borrowed_objects);
+        let grants = Grants {
+            read: objects.into_iter().collect(),
+            write: vec![workspace.to_owned()],
+            ..Grants::default()
+        };
+        self.sandbox(Owner::Nobody, grants)
+    }
+}
+
+/// The objects that the workspaces of a repository borrow from its base clone.
+pub(super) fn borrowed_objects(repository: &Path) -> PathBuf {
+    repository.join("base.git/objects")
 }
 
 /// The user's own home, if it is a folder of its own.

@@ -4,11 +4,11 @@
 //! earlier afk left half done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -19,8 +19,9 @@ use crate::core::model::run::Outcome;
 use crate::lock::LockExt;
 use crate::process::Supervisor;
 use crate::workspace::base::Base;
-use crate::workspace::git::{Credentials, Git};
-use crate::workspace::pool::Pool;
+use crate::workspace::credential::Credentials;
+use crate::workspace::git::Git;
+use crate::workspace::pool::{Pool, Sandboxes};
 use crate::workspace::{WorkspaceError, name};
 
 /// The workspaces below one folder; see the module.
@@ -29,12 +30,14 @@ pub(crate) struct Workspaces {
     root: PathBuf,
     /// Worktrees that belong to runs from before the start.
     kept: BTreeSet<PathBuf>,
-    pools: Mutex<BTreeMap<Repo, Arc<Pool>>>,
+    /// A cell for each repository, so that a slow clone of one holds up no other.
+    pools: Mutex<BTreeMap<Repo, Arc<OnceCell<Arc<Pool>>>>>,
     /// The last fetch of each repository for a job.
     last_fetches: Mutex<BTreeMap<Repo, Arc<Mutex<LastFetch>>>>,
     /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
     credentials: Arc<dyn Credentials>,
+    sandboxes: Arc<dyn Sandboxes>,
 }
 
 /// When a repository was last fetched for a job, and its newest commit then.
@@ -44,7 +47,12 @@ type LastFetch = Option<(Instant, Sha)>;
 const RULES_KEPT: usize = 64;
 
 impl Workspaces {
-    pub(super) fn new(root: PathBuf, fleet: &Fleet, credentials: Arc<dyn Credentials>) -> Self {
+    pub(super) fn new(
+        root: PathBuf,
+        fleet: &Fleet,
+        credentials: Arc<dyn Credentials>,
+        sandboxes: Arc<dyn Sandboxes>,
+    ) -> Self {
         let keeps = |outcome: Option<Outcome>| {
             !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed))
         };
@@ -61,6 +69,7 @@ impl Workspaces {
             last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
             credentials,
+            sandboxes,
         }
     }
 
@@ -116,29 +125,41 @@ impl Workspaces {
         supervisor: &Supervisor,
         owner: &str,
     ) -> Result<Arc<Pool>, WorkspaceError> {
-        let mut pools = self.pools.lock().await;
-        if let Some(pool) = pools.get(repo) {
-            return Ok(pool.clone());
-        }
+        let cell = self.pools.lock().await.entry(repo.clone()).or_default().clone();
+        let opened = cell.get_or_try_init(|| self.open(repo, config, supervisor, owner));
+        opened.await.cloned()
+    }
+
+    async fn open(
+        &self,
+        repo: &Repo,
+        config: &Config,
+        supervisor: &Supervisor,
+        owner: &str,
+    ) -> Result<Arc<Pool>, WorkspaceError> {
         let known = config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
             subcommand: "remote".into(),
             message: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
         })?;
         let dir = self.folder(repo);
         let deadline = Duration::from_secs(config.limits.git_seconds);
-        let git = Git::new(Path::new("."), supervisor, owner, deadline)
-            .reaching(&known.remote, self.credentials.clone());
         let base = dir.join("base.git");
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| WorkspaceError::Io { path: dir.clone(), source })?;
+        let git = Git::new(&base, supervisor, owner, deadline).reaching(
+            &known.remote,
+            self.credentials.clone(),
+            &dir,
+        );
         let base = Base::open(&base, &known.remote, &known.branch, &git).await?;
         base.break_stale_locks();
         let taken = self.kept.iter().filter(|path| path.starts_with(&dir)).cloned().collect();
-        let pool = Pool::open(base, &dir, config.limits.disk_free_mib, taken).await?;
+        let (limit, sandboxes) = (config.limits.disk_free_mib, self.sandboxes.clone());
+        let pool = Pool::open(base, &dir, limit, sandboxes, taken).await?;
         let recovered = pool.recover().await?;
         if recovered > 0 {
             tracing::info!(%repo, recovered, "gave back worktrees that an earlier afk left");
         }
-        let pool = Arc::new(pool);
-        pools.insert(repo.clone(), pool.clone());
-        Ok(pool)
+        Ok(Arc::new(pool))
     }
 }

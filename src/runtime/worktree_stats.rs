@@ -8,12 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Context, Snapshot, WorktreeStats};
 use crate::core::model::id::RunId;
 use crate::process::{Usage, orphans};
+use crate::workspace::leftovers;
+use crate::workspace::pool::Sandboxes;
+use crate::workspace::walled_git::WalledGit;
 
 /// The time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -21,6 +25,12 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const REAP_DELAY: Duration = Duration::from_millis(100);
 /// The time between two measurements of disk usage, which read the whole tree.
 const DISK_INTERVAL: Duration = Duration::from_secs(60);
+/// The time between two calls of git in a workspace, which run in its sandbox.
+const GIT_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest that such a call may take.
+const GIT_DEADLINE: Duration = Duration::from_secs(10);
+/// The most such calls at the same time.
+const GIT_AT_ONCE: usize = 4;
 
 /// Starts measuring and reaping until the context is cancelled.
 pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
@@ -43,6 +53,7 @@ async fn reap(context: Arc<Context>) {
 async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut before: BTreeMap<RunId, (Instant, u64)> = BTreeMap::new();
     let mut counted: BTreeMap<RunId, Instant> = BTreeMap::new();
+    let mut asked: BTreeMap<RunId, Instant> = BTreeMap::new();
     loop {
         let wanted: Vec<(RunId, Option<String>, String)> = {
             let snapshot = snapshots.borrow_and_update();
@@ -70,15 +81,33 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
             .filter(|run| counted.get(run).is_none_or(|at| now - *at >= DISK_INTERVAL))
             .collect();
         counted.extend(due.iter().map(|run| (*run, now)));
+        let due_for_git: Vec<_> = wanted
+            .iter()
+            .filter(|(run, ..)| asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL))
+            .filter_map(|(run, worktree, upstream)| {
+                Some((*run, worktree.clone()?, upstream.clone()))
+            })
+            .collect();
+        asked.extend(due_for_git.iter().map(|(run, ..)| (*run, now)));
+        let counts = due_for_git.into_iter().map(|(run, worktree, upstream)| {
+            let context = context.clone();
+            async move {
+                let counts = count_changes(&context, run, &worktree, &upstream).await;
+                Some((run, counts?))
+            }
+        });
+        let changes: Vec<_> =
+            futures::stream::iter(counts).buffer_unordered(GIT_AT_ONCE).collect().await;
+        let changes: BTreeMap<_, _> = changes.into_iter().flatten().collect();
         let supervisor = context.supervisor.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
             let used = supervisor.usages(&owners);
             orphans::reap();
-            let all = wanted.into_iter().zip(used).map(|((run, worktree, upstream), used)| {
-                let disk = due.contains(&run);
-                (run, stats(used, worktree.as_deref(), &upstream, disk))
+            let all = wanted.into_iter().zip(used).map(|((run, worktree, _), used)| {
+                let worktree = worktree.filter(|_| due.contains(&run));
+                (run, stats(used, worktree.as_deref()))
             });
             all.collect::<Vec<_>>()
         })
@@ -96,7 +125,12 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
                     let used = u128::from(ticks.saturating_sub(known)) * 10;
                     stats.cpu_permille = u32::try_from(used * 1000 / ms).unwrap_or(u32::MAX);
                 }
-                stats.disk = stats.disk.or_else(|| next.get(&run).and_then(|known| known.disk));
+                let known = next.get(&run);
+                stats.disk = stats.disk.or_else(|| known.and_then(|known| known.disk));
+                (stats.dirty, stats.ahead) = changes
+                    .get(&run)
+                    .copied()
+                    .unwrap_or_else(|| known.map_or((0, 0), |known| (known.dirty, known.ahead)));
                 next.insert(run, stats);
             }
             let changed = *all != next;
@@ -132,31 +166,31 @@ async fn clear(context: &Context) {
 }
 
 /// The measurements of one run, without the CPU usage, and the CPU ticks of its tree so far.
-fn stats(usage: Usage, worktree: Option<&str>, upstream: &str, disk: bool) -> (WorktreeStats, u64) {
-    let mut stats = WorktreeStats {
+fn stats(usage: Usage, measure_disk: Option<&str>) -> (WorktreeStats, u64) {
+    let stats = WorktreeStats {
         pid: usage.pid,
         processes: usage.processes,
         memory: usage.memory,
+        disk: measure_disk.map(|path| size(Path::new(path), 0)),
         ..WorktreeStats::default()
     };
-    if let Some(path) = worktree {
-        if let Ok((dirty, ahead)) = changes(Path::new(path), upstream) {
-            (stats.dirty, stats.ahead) = (dirty, ahead);
-        }
-        stats.disk = disk.then(|| size(Path::new(path), 0));
-    }
     (stats, usage.cpu_ticks)
 }
 
-/// The number of changed files and of commits ahead of the upstream branch.
-fn changes(path: &Path, upstream: &str) -> Result<(usize, usize), git2::Error> {
-    let repo = git2::Repository::open(path)?;
-    let mut options = git2::StatusOptions::new();
-    options.include_untracked(true).update_index(false);
-    let dirty = repo.statuses(Some(&mut options))?.len();
-    let head = repo.head()?.peel_to_commit()?.id();
-    let upstream = repo.find_reference(upstream)?.peel_to_commit()?.id();
-    Ok((dirty, repo.graph_ahead_behind(head, upstream)?.0))
+/// The number of changed files and of commits ahead of the upstream branch, as git in the run's
+/// sandbox reports them; none if it fails.
+async fn count_changes(
+    context: &Context,
+    run: RunId,
+    worktree: &str,
+    upstream: &str,
+) -> Option<(usize, usize)> {
+    let worktree = Path::new(worktree);
+    let sandbox = context.wall.of(worktree);
+    // Its processes end with the run's own.
+    let owner = run.to_string();
+    let git = WalledGit::new(worktree, &context.supervisor, &owner, GIT_DEADLINE, sandbox);
+    leftovers::counts(&git, upstream).await.ok()
 }
 
 /// The disk usage of a folder in bytes, without following links.

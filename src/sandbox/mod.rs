@@ -82,10 +82,10 @@ pub struct Sandbox {
     pub write: Vec<PathBuf>,
     /// Absolute paths below those above that it must not reach all the same.
     pub hidden: Vec<PathBuf>,
-    /// The folder that it sees in place of the user's home.
-    pub home: PathBuf,
-    /// The folder that it sees as `/tmp` and `/var/tmp`.
-    pub temporary: PathBuf,
+    /// The folder that it sees in place of the user's home; an empty one that ends with it if none.
+    pub home: Option<PathBuf>,
+    /// The folder that it sees as `/tmp` and `/var/tmp`; an empty one that ends with it if none.
+    pub temporary: Option<PathBuf>,
     /// The socket of the egress proxy, for [`NetworkPolicy::Proxy`].
     pub proxy: Option<PathBuf>,
     /// Whether processes that the program leaves behind may outlive it, as those of a deploy may.

@@ -37,7 +37,11 @@ pub(crate) fn become_program(
             root::restrict_paths(sandbox)?;
             seccomp::restrict()?;
             let mut command = Command::new(program);
-            command.args(args).env("HOME", &sandbox.home).env("TMPDIR", &sandbox.temporary);
+            command.args(args);
+            for (name, folder) in [("HOME", &sandbox.home), ("TMPDIR", &sandbox.temporary)] {
+                // Without a folder of its own, nothing of the user's serves in its place.
+                command.env(name, folder.as_deref().unwrap_or(Path::new("/nonexistent")));
+            }
             Err(exec(&mut command))
         }
         Level::None => Err(exec(Command::new(program).args(args))),

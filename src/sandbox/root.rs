@@ -67,6 +67,8 @@ enum Entry {
     Write(PathBuf),
     /// Something empty in place of what a folder above would show.
     Hidden,
+    /// A folder in memory that ends with the program.
+    Memory,
 }
 
 impl Entry {
@@ -101,6 +103,7 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
             Entry::Read(source) => bind(&root, path, source, false)?,
             Entry::Write(source) => bind(&root, path, source, true)?,
             Entry::Hidden => hide(&root, path)?,
+            Entry::Memory => memory(&root, path)?,
         }
     }
     make_links(&root, &links)?;
@@ -128,7 +131,7 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     mount_at(none, "/", none, flags, none)?;
     std::env::set_current_dir(&folder)
         .map_err(WallError::step(format!("enter {}", folder.display())))?;
-    let is_writable = |entry: &Entry| matches!(entry, Entry::Write(_));
+    let is_writable = |entry: &Entry| matches!(entry, Entry::Write(_) | Entry::Memory);
     let writable =
         entries.into_iter().filter(|(_, entry)| is_writable(entry)).map(|(path, _)| path);
     Ok(writable.chain([PathBuf::from("/dev")]).collect())
@@ -152,7 +155,7 @@ pub(super) fn restrict_paths(sandbox: &Sandbox) -> Result<(), WallError> {
     let write = devices.map(Path::new).into_iter();
     let write = write
         .chain(sandbox.write.iter().map(PathBuf::as_path))
-        .chain([sandbox.home.as_path(), sandbox.temporary.as_path()]);
+        .chain(sandbox.home.iter().chain(&sandbox.temporary).map(PathBuf::as_path));
     landlock::restrict(read, write)
 }
 
@@ -178,18 +181,18 @@ fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, Entry>, BTreeMap<PathBuf, Pa
     sandbox.read.iter().for_each(|path| add(path, Entry::Read));
     sandbox.hidden.iter().for_each(|path| add(path, hidden));
     sandbox.write.iter().for_each(|path| add(path, Entry::Write));
-    let temporary = || Entry::Write(sandbox.temporary.clone());
+    let own = |folder: &Option<PathBuf>| folder.clone().map_or(Entry::Memory, Entry::Write);
     for place in ["/tmp", "/var/tmp"] {
-        all.entry(place.into()).or_insert_with(temporary);
+        all.entry(place.into()).or_insert_with(|| own(&sandbox.temporary));
     }
     if let Some(home) = home_path() {
-        all.entry(home).or_insert_with(|| Entry::Write(sandbox.home.clone()));
+        all.entry(home).or_insert_with(|| own(&sandbox.home));
     }
     // What lies below a folder of the same kind is there already, unless the folder is shown in
     // another one's place.
     let shows_itself = |path: &Path, entry: &Entry| match entry {
         Entry::Read(source) | Entry::Write(source) => source == path,
-        Entry::Hidden => true,
+        Entry::Hidden | Entry::Memory => true,
     };
     let covered = |path: &Path, entry: &Entry| {
         let mut above = path.ancestors().skip(1);
@@ -402,4 +405,11 @@ fn hide(root: &OwnedFd, path: &Path) -> Result<(), WallError> {
     } else {
         mount_at(Some("/old/dev/null"), &target, none, MsFlags::MS_BIND, none)
     }
+}
+
+/// Mounts an empty folder in memory.
+fn memory(root: &OwnedFd, path: &Path) -> Result<(), WallError> {
+    let at = place(root, path, true)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount_at(Some("tmpfs"), &by_descriptor(&at), Some("tmpfs"), flags, Some("size=256m,mode=700"))
 }

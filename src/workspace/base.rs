@@ -1,13 +1,21 @@
 //! The base clone of a repository: bare, kept across restarts, and fetched before each use.
 //!
-//! Its worktrees share its configuration, so an agent can write into it. Every fetch and push
-//! therefore restores the configuration first.
+//! It is afk's alone: no agent, test or job can write to it. Workspaces borrow its objects, and
+//! their commits come in by [`super::import`].
+//!
+//! | references | contain |
+//! | --- | --- |
+//! | `refs/remotes/origin/*` | the remote's branches as of the last fetch |
+//! | `refs/afk/imports/<run>` | the newest commit that came in from a run, as its agent made it |
+//! | `refs/afk/runs/<run>` | the same commit with its trailers, which the gate proves |
+//! | `refs/afk/kept/…`, `refs/afk/capsules/…` | work that a run left |
 
 use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::git::Git;
-use crate::core::model::id::Sha;
+use super::repository::{self, NewRepository};
+use crate::core::model::id::{RunId, Sha};
 
 /// The outcome of a push. All variants but the first carry the end of git's output, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,17 +54,18 @@ const DENIED: [&str; 6] = [
 
 /// A bare clone with the remote's branches under `refs/remotes/origin`.
 #[derive(Debug, Clone)]
-pub(crate) struct Base {
+pub struct Base {
     git: Git,
     branch: String,
-    /// The address that pushes go to. The shared configuration names none, so that agents can't
-    /// push.
+    /// The address that pushes go to. The configuration names none.
     remote: String,
-    configuration: String,
 }
 
 impl Base {
-    /// Opens the base clone in `dir`, or clones the remote. The folder of `git` does not matter.
+    /// Opens the base clone in `dir`, or clones the remote. The repository of `git` does not matter.
+    ///
+    /// # Errors
+    /// The remote can't be cloned, or a file can't be written.
     pub async fn open(
         dir: &Path,
         remote: &str,
@@ -64,43 +73,28 @@ impl Base {
         git: &Git,
     ) -> Result<Self, WorkspaceError> {
         refuse_link(dir)?;
-        let git = git.at(dir);
+        let new = NewRepository { bare: true, remote: Some(remote), borrows: None };
         if !dir.join("HEAD").exists() {
-            let parent = dir.parent().unwrap_or(dir);
-            std::fs::create_dir_all(parent).map_err(WorkspaceError::io(parent))?;
-            let new = PathBuf::from(format!("{}.new", dir.display()));
-            if new.exists() {
-                std::fs::remove_dir_all(&new).map_err(WorkspaceError::io(&new))?;
+            let unfinished = PathBuf::from(format!("{}.new", dir.display()));
+            if unfinished.exists() {
+                std::fs::remove_dir_all(&unfinished).map_err(WorkspaceError::io(&unfinished))?;
             }
+            new.write(&unfinished)?;
             // A rename at the end makes the clone appear as a whole.
-            let up = git.at(parent);
-            let new_name = new.as_os_str();
-            up.call(&["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), new_name]).await?;
-            let at_new = git.at(&new);
-            std::fs::write(new.join("config"), configuration(remote, true))
-                .map_err(WorkspaceError::io(&new))?;
-            at_new.call(&["fetch", "--quiet", "--no-tags", "origin"]).await?;
-            std::fs::rename(&new, dir).map_err(WorkspaceError::io(dir))?;
+            fetch(&git.at(&unfinished)).await?;
+            std::fs::rename(&unfinished, dir).map_err(WorkspaceError::io(dir))?;
         }
-        let configuration = configuration(remote, true);
+        // An earlier afk let agents write into it, and the remote may have another address now.
+        let config = dir.join("config");
+        refuse_link(&config)?;
+        let text = new.configuration();
+        if std::fs::read_to_string(&config).unwrap_or_default() != text {
+            let written = dir.join("config.afk");
+            repository::write(&written, &text)?;
+            std::fs::rename(&written, &config).map_err(WorkspaceError::io(&config))?;
+        }
         let (branch, remote) = (branch.to_owned(), remote.to_owned());
-        let base = Self { git, branch, remote, configuration };
-        base.restore_configuration()?;
-        Ok(base)
-    }
-
-    /// Restores our configuration. An agent can write into it from a worktree, and our own fetch
-    /// and push would obey a `core.sshCommand`, `credential.helper` or `url.*.insteadOf` in it.
-    fn restore_configuration(&self) -> Result<(), WorkspaceError> {
-        let path = self.dir().join("config");
-        refuse_link(&path)?;
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        if found != self.configuration {
-            let new = self.dir().join("config.afk");
-            std::fs::write(&new, &self.configuration).map_err(WorkspaceError::io(&new))?;
-            std::fs::rename(&new, &path).map_err(WorkspaceError::io(&path))?;
-        }
-        Ok(())
+        Ok(Self { git: git.at(dir), branch, remote })
     }
 
     /// The folder of the clone.
@@ -109,10 +103,22 @@ impl Base {
         self.git.dir()
     }
 
-    /// The git program in the folder of the clone.
+    /// The git program in the clone.
     #[must_use]
     pub const fn git(&self) -> &Git {
         &self.git
+    }
+
+    /// The address that the clone fetches from.
+    #[must_use]
+    pub fn remote(&self) -> &str {
+        &self.remote
+    }
+
+    /// The branch that we push to.
+    #[must_use]
+    pub fn branch(&self) -> &str {
+        &self.branch
     }
 
     /// The remote-tracking reference of the branch that we push to.
@@ -122,13 +128,18 @@ impl Base {
     }
 
     /// Fetches, and returns the upstream's commit.
+    ///
+    /// # Errors
+    /// The remote can't be fetched from, or lacks the branch.
     pub async fn fetch(&self) -> Result<Sha, WorkspaceError> {
-        self.restore_configuration()?;
-        self.git.call(&["fetch", "--quiet", "--prune", "--no-tags", "origin"]).await?;
+        fetch(&self.git).await?;
         self.head().await
     }
 
     /// The upstream's commit as of the last fetch.
+    ///
+    /// # Errors
+    /// The remote lacks the branch.
     pub async fn head(&self) -> Result<Sha, WorkspaceError> {
         let upstream = format!("{}^{{commit}}", self.upstream());
         let sha = self.git.call(&["rev-parse", "--verify", "--quiet", &upstream]).await;
@@ -139,6 +150,9 @@ impl Base {
     }
 
     /// Whether the upstream, as of the last fetch, contains a commit.
+    ///
+    /// # Errors
+    /// git can't be started.
     pub async fn contains(&self, sha: &Sha) -> Result<bool, WorkspaceError> {
         let upstream = self.upstream();
         let args = ["merge-base", "--is-ancestor", &sha.0, &upstream];
@@ -150,20 +164,20 @@ impl Base {
     ///
     /// # Errors
     /// The remote can't be fetched from. After an error of the second fetch the outcome is unknown.
-    pub async fn push(&self, head: &Sha) -> Result<PushOutcome, WorkspaceError> {
+    pub(crate) async fn push(&self, head: &Sha) -> Result<PushOutcome, WorkspaceError> {
         self.fetch().await?;
         if self.contains(head).await? {
             return Ok(PushOutcome::Landed);
         }
         let refspec = format!("{head}:refs/heads/{}", self.branch);
-        let push = self.git.ask(&["push", "--porcelain", "--", &self.remote, &refspec]).await;
-        self.fetch().await?;
+        let push = self.git.reach(&["push", "--porcelain", "--", &self.remote, &refspec]).await;
+        let now = self.fetch().await?;
         if self.contains(head).await? {
-            return Ok(PushOutcome::Landed);
+            return self.same_tree(head, &now).await.map(|()| PushOutcome::Landed);
         }
         let push = push?;
         let message = push.summary();
-        let text = format!("{}{}", push.out, push.err);
+        let text = push.all_text();
         // These name newer commits. A stale lock at the remote, which rejects a push too, is none.
         let newer_commits = ["fetch first", "non-fast-forward", "stale info", "but expected"];
         if newer_commits.iter().any(|part| text.contains(part)) {
@@ -177,23 +191,77 @@ impl Base {
         }
     }
 
+    /// Compares the tree of a pushed commit with the one that the remote has under its name.
+    async fn same_tree(&self, pushed: &Sha, remote: &Sha) -> Result<(), WorkspaceError> {
+        if pushed != remote {
+            // The branch has newer commits, which contain it.
+            return Ok(());
+        }
+        let tree = |revision: String| async move {
+            self.git.call(&["rev-parse", "--verify", "--quiet", &revision]).await
+        };
+        let (proved, theirs) = (
+            tree(format!("{pushed}^{{tree}}")).await?,
+            tree(format!("{}^{{tree}}", self.upstream())).await?,
+        );
+        if proved == theirs {
+            return Ok(());
+        }
+        let why = format!("the remote has other files in {} than afk proved", pushed.short());
+        Err(WorkspaceError::Refused { why })
+    }
+
+    /// Points a reference of afk's at a commit.
+    ///
+    /// # Errors
+    /// git fails.
+    pub(crate) async fn keep(&self, reference: &str, sha: &Sha) -> Result<(), WorkspaceError> {
+        self.git.call(&["update-ref", reference, &sha.0]).await.map(|_| ())
+    }
+
+    /// Forgets that the commits of a run may not be on the remote: afk has pushed them.
+    ///
+    /// # Errors
+    /// git fails.
+    pub(crate) async fn pushed(&self, run: RunId) -> Result<(), WorkspaceError> {
+        for name in [imports(run), runs(run)] {
+            self.git.call(&["update-ref", "-d", &name]).await?;
+        }
+        Ok(())
+    }
+
+    /// The commit of a run that the upstream has, as of the last fetch, although afk did not push
+    /// it: somebody else did, past the gate.
+    ///
+    /// # Errors
+    /// git fails.
+    pub(crate) async fn bypassed(&self, run: RunId) -> Result<Option<Sha>, WorkspaceError> {
+        let merged = format!("--merged={}", self.upstream());
+        let names = [imports(run), runs(run)];
+        let list = ["for-each-ref", "--format=%(objectname)", &merged, &names[0], &names[1]];
+        let listed = self.git.call(&list).await?;
+        Ok(listed.lines().next().map(|sha| Sha(sha.to_owned())))
+    }
+
     /// Removes the lock files that a killed git left. Call it only while no git of ours runs here.
-    pub fn break_stale_locks(&self) {
+    pub(crate) fn break_stale_locks(&self) {
         remove_locks(self.dir(), 0);
     }
 }
 
-/// The push address in a clone, where an agent's own `git push` fails with an error that explains
-/// itself: afk alone pushes, once the gate is open.
-const NO_PUSH: &str = "/nonexistent/agents-do-not-push--afk-does-once-the-gate-is-open";
+async fn fetch(git: &Git) -> Result<(), WorkspaceError> {
+    let output = git.reach(&["fetch", "--quiet", "--prune", "--no-tags", "origin"]).await?;
+    output.success("fetch").map(|_| ())
+}
 
-/// The whole configuration of a clone of ours.
-pub(super) fn configuration(remote: &str, bare: bool) -> String {
-    let remote = remote.replace('\\', "\\\\").replace('"', "\\\"");
-    format!(
-        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = {bare}\n\
-         [remote \"origin\"]\n\turl = \"{remote}\"\n\tpushurl = {NO_PUSH}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
-    )
+/// The reference of the newest commit that came in from a run.
+pub(super) fn imports(run: RunId) -> String {
+    format!("refs/afk/imports/{run}")
+}
+
+/// The reference of a run's commit with its trailers.
+pub(super) fn runs(run: RunId) -> String {
+    format!("refs/afk/runs/{run}")
 }
 
 fn remove_locks(dir: &Path, depth: u32) {

@@ -1,7 +1,10 @@
-//! Calls the git program in a way that keeps a repository from running its own commands.
+//! afk's own git: in the base clone, in fresh trees that no other program has touched, and in
+//! quarantines of imports. It never runs where an agent or a test can write; [`super::walled_git`]
+//! does.
 //!
-//! Every call has a deadline, a reduced environment (but for calls to a remote) and settings that
-//! switch off hooks, monitors and helpers.
+//! Every call names its repository, so that git never searches for one, and has a deadline, an
+//! environment of its own ([`super::environment`]) and settings that switch off hooks, monitors and
+//! helpers.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,35 +12,16 @@ use std::process::Stdio;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-use tokio::io::AsyncReadExt;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::WorkspaceError;
-use crate::core::model::id::Sha;
-use crate::core::model::untrusted::clean_line;
+use super::call::{self, GitOutput, subcommand};
+use super::credential::{Credentials, ServedLogin};
+use super::environment::{self, SETTINGS};
+use super::walled_git::WalledGit;
 use crate::lock::LockExt;
-use crate::process::{Supervisor, inherited};
-
-/// The settings of every call. Hooks, file-system monitors and `ext::` remotes would run commands
-/// that a repository names; automatic maintenance would continue after the call.
-const SETTINGS: &[&str] = &[
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.pager=cat",
-    "protocol.ext.allow=never",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "advice.detachedHead=false",
-    "commit.gpgSign=false",
-    "submodule.recurse=false",
-];
-
-/// The subcommands that reach a remote. They get the user's whole environment, for an ssh-agent, a
-/// proxy or a credential helper. All others get the environment of every child, so that a filter
-/// that a repository names sees no secret of ours.
-const REMOTE: &[&str] = &["fetch", "push", "ls-remote"];
+use crate::process::Supervisor;
+use crate::sandbox::Sandbox;
 
 /// The author and committer of afk's own commits, as environment names.
 pub(super) static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
@@ -78,58 +62,35 @@ fn configured() -> (String, String) {
     }
 }
 
-/// The most bytes that are kept of each output stream.
-const OUTPUT_LIMIT: u64 = 8 * 1024 * 1024;
-
-/// The lines that git prints after every failure of ssh; the line before them has the cause.
-const BOILERPLATE: [&str; 2] =
-    ["Please make sure you have the correct access rights", "and the repository exists."];
-
-/// The output of one call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GitOutput {
-    /// Whether git ended with 0.
-    pub ok: bool,
-    pub out: String,
-    pub err: String,
-}
-
-impl GitOutput {
-    /// The last lines of standard error, or of standard output where that is empty, in one line.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
-        let has_cause =
-            |line: &&str| !line.trim().is_empty() && !BOILERPLATE.contains(&line.trim());
-        let last: Vec<&str> = text.lines().filter(has_cause).collect();
-        let tail = last[last.len().saturating_sub(3)..].join("; ");
-        clean_line(tail.get(tail.len().saturating_sub(400)..).unwrap_or(&tail))
-    }
-}
-
-/// Supplies the credentials for a remote, before each call since tokens expire.
-pub(crate) trait Credentials: std::fmt::Debug + Send + Sync {
-    /// The environment names and values for a remote; an error is one line for a person.
-    fn of<'a>(&'a self, remote: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, String>>;
-}
-
-/// The git program in one folder.
+/// A remote that calls may reach.
 #[derive(Debug, Clone)]
-pub(crate) struct Git {
-    dir: PathBuf,
+struct Remote {
+    address: String,
+    credentials: Arc<dyn Credentials>,
+    /// A folder of ours for the configuration and the credential of a call.
+    folder: PathBuf,
+}
+
+/// The git program in one repository of afk's own.
+#[derive(Debug, Clone)]
+pub struct Git {
+    git_dir: PathBuf,
+    /// The checked-out files, where the repository has any.
+    work_tree: Option<PathBuf>,
     supervisor: Supervisor,
     owner: String,
     deadline: Duration,
-    /// The address of the remote, and the source of credentials for it.
-    remote: Option<(String, Arc<dyn Credentials>)>,
+    remote: Option<Remote>,
 }
 
 impl Git {
-    /// git in `dir`. Its processes are marked as `owner`'s, and each call has a deadline.
+    /// git in the bare repository `git_dir`. Its processes are marked as `owner`'s, and each call
+    /// has a deadline.
     #[must_use]
-    pub fn new(dir: &Path, supervisor: &Supervisor, owner: &str, deadline: Duration) -> Self {
+    pub fn new(git_dir: &Path, supervisor: &Supervisor, owner: &str, deadline: Duration) -> Self {
         Self {
-            dir: dir.to_owned(),
+            git_dir: git_dir.to_owned(),
+            work_tree: None,
             supervisor: supervisor.clone(),
             owner: owner.to_owned(),
             deadline,
@@ -137,16 +98,29 @@ impl Git {
         }
     }
 
-    /// The same git with credentials for calls that reach a remote.
+    /// The same git with credentials for calls to a remote. The configuration and the credential
+    /// of such a call lie in `folder`, which only afk may enter.
     #[must_use]
-    pub fn reaching(&self, remote: &str, credentials: Arc<dyn Credentials>) -> Self {
-        Self { remote: Some((remote.to_owned(), credentials)), ..self.clone() }
+    pub fn reaching(
+        &self,
+        address: &str,
+        credentials: Arc<dyn Credentials>,
+        folder: &Path,
+    ) -> Self {
+        let (address, folder) = (address.to_owned(), folder.to_owned());
+        Self { remote: Some(Remote { address, credentials, folder }), ..self.clone() }
     }
 
-    /// The same git in another folder.
+    /// The same git in another bare repository.
     #[must_use]
-    pub fn at(&self, dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), ..self.clone() }
+    pub fn at(&self, git_dir: &Path) -> Self {
+        Self { git_dir: git_dir.to_owned(), work_tree: None, ..self.clone() }
+    }
+
+    /// The same git in a tree with a repository of its own, in which only afk's git has worked.
+    #[must_use]
+    pub fn in_tree(&self, tree: &Path) -> Self {
+        Self { git_dir: tree.join(".git"), work_tree: Some(tree.to_owned()), ..self.clone() }
     }
 
     /// The same git with processes that are marked as another owner's.
@@ -155,96 +129,98 @@ impl Git {
         Self { owner: owner.to_owned(), ..self.clone() }
     }
 
-    /// The folder that git works in.
+    /// git in a tree that others can write to: it runs in their sandbox.
+    #[must_use]
+    pub fn walled(&self, tree: &Path, sandbox: Result<Option<Sandbox>, String>) -> WalledGit {
+        WalledGit::new(tree, &self.supervisor, &self.owner, self.deadline, sandbox)
+    }
+
+    /// The folder of the repository itself.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// The folder of the checked-out files, or the bare repository.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.work_tree.as_ref().unwrap_or(&self.git_dir)
     }
 
     /// Calls git and returns its output, whatever its exit code.
     ///
     /// # Errors
-    /// git can't be started, the credentials can't be supplied, or the deadline has passed.
+    /// git can't be started, or the deadline has passed.
     pub async fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<GitOutput, WorkspaceError> {
         self.ask_with(args, &[]).await
     }
 
     /// [`Git::ask`] with additional environment.
+    ///
+    /// # Errors
+    /// As [`Git::ask`].
     pub async fn ask_with<S: AsRef<OsStr>>(
         &self,
         args: &[S],
         env: &[(&str, &OsStr)],
     ) -> Result<GitOutput, WorkspaceError> {
+        let mut command = self.command(&[]);
+        command.args(args).env_clear().envs(environment::local()).envs(env.iter().copied());
+        self.finish(command, &subcommand(args)).await
+    }
+
+    /// Calls git with what it needs to reach the remote: fetch, push.
+    ///
+    /// # Errors
+    /// As [`Git::ask`], or the credentials can't be supplied.
+    pub async fn reach<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<GitOutput, WorkspaceError> {
         let subcommand = subcommand(args);
-        let mut command = Command::new("git");
-        if REMOTE.contains(&subcommand.as_str()) {
-            if let Some((remote, credentials)) = &self.remote {
-                let environment = credentials.of(remote).await;
-                let failed =
-                    |message| WorkspaceError::Git { subcommand: subcommand.clone(), message };
-                command.envs(environment.map_err(failed)?);
-            }
-        } else {
-            command.env_clear().envs(inherited());
+        let Some(remote) = &self.remote else { return self.ask(args).await };
+        let failed = |message| WorkspaceError::Git { subcommand: subcommand.clone(), message };
+        let access = remote.credentials.of(&remote.address).await.map_err(failed)?;
+        let config = remote.folder.join("remote.gitconfig");
+        environment::write_remote_config(&config)?;
+        let served = access.login.as_ref().map(|login| ServedLogin::serve(&remote.folder, login));
+        let served = served.transpose()?;
+        let settings = served.as_ref().map(ServedLogin::settings).map_or_else(Vec::new, Vec::from);
+        let mut command = self.command(&settings);
+        command.args(args).env_clear().envs(environment::remote(&config));
+        if let Some(ssh) = &access.ssh_command {
+            command.env("GIT_SSH_COMMAND", ssh);
         }
+        self.finish(command, &subcommand).await
+    }
+
+    /// git with the settings of every call and with `more`, in its repository.
+    fn command(&self, more: &[String]) -> Command {
+        let mut command = Command::new("git");
         for setting in SETTINGS {
             command.arg("-c").arg(setting);
         }
-        command.arg("-C").arg(&self.dir).args(args).envs(env.iter().copied());
-        command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").env("GIT_EDITOR", "true");
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
-            if !env.iter().any(|(set, _)| *set == name) {
-                command.env_remove(name);
-            }
+        for setting in more {
+            command.arg("-c").arg(setting);
         }
+        command.arg("--git-dir").arg(&self.git_dir);
+        if let Some(tree) = &self.work_tree {
+            command.arg("--work-tree").arg(tree);
+        }
+        command.current_dir(self.dir());
+        command
+    }
+
+    async fn finish(
+        &self,
+        mut command: Command,
+        subcommand: &str,
+    ) -> Result<GitOutput, WorkspaceError> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
-        let io = |source| WorkspaceError::Io { path: PathBuf::from("git"), source };
-        let mut started = self.supervisor.start_own(&mut command, &self.owner).map_err(io)?;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
-        let work = async {
-            let read_out = async {
-                match stdout {
-                    Some(pipe) => pipe.take(OUTPUT_LIMIT).read_to_end(&mut out).await.map(|_| ()),
-                    None => Ok(()),
-                }
-            };
-            let read_err = async {
-                match stderr {
-                    Some(pipe) => pipe.take(OUTPUT_LIMIT).read_to_end(&mut err).await.map(|_| ()),
-                    None => Ok(()),
-                }
-            };
-            let (a, b, status) = tokio::join!(read_out, read_err, started.child.wait());
-            a?;
-            b?;
-            status
-        };
-        let Ok(status) = timeout(self.deadline, work).await else {
-            let _ = started.child.kill().await;
-            return Err(WorkspaceError::Deadline { subcommand, seconds: self.deadline.as_secs() });
-        };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(GitOutput { ok: status.map_err(io)?.success(), out: text(out), err: text(err) })
+        let started = self.supervisor.start_own(&mut command, &self.owner);
+        let mut started = started.map_err(call::failed)?;
+        call::collect(&mut started, subcommand, self.deadline).await
     }
 
-    /// Adds a worktree at `path`, detached at a commit.
-    pub async fn add_worktree(&self, path: &Path, at: &Sha) -> Result<(), WorkspaceError> {
-        let add = ["worktree", "add", "--quiet", "--force", "--detach"].map(OsStr::new);
-        self.call(&[&add[..], &[path.as_os_str(), at.0.as_ref()]].concat()).await.map(|_| ())
-    }
-
-    /// afk's identity as environment, or nothing where the user has configured their own. Without
-    /// an identity git refuses to commit and to rebase.
-    pub async fn identity(
-        &self,
-    ) -> Result<&'static [(&'static str, &'static OsStr)], WorkspaceError> {
-        let configured = self.ask(&["config", "user.email"]).await?.ok;
-        Ok(if configured { &[] } else { &OUR_IDENTITY[..] })
-    }
-
-    /// Calls git and returns its standard output without the last line break.
+    /// Calls git and returns its standard output as text without the last line break.
     ///
     /// # Errors
     /// As [`Git::ask`]; a nonzero exit code is an error, too.
@@ -253,20 +229,23 @@ impl Git {
     }
 
     /// [`Git::call`] with additional environment.
+    ///
+    /// # Errors
+    /// As [`Git::call`].
     pub async fn call_with<S: AsRef<OsStr>>(
         &self,
         args: &[S],
         env: &[(&str, &OsStr)],
     ) -> Result<String, WorkspaceError> {
-        let output = self.ask_with(args, env).await?;
-        if output.ok {
-            return Ok(output.out.strip_suffix('\n').unwrap_or(&output.out).to_owned());
-        }
-        Err(WorkspaceError::Git { subcommand: subcommand(args), message: output.summary() })
+        let out = self.ask_with(args, env).await?.success(&subcommand(args))?;
+        Ok(super::without_line_break(&out))
     }
-}
 
-fn subcommand<S: AsRef<OsStr>>(args: &[S]) -> String {
-    let first = args.first().map(|word| word.as_ref().to_string_lossy().into_owned());
-    first.unwrap_or_default()
+    /// Calls git and returns the bytes of its standard output.
+    ///
+    /// # Errors
+    /// As [`Git::call`].
+    pub async fn call_bytes<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Vec<u8>, WorkspaceError> {
+        self.ask(args).await?.success(&subcommand(args))
+    }
 }

@@ -2,24 +2,35 @@
 //!
 //! ```text
 //! remote ─ fetch ─► base: one bare clone a repository ─ push, once the gate is open ─► remote
-//!                     ├► pool: worktrees wt-1, wt-2, … of runs; a slot keeps its path
-//!                     ├► overlay: the proving tree of the gate
-//!                     └► throwaway: clones of jobs
-//! seal: leftovers and trailers before the gate      capsule: evidence of a frozen run
+//!                     │ lends its objects to            ▲
+//!                     ├► pool: workspaces wt-1, … ──────┤ import: the commits of a workspace
+//!                     ├► pool: the proving tree         │
+//!                     └► throwaway: clones of jobs      │
+//! leftovers: commits the rest, in the sandbox ──────────┘      seal: trailers, in the base
 //! ```
 //!
-//! The runtime's tasks call these. A run's worktree is a slot of the pool: `git checkout -B`
-//! switches it to the run's branch, and reset and clean make it free again. git2 reads and rewrites
-//! commits; the git program does checkout, fetch and push (docs/adr/0003-git-program-and-git2.md).
+//! afk's own git ([`git`]) works in the base and in trees that nobody else has touched. Once an
+//! agent, a test or a job has worked in a tree, only git inside its sandbox ([`walled_git`]) reads
+//! it, and it is never used again. git2 rewrites commits in the base; the git program does the
+//! rest (docs/adr/0003-git-program-and-git2.md).
 
+mod adopt;
 pub mod base;
-pub mod capsule;
+mod call;
+pub(crate) mod capsule;
+pub(crate) mod credential;
+mod environment;
 pub mod git;
+pub(crate) mod import;
+pub(crate) mod leftovers;
 pub mod name;
-pub mod overlay;
+pub(crate) mod overlay;
 pub mod pool;
-pub mod seal;
-pub mod throwaway;
+mod repository;
+pub(crate) mod seal;
+pub(crate) mod throwaway;
+mod trash;
+pub mod walled_git;
 
 use std::path::PathBuf;
 
@@ -52,6 +63,24 @@ pub enum WorkspaceError {
         /// The limit in seconds.
         seconds: u64,
     },
+    /// The agent left its workspace in a state that can't become a commit.
+    #[error("{why}")]
+    Unfit {
+        /// The state, and what the agent can do.
+        why: String,
+    },
+    /// Commits are not as afk requires, so that they don't leave the workspace or don't count.
+    #[error("afk refuses the commits: {why}")]
+    Refused {
+        /// The requirement that they break.
+        why: String,
+    },
+    /// The wall around git in an agent's tree can't be built.
+    #[error("git in the workspace was not started: {why}")]
+    Wall {
+        /// The cause, in one line.
+        why: String,
+    },
     /// libgit2 can't read or write the repository.
     #[error("access the repository: {0}")]
     Git2(#[from] git2::Error),
@@ -82,4 +111,28 @@ impl WorkspaceError {
         let path = path.into();
         |source| Self::Io { path, source }
     }
+}
+
+/// The output of git as text, without the last line break.
+fn without_line_break(out: &[u8]) -> String {
+    let text = String::from_utf8_lossy(out);
+    text.strip_suffix('\n').unwrap_or(&text).to_owned()
+}
+
+/// A path of a repository for a person: other bytes than text, and control characters, escaped.
+pub(crate) fn shown(path: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
 }

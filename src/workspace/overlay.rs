@@ -1,25 +1,25 @@
-//! The gate's view of a run: its changes, and the proving tree, which is a clean checkout of the
-//! head or of the base with the run's tests over it.
+//! The gate's view of a run: its changes, and the tests that are laid over the base.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::WorkspaceError;
-use super::base::refuse_link;
 use super::git::Git;
+use super::pool::FreshTree;
 use crate::config::repository::GateConfig;
 use crate::core::model::id::Sha;
 
-/// The files that differ between two commits, by their meaning for the gate.
+/// The files that differ between two commits, by their meaning for the gate. A path has any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Changes {
     /// New or changed test files.
-    pub tests: Vec<String>,
+    pub tests: Vec<Vec<u8>>,
     /// Files that may change without a test, such as docs.
-    pub exempt: Vec<String>,
+    pub exempt: Vec<Vec<u8>>,
     /// All other files, and deleted tests.
-    pub other: Vec<String>,
+    pub other: Vec<Vec<u8>>,
 }
 
 impl Changes {
@@ -37,19 +37,20 @@ pub(crate) async fn changes(
     head: &Sha,
     gate: &GateConfig,
 ) -> Result<Changes, WorkspaceError> {
-    let args = ["diff", "--no-renames", "--name-status", "-z", &base.0, &head.0];
-    let listed = git.call(&args).await?;
+    let args = ["diff-tree", "-r", "--no-renames", "--name-status", "-z", &base.0, &head.0];
+    let listed = git.call_bytes(&args).await?;
     Ok(classify(&listed, &globs(&gate.tests), &globs(&gate.exempt)))
 }
 
-fn classify(listed: &str, tests: &GlobSet, exempt: &GlobSet) -> Changes {
+fn classify(listed: &[u8], tests: &GlobSet, exempt: &GlobSet) -> Changes {
     let mut changes = Changes::default();
-    let mut fields = listed.split('\0').filter(|field| !field.is_empty());
+    let mut fields = listed.split(|byte| *byte == 0).filter(|field| !field.is_empty());
     while let (Some(status), Some(path)) = (fields.next(), fields.next()) {
+        let name = OsStr::from_bytes(path);
         let path = path.to_owned();
-        if tests.is_match(&path) && status != "D" {
+        if tests.is_match(name) && status != b"D" {
             changes.tests.push(path);
-        } else if exempt.is_match(&path) {
+        } else if exempt.is_match(name) {
             changes.exempt.push(path);
         } else {
             changes.other.push(path);
@@ -67,34 +68,19 @@ fn globs(patterns: &[String]) -> GlobSet {
     set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
-/// Checks a commit out into the proving tree in `dir`, and creates the tree where it is missing.
-/// The result is clean, but ignored files (build caches) stay.
-pub(crate) async fn check_out(base: &Git, dir: &Path, sha: &Sha) -> Result<Git, WorkspaceError> {
-    refuse_link(dir)?;
-    let git = base.at(dir);
-    if dir.join(".git").exists() {
-        let args = ["checkout", "--quiet", "--force", "--detach", &sha.0];
-        if git.ask(&args).await?.ok {
-            git.call(&["clean", "--quiet", "-ffd"]).await?;
-            return Ok(git);
-        }
-        std::fs::remove_dir_all(dir).map_err(WorkspaceError::io(dir))?;
-    }
-    base.call(&["worktree", "prune"]).await?;
-    base.add_worktree(dir, sha).await?;
-    Ok(git)
-}
-
 /// Overwrites files of the checkout by those of `head`.
 pub(crate) async fn lay_over(
-    git: &Git,
+    tree: &FreshTree,
     head: &Sha,
-    files: &[String],
+    files: &[Vec<u8>],
 ) -> Result<(), WorkspaceError> {
+    let words = ["checkout", "--quiet", &head.0, "--"].map(OsStr::new);
+    // A name such as `:(top)` is a name.
+    let literal = [("GIT_LITERAL_PATHSPECS", OsStr::new("1"))];
     for chunk in files.chunks(200) {
-        let mut args = vec!["checkout", "--quiet", &head.0, "--"];
-        args.extend(chunk.iter().map(String::as_str));
-        git.call(&args).await?;
+        let mut args = words.to_vec();
+        args.extend(chunk.iter().map(|path| OsStr::from_bytes(path)));
+        tree.git().call_with(&args, &literal).await?;
     }
     Ok(())
 }
@@ -107,10 +93,10 @@ mod tests {
     fn classify_counts_a_deleted_test_as_other() {
         let gate = GateConfig::default();
         let listed =
-            "A\0tests/new.sh\0M\0src/lib.sh\0D\0tests/old.sh\0M\0README.md\0A\0a/b_test.go\0";
+            b"A\0tests/caf\xe9.sh\0M\0src/lib.sh\0D\0tests/old.sh\0M\0README.md\0A\0a/b_test.go\0";
         let changes = classify(listed, &globs(&gate.tests), &globs(&gate.exempt));
-        assert_eq!(changes.tests, ["tests/new.sh", "a/b_test.go"]);
-        assert_eq!(changes.exempt, ["README.md"]);
-        assert_eq!(changes.other, ["src/lib.sh", "tests/old.sh"]);
+        assert_eq!(changes.tests, [&b"tests/caf\xe9.sh"[..], b"a/b_test.go"]);
+        assert_eq!(changes.exempt, [b"README.md"]);
+        assert_eq!(changes.other, [&b"src/lib.sh"[..], b"tests/old.sh"]);
     }
 }

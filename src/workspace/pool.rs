@@ -1,62 +1,119 @@
-//! The pool of worktrees of one repository.
+//! The workspaces of one repository.
 //!
-//! A slot is a worktree `wt-<n>` whose path never changes, so that an agent's sessions and build
-//! caches find it again. A free slot is clean and detached at the upstream. The runtime takes a
-//! slot for a run and gives it back afterwards.
+//! ```text
+//! fresh/tree-<n>   prepared in advance by afk's git; nothing else has ever run there
+//!        │ rename, once it is on the right commit
+//!        ├──▶ wt-<n>   a run's workspace: from now on its agent's
+//!        └──▶ prove    the proving tree: from now on the tests'
+//!                │ rename
+//!                └──▶ trash/, or aside/ where git can't read the work in it
+//! ```
+//!
+//! The folder that a tree lies in is its state, and no agent can write to these folders. A run's
+//! workspace keeps its path, so that an agent's conversation finds it again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 use super::base::{Base, refuse_link};
-use super::{WorkspaceError, capsule};
+use super::git::Git;
+use super::import::{self, QUARANTINE};
+use super::repository::{self, NewRepository};
+use super::trash::{self, Trash};
+use super::walled_git::WalledGit;
+use super::{WorkspaceError, adopt, capsule};
 use crate::core::model::id::Sha;
+use crate::sandbox::Sandbox;
 
-/// A slot that is switched to a run's branch.
+/// The most references of the remote that a workspace gets.
+const REFERENCES_LIMIT: usize = 10_000;
+
+/// What the programs in a workspace may reach.
+pub trait Sandboxes: std::fmt::Debug + Send + Sync {
+    /// The sandbox of git in a workspace; none runs it with every right of ours.
+    ///
+    /// # Errors
+    /// A line that says why the wall can't be built. git must not run then.
+    fn of(&self, workspace: &Path) -> Result<Option<Sandbox>, String>;
+}
+
+/// A workspace that is on a run's branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunWorktree {
+pub struct RunWorktree {
+    /// The folder of the workspace.
     pub path: PathBuf,
     /// The upstream's commit that the branch starts at.
     pub base: Sha,
 }
 
-/// The worktree slots of a repository.
+/// The workspaces of a repository.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub struct Pool {
     base: Base,
     dir: PathBuf,
     disk_free_mib: u64,
-    // Held during calls of git, which lock each other out anyway.
-    slots: Mutex<Slots>,
-}
-
-/// The states of the slots.
-#[derive(Debug, Default)]
-struct Slots {
-    /// The slots that belong to a run.
-    taken: BTreeSet<PathBuf>,
-    /// The free slots that this process created or cleaned, so that `take` need not clean them
-    /// again.
-    clean: BTreeSet<PathBuf>,
+    sandboxes: Arc<dyn Sandboxes>,
+    trash: Trash,
+    /// The workspaces that belong to a run.
+    taken: Mutex<BTreeSet<PathBuf>>,
+    /// Held while a fresh tree is made or moved: the number of the last one.
+    fresh: Mutex<u64>,
 }
 
 impl Pool {
-    /// Opens the pool in `dir`. `taken` are the slots that runs from before a restart still own.
+    /// Opens the pool in `dir`. `taken` are the workspaces that runs from before a restart still
+    /// own.
+    ///
+    /// # Errors
+    /// The folder can't be created, or is a link.
     pub async fn open(
         base: Base,
         dir: &Path,
         disk_free_mib: u64,
+        sandboxes: Arc<dyn Sandboxes>,
         taken: BTreeSet<PathBuf>,
     ) -> Result<Self, WorkspaceError> {
         refuse_link(dir)?;
         std::fs::create_dir_all(dir).map_err(WorkspaceError::io(dir))?;
-        // Drops the records of worktrees that a killed call left or an agent deleted.
-        base.git().call(&["worktree", "prune"]).await?;
-        let slots = Slots { taken, clean: BTreeSet::new() };
-        let pool = Self { base, dir: dir.to_owned(), disk_free_mib, slots: Mutex::new(slots) };
-        pool.empty_trash();
+        let trash = Trash::new(dir.join("trash"));
+        let (taken, fresh) = (Mutex::new(taken), Mutex::default());
+        let dir = dir.to_owned();
+        let pool = Self { base, dir, disk_free_mib, sandboxes, trash, taken, fresh };
+        pool.discard_unfinished();
+        let mut adopted = true;
+        for path in pool.folders() {
+            let git = pool.walled(&path).owned_by("adopt");
+            if let Err(error) = adopt::adopt(&pool.base, &git).await {
+                tracing::warn!(path = %path.display(), %error, "the worktree stays as it is");
+                adopted = false;
+            }
+            git.end_rest().await;
+        }
+        if adopted {
+            pool.trash.discard(&adopt::records(&pool.base))?;
+        }
+        pool.trash.empty();
         Ok(pool)
+    }
+
+    /// Discards what a killed afk left: trees and imports that it had not finished, credentials.
+    fn discard_unfinished(&self) {
+        let unfinished = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.starts_with(QUARANTINE)
+                || name.starts_with("credential-")
+                || name.starts_with("new-")
+        };
+        let all = [self.dir.clone(), self.dir.join("fresh")];
+        let entries = all.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| unfinished(path)) {
+            if let Err(error) = trash::remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "can't be removed");
+            }
+        }
     }
 
     /// The base clone of the repository.
@@ -65,197 +122,187 @@ impl Pool {
         &self.base
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
-        let mut slots: Vec<PathBuf> = std::fs::read_dir(&self.dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|e| e.file_name().to_string_lossy().starts_with("wt-"))
-            .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|e| e.path())
-            .collect();
-        slots.sort();
-        slots
+    /// git in a workspace, inside its sandbox.
+    #[must_use]
+    pub fn walled(&self, workspace: &Path) -> WalledGit {
+        self.base.git().walled(workspace, self.sandboxes.of(workspace))
     }
 
-    /// Fetches, takes a slot and switches it to `branch` at the upstream. Prefers the free slot
-    /// that has the branch already (an interrupted call left it), then `home`: an agent's
-    /// conversation may be bound to that folder.
+    fn folders(&self) -> Vec<PathBuf> {
+        folders(&self.dir, "wt-")
+    }
+
+    /// Fetches, and puts a fresh workspace on `branch` at the upstream. Its path is `home` if that
+    /// is free: an agent's conversation may be bound to that folder.
+    ///
+    /// # Errors
+    /// The remote can't be fetched from, or no tree can be made.
     pub async fn take(
         &self,
         branch: &str,
         home: Option<&Path>,
     ) -> Result<RunWorktree, WorkspaceError> {
-        let mut slots = self.slots.lock().await;
         let upstream = self.base.fetch().await?;
-        let free: Vec<PathBuf> =
-            self.folders().into_iter().filter(|slot| !slots.taken.contains(slot)).collect();
-        let head = format!("ref: refs/heads/{branch}");
-        let has_branch = |slot: &&PathBuf| {
-            self.git_dir(slot)
-                .and_then(|git_dir| std::fs::read_to_string(git_dir.join("HEAD")).ok())
-                .is_some_and(|text| text.trim() == head)
-        };
-        let at_home = || free.iter().find(|slot| Some(slot.as_path()) == home);
-        let path = match free.iter().find(has_branch).or_else(at_home).or_else(|| free.first()) {
-            Some(slot) => slot.clone(),
-            None => self.add(&mut slots, &upstream).await?,
-        };
-        let git = self.base.git().at(&path);
-        let switch = ["checkout", "--quiet", "--force", "--no-track", "-B", branch, &upstream.0];
-        if git.ask(&switch).await?.ok {
-            if !slots.clean.contains(&path) {
-                git.call(&["clean", "--quiet", "-ffd"]).await?;
-            }
-        } else {
-            // The worktree is damaged: create it again at the same path.
-            self.discard(&path).await?;
-            self.add_at(&path, &upstream).await?;
-            git.call(&switch).await?;
-        }
-        slots.clean.remove(&path);
-        slots.taken.insert(path.clone());
+        let mut last = self.fresh.lock().await;
+        let mut tree = self.fresh_tree(&mut last, &upstream).await?;
+        tree.put_on(branch, &upstream, &self.base).await?;
+        let mut taken = self.taken.lock().await;
+        let free =
+            |path: &PathBuf| !taken.contains(path) && std::fs::symlink_metadata(path).is_err();
+        let home = home.filter(|home| home.parent() == Some(&self.dir)).map(Path::to_owned);
+        let path = home.filter(free).unwrap_or_else(|| {
+            let mut all = (1..u32::MAX).map(|n| self.dir.join(format!("wt-{n}")));
+            all.find(free).unwrap_or_else(|| self.dir.join("wt-0"))
+        });
+        tree.move_to(&path)?;
+        taken.insert(path.clone());
         Ok(RunWorktree { path, base: upstream })
     }
 
-    /// Creates a slot in advance where none is free.
-    pub async fn warm(&self) -> Result<(), WorkspaceError> {
-        let mut slots = self.slots.lock().await;
-        if self.folders().iter().any(|slot| !slots.taken.contains(slot)) {
-            return Ok(());
-        }
-        let upstream = self.base.head().await?;
-        self.add(&mut slots, &upstream).await.map(|_| ())
-    }
-
-    /// Gives a slot back: resets, cleans and detaches it. With `keep`, work that the upstream lacks
-    /// is first committed under that reference.
+    /// Makes a fresh tree in advance where there is none.
     ///
     /// # Errors
-    /// A call of git failed; the slot then stays taken.
-    pub async fn give_back(&self, path: &Path, keep: Option<&str>) -> Result<(), WorkspaceError> {
-        let mut slots = self.slots.lock().await;
-        if !path.is_dir() {
-            slots.taken.remove(path);
-            self.base.git().call(&["worktree", "prune"]).await?;
-            return Ok(());
-        }
-        if let Some(name) = keep
-            && self.has_work(path).await?
-        {
-            capsule::snapshot(&self.base.git().at(path), name).await?;
-        }
-        self.reset(path).await?;
-        slots.taken.remove(path);
-        slots.clean.insert(path.to_owned());
-        Ok(())
-    }
-
-    async fn reset(&self, path: &Path) -> Result<(), WorkspaceError> {
-        let git = self.base.git().at(path);
-        let branch = git.ask(&["symbolic-ref", "--quiet", "--short", "HEAD"]).await?;
-        let upstream = self.base.head().await?;
-        git.call(&["checkout", "--quiet", "--force", "--detach", &upstream.0]).await?;
-        git.call(&["clean", "--quiet", "-ffd"]).await?;
-        let branch = branch.out.trim();
-        if branch.starts_with("afk/") {
-            git.ask(&["branch", "--quiet", "-D", branch]).await?;
+    /// No tree can be made.
+    pub async fn warm(&self) -> Result<(), WorkspaceError> {
+        let mut last = self.fresh.lock().await;
+        if folders(&self.dir.join("fresh"), "tree-").is_empty() {
+            let upstream = self.base.head().await?;
+            self.make(&mut last, &upstream).await?;
         }
         Ok(())
     }
 
-    /// Whether a worktree holds changes or commits that the upstream lacks.
-    async fn has_work(&self, path: &Path) -> Result<bool, WorkspaceError> {
-        let git = self.base.git().at(path);
-        if !git.call(&["status", "--porcelain"]).await?.is_empty() {
-            return Ok(true);
-        }
-        let range = format!("{}..HEAD", self.base.upstream());
-        Ok(git.call(&["rev-list", "--count", &range]).await? != "0")
+    /// Checks a commit out into `dir`, in place of whatever is there. The tree is fresh: it has
+    /// nothing of an earlier checkout, ignored files included.
+    ///
+    /// # Errors
+    /// No tree can be made, or the old one can't be moved away.
+    pub async fn check_out(
+        &self,
+        dir: &Path,
+        sha: &Sha,
+        owner: &str,
+    ) -> Result<FreshTree, WorkspaceError> {
+        refuse_link(dir)?;
+        self.trash.discard(dir)?;
+        let mut last = self.fresh.lock().await;
+        let mut tree = self.fresh_tree(&mut last, sha).await?;
+        tree.detach(sha).await?;
+        tree.move_to(dir)?;
+        tree.git = tree.git.owned_by(owner);
+        Ok(tree)
     }
 
-    /// Resets every free slot that is not clean, and returns their number. Work that the upstream
-    /// lacks is first committed under `refs/afk/kept/<slot>`.
+    /// A fresh tree, made in advance or now, at `sha` if it is made now.
+    async fn fresh_tree(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
+        match folders(&self.dir.join("fresh"), "tree-").into_iter().next() {
+            Some(path) => Ok(FreshTree { git: self.base.git().in_tree(&path), path }),
+            None => self.make(last, sha).await,
+        }
+    }
+
+    /// Makes a fresh tree at a commit. A rename at the end makes it appear as a whole.
+    async fn make(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
+        self.check_disk()?;
+        let fresh = self.dir.join("fresh");
+        refuse_link(&fresh)?;
+        let number = loop {
+            *last += 1;
+            if std::fs::symlink_metadata(fresh.join(format!("tree-{last}"))).is_err() {
+                break *last;
+            }
+        };
+        let new = fresh.join(format!("new-{number}"));
+        self.trash.discard(&new)?;
+        let mut tree = FreshTree::make(&self.base, &new, self.base.remote(), sha).await?;
+        tree.track(&self.base).await?;
+        tree.move_to(&fresh.join(format!("tree-{number}")))?;
+        Ok(tree)
+    }
+
+    /// Takes the workspace of an ended run back. With `keep`, work that the upstream lacks is first
+    /// imported under that reference; a workspace that git can't read is set aside.
+    ///
+    /// # Errors
+    /// The base can't be written, or the folder can't be moved; the workspace then stays taken.
+    pub async fn give_back(
+        &self,
+        path: &Path,
+        keep: Option<&str>,
+        owner: &str,
+    ) -> Result<Option<PathBuf>, WorkspaceError> {
+        let aside = match keep {
+            Some(name) if std::fs::symlink_metadata(path).is_ok() => {
+                self.keep_or_set_aside(path, name, owner).await?
+            }
+            _ => None,
+        };
+        self.trash.discard(path)?;
+        self.taken.lock().await.remove(path);
+        Ok(aside)
+    }
+
+    /// Imports the work of a workspace. Sets the workspace aside and returns its new path where
+    /// that fails for a reason that lies in the workspace.
+    async fn keep_or_set_aside(
+        &self,
+        path: &Path,
+        name: &str,
+        owner: &str,
+    ) -> Result<Option<PathBuf>, WorkspaceError> {
+        let why = match self.keep(path, name, owner).await {
+            Ok(()) => return Ok(None),
+            Err(error @ (WorkspaceError::Io { .. } | WorkspaceError::Git2(_))) => {
+                return Err(error);
+            }
+            Err(error) => error,
+        };
+        let aside = Trash::set_aside(path, &self.dir.join("aside"))?;
+        tracing::warn!(
+            path = %path.display(), aside = %aside.display(), error = %why,
+            "the work in a workspace can't be kept as a commit; its folder was set aside"
+        );
+        Ok(Some(aside))
+    }
+
+    /// Imports the work that the upstream lacks under the reference `name`.
+    async fn keep(&self, path: &Path, name: &str, owner: &str) -> Result<(), WorkspaceError> {
+        let git = self.walled(path).owned_by(owner);
+        let kept = self.import_work(&git, name).await;
+        git.end_rest().await;
+        kept
+    }
+
+    async fn import_work(&self, git: &WalledGit, name: &str) -> Result<(), WorkspaceError> {
+        let snapshot = capsule::snapshot(git).await?;
+        let pushed = match &snapshot.head {
+            Some(head) => self.base.contains(head).await?,
+            None => false,
+        };
+        if snapshot.dirty || !pushed {
+            let upstream = self.base.head().await?;
+            import::import(&self.base, git, &snapshot.commit, &upstream, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Discards every workspace that no run owns, and returns their number. Work that the upstream
+    /// lacks is first imported under `refs/afk/kept/<workspace>`.
+    ///
+    /// # Errors
+    /// As [`Pool::give_back`].
     pub async fn recover(&self) -> Result<usize, WorkspaceError> {
-        let mut slots = self.slots.lock().await;
         let mut count = 0;
-        for slot in self.folders() {
-            if slots.taken.contains(&slot) {
+        for path in self.folders() {
+            if self.taken.lock().await.contains(&path) {
                 continue;
             }
-            let git = self.base.git().at(&slot);
-            let on_branch = git.ask(&["symbolic-ref", "--quiet", "HEAD"]).await?;
-            match self.has_work(&slot).await {
-                Ok(false) if !on_branch.ok => {
-                    slots.clean.insert(slot);
-                    continue;
-                }
-                Ok(true) => {
-                    let name = slot.file_name().map(|n| n.to_string_lossy().into_owned());
-                    let name = format!("refs/afk/kept/{}", name.unwrap_or_default());
-                    capsule::snapshot(&git, &name).await?;
-                    self.reset(&slot).await?;
-                    slots.clean.insert(slot);
-                }
-                Ok(false) => {
-                    self.reset(&slot).await?;
-                    slots.clean.insert(slot);
-                }
-                // git can't read a worktree whose creation was interrupted.
-                Err(_) => self.discard(&slot).await?,
-            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let reference = format!("refs/afk/kept/{name}");
+            self.give_back(&path, Some(&reference), &format!("recover-{name}")).await?;
             count += 1;
         }
         Ok(count)
-    }
-
-    async fn add(&self, slots: &mut Slots, at: &Sha) -> Result<PathBuf, WorkspaceError> {
-        let known: BTreeSet<PathBuf> = self.folders().into_iter().collect();
-        let path = (1..u32::MAX)
-            .map(|n| self.dir.join(format!("wt-{n}")))
-            .find(|path| !known.contains(path) && !slots.taken.contains(path))
-            .unwrap_or_else(|| self.dir.join("wt-0"));
-        self.add_at(&path, at).await?;
-        slots.clean.insert(path.clone());
-        Ok(path)
-    }
-
-    async fn add_at(&self, path: &Path, at: &Sha) -> Result<(), WorkspaceError> {
-        self.check_disk()?;
-        self.base.git().add_worktree(path, at).await
-    }
-
-    /// The folder in the base clone that a slot's `.git` points at.
-    fn git_dir(&self, slot: &Path) -> Option<PathBuf> {
-        let text = std::fs::read_to_string(slot.join(".git")).ok()?;
-        let git_dir = PathBuf::from(text.trim().strip_prefix("gitdir: ")?);
-        git_dir.starts_with(self.base.dir()).then_some(git_dir)
-    }
-
-    /// Removes a worktree by rename and prune; a thread deletes the files later.
-    async fn discard(&self, path: &Path) -> Result<(), WorkspaceError> {
-        let trash = self.dir.join(".trash");
-        std::fs::create_dir_all(&trash).map_err(WorkspaceError::io(&trash))?;
-        let nanos = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
-        let target = trash.join(nanos.to_string());
-        std::fs::rename(path, &target).map_err(WorkspaceError::io(path))?;
-        self.base.git().call(&["worktree", "prune"]).await?;
-        self.empty_trash();
-        Ok(())
-    }
-
-    /// Deletes discarded worktrees on a thread of its own.
-    fn empty_trash(&self) {
-        let trash = self.dir.join(".trash");
-        if trash.is_dir() {
-            let _ = std::thread::Builder::new().name("trash".into()).spawn(move || {
-                // A failure to delete is retried at the next start.
-                let _ = rustix::process::nice(10);
-                let _ = std::fs::remove_dir_all(&trash);
-            });
-        }
     }
 
     fn check_disk(&self) -> Result<(), WorkspaceError> {
@@ -266,6 +313,101 @@ impl Pool {
             let (path, needed_mib) = (self.dir.clone(), self.disk_free_mib);
             return Err(WorkspaceError::DiskFull { path, free_mib, needed_mib });
         }
+        Ok(())
+    }
+}
+
+/// The folders in `dir` whose names begin with `prefix`, in order.
+fn folders(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(prefix))
+        .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|e| e.path())
+        .collect();
+    found.sort();
+    found
+}
+
+/// A checkout with a repository of its own, in which nothing but afk's git has run. Drop it before
+/// another program starts there.
+#[derive(Debug)]
+pub struct FreshTree {
+    path: PathBuf,
+    git: Git,
+}
+
+impl FreshTree {
+    /// Makes a tree in the new folder `path`, on no branch, which borrows the objects of the base.
+    pub(super) async fn make(
+        base: &Base,
+        path: &Path,
+        remote: &str,
+        sha: &Sha,
+    ) -> Result<Self, WorkspaceError> {
+        let borrows = Some(base.dir());
+        let new = NewRepository { bare: false, remote: Some(remote), borrows };
+        let git_dir = path.join(".git");
+        new.write(&git_dir)?;
+        repository::write(&git_dir.join("HEAD"), &format!("{sha}\n"))?;
+        let git = base.git().in_tree(path);
+        git.call(&["reset", "--quiet", "--hard", &sha.0]).await?;
+        Ok(Self { path: path.to_owned(), git })
+    }
+
+    /// The folder of the tree.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// afk's git in the tree.
+    #[must_use]
+    pub const fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// Copies the base's references of the remote's branches.
+    async fn track(&mut self, base: &Base) -> Result<(), WorkspaceError> {
+        let format = "--format=%(objectname) %(refname)";
+        let count = format!("--count={REFERENCES_LIMIT}");
+        let list = ["for-each-ref", format, "--sort=refname", &count, "refs/remotes/origin"];
+        let listed = base.git().call(&list).await?;
+        let packed = self.git.git_dir().join("packed-refs");
+        let lines: String = listed.lines().map(|line| format!("{line}\n")).collect();
+        repository::write(&packed, &format!("# pack-refs with: sorted \n{lines}"))
+    }
+
+    /// Puts the tree on a new branch at the upstream's commit. The remote may have another address
+    /// and newer commits than when the tree was made.
+    async fn put_on(&mut self, branch: &str, sha: &Sha, base: &Base) -> Result<(), WorkspaceError> {
+        self.detach(sha).await?;
+        let git_dir = self.git.git_dir();
+        let remote = Some(base.remote());
+        let new = NewRepository { bare: false, remote, borrows: Some(base.dir()) };
+        repository::write(&git_dir.join("config"), &new.configuration())?;
+        repository::write(&git_dir.join(base.upstream()), &format!("{sha}\n"))?;
+        repository::write(&git_dir.join("refs/heads").join(branch), &format!("{sha}\n"))?;
+        repository::write(&git_dir.join("HEAD"), &format!("ref: refs/heads/{branch}\n"))
+    }
+
+    /// Checks a commit out, on no branch. Starts no program if the tree is there already.
+    async fn detach(&mut self, sha: &Sha) -> Result<(), WorkspaceError> {
+        let head = self.git.git_dir().join("HEAD");
+        let at = std::fs::read_to_string(&head).map_err(WorkspaceError::io(&head))?;
+        if at.trim() == sha.0 {
+            return Ok(());
+        }
+        self.git.call(&["checkout", "--quiet", "--force", "--detach", &sha.0]).await.map(|_| ())
+    }
+
+    /// Renames the tree. The times and numbers of its files stay, so its index stays right.
+    fn move_to(&mut self, path: &Path) -> Result<(), WorkspaceError> {
+        std::fs::rename(&self.path, path).map_err(WorkspaceError::io(&self.path))?;
+        path.clone_into(&mut self.path);
+        self.git = self.git.in_tree(path);
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Seals a run before the gate: commits the agent's leftovers, and adds trailers with the issue and
-//! the run to every commit of the run.
+//! Seals a run before the gate: adds trailers with the issue and the run to every commit of the run,
+//! once these are in the base clone.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -8,33 +8,20 @@ use git2::{Oid, Repository, Sort};
 use regex::Regex;
 
 use super::WorkspaceError;
-use super::git::Git;
 use crate::core::model::id::{IssueKey, RunId, Sha};
 
-/// Commits the changes that the agent left uncommitted, with the issue's title as the subject.
-pub(crate) async fn commit_leftovers(git: &Git, title: &str) -> Result<(), WorkspaceError> {
-    if git.call(&["status", "--porcelain"]).await?.is_empty() {
-        return Ok(());
-    }
-    git.call(&["add", "--all"]).await?;
-    let env = git.identity().await?;
-    let subject = if title.trim().is_empty() { "Work on the issue" } else { title };
-    git.call_with(&["commit", "--quiet", "--no-verify", "-m", subject], env).await?;
-    Ok(())
-}
-
-/// Rewrites the commits of `HEAD` that `upstream` lacks so that each has the trailers, and returns
-/// the new head. Trees, authors and dates stay, so neither the worktree nor its index changes.
+/// Rewrites the commits of `head` that `upstream` lacks so that each has the trailers, and returns
+/// the new head. All of them are in the base clone `base`. Trees, authors and dates stay, so neither
+/// the workspace's files nor its index change.
 pub(crate) fn add_trailers(
-    worktree: &Path,
-    upstream: &str,
-    branch: &str,
+    base: &Path,
+    upstream: &Sha,
+    head: &Sha,
     issue: &IssueKey,
     run: RunId,
 ) -> Result<Sha, WorkspaceError> {
-    let repo = Repository::open(worktree)?;
-    let head = repo.head()?.peel_to_commit()?.id();
-    let upstream = repo.find_reference(upstream)?.peel_to_commit()?.id();
+    let repo = Repository::open_bare(base)?;
+    let (head, upstream) = (Oid::from_str(&head.0)?, Oid::from_str(&upstream.0)?);
     let mut walk = repo.revwalk()?;
     walk.set_sorting(Sort::TOPOLOGICAL | Sort::REVERSE)?;
     walk.push(head)?;
@@ -64,9 +51,6 @@ pub(crate) fn add_trailers(
             newest = new;
         }
     }
-    let name = format!("refs/heads/{branch}");
-    repo.reference(&name, newest, true, "afk: add trailers")?;
-    repo.set_head(&name)?;
     Ok(Sha(newest.to_string()))
 }
 

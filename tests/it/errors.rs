@@ -11,6 +11,7 @@ use afk::github::Api;
 use afk::notify::{OutgoingNotice, SendOutcome, Sinks};
 use afk::secrets::Secrets;
 
+use crate::support::git;
 use crate::support::pve::free_port;
 use crate::support::world::World;
 
@@ -181,4 +182,17 @@ async fn unresolved_host_is_named_without_the_user_in_its_address() {
     assert!(line.contains("connect to https://no-such-host.invalid: "), "{line}");
     assert!(line.contains("failed to lookup address information"), "{line}");
     assert!(!line.contains(CREDENTIAL) && !line.contains("api/v3"), "{line}");
+}
+
+#[test]
+fn doctor_refuses_a_repository_with_sha_256() {
+    let world = World::new("");
+    std::fs::remove_dir_all(world.remote()).unwrap();
+    std::fs::remove_dir_all(world.path("work/.git")).unwrap();
+    let sha256 = ["init", "-q", "--object-format=sha256", "--initial-branch=master"];
+    git(world.root(), &[&sha256[..], &["--bare", "remote.git"]].concat());
+    git(&world.path("work"), &sha256);
+    world.commit("Begin");
+    let said = doctor(&world);
+    assert!(said.contains("uses SHA-256"), "{said}");
 }

@@ -39,3 +39,4 @@ mod sinks;
 mod ssh;
 mod t3;
 mod woodpecker;
+mod workspace_wall;

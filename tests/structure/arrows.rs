@@ -71,7 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("term", &["lock"]),
     ("tracker", &["config", "error", "github", "lock"]),
     ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
-    ("workspace", &["config", "lock", "process"]),
+    ("workspace", &["config", "lock", "process", "sandbox"]),
 ];
 
 #[test]

@@ -103,6 +103,9 @@ impl World {
             held: false,
             walled: false,
         };
+        // A folder that an agent shares with the test, where it isn't behind the wall alone.
+        let out = format!("#!/bin/sh\nOUT='{}'\n", world.root().display());
+        let script = script.replacen("#!/bin/sh\n", &out, 1);
         std::fs::write(world.path("agent.sh"), script).unwrap();
         let work = world.path("work");
         std::fs::create_dir_all(&work).unwrap();

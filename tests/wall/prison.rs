@@ -87,8 +87,8 @@ impl Prison {
             read: Vec::new(),
             write: vec![self.path("work")],
             hidden: Vec::new(),
-            home: self.path("home"),
-            temporary: self.path("tmp"),
+            home: Some(self.path("home")),
+            temporary: Some(self.path("tmp")),
             proxy: None,
             leaves_children: false,
         }

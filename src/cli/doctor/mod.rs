@@ -358,6 +358,10 @@ async fn repository(config: &Config, repo: &Repo) -> CheckResult {
         let hint = format!("set repos.\"{repo}\".branch");
         return Err(problem(format!("{} has no branch {}", section.remote, section.branch), hint));
     };
+    if sha.len() != 40 {
+        let hint = "use a repository with SHA-1, git's default";
+        return Err(problem(format!("{} uses SHA-256", section.remote), hint));
+    }
     let short = sha.get(..8).unwrap_or(&sha).to_owned();
     // The rules of a remote on another machine are known only after a fetch.
     let local = Path::new(&section.remote);

@@ -82,8 +82,8 @@ async fn attempt(launcher: &Path, level: Level) -> Result<Vec<&'static str>, Pro
         read: Vec::new(),
         write: vec![folder.join("work")],
         hidden: Vec::new(),
-        home: folder.join("home"),
-        temporary: folder.join("tmp"),
+        home: Some(folder.join("home")),
+        temporary: Some(folder.join("tmp")),
         proxy: None,
         leaves_children: false,
     };

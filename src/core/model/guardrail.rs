@@ -19,6 +19,8 @@ pub enum Guardrail {
     SecretStore,
     /// Writing to a path outside the worktree.
     LeavesWorktree,
+    /// Commits of a run that reached the remote past the gate.
+    GateBypass,
 }
 
 impl Guardrail {
@@ -32,6 +34,7 @@ impl Guardrail {
             Self::DeleteVolume => "deleting volumes, claims or namespaces is never allowed",
             Self::SecretStore => "writing to a store of secrets is never allowed",
             Self::LeavesWorktree => "writing outside the worktree is never allowed",
+            Self::GateBypass => "pushing past the gate is never allowed",
         }
     }
 }

@@ -124,6 +124,11 @@ pub enum RunFact {
         /// The commit that the remote has.
         head: Sha,
     },
+    /// The remote's branch has a commit of this run that afk did not push.
+    GateBypassed {
+        /// The newest such commit.
+        sha: Sha,
+    },
     /// The remote rejected the push, because its branch has moved on.
     PushRejected {
         /// The message from the remote.

@@ -270,6 +270,11 @@ pub enum GateSide {
     CiSkipped,
     /// The branch has no commit and no changed file.
     NoChange,
+    /// The workspace or its commits can't be proven as they are, and the agent can change that.
+    Unfit {
+        /// The state, with the paths, and what the agent can do.
+        why: Untrusted,
+    },
     /// The test command could not run, or exceeded its time limit.
     Broken {
         /// The cause, and how to fix it.
@@ -295,11 +300,14 @@ impl GateReport {
     /// changes whose tests pass.
     #[must_use]
     pub(crate) fn verdict(&self) -> GateVerdict {
-        use GateSide::{Broken, CiSkipped, Exempt, Failed, NoChange, NoTests, NotRun, Passed};
+        use GateSide::{
+            Broken, CiSkipped, Exempt, Failed, NoChange, NoTests, NotRun, Passed, Unfit,
+        };
         let closed = |text: String| GateVerdict::Closed(Untrusted::new(text));
         match (&self.on_base, &self.on_head) {
             (Failed { .. } | Exempt, Passed) => GateVerdict::Open,
             (Broken { why }, _) | (_, Broken { why }) => GateVerdict::Broken(why.clone()),
+            (Unfit { why }, _) | (_, Unfit { why }) => GateVerdict::Closed(why.clone()),
             (NoChange, _) | (_, NoChange) => {
                 closed("There is no change to push: no commit was made and no file differs.".into())
             }
@@ -348,6 +356,7 @@ mod tests {
             GateSide::NoTests,
             GateSide::CiSkipped,
             GateSide::NoChange,
+            GateSide::Unfit { why: "a merge".into() },
             GateSide::Broken { why: "no such file".into() },
             GateSide::NotRun,
         ];

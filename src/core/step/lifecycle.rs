@@ -152,6 +152,7 @@ impl Stepper<'_> {
                 self.reach(id, Phase::Pushed);
                 self.begin_next_stage(id, None);
             }
+            RunFact::GateBypassed { sha } => self.gate_bypassed(id, &sha),
             RunFact::PushRejected { why } => self.push_rejected(id, &why),
             RunFact::Rebased { base } => {
                 self.emit(Event::Rebased { run: id, base });

@@ -16,7 +16,7 @@ use crate::model::approval::{
 use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::guardrail::Guardrail;
-use crate::model::id::RunId;
+use crate::model::id::{RunId, Sha};
 use crate::model::job::Job;
 use crate::model::permission::PermissionRequest;
 use crate::model::untrusted::Untrusted;
@@ -147,14 +147,30 @@ impl Stepper<'_> {
         true
     }
 
+    /// Escalates a push past the gate, unless an escalation about one of the same run is open.
+    pub(super) fn gate_bypassed(&mut self, id: RunId, sha: &Sha) {
+        let rule = Guardrail::GateBypass;
+        if self.guardrail_is_open(id, rule) {
+            return;
+        }
+        let title = format!("the remote has {} of this run, and afk did not push it", sha.short());
+        let detail = format!(
+            "{title}\n\nThe commit came from this run, and no gate has proved it. Somebody pushed it \
+             with a credential that afk did not give: find out who, revoke the credential, and \
+             review or revert the commit."
+        );
+        let draft = EscalationDraft::new(EscalationKind::Guardrail, title, detail);
+        self.escalate(id, EscalationDraft { guardrail: Some(rule), ..draft });
+    }
+
+    fn guardrail_is_open(&self, id: RunId, rule: Guardrail) -> bool {
+        let mut all = self.fleet().escalations.values();
+        all.any(|e| e.open() && e.run == Some(id) && e.guardrail == Some(rule))
+    }
+
     /// Escalates a refusal by a guardrail, unless one of the same run and guardrail is open.
     fn escalate_guardrail(&mut self, id: RunId, rule: Guardrail, request: Box<PermissionRequest>) {
-        let open = self
-            .fleet()
-            .escalations
-            .values()
-            .any(|e| e.open() && e.run == Some(id) && e.guardrail == Some(rule));
-        if open {
+        if self.guardrail_is_open(id, rule) {
             return;
         }
         let title = format!("refused: {}", rule.summary());

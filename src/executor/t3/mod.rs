@@ -45,7 +45,7 @@ pub(crate) struct T3Executor {
 #[derive(Debug, Serialize, Deserialize)]
 struct ThreadRecord {
     thread: String,
-    /// The worktree; the server stores checkpoints in its repository.
+    /// The worktree. The checkpoints that the server stores in its repository go away with it.
     cwd: std::path::PathBuf,
 }
 
@@ -140,17 +140,6 @@ fn write_record(folder: &Path, record: &ThreadRecord) -> std::io::Result<()> {
     std::fs::rename(temporary, folder.join("thread.json"))
 }
 
-/// Deletes the refs that the server stored for a thread in the worktree's repository.
-fn delete_checkpoints(record: &ThreadRecord) -> Result<(), git2::Error> {
-    use base64::Engine;
-    let repository = git2::Repository::open(&record.cwd)?;
-    let thread = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&record.thread);
-    for reference in repository.references_glob(&format!("refs/t3/checkpoints/{thread}/*"))? {
-        reference?.delete()?;
-    }
-    Ok(())
-}
-
 impl Executor for T3Executor {
     fn capabilities(&self, _local: Capabilities) -> Capabilities {
         thread::capabilities(self.config.approvals)
@@ -181,9 +170,6 @@ impl Executor for T3Executor {
                 };
                 let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 all_stopped &= self.stop_thread(&name, &record).await;
-                if let Err(error) = delete_checkpoints(&record) {
-                    tracing::debug!(%error, "the T3 server's checkpoints can't be deleted");
-                }
             }
             if all_stopped {
                 super::remove_turn_folders(root, run);

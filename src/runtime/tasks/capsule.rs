@@ -2,39 +2,26 @@
 //! each file. It holds the names of git refs of the tree and its index, the diffs, the run and its
 //! proof, the transcript, and the logs of tests, CI and rollout.
 
-use super::TaskContext;
+use super::{TaskContext, TaskError};
+use crate::core::model::id::Sha;
 use crate::core::model::input::Input;
-use crate::workspace::capsule;
+use crate::workspace::{WorkspaceError, capsule, import};
 
 /// Writes the capsule and reports its folder to the core. If the worktree can't be read, the
 /// capsule says so in place of the tree.
 pub(in crate::runtime) async fn keep(task: &TaskContext) {
     let run = task.run.id;
-    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut files: Vec<File> = Vec::new();
     let name = format!("refs/afk/capsules/{run}");
-    let tree = async {
-        let pool = task.pool().await?;
-        let git = pool.base().git().at(&task.worktree()?).owned_by("afk");
-        let sha = capsule::snapshot(&git, &name).await.map_err(|e| e.to_string())?;
-        let index = capsule::index(&git, &format!("{name}-index")).await;
-        let index = index.map_err(|e| e.to_string())?;
-        let range = task.base()?;
-        let diff = git
-            .call(&["diff", "--no-ext-diff", "--no-textconv", &range.0, &sha.0])
-            .await
-            .map_err(|e| e.to_string())?;
-        let staged = git.call(&["diff", "--no-ext-diff", "--no-textconv", "--cached"]).await;
-        let staged = staged.map_err(|e| e.to_string())?;
-        Ok::<_, String>((sha, index, diff, staged))
-    };
-    let kept = match tree.await {
-        Ok((sha, index, diff, staged)) => {
-            files.push(("changes.diff".into(), diff.into_bytes()));
-            files.push(("staged.diff".into(), staged.into_bytes()));
-            format!("{name} {sha}\n{name}-index {index}\n")
+    let kept = match keep_tree(task, &name).await {
+        Ok((kept, diffs)) => {
+            files.extend(diffs);
+            kept
         }
         Err(why) => format!("the worktree can't be kept: {why}\n"),
     };
+    // An agent or a git that ignored its end must not outlive the run.
+    task.runtime.supervisor.end_rest(&task.owner()).await;
     files.push(("tree".into(), kept.into_bytes()));
     if let Ok(bytes) = serde_json::to_vec_pretty(task.run.as_ref()) {
         files.push(("run.json".into(), bytes));
@@ -68,4 +55,36 @@ pub(in crate::runtime) async fn keep(task: &TaskContext) {
             task.note(format!("the evidence can't be kept: {error}"));
         }
     }
+}
+
+/// A named file of the capsule.
+type File = (String, Vec<u8>);
+
+/// Imports the files and the index of the workspace, and returns the references with the diffs.
+async fn keep_tree(task: &TaskContext, name: &str) -> Result<(String, Vec<File>), TaskError> {
+    let text = |error: WorkspaceError| error.to_string();
+    let pool = task.pool().await?;
+    let base = pool.base();
+    let upstream = base.head().await.map_err(text)?;
+    let git = pool.walled(&task.worktree()?).owned_by(&task.owner());
+    let tree = capsule::snapshot(&git).await.map_err(text)?;
+    import::import(base, &git, &tree.commit, &upstream, name).await.map_err(text)?;
+    let diff = async |from: &Sha, to: &Sha| {
+        let args = ["diff", "--no-ext-diff", "--no-textconv", &from.0, &to.0];
+        base.git().call_bytes(&args).await.map_err(text)
+    };
+    let mut kept = format!("{name} {}\n", tree.commit);
+    let mut diffs = vec![("changes.diff".to_owned(), diff(&task.base()?, &tree.commit).await?)];
+    // An index with conflicts has no tree; the files above have the conflicts.
+    match capsule::index(&git).await {
+        Ok(index) => {
+            let name = format!("{name}-index");
+            import::import(base, &git, &index, &upstream, &name).await.map_err(text)?;
+            kept.push_str(&format!("{name} {index}\n"));
+            let staged = diff(tree.head.as_ref().unwrap_or(&upstream), &index).await?;
+            diffs.push(("staged.diff".to_owned(), staged));
+        }
+        Err(error) => kept.push_str(&format!("the index can't be kept: {error}\n")),
+    }
+    Ok((kept, diffs))
 }

@@ -16,7 +16,7 @@ use crate::core::model::issue::Issue;
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
-use crate::runtime::wall::Grants;
+use crate::runtime::wall::{Grants, Owner, borrowed_objects};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
 use crate::workspace::pool::Pool;
@@ -71,6 +71,19 @@ impl TaskContext {
         pool.map_err(|error| error.to_string())
     }
 
+    /// Raises an alarm if the remote has commits of this run that afk did not push.
+    pub(super) async fn check_bypass(&self, pool: &Pool) {
+        match pool.base().bypassed(self.run.id).await {
+            Ok(None) => {}
+            Ok(Some(sha)) => {
+                let branch = pool.base().branch().to_owned();
+                self.note(format!("{branch} has {}, which afk did not push", sha.short()));
+                self.report(RunFact::GateBypassed { sha }).await;
+            }
+            Err(error) => tracing::warn!(run = %self.run.id, %error, "who pushed is unknown"),
+        }
+    }
+
     /// The folder of the clean checkouts of gate, CI and deploy.
     pub(super) fn proving_tree(&self) -> PathBuf {
         self.runtime.workspaces.folder(self.run.work.repo()).join("prove")
@@ -79,7 +92,8 @@ impl TaskContext {
     pub(super) fn worktree(&self) -> Result<PathBuf, TaskError> {
         let path = self.run.workspace.worktree.as_ref().map(PathBuf::from);
         let path = path.ok_or("the run has no worktree")?;
-        if path.join(".git").exists() {
+        // Follows no link that the agent may have put there.
+        if std::fs::symlink_metadata(path.join(".git")).is_ok() {
             Ok(path)
         } else {
             Err(format!("the worktree {} is gone: something deleted it", path.display()))
@@ -109,7 +123,7 @@ impl TaskContext {
                 base.short()
             ));
         }
-        let rules = RepositoryRules::parse(&shown.out).map_err(|e| format!("{repo}: {e}"))?;
+        let rules = RepositoryRules::parse(&shown.text()).map_err(|e| format!("{repo}: {e}"))?;
         let rules = Arc::new(rules);
         workspaces.remember(repo, base, &rules);
         Ok(rules)
@@ -149,20 +163,33 @@ impl TaskContext {
     }
 
     /// The sandbox of a command of the repository in a checkout of ours, with what that command
-    /// alone needs.
-    pub(super) async fn command_sandbox(
+    /// alone needs. Its home and temporary files are new: what an agent or an earlier command left
+    /// proves nothing.
+    pub(super) fn command_sandbox(
         &self,
         folder: &Path,
-        mut needs: Grants,
+        needs: Grants,
     ) -> Result<Option<Sandbox>, TaskError> {
-        needs.write.extend(self.writable(folder));
-        self.runtime.wall.sandbox(&self.config, &self.owner(), needs).await
+        let owner = commands_owner(&self.owner());
+        self.runtime.wall.forget(&owner);
+        let Grants { read, write, .. } = self.grants(folder);
+        let needs = Grants {
+            read: [read, needs.read].concat(),
+            write: [write, needs.write].concat(),
+            ..needs
+        };
+        self.runtime.wall.sandbox(Owner::Named(&owner), needs)
     }
 
-    /// The folders that a program of this run may write: its own, and the shared caches.
-    pub(super) fn writable(&self, folder: &Path) -> Vec<PathBuf> {
+    /// What a program of this run may reach: its folder, the objects that this borrows, and the
+    /// shared caches.
+    pub(super) fn grants(&self, folder: &Path) -> Grants {
         let repository = self.runtime.workspaces.folder(self.run.work.repo());
-        vec![folder.to_owned(), repository.join("caches"), repository.join("base.git")]
+        Grants {
+            read: vec![borrowed_objects(&repository)],
+            write: vec![folder.to_owned(), repository.join("caches")],
+            ..Grants::default()
+        }
     }
 
     /// Adds a remark of afk to the run's transcript.
@@ -177,4 +204,9 @@ impl TaskContext {
         let input = Input::Run { run: self.run.id, epoch: self.epoch, fact };
         self.runtime.send(input).await;
     }
+}
+
+/// The owner of the home and the temporary files of a run's commands.
+pub(super) fn commands_owner(run: &str) -> String {
+    format!("{run}.commands")
 }

@@ -1,14 +1,18 @@
 //! The red-first gate: afk itself runs the tests of the change, which must fail on the base commit
-//! and pass on the head, each in a clean checkout. Only then may the run push.
+//! and pass on the head, each in a fresh checkout of afk's own. Only then may the run push.
 //!
 //! ```text
-//!   commit leftovers, add trailers ──▶ changes base..head
-//!        ├─ none, or CI is skipped ─────────────────────────▶ closed
+//!   commit leftovers (sandbox) ──▶ import ──▶ trailers ──▶ changes base..head
+//!        ├─ unfit, refused, no change, or CI is skipped ────▶ closed
 //!        ├─ tests: lay them over the base, run ── must fail ─┐
 //!        └─ exempt files only ───────────────────────────────┤
 //!                                       run on the head ── must pass ──▶ open
 //! ```
+//!
+//! From the import on, every step concerns the imported commit. The workspace may change
+//! meanwhile; that changes nothing here.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{TaskContext, TaskError};
@@ -21,30 +25,41 @@ use crate::core::tables::guardrail;
 use crate::process::Spec;
 use crate::runtime::wall::Grants;
 use crate::sandbox::NetworkPolicy;
-use crate::workspace::git::Git;
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, overlay, seal};
+use crate::workspace::{WorkspaceError, import, leftovers, overlay, seal, shown};
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
     let base = task.base()?;
     let worktree = match task.worktree() {
         Ok(path) => path,
-        Err(why) => return Ok(broken(base.clone(), base, why)),
+        Err(why) => {
+            let side = GateSide::Broken { why: why.into() };
+            return Ok(closed(&base, &base, side));
+        }
     };
     let rules = task.rules(&pool, &base).await?;
-    let git = pool.base().git().at(&worktree).owned_by(&task.owner());
     let text = |error: WorkspaceError| error.to_string();
-    let head = seal_head(task, &pool, &git).await?;
+    let head = match seal_head(task, &pool, &worktree).await? {
+        Ok(head) => head,
+        Err(why) => return Ok(closed(&base, &base, GateSide::Unfit { why: why.into() })),
+    };
+    if let Some(why) = unfit_range(&pool, &base, &head).await? {
+        return Ok(closed(&base, &head, GateSide::Unfit { why: why.into() }));
+    }
+    let git = pool.base().git().owned_by(&task.owner());
     let changes = overlay::changes(&git, &base, &head, &rules.gate).await.map_err(text)?;
     let mut report = GateReport {
         base: base.clone(),
         head: head.clone(),
-        tests: changes.tests.iter().map(|path| path.as_str().into()).collect(),
+        tests: changes.tests.iter().map(|path| shown(path).into()).collect(),
         on_base: GateSide::NotRun,
         on_head: GateSide::NotRun,
     };
-    if changes.is_empty() {
+    // Commits that the remote has from others are not this run's.
+    let ours = task.run.workspace.pushed.as_ref() == Some(&head)
+        || !pool.base().contains(&head).await.map_err(text)?;
+    if changes.is_empty() || !ours {
         report.on_base = GateSide::NoChange;
         return Ok(RunFact::Gated(Box::new(report)));
     }
@@ -54,15 +69,15 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
         report.on_base = GateSide::CiSkipped;
         return Ok(RunFact::Gated(Box::new(report)));
     }
-    let prove = task.proving_tree();
+    let (prove, owner) = (task.proving_tree(), task.owner());
     if changes.tests.is_empty() {
         report.on_base =
             if changes.other.is_empty() { GateSide::Exempt } else { GateSide::NoTests };
     } else {
-        let base_git = pool.base().git().owned_by(&task.owner());
-        let tree = overlay::check_out(&base_git, &prove, &base).await.map_err(text)?;
+        let tree = pool.check_out(&prove, &base, &owner).await.map_err(text)?;
         overlay::lay_over(&tree, &head, &changes.tests).await.map_err(text)?;
-        report.on_base = test(task, &rules, &tree, "gate-base").await?;
+        drop(tree);
+        report.on_base = test(task, &rules, &prove, "gate-base").await?;
     }
     match &report.on_base {
         GateSide::Failed { code, .. } => {
@@ -72,9 +87,8 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
         GateSide::Exempt => task.note("gate: only exempt files changed; no test is required"),
         _ => return Ok(RunFact::Gated(Box::new(report))),
     }
-    let base_git = pool.base().git().owned_by(&task.owner());
-    let tree = overlay::check_out(&base_git, &prove, &head).await.map_err(text)?;
-    report.on_head = test(task, &rules, &tree, "gate-head").await?;
+    drop(pool.check_out(&prove, &head, &owner).await.map_err(text)?);
+    report.on_head = test(task, &rules, &prove, "gate-head").await?;
     task.note(match &report.on_head {
         GateSide::Passed => format!("gate: the tests pass on {}", head.short()),
         GateSide::Failed { code, .. } => {
@@ -85,33 +99,70 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     Ok(RunFact::Gated(Box::new(report)))
 }
 
-/// Commits changes that the agent left uncommitted, adds the trailers, and returns the head.
-async fn seal_head(task: &TaskContext, pool: &Pool, git: &Git) -> Result<Sha, TaskError> {
-    let title = task.run.work.title().clean_line();
-    seal::commit_leftovers(git, &title).await.map_err(|e| e.to_string())?;
+/// Commits the leftovers in the workspace, imports its commits and adds the trailers. Returns the
+/// sealed commit, or the reason for which the agent must do something first.
+async fn seal_head(
+    task: &TaskContext,
+    pool: &Pool,
+    worktree: &Path,
+) -> Result<Result<Sha, String>, TaskError> {
     let (Some(issue), Some(branch)) =
         (task.run.work.issue().cloned(), task.run.workspace.branch.clone())
     else {
         return Err("only an issue's run has a gate".into());
     };
-    let (dir, upstream, run) = (git.dir().to_owned(), pool.base().upstream(), task.run.id);
-    let sealed = tokio::task::spawn_blocking(move || {
-        seal::add_trailers(&dir, &upstream, &branch, &issue, run)
-    });
-    sealed.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    let sealed = async {
+        let git = pool.walled(worktree).owned_by(&task.owner());
+        leftovers::commit(&git, &task.run.work.title().clean_line()).await?;
+        let none = || WorkspaceError::Unfit { why: "The branch has no commit.".into() };
+        let head = git.commit("HEAD").await?.ok_or_else(none)?;
+        let base = pool.base();
+        let upstream = base.head().await?;
+        let (from, to, run) = (upstream.clone(), head.clone(), task.run.id);
+        let seal = move |dir: &Path| seal::add_trailers(dir, &from, &to, &issue, run);
+        let sealed = import::of_run(base, &git, &head, &upstream, run, seal).await?;
+        // The agent goes on from the sealed commit. If that fails, afk seals the same again.
+        if let Err(error) = git.move_branch(&branch, &sealed).await {
+            tracing::debug!(run = %task.run.id, %error, "the branch stays as the agent left it");
+        }
+        Ok(sealed)
+    };
+    match sealed.await {
+        Ok(sealed) => Ok(Ok(sealed)),
+        // Whatever git reports about a workspace lies in the workspace.
+        Err(
+            error @ (WorkspaceError::Unfit { .. }
+            | WorkspaceError::Refused { .. }
+            | WorkspaceError::Git { .. }),
+        ) => Ok(Err(error.to_string())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The reason for which the sealed commits of a run can't be pushed as they are, whatever the
+/// tests say. More reasons go here.
+async fn unfit_range(pool: &Pool, base: &Sha, head: &Sha) -> Result<Option<String>, TaskError> {
+    let links = import::loose_gitlinks(pool.base(), base, head).await.map_err(|e| e.to_string())?;
+    Ok((!links.is_empty()).then(|| {
+        format!(
+            "Your commits hold a link to another repository in place of files, and `.gitmodules` \
+             doesn't name it: {}. Remove the link with `git rm --cached`, and the `.git` inside.",
+            leftovers::list(&links)
+        )
+    }))
 }
 
 async fn test(
     task: &TaskContext,
     rules: &RepositoryRules,
-    tree: &Git,
+    tree: &Path,
     log: &str,
 ) -> Result<GateSide, TaskError> {
-    let mut spec = Spec::shell(&task.owner(), &rules.test, tree.dir());
+    let mut spec = Spec::shell(&task.owner(), &rules.test, tree);
     spec.env = task.environment();
     let network = (!rules.gate.network).then_some(NetworkPolicy::None);
     let needs = Grants { network, ..Grants::default() };
-    spec.sandbox = task.command_sandbox(tree.dir(), needs).await?;
+    spec.sandbox = task.command_sandbox(tree, needs)?;
     let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
     let finished = task.runtime.supervisor.run(&spec, &task.log(log), limit).await;
     let finished = finished.map_err(|e| format!("the test command: {e}"))?;
@@ -131,8 +182,7 @@ fn broken_command(command: &str, how: &str, tail: &Untrusted) -> Untrusted {
     format!("the test command `{command}` {how}\n{}", tail.as_received()).into()
 }
 
-fn broken(base: Sha, head: Sha, why: String) -> RunFact {
-    let on_base = GateSide::Broken { why: why.into() };
-    let on_head = GateSide::NotRun;
+fn closed(base: &Sha, head: &Sha, on_base: GateSide) -> RunFact {
+    let (base, head, on_head) = (base.clone(), head.clone(), GateSide::NotRun);
     RunFact::Gated(Box::new(GateReport { base, head, tests: Vec::new(), on_base, on_head }))
 }

@@ -7,7 +7,13 @@ use crate::workspace::base::PushOutcome;
 
 pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
-    match pool.base().push(head).await.map_err(|e| e.to_string())? {
+    let outcome = pool.base().push(head).await.map_err(|e| e.to_string())?;
+    if outcome == PushOutcome::Landed {
+        pool.base().pushed(task.run.id).await.map_err(|e| e.to_string())?;
+    } else {
+        task.check_bypass(&pool).await;
+    }
+    match outcome {
         PushOutcome::Landed => {
             task.note(format!("pushed {}: confirmed on the remote", head.short()));
             Ok(RunFact::Pushed { head: head.clone() })

@@ -1,4 +1,5 @@
-//! The rebase of a run's commits onto commits that others pushed meanwhile.
+//! The rebase of a run's commits onto commits that others pushed meanwhile, inside the sandbox. The
+//! gate imports the result and proves it again.
 
 use super::{TaskContext, TaskError};
 use crate::core::model::input::RunFact;
@@ -8,15 +9,19 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let text = |error: WorkspaceError| error.to_string();
     let pool = task.pool().await?;
     let upstream = pool.base().fetch().await.map_err(text)?;
-    let git = pool.base().git().at(&task.worktree()?).owned_by(&task.owner());
+    task.check_bypass(&pool).await;
+    let git = pool.walled(&task.worktree()?).owned_by(&task.owner());
+    git.break_locks().await.map_err(text)?;
     // A crash may have left a rebase half done. Usually there is none, and this fails.
     git.ask(&["rebase", "--abort"]).await.map_err(text)?;
-    let us = git.identity().await.map_err(text)?;
-    let answer = git.ask_with(&["rebase", "--quiet", &upstream.0], us).await.map_err(text)?;
+    if let Err(error) = git.track(pool.base().branch(), &upstream).await {
+        tracing::debug!(run = %task.run.id, %error, "the agent's view of the remote stays old");
+    }
+    // The workspace sees the new commits through the objects that it borrows.
+    let answer = git.ask(&["rebase", "--quiet", &upstream.0]).await.map_err(text)?;
     if !answer.ok {
         git.ask(&["rebase", "--abort"]).await.map_err(text)?;
-        let why = format!("{}\n{}", answer.out, answer.err);
-        return Ok(RunFact::Conflict { why: why.into() });
+        return Ok(RunFact::Conflict { why: answer.all_text().into() });
     }
     // Once the run has pushed, its proof keeps the commit that the run began from.
     let base = if task.run.workspace.pushed.is_some() { task.base()? } else { upstream };

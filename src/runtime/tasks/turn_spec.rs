@@ -23,7 +23,7 @@ use crate::core::model::capability::Equipment;
 use crate::core::model::digest::Digest;
 use crate::core::model::id::Sha;
 use crate::core::model::job::JobKind;
-use crate::runtime::wall::Grants;
+use crate::runtime::wall::{Grants, Owner};
 use crate::runtime::{Context, clock, prompt};
 use crate::sandbox::Sandbox;
 use crate::workspace::git::committer;
@@ -115,8 +115,8 @@ pub(super) async fn of_run(
                 Some(_) => scratch_owner(task).0,
                 None => task.owner(),
             };
-            let write = task.writable(&spec.cwd);
-            let sandbox = wall_of(&task.runtime, &task.config, &owner, agent, &spec, write).await?;
+            let grants = task.grants(&spec.cwd);
+            let sandbox = wall_of(&task.runtime, &owner, agent, &spec, grants)?;
             TurnSpec { sandbox, ..spec }
         }
     };
@@ -238,7 +238,7 @@ pub(super) async fn of_question(
     let name = &question.agent;
     let agent = config.agents.get(name).ok_or_else(|| format!("there is no [agents.{name}]"))?;
     let (env, redactor) = environment(runtime, agent, question.env.clone()).await?;
-    let write = vec![cwd.clone()];
+    let grants = Grants { write: vec![cwd.clone()], ..Grants::default() };
     let spec = TurnSpec {
         owner: question.owner.clone(),
         speaks: agent.protocol(),
@@ -261,28 +261,26 @@ pub(super) async fn of_question(
         inherit: Vec::new(),
         record: None,
     };
-    let sandbox = wall_of(runtime, &config, &question.owner, agent, &spec, write).await?;
+    let sandbox = wall_of(runtime, &question.owner, agent, &spec, grants)?;
     Ok(TurnSpec { sandbox, ..spec })
 }
 
 /// The sandbox of an agent's turn.
-async fn wall_of(
+fn wall_of(
     runtime: &Context,
-    config: &Config,
     owner: &str,
     agent: &AgentConfig,
     spec: &TurnSpec,
-    write: Vec<PathBuf>,
+    grants: Grants,
 ) -> Result<Option<Sandbox>, TaskError> {
     let seeds = agent.preset_definition().map(|preset| preset.login.files.clone());
     let grants = Grants {
-        read: program_files(&spec.command),
-        write,
+        read: [grants.read, program_files(&spec.command)].concat(),
         home: agent.home.clone(),
         seeds: seeds.unwrap_or_default(),
-        ..Grants::default()
+        ..grants
     };
-    runtime.wall.sandbox(config, owner, grants).await
+    runtime.wall.sandbox(Owner::Named(owner), grants)
 }
 
 /// What an agent's program consists of: its own folder, or the outermost `node_modules` above it.
@@ -324,7 +322,7 @@ async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, TaskErr
     let name = format!("{base}:{path}");
     let shown = pool.base().git().ask(&["show", &name]).await.map_err(|e| e.to_string())?;
     if shown.ok {
-        Ok(shown.out)
+        Ok(shown.text())
     } else {
         Err(format!("{FILE} names the prompt {path}, which is not there at {}", base.short()))
     }

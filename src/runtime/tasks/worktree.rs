@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use secrecy::ExposeSecret;
 
+use super::context::commands_owner;
 use super::{TaskContext, TaskError};
 use crate::core::model::id::Repo;
 use crate::core::model::input::RunFact;
@@ -28,17 +29,19 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             // as a commit, and free the branch.
             for (run, path) in &task.older {
                 let keep = format!("refs/afk/kept/{run}");
-                pool.give_back(path, Some(&keep)).await.map_err(text)?;
+                give_back_path(task, &pool, path, Some(&keep)).await.map_err(text)?;
             }
             let branch = name::branch(key, &title.clean_line());
             let taken = pool
                 .take(&branch, task.run.workspace.home.as_deref().map(Path::new))
                 .await
                 .map_err(text)?;
+            let (runtime, repo) = (task.runtime.clone(), key.repo.clone());
+            tokio::spawn(async move { warm(&runtime, &repo).await });
             let rules = match task.rules(&pool, &taken.base).await {
                 Ok(rules) => rules,
                 Err(why) => {
-                    pool.give_back(&taken.path, None).await.map_err(text)?;
+                    pool.give_back(&taken.path, None, &task.owner()).await.map_err(text)?;
                     return Err(why);
                 }
             };
@@ -121,6 +124,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     let (owner, _) = super::turn_spec::scratch_owner(task);
     if owner == task.owner() {
         task.runtime.wall.forget(&owner);
+        task.runtime.wall.forget(&commands_owner(&owner));
     }
     let Some(path) = task.run.workspace.worktree.as_deref().map(Path::new) else {
         if task.run.work.issue().is_none() {
@@ -136,7 +140,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
             Ok(pool) => {
                 let keep = (task.run.progress.outcome != Some(Outcome::Done))
                     .then(|| format!("refs/afk/kept/{}", task.run.id));
-                let given = pool.give_back(path, keep.as_deref()).await;
+                let given = give_back_path(task, &pool, path, keep.as_deref()).await;
                 given.map_err(|e| e.to_string())
             }
         },
@@ -145,6 +149,19 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
         // The next start gives it back; nothing is lost.
         tracing::warn!(run = %task.run.id, why, "the worktree can't be given back");
     }
+}
+
+/// Gives a workspace back, and notes in the transcript where its work can't become a commit.
+async fn give_back_path(
+    task: &TaskContext,
+    pool: &Pool,
+    path: &Path,
+    keep: Option<&str>,
+) -> Result<(), WorkspaceError> {
+    if let Some(aside) = pool.give_back(path, keep, &task.owner()).await? {
+        task.note(format!("git can't read the worktree; its files are in {}", aside.display()));
+    }
+    Ok(())
 }
 
 /// Prepares a clean worktree for the next run of a repository that has none. A failure is only

@@ -8,7 +8,6 @@ use crate::config::repository::RepositoryRules;
 use crate::core::model::id::Sha;
 use crate::process::Spec;
 use crate::runtime::wall::Grants;
-use crate::workspace::overlay;
 
 /// Checks the commit out and returns the folder with the rules of the run's base commit.
 pub(super) async fn checkout(
@@ -17,14 +16,13 @@ pub(super) async fn checkout(
 ) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
     let pool = task.pool().await?;
     let rules = task.rules(&pool, &task.base()?).await?;
-    let git = pool.base().git().owned_by(&task.owner());
-    let tree = overlay::check_out(&git, &task.proving_tree(), sha).await;
-    Ok((rules, tree.map_err(|e| e.to_string())?.dir().to_owned()))
+    let tree = pool.check_out(&task.proving_tree(), sha, &task.owner()).await;
+    Ok((rules, tree.map_err(|e| e.to_string())?.path().to_owned()))
 }
 
 /// A command of the repository in that checkout, with the commit in `AFK_SHA` and with what the
 /// command alone needs.
-pub(super) async fn command(
+pub(super) fn command(
     task: &TaskContext,
     line: &str,
     folder: &Path,
@@ -34,6 +32,6 @@ pub(super) async fn command(
     let mut spec = Spec::shell(&task.owner(), line, folder);
     spec.env = task.environment();
     spec.env.insert("AFK_SHA".into(), sha.0.clone());
-    spec.sandbox = task.command_sandbox(folder, needs).await?;
+    spec.sandbox = task.command_sandbox(folder, needs)?;
     Ok(spec)
 }

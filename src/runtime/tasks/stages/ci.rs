@@ -34,7 +34,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let limit = minutes(task.config.limits.ci_minutes);
     if let Some(line) = &rules.command {
         let (_, folder) = checkout(task, sha).await?;
-        let spec = command(task, line, &folder, sha, Grants::default()).await?;
+        let spec = command(task, line, &folder, sha, Grants::default())?;
         let done = ci::command::run(&task.runtime.supervisor, &spec, &task.log("ci"), limit).await;
         return done.map_err(|e| e.to_string());
     }

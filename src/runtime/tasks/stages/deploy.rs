@@ -36,7 +36,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
         let (_, folder) = checkout(task, sha).await?;
         let access = task.config.repos.get(task.run.work.repo()).map(|known| known.deploy.clone());
         let needs = Grants { needs: access.unwrap_or_default(), ..Grants::default() };
-        let spec = command(task, line, &folder, sha, needs).await?;
+        let spec = command(task, line, &folder, sha, needs)?;
         let log = task.log("deploy");
         let done = deploy::command::run(&task.runtime.supervisor, &spec, &log, limit).await;
         judgement = done.map_err(|e| e.to_string())?;

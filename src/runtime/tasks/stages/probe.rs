@@ -28,7 +28,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let supervisor = task.runtime.supervisor.clone();
     let log = task.log("probe");
     let line = probe.command.clone().unwrap_or_default();
-    let spec = command(task, &line, &folder, sha, Grants::default()).await?;
+    let spec = command(task, &line, &folder, sha, Grants::default())?;
     let prober = Prober::new(probe, sha.clone(), supervisor, spec, log);
     let prober = prober.map_err(|e| crate::error::chain(&e))?;
     let (inputs, repo) = (task.runtime.inputs.clone(), task.run.work.repo().clone());
