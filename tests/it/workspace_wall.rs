@@ -155,7 +155,9 @@ async fn unsound_objects_never_reach_the_base() {
         ),
         (
             "a link in place of .gitmodules",
-            "link=$(printf elsewhere | git hash-object -w --stdin); git update-index --add --cacheinfo 120000,$link,.gitmodules; git $US commit -qm 'Evil'; ln -sf elsewhere .gitmodules",
+            "link=$(printf elsewhere | git hash-object -w --stdin)\n\
+             tree=$( (git ls-tree HEAD; printf '120000 blob %s\\t.gitmodules\\n' $link) | git mktree)\n\
+             evil=$(git $US commit-tree $tree -p HEAD -m Evil); git update-ref HEAD $evil",
         ),
         (
             "a file below .git",
