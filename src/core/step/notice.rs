@@ -34,7 +34,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// Repeats the notice of each escalation whose reminder is due.
+    /// Repeats the notice of each escalation whose reminder is due; those of one run share a notice.
     pub(super) fn send_reminders(&mut self) {
         let due: Vec<_> = self
             .fleet()
@@ -43,10 +43,20 @@ impl Stepper<'_> {
             .filter(|e| self.fleet().policy.notices.next_reminder(e).is_some_and(|t| t <= self.at))
             .map(|e| (e.id, e.run, e.kind, e.title.clean_line(), e.reminded + 1))
             .collect();
-        for (escalation, run, kind, title, times) in due {
+        let mut reminded = BTreeSet::new();
+        for (escalation, run, kind, title, times) in &due {
+            let (escalation, run, kind, times) = (*escalation, *run, *kind, *times);
             self.emit(Event::Reminded { escalation });
+            if run.is_some_and(|run| !reminded.insert(run)) {
+                continue;
+            }
+            let more = due.iter().filter(|other| run.is_some() && other.1 == run).count() - 1;
+            let more = match more {
+                0 => String::new(),
+                more => format!(" (and {more} more of the same run)"),
+            };
             let text =
-                format!("{escalation} still waits for an answer: {}: {title}", kind.as_str());
+                format!("{escalation} still waits for an answer: {}: {title}{more}", kind.as_str());
             self.notify(run, &Notice::Reminder { escalation, text, kind, times });
         }
     }
