@@ -57,6 +57,7 @@ impl ChildHandle {
         let child = command.spawn();
         let pid = child.as_ref().ok().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.unwrap_or(0);
+        super::descriptors::restore_limit(pid);
         let mut awaited = awaited();
         awaited.starting -= 1;
         if child.is_ok() {
