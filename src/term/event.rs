@@ -65,8 +65,11 @@ impl InputParser {
                 Piece::Escape => events.push(typed(KeyCode::Esc, KeyModifiers::NONE)),
                 Piece::Alt(character) => {
                     let character = char::from(character);
-                    let shift =
-                        if character.is_uppercase() { KeyModifiers::SHIFT } else { KeyModifiers::NONE };
+                    let shift = if character.is_uppercase() {
+                        KeyModifiers::SHIFT
+                    } else {
+                        KeyModifiers::NONE
+                    };
                     events.push(typed(KeyCode::Char(character), KeyModifiers::ALT | shift));
                 }
                 Piece::Sequence(sequence) => {
@@ -213,8 +216,17 @@ mod tests {
     #[test]
     fn incomplete_and_unknown_sequences_end() {
         for sent in [
-            "\x1b]11;rgb:00", "\x1bP1$r", "\x1b_G", "\x1b[?5", "\x1b[?5z", "\x1b[>1z", "\x1b[<0;1",
-            "\x1b[M", "\x1b[[", "\x1b[1;", "\x1bOz",
+            "\x1b]11;rgb:00",
+            "\x1bP1$r",
+            "\x1b_G",
+            "\x1b[?5",
+            "\x1b[?5z",
+            "\x1b[>1z",
+            "\x1b[<0;1",
+            "\x1b[M",
+            "\x1b[[",
+            "\x1b[1;",
+            "\x1bOz",
         ] {
             let mut parser = InputParser::default();
             assert_eq!(codes(&mut parser, sent.as_bytes(), true), [], "{sent:?}");
@@ -223,9 +235,10 @@ mod tests {
         }
         // Reports of a terminal are no keys, however their bytes are divided.
         let mut parser = InputParser::default();
-        assert_eq!(codes(&mut parser, b"\x1b]11;rgb:y/y/y\x07\x1bP>|tmux y\x1b\\q", true), [
-            KeyCode::Char('q')
-        ]);
+        assert_eq!(
+            codes(&mut parser, b"\x1b]11;rgb:y/y/y\x07\x1bP>|tmux y\x1b\\q", true),
+            [KeyCode::Char('q')]
+        );
     }
 
     #[test]
@@ -235,8 +248,13 @@ mod tests {
         assert_eq!(events, [TerminalEvent::Input(Event::Paste("ü\x1b[A\r".into()))]);
         let keys = "\x1bOA\x1b[1;5C\x1b[[A\x1b[Zü\x1b\x1b[B";
         let expected = [
-            KeyCode::Up, KeyCode::Right, KeyCode::F(1), KeyCode::BackTab, KeyCode::Char('ü'),
-            KeyCode::Esc, KeyCode::Down,
+            KeyCode::Up,
+            KeyCode::Right,
+            KeyCode::F(1),
+            KeyCode::BackTab,
+            KeyCode::Char('ü'),
+            KeyCode::Esc,
+            KeyCode::Down,
         ];
         assert_eq!(codes(&mut parser, keys.as_bytes(), true), expected);
         let mut halves = Vec::new();

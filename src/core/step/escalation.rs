@@ -6,6 +6,7 @@ use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::{EscalationId, RunId};
 use crate::model::notice::Notice;
+use crate::step::notice::notice_title;
 use crate::step::stepper::Stepper;
 
 /// The open requests of a run from which on further ones send no notices of their own.
@@ -35,7 +36,7 @@ impl Stepper<'_> {
         // The end of a run sends a notice of its own.
         let live = about.live();
         escalation.digest = escalation.digest_of();
-        let text = format!("{}: {}", kind.as_str(), escalation.title.clean_line());
+        let text = format!("{}: {}", kind.as_str(), notice_title(&escalation.title));
         let id = escalation.id;
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
         if live && let Some(text) = self.notice_text(run, kind, text) {
@@ -72,7 +73,7 @@ impl Stepper<'_> {
         let id = self.fleet().next_escalation();
         let kind = draft.kind;
         let escalation = Escalation::raise(id, draft, self.at);
-        let text = format!("{}: {}", kind.as_str(), escalation.title.clean_line());
+        let text = format!("{}: {}", kind.as_str(), notice_title(&escalation.title));
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
         self.notify(None, &Notice::Asked { escalation: id, text, kind });
     }

@@ -7,7 +7,16 @@ use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::notice::{Notice, NoticeKind, Severity};
 use crate::model::outbox::OutboxStep;
+use crate::model::untrusted::Untrusted;
 use crate::step::stepper::Stepper;
+
+/// The most characters of an escalation's title in a notice; the inbox shows all of it.
+const TITLE: usize = 300;
+
+/// The title of an escalation for a notice, which every sink and every record of it repeats.
+pub(super) fn notice_title(title: &Untrusted) -> String {
+    title.clean_line().chars().take(TITLE).collect()
+}
 
 impl Stepper<'_> {
     /// Posts a notice to attached terminals and to every sink that takes its kind. Sinks receive
@@ -41,7 +50,7 @@ impl Stepper<'_> {
             .escalations
             .values()
             .filter(|e| self.fleet().policy.notices.next_reminder(e).is_some_and(|t| t <= self.at))
-            .map(|e| (e.id, e.run, e.kind, e.title.clean_line(), e.reminded + 1))
+            .map(|e| (e.id, e.run, e.kind, notice_title(&e.title), e.reminded + 1))
             .collect();
         let mut reminded = BTreeSet::new();
         for (escalation, run, kind, title, times) in &due {

@@ -7,7 +7,9 @@ use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::input::Input;
 use crate::model::outbox::OutboxStep;
-use crate::model::permission::{Decision, MAX_TARGET, MAX_TARGETS, PermissionRequest, Permissions, Tool};
+use crate::model::permission::{
+    Decision, MAX_TARGET, MAX_TARGETS, PermissionRequest, Permissions, Tool,
+};
 use crate::model::policy::Policy;
 use crate::model::untrusted::Untrusted;
 use crate::step::request::OPEN_REQUESTS;
@@ -73,7 +75,10 @@ fn flood_of_questions_stays_within_the_inbox() {
 #[test]
 fn flood_of_permission_requests_is_refused_and_allowed_ones_still_pass() {
     let mut scenario = FleetScenario::in_turn(Policy::default());
-    let asks = Permissions { ask: vec!["shell(x*)".to_owned().try_into().unwrap()], ..Permissions::default() };
+    let asks = Permissions {
+        ask: vec!["shell(x*)".to_owned().try_into().unwrap()],
+        ..Permissions::default()
+    };
     let run = scenario.fleet.runs.get_mut(&RUN).unwrap();
     std::sync::Arc::make_mut(run).agent.permissions = asks;
     let requests = (0..100).map(|n| permission(&format!("p{n}"), vec![format!("x {n}").into()]));
@@ -81,7 +86,8 @@ fn flood_of_permission_requests_is_refused_and_allowed_ones_still_pass() {
     assert_eq!(scenario.fleet.inbox().len(), OPEN_REQUESTS);
     assert_eq!(refusals(&effects).len(), 100 - OPEN_REQUESTS);
     scenario.request_permission(Tool::Shell, "make");
-    let allowed = |effect: &Effect| matches!(effect, Effect::Answer { answer: Answer::Approve, .. });
+    let allowed =
+        |effect: &Effect| matches!(effect, Effect::Answer { answer: Answer::Approve, .. });
     assert!(scenario.effects.iter().any(allowed), "a policy's own answer needs no room");
 }
 
@@ -138,9 +144,7 @@ fn invented_cost_is_ignored_and_stops_nobody() {
     let figures = figures.into_iter().chain([i64::MIN, -1, i64::MAX].map(MicroUsd));
     let reports = figures.map(|usd| AgentEvent::Usage(Spend { usd, ..Spend::default() }));
     let effects = send(&mut scenario, reports);
-    let noted = |effect: &&Effect| {
-        matches!(effect, Effect::Note { text, .. } if text.clean().contains("ignores that report"))
-    };
+    let noted = |effect: &&Effect| matches!(effect, Effect::Note { text, .. } if text.clean().contains("ignores that report"));
     assert_eq!(effects.iter().filter(noted).count(), 6);
     assert_eq!(scenario.fleet.books.day(scenario.now).usd, MicroUsd(0));
     assert!(!scenario.events.iter().any(|(_, event)| matches!(event, Event::Spent { .. })));
