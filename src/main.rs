@@ -20,7 +20,6 @@ fn main() -> color_eyre::Result<ExitCode> {
     // Agents run as the same user: without this call they could read our environment in /proc. Where
     // the kernel refuses the call, nothing is worse than before.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    afk::process::descriptors::raise_limit();
     color_eyre::config::HookBuilder::default().display_env_section(false).install()?;
     // This fails only where a provider is installed already, and `ring` is the only one in the tree.
     let _ = rustls::crypto::ring::default_provider().install_default();

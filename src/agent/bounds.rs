@@ -61,7 +61,9 @@ pub(crate) fn bound(mut event: AgentEvent) -> AgentEvent {
         }
         AgentEvent::Plan { items } => {
             items.truncate(PLAN);
-            items.iter_mut().for_each(|item| cut(&mut item.text, TITLE));
+            for item in items {
+                cut(&mut item.text, TITLE);
+            }
         }
         AgentEvent::PermissionRequest { request, .. } => {
             cut(&mut request.title, TITLE);
@@ -72,7 +74,9 @@ pub(crate) fn bound(mut event: AgentEvent) -> AgentEvent {
         AgentEvent::Question { text, options, .. } => {
             cut(text, QUESTION);
             options.truncate(OPTIONS);
-            options.iter_mut().for_each(|option| cut(option, TITLE));
+            for option in options {
+                cut(option, TITLE);
+            }
         }
         AgentEvent::TurnEnd(TurnEnd::Blocked { .. }) => {
             event.texts(&mut |text| cut(text, QUESTION));

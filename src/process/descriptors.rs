@@ -23,14 +23,16 @@ const ROOM_CHECK: Duration = Duration::from_millis(200);
 /// The limits before [`raise_limit`].
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises the soft limit of this process to the hard one. Without it the limit stays as it is.
-pub fn raise_limit() {
+/// Raises the soft limit of this process to the hard one, for a runtime in a process of its own. A
+/// program that becomes another one, or starts a runtime in the background, must not call it: the raised
+/// limit would count as the original one there.
+pub(crate) fn raise_limit() {
     let before = getrlimit(Resource::Nofile);
     let wanted = before.maximum.map_or(MOST, |hard| hard.min(MOST));
     if before.current.is_some_and(|soft| soft < wanted)
-        && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..before.clone() }).is_ok()
+        && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..before }).is_ok()
     {
-        // The first call counts; there is one, in `main`.
+        // The first call counts.
         let _ = BEFORE.set(before);
     }
 }
@@ -38,10 +40,11 @@ pub fn raise_limit() {
 /// Gives a child the soft limit that afk was started with: programs that use `select` break above
 /// 1024 descriptors, and some close every possible descriptor when they start. The limit arrives
 /// within microseconds of the start, while the child is still being loaded.
-pub(super) fn restore_limit(child: i32) {
-    if let (Some(before), Some(pid)) = (BEFORE.get(), Pid::from_raw(child)) {
+pub(crate) fn restore_limit(child: Option<u32>) {
+    let pid = child.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    if let (Some(before), Some(pid)) = (BEFORE.get(), pid) {
         // A child that has ended needs no limit.
-        let _ = prlimit(Some(pid), Resource::Nofile, before.clone());
+        let _ = prlimit(Some(pid), Resource::Nofile, *before);
     }
 }
 

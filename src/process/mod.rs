@@ -21,7 +21,7 @@
 //! runtime ends trees and watches orphans.
 
 mod children;
-pub mod descriptors;
+pub(crate) mod descriptors;
 mod hide;
 pub mod launch;
 pub(crate) mod orphans;

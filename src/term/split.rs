@@ -119,16 +119,14 @@ impl Splitter {
                     State::Ground
                 }
             },
-            State::ShortKey => match byte {
-                0x1b => {
-                    self.out.push(Piece::Alt(b'O'));
-                    State::Escape
-                }
-                _ => {
-                    self.out.push(Piece::Sequence(vec![0x1b, b'O', byte]));
-                    State::Ground
-                }
-            },
+            State::ShortKey if byte == 0x1b => {
+                self.out.push(Piece::Alt(b'O'));
+                State::Escape
+            }
+            State::ShortKey => {
+                self.out.push(Piece::Sequence(vec![0x1b, b'O', byte]));
+                State::Ground
+            }
             State::Sequence(mut inner) => match byte {
                 0x1b => State::Escape,
                 0x20..=0x7e => {

@@ -7,9 +7,7 @@ use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::input::Input;
 use crate::model::outbox::OutboxStep;
-use crate::model::permission::{
-    Decision, MAX_TARGET, MAX_TARGETS, PermissionRequest, Permissions, Tool,
-};
+use crate::model::permission::{MAX_TARGET, MAX_TARGETS, PermissionRequest, Permissions, Tool};
 use crate::model::policy::Policy;
 use crate::model::untrusted::Untrusted;
 use crate::step::request::OPEN_REQUESTS;
