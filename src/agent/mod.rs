@@ -18,6 +18,7 @@
 //! in a worker.
 
 pub(crate) mod acp;
+pub(crate) mod bounds;
 pub(crate) mod claude;
 pub(crate) mod codex;
 pub(crate) mod command;
@@ -232,12 +233,14 @@ pub(crate) const TEXT_LIMIT: usize = 256 * 1024;
 
 /// Cuts an agent's text at [`TEXT_LIMIT`] and appends how many bytes were lost.
 pub(crate) fn bounded(text: impl Into<String>) -> Untrusted {
+    bounded_to(text, TEXT_LIMIT)
+}
+
+/// Cuts a text at `limit` bytes and appends how many bytes were lost.
+pub(crate) fn bounded_to(text: impl Into<String>, limit: usize) -> Untrusted {
     let mut text = text.into();
-    if text.len() > TEXT_LIMIT {
-        let mut end = TEXT_LIMIT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
+    if text.len() > limit {
+        let end = text.floor_char_boundary(limit);
         let lost = text.len() - end;
         text.truncate(end);
         text.push_str(&format!("\n… afk cut {} here", plural(lost, "byte")));

@@ -11,9 +11,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep_until};
 
+use super::bounds::bound;
 use super::recorder::{Direction, LineRecorder};
 use super::{AgentProtocol, EventSender, ProtocolOutput, Tariff, TurnControl, TurnSpec};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::capability::Steer;
 use crate::core::model::time::Timestamp;
@@ -212,9 +214,12 @@ impl<'a> TurnLoop<'a> {
                 self.write(line).await;
             }
             for event in out.events {
-                self.emit(event).await;
+                match self.over_bound(&event) {
+                    Some(request) => self.refuse(request, &mut out.later).await,
+                    None => self.emit(event).await,
+                }
             }
-            let later = out.later.into_iter();
+            let later = out.later.into_iter().take(TRACKED.saturating_sub(self.later.len()));
             self.later.extend(later.map(|text| QueuedMessage { text, by_operator: false }));
             let end = out.end?;
             if let Some((cause, _)) = self.interrupted {
@@ -241,9 +246,43 @@ impl<'a> TurnLoop<'a> {
         }
     }
 
-    /// Sends an event to the runtime, after adding a tool's title, applying the tariff and removing
-    /// secrets.
-    async fn emit(&mut self, mut event: AgentEvent) {
+    /// The identifier of a request that the agent makes while too many of its requests are unanswered.
+    fn over_bound(&self, event: &AgentEvent) -> Option<String> {
+        match event {
+            AgentEvent::PermissionRequest { id, .. } | AgentEvent::Question { id, .. }
+                if self.requests.len() >= TRACKED && !self.requests.contains_key(id) =>
+            {
+                Some(id.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Refuses a request here, so that a flood of them reaches neither the core nor the operators.
+    async fn refuse(&mut self, request: String, later: &mut Vec<String>) {
+        let reason = format!(
+            "too many questions are open: {TRACKED} of this turn wait for an answer; wait for them, or \
+             go on without"
+        );
+        let (answer, by) = (Answer::Deny { reason: reason.into() }, DecidedBy::Afk);
+        let mut out = ProtocolOutput::default();
+        self.protocol.answer(&request, &answer, &by, &mut out);
+        for line in out.lines {
+            self.write(line).await;
+        }
+        for event in out.events {
+            self.emit(event).await;
+        }
+        later.extend(out.later);
+        let answer = answer.summary().into();
+        self.emit(AgentEvent::Resolved { id: request, title: Untrusted::default(), answer, by })
+            .await;
+    }
+
+    /// Sends an event to the runtime, after bounding it, adding a tool's title, applying the tariff and
+    /// removing secrets.
+    async fn emit(&mut self, event: AgentEvent) {
+        let mut event = bound(event);
         match &mut event {
             AgentEvent::ToolStart { id, title, .. } if self.tools.len() < TRACKED => {
                 self.tools.insert(id.clone(), title.clone());
@@ -282,7 +321,10 @@ impl<'a> TurnLoop<'a> {
             }
             Tariff::Priced { .. } => {}
         }
-        self.spent = self.spent.plus(spend.usd);
+        // The runtime reports and drops a figure that can't be.
+        if spend.is_plausible() {
+            self.spent = self.spent.plus(spend.usd);
+        }
         if self.interrupted.is_none() && self.spec.budget.is_some_and(|most| self.spent > most) {
             self.interrupt(InterruptCause::Budget);
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{bounded, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::budget::{MicroUsd, Spend};
-use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::core::model::permission::{MAX_TARGETS, PermissionRequest, Tool};
 use crate::core::model::untrusted::Untrusted;
 
 #[derive(Debug, Serialize)]
@@ -182,7 +182,7 @@ pub(crate) fn translate(line: &[u8], cut: bool) -> AgentEvent {
                 tool,
                 title: bounded(title),
                 detail: bounded(detail),
-                targets: targets.into_iter().take(100).map(bounded).collect(),
+                targets: targets.into_iter().take(MAX_TARGETS + 1).map(bounded).collect(),
                 editable: tool == Tool::Shell,
             };
             AgentEvent::PermissionRequest { id, request: Box::new(ask) }

@@ -2,11 +2,17 @@
 //!
 //! `runtime::breakglass::console` opens one for each shell in a cockpit.
 
-use russh::ChannelMsg;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::recording::Recorder;
 use super::ssh::SshSession;
+use crate::lock::LockExt;
 
 /// A message to a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +26,17 @@ pub enum ToShell {
 /// The most bytes in one [`ToShell::Bytes`].
 pub(crate) const MAX_TYPED: usize = 64 * 1024;
 
+/// How often a write that waits checks whether the user has left.
+const LEFT_CHECK: Duration = Duration::from_millis(200);
+
 /// The encoding that the emulator reads and writes, independent of our own locale.
 const LOCALE: (&str, &str) = ("LC_CTYPE", "C.UTF-8");
 
-/// Relays a shell until either side ends it, and returns the reason in one line. While `output` is
-/// full nothing is read from the host: the SSH window closes, and the host waits.
+/// Relays a shell until either side ends it, and returns the reason in one line.
+///
+/// Both directions run on their own. A host that writes and does not read its input closes its window
+/// for ours, and would stop its own output too if one waited for the other. While `output` is full
+/// nothing is read from the host: the SSH window closes, and the host waits.
 pub(crate) async fn relay(
     session: &SshSession,
     size: (u16, u16),
@@ -42,54 +54,103 @@ pub(crate) async fn relay(
         channel.request_shell(false).await?;
         Ok::<_, russh::Error>(channel)
     };
-    let mut channel = match open.await {
-        Ok(channel) => channel,
+    let (mut from, to) = match open.await {
+        Ok(channel) => channel.split(),
         Err(error) => return format!("open a shell: {error}"),
     };
+    let recorder = Mutex::new(recorder);
+    tokio::select! {
+        why = relay_output(&mut from, output, &recorder) => why,
+        why = relay_input(&to, input, &recorder) => why,
+    }
+}
+
+async fn relay_output(
+    from: &mut ChannelReadHalf,
+    output: &mpsc::Sender<Vec<u8>>,
+    recorder: &Mutex<&mut Option<Recorder>>,
+) -> String {
     let mut code = None;
-    let mut pending: Option<Vec<u8>> = None;
     loop {
-        tokio::select! {
-            room = output.reserve(), if pending.is_some() => {
-                let Ok(room) = room else { return "left".into() };
-                if let Some(bytes) = pending.take() {
-                    room.send(bytes);
+        match from.wait().await {
+            Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
+                if let Some(recorder) = recorder.locked().as_mut() {
+                    recorder.output(&data);
+                }
+                if output.send(data.to_vec()).await.is_err() {
+                    return "left".into();
                 }
             }
-            message = channel.wait(), if pending.is_none() => match message {
-                Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
-                    if let Some(recorder) = recorder {
-                        recorder.output(&data);
-                    }
-                    pending = Some(data.to_vec());
-                }
-                Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status),
-                Some(ChannelMsg::ExitSignal { .. }) => code = Some(255),
-                Some(ChannelMsg::Close) | None => {
-                    return match code {
-                        Some(code) => format!("the shell ended with exit code {code}"),
-                        None => "link lost: the host closed the connection".into(),
-                    };
-                }
-                Some(_) => {}
-            },
-            typed = input.recv() => match typed {
-                None => return "left".into(),
-                Some(ToShell::Bytes(bytes)) => {
-                    if let Err(error) = channel.data_bytes(bytes).await {
-                        return format!("link lost: {error}");
-                    }
-                }
-                Some(ToShell::Size(columns, rows)) => {
-                    if let Some(recorder) = recorder {
+            Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status),
+            Some(ChannelMsg::ExitSignal { .. }) => code = Some(255),
+            Some(ChannelMsg::Close) | None => {
+                return match code {
+                    Some(code) => format!("the shell ended with exit code {code}"),
+                    None => "link lost: the host closed the connection".into(),
+                };
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+async fn relay_input(
+    to: &ChannelWriteHalf<Msg>,
+    input: &mut mpsc::Receiver<ToShell>,
+    recorder: &Mutex<&mut Option<Recorder>>,
+) -> String {
+    while let Some(piece) = input.recv().await {
+        let write = async {
+            match piece {
+                ToShell::Bytes(bytes) => to.data_bytes(bytes).await,
+                ToShell::Size(columns, rows) => {
+                    if let Some(recorder) = recorder.locked().as_mut() {
                         recorder.resize(columns, rows);
                     }
-                    let (columns, rows) = (u32::from(columns), u32::from(rows));
-                    if let Err(error) = channel.window_change(columns, rows, 0, 0).await {
-                        return format!("link lost: {error}");
-                    }
+                    to.window_change(u32::from(columns), u32::from(rows), 0, 0).await
                 }
-            },
+            }
+        };
+        match while_open(input, write).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return format!("link lost: {error}"),
+            None => break,
         }
+    }
+    "left".into()
+}
+
+/// Finishes a write whose next piece comes from `input`; `None` as soon as nobody can send one any
+/// more. A write to a host that reads nothing may wait for ever.
+pub(crate) async fn while_open<T, R>(
+    input: &mpsc::Receiver<T>,
+    write: impl Future<Output = R>,
+) -> Option<R> {
+    tokio::pin!(write);
+    loop {
+        tokio::select! {
+            done = &mut write => return Some(done),
+            () = sleep(LEFT_CHECK), if !input.is_closed() => {}
+            () = std::future::ready(()), if input.is_closed() => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn write_that_never_ends_is_given_up_once_the_user_has_left() {
+        let (to, input) = mpsc::channel::<ToShell>(4);
+        // A piece that still waits does not hide that the user has left.
+        to.send(ToShell::Bytes(b"x".to_vec())).await.unwrap();
+        let write = while_open(&input, std::future::pending::<()>());
+        tokio::pin!(write);
+        let early = tokio::time::timeout(LEFT_CHECK * 3, &mut write).await;
+        assert!(early.is_err(), "given up though the user is there");
+        drop(to);
+        let done = tokio::time::timeout(Duration::from_secs(10), write).await;
+        assert_eq!(done, Ok(None));
     }
 }

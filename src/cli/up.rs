@@ -96,6 +96,7 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
             print_line("the earlier afk has ended");
         }
     }
+    crate::process::descriptors::raise_limit();
     let _log = super::log::start(&paths.state)?;
     let mut config = config;
     let leadership = lead(&mut config, &paths.state, &launcher).await?;

@@ -28,11 +28,74 @@ pub struct TranscriptEntry {
     pub event: AgentEvent,
 }
 
+/// The size of a run's transcript, in bytes, from which on the agent's own text is no longer kept. Long
+/// turns of real agents write a few MiB. Readers index a whole file at once, so this also bounds how
+/// long a pane takes to open.
+const AGENT_LIMIT: u64 = 64 * 1024 * 1024;
+/// The size from which on nothing is kept. The room above [`AGENT_LIMIT`] is for prompts, answers, ends
+/// and remarks of later turns.
+const WHOLE_LIMIT: u64 = 72 * 1024 * 1024;
+
 /// Writes the transcripts of a state folder; keeps the files of active runs open.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    open: Mutex<HashMap<RunId, File>>,
+    open: Mutex<HashMap<RunId, OpenTranscript>>,
+}
+
+/// The file of a run, with the number of its bytes.
+#[derive(Debug)]
+struct OpenTranscript {
+    file: File,
+    size: u64,
+}
+
+impl OpenTranscript {
+    /// Appends entries in one write, and once a remark where the text of the agent ends.
+    fn append(&mut self, entries: &[TranscriptEntry]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(entries.len() * 128);
+        for entry in entries {
+            let size = self.size + bytes.len() as u64;
+            if size >= WHOLE_LIMIT || (size >= AGENT_LIMIT && is_text_of_agent(&entry.event)) {
+                continue;
+            }
+            write_line(&mut bytes, entry)?;
+            let after = self.size + bytes.len() as u64;
+            let remark = if size < AGENT_LIMIT && after >= AGENT_LIMIT {
+                "the transcript of this run is full: afk cuts the agent's text here, and the run goes on"
+            } else if size < WHOLE_LIMIT && after >= WHOLE_LIMIT {
+                "the transcript of this run ends here, and the run goes on"
+            } else {
+                continue;
+            };
+            let event = AgentEvent::Notice { text: remark.into() };
+            write_line(&mut bytes, &TranscriptEntry { at: entry.at, turn: entry.turn, event })?;
+        }
+        self.file.write_all(&bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn write_line(bytes: &mut Vec<u8>, entry: &TranscriptEntry) -> io::Result<()> {
+    serde_json::to_writer(&mut *bytes, entry)?;
+    bytes.push(b'\n');
+    Ok(())
+}
+
+/// Whether an agent can write such events as fast as it likes; the others are bounded elsewhere, or
+/// are what a person looks for in a long transcript.
+const fn is_text_of_agent(event: &AgentEvent) -> bool {
+    !matches!(
+        event,
+        AgentEvent::Prompt { .. }
+            | AgentEvent::Steered { .. }
+            | AgentEvent::Resolved { .. }
+            | AgentEvent::Notice { .. }
+            | AgentEvent::Usage(_)
+            | AgentEvent::Exited { .. }
+            | AgentEvent::TurnEnd(_)
+    )
 }
 
 impl Store {
@@ -58,18 +121,14 @@ impl Store {
         self.folder.join(format!("{run}.jsonl"))
     }
 
-    /// Appends entries in one write, without a sync.
+    /// Appends entries in one write, without a sync. Once a transcript is full, a remark ends it; the
+    /// entries before stay.
     ///
     /// # Errors
     /// The file can't be written.
     pub fn append(&self, run: RunId, entries: &[TranscriptEntry]) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(entries.len() * 128);
-        for entry in entries {
-            serde_json::to_writer(&mut bytes, entry)?;
-            bytes.push(b'\n');
-        }
         let mut open = self.open.locked();
-        let file = match open.entry(run) {
+        let transcript = match open.entry(run) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
                 let mut file = OpenOptions::new()
@@ -78,10 +137,11 @@ impl Store {
                     .read(true)
                     .open(self.folder.join(format!("{run}.jsonl")))?;
                 end_torn_line(&mut file)?;
-                new.insert(file)
+                let size = file.metadata()?.len();
+                new.insert(OpenTranscript { file, size })
             }
         };
-        file.write_all(&bytes)
+        transcript.append(entries)
     }
 
     /// Closes a run's file after its last entry.
@@ -295,6 +355,7 @@ impl Needle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::model::agent_event::TurnEnd;
 
     fn text(n: usize) -> TranscriptEntry {
         let event = AgentEvent::Text { text: format!("line {n} of \"many\"").into() };
@@ -351,6 +412,43 @@ mod tests {
         assert_eq!(entries.len(), 4);
         assert!(matches!(entries[2].event, AgentEvent::Raw { .. }));
         assert_eq!(entries[3], text(9));
+    }
+
+    #[test]
+    fn transcript_of_gigabytes_ends_with_one_remark_and_keeps_its_beginning() {
+        let (state, store, _) = store(3);
+        let entry = |event| TranscriptEntry { at: Timestamp(1), turn: 1, event };
+        let flood = entry(AgentEvent::Text { text: "x".repeat(256 * 1024).into() });
+        for _ in 0..300 {
+            store.append(RunId(1), std::slice::from_ref(&flood)).unwrap();
+        }
+        let size = || store.path(RunId(1)).metadata().unwrap().len();
+        assert!(size() < AGENT_LIMIT + 512 * 1024, "{} bytes", size());
+        let remarks = |text: &str| {
+            let file = std::fs::read_to_string(store.path(RunId(1))).unwrap();
+            file.lines().filter(|line| line.contains(text)).count()
+        };
+        assert_eq!(remarks("is full"), 1);
+        // A later life of afk, and a later turn, add their ends but no more text.
+        store.close(RunId(1));
+        store.append(RunId(1), &[flood.clone(), entry(AgentEvent::SteerTaken)]).unwrap();
+        store.append(RunId(1), &[entry(AgentEvent::TurnEnd(TurnEnd::Done))]).unwrap();
+        let mut reader = store.reader(RunId(1));
+        reader.refresh().unwrap();
+        assert_eq!(reader.read(0, 3).unwrap(), [text(0), text(1), text(2)]);
+        let last = reader.read(reader.len() - 1, 1).unwrap();
+        assert_eq!(last[0].event, AgentEvent::TurnEnd(TurnEnd::Done));
+        // A hundred thousand remarks end too.
+        let remark = entry(AgentEvent::Notice { text: "y".repeat(200).into() });
+        for _ in 0..100 {
+            store.append(RunId(1), &vec![remark.clone(); 1000]).unwrap();
+        }
+        assert!(size() < WHOLE_LIMIT + 64 * 1024, "{} bytes", size());
+        assert_eq!((remarks("is full"), remarks("ends here")), (1, 1));
+        // Another run is not concerned.
+        store.append(RunId(2), std::slice::from_ref(&flood)).unwrap();
+        assert!(store.path(RunId(2)).metadata().unwrap().len() > 256 * 1024);
+        drop(state);
     }
 
     #[test]

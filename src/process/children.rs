@@ -55,8 +55,9 @@ impl ChildHandle {
         // other tasks start their own meanwhile.
         awaited().starting += 1;
         let child = command.spawn();
-        let pid = child.as_ref().ok().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.unwrap_or(0);
+        let pid = child.as_ref().ok().and_then(Child::id);
+        super::descriptors::restore_limit(pid);
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let mut awaited = awaited();
         awaited.starting -= 1;
         if child.is_ok() {

@@ -21,6 +21,7 @@
 //! runtime ends trees and watches orphans.
 
 mod children;
+pub(crate) mod descriptors;
 mod hide;
 pub mod launch;
 pub mod level;

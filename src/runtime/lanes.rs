@@ -28,6 +28,7 @@ use crate::core::model::id::{Repo, RunId};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
+use crate::process::descriptors;
 
 /// Messages that may wait for a running agent.
 const CONTROL_QUEUE: usize = 32;
@@ -189,7 +190,13 @@ async fn carry_out(
 ) {
     let (runtime, run, epoch) = (context.runtime.clone(), context.run.id, context.epoch);
     let limit = tasks::deadline(&context, &task);
-    let work = AssertUnwindSafe(tasks::carry_out(&context, task, controls)).catch_unwind();
+    let work = async {
+        match descriptors::wait_for_room().await {
+            Ok(()) => tasks::carry_out(&context, task, controls).await,
+            Err(why) => RunFact::Failed { why: why.into() },
+        }
+    };
+    let work = AssertUnwindSafe(work).catch_unwind();
     let fact = tokio::select! {
         () = cancel.cancelled() => None,
         done = tokio::time::timeout(limit, work) => Some(match done {

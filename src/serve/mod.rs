@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Each way in proves who its caller is and which role the caller has. The core alone decides what
-//! that role permits.
+//! that role permits. `limits` bounds the connections of each way.
 
 pub mod attach;
 pub mod http;
+mod limits;
 pub mod ssh;

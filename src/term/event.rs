@@ -3,7 +3,7 @@
 //! `local` and `serve::ssh` feed an `InputParser` and give the session a stream of
 //! [`TerminalEvent`]s. Sizes arrive beside the bytes, by SIGWINCH or by an SSH request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -11,7 +11,9 @@ use crossterm::event::{
 use futures::stream::BoxStream;
 use termina::event as source;
 
-/// How long a lone escape byte at the end of the input may be the start of a key.
+use super::split::{Piece, Splitter};
+
+/// How long an escape, or an incomplete sequence, at the end of the input may be the start of a key.
 pub(crate) const ESCAPE_TIMEOUT: Duration = Duration::from_millis(25);
 /// The largest terminal, in columns and rows. A remote peer chooses its size, and our buffers grow
 /// with it.
@@ -41,36 +43,60 @@ pub enum TerminalEvent {
 /// The events of a terminal until it is closed.
 pub type TerminalEvents = BoxStream<'static, TerminalEvent>;
 
-/// Parses a terminal's bytes, in pieces of any length.
+/// Parses a terminal's bytes, in packets of any length.
 #[derive(Debug, Default)]
 pub(crate) struct InputParser {
-    parser: termina::Parser,
-    /// Whether the last piece ended with an escape byte, which may be a key or the start of one.
-    escape: bool,
+    splitter: Splitter,
+    /// Parses text; between two packets it holds at most the start of one character.
+    text: termina::Parser,
 }
 
 impl InputParser {
-    /// Parses a piece. `more` says that more bytes may follow soon, so that a lone escape at the
-    /// end may be the start of a key.
+    /// Parses a packet. `more` says that more bytes may follow soon, so that an escape at the end may
+    /// be the start of a key.
     pub fn parse(&mut self, bytes: &[u8], more: bool) -> Vec<TerminalEvent> {
-        // The answer to a probe can follow a typed escape at once: of two escapes the first is a
-        // key.
-        if let Some(at) = bytes.windows(4).position(|part| part == b"\x1b\x1b[?") {
-            let mut events = self.parse(&bytes[..=at], true);
-            events.extend(self.parse(&bytes[at + 1..], more));
-            return events;
-        }
-        if self.escape && bytes.first() == Some(&0x1b) {
-            self.parser.parse(b"", false);
-        }
-        self.escape = bytes.last() == Some(&0x1b);
-        self.parser.parse(bytes, more);
         let mut events = Vec::new();
-        while let Some(event) = self.parser.pop() {
-            events.extend(translate(event));
+        for piece in self.splitter.split(bytes, more, Instant::now()) {
+            match piece {
+                Piece::Text(text) => {
+                    self.text.parse(&text, true);
+                    drain(&mut self.text, &mut events);
+                }
+                Piece::Escape => events.push(typed(KeyCode::Esc, KeyModifiers::NONE)),
+                Piece::Alt(character) => {
+                    let character = char::from(character);
+                    let shift = if character.is_uppercase() {
+                        KeyModifiers::SHIFT
+                    } else {
+                        KeyModifiers::NONE
+                    };
+                    events.push(typed(KeyCode::Char(character), KeyModifiers::ALT | shift));
+                }
+                Piece::Sequence(sequence) => {
+                    // A parser of its own: it keeps a sequence that it does not know, and would wait
+                    // for the end of it.
+                    let mut parser = termina::Parser::default();
+                    parser.parse(&sequence, false);
+                    drain(&mut parser, &mut events);
+                }
+                Piece::Paste(text) => {
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    events.push(TerminalEvent::Input(Event::Paste(text)));
+                }
+            }
         }
         events
     }
+}
+
+fn drain(parser: &mut termina::Parser, events: &mut Vec<TerminalEvent>) {
+    while let Some(event) = parser.pop() {
+        events.extend(translate(event));
+    }
+}
+
+fn typed(code: KeyCode, modifiers: KeyModifiers) -> TerminalEvent {
+    TerminalEvent::Input(Event::Key(KeyEvent::new(code, modifiers)))
 }
 
 fn translate(event: termina::Event) -> Option<TerminalEvent> {
@@ -170,6 +196,76 @@ mod tests {
         assert_eq!(parser.parse(b"\x1b\x1b[?62;22c", true), events);
         let escape = Event::Key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
         assert_eq!(events, [TerminalEvent::Input(escape), TerminalEvent::ProbeAnswered]);
+    }
+
+    #[test]
+    fn escape_with_a_character_never_holds_back_the_keys_after_it() {
+        for character in ['[', 'O', ']', 'P', '_', '^', 'X', '\\', 'a', '?'] {
+            let mut parser = InputParser::default();
+            let sent = format!("\x1b{character}");
+            let mut events = parser.parse(sent.as_bytes(), true);
+            events.extend(parser.parse(b"", false));
+            let shift =
+                if character.is_uppercase() { KeyModifiers::SHIFT } else { KeyModifiers::NONE };
+            let alt = typed(KeyCode::Char(character), KeyModifiers::ALT | shift);
+            assert_eq!(events, [alt], "{character}");
+            assert_eq!(codes(&mut parser, b"q", true), [KeyCode::Char('q')], "{character}");
+        }
+    }
+
+    #[test]
+    fn incomplete_and_unknown_sequences_end() {
+        for sent in [
+            "\x1b]11;rgb:00",
+            "\x1bP1$r",
+            "\x1b_G",
+            "\x1b[?5",
+            "\x1b[?5z",
+            "\x1b[>1z",
+            "\x1b[<0;1",
+            "\x1b[M",
+            "\x1b[[",
+            "\x1b[1;",
+            "\x1bOz",
+        ] {
+            let mut parser = InputParser::default();
+            assert_eq!(codes(&mut parser, sent.as_bytes(), true), [], "{sent:?}");
+            assert_eq!(codes(&mut parser, b"", false), [], "{sent:?}");
+            assert_eq!(codes(&mut parser, b"q", true), [KeyCode::Char('q')], "{sent:?}");
+        }
+        // Reports of a terminal are no keys, however their bytes are divided.
+        let mut parser = InputParser::default();
+        assert_eq!(
+            codes(&mut parser, b"\x1b]11;rgb:y/y/y\x07\x1bP>|tmux y\x1b\\q", true),
+            [KeyCode::Char('q')]
+        );
+    }
+
+    #[test]
+    fn parser_reads_pastes_function_keys_and_characters_beyond_ascii() {
+        let mut parser = InputParser::default();
+        let events = parser.parse("\x1b[200~ü\x1b[A\r\x1b[201~".as_bytes(), true);
+        assert_eq!(events, [TerminalEvent::Input(Event::Paste("ü\x1b[A\r".into()))]);
+        let keys = "\x1bOA\x1b[1;5C\x1b[[A\x1b[Zü\x1b\x1b[B";
+        let expected = [
+            KeyCode::Up,
+            KeyCode::Right,
+            KeyCode::F(1),
+            KeyCode::BackTab,
+            KeyCode::Char('ü'),
+            KeyCode::Esc,
+            KeyCode::Down,
+        ];
+        assert_eq!(codes(&mut parser, keys.as_bytes(), true), expected);
+        let mut halves = Vec::new();
+        for byte in "ü\x1bö".as_bytes() {
+            halves.extend(codes(&mut parser, &[*byte], true));
+        }
+        assert_eq!(halves, [KeyCode::Char('ü'), KeyCode::Char('ö')]);
+        assert!(matches!(
+            parser.parse(b"\x1b[<0;5;6M", true)[..],
+            [TerminalEvent::Input(Event::Mouse(MouseEvent { column: 4, row: 5, .. }))]
+        ));
     }
 
     #[test]

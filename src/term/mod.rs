@@ -21,4 +21,5 @@ pub(crate) mod guard;
 pub mod key;
 pub(crate) mod local;
 pub mod screen;
+mod split;
 pub mod wire;

@@ -133,6 +133,51 @@ fn shell_is_a_terminal_and_the_escape_key_always_returns() {
 }
 
 #[test]
+fn host_that_reads_no_input_still_shows_its_output() {
+    let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
+    cockpit.arm();
+    cockpit.shell();
+    cockpit.run("PS1='$ '; stty raw -echo; clear; n=0; while :; do n=$((n+1)); printf \"\\rtick $n.\"; sleep 0.05; done");
+    cockpit.screen.shows("tick ");
+    let tick = |screen: &str| {
+        let after = screen.rsplit("tick ").next().unwrap_or_default();
+        after.split('.').next().unwrap_or_default().parse::<u32>().unwrap_or(0)
+    };
+    // More than the SSH window of the host, which nobody reads.
+    for _ in 0..6 {
+        cockpit.screen.keys(&format!("\u{1b}[200~{}\u{1b}[201~", "x".repeat(900_000)));
+    }
+    let last = tick(&cockpit.screen.text());
+    cockpit.screen.until("later ticks", |s| tick(s) > last + 40);
+    // The way out works, and the shell can be closed.
+    cockpit.screen.keys(LEAVE);
+    cockpit.screen.shows("it goes on");
+    cockpit.screen.keys("x");
+    cockpit.screen.shows("a shell, recorded");
+}
+
+#[test]
+fn flood_of_terminal_queries_gets_few_answers() {
+    let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
+    cockpit.arm();
+    cockpit.shell();
+    // It asks for the cursor, the status and the attributes, and reads the answers only afterwards.
+    cockpit.run(
+        "PS1='$ '; stty raw -echo; q=$(printf '\\033[6n\\033[5n\\033[c%.0s' $(seq 1 1000)); \
+         for i in $(seq 1 200); do printf %s \"$q\"; done; got=$(timeout --foreground 3 cat | wc -c); \
+         stty sane; clear; printf 'got %s bytes\\n' $got",
+    );
+    cockpit.screen.until("the number", |s| s.lines().any(|line| line.starts_with("│got ")));
+    let inside = cockpit.inside();
+    let got = inside.iter().find_map(|line| line.strip_prefix("got ")?.split(' ').next()).unwrap();
+    let got: u32 = got.parse().unwrap();
+    assert!(got > 0 && got < 150_000, "{got} bytes of answers to a flood");
+    // A program that asks now gets its answer again.
+    cockpit.run("clear; stty raw -echo; printf '\\033[5n'; r=$(timeout --foreground 3 head -c 4); stty sane; [ -n \"$r\" ] && echo an''swered");
+    cockpit.screen.shows("│answered");
+}
+
+#[test]
 fn programs_draw_the_same_inside_and_outside_the_cockpit() {
     let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
     cockpit.arm();

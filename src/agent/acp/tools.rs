@@ -14,7 +14,7 @@ use super::AcpProtocol;
 use crate::agent::fields::{relative_path, text};
 use crate::agent::{ProtocolOutput, bounded, diff};
 use crate::core::model::agent_event::AgentEvent;
-use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::core::model::permission::{MAX_TARGETS, PermissionRequest, Tool};
 
 /// The fields of a running tool, as far as the agent has sent them.
 #[derive(Debug, Default)]
@@ -184,7 +184,7 @@ impl AcpProtocol {
             _ if !changes.is_empty() => changes.join("\n"),
             _ => format!("{title}\n\n{}", serde_json::to_string_pretty(input).unwrap_or_default()),
         };
-        let targets = targets.into_iter().take(100).map(bounded).collect();
+        let targets = targets.into_iter().take(MAX_TARGETS + 1).map(bounded).collect();
         PermissionRequest {
             tool,
             title: bounded(title),

@@ -41,6 +41,13 @@ impl fmt::Display for MicroUsd {
     }
 }
 
+/// The most money that one report of an agent may name: 1000 dollars. The most expensive calls of a
+/// model cost a few dollars, and whole turns some hundred. Without a bound a single invented figure
+/// would use up the day's budget, and no other run would start.
+const MOST_REPORTED: MicroUsd = MicroUsd(1_000_000_000);
+/// The most tokens that one report of an agent may name, in each direction.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
 /// The tokens and money spent by a turn, a run or a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Spend {
@@ -62,6 +69,16 @@ impl Spend {
         self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
         self.usd = self.usd.plus(more.usd);
         self.estimated = self.estimated.plus(more.estimated);
+    }
+
+    /// Whether an agent can have spent this since its last report. afk ignores a report that is not
+    /// plausible.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let money = MicroUsd(0)..=MOST_REPORTED;
+        money.contains(&self.usd)
+            && money.contains(&self.estimated)
+            && self.tokens_in.max(self.tokens_out) <= MOST_TOKENS
     }
 
     /// Money where there is any, marked with `~` where it is an estimate; otherwise tokens, as
@@ -104,6 +121,25 @@ mod tests {
         for odd in [-1.0, f64::NAN, f64::INFINITY, 0.0] {
             assert_eq!(MicroUsd::from_usd(odd), MicroUsd(0));
         }
+    }
+
+    #[test]
+    fn invented_figures_are_not_plausible() {
+        let spend = |usd: f64, tokens| Spend {
+            usd: MicroUsd::from_usd(usd),
+            tokens_in: tokens,
+            ..Spend::default()
+        };
+        for (usd, tokens, plausible) in [
+            (0.0, 0, true),
+            (999.0, 900_000_000, true),
+            (1e308, 0, false),
+            (1001.0, 0, false),
+            (0.0, u64::MAX, false),
+        ] {
+            assert_eq!(spend(usd, tokens).is_plausible(), plausible, "{usd} {tokens}");
+        }
+        assert!(!Spend { usd: MicroUsd(-1), ..Spend::default() }.is_plausible());
     }
 
     #[test]

@@ -60,6 +60,21 @@ pub struct PermissionRequest {
     pub editable: bool,
 }
 
+/// The most targets of one request. A person has to read all of them.
+pub const MAX_TARGETS: usize = 100;
+/// The longest target, in bytes: about two thousand lines of a shell script.
+pub const MAX_TARGET: usize = 64 * 1024;
+
+impl PermissionRequest {
+    /// Whether the request has more targets, or longer ones, than afk judges. afk refuses such a
+    /// request as a whole: what is cut off could be what a policy forbids.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.targets.len() > MAX_TARGETS
+            || self.targets.iter().any(|target| target.as_received().len() > MAX_TARGET)
+    }
+}
+
 /// The decision of a policy, from loosest to strictest; the order matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

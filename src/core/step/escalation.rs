@@ -6,7 +6,14 @@ use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::{EscalationId, RunId};
 use crate::model::notice::Notice;
+use crate::step::notice::notice_title;
 use crate::step::stepper::Stepper;
+
+/// The open requests of a run from which on further ones send no notices of their own.
+const NOTICES_OPEN: usize = 5;
+/// The same for requests within [`RECENT_MS`], which an agent may ask and withdraw in turns.
+const NOTICES_RECENT: usize = 30;
+const RECENT_MS: i64 = 10 * 60_000;
 
 /// The answer that an agent receives once its request has expired.
 pub(super) fn expired_answer() -> Answer {
@@ -29,13 +36,36 @@ impl Stepper<'_> {
         // The end of a run sends a notice of its own.
         let live = about.live();
         escalation.digest = escalation.digest_of();
-        let text = format!("{}: {}", kind.as_str(), escalation.title.clean_line());
+        let text = format!("{}: {}", kind.as_str(), notice_title(&escalation.title));
         let id = escalation.id;
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
-        if live {
+        if live && let Some(text) = self.notice_text(run, kind, text) {
             self.notify(Some(run), &Notice::Asked { escalation: id, text, kind });
         }
         Some(id)
+    }
+
+    /// The text of the notice of an escalation that was just raised; none where the operators have been
+    /// notified of enough requests of this run. The inbox has all of them.
+    fn notice_text(&self, run: RunId, kind: EscalationKind, text: String) -> Option<String> {
+        if !kind.agent_waits() {
+            return Some(text);
+        }
+        let before = self.at.plus(-RECENT_MS);
+        let (mut open, mut recent) = (0, 0);
+        for e in self.fleet().escalations.values() {
+            if e.run == Some(run) && e.kind.agent_waits() {
+                open += usize::from(e.open());
+                recent += usize::from(e.raised >= before);
+            }
+        }
+        if open < NOTICES_OPEN && recent < NOTICES_RECENT {
+            Some(text)
+        } else if open == NOTICES_OPEN || recent == NOTICES_RECENT {
+            Some(format!("{text} ({run} asks more: open the inbox)"))
+        } else {
+            None
+        }
     }
 
     /// Raises an escalation about breakglass, which belongs to no run and never expires.
@@ -43,7 +73,7 @@ impl Stepper<'_> {
         let id = self.fleet().next_escalation();
         let kind = draft.kind;
         let escalation = Escalation::raise(id, draft, self.at);
-        let text = format!("{}: {}", kind.as_str(), escalation.title.clean_line());
+        let text = format!("{}: {}", kind.as_str(), notice_title(&escalation.title));
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
         self.notify(None, &Notice::Asked { escalation: id, text, kind });
     }

@@ -7,7 +7,16 @@ use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::notice::{Notice, NoticeKind, Severity};
 use crate::model::outbox::OutboxStep;
+use crate::model::untrusted::Untrusted;
 use crate::step::stepper::Stepper;
+
+/// The most characters of an escalation's title in a notice; the inbox shows all of it.
+const TITLE: usize = 300;
+
+/// The title of an escalation for a notice, which every sink and every record of it repeats.
+pub(super) fn notice_title(title: &Untrusted) -> String {
+    title.clean_line().chars().take(TITLE).collect()
+}
 
 impl Stepper<'_> {
     /// Posts a notice to attached terminals and to every sink that takes its kind. Sinks receive
@@ -34,19 +43,29 @@ impl Stepper<'_> {
         }
     }
 
-    /// Repeats the notice of each escalation whose reminder is due.
+    /// Repeats the notice of each escalation whose reminder is due; those of one run share a notice.
     pub(super) fn send_reminders(&mut self) {
         let due: Vec<_> = self
             .fleet()
             .escalations
             .values()
             .filter(|e| self.fleet().policy.notices.next_reminder(e).is_some_and(|t| t <= self.at))
-            .map(|e| (e.id, e.run, e.kind, e.title.clean_line(), e.reminded + 1))
+            .map(|e| (e.id, e.run, e.kind, notice_title(&e.title), e.reminded + 1))
             .collect();
-        for (escalation, run, kind, title, times) in due {
+        let mut reminded = BTreeSet::new();
+        for (escalation, run, kind, title, times) in &due {
+            let (escalation, run, kind, times) = (*escalation, *run, *kind, *times);
             self.emit(Event::Reminded { escalation });
+            if run.is_some_and(|run| !reminded.insert(run)) {
+                continue;
+            }
+            let more = due.iter().filter(|other| run.is_some() && other.1 == run).count() - 1;
+            let more = match more {
+                0 => String::new(),
+                more => format!(" (and {more} more of the same run)"),
+            };
             let text =
-                format!("{escalation} still waits for an answer: {}: {title}", kind.as_str());
+                format!("{escalation} still waits for an answer: {}: {title}{more}", kind.as_str());
             self.notify(run, &Notice::Reminder { escalation, text, kind, times });
         }
     }

@@ -5,7 +5,8 @@
 //! ```text
 //! request ─▶ asked before a restart? ─▶ the answer is sent again
 //!         └▶ judge (tables::permission) ─▶ allow, deny ─▶ Effect::Answer
-//!                                       └▶ ask         ─▶ escalate
+//!                                       └▶ ask ─▶ too many are open? ─▶ deny
+//!                                              └▶ escalate
 //! ```
 
 use std::sync::Arc;
@@ -18,11 +19,15 @@ use crate::model::event::Event;
 use crate::model::guardrail::Guardrail;
 use crate::model::id::{RunId, Sha};
 use crate::model::job::Job;
-use crate::model::permission::PermissionRequest;
+use crate::model::permission::{MAX_TARGET, MAX_TARGETS, PermissionRequest};
 use crate::model::untrusted::Untrusted;
 use crate::step::escalation::expired_answer;
 use crate::step::stepper::Stepper;
 use crate::tables::permission::{PermissionVerdict, judge};
+
+/// The most requests of a run that wait for a human at the same time. Agents ask for a few at once; a
+/// flood of them would bury the inbox, the journal and the notices of every other run.
+pub(super) const OPEN_REQUESTS: usize = 64;
 
 impl Stepper<'_> {
     pub(super) fn permission_requested(
@@ -34,6 +39,13 @@ impl Stepper<'_> {
         if self.repeats_request(id, &request_id, |e| e.permission.as_ref() == Some(&request)) {
             return;
         }
+        if request.is_too_large() {
+            let reason = format!(
+                "the request is too large: ask for at most {MAX_TARGETS} targets of {} KiB each",
+                MAX_TARGET / 1024
+            );
+            return self.refuse_unjudged(id, request_id, reason);
+        }
         let Some(run) = self.run(id) else { return };
         let worktree = run.workspace.worktree.clone().unwrap_or_default();
         let judged = judge(&request, &run.agent.permissions, &run.agent.grants, &worktree);
@@ -41,6 +53,9 @@ impl Stepper<'_> {
             _ if self.is_question(id) => {
                 let reason = "there are no tools here: answer in words".into();
                 (Answer::Deny { reason }, DecidedBy::Service)
+            }
+            PermissionVerdict::Ask if self.has_too_many_requests(id) => {
+                return self.refuse_unjudged(id, request_id, too_many_requests());
             }
             PermissionVerdict::Ask => {
                 let (title, detail) = (request.title.clone(), request.detail.clone());
@@ -85,6 +100,9 @@ impl Stepper<'_> {
         if self.repeats_request(id, &request, |e| e.detail == text && e.options == options) {
             return;
         }
+        if self.has_too_many_requests(id) {
+            return self.refuse_unjudged(id, request, too_many_requests());
+        }
         let title = Untrusted::new(text.clean_line());
         let draft = EscalationDraft::new(EscalationKind::Question, title, text);
         self.escalate(id, EscalationDraft { options, request_id: Some(request), ..draft });
@@ -99,6 +117,18 @@ impl Stepper<'_> {
             let why = "the agent withdrew it".into();
             self.emit(Event::Withdrawn { escalation, why });
         }
+    }
+
+    fn has_too_many_requests(&self, id: RunId) -> bool {
+        let waits = |e: &&Arc<Escalation>| e.open() && e.run == Some(id) && e.kind.agent_waits();
+        self.fleet().escalations.values().filter(waits).count() >= OPEN_REQUESTS
+    }
+
+    /// Refuses a request that no rule and no person judges. The transcript has the refusal; the journal
+    /// does not, so that a flood can't fill it.
+    fn refuse_unjudged(&mut self, run: RunId, request: String, reason: String) {
+        let (answer, by) = (Answer::Deny { reason: reason.into() }, DecidedBy::Afk);
+        self.effect(Effect::Answer { run, request, answer, by });
     }
 
     /// Whether the run is a caller's question, which has no tools and no human to ask.
@@ -179,4 +209,11 @@ impl Stepper<'_> {
         let (permission, guardrail) = (Some(request), Some(rule));
         self.escalate(id, EscalationDraft { permission, guardrail, ..draft });
     }
+}
+
+fn too_many_requests() -> String {
+    format!(
+        "too many questions are open: afk asks its operators at most {OPEN_REQUESTS} of a turn at the \
+         same time; wait for their answers, or go on without"
+    )
 }

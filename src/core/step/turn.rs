@@ -92,6 +92,10 @@ impl Stepper<'_> {
         if spend == Spend::default() {
             return;
         }
+        if !spend.is_plausible() {
+            self.note(id, "the agent reported a cost that can't be: afk ignores that report");
+            return;
+        }
         self.emit(Event::Spent { run: id, spend });
         let (run_limit, soft) = {
             let policy = &self.fleet().policy;

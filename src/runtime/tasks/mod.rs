@@ -12,6 +12,7 @@
 pub(super) mod capsule;
 mod context;
 mod gate;
+mod pace;
 mod push;
 pub(super) mod question;
 mod rebase;

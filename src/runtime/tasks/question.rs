@@ -78,7 +78,7 @@ pub(in crate::runtime) async fn ask(
                 AgentEvent::SessionStarted { session, .. } => {
                     answer.session = Some(session.clone());
                 }
-                AgentEvent::Usage(spend) => answer.spend.add(*spend),
+                AgentEvent::Usage(spend) if spend.is_plausible() => answer.spend.add(*spend),
                 AgentEvent::PermissionRequest { id, .. } | AgentEvent::Question { id, .. } => {
                     let reason = "there are no tools here: answer in words".into();
                     let (request, answer) = (id.clone(), Answer::Deny { reason });

@@ -3,9 +3,12 @@
 //!
 //! ```text
 //!   agent ── AgentEvent ──▶ take ──▶ listener of the job      every event
-//!                            ├────▶ core (RunFact::Agent)     events that concern the core
+//!                            ├────▶ core (RunFact::Agent)     events that concern the core, at a pace
 //!                            └────▶ transcript                every 33 ms, or before a core event
 //! ```
+//!
+//! Events of every executor pass here, so this is where they are bounded: their size, their rate, and
+//! the cost that they may name.
 
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::TaskContext;
+use super::pace::Pace;
+use crate::agent::bounds::bound;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::Spend;
 use crate::core::model::capability::Equipment;
@@ -24,6 +29,10 @@ use crate::runtime::clock;
 pub(super) const BATCH: usize = 128;
 /// The longest that an event waits for more before it is written: two frames of a screen.
 const WRITE_INTERVAL: Duration = Duration::from_millis(33);
+
+/// The least time between two reports of costs to the core; those between are added up. Some agents
+/// report after each step and some after each token, and every report is a record of the journal.
+const SPEND_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Passes the events of one turn on; see the module. Dropping it writes the entries that still
 /// wait.
@@ -39,6 +48,13 @@ pub(super) struct TurnEvents<'a> {
     due: Instant,
     /// The turn's usage so far.
     spent: Spend,
+    /// The part of it that the core has not got.
+    unreported: Spend,
+    /// When the core may get it.
+    spend_due: Instant,
+    /// The agent has reported a cost that can't be, and the transcript says so.
+    invented_cost: bool,
+    pace: Pace,
 }
 
 impl<'a> TurnEvents<'a> {
@@ -51,9 +67,21 @@ impl<'a> TurnEvents<'a> {
     ) -> Self {
         let job = task.run.work.job();
         let listener = job.and_then(|job| task.runtime.job_listeners.of(job.id));
-        let (equipment, due) = (Some(Box::new(equipment)), Instant::now() + WRITE_INTERVAL);
+        let now = Instant::now();
         let entries = vec![TranscriptEntry { at: clock::wall(), turn, event: prompt }];
-        Self { task, turn, listener, equipment, entries, due, spent: Spend::default() }
+        Self {
+            task,
+            turn,
+            listener,
+            equipment: Some(Box::new(equipment)),
+            entries,
+            due: now + WRITE_INTERVAL,
+            spent: Spend::default(),
+            unreported: Spend::default(),
+            spend_due: now,
+            invented_cost: false,
+            pace: Pace::new(),
+        }
     }
 
     /// Passes events on until the agent's channel closes.
@@ -64,6 +92,7 @@ impl<'a> TurnEvents<'a> {
             tokio::select! {
                 count = events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
+                        self.report_spend().await;
                         return;
                     }
                     for event in batch.drain(..) {
@@ -71,6 +100,9 @@ impl<'a> TurnEvents<'a> {
                     }
                 }
                 () = sleep_until(self.due), if waits => self.flush().await,
+                () = sleep_until(self.spend_due), if self.unreported != Spend::default() => {
+                    self.report_spend().await;
+                }
             }
         }
     }
@@ -85,24 +117,70 @@ impl<'a> TurnEvents<'a> {
     }
 
     async fn take(&mut self, event: AgentEvent) {
+        let event = bound(event);
+        if matches!(&event, AgentEvent::Usage(spend) if !spend.is_plausible()) {
+            return self.note_invented_cost();
+        }
         if let Some(listener) = &self.listener {
             // A listener that goes away also stops the job, so a failed send loses nothing.
             let _ = listener.send(event.clone()).await;
         }
+        if let AgentEvent::Usage(spend) = event {
+            return self.take_spend(spend).await;
+        }
         let for_core = event.concerns_core().then(|| event.clone());
-        match event {
-            // Some agents report tokens after each step; the transcript gets the sum.
-            AgentEvent::Usage(spend) => self.spent.add(spend),
-            AgentEvent::Piece { .. } => {}
-            event => self.keep(event),
+        if !matches!(event, AgentEvent::Piece { .. }) {
+            self.keep(event);
         }
         if let Some(event) = for_core {
             // The transcript must show the event before the remarks that the core adds about it.
             self.flush().await;
-            self.task.report(RunFact::Agent(event)).await;
+            self.report(event).await;
         } else if self.entries.len() >= BATCH {
             self.flush().await;
         }
+    }
+
+    /// Writes one remark however often the agent reports a cost that can't be.
+    fn note_invented_cost(&mut self) {
+        if !self.invented_cost {
+            self.invented_cost = true;
+            let text = "the agent reported a cost that can't be: afk ignores such reports".into();
+            self.keep(AgentEvent::Notice { text });
+        }
+    }
+
+    /// Adds a report to the turn's usage; the transcript gets the sum at the end.
+    async fn take_spend(&mut self, spend: Spend) {
+        self.spent.add(spend);
+        let mut sum = self.unreported;
+        sum.add(spend);
+        if !sum.is_plausible() {
+            self.report_spend().await;
+            sum = spend;
+        }
+        self.unreported = sum;
+        if Instant::now() >= self.spend_due {
+            self.report_spend().await;
+        }
+    }
+
+    async fn report_spend(&mut self) {
+        let spend = std::mem::take(&mut self.unreported);
+        if spend != Spend::default() {
+            self.spend_due = Instant::now() + SPEND_INTERVAL;
+            self.flush().await;
+            self.report(AgentEvent::Usage(spend)).await;
+        }
+    }
+
+    /// Reports an event to the core, at the pace of this turn.
+    async fn report(&mut self, event: AgentEvent) {
+        let mut bytes = 0;
+        let mut sized = event;
+        sized.texts(&mut |text| bytes += text.as_received().len());
+        self.pace.wait(bytes).await;
+        self.task.report(RunFact::Agent(sized)).await;
     }
 
     fn keep(&mut self, event: AgentEvent) {

@@ -2,6 +2,7 @@
 //! Keys and sizes flow from a screen to the host, output and the end of the shell flow back.
 
 use std::io;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,12 +10,15 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use super::protocol::{FromClient, Hello, ToClient};
-use super::{connection, server};
-use crate::breakglass::shell::{MAX_TYPED, ToShell};
+use super::{line, server};
+use crate::breakglass::shell::{MAX_TYPED, ToShell, while_open};
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Refusal, Role};
 use crate::runtime::Handle;
 use crate::runtime::breakglass::console::{Console, FromShell, ShellEnd};
+
+/// The time within which the server must take a line of keys. A host may read nothing for long.
+const WRITE: Duration = Duration::from_secs(15 * 60);
 
 /// The runtime's side: claims a shell that the core allowed, and carries it until one side ends.
 pub(super) async fn serve(
@@ -36,32 +40,41 @@ pub(super) async fn serve(
             return server::send(to, &ToClient::ShellEnded(end)).await;
         }
     };
-    loop {
-        tokio::select! {
-            request = requests.recv() => {
-                let piece = match request {
-                    None => return Ok(()),
-                    Some(FromClient::Typed(text)) => {
-                        let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= MAX_TYPED);
-                        let Some(bytes) = bytes else { return Ok(()) };
-                        ToShell::Bytes(bytes)
-                    }
-                    Some(FromClient::Size { columns, rows }) => ToShell::Size(columns, rows),
-                    Some(_) => continue,
-                };
-                // A shell that has ended reports its end through `output`.
-                let _ = typed.send(piece).await;
+    // Both directions run on their own: a host that takes no input must not hold back its output, and
+    // a client that takes no output must not hold back its keys.
+    let upstream = async {
+        while let Some(request) = requests.recv().await {
+            let piece = match request {
+                FromClient::Typed(text) => {
+                    let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= MAX_TYPED);
+                    let Some(bytes) = bytes else { return };
+                    ToShell::Bytes(bytes)
+                }
+                FromClient::Size { columns, rows } => ToShell::Size(columns, rows),
+                _ => continue,
+            };
+            // A shell that has ended reports its end through `output`.
+            if while_open(&requests, typed.send(piece)).await.is_none() {
+                return;
             }
-            piece = output.recv() => match piece {
-                None => return Ok(()),
-                Some(FromShell::Bytes(bytes)) => {
+        }
+    };
+    let downstream = async {
+        while let Some(piece) = output.recv().await {
+            match piece {
+                FromShell::Bytes(bytes) => {
                     server::send(to, &ToClient::Output(STANDARD.encode(bytes))).await?;
                 }
-                Some(FromShell::Ended(end)) => {
+                FromShell::Ended(end) => {
                     return server::send(to, &ToClient::ShellEnded(end)).await;
                 }
-            },
+            }
         }
+        Ok(())
+    };
+    tokio::select! {
+        () = upstream => Ok(()),
+        done = downstream => done,
     }
 }
 
@@ -72,50 +85,41 @@ pub(super) async fn carry(
     mut typed: mpsc::Receiver<ToShell>,
     output: mpsc::Sender<FromShell>,
 ) {
-    loop {
-        tokio::select! {
-            slot = output.reserve() => {
-                // A closed screen ends the shell together with this connection.
-                let Ok(slot) = slot else { return };
-                tokio::select! {
-                    line = lines.recv() => match line {
-                        Some(ToClient::Output(text)) => {
-                            slot.send(FromShell::Bytes(STANDARD.decode(text).unwrap_or_default()));
-                        }
-                        Some(ToClient::ShellEnded(end)) => {
-                            slot.send(FromShell::Ended(end));
-                            return;
-                        }
-                        Some(_) => {}
-                        None => {
-                            let why = "the connection to afk is lost".into();
-                            slot.send(FromShell::Ended(ShellEnd { why, key: None }));
-                            return;
-                        }
-                    },
-                    piece = typed.recv() => {
-                        if !forward(&mut to, piece).await {
-                            return;
-                        }
-                    }
-                }
-            }
-            // A full screen must not hold back keys, such as the one that stops a flood.
-            piece = typed.recv() => {
-                if !forward(&mut to, piece).await {
-                    return;
-                }
+    // A full screen must not hold back keys, such as the one that stops a flood, and a host that takes
+    // no input must not hold back its output.
+    let upstream = async {
+        while let Some(piece) = typed.recv().await {
+            let line = match piece {
+                ToShell::Bytes(bytes) => FromClient::Typed(STANDARD.encode(bytes)),
+                ToShell::Size(columns, rows) => FromClient::Size { columns, rows },
+            };
+            let sent = while_open(&typed, line::send(&mut to, &line, WRITE)).await;
+            if !matches!(sent, Some(Ok(()))) {
+                return;
             }
         }
-    }
-}
-
-/// Sends typed bytes or a size to the server; false if the screen or the connection has ended.
-async fn forward(to: &mut OwnedWriteHalf, piece: Option<ToShell>) -> bool {
-    let line = match piece {
-        None => return false,
-        Some(ToShell::Bytes(bytes)) => FromClient::Typed(STANDARD.encode(bytes)),
-        Some(ToShell::Size(columns, rows)) => FromClient::Size { columns, rows },
     };
-    connection::send(to, &line).await.is_ok()
+    let downstream = async {
+        while let Some(line) = lines.recv().await {
+            let piece = match line {
+                ToClient::Output(text) => {
+                    FromShell::Bytes(STANDARD.decode(text).unwrap_or_default())
+                }
+                ToClient::ShellEnded(end) => FromShell::Ended(end),
+                _ => continue,
+            };
+            let ended = matches!(piece, FromShell::Ended(_));
+            // A closed screen ends the shell together with this connection.
+            if output.send(piece).await.is_err() || ended {
+                return;
+            }
+        }
+        let why = "the connection to afk is lost".into();
+        // The screen may be closed too.
+        let _ = output.send(FromShell::Ended(ShellEnd { why, key: None })).await;
+    };
+    tokio::select! {
+        () = upstream => {}
+        () = downstream => {}
+    }
 }

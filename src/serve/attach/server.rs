@@ -21,9 +21,11 @@ use super::{line, socket_path};
 use crate::core::model::command::{Command, Role};
 use crate::core::model::event::Event;
 use crate::core::model::time::Timestamp;
+use crate::process::descriptors::Reserve;
 use crate::process::output::read_line;
 use crate::runtime::client::Attached;
 use crate::runtime::{Batch, Handle, Snapshot, clock};
+use crate::serve::limits::{ConnectionLimits, ConnectionSlot, accept_failed};
 
 /// The time within which a client must send its hello.
 const HELLO: Duration = Duration::from_secs(10);
@@ -33,6 +35,8 @@ const WRITE: Duration = Duration::from_secs(15 * 60);
 const ANSWERS: usize = 64;
 /// The number of clients that may be connected at once.
 const CLIENTS: usize = 64;
+/// The number of clients of one process: a cockpit has a connection for each of its shells.
+const CLIENTS_OF_A_PROCESS: usize = 24;
 
 /// Listens until the process ends. Replaces the socket of an earlier process: the lock of the journal
 /// proves that no other afk uses the state folder.
@@ -49,10 +53,18 @@ pub fn start(handle: &Handle, state: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let handle = handle.clone();
-    let slots = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    let limits = ConnectionLimits::new(CLIENTS, CLIENTS_OF_A_PROCESS);
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    accept_failed("attach", &error).await;
+                    continue;
+                }
+            };
+            // A connection that is not admitted is closed at once and costs nothing more.
+            let Some(slot) = admit(&limits, &stream) else { continue };
             let handle = handle.clone();
             tokio::spawn(async move {
                 if let Err(error) = serve(stream, handle).await {
@@ -63,6 +75,17 @@ pub fn start(handle: &Handle, state: &Path) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Decides whether a new connection has room; `serve` tests its peer.
+fn admit(
+    limits: &Arc<ConnectionLimits<Option<i32>>>,
+    stream: &UnixStream,
+) -> Option<ConnectionSlot<Option<i32>>> {
+    if !Reserve::Operators.is_free_beyond(stream) {
+        return None;
+    }
+    limits.acquire(stream.peer_cred().ok()?.pid())
 }
 
 pub(super) async fn send(to: &mut OwnedWriteHalf, line: &ToClient) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The HTTP API: on loopback by default, with a bearer token per caller.
 //!
 //! ```text
+//! connection ─▶ listener: bounds ─▶ request
 //! request ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
 //!   handler of a query   ─▶ the newest snapshot, the journal or a transcript ─▶ JSON
 //!   handler of a command ─▶ Handle::command ─▶ the core decides ─▶ JSON of the reply
@@ -12,6 +13,7 @@
 
 mod commands;
 mod events;
+mod listener;
 mod metrics;
 mod routes;
 mod runs;
@@ -26,9 +28,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::runtime::{Handle, Snapshot};
+use listener::HttpBounds;
 use tokens::CallerTokens;
 
 /// The longest silence of a stream of server-sent events.
@@ -90,15 +94,13 @@ pub async fn start(
     let app = routes::router(ApiState { handle: handle.clone(), tokens, sessions });
     let handle = handle.clone();
     let task = tokio::spawn(async move {
+        let closing = CancellationToken::new();
         tokio::select! {
-            served = axum::serve(listener, app).into_future() => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the HTTP server ended");
-                }
-            }
+            () = listener::accept(listener, app, HttpBounds::DEFAULT, closing.clone()) => {}
             // Drops the listener, so that the next runtime finds the port free.
             () = handle.ended() => {}
         }
+        closing.cancel();
     });
     Ok((bound, task))
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::Event;
@@ -17,14 +17,15 @@ use russh::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::keys::{self, AuthorizedKey};
 use crate::core::model::command::Role;
 use crate::core::model::id::Actor;
-use crate::lock::LockExt;
+use crate::process::descriptors::Reserve;
 use crate::runtime::client::Client;
 use crate::runtime::{Handle, clock};
+use crate::serve::limits::{ConnectionLimits, ConnectionSlot, accept_failed, peer_network};
 use crate::term::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvent, TerminalEvents, clamp_size};
 use crate::term::wire::RemoteOutput;
 
@@ -61,8 +62,6 @@ struct ServerState {
     keys: PathBuf,
     run_cockpit: RunCockpit,
     unauthenticated: Arc<Semaphore>,
-    /// The number of connections by address.
-    connections: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// Listens until the process ends, and returns the bound address.
@@ -97,51 +96,41 @@ pub async fn start(
         keys,
         run_cockpit,
         unauthenticated: Arc::new(Semaphore::new(UNAUTHENTICATED)),
-        connections: Mutex::default(),
     });
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let limits = ConnectionLimits::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
     tokio::spawn(async move {
-        while let Ok((stream, peer)) = listener.accept().await {
-            // A connection over a bound is closed at once and costs nothing more.
-            let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-            let Some(address) = AddressSlot::acquire(&server, peer.ip()) else { continue };
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    accept_failed("ssh", &error).await;
+                    continue;
+                }
+            };
+            // A connection that is not admitted is closed at once and costs nothing more.
+            let Some(slot) = admit(&limits, &stream, peer) else { continue };
             let (config, server) = (config.clone(), server.clone());
             tokio::spawn(async move {
                 if let Err(error) = serve(config, stream, peer, server).await {
                     tracing::debug!(%peer, %error, "an SSH connection ended");
                 }
-                drop((slot, address));
+                drop(slot);
             });
         }
     });
     Ok(bound)
 }
 
-/// One of the connections that an address may have; dropping it frees the slot.
-struct AddressSlot(Arc<ServerState>, IpAddr);
-
-impl AddressSlot {
-    fn acquire(server: &Arc<ServerState>, address: IpAddr) -> Option<Self> {
-        let mut all = server.connections.locked();
-        let count = all.entry(address).or_default();
-        if *count >= CONNECTIONS_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        Some(Self(server.clone(), address))
+/// Decides whether a new connection is served. Every test of a peer belongs here.
+fn admit(
+    limits: &Arc<ConnectionLimits<IpAddr>>,
+    stream: &TcpStream,
+    peer: SocketAddr,
+) -> Option<ConnectionSlot<IpAddr>> {
+    if !Reserve::Network.is_free_beyond(stream) {
+        return None;
     }
-}
-
-impl Drop for AddressSlot {
-    fn drop(&mut self) {
-        let mut all = self.0.connections.locked();
-        if let Some(count) = all.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.1);
-            }
-        }
-    }
+    limits.acquire(peer_network(peer.ip()))
 }
 
 async fn serve(
@@ -163,7 +152,9 @@ async fn serve(
         waiting: HashMap::new(),
         channels: 0,
     };
-    let running = timeout(GRACE, russh::server::run_stream(config, stream, connection));
+    // One deadline for the key exchange and the login: the descriptor is held for all of it.
+    let end = Instant::now() + GRACE;
+    let running = timeout_at(end, russh::server::run_stream(config, stream, connection));
     let Ok(running) = running.await else { return Ok(()) };
     let running = running?;
     let handle = running.handle();
@@ -171,7 +162,7 @@ async fn serve(
     tokio::select! {
         done = &mut running => return done,
         () = authenticated.notified() => {}
-        () = sleep(GRACE) => {
+        () = sleep_until(end) => {
             let why = format!("no authentication within {} s", GRACE.as_secs());
             // Dropping the connection below ends it in any case.
             let _ = handle.disconnect(russh::Disconnect::ByApplication, why, String::new()).await;

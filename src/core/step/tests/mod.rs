@@ -1,6 +1,7 @@
 //! Unit tests of the step, one file a subject. [`scenario`] holds the fleet that they step.
 
 mod admission;
+mod bounds;
 mod breakglass;
 mod job;
 mod operator;

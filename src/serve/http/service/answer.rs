@@ -15,6 +15,10 @@ use crate::core::model::job::{Job, JobId, JobKind};
 use crate::core::model::run::Outcome;
 use crate::runtime::Handle;
 
+/// The longest answer that is kept until its end, in bytes. A streamed answer has no bound: its caller
+/// reads each piece at once.
+const ANSWER: usize = 8 * 1024 * 1024;
+
 /// A question of a caller, ready to become a job.
 #[derive(Debug)]
 pub(super) struct ServiceQuestion {
@@ -125,14 +129,15 @@ impl PendingAnswer {
         }
     }
 
-    /// Awaits the complete answer.
+    /// Awaits the complete answer, of which at most [`ANSWER`] bytes are kept.
     ///
     /// # Errors
     /// Returns the reason in a line if the job failed.
     pub(super) async fn complete(&mut self) -> Result<String, String> {
         let mut text = String::new();
         while let Some(part) = self.next().await? {
-            text.push_str(&part);
+            let room = ANSWER.saturating_sub(text.len());
+            text.push_str(&part[..part.floor_char_boundary(room)]);
         }
         Ok(text)
     }

@@ -1,5 +1,7 @@
 //! A terminal in the pane: a shell on a host, or a recording of one.
 
+use std::time::{Duration, Instant};
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -18,6 +20,37 @@ use crate::tui::motion::Motion;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::text::fit;
 
+/// The most bytes of replies to a shell's queries in each [`ANSWER_PERIOD`]. A program asks a few times
+/// when it starts. A host that asks in a flood and reads nothing would else fill the link with replies,
+/// so that no key reaches it, and get all of them typed into its next prompt.
+const ANSWERS: usize = 4096;
+const ANSWER_PERIOD: Duration = Duration::from_secs(1);
+
+/// The replies to queries that may still be sent in this period.
+#[derive(Debug)]
+struct AnswerBudget {
+    left: usize,
+    since: Instant,
+}
+
+impl AnswerBudget {
+    fn new(now: Instant) -> Self {
+        Self { left: ANSWERS, since: now }
+    }
+
+    /// Takes `bytes` from the budget; false where it is used up.
+    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= ANSWER_PERIOD {
+            *self = Self::new(now);
+        }
+        let fits = bytes <= self.left;
+        if fits {
+            self.left -= bytes;
+        }
+        fits
+    }
+}
+
 /// A screen with its source, in the place of the rows.
 #[derive(Debug)]
 pub(super) struct Terminal {
@@ -31,6 +64,7 @@ pub(super) struct Terminal {
     row: u16,
     /// The text of the last search.
     pub(super) needle: Option<String>,
+    answers: AnswerBudget,
 }
 
 /// The source of a terminal's output.
@@ -61,14 +95,16 @@ impl Terminal {
         // The channel is new: it has room.
         let _ = to.try_send(ToShell::Size(columns, rows));
         let behind = Behind::Shell { id, to: Some(to), typing: true, ended: None };
-        Self { name: host, emulator, behind, mark: None, row: 0, needle: None }
+        let answers = AnswerBudget::new(Instant::now());
+        Self { name: host, emulator, behind, mark: None, row: 0, needle: None, answers }
     }
 
     /// A recording, played from its beginning.
     pub(super) fn replay(name: String, played: Asciicast) -> Self {
         let emulator = Emulator::new(played.size);
         let behind = Behind::Replay(Replay::new(played));
-        Self { name, emulator, behind, mark: None, row: 0, needle: None }
+        let answers = AnswerBudget::new(Instant::now());
+        Self { name, emulator, behind, mark: None, row: 0, needle: None, answers }
     }
 
     /// Whether keys go to the shell.
@@ -88,8 +124,12 @@ impl Terminal {
     /// Shows output, and sends the emulator's answers to queries back.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         let replies = self.emulator.feed(bytes);
-        if let (false, Behind::Shell { to: Some(to), .. }) = (replies.is_empty(), &self.behind) {
-            // A program that asks and does not read gets no answer.
+        let Behind::Shell { to: Some(to), .. } = &self.behind else { return };
+        if replies.is_empty() || !self.answers.take(replies.len(), Instant::now()) {
+            return;
+        }
+        // Keys always find room, also where a host asks and does not read.
+        if to.capacity() > to.max_capacity() / 2 {
             let _ = to.try_send(ToShell::Bytes(replies));
         }
     }
