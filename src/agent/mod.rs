@@ -26,7 +26,7 @@ pub(crate) mod driver;
 pub(crate) mod fields;
 pub(crate) mod prose;
 pub(crate) mod recorder;
-pub(crate) mod redact;
+mod split_events;
 pub(crate) mod text;
 pub(crate) mod turn;
 pub mod vendor;
@@ -46,7 +46,7 @@ use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Capabilities;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
-use redact::Redactor;
+use crate::redact::Redactor;
 
 /// Everything that starting one turn of an agent needs.
 ///
@@ -85,7 +85,7 @@ pub(crate) struct TurnSpec {
     /// Names of variables that a remote worker takes from its own environment: secret values never
     /// leave this machine.
     pub(crate) inherit: Vec<String>,
-    /// Removes secrets from events and recordings. A worker builds its own.
+    /// Removes secrets from events and recordings; by default those of this process.
     #[serde(skip)]
     pub(crate) redactor: Redactor,
     /// Whether the caller wants each piece of text at once ([`AgentEvent::Piece`]) and the
@@ -244,4 +244,19 @@ pub(crate) fn bounded(text: impl Into<String>) -> Untrusted {
 /// Keeps a line that no adapter understands, cut at [`TEXT_LIMIT`], for a later investigation.
 pub(crate) fn raw_event(line: &[u8]) -> AgentEvent {
     AgentEvent::Raw { line: bounded(String::from_utf8_lossy(line).into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_secret_before_a_cut_is_redacted() {
+        let redactor = Redactor::new(["0123456789abcdefghij".to_owned()]);
+        let before = "x".repeat(TEXT_LIMIT - 14);
+        let mut text = bounded(format!("{before}0123456789abcdefghij"));
+        assert!(text.as_received().contains("x0123456789abcd\n"));
+        redactor.text(&mut text);
+        assert!(text.as_received().contains("x[redacted]\n… afk cut"));
+    }
 }

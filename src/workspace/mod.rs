@@ -6,6 +6,7 @@
 //!                     ├► overlay: the proving tree of the gate
 //!                     └► throwaway: clones of jobs
 //! seal: leftovers and trailers before the gate      capsule: evidence of a frozen run
+//! leaks: secrets, huge files and links in the commits of a run
 //! ```
 //!
 //! The runtime's tasks call these. A run's worktree is a slot of the pool: `git checkout -B`
@@ -15,6 +16,7 @@
 pub mod base;
 pub mod capsule;
 pub mod git;
+pub(crate) mod leaks;
 pub mod name;
 pub mod overlay;
 pub mod pool;
@@ -51,6 +53,12 @@ pub enum WorkspaceError {
         subcommand: String,
         /// The limit in seconds.
         seconds: u64,
+    },
+    /// The commits of a run can't be searched for secrets, so nothing may be pushed.
+    #[error("search the commits for secrets: {why}")]
+    Scan {
+        /// The bound that was exceeded, or the object that hides something.
+        why: String,
     },
     /// libgit2 can't read or write the repository.
     #[error("access the repository: {0}")]

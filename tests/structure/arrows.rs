@@ -8,7 +8,7 @@ use crate::source::{modules, named_paths};
 
 /// A room and what it may name. `core` is a package of its own, which Cargo keeps from naming any.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("agent", &["config", "process"]),
+    ("agent", &["config", "process", "redact"]),
     ("breakglass", &["config", "error", "lock", "network"]),
     ("ci", &["error", "github", "network", "process"]),
     (
@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "journal",
             "network",
             "process",
+            "redact",
             "runtime",
             "secrets",
             "serve",
@@ -31,17 +32,21 @@ const ROOMS: &[(&str, &[&str])] = &[
             "tui",
         ],
     ),
-    ("cluster", &["config", "error", "network"]),
+    ("cluster", &["config", "error", "network", "redact"]),
     ("config", &[]),
     ("deploy", &["cluster", "config", "error", "network", "process"]),
     ("error", &[]),
-    ("executor", &["agent", "cluster", "config", "error", "network", "process", "secrets"]),
-    ("github", &["config", "error", "lock", "network", "secrets"]),
+    (
+        "executor",
+        &["agent", "cluster", "config", "error", "network", "process", "redact", "secrets"],
+    ),
+    ("github", &["config", "error", "lock", "network", "redact", "secrets"]),
     ("journal", &["config", "lock"]),
     ("lock", &[]),
     ("network", &["error"]),
     ("notify", &["config", "error", "lock", "network", "process", "secrets"]),
-    ("process", &["lock"]),
+    ("process", &["lock", "redact"]),
+    ("redact", &["lock"]),
     (
         "runtime",
         &[
@@ -58,17 +63,31 @@ const ROOMS: &[(&str, &[&str])] = &[
             "lock",
             "notify",
             "process",
+            "redact",
             "secrets",
             "tracker",
             "workspace",
         ],
     ),
-    ("secrets", &["config", "error", "network"]),
-    ("serve", &["breakglass", "config", "journal", "lock", "notify", "process", "runtime", "term"]),
+    ("secrets", &["config", "error", "network", "redact"]),
+    (
+        "serve",
+        &[
+            "breakglass",
+            "config",
+            "journal",
+            "lock",
+            "notify",
+            "process",
+            "redact",
+            "runtime",
+            "term",
+        ],
+    ),
     ("term", &["lock"]),
     ("tracker", &["config", "error", "github", "lock"]),
     ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
-    ("workspace", &["config", "lock", "process"]),
+    ("workspace", &["config", "lock", "process", "redact"]),
 ];
 
 #[test]

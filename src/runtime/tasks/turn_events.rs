@@ -18,6 +18,7 @@ use crate::core::model::budget::Spend;
 use crate::core::model::capability::Equipment;
 use crate::core::model::input::RunFact;
 use crate::journal::transcript::TranscriptEntry;
+use crate::redact::Redactor;
 use crate::runtime::clock;
 
 /// The largest number of events in one write.
@@ -84,7 +85,11 @@ impl<'a> TurnEvents<'a> {
         self.flush().await;
     }
 
-    async fn take(&mut self, event: AgentEvent) {
+    async fn take(&mut self, mut event: AgentEvent) {
+        if self.task.executor.is_some() {
+            // Another machine removed the secrets that it knows; these are ours.
+            Redactor::default().event(&mut event);
+        }
         if let Some(listener) = &self.listener {
             // A listener that goes away also stops the job, so a failed send loses nothing.
             let _ = listener.send(event.clone()).await;
