@@ -9,6 +9,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tower::BoxError;
 use tower::util::MapErrLayer;
@@ -17,6 +18,7 @@ use crate::config::services::KubernetesConfig;
 use crate::core::model::untrusted::clean_line;
 use crate::error::{causes, chain};
 use crate::network::NetworkError;
+use crate::redact;
 
 /// Makes a client for a context; without one, for the kubeconfig's current context or the pod's own
 /// account.
@@ -41,12 +43,27 @@ pub async fn client(config: &KubernetesConfig, context: Option<&str>) -> Result<
         }
         None => kube::Config::infer().await.map_err(|e| line(&e))?,
     };
+    remember_secrets(&settings.auth_info);
     settings.connect_timeout = Some(Duration::from_secs(10));
     let address = settings.cluster_url.to_string();
     let name_address =
         move |error: BoxError| -> BoxError { NetworkError::new(&address, error).into() };
     let builder = ClientBuilder::try_from(settings).map_err(|e| line(&e))?;
     Ok(builder.with_layer(&MapErrLayer::new(name_address)).build())
+}
+
+/// Has the credentials of a context redacted from now on.
+fn remember_secrets(login: &kube::config::AuthInfo) {
+    let secrets = [&login.token, &login.password, &login.client_key_data];
+    for secret in secrets.into_iter().flatten() {
+        redact::remember_token(secret.expose_secret());
+    }
+    let files = [&login.token_file, &login.client_key];
+    for file in files.into_iter().flatten() {
+        if let Ok(text) = std::fs::read_to_string(file) {
+            redact::remember_token(&text);
+        }
+    }
 }
 
 /// Why a call to a cluster failed, in one line: the API server's own message, or the address and

@@ -6,6 +6,7 @@
 //! - [`core`]: the pure core, a package of its own: the fleet, the rules, and each decision with its
 //!   reason
 //! - `lock`: locks that a panic elsewhere can't disable
+//! - `redact`: keeps secrets out of what afk stores, shows and sends
 //! - [`error`]: one way to print an error with its causes; how a command fails
 //! - [`network`]: failed calls to other machines, with their address, cause and hint
 //! - [`config`]: `afk.toml`, the environment, and each repository's `.afk.toml`
@@ -44,6 +45,7 @@ mod lock;
 pub mod network;
 pub mod notify;
 pub mod process;
+mod redact;
 pub mod runtime;
 pub mod sandbox;
 pub mod secrets;

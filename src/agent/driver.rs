@@ -108,13 +108,13 @@ async fn run_program(
             let whole = timeout(STDERR_TIMEOUT, tail.as_mut());
             // A child process that outlives the program may hold standard error open.
             let _ = with_pipes(pipes.as_mut(), whole).await;
-            tail.take_output().unwrap_or_default()
+            // Only the end is there, which may begin within a secret.
+            spec.redactor.clean_cut(&tail.take_output().unwrap_or_default())
         }
     };
     if spec.stream_output {
         let code = status.as_ref().and_then(|status| status.as_ref().ok()?.code());
-        let mut event = AgentEvent::Exited { code, stderr: tail.clone().into() };
-        spec.redactor.event(&mut event);
+        let event = AgentEvent::Exited { code, stderr: tail.clone().into() };
         // The receiver may be gone during a shutdown.
         let _ = events.send(event).await;
     }

@@ -27,7 +27,7 @@ pub(crate) mod driver;
 pub(crate) mod fields;
 pub(crate) mod prose;
 pub(crate) mod recorder;
-pub(crate) mod redact;
+mod split_events;
 pub(crate) mod text;
 pub(crate) mod turn;
 pub mod vendor;
@@ -47,8 +47,8 @@ use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Capabilities;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
+use crate::redact::Redactor;
 use crate::sandbox::Sandbox;
-use redact::Redactor;
 
 /// Everything that starting one turn of an agent needs.
 ///
@@ -87,7 +87,7 @@ pub(crate) struct TurnSpec {
     /// Names of variables that a remote worker takes from its own environment: secret values never
     /// leave this machine.
     pub(crate) inherit: Vec<String>,
-    /// Removes secrets from events and recordings. A worker builds its own.
+    /// Removes secrets from events and recordings; by default those of this process.
     #[serde(skip)]
     pub(crate) redactor: Redactor,
     /// What the agent's processes can reach. A worker derives its own.
@@ -251,4 +251,19 @@ pub(crate) fn bounded_to(text: impl Into<String>, limit: usize) -> Untrusted {
 /// Keeps a line that no adapter understands, cut at [`TEXT_LIMIT`], for a later investigation.
 pub(crate) fn raw_event(line: &[u8]) -> AgentEvent {
     AgentEvent::Raw { line: bounded(String::from_utf8_lossy(line).into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_secret_before_a_cut_is_redacted() {
+        let redactor = Redactor::new(["0123456789abcdefghij".to_owned()]);
+        let before = "x".repeat(TEXT_LIMIT - 14);
+        let mut text = bounded(format!("{before}0123456789abcdefghij"));
+        assert!(text.as_received().contains("x0123456789abcd\n"));
+        redactor.text(&mut text);
+        assert!(text.as_received().contains("x[redacted]\n… afk cut"));
+    }
 }

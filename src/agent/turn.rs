@@ -20,6 +20,7 @@ use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::capability::Steer;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
+use crate::redact::SplitGuard;
 
 /// How long the agent may take to end its turn after an interrupt.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(15);
@@ -81,6 +82,8 @@ pub(crate) struct TurnLoop<'a> {
     /// Lines for the agent; dropping the sender closes its input.
     pub(crate) lines: mpsc::Sender<Vec<u8>>,
     recorder: Option<LineRecorder>,
+    /// Holds events back that may end with the beginning of a secret.
+    guard: SplitGuard<AgentEvent>,
     /// When the agent last sent a line or received an answer.
     last_activity: Instant,
     /// The silence since `last_activity` was already reported.
@@ -120,6 +123,7 @@ impl<'a> TurnLoop<'a> {
             events,
             lines,
             recorder,
+            guard: SplitGuard::new(spec.redactor.clone()),
             last_activity: Instant::now(),
             quiet: false,
             retrying: false,
@@ -136,6 +140,18 @@ impl<'a> TurnLoop<'a> {
     ///
     /// `memory` returns the bytes that the agent's processes use, 0 for an agent in another place.
     pub(crate) async fn run(
+        &mut self,
+        memory: &(dyn Fn() -> u64 + Sync),
+        from_agent: mpsc::Receiver<AgentLine>,
+        control: &mut mpsc::Receiver<TurnControl>,
+    ) -> TurnOutcome {
+        let outcome = self.pass(memory, from_agent, control).await;
+        let rest = self.guard.release();
+        self.send(rest).await;
+        outcome
+    }
+
+    async fn pass(
         &mut self,
         memory: &(dyn Fn() -> u64 + Sync),
         mut from_agent: mpsc::Receiver<AgentLine>,
@@ -306,7 +322,21 @@ impl<'a> TurnLoop<'a> {
             _ => {}
         }
         self.spec.redactor.event(&mut event);
-        self.receiver_gone |= self.events.send(event).await.is_err();
+        // The core must not wait for an agent that may wait for the core.
+        let events = if event.concerns_core() {
+            let mut events = self.guard.release();
+            events.push(event);
+            events
+        } else {
+            self.guard.push(event)
+        };
+        self.send(events).await;
+    }
+
+    async fn send(&mut self, events: Vec<AgentEvent>) {
+        for event in events {
+            self.receiver_gone |= self.events.send(event).await.is_err();
+        }
     }
 
     fn apply_tariff(&mut self, mut spend: Spend) -> Spend {

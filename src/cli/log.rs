@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::instance::unwritable;
 use crate::error::Failure;
+use crate::redact::RedactingWriter;
 
 /// Starts to log. Dropping the guard flushes the last lines. `AFK_LOG` sets the filter; the last 14 files
 /// are kept.
@@ -19,7 +20,7 @@ pub(super) fn start(state: &Path) -> Result<WorkerGuard, Failure> {
         .max_log_files(14)
         .build(state)
         .map_err(|error| unwritable(state, error))?;
-    let (writer, guard) = tracing_appender::non_blocking(appender);
+    let (writer, guard) = tracing_appender::non_blocking(RedactingWriter::new(appender));
     let filter = EnvFilter::try_from_env("AFK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber =
         tracing_subscriber::fmt().with_writer(writer).with_ansi(false).with_env_filter(filter);

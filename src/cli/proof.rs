@@ -8,7 +8,7 @@ use super::instance::InstanceArgs;
 use super::run_arg;
 use super::terminal::print_line;
 use crate::core::model::run::{Outcome, Run};
-use crate::core::model::untrusted::clean_line;
+use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Evidence, Verdict};
 use crate::error::Failure;
 
@@ -40,6 +40,7 @@ fn describe(run: &Run) -> Value {
         "outcome": run.progress.outcome.map(Outcome::as_str),
         "healthy": run.progress.outcome == Some(Outcome::Done) && run.workspace.pushed.is_some() && green,
         "attempts": run.progress.attempts,
+        "leaks": run.progress.leaks.iter().map(Untrusted::clean_line).collect::<Vec<_>>(),
         "chain": links().map(|(name, link)| describe_link(name, link)).collect::<Vec<_>>(),
     })
 }

@@ -28,7 +28,7 @@ pub(super) fn describe(fleet: &Fleet, event: &Event) -> Option<String> {
             format!("{} claimed: {}", subject_of(run), work.title().clean_line())
         }
         Event::Reached { run, phase } => format!("{} {}", subject_of(run), phase.as_str()),
-        Event::GateClosed { run, why } => {
+        Event::GateClosed { run, why, .. } => {
             let first = why.clean().lines().next().unwrap_or_default().to_owned();
             format!("{} gate closed: {first}", subject_of(run))
         }

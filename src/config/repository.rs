@@ -38,7 +38,7 @@ pub struct RepositoryRules {
     pub probe: Option<ProbeConfig>,
 }
 
-/// `[gate]`: the files that count as tests, and the files that need none.
+/// `[gate]`: the files that count as tests, the files that need none, and what may be pushed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
@@ -48,6 +48,11 @@ pub struct GateConfig {
     pub exempt: Vec<String>,
     /// Whether the tests reach the network while afk proves a commit.
     pub network: bool,
+    /// Globs of files that may hold keys, be large, or be links out of the repository. Secrets that
+    /// afk knows are never allowed.
+    pub scan_exempt: Vec<String>,
+    /// The size of the largest file that a run may add, in MiB.
+    pub max_file_mib: u64,
 }
 
 impl Default for GateConfig {
@@ -69,6 +74,8 @@ impl Default for GateConfig {
             ]),
             exempt: list(&["docs/**", "**/*.md", "LICENSE*"]),
             network: true,
+            scan_exempt: Vec::new(),
+            max_file_mib: 10,
         }
     }
 }
@@ -237,8 +244,14 @@ impl RepositoryRules {
                 return wrong("probe.interval_ms", "must be at least 1");
             }
         }
-        for (key, globs) in [("gate.tests", &rules.gate.tests), ("gate.exempt", &rules.gate.exempt)]
-        {
+        if rules.gate.max_file_mib == 0 {
+            return wrong("gate.max_file_mib", "must be at least 1");
+        }
+        for (key, globs) in [
+            ("gate.tests", &rules.gate.tests),
+            ("gate.exempt", &rules.gate.exempt),
+            ("gate.scan_exempt", &rules.gate.scan_exempt),
+        ] {
             if let Some(bad) = globs.iter().find(|glob| globset::Glob::new(glob).is_err()) {
                 return wrong(key, &format!("{bad:?} is not a valid glob"));
             }
@@ -292,6 +305,11 @@ mod tests {
                 "test = 'x'\n[gate]\ntests = ['[']",
                 ".afk.toml: gate.tests: \"[\" is not a valid glob",
             ),
+            (
+                "test = 'x'\n[gate]\nscan_exempt = ['[']",
+                ".afk.toml: gate.scan_exempt: \"[\" is not a valid glob",
+            ),
+            ("test = 'x'\n[gate]\nmax_file_mib = 0", ".afk.toml: gate.max_file_mib: must be"),
         ] {
             let message = RepositoryRules::parse(text).unwrap_err().to_string();
             assert!(message.starts_with(error), "{text:?} gave {message:?}");

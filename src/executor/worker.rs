@@ -13,9 +13,9 @@ use tokio::time::interval;
 use super::folder::{TurnFolder, WorkerMessage};
 use crate::agent::TurnControl;
 use crate::agent::driver;
-use crate::agent::redact::{Redactor, names_a_secret};
 use crate::core::model::agent_event::AgentEvent;
 use crate::process::Supervisor;
+use crate::redact::{self, names_a_secret};
 
 /// The interval between two reads of the controls.
 const CONTROL_POLL: Duration = Duration::from_millis(200);
@@ -41,9 +41,13 @@ pub(crate) async fn run(path: PathBuf, launcher: PathBuf) -> Result<(), String> 
     let environment: BTreeMap<String, String> = std::env::vars().collect();
     let inherited = spec.inherit.iter().filter_map(|name| environment.get_key_value(name));
     spec.env.extend(inherited.map(|(name, value)| (name.clone(), value.clone())));
-    let secret = |name: &String| names_a_secret(name) || spec.inherit.contains(name);
-    let values = environment.iter().filter(|(name, _)| secret(name));
-    spec.redactor = Redactor::new(values.map(|(_, value)| value.clone()));
+    for (name, value) in &environment {
+        if spec.inherit.contains(name) {
+            redact::remember(value);
+        } else if names_a_secret(name) {
+            redact::remember_likely(value);
+        }
+    }
     let version = env!("CARGO_PKG_VERSION").to_owned();
     folder.append_message(&WorkerMessage::Begun { version }).map_err(with_path)?;
     let name = folder.path().file_name().map(|name| name.to_string_lossy().into_owned());

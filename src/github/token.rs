@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::transport::Call;
 use super::{Api, ApiError, CredentialError};
 use crate::config::services::{GitHubAppConfig, GitHubConfig};
+use crate::redact;
 use crate::secrets::Secrets;
 
 /// How long an installation's token is used; GitHub lets it live for an hour.
@@ -134,7 +135,8 @@ impl TokenProvider {
             return Err(ApiError::refused(&path, &response));
         }
         let body: Value = super::read(&path, &response.body)?;
-        let token = body["token"].as_str().map(SecretString::from);
+        let token = body["token"].as_str().inspect(|token| redact::remember_token(token));
+        let token = token.map(SecretString::from);
         token.ok_or_else(|| ApiError::failed(&path, "the answer holds no token"))
     }
 

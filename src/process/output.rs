@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{Spec, StdinMode, Supervisor};
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Judgement, Verdict};
+use crate::redact::StreamRedactor;
 
 /// The bytes from the end of an output that stay in memory.
 const TAIL: usize = 16 * 1024;
@@ -110,14 +111,16 @@ impl Supervisor {
         } else if !spec.leaves_children {
             self.end(&spec.owner).await;
         }
-        sink.file.flush().await?;
+        sink.finish().await?;
         Ok(CommandOutcome { code: status.and_then(|s| s.code()), tail: sink.tail(), timed_out })
     }
 }
 
-/// Writes output to a log file, and keeps its end in memory.
+/// Writes output to a log file, and keeps its end in memory; both without secrets.
 struct LogSink {
     file: tokio::fs::File,
+    /// One for each stream: their chunks interleave, and a secret doesn't.
+    redactors: [StreamRedactor; 2],
     /// Bytes in the file, at most [`LOG_LIMIT`].
     written: usize,
     tail: Vec<u8>,
@@ -129,7 +132,7 @@ impl LogSink {
             tokio::fs::create_dir_all(folder).await?;
         }
         let file = tokio::fs::File::create(log).await?;
-        Ok(Self { file, written: 0, tail: Vec::new() })
+        Ok(Self { file, redactors: Default::default(), written: 0, tail: Vec::new() })
     }
 
     async fn drain(
@@ -144,16 +147,27 @@ impl LogSink {
                 read = out.read(&mut a), if more_out => {
                     let read = read?;
                     more_out = read > 0;
-                    self.write(&a[..read]).await?;
+                    let clean = self.redactors[0].push(&a[..read]);
+                    self.write(&clean).await?;
                 }
                 read = err.read(&mut b), if more_err => {
                     let read = read?;
                     more_err = read > 0;
-                    self.write(&b[..read]).await?;
+                    let clean = self.redactors[1].push(&b[..read]);
+                    self.write(&clean).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Writes what the redactors hold back, and all of it to the file.
+    async fn finish(&mut self) -> io::Result<()> {
+        for stream in 0..self.redactors.len() {
+            let clean = self.redactors[stream].finish();
+            self.write(&clean).await?;
+        }
+        self.file.flush().await
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

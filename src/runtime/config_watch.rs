@@ -16,10 +16,10 @@ use notify::Watcher as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::Context;
 use super::control::{self, ControlValues};
 use super::services::Services;
 use super::side_state::ProblemSource;
+use super::{Context, known_secrets};
 use crate::config::Config;
 use crate::core::model::input::Input;
 use crate::lock::RwLockExt;
@@ -106,6 +106,7 @@ async fn report_wall(context: &Context) {
 async fn put_in_force(context: &Context, config: Config) {
     let policy = Box::new(config.policy());
     if *context.config() != config {
+        known_secrets::remember(&config);
         match Services::new(&config, &context.journal_id, Some(&context.services())) {
             Ok(services) => {
                 context.report_problems(ProblemSource::Services, Vec::new()).await;

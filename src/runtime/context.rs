@@ -25,6 +25,7 @@ use crate::journal::transcript::{Store, TranscriptEntry};
 use crate::lock::RwLockExt;
 use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
+use crate::redact::Redactor;
 use crate::tracker::Tracker;
 
 /// The state that all parts of a runtime share.
@@ -100,6 +101,9 @@ impl Context {
     /// Replaces the problems that clients see of one source, and logs new ones. An empty list
     /// clears them.
     pub(super) async fn report_problems(&self, source: ProblemSource, lines: Vec<String>) {
+        let redactor = Redactor::default();
+        let lines: Vec<String> =
+            lines.iter().map(|line| redactor.clean(line).into_owned()).collect();
         if self.side_state.set_problems(source, lines.clone()) {
             for line in &lines {
                 tracing::warn!(?source, line, "problem");

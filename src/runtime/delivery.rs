@@ -18,6 +18,7 @@ use crate::error::chain;
 use crate::github::ApiError;
 use crate::notify::terminal::terminal_notice;
 use crate::notify::{OutgoingNotice, SendOutcome};
+use crate::redact::Redactor;
 use crate::tracker::TrackerError;
 
 /// The longest that one delivery may take.
@@ -86,15 +87,16 @@ impl Delivery {
     }
 
     async fn deliver(&self, context: &Context) -> Result<(), DeliveryError> {
-        let tracker = context.tracker();
+        // An entry may hold text from before afk knew a secret.
+        let (tracker, redactor) = (context.tracker(), Redactor::default());
         match &self.step {
             OutboxStep::Label { issue, label } => tracker.set_label(issue, *label).await,
             OutboxStep::Comment { issue, text, .. } => {
-                tracker.comment(issue, self.entry, text).await
+                tracker.comment(issue, self.entry, &redactor.clean(text)).await
             }
             OutboxStep::Close { issue } => tracker.close(issue).await,
             OutboxStep::Progress { issue } => match &self.text {
-                Some(text) => tracker.progress(issue, text).await,
+                Some(text) => tracker.progress(issue, &redactor.clean(text)).await,
                 None => Ok(()),
             },
             OutboxStep::Notify { what, sink: None, .. } => {
@@ -105,7 +107,10 @@ impl Delivery {
             OutboxStep::Notify { what, sink: Some(name), .. } => {
                 let sinks = context.services().sinks.clone();
                 let (run, link) = &self.about;
-                let message = OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.open());
+                let mut message =
+                    OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.open());
+                message.text = redactor.clean(&message.text).into_owned();
+                message.title = redactor.clean(&message.title).into_owned();
                 return match sinks.send(name, &message).await {
                     SendOutcome::Delivered => Ok(()),
                     SendOutcome::Dropped(error) => {

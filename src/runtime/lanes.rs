@@ -29,6 +29,7 @@ use crate::core::model::input::{Input, RunFact};
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::process::descriptors;
+use crate::redact::Redactor;
 
 /// Messages that may wait for a running agent.
 const CONTROL_QUEUE: usize = 32;
@@ -211,7 +212,8 @@ async fn carry_out(
     if matches!(fact, None | Some(RunFact::Failed { .. })) {
         runtime.supervisor.end(&run.to_string()).await;
     }
-    if let Some(fact) = fact {
+    if let Some(mut fact) = fact {
+        Redactor::default().fact(&mut fact);
         runtime.send(Input::Run { run, epoch, fact }).await;
     }
 }

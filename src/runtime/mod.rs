@@ -40,6 +40,7 @@ mod event_loop;
 mod follower;
 mod handle;
 mod job_listeners;
+mod known_secrets;
 mod lanes;
 pub(crate) mod leader;
 mod loki;

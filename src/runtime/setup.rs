@@ -17,7 +17,7 @@ use super::services::{GitCredentials, Services};
 use super::side_state::SideState;
 use super::wall::Wall;
 use super::workspaces::Workspaces;
-use super::{Context, Handle, LoopMessage, RuntimeError, Snapshot};
+use super::{Context, Handle, LoopMessage, RuntimeError, Snapshot, known_secrets};
 use crate::config::Config;
 use crate::core::fleet::Fleet;
 use crate::journal::transcript::Store;
@@ -52,6 +52,7 @@ impl Setup {
         supervisor: Supervisor,
         leader: Option<watch::Receiver<String>>,
     ) -> Result<Self, RuntimeError> {
+        known_secrets::remember(config);
         let io = |source| RuntimeError::Io { path: state.to_owned(), source };
         let services = Services::new(config, journal_id, None).map_err(RuntimeError::Services)?;
         let services = Arc::new(RwLock::new(Arc::new(services)));

@@ -1,15 +1,16 @@
 //! Secrets by reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`. The adapters of GitHub,
 //! Woodpecker, Loki, the sinks, the executors and agents read theirs here at each use, so that a
 //! rotated secret needs no restart. A value is never printed; it goes only where the configuration
-//! sends it.
+//! sends it, and [`redact`] removes it from everything else.
 
 mod vault;
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use crate::redact;
 use vault::VaultClient;
 pub use vault::VaultError;
 
@@ -103,7 +104,7 @@ impl Secrets {
             _ if !reference.starts_with("vault:") => {
                 resolve(reference, &|name| std::env::var(name).ok())
             }
-            Some(vault) => vault.get(reference).await,
+            Some(vault) => vault.get(reference).await.inspect(remember),
             None => Err(SecretError::NoVault(reference.chars().take(80).collect())),
         }
     }
@@ -125,6 +126,22 @@ pub fn resolve(
     reference: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<SecretString, SecretError> {
+    read(reference, env).inspect(remember)
+}
+
+/// Has the value redacted from now on. The secret of git-crypt may be the path of a key, which is
+/// none itself.
+fn remember(secret: &SecretString) {
+    let value = secret.expose_secret();
+    if !std::path::Path::new(value.trim()).is_file() {
+        redact::remember(value);
+    }
+}
+
+fn read(
+    reference: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<SecretString, SecretError> {
     if let Some(name) = reference.strip_prefix("env:") {
         return env(name).map(SecretString::from).ok_or_else(|| SecretError::Unset(name.into()));
     }
@@ -143,7 +160,6 @@ pub fn resolve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

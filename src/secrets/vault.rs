@@ -17,6 +17,7 @@ use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::{self, VaultOutcome};
 use crate::error::chain;
 use crate::network::NetworkError;
+use crate::redact;
 
 /// The time limit of one call.
 const CALL: Duration = Duration::from_secs(10);
@@ -257,12 +258,14 @@ impl VaultClient {
         let jwt = jwt.map_err(|source| {
             ReadFailure::Permanent(VaultError::ServiceAccount { path: path.clone(), source })
         })?;
+        redact::remember_token(jwt.trim());
         let address = format!("{}/v1/auth/{}/login", self.config.address, self.config.mount);
         let body = json!({"role": role, "jwt": jwt.trim()});
         let (status, body) = self.call(self.client.post(address).json(&body)).await?;
         let auth = &body["auth"];
         match (sink::vault(status, false), auth["client_token"].as_str()) {
             (VaultOutcome::Take, Some(token)) => {
+                redact::remember_token(token);
                 let renew = lease(&auth["lease_duration"]).map(|left| Instant::now() + left);
                 Ok(VaultToken { value: token.into(), renew })
             }

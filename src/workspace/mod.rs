@@ -7,6 +7,7 @@
 //!                     ├► pool: the proving tree         │
 //!                     └► throwaway: clones of jobs      │
 //! leftovers: commits the rest, in the sandbox ──────────┘      seal: trailers, in the base
+//! leaks: secrets, huge files and links in the commits of a run
 //! ```
 //!
 //! afk's own git ([`git`]) works in the base and in trees that nobody else has touched. Once an
@@ -22,6 +23,7 @@ pub(crate) mod credential;
 mod environment;
 pub mod git;
 pub(crate) mod import;
+pub(crate) mod leaks;
 pub(crate) mod leftovers;
 pub mod name;
 pub(crate) mod overlay;
@@ -79,6 +81,12 @@ pub enum WorkspaceError {
     #[error("git in the workspace was not started: {why}")]
     Wall {
         /// The cause, in one line.
+        why: String,
+    },
+    /// The commits of a run can't be searched for secrets, so nothing may be pushed.
+    #[error("search the commits for secrets: {why}")]
+    Scan {
+        /// The bound that was exceeded, or the object that hides something.
         why: String,
     },
     /// libgit2 can't read or write the repository.

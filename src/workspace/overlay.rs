@@ -60,7 +60,7 @@ fn classify(listed: &[u8], tests: &GlobSet, exempt: &GlobSet) -> Changes {
 }
 
 /// Compiles globs. The configuration has validated them; an invalid one would match nothing.
-fn globs(patterns: &[String]) -> GlobSet {
+pub(super) fn globs(patterns: &[String]) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for glob in patterns.iter().filter_map(|pattern| Glob::new(pattern).ok()) {
         set.add(glob);

@@ -36,6 +36,7 @@ mod leader;
 mod operator;
 mod recorded_journal;
 mod rollout;
+mod secrets;
 mod service;
 mod sinks;
 mod ssh;

@@ -8,7 +8,7 @@ use crate::source::{modules, named_paths};
 
 /// A room and what it may name. `core` is a package of its own, which Cargo keeps from naming any.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("agent", &["config", "process", "sandbox"]),
+    ("agent", &["config", "process", "redact", "sandbox"]),
     ("breakglass", &["config", "error", "lock", "network"]),
     ("ci", &["error", "github", "network", "process"]),
     (
@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "journal",
             "network",
             "process",
+            "redact",
             "runtime",
             "sandbox",
             "secrets",
@@ -32,17 +33,21 @@ const ROOMS: &[(&str, &[&str])] = &[
             "tui",
         ],
     ),
-    ("cluster", &["config", "error", "network"]),
+    ("cluster", &["config", "error", "network", "redact"]),
     ("config", &["sandbox"]),
     ("deploy", &["cluster", "config", "error", "network", "process"]),
     ("error", &[]),
-    ("executor", &["agent", "cluster", "config", "error", "network", "process", "secrets"]),
-    ("github", &["config", "error", "lock", "network", "secrets"]),
+    (
+        "executor",
+        &["agent", "cluster", "config", "error", "network", "process", "redact", "secrets"],
+    ),
+    ("github", &["config", "error", "lock", "network", "redact", "secrets"]),
     ("journal", &["config", "lock"]),
     ("lock", &[]),
     ("network", &["error"]),
     ("notify", &["config", "error", "lock", "network", "process", "secrets"]),
-    ("process", &["error", "lock", "sandbox"]),
+    ("process", &["error", "lock", "redact", "sandbox"]),
+    ("redact", &["lock"]),
     (
         "runtime",
         &[
@@ -59,6 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "lock",
             "notify",
             "process",
+            "redact",
             "sandbox",
             "secrets",
             "tracker",
@@ -66,12 +72,25 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("sandbox", &["error"]),
-    ("secrets", &["config", "error", "network"]),
-    ("serve", &["breakglass", "config", "journal", "lock", "notify", "process", "runtime", "term"]),
+    ("secrets", &["config", "error", "network", "redact"]),
+    (
+        "serve",
+        &[
+            "breakglass",
+            "config",
+            "journal",
+            "lock",
+            "notify",
+            "process",
+            "redact",
+            "runtime",
+            "term",
+        ],
+    ),
     ("term", &["lock"]),
     ("tracker", &["config", "error", "github", "lock"]),
     ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
-    ("workspace", &["config", "lock", "process", "sandbox"]),
+    ("workspace", &["config", "lock", "process", "redact", "sandbox"]),
 ];
 
 #[test]

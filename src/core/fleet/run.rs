@@ -94,8 +94,12 @@ impl Run {
                 self.proof.set(ProofLink::TestsGreen, Some(green.clone()));
                 self.progress.failures = 0;
                 self.progress.gate_closed = 0;
+                self.progress.leaks.clear();
             }
-            Event::GateClosed { .. } => self.progress.gate_closed += 1,
+            Event::GateClosed { leaks, .. } => {
+                self.progress.gate_closed += 1;
+                self.progress.leaks.clone_from(leaks);
+            }
             Event::Pushed { head, .. } => {
                 self.workspace.pushed = Some(head.clone());
                 let evidence = Evidence {

@@ -338,6 +338,21 @@ impl AgentEvent {
         }
     }
 
+    /// Applies `change` to every identifier that the agent chose, so that a secret in one can be
+    /// redacted. The same identifier must change in the same way everywhere.
+    pub fn ids(&mut self, change: &mut dyn FnMut(&mut String)) {
+        match self {
+            Self::SessionStarted { session: id, .. }
+            | Self::ToolStart { id, .. }
+            | Self::ToolEnd { id, .. }
+            | Self::PermissionRequest { id, .. }
+            | Self::RequestWithdrawn { id }
+            | Self::Question { id, .. }
+            | Self::Resolved { id, .. } => change(id),
+            _ => {}
+        }
+    }
+
     /// Whether the core receives the event; the transcript stores all of them.
     #[must_use]
     pub const fn concerns_core(&self) -> bool {

@@ -225,6 +225,9 @@ pub enum Event {
         run: RunId,
         /// The explanation that the agent reads.
         why: Untrusted,
+        /// The places in its commits that must not be pushed, each in one line.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leaks: Vec<Untrusted>,
     },
     /// The remote was read back and has the run's head.
     Pushed {

@@ -168,3 +168,31 @@ pub enum RunFact {
         why: Untrusted,
     },
 }
+
+impl RunFact {
+    /// Applies `change` to every text in the report that came from outside, so that secrets can be
+    /// redacted before the journal stores it.
+    pub fn texts(&mut self, change: &mut dyn FnMut(&mut Untrusted)) {
+        match self {
+            Self::Agent(event) => event.texts(change),
+            Self::Gated(report) => report.texts(change),
+            Self::PushRejected { why }
+            | Self::Conflict { why }
+            | Self::PushRefused { why }
+            | Self::Failed { why } => change(why),
+            Self::Judged { detail, log, facts, .. } => {
+                change(detail);
+                change(log);
+                for fact in facts {
+                    change(&mut fact.value);
+                    fact.link.iter_mut().for_each(&mut *change);
+                }
+            }
+            Self::WorktreeReady { .. }
+            | Self::RedSeen { .. }
+            | Self::GateBypassed { .. }
+            | Self::Pushed { .. }
+            | Self::Rebased { .. } => {}
+        }
+    }
+}

@@ -300,6 +300,10 @@ pub struct RunProgress {
     pub first_red: Option<Timestamp>,
     /// The number of turns that the gate sent back since the last push.
     pub gate_closed: u32,
+    /// The places in its commits that the gate found at last and that must not be pushed: secrets,
+    /// huge files, links out of the repository. Each is one line without the value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<Untrusted>,
     /// The number of consecutive failures of the current activity, or of turns.
     pub failures: u32,
     /// The number of rejected pushes since the last accepted one.
@@ -394,6 +398,7 @@ impl Run {
                 attempts: 0,
                 first_red: None,
                 gate_closed: 0,
+                leaks: Vec::new(),
                 failures: 0,
                 push_rejections: 0,
                 guidance: None,

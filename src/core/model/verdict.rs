@@ -275,6 +275,12 @@ pub enum GateSide {
         /// The state, with the paths, and what the agent can do.
         why: Untrusted,
     },
+    /// The commits hold something that must not be pushed: a secret, a huge file, a link out of the
+    /// repository.
+    Leaks {
+        /// Each place in one line: the commit, the path, the line and the kind; never the value.
+        places: Vec<Untrusted>,
+    },
     /// The test command could not run, or exceeded its time limit.
     Broken {
         /// The cause, and how to fix it.
@@ -301,7 +307,7 @@ impl GateReport {
     #[must_use]
     pub(crate) fn verdict(&self) -> GateVerdict {
         use GateSide::{
-            Broken, CiSkipped, Exempt, Failed, NoChange, NoTests, NotRun, Passed, Unfit,
+            Broken, CiSkipped, Exempt, Failed, Leaks, NoChange, NoTests, NotRun, Passed, Unfit,
         };
         let closed = |text: String| GateVerdict::Closed(Untrusted::new(text));
         match (&self.on_base, &self.on_head) {
@@ -316,6 +322,7 @@ impl GateReport {
                  commits."
                     .into(),
             ),
+            (Leaks { places }, _) | (_, Leaks { places }) => closed(leaks(places, &self.base)),
             (NoTests | NotRun, _) | (_, NoTests) => closed(
                 "No test file was added or changed. Write a test that fails without your change, \
                  and commit it."
@@ -335,9 +342,77 @@ impl GateReport {
     }
 }
 
+impl GateReport {
+    /// The places that must not be pushed, where the gate found some.
+    #[must_use]
+    pub(crate) fn leaks(&self) -> &[Untrusted] {
+        match &self.on_base {
+            GateSide::Leaks { places } => places,
+            _ => &[],
+        }
+    }
+
+    /// Applies `change` to every text that came from outside.
+    pub(crate) fn texts(&mut self, change: &mut dyn FnMut(&mut Untrusted)) {
+        self.tests.iter_mut().for_each(&mut *change);
+        for side in [&mut self.on_base, &mut self.on_head] {
+            match side {
+                GateSide::Failed { log: text, .. }
+                | GateSide::Broken { why: text }
+                | GateSide::Unfit { why: text } => change(text),
+                GateSide::Leaks { places } => places.iter_mut().for_each(&mut *change),
+                GateSide::Passed
+                | GateSide::Exempt
+                | GateSide::NoTests
+                | GateSide::CiSkipped
+                | GateSide::NoChange
+                | GateSide::NotRun => {}
+            }
+        }
+    }
+}
+
+/// The most places that an explanation names.
+const NAMED_LEAKS: usize = 20;
+
+/// The explanation for an agent whose commits can't be pushed.
+fn leaks(places: &[Untrusted], base: &Sha) -> String {
+    let mut text = String::from("Your commits hold what must not be pushed:\n");
+    for place in places.iter().take(NAMED_LEAKS) {
+        text.push_str(&format!("- {}\n", place.clean_line()));
+    }
+    if places.len() > NAMED_LEAKS {
+        text.push_str(&format!("- and {} more\n", places.len() - NAMED_LEAKS));
+    }
+    text + &format!(
+        "\nEvery commit is pushed, so another commit that deletes it does not help. Rewrite your \
+         commits so that none of them holds it: for example `git reset --soft {}`, take it out, \
+         and commit again. Delete or ignore files that are no part of the change, because afk \
+         commits what is left over. A secret belongs into the environment, never into the \
+         repository.",
+        base.short()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leaks_close_the_gate_and_are_named() {
+        let report = GateReport {
+            base: Sha("0123456789abcdef".into()),
+            head: Sha("b".into()),
+            tests: vec![],
+            on_base: GateSide::Leaks { places: vec!["b: .env line 1: a key".into(); 25] },
+            on_head: GateSide::NotRun,
+        };
+        let GateVerdict::Closed(why) = report.verdict() else { panic!("the gate is open") };
+        let why = why.as_received();
+        assert!(why.contains("- b: .env line 1: a key\n") && why.contains("- and 5 more"), "{why}");
+        assert!(why.contains("git reset --soft 01234567"), "{why}");
+        assert_eq!(report.leaks().len(), 25);
+    }
 
     #[test]
     fn fact_kinds_keep_their_recorded_names() {
@@ -357,6 +432,7 @@ mod tests {
             GateSide::CiSkipped,
             GateSide::NoChange,
             GateSide::Unfit { why: "a merge".into() },
+            GateSide::Leaks { places: vec!["a: b: a key".into()] },
             GateSide::Broken { why: "no such file".into() },
             GateSide::NotRun,
         ];

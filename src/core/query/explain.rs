@@ -57,6 +57,9 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
         lines.push(format!("  {:>9}  {}", elapsed(began, *at), phase.as_str()));
     }
     lines.extend(proof(run));
+    for place in &run.progress.leaks {
+        lines.push(format!("  must not be pushed: {}", place.clean_line()));
+    }
     if run.progress.attempts > 0 {
         lines.push(format!("  {}", plural(run.progress.attempts, "fix-forward attempt")));
     }

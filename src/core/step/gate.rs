@@ -16,7 +16,8 @@ impl Stepper<'_> {
             GateVerdict::Open => self.gate_opened(id, report),
             GateVerdict::Closed(why) => {
                 let why = why.tail(LOG_TAIL);
-                self.emit(Event::GateClosed { run: id, why: why.clone() });
+                let leaks = report.leaks().to_vec();
+                self.emit(Event::GateClosed { run: id, why: why.clone(), leaks });
                 let limit = self.fleet().policy.gate_retries;
                 if self.run(id).is_some_and(|r| r.progress.gate_closed > limit) {
                     let line = format!("the gate stayed closed {}", plural(limit + 1, "time"));

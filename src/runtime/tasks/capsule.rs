@@ -5,6 +5,7 @@
 use super::{TaskContext, TaskError};
 use crate::core::model::id::Sha;
 use crate::core::model::input::Input;
+use crate::redact::Redactor;
 use crate::workspace::{WorkspaceError, capsule, import};
 
 /// Writes the capsule and reports its folder to the core. If the worktree can't be read, the
@@ -42,8 +43,12 @@ pub(in crate::runtime) async fn keep(task: &TaskContext) {
         }
     }
     let folder = task.runtime.state.join("capsules").join(run.to_string());
-    let named: Vec<(&str, Vec<u8>)> =
-        files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    // The commits under the references hold what the worktree had; the files are for people.
+    let redactor = Redactor::default();
+    let named: Vec<(&str, Vec<u8>)> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), redactor.clean_bytes(bytes).into_owned()))
+        .collect();
     match capsule::write(&folder, &named) {
         Ok(digest) => {
             task.note(format!("evidence kept in {} ({})", folder.display(), digest.short()));

@@ -16,6 +16,7 @@ use crate::core::model::issue::Issue;
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
+use crate::redact::Redactor;
 use crate::runtime::wall::{Grants, Owner, borrowed_objects};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
@@ -194,13 +195,15 @@ impl TaskContext {
 
     /// Adds a remark of afk to the run's transcript.
     pub(super) fn note(&self, text: impl Into<Untrusted>) {
-        let event = AgentEvent::Notice { text: text.into() };
+        let mut event = AgentEvent::Notice { text: text.into() };
+        Redactor::default().event(&mut event);
         let entry = TranscriptEntry { at: clock::wall(), turn: self.run.agent.turns, event };
         self.runtime.append_transcript(self.run.id, &[entry]);
     }
 
     /// Sends a fact to the core before the task has ended.
-    pub(super) async fn report(&self, fact: RunFact) {
+    pub(super) async fn report(&self, mut fact: RunFact) {
+        Redactor::default().fact(&mut fact);
         let input = Input::Run { run: self.run.id, epoch: self.epoch, fact };
         self.runtime.send(input).await;
     }

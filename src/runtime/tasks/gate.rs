@@ -4,6 +4,7 @@
 //! ```text
 //!   commit leftovers (sandbox) ──▶ import ──▶ trailers ──▶ changes base..head
 //!        ├─ unfit, refused, no change, or CI is skipped ────▶ closed
+//!        ├─ secrets, huge files, links out of the tree ─────▶ closed
 //!        ├─ tests: lay them over the base, run ── must fail ─┐
 //!        └─ exempt files only ───────────────────────────────┤
 //!                                       run on the head ── must pass ──▶ open
@@ -19,14 +20,16 @@ use super::{TaskContext, TaskError};
 use crate::config::repository::RepositoryRules;
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
+use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{GateReport, GateSide};
 use crate::core::tables::guardrail;
 use crate::process::Spec;
+use crate::redact::Redactor;
 use crate::runtime::wall::Grants;
 use crate::sandbox::NetworkPolicy;
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, import, leftovers, overlay, seal, shown};
+use crate::workspace::{WorkspaceError, import, leaks, leftovers, overlay, seal, shown};
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
@@ -67,6 +70,17 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let messages = git.call(&["log", "--format=%B", &range]).await.map_err(text)?;
     if guardrail::skips_ci(&messages) {
         report.on_base = GateSide::CiSkipped;
+        return Ok(RunFact::Gated(Box::new(report)));
+    }
+    let limit = Duration::from_secs(task.config.limits.git_seconds);
+    let redactor = Redactor::default();
+    let found = leaks::scan(&git, &base, &head, &rules.gate, &redactor, limit).await;
+    let places: Vec<Untrusted> =
+        found.map_err(text)?.iter().map(|leak| leak.summary().into()).collect();
+    if !places.is_empty() {
+        let count = plural(places.len(), "place");
+        task.note(format!("gate: the commits have {count} that must not be pushed"));
+        report.on_base = GateSide::Leaks { places };
         return Ok(RunFact::Gated(Box::new(report)));
     }
     let (prove, owner) = (task.proving_tree(), task.owner());

@@ -23,6 +23,7 @@ use crate::core::model::budget::Spend;
 use crate::core::model::capability::Equipment;
 use crate::core::model::input::RunFact;
 use crate::journal::transcript::TranscriptEntry;
+use crate::redact::Redactor;
 use crate::runtime::clock;
 
 /// The largest number of events in one write.
@@ -117,9 +118,13 @@ impl<'a> TurnEvents<'a> {
     }
 
     async fn take(&mut self, event: AgentEvent) {
-        let event = bound(event);
+        let mut event = bound(event);
         if matches!(&event, AgentEvent::Usage(spend) if !spend.is_plausible()) {
             return self.note_invented_cost();
+        }
+        if self.task.executor.is_some() {
+            // Another machine removed the secrets that it knows; these are ours.
+            Redactor::default().event(&mut event);
         }
         if let Some(listener) = &self.listener {
             // A listener that goes away also stops the job, so a failed send loses nothing.

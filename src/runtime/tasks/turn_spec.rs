@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -13,7 +12,6 @@ use secrecy::ExposeSecret;
 use super::question::AgentQuestion;
 use super::turn::TurnStart;
 use super::{TaskContext, TaskError};
-use crate::agent::redact::{Redactor, names_a_secret};
 use crate::agent::{Tariff, TurnLimits, TurnSpec, protocol_for, vendor};
 use crate::config::Config;
 use crate::config::agent::{AgentConfig, Plan, Protocol};
@@ -23,6 +21,7 @@ use crate::core::model::capability::Equipment;
 use crate::core::model::digest::Digest;
 use crate::core::model::id::Sha;
 use crate::core::model::job::JobKind;
+use crate::redact::{self, Redactor, names_a_secret};
 use crate::runtime::wall::{Grants, Owner};
 use crate::runtime::{Context, clock, prompt};
 use crate::sandbox::Sandbox;
@@ -50,13 +49,13 @@ pub(super) async fn of_run(
         Some(folder) => task.runtime.scratch_dirs.path(folder),
         None => task.worktree()?,
     };
-    let (env, redactor) = if task.executor.is_none() {
+    let env = if task.executor.is_none() {
         environment(&task.runtime, agent, task.environment()).await?
     } else {
         // The executor holds the secrets; they must not leave with the specification.
         let mut env = task.environment();
         env.extend(agent.fixed_variables());
-        (env, Redactor::default())
+        env
     };
     let inherit =
         task.executor.iter().flat_map(|_| agent.secrets.keys().chain(agent.inherited_variables()));
@@ -98,7 +97,7 @@ pub(super) async fn of_run(
         tools: job.is_none_or(|job| !job.is_question()),
         tariff: tariff(agent),
         limits: TurnLimits { turn: limit(task), ..limits(&task.config) },
-        redactor,
+        redactor: Redactor::default(),
         sandbox: None,
         stream_output: job.is_some(),
         inherit,
@@ -170,12 +169,12 @@ pub(super) fn scratch_owner(task: &TaskContext) -> (String, Option<String>) {
 }
 
 /// Completes `env` with the variables that the agent inherits from us, its settings and its
-/// secrets. The redactor removes the secrets from everything that is stored.
+/// secrets, and remembers the secrets for redaction.
 async fn environment(
     runtime: &Context,
     agent: &AgentConfig,
     mut env: BTreeMap<String, String>,
-) -> Result<(BTreeMap<String, String>, Redactor), TaskError> {
+) -> Result<BTreeMap<String, String>, TaskError> {
     let our_env = |name: &str| std::env::var(name).ok();
     env.extend(
         agent.inherited_variables().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))),
@@ -184,27 +183,19 @@ async fn environment(
     for (path, text) in agent.settings_files() {
         write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    /// The secrets in our own environment, which never changes.
-    static OURS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let ours = std::env::vars_os().filter_map(|(name, value)| {
-            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-            names_a_secret(&name).then_some(value)
-        });
-        ours.collect()
-    });
-    let mut secrets = OURS.clone();
-    secrets.extend(env.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, v)| v.clone()));
+    env.iter()
+        .filter(|(name, _)| names_a_secret(name))
+        .for_each(|(_, value)| redact::remember_likely(value));
     for (name, reference) in &agent.secrets {
         let secret = runtime.services().secrets.get(reference).await;
         let secret = secret.map_err(|e| crate::error::chain(&e))?;
-        secrets.push(secret.expose_secret().to_owned());
         env.insert(name.clone(), secret.expose_secret().to_owned());
     }
     // An agent with a HOME of its own has no git identity there.
     for (name, value) in committer() {
         env.entry(name.to_owned()).or_insert(value);
     }
-    Ok((env, Redactor::new(secrets)))
+    Ok(env)
 }
 
 fn tariff(agent: &AgentConfig) -> Tariff {
@@ -237,7 +228,7 @@ pub(super) async fn of_question(
     let config = runtime.config();
     let name = &question.agent;
     let agent = config.agents.get(name).ok_or_else(|| format!("there is no [agents.{name}]"))?;
-    let (env, redactor) = environment(runtime, agent, question.env.clone()).await?;
+    let env = environment(runtime, agent, question.env.clone()).await?;
     let grants = Grants { write: vec![cwd.clone()], ..Grants::default() };
     let spec = TurnSpec {
         owner: question.owner.clone(),
@@ -255,7 +246,7 @@ pub(super) async fn of_question(
         tools: false,
         tariff: tariff(agent),
         limits: TurnLimits { turn: question.limit, ..limits(&config) },
-        redactor,
+        redactor: Redactor::default(),
         sandbox: None,
         stream_output: false,
         inherit: Vec::new(),

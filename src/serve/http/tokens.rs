@@ -13,6 +13,7 @@ use super::{ApiRefusal, ApiState};
 use crate::config::http::HttpConfig;
 use crate::core::model::command::{Command, CommandEnvelope, Role};
 use crate::core::model::id::Actor;
+use crate::redact;
 use crate::runtime::Handle;
 
 /// The least number of characters of a configured token.
@@ -57,6 +58,7 @@ impl CallerTokens {
             .map_err(|_| "the system provides no random numbers".to_owned())?;
         let mut known = Vec::new();
         if let Some(bearer) = bearer {
+            redact::remember(bearer.expose_secret());
             let caller = Caller { actor: Actor("api".into()), role: Role::Operator };
             known.push((hmac::sign(&key, bearer.expose_secret().as_bytes()), caller));
         }

@@ -15,6 +15,8 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{HashAlg, PrivateKey};
 
+use crate::redact;
+
 /// The path of the host key in a state folder.
 fn host_key_path(state: &Path) -> PathBuf {
     state.join("ssh_host_ed25519_key")
@@ -30,7 +32,10 @@ fn host_key(state: &Path) -> Result<PrivateKey, String> {
     let path = host_key_path(state);
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     match std::fs::read_to_string(&path) {
-        Ok(text) => PrivateKey::from_openssh(&text).map_err(|error| wrong(&error)),
+        Ok(text) => {
+            redact::remember(&text);
+            PrivateKey::from_openssh(&text).map_err(|error| wrong(&error))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut seed = [0; 32];
             std::fs::File::open("/dev/urandom")
@@ -44,6 +49,7 @@ fn host_key(state: &Path) -> Result<PrivateKey, String> {
                 .mode(0o600)
                 .open(&path)
                 .map_err(|error| wrong(&error))?;
+            redact::remember(&text);
             file.write_all(text.as_bytes()).map_err(|error| wrong(&error))?;
             Ok(key)
         }

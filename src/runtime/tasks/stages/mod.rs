@@ -28,7 +28,9 @@ use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
 use crate::core::model::stage::{ProofLink, Stage};
 use crate::core::model::time::Timestamp;
+use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Judgement, Verdict};
+use crate::redact::Redactor;
 use crate::runtime::clock;
 
 /// Minutes until a check or a pipeline should have appeared, unless the repository says otherwise.
@@ -63,6 +65,8 @@ pub(super) fn limit(task: &TaskContext, stage: Stage) -> Duration {
 pub(super) async fn run(task: &TaskContext, stage: Stage, sha: Sha) -> Result<RunFact, TaskError> {
     let judgement = (table(stage).judge)(task, &sha).await?;
     let Judgement { verdict, detail, log, facts } = confirm(task, &sha, judgement).await?;
+    // Services cut their logs, perhaps within a secret.
+    let log = Untrusted::new(Redactor::default().clean_cut(log.as_received()));
     let name = stage.as_str();
     task.note(format!("{name} of {}: {} ({})", sha.short(), verdict.as_str(), detail.clean_line()));
     if !log.as_received().is_empty() && verdict != Verdict::Green {

@@ -1,0 +1,75 @@
+//! Has the secrets redacted that no adapter reads through [`secrets`](crate::secrets): those of
+//! afk's environment, and the key files that the configuration names.
+//!
+//! [`setup`](super::setup) calls it at the start, and [`config_watch`](super::config_watch) after a
+//! change.
+
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::config::Config;
+use crate::redact;
+
+/// The most bytes of a key file that are read.
+const KEY_LIMIT: u64 = 64 * 1024;
+
+/// Remembers the secrets of afk's environment and of the files that a configuration names.
+pub(super) fn remember(config: &Config) {
+    for (name, value) in std::env::vars_os() {
+        if let (Some(name), Some(value)) = (name.to_str(), value.to_str())
+            && redact::names_a_secret(name)
+        {
+            redact::remember_likely(value);
+        }
+    }
+    let of_repositories = config.repos.values().filter_map(|known| known.ssh_key.as_deref());
+    let hosts = config
+        .breakglass
+        .iter()
+        .flat_map(|breakglass| breakglass.hosts.values().chain([&breakglass.hypervisor]));
+    for path in of_repositories.chain(hosts.filter_map(|host| host.key.as_deref())) {
+        // An unreadable key protects nothing here; its user reports the error.
+        if let Some(text) = read(path) {
+            redact::remember(&text);
+        }
+    }
+}
+
+/// The text of a regular file. A FIFO or a device in its place must not block.
+fn read(path: &Path) -> Option<String> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    let flags = i32::try_from(flags).ok()?;
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let mut text = String::new();
+    let is_file = file.metadata().ok()?.is_file();
+    is_file.then(|| file.take(KEY_LIMIT).read_to_string(&mut text).ok()).flatten()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::repos::RepositoryConfig;
+    use crate::core::model::id::Repo;
+    use crate::redact::Redactor;
+
+    #[test]
+    fn key_file_is_redacted_and_a_fifo_in_its_place_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, fifo) = (dir.path().join("key"), dir.path().join("fifo"));
+        let line = "QyNTUxOQAAACBa1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b0c1d2e3f4a5b6c7d8e";
+        let text = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{line}\n-----END OPENSSH");
+        std::fs::write(&key, text).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let mut config = Config::default();
+        for (name, path) in [("a/b", &fifo), ("a/c", &key)] {
+            let ssh_key = Some(path.clone());
+            let known = RepositoryConfig { ssh_key, ..RepositoryConfig::default() };
+            config.repos.insert(Repo::parse(name).unwrap(), known);
+        }
+        remember(&config);
+        assert_eq!(Redactor::default().clean(&format!("a {line} b")), "a [redacted] b");
+    }
+}
