@@ -16,7 +16,13 @@ pub(super) fn written<'a>(name: &str, args: &[&'a str]) -> Vec<&'a str> {
         // The first operand is a mode or an owner, unless a file gives it.
         "chmod" | "chown" | "chgrp" => {
             let all = operands(args, short(""));
-            let named = args.iter().any(|arg| arg.starts_with("--ref"));
+            // `-x` takes a permission away: it is a mode, although it looks like an option.
+            let is_mode = |arg: &&str| {
+                arg.strip_prefix('-').is_some_and(|mode| {
+                    !mode.is_empty() && mode.chars().all(|c| "rwxXst".contains(c))
+                })
+            };
+            let named = args.iter().any(|arg| arg.starts_with("--ref") || is_mode(arg));
             all.into_iter().skip(usize::from(!named)).collect()
         }
         "mv" | "cp" | "ln" | "install" | "rsync" | "scp" => copied(name, args),
@@ -105,7 +111,8 @@ fn edited_in_place<'a>(name: &str, args: &[&'a str]) -> Vec<&'a str> {
         Argument::Long(long, _) => abbreviates(long, "expression") || abbreviates(long, "file"),
         Argument::Operand(_) => false,
     });
-    let operands = all.into_iter().filter_map(Argument::operand);
+    // BSD's sed has the suffix as an argument of its own, which may be empty.
+    let operands = all.into_iter().filter_map(Argument::operand).filter(|text| !text.is_empty());
     operands.skip(usize::from(!has_program)).collect()
 }
 
