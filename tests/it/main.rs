@@ -38,4 +38,5 @@ mod service;
 mod sinks;
 mod ssh;
 mod t3;
+mod units;
 mod woodpecker;
