@@ -31,7 +31,7 @@ mod wrapper;
 mod writes;
 
 use std::borrow::Cow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use self::nested::{NestedBody, NestedCommand};
 use self::place::WorkingFolder;
@@ -116,8 +116,8 @@ impl<'a> CommandJudge<'a> {
         depth: usize,
     ) -> Option<Guardrail> {
         // A subshell's `cd` ends with it; so does what a substitution's last command prints.
-        let mut outer: Vec<(WorkingFolder<'a>, Option<Rc<str>>)> = Vec::new();
-        let mut printed: Option<Rc<str>> = None;
+        let mut outer: Vec<(WorkingFolder<'a>, Option<Arc<str>>)> = Vec::new();
+        let mut printed: Option<Arc<str>> = None;
         for piece in shell_words::pieces(text) {
             match piece {
                 ShellPiece::Open => outer.push((folder.clone(), printed.clone())),
@@ -143,14 +143,14 @@ impl<'a> CommandJudge<'a> {
     fn judge_command(
         &mut self,
         command: &SimpleCommand,
-        printed: &mut Option<Rc<str>>,
+        printed: &mut Option<Arc<str>>,
         folder: &mut WorkingFolder<'a>,
         depth: usize,
     ) -> Option<Guardrail> {
         let piped = command.piped.then(|| printed.take()).flatten();
         let words = command.arguments();
         let redirects = command.written().iter().any(|path| folder.is_outside(path));
-        let input = command.input.as_deref().map(Rc::from).or(piped);
+        let input = command.input.as_deref().map(Arc::from).or(piped);
         // The last word of a compound command prints nothing of its own.
         if !matches!(words[..], ["}" | "fi" | "done" | "esac"]) {
             *printed = match shell_words::output(&words, input.as_deref()) {

@@ -1,6 +1,6 @@
 //! The folder in which a command works, and whether a path from there lies outside the worktree.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The longest working folder that is followed, in bytes.
 const FOLDER_LIMIT: usize = 512;
@@ -14,10 +14,10 @@ const DEVICES: [&str; 14] = [
 #[derive(Debug, Clone)]
 pub(super) struct WorkingFolder<'a> {
     worktree: &'a str,
-    path: Rc<str>,
+    path: Arc<str>,
     /// Whether `path` lies outside the worktree.
     outside: bool,
-    previous: Option<(Rc<str>, bool)>,
+    previous: Option<(Arc<str>, bool)>,
     /// The command runs on another machine, whose paths are not judged.
     remote: bool,
 }
