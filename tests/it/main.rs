@@ -32,6 +32,7 @@ mod host_script;
 mod http;
 mod leader;
 mod operator;
+mod pod_security;
 mod recorded_journal;
 mod rollout;
 mod service;
