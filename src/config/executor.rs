@@ -63,9 +63,10 @@ pub struct KubernetesJobsConfig {
     /// The priority class of the pods.
     #[serde(default)]
     pub priority_class: Option<String>,
-    /// The numeric user of the pods, who must own the worktrees.
+    /// The numeric user and group of the pods, who must own the worktrees and can't be root; afk's
+    /// own user by default.
     #[serde(default)]
-    pub user: Option<i64>,
+    pub user: Option<u32>,
     /// Seconds that Kubernetes keeps a Job after its end.
     #[serde(default = "hour")]
     pub ttl_seconds: u32,
@@ -160,6 +161,11 @@ impl ExecutorConfig {
             Self::Kubernetes(jobs) if !jobs.mount.is_absolute() => {
                 wrong("mount", "should be an absolute path")
             }
+            Self::Kubernetes(jobs) if jobs.user == Some(0) => wrong(
+                "user",
+                "must not be 0: pods pass the restricted profile of the Pod Security Standards, \
+                 which refuses root",
+            ),
             Self::Kubernetes(jobs) if jobs.command.is_empty() => {
                 wrong("command", "names no program")
             }
@@ -192,6 +198,17 @@ mod tests {
             ConfigError::Meaning { key, .. } => Some(key),
             other => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn kubernetes_pods_never_run_as_root() {
+        let jobs = |more: &str| {
+            format!(
+                "kind = 'kubernetes'\nnamespace = 'a'\nimage = 'b'\nclaim = 'c'\nmount = '/d'\n{more}"
+            )
+        };
+        assert_eq!(wrong_key(&jobs("user = 1000"), false), None);
+        assert_eq!(wrong_key(&jobs("user = 0"), false).as_deref(), Some("user"));
     }
 
     #[test]

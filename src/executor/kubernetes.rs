@@ -1,5 +1,6 @@
 //! Runs a turn as a Kubernetes Job: the pod runs the same afk as a worker, in the same worktree on
-//! a shared volume.
+//! a shared volume. The pod passes the restricted profile of the Pod Security Standards, so that a
+//! namespace can enforce it; no setting loosens that.
 //!
 //! The Job has the turn's name, so that creating it twice finds the first one. Table T8
 //! (`core::tables::job`) reads the Job's state. Events arrive through the [`TurnFolder`], which
@@ -40,11 +41,15 @@ const VOLUME_DELAY: Duration = Duration::from_secs(10);
 const BATCH: usize = 128;
 /// The label with a run's name, on its Jobs and pods.
 const RUN_LABEL: &str = "afk.dev/run";
+/// The home folder of a pod's user. It is empty at first and goes with the pod.
+const HOME: &str = "/home/agent";
 
 #[derive(Debug)]
 pub(crate) struct KubernetesExecutor {
     config: KubernetesJobsConfig,
     cluster: KubernetesConfig,
+    /// The numeric user and group of the pods; never root.
+    user: u32,
     /// Connects at the first call.
     client: CachedClient,
 }
@@ -59,13 +64,30 @@ enum CreateOutcome {
     Retry(String),
 }
 
+/// Returns the user of the pods: the configured one, or afk's own, who owns the worktrees.
+fn pod_user(configured: Option<u32>, own: u32) -> Result<u32, String> {
+    match configured.unwrap_or(own) {
+        0 => Err(
+            "afk runs as root here, and a pod must not run as root: set `user` to the number of \
+                  another user, who must own the state folder"
+                .into(),
+        ),
+        user => Ok(user),
+    }
+}
+
 fn timed_out() -> String {
     format!("the cluster did not respond within {} s", CALL_TIMEOUT.as_secs())
 }
 
 impl KubernetesExecutor {
-    pub(crate) fn new(config: KubernetesJobsConfig, cluster: KubernetesConfig) -> Arc<Self> {
-        Arc::new(Self { config, cluster, client: CachedClient::default() })
+    /// Fails if the pods would run as root.
+    pub(crate) fn new(
+        config: KubernetesJobsConfig,
+        cluster: KubernetesConfig,
+    ) -> Result<Arc<Self>, String> {
+        let user = pod_user(config.user, rustix::process::geteuid().as_raw())?;
+        Ok(Arc::new(Self { config, cluster, user, client: CachedClient::default() }))
     }
 
     async fn api(&self) -> Result<Api<Job>, String> {
@@ -90,6 +112,17 @@ impl KubernetesExecutor {
         let mut pod = json!({
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
+            // Without it, the environment lists the services of the namespace.
+            "enableServiceLinks": false,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": self.user,
+                "runAsGroup": self.user,
+                "fsGroup": self.user,
+                // A change of every owner on a large volume would delay each turn.
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "nodeSelector": config.node_selector,
             "tolerations": config.tolerations,
             "containers": [{
@@ -98,22 +131,31 @@ impl KubernetesExecutor {
                 "command": command,
                 "workingDir": turn.spec.cwd,
                 "envFrom": env_from,
+                "env": [{"name": "HOME", "value": HOME}],
                 "resources": {"requests": config.requests, "limits": config.limits},
-                "volumeMounts": [{"name": "work", "mountPath": config.mount}],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "privileged": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "work", "mountPath": config.mount},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "home", "mountPath": HOME},
+                ],
             }],
-            "volumes": [{
-                "name": "work",
-                "persistentVolumeClaim": {"claimName": config.claim},
-            }],
+            "volumes": [
+                {"name": "work", "persistentVolumeClaim": {"claimName": config.claim}},
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "home", "emptyDir": {}},
+            ],
         });
         if let Some(name) = &config.service_account {
             pod["serviceAccountName"] = json!(name);
         }
         if let Some(name) = &config.priority_class {
             pod["priorityClassName"] = json!(name);
-        }
-        if let Some(user) = config.user {
-            pod["securityContext"] = json!({"runAsUser": user, "fsGroup": user});
         }
         json!({
             "apiVersion": "batch/v1",
@@ -364,7 +406,11 @@ impl Executor for KubernetesExecutor {
             };
             let listed = timeout(CALL_TIMEOUT, list).await;
             listed.map_err(|_| timed_out())??;
-            Ok(format!("the Jobs of the namespace {} can be read", self.config.namespace))
+            let Self { config, user, .. } = self;
+            Ok(format!(
+                "the Jobs of the namespace {} can be read; pods run as user {user}",
+                config.namespace
+            ))
         })
     }
 
@@ -401,5 +447,18 @@ impl Executor for KubernetesExecutor {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pod_user_is_never_root() {
+        assert_eq!(pod_user(None, 1000), Ok(1000));
+        assert_eq!(pod_user(Some(2000), 1000), Ok(2000));
+        assert_eq!(pod_user(Some(2000), 0), Ok(2000));
+        assert!(pod_user(None, 0).is_err_and(|why| why.contains("set `user`")));
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn from_config(
 ) -> Result<Arc<dyn Executor>, String> {
     Ok(match config.clone() {
         config::ExecutorConfig::Kubernetes(jobs) => {
-            kubernetes::KubernetesExecutor::new(*jobs, cluster.clone())
+            kubernetes::KubernetesExecutor::new(*jobs, cluster.clone())?
         }
         config::ExecutorConfig::Service(other) => {
             service::ServiceExecutor::new(other, secrets.clone())?

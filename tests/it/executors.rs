@@ -25,7 +25,7 @@ fn world(script: &str, cluster: &Cluster, more: &str) -> World {
     let section = format!(
         "[kubernetes]\nkubeconfig = '{}'\n[executors.farm]\nkind = 'kubernetes'\nnamespace = 'web'\n\
          image = 'registry/afk:1'\ncommand = ['{AFK}']\nclaim = 'work'\nmount = '{root}'\n\
-         env_from = ['keys']\nqueue = 'agents'\nrequests = {{ cpu = '500m' }}\n\
+         user = 1000\nenv_from = ['keys']\nqueue = 'agents'\nrequests = {{ cpu = '500m' }}\n\
          node_selector = {{ pool = 'agents' }}\ntolerations = [{{ key = 'agents', operator = 'Exists' }}]\n{more}",
         kubeconfig.display()
     );
@@ -186,7 +186,7 @@ async fn kubernetes_executor_requires_state_on_the_shared_volume() {
     let world = World::new(END);
     let section = format!(
         "[kubernetes]\nkubeconfig = '{}'\n[executors.farm]\nkind = 'kubernetes'\nnamespace = 'web'\n\
-         image = 'x'\nclaim = 'work'\nmount = '/nowhere'",
+         image = 'x'\nclaim = 'work'\nmount = '/nowhere'\nuser = 1000",
         cluster.kubeconfig(world.root()).display()
     );
     let world = world.with(&section).repo("executor = 'farm'");

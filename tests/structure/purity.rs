@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::source::{Module, modules, written_paths};
 
 /// The parts of the standard library that only compute.
-const PURE: &[&str] = &["cmp", "collections", "fmt", "iter", "mem", "str"];
+const PURE: &[&str] = &["borrow", "cmp", "collections", "fmt", "iter", "mem", "str"];
 
 /// A macro's body is not parsed, so these words are looked for in the text, and the part behind each
 /// `std::`.

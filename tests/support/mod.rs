@@ -6,12 +6,14 @@ pub mod api;
 pub mod cluster;
 pub mod github;
 pub mod model;
+pub mod pod_security;
 pub mod pty;
 pub mod pve;
 pub mod server;
 pub mod sinks;
 pub mod t3;
 pub mod world;
+pub mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -23,8 +23,6 @@ pub mod blocking;
 pub mod check;
 pub mod commit;
 pub mod guardrail;
-#[cfg(test)]
-mod guardrail_tests;
 pub mod job;
 pub(crate) mod permission;
 pub mod pipeline;

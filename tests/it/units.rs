@@ -1,0 +1,164 @@
+//! The shipped systemd units: how exposed they are by systemd's own measure, and that they allow what
+//! the launcher of agents needs.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The highest exposure of a unit, of 10.
+const EXPOSURE: f64 = 3.0;
+
+fn unit(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/systemd/system");
+    folder.join(format!("{name}.service"))
+}
+
+/// The values of a setting, with those of all its lines.
+fn setting(name: &str, key: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(unit(name)).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// Runs `systemd-analyze`; none where it is missing or too old to read a file.
+fn analyze(args: &[&str]) -> Option<String> {
+    let output = Command::new("systemd-analyze").args(args).arg("--no-pager").output();
+    match output {
+        Ok(output) if output.status.success() => {
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        other => {
+            eprintln!("!!! SKIPPED: systemd-analyze {args:?} gives no answer here: {other:?}");
+            None
+        }
+    }
+}
+
+#[test]
+fn system_units_are_little_exposed() {
+    for name in ["afk-pipeline", "afk-breakglass"] {
+        let path = unit(name).display().to_string();
+        let Some(text) = analyze(&["security", "--offline=yes", &path]) else { return };
+        let overall = text.lines().find_map(|line| line.split_once("Overall exposure level for"));
+        let words = overall.and_then(|(_, rest)| rest.split_once(": ")).unwrap().1;
+        let exposure: f64 = words.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(exposure <= EXPOSURE, "{name} has the exposure {exposure}:\n{text}");
+        // The single findings.
+        let found = analyze(&["security", "--offline=yes", "--json=short", &path]).unwrap();
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let open: BTreeSet<&str> = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|finding| finding["set"] == false)
+            .map(|finding| finding["json_field"].as_str().unwrap())
+            .collect();
+        for field in
+            ["NoNewPrivileges", "UserOrDynamicUser", "ProtectSystem", "ProtectKernelModules"]
+        {
+            assert!(!open.contains(field), "{name}: {field} is missing");
+        }
+        let capabilities = |field: &&&str| field.starts_with("CapabilityBoundingSet");
+        assert_eq!(open.iter().filter(capabilities).count(), 0, "{name}: {open:?}");
+    }
+}
+
+/// Anything mounted over a part of /proc makes the kernel refuse a fresh /proc in the user namespace
+/// of an agent.
+#[test]
+fn pipeline_unit_leaves_proc_visible_and_allows_namespaces() {
+    for key in ["ProtectKernelTunables", "ProtectKernelLogs", "ProtectHostname", "ProcSubset"] {
+        assert_eq!(setting("afk-pipeline", key), Vec::<String>::new(), "{key}");
+    }
+    let namespaces = setting("afk-pipeline", "RestrictNamespaces");
+    for wanted in ["user", "mnt", "pid", "ipc", "uts", "net"] {
+        assert!(namespaces.iter().any(|found| found == wanted), "{wanted}: {namespaces:?}");
+    }
+    for key in ["PrivateUsers", "MemoryDenyWriteExecute", "ProtectControlGroups"] {
+        assert_eq!(setting("afk-pipeline", key), Vec::<String>::new(), "{key}");
+    }
+    assert_eq!(setting("afk-breakglass", "RestrictNamespaces"), ["true"]);
+}
+
+/// The reason for what the unit of the pipeline leaves out, tried on this kernel: each of these mounts
+/// is one that a left-out setting makes.
+#[test]
+fn kernel_refuses_a_fresh_proc_where_a_part_of_proc_is_covered() {
+    let agent = "unshare --user --map-root-user --mount --pid --fork mount -t proc proc /proc";
+    let started = |covering: &str| {
+        let script = format!("{covering} && {agent}");
+        let unit = ["--user", "--map-root-user", "--mount", "sh", "-c", &script];
+        Command::new("unshare").args(unit).output().is_ok_and(|output| output.status.success())
+    };
+    if !started("true") {
+        eprintln!("!!! SKIPPED: no user namespace with a /proc of its own can be made here");
+        return;
+    }
+    for covering in [
+        "mount --bind /proc/sys /proc/sys",
+        "mount --bind /dev/null /proc/kmsg",
+        "mount --bind /proc/sys/kernel/hostname /proc/sys/kernel/hostname",
+    ] {
+        assert!(!started(covering), "{covering}");
+    }
+}
+
+/// The system calls that a filter allows: single names, and those of systemd's groups.
+fn allowed_calls(name: &str) -> Option<BTreeSet<String>> {
+    let mut allowed = BTreeSet::new();
+    let mut groups: Vec<String> = setting(name, "SystemCallFilter");
+    assert!(groups.iter().all(|word| !word.starts_with('~')), "{name} takes calls away");
+    while let Some(word) = groups.pop() {
+        if word.starts_with('@') {
+            let text = analyze(&["syscall-filter", &word])?;
+            let lines = text.lines().skip(1).map(str::trim);
+            groups.extend(
+                lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
+            );
+        } else {
+            allowed.insert(word);
+        }
+    }
+    Some(allowed)
+}
+
+#[test]
+fn pipeline_unit_allows_the_system_calls_of_the_launcher() {
+    let Some(allowed) = allowed_calls("afk-pipeline") else { return };
+    for call in [
+        "mount",
+        "umount2",
+        "pivot_root",
+        "mount_setattr",
+        "open_tree",
+        "move_mount",
+        "unshare",
+        "clone",
+        "clone3",
+        "setns",
+        "seccomp",
+        "prctl",
+        "landlock_create_ruleset",
+        "landlock_add_rule",
+        "landlock_restrict_self",
+        "pidfd_open",
+        "pidfd_send_signal",
+        "execve",
+        "execveat",
+        "setrlimit",
+        "prlimit64",
+        "setresuid",
+        "setgroups",
+        "memfd_create",
+        "close_range",
+    ] {
+        assert!(allowed.contains(call), "{call} is refused");
+    }
+    for call in
+        ["bpf", "ptrace", "init_module", "kexec_load", "reboot", "swapon", "perf_event_open"]
+    {
+        assert!(!allowed.contains(call), "{call} is allowed");
+    }
+}
