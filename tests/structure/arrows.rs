@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster", &["config", "error", "network"]),
     ("config", &[]),
     ("deploy", &["cluster", "config", "error", "network", "process"]),
+    ("egress", &["config", "lock"]),
     ("error", &[]),
     ("executor", &["agent", "cluster", "config", "error", "network", "process", "secrets"]),
     ("github", &["config", "error", "lock", "network", "secrets"]),
