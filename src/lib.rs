@@ -10,6 +10,7 @@
 //! - [`error`]: one way to print an error with its causes; how a command fails
 //! - [`network`]: failed calls to other machines, with their address, cause and hint
 //! - [`config`]: `afk.toml`, the environment, and each repository's `.afk.toml`
+//! - `egress`: the proxy through which a program behind the wall reaches only the hosts of a list
 //! - [`sandbox`]: the wall around programs that aren't ours: what they can reach
 //! - [`process`]: child processes as whole trees, with limits and without orphans
 //! - [`journal`]: the hash-chained record of events, and the transcripts of runs
@@ -37,6 +38,11 @@ pub mod cluster;
 pub mod config;
 pub use afk_core as core;
 pub mod deploy;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the runtime opens a proxy once runs have a sandbox")
+)]
+mod egress;
 pub mod error;
 pub mod executor;
 pub mod github;

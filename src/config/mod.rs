@@ -13,6 +13,7 @@
 //! their own section. An unknown key is an error that names its path. The default dispatches
 //! nothing: the kill switch is on and the allowlist is empty.
 
+pub(crate) mod address;
 pub mod agent;
 pub mod breakglass;
 mod check;
@@ -22,6 +23,7 @@ pub mod executor;
 pub mod http;
 pub mod leader;
 pub mod limits;
+pub mod network;
 pub mod notify;
 pub mod paths;
 mod policy;

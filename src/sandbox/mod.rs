@@ -23,6 +23,9 @@ mod outer;
 mod root;
 mod seccomp;
 
+#[expect(dead_code, reason = "init serves it once the launcher builds network namespaces")]
+mod relay;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

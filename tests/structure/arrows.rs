@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster", &["config", "error", "network", "redact"]),
     ("config", &["sandbox"]),
     ("deploy", &["cluster", "config", "error", "network", "process"]),
+    ("egress", &["config", "lock"]),
     ("error", &[]),
     (
         "executor",
