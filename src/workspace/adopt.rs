@@ -30,8 +30,8 @@ pub(super) async fn adopt(base: &Base, git: &WalledGit) -> Result<(), WorkspaceE
     refuse_link(tree)?;
     let revision = head.trim().strip_prefix("ref: ").unwrap_or(head.trim());
     let revision = format!("{revision}^{{commit}}");
-    let sha = base.git().call(&["rev-parse", "--verify", "--quiet", "--end-of-options", &revision]);
-    let sha = sha.await?;
+    let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &revision];
+    let sha = base.git().call(&args).await?;
     let borrows = Some(base.dir());
     let new = NewRepository { bare: false, remote: Some(base.remote()), borrows };
     let unfinished = record.join("adopted");

@@ -18,7 +18,7 @@ const ADD_NESTED: &str = "find \"./$1\" -name .git -prune -o \\( -type f -o -typ
 
 /// The commit of a workspace as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub(crate) struct WorkspaceSnapshot {
     pub commit: Sha,
     /// The commit that the workspace has checked out; none on a branch without commits.
     pub head: Option<Sha>,
@@ -28,7 +28,7 @@ pub(crate) struct Snapshot {
 
 /// Commits everything in a workspace, including untracked files and the files of nested
 /// repositories, in the workspace's own repository. Changes neither the files nor the index.
-pub(crate) async fn snapshot(git: &WalledGit) -> Result<Snapshot, WorkspaceError> {
+pub(crate) async fn snapshot(git: &WalledGit) -> Result<WorkspaceSnapshot, WorkspaceError> {
     git.break_locks().await?;
     let index = git.dir().join(".git/afk-index");
     let env = [("GIT_INDEX_FILE", index.display().to_string())];
@@ -59,7 +59,7 @@ pub(crate) async fn snapshot(git: &WalledGit) -> Result<Snapshot, WorkspaceError
         Some(_) => !git.ask(&["diff-tree", "--quiet", "HEAD", &commit.0]).await?.ok,
         None => true,
     };
-    Ok(Snapshot { commit, head, dirty })
+    Ok(WorkspaceSnapshot { commit, head, dirty })
 }
 
 /// Commits the index of a workspace in the workspace's own repository, which changes neither the
