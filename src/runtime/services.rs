@@ -19,7 +19,7 @@ use crate::secrets::Secrets;
 use crate::tracker::folder::FolderTracker;
 use crate::tracker::github::{GitHubTracker, GitHubTrackerConfig};
 use crate::tracker::router::TrackerRouter;
-use crate::workspace::credential::{Credentials, GitLogin, RemoteAccess};
+use crate::workspace::credential::{Credentials, RemoteAccess, RemoteLogin};
 
 /// One set of adapters; see the module.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Credentials for GitCredentials {
             if let (Some(host), Some(api)) = (theirs, &services.github) {
                 let password = api.token().await.map_err(|error| chain(&error))?;
                 let username = "x-access-token".to_owned();
-                access.login = Some(GitLogin { host, username, password });
+                access.login = Some(RemoteLogin { host, username, password });
             }
             Ok(access)
         })

@@ -81,24 +81,19 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
             .filter(|run| counted.get(run).is_none_or(|at| now - *at >= DISK_INTERVAL))
             .collect();
         counted.extend(due.iter().map(|run| (*run, now)));
-        let due_for_git: Vec<_> = wanted
-            .iter()
-            .filter(|(run, ..)| asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL))
-            .filter_map(|(run, worktree, upstream)| {
-                Some((*run, worktree.clone()?, upstream.clone()))
-            })
-            .collect();
-        asked.extend(due_for_git.iter().map(|(run, ..)| (*run, now)));
-        let counts = due_for_git.into_iter().map(|(run, worktree, upstream)| {
-            let context = context.clone();
-            async move {
-                let counts = count_changes(&context, run, &worktree, &upstream).await;
-                Some((run, counts?))
+        let mut counts = Vec::new();
+        for (run, worktree, upstream) in &wanted {
+            if let Some(worktree) = worktree
+                && asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL)
+            {
+                asked.insert(*run, now);
+                let (worktree, upstream) = (worktree.clone(), upstream.clone());
+                counts.push(count_changes(context.clone(), *run, worktree, upstream));
             }
-        });
-        let changes: Vec<_> =
-            futures::stream::iter(counts).buffer_unordered(GIT_AT_ONCE).collect().await;
-        let changes: BTreeMap<_, _> = changes.into_iter().flatten().collect();
+        }
+        let counts = futures::stream::iter(counts).buffer_unordered(GIT_AT_ONCE);
+        let counts: Vec<Option<(RunId, ChangeCounts)>> = counts.collect().await;
+        let changes: BTreeMap<RunId, ChangeCounts> = counts.into_iter().flatten().collect();
         let supervisor = context.supervisor.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let owners: Vec<String> = wanted.iter().map(|(run, ..)| run.to_string()).collect();
@@ -177,20 +172,22 @@ fn stats(usage: Usage, measure_disk: Option<&str>) -> (WorktreeStats, u64) {
     (stats, usage.cpu_ticks)
 }
 
-/// The number of changed files and of commits ahead of the upstream branch, as git in the run's
-/// sandbox reports them; none if it fails.
+/// The number of changed files and of commits ahead of the upstream branch.
+type ChangeCounts = (usize, usize);
+
+/// Counts the changes of a run, as git in its sandbox reports them; none if it fails.
 async fn count_changes(
-    context: &Context,
+    context: Arc<Context>,
     run: RunId,
-    worktree: &str,
-    upstream: &str,
-) -> Option<(usize, usize)> {
-    let worktree = Path::new(worktree);
+    worktree: String,
+    upstream: String,
+) -> Option<(RunId, ChangeCounts)> {
+    let worktree = Path::new(&worktree);
     let sandbox = context.wall.of(worktree);
     // Its processes end with the run's own.
     let owner = run.to_string();
     let git = WalledGit::new(worktree, &context.supervisor, &owner, GIT_DEADLINE, sandbox);
-    leftovers::counts(&git, upstream).await.ok()
+    Some((run, leftovers::counts(&git, &upstream).await.ok()?))
 }
 
 /// The disk usage of a folder in bytes, without following links.

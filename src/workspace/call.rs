@@ -85,17 +85,13 @@ pub(super) async fn collect(
         let (out, err, status) = tokio::join!(read(stdout), read(stderr), started.child.wait());
         Ok::<_, std::io::Error>(GitOutput { ok: status?.success(), out: out?, err: err? })
     };
-    match timeout(deadline, work).await {
-        Ok(output) => output.map_err(failed),
-        Err(_) => {
-            // It may have ended in this moment.
-            let _ = started.child.kill().await;
-            Err(WorkspaceError::Deadline {
-                subcommand: subcommand.to_owned(),
-                seconds: deadline.as_secs(),
-            })
-        }
+    if let Ok(output) = timeout(deadline, work).await {
+        return output.map_err(failed);
     }
+    // It may have ended in this moment.
+    let _ = started.child.kill().await;
+    let (subcommand, seconds) = (subcommand.to_owned(), deadline.as_secs());
+    Err(WorkspaceError::Deadline { subcommand, seconds })
 }
 
 /// Reads a pipe to its end, or to the limit, and closes it.

@@ -23,7 +23,7 @@ const ANSWER_LIMIT: usize = 16 * 1024;
 
 /// A login at a host.
 #[derive(Debug, Clone)]
-pub struct GitLogin {
+pub struct RemoteLogin {
     /// The start of the addresses that it is for, such as `https://forge.example`.
     pub host: String,
     /// The name of the user.
@@ -38,7 +38,7 @@ pub struct RemoteAccess {
     /// The command in place of `ssh`.
     pub ssh_command: Option<String>,
     /// The login, where git should not find one by itself.
-    pub login: Option<GitLogin>,
+    pub login: Option<RemoteLogin>,
 }
 
 /// Supplies the credentials for a remote, before each call since tokens expire.
@@ -58,7 +58,7 @@ pub(super) struct ServedLogin {
 
 impl ServedLogin {
     /// Creates the pipe in a folder below `parent`, with the answers in it.
-    pub(super) fn serve(parent: &Path, login: &GitLogin) -> Result<Self, WorkspaceError> {
+    pub(super) fn serve(parent: &Path, login: &RemoteLogin) -> Result<Self, WorkspaceError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = parent.join(format!("credential-{}-{number}", std::process::id()));
@@ -74,7 +74,7 @@ impl ServedLogin {
         Ok(Self { folder, host: login.host.clone(), _pipe: opened })
     }
 
-    fn fill(pipe: &Path, login: &GitLogin) -> std::io::Result<std::fs::File> {
+    fn fill(pipe: &Path, login: &RemoteLogin) -> std::io::Result<std::fs::File> {
         let invalid = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
         let password = login.password.expose_secret();
         let answer = format!("username={}\npassword={password}\n\n", login.username);
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn served_login_answers_git_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let login = GitLogin {
+        let login = RemoteLogin {
             host: "https://forge.example".into(),
             username: "x".into(),
             password: "p'w\"d $HOME".to_owned().into(),
@@ -140,7 +140,7 @@ mod tests {
         }
         drop(served);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        let two_lines = GitLogin { password: "a\nb".to_owned().into(), ..login };
+        let two_lines = RemoteLogin { password: "a\nb".to_owned().into(), ..login };
         assert!(ServedLogin::serve(dir.path(), &two_lines).is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

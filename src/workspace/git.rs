@@ -74,7 +74,7 @@ struct Remote {
 /// The git program in one repository of afk's own.
 #[derive(Debug, Clone)]
 pub struct Git {
-    git_dir: PathBuf,
+    repository: PathBuf,
     /// The checked-out files, where the repository has any.
     work_tree: Option<PathBuf>,
     supervisor: Supervisor,
@@ -89,7 +89,7 @@ impl Git {
     #[must_use]
     pub fn new(git_dir: &Path, supervisor: &Supervisor, owner: &str, deadline: Duration) -> Self {
         Self {
-            git_dir: git_dir.to_owned(),
+            repository: git_dir.to_owned(),
             work_tree: None,
             supervisor: supervisor.clone(),
             owner: owner.to_owned(),
@@ -114,13 +114,13 @@ impl Git {
     /// The same git in another bare repository.
     #[must_use]
     pub fn at(&self, git_dir: &Path) -> Self {
-        Self { git_dir: git_dir.to_owned(), work_tree: None, ..self.clone() }
+        Self { repository: git_dir.to_owned(), work_tree: None, ..self.clone() }
     }
 
     /// The same git in a tree with a repository of its own, in which only afk's git has worked.
     #[must_use]
     pub fn in_tree(&self, tree: &Path) -> Self {
-        Self { git_dir: tree.join(".git"), work_tree: Some(tree.to_owned()), ..self.clone() }
+        Self { repository: tree.join(".git"), work_tree: Some(tree.to_owned()), ..self.clone() }
     }
 
     /// The same git with processes that are marked as another owner's.
@@ -135,16 +135,16 @@ impl Git {
         WalledGit::new(tree, &self.supervisor, &self.owner, self.deadline, sandbox)
     }
 
-    /// The folder of the repository itself.
+    /// The repository that git works in.
     #[must_use]
     pub fn git_dir(&self) -> &Path {
-        &self.git_dir
+        &self.repository
     }
 
     /// The folder of the checked-out files, or the bare repository.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        self.work_tree.as_ref().unwrap_or(&self.git_dir)
+        self.work_tree.as_ref().unwrap_or(&self.repository)
     }
 
     /// Calls git and returns its output, whatever its exit code.
@@ -200,7 +200,7 @@ impl Git {
         for setting in more {
             command.arg("-c").arg(setting);
         }
-        command.arg("--git-dir").arg(&self.git_dir);
+        command.arg("--git-dir").arg(&self.repository);
         if let Some(tree) = &self.work_tree {
             command.arg("--work-tree").arg(tree);
         }

@@ -43,7 +43,7 @@ pub trait Sandboxes: std::fmt::Debug + Send + Sync {
 /// A workspace that is on a run's branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunWorktree {
-    /// The folder of the workspace.
+    /// The folder, named `wt-<n>`.
     pub path: PathBuf,
     /// The upstream's commit that the branch starts at.
     pub base: Sha,
@@ -357,7 +357,7 @@ impl FreshTree {
         Ok(Self { path: path.to_owned(), git })
     }
 
-    /// The folder of the tree.
+    /// The folder of the checkout.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -376,8 +376,9 @@ impl FreshTree {
         let list = ["for-each-ref", format, "--sort=refname", &count, "refs/remotes/origin"];
         let listed = base.git().call(&list).await?;
         let packed = self.git.git_dir().join("packed-refs");
-        let lines: String = listed.lines().map(|line| format!("{line}\n")).collect();
-        repository::write(&packed, &format!("# pack-refs with: sorted \n{lines}"))
+        let mut lines = vec!["# pack-refs with: sorted "];
+        lines.extend(listed.lines());
+        repository::write(&packed, &(lines.join("\n") + "\n"))
     }
 
     /// Puts the tree on a new branch at the upstream's commit. The remote may have another address

@@ -149,7 +149,7 @@ fn allow_owner(path: &Path) -> io::Result<()> {
     if mode & 0o700 == 0o700 {
         return Ok(());
     }
-    std::fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))
+    std::fs::set_permissions(path, Permissions::from_mode((mode & 0o7777) | 0o700))
 }
 
 #[cfg(test)]

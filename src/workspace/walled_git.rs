@@ -55,12 +55,6 @@ impl WalledGit {
         Self { owner: owner.to_owned(), ..self.clone() }
     }
 
-    /// The same git with another deadline for each call.
-    #[must_use]
-    pub fn within(&self, deadline: Duration) -> Self {
-        Self { deadline, ..self.clone() }
-    }
-
     /// The tree that git works in.
     #[must_use]
     pub fn dir(&self) -> &Path {

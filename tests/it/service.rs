@@ -18,7 +18,7 @@ case "$prompt" in
 *"take forever"*) : > "$HOLD/began-$AFK_JOB"; sleep 600 ;;
 *"write down"*) printf '%s' "$prompt" > "$HOLD/prompt" ;;
 *"look around"*) say "$(git remote get-url origin)"; say "$(cat state 2>/dev/null || echo none)"
-    say "$(find .git/objects -type f -links +1 | head -n 1 | wc -l) linked"; say "$PWD" ;;
+    say "$(find .git/objects -type f -links +1 -o -name "*.pack" | wc -l) shared, $(wc -l < .git/objects/info/alternates) borrowed"; say "$PWD" ;;
 esac
 say 'first line\nsecond — 日本'
 printf '{"type":"end","status":"done"}\n'
@@ -138,7 +138,7 @@ async fn job_works_in_its_own_clone_and_reports_its_output() {
     let output: Vec<&str> =
         job["output"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     let remote = world.remote().display().to_string();
-    assert_eq!(output[..3], [remote.as_str(), "none", "1 linked"], "{output:?}");
+    assert_eq!(output[..3], [remote.as_str(), "none", "0 shared, 1 borrowed"], "{output:?}");
     assert_eq!(output[4..], ["first line", "second — 日本"]);
     let left = || !std::path::Path::new(output[3]).exists();
     crate::support::world::wait_until("the end of the clone", left).await;

@@ -1,7 +1,7 @@
 //! What an agent, a test or the user's own git does to a workspace, and that it decides nothing
 //! about what afk proves and pushes.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use afk::core::model::approval::EscalationKind;
 use afk::core::model::command::{Accepted, Command};
@@ -41,7 +41,7 @@ async fn is_pushed(world: &World) -> String {
     git(&world.remote(), &["ls-tree", "-r", "--name-only", "master"])
 }
 
-fn base(world: &World) -> std::path::PathBuf {
+fn base(world: &World) -> PathBuf {
     repository_folder(&world.state(), "acme/thing").join("base.git")
 }
 
@@ -157,7 +157,7 @@ async fn unsound_objects_never_reach_the_base() {
             "a link in place of .gitmodules",
             "link=$(printf elsewhere | git hash-object -w --stdin)\n\
              tree=$( (git ls-tree HEAD; printf '120000 blob %s\\t.gitmodules\\n' $link) | git mktree)\n\
-             evil=$(git $US commit-tree $tree -p HEAD -m Evil); git update-ref HEAD $evil",
+             evil=$(git $US commit-tree $tree -p HEAD -m Evil); git update-ref HEAD $evil; git read-tree HEAD~1",
         ),
         (
             "a file below .git",
@@ -291,7 +291,7 @@ async fn cancelled_run_keeps_the_files_of_nested_repositories() {
     assert!(!folder_of_first_run(&world).exists());
 }
 
-fn folder_of_first_run(world: &World) -> std::path::PathBuf {
+fn folder_of_first_run(world: &World) -> PathBuf {
     repository_folder(&world.state(), "acme/thing").join("wt-1")
 }
 
@@ -384,5 +384,5 @@ async fn agents_repository_is_no_part_of_the_base() {
     let refs = git(&base, &["for-each-ref", "--format=%(refname)"]);
     assert!(!refs.contains("evil") && !refs.contains("r9"), "{refs}");
     assert!(!std::fs::read_to_string(base.join("config")).unwrap().contains("evil"));
-    assert!(!Path::new(&base).join("worktrees").exists());
+    assert!(!base.join("worktrees").exists());
 }

@@ -37,7 +37,13 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 .await
                 .map_err(text)?;
             let (runtime, repo) = (task.runtime.clone(), key.repo.clone());
-            tokio::spawn(async move { warm(&runtime, &repo).await });
+            // The next checkout finds a fresh tree; this run need not wait for it.
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = warm(&runtime, &repo) => {}
+                    () = runtime.cancel.cancelled() => {}
+                }
+            });
             let rules = match task.rules(&pool, &taken.base).await {
                 Ok(rules) => rules,
                 Err(why) => {
