@@ -1,14 +1,18 @@
 //! Has the secrets redacted that no adapter reads through [`secrets`](crate::secrets): those of
-//! afk's environment, and the key files that the configuration names.
+//! afk's environment, the key files that the configuration names, and the logins of agents.
 //!
-//! [`setup`](super::setup) calls it at the start, and [`config_watch`](super::config_watch) after a
-//! change.
+//! [`setup`](super::setup) calls [`remember`] at the start, and [`config_watch`](super::config_watch)
+//! after a change. Each turn calls [`remember_logins`], because agents renew their tokens.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::config::Config;
+use crate::config::agent::AgentConfig;
 use crate::redact;
 
 /// The most bytes of a key file that are read.
@@ -33,6 +37,43 @@ pub(super) fn remember(config: &Config) {
         if let Some(text) = read(path) {
             redact::remember(&text);
         }
+    }
+}
+
+/// Remembers the tokens in the login files of an agent, and those in settings of JSON in its
+/// environment.
+pub(super) fn remember_logins(agent: &AgentConfig, env: &BTreeMap<String, String>) {
+    let home = env.get("HOME").cloned().or_else(|| std::env::var("HOME").ok());
+    let files = agent.preset_definition().map(|preset| preset.login.files.as_slice());
+    let texts = files.into_iter().flatten().filter_map(|file| {
+        let home = home.as_ref()?;
+        read(&Path::new(home).join(file))
+    });
+    let settings = env.values().filter(|value| value.starts_with('{')).cloned();
+    for text in texts.chain(settings) {
+        if let Ok(login) = serde_json::from_str(&text) {
+            remember_tokens("", &login);
+        }
+    }
+}
+
+/// Remembers the texts of a login whose keys name a secret. A key and a token have no blanks, and at
+/// least as many characters as this.
+fn remember_tokens(key: &str, value: &Value) {
+    const SHORTEST: usize = 20;
+    // opencode names its tokens so.
+    let names_one = || redact::names_a_secret(key) || ["access", "refresh"].contains(&key);
+    match value {
+        Value::String(text)
+            if text.len() >= SHORTEST && !text.contains(char::is_whitespace) && names_one() =>
+        {
+            redact::remember_token(text);
+        }
+        Value::Array(items) => items.iter().for_each(|item| remember_tokens(key, item)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| remember_tokens(key, value));
+        }
+        _ => {}
     }
 }
 
@@ -71,5 +112,23 @@ mod tests {
         }
         remember(&config);
         assert_eq!(Redactor::default().clean(&format!("a {line} b")), "a [redacted] b");
+    }
+    #[test]
+    fn logins_of_agents_are_redacted() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".codex")).unwrap();
+        let login = r#"{"tokens":{"access_token":"an-access-token-of-codex-1","account_id":"an-account-id-of-codex-12"}}"#;
+        std::fs::write(dir.path().join(".codex/auth.json"), login).unwrap();
+        let agent = AgentConfig { preset: Some("codex".into()), ..AgentConfig::default() };
+        let settings = r#"{"provider":{"options":{"apiKey":"a-key-in-settings-of-json"}}}"#;
+        let env = BTreeMap::from([
+            ("HOME".to_owned(), dir.path().display().to_string()),
+            ("OPENCODE_CONFIG_CONTENT".to_owned(), settings.to_owned()),
+        ]);
+        remember_logins(&agent, &env);
+        let redactor = Redactor::default();
+        assert_eq!(redactor.clean("an-access-token-of-codex-1"), "[redacted]");
+        assert_eq!(redactor.clean("a-key-in-settings-of-json"), "[redacted]");
+        assert_eq!(redactor.clean("an-account-id-of-codex-12"), "an-account-id-of-codex-12");
     }
 }

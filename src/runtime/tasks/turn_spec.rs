@@ -23,7 +23,7 @@ use crate::core::model::id::Sha;
 use crate::core::model::job::JobKind;
 use crate::redact::{self, Redactor, names_a_secret};
 use crate::runtime::wall::{Grants, Owner};
-use crate::runtime::{Context, clock, prompt};
+use crate::runtime::{Context, clock, known_secrets, prompt};
 use crate::sandbox::Sandbox;
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
@@ -186,6 +186,7 @@ async fn environment(
     env.iter()
         .filter(|(name, _)| names_a_secret(name))
         .for_each(|(_, value)| redact::remember_likely(value));
+    known_secrets::remember_logins(agent, &env);
     for (name, reference) in &agent.secrets {
         let secret = runtime.services().secrets.get(reference).await;
         let secret = secret.map_err(|e| crate::error::chain(&e))?;
