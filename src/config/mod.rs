@@ -20,6 +20,7 @@ pub mod control;
 mod error;
 pub mod executor;
 pub mod http;
+pub mod journal;
 pub mod leader;
 pub mod limits;
 pub mod notify;
@@ -43,6 +44,7 @@ use breakglass::BreakglassConfig;
 use control::ControlConfig;
 use executor::ExecutorConfig;
 use http::HttpConfig;
+use journal::JournalConfig;
 use leader::LeaderConfig;
 use limits::{BudgetConfig, FixForwardConfig, LimitsConfig};
 use notify::NotifyConfig;
@@ -110,6 +112,8 @@ pub struct Config {
     pub ssh: SshConfig,
     /// The HTTP API and its tokens.
     pub http: HttpConfig,
+    /// The anchor of the journal.
+    pub journal: JournalConfig,
     /// The service for jobs and questions of callers.
     pub service: Option<ServiceConfig>,
     /// The election among several afk processes.
@@ -149,6 +153,7 @@ impl Default for Config {
             ui: UiConfig::default(),
             ssh: SshConfig::default(),
             http: HttpConfig::default(),
+            journal: JournalConfig::default(),
             service: None,
             leader: None,
             term: None,
@@ -164,8 +169,7 @@ impl Config {
     /// # Errors
     /// Returns a [`ConfigError`] that names the file, the line and the key.
     pub fn load(path: &Path, env: Env<'_>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = crate::trusted_file::read(path)?;
         let mut config: Self = parse(&path.display().to_string(), &text)?;
         config.resolve_paths(path.parent().unwrap_or(Path::new(".")), env);
         service::apply_environment(&mut config, env)?;
@@ -178,6 +182,7 @@ impl Config {
         let resolve = |path: &Path| home.join(expand_home(path, env));
         self.tracker.folder = self.tracker.folder.as_deref().map(resolve);
         self.ssh.authorized_keys = resolve(&self.ssh.authorized_keys);
+        self.journal.anchor_file = self.journal.anchor_file.as_deref().map(resolve);
         if let Some(breakglass) = &mut self.breakglass {
             breakglass.resolve_paths(&resolve);
         }

@@ -26,6 +26,7 @@ pub mod launch;
 pub(crate) mod orphans;
 pub(crate) mod output;
 pub mod procfs;
+mod socket_owner;
 mod spec;
 mod supervisor;
 mod tree;

@@ -108,6 +108,7 @@ async fn put_in_force(context: &Context, config: Config) {
         }
         context.supervisor.hide(super::breakglass::hidden(&config, &context.state));
         *context.config.write_locked() = Arc::new(config);
+        context.config_changes.send_replace(());
     }
     context.send(Input::Policy(policy)).await;
 }

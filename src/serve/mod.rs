@@ -12,4 +12,5 @@
 
 pub mod attach;
 pub mod http;
+mod own_process;
 pub mod ssh;

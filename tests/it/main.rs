@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anchor;
 mod approvals;
 mod assets;
 mod attach;
@@ -32,6 +33,7 @@ mod host_script;
 mod http;
 mod leader;
 mod operator;
+mod operators;
 mod recorded_journal;
 mod rollout;
 mod service;

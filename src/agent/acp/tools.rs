@@ -14,7 +14,11 @@ use super::AcpProtocol;
 use crate::agent::fields::{relative_path, text};
 use crate::agent::{ProtocolOutput, bounded, diff};
 use crate::core::model::agent_event::AgentEvent;
-use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::core::model::permission::{PermissionRequest, Tool, cut_mark};
+use crate::core::model::plural::plural;
+
+/// The most targets of one request; a person could not read more of them.
+const MOST_TARGETS: usize = 100;
 
 /// The fields of a running tool, as far as the agent has sent them.
 #[derive(Debug, Default)]
@@ -184,7 +188,11 @@ impl AcpProtocol {
             _ if !changes.is_empty() => changes.join("\n"),
             _ => format!("{title}\n\n{}", serde_json::to_string_pretty(input).unwrap_or_default()),
         };
-        let targets = targets.into_iter().take(100).map(bounded).collect();
+        let lost = targets.len().saturating_sub(MOST_TARGETS);
+        let mut targets: Vec<_> = targets.into_iter().take(MOST_TARGETS).map(bounded).collect();
+        if lost > 0 {
+            targets.push(cut_mark(&plural(lost, "target")).into());
+        }
         PermissionRequest {
             tool,
             title: bounded(title),

@@ -60,6 +60,36 @@ pub struct PermissionRequest {
     pub editable: bool,
 }
 
+/// The mark behind a text that was too long, or behind too many targets; `lost` says what is missing.
+#[must_use]
+pub fn cut_mark(lost: &str) -> String {
+    format!("{CUT}{lost} here")
+}
+
+const CUT: &str = "… afk cut ";
+
+/// Whether a text ends with [`cut_mark`]. An agent that writes the mark itself only harms its own request.
+fn is_cut(text: &Untrusted) -> bool {
+    text.as_received()
+        .strip_suffix(" here")
+        .and_then(|text| text.rsplit_once(CUT))
+        .is_some_and(|(_, lost)| !lost.contains('\n'))
+}
+
+impl PermissionRequest {
+    /// Whether every target is there from its beginning to its end; otherwise no policy can allow it.
+    #[must_use]
+    pub fn has_whole_targets(&self) -> bool {
+        !self.targets.iter().any(is_cut)
+    }
+
+    /// Whether a person can be shown all of it; otherwise nobody can approve it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.has_whole_targets() && !is_cut(&self.detail)
+    }
+}
+
 /// The decision of a policy, from loosest to strictest; the order matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

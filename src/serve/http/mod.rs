@@ -1,7 +1,7 @@
 //! The HTTP API: on loopback by default, with a bearer token per caller.
 //!
 //! ```text
-//! request ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
+//! request ─▶ peer: no process of afk's own ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
 //!   handler of a query   ─▶ the newest snapshot, the journal or a transcript ─▶ JSON
 //!   handler of a command ─▶ Handle::command ─▶ the core decides ─▶ JSON of the reply
 //! ```
@@ -13,6 +13,7 @@
 mod commands;
 mod events;
 mod metrics;
+mod peer;
 mod routes;
 mod runs;
 mod service;
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::runtime::{Handle, Snapshot};
+use peer::Peer;
 use tokens::CallerTokens;
 
 /// The longest silence of a stream of server-sent events.
@@ -80,8 +82,7 @@ pub async fn start(
     config: &Config,
 ) -> Result<(SocketAddr, JoinHandle<()>), String> {
     let http = &config.http;
-    let bearer = config.service.as_ref().and_then(|service| service.bearer.as_ref());
-    let tokens = Arc::new(CallerTokens::resolve(http, bearer, handle).await?);
+    let tokens = CallerTokens::follow(config, handle).await?;
     let listener = TcpListener::bind(http.listen)
         .await
         .map_err(|error| format!("http on {}: {error}", http.listen))?;
@@ -91,7 +92,7 @@ pub async fn start(
     let handle = handle.clone();
     let task = tokio::spawn(async move {
         tokio::select! {
-            served = axum::serve(listener, app).into_future() => {
+            served = axum::serve(listener, app.into_make_service_with_connect_info::<Peer>()).into_future() => {
                 if let Err(error) = served {
                     tracing::error!(%error, "the HTTP server ended");
                 }
