@@ -319,6 +319,7 @@ mod tests {
     }
 
     /// Whether the suite runs as root, so that it can give files away.
+    #[allow(clippy::print_stderr, reason = "a test says when it is skipped")]
     fn is_root() -> bool {
         let root = geteuid().is_root();
         if !root {

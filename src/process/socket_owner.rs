@@ -161,7 +161,7 @@ fn request(client: SocketAddr, server: SocketAddr) -> Vec<u8> {
     request
 }
 
-/// Reads all sockets of this machine, which takes long where there are many.
+/// Reads all sockets of this machine: milliseconds where the kernel answers in 5 µs.
 fn by_proc(client: SocketAddr, server: SocketAddr) -> Socket {
     let texts = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(std::fs::read_to_string);
     let lines = texts.iter().flatten().flat_map(|text| text.lines().skip(1));

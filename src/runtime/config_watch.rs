@@ -108,8 +108,9 @@ async fn put_in_force(context: &Context, config: Config) {
         }
         context.supervisor.hide(super::breakglass::hidden(&config, &context.state));
         *context.config.write_locked() = Arc::new(config);
-        context.config_changes.send_replace(());
     }
+    // Also without a difference: a secret that the file names may have changed.
+    context.config_changes.send_replace(());
     context.send(Input::Policy(policy)).await;
 }
 

@@ -32,7 +32,7 @@ use crate::tracker::Tracker;
 pub(crate) struct Context {
     /// The configuration in force; [`config_watch`](super::config_watch) replaces it.
     pub config: RwLock<Arc<Config>>,
-    /// Changes whenever `config` does.
+    /// Changes whenever the configuration was read again.
     pub config_changes: watch::Sender<()>,
     /// Refused logins, requests and commands.
     pub refusals: Refusals,

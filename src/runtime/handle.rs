@@ -181,7 +181,7 @@ impl Handle {
         self.context.config()
     }
 
-    /// Changes whenever another configuration is put in force.
+    /// Changes whenever the configuration was read again.
     pub(crate) fn config_changes(&self) -> watch::Receiver<()> {
         self.context.config_changes.subscribe()
     }

@@ -60,8 +60,6 @@ async fn removed_or_demoted_token_loses_its_rights_without_a_restart() {
     tokio::time::timeout(std::time::Duration::from_secs(30), back).await.unwrap();
     mode(&token, 0o622);
     std::fs::write(&file, format!("{config}\n# read again\n")).unwrap();
-    std::fs::write(&file, config.replace("capacity", "# capacity") + "\n[ui]\ntheme = 'light'\n")
-        .unwrap();
     let gone = async { while status(&api, VIEWER).await != 401 {} };
     tokio::time::timeout(std::time::Duration::from_secs(30), gone).await.unwrap();
     let named = |fleet: &Value| fleet["problems"].to_string().contains("viewer-token");
