@@ -7,6 +7,7 @@
 //!   reason
 //! - `lock`: locks that a panic elsewhere can't disable
 //! - `redact`: keeps secrets out of what afk stores, shows and sends
+//! - `trusted_file`: reads of files that grant rights, which nobody else may be able to change
 //! - [`error`]: one way to print an error with its causes; how a command fails
 //! - [`network`]: failed calls to other machines, with their address, cause and hint
 //! - [`config`]: `afk.toml`, the environment, and each repository's `.afk.toml`
@@ -58,5 +59,6 @@ pub mod secrets;
 pub mod serve;
 pub mod term;
 pub mod tracker;
+mod trusted_file;
 pub mod tui;
 pub mod workspace;

@@ -45,6 +45,7 @@ use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Capabilities;
+use crate::core::model::permission::cut_mark;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
 use crate::redact::Redactor;
@@ -243,7 +244,7 @@ pub(crate) fn bounded_to(text: impl Into<String>, limit: usize) -> Untrusted {
         let end = text.floor_char_boundary(limit);
         let lost = text.len() - end;
         text.truncate(end);
-        text.push_str(&format!("\n… afk cut {} here", plural(lost, "byte")));
+        text.push_str(&format!("\n{}", cut_mark(&plural(lost, "byte"))));
     }
     Untrusted::new(text)
 }

@@ -4,12 +4,14 @@
 //! a new host. A pin is the whole key and no hash. `ssh` checks pins; `afk breakglass pin` and the
 //! operator's decision on a changed key write them.
 
-use std::fs::Permissions;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use russh::keys::{HashAlg, PublicKey};
+
+use crate::trusted_file::{self, TrustedFileError};
 
 /// The pins can't be used. A missing or unreadable file is an error and not an empty list.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum PinError {
         /// The error of the system.
         source: io::Error,
     },
+    /// Another user could change the file, so that no pin in it can be trusted.
+    #[error(transparent)]
+    NotTrusted(TrustedFileError),
     /// A line is invalid: no host is trusted until somebody fixes it.
     #[error("the pins {}:{line}: {why}", path.display())]
     Line {
@@ -32,6 +37,15 @@ pub enum PinError {
         /// The fault, as a predicate of the line.
         why: &'static str,
     },
+}
+
+impl From<TrustedFileError> for PinError {
+    fn from(error: TrustedFileError) -> Self {
+        match error {
+            TrustedFileError::Io { path, source } => Self::Io { path, source },
+            other => Self::NotTrusted(other),
+        }
+    }
 }
 
 /// A file of pins, which may not exist yet.
@@ -55,8 +69,7 @@ impl Pins {
 
     fn read(&self) -> Result<Vec<(String, PublicKey)>, PinError> {
         let path = || self.path.clone();
-        let text = std::fs::read_to_string(&self.path)
-            .map_err(|source| PinError::Io { path: path(), source })?;
+        let text = trusted_file::read(&self.path)?;
         let mut pins = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -104,8 +117,13 @@ impl Pins {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
         let new = self.path.with_extension("new");
-        std::fs::write(&new, text).map_err(io)?;
-        std::fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(io)?;
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        // Creates the file, so that no link that somebody put there is followed.
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&new);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io)?;
         std::fs::rename(&new, &self.path).map_err(io)
     }
 }
@@ -113,6 +131,7 @@ impl Pins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     const ED: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPNZi5hqgVpUJ6SO8GmVIXGHcUmkfYF3HNnzZQ+9J3T";

@@ -22,6 +22,7 @@ use crate::core::model::untrusted::Untrusted;
 use crate::error::chain;
 use crate::lock::LockExt;
 use crate::network::NetworkError;
+use crate::trusted_file;
 
 /// The most characters that are kept of a banner.
 const MAX_BANNER: usize = 4096;
@@ -296,8 +297,10 @@ async fn log_in(
         let key = Arc::new(load_private_key(path)?);
         tried.push(key.public_key().fingerprint(HashAlg::Sha256).to_string());
         let result = if let Some(path) = &host.certificate {
-            let certificate = russh::keys::load_openssh_certificate(path)
-                .map_err(|error| ConnectError::Key { path: path.clone(), why: chain(&error) })?;
+            let wrong = |why: String| ConnectError::Key { path: path.clone(), why };
+            let text = trusted_file::read(path).map_err(|error| wrong(chain(&error)))?;
+            let certificate = russh::keys::Certificate::from_openssh(&text)
+                .map_err(|error| wrong(chain(&error)))?;
             handle.authenticate_openssh_cert(host.user.clone(), key, certificate).await
         } else {
             let key = PrivateKeyWithHashAlg::new(key, None);
@@ -345,11 +348,13 @@ async fn log_in(
 fn load_private_key(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
     use std::os::unix::fs::MetadataExt;
     let wrong = |why: String| ConnectError::Key { path: path.to_owned(), why };
-    let meta = std::fs::metadata(path).map_err(|error| wrong(chain(&error)))?;
+    let file = trusted_file::open(path).map_err(|error| wrong(chain(&error)))?;
+    let meta = file.metadata().map_err(|error| wrong(chain(&error)))?;
     if meta.mode() & 0o077 != 0 {
         return Err(wrong("others can read it: chmod 600".into()));
     }
-    russh::keys::load_secret_key(path, None).map_err(|error| match error {
+    let text = trusted_file::text(&file, path).map_err(|error| wrong(chain(&error)))?;
+    russh::keys::decode_secret_key(&text, None).map_err(|error| match error {
         russh::keys::Error::KeyIsEncrypted => {
             wrong("it has a passphrase: add it to an ssh-agent and set `agent` instead".into())
         }

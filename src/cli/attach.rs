@@ -22,6 +22,7 @@ use crate::error::{Failure, FailureKind};
 use crate::runtime::client::Client;
 use crate::serve::attach::client;
 use crate::serve::attach::connection::AttachError;
+use crate::trusted_file;
 use crate::tui::session::{self, Start};
 
 /// The time within which a runtime in the background must listen.
@@ -96,7 +97,9 @@ pub(super) async fn show_cockpit(
 /// Starts an afk that outlives this terminal, and attaches to it.
 pub(super) async fn start_in_background(config: &Config, paths: &Paths) -> Result<Client, Failure> {
     let system = |error: std::io::Error| unwritable(&paths.state, error);
-    std::fs::create_dir_all(&paths.state).map_err(system)?;
+    trusted_file::create_folder(&paths.state).map_err(system)?;
+    trusted_file::check_folder(&paths.state)
+        .map_err(|error| Failure::from_error(FailureKind::System, error))?;
     let log = paths.state.join("start.log");
     let program = super::own_program()?;
     let mut output = String::new();

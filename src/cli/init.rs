@@ -1,6 +1,9 @@
 //! `afk init`: examines the repository you are in and writes a configuration that starts nothing. It
 //! overwrites no file.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -30,8 +33,10 @@ pub(super) fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), Failur
     }
     let repository = DetectedRepository::detect(&args.dir)?;
     let folder = paths.config.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder.join("issues"))?;
-    std::fs::write(&paths.config, configuration(&repository))?;
+    crate::trusted_file::create_folder(&folder.join("issues"))?;
+    // The configuration grants rights, so the group may not write it, whatever the umask is.
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&paths.config)?;
+    file.write_all(configuration(&repository).as_bytes())?;
     print_line(&format!("wrote {}", paths.config.display()));
     let rules = repository.top.join(crate::config::repository::FILE);
     if rules.exists() {

@@ -6,13 +6,16 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use super::instance::unwritable;
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 use crate::redact::RedactingWriter;
+use crate::trusted_file;
 
 /// Starts to log. Dropping the guard flushes the last lines. `AFK_LOG` sets the filter; the last 14 files
 /// are kept.
 pub(super) fn start(state: &Path) -> Result<WorkerGuard, Failure> {
-    std::fs::create_dir_all(state).map_err(|error| unwritable(state, error))?;
+    trusted_file::create_folder(state).map_err(|error| unwritable(state, error))?;
+    trusted_file::check_folder(state)
+        .map_err(|error| Failure::from_error(FailureKind::System, error))?;
     let appender = tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("afk")

@@ -124,7 +124,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Subcommand::Capsule(args)) => capsule::run(&args, &instance),
         Some(Subcommand::Breakglass(args)) => block_on(breakglass::run(&args, &instance)),
         Some(Subcommand::Presence) => presence::run(&instance),
-        Some(Subcommand::Verify) => verify::run(&instance),
+        Some(Subcommand::Verify) => block_on(verify::run(&instance)),
         None => match up::choose(&instance)? {
             up::FirstStep::Cockpit => block_on(up::open(&instance)),
             up::FirstStep::Demo => block_on(demo::run(demo::DemoArgs::default())),

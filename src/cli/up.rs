@@ -17,6 +17,7 @@ use super::attach;
 use super::instance::InstanceArgs;
 use super::terminal::{self, ask, print_line};
 use crate::config::Config;
+use crate::config::paths::Paths;
 use crate::core::model::command::Role;
 use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
@@ -99,7 +100,7 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
     crate::process::descriptors::raise_limit();
     let _log = super::log::start(&paths.state)?;
     let mut config = config;
-    let leadership = lead(&mut config, &paths.state, &launcher).await?;
+    let leadership = lead(&mut config, &paths, &launcher).await?;
     let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
     start_ways_in(&runtime.handle, &paths.state).await?;
     print_line(&format!("afk runs on {}", paths.state.display()));
@@ -173,12 +174,13 @@ async fn wait_for_end(handle: &Handle, leadership: Option<&Leadership>) -> Resul
 /// and refuses commands.
 async fn lead(
     config: &mut Config,
-    state: &Path,
+    paths: &Paths,
     launcher: &Path,
 ) -> Result<Option<Leadership>, Failure> {
     let Some(leader) = config.leader.clone() else { return Ok(None) };
     let (leader_name, follows) = tokio::sync::watch::channel(String::new());
-    let follower = Runtime::follow(config, state, launcher.to_owned(), follows)?;
+    let (state, file) = (&paths.state, Some(paths.config.clone()));
+    let follower = Runtime::follow(config, state, launcher.to_owned(), file, follows)?;
     let mut http_server = None;
     if config.http.enabled {
         http_server = Some(start_http(&follower.handle, config).await?);
@@ -195,7 +197,17 @@ async fn lead(
             return Err(Failure::new(FailureKind::Negative, "interrupted before it was elected"));
         }
     };
+    let last_good = follower.handle.present_config();
     follower.stop().await;
+    // The configuration may have changed while this afk followed. If it can't be read, the callers of the
+    // last good one stay.
+    match Config::load(&paths.config, &|name| std::env::var(name).ok()) {
+        Ok(present) => *config = present,
+        Err(error) => {
+            print_line(&format!("{error}; the last good configuration stays in force"));
+            config.http = last_good.http.clone();
+        }
+    }
     if let Some(server) = http_server {
         // Waits for the port. The panic hook has reported a panic of this task.
         let _ = server.await;

@@ -13,6 +13,7 @@ impl Config {
     /// Returns [`ConfigError::Meaning`] for the first key that doesn't fit.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_allowlist()?;
+        self.journal.check().map_err(|error| error.within("journal"))?;
         if let Some(github) = &self.github {
             github.check().map_err(|error| error.within("github"))?;
         }

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::trusted_file::TrustedFileError;
+
 /// A configuration that afk can't use: the place of the mistake, and how to correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -14,6 +16,9 @@ pub enum ConfigError {
         /// The reason of the operating system.
         source: std::io::Error,
     },
+    /// Another user could change the file, so that its content can't be trusted.
+    #[error(transparent)]
+    NotTrusted(TrustedFileError),
     /// The text isn't TOML, a key is unknown, or a value has the wrong type.
     #[error("{file}:{line}: {key}{message}")]
     Invalid {
@@ -44,6 +49,15 @@ pub enum ConfigError {
         /// The rule that the value breaks.
         message: String,
     },
+}
+
+impl From<TrustedFileError> for ConfigError {
+    fn from(error: TrustedFileError) -> Self {
+        match error {
+            TrustedFileError::Io { path, source } => Self::Unreadable { path, source },
+            other => Self::NotTrusted(other),
+        }
+    }
 }
 
 impl ConfigError {

@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::core::model::command::Role;
 
+/// The least number of characters of a token, wherever it comes from.
+pub(crate) const SHORTEST_TOKEN: usize = 16;
+
 /// `[http]`: the address of the API, and its callers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -21,6 +21,7 @@ pub mod control;
 mod error;
 pub mod executor;
 pub mod http;
+pub mod journal;
 pub mod leader;
 pub mod limits;
 pub mod network;
@@ -46,6 +47,7 @@ use breakglass::BreakglassConfig;
 use control::ControlConfig;
 use executor::ExecutorConfig;
 use http::HttpConfig;
+use journal::JournalConfig;
 use leader::LeaderConfig;
 use limits::{BudgetConfig, FixForwardConfig, LimitsConfig};
 use notify::NotifyConfig;
@@ -116,6 +118,8 @@ pub struct Config {
     pub ssh: SshConfig,
     /// The HTTP API and its tokens.
     pub http: HttpConfig,
+    /// The anchor of the journal.
+    pub journal: JournalConfig,
     /// The service for jobs and questions of callers.
     pub service: Option<ServiceConfig>,
     /// The election among several afk processes.
@@ -156,6 +160,7 @@ impl Default for Config {
             ui: UiConfig::default(),
             ssh: SshConfig::default(),
             http: HttpConfig::default(),
+            journal: JournalConfig::default(),
             service: None,
             leader: None,
             term: None,
@@ -171,8 +176,7 @@ impl Config {
     /// # Errors
     /// Returns a [`ConfigError`] that names the file, the line and the key.
     pub fn load(path: &Path, env: Env<'_>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = crate::trusted_file::read(path)?;
         let mut config: Self = parse(&path.display().to_string(), &text)?;
         config.resolve_paths(path.parent().unwrap_or(Path::new(".")), env);
         service::apply_environment(&mut config, env)?;
@@ -188,6 +192,7 @@ impl Config {
         for path in self.sandbox.read.iter_mut().chain(&mut self.sandbox.write) {
             *path = resolve(path);
         }
+        self.journal.anchor_file = self.journal.anchor_file.as_deref().map(resolve);
         if let Some(breakglass) = &mut self.breakglass {
             breakglass.resolve_paths(&resolve);
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::http::SHORTEST_TOKEN;
 use super::repos::RepositoryConfig;
 use super::{Config, ConfigError, Env};
 use crate::core::model::id::Repo;
@@ -85,7 +86,8 @@ impl PartialEq for ServiceConfig {
 /// Overwrites the configuration with the environment variables of the replaced service.
 ///
 /// # Errors
-/// Returns [`ConfigError::Environment`] with the name and the values that are allowed.
+/// Returns [`ConfigError::Environment`] with the name and the values that are allowed, and
+/// [`ConfigError::Meaning`] for a token that is too short.
 pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(), ConfigError> {
     let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
     if let Some(permits) = number(env, "MAX_CONCURRENCY")? {
@@ -113,7 +115,12 @@ pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(),
     if set("GIT_CRYPT_KEY").is_some() {
         service.git_crypt_key = Some("env:GIT_CRYPT_KEY".into());
     }
-    service.bearer = set("API_BEARER_TOKEN").map(|token| token.trim().to_owned().into());
+    let bearer = set("API_BEARER_TOKEN").map(|token| token.trim().to_owned());
+    if bearer.as_ref().is_some_and(|token| token.chars().count() < SHORTEST_TOKEN) {
+        let message = format!("has fewer than {SHORTEST_TOKEN} characters");
+        return Err(ConfigError::meaning("API_BEARER_TOKEN", message));
+    }
+    service.bearer = bearer.map(SecretString::from);
     Ok(())
 }
 
@@ -203,7 +210,7 @@ mod tests {
         let config = load(
             "",
             &[
-                ("API_BEARER_TOKEN", "short\n"),
+                ("API_BEARER_TOKEN", "long-enough-token\n"),
                 ("WORKSPACE_DIR", &here),
                 ("JOBS_DIR", "/jobs"),
                 ("MAX_QUEUE_DEPTH", "7"),
@@ -218,7 +225,7 @@ mod tests {
         assert_eq!(service.repository.as_ref(), Some(&repo));
         assert_eq!(config.repos[&repo].branch, "main");
         assert_eq!(config.repos[&repo].remote, "ssh://git@example.invalid/acme/infra.git");
-        assert_eq!(service.bearer.as_ref().unwrap().expose_secret(), "short");
+        assert_eq!(service.bearer.as_ref().unwrap().expose_secret(), "long-enough-token");
         assert_eq!((service.job_ttl_seconds, service.fetch_debounce_seconds), (60, 5));
         assert_eq!(service.jobs_dir.as_deref(), Some(Path::new("/jobs")));
         let policy = config.policy();
@@ -235,6 +242,11 @@ mod tests {
         for (text, env, message) in [
             ("", ("MAX_CONCURRENCY", "many"), "MAX_CONCURRENCY=\"many\": should be a whole number"),
             ("", ("WORKSPACE_DIR", "/nonexistent"), "WORKSPACE_DIR=\"/nonexistent\": should be"),
+            (
+                "[service]",
+                ("API_BEARER_TOKEN", "0123456789abcde"),
+                "API_BEARER_TOKEN: has fewer than 16 characters",
+            ),
             ("[service]", ("X", ""), "service.repository: is missing"),
             ("[service]\nrepository = 'a/b'", ("X", ""), "service.repository: a/b is not on"),
         ] {

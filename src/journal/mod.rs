@@ -8,11 +8,13 @@
 //!         ◄─ durable ──────┘                                      │
 //! start-up, followers, `afk explain`, `afk proof` ◄─ fold ────────┤
 //! `afk verify` ◄─ chain::verify ──────────────────────────────────┘
+//!              ◄─ anchor ◄─ heads of the chain, outside of the state folder
 //! ```
 //!
 //! Exactly one process writes: it holds the lock of the state folder, or, with several replicas, it
 //! has the newest leader's term.
 
+pub mod anchor;
 pub mod chain;
 pub mod lock;
 mod schema;
@@ -27,6 +29,7 @@ use crate::core::fleet::Fleet;
 use crate::core::model::digest::Digest;
 use crate::core::model::event::Event;
 use crate::core::model::time::Timestamp;
+use crate::trusted_file::{self, TrustedFileError};
 
 /// The journal can't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,9 @@ pub enum JournalError {
         /// The error of the system.
         source: std::io::Error,
     },
+    /// Another user could change the state folder, so that nothing in it can be trusted.
+    #[error(transparent)]
+    NotTrusted(#[from] TrustedFileError),
     /// SQLite reported an error, for example a full disk.
     #[error("access the journal {}: {source}", path.display())]
     Database {
@@ -127,8 +133,9 @@ impl Journal {
     /// # Errors
     /// Another process holds it, or it is not writable, too new or damaged.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
-        std::fs::create_dir_all(state)
+        trusted_file::create_folder(state)
             .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
+        trusted_file::check_folder(state)?;
         let lock = lock::Lock::take(state)?;
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), Some(lock))?;
@@ -150,8 +157,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Fenced`] after a newer leader, and the errors of [`Journal::open`].
     pub fn open_as_leader(state: &Path, term: u64) -> Result<Self, JournalError> {
-        std::fs::create_dir_all(state)
+        trusted_file::create_folder(state)
             .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
+        trusted_file::check_folder(state)?;
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), None)?;
         journal.query(|db| {
@@ -318,6 +326,19 @@ impl Journal {
             Ok(true)
         })?;
         Ok(fleet)
+    }
+
+    /// The hash of one record; `None` if there is no such record.
+    pub(crate) fn hash_of(&self, seq: i64) -> Result<Option<Digest>, JournalError> {
+        self.query(|db| {
+            let found = db.query_row("SELECT hash FROM events WHERE seq = ?", [seq], |row| {
+                Ok(Digest::from_bytes(row.get(0)?))
+            });
+            match found {
+                Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+                other => other.map(Some),
+            }
+        })
     }
 
     /// The random id of this journal; children are marked with it.

@@ -8,6 +8,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::anchor::{Anchor, Anchoring};
 use super::{Journal, JournalError};
 use crate::core::model::event::Event;
 use crate::core::model::time::Timestamp;
@@ -26,12 +27,29 @@ impl Writer {
     ///
     /// # Errors
     /// The thread can't be started.
-    pub fn start(mut journal: Journal) -> std::io::Result<Self> {
+    pub fn start(journal: Journal) -> std::io::Result<Self> {
+        Self::start_anchored(journal, None)
+    }
+
+    /// The same, with an anchor for the head after each batch.
+    ///
+    /// # Errors
+    /// A thread can't be started.
+    pub(crate) fn start_anchored(
+        mut journal: Journal,
+        anchor: Option<Anchor>,
+    ) -> std::io::Result<Self> {
+        let anchoring = anchor.map(Anchoring::start).transpose()?;
         let (requests, mut queue) = mpsc::channel::<WriteRequest>(1);
         let thread = thread::Builder::new().name("journal".into()).spawn(move || {
             while let Some((batch, done)) = queue.blocking_recv() {
+                let appended = journal.append(&batch);
+                let is_durable = appended.is_ok();
                 // The caller may have stopped waiting.
-                let _ = done.send(journal.append(&batch));
+                let _ = done.send(appended);
+                if let Some(anchoring) = anchoring.as_ref().filter(|_| is_durable) {
+                    anchoring.anchor(&journal);
+                }
             }
         })?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })

@@ -28,6 +28,7 @@ pub mod level;
 pub(crate) mod orphans;
 pub(crate) mod output;
 pub mod procfs;
+mod socket_owner;
 mod spec;
 mod supervisor;
 mod tree;

@@ -60,8 +60,13 @@ pub fn processes() -> impl Iterator<Item = Process> {
 
 /// The children of this process, including its orphans; `None` where the kernel doesn't list them.
 pub(super) fn children() -> Option<Vec<i32>> {
+    children_of(own_pid())
+}
+
+/// The children of a process; `None` where the kernel doesn't list them, or the process has ended.
+pub(super) fn children_of(pid: i32) -> Option<Vec<i32>> {
     let mut all = Vec::new();
-    for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         // A thread that ends during the walk hands its children to another thread, which may have
         // been read already: the list would be incomplete, so there is none.
         let text = std::fs::read_to_string(thread.path().join("children")).ok()?;

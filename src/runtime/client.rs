@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::breakglass::console::Console;
+use super::rights::Rights;
 use super::{Handle, Snapshot};
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
@@ -26,6 +27,9 @@ use crate::notify::terminal::TerminalNotice;
 const REQUEST_QUEUE: usize = 64;
 /// Notices that a client may lag behind before it misses the oldest.
 const NOTICE_QUEUE: usize = 64;
+
+/// Why the shells of a session end with its role.
+const REVOKED: &str = "the session is not an operator's any more";
 
 /// Whether the snapshots of a client are current.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +155,18 @@ impl Client {
         origin: &str,
         size: (u16, u16),
     ) -> Self {
+        Self::with_rights(handle, actor, Rights::fixed(role), origin, size)
+    }
+
+    /// The same for a session whose rights can shrink while it lasts.
+    pub(crate) fn with_rights(
+        handle: &Handle,
+        actor: Actor,
+        rights: Rights,
+        origin: &str,
+        size: (u16, u16),
+    ) -> Self {
+        let role = rights.role();
         let first = handle.snapshots.borrow().clone();
         let (mut client, backend) = Self::new(
             first,
@@ -164,7 +180,7 @@ impl Client {
         client.notices = handle.notices.clone();
         let since = super::clock::wall();
         let attached = Attached { actor, role, origin: origin.to_owned(), size, since };
-        tokio::spawn(serve_local(handle.clone(), attached, backend));
+        tokio::spawn(serve_local(handle.clone(), attached, rights, backend));
         client
     }
 
@@ -215,20 +231,40 @@ impl Client {
 }
 
 /// Replies to the requests of a local client until its last clone is dropped.
-async fn serve_local(handle: Handle, attached: Attached, mut backend: ClientBackend) {
-    let (actor, role, origin) = (attached.actor.clone(), attached.role, attached.origin.clone());
+async fn serve_local(
+    handle: Handle,
+    attached: Attached,
+    mut rights: Rights,
+    mut backend: ClientBackend,
+) {
+    let (actor, origin) = (attached.actor.clone(), attached.origin.clone());
     let mut attachment = handle.attach(attached).await;
     let mut id = 0;
-    while let Some(request) = backend.requests.recv().await {
+    // The shells that this client has claimed.
+    let mut shells = Vec::new();
+    loop {
+        let request = tokio::select! {
+            request = backend.requests.recv() => request,
+            role = rights.changed() => {
+                attachment.set_role(role).await;
+                if role == Role::Viewer {
+                    shells.drain(..).for_each(|shell| handle.close_shell(shell, REVOKED));
+                }
+                continue;
+            }
+        };
+        let Some(request) = request else { break };
         match request {
             ClientRequest::Command(action, reply) => {
                 id += 1;
-                let (actor, origin) = (actor.clone(), origin.clone());
+                // Here and not in the task, so that commands stay in their order.
+                rights.refresh().await;
+                let (actor, role, origin) = (actor.clone(), rights.role(), origin.clone());
                 let command = CommandEnvelope { id, actor, role, origin, command: action };
-                let handle = handle.clone();
+                let (handle, rights) = (handle.clone(), rights.clone());
                 tokio::spawn(async move {
                     // The client may have gone away.
-                    let _ = reply.send(handle.command(command).await);
+                    let _ = reply.send(handle.command_with(command, rights).await);
                 });
             }
             ClientRequest::Diff(run, reply) => {
@@ -238,7 +274,9 @@ async fn serve_local(handle: Handle, attached: Attached, mut backend: ClientBack
                 });
             }
             ClientRequest::Console(shell, reply) => {
-                let (handle, actor) = (handle.clone(), actor.clone());
+                rights.refresh().await;
+                shells.push(shell);
+                let (handle, actor, role) = (handle.clone(), actor.clone(), rights.role());
                 tokio::spawn(async move {
                     let console = if role == Role::Operator {
                         handle.console(shell, &actor).await

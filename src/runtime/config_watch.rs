@@ -119,6 +119,8 @@ async fn put_in_force(context: &Context, config: Config) {
         *context.config.write_locked() = Arc::new(config);
     }
     report_wall(context).await;
+    // Also without a difference: a secret that the file names may have changed.
+    context.config_changes.send_replace(());
     context.send(Input::Policy(policy)).await;
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::LoopMessage;
+use super::refusals::Refusals;
 use super::scratch_dirs::ScratchDirs;
 use super::services::Services;
 use super::side_state::{ProblemSource, SideState};
@@ -33,6 +34,10 @@ use crate::tracker::Tracker;
 pub(crate) struct Context {
     /// The configuration in force; [`config_watch`](super::config_watch) replaces it.
     pub config: RwLock<Arc<Config>>,
+    /// Changes whenever the configuration was read again.
+    pub config_changes: watch::Sender<()>,
+    /// Refused logins, requests and commands.
+    pub refusals: Refusals,
     /// The folder of the journal, transcripts, logs, workspaces and captures.
     pub state: PathBuf,
     /// Distinguishes this journal from every other one in names that leave this machine.

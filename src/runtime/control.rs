@@ -23,6 +23,8 @@ use crate::cluster;
 use crate::config::control::{NAMES, apply};
 use crate::config::{Config, ConfigError};
 use crate::core::model::untrusted::clean_line;
+use crate::error::chain;
+use crate::trusted_file;
 
 /// Values by name, or why they can't be read.
 pub(super) type ControlValues = Result<BTreeMap<String, String>, String>;
@@ -64,12 +66,12 @@ pub(super) fn read(folder: &Path) -> ControlValues {
     }
     let mut values = BTreeMap::new();
     for name in NAMES {
-        match std::fs::read_to_string(folder.join(name)) {
+        match trusted_file::read(&folder.join(name)) {
             Ok(text) => {
                 values.insert(name.to_owned(), text);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{name}: {error}")),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(format!("{name}: {}", chain(&error))),
         }
     }
     Ok(values)

@@ -49,7 +49,7 @@ impl Follower {
                 Some(message) = self.urgent.recv() => message,
                 () = self.context.cancel.cancelled() => return,
             };
-            if let LoopMessage::Command(_, reply) = message {
+            if let LoopMessage::Command(_, _, reply) = message {
                 let leader = self.leader.borrow().clone();
                 // The client may have gone away.
                 let _ = reply.send(Err(Refusal::Follower { leader }));

@@ -3,6 +3,7 @@
 //! `serve` answers sockets, HTTP and SSH with it; [`client::Client::local`](super::client::Client)
 //! wraps it for a screen. A handle of a follower has the same methods, and refuses every command.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::breakglass::console::Console;
 use super::client::Attached;
+use super::refusals::{RefusalKind, Refusals};
+use super::rights::Rights;
+use super::side_state::ProblemSource;
 use super::{Batch, Context, LoopMessage, Snapshot};
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
-use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply};
+use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
 use crate::core::model::id::{Actor, RunId};
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
@@ -53,6 +57,14 @@ impl Attachment {
     pub async fn resize(&mut self, columns: u16, rows: u16) {
         if let Some(known) = self.context.side_state.clients().get_mut(&self.id) {
             known.size = (columns, rows);
+        }
+        self.context.side_state_changed().await;
+    }
+
+    /// Records the new role of the client.
+    pub(super) async fn set_role(&mut self, role: Role) {
+        if let Some(known) = self.context.side_state.clients().get_mut(&self.id) {
+            known.role = role;
         }
         self.context.side_state_changed().await;
     }
@@ -107,10 +119,25 @@ impl Handle {
     /// # Errors
     /// The core's [`Refusal`], or [`Refusal::ShuttingDown`] if the runtime has ended.
     pub async fn command(&self, command: CommandEnvelope) -> Reply {
+        let rights = Rights::fixed(command.role);
+        self.command_with(command, rights).await
+    }
+
+    /// Sends a command of a session whose rights can shrink until it is applied.
+    pub(crate) async fn command_with(&self, command: CommandEnvelope, rights: Rights) -> Reply {
+        let who = format!("{} ({})", command.actor, command.origin);
+        let reply = self.send(command, rights).await;
+        if let Err(refusal) = &reply {
+            self.context.refusals.record(RefusalKind::Command, &who, refusal);
+        }
+        reply
+    }
+
+    async fn send(&self, command: CommandEnvelope, rights: Rights) -> Reply {
         let (reply, answer) = oneshot::channel();
         let urgent = matches!(command.command, Command::Breakglass { .. });
         let queue = if urgent { &self.context.urgent } else { &self.inputs };
-        let sent = queue.send(LoopMessage::Command(command, reply)).await;
+        let sent = queue.send(LoopMessage::Command(command, rights, reply)).await;
         match sent {
             Ok(()) => answer.await.unwrap_or(Err(Refusal::ShuttingDown)),
             Err(_) => Err(Refusal::ShuttingDown),
@@ -159,9 +186,34 @@ impl Handle {
             .map_err(|error| crate::error::chain(&error))
     }
 
+    /// The configuration in force.
+    pub(crate) fn present_config(&self) -> Arc<Config> {
+        self.context.config()
+    }
+
+    /// Changes whenever the configuration was read again.
+    pub(crate) fn config_changes(&self) -> watch::Receiver<()> {
+        self.context.config_changes.subscribe()
+    }
+
+    /// Replaces the problems that clients see of one source.
+    pub(crate) async fn report_problems(&self, source: ProblemSource, lines: Vec<String>) {
+        self.context.report_problems(source, lines).await;
+    }
+
+    /// The count of everything that was refused.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.context.refusals
+    }
+
     /// Whether a process belongs to a tree that this runtime started: agents get no way in.
     pub(crate) fn is_below(&self, pid: i32) -> bool {
         self.supervisor.is_below(pid)
+    }
+
+    /// Whether the socket at `client`, connected to `server` on this machine, belongs to such a process.
+    pub(crate) fn is_socket_below(&self, client: SocketAddr, server: SocketAddr) -> bool {
+        self.supervisor.is_socket_below(client, server)
     }
 
     /// Claims a shell that the core allowed to this actor.
@@ -170,6 +222,11 @@ impl Handle {
     /// A line that says why the actor can't have it.
     pub(crate) async fn console(&self, shell: ShellId, by: &Actor) -> Result<Console, String> {
         self.context.shells.claim(shell, by).await
+    }
+
+    /// Closes a shell whose client may not have it any more.
+    pub(super) fn close_shell(&self, shell: ShellId, why: &str) {
+        self.context.shells.close(shell, why);
     }
 
     /// Subscribes to notices for terminals.

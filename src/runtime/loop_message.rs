@@ -5,6 +5,7 @@
 
 use tokio::sync::oneshot;
 
+use super::rights::Rights;
 use crate::core::model::command::{CommandEnvelope, Reply};
 use crate::core::model::input::Input;
 
@@ -18,8 +19,9 @@ pub(super) const URGENT_QUEUE: usize = 256;
 pub(crate) enum LoopMessage {
     /// A fact for the core to step through.
     Input(Box<Input>),
-    /// A command of a client; the loop replies once the events it led to are durable.
-    Command(CommandEnvelope, oneshot::Sender<Reply>),
+    /// A command of a client, whose rights count when it is applied; the loop replies once the events it
+    /// led to are durable.
+    Command(CommandEnvelope, Rights, oneshot::Sender<Reply>),
     /// The [side state](super::side_state) changed, and the next snapshot must include it.
     SideStateChanged,
 }

@@ -19,7 +19,8 @@
 //! Each file has one subject:
 //!
 //! - `startup`: open, recover, start, stop; `setup` builds the parts that tasks and clients share
-//! - `handle`, `client`: how a program and a screen reach the runtime
+//! - `handle`, `client`: how a program and a screen reach the runtime; `rights`, `refusals`: what they
+//!   may do there now, and what they were refused
 //! - `context`, `side_state`, `services`: the state that every task shares
 //! - `event_loop`, `loop_message`, `snapshot`, `clock`: the loop, its inputs and its outputs
 //! - `prepared_effect`, `lanes`, `tasks`, `delivery`: how effects are carried out
@@ -48,7 +49,9 @@ mod loop_message;
 mod prepared_effect;
 pub mod presence;
 mod prompt;
+pub(crate) mod refusals;
 mod remote_turns;
+pub(crate) mod rights;
 mod scratch_dirs;
 mod services;
 mod setup;
@@ -65,6 +68,7 @@ pub(crate) use context::Context;
 pub(crate) use handle::Attachment;
 pub use handle::Handle;
 pub(crate) use loop_message::LoopMessage;
+pub(crate) use side_state::ProblemSource;
 pub(crate) use snapshot::Batch;
 pub use snapshot::{Snapshot, WatcherHealth, WorktreeStats};
 pub use startup::{Runtime, RuntimeError};

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::{INPUT_QUEUE, URGENT_QUEUE};
+use super::refusals::Refusals;
 use super::scratch_dirs::ScratchDirs;
 use super::services::{GitCredentials, Services};
 use super::side_state::SideState;
@@ -69,6 +70,8 @@ impl Setup {
         let wall = Arc::new(Wall::new(supervisor.clone(), state.to_owned(), &config.sandbox));
         let context = Arc::new(Context {
             config: RwLock::new(Arc::new(config.clone())),
+            config_changes: watch::channel(()).0,
+            refusals: Refusals::default(),
             state: state.to_owned(),
             journal_id: journal_id.to_owned(),
             supervisor: supervisor.clone(),

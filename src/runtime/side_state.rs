@@ -16,6 +16,12 @@ use crate::lock::LockExt;
 /// The part of afk that a problem is about. Clients list problems in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProblemSource {
+    /// The journal differs from its anchor.
+    Anchor,
+    /// A token of `[http.tokens]` can't be used.
+    Tokens,
+    /// The file of admitted SSH keys can't be used.
+    AuthorizedKeys,
     /// Breakglass runs without a durable journal.
     Audit,
     /// A capture of a breakglass verb could not be stored.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ use super::{
 use crate::config::Config;
 use crate::core::fleet::Fleet;
 use crate::core::model::id::Repo;
+use crate::error::chain;
+use crate::journal::anchor::Anchor;
 use crate::journal::writer::Writer;
 use crate::journal::{Journal, JournalError};
 use crate::process::Supervisor;
@@ -122,15 +125,21 @@ impl Runtime {
         config: &Config,
         state: &Path,
         launcher: PathBuf,
+        config_file: Option<PathBuf>,
         leader: watch::Receiver<String>,
     ) -> Result<Self, RuntimeError> {
-        let (config, _) = control::overlay(config, &control::first(config));
+        let (base, values) = (config.clone(), control::first(config));
+        let (config, _) = control::overlay(config, &values);
         let supervisor = Supervisor::new(launcher, String::new(), Duration::ZERO);
         supervisor.hide(breakglass::hidden(&config, state));
         let (fleet, follows) = (Fleet::default(), Some(leader.clone()));
         let Setup { context, handle, publish, inputs, urgent } =
             Setup::new(&config, state, "", &fleet, 0, supervisor, follows)?;
         let cancel = context.cancel.clone();
+        // A token that is removed loses its rights also while this afk follows. There is no tracker to
+        // read again, so nobody receives the changes.
+        let source = config_watch::ConfigSource { base, file: config_file, values };
+        config_watch::start(&context, source, tokio::sync::mpsc::channel(1).0);
         let follower = Follower { context, publish, inputs, urgent, leader, fleet, seq: 0 };
         let task = tokio::spawn(follower.run());
         Ok(Self { handle, cancel, task, supervisor: None })
@@ -166,7 +175,8 @@ impl Runtime {
         let Setup { context, handle, publish, inputs, urgent } =
             Setup::new(&config, state, &journal_id, &fleet, seq, supervisor.clone(), None)?;
         let (cancel, snapshots) = (context.cancel.clone(), handle.snapshots.clone());
-        let writer = Writer::start(journal).map_err(io)?;
+        let anchor = anchor(&context, &journal).await?;
+        let writer = Writer::start_anchored(journal, anchor).map_err(io)?;
         breakglass::start(&context);
         let breakglass_only = match mode {
             Mode::BreakglassOnly { journal_error } => {
@@ -216,6 +226,24 @@ enum Mode {
         /// Why the journal is in memory, if it is.
         journal_error: Option<String>,
     },
+}
+
+/// The anchor of the journal, if one is configured and agrees with it. A journal that differs is shown as
+/// a problem and not anchored, since a new head would hide what happened.
+async fn anchor(context: &Context, journal: &Journal) -> Result<Option<Anchor>, RuntimeError> {
+    let config = context.config();
+    let Some((path, reference)) = config.journal.anchor() else { return Ok(None) };
+    let key = context.services().secrets.get(reference).await;
+    let key =
+        key.map_err(|e| RuntimeError::Services(format!("journal.anchor_key: {}", chain(&e))))?;
+    match Anchor::open(path, key.expose_secret(), &context.state, journal) {
+        Ok(anchor) => Ok(Some(anchor)),
+        Err(error) => {
+            let line = format!("{}; the journal is not anchored: see `afk verify`", chain(&error));
+            context.report_problems(ProblemSource::Anchor, vec![line]).await;
+            Ok(None)
+        }
+    }
 }
 
 /// Prepares a clean worktree in each allowed repository, one after the other. Skips `busy`

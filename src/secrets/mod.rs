@@ -6,6 +6,7 @@
 mod vault;
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -13,6 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::redact;
 use vault::VaultClient;
 pub use vault::VaultError;
+
+use crate::trusted_file::{self, TrustedFileError};
 
 /// Why a secret can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,9 @@ pub enum SecretError {
         /// The permission bits of the file.
         mode: u32,
     },
+    /// Another user could change the file, so that its content can't be trusted.
+    #[error(transparent)]
+    NotTrusted(TrustedFileError),
     /// Vault refuses the secret, or can't be reached and was never read before.
     #[error("read {reference}")]
     Vault {
@@ -56,6 +62,17 @@ pub enum SecretError {
     Client(#[source] reqwest::Error),
 }
 
+impl From<TrustedFileError> for SecretError {
+    fn from(error: TrustedFileError) -> Self {
+        match error {
+            TrustedFileError::Io { path, source } => {
+                Self::Unreadable { path: path.display().to_string(), source }
+            }
+            other => Self::NotTrusted(other),
+        }
+    }
+}
+
 impl SecretError {
     /// The operator's next step, which follows from the failure.
     #[must_use]
@@ -67,6 +84,7 @@ impl SecretError {
                 format!("put the secret into {path}, readable by the user of afk alone")
             }
             Self::Exposed { path, .. } => format!("chmod 600 {path}"),
+            Self::NotTrusted(_) => "only root and the user of afk may be able to change it".into(),
             Self::Vault { reference, cause } => cause.hint(reference),
             Self::NoVault(_) => "add [vault] with its address to the configuration".into(),
             Self::Client(_) => "see the CA certificates of this machine".into(),
@@ -148,12 +166,13 @@ fn read(
     let path = reference
         .strip_prefix("file:")
         .ok_or_else(|| SecretError::Reference(reference.chars().take(40).collect()))?;
+    let file = trusted_file::open(Path::new(path))?;
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.mode() & 0o777;
+    let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SecretError::Exposed { path: path.to_owned(), mode });
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = trusted_file::text(&file, Path::new(path))?;
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 

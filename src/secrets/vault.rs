@@ -18,6 +18,7 @@ use crate::core::tables::sink::{self, VaultOutcome};
 use crate::error::chain;
 use crate::network::NetworkError;
 use crate::redact;
+use crate::trusted_file::{self, TrustedFileError};
 
 /// The time limit of one call.
 const CALL: Duration = Duration::from_secs(10);
@@ -55,8 +56,8 @@ pub enum VaultError {
     ServiceAccount {
         /// The file that `jwt` of `[vault]` names.
         path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
+        /// Why the file can't be read, or isn't trusted.
+        source: TrustedFileError,
     },
     /// The section names no way to log in.
     #[error("[vault] names neither `token` nor `role`")]
@@ -254,8 +255,7 @@ impl VaultClient {
             return Err(ReadFailure::Permanent(VaultError::NoLogin));
         };
         let path = &self.config.jwt;
-        let jwt = tokio::fs::read_to_string(path).await;
-        let jwt = jwt.map_err(|source| {
+        let jwt = trusted_file::read(path).map_err(|source| {
             ReadFailure::Permanent(VaultError::ServiceAccount { path: path.clone(), source })
         })?;
         redact::remember_token(jwt.trim());

@@ -13,4 +13,5 @@
 pub mod attach;
 pub mod http;
 mod limits;
+mod own_process;
 pub mod ssh;

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anchor;
 mod approvals;
 mod assets;
 mod attach;
@@ -34,6 +35,7 @@ mod hostile_agents;
 mod http;
 mod leader;
 mod operator;
+mod operators;
 mod pod_security;
 mod recorded_journal;
 mod rollout;

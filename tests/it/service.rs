@@ -117,11 +117,11 @@ async fn service_refuses_callers_without_a_known_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn environment_token_has_the_operator_role() {
     let world = world("");
-    let env = [("API_BEARER_TOKEN", "from-env")];
+    let env = [("API_BEARER_TOKEN", "from-environment")];
     let api = Api::start_with(&world, &env);
     let body = json!({"prompt": "say", "agent": "a", "unknown": 1});
-    assert_eq!(api.post("/execute", "from-en", body.clone()).await.0, 401);
-    assert_eq!(api.post("/execute", "from-env", body).await.0, 202);
+    assert_eq!(api.post("/execute", "from-environmen", body.clone()).await.0, 401);
+    assert_eq!(api.post("/execute", "from-environment", body).await.0, 202);
 }
 
 #[tokio::test(flavor = "multi_thread")]

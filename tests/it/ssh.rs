@@ -288,3 +288,85 @@ fn unauthenticated_connections_are_bounded() {
     assert_eq!(operator.end(), 0);
     assert!(operator.bytes.windows(8).any(|w| w == b"\x1b[?1049l"));
 }
+
+impl Ssh {
+    /// Replaces a text in the file of admitted keys, as an editor does.
+    fn edit_keys(&self, from: &str, to: &str) {
+        let (file, new) = (self.world.path("authorized_keys"), self.world.path("new_keys"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&new, text.replace(from, to)).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    fn doctor(&self) -> String {
+        let places = self.world.places();
+        let args: Vec<&str> = places.iter().map(String::as_str).chain(["doctor"]).collect();
+        text(&crate::support::afk(&args).output().unwrap().stdout)
+    }
+}
+
+#[test]
+fn demoted_key_is_read_only_and_removed_key_ends_its_session() {
+    if !ssh_installed() {
+        return;
+    }
+    let ssh = Ssh::start();
+    let mut operator = ssh.terminal("operator", 120, 30);
+    operator.shows("I am here");
+    operator.keys("+");
+    operator.shows("permits 1/4 ");
+    // The next key comes before any watcher can have seen the change.
+    ssh.edit_keys("role=\"operator\",", "");
+    operator.keys("+");
+    operator.shows("viewers are read-only");
+    operator.keys("W");
+    operator.until("its new role", |s| {
+        s.lines().any(|l| l.contains("operator") && l.contains("viewer"))
+    });
+    operator.keys("\u{1b}");
+    operator.until("the list is gone", |s| !s.contains("┌ Clients "));
+    // Back to an operator, without a new login.
+    ssh.edit_keys("restrict ssh-ed25519", "role=\"operator\",restrict ssh-ed25519");
+    operator.keys("+");
+    operator.shows("permits 1/5 ");
+    let keys = std::fs::read_to_string(ssh.world.path("authorized_keys")).unwrap();
+    let line = keys.lines().find(|line| line.ends_with("operator")).unwrap().to_owned();
+    ssh.edit_keys(&line, "# removed");
+    assert_ne!(operator.end(), 0);
+    let (code, printed) = ssh.run("operator", &[], &[]);
+    assert!(code == Some(255) && printed.contains("Permission denied"), "{printed}");
+}
+
+#[test]
+fn file_of_keys_that_others_can_change_admits_nobody() {
+    if !ssh_installed() {
+        return;
+    }
+    let ssh = Ssh::start();
+    let file = ssh.world.path("authorized_keys");
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&file, mode).unwrap();
+    };
+    let mut operator = ssh.terminal("operator", 120, 30);
+    operator.shows("I am here");
+    mode(0o666);
+    let (code, printed) = ssh.run("operator", &["-T"], &[]);
+    assert!(code == Some(255) && printed.contains("Permission denied"), "{printed}");
+    assert_ne!(operator.end(), 0, "a session doesn't outlive the trust in its file");
+    let why = format!("can be changed by everybody (mode 666): chmod go-w {}", file.display());
+    let told = ssh.doctor();
+    assert!(told.contains(&why), "{told}");
+    mode(0o644);
+    assert_eq!(ssh.run("operator", &["-T"], &[]).0, Some(2));
+    // A FIFO delays nobody.
+    std::fs::rename(&file, ssh.world.path("aside")).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let began = std::time::Instant::now();
+    let (code, printed) = ssh.run("operator", &["-T"], &[]);
+    assert!(code == Some(255) && printed.contains("Permission denied"), "{printed}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    std::fs::rename(ssh.world.path("aside"), &file).unwrap();
+    assert_eq!(ssh.run("operator", &["-T"], &[]).0, Some(2));
+}

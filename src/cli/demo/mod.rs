@@ -118,7 +118,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let folder = world.root.display().to_string();
     let done = if args.headless {
         print_line(&format!("the demo is in {folder}"));
-        headless(&world, config, launcher, args.limit.unwrap_or(300)).await
+        Box::pin(headless(&world, config, launcher, args.limit.unwrap_or(300))).await
     } else {
         let done = up::cockpit(config, &world.state(), launcher, Some(world.config())).await;
         print_line(&format!("the demo is in {folder}"));

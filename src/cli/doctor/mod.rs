@@ -327,9 +327,11 @@ fn folder_hint(error: &TrackerError, path: &str) -> String {
 /// Checks the SSH server's file of admitted keys, and shows its host key.
 fn ssh_server(config: &Config, state: &Path) -> CheckResult {
     let file = &config.ssh.authorized_keys;
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let hint = "add a line per key, each with role=\"operator\" or role=\"viewer\" before it";
-        problem(format!("read {}: {}", file.display(), chain(&error)), hint)
+    let text = crate::trusted_file::read(file).map_err(|error| {
+        let missing =
+            "add a line per key, each with role=\"operator\" or role=\"viewer\" before it";
+        let hint = if error.is_missing() { missing } else { "nobody can log in until then" };
+        problem(chain(&error), hint)
     })?;
     let (keys, refused) = crate::serve::ssh::keys::parse(&text);
     let host = crate::serve::ssh::fingerprint(state);

@@ -182,6 +182,12 @@ pub enum Refusal {
         /// The escalation in question.
         escalation: EscalationId,
     },
+    /// A part of the request is missing, so that nobody could know what an approval allows.
+    #[error("{escalation} is too long to be shown as a whole, so it can only be denied")]
+    Cut {
+        /// The escalation in question.
+        escalation: EscalationId,
+    },
     /// An escalation of this kind doesn't accept this answer.
     #[error("{kind} escalations don't take this answer")]
     WrongAnswer {

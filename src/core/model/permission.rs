@@ -65,6 +65,22 @@ pub const MAX_TARGETS: usize = 100;
 /// The longest target, in bytes: about two thousand lines of a shell script.
 pub const MAX_TARGET: usize = 64 * 1024;
 
+/// The mark behind a text that was too long; `lost` says what is missing.
+#[must_use]
+pub fn cut_mark(lost: &str) -> String {
+    format!("{CUT}{lost} here")
+}
+
+const CUT: &str = "… afk cut ";
+
+/// Whether a text ends with [`cut_mark`]. An agent that writes the mark itself only harms its own request.
+fn is_cut(text: &Untrusted) -> bool {
+    text.as_received()
+        .strip_suffix(" here")
+        .and_then(|text| text.rsplit_once(CUT))
+        .is_some_and(|(_, lost)| !lost.contains('\n'))
+}
+
 impl PermissionRequest {
     /// Whether the request has more targets, or longer ones, than afk judges. afk refuses such a
     /// request as a whole: what is cut off could be what a policy forbids.
@@ -72,6 +88,18 @@ impl PermissionRequest {
     pub fn is_too_large(&self) -> bool {
         self.targets.len() > MAX_TARGETS
             || self.targets.iter().any(|target| target.as_received().len() > MAX_TARGET)
+    }
+
+    /// Whether every target is there from its beginning to its end; otherwise no policy can allow it.
+    #[must_use]
+    pub fn has_whole_targets(&self) -> bool {
+        !self.targets.iter().any(is_cut)
+    }
+
+    /// Whether a person can be shown all of it; otherwise nobody can approve it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.has_whole_targets() && !is_cut(&self.detail)
     }
 }
 

@@ -34,6 +34,13 @@ impl Untrusted {
         clean_line(&self.0)
     }
 
+    /// The whole text, with nothing removed: each character that a terminal would obey or not show is
+    /// written out, like `\u{1b}`. A person who approves a command must see what a shell will see.
+    #[must_use]
+    pub fn revealed(&self) -> String {
+        reveal(&self.0)
+    }
+
     /// The text as received, for a digest, a child's standard input or a parser; never for a screen
     /// or a log.
     #[must_use]
@@ -139,6 +146,26 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// Writes out what [`clean`] would remove.
+fn reveal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut marks = 0;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let zero_width = unicode_width::UnicodeWidthChar::width(c) == Some(0);
+        marks = if zero_width { marks + 1 } else { 0 };
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\r' if chars.peek() == Some(&'\n') => {}
+            c if c.is_control() || obeyed_unseen(c) || marks > MARKS_PER_CHARACTER => {
+                out.extend(c.escape_unicode());
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Invisible characters that reorder, join or select others.
 fn obeyed_unseen(c: char) -> bool {
     matches!(c,
@@ -209,6 +236,19 @@ mod tests {
     }
 
     #[test]
+    fn revealed_text_hides_nothing() {
+        for (dirty, shown) in [
+            ("echo hi; ls", "echo hi; ls"),
+            ("a \u{1b}]0;b; rm -rf ~\u{7}", "a \\u{1b}]0;b; rm -rf ~\\u{7}"),
+            ("a\u{202e}b\u{200b}c", "a\\u{202e}b\\u{200b}c"),
+            ("one\r\ntwo\rthree", "one\ntwo\\u{d}three"),
+            ("日本語 e\u{301} ✓\n\tx", "日本語 e\u{301} ✓\n\tx"),
+        ] {
+            assert_eq!(Untrusted::from(dirty).revealed(), shown);
+        }
+    }
+
+    #[test]
     fn tail_begins_at_a_line_break() {
         assert_eq!(Untrusted::from("first\nsecond\nthird").tail(8).clean(), "third");
         assert_eq!(Untrusted::from("short").tail(80).clean(), "short");
@@ -221,6 +261,8 @@ mod tests {
             prop_assert!(once.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
             prop_assert_eq!(clean(&once), once.clone());
             prop_assert!(!clean_line(&text).contains('\n'));
+            // What is written out is clean, so that no line is lost on the screen.
+            prop_assert_eq!(clean(&reveal(&text)), reveal(&text));
         }
     }
 }

@@ -180,6 +180,12 @@ impl Stepper<'_> {
             return Err(Refusal::WrongAnswer { kind: escalation.kind.as_str().into() });
         }
         match answer {
+            Answer::Approve | Answer::ApproveRun
+                if escalation.kind == EscalationKind::Permission
+                    && escalation.permission.as_ref().is_some_and(|asked| !asked.is_whole()) =>
+            {
+                Err(Refusal::Cut { escalation: id })
+            }
             Answer::Text { text } if text.as_received().trim().is_empty() => Err(Refusal::Empty),
             Answer::Text { text } if !escalation.kind.agent_waits() => match escalation.run {
                 Some(run) => self.check_reopen(run, text),

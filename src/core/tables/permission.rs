@@ -79,6 +79,8 @@ pub(crate) fn judge(
     }
     match permissions.decide(request, worktree) {
         Decision::Deny => PermissionVerdict::Deny,
+        // The rest of a target that was cut could be anything.
+        _ if !request.has_whole_targets() => PermissionVerdict::Ask,
         Decision::Ask if grants.iter().any(|grant| grant.covers(request)) => {
             PermissionVerdict::Allow { by: DecidedBy::Grant }
         }
@@ -143,6 +145,7 @@ mod tests {
             ("ask=edit(src/*)", edit("/w/wt-1/docs/a.md"), &allow),
             ("default=ask allow=read", edit("a"), &ask),
             ("", PermissionRequest { tool: Tool::Other, ..shell("mcp__x") }, &ask),
+            ("allow=shell", shell("make\n… afk cut 9 bytes here"), &ask),
             (
                 "allow=other(mcp__x)",
                 PermissionRequest { tool: Tool::Other, ..shell("mcp__x") },

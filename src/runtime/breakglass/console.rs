@@ -92,6 +92,14 @@ impl LiveShells {
         self.by_id.locked().remove(&id);
     }
 
+    /// Closes one shell.
+    pub(in crate::runtime) fn close(&self, id: ShellId, why: &str) {
+        if let Some(shell) = self.by_id.locked().get(&id) {
+            // If the queue is full, the shell is closing already.
+            let _ = shell.close.try_send(why.to_owned());
+        }
+    }
+
     /// Closes every shell.
     pub(super) fn close_all(&self, why: &str) {
         for shell in self.by_id.locked().values() {

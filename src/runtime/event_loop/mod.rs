@@ -37,7 +37,7 @@ use super::side_state::ProblemSource;
 use super::{Batch, Context, LoopMessage, Snapshot};
 use crate::core::fleet::Fleet;
 use crate::core::fleet::volatile::Volatile;
-use crate::core::model::command::Command;
+use crate::core::model::command::{Command, Role};
 use crate::core::model::effect::Effect;
 use crate::core::model::input::Input;
 use crate::core::model::time::Timestamp;
@@ -175,7 +175,11 @@ impl EventLoop {
     fn step(&mut self, message: LoopMessage) {
         let (input, reply_to) = match message {
             LoopMessage::Input(input) => (*input, None),
-            LoopMessage::Command(command, reply) => {
+            LoopMessage::Command(mut command, rights, reply) => {
+                // The rights may have shrunk while the command waited in its queue.
+                if rights.role() == Role::Viewer {
+                    command.role = Role::Viewer;
+                }
                 let is_breakglass = matches!(command.command, Command::Breakglass { .. });
                 (Input::Command(command), Some((reply, is_breakglass)))
             }

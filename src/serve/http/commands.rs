@@ -52,7 +52,10 @@ pub(super) async fn command(
     })?;
     let mut snapshots = state.handle.snapshots.clone();
     snapshots.mark_unchanged();
-    let reply = state.handle.command(caller.command("http", action)).await;
+    let reply = {
+        let rights = caller.rights.clone();
+        state.handle.command_with(caller.command("http", action), rights).await
+    };
     // A caller that reads the fleet next finds the effect of its command.
     let _ = tokio::time::timeout(EFFECT, snapshots.changed()).await;
     match reply {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as ServerSentEvent, KeepAlive, Sse};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -58,7 +58,7 @@ struct EventStream {
 /// Without a number the stream begins with the next record.
 pub(super) async fn events(
     State(state): State<ApiState>,
-    _: Caller,
+    caller: Caller,
     Query(EventsQuery { since }): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<ServerSentEvent, Infallible>>> {
@@ -76,6 +76,8 @@ pub(super) async fn events(
         let event = event.id(record.seq.to_string()).data(record.body.to_string());
         Some((Ok(event), events))
     });
+    // A token that is removed meanwhile gets no further record.
+    let sent = sent.take_until(async move { caller.rights.revoked().await });
     Sse::new(sent).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 

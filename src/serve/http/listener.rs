@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use futures::StreamExt;
 use hyper::body::Incoming;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::peer::Peer;
 use crate::process::descriptors::Reserve;
 use crate::serve::limits::{ConnectionLimits, ConnectionSlot, accept_failed, peer_network};
 
@@ -108,8 +110,10 @@ async fn serve(
     bounds: HttpBounds,
     closing: CancellationToken,
 ) -> Result<(), hyper::Error> {
-    let service = app.map_request(move |request: Request<Incoming>| {
+    let peer = ConnectInfo(Peer::new(&stream));
+    let service = app.map_request(move |mut request: Request<Incoming>| {
         let end = Instant::now() + bounds.body;
+        request.extensions_mut().insert(peer.clone());
         request.map(|body| body_until(end, Body::new(body)))
     });
     let stream = ReadingPeer { stream, limit: bounds.write, stalled: None };

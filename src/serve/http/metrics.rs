@@ -1,4 +1,5 @@
-//! `GET /metrics`: gauges in the text format of `OpenMetrics` 1.0, computed from the newest snapshot.
+//! `GET /metrics`: the text format of `OpenMetrics` 1.0: gauges computed from the newest snapshot, and
+//! the count of refusals.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,7 +16,8 @@ use crate::runtime::Snapshot;
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn metrics(State(state): State<ApiState>, _: Caller) -> Response {
-    ([(CONTENT_TYPE, TYPE)], text(&state.snapshot())).into_response()
+    let text = text(&state.snapshot(), &state.handle.refusals().totals());
+    ([(CONTENT_TYPE, TYPE)], text).into_response()
 }
 
 /// Writes a family of gauges that differ in one label, or a single gauge if `label` is empty.
@@ -32,7 +34,7 @@ fn family(out: &mut String, name: &str, help: &str, label: &str, rows: &[(&str, 
 }
 
 #[allow(clippy::cast_precision_loss, reason = "the counts stay far below 2^52")]
-fn text(snapshot: &Snapshot) -> String {
+fn text(snapshot: &Snapshot, refusals: &[(&str, u64)]) -> String {
     let fleet = &snapshot.fleet;
     let mut out = String::with_capacity(4096);
     let one = |figure: f64| [("", figure)];
@@ -84,6 +86,14 @@ fn text(snapshot: &Snapshot) -> String {
     family(&mut out, "problems", "Problems that afk reports.", "", &count(snapshot.problems.len()));
     family(&mut out, "attached", "Attached cockpits.", "", &count(snapshot.clients.len()));
     family(&mut out, "journal_records", "Records of the journal.", "", &one(snapshot.seq as f64));
+    // Writing into a string can't fail.
+    let _ = writeln!(
+        out,
+        "# TYPE afk_refusals counter\n# HELP afk_refusals Refused logins, requests and commands by kind."
+    );
+    for (kind, total) in refusals {
+        let _ = writeln!(out, "afk_refusals_total{{kind=\"{kind}\"}} {total}");
+    }
     out.push_str("# EOF\n");
     out
 }
@@ -94,7 +104,8 @@ mod tests {
 
     #[test]
     fn empty_fleet_exports_every_gauge() {
-        let text = text(&Snapshot::default());
+        let text = text(&Snapshot::default(), &[("ssh-login", 3)]);
+        assert!(text.contains("\nafk_refusals_total{kind=\"ssh-login\"} 3\n"), "{text}");
         assert!(text.ends_with("# EOF\n") && text.contains("\nafk_kill_switch 1\n"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.split_once(' ').is_some_and(|(_, n)| n.parse::<f64>().is_ok()), "{line}");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection ─▶ listener: bounds ─▶ request
-//! request ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
+//! request ─▶ peer: no process of afk's own ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
 //!   handler of a query   ─▶ the newest snapshot, the journal or a transcript ─▶ JSON
 //!   handler of a command ─▶ Handle::command ─▶ the core decides ─▶ JSON of the reply
 //! ```
@@ -15,6 +15,7 @@ mod commands;
 mod events;
 mod listener;
 mod metrics;
+mod peer;
 mod routes;
 mod runs;
 mod service;
@@ -84,8 +85,7 @@ pub async fn start(
     config: &Config,
 ) -> Result<(SocketAddr, JoinHandle<()>), String> {
     let http = &config.http;
-    let bearer = config.service.as_ref().and_then(|service| service.bearer.as_ref());
-    let tokens = Arc::new(CallerTokens::resolve(http, bearer, handle).await?);
+    let tokens = CallerTokens::follow(config, handle).await?;
     let listener = TcpListener::bind(http.listen)
         .await
         .map_err(|error| format!("http on {}: {error}", http.listen))?;

@@ -7,7 +7,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Map, Value, json};
 
-use super::{ApiState, commands, events, metrics, runs, service};
+use super::{ApiState, commands, events, metrics, peer, runs, service};
 
 /// The largest body of most routes, in bytes.
 const BODY: usize = 1024 * 1024;
@@ -182,7 +182,8 @@ pub(super) fn router(state: ApiState) -> Router {
             router = router.route(bare, (route.serve)().layer(limit));
         }
     }
-    router.with_state(state)
+    let guard = axum::middleware::from_fn_with_state(state.clone(), peer::guard);
+    router.layer(guard).with_state(state)
 }
 
 async fn document() -> Json<Value> {

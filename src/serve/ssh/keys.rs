@@ -14,7 +14,7 @@ use crate::core::model::id::Actor;
 use crate::core::model::time::Timestamp;
 
 /// A valid line of the file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AuthorizedKey {
     pub(crate) key: PublicKey,
     /// The value of `role=`; a viewer by default.
@@ -24,7 +24,7 @@ pub(crate) struct AuthorizedKey {
     /// The patterns of `from=`; without any the key is admitted from everywhere.
     from: Vec<AddressPattern>,
     /// The value of `expiry-time=`.
-    expires: Option<Timestamp>,
+    pub(super) expires: Option<Timestamp>,
 }
 
 /// A pattern of `from=`: an address, a network, or an address with `*` and `?`; negated by a `!`.

@@ -4,9 +4,12 @@
 //! ```text
 //! ssh client ─▶ server: limits, public key ─▶ keys: the line of authorized_keys, its role
 //!            ─▶ a channel with a terminal   ─▶ a thread with a cockpit of its own
+//! authorized_keys ─▶ key_file ─▶ each connection: its present role, or its end
 //! ```
 
+mod key_file;
 pub mod keys;
+mod login;
 pub mod server;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{HashAlg, PrivateKey};
 
-use crate::redact;
+use crate::{error, redact, trusted_file};
 
 /// The path of the host key in a state folder.
 fn host_key_path(state: &Path) -> PathBuf {
@@ -31,12 +34,12 @@ fn host_key(state: &Path) -> Result<PrivateKey, String> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = host_key_path(state);
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    match std::fs::read_to_string(&path) {
+    match trusted_file::read(&path) {
         Ok(text) => {
             redact::remember(&text);
             PrivateKey::from_openssh(&text).map_err(|error| wrong(&error))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.is_missing() => {
             let mut seed = [0; 32];
             std::fs::File::open("/dev/urandom")
                 .and_then(|mut random| random.read_exact(&mut seed))
@@ -53,14 +56,14 @@ fn host_key(state: &Path) -> Result<PrivateKey, String> {
             file.write_all(text.as_bytes()).map_err(|error| wrong(&error))?;
             Ok(key)
         }
-        Err(error) => Err(wrong(&error)),
+        Err(error) => Err(error::chain(&error)),
     }
 }
 
 /// The fingerprint of the host key in the form that `ssh` shows; `None` before the first start.
 #[must_use]
 pub fn fingerprint(state: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(host_key_path(state)).ok()?;
+    let text = trusted_file::read(&host_key_path(state)).ok()?;
     let key = PrivateKey::from_openssh(text).ok()?;
     Some(key.public_key().fingerprint(HashAlg::Sha256).to_string())
 }

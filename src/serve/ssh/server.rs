@@ -10,22 +10,22 @@ use std::time::Duration;
 
 use crossterm::event::Event;
 use futures::StreamExt;
-use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{
     Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind, MethodSet,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::keys::{self, AuthorizedKey};
-use crate::core::model::command::Role;
-use crate::core::model::id::Actor;
+use super::key_file::KeyFile;
+use super::login::SshLogin;
 use crate::process::descriptors::Reserve;
+use crate::runtime::Handle;
 use crate::runtime::client::Client;
-use crate::runtime::{Handle, clock};
+use crate::runtime::refusals::RefusalKind;
 use crate::serve::limits::{ConnectionLimits, ConnectionSlot, accept_failed, peer_network};
+use crate::serve::own_process;
 use crate::term::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvent, TerminalEvents, clamp_size};
 use crate::term::wire::RemoteOutput;
 
@@ -56,10 +56,9 @@ pub struct RemoteTerminal {
 }
 
 /// The state that all connections share.
-struct ServerState {
-    handle: Handle,
-    /// The path of the file of admitted keys.
-    keys: PathBuf,
+pub(super) struct ServerState {
+    pub(super) handle: Handle,
+    pub(super) keys: Arc<KeyFile>,
     run_cockpit: RunCockpit,
     unauthenticated: Arc<Semaphore>,
 }
@@ -93,7 +92,7 @@ pub async fn start(
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     let server = Arc::new(ServerState {
         handle: handle.clone(),
-        keys,
+        keys: KeyFile::follow(keys, handle).await,
         run_cockpit,
         unauthenticated: Arc::new(Semaphore::new(UNAUTHENTICATED)),
     });
@@ -139,15 +138,22 @@ async fn serve(
     peer: SocketAddr,
     server: Arc<ServerState>,
 ) -> Result<(), russh::Error> {
+    let refuse = |why: &str| server.handle.refusals().record(RefusalKind::SshLogin, &peer, &why);
     let waiting = server.unauthenticated.clone().try_acquire_owned();
-    let Ok(unauthenticated) = waiting else { return Ok(()) };
+    let Ok(unauthenticated) = waiting else {
+        refuse("too many connections without a login");
+        return Ok(());
+    };
+    let is_own = own_process::is_peer(&server.handle, peer, stream.local_addr()?);
+    if is_own.await {
+        server.handle.refusals().record(RefusalKind::OwnProcess, &peer, &"over SSH");
+        return Ok(());
+    }
     stream.set_nodelay(true)?;
-    let authenticated = Arc::new(Notify::new());
+    let login = Arc::new(SshLogin::new(server.clone(), peer.ip()));
     let connection = SshConnection {
-        server,
+        login: login.clone(),
         peer,
-        authenticated: authenticated.clone(),
-        admitted: None,
         size: None,
         waiting: HashMap::new(),
         channels: 0,
@@ -155,50 +161,50 @@ async fn serve(
     // One deadline for the key exchange and the login: the descriptor is held for all of it.
     let end = Instant::now() + GRACE;
     let running = timeout_at(end, russh::server::run_stream(config, stream, connection));
-    let Ok(running) = running.await else { return Ok(()) };
-    let running = running?;
+    let Ok(running) = running.await else {
+        refuse("no SSH handshake in time");
+        return Ok(());
+    };
+    let running = running.inspect_err(|error| refuse(&error.to_string()))?;
     let handle = running.handle();
     tokio::pin!(running);
-    tokio::select! {
-        done = &mut running => return done,
-        () = authenticated.notified() => {}
-        () = sleep_until(end) => {
-            let why = format!("no authentication within {} s", GRACE.as_secs());
-            // Dropping the connection below ends it in any case.
-            let _ = handle.disconnect(russh::Disconnect::ByApplication, why, String::new()).await;
-            let _ = timeout(Duration::from_secs(1), &mut running).await;
-            return Ok(());
+    let mut present = login.present.subscribe();
+    let admission = async move {
+        // The sender lives as long as the login, so the wait fails never.
+        let _ = present.wait_for(Option::is_some).await;
+    };
+    let why = tokio::select! {
+        done = &mut running => {
+            refuse(&login.refusal());
+            return done;
         }
-    }
-    drop(unauthenticated);
-    running.await
+        () = admission => {
+            drop(unauthenticated);
+            tokio::select! {
+                done = &mut running => return done,
+                () = login.follow() => "its key is not admitted any more".to_owned(),
+            }
+        }
+        () = sleep_until(end) => format!("no authentication within {} s", GRACE.as_secs()),
+    };
+    refuse(&why);
+    // Dropping the connection below ends it in any case.
+    let goodbye = handle.disconnect(russh::Disconnect::ByApplication, why, String::new());
+    let _ = timeout(Duration::from_secs(1), goodbye).await;
+    let _ = timeout(Duration::from_secs(1), &mut running).await;
+    Ok(())
 }
 
 /// A connection, with the callbacks that russh runs for it.
 struct SshConnection {
-    server: Arc<ServerState>,
+    login: Arc<SshLogin>,
     peer: SocketAddr,
-    /// Notified once a key is admitted.
-    authenticated: Arc<Notify>,
-    /// The identity of the admitted key.
-    admitted: Option<(Actor, Role)>,
     /// The size of the terminal that the client requested.
     size: Option<(u16, u16)>,
     /// The channels that have no shell yet.
     waiting: HashMap<ChannelId, Channel<Msg>>,
     /// The number of channels opened so far.
     channels: u32,
-}
-
-impl SshConnection {
-    /// Finds the line of a key. Reads the file each time, so that an edit takes effect at once.
-    fn authorized(&self, key: &PublicKey) -> Option<AuthorizedKey> {
-        let text = std::fs::read_to_string(&self.server.keys).ok()?;
-        let (keys, _) = keys::parse(&text);
-        let (from, now) = (self.peer.ip(), clock::wall());
-        keys.into_iter()
-            .find(|known| known.key.key_data() == key.key_data() && known.admits(from, now))
-    }
 }
 
 impl Handler for SshConnection {
@@ -209,7 +215,8 @@ impl Handler for SshConnection {
         _user: &str,
         offer: russh::server::PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(if self.authorized(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+        let known = self.login.offer(offer.public_key).await.is_some();
+        Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(
@@ -217,10 +224,9 @@ impl Handler for SshConnection {
         _user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        let Some(line) = self.authorized(key.public_key) else { return Ok(Auth::reject()) };
-        self.authenticated.notify_one();
+        let Some(line) = self.login.offer(key.public_key).await else { return Ok(Auth::reject()) };
         tracing::info!(peer = %self.peer, actor = %line.actor, role = ?line.role, "admitted a key over SSH");
-        self.admitted = Some((line.actor, line.role));
+        self.login.admit(line);
         Ok(Auth::Accept)
     }
 
@@ -231,7 +237,7 @@ impl Handler for SshConnection {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.channels += 1;
-        if self.admitted.is_some() && self.channels <= CHANNELS {
+        if self.login.actor().is_some() && self.channels <= CHANNELS {
             self.waiting.insert(channel.id(), channel);
             reply.accept().await;
         }
@@ -259,9 +265,7 @@ impl Handler for SshConnection {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (Some((actor, role)), Some(open)) =
-            (self.admitted.clone(), self.waiting.remove(&channel))
-        else {
+        let (Some(actor), Some(open)) = (self.login.actor(), self.waiting.remove(&channel)) else {
             return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
@@ -276,8 +280,9 @@ impl Handler for SshConnection {
             return Ok(());
         };
         let origin = format!("ssh {}", self.peer.ip());
-        let client = Client::local(&self.server.handle, actor, role, &origin, size);
-        spawn_cockpit(self.server.run_cockpit.clone(), client, read, write, size);
+        let (server, rights) = (&self.login.server, self.login.rights());
+        let client = Client::with_rights(&server.handle, actor, rights, &origin, size);
+        spawn_cockpit(server.run_cockpit.clone(), client, read, write, size);
         Ok(())
     }
 

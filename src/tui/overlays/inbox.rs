@@ -7,12 +7,13 @@ use ratatui::widgets::{Block, Paragraph};
 
 use crate::core::model::approval::{Answer, Escalation, EscalationKind};
 use crate::core::model::command;
+use crate::core::model::digest::Digest;
 use crate::core::model::id::EscalationId;
 use crate::core::model::permission::Grant;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::runtime::Snapshot;
-use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN};
+use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN, PAGE_UP};
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
@@ -45,8 +46,40 @@ const PAGE: usize = 8;
 pub(super) struct Inbox {
     cursor: Cursor<EscalationId>,
     scroll: Scroll,
-    /// The escalation whose end was on the screen: only that one can be answered.
-    read: Option<EscalationId>,
+    read: ReadPart,
+    /// The rows of the detail in the last frame.
+    height: usize,
+}
+
+/// The part of a card that was on the screen. Only a card that was there as a whole can be answered, so
+/// that a jump to its end is not enough.
+#[derive(Debug, Default)]
+struct ReadPart {
+    /// The card in the version that was shown.
+    of: Option<(EscalationId, Digest)>,
+    /// The width that its lines were wrapped to.
+    width: u16,
+    /// The lines from the first one on that were shown without a gap.
+    lines: usize,
+    whole: bool,
+}
+
+impl ReadPart {
+    /// Notes a frame that shows `height` of `total` lines.
+    fn shown(&mut self, card: &Escalation, area: Rect, first: usize, total: usize) {
+        let of = Some((card.id, card.digest));
+        if self.of != of || (self.width != area.width && !self.whole) {
+            *self = Self { of, width: area.width, ..Self::default() };
+        }
+        if first <= self.lines {
+            self.lines = self.lines.max(first + usize::from(area.height));
+        }
+        self.whole |= area.height > 0 && self.lines >= total;
+    }
+
+    fn is_whole(&self, card: &Escalation) -> bool {
+        self.whole && self.of == Some((card.id, card.digest))
+    }
 }
 
 /// The open escalations, most severe and newest first.
@@ -86,9 +119,13 @@ impl Inbox {
     fn answer(&self, action: Action, scene: &Scene<'_>) -> Response {
         let Some(escalation) = self.selected(scene.snapshot) else { return Response::none() };
         let (id, digest, kind) = (escalation.id, escalation.digest, escalation.kind);
-        if self.read != Some(id) {
-            let key = scene.keymap.key_of(CONTEXT, PAGE_DOWN);
-            return Response::message(format!("read it to its end first: {key}"));
+        if !self.read.is_whole(escalation) {
+            let key = |action| scene.keymap.key_of(CONTEXT, action);
+            return Response::message(if self.scroll.first() > self.read.lines {
+                format!("read the lines that you skipped first: {}", key(PAGE_UP))
+            } else {
+                format!("read it to its end first: {}", key(PAGE_DOWN))
+            });
         }
         let Some((_, means)) = answers(escalation).find(|(known, _)| *known == action) else {
             return Response::message(format!("a {} escalation has no such answer", kind.as_str()));
@@ -160,7 +197,8 @@ impl Component for Inbox {
             self.cursor.go(motion, &rows(scene.snapshot), 1);
             self.scroll = Scroll::default();
         } else {
-            self.scroll.go(motion, PAGE);
+            // A page of more lines than are shown would skip some.
+            self.scroll.go(motion, PAGE.min(self.height).max(1));
         }
         Response::none()
     }
@@ -171,15 +209,14 @@ impl Component for Inbox {
 }
 
 impl Overlay for Inbox {
-    /// Notes whether the end of the detail is on the screen, which depends on the size.
+    /// Notes which part of the detail is on the screen, which depends on the size.
     fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
         let Some(escalation) = self.selected(scene.snapshot) else { return };
         let room = Areas::of(area, rows(scene.snapshot).len()).detail;
         let lines = detail(escalation, scene, usize::from(room.width)).len();
-        self.scroll.fit(lines, usize::from(room.height));
-        if self.scroll.at_end() {
-            self.read = Some(escalation.id);
-        }
+        self.height = usize::from(room.height);
+        self.scroll.fit(lines, self.height);
+        self.read.shown(escalation, room, self.scroll.first(), lines);
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
@@ -256,9 +293,24 @@ fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<
     let issue = escalation.issue.as_ref().map_or_else(String::new, |key| format!(" · {key}"));
     let (id, kind) = (escalation.id, escalation.kind.as_str());
     add(&format!("{id} · {kind} · {}{issue}", escalation.subject()), Tone::Title);
-    for line in escalation.detail.clean().lines() {
+    let text = escalation.detail.revealed();
+    for line in text.lines() {
         let line = if line.is_empty() { " " } else { line };
         add(line, diff_role(line, Tone::Text));
+    }
+    if let Some(asked) = &escalation.permission {
+        let targets: Vec<String> = asked.targets.iter().map(Untrusted::revealed).collect();
+        // An adapter's detail is mostly the one target.
+        if targets.iter().any(|target| *target != text) {
+            let count = plural(targets.len(), "target");
+            add(&format!("{} · {count}:", asked.tool.as_str()), Tone::Dim);
+            for target in &targets {
+                add(&format!("  {}", target.replace('\n', "\n  ")), Tone::Text);
+            }
+        }
+        if !asked.is_whole() {
+            add("a part of it is missing, so it can only be denied", Tone::Warn);
+        }
     }
     for (at, option) in escalation.options.iter().enumerate() {
         add(&format!("  {}. {}", at + 1, option.clean_line()), Tone::Text);

@@ -236,6 +236,17 @@ pub(super) fn transcript(store: &Store) {
 
 /// One issue whose agent asks for permission to run a command.
 pub(super) fn asking() -> Fleet {
+    asking_for(permission::PermissionRequest {
+        tool: permission::Tool::Shell,
+        title: "rm -rf build".into(),
+        detail: "rm -rf build".into(),
+        targets: vec!["rm -rf build".into()],
+        editable: true,
+    })
+}
+
+/// One issue whose agent asks for a permission.
+pub(super) fn asking_for(ask: permission::PermissionRequest) -> Fleet {
     let repo = Repo::parse("acme/greeter").unwrap();
     let mut director =
         Director { fleet: Fleet::default(), volatile: Volatile::default(), now: Timestamp(START) };
@@ -268,13 +279,6 @@ pub(super) fn asking() -> Fleet {
             permissions: Box::new(asks_for_everything),
         },
     );
-    let ask = permission::PermissionRequest {
-        tool: permission::Tool::Shell,
-        title: "rm -rf build".into(),
-        detail: "rm -rf build".into(),
-        targets: vec!["rm -rf build".into()],
-        editable: true,
-    };
     let ask = AgentEvent::PermissionRequest { id: "p".into(), request: Box::new(ask) };
     director.report(1, RunFact::Agent(ask));
     director.fleet

@@ -7,6 +7,7 @@ use super::script::Script;
 use crate::core::model::approval::{Answer, Escalation};
 use crate::core::model::command;
 use crate::core::model::id::RunId;
+use crate::core::model::permission::{PermissionRequest, Tool};
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, TextView};
 
@@ -58,6 +59,76 @@ fn inbox_must_be_read_to_its_end_before_an_answer() {
     assert!(script.keys("ia").is_empty());
     script.shows("read it to its end first");
     assert_eq!(script.keys("<PageDown><PageDown><PageDown>ay"), answer(&script, Answer::Approve));
+}
+
+/// An edit of many files, whose detail names none of them.
+fn edits(count: usize) -> PermissionRequest {
+    let long = "deep/".repeat(20);
+    PermissionRequest {
+        tool: Tool::Edit,
+        title: "change many files".into(),
+        detail: "@@ -1 +1 @@\n-a\n+b".into(),
+        targets: (0..count).map(|n| format!("src/{long}{n}.rs").into()).collect(),
+        editable: false,
+    }
+}
+
+#[test]
+fn inbox_shows_every_target_before_it_can_be_approved() {
+    let mut script = Script::on(fixture::asking_for(edits(40)), (80, 24));
+    assert!(script.keys("ia").is_empty());
+    script.shows("read it to its end first");
+    // A jump to the end skips the targets between.
+    assert!(script.keys("Ga").is_empty());
+    script.shows("read the lines that you skipped first");
+    script.shows("39.rs");
+    script.lacks("20.rs");
+    script.keys("gg");
+    let mut seen = script.text();
+    let mut pages = 0;
+    loop {
+        let sent = script.keys("<PageDown>a");
+        seen.push_str(&script.text());
+        if !sent.is_empty() {
+            assert_eq!(sent, answer(&script, Answer::Approve));
+            break;
+        }
+        pages += 1;
+        assert!(pages < 40, "{}", script.text());
+    }
+    for n in 0..40 {
+        assert!(seen.contains(&format!("{n}.rs")), "target {n} was not shown");
+    }
+    // At once in a terminal that holds all of it.
+    let mut large = Script::on(fixture::asking_for(edits(10)), (200, 50));
+    assert_eq!(large.keys("ia"), answer(&large, Answer::Approve));
+}
+
+#[test]
+fn inbox_reveals_what_a_terminal_would_hide() {
+    let hidden = "echo hi \u{1b}]0;x; rm -rf ~\u{7}\u{202e}";
+    let request = PermissionRequest {
+        tool: Tool::Shell,
+        detail: hidden.into(),
+        targets: vec![hidden.into()],
+        ..edits(0)
+    };
+    let mut script = Script::on(fixture::asking_for(request), (80, 24));
+    script.keys("i");
+    script.shows("echo hi \\u{1b}]0;x; rm -rf ~\\u{7}\\u{202e}");
+}
+
+#[test]
+fn inbox_must_be_read_again_in_a_narrower_terminal() {
+    let mut script = Script::on(fixture::asking_for(edits(12)), (200, 50));
+    script.keys("i");
+    // What was read stays read, and another width begins anew for what was not.
+    script.event(&Event::Resize(80, 24));
+    assert_eq!(script.keys("a"), answer(&script, Answer::Approve));
+    let mut script = Script::on(fixture::asking_for(edits(40)), (80, 24));
+    script.keys("i<PageDown><PageDown>");
+    script.event(&Event::Resize(60, 24));
+    assert!(script.keys("a").is_empty());
 }
 
 #[test]

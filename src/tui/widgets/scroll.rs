@@ -48,9 +48,9 @@ impl Scroll {
         self.first = if self.follows { self.max_first } else { self.first.min(self.max_first) };
     }
 
-    /// Whether the last line is on the screen.
-    pub(crate) const fn at_end(&self) -> bool {
-        self.first >= self.max_first
+    /// The first line on the screen.
+    pub(crate) const fn first(&self) -> usize {
+        self.first
     }
 
     /// Draws the visible lines in `area`, and the number of lines below them on the caller's border
@@ -89,10 +89,10 @@ mod tests {
         assert_eq!(scroll.first, 0);
         scroll.go(Motion::PageDown, 3);
         scroll.fit(20, 4);
-        assert_eq!((scroll.first, scroll.at_end()), (3, false));
+        assert_eq!(scroll.first(), 3);
         scroll.go(Motion::Bottom, 3);
         scroll.fit(30, 4);
-        assert_eq!((scroll.first, scroll.at_end()), (26, true));
+        assert_eq!(scroll.first(), 26);
         scroll.go(Motion::Previous, 3);
         scroll.fit(40, 4);
         assert_eq!(scroll.first, 25);

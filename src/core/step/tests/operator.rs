@@ -125,3 +125,15 @@ proptest! {
         prop_assert_eq!(other.digest_of() == shown.digest, same);
     }
 }
+
+#[test]
+fn request_that_was_cut_can_only_be_denied() {
+    // The policy allows every command, but nobody knows what this one is.
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    scenario.request_permission(Tool::Shell, "make\n… afk cut 9 bytes here");
+    let asked = scenario.fleet.inbox()[0].id;
+    for answer in [Answer::Approve, Answer::ApproveRun] {
+        assert_eq!(scenario.answer_newest(answer), Err(Refusal::Cut { escalation: asked }));
+    }
+    assert!(scenario.answer_newest(Answer::Deny { reason: "too long".into() }).is_ok());
+}

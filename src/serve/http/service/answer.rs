@@ -94,7 +94,14 @@ impl PendingAnswer {
     /// # Errors
     /// Returns the reason in a line if the job failed.
     pub(super) async fn next(&mut self) -> Result<Option<String>, String> {
-        while let Some(event) = self.events.recv().await {
+        loop {
+            let event = tokio::select! {
+                event = self.events.recv() => event,
+                () = self.caller.0.rights.revoked() => {
+                    return Err("the caller's token was revoked".into());
+                }
+            };
+            let Some(event) = event else { break };
             match event {
                 AgentEvent::Piece { text } => {
                     self.streams = true;

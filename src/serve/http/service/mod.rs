@@ -176,7 +176,8 @@ async fn submit(
     let id = job.id;
     let (prompt, job) = (prompt.into(), Some(Box::new(job)));
     let action = Command::Submit { repo, prompt, priority: None, job };
-    let accepted = state.handle.command(caller.command("http", action)).await?;
+    let (command, rights) = (caller.command("http", action), caller.rights.clone());
+    let accepted = state.handle.command_with(command, rights).await?;
     let Accepted::Queued { run, .. } = accepted else { return Err(Refusal::Unanswered) };
     let mut snapshots = state.handle.snapshots.clone();
     let visible = snapshots.wait_for(|now| now.fleet.jobs.run(id).is_some());
