@@ -39,10 +39,6 @@ pub mod cluster;
 pub mod config;
 pub use afk_core as core;
 pub mod deploy;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the runtime opens a proxy once runs have a sandbox")
-)]
 mod egress;
 pub mod error;
 pub mod executor;

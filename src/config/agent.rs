@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use super::network::HostPattern;
 
 const PRESETS: &str = include_str!("../../assets/agents.toml");
 
@@ -113,6 +114,9 @@ pub struct Preset {
     /// Settings files for an own HOME, by path, for switches without an environment variable.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// The hosts that the agent must reach: its model, and its login.
+    #[serde(default)]
+    pub hosts: Vec<HostPattern>,
     /// The command that installs the agent.
     pub install: String,
     /// The path of the native program below `node_modules`, for an npm package that wraps one.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::sandbox::NetworkPolicy;
+
 /// `[repos."owner/name"]`: a repository on the owner's side; `.afk.toml` is the repository's side.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +49,8 @@ pub struct DeployAccess {
     pub read: Vec<PathBuf>,
     /// Files and folders that it may write.
     pub write: Vec<PathBuf>,
+    /// What it may reach over the network; `sandbox.network` by default.
+    pub network: Option<NetworkPolicy>,
 }
 
 /// The kinds of trackers that a repository's issues can come from.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::network::HostPattern;
 use crate::sandbox::{Level, NetworkPolicy};
 
 /// `[sandbox]`: how strong the wall is, and what everything behind it may reach beside its own
@@ -14,8 +15,10 @@ pub struct SandboxConfig {
     /// The level that must be in force; the strongest that works here by default. Only a person
     /// can choose `none`, by writing it down.
     pub level: Option<Level>,
-    /// What agents may reach over the network.
+    /// What agents, and the commands of repositories, may reach over the network.
     pub network: NetworkPolicy,
+    /// The hosts that they reach with the policy `proxy`, beside those of their preset.
+    pub hosts: Vec<HostPattern>,
     /// Further files and folders that programs behind the wall may read.
     pub read: Vec<PathBuf>,
     /// Further files and folders that they may write.

@@ -6,12 +6,16 @@
 //! the level that works here (tried once) ───┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Mutex, OnceLock, RwLock};
 
+use crate::config::network::HostPattern;
 use crate::config::repos::DeployAccess;
 use crate::config::sandbox::SandboxConfig;
-use crate::lock::RwLockExt;
+use crate::egress::{EgressPolicy, EgressProxy};
+use crate::error::chain;
+use crate::lock::{LockExt, RwLockExt};
 use crate::process::Supervisor;
 use crate::process::level::{Probe, strongest};
 use crate::sandbox::{Level, NetworkPolicy, Sandbox};
@@ -55,6 +59,8 @@ pub(crate) struct Grants {
     pub seeds: Vec<String>,
     /// The network policy; that of `[sandbox]` if none.
     pub network: Option<NetworkPolicy>,
+    /// Hosts that the program must reach with the policy `proxy`.
+    pub hosts: Vec<HostPattern>,
 }
 
 /// Whose home and temporary files a program gets.
@@ -75,12 +81,14 @@ pub(crate) struct Wall {
     config: RwLock<SandboxConfig>,
     /// The level that works here, tried once.
     probe: OnceLock<Probe>,
+    /// The egress proxies of owners, with their hosts.
+    proxies: Mutex<BTreeMap<String, (Vec<HostPattern>, EgressProxy)>>,
 }
 
 impl Wall {
     pub(super) fn new(supervisor: Supervisor, state: PathBuf, config: &SandboxConfig) -> Self {
         let config = RwLock::new(config.clone());
-        Self { supervisor, state, config, probe: OnceLock::new() }
+        Self { supervisor, state, config, probe: OnceLock::new(), proxies: Mutex::default() }
     }
 
     /// Puts another configuration in force, for programs that start from now on.
@@ -143,7 +151,7 @@ impl Wall {
             return Ok(None);
         }
         let config = self.config();
-        let network = grants.network.unwrap_or(config.network);
+        let network = grants.network.or(grants.needs.network).unwrap_or(config.network);
         if network != NetworkPolicy::Full && level != Level::Strong {
             return Err(format!(
                 "the network policy needs the level strong, and {level} is in force"
@@ -170,6 +178,13 @@ impl Wall {
                 (Some(home), Some(made(private.join("tmp"))?))
             }
         };
+        let proxy = match owner {
+            Owner::Named(owner) if network == NetworkPolicy::Proxy => {
+                let hosts = [&config.hosts[..], &grants.hosts].concat();
+                Some(self.proxy(owner, hosts)?)
+            }
+            _ => None,
+        };
         let mut read = grants.read;
         read.extend(grants.needs.read);
         read.extend(config.read.iter().cloned());
@@ -185,9 +200,27 @@ impl Wall {
             hidden: vec![self.state.clone()],
             home,
             temporary,
-            proxy: None,
+            proxy,
             leaves_children: false,
         }))
+    }
+
+    /// The socket of the proxy through which an owner reaches only these hosts.
+    fn proxy(&self, owner: &str, hosts: Vec<HostPattern>) -> Result<PathBuf, String> {
+        let path = self.private(owner).join("egress/socket");
+        let mut proxies = self.proxies.locked();
+        if proxies.get(owner).is_none_or(|(known, _)| *known != hosts) {
+            let policy = EgressPolicy {
+                run: owner.to_owned(),
+                list: "`hosts` of [sandbox] in afk.toml".to_owned(),
+                hosts: hosts.clone(),
+            };
+            // The old socket goes before the new one takes its path.
+            proxies.remove(owner);
+            let proxy = EgressProxy::open(&path, policy).map_err(|error| chain(&error))?;
+            proxies.insert(owner.to_owned(), (hosts, proxy));
+        }
+        Ok(path)
     }
 
     /// The folder with the home and the temporary files of an owner.
@@ -198,6 +231,12 @@ impl Wall {
     /// Deletes the home and the temporary files of an owner. What can't be deleted stays until the
     /// next attempt.
     pub(crate) fn forget(&self, owner: &str) {
+        if let Some((_, proxy)) = self.proxies.locked().remove(owner) {
+            let refused = proxy.refusals().total;
+            if refused > 0 {
+                tracing::info!(owner, refused, "the egress proxy refused connections");
+            }
+        }
         let path = self.private(owner);
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -214,6 +253,8 @@ impl Sandboxes for Wall {
         let grants = Grants {
             read: objects.into_iter().collect(),
             write: vec![workspace.to_owned()],
+            // git has nothing to fetch there. Without namespaces there is no such policy.
+            network: (self.level()? == Level::Strong).then_some(NetworkPolicy::None),
             ..Grants::default()
         };
         self.sandbox(Owner::Nobody, grants)

@@ -8,6 +8,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
 
 use super::outer::{close_standard_streams, restrict};
+use super::relay::{self, RelayLimits};
 use super::{Sandbox, WallError, root};
 
 /// Becomes init and returns the exit code for it: that of the program, 128 and its signal, or the
@@ -18,9 +19,14 @@ pub fn become_init(mut args: impl Iterator<Item = OsString>) -> i32 {
         return 2;
     };
     let args: Vec<OsString> = args.collect();
-    let started = set_up(&parent, &plan).and_then(|()| {
+    let started = set_up(&parent, &plan).and_then(|proxied| {
         let mut command = Command::new(&program);
         command.args(&args);
+        if proxied {
+            let address = format!("http://127.0.0.1:{}", relay::PORT);
+            command.envs(PROXY_VARIABLES.iter().map(|name| (name, &address)));
+            command.env_remove("NO_PROXY").env_remove("no_proxy");
+        }
         command.spawn().map_err(|error| (start_failure(&program, &error), code_of(&error)))
     });
     let child = match started {
@@ -44,8 +50,12 @@ pub fn become_init(mut args: impl Iterator<Item = OsString>) -> i32 {
     }
 }
 
-/// Builds the wall around this process.
-fn set_up(parent: &OsString, plan: &OsString) -> Result<(), (String, i32)> {
+/// The names under which programs look for a proxy.
+const PROXY_VARIABLES: &[&str] =
+    &["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Builds the wall around this process, and says whether the program needs the egress proxy.
+fn set_up(parent: &OsString, plan: &OsString) -> Result<bool, (String, i32)> {
     let failed = |error: WallError| (crate::error::chain(&error), 125);
     let refused = |why: &str| (why.to_owned(), 125);
     set_parent_process_death_signal(Some(Signal::KILL))
@@ -60,7 +70,13 @@ fn set_up(parent: &OsString, plan: &OsString) -> Result<(), (String, i32)> {
     let sandbox: Sandbox =
         serde_json::from_str(plan).map_err(|error| refused(&error.to_string()))?;
     let writable = root::enter(&sandbox).map_err(failed)?;
-    restrict(&sandbox, &writable).map_err(failed)
+    restrict(&sandbox, &writable).map_err(failed)?;
+    let Some(socket) = sandbox.proxy else { return Ok(false) };
+    let listener = relay::listen()
+        .map_err(WallError::step("listen for the egress proxy"))
+        .map_err(failed)?;
+    std::thread::spawn(move || relay::serve(&listener, &socket, RelayLimits::default()));
+    Ok(true)
 }
 
 fn start_failure(program: &OsString, error: &io::Error) -> String {

@@ -20,11 +20,9 @@ mod limits;
 mod loopback;
 mod namespaces;
 mod outer;
+mod relay;
 mod root;
 mod seccomp;
-
-#[expect(dead_code, reason = "init serves it once the launcher builds network namespaces")]
-mod relay;
 
 use std::path::PathBuf;
 

@@ -26,6 +26,11 @@ pub(crate) fn become_program(
 ) -> Result<i32, WallError> {
     match sandbox.level {
         Level::Strong if sandbox.leaves_children => {
+            if sandbox.proxy.is_some() {
+                // The relay to the proxy lives in init.
+                let why = "what outlives its command has no egress proxy; set deploy.network";
+                return Err(WallError::step("keep the network policy")(io::Error::other(why)));
+            }
             namespaces::enter(sandbox)?;
             let writable = root::enter(sandbox)?;
             restrict(sandbox, &writable)?;

@@ -181,6 +181,7 @@ fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, Entry>, BTreeMap<PathBuf, Pa
     sandbox.read.iter().for_each(|path| add(path, Entry::Read));
     sandbox.hidden.iter().for_each(|path| add(path, hidden));
     sandbox.write.iter().for_each(|path| add(path, Entry::Write));
+    sandbox.proxy.iter().for_each(|path| add(path, Entry::Write));
     let own = |folder: &Option<PathBuf>| folder.clone().map_or(Entry::Memory, Entry::Write);
     for place in ["/tmp", "/var/tmp"] {
         all.entry(place.into()).or_insert_with(|| own(&sandbox.temporary));

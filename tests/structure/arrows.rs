@@ -59,6 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "cluster",
             "config",
             "deploy",
+            "egress",
             "error",
             "executor",
             "github",

@@ -99,3 +99,35 @@ async fn wall_that_does_not_stand_starts_nothing() {
     assert!(world.transcript(1).contains("needs the level strong"), "{}", world.transcript(1));
     assert_eq!(git(&world.remote(), &["rev-list", "--count", "master"]), "1");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxied_agent_reaches_no_port_of_this_machine() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ask = r#"
+ask() { perl -MSocket -e 'my ($port, $host) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0);
+    connect(S, sockaddr_in($port, inet_aton("127.0.0.1"))) or (print("{\"type\":\"text\",\"text\":\"ANSWER none\"}\n"), exit);
+    syswrite(S, "CONNECT $host HTTP/1.1\r\nHost: $host\r\n\r\n"); sysread(S, my $answer, 12);
+    print "{\"type\":\"text\",\"text\":\"ANSWER $answer\"}\n"' "$@"; }
+ask 3128 "localhost:$PORT"
+ask 3128 "not-listed.example:443"
+ask "$PORT" "localhost:$PORT"
+"#;
+    let world = World::new(&format!("{ask}\n{WORK}\n{END}")).walled();
+    let world = world.agent(&format!("set = {{ PORT = '{port}' }}"));
+    let mut config = world.config();
+    config.sandbox.network = afk::sandbox::NetworkPolicy::Proxy;
+    let host = afk::config::network::HostPattern::parse(&format!("localhost:{port}"));
+    config.sandbox.hosts = vec![host.unwrap()];
+    let runtime = world.try_start(config, None).await.unwrap();
+    let outcome = until(&runtime, "the end", |snapshot| {
+        run_of(&snapshot.fleet, 1)?.progress.outcome
+    });
+    assert_eq!(outcome.await, Outcome::Done, "{}", world.transcript(1));
+    runtime.stop().await;
+    let transcript = world.transcript(1);
+    assert_eq!(transcript.matches("ANSWER HTTP/1.1 403").count(), 2, "{transcript}");
+    assert_eq!(transcript.matches("ANSWER none").count(), 1, "{transcript}");
+    assert!(listener.accept().is_err(), "the port saw a connection");
+}

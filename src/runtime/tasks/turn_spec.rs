@@ -265,11 +265,14 @@ fn wall_of(
     spec: &TurnSpec,
     grants: Grants,
 ) -> Result<Option<Sandbox>, TaskError> {
-    let seeds = agent.preset_definition().map(|preset| preset.login.files.clone());
+    let preset = agent.preset_definition();
+    let seeds = preset.map(|preset| preset.login.files.clone());
+    let hosts = preset.map(|preset| preset.hosts.clone());
     let grants = Grants {
         read: [grants.read, program_files(&spec.command)].concat(),
         home: agent.home.clone(),
         seeds: seeds.unwrap_or_default(),
+        hosts: hosts.unwrap_or_default(),
         ..grants
     };
     runtime.wall.sandbox(Owner::Named(owner), grants)
