@@ -1,7 +1,7 @@
 //! The base clone of a repository: bare, kept across restarts, and fetched before each use.
 //!
 //! It is afk's alone: no agent, test or job can write to it. Workspaces borrow its objects, and
-//! their commits come in by [`super::import`].
+//! their commits come in by `import`.
 //!
 //! | references | contain |
 //! | --- | --- |

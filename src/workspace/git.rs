@@ -3,7 +3,7 @@
 //! does.
 //!
 //! Every call names its repository, so that git never searches for one, and has a deadline, an
-//! environment of its own ([`super::environment`]) and settings that switch off hooks, monitors and
+//! environment of its own (`environment`) and settings that switch off hooks, monitors and
 //! helpers.
 
 use std::ffi::OsStr;

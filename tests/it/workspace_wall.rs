@@ -268,12 +268,12 @@ async fn link_to_a_repository_without_gitmodules_is_never_pushed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_run_keeps_the_files_of_nested_repositories() {
-    let world = World::new(&format!(
+    let world = World::new(
         "git init -q bare; echo one > bare/one\n\
          git init -q sub; echo two > sub/two; git -C sub add two; git -C sub $US commit -qm Sub\n\
          git $US worktree add -q .claude/worktrees/a; echo three > .claude/worktrees/a/three\n\
-         echo '{{\"type\":\"text\",\"text\":\"worked\"}}'\nsleep 1000"
-    ))
+         echo '{\"type\":\"text\",\"text\":\"worked\"}'\nsleep 1000",
+    )
     .with("[limits]\ngrace_seconds = 1");
     let runtime = world.start().await;
     let mut transcripts = runtime.handle.transcripts.clone();
