@@ -82,7 +82,7 @@ pub enum TrustedFileError {
     /// The file is missing, or can't be opened or read.
     #[error("read {}", path.display())]
     Io {
-        /// The component that the system refused.
+        /// The path as configured.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -90,6 +90,14 @@ pub enum TrustedFileError {
 }
 
 impl TrustedFileError {
+    /// The same error about the whole path, which tells a person more than the missing component.
+    fn about(self, path: &Path) -> Self {
+        match self {
+            Self::Io { source, .. } => Self::Io { path: path.to_owned(), source },
+            other => other,
+        }
+    }
+
     /// Whether the file or a folder above it doesn't exist.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -98,7 +106,7 @@ impl TrustedFileError {
 
 /// Opens a trusted regular file for reading.
 pub(crate) fn open(path: &Path) -> Result<File, TrustedFileError> {
-    let found = Walk::begin(path)?.find(path, false)?;
+    let found = Walk::begin(path)?.find(path, false).map_err(|error| error.about(path))?;
     found.expect(FileType::RegularFile, "regular file")?;
     found.check_writable(false)?;
     let flags =
