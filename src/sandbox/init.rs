@@ -72,9 +72,8 @@ fn set_up(parent: &OsString, plan: &OsString) -> Result<bool, (String, i32)> {
     let writable = root::enter(&sandbox).map_err(failed)?;
     restrict(&sandbox, &writable).map_err(failed)?;
     let Some(socket) = sandbox.proxy else { return Ok(false) };
-    let listener = relay::listen()
-        .map_err(WallError::step("listen for the egress proxy"))
-        .map_err(failed)?;
+    let listener =
+        relay::listen().map_err(WallError::step("listen for the egress proxy")).map_err(failed)?;
     std::thread::spawn(move || relay::serve(&listener, &socket, RelayLimits::default()));
     Ok(true)
 }

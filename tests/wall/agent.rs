@@ -121,9 +121,8 @@ ask "$PORT" "localhost:$PORT"
     let host = afk::config::network::HostPattern::parse(&format!("localhost:{port}"));
     config.sandbox.hosts = vec![host.unwrap()];
     let runtime = world.try_start(config, None).await.unwrap();
-    let outcome = until(&runtime, "the end", |snapshot| {
-        run_of(&snapshot.fleet, 1)?.progress.outcome
-    });
+    let outcome =
+        until(&runtime, "the end", |snapshot| run_of(&snapshot.fleet, 1)?.progress.outcome);
     assert_eq!(outcome.await, Outcome::Done, "{}", world.transcript(1));
     runtime.stop().await;
     let transcript = world.transcript(1);
