@@ -36,6 +36,10 @@ pub struct RepositoryConfig {
     /// Environment variables that point at folders which all worktrees share.
     #[serde(default)]
     pub caches: BTreeMap<String, String>,
+    /// What agents and commands of this repository may reach over the network; `sandbox.network` by
+    /// default.
+    #[serde(default)]
+    pub network: Option<NetworkPolicy>,
     /// What the deploy command may reach beside its checkout.
     #[serde(default)]
     pub deploy: DeployAccess,
@@ -49,7 +53,7 @@ pub struct DeployAccess {
     pub read: Vec<PathBuf>,
     /// Files and folders that it may write.
     pub write: Vec<PathBuf>,
-    /// What it may reach over the network; `sandbox.network` by default.
+    /// What it may reach over the network; that of the repository by default.
     pub network: Option<NetworkPolicy>,
 }
 
@@ -74,6 +78,7 @@ impl Default for RepositoryConfig {
             agent: None,
             executor: None,
             caches: BTreeMap::new(),
+            network: None,
             deploy: DeployAccess::default(),
         }
     }

@@ -37,9 +37,22 @@ pub(crate) fn raise_limit() {
     }
 }
 
+/// The soft limit that afk was started with, if it was raised.
+pub(super) fn original_limit() -> Option<u64> {
+    BEFORE.get().and_then(|before| before.current)
+}
+
+/// Lowers the soft limit of this process, which becomes or starts a program.
+pub(super) fn lower_limit(soft: u64) {
+    let now = getrlimit(Resource::Nofile);
+    // A failure leaves the raised limit, which most programs don't notice.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(soft), ..now });
+}
+
 /// Gives a child the soft limit that afk was started with: programs that use `select` break above
 /// 1024 descriptors, and some close every possible descriptor when they start. The limit arrives
-/// within microseconds of the start, while the child is still being loaded.
+/// within microseconds of the start, while the child is still being loaded; the launcher lowers its
+/// own, and needs no luck.
 pub(crate) fn restore_limit(child: Option<u32>) {
     let pid = child.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     if let (Some(before), Some(pid)) = (BEFORE.get(), pid) {

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{hide, marks};
+use super::{descriptors, hide, marks};
 use crate::error::chain;
 use crate::sandbox::{self, Level, Sandbox};
 
@@ -19,6 +19,8 @@ pub const WORD: &str = "__launch";
 
 /// The option in front of each path that the program must not reach.
 pub(crate) const HIDE: &str = "--hide";
+/// The option in front of the soft limit of file descriptors.
+pub(super) const DESCRIPTORS: &str = "--descriptors";
 /// The option in front of a [`Sandbox`] in JSON.
 pub(crate) const SANDBOX: &str = "--sandbox";
 
@@ -34,6 +36,10 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
             None => return 2,
             Some(word) if word == HIDE => hidden.extend(args.next().map(PathBuf::from)),
             Some(word) if word == SANDBOX => plan = args.next(),
+            Some(word) if word == DESCRIPTORS => {
+                let soft = args.next().and_then(|soft| soft.to_str()?.parse().ok());
+                soft.into_iter().for_each(descriptors::lower_limit);
+            }
             Some(program) => break program,
         }
     };

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use super::children::{ChildHandle, awaited_when_settled};
 use super::orphans::OrphanTest;
 use super::spec::{Spec, StdinMode, inherited, on_path};
-use super::{launch, marks, procfs};
+use super::{descriptors, launch, marks, procfs};
 use crate::lock::{LockExt, RwLockExt};
 
 /// Added to our own niceness for every child, so that answering a key and syncing the journal go
@@ -129,6 +129,9 @@ impl Supervisor {
     fn launcher_command(&self, spec: &Spec) -> io::Result<Command> {
         let mut command = Command::new(&self.0.launcher);
         command.arg(launch::WORD);
+        if let Some(soft) = descriptors::original_limit() {
+            command.arg(launch::DESCRIPTORS).arg(soft.to_string());
+        }
         let hidden = self.hidden();
         match &spec.sandbox {
             Some(sandbox) => {

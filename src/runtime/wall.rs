@@ -151,7 +151,7 @@ impl Wall {
             return Ok(None);
         }
         let config = self.config();
-        let network = grants.network.or(grants.needs.network).unwrap_or(config.network);
+        let network = grants.network.unwrap_or(config.network);
         if network != NetworkPolicy::Full && level != Level::Strong {
             return Err(format!(
                 "the network policy needs the level strong, and {level} is in force"

@@ -173,10 +173,11 @@ impl TaskContext {
     ) -> Result<Option<Sandbox>, TaskError> {
         let owner = commands_owner(&self.owner());
         self.runtime.wall.forget(&owner);
-        let Grants { read, write, .. } = self.grants(folder);
+        let Grants { read, write, network, .. } = self.grants(folder);
         let needs = Grants {
             read: [read, needs.read].concat(),
             write: [write, needs.write].concat(),
+            network: needs.network.or(needs.needs.network).or(network),
             ..needs
         };
         self.runtime.wall.sandbox(Owner::Named(&owner), needs)
@@ -185,8 +186,10 @@ impl TaskContext {
     /// What a program of this run may reach: its folder, the objects that this borrows, and the
     /// shared caches.
     pub(super) fn grants(&self, folder: &Path) -> Grants {
-        let repository = self.runtime.workspaces.folder(self.run.work.repo());
+        let repo = self.run.work.repo();
+        let repository = self.runtime.workspaces.folder(repo);
         Grants {
+            network: self.config.repos.get(repo).and_then(|known| known.network),
             read: vec![borrowed_objects(&repository)],
             write: vec![folder.to_owned(), repository.join("caches")],
             ..Grants::default()
