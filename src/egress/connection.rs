@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::refusals::Refusals;
+use super::refusals::EgressRefusals;
 use super::request::{self, TunnelRequest};
 use super::response::{ESTABLISHED, EgressRefusal};
 use super::uplink::{self, Uplink};
@@ -22,7 +22,7 @@ pub(super) struct Connections<U> {
     pub(super) policy: EgressPolicy,
     pub(super) limits: EgressLimits,
     pub(super) uplink: U,
-    pub(super) refusals: Arc<Refusals>,
+    pub(super) refusals: Arc<EgressRefusals>,
 }
 
 impl<U: Uplink> Connections<U> {

@@ -39,8 +39,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::network::{DestinationHost, HostPattern};
 use connection::Connections;
+use refusals::EgressRefusals;
 pub(crate) use refusals::RefusalCounts;
-use refusals::Refusals;
 use uplink::{SystemUplink, Uplink};
 
 /// The pause after a connection that could not be accepted, such as for want of descriptors.
@@ -116,7 +116,7 @@ pub(crate) struct EgressProxy {
     /// Device and inode of the socket: a later proxy at the same path keeps its file.
     file: (u64, u64),
     listening: AbortHandle,
-    refusals: Arc<Refusals>,
+    refusals: Arc<EgressRefusals>,
 }
 
 impl EgressProxy {
@@ -134,7 +134,7 @@ impl EgressProxy {
     ) -> Result<Self, EgressError> {
         let (listener, file) =
             bind(path).map_err(|source| EgressError { path: path.to_owned(), source })?;
-        let refusals = Arc::new(Refusals::new(policy.run.clone()));
+        let refusals = Arc::new(EgressRefusals::new(policy.run.clone()));
         let connections = Connections { policy, limits, uplink, refusals: Arc::clone(&refusals) };
         let listening = tokio::spawn(listen(listener, Arc::new(connections))).abort_handle();
         Ok(Self { path: path.to_owned(), file, listening, refusals })

@@ -23,12 +23,12 @@ pub(crate) struct RefusalCounts {
 /// Counts refusals and logs the first one of each destination, then each time that its number has
 /// become ten times as large.
 #[derive(Debug)]
-pub(super) struct Refusals {
+pub(super) struct EgressRefusals {
     run: String,
     counts: Mutex<RefusalCounts>,
 }
 
-impl Refusals {
+impl EgressRefusals {
     pub(super) fn new(run: String) -> Self {
         Self { run, counts: Mutex::default() }
     }

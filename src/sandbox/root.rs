@@ -60,7 +60,7 @@ const NEW: &str = "/new";
 
 /// What is at one path of the new root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
+enum RootEntry {
     /// The file or folder at this path of the old root, to read.
     Read(PathBuf),
     /// The same, also to write.
@@ -71,7 +71,7 @@ enum Entry {
     Memory,
 }
 
-impl Entry {
+impl RootEntry {
     /// Whether a path below another one needs no entry of its own.
     fn is_covered_by(&self, above: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(above)
@@ -100,10 +100,10 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     let root = open_folder(CWD, OsStr::new(NEW)).map_err(WallError::step("open the new root"))?;
     for (path, entry) in &entries {
         match entry {
-            Entry::Read(source) => bind(&root, path, source, false)?,
-            Entry::Write(source) => bind(&root, path, source, true)?,
-            Entry::Hidden => hide(&root, path)?,
-            Entry::Memory => memory(&root, path)?,
+            RootEntry::Read(source) => bind(&root, path, source, false)?,
+            RootEntry::Write(source) => bind(&root, path, source, true)?,
+            RootEntry::Hidden => hide(&root, path)?,
+            RootEntry::Memory => memory(&root, path)?,
         }
     }
     make_links(&root, &links)?;
@@ -131,7 +131,7 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     mount_at(none, "/", none, flags, none)?;
     std::env::set_current_dir(&folder)
         .map_err(WallError::step(format!("enter {}", folder.display())))?;
-    let is_writable = |entry: &Entry| matches!(entry, Entry::Write(_) | Entry::Memory);
+    let is_writable = |entry: &RootEntry| matches!(entry, RootEntry::Write(_) | RootEntry::Memory);
     let writable =
         entries.into_iter().filter(|(_, entry)| is_writable(entry)).map(|(path, _)| path);
     Ok(writable.chain([PathBuf::from("/dev")]).collect())
@@ -167,22 +167,22 @@ fn home_path() -> Option<PathBuf> {
 
 /// What is where, parents before children, and the links on the way there with their targets. An
 /// entry below another one wins over it; at one path, what may be written wins.
-fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, Entry>, BTreeMap<PathBuf, PathBuf>) {
+fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, RootEntry>, BTreeMap<PathBuf, PathBuf>) {
     let (mut all, mut links) = (BTreeMap::new(), BTreeMap::new());
-    let mut add = |path: &Path, entry: fn(PathBuf) -> Entry| {
+    let mut add = |path: &Path, entry: fn(PathBuf) -> RootEntry| {
         let Ok(real) = path.canonicalize() else { return };
         links.extend(link_on(path));
         all.insert(real.clone(), entry(real));
     };
-    let hidden = |_| Entry::Hidden;
-    SYSTEM.iter().map(Path::new).for_each(|path| add(path, Entry::Read));
-    SYSTEM_FILES.iter().map(Path::new).for_each(|path| add(path, Entry::Read));
+    let hidden = |_| RootEntry::Hidden;
+    SYSTEM.iter().map(Path::new).for_each(|path| add(path, RootEntry::Read));
+    SYSTEM_FILES.iter().map(Path::new).for_each(|path| add(path, RootEntry::Read));
     SYSTEM_HIDDEN.iter().map(Path::new).for_each(|path| add(path, hidden));
-    sandbox.read.iter().for_each(|path| add(path, Entry::Read));
+    sandbox.read.iter().for_each(|path| add(path, RootEntry::Read));
     sandbox.hidden.iter().for_each(|path| add(path, hidden));
-    sandbox.write.iter().for_each(|path| add(path, Entry::Write));
-    sandbox.proxy.iter().for_each(|path| add(path, Entry::Write));
-    let own = |folder: &Option<PathBuf>| folder.clone().map_or(Entry::Memory, Entry::Write);
+    sandbox.write.iter().for_each(|path| add(path, RootEntry::Write));
+    sandbox.proxy.iter().for_each(|path| add(path, RootEntry::Write));
+    let own = |folder: &Option<PathBuf>| folder.clone().map_or(RootEntry::Memory, RootEntry::Write);
     for place in ["/tmp", "/var/tmp"] {
         all.entry(place.into()).or_insert_with(|| own(&sandbox.temporary));
     }
@@ -191,11 +191,11 @@ fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, Entry>, BTreeMap<PathBuf, Pa
     }
     // What lies below a folder of the same kind is there already, unless the folder is shown in
     // another one's place.
-    let shows_itself = |path: &Path, entry: &Entry| match entry {
-        Entry::Read(source) | Entry::Write(source) => source == path,
-        Entry::Hidden | Entry::Memory => true,
+    let shows_itself = |path: &Path, entry: &RootEntry| match entry {
+        RootEntry::Read(source) | RootEntry::Write(source) => source == path,
+        RootEntry::Hidden | RootEntry::Memory => true,
     };
-    let covered = |path: &Path, entry: &Entry| {
+    let covered = |path: &Path, entry: &RootEntry| {
         let mut above = path.ancestors().skip(1);
         let above = above.find_map(|above| Some((above, all.get(above)?)));
         above.is_some_and(|(place, above)| entry.is_covered_by(above) && shows_itself(place, above))
@@ -321,15 +321,18 @@ fn remount_read_only(root: &OwnedFd, path: &Path, folder: bool) -> Result<(), Wa
 }
 
 /// Makes the mounts below entries that are only read, and the empty folders, read-only as well.
-fn read_only_below(root: &OwnedFd, entries: &BTreeMap<PathBuf, Entry>) -> Result<(), WallError> {
+fn read_only_below(
+    root: &OwnedFd,
+    entries: &BTreeMap<PathBuf, RootEntry>,
+) -> Result<(), WallError> {
     let table = std::fs::read_to_string("/old/proc/self/mountinfo")
         .map_err(WallError::step("read the list of mounts"))?;
     let places = table.lines().filter_map(|line| line.split(' ').nth(4));
     for path in places.filter_map(|place| place.strip_prefix(NEW)).map(unescape) {
         let nearest = path.ancestors().find_map(|above| entries.get(above));
         let wanted = match (entries.get(&path), nearest) {
-            (Some(Entry::Hidden), _) => true,
-            (None, Some(Entry::Read(_))) => true,
+            (Some(RootEntry::Hidden), _) => true,
+            (None, Some(RootEntry::Read(_))) => true,
             _ => false,
         };
         if !wanted {

@@ -118,8 +118,6 @@ ask "$PORT" "localhost:$PORT"
     let world = world.agent(&format!("set = {{ PORT = '{port}' }}"));
     let mut config = world.config();
     config.sandbox.network = afk::sandbox::NetworkPolicy::Proxy;
-    let host = afk::config::network::HostPattern::parse(&format!("localhost:{port}"));
-    config.sandbox.hosts = vec![host.unwrap()];
     let runtime = world.try_start(config, None).await.unwrap();
     let outcome =
         until(&runtime, "the end", |snapshot| run_of(&snapshot.fleet, 1)?.progress.outcome);
