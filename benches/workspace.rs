@@ -134,8 +134,8 @@ fn worktree_by_git2(bencher: Bencher<'_, '_>, files: usize) {
 struct NoSandbox;
 
 impl Sandboxes for NoSandbox {
-    fn of(&self, _workspace: &Path) -> Option<Sandbox> {
-        None
+    fn of(&self, _workspace: &Path) -> Result<Option<Sandbox>, String> {
+        Ok(None)
     }
 }
 

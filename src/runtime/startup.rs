@@ -83,7 +83,7 @@ impl Runtime {
             Some(term) => Journal::open_as_leader(state, term)?,
             None => Journal::open(state)?,
         };
-        Self::begin(config, state, launcher, config_file, journal, Mode::Whole).await
+        Box::pin(Self::begin(config, state, launcher, config_file, journal, Mode::Whole)).await
     }
 
     /// Starts breakglass and nothing else: no tracker is read and no run continues. If the journal
@@ -99,7 +99,7 @@ impl Runtime {
         let error = match Journal::open(state) {
             Ok(journal) => {
                 let mode = Mode::BreakglassOnly { journal_error: None };
-                return Self::begin(config, state, launcher, None, journal, mode).await;
+                return Box::pin(Self::begin(config, state, launcher, None, journal, mode)).await;
             }
             Err(error) => error.to_string(),
         };
@@ -113,7 +113,7 @@ impl Runtime {
                 std::fs::set_permissions(&folder, permissions)
             })
             .map_err(|source| RuntimeError::Io { path: folder.clone(), source })?;
-        Self::begin(config, &folder, launcher, None, journal, mode).await
+        Box::pin(Self::begin(config, &folder, launcher, None, journal, mode)).await
     }
 
     /// Follows the afk that writes the journal: shows its fleet and refuses every command. `leader`

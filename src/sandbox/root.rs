@@ -330,11 +330,10 @@ fn read_only_below(
     let places = table.lines().filter_map(|line| line.split(' ').nth(4));
     for path in places.filter_map(|place| place.strip_prefix(NEW)).map(unescape) {
         let nearest = path.ancestors().find_map(|above| entries.get(above));
-        let wanted = match (entries.get(&path), nearest) {
-            (Some(RootEntry::Hidden), _) => true,
-            (None, Some(RootEntry::Read(_))) => true,
-            _ => false,
-        };
+        let wanted = matches!(
+            (entries.get(&path), nearest),
+            (Some(RootEntry::Hidden), _) | (None, Some(RootEntry::Read(_)))
+        );
         if !wanted {
             continue;
         }

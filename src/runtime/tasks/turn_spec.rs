@@ -106,19 +106,18 @@ pub(super) async fn of_run(
             .then(|| task.runtime.state.join("raw").join(format!("{}.jsonl", task.run.id))),
     };
     let place = task.executor.clone();
-    let spec = match place {
+    let sandbox = if place.is_none() {
+        let owner = match job {
+            Some(_) => scratch_owner(task).0,
+            None => task.owner(),
+        };
+        let grants = task.grants(&spec.cwd);
+        wall_of(&task.runtime, &owner, agent, &spec, grants)?
+    } else {
         // The executor has a wall of its own.
-        Some(_) => spec,
-        None => {
-            let owner = match job {
-                Some(_) => scratch_owner(task).0,
-                None => task.owner(),
-            };
-            let grants = task.grants(&spec.cwd);
-            let sandbox = wall_of(&task.runtime, &owner, agent, &spec, grants)?;
-            TurnSpec { sandbox, ..spec }
-        }
+        None
     };
+    let spec = TurnSpec { sandbox, ..spec };
     let agent = name.clone();
     let equipment = Equipment { agent, can, model: None, version: None, place, folder };
     Ok((spec, equipment))
