@@ -9,7 +9,7 @@
 //! | `private:git.lan:3000`, `private:10.0.0.7` | a host whose addresses may be private |
 //!
 //! The configuration lists patterns, and the proxy reads a caller's request with the same
-//! [`Destination::parse`], so that both sides agree on what is one host.
+//! `Destination::parse`, so that both sides agree on what is one host.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,7 +1,7 @@
 //! Secrets by reference: `env:NAME`, `file:/path` or `vault:MOUNT/PATH#KEY`. The adapters of GitHub,
 //! Woodpecker, Loki, the sinks, the executors and agents read theirs here at each use, so that a
 //! rotated secret needs no restart. A value is never printed; it goes only where the configuration
-//! sends it, and [`redact`] removes it from everything else.
+//! sends it, and `redact` removes it from everything else.
 
 mod vault;
 
