@@ -1,6 +1,6 @@
 //! One client at a terminal: the loop between its keys, the snapshots and its frames.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -338,6 +338,12 @@ impl Session {
         }
         // Even without being polled it would take the shell's keys.
         drop(tty);
+        writeln!(
+            io::stdout(),
+            "This shell is outside of the sandbox: what you run in {} has every right of your user. \
+             Its git configuration, hooks and scripts are the agent's. `exit` leads back.",
+            clean_line(&path.display().to_string())
+        )?;
         let shell = std::env::var("SHELL").unwrap_or_else(|_| "sh".into());
         let status = tokio::process::Command::new(&shell).current_dir(path).status().await;
         if let Err(error) = status {

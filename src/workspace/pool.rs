@@ -167,7 +167,9 @@ impl Pool {
         let mut last = self.fresh.lock().await;
         if folders(&self.dir.join("fresh"), "tree-").is_empty() {
             let upstream = self.base.head().await?;
-            self.make(&mut last, &upstream).await?;
+            let mut tree = self.make(&mut last, &upstream).await?;
+            // The rename makes it appear as a whole.
+            tree.move_to(&self.dir.join("fresh").join(format!("tree-{last}")))?;
         }
         Ok(())
     }
@@ -193,15 +195,23 @@ impl Pool {
         Ok(tree)
     }
 
-    /// A fresh tree, made in advance or now, at `sha` if it is made now.
+    /// A fresh tree, made in advance or now, at `sha` if it is made now. It has the name of an
+    /// unfinished one until its caller moves it to its place: whatever interrupts the caller, the
+    /// tree is never used again.
     async fn fresh_tree(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
-        match folders(&self.dir.join("fresh"), "tree-").into_iter().next() {
-            Some(path) => Ok(FreshTree { git: self.base.git().in_tree(&path), path }),
-            None => self.make(last, sha).await,
-        }
+        let fresh = self.dir.join("fresh");
+        let Some(path) = folders(&fresh, "tree-").into_iter().next() else {
+            return self.make(last, sha).await;
+        };
+        let number = path.file_name().unwrap_or_default().to_string_lossy().replace("tree-", "");
+        let unfinished = fresh.join(format!("new-{number}"));
+        self.trash.discard(&unfinished)?;
+        let mut tree = FreshTree { git: self.base.git().in_tree(&path), path };
+        tree.move_to(&unfinished)?;
+        Ok(tree)
     }
 
-    /// Makes a fresh tree at a commit. A rename at the end makes it appear as a whole.
+    /// Makes a fresh tree at a commit, under the name of an unfinished one.
     async fn make(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
         self.check_disk()?;
         let fresh = self.dir.join("fresh");
@@ -216,7 +226,6 @@ impl Pool {
         self.trash.discard(&new)?;
         let mut tree = FreshTree::make(&self.base, &new, self.base.remote(), sha).await?;
         tree.track(&self.base).await?;
-        tree.move_to(&fresh.join(format!("tree-{number}")))?;
         Ok(tree)
     }
 
