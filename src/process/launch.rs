@@ -35,7 +35,7 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
         match args.next() {
             None => return 2,
             Some(word) if word == HIDE => hidden.extend(args.next().map(PathBuf::from)),
-            Some(word) if word == SANDBOX => plan = args.next(),
+            Some(word) if word == SANDBOX && plan.is_none() => plan = args.next(),
             Some(word) if word == DESCRIPTORS => {
                 let soft = args.next().and_then(|soft| soft.to_str()?.parse().ok());
                 soft.into_iter().for_each(descriptors::lower_limit);

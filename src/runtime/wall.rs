@@ -7,6 +7,8 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, RwLock};
 
@@ -20,6 +22,7 @@ use crate::process::Supervisor;
 use crate::process::level::{Probe, strongest};
 use crate::sandbox::{Level, NetworkPolicy, Sandbox};
 use crate::workspace::pool::Sandboxes;
+use crate::workspace::trash;
 
 /// Toolchains and programs below a home that every program behind the wall may read.
 const TOOLCHAINS: &[&str] = &[
@@ -228,22 +231,18 @@ impl Wall {
         self.state.join("private").join(owner)
     }
 
-    /// Deletes the home and the temporary files of an owner. What can't be deleted stays until the
-    /// next attempt.
-    pub(crate) fn forget(&self, owner: &str) {
+    /// Deletes the home and the temporary files of an owner, also folders that a program closed.
+    ///
+    /// # Errors
+    /// Something can't be deleted.
+    pub(crate) fn forget(&self, owner: &str) -> std::io::Result<()> {
         if let Some((_, proxy)) = self.proxies.locked().remove(owner) {
             let refused = proxy.refusals().total;
             if refused > 0 {
                 tracing::info!(owner, refused, "the egress proxy refused connections");
             }
         }
-        let path = self.private(owner);
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a private folder can't be deleted");
-            }
-            _ => {}
-        }
+        trash::remove(&self.private(owner))
     }
 }
 
@@ -279,24 +278,47 @@ fn tools() -> Vec<PathBuf> {
         .filter(|folder| folder.is_absolute() && folder != Path::new("/"))
         .collect();
     if let Some(home) = user_home() {
-        tools.retain(|folder| *folder != home);
+        // A folder above the home would show all of it.
+        tools.retain(|folder| !home.starts_with(folder));
         tools.extend(TOOLCHAINS.iter().map(|name| home.join(name)));
     }
     tools
 }
 
 /// Copies files of the user's home into a private one, unless they are there. A login that the
-/// program renews stays its own.
+/// program renews stays its own. A link that the program left in its home is not followed.
 fn seed(home: &Path, seeds: &[String]) {
     let Some(user) = user_home() else { return };
     for name in seeds {
         let (from, to) = (user.join(name), home.join(name));
-        if to.exists() || !from.is_file() {
+        if to.symlink_metadata().is_ok() || !from.is_file() {
             continue;
         }
-        let copied = to.parent().map_or(Ok(()), std::fs::create_dir_all);
-        if let Err(error) = copied.and_then(|()| std::fs::copy(&from, &to)) {
+        let copied =
+            std::fs::read(&from).and_then(|bytes| write_below(home, Path::new(name), &bytes));
+        if let Err(error) = copied {
             tracing::warn!(path = %from.display(), %error, "a login can't be copied");
         }
     }
+}
+
+/// Writes a new file below a folder that a program can write to, without following a link there.
+/// The program doesn't run meanwhile.
+pub(super) fn write_below(folder: &Path, name: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut at = folder.to_owned();
+    let parents = name.parent().into_iter().flat_map(Path::components);
+    for part in parents {
+        at.push(part);
+        match at.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => return Err(std::io::Error::other("a link or a file is in the way")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir(&at)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(folder.join(name))?.write_all(bytes)
 }

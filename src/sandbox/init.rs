@@ -5,7 +5,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior,
+    set_parent_process_death_signal, wait,
+};
 
 use super::outer::{close_standard_streams, restrict};
 use super::relay::{self, RelayLimits};
@@ -71,6 +74,9 @@ fn set_up(parent: &OsString, plan: &OsString) -> Result<bool, (String, i32)> {
         serde_json::from_str(plan).map_err(|error| refused(&error.to_string()))?;
     let writable = root::enter(&sandbox).map_err(failed)?;
     restrict(&sandbox, &writable).map_err(failed)?;
+    // Otherwise `/proc/1/exe` would lead the program to afk's own file, whose mode it could change.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| failed(WallError::step("close this process to others")(error)))?;
     let Some(socket) = sandbox.proxy else { return Ok(false) };
     let listener =
         relay::listen().map_err(WallError::step("listen for the egress proxy")).map_err(failed)?;

@@ -9,21 +9,27 @@ use ::landlock::{
 
 use super::WallError;
 
-/// The newest rights that are asked for; an older kernel enforces those that it knows.
+/// The rights that are asked for: the first version that keeps abstract sockets and signals out.
 const NEWEST: ABI = ABI::V6;
 
 /// Restricts this thread and all that it starts to reading and executing below `read`, and to
-/// everything below `write`. Abstract sockets and processes outside are out of reach.
+/// everything below `write`. Abstract sockets and processes outside are out of reach. Where nothing
+/// else stands, every right is `required`; otherwise an older kernel enforces those that it knows.
 ///
 /// # Errors
-/// The kernel has no Landlock, or a rule can't be added.
+/// The kernel has no Landlock, or not all that is required, or a rule can't be added.
 pub(super) fn restrict<'a>(
+    required: bool,
     read: impl IntoIterator<Item = &'a Path>,
     write: impl IntoIterator<Item = &'a Path>,
 ) -> Result<(), WallError> {
     let every = AccessFs::from_all(NEWEST);
     let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
+        .set_compatibility(if required {
+            CompatLevel::HardRequirement
+        } else {
+            CompatLevel::BestEffort
+        })
         .handle_access(every)?
         .scope(Scope::from_all(NEWEST))?
         .create()?;

@@ -71,6 +71,7 @@ pub enum NetworkPolicy {
 
 /// What one program may reach. Paths that don't exist are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sandbox {
     /// How much of the wall stands.
     pub level: Level,

@@ -37,6 +37,10 @@ pub(crate) fn become_program(
             Err(exec(Command::new(program).args(args)))
         }
         Level::Strong => below_init(sandbox, program, args),
+        Level::Landlock if sandbox.network != super::NetworkPolicy::Full => {
+            let why = "it needs a network namespace, and so the level strong";
+            Err(WallError::step("keep the network policy")(io::Error::other(why)))
+        }
         Level::Landlock => {
             capabilities::give_up()?;
             root::restrict_paths(sandbox)?;
@@ -59,7 +63,7 @@ pub(super) fn restrict(sandbox: &Sandbox, writable: &[PathBuf]) -> Result<(), Wa
         loopback::bring_up()?;
     }
     capabilities::give_up()?;
-    landlock::restrict([Path::new("/")], writable.iter().map(PathBuf::as_path))?;
+    landlock::restrict(false, [Path::new("/")], writable.iter().map(PathBuf::as_path))?;
     seccomp::restrict()
 }
 

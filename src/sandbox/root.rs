@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
+use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -16,7 +17,8 @@ const SYSTEM: &[&str] = &[
     "/usr",
     "/etc",
     "/opt",
-    "/nix",
+    "/nix/store",
+    "/nix/var/nix/profiles",
     "/bin",
     "/sbin",
     "/lib",
@@ -50,6 +52,15 @@ const SYSTEM_HIDDEN: &[&str] = &[
     "/etc/wpa_supplicant",
     "/etc/cron.d",
     "/sys/fs/cgroup",
+    "/etc/security/opasswd",
+    "/etc/pki/tls/private",
+    "/etc/ppp",
+    "/etc/ipsec.secrets",
+    "/etc/ipsec.d/private",
+    "/etc/netplan",
+    "/etc/mysql/debian.cnf",
+    "/etc/postfix/sasl_passwd",
+    "/etc/openvpn",
 ];
 /// The device files that every program gets.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
@@ -82,6 +93,18 @@ impl RootEntry {
 /// Returns the places that the program may write.
 pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     let folder = std::env::current_dir().map_err(WallError::step("read the working folder"))?;
+    for path in
+        SYSTEM_HIDDEN.iter().map(Path::new).chain(sandbox.hidden.iter().map(PathBuf::as_path))
+    {
+        match path.canonicalize() {
+            Ok(_) => {}
+            // What isn't there, or what this user can't reach, needs no hiding.
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => {}
+            Err(error) => {
+                return Err(WallError::step(format!("hide {}", path.display()))(error));
+            }
+        }
+    }
     let (entries, links) = entries(sandbox);
     let none: Option<&str> = None;
     mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -89,7 +112,7 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     let small = Some("size=4m,mode=755");
     mount_at(Some("tmpfs"), "/tmp", Some("tmpfs"), plain, small)?;
     std::env::set_current_dir("/tmp").map_err(WallError::step("enter the new root"))?;
-    for name in ["old", "new"] {
+    for name in ["old", "new", "stage"] {
         std::fs::create_dir(name).map_err(WallError::step("build the new root"))?;
     }
     let pivot = |new: &str, old: &str| {
@@ -98,17 +121,24 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     pivot(".", "old")?;
     mount_at(Some("tmpfs"), NEW, Some("tmpfs"), plain, small)?;
     let root = open_folder(CWD, OsStr::new(NEW)).map_err(WallError::step("open the new root"))?;
+    let mut stage = MountStage::open()?;
+    let mut closing = Vec::new();
     for (path, entry) in &entries {
         match entry {
-            RootEntry::Read(source) => bind(&root, path, source, false)?,
-            RootEntry::Write(source) => bind(&root, path, source, true)?,
-            RootEntry::Hidden => hide(&root, path)?,
+            RootEntry::Read(source) => stage.bind(&root, path, source)?,
+            RootEntry::Write(source) => bind(&root, path, source)?,
+            RootEntry::Hidden if hide(&root, path)? => closing.push(path),
+            RootEntry::Hidden => {}
             RootEntry::Memory => memory(&root, path)?,
         }
     }
     make_links(&root, &links)?;
-    devices(&root)?;
-    read_only_below(&root, &entries)?;
+    devices(&root, &mut stage)?;
+    for path in closing {
+        // Opened again: what lies below it has its place by now.
+        let at = place(&root, path, true)?;
+        remount_read_only(Path::new(&by_descriptor(&at)))?;
+    }
     let proc_flags = plain | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     let proc = place(&root, Path::new("/proc"), true)?;
     if sandbox.leaves_children {
@@ -116,7 +146,8 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
         // reach.
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
         mount_at(Some("/old/proc"), &by_descriptor(&proc), none, flags, none)?;
-        remount_read_only(&root, Path::new("/proc"), false)?;
+        let proc = place(&root, Path::new("/proc"), true)?;
+        remount_read_only(Path::new(&by_descriptor(&proc)))?;
     } else {
         mount_at(Some("proc"), &by_descriptor(&proc), Some("proc"), proc_flags, none)?;
     }
@@ -139,24 +170,48 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
 
 /// Restricts this thread to the sandbox's paths in the file system as it is, without a root of its
 /// own.
+///
+/// # Errors
+/// Landlock can't be set up; or a grant lies above something hidden, which Landlock can't take out
+/// of it.
 pub(super) fn restrict_paths(sandbox: &Sandbox) -> Result<(), WallError> {
-    let files = ["/proc", "/dev", "/run/systemd/resolve/stub-resolv.conf"];
+    let mut granted = sandbox.read.iter().chain(&sandbox.write);
+    let hidden = |above: &&PathBuf| {
+        sandbox.hidden.iter().any(|path| path.exists() && path.starts_with(above))
+    };
+    if let Some(above) = granted.find(hidden) {
+        let why = "it lies above a folder that must stay hidden; grant what lies below";
+        let step = format!("grant {} at the level landlock", above.display());
+        return Err(WallError::step(step)(io::Error::other(why)));
+    }
+    let files = ["/proc", "/run/systemd/resolve/stub-resolv.conf"];
     let system = SYSTEM.iter().filter(|path| **path != "/etc" && **path != "/sys").chain(&files);
-    let etc: Vec<PathBuf> = std::fs::read_dir("/etc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| !SYSTEM_HIDDEN.iter().any(|hidden| path == Path::new(hidden)))
-        .collect();
+    let etc = shown_below(Path::new("/etc"));
     let read = system.map(Path::new).chain(etc.iter().map(PathBuf::as_path));
     let read = read.chain(sandbox.read.iter().map(PathBuf::as_path));
-    let devices = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts"];
-    let write = devices.map(Path::new).into_iter();
-    let write = write
-        .chain(sandbox.write.iter().map(PathBuf::as_path))
-        .chain(sandbox.home.iter().chain(&sandbox.temporary).map(PathBuf::as_path));
-    landlock::restrict(read, write)
+    let devices = DEVICES.iter().chain(&["tty"]).map(|name| Path::new("/dev").join(name));
+    let devices: Vec<PathBuf> = devices.collect();
+    let write = devices.iter().chain(&sandbox.write).chain(&sandbox.home);
+    let write = write.chain(&sandbox.temporary).map(PathBuf::as_path);
+    landlock::restrict(true, read, write)
+}
+
+/// What a folder of the system holds, without its hidden parts.
+fn shown_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut shown = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        let mut hidden = SYSTEM_HIDDEN.iter().map(Path::new);
+        if hidden.clone().any(|hidden| hidden == path) {
+            continue;
+        }
+        if hidden.any(|hidden| hidden.starts_with(&path)) {
+            shown.extend(shown_below(&path));
+        } else {
+            shown.push(path);
+        }
+    }
+    shown
 }
 
 /// The user's home as the program sees it: the same path, with the sandbox's folder there.
@@ -280,16 +335,76 @@ fn place(root: &OwnedFd, path: &Path, folder: bool) -> Result<OwnedFd, WallError
 }
 
 /// Binds a file or folder of the old root at a path. One that has gone meanwhile is left out.
-fn bind(root: &OwnedFd, path: &Path, source: &Path, writable: bool) -> Result<(), WallError> {
+fn bind(root: &OwnedFd, path: &Path, source: &Path) -> Result<(), WallError> {
     let source = below(OLD, source);
-    let Ok(meta) = source.symlink_metadata() else { return Ok(()) };
+    let Some(meta) = look_at(&source)? else { return Ok(()) };
     let at = place(root, path, meta.is_dir())?;
-    let target = by_descriptor(&at);
     let none: Option<&str> = None;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    mount(Some(&source), target.as_str(), none, flags, none)
-        .map_err(WallError::step(format!("bind {}", path.display())))?;
-    if writable { Ok(()) } else { remount_read_only(root, path, meta.is_dir()) }
+    mount(Some(&source), by_descriptor(&at).as_str(), none, flags, none)
+        .map_err(WallError::step(format!("bind {}", path.display())))
+}
+
+/// What is at a path, without following a link there; none if there is nothing.
+fn look_at(path: &Path) -> Result<Option<std::fs::Metadata>, WallError> {
+    match path.symlink_metadata() {
+        Ok(meta) => Ok(Some(meta)),
+        Err(error) if error.kind() == NotFound => Ok(None),
+        Err(error) => Err(WallError::step(format!("look at {}", path.display()))(error)),
+    }
+}
+
+/// A folder that no program reaches, in which mounts become read-only before they move to their
+/// place: a program with the same home could otherwise exchange the place in between.
+struct MountStage {
+    /// The mounts of the old root, by their paths there.
+    mounts: Vec<PathBuf>,
+    /// The number of the last mount.
+    last: usize,
+}
+
+impl MountStage {
+    fn open() -> Result<Self, WallError> {
+        let table = std::fs::read_to_string("/old/proc/self/mountinfo")
+            .map_err(WallError::step("read the list of mounts"))?;
+        let places = table.lines().filter_map(|line| line.split(' ').nth(4));
+        let mounts = places.filter_map(|place| place.strip_prefix(OLD)).map(unescape).collect();
+        Ok(Self { mounts, last: 0 })
+    }
+
+    /// Binds a file or folder of the old root at a path, with all mounts below it read-only.
+    fn bind(&mut self, root: &OwnedFd, path: &Path, source: &Path) -> Result<(), WallError> {
+        let old = below(OLD, source);
+        let Some(meta) = look_at(&old)? else { return Ok(()) };
+        self.last += 1;
+        let staged = PathBuf::from(format!("/stage/{}", self.last));
+        let made = if meta.is_dir() {
+            std::fs::create_dir(&staged)
+        } else {
+            std::fs::File::create_new(&staged).map(drop)
+        };
+        made.map_err(WallError::step("build the new root"))?;
+        let none: Option<&str> = None;
+        let failed = || WallError::step(format!("bind {}", path.display()));
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount(Some(&old), &staged, none, flags, none).map_err(failed())?;
+        remount_read_only(&staged)?;
+        for inner in &self.mounts {
+            match inner.strip_prefix(source) {
+                Ok(inner) if !inner.as_os_str().is_empty() => {
+                    let inner = staged.join(inner);
+                    // A mount that another one covers can't be reached.
+                    if look_at(&inner)?.is_some() {
+                        remount_read_only(&inner)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let at = place(root, path, meta.is_dir())?;
+        let target = by_descriptor(&at);
+        mount(Some(&staged), target.as_str(), none, MsFlags::MS_MOVE, none).map_err(failed())
+    }
 }
 
 /// An absolute path below another folder.
@@ -297,11 +412,9 @@ fn below(folder: &str, path: &Path) -> PathBuf {
     Path::new(folder).join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Makes the mount at a path read-only. The flags that it has stay, as the kernel demands.
-fn remount_read_only(root: &OwnedFd, path: &Path, folder: bool) -> Result<(), WallError> {
-    // Opened again: the descriptor of the place leads below the mount.
-    let at = place(root, path, folder || path == Path::new("/proc"))?;
-    let found = rustix::fs::fstatvfs(&at).map_err(WallError::step("read a mount's flags"))?;
+/// Makes a mount read-only. The flags that it has stay, as the kernel demands.
+fn remount_read_only(place: &Path) -> Result<(), WallError> {
+    let found = rustix::fs::statvfs(place).map_err(WallError::step("read a mount's flags"))?;
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     for (given, kept) in [
         (StatVfsMountFlags::NOSUID, MsFlags::MS_NOSUID),
@@ -316,32 +429,8 @@ fn remount_read_only(root: &OwnedFd, path: &Path, folder: bool) -> Result<(), Wa
         }
     }
     let none: Option<&str> = None;
-    mount(none, by_descriptor(&at).as_str(), none, flags, none)
-        .map_err(WallError::step(format!("make {} read-only", path.display())))
-}
-
-/// Makes the mounts below entries that are only read, and the empty folders, read-only as well.
-fn read_only_below(
-    root: &OwnedFd,
-    entries: &BTreeMap<PathBuf, RootEntry>,
-) -> Result<(), WallError> {
-    let table = std::fs::read_to_string("/old/proc/self/mountinfo")
-        .map_err(WallError::step("read the list of mounts"))?;
-    let places = table.lines().filter_map(|line| line.split(' ').nth(4));
-    for path in places.filter_map(|place| place.strip_prefix(NEW)).map(unescape) {
-        let nearest = path.ancestors().find_map(|above| entries.get(above));
-        let wanted = matches!(
-            (entries.get(&path), nearest),
-            (Some(RootEntry::Hidden), _) | (None, Some(RootEntry::Read(_)))
-        );
-        if !wanted {
-            continue;
-        }
-        // A mount that another one covers can't be reached.
-        let Ok(meta) = below(NEW, &path).symlink_metadata() else { continue };
-        remount_read_only(root, &path, meta.is_dir())?;
-    }
-    Ok(())
+    mount(none, place, none, flags, none)
+        .map_err(WallError::step(format!("make {} read-only", place.display())))
 }
 
 /// A path as the list of mounts writes it: blanks and backslashes are octal there.
@@ -369,13 +458,14 @@ fn make_links(root: &OwnedFd, links: &BTreeMap<PathBuf, PathBuf>) -> Result<(), 
 }
 
 /// The device files, terminals and shared memory of the program's own.
-fn devices(root: &OwnedFd) -> Result<(), WallError> {
+fn devices(root: &OwnedFd, stage: &mut MountStage) -> Result<(), WallError> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let dev = place(root, Path::new("/dev"), true)?;
     mount_at(Some("tmpfs"), &by_descriptor(&dev), Some("tmpfs"), plain, Some("size=1m,mode=755"))?;
     for name in DEVICES {
         let device = Path::new("/dev").join(name);
-        bind(root, &device, &device, true)?;
+        // Read-only: writing to the device works, and changing its mode doesn't.
+        stage.bind(root, &device, &device)?;
     }
     let shm = place(root, Path::new("/dev/shm"), true)?;
     mount_at(Some("tmpfs"), &by_descriptor(&shm), Some("tmpfs"), plain, Some("mode=1777,size=1g"))?;
@@ -395,19 +485,20 @@ fn devices(root: &OwnedFd) -> Result<(), WallError> {
     Ok(())
 }
 
-/// Mounts something empty over a path of the new root, if it is there. A folder is closed later,
-/// once what lies below it has its place.
-fn hide(root: &OwnedFd, path: &Path) -> Result<(), WallError> {
-    let Ok(meta) = below(NEW, path).symlink_metadata() else { return Ok(()) };
+/// Mounts something empty over a path of the new root, if it is there. Says whether it is a folder,
+/// which must become read-only later, once what lies below it has its place.
+fn hide(root: &OwnedFd, path: &Path) -> Result<bool, WallError> {
+    let Some(meta) = look_at(&below(NEW, path))? else { return Ok(false) };
     let none: Option<&str> = None;
     let at = place(root, path, meta.is_dir())?;
     let target = by_descriptor(&at);
     if meta.is_dir() {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount_at(Some("tmpfs"), &target, Some("tmpfs"), flags, Some("size=64k,mode=755"))
+        mount_at(Some("tmpfs"), &target, Some("tmpfs"), flags, Some("size=64k,mode=755"))?;
     } else {
-        mount_at(Some("/old/dev/null"), &target, none, MsFlags::MS_BIND, none)
+        mount_at(Some("/old/dev/null"), &target, none, MsFlags::MS_BIND, none)?;
     }
+    Ok(meta.is_dir())
 }
 
 /// Mounts an empty folder in memory.

@@ -59,6 +59,19 @@ const REFUSED: &[i64] = &[
     libc::SYS_syslog,
     libc::SYS_quotactl,
 ];
+/// The calls that set a mode, and the argument that holds it. 452 is `fchmodat2`.
+const MODES: &[(i64, u8)] = &[
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    (452, 2),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+];
 /// The bit that selects the x32 form of a call on x86-64.
 const X32: i64 = 0x4000_0000;
 /// The flags of `clone` and `unshare` that would enter another namespace.
@@ -109,16 +122,38 @@ pub(super) fn restrict() -> Result<(), WallError> {
         let family = u64::from(family.cast_unsigned());
         add(libc::SYS_socket, condition(0, SeccompCmpOp::Eq, family)?);
     }
+    // Limits of another process: a limit of CPU time would end it.
+    let zero =
+        |argument| SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
+    add(libc::SYS_prlimit64, SeccompRule::new(vec![zero(0)?, zero(2)?])?);
+    // Files that would run as their owner, for whoever reaches them outside.
+    for bit in [u64::from(libc::S_ISUID), u64::from(libc::S_ISGID)] {
+        let has = |argument| {
+            let has_bit = SeccompCmpOp::MaskedEq(bit);
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, has_bit, bit)
+        };
+        for (call, mode) in MODES {
+            add(*call, SeccompRule::new(vec![has(*mode)?])?);
+        }
+        let create = u64::from(libc::O_CREAT.cast_unsigned());
+        let creates = |argument| {
+            let has_flag = SeccompCmpOp::MaskedEq(create);
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, has_flag, create)
+        };
+        add(libc::SYS_openat, SeccompRule::new(vec![creates(2)?, has(3)?])?);
+        #[cfg(target_arch = "x86_64")]
+        add(libc::SYS_open, SeccompRule::new(vec![creates(1)?, has(2)?])?);
+    }
     let allow = SeccompAction::Allow;
     let eperm = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter: BpfProgram = SeccompFilter::new(refused, allow.clone(), eperm, arch)?.try_into()?;
-    // The flags of `clone3` lie in memory, which no filter can read. Without it the C library
-    // takes `clone`.
+    // The flags of `clone3` and the mode of `openat2` lie in memory, which no filter can read.
+    // Without them the C library takes `clone` and `openat`.
     let unknown = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let calls =
-        BTreeMap::from([(libc::SYS_clone3, Vec::new()), (libc::SYS_clone3 | X32, Vec::new())]);
-    let clone3: BpfProgram = SeccompFilter::new(calls, allow, unknown, arch)?.try_into()?;
+    let calls = [libc::SYS_clone3, libc::SYS_openat2].into_iter();
+    let calls = calls.flat_map(|call| [(call, Vec::new()), (call | X32, Vec::new())]).collect();
+    let in_memory: BpfProgram = SeccompFilter::new(calls, allow, unknown, arch)?.try_into()?;
     apply_filter(&filter)?;
-    apply_filter(&clone3)?;
+    apply_filter(&in_memory)?;
     Ok(())
 }

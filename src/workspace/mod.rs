@@ -31,7 +31,7 @@ pub mod pool;
 mod repository;
 pub(crate) mod seal;
 pub(crate) mod throwaway;
-mod trash;
+pub(crate) mod trash;
 pub mod walled_git;
 
 use std::path::PathBuf;

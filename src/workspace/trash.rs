@@ -98,7 +98,7 @@ fn unique() -> String {
 
 /// Deletes a folder and its content, or a file, without following links. Repairs permissions that
 /// forbid it. A missing one is deleted already.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match delete(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             make_writable(path, 0);

@@ -70,6 +70,31 @@ const ATTACKS: &[Attack] = &[
         landlock_stops: false,
     },
     Attack {
+        name: "the mode of a file that the user owns",
+        script: "chmod 606 $ROOT/beside/key && test \"$(stat -c %a $ROOT/beside/key)\" = 606 && touch owned",
+        real: true,
+        landlock_stops: false,
+    },
+    attack("a setuid file", "cp /bin/true s && chmod 4755 s && test -u s && touch owned"),
+    Attack {
+        name: "the mode of afk's own file",
+        script: "for p in 1 $PPID; do chmod 4755 /proc/$p/exe 2>/dev/null && touch owned; done; true",
+        real: false,
+        landlock_stops: true,
+    },
+    Attack {
+        name: "a limit of another process",
+        script: "perl -e 'my $l = pack(\"QQ\", 1, 1); exit(syscall(302, $ARGV[0] + 0, 0, $l, 0) != 0)' $(cat canary) && touch owned",
+        real: false,
+        landlock_stops: true,
+    },
+    Attack {
+        name: "the mode of a device",
+        script: "before=$(stat -c %a /dev/full); chmod 1666 /dev/full 2>/dev/null; test \"$(stat -c %a /dev/full)\" = \"$before\" || { chmod $before /dev/full; touch owned; }",
+        real: false,
+        landlock_stops: false,
+    },
+    Attack {
         name: "a nested user namespace",
         script: "unshare -U true && touch owned",
         real: true,

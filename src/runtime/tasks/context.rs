@@ -172,7 +172,8 @@ impl TaskContext {
         needs: Grants,
     ) -> Result<Option<Sandbox>, TaskError> {
         let owner = commands_owner(&self.owner());
-        self.runtime.wall.forget(&owner);
+        let forgotten = self.runtime.wall.forget(&owner);
+        forgotten.map_err(|error| format!("the home of the last command stays: {error}"))?;
         let Grants { read, write, network, .. } = self.grants(folder);
         let needs = Grants {
             read: [read, needs.read].concat(),

@@ -3,7 +3,6 @@
 //! [`of_run`] serves the turns of runs, [`of_question`] those of [`question`](super::question).
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::core::model::digest::Digest;
 use crate::core::model::id::Sha;
 use crate::core::model::job::JobKind;
 use crate::redact::{self, Redactor, names_a_secret};
-use crate::runtime::wall::{Grants, Owner};
+use crate::runtime::wall::{Grants, Owner, write_below};
 use crate::runtime::{Context, clock, known_secrets, prompt};
 use crate::sandbox::Sandbox;
 use crate::workspace::git::committer;
@@ -180,7 +179,8 @@ async fn environment(
     );
     env.extend(agent.fixed_variables());
     for (path, text) in agent.settings_files() {
-        write_once(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let home = agent.home.as_deref().unwrap_or(Path::new("/"));
+        write_once(home, &path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     env.iter()
         .filter(|(name, _)| names_a_secret(name))
@@ -282,8 +282,13 @@ fn program_files(command: &[String]) -> Vec<PathBuf> {
     let found = command.first().and_then(|program| vendor::on_path(program));
     let Some(real) = found.and_then(|path| path.canonicalize().ok()) else { return Vec::new() };
     let modules = real.ancestors().filter(|path| path.ends_with("node_modules")).last();
-    let whole = modules.or_else(|| real.parent()).map(Path::to_owned);
-    whole.into_iter().filter(|path| path != Path::new("/")).collect()
+    let whole = modules.or_else(|| real.parent());
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    match whole {
+        // A folder above the home would show all of it.
+        Some(whole) if !home.starts_with(whole) => vec![whole.to_owned()],
+        _ => vec![real],
+    }
 }
 
 /// The agent's command. An npm shim is replaced by the program behind it.
@@ -299,15 +304,12 @@ fn program(agent: &AgentConfig) -> Vec<String> {
     command
 }
 
-/// Writes a file unless it exists.
-fn write_once(path: &Path, text: &str) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::File::create_new(path) {
-        Ok(mut file) => file.write_all(text.as_bytes()),
+/// Writes a file in an agent's home unless it exists.
+fn write_once(home: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(home)?;
+    match write_below(home, path.strip_prefix(home).unwrap_or(path), text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        done => done,
     }
 }
 

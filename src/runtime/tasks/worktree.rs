@@ -129,8 +129,11 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     // A conversation keeps its home, as it keeps its folder.
     let (owner, _) = super::turn_spec::scratch_owner(task);
     if owner == task.owner() {
-        task.runtime.wall.forget(&owner);
-        task.runtime.wall.forget(&commands_owner(&owner));
+        for owner in [commands_owner(&owner), owner] {
+            if let Err(error) = task.runtime.wall.forget(&owner) {
+                tracing::warn!(owner, %error, "a private folder can't be deleted");
+            }
+        }
     }
     let Some(path) = task.run.workspace.worktree.as_deref().map(Path::new) else {
         if task.run.work.issue().is_none() {
