@@ -113,7 +113,7 @@ impl CodexProtocol {
                 self.version = version.map(bounded);
                 out.write_json(&json!({"method": "initialized"}));
                 let mut params = json!({
-                    "cwd": self.cwd, "approvalPolicy": "untrusted", "sandbox": "workspace-write",
+                    "cwd": self.cwd, "approvalPolicy": "untrusted", "sandbox": "danger-full-access",
                 });
                 if let Some(model) = &self.model {
                     params["model"] = json!(model);

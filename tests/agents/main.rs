@@ -48,7 +48,7 @@ fn tdd(asked: &ModelRequest) -> Reply {
 fn claude(model: &Model, world: World) -> World {
     let program = modules().join("@anthropic-ai/claude-code-linux-x64/claude");
     let home = home(&world);
-    world.walled().preset("claude", &[program.to_str().unwrap()], &format!(
+    world.preset("claude", &[program.to_str().unwrap()], &format!(
         "home = '{home}'\nset = {{ ANTHROPIC_BASE_URL = '{}', ANTHROPIC_API_KEY = 'sk-ant-dummy-000000', CLAUDE_CODE_MAX_RETRIES = '2' }}",
         model.address
     ))
@@ -62,7 +62,7 @@ fn codex(model: &Model, world: World) -> World {
         "model_providers.fake={{name=\"fake\",base_url=\"{}/v1\",env_key=\"FAKE_KEY\",wire_api=\"responses\",request_max_retries=1,stream_max_retries=1}}",
         model.address
     );
-    world.walled().preset("codex", &[program.to_str().unwrap()], &format!(
+    world.preset("codex", &[program.to_str().unwrap()], &format!(
         "home = '{home}'\nset = {{ FAKE_KEY = 'dummy' }}\nargs = ['-c', 'model=gpt-5.5', '-c', 'model_provider=fake', '-c', '{provider}']"
     ))
 }
@@ -88,7 +88,7 @@ fn claude_agent_acp(model: &Model, world: World) -> World {
     let node = modules().join(".bin/node");
     let program = modules().join("@agentclientprotocol/claude-agent-acp/dist/index.js");
     let home = home(&world);
-    world.walled().preset("claude-agent-acp", &[node.to_str().unwrap(), program.to_str().unwrap()], &format!(
+    world.preset("claude-agent-acp", &[node.to_str().unwrap(), program.to_str().unwrap()], &format!(
         "home = '{home}'\nset = {{ ANTHROPIC_BASE_URL = '{}', ANTHROPIC_API_KEY = 'sk-ant-dummy-000000', IS_SANDBOX = '1' }}",
         model.address
     ))

@@ -396,14 +396,9 @@ async fn damaged_tree_of_the_pool_costs_one_attempt_and_no_run() {
     let runtime = world.start().await;
     assert_eq!(ended(&runtime).await.progress.outcome, Some(Outcome::Done));
     let fresh = repository_folder(&world.state(), "acme/thing").join("fresh");
-    let prepared = || {
-        let entries = std::fs::read_dir(&fresh).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.path());
-        names.into_iter().find(|path| path.to_string_lossy().contains("/tree-"))
-    };
-    crate::support::world::wait_until("a prepared tree", || prepared().is_some()).await;
-    // As a kill or a power cut in the middle of a write leaves it.
-    std::fs::write(prepared().unwrap().join(".git/HEAD"), "").unwrap();
+    // As a kill or a power cut in the middle of a write leaves a prepared tree.
+    std::fs::create_dir_all(fresh.join("tree-0/.git")).unwrap();
+    std::fs::write(fresh.join("tree-0/.git/HEAD"), "").unwrap();
     world.issue(2, "Two more", "armed_by = 'ana'");
     until(&runtime, "the second run", |s| {
         (run_of(&s.fleet, 2)?.progress.outcome == Some(Outcome::Done)).then_some(())
