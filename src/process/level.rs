@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::launch;
-use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::sandbox::{Level, Sandbox};
 
 /// The level that works here, and why those above it don't.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,26 @@ pub struct Probe {
     pub level: Level,
     /// A line for each stronger level, with its cause.
     pub refused: Vec<String>,
+}
+
+impl Probe {
+    /// The level in force, if `wanted` is the configured one.
+    ///
+    /// # Errors
+    /// A line that says why that level doesn't work here, or that none does.
+    pub(crate) fn in_force(&self, wanted: Option<Level>) -> Result<Level, String> {
+        let (found, causes) = (self.level, self.refused.join("; "));
+        match wanted {
+            None if found == Level::None => Err(format!(
+                "no level of the sandbox works here ({causes}): see docs/security.md, or write \
+                 sandbox.level = \"none\" to let programs have every right of this user"
+            )),
+            Some(wanted) if found < wanted => {
+                Err(format!("sandbox.level is {wanted}, and this machine allows {found}: {causes}"))
+            }
+            wanted => Ok(wanted.unwrap_or(found)),
+        }
+    }
 }
 
 /// Tries each level with a program that only ends, from the strongest down.
@@ -30,17 +50,7 @@ pub fn strongest(launcher: &Path) -> Probe {
 
 /// Runs `/bin/true` at a level.
 fn attempt(launcher: &Path, level: Level) -> Result<(), String> {
-    let sandbox = Sandbox {
-        level,
-        network: NetworkPolicy::Full,
-        read: Vec::new(),
-        write: Vec::new(),
-        hidden: Vec::new(),
-        home: None,
-        temporary: None,
-        proxy: None,
-        leaves_children: false,
-    };
+    let sandbox = Sandbox::granting_nothing(level);
     let plan = serde_json::to_string(&sandbox).map_err(|error| error.to_string())?;
     let output = Command::new(launcher)
         .args([launch::WORD, launch::SANDBOX, &plan, "/bin/true"])

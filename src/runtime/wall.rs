@@ -20,7 +20,7 @@ use crate::error::chain;
 use crate::lock::{LockExt, RwLockExt};
 use crate::process::Supervisor;
 use crate::process::level::{Probe, strongest};
-use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::sandbox::{Level, NetworkPolicy, Sandbox, user_home};
 use crate::workspace::pool::Sandboxes;
 use crate::workspace::trash;
 
@@ -113,19 +113,7 @@ impl Wall {
         if wanted == Some(Level::None) {
             return Ok(Level::None);
         }
-        let probe = self.probe.get_or_init(|| strongest(self.supervisor.launcher()));
-        let causes = probe.refused.join("; ");
-        match (wanted, probe.level) {
-            (None, Level::None) => Err(format!(
-                "no level of the sandbox works here ({causes}): see docs/security.md, or write \
-                 sandbox.level = \"none\" to let programs have every right of this user"
-            )),
-            (Some(wanted), found) if found < wanted => {
-                Err(format!("sandbox.level is {wanted}, and this machine allows {found}: {causes}"))
-            }
-            (Some(wanted), _) => Ok(wanted),
-            (None, found) => Ok(found),
-        }
+        self.probe.get_or_init(|| strongest(self.supervisor.launcher())).in_force(wanted)
     }
 
     /// What a person should know of the wall: that there is none, or why no program starts.
@@ -263,12 +251,6 @@ impl Sandboxes for Wall {
 /// The objects that the workspaces of a repository borrow from its base clone.
 pub(super) fn borrowed_objects(repository: &Path) -> PathBuf {
     repository.join("base.git/objects")
-}
-
-/// The user's own home, if it is a folder of its own.
-fn user_home() -> Option<PathBuf> {
-    let home = PathBuf::from(std::env::var_os("HOME")?);
-    (home.is_absolute() && home != Path::new("/")).then_some(home)
 }
 
 /// The toolchains in the user's home, and the folders of `PATH`.

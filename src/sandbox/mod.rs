@@ -24,7 +24,7 @@ mod relay;
 mod root;
 mod seccomp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,30 @@ pub struct Sandbox {
     /// Whether processes that the program leaves behind may outlive it, as those of a deploy may.
     /// They then have no PID namespace whose end would end them.
     pub leaves_children: bool,
+}
+
+impl Sandbox {
+    /// A sandbox that grants nothing beside the system.
+    #[must_use]
+    pub const fn granting_nothing(level: Level) -> Self {
+        Self {
+            level,
+            network: NetworkPolicy::Full,
+            read: Vec::new(),
+            write: Vec::new(),
+            hidden: Vec::new(),
+            home: None,
+            temporary: None,
+            proxy: None,
+            leaves_children: false,
+        }
+    }
+}
+
+/// The user's own home, if it is a folder of its own. The program sees its own one at this path.
+pub(crate) fn user_home() -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    (home.is_absolute() && home != Path::new("/")).then_some(home)
 }
 
 /// A part of the wall can't be set up, so that the program must not start.

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 
-use super::{Sandbox, WallError, landlock};
+use super::{Sandbox, WallError, landlock, user_home};
 
 /// Folders of the system that every program may read.
 const SYSTEM: &[&str] = &[
@@ -89,23 +89,14 @@ impl RootEntry {
     }
 }
 
+/// What is at each path of the new root, and the links on the way there with their targets.
+type RootEntries = (BTreeMap<PathBuf, RootEntry>, BTreeMap<PathBuf, PathBuf>);
+
 /// Changes the root of this process, which is alone in its mount namespace.
 /// Returns the places that the program may write.
 pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
     let folder = std::env::current_dir().map_err(WallError::step("read the working folder"))?;
-    for path in
-        SYSTEM_HIDDEN.iter().map(Path::new).chain(sandbox.hidden.iter().map(PathBuf::as_path))
-    {
-        match path.canonicalize() {
-            Ok(_) => {}
-            // What isn't there, or what this user can't reach, needs no hiding.
-            Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => {}
-            Err(error) => {
-                return Err(WallError::step(format!("hide {}", path.display()))(error));
-            }
-        }
-    }
-    let (entries, links) = entries(sandbox);
+    let (entries, links) = entries(sandbox)?;
     let none: Option<&str> = None;
     mount_at(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -152,8 +143,7 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<Vec<PathBuf>, WallError> {
         mount_at(Some("proc"), &by_descriptor(&proc), Some("proc"), proc_flags, none)?;
     }
     place(&root, Path::new("/run"), true)?;
-    let back = place(&root, Path::new("/.old"), true)?;
-    drop(back);
+    place(&root, Path::new("/.old"), true)?;
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | plain;
     pivot(NEW, "/new/.old")?;
     umount2("/.old", MntFlags::MNT_DETACH).map_err(WallError::step("leave the old root"))?;
@@ -214,20 +204,25 @@ fn shown_below(folder: &Path) -> Vec<PathBuf> {
     shown
 }
 
-/// The user's home as the program sees it: the same path, with the sandbox's folder there.
-fn home_path() -> Option<PathBuf> {
-    let home = PathBuf::from(std::env::var_os("HOME")?);
-    (home.is_absolute() && home != Path::new("/")).then_some(home)
-}
-
 /// What is where, parents before children, and the links on the way there with their targets. An
 /// entry below another one wins over it; at one path, what may be written wins.
-fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, RootEntry>, BTreeMap<PathBuf, PathBuf>) {
+///
+/// # Errors
+/// The kernel doesn't say what is at a path that must be hidden.
+fn entries(sandbox: &Sandbox) -> Result<RootEntries, WallError> {
     let (mut all, mut links) = (BTreeMap::new(), BTreeMap::new());
-    let mut add = |path: &Path, entry: fn(PathBuf) -> RootEntry| {
-        let Ok(real) = path.canonicalize() else { return };
-        links.extend(link_on(path));
-        all.insert(real.clone(), entry(real));
+    let mut failed = None;
+    let mut add = |path: &Path, entry: fn(PathBuf) -> RootEntry| match path.canonicalize() {
+        Ok(real) => {
+            links.extend(link_on(path));
+            all.insert(real.clone(), entry(real));
+        }
+        // What isn't there, or what this user can't reach, needs no hiding.
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => {}
+        Err(error) if entry(PathBuf::new()) == RootEntry::Hidden => {
+            failed = Some(WallError::step(format!("hide {}", path.display()))(error));
+        }
+        Err(_) => {}
     };
     let hidden = |_| RootEntry::Hidden;
     SYSTEM.iter().map(Path::new).for_each(|path| add(path, RootEntry::Read));
@@ -237,11 +232,14 @@ fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, RootEntry>, BTreeMap<PathBuf
     sandbox.hidden.iter().for_each(|path| add(path, hidden));
     sandbox.write.iter().for_each(|path| add(path, RootEntry::Write));
     sandbox.proxy.iter().for_each(|path| add(path, RootEntry::Write));
+    if let Some(error) = failed {
+        return Err(error);
+    }
     let own = |folder: &Option<PathBuf>| folder.clone().map_or(RootEntry::Memory, RootEntry::Write);
     for place in ["/tmp", "/var/tmp"] {
         all.entry(place.into()).or_insert_with(|| own(&sandbox.temporary));
     }
-    if let Some(home) = home_path() {
+    if let Some(home) = user_home() {
         all.entry(home).or_insert_with(|| own(&sandbox.home));
     }
     // What lies below a folder of the same kind is there already, unless the folder is shown in
@@ -257,7 +255,7 @@ fn entries(sandbox: &Sandbox) -> (BTreeMap<PathBuf, RootEntry>, BTreeMap<PathBuf
     };
     let kept = all.iter().filter(|(path, entry)| !covered(path, entry));
     let kept = kept.map(|(path, entry)| (path.clone(), entry.clone())).collect();
-    (kept, links)
+    Ok((kept, links))
 }
 
 /// The first link on the way to a path, and where it leads.
@@ -281,8 +279,7 @@ fn mount_at(
 
 /// The path of an open file, which no link can lead elsewhere.
 fn by_descriptor(file: &OwnedFd) -> String {
-    let below = if Path::new("/old/proc").exists() { OLD } else { "" };
-    format!("{below}/proc/self/fd/{}", file.as_raw_fd())
+    format!("{OLD}/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn open_folder(at: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {

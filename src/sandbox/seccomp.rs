@@ -126,7 +126,7 @@ pub(super) fn restrict() -> Result<(), WallError> {
     let zero =
         |argument| SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
     add(libc::SYS_prlimit64, SeccompRule::new(vec![zero(0)?, zero(2)?])?);
-    // Files that would run as their owner, for whoever reaches them outside.
+    // Setuid and setgid files: another user who reaches one outside would run it as its owner.
     for bit in [u64::from(libc::S_ISUID), u64::from(libc::S_ISGID)] {
         let has = |argument| {
             let has_bit = SeccompCmpOp::MaskedEq(bit);

@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::lock::LockExt;
+use crate::process::descriptors::Reserve;
 
 /// The pause after a failed `accept`: without descriptors it fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -64,8 +66,31 @@ impl<P: Eq + Hash> Drop for ConnectionSlot<P> {
     }
 }
 
+/// Accepts the next connection that is within the bounds. One that is not is closed at once and costs
+/// nothing more.
+pub(super) async fn accept(
+    way_in: &'static str,
+    listener: &TcpListener,
+    limits: &Arc<ConnectionLimits<IpAddr>>,
+) -> (TcpStream, SocketAddr, ConnectionSlot<IpAddr>) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                accept_failed(way_in, &error).await;
+                continue;
+            }
+        };
+        if Reserve::Network.is_free_beyond(&stream)
+            && let Some(slot) = limits.acquire(peer_network(peer.ip()))
+        {
+            return (stream, peer, slot);
+        }
+    }
+}
+
 /// The address that a peer is counted by. A peer with IPv6 usually has a network of 64 bits to itself.
-pub(super) fn peer_network(address: IpAddr) -> IpAddr {
+fn peer_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))

@@ -128,8 +128,6 @@ async fn guidance_reopens_a_run_that_needs_a_human() {
 async fn prompt_runs_in_a_temporary_clone_and_pushes_nothing() {
     let world =
         World::new(&format!("echo made > here; git remote get-url origin > $OUT/origin; {END}"));
-    let set = format!("set = {{ OUT = '{}' }}", world.root().display());
-    let world = world.agent(&set);
     std::fs::remove_file(world.path("issues/1.md")).unwrap();
     let runtime = world.start().await;
     let repo = Repo::parse("acme/thing").unwrap();

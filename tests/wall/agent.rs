@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use afk::core::model::run::Outcome;
 
+use crate::prison::living;
 use crate::support::world::{END, WORK, World, run_of, until};
 use crate::support::{git, journal_id, processes_with};
 
@@ -31,13 +32,6 @@ test -e "$HOME/.ssh" && seen ssh
 env -i setsid sh -c 'trap "" TERM HUP; while :; do sleep 1; done' wall-daemon-$MARK </dev/null >/dev/null 2>&1 &
 fi
 "#;
-
-/// The processes whose command line contains a text.
-fn living(mark: &str) -> usize {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| String::from_utf8_lossy(line).contains(mark)).count()
-}
 
 fn contents(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use afk::sandbox::Level;
 
-use crate::prison::{Prison, User, places, printed};
+use crate::prison::{Prison, User, living, places, printed};
 
 /// A swarm that leaves its session, its parent and its environment behind, and says once it is
 /// there. Each member has `mark` among its arguments.
@@ -15,18 +15,6 @@ fn swarm(mark: &str) -> String {
          env -i setsid sh -c 'trap \"\" TERM; while :; do perl -e \"sleep 1000\" {mark} & wait; done' {mark} </dev/null >/dev/null 2>&1 & \
          echo there > there"
     )
-}
-
-/// The live processes whose command line contains a text.
-fn living(mark: &str) -> usize {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = processes
-        .filter(|entry| {
-            // A test's own launcher may still be a zombie, with an empty command line.
-            entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit())
-        })
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| String::from_utf8_lossy(line).contains(mark)).count()
 }
 
 fn within(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {

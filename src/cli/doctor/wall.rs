@@ -12,7 +12,7 @@ use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
 use crate::process::launch;
 use crate::process::level::strongest;
-use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::sandbox::{Level, Sandbox};
 
 const HINT: &str = "see \"The wall\" in docs/security.md";
 
@@ -41,15 +41,8 @@ pub(super) async fn check(config: &Config) -> CheckResult {
     }
     let launcher = crate::cli::own_program().map_err(|failure| problem(chain(&failure), HINT))?;
     let found = strongest(&launcher);
+    let level = found.in_force(config.sandbox.level).map_err(|why| problem(why, HINT))?;
     let refused = found.refused.join("; ");
-    if found.level == Level::None {
-        return Err(problem(format!("no level works here: {refused}"), HINT));
-    }
-    if let Some(wanted) = config.sandbox.level.filter(|wanted| *wanted > found.level) {
-        let why = format!("{wanted} is configured, and only {} works: {refused}", found.level);
-        return Err(problem(why, HINT));
-    }
-    let level = config.sandbox.level.unwrap_or(found.level);
     let through = attempt(&launcher, level).await?;
     if !through.is_empty() {
         return Err(problem(format!("{level}, but a program can {}", through.join(", ")), HINT));
@@ -77,15 +70,10 @@ async fn attempt(launcher: &Path, level: Level) -> Result<Vec<&'static str>, Pro
     let canary = folder.join("beside/canary");
     std::fs::write(&canary, "canary\n").map_err(io)?;
     let sandbox = Sandbox {
-        level,
-        network: NetworkPolicy::Full,
-        read: Vec::new(),
         write: vec![folder.join("work")],
-        hidden: Vec::new(),
         home: Some(folder.join("home")),
         temporary: Some(folder.join("tmp")),
-        proxy: None,
-        leaves_children: false,
+        ..Sandbox::granting_nothing(level)
     };
     let plan = serde_json::to_string(&sandbox).map_err(|error| failed(&error, HINT))?;
     let lines = ATTEMPTS.iter().enumerate().map(|(index, (_, command))| {

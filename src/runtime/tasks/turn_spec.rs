@@ -23,7 +23,7 @@ use crate::core::model::job::JobKind;
 use crate::redact::{self, Redactor, names_a_secret};
 use crate::runtime::wall::{Grants, Owner, write_below};
 use crate::runtime::{Context, clock, known_secrets, prompt};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, user_home};
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
 
@@ -283,10 +283,14 @@ fn program_files(command: &[String]) -> Vec<PathBuf> {
     let Some(real) = found.and_then(|path| path.canonicalize().ok()) else { return Vec::new() };
     let modules = real.ancestors().filter(|path| path.ends_with("node_modules")).last();
     let whole = modules.or_else(|| real.parent());
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let home = user_home();
     match whole {
         // A folder above the home would show all of it.
-        Some(whole) if !home.starts_with(whole) => vec![whole.to_owned()],
+        Some(whole)
+            if !home.is_some_and(|home| home.starts_with(whole)) && whole.parent().is_some() =>
+        {
+            vec![whole.to_owned()]
+        }
         _ => vec![real],
     }
 }

@@ -9,9 +9,7 @@
 //! A request that waits for its answer, and a stream of server-sent events, last as long as they like.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,8 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::peer::Peer;
-use crate::process::descriptors::Reserve;
-use crate::serve::limits::{ConnectionLimits, ConnectionSlot, accept_failed, peer_network};
+use crate::serve::limits::{self, ConnectionLimits};
 
 /// The largest head of a request, in bytes.
 const HEAD: usize = 64 * 1024;
@@ -73,15 +70,7 @@ pub(super) async fn accept(
 ) {
     let limits = ConnectionLimits::new(bounds.connections, bounds.of_an_address);
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                accept_failed("http", &error).await;
-                continue;
-            }
-        };
-        // A connection that is not admitted is closed at once and costs nothing more.
-        let Some(slot) = admit(&limits, &stream, peer) else { continue };
+        let (stream, peer, slot) = limits::accept("http", &listener, &limits).await;
         let (app, closing) = (app.clone(), closing.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(stream, app, bounds, closing).await {
@@ -90,18 +79,6 @@ pub(super) async fn accept(
             drop(slot);
         });
     }
-}
-
-/// Decides whether a new connection is served. Every test of a peer belongs here.
-fn admit(
-    limits: &Arc<ConnectionLimits<IpAddr>>,
-    stream: &TcpStream,
-    peer: SocketAddr,
-) -> Option<ConnectionSlot<IpAddr>> {
-    if !Reserve::Network.is_free_beyond(stream) {
-        return None;
-    }
-    limits.acquire(peer_network(peer.ip()))
 }
 
 async fn serve(
@@ -211,6 +188,7 @@ impl AsyncWrite for ReadingPeer {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::net::SocketAddr;
 
     use axum::response::sse::{Event, Sse};
     use axum::routing::{get, post};

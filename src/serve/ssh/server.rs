@@ -3,7 +3,7 @@
 //! `LoginGraceTime`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::key_file::KeyFile;
 use super::login::SshLogin;
-use crate::process::descriptors::Reserve;
 use crate::runtime::Handle;
 use crate::runtime::client::Client;
 use crate::runtime::refusals::RefusalKind;
-use crate::serve::limits::{ConnectionLimits, ConnectionSlot, accept_failed, peer_network};
+use crate::serve::limits::{self, ConnectionLimits};
 use crate::serve::own_process;
 use crate::term::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvent, TerminalEvents, clamp_size};
 use crate::term::wire::RemoteOutput;
@@ -99,15 +98,7 @@ pub async fn start(
     let limits = ConnectionLimits::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
     tokio::spawn(async move {
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    accept_failed("ssh", &error).await;
-                    continue;
-                }
-            };
-            // A connection that is not admitted is closed at once and costs nothing more.
-            let Some(slot) = admit(&limits, &stream, peer) else { continue };
+            let (stream, peer, slot) = limits::accept("ssh", &listener, &limits).await;
             let (config, server) = (config.clone(), server.clone());
             tokio::spawn(async move {
                 if let Err(error) = serve(config, stream, peer, server).await {
@@ -118,18 +109,6 @@ pub async fn start(
         }
     });
     Ok(bound)
-}
-
-/// Decides whether a new connection is served. Every test of a peer belongs here.
-fn admit(
-    limits: &Arc<ConnectionLimits<IpAddr>>,
-    stream: &TcpStream,
-    peer: SocketAddr,
-) -> Option<ConnectionSlot<IpAddr>> {
-    if !Reserve::Network.is_free_beyond(stream) {
-        return None;
-    }
-    limits.acquire(peer_network(peer.ip()))
 }
 
 async fn serve(
