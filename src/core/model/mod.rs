@@ -25,6 +25,7 @@ pub mod plural;
 pub mod policy;
 pub mod run;
 pub mod stage;
+pub mod test_report;
 pub mod time;
 pub mod untrusted;
 pub mod verdict;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 const MARKS_PER_CHARACTER: usize = 8;
 
 /// Text that came from outside, not yet cleaned.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Untrusted(String);
 
