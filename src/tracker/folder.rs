@@ -104,6 +104,7 @@ impl FolderTracker {
             arming: self.arming(file),
             blockers: Vec::new(),
             open: file.front.state == IssueState::Open,
+            class: file.class(),
             needs_human: file.front.labels.contains(&self.labels.human),
         }
     }

@@ -5,6 +5,7 @@ use jiff::Timestamp as Instant;
 use serde::Deserialize;
 use toml_edit::{Array, DocumentMut, value};
 
+use crate::core::model::gate_report::ChangeClass;
 use crate::core::model::id::{Actor, IssueKey, Repo};
 use crate::core::model::issue::Priority;
 use crate::core::model::time::Timestamp;
@@ -39,6 +40,10 @@ pub(super) struct FrontMatter {
     /// The urgency, as `p0` to `p9`, `high`, …; a label does as well.
     #[serde(default)]
     pub priority: Option<String>,
+    /// The class of the work, as a label would state it: `refactor`, `tests-change`, `removal` or
+    /// `no-test`.
+    #[serde(default)]
+    pub class: Option<ChangeClass>,
     /// When the issue was created (RFC 3339).
     #[serde(default, deserialize_with = "instant")]
     pub created: Option<Instant>,
@@ -124,6 +129,12 @@ impl IssueFile {
     pub(super) fn priority(&self) -> Option<Priority> {
         let key = self.front.priority.as_deref().and_then(Priority::from_label);
         key.or_else(|| self.front.labels.iter().find_map(|label| Priority::from_label(label)))
+    }
+
+    /// The class of the work, from the front matter or from a label.
+    pub(super) fn class(&self) -> ChangeClass {
+        let labels = self.front.labels.iter().map(String::as_str);
+        self.front.class.unwrap_or_else(|| ChangeClass::from_labels(labels))
     }
 
     /// Replaces the labels of the issue.

@@ -13,6 +13,9 @@ use afk::core::model::budget::{MicroUsd, Spend};
 use afk::core::model::command::{Command, CommandEnvelope, Role};
 use afk::core::model::effect::{Effect, Task};
 use afk::core::model::event::Event;
+use afk::core::model::gate_report::{
+    ChangeClass, GateReport, GateRules, GateRun, TestExit, TestRun,
+};
 use afk::core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
 use afk::core::model::input::{Input, RunFact};
 use afk::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
@@ -22,9 +25,27 @@ use afk::core::model::permission::{PermissionRequest, Tool};
 use afk::core::model::policy::Policy;
 use afk::core::model::run::{Activity, Outcome};
 use afk::core::model::time::Timestamp;
-use afk::core::model::verdict::{GateReport, GateSide, Verdict};
+use afk::core::model::verdict::Verdict;
 use afk::core::query::invariant;
 use afk::core::step::step;
+use afk::core::tables::gate::GateVerdict;
+
+/// The report of a gate whose new test fails on the base where `red`, and passes on the head where
+/// `green`.
+fn gate_report(base: Sha, head: Sha, red: bool, green: bool) -> GateReport {
+    let run = |passes: bool| {
+        let failed = TestExit::Failed { code: 1, log: "no".into() };
+        TestRun::new(if passes { TestExit::Passed } else { failed })
+    };
+    let mut report = GateReport::new(base, head, GateRules::default());
+    report.change.tests = vec!["t".into()];
+    report.record(GateRun::Baseline, run(true));
+    report.record(GateRun::Red, run(!red));
+    while matches!(report.verdict(), GateVerdict::Run(GateRun::Green)) {
+        report.record(GateRun::Green, run(green));
+    }
+    report
+}
 
 fn rules() -> breakglass::BreakglassRules {
     breakglass::BreakglassRules {
@@ -172,6 +193,7 @@ impl World {
             arming,
             blockers: blockers.into_iter().map(blocker).collect(),
             open: !self.rng.chance(5),
+            class: ChangeClass::default(),
             needs_human: self.rng.chance(5),
         }
     }
@@ -524,17 +546,10 @@ impl World {
                     self.fleet.runs[&run].workspace.base.clone().expect("a base before the gate");
                 let (red, green) =
                     (self.calm || self.rng.chance(85), self.calm || self.rng.chance(85));
-                let failed = || GateSide::Failed { code: 1, log: "no".into() };
                 if red && green {
                     self.proved.insert(head.clone());
                 }
-                let report = GateReport {
-                    base,
-                    head,
-                    tests: vec!["t".into()],
-                    on_base: if red { failed() } else { GateSide::Passed },
-                    on_head: if green { GateSide::Passed } else { failed() },
-                };
+                let report = gate_report(base, head, red, green);
                 (RunFact::Gated(Box::new(report)), true)
             }
             Task::Rebase => {

@@ -221,6 +221,8 @@ impl Fleet {
             | Event::Granted { run, .. }
             | Event::GateOpened { run, .. }
             | Event::GateClosed { run, .. }
+            | Event::ApprovalNeeded { run, .. }
+            | Event::ChangeApproved { run, .. }
             | Event::Pushed { run, .. }
             | Event::PushRejected { run, .. }
             | Event::Rebased { run, .. }

@@ -41,6 +41,9 @@ impl Run {
                 self.progress.activity = activity.clone();
                 self.progress.epoch += 1;
                 (self.agent.quiet, self.agent.retry, self.agent.followed) = (None, None, None);
+                if *activity == Activity::Gate {
+                    self.progress.to_approve = None;
+                }
                 if let Activity::Turn { .. } = activity {
                     self.agent.turns += 1;
                     self.spend.turn = Spend::default();
@@ -100,7 +103,10 @@ impl Run {
                 self.progress.gate_closed += 1;
                 self.progress.leaks.clone_from(leaks);
             }
+            Event::ApprovalNeeded { digest, .. } => self.progress.to_approve = Some(*digest),
+            Event::ChangeApproved { digest, .. } => self.progress.approved = Some(*digest),
             Event::Pushed { head, .. } => {
+                self.progress.approved = None;
                 self.workspace.pushed = Some(head.clone());
                 let evidence = Evidence {
                     verdict: Verdict::Green,

@@ -20,6 +20,8 @@ pub enum EscalationKind {
     Question,
     /// An agent requests a permission and waits.
     Permission,
+    /// The gate proved a change as far as it can, and a human must approve it before the push.
+    Approval,
     /// The run can't continue, and it has pushed nothing.
     NeedsHuman,
     /// An agent requested something that a guardrail forbids; afk refused.
@@ -45,6 +47,7 @@ impl EscalationKind {
         match self {
             Self::Question => "question",
             Self::Permission => "permission",
+            Self::Approval => "approval",
             Self::NeedsHuman => "needs-human",
             Self::Guardrail => "guardrail",
             Self::OverBudget => "over-budget",
@@ -69,6 +72,7 @@ impl EscalationKind {
         match self {
             Self::Permission => Some("allow exactly this, once"),
             Self::Question => None,
+            Self::Approval => Some("push exactly this change, once its tests have passed again"),
             Self::Frozen => Some("release the repository's lock: you repair master"),
             Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
             Self::DrillDue => Some("run the drill now: status, then forensics"),

@@ -13,6 +13,7 @@ use crate::model::breakglass::BreakglassEvent;
 use crate::model::budget::Spend;
 use crate::model::capability::Equipment;
 use crate::model::command::{CommandEnvelope, Refusal};
+use crate::model::digest::Digest;
 use crate::model::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::issue::{Issue, Priority};
 use crate::model::ledger::Reason;
@@ -228,6 +229,22 @@ pub enum Event {
         /// The places in its commits that must not be pushed, each in one line.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leaks: Vec<Untrusted>,
+    },
+    /// The gate can't decide on a change alone: a human must approve it before the push.
+    ApprovalNeeded {
+        /// The run in question.
+        run: RunId,
+        /// The digest of the concerns and of the difference that they are about.
+        digest: Digest,
+    },
+    /// An operator approved such a change.
+    ChangeApproved {
+        /// The run in question.
+        run: RunId,
+        /// The digest of the concerns and the difference that the operator saw.
+        digest: Digest,
+        /// The operator who approved it.
+        by: Actor,
     },
     /// The remote was read back and has the run's head.
     Pushed {

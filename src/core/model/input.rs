@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use crate::model::agent_event::AgentEvent;
 use crate::model::breakglass;
 use crate::model::command::CommandEnvelope;
+use crate::model::gate_report::GateReport;
 use crate::model::id::{OutboxId, Repo, RunId, Sha};
 use crate::model::issue::Issue;
 use crate::model::permission::Permissions;
 use crate::model::policy::Policy;
 use crate::model::stage::Stages;
 use crate::model::untrusted::Untrusted;
-use crate::model::verdict::{Fact, GateReport, ProbeSample, Verdict};
+use crate::model::verdict::{Fact, ProbeSample, Verdict};
 
 /// A fact or a command from outside the core.
 #[derive(Debug, Clone)]
@@ -110,6 +111,12 @@ pub enum RunFact {
         /// The policy in that file on the agent's permission requests.
         permissions: Box<Permissions>,
     },
+    /// The base proves nothing: its tests are red without any change, or they can't run. No turn
+    /// is worth its money.
+    BaseUnfit {
+        /// The state of the base, with the end of the log.
+        why: Untrusted,
+    },
     /// The agent emitted an event that concerns the core.
     Agent(AgentEvent),
     /// The gate saw the new tests fail on the base; the head is next.
@@ -179,6 +186,7 @@ impl RunFact {
             Self::PushRejected { why }
             | Self::Conflict { why }
             | Self::PushRefused { why }
+            | Self::BaseUnfit { why }
             | Self::Failed { why } => change(why),
             Self::Judged { detail, log, facts, .. } => {
                 change(detail);

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::gate_report::ChangeClass;
 use crate::model::id::{Actor, IssueKey};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
@@ -110,6 +111,9 @@ pub struct Issue {
     pub arming: Arming,
     /// The issues that it waits for.
     pub blockers: Vec<Blocker>,
+    /// The class of its work, from a label or from front matter.
+    #[serde(default)]
+    pub class: ChangeClass,
     /// Whether the issue is open in its tracker.
     pub open: bool,
     /// Whether it carries the label that asks for a human, which keeps it from being started.

@@ -12,6 +12,7 @@ pub mod command;
 pub mod digest;
 pub mod effect;
 pub mod event;
+pub mod gate_report;
 pub mod guardrail;
 pub mod id;
 pub mod input;

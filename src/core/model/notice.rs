@@ -59,7 +59,8 @@ impl NoticeKind {
             EscalationKind::Stalled => Self::Stalled,
             EscalationKind::Frozen => Self::Frozen,
             EscalationKind::DrillDue | EscalationKind::Proposal => Self::Breakglass,
-            EscalationKind::NeedsHuman
+            EscalationKind::Approval
+            | EscalationKind::NeedsHuman
             | EscalationKind::Guardrail
             | EscalationKind::OverBudget
             | EscalationKind::Breaker => Self::NeedsHuman,

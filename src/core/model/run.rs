@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::agent_event::TurnEnd;
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::capability::Equipment;
+use crate::model::digest::Digest;
 use crate::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::model::issue::Priority;
 use crate::model::job::{Job, JobStatus};
@@ -304,6 +305,12 @@ pub struct RunProgress {
     /// huge files, links out of the repository. Each is one line without the value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaks: Vec<Untrusted>,
+    /// The digest of a change that an operator approved; it holds until that change is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Digest>,
+    /// The change that waits for an operator's approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_approve: Option<Digest>,
     /// The number of consecutive failures of the current activity, or of turns.
     pub failures: u32,
     /// The number of rejected pushes since the last accepted one.
@@ -399,6 +406,8 @@ impl Run {
                 first_red: None,
                 gate_closed: 0,
                 leaks: Vec::new(),
+                approved: None,
+                to_approve: None,
                 failures: 0,
                 push_rejections: 0,
                 guidance: None,

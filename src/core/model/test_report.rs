@@ -54,6 +54,14 @@ impl TestReport {
         self.0.iter().filter(move |(_, found)| **found == outcome).map(|(name, _)| name)
     }
 
+    /// Applies `change` to every name. Equal names stay equal.
+    pub(crate) fn texts(&mut self, change: &mut dyn FnMut(&mut Untrusted)) {
+        for (mut name, outcome) in std::mem::take(&mut self.0) {
+            change(&mut name.0);
+            self.record(name, outcome);
+        }
+    }
+
     /// The number of tests.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::model::budget::{MicroUsd, Spend};
     use crate::model::event::Event;
+    use crate::model::gate_report::ChangeClass;
     use crate::model::id::{Actor, Repo, RunId};
     use crate::model::issue::{Blocker, Priority};
     use crate::model::run::{Outcome, Work};
@@ -127,6 +128,7 @@ mod tests {
             arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) },
             blockers: vec![],
             open: true,
+            class: ChangeClass::default(),
             needs_human: false,
         }
     }

@@ -5,9 +5,11 @@
 //! ```text
 //! activity   report                        next
 //! Worktree   the worktree is ready         Turn
+//!            the base is red by itself     the end for a human
 //! Turn       the agent is done             Gate       (module `turn`)
 //! Gate       it opened                     Push       (module `gate`)
 //!            it stayed closed              Turn; after too many, the end for a human
+//!            a human must approve          the end for a human, then Gate
 //! Push       the remote has the head       the first Stage
 //!            the remote has moved on       Rebase
 //! Rebase     the commits are on the base   Gate
@@ -115,6 +117,19 @@ impl Stepper<'_> {
             self.begin(id, Activity::Worktree);
         } else {
             self.reach(id, Phase::Worktree);
+            self.first_activity(id);
+        }
+    }
+
+    /// Goes on with the gate if an operator has just approved the change that it asked about, and
+    /// with a turn otherwise.
+    fn first_activity(&mut self, id: RunId) {
+        let approved = self.run(id).is_some_and(|run| {
+            run.progress.to_approve.is_some() && run.progress.to_approve == run.progress.approved
+        });
+        if approved {
+            self.begin(id, Activity::Gate);
+        } else {
             self.first_turn(id);
         }
     }
@@ -143,6 +158,9 @@ impl Stepper<'_> {
                     permissions,
                 });
                 self.first_turn(id);
+            }
+            RunFact::BaseUnfit { why } => {
+                self.end_unfinished(id, "the tests can't prove anything on the base", &why);
             }
             RunFact::Agent(event) => self.agent_event(id, event),
             RunFact::RedSeen { .. } => self.reach(id, Phase::TestsRed),

@@ -186,6 +186,10 @@ impl Stepper<'_> {
             {
                 Err(Refusal::Cut { escalation: id })
             }
+            Answer::Approve if escalation.kind == EscalationKind::Approval => {
+                let run = escalation.run.ok_or(Refusal::Stale { escalation: id })?;
+                self.check_reopen(run, &Untrusted::default())
+            }
             Answer::Text { text } if text.as_received().trim().is_empty() => Err(Refusal::Empty),
             Answer::Text { text } if !escalation.kind.agent_waits() => match escalation.run {
                 Some(run) => self.check_reopen(run, text),
@@ -274,6 +278,12 @@ impl Stepper<'_> {
             }
             (None, Answer::Text { text }) => self.reopen_run(run, by, text),
             (None, Answer::Approve) if escalation.kind == EscalationKind::Guardrail => {}
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Approval => {
+                if let Some(digest) = self.run(run).and_then(|run| run.progress.to_approve) {
+                    self.emit(Event::ChangeApproved { run, digest, by: by.clone() });
+                    self.reopen_run(run, by, Untrusted::default());
+                }
+            }
             (None, Answer::Approve) if escalation.kind == EscalationKind::Breaker => {
                 self.emit(Event::Reset);
             }

@@ -15,6 +15,7 @@
 //! | T8 | [`job`] | a Kubernetes Job |
 //! | T9 | [`answer`] | a response of GitHub's API |
 //! | T10 | [`sink`] | a response of a notice sink or of Vault |
+//! | T11 | [`gate`] | the commits of a run before their push |
 //! | | `permission`, [`guardrail`] | an agent's permission request |
 
 pub mod answer;
@@ -22,6 +23,7 @@ pub mod arming;
 pub mod blocking;
 pub mod check;
 pub mod commit;
+pub mod gate;
 pub mod guardrail;
 pub mod job;
 pub(crate) mod permission;

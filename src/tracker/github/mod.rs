@@ -19,6 +19,7 @@ use self::arming::ArmingHistory;
 use self::dto::IssueDto;
 use super::{Listing, Tracker, TrackerError};
 use crate::config::repos::LabelsConfig;
+use crate::core::model::gate_report::ChangeClass;
 use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
 use crate::core::model::issue::{Arming, Issue, Priority};
 use crate::core::model::outbox::StandingLabel;
@@ -124,6 +125,7 @@ impl GitHubTracker {
             arming,
             blockers,
             open,
+            class: ChangeClass::from_labels(dto.labels.iter().map(LabelDto::name)),
             needs_human: dto.has(&self.config.labels.human),
         })
     }

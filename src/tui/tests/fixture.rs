@@ -11,6 +11,9 @@ use crate::core::model::breakglass::{
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::command::{Command, CommandEnvelope, Role};
 use crate::core::model::effect::Effect;
+use crate::core::model::gate_report::{
+    ChangeClass, GateReport, GateRules, GateRun, TestExit, TestRun,
+};
 use crate::core::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
@@ -18,7 +21,7 @@ use crate::core::model::permission;
 use crate::core::model::policy::Policy;
 use crate::core::model::stage::Stages;
 use crate::core::model::time::Timestamp;
-use crate::core::model::verdict::{GateReport, GateSide, ProbeSample, Verdict};
+use crate::core::model::verdict::{ProbeSample, Verdict};
 use crate::core::step::step;
 use crate::journal::transcript::{Store, TranscriptEntry};
 
@@ -89,13 +92,13 @@ impl Director {
     }
 
     fn gate(&mut self, run: u64, head: &str) {
-        let report = GateReport {
-            base: Sha("b5ed8091b5ed8091".into()),
-            head: Sha(head.into()),
-            tests: vec!["tests/moon.sh".into()],
-            on_base: GateSide::Failed { code: 1, log: "FAIL".into() },
-            on_head: GateSide::Passed,
-        };
+        let base = Sha("b5ed8091b5ed8091".into());
+        let mut report = GateReport::new(base, Sha(head.into()), GateRules::default());
+        report.change.tests = vec!["tests/moon.sh".into()];
+        report.record(GateRun::Baseline, TestRun::new(TestExit::Passed));
+        let failed = TestExit::Failed { code: 1, log: "FAIL".into() };
+        report.record(GateRun::Red, TestRun::new(failed));
+        report.record(GateRun::Green, TestRun::new(TestExit::Passed));
         self.report(run, RunFact::Gated(Box::new(report)));
         self.report(run, RunFact::Pushed { head: Sha(head.into()) });
     }
@@ -142,6 +145,7 @@ pub(super) fn fleet() -> Fleet {
         arming,
         blockers: vec![],
         open: true,
+        class: ChangeClass::default(),
         needs_human: false,
     };
     let mallory = Arming::Untrusted { by: Actor("mallory".into()) };
@@ -263,6 +267,7 @@ pub(super) fn asking_for(ask: permission::PermissionRequest) -> Fleet {
         arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) },
         blockers: vec![],
         open: true,
+        class: ChangeClass::default(),
         needs_human: false,
     }]));
     let asks_for_everything = permission::Permissions {

@@ -8,6 +8,7 @@ use crate::model::approval::Answer;
 use crate::model::command::{Command, CommandEnvelope, Reply, Role};
 use crate::model::effect::Effect;
 use crate::model::event::Event;
+use crate::model::gate_report::{GateReport, GateRules, GateRun, TestExit, TestRun};
 use crate::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::model::input::{Input, RunFact};
 use crate::model::issue::{Arming, Issue, Priority};
@@ -16,7 +17,7 @@ use crate::model::policy::Policy;
 use crate::model::run::Outcome;
 use crate::model::stage::Stages;
 use crate::model::time::Timestamp;
-use crate::model::verdict::{GateReport, GateSide, Verdict};
+use crate::model::verdict::Verdict;
 use crate::step::{Step, step};
 
 /// A fleet with its time and what the steps so far produced.
@@ -47,6 +48,7 @@ pub(super) fn issue(number: u64, priority: Option<u8>) -> Issue {
         arming: Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) },
         blockers: vec![],
         open: true,
+        class: crate::model::gate_report::ChangeClass::default(),
         needs_human: false,
     }
 }
@@ -147,14 +149,16 @@ impl FleetScenario {
 
     /// Reports a gate whose new tests fail on the base where `red`, and pass on `head` where `green`.
     pub(super) fn report_gate(&mut self, head: &str, red: bool, green: bool) {
-        let failed = || GateSide::Failed { code: 1, log: "log".into() };
-        let report = GateReport {
-            base: sha("b"),
-            head: sha(head),
-            tests: vec!["t".into()],
-            on_base: if red { failed() } else { GateSide::Passed },
-            on_head: if green { GateSide::Passed } else { failed() },
+        let mut report = GateReport::new(sha("b"), sha(head), GateRules::default());
+        report.change.tests = vec!["t".into()];
+        report.record(GateRun::Baseline, TestRun::new(TestExit::Passed));
+        let run = |passes: bool| {
+            let failed = TestExit::Failed { code: 1, log: "log".into() };
+            TestRun::new(if passes { TestExit::Passed } else { failed })
         };
+        report.record(GateRun::Red, run(!red));
+        let repeated = if green { 1 } else { 3 };
+        (0..repeated).for_each(|_| report.record(GateRun::Green, run(green)));
         self.report(RunFact::Gated(Box::new(report)));
     }
 

@@ -1,0 +1,303 @@
+//! Decision table T11: whether a run's commits may be pushed. It reads the observations of a
+//! [`GateReport`] and answers with the next run of the test command, or with a decision.
+//!
+//! | observation | decision |
+//! | --- | --- |
+//! | nothing to push, leaks, an unfit workspace | closed |
+//! | the base is red by itself, or its tests can't run | broken: a human is asked |
+//! | a new test passes on the base | closed |
+//! | the head's tests fail, each time | closed |
+//! | a test that passed on the base is gone, skipped or fails | closed, with its name |
+//! | the head fails the tests of the base | a human is asked |
+//! | a protected file changed, or a class of work without a test | a human is asked |
+//! | a test fails without the change and passes with it | open |
+//!
+//! The source of the rules is the measure of the field, FAIL_TO_PASS and PASS_TO_PASS of SWE-bench;
+//! docs/gate.md has the whole table.
+
+mod compare;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use compare::Comparison;
+
+use crate::model::digest::Digest;
+use crate::model::gate_report::{ChangeClass, GateReport, GateRun, TestExit, TestRun};
+use crate::model::test_report::{TestName, TestOutcome};
+use crate::model::untrusted::Untrusted;
+
+/// The most groups of source hunks that the gate takes back, one at a time.
+pub const HUNK_GROUPS: usize = 8;
+
+/// The gate's decision on a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GateVerdict {
+    /// The test command must run once more before the gate can decide.
+    Run(GateRun),
+    /// The head may be pushed.
+    Open,
+    /// The agent gets another turn with this explanation.
+    Closed {
+        /// The explanation that the agent reads.
+        why: Untrusted,
+        /// What a human can approve instead, if the agent can't change it.
+        or_ask: Option<GateQuestion>,
+    },
+    /// No agent can change it, so afk asks a human.
+    Broken(Untrusted),
+    /// The change is proven as far as it can be, and a human must approve it.
+    Ask(GateQuestion),
+}
+
+/// A change that a human must approve before it is pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateQuestion {
+    /// The concerns in one line.
+    pub line: String,
+    /// The concerns with the difference that they are about.
+    pub detail: Untrusted,
+    /// The digest of both: an approval is for exactly this change.
+    pub digest: Digest,
+}
+
+impl GateReport {
+    /// Decides on the observations so far.
+    #[must_use]
+    pub fn verdict(&self) -> GateVerdict {
+        decide(self).unwrap_or_else(|decided| decided)
+    }
+}
+
+/// The decision comes as an error, so that `?` ends at the first rule that applies.
+type Rule<T> = Result<T, GateVerdict>;
+
+fn decide(report: &GateReport) -> Rule<GateVerdict> {
+    if let Some(unready) = &report.unready {
+        return Err(closed(words::unready(unready, &report.base)));
+    }
+    let base_is_flaky = baseline(report)?;
+    let class = report.rules.class;
+    let exempt = report.change.is_exempt();
+    let needs_red = matches!(class, ChangeClass::Behaviour | ChangeClass::TestsChange) && !exempt;
+    let red = if needs_red { red(report, base_is_flaky)? } else { RedSide::NotNeeded };
+    green(report, base_is_flaky)?;
+    let comparison = Comparison::of(report);
+    let mut concerns = Vec::new();
+    if let Some(comparison) = &comparison {
+        lost(report, comparison, &mut concerns)?;
+    }
+    match red {
+        RedSide::NotNeeded => {}
+        RedSide::Seen => {
+            // Where the failure has no name, as that of a compiler, the exit code alone is the proof.
+            let named = report.of(GateRun::Red).last().and_then(TestRun::named);
+            let named = named.is_some_and(|names| names.with(TestOutcome::Failed).next().is_some());
+            if named && comparison.as_ref().is_some_and(|names| names.fail_to_pass.is_empty()) {
+                return Err(closed(words::no_fail_to_pass().into()));
+            }
+        }
+        RedSide::ByHunk => by_hunk(report, &mut concerns)?,
+    }
+    old_tests(report, &mut concerns)?;
+    needed(report)?;
+    if !report.change.protected.is_empty() {
+        concerns.push(Concern::Protected);
+    }
+    if matches!(class, ChangeClass::NoTest | ChangeClass::Removal) {
+        concerns.push(Concern::Class);
+    }
+    if concerns.is_empty() {
+        return Ok(GateVerdict::Open);
+    }
+    let question = question(report, &concerns);
+    let approved = report.rules.approved == Some(question.digest);
+    Ok(if approved { GateVerdict::Open } else { GateVerdict::Ask(question) })
+}
+
+/// Something that the gate can't decide alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Concern {
+    /// A protected file changed.
+    Protected,
+    /// The head fails tests of the base that the change edits or deletes.
+    OldTests,
+    /// Tests that passed on the base are lost.
+    Lost(Vec<TestName>),
+    /// The class of the work has no test that could prove it.
+    Class,
+    /// Test and code stand in the same hunk, so that no run tells whether the test needs the code.
+    OneHunk,
+}
+
+fn question(report: &GateReport, concerns: &[Concern]) -> GateQuestion {
+    let lines: Vec<String> = concerns.iter().map(|c| words::concern(report, c)).collect();
+    let line = lines.join("; ");
+    let diff = report.change.diff.as_received();
+    let digest = Digest::of(&[line.as_bytes(), diff.as_bytes()]);
+    let list: String = lines.iter().map(|line| format!("- {line}\n")).collect();
+    GateQuestion { line, detail: format!("{list}\n{diff}").into(), digest }
+}
+
+/// Judges the base as it is. Returns whether its tests are flaky.
+fn baseline(report: &GateReport) -> Rule<bool> {
+    let runs = steady(report, GateRun::Baseline)?;
+    match runs.last() {
+        Some(TestRun { exit: TestExit::Passed, .. }) => Ok(runs.len() > 1),
+        Some(TestRun { exit: TestExit::Broken { why }, .. }) => {
+            Err(GateVerdict::Broken(words::broken(&report.base, why)))
+        }
+        Some(run) => Err(GateVerdict::Broken(words::red_base(&report.base, run))),
+        None => Err(GateVerdict::Run(GateRun::Baseline)),
+    }
+}
+
+/// What the base with the new tests has shown.
+enum RedSide {
+    /// The class of work needs no red side.
+    NotNeeded,
+    /// The tests fail there.
+    Seen,
+    /// No test can be laid over the base alone, so source hunks are taken back from the head.
+    ByHunk,
+}
+
+fn red(report: &GateReport, base_is_flaky: bool) -> Rule<RedSide> {
+    let change = &report.change;
+    if change.tests.is_empty() && !change.inline_alone {
+        return if change.hunks.is_empty() {
+            Err(closed(words::no_tests()))
+        } else {
+            Ok(RedSide::ByHunk)
+        };
+    }
+    let runs = report.of(GateRun::Red);
+    let Some(run) = runs.last() else { return Err(GateVerdict::Run(GateRun::Red)) };
+    match &run.exit {
+        TestExit::Broken { why } => Err(GateVerdict::Broken(words::broken(&report.base, why))),
+        TestExit::Passed if change.tests.is_empty() && !change.hunks.is_empty() => {
+            Ok(RedSide::ByHunk)
+        }
+        TestExit::Passed => Err(closed(words::already_pass(report))),
+        // The names say whether the failure is one of a flaky test.
+        TestExit::Failed { .. } | TestExit::Died { .. } if run.named().is_some() => {
+            Ok(RedSide::Seen)
+        }
+        // By exit code, a flaky base could have failed without the new tests too.
+        TestExit::Failed { .. } if base_is_flaky && runs.len() <= rerun_limit(report) => {
+            Err(GateVerdict::Run(GateRun::Red))
+        }
+        // A base that hangs with the new tests alone shows an endless loop.
+        TestExit::Failed { .. } | TestExit::Died { .. } => Ok(RedSide::Seen),
+    }
+}
+
+fn green(report: &GateReport, base_is_flaky: bool) -> Rule<()> {
+    let runs = steady(report, GateRun::Green)?;
+    let Some(run) = runs.last() else { return Err(GateVerdict::Run(GateRun::Green)) };
+    match &run.exit {
+        // Without names nobody can tell an old flaky test from a new one.
+        TestExit::Passed if runs.len() > 1 && !base_is_flaky && run.named().is_none() => {
+            Err(closed(words::flaky_head(runs)))
+        }
+        TestExit::Passed => Ok(()),
+        TestExit::Broken { why } => Err(GateVerdict::Broken(words::broken(&report.head, why))),
+        TestExit::Failed { .. } | TestExit::Died { .. } => Err(closed(words::red_head(run))),
+    }
+}
+
+/// The repetitions of a run that is expected to pass, once they suffice: it passed, it can't pass,
+/// or it failed as often as it is repeated.
+fn steady(report: &GateReport, run: GateRun) -> Rule<&[TestRun]> {
+    let runs = report.of(run);
+    let again = match runs.last().map(|last| &last.exit) {
+        None => true,
+        Some(TestExit::Failed { .. }) => runs.len() <= rerun_limit(report),
+        Some(TestExit::Passed | TestExit::Died { .. } | TestExit::Broken { .. }) => false,
+    };
+    if again { Err(GateVerdict::Run(run)) } else { Ok(runs) }
+}
+
+fn rerun_limit(report: &GateReport) -> usize {
+    report.rules.reruns as usize
+}
+
+fn lost(report: &GateReport, names: &Comparison, concerns: &mut Vec<Concern>) -> Rule<()> {
+    if names.lost.is_empty() {
+        return Ok(());
+    }
+    let concern = Concern::Lost(names.lost.clone());
+    match report.rules.class {
+        // The label is the human's word that tests change.
+        ChangeClass::TestsChange => {}
+        ChangeClass::Removal => concerns.push(concern),
+        ChangeClass::Behaviour | ChangeClass::Refactor | ChangeClass::NoTest => {
+            let question = question(report, &[concern]);
+            if report.rules.approved != Some(question.digest) {
+                let why = words::lost(&names.lost);
+                return Err(GateVerdict::Closed { why, or_ask: Some(question) });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes the source hunks back, one group at a time, until a test fails by name: that test needs
+/// the hunk. A run that fails without a name may be code that no longer compiles, and shows nothing.
+fn by_hunk(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
+    let groups = report.change.hunks.len().min(HUNK_GROUPS);
+    for index in 0..groups {
+        let runs = report.of(GateRun::Without(index));
+        let Some(run) = runs.last() else { return Err(GateVerdict::Run(GateRun::Without(index))) };
+        if !compare::failing_without(report, run).is_empty() {
+            return Ok(());
+        }
+    }
+    if report.change.inline_tests {
+        concerns.push(Concern::OneHunk);
+        return Ok(());
+    }
+    Err(closed(words::no_tests()))
+}
+
+/// Runs the tests of the base on the head where the change edits or deletes some of them, or what
+/// decides how they run.
+fn old_tests(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
+    let change = &report.change;
+    let unchanged = change.old_tests.is_empty() && change.protected.is_empty();
+    if unchanged || report.rules.class == ChangeClass::TestsChange {
+        return Ok(());
+    }
+    let runs = steady(report, GateRun::OldTests)?;
+    if !runs.last().is_some_and(TestRun::passed) {
+        concerns.push(Concern::OldTests);
+    }
+    Ok(())
+}
+
+/// Takes further hunks back for the report, for no longer than the runs that decided.
+fn needed(report: &GateReport) -> Rule<()> {
+    if !report.rules.needed || report.change.is_exempt() {
+        return Ok(());
+    }
+    let of = |run| report.of(run).iter().map(|run| run.took_ms).sum::<u64>();
+    let deciding = of(GateRun::Red) + of(GateRun::Green);
+    let spent: u64 = of(GateRun::OldTests)
+        + (0..HUNK_GROUPS).map(|index| of(GateRun::Without(index))).sum::<u64>();
+    let next = of(GateRun::Green);
+    let groups = report.change.hunks.len().min(HUNK_GROUPS);
+    match (0..groups).find(|index| report.of(GateRun::Without(*index)).is_empty()) {
+        Some(index) if spent + next <= deciding => Err(GateVerdict::Run(GateRun::Without(index))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a test needs a group of source hunks; none if the gate did not take it back.
+#[must_use]
+pub fn is_needed(report: &GateReport, index: usize) -> Option<bool> {
+    report.of(GateRun::Without(index)).last().map(|run| !run.passed())
+}
+
+fn closed(why: Untrusted) -> GateVerdict {
+    GateVerdict::Closed { why, or_ask: None }
+}

@@ -1,0 +1,384 @@
+//! A test for each row of the table, and properties that hold for every report.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::gate_report::{GateRules, Unready};
+use crate::model::id::Sha;
+use crate::model::test_report::{TestOutcome, TestReport};
+
+/// A report on a change of one source file and one new test file, before any run.
+fn report() -> GateReport {
+    let rules = GateRules { needed: false, ..GateRules::default() };
+    let mut report = GateReport::new(Sha("base0000".into()), Sha("head0000".into()), rules);
+    report.change.tests = vec!["tests/new.sh".into()];
+    report.change.sources = vec!["src/lib.sh".into()];
+    report.change.hunks = vec!["src/lib.sh:1".into()];
+    report
+}
+
+fn passed() -> TestRun {
+    TestRun::new(TestExit::Passed)
+}
+
+fn failed() -> TestRun {
+    TestRun::new(TestExit::Failed { code: 1, log: "the log".into() })
+}
+
+/// A run with names: `+name` passed, `-name` failed, `~name` was skipped.
+fn named(names: &[&str]) -> TestRun {
+    let mut all = TestReport::default();
+    for name in names {
+        let outcome = match &name[..1] {
+            "+" => TestOutcome::Passed,
+            "-" => TestOutcome::Failed,
+            _ => TestOutcome::Skipped,
+        };
+        all.record(name[1..].into(), outcome);
+    }
+    let red = all.with(TestOutcome::Failed).next().is_some();
+    TestRun { names: Some(all), ..if red { failed() } else { passed() } }
+}
+
+/// Answers the table's wishes until it decides: the last result of a run stands for its repetitions.
+fn decided(mut report: GateReport, results: &[(GateRun, TestRun)]) -> GateVerdict {
+    for _ in 0..40 {
+        match report.verdict() {
+            GateVerdict::Run(run) => {
+                let of: Vec<&TestRun> =
+                    results.iter().filter(|(known, _)| *known == run).map(|(_, r)| r).collect();
+                let index = report.of(run).len().min(of.len().saturating_sub(1));
+                let result = of.get(index).unwrap_or_else(|| panic!("{run:?} was not expected"));
+                report.record(run, (*result).clone());
+            }
+            verdict => return verdict,
+        }
+    }
+    panic!("the gate does not decide");
+}
+
+fn closed_because(verdict: &GateVerdict) -> String {
+    match verdict {
+        GateVerdict::Closed { why, .. } => why.as_received().to_owned(),
+        other => panic!("not closed: {other:?}"),
+    }
+}
+
+fn broken_because(verdict: &GateVerdict) -> String {
+    match verdict {
+        GateVerdict::Broken(why) => why.as_received().to_owned(),
+        other => panic!("not broken: {other:?}"),
+    }
+}
+
+fn asked(verdict: GateVerdict) -> GateQuestion {
+    match verdict {
+        GateVerdict::Ask(question) => question,
+        other => panic!("nobody is asked: {other:?}"),
+    }
+}
+
+const B: GateRun = GateRun::Baseline;
+const R: GateRun = GateRun::Red;
+const G: GateRun = GateRun::Green;
+const K: GateRun = GateRun::OldTests;
+
+#[test]
+fn red_then_green_opens() {
+    let runs = [(B, passed()), (R, failed()), (G, passed())];
+    assert_eq!(decided(report(), &runs), GateVerdict::Open);
+}
+
+#[test]
+fn red_base_is_broken_and_needs_no_other_run() {
+    let why = broken_because(&decided(report(), &[(B, failed())]));
+    assert!(why.starts_with("Your suite is red on base0000 without any change"), "{why}");
+    let why = broken_because(&decided(report(), &[(B, named(&["-a", "+b"]))]));
+    assert!(why.contains("1 test fails there:\n- a\n"), "{why}");
+}
+
+#[test]
+fn flaky_base_must_be_red_each_time_without_names() {
+    let flaky = [(B, failed()), (B, passed())];
+    let once = [&flaky[..], &[(R, failed()), (R, passed()), (G, passed())]].concat();
+    closed_because(&decided(report(), &once));
+    let steady = [&flaky[..], &[(R, failed()), (G, passed())]].concat();
+    assert_eq!(decided(report(), &steady), GateVerdict::Open);
+}
+
+#[test]
+fn test_that_passes_on_the_base_closes() {
+    let why = closed_because(&decided(report(), &[(B, passed()), (R, passed())]));
+    assert!(why.contains("already pass") && why.contains("- tests/new.sh"), "{why}");
+}
+
+#[test]
+fn endless_loop_on_the_base_is_red() {
+    let died = TestRun::new(TestExit::Died { how: "ran too long".into(), log: "".into() });
+    let runs = [(B, passed()), (R, died.clone()), (G, passed())];
+    assert_eq!(decided(report(), &runs), GateVerdict::Open);
+    let why = closed_because(&decided(report(), &[(B, passed()), (R, failed()), (G, died)]));
+    assert!(why.contains("ran too long"), "{why}");
+}
+
+#[test]
+fn failing_setup_is_broken_on_every_side() {
+    let broken = || TestRun::new(TestExit::Broken { why: "make: not found".into() });
+    for runs in [
+        vec![(B, broken())],
+        vec![(B, passed()), (R, broken())],
+        vec![(B, passed()), (R, failed()), (G, broken())],
+    ] {
+        let why = broken_because(&decided(report(), &runs));
+        assert!(why.contains("make: not found"), "{why}");
+    }
+}
+
+#[test]
+fn failing_head_closes_after_each_repetition() {
+    let why = closed_because(&decided(report(), &[(B, passed()), (R, failed()), (G, failed())]));
+    assert!(why.contains("exits with 1"), "{why}");
+    let runs = [(B, passed()), (R, failed()), (G, failed()), (G, passed())];
+    let why = closed_because(&decided(report(), &runs));
+    assert!(why.contains("pass and fail"), "{why}");
+}
+
+#[test]
+fn old_flaky_test_is_no_blame_and_no_proof() {
+    let base = named(&["+old"]);
+    let red = named(&["+old", "-new"]);
+    let runs =
+        [(B, base.clone()), (R, red), (G, named(&["-old", "+new"])), (G, named(&["+old", "+new"]))];
+    assert_eq!(decided(report(), &runs), GateVerdict::Open);
+    // The only red test is one that fails now and then.
+    let runs = [
+        (B, named(&["-old"])),
+        (B, base),
+        (R, named(&["-old", "+new"])),
+        (G, named(&["+old", "+new"])),
+    ];
+    let why = closed_because(&decided(report(), &runs));
+    assert!(why.contains("no test that fails there passes"), "{why}");
+}
+
+#[test]
+fn lost_tests_close_with_their_names() {
+    for head in [&["+new"][..], &["~old", "+new"]] {
+        let runs = [(B, named(&["+old"])), (R, named(&["+old", "-new"])), (G, named(head))];
+        let verdict = decided(report(), &runs);
+        let why = closed_because(&verdict);
+        assert!(why.contains("1 test that passed") && why.contains("- old\n"), "{why}");
+        let GateVerdict::Closed { or_ask: Some(question), .. } = verdict else {
+            panic!("a human can't be asked");
+        };
+        let mut approved = report();
+        approved.rules.approved = Some(question.digest);
+        assert_eq!(decided(approved, &runs), GateVerdict::Open);
+    }
+}
+
+#[test]
+fn removal_that_is_allowed_or_a_new_name_loses_nothing() {
+    let runs = [
+        (B, named(&["+a::old", "+a::kept"])),
+        (R, named(&["+a::kept", "-new"])),
+        (G, named(&["+b::old", "+a::kept", "+new"])),
+    ];
+    assert_eq!(decided(report(), &runs), GateVerdict::Open, "moved to another module");
+    let runs = [
+        (B, named(&["+a::old", "+a::kept"])),
+        (R, named(&["+a::kept", "-new"])),
+        (G, named(&["+a::kept", "+new", "+a::fresh"])),
+    ];
+    closed_because(&decided(report(), &runs));
+    let mut renamed = report();
+    renamed.change.diff = "@@\n-fn old() {\n+fn fresh() {\n".into();
+    assert_eq!(decided(renamed, &runs), GateVerdict::Open, "renamed in its place");
+    let mut allowed = report();
+    allowed.rules.allow_removed = vec!["a::*".into()];
+    assert_eq!(decided(allowed, &runs), GateVerdict::Open);
+}
+
+#[test]
+fn edited_old_tests_ask_a_human_where_the_head_fails_them() {
+    let edited = || {
+        let mut edited = report();
+        edited.change.old_tests = vec!["tests/old.sh".into()];
+        edited.change.diff = "-true\n+false\n".into();
+        edited
+    };
+    let runs = [(B, passed()), (R, failed()), (G, passed())];
+    let with = |k| [&runs[..], &[(K, k)]].concat();
+    assert_eq!(decided(edited(), &with(passed())), GateVerdict::Open);
+    let question = asked(decided(edited(), &with(failed())));
+    assert!(question.line.contains("tests/old.sh"), "{}", question.line);
+    assert!(question.detail.as_received().ends_with("-true\n+false\n"));
+    let mut approved = edited();
+    approved.rules.approved = Some(question.digest);
+    assert_eq!(decided(approved.clone(), &with(failed())), GateVerdict::Open);
+    approved.change.diff = "-true\n+exit 0\n".into();
+    asked(decided(approved, &with(failed())));
+    let mut labelled = edited();
+    labelled.rules.class = ChangeClass::TestsChange;
+    assert_eq!(decided(labelled, &runs), GateVerdict::Open);
+}
+
+#[test]
+fn protected_file_always_asks() {
+    let mut protected = report();
+    protected.change.protected = vec!["test.sh".into()];
+    let runs = [(B, passed()), (R, failed()), (G, passed()), (K, passed())];
+    let question = asked(decided(protected, &runs));
+    assert!(question.line.contains("test.sh"), "{}", question.line);
+}
+
+#[test]
+fn exempt_files_need_no_red_side() {
+    let mut exempt = report();
+    exempt.change = crate::model::gate_report::Change::default();
+    assert_eq!(decided(exempt.clone(), &[(B, passed()), (G, passed())]), GateVerdict::Open);
+    closed_because(&decided(exempt, &[(B, passed()), (G, failed())]));
+}
+
+#[test]
+fn classes_without_a_new_test_keep_what_was_tested() {
+    let of = |class| {
+        let mut report = report();
+        report.change.tests.clear();
+        report.rules.class = class;
+        report
+    };
+    let keeps = [(B, named(&["+a"])), (G, named(&["+a"]))];
+    let loses = [(B, named(&["+a", "+b"])), (G, named(&["+a"]))];
+    assert_eq!(decided(of(ChangeClass::Refactor), &keeps), GateVerdict::Open);
+    closed_because(&decided(of(ChangeClass::Refactor), &loses));
+    asked(decided(of(ChangeClass::NoTest), &keeps));
+    closed_because(&decided(of(ChangeClass::NoTest), &loses));
+    let question = asked(decided(of(ChangeClass::Removal), &loses));
+    assert!(question.line.contains("1 lost test that passed before: b"), "{}", question.line);
+}
+
+#[test]
+fn change_without_a_test_is_proven_by_a_hunk_that_a_named_test_needs() {
+    let beside = || {
+        let mut beside = report();
+        beside.change.tests.clear();
+        beside.change.hunks = vec!["src/a.rs:1".into(), "src/a.rs:9".into()];
+        beside
+    };
+    let (first, second) = (GateRun::Without(0), GateRun::Without(1));
+    let green = [(B, named(&["+a"])), (G, named(&["+a", "+b"]))];
+    let with = |runs: &[(GateRun, TestRun)]| [&green[..], runs].concat();
+    let needed = with(&[(first, named(&["+a", "+b"])), (second, named(&["+a", "-b"]))]);
+    assert_eq!(decided(beside(), &needed), GateVerdict::Open);
+    // Code that no longer compiles shows nothing.
+    let compiles = with(&[(first, failed()), (second, failed())]);
+    closed_because(&decided(beside(), &compiles));
+    let mut one_hunk = beside();
+    one_hunk.change.inline_tests = true;
+    asked(decided(one_hunk, &compiles));
+    let mut nothing = beside();
+    nothing.change.hunks.clear();
+    closed_because(&decided(nothing, &green));
+}
+
+#[test]
+fn inline_test_is_laid_over_the_base_like_a_file() {
+    let mut inline = report();
+    inline.change.tests.clear();
+    (inline.change.inline_tests, inline.change.inline_alone) = (true, true);
+    let runs = [(B, passed()), (R, failed()), (G, passed())];
+    assert_eq!(decided(inline.clone(), &runs), GateVerdict::Open);
+    let trivial = [(B, passed()), (R, passed()), (G, passed()), (GateRun::Without(0), passed())];
+    asked(decided(inline, &trivial));
+}
+
+#[test]
+fn what_must_not_be_pushed_closes_before_any_run() {
+    for (unready, words) in [
+        (Unready::NoChange, "no change to push"),
+        (Unready::CiSkipped, "Reword your commits"),
+        (Unready::Unfit { why: "a merge".into() }, "a merge"),
+        (
+            Unready::Leaks { places: vec!["b: .env line 1: a key".into(); 25] },
+            "- b: .env line 1: a key\n",
+        ),
+    ] {
+        let mut report = report();
+        report.unready = Some(unready);
+        let why = closed_because(&report.verdict());
+        assert!(why.contains(words), "{why}");
+    }
+}
+
+#[test]
+fn report_names_hunks_for_no_longer_than_the_deciding_runs() {
+    let mut wide = report();
+    wide.rules.needed = true;
+    wide.change.hunks = (0..20).map(|line| format!("a:{line}").as_str().into()).collect();
+    let slow = |run: TestRun| TestRun { took_ms: 100, ..run };
+    for (run, result) in [(B, passed()), (R, failed()), (G, passed())] {
+        wide.record(run, slow(result));
+    }
+    let mut further = 0;
+    while let GateVerdict::Run(run) = wide.verdict() {
+        wide.record(run, slow(passed()));
+        further += 1;
+    }
+    assert_eq!(further, 2, "as long as red and green");
+}
+
+fn any_exit() -> impl Strategy<Value = TestRun> {
+    let outcome = prop_oneof![Just("+"), Just("-"), Just("~")];
+    let names = proptest::collection::vec((outcome, 0_u8..4), 0..4);
+    (0_u8..4, names).prop_map(|(exit, names)| {
+        let names: Vec<String> = names.iter().map(|(how, n)| format!("{how}t{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let exit = match exit {
+            0 | 1 => return named(&names),
+            2 => TestExit::Died { how: "timed out".into(), log: "".into() },
+            _ => TestExit::Broken { why: "no shell".into() },
+        };
+        TestRun { exit, ..named(&names) }
+    })
+}
+
+proptest! {
+    /// Whatever the runs report, the gate decides after few of them, and opens only where the base
+    /// and the head passed at last.
+    #[test]
+    fn gate_decides_and_opens_only_on_green(
+        results in proptest::collection::vec(any_exit(), 40),
+        tests in 0_usize..2, old in 0_usize..2, protected in 0_usize..2, hunks in 0_usize..12,
+        inline in any::<(bool, bool)>(), class in 0_usize..5, needed in any::<bool>(),
+    ) {
+        let mut report = report();
+        report.change.tests.truncate(tests);
+        report.change.old_tests = vec!["o".into(); old];
+        report.change.protected = vec!["p".into(); protected];
+        report.change.hunks = vec!["h".into(); hunks];
+        (report.change.inline_tests, report.change.inline_alone) = (inline.0, inline.0 && inline.1);
+        report.rules.needed = needed;
+        report.rules.class = [
+            ChangeClass::Behaviour, ChangeClass::Refactor, ChangeClass::TestsChange,
+            ChangeClass::Removal, ChangeClass::NoTest,
+        ][class];
+        let mut results = results.into_iter();
+        let verdict = loop {
+            match report.verdict() {
+                GateVerdict::Run(run) => {
+                    let Some(result) = results.next() else {
+                        return Err(TestCaseError::fail("the gate asks for ever"));
+                    };
+                    report.record(run, result);
+                }
+                verdict => break verdict,
+            }
+        };
+        if verdict == GateVerdict::Open {
+            prop_assert!(report.of(B).last().is_some_and(TestRun::passed));
+            prop_assert!(report.of(G).last().is_some_and(TestRun::passed));
+            prop_assert!(report.change.protected.is_empty());
+        }
+    }
+}
