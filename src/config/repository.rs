@@ -53,6 +53,33 @@ pub struct GateConfig {
     pub scan_exempt: Vec<String>,
     /// The size of the largest file that a run may add, in MiB.
     pub max_file_mib: u64,
+    /// Globs of files that decide what the test command does; a human approves their change.
+    pub protected: Vec<String>,
+    /// Beginnings of a line that open a test inside a source file, for languages that afk doesn't
+    /// know.
+    pub inline_tests: Vec<String>,
+    /// Names of tests, with `*` for any text, that a change may remove.
+    pub allow_removed: Vec<String>,
+    /// How often a run that disagrees with what is expected is repeated.
+    pub reruns: u32,
+    /// Whether the proof names the parts of a change that no test needs.
+    pub needed: Needed,
+}
+
+/// What the gate does with parts of a change that no test needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Needed {
+    /// The proof names them.
+    #[default]
+    Report,
+    /// The gate doesn't look for them.
+    Off,
+}
+
+impl GateConfig {
+    /// The most repetitions of one run.
+    pub const MAX_RERUNS: u32 = 10;
 }
 
 impl Default for GateConfig {
@@ -70,12 +97,36 @@ impl Default for GateConfig {
                 "**/*.test.*",
                 "**/*.spec.*",
                 "**/*Test.*",
+                "**/*_spec.*",
                 "spec/**",
+                "test.{js,mjs,py,ts}",
             ]),
-            exempt: list(&["docs/**", "**/*.md", "LICENSE*"]),
+            exempt: list(&["docs/**", "**/*.md", "**/*.rst", "CHANGE*", "HISTORY*", "LICENSE*"]),
             network: true,
             scan_exempt: Vec::new(),
             max_file_mib: 10,
+            protected: list(&[
+                ".afk.toml",
+                ".github/workflows/**",
+                ".github/actions/**",
+                ".gitlab-ci.yml",
+                ".woodpecker.y*ml",
+                ".woodpecker/**",
+                ".circleci/**",
+                "Jenkinsfile",
+                "**/.cargo/config*",
+                "**/.config/nextest.toml",
+                "**/conftest.py",
+                "**/pytest.ini",
+                "**/tox.ini",
+                "**/jest.config.*",
+                "**/vitest.config.*",
+                "**/.mocharc*",
+            ]),
+            inline_tests: Vec::new(),
+            allow_removed: Vec::new(),
+            reruns: 2,
+            needed: Needed::Report,
         }
     }
 }
@@ -247,10 +298,18 @@ impl RepositoryRules {
         if rules.gate.max_file_mib == 0 {
             return wrong("gate.max_file_mib", "must be at least 1");
         }
+        if rules.gate.reruns > GateConfig::MAX_RERUNS {
+            let most = format!("must be at most {}", GateConfig::MAX_RERUNS);
+            return wrong("gate.reruns", &most);
+        }
+        if rules.gate.inline_tests.iter().any(|mark| mark.trim().is_empty()) {
+            return wrong("gate.inline_tests", "has an empty text, which would begin every line");
+        }
         for (key, globs) in [
             ("gate.tests", &rules.gate.tests),
             ("gate.exempt", &rules.gate.exempt),
             ("gate.scan_exempt", &rules.gate.scan_exempt),
+            ("gate.protected", &rules.gate.protected),
         ] {
             if let Some(bad) = globs.iter().find(|glob| globset::Glob::new(glob).is_err()) {
                 return wrong(key, &format!("{bad:?} is not a valid glob"));

@@ -25,8 +25,8 @@ use git2::{Commit, Delta, Diff, DiffOptions, FileMode, ObjectType, Odb, Oid, Rep
 use globset::GlobSet;
 
 use super::WorkspaceError;
+use super::change::globs;
 use super::git::Git;
-use super::overlay::globs;
 use crate::config::repository::GateConfig;
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::clean_line;

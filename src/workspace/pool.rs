@@ -378,6 +378,15 @@ impl FreshTree {
         &self.git
     }
 
+    /// Replaces the checked-out files by those of a tree in the base's objects.
+    ///
+    /// # Errors
+    /// git can't read the tree or write the files.
+    pub(crate) async fn fill(&self, tree: git2::Oid) -> Result<(), WorkspaceError> {
+        let name = tree.to_string();
+        self.git.call(&["read-tree", "--reset", "-u", &name]).await.map(|_| ())
+    }
+
     /// Copies the base's references of the remote's branches.
     async fn track(&mut self, base: &Base) -> Result<(), WorkspaceError> {
         let format = "--format=%(objectname) %(refname)";

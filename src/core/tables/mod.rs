@@ -25,6 +25,7 @@ pub mod check;
 pub mod commit;
 pub mod gate;
 pub mod guardrail;
+pub mod inline_tests;
 pub mod job;
 pub(crate) mod permission;
 pub mod pipeline;

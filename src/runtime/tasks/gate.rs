@@ -1,116 +1,165 @@
-//! The red-first gate: afk itself runs the tests of the change, which must fail on the base commit
-//! and pass on the head, each in a fresh checkout of afk's own. Only then may the run push.
+//! The gate: afk itself runs the tests of the change, each time on a fresh checkout of afk's own.
+//! Only then may the run push.
 //!
 //! ```text
 //!   commit leftovers (sandbox) ──▶ import ──▶ trailers ──▶ changes base..head
-//!        ├─ unfit, refused, no change, or CI is skipped ────▶ closed
-//!        ├─ secrets, huge files, links out of the tree ─────▶ closed
-//!        ├─ tests: lay them over the base, run ── must fail ─┐
-//!        └─ exempt files only ───────────────────────────────┤
-//!                                       run on the head ── must pass ──▶ open
+//!        ├─ unfit, refused, no change, CI skipped, leaks ──▶ closed
+//!        └─ the table asks for runs, one at a time, until it decides:
+//!             baseline   the base                          cached by commit
+//!             red        the base with the new tests       must fail
+//!             green      the head                          must pass
+//!             old tests  the head with the base's tests
+//!             without n  the head less a group of hunks
 //! ```
 //!
 //! From the import on, every step concerns the imported commit. The workspace may change
-//! meanwhile; that changes nothing here.
+//! meanwhile; that changes nothing here. [`crate::core::tables::gate`] decides.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::{TaskContext, TaskError};
-use crate::config::repository::RepositoryRules;
+use super::test_run::{self, Checkout};
+use super::{TaskContext, TaskError, baseline};
+use crate::config::repository::{Needed, RepositoryRules};
+use crate::core::model::gate_report::{
+    ChangeClass, GateReport, GateRules, GateRun, TestRun, Unready,
+};
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::Untrusted;
-use crate::core::model::verdict::{GateReport, GateSide};
+use crate::core::tables::gate::GateVerdict;
 use crate::core::tables::guardrail;
-use crate::process::Spec;
 use crate::redact::Redactor;
-use crate::runtime::wall::Grants;
-use crate::sandbox::NetworkPolicy;
+use crate::workspace::change::{self, TestableChange};
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, import, leaks, leftovers, overlay, seal, shown};
+use crate::workspace::{WorkspaceError, import, leaks, leftovers, seal};
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
     let base = task.base()?;
-    let worktree = match task.worktree() {
-        Ok(path) => path,
-        Err(why) => {
-            let side = GateSide::Broken { why: why.into() };
-            return Ok(closed(&base, &base, side));
-        }
+    let unfit = |head: &Sha, why: String| {
+        let mut report = GateReport::new(base.clone(), head.clone(), GateRules::default());
+        report.unready = Some(Unready::Unfit { why: why.into() });
+        RunFact::Gated(Box::new(report))
     };
+    let worktree = task.worktree()?;
     let rules = task.rules(&pool, &base).await?;
-    let text = |error: WorkspaceError| error.to_string();
     let head = match seal_head(task, &pool, &worktree).await? {
         Ok(head) => head,
-        Err(why) => return Ok(closed(&base, &base, GateSide::Unfit { why: why.into() })),
+        Err(why) => return Ok(unfit(&base, why)),
     };
     if let Some(why) = unfit_range(&pool, &base, &head).await? {
-        return Ok(closed(&base, &head, GateSide::Unfit { why: why.into() }));
+        return Ok(unfit(&head, why));
+    }
+    let class = task.issue.as_ref().map(|issue| issue.class).unwrap_or_default();
+    let testable = match read_change(&pool, &base, &head, &rules, class).await {
+        Ok(testable) => testable,
+        Err(WorkspaceError::Unfit { why }) => return Ok(unfit(&head, why)),
+        Err(error) => return Err(error.to_string()),
+    };
+    let gate = &rules.gate;
+    let limits = GateRules {
+        class,
+        reruns: gate.reruns,
+        needed: gate.needed == Needed::Report,
+        allow_removed: gate.allow_removed.clone(),
+        approved: task.run.progress.approved,
+    };
+    let mut report = GateReport::new(base.clone(), head.clone(), limits);
+    report.change = testable.change.clone();
+    report.unready = unready(task, &pool, &rules, &base, &head, &testable).await?;
+    prove(task, &pool, &rules, &testable, &mut report).await?;
+    Ok(RunFact::Gated(Box::new(report)))
+}
+
+/// Runs the test command as often as the table asks for.
+async fn prove(
+    task: &TaskContext,
+    pool: &Pool,
+    rules: &RepositoryRules,
+    testable: &TestableChange,
+    report: &mut GateReport,
+) -> Result<(), TaskError> {
+    let (base, head) = (report.base.clone(), report.head.clone());
+    while let GateVerdict::Run(run) = report.verdict() {
+        let (commit, tree) = match run {
+            GateRun::Baseline => {
+                report.runs.insert(run, baseline::runs(task, pool, rules, &base).await?);
+                continue;
+            }
+            GateRun::Red => (&base, Some(testable.red)),
+            GateRun::Green => (&head, None),
+            GateRun::OldTests => (&head, Some(testable.old_tests)),
+            GateRun::Without(index) => (&head, testable.without.get(index).copied()),
+        };
+        let files: &[Vec<u8>] = if run == GateRun::Red { &testable.test_files } else { &[] };
+        let checkout = Checkout { commit, tree, test_files: files };
+        let result = test_run::run(task, pool, rules, run, &checkout).await?;
+        task.note(format!("gate: {}: {}", run.summary(), test_run::summary(&result)));
+        if run == GateRun::Red && !result.passed() {
+            task.report(RunFact::RedSeen { base: base.clone() }).await;
+        }
+        report.record(run, result);
+    }
+    report.sandbox = test_run::sandbox_summary(task, rules)?;
+    // The head is the next run's base, unless somebody else pushes.
+    let green = report.of(GateRun::Green);
+    if matches!(report.verdict(), GateVerdict::Open) && green.last().is_some_and(TestRun::passed) {
+        baseline::remember(task, rules, &head, green);
+    }
+    Ok(())
+}
+
+/// Reads the change between two commits, off the runtime's threads.
+async fn read_change(
+    pool: &Pool,
+    base: &Sha,
+    head: &Sha,
+    rules: &RepositoryRules,
+    class: ChangeClass,
+) -> Result<TestableChange, WorkspaceError> {
+    let (dir, base, head) = (pool.base().dir().to_owned(), base.clone(), head.clone());
+    let rules = rules.clone();
+    let read = move || change::read(&dir, &base, &head, &rules, class);
+    tokio::task::spawn_blocking(read).await.map_err(|error| WorkspaceError::Refused {
+        why: format!("the change can't be read: {error}"),
+    })?
+}
+
+/// The reason for which no test is worth a run; none if there is none.
+async fn unready(
+    task: &TaskContext,
+    pool: &Pool,
+    rules: &RepositoryRules,
+    base: &Sha,
+    head: &Sha,
+    testable: &TestableChange,
+) -> Result<Option<Unready>, TaskError> {
+    let text = |error: WorkspaceError| error.to_string();
+    // Commits that the remote has from others are not this run's.
+    let ours = task.run.workspace.pushed.as_ref() == Some(head)
+        || !pool.base().contains(head).await.map_err(text)?;
+    if testable.is_empty || !ours {
+        return Ok(Some(Unready::NoChange));
     }
     let git = pool.base().git().owned_by(&task.owner());
-    let changes = overlay::changes(&git, &base, &head, &rules.gate).await.map_err(text)?;
-    let mut report = GateReport {
-        base: base.clone(),
-        head: head.clone(),
-        tests: changes.tests.iter().map(|path| shown(path).into()).collect(),
-        on_base: GateSide::NotRun,
-        on_head: GateSide::NotRun,
-    };
-    // Commits that the remote has from others are not this run's.
-    let ours = task.run.workspace.pushed.as_ref() == Some(&head)
-        || !pool.base().contains(&head).await.map_err(text)?;
-    if changes.is_empty() || !ours {
-        report.on_base = GateSide::NoChange;
-        return Ok(RunFact::Gated(Box::new(report)));
-    }
     let range = format!("{base}..{head}");
     let messages = git.call(&["log", "--format=%B", &range]).await.map_err(text)?;
     if guardrail::skips_ci(&messages) {
-        report.on_base = GateSide::CiSkipped;
-        return Ok(RunFact::Gated(Box::new(report)));
+        return Ok(Some(Unready::CiSkipped));
     }
     let limit = Duration::from_secs(task.config.limits.git_seconds);
     let redactor = Redactor::default();
-    let found = leaks::scan(&git, &base, &head, &rules.gate, &redactor, limit).await;
+    let found = leaks::scan(&git, base, head, &rules.gate, &redactor, limit).await;
     let places: Vec<Untrusted> =
         found.map_err(text)?.iter().map(|leak| leak.summary().into()).collect();
-    if !places.is_empty() {
-        let count = plural(places.len(), "place");
-        task.note(format!("gate: the commits have {count} that must not be pushed"));
-        report.on_base = GateSide::Leaks { places };
-        return Ok(RunFact::Gated(Box::new(report)));
+    if places.is_empty() {
+        return Ok(None);
     }
-    let (prove, owner) = (task.proving_tree(), task.owner());
-    if changes.tests.is_empty() {
-        report.on_base =
-            if changes.other.is_empty() { GateSide::Exempt } else { GateSide::NoTests };
-    } else {
-        let tree = pool.check_out(&prove, &base, &owner).await.map_err(text)?;
-        overlay::lay_over(&tree, &head, &changes.tests).await.map_err(text)?;
-        drop(tree);
-        report.on_base = test(task, &rules, &prove, "gate-base").await?;
-    }
-    match &report.on_base {
-        GateSide::Failed { code, .. } => {
-            task.note(format!("gate: the new tests fail on {}, exit code {code}", base.short()));
-            task.report(RunFact::RedSeen { base: base.clone() }).await;
-        }
-        GateSide::Exempt => task.note("gate: only exempt files changed; no test is required"),
-        _ => return Ok(RunFact::Gated(Box::new(report))),
-    }
-    drop(pool.check_out(&prove, &head, &owner).await.map_err(text)?);
-    report.on_head = test(task, &rules, &prove, "gate-head").await?;
-    task.note(match &report.on_head {
-        GateSide::Passed => format!("gate: the tests pass on {}", head.short()),
-        GateSide::Failed { code, .. } => {
-            format!("gate: the tests fail on {}, exit code {code}", head.short())
-        }
-        _ => format!("gate: the tests can't be run on {}", head.short()),
-    });
-    Ok(RunFact::Gated(Box::new(report)))
+    let count = plural(places.len(), "place");
+    task.note(format!("gate: the commits have {count} that must not be pushed"));
+    Ok(Some(Unready::Leaks { places }))
 }
 
 /// Commits the leftovers in the workspace, imports its commits and adds the trailers. Returns the
@@ -164,39 +213,4 @@ async fn unfit_range(pool: &Pool, base: &Sha, head: &Sha) -> Result<Option<Strin
             leftovers::list(&links)
         )
     }))
-}
-
-async fn test(
-    task: &TaskContext,
-    rules: &RepositoryRules,
-    tree: &Path,
-    log: &str,
-) -> Result<GateSide, TaskError> {
-    let mut spec = Spec::shell(&task.owner(), &rules.test, tree);
-    spec.env = task.environment();
-    let network = (!rules.gate.network).then_some(NetworkPolicy::None);
-    let needs = Grants { network, ..Grants::default() };
-    spec.sandbox = task.command_sandbox(tree, needs)?;
-    let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
-    let finished = task.runtime.supervisor.run(&spec, &task.log(log), limit).await;
-    let finished = finished.map_err(|e| format!("the test command: {e}"))?;
-    Ok(match finished.code {
-        Some(0) => GateSide::Passed,
-        Some(code @ (126 | 127)) => GateSide::Broken {
-            why: broken_command(&rules.test, &format!("exit code {code}"), &finished.tail),
-        },
-        Some(code) => GateSide::Failed { code, log: finished.tail },
-        None => GateSide::Broken {
-            why: broken_command(&rules.test, &finished.summary(), &finished.tail),
-        },
-    })
-}
-
-fn broken_command(command: &str, how: &str, tail: &Untrusted) -> Untrusted {
-    format!("the test command `{command}` {how}\n{}", tail.as_received()).into()
-}
-
-fn closed(base: &Sha, head: &Sha, on_base: GateSide) -> RunFact {
-    let (base, head, on_head) = (base.clone(), head.clone(), GateSide::NotRun);
-    RunFact::Gated(Box::new(GateReport { base, head, tests: Vec::new(), on_base, on_head }))
 }

@@ -9,6 +9,7 @@
 //!
 //! [`capsule`] and [`worktree::give_back`] end a run; [`question`] is a turn without a run.
 
+mod baseline;
 pub(super) mod capsule;
 mod context;
 mod gate;
@@ -17,6 +18,7 @@ mod push;
 pub(super) mod question;
 mod rebase;
 mod stages;
+mod test_run;
 mod turn;
 mod turn_events;
 mod turn_spec;
@@ -28,6 +30,7 @@ use tokio::sync::mpsc;
 
 pub(super) use self::context::TaskContext;
 use crate::agent::TurnControl;
+use crate::config::repository::GateConfig;
 use crate::core::model::effect::Task;
 use crate::core::model::input::RunFact;
 
@@ -37,15 +40,23 @@ pub(super) type TaskError = String;
 /// Extra time beyond the limits of a task's parts, so that those fire first.
 const SLACK: Duration = Duration::from_secs(120);
 
+/// How often the gate repeats a run at most, for its deadline.
+const REPEATED: u32 = 1 + GateConfig::MAX_RERUNS;
+/// The same for the groups of source hunks.
+const HUNK_GROUPS: u32 = 8;
+
 /// The longest that a task may take; every part of it has a shorter limit of its own.
 pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
     let limits = &context.config.limits;
     let git = Duration::from_secs(limits.git_seconds);
+    let tests = Duration::from_secs(60 * limits.test_minutes);
     SLACK
         + match task {
-            Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
+            Task::Worktree => git * 8 + tests * REPEATED,
+            Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
-            Task::Gate => Duration::from_secs(60 * 2 * limits.test_minutes) + git * 8,
+            // Baseline, red, green and old tests, each repeated, and the hunks.
+            Task::Gate => git * 8 + tests * (4 * REPEATED + HUNK_GROUPS),
             Task::Stage { stage, .. } => stages::limit(context, *stage),
         }
 }

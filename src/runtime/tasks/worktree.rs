@@ -10,7 +10,7 @@ use base64::Engine;
 use secrecy::ExposeSecret;
 
 use super::context::commands_owner;
-use super::{TaskContext, TaskError};
+use super::{TaskContext, TaskError, baseline};
 use crate::core::model::id::Repo;
 use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
@@ -51,6 +51,13 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                     return Err(why);
                 }
             };
+            let base = baseline::unfit(task, &pool, &rules, &taken.base).await;
+            if let Err(_) | Ok(Some(_)) = base {
+                pool.give_back(&taken.path, None, &task.owner()).await.map_err(text)?;
+            }
+            if let Some(why) = base? {
+                return Ok(RunFact::BaseUnfit { why });
+            }
             task.note(format!("branch {branch} starts at {}", taken.base.short()));
             Ok(RunFact::WorktreeReady {
                 path: taken.path.display().to_string(),

@@ -125,7 +125,7 @@ impl GitHubTracker {
             arming,
             blockers,
             open,
-            class: ChangeClass::from_labels(dto.labels.iter().map(LabelDto::name)),
+            class: ChangeClass::from_labels(dto.labels.iter().map(dto::LabelDto::name)),
             needs_human: dto.has(&self.config.labels.human),
         })
     }

@@ -1,0 +1,134 @@
+//! One run of a repository's test command in a fresh checkout, behind the wall.
+
+use std::time::{Duration, Instant};
+
+use git2::Oid;
+
+use super::{TaskContext, TaskError};
+use crate::config::repository::RepositoryRules;
+use crate::core::model::gate_report::{GateRun, TestExit, TestRun};
+use crate::core::model::id::Sha;
+use crate::core::model::plural::plural;
+use crate::core::model::test_report::TestOutcome;
+use crate::process::Spec;
+use crate::runtime::wall::Grants;
+use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::workspace::pool::Pool;
+
+/// The words of a test command that stand for the changed test files.
+const TESTS: &str = "{tests}";
+
+/// What to check out.
+#[derive(Debug)]
+pub(super) struct Checkout<'a> {
+    /// The commit that is checked out.
+    pub commit: &'a Sha,
+    /// The files, if they differ from the commit's.
+    pub tree: Option<Oid>,
+    /// The test files that a command with `{tests}` runs alone; all of them if empty.
+    pub test_files: &'a [Vec<u8>],
+}
+
+/// Runs the test command.
+pub(super) async fn run(
+    task: &TaskContext,
+    pool: &Pool,
+    rules: &RepositoryRules,
+    run: GateRun,
+    checkout: &Checkout<'_>,
+) -> Result<TestRun, TaskError> {
+    let (dir, owner) = (task.proving_tree(), task.owner());
+    let tree = pool.check_out(&dir, checkout.commit, &owner).await.map_err(|e| e.to_string())?;
+    if let Some(files) = checkout.tree {
+        tree.fill(files).await.map_err(|e| e.to_string())?;
+    }
+    drop(tree);
+    let command = command(&rules.test, checkout.test_files);
+    let mut spec = Spec::shell(&owner, &command, &dir);
+    spec.env = task.environment();
+    spec.sandbox = sandbox(task, rules)?;
+    let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
+    let started = Instant::now();
+    let log = task.log(&run.log_name());
+    let finished = task.runtime.supervisor.run(&spec, &log, limit).await;
+    let finished = finished.map_err(|error| format!("the test command: {error}"))?;
+    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let exit = match finished.code {
+        Some(0) => TestExit::Passed,
+        Some(126 | 127) => {
+            let tail = finished.tail.as_received();
+            let why = format!("the test command `{command}`: {}\n{tail}", finished.summary());
+            TestExit::Broken { why: why.into() }
+        }
+        Some(code) => TestExit::Failed { code, log: finished.tail },
+        None => TestExit::Died { how: finished.summary().into(), log: finished.tail },
+    };
+    Ok(TestRun { exit, names: None, took_ms })
+}
+
+/// The test command for some files: `{tests}` becomes their names, or nothing where all tests run.
+fn command(template: &str, files: &[Vec<u8>]) -> String {
+    let quoted = |file: &Vec<u8>| {
+        let name = std::str::from_utf8(file).ok()?;
+        Some(format!("'{}'", name.replace('\'', "'\\''")))
+    };
+    // A name that is no text can't be passed on; then all tests run.
+    let names: Option<Vec<String>> = files.iter().map(quoted).collect();
+    template.replace(TESTS, &names.unwrap_or_default().join(" "))
+}
+
+fn sandbox(task: &TaskContext, rules: &RepositoryRules) -> Result<Option<Sandbox>, TaskError> {
+    let network = (!rules.gate.network).then_some(NetworkPolicy::None);
+    let needs = Grants { network, ..Grants::default() };
+    task.command_sandbox(&task.proving_tree(), needs)
+}
+
+/// The level of the sandbox in which the tests run, for the proof.
+pub(super) fn sandbox_summary(
+    task: &TaskContext,
+    rules: &RepositoryRules,
+) -> Result<String, TaskError> {
+    let sandbox = sandbox(task, rules)?;
+    Ok(sandbox.map_or_else(
+        || Level::None.to_string(),
+        |sandbox| {
+            let network = match sandbox.network {
+                NetworkPolicy::Full => "full network",
+                NetworkPolicy::Proxy => "network by proxy",
+                NetworkPolicy::None => "no network",
+            };
+            format!("{}, {network}", sandbox.level)
+        },
+    ))
+}
+
+/// A run in one line, for the transcript.
+pub(super) fn summary(run: &TestRun) -> String {
+    let count = |outcome| run.names.iter().flat_map(|names| names.with(outcome)).count();
+    let names = match (count(TestOutcome::Passed), count(TestOutcome::Failed)) {
+        (0, 0) => String::new(),
+        (passed, failed) => format!(" ({} passed, {failed} failed)", plural(passed, "test")),
+    };
+    let how = match &run.exit {
+        TestExit::Passed => "the tests pass".into(),
+        TestExit::Failed { code, .. } => format!("the tests fail, exit code {code}"),
+        TestExit::Died { how, .. } => format!("the test command {}", how.clean_line()),
+        TestExit::Broken { .. } => "the tests can't be run".into(),
+    };
+    let tenths = run.took_ms / 100;
+    format!("{how}{names}, {}.{} s", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholder_becomes_the_quoted_names() {
+        let files = [b"tests/a b.sh".to_vec(), b"it's".to_vec()];
+        assert_eq!(command("run {tests}", &files), "run 'tests/a b.sh' 'it'\\''s'");
+        assert_eq!(command("run {tests}", &[]), "run ");
+        assert_eq!(command("run {tests}", &[b"caf\xe9".to_vec()]), "run ");
+        assert_eq!(command("./test.sh", &files), "./test.sh");
+    }
+}
