@@ -31,10 +31,11 @@ async fn missing_test_command_is_reported() {
     let run = ended(&runtime).await;
     assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
     assert!(
-        run.progress.why.clean().contains("the gate can't run the tests"),
+        run.progress.why.clean().starts_with("The tests can't be run on "),
         "{:?}",
         run.progress.why
     );
+    assert_eq!(run.agent.turns, 0, "a turn is spent on a base that proves nothing");
     let snapshot = runtime.handle.snapshots.borrow().clone();
     assert!(snapshot.fleet.inbox()[0].detail.clean().contains("no-such-test"));
     runtime.stop().await;

@@ -28,6 +28,7 @@ mod errors;
 mod executors;
 mod facts;
 mod faults;
+mod gate;
 mod github;
 mod github_faults;
 mod host_script;

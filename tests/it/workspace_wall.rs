@@ -67,7 +67,7 @@ async fn replaced_objects_are_proved_and_pushed_as_they_are() {
         "{BROKEN}\ngit replace -f $(git rev-parse HEAD:state) $(echo done | git hash-object -w --stdin)"
     ))
     .await;
-    assert!(transcript.contains("exits with 1 on your commit"), "{transcript}");
+    assert!(transcript.contains("On your commit the test command exits with 1"), "{transcript}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -154,6 +154,13 @@ impl ChangeClass {
         order.into_iter().find(|class| known.contains(class)).unwrap_or_default()
     }
 
+    /// Whether it is the class of an issue that states none.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    #[must_use]
+    pub fn is_behaviour(&self) -> bool {
+        *self == Self::Behaviour
+    }
+
     /// The class as a label spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

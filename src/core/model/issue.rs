@@ -112,7 +112,7 @@ pub struct Issue {
     /// The issues that it waits for.
     pub blockers: Vec<Blocker>,
     /// The class of its work, from a label or from front matter.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "ChangeClass::is_behaviour")]
     pub class: ChangeClass,
     /// Whether the issue is open in its tracker.
     pub open: bool,

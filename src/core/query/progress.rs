@@ -8,7 +8,10 @@ use crate::model::ledger::Reason;
 use crate::model::run::{Outcome, Run};
 use crate::model::stage::Phase;
 use crate::model::time::Timestamp;
-use crate::model::verdict::Evidence;
+use crate::model::verdict::{Evidence, Fact, FactKind};
+
+/// The most names of tests that the comment lists.
+const NAMES: usize = 10;
 
 /// The present comment in Markdown; none while the issue is neither blocked nor claimed.
 #[must_use]
@@ -48,9 +51,27 @@ fn checklist(run: &Run) -> String {
             .map(verdict_of)
             .unwrap_or_default();
         text.push_str(&format!("- [{mark}] {}{at}{link}\n", phase.as_str()));
+        if let Some(link) = phase.proof_link().and_then(|link| run.proof.get(link)) {
+            text.push_str(&names(link));
+        }
     }
     if run.progress.attempts > 0 {
         text.push_str(&format!("\nFix-forward attempts: {}\n", run.progress.attempts));
+    }
+    text
+}
+
+/// The first tests that failed without the change and pass with it.
+fn names(link: &Evidence) -> String {
+    let of = |fact: &&Fact| fact.kind == FactKind::FailToPass;
+    let names: Vec<&Fact> = link.facts.iter().filter(of).collect();
+    let mut text: String = names
+        .iter()
+        .take(NAMES)
+        .map(|fact| format!("    - {}\n", quoted(fact.value.as_received())))
+        .collect();
+    if names.len() > NAMES {
+        text.push_str(&format!("    - and {} more\n", names.len() - NAMES));
     }
     text
 }

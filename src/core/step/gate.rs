@@ -37,15 +37,21 @@ impl Stepper<'_> {
                     self.end_unfinished(id, &line, &why);
                 }
             }
-            GateVerdict::Broken(why) => {
-                self.end_unfinished(id, "the gate can't run the tests", &why);
-            }
+            GateVerdict::Broken(why) => self.end_without_tests(id, &why),
             // The runtime reports only once the table has decided.
             GateVerdict::Run(run) => {
                 let why = format!("the gate ended before {}", run.summary());
-                self.end_unfinished(id, "the gate can't run the tests", &why.into());
+                self.end_without_tests(id, &why.into());
             }
         }
+    }
+
+    /// Ends a run whose tests can prove nothing, with the first sentence of the cause as its reason.
+    pub(super) fn end_without_tests(&mut self, id: RunId, why: &Untrusted) {
+        let text = why.clean();
+        let line = text.lines().next().unwrap_or_default();
+        let line = line.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        self.end_unfinished(id, line, &why.tail(LOG_TAIL));
     }
 
     fn ask_for_approval(&mut self, id: RunId, question: &GateQuestion) {

@@ -159,9 +159,7 @@ impl Stepper<'_> {
                 });
                 self.first_turn(id);
             }
-            RunFact::BaseUnfit { why } => {
-                self.end_unfinished(id, "the tests can't prove anything on the base", &why);
-            }
+            RunFact::BaseUnfit { why } => self.end_without_tests(id, &why),
             RunFact::Agent(event) => self.agent_event(id, event),
             RunFact::RedSeen { .. } => self.reach(id, Phase::TestsRed),
             RunFact::Gated(report) => self.gate_reported(id, &report),

@@ -98,6 +98,20 @@ fn red_base_is_broken_and_needs_no_other_run() {
 }
 
 #[test]
+fn base_that_is_not_ready_is_told_apart_from_a_failing_test() {
+    for (log, words) in [
+        ("ModuleNotFoundError: No module named 'x'", "A dependency is missing"),
+        ("connect ECONNREFUSED 127.0.0.1:5432", "out of reach"),
+        ("sh: 1: jq: not found", "A program is missing"),
+        ("write: No space left on device", "The disk is full"),
+    ] {
+        let run = TestRun::new(TestExit::Failed { code: 1, log: log.into() });
+        let why = broken_because(&decided(report(), &[(B, run)]));
+        assert!(why.contains(words), "{log}: {why}");
+    }
+}
+
+#[test]
 fn flaky_base_must_be_red_each_time_without_names() {
     let flaky = [(B, failed()), (B, passed())];
     let once = [&flaky[..], &[(R, failed()), (R, passed()), (G, passed())]].concat();

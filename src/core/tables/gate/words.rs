@@ -76,13 +76,37 @@ fn failing(run: &TestRun, place: &str) -> String {
 
 pub(super) fn red_base(base: &Sha, run: &TestRun) -> Untrusted {
     let names = failing(run, "there");
+    let end = end_of(run);
     format!(
-        "Your suite is red on {} without any change, so no test can prove anything. {names}The \
-         test command {}",
+        "Your suite is red on {} without any change, so no test can prove anything. {}{names}The \
+         test command {end}",
         base.short(),
-        end_of(run)
+        hint(&end)
     )
     .into()
+}
+
+/// What a log suggests beside a failing test: the machine is not ready for the tests.
+fn hint(log: &str) -> &'static str {
+    let log = log.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
+    if has(&["modulenotfounderror", "no module named", "cannot find module", "cannot find package"])
+    {
+        "A dependency is missing, which is no failing test: install it with `[setup] command`. "
+    } else if has(&[
+        "connection refused",
+        "econnrefused",
+        "could not resolve host",
+        "name resolution",
+    ]) {
+        "A service or the network was out of reach, which is no failing test. "
+    } else if has(&["no space left on device", "enospc"]) {
+        "The disk is full, which is no failing test. "
+    } else if has(&["command not found", ": not found"]) {
+        "A program is missing, which is no failing test. "
+    } else {
+        ""
+    }
 }
 
 pub(super) fn broken(at: &Sha, why: &Untrusted) -> Untrusted {
