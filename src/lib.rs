@@ -15,6 +15,7 @@
 //! - [`sandbox`]: the wall around programs that aren't ours: what they can reach
 //! - [`process`]: child processes as whole trees, with limits and without orphans
 //! - [`journal`]: the hash-chained record of events, and the transcripts of runs
+//! - `test_report`: the names and results of tests, from reports or from the output of a test command
 //! - [`workspace`]: base clones, worktrees, and the checkouts of the gate
 //! - [`secrets`], [`cluster`], [`github`]: clients that several adapters share
 //! - [`agent`], [`tracker`], [`ci`], [`deploy`], [`notify`]: adapters to the outside, a file for each
@@ -54,6 +55,7 @@ pub mod sandbox;
 pub mod secrets;
 pub mod serve;
 pub mod term;
+mod test_report;
 pub mod tracker;
 mod trusted_file;
 pub mod tui;

@@ -28,6 +28,7 @@ pub mod network;
 pub mod notify;
 pub mod paths;
 mod policy;
+pub mod report;
 pub mod repos;
 pub mod repository;
 pub mod sandbox;

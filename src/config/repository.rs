@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::report::ReportFormat;
 use crate::core::model::permission::Permissions;
 use crate::core::model::stage::{Stage, Stages};
 
@@ -46,6 +47,8 @@ pub struct GateConfig {
     pub tests: Vec<String>,
     /// Globs of files that may change without a test.
     pub exempt: Vec<String>,
+    /// The place of the names and results of the tests.
+    pub report: ReportFormat,
     /// Whether the tests reach the network while afk proves a commit.
     pub network: bool,
     /// Globs of files that may hold keys, be large, or be links out of the repository. Secrets that
@@ -102,6 +105,7 @@ impl Default for GateConfig {
                 "test.{js,mjs,py,ts}",
             ]),
             exempt: list(&["docs/**", "**/*.md", "**/*.rst", "CHANGE*", "HISTORY*", "LICENSE*"]),
+            report: ReportFormat::Auto,
             network: true,
             scan_exempt: Vec::new(),
             max_file_mib: 10,
@@ -367,6 +371,10 @@ mod tests {
             (
                 "test = 'x'\n[gate]\nscan_exempt = ['[']",
                 ".afk.toml: gate.scan_exempt: \"[\" is not a valid glob",
+            ),
+            (
+                "test = 'x'\n[gate]\nreport = 'junit'",
+                ".afk.toml:3: gate.report: junit needs the path of the report",
             ),
             ("test = 'x'\n[gate]\nmax_file_mib = 0", ".afk.toml: gate.max_file_mib: must be"),
         ] {

@@ -11,7 +11,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use super::hunks::SplitFile;
 use super::{WorkspaceError, protected, shown};
 use crate::config::repository::{GateConfig, RepositoryRules};
-use crate::core::model::gate_report::{Change, ChangeClass};
+use crate::core::model::gate_report::{ChangeClass, ProposedChange};
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::tables::gate::HUNK_GROUPS;
@@ -23,7 +23,7 @@ const DIFF_LIMIT: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct TestableChange {
     /// The change as the gate's table reads it.
-    pub change: Change,
+    pub change: ProposedChange,
     /// Whether the two commits have the same files.
     pub is_empty: bool,
     /// The base with the new and changed tests of the run.
@@ -106,7 +106,7 @@ pub(crate) fn read(
     }
     let whole = matches!(class, ChangeClass::NoTest | ChangeClass::Removal) || split.has_tests;
     let shown_paths = (!whole).then(|| judged().map(|file| file.path.as_slice()).collect());
-    let change = Change {
+    let change = ProposedChange {
         tests: names(&mut new_tests.iter().copied()),
         old_tests: names(&mut of(Kind::Test).filter(|file| !file.is_new())),
         protected: names(&mut of(Kind::Protected)),
@@ -184,7 +184,7 @@ fn content(repo: &Repository, version: Version) -> Option<Vec<u8>> {
 
 /// The source hunks of a change, and the tests that stand beside them.
 #[derive(Default)]
-struct Split {
+struct SplitChange {
     places: Vec<Untrusted>,
     without: Vec<Oid>,
     inline: Vec<InlineFile>,
@@ -202,7 +202,7 @@ fn split<'a>(
     head: &Tree<'_>,
     files: impl Iterator<Item = &'a ChangedFile>,
     rules: &RepositoryRules,
-) -> Result<Split, WorkspaceError> {
+) -> Result<SplitChange, WorkspaceError> {
     let contents: Vec<(&ChangedFile, Vec<u8>, Vec<u8>)> = files
         .filter_map(|file| {
             let (old, new) = (content(repo, file.old), content(repo, file.new));
@@ -210,7 +210,7 @@ fn split<'a>(
                 .then(|| (file, old.unwrap_or_default(), new.unwrap_or_default()))
         })
         .collect();
-    let mut split = Split::default();
+    let mut split = SplitChange::default();
     let mut parts = Vec::new();
     let mut pieces = Vec::new();
     for (number, (file, old, new)) in contents.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use git2::{DiffOptions, Patch};
 
 use super::WorkspaceError;
-use crate::core::tables::inline_tests;
+use crate::core::tables::inline_tests::{self, LineRange};
 
 /// The largest file that is split into hunks, in bytes. A larger one, or one that isn't text, is
 /// one hunk.
@@ -16,7 +16,7 @@ const FILES_LIMIT: usize = 200;
 
 /// A part of a change: these lines of the old file are replaced by those of the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
+struct HunkPiece {
     old: Range<usize>,
     new: Range<usize>,
     is_test: bool,
@@ -27,7 +27,7 @@ struct Piece {
 pub(super) struct SplitFile<'a> {
     old: Vec<&'a [u8]>,
     new: Vec<&'a [u8]>,
-    pieces: Vec<Piece>,
+    pieces: Vec<HunkPiece>,
 }
 
 /// The lines of a text, each with its line break.
@@ -50,7 +50,7 @@ impl<'a> SplitFile<'a> {
         marks: &[String],
     ) -> Result<Self, WorkspaceError> {
         if number >= FILES_LIMIT || !is_text(old) || !is_text(new) {
-            let one = Piece { old: 0..1, new: 0..1, is_test: false };
+            let one = HunkPiece { old: 0..1, new: 0..1, is_test: false };
             return Ok(Self { old: vec![old], new: vec![new], pieces: vec![one] });
         }
         let (old_lines, new_lines) = (lines(old), lines(new));
@@ -90,7 +90,7 @@ impl<'a> SplitFile<'a> {
     }
 
     /// The old file with the pieces that `applies` selects.
-    fn apply(&self, applies: impl Fn(usize, &Piece) -> bool) -> Vec<u8> {
+    fn apply(&self, applies: impl Fn(usize, &HunkPiece) -> bool) -> Vec<u8> {
         let mut text = Vec::new();
         let mut at = 0;
         for (index, piece) in self.pieces.iter().enumerate() {
@@ -115,7 +115,7 @@ fn range(start: u32, count: u32) -> Range<usize> {
     from..from + count
 }
 
-fn tests_of(path: &str, lines: &[&[u8]], marks: &[String]) -> Vec<Range<usize>> {
+fn tests_of(path: &str, lines: &[&[u8]], marks: &[String]) -> Vec<LineRange> {
     let text: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
     let text: Vec<&str> = text.iter().map(AsRef::as_ref).collect();
     inline_tests::ranges(path, &text, marks)
@@ -126,22 +126,22 @@ fn tests_of(path: &str, lines: &[&[u8]], marks: &[String]) -> Vec<Range<usize>> 
 fn split(
     old: Range<usize>,
     new: Range<usize>,
-    old_tests: &[Range<usize>],
-    new_tests: &[Range<usize>],
-    pieces: &mut Vec<Piece>,
+    old_tests: &[LineRange],
+    new_tests: &[LineRange],
+    pieces: &mut Vec<HunkPiece>,
 ) {
-    let within = |ranges: &[Range<usize>], line| ranges.iter().any(|range| range.contains(&line));
+    let within = |ranges: &[LineRange], line| ranges.iter().any(|range| range.contains(line));
     let deletes_tests = !old.is_empty() && old.clone().all(|line| within(old_tests, line));
     let first = pieces.len();
     for line in new.clone() {
         let is_test = within(new_tests, line);
-        match pieces.get_mut(first..).and_then(<[Piece]>::last_mut) {
+        match pieces.get_mut(first..).and_then(<[HunkPiece]>::last_mut) {
             Some(last) if last.is_test == is_test => last.new.end = line + 1,
-            _ => pieces.push(Piece { old: old.start..old.start, new: line..line + 1, is_test }),
+            _ => pieces.push(HunkPiece { old: old.start..old.start, new: line..line + 1, is_test }),
         }
     }
     if pieces.len() == first {
-        pieces.push(Piece { old, new, is_test: deletes_tests });
+        pieces.push(HunkPiece { old, new, is_test: deletes_tests });
         return;
     }
     let own = pieces[first..].iter().position(|piece| piece.is_test == deletes_tests);

@@ -264,3 +264,74 @@ async fn green_head_is_the_next_baseline() {
     assert_eq!(runs(), first, "the base was tested again");
     runtime.stop().await;
 }
+
+/// A world whose tests report their names by the Test Anything Protocol.
+fn world_with_names(script: &str) -> World {
+    let world = world(script);
+    let run = "n=0; s=0\nfor t in tests/*.sh; do n=$((n+1)); if grep -q '# SKIP' $t; then echo \"ok $n - $t # SKIP\"; \
+               elif sh $t; then echo \"ok $n - $t\"; else echo \"not ok $n - $t\"; s=1; fi; done\necho 1..$n\nexit $s\n";
+    std::fs::write(world.path("work/run.sh"), run).unwrap();
+    std::fs::write(world.path("work/.afk.toml"), "test = 'sh run.sh'\n[gate]\nreport = 'tap'\n")
+        .unwrap();
+    world.commit("Names");
+    world
+}
+
+/// The values of the facts of one kind in a run's proof.
+fn facts(run: &Run, kind: &str) -> Vec<String> {
+    let links = [ProofLink::TestsRed, ProofLink::TestsGreen];
+    let facts = links.into_iter().flat_map(|link| run.proof.get(link).unwrap().facts.clone());
+    facts.filter(|fact| fact.kind.as_str() == kind).map(|fact| fact.value.clean_line()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_names_the_tests_that_failed_before() {
+    let world = world_with_names(WORK);
+    let run = run(&world).await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean());
+    assert_eq!(facts(&run, "fail to pass"), ["tests/state.sh"]);
+    assert_eq!(facts(&run, "pass to pass"), ["2"]);
+    assert_eq!(facts(&run, "reservation"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_tests_are_named_to_the_agent_and_then_to_a_human() {
+    for loss in ["git rm -q tests/old.sh", "echo '# SKIP' >> tests/old.sh; git add tests"] {
+        let world = world_with_names(&format!("{WORK}\n{loss}; git $US commit -qm Lose"));
+        let runtime = world.start().await;
+        let run = ended(&runtime).await;
+        assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman), "{loss}");
+        assert!(run.agent.turns > 1, "the agent may restore it first");
+        let transcript = world.transcript(1);
+        assert!(transcript.contains("delete, skip or break 1 test that passed"), "{transcript}");
+        let shown = question(&runtime);
+        assert!(shown.contains("1 lost test that passed before: tests/old.sh"), "{shown}");
+        runtime.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moved_test_is_not_lost() {
+    let world = world_with_names(&format!(
+        "{WORK}\nmkdir tests/more; git mv tests/old.sh tests/more/old.sh; \
+         sed -i 's,tests/\\*.sh,tests/*.sh tests/*/*.sh,' run.sh; git add .; git $US commit -qm Move"
+    ));
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    let shown = question(&runtime);
+    assert!(shown.contains("run.sh") && !shown.contains("lost test"), "{shown}");
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_without_a_single_test_proves_nothing() {
+    let world = world(WORK);
+    let rules = "test = 'true'\n[gate]\nreport = 'tap'\n";
+    std::fs::write(world.path("work/.afk.toml"), rules).unwrap();
+    world.commit("Test nothing");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    assert_eq!((run.progress.outcome, run.agent.turns), (Some(Outcome::NeedsHuman), 0));
+    assert!(run.progress.why.clean().contains("no test ran"), "{}", run.progress.why.clean());
+    runtime.stop().await;
+}

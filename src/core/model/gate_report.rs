@@ -18,11 +18,11 @@ pub enum GateRun {
     Baseline,
     /// The base commit with the new and changed tests of the run laid over it.
     Red,
-    /// The head.
+    /// The head as it is.
     Green,
     /// The head with the tests and the protected files of the base.
     OldTests,
-    /// The head less one group of source hunks, by its index in [`Change::hunks`].
+    /// The head less one group of source hunks, by its index in [`ProposedChange::hunks`].
     Without(usize),
 }
 
@@ -60,7 +60,7 @@ pub enum TestExit {
     Passed,
     /// It exited with another code.
     Failed {
-        /// The exit code.
+        /// The exit code of the command.
         code: i32,
         /// The last lines of its output.
         log: Untrusted,
@@ -197,7 +197,7 @@ pub enum Unready {
 
 /// The files and hunks that differ between base and head, by their meaning for the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Change {
+pub struct ProposedChange {
     /// New and changed test files.
     pub tests: Vec<Untrusted>,
     /// Test files of the base that the change edits or deletes.
@@ -216,7 +216,7 @@ pub struct Change {
     pub diff: Untrusted,
 }
 
-impl Change {
+impl ProposedChange {
     /// Whether only files changed that need no test.
     #[must_use]
     pub fn is_exempt(&self) -> bool {
@@ -256,7 +256,7 @@ pub struct GateReport {
     /// What must change before a test is worth a run; none if nothing must.
     pub unready: Option<Unready>,
     /// The files and hunks that differ.
-    pub change: Change,
+    pub change: ProposedChange,
     /// What the change is held against.
     pub rules: GateRules,
     /// The runs of the test command so far, each with its repetitions in order.
@@ -269,7 +269,7 @@ impl GateReport {
     /// A report without observations.
     #[must_use]
     pub fn new(base: Sha, head: Sha, rules: GateRules) -> Self {
-        let (change, runs, sandbox) = (Change::default(), BTreeMap::new(), String::new());
+        let (change, runs, sandbox) = (ProposedChange::default(), BTreeMap::new(), String::new());
         Self { base, head, unready: None, change, rules, runs, sandbox }
     }
 

@@ -1,7 +1,22 @@
 //! Tests that stand in the same file as the code: the line ranges of a file that are tests, by the
 //! patterns of common languages. The gate lays them over the base like test files.
 
-use std::ops::Range;
+/// Lines of a file, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineRange {
+    /// The first line.
+    pub from: usize,
+    /// The line after the last one.
+    pub to: usize,
+}
+
+impl LineRange {
+    /// Whether a line is in the range.
+    #[must_use]
+    pub const fn contains(self, line: usize) -> bool {
+        self.from <= line && line < self.to
+    }
+}
 
 /// The longest file that is searched, in lines. A longer one counts as code.
 const LINES_LIMIT: usize = 50_000;
@@ -16,7 +31,7 @@ const LINES_LIMIT: usize = 50_000;
 /// | `.js`, `.ts`, … | the block of `if (import.meta.vitest)` |
 /// | any | a line that begins with a mark, and the braces or indented lines that follow it |
 #[must_use]
-pub fn ranges(path: &str, lines: &[&str], marks: &[String]) -> Vec<Range<usize>> {
+pub fn ranges(path: &str, lines: &[&str], marks: &[String]) -> Vec<LineRange> {
     if lines.len() > LINES_LIMIT {
         return Vec::new();
     }
@@ -30,11 +45,11 @@ pub fn ranges(path: &str, lines: &[&str], marks: &[String]) -> Vec<Range<usize>>
         _ => Vec::new(),
     };
     found.extend(items(lines, |line| marks.iter().any(|mark| line.starts_with(mark.as_str()))));
-    found.sort_by_key(|range| range.start);
+    found.sort_by_key(|range| range.from);
     found
 }
 
-fn rust(lines: &[&str]) -> Vec<Range<usize>> {
+fn rust(lines: &[&str]) -> Vec<LineRange> {
     let opens = |line: &str| {
         let Some(attribute) = line.strip_prefix("#[") else { return false };
         let attribute = attribute.split([']', '(']).next().unwrap_or_default();
@@ -48,7 +63,7 @@ fn rust(lines: &[&str]) -> Vec<Range<usize>> {
         match (comment.map(str::trim_start), fence) {
             (Some(text), None) if text.starts_with("```") => fence = Some(at),
             (Some(text), Some(from)) if text.starts_with("```") => {
-                found.push(from..at + 1);
+                found.push(LineRange { from, to: at + 1 });
                 fence = None;
             }
             (None, Some(_)) => fence = None,
@@ -60,13 +75,13 @@ fn rust(lines: &[&str]) -> Vec<Range<usize>> {
 
 /// The items whose first line `opens` accepts without its indent: up to the brace that closes the
 /// first one, or, without a brace on the next lines, as far as lines are indented deeper.
-fn items(lines: &[&str], opens: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+fn items(lines: &[&str], opens: impl Fn(&str) -> bool) -> Vec<LineRange> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < lines.len() {
         if opens(lines[at].trim_start()) {
             let end = item_end(lines, at);
-            found.push(at..end);
+            found.push(LineRange { from: at, to: end });
             at = end;
         } else {
             at += 1;
@@ -108,8 +123,8 @@ fn indented_end(lines: &[&str], from: usize) -> usize {
     from + 1 + block - blank
 }
 
-fn doctests(lines: &[&str]) -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = Vec::new();
+fn doctests(lines: &[&str]) -> Vec<LineRange> {
+    let mut found: Vec<LineRange> = Vec::new();
     let mut from = None;
     for (at, line) in lines.iter().enumerate() {
         let text = line.trim();
@@ -117,13 +132,13 @@ fn doctests(lines: &[&str]) -> Vec<Range<usize>> {
             None if text.starts_with(">>>") => from = Some(at),
             // The expected output ends at an empty line or with the docstring.
             Some(start) if text.is_empty() || text.ends_with("\"\"\"") || text.ends_with("'''") => {
-                found.push(start..at);
+                found.push(LineRange { from: start, to: at });
                 from = None;
             }
             _ => {}
         }
     }
-    found.extend(from.map(|start| start..lines.len()));
+    found.extend(from.map(|from| LineRange { from, to: lines.len() }));
     found
 }
 
@@ -131,29 +146,29 @@ fn doctests(lines: &[&str]) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn found(path: &str, text: &str) -> Vec<Range<usize>> {
+    fn found(path: &str, text: &str) -> Vec<LineRange> {
         let lines: Vec<&str> = text.lines().collect();
         ranges(path, &lines, &["test \"".to_owned(), "describe_inline".to_owned()])
     }
 
-    fn one(range: Range<usize>) -> Vec<Range<usize>> {
-        std::iter::once(range).collect()
+    fn one(from: usize, to: usize) -> Vec<LineRange> {
+        vec![LineRange { from, to }]
     }
 
     #[test]
     fn test_lines_are_found_by_language() {
         let rust = "fn a() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn b() {}\n}\nfn c() {}";
-        assert_eq!(found("src/a.rs", rust), one(1..6));
-        assert_eq!(found("a.rs", "#[tokio::test]\nasync fn a() {\n}\nfn b() {}"), one(0..3));
-        assert_eq!(found("a.rs", "#[cfg(test)]\nmod tests;\nfn a() {}"), one(0..2));
+        assert_eq!(found("src/a.rs", rust), one(1, 6));
+        assert_eq!(found("a.rs", "#[smol::test]\nasync fn a() {\n}\nfn b() {}"), one(0, 3));
+        assert_eq!(found("a.rs", "#[cfg(test)]\nmod tests;\nfn a() {}"), one(0, 2));
         let doc = "/// Adds.\n/// ```\n/// assert_eq!(add(1), 2);\n/// ```\nfn add() {}";
-        assert_eq!(found("a.rs", doc), one(1..4));
+        assert_eq!(found("a.rs", doc), one(1, 4));
         let python = "def a():\n    \"\"\"\n    >>> a()\n    1\n    \"\"\"\n    return 1";
-        assert_eq!(found("a.py", python), one(2..4));
+        assert_eq!(found("a.py", python), one(2, 4));
         let script = "code()\nif (import.meta.vitest) {\n  it('a', () => {})\n}\nmore()";
-        assert_eq!(found("a.ts", script), one(1..4));
-        assert_eq!(found("a.zig", "fn a() {}\ntest \"b\" {\n  try c();\n}\n"), one(1..4));
-        assert_eq!(found("a.hs", "describe_inline a\n  it b\n\nmore"), one(0..2));
+        assert_eq!(found("a.ts", script), one(1, 4));
+        assert_eq!(found("a.zig", "fn a() {}\ntest \"b\" {\n  try c();\n}\n"), one(1, 4));
+        assert_eq!(found("a.hs", "describe_inline a\n  it b\n\nmore"), one(0, 2));
         assert_eq!(found("a.rs", "fn testing() {}\n#[derive(Debug)]\nstruct A;"), Vec::new());
     }
 
@@ -163,7 +178,7 @@ mod tests {
             for path in ["a.rs", "a.py", "a.ts", "a"] {
                 let lines: Vec<&str> = text.lines().collect();
                 for range in ranges(path, &lines, &[]) {
-                    assert!(range.start < range.end && range.end <= lines.len(), "{text:?}");
+                    assert!(range.from < range.to && range.to <= lines.len(), "{text:?}");
                 }
             }
         }

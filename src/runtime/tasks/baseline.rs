@@ -114,7 +114,14 @@ fn stored(task: &TaskContext, rules: &RepositoryRules, commit: &Sha) -> Option<V
 fn path(task: &TaskContext, rules: &RepositoryRules, commit: &Sha) -> PathBuf {
     let repo = task.run.work.repo().to_string();
     let network = [u8::from(rules.gate.network)];
-    let key = Digest::of(&[repo.as_bytes(), commit.0.as_bytes(), rules.test.as_bytes(), &network]);
+    let report = format!("{:?}", rules.gate.report);
+    let key = Digest::of(&[
+        repo.as_bytes(),
+        commit.0.as_bytes(),
+        rules.test.as_bytes(),
+        report.as_bytes(),
+        &network,
+    ]);
     let folder = task.runtime.workspaces.folder(task.run.work.repo()).join("baselines");
     folder.join(format!("{key}.json"))
 }

@@ -1,20 +1,28 @@
 //! One run of a repository's test command in a fresh checkout, behind the wall.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use git2::Oid;
 
 use super::{TaskContext, TaskError};
+use crate::config::report::ReportFormat;
 use crate::config::repository::RepositoryRules;
 use crate::core::model::gate_report::{GateRun, TestExit, TestRun};
 use crate::core::model::id::Sha;
 use crate::core::model::plural::plural;
-use crate::core::model::test_report::TestOutcome;
+use crate::core::model::test_report::{TestOutcome, TestReport};
+use crate::error::chain;
 use crate::process::Spec;
 use crate::runtime::wall::Grants;
 use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::test_report::ReportReader;
 use crate::workspace::pool::Pool;
 
+/// The most output of a test command that is searched for names, in bytes.
+const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
 /// The words of a test command that stand for the changed test files.
 const TESTS: &str = "{tests}";
 
@@ -43,6 +51,7 @@ pub(super) async fn run(
         tree.fill(files).await.map_err(|e| e.to_string())?;
     }
     drop(tree);
+    let names = NameReader::before_run(&rules.gate.report, &dir).await?;
     let command = command(&rules.test, checkout.test_files);
     let mut spec = Spec::shell(&owner, &command, &dir);
     spec.env = task.environment();
@@ -53,8 +62,18 @@ pub(super) async fn run(
     let finished = task.runtime.supervisor.run(&spec, &log, limit).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let passed = finished.code == Some(0);
+    let (names, unread) = match names.after_run(log).await? {
+        Ok(names) => (names, None),
+        // A command that failed early, as at a compiler's error, writes no report.
+        Err(_) if !passed => (None, None),
+        Err(why) => (None, Some(why)),
+    };
     let exit = match finished.code {
-        Some(0) => TestExit::Passed,
+        Some(0) => match unread {
+            None => TestExit::Passed,
+            Some(why) => TestExit::Broken { why: why.into() },
+        },
         Some(126 | 127) => {
             let tail = finished.tail.as_received();
             let why = format!("the test command `{command}`: {}\n{tail}", finished.summary());
@@ -63,7 +82,43 @@ pub(super) async fn run(
         Some(code) => TestExit::Failed { code, log: finished.tail },
         None => TestExit::Died { how: finished.summary().into(), log: finished.tail },
     };
-    Ok(TestRun { exit, names: None, took_ms })
+    Ok(TestRun { exit, names, took_ms })
+}
+
+/// Reads the names of the tests, off the runtime's threads.
+struct NameReader {
+    reader: ReportReader,
+    /// Whether the configuration names a format, so that a run without names proves nothing.
+    is_configured: bool,
+}
+
+impl NameReader {
+    async fn before_run(format: &ReportFormat, tree: &Path) -> Result<Self, TaskError> {
+        let is_configured = !matches!(format, ReportFormat::Auto | ReportFormat::None);
+        let (format, tree) = (format.clone(), tree.to_owned());
+        let prepare = move || ReportReader::before_run(&format, &tree);
+        let reader = tokio::task::spawn_blocking(prepare).await.map_err(|e| e.to_string())?;
+        Ok(Self { reader: reader.map_err(|error| chain(&error))?, is_configured })
+    }
+
+    /// The names, or the reason why those that the configuration asks for can't be read.
+    async fn after_run(
+        self,
+        log: PathBuf,
+    ) -> Result<Result<Option<TestReport>, String>, TaskError> {
+        let read = move || {
+            let mut output = Vec::new();
+            let file = File::open(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+            let read = file.take(OUTPUT_LIMIT).read_to_end(&mut output);
+            read.map_err(|error| format!("{}: {error}", log.display()))?;
+            let names = self.reader.after_run(&output).map_err(|error| chain(&error))?;
+            if names.is_none() && self.is_configured {
+                return Err("no test ran: neither the report nor the output names one".to_owned());
+            }
+            Ok(names)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())
+    }
 }
 
 /// The test command for some files: `{tests}` becomes their names, or nothing where all tests run.

@@ -16,15 +16,18 @@
 //! docs/gate.md has the whole table.
 
 mod compare;
+mod concern;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use compare::Comparison;
 
+use concern::Concern;
+
 use crate::model::digest::Digest;
 use crate::model::gate_report::{ChangeClass, GateReport, GateRun, TestExit, TestRun};
-use crate::model::test_report::{TestName, TestOutcome};
+use crate::model::test_report::TestOutcome;
 use crate::model::untrusted::Untrusted;
 
 /// The most groups of source hunks that the gate takes back, one at a time.
@@ -113,21 +116,6 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     let question = question(report, &concerns);
     let approved = report.rules.approved == Some(question.digest);
     Ok(if approved { GateVerdict::Open } else { GateVerdict::Ask(question) })
-}
-
-/// Something that the gate can't decide alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Concern {
-    /// A protected file changed.
-    Protected,
-    /// The head fails tests of the base that the change edits or deletes.
-    OldTests,
-    /// Tests that passed on the base are lost.
-    Lost(Vec<TestName>),
-    /// The class of the work has no test that could prove it.
-    Class,
-    /// Test and code stand in the same hunk, so that no run tells whether the test needs the code.
-    OneHunk,
 }
 
 fn question(report: &GateReport, concerns: &[Concern]) -> GateQuestion {

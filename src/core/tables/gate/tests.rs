@@ -249,7 +249,7 @@ fn protected_file_always_asks() {
 #[test]
 fn exempt_files_need_no_red_side() {
     let mut exempt = report();
-    exempt.change = crate::model::gate_report::Change::default();
+    exempt.change = crate::model::gate_report::ProposedChange::default();
     assert_eq!(decided(exempt.clone(), &[(B, passed()), (G, passed())]), GateVerdict::Open);
     closed_because(&decided(exempt, &[(B, passed()), (G, failed())]));
 }

@@ -1,7 +1,7 @@
 //! The explanations of the gate, for the agent that repairs its findings and for the human who is
 //! asked.
 
-use super::Concern;
+use super::concern::Concern;
 use crate::model::gate_report::{ChangeClass, GateReport, TestExit, TestRun, Unready};
 use crate::model::id::Sha;
 use crate::model::plural::plural;

@@ -1,0 +1,18 @@
+//! What a human must judge, since no run of the tests can.
+
+use crate::model::test_report::TestName;
+
+/// Something that the gate can't decide alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Concern {
+    /// A protected file changed.
+    Protected,
+    /// The head fails tests of the base that the change edits or deletes.
+    OldTests,
+    /// Tests that passed on the base are lost.
+    Lost(Vec<TestName>),
+    /// The class of the work has no test that could prove it.
+    Class,
+    /// Test and code stand in the same hunk, so that no run tells whether the test needs the code.
+    OneHunk,
+}
