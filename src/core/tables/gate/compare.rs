@@ -116,32 +116,64 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Whether a lost test has another name now: a new test has the same last part, or the difference
-/// holds its line with only the name replaced. Each new test stands for one lost test.
+/// Whether a lost test has another name or place now: the difference removes its line and adds the
+/// same one with a new test's name, or moves its file unchanged. Each new test stands for one lost
+/// test.
 fn is_renamed(report: &GateReport, lost: &TestName, new: &mut Vec<&TestName>) -> bool {
-    let old = last_part(lost.0.as_received());
-    let moved = new.iter().position(|name| {
-        let name = last_part(name.0.as_received());
-        name == old || renamed_in(report.change.diff.as_received(), old, name)
+    let diff = report.change.diff.as_received();
+    let lost = lost.0.as_received();
+    let found = new.iter().position(|name| {
+        let name = name.0.as_received();
+        line_moved(diff, last_part(lost), last_part(name)) || file_moved(diff, lost, name)
     });
-    moved.map(|at| new.remove(at)).is_some()
+    found.map(|at| new.remove(at)).is_some()
 }
 
-/// The name of a test without the module or file that holds it.
+/// The name of a test without the module, class or file that holds it.
 fn last_part(name: &str) -> &str {
     let end = name.find('[').unwrap_or(name.len());
     let from = name[..end].rfind([':', '/', '.', ' ', '>']).map_or(0, |at| at + 1);
-    &name[from..]
+    &name[from..end]
 }
 
-/// Whether the difference replaces `old` by `new` in one line and leaves the line as it is.
-fn renamed_in(diff: &str, old: &str, new: &str) -> bool {
-    let lines: Vec<&str> = diff.lines().collect();
-    let removed = |line: &&str| line.starts_with('-') && line.contains(old);
-    lines.iter().filter(|line| removed(line)).any(|line| {
-        let now = format!("+{}", line[1..].replacen(old, new, 1));
-        lines.contains(&now.as_str())
+/// Whether the difference removes a line with `old` and adds the same one with `new` in its place,
+/// whatever its indent.
+fn line_moved(diff: &str, old: &str, new: &str) -> bool {
+    // Such a part stands in many lines that define no test.
+    if old.len() < SHORTEST_PART || new.len() < SHORTEST_PART {
+        return false;
+    }
+    let added: BTreeSet<&str> =
+        diff.lines().filter_map(|line| line.strip_prefix('+')).map(str::trim).collect();
+    let removed = diff.lines().filter_map(|line| line.strip_prefix('-')).map(str::trim);
+    let mut with_name = removed.filter(|line| has_word(line, old));
+    with_name.any(|line| added.contains(line.replacen(old, new, 1).as_str()))
+}
+
+/// The shortest part of a name that is looked for in lines, in bytes.
+const SHORTEST_PART: usize = 3;
+
+/// Whether a line holds a word, and not only as a part of another one.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
     })
+}
+
+/// Whether the difference deletes the file `old` and adds `new` with the same content.
+fn file_moved(diff: &str, old: &str, new: &str) -> bool {
+    let index = |path: &str, mode: &str| {
+        let head = format!("diff --git a/{path} b/{path}");
+        let mut lines = diff.lines().skip_while(move |line| *line != head).skip(1);
+        lines.next().filter(|line| line.starts_with(mode))?;
+        lines.next()?.strip_prefix("index ")?.split_once("..")
+    };
+    let gone = index(old, "deleted file mode").map(|(before, _)| before);
+    let added = index(new, "new file mode").map(|(_, after)| after);
+    gone.is_some() && gone == added
 }
 
 #[cfg(test)]
@@ -164,10 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn only_the_same_line_or_file_is_a_move() {
+        assert!(line_moved("-    fn reads() {\n+fn reads() {\n", "reads", "reads"));
+        assert!(line_moved("-fn reads() {\n+fn parses() {\n", "reads", "parses"));
+        assert!(!line_moved("-fn reads_all() {\n+fn parses_all() {\n", "reads", "parses"));
+        assert!(!line_moved("-fn reads() {\n+fn reads() { return; }\n", "reads", "reads"));
+        assert!(!line_moved("-x\n+x\n", "sh", "sh"));
+        let moved = "diff --git a/t/a.sh b/t/a.sh\ndeleted file mode 100644\nindex 12..00\n-x\n\
+                     diff --git a/u/a.sh b/u/a.sh\nnew file mode 100644\nindex 00..12\n+x\n";
+        assert!(file_moved(moved, "t/a.sh", "u/a.sh"));
+        assert!(!file_moved(&moved.replace("00..12", "00..34"), "t/a.sh", "u/a.sh"));
+        assert!(!file_moved(moved, "t/a.sh", "u/b.sh"));
+    }
+
+    #[test]
     fn last_part_drops_module_file_and_parameters() {
         for (name, last) in [
             ("a::b::reads", "reads"),
-            ("tests/test_a.py::test_b[1/2]", "test_b[1/2]"),
+            ("tests/test_a.py::test_b[1/2]", "test_b"),
             ("pkg TestX/sub", "sub"),
             ("plain", "plain"),
         ] {
