@@ -4,7 +4,7 @@
 /// Lines of a file, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineRange {
-    /// The first line.
+    /// The first line of the range.
     pub from: usize,
     /// The line after the last one.
     pub to: usize,
@@ -159,7 +159,7 @@ mod tests {
     fn test_lines_are_found_by_language() {
         let rust = "fn a() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn b() {}\n}\nfn c() {}";
         assert_eq!(found("src/a.rs", rust), one(1, 6));
-        assert_eq!(found("a.rs", "#[smol::test]\nasync fn a() {\n}\nfn b() {}"), one(0, 3));
+        assert_eq!(found("a.rs", "#[smol::test]\nfn a() {\n}\nfn b() {}"), one(0, 3));
         assert_eq!(found("a.rs", "#[cfg(test)]\nmod tests;\nfn a() {}"), one(0, 2));
         let doc = "/// Adds.\n/// ```\n/// assert_eq!(add(1), 2);\n/// ```\nfn add() {}";
         assert_eq!(found("a.rs", doc), one(1, 4));
