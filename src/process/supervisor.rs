@@ -199,15 +199,13 @@ impl Supervisor {
             Ok(started)
         };
         // The launcher explains in the child's own output why a program does not start.
-        match self.direct_command(spec).map(begin) {
-            Some(Ok(started)) => Ok(started),
-            Some(Err(_)) | None => {
-                let group = self.group_for(spec)?;
-                let mut started = begin(self.launcher_command(spec, group.as_ref())?)?;
-                started.group = group;
-                Ok(started)
-            }
+        if let Some(Ok(started)) = self.direct_command(spec).map(begin) {
+            return Ok(started);
         }
+        let group = self.group_for(spec)?;
+        let mut started = begin(self.launcher_command(spec, group.as_ref())?)?;
+        started.group = group;
+        Ok(started)
     }
 
     /// Starts a command of our own (git) with the marks, but without a session of its own and with

@@ -96,6 +96,7 @@ impl ProgramGroup {
     }
 
     /// The folder of the group.
+    #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -109,6 +110,7 @@ impl ProgramGroup {
     }
 
     /// The processes in the group; none once it is gone.
+    #[must_use]
     pub fn members(&self) -> Vec<i32> {
         let text = read(&self.folder.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
@@ -141,6 +143,7 @@ impl ProgramGroup {
     }
 
     /// The use and the limit of memory, if the kernel killed the program because of this limit.
+    #[must_use]
     pub fn memory_exceeded(&self) -> Option<MemoryExceeded> {
         let value = |name: &str| read(&self.folder.join(name)).ok();
         let events = value("memory.events")?;

@@ -149,6 +149,7 @@ impl Subtree {
     }
 
     /// The groups of this afk that exist, also those of an earlier life.
+    #[must_use]
     pub fn groups(&self) -> Vec<ProgramGroup> {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(&self.prefix);
@@ -159,6 +160,7 @@ impl Subtree {
     }
 
     /// The folder and its controllers, for a person.
+    #[must_use]
     pub fn summary(&self) -> String {
         summary(&self.folder, &self.controllers)
     }
