@@ -52,7 +52,9 @@ impl Drop for Folder {
         let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
         let end = Instant::now() + Duration::from_secs(10);
         loop {
-            folders(&self.0).iter().for_each(|path| drop(std::fs::remove_dir(path)));
+            for path in folders(&self.0) {
+                let _ = std::fs::remove_dir(path);
+            }
             if std::fs::remove_dir(&self.0).is_ok() || Instant::now() > end {
                 return;
             }
