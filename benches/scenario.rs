@@ -1,10 +1,9 @@
 //! Measures what a user feels, on the program itself in a pty: the first frame, a key to the screen
-//! at rest and under load, idle CPU and bytes, memory, and the time from a durable claim to a
-//! running agent. Each figure stands beside a trivial floor from the same run, for the last one
-//! `git worktree add`.
+//! at rest and under load, idle CPU and bytes, and memory. Each figure stands beside a trivial floor
+//! from the same run.
 //!
 //! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
-//! (30), `AFK_BENCH_FILES` the sizes of the repositories (100,20000).
+//! (30).
 
 #![allow(
     clippy::unwrap_used,
@@ -18,16 +17,11 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use afk::core::model::event::Event;
-use afk::core::model::id::RunId;
-use afk::journal::Journal;
-use afk::runtime::Runtime;
 use support::pty::Terminal;
-use support::world::{END, WORK, World, until};
-use support::{AFK, git};
+use support::world::World;
 
 fn main() {
     // `cargo test --all-targets` and nextest start a bench to see that it runs.
@@ -38,14 +32,6 @@ fn main() {
     first_frame();
     keys_at_rest_and_idle();
     keys_under_load();
-    for files in sizes() {
-        claim_to_agent(files);
-    }
-}
-
-fn sizes() -> Vec<usize> {
-    let set = std::env::var("AFK_BENCH_FILES").unwrap_or_else(|_| "100,20000".into());
-    set.split(',').map(|n| n.parse().unwrap()).collect()
 }
 
 fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
@@ -229,77 +215,4 @@ fn keys_under_load() {
     terminal.shows("Quit?");
     terminal.keys("y");
     terminal.end();
-}
-
-/// The time from the claim in the journal to the first action of the agent.
-fn claim_to_agent(files: usize) {
-    let world = World::new(&format!(
-        "date +%s%N >> \"$AFK_BENCH/started\"; sed -i s/tests.state/tests\\\\/s$AFK_ISSUE/ /dev/null; {}\n{END}",
-        WORK.replace("state", "s$AFK_ISSUE")
-    ));
-    let work = world.path("work");
-    for n in 0..files {
-        let path = work.join(format!("files/{}/{n}.txt", n / 200));
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, format!("file {n}\n")).unwrap();
-    }
-    world.commit("Fill");
-    std::fs::remove_file(world.path("issues/1.md")).unwrap();
-    let mut config = world.config();
-    let agent = config.agents.get_mut("shell").unwrap();
-    agent.set.insert("AFK_BENCH".into(), world.root().display().to_string());
-    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let rounds = 6_u64;
-    tokio.block_on(async {
-        let runtime = Runtime::start(config, &world.state(), AFK.into(), None).await.unwrap();
-        for n in 1..=rounds {
-            world.issue(n, "Do it", "armed_by = 'ana'");
-            until(&runtime, "done", |s| {
-                s.fleet.runs.get(&RunId(n)).and_then(|run| run.progress.outcome)
-            })
-            .await;
-        }
-        runtime.stop().await;
-    });
-    let journal = Journal::open_read_only(&world.state()).unwrap();
-    let mut claims = Vec::new();
-    journal
-        .read(1, |record| {
-            if let Event::Claimed { .. } = record.event()? {
-                claims.push(record.at.0);
-            }
-            Ok(true)
-        })
-        .unwrap();
-    let started = std::fs::read_to_string(world.path("started")).unwrap();
-    let times: Vec<Duration> = started
-        .lines()
-        .zip(&claims)
-        .map(|(ns, claim)| {
-            let ms = ns.parse::<i64>().unwrap() / 1_000_000 - claim;
-            Duration::from_millis(ms.max(0).cast_unsigned())
-        })
-        .collect();
-    let base = support::repository_folder(&world.state(), "acme/thing").join("base.git");
-    let added: Vec<Duration> = (0..5)
-        .map(|n| {
-            let path: PathBuf = world.path(&format!("added-{n}"));
-            let began = Instant::now();
-            git(
-                &base,
-                &[
-                    "worktree",
-                    "add",
-                    "-q",
-                    "--detach",
-                    path.to_str().unwrap(),
-                    "refs/remotes/origin/master",
-                ],
-            );
-            began.elapsed()
-        })
-        .collect();
-    let floor = median(added).0;
-    row(&format!("claim to agent, {files} files, cold"), times[0], floor);
-    row(&format!("claim to agent, {files} files, warm"), median(times[1..].to_vec()).0, floor);
 }

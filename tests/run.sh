@@ -14,4 +14,9 @@ PATH=$PATH:/usr/sbin:/usr/local/sbin
 for program in sshd ssh ssh-agent vim less tmux git-crypt systemd-analyze; do
     command -v "$program" >/dev/null || echo "SKIPPED: the tests that need $program, which is not installed" >&2
 done
+if [ "$(id -u)" != 0 ] || ! grep -q ' cgroup2 rw' /proc/mounts; then
+    echo "SKIPPED: the tests that need root and control groups of version 2, which are not here" >&2
+elif ! grep -qw pids "$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)/cgroup.controllers"; then
+    echo "SKIPPED: the test that needs the controller pids in control groups of version 2" >&2
+fi
 exit "$failed"

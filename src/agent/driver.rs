@@ -118,9 +118,12 @@ async fn run_program(
         // The receiver may be gone during a shutdown.
         let _ = events.send(event).await;
     }
-    match outcome {
-        TurnOutcome::Stopped(end) | TurnOutcome::Reported(end) => end,
-        TurnOutcome::OutputClosed => end_at_exit(protocol.as_ref(), status.as_ref(), &tail),
+    match (outcome, started.memory_exceeded()) {
+        (TurnOutcome::Stopped(end) | TurnOutcome::Reported(end), _) => end,
+        (TurnOutcome::OutputClosed, Some(memory)) => {
+            TurnEnd::OutOfMemory { why: memory.to_string().into() }
+        }
+        (TurnOutcome::OutputClosed, None) => end_at_exit(protocol.as_ref(), status.as_ref(), &tail),
     }
 }
 

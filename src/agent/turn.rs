@@ -21,6 +21,7 @@ use crate::core::model::capability::Steer;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
 use crate::redact::SplitGuard;
+use crate::sandbox::cgroup::MemoryExceeded;
 
 /// How long the agent may take to end its turn after an interrupt.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(15);
@@ -461,11 +462,9 @@ impl<'a> TurnLoop<'a> {
     }
 
     fn check_memory(&self, used: u64) -> Option<TurnEnd> {
-        let most = self.spec.limits.memory;
-        (used > most).then(|| {
-            let mib = |bytes: u64| bytes / (1024 * 1024);
-            let why =
-                format!("its processes use {} MiB; the limit is {} MiB", mib(used), mib(most));
+        let limit = self.spec.limits.memory;
+        (used > limit).then(|| {
+            let why = MemoryExceeded { used, limit }.to_string();
             TurnEnd::OutOfMemory { why: why.into() }
         })
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::network::HostPattern;
+use crate::sandbox::cgroup::CgroupChoice;
 use crate::sandbox::{Level, NetworkPolicy};
 
 /// `[sandbox]`: how strong the wall is, and what everything behind it may reach beside its own
@@ -23,4 +24,6 @@ pub struct SandboxConfig {
     pub read: Vec<PathBuf>,
     /// Further files and folders that they may write.
     pub write: Vec<PathBuf>,
+    /// Where afk makes a control group for each program. It is read at the start alone.
+    pub cgroup: CgroupChoice,
 }

@@ -11,7 +11,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
+use super::groups::ChildGroup;
 use crate::lock::LockExt;
+use crate::sandbox::cgroup::MemoryExceeded;
 
 /// The children that tokio waits for.
 #[derive(Debug, Default)]
@@ -47,6 +49,8 @@ pub struct ChildHandle {
     /// tokio's handle, with the child's pipes.
     pub child: Child,
     pub(super) pid: i32,
+    /// The control group of the child and of all that it starts.
+    pub(super) group: Option<ChildGroup>,
 }
 
 impl ChildHandle {
@@ -66,7 +70,12 @@ impl ChildHandle {
         drop(awaited);
         START_FINISHED.notify_all();
         let child = child?;
-        Ok(Self { child, pid })
+        Ok(Self { child, pid, group: None })
+    }
+
+    /// The use and the limit of memory, if the kernel killed the child because of its limit.
+    pub(crate) fn memory_exceeded(&self) -> Option<MemoryExceeded> {
+        self.group.as_ref()?.memory_exceeded()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The launcher: afk itself under a hidden first argument. It hides paths or builds a sandbox,
-//! starts a session and replaces itself by the program.
+//! The launcher: afk itself under a hidden first argument. It enters the program's
+//! control group, hides paths or builds a sandbox, starts a session and replaces itself by the program.
 //!
 //! `posix_spawn` can't start a session, and a `pre_exec` closure would fork our whole memory on the
 //! hot path. This small step in between costs about a millisecond. `main` calls [`become_program`]
@@ -7,11 +7,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{descriptors, hide, marks};
 use crate::error::chain;
+use crate::sandbox::cgroup::ProgramGroup;
 use crate::sandbox::{self, Level, Sandbox};
 
 /// The first argument that makes afk the launcher.
@@ -21,6 +22,8 @@ pub const WORD: &str = "__launch";
 pub(crate) const HIDE: &str = "--hide";
 /// The option in front of the soft limit of file descriptors.
 pub(super) const DESCRIPTORS: &str = "--descriptors";
+/// The option in front of the folder of the program's control group.
+pub(super) const GROUP: &str = "--group";
 /// The option in front of a [`Sandbox`] in JSON.
 pub(crate) const SANDBOX: &str = "--sandbox";
 
@@ -36,6 +39,14 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
             None => return 2,
             Some(word) if word == HIDE => hidden.extend(args.next().map(PathBuf::from)),
             Some(word) if word == SANDBOX && plan.is_none() => plan = args.next(),
+            Some(word) if word == GROUP => {
+                // A program outside of its group would have no limits.
+                let entered = args.next().map(|folder| ProgramGroup::enter(Path::new(&folder)));
+                if let Some(Err(error)) = entered {
+                    complain(&format!("enter the control group: {}", chain(&error)));
+                    return 125;
+                }
+            }
             Some(word) if word == DESCRIPTORS => {
                 let soft = args.next().and_then(|soft| soft.to_str()?.parse().ok());
                 soft.into_iter().for_each(descriptors::lower_limit);

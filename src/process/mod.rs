@@ -8,13 +8,13 @@
 //! children.
 //!
 //! ```text
-//! Spec ─► Supervisor::start ─► launcher (new session, hidden paths) ─► program
+//! Spec ─► Supervisor::start ─► launcher (control group, session, wall) ─► program
 //!                │                                                        │
 //!                ▼                                                        ▼
 //!         ChildHandle (awaited by tokio)                 its children, and their orphans
 //!                │                                                        │
-//! Supervisor::end: marks ∪ descendants ∪ orphans in the owner's folders ◄─┘
-//!                └► TERM, grace, KILL ─► orphans::reap
+//! Supervisor::end: marks ∪ descendants ∪ orphans in its folders ∪ groups ◄┘
+//!                └► TERM, grace, KILL, cgroup.kill ─► orphans::reap
 //! ```
 //!
 //! The agent driver, the gate, deploy and CI commands and our own calls of git start here; the
@@ -22,6 +22,7 @@
 
 mod children;
 pub(crate) mod descriptors;
+mod groups;
 mod hide;
 pub mod launch;
 pub mod level;

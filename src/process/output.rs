@@ -15,6 +15,7 @@ use super::{Spec, StdinMode, Supervisor};
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::redact::StreamRedactor;
+use crate::sandbox::cgroup::MemoryExceeded;
 
 /// The bytes from the end of an output that stay in memory.
 const TAIL: usize = 16 * 1024;
@@ -32,6 +33,8 @@ pub(crate) struct CommandOutcome {
     pub tail: Untrusted,
     /// The deadline passed, and the whole tree was ended.
     pub timed_out: bool,
+    /// The kernel killed it because of its limit of memory.
+    pub memory: Option<MemoryExceeded>,
 }
 
 impl CommandOutcome {
@@ -39,6 +42,7 @@ impl CommandOutcome {
     /// run, takes too long or is killed decides nothing.
     pub fn judgement(&self) -> Judgement {
         let verdict = match self.code {
+            _ if self.memory.is_some() => Verdict::Unknown,
             Some(0) => Verdict::Green,
             Some(126 | 127) | None => Verdict::Unknown,
             Some(_) => Verdict::Red,
@@ -48,6 +52,9 @@ impl CommandOutcome {
 
     /// One line for a person.
     pub fn summary(&self) -> String {
+        if let Some(memory) = self.memory {
+            return format!("exceeded its memory limit: {memory}");
+        }
         match self.code {
             _ if self.timed_out => "took longer than its limit and was stopped".into(),
             Some(127) => "exit code 127: a program in it was not found".into(),
@@ -73,7 +80,7 @@ impl Supervisor {
         let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
         let mut sink = LogSink::create(log).await?;
         let mut timed_out = false;
-        let status = {
+        let (status, memory) = {
             let read = async {
                 match (stdout, stderr) {
                     (Some(out), Some(err)) => sink.drain(out, err).await,
@@ -91,6 +98,8 @@ impl Supervisor {
                     () = &mut late => { timed_out = true; break None; }
                 }
             };
+            // The end removes the control group, and with it what the kernel counted.
+            let memory = started.memory_exceeded();
             if timed_out {
                 self.end(&spec.owner).await;
             }
@@ -104,7 +113,7 @@ impl Supervisor {
                     }
                 }
             }
-            status
+            (status, memory)
         };
         if timed_out {
             let _ = started.child.wait().await;
@@ -112,7 +121,8 @@ impl Supervisor {
             self.end(&spec.owner).await;
         }
         sink.finish().await?;
-        Ok(CommandOutcome { code: status.and_then(|s| s.code()), tail: sink.tail(), timed_out })
+        let (code, tail) = (status.and_then(|status| status.code()), sink.tail());
+        Ok(CommandOutcome { code, tail, timed_out, memory })
     }
 }
 
@@ -230,8 +240,22 @@ mod tests {
             (None, false, Verdict::Unknown),
             (None, true, Verdict::Unknown),
         ] {
-            let outcome = CommandOutcome { code, tail: "".into(), timed_out };
+            let outcome = CommandOutcome { code, tail: "".into(), timed_out, memory: None };
             assert_eq!(outcome.judgement().verdict, verdict, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn command_above_its_memory_limit_decides_nothing_and_says_so() {
+        let memory = Some(MemoryExceeded { used: 65 << 20, limit: 64 << 20 });
+        for code in [None, Some(1), Some(137)] {
+            let outcome = CommandOutcome { code, tail: "".into(), timed_out: false, memory };
+            let judgement = outcome.judgement();
+            assert_eq!(judgement.verdict, Verdict::Unknown, "{code:?}");
+            assert_eq!(
+                outcome.summary(),
+                "exceeded its memory limit: its processes use 65 MiB; the limit is 64 MiB"
+            );
         }
     }
 

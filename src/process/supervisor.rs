@@ -14,6 +14,7 @@ use rustix::process::{Pid, getpriority_process, setpriority_process};
 use tokio::process::Command;
 
 use super::children::{ChildHandle, awaited_when_settled};
+use super::groups::{ChildGroup, Groups};
 use super::orphans::OrphanTest;
 use super::spec::{Spec, StdinMode, inherited, on_path};
 use super::{descriptors, launch, marks, procfs};
@@ -40,6 +41,7 @@ struct Inner {
     /// Files and folders that no child may reach.
     hidden: RwLock<Vec<PathBuf>>,
     folders: Mutex<OwnerFolders>,
+    groups: Groups,
 }
 
 /// Starts children and ends their trees. A clone is cheap and shares everything.
@@ -56,9 +58,19 @@ impl Supervisor {
         let this = procfs::process(procfs::own_pid());
         let terminal = this.is_none_or(|this| this.terminal != 0);
         let (hidden, folders) = (RwLock::default(), Mutex::default());
+        let groups = Groups::default();
         // The kernel clamps a niceness above 19.
         let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
-        Self(Arc::new(Inner { launcher, state, grace, niceness, terminal, hidden, folders }))
+        Self(Arc::new(Inner {
+            launcher,
+            state,
+            grace,
+            niceness,
+            terminal,
+            hidden,
+            folders,
+            groups,
+        }))
     }
 
     /// The program that starts others behind the wall: afk itself.
@@ -77,6 +89,10 @@ impl Supervisor {
 
     pub(super) fn folders(&self) -> MutexGuard<'_, OwnerFolders> {
         self.0.folders.locked()
+    }
+
+    pub(super) fn groups(&self) -> &Groups {
+        &self.0.groups
     }
 
     pub(super) fn grace(&self) -> Duration {
@@ -125,12 +141,16 @@ impl Supervisor {
         Some(command)
     }
 
-    /// The command behind the launcher, which starts a session and hides the hidden paths.
-    fn launcher_command(&self, spec: &Spec) -> io::Result<Command> {
+    /// The command behind the launcher, which enters the control group, starts a session and hides the
+    /// hidden paths.
+    fn launcher_command(&self, spec: &Spec, group: Option<&ChildGroup>) -> io::Result<Command> {
         let mut command = Command::new(&self.0.launcher);
         command.arg(launch::WORD);
         if let Some(soft) = descriptors::original_limit() {
             command.arg(launch::DESCRIPTORS).arg(soft.to_string());
+        }
+        if let Some(group) = group {
+            command.arg(launch::GROUP).arg(group.group().folder());
         }
         let hidden = self.hidden();
         match &spec.sandbox {
@@ -179,10 +199,13 @@ impl Supervisor {
             Ok(started)
         };
         // The launcher explains in the child's own output why a program does not start.
-        match self.direct_command(spec).map(begin) {
-            Some(Ok(started)) => Ok(started),
-            Some(Err(_)) | None => begin(self.launcher_command(spec)?),
+        if let Some(Ok(started)) = self.direct_command(spec).map(begin) {
+            return Ok(started);
         }
+        let group = self.group_for(spec)?;
+        let mut started = begin(self.launcher_command(spec, group.as_ref())?)?;
+        started.group = group;
+        Ok(started)
     }
 
     /// Starts a command of our own (git) with the marks, but without a session of its own and with

@@ -1,8 +1,8 @@
 //! Finds an owner's whole process tree, measures it, and ends it.
 //!
-//! A tree is: the processes with the owner's marks, the orphans that cleared their environment and
-//! live in one of the owner's folders, and the descendants of both. Left out are the children of a
-//! deploy command that has ended: they may stay.
+//! A tree is: the processes with the owner's marks, those in the owner's control groups, the orphans
+//! that cleared their environment and live in one of the owner's folders, and the descendants of all.
+//! Left out are the children of a deploy command that has ended: they may stay.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -83,6 +83,7 @@ impl Supervisor {
                 .filter(|p| p.get(marks::STATE).is_none() && self.orphan_belongs_to(p, owner))
                 .map(|p| p.pid),
         );
+        members.extend(self.groups().members(owner));
         members.retain(|pid| {
             all.iter().find(|p| p.pid == *pid).is_none_or(|p| !self.may_stay(p, all))
         });
@@ -133,6 +134,7 @@ impl Supervisor {
     /// number of processes that needed KILL.
     pub async fn end(&self, owner: &str) -> usize {
         let killed = self.end_all(|| self.tree(owner, &Self::live_processes())).await.killed;
+        self.groups().end(owner).await;
         self.folders().remove(owner);
         killed
     }
@@ -143,7 +145,7 @@ impl Supervisor {
         if !self.folders().contains_key(owner) {
             return;
         }
-        if Self::left_nothing(owner) {
+        if Self::left_nothing(owner) && self.groups().are_gone(owner) {
             self.folders().remove(owner);
         } else {
             self.end(owner).await;
@@ -203,6 +205,8 @@ impl Supervisor {
         while !find(true).is_empty() && Instant::now() < give_up {
             sleep(POLL).await;
         }
-        signalled + self.end_all(|| find(true)).await.signalled
+        let late = self.end_all(|| find(true)).await.signalled;
+        self.groups().end_all().await;
+        signalled + late
     }
 }

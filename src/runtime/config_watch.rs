@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::control::{self, ControlValues};
 use super::services::Services;
 use super::side_state::ProblemSource;
+use super::wall::group_limits;
 use super::{Context, known_secrets};
 use crate::config::Config;
 use crate::core::model::input::Input;
@@ -116,6 +117,7 @@ async fn put_in_force(context: &Context, config: Config) {
         }
         context.supervisor.hide(super::breakglass::hidden(&config, &context.state));
         context.wall.configure(&config.sandbox);
+        context.supervisor.limit(group_limits(&config));
         *context.config.write_locked() = Arc::new(config);
     }
     report_wall(context).await;

@@ -90,6 +90,7 @@ impl Lanes {
                 self.chain(task.run.id, async move {
                     tasks::worktree::give_back(&task).await;
                     drop(done);
+                    tasks::worktree::warm_after(&task);
                 });
             }
             PreparedEffect::Capsule(task) => {

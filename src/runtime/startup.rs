@@ -21,7 +21,7 @@ use super::follower::Follower;
 use super::setup::Setup;
 use super::side_state::ProblemSource;
 use super::{
-    Context, Handle, breakglass, config_watch, control, loki, presence, tasks, tracker_watch,
+    Context, Handle, breakglass, config_watch, control, loki, presence, tasks, tracker_watch, wall,
     worktree_stats,
 };
 use crate::config::Config;
@@ -160,6 +160,9 @@ impl Runtime {
         let grace = Duration::from_secs(config.limits.grace_seconds);
         let supervisor = Supervisor::new(launcher, journal_id.clone(), grace);
         supervisor.hide(breakglass::hidden(&config, state));
+        if mode == Mode::Whole {
+            wall::use_groups(&supervisor, &config, &journal_id).map_err(RuntimeError::Services)?;
+        }
         let orphans = supervisor.end_orphans().await;
         if orphans > 0 {
             tracing::warn!(orphans, "ended processes that an earlier afk left behind");

@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, RwLock};
 
+use crate::config::Config;
 use crate::config::network::HostPattern;
 use crate::config::repos::DeployAccess;
 use crate::config::sandbox::SandboxConfig;
@@ -20,6 +21,7 @@ use crate::error::chain;
 use crate::lock::{LockExt, RwLockExt};
 use crate::process::Supervisor;
 use crate::process::level::{Probe, strongest};
+use crate::sandbox::cgroup::{CgroupChoice, GroupLimits, Subtree};
 use crate::sandbox::{Level, NetworkPolicy, Sandbox, user_home};
 use crate::workspace::pool::Sandboxes;
 use crate::workspace::trash;
@@ -246,6 +248,37 @@ impl Sandboxes for Wall {
         };
         self.sandbox(Owner::Nobody, grants)
     }
+}
+
+/// Puts each program behind the wall into a control group of its own, where the system lets afk make
+/// them.
+///
+/// # Errors
+/// The configuration names a folder for them that can't be used.
+pub(super) fn use_groups(
+    supervisor: &Supervisor,
+    config: &Config,
+    journal_id: &str,
+) -> Result<(), String> {
+    let choice = &config.sandbox.cgroup;
+    match Subtree::open(choice, journal_id) {
+        Ok(subtree) => {
+            tracing::info!(folder = subtree.summary(), "programs get control groups");
+            supervisor.limit(group_limits(config));
+            supervisor.use_groups(subtree);
+        }
+        Err(error) if matches!(choice, CgroupChoice::Folder(_)) => {
+            return Err(format!("sandbox.cgroup: {}", chain(&error)));
+        }
+        Err(error) => tracing::info!(why = chain(&error), "programs get no control groups"),
+    }
+    Ok(())
+}
+
+/// The bounds of a program's control group.
+pub(super) fn group_limits(config: &Config) -> GroupLimits {
+    let memory = config.limits.memory_mib.checked_mul(1024 * 1024);
+    GroupLimits { memory, ..GroupLimits::default() }
 }
 
 /// The objects that the workspaces of a repository borrow from its base clone.

@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::WallError;
 
 /// The most processes and threads of one program. Builds on large machines use some hundreds.
-const PROCESSES: u64 = 8192;
+pub(super) const PROCESSES: u64 = 8192;
 
 /// Limits this process and all that it starts. Must come before the user namespace: the kernel
 /// counts the processes of a namespace against the limit of its maker. It doesn't count those of

@@ -14,6 +14,7 @@
 //! becomes the program, behind Landlock and seccomp alone.
 
 mod capabilities;
+pub mod cgroup;
 mod init;
 mod landlock;
 mod limits;

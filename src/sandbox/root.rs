@@ -431,7 +431,7 @@ fn remount_read_only(place: &Path) -> Result<(), WallError> {
 }
 
 /// A path as the list of mounts writes it: blanks and backslashes are octal there.
-fn unescape(text: &str) -> PathBuf {
+pub(super) fn unescape(text: &str) -> PathBuf {
     let blanks = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     let plain = blanks.iter().fold(text.to_owned(), |text, (code, c)| text.replace(code, c));
     PathBuf::from(plain)

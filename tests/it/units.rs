@@ -82,6 +82,19 @@ fn pipeline_unit_leaves_proc_visible_and_allows_namespaces() {
     assert_eq!(setting("afk-breakglass", "RestrictNamespaces"), ["true"]);
 }
 
+/// A program's control group lies below the unit's own, in which afk itself must not stay.
+#[test]
+fn units_that_start_agents_delegate_their_control_group() {
+    let user = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/systemd/user/afk.service");
+    for path in [unit("afk-pipeline"), user] {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in ["Delegate=cpu memory pids", "DelegateSubgroup=afk"] {
+            assert!(text.lines().any(|found| found == line), "{line}: {}", path.display());
+        }
+    }
+    assert_eq!(setting("afk-breakglass", "Delegate"), Vec::<String>::new());
+}
+
 /// The reason for what the unit of the pipeline leaves out, tried on this kernel: each of these mounts
 /// is one that a left-out setting makes.
 #[test]

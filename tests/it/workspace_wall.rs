@@ -406,3 +406,19 @@ async fn damaged_tree_of_the_pool_costs_one_attempt_and_no_run() {
     .await;
     runtime.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_run_leaves_a_fresh_tree_for_the_next_claim() {
+    let world = World::new(&format!("{WORK}\n{END}"));
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    let fresh = repository_folder(&world.state(), "acme/thing").join("fresh");
+    let is_tree =
+        |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("tree-");
+    // The gate used the one up that was made beside the run.
+    wait_until("a fresh tree", || {
+        std::fs::read_dir(&fresh).into_iter().flatten().flatten().any(is_tree)
+    })
+    .await;
+    runtime.stop().await;
+}

@@ -43,6 +43,8 @@ pub struct World {
     repo: String,
     /// Whether the kill switch is on.
     held: bool,
+    /// Additional lines of the sandbox's section.
+    sandbox: String,
     /// Whether programs behind the wall reach only what they need, and not this world's folder.
     walled: bool,
 }
@@ -101,6 +103,7 @@ impl World {
             tracker: String::new(),
             repo: String::new(),
             held: false,
+            sandbox: String::new(),
             walled: false,
         };
         // A folder that an agent shares with the test, where it isn't behind the wall alone.
@@ -129,6 +132,13 @@ impl World {
     pub fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self.more.push('\n');
+        self
+    }
+
+    /// Adds lines to the sandbox's section.
+    pub fn sandbox(mut self, more: &str) -> Self {
+        self.sandbox.push_str(more);
+        self.sandbox.push('\n');
         self
     }
 
@@ -265,11 +275,12 @@ impl World {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
             "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [sandbox]\n{}\n[tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
+             [sandbox]\n{}\n{}\n[tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
              [repos.'acme/thing']\nremote = '{}'\n{}\n",
             self.held,
             self.more,
             if self.walled { "read = ['agent.sh']" } else { "read = ['.']\nwrite = ['.']" },
+            self.sandbox,
             self.tracker,
             self.command.as_ref().unwrap_or(&script),
             self.agent,

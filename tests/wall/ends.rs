@@ -9,7 +9,7 @@ use crate::prison::{Prison, User, living, places, printed};
 
 /// A swarm that leaves its session, its parent and its environment behind, and says once it is
 /// there. Each member has `mark` among its arguments.
-fn swarm(mark: &str) -> String {
+pub fn swarm(mark: &str) -> String {
     format!(
         "for i in 1 2 3 4 5; do env -i setsid perl -e 'fork and exit; $SIG{{TERM}} = $SIG{{HUP}} = \"IGNORE\"; sleep 1000' {mark} </dev/null >/dev/null 2>&1 & done; \
          env -i setsid sh -c 'trap \"\" TERM; while :; do perl -e \"sleep 1000\" {mark} & wait; done' {mark} </dev/null >/dev/null 2>&1 & \
@@ -17,7 +17,7 @@ fn swarm(mark: &str) -> String {
     )
 }
 
-fn within(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
+pub fn within(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !is() {
         assert!(Instant::now() < end, "{what}");

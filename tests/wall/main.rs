@@ -19,4 +19,5 @@ mod support;
 mod agent;
 mod attacks;
 mod ends;
+mod groups;
 mod prison;

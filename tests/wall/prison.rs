@@ -11,7 +11,7 @@ use afk::sandbox::{Level, NetworkPolicy, Sandbox};
 /// The text that no attack may get.
 pub const SECRET: &str = "the-text-that-nobody-may-read";
 /// An ordinary user for the tests, which needs no entry in the list of users.
-const ORDINARY: u32 = 54_321;
+pub const ORDINARY: u32 = 54_321;
 
 /// Who runs the launcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Prison {
     }
 }
 
-fn walk(folder: &Path) -> Vec<PathBuf> {
+pub fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut all = vec![folder.to_owned()];
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();

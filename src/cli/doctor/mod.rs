@@ -114,6 +114,7 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                 breakglass(section, &mut checkup).await;
             }
             checkup.report("sandbox", wall::check(&config).await);
+            checkup.report("control groups", wall::control_groups(&config, &paths.state));
             for (name, config) in &config.agents {
                 checkup.report(&format!("agent {name}"), agent::check(name, config).await);
             }

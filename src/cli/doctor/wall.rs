@@ -12,6 +12,7 @@ use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
 use crate::process::launch;
 use crate::process::level::strongest;
+use crate::sandbox::cgroup::{CgroupChoice, survey};
 use crate::sandbox::{Level, Sandbox};
 
 const HINT: &str = "see \"The wall\" in docs/security.md";
@@ -53,6 +54,22 @@ pub(super) async fn check(config: &Config) -> CheckResult {
         format!("; {refused}")
     };
     Ok(format!("{level}: {} forbidden things were tried and refused{weaker}", ATTEMPTS.len()))
+}
+
+/// Says which control groups the runtime of a state folder uses, or one that is started here would
+/// use. Only a folder that the configuration names must work.
+pub(super) fn control_groups(config: &Config, state: &Path) -> CheckResult {
+    let choice = &config.sandbox.cgroup;
+    let pid = crate::journal::lock::owner(state).and_then(|pid| pid.parse().ok());
+    let who = if pid.is_some() { "in use" } else { "for an afk that is started here" };
+    match survey(choice, pid) {
+        Ok(found) => Ok(format!("{found}, {who}")),
+        Err(error) if matches!(choice, CgroupChoice::Folder(_)) => Err(failed(
+            &error,
+            "make the folder and give it to the user of afk, or remove sandbox.cgroup",
+        )),
+        Err(error) => Ok(format!("none, {who}: {}", chain(&error))),
+    }
 }
 
 /// Runs every attempt at a level, and returns those that worked.

@@ -36,14 +36,8 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 .take(&branch, task.run.workspace.home.as_deref().map(Path::new))
                 .await
                 .map_err(text)?;
-            let (runtime, repo) = (task.runtime.clone(), key.repo.clone());
             // The next checkout finds a fresh tree; this run need not wait for it.
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = warm(&runtime, &repo) => {}
-                    () = runtime.cancel.cancelled() => {}
-                }
-            });
+            warm_after(task);
             let rules = match task.rules(&pool, &taken.base).await {
                 Ok(rules) => rules,
                 Err(why) => {
@@ -178,6 +172,19 @@ async fn give_back_path(
         task.note(format!("git can't read the worktree; its files are in {}", aside.display()));
     }
     Ok(())
+}
+
+/// Prepares a clean worktree in the background once a run of an issue has used one up, or its gate
+/// has.
+pub(in crate::runtime) fn warm_after(task: &TaskContext) {
+    let Some(key) = task.run.work.issue() else { return };
+    let (runtime, repo) = (task.runtime.clone(), key.repo.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = warm(&runtime, &repo) => {}
+            () = runtime.cancel.cancelled() => {}
+        }
+    });
 }
 
 /// Prepares a clean worktree for the next run of a repository that has none. A failure is only
