@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::model::{Model, ModelRequest, Reply};
 use support::pty::Terminal;
 use support::world::World;
-use support::{journal_id, log, processes_with};
+use support::{journal_id, log, processes_with, repository_folder};
 
 /// The folder into which `tests/agents.sh` installed the programs.
 fn modules() -> PathBuf {
@@ -94,10 +95,56 @@ fn claude_agent_acp(model: &Model, world: World) -> World {
     ))
 }
 
+/// A preset whose npm package is a script for Node.
+fn on_node(world: World, preset: &str, script: &str, args: &[&str], set: &str) -> World {
+    let (node, script) = (modules().join(".bin/node"), modules().join(script));
+    let command = [&[node.to_str().unwrap(), script.to_str().unwrap()], args].concat();
+    let home = home(&world);
+    world.preset(preset, &command, &format!("home = '{home}'\nset = {{ {set} }}"))
+}
+
+fn gemini(model: &Model, world: World) -> World {
+    let set = format!("GEMINI_API_KEY = 'dummy', GOOGLE_GEMINI_BASE_URL = '{}'", model.address);
+    let script = "@google/gemini-cli/bundle/gemini.js";
+    // Without a named model it asks the model first which one fits.
+    let args = ["--acp", "--skip-trust", "--model", "gemini-2.5-flash"];
+    on_node(world, "gemini", script, &args, &set)
+}
+
+fn qwen(model: &Model, world: World) -> World {
+    let set = format!(
+        "OPENAI_API_KEY = 'dummy', OPENAI_BASE_URL = '{}/v1', OPENAI_MODEL = 'm'",
+        model.address
+    );
+    let script = "@qwen-code/qwen-code/cli-entry.js";
+    on_node(world, "qwen", script, &["--acp", "--auth-type", "openai"], &set)
+}
+
+fn copilot(model: &Model, world: World) -> World {
+    let program = modules().join("@github/copilot-linux-x64/copilot");
+    let home = home(&world);
+    world.preset("copilot", &[program.to_str().unwrap()], &format!(
+        "home = '{home}'\nset = {{ COPILOT_PROVIDER_BASE_URL = '{}/v1', COPILOT_PROVIDER_API_KEY = 'dummy', COPILOT_MODEL = 'm' }}",
+        model.address
+    ))
+}
+
 fn home(world: &World) -> String {
     let home = world.path("home");
     std::fs::create_dir_all(&home).unwrap();
     home.display().to_string()
+}
+
+/// A world behind the wall: an agent reaches nothing of it but its own home and its workspace.
+fn walled() -> World {
+    World::without_agent().walled()
+}
+
+/// The `.git` of the workspace in which a tool left a file of this name there. It is the one place
+/// that a program behind the wall and the test share, and that no commit contains.
+fn shared(world: &World, name: &str) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(repository_folder(&world.state(), "acme/thing")).ok()?;
+    folders.flatten().map(|folder| folder.path().join(".git")).find(|git| git.join(name).exists())
 }
 
 type Make = fn(&Model, World) -> World;
@@ -105,7 +152,7 @@ type Make = fn(&Model, World) -> World;
 /// The whole loop: failing test, fix, commit, gate, push, CI, deploy, healthy.
 fn whole_loop(make: Make) {
     let model = Model::start(tdd);
-    let world = make(&model, World::without_agent().rules(STAGES));
+    let world = make(&model, walled().rules(STAGES));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.until("nothing at work", |s| s.contains("permits 0/3"));
@@ -119,32 +166,36 @@ fn whole_loop(make: Make) {
     assert!(model.requests().len() >= 3);
 }
 
-/// A failing CI is fixed forward in the same conversation, which receives the end of the log.
-fn red_ci_is_fixed_forward(make: Make) {
+/// A failing CI is fixed forward by an agent that receives the end of the log: in the same
+/// conversation, unless it can't resume one.
+fn red_ci_is_fixed_forward(make: Make, conversations: usize) {
+    const MEND: &str = "echo more > tests/more.sh; echo ok > ci && echo true > tests/more.sh && \
+        git add ci tests && git commit -qm 'Mend the CI'";
     let model = Model::start(|asked| {
+        let red = asked.whole.contains("the-log-of-the-ci");
         match asked.spoken {
-        0 => Reply::Run(TEST.into()),
-        1 => Reply::Run(WORK.into()),
-        2 => Reply::Say("Done.".into()),
-        3 if asked.user.contains("the-log-of-the-ci") => {
-            Reply::Run("echo more > tests/more.sh; echo ok > ci && echo true > tests/more.sh && git add ci tests && git commit -qm 'Mend the CI'".into())
+            _ if asked.whole.contains("Mend the CI") => Reply::Say("Mended.".into()),
+            _ if red => Reply::Run(MEND.into()),
+            0 => Reply::Run(TEST.into()),
+            1 => Reply::Run(WORK.into()),
+            _ => Reply::Say("Done.".into()),
         }
-        _ => Reply::Say("Mended.".into()),
-    }
     });
     let rules = "[ci]\ncommand = 'cat ci || { echo the-log-of-the-ci; exit 1; }'\n[gate]\nexempt = ['ci']\ntests = ['tests/**']\n";
-    let world = make(&model, World::without_agent().rules(rules));
+    let world = make(&model, walled().rules(rules));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.keys("q");
     assert_eq!(terminal.end(), 0);
     assert!(log(&world.remote(), "master", "%s").contains(&"Mend the CI".to_owned()));
-    let sessions = world.transcript(1);
-    let names: std::collections::BTreeSet<&str> = sessions
-        .lines()
-        .filter_map(|line| line.split("\"session\":\"").nth(1)?.split('"').next())
-        .collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(sessions(&world).len(), conversations);
+}
+
+/// The names of the conversations in the run's transcript.
+fn sessions(world: &World) -> BTreeSet<String> {
+    let transcript = world.transcript(1);
+    let names = transcript.lines().filter_map(|line| line.split("\"session\":\"").nth(1));
+    names.filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect()
 }
 
 /// After a kill -9 of afk in the middle of a tool, the next start ends orphaned processes, resumes
@@ -156,13 +207,11 @@ fn survives_a_kill(make: Make) {
             let all = format!("{TEST}; {WORK}; echo Do it now");
             return if done { Reply::Say("Done.".into()) } else { Reply::Run(all) };
         }
-        Reply::Run("touch \"$AFK_MARK\"; sleep 600".into())
+        Reply::Run("touch .git/began; sleep 600".into())
     });
-    let world = make(&model, World::without_agent());
-    let mark = world.path("mark");
-    let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
+    let world = make(&model, walled());
     let mut terminal = world.cockpit();
-    terminal.read_until("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || shared(&world, "began").is_some());
     let pid = terminal.child.process_id().unwrap().cast_signed();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     terminal.child.wait().unwrap();
@@ -173,12 +222,7 @@ fn survives_a_kill(make: Make) {
     let subjects = log(&world.remote(), "master", "%s");
     assert_eq!(subjects.iter().filter(|s| *s == "Do it").count(), 1);
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
-    let transcript = world.transcript(1);
-    let names: std::collections::BTreeSet<&str> = transcript
-        .lines()
-        .filter_map(|line| line.split("\"session\":\"").nth(1)?.split('"').next())
-        .collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(sessions(&world).len(), 1);
 }
 
 /// The agent is steered in the middle of a tool, and interrupted while its child runs.
@@ -191,25 +235,20 @@ fn operator_steers_and_interrupts(make: Make) {
             };
         }
         if asked.whole.contains("the other way") {
-            return Reply::Run("touch \"$AFK_MARK.2\"; sleep 600".into());
+            return Reply::Run("touch .git/second; sleep 600".into());
         }
-        Reply::Run(
-            "touch \"$AFK_MARK\"; while ! [ -e \"$AFK_MARK.go\" ]; do sleep 0.1; done".into(),
-        )
+        Reply::Run("touch .git/began; while ! [ -e .git/go ]; do sleep 0.1; done".into())
     });
-    let world = make(&model, World::without_agent());
-    let mark = world.path("mark");
-    let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
+    let world = make(&model, walled());
     let mut terminal = world.cockpit();
-    terminal.read_until("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || shared(&world, "began").is_some());
     terminal.keys("3s");
     terminal.shows("Steer r1");
     terminal.keys("go the other way\r");
     terminal.shows("go the other way");
-    std::fs::write(mark.with_extension("go"), "").unwrap();
+    std::fs::write(shared(&world, "began").unwrap().join("go"), "").unwrap();
     terminal.shows("message taken");
-    let second = world.path("mark.2");
-    terminal.read_until("the second tool runs", || second.exists());
+    terminal.read_until("the second tool runs", || shared(&world, "second").is_some());
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
@@ -228,7 +267,7 @@ fn operator_steers_and_interrupts(make: Make) {
 /// A failing API is shown with its status, and the run never ends as done.
 fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
     let model = Model::start(move |_| Reply::Status(status));
-    let world = make(&model, World::without_agent());
+    let world = make(&model, walled());
     let mut terminal = world.cockpit();
     terminal.shows(shows);
     assert!(!terminal.text().contains("done: "));
@@ -239,8 +278,7 @@ fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
 /// A model that never answers is stopped within the watchdog's bound.
 fn hanging_model_is_stopped(make: Make) {
     let model = Model::start(|_| Reply::Hang);
-    let world = make(&model, World::without_agent())
-        .with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
+    let world = make(&model, walled()).with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
     let mut terminal = world.cockpit();
     terminal.shows("it is interrupted");
     terminal.until("the end of the turn", |s| s.contains("tries again") || s.contains("inbox 1"));
@@ -255,8 +293,7 @@ fn denial_reaches_the_agent(make: Make) {
         1 => Reply::Run(format!("{TEST}; {WORK}")),
         _ => Reply::Say("Done.".into()),
     });
-    let world =
-        make(&model, World::without_agent().rules("[permissions]\nask = ['shell(touch*)']"));
+    let world = make(&model, walled().rules("[permissions]\nask = ['shell(touch*)']"));
     let mut terminal: Terminal = world.cockpit();
     terminal.shows("inbox 1");
     terminal.keys("i");
@@ -291,7 +328,7 @@ macro_rules! tests {
 mod quick {
     tests! { claude_code:
         run_passes_the_whole_loop = crate::whole_loop(crate::claude);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude, 1);
         restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::claude);
         operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::claude);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude);
@@ -302,7 +339,7 @@ mod quick {
 
     tests! { codex_app_server:
         run_passes_the_whole_loop = crate::whole_loop(crate::codex);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex, 1);
         restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::codex);
         operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::codex);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex);
@@ -314,13 +351,31 @@ mod quick {
 mod slow {
     tests! { claude_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude_agent_acp);
+    }
+
+    tests! { gemini_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::gemini);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::gemini, 2);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::gemini);
+    }
+
+    tests! { qwen_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::qwen);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::qwen, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::qwen);
+    }
+
+    tests! { copilot_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::copilot);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::copilot, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::copilot);
     }
 
     tests! { opencode_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::opencode);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::opencode);
     }
 }
