@@ -14,7 +14,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -101,6 +101,19 @@ fn on_node(world: World, preset: &str, script: &str, args: &[&str], set: &str) -
     let command = [&[node.to_str().unwrap(), script.to_str().unwrap()], args].concat();
     let home = home(&world);
     world.preset(preset, &command, &format!("home = '{home}'\nset = {{ {set} }}"))
+}
+
+fn codex_acp(model: &Model, world: World) -> World {
+    let home = home(&world);
+    std::fs::create_dir_all(Path::new(&home).join(".codex")).unwrap();
+    let provider = format!(
+        "model = 'gpt-5.5'\nmodel_provider = 'fake'\n[model_providers.fake]\nname = 'fake'\n\
+         base_url = '{}/v1'\nenv_key = 'FAKE_KEY'\nwire_api = 'responses'\n",
+        model.address
+    );
+    std::fs::write(Path::new(&home).join(".codex/config.toml"), provider).unwrap();
+    let script = "@agentclientprotocol/codex-acp/dist/index.js";
+    on_node(world, "codex-acp", script, &[], "FAKE_KEY = 'dummy'")
 }
 
 fn gemini(model: &Model, world: World) -> World {
@@ -365,6 +378,12 @@ mod slow {
         run_passes_the_whole_loop = crate::whole_loop(crate::qwen);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::qwen, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::qwen);
+    }
+
+    tests! { codex_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::codex_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex_acp, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex_acp);
     }
 
     tests! { copilot_over_acp:

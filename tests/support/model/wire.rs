@@ -19,6 +19,8 @@ pub(super) enum Wire {
 pub(super) struct Shell {
     name: String,
     properties: Value,
+    /// The request tells the model to ask for rights outside of the agent's own sandbox.
+    escalates: bool,
 }
 
 /// The names that agents give their shell tool.
@@ -34,6 +36,11 @@ impl Shell {
         input[key] = if list { json!(["bash", "-lc", command]) } else { json!(command) };
         if has("description") {
             input["description"] = json!("scripted");
+        }
+        if has("sandbox_permissions") && self.escalates {
+            // As Codex's instructions ask for, where its own sandbox can't run a command.
+            input["sandbox_permissions"] = json!("require_escalated");
+            input["justification"] = json!("scripted");
         }
         if has("is_background") {
             input["is_background"] = json!(false);
@@ -72,7 +79,8 @@ impl Wire {
             .into_iter()
             .find(|key| !tool[*key].is_null())?;
         let properties = tool[schema]["properties"].clone();
-        Some(Shell { name: tool["name"].as_str()?.to_owned(), properties })
+        let escalates = body.to_string().contains("sandbox_permissions=require_escalated");
+        Some(Shell { name: tool["name"].as_str()?.to_owned(), properties, escalates })
     }
 
     pub(super) fn request(self, body: &Value) -> ModelRequest {
