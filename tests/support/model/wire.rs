@@ -83,7 +83,7 @@ impl Wire {
         Some(Shell { name: tool["name"].as_str()?.to_owned(), properties, escalates })
     }
 
-    pub(super) fn request(self, body: &Value) -> ModelRequest {
+    pub(super) fn request(self, body: &Value, login: String) -> ModelRequest {
         let items = match self {
             Self::Responses => &body["input"],
             Self::Messages | Self::Chat => &body["messages"],
@@ -104,7 +104,7 @@ impl Wire {
         let mut users = items.iter().filter(|item| item["role"] == "user").map(text);
         let user = users.rfind(|text| !text.is_empty()).unwrap_or_default();
         let spoken = items.iter().filter(is_answer).count();
-        ModelRequest { spoken, user, whole: body.to_string() }
+        ModelRequest { spoken, user, whole: body.to_string(), login }
     }
 
     /// The whole answer to a request that wants no stream.
