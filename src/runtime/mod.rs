@@ -30,6 +30,7 @@
 //! - `leader`, `follower`: several afk on one journal
 //! - `breakglass`: verbs and shells, also while the journal can't be written
 
+mod agent_home;
 pub(crate) mod breakglass;
 pub(crate) mod client;
 pub mod clock;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, RwLock};
 
 use crate::config::Config;
+use super::agent_home::{self, Seed};
 use crate::config::network::HostPattern;
 use crate::config::repos::DeployAccess;
 use crate::config::sandbox::SandboxConfig;
@@ -60,8 +61,8 @@ pub(crate) struct Grants {
     pub needs: DeployAccess,
     /// A home of the owner's choice, which outlives the run.
     pub home: Option<PathBuf>,
-    /// Files below the user's home that the program's own home starts with: a login.
-    pub seeds: Vec<String>,
+    /// The files that the program's home starts with: a login, and settings.
+    pub seeds: Vec<Seed>,
     /// The network policy; that of `[sandbox]` if none.
     pub network: Option<NetworkPolicy>,
     /// Hosts that the program must reach with the policy `proxy`.
@@ -167,7 +168,7 @@ impl Wall {
             Owner::Named(owner) => {
                 let private = self.private(owner);
                 let home = made(grants.home.unwrap_or_else(|| private.join("home")))?;
-                seed(&home, &grants.seeds);
+                agent_home::plant(&home, &grants.seeds);
                 (Some(home), Some(made(private.join("tmp"))?))
             }
         };
@@ -298,23 +299,6 @@ fn tools() -> Vec<PathBuf> {
         tools.extend(TOOLCHAINS.iter().map(|name| home.join(name)));
     }
     tools
-}
-
-/// Copies files of the user's home into a private one, unless they are there. A login that the
-/// program renews stays its own. A link that the program left in its home is not followed.
-fn seed(home: &Path, seeds: &[String]) {
-    let Some(user) = user_home() else { return };
-    for name in seeds {
-        let (from, to) = (user.join(name), home.join(name));
-        if to.symlink_metadata().is_ok() || !from.is_file() {
-            continue;
-        }
-        let copied =
-            std::fs::read(&from).and_then(|bytes| write_below(home, Path::new(name), &bytes));
-        if let Err(error) = copied {
-            tracing::warn!(path = %from.display(), %error, "a login can't be copied");
-        }
-    }
 }
 
 /// Writes a new file below a folder that a program can write to, without following a link there.

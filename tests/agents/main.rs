@@ -13,14 +13,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use support::model::{Model, ModelRequest, Reply};
 use support::pty::Terminal;
 use support::world::World;
-use support::{journal_id, log, processes_with};
+use support::{journal_id, log, processes_with, repository_folder};
 
 /// The folder into which `tests/agents.sh` installed the programs.
 fn modules() -> PathBuf {
@@ -94,10 +95,69 @@ fn claude_agent_acp(model: &Model, world: World) -> World {
     ))
 }
 
+/// A preset whose npm package is a script for Node.
+fn on_node(world: World, preset: &str, script: &str, args: &[&str], set: &str) -> World {
+    let (node, script) = (modules().join(".bin/node"), modules().join(script));
+    let command = [&[node.to_str().unwrap(), script.to_str().unwrap()], args].concat();
+    let home = home(&world);
+    world.preset(preset, &command, &format!("home = '{home}'\nset = {{ {set} }}"))
+}
+
+fn codex_acp(model: &Model, world: World) -> World {
+    let home = home(&world);
+    std::fs::create_dir_all(Path::new(&home).join(".codex")).unwrap();
+    let provider = format!(
+        "model = 'gpt-5.5'\nmodel_provider = 'fake'\n[model_providers.fake]\nname = 'fake'\n\
+         base_url = '{}/v1'\nenv_key = 'FAKE_KEY'\nwire_api = 'responses'\n",
+        model.address
+    );
+    std::fs::write(Path::new(&home).join(".codex/config.toml"), provider).unwrap();
+    let script = "@agentclientprotocol/codex-acp/dist/index.js";
+    on_node(world, "codex-acp", script, &[], "FAKE_KEY = 'dummy'")
+}
+
+fn gemini(model: &Model, world: World) -> World {
+    let set = format!("GEMINI_API_KEY = 'dummy', GOOGLE_GEMINI_BASE_URL = '{}'", model.address);
+    let script = "@google/gemini-cli/bundle/gemini.js";
+    // Without a named model it asks the model first which one fits.
+    let args = ["--acp", "--skip-trust", "--model", "gemini-2.5-flash"];
+    on_node(world, "gemini", script, &args, &set)
+}
+
+fn qwen(model: &Model, world: World) -> World {
+    let set = format!(
+        "OPENAI_API_KEY = 'dummy', OPENAI_BASE_URL = '{}/v1', OPENAI_MODEL = 'm'",
+        model.address
+    );
+    let script = "@qwen-code/qwen-code/cli-entry.js";
+    on_node(world, "qwen", script, &["--acp", "--auth-type", "openai"], &set)
+}
+
+fn copilot(model: &Model, world: World) -> World {
+    let program = modules().join("@github/copilot-linux-x64/copilot");
+    let home = home(&world);
+    world.preset("copilot", &[program.to_str().unwrap()], &format!(
+        "home = '{home}'\nset = {{ COPILOT_PROVIDER_BASE_URL = '{}/v1', COPILOT_PROVIDER_API_KEY = 'dummy', COPILOT_MODEL = 'm' }}",
+        model.address
+    ))
+}
+
 fn home(world: &World) -> String {
     let home = world.path("home");
     std::fs::create_dir_all(&home).unwrap();
     home.display().to_string()
+}
+
+/// A world behind the wall: an agent reaches nothing of it but its own home and its workspace.
+fn walled() -> World {
+    World::without_agent().walled()
+}
+
+/// The `.git` of the workspace in which a tool left a file of this name there. It is the one place
+/// that a program behind the wall and the test share, and that no commit contains.
+fn shared(world: &World, name: &str) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(repository_folder(&world.state(), "acme/thing")).ok()?;
+    folders.flatten().map(|folder| folder.path().join(".git")).find(|git| git.join(name).exists())
 }
 
 type Make = fn(&Model, World) -> World;
@@ -105,7 +165,7 @@ type Make = fn(&Model, World) -> World;
 /// The whole loop: failing test, fix, commit, gate, push, CI, deploy, healthy.
 fn whole_loop(make: Make) {
     let model = Model::start(tdd);
-    let world = make(&model, World::without_agent().rules(STAGES));
+    let world = make(&model, walled().rules(STAGES));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.until("nothing at work", |s| s.contains("permits 0/3"));
@@ -119,32 +179,36 @@ fn whole_loop(make: Make) {
     assert!(model.requests().len() >= 3);
 }
 
-/// A failing CI is fixed forward in the same conversation, which receives the end of the log.
-fn red_ci_is_fixed_forward(make: Make) {
+/// A failing CI is fixed forward by an agent that receives the end of the log: in the same
+/// conversation, unless it can't resume one.
+fn red_ci_is_fixed_forward(make: Make, conversations: usize) {
+    const MEND: &str = "echo more > tests/more.sh; echo ok > ci && echo true > tests/more.sh && \
+        git add ci tests && git commit -qm 'Mend the CI'";
     let model = Model::start(|asked| {
+        let red = asked.whole.contains("the-log-of-the-ci");
         match asked.spoken {
-        0 => Reply::Run(TEST.into()),
-        1 => Reply::Run(WORK.into()),
-        2 => Reply::Say("Done.".into()),
-        3 if asked.user.contains("the-log-of-the-ci") => {
-            Reply::Run("echo more > tests/more.sh; echo ok > ci && echo true > tests/more.sh && git add ci tests && git commit -qm 'Mend the CI'".into())
+            _ if asked.whole.contains("Mend the CI") => Reply::Say("Mended.".into()),
+            _ if red => Reply::Run(MEND.into()),
+            0 => Reply::Run(TEST.into()),
+            1 => Reply::Run(WORK.into()),
+            _ => Reply::Say("Done.".into()),
         }
-        _ => Reply::Say("Mended.".into()),
-    }
     });
     let rules = "[ci]\ncommand = 'cat ci || { echo the-log-of-the-ci; exit 1; }'\n[gate]\nexempt = ['ci']\ntests = ['tests/**']\n";
-    let world = make(&model, World::without_agent().rules(rules));
+    let world = make(&model, walled().rules(rules));
     let mut terminal = world.cockpit();
     terminal.shows("done: ");
     terminal.keys("q");
     assert_eq!(terminal.end(), 0);
     assert!(log(&world.remote(), "master", "%s").contains(&"Mend the CI".to_owned()));
-    let sessions = world.transcript(1);
-    let names: std::collections::BTreeSet<&str> = sessions
-        .lines()
-        .filter_map(|line| line.split("\"session\":\"").nth(1)?.split('"').next())
-        .collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(sessions(&world).len(), conversations);
+}
+
+/// The names of the conversations in the run's transcript.
+fn sessions(world: &World) -> BTreeSet<String> {
+    let transcript = world.transcript(1);
+    let names = transcript.lines().filter_map(|line| line.split("\"session\":\"").nth(1));
+    names.filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect()
 }
 
 /// After a kill -9 of afk in the middle of a tool, the next start ends orphaned processes, resumes
@@ -156,13 +220,11 @@ fn survives_a_kill(make: Make) {
             let all = format!("{TEST}; {WORK}; echo Do it now");
             return if done { Reply::Say("Done.".into()) } else { Reply::Run(all) };
         }
-        Reply::Run("touch \"$AFK_MARK\"; sleep 600".into())
+        Reply::Run("touch .git/began; sleep 600".into())
     });
-    let world = make(&model, World::without_agent());
-    let mark = world.path("mark");
-    let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
+    let world = make(&model, walled());
     let mut terminal = world.cockpit();
-    terminal.read_until("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || shared(&world, "began").is_some());
     let pid = terminal.child.process_id().unwrap().cast_signed();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     terminal.child.wait().unwrap();
@@ -173,12 +235,7 @@ fn survives_a_kill(make: Make) {
     let subjects = log(&world.remote(), "master", "%s");
     assert_eq!(subjects.iter().filter(|s| *s == "Do it").count(), 1);
     assert!(processes_with("AFK_STATE", &journal_id(&world.state())).is_empty());
-    let transcript = world.transcript(1);
-    let names: std::collections::BTreeSet<&str> = transcript
-        .lines()
-        .filter_map(|line| line.split("\"session\":\"").nth(1)?.split('"').next())
-        .collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(sessions(&world).len(), 1);
 }
 
 /// The agent is steered in the middle of a tool, and interrupted while its child runs.
@@ -191,25 +248,20 @@ fn operator_steers_and_interrupts(make: Make) {
             };
         }
         if asked.whole.contains("the other way") {
-            return Reply::Run("touch \"$AFK_MARK.2\"; sleep 600".into());
+            return Reply::Run("touch .git/second; sleep 600".into());
         }
-        Reply::Run(
-            "touch \"$AFK_MARK\"; while ! [ -e \"$AFK_MARK.go\" ]; do sleep 0.1; done".into(),
-        )
+        Reply::Run("touch .git/began; while ! [ -e .git/go ]; do sleep 0.1; done".into())
     });
-    let world = make(&model, World::without_agent());
-    let mark = world.path("mark");
-    let world = world.agent_set("AFK_MARK", mark.to_str().unwrap());
+    let world = make(&model, walled());
     let mut terminal = world.cockpit();
-    terminal.read_until("the tool runs", || mark.exists());
+    terminal.read_until("the tool runs", || shared(&world, "began").is_some());
     terminal.keys("3s");
     terminal.shows("Steer r1");
     terminal.keys("go the other way\r");
     terminal.shows("go the other way");
-    std::fs::write(mark.with_extension("go"), "").unwrap();
+    std::fs::write(shared(&world, "began").unwrap().join("go"), "").unwrap();
     terminal.shows("message taken");
-    let second = world.path("mark.2");
-    terminal.read_until("the second tool runs", || second.exists());
+    terminal.read_until("the second tool runs", || shared(&world, "second").is_some());
     terminal.keys("X");
     terminal.shows("Interrupt r1?");
     terminal.keys("y");
@@ -228,7 +280,7 @@ fn operator_steers_and_interrupts(make: Make) {
 /// A failing API is shown with its status, and the run never ends as done.
 fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
     let model = Model::start(move |_| Reply::Status(status));
-    let world = make(&model, World::without_agent());
+    let world = make(&model, walled());
     let mut terminal = world.cockpit();
     terminal.shows(shows);
     assert!(!terminal.text().contains("done: "));
@@ -239,11 +291,83 @@ fn failing_model_is_shown(make: Make, status: u16, shows: &str) {
 /// A model that never answers is stopped within the watchdog's bound.
 fn hanging_model_is_stopped(make: Make) {
     let model = Model::start(|_| Reply::Hang);
-    let world = make(&model, World::without_agent())
-        .with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
+    let world = make(&model, walled()).with("[limits]\nsilence_seconds = 3\ntool_minutes = 0");
     let mut terminal = world.cockpit();
     terminal.shows("it is interrupted");
     terminal.until("the end of the turn", |s| s.contains("tries again") || s.contains("inbox 1"));
+    assert!(!terminal.text().contains("done: "));
+    terminal.keys("qy");
+    terminal.end();
+}
+
+/// An agent without a home of its own works with the user's login and settings, and its tools read
+/// nothing else of the user's home.
+fn login_and_settings_suffice(make: fn(&Model, &Path, World) -> World) {
+    let model = Model::start(|asked| match asked.spoken {
+        0 => Reply::Run(format!("cat ~/.*/settings* ~/.*/config.toml ~/.*/private; {TEST}")),
+        1 => Reply::Run(WORK.into()),
+        _ => Reply::Say("Done.".into()),
+    });
+    let world = walled();
+    let user = world.path("user");
+    for folder in [".claude", ".codex", ".ssh"] {
+        std::fs::create_dir_all(user.join(folder)).unwrap();
+        std::fs::write(user.join(folder).join("private"), "the-secret-of-the-user").unwrap();
+    }
+    let world = make(&model, &user, world);
+    world.config();
+    let places = world.places();
+    let args: Vec<&str> = places.iter().map(String::as_str).chain(["up", "--cockpit"]).collect();
+    let home = [("HOME", user.to_str().unwrap())];
+    let mut terminal = Terminal::with_env(support::AFK, &args, world.root(), &home);
+    terminal.shows("done: ");
+    terminal.keys("q");
+    assert_eq!(terminal.end(), 0);
+    let requests = model.requests();
+    assert!(requests.iter().all(|asked| asked.login.contains("sk-of-the-user")), "{requests:?}");
+    assert!(requests.iter().any(|asked| asked.whole.contains("the-settings-of-the-user")));
+    assert!(!requests.iter().any(|asked| asked.whole.contains("the-secret-of-the-user")));
+}
+
+fn claude_of_the_user(model: &Model, user: &Path, world: World) -> World {
+    let settings = serde_json::json!({"env": {
+        "ANTHROPIC_BASE_URL": model.address, "ANTHROPIC_API_KEY": "sk-of-the-user-000000",
+        "MARK": "the-settings-of-the-user"}});
+    std::fs::write(user.join(".claude/settings.json"), settings.to_string()).unwrap();
+    let program = modules().join("@anthropic-ai/claude-code-linux-x64/claude");
+    world.preset("claude", &[program.to_str().unwrap()], "")
+}
+
+fn codex_of_the_user(model: &Model, user: &Path, world: World) -> World {
+    let settings = format!(
+        "# the-settings-of-the-user\nmodel = 'gpt-5.5'\nmodel_provider = 'fake'\n\
+         [model_providers.fake]\nname = 'fake'\nbase_url = '{}/v1'\nwire_api = 'responses'\n\
+         requires_openai_auth = true\n",
+        model.address
+    );
+    std::fs::write(user.join(".codex/config.toml"), settings).unwrap();
+    let login =
+        serde_json::json!({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-of-the-user-000000"});
+    std::fs::write(user.join(".codex/auth.json"), login.to_string()).unwrap();
+    let program = modules().join(".bin/codex");
+    world.preset("codex", &[program.to_str().unwrap()], "")
+}
+
+/// An agent that may reach only some hosts asks the egress proxy for its model, which refuses one that
+/// no list names. (It never leads to loopback, where the scripted model is.)
+fn agent_uses_the_egress_proxy(make: Make) {
+    let model = Model::nowhere("https://model.invalid");
+    let world = make(&model, walled().repo("network = 'proxy'"));
+    let mut terminal = world.cockpit();
+    let refused = || {
+        let files = std::fs::read_dir(world.state()).into_iter().flatten().flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+        let text = logs.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+        text.collect::<String>().lines().any(|line| {
+            line.contains("the egress proxy refused") && line.contains("model.invalid:443")
+        })
+    };
+    terminal.read_until("the proxy refuses the model's host", refused);
     assert!(!terminal.text().contains("done: "));
     terminal.keys("qy");
     terminal.end();
@@ -255,8 +379,7 @@ fn denial_reaches_the_agent(make: Make) {
         1 => Reply::Run(format!("{TEST}; {WORK}")),
         _ => Reply::Say("Done.".into()),
     });
-    let world =
-        make(&model, World::without_agent().rules("[permissions]\nask = ['shell(touch*)']"));
+    let world = make(&model, walled().rules("[permissions]\nask = ['shell(touch*)']"));
     let mut terminal: Terminal = world.cockpit();
     terminal.shows("inbox 1");
     terminal.keys("i");
@@ -291,37 +414,71 @@ macro_rules! tests {
 mod quick {
     tests! { claude_code:
         run_passes_the_whole_loop = crate::whole_loop(crate::claude);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude, 1);
         restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::claude);
         operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::claude);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude);
         overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::claude, 529, "529: retry");
         bad_request_asks_a_human = crate::failing_model_is_shown(crate::claude, 400, "the model's API answers 400");
         hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::claude);
+        login_and_settings_suffice = crate::login_and_settings_suffice(crate::claude_of_the_user);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::claude);
     }
 
     tests! { codex_app_server:
         run_passes_the_whole_loop = crate::whole_loop(crate::codex);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex, 1);
         restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::codex);
         operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::codex);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex);
         bad_request_asks_a_human = crate::failing_model_is_shown(crate::codex, 400, "the model");
         hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::codex);
+        login_and_settings_suffice = crate::login_and_settings_suffice(crate::codex_of_the_user);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex);
     }
 }
 
 mod slow {
     tests! { claude_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude_agent_acp);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::claude_agent_acp);
+    }
+
+    tests! { gemini_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::gemini);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::gemini, 2);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::gemini);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::gemini);
+    }
+
+    tests! { qwen_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::qwen);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::qwen, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::qwen);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::qwen);
+    }
+
+    tests! { codex_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::codex_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex_acp, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex_acp);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex_acp);
+    }
+
+    tests! { copilot_over_acp:
+        run_passes_the_whole_loop = crate::whole_loop(crate::copilot);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::copilot, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::copilot);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::copilot);
     }
 
     tests! { opencode_over_acp:
         run_passes_the_whole_loop = crate::whole_loop(crate::opencode);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::opencode);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::opencode);
     }
 }
 

@@ -86,12 +86,6 @@ impl World {
         self
     }
 
-    /// Sets one more variable for an agent whose section already has a `set`.
-    pub fn agent_set(mut self, name: &str, value: &str) -> Self {
-        self.agent = self.agent.replacen("set = {", &format!("set = {{ {name} = '{value}',"), 1);
-        self
-    }
-
     fn build(script: &str, agent: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = Self {

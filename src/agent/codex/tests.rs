@@ -32,6 +32,34 @@ fn running() -> CodexProtocol {
     codex
 }
 
+/// The parameters of the thread and of the first turn.
+fn beginning(wall: Option<NetworkPolicy>) -> [Value; 2] {
+    let mut codex = CodexProtocol { wall, ..CodexProtocol::default() };
+    codex.call("initialize", &json!({}), CodexCall::Initialize, &mut ProtocolOutput::default());
+    let answers = [json!({"id": 1, "result": {}}), json!({"id": 2, "result": {"thread": {}}})];
+    let out = receive_lines(&mut codex, &answers);
+    let lines = out.lines.iter().map(|line| serde_json::from_slice::<Value>(line).unwrap());
+    let mut params = lines.filter(|line| !line["params"].is_null());
+    std::array::from_fn(|_| params.next().unwrap()["params"].take())
+}
+
+#[test]
+fn wall_is_named_as_the_external_sandbox() {
+    for (network, access) in [
+        (NetworkPolicy::Full, "enabled"),
+        (NetworkPolicy::Proxy, "enabled"),
+        (NetworkPolicy::None, "restricted"),
+    ] {
+        let [thread, turn] = beginning(Some(network));
+        assert_eq!(thread["sandbox"], "read-only");
+        let policy = json!({"type": "externalSandbox", "networkAccess": access});
+        assert_eq!(turn["sandboxPolicy"], policy, "{network:?}");
+    }
+    let [thread, turn] = beginning(None);
+    assert_eq!(thread["sandbox"], "danger-full-access");
+    assert!(turn["sandboxPolicy"].is_null());
+}
+
 #[test]
 fn approval_request_shows_the_diff_of_a_file_change() {
     let mut codex = running();

@@ -22,8 +22,8 @@ use crate::core::model::id::Sha;
 use crate::core::model::job::JobKind;
 use crate::redact::{self, Redactor, names_a_secret};
 use crate::runtime::wall::{Grants, Owner, write_below};
-use crate::runtime::{Context, clock, known_secrets, prompt};
-use crate::sandbox::{Sandbox, user_home};
+use crate::runtime::{Context, agent_home, clock, known_secrets, prompt};
+use crate::sandbox::user_home;
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
 
@@ -105,18 +105,17 @@ pub(super) async fn of_run(
             .then(|| task.runtime.state.join("raw").join(format!("{}.jsonl", task.run.id))),
     };
     let place = task.executor.clone();
-    let sandbox = if place.is_none() {
+    let spec = if place.is_none() {
         let owner = match job {
             Some(_) => scratch_owner(task).0,
             None => task.owner(),
         };
         let grants = task.grants(&spec.cwd);
-        wall_of(&task.runtime, &owner, agent, &spec, grants)?
+        behind_wall(&task.runtime, &owner, agent, spec, grants)?
     } else {
         // The executor has a wall of its own.
-        None
+        spec
     };
-    let spec = TurnSpec { sandbox, ..spec };
     let agent = name.clone();
     let equipment = Equipment { agent, can, model: None, version: None, place, folder };
     Ok((spec, equipment))
@@ -185,7 +184,13 @@ async fn environment(
     env.iter()
         .filter(|(name, _)| names_a_secret(name))
         .for_each(|(_, value)| redact::remember_likely(value));
-    known_secrets::remember_logins(agent, &env);
+    known_secrets::remember_settings(&env);
+    for (_, file) in agent_home::copied_files(agent, &our_env) {
+        known_secrets::remember_login(&file);
+    }
+    if let Some(home) = &agent.home {
+        known_secrets::remember_logins(agent, home);
+    }
     for (name, reference) in &agent.secrets {
         let secret = runtime.services().secrets.get(reference).await;
         let secret = secret.map_err(|e| crate::error::chain(&e))?;
@@ -252,29 +257,36 @@ pub(super) async fn of_question(
         inherit: Vec::new(),
         record: None,
     };
-    let sandbox = wall_of(runtime, &question.owner, agent, &spec, grants)?;
-    Ok(TurnSpec { sandbox, ..spec })
+    behind_wall(runtime, &question.owner, agent, spec, grants)
 }
 
-/// The sandbox of an agent's turn.
-fn wall_of(
+/// Puts an agent's turn behind the wall, with a home that has its login and its settings.
+fn behind_wall(
     runtime: &Context,
     owner: &str,
     agent: &AgentConfig,
-    spec: &TurnSpec,
+    mut spec: TurnSpec,
     grants: Grants,
-) -> Result<Option<Sandbox>, TaskError> {
-    let preset = agent.preset_definition();
-    let seeds = preset.map(|preset| preset.login.files.clone());
-    let hosts = preset.map(|preset| preset.hosts.clone());
+) -> Result<TurnSpec, TaskError> {
+    let our_env = |name: &str| std::env::var(name).ok();
+    let hosts = agent.preset_definition().map(|preset| preset.hosts.clone());
+    let parts = [grants.read, program_files(&spec.command), agent_home::readable(agent)];
     let grants = Grants {
-        read: [grants.read, program_files(&spec.command)].concat(),
+        read: parts.concat(),
         home: agent.home.clone(),
-        seeds: seeds.unwrap_or_default(),
+        seeds: agent_home::seeds(agent, &our_env),
         hosts: hosts.unwrap_or_default(),
         ..grants
     };
-    runtime.wall.sandbox(Owner::Named(owner), grants)
+    spec.sandbox = runtime.wall.sandbox(Owner::Named(owner), grants)?;
+    if let Some(sandbox) = &spec.sandbox {
+        agent_home::keep_folders_at_home(agent, sandbox, &mut spec.env, &our_env);
+        // The agent may have renewed its login there.
+        if let Some(home) = &sandbox.home {
+            known_secrets::remember_logins(agent, home);
+        }
+    }
+    Ok(spec)
 }
 
 /// What an agent's program consists of: its own folder, or the outermost `node_modules` above it.
