@@ -11,7 +11,7 @@ use afk::sandbox::{Level, NetworkPolicy, Sandbox};
 /// The text that no attack may get.
 pub const SECRET: &str = "the-text-that-nobody-may-read";
 /// An ordinary user for the tests, which needs no entry in the list of users.
-const ORDINARY: u32 = 54_321;
+pub const ORDINARY: u32 = 54_321;
 
 /// Who runs the launcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,18 +66,27 @@ impl Prison {
         if std::fs::hard_link(env!("CARGO_BIN_EXE_afk"), &launcher).is_err() {
             std::fs::copy(env!("CARGO_BIN_EXE_afk"), &launcher).unwrap();
         }
-        if user == User::Ordinary {
-            for path in walk(prison.dir.path()) {
-                if path != launcher {
-                    std::os::unix::fs::chown(&path, Some(ORDINARY), Some(ORDINARY)).unwrap();
-                }
+        prison.own_all();
+        prison
+    }
+
+    /// Gives everything to the prison's user, beside the launcher: that file is the build's.
+    pub fn own_all(&self) {
+        if self.user == User::Ordinary {
+            let launcher = self.path("afk");
+            for path in walk(self.dir.path()).into_iter().filter(|path| *path != launcher) {
+                std::os::unix::fs::lchown(&path, Some(ORDINARY), Some(ORDINARY)).unwrap();
             }
         }
-        prison
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A word that only processes of this prison have among their arguments.
+    pub fn mark(&self) -> String {
+        format!("mark-{}", self.path("").display()).replace('/', "_")
     }
 
     pub fn sandbox(&self) -> Sandbox {
