@@ -64,6 +64,10 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
     // Fails only for the leader of a process group, and a fresh child is none.
     let session = rustix::process::setsid();
     if let Some(sandbox) = sandbox {
+        if let Err(error) = close_inherited() {
+            complain(&format!("can't close inherited files: {error}; the program was not started"));
+            return 125;
+        }
         let args: Vec<OsString> = args.collect();
         return sandbox::become_program(&sandbox, &program, &args).unwrap_or_else(|error| {
             complain(&format!("{}; the program was not started", chain(&error)));
@@ -86,6 +90,24 @@ pub fn become_program(mut args: impl Iterator<Item = OsString>) -> i32 {
         (_, std::io::ErrorKind::NotFound) => 127,
         _ => 126,
     }
+}
+
+/// Closes every file beside the three standard streams. The program that started afk may have left
+/// some open, and each of them would lead through the wall. This process has just begun, and has none
+/// of its own.
+fn close_inherited() -> std::io::Result<()> {
+    let mut numbers: Vec<i32> = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        match nix::unistd::close(number) {
+            // The list itself was open while it was read, and isn't any more.
+            Ok(()) | Err(nix::errno::Errno::EBADF | nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Reads the description of a sandbox.

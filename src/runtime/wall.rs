@@ -8,12 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock, RwLock};
 
-use crate::config::Config;
 use super::agent_home::{self, Seed};
+use crate::config::Config;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::config::network::HostPattern;
 use crate::config::repos::DeployAccess;
 use crate::config::sandbox::SandboxConfig;
@@ -302,22 +305,71 @@ fn tools() -> Vec<PathBuf> {
 }
 
 /// Writes a new file below a folder that a program can write to, without following a link there.
-/// The program doesn't run meanwhile.
 pub(super) fn write_below(folder: &Path, name: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut at = folder.to_owned();
-    let parents = name.parent().into_iter().flat_map(Path::components);
-    for part in parents {
-        at.push(part);
-        match at.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(_) => return Err(std::io::Error::other("a link or a file is in the way")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir(&at)?;
-            }
-            Err(error) => return Err(error),
+    let parent = make_below(folder, name.parent().unwrap_or(Path::new("")))?;
+    let name = name.file_name().unwrap_or_default();
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(parent, name, flags, Mode::from(0o600))?;
+    std::fs::File::from(file).write_all(bytes)
+}
+
+/// Makes a folder below one that a program can write to, maybe at this moment, and opens it. A link
+/// on the way is refused: it would have us make a folder anywhere.
+pub(super) fn make_below(folder: &Path, name: &Path) -> std::io::Result<OwnedFd> {
+    let folder_only = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(folder, folder_only, Mode::empty())?;
+    for part in name.components() {
+        let part = match part {
+            Component::Normal(part) => part,
+            Component::CurDir => continue,
+            _ => return Err(std::io::Error::other("the path leads out of its folder")),
+        };
+        match rustix::fs::mkdirat(&at, part, Mode::from(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
         }
+        at = rustix::fs::openat(&at, part, folder_only | OFlags::NOFOLLOW, Mode::empty())?;
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options.open(folder.join(name))?.write_all(bytes)
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn make_below_follows_no_link_that_races_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shared, outside) = (dir.path().join("shared"), dir.path().join("outside"));
+        std::fs::create_dir_all(shared.join("deep")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, shared.join("link")).unwrap();
+        assert!(make_below(&shared, Path::new("link/one")).is_err());
+        assert!(write_below(&shared, Path::new("link/one"), b"x").is_err());
+        assert!(make_below(&shared, Path::new("../one")).is_err());
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let swap = |from: &str, to: &str| {
+                    let _ = std::fs::rename(shared.join(from), shared.join(to));
+                };
+                while !over.load(Ordering::Relaxed) {
+                    swap("deep", "aside");
+                    swap("link", "deep");
+                    swap("deep", "link");
+                    swap("aside", "deep");
+                }
+            });
+            for number in 0..2000 {
+                let name = format!("deep/{number}");
+                let _ = make_below(&shared, Path::new(&name));
+                let _ = write_below(&shared, Path::new(&format!("deep/f{number}")), b"x");
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+        assert!(make_below(&shared, Path::new("a/b")).is_ok() && shared.join("a/b").is_dir());
+    }
 }

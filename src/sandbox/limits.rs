@@ -7,9 +7,10 @@ use super::WallError;
 /// The most processes and threads of one program. Builds on large machines use some hundreds.
 pub(super) const PROCESSES: u64 = 8192;
 
-/// Limits this process and all that it starts. Must come before the user namespace: the kernel
-/// counts the processes of a namespace against the limit of its maker. It doesn't count those of
-/// root.
+/// Limits this process and all that it starts. Must come after the user namespace: the kernel then
+/// counts the processes of that namespace alone. A limit of its maker would hold for all processes of
+/// the user together, so that a swarm of one program would stop every other one. Those of root it
+/// doesn't count.
 pub(super) fn set() -> Result<(), WallError> {
     let limit = |resource, value| {
         let limit = Rlimit { current: Some(value), maximum: Some(value) };

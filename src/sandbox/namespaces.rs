@@ -8,7 +8,6 @@ use super::{NetworkPolicy, Sandbox, WallError, limits};
 
 /// Enters the namespaces. The PID namespace holds the children of this process, not itself.
 pub(super) fn enter(sandbox: &Sandbox) -> Result<(), WallError> {
-    limits::set()?;
     let (user, group) = (geteuid(), getegid());
     let mut flags = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
@@ -28,5 +27,6 @@ pub(super) fn enter(sandbox: &Sandbox) -> Result<(), WallError> {
     // The program keeps the number of its user; no other user exists for it.
     write("uid_map", format!("{user} {user} 1"))?;
     write("setgroups", "deny".into())?;
-    write("gid_map", format!("{group} {group} 1"))
+    write("gid_map", format!("{group} {group} 1"))?;
+    limits::set()
 }

@@ -64,6 +64,9 @@ const SYSTEM_HIDDEN: &[&str] = &[
 ];
 /// The device files that every program gets.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+/// The most files of a folder in memory. An empty file takes no byte of its folder's size, and still
+/// about a kilobyte of the kernel's memory.
+const MEMORY_FILES: &str = "nr_inodes=64k";
 /// Where the old root is found while the new one is built.
 const OLD: &str = "/old";
 /// Where the new root is built.
@@ -458,16 +461,19 @@ fn make_links(root: &OwnedFd, links: &BTreeMap<PathBuf, PathBuf>) -> Result<(), 
 fn devices(root: &OwnedFd, stage: &mut MountStage) -> Result<(), WallError> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let dev = place(root, Path::new("/dev"), true)?;
-    mount_at(Some("tmpfs"), &by_descriptor(&dev), Some("tmpfs"), plain, Some("size=1m,mode=755"))?;
+    let small = Some("size=1m,nr_inodes=64,mode=755");
+    mount_at(Some("tmpfs"), &by_descriptor(&dev), Some("tmpfs"), plain, small)?;
     for name in DEVICES {
         let device = Path::new("/dev").join(name);
         // Read-only: writing to the device works, and changing its mode doesn't.
         stage.bind(root, &device, &device)?;
     }
     let shm = place(root, Path::new("/dev/shm"), true)?;
-    mount_at(Some("tmpfs"), &by_descriptor(&shm), Some("tmpfs"), plain, Some("mode=1777,size=1g"))?;
+    let shared = format!("size=1g,{MEMORY_FILES},mode=1777");
+    mount_at(Some("tmpfs"), &by_descriptor(&shm), Some("tmpfs"), plain, Some(&shared))?;
     let pts = place(root, Path::new("/dev/pts"), true)?;
-    let terminals = Some("newinstance,ptmxmode=0666,mode=620");
+    // The kernel has some thousand terminals for all of its containers together.
+    let terminals = Some("newinstance,ptmxmode=0666,mode=620,max=256");
     mount_at(Some("devpts"), &by_descriptor(&pts), Some("devpts"), plain, terminals)?;
     let dev = place(root, Path::new("/dev"), true)?;
     for (name, target) in [
@@ -502,5 +508,6 @@ fn hide(root: &OwnedFd, path: &Path) -> Result<bool, WallError> {
 fn memory(root: &OwnedFd, path: &Path) -> Result<(), WallError> {
     let at = place(root, path, true)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at(Some("tmpfs"), &by_descriptor(&at), Some("tmpfs"), flags, Some("size=256m,mode=700"))
+    let size = format!("size=256m,{MEMORY_FILES},mode=700");
+    mount_at(Some("tmpfs"), &by_descriptor(&at), Some("tmpfs"), flags, Some(&size))
 }

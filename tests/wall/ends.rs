@@ -17,6 +17,7 @@ pub fn swarm(mark: &str) -> String {
     )
 }
 
+/// Waits until a condition holds.
 pub fn within(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !is() {
@@ -25,7 +26,8 @@ pub fn within(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-fn strong() -> Vec<User> {
+/// The users for whom the level strong works here.
+pub fn strong() -> Vec<User> {
     places()
         .into_iter()
         .filter(|(level, _)| *level == Level::Strong)
@@ -37,7 +39,7 @@ fn strong() -> Vec<User> {
 fn nothing_outlives_the_program() {
     for user in strong() {
         let prison = Prison::new(Level::Strong, user);
-        let mark = format!("mark-{}", prison.path("").display()).replace('/', "_");
+        let mark = prison.mark();
         let output = prison.run(&swarm(&mark));
         assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
         assert!(prison.path("work/there").exists());
@@ -49,7 +51,7 @@ fn nothing_outlives_the_program() {
 fn nothing_outlives_a_killed_afk() {
     for user in strong() {
         let prison = Prison::new(Level::Strong, user);
-        let mark = format!("mark-{}", prison.path("").display()).replace('/', "_");
+        let mark = prison.mark();
         let script = format!("{}; sleep 1000", swarm(&mark));
         let inner = prison.command(&prison.sandbox(), &["sh", "-c", &script]);
         // A parent in afk's place, which is killed at once.

@@ -66,18 +66,27 @@ impl Prison {
         if std::fs::hard_link(env!("CARGO_BIN_EXE_afk"), &launcher).is_err() {
             std::fs::copy(env!("CARGO_BIN_EXE_afk"), &launcher).unwrap();
         }
-        if user == User::Ordinary {
-            for path in walk(prison.dir.path()) {
-                if path != launcher {
-                    std::os::unix::fs::chown(&path, Some(ORDINARY), Some(ORDINARY)).unwrap();
-                }
+        prison.own_all();
+        prison
+    }
+
+    /// Gives everything to the prison's user, beside the launcher: that file is the build's.
+    pub fn own_all(&self) {
+        if self.user == User::Ordinary {
+            let launcher = self.path("afk");
+            for path in walk(self.dir.path()).into_iter().filter(|path| *path != launcher) {
+                std::os::unix::fs::lchown(&path, Some(ORDINARY), Some(ORDINARY)).unwrap();
             }
         }
-        prison
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A word that only processes of this prison have among their arguments.
+    pub fn mark(&self) -> String {
+        format!("mark-{}", self.path("").display()).replace('/', "_")
     }
 
     pub fn sandbox(&self) -> Sandbox {

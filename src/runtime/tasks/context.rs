@@ -17,7 +17,7 @@ use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
-use crate::runtime::wall::{Grants, Owner, borrowed_objects};
+use crate::runtime::wall::{Grants, Owner, borrowed_objects, make_below};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
 use crate::workspace::pool::Pool;
@@ -145,7 +145,15 @@ impl TaskContext {
         if let Some(known) = self.config.repos.get(repo) {
             for (name, folder) in &known.caches {
                 let path = caches.join(folder);
-                if let Err(error) = std::fs::create_dir_all(&path) {
+                let folder = Path::new(folder);
+                let made = if folder.is_absolute() {
+                    std::fs::create_dir_all(&path)
+                } else {
+                    // Every run can write to the shared folder, and may have left a link there.
+                    std::fs::create_dir_all(&caches)
+                        .and_then(|()| make_below(&caches, folder).map(drop))
+                };
+                if let Err(error) = made {
                     tracing::warn!(path = %path.display(), %error, "the cache can't be created");
                 }
                 env.insert(name.clone(), path.display().to_string());
