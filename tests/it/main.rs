@@ -42,6 +42,7 @@ mod rollout;
 mod secrets;
 mod service;
 mod sinks;
+mod slow_clone;
 mod ssh;
 mod t3;
 mod units;

@@ -43,7 +43,11 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
     let git = Duration::from_secs(limits.git_seconds);
     SLACK
         + match task {
-            Task::Worktree | Task::Rebase | Task::Push { .. } => git * 8,
+            Task::Worktree => {
+                let minutes = limits.clone_minutes + limits.setup_minutes;
+                Duration::from_secs(60 * minutes) + git * 8
+            }
+            Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
             Task::Gate => Duration::from_secs(60 * 2 * limits.test_minutes) + git * 8,
             Task::Stage { stage, .. } => stages::limit(context, *stage),
