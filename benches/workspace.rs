@@ -19,6 +19,7 @@ use std::time::Duration;
 use afk::process::Supervisor;
 use afk::sandbox::Sandbox;
 use afk::workspace::base::Base;
+use afk::workspace::first_clone::FirstClone;
 use afk::workspace::git::Git;
 use afk::workspace::pool::{Pool, Sandboxes};
 use divan::{Bencher, counter::ItemsCount};
@@ -150,7 +151,8 @@ fn claim_from_the_pool(bencher: Bencher<'_, '_>, files: usize) {
         let supervisor = Supervisor::new(support::AFK.into(), state, Duration::from_secs(1));
         let git = Git::new(&folder, &supervisor, "bench", Duration::from_secs(60));
         let base = folder.join("base.git");
-        let base = Base::open(&base, text(&repo), "one", &git).await.unwrap();
+        let first_clone = FirstClone { limit: Duration::from_secs(60), seen: &|_| {} };
+        let base = Base::open(&base, text(&repo), "one", &git, first_clone).await.unwrap();
         Pool::open(base, &folder, 0, Arc::new(NoSandbox), BTreeSet::new()).await.unwrap()
     });
     bencher

@@ -57,6 +57,10 @@ pub struct LimitsConfig {
     pub deploy_minutes: u64,
     /// The longest call of git to a remote, in seconds.
     pub git_seconds: u64,
+    /// The longest first clone of a repository, in minutes.
+    pub clone_minutes: u64,
+    /// The longest setup command of a repository, in minutes.
+    pub setup_minutes: u64,
     /// Seconds between SIGTERM and SIGKILL.
     pub grace_seconds: u64,
     /// Free disk space in MiB below which afk creates no worktree.
@@ -76,6 +80,8 @@ impl Default for LimitsConfig {
             ci_minutes: 60,
             deploy_minutes: 15,
             git_seconds: 120,
+            clone_minutes: 120,
+            setup_minutes: 15,
             grace_seconds: 5,
             disk_free_mib: 256,
             answer_hours: 8,

@@ -211,7 +211,17 @@ impl Supervisor {
     /// Starts a command of our own (git) with the marks, but without a session of its own and with
     /// the environment that the caller set.
     pub(crate) fn start_own(&self, command: &mut Command, owner: &str) -> io::Result<ChildHandle> {
-        command.env(marks::STATE, &self.0.state).env(marks::RUN, owner).env(marks::OWN, "1");
+        command.env(marks::OWN, "1");
+        self.start_interruptible(command, owner)
+    }
+
+    /// [`Supervisor::start_own`] for a command that the end of afk may interrupt at any time.
+    pub(crate) fn start_interruptible(
+        &self,
+        command: &mut Command,
+        owner: &str,
+    ) -> io::Result<ChildHandle> {
+        command.env(marks::STATE, &self.0.state).env(marks::RUN, owner);
         ChildHandle::spawn(command, owner)
     }
 }

@@ -210,6 +210,9 @@ async fn carry_out(
             }
         }),
     };
+    if runtime.side_state.set_progress(run, None) {
+        runtime.side_state_changed().await;
+    }
     if matches!(fact, None | Some(RunFact::Failed { .. })) {
         runtime.supervisor.end(&run.to_string()).await;
     }

@@ -47,6 +47,7 @@ mod lanes;
 pub(crate) mod leader;
 mod loki;
 mod loop_message;
+mod pool_opening;
 mod prepared_effect;
 pub mod presence;
 mod prompt;

@@ -51,6 +51,7 @@ pub(crate) enum ProblemSource {
 pub(crate) struct SideState {
     problems: Mutex<BTreeMap<ProblemSource, Vec<String>>>,
     worktrees: Mutex<BTreeMap<RunId, WorktreeStats>>,
+    progress: Mutex<BTreeMap<RunId, String>>,
     clients: Mutex<BTreeMap<u64, Attached>>,
     watchers: Mutex<BTreeMap<String, WatcherHealth>>,
     verbs: Mutex<LiveVerbs>,
@@ -78,6 +79,16 @@ impl SideState {
         self.worktrees.locked()
     }
 
+    /// Replaces the progress of a run's task; none clears it. Returns whether it changed.
+    pub(super) fn set_progress(&self, run: RunId, text: Option<String>) -> bool {
+        let mut all = self.progress.locked();
+        let before = match &text {
+            Some(text) => all.insert(run, text.clone()),
+            None => all.remove(&run),
+        };
+        before != text
+    }
+
     /// Attached clients by the number of their [`Attachment`](super::Attachment).
     pub(super) fn clients(&self) -> MutexGuard<'_, BTreeMap<u64, Attached>> {
         self.clients.locked()
@@ -97,6 +108,7 @@ impl SideState {
     pub(super) fn fill(&self, snapshot: &mut Snapshot) {
         snapshot.problems = self.problem_lines();
         snapshot.worktrees = self.worktrees().clone();
+        snapshot.progress = self.progress.locked().clone();
         snapshot.clients = self.clients().values().cloned().collect();
         snapshot.watchers = self.watchers().clone();
         snapshot.verb_output = self.verbs().copy();

@@ -16,6 +16,7 @@ use crate::core::fleet::breakglass::BreakglassState;
 use crate::core::model::breakglass::VerbId;
 use crate::core::model::event::Event;
 use crate::core::model::id::RunId;
+use crate::core::model::run::Run;
 use crate::core::model::time::Timestamp;
 
 /// The measured state of a run's worktree and of its processes.
@@ -54,6 +55,9 @@ pub struct Snapshot {
     pub fleet: Fleet,
     /// Measurements of worktrees and processes by run.
     pub worktrees: BTreeMap<RunId, WorktreeStats>,
+    /// How far the task of a run is, where it says so: "cloning 43 %".
+    #[serde(default)]
+    pub progress: BTreeMap<RunId, String>,
     /// Problems outside of runs, one line each, in a fixed order.
     pub problems: Vec<String>,
     /// The attached clients, oldest first.
@@ -77,6 +81,22 @@ impl Snapshot {
     #[must_use]
     pub fn breakglass(&self) -> &BreakglassState {
         self.breakglass_ahead.as_deref().unwrap_or(&self.fleet.breakglass)
+    }
+
+    /// What a run is doing, and how far it is where its task says so. An agent's retry or silence
+    /// comes first.
+    #[must_use]
+    pub fn doing(&self, run: &Run, now: Timestamp) -> String {
+        let known = self.progress.get(&run.id);
+        let known = known.filter(|_| run.agent.quiet.is_none() && run.agent.retry.is_none());
+        known.cloned().unwrap_or_else(|| run.doing(now))
+    }
+
+    /// A run's phase and what it is doing, as "worktree · cloning 43 %"; one word where both agree.
+    #[must_use]
+    pub fn standing(&self, run: &Run, now: Timestamp) -> String {
+        let (phase, doing) = (run.progress.phase.as_str(), self.doing(run, now));
+        if doing == phase { doing } else { format!("{phase} · {doing}") }
     }
 }
 

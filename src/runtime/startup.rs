@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -32,6 +33,9 @@ use crate::journal::anchor::Anchor;
 use crate::journal::writer::Writer;
 use crate::journal::{Journal, JournalError};
 use crate::process::Supervisor;
+
+/// The most repositories in which worktrees are prepared at the same time.
+const WARMED_AT_ONCE: usize = 4;
 
 /// Why a runtime could not start.
 #[derive(Debug, thiserror::Error)]
@@ -249,17 +253,18 @@ async fn anchor(context: &Context, journal: &Journal) -> Result<Option<Anchor>, 
     }
 }
 
-/// Prepares a clean worktree in each allowed repository, one after the other. Skips `busy`
-/// repositories, in which a run continues and has its own.
+/// Prepares a clean worktree in each allowed repository, a few at a time, so that a slow one delays
+/// no other. Skips `busy` repositories, in which a run continues and has its own.
 async fn warm_worktrees(context: Arc<Context>, busy: BTreeSet<Repo>) {
     let config = context.config();
     if config.kill_switch {
         return;
     }
-    for repo in config.allowlist.difference(&busy) {
-        tokio::select! {
-            () = tasks::worktree::warm(&context, repo) => {}
-            () = context.cancel.cancelled() => return,
-        }
+    let repos = futures::stream::iter(config.allowlist.difference(&busy));
+    let warmed =
+        repos.for_each_concurrent(WARMED_AT_ONCE, |repo| tasks::worktree::warm(&context, repo));
+    tokio::select! {
+        () = warmed => {}
+        () = context.cancel.cancelled() => {}
     }
 }

@@ -1,16 +1,18 @@
 //! The workspaces of all repositories: their base clones, pools of worktrees and parsed rules.
 //!
-//! Tasks ask for a [`Pool`]; the first request for a repository opens it and recovers what an
-//! earlier afk left half done.
+//! Tasks ask for a [`Pool`](crate::workspace::pool::Pool); [`pool_opening`](super::pool_opening)
+//! opens each of them once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::pool_opening::{Opener, Opening, Openings};
 use crate::config::Config;
 use crate::config::repository::RepositoryRules;
 use crate::core::fleet::Fleet;
@@ -20,24 +22,18 @@ use crate::lock::LockExt;
 use crate::process::Supervisor;
 use crate::workspace::base::Base;
 use crate::workspace::credential::Credentials;
-use crate::workspace::git::Git;
-use crate::workspace::pool::{Pool, Sandboxes};
+use crate::workspace::pool::Sandboxes;
 use crate::workspace::{WorkspaceError, name};
 
 /// The workspaces below one folder; see the module.
 #[derive(Debug)]
 pub(crate) struct Workspaces {
     root: PathBuf,
-    /// Worktrees that belong to runs from before the start.
-    kept: BTreeSet<PathBuf>,
-    /// A cell for each repository, so that a slow clone of one holds up no other.
-    pools: Mutex<BTreeMap<Repo, Arc<OnceCell<Arc<Pool>>>>>,
+    openings: Openings,
     /// The last fetch of each repository for a job.
     last_fetches: Mutex<BTreeMap<Repo, Arc<Mutex<LastFetch>>>>,
     /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
-    credentials: Arc<dyn Credentials>,
-    sandboxes: Arc<dyn Sandboxes>,
 }
 
 /// When a repository was last fetched for a job, and its newest commit then.
@@ -62,14 +58,12 @@ impl Workspaces {
             .filter(|run| keeps(run.progress.outcome))
             .filter_map(|run| run.workspace.worktree.as_ref().map(PathBuf::from))
             .collect();
+        let opener = Opener { root: root.clone(), kept, credentials, sandboxes };
         Self {
             root,
-            kept,
-            pools: Mutex::default(),
+            openings: Openings::new(opener),
             last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
-            credentials,
-            sandboxes,
         }
     }
 
@@ -117,49 +111,14 @@ impl Workspaces {
         Ok(sha)
     }
 
-    /// The pool of a repository. The first call opens it and recovers what an earlier afk left.
-    pub(super) async fn pool(
+    /// The opening of a repository's pool, which every caller shares.
+    pub(super) fn opening(
         &self,
         repo: &Repo,
-        config: &Config,
+        config: &Arc<Config>,
         supervisor: &Supervisor,
-        owner: &str,
-    ) -> Result<Arc<Pool>, WorkspaceError> {
-        let cell = self.pools.lock().await.entry(repo.clone()).or_default().clone();
-        let opened = cell.get_or_try_init(|| self.open(repo, config, supervisor, owner));
-        opened.await.cloned()
-    }
-
-    async fn open(
-        &self,
-        repo: &Repo,
-        config: &Config,
-        supervisor: &Supervisor,
-        owner: &str,
-    ) -> Result<Arc<Pool>, WorkspaceError> {
-        let known = config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
-            subcommand: "remote".into(),
-            message: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
-        })?;
-        let dir = self.folder(repo);
-        let deadline = Duration::from_secs(config.limits.git_seconds);
-        let base = dir.join("base.git");
-        std::fs::create_dir_all(&dir)
-            .map_err(|source| WorkspaceError::Io { path: dir.clone(), source })?;
-        let git = Git::new(&base, supervisor, owner, deadline).reaching(
-            &known.remote,
-            self.credentials.clone(),
-            &dir,
-        );
-        let base = Base::open(&base, &known.remote, &known.branch, &git).await?;
-        base.break_stale_locks();
-        let taken = self.kept.iter().filter(|path| path.starts_with(&dir)).cloned().collect();
-        let (limit, sandboxes) = (config.limits.disk_free_mib, self.sandboxes.clone());
-        let pool = Pool::open(base, &dir, limit, sandboxes, taken).await?;
-        let recovered = pool.recover().await?;
-        if recovered > 0 {
-            tracing::info!(%repo, recovered, "gave back worktrees that an earlier afk left");
-        }
-        Ok(Arc::new(pool))
+        cancel: &CancellationToken,
+    ) -> Opening {
+        self.openings.of(repo, config, supervisor, cancel)
     }
 }

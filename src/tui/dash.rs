@@ -201,7 +201,7 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
         bar.push(piece(format!("{sign} {}  ", phase.as_str()), theme, role));
     }
     let doing = match run.progress.outcome {
-        None => run.doing(snapshot.fleet.last_event),
+        None => snapshot.doing(run, snapshot.fleet.last_event),
         Some(outcome) => format!("{}: {}", outcome.as_str(), run.progress.why.clean_line()),
     };
     let facts = format!(

@@ -66,6 +66,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::first_clone::FirstClone;
     use super::super::git::Git;
     use super::super::pool::{Pool, Sandboxes};
     use super::*;
@@ -94,7 +95,8 @@ mod tests {
         let git = Git::new(dir, &supervisor, "afk", Duration::from_secs(60));
         let remote = dir.with_file_name("remote");
         let base = dir.join("base.git");
-        let base = Base::open(&base, remote.to_str().unwrap(), "main", &git).await.unwrap();
+        let clone = FirstClone { limit: Duration::from_secs(60), seen: &|_| {} };
+        let base = Base::open(&base, remote.to_str().unwrap(), "main", &git, clone).await.unwrap();
         let taken: BTreeSet<PathBuf> = taken.iter().map(|name| dir.join(name)).collect();
         Pool::open(base, dir, 0, Arc::new(NoSandbox), taken).await.unwrap()
     }

@@ -10,9 +10,10 @@
 //! | `refs/afk/runs/<run>` | the same commit with its trailers, which the gate proves |
 //! | `refs/afk/kept/…`, `refs/afk/capsules/…` | work that a run left |
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::WorkspaceError;
+use super::first_clone::FirstClone;
 use super::git::Git;
 use super::repository::{self, NewRepository};
 use crate::core::model::id::{RunId, Sha};
@@ -71,18 +72,12 @@ impl Base {
         remote: &str,
         branch: &str,
         git: &Git,
+        first_clone: FirstClone<'_>,
     ) -> Result<Self, WorkspaceError> {
         refuse_link(dir)?;
         let new = NewRepository { bare: true, remote: Some(remote), borrows: None };
         if !dir.join("HEAD").exists() {
-            let unfinished = PathBuf::from(format!("{}.new", dir.display()));
-            if unfinished.exists() {
-                std::fs::remove_dir_all(&unfinished).map_err(WorkspaceError::io(&unfinished))?;
-            }
-            new.write(&unfinished)?;
-            // A rename at the end makes the clone appear as a whole.
-            fetch(&git.at(&unfinished)).await?;
-            std::fs::rename(&unfinished, dir).map_err(WorkspaceError::io(dir))?;
+            first_clone.run(dir, &new, branch, git).await?;
         }
         // An earlier afk let agents write into it, and the remote may have another address now.
         let config = dir.join("config");
@@ -95,6 +90,12 @@ impl Base {
         }
         let (branch, remote) = (branch.to_owned(), remote.to_owned());
         Ok(Self { git: git.at(dir), branch, remote })
+    }
+
+    /// The same clone with calls of git that are marked as another owner's.
+    #[must_use]
+    pub(crate) fn owned_by(&self, owner: &str) -> Self {
+        Self { git: self.git.owned_by(owner), ..self.clone() }
     }
 
     /// The folder of the clone.
@@ -264,7 +265,8 @@ pub(super) fn runs(run: RunId) -> String {
     format!("refs/afk/runs/{run}")
 }
 
-fn remove_locks(dir: &Path, depth: u32) {
+/// Removes the lock files in a repository, but not among its objects.
+pub(super) fn remove_locks(dir: &Path, depth: u32) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let path = entry.path();

@@ -81,6 +81,8 @@ pub struct Git {
     owner: String,
     deadline: Duration,
     remote: Option<Remote>,
+    /// Whether the end of afk ends a call at once. A push ends by itself.
+    interruptible: bool,
 }
 
 impl Git {
@@ -95,6 +97,7 @@ impl Git {
             owner: owner.to_owned(),
             deadline,
             remote: None,
+            interruptible: false,
         }
     }
 
@@ -127,6 +130,12 @@ impl Git {
     #[must_use]
     pub fn owned_by(&self, owner: &str) -> Self {
         Self { owner: owner.to_owned(), ..self.clone() }
+    }
+
+    /// The same git with another deadline for calls that the end of afk may interrupt.
+    #[must_use]
+    pub fn interruptible(&self, deadline: Duration) -> Self {
+        Self { deadline, interruptible: true, ..self.clone() }
     }
 
     /// git in a tree that others can write to: it runs in their sandbox.
@@ -166,7 +175,7 @@ impl Git {
     ) -> Result<GitOutput, WorkspaceError> {
         let mut command = self.command(&[]);
         command.args(args).env_clear().envs(environment::local()).envs(env.iter().copied());
-        self.finish(command, &subcommand(args)).await
+        self.finish(command, &subcommand(args), &|_| {}).await
     }
 
     /// Calls git with what it needs to reach the remote: fetch, push.
@@ -174,6 +183,18 @@ impl Git {
     /// # Errors
     /// As [`Git::ask`], or the credentials can't be supplied.
     pub async fn reach<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<GitOutput, WorkspaceError> {
+        self.reach_showing(args, &|_| {}).await
+    }
+
+    /// [`Git::reach`], which passes each line of git's progress on as soon as it is there.
+    ///
+    /// # Errors
+    /// As [`Git::reach`].
+    pub(super) async fn reach_showing<S: AsRef<OsStr>>(
+        &self,
+        args: &[S],
+        seen: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<GitOutput, WorkspaceError> {
         let subcommand = subcommand(args);
         let Some(remote) = &self.remote else { return self.ask(args).await };
         let failed = |message| WorkspaceError::Git { subcommand: subcommand.clone(), message };
@@ -188,7 +209,7 @@ impl Git {
         if let Some(ssh) = &access.ssh_command {
             command.env("GIT_SSH_COMMAND", ssh);
         }
-        self.finish(command, &subcommand).await
+        self.finish(command, &subcommand, seen).await
     }
 
     /// git with the settings of every call and with `more`, in its repository.
@@ -212,12 +233,17 @@ impl Git {
         &self,
         mut command: Command,
         subcommand: &str,
+        seen: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<GitOutput, WorkspaceError> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
-        let started = self.supervisor.start_own(&mut command, &self.owner);
+        let started = if self.interruptible {
+            self.supervisor.start_interruptible(&mut command, &self.owner)
+        } else {
+            self.supervisor.start_own(&mut command, &self.owner)
+        };
         let mut started = started.map_err(call::failed)?;
-        call::collect(&mut started, subcommand, self.deadline).await
+        call::collect_showing(&mut started, subcommand, self.deadline, seen).await
     }
 
     /// Calls git and returns its standard output as text without the last line break.

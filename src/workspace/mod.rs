@@ -22,6 +22,7 @@ pub(crate) mod capsule;
 pub(crate) mod change;
 pub(crate) mod credential;
 mod environment;
+pub mod first_clone;
 pub mod git;
 mod hunks;
 pub(crate) mod import;
@@ -67,6 +68,18 @@ pub enum WorkspaceError {
         /// The limit in seconds.
         seconds: u64,
     },
+    /// The first clone did not end within its limit.
+    #[error(
+        "the first clone took longer than {minutes} min and was stopped; is the remote reachable? \
+         Otherwise raise limits.clone_minutes"
+    )]
+    CloneDeadline {
+        /// The limit in minutes.
+        minutes: u64,
+    },
+    /// Nobody waited for the repository any more while it was opened, or afk ended.
+    #[error("the clone was stopped before its end")]
+    Stopped,
     /// The agent left its workspace in a state that can't become a commit.
     #[error("{why}")]
     Unfit {

@@ -43,6 +43,7 @@ mod rollout;
 mod secrets;
 mod service;
 mod sinks;
+mod slow_clone;
 mod ssh;
 mod t3;
 mod units;

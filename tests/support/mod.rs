@@ -11,6 +11,7 @@ pub mod pty;
 pub mod pve;
 pub mod server;
 pub mod sinks;
+pub mod slow_git;
 pub mod t3;
 pub mod world;
 pub mod yaml;

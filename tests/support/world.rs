@@ -174,6 +174,12 @@ impl World {
         self.with(&section).tracker("poll_seconds = 1")
     }
 
+    /// Puts the repository at another address than its folder.
+    pub fn at(mut self, address: String) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Adds lines to the agent's section.
     pub fn agent(mut self, more: &str) -> Self {
         self.agent.push('\n');

@@ -465,13 +465,6 @@ impl Run {
         }
     }
 
-    /// The run's phase and what it is doing, as "deploying · probing"; one word where both agree.
-    #[must_use]
-    pub fn standing(&self, now: Timestamp) -> String {
-        let (phase, doing) = (self.progress.phase.as_str(), self.doing(now));
-        if doing == phase { doing } else { format!("{phase} · {doing}") }
-    }
-
     /// The run's spending limit: `limit`, or its job's budget where that is lower.
     #[must_use]
     pub fn limit(&self, limit: Option<MicroUsd>) -> Option<MicroUsd> {

@@ -17,6 +17,7 @@ use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
+use crate::runtime::pool_opening::OpeningStep;
 use crate::runtime::wall::{Grants, Owner, borrowed_objects, make_below};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
@@ -64,12 +65,37 @@ impl TaskContext {
         self.run.id.to_string()
     }
 
-    /// The worktrees of the run's repository.
+    /// The worktrees of the run's repository. Shows the progress of its first clone, if that is
+    /// under way.
     pub(super) async fn pool(&self) -> Result<Arc<Pool>, TaskError> {
-        let workspaces = &self.runtime.workspaces;
-        let repo = self.run.work.repo();
-        let pool = workspaces.pool(repo, &self.config, &self.runtime.supervisor, "afk").await;
-        pool.map_err(|error| error.to_string())
+        let (repo, runtime) = (self.run.work.repo(), &self.runtime);
+        let workspaces = &runtime.workspaces;
+        let mut opening =
+            workspaces.opening(repo, &self.config, &runtime.supervisor, &runtime.cancel);
+        let mut shown = opening.progress();
+        if let Some(progress) = shown {
+            self.show(Some(progress.to_string())).await;
+        }
+        let opened = loop {
+            match opening.next().await {
+                OpeningStep::Ended(opened) => break opened,
+                OpeningStep::Progress(progress) => {
+                    shown = Some(progress);
+                    self.show(Some(progress.to_string())).await;
+                }
+            }
+        };
+        if shown.is_some() {
+            self.show(None).await;
+        }
+        opened.map_err(|error| error.to_string())
+    }
+
+    /// Shows on the run's row how far the task is; none shows the activity alone.
+    pub(in crate::runtime) async fn show(&self, progress: Option<String>) {
+        if self.runtime.side_state.set_progress(self.run.id, progress) {
+            self.runtime.side_state_changed().await;
+        }
     }
 
     /// Raises an alarm if the remote has commits of this run that afk did not push.

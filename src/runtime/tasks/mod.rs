@@ -52,7 +52,10 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
     let tests = Duration::from_secs(60 * limits.test_minutes);
     SLACK
         + match task {
-            Task::Worktree => git * 8 + tests * REPEATED,
+            Task::Worktree => {
+                let minutes = limits.clone_minutes + limits.setup_minutes;
+                Duration::from_secs(60 * minutes) + git * 8 + tests * REPEATED
+            }
             Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
             // Baseline, red, green and old tests, each repeated, and the hunks.

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -192,8 +193,9 @@ pub(in crate::runtime) fn warm_after(task: &TaskContext) {
 pub(in crate::runtime) async fn warm(runtime: &Context, repo: &Repo) {
     let config = runtime.config();
     let prepared = async {
-        let pool = runtime.workspaces.pool(repo, &config, &runtime.supervisor, "afk").await?;
-        pool.warm().await
+        let opening =
+            runtime.workspaces.opening(repo, &config, &runtime.supervisor, &runtime.cancel);
+        opening.end().await?.warm().await.map_err(Arc::new)
     };
     if let Err(error) = prepared.await {
         tracing::warn!(%repo, %error, "no worktree could be prepared");

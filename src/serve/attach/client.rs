@@ -323,8 +323,17 @@ fn apply(snapshot: &mut Snapshot, line: ToClient) {
             }
             snapshot.seq = last;
         }
-        ToClient::SideState { worktrees, problems, clients, watchers, live, unwritten } => {
+        ToClient::SideState {
+            worktrees,
+            progress,
+            problems,
+            clients,
+            watchers,
+            live,
+            unwritten,
+        } => {
             snapshot.worktrees = worktrees.into_iter().collect();
+            snapshot.progress = progress;
             (snapshot.watchers, snapshot.verb_output) = (watchers, live);
             snapshot.breakglass_ahead = unwritten;
             (snapshot.problems, snapshot.clients) = (problems, clients);

@@ -120,6 +120,9 @@ pub(super) enum ToClient {
     #[serde(rename = "aside")]
     SideState {
         worktrees: Vec<(RunId, WorktreeStats)>,
+        /// How far the tasks of runs are.
+        #[serde(default)]
+        progress: BTreeMap<RunId, String>,
         /// Problems that concern no single run.
         problems: Vec<String>,
         clients: Vec<Attached>,

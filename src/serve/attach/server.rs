@@ -323,6 +323,7 @@ fn missing_events(batch: &Batch, last: i64) -> Option<Vec<(Timestamp, Event)>> {
 /// The state beside the fleet, if it changed between two snapshots.
 fn side_state_change(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
     let same = before.worktrees == now.worktrees
+        && before.progress == now.progress
         && before.problems == now.problems
         && before.clients == now.clients
         && before.watchers == now.watchers
@@ -333,6 +334,7 @@ fn side_state_change(before: &Snapshot, now: &Snapshot) -> Option<ToClient> {
         live: now.verb_output.clone(),
         unwritten: now.breakglass_ahead.clone(),
         worktrees: now.worktrees.iter().map(|(run, facts)| (*run, *facts)).collect(),
+        progress: now.progress.clone(),
         problems: now.problems.clone(),
         clients: now.clients.clone(),
     })

@@ -199,7 +199,7 @@ fn proof(snapshot: &Snapshot, repo: &Repo, now: Timestamp) -> Vec<String> {
     let mut lines = vec![repo.to_string()];
     match newest(snapshot, repo) {
         Some(run) => {
-            lines.push(format!("{}: {}", run.id, run.doing(now)));
+            lines.push(format!("{}: {}", run.id, snapshot.doing(run, now)));
             lines.extend(explain::proof(run));
         }
         None => lines.push("no run here yet".into()),

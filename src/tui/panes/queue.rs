@@ -180,7 +180,8 @@ impl Columns {
 }
 
 /// The state of a run, with its activity, or the reason of its end.
-fn standing(run: &Run, now: Timestamp) -> String {
+fn standing(run: &Run, snapshot: &Snapshot) -> String {
+    let now = snapshot.fleet.last_event;
     if let Some(outcome) = run.progress.outcome {
         format!("{}: {}", outcome.as_str(), run.progress.why.clean_line())
     } else {
@@ -190,9 +191,9 @@ fn standing(run: &Run, now: Timestamp) -> String {
             String::new()
         };
         if run.agent.quiet.is_some() || run.agent.retry.is_some() {
-            return run.doing(now);
+            return snapshot.doing(run, now);
         }
-        format!("{}{attempt}", run.standing(now))
+        format!("{}{attempt}", snapshot.standing(run, now))
     }
 }
 
@@ -218,7 +219,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
                     Some(Outcome::Cancelled | Outcome::Failed) => 5,
                     Some(Outcome::Done) => 6,
                 };
-                (mark, role, group, standing(run, fleet.last_event))
+                (mark, role, group, standing(run, snapshot))
             }
             (_, Some(Reason::Closed)) => (marks.done, Tone::Dim, 7, Reason::Closed.summary()),
             (_, Some(Reason::Eligible)) => {
@@ -273,7 +274,7 @@ fn rows(snapshot: &Snapshot, theme: &Theme) -> Vec<Row> {
             subject,
             since: run.progress.claimed,
             title: run.work.title().clean_line(),
-            reason: standing(run, fleet.last_event),
+            reason: standing(run, snapshot),
         });
     }
     rows.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));

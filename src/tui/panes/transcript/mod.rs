@@ -112,7 +112,7 @@ impl Pane for TranscriptPane {
             run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
         let state = match run.progress.outcome {
             Some(outcome) => outcome.as_str().to_owned(),
-            None => run.standing(fleet.last_event),
+            None => scene.snapshot.standing(run, fleet.last_event),
         };
         let place = if self.window.follow {
             "following".to_owned()

@@ -1,0 +1,219 @@
+//! Opens the pool of each repository once, however many tasks wait for it.
+//!
+//! ```text
+//! task ─┐
+//! task ─┼─▶ Opening ◀── progress, then the pool or the error ── one task a repository:
+//! warm ─┘                                                       first clone, recovery
+//! ```
+//!
+//! The task belongs to none of the waiters: a retry, or the deadline of one, doesn't begin the clone
+//! again. It ends when nobody waits any more, and with afk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::core::model::id::Repo;
+use crate::lock::LockExt;
+use crate::process::Supervisor;
+use crate::workspace::base::Base;
+use crate::workspace::credential::Credentials;
+use crate::workspace::first_clone::{CloneProgress, FirstClone};
+use crate::workspace::git::Git;
+use crate::workspace::pool::{Pool, Sandboxes};
+use crate::workspace::{WorkspaceError, name};
+
+/// How long an opening goes on without a waiter: a run that ended may soon be followed by another.
+const ABANDONED: Duration = Duration::from_secs(5);
+
+/// The pool, or the error that every waiter gets.
+type Opened = Result<Arc<Pool>, Arc<WorkspaceError>>;
+
+#[derive(Debug, Clone)]
+enum OpeningState {
+    /// The task works; how far the first clone is, if there is one.
+    UnderWay(Option<CloneProgress>),
+    Ended(Opened),
+}
+
+/// What a waiter learns of an opening.
+pub(super) enum OpeningStep {
+    /// The first clone is so far.
+    Progress(CloneProgress),
+    Ended(Opened),
+}
+
+/// The opening of one repository, for one waiter.
+#[derive(Debug)]
+pub(super) struct Opening(watch::Receiver<OpeningState>);
+
+impl Opening {
+    /// Waits for the next step. The last one is `Ended`.
+    pub(super) async fn next(&mut self) -> OpeningStep {
+        loop {
+            match &*self.0.borrow_and_update() {
+                OpeningState::Ended(opened) => return OpeningStep::Ended(opened.clone()),
+                OpeningState::UnderWay(_) => {}
+            }
+            if self.0.changed().await.is_err() {
+                return OpeningStep::Ended(Err(Arc::new(WorkspaceError::Stopped)));
+            }
+            if let OpeningState::UnderWay(Some(progress)) = *self.0.borrow() {
+                return OpeningStep::Progress(progress);
+            }
+        }
+    }
+
+    /// How far the first clone is now.
+    pub(super) fn progress(&self) -> Option<CloneProgress> {
+        match *self.0.borrow() {
+            OpeningState::UnderWay(progress) => progress,
+            OpeningState::Ended(_) => None,
+        }
+    }
+
+    /// Waits for the end.
+    pub(super) async fn end(mut self) -> Opened {
+        loop {
+            if let OpeningStep::Ended(opened) = self.next().await {
+                return opened;
+            }
+        }
+    }
+}
+
+/// The openings of all repositories.
+#[derive(Debug)]
+pub(super) struct Openings {
+    opener: Arc<Opener>,
+    by_repo: Mutex<BTreeMap<Repo, Arc<watch::Sender<OpeningState>>>>,
+}
+
+impl Openings {
+    pub(super) fn new(opener: Opener) -> Self {
+        Self { opener: Arc::new(opener), by_repo: Mutex::default() }
+    }
+
+    /// The opening of a repository. Begins it if there is none, or if the last one failed.
+    pub(super) fn of(
+        &self,
+        repo: &Repo,
+        config: &Arc<Config>,
+        supervisor: &Supervisor,
+        cancel: &CancellationToken,
+    ) -> Opening {
+        let mut all = self.by_repo.locked();
+        if let Some(known) = all.get(repo) {
+            // Subscribing first keeps the task from counting this waiter as gone.
+            let opening = Opening(known.subscribe());
+            if !matches!(*known.borrow(), OpeningState::Ended(Err(_))) {
+                return opening;
+            }
+        }
+        let (sender, receiver) = watch::channel(OpeningState::UnderWay(None));
+        let sender = Arc::new(sender);
+        all.insert(repo.clone(), sender.clone());
+        let (opener, repo) = (self.opener.clone(), repo.clone());
+        let (config, supervisor, cancel) = (config.clone(), supervisor.clone(), cancel.clone());
+        tokio::spawn(async move {
+            let unfinished = Unfinished(&sender);
+            let owner = format!("clone-{}", name::folder(&repo));
+            let seen = |progress| {
+                sender.send_replace(OpeningState::UnderWay(Some(progress)));
+            };
+            let opened = tokio::select! {
+                opened = opener.open(&repo, &config, &supervisor, &owner, &seen) => opened,
+                () = abandoned(&sender) => Err(WorkspaceError::Stopped),
+                () = cancel.cancelled() => Err(WorkspaceError::Stopped),
+            };
+            if opened.is_err() {
+                // git's helpers (ssh, index-pack) don't always end with it.
+                supervisor.end(&owner).await;
+            }
+            unfinished.0.send_replace(OpeningState::Ended(opened.map_err(Arc::new)));
+        });
+        Opening(receiver)
+    }
+}
+
+/// Resolves once nobody has waited for some time.
+async fn abandoned(sender: &watch::Sender<OpeningState>) {
+    loop {
+        sender.closed().await;
+        sleep(ABANDONED).await;
+        if sender.is_closed() {
+            return;
+        }
+    }
+}
+
+/// Ends an opening whose task panicked.
+struct Unfinished<'a>(&'a watch::Sender<OpeningState>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|state| {
+            let unfinished = matches!(state, OpeningState::UnderWay(_));
+            if unfinished {
+                *state = OpeningState::Ended(Err(Arc::new(WorkspaceError::Stopped)));
+            }
+            unfinished
+        });
+    }
+}
+
+/// What opening a pool needs beside the configuration.
+#[derive(Debug)]
+pub(super) struct Opener {
+    /// The folder with one folder a repository.
+    pub root: PathBuf,
+    /// Worktrees that belong to runs from before the start.
+    pub kept: BTreeSet<PathBuf>,
+    pub credentials: Arc<dyn Credentials>,
+    pub sandboxes: Arc<dyn Sandboxes>,
+}
+
+impl Opener {
+    async fn open(
+        &self,
+        repo: &Repo,
+        config: &Config,
+        supervisor: &Supervisor,
+        owner: &str,
+        seen: &(dyn Fn(CloneProgress) + Send + Sync),
+    ) -> Result<Arc<Pool>, WorkspaceError> {
+        let known = config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
+            subcommand: "remote".into(),
+            message: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
+        })?;
+        let dir = self.root.join(name::folder(repo));
+        let deadline = Duration::from_secs(config.limits.git_seconds);
+        let base = dir.join("base.git");
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| WorkspaceError::Io { path: dir.clone(), source })?;
+        let git = Git::new(&base, supervisor, owner, deadline).reaching(
+            &known.remote,
+            self.credentials.clone(),
+            &dir,
+        );
+        let limit = Duration::from_secs(60 * config.limits.clone_minutes);
+        let first_clone = FirstClone { limit, seen };
+        let base = Base::open(&base, &known.remote, &known.branch, &git, first_clone).await?;
+        let base = base.owned_by("afk");
+        base.break_stale_locks();
+        let taken = self.kept.iter().filter(|path| path.starts_with(&dir)).cloned().collect();
+        let (limit, sandboxes) = (config.limits.disk_free_mib, self.sandboxes.clone());
+        let pool = Pool::open(base, &dir, limit, sandboxes, taken).await?;
+        let recovered = pool.recover().await?;
+        if recovered > 0 {
+            tracing::info!(%repo, recovered, "gave back worktrees that an earlier afk left");
+        }
+        Ok(Arc::new(pool))
+    }
+}
