@@ -59,7 +59,9 @@ pub(super) async fn run(
     let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
     let started = Instant::now();
     let log = task.log(&run.log_name());
+    task.show(Some(format!("testing {}", run.summary()))).await;
     let finished = task.runtime.supervisor.run(&spec, &log, limit).await;
+    task.show(None).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let passed = finished.code == Some(0);
