@@ -145,7 +145,9 @@ async fn claim_and_spawn(files: usize) {
     let folder = dir.path().join("pool");
     let caller = Git::new(&folder, &supervisor, "bench", Duration::from_secs(60));
     let base =
-        Base::open(&folder.join("base.git"), repo.to_str().unwrap(), "one", &caller).await.unwrap();
+        Base::open(&folder.join("base.git"), repo.to_str().unwrap(), "one", &caller, first_clone)
+            .await
+            .unwrap();
     let pool = Pool::open(base, &folder, 0, Arc::new(NoSandbox), BTreeSet::new()).await.unwrap();
     let (mut takes, mut spawns, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..pairs() {

@@ -14,13 +14,7 @@ use clap::Parser;
 fn main() -> color_eyre::Result<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let word = args.next();
-    let code = if word.as_ref().is_some_and(|word| word == afk::process::launch::WORD) {
-        Some(afk::process::launch::become_program(args))
-    } else if word.is_some_and(|word| word == afk::sandbox::INIT_WORD) {
-        Some(afk::sandbox::become_init(args))
-    } else {
-        None
-    };
+    let code = afk::process::launch::become_launcher_or_init(word.as_deref(), args);
     if let Some(code) = code {
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
     }

@@ -2,13 +2,15 @@
 //! control group, hides paths or builds a sandbox, starts a session and replaces itself by the program.
 //!
 //! `posix_spawn` can't start a session, and a `pre_exec` closure would fork our whole memory on the
-//! hot path. This small step in between costs about a millisecond. `main` calls [`become_program`]
-//! before it does anything else; `afk doctor` starts it to test what it can do here.
+//! hot path. The small program `afk-launch` beside afk takes its place where it is there: it loads
+//! faster. `main` calls [`become_launcher_or_init`] before it does anything else; `afk doctor` starts
+//! the launcher to test what it can do here.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{descriptors, hide, marks};
 use crate::error::chain;
@@ -26,6 +28,43 @@ pub(super) const DESCRIPTORS: &str = "--descriptors";
 pub(super) const GROUP: &str = "--group";
 /// The option in front of a [`Sandbox`] in JSON.
 pub(crate) const SANDBOX: &str = "--sandbox";
+
+/// The version of the launcher; a launcher of another one is never used.
+pub const VERSION: &str = concat!("afk-launch ", env!("CARGO_PKG_VERSION"));
+/// The name of the small program that does nothing else than launch.
+const PROGRAM: &str = "afk-launch";
+
+/// Becomes what the first argument asks for: the launcher, or the init of a sandbox. None if it asks
+/// for neither.
+#[must_use]
+pub fn become_launcher_or_init(
+    word: Option<&OsStr>,
+    args: impl Iterator<Item = OsString>,
+) -> Option<i32> {
+    match word {
+        Some(word) if word == WORD => Some(become_program(args)),
+        Some(word) if word == sandbox::INIT_WORD => Some(sandbox::become_init(args)),
+        _ => None,
+    }
+}
+
+/// The program that launches for the afk program `afk`: `afk-launch` beside it, if that has the same
+/// owner and the same version, and otherwise afk itself. The small program loads in a fraction of the
+/// time.
+pub(super) fn launcher_of(afk: PathBuf) -> PathBuf {
+    let small = afk.with_file_name(PROGRAM);
+    let owner = |path: &Path| {
+        let meta = path.symlink_metadata().ok()?;
+        meta.is_file().then(|| meta.uid())
+    };
+    let writable = |path: &Path| path.metadata().is_ok_and(|meta| meta.mode() & 0o022 != 0);
+    if owner(&small).is_none() || owner(&small) != owner(&afk) || writable(&small) {
+        return afk;
+    }
+    let version = Command::new(&small).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let fits = version.is_ok_and(|output| output.stdout.trim_ascii_end() == VERSION.as_bytes());
+    if fits { small } else { afk }
+}
 
 /// Becomes the program, or runs it behind the wall and returns its exit code. Where it can't be
 /// started, the exit code is one that a shell would give: 127 for a missing program, 126 for one

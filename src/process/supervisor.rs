@@ -59,6 +59,7 @@ impl Supervisor {
         let terminal = this.is_none_or(|this| this.terminal != 0);
         let (hidden, folders) = (RwLock::default(), Mutex::default());
         let groups = Groups::default();
+        let launcher = launch::launcher_of(launcher);
         // The kernel clamps a niceness above 19.
         let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
         Self(Arc::new(Inner {

@@ -82,11 +82,14 @@ impl SideState {
     /// Replaces the progress of a run's task; none clears it. Returns whether it changed.
     pub(super) fn set_progress(&self, run: RunId, text: Option<String>) -> bool {
         let mut all = self.progress.locked();
-        let before = match &text {
-            Some(text) => all.insert(run, text.clone()),
+        if all.get(&run) == text.as_ref() {
+            return false;
+        }
+        match text {
+            Some(text) => all.insert(run, text),
             None => all.remove(&run),
         };
-        before != text
+        true
     }
 
     /// Attached clients by the number of their [`Attachment`](super::Attachment).

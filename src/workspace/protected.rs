@@ -73,7 +73,7 @@ fn targets(command: &str) -> Vec<String> {
             .filter(|word| !word.starts_with('-') && !word.contains('='))
             .map(str::to_owned)
             .collect();
-        Some(if named.is_empty() { vec!["".into()] } else { named })
+        Some(if named.is_empty() { vec![String::new()] } else { named })
     });
     makes.flatten().collect()
 }
@@ -102,7 +102,7 @@ fn rules(text: &str, targets: &[String]) -> String {
 
 fn json_parts(text: &str, keys: &[&str]) -> String {
     match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => keys.iter().map(|key| format!("{:?}\n", value.get(key))).collect(),
+        Ok(value) => format!("{:?}", keys.iter().map(|key| value.get(key)).collect::<Vec<_>>()),
         // What can't be read differs from what can.
         Err(_) => text.to_owned(),
     }
@@ -115,7 +115,7 @@ fn toml_parts(text: &str, keys: &[&str]) -> String {
         let first = table.get(parts.next()?)?;
         parts.try_fold(first, |value, part| value.get(part)).cloned()
     };
-    keys.iter().map(|key| format!("{:?}\n", find(key))).collect()
+    format!("{:?}", keys.iter().map(find).collect::<Vec<_>>())
 }
 
 /// Sections of an INI file.

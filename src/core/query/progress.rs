@@ -65,11 +65,11 @@ fn checklist(run: &Run) -> String {
 fn names(link: &Evidence) -> String {
     let of = |fact: &&Fact| fact.kind == FactKind::FailToPass;
     let names: Vec<&Fact> = link.facts.iter().filter(of).collect();
-    let mut text: String = names
-        .iter()
-        .take(NAMES)
-        .map(|fact| format!("    - {}\n", quoted(fact.value.as_received())))
-        .collect();
+    let lines = names.iter().take(NAMES).map(|fact| quoted(fact.value.as_received()));
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&format!("    - {line}\n"));
+    }
     if names.len() > NAMES {
         text.push_str(&format!("    - and {} more\n", names.len() - NAMES));
     }

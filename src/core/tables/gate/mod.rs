@@ -12,7 +12,7 @@
 //! | a protected file changed, or a class of work without a test | a human is asked |
 //! | a test fails without the change and passes with it | open |
 //!
-//! The source of the rules is the measure of the field, FAIL_TO_PASS and PASS_TO_PASS of SWE-bench;
+//! The source of the rules is the measure of the field, `FAIL_TO_PASS` and `PASS_TO_PASS` of SWE-bench;
 //! docs/gate.md has the whole table.
 
 mod compare;
@@ -123,8 +123,8 @@ fn question(report: &GateReport, concerns: &[Concern]) -> GateQuestion {
     let line = lines.join("; ");
     let diff = report.change.diff.as_received();
     let digest = Digest::of(&[line.as_bytes(), diff.as_bytes()]);
-    let list: String = lines.iter().map(|line| format!("- {line}\n")).collect();
-    GateQuestion { line, detail: format!("{list}\n{diff}").into(), digest }
+    let list = lines.join("\n- ");
+    GateQuestion { line, detail: format!("- {list}\n\n{diff}").into(), digest }
 }
 
 /// Judges the base as it is. Returns whether its tests are flaky.

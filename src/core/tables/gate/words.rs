@@ -14,8 +14,10 @@ const NAMED: usize = 20;
 /// A list with a line each, cut after [`NAMED`] of them.
 fn list<'a>(names: impl ExactSizeIterator<Item = &'a Untrusted>) -> String {
     let count = names.len();
-    let mut text: String =
-        names.take(NAMED).map(|name| format!("- {}\n", name.clean_line())).collect();
+    let mut text = String::new();
+    for name in names.take(NAMED) {
+        text.push_str(&format!("- {}\n", name.clean_line()));
+    }
     if count > NAMED {
         text.push_str(&format!("- and {} more\n", count - NAMED));
     }
