@@ -129,7 +129,7 @@ fn walk(tree: &Path, glob: &Glob, on_file: OnFile<'_>) -> Result<(), ReportError
     let Some(folder) = open_below(tree, folders) else { return Ok(()) };
     let mut path = folders.as_bytes().to_vec();
     let matcher = glob.compile_matcher();
-    let mut walk = Walk { glob: text, matcher, entries: 0, on_file };
+    let mut walk = ReportSearch { glob: text, matcher, entries: 0, on_file };
     walk.folder(&folder, &mut path, 0)
 }
 
@@ -144,14 +144,14 @@ fn open_below(tree: &Path, folders: &str) -> Option<OwnedFd> {
     Some(folder)
 }
 
-struct Walk<'a> {
+struct ReportSearch<'a> {
     glob: &'a str,
     matcher: GlobMatcher,
     entries: usize,
     on_file: OnFile<'a>,
 }
 
-impl Walk<'_> {
+impl ReportSearch<'_> {
     /// Searches a folder. A folder that can't be read has no report.
     fn folder(
         &mut self,
