@@ -34,6 +34,7 @@ use afk::process::{Spec, StdinMode, Supervisor};
 use afk::runtime::Runtime;
 use afk::sandbox::{Level, Sandbox};
 use afk::workspace::base::Base;
+use afk::workspace::first_clone::FirstClone;
 use afk::workspace::git::Git;
 use afk::workspace::pool::{Pool, Sandboxes};
 use support::world::{END, WORK, World, until};
@@ -144,6 +145,7 @@ async fn claim_and_spawn(files: usize) {
     let supervisor = Supervisor::new(AFK.into(), "bench".into(), Duration::from_secs(1));
     let folder = dir.path().join("pool");
     let caller = Git::new(&folder, &supervisor, "bench", Duration::from_secs(60));
+    let first_clone = FirstClone { limit: Duration::from_secs(60), seen: &|_| {} };
     let base =
         Base::open(&folder.join("base.git"), repo.to_str().unwrap(), "one", &caller, first_clone)
             .await

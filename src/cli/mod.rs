@@ -115,7 +115,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Subcommand::Attach(args)) => block_on(attach::run(&args, &instance)),
         Some(Subcommand::Dash(args)) => block_on(dash::run(&args, &instance)),
         Some(Subcommand::Stop(args)) => block_on(stop::run(&args, &instance)),
-        Some(Subcommand::Init(args)) => init::run(&args, &instance),
+        Some(Subcommand::Init(args)) => block_on(init::run(&args, &instance)),
         Some(Subcommand::Doctor) => block_on(doctor::run(&instance)),
         Some(Subcommand::Submit(args)) => block_on(submit::run(args, &instance)),
         Some(Subcommand::Explain(args)) => explain::run(&args, &instance),
@@ -128,7 +128,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         None => match up::choose(&instance)? {
             up::FirstStep::Cockpit => block_on(up::open(&instance)),
             up::FirstStep::Demo => block_on(demo::run(demo::DemoArgs::default())),
-            up::FirstStep::Init => init::run(&init::InitArgs { dir: ".".into() }, &instance),
+            up::FirstStep::Init => block_on(init::run(&init::InitArgs::default(), &instance)),
             up::FirstStep::Leave => Ok(()),
         },
     }

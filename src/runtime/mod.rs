@@ -74,3 +74,4 @@ pub(crate) use side_state::ProblemSource;
 pub(crate) use snapshot::Batch;
 pub use snapshot::{Snapshot, WatcherHealth, WorktreeStats};
 pub use startup::{Runtime, RuntimeError};
+pub(crate) use wall::{Grants, Owner, Wall};

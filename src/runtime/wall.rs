@@ -95,7 +95,7 @@ pub(crate) struct Wall {
 }
 
 impl Wall {
-    pub(super) fn new(supervisor: Supervisor, state: PathBuf, config: &SandboxConfig) -> Self {
+    pub(crate) fn new(supervisor: Supervisor, state: PathBuf, config: &SandboxConfig) -> Self {
         let config = RwLock::new(config.clone());
         Self { supervisor, state, config, probe: OnceLock::new(), proxies: Mutex::default() }
     }

@@ -67,11 +67,12 @@ impl NameCollector {
     fn comparable(&self, name: &str) -> String {
         if name.len() > LONGEST_NAME {
             let digest = Sha256::digest(self.without_tree(name).as_bytes());
-            let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            let mut first = [0; 8];
+            first.copy_from_slice(&digest[..8]);
             let start =
                 clean_line(&self.without_tree(&name[..name.floor_char_boundary(LONGEST_NAME)]));
             let cut = start.floor_char_boundary(LONGEST_SHOWN);
-            return format!("{}… {digest}", start[..cut].trim());
+            return format!("{}… {:016x}", start[..cut].trim(), u64::from_be_bytes(first));
         }
         clean_line(&self.without_tree(name)).trim().to_owned()
     }

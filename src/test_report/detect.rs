@@ -41,7 +41,7 @@ pub(super) fn kinds(text: &str) -> Vec<ReportKind> {
 fn kind_of(line: &str) -> Option<ReportKind> {
     let trimmed = line.trim();
     let kind = if trimmed.starts_with("Nextest run ID ")
-        || trimmed.starts_with("Starting ") && trimmed.contains(" tests across ")
+        || trimmed.starts_with("Starting ") && trimmed.contains(" across ")
     {
         ReportKind::Nextest
     } else if super::libtest::block_start(line) {

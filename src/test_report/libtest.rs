@@ -231,10 +231,17 @@ struct JsonEvent<'a> {
     name: Option<String>,
 }
 
+/// The tests of one program, whose names were escaped in the JSON.
+#[derive(Debug, Default)]
+struct JsonBlock {
+    header: Option<usize>,
+    tests: Vec<(String, TestOutcome)>,
+}
+
 /// Reads the harness's JSON lines.
 pub(super) fn read_json(text: &str, names: &mut NameCollector) {
     let mut headers: Vec<String> = Vec::new();
-    let mut blocks: Vec<(Option<usize>, Vec<(String, TestOutcome)>)> = Vec::new();
+    let mut blocks: Vec<JsonBlock> = Vec::new();
     for line in text.lines() {
         if let Some(label) = header(line) {
             headers.push(label);
@@ -246,7 +253,8 @@ pub(super) fn read_json(text: &str, names: &mut NameCollector) {
         let Ok(event) = serde_json::from_str::<JsonEvent<'_>>(line) else { continue };
         let outcome = match (&*event.kind, event.event.as_deref()) {
             ("suite", Some("started")) => {
-                blocks.push((headers.len().checked_sub(1), Vec::new()));
+                let header = headers.len().checked_sub(1);
+                blocks.push(JsonBlock { header, tests: Vec::new() });
                 continue;
             }
             ("test" | "bench", Some("ok")) | ("bench", None) => TestOutcome::Passed,
@@ -255,15 +263,15 @@ pub(super) fn read_json(text: &str, names: &mut NameCollector) {
             _ => continue,
         };
         if blocks.is_empty() {
-            blocks.push((None, Vec::new()));
+            blocks.push(JsonBlock::default());
         }
-        if let (Some(name), Some((_, tests))) = (event.name, blocks.last_mut()) {
-            tests.push((name, outcome));
+        if let (Some(name), Some(block)) = (event.name, blocks.last_mut()) {
+            block.tests.push((name, outcome));
         }
     }
-    let blocks = blocks.iter().map(|(header, tests)| Block {
-        header: *header,
-        tests: tests.iter().map(|(name, outcome)| (name.as_str(), *outcome)).collect(),
+    let blocks = blocks.iter().map(|block| Block {
+        header: block.header,
+        tests: block.tests.iter().map(|(name, outcome)| (name.as_str(), *outcome)).collect(),
     });
     record(&headers, blocks.collect(), names);
 }

@@ -84,10 +84,12 @@ fn result(line: &str) -> Option<(String, TestOutcome)> {
     let is = |word: &str| {
         directive.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
     };
-    let outcome = match passed {
-        _ if is("skip") || is("todo") => TestOutcome::Skipped,
-        true => TestOutcome::Passed,
-        false => TestOutcome::Failed,
+    let outcome = if is("skip") || is("todo") {
+        TestOutcome::Skipped
+    } else if passed {
+        TestOutcome::Passed
+    } else {
+        TestOutcome::Failed
     };
     Some((name, outcome))
 }
@@ -97,7 +99,7 @@ fn split_directive(text: &str) -> (&str, &str) {
     for (at, _) in text.match_indices('#') {
         let before = &text[..at];
         let escaped = before.len() - before.trim_end_matches('\\').len();
-        if escaped % 2 == 0 && (before.is_empty() || before.ends_with(' ')) {
+        if escaped.is_multiple_of(2) && (before.is_empty() || before.ends_with(' ')) {
             return (before, &text[at + 1..]);
         }
     }

@@ -201,5 +201,5 @@ fn init_leads_to_a_clean_doctor() {
     std::fs::write(&config, armed).unwrap();
     let (code, printed) = call(&["doctor"]);
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains("tested by `./test.sh`"), "{printed}");
+    assert!(printed.contains("tested by `sh ./test.sh`"), "{printed}");
 }

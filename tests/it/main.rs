@@ -34,6 +34,7 @@ mod github_faults;
 mod host_script;
 mod hostile_agents;
 mod http;
+mod init;
 mod leader;
 mod operator;
 mod operators;

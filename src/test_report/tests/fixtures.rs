@@ -1,4 +1,4 @@
-//! Each reader on recorded output of real programs (tests/fixtures/test_reports/README.md).
+//! Each reader on recorded output of real programs, which `tests/fixtures/test_reports` explains.
 
 use std::path::Path;
 
@@ -224,9 +224,20 @@ const NODE: [&str; 10] = [
 #[test]
 fn node_names_suites_and_test() {
     let expected = [&NODE[..], &["+ top > part"]].concat();
-    for fixture in ["node-tap.txt", "node-spec.txt", "node-spec-color.txt"] {
+    for fixture in [
+        "node-tap.txt",
+        "node-spec.txt",
+        "node-spec-color.txt",
+        "node18-tap.txt",
+        "node24-tap.txt",
+        "node24-spec.txt",
+    ] {
         assert_eq!(read(ReportKind::Node, fixture), expected, "{fixture}");
     }
+    // Node.js 18 prints no result of a suite.
+    let suites = ["- math", "+ math > deep", "+ top"];
+    let tests: Vec<&str> = expected.iter().copied().filter(|line| !suites.contains(line)).collect();
+    assert_eq!(read(ReportKind::Node, "node18-spec.txt"), tests);
     assert_eq!(read(ReportKind::Tap, "node-tap.txt"), expected);
     let junit = read(ReportKind::Junit, "node-junit.xml");
     assert!(junit.contains(&"- math > test > subtracts".to_owned()), "{junit:?}");
@@ -308,6 +319,8 @@ fn auto_recognises_each_runner() {
         ("node-tap.txt", ReportKind::Tap),
         ("node-spec.txt", ReportKind::Node),
         ("node-spec-color.txt", ReportKind::Node),
+        ("node18-spec.txt", ReportKind::Node),
+        ("node24-tap.txt", ReportKind::Tap),
         ("jest-verbose.txt", ReportKind::Jest),
         ("jest.txt", ReportKind::Jest),
         ("vitest-verbose.txt", ReportKind::Vitest),

@@ -1,30 +1,55 @@
-//! `afk init`: examines the repository you are in and writes a configuration that starts nothing. It
-//! overwrites no file.
+//! `afk init`: examines the repository you are in, tries its test command once, and writes a
+//! configuration that starts nothing. It overwrites no file.
+
+mod suite;
+mod trial;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
+use self::suite::ProposedSuite;
+use self::trial::{Trial, TrialPlace};
 use super::instance::InstanceArgs;
-use super::terminal::print_line;
+use super::terminal::{ask, print_line};
 use crate::agent::vendor::on_path;
 use crate::config::agent::{Preset, presets};
 use crate::core::model::id::Repo;
+use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
 
-const TEMPLATE: &str = include_str!("../../assets/afk.toml");
+const TEMPLATE: &str = include_str!("../../../assets/afk.toml");
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The folder of the repository
     #[arg(default_value = ".")]
     pub(super) dir: PathBuf,
+    /// Don't try the test command
+    #[arg(long)]
+    pub(super) no_try: bool,
+    /// Stop the trial of the test command after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = TRY_SECONDS)]
+    pub(super) try_seconds: u64,
+    /// Write .afk.toml without a question, also if the test command fails
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
-pub(super) fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), Failure> {
+/// The default limit of the trial: a newcomer waits for it.
+const TRY_SECONDS: u64 = 120;
+
+impl Default for InitArgs {
+    fn default() -> Self {
+        Self { dir: ".".into(), no_try: false, try_seconds: TRY_SECONDS, yes: false }
+    }
+}
+
+pub(super) async fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     let paths = instance.paths()?;
     if paths.config.exists() {
         let why = format!("{} already exists", paths.config.display());
@@ -32,18 +57,23 @@ pub(super) fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), Failur
             .hint("edit it, or name another file with --config; `afk doctor` checks it"));
     }
     let repository = DetectedRepository::detect(&args.dir)?;
+    let rules = repository.top.join(crate::config::repository::FILE);
+    // The trial takes time. Whoever ends afk meanwhile finds no file half done.
+    let new_rules =
+        if rules.exists() { None } else { new_rules(args, &repository, &paths.state).await? };
     let folder = paths.config.parent().unwrap_or(Path::new("."));
     crate::trusted_file::create_folder(&folder.join("issues"))?;
     // The configuration grants rights, so the group may not write it, whatever the umask is.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&paths.config)?;
     file.write_all(configuration(&repository).as_bytes())?;
     print_line(&format!("wrote {}", paths.config.display()));
-    let rules = repository.top.join(crate::config::repository::FILE);
-    if rules.exists() {
-        print_line(&format!("{} already exists", rules.display()));
-    } else {
-        std::fs::write(&rules, rules_text(&repository))?;
-        print_line(&format!("wrote {}: review and commit it", rules.display()));
+    match new_rules {
+        Some(text) => {
+            std::fs::write(&rules, text)?;
+            print_line(&format!("wrote {}: review and commit it", rules.display()));
+        }
+        None if rules.exists() => print_line(&format!("{} already exists", rules.display())),
+        None => print_line(&format!("wrote no {}", rules.display())),
     }
     print_line("");
     print_line("It starts nothing yet. To change that:");
@@ -54,6 +84,92 @@ pub(super) fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), Failur
     Ok(())
 }
 
+/// Tries the proposed test command, and returns the text of `.afk.toml`. A suite that doesn't pass is
+/// no error: the user may know why, so there is a text unless the user declines.
+async fn new_rules(
+    args: &InitArgs,
+    repository: &DetectedRepository,
+    state: &Path,
+) -> Result<Option<String>, Failure> {
+    let trial = match &repository.suite {
+        Some(suite) if !args.no_try => try_suite(args, repository, suite, state).await?,
+        _ => None,
+    };
+    let failed = trial.as_ref().is_some_and(|trial| !trial.passed() && !trial.interrupted());
+    if failed && !args.yes && std::io::stdin().is_terminal() && !wants_rules().await? {
+        return Ok(None);
+    }
+    Ok(Some(rules_text(repository.suite.as_ref(), trial.as_ref())))
+}
+
+/// Asks whether to write `.afk.toml` although the suite didn't pass. Ctrl-C declines: since the trial,
+/// it ends the process no more.
+async fn wants_rules() -> Result<bool, Failure> {
+    const QUESTION: &str = "Write .afk.toml with this command? [Y/n] ";
+    let answer = tokio::task::spawn_blocking(|| ask(std::io::stdout(), QUESTION));
+    tokio::select! {
+        answer = answer => {
+            let answer = answer.map_err(std::io::Error::other)??;
+            Ok(!answer.to_lowercase().starts_with('n'))
+        }
+        _ = tokio::signal::ctrl_c() => {
+            print_line("");
+            Ok(false)
+        }
+    }
+}
+
+/// Runs the suite once and prints how it ended. None if it can't be tried here.
+async fn try_suite(
+    args: &InitArgs,
+    repository: &DetectedRepository,
+    suite: &ProposedSuite,
+    state: &Path,
+) -> Result<Option<Trial>, Failure> {
+    let command = suite.command();
+    let place = TrialPlace {
+        top: repository.top.clone(),
+        objects: repository.objects.clone(),
+        state: state.to_owned(),
+        launcher: super::own_program()?,
+        limit: Duration::from_secs(args.try_seconds),
+    };
+    let announce = |how: &str| {
+        let limit = plural(args.try_seconds, "second");
+        print_line(&format!("{} suggests the test command `{command}`.", suite.found));
+        print_line(&format!("Trying it once {how}, for at most {limit}; Ctrl-C skips it."));
+    };
+    let trial = match trial::run(&place, suite, announce).await {
+        Ok(trial) => trial,
+        Err(why) => {
+            print_line(&format!("The test command `{command}` was not tried: {why}."));
+            return Ok(None);
+        }
+    };
+    print_line(&format!("The test command {}.", trial.summary()));
+    if trial.interrupted() {
+        return Ok(Some(trial));
+    }
+    for name in trial.failed_tests() {
+        print_line(&format!("    {name}"));
+    }
+    if !trial.passed() {
+        print_line("The end of its output:");
+        for line in trial.end_of_log() {
+            print_line(&format!("    {line}"));
+        }
+        print_line(
+            "The gate runs it like this: on a commit alone, without untracked files, your home folder \
+             or its settings.",
+        );
+        print_line("No run starts on a red suite. Mend it, or change `test` in .afk.toml.");
+    } else if !trial.has_names() {
+        print_line("Its output names no tests, so the gate goes by exit codes only.");
+    }
+    print_line("");
+    Ok(Some(trial))
+}
+
 /// The facts about a repository that its configuration starts from.
 struct DetectedRepository {
     /// The top folder of the checkout.
@@ -61,8 +177,10 @@ struct DetectedRepository {
     repo: Repo,
     remote: String,
     branch: String,
-    /// The test command that its files suggest.
-    test: Option<&'static str>,
+    /// The folder with its objects.
+    objects: PathBuf,
+    /// The test suite that its files suggest.
+    suite: Option<ProposedSuite>,
     /// The presets whose programs are on the PATH.
     agents: Vec<(&'static str, PathBuf)>,
 }
@@ -92,7 +210,8 @@ impl DetectedRepository {
             repo: repo_name(&remote),
             remote,
             branch,
-            test: test_command(&top),
+            objects: repository.commondir().join("objects"),
+            suite: suite::propose(&top),
             agents: presets().iter().filter_map(installed_preset).collect(),
             top,
         })
@@ -130,25 +249,6 @@ fn repo_name(remote: &str) -> Repo {
     Repo::parse(&format!("{owner}/{name}"))
         .or_else(|_| Repo::parse("local/repository"))
         .unwrap_or_else(|_| unreachable!("a constant name is well formed"))
-}
-
-fn test_command(top: &Path) -> Option<&'static str> {
-    let has = |name: &str| top.join(name).exists();
-    let names = |file: &str, word: &str| {
-        std::fs::read_to_string(top.join(file)).is_ok_and(|text| text.contains(word))
-    };
-    [
-        (has("test.sh"), "./test.sh"),
-        (has("Cargo.toml"), "cargo test"),
-        (names("package.json", "\"test\""), "npm test"),
-        (has("go.mod"), "go test ./..."),
-        (has("mix.exs"), "mix test"),
-        (has("pom.xml"), "mvn -q test"),
-        (has("pytest.ini") || names("pyproject.toml", "pytest"), "pytest"),
-        (names("Makefile", "\ntest:"), "make test"),
-    ]
-    .into_iter()
-    .find_map(|(there, command)| there.then_some(command))
 }
 
 /// The preset with the path of its program, if that is on the PATH.
@@ -194,20 +294,27 @@ fn configuration(detected: &DetectedRepository) -> String {
         .replace("{{repository}}", &repository)
 }
 
-fn rules_text(detected: &DetectedRepository) -> String {
-    let (test, remark) = match detected.test {
-        Some(test) => (test, ""),
-        None => ("false", "# afk recognised no test command: write yours here.\n"),
+fn rules_text(suite: Option<&ProposedSuite>, trial: Option<&Trial>) -> String {
+    let remark = match (suite, trial) {
+        (None, _) => "# afk recognised no test command: write yours here.\n".to_owned(),
+        (Some(_), None) => "# Not tried yet.\n".to_owned(),
+        (Some(_), Some(trial)) => format!("# `afk init` tried it: it {}.\n", trial.summary()),
+    };
+    let test = suite.map_or_else(|| "false".to_owned(), ProposedSuite::command);
+    let report = match suite.and_then(|suite| suite.report) {
+        Some(report) => format!("[gate]\nreport = {}\n\n", quoted(report)),
+        None => String::new(),
     };
     format!(
         "# How afk tests, builds and deploys this repository (docs/configuration.md). afk\n\
          # always reads it from the commit that a run starts from.\n\
          {remark}test = {}\n\n\
+         {report}\
          # [ci]\n# command = {}\n\n\
          # [deploy]\n# command = \"./deploy.sh\"\n\n\
          # [probe]\n# http = \"http://127.0.0.1:8080/health\"\n# soak_ms = 60000\n",
-        quoted(test),
-        quoted(test)
+        quoted(&test),
+        quoted(&test)
     )
 }
 
