@@ -33,6 +33,8 @@ pub mod repository;
 pub mod sandbox;
 pub mod service;
 pub mod services;
+pub mod setup;
+mod test_secrets;
 pub mod ui;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,6 +184,7 @@ impl Config {
         service::apply_environment(&mut config, env)?;
         control::apply(&mut config, env)?;
         config.check()?;
+        test_secrets::check(&config, &text)?;
         Ok(config)
     }
 

@@ -22,7 +22,7 @@ use crate::process::Supervisor;
 use crate::process::level::{Probe, strongest};
 use crate::sandbox::{Level, NetworkPolicy, Sandbox, user_home};
 use crate::workspace::pool::Sandboxes;
-use crate::workspace::trash;
+use crate::workspace::{submodules, trash};
 
 /// Toolchains and programs below a home that every program behind the wall may read.
 const TOOLCHAINS: &[&str] = &[
@@ -236,9 +236,8 @@ impl Wall {
 
 impl Sandboxes for Wall {
     fn of(&self, workspace: &Path) -> Result<Option<Sandbox>, String> {
-        let objects = workspace.parent().map(borrowed_objects);
         let grants = Grants {
-            read: objects.into_iter().collect(),
+            read: workspace.parent().map(borrowed_objects).unwrap_or_default(),
             write: vec![workspace.to_owned()],
             // git has nothing to fetch there. Without namespaces there is no such policy.
             network: (self.level()? == Level::Strong).then_some(NetworkPolicy::None),
@@ -248,9 +247,10 @@ impl Sandboxes for Wall {
     }
 }
 
-/// The objects that the workspaces of a repository borrow from its base clone.
-pub(super) fn borrowed_objects(repository: &Path) -> PathBuf {
-    repository.join("base.git/objects")
+/// The objects that the workspaces of a repository borrow from its base clone, and from the mirrors
+/// of its submodules.
+pub(super) fn borrowed_objects(repository: &Path) -> Vec<PathBuf> {
+    vec![repository.join("base.git/objects"), submodules::mirrors(repository)]
 }
 
 /// The toolchains in the user's home, and the folders of `PATH`.

@@ -74,7 +74,9 @@ pub(crate) async fn lay_over(
     head: &Sha,
     files: &[Vec<u8>],
 ) -> Result<(), WorkspaceError> {
-    let words = ["checkout", "--quiet", &head.0, "--"].map(OsStr::new);
+    // Tests may lie outside of the tree's sparse patterns.
+    let words = ["checkout", "--quiet", "--ignore-skip-worktree-bits", &head.0, "--"];
+    let words = words.map(OsStr::new);
     // A name such as `:(top)` is a name.
     let literal = [("GIT_LITERAL_PATHSPECS", OsStr::new("1"))];
     for chunk in files.chunks(200) {

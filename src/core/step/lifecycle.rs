@@ -5,6 +5,7 @@
 //! ```text
 //! activity   report                        next
 //! Worktree   the worktree is ready         Turn
+//!            its setup failed              the end for a human
 //! Turn       the agent is done             Gate       (module `turn`)
 //! Gate       it opened                     Push       (module `gate`)
 //!            it stayed closed              Turn; after too many, the end for a human
@@ -143,6 +144,10 @@ impl Stepper<'_> {
                     permissions,
                 });
                 self.first_turn(id);
+            }
+            // Neither an agent nor a retry mends it.
+            RunFact::SetupFailed { why, log } => {
+                self.end_unfinished(id, &why.clean_line(), &log.tail(LOG_TAIL));
             }
             RunFact::Agent(event) => self.agent_event(id, event),
             RunFact::RedSeen { .. } => self.reach(id, Phase::TestsRed),

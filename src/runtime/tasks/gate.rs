@@ -16,6 +16,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::setup::{Ready, TreeUse};
 use super::{TaskContext, TaskError};
 use crate::config::repository::RepositoryRules;
 use crate::core::model::id::Sha;
@@ -28,7 +29,7 @@ use crate::process::Spec;
 use crate::redact::Redactor;
 use crate::runtime::wall::Grants;
 use crate::sandbox::NetworkPolicy;
-use crate::workspace::pool::Pool;
+use crate::workspace::pool::{FreshTree, Pool};
 use crate::workspace::{WorkspaceError, import, leaks, leftovers, overlay, seal, shown};
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
@@ -83,15 +84,18 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
         report.on_base = GateSide::Leaks { places };
         return Ok(RunFact::Gated(Box::new(report)));
     }
-    let (prove, owner) = (task.proving_tree(), task.owner());
+    let prove = task.proving_tree();
     if changes.tests.is_empty() {
         report.on_base =
             if changes.other.is_empty() { GateSide::Exempt } else { GateSide::NoTests };
     } else {
-        let tree = pool.check_out(&prove, &base, &owner).await.map_err(text)?;
-        overlay::lay_over(&tree, &head, &changes.tests).await.map_err(text)?;
-        drop(tree);
-        report.on_base = test(task, &rules, &prove, "gate-base").await?;
+        report.on_base = match task.check_out(&pool, &rules, &prove, &base).await {
+            Ok(tree) => {
+                overlay::lay_over(&tree, &head, &changes.tests).await.map_err(text)?;
+                side(task, &pool, &rules, tree, &base, "base").await?
+            }
+            Err(failure) => failure.side(),
+        };
     }
     match &report.on_base {
         GateSide::Failed { code, .. } => {
@@ -101,8 +105,10 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
         GateSide::Exempt => task.note("gate: only exempt files changed; no test is required"),
         _ => return Ok(RunFact::Gated(Box::new(report))),
     }
-    drop(pool.check_out(&prove, &head, &owner).await.map_err(text)?);
-    report.on_head = test(task, &rules, &prove, "gate-head").await?;
+    report.on_head = match task.check_out(&pool, &rules, &prove, &head).await {
+        Ok(tree) => side(task, &pool, &rules, tree, &head, "head").await?,
+        Err(failure) => failure.side(),
+    };
     task.note(match &report.on_head {
         GateSide::Passed => format!("gate: the tests pass on {}", head.short()),
         GateSide::Failed { code, .. } => {
@@ -166,17 +172,32 @@ async fn unfit_range(pool: &Pool, base: &Sha, head: &Sha) -> Result<Option<Strin
     }))
 }
 
+/// Gets a tree ready and runs the tests in it.
+async fn side(
+    task: &TaskContext,
+    pool: &Pool,
+    rules: &RepositoryRules,
+    tree: FreshTree,
+    commit: &Sha,
+    name: &'static str,
+) -> Result<GateSide, TaskError> {
+    match task.get_ready(pool, rules, tree, commit, TreeUse::Proof(name)).await {
+        Ok(ready) => test(task, rules, &ready, &format!("gate-{name}")).await,
+        Err(failure) => Ok(failure.side()),
+    }
+}
+
 async fn test(
     task: &TaskContext,
     rules: &RepositoryRules,
-    tree: &Path,
+    ready: &Ready,
     log: &str,
 ) -> Result<GateSide, TaskError> {
-    let mut spec = Spec::shell(&task.owner(), &rules.test, tree);
-    spec.env = task.environment();
+    let mut spec = Spec::shell(&task.owner(), &rules.test, &ready.folder);
+    spec.env.clone_from(&ready.env);
     let network = (!rules.gate.network).then_some(NetworkPolicy::None);
     let needs = Grants { network, ..Grants::default() };
-    spec.sandbox = task.command_sandbox(tree, needs)?;
+    spec.sandbox = task.ready_sandbox(ready, needs)?;
     let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
     let finished = task.runtime.supervisor.run(&spec, &task.log(log), limit).await;
     let finished = finished.map_err(|e| format!("the test command: {e}"))?;

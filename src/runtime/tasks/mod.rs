@@ -16,6 +16,7 @@ mod pace;
 mod push;
 pub(super) mod question;
 mod rebase;
+mod setup;
 mod stages;
 mod turn;
 mod turn_events;
@@ -44,12 +45,14 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
     SLACK
         + match task {
             Task::Worktree => {
-                let minutes = limits.clone_minutes + limits.setup_minutes;
+                let minutes = limits.clone_minutes + 2 * limits.setup_minutes;
                 Duration::from_secs(60 * minutes) + git * 8
             }
             Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
-            Task::Gate => Duration::from_secs(60 * 2 * limits.test_minutes) + git * 8,
+            Task::Gate => {
+                Duration::from_secs(60 * 2 * (limits.setup_minutes + limits.test_minutes)) + git * 8
+            }
             Task::Stage { stage, .. } => stages::limit(context, *stage),
         }
 }
