@@ -3,6 +3,7 @@
 
 use super::agent::AgentConfig;
 use super::repos::TrackerKind;
+use super::setup::is_inside;
 use super::{Config, ConfigError};
 use crate::core::model::id::Repo;
 
@@ -86,8 +87,8 @@ impl Config {
         if repository.remote.starts_with('-') || repository.remote.starts_with("ext::") {
             return wrong("remote", "is not an allowed remote".into());
         }
-        if let Some((key, _)) = repository.caches.iter().find(|(_, f)| f.contains("..")) {
-            return wrong(&format!("caches.{key}"), "may not contain ..".into());
+        if let Some((key, _)) = repository.caches.iter().find(|(_, folder)| !is_inside(folder)) {
+            return wrong(&format!("caches.{key}"), "must be a relative path without ..".into());
         }
         Ok(())
     }

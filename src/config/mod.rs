@@ -34,6 +34,8 @@ pub mod repository;
 pub mod sandbox;
 pub mod service;
 pub mod services;
+pub mod setup;
+mod test_secrets;
 pub mod ui;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,6 +185,7 @@ impl Config {
         service::apply_environment(&mut config, env)?;
         control::apply(&mut config, env)?;
         config.check()?;
+        test_secrets::check(&config, &text)?;
         Ok(config)
     }
 

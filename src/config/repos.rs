@@ -33,9 +33,13 @@ pub struct RepositoryConfig {
     /// The executor that carries out its turns, by name; this machine by default.
     #[serde(default)]
     pub executor: Option<String>,
-    /// Environment variables that point at folders which all worktrees share.
+    /// Environment variables that point at folders which the setup of a checkout fills, and which
+    /// later checkouts start with.
     #[serde(default)]
     pub caches: BTreeMap<String, String>,
+    /// The references that `[env]` of the repository's `.afk.toml` may use.
+    #[serde(default)]
+    pub test_secrets: Vec<String>,
     /// What agents and commands of this repository may reach over the network; `sandbox.network` by
     /// default.
     #[serde(default)]
@@ -78,6 +82,7 @@ impl Default for RepositoryConfig {
             agent: None,
             executor: None,
             caches: BTreeMap::new(),
+            test_secrets: Vec::new(),
             network: None,
             deploy: DeployAccess::default(),
         }

@@ -3,10 +3,13 @@
 //! The runtime always reads it from the commit that a run starts from, so that an agent can't loosen
 //! its own gate.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::ConfigError;
 use super::report::ReportFormat;
+use super::setup::{self, SetupConfig};
 use crate::core::model::permission::Permissions;
 use crate::core::model::stage::{Stage, Stages};
 
@@ -19,6 +22,13 @@ pub const FILE: &str = ".afk.toml";
 pub struct RepositoryRules {
     /// The test command, which `sh -c` runs at the top of a checkout.
     pub test: String,
+    /// What a fresh checkout needs before an agent or a test works in it.
+    #[serde(default)]
+    pub setup: SetupConfig,
+    /// Variables of the setup and the test command: a value, or a reference to a secret that the
+    /// owner allows.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
     /// The file patterns of the red-first gate.
     #[serde(default)]
     pub gate: GateConfig,
@@ -274,6 +284,12 @@ impl RepositoryRules {
             |key: &str, message: &str| Err(ConfigError::meaning(format!("{FILE}: {key}"), message));
         if rules.test.trim().is_empty() {
             return wrong("test", "is empty");
+        }
+        if let Some((key, message)) = rules.setup.problem() {
+            return wrong(&format!("setup.{key}"), &message);
+        }
+        if let Some((name, message)) = setup::problem_of_env(&rules.env) {
+            return wrong(&format!("env.{name}"), message);
         }
         if let Some(ci) = &rules.ci {
             let judges = [ci.command.is_some(), ci.github, ci.woodpecker.is_some()];

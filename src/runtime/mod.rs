@@ -48,6 +48,7 @@ pub(crate) mod leader;
 mod loki;
 mod loop_message;
 mod pool_opening;
+mod ports;
 mod prepared_effect;
 pub mod presence;
 mod prompt;

@@ -80,16 +80,13 @@ impl SideState {
     }
 
     /// Replaces the progress of a run's task; none clears it. Returns whether it changed.
-    pub(super) fn set_progress(&self, run: RunId, text: Option<String>) -> bool {
+    pub(super) fn set_progress(&self, run: RunId, text: Option<&str>) -> bool {
         let mut all = self.progress.locked();
-        if all.get(&run) == text.as_ref() {
-            return false;
-        }
-        match text {
-            Some(text) => all.insert(run, text),
+        let before = match text {
+            Some(text) => all.insert(run, text.to_owned()),
             None => all.remove(&run),
         };
-        true
+        before.as_deref() != text
     }
 
     /// Attached clients by the number of their [`Attachment`](super::Attachment).

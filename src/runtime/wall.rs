@@ -28,7 +28,7 @@ use crate::process::level::{Probe, strongest};
 use crate::sandbox::cgroup::{CgroupChoice, GroupLimits, Subtree};
 use crate::sandbox::{Level, NetworkPolicy, Sandbox, user_home};
 use crate::workspace::pool::Sandboxes;
-use crate::workspace::trash;
+use crate::workspace::{submodules, trash};
 
 /// Toolchains and programs below a home that every program behind the wall may read.
 const TOOLCHAINS: &[&str] = &[
@@ -242,9 +242,8 @@ impl Wall {
 
 impl Sandboxes for Wall {
     fn of(&self, workspace: &Path) -> Result<Option<Sandbox>, String> {
-        let objects = workspace.parent().map(borrowed_objects);
         let grants = Grants {
-            read: objects.into_iter().collect(),
+            read: workspace.parent().map(borrowed_objects).unwrap_or_default(),
             write: vec![workspace.to_owned()],
             // git has nothing to fetch there. Without namespaces there is no such policy.
             network: (self.level()? == Level::Strong).then_some(NetworkPolicy::None),
@@ -285,9 +284,10 @@ pub(super) fn group_limits(config: &Config) -> GroupLimits {
     GroupLimits { memory, ..GroupLimits::default() }
 }
 
-/// The objects that the workspaces of a repository borrow from its base clone.
-pub(super) fn borrowed_objects(repository: &Path) -> PathBuf {
-    repository.join("base.git/objects")
+/// The objects that the workspaces of a repository borrow from its base clone, and from the mirrors
+/// of its submodules.
+pub(super) fn borrowed_objects(repository: &Path) -> Vec<PathBuf> {
+    vec![repository.join("base.git/objects"), submodules::mirrors(repository)]
 }
 
 /// The toolchains in the user's home, and the folders of `PATH`.
@@ -315,7 +315,7 @@ pub(super) fn write_below(folder: &Path, name: &Path, bytes: &[u8]) -> std::io::
 
 /// Makes a folder below one that a program can write to, maybe at this moment, and opens it. A link
 /// on the way is refused: it would have us make a folder anywhere.
-pub(super) fn make_below(folder: &Path, name: &Path) -> std::io::Result<OwnedFd> {
+fn make_below(folder: &Path, name: &Path) -> std::io::Result<OwnedFd> {
     let folder_only = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut at = rustix::fs::open(folder, folder_only, Mode::empty())?;
     for part in name.components() {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pool_opening::{Opener, Opening, Openings};
+use super::ports::Ports;
 use crate::config::Config;
 use crate::config::repository::RepositoryRules;
 use crate::core::fleet::Fleet;
@@ -34,6 +35,7 @@ pub(crate) struct Workspaces {
     last_fetches: Mutex<BTreeMap<Repo, Arc<Mutex<LastFetch>>>>,
     /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
+    ports: Ports,
 }
 
 /// When a repository was last fetched for a job, and its newest commit then.
@@ -64,6 +66,7 @@ impl Workspaces {
             openings: Openings::new(opener),
             last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
+            ports: Ports::default(),
         }
     }
 
@@ -80,6 +83,11 @@ impl Workspaces {
             rules.clear();
         }
         rules.insert((repo.clone(), sha.clone()), read.clone());
+    }
+
+    /// The ports of the checkouts.
+    pub(super) const fn ports(&self) -> &Ports {
+        &self.ports
     }
 
     /// The folder of a repository's clones, worktrees and caches.

@@ -83,6 +83,9 @@ pub struct Git {
     remote: Option<Remote>,
     /// Whether the end of afk ends a call at once. A push ends by itself.
     interruptible: bool,
+    /// Whether git finds its repository in its folder, and not by an argument that it would pass on
+    /// to its helpers.
+    by_folder: bool,
 }
 
 impl Git {
@@ -98,6 +101,7 @@ impl Git {
             deadline,
             remote: None,
             interruptible: false,
+            by_folder: false,
         }
     }
 
@@ -112,6 +116,14 @@ impl Git {
     ) -> Self {
         let (address, folder) = (address.to_owned(), folder.to_owned());
         Self { remote: Some(Remote { address, credentials, folder }), ..self.clone() }
+    }
+
+    /// The same git with the credentials for another remote, if it reaches one.
+    #[must_use]
+    pub(super) fn toward(&self, address: &str) -> Self {
+        let remote = self.remote.clone();
+        let remote = remote.map(|remote| Remote { address: address.to_owned(), ..remote });
+        Self { remote, ..self.clone() }
     }
 
     /// The same git in another bare repository.
@@ -136,6 +148,13 @@ impl Git {
     #[must_use]
     pub fn interruptible(&self, deadline: Duration) -> Self {
         Self { deadline, interruptible: true, ..self.clone() }
+    }
+
+    /// The same git, in a tree, without the variables that name the repository: git-lfs looks at two
+    /// repositories, and they would name one for both.
+    #[must_use]
+    pub(super) fn by_folder(&self) -> Self {
+        Self { by_folder: true, ..self.clone() }
     }
 
     /// git in a tree that others can write to: it runs in their sandbox.
@@ -221,11 +240,14 @@ impl Git {
         for setting in more {
             command.arg("-c").arg(setting);
         }
+        command.current_dir(self.dir());
+        if self.by_folder {
+            return command;
+        }
         command.arg("--git-dir").arg(&self.repository);
         if let Some(tree) = &self.work_tree {
             command.arg("--work-tree").arg(tree);
         }
-        command.current_dir(self.dir());
         command
     }
 

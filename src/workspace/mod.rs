@@ -17,9 +17,11 @@
 
 mod adopt;
 pub mod base;
+pub(crate) mod caches;
 mod call;
 pub(crate) mod capsule;
 pub(crate) mod change;
+mod copy_tree;
 pub(crate) mod credential;
 mod environment;
 pub mod first_clone;
@@ -28,11 +30,13 @@ mod hunks;
 pub(crate) mod import;
 pub(crate) mod leaks;
 pub(crate) mod leftovers;
+pub(crate) mod lfs_checkout;
 pub mod name;
 pub mod pool;
 mod protected;
 mod repository;
 pub(crate) mod seal;
+pub(crate) mod submodules;
 pub(crate) mod throwaway;
 pub(crate) mod trash;
 pub mod walled_git;
@@ -92,6 +96,12 @@ pub enum WorkspaceError {
         /// The requirement that they break.
         why: String,
     },
+    /// The repository keeps files in Git LFS, and the machine has no git-lfs.
+    #[error(
+        "the repository keeps files in Git LFS, and git-lfs is not installed here: install it, or \
+         set `lfs = false` under [setup] in .afk.toml to work with the pointers alone"
+    )]
+    MissingLfs,
     /// The wall around git in an agent's tree can't be built.
     #[error("git in the workspace was not started: {why}")]
     Wall {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::base::{Base, refuse_link};
+use super::caches::Caches;
 use super::git::Git;
 use super::import::{self, QUARANTINE};
 use super::repository::{self, NewRepository};
@@ -57,6 +58,7 @@ pub struct Pool {
     disk_free_mib: u64,
     sandboxes: Arc<dyn Sandboxes>,
     trash: Trash,
+    caches: Caches,
     /// The workspaces that belong to a run.
     taken: Mutex<BTreeSet<PathBuf>>,
     /// Held while a fresh tree is made or moved: the number of the last one.
@@ -79,9 +81,10 @@ impl Pool {
         refuse_link(dir)?;
         std::fs::create_dir_all(dir).map_err(WorkspaceError::io(dir))?;
         let trash = Trash::new(dir.join("trash"));
+        let caches = Caches::open(dir, trash.clone())?;
         let (taken, fresh) = (Mutex::new(taken), Mutex::default());
         let dir = dir.to_owned();
-        let pool = Self { base, dir, disk_free_mib, sandboxes, trash, taken, fresh };
+        let pool = Self { base, dir, disk_free_mib, sandboxes, trash, caches, taken, fresh };
         pool.discard_unfinished();
         let mut adopted = true;
         for path in pool.folders() {
@@ -122,6 +125,11 @@ impl Pool {
         &self.base
     }
 
+    /// The caches of the repository.
+    pub(crate) const fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
     /// git in a workspace, inside its sandbox.
     #[must_use]
     pub fn walled(&self, workspace: &Path) -> WalledGit {
@@ -157,6 +165,12 @@ impl Pool {
         tree.move_to(&path)?;
         taken.insert(path.clone());
         Ok(RunWorktree { path, base: upstream })
+    }
+
+    /// The workspace at `path`, which [`Pool::take`] has just made: nothing else has run there.
+    #[must_use]
+    pub fn fresh_workspace(&self, path: &Path, owner: &str) -> FreshTree {
+        FreshTree { path: path.to_owned(), git: self.base.git().in_tree(path).owned_by(owner) }
     }
 
     /// Makes a fresh tree in advance where there is none.
@@ -246,6 +260,7 @@ impl Pool {
             }
             _ => None,
         };
+        self.caches.discard(path)?;
         self.trash.discard(path)?;
         self.taken.lock().await.remove(path);
         Ok(aside)
@@ -372,6 +387,47 @@ impl FreshTree {
         &self.path
     }
 
+    /// Adds lines to the configuration of the tree's repository.
+    pub(super) fn configure(&self, lines: &str) -> Result<(), WorkspaceError> {
+        let path = self.git.git_dir().join("config");
+        let mut text = std::fs::read_to_string(&path).map_err(WorkspaceError::io(&path))?;
+        text.push_str(lines);
+        repository::write(&path, &text)
+    }
+
+    /// Leaves only the files that sparse patterns name, and has git keep it so.
+    pub(crate) async fn narrow(&self, patterns: &[String]) -> Result<(), WorkspaceError> {
+        if patterns.is_empty() {
+            return Ok(());
+        }
+        let path = self.git.git_dir().join("info/sparse-checkout");
+        repository::write(&path, &(patterns.join("\n") + "\n"))?;
+        self.configure("[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = false\n")?;
+        self.git.call(&["read-tree", "-m", "-u", "HEAD"]).await.map(|_| ())
+    }
+
+    /// Has git ignore files that afk itself puts into the tree.
+    pub(crate) fn ignore<'a>(
+        &self,
+        paths: impl Iterator<Item = &'a str>,
+    ) -> Result<(), WorkspaceError> {
+        let mut text = String::new();
+        for path in paths {
+            text.push('/');
+            for c in path.trim_end_matches('/').chars() {
+                if matches!(c, '*' | '?' | '[' | '\\' | ' ') {
+                    text.push('\\');
+                }
+                text.push(c);
+            }
+            text.push('\n');
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        repository::write(&self.git.git_dir().join("info/exclude"), &text)
+    }
+
     /// afk's git in the tree.
     #[must_use]
     pub const fn git(&self) -> &Git {
@@ -384,7 +440,8 @@ impl FreshTree {
     /// git can't read the tree or write the files.
     pub(crate) async fn fill(&self, tree: git2::Oid) -> Result<(), WorkspaceError> {
         let name = tree.to_string();
-        self.git.call(&["read-tree", "--reset", "-u", &name]).await.map(|_| ())
+        // Without `--reset`: it would put the pointers of LFS back in place of the files.
+        self.git.call(&["read-tree", "-m", "-u", &name]).await.map(|_| ())
     }
 
     /// Copies the base's references of the remote's branches.

@@ -155,18 +155,6 @@ const PERMITTED: &[Permitted] = &[
         let output = prison.run_with(&sandbox, script);
         printed(&output).contains(SECRET) && prison.path("beside/new").exists()
     }),
-    strong("the shared `caches` of a repository", |user| {
-        let prison = Prison::new(Level::Strong, user);
-        std::fs::create_dir_all(prison.path("beside/caches")).unwrap();
-        std::fs::create_dir(prison.path("other")).unwrap();
-        prison.own_all();
-        let (mut first, mut second) = (prison.sandbox(), prison.sandbox());
-        first.write.push(prison.path("beside/caches"));
-        second.write = vec![prison.path("other"), prison.path("beside/caches")];
-        prison.run_with(&first, "echo 'echo poisoned' > $ROOT/beside/caches/tool");
-        let mut next = prison.command(&second, &["sh", "-c", "sh $ROOT/beside/caches/tool"]);
-        printed(&next.current_dir(prison.path("other")).output().unwrap()) == "poisoned\n"
-    }),
     strong("commits of other runs of the repository", |user| {
         let prison = Prison::new(Level::Strong, user);
         let base = prison.path("beside/base");

@@ -282,7 +282,7 @@ fn configuration(detected: &DetectedRepository) -> String {
         .first()
         .map_or_else(|| "# agent = \"mine\"".to_owned(), |(name, _)| format!("agent = \"{name}\""));
     let repository = format!(
-        "[repos.\"{}\"]\nremote = {}\nbranch = {}\n# Environment variables that point at folders which all worktrees share.\n# caches = {{ CARGO_TARGET_DIR = \"target\" }}",
+        "[repos.\"{}\"]\nremote = {}\nbranch = {}\n# Environment variables that point at folders which `[setup]` of .afk.toml fills for later checkouts.\n# caches = {{ CARGO_TARGET_DIR = \"target\" }}",
         detected.repo,
         quoted(&detected.remote),
         quoted(&detected.branch)

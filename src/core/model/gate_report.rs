@@ -39,15 +39,24 @@ impl GateRun {
         }
     }
 
+    /// The kind of the run in one word, for the names of logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Red => "base",
+            Self::Green => "head",
+            Self::OldTests => "old-tests",
+            Self::Without(_) => "without",
+        }
+    }
+
     /// The name of its log file.
     #[must_use]
     pub fn log_name(self) -> String {
         match self {
-            Self::Baseline => "gate-baseline".into(),
-            Self::Red => "gate-base".into(),
-            Self::Green => "gate-head".into(),
-            Self::OldTests => "gate-old-tests".into(),
             Self::Without(index) => format!("gate-without-{}", index + 1),
+            run => format!("gate-{}", run.name()),
         }
     }
 }

@@ -117,6 +117,13 @@ pub enum RunFact {
         /// The state of the base, with the end of the log.
         why: Untrusted,
     },
+    /// The setup of the run's workspace failed, so that no turn may begin.
+    SetupFailed {
+        /// The reason in one line.
+        why: Untrusted,
+        /// The last lines of its log; empty if nothing ran.
+        log: Untrusted,
+    },
     /// The agent emitted an event that concerns the core.
     Agent(AgentEvent),
     /// The gate saw the new tests fail on the base; the head is next.
@@ -188,6 +195,10 @@ impl RunFact {
             | Self::PushRefused { why }
             | Self::BaseUnfit { why }
             | Self::Failed { why } => change(why),
+            Self::SetupFailed { why, log } => {
+                change(why);
+                change(log);
+            }
             Self::Judged { detail, log, facts, .. } => {
                 change(detail);
                 change(log);

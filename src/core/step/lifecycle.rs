@@ -6,6 +6,7 @@
 //! activity   report                        next
 //! Worktree   the worktree is ready         Turn
 //!            the base is red by itself     the end for a human
+//!            its setup failed              the end for a human
 //! Turn       the agent is done             Gate       (module `turn`)
 //! Gate       it opened                     Push       (module `gate`)
 //!            it stayed closed              Turn; after too many, the end for a human
@@ -160,6 +161,10 @@ impl Stepper<'_> {
                 self.first_turn(id);
             }
             RunFact::BaseUnfit { why } => self.end_without_tests(id, &why),
+            // Neither an agent nor a retry mends it.
+            RunFact::SetupFailed { why, log } => {
+                self.end_unfinished(id, &why.clean_line(), &log.tail(LOG_TAIL));
+            }
             RunFact::Agent(event) => self.agent_event(id, event),
             RunFact::RedSeen { .. } => self.reach(id, Phase::TestsRed),
             RunFact::Gated(report) => self.gate_reported(id, &report),

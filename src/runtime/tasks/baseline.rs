@@ -25,27 +25,31 @@ struct Stored {
     runs: Vec<TestRun>,
 }
 
-/// The runs of the test command on the base: the stored ones, or new ones.
+/// The runs of the test command on the base: the stored ones, or new ones. The inner error is a line
+/// about a base that can't be checked out.
 pub(super) async fn runs(
     task: &TaskContext,
     pool: &Pool,
     rules: &RepositoryRules,
     base: &Sha,
-) -> Result<Vec<TestRun>, TaskError> {
+) -> Result<Result<Vec<TestRun>, String>, TaskError> {
     if let Some(runs) = stored(task, rules, base) {
-        return Ok(runs);
+        return Ok(Ok(runs));
     }
     let mut report = report(rules, base);
     while let GateVerdict::Run(GateRun::Baseline) = report.verdict() {
         let checkout = Checkout { commit: base, tree: None, test_files: &[] };
-        let result = test_run::run(task, pool, rules, GateRun::Baseline, &checkout).await?;
+        let result = match test_run::run(task, pool, rules, GateRun::Baseline, &checkout).await? {
+            Ok(result) => result,
+            Err(why) => return Ok(Err(why)),
+        };
         let line = test_run::summary(&result);
         task.note(format!("baseline of {}: {line}", base.short()));
         report.record(GateRun::Baseline, result);
     }
     let runs = report.of(GateRun::Baseline).to_vec();
     remember(task, rules, base, &runs);
-    Ok(runs)
+    Ok(Ok(runs))
 }
 
 /// The reason for which no test can prove anything on the base; none if one can.
@@ -56,7 +60,10 @@ pub(super) async fn unfit(
     base: &Sha,
 ) -> Result<Option<Untrusted>, TaskError> {
     let mut report = report(rules, base);
-    report.runs.insert(GateRun::Baseline, runs(task, pool, rules, base).await?);
+    match runs(task, pool, rules, base).await? {
+        Ok(runs) => report.runs.insert(GateRun::Baseline, runs),
+        Err(why) => return Ok(Some(why.into())),
+    };
     Ok(match report.verdict() {
         GateVerdict::Broken(why) => Some(why),
         _ => None,
@@ -114,7 +121,7 @@ fn stored(task: &TaskContext, rules: &RepositoryRules, commit: &Sha) -> Option<V
 fn path(task: &TaskContext, rules: &RepositoryRules, commit: &Sha) -> PathBuf {
     let repo = task.run.work.repo().to_string();
     let network = [u8::from(rules.gate.network)];
-    let report = format!("{:?}", rules.gate.report);
+    let report = format!("{:?} {:?} {:?}", rules.gate.report, rules.setup, rules.env);
     let key = Digest::of(&[
         repo.as_bytes(),
         commit.0.as_bytes(),

@@ -18,9 +18,10 @@ use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
 use crate::runtime::pool_opening::OpeningStep;
-use crate::runtime::wall::{Grants, Owner, borrowed_objects, make_below};
+use crate::runtime::wall::{Grants, Owner, borrowed_objects};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
+use crate::workspace::caches::Caches;
 use crate::workspace::pool::Pool;
 
 /// The input of a task. The fleet steps on while the task runs; this copy stays the same.
@@ -74,14 +75,14 @@ impl TaskContext {
             workspaces.opening(repo, &self.config, &runtime.supervisor, &runtime.cancel);
         let mut shown = opening.progress();
         if let Some(progress) = shown {
-            self.show(Some(progress.to_string())).await;
+            self.show(Some(&progress.to_string())).await;
         }
         let opened = loop {
             match opening.next().await {
                 OpeningStep::Ended(opened) => break opened,
                 OpeningStep::Progress(progress) => {
                     shown = Some(progress);
-                    self.show(Some(progress.to_string())).await;
+                    self.show(Some(&progress.to_string())).await;
                 }
             }
         };
@@ -92,7 +93,7 @@ impl TaskContext {
     }
 
     /// Shows on the run's row how far the task is; none shows the activity alone.
-    pub(in crate::runtime) async fn show(&self, progress: Option<String>) {
+    pub(super) async fn show(&self, progress: Option<&str>) {
         if self.runtime.side_state.set_progress(self.run.id, progress) {
             self.runtime.side_state_changed().await;
         }
@@ -162,24 +163,17 @@ impl TaskContext {
         self.runtime.state.join("logs").join(name)
     }
 
-    /// The environment of the repository's commands and of agents: shared caches, and `AFK_*`
-    /// variables that describe the run.
-    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+    /// The environment of the repository's commands and of agents: the caches of their tree, if they
+    /// work in one, and `AFK_*` variables that describe the run.
+    pub(super) fn environment(&self, tree: Option<&Path>) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
         let repo = self.run.work.repo();
-        let caches = self.runtime.workspaces.folder(repo).join("caches");
-        if let Some(known) = self.config.repos.get(repo) {
+        if let (Some(known), Some(tree)) = (self.config.repos.get(repo), tree) {
+            let caches = Caches::of_tree(&self.runtime.workspaces.folder(repo), tree);
             for (name, folder) in &known.caches {
                 let path = caches.join(folder);
-                let folder = Path::new(folder);
-                let made = if folder.is_absolute() {
-                    std::fs::create_dir_all(&path)
-                } else {
-                    // Every run can write to the shared folder, and may have left a link there.
-                    std::fs::create_dir_all(&caches)
-                        .and_then(|()| make_below(&caches, folder).map(drop))
-                };
-                if let Err(error) = made {
+                // The configuration may name one that it did not when the tree was made.
+                if let Err(error) = std::fs::create_dir_all(&path) {
                     tracing::warn!(path = %path.display(), %error, "the cache can't be created");
                 }
                 env.insert(name.clone(), path.display().to_string());
@@ -205,9 +199,23 @@ impl TaskContext {
         folder: &Path,
         needs: Grants,
     ) -> Result<Option<Sandbox>, TaskError> {
+        self.forget_command_home()?;
+        self.next_command_sandbox(folder, needs)
+    }
+
+    /// Deletes the home and the temporary files that the last command left.
+    pub(super) fn forget_command_home(&self) -> Result<(), TaskError> {
+        let forgotten = self.runtime.wall.forget(&commands_owner(&self.owner()));
+        forgotten.map_err(|error| format!("the home of the last command stays: {error}"))
+    }
+
+    /// [`TaskContext::command_sandbox`] with the home and the temporary files of the last command.
+    pub(super) fn next_command_sandbox(
+        &self,
+        folder: &Path,
+        needs: Grants,
+    ) -> Result<Option<Sandbox>, TaskError> {
         let owner = commands_owner(&self.owner());
-        let forgotten = self.runtime.wall.forget(&owner);
-        forgotten.map_err(|error| format!("the home of the last command stays: {error}"))?;
         let Grants { read, write, network, .. } = self.grants(folder);
         let needs = Grants {
             read: [read, needs.read].concat(),
@@ -219,14 +227,14 @@ impl TaskContext {
     }
 
     /// What a program of this run may reach: its folder, the objects that this borrows, and the
-    /// shared caches.
+    /// caches of its own.
     pub(super) fn grants(&self, folder: &Path) -> Grants {
         let repo = self.run.work.repo();
         let repository = self.runtime.workspaces.folder(repo);
         Grants {
             network: self.config.repos.get(repo).and_then(|known| known.network),
-            read: vec![borrowed_objects(&repository)],
-            write: vec![folder.to_owned(), repository.join("caches")],
+            read: borrowed_objects(&repository),
+            write: vec![folder.to_owned(), Caches::of_tree(&repository, folder)],
             ..Grants::default()
         }
     }

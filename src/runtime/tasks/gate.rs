@@ -85,7 +85,12 @@ async fn prove(
     while let GateVerdict::Run(run) = report.verdict() {
         let (commit, tree) = match run {
             GateRun::Baseline => {
-                report.runs.insert(run, baseline::runs(task, pool, rules, &base).await?);
+                match baseline::runs(task, pool, rules, &base).await? {
+                    Ok(runs) => report.runs.insert(run, runs),
+                    Err(why) => {
+                        return Ok(report.unready = Some(Unready::Unfit { why: why.into() }));
+                    }
+                };
                 continue;
             }
             GateRun::Red => (&base, Some(testable.red)),
@@ -95,7 +100,13 @@ async fn prove(
         };
         let files: &[Vec<u8>] = if run == GateRun::Red { &testable.test_files } else { &[] };
         let checkout = Checkout { commit, tree, test_files: files };
-        let result = test_run::run(task, pool, rules, run, &checkout).await?;
+        let result = match test_run::run(task, pool, rules, run, &checkout).await? {
+            Ok(result) => result,
+            Err(why) => {
+                report.unready = Some(Unready::Unfit { why: why.into() });
+                return Ok(());
+            }
+        };
         task.note(format!("gate: {}: {}", run.summary(), test_run::summary(&result)));
         if run == GateRun::Red && !result.passed() {
             task.report(RunFact::RedSeen { base: base.clone() }).await;

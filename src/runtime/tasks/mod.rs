@@ -17,6 +17,7 @@ mod pace;
 mod push;
 pub(super) mod question;
 mod rebase;
+mod setup;
 mod stages;
 mod test_run;
 mod turn;
@@ -49,17 +50,18 @@ const HUNK_GROUPS: u32 = 8;
 pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
     let limits = &context.config.limits;
     let git = Duration::from_secs(limits.git_seconds);
+    let setup = Duration::from_secs(60 * limits.setup_minutes);
     let tests = Duration::from_secs(60 * limits.test_minutes);
     SLACK
         + match task {
             Task::Worktree => {
-                let minutes = limits.clone_minutes + limits.setup_minutes;
-                Duration::from_secs(60 * minutes) + git * 8 + tests * REPEATED
+                let minutes = limits.clone_minutes + 2 * limits.setup_minutes;
+                Duration::from_secs(60 * minutes) + git * 8 + (setup + tests) * REPEATED
             }
             Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
             // Baseline, red, green and old tests, each repeated, and the hunks.
-            Task::Gate => git * 8 + tests * (4 * REPEATED + HUNK_GROUPS),
+            Task::Gate => git * 8 + (setup + tests) * (4 * REPEATED + HUNK_GROUPS),
             Task::Stage { stage, .. } => stages::limit(context, *stage),
         }
 }

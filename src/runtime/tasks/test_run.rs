@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use git2::Oid;
 
+use super::setup::{Ready, SetupFailure, TreeUse};
 use super::{TaskContext, TaskError};
 use crate::config::report::ReportFormat;
 use crate::config::repository::RepositoryRules;
@@ -17,7 +18,7 @@ use crate::core::model::test_report::{TestOutcome, TestReport};
 use crate::error::chain;
 use crate::process::Spec;
 use crate::runtime::wall::Grants;
-use crate::sandbox::{Level, NetworkPolicy, Sandbox};
+use crate::sandbox::{Level, NetworkPolicy};
 use crate::test_report::ReportReader;
 use crate::workspace::pool::Pool;
 
@@ -37,29 +38,28 @@ pub(super) struct Checkout<'a> {
     pub test_files: &'a [Vec<u8>],
 }
 
-/// Runs the test command.
+/// Gets a fresh checkout ready and runs the test command in it. The inner error is a line for the
+/// agent, whose commits can't be checked out as they are.
 pub(super) async fn run(
     task: &TaskContext,
     pool: &Pool,
     rules: &RepositoryRules,
     run: GateRun,
     checkout: &Checkout<'_>,
-) -> Result<TestRun, TaskError> {
-    let (dir, owner) = (task.proving_tree(), task.owner());
-    let tree = pool.check_out(&dir, checkout.commit, &owner).await.map_err(|e| e.to_string())?;
-    if let Some(files) = checkout.tree {
-        tree.fill(files).await.map_err(|e| e.to_string())?;
-    }
-    drop(tree);
-    let names = NameReader::before_run(&rules.gate.report, &dir).await?;
-    let command = command(&rules.test, checkout.test_files);
-    let mut spec = Spec::shell(&owner, &command, &dir);
-    spec.env = task.environment();
-    spec.sandbox = sandbox(task, rules)?;
+) -> Result<Result<TestRun, String>, TaskError> {
+    let ready = match prepare(task, pool, rules, run, checkout).await {
+        Ok(ready) => ready,
+        Err(failure) => return Ok(failure.into_test_exit().map(TestRun::new)),
+    };
+    let names = NameReader::before_run(&rules.gate.report, &ready.tree).await?;
+    let command = command(&rules.test, rules.setup.dir.as_deref(), checkout.test_files);
+    let mut spec = Spec::shell(&task.owner(), &command, &ready.folder);
+    spec.env.clone_from(&ready.env);
+    spec.sandbox = task.ready_sandbox(&ready, needs(rules))?;
     let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
     let started = Instant::now();
     let log = task.log(&run.log_name());
-    task.show(Some(format!("testing {}", run.summary()))).await;
+    task.show(Some(&format!("testing {}", run.summary()))).await;
     let finished = task.runtime.supervisor.run(&spec, &log, limit).await;
     task.show(None).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
@@ -84,7 +84,22 @@ pub(super) async fn run(
         Some(code) => TestExit::Failed { code, log: finished.tail },
         None => TestExit::Died { how: finished.summary().into(), log: finished.tail },
     };
-    Ok(TestRun { exit, names, took_ms })
+    Ok(Ok(TestRun { exit, names, took_ms }))
+}
+
+/// Checks out, lays the files of the run over the commit, and gets the tree ready.
+async fn prepare(
+    task: &TaskContext,
+    pool: &Pool,
+    rules: &RepositoryRules,
+    run: GateRun,
+    checkout: &Checkout<'_>,
+) -> Result<Ready, SetupFailure> {
+    let tree = task.check_out(pool, rules, &task.proving_tree(), checkout.commit).await?;
+    if let Some(files) = checkout.tree {
+        tree.fill(files).await?;
+    }
+    task.get_ready(pool, rules, tree, checkout.commit, TreeUse::Proof(run.name())).await
 }
 
 /// Reads the names of the tests, off the runtime's threads.
@@ -123,21 +138,26 @@ impl NameReader {
     }
 }
 
-/// The test command for some files: `{tests}` becomes their names, or nothing where all tests run.
-fn command(template: &str, files: &[Vec<u8>]) -> String {
+/// The test command for some files: `{tests}` becomes their names in the folder `dir`, or nothing
+/// where all tests run.
+fn command(template: &str, dir: Option<&str>, files: &[Vec<u8>]) -> String {
     let quoted = |file: &Vec<u8>| {
         let name = std::str::from_utf8(file).ok()?;
+        let name = match dir {
+            Some(dir) => name.strip_prefix(dir)?.strip_prefix('/')?,
+            None => name,
+        };
         Some(format!("'{}'", name.replace('\'', "'\\''")))
     };
-    // A name that is no text can't be passed on; then all tests run.
+    // A name that is no text, or lies elsewhere, can't be passed on; then all tests run.
     let names: Option<Vec<String>> = files.iter().map(quoted).collect();
     template.replace(TESTS, &names.unwrap_or_default().join(" "))
 }
 
-fn sandbox(task: &TaskContext, rules: &RepositoryRules) -> Result<Option<Sandbox>, TaskError> {
+/// What the test command may reach beside its tree.
+fn needs(rules: &RepositoryRules) -> Grants {
     let network = (!rules.gate.network).then_some(NetworkPolicy::None);
-    let needs = Grants { network, ..Grants::default() };
-    task.command_sandbox(&task.proving_tree(), needs)
+    Grants { network, ..Grants::default() }
 }
 
 /// The level of the sandbox in which the tests run, for the proof.
@@ -145,7 +165,7 @@ pub(super) fn sandbox_summary(
     task: &TaskContext,
     rules: &RepositoryRules,
 ) -> Result<String, TaskError> {
-    let sandbox = sandbox(task, rules)?;
+    let sandbox = task.command_sandbox(&task.proving_tree(), needs(rules))?;
     Ok(sandbox.map_or_else(
         || Level::None.to_string(),
         |sandbox| {
@@ -183,9 +203,11 @@ mod tests {
     #[test]
     fn placeholder_becomes_the_quoted_names() {
         let files = [b"tests/a b.sh".to_vec(), b"it's".to_vec()];
-        assert_eq!(command("run {tests}", &files), "run 'tests/a b.sh' 'it'\\''s'");
-        assert_eq!(command("run {tests}", &[]), "run ");
-        assert_eq!(command("run {tests}", &[b"caf\xe9".to_vec()]), "run ");
-        assert_eq!(command("./test.sh", &files), "./test.sh");
+        assert_eq!(command("run {tests}", None, &files), "run 'tests/a b.sh' 'it'\\''s'");
+        assert_eq!(command("run {tests}", None, &[]), "run ");
+        assert_eq!(command("run {tests}", None, &[b"caf\xe9".to_vec()]), "run ");
+        assert_eq!(command("run {tests}", Some("web"), &[b"web/a.js".to_vec()]), "run 'a.js'");
+        assert_eq!(command("run {tests}", Some("web"), &[b"webber/a.js".to_vec()]), "run ");
+        assert_eq!(command("./test.sh", None, &files), "./test.sh");
     }
 }

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::question::AgentQuestion;
 use super::turn::TurnStart;
-use super::{TaskContext, TaskError};
+use super::{TaskContext, TaskError, setup};
 use crate::agent::{Tariff, TurnLimits, TurnSpec, protocol_for, vendor};
 use crate::config::Config;
 use crate::config::agent::{AgentConfig, Plan, Protocol};
@@ -44,32 +44,49 @@ pub(super) async fn of_run(
         }
         _ => None,
     };
-    let cwd = match &folder {
-        Some(folder) => task.runtime.scratch_dirs.path(folder),
-        None => task.worktree()?,
+    let (rules, pool) = match task.run.work.issue() {
+        Some(_) => {
+            let (pool, base) = (task.pool().await?, task.base()?);
+            let rules = task.rules(pool.as_ref(), &base).await?;
+            (Some(rules), Some(pool))
+        }
+        None => (None, None),
+    };
+    let (top, cwd, own_env) = match (&folder, &rules) {
+        (Some(folder), _) => {
+            let folder = task.runtime.scratch_dirs.path(folder);
+            (folder.clone(), folder, task.environment(None))
+        }
+        (None, Some(rules)) => {
+            let tree = task.worktree()?;
+            let env = task.tree_environment(rules, &tree)?;
+            (tree.clone(), setup::folder(rules, &tree)?, env)
+        }
+        (None, None) => {
+            let clone = task.worktree()?;
+            (clone.clone(), clone.clone(), task.environment(Some(&clone)))
+        }
     };
     let env = if task.executor.is_none() {
-        environment(&task.runtime, agent, task.environment()).await?
+        environment(&task.runtime, agent, own_env).await?
     } else {
         // The executor holds the secrets; they must not leave with the specification.
-        let mut env = task.environment();
+        let mut env = own_env;
         env.extend(agent.fixed_variables());
         env
     };
     let inherit =
         task.executor.iter().flat_map(|_| agent.secrets.keys().chain(agent.inherited_variables()));
     let inherit = inherit.cloned().collect();
-    let (test, template) = match task.run.work.issue() {
-        Some(_) => {
-            let (pool, base) = (task.pool().await?, task.base()?);
-            let rules = task.rules(pool.as_ref(), &base).await?;
+    let (test, template) = match (&rules, &pool) {
+        (Some(rules), Some(pool)) => {
             let template = match &rules.prompt {
-                Some(path) => Some(template(&pool, &base, path).await?),
+                Some(path) => Some(template(pool, &task.base()?, path).await?),
                 None => None,
             };
             (rules.test.clone(), template)
         }
-        None => (String::new(), None),
+        _ => (String::new(), None),
     };
     let issue = task.issue.as_deref();
     let resumes = start.resume.is_some();
@@ -110,7 +127,7 @@ pub(super) async fn of_run(
             Some(_) => scratch_owner(task).0,
             None => task.owner(),
         };
-        let grants = task.grants(&spec.cwd);
+        let grants = task.grants(&top);
         behind_wall(&task.runtime, &owner, agent, spec, grants)?
     } else {
         // The executor has a wall of its own.

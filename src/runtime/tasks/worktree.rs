@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use base64::Engine;
 use secrecy::ExposeSecret;
 
 use super::context::commands_owner;
+use super::setup::TreeUse;
 use super::{TaskContext, TaskError, baseline};
 use crate::core::model::id::Repo;
 use crate::core::model::input::RunFact;
@@ -33,26 +34,33 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 give_back_path(task, &pool, path, Some(&keep)).await.map_err(text)?;
             }
             let branch = name::branch(key, &title.clean_line());
-            let taken = pool
-                .take(&branch, task.run.workspace.home.as_deref().map(Path::new))
-                .await
-                .map_err(text)?;
+            let home = task.run.workspace.home.as_deref().map(Path::new);
+            let taken = pool.take(&branch, home).await.map_err(text)?;
+            let mut unused = Unused { task, pool: &pool, path: Some(taken.path.clone()) };
             // The next checkout finds a fresh tree; this run need not wait for it.
             warm_after(task);
             let rules = match task.rules(&pool, &taken.base).await {
                 Ok(rules) => rules,
                 Err(why) => {
-                    pool.give_back(&taken.path, None, &task.owner()).await.map_err(text)?;
+                    unused.give_back().await?;
                     return Err(why);
                 }
             };
-            let base = baseline::unfit(task, &pool, &rules, &taken.base).await;
-            if let Err(_) | Ok(Some(_)) = base {
-                pool.give_back(&taken.path, None, &task.owner()).await.map_err(text)?;
+            let ready = async {
+                task.prepare_caches(&pool, &rules, &taken.base).await?;
+                let tree = pool.fresh_workspace(&taken.path, &task.owner());
+                task.complete(&pool, &rules, &tree, &taken.base, &taken.base).await?;
+                task.get_ready(&pool, &rules, tree, &taken.base, TreeUse::Workspace).await
+            };
+            if let Err(failure) = ready.await {
+                unused.give_back().await?;
+                return Ok(RunFact::SetupFailed { why: failure.why.into(), log: failure.log });
             }
-            if let Some(why) = base? {
+            if let Some(why) = baseline::unfit(task, &pool, &rules, &taken.base).await? {
+                unused.give_back().await?;
                 return Ok(RunFact::BaseUnfit { why });
             }
+            unused.path = None;
             task.note(format!("branch {branch} starts at {}", taken.base.short()));
             Ok(RunFact::WorktreeReady {
                 path: taken.path.display().to_string(),
@@ -74,6 +82,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             let (workspaces, debounce) = (&task.runtime.workspaces, Duration::from_secs(debounce));
             let base = workspaces.upstream(repo, pool.base(), debounce).await.map_err(text)?;
             throwaway::make(pool.base(), &dir, &remote, &base).await.map_err(text)?;
+            task.fill_clone_cache(&pool, &dir, &base).await.map_err(text)?;
             if let Some(key) = service.and_then(|service| service.git_crypt_key.as_ref()) {
                 unlock(task, &pool, &dir, key).await?;
             }
@@ -85,6 +94,35 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 permissions: Box::default(),
             })
         }
+    }
+}
+
+/// A workspace that its run doesn't use yet. It goes back to the pool if the task is cancelled.
+struct Unused<'a> {
+    task: &'a TaskContext,
+    pool: &'a Arc<Pool>,
+    path: Option<PathBuf>,
+}
+
+impl Unused<'_> {
+    async fn give_back(&mut self) -> Result<(), TaskError> {
+        let Some(path) = self.path.take() else { return Ok(()) };
+        self.task.runtime.workspaces.ports().release(&path);
+        let given = self.pool.give_back(&path, None, &self.task.owner()).await;
+        given.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        let Some(path) = self.path.take() else { return };
+        self.task.runtime.workspaces.ports().release(&path);
+        let (pool, owner) = (self.pool.clone(), self.task.owner());
+        tokio::spawn(async move {
+            if let Err(error) = pool.give_back(&path, None, &owner).await {
+                tracing::warn!(path = %path.display(), %error, "the workspace stays");
+            }
+        });
     }
 }
 
@@ -145,7 +183,15 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
         return;
     };
     let given = match &task.run.work {
-        Work::Prompt { .. } => throwaway::remove(path).map_err(|e| e.to_string()),
+        Work::Prompt { .. } => {
+            if task.has_caches()
+                && let Ok(pool) = task.pool().await
+                && let Err(error) = pool.caches().discard(path)
+            {
+                tracing::warn!(run = %task.run.id, %error, "the cache of the clone stays");
+            }
+            throwaway::remove(path).map_err(|e| e.to_string())
+        }
         Work::Issue { .. } => match task.pool().await {
             Err(why) => Err(why),
             Ok(pool) => {
@@ -169,6 +215,7 @@ async fn give_back_path(
     path: &Path,
     keep: Option<&str>,
 ) -> Result<(), WorkspaceError> {
+    task.runtime.workspaces.ports().release(path);
     if let Some(aside) = pool.give_back(path, keep, &task.owner()).await? {
         task.note(format!("git can't read the worktree; its files are in {}", aside.display()));
     }

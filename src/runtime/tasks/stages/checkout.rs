@@ -16,8 +16,9 @@ pub(super) async fn checkout(
 ) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
     let pool = task.pool().await?;
     let rules = task.rules(&pool, &task.base()?).await?;
-    let tree = pool.check_out(&task.proving_tree(), sha, &task.owner()).await;
-    Ok((rules, tree.map_err(|e| e.to_string())?.path().to_owned()))
+    let tree = task.check_out(&pool, &rules, &task.proving_tree(), sha).await.map_err(|e| e.why)?;
+    task.fill_caches(&pool, &rules, &tree).await.map_err(|e| e.to_string())?;
+    Ok((rules, tree.path().to_owned()))
 }
 
 /// A command of the repository in that checkout, with the commit in `AFK_SHA` and with what the
@@ -30,7 +31,7 @@ pub(super) fn command(
     needs: Grants,
 ) -> Result<Spec, TaskError> {
     let mut spec = Spec::shell(&task.owner(), line, folder);
-    spec.env = task.environment();
+    spec.env = task.environment(Some(folder));
     spec.env.insert("AFK_SHA".into(), sha.0.clone());
     spec.sandbox = task.command_sandbox(folder, needs)?;
     Ok(spec)
