@@ -47,6 +47,11 @@ fn gate_report(base: Sha, head: Sha, red: bool, green: bool) -> GateReport {
     report
 }
 
+/// Whether the commit changes a protected file: every eighth one does.
+fn is_protected(head: &Sha) -> bool {
+    head.0.ends_with(['7', 'f'])
+}
+
 fn rules() -> breakglass::BreakglassRules {
     breakglass::BreakglassRules {
         vm: "devvm".into(),
@@ -523,6 +528,9 @@ impl World {
         let repo = self.fleet.runs[&run].work.repo().clone();
         let remote = self.remote.entry(repo).or_default();
         Some(match task {
+            Task::Worktree if !self.calm && self.rng.chance(5) => {
+                (RunFact::BaseUnfit { why: "the base is red. It stays so.".into() }, true)
+            }
             Task::Worktree => {
                 let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
                 self.head.insert(run, base.clone());
@@ -546,10 +554,16 @@ impl World {
                     self.fleet.runs[&run].workspace.base.clone().expect("a base before the gate");
                 let (red, green) =
                     (self.calm || self.rng.chance(85), self.calm || self.rng.chance(85));
-                if red && green {
-                    self.proved.insert(head.clone());
+                let mut report = gate_report(base, head.clone(), red, green);
+                if is_protected(&head) {
+                    report.change.protected = vec!["ci".into()];
+                    report.change.diff = head.0.as_str().into();
+                    report.record(GateRun::OldTests, TestRun::new(TestExit::Passed));
                 }
-                let report = gate_report(base, head, red, green);
+                report.rules.approved = self.fleet.runs[&run].progress.approved;
+                if report.verdict() == GateVerdict::Open {
+                    self.proved.insert(head);
+                }
                 (RunFact::Gated(Box::new(report)), true)
             }
             Task::Rebase => {
@@ -564,6 +578,11 @@ impl World {
             }
             Task::Push { head } => {
                 assert!(self.proved.contains(&head), "4: {run} pushes what no gate saw");
+                let approved = self.fleet.runs[&run].progress.approved.is_some();
+                assert!(
+                    approved || !is_protected(&head) || remote.contains(&head),
+                    "4: {run} pushes a protected change that nobody approved"
+                );
                 if remote.contains(&head) {
                     (RunFact::Pushed { head }, true)
                 } else if remote.last().is_some_and(|h| {
