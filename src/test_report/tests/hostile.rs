@@ -158,7 +158,7 @@ fn readers_take_linear_time() {
         "<testsuite name=\"a\">".repeat(SIZE / 20),
         format!(
             "<testsuite name=\"{place}\">{}</testsuite>",
-            "<testcase name=\"a\"/>".repeat(10_000)
+            "<testcase name=\"a\"/>".repeat(2_000)
         ),
         format!("<testsuite{}/>", " name=\"a\"".repeat(SIZE / 9)),
         format!("<!DOCTYPE a [{}]><testsuite/>", "<!ENTITY x \"&x;&x;\">".repeat(20_000)),
@@ -180,15 +180,16 @@ fn readers_take_linear_time() {
         "{".repeat(SIZE),
         "\n".repeat(SIZE),
     ];
-    let begun = std::time::Instant::now();
-    for text in texts {
+    for (index, text) in texts.iter().enumerate() {
         for kind in KINDS {
+            let begun = std::time::Instant::now();
             let mut names = NameCollector::new(Path::new("/srv/tree"));
-            let _ = read_text(kind, &text, &mut names);
+            let _ = read_text(kind, text, &mut names);
+            let elapsed = begun.elapsed();
+            let limit = std::time::Duration::from_secs(10);
+            assert!(elapsed < limit, "text {index}, {kind:?}: {elapsed:?}");
         }
     }
-    let elapsed = begun.elapsed();
-    assert!(elapsed < std::time::Duration::from_secs(30), "{elapsed:?}");
 }
 
 #[test]
