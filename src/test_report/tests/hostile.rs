@@ -146,31 +146,31 @@ proptest! {
     }
 }
 
-/// Texts of 64 KiB and more that would take minutes or the whole stack if a reader were not linear.
+/// Texts of some hundred KiB that would take minutes or the whole stack if a reader were not linear.
 #[test]
 fn readers_take_linear_time() {
-    const SIZE: usize = 1 << 16;
+    const SIZE: usize = 1 << 18;
     let deep = |line: &dyn Fn(usize) -> String| -> String {
-        (0..1000).rev().map(line).collect::<Vec<_>>().concat()
+        (0..2000).rev().map(line).collect::<Vec<_>>().concat()
     };
     let place = "p".repeat(SIZE);
     let texts = [
         "<testsuite name=\"a\">".repeat(SIZE / 20),
         format!(
             "<testsuite name=\"{place}\">{}</testsuite>",
-            "<testcase name=\"a\"/>".repeat(2_500)
+            "<testcase name=\"a\"/>".repeat(2_000)
         ),
         format!("<testsuite{}/>", " name=\"a\"".repeat(SIZE / 9)),
-        format!("<!DOCTYPE a [{}]><testsuite/>", "<!ENTITY x \"&x;&x;\">".repeat(5_000)),
+        format!("<!DOCTYPE a [{}]><testsuite/>", "<!ENTITY x \"&x;&x;\">".repeat(20_000)),
         deep(&|depth| format!("{}ok 1 - a\n", " ".repeat(depth))),
-        deep(&|depth| format!("{}▶ a\n", " ".repeat(1000 - depth))),
-        format!("PASS a\n{}", deep(&|depth| format!("{}a\n", " ".repeat(1000 - depth)))),
-        format!("PASS {place}\n{}", "  ✓ a\n".repeat(5_000)),
+        deep(&|depth| format!("{}▶ a\n", " ".repeat(2000 - depth))),
+        format!("PASS a\n{}", deep(&|depth| format!("{}a\n", " ".repeat(2000 - depth)))),
+        format!("PASS {place}\n{}", "  ✓ a\n".repeat(20_000)),
         format!(
             "     Running tests/{place}.rs (a-0123456789abcdef)\nrunning 1 test\n{}",
-            "test a ... ok\n".repeat(5_000)
+            "test a ... ok\n".repeat(20_000)
         ),
-        format!("{}ok  \t{place}\t0.1s\n", "--- PASS: T (0.00s)\n".repeat(2_500)),
+        format!("{}ok  \t{place}\t0.1s\n", "--- PASS: T (0.00s)\n".repeat(10_000)),
         format!("{place}\n"),
         "#".repeat(SIZE),
         format!("ok 1 - {}", "\\#".repeat(SIZE / 2)),
@@ -180,15 +180,16 @@ fn readers_take_linear_time() {
         "{".repeat(SIZE),
         "\n".repeat(SIZE),
     ];
-    let begun = std::time::Instant::now();
-    for text in texts {
+    for (index, text) in texts.iter().enumerate() {
         for kind in KINDS {
+            let begun = std::time::Instant::now();
             let mut names = NameCollector::new(Path::new("/srv/tree"));
-            let _ = read_text(kind, &text, &mut names);
+            let _ = read_text(kind, text, &mut names);
+            let elapsed = begun.elapsed();
+            let limit = std::time::Duration::from_secs(10);
+            assert!(elapsed < limit, "text {index}, {kind:?}: {elapsed:?}");
         }
     }
-    let elapsed = begun.elapsed();
-    assert!(elapsed < std::time::Duration::from_secs(30), "{elapsed:?}");
 }
 
 #[test]
