@@ -501,6 +501,9 @@ impl World {
         let repo = self.fleet.runs[&run].work.repo().clone();
         let remote = self.remote.entry(repo).or_default();
         Some(match task {
+            Task::Worktree if !self.calm && self.rng.chance(3) => {
+                (RunFact::SetupFailed { why: "exit code 1".into(), log: "no".into() }, true)
+            }
             Task::Worktree => {
                 let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
                 self.head.insert(run, base.clone());
