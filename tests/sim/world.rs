@@ -531,6 +531,9 @@ impl World {
             Task::Worktree if !self.calm && self.rng.chance(5) => {
                 (RunFact::BaseUnfit { why: "the base is red. It stays so.".into() }, true)
             }
+            Task::Worktree if !self.calm && self.rng.chance(3) => {
+                (RunFact::SetupFailed { why: "exit code 1".into(), log: "no".into() }, true)
+            }
             Task::Worktree => {
                 let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
                 self.head.insert(run, base.clone());

@@ -11,7 +11,7 @@ use crate::model::run::{Activity, Outcome, TurnPrompt};
 use crate::model::stage::{Phase, Stage};
 use crate::model::time::MINUTE;
 use crate::model::verdict::Verdict;
-use crate::step::tests::scenario::{FleetScenario, RUN, sha};
+use crate::step::tests::scenario::{FleetScenario, RUN, issue, sha};
 
 #[test]
 fn healthy_run_reaches_every_phase_in_order() {
@@ -241,4 +241,20 @@ fn restart_begins_the_activity_again_and_keeps_the_attempts() {
             if matches!(**of, TurnPrompt::FixForward { .. }))
     });
     assert!(begun, "the failing log was lost: {:?}", scenario.effects);
+}
+
+#[test]
+fn failed_setup_asks_a_human_at_once_and_begins_no_turn() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    scenario.input(Input::Issues(vec![issue(1, None)]));
+    assert_eq!(scenario.run().progress.activity, Activity::Worktree);
+    let why = "the setup command `npm ci` in the workspace: exit code 1".into();
+    scenario.report(RunFact::SetupFailed { why, log: "no such package".into() });
+    assert_eq!(scenario.outcome(), Some(Outcome::NeedsHuman));
+    assert_eq!((scenario.run().agent.turns, scenario.run().progress.failures), (0, 0));
+    let asked = scenario.fleet.inbox();
+    assert_eq!(asked[0].kind, EscalationKind::NeedsHuman);
+    assert!(asked[0].title.clean_line().contains("`npm ci`"), "{:?}", asked[0].title);
+    assert!(asked[0].detail.as_received().contains("no such package"), "{:?}", asked[0].detail);
+    assert!(scenario.fleet.locks.is_empty(), "nothing was pushed");
 }
