@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "tracker",
             "trusted_file",
             "tui",
+            "workspace",
         ],
     ),
     ("cluster", &["config", "error", "network", "redact"]),

@@ -16,8 +16,9 @@ use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
 use crate::runtime::Context;
+use crate::workspace::fitness::Question;
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, name, throwaway};
+use crate::workspace::{WorkspaceError, lfs, name, throwaway};
 
 /// Takes the folder, on a new branch at the newest commit of the repository.
 pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
@@ -32,10 +33,16 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 give_back_path(task, &pool, path, Some(&keep)).await.map_err(text)?;
             }
             let branch = name::branch(key, &title.clean_line());
-            let taken = pool
-                .take(&branch, task.run.workspace.home.as_deref().map(Path::new))
-                .await
-                .map_err(text)?;
+            let home = task.run.workspace.home.as_deref().map(Path::new);
+            let taken = match pool.take(&branch, home).await {
+                Ok(taken) => taken,
+                Err(error) => return task.failed(error),
+            };
+            if let Some(line) = lfs::missing(pool.base(), &taken.base).await.map_err(text)? {
+                pool.give_back(&taken.path, None, &task.owner()).await.map_err(text)?;
+                let detail = "Install git-lfs and retry the run.".into();
+                return Ok(task.ask_human(Question { line, detail }));
+            }
             let (runtime, repo) = (task.runtime.clone(), key.repo.clone());
             // The next checkout finds a fresh tree; this run need not wait for it.
             tokio::spawn(async move {
