@@ -8,17 +8,20 @@
 //! | `refs/remotes/origin/*` | the remote's branches as of the last fetch |
 //! | `refs/afk/imports/<run>` | the newest commit that came in from a run, as its agent made it |
 //! | `refs/afk/runs/<run>` | the same commit with its trailers, which the gate proves |
+//! | `refs/afk/withdrawn/<sha>` | a commit that the remote's branch had before somebody rewrote it |
 //! | `refs/afk/kept/…`, `refs/afk/capsules/…` | work that a run left |
 
 use std::path::Path;
 
 use super::WorkspaceError;
 use super::first_clone::FirstClone;
+use super::fitness::{self, Question, RunCommits};
 use super::git::Git;
+use super::lfs;
 use super::repository::{self, NewRepository};
 use crate::core::model::id::{RunId, Sha};
 
-/// The outcome of a push. All variants but the first carry the end of git's output, in one line.
+/// The outcome of a push. Most variants carry the end of git's output, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
     /// The remote has the head; a fetch after the push has confirmed it.
@@ -29,6 +32,8 @@ pub(crate) enum PushOutcome {
     Protected(String),
     /// The remote does not accept our credentials, or hides the repository from us.
     Denied(String),
+    /// Somebody rewrote the branch, and the head has commits that are no longer on it.
+    Rewritten(Question),
     /// The remote refused for another reason, or the connection was lost and the head is missing
     /// there.
     Refused(String),
@@ -128,13 +133,22 @@ impl Base {
         format!("refs/remotes/origin/{}", self.branch)
     }
 
-    /// Fetches, and returns the upstream's commit.
+    /// Fetches, and returns the upstream's commit. Remembers the commit before under
+    /// `refs/afk/withdrawn` if somebody took it off the branch.
     ///
     /// # Errors
     /// The remote can't be fetched from, or lacks the branch.
     pub async fn fetch(&self) -> Result<Sha, WorkspaceError> {
+        let before = self.known_head().await?;
         fetch(&self.git).await?;
-        self.head().await
+        let now = self.head().await?;
+        if let Some(before) = before
+            && before != now
+            && !self.has(&now, &before).await?
+        {
+            self.keep(&format!("refs/afk/withdrawn/{before}"), &before).await?;
+        }
+        Ok(now)
     }
 
     /// The upstream's commit as of the last fetch.
@@ -142,12 +156,40 @@ impl Base {
     /// # Errors
     /// The remote lacks the branch.
     pub async fn head(&self) -> Result<Sha, WorkspaceError> {
+        if let Some(sha) = self.known_head().await? {
+            return Ok(sha);
+        }
+        let any = ["for-each-ref", "--count=1", "refs/remotes/origin"];
+        let why = if self.git.call(&any).await?.is_empty() {
+            format!("the remote has no commit yet: push a first one to {}", self.branch)
+        } else {
+            format!("the remote has no branch {}; was it renamed or deleted?", self.branch)
+        };
+        Err(WorkspaceError::Upstream { why })
+    }
+
+    /// The upstream's commit as of the last fetch; none where the remote lacked the branch.
+    async fn known_head(&self) -> Result<Option<Sha>, WorkspaceError> {
         let upstream = format!("{}^{{commit}}", self.upstream());
-        let sha = self.git.call(&["rev-parse", "--verify", "--quiet", &upstream]).await;
-        sha.map(Sha).map_err(|_| WorkspaceError::Git {
-            subcommand: "rev-parse".into(),
-            message: format!("the remote has no branch {}", self.branch),
-        })
+        let found = self.git.ask(&["rev-parse", "--verify", "--quiet", &upstream]).await?;
+        Ok(found.ok.then(|| Sha(found.text().trim().to_owned())))
+    }
+
+    /// Whether the clone has a commit.
+    ///
+    /// # Errors
+    /// git can't be started.
+    pub(crate) async fn knows(&self, sha: &Sha) -> Result<bool, WorkspaceError> {
+        Ok(self.git.ask(&["cat-file", "-e", &sha.0]).await?.ok)
+    }
+
+    /// Whether the history of `sha` has a commit.
+    ///
+    /// # Errors
+    /// git can't be started.
+    pub(super) async fn has(&self, sha: &Sha, commit: &Sha) -> Result<bool, WorkspaceError> {
+        let args = ["merge-base", "--is-ancestor", &commit.0, &sha.0];
+        Ok(self.git.ask(&args).await?.ok)
     }
 
     /// Whether the upstream, as of the last fetch, contains a commit.
@@ -160,18 +202,37 @@ impl Base {
         Ok(self.git.ask(&args).await?.ok)
     }
 
-    /// Pushes `head` to the branch, fast-forward only, unless the remote has it already. Fetches
-    /// after the push, whatever its exit code, to learn whether the head has landed.
+    /// Pushes the head of a run to the branch, fast-forward only, unless the remote has it already.
+    /// Fetches after the push, whatever its exit code, to learn whether the head has landed.
     ///
     /// # Errors
     /// The remote can't be fetched from. After an error of the second fetch the outcome is unknown.
-    pub(crate) async fn push(&self, head: &Sha) -> Result<PushOutcome, WorkspaceError> {
-        self.fetch().await?;
+    pub(crate) async fn push(
+        &self,
+        commits: RunCommits<'_>,
+    ) -> Result<PushOutcome, WorkspaceError> {
+        let head = commits.head;
+        let upstream = self.fetch().await?;
         if self.contains(head).await? {
             return Ok(PushOutcome::Landed);
         }
-        let refspec = format!("{head}:refs/heads/{}", self.branch);
-        let push = self.git.reach(&["push", "--porcelain", "--", &self.remote, &refspec]).await;
+        if let Some(question) = fitness::withdrawn(self, commits, &upstream).await? {
+            return Ok(PushOutcome::Rewritten(question));
+        }
+        if !self.has(head, &upstream).await? {
+            let now = upstream.short();
+            return Ok(PushOutcome::Rejected(format!("{} is at {now} now", self.branch)));
+        }
+        if let Some(why) = lfs::upload(self, head, &upstream).await? {
+            return Ok(PushOutcome::Refused(why));
+        }
+        let branch = format!("refs/heads/{}", self.branch);
+        let refspec = format!("{head}:{branch}");
+        // The head contains the upstream, so nothing is overwritten. The lease makes the remote
+        // refuse if somebody moves the branch from now on, even backwards.
+        let lease = format!("--force-with-lease={branch}:{upstream}");
+        let args = ["push", "--porcelain", &lease, "--", &self.remote, &refspec];
+        let push = self.git.reach(&args).await;
         let now = self.fetch().await?;
         if self.contains(head).await? {
             return self.same_tree(head, &now).await.map(|()| PushOutcome::Landed);
@@ -251,7 +312,14 @@ impl Base {
 }
 
 async fn fetch(git: &Git) -> Result<(), WorkspaceError> {
-    let output = git.reach(&["fetch", "--quiet", "--prune", "--no-tags", "origin"]).await?;
+    // A shallow remote has commits without parents, which a fetch takes only when it is told to.
+    let args = ["fetch", "--quiet", "--prune", "--no-tags", "--update-shallow", "origin"];
+    let output = git.reach(&args).await?;
+    if output.all_text().contains("mismatched algorithms") {
+        let why =
+            "the remote uses SHA-256; afk works with repositories that use SHA-1, git's default";
+        return Err(WorkspaceError::Upstream { why: why.into() });
+    }
     output.success("fetch").map(|_| ())
 }
 
@@ -265,7 +333,7 @@ pub(super) fn runs(run: RunId) -> String {
     format!("refs/afk/runs/{run}")
 }
 
-/// Removes the lock files in a repository, but not among its objects.
+/// Removes the lock files in a repository. Call it only while no git works there.
 pub(super) fn remove_locks(dir: &Path, depth: u32) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {

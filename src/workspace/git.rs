@@ -13,15 +13,21 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
+use tokio::sync::RwLock;
+use tokio::time::timeout;
 
 use super::WorkspaceError;
 use super::call::{self, GitOutput, subcommand};
 use super::credential::{Credentials, ServedLogin};
 use super::environment::{self, SETTINGS};
 use super::walled_git::WalledGit;
+use crate::core::model::id::Sha;
 use crate::lock::LockExt;
 use crate::process::Supervisor;
 use crate::sandbox::Sandbox;
+
+/// The longest wait for other calls to end before stale locks are removed.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The author and committer of afk's own commits, as environment names.
 pub(super) static OUR_IDENTITY: LazyLock<[(&str, &OsStr); 4]> = LazyLock::new(|| {
@@ -86,6 +92,9 @@ pub struct Git {
     /// Whether git finds its repository in its folder, and not by an argument that it would pass on
     /// to its helpers.
     by_folder: bool,
+    /// Held by each call in any repository that this git was made for, so that locks are removed
+    /// only while no call runs.
+    calls: Arc<RwLock<()>>,
 }
 
 impl Git {
@@ -102,6 +111,7 @@ impl Git {
             remote: None,
             interruptible: false,
             by_folder: false,
+            calls: Arc::default(),
         }
     }
 
@@ -192,8 +202,11 @@ impl Git {
         args: &[S],
         env: &[(&str, &OsStr)],
     ) -> Result<GitOutput, WorkspaceError> {
-        let mut command = self.command(&[]);
-        command.args(args).env_clear().envs(environment::local()).envs(env.iter().copied());
+        let command = || {
+            let mut command = self.command(&[]);
+            command.args(args).env_clear().envs(environment::local()).envs(env.iter().copied());
+            command
+        };
         self.finish(command, &subcommand(args), &|_| {}).await
     }
 
@@ -223,11 +236,14 @@ impl Git {
         let served = access.login.as_ref().map(|login| ServedLogin::serve(&remote.folder, login));
         let served = served.transpose()?;
         let settings = served.as_ref().map(ServedLogin::settings).map_or_else(Vec::new, Vec::from);
-        let mut command = self.command(&settings);
-        command.args(args).env_clear().envs(environment::remote(&config));
-        if let Some(ssh) = &access.ssh_command {
-            command.env("GIT_SSH_COMMAND", ssh);
-        }
+        let command = || {
+            let mut command = self.command(&settings);
+            command.args(args).env_clear().envs(environment::remote(&config));
+            if let Some(ssh) = &access.ssh_command {
+                command.env("GIT_SSH_COMMAND", ssh);
+            }
+            command
+        };
         self.finish(command, &subcommand, seen).await
     }
 
@@ -251,12 +267,42 @@ impl Git {
         command
     }
 
+    /// Runs a command, and once more if a lock stopped it that a killed git left.
     async fn finish(
+        &self,
+        command: impl Fn() -> Command,
+        subcommand: &str,
+        seen: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<GitOutput, WorkspaceError> {
+        let output = self.run(command(), subcommand, seen).await?;
+        if output.ok || !self.stopped_by_lock(&output) || !self.break_locks().await {
+            return Ok(output);
+        }
+        self.run(command(), subcommand, seen).await
+    }
+
+    /// Whether a call failed at a lock of this repository, and not at one of the remote's.
+    fn stopped_by_lock(&self, output: &GitOutput) -> bool {
+        let text = output.all_text();
+        let ours = self.repository.display().to_string();
+        text.lines().any(|line| line.contains(".lock': File exists") && line.contains(&ours))
+    }
+
+    /// Removes the locks of this repository if no call of ours runs. Nobody else works here, so a
+    /// killed call has left them.
+    async fn break_locks(&self) -> bool {
+        let Ok(_alone) = timeout(LOCK_PATIENCE, self.calls.write()).await else { return false };
+        super::base::remove_locks(&self.repository, 0);
+        true
+    }
+
+    async fn run(
         &self,
         mut command: Command,
         subcommand: &str,
         seen: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<GitOutput, WorkspaceError> {
+        let _running = self.calls.read().await;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         let started = if self.interruptible {
@@ -287,6 +333,17 @@ impl Git {
     ) -> Result<String, WorkspaceError> {
         let out = self.ask_with(args, env).await?.success(&subcommand(args))?;
         Ok(super::without_line_break(&out))
+    }
+
+    /// The commits that `head` has and `base` lacks, parents first. git lists them, because libgit2
+    /// knows nothing of shallow repositories here.
+    ///
+    /// # Errors
+    /// As [`Git::call`].
+    pub(super) async fn added(&self, base: &Sha, head: &Sha) -> Result<Vec<Sha>, WorkspaceError> {
+        let args = ["rev-list", "--topo-order", "--reverse", &head.0, "--not", &base.0];
+        let listed = self.call(&args).await?;
+        Ok(listed.lines().map(|sha| Sha(sha.to_owned())).collect())
     }
 
     /// Calls git and returns the bytes of its standard output.

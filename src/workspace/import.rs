@@ -48,22 +48,35 @@ pub(crate) async fn import(
     import_within(base, workspace, head, upstream, reference, PACK_LIMIT).await
 }
 
-/// Takes a run's commits into the base, has `seal` rewrite them there (it gets the folder of the
-/// base), and returns the sealed commit.
+/// Takes the commits of a run that `upstream` lacks into the base.
 ///
 /// # Errors
-/// As [`import`], or the error of `seal`.
+/// As [`import`].
 pub(crate) async fn of_run(
     base: &Base,
     workspace: &WalledGit,
     head: &Sha,
     upstream: &Sha,
     run: RunId,
-    seal: impl FnOnce(&Path) -> Result<Sha, WorkspaceError> + Send + 'static,
+) -> Result<(), WorkspaceError> {
+    import(base, workspace, head, upstream, &base::imports(run)).await
+}
+
+/// Has `seal` rewrite the imported commits of a run (it gets the folder of the base, and the commits
+/// that the upstream lacks, parents first), and returns the sealed commit. Every one of these commits
+/// must be the run's own.
+///
+/// # Errors
+/// The error of `seal`, or of git.
+pub(crate) async fn seal(
+    base: &Base,
+    head: &Sha,
+    run: RunId,
+    seal: impl FnOnce(&Path, &[Sha]) -> Result<Sha, WorkspaceError> + Send + 'static,
 ) -> Result<Sha, WorkspaceError> {
-    import(base, workspace, head, upstream, &base::imports(run)).await?;
+    let own = base.git().added(&base.head().await?, head).await?;
     let dir = base.dir().to_owned();
-    let sealed = tokio::task::spawn_blocking(move || seal(&dir)).await;
+    let sealed = tokio::task::spawn_blocking(move || seal(&dir, &own)).await;
     let sealed = sealed
         .map_err(|e| WorkspaceError::Io { path: base.dir().to_owned(), source: e.into() })??;
     base.keep(&base::runs(run), &sealed).await?;

@@ -21,11 +21,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
-use git2::{Commit, Delta, Diff, DiffOptions, FileMode, ObjectType, Odb, Oid, Repository, Sort};
+use git2::{Commit, Delta, Diff, DiffOptions, FileMode, ObjectType, Odb, Oid, Repository};
 use globset::GlobSet;
 
 use super::WorkspaceError;
 use super::change::globs;
+use super::droppings::is_environment_file;
 use super::git::Git;
 use crate::config::repository::GateConfig;
 use crate::core::model::id::Sha;
@@ -118,14 +119,15 @@ pub(crate) async fn scan(
     limit: Duration,
 ) -> Result<Vec<Leak>, WorkspaceError> {
     let dir = git.dir().to_owned();
-    let (base, head) = (base.clone(), head.clone());
+    let commits = git.added(base, head).await?;
+    let head = head.clone();
     let (exempt, max_file) = (globs(&gate.scan_exempt), gate.max_file_mib);
     let redactor = redactor.clone();
     let search = tokio::task::spawn_blocking(move || {
         let repo = Repository::open(&dir)?;
         let odb = repo.odb()?;
         let scan = Scan { repo: &repo, odb: &odb, exempt, max_file, redactor };
-        scan.range(&base, &head, Instant::now() + limit)
+        scan.range(&commits, &head, Instant::now() + limit)
     });
     search.await.map_err(|error| too_large(&error.to_string()))?
 }
@@ -167,23 +169,18 @@ struct Change<'a> {
 impl Scan<'_> {
     fn range(
         &self,
-        base: &Sha,
+        commits: &[Sha],
         head: &Sha,
         deadline: Instant,
     ) -> Result<Vec<Leak>, WorkspaceError> {
-        let mut walk = self.repo.revwalk()?;
-        walk.set_sorting(Sort::TOPOLOGICAL | Sort::REVERSE)?;
-        let head = Oid::from_str(&head.0)?;
-        walk.push(head)?;
-        walk.hide(Oid::from_str(&base.0)?)?;
-        let head_tree = self.repo.find_commit(head)?.tree()?;
+        let head_tree = self.repo.find_commit(Oid::from_str(&head.0)?)?.tree()?;
         let mut progress =
             Progress { deadline, left: MOST_BYTES, seen: BTreeSet::new(), leaks: Vec::new() };
-        for (count, id) in walk.enumerate() {
-            if count == MOST_COMMITS {
-                return Err(too_large(&format!("there are more than {MOST_COMMITS} commits")));
-            }
-            self.commit(id?, &head_tree, &mut progress)?;
+        if commits.len() > MOST_COMMITS {
+            return Err(too_large(&format!("there are more than {MOST_COMMITS} commits")));
+        }
+        for sha in commits {
+            self.commit(Oid::from_str(&sha.0)?, &head_tree, &mut progress)?;
             if progress.leaks.len() >= MOST_LEAKS {
                 progress.leaks.truncate(MOST_LEAKS);
                 break;
@@ -407,7 +404,7 @@ fn refuse_grafts(raw: &[u8], commit: &Commit<'_>) -> Result<(), WorkspaceError> 
 }
 
 /// Whether the target of a link at `path` is outside of the repository or in its `.git`.
-fn leaves(path: &Path, target: &[u8]) -> bool {
+pub(super) fn leaves(path: &Path, target: &[u8]) -> bool {
     let mut depth = path.components().count().saturating_sub(1);
     for part in Path::new(OsStr::from_bytes(target)).components() {
         match part {
@@ -420,16 +417,6 @@ fn leaves(path: &Path, target: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// Whether a file by its name holds the environment of a program, and not an example of one.
-fn is_environment_file(name: &[u8]) -> bool {
-    const EXAMPLES: [&str; 6] = ["example", "sample", "template", "dist", "defaults", "schema"];
-    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let name = String::from_utf8_lossy(name);
-    let environment = name.starts_with(".env") || name.ends_with(".env");
-    environment
-        && !EXAMPLES.iter().any(|example| name.split(['.', '-', '_']).any(|part| part == *example))
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //!                     └► throwaway: clones of jobs      │
 //! leftovers: commits the rest, in the sandbox ──────────┘      seal: trailers, in the base
 //! leaks: secrets, huge files and links in the commits of a run
+//! lfs: the files that Git LFS stores, from the workspace to the remote
+//! fitness: whose commits they are, what they undo (undone) and what programs left (content)
 //! ```
 //!
 //! afk's own git ([`git`]) works in the base and in trees that nobody else has touched. Once an
@@ -21,15 +23,19 @@ pub(crate) mod caches;
 mod call;
 pub(crate) mod capsule;
 pub(crate) mod change;
+mod content;
 mod copy_tree;
 pub(crate) mod credential;
+mod droppings;
 mod environment;
 pub mod first_clone;
+pub(crate) mod fitness;
 pub mod git;
 mod hunks;
 pub(crate) mod import;
 pub(crate) mod leaks;
 pub(crate) mod leftovers;
+pub(crate) mod lfs;
 pub(crate) mod lfs_checkout;
 pub mod name;
 pub mod pool;
@@ -39,6 +45,7 @@ pub(crate) mod seal;
 pub(crate) mod submodules;
 pub(crate) mod throwaway;
 pub(crate) mod trash;
+mod undone;
 pub mod walled_git;
 
 use std::path::PathBuf;
@@ -88,6 +95,12 @@ pub enum WorkspaceError {
     #[error("{why}")]
     Unfit {
         /// The state, and what the agent can do.
+        why: String,
+    },
+    /// The remote has no branch for the run's commits, so that a retry would not help.
+    #[error("{why}")]
+    Upstream {
+        /// The branch, and what a person can do.
         why: String,
     },
     /// Commits are not as afk requires, so that they don't leave the workspace or don't count.

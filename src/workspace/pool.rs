@@ -464,6 +464,7 @@ impl FreshTree {
         let remote = Some(base.remote());
         let new = NewRepository { bare: false, remote, borrows: Some(base.dir()) };
         repository::write(&git_dir.join("config"), &new.configuration())?;
+        repository::copy_shallow(base.dir(), git_dir)?;
         repository::write(&git_dir.join(base.upstream()), &format!("{sha}\n"))?;
         repository::write(&git_dir.join("refs/heads").join(branch), &format!("{sha}\n"))?;
         repository::write(&git_dir.join("HEAD"), &format!("ref: refs/heads/{branch}\n"))

@@ -11,6 +11,7 @@
 use std::path::Path;
 
 use super::WorkspaceError;
+use super::droppings::CACHES;
 
 /// The push address in a clone, where an agent's own `git push` fails with an error that explains
 /// itself: afk alone pushes, once the gate is open.
@@ -37,12 +38,16 @@ impl NewRepository<'_> {
         }
         write(&git_dir.join("HEAD"), "ref: refs/heads/afk\n")?;
         write(&git_dir.join("config"), &self.configuration())?;
+        if !self.bare {
+            write(&git_dir.join("info/exclude"), CACHES)?;
+        }
         match self.borrows {
             Some(base) => {
                 let mut line = base.join("objects").into_os_string().into_encoded_bytes();
                 line.push(b'\n');
                 let path = git_dir.join("objects/info/alternates");
-                std::fs::write(&path, line).map_err(WorkspaceError::io(&path))
+                std::fs::write(&path, line).map_err(WorkspaceError::io(&path))?;
+                copy_shallow(base, git_dir)
             }
             None => Ok(()),
         }
@@ -65,6 +70,16 @@ impl NewRepository<'_> {
             ));
         }
         text
+    }
+}
+
+/// Copies the list of commits whose parents the base lacks, because its remote is shallow.
+pub(super) fn copy_shallow(base: &Path, git_dir: &Path) -> Result<(), WorkspaceError> {
+    let path = git_dir.join("shallow");
+    match std::fs::read_to_string(base.join("shallow")) {
+        Ok(list) => write(&path, &list),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(WorkspaceError::Io { path: base.join("shallow"), source }),
     }
 }
 

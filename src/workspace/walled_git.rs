@@ -185,10 +185,45 @@ impl WalledGit {
         limit: u64,
     ) -> Result<(), WorkspaceError> {
         let args = ["pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset"];
-        let mut started = self.start(self.git(&args, &[]), StdinMode::Piped)?;
+        let revisions = format!("{head}\n^{known}\n");
+        let spec = self.git(&args, &[]);
+        let (ok, err) = self.stream(spec, &revisions, file, limit).await?;
+        GitOutput { ok, out: Vec::new(), err }.success("pack-objects").map(|_| ())
+    }
+
+    /// Copies a file of the tree into the new file `file`. Returns whether it could be read and has at
+    /// most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`WalledGit::ask`], or the new file can't be written.
+    pub(super) async fn copy(
+        &self,
+        path: &str,
+        file: &Path,
+        limit: u64,
+    ) -> Result<bool, WorkspaceError> {
+        let mut spec = Spec::shell(&self.owner, "exec cat < \"$1\"", &self.dir);
+        spec.args.extend(["sh".into(), path.into()]);
+        spec.env = self.environment(&[]);
+        match self.stream(spec, "", file, limit).await {
+            Ok((ok, _)) => Ok(ok),
+            Err(WorkspaceError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the standard output of a program into the new file `file`. Returns whether it ended
+    /// with 0, and its standard error.
+    async fn stream(
+        &self,
+        spec: Spec,
+        input: &str,
+        file: &Path,
+        limit: u64,
+    ) -> Result<(bool, Vec<u8>), WorkspaceError> {
+        let mut started = self.start(spec, StdinMode::Piped)?;
         let (stdin, stdout) = (started.child.stdin.take(), started.child.stdout.take());
         let stderr = started.child.stderr.take();
-        let revisions = format!("{head}\n^{known}\n");
         let write = async {
             let mut pack = tokio::fs::File::create_new(file).await?;
             let mut written = 0;
@@ -202,7 +237,7 @@ impl WalledGit {
         let ask = async {
             if let Some(mut pipe) = stdin {
                 // It fails when git has already ended, which the exit code shows.
-                let _ = pipe.write_all(revisions.as_bytes()).await;
+                let _ = pipe.write_all(input.as_bytes()).await;
             }
         };
         let work = async {
@@ -213,18 +248,16 @@ impl WalledGit {
         let Ok(done) = timeout(self.deadline, work).await else {
             // It may have ended in this moment.
             let _ = started.child.kill().await;
-            let (subcommand, seconds) = ("pack-objects".into(), self.deadline.as_secs());
+            let (subcommand, seconds) = ("copy".into(), self.deadline.as_secs());
             return Err(WorkspaceError::Deadline { subcommand, seconds });
         };
         let (written, err, status) = done.map_err(call::failed)?;
         if written.map_err(WorkspaceError::io(file))? > limit {
             let mib = limit / (1024 * 1024);
-            return Err(WorkspaceError::Refused {
-                why: format!("the commits hold more than {mib} MiB"),
-            });
+            let why = format!("the commits or a file hold more than {mib} MiB");
+            return Err(WorkspaceError::Refused { why });
         }
-        let ok = status.success();
-        GitOutput { ok, out: Vec::new(), err }.success("pack-objects").map(|_| ())
+        Ok((status.success(), err))
     }
 
     fn git<S: AsRef<OsStr>>(&self, args: &[S], env: &[(&str, String)]) -> Spec {

@@ -194,7 +194,8 @@ printf 'x\\n%s\\n' \"$AGENT_SETTING\" > notes; git add notes; git $US commit -qm
 git rm -q notes; git $US commit -qm 'Forget them'
 echo 'API_KEY=q8Zr2LkP0vYt' > .env
 truncate -s 11M core
-ln -s /usr/lib/node_modules node_modules";
+ln -s /usr/lib/node_modules modules
+git add --all; git $US commit -qm 'Add the rest'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_with_secrets_are_not_pushed_and_the_agent_rewrites_them() {
@@ -223,7 +224,7 @@ async fn commits_with_secrets_are_not_pushed_and_the_agent_rewrites_them() {
         " notes line 2: a secret that afk knows",
         " .env line 1: the value of API_KEY",
         " core: a file of 11 MiB, and the limit is 10 MiB",
-        " node_modules: a link to a place outside of the repository",
+        " modules: a link to a place outside of the repository",
         "git reset --soft ",
     ] {
         assert!(told.contains(place), "{place} is not in {told}");

@@ -572,6 +572,9 @@ impl World {
             Task::Rebase => {
                 if self.rng.chance(20) {
                     (RunFact::Conflict { why: "both changed it".into() }, true)
+                } else if self.rng.chance(3) {
+                    let line = "somebody rewrote master".into();
+                    (RunFact::NeedsHuman { line, detail: "abc".into() }, true)
                 } else {
                     let base = remote.last().cloned().unwrap_or(Sha("0".repeat(40)));
                     let head = self.sha();

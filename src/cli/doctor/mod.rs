@@ -33,6 +33,7 @@ use crate::process::launch;
 use crate::secrets::Secrets;
 use crate::tracker::folder::FolderTracker;
 use crate::tracker::{Tracker, TrackerError};
+use crate::workspace::lfs;
 
 /// The longest time of a single check that waits for a program or a server.
 const CHECK: Duration = Duration::from_secs(20);
@@ -254,8 +255,23 @@ fn no_answer() -> String {
     format!("no answer within {} s", CHECK.as_secs())
 }
 
+/// The variables that name another repository than the one that git is started in.
+const REPOSITORY_VARIABLES: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+];
+
 async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
     let mut command = Command::new("git");
+    // The shell of a hook or of a rebase names a repository, which is not the one to check.
+    for name in REPOSITORY_VARIABLES {
+        command.env_remove(name);
+    }
     command.args(["-c", "protocol.ext.allow=never"]);
     if let Some(dir) = dir {
         command.arg("-C").arg(dir);
@@ -358,6 +374,11 @@ async fn repository(config: &Config, repo: &Repo) -> CheckResult {
             problem(format!("{}: {why}", section.remote), hint)
         })?;
     let Some(sha) = listed.split_whitespace().next().map(str::to_owned) else {
+        let any = git(&["ls-remote", "--heads", "--", &section.remote], None).await;
+        if any.is_ok_and(|listed| listed.is_empty()) {
+            let why = format!("{} has no commit yet", section.remote);
+            return Err(problem(why, format!("commit a {FILE} and push it to {}", section.branch)));
+        }
         let hint = format!("set repos.\"{repo}\".branch");
         return Err(problem(format!("{} has no branch {}", section.remote, section.branch), hint));
     };
@@ -377,5 +398,10 @@ async fn repository(config: &Config, repo: &Repo) -> CheckResult {
         .await
         .map_err(|_| problem(format!("no {FILE} on {} at {short}", section.branch), &hint))?;
     let rules = RepositoryRules::parse(&text).map_err(|error| problem(chain(&error), hint))?;
+    let attributes = ["grep", "-q", "-e", "filter=lfs", &sha, "--", ":(glob)**/.gitattributes"];
+    if !lfs::is_installed() && git(&attributes, Some(local)).await.is_ok() {
+        let why = "the repository uses Git LFS, and git-lfs is not installed";
+        return Err(problem(why, "install git-lfs"));
+    }
     Ok(format!("{} at {short}, tested by `{}`", section.branch, rules.test))
 }

@@ -176,6 +176,14 @@ pub enum RunFact {
         /// The message from the remote.
         why: Untrusted,
     },
+    /// The commits of the run can't be pushed, and only a human can decide what to do: somebody
+    /// rewrote the branch, or they contain work of others.
+    NeedsHuman {
+        /// The reason in a few words.
+        line: String,
+        /// The commits, and what the human can do.
+        detail: Untrusted,
+    },
     /// The effect could not be carried out.
     Failed {
         /// The cause, and how to fix it.
@@ -194,6 +202,7 @@ impl RunFact {
             | Self::Conflict { why }
             | Self::PushRefused { why }
             | Self::BaseUnfit { why }
+            | Self::NeedsHuman { detail: why, .. }
             | Self::Failed { why } => change(why),
             Self::SetupFailed { why, log } => {
                 change(why);

@@ -17,7 +17,8 @@
 //!            they conflict                 Turn
 //! Stage      green                         the next Stage, then the end  (module `verdict`)
 //!            red                           Turn: fix forward
-//! any        the task failed               a retry after a pause; after too many, the end for a human
+//! any        only a human can decide       the end for a human
+//!            the task failed               a retry after a pause; after too many, the end for a human
 //! ```
 
 use crate::model::approval::EscalationKind;
@@ -187,6 +188,7 @@ impl Stepper<'_> {
             RunFact::PushRefused { why } => {
                 self.end_unfinished(id, "the remote refused the push", &why);
             }
+            RunFact::NeedsHuman { line, detail } => self.end_unfinished(id, &line, &detail),
             RunFact::Judged { sha, verdict, detail, log, facts } => {
                 let link = Evidence { verdict, sha, at: self.at, detail, facts };
                 self.verdict(id, link, &log);

@@ -21,7 +21,10 @@ use crate::runtime::pool_opening::OpeningStep;
 use crate::runtime::wall::{Grants, Owner, borrowed_objects};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
+use crate::workspace::WorkspaceError;
+use crate::workspace::base::Base;
 use crate::workspace::caches::Caches;
+use crate::workspace::fitness::{Question, RunCommits};
 use crate::workspace::pool::Pool;
 
 /// The input of a task. The fleet steps on while the task runs; this copy stays the same.
@@ -103,12 +106,46 @@ impl TaskContext {
     pub(super) async fn check_bypass(&self, pool: &Pool) {
         match pool.base().bypassed(self.run.id).await {
             Ok(None) => {}
-            Ok(Some(sha)) => {
-                let branch = pool.base().branch().to_owned();
-                self.note(format!("{branch} has {}, which afk did not push", sha.short()));
-                self.report(RunFact::GateBypassed { sha }).await;
-            }
+            Ok(Some(sha)) => self.report_bypass(pool.base(), &sha).await,
             Err(error) => tracing::warn!(run = %self.run.id, %error, "who pushed is unknown"),
+        }
+    }
+
+    /// Raises an alarm about a commit of this run that somebody pushed past afk.
+    pub(super) async fn report_bypass(&self, base: &Base, sha: &Sha) {
+        self.note(format!("{} has {}, which afk did not push", base.branch(), sha.short()));
+        self.report(RunFact::GateBypassed { sha: sha.clone() }).await;
+    }
+
+    /// Shows the agent's git the upstream as it is now, for a run that a human may reopen.
+    pub(super) async fn show_upstream(&self, pool: &Pool) {
+        let base = pool.base();
+        let (Ok(upstream), Ok(worktree)) = (base.head().await, self.worktree()) else { return };
+        let git = pool.walled(&worktree).owned_by(&self.owner());
+        if let Err(error) = git.track(base.branch(), &upstream).await {
+            tracing::debug!(run = %self.run.id, %error, "the agent's view of the remote stays old");
+        }
+    }
+
+    /// The commits of the run, with `head` as the sealed one.
+    pub(super) fn commits<'a>(&'a self, base: &'a Sha, head: &'a Sha) -> RunCommits<'a> {
+        RunCommits { run: self.run.id, base, pushed: self.run.workspace.pushed.as_ref(), head }
+    }
+
+    /// The report of commits about which only a human can decide.
+    pub(super) fn ask_human(&self, question: Question) -> RunFact {
+        let Question { line, detail } = question;
+        self.note(format!("{line}; afk pushes nothing and asks a human"));
+        RunFact::NeedsHuman { line, detail: detail.into() }
+    }
+
+    /// The report of a step that failed: where only a human can help, the run ends for one.
+    pub(super) fn failed(&self, error: WorkspaceError) -> Result<RunFact, TaskError> {
+        match error {
+            WorkspaceError::Upstream { why } => {
+                Ok(self.ask_human(Question { line: why, detail: String::new() }))
+            }
+            error => Err(error.to_string()),
         }
     }
 

@@ -2,7 +2,8 @@
 //! Only then may the run push.
 //!
 //! ```text
-//!   commit leftovers (sandbox) ──▶ import ──▶ trailers ──▶ changes base..head
+//!   commit leftovers (sandbox) ──▶ fetch ──▶ import ──▶ fitness ──▶ trailers ──▶ changes base..head
+//!        ├─ a rewritten branch, or work of others ─────────▶ a human decides
 //!        ├─ unfit, refused, no change, CI skipped, leaks ──▶ closed
 //!        └─ the table asks for runs, one at a time, until it decides:
 //!             baseline   the base                          cached by commit
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use super::test_run::{self, Checkout};
 use super::{TaskContext, TaskError, baseline};
-use crate::config::repository::{Needed, RepositoryRules};
+use crate::config::repository::{GateConfig, Needed, RepositoryRules};
 use crate::core::model::gate_report::{
     ChangeClass, GateReport, GateRules, GateRun, TestRun, Unready,
 };
@@ -32,30 +33,24 @@ use crate::core::tables::gate::GateVerdict;
 use crate::core::tables::guardrail;
 use crate::redact::Redactor;
 use crate::workspace::change::{self, TestableChange};
+use crate::workspace::fitness::{self, Fitness};
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, import, leaks, leftovers, seal};
+use crate::workspace::walled_git::WalledGit;
+use crate::workspace::{WorkspaceError, import, leaks, leftovers, lfs, seal};
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
     let base = task.base()?;
-    let unfit = |head: &Sha, why: String| {
-        let mut report = GateReport::new(base.clone(), head.clone(), GateRules::default());
-        report.unready = Some(Unready::Unfit { why: why.into() });
-        RunFact::Gated(Box::new(report))
-    };
     let worktree = task.worktree()?;
     let rules = task.rules(&pool, &base).await?;
-    let head = match seal_head(task, &pool, &worktree).await? {
-        Ok(head) => head,
-        Err(why) => return Ok(unfit(&base, why)),
+    let Sealed { base, head } = match seal_head(task, &pool, &worktree, &rules.gate).await? {
+        Ok(sealed) => sealed,
+        Err(report) => return Ok(report),
     };
-    if let Some(why) = unfit_range(&pool, &base, &head).await? {
-        return Ok(unfit(&head, why));
-    }
     let class = task.issue.as_ref().map(|issue| issue.class).unwrap_or_default();
     let testable = match read_change(&pool, &base, &head, &rules, class).await {
         Ok(testable) => testable,
-        Err(WorkspaceError::Unfit { why }) => return Ok(unfit(&head, why)),
+        Err(WorkspaceError::Unfit { why }) => return Ok(unfit(&base, &head, why)),
         Err(error) => return Err(error.to_string()),
     };
     let gate = &rules.gate;
@@ -73,6 +68,13 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     Ok(RunFact::Gated(Box::new(report)))
 }
 
+/// The report of commits that the agent must change before a test is worth a run.
+fn unfit(base: &Sha, head: &Sha, why: String) -> RunFact {
+    let mut report = GateReport::new(base.clone(), head.clone(), GateRules::default());
+    report.unready = Some(Unready::Unfit { why: why.into() });
+    RunFact::Gated(Box::new(report))
+}
+
 /// Runs the test command as often as the table asks for.
 async fn prove(
     task: &TaskContext,
@@ -88,7 +90,8 @@ async fn prove(
                 match baseline::runs(task, pool, rules, &base).await? {
                     Ok(runs) => report.runs.insert(run, runs),
                     Err(why) => {
-                        return Ok(report.unready = Some(Unready::Unfit { why: why.into() }));
+                        report.unready = Some(Unready::Unfit { why: why.into() });
+                        return Ok(());
                     }
                 };
                 continue;
@@ -173,55 +176,85 @@ async fn unready(
     Ok(Some(Unready::Leaks { places }))
 }
 
+/// The commits of a run that may be proved.
+struct Sealed {
+    /// The commit that they add to.
+    base: Sha,
+    head: Sha,
+}
+
 /// Commits the leftovers in the workspace, imports its commits and adds the trailers. Returns the
-/// sealed commit, or the reason for which the agent must do something first.
+/// report instead, if the agent or a human must do something first.
 async fn seal_head(
     task: &TaskContext,
     pool: &Pool,
     worktree: &Path,
-) -> Result<Result<Sha, String>, TaskError> {
+    gate: &GateConfig,
+) -> Result<Result<Sealed, RunFact>, TaskError> {
+    let start = task.base()?;
+    let unfit = |why: String| unfit(&start, &start, why);
     let (Some(issue), Some(branch)) =
         (task.run.work.issue().cloned(), task.run.workspace.branch.clone())
     else {
-        return Err("only an issue's run has a gate".into());
+        return Ok(Err(unfit("only an issue's run has a gate".into())));
     };
-    let sealed = async {
-        let git = pool.walled(worktree).owned_by(&task.owner());
-        leftovers::commit(&git, &task.run.work.title().clean_line()).await?;
-        let none = || WorkspaceError::Unfit { why: "The branch has no commit.".into() };
-        let head = git.commit("HEAD").await?.ok_or_else(none)?;
-        let base = pool.base();
-        let upstream = base.head().await?;
-        let (from, to, run) = (upstream.clone(), head.clone(), task.run.id);
-        let seal = move |dir: &Path| seal::add_trailers(dir, &from, &to, &issue, run);
-        let sealed = import::of_run(base, &git, &head, &upstream, run, seal).await?;
-        // The agent goes on from the sealed commit. If that fails, afk seals the same again.
-        if let Err(error) = git.move_branch(&branch, &sealed).await {
-            tracing::debug!(run = %task.run.id, %error, "the branch stays as the agent left it");
-        }
-        Ok(sealed)
+    let text = |error: WorkspaceError| error.to_string();
+    let (base, run) = (pool.base(), task.run.id);
+    let git = pool.walled(worktree).owned_by(&task.owner());
+    let head = match committed(task, &git).await {
+        Ok(head) => head,
+        Err(error) => return for_agent(&error).map(|why| Err(unfit(why))),
     };
-    match sealed.await {
-        Ok(sealed) => Ok(Ok(sealed)),
-        // Whatever git reports about a workspace lies in the workspace.
-        Err(
-            error @ (WorkspaceError::Unfit { .. }
-            | WorkspaceError::Refused { .. }
-            | WorkspaceError::Git { .. }),
-        ) => Ok(Err(error.to_string())),
-        Err(error) => Err(error.to_string()),
+    let was_known = base.knows(&head).await.map_err(text)?;
+    let upstream = match base.fetch().await {
+        Ok(upstream) => upstream,
+        Err(error) => return task.failed(error).map(Err),
+    };
+    if let Err(error) = import::of_run(base, &git, &head, &upstream, run).await {
+        return for_agent(&error).map(|why| Err(unfit(why)));
     }
+    if !was_known && base.contains(&head).await.map_err(text)? {
+        task.report_bypass(base, &head).await;
+    }
+    // Before the seal, which would make commits of others look like the run's own.
+    let fit = match fitness::of_run(base, task.commits(&start, &head), gate).await.map_err(text)? {
+        Fitness::Fit { base } => base,
+        Fitness::Unfit { why } => return Ok(Err(unfit(why))),
+        Fitness::Ask(question) => {
+            task.show_upstream(pool).await;
+            return Ok(Err(task.ask_human(question)));
+        }
+    };
+    match lfs::take(base, &git, &fit, &head, gate).await {
+        Ok(None) => {}
+        Ok(Some(why)) => return Ok(Err(unfit(why))),
+        Err(error) => return for_agent(&error).map(|why| Err(unfit(why))),
+    }
+    let imported = head.clone();
+    let seal = move |dir: &Path, own: &[Sha]| seal::add_trailers(dir, own, &imported, &issue, run);
+    let head = import::seal(base, &head, run, seal).await.map_err(text)?;
+    // The agent goes on from the sealed commit. If that fails, afk seals the same again.
+    if let Err(error) = git.move_branch(&branch, &head).await {
+        tracing::debug!(%run, %error, "the branch stays as the agent left it");
+    }
+    Ok(Ok(Sealed { base: fit, head }))
 }
 
-/// The reason for which the sealed commits of a run can't be pushed as they are, whatever the
-/// tests say. More reasons go here.
-async fn unfit_range(pool: &Pool, base: &Sha, head: &Sha) -> Result<Option<String>, TaskError> {
-    let links = import::loose_gitlinks(pool.base(), base, head).await.map_err(|e| e.to_string())?;
-    Ok((!links.is_empty()).then(|| {
-        format!(
-            "Your commits hold a link to another repository in place of files, and `.gitmodules` \
-             doesn't name it: {}. Remove the link with `git rm --cached`, and the `.git` inside.",
-            leftovers::list(&links)
-        )
-    }))
+/// Commits the leftovers in the workspace, and returns its newest commit.
+async fn committed(task: &TaskContext, git: &WalledGit) -> Result<Sha, WorkspaceError> {
+    leftovers::commit(git, &task.run.work.title().clean_line()).await?;
+    let none = || WorkspaceError::Unfit { why: "The branch has no commit.".into() };
+    git.commit("HEAD").await?.ok_or_else(none)
+}
+
+/// The text for the agent about an error that lies in its workspace, as all that git reports there
+/// does.
+fn for_agent(error: &WorkspaceError) -> Result<String, TaskError> {
+    let text = error.to_string();
+    match error {
+        WorkspaceError::Unfit { .. }
+        | WorkspaceError::Refused { .. }
+        | WorkspaceError::Git { .. } => Ok(text),
+        _ => Err(text),
+    }
 }

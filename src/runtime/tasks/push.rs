@@ -7,7 +7,11 @@ use crate::workspace::base::PushOutcome;
 
 pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
-    let outcome = pool.base().push(head).await.map_err(|e| e.to_string())?;
+    let base = task.base()?;
+    let outcome = match pool.base().push(task.commits(&base, head)).await {
+        Ok(outcome) => outcome,
+        Err(error) => return task.failed(error),
+    };
     if outcome == PushOutcome::Landed {
         pool.base().pushed(task.run.id).await.map_err(|e| e.to_string())?;
     } else {
@@ -29,6 +33,10 @@ pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskE
         PushOutcome::Denied(why) => {
             let why = format!("the remote does not let us in: {why}");
             Ok(RunFact::PushRefused { why: why.into() })
+        }
+        PushOutcome::Rewritten(question) => {
+            task.show_upstream(&pool).await;
+            Ok(task.ask_human(question))
         }
         PushOutcome::Refused(why) => Err(format!("the push did not land: {why}")),
     }

@@ -18,8 +18,9 @@ use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
 use crate::runtime::Context;
+use crate::workspace::fitness::Question;
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, name, throwaway};
+use crate::workspace::{WorkspaceError, lfs, name, throwaway};
 
 /// Takes the folder, on a new branch at the newest commit of the repository.
 pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
@@ -35,8 +36,16 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             }
             let branch = name::branch(key, &title.clean_line());
             let home = task.run.workspace.home.as_deref().map(Path::new);
-            let taken = pool.take(&branch, home).await.map_err(text)?;
+            let taken = match pool.take(&branch, home).await {
+                Ok(taken) => taken,
+                Err(error) => return task.failed(error),
+            };
             let mut unused = Unused { task, pool: &pool, path: Some(taken.path.clone()) };
+            if let Some(line) = lfs::missing(pool.base(), &taken.base).await.map_err(text)? {
+                unused.give_back().await?;
+                let detail = "Install git-lfs and retry the run.".into();
+                return Ok(task.ask_human(Question { line, detail }));
+            }
             // The next checkout finds a fresh tree; this run need not wait for it.
             warm_after(task);
             let rules = match task.rules(&pool, &taken.base).await {

@@ -62,7 +62,7 @@ impl Bed {
     async fn try_scan(&self, gate: &GateConfig) -> Result<Vec<Leak>, WorkspaceError> {
         let supervisor = Supervisor::new("afk".into(), "test".into(), Duration::from_secs(1));
         let limit = Duration::from_secs(60);
-        let git = Git::new(self.dir.path(), &supervisor, "test", limit);
+        let git = Git::new(&self.path(".git"), &supervisor, "test", limit);
         let redactor = Redactor::new([SECRET.to_owned()]);
         scan(&git, &self.base, &self.head(), gate, &redactor, limit).await
     }

@@ -189,6 +189,21 @@ fn rejected_push_is_rebased_and_gated_again_up_to_the_limit() {
 }
 
 #[test]
+fn commits_that_need_a_human_end_the_run_at_once() {
+    for (mut scenario, outcome) in [
+        (FleetScenario::in_turn(Policy::default()), Outcome::NeedsHuman),
+        (FleetScenario::in_ci(Policy::default()), Outcome::Frozen),
+    ] {
+        let detail = "abc Add a secret".into();
+        scenario.report(RunFact::NeedsHuman { line: "somebody rewrote master".into(), detail });
+        assert_eq!(scenario.outcome(), Some(outcome));
+        let asked = scenario.fleet.escalations.values().next().unwrap();
+        assert_eq!(asked.title.clean(), "somebody rewrote master");
+        assert!(asked.detail.clean().contains("abc Add a secret"));
+    }
+}
+
+#[test]
 fn spend_over_the_run_limit_stops_the_run() {
     let mut scenario =
         FleetScenario::in_turn(Policy { run_limit: Some(MicroUsd(100)), ..Policy::default() });
