@@ -38,6 +38,17 @@ pub(super) fn remember(config: &Config) {
             redact::remember(&text);
         }
     }
+    // The tests of the base run before the first turn resolves these.
+    for reference in config.agents.values().flat_map(|agent| agent.secrets.values()) {
+        let value = match reference.split_once(':') {
+            Some(("file", path)) => read(Path::new(path)),
+            Some(("env", name)) => std::env::var(name).ok(),
+            _ => None,
+        };
+        if let Some(value) = value {
+            redact::remember(value.trim());
+        }
+    }
 }
 
 /// Remembers the tokens in the login and the settings of an agent in one home.

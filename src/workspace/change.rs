@@ -2,6 +2,7 @@
 //! trees that the test command runs on. A tree is made from the two commits, never from a
 //! workspace.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use git2::build::TreeUpdateBuilder;
@@ -9,7 +10,8 @@ use git2::{Delta, DiffOptions, FileMode, Oid, Repository, Tree};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::hunks::SplitFile;
-use super::{WorkspaceError, protected, shown};
+use super::protected::Protection;
+use super::{WorkspaceError, shown};
 use crate::config::repository::{GateConfig, RepositoryRules};
 use crate::core::model::gate_report::{ChangeClass, ProposedChange};
 use crate::core::model::id::Sha;
@@ -92,7 +94,14 @@ pub(crate) fn read(
     let new_tests: Vec<&ChangedFile> = of(Kind::Test).filter(|file| !file.is_gone()).collect();
     let split = split(&repo, &head, of(Kind::Source), rules)?;
     let mut red = Update::new(&base);
-    judged().filter(|file| !file.is_gone()).for_each(|file| red.set(&file.path, file.new));
+    for file in judged() {
+        // A test that goes with the change would only make the red side fail for another reason.
+        if !file.is_gone() {
+            red.set(&file.path, file.new);
+        } else if file.kind == Kind::Test {
+            red.remove(&file.path);
+        }
+    }
     for file in &split.inline {
         red.set(&file.path, file.version);
     }
@@ -104,11 +113,16 @@ pub(crate) fn read(
             old_tests.set(&file.path, file.old);
         }
     }
+    for (file, version) in split.edited.iter().zip(&split.old_inline) {
+        old_tests.set(&file.path, *version);
+    }
     let whole = matches!(class, ChangeClass::NoTest | ChangeClass::Removal) || split.has_tests;
     let shown_paths = (!whole).then(|| judged().map(|file| file.path.as_slice()).collect());
     let change = ProposedChange {
         tests: names(&mut new_tests.iter().copied()),
-        old_tests: names(&mut of(Kind::Test).filter(|file| !file.is_new())),
+        old_tests: names(
+            &mut of(Kind::Test).filter(|file| !file.is_new()).chain(split.edited.iter().copied()),
+        ),
         protected: names(&mut of(Kind::Protected)),
         sources: names(&mut of(Kind::Source)),
         hunks: split.places,
@@ -135,8 +149,15 @@ fn files(
     rules: &RepositoryRules,
 ) -> Result<Vec<ChangedFile>, WorkspaceError> {
     let gate = &rules.gate;
-    let (tests, exempt) = (globs(&test_globs(gate, head)), globs(&gate.exempt));
-    let diff = repo.diff_tree_to_tree(Some(base), Some(head), Some(&mut DiffOptions::new()))?;
+    let (tests, exempt) = (globs(&test_globs(gate, base)), globs(&gate.exempt));
+    let mut options = DiffOptions::new();
+    options.include_typechange(true);
+    let diff = repo.diff_tree_to_tree(Some(base), Some(head), Some(&mut options))?;
+    let deciding = Protection::new(rules, |path| {
+        let entry = base.get_path(Path::new(path)).ok()?;
+        let blob = repo.find_blob(entry.id()).ok()?;
+        Some(String::from_utf8_lossy(blob.content()).into_owned())
+    });
     let mut found = Vec::new();
     for delta in diff.deltas() {
         let file =
@@ -147,7 +168,8 @@ fn files(
         let bytes = |version: Version| content(repo, version).unwrap_or_default();
         let text = String::from_utf8_lossy(&path);
         let name = Path::new(text.as_ref());
-        let kind = if protected::is_protected(&text, &bytes(old), &bytes(new), gate, &rules.test) {
+        let is_new = delta.status() == Delta::Added;
+        let kind = if deciding.covers(&text, is_new, &bytes(old), &bytes(new)) {
             Kind::Protected
         } else if tests.is_match(name) {
             Kind::Test
@@ -161,11 +183,11 @@ fn files(
     Ok(found)
 }
 
-/// The globs of test files. Where tests have a folder, a source file such as `src/test_client.py` is
+/// The globs of test files. Where tests have a folder on the base, a source file such as `src/test_client.py` is
 /// none.
-fn test_globs(gate: &GateConfig, head: &Tree<'_>) -> Vec<String> {
+fn test_globs(gate: &GateConfig, base: &Tree<'_>) -> Vec<String> {
     let mut globs = gate.tests.clone();
-    let has_folder = ["test", "tests"].iter().any(|name| head.get_name(name).is_some());
+    let has_folder = ["test", "tests"].iter().any(|name| base.get_name(name).is_some());
     if has_folder && globs == GateConfig::default().tests {
         globs.retain(|glob| glob != "**/test_*");
     }
@@ -184,11 +206,15 @@ fn content(repo: &Repository, version: Version) -> Option<Vec<u8>> {
 
 /// The source hunks of a change, and the tests that stand beside them.
 #[derive(Default)]
-struct SplitChange {
+struct SplitChange<'a> {
     places: Vec<Untrusted>,
     without: Vec<Oid>,
     inline: Vec<InlineFile>,
     has_tests: bool,
+    /// The source files whose old tests the change edits or deletes.
+    edited: Vec<&'a ChangedFile>,
+    /// Each of them with its old tests under the new code.
+    old_inline: Vec<Version>,
 }
 
 /// A source file of the base with nothing but the new tests in it.
@@ -202,8 +228,8 @@ fn split<'a>(
     head: &Tree<'_>,
     files: impl Iterator<Item = &'a ChangedFile>,
     rules: &RepositoryRules,
-) -> Result<SplitChange, WorkspaceError> {
-    let contents: Vec<(&ChangedFile, Vec<u8>, Vec<u8>)> = files
+) -> Result<SplitChange<'a>, WorkspaceError> {
+    let contents: Vec<(&'a ChangedFile, Vec<u8>, Vec<u8>)> = files
         .filter_map(|file| {
             let (old, new) = (content(repo, file.old), content(repo, file.new));
             (old.is_some() || new.is_some())
@@ -223,6 +249,11 @@ fn split<'a>(
             split
                 .inline
                 .push(InlineFile { path: file.path.clone(), version: Version { id, mode } });
+        }
+        if let Some(text) = part.with_old_tests() {
+            let mode = if file.is_gone() { file.old.mode } else { file.new.mode };
+            split.edited.push(*file);
+            split.old_inline.push(Version { id: repo.blob(&text)?, mode });
         }
         pieces.extend(part.sources().map(|(piece, line)| (number, piece, line)));
         parts.push(part);
@@ -288,14 +319,34 @@ impl<'a> Update<'a> {
         if self.changes.is_empty() {
             return Ok(self.tree.id());
         }
-        let mut builder = TreeUpdateBuilder::new();
+        // Two trees, since a file may take the place of a folder and the other way round.
+        let mut removals = TreeUpdateBuilder::new();
+        let mut additions = TreeUpdateBuilder::new();
         for (path, version) in &self.changes {
-            match version {
-                Some(version) => builder.upsert(path.as_slice(), version.id, version.mode),
-                None => builder.remove(path.as_slice()),
+            let there = || {
+                let path = Path::new(std::ffi::OsStr::from_bytes(path));
+                self.tree.get_path(path).is_ok()
             };
+            match version {
+                Some(version) => {
+                    additions.upsert(path.as_slice(), version.id, version.mode);
+                }
+                None if there() => {
+                    removals.remove(path.as_slice());
+                }
+                None => {}
+            }
         }
-        Ok(builder.create_updated(repo, self.tree)?)
+        let unfit = |error: git2::Error| WorkspaceError::Unfit {
+            why: format!(
+                "A file takes the place of a folder or of a link, or the other way round, so that \
+                 the tests can't be laid over it ({}). Use another name.",
+                error.message()
+            ),
+        };
+        let without = removals.create_updated(repo, self.tree).map_err(unfit)?;
+        let tree = repo.find_tree(without)?;
+        additions.create_updated(repo, &tree).map_err(unfit)
     }
 }
 

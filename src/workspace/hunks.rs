@@ -89,6 +89,12 @@ impl<'a> SplitFile<'a> {
         self.apply(|_, piece| piece.is_test)
     }
 
+    /// The new file with the tests of the old one; none if the change removes no line of a test.
+    pub(super) fn with_old_tests(&self) -> Option<Vec<u8>> {
+        let edits = self.pieces.iter().any(|piece| piece.is_test && !piece.old.is_empty());
+        edits.then(|| self.apply(|_, piece| !piece.is_test))
+    }
+
     /// The old file with the pieces that `applies` selects.
     fn apply(&self, applies: impl Fn(usize, &HunkPiece) -> bool) -> Vec<u8> {
         let mut text = Vec::new();
@@ -187,6 +193,15 @@ mod tests {
         assert!(file.has_tests());
         assert_eq!(text(file.with_tests_only()), "#[cfg(test)]\nmod tests {\n}\n");
         assert_eq!(text(file.without(&[0])), "#[cfg(test)]\nmod tests {\n}\n");
+    }
+
+    #[test]
+    fn old_tests_come_back_under_new_code() {
+        let old = "fn a() {\n    1\n}\n#[test]\nfn t() {\n    assert!(a() == 1);\n}\n";
+        let new = old.replace("    1\n", "    2\n").replace("== 1", "== 2");
+        let file = split_file(old, &new);
+        assert_eq!(text(file.with_old_tests().unwrap()), old.replace("    1\n", "    2\n"));
+        assert_eq!(split_file(OLD, NEW).with_old_tests(), None, "a new test removes nothing");
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl Run {
                     self.progress.to_approve = None;
                 }
                 if let Activity::Turn { .. } = activity {
+                    // The agent may change what was approved.
+                    self.progress.approved = None;
                     self.agent.turns += 1;
                     self.spend.turn = Spend::default();
                     self.agent.turn_end = None;

@@ -98,13 +98,16 @@ pub struct TestRun {
     pub names: Option<TestReport>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
+    /// Whether a program in it was missing or could not be executed, exit code 126 or 127.
+    #[serde(default)]
+    pub missing_program: bool,
 }
 
 impl TestRun {
     /// A run that reports no names and took no time to speak of.
     #[must_use]
     pub const fn new(exit: TestExit) -> Self {
-        Self { exit, names: None, took_ms: 0 }
+        Self { exit, names: None, took_ms: 0, missing_program: false }
     }
 
     /// Whether the command exited with 0.

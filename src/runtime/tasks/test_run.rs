@@ -64,7 +64,8 @@ pub(super) async fn run(
     task.show(None).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let passed = finished.code == Some(0);
+    let finished_code = finished.code;
+    let passed = finished_code == Some(0);
     let (names, unread) = match names.after_run(log).await? {
         Ok(names) => (names, None),
         // A command that failed early, as at a compiler's error, writes no report.
@@ -84,7 +85,8 @@ pub(super) async fn run(
         Some(code) => TestExit::Failed { code, log: finished.tail },
         None => TestExit::Died { how: finished.summary().into(), log: finished.tail },
     };
-    Ok(Ok(TestRun { exit, names, took_ms }))
+    let missing_program = matches!(finished_code, Some(126 | 127));
+    Ok(Ok(TestRun { exit, names, took_ms, missing_program }))
 }
 
 /// Checks out, lays the files of the run over the commit, and gets the tree ready.

@@ -99,6 +99,7 @@ impl Director {
         let failed = TestExit::Failed { code: 1, log: "FAIL".into() };
         report.record(GateRun::Red, TestRun::new(failed));
         report.record(GateRun::Green, TestRun::new(TestExit::Passed));
+        report.record(GateRun::OldTests, TestRun::new(TestExit::Passed));
         self.report(run, RunFact::Gated(Box::new(report)));
         self.report(run, RunFact::Pushed { head: Sha(head.into()) });
     }

@@ -157,6 +157,7 @@ impl FleetScenario {
             TestRun::new(if passes { TestExit::Passed } else { failed })
         };
         report.record(GateRun::Red, run(!red));
+        report.record(GateRun::OldTests, TestRun::new(TestExit::Passed));
         let repeated = if green { 1 } else { 3 };
         (0..repeated).for_each(|_| report.record(GateRun::Green, run(green)));
         self.report(RunFact::Gated(Box::new(report)));

@@ -38,14 +38,20 @@ impl Comparison {
             .collect();
         let mut new: Vec<&TestName> = head.last.with(TestOutcome::Passed).collect();
         new.retain(|name| base.last.outcome(name).is_none());
-        let gone: Vec<&TestName> =
-            before.iter().copied().filter(|n| !passes(n) && !flaky.contains(*n)).collect();
+        // A test that only the head makes flaky is lost: it no longer passes each time.
+        let gone: Vec<&TestName> = before
+            .iter()
+            .copied()
+            .filter(|name| !passes(name) || head.flaky.contains(*name))
+            .filter(|name| !base.flaky.contains(*name))
+            .collect();
         let lost = gone
             .into_iter()
             .filter(|name| !is_allowed(report, name) && !is_renamed(report, name, &mut new))
             .cloned()
             .collect();
-        let pass_to_pass = before.iter().filter(|name| passes(name)).count();
+        let pass_to_pass =
+            before.iter().filter(|name| passes(name) && !head.flaky.contains(**name)).count();
         Some(Self { fail_to_pass, pass_to_pass, lost, flaky: flaky.into_iter().collect() })
     }
 }
@@ -70,13 +76,14 @@ impl<'a> Repeated<'a> {
 /// The tests that failed by name without the change: on the base with the new tests, and on the
 /// head less a hunk.
 fn failing_without_the_change(report: &GateReport) -> BTreeSet<TestName> {
-    let without = report
-        .runs
-        .iter()
-        .filter(|(run, _)| matches!(run, GateRun::Red | GateRun::Without(_)))
-        .flat_map(|(_, repeated)| repeated);
-    let names = without.filter_map(TestRun::named);
-    names.flat_map(|names| names.with(TestOutcome::Failed)).cloned().collect()
+    let red = report.of(GateRun::Red).iter().filter_map(TestRun::named);
+    let mut failing: BTreeSet<TestName> =
+        red.flat_map(|names| names.with(TestOutcome::Failed)).cloned().collect();
+    let hunks = report.runs.iter().filter(|(run, _)| matches!(run, GateRun::Without(_)));
+    for run in hunks.flat_map(|(_, repeated)| repeated) {
+        failing.extend(failing_without(report, run));
+    }
+    failing
 }
 
 /// Whether the base with the new tests failed before it ran a test, as where the test uses a
@@ -86,14 +93,41 @@ fn could_not_run(report: &GateReport, name: &TestName) -> bool {
     red.is_some_and(|run| run.named().is_none_or(|names| names.outcome(name).is_none()))
 }
 
-/// The tests that fail by name on the head less a hunk, and pass on the head.
+/// The new tests that fail by name on the head less a hunk, and pass on the head. An old test needs
+/// half of most changes, and shows nothing about the whole.
 pub(super) fn failing_without(report: &GateReport, run: &TestRun) -> Vec<TestName> {
-    let head = Repeated::of(report.of(GateRun::Green));
-    let (Some(names), Some(head)) = (run.named(), head) else { return Vec::new() };
-    let passes = |name: &&TestName| {
-        head.last.outcome(name) == Some(TestOutcome::Passed) && !head.flaky.contains(*name)
+    let new = new_tests(report);
+    let Some(names) = run.named() else { return Vec::new() };
+    names.with(TestOutcome::Failed).filter(|name| new.contains(*name)).cloned().collect()
+}
+
+/// The tests that the base lacks and that pass on the head. One that passes on the base shows nothing.
+fn new_tests(report: &GateReport) -> BTreeSet<TestName> {
+    let base = report.of(GateRun::Baseline).last().and_then(TestRun::named);
+    let red = report.of(GateRun::Red).last().and_then(TestRun::named);
+    let Some(head) = Repeated::of(report.of(GateRun::Green)) else { return BTreeSet::new() };
+    let is_new = |name: &&TestName| {
+        base.is_none_or(|base| base.outcome(name).is_none())
+            && red.is_none_or(|red| red.outcome(name) != Some(TestOutcome::Passed))
+            && !head.flaky.contains(*name)
     };
-    names.with(TestOutcome::Failed).filter(passes).cloned().collect()
+    head.last.with(TestOutcome::Passed).filter(is_new).cloned().collect()
+}
+
+/// The tests that passed on the base and don't pass on the head with the tests of the base, by name.
+pub(super) fn failing_of_the_base(report: &GateReport) -> Vec<TestName> {
+    let base = Repeated::of(report.of(GateRun::Baseline));
+    let (Some(base), Some(run)) = (base, report.of(GateRun::OldTests).last()) else {
+        return Vec::new();
+    };
+    // A run that failed without names fails as a whole.
+    let Some(names) = run.named() else {
+        let all = base.last.with(TestOutcome::Passed).cloned();
+        return if run.passed() { all.collect() } else { Vec::new() };
+    };
+    let failing = |name: &&TestName| names.outcome(name) != Some(TestOutcome::Passed);
+    let excused = |name: &TestName| base.flaky.contains(name) || is_allowed(report, name);
+    base.last.with(TestOutcome::Passed).filter(failing).filter(|n| !excused(n)).cloned().collect()
 }
 
 fn is_allowed(report: &GateReport, name: &TestName) -> bool {

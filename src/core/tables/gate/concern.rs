@@ -7,8 +7,8 @@ use crate::model::test_report::TestName;
 pub(super) enum Concern {
     /// A protected file changed.
     Protected,
-    /// The head fails tests of the base that the change edits or deletes.
-    OldTests,
+    /// The head fails tests as they are on the base: these, if it reports names.
+    OldTests(Vec<TestName>),
     /// Tests that passed on the base are lost.
     Lost(Vec<TestName>),
     /// The class of the work has no test that could prove it.

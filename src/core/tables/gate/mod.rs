@@ -27,7 +27,6 @@ use concern::Concern;
 
 use crate::model::digest::Digest;
 use crate::model::gate_report::{ChangeClass, GateReport, GateRun, TestExit, TestRun};
-use crate::model::test_report::TestOutcome;
 use crate::model::untrusted::Untrusted;
 
 /// The most groups of source hunks that the gate takes back, one at a time.
@@ -82,7 +81,13 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     let base_is_flaky = baseline(report)?;
     let class = report.rules.class;
     let exempt = report.change.is_exempt();
-    let needs_red = matches!(class, ChangeClass::Behaviour | ChangeClass::TestsChange) && !exempt;
+    let change = &report.change;
+    // A human judges a change of nothing but protected files whole.
+    let proves_nothing = change.tests.is_empty() && change.sources.is_empty() && !exempt;
+    let only_protected = proves_nothing && change.old_tests.is_empty();
+    let needs_red = matches!(class, ChangeClass::Behaviour | ChangeClass::TestsChange)
+        && !exempt
+        && !only_protected;
     let red = if needs_red { red(report, base_is_flaky)? } else { RedSide::NotNeeded };
     green(report, base_is_flaky)?;
     let comparison = Comparison::of(report);
@@ -90,13 +95,17 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     if let Some(comparison) = &comparison {
         lost(report, comparison, &mut concerns)?;
     }
+    let red_was_seen = matches!(red, RedSide::Seen);
     match red {
         RedSide::NotNeeded => {}
         RedSide::Seen => {
-            // Where the failure has no name, as that of a compiler, the exit code alone is the proof.
-            let named = report.of(GateRun::Red).last().and_then(TestRun::named);
-            let named = named.is_some_and(|names| names.with(TestOutcome::Failed).next().is_some());
-            if named && comparison.as_ref().is_some_and(|names| names.fail_to_pass.is_empty()) {
+            // A red side without a single test that passes with the change failed for another
+            // reason, unless an edited test no longer compiles there.
+            let red = report.of(GateRun::Red).last();
+            let compiles = red.is_some_and(|run| run.named().is_some());
+            let edits = !report.change.old_tests.is_empty() || report.change.inline_tests;
+            let none = comparison.as_ref().is_some_and(|names| names.fail_to_pass.is_empty());
+            if none && (compiles || !edits) {
                 return Err(closed(words::no_fail_to_pass().into()));
             }
         }
@@ -104,6 +113,11 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     }
     old_tests(report, &mut concerns)?;
     needed(report)?;
+    // One group of hunks is the whole change: the same files failed and passed.
+    let one_group = report.change.hunks.len() == 1 && change_is_split(report);
+    if red_was_seen && one_group && is_needed(report, 0) == Some(false) {
+        return Err(closed(words::contradiction()));
+    }
     if !report.change.protected.is_empty() {
         concerns.push(Concern::Protected);
     }
@@ -140,6 +154,11 @@ fn baseline(report: &GateReport) -> Rule<bool> {
     }
 }
 
+/// Whether the source hunks are the only difference between the red side and the head.
+fn change_is_split(report: &GateReport) -> bool {
+    report.change.old_tests.is_empty() && !report.change.inline_tests
+}
+
 /// What the base with the new tests has shown.
 enum RedSide {
     /// The class of work needs no red side.
@@ -153,19 +172,19 @@ enum RedSide {
 fn red(report: &GateReport, base_is_flaky: bool) -> Rule<RedSide> {
     let change = &report.change;
     if change.tests.is_empty() && !change.inline_alone {
-        return if change.hunks.is_empty() {
-            Err(closed(words::no_tests()))
-        } else {
+        return if change.inline_tests && !change.hunks.is_empty() {
             Ok(RedSide::ByHunk)
+        } else {
+            Err(closed(words::no_tests()))
         };
     }
     let runs = report.of(GateRun::Red);
     let Some(run) = runs.last() else { return Err(GateVerdict::Run(GateRun::Red)) };
     match &run.exit {
+        // The base could run its own tests, so the new ones ask for what is not there yet.
+        TestExit::Broken { .. } if run.missing_program => Ok(RedSide::Seen),
         TestExit::Broken { why } => Err(GateVerdict::Broken(words::broken(&report.base, why))),
-        TestExit::Passed if change.tests.is_empty() && !change.hunks.is_empty() => {
-            Ok(RedSide::ByHunk)
-        }
+        TestExit::Passed if change.inline_tests && !change.hunks.is_empty() => Ok(RedSide::ByHunk),
         TestExit::Passed => Err(closed(words::already_pass(report))),
         // The names say whether the failure is one of a flaky test.
         TestExit::Failed { .. } | TestExit::Died { .. } if run.named().is_some() => {
@@ -188,10 +207,22 @@ fn green(report: &GateReport, base_is_flaky: bool) -> Rule<()> {
         TestExit::Passed if runs.len() > 1 && !base_is_flaky && run.named().is_none() => {
             Err(closed(words::flaky_head(runs)))
         }
+        // Otherwise a change that silences the runner would hide what it loses.
+        TestExit::Passed if run.named().is_none() && base_is_named(report) => {
+            Err(closed(words::silent_head()))
+        }
         TestExit::Passed => Ok(()),
+        TestExit::Broken { why } if run.missing_program => {
+            Err(closed(words::broken(&report.head, why)))
+        }
         TestExit::Broken { why } => Err(GateVerdict::Broken(words::broken(&report.head, why))),
         TestExit::Failed { .. } | TestExit::Died { .. } => Err(closed(words::red_head(run))),
     }
+}
+
+/// Whether the base reported its tests by name.
+fn base_is_named(report: &GateReport) -> bool {
+    report.of(GateRun::Baseline).last().is_some_and(|run| run.named().is_some())
 }
 
 /// The repetitions of a run that is expected to pass, once they suffice: it passed, it can't pass,
@@ -216,9 +247,8 @@ fn lost(report: &GateReport, names: &Comparison, concerns: &mut Vec<Concern>) ->
     }
     let concern = Concern::Lost(names.lost.clone());
     match report.rules.class {
-        // The label is the human's word that tests change.
-        ChangeClass::TestsChange => {}
-        ChangeClass::Removal => concerns.push(concern),
+        // Under these labels tests change or go, and a human sees which.
+        ChangeClass::TestsChange | ChangeClass::Removal => concerns.push(concern),
         ChangeClass::Behaviour | ChangeClass::Refactor | ChangeClass::NoTest => {
             let question = question(report, &[concern]);
             if report.rules.approved != Some(question.digest) {
@@ -248,17 +278,25 @@ fn by_hunk(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
     Err(closed(words::no_tests()))
 }
 
-/// Runs the tests of the base on the head where the change edits or deletes some of them, or what
-/// decides how they run.
+/// Runs the tests of the base on the head, without those of the run: these could replace or silence
+/// the old ones. A test that passed on the base must pass there by name.
 fn old_tests(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
     let change = &report.change;
-    let unchanged = change.old_tests.is_empty() && change.protected.is_empty();
-    if unchanged || report.rules.class == ChangeClass::TestsChange {
+    let untouched =
+        change.old_tests.is_empty() && change.protected.is_empty() && change.tests.is_empty();
+    // Under this label the tests change, and what is lost by name is a concern of its own.
+    let edits_on_purpose = report.rules.class == ChangeClass::TestsChange;
+    if untouched || edits_on_purpose && change.tests.is_empty() && change.protected.is_empty() {
         return Ok(());
     }
     let runs = steady(report, GateRun::OldTests)?;
-    if !runs.last().is_some_and(TestRun::passed) {
-        concerns.push(Concern::OldTests);
+    let passed = runs.last().is_some_and(TestRun::passed);
+    let failing = compare::failing_of_the_base(report);
+    if edits_on_purpose {
+        return Ok(());
+    }
+    if !passed || !failing.is_empty() {
+        concerns.push(Concern::OldTests(failing));
     }
     Ok(())
 }

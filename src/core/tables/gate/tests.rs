@@ -48,8 +48,13 @@ fn decided(mut report: GateReport, results: &[(GateRun, TestRun)]) -> GateVerdic
                 let of: Vec<&TestRun> =
                     results.iter().filter(|(known, _)| *known == run).map(|(_, r)| r).collect();
                 let index = report.of(run).len().min(of.len().saturating_sub(1));
-                let result = of.get(index).unwrap_or_else(|| panic!("{run:?} was not expected"));
-                report.record(run, (*result).clone());
+                // Without another result, the head passes what the base passes.
+                let base = report.of(B).last();
+                let same = base.filter(|_| run == GateRun::OldTests);
+                let result = of.get(index).copied().or(same);
+                let result = result.unwrap_or_else(|| panic!("{run:?} was not expected"));
+                let result = result.clone();
+                report.record(run, result);
             }
             verdict => return verdict,
         }
@@ -280,6 +285,7 @@ fn change_without_a_test_is_proven_by_a_hunk_that_a_named_test_needs() {
     let beside = || {
         let mut beside = report();
         beside.change.tests.clear();
+        beside.change.inline_tests = true;
         beside.change.hunks = vec!["src/a.rs:1".into(), "src/a.rs:9".into()];
         beside
     };
@@ -288,12 +294,13 @@ fn change_without_a_test_is_proven_by_a_hunk_that_a_named_test_needs() {
     let with = |runs: &[(GateRun, TestRun)]| [&green[..], runs].concat();
     let needed = with(&[(first, named(&["+a", "+b"])), (second, named(&["+a", "-b"]))]);
     assert_eq!(decided(beside(), &needed), GateVerdict::Open);
-    // Code that no longer compiles shows nothing.
-    let compiles = with(&[(first, failed()), (second, failed())]);
-    closed_because(&decided(beside(), &compiles));
-    let mut one_hunk = beside();
-    one_hunk.change.inline_tests = true;
-    asked(decided(one_hunk, &compiles));
+    // Code that no longer compiles shows nothing, and neither does an old test that fails.
+    for run in [failed(), named(&["-a", "+b"])] {
+        asked(decided(beside(), &with(&[(first, run.clone()), (second, run)])));
+    }
+    let mut no_test = beside();
+    no_test.change.inline_tests = false;
+    closed_because(&decided(no_test, &green));
     let mut nothing = beside();
     nothing.change.hunks.clear();
     closed_because(&decided(nothing, &green));
@@ -398,4 +405,85 @@ proptest! {
             prop_assert!(report.change.protected.is_empty());
         }
     }
+}
+
+#[test]
+fn new_tests_never_stand_for_old_ones() {
+    // With the new tests out of the way, an old one fails: they had replaced or silenced it.
+    let runs = [
+        (B, named(&["+old"])),
+        (R, named(&["+old", "-new"])),
+        (G, named(&["+old", "+new"])),
+        (K, named(&["-old"])),
+    ];
+    let question = asked(decided(report(), &runs));
+    assert!(question.line.contains("old version of old"), "{}", question.line);
+    // A skipped old test is as lost as a failing one, whatever the exit code is.
+    let runs = [&runs[..3], &[(K, named(&["~old"]))]].concat();
+    asked(decided(report(), &runs));
+    let runs = [(B, passed()), (R, failed()), (G, passed()), (K, failed())];
+    asked(decided(report(), &runs));
+}
+
+#[test]
+fn head_that_silences_the_runner_closes() {
+    let runs = [(B, named(&["+old"])), (R, named(&["+old", "-new"])), (G, passed())];
+    let why = closed_because(&decided(report(), &runs));
+    assert!(why.contains("silences the runner"), "{why}");
+}
+
+#[test]
+fn old_test_that_the_head_makes_flaky_is_lost() {
+    let runs = [
+        (B, named(&["+old"])),
+        (R, named(&["+old", "-new"])),
+        (G, named(&["-old", "+new"])),
+        (G, named(&["+old", "+new"])),
+    ];
+    let why = closed_because(&decided(report(), &runs));
+    assert!(why.contains("- old\n"), "{why}");
+}
+
+#[test]
+fn same_files_that_failed_and_passed_close() {
+    let mut contradicted = report();
+    contradicted.rules.needed = true;
+    for (run, result) in [(B, passed()), (R, failed()), (G, passed()), (K, passed())] {
+        contradicted.record(run, TestRun { took_ms: 10, ..result });
+    }
+    contradicted.record(GateRun::Without(0), passed());
+    let why = closed_because(&contradicted.verdict());
+    assert!(why.contains("failed and passed"), "{why}");
+}
+
+#[test]
+fn missing_program_on_the_red_side_is_red_and_on_the_head_the_agents() {
+    let missing = || TestRun {
+        missing_program: true,
+        ..TestRun::new(TestExit::Broken { why: "tool: not found".into() })
+    };
+    let runs = [(B, passed()), (R, missing()), (G, passed())];
+    assert_eq!(decided(report(), &runs), GateVerdict::Open);
+    let runs = [(B, passed()), (R, failed()), (G, missing())];
+    let why = closed_because(&decided(report(), &runs));
+    assert!(why.contains("tool: not found"), "{why}");
+}
+
+#[test]
+fn change_of_nothing_but_protected_files_asks_without_a_red_side() {
+    let mut only = report();
+    only.change = crate::model::gate_report::ProposedChange {
+        protected: vec!["ci.yml".into()],
+        ..Default::default()
+    };
+    asked(decided(only, &[(B, passed()), (G, passed())]));
+}
+
+#[test]
+fn red_side_without_a_test_of_the_change_proves_nothing() {
+    // The run fails there, and everything that it names passes: the runner had another complaint.
+    let red = TestRun { exit: failed().exit, ..named(&["+old"]) };
+    let runs = [(B, named(&["+old"])), (R, red), (G, named(&["+old"]))];
+    let why = closed_because(&decided(report(), &runs));
+    assert!(why.contains("no test that fails there passes"), "{why}");
 }

@@ -129,6 +129,18 @@ pub(super) fn flaky_head(runs: &[TestRun]) -> Untrusted {
     .into()
 }
 
+pub(super) fn silent_head() -> Untrusted {
+    "On the commit you started from the tests are reported by name; on your commit the run reports \
+     none, so nothing shows that they still pass. Undo what silences the runner."
+        .into()
+}
+
+pub(super) fn contradiction() -> Untrusted {
+    "The same files failed and passed: your tests fail on the commit you started from, and pass on \
+     your commit without your change. Write a test that depends on nothing but the code."
+        .into()
+}
+
 pub(super) fn already_pass(report: &GateReport) -> Untrusted {
     let files = list(report.change.tests.iter());
     format!(
@@ -174,13 +186,16 @@ pub(super) fn concern(report: &GateReport, concern: &Concern) -> String {
             "the change edits what decides how the tests run: {}",
             first(&report.change.protected)
         ),
-        Concern::OldTests => {
-            let files = if report.change.old_tests.is_empty() {
-                &report.change.protected
-            } else {
-                &report.change.old_tests
-            };
-            format!("the head fails the old version of {}", first(files))
+        Concern::OldTests(names) if !names.is_empty() => {
+            let names: Vec<Untrusted> = names.iter().map(|name| name.0.clone()).collect();
+            format!("the head fails the old version of {}", first(&names))
+        }
+        Concern::OldTests(_) => {
+            let files = [&report.change.old_tests, &report.change.protected];
+            match files.into_iter().find(|files| !files.is_empty()) {
+                Some(files) => format!("the head fails the old version of {}", first(files)),
+                None => "the head fails the tests of the base without the new ones".into(),
+            }
         }
         Concern::Lost(names) => {
             let names: Vec<Untrusted> = names.iter().map(|name| name.0.clone()).collect();
@@ -191,8 +206,7 @@ pub(super) fn concern(report: &GateReport, concern: &Concern) -> String {
             class => format!("the issue is labelled {}, so no test proves it", class.as_str()),
         },
         Concern::OneHunk => {
-            "tests and code stand in the same lines, so no run shows that a test needs the code"
-                .into()
+            "the tests stand so close to the code that no run shows which code they need".into()
         }
     }
 }
