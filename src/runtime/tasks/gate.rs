@@ -86,7 +86,7 @@ async fn prove(
     let (base, head) = (report.base.clone(), report.head.clone());
     while let GateVerdict::Run(run) = report.verdict() {
         let (commit, tree) = match run {
-            GateRun::Baseline => {
+            GateRun::Baseline if report.of(run).is_empty() => {
                 match baseline::runs(task, pool, rules, &base).await? {
                     Ok(runs) => report.runs.insert(run, runs),
                     Err(why) => {
@@ -96,6 +96,7 @@ async fn prove(
                 };
                 continue;
             }
+            GateRun::Baseline => (&base, None),
             GateRun::Red => (&base, Some(testable.red)),
             GateRun::Green => (&head, None),
             GateRun::OldTests => (&head, Some(testable.old_tests)),

@@ -16,6 +16,8 @@ pub struct Comparison {
     pub lost: Vec<TestName>,
     /// Tests that passed and failed on one commit.
     pub flaky: Vec<TestName>,
+    /// Whether an old test is flaky on the head and was steady on the base so far.
+    pub flaky_on_head_alone: bool,
 }
 
 impl Comparison {
@@ -52,7 +54,10 @@ impl Comparison {
             .collect();
         let pass_to_pass =
             before.iter().filter(|name| passes(name) && !head.flaky.contains(**name)).count();
-        Some(Self { fail_to_pass, pass_to_pass, lost, flaky: flaky.into_iter().collect() })
+        let old = |name: &&TestName| before.contains(*name) && !base.flaky.contains(*name);
+        let flaky_on_head_alone = head.flaky.iter().any(|name| old(&name));
+        let flaky = flaky.into_iter().collect();
+        Some(Self { fail_to_pass, pass_to_pass, lost, flaky, flaky_on_head_alone })
     }
 }
 
@@ -64,7 +69,8 @@ struct Repeated<'a> {
 
 impl<'a> Repeated<'a> {
     fn of(runs: &'a [TestRun]) -> Option<Self> {
-        let last = runs.last()?.named()?;
+        // The run that passed at last, if one did.
+        let last = runs.iter().rev().find(|run| run.passed()).or(runs.last())?.named()?;
         let failed = runs.iter().filter_map(TestRun::named);
         let failed = failed.flat_map(|names| names.with(TestOutcome::Failed));
         let passes = |name: &&TestName| last.outcome(name) == Some(TestOutcome::Passed);

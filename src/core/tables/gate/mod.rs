@@ -91,6 +91,11 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     let red = if needs_red { red(report, base_is_flaky)? } else { RedSide::NotNeeded };
     green(report, base_is_flaky)?;
     let comparison = Comparison::of(report);
+    // A test that is flaky on the head alone may be so on the base too: afk looks as often there.
+    let only_on_head = comparison.as_ref().is_some_and(|names| names.flaky_on_head_alone);
+    if only_on_head && report.of(GateRun::Baseline).len() <= rerun_limit(report) {
+        return Err(GateVerdict::Run(GateRun::Baseline));
+    }
     let mut concerns = Vec::new();
     if let Some(comparison) = &comparison {
         lost(report, comparison, &mut concerns)?;
@@ -145,7 +150,7 @@ fn question(report: &GateReport, concerns: &[Concern]) -> GateQuestion {
 fn baseline(report: &GateReport) -> Rule<bool> {
     let runs = steady(report, GateRun::Baseline)?;
     match runs.last() {
-        Some(TestRun { exit: TestExit::Passed, .. }) => Ok(runs.len() > 1),
+        _ if runs.iter().any(TestRun::passed) => Ok(!runs.iter().all(TestRun::passed)),
         Some(TestRun { exit: TestExit::Broken { why }, .. }) => {
             Err(GateVerdict::Broken(words::broken(&report.base, why)))
         }
@@ -230,6 +235,7 @@ fn base_is_named(report: &GateReport) -> bool {
 fn steady(report: &GateReport, run: GateRun) -> Rule<&[TestRun]> {
     let runs = report.of(run);
     let again = match runs.last().map(|last| &last.exit) {
+        _ if runs.iter().any(TestRun::passed) => false,
         None => true,
         Some(TestExit::Failed { .. }) => runs.len() <= rerun_limit(report),
         Some(TestExit::Passed | TestExit::Died { .. } | TestExit::Broken { .. }) => false,
