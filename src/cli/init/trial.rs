@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
+use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
 use super::suite::ProposedSuite;
@@ -122,6 +123,9 @@ async fn run_in(
     let format = suite.report.map(|text| ReportFormat::try_from(text.to_owned()));
     let format = format.transpose()?.unwrap_or_default();
     let reader = ReportReader::before_run(&format, &tree).map_err(|error| chain(&error))?;
+    // Caught before the announcement says that it can be pressed.
+    let mut interrupts = tokio::signal::unix::signal(SignalKind::interrupt())
+        .map_err(|error| format!("catch Ctrl-C: {error}"))?;
     announce(&format!("on a clean checkout of {commit}, behind the wall ({level})"));
     let log = folder.join("log");
     let begun = Instant::now();
@@ -129,7 +133,7 @@ async fn run_in(
         ran = supervisor.run(&spec, &log, place.limit) => {
             TrialEnd::Ran(ran.map_err(|error| format!("start the test command: {error}"))?)
         }
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupts.recv() => {
             supervisor.end(OWNER).await;
             TrialEnd::Interrupted
         }
