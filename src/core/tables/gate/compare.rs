@@ -28,7 +28,7 @@ impl Comparison {
         let flaky: BTreeSet<TestName> = base.flaky.union(&head.flaky).cloned().collect();
         let passes = |name: &TestName| head.last.outcome(name) == Some(TestOutcome::Passed);
         let before: BTreeSet<&TestName> = base.last.with(TestOutcome::Passed).collect();
-        let failing = failing_without_the_change(report);
+        let failing = failing_without_the_change(report, &before);
         let candidates = head.last.with(TestOutcome::Passed).filter(|name| !flaky.contains(*name));
         let fail_to_pass: Vec<TestName> = candidates
             .filter(|name| {
@@ -68,15 +68,19 @@ impl<'a> Repeated<'a> {
 }
 
 /// The tests that failed by name without the change: on the base with the new tests, and on the
-/// head less a hunk.
-fn failing_without_the_change(report: &GateReport) -> BTreeSet<TestName> {
-    let without = report
-        .runs
-        .iter()
-        .filter(|(run, _)| matches!(run, GateRun::Red | GateRun::Without(_)))
-        .flat_map(|(_, repeated)| repeated);
-    let names = without.filter_map(TestRun::named);
-    names.flat_map(|names| names.with(TestOutcome::Failed)).cloned().collect()
+/// head less a hunk. A test that passes on the base needs no hunk of the change; if it fails on the
+/// head less one, then because the other hunks need that one.
+fn failing_without_the_change(
+    report: &GateReport,
+    before: &BTreeSet<&TestName>,
+) -> BTreeSet<TestName> {
+    let failed = |run: &GateRun| {
+        let names = report.of(*run).iter().filter_map(TestRun::named);
+        names.flat_map(|names| names.with(TestOutcome::Failed))
+    };
+    let without = report.runs.keys().filter(|run| matches!(run, GateRun::Without(_)));
+    let without = without.flat_map(failed).filter(|name| !before.contains(name));
+    failed(&GateRun::Red).chain(without).cloned().collect()
 }
 
 /// Whether the base with the new tests failed before it ran a test, as where the test uses a
@@ -86,12 +90,16 @@ fn could_not_run(report: &GateReport, name: &TestName) -> bool {
     red.is_some_and(|run| run.named().is_none_or(|names| names.outcome(name).is_none()))
 }
 
-/// The tests that fail by name on the head less a hunk, and pass on the head.
-pub(super) fn failing_without(report: &GateReport, run: &TestRun) -> Vec<TestName> {
+/// The tests that fail by name on the head less a hunk, pass on the head, and didn't pass on the
+/// base: only such a test is one of the change.
+pub(super) fn proven_by_hunk(report: &GateReport, run: &TestRun) -> Vec<TestName> {
     let head = Repeated::of(report.of(GateRun::Green));
     let (Some(names), Some(head)) = (run.named(), head) else { return Vec::new() };
+    let base = report.of(GateRun::Baseline).last().and_then(TestRun::named);
     let passes = |name: &&TestName| {
-        head.last.outcome(name) == Some(TestOutcome::Passed) && !head.flaky.contains(*name)
+        head.last.outcome(name) == Some(TestOutcome::Passed)
+            && !head.flaky.contains(*name)
+            && base.and_then(|base| base.outcome(name)) != Some(TestOutcome::Passed)
     };
     names.with(TestOutcome::Failed).filter(passes).cloned().collect()
 }

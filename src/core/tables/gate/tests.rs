@@ -288,6 +288,9 @@ fn change_without_a_test_is_proven_by_a_hunk_that_a_named_test_needs() {
     let with = |runs: &[(GateRun, TestRun)]| [&green[..], runs].concat();
     let needed = with(&[(first, named(&["+a", "+b"])), (second, named(&["+a", "-b"]))]);
     assert_eq!(decided(beside(), &needed), GateVerdict::Open);
+    // An old test fails on one half of a change, so it doesn't show that a test was written.
+    let half = with(&[(first, named(&["-a", "+b"])), (second, named(&["-a", "+b"]))]);
+    closed_because(&decided(beside(), &half));
     // Code that no longer compiles shows nothing.
     let compiles = with(&[(first, failed()), (second, failed())]);
     closed_because(&decided(beside(), &compiles));
@@ -297,6 +300,22 @@ fn change_without_a_test_is_proven_by_a_hunk_that_a_named_test_needs() {
     let mut nothing = beside();
     nothing.change.hunks.clear();
     closed_because(&decided(nothing, &green));
+}
+
+#[test]
+fn old_test_that_fails_on_half_a_change_is_no_fail_to_pass() {
+    let mut report = report();
+    report.rules.needed = true;
+    for (run, names) in [
+        (B, vec!["+a"]),
+        (R, vec!["+a", "-b"]),
+        (G, vec!["+a", "+b"]),
+        (GateRun::Without(0), vec!["-a", "-b"]),
+    ] {
+        report.record(run, named(&names));
+    }
+    let names = Comparison::of(&report).unwrap();
+    assert_eq!(names.fail_to_pass, ["b".into()]);
 }
 
 #[test]
