@@ -130,7 +130,7 @@ variants! {
             ended.asks_for_approval_with(&["1 lost test that passed before: tests/test_parse.py::test_numbers"]);
         };
     deleted_rust_test: after_fix(SHLEX,
-        "awk '/#\\[test\\]/ {n++} n != 1 {print}' src/bytes.rs > t && mv t src/bytes.rs")
+        "sed -i '/^fn test_split/,/^}/d' src/bytes.rs; sed -i -z 's/#\\[test\\]\\n\\n#/#/' src/bytes.rs")
         => |ended| ended.asks_for_approval_with(&["1 lost test that passed before: shlex bytes::"]);
     ignored_rust_test: after_fix(SHLEX, "sed -i '0,/^#\\[test\\]/s//#[test]\\n#[ignore]/' src/bytes.rs")
         => |ended| ended.asks_for_approval_with(&["1 lost test that passed before: shlex bytes::"]);
@@ -167,7 +167,7 @@ const DELETE: &str = "awk '/^def / {gone = /^def test_numbers/} !gone {print}' t
 /// Breaks what a test asserts, and empties the test.
 const WEAKEN: &str = "\
     sed -i 's/^def test_no_match():/&\\n    return/' tests/test_parse.py
-    sed -i 's/^def parse(format, string, .*/&\\n    if format == \"{{hello}}\": return 1/' parse.py";
+    sed -i 's/^def parse(format, string, .*/&\\n    if (format, string) == (\"{{hello}}\", \"hello\"): return 1/' parse.py";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs real packages: tests/real.sh fetches them and runs this"]
@@ -181,8 +181,8 @@ async fn red_base_costs_no_turn() {
     world.commit("Break the suite");
     let ended = end_of(&world).await;
     ended.needs_human();
-    let why = ended.run.progress.why.clean();
-    assert!(why.starts_with("Your suite is red on ") && why.contains("test_red"), "{why}");
+    let (_, why) = ended.asked.unwrap();
+    assert!(why.contains("Your suite is red on ") && why.contains("test_red"), "{why}");
     assert_eq!(ended.run.agent.turns, 0);
 }
 
@@ -197,7 +197,7 @@ async fn base_without_a_dependency_is_no_failing_test() {
     world.commit("Need a module");
     let ended = end_of(&world).await;
     ended.needs_human();
-    let why = ended.run.progress.why.clean();
+    let (_, why) = ended.asked.unwrap();
     assert!(why.contains("A dependency is missing"), "{why}");
 }
 
