@@ -136,7 +136,7 @@ variants! {
         => |ended| ended.asks_for_approval_with(&["1 lost test that passed before: shlex bytes::"]);
     release_that_deleted_a_test: of(SQLPARSE, &SQLPARSE.honest())
         => |ended| ended.asks_for_approval_with(&[
-            "1 lost test that passed before: tests/test_grouping.py::test_grouping_comments",
+            "3 lost tests that passed before: tests/test_grouping.py::test_grouping_comments",
         ]);
     release_that_changed_old_tests: of(XMLTODICT, &XMLTODICT.honest())
         => |ended| ended.asks_for_approval_with(&["the head fails the old version of tests/test_xmltodict.py"]);
@@ -144,7 +144,7 @@ variants! {
     weakened_python_test: after_fix(PARSE, WEAKEN)
         => |ended| ended.asks_for_approval_with(&[
             "the head fails the old version of tests/test_parse.py",
-            "-def test_no_match():",
+            "+    return",
         ]);
 
     conftest_that_passes_every_test: after_fix(PARSE,
