@@ -112,8 +112,8 @@ if [ "$result" = 0 ] && [ -z "$filter" ] && [ -z "$skipped" ]; then
     {
         sed '/^<!-- tests\/real.sh/q' docs/gate.md
         echo
-        echo "$(date -u +%F), commit $(git rev-parse --short HEAD), by \`tests/real.sh\`: the runs in seconds, where one that ran"
-        echo "several times has several figures."
+        echo "$(date -u +%F), commit $(git rev-parse --short HEAD), by \`tests/real.sh\`: each run ended *done*."
+        echo "The times are in seconds; a run that was repeated has several. cJSON's tests have no names that afk reads."
         echo
         echo "| project | fix | runner | fail to pass | pass to pass | baseline | red | green | old tests | without a hunk |"
         echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
