@@ -95,7 +95,7 @@ fi
 while read -r registry name versions; do
     case "$registry:$skipped " in '#'* | :* | pypi:*' pypi '* | npm:*' npm '*) continue ;; esac
     for version in $versions; do
-        fetch "$registry" "$name" "$version" || skip "$registry has no $name $version now" "$name"
+        fetch "$registry" "$name" "$version" </dev/null || skip "$registry has no $name $version now" "$name"
     done
 done < tests/real/packages.txt
 
