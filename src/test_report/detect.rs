@@ -50,7 +50,12 @@ fn kind_of(line: &str) -> Option<ReportKind> {
         ReportKind::LibtestJson
     } else if line.starts_with("{\"") && line.contains("\"Action\":\"") {
         ReportKind::GoTestJson
-    } else if line.starts_with("===") && line.contains(" test session starts ") {
+    } else if line.starts_with("===")
+        && [" test session starts ", " short test summary info "]
+            .iter()
+            .any(|head| line.contains(head))
+    {
+        // `pytest -q` prints the summary alone.
         ReportKind::Pytest
     } else if line.starts_with("Ran ") && line.contains(" test") && line.contains(" in ") {
         ReportKind::Unittest

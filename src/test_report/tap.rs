@@ -1,5 +1,5 @@
 //! The Test Anything Protocol, with subtests as `node --test` and TAP 14 indent them, and with the
-//! headers of `prove -v`.
+//! headers of `prove -v`, and the titles of tape above its assertions.
 
 use std::iter::Peekable;
 use std::str::Lines;
@@ -24,15 +24,20 @@ pub(super) fn read(text: &str, names: &mut NameCollector) {
     // The tests whose parent has not come yet, by their indentation.
     let mut levels: Vec<(usize, Vec<TapTest>)> = Vec::new();
     let mut file = "";
+    let mut title = "";
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         if let Some(header) = prove_header(line) {
             finish(file, &mut levels, names);
-            file = header;
+            (file, title) = (header, "");
             continue;
+        }
+        if let Some(comment) = line.strip_prefix("# ") {
+            title = comment.trim();
         }
         let (spaces, rest) = indentation(line);
         let Some((name, outcome)) = result(rest) else { continue };
+        let name = if is_tape(line) { below(cut(title), &name) } else { name };
         let indent = spaces.min(DEEPEST);
         let mut parts = Vec::new();
         while let Some((_, deeper)) = levels.pop_if(|(deeper, _)| *deeper > indent) {
@@ -60,6 +65,14 @@ fn record(parent: &str, tests: &[TapTest], names: &mut NameCollector) {
         names.record(&name, test.outcome);
         record(cut(&name), &test.parts, names);
     }
+}
+
+/// Whether a line is an assertion of tape, which has no hyphen: `ok 1 should be equal`. Most of them
+/// are named alike, so the title above belongs to the name. Elsewhere a comment is a diagnosis.
+fn is_tape(line: &str) -> bool {
+    let number = line.strip_prefix("not ").unwrap_or(line).strip_prefix("ok ");
+    let rest = number.map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    rest.is_some_and(|rest| rest.starts_with(' ') && !rest.starts_with(" -"))
 }
 
 /// `ok 1 - name # SKIP reason`.

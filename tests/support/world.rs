@@ -47,6 +47,10 @@ pub struct World {
     sandbox: String,
     /// Whether programs behind the wall reach only what they need, and not this world's folder.
     walled: bool,
+    /// Folders beside this world's that programs behind the wall may read, and those that they may
+    /// write too.
+    readable: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
 }
 
 impl World {
@@ -99,6 +103,8 @@ impl World {
             held: false,
             sandbox: String::new(),
             walled: false,
+            readable: Vec::new(),
+            writable: Vec::new(),
         };
         // A folder that an agent shares with the test, where it isn't behind the wall alone.
         let out = format!("#!/bin/sh\nOUT='{}'\n", world.root().display());
@@ -140,6 +146,18 @@ impl World {
     /// to them, since their scripts leave files there for the test.
     pub fn walled(mut self) -> Self {
         self.walled = true;
+        self
+    }
+
+    /// Grants a folder to programs behind the wall for reading.
+    pub fn readable(mut self, folder: &Path) -> Self {
+        self.readable.push(folder.to_owned());
+        self
+    }
+
+    /// Grants a folder to programs behind the wall for writing.
+    pub fn writable(mut self, folder: &Path) -> Self {
+        self.writable.push(folder.to_owned());
         self
     }
 
@@ -275,11 +293,25 @@ impl World {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
         let text = format!(
             "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [sandbox]\n{}\n{}\n[tracker]\nfolder = 'issues'\n{}\n[agents.shell]\ncommand = {}\n{}\n\
-             [repos.'acme/thing']\nremote = '{}'\n{}\n",
+             [sandbox]
+read = [{}]
+write = [{}]
+{}
+[tracker]
+folder = 'issues'
+{}
+[agents.shell]
+command = {}
+{}
+\
+             [repos.'acme/thing']
+remote = '{}'
+{}
+",
             self.held,
             self.more,
-            if self.walled { "read = ['agent.sh']" } else { "read = ['.']\nwrite = ['.']" },
+            list(if self.walled { "agent.sh" } else { "." }, &self.readable),
+            list(if self.walled { "" } else { "." }, &self.writable),
             self.sandbox,
             self.tracker,
             self.command.as_ref().unwrap_or(&script),
@@ -317,6 +349,13 @@ impl World {
     }
 }
 
+/// Paths as the items of a TOML array, after `first` unless it is empty.
+fn list(first: &str, more: &[PathBuf]) -> String {
+    let first = (!first.is_empty()).then(|| first.to_owned());
+    let paths = first.into_iter().chain(more.iter().map(|path| path.display().to_string()));
+    paths.map(|path| format!("'{path}'")).collect::<Vec<_>>().join(", ")
+}
+
 /// A runtime that a test started and whose drop ends it.
 pub struct Up(pub std::process::Child);
 
@@ -343,6 +382,16 @@ impl Drop for Up {
 pub async fn until<T>(
     runtime: &Runtime,
     what: &str,
+    fits: impl FnMut(&Snapshot) -> Option<T>,
+) -> T {
+    until_within(runtime, what, LIMIT, fits).await
+}
+
+/// Like `until`, with a limit of its own.
+pub async fn until_within<T>(
+    runtime: &Runtime,
+    what: &str,
+    limit: Duration,
     mut fits: impl FnMut(&Snapshot) -> Option<T>,
 ) -> T {
     let mut snapshots = runtime.handle.snapshots.clone();
@@ -354,7 +403,7 @@ pub async fn until<T>(
             snapshots.changed().await.unwrap();
         }
     };
-    if let Ok(found) = tokio::time::timeout(LIMIT, waiting).await {
+    if let Ok(found) = tokio::time::timeout(limit, waiting).await {
         return found;
     }
     let snapshot = runtime.handle.snapshots.borrow();
@@ -374,7 +423,12 @@ pub async fn wait_until(what: &str, is: impl Fn() -> bool) {
 
 /// Waits until the run of the first issue has ended and all of its steps are delivered.
 pub async fn ended(runtime: &Runtime) -> Run {
-    until(runtime, "the end of the run", |s| {
+    ended_within(runtime, LIMIT).await
+}
+
+/// Like `ended`, with a limit of its own.
+pub async fn ended_within(runtime: &Runtime, limit: Duration) -> Run {
+    until_within(runtime, "the end of the run", limit, |s| {
         let run = run_of(&s.fleet, 1)?;
         (run.progress.outcome.is_some() && s.fleet.outbox.is_empty()).then(|| run.clone())
     })

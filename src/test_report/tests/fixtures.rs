@@ -244,6 +244,27 @@ fn node_names_suites_and_test() {
 }
 
 #[test]
+fn tap_of_tape_names_the_title() {
+    let text = "TAP version 13\n# quotes\nok 1 should be equal\nok 2 should be equal\n# parses\n\
+                not ok 3 should be equal\n  ---\n    operator: equal\n  ...\nok 4 is null\n\n1..4\n";
+    let mut names = NameCollector::new(Path::new("/"));
+    tap::read(text, &mut names);
+    let report = names.finish().unwrap();
+    let of =
+        |outcome| report.with(outcome).map(|n| n.0.as_received().to_owned()).collect::<Vec<_>>();
+    assert_eq!(of(TestOutcome::Passed), ["parses > is null", "quotes > should be equal"]);
+    assert_eq!(of(TestOutcome::Failed), ["parses > should be equal"]);
+    // A diagnosis of another producer is no title.
+    let text = "not ok 1 - a\n# Failed test 'a'\nok 2 - b\n1..2\n";
+    let mut names = NameCollector::new(Path::new("/"));
+    tap::read(text, &mut names);
+    assert_eq!(
+        names.finish().unwrap().with(TestOutcome::Passed).next().unwrap().0.as_received(),
+        "b"
+    );
+}
+
+#[test]
 fn tap_of_prove_names_the_file() {
     let text = "t/date.t ..\nok 1 - adds\nnot ok 2 - subtracts # TODO later\nnot ok 3\n1..3\nok\n\
                 t/clock.t .. \n1..1\nok 1 - adds # time=5ms\nok\nAll tests successful.\n";
@@ -329,6 +350,9 @@ fn auto_recognises_each_runner() {
         let text = plain(recorded(fixture).as_bytes());
         assert_eq!(detect::kinds(&text), [kind], "{fixture}");
     }
+    let quiet =
+        "===== short test summary info =====\nPASSED tests/test_a.py::test_b\n1 passed in 0.1s\n";
+    assert_eq!(detect::kinds(quiet), [ReportKind::Pytest]);
     let both = recorded("unittest.txt") + &recorded("libtest.txt");
     assert_eq!(detect::kinds(&both), [ReportKind::Libtest, ReportKind::Unittest]);
     assert_eq!(detect::kinds("make: Nothing to be done for 'check'.\n"), []);

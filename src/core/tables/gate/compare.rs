@@ -107,13 +107,14 @@ pub(super) fn failing_without(report: &GateReport, run: &TestRun) -> Vec<TestNam
     names.with(TestOutcome::Failed).filter(|name| new.contains(*name)).cloned().collect()
 }
 
-/// The tests that the base lacks and that pass on the head. One that passes on the base shows nothing.
+/// The tests that don't pass on the base, with or without the new tests laid over it, and pass on the
+/// head.
 fn new_tests(report: &GateReport) -> BTreeSet<TestName> {
     let base = report.of(GateRun::Baseline).last().and_then(TestRun::named);
     let red = report.of(GateRun::Red).last().and_then(TestRun::named);
     let Some(head) = Repeated::of(report.of(GateRun::Green)) else { return BTreeSet::new() };
     let is_new = |name: &&TestName| {
-        base.is_none_or(|base| base.outcome(name).is_none())
+        base.is_none_or(|base| base.outcome(name) != Some(TestOutcome::Passed))
             && red.is_none_or(|red| red.outcome(name) != Some(TestOutcome::Passed))
             && !head.flaky.contains(*name)
     };
@@ -177,17 +178,58 @@ fn last_part(name: &str) -> &str {
 }
 
 /// Whether the difference removes a line with `old` and adds the same one with `new` in its place,
-/// whatever its indent.
+/// whatever its indent, and the test goes on alike. The line alone would also fit a deleted test
+/// beside a new one, such as `def test_a():` and `def test_b():`.
 fn line_moved(diff: &str, old: &str, new: &str) -> bool {
     // Such a part stands in many lines that define no test.
     if old.len() < SHORTEST_PART || new.len() < SHORTEST_PART {
         return false;
     }
-    let added: BTreeSet<&str> =
-        diff.lines().filter_map(|line| line.strip_prefix('+')).map(str::trim).collect();
-    let removed = diff.lines().filter_map(|line| line.strip_prefix('-')).map(str::trim);
-    let mut with_name = removed.filter(|line| has_word(line, old));
-    with_name.any(|line| added.contains(line.replacen(old, new, 1).as_str()))
+    let removed: Vec<Changed<'_>> =
+        changed(diff, '-').into_iter().filter(|line| has_word(line.text, old)).collect();
+    if removed.is_empty() {
+        return false;
+    }
+    let added: BTreeSet<(&str, Vec<&str>)> =
+        changed(diff, '+').into_iter().map(|line| (line.text, line.next)).collect();
+    let mut moved = removed.into_iter().map(|line| (line.text.replacen(old, new, 1), line.next));
+    moved.any(|(text, next)| added.contains(&(text.as_str(), next)))
+}
+
+/// A line that a difference removes or adds, with the lines that follow on its side of the
+/// difference, up to [`FOLLOWING`] or an empty one.
+struct Changed<'a> {
+    text: &'a str,
+    next: Vec<&'a str>,
+}
+
+/// The lines of a test's body that tell whether it was moved.
+const FOLLOWING: usize = 3;
+
+/// The lines with a sign, `-` or `+`, without their indent.
+fn changed(diff: &str, sign: char) -> Vec<Changed<'_>> {
+    // The lines of one side of each hunk: whether a line has the sign, and its text.
+    let mut hunks: Vec<Vec<(bool, &str)>> = vec![Vec::new()];
+    for line in diff.lines() {
+        let side = line.strip_prefix(sign).map(|text| (true, text.trim()));
+        let side = side.or_else(|| line.strip_prefix(' ').map(|text| (false, text.trim())));
+        if line.starts_with("@@") || line.starts_with("diff --git ") {
+            hunks.push(Vec::new());
+        } else if let (Some(side), Some(hunk)) = (side, hunks.last_mut()) {
+            hunk.push(side);
+        }
+    }
+    let mut found = Vec::new();
+    for hunk in &hunks {
+        for (at, (signed, text)) in hunk.iter().enumerate() {
+            if *signed {
+                let next = hunk[at + 1..].iter().map(|(_, text)| *text);
+                let next = next.take_while(|text| !text.is_empty()).take(FOLLOWING).collect();
+                found.push(Changed { text, next });
+            }
+        }
+    }
+    found
 }
 
 /// The shortest part of a name that is looked for in lines, in bytes.
@@ -242,6 +284,14 @@ mod tests {
         assert!(!line_moved("-fn reads_all() {\n+fn parses_all() {\n", "reads", "parses"));
         assert!(!line_moved("-fn reads() {\n+fn reads() { return; }\n", "reads", "reads"));
         assert!(!line_moved("-x\n+x\n", "sh", "sh"));
+        // A test that is deleted beside a new one is not renamed.
+        let python = "-def test_a():\n-    assert f(1)\n+def test_b():\n+    assert True\n";
+        assert!(!line_moved(python, "test_a", "test_b"));
+        let elsewhere = "@@ -1 +0 @@\n-def test_a():\n-    assert f(1)\n-\n x\n\
+                         @@ -9 +8 @@\n+    def test_b():\n+        assert f(1)\n";
+        assert!(line_moved(elsewhere, "test_a", "test_b"));
+        let in_place = "-def test_a():\n+def test_b():\n     assert f(1)\n";
+        assert!(line_moved(in_place, "test_a", "test_b"));
         let moved = "diff --git a/t/a.sh b/t/a.sh\ndeleted file mode 100644\nindex 12..00\n-x\n\
                      diff --git a/u/a.sh b/u/a.sh\nnew file mode 100644\nindex 00..12\n+x\n";
         assert!(file_moved(moved, "t/a.sh", "u/a.sh"));

@@ -266,8 +266,8 @@ fn lost(report: &GateReport, names: &Comparison, concerns: &mut Vec<Concern>) ->
     Ok(())
 }
 
-/// Takes the source hunks back, one group at a time, until a test fails by name: that test needs
-/// the hunk. A run that fails without a name may be code that no longer compiles, and shows nothing.
+/// Takes the source hunks back, one group at a time, until a new test fails by name: that test needs
+/// the hunk. An old one may fail only because one half of the change needs the other. A run that fails without a name may be code that no longer compiles, and shows nothing.
 fn by_hunk(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
     let groups = report.change.hunks.len().min(HUNK_GROUPS);
     for index in 0..groups {

@@ -313,6 +313,22 @@ fn change_without_a_test_is_proven_by_a_hunk_that_a_named_test_needs() {
 }
 
 #[test]
+fn old_test_that_fails_on_half_a_change_is_no_fail_to_pass() {
+    let mut report = report();
+    report.rules.needed = true;
+    for (run, names) in [
+        (B, vec!["+a"]),
+        (R, vec!["+a", "-b"]),
+        (G, vec!["+a", "+b"]),
+        (GateRun::Without(0), vec!["-a", "-b"]),
+    ] {
+        report.record(run, named(&names));
+    }
+    let names = Comparison::of(&report).unwrap();
+    assert_eq!(names.fail_to_pass, ["b".into()]);
+}
+
+#[test]
 fn inline_test_is_laid_over_the_base_like_a_file() {
     let mut inline = report();
     inline.change.tests.clear();
