@@ -156,7 +156,6 @@ impl Default for GateConfig {
                 "**/babel.config.*",
                 "**/.babelrc*",
                 "**/tsconfig*.json",
-                "**/.gitattributes",
                 "**/.tool-versions",
                 "**/.python-version",
                 "**/.envrc",

@@ -14,6 +14,7 @@
 use std::path::Path;
 
 use super::WorkspaceError;
+use super::call::GitOutput;
 use super::first_clone::FirstClone;
 use super::fitness::{self, Question, RunCommits};
 use super::git::Git;
@@ -314,7 +315,11 @@ impl Base {
 async fn fetch(git: &Git) -> Result<(), WorkspaceError> {
     // A shallow remote has commits without parents, which a fetch takes only when it is told to.
     let args = ["fetch", "--quiet", "--prune", "--no-tags", "--update-shallow", "origin"];
-    let output = git.reach(&args).await?;
+    fetched(git.reach(&args).await?)
+}
+
+/// The result of a fetch, in words where the remote is of a kind that afk doesn't work with.
+pub(super) fn fetched(output: GitOutput) -> Result<(), WorkspaceError> {
     if output.all_text().contains("mismatched algorithms") {
         let why =
             "the remote uses SHA-256; afk works with repositories that use SHA-1, git's default";

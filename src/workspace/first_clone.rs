@@ -100,14 +100,14 @@ impl FirstClone<'_> {
     }
 
     async fn fetch(&self, git: &Git, what: &[&str]) -> Result<(), WorkspaceError> {
-        let args = [&["fetch", "--progress", "--no-tags"], what].concat();
+        // A shallow remote has commits without parents, which a fetch takes only when it is told to.
+        let args = [&["fetch", "--progress", "--no-tags", "--update-shallow"], what].concat();
         let seen = |line: &str| {
             if let Some(progress) = parse(line) {
                 (self.seen)(progress);
             }
         };
-        let fetched = git.reach_showing(&args, &seen).await?;
-        fetched.success("fetch").map(|_| ())
+        base::fetched(git.reach_showing(&args, &seen).await?)
     }
 }
 

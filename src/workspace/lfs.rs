@@ -163,7 +163,7 @@ async fn take_one(
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = to.parent().unwrap_or(to);
     std::fs::create_dir_all(folder).map_err(WorkspaceError::io(folder))?;
-    let new = Unfinished(base.dir().join(format!("lfs/new-{}-{number}", std::process::id())));
+    let new = PartialObject(base.dir().join(format!("lfs/new-{}-{number}", std::process::id())));
     // A process with our id may have crashed.
     super::trash::remove(&new.0).map_err(WorkspaceError::io(&new.0))?;
     let from = format!(".git/{}", pointer.path());
@@ -181,9 +181,9 @@ async fn take_one(
 }
 
 /// A file that is deleted unless it was renamed.
-struct Unfinished(PathBuf);
+struct PartialObject(PathBuf);
 
-impl Drop for Unfinished {
+impl Drop for PartialObject {
     fn drop(&mut self) {
         // It is gone once it was renamed.
         let _ = std::fs::remove_file(&self.0);
@@ -293,7 +293,8 @@ async fn plain(base: &Base, fork: &Sha, head: &Sha) -> Result<Vec<Vec<u8>>, Work
     let changed = git.call_bytes(&[&args[..], &[&fork.0, &head.0]].concat()).await?;
     let changed: Vec<&[u8]> =
         changed.split(|byte| *byte == 0).filter(|path| !path.is_empty()).collect();
-    let index = Unfinished(base.dir().join(format!("attributes-{}-{number}", std::process::id())));
+    let index =
+        PartialObject(base.dir().join(format!("attributes-{}-{number}", std::process::id())));
     let env = [("GIT_INDEX_FILE", index.0.as_os_str())];
     git.call_with(&["read-tree", &head.0], &env).await?;
     let mut plain = Vec::new();

@@ -112,8 +112,8 @@ async fn sparse_patterns_narrow_every_checkout_and_no_commit() {
     assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean());
     let saw = |name: &str| std::fs::read_to_string(world.path(name)).unwrap();
     assert_eq!(saw("agent-saw"), "tests\n");
-    // The base as it is, the base with the tests, and the head.
-    assert_eq!(saw("tests-saw"), "tests\ntests\nstate\ntests\n");
+    // The base as it is, the base with the tests, the head, and the head with the base's tests.
+    assert_eq!(saw("tests-saw"), "tests\ntests\nstate\ntests\nstate\ntests\n");
     let files = git(&world.remote(), &["ls-tree", "-r", "--name-only", "master"]);
     assert!(files.contains("big/data") && files.contains("state"), "{files}");
 }

@@ -151,7 +151,8 @@ async fn branches_that_become_folders_and_collide_in_case_stop_no_run() {
 async fn moved_submodule_is_pushed_and_a_loose_one_is_not() {
     let world = World::new(&format!(
         "{WORK}\ngit update-index --cacheinfo 160000,$(git rev-parse HEAD~1),lib; git $US commit -qm 'Move lib'\n{END}"
-    ));
+    ))
+    .rules("[setup]\nsubmodules = false");
     let work = world.path("work");
     std::fs::write(
         work.join(".gitmodules"),

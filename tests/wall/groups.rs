@@ -204,9 +204,11 @@ fn leaves(mark: &str) -> String {
 fn next_start_ends_what_a_killed_afk_left_in_its_groups() {
     let Some(folder) = Folder::new("leftover") else { return };
     let mark = format!("mark-leftover-{}", std::process::id());
-    let lines = format!("level = 'landlock'\nwrite = ['share']\ncgroup = '{}'", folder.0.display());
+    let lines = format!("level = 'landlock'\ncgroup = '{}'", folder.0.display());
     let world = World::new(&leaves(&mark)).walled().sandbox(&lines);
-    std::fs::create_dir(world.path("share")).unwrap();
+    let share = world.path("share");
+    std::fs::create_dir(&share).unwrap();
+    let world = world.writable(&share);
     let mut up = world.up();
     let there = || world.path("share/there").exists() && living(&mark) > 0;
     within(Duration::from_secs(60), "the agent did not come", there);

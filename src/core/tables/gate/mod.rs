@@ -314,8 +314,7 @@ fn needed(report: &GateReport) -> Rule<()> {
     }
     let of = |run| report.of(run).iter().map(|run| run.took_ms).sum::<u64>();
     let deciding = of(GateRun::Red) + of(GateRun::Green);
-    let spent: u64 = of(GateRun::OldTests)
-        + (0..HUNK_GROUPS).map(|index| of(GateRun::Without(index))).sum::<u64>();
+    let spent: u64 = (0..HUNK_GROUPS).map(|index| of(GateRun::Without(index))).sum();
     let next = of(GateRun::Green);
     let groups = report.change.hunks.len().min(HUNK_GROUPS);
     match (0..groups).find(|index| report.of(GateRun::Without(*index)).is_empty()) {

@@ -369,7 +369,7 @@ fn report_names_hunks_for_no_longer_than_the_deciding_runs() {
     let mut further = 0;
     while let GateVerdict::Run(run) = wide.verdict() {
         wide.record(run, slow(passed()));
-        further += 1;
+        further += usize::from(matches!(run, GateRun::Without(_)));
     }
     assert_eq!(further, 2, "as long as red and green");
 }
