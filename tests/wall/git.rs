@@ -152,7 +152,8 @@ async fn settings_of_an_agent_and_filters_of_the_user_run_nothing() {
         let what = format!("{level} {user:?}");
         let world = world(&format!(
             "env | grep -E 'SSH_AUTH_SOCK|AFK_WALL_SECRET|{SECRET}' && echo '{{\"type\":\"text\",\"text\":\"SEEN\"}}'\n\
-             {ATTRIBUTES}\ngit add --all; git $US commit -qm Files; {WORK}\necho more >> file.evil; echo more >> file.lfs; echo loose > loose\n\
+             {ATTRIBUTES}\nsed -i s/filter=lfs/filter=large/ .gitattributes\n\
+             git add --all; git $US commit -qm Files; {WORK}\necho more >> file.evil; echo more >> file.lfs; echo loose > loose\n\
              git config --file .git/config extensions.worktreeConfig true\nsettings"
         ));
         world.config();
@@ -160,12 +161,12 @@ async fn settings_of_an_agent_and_filters_of_the_user_run_nothing() {
         let config = std::fs::read_to_string(&file).unwrap();
         let config = config.replace("[sandbox]\n", &format!("[sandbox]\nlevel = '{level}'\n"));
         std::fs::write(&file, config).unwrap();
-        // A user with git-lfs, as its installation leaves the settings.
+        // A user with a filter like that of git-lfs, whose plain files the gate would refuse.
         let home = world.path("home");
         std::fs::create_dir(&home).unwrap();
         let evil = format!("sh -c 'touch {}/owned-user-lfs; cat' #", world.root().display());
         let filter = format!(
-            "[filter \"lfs\"]\n\tclean = \"{evil}\"\n\tsmudge = \"{evil}\"\n\trequired = true\n"
+            "[filter \"large\"]\n\tclean = \"{evil}\"\n\tsmudge = \"{evil}\"\n\trequired = true\n"
         );
         std::fs::write(home.join(".gitconfig"), filter).unwrap();
         let launcher = world.path("afk");
