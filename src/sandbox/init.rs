@@ -28,7 +28,7 @@ pub fn become_init(mut args: impl Iterator<Item = OsString>) -> i32 {
         if proxied {
             let address = format!("http://127.0.0.1:{}", relay::PORT);
             command.envs(PROXY_VARIABLES.iter().map(|name| (name, &address)));
-            command.env_remove("NO_PROXY").env_remove("no_proxy");
+            command.envs(["NO_PROXY", "no_proxy"].map(|name| (name, OWN_LOOPBACK)));
         }
         command.spawn().map_err(|error| (start_failure(&program, &error), code_of(&error)))
     });
@@ -56,6 +56,10 @@ pub fn become_init(mut args: impl Iterator<Item = OsString>) -> i32 {
 /// The names under which programs look for a proxy.
 const PROXY_VARIABLES: &[&str] =
     &["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// What a program behind the wall reaches without the proxy: servers of its own on the loopback device
+/// of its own, such as that of opencode.
+const OWN_LOOPBACK: &str = "localhost,127.0.0.1,::1";
 
 /// Builds the wall around this process, and says whether the program needs the egress proxy.
 fn set_up(parent: &OsString, plan: &OsString) -> Result<bool, (String, i32)> {
