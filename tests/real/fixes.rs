@@ -219,7 +219,7 @@ fixes! {
     shlex_refuses_nul: "shlex" "1.2.0" => "1.3.0", CargoTest, ["src", "Cargo.toml"], [
         "shlex test_fallible",
     ];
-    lexopt_returns_raw_arguments: "lexopt" "0.2.1" => "0.3.0", CargoTest, ["src"], [
+    lexopt_returns_raw_arguments: "lexopt" "0.2.1" => "0.3.0", CargoTest tests_change, ["src"], [
         "lexopt (doc) src/lib.rs - Parser::try_raw_args",
         "lexopt (doc) src/lib.rs - prelude",
     ];
