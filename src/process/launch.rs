@@ -51,19 +51,19 @@ pub fn become_launcher_or_init(
 /// The program that launches for the afk program `afk`: `afk-launch` beside it, if that has the same
 /// owner and the same version, and otherwise afk itself. The small program loads in a fraction of the
 /// time.
-pub(super) fn launcher_of(afk: PathBuf) -> PathBuf {
+pub(super) fn launcher_of(afk: &Path) -> PathBuf {
     let small = afk.with_file_name(PROGRAM);
     let owner = |path: &Path| {
         let meta = path.symlink_metadata().ok()?;
         meta.is_file().then(|| meta.uid())
     };
     let writable = |path: &Path| path.metadata().is_ok_and(|meta| meta.mode() & 0o022 != 0);
-    if owner(&small).is_none() || owner(&small) != owner(&afk) || writable(&small) {
-        return afk;
+    if owner(&small).is_none() || owner(&small) != owner(afk) || writable(&small) {
+        return afk.to_owned();
     }
     let version = Command::new(&small).stdin(Stdio::null()).stderr(Stdio::null()).output();
     let fits = version.is_ok_and(|output| output.stdout.trim_ascii_end() == VERSION.as_bytes());
-    if fits { small } else { afk }
+    if fits { small } else { afk.to_owned() }
 }
 
 /// Becomes the program, or runs it behind the wall and returns its exit code. Where it can't be

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use rustix::process::{Pid, getpriority_process, setpriority_process};
@@ -31,7 +31,10 @@ pub(super) type OwnerFolders = BTreeMap<String, BTreeSet<PathBuf>>;
 
 #[derive(Debug)]
 struct Inner {
-    launcher: PathBuf,
+    /// The afk program.
+    afk: PathBuf,
+    /// The program that launches for it, found at the first launch.
+    launcher: OnceLock<PathBuf>,
     state: String,
     grace: Duration,
     /// The absolute niceness of the children.
@@ -49,20 +52,21 @@ struct Inner {
 pub struct Supervisor(Arc<Inner>);
 
 impl Supervisor {
-    /// `launcher` is the afk program, `state` the journal's id, `grace` the time between TERM and
+    /// `afk` is the afk program, `state` the journal's id, `grace` the time between TERM and
     /// KILL. Makes this process the subreaper of its descendants.
     #[must_use]
-    pub fn new(launcher: PathBuf, state: String, grace: Duration) -> Self {
+    pub fn new(afk: PathBuf, state: String, grace: Duration) -> Self {
         // Without a subreaper orphans go to init, and are still found by their marks.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         let this = procfs::process(procfs::own_pid());
         let terminal = this.is_none_or(|this| this.terminal != 0);
         let (hidden, folders) = (RwLock::default(), Mutex::default());
         let groups = Groups::default();
-        let launcher = launch::launcher_of(launcher);
+        let launcher = OnceLock::new();
         // The kernel clamps a niceness above 19.
         let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
         Self(Arc::new(Inner {
+            afk,
             launcher,
             state,
             grace,
@@ -74,9 +78,9 @@ impl Supervisor {
         }))
     }
 
-    /// The program that starts others behind the wall: afk itself.
+    /// The program that starts others behind the wall: `afk-launch`, or afk itself.
     pub(crate) fn launcher(&self) -> &Path {
-        &self.0.launcher
+        self.0.launcher.get_or_init(|| launch::launcher_of(&self.0.afk))
     }
 
     /// Hides these files and folders from every child that starts from now on.
@@ -145,7 +149,7 @@ impl Supervisor {
     /// The command behind the launcher, which enters the control group, starts a session and hides the
     /// hidden paths.
     fn launcher_command(&self, spec: &Spec, group: Option<&ChildGroup>) -> io::Result<Command> {
-        let mut command = Command::new(&self.0.launcher);
+        let mut command = Command::new(self.launcher());
         command.arg(launch::WORD);
         if let Some(soft) = descriptors::original_limit() {
             command.arg(launch::DESCRIPTORS).arg(soft.to_string());

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::config::agent::AgentConfig;
 use crate::redact;
+use crate::secrets;
 
 /// The most bytes of a key file that are read.
 const KEY_LIMIT: u64 = 64 * 1024;
@@ -40,14 +41,9 @@ pub(super) fn remember(config: &Config) {
     }
     // The tests of the base run before the first turn resolves these.
     for reference in config.agents.values().flat_map(|agent| agent.secrets.values()) {
-        let value = match reference.split_once(':') {
-            Some(("file", path)) => read(Path::new(path)),
-            Some(("env", name)) => std::env::var(name).ok(),
-            _ => None,
-        };
-        if let Some(value) = value {
-            redact::remember(value.trim());
-        }
+        // An unreadable secret protects nothing here; the turn that needs it reports the error. Those of
+        // Vault are not read before they are needed.
+        let _ = secrets::resolve(reference, &|name| std::env::var(name).ok());
     }
 }
 

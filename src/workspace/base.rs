@@ -312,9 +312,11 @@ impl Base {
     }
 }
 
+/// The option with which a fetch accepts a shallow remote, whose oldest commits lack their parents.
+pub(super) const SHALLOW: &str = "--update-shallow";
+
 async fn fetch(git: &Git) -> Result<(), WorkspaceError> {
-    // A shallow remote has commits without parents, which a fetch takes only when it is told to.
-    let args = ["fetch", "--quiet", "--prune", "--no-tags", "--update-shallow", "origin"];
+    let args = ["fetch", "--quiet", "--prune", "--no-tags", SHALLOW, "origin"];
     fetched(git.reach(&args).await?)
 }
 

@@ -71,6 +71,12 @@ impl ChangedFile {
     const fn is_gone(&self) -> bool {
         matches!(self.status, Delta::Deleted)
     }
+
+    /// The file with another content, in the mode that it has at last.
+    fn with(&self, repo: &Repository, text: &[u8]) -> Result<Version, WorkspaceError> {
+        let mode = if self.is_gone() { self.old.mode } else { self.new.mode };
+        Ok(Version { id: repo.blob(text)?, mode })
+    }
 }
 
 /// Reads the change between two commits in the bare repository `base_dir`. Writes the trees to its
@@ -102,8 +108,8 @@ pub(crate) fn read(
             red.remove(&file.path);
         }
     }
-    for file in &split.inline {
-        red.set(&file.path, file.version);
+    for (file, version) in &split.inline {
+        red.set(&file.path, *version);
     }
     let mut old_tests = Update::new(&head);
     for file in judged() {
@@ -113,7 +119,7 @@ pub(crate) fn read(
             old_tests.set(&file.path, file.old);
         }
     }
-    for (file, version) in split.edited.iter().zip(&split.old_inline) {
+    for (file, version) in &split.old_inline {
         old_tests.set(&file.path, *version);
     }
     let whole = matches!(class, ChangeClass::NoTest | ChangeClass::Removal) || split.has_tests;
@@ -121,7 +127,9 @@ pub(crate) fn read(
     let change = ProposedChange {
         tests: names(&mut new_tests.iter().copied()),
         old_tests: names(
-            &mut of(Kind::Test).filter(|file| !file.is_new()).chain(split.edited.iter().copied()),
+            &mut of(Kind::Test)
+                .filter(|file| !file.is_new())
+                .chain(split.old_inline.iter().map(|(file, _)| *file)),
         ),
         protected: names(&mut of(Kind::Protected)),
         sources: names(&mut of(Kind::Source)),
@@ -166,10 +174,11 @@ fn files(
         let version = |file: &git2::DiffFile<'_>| Version { id: file.id(), mode: file.mode() };
         let (old, new) = (version(&delta.old_file()), version(&delta.new_file()));
         let bytes = |version: Version| content(repo, version).unwrap_or_default();
+        let both = || (bytes(old), bytes(new));
         let text = String::from_utf8_lossy(&path);
         let name = Path::new(text.as_ref());
         let is_new = delta.status() == Delta::Added;
-        let kind = if deciding.covers(&text, is_new, &bytes(old), &bytes(new)) {
+        let kind = if deciding.covers(&text, is_new, both) {
             Kind::Protected
         } else if tests.is_match(name) {
             Kind::Test
@@ -183,8 +192,8 @@ fn files(
     Ok(found)
 }
 
-/// The globs of test files. Where tests have a folder on the base, a source file such as `src/test_client.py` is
-/// none.
+/// The globs of test files. Where tests have a folder on the base, a source file such as
+/// `src/test_client.py` is none.
 fn test_globs(gate: &GateConfig, base: &Tree<'_>) -> Vec<String> {
     let mut globs = gate.tests.clone();
     let has_folder = ["test", "tests"].iter().any(|name| base.get_name(name).is_some());
@@ -209,18 +218,11 @@ fn content(repo: &Repository, version: Version) -> Option<Vec<u8>> {
 struct SplitChange<'a> {
     places: Vec<Untrusted>,
     without: Vec<Oid>,
-    inline: Vec<InlineFile>,
     has_tests: bool,
-    /// The source files whose old tests the change edits or deletes.
-    edited: Vec<&'a ChangedFile>,
-    /// Each of them with its old tests under the new code.
-    old_inline: Vec<Version>,
-}
-
-/// A source file of the base with nothing but the new tests in it.
-struct InlineFile {
-    path: Vec<u8>,
-    version: Version,
+    /// Source files of the base with nothing but the new tests in them.
+    inline: Vec<(&'a ChangedFile, Version)>,
+    /// Source files whose old tests the change edits or deletes, with these under the new code.
+    old_inline: Vec<(&'a ChangedFile, Version)>,
 }
 
 fn split<'a>(
@@ -243,17 +245,14 @@ fn split<'a>(
         let name = String::from_utf8_lossy(&file.path);
         let part = SplitFile::new(&name, number, old, new, &rules.gate.inline_tests)?;
         split.has_tests |= part.has_tests();
-        let tests = if part.has_tests() { part.with_tests_only() } else { Vec::new() };
-        if !file.is_gone() && part.has_tests() && tests != *old {
-            let (id, mode) = (repo.blob(&tests)?, file.new.mode);
-            split
-                .inline
-                .push(InlineFile { path: file.path.clone(), version: Version { id, mode } });
+        if !file.is_gone() && part.has_tests() {
+            let tests = part.with_tests_only();
+            if tests != *old {
+                split.inline.push((*file, file.with(repo, &tests)?));
+            }
         }
         if let Some(text) = part.with_old_tests() {
-            let mode = if file.is_gone() { file.old.mode } else { file.new.mode };
-            split.edited.push(*file);
-            split.old_inline.push(Version { id: repo.blob(&text)?, mode });
+            split.old_inline.push((*file, file.with(repo, &text)?));
         }
         pieces.extend(part.sources().map(|(piece, line)| (number, piece, line)));
         parts.push(part);
@@ -272,8 +271,7 @@ fn split<'a>(
             if file.is_new() && text.is_empty() {
                 update.remove(&file.path);
             } else {
-                let mode = if file.is_gone() { file.old.mode } else { file.new.mode };
-                update.set(&file.path, Version { id: repo.blob(&text)?, mode });
+                update.set(&file.path, file.with(repo, &text)?);
             }
         }
         split.without.push(update.write(repo)?);

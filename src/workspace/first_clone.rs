@@ -9,8 +9,8 @@
 //! base.git
 //! ```
 //!
-//! git keeps nothing of a fetch that is interrupted, but everything of one that has ended. A retry
-//! therefore transfers the branch only once.
+//! git discards an interrupted fetch as a whole. The branch therefore has a fetch of its own, which a
+//! retry need not repeat.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -100,8 +100,7 @@ impl FirstClone<'_> {
     }
 
     async fn fetch(&self, git: &Git, what: &[&str]) -> Result<(), WorkspaceError> {
-        // A shallow remote has commits without parents, which a fetch takes only when it is told to.
-        let args = [&["fetch", "--progress", "--no-tags", "--update-shallow"], what].concat();
+        let args = [&["fetch", "--progress", "--no-tags", base::SHALLOW], what].concat();
         let seen = |line: &str| {
             if let Some(progress) = parse(line) {
                 (self.seen)(progress);

@@ -87,8 +87,12 @@ pub(crate) fn is_installed() -> bool {
 /// # Errors
 /// git can't be started.
 pub(crate) async fn in_use(git: &Git, sha: &Sha) -> Result<bool, WorkspaceError> {
-    let attributes = ":(glob)**/.gitattributes";
-    Ok(git.ask(&["grep", "-q", "-e", "filter=lfs", &sha.0, "--", attributes]).await?.ok)
+    Ok(git.ask(&search(&sha.0)).await?.ok)
+}
+
+/// The call of git that succeeds if attributes at a commit give files to Git LFS.
+pub(crate) const fn search(sha: &str) -> [&str; 7] {
+    ["grep", "-q", "-e", "filter=lfs", sha, "--", ":(glob)**/.gitattributes"]
 }
 
 /// Takes the large files that the commits after `fork` name out of the workspace. Returns why the

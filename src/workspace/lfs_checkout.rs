@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::WorkspaceError;
 use super::base::Base;
 use super::pool::FreshTree;
+use super::{WorkspaceError, lfs};
 use crate::core::model::id::Sha;
 
 /// The filter as `git lfs install` sets it.
@@ -28,11 +28,10 @@ pub(crate) async fn check_out(
     limit: Duration,
 ) -> Result<(), WorkspaceError> {
     let git = tree.git();
-    let attributes = ":(glob)**/.gitattributes";
-    let search = ["grep", "--cached", "--quiet", "-e", "filter=lfs", "--", attributes];
-    if !git.ask(&search).await?.ok {
+    if !lfs::in_use(base.git(), commit).await? {
         return Ok(());
     }
+    // A program of that name that doesn't run is as good as none.
     if !git.ask(&["lfs", "version"]).await?.ok {
         return Err(WorkspaceError::MissingLfs);
     }

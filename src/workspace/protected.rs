@@ -69,9 +69,15 @@ impl<'a> Protection<'a> {
         Self { rules, globs, scripts, modules }
     }
 
-    /// Whether the change of a file is protected, by its content where only a part of it decides. A
-    /// file that doesn't exist on one side is empty there.
-    pub(super) fn covers(&self, path: &str, is_new: bool, old: &[u8], new: &[u8]) -> bool {
+    /// Whether the change of a file is protected, by its content where only a part of it decides.
+    /// `read` returns the old and the new content; a file that doesn't exist on one side is empty
+    /// there.
+    pub(super) fn covers(
+        &self,
+        path: &str,
+        is_new: bool,
+        read: impl Fn() -> (Vec<u8>, Vec<u8>),
+    ) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         let top = path.split('/').next().unwrap_or(path);
         if path == FILE || self.globs.is_match(path) || self.scripts.contains(path) {
@@ -82,8 +88,10 @@ impl<'a> Protection<'a> {
         if is_new && is_python && self.modules.contains(module) {
             return true;
         }
-        let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
-        let differs = |part: &dyn Fn(&str) -> String| part(&old) != part(&new);
+        let differs = |part: &dyn Fn(&str) -> String| {
+            let (old, new) = read();
+            part(&String::from_utf8_lossy(&old)) != part(&String::from_utf8_lossy(&new))
+        };
         match name {
             // Of several makefiles, make takes the first of these.
             "makefile" | "GNUmakefile" if is_new => !targets(&self.rules.test).is_empty(),
@@ -361,7 +369,8 @@ mod tests {
         let old = read(path);
         let protection = Protection::new(&rules, read);
         let is_new = old.is_none();
-        protection.covers(path, is_new, old.unwrap_or_default().as_bytes(), new.as_bytes())
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        protection.covers(path, is_new, || (bytes(old.as_deref().unwrap_or_default()), bytes(new)))
     }
 
     #[test]

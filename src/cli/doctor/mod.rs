@@ -398,8 +398,7 @@ async fn repository(config: &Config, repo: &Repo) -> CheckResult {
         .await
         .map_err(|_| problem(format!("no {FILE} on {} at {short}", section.branch), &hint))?;
     let rules = RepositoryRules::parse(&text).map_err(|error| problem(chain(&error), hint))?;
-    let attributes = ["grep", "-q", "-e", "filter=lfs", &sha, "--", ":(glob)**/.gitattributes"];
-    if !lfs::is_installed() && git(&attributes, Some(local)).await.is_ok() {
+    if !lfs::is_installed() && git(&lfs::search(&sha), Some(local)).await.is_ok() {
         let why = "the repository uses Git LFS, and git-lfs is not installed";
         return Err(problem(why, "install git-lfs"));
     }

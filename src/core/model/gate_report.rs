@@ -81,8 +81,12 @@ pub enum TestExit {
         /// The last lines of its output.
         log: Untrusted,
     },
-    /// It proves nothing: the command is missing, its dependencies can't be installed, the machine
-    /// is out of memory, or no test ran at all.
+    /// A program in it is missing or can't be executed, exit code 126 or 127.
+    Missing {
+        /// The command with the end of its output.
+        why: Untrusted,
+    },
+    /// It proves nothing: its dependencies can't be installed, or no test ran at all.
     Broken {
         /// The cause, and how to fix it.
         why: Untrusted,
@@ -98,16 +102,20 @@ pub struct TestRun {
     pub names: Option<TestReport>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// Whether a program in it was missing or could not be executed, exit code 126 or 127.
-    #[serde(default)]
-    pub missing_program: bool,
 }
 
 impl TestRun {
     /// A run that reports no names and took no time to speak of.
     #[must_use]
     pub const fn new(exit: TestExit) -> Self {
-        Self { exit, names: None, took_ms: 0, missing_program: false }
+        Self { exit, names: None, took_ms: 0 }
+    }
+
+    /// How long it took, in seconds, for a person.
+    #[must_use]
+    pub fn seconds(&self) -> String {
+        let tenths = self.took_ms / 100;
+        format!("{}.{} s", tenths / 10, tenths % 10)
     }
 
     /// Whether the command exited with 0.
@@ -326,7 +334,9 @@ impl GateReport {
         for run in self.runs.values_mut().flatten() {
             run.names.iter_mut().for_each(|names| names.texts(change));
             match &mut run.exit {
-                TestExit::Failed { log: text, .. } | TestExit::Broken { why: text } => change(text),
+                TestExit::Failed { log: text, .. }
+                | TestExit::Missing { why: text }
+                | TestExit::Broken { why: text } => change(text),
                 TestExit::Died { how, log } => {
                     change(how);
                     change(log);

@@ -4,7 +4,7 @@
 
 use crate::model::approval::EscalationKind;
 use crate::model::event::Event;
-use crate::model::gate_report::{ChangeClass, GateReport, GateRun, TestExit, TestRun};
+use crate::model::gate_report::{ChangeClass, GateReport, GateRun, TestExit};
 use crate::model::id::{RunId, Sha};
 use crate::model::plural::plural;
 use crate::model::run::{Activity, TurnPrompt};
@@ -161,13 +161,9 @@ fn green_facts(report: &GateReport, comparison: Option<&Comparison>) -> Vec<Fact
 }
 
 fn durations(report: &GateReport, runs: &[GateRun]) -> Vec<Fact> {
-    let took = |run: &TestRun| {
-        let tenths = run.took_ms / 100;
-        format!("{}.{} s", tenths / 10, tenths % 10)
-    };
     let each = runs.iter().flat_map(|run| report.of(*run).iter().map(move |done| (run, done)));
     each.map(|(run, done)| {
-        Fact::new(FactKind::Duration, format!("{}: {}", run.summary(), took(done)))
+        Fact::new(FactKind::Duration, format!("{}: {}", run.summary(), done.seconds()))
     })
     .collect()
 }

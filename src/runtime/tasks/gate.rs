@@ -84,13 +84,14 @@ async fn prove(
     report: &mut GateReport,
 ) -> Result<(), TaskError> {
     let (base, head) = (report.base.clone(), report.head.clone());
+    let unfit = |why: String| Some(Unready::Unfit { why: why.into() });
     while let GateVerdict::Run(run) = report.verdict() {
         let (commit, tree) = match run {
             GateRun::Baseline if report.of(run).is_empty() => {
                 match baseline::runs(task, pool, rules, &base).await? {
                     Ok(runs) => report.runs.insert(run, runs),
                     Err(why) => {
-                        report.unready = Some(Unready::Unfit { why: why.into() });
+                        report.unready = unfit(why);
                         return Ok(());
                     }
                 };
@@ -107,7 +108,7 @@ async fn prove(
         let result = match test_run::run(task, pool, rules, run, &checkout).await? {
             Ok(result) => result,
             Err(why) => {
-                report.unready = Some(Unready::Unfit { why: why.into() });
+                report.unready = unfit(why);
                 return Ok(());
             }
         };

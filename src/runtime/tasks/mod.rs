@@ -34,6 +34,7 @@ use crate::agent::TurnControl;
 use crate::config::repository::GateConfig;
 use crate::core::model::effect::Task;
 use crate::core::model::input::RunFact;
+use crate::core::tables::gate::HUNK_GROUPS;
 
 /// Why a task could not be carried out, as a line for a person.
 pub(super) type TaskError = String;
@@ -43,8 +44,6 @@ const SLACK: Duration = Duration::from_secs(120);
 
 /// How often the gate repeats a run at most, for its deadline.
 const REPEATED: u32 = 1 + GateConfig::MAX_RERUNS;
-/// The same for the groups of source hunks.
-const HUNK_GROUPS: u32 = 8;
 
 /// The longest that a task may take; every part of it has a shorter limit of its own.
 pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
@@ -61,7 +60,11 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
             Task::Rebase | Task::Push { .. } => git * 8,
             Task::Turn { .. } => turn_spec::limit(context),
             // Baseline, red, green and old tests, each repeated, and the hunks.
-            Task::Gate => git * 8 + (setup + tests) * (4 * REPEATED + HUNK_GROUPS),
+            Task::Gate => {
+                let runs = 4 * u64::from(REPEATED) + HUNK_GROUPS as u64;
+                let minutes = runs * (limits.setup_minutes + limits.test_minutes);
+                git * 8 + Duration::from_secs(60 * minutes)
+            }
             Task::Stage { stage, .. } => stages::limit(context, *stage),
         }
 }

@@ -64,8 +64,7 @@ pub(super) async fn run(
     task.show(None).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let finished_code = finished.code;
-    let passed = finished_code == Some(0);
+    let passed = finished.code == Some(0);
     let (names, unread) = match names.after_run(log).await? {
         Ok(names) => (names, None),
         // A command that failed early, as at a compiler's error, writes no report.
@@ -80,13 +79,12 @@ pub(super) async fn run(
         Some(126 | 127) => {
             let tail = finished.tail.as_received();
             let why = format!("the test command `{command}`: {}\n{tail}", finished.summary());
-            TestExit::Broken { why: why.into() }
+            TestExit::Missing { why: why.into() }
         }
         Some(code) => TestExit::Failed { code, log: finished.tail },
         None => TestExit::Died { how: finished.summary().into(), log: finished.tail },
     };
-    let missing_program = matches!(finished_code, Some(126 | 127));
-    Ok(Ok(TestRun { exit, names, took_ms, missing_program }))
+    Ok(Ok(TestRun { exit, names, took_ms }))
 }
 
 /// Checks out, lays the files of the run over the commit, and gets the tree ready.
@@ -192,10 +190,9 @@ pub(super) fn summary(run: &TestRun) -> String {
         TestExit::Passed => "the tests pass".into(),
         TestExit::Failed { code, .. } => format!("the tests fail, exit code {code}"),
         TestExit::Died { how, .. } => format!("the test command {}", how.clean_line()),
-        TestExit::Broken { .. } => "the tests can't be run".into(),
+        TestExit::Missing { .. } | TestExit::Broken { .. } => "the tests can't be run".into(),
     };
-    let tenths = run.took_ms / 100;
-    format!("{how}{names}, {}.{} s", tenths / 10, tenths % 10)
+    format!("{how}{names}, {}", run.seconds())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The comparison of two runs by the names of their tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::gate_report::{GateReport, GateRun, TestRun};
 use crate::model::test_report::{TestName, TestOutcome, TestReport};
@@ -47,11 +47,14 @@ impl Comparison {
             .filter(|name| !passes(name) || head.flaky.contains(*name))
             .filter(|name| !base.flaky.contains(*name))
             .collect();
-        let lost = gone
-            .into_iter()
-            .filter(|name| !is_allowed(report, name) && !is_renamed(report, name, &mut new))
-            .cloned()
-            .collect();
+        let gone: Vec<&TestName> =
+            gone.into_iter().filter(|name| !is_allowed(report, name)).collect();
+        let lost = if gone.is_empty() {
+            Vec::new()
+        } else {
+            let moves = Moves::of(report.change.diff.as_received());
+            gone.into_iter().filter(|name| !moves.explain(name, &mut new)).cloned().collect()
+        };
         let pass_to_pass =
             before.iter().filter(|name| passes(name) && !head.flaky.contains(**name)).count();
         let old = |name: &&TestName| before.contains(*name) && !base.flaky.contains(*name);
@@ -157,17 +160,74 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Whether a lost test has another name or place now: the difference removes its line and adds the
-/// same one with a new test's name, or moves its file unchanged. Each new test stands for one lost
-/// test.
-fn is_renamed(report: &GateReport, lost: &TestName, new: &mut Vec<&TestName>) -> bool {
-    let diff = report.change.diff.as_received();
-    let lost = lost.0.as_received();
-    let found = new.iter().position(|name| {
-        let name = name.0.as_received();
-        line_moved(diff, last_part(lost), last_part(name)) || file_moved(diff, lost, name)
-    });
-    found.map(|at| new.remove(at)).is_some()
+/// What a difference moves: the lines that it removes and adds, and the files.
+struct Moves<'a> {
+    removed: Vec<Changed<'a>>,
+    added: BTreeSet<(&'a str, Vec<&'a str>)>,
+    /// The contents of deleted and of new files by path, as git names them.
+    gone: BTreeMap<&'a str, &'a str>,
+    new: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Moves<'a> {
+    fn of(diff: &'a str) -> Self {
+        let added = changed(diff, '+').into_iter().map(|line| (line.text, line.next)).collect();
+        let (mut gone, mut new) = (BTreeMap::new(), BTreeMap::new());
+        let mut lines = diff.lines();
+        while let Some(line) = lines.next() {
+            let Some(path) = line.strip_prefix("diff --git a/").and_then(same_path) else {
+                continue;
+            };
+            let (mode, index) = (lines.next().unwrap_or_default(), lines.next());
+            let index = index.and_then(|line| line.strip_prefix("index ")?.split_once(".."));
+            let Some((before, after)) = index else { continue };
+            if mode.starts_with("deleted file mode") {
+                gone.insert(path, before);
+            } else if mode.starts_with("new file mode") {
+                new.insert(path, after);
+            }
+        }
+        Self { removed: changed(diff, '-'), added, gone, new }
+    }
+
+    /// Whether a lost test has another name or place now: the difference removes its line and adds
+    /// the same one with a new test's name, or moves its file unchanged. Each new test stands for
+    /// one lost test.
+    fn explain(&self, lost: &TestName, new: &mut Vec<&TestName>) -> bool {
+        let lost = lost.0.as_received();
+        let found = new.iter().position(|name| {
+            let name = name.0.as_received();
+            self.moves_line(last_part(lost), last_part(name)) || self.moves_file(lost, name)
+        });
+        found.map(|at| new.remove(at)).is_some()
+    }
+
+    /// Whether the difference removes a line with `old` and adds the same one with `new` in its
+    /// place, whatever its indent, and the test goes on alike. The line alone would also fit a
+    /// deleted test beside a new one, such as `def test_a():` and `def test_b():`.
+    fn moves_line(&self, old: &str, new: &str) -> bool {
+        // Such a part stands in many lines that define no test.
+        if old.len() < SHORTEST_PART || new.len() < SHORTEST_PART {
+            return false;
+        }
+        self.removed.iter().filter(|line| has_word(line.text, old)).any(|line| {
+            let text = line.text.replacen(old, new, 1);
+            self.added.contains(&(text.as_str(), line.next.clone()))
+        })
+    }
+
+    /// Whether the difference deletes the file `old` and adds `new` with the same content.
+    fn moves_file(&self, old: &str, new: &str) -> bool {
+        let gone = self.gone.get(old);
+        gone.is_some() && gone == self.new.get(new)
+    }
+}
+
+/// The path in `PATH b/PATH`, as the head of a file's difference names it.
+fn same_path(names: &str) -> Option<&str> {
+    let path = names.get(..names.len().checked_sub(" b/".len())? / 2)?;
+    let rest = names.strip_prefix(path)?.strip_prefix(" b/")?;
+    (rest == path).then_some(path)
 }
 
 /// The name of a test without the module, class or file that holds it.
@@ -175,25 +235,6 @@ fn last_part(name: &str) -> &str {
     let end = name.find('[').unwrap_or(name.len());
     let from = name[..end].rfind([':', '/', '.', ' ', '>']).map_or(0, |at| at + 1);
     &name[from..end]
-}
-
-/// Whether the difference removes a line with `old` and adds the same one with `new` in its place,
-/// whatever its indent, and the test goes on alike. The line alone would also fit a deleted test
-/// beside a new one, such as `def test_a():` and `def test_b():`.
-fn line_moved(diff: &str, old: &str, new: &str) -> bool {
-    // Such a part stands in many lines that define no test.
-    if old.len() < SHORTEST_PART || new.len() < SHORTEST_PART {
-        return false;
-    }
-    let removed: Vec<Changed<'_>> =
-        changed(diff, '-').into_iter().filter(|line| has_word(line.text, old)).collect();
-    if removed.is_empty() {
-        return false;
-    }
-    let added: BTreeSet<(&str, Vec<&str>)> =
-        changed(diff, '+').into_iter().map(|line| (line.text, line.next)).collect();
-    let mut moved = removed.into_iter().map(|line| (line.text.replacen(old, new, 1), line.next));
-    moved.any(|(text, next)| added.contains(&(text.as_str(), next)))
 }
 
 /// A line that a difference removes or adds, with the lines that follow on its side of the
@@ -245,19 +286,6 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Whether the difference deletes the file `old` and adds `new` with the same content.
-fn file_moved(diff: &str, old: &str, new: &str) -> bool {
-    let index = |path: &str, mode: &str| {
-        let head = format!("diff --git a/{path} b/{path}");
-        let mut lines = diff.lines().skip_while(move |line| *line != head).skip(1);
-        lines.next().filter(|line| line.starts_with(mode))?;
-        lines.next()?.strip_prefix("index ")?.split_once("..")
-    };
-    let gone = index(old, "deleted file mode").map(|(before, _)| before);
-    let added = index(new, "new file mode").map(|(_, after)| after);
-    gone.is_some() && gone == added
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,24 +307,28 @@ mod tests {
 
     #[test]
     fn only_the_same_line_or_file_is_a_move() {
-        assert!(line_moved("-    fn reads() {\n+fn reads() {\n", "reads", "reads"));
-        assert!(line_moved("-fn reads() {\n+fn parses() {\n", "reads", "parses"));
-        assert!(!line_moved("-fn reads_all() {\n+fn parses_all() {\n", "reads", "parses"));
-        assert!(!line_moved("-fn reads() {\n+fn reads() { return; }\n", "reads", "reads"));
-        assert!(!line_moved("-x\n+x\n", "sh", "sh"));
+        assert!(Moves::of("-    fn reads() {\n+fn reads() {\n").moves_line("reads", "reads"));
+        assert!(Moves::of("-fn reads() {\n+fn parses() {\n").moves_line("reads", "parses"));
+        assert!(
+            !Moves::of("-fn reads_all() {\n+fn parses_all() {\n").moves_line("reads", "parses")
+        );
+        assert!(
+            !Moves::of("-fn reads() {\n+fn reads() { return; }\n").moves_line("reads", "reads")
+        );
+        assert!(!Moves::of("-x\n+x\n").moves_line("sh", "sh"));
         // A test that is deleted beside a new one is not renamed.
         let python = "-def test_a():\n-    assert f(1)\n+def test_b():\n+    assert True\n";
-        assert!(!line_moved(python, "test_a", "test_b"));
+        assert!(!Moves::of(python).moves_line("test_a", "test_b"));
         let elsewhere = "@@ -1 +0 @@\n-def test_a():\n-    assert f(1)\n-\n x\n\
                          @@ -9 +8 @@\n+    def test_b():\n+        assert f(1)\n";
-        assert!(line_moved(elsewhere, "test_a", "test_b"));
+        assert!(Moves::of(elsewhere).moves_line("test_a", "test_b"));
         let in_place = "-def test_a():\n+def test_b():\n     assert f(1)\n";
-        assert!(line_moved(in_place, "test_a", "test_b"));
+        assert!(Moves::of(in_place).moves_line("test_a", "test_b"));
         let moved = "diff --git a/t/a.sh b/t/a.sh\ndeleted file mode 100644\nindex 12..00\n-x\n\
                      diff --git a/u/a.sh b/u/a.sh\nnew file mode 100644\nindex 00..12\n+x\n";
-        assert!(file_moved(moved, "t/a.sh", "u/a.sh"));
-        assert!(!file_moved(&moved.replace("00..12", "00..34"), "t/a.sh", "u/a.sh"));
-        assert!(!file_moved(moved, "t/a.sh", "u/b.sh"));
+        assert!(Moves::of(moved).moves_file("t/a.sh", "u/a.sh"));
+        assert!(!Moves::of(&moved.replace("00..12", "00..34")).moves_file("t/a.sh", "u/a.sh"));
+        assert!(!Moves::of(moved).moves_file("t/a.sh", "u/b.sh"));
     }
 
     #[test]

@@ -80,14 +80,11 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     }
     let base_is_flaky = baseline(report)?;
     let class = report.rules.class;
-    let exempt = report.change.is_exempt();
     let change = &report.change;
-    // A human judges a change of nothing but protected files whole.
-    let proves_nothing = change.tests.is_empty() && change.sources.is_empty() && !exempt;
-    let only_protected = proves_nothing && change.old_tests.is_empty();
+    // Exempt files need no test, and a human judges a change of nothing but protected files whole.
+    let to_prove = [&change.tests, &change.old_tests, &change.sources];
     let needs_red = matches!(class, ChangeClass::Behaviour | ChangeClass::TestsChange)
-        && !exempt
-        && !only_protected;
+        && to_prove.iter().any(|files| !files.is_empty());
     let red = if needs_red { red(report, base_is_flaky)? } else { RedSide::NotNeeded };
     green(report, base_is_flaky)?;
     let comparison = Comparison::of(report);
@@ -133,8 +130,11 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
         return Ok(GateVerdict::Open);
     }
     let question = question(report, &concerns);
-    let approved = report.rules.approved == Some(question.digest);
-    Ok(if approved { GateVerdict::Open } else { GateVerdict::Ask(question) })
+    Ok(if is_approved(report, &question) { GateVerdict::Open } else { GateVerdict::Ask(question) })
+}
+
+fn is_approved(report: &GateReport, question: &GateQuestion) -> bool {
+    report.rules.approved == Some(question.digest)
 }
 
 fn question(report: &GateReport, concerns: &[Concern]) -> GateQuestion {
@@ -151,7 +151,7 @@ fn baseline(report: &GateReport) -> Rule<bool> {
     let runs = steady(report, GateRun::Baseline)?;
     match runs.last() {
         _ if runs.iter().any(TestRun::passed) => Ok(!runs.iter().all(TestRun::passed)),
-        Some(TestRun { exit: TestExit::Broken { why }, .. }) => {
+        Some(TestRun { exit: TestExit::Missing { why } | TestExit::Broken { why }, .. }) => {
             Err(GateVerdict::Broken(words::broken(&report.base, why)))
         }
         Some(run) => Err(GateVerdict::Broken(words::red_base(&report.base, run))),
@@ -186,8 +186,8 @@ fn red(report: &GateReport, base_is_flaky: bool) -> Rule<RedSide> {
     let runs = report.of(GateRun::Red);
     let Some(run) = runs.last() else { return Err(GateVerdict::Run(GateRun::Red)) };
     match &run.exit {
-        // The base could run its own tests, so the new ones ask for what is not there yet.
-        TestExit::Broken { .. } if run.missing_program => Ok(RedSide::Seen),
+        // The base could run its own tests, so the new tests alone need the missing program.
+        TestExit::Missing { .. } => Ok(RedSide::Seen),
         TestExit::Broken { why } => Err(GateVerdict::Broken(words::broken(&report.base, why))),
         TestExit::Passed if change.inline_tests && !change.hunks.is_empty() => Ok(RedSide::ByHunk),
         TestExit::Passed => Err(closed(words::already_pass(report))),
@@ -217,9 +217,7 @@ fn green(report: &GateReport, base_is_flaky: bool) -> Rule<()> {
             Err(closed(words::silent_head()))
         }
         TestExit::Passed => Ok(()),
-        TestExit::Broken { why } if run.missing_program => {
-            Err(closed(words::broken(&report.head, why)))
-        }
+        TestExit::Missing { why } => Err(closed(words::broken(&report.head, why))),
         TestExit::Broken { why } => Err(GateVerdict::Broken(words::broken(&report.head, why))),
         TestExit::Failed { .. } | TestExit::Died { .. } => Err(closed(words::red_head(run))),
     }
@@ -238,7 +236,12 @@ fn steady(report: &GateReport, run: GateRun) -> Rule<&[TestRun]> {
         _ if runs.iter().any(TestRun::passed) => false,
         None => true,
         Some(TestExit::Failed { .. }) => runs.len() <= rerun_limit(report),
-        Some(TestExit::Passed | TestExit::Died { .. } | TestExit::Broken { .. }) => false,
+        Some(
+            TestExit::Passed
+            | TestExit::Died { .. }
+            | TestExit::Missing { .. }
+            | TestExit::Broken { .. },
+        ) => false,
     };
     if again { Err(GateVerdict::Run(run)) } else { Ok(runs) }
 }
@@ -257,7 +260,7 @@ fn lost(report: &GateReport, names: &Comparison, concerns: &mut Vec<Concern>) ->
         ChangeClass::TestsChange | ChangeClass::Removal => concerns.push(concern),
         ChangeClass::Behaviour | ChangeClass::Refactor | ChangeClass::NoTest => {
             let question = question(report, &[concern]);
-            if report.rules.approved != Some(question.digest) {
+            if !is_approved(report, &question) {
                 let why = words::lost(&names.lost);
                 return Err(GateVerdict::Closed { why, or_ask: Some(question) });
             }
@@ -266,42 +269,37 @@ fn lost(report: &GateReport, names: &Comparison, concerns: &mut Vec<Concern>) ->
     Ok(())
 }
 
+/// The runs without one group of source hunks each.
+fn without(report: &GateReport) -> impl Iterator<Item = GateRun> {
+    (0..report.change.hunks.len().min(HUNK_GROUPS)).map(GateRun::Without)
+}
+
 /// Takes the source hunks back, one group at a time, until a new test fails by name: that test needs
-/// the hunk. An old one may fail only because one half of the change needs the other. A run that fails without a name may be code that no longer compiles, and shows nothing.
+/// the hunk. An old one may fail only because one half of the change needs the other. A run that
+/// fails without a name may be code that no longer compiles, and shows nothing.
 fn by_hunk(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
-    let groups = report.change.hunks.len().min(HUNK_GROUPS);
-    for index in 0..groups {
-        let runs = report.of(GateRun::Without(index));
-        let Some(run) = runs.last() else { return Err(GateVerdict::Run(GateRun::Without(index))) };
-        if !compare::failing_without(report, run).is_empty() {
+    for run in without(report) {
+        let Some(done) = report.of(run).last() else { return Err(GateVerdict::Run(run)) };
+        if !compare::failing_without(report, done).is_empty() {
             return Ok(());
         }
     }
-    if report.change.inline_tests {
-        concerns.push(Concern::OneHunk);
-        return Ok(());
-    }
-    Err(closed(words::no_tests()))
+    concerns.push(Concern::OneHunk);
+    Ok(())
 }
 
 /// Runs the tests of the base on the head, without those of the run: these could replace or silence
 /// the old ones. A test that passed on the base must pass there by name.
 fn old_tests(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
     let change = &report.change;
-    let untouched =
-        change.old_tests.is_empty() && change.protected.is_empty() && change.tests.is_empty();
+    let touched = [&change.old_tests, &change.protected, &change.tests];
     // Under this label the tests change, and what is lost by name is a concern of its own.
-    let edits_on_purpose = report.rules.class == ChangeClass::TestsChange;
-    if untouched || edits_on_purpose && change.tests.is_empty() && change.protected.is_empty() {
+    if report.rules.class == ChangeClass::TestsChange || touched.iter().all(|f| f.is_empty()) {
         return Ok(());
     }
     let runs = steady(report, GateRun::OldTests)?;
-    let passed = runs.last().is_some_and(TestRun::passed);
     let failing = compare::failing_of_the_base(report);
-    if edits_on_purpose {
-        return Ok(());
-    }
-    if !passed || !failing.is_empty() {
+    if !runs.last().is_some_and(TestRun::passed) || !failing.is_empty() {
         concerns.push(Concern::OldTests(failing));
     }
     Ok(())
@@ -314,11 +312,10 @@ fn needed(report: &GateReport) -> Rule<()> {
     }
     let of = |run| report.of(run).iter().map(|run| run.took_ms).sum::<u64>();
     let deciding = of(GateRun::Red) + of(GateRun::Green);
-    let spent: u64 = (0..HUNK_GROUPS).map(|index| of(GateRun::Without(index))).sum();
+    let spent: u64 = without(report).map(of).sum();
     let next = of(GateRun::Green);
-    let groups = report.change.hunks.len().min(HUNK_GROUPS);
-    match (0..groups).find(|index| report.of(GateRun::Without(*index)).is_empty()) {
-        Some(index) if spent + next <= deciding => Err(GateVerdict::Run(GateRun::Without(index))),
+    match without(report).find(|run| report.of(*run).is_empty()) {
+        Some(run) if spent + next <= deciding => Err(GateVerdict::Run(run)),
         _ => Ok(()),
     }
 }

@@ -480,10 +480,7 @@ fn same_files_that_failed_and_passed_close() {
 
 #[test]
 fn missing_program_on_the_red_side_is_red_and_on_the_head_the_agents() {
-    let missing = || TestRun {
-        missing_program: true,
-        ..TestRun::new(TestExit::Broken { why: "tool: not found".into() })
-    };
+    let missing = || TestRun::new(TestExit::Missing { why: "tool: not found".into() });
     let runs = [(B, passed()), (R, missing()), (G, passed())];
     assert_eq!(decided(report(), &runs), GateVerdict::Open);
     let runs = [(B, passed()), (R, failed()), (G, missing())];

@@ -60,7 +60,7 @@ fn end_of(run: &TestRun) -> String {
         TestExit::Died { how, log } => {
             format!("{}. The end of its output:\n{}", how.clean_line(), log.as_received())
         }
-        TestExit::Broken { why } => why.as_received().to_owned(),
+        TestExit::Missing { why } | TestExit::Broken { why } => why.as_received().to_owned(),
     }
 }
 
