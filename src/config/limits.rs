@@ -61,6 +61,9 @@ pub struct LimitsConfig {
     pub clone_minutes: u64,
     /// The longest setup command of a repository, in minutes.
     pub setup_minutes: u64,
+    /// Seconds between two looks at the upstream of an idle repository, whose new commits afk tests
+    /// before a run needs it; 0 never looks.
+    pub baseline_seconds: u64,
     /// Seconds between SIGTERM and SIGKILL.
     pub grace_seconds: u64,
     /// Free disk space in MiB below which afk creates no worktree.
@@ -82,6 +85,7 @@ impl Default for LimitsConfig {
             git_seconds: 120,
             clone_minutes: 120,
             setup_minutes: 15,
+            baseline_seconds: 300,
             grace_seconds: 5,
             disk_free_mib: 256,
             answer_hours: 8,

@@ -25,12 +25,14 @@
 //! - `event_loop`, `loop_message`, `snapshot`, `clock`: the loop, its inputs and its outputs
 //! - `prepared_effect`, `lanes`, `tasks`, `delivery`: how effects are carried out
 //! - `tracker_watch`, `config_watch`, `control`: where inputs come from
+//! - `baseline_watch`: tests new commits of upstreams before a run needs it
 //! - `wall`: what programs that aren't ours can reach
 //! - `worktree_stats`, `presence`, `loki`: measurements and reports beside the journal
 //! - `leader`, `follower`: several afk on one journal
 //! - `breakglass`: verbs and shells, also while the journal can't be written
 
 mod agent_home;
+mod baseline_watch;
 pub(crate) mod breakglass;
 pub(crate) mod client;
 pub mod clock;

@@ -42,6 +42,8 @@ pub(crate) enum ProblemSource {
     Pins,
     /// Notification sinks are disabled.
     Sinks,
+    /// The tests of a repository fail on its newest commit.
+    Baselines,
     /// The tracker can't be read, or has issues that can't be parsed.
     Tracker,
 }

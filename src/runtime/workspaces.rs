@@ -36,6 +36,8 @@ pub(crate) struct Workspaces {
     /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
     ports: Ports,
+    /// Held while the baseline of a repository is made, so that nobody makes it twice.
+    baselines: std::sync::Mutex<BTreeMap<Repo, Arc<Mutex<()>>>>,
 }
 
 /// When a repository was last fetched for a job, and its newest commit then.
@@ -67,6 +69,7 @@ impl Workspaces {
             last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
             ports: Ports::default(),
+            baselines: std::sync::Mutex::default(),
         }
     }
 
@@ -88,6 +91,11 @@ impl Workspaces {
     /// The ports of the checkouts.
     pub(super) const fn ports(&self) -> &Ports {
         &self.ports
+    }
+
+    /// The turn of whoever makes the baseline of a repository.
+    pub(super) fn baseline_turn(&self, repo: &Repo) -> Arc<Mutex<()>> {
+        self.baselines.locked().entry(repo.clone()).or_default().clone()
     }
 
     /// The folder of a repository's clones, worktrees and caches.

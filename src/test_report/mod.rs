@@ -92,6 +92,14 @@ impl ReportReader {
         Ok(Self { format: format.clone(), tree: tree.to_owned(), earlier })
     }
 
+    /// How many tests the output of a run that has not ended names; 0 if only files name them.
+    pub(crate) fn so_far(&self, output: &[u8]) -> usize {
+        match &self.format {
+            ReportFormat::None | ReportFormat::Files { .. } => 0,
+            _ => self.after_run(output).ok().flatten().map_or(0, |report| report.len()),
+        }
+    }
+
     /// Reads the results after the run: from its new report files, or from its `output`. None if the
     /// output names no test, so that only the exit code counts.
     ///

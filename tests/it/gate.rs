@@ -5,10 +5,10 @@ use afk::core::model::approval::{Answer, EscalationKind};
 use afk::core::model::command::{Accepted, Command};
 use afk::core::model::run::{Outcome, Run};
 use afk::core::model::stage::ProofLink;
-use afk::runtime::Runtime;
+use afk::runtime::{Runtime, Snapshot};
 
-use crate::support::log;
-use crate::support::world::{END, WORK, World, command, ended, until};
+use crate::support::world::{END, WORK, World, command, ended, until, wait_until};
+use crate::support::{git, log};
 
 /// A base with a program and an old test of it.
 fn world(script: &str) -> World {
@@ -17,6 +17,12 @@ fn world(script: &str) -> World {
     std::fs::write(world.path("work/tests/old.sh"), "grep -q . state\n").unwrap();
     world.commit("Old test");
     world
+}
+
+/// Brings the commits that afk pushed to the folder from which the world commits.
+fn pull(world: &World) {
+    let remote = world.remote().display().to_string();
+    git(&world.path("work"), &["pull", "-q", "--rebase", &remote, "master"]);
 }
 
 fn subjects(world: &World) -> Vec<String> {
@@ -265,6 +271,49 @@ async fn green_head_is_the_next_baseline() {
     runtime.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn upstream_that_moved_is_tested_before_a_claim() {
+    let world = world(WORK).with("[limits]\nbaseline_seconds = 1\n");
+    let count = world.path("count");
+    let counts = format!("echo run >> {}\n", count.display());
+    std::fs::write(world.path("work/tests/aa.sh"), &counts).unwrap();
+    world.commit("Count the runs");
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    let runs = || std::fs::read_to_string(&count).unwrap().lines().count();
+    let first = runs();
+    pull(&world);
+    std::fs::write(world.path("work/notes.txt"), "of somebody else\n").unwrap();
+    world.commit("Push past afk");
+    wait_until("a run of the tests without an issue", || runs() > first).await;
+    let ahead = runs();
+    world.issue(2, "Again", "armed_by = 'ana'");
+    until(&runtime, "the second run's first turn", |s| {
+        s.fleet.runs.values().any(|run| run.id.0 == 2 && run.agent.turns > 0).then_some(())
+    })
+    .await;
+    assert_eq!(runs(), ahead, "the base was tested again");
+    assert!(world.transcript(2).contains("is known"), "{}", world.transcript(2));
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn red_upstream_is_told_before_anybody_waits_for_it() {
+    let world = world(WORK).with("[limits]\nbaseline_seconds = 1\n");
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    pull(&world);
+    std::fs::write(world.path("work/tests/red.sh"), "exit 1\n").unwrap();
+    world.commit("Break the tests");
+    let red = |s: &Snapshot| s.problems.iter().find(|line| line.contains("is red on")).cloned();
+    let line = until(&runtime, "the problem", red).await;
+    assert!(line.starts_with("acme/thing: ") && line.ends_with("can prove anything"), "{line}");
+    std::fs::remove_file(world.path("work/tests/red.sh")).unwrap();
+    world.commit("Mend the tests");
+    until(&runtime, "the end of the problem", |s| red(s).is_none().then_some(())).await;
+    runtime.stop().await;
+}
+
 /// A world whose tests report their names by the Test Anything Protocol.
 fn world_with_names(script: &str) -> World {
     let world = world(script);
@@ -275,6 +324,26 @@ fn world_with_names(script: &str) -> World {
         .unwrap();
     world.commit("Names");
     world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_counts_the_tests_that_are_done() {
+    let world = world_with_names(WORK);
+    let go = world.path("go");
+    let waits = format!("until [ -e {} ]; do sleep 0.05; done\n", go.display());
+    std::fs::write(world.path("work/tests/waits.sh"), waits).unwrap();
+    world.commit("A slow test");
+    let runtime = world.start().await;
+    let counts = |s: &Snapshot| {
+        let row = s.progress.values().next()?;
+        row.starts_with("tested ").then(|| row.clone())
+    };
+    let row = until(&runtime, "a count on the row", counts).await;
+    assert_eq!(row, "tested 2: the base as it is");
+    std::fs::write(&go, "").unwrap();
+    let run = ended(&runtime).await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean());
+    runtime.stop().await;
 }
 
 /// The values of the facts of one kind in a run's proof.

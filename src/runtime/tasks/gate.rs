@@ -28,6 +28,7 @@ use crate::core::model::gate_report::{
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
 use crate::core::model::plural::plural;
+use crate::core::model::test_report::TestReport;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::tables::gate::GateVerdict;
 use crate::core::tables::guardrail;
@@ -88,7 +89,7 @@ async fn prove(
     while let GateVerdict::Run(run) = report.verdict() {
         let (commit, tree) = match run {
             GateRun::Baseline if report.of(run).is_empty() => {
-                match baseline::runs(task, pool, rules, &base).await? {
+                match baseline::runs(&task.commands, pool, rules, &base).await? {
                     Ok(runs) => report.runs.insert(run, runs),
                     Err(why) => {
                         report.unready = unfit(why);
@@ -104,8 +105,9 @@ async fn prove(
             GateRun::Without(index) => (&head, testable.without.get(index).copied()),
         };
         let files: &[Vec<u8>] = if run == GateRun::Red { &testable.test_files } else { &[] };
-        let checkout = Checkout { commit, tree, test_files: files };
-        let result = match test_run::run(task, pool, rules, run, &checkout).await? {
+        let known_tests = files.is_empty().then(|| known_tests(report)).flatten();
+        let checkout = Checkout { commit, tree, test_files: files, known_tests };
+        let result = match test_run::run(&task.commands, pool, rules, run, &checkout).await? {
             Ok(result) => result,
             Err(why) => {
                 report.unready = unfit(why);
@@ -118,13 +120,18 @@ async fn prove(
         }
         report.record(run, result);
     }
-    report.sandbox = test_run::sandbox_summary(task, rules)?;
+    report.sandbox = test_run::sandbox_summary(&task.commands, rules)?;
     // The head is the next run's base, unless somebody else pushes.
     let green = report.of(GateRun::Green);
     if matches!(report.verdict(), GateVerdict::Open) && green.last().is_some_and(TestRun::passed) {
-        baseline::remember(task, rules, &head, green);
+        baseline::remember(&task.commands, rules, &head, green);
     }
     Ok(())
+}
+
+/// How many tests the base has.
+fn known_tests(report: &GateReport) -> Option<usize> {
+    report.of(GateRun::Baseline).last()?.named().map(TestReport::len)
 }
 
 /// Reads the change between two commits, off the runtime's threads.

@@ -9,8 +9,9 @@
 //!
 //! [`capsule`] and [`worktree::give_back`] end a run; [`question`] is a turn without a run.
 
-mod baseline;
+pub(super) mod baseline;
 pub(super) mod capsule;
+mod command_context;
 mod context;
 mod gate;
 mod pace;

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::{TaskContext, TaskError};
+use super::TaskError;
+use super::command_context::CommandContext;
 use crate::config::repository::RepositoryRules;
 use crate::config::setup::is_reference;
 use crate::core::model::digest::Digest;
@@ -92,7 +93,7 @@ pub(super) enum TreeUse {
     Proof(&'static str),
 }
 
-impl TaskContext {
+impl CommandContext {
     /// Checks a commit out into `dir`, in place of whatever is there, and completes it.
     pub(super) async fn check_out(
         &self,
@@ -101,8 +102,8 @@ impl TaskContext {
         dir: &Path,
         sha: &Sha,
     ) -> Result<FreshTree, SetupFailure> {
-        let tree = pool.check_out(dir, sha, &self.owner()).await?;
-        let trusted = self.run.workspace.base.as_ref().unwrap_or(sha);
+        let tree = pool.check_out(dir, sha, &self.owner).await?;
+        let trusted = self.trusted.as_ref().unwrap_or(sha);
         self.complete(pool, rules, &tree, sha, trusted).await?;
         Ok(tree)
     }
@@ -167,7 +168,7 @@ impl TaskContext {
             let (caches, tree) = (pool.caches().clone(), ready.tree.clone());
             let kept = blocking(move || caches.publish(&tree, &key)).await;
             match kept {
-                Ok(true) => tracing::info!(repo = %self.run.work.repo(), %key, "keeps a cache"),
+                Ok(true) => tracing::info!(repo = %self.repo, %key, "keeps a cache"),
                 Ok(false) => {}
                 // The next setup takes longer; nothing else depends on it.
                 Err(error) => tracing::warn!(%error, "the cache can't be kept"),
@@ -212,7 +213,7 @@ impl TaskContext {
     }
 
     pub(super) fn has_caches(&self) -> bool {
-        let known = self.config.repos.get(self.run.work.repo());
+        let known = self.config.repos.get(&self.repo);
         known.is_some_and(|known| !known.caches.is_empty())
     }
 
@@ -222,7 +223,7 @@ impl TaskContext {
         tree: &Path,
         key: Digest,
     ) -> Result<bool, WorkspaceError> {
-        let Some(known) = self.config.repos.get(self.run.work.repo()) else { return Ok(false) };
+        let Some(known) = self.config.repos.get(&self.repo) else { return Ok(false) };
         let (caches, folders) = (pool.caches().clone(), known.caches.clone());
         let tree = tree.to_owned();
         blocking(move || {
@@ -275,7 +276,7 @@ impl TaskContext {
         tree: &Path,
     ) -> Result<BTreeMap<String, String>, TaskError> {
         let mut env = self.tree_environment(rules, tree)?;
-        let repo = self.run.work.repo();
+        let repo = &self.repo;
         let known = self.config.repos.get(repo);
         let allowed = known.map(|known| known.test_secrets.as_slice()).unwrap_or_default();
         for (name, reference) in rules.env.iter().filter(|(_, value)| is_reference(value)) {
@@ -306,7 +307,7 @@ impl TaskContext {
         let sandbox = match of {
             TreeUse::Workspace => {
                 let grants = self.grants(&ready.tree);
-                self.runtime.wall.sandbox(Owner::Named(&self.owner()), grants)
+                self.runtime.wall.sandbox(Owner::Named(&self.owner), grants)
             }
             TreeUse::Proof(_) => self.ready_sandbox(ready, Grants::default()),
         };
@@ -319,7 +320,7 @@ impl TaskContext {
             })
         };
         for (number, (from, to)) in rules.setup.copies().enumerate() {
-            let mut spec = Spec::shell(&self.owner(), COPY, &ready.tree);
+            let mut spec = Spec::shell(&self.owner, COPY, &ready.tree);
             spec.args.extend(["sh", from, to].map(OsString::from));
             spec.sandbox.clone_from(&sandbox);
             let log = log(&format!("copy-{number}"));
@@ -331,7 +332,7 @@ impl TaskContext {
             }
         }
         let Some(command) = &rules.setup.command else { return Ok(()) };
-        let mut spec = Spec::shell(&self.owner(), command, &ready.folder);
+        let mut spec = Spec::shell(&self.owner, command, &ready.folder);
         spec.env.clone_from(&ready.env);
         spec.sandbox = sandbox;
         let done = self.runtime.supervisor.run(&spec, &log("setup"), limit).await;

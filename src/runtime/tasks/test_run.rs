@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use git2::Oid;
+use tokio::time::sleep;
 
+use super::TaskError;
+use super::command_context::CommandContext;
 use super::setup::{Ready, SetupFailure, TreeUse};
-use super::{TaskContext, TaskError};
 use crate::config::report::ReportFormat;
 use crate::config::repository::RepositoryRules;
 use crate::core::model::gate_report::{GateRun, TestExit, TestRun};
@@ -24,6 +27,12 @@ use crate::workspace::pool::Pool;
 
 /// The most output of a test command that is searched for names, in bytes.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
+/// The most output that is searched for the number of tests on the row, in bytes.
+const COUNT_LIMIT: u64 = 4 * 1024 * 1024;
+/// The pause between two counts of the tests on the row.
+const COUNT_PAUSE: Duration = Duration::from_secs(1);
+/// How much longer the pause is than the count before it took.
+const COUNT_SHARE: u32 = 20;
 /// The words of a test command that stand for the changed test files.
 const TESTS: &str = "{tests}";
 
@@ -36,32 +45,38 @@ pub(super) struct Checkout<'a> {
     pub tree: Option<Oid>,
     /// The test files that a command with `{tests}` runs alone; all of them if empty.
     pub test_files: &'a [Vec<u8>],
+    /// How many tests an earlier run of all of them has named, for the row.
+    pub known_tests: Option<usize>,
 }
 
 /// Gets a fresh checkout ready and runs the test command in it. The inner error is a line for the
 /// agent, whose commits can't be checked out as they are.
 pub(super) async fn run(
-    task: &TaskContext,
+    commands: &CommandContext,
     pool: &Pool,
     rules: &RepositoryRules,
     run: GateRun,
     checkout: &Checkout<'_>,
 ) -> Result<Result<TestRun, String>, TaskError> {
-    let ready = match prepare(task, pool, rules, run, checkout).await {
+    let ready = match prepare(commands, pool, rules, run, checkout).await {
         Ok(ready) => ready,
         Err(failure) => return Ok(failure.into_test_exit().map(TestRun::new)),
     };
     let names = NameReader::before_run(&rules.gate.report, &ready.tree).await?;
     let command = command(&rules.test, rules.setup.dir.as_deref(), checkout.test_files);
-    let mut spec = Spec::shell(&task.owner(), &command, &ready.folder);
+    let mut spec = Spec::shell(&commands.owner, &command, &ready.folder);
     spec.env.clone_from(&ready.env);
-    spec.sandbox = task.ready_sandbox(&ready, needs(rules))?;
-    let limit = Duration::from_secs(60 * task.config.limits.test_minutes);
+    spec.sandbox = commands.ready_sandbox(&ready, needs(rules))?;
+    let limit = Duration::from_secs(60 * commands.config.limits.test_minutes);
     let started = Instant::now();
-    let log = task.log(&run.log_name());
-    task.show(Some(&format!("testing {}", run.summary()))).await;
-    let finished = task.runtime.supervisor.run(&spec, &log, limit).await;
-    task.show(None).await;
+    let log = commands.log(&run.log_name());
+    let what = run.summary();
+    commands.show(Some(&format!("testing {what}"))).await;
+    let finished = tokio::select! {
+        finished = commands.runtime.supervisor.run(&spec, &log, limit) => finished,
+        () = show_count(commands, &what, &names, &log, checkout.known_tests) => return Err("the count of the tests ended".into()),
+    };
+    commands.show(None).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let passed = finished.code == Some(0);
@@ -89,22 +104,48 @@ pub(super) async fn run(
 
 /// Checks out, lays the files of the run over the commit, and gets the tree ready.
 async fn prepare(
-    task: &TaskContext,
+    commands: &CommandContext,
     pool: &Pool,
     rules: &RepositoryRules,
     run: GateRun,
     checkout: &Checkout<'_>,
 ) -> Result<Ready, SetupFailure> {
-    let tree = task.check_out(pool, rules, &task.proving_tree(), checkout.commit).await?;
+    let tree = commands.check_out(pool, rules, &commands.proving_tree(), checkout.commit).await?;
     if let Some(files) = checkout.tree {
         tree.fill(files).await?;
     }
-    task.get_ready(pool, rules, tree, checkout.commit, TreeUse::Proof(run.name())).await
+    commands.get_ready(pool, rules, tree, checkout.commit, TreeUse::Proof(run.name())).await
+}
+
+/// Shows on the run's row how many tests the output names so far, for as long as the caller waits.
+async fn show_count(
+    commands: &CommandContext,
+    what: &str,
+    names: &NameReader,
+    log: &Path,
+    known: Option<usize>,
+) {
+    let mut shown = 0;
+    let mut pause = COUNT_PAUSE;
+    loop {
+        sleep(pause).await;
+        let begun = Instant::now();
+        let count = names.count_so_far(log.to_owned()).await;
+        // Each count reads the whole output again.
+        pause = COUNT_PAUSE.max(begun.elapsed() * COUNT_SHARE);
+        if count <= shown {
+            continue;
+        }
+        shown = count;
+        let of = known.filter(|known| *known >= count).map(|known| format!(" of {known}"));
+        let text = format!("tested {count}{}: {what}", of.unwrap_or_default());
+        commands.show(Some(&text)).await;
+    }
 }
 
 /// Reads the names of the tests, off the runtime's threads.
 struct NameReader {
-    reader: ReportReader,
+    reader: Arc<ReportReader>,
     /// Whether the configuration names a format, so that a run without names proves nothing.
     is_configured: bool,
 }
@@ -115,7 +156,19 @@ impl NameReader {
         let (format, tree) = (format.clone(), tree.to_owned());
         let prepare = move || ReportReader::before_run(&format, &tree);
         let reader = tokio::task::spawn_blocking(prepare).await.map_err(|e| e.to_string())?;
-        Ok(Self { reader: reader.map_err(|error| chain(&error))?, is_configured })
+        let reader = Arc::new(reader.map_err(|error| chain(&error))?);
+        Ok(Self { reader, is_configured })
+    }
+
+    /// How many tests the output of an unfinished run names; 0 where report files will name them.
+    async fn count_so_far(&self, log: PathBuf) -> usize {
+        let reader = self.reader.clone();
+        let count = move || {
+            let mut output = Vec::new();
+            File::open(&log).ok()?.take(COUNT_LIMIT).read_to_end(&mut output).ok()?;
+            Some(reader.so_far(&output))
+        };
+        tokio::task::spawn_blocking(count).await.ok().flatten().unwrap_or(0)
     }
 
     /// The names, or the reason why those that the configuration asks for can't be read.
@@ -162,10 +215,10 @@ fn needs(rules: &RepositoryRules) -> Grants {
 
 /// The level of the sandbox in which the tests run, for the proof.
 pub(super) fn sandbox_summary(
-    task: &TaskContext,
+    commands: &CommandContext,
     rules: &RepositoryRules,
 ) -> Result<String, TaskError> {
-    let sandbox = task.command_sandbox(&task.proving_tree(), needs(rules))?;
+    let sandbox = commands.command_sandbox(&commands.proving_tree(), needs(rules))?;
     Ok(sandbox.map_or_else(
         || Level::None.to_string(),
         |sandbox| {

@@ -55,16 +55,16 @@ pub(super) async fn of_run(
     let (top, cwd, own_env) = match (&folder, &rules) {
         (Some(folder), _) => {
             let folder = task.runtime.scratch_dirs.path(folder);
-            (folder.clone(), folder, task.environment(None))
+            (folder.clone(), folder, task.commands.environment(None))
         }
         (None, Some(rules)) => {
             let tree = task.worktree()?;
-            let env = task.tree_environment(rules, &tree)?;
+            let env = task.commands.tree_environment(rules, &tree)?;
             (tree.clone(), setup::folder(rules, &tree)?, env)
         }
         (None, None) => {
             let clone = task.worktree()?;
-            (clone.clone(), clone.clone(), task.environment(Some(&clone)))
+            (clone.clone(), clone.clone(), task.commands.environment(Some(&clone)))
         }
     };
     let env = if task.executor.is_none() {
@@ -127,7 +127,7 @@ pub(super) async fn of_run(
             Some(_) => scratch_owner(task).0,
             None => task.owner(),
         };
-        let grants = task.grants(&top);
+        let grants = task.commands.grants(&top);
         behind_wall(&task.runtime, &owner, agent, spec, grants)?
     } else {
         // The executor has a wall of its own.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine;
 use secrecy::ExposeSecret;
 
-use super::context::commands_owner;
+use super::command_context::commands_owner;
 use super::setup::TreeUse;
 use super::{TaskContext, TaskError, baseline};
 use crate::core::model::id::Repo;
@@ -56,16 +56,16 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 }
             };
             let ready = async {
-                task.prepare_caches(&pool, &rules, &taken.base).await?;
+                task.commands.prepare_caches(&pool, &rules, &taken.base).await?;
                 let tree = pool.fresh_workspace(&taken.path, &task.owner());
-                task.complete(&pool, &rules, &tree, &taken.base, &taken.base).await?;
-                task.get_ready(&pool, &rules, tree, &taken.base, TreeUse::Workspace).await
+                task.commands.complete(&pool, &rules, &tree, &taken.base, &taken.base).await?;
+                task.commands.get_ready(&pool, &rules, tree, &taken.base, TreeUse::Workspace).await
             };
             if let Err(failure) = ready.await {
                 unused.give_back().await?;
                 return Ok(RunFact::SetupFailed { why: failure.why.into(), log: failure.log });
             }
-            if let Some(why) = baseline::unfit(task, &pool, &rules, &taken.base).await? {
+            if let Some(why) = baseline::unfit(&task.commands, &pool, &rules, &taken.base).await? {
                 unused.give_back().await?;
                 return Ok(RunFact::BaseUnfit { why });
             }
@@ -91,7 +91,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             let (workspaces, debounce) = (&task.runtime.workspaces, Duration::from_secs(debounce));
             let base = workspaces.upstream(repo, pool.base(), debounce).await.map_err(text)?;
             throwaway::make(pool.base(), &dir, &remote, &base).await.map_err(text)?;
-            task.fill_clone_cache(&pool, &dir, &base).await.map_err(text)?;
+            task.commands.fill_clone_cache(&pool, &dir, &base).await.map_err(text)?;
             if let Some(key) = service.and_then(|service| service.git_crypt_key.as_ref()) {
                 unlock(task, &pool, &dir, key).await?;
             }
@@ -193,7 +193,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     };
     let given = match &task.run.work {
         Work::Prompt { .. } => {
-            if task.has_caches()
+            if task.commands.has_caches()
                 && let Ok(pool) = task.pool().await
                 && let Err(error) = pool.caches().discard(path)
             {

@@ -16,8 +16,12 @@ pub(super) async fn checkout(
 ) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
     let pool = task.pool().await?;
     let rules = task.rules(&pool, &task.base()?).await?;
-    let tree = task.check_out(&pool, &rules, &task.proving_tree(), sha).await.map_err(|e| e.why)?;
-    task.fill_caches(&pool, &rules, &tree).await.map_err(|e| e.to_string())?;
+    let tree = task
+        .commands
+        .check_out(&pool, &rules, &task.commands.proving_tree(), sha)
+        .await
+        .map_err(|e| e.why)?;
+    task.commands.fill_caches(&pool, &rules, &tree).await.map_err(|e| e.to_string())?;
     Ok((rules, tree.path().to_owned()))
 }
 
@@ -31,8 +35,8 @@ pub(super) fn command(
     needs: Grants,
 ) -> Result<Spec, TaskError> {
     let mut spec = Spec::shell(&task.owner(), line, folder);
-    spec.env = task.environment(Some(folder));
+    spec.env = task.commands.environment(Some(folder));
     spec.env.insert("AFK_SHA".into(), sha.0.clone());
-    spec.sandbox = task.command_sandbox(folder, needs)?;
+    spec.sandbox = task.commands.command_sandbox(folder, needs)?;
     Ok(spec)
 }
