@@ -40,13 +40,24 @@ pub(super) struct FrontMatter {
     /// The urgency, as `p0` to `p9`, `high`, …; a label does as well.
     #[serde(default)]
     pub priority: Option<String>,
-    /// The class of the work, as a label would state it: `refactor`, `tests-change`, `removal` or
-    /// `no-test`.
-    #[serde(default)]
+    /// The class of the work, by the word of a label that states it, such as `refactor` or
+    /// `dependencies`.
+    #[serde(default, deserialize_with = "class")]
     pub class: Option<ChangeClass>,
     /// When the issue was created (RFC 3339).
     #[serde(default, deserialize_with = "instant")]
     pub created: Option<Instant>,
+}
+
+/// Reads the class of the work from the word of a label.
+fn class<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ChangeClass>, D::Error> {
+    let word = String::deserialize(from)?;
+    let class = ChangeClass::from_label(&word).ok_or_else(|| {
+        serde::de::Error::custom(
+            "should be refactor, dependencies, tests-change, removal, no-test or chore",
+        )
+    })?;
+    Ok(Some(class))
 }
 
 /// Reads a time from a TOML date-time or a string.
@@ -194,6 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn class_is_the_word_of_any_label_that_states_one() {
+        for (word, class) in [
+            ("dependencies", ChangeClass::Refactor),
+            ("chore", ChangeClass::NoTest),
+            ("removal", ChangeClass::Removal),
+        ] {
+            let text = ISSUE.replace("labels =", &format!("class = \"{word}\"\nlabels ="));
+            assert_eq!(IssueFile::parse(&text).unwrap().class(), class);
+        }
+    }
+
+    #[test]
     fn mistake_is_reported_in_a_line() {
         for (text, error) in [
             ("", "line 1: the file should begin"),
@@ -205,6 +228,10 @@ mod tests {
             (
                 "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\ncreated = 2026-11-01\n+++\n",
                 "line:4: created: should be",
+            ),
+            (
+                "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nclass = 'tests'\n+++\n",
+                "line:4: class: should be refactor, dependencies,",
             ),
             (
                 "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nlabel = []\n+++\n",

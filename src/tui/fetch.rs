@@ -6,6 +6,7 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::request::Request;
+use super::unneeded;
 use crate::breakglass::recording::{self, Asciicast};
 use crate::breakglass::store::{self, Document};
 use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
@@ -154,8 +155,10 @@ impl Fetcher {
             let fetched = match client.diff(run).await {
                 Ok(text) if text.is_empty() => Fetched::Text(format!("{run} has no changes")),
                 Ok(text) => {
-                    let lines = clean(&text);
-                    let lines = lines.lines().map(str::to_owned).collect();
+                    let (text, snapshot) = (clean(&text), client.snapshots.borrow().clone());
+                    let known = snapshot.fleet.runs.get(&run);
+                    let places = known.map(|run| unneeded::places(run)).unwrap_or_default();
+                    let lines = unneeded::marked(&text, &places);
                     Fetched::Document { title: format!("Diff of {run}"), lines }
                 }
                 Err(why) => Fetched::Text(why),

@@ -42,6 +42,7 @@ pub(crate) mod session;
 mod tests;
 mod theme;
 mod tty;
+mod unneeded;
 mod widgets;
 
 // For the benchmarks.

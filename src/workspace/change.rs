@@ -122,6 +122,8 @@ pub(crate) fn read(
     for (file, version) in &split.old_inline {
         old_tests.set(&file.path, *version);
     }
+    let kept: Vec<Oid> = new_tests.iter().map(|file| file.new.id).collect();
+    let deleted = || of(Kind::Test).filter(|file| file.is_gone() && !kept.contains(&file.old.id));
     let whole = matches!(class, ChangeClass::NoTest | ChangeClass::Removal) || split.has_tests;
     let shown_paths = (!whole).then(|| judged().map(|file| file.path.as_slice()).collect());
     let change = ProposedChange {
@@ -131,6 +133,7 @@ pub(crate) fn read(
                 .filter(|file| !file.is_new())
                 .chain(split.old_inline.iter().map(|(file, _)| *file)),
         ),
+        deleted_tests: names(&mut deleted()),
         protected: names(&mut of(Kind::Protected)),
         sources: names(&mut of(Kind::Source)),
         hunks: split.places,

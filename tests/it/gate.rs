@@ -314,6 +314,23 @@ async fn red_upstream_is_told_before_anybody_waits_for_it() {
     runtime.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_test_file_is_shown_to_a_human_where_tests_have_no_names() {
+    let world = world(&format!("{WORK}\ngit rm -q tests/old.sh; git commit -qm 'Drop a test'"));
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman), "{}", run.progress.why.clean());
+    let shown = question(&runtime);
+    assert!(shown.contains("deletes tests") && shown.contains("tests/old.sh"), "{shown}");
+    answer(&runtime, Answer::Approve).await;
+    until(&runtime, "the end", |s| {
+        s.fleet.runs.values().find(|r| r.progress.outcome == Some(Outcome::Done)).cloned()
+    })
+    .await;
+    assert!(subjects(&world).contains(&"Drop a test".to_owned()));
+    runtime.stop().await;
+}
+
 /// A world whose tests report their names by the Test Anything Protocol.
 fn world_with_names(script: &str) -> World {
     let world = world(script);

@@ -222,6 +222,9 @@ pub struct ProposedChange {
     pub tests: Vec<Untrusted>,
     /// Test files of the base that the change edits or deletes.
     pub old_tests: Vec<Untrusted>,
+    /// Those of them that the change deletes and that no new test file holds unchanged.
+    #[serde(default)]
+    pub deleted_tests: Vec<Untrusted>,
     /// Files that decide what the test command does: its own script, configuration of tests and CI.
     pub protected: Vec<Untrusted>,
     /// Every other file that is not exempt.

@@ -11,6 +11,8 @@ pub(super) enum Concern {
     OldTests(Vec<TestName>),
     /// Tests that passed on the base are lost.
     Lost(Vec<TestName>),
+    /// The change deletes test files, and no names show which tests are lost with them.
+    DeletedTests,
     /// The class of the work has no test that could prove it.
     Class,
     /// Test and code stand in the same hunk, so that no run tells whether the test needs the code.

@@ -9,6 +9,7 @@
 //! | the head's tests fail, each time | closed |
 //! | a test that passed on the base is gone, skipped or fails | closed, with its name |
 //! | the head fails the tests of the base | a human is asked |
+//! | a test file is deleted, and no names show what is lost | a human is asked |
 //! | a protected file changed, or a class of work without a test | a human is asked |
 //! | a test fails without the change and passes with it | open |
 //!
@@ -119,6 +120,9 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     let one_group = report.change.hunks.len() == 1 && change_is_split(report);
     if red_was_seen && one_group && is_needed(report, 0) == Some(false) {
         return Err(closed(words::contradiction()));
+    }
+    if comparison.is_none() && !report.change.deleted_tests.is_empty() {
+        concerns.push(Concern::DeletedTests);
     }
     if !report.change.protected.is_empty() {
         concerns.push(Concern::Protected);

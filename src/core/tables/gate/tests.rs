@@ -252,6 +252,22 @@ fn edited_old_tests_ask_a_human_where_the_head_fails_them() {
 }
 
 #[test]
+fn deleted_test_file_asks_where_no_names_show_the_loss() {
+    let mut report = report();
+    report.change.old_tests = vec!["tests/old.sh".into()];
+    report.change.deleted_tests = vec!["tests/old.sh".into()];
+    let results = [(B, passed()), (R, failed()), (G, passed())];
+    let question = asked(decided(report.clone(), &results));
+    assert!(question.line.contains("deletes tests") && question.line.contains("tests/old.sh"));
+    report.rules.approved = Some(question.digest);
+    assert_eq!(decided(report.clone(), &results), GateVerdict::Open);
+    // With names, the lost tests are named themselves.
+    report.rules.approved = None;
+    let names = [(B, named(&["+a"])), (R, named(&["+a", "-new"])), (G, named(&["+a", "+new"]))];
+    assert_eq!(decided(report, &names), GateVerdict::Open);
+}
+
+#[test]
 fn protected_file_always_asks() {
     let mut protected = report();
     protected.change.protected = vec!["test.sh".into()];

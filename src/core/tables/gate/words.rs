@@ -201,6 +201,10 @@ pub(super) fn concern(report: &GateReport, concern: &Concern) -> String {
             let names: Vec<Untrusted> = names.iter().map(|name| name.0.clone()).collect();
             format!("{} that passed before: {}", plural(names.len(), "lost test"), first(&names))
         }
+        Concern::DeletedTests => format!(
+            "the change deletes tests, and no names show which are lost: {}",
+            first(&report.change.deleted_tests)
+        ),
         Concern::Class => match report.rules.class {
             ChangeClass::Removal => "the issue removes something, so no new test proves it".into(),
             class => format!("the issue is labelled {}, so no test proves it", class.as_str()),
