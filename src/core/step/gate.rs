@@ -134,17 +134,14 @@ fn red_facts(report: &GateReport, comparison: Option<&Comparison>) -> Vec<Fact> 
 
 fn green_facts(report: &GateReport, comparison: Option<&Comparison>) -> Vec<Fact> {
     let mut facts = Vec::new();
-    match comparison {
-        Some(names) => {
-            facts.push(Fact::new(FactKind::PassToPass, names.pass_to_pass.to_string()));
-            facts.extend(named(&FactKind::Flaky, names.flaky.iter().map(|name| &name.0)));
-        }
-        None => {
-            facts.push(Fact::new(FactKind::Reservation, "by exit code only"));
-            if !report.change.old_tests.is_empty() {
-                let line = "old tests changed, and no names show what they no longer test";
-                facts.push(Fact::new(FactKind::Reservation, line));
-            }
+    if let Some(names) = comparison {
+        facts.push(Fact::new(FactKind::PassToPass, names.pass_to_pass.to_string()));
+        facts.extend(named(&FactKind::Flaky, names.flaky.iter().map(|name| &name.0)));
+    } else {
+        facts.push(Fact::new(FactKind::Reservation, "by exit code only"));
+        if !report.change.old_tests.is_empty() {
+            let line = "old tests changed, and no names show what they no longer test";
+            facts.push(Fact::new(FactKind::Reservation, line));
         }
     }
     if report.of(GateRun::Baseline).len() > 1 || report.of(GateRun::Green).len() > 1 {
