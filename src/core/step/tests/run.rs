@@ -1,7 +1,7 @@
 //! A run from its claim to its end: where each report leads, at each bound of the policy.
 
 use crate::model::agent_event::{AgentEvent, TurnEnd};
-use crate::model::approval::EscalationKind;
+use crate::model::approval::{Answer, EscalationKind};
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::effect::{Effect, Task};
 use crate::model::input::{Input, RunFact};
@@ -44,6 +44,36 @@ fn run_skips_stages_that_the_repository_lacks() {
         assert_eq!(seen, asked);
         assert_eq!(scenario.outcome(), Some(Outcome::Done));
     }
+}
+
+#[test]
+fn change_that_asks_is_pushed_only_after_its_approval_and_not_after_another_turn() {
+    let pushes = |scenario: &FleetScenario| {
+        let is_push = |e: &&Effect| matches!(e, Effect::Begin { task: Task::Push { .. }, .. });
+        scenario.effects.iter().any(|e| is_push(&e))
+    };
+    let asked = || {
+        let mut scenario = FleetScenario::in_turn(Policy::default());
+        scenario.end_turn(TurnEnd::Done);
+        scenario.report_gate_that_asks("h1");
+        assert!(!pushes(&scenario));
+        assert_eq!(scenario.outcome(), Some(Outcome::NeedsHuman));
+        scenario
+    };
+    let mut approved = asked();
+    approved.answer_newest(Answer::Approve).unwrap();
+    assert_eq!(approved.run().progress.activity, Activity::Gate, "the tests run again");
+    approved.report_gate_that_asks("h1");
+    assert!(pushes(&approved));
+    // With another turn in between, the agent may have changed what was approved.
+    let mut changed = asked();
+    changed.answer_newest(Answer::Approve).unwrap();
+    changed.report_gate("h1", true, false);
+    assert!(matches!(changed.run().progress.activity, Activity::Turn { .. }));
+    assert_eq!(changed.run().progress.approved, None);
+    changed.end_turn(TurnEnd::Done);
+    changed.report_gate_that_asks("h1");
+    assert!(!pushes(&changed));
 }
 
 #[test]

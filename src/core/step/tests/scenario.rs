@@ -149,17 +149,15 @@ impl FleetScenario {
 
     /// Reports a gate whose new tests fail on the base where `red`, and pass on `head` where `green`.
     pub(super) fn report_gate(&mut self, head: &str, red: bool, green: bool) {
-        let mut report = GateReport::new(sha("b"), sha(head), GateRules::default());
-        report.change.tests = vec!["t".into()];
-        report.record(GateRun::Baseline, TestRun::new(TestExit::Passed));
-        let run = |passes: bool| {
-            let failed = TestExit::Failed { code: 1, log: "log".into() };
-            TestRun::new(if passes { TestExit::Passed } else { failed })
-        };
-        report.record(GateRun::Red, run(!red));
-        report.record(GateRun::OldTests, TestRun::new(TestExit::Passed));
-        let repeated = if green { 1 } else { 3 };
-        (0..repeated).for_each(|_| report.record(GateRun::Green, run(green)));
+        let report = gate_report(head, red, green);
+        self.report(RunFact::Gated(Box::new(report)));
+    }
+
+    /// A report on a change whose protected files a human must approve.
+    pub(super) fn report_gate_that_asks(&mut self, head: &str) {
+        let mut report = gate_report(head, true, true);
+        report.change.protected = vec!["Makefile".into()];
+        report.rules.approved = self.run().progress.approved;
         self.report(RunFact::Gated(Box::new(report)));
     }
 
@@ -196,4 +194,20 @@ impl FleetScenario {
 
 pub(super) fn sha(name: &str) -> Sha {
     Sha(name.into())
+}
+
+/// A report on new tests that fail on the base where `red`, and pass on `head` where `green`.
+fn gate_report(head: &str, red: bool, green: bool) -> GateReport {
+    let mut report = GateReport::new(sha("b"), sha(head), GateRules::default());
+    report.change.tests = vec!["t".into()];
+    report.record(GateRun::Baseline, TestRun::new(TestExit::Passed));
+    let run = |passes: bool| {
+        let failed = TestExit::Failed { code: 1, log: "log".into() };
+        TestRun::new(if passes { TestExit::Passed } else { failed })
+    };
+    report.record(GateRun::Red, run(!red));
+    report.record(GateRun::OldTests, TestRun::new(TestExit::Passed));
+    let repeated = if green { 1 } else { 3 };
+    (0..repeated).for_each(|_| report.record(GateRun::Green, run(green)));
+    report
 }

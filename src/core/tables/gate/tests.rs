@@ -252,6 +252,17 @@ fn edited_old_tests_ask_a_human_where_the_head_fails_them() {
 }
 
 #[test]
+fn new_name_stands_for_one_lost_test_alone() {
+    let mut report = report();
+    report.change.diff = "-fn t_old_a() {\n-\n-fn t_old_b() {\n+fn t_merged() {\n".into();
+    let old = ["+t_old_a", "+t_old_b"];
+    let red = ["+t_old_a", "+t_old_b", "-t_merged"];
+    let runs = [(B, named(&old)), (R, named(&red)), (G, named(&["+t_merged"]))];
+    let why = closed_because(&decided(report, &runs));
+    assert!(why.contains("t_old_b") && !why.contains("t_old_a"), "{why}");
+}
+
+#[test]
 fn deleted_test_file_asks_where_no_names_show_the_loss() {
     let mut report = report();
     report.change.old_tests = vec!["tests/old.sh".into()];
