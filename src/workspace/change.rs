@@ -2,6 +2,7 @@
 //! trees that the test command runs on. A tree is made from the two commits, never from a
 //! workspace.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use crate::core::model::gate_report::{ChangeClass, ProposedChange};
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::tables::gate::HUNK_GROUPS;
+use crate::core::tables::inline_tests;
 
 /// The largest difference that a human is shown here, in bytes. A larger one is named by its trees.
 const DIFF_LIMIT: usize = 256 * 1024;
@@ -222,7 +224,8 @@ struct SplitChange<'a> {
     places: Vec<Untrusted>,
     without: Vec<Oid>,
     has_tests: bool,
-    /// Source files of the base with nothing but the new tests in them.
+    /// Source files of the base with nothing but the new tests in them, and the declarations of new
+    /// modules.
     inline: Vec<(&'a ChangedFile, Version)>,
     /// Source files whose old tests the change edits or deletes, with these under the new code.
     old_inline: Vec<(&'a ChangedFile, Version)>,
@@ -242,15 +245,22 @@ fn split<'a>(
         })
         .collect();
     let mut split = SplitChange::default();
+    let paths = contents.iter().map(|(file, ..)| (file, String::from_utf8_lossy(&file.path)));
+    let modules: BTreeSet<String> = paths
+        .filter(|(file, _)| file.is_new())
+        .filter_map(|(_, path)| inline_tests::module_of(&path).map(str::to_owned))
+        .collect();
     let mut parts = Vec::new();
     let mut pieces = Vec::new();
     for (number, (file, old, new)) in contents.iter().enumerate() {
         let name = String::from_utf8_lossy(&file.path);
         let part = SplitFile::new(&name, number, old, new, &rules.gate.inline_tests)?;
         split.has_tests |= part.has_tests();
-        if !file.is_gone() && part.has_tests() {
-            let tests = part.with_tests_only();
-            if tests != *old {
+        if !file.is_gone() {
+            let tests = part.with_tests_only(&modules);
+            // A declared module needs its file, be it empty.
+            let is_module = file.is_new() && inline_tests::module_of(&name).is_some();
+            if tests != *old || is_module {
                 split.inline.push((*file, file.with(repo, &tests)?));
             }
         }
@@ -259,6 +269,9 @@ fn split<'a>(
         }
         pieces.extend(part.sources().map(|(piece, line)| (number, piece, line)));
         parts.push(part);
+    }
+    if !split.has_tests {
+        split.inline.clear();
     }
     // As many groups as the gate takes back, of neighbours.
     let size = pieces.len().div_ceil(HUNK_GROUPS).max(1);

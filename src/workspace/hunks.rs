@@ -1,6 +1,7 @@
 //! The hunks of changed text files: which lines of a change are code and which are tests, and the
 //! files that result where only some of them are applied.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use git2::{DiffOptions, Patch};
@@ -84,9 +85,21 @@ impl<'a> SplitFile<'a> {
         self.apply(|index, _| !pieces.contains(&index))
     }
 
-    /// The old file with the pieces that are tests.
-    pub(super) fn with_tests_only(&self) -> Vec<u8> {
-        self.apply(|_, piece| piece.is_test)
+    /// The old file with the pieces that are tests, and with the lines of the others that declare
+    /// one of these modules: without them nobody would run the tests of a new file.
+    pub(super) fn with_tests_only(&self, modules: &BTreeSet<String>) -> Vec<u8> {
+        self.compose(|_, piece| {
+            let new = &self.new[piece.new.clone()];
+            if piece.is_test {
+                return new.to_vec();
+            }
+            let declares = |line: &&[u8]| {
+                let line = String::from_utf8_lossy(line);
+                inline_tests::declared_module(&line).is_some_and(|name| modules.contains(name))
+            };
+            let old = self.old[piece.old.clone()].iter().copied();
+            old.chain(new.iter().copied().filter(declares)).collect()
+        })
     }
 
     /// The new file with the tests of the old one; none if the change removes no line of a test.
@@ -97,16 +110,23 @@ impl<'a> SplitFile<'a> {
 
     /// The old file with the pieces that `applies` selects.
     fn apply(&self, applies: impl Fn(usize, &HunkPiece) -> bool) -> Vec<u8> {
-        let mut text = Vec::new();
-        let mut at = 0;
-        for (index, piece) in self.pieces.iter().enumerate() {
-            text.extend(self.old[at..piece.old.start].iter().copied());
-            let part = if applies(index, piece) {
+        self.compose(|index, piece| {
+            let lines = if applies(index, piece) {
                 &self.new[piece.new.clone()]
             } else {
                 &self.old[piece.old.clone()]
             };
-            text.extend(part.iter().copied());
+            lines.to_vec()
+        })
+    }
+
+    /// The old file with the lines that `lines` returns in the place of each piece.
+    fn compose(&self, lines: impl Fn(usize, &HunkPiece) -> Vec<&'a [u8]>) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut at = 0;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            text.extend(self.old[at..piece.old.start].iter().copied());
+            text.extend(lines(index, piece));
             at = piece.old.end;
         }
         text.extend(self.old[at..].iter().copied());
@@ -182,7 +202,7 @@ mod tests {
         assert_eq!(text(file.without(&[])), NEW);
         assert_eq!(text(file.without(&[0])), NEW.replace("use b;\n", ""));
         assert_eq!(text(file.without(&[1])), NEW.replace("    2\n", "    1\n"));
-        let tests = text(file.with_tests_only());
+        let tests = text(file.with_tests_only(&BTreeSet::new()));
         assert_eq!(tests, NEW.replace("use b;\n", "").replace("    2\n", "    1\n"));
     }
 
@@ -191,8 +211,16 @@ mod tests {
         let new = "pub fn a() {}\n#[cfg(test)]\nmod tests {\n}\n";
         let file = split_file("", new);
         assert!(file.has_tests());
-        assert_eq!(text(file.with_tests_only()), "#[cfg(test)]\nmod tests {\n}\n");
+        let tests = "#[cfg(test)]\nmod tests {\n}\n";
+        assert_eq!(text(file.with_tests_only(&BTreeSet::new())), tests);
         assert_eq!(text(file.without(&[0])), "#[cfg(test)]\nmod tests {\n}\n");
+    }
+
+    #[test]
+    fn declaration_of_a_new_module_goes_with_its_tests() {
+        let file = split_file("mod a;\n", "mod a;\npub(crate) mod b;\nmod c;\nfn x() {}\n");
+        let modules = BTreeSet::from(["b".to_owned()]);
+        assert_eq!(text(file.with_tests_only(&modules)), "mod a;\npub(crate) mod b;\n");
     }
 
     #[test]

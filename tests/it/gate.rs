@@ -331,6 +331,38 @@ async fn deleted_test_file_is_shown_to_a_human_where_tests_have_no_names() {
     runtime.stop().await;
 }
 
+/// A crate whose agent adds a module with these tests in its own file.
+fn world_of_a_new_module(test: &str) -> World {
+    let world = World::new(&format!(
+        "printf 'pub mod greet;\\n' >> src/lib.rs\n\
+         printf 'pub fn word() -> u8 {{\\n    7\\n}}\\n\\n#[cfg(test)]\\nmod tests {{\\n    use super::*;\\n\\n    \
+         #[test]\\n    fn speaks() {{\\n        {test}\\n    }}\\n}}\\n' > src/greet.rs\n\
+         git add -A; git commit -qm 'Add a module'\n{END}"
+    ));
+    std::fs::create_dir_all(world.path("work/src")).unwrap();
+    let manifest =
+        "[package]\nname = \"thing\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n";
+    std::fs::write(world.path("work/Cargo.toml"), manifest).unwrap();
+    std::fs::write(world.path("work/.gitignore"), "target\nCargo.lock\n").unwrap();
+    std::fs::write(world.path("work/src/lib.rs"), "#[test]\nfn old() {}\n").unwrap();
+    std::fs::write(world.path("work/.afk.toml"), "test = 'cargo test --offline'\n").unwrap();
+    world.commit("A crate");
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rust_file_with_its_own_tests_is_proven() {
+    let run = run(&world_of_a_new_module("assert_eq!(word(), 7);")).await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean());
+    assert_eq!(facts(&run, "fail to pass"), ["thing greet::tests::speaks"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rust_file_with_tests_of_nothing_asks_a_human() {
+    let run = run(&world_of_a_new_module("assert!(true);")).await;
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman), "{}", run.progress.why.clean());
+}
+
 /// A world whose tests report their names by the Test Anything Protocol.
 fn world_with_names(script: &str) -> World {
     let world = world(script);

@@ -49,6 +49,27 @@ pub fn ranges(path: &str, lines: &[&str], marks: &[String]) -> Vec<LineRange> {
     found
 }
 
+/// The module that a line of Rust declares to stand in a file of its own.
+#[must_use]
+pub fn declared_module(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let (visible, item) = line.split_once("mod ").unwrap_or(("-", ""));
+    let is_visibility =
+        visible.is_empty() || visible.starts_with("pub") && visible.ends_with([' ', ')']);
+    item.strip_suffix(';').map(str::trim).filter(|_| is_visibility)
+}
+
+/// The name by which another file of Rust declares the module in a file; none for a crate's root.
+#[must_use]
+pub fn module_of(path: &str) -> Option<&str> {
+    let (folders, name) = path.strip_suffix(".rs")?.rsplit_once('/')?;
+    match name {
+        "lib" | "main" => None,
+        "mod" => folders.rsplit('/').next(),
+        name => Some(name),
+    }
+}
+
 fn rust(lines: &[&str]) -> Vec<LineRange> {
     let opens = |line: &str| {
         let Some(attribute) = line.strip_prefix("#[") else { return false };
@@ -170,6 +191,28 @@ mod tests {
         assert_eq!(found("a.zig", "fn a() {}\ntest \"b\" {\n  try c();\n}\n"), one(1, 4));
         assert_eq!(found("a.hs", "describe_inline a\n  it b\n\nmore"), one(0, 2));
         assert_eq!(found("a.rs", "fn testing() {}\n#[derive(Debug)]\nstruct A;"), Vec::new());
+    }
+
+    #[test]
+    fn modules_are_named_as_they_are_declared() {
+        for (line, module) in [
+            ("mod a;", Some("a")),
+            ("    pub mod a ;", Some("a")),
+            ("pub(crate) mod a;", Some("a")),
+            ("mod a {", None),
+            ("// mod a;", None),
+            ("x.mod a;", None),
+        ] {
+            assert_eq!(declared_module(line), module, "{line}");
+        }
+        for (path, module) in [
+            ("src/a.rs", Some("a")),
+            ("src/a/mod.rs", Some("a")),
+            ("src/lib.rs", None),
+            ("src/a.py", None),
+        ] {
+            assert_eq!(module_of(path), module, "{path}");
+        }
     }
 
     #[test]
