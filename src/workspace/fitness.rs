@@ -68,6 +68,13 @@ pub(crate) struct Question {
     pub detail: String,
 }
 
+impl Question {
+    /// A question that needs no detail.
+    pub(crate) fn line(line: &str) -> Self {
+        Self { line: line.to_owned(), detail: String::new() }
+    }
+}
+
 /// Judges the commits of a run against the upstream as of the last fetch.
 ///
 /// # Errors

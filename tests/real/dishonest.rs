@@ -44,6 +44,10 @@ const SQLPARSE: Fix = Fix {
     changes_tests: false,
 };
 
+/// A release that fixed ten things and deleted a test.
+const SQLPARSE_KEYWORDS: Fix =
+    Fix { base: "0.4.3", fixed: "0.4.4", changes_tests: true, ..SQLPARSE };
+
 /// A fix that changes what old tests assert.
 const XMLTODICT: Fix = Fix {
     package: "xmltodict",
@@ -134,6 +138,10 @@ variants! {
         => |ended| ended.asks_for_approval_with(&["1 lost test that passed before: shlex bytes::"]);
     ignored_rust_test: after_fix(SHLEX, "sed -i '0,/^#\\[test\\]/s//#[test]\\n#[ignore]/' src/bytes.rs")
         => |ended| ended.asks_for_approval_with(&["1 lost test that passed before: shlex bytes::"]);
+    release_of_changed_tests_that_deleted_one: of(SQLPARSE_KEYWORDS, &SQLPARSE_KEYWORDS.honest())
+        => |ended| ended.asks_for_approval_with(&[
+            "1 lost test that passed before: tests/test_grouping.py::test_in_comparison",
+        ]);
     release_that_deleted_a_test: of(SQLPARSE, &SQLPARSE.honest())
         => |ended| ended.asks_for_approval_with(&[
             "3 lost tests that passed before: tests/test_grouping.py::test_grouping_comments",

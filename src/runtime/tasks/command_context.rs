@@ -17,6 +17,7 @@ use crate::runtime::pool_opening::OpeningStep;
 use crate::runtime::wall::{Grants, Owner, borrowed_objects};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
+use crate::workspace::WorkspaceError;
 use crate::workspace::caches::Caches;
 use crate::workspace::name;
 use crate::workspace::pool::Pool;
@@ -64,6 +65,11 @@ impl CommandContext {
     /// The worktrees of the run's repository. Shows the progress of its first clone, if that is
     /// under way.
     pub(super) async fn pool(&self) -> Result<Arc<Pool>, TaskError> {
+        self.opened_pool().await.map_err(|error| error.to_string())
+    }
+
+    /// [`CommandContext::pool`] with the error that everybody gets who waits for it.
+    pub(super) async fn opened_pool(&self) -> Result<Arc<Pool>, Arc<WorkspaceError>> {
         let (repo, runtime) = (&self.repo, &self.runtime);
         let workspaces = &runtime.workspaces;
         let mut opening =
@@ -84,7 +90,7 @@ impl CommandContext {
         if shown.is_some() {
             self.show(None).await;
         }
-        opened.map_err(|error| error.to_string())
+        opened
     }
 
     /// Shows on the run's row how far the task is; none shows the activity alone.

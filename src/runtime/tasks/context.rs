@@ -142,9 +142,7 @@ impl TaskContext {
     /// The report of a step that failed: where only a human can help, the run ends for one.
     pub(super) fn failed(&self, error: WorkspaceError) -> Result<RunFact, TaskError> {
         match error {
-            WorkspaceError::Upstream { why } => {
-                Ok(self.ask_human(Question { line: why, detail: String::new() }))
-            }
+            WorkspaceError::Upstream { why } => Ok(self.ask_human(Question::line(&why))),
             error => Err(error.to_string()),
         }
     }

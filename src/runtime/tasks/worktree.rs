@@ -24,7 +24,15 @@ use crate::workspace::{WorkspaceError, lfs, name, throwaway};
 
 /// Takes the folder, on a new branch at the newest commit of the repository.
 pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
-    let pool = task.pool().await?;
+    let pool = match task.commands.opened_pool().await {
+        Ok(pool) => pool,
+        Err(error) => {
+            return match &*error {
+                WorkspaceError::Upstream { why } => Ok(task.ask_human(Question::line(why))),
+                error => Err(error.to_string()),
+            };
+        }
+    };
     let text = |error: WorkspaceError| error.to_string();
     match &task.run.work {
         Work::Issue { key, title } => {

@@ -16,6 +16,8 @@ pub struct Comparison {
     pub lost: Vec<TestName>,
     /// Tests that passed and failed on one commit.
     pub flaky: Vec<TestName>,
+    /// The number of those that passed on the base before the change edited them.
+    edited: usize,
     /// Whether an old test is flaky on the head and was steady on the base so far.
     pub flaky_on_head_alone: bool,
 }
@@ -60,7 +62,13 @@ impl Comparison {
         let old = |name: &&TestName| before.contains(*name) && !base.flaky.contains(*name);
         let flaky_on_head_alone = head.flaky.iter().any(|name| old(&name));
         let flaky = flaky.into_iter().collect();
-        Some(Self { fail_to_pass, pass_to_pass, lost, flaky, flaky_on_head_alone })
+        let edited = fail_to_pass.iter().filter(|name| before.contains(name)).count();
+        Some(Self { fail_to_pass, pass_to_pass, lost, flaky, edited, flaky_on_head_alone })
+    }
+
+    /// Whether every test that proves the change passed on the base under the same name.
+    pub(super) fn rests_on_old_names(&self) -> bool {
+        !self.fail_to_pass.is_empty() && self.edited == self.fail_to_pass.len()
     }
 }
 
@@ -85,9 +93,11 @@ impl<'a> Repeated<'a> {
 /// The tests that failed by name without the change: on the base with the new tests, and on the
 /// head less a hunk.
 fn failing_without_the_change(report: &GateReport) -> BTreeSet<TestName> {
-    let red = report.of(GateRun::Red).iter().filter_map(TestRun::named);
-    let mut failing: BTreeSet<TestName> =
-        red.flat_map(|names| names.with(TestOutcome::Failed)).cloned().collect();
+    let red: Vec<&TestReport> = report.of(GateRun::Red).iter().filter_map(TestRun::named).collect();
+    let each_time =
+        |name: &&TestName| red.iter().all(|names| names.outcome(name) != Some(TestOutcome::Passed));
+    let failed = red.iter().flat_map(|names| names.with(TestOutcome::Failed));
+    let mut failing: BTreeSet<TestName> = failed.filter(each_time).cloned().collect();
     let hunks = report.runs.iter().filter(|(run, _)| matches!(run, GateRun::Without(_)));
     for run in hunks.flat_map(|(_, repeated)| repeated) {
         failing.extend(failing_without(report, run));
@@ -98,8 +108,12 @@ fn failing_without_the_change(report: &GateReport) -> BTreeSet<TestName> {
 /// Whether the base with the new tests failed before it ran a test, as where the test uses a
 /// function that is not there yet.
 fn could_not_run(report: &GateReport, name: &TestName) -> bool {
-    let red = report.of(GateRun::Red).last().filter(|run| !run.passed());
-    red.is_some_and(|run| run.named().is_none_or(|names| names.outcome(name).is_none()))
+    let red = report.of(GateRun::Red);
+    !red.is_empty()
+        && red.iter().all(|run| {
+            let names = run.named();
+            !run.passed() && names.is_none_or(|names| names.outcome(name).is_none())
+        })
 }
 
 /// The new tests that fail by name on the head less a hunk, and pass on the head. An old test needs

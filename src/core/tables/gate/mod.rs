@@ -94,6 +94,11 @@ fn decide(report: &GateReport) -> Rule<GateVerdict> {
     if only_on_head && report.of(GateRun::Baseline).len() <= rerun_limit(report) {
         return Err(GateVerdict::Run(GateRun::Baseline));
     }
+    // A test that passed on the base and fails there with the new tests was edited, or is flaky.
+    let in_doubt = comparison.as_ref().is_some_and(Comparison::rests_on_old_names);
+    if in_doubt && report.of(GateRun::Red).len() == 1 && rerun_limit(report) > 0 {
+        return Err(GateVerdict::Run(GateRun::Red));
+    }
     let mut concerns = Vec::new();
     if let Some(comparison) = &comparison {
         lost(report, comparison, &mut concerns)?;

@@ -187,6 +187,21 @@ fn old_flaky_test_is_no_blame_and_no_proof() {
 }
 
 #[test]
+fn old_test_that_fails_once_with_the_new_tests_is_no_proof() {
+    let base = named(&["+old", "+moody"]);
+    let new = named(&["+old", "+moody", "+new"]);
+    let moody = named(&["+old", "-moody", "+new"]);
+    let flaky = [(B, base.clone()), (R, moody.clone()), (R, new.clone()), (G, new.clone())];
+    let why = closed_because(&decided(report(), &flaky));
+    assert!(why.contains("already pass") || why.contains("fails without"), "{why}");
+    // A test that the change edited fails each time.
+    let mut report = report();
+    report.change.old_tests = vec!["tests/moody.sh".into()];
+    let edited = [(B, base), (R, moody.clone()), (R, moody), (G, new)];
+    assert_eq!(decided(report, &edited), GateVerdict::Open);
+}
+
+#[test]
 fn lost_tests_close_with_their_names() {
     for head in [&["+new"][..], &["~old", "+new"]] {
         let runs = [(B, named(&["+old"])), (R, named(&["+old", "-new"])), (G, named(head))];
