@@ -16,20 +16,22 @@
 //! The types of the `agent-client-protocol` crate parse the messages. Its connection is not used:
 //! it closes at the first line that is no JSON, while afk must keep that line and continue.
 
+mod failure;
 mod tools;
+mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_client_protocol::v1::schema::{
-    ContentBlock, InitializeResponse, PermissionOptionKind, RequestPermissionRequest,
-    SessionNotification, SessionUpdate, ToolCallUpdateFields,
+    ContentBlock, ContentChunk, InitializeResponse, PermissionOptionKind, RequestPermissionRequest,
+    SessionNotification, SessionUpdate, ToolCallStatus, ToolCallUpdateFields,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fields::text;
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, raw_event};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, json_line, raw_event};
 use crate::config::agent::AcpProfile;
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
@@ -45,6 +47,7 @@ enum AcpCall {
     New,
     Load,
     Mode,
+    Model,
     /// `steers` marks an operator's message in the middle of a turn.
     Prompt {
         steers: bool,
@@ -77,24 +80,18 @@ pub(crate) struct AcpProtocol {
     reported_cost: MicroUsd,
     /// This turn has produced text, a tool or tokens.
     model_responded: bool,
+    /// This turn has used a tool.
+    used_tools: bool,
+    /// The beginning of this turn's text.
+    said: String,
+    /// The message that the last piece of text belongs to.
+    message: Option<String>,
+    /// The tokens that this turn has told before its answer.
+    counted: Spend,
+    /// The model to use; none leaves the choice to the agent.
+    model: Option<String>,
     /// The end of the turn, held back until every prompt has its response.
     end: Option<TurnEnd>,
-}
-
-/// Finds the HTTP status of a failed API call, in the error's data or in a text like "API error
-/// 529".
-fn api_status(error: &Value) -> Option<u16> {
-    let is_failure = |status: &u64| (400..600).contains(status);
-    let fields = [&error["data"]["statusCode"], &error["data"]["status"], &error["data"]["code"]];
-    let in_data = fields.into_iter().find_map(Value::as_u64);
-    let in_text = || {
-        let message = format!("{} {}", text(error, "message"), text(&error["data"], "details"));
-        message
-            .split(|c: char| !c.is_ascii_digit())
-            .filter(|digits| digits.len() == 3)
-            .find_map(|digits| digits.parse::<u64>().ok().filter(is_failure))
-    };
-    in_data.filter(is_failure).or_else(in_text).and_then(|status| u16::try_from(status).ok())
 }
 
 impl AcpProtocol {
@@ -113,6 +110,9 @@ impl AcpProtocol {
     fn prompt(&mut self, text: &str, steers: bool, out: &mut ProtocolOutput) {
         if !steers {
             self.model_responded = false;
+            self.used_tools = false;
+            self.said.clear();
+            self.counted = Spend::default();
         }
         let params = json!({
             "sessionId": self.session, "prompt": [{"type": "text", "text": text}],
@@ -149,6 +149,35 @@ impl AcpProtocol {
             model: model.into_iter().find(|model| !model.is_empty()).map(bounded),
             version: self.version.clone(),
         });
+        if let Some(wanted) = self.model.take() {
+            return self.choose_model(&wanted, result, out);
+        }
+        self.set_mode(out);
+    }
+
+    /// Sets the model of the turn, by its id or name. Another model than the one that was asked for
+    /// would do the work and be paid, so an agent that can't set it doesn't start.
+    fn choose_model(&mut self, wanted: &str, session: &Value, out: &mut ProtocolOutput) {
+        let models = session["models"]["availableModels"].as_array().map(Vec::as_slice);
+        let known = models.unwrap_or_default();
+        let is_wanted =
+            |model: &&Value| [text(model, "modelId"), text(model, "name")].contains(&wanted);
+        let id = known.iter().find(is_wanted).map_or(wanted, |model| text(model, "modelId"));
+        if text(&session["models"], "currentModelId") == id {
+            return self.set_mode(out);
+        }
+        if !known.is_empty() && !known.iter().any(|model| is_wanted(&model)) {
+            let names: Vec<&str> =
+                known.iter().take(MODELS_SHOWN).map(|model| text(model, "modelId")).collect();
+            let why = format!("the agent has no model {wanted}; it has {}", names.join(", "));
+            out.end = Some(TurnEnd::NotStarted { why: bounded(why) });
+            return;
+        }
+        let params = json!({"sessionId": self.session, "modelId": id});
+        self.call("session/set_model", &params, AcpCall::Model, out);
+    }
+
+    fn set_mode(&mut self, out: &mut ProtocolOutput) {
         match self.config.mode.clone() {
             Some(mode) => {
                 let params = json!({"sessionId": self.session, "modeId": mode});
@@ -202,6 +231,7 @@ impl AcpProtocol {
                 self.session_opened(result, out);
             }
             AcpCall::Load => self.session_opened(result, out),
+            AcpCall::Model => self.set_mode(out),
             AcpCall::Mode => self.send_first_prompt(out),
             AcpCall::Prompt { steers } => self.prompt_ended(steers, result, out),
         }
@@ -216,6 +246,10 @@ impl AcpProtocol {
             .unwrap_or("the agent gave no reason");
         match purpose {
             AcpCall::Load => out.end = Some(TurnEnd::NoSession { why: bounded(why) }),
+            AcpCall::Model => {
+                let why = format!("the agent can't use the configured model: {why}");
+                out.end = Some(TurnEnd::NotStarted { why: bounded(why) });
+            }
             AcpCall::Mode => {
                 out.notice(format!("the agent rejected the configured mode: {why}"));
                 self.send_first_prompt(out);
@@ -232,7 +266,10 @@ impl AcpProtocol {
                 out.end = Some(TurnEnd::NotStarted { why: bounded(why) });
             }
             AcpCall::Prompt { steers: false } => {
-                self.end = Some(TurnEnd::ApiError { status: api_status(error), why: bounded(why) });
+                self.end = Some(TurnEnd::ApiError {
+                    status: failure::api_status(error),
+                    why: bounded(why),
+                });
                 self.end_if_settled(out);
             }
         }
@@ -240,19 +277,20 @@ impl AcpProtocol {
 
     fn prompt_ended(&mut self, steers: bool, result: &Value, out: &mut ProtocolOutput) {
         self.prose.flush(&mut out.events);
-        let usage =
-            if result["usage"].is_object() { &result["usage"] } else { &result["_meta"]["usage"] };
-        let count =
-            |keys: &[&str]| -> u64 { keys.iter().filter_map(|key| usage[*key].as_u64()).sum() };
+        let answer = usage::of_answer(result);
         let spend = Spend {
-            tokens_in: count(&["inputTokens", "cachedReadTokens", "cachedWriteTokens"]),
-            tokens_out: count(&["outputTokens"]),
+            tokens_in: answer.tokens_in.saturating_sub(self.counted.tokens_in),
+            tokens_out: answer.tokens_out.saturating_sub(self.counted.tokens_out),
             ..Spend::default()
         };
-        if spend != Spend::default() {
+        let told_tokens = answer != Spend::default() || self.counted != Spend::default();
+        if told_tokens {
             self.model_responded = true;
+        }
+        if spend != Spend::default() {
             out.emit(AgentEvent::Usage(spend));
         }
+        let failure = (!told_tokens && !self.used_tools).then(|| failure::in_words(&self.said));
         if steers {
             out.emit(AgentEvent::SteerTaken);
         }
@@ -262,7 +300,7 @@ impl AcpProtocol {
                 let why = "the turn ended without text, tools or tokens".into();
                 TurnEnd::ApiError { status: None, why }
             }
-            "end_turn" => TurnEnd::Done,
+            "end_turn" => failure.flatten().unwrap_or(TurnEnd::Done),
             "cancelled" => TurnEnd::Interrupted,
             "max_tokens" | "max_turn_requests" => TurnEnd::TurnLimit,
             "refusal" => TurnEnd::Refused { why: "the agent reported no reason".into() },
@@ -293,10 +331,11 @@ impl AcpProtocol {
         }
         match notification.update {
             SessionUpdate::AgentMessageChunk(chunk) => {
-                self.push_prose(ProseKind::Text, &chunk.content, out);
+                self.count_tokens(&params["update"]["_meta"]["usage"], out);
+                self.push_prose(ProseKind::Text, &chunk, out);
             }
             SessionUpdate::AgentThoughtChunk(chunk) => {
-                self.push_prose(ProseKind::Thought, &chunk.content, out);
+                self.push_prose(ProseKind::Thought, &chunk, out);
             }
             SessionUpdate::ToolCall(call) => {
                 let fields = ToolCallUpdateFields::new()
@@ -308,6 +347,8 @@ impl AcpProtocol {
                 self.update_tool(&call.tool_call_id.to_string(), fields, out);
             }
             SessionUpdate::ToolCallUpdate(update) => {
+                let piece = &params["update"]["_meta"]["terminal_output_delta"];
+                self.tool_printed(&update.tool_call_id.to_string(), text(piece, "data"));
                 self.update_tool(&update.tool_call_id.to_string(), update.fields, out);
             }
             SessionUpdate::Plan(plan) => {
@@ -330,13 +371,37 @@ impl AcpProtocol {
         }
     }
 
-    fn push_prose(&mut self, kind: ProseKind, content: &ContentBlock, out: &mut ProtocolOutput) {
-        self.model_responded = true;
-        if let ContentBlock::Text(text) = content {
-            self.prose.push(kind, &text.text, &mut out.events);
+    /// Counts the tokens of one request to the model, which some agents tell during the turn.
+    fn count_tokens(&mut self, told: &Value, out: &mut ProtocolOutput) {
+        let spend = usage::of(told);
+        if spend != Spend::default() {
+            self.model_responded = true;
+            self.counted.tokens_in += spend.tokens_in;
+            self.counted.tokens_out += spend.tokens_out;
+            out.emit(AgentEvent::Usage(spend));
         }
     }
+
+    fn push_prose(&mut self, kind: ProseKind, chunk: &ContentChunk, out: &mut ProtocolOutput) {
+        let ContentBlock::Text(piece) = &chunk.content else { return };
+        let message = chunk.message_id.as_ref().map(ToString::to_string);
+        if message.is_some() && message != self.message {
+            self.prose.flush(&mut out.events);
+            self.message = message;
+        }
+        if piece.text.is_empty() {
+            return;
+        }
+        self.model_responded = true;
+        if kind == ProseKind::Text && self.said.len() < failure::SAID_LIMIT {
+            self.said.push_str(&piece.text[..piece.text.floor_char_boundary(failure::SAID_LIMIT)]);
+        }
+        self.prose.push(kind, &piece.text, &mut out.events);
+    }
 }
+
+/// The most models that a refusal names.
+const MODELS_SHOWN: usize = 8;
 
 impl AgentProtocol for AcpProtocol {
     fn capabilities(&self) -> Capabilities {
@@ -360,6 +425,7 @@ impl AgentProtocol for AcpProtocol {
         self.cwd = spec.cwd.display().to_string();
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resume.clone_from(&spec.resume);
+        self.model.clone_from(&spec.model);
         self.reported_cost = spec.session_cost;
         let params = json!({
             "protocolVersion": 1,
@@ -372,7 +438,7 @@ impl AgentProtocol for AcpProtocol {
     }
 
     fn receive_line(&mut self, line: &[u8], cut: bool, out: &mut ProtocolOutput) {
-        let parsed = if cut { None } else { serde_json::from_slice::<Value>(line).ok() };
+        let parsed = if cut { None } else { json_line::parse::<Value>(line) };
         let Some(line) = parsed.as_ref().filter(|line| line.is_object()) else {
             return out.emit(raw_event(line));
         };
@@ -413,6 +479,12 @@ impl AgentProtocol for AcpProtocol {
                 PermissionOptionKind::RejectOnce
             }
         };
+        if wanted == PermissionOptionKind::AllowOnce {
+            // Some agents tell neither the start of a tool nor that it runs.
+            let call = asked_for.tool_call.clone();
+            let fields = call.fields.status(ToolCallStatus::InProgress);
+            self.update_tool(&call.tool_call_id.to_string(), fields, out);
+        }
         let option = asked_for.options.iter().find(|option| option.kind == wanted);
         let outcome = match option {
             Some(option) => json!({"outcome": "selected", "optionId": option.option_id}),
@@ -429,6 +501,10 @@ impl AgentProtocol for AcpProtocol {
                 out.later.push(text);
             }
         }
+    }
+
+    fn flush(&mut self, events: &mut Vec<AgentEvent>) {
+        self.prose.flush(events);
     }
 
     fn interrupt(&mut self, out: &mut ProtocolOutput) {

@@ -14,12 +14,13 @@
 pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::fields::{relative_path, text};
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, diff, raw_event};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, diff, json_line, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
@@ -48,7 +49,16 @@ pub(crate) struct ClaudeProtocol {
     tools: BTreeSet<String>,
     /// The number of interrupts, which makes their request ids unique.
     interrupts: u32,
+    /// What claude runs in the background beside the conversation, one line each.
+    background: Vec<String>,
+    /// The turn has ended, and work in the background may begin another.
+    pending_end: Option<TurnEnd>,
+    /// The longest silence of work in the background.
+    background_limit: Duration,
 }
+
+/// How long claude may take to begin the turn that work in the background causes when it ends.
+const NEXT_TURN: Duration = Duration::from_secs(5);
 
 fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
@@ -244,12 +254,35 @@ impl ClaudeProtocol {
                     status: status.and_then(|s| u16::try_from(s).ok()),
                 });
             }
+            "background_tasks_changed" => self.on_background(line, out),
             "permission_denied" => {
                 let name = text(line, "tool_name");
                 out.notice(format!("the agent's own rules denied the tool {name}"));
             }
             _ => {}
         }
+    }
+
+    /// Replaces the work in the background by what the line lists; watchers are no work.
+    fn on_background(&mut self, line: &Value, out: &mut ProtocolOutput) {
+        let tasks = line["tasks"].as_array().into_iter().flatten();
+        let works =
+            |task: &&Value| task["ambient"] != json!(true) && task["off_host"] != json!(true);
+        let name = |task: &Value| {
+            let described = text(task, "description");
+            let named = if described.is_empty() { text(task, "task_type") } else { described };
+            named.to_owned()
+        };
+        let now: Vec<String> = tasks.filter(works).take(BACKGROUND_SHOWN).map(name).collect();
+        if now == self.background {
+            return;
+        }
+        self.prose.flush(&mut out.events);
+        out.notice(match now.as_slice() {
+            [] => "nothing runs in the background any more".to_owned(),
+            names => format!("in the background: {}", names.join(", ")),
+        });
+        self.background = now;
     }
 
     fn on_result(&mut self, line: &Value, out: &mut ProtocolOutput) {
@@ -274,9 +307,20 @@ impl ClaudeProtocol {
             out.notice("a message arrived after the end of this turn and begins another one");
             return;
         }
+        // A resumed claude closes what the last process left before it reads the prompt.
+        if end == TurnEnd::Done && !self.prompt_taken && line["num_turns"] == json!(0) {
+            return;
+        }
+        if end == TurnEnd::Done && !self.background.is_empty() {
+            self.pending_end = Some(end);
+            return;
+        }
         out.end = Some(end);
     }
 }
+
+/// The most tasks in the background that are remembered.
+const BACKGROUND_SHOWN: usize = 64;
 
 /// Formats a hunk of claude's structured patch as a unified diff.
 fn unified_hunk(hunk: &Value) -> String {
@@ -381,15 +425,20 @@ impl AgentProtocol for ClaudeProtocol {
         self.prose.stream_pieces(spec.stream_output);
         self.cwd = spec.cwd.display().to_string();
         self.reported_cost = spec.session_cost;
+        self.background_limit = spec.limits.tool;
         self.session.clone_from(&spec.resume);
         self.send_message(spec.prompt.as_received(), out);
     }
 
     fn receive_line(&mut self, line: &[u8], cut: bool, out: &mut ProtocolOutput) {
-        let parsed = if cut { None } else { serde_json::from_slice::<Value>(line).ok() };
+        let parsed = if cut { None } else { json_line::parse::<Value>(line) };
         let Some(line) = parsed.as_ref().filter(|line| line.is_object()) else {
             return out.emit(raw_event(line));
         };
+        // Whatever the model does now is another turn.
+        if matches!(text(line, "type"), "stream_event" | "assistant") {
+            self.pending_end = None;
+        }
         match text(line, "type") {
             "system" => self.on_system(line, out),
             "stream_event" if line["parent_tool_use_id"].is_null() => {
@@ -462,6 +511,16 @@ impl AgentProtocol for ClaudeProtocol {
             "request_id": format!("afk-interrupt-{}", self.interrupts),
             "request": {"subtype": "interrupt"},
         }));
+    }
+
+    fn flush(&mut self, events: &mut Vec<AgentEvent>) {
+        self.prose.flush(events);
+    }
+
+    fn pending_end(&self) -> Option<(Duration, TurnEnd)> {
+        let end = self.pending_end.clone()?;
+        let works = !self.background.is_empty();
+        Some((if works { self.background_limit } else { NEXT_TURN }, end))
     }
 
     fn end_at_exit(&self, _code: Option<i32>, stderr: &str) -> Option<TurnEnd> {

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::fields::text;
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, raw_event};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, json_line, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::Spend;
@@ -286,7 +286,7 @@ impl AgentProtocol for CodexProtocol {
     }
 
     fn receive_line(&mut self, line: &[u8], cut: bool, out: &mut ProtocolOutput) {
-        let parsed = if cut { None } else { serde_json::from_slice::<Value>(line).ok() };
+        let parsed = if cut { None } else { json_line::parse::<Value>(line) };
         let Some(line) = parsed.as_ref().filter(|line| line.is_object()) else {
             return out.emit(raw_event(line));
         };
@@ -335,6 +335,10 @@ impl AgentProtocol for CodexProtocol {
             let text = format!("That was refused: {}", reason.as_received());
             self.steer(&text, out);
         }
+    }
+
+    fn flush(&mut self, events: &mut Vec<AgentEvent>) {
+        self.prose.flush(events);
     }
 
     fn interrupt(&mut self, out: &mut ProtocolOutput) {

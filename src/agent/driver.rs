@@ -4,13 +4,14 @@
 //! turn ended. The runtime calls it for local turns, and a worker (`crate::executor::worker`) for a
 //! turn in its pod.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::{Either, join, maybe_done, select};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::turn::{AgentLine, TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
 use super::wire::LINE_LIMIT;
@@ -21,6 +22,8 @@ use crate::process::{Spec, StdinMode, Supervisor};
 
 /// How long the program may take to exit after its turn has ended.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// How long the output of a program that has exited is read, if something else holds it open.
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 /// The size of the read buffer for standard output, in bytes.
 const READ_BUFFER: usize = 16 * 1024;
 /// The timeout of one write to the agent, which may have stopped reading.
@@ -84,13 +87,32 @@ async fn run_program(
     };
     let (lines, to_write) = mpsc::channel(TO_WRITE);
     let (from_agent, to_read) = mpsc::channel(TO_READ);
-    let pipes = maybe_done(join(read(stdout, from_agent), write(stdin, to_write)));
+    let lines_read = AtomicU64::new(0);
+    let pipes = maybe_done(join(read(stdout, from_agent, &lines_read), write(stdin, to_write)));
     let tail = maybe_done(keep_tail(stderr));
     tokio::pin!(pipes, tail);
     let mut turn = TurnLoop::new(protocol, spec, events, lines);
     let memory = || supervisor.usage(&spec.owner).memory;
-    let turn_ended = turn.run(&memory, to_read, control);
+    let turn_ended = Box::pin(turn.run(&memory, to_read, control));
+    // What the program left behind may hold its output open. The end of the program is the end.
+    let exited = async {
+        // An error means that the exit code is lost, and not that the program runs on.
+        let _ = child.wait().await;
+        let mut before = None;
+        while before != Some(lines_read.load(Ordering::Relaxed)) {
+            before = Some(lines_read.load(Ordering::Relaxed));
+            sleep(OUTPUT_GRACE).await;
+        }
+    };
+    let turn_ended = async {
+        tokio::pin!(exited);
+        match select(turn_ended, exited).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => TurnOutcome::OutputClosed,
+        }
+    };
     let outcome = with_pipes(join(pipes.as_mut(), tail.as_mut()), turn_ended).await;
+    turn.finish().await;
     let protocol = turn.protocol;
     drop(turn.lines);
     let status = match outcome {
@@ -164,7 +186,7 @@ async fn with_pipes<T>(pipes: impl Future, work: impl Future<Output = T>) -> T {
     }
 }
 
-async fn read(stdout: ChildStdout, lines: mpsc::Sender<AgentLine>) {
+async fn read(stdout: ChildStdout, lines: mpsc::Sender<AgentLine>, count: &AtomicU64) {
     let mut stdout = BufReader::with_capacity(READ_BUFFER, stdout);
     let mut line = Vec::new();
     while let Ok(Some(cut)) = read_line(&mut stdout, LINE_LIMIT, &mut line).await {
@@ -172,6 +194,7 @@ async fn read(stdout: ChildStdout, lines: mpsc::Sender<AgentLine>) {
         if lines.send(line).await.is_err() {
             break;
         }
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod command;
 pub(crate) mod diff;
 pub(crate) mod driver;
 pub(crate) mod fields;
+pub(crate) mod json_line;
 pub(crate) mod prose;
 pub(crate) mod recorder;
 mod split_events;
@@ -201,6 +202,15 @@ pub(crate) trait AgentProtocol: Send + Sync {
 
     /// Answers a request that the agent made earlier, on behalf of the actor `by`.
     fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, out: &mut ProtocolOutput);
+
+    /// Emits what the agent has said and not finished; no further line comes.
+    fn flush(&mut self, _events: &mut Vec<AgentEvent>) {}
+
+    /// The end of a turn that is over unless the agent goes on by itself, and the silence after which
+    /// it counts.
+    fn pending_end(&self) -> Option<(Duration, TurnEnd)> {
+        None
+    }
 
     /// Asks the agent to end its turn.
     fn interrupt(&mut self, out: &mut ProtocolOutput);

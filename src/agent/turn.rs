@@ -147,9 +147,21 @@ impl<'a> TurnLoop<'a> {
         control: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnOutcome {
         let outcome = self.pass(memory, from_agent, control).await;
+        self.finish().await;
+        outcome
+    }
+
+    /// Emits what the agent has said and not finished. A caller that drops [`TurnLoop::run`] before
+    /// its end calls it.
+    pub(crate) async fn finish(&mut self) {
+        self.flush();
+        let mut unfinished = Vec::new();
+        self.protocol.flush(&mut unfinished);
+        for event in unfinished {
+            self.emit(event).await;
+        }
         let rest = self.guard.release();
         self.send(rest).await;
-        outcome
     }
 
     async fn pass(
@@ -176,6 +188,9 @@ impl<'a> TurnLoop<'a> {
                 return TurnOutcome::Stopped(TurnEnd::Interrupted);
             }
             let watchdog = self.watchdog_deadline();
+            let pending = self.protocol.pending_end();
+            let over =
+                self.last_activity + pending.as_ref().map_or(Duration::ZERO, |(wait, _)| *wait);
             tokio::select! {
                 line = from_agent.recv() => {
                     let Some(AgentLine { bytes, cut }) = line else {
@@ -191,8 +206,14 @@ impl<'a> TurnLoop<'a> {
                         return TurnOutcome::Reported(end);
                     }
                 }
+                () = sleep_until(over), if pending.is_some() => {
+                    if let Some((_, end)) = pending {
+                        return TurnOutcome::Reported(end);
+                    }
+                }
                 Some(control) = control.recv() => self.handle_control(control).await,
-                () = sleep_until(watchdog), if self.requests.is_empty() || self.interrupted.is_some() => {
+                () = sleep_until(watchdog), if pending.is_none()
+                    && (self.requests.is_empty() || self.interrupted.is_some()) => {
                     if let Some(end) = self.on_silence().await {
                         return TurnOutcome::Stopped(end);
                     }

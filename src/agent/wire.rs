@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{bounded, raw_event};
+use super::{bounded, json_line, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::permission::{MAX_TARGETS, PermissionRequest, Tool};
@@ -142,7 +142,7 @@ const SESSION_LIMIT: usize = 256;
 /// error.
 #[must_use]
 pub(crate) fn translate(line: &[u8], cut: bool) -> AgentEvent {
-    let parsed = if cut { None } else { serde_json::from_slice::<FromAgent>(line).ok() };
+    let parsed = if cut { None } else { json_line::parse::<FromAgent>(line) };
     let Some(parsed) = parsed else {
         return raw_event(line);
     };

@@ -82,6 +82,26 @@ async fn silent_agent_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn end_of_the_program_is_the_end_although_its_output_stays_open() {
+    // The daemon holds standard output, and its sleep time is unique to this test.
+    let seconds = 300_000 + std::process::id();
+    let world = World::new(&format!("setsid sleep {seconds} &\nexit 3"));
+    let began = std::time::Instant::now();
+    let (outcome, why) = outcome(&world).await;
+    assert_eq!(outcome, Some(Outcome::NeedsHuman));
+    assert!(why.contains("exit status: 3"), "{why}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_with_half_a_surrogate_pair_is_an_end() {
+    let end = r#"printf '{"type":"text","text":"ok \\ud83d"}\n\357\273\277{"type":"end","status":"done","reason":"\\udc00"}\n'"#;
+    let world = World::new(&format!("{WORK}\n{end}"));
+    assert_eq!(outcome(&world).await.0, Some(Outcome::Done));
+    assert!(world.transcript(1).contains("ok \u{fffd}"), "{}", world.transcript(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn daemons_of_an_agent_end_with_its_run() {
     // One daemon has its own session, one also clears its environment, one ignores signals.
     // Their sleep times are unique to this test, so that they identify its processes.

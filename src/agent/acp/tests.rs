@@ -58,6 +58,132 @@ fn turn_without_model_output_is_a_failure() {
 }
 
 #[test]
+fn failure_that_the_agent_only_tells_fails_the_turn() {
+    let said = |lines: &[Value]| receive_lines(&mut running(AcpProfile::default()), lines).end;
+    let failed = said(&[chunk("Error: 400 no such model"), ended(3, "end_turn")]);
+    let why = "Error: 400 no such model".into();
+    assert_eq!(failed, Some(TurnEnd::ApiError { status: Some(400), why }));
+    // With tokens or a tool, the model has worked.
+    let mut answer = ended(3, "end_turn");
+    answer["result"]["usage"] = json!({"inputTokens": 5, "outputTokens": 2});
+    assert_eq!(said(&[chunk("Error: 400 was the cause"), answer]), Some(TurnEnd::Done));
+    let tool = update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "title": "make"}));
+    let end = ended(3, "end_turn");
+    assert_eq!(said(&[tool, chunk("Error: 400 was the cause"), end]), Some(TurnEnd::Done));
+}
+
+#[test]
+fn tokens_of_each_request_and_of_the_answer_count_once() {
+    let piece = |tokens: u64| {
+        update(json!({"sessionUpdate": "agent_message_chunk",
+            "content": {"type": "text", "text": ""},
+            "_meta": {"usage": {"inputTokens": tokens, "outputTokens": 1, "totalTokens": tokens + 1}}}))
+    };
+    let mut answer = ended(3, "end_turn");
+    answer["result"]["usage"] = json!({"inputTokens": 70, "outputTokens": 3});
+    let lines = [piece(10), piece(20), answer];
+    let out = receive_lines(&mut running(AcpProfile::default()), &lines);
+    let spent: Vec<(u64, u64)> = out
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::Usage(spend) => Some((spend.tokens_in, spend.tokens_out)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(spent, [(10, 1), (20, 1), (40, 1)]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
+}
+
+#[test]
+fn another_message_begins_another_paragraph() {
+    let piece = |id: &str, text: &str| {
+        update(json!({"sessionUpdate": "agent_message_chunk", "messageId": id,
+            "content": {"type": "text", "text": text}}))
+    };
+    let lines =
+        [piece("a", "One"), piece("a", " two."), piece("b", "Three."), ended(3, "end_turn")];
+    let out = receive_lines(&mut running(AcpProfile::default()), &lines);
+    let texts = ["One two.", "Three."].map(|text| AgentEvent::Text { text: text.into() });
+    assert_eq!(out.events, texts);
+}
+
+#[test]
+fn command_with_an_exit_code_fails_whatever_its_status_is() {
+    for (result, content, code) in [
+        (json!({"exit_code": 2}), "", Some(2)),
+        (json!({"output": "x", "metadata": {"exit": 1}}), "x", Some(1)),
+        (json!(null), "boom\nExit Code: 3", Some(3)),
+        (json!(null), "boom\n<exited with exit code 4>", Some(4)),
+        (json!({"exit_code": 0}), "fine", Some(0)),
+        (json!(null), "it prints an exit code: 9 in words", None),
+    ] {
+        let lines = [
+            update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "kind": "execute",
+            "title": "make", "status": "in_progress"})),
+            update(json!({"sessionUpdate": "tool_call_update", "toolCallId": "t",
+            "_meta": {"terminal_output_delta": {"data": "printed"}}})),
+            update(json!({"sessionUpdate": "tool_call_update", "toolCallId": "t",
+            "status": "completed", "rawOutput": result,
+            "content": [{"type": "content", "content": {"type": "text", "text": content}}]})),
+        ];
+        let out = receive_lines(&mut running(AcpProfile::default()), &lines);
+        let Some(AgentEvent::ToolEnd { ok, code: told, output, .. }) = out.events.last() else {
+            panic!("{:?}", out.events)
+        };
+        assert_eq!((*told, *ok), (code, code.unwrap_or(0) == 0), "{content}");
+        let shown = if content.is_empty() { "printed" } else { content };
+        assert_eq!(output.as_received(), shown);
+    }
+}
+
+#[test]
+fn approved_tool_is_shown_as_running() {
+    let mut acp = running(AcpProfile::default());
+    let request = json!({"jsonrpc": "2.0", "id": 9, "method": "session/request_permission",
+        "params": {"sessionId": "s", "toolCall": {"toolCallId": "t", "title": "make", "kind": "execute",
+        "rawInput": {"command": "make x"}}, "options": [
+        {"optionId": "yes", "name": "Yes", "kind": "allow_once"}]}});
+    receive_lines(&mut acp, &[request]);
+    let mut out = ProtocolOutput::default();
+    acp.answer("acp-9", &Answer::Approve, &DecidedBy::Afk, &mut out);
+    let start =
+        AgentEvent::ToolStart { id: "t".into(), kind: "shell".into(), title: "make x".into() };
+    assert_eq!(out.events, [start]);
+}
+
+/// The end and the last request of an agent that is to use a model.
+fn with_model(model: &str, session: &Value) -> (Option<TurnEnd>, Value) {
+    let mut acp = AcpProtocol { prompt: "do it".into(), ..AcpProtocol::default() };
+    acp.model = Some(model.into());
+    acp.call("initialize", &json!({}), AcpCall::Initialize, &mut ProtocolOutput::default());
+    let lines = [
+        json!({"id": 1, "result": {"protocolVersion": 1, "agentCapabilities": {}}}),
+        json!({"id": 2, "result": session}),
+    ];
+    let out = receive_lines(&mut acp, &lines);
+    let last = out.lines.last().map(|line| serde_json::from_slice(line).unwrap());
+    (out.end, last.unwrap_or_default())
+}
+
+#[test]
+fn configured_model_is_set_or_refused() {
+    let models = json!({"sessionId": "s", "models": {"currentModelId": "a", "availableModels": [
+        {"modelId": "a", "name": "Model A"}, {"modelId": "b", "name": "Model B"}]}});
+    for wanted in ["b", "Model B"] {
+        let (end, call) = with_model(wanted, &models);
+        assert_eq!((end, &call["method"]), (None, &json!("session/set_model")));
+        assert_eq!(call["params"], json!({"sessionId": "s", "modelId": "b"}));
+    }
+    assert_eq!(with_model("a", &models).1["method"], json!("session/prompt"));
+    let (end, _) = with_model("c", &models);
+    let why = "the agent has no model c; it has a, b".into();
+    assert_eq!(end, Some(TurnEnd::NotStarted { why }));
+    // An agent that lists none is asked, and may refuse.
+    assert_eq!(with_model("c", &json!({"sessionId": "s"})).1["method"], json!("session/set_model"));
+}
+
+#[test]
 fn tool_events_contain_command_output_and_diff() {
     let out = receive_lines(
         &mut running(AcpProfile::default()),

@@ -25,6 +25,31 @@ pub(super) struct ToolState {
     started: bool,
     input: Value,
     content: Vec<ToolCallContent>,
+    /// The result in the agent's own form.
+    result: Value,
+    /// What the tool has printed, where the agent tells it in pieces.
+    printed: String,
+}
+
+/// The most output of a running tool that is kept, in bytes.
+const PRINTED_LIMIT: usize = 64 * 1024;
+
+/// The exit code of a command in the result of its tool.
+fn exit_code(result: &Value) -> Option<i32> {
+    let places = [&result["exit_code"], &result["exitCode"], &result["metadata"]["exit"]];
+    places.into_iter().find_map(Value::as_i64).and_then(|code| i32::try_from(code).ok())
+}
+
+/// The exit code that an agent adds to the end of a command's output, such as `Exit Code: 1` or
+/// `<exited with exit code 1>`.
+fn code_in(output: &str) -> Option<i32> {
+    output.lines().rev().take(8).find_map(|line| {
+        let line = line.trim_start_matches(['<', '(', '[', ' ']).to_ascii_lowercase();
+        let line = line.strip_prefix("exited with ").unwrap_or(&line);
+        let rest = line.strip_prefix("exit code")?.trim_start_matches([':', ' ']);
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
+        digits.parse().ok()
+    })
 }
 
 /// Maps an ACP tool kind to the class that permission rules use.
@@ -39,6 +64,14 @@ fn tool_class(kind: ToolKind) -> Tool {
 }
 
 impl AcpProtocol {
+    /// Keeps a piece of a running tool's output.
+    pub(super) fn tool_printed(&mut self, id: &str, piece: &str) {
+        if let Some(tool) = self.tools.get_mut(id).filter(|_| !piece.is_empty()) {
+            let room = PRINTED_LIMIT.saturating_sub(tool.printed.len());
+            tool.printed.push_str(&piece[..piece.floor_char_boundary(room)]);
+        }
+    }
+
     /// Merges new fields into a tool, and emits its start, its end and its diffs.
     pub(super) fn update_tool(
         &mut self,
@@ -47,6 +80,7 @@ impl AcpProtocol {
         out: &mut ProtocolOutput,
     ) {
         self.model_responded = true;
+        self.used_tools = true;
         self.prose.flush(&mut out.events);
         let tool = self.tools.entry(id.to_owned()).or_default();
         if let Some(title) = fields.title {
@@ -60,6 +94,9 @@ impl AcpProtocol {
         }
         if let Some(content) = fields.content {
             tool.content = content;
+        }
+        if let Some(result) = fields.raw_output {
+            tool.result = result;
         }
         let success = match fields.status {
             Some(ToolCallStatus::Completed) => Some(true),
@@ -93,13 +130,15 @@ impl AcpProtocol {
                 _ => {}
             }
         }
-        out.emit(AgentEvent::ToolEnd {
-            id: id.to_owned(),
-            title: "".into(),
-            ok,
-            code: None,
-            output: bounded(output.join("\n")),
-        });
+        let mut output = output.join("\n");
+        if output.is_empty() {
+            output = tool.printed;
+        }
+        let code = exit_code(&tool.result)
+            .or_else(|| (tool_class(tool.kind) == Tool::Shell).then(|| code_in(&output)).flatten());
+        let ok = ok && code.unwrap_or(0) == 0;
+        let output = bounded(output);
+        out.emit(AgentEvent::ToolEnd { id: id.to_owned(), title: "".into(), ok, code, output });
         for change in diffs.into_iter().filter(|_| ok) {
             let path = change.path.display().to_string();
             let path = relative_path(&self.cwd, &path).to_owned();

@@ -27,6 +27,69 @@ fn done(cost: f64) -> Value {
         "terminal_reason": "completed", "result": "ok", "type": "result"})
 }
 
+fn background(tasks: &Value) -> Value {
+    json!({"type": "system", "subtype": "background_tasks_changed", "tasks": tasks})
+}
+
+#[test]
+fn result_before_the_prompt_is_no_end() {
+    let mut claude = running();
+    let mut early = done(0.0);
+    early["num_turns"] = json!(0);
+    assert_eq!(receive_lines(&mut claude, &[early]).end, None);
+    let out = receive_lines(&mut claude, &[replay("do it"), done(0.1)]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
+    // A conversation that is gone ends the turn, whether or not the prompt was taken.
+    let gone = json!({"type": "result", "subtype": "error_during_execution", "is_error": true,
+        "num_turns": 0, "errors": ["No conversation found with session ID x"]});
+    let out = receive_lines(&mut running(), &[gone]);
+    assert!(matches!(out.end, Some(TurnEnd::NoSession { .. })));
+}
+
+#[test]
+fn work_in_the_background_keeps_the_turn_open() {
+    let mut claude = running();
+    claude.background_limit = Duration::from_secs(900);
+    let task = json!([{"task_id": "b1", "task_type": "local_bash", "description": "make test"},
+        {"task_id": "w", "task_type": "watch", "description": "files", "ambient": true}]);
+    let out = receive_lines(&mut claude, &[replay("do it"), background(&task), done(0.1)]);
+    assert_eq!(out.end, None);
+    let text = "in the background: make test".into();
+    assert!(out.events.contains(&AgentEvent::Notice { text }), "{:?}", out.events);
+    assert_eq!(claude.pending_end(), Some((Duration::from_secs(900), TurnEnd::Done)));
+    // Without it claude may begin a turn about the result, which ends with a result of its own.
+    receive_lines(&mut claude, &[background(&json!([]))]);
+    assert_eq!(claude.pending_end(), Some((NEXT_TURN, TurnEnd::Done)));
+    let start = json!({"type": "stream_event", "parent_tool_use_id": null,
+        "event": {"type": "message_start", "message": {"id": "m9"}}});
+    assert_eq!(receive_lines(&mut claude, &[start]).end, None);
+    assert_eq!(claude.pending_end(), None);
+    assert_eq!(receive_lines(&mut claude, &[done(0.2)]).end, Some(TurnEnd::Done));
+    // A watcher alone is no work.
+    let watcher = json!([{"task_id": "w", "task_type": "watch", "ambient": true}]);
+    let out = receive_lines(&mut running(), &[replay("do it"), background(&watcher), done(0.1)]);
+    assert_eq!(out.end, Some(TurnEnd::Done));
+}
+
+#[test]
+fn last_words_without_an_end_are_flushed() {
+    let mut claude = running();
+    let delta = json!({"type": "stream_event", "parent_tool_use_id": null, "event":
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "I was"}}});
+    let mut events = receive_lines(&mut claude, &[delta]).events;
+    claude.flush(&mut events);
+    assert_eq!(events, [AgentEvent::Text { text: "I was".into() }]);
+}
+
+#[test]
+fn end_with_half_a_character_ends_the_turn() {
+    let mut claude = running();
+    let mut out = ProtocolOutput::default();
+    let line = done(0.1).to_string().replace("\"ok\"", "\"ok \\ud83d\"");
+    claude.receive_line(line.as_bytes(), false, &mut out);
+    assert_eq!(out.end, Some(TurnEnd::Done));
+}
+
 #[test]
 fn streamed_text_is_emitted_once() {
     let message = |content: Value| json!({"type": "assistant", "message": {"id": "m1", "content": [content]}});
