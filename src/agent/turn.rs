@@ -431,6 +431,9 @@ impl<'a> TurnLoop<'a> {
 
     /// The silence after which the turn is interrupted; longer while a tool runs.
     fn interrupt_after(&self) -> Duration {
+        if self.spec.limits.may_be_silent {
+            return self.spec.limits.turn;
+        }
         let twice = self.spec.limits.silence * 2;
         if self.tools.is_empty() { twice } else { twice.max(self.spec.limits.tool) }
     }

@@ -220,7 +220,8 @@ impl TaskContext {
         env.insert("AFK_ATTEMPT".into(), self.run.progress.attempts.to_string());
         if let Some(job) = self.run.work.job() {
             env.insert("AFK_JOB".into(), job.id.to_string());
-            env.extend(job.agent.iter().map(|agent| ("AFK_AGENT".to_owned(), agent.clone())));
+            let role = job.equipment.role.as_ref().or(job.agent.as_ref());
+            env.extend(role.map(|role| ("AFK_AGENT".to_owned(), role.clone())));
         }
         if let Some(key) = self.run.work.issue() {
             env.insert("AFK_ISSUE".into(), key.number.to_string());
