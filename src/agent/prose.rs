@@ -18,14 +18,12 @@ const LINES_LENGTH: usize = TEXT_LIMIT / 2;
 fn emit_lines(text: &str, events: &mut Vec<AgentEvent>) {
     let mut rest = text;
     while !rest.is_empty() {
-        let most = rest.floor_char_boundary(LINES_LENGTH);
-        let end = match rest.len() <= LINES_LENGTH {
-            true => rest.len(),
-            false => rest[..most]
-                .rfind('\n')
-                .or_else(|| rest.find('\n'))
-                .map_or(rest.len(), |end| end + 1),
-        };
+        let mut end = rest.len();
+        if end > LINES_LENGTH {
+            let most = rest.floor_char_boundary(LINES_LENGTH);
+            let line = rest[..most].rfind('\n').or_else(|| rest.find('\n'));
+            end = line.map_or(end, |line| line + 1);
+        }
         let (lines, after) = rest.split_at(end);
         events.push(AgentEvent::Text { text: bounded(lines) });
         rest = after;

@@ -59,7 +59,8 @@ impl InstanceArgs {
     /// Whether there is no file at the usual place, nobody named one, and the environment describes a
     /// whole service.
     pub(super) fn needs_no_file(&self, paths: &Paths) -> bool {
-        let is_named = self.config.is_some() || env("AFK_CONFIG").is_some_and(|name| !name.is_empty());
+        let is_named =
+            self.config.is_some() || env("AFK_CONFIG").is_some_and(|name| !name.is_empty());
         !is_named && !paths.config.exists() && Config::is_in_environment(&env)
     }
 

@@ -75,7 +75,10 @@ impl AnswerConfig {
         if let Some(role) = &self.role
             && !is_role(role)
         {
-            return wrong("role", format!("{role:?} is neither a name nor a path below the repository"));
+            return wrong(
+                "role",
+                format!("{role:?} is neither a name nor a path below the repository"),
+            );
         }
         if self.max_usd.is_some_and(|usd| !(usd > 0.0 && usd.is_finite())) {
             return wrong("max_usd", "should be an amount over 0".into());
@@ -120,10 +123,13 @@ mod tests {
 
     #[test]
     fn role_is_a_name_or_a_path_below_the_repository() {
-        for good in ["triage", "a.b:c-d_e", ".claude/agents/issue-responder", "./x", "agents/x.md"] {
+        for good in ["triage", "a.b:c-d_e", ".claude/agents/issue-responder", "./x", "agents/x.md"]
+        {
             assert!(is_role(good), "{good}");
         }
-        for bad in ["", "-x", "--agent", "/etc/passwd", "../x", "a/../../b", "a//b", "a b", "x/", "é"] {
+        for bad in
+            ["", "-x", "--agent", "/etc/passwd", "../x", "a/../../b", "a//b", "a b", "x/", "é"]
+        {
             assert!(!is_role(bad), "{bad}");
         }
         assert!(!is_role(&"x".repeat(201)));

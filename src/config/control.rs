@@ -76,7 +76,8 @@ fn set(config: &mut Config, name: &str, value: &str) -> Result<(), &'static str>
         }
         "AFK_ALLOWLIST" => {
             let names = value.split([',', ' ', '\n']).filter(|name| !name.is_empty());
-            config.allowlist = names.map(|name| repository(config, name)).collect::<Result<_, _>>()?;
+            config.allowlist =
+                names.map(|name| repository(config, name)).collect::<Result<_, _>>()?;
         }
         _ if value.is_empty() => {}
         "AFK_READY_LABEL" => value.clone_into(&mut config.labels.ready),
@@ -158,7 +159,11 @@ mod tests {
     #[test]
     fn switch_knows_the_words_of_the_replaced_service_in_any_case() {
         for (word, on) in [("TRUE", true), ("yes", true), ("On", true), ("1", true)] {
-            assert_eq!(apply_values(&[("AFK_KILL_SWITCH", word)]).unwrap().kill_switch, on, "{word}");
+            assert_eq!(
+                apply_values(&[("AFK_KILL_SWITCH", word)]).unwrap().kill_switch,
+                on,
+                "{word}"
+            );
         }
         for word in ["False", "no", "OFF", "0", " false \n"] {
             assert!(!apply_values(&[("AFK_KILL_SWITCH", word)]).unwrap().kill_switch, "{word}");

@@ -15,7 +15,6 @@ use super::http::SHORTEST_TOKEN;
 use super::repos::RepositoryConfig;
 use super::{Config, ConfigError, Env};
 use crate::core::model::id::Repo;
-use crate::network::without_credentials;
 
 /// The number of permits if the service is on and `capacity` isn't set.
 pub const PERMITS: u32 = 10;
@@ -126,7 +125,8 @@ pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(),
         config.max_queue_depth = depth;
     }
     if let Some(value) = set("AFK_HTTP_LISTEN") {
-        let address = if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.clone() };
+        let address =
+            if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.clone() };
         let message = "should be an address and a port, such as 0.0.0.0:8080";
         config.http.listen = address.parse().map_err(|_| ConfigError::Environment {
             name: "AFK_HTTP_LISTEN",
@@ -234,8 +234,8 @@ fn repository_at(
         .or_else(|_| Repo::parse(&format!("workspace/{name}")))
         .map_err(|_| ConfigError::Environment {
             name: variable,
-            // A token may stand in it.
-            value: without_credentials(remote),
+            // A token may stand in the rest of it.
+            value: name.to_owned(),
             message: "should end with a repository's name in plain letters",
         })?;
     let remote = remote.to_owned();
@@ -384,7 +384,10 @@ mod tests {
         assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
         assert!(config.http.enabled && !config.kill_switch);
         assert_eq!(config.allowlist.iter().collect::<Vec<_>>(), [&repo]);
-        assert_eq!((config.repos[&repo].branch.as_str(), config.labels.ready.as_str()), ("main", "broken"));
+        assert_eq!(
+            (config.repos[&repo].branch.as_str(), config.labels.ready.as_str()),
+            ("main", "broken")
+        );
         assert_eq!(config.agent_of(&repo).unwrap().0, "claude");
         assert_eq!((config.budget.run_usd, config.budget.day_usd), (Some(5.0), None));
         let service = config.service.as_ref().unwrap();
@@ -395,7 +398,7 @@ mod tests {
         assert_eq!(service.converse_settings("opus").seconds, 60);
         // Nothing that afk prints of it has the token.
         let shown = load("", &[("AFK_REPOSITORY", "https://bot:t0ken-t0ken@host/é")]).unwrap_err();
-        assert!(shown.contains("https://host/é") && !shown.contains("t0ken"), "{shown}");
+        assert!(shown.contains("\"é\"") && !shown.contains("t0ken"), "{shown}");
     }
 
     #[test]
@@ -415,8 +418,10 @@ mod tests {
 
     #[test]
     fn models_of_a_route_are_known_models() {
-        let base = "allowlist = ['a/b']\n[repos.'a/b']\nremote = 'x'\n[service]\nrepository = 'a/b'\n";
-        let config = load(&format!("{base}model = 'r'\n[service.chat.models.r]\ntools = true"), &[]);
+        let base =
+            "allowlist = ['a/b']\n[repos.'a/b']\nremote = 'x'\n[service]\nrepository = 'a/b'\n";
+        let config =
+            load(&format!("{base}model = 'r'\n[service.chat.models.r]\ntools = true"), &[]);
         let config = config.unwrap();
         let service = config.service.as_ref().unwrap();
         assert_eq!(service.known_models().last().unwrap().as_str(), "r");

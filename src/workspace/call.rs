@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::WorkspaceError;
 use crate::core::model::untrusted::clean_line;
-use crate::network::without_credentials;
 use crate::process::ChildHandle;
+use crate::redact::without_credentials;
 
 /// The most bytes that are kept of each output stream; git gets a broken pipe beyond it.
 const OUTPUT_LIMIT: u64 = 8 * 1024 * 1024;

@@ -27,7 +27,7 @@ use super::trash::{self, Trash};
 use super::walled_git::WalledGit;
 use super::{WorkspaceError, adopt, capsule};
 use crate::core::model::id::Sha;
-use crate::network::without_credentials;
+use crate::redact::without_credentials;
 use crate::sandbox::Sandbox;
 
 /// The most references of the remote that a workspace gets.

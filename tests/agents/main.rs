@@ -556,7 +556,8 @@ result
         expect_all("openai_client.py", &nginx.address);
         // A silence that is longer than nginx's patience of 60 s.
         let bearer = format!("Authorization: Bearer {OPERATOR}");
-        let body = r#"{"messages": [{"role": "user", "content": "silent for a while"}], "stream": true}"#;
+        let body =
+            r#"{"messages": [{"role": "user", "content": "silent for a while"}], "stream": true}"#;
         let out = std::process::Command::new("curl")
             .args(["-sS", "-N", "-w", "\n%{http_code}", "-H", &bearer, "-d", body])
             .args(["-H", "Content-Type: application/json"])

@@ -231,7 +231,8 @@ async fn path_of_an_agent_is_accepted_and_passed_on() {
         assert!(args(&world).contains(&format!("--agent\n{agent}\n")), "{}", args(&world));
     }
     // Null is no ceiling, as in the earlier service.
-    let body = json!({"prompt": "hi", "agent": "a", "max_budget_usd": null, "timeout_seconds": null});
+    let body =
+        json!({"prompt": "hi", "agent": "a", "max_budget_usd": null, "timeout_seconds": null});
     let id = execute_with(&api, body).await;
     wait_for_status(&api, &id, "completed").await;
     assert!(!args(&world).contains("--max-budget-usd"), "{}", args(&world));
@@ -253,7 +254,9 @@ async fn output_keeps_the_bytes_of_the_answer() {
     for answer in &answers {
         let line = |value: &Value| value.to_string() + "\n";
         let message = |id: &str, content: Value| {
-            line(&json!({"type": "assistant", "message": {"id": id, "role": "assistant", "content": [content]}, "parent_tool_use_id": null, "session_id": "session-1"}))
+            line(
+                &json!({"type": "assistant", "message": {"id": id, "role": "assistant", "content": [content]}, "parent_tool_use_id": null, "session_id": "session-1"}),
+            )
         };
         // Whole, and in pieces.
         let whole = message("m1", json!({"type": "text", "text": answer}));
@@ -270,7 +273,8 @@ async fn output_keeps_the_bytes_of_the_answer() {
             std::fs::write(world.path("lines"), lines).unwrap();
             let id = execute(&api, "read the lines").await;
             let done = wait_for_status(&api, &id, "completed").await;
-            let lines = done["output"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+            let lines =
+                done["output"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
             assert_eq!(&lines.collect::<String>(), answer);
             assert_eq!(done["result"], json!(answer));
             assert_eq!(done["cost_usd"], json!(0.01), "{done}");
@@ -451,7 +455,8 @@ async fn refused_request_leaves_its_connection_usable() {
     let answer = ask_on(&mut stream, "GET /health HTTP/1.1", b"").unwrap();
     assert!(answer.contains("200 OK"), "{answer}");
     // A client that waits for `100 Continue` is answered, and its connection is closed.
-    let waits = "POST /execute HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let waits =
+        "POST /execute HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     stream.write_all(waits.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -473,7 +478,10 @@ async fn role_persona_tools_and_clone_follow_the_route_and_the_model() {
     assert!(content.starts_with("at ") && content.contains("tests"), "only the end: {content:?}");
     let seen = args(&world);
     assert!(seen.contains("--agent\nrecruiter-triage\n") && !seen.contains("--tools"), "{seen}");
-    assert!(seen.contains("--max-budget-usd\n2.000000\n") && seen.contains("--model\nopus"), "{seen}");
+    assert!(
+        seen.contains("--max-budget-usd\n2.000000\n") && seen.contains("--model\nopus"),
+        "{seen}"
+    );
     assert!(message().contains(r"You are the triage.\n\nuse a tool"), "{}", message());
     let mut plain = chat("hi");
     plain["model"] = json!("plain");
@@ -519,7 +527,10 @@ async fn request_with_the_same_key_gets_the_same_job() {
     let all = (0..8).map(|_| send(&api, "order-7", "do"));
     let answers = futures::future::join_all(all).await;
     let id = answers[0].2["job_id"].clone();
-    assert!(answers.iter().all(|(status, _, body)| *status == 202 && body["job_id"] == id), "{answers:?}");
+    assert!(
+        answers.iter().all(|(status, _, body)| *status == 202 && body["job_id"] == id),
+        "{answers:?}"
+    );
     assert_eq!(answers.iter().filter(|(_, replayed, _)| !replayed).count(), 1);
     wait_for_status(&api, id.as_str().unwrap(), "completed").await;
     let (status, _, other) = send(&api, "order-7", "do something else").await;
@@ -548,7 +559,8 @@ fn doctor_prints_no_credential_of_a_remote() {
     let places = world.places();
     let args: Vec<&str> = places.iter().map(String::as_str).chain(["doctor"]).collect();
     let out = crate::support::afk(&args).output().unwrap();
-    let text = format!("{}{}", crate::support::text(&out.stdout), crate::support::text(&out.stderr));
+    let text =
+        format!("{}{}", crate::support::text(&out.stdout), crate::support::text(&out.stderr));
     assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
     assert!(!text.contains("s3cret") && !text.contains("bot:"), "{text}");
 }
@@ -602,7 +614,8 @@ impl Container {
         git(world.root(), &["clone", "-q", remote.to_str().unwrap(), infra.to_str().unwrap()]);
         for role in ["recruiter-triage", "conversational"] {
             let file = format!("home/agent/.claude/agents/{role}.md");
-            std::fs::write(place(&file), format!("---\nname: {role}\n---\nYou are {role}.\n")).unwrap();
+            std::fs::write(place(&file), format!("---\nname: {role}\n---\nYou are {role}.\n"))
+                .unwrap();
         }
         let program = place("bin/claude");
         std::fs::write(&program, CONTAINER_CLAUDE).unwrap();
@@ -657,7 +670,10 @@ async fn page_about_the_earlier_service_describes_a_container_that_works() {
     std::fs::write(&path, container.here(file)).unwrap();
     let doctor = container.command(environment, "doctor").output().unwrap();
     let doctor = crate::support::text(&doctor.stdout);
-    assert!(doctor.contains("ok  configuration") && doctor.contains("armed for 1 repository"), "{doctor}");
+    assert!(
+        doctor.contains("ok  configuration") && doctor.contains("armed for 1 repository"),
+        "{doctor}"
+    );
     let without_key = environment.replace("GIT_CRYPT_KEY=/secrets/git-crypt/key\n", "");
     let api = container.start(&without_key);
     let id = execute(&api, "commit it").await;
@@ -672,7 +688,10 @@ async fn page_about_the_earlier_service_describes_a_container_that_works() {
     let body = json!({"session_id": "s", "message": "hi"});
     let (status, answer) = api.post("/v1/conversational", OPERATOR, body).await;
     let args = answer["reply"].as_str().unwrap_or_default();
-    assert!(status == 200 && args.contains("--agent conversational") && args.contains("--tools"), "{answer}");
+    assert!(
+        status == 200 && args.contains("--agent conversational") && args.contains("--tools"),
+        "{answer}"
+    );
     let (_, health) = api.get("/health", None).await;
     assert_eq!((&health["status"], &health["capacity"]), (&json!("ok"), &json!(10)));
 }

@@ -29,8 +29,8 @@ use crate::error::{Failure, FailureKind, chain};
 use crate::executor;
 use crate::github::Api;
 use crate::journal::Journal;
-use crate::network::without_credentials;
 use crate::process::launch;
+use crate::redact::without_credentials;
 use crate::secrets::Secrets;
 use crate::tracker::folder::FolderTracker;
 use crate::tracker::{Tracker, TrackerError};
@@ -104,15 +104,16 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                     count => format!("armed for {count} repositories"),
                 }
             };
-            let place = match instance.needs_no_file(&paths) {
-                true => "the environment alone".to_owned(),
-                false => paths.config.display().to_string(),
+            let place = if instance.needs_no_file(&paths) {
+                "the environment alone".to_owned()
+            } else {
+                paths.config.display().to_string()
             };
             let text = format!("{place}; {readiness}");
             checkup.report("configuration", Ok(text));
             // A service may work without any issue.
             let has_issues = config.tracker.folder.is_some() || config.service.is_none();
-            if config.github.is_none() && has_issues || config.tracker.folder.is_some() {
+            if config.tracker.folder.is_some() || (config.github.is_none() && has_issues) {
                 checkup.report("tracker", tracker(&config).await);
             }
             services(&config, &mut checkup).await;

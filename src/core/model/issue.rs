@@ -22,7 +22,8 @@ impl Priority {
     pub fn from_label(label: &str) -> Option<Self> {
         let label = label.trim().to_ascii_lowercase();
         let rest = label.strip_prefix("priority");
-        let word = rest.map_or(label.as_str(), |rest| rest.trim_start_matches([':', '/', '-', ' ']));
+        let word =
+            rest.map_or(label.as_str(), |rest| rest.trim_start_matches([':', '/', '-', ' ']));
         // A digit alone means a priority only behind the word and a separator.
         let is_named = rest.is_some_and(|rest| rest.len() > word.len());
         match word {

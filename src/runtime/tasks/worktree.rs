@@ -236,8 +236,8 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
 /// Keeps the commits of a prompt whose clone goes away, where no task has done so: an operator's own
 /// prompt, and a job that was cut off.
 async fn keep_commits(task: &TaskContext, clone: &Path) {
-    let cut_off = task.run.progress.outcome == Some(Outcome::Cancelled)
-        || task.run.agent.turn_end.is_none();
+    let cut_off =
+        task.run.progress.outcome == Some(Outcome::Cancelled) || task.run.agent.turn_end.is_none();
     let begun = task.run.agent.turns > 0 && std::fs::symlink_metadata(clone.join(".git")).is_ok();
     if !begun || (task.run.work.job().is_some() && !cut_off) {
         return;

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::response::sse::{Event as ServerSentEvent, KeepAlive, Sse};
 use axum::response::Response;
+use axum::response::sse::{Event as ServerSentEvent, KeepAlive, Sse};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};

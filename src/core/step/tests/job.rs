@@ -128,7 +128,8 @@ fn question_with_tools_and_a_clone_is_judged_like_any_run() {
     let Ok(Accepted::Queued { run, .. }) = scenario.operate(submit) else { panic!("refused") };
     worktree_ready(&mut scenario, run);
     scenario.request_permission(Tool::Shell, "ls");
-    let allowed = |effect: &Effect| matches!(effect, Effect::Answer { answer: Answer::Approve, .. });
+    let allowed =
+        |effect: &Effect| matches!(effect, Effect::Answer { answer: Answer::Approve, .. });
     assert!(scenario.effects.iter().any(allowed), "{:?}", scenario.effects);
 }
 

@@ -60,7 +60,8 @@ pub(super) async fn ask(
     question: ServiceQuestion,
 ) -> Result<PendingAnswer, ServiceRefusal> {
     let id = new_job_id()?;
-    let AnswerSettings { agent, role, tools, clone, max_usd, seconds, model, .. } = question.settings;
+    let AnswerSettings { agent, role, tools, clone, max_usd, seconds, model, .. } =
+        question.settings;
     let job = Job {
         id,
         kind: question.kind,

@@ -98,7 +98,8 @@ impl ChatMessage {
     fn check(&self, at: usize) -> Result<(), OpenAiRefusal> {
         let roles = ["system", "developer", "user", "assistant", "tool", "function"];
         if !roles.contains(&self.role.as_str()) {
-            let message = format!("{:?} is not one of {}", clean_line(&self.role), roles.join(", "));
+            let message =
+                format!("{:?} is not one of {}", clean_line(&self.role), roles.join(", "));
             return Err(OpenAiRefusal::unsupported(format!("messages[{at}].role"), message));
         }
         let Some(MessageContent::Parts(parts)) = &self.content else { return Ok(()) };
@@ -211,6 +212,9 @@ pub(in super::super) async fn completions(
     Ok(Json(completion).into_response())
 }
 
+/// The next part of an answer; none at its end.
+type NextPart = Option<AnswerPart>;
+
 /// The fields that all objects of an answer share.
 struct CompletionHeader {
     id: String,
@@ -249,7 +253,7 @@ fn data(value: &Value) -> Event {
 fn stream_chunks(
     header: CompletionHeader,
     pending: PendingAnswer,
-    first: Option<Option<AnswerPart>>,
+    first: Option<NextPart>,
     until: Instant,
     include_usage: bool,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -348,7 +352,10 @@ mod tests {
             {"role": "user", "content": "3"},
         ]);
         let prompt = prompt_of(&all).unwrap();
-        assert!(prompt.starts_with("D\n\nUser: 1\n\nAssistant: 2\n(called f with {})\n\nUser: 3\n\n"), "{prompt}");
+        assert!(
+            prompt.starts_with("D\n\nUser: 1\n\nAssistant: 2\n(called f with {})\n\nUser: 3\n\n"),
+            "{prompt}"
+        );
         for nothing in [json!([]), json!([{"role": "system", "content": "x"}])] {
             assert_eq!(prompt_of(&nothing), None);
         }

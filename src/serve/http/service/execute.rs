@@ -139,11 +139,7 @@ fn keyed_job_id(ServiceCaller(caller): &ServiceCaller, key: &str) -> JobId {
 }
 
 /// The answer to a request whose key belongs to a known job: that job, if the request is the same.
-fn repeated(
-    state: &ApiState,
-    prompt: &str,
-    job: &Job,
-) -> Option<Result<Response, ServiceRefusal>> {
+fn repeated(state: &ApiState, prompt: &str, job: &Job) -> Option<Result<Response, ServiceRefusal>> {
     let snapshot = state.snapshot();
     let run = snapshot.fleet.jobs.run(job.id).and_then(|run| snapshot.fleet.runs.get(&run))?;
     let known = run.work.job()?;

@@ -111,10 +111,12 @@ impl FromRequestParts<ApiState> for ServiceCaller {
         let has_token = parts.headers.get(AUTHORIZATION).is_some_and(|value| {
             value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|token| !token.is_empty())
         });
-        let detail = match has_token {
-            _ if state.tokens.is_empty() => "Service unauthenticated",
-            false => "Missing bearer token",
-            true => "Invalid token",
+        let detail = if state.tokens.is_empty() {
+            "Service unauthenticated"
+        } else if has_token {
+            "Invalid token"
+        } else {
+            "Missing bearer token"
         };
         let caller = state.tokens.caller(&parts.headers);
         caller.map(Self).ok_or_else(|| ServiceRefusal::detail(StatusCode::UNAUTHORIZED, detail))

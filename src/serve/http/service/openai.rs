@@ -38,7 +38,8 @@ impl OpenAiRefusal {
 
     /// A model that isn't one of those that are known.
     pub(super) fn unknown_model(status: StatusCode, name: &str, known: &[&String]) -> Self {
-        let name: String = crate::core::model::untrusted::clean_line(name).chars().take(80).collect();
+        let name: String =
+            crate::core::model::untrusted::clean_line(name).chars().take(80).collect();
         let message = format!("unsupported model {name:?}; GET /v1/models lists those that answer");
         let refusal = Self::new(status, "model_not_found", message);
         Self { param: Some("model".into()), beside: json!({"supported": known}), ..refusal }
@@ -219,9 +220,18 @@ mod tests {
     fn refusal_of_the_replaced_service_keeps_its_keys_beside_the_error() {
         let field = OpenAiRefusal::from(ServiceRefusal::field("messages", "Field required")).body();
         assert_eq!(field["error"]["message"], "messages: Field required");
-        assert_eq!((&field["error"]["param"], &field["detail"][0]["loc"][1]), (&json!("messages"), &json!("messages")));
+        assert_eq!(
+            (&field["error"]["param"], &field["detail"][0]["loc"][1]),
+            (&json!("messages"), &json!("messages"))
+        );
         let failed = OpenAiRefusal::from(ServiceRefusal::failed("it broke")).body();
-        assert_eq!((&failed["error"]["message"], &failed["error"]["type"]), (&json!("it broke"), &json!("server_error")));
-        assert_eq!((&failed["error"]["code"], &failed["detail"]), (&json!("execution_failed"), &json!("it broke")));
+        assert_eq!(
+            (&failed["error"]["message"], &failed["error"]["type"]),
+            (&json!("it broke"), &json!("server_error"))
+        );
+        assert_eq!(
+            (&failed["error"]["code"], &failed["detail"]),
+            (&json!("execution_failed"), &json!("it broke"))
+        );
     }
 }
