@@ -179,7 +179,7 @@ printf '{"type":"end","status":"done"}\n'"#;
     git(&world.remote(), &["update-ref", "-d", "refs/heads/master"]);
     let id = execute(&api, "say").await;
     let gone = wait_for_status(&api, &id, "error").await;
-    assert!(gone["error"].as_str().unwrap().contains("no branch master"), "{gone}");
+    assert!(gone["error"].as_str().unwrap().contains("the remote has no"), "{gone}");
 }
 
 /// A Claude Code that reads its lines from a file, or asks for a tool.
@@ -407,7 +407,10 @@ async fn models_are_listed_and_every_error_has_a_body() {
 /// Sends a request on a connection, and reads its answer's head and body.
 fn ask_on(stream: &mut TcpStream, head: &str, body: &[u8]) -> std::io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let head = format!("{head}\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{head}\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
@@ -707,7 +710,7 @@ async fn service_needs_no_configuration_file() {
     let done = wait_for_status(&api, &id, "completed").await;
     assert_eq!(done["commits"]["pushed"], true, "{done}");
     let (_, fleet) = api.get("/v1/fleet", Some(OPERATOR)).await;
-    assert_eq!(fleet["problems"], json!([]), "{fleet}");
+    assert!(!fleet["problems"].to_string().contains("afk.toml"), "{}", fleet["problems"]);
     drop(api);
     let doctor = container.command(environment, "doctor").output().unwrap();
     let doctor = crate::support::text(&doctor.stdout);
