@@ -1,8 +1,12 @@
 """litellm against afk, as an endpoint of OpenAI's kind."""
 
-from common import asked, base, dialogue, picture, text, token, until_idle
+import os
+
+# Without it litellm fetches a list of prices from the Internet.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
+from common import asked, base, dialogue, picture, text, token, until_idle
 
 litellm.suppress_debug_info = True
 
