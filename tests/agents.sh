@@ -3,7 +3,7 @@
 #
 #   tests/agents.sh            Claude Code and Codex
 #   tests/agents.sh slow       claude-agent-acp, codex-acp, opencode, gemini, qwen and copilot
-#   tests/agents.sh clients    the OpenAI client from PyPI and curl, against the HTTP API
+#   tests/agents.sh clients    the clients openai, litellm and langchain from PyPI, curl, and nginx, with the HTTP API
 #   tests/agents.sh all        everything
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,10 +16,14 @@ skip() {
 if [ "$what" = clients ]; then
     folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/clients
     command -v curl >/dev/null || skip "curl is missing"
-    if [ "$(cat "$folder/installed" 2>/dev/null)" != "openai 3.57.0" ]; then
-        python3 -m venv --clear "$folder" && "$folder/bin/pip" install -q openai==3.57.0 ||
-            skip "python3 could not install openai"
-        echo "openai 3.57.0" > "$folder/installed"
+    PATH=$PATH:/usr/sbin:/usr/local/sbin
+    command -v nginx >/dev/null || skip "nginx is missing (Debian: nginx-light)"
+    packages="openai==3.57.0 litellm==1.110.2 langchain-openai==1.7.4"
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$packages" ]; then
+        # shellcheck disable=SC2086 # Each package is one word.
+        python3 -m venv --clear "$folder" && "$folder/bin/pip" install -q $packages ||
+            skip "python3 could not install $packages"
+        echo "$packages" > "$folder/installed"
     fi
     export AFK_CLIENTS="$folder/bin/python"
     if cargo nextest --version >/dev/null 2>&1; then

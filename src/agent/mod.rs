@@ -124,6 +124,9 @@ pub(crate) struct TurnLimits {
     /// Silence after which the operator is notified. The turn is interrupted after twice, and
     /// stopped after three times this duration.
     pub(crate) silence: Duration,
+    /// Whether only the limit of the whole turn ends a silent one.
+    #[serde(default)]
+    pub(crate) may_be_silent: bool,
     /// The longest duration of one tool, during which silence is normal.
     pub(crate) tool: Duration,
     /// The most memory of the whole process tree, in bytes.

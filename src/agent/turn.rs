@@ -452,6 +452,10 @@ impl<'a> TurnLoop<'a> {
 
     /// The silence after which the turn is interrupted; longer while a tool runs.
     fn interrupt_after(&self) -> Duration {
+        if self.spec.limits.may_be_silent {
+            // Never before the limit of the turn, which counts from the agent's start.
+            return self.spec.limits.turn.saturating_mul(2);
+        }
         let twice = self.spec.limits.silence * 2;
         if self.tools.is_empty() { twice } else { twice.max(self.spec.limits.tool) }
     }

@@ -129,7 +129,9 @@ fn spawn(program: &Path, in_scope: bool, paths: &Paths, log: &Path) -> Result<Ch
         Command::new(program)
     };
     let out = File::create(log).map_err(system)?;
-    command.arg("--config").arg(std::path::absolute(&paths.config)?);
+    if paths.config.exists() {
+        command.arg("--config").arg(std::path::absolute(&paths.config)?);
+    }
     command.arg("--state").arg(std::path::absolute(&paths.state)?);
     command.args(["up", "--background"]).current_dir("/").stdin(Stdio::null());
     command.stdout(out.try_clone().map_err(system)?).stderr(out);

@@ -42,14 +42,26 @@ impl InstanceArgs {
     /// Loads the configuration.
     pub(super) fn load(&self) -> Result<(Config, Paths), Failure> {
         let paths = self.paths()?;
+        if self.needs_no_file(&paths) {
+            return Ok((Config::of_environment(&env)?, paths));
+        }
         if !paths.config.exists() {
             let path = paths.config.display();
             return Err(Failure::new(FailureKind::Configuration, format!("there is no {path}"))
                 .hint(
-                    "`afk init` writes one for the repository you are in; `afk demo` needs none",
+                    "`afk init` writes one for the repository you are in; `afk demo` needs none, and a \
+                     service needs only its environment (docs/earlier-service.md)",
                 ));
         }
         Ok((Config::load(&paths.config, &env)?, paths))
+    }
+
+    /// Whether there is no file at the usual place, nobody named one, and the environment describes a
+    /// whole service.
+    pub(super) fn needs_no_file(&self, paths: &Paths) -> bool {
+        let is_named =
+            self.config.is_some() || env("AFK_CONFIG").is_some_and(|name| !name.is_empty());
+        !is_named && !paths.config.exists() && Config::is_in_environment(&env)
     }
 
     /// Folds the journal into the fleet that it records; afk may run meanwhile.

@@ -42,7 +42,7 @@ pub(super) enum FirstStep {
 /// Chooses the cockpit if there is a configuration, and asks the user otherwise.
 pub(super) fn choose(instance: &InstanceArgs) -> Result<FirstStep, Failure> {
     let paths = instance.paths()?;
-    if paths.config.exists() {
+    if paths.config.exists() || instance.needs_no_file(&paths) {
         return Ok(FirstStep::Cockpit);
     }
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
@@ -89,7 +89,7 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
     let (config, paths) = instance.load()?;
     let launcher = super::own_program()?;
     if args.cockpit {
-        return cockpit(config, &paths.state, launcher, Some(paths.config)).await;
+        return cockpit(config, &paths.state, launcher, existing(paths.config)).await;
     }
     if args.take_over {
         let hello = client::hello(&config, Role::Operator, "take-over", (0, 0));
@@ -101,7 +101,8 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
     let _log = super::log::start(&paths.state)?;
     let mut config = config;
     let leadership = lead(&mut config, &paths, &launcher).await?;
-    let runtime = Runtime::start(config, &paths.state, launcher, Some(paths.config)).await?;
+    let file = existing(paths.config);
+    let runtime = Runtime::start(config, &paths.state, launcher, file).await?;
     start_ways_in(&runtime.handle, &paths.state).await?;
     print_line(&format!("afk runs on {}", paths.state.display()));
     tracing::info!(process = std::process::id(), "afk has started");
@@ -168,6 +169,11 @@ async fn wait_for_end(handle: &Handle, leadership: Option<&Leadership>) -> Resul
         }
     }
     Ok(())
+}
+
+/// The configuration file that afk follows; none where the environment alone configures it.
+fn existing(file: PathBuf) -> Option<PathBuf> {
+    file.exists().then_some(file)
 }
 
 /// Waits until this afk is elected, if `[leader]` is set. Until then it follows: it serves reads over HTTP

@@ -15,6 +15,7 @@
 
 pub(crate) mod address;
 pub mod agent;
+pub mod answer;
 pub mod breakglass;
 mod check;
 pub mod control;
@@ -182,11 +183,40 @@ impl Config {
         let text = crate::trusted_file::read(path)?;
         let mut config: Self = parse(&path.display().to_string(), &text)?;
         config.resolve_paths(path.parent().unwrap_or(Path::new(".")), env);
-        service::apply_environment(&mut config, env)?;
-        control::apply(&mut config, env)?;
-        config.check()?;
+        config.overlay(env)?;
         test_secrets::check(&config, &text)?;
         Ok(config)
+    }
+
+    /// Whether the environment alone describes a service, so that no file is needed.
+    #[must_use]
+    pub fn is_in_environment(env: Env<'_>) -> bool {
+        service::is_in_environment(env)
+    }
+
+    /// The configuration of the environment alone.
+    ///
+    /// # Errors
+    /// Returns a [`ConfigError`] that names the variable or the key.
+    pub fn of_environment(env: Env<'_>) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.resolve_paths(Path::new("/"), env);
+        config.overlay(env)?;
+        Ok(config)
+    }
+
+    /// Lays the environment over the file's values, and checks the result.
+    fn overlay(&mut self, env: Env<'_>) -> Result<(), ConfigError> {
+        service::apply_environment(self, env)?;
+        control::apply(self, env)?;
+        if control::value_of(env, "AFK_ALLOWLIST").is_none()
+            && service::is_in_environment(env)
+            && let Some(repo) = self.service.as_ref().and_then(|service| service.repository.clone())
+        {
+            // A blank allowlist takes no issue. The environment names the jobs' repository by itself.
+            self.allowlist.insert(repo);
+        }
+        self.check()
     }
 
     fn resolve_paths(&mut self, home: &Path, env: Env<'_>) {

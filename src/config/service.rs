@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::agent::AgentConfig;
+use super::answer::{AnswerConfig, AnswerSettings};
+use super::control::{switch, value_of};
 use super::http::SHORTEST_TOKEN;
 use super::repos::RepositoryConfig;
 use super::{Config, ConfigError, Env};
@@ -15,6 +18,9 @@ use crate::core::model::id::Repo;
 
 /// The number of permits if the service is on and `capacity` isn't set.
 pub const PERMITS: u32 = 10;
+
+/// The place of the git-crypt key in the replaced service's container.
+const GIT_CRYPT_KEY: &str = "/secrets/git-crypt/key";
 
 /// `[service]`: where jobs work, which models answer, and for how long.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +44,14 @@ pub struct ServiceConfig {
     pub jobs_dir: Option<PathBuf>,
     /// The git-crypt key that unlocks clones: a reference to a secret in base64, or a path.
     pub git_crypt_key: Option<String>,
+    /// Pushes the commits of a completed job to the repository's branch.
+    pub push: bool,
+    /// The settings of chats.
+    pub chat: AnswerConfig,
+    /// The settings of chats that are streamed; those of `chat` by default.
+    pub stream: Option<AnswerConfig>,
+    /// The settings of sessions.
+    pub converse: AnswerConfig,
     /// The longest time of an answer to a chat.
     pub chat_seconds: u32,
     /// The longest time of an answer in a session.
@@ -61,6 +75,10 @@ impl Default for ServiceConfig {
             workspace: true,
             jobs_dir: None,
             git_crypt_key: None,
+            push: false,
+            chat: AnswerConfig::default(),
+            stream: None,
+            converse: AnswerConfig::default(),
             chat_seconds: 900,
             converse_seconds: 120,
             bearer: None,
@@ -80,24 +98,57 @@ impl PartialEq for ServiceConfig {
         key(self) == key(other)
             && self.models == other.models
             && self.git_crypt_key == other.git_crypt_key
+            && self.push == other.push
+            && self.chat == other.chat
+            && self.stream == other.stream
+            && self.converse == other.converse
     }
 }
 
-/// Overwrites the configuration with the environment variables of the replaced service.
+/// Whether the environment alone describes a service: it names the repository of its jobs.
+pub(super) fn is_in_environment(env: Env<'_>) -> bool {
+    ["WORKSPACE_DIR", "AFK_REPOSITORY"].iter().any(|name| value_of(env, name).is_some())
+}
+
+/// Overwrites the configuration with the environment variables of the replaced service, and with those
+/// that stand for the keys that a service without a file needs.
 ///
 /// # Errors
 /// Returns [`ConfigError::Environment`] with the name and the values that are allowed, and
 /// [`ConfigError::Meaning`] for a token that is too short.
 pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(), ConfigError> {
-    let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    let set = |name: &str| value_of(env, name);
     if let Some(permits) = number(env, "MAX_CONCURRENCY")? {
         config.capacity = Some(permits);
     }
     if let Some(depth) = number(env, "MAX_QUEUE_DEPTH")? {
         config.max_queue_depth = depth;
     }
-    if let Some(folder) = set("WORKSPACE_DIR") {
-        let (repo, repository) = repository_of_clone(Path::new(&folder))?;
+    if let Some(value) = set("AFK_HTTP_LISTEN") {
+        let address =
+            if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.clone() };
+        let message = "should be an address and a port, such as 0.0.0.0:8080";
+        config.http.listen = address.parse().map_err(|_| ConfigError::Environment {
+            name: "AFK_HTTP_LISTEN",
+            value,
+            message,
+        })?;
+        config.http.enabled = true;
+    }
+    if let Some(preset) = set("AFK_AGENT_PRESET") {
+        let agent = AgentConfig { preset: Some(preset.clone()), ..AgentConfig::default() };
+        config.agents.entry(preset.clone()).or_insert(agent);
+        config.agent.get_or_insert(preset);
+    }
+    let named = match (set("AFK_REPOSITORY"), set("WORKSPACE_DIR")) {
+        (Some(remote), _) => {
+            let branch = set("AFK_BRANCH").unwrap_or_else(|| "master".into());
+            Some(repository_at("AFK_REPOSITORY", &remote, branch)?)
+        }
+        (None, Some(folder)) => Some(repository_of_clone(Path::new(&folder))?),
+        (None, None) => None,
+    };
+    if let Some((repo, repository)) = named {
         config.allowlist.insert(repo.clone());
         config.repos.entry(repo.clone()).or_insert(repository);
         config.service.get_or_insert_default().repository = Some(repo);
@@ -109,13 +160,29 @@ pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(),
     if let Some(seconds) = number(env, "FETCH_DEBOUNCE_SECONDS")? {
         service.fetch_debounce_seconds = seconds.into();
     }
+    if let Some(seconds) = number(env, "CONVERSATIONAL_TIMEOUT_SECONDS")? {
+        // In the replaced service it was also the limit of a streamed chat.
+        service.converse_seconds = seconds;
+        service.converse.seconds = None;
+        service.stream.get_or_insert_with(|| service.chat.clone()).seconds = Some(seconds);
+    }
     if let Some(folder) = set("JOBS_DIR") {
         service.jobs_dir = Some(folder.into());
     }
+    if let Some(push) = set("AFK_SERVICE_PUSH") {
+        let message = "should be true or false";
+        service.push = switch(&push).ok_or(ConfigError::Environment {
+            name: "AFK_SERVICE_PUSH",
+            value: push,
+            message,
+        })?;
+    }
     if set("GIT_CRYPT_KEY").is_some() {
         service.git_crypt_key = Some("env:GIT_CRYPT_KEY".into());
+    } else if env("GIT_CRYPT_KEY").is_none() && set("WORKSPACE_DIR").is_some() {
+        service.use_mounted_key(Path::new(GIT_CRYPT_KEY));
     }
-    let bearer = set("API_BEARER_TOKEN").map(|token| token.trim().to_owned());
+    let bearer = set("API_BEARER_TOKEN");
     if bearer.as_ref().is_some_and(|token| token.chars().count() < SHORTEST_TOKEN) {
         let message = format!("has fewer than {SHORTEST_TOKEN} characters");
         return Err(ConfigError::meaning("API_BEARER_TOKEN", message));
@@ -125,8 +192,8 @@ pub(super) fn apply_environment(config: &mut Config, env: Env<'_>) -> Result<(),
 }
 
 fn number(env: Env<'_>, name: &'static str) -> Result<Option<u32>, ConfigError> {
-    let Some(value) = env(name).filter(|value| !value.trim().is_empty()) else { return Ok(None) };
-    value.trim().parse().map(Some).map_err(|_| {
+    let Some(value) = value_of(env, name) else { return Ok(None) };
+    value.parse().map(Some).map_err(|_| {
         let message = "should be a whole number";
         ConfigError::Environment { name, value, message }
     })
@@ -151,16 +218,68 @@ fn repository_of_clone(folder: &Path) -> Result<(Repo, RepositoryConfig), Config
     let head = std::fs::read_to_string(clone.path().join("HEAD")).unwrap_or_default();
     let branch = head.trim().strip_prefix("ref: refs/heads/");
     let branch = branch.ok_or_else(|| wrong("should be on a branch"))?.to_owned();
+    repository_at("WORKSPACE_DIR", &remote, branch)
+}
+
+/// Derives the name of a repository from its address.
+fn repository_at(
+    variable: &'static str,
+    remote: &str,
+    branch: String,
+) -> Result<(Repo, RepositoryConfig), ConfigError> {
     let name = remote.trim_end_matches('/').trim_end_matches(".git");
     let mut parts = name.rsplit(['/', ':']).filter(|part| !part.is_empty());
     let (name, owner) = (parts.next().unwrap_or_default(), parts.next().unwrap_or("workspace"));
     let repo = Repo::parse(&format!("{owner}/{name}"))
         .or_else(|_| Repo::parse(&format!("workspace/{name}")))
-        .map_err(|_| wrong("should have a folder's name in plain letters"))?;
+        .map_err(|_| ConfigError::Environment {
+            name: variable,
+            // A token may stand in the rest of it.
+            value: name.to_owned(),
+            message: "should end with a repository's name in plain letters",
+        })?;
+    let remote = remote.to_owned();
     Ok((repo, RepositoryConfig { remote, branch, ..RepositoryConfig::default() }))
 }
 
 impl ServiceConfig {
+    /// Unlocks clones with a key that lies where the replaced service expected it.
+    fn use_mounted_key(&mut self, key: &Path) {
+        if self.git_crypt_key.is_none() && key.is_file() {
+            self.git_crypt_key = Some(key.display().to_string());
+        }
+    }
+
+    /// The settings of a chat by a model.
+    pub(crate) fn chat_settings(&self, model: &str, streams: bool) -> AnswerSettings {
+        self.chat_route(streams).settings(model, self.chat_seconds)
+    }
+
+    /// The settings of a session's answer by a model.
+    pub(crate) fn converse_settings(&self, model: &str) -> AnswerSettings {
+        self.converse.settings(model, self.converse_seconds)
+    }
+
+    const fn chat_route(&self, streams: bool) -> &AnswerConfig {
+        match &self.stream {
+            Some(stream) if streams => stream,
+            _ => &self.chat,
+        }
+    }
+
+    /// The models that a caller may ask for: those of `models`, and those that a route defines.
+    pub(crate) fn known_models(&self) -> Vec<&String> {
+        let routes = [Some(&self.chat), self.stream.as_ref(), Some(&self.converse)];
+        let defined = routes.into_iter().flatten().flat_map(|route| route.models.keys());
+        let mut known: Vec<&String> = self.models.iter().collect();
+        for name in defined {
+            if !known.contains(&name) {
+                known.push(name);
+            }
+        }
+        known
+    }
+
     pub(super) fn check(&self, config: &Config) -> Result<(), ConfigError> {
         let wrong = |key: &str, message: String| Err(ConfigError::meaning(key, message));
         let Some(repo) = &self.repository else {
@@ -174,10 +293,14 @@ impl ServiceConfig {
         {
             return wrong("agent", format!("there is no [agents.{agent}]"));
         }
-        if !self.models.contains(&self.model) {
+        if !self.known_models().contains(&&self.model) {
             return wrong("model", format!("{:?} is not one of `models`", self.model));
         }
-        Ok(())
+        self.chat.check(config).map_err(|error| error.within("chat"))?;
+        if let Some(stream) = &self.stream {
+            stream.check(config).map_err(|error| error.within("stream"))?;
+        }
+        self.converse.check(config).map_err(|error| error.within("converse"))
     }
 }
 
@@ -238,6 +361,83 @@ mod tests {
     }
 
     #[test]
+    fn environment_without_a_file_describes_a_whole_service() {
+        let names = [
+            ("AFK_HTTP_LISTEN", ":8080"),
+            ("AFK_AGENT_PRESET", "claude"),
+            ("AFK_REPOSITORY", "https://bot:t0ken-t0ken@git.acme.com/acme/infra.git"),
+            ("AFK_BRANCH", "main"),
+            ("AFK_KILL_SWITCH", "False"),
+            ("AFK_ALLOWLIST", "infra"),
+            ("AFK_READY_LABEL", "broken"),
+            ("AFK_BUDGET_USD", "5"),
+            ("AFK_SERVICE_PUSH", "yes"),
+            ("CONVERSATIONAL_TIMEOUT_SECONDS", "60"),
+            ("JOB_TTL_SECONDS", " "),
+        ];
+        let env = |name: &str| {
+            names.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        assert!(is_in_environment(&env) && !is_in_environment(&|_| None));
+        let config = Config::of_environment(&env).unwrap();
+        let repo = Repo::parse("acme/infra").unwrap();
+        assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
+        assert!(config.http.enabled && !config.kill_switch);
+        assert_eq!(config.allowlist.iter().collect::<Vec<_>>(), [&repo]);
+        assert_eq!(
+            (config.repos[&repo].branch.as_str(), config.labels.ready.as_str()),
+            ("main", "broken")
+        );
+        assert_eq!(config.agent_of(&repo).unwrap().0, "claude");
+        assert_eq!((config.budget.run_usd, config.budget.day_usd), (Some(5.0), None));
+        let service = config.service.as_ref().unwrap();
+        assert!(service.push && service.git_crypt_key.is_none());
+        assert_eq!((service.job_ttl_seconds, service.converse_seconds), (3600, 60));
+        assert_eq!(service.chat_settings("opus", true).seconds, 60);
+        assert_eq!(service.chat_settings("opus", false).seconds, 900);
+        assert_eq!(service.converse_settings("opus").seconds, 60);
+        // Nothing that afk prints of it has the token.
+        let shown = load("", &[("AFK_REPOSITORY", "https://bot:t0ken-t0ken@host/é")]).unwrap_err();
+        assert!(shown.contains("\"é\"") && !shown.contains("t0ken"), "{shown}");
+    }
+
+    #[test]
+    fn key_of_the_replaced_services_container_is_used_where_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        let mut service = ServiceConfig::default();
+        service.use_mounted_key(&key);
+        assert_eq!(service.git_crypt_key, None);
+        std::fs::write(&key, "x").unwrap();
+        service.use_mounted_key(&key);
+        assert_eq!(service.git_crypt_key.as_deref(), key.to_str());
+        service.git_crypt_key = Some("env:OTHER".into());
+        service.use_mounted_key(&key);
+        assert_eq!(service.git_crypt_key.as_deref(), Some("env:OTHER"));
+    }
+
+    #[test]
+    fn models_of_a_route_are_known_models() {
+        let base =
+            "allowlist = ['a/b']\n[repos.'a/b']\nremote = 'x'\n[service]\nrepository = 'a/b'\n";
+        let config =
+            load(&format!("{base}model = 'r'\n[service.chat.models.r]\ntools = true"), &[]);
+        let config = config.unwrap();
+        let service = config.service.as_ref().unwrap();
+        assert_eq!(service.known_models().last().unwrap().as_str(), "r");
+        assert!(service.chat_settings("r", true).tools, "without [service.stream] those of chat");
+        for (text, message) in [
+            ("[service.chat]\nagent = 'x'", "service.chat.agent: there is no [agents.x]"),
+            ("[service.stream]\nrole = '--x'", "service.stream.role: \"--x\" is neither"),
+            ("[service.converse]\nmax_usd = 0", "service.converse.max_usd: should be"),
+            ("[service.chat.models.x]\nseconds = 0", "service.chat.models.x.seconds: should be"),
+        ] {
+            let error = load(&format!("{base}{text}"), &[]).unwrap_err();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+
+    #[test]
     fn load_reports_unusable_values() {
         for (text, env, message) in [
             ("", ("MAX_CONCURRENCY", "many"), "MAX_CONCURRENCY=\"many\": should be a whole number"),
@@ -247,6 +447,9 @@ mod tests {
                 ("API_BEARER_TOKEN", "0123456789abcde"),
                 "API_BEARER_TOKEN: has fewer than 16 characters",
             ),
+            ("", ("AFK_HTTP_LISTEN", "8080"), "AFK_HTTP_LISTEN=\"8080\": should be an address"),
+            ("[service]", ("AFK_SERVICE_PUSH", "maybe"), "AFK_SERVICE_PUSH=\"maybe\": should be"),
+            ("", ("AFK_AGENT_PRESET", "nobody"), "agents.nobody."),
             ("[service]", ("X", ""), "service.repository: is missing"),
             ("[service]\nrepository = 'a/b'", ("X", ""), "service.repository: a/b is not on"),
         ] {

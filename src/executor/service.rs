@@ -194,7 +194,10 @@ impl ServiceExecutor {
             };
             unavailable = false;
             let lines = job["output"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let new: Vec<&str> = lines.iter().skip(emitted).filter_map(Value::as_str).collect();
+            // The lines of some services end with their line breaks.
+            let line =
+                |line: &'_ Value| line.as_str().map(|line| line.trim_end_matches('\n').to_owned());
+            let new: Vec<String> = lines.iter().skip(emitted).filter_map(line).collect();
             if !new.is_empty() {
                 emitted = lines.len();
                 let _ = events.send(AgentEvent::Text { text: new.join("\n").into() }).await;

@@ -14,6 +14,7 @@
 //! The set of values belongs to the process: a secret is one wherever it was read and wherever it
 //! turns up, and a part of afk that was handed no set could leak without anybody noticing.
 
+mod address;
 mod forms;
 mod needles;
 mod shapes;
@@ -30,6 +31,7 @@ use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::input::RunFact;
 use crate::core::model::untrusted::Untrusted;
 use crate::lock::LockExt;
+pub(crate) use address::without_credentials;
 use needles::{Certainty, Needles};
 pub(crate) use split::{Split, SplitGuard};
 pub(crate) use stream::StreamRedactor;

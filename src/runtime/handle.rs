@@ -4,7 +4,7 @@
 //! wraps it for a screen. A handle of a follower has the same methods, and refuses every command.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::{Batch, Context, LoopMessage, Snapshot};
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
-use crate::core::model::id::{Actor, RunId};
+use crate::core::model::id::{Actor, Repo, RunId};
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
@@ -184,6 +184,11 @@ impl Handle {
             .get(reference)
             .await
             .map_err(|error| crate::error::chain(&error))
+    }
+
+    /// The folder of afk's own clone of a repository, which keeps the commits of jobs.
+    pub(crate) fn base_clone(&self, repo: &Repo) -> PathBuf {
+        self.context.workspaces.folder(repo).join("base.git")
     }
 
     /// The configuration in force.

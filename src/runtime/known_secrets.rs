@@ -39,6 +39,15 @@ pub(super) fn remember(config: &Config) {
             redact::remember(&text);
         }
     }
+    // A token may stand in the address of a remote.
+    for repository in config.repos.values() {
+        let password = reqwest::Url::parse(&repository.remote)
+            .ok()
+            .and_then(|url| url.password().or(Some(url.username())).map(str::to_owned));
+        if let Some(password) = password {
+            redact::remember_likely(&password);
+        }
+    }
     // The tests of the base run before the first turn resolves these.
     for reference in config.agents.values().flat_map(|agent| agent.secrets.values()) {
         // An unreadable secret protects nothing here; the turn that needs it reports the error. Those of

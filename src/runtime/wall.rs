@@ -238,18 +238,30 @@ impl Wall {
         }
         trash::remove(&self.private(owner))
     }
-}
 
-impl Sandboxes for Wall {
-    fn of(&self, workspace: &Path) -> Result<Option<Sandbox>, String> {
+    /// The sandbox of git in a tree that borrows the objects of a repository of ours.
+    ///
+    /// # Errors
+    /// A line that says why the wall can't be built. git must not run then.
+    pub(super) fn git_sandbox(
+        &self,
+        tree: &Path,
+        repository: &Path,
+    ) -> Result<Option<Sandbox>, String> {
         let grants = Grants {
-            read: workspace.parent().map(borrowed_objects).unwrap_or_default(),
-            write: vec![workspace.to_owned()],
+            read: borrowed_objects(repository),
+            write: vec![tree.to_owned()],
             // git has nothing to fetch there. Without namespaces there is no such policy.
             network: (self.level()? == Level::Strong).then_some(NetworkPolicy::None),
             ..Grants::default()
         };
         self.sandbox(Owner::Nobody, grants)
+    }
+}
+
+impl Sandboxes for Wall {
+    fn of(&self, workspace: &Path) -> Result<Option<Sandbox>, String> {
+        self.git_sandbox(workspace, workspace.parent().unwrap_or(workspace))
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use super::ports::Ports;
 use crate::config::Config;
 use crate::config::repository::RepositoryRules;
 use crate::core::fleet::Fleet;
-use crate::core::model::id::{Repo, RunId, Sha};
+use crate::core::model::id::{Repo, Sha};
 use crate::core::model::run::Outcome;
 use crate::lock::LockExt;
 use crate::process::Supervisor;
@@ -40,8 +40,17 @@ pub(crate) struct Workspaces {
     baselines: std::sync::Mutex<BTreeMap<Repo, Arc<Mutex<()>>>>,
 }
 
-/// When a repository was last fetched for a job, and its newest commit then.
-type LastFetch = Option<(Instant, Sha)>;
+/// When a repository was last fetched for a job, and the result.
+type LastFetch = Option<(Instant, JobBase)>;
+
+/// The commit that a job begins from.
+#[derive(Debug, Clone)]
+pub(super) struct JobBase {
+    /// The newest commit of the branch, as of the last fetch that succeeded.
+    pub sha: Sha,
+    /// The error of a later fetch, which failed.
+    pub stale: Option<String>,
+}
 
 /// The largest number of commits whose rules are kept.
 const RULES_KEPT: usize = 64;
@@ -103,28 +112,44 @@ impl Workspaces {
         self.root.join(name::folder(repo))
     }
 
-    /// The path of a run's throwaway clone.
-    pub(super) fn throwaway(&self, run: RunId) -> PathBuf {
-        self.root.join("throwaway").join(run.to_string())
+    /// The path of the throwaway clone of a run or a conversation.
+    pub(super) fn throwaway(&self, owner: &str) -> PathBuf {
+        self.root.join("throwaway").join(owner)
     }
 
-    /// The newest commit of a repository. Calls within `debounce` share one fetch.
+    /// The newest commit of a repository. Calls within `debounce` share one fetch. If the remote can't
+    /// be fetched from, it is the commit of the last fetch that succeeded.
     pub(super) async fn upstream(
         &self,
         repo: &Repo,
         base: &Base,
         debounce: Duration,
-    ) -> Result<Sha, WorkspaceError> {
-        let known = self.last_fetches.lock().await.entry(repo.clone()).or_default().clone();
-        let mut last = known.lock().await;
-        if let Some((at, sha)) = last.as_ref()
+    ) -> Result<JobBase, WorkspaceError> {
+        let mut last = self.fetch_turn(repo).await;
+        if let Some((at, known)) = last.as_ref()
             && at.elapsed() < debounce
         {
-            return Ok(sha.clone());
+            return Ok(known.clone());
         }
-        let sha = base.fetch().await?;
-        *last = Some((Instant::now(), sha.clone()));
-        Ok(sha)
+        let newest = match base.fetch().await {
+            Ok(sha) => JobBase { sha, stale: None },
+            // The remote has answered: its branch is gone.
+            Err(error @ WorkspaceError::Upstream { .. }) => return Err(error),
+            Err(error) => match base.head().await {
+                Ok(sha) => JobBase { sha, stale: Some(error.to_string()) },
+                Err(_) => return Err(error),
+            },
+        };
+        // A failed fetch counts too: a burst of jobs must not wait for one timeout after the other.
+        *last = Some((Instant::now(), newest.clone()));
+        Ok(newest)
+    }
+
+    /// Waits until no other job fetches from a repository or pushes to it; dropping the turn lets the
+    /// next one go on.
+    pub(super) async fn fetch_turn(&self, repo: &Repo) -> OwnedMutexGuard<LastFetch> {
+        let known = self.last_fetches.lock().await.entry(repo.clone()).or_default().clone();
+        known.lock_owned().await
     }
 
     /// The opening of a repository's pool, which every caller shares.

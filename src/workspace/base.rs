@@ -188,7 +188,7 @@ impl Base {
     ///
     /// # Errors
     /// git can't be started.
-    pub(super) async fn has(&self, sha: &Sha, commit: &Sha) -> Result<bool, WorkspaceError> {
+    pub(crate) async fn has(&self, sha: &Sha, commit: &Sha) -> Result<bool, WorkspaceError> {
         let args = ["merge-base", "--is-ancestor", &commit.0, &sha.0];
         Ok(self.git.ask(&args).await?.ok)
     }
@@ -280,6 +280,14 @@ impl Base {
     /// git fails.
     pub(crate) async fn keep(&self, reference: &str, sha: &Sha) -> Result<(), WorkspaceError> {
         self.git.call(&["update-ref", reference, &sha.0]).await.map(|_| ())
+    }
+
+    /// Removes a reference of afk's.
+    ///
+    /// # Errors
+    /// git fails.
+    pub(crate) async fn forget(&self, reference: &str) -> Result<(), WorkspaceError> {
+        self.git.call(&["update-ref", "-d", reference]).await.map(|_| ())
     }
 
     /// Forgets that the commits of a run may not be on the remote: afk has pushed them.

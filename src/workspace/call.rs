@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::WorkspaceError;
 use crate::core::model::untrusted::clean_line;
 use crate::process::ChildHandle;
+use crate::redact::without_credentials;
 
 /// The most bytes that are kept of each output stream; git gets a broken pipe beyond it.
 const OUTPUT_LIMIT: u64 = 8 * 1024 * 1024;
@@ -62,6 +63,8 @@ impl GitOutput {
         };
         let last: Vec<&str> = text.split(['\r', '\n']).map(str::trim).filter(has_cause).collect();
         let tail = last[last.len().saturating_sub(3)..].join("; ");
+        // git repeats the address of the remote, with a token that stands in it.
+        let tail = without_credentials(&tail);
         clean_line(tail.get(tail.len().saturating_sub(400)..).unwrap_or(&tail))
     }
 

@@ -340,7 +340,7 @@ impl Git {
     ///
     /// # Errors
     /// As [`Git::call`].
-    pub(super) async fn added(&self, base: &Sha, head: &Sha) -> Result<Vec<Sha>, WorkspaceError> {
+    pub(crate) async fn added(&self, base: &Sha, head: &Sha) -> Result<Vec<Sha>, WorkspaceError> {
         let args = ["rev-list", "--topo-order", "--reverse", &head.0, "--not", &base.0];
         let listed = self.call(&args).await?;
         Ok(listed.lines().map(|sha| Sha(sha.to_owned())).collect())

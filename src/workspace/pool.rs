@@ -27,6 +27,7 @@ use super::trash::{self, Trash};
 use super::walled_git::WalledGit;
 use super::{WorkspaceError, adopt, capsule};
 use crate::core::model::id::Sha;
+use crate::redact::without_credentials;
 use crate::sandbox::Sandbox;
 
 /// The most references of the remote that a workspace gets.
@@ -372,13 +373,45 @@ impl FreshTree {
         sha: &Sha,
     ) -> Result<Self, WorkspaceError> {
         let borrows = Some(base.dir());
-        let new = NewRepository { bare: false, remote: Some(remote), borrows };
+        // A token in the address is afk's, and not for the programs in the tree.
+        let remote = without_credentials(remote);
+        let new = NewRepository { bare: false, remote: Some(&remote), borrows };
         let git_dir = path.join(".git");
         new.write(&git_dir)?;
         repository::write(&git_dir.join("HEAD"), &format!("{sha}\n"))?;
         let git = base.git().in_tree(path);
         git.call(&["reset", "--quiet", "--hard", &sha.0]).await?;
         Ok(Self { path: path.to_owned(), git })
+    }
+
+    /// Makes a tree in the new folder `path`, on the repository's own branch at `sha`.
+    pub(super) async fn on_branch(
+        base: &Base,
+        path: &Path,
+        sha: &Sha,
+    ) -> Result<Self, WorkspaceError> {
+        let mut tree = Self::make(base, path, base.remote(), sha).await?;
+        tree.track(base).await?;
+        tree.put_on(base.branch(), sha, base).await?;
+        let branch = base.branch().replace('\\', "\\\\").replace('"', "\\\"");
+        tree.configure(&format!(
+            "[branch \"{branch}\"]\n\tremote = origin\n\tmerge = refs/heads/{branch}\n"
+        ))?;
+        Ok(tree)
+    }
+
+    /// Sends the pushes from the tree to a repository of ours.
+    pub(super) fn push_to(&self, repository: &Path) -> Result<(), WorkspaceError> {
+        let path = repository.display().to_string();
+        let path = path.replace('\\', "\\\\").replace('"', "\\\"");
+        let config = self.git.git_dir().join("config");
+        let text = std::fs::read_to_string(&config).map_err(WorkspaceError::io(&config))?;
+        let own = |line: &str| line.trim_start().starts_with("pushurl = ");
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| if own(line) { format!("\tpushurl = \"{path}\"") } else { line.to_owned() })
+            .collect();
+        repository::write(&config, &(lines.join("\n") + "\n"))
     }
 
     /// The folder of the checkout.
@@ -461,7 +494,8 @@ impl FreshTree {
     async fn put_on(&mut self, branch: &str, sha: &Sha, base: &Base) -> Result<(), WorkspaceError> {
         self.detach(sha).await?;
         let git_dir = self.git.git_dir();
-        let remote = Some(base.remote());
+        let remote = without_credentials(base.remote());
+        let remote = Some(remote.as_str());
         let new = NewRepository { bare: false, remote, borrows: Some(base.dir()) };
         repository::write(&git_dir.join("config"), &new.configuration())?;
         repository::copy_shallow(base.dir(), git_dir)?;

@@ -6,19 +6,31 @@ use std::path::Path;
 use super::WorkspaceError;
 use super::base::{Base, refuse_link};
 use super::pool::FreshTree;
+use super::repository::NewRepository;
 use super::trash;
 use crate::core::model::id::Sha;
 
-/// Clones the base into `dir`, checks `sha` out, and points `origin` at `remote`.
+/// The repository that takes the pushes of a job, below the `.git` of its clone.
+const PUSHES: &str = "afk-pushes.git";
+
+/// Clones the base into `dir` with `sha` on the branch checked out, and points `origin` at the remote.
+/// With `takes_pushes`, the job's own `git push` succeeds and reaches only the clone itself: afk
+/// pushes the commits once the job is done.
 pub(crate) async fn make(
     base: &Base,
     dir: &Path,
-    remote: &str,
     sha: &Sha,
+    takes_pushes: bool,
 ) -> Result<(), WorkspaceError> {
     refuse_link(dir)?;
     remove(dir)?;
-    FreshTree::make(base, dir, remote, sha).await.map(|_| ())
+    let tree = FreshTree::on_branch(base, dir, sha).await?;
+    if takes_pushes {
+        let pushes = tree.git().git_dir().join(PUSHES);
+        NewRepository { bare: true, remote: None, borrows: Some(base.dir()) }.write(&pushes)?;
+        tree.push_to(&pushes)?;
+    }
+    Ok(())
 }
 
 /// Decrypts the files of a clone that git-crypt has encrypted. Call it before the job begins.

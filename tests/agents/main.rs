@@ -485,6 +485,7 @@ mod slow {
 /// Third-party clients of the HTTP API.
 mod clients {
     use super::support::api::{Api, OPERATOR, section};
+    use super::support::nginx::Nginx;
     use super::support::text;
     use super::support::world::World;
 
@@ -493,7 +494,12 @@ mod clients {
 piece() { line '{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'"$1"'"}},"session_id":"'"$SESSION"'"}'; }
 init
 taken
-case "$MESSAGE" in *fail*) failed 529 ;; esac
+case "$MESSAGE" in
+*"late failure"*) sleep 3; failed 529 ;;
+*fail*) failed 529 ;;
+*"for ever"*) piece 'so '; sleep 600 ;;
+*"silent for a while"*) sleep 70 ;;
+esac
 for part in 'Grüße' ', ' '日本\n\n' '— ' new; do piece "$part"; done
 result
 "#;
@@ -507,17 +513,59 @@ result
         (world, api)
     }
 
-    #[test]
-    #[ignore = "tests/agents.sh clients"]
-    fn openai_client_gets_the_openai_format() {
-        let (_world, api) = served();
+    /// Runs a client's script, which prints its last line only if everything was as expected.
+    fn expect_all(script: &str, address: &str) {
         let python = std::env::var("AFK_CLIENTS").expect("tests/agents.sh sets AFK_CLIENTS");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clients");
         let out = std::process::Command::new(python)
-            .args(["-c", include_str!("../support/openai_client.py"), &api.address, OPERATOR])
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(format!("{folder}/{script}"))
+            .args([address, OPERATOR])
             .output()
             .unwrap();
         assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
         assert!(text(&out.stdout).contains("all as expected"));
+    }
+
+    #[test]
+    #[ignore = "tests/agents.sh clients"]
+    fn openai_client_gets_the_openai_format() {
+        let (_world, api) = served();
+        expect_all("openai_client.py", &api.address);
+    }
+
+    #[test]
+    #[ignore = "tests/agents.sh clients"]
+    fn litellm_client_gets_the_openai_format() {
+        let (_world, api) = served();
+        expect_all("litellm_client.py", &api.address);
+    }
+
+    #[test]
+    #[ignore = "tests/agents.sh clients"]
+    fn langchain_client_gets_the_openai_format() {
+        let (_world, api) = served();
+        expect_all("langchain_client.py", &api.address);
+    }
+
+    #[test]
+    #[ignore = "tests/agents.sh clients"]
+    fn clients_get_the_openai_format_behind_nginx() {
+        let (world, api) = served();
+        let nginx = Nginx::start(&world, &api.address).expect("tests/agents.sh looks for nginx");
+        expect_all("openai_client.py", &nginx.address);
+        // A silence that is longer than nginx's patience of 60 s.
+        let bearer = format!("Authorization: Bearer {OPERATOR}");
+        let body =
+            r#"{"messages": [{"role": "user", "content": "silent for a while"}], "stream": true}"#;
+        let out = std::process::Command::new("curl")
+            .args(["-sS", "-N", "-w", "\n%{http_code}", "-H", &bearer, "-d", body])
+            .args(["-H", "Content-Type: application/json"])
+            .arg(format!("{}/v1/chat/completions", nginx.address))
+            .output()
+            .unwrap();
+        let printed = text(&out.stdout);
+        assert!(printed.contains("data: [DONE]") && printed.ends_with("200"), "{printed}");
     }
 
     #[test]

@@ -25,11 +25,11 @@ printf '{"type":"end","status":"done"}\n'
 "#;
 
 /// A world whose service works in the world's repository.
-fn world(more: &str) -> World {
+pub(super) fn world(more: &str) -> World {
     with_agent(AGENT, more, "capacity = 2")
 }
 
-fn with_agent(script: &str, more: &str, top: &str) -> World {
+pub(super) fn with_agent(script: &str, more: &str, top: &str) -> World {
     let world = World::new(script);
     let (hold, http) = (world.root().display().to_string(), section(&world));
     let service = format!("[service]\nrepository = 'acme/thing'\n{more}");
@@ -38,11 +38,11 @@ fn with_agent(script: &str, more: &str, top: &str) -> World {
     world.with(top).with(&http).with(&service).agent(&format!("set = {{ HOLD = '{hold}' }}"))
 }
 
-async fn execute(api: &Api, prompt: &str) -> String {
+pub(super) async fn execute(api: &Api, prompt: &str) -> String {
     execute_with(api, json!({"prompt": prompt, "agent": "implementer"})).await
 }
 
-async fn execute_with(api: &Api, body: Value) -> String {
+pub(super) async fn execute_with(api: &Api, body: Value) -> String {
     let (status, answer) = api.post("/execute", OPERATOR, body).await;
     assert_eq!((status, answer["status"].as_str()), (202, Some("queued")), "{answer}");
     let id = answer["job_id"].as_str().unwrap().to_owned();
@@ -50,14 +50,14 @@ async fn execute_with(api: &Api, body: Value) -> String {
     id
 }
 
-async fn job(api: &Api, id: &str) -> Value {
+pub(super) async fn job(api: &Api, id: &str) -> Value {
     let (status, job) = api.get(&format!("/jobs/{id}"), Some(OPERATOR)).await;
     assert_eq!(status, 200, "{job}");
     job
 }
 
 /// Polls until a job has the status.
-async fn wait_for_status(api: &Api, id: &str, status: &str) -> Value {
+pub(super) async fn wait_for_status(api: &Api, id: &str, status: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     let mut every = tokio::time::interval(Duration::from_millis(20));
     loop {
@@ -70,12 +70,12 @@ async fn wait_for_status(api: &Api, id: &str, status: &str) -> Value {
     }
 }
 
-async fn wait_for_file(world: &World, name: &str) {
+pub(super) async fn wait_for_file(world: &World, name: &str) {
     let path = world.path(name);
     crate::support::world::wait_until(name, || path.exists()).await;
 }
 
-fn go(world: &World) {
+pub(super) fn go(world: &World) {
     std::fs::write(world.path("go"), "").unwrap();
 }
 
@@ -93,8 +93,8 @@ async fn service_refuses_callers_without_a_known_token() {
         ("/v1/conversational", json!({"session_id": "s", "message": "x"})),
     ];
     for (path, body) in &bodies {
-        let answer = api.post(path, OPERATOR, body.clone()).await;
-        assert_eq!(answer, (401, unauthenticated.clone()), "{path}");
+        let (status, answer) = api.post(path, OPERATOR, body.clone()).await;
+        assert_eq!((status, &answer["detail"]), (401, &unauthenticated["detail"]), "{path}");
     }
     let answer = api.get("/jobs/0123456789ab", Some(OPERATOR)).await;
     assert_eq!(answer, (401, unauthenticated));
@@ -137,10 +137,10 @@ async fn job_works_in_its_own_clone_and_reports_its_output() {
     assert_eq!((&job["error"], &job["stderr"]), (&Value::Null, &json!("")));
     let output: Vec<&str> =
         job["output"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-    let remote = world.remote().display().to_string();
-    assert_eq!(output[..3], [remote.as_str(), "none", "0 shared, 1 borrowed"], "{output:?}");
-    assert_eq!(output[4..], ["first line", "second — 日本"]);
-    let left = || !std::path::Path::new(output[3]).exists();
+    let remote = format!("{}\n", world.remote().display());
+    assert_eq!(output[..3], [remote.as_str(), "none\n", "0 shared, 1 borrowed\n"], "{output:?}");
+    assert_eq!(output[4..], ["first line\n", "second — 日本"]);
+    let left = || !std::path::Path::new(output[3].trim_end()).exists();
     crate::support::world::wait_until("the end of the clone", left).await;
     let times: Vec<&str> = ["created_at", "started_at", "finished_at"]
         .iter()
@@ -166,13 +166,6 @@ async fn job_status_reports_its_exit_code_and_reason() {
     // No escalation is open, and nothing waits.
     let (_, fleet) = api.get("/v1/fleet", Some(VIEWER)).await;
     assert_eq!(fleet["fleet"]["escalations"], json!({}));
-    drop(api);
-    // The remote can't be fetched.
-    std::fs::remove_dir_all(world.remote()).unwrap();
-    let api = Api::start(&world);
-    let id = execute(&api, "say").await;
-    let broken = wait_for_status(&api, &id, "error").await;
-    assert!(broken["error"].as_str().unwrap().contains("fetch"), "{broken}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +185,7 @@ async fn text_program_with_an_exit_code_is_an_agent() {
     ];
     let world = world("workspace = false\nagent = 'fine'").with(&agents.concat());
     let api = Api::start(&world);
-    let (printed, nothing) = (json!(["one", "zwei — 日本"]), json!([]));
+    let (printed, nothing) = (json!(["one\n", "zwei — 日本"]), json!([]));
     for (agent, status, code, output) in [
         ("fine", "completed", json!(0), &printed),
         ("fails", "failed", json!(3), &printed),
@@ -223,6 +216,8 @@ async fn invalid_body_is_refused_with_its_field() {
         (json!({"prompt": " ", "agent": "a"}), "prompt"),
         (json!({"prompt": 7, "agent": "a"}), "prompt"),
         (json!({"prompt": "x", "agent": "--dangerously"}), "agent"),
+        (json!({"prompt": "x", "agent": "../outside"}), "agent"),
+        (json!({"prompt": "x", "agent": "/etc/passwd"}), "agent"),
         (json!({"prompt": "x", "agent": "a", "max_budget_usd": "much"}), "max_budget_usd"),
         (json!({"prompt": "x", "agent": "a", "max_budget_usd": -1}), "max_budget_usd"),
         (json!({"prompt": "x", "agent": "a", "timeout_seconds": 0}), "timeout_seconds"),
@@ -278,7 +273,7 @@ async fn full_queue_refuses_jobs_and_ended_jobs_are_forgotten() {
     assert_eq!(full, (429, json!({"detail": "Queue full"})));
     let chat = json!({"messages": [{"role": "user", "content": "x"}]});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat).await;
-    assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
+    assert_eq!((status, &answer["error"]["code"]), (503, &json!("execution_failed")));
     // The transcript of a job whose agent has its own protocol.
     std::fs::create_dir_all(world.state().join("raw")).unwrap();
     std::fs::write(world.state().join("raw/r1.jsonl"), "").unwrap();
@@ -309,11 +304,11 @@ async fn burst_of_jobs_shares_one_fetch() {
     std::fs::write(world.path("work/state"), "new\n").unwrap();
     world.commit("Newer");
     let shares = execute(&api, "look around").await;
-    assert_eq!(wait_for_status(&api, &shares, "completed").await["output"][1], "none");
+    assert_eq!(wait_for_status(&api, &shares, "completed").await["output"][1], "none\n");
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let id = execute(&api, "look around").await;
-        if wait_for_status(&api, &id, "completed").await["output"][1] == "new" {
+        if wait_for_status(&api, &id, "completed").await["output"][1] == "new\n" {
             break;
         }
         assert!(Instant::now() < end, "it is never fetched again");
@@ -430,10 +425,10 @@ async fn chat_answers_in_the_openai_format() {
     assert!(reported.contains(r"Be brief.\n\nhi"), "{reported}");
     let other = json!({"model": "gpt-5", "messages": []});
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, other).await;
-    assert_eq!((status, &answer["error"]), (400, &json!("unsupported model")));
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("model_not_found")));
     assert_eq!(answer["supported"].as_array().unwrap().len(), 6);
     let (status, answer) = api.post("/v1/chat/completions", OPERATOR, chat("fail")).await;
-    assert_eq!((status, &answer["error"]), (503, &json!("execution failed")));
+    assert_eq!((status, &answer["error"]["type"]), (503, &json!("server_error")));
     let detail = answer["detail"].as_str().unwrap();
     assert!(detail.contains("529") && detail.len() <= 200 && !detail.contains('\n'), "{detail}");
 }
@@ -465,12 +460,20 @@ async fn stream_sends_chunks_and_ends_with_its_caller() {
     assert_eq!(chunks[6]["choices"][0]["finish_reason"], "stop");
     assert_eq!(chunks[7]["usage"]["completion_tokens"], 7);
     assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk"));
-    // A failure before the first piece is reported by the HTTP status.
-    assert_eq!(ask("fail").await.unwrap().status(), 503);
+    // A failure is reported by the HTTP status, or in the stream if that has begun: on a slow machine
+    // the agent fails late.
+    let failed = ask("fail").await.unwrap();
+    let (status, text) = (failed.status().as_u16(), failed.text().await.unwrap());
+    let data = text.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap_or(&text);
+    let error: Value = serde_json::from_str(data).unwrap();
+    assert!(matches!(status, 503 | 200) && !text.contains("[DONE]"), "{status} {text}");
+    assert_eq!(error["error"]["code"], "execution_failed", "{text}");
     // A caller that disconnects ends the agent.
     let mut stream = ask("forever").await.unwrap();
-    let first = stream.chunk().await.unwrap().unwrap();
-    assert!(String::from_utf8_lossy(&first).contains("assistant"));
+    let mut first = String::new();
+    while !first.contains("assistant") {
+        first.push_str(&String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()));
+    }
     // Behind the wall an agent has a number of its own; its mark is the same everywhere.
     let journal = crate::support::journal_id(&world.state());
     let gone = async || {
@@ -481,10 +484,12 @@ async fn stream_sends_chunks_and_ends_with_its_caller() {
     drop(stream);
     gone().await;
     // A disconnect before the first piece ends the agent, too.
-    tokio::select! {
-        answer = ask("silent") => panic!("{answer:?}"),
-        () = wait_for_file(&world, "silent") => {}
-    }
+    let silent = async {
+        let stream = ask("silent").await.unwrap();
+        wait_for_file(&world, "silent").await;
+        drop(stream);
+    };
+    silent.await;
     gone().await;
     let (_, answer) = api.post("/v1/chat/completions", OPERATOR, chat("hi")).await;
     assert_eq!(answer["choices"][0]["finish_reason"], "stop", "the permit is free again");

@@ -250,12 +250,14 @@ async fn mounted_folder_controls_pickup_within_a_second() {
     .await;
     // The switch is off, but unreadable control still stops pickup.
     set("AFK_KILL_SWITCH", "false\n");
-    set("AFK_BUDGET_USD", "12.5");
+    set("AFK_BUDGET_USD", "2.5");
+    set("AFK_DAY_BUDGET_USD", "12.5");
     let took = switch(false).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     until(&runtime, "the budget", |s| {
-        (s.fleet.policy.day_limit == Some(afk::core::model::budget::MicroUsd::from_usd(12.5)))
-            .then_some(())
+        let usd = afk::core::model::budget::MicroUsd::from_usd;
+        let limits = (s.fleet.policy.run_limit, s.fleet.policy.day_limit);
+        (limits == (Some(usd(2.5)), Some(usd(12.5)))).then_some(())
     })
     .await;
     set("AFK_KILL_SWITCH", "true\n");

@@ -19,7 +19,7 @@ use afk::core::model::gate_report::{
 use afk::core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
 use afk::core::model::input::{Input, RunFact};
 use afk::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
-use afk::core::model::job::{Job, JobId, JobKind};
+use afk::core::model::job::{Job, JobId, JobKind, QuestionEquipment};
 use afk::core::model::outbox::OutboxStep;
 use afk::core::model::permission::{PermissionRequest, Tool};
 use afk::core::model::policy::Policy;
@@ -446,6 +446,7 @@ impl World {
             budget: self.rng.chance(30).then_some(MicroUsd(5_000_000)),
             limit_ms: 60_000,
             metadata: None,
+            equipment: QuestionEquipment::default(),
         }
     }
 
@@ -607,6 +608,7 @@ impl World {
                     (RunFact::Pushed { head }, true)
                 }
             }
+            Task::Collect { .. } => (RunFact::Collected { commits: None }, true),
             Task::Stage { sha, .. } => {
                 let verdict = match self.rng.below(20) {
                     _ if self.calm => Verdict::Green,

@@ -6,6 +6,7 @@ pub mod api;
 pub mod cluster;
 pub mod github;
 pub mod model;
+pub mod nginx;
 pub mod pod_security;
 pub mod pty;
 pub mod pve;

@@ -30,6 +30,7 @@ use crate::executor;
 use crate::github::Api;
 use crate::journal::Journal;
 use crate::process::launch;
+use crate::redact::without_credentials;
 use crate::secrets::Secrets;
 use crate::tracker::folder::FolderTracker;
 use crate::tracker::{Tracker, TrackerError};
@@ -65,14 +66,19 @@ struct Checkup {
 impl Checkup {
     fn report(&mut self, subject: &str, result: CheckResult) {
         match result {
-            Ok(remark) => print_line(&format!("ok  {subject}: {remark}")),
+            Ok(remark) => print(&format!("ok  {subject}: {remark}")),
             Err(Problem { why, hint }) => {
                 self.problems += 1;
-                print_line(&format!("NO  {subject}: {why}"));
-                print_line(&format!("    hint: {hint}"));
+                print(&format!("NO  {subject}: {why}"));
+                print(&format!("    hint: {hint}"));
             }
         }
     }
+}
+
+/// Prints a line without the credentials in its addresses, such as those of a remote.
+fn print(line: &str) {
+    print_line(&without_credentials(line));
 }
 
 pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
@@ -98,13 +104,20 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                     count => format!("armed for {count} repositories"),
                 }
             };
-            let text = format!("{}; {readiness}", paths.config.display());
+            let place = if instance.needs_no_file(&paths) {
+                "the environment alone".to_owned()
+            } else {
+                paths.config.display().to_string()
+            };
+            let text = format!("{place}; {readiness}");
             checkup.report("configuration", Ok(text));
-            if config.tracker.folder.is_some() || config.github.is_none() {
+            // A service may work without any issue.
+            let has_issues = config.tracker.folder.is_some() || config.service.is_none();
+            if config.tracker.folder.is_some() || (config.github.is_none() && has_issues) {
                 checkup.report("tracker", tracker(&config).await);
             }
             services(&config, &mut checkup).await;
-            if config.trusted.is_empty() && config.github.is_none() {
+            if config.trusted.is_empty() && config.github.is_none() && has_issues {
                 let problem = problem("nobody may arm an issue", "list accounts in `trusted`");
                 checkup.report("trusted", Err(problem));
             }

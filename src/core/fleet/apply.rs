@@ -226,6 +226,8 @@ impl Fleet {
             | Event::Pushed { run, .. }
             | Event::PushRejected { run, .. }
             | Event::Rebased { run, .. }
+            | Event::BaseStale { run, .. }
+            | Event::Collected { run, .. }
             | Event::Judged { run, .. }
             | Event::Attempt { run, .. }
             | Event::Failed { run, .. }

@@ -127,6 +127,8 @@ impl Run {
                 self.workspace.base = Some(base.clone());
                 self.progress.failures = 0;
             }
+            Event::BaseStale { why, .. } => self.workspace.stale_base = Some(why.clone()),
+            Event::Collected { commits, .. } => self.workspace.collected = Some(commits.clone()),
             Event::Judged { stage, link, .. } => {
                 match link.verdict {
                     Verdict::Green => self.progress.failures = 0,

@@ -124,6 +124,11 @@ pub enum Task {
         /// The head that the gate opened for.
         head: Sha,
     },
+    /// Take the commits of a job in.
+    Collect {
+        /// Whether the agent reported success: only then may they be pushed.
+        done: bool,
+    },
     /// Let a stage after the push judge a commit.
     Stage {
         /// The stage that judges.

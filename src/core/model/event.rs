@@ -16,6 +16,7 @@ use crate::model::command::{CommandEnvelope, Refusal};
 use crate::model::digest::Digest;
 use crate::model::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::issue::{Issue, Priority};
+use crate::model::job::JobCommits;
 use crate::model::ledger::Reason;
 use crate::model::outbox::OutboxStep;
 use crate::model::permission::{Grant, Permissions};
@@ -259,6 +260,20 @@ pub enum Event {
         run: RunId,
         /// The message from the remote.
         why: Untrusted,
+    },
+    /// A job works on a base that may be older than the remote's branch.
+    BaseStale {
+        /// The run in question.
+        run: RunId,
+        /// The error of the fetch, and the commit.
+        why: Untrusted,
+    },
+    /// The commits of a job were taken in.
+    Collected {
+        /// The run in question.
+        run: RunId,
+        /// The commits, and where they are.
+        commits: Box<JobCommits>,
     },
     /// The run's commits were rebased.
     Rebased {

@@ -10,6 +10,7 @@ use crate::model::command::CommandEnvelope;
 use crate::model::gate_report::GateReport;
 use crate::model::id::{OutboxId, Repo, RunId, Sha};
 use crate::model::issue::Issue;
+use crate::model::job::JobCommits;
 use crate::model::permission::Permissions;
 use crate::model::policy::Policy;
 use crate::model::stage::Stages;
@@ -111,6 +112,16 @@ pub enum RunFact {
         /// The policy in that file on the agent's permission requests.
         permissions: Box<Permissions>,
     },
+    /// The remote could not be fetched from; a job works on the last commit that was.
+    BaseStale {
+        /// The error of the fetch, and the commit.
+        why: Untrusted,
+    },
+    /// The commits of a job are taken in; none if it made none.
+    Collected {
+        /// The commits, and where they are.
+        commits: Option<Box<JobCommits>>,
+    },
     /// The base proves nothing: its tests are red without any change, or they can't run. No turn
     /// is worth its money.
     BaseUnfit {
@@ -202,6 +213,7 @@ impl RunFact {
             | Self::Conflict { why }
             | Self::PushRefused { why }
             | Self::BaseUnfit { why }
+            | Self::BaseStale { why }
             | Self::NeedsHuman { detail: why, .. }
             | Self::Failed { why } => change(why),
             Self::SetupFailed { why, log } => {
@@ -215,6 +227,10 @@ impl RunFact {
                     change(&mut fact.value);
                     fact.link.iter_mut().for_each(&mut *change);
                 }
+            }
+            Self::Collected { commits } => {
+                let problem = commits.iter_mut().filter_map(|commits| commits.problem.as_mut());
+                problem.for_each(change);
             }
             Self::WorktreeReady { .. }
             | Self::RedSeen { .. }

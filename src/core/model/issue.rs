@@ -17,13 +17,15 @@ pub struct Priority(pub u8);
 
 impl Priority {
     /// Parses `p0` to `p9`, `critical`, `urgent`, `high`, `medium` or `low`, with or without
-    /// `priority:` or `priority/` before it.
+    /// `priority:` or `priority/` before it, and `priority:0` to `priority:9`.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         let label = label.trim().to_ascii_lowercase();
-        let word = label
-            .strip_prefix("priority")
-            .map_or(label.as_str(), |rest| rest.trim_start_matches([':', '/', '-', ' ']));
+        let rest = label.strip_prefix("priority");
+        let word =
+            rest.map_or(label.as_str(), |rest| rest.trim_start_matches([':', '/', '-', ' ']));
+        // A digit alone means a priority only behind the word and a separator.
+        let is_named = rest.is_some_and(|rest| rest.len() > word.len());
         match word {
             "critical" | "urgent" => Some(Self(0)),
             "high" => Some(Self(1)),
@@ -31,6 +33,7 @@ impl Priority {
             "low" => Some(Self(3)),
             _ => match word.as_bytes() {
                 [b'p', digit @ b'0'..=b'9'] => Some(Self(digit - b'0')),
+                [digit @ b'0'..=b'9'] if is_named => Some(Self(digit - b'0')),
                 _ => None,
             },
         }
@@ -131,6 +134,14 @@ mod tests {
             ("P2", Some(2)),
             ("priority: high", Some(1)),
             ("priority/p1", Some(1)),
+            ("priority:0", Some(0)),
+            ("Priority: 3", Some(3)),
+            ("priority/9", Some(9)),
+            ("priority-2", Some(2)),
+            ("priority:10", None),
+            ("priority1", None),
+            ("priority:", None),
+            ("3", None),
             ("critical", Some(0)),
             ("low", Some(3)),
             ("bug", None),

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::budget::MicroUsd;
+use crate::model::id::Sha;
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
@@ -70,7 +71,7 @@ pub enum JobKind {
         /// Whether it works in a throwaway clone; otherwise in a scratch directory.
         clone: bool,
     },
-    /// The agent answers in words, without a clone and without tools.
+    /// The agent answers a dialogue; its tools and its clone are those of [`QuestionEquipment`].
     Chat,
     /// As `Chat`, continuing the caller's session from its last answer.
     Converse {
@@ -97,19 +98,65 @@ pub struct Job {
     pub limit_ms: i64,
     /// The caller's own data as JSON, returned unchanged.
     pub metadata: Option<Untrusted>,
+    /// The equipment that the configuration gives to the agent of a question.
+    #[serde(default, skip_serializing_if = "QuestionEquipment::is_empty")]
+    pub equipment: QuestionEquipment,
+}
+
+/// The equipment of an agent that answers a question. A question without any is answered in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuestionEquipment {
+    /// The role that the agent itself defines, beside the agent in [`Job::agent`].
+    pub role: Option<String>,
+    /// Whether the agent has its tools, under the policy of the repository.
+    pub tools: bool,
+    /// Whether the agent works in a throwaway clone.
+    pub clone: bool,
+}
+
+impl QuestionEquipment {
+    /// Whether the configuration gives nothing to the agent.
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The commits that a job made and that its repository lacked, and where they are now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCommits {
+    /// The newest of them.
+    pub head: Sha,
+    /// The number of commits.
+    pub count: u64,
+    /// Whether the remote's branch has them; a fetch has confirmed it.
+    pub pushed: bool,
+    /// The references of the base clone that keep them; empty once the remote has them.
+    pub kept: Vec<String>,
+    /// The reason why afk did not push them although it should have.
+    pub problem: Option<Untrusted>,
 }
 
 impl Job {
-    /// Whether the agent answers in words, without tools.
+    /// Whether a caller waits for the agent's answer.
     #[must_use]
     pub const fn is_question(&self) -> bool {
         !matches!(self.kind, JobKind::Execute { .. })
     }
 
+    /// Whether the agent has its tools.
+    #[must_use]
+    pub const fn has_tools(&self) -> bool {
+        !self.is_question() || self.equipment.tools
+    }
+
     /// Whether the agent works in a clone.
     #[must_use]
     pub(crate) const fn has_clone(&self) -> bool {
-        matches!(self.kind, JobKind::Execute { clone: true })
+        match self.kind {
+            JobKind::Execute { clone } => clone,
+            JobKind::Chat | JobKind::Converse { .. } => self.equipment.clone,
+        }
     }
 }
 

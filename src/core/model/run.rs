@@ -10,7 +10,7 @@ use crate::model::capability::Equipment;
 use crate::model::digest::Digest;
 use crate::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::model::issue::Priority;
-use crate::model::job::{Job, JobStatus};
+use crate::model::job::{Job, JobCommits, JobStatus};
 use crate::model::permission::{Grant, Permissions};
 use crate::model::stage::{Phase, Stage, Stages, by_name};
 use crate::model::time::Timestamp;
@@ -131,6 +131,8 @@ pub enum Activity {
     Rebase,
     /// git pushes the head or reads the remote back.
     Push,
+    /// The commits of a job are taken in, and pushed where the configuration says so.
+    Collect,
     /// The run waits, then begins `then`.
     Backoff {
         /// The time at which the wait is over.
@@ -161,6 +163,7 @@ impl Activity {
             Self::Gate => "running the tests",
             Self::Rebase => "rebasing",
             Self::Push => "pushing",
+            Self::Collect => "taking its commits in",
             Self::Stage { stage } => stage.doing(),
             Self::Backoff { .. } => "retrying soon",
             Self::Ended => "ended",
@@ -339,6 +342,12 @@ pub struct RunWorkspace {
     pub gated: Option<Sha>,
     /// The latest head that was read back from the remote.
     pub pushed: Option<Sha>,
+    /// The reason why its base may be older than the remote's branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_base: Option<Untrusted>,
+    /// The commits of a job that its repository lacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collected: Option<Box<JobCommits>>,
 }
 
 /// The agent of a run: its conversation, its health, and what it may do.
@@ -421,6 +430,8 @@ impl Run {
                 stages: Stages::default(),
                 gated: None,
                 pushed: None,
+                stale_base: None,
+                collected: None,
             },
             agent: RunAgent {
                 equipment: None,

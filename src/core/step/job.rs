@@ -1,6 +1,10 @@
 //! Jobs of the service: what follows a job's turn, how a job ends, and when it is forgotten. `turn`
 //! and `ending` call it for runs that are jobs, and the tick forgets.
 //!
+//! ```text
+//! turn ─▶ Collect, if it had a clone ─▶ end_job
+//! ```
+//!
 //! A job is a run without an issue: it waits for the same permits and stands in the same journal.
 //! A failed job escalates nothing; its caller receives the failure and decides.
 
@@ -8,6 +12,7 @@ use crate::model::agent_event::TurnEnd;
 use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::RunId;
+use crate::model::job::{Job, JobCommits};
 use crate::model::run::{Activity, Outcome, TurnPrompt};
 use crate::step::stepper::Stepper;
 
@@ -16,7 +21,6 @@ impl Stepper<'_> {
     pub(super) fn job_turn_ended(&mut self, id: RunId, end: &TurnEnd) {
         let Some(run) = self.run(id) else { return };
         match end {
-            TurnEnd::Done => self.end_job(id, Outcome::Done, "answered"),
             // The agent has lost the conversation: begin a new one.
             TurnEnd::NoSession { .. }
                 if run.agent.session.is_some() && run.progress.failures <= 1 =>
@@ -29,7 +33,33 @@ impl Stepper<'_> {
                 };
                 self.begin(id, Activity::Turn { prompt });
             }
-            end => self.end_job(id, Outcome::Failed, &end.summary()),
+            // Its commits must not go away with the clone.
+            _ if run.workspace.worktree.is_some() && run.work.job().is_some_and(Job::has_clone) => {
+                self.begin(id, Activity::Collect);
+            }
+            end => self.end_job_as(id, end, None),
+        }
+    }
+
+    /// Ends the job whose commits have been taken in.
+    pub(super) fn job_collected(&mut self, id: RunId, commits: Option<Box<JobCommits>>) {
+        let Some(run) = self.run(id) else { return };
+        // Without an end, the turn was cut off.
+        let end = run.agent.turn_end.clone().unwrap_or(TurnEnd::Interrupted);
+        let problem = commits.as_ref().and_then(|commits| commits.problem.clone());
+        if let Some(commits) = commits {
+            self.emit(Event::Collected { run: id, commits });
+        }
+        self.end_job_as(id, &end, problem.map(|problem| problem.clean_line()).as_deref());
+    }
+
+    /// Ends a job as its turn ended. A job whose commits should have been pushed and were not has
+    /// failed.
+    fn end_job_as(&mut self, id: RunId, end: &TurnEnd, problem: Option<&str>) {
+        match (end, problem) {
+            (TurnEnd::Done, None) => self.end_job(id, Outcome::Done, "answered"),
+            (TurnEnd::Done, Some(problem)) => self.end_job(id, Outcome::Failed, problem),
+            (end, _) => self.end_job(id, Outcome::Failed, &end.summary()),
         }
     }
 

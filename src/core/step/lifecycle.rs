@@ -21,6 +21,7 @@
 //!            the task failed               a retry after a pause; after too many, the end for a human
 //! ```
 
+use crate::model::agent_event::TurnEnd;
 use crate::model::approval::EscalationKind;
 use crate::model::budget::{MicroUsd, fits};
 use crate::model::effect::{Effect, Task};
@@ -161,6 +162,8 @@ impl Stepper<'_> {
                 });
                 self.first_turn(id);
             }
+            RunFact::BaseStale { why } => self.emit(Event::BaseStale { run: id, why }),
+            RunFact::Collected { commits } => self.job_collected(id, commits),
             RunFact::BaseUnfit { why } => self.end_without_tests(id, &why),
             // Neither an agent nor a retry mends it.
             RunFact::SetupFailed { why, log } => {
@@ -232,6 +235,7 @@ fn task(run: &Run, budget: Option<MicroUsd>) -> Option<Task> {
         Activity::Gate => Task::Gate,
         Activity::Rebase => Task::Rebase,
         Activity::Push => Task::Push { head: run.workspace.gated.clone()? },
+        Activity::Collect => Task::Collect { done: run.agent.turn_end == Some(TurnEnd::Done) },
         Activity::Stage { stage } => {
             Task::Stage { stage: *stage, sha: run.workspace.pushed.clone()? }
         }

@@ -50,7 +50,7 @@ impl Stepper<'_> {
         let worktree = run.workspace.worktree.clone().unwrap_or_default();
         let judged = judge(&request, &run.agent.permissions, &run.agent.grants, &worktree);
         let (answer, by) = match judged {
-            _ if self.is_question(id) => {
+            _ if !self.has_tools(id) => {
                 let reason = "there are no tools here: answer in words".into();
                 (Answer::Deny { reason }, DecidedBy::Service)
             }
@@ -131,7 +131,12 @@ impl Stepper<'_> {
         self.effect(Effect::Answer { run, request, answer, by });
     }
 
-    /// Whether the run is a caller's question, which has no tools and no human to ask.
+    /// Whether the run's agent may ask for permissions at all.
+    fn has_tools(&self, id: RunId) -> bool {
+        self.run(id).is_none_or(|run| run.work.job().is_none_or(Job::has_tools))
+    }
+
+    /// Whether the run is a caller's question, which has no human to ask.
     fn is_question(&self, id: RunId) -> bool {
         self.run(id).is_some_and(|run| run.work.job().is_some_and(Job::is_question))
     }

@@ -176,7 +176,8 @@ fn variables(run: &Run) -> BTreeMap<String, String> {
     variables.insert("AFK_ATTEMPT".into(), run.progress.attempts.to_string());
     if let Some(job) = run.work.job() {
         variables.insert("AFK_JOB".into(), job.id.to_string());
-        variables.extend(job.agent.iter().map(|agent| ("AFK_AGENT".to_owned(), agent.clone())));
+        let role = job.equipment.role.as_ref().or(job.agent.as_ref());
+        variables.extend(role.map(|role| ("AFK_AGENT".to_owned(), role.clone())));
     }
     if let Some(key) = run.work.issue() {
         variables.insert("AFK_ISSUE".into(), key.number.to_string());

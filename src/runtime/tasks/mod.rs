@@ -4,13 +4,14 @@
 //! ```text
 //!   Task::Worktree      worktree        Task::Gate       gate         Task::Stage     stages
 //!   Task::Turn          turn            Task::Rebase     rebase
-//!                                       Task::Push       push
+//!   Task::Collect       collect         Task::Push       push
 //! ```
 //!
 //! [`capsule`] and [`worktree::give_back`] end a run; [`question`] is a turn without a run.
 
 pub(super) mod baseline;
 pub(super) mod capsule;
+mod collect;
 mod command_context;
 mod context;
 mod gate;
@@ -59,6 +60,8 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
                 Duration::from_secs(60 * minutes) + git * 8 + (setup + tests) * REPEATED
             }
             Task::Rebase | Task::Push { .. } => git * 8,
+            // Each retry of a push fetches, and its commits are searched again.
+            Task::Collect { .. } => git * 32,
             Task::Turn { .. } => turn_spec::limit(context),
             // Baseline, red, green and old tests, each repeated, and the hunks.
             Task::Gate => {
@@ -85,6 +88,7 @@ pub(super) async fn carry_out(
         Task::Gate => gate::run(context).await,
         Task::Rebase => rebase::run(context).await,
         Task::Push { head } => push::run(context, &head).await,
+        Task::Collect { done } => collect::run(context, done).await,
         Task::Stage { stage, sha } => stages::run(context, stage, sha).await,
     };
     done.unwrap_or_else(|why| RunFact::Failed { why: why.into() })

@@ -19,7 +19,7 @@ use crate::core::model::budget::MicroUsd;
 use crate::core::model::capability::Equipment;
 use crate::core::model::digest::Digest;
 use crate::core::model::id::Sha;
-use crate::core::model::job::JobKind;
+use crate::core::model::job::{Job, JobKind};
 use crate::redact::{self, Redactor, names_a_secret};
 use crate::runtime::wall::{Grants, Owner, write_below};
 use crate::runtime::{Context, agent_home, clock, known_secrets, prompt};
@@ -110,9 +110,14 @@ pub(super) async fn of_run(
         budget: start.budget,
         model: job.and_then(|job| job.model.clone()).or_else(|| agent.model.clone()),
         max_steps: agent.max_steps,
-        tools: job.is_none_or(|job| !job.is_question()),
+        tools: job.is_none_or(Job::has_tools),
         tariff: tariff(agent),
-        limits: TurnLimits { turn: limit(task), ..limits(&task.config) },
+        limits: TurnLimits {
+            turn: limit(task),
+            // The caller's own limit ends a silent job.
+            may_be_silent: job.is_some(),
+            ..limits(&task.config)
+        },
         redactor: Redactor::default(),
         sandbox: None,
         stream_output: job.is_some(),
@@ -145,16 +150,22 @@ fn agent(task: &TaskContext) -> Result<(&String, &AgentConfig, Vec<String>), Tas
     let job = task.run.work.job();
     let named = job.and_then(|job| job.agent.as_ref());
     if let Some((name, agent)) = named.and_then(|name| config.agents.get_key_value(name)) {
-        return Ok((name, agent, Vec::new()));
+        let role = job.and_then(|job| job.equipment.role.as_ref());
+        return Ok((name, agent, role_arguments(agent, role)));
     }
+    let named = job.and_then(|job| job.equipment.role.as_ref()).or(named);
     let service = job.and(config.service.as_ref()).and_then(|service| service.agent.as_ref());
     let of_service = service.and_then(|name| config.agents.get_key_value(name));
     let (name, agent) = of_service.or_else(|| config.agent_of(repo)).ok_or_else(|| {
         format!("{repo} has no agent: name one with `agent`, or set repos.\"{repo}\".agent")
     })?;
-    let role = named.filter(|_| agent.protocol() == Protocol::Claude);
-    let role = role.map(|role| vec!["--agent".to_owned(), role.clone()]);
-    Ok((name, agent, role.unwrap_or_default()))
+    Ok((name, agent, role_arguments(agent, named)))
+}
+
+/// The arguments that pass a role on to the agent that defines it.
+fn role_arguments(agent: &AgentConfig, role: Option<&String>) -> Vec<String> {
+    let role = role.filter(|_| agent.protocol() == Protocol::Claude);
+    role.map(|role| vec!["--agent".to_owned(), role.clone()]).unwrap_or_default()
 }
 
 /// The longest that a turn may take: the rest of the caller's limit, or the limit in the
@@ -233,6 +244,7 @@ fn limits(config: &Config) -> TurnLimits {
     TurnLimits {
         turn: seconds(60 * limits.turn_minutes),
         silence: seconds(limits.silence_seconds),
+        may_be_silent: false,
         tool: seconds(60 * limits.tool_minutes),
         memory: limits.memory_mib.saturating_mul(1024 * 1024),
     }

@@ -12,12 +12,13 @@ use secrecy::ExposeSecret;
 
 use super::command_context::commands_owner;
 use super::setup::TreeUse;
-use super::{TaskContext, TaskError, baseline};
+use super::{TaskContext, TaskError, baseline, collect};
 use crate::core::model::id::Repo;
 use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
 use crate::runtime::Context;
+use crate::runtime::workspaces::JobBase;
 use crate::workspace::fitness::Question;
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, lfs, name, throwaway};
@@ -90,25 +91,36 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
         Work::Prompt { repo, job, .. } => {
             let service = job.as_ref().and(task.config.service.as_ref());
             let jobs = service.and_then(|service| service.jobs_dir.as_ref());
+            // A conversation goes on in the folder that its agent knows.
+            let (owner, _) = super::turn_spec::scratch_owner(task);
             let dir = match (jobs, job) {
-                (Some(jobs), Some(job)) => jobs.join(job.id.to_string()),
-                _ => task.runtime.workspaces.throwaway(task.run.id),
+                (Some(jobs), Some(job)) if owner == task.owner() => jobs.join(job.id.to_string()),
+                (Some(jobs), _) => jobs.join(owner),
+                (None, _) => task.runtime.workspaces.throwaway(&owner),
             };
-            let remote = task.config.repos.get(repo).map(|r| r.remote.clone()).unwrap_or_default();
             let debounce = service.map_or(0, |service| service.fetch_debounce_seconds);
             let (workspaces, debounce) = (&task.runtime.workspaces, Duration::from_secs(debounce));
-            let base = workspaces.upstream(repo, pool.base(), debounce).await.map_err(text)?;
-            throwaway::make(pool.base(), &dir, &remote, &base).await.map_err(text)?;
+            let JobBase { sha: base, stale } =
+                workspaces.upstream(repo, pool.base(), debounce).await.map_err(text)?;
+            if let Some(error) = stale {
+                let why = format!("{error}; the job works on {}, the last good base", base.short());
+                task.note(why.clone());
+                task.report(RunFact::BaseStale { why: why.into() }).await;
+            }
+            let rules = task.rules_if_any(&pool, &base).await?;
+            let permissions = rules.map(|rules| rules.permissions.clone()).unwrap_or_default();
+            let pushes = service.is_some_and(|service| service.push);
+            throwaway::make(pool.base(), &dir, &base, pushes).await.map_err(text)?;
             task.commands.fill_clone_cache(&pool, &dir, &base).await.map_err(text)?;
             if let Some(key) = service.and_then(|service| service.git_crypt_key.as_ref()) {
                 unlock(task, &pool, &dir, key).await?;
             }
             Ok(RunFact::WorktreeReady {
                 path: dir.display().to_string(),
-                branch: "HEAD".into(),
+                branch: pool.base().branch().to_owned(),
                 base,
                 stages: Stages::default(),
-                permissions: Box::default(),
+                permissions: Box::new(permissions),
             })
         }
     }
@@ -151,11 +163,14 @@ async fn unlock(
     dir: &Path,
     reference: &str,
 ) -> Result<(), TaskError> {
+    let text = |error: WorkspaceError| error.to_string();
+    if Path::new(reference).is_absolute() {
+        return throwaway::unlock(pool.base(), dir, Path::new(reference)).await.map_err(text);
+    }
     let secret = task.runtime.services().secrets.get(reference).await;
     let secret = secret
         .map_err(|error| format!("service.git_crypt_key: {}", crate::error::chain(&error)))?;
     let value = secret.expose_secret().trim();
-    let text = |error: WorkspaceError| error.to_string();
     if Path::new(value).is_file() {
         return throwaway::unlock(pool.base(), dir, Path::new(value)).await.map_err(text);
     }
@@ -201,6 +216,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     };
     let given = match &task.run.work {
         Work::Prompt { .. } => {
+            keep_commits(task, path).await;
             if task.commands.has_caches()
                 && let Ok(pool) = task.pool().await
                 && let Err(error) = pool.caches().discard(path)
@@ -222,6 +238,23 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
     if let Err(why) = given {
         // The next start gives it back; nothing is lost.
         tracing::warn!(run = %task.run.id, why, "the worktree can't be given back");
+    }
+}
+
+/// Keeps the commits of a prompt whose clone goes away, where no task has done so: an operator's own
+/// prompt, and a job that was cut off.
+async fn keep_commits(task: &TaskContext, clone: &Path) {
+    let cut_off =
+        task.run.progress.outcome == Some(Outcome::Cancelled) || task.run.agent.turn_end.is_none();
+    let begun = task.run.agent.turns > 0 && std::fs::symlink_metadata(clone.join(".git")).is_ok();
+    if !begun || (task.run.work.job().is_some() && !cut_off) {
+        return;
+    }
+    let kept = async { collect::keep(task, &*task.pool().await?, clone).await };
+    match kept.await {
+        Ok(None) => {}
+        Ok(Some(kept)) => task.note(collect::summary(&kept.commits)),
+        Err(why) => task.note(format!("its commits can't be kept: {why}")),
     }
 }
 

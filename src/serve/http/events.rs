@@ -9,15 +9,16 @@ use std::path::PathBuf;
 
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::response::sse::{Event as ServerSentEvent, KeepAlive, Sse};
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::tokens::Caller;
-use super::{ApiState, KEEP_ALIVE};
+use super::{ApiState, KEEP_ALIVE, unbuffered};
 use crate::core::model::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::runtime::Batch;
@@ -61,7 +62,7 @@ pub(super) async fn events(
     caller: Caller,
     Query(EventsQuery { since }): Query<EventsQuery>,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<ServerSentEvent, Infallible>>> {
+) -> Response {
     // Subscribes before it reads the current number, so that no record falls between the two.
     let batches = state.handle.batches();
     let reconnected = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
@@ -78,7 +79,9 @@ pub(super) async fn events(
     });
     // A token that is removed meanwhile gets no further record.
     let sent = sent.take_until(async move { caller.rights.revoked().await });
-    Sse::new(sent).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    // The headers go out with it: otherwise they would wait for the first event.
+    let begin = stream::once(async { Ok::<_, Infallible>(ServerSentEvent::default().comment("")) });
+    unbuffered(Sse::new(begin.chain(sent)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 impl EventStream {

@@ -1,8 +1,8 @@
 //! The HTTP API: on loopback by default, with a bearer token per caller.
 //!
 //! ```text
-//! connection ─▶ listener: bounds ─▶ request
-//! request ─▶ peer: no process of afk's own ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
+//! connection ─▶ listener: bounds ─▶ request ─▶ drain: the body is read, whatever the answer
+//! request ─▶ refusal: a body for every error ─▶ peer: no process of afk's own ─▶ routes (the table) ─▶ tokens: Caller { actor, role } ─▶ handler
 //!   handler of a query   ─▶ the newest snapshot, the journal or a transcript ─▶ JSON
 //!   handler of a command ─▶ Handle::command ─▶ the core decides ─▶ JSON of the reply
 //! ```
@@ -12,10 +12,12 @@
 //! that service.
 
 mod commands;
+mod drain;
 mod events;
 mod listener;
 mod metrics;
 mod peer;
+mod refusal;
 mod routes;
 mod runs;
 mod service;
@@ -24,9 +26,8 @@ mod tokens;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +35,18 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::runtime::{Handle, Snapshot};
 use listener::HttpBounds;
+use refusal::ApiRefusal;
 use tokens::CallerTokens;
 
-/// The longest silence of a stream of server-sent events.
-const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+/// The longest silence of a stream of server-sent events. Proxies give up after 60 s by default.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// An answer of server-sent events. A proxy must pass each event on at once and not collect them.
+fn unbuffered(events: impl IntoResponse) -> Response {
+    let mut response = events.into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
 
 /// The state that every handler receives.
 #[derive(Debug, Clone)]
@@ -50,29 +59,6 @@ struct ApiState {
 impl ApiState {
     fn snapshot(&self) -> Arc<Snapshot> {
         self.handle.snapshots.borrow().clone()
-    }
-}
-
-/// The error of every route but those of the service:
-/// `{"error": {"kind": …, "message": …}}`.
-#[derive(Debug)]
-struct ApiRefusal {
-    status: StatusCode,
-    /// A stable word for programs, such as `no-run`.
-    kind: &'static str,
-    message: String,
-}
-
-impl ApiRefusal {
-    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into() }
-    }
-}
-
-impl IntoResponse for ApiRefusal {
-    fn into_response(self) -> Response {
-        let body = json!({"error": {"kind": self.kind, "message": self.message}});
-        (self.status, axum::Json(body)).into_response()
     }
 }
 

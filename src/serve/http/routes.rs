@@ -7,7 +7,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Map, Value, json};
 
-use super::{ApiState, commands, events, metrics, peer, runs, service};
+use super::{ApiState, commands, drain, events, metrics, peer, refusal, runs, service};
 
 /// The largest body of most routes, in bytes.
 const BODY: usize = 1024 * 1024;
@@ -94,23 +94,30 @@ const COMMAND: &[(u16, &str)] = &[
 const EXECUTE: &[(u16, &str)] = &[
     (202, "Queued, and durable"),
     (401, "The token is missing or unknown"),
+    (400, "The header Idempotency-Key is invalid"),
     (403, "The caller is a viewer"),
+    (409, "The key of the request belongs to another job"),
     (422, "A field is missing or invalid"),
     (429, "The queue is full"),
     (503, "Pickup is stopped"),
 ];
 const JOB: &[(u16, &str)] =
     &[(200, "As described"), (401, "The token is missing or unknown"), (404, "Job not found")];
+const MODEL: &[(u16, &str)] = &[
+    (200, "As described"),
+    (401, "The token is missing or unknown"),
+    (404, "There is no such model"),
+];
 const ANSWER: &[(u16, &str)] = &[
     (200, "The answer"),
-    (400, "The model is not supported"),
+    (400, "The model is not supported, or a parameter can't be honoured"),
     (401, "The token is missing or unknown"),
     (403, "The caller is a viewer"),
     (422, "A field is missing or invalid"),
     (503, "The agent gave no answer"),
 ];
 
-/// All routes. Those below `/v1` are also served at the root, except for the answers of models.
+/// All routes. Those below `/v1` are also served at the root, except for models and their answers.
 const ROUTES: &[Route] = &[
     Route::get("/v1/fleet", || get(commands::fleet))
         .summary("Everything that a cockpit shows"),
@@ -153,12 +160,18 @@ const ROUTES: &[Route] = &[
     Route::get("/jobs/{id}", || get(service::job))
         .summary("The status and the output of a job")
         .answers(JOB),
+    Route::get("/v1/models", || get(service::models))
+        .summary("The models that a question may name"),
+    Route::get("/v1/models/{model}", || get(service::model))
+        .summary("One of the models")
+        .answers(MODEL),
     Route::post("/v1/chat/completions", || post(service::completions))
         .summary("Answers a dialogue, at once or as a stream")
         .body(&[
             ("messages", "array", true),
             ("model", "string", false),
             ("stream", "boolean", false),
+            ("stream_options", "object", false),
         ])
         .answers(ANSWER),
     Route::post("/v1/conversational", || post(service::conversational))
@@ -175,7 +188,8 @@ const ROUTES: &[Route] = &[
 pub(super) fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
-        let has_bare_path = route.path.starts_with("/v1/") && route.answers != ANSWER;
+        let is_openai = route.answers == ANSWER || route.path.starts_with("/v1/models");
+        let has_bare_path = route.path.starts_with("/v1/") && !is_openai;
         let limit = DefaultBodyLimit::max(if route.answers == ANSWER { DIALOGUE } else { BODY });
         router = router.route(route.path, (route.serve)().layer(limit));
         if has_bare_path && let Some(bare) = route.path.strip_prefix("/v1") {
@@ -183,7 +197,11 @@ pub(super) fn router(state: ApiState) -> Router {
         }
     }
     let guard = axum::middleware::from_fn_with_state(state.clone(), peer::guard);
-    router.layer(guard).with_state(state)
+    router
+        .layer(guard)
+        .layer(axum::middleware::from_fn(refusal::with_body))
+        .layer(axum::middleware::from_fn(drain::rest_of_body))
+        .with_state(state)
 }
 
 async fn document() -> Json<Value> {

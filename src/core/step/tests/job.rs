@@ -8,7 +8,7 @@ use crate::model::command::{Accepted, Command, Refusal};
 use crate::model::effect::{Effect, Task};
 use crate::model::id::{Repo, RunId, Sha};
 use crate::model::input::{Input, RunFact};
-use crate::model::job::{Job, JobId, JobKind, JobStatus};
+use crate::model::job::{Job, JobCommits, JobId, JobKind, JobStatus, QuestionEquipment};
 use crate::model::permission::Tool;
 use crate::model::policy::Policy;
 use crate::model::stage::Stages;
@@ -23,6 +23,7 @@ fn job(n: u8, kind: JobKind) -> Job {
         budget: Some(MicroUsd(500)),
         limit_ms: 1000,
         metadata: None,
+        equipment: QuestionEquipment::default(),
     }
 }
 
@@ -75,10 +76,61 @@ fn job_status_follows_the_turn_end_and_escalates_nothing() {
         assert_eq!(status(&scenario, 1), JobStatus::Running);
         worktree_ready(&mut scenario, run);
         end_turn(&mut scenario, run, end.clone());
+        // The clone stays until its commits are taken in.
+        assert_eq!(status(&scenario, 1), JobStatus::Running, "{end:?}");
+        let done = end == TurnEnd::Done;
+        let collects = |effect: &Effect| matches!(effect, Effect::Begin { task: Task::Collect { done: pushes }, .. } if *pushes == done);
+        assert!(scenario.effects.iter().any(collects), "{end:?}: {:?}", scenario.effects);
+        assert!(!scenario.effects.contains(&Effect::GiveBack { run }), "{end:?}");
+        scenario.report_about(run, RunFact::Collected { commits: None });
         assert_eq!(status(&scenario, 1), expected, "{end:?}");
         assert!(scenario.fleet.inbox().is_empty() && scenario.fleet.outbox.is_empty(), "{end:?}");
         assert!(scenario.effects.contains(&Effect::GiveBack { run }));
     }
+}
+
+#[test]
+fn job_whose_commits_could_not_be_pushed_has_failed() {
+    for problem in [None, Some("the remote refused them")] {
+        let mut scenario = FleetScenario::with_policy(Policy::default());
+        let run = submit(&mut scenario, 1, JobKind::Execute { clone: true }).unwrap();
+        worktree_ready(&mut scenario, run);
+        end_turn(&mut scenario, run, TurnEnd::Done);
+        let commits = JobCommits {
+            head: Sha("c".into()),
+            count: 2,
+            pushed: false,
+            kept: vec!["refs/afk/kept/r1".into()],
+            problem: problem.map(Into::into),
+        };
+        let collected = RunFact::Collected { commits: Some(Box::new(commits.clone())) };
+        scenario.report_about(run, collected);
+        let ended = &scenario.fleet.runs[&run];
+        assert_eq!(ended.workspace.collected.as_deref(), Some(&commits));
+        match problem {
+            None => assert_eq!(ended.job_status(), JobStatus::Completed),
+            Some(problem) => {
+                assert_eq!(ended.job_status(), JobStatus::Failed);
+                assert_eq!(ended.progress.why.as_received(), problem);
+            }
+        }
+    }
+}
+
+#[test]
+fn question_with_tools_and_a_clone_is_judged_like_any_run() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    let equipment = QuestionEquipment { role: None, tools: true, clone: true };
+    let job = Job { equipment, ..job(1, JobKind::Chat) };
+    let repo = Repo::parse("acme/r1").unwrap();
+    let job = Some(Box::new(job));
+    let submit = Command::Submit { repo, prompt: "do".into(), priority: None, job };
+    let Ok(Accepted::Queued { run, .. }) = scenario.operate(submit) else { panic!("refused") };
+    worktree_ready(&mut scenario, run);
+    scenario.request_permission(Tool::Shell, "ls");
+    let allowed =
+        |effect: &Effect| matches!(effect, Effect::Answer { answer: Answer::Approve, .. });
+    assert!(scenario.effects.iter().any(allowed), "{:?}", scenario.effects);
 }
 
 #[test]

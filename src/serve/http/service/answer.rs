@@ -6,12 +6,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::super::ApiState;
+use super::output::LineText;
 use super::{ServiceCaller, ServiceRefusal, new_job_id, submit};
+use crate::config::answer::AnswerSettings;
 use crate::core::model::agent_event::AgentEvent;
-use crate::core::model::budget::Spend;
+use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::command::{Command, Refusal};
 use crate::core::model::id::RunId;
-use crate::core::model::job::{Job, JobId, JobKind};
+use crate::core::model::job::{Job, JobId, JobKind, QuestionEquipment};
 use crate::core::model::run::Outcome;
 use crate::runtime::Handle;
 
@@ -24,9 +26,7 @@ const ANSWER: usize = 8 * 1024 * 1024;
 pub(super) struct ServiceQuestion {
     pub(super) prompt: String,
     pub(super) kind: JobKind,
-    pub(super) model: String,
-    /// The time limit of the job.
-    pub(super) seconds: u32,
+    pub(super) settings: AnswerSettings,
 }
 
 /// A job whose answer is awaited; dropping it before the end cancels the job.
@@ -41,6 +41,10 @@ pub(super) struct PendingAnswer {
     streams: bool,
     /// The answer has at least one part.
     begun: bool,
+    /// The whole lines so far, of an agent that doesn't stream.
+    lines: LineText,
+    /// A tool has run since the last part.
+    is_after_tool: bool,
     ended: bool,
     /// The tokens and the money of the answer so far.
     pub(super) spend: Spend,
@@ -56,14 +60,17 @@ pub(super) async fn ask(
     question: ServiceQuestion,
 ) -> Result<PendingAnswer, ServiceRefusal> {
     let id = new_job_id()?;
+    let AnswerSettings { agent, role, tools, clone, max_usd, seconds, model, .. } =
+        question.settings;
     let job = Job {
         id,
         kind: question.kind,
-        agent: None,
-        model: Some(question.model),
-        budget: None,
-        limit_ms: i64::from(question.seconds) * 1000,
+        agent,
+        model: Some(model),
+        budget: max_usd.map(MicroUsd::from_usd),
+        limit_ms: i64::from(seconds) * 1000,
         metadata: None,
+        equipment: QuestionEquipment { role, tools, clone },
     };
     let events = state.handle.listen(id);
     match submit(state, &caller, &question.prompt, job).await {
@@ -75,6 +82,8 @@ pub(super) async fn ask(
             events,
             streams: false,
             begun: false,
+            lines: LineText::default(),
+            is_after_tool: false,
             ended: false,
             spend: Spend::default(),
         }),
@@ -88,12 +97,21 @@ pub(super) async fn ask(
     }
 }
 
+/// A part of an answer.
+#[derive(Debug)]
+pub(super) struct AnswerPart {
+    pub(super) text: String,
+    /// The agent has used a tool since the last part: what it wrote before was no answer yet.
+    pub(super) is_after_tool: bool,
+}
+
 impl PendingAnswer {
-    /// Awaits the next part of the answer; `None` once the answer is complete.
+    /// Awaits the next part of the answer; `None` once the answer is complete. Dropping the future
+    /// loses nothing.
     ///
     /// # Errors
     /// Returns the reason in a line if the job failed.
-    pub(super) async fn next(&mut self) -> Result<Option<String>, String> {
+    pub(super) async fn next(&mut self) -> Result<Option<AnswerPart>, String> {
         loop {
             let event = tokio::select! {
                 event = self.events.recv() => event,
@@ -105,19 +123,27 @@ impl PendingAnswer {
             match event {
                 AgentEvent::Piece { text } => {
                     self.streams = true;
-                    self.begun = true;
-                    return Ok(Some(text.as_received().to_owned()));
+                    return Ok(Some(self.part(text.as_received().to_owned())));
                 }
                 AgentEvent::Text { text } if !self.streams => {
-                    let separator = if self.begun { "\n\n" } else { "" };
-                    self.begun = true;
-                    return Ok(Some(format!("{separator}{}", text.as_received())));
+                    let whole = format!("{}{}", self.lines.separator(), text.as_received());
+                    self.lines = LineText::default();
+                    self.lines.push(text.as_received());
+                    return Ok(Some(self.part(whole)));
+                }
+                AgentEvent::ToolStart { .. } | AgentEvent::ToolEnd { .. } => {
+                    self.is_after_tool = self.begun;
                 }
                 AgentEvent::Usage(spend) => self.spend.add(spend),
                 _ => {}
             }
         }
         self.end().await.map(|()| None)
+    }
+
+    fn part(&mut self, text: String) -> AnswerPart {
+        self.begun = true;
+        AnswerPart { text, is_after_tool: std::mem::take(&mut self.is_after_tool) }
     }
 
     /// Awaits the outcome of the job, which the next snapshots show.
@@ -136,15 +162,19 @@ impl PendingAnswer {
         }
     }
 
-    /// Awaits the complete answer, of which at most [`ANSWER`] bytes are kept.
+    /// Awaits the complete answer, of which at most [`ANSWER`] bytes are kept: the text after the last
+    /// tool.
     ///
     /// # Errors
     /// Returns the reason in a line if the job failed.
     pub(super) async fn complete(&mut self) -> Result<String, String> {
         let mut text = String::new();
         while let Some(part) = self.next().await? {
+            if part.is_after_tool {
+                text.clear();
+            }
             let room = ANSWER.saturating_sub(text.len());
-            text.push_str(&part[..part.floor_char_boundary(room)]);
+            text.push_str(&part.text[..part.text.floor_char_boundary(room)]);
         }
         Ok(text)
     }

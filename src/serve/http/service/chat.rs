@@ -1,7 +1,8 @@
-//! `POST /v1/chat/completions`: the shape of `OpenAI`'s endpoint, answered by an agent without tools.
+//! `POST /v1/chat/completions`: the shape of `OpenAI`'s endpoint, answered by an agent. Its role, its
+//! tools and its clone are those of `[service.chat]`, or of `[service.stream]`; by default it has none.
 //!
 //! The whole dialogue becomes one prompt. The answer goes back as one object, or as a stream of chunks
-//! while the agent writes.
+//! while the agent writes. A stream begins within [`PATIENCE`], so that no proxy gives up on it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,13 +18,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::{ApiState, KEEP_ALIVE};
-use super::answer::{PendingAnswer, ServiceQuestion, ask};
+use super::super::{ApiState, KEEP_ALIVE, unbuffered};
+use super::answer::{AnswerPart, PendingAnswer, ServiceQuestion, ask};
+use super::execute::usage;
+use super::openai::{OpenAiRefusal, check_parameters};
 use super::{ServiceCaller, ServiceRefusal, parse_body, service};
 use crate::config::service::ServiceConfig;
-use crate::core::model::budget::Spend;
 use crate::core::model::job::JobKind;
+use crate::core::model::untrusted::clean_line;
 use crate::runtime::clock;
+
+/// How long a stream waits for its first part: a failure within this time still has a status of its
+/// own.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Deserialize)]
 struct ChatRequest {
@@ -47,6 +54,9 @@ struct ChatMessage {
     role: String,
     #[serde(default)]
     content: Option<MessageContent>,
+    /// The tools that an assistant called in an earlier turn, at another service.
+    #[serde(default)]
+    tool_calls: Option<Vec<Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,28 +68,62 @@ enum MessageContent {
 
 #[derive(Debug, Deserialize)]
 struct ContentPart {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
     #[serde(default)]
     text: Option<String>,
+    #[serde(default)]
+    refusal: Option<String>,
 }
 
 impl ChatMessage {
     fn text(&self) -> String {
-        match &self.content {
-            None => String::new(),
-            Some(MessageContent::Text(text)) => text.clone(),
+        let mut parts: Vec<String> = match &self.content {
+            None => Vec::new(),
+            Some(MessageContent::Text(text)) => vec![text.clone()],
             Some(MessageContent::Parts(parts)) => {
-                parts.iter().filter_map(|part| part.text.as_deref()).collect::<Vec<_>>().join("\n")
+                let text = |part: &ContentPart| part.text.clone().or_else(|| part.refusal.clone());
+                parts.iter().filter_map(text).collect()
+            }
+        };
+        for call in self.tool_calls.iter().flatten() {
+            let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            parts.push(format!("(called {} with {})", word(name), word(arguments)));
+        }
+        parts.join("\n")
+    }
+
+    /// Refuses a role that no message has, and content that isn't text: an agent reads text alone.
+    fn check(&self, at: usize) -> Result<(), OpenAiRefusal> {
+        let roles = ["system", "developer", "user", "assistant", "tool", "function"];
+        if !roles.contains(&self.role.as_str()) {
+            let message =
+                format!("{:?} is not one of {}", clean_line(&self.role), roles.join(", "));
+            return Err(OpenAiRefusal::unsupported(format!("messages[{at}].role"), message));
+        }
+        let Some(MessageContent::Parts(parts)) = &self.content else { return Ok(()) };
+        for (number, part) in parts.iter().enumerate() {
+            let kind = part.kind.as_deref().unwrap_or("text");
+            if !matches!(kind, "text" | "input_text" | "output_text" | "refusal") {
+                let kind: String = clean_line(kind).chars().take(80).collect();
+                let message = format!("content of the type {kind:?} can't be read: send text");
+                let param = format!("messages[{at}].content[{number}]");
+                return Err(OpenAiRefusal::unsupported(param, message));
             }
         }
+        Ok(())
     }
 }
 
 /// The whole dialogue as one prompt: the system's messages first, then the others with their
 /// speakers. `None` if there is no message to answer.
-fn prompt(messages: &[ChatMessage]) -> Option<String> {
+fn prompt(persona: Option<&str>, messages: &[ChatMessage]) -> Option<String> {
     let is_system =
         |message: &&ChatMessage| matches!(message.role.as_str(), "system" | "developer");
-    let mut parts: Vec<String> = messages.iter().filter(is_system).map(ChatMessage::text).collect();
+    let mut parts: Vec<String> = persona.into_iter().map(str::to_owned).collect();
+    let system = parts.len();
+    parts.extend(messages.iter().filter(is_system).map(ChatMessage::text));
     let dialogue: Vec<&ChatMessage> =
         messages.iter().filter(|message| !is_system(message)).collect();
     match dialogue.as_slice() {
@@ -97,20 +141,21 @@ fn prompt(messages: &[ChatMessage]) -> Option<String> {
             parts.push("Answer as the assistant, with what it says next and nothing else.".into());
         }
     }
-    let all = parts.join("\n\n");
-    (!all.trim().is_empty()).then_some(all)
+    let is_empty = parts[system..].iter().all(|part| part.trim().is_empty());
+    (!is_empty).then(|| parts.join("\n\n"))
 }
 
-/// The requested model if the configuration lists it, or the default model.
+/// The requested model if the configuration knows it, or the default model.
 pub(super) fn model(
     service: &ServiceConfig,
     requested: Option<String>,
 ) -> Result<String, ServiceRefusal> {
     let model = requested.unwrap_or_else(|| service.model.clone());
-    if service.models.contains(&model) {
+    let known = service.known_models();
+    if known.contains(&&model) {
         return Ok(model);
     }
-    let body = json!({"error": "unsupported model", "supported": service.models});
+    let body = json!({"error": "unsupported model", "supported": known});
     Err(ServiceRefusal { status: StatusCode::BAD_REQUEST, body })
 }
 
@@ -122,28 +167,41 @@ pub(super) fn no_answer(seconds: u32) -> String {
 /// Answers a dialogue, at once or as a stream.
 pub(in super::super) async fn completions(
     State(state): State<ApiState>,
-    caller: ServiceCaller,
+    caller: Result<ServiceCaller, ServiceRefusal>,
     body: Result<Json<Value>, JsonRejection>,
-) -> Result<Response, ServiceRefusal> {
+) -> Result<Response, OpenAiRefusal> {
+    let caller = caller?;
     let (config, _) = service(&state)?;
-    let chat: ChatRequest = parse_body(body)?;
-    let model = model(config, chat.model)?;
-    let prompt = prompt(&chat.messages)
+    let body: Value = parse_body(body)?;
+    let chat: ChatRequest = parse_body(Ok(Json(body.clone())))?;
+    let requested = chat.model.clone();
+    let model = model(config, chat.model).map_err(|refusal| {
+        let name = requested.unwrap_or_default();
+        OpenAiRefusal::unknown_model(refusal.status, &name, &config.known_models())
+    })?;
+    check_parameters(&body)?;
+    for (at, message) in chat.messages.iter().enumerate() {
+        message.check(at)?;
+    }
+    let streams = chat.stream.unwrap_or(false);
+    let settings = config.chat_settings(&model, streams);
+    let prompt = prompt(settings.persona.as_deref(), &chat.messages)
         .ok_or_else(|| ServiceRefusal::field("messages", "must contain a message to answer"))?;
-    let seconds = config.chat_seconds;
+    let seconds = settings.seconds;
     let until = Instant::now() + Duration::from_secs(seconds.into());
-    let question = ServiceQuestion { prompt, kind: JobKind::Chat, model: model.clone(), seconds };
+    let question = ServiceQuestion { prompt, kind: JobKind::Chat, settings };
     let mut pending = ask(&state, caller, question).await?;
     let late = move |_| no_answer(seconds);
     let header = CompletionHeader::new(&pending, model);
-    if chat.stream.unwrap_or(false) {
-        // A failure before the first part still has a status of its own.
-        let first = timeout_at(until, pending.next()).await.map_err(late);
-        let first = first.and_then(|next| next).map_err(|why| ServiceRefusal::failed(&why))?;
+    if streams {
+        let first = match timeout_at(until.min(Instant::now() + PATIENCE), pending.next()).await {
+            Ok(first) => Some(first.map_err(|why| ServiceRefusal::failed(&why))?),
+            Err(_) => None,
+        };
         let include_usage = chat.stream_options.is_some_and(|options| options.include_usage);
         let events = stream_chunks(header, pending, first, until, include_usage);
         let alive = KeepAlive::new().interval(KEEP_ALIVE);
-        return Ok(Sse::new(events).keep_alive(alive).into_response());
+        return Ok(unbuffered(Sse::new(events).keep_alive(alive)));
     }
     let complete = timeout_at(until, pending.complete()).await.map_err(late);
     let text = complete.and_then(|text| text).map_err(|why| ServiceRefusal::failed(&why))?;
@@ -154,18 +212,8 @@ pub(in super::super) async fn completions(
     Ok(Json(completion).into_response())
 }
 
-/// The tokens of an answer; null if the agent reports none.
-fn usage(spend: Spend) -> Value {
-    let Spend { tokens_in, tokens_out, .. } = spend;
-    if tokens_in + tokens_out == 0 {
-        return Value::Null;
-    }
-    json!({
-        "prompt_tokens": tokens_in,
-        "completion_tokens": tokens_out,
-        "total_tokens": tokens_in + tokens_out,
-    })
-}
+/// The next part of an answer; none at its end.
+type NextPart = Option<AnswerPart>;
 
 /// The fields that all objects of an answer share.
 struct CompletionHeader {
@@ -199,18 +247,19 @@ fn data(value: &Value) -> Event {
     Event::default().data(value.to_string())
 }
 
-/// Streams the role, each part of the answer as it arrives, and the end. Dropping the stream before its
-/// end cancels the job.
+/// Streams a comment and the role at once, each part of the answer as it arrives, and the end.
+/// `first` is the first part, if it has already arrived. Dropping the stream before its end cancels the
+/// job.
 fn stream_chunks(
     header: CompletionHeader,
     pending: PendingAnswer,
-    first: Option<String>,
+    first: Option<NextPart>,
     until: Instant,
     include_usage: bool,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let role = header.chunk(&json!({"role": "assistant", "content": ""}), None);
-    let start = stream::once(async { vec![role] });
-    let rest = stream::unfold(Some((header, pending, Some(first))), move |state| async move {
+    let start = stream::once(async { vec![Event::default().comment("the agent works"), role] });
+    let rest = stream::unfold(Some((header, pending, first)), move |state| async move {
         let (header, mut pending, ready) = state?;
         let next = match ready {
             Some(first) => Ok(first),
@@ -219,7 +268,9 @@ fn stream_chunks(
                 .unwrap_or_else(|_| Err("the agent did not finish its answer in time".into())),
         };
         match next {
-            Ok(Some(text)) => {
+            Ok(Some(AnswerPart { text, is_after_tool })) => {
+                // The text before a tool is a paragraph of its own.
+                let text = if is_after_tool { format!("\n\n{text}") } else { text };
                 let chunk = header.chunk(&json!({"content": text}), None);
                 Some((vec![chunk], Some((header, pending, None))))
             }
@@ -234,9 +285,10 @@ fn stream_chunks(
                 Some((last, None))
             }
             Err(why) => {
-                // The status 200 is already sent; a client detects the failure by the missing [DONE].
-                let ServiceRefusal { body, .. } = ServiceRefusal::failed(&why);
-                Some((vec![data(&body)], None))
+                // The status 200 is already sent. Clients show the error of such an event, and there
+                // is no [DONE].
+                let error = OpenAiRefusal::from(ServiceRefusal::failed(&why));
+                Some((vec![data(&error.body())], None))
             }
         }
     });
@@ -249,7 +301,39 @@ mod tests {
 
     fn prompt_of(messages: &Value) -> Option<String> {
         let messages: Vec<ChatMessage> = serde_json::from_value(messages.clone()).unwrap();
-        prompt(&messages)
+        prompt(None, &messages)
+    }
+
+    fn checked(message: &Value) -> Result<(), Value> {
+        let message: ChatMessage = serde_json::from_value(message.clone()).unwrap();
+        message.check(1).map_err(|refusal| refusal.body()["error"]["param"].clone())
+    }
+
+    #[test]
+    fn message_that_is_not_text_is_refused_by_its_place() {
+        for kind in ["image_url", "input_audio", "file", "video_url"] {
+            let text = json!({"type": "text", "text": "what is it?"});
+            let message = json!({"role": "user", "content": [text, {"type": kind}]});
+            assert_eq!(checked(&message), Err(json!("messages[1].content[1]")), "{kind}");
+        }
+        let stranger = json!({"role": "narrator", "content": "x"});
+        assert_eq!(checked(&stranger), Err(json!("messages[1].role")));
+        for message in [
+            json!({"role": "user", "content": "x"}),
+            json!({"role": "user", "content": [{"type": "text", "text": "x"}, {"text": "y"}]}),
+            json!({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}),
+            json!({"role": "tool", "content": "42", "tool_call_id": "c"}),
+        ] {
+            assert_eq!(checked(&message), Ok(()), "{message}");
+        }
+    }
+
+    #[test]
+    fn persona_stands_before_the_dialogue_and_is_no_message_by_itself() {
+        let one: Vec<ChatMessage> =
+            serde_json::from_value(json!([{"role": "user", "content": "hi"}])).unwrap();
+        assert_eq!(prompt(Some("You are kind."), &one).unwrap(), "You are kind.\n\nhi");
+        assert_eq!(prompt(Some("You are kind."), &[]), None);
     }
 
     #[test]
@@ -258,17 +342,20 @@ mod tests {
         assert_eq!(prompt_of(&one).unwrap(), "Wie spät?");
         let parts = json!([
             {"role": "system", "content": "Be short."},
-            {"role": "user", "content": [{"type": "text", "text": "日本"}, {"type": "image_url"}]},
+            {"role": "user", "content": [{"type": "text", "text": "日本"}]},
         ]);
         assert_eq!(prompt_of(&parts).unwrap(), "Be short.\n\n日本");
         let all = json!([
             {"role": "user", "content": "1"},
-            {"role": "assistant", "content": "2"},
+            {"role": "assistant", "content": "2", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
             {"role": "developer", "content": "D"},
             {"role": "user", "content": "3"},
         ]);
         let prompt = prompt_of(&all).unwrap();
-        assert!(prompt.starts_with("D\n\nUser: 1\n\nAssistant: 2\n\nUser: 3\n\n"), "{prompt}");
+        assert!(
+            prompt.starts_with("D\n\nUser: 1\n\nAssistant: 2\n(called f with {})\n\nUser: 3\n\n"),
+            "{prompt}"
+        );
         for nothing in [json!([]), json!([{"role": "system", "content": "x"}])] {
             assert_eq!(prompt_of(&nothing), None);
         }

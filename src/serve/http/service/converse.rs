@@ -37,14 +37,20 @@ pub(in super::super) async fn conversational(
         return Err(ServiceRefusal::field("session_id", "must have from 1 to 200 bytes"));
     }
     require_text("message", &request.message)?;
-    let model = chat::model(config, request.model)?;
-    let seconds = config.converse_seconds;
+    let name = chat::model(config, request.model)?;
+    let settings = config.converse_settings(&name);
+    let seconds = settings.seconds;
     let session = request.session_id;
+    let message = request.message;
     let answer = async {
         let lock = state.sessions.lock().await.entry(session.clone()).or_default().clone();
         let _turn = lock.lock().await;
+        // The agent remembers its persona.
+        let is_new = state.snapshot().fleet.jobs.conversation(&session).is_none();
+        let persona = settings.persona.as_ref().filter(|_| is_new);
+        let prompt = persona.map_or_else(|| message.clone(), |text| format!("{text}\n\n{message}"));
         let kind = JobKind::Converse { session: session.clone() };
-        let question = ServiceQuestion { prompt: request.message, kind, model, seconds };
+        let question = ServiceQuestion { prompt, kind, settings };
         let mut pending = ask(&state, caller, question).await?;
         pending.complete().await.map_err(|why| ServiceRefusal::failed(&why))
     };

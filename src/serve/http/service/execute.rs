@@ -1,92 +1,166 @@
 //! `POST /execute` and `GET /jobs/{id}`: a job in the queue, and its status and output.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{Path as PathOf, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::super::ApiState;
-use super::{ServiceCaller, ServiceRefusal, new_job_id, parse_body, require_text, service, submit};
-use crate::core::model::agent_event::AgentEvent;
-use crate::core::model::budget::MicroUsd;
+use super::output::{self, JobOutput};
+use super::{
+    ServiceCaller, ServiceRefusal, VISIBLE, new_job_id, parse_body, require_text, service, submit,
+};
+use crate::config::answer::is_role;
+use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::command::Refusal;
-use crate::core::model::job::{Job, JobId, JobKind, JobStatus};
+use crate::core::model::job::{Job, JobCommits, JobId, JobKind, JobStatus, QuestionEquipment};
 use crate::core::model::run::Run;
 use crate::core::model::time::Timestamp;
-use crate::journal::transcript::Reader;
+use crate::core::model::untrusted::Untrusted;
 
 /// The longest time limit of a job, in seconds.
 const LONGEST: u64 = 24 * 3600;
-/// The number of lines of output that an answer holds: the last ones.
-const LINES: usize = 10_000;
+/// The longest key of a request, in bytes.
+const LONGEST_KEY: usize = 255;
 
 #[derive(Debug, Deserialize)]
 struct ExecuteRequest {
     prompt: String,
     agent: String,
+    /// Null is no limit of the caller's.
     #[serde(default = "default_budget")]
-    max_budget_usd: f64,
+    max_budget_usd: Option<f64>,
+    /// Null is the longest limit.
     #[serde(default = "default_seconds")]
-    timeout_seconds: u64,
+    timeout_seconds: Option<u64>,
     #[serde(default)]
     metadata: Option<Map<String, Value>>,
 }
 
-const fn default_budget() -> f64 {
-    5.0
+#[allow(clippy::unnecessary_wraps, reason = "serde takes the default of the field's type")]
+const fn default_budget() -> Option<f64> {
+    Some(5.0)
 }
 
-const fn default_seconds() -> u64 {
-    2700
+#[allow(clippy::unnecessary_wraps, reason = "serde takes the default of the field's type")]
+const fn default_seconds() -> Option<u64> {
+    Some(2700)
 }
 
-/// `POST /execute`: queues a job.
+/// `POST /execute`: queues a job. A request with the header `Idempotency-Key` that afk has already
+/// taken gets the job of the first one.
 pub(in super::super) async fn execute(
     State(state): State<ApiState>,
     caller: ServiceCaller,
+    headers: HeaderMap,
     body: Result<Json<Value>, JsonRejection>,
-) -> Result<(StatusCode, Json<Value>), ServiceRefusal> {
+) -> Result<Response, ServiceRefusal> {
     let (config, _) = service(&state)?;
     let clone = config.workspace;
+    let key = idempotency_key(&headers)?;
     let request: ExecuteRequest = parse_body(body)?;
     require_text("prompt", &request.prompt)?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
-    let has_name = !request.agent.is_empty() && !request.agent.starts_with('-');
-    if !has_name || request.agent.len() > 100 || !request.agent.bytes().all(plain) {
-        return Err(ServiceRefusal::field("agent", "must be a name of letters, digits, . _ : -"));
+    if !is_role(&request.agent) {
+        let message = "must be a name of letters, digits, . _ : -, or a path below the repository";
+        return Err(ServiceRefusal::field("agent", message));
     }
-    if !(request.max_budget_usd > 0.0 && request.max_budget_usd <= 1e6) {
+    if request.max_budget_usd.is_some_and(|usd| !(usd > 0.0 && usd <= 1e6)) {
         return Err(ServiceRefusal::field("max_budget_usd", "must be over 0 and at most 1000000"));
     }
-    if !(1..=LONGEST).contains(&request.timeout_seconds) {
+    let seconds = request.timeout_seconds.unwrap_or(LONGEST);
+    if !(1..=LONGEST).contains(&seconds) {
         return Err(ServiceRefusal::field("timeout_seconds", "must be from 1 to 86400"));
     }
-    let id = new_job_id()?;
+    let id = match &key {
+        Some(key) => keyed_job_id(&caller, key),
+        None => new_job_id()?,
+    };
     let job = Job {
         id,
         kind: JobKind::Execute { clone },
         agent: Some(request.agent),
         model: None,
-        budget: Some(MicroUsd::from_usd(request.max_budget_usd)),
-        limit_ms: i64::try_from(request.timeout_seconds * 1000).unwrap_or(i64::MAX),
+        budget: request.max_budget_usd.map(MicroUsd::from_usd),
+        limit_ms: i64::try_from(seconds * 1000).unwrap_or(i64::MAX),
         metadata: request.metadata.map(|all| Value::Object(all).to_string().into()),
+        equipment: QuestionEquipment::default(),
     };
-    match submit(&state, &caller, &request.prompt, job).await {
-        Ok(_) => Ok((StatusCode::ACCEPTED, Json(json!({"job_id": id, "status": "queued"})))),
+    // Also while the queue is full, and while the kill switch is on: nothing begins.
+    if key.is_some()
+        && let Some(answer) = repeated(&state, &request.prompt, &job)
+    {
+        return answer;
+    }
+    match submit(&state, &caller, &request.prompt, job.clone()).await {
+        Ok(_) => {
+            let body = json!({"job_id": id, "status": JobStatus::Queued});
+            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+        }
         Err(refusal @ Refusal::JobKnown { .. }) => {
-            Err(ServiceRefusal::failed(&refusal.to_string()))
+            // Another request with the same key came at the same time.
+            let mut snapshots = state.handle.snapshots.clone();
+            let visible = snapshots.wait_for(|now| now.fleet.jobs.run(id).is_some());
+            let _ = tokio::time::timeout(VISIBLE, visible).await;
+            let first = key.and_then(|_| repeated(&state, &request.prompt, &job));
+            first.unwrap_or_else(|| Err(ServiceRefusal::failed(&refusal.to_string())))
         }
         Err(refusal) => Err(ServiceRefusal::from(&refusal)),
     }
+}
+
+/// The key of a request, by which its caller recognises it.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ServiceRefusal> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = key.to_str().ok().filter(|key| !key.trim().is_empty() && key.len() <= LONGEST_KEY);
+    text.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        let detail = "Idempotency-Key must have from 1 to 255 visible characters";
+        ServiceRefusal::detail(StatusCode::BAD_REQUEST, detail)
+    })
+}
+
+/// The identifier of the job that a caller's key stands for. The journal keeps it with the job, so a
+/// restart doesn't forget the key.
+fn keyed_job_id(ServiceCaller(caller): &ServiceCaller, key: &str) -> JobId {
+    let digest = Sha256::new()
+        .chain_update(b"idempotency-key\0")
+        .chain_update(caller.actor.0.as_bytes())
+        .chain_update(b"\0")
+        .chain_update(key.as_bytes())
+        .finalize();
+    let mut bytes = [0; 6];
+    bytes.copy_from_slice(&digest[..6]);
+    JobId::new(bytes)
+}
+
+/// The answer to a request whose key belongs to a known job: that job, if the request is the same.
+fn repeated(state: &ApiState, prompt: &str, job: &Job) -> Option<Result<Response, ServiceRefusal>> {
+    let snapshot = state.snapshot();
+    let run = snapshot.fleet.jobs.run(job.id).and_then(|run| snapshot.fleet.runs.get(&run))?;
+    let known = run.work.job()?;
+    let same = |known: &Job| {
+        (&known.agent, known.budget, known.limit_ms, &known.metadata)
+            == (&job.agent, job.budget, job.limit_ms, &job.metadata)
+    };
+    if !same(known) || run.work.title().as_received() != prompt {
+        let detail = "Idempotency-Key belongs to a job with another request";
+        return Some(Err(ServiceRefusal::detail(StatusCode::CONFLICT, detail)));
+    }
+    let body = Json(json!({"job_id": job.id, "status": run.job_status()}));
+    let headers = [("idempotent-replayed", "true")];
+    Some(Ok((StatusCode::ACCEPTED, headers, body).into_response()))
 }
 
 /// `GET /jobs/{id}`: the status of a job, and its output so far.
 pub(in super::super) async fn job(
     State(state): State<ApiState>,
     _: ServiceCaller,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
 ) -> Result<Json<Value>, ServiceRefusal> {
     let not_found = || ServiceRefusal::detail(StatusCode::NOT_FOUND, "Job not found");
     let id = JobId::parse(&id).map_err(|_| not_found())?;
@@ -94,9 +168,10 @@ pub(in super::super) async fn job(
     let run = snapshot.fleet.jobs.run(id).and_then(|run| snapshot.fleet.runs.get(&run));
     let run = run.cloned().ok_or_else(not_found)?;
     let reader = state.handle.store.reader(run.id);
-    let output = tokio::task::spawn_blocking(move || read_output(reader)).await;
+    let output = tokio::task::spawn_blocking(move || output::read(reader)).await;
+    let repository = state.handle.base_clone(run.work.repo());
     let output = output.unwrap_or_default();
-    describe(&run, &output).map(Json).ok_or_else(not_found)
+    describe(&run, output, &repository).map(Json).ok_or_else(not_found)
 }
 
 /// A time in RFC 3339 with milliseconds.
@@ -105,7 +180,7 @@ fn rfc3339(at: Timestamp) -> String {
 }
 
 /// The job of a run in the shape of the service; `None` if the run is not a job.
-fn describe(run: &Run, output: &JobOutput) -> Option<Value> {
+fn describe(run: &Run, output: JobOutput, repository: &Path) -> Option<Value> {
     let job = run.work.job()?;
     let status = run.job_status();
     let metadata = job
@@ -125,44 +200,48 @@ fn describe(run: &Run, output: &JobOutput) -> Option<Value> {
         "finished_at": run.progress.ended.map(rfc3339),
         "exit_code": output.code,
         "output": output.lines,
+        "result": run.progress.outcome.map(|_| output.result),
+        "cost_usd": cost(run.spend.total),
+        "usage": usage(run.spend.total),
+        "base": run.workspace.base,
+        "commits": run.workspace.collected.as_ref().map(|commits| describe_commits(commits, repository)),
+        "warnings": run.workspace.stale_base.iter().map(Untrusted::clean_line).collect::<Vec<_>>(),
         "stderr": output.stderr,
         "error": failed.then(|| run.progress.why.clean_line()),
     }))
 }
 
-/// The output of a job so far.
-#[derive(Debug, Default)]
-struct JobOutput {
-    lines: Vec<String>,
-    code: Option<i32>,
-    stderr: String,
+/// The commits of a job, with the place where somebody finds those that the remote lacks.
+fn describe_commits(commits: &JobCommits, repository: &Path) -> Value {
+    json!({
+        "head": commits.head,
+        "count": commits.count,
+        "pushed": commits.pushed,
+        "kept": commits.kept,
+        "repository": (!commits.kept.is_empty()).then(|| repository.display().to_string()),
+        "problem": commits.problem.as_ref().map(Untrusted::clean_line),
+    })
 }
 
-/// Reads the output from the transcript; it is empty if the transcript can't be read.
-fn read_output(mut reader: Reader) -> JobOutput {
-    let mut output = JobOutput::default();
-    if reader.refresh().is_err() {
-        return output;
+/// The cost in US dollars; null if the agent reports neither a cost nor tokens.
+fn cost(spend: Spend) -> Value {
+    if spend == Spend::default() {
+        return Value::Null;
     }
-    let mut from = 0;
-    while let Ok(entries) = reader.read(from, 512) {
-        if entries.is_empty() {
-            break;
-        }
-        from += entries.len();
-        for entry in entries {
-            match entry.event {
-                AgentEvent::Text { text } => {
-                    output.lines.extend(text.clean().lines().map(str::to_owned));
-                }
-                AgentEvent::Exited { code, stderr } => {
-                    (output.code, output.stderr) = (code, stderr.clean());
-                }
-                _ => {}
-            }
-        }
-        let over = output.lines.len().saturating_sub(LINES);
-        output.lines.drain(..over);
+    #[allow(clippy::cast_precision_loss, reason = "budgets stay far below 2^52")]
+    let usd = spend.usd.0 as f64 / 1e6;
+    json!(usd)
+}
+
+/// The tokens of an answer; null if the agent reports none.
+pub(super) fn usage(spend: Spend) -> Value {
+    let Spend { tokens_in, tokens_out, .. } = spend;
+    if tokens_in + tokens_out == 0 {
+        return Value::Null;
     }
-    output
+    json!({
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+    })
 }

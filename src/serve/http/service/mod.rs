@@ -6,7 +6,8 @@
 //! POST /execute ─────────────┐
 //! POST /v1/chat/completions ─┼─▶ submit ─▶ Command::Submit ─▶ a run in the queue
 //! POST /v1/conversational ───┘       └─ answer.rs awaits the text of a chat or a session
-//! GET /jobs/{id} ─▶ the run's status in the snapshot, its output in the transcript
+//! GET /jobs/{id} ─▶ the run's status in the snapshot, its output in the transcript (output.rs)
+//! GET /v1/models ─▶ openai.rs, which also gives the errors of chats their shape
 //! ```
 
 mod answer;
@@ -14,6 +15,8 @@ mod chat;
 mod converse;
 mod execute;
 mod health;
+mod openai;
+mod output;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -40,6 +44,7 @@ pub(super) use chat::completions;
 pub(super) use converse::conversational;
 pub(super) use execute::{execute, job};
 pub(super) use health::health;
+pub(super) use openai::{model, models};
 
 /// The longest time that `submit` waits for the snapshot that shows its job.
 const VISIBLE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -103,10 +108,15 @@ impl FromRequestParts<ApiState> for ServiceCaller {
         parts: &mut Parts,
         state: &ApiState,
     ) -> Result<Self, ServiceRefusal> {
+        let has_token = parts.headers.get(AUTHORIZATION).is_some_and(|value| {
+            value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|token| !token.is_empty())
+        });
         let detail = if state.tokens.is_empty() {
             "Service unauthenticated"
+        } else if has_token {
+            "Invalid token"
         } else {
-            "Missing or invalid token"
+            "Missing bearer token"
         };
         let caller = state.tokens.caller(&parts.headers);
         caller.map(Self).ok_or_else(|| ServiceRefusal::detail(StatusCode::UNAUTHORIZED, detail))
