@@ -36,7 +36,12 @@ pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     };
     let priority = issue.priority.map_or_else(|| "no priority".to_owned(), |p| format!("p{}", p.0));
     lines.push(format!("{armed}; {priority}; {}", if issue.open { "open" } else { "closed" }));
-    for id in fleet.runs.values().filter(|run| run.work.issue() == Some(key)).map(|run| run.id) {
+    let runs: Vec<RunId> =
+        fleet.runs.values().filter(|run| run.work.issue() == Some(key)).map(|run| run.id).collect();
+    if runs.is_empty() {
+        lines.extend(crate::query::outbox::of_issue(fleet, key));
+    }
+    for id in runs {
         lines.push(String::new());
         lines.extend(run(fleet, id));
     }
@@ -83,6 +88,13 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
             spend.summary()
         ));
     }
+    if let Some(why) = &run.issue.withdrawn {
+        lines.push(format!("  taken back by its tracker: {why}"));
+    }
+    if let Some(brief) = &run.issue.brief {
+        lines.push(format!("  works on version {} of its issue", brief.digest().short()));
+    }
+    lines.extend(crate::query::outbox::of_run(fleet, id));
     let places = [
         ("branch", &run.workspace.branch),
         ("worktree", &run.workspace.worktree),

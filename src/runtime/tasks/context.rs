@@ -10,11 +10,13 @@ use crate::config::Config;
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::fleet::Fleet;
 use crate::core::model::agent_event::AgentEvent;
+use crate::core::model::brief::Brief;
 use crate::core::model::id::{RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
-use crate::core::model::issue::Issue;
+use crate::core::model::issue::RepoIdentity;
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
+use crate::error::chain;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
 use crate::runtime::pool_opening::OpeningStep;
@@ -32,7 +34,10 @@ use crate::workspace::pool::Pool;
 pub(crate) struct TaskContext {
     pub runtime: Arc<Context>,
     pub run: Arc<Run>,
-    pub issue: Option<Arc<Issue>>,
+    /// The version of the issue that the run works on.
+    pub brief: Option<Arc<Brief>>,
+    /// The repository's identity in its tracker, where that has one.
+    pub identity: Option<RepoIdentity>,
     /// The activity that the task belongs to; the core drops facts of an older one.
     pub epoch: u32,
     /// The configuration in force when the task began.
@@ -53,7 +58,10 @@ impl TaskContext {
     ) -> Option<Self> {
         let run = fleet.runs.get(&run)?.clone();
         let key = run.work.issue();
-        let issue = key.and_then(|key| fleet.issues.get(key)).cloned();
+        // A run from before runs kept a version works on the issue as it is.
+        let present = || key.and_then(|key| fleet.issues.get(key)).map(|issue| Brief::of(issue));
+        let brief = run.issue.brief.clone().or_else(|| present().map(Arc::new));
+        let identity = fleet.identities.get(run.work.repo()).cloned();
         let others = key.map(|_| fleet.runs.values()).into_iter().flatten();
         let older = others
             .filter(|other| other.id != run.id && !other.live() && other.work.issue() == key)
@@ -61,7 +69,8 @@ impl TaskContext {
             .collect();
         let config = runtime.config();
         let executor = fleet.remote_executor(&run.work).map(|place| place.name.clone());
-        Some(Self { runtime: runtime.clone(), run, issue, epoch, config, executor, older })
+        let runtime = runtime.clone();
+        Some(Self { runtime, run, brief, identity, epoch, config, executor, older })
     }
 
     /// The name that marks the run's processes.
@@ -99,6 +108,20 @@ impl TaskContext {
     pub(super) async fn show(&self, progress: Option<&str>) {
         if self.runtime.side_state.set_progress(self.run.id, progress) {
             self.runtime.side_state_changed().await;
+        }
+    }
+
+    /// Checks that the repository's name still leads to the repository that afk knows: after a
+    /// rename another one can have it, with the same commits.
+    pub(super) async fn confirm_repository(&self) -> Result<(), TaskError> {
+        let Some(known) = &self.identity else { return Ok(()) };
+        let repo = self.run.work.repo();
+        match self.runtime.tracker().identity(repo).await.map_err(|error| chain(&error))? {
+            Some(now) if now.id != known.id => Err(format!(
+                "{repo} is another repository now: number {} in place of {}",
+                now.id, known.id
+            )),
+            _ => Ok(()),
         }
     }
 
