@@ -15,11 +15,11 @@ use crate::serve::attach::client;
 #[derive(Debug, Args)]
 pub(super) struct OutboxArgs {
     #[command(subcommand)]
-    decision: Option<Decision>,
+    decision: Option<StepDecision>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Decision {
+enum StepDecision {
     /// Try a step again now
     Retry {
         /// The step, like o12
@@ -42,9 +42,9 @@ enum Decision {
 pub(super) async fn run(args: OutboxArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     let Some(decision) = args.decision else { return list(instance) };
     let command = match decision {
-        Decision::Retry { step } => Command::RetryStep { entry: parse(&step)? },
-        Decision::Skip { step } => Command::SkipStep { entry: parse(&step)? },
-        Decision::Edit { step, text } => {
+        StepDecision::Retry { step } => Command::RetryStep { entry: parse(&step)? },
+        StepDecision::Skip { step } => Command::SkipStep { entry: parse(&step)? },
+        StepDecision::Edit { step, text } => {
             Command::EditStep { entry: parse(&step)?, text: text.into() }
         }
     };

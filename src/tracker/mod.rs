@@ -67,6 +67,9 @@ pub enum TrackerError {
         /// The number that the name leads to.
         now: u64,
     },
+    /// The repository is read-only, so no issue of it can be finished.
+    #[error("{0} is archived, so nothing can be written there")]
+    Archived(Repo),
     /// The issue was transferred to another repository.
     #[error("{issue} was transferred to {to}")]
     Transferred {
@@ -85,7 +88,10 @@ impl TrackerError {
     #[must_use]
     pub const fn is_permanent(&self) -> bool {
         match self {
-            Self::Missing(_) | Self::Replaced { .. } | Self::Transferred { .. } => true,
+            Self::Missing(_)
+            | Self::Replaced { .. }
+            | Self::Archived(_)
+            | Self::Transferred { .. } => true,
             Self::GitHub(error) => matches!(error.status(), Some(403 | 404 | 410 | 422 | 451)),
             Self::Io { .. } | Self::Invalid { .. } => false,
         }

@@ -96,7 +96,7 @@ pub struct RunIssue {
     pub withdrawn: Option<String>,
     /// Whether an operator reopened it although its issue was closed or not armed, so that this
     /// state of the issue doesn't end it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub detached: bool,
 }
 

@@ -465,7 +465,7 @@ pub enum Event {
         #[serde(default)]
         wait: i64,
         /// Whether the tracker may have carried it out, or may still do so.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         doubtful: bool,
     },
     /// A repository of a tracker was identified, or has another name now.
@@ -477,7 +477,7 @@ pub enum Event {
     },
     /// Another repository has the name of a known one, and afk asks about it.
     RepositoryReplaced {
-        /// The question.
+        /// The number of the question.
         escalation: EscalationId,
         /// The repository as the configuration names it.
         repo: Repo,

@@ -129,7 +129,7 @@ pub struct Issue {
     pub needs_human: bool,
     /// Whether it carries the label of an issue in progress. Without a run of ours on it, another
     /// afk has claimed it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub in_progress: bool,
 }
 

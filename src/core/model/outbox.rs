@@ -182,10 +182,10 @@ pub struct OutboxEntry {
     /// The error of the last failed delivery.
     pub error: Option<String>,
     /// Whether retries can't help, so that it waits for an operator.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub held: bool,
     /// Whether an earlier attempt may have taken effect, or may still do so.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub doubtful: bool,
     /// Whether a step that must not be repeated was handed to its adapter, and no report has
     /// arrived.

@@ -95,7 +95,12 @@ impl Stepper<'_> {
         let (outcome, line) = (Outcome::Cancelled, format!("taken back: {why}"));
         self.emit(Event::Ended { run: id, outcome, why: line.clone().into() });
         self.note(id, format!("{line}; nothing was pushed"));
-        if let Some(issue) = issue.filter(|issue| self.fleet().issues.contains_key(issue)) {
+        let (there, gone): (Vec<IssueKey>, Vec<IssueKey>) =
+            issue.into_iter().partition(|issue| self.fleet().issues.contains_key(issue));
+        for issue in &gone {
+            self.drop_steps_of(issue);
+        }
+        for issue in there {
             self.post(OutboxStep::Label { issue: issue.clone(), label: None });
             if self.fleet().policy.remote.contains(&issue.repo) {
                 self.update_progress(&issue);
@@ -151,7 +156,7 @@ impl Stepper<'_> {
         }
         let detail = format!(
             "{why}. The run works on the text that was armed, and stopped before its push. To take \
-             the edit, arm the issue again.\n\n{}",
+             the edit, take the label for a human off, and arm the issue again.\n\n{}",
             brief.difference(&edited)
         );
         self.end_for_human(id, EscalationKind::Edited, why, &Untrusted::new(detail));

@@ -223,6 +223,17 @@ impl Stepper<'_> {
         }
     }
 
+    /// Drops the steps on an issue that is gone, whose run needs no human. The ones under way are
+    /// left to their answers.
+    pub(super) fn drop_steps_of(&mut self, issue: &IssueKey) {
+        let entries = self.fleet().outbox.values();
+        let entries = entries.filter(|e| e.step.issue() == Some(issue) && !self.in_flight(e.id));
+        let entries: Vec<OutboxId> = entries.map(|e| e.id).collect();
+        for entry in entries {
+            self.emit(Event::GivenUp { entry, why: "its issue is gone".into() });
+        }
+    }
+
     /// Drops a step that an operator doesn't want any more.
     pub(super) fn skip_step(&mut self, entry: OutboxId, by: &Actor) {
         self.emit(Event::GivenUp { entry, why: format!("skipped by {by}") });

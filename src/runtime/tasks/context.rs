@@ -116,12 +116,17 @@ impl TaskContext {
     pub(super) async fn confirm_repository(&self) -> Result<(), TaskError> {
         let Some(known) = &self.identity else { return Ok(()) };
         let repo = self.run.work.repo();
-        match self.runtime.tracker().identity(repo).await.map_err(|error| chain(&error))? {
-            Some(now) if now.id != known.id => Err(format!(
+        match self.runtime.tracker().identity(repo).await {
+            Ok(Some(now)) if now.id != known.id => Err(format!(
                 "{repo} is another repository now: number {} in place of {}",
                 now.id, known.id
             )),
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            // The last list confirmed it, and a tracker that is away must not stop a push.
+            Err(error) => {
+                tracing::warn!(%repo, error = chain(&error), "the identity can't be read");
+                Ok(())
+            }
         }
     }
 

@@ -57,9 +57,11 @@ pub(super) struct ArmingHistory {
 }
 
 impl ArmingHistory {
-    /// Whether the events may lack the change that the issue has last, at `updated`.
+    /// Whether the events of an issue with the ready label may lack the change that it has last, at
+    /// `updated`.
     fn lags(&self, updated: Timestamp) -> bool {
-        let whole = self.newest >= updated && !self.other_text;
+        let labelled = self.labelled.as_ref().is_some_and(|(on, _, _)| *on);
+        let whole = labelled && self.newest >= updated && !self.other_text;
         let late = self.since.zip(self.read).is_some_and(|(since, read)| read >= since + LAG);
         !whole && !late
     }
@@ -168,13 +170,14 @@ impl GitHubTracker {
         for (at, editor) in edits.chain([(&issue["lastEditedAt"], &issue["editor"])]) {
             let Some(at) = at.as_str().map(time) else { continue };
             history.newest = history.newest.max(at);
-            let user = editor["login"].as_str().map(|login| UserDto {
-                login: login.to_owned(),
-                kind: editor["__typename"].as_str().unwrap_or_default().to_owned(),
+            let kind = editor["__typename"].as_str().unwrap_or_default().to_owned();
+            let user = editor["login"].as_str().map(|login| {
+                // GraphQL leaves out the ending of a bot's login.
+                let ending = if kind == "Bot" && !login.ends_with("[bot]") { "[bot]" } else { "" };
+                UserDto { login: format!("{login}{ending}"), kind }
             });
             history.edits.push((account(user.as_ref(), false), at));
         }
-        history.newest = history.newest.max(time(&dto.created_at));
         Ok(history)
     }
 
@@ -217,5 +220,35 @@ impl GitHubTracker {
     /// The histories by issue, each with the `updated_at` that it was read at.
     pub(super) fn histories(&self) -> MutexGuard<'_, BTreeMap<IssueKey, (String, ArmingHistory)>> {
         self.histories.locked()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_lag_until_they_are_as_new_as_the_issue_or_late() {
+        let ana = Account { login: Some(Actor("ana".into())), bot: false, via_app: false };
+        let labelled = |on| Some((on, ana.clone(), Timestamp(10_000)));
+        let read = Instant::now();
+        let history = |on, newest, after: Duration| ArmingHistory {
+            labelled: on,
+            newest: Timestamp(newest),
+            since: Some(read),
+            read: Some(read + after),
+            ..ArmingHistory::default()
+        };
+        let (now, updated) = (Duration::ZERO, Timestamp(20_000));
+        for (history, lags) in [
+            (history(labelled(true), 20_000, now), false),
+            (history(labelled(true), 19_000, now), true),
+            (history(labelled(false), 20_000, now), true),
+            (history(None, 20_000, now), true),
+            (ArmingHistory { other_text: true, ..history(labelled(true), 20_000, now) }, true),
+            (history(None, 19_000, LAG), false),
+        ] {
+            assert_eq!(history.lags(updated), lags, "{history:?}");
+        }
     }
 }

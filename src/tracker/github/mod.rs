@@ -82,12 +82,15 @@ impl GitHubTracker {
         us: &Actor,
         listing: &mut Listing,
     ) -> Result<(), TrackerError> {
-        let identity = self.repository_now(repo).await?;
+        let (identity, archived) = self.repository_state(repo).await?;
         listing.identities.insert(repo.clone(), identity.clone());
         self.confirm(repo, &identity)?;
         if !identity.name.eq_ignore_ascii_case(repo.as_str()) {
             let name = &identity.name;
             listing.problems.push(format!("{repo} has another name now: {name}"));
+        }
+        if archived {
+            return Err(TrackerError::Archived(repo.clone()));
         }
         let label = encoded(&self.config.labels.ready);
         let path = format!("/repos/{repo}/issues?labels={label}&state=open&per_page=100");

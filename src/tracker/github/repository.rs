@@ -20,6 +20,9 @@ use crate::tracker::TrackerError;
 struct RepositoryDto {
     id: u64,
     full_name: String,
+    /// Whether the repository is read-only.
+    #[serde(default)]
+    archived: bool,
 }
 
 impl GitHubTracker {
@@ -30,8 +33,16 @@ impl GitHubTracker {
 
     /// The repository that a name leads to now.
     pub(super) async fn repository_now(&self, repo: &Repo) -> Result<RepoIdentity, ApiError> {
+        self.repository_state(repo).await.map(|(identity, _)| identity)
+    }
+
+    /// The repository that a name leads to now, and whether it is archived.
+    pub(super) async fn repository_state(
+        &self,
+        repo: &Repo,
+    ) -> Result<(RepoIdentity, bool), ApiError> {
         let now: RepositoryDto = self.api.get(&format!("/repos/{repo}")).await?;
-        Ok(RepoIdentity { id: now.id, name: clean_line(&now.full_name) })
+        Ok((RepoIdentity { id: now.id, name: clean_line(&now.full_name) }, now.archived))
     }
 
     /// Refuses an identity that differs from the known one.

@@ -106,7 +106,8 @@ impl GitHubTracker {
         let now = self.confirmed(issue).await?;
         let mut off = vec![&names.in_progress, &names.human];
         if wanted.is_none() {
-            off.push(&names.ready);
+            // First, since another afk would claim a ready issue that is no longer in progress.
+            off.insert(0, &names.ready);
         }
         if let Some(name) = wanted.filter(|name| !now.has(name)) {
             let path = format!("{}/labels", Self::path(issue));
