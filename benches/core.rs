@@ -34,6 +34,7 @@ fn fleet(issues: u64) -> Fleet {
         blockers: vec![],
         open: true,
         needs_human: false,
+        in_progress: false,
         class: afk::core::model::gate_report::ChangeClass::default(),
     };
     let _ = step(

@@ -38,6 +38,7 @@ fn snapshot() -> Snapshot {
         blockers: vec![],
         open: true,
         needs_human: false,
+        in_progress: false,
         class: afk::core::model::gate_report::ChangeClass::default(),
     };
     let _ = step(

@@ -1,5 +1,7 @@
 //! `afk explain`: the reasons for the state of an issue or a run, from the journal alone.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use super::instance::InstanceArgs;
@@ -43,7 +45,8 @@ fn find_issue(fleet: &Fleet, subject: &str) -> Result<IssueKey, Failure> {
         .hint("`afk status` lists the issues")
     };
     if let Ok(number) = subject.trim_start_matches('#').parse::<u64>() {
-        let all: Vec<&IssueKey> = fleet.issues.keys().filter(|k| k.number == number).collect();
+        let known: BTreeSet<&IssueKey> = fleet.issues.keys().chain(fleet.last_run.keys()).collect();
+        let all: Vec<&IssueKey> = known.into_iter().filter(|k| k.number == number).collect();
         return match all[..] {
             [key] => Ok(key.clone()),
             [] => Err(unknown()),
@@ -58,5 +61,6 @@ fn find_issue(fleet: &Fleet, subject: &str) -> Result<IssueKey, Failure> {
         Failure::new(FailureKind::Usage, error)
             .hint("write owner/name#number, a number, or a run like r4")
     })?;
-    if fleet.issues.contains_key(&key) { Ok(key) } else { Err(unknown()) }
+    let known = fleet.issues.contains_key(&key) || fleet.last_run.contains_key(&key);
+    if known { Ok(key) } else { Err(unknown()) }
 }

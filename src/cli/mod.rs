@@ -14,6 +14,7 @@ mod failure;
 mod init;
 mod instance;
 mod log;
+mod outbox;
 mod presence;
 mod proof;
 mod run_arg;
@@ -64,6 +65,8 @@ enum Subcommand {
     Submit(submit::SubmitArgs),
     /// Explain the state of an issue or a run
     Explain(explain::ExplainArgs),
+    /// List the completion steps that are not done yet; retry, skip or edit one
+    Outbox(outbox::OutboxArgs),
     /// Show all runs and issues in a few lines, or as JSON
     Status(status::StatusArgs),
     /// Show the proof chain of a run, as JSON
@@ -119,6 +122,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Subcommand::Doctor) => block_on(doctor::run(&instance)),
         Some(Subcommand::Submit(args)) => block_on(submit::run(args, &instance)),
         Some(Subcommand::Explain(args)) => explain::run(&args, &instance),
+        Some(Subcommand::Outbox(args)) => block_on(outbox::run(args, &instance)),
         Some(Subcommand::Status(args)) => status::run(&args, &instance),
         Some(Subcommand::Proof(args)) => proof::run(&args, &instance),
         Some(Subcommand::Capsule(args)) => capsule::run(&args, &instance),

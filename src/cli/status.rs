@@ -118,7 +118,16 @@ fn describe(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
     let outbox: Vec<_> = fleet
         .outbox
         .values()
-        .map(|e| json!({"step": e.step.summary(), "failures": e.failures, "error": e.error}))
+        .map(|e| {
+            json!({
+                "entry": e.id,
+                "step": e.step.summary(),
+                "failures": e.failures,
+                "error": e.error,
+                "held": e.held,
+                "next_try": (!e.held).then_some(e.not_before),
+            })
+        })
         .collect();
     json!({
         "schema": 1,

@@ -61,7 +61,7 @@ pub(super) async fn run(args: SubmitArgs, instance: &InstanceArgs) -> Result<(),
 }
 
 /// Writes the command into the journal; the next afk starts the run.
-fn write_to_journal(
+pub(super) fn write_to_journal(
     config: &Config,
     state: &Path,
     command: CommandEnvelope,

@@ -63,6 +63,8 @@ pub(super) fn describe(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::Breakglass { what } => format!("   breakglass {}", describe_breakglass(what)?),
         Event::Expired { escalation } => format!("   {escalation} expired"),
         Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
+        Event::DeliveryHeld { entry, why } => format!("   {entry} can't be delivered: {why}"),
+        Event::IssueWithdrawn { run, why } => format!("{} {why}", subject_of(run)),
         Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
         Event::Refused { command, refusal } => {
             format!("   {} by {} refused: {refusal}", command.command.as_str(), command.actor)

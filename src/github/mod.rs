@@ -138,7 +138,7 @@ impl Api {
                 return Err(ApiError::failed(path, why));
             }
             // Never send our token to another host that a page names.
-            next = page.next.filter(|next| next.starts_with(&self.base));
+            next = page.next.filter(|next| self.is_ours(next));
         }
         Ok(all)
     }
@@ -335,7 +335,10 @@ impl Api {
             wait @ (ApiAction::Wait(_) | ApiAction::WaitUntil(_) | ApiAction::WaitDoubling) => {
                 Err(self.governor.wait(wait))
             }
-            ApiAction::Show => Err(ApiError::refused(self.path(address), response)),
+            // One that was followed already, or that leads elsewhere.
+            ApiAction::Follow | ApiAction::Show => {
+                Err(ApiError::refused(self.path(address), response))
+            }
             ApiAction::Retry | ApiAction::ReadBack => {
                 let (status, message) = (response.answer.status, message(&response.body));
                 let text = format!("GitHub answered {status} {message}");
@@ -344,10 +347,23 @@ impl Api {
         }
     }
 
-    /// Sends one call when fewer than the governor's number are under way.
+    /// Sends one call when fewer than the governor's number are under way. An address that has moved
+    /// is followed once: a renamed repository answers 301 to a read and 307 to a write, and has
+    /// carried nothing out then.
     async fn send(&self, call: Call<'_>) -> Result<GitHubResponse, CallError> {
         let _place = self.governor.place().await;
-        self.transport.send(call).await
+        let response = self.transport.send(call).await?;
+        match (action(ApiCall::Write, &response.answer), &response.next) {
+            (ApiAction::Follow, Some(target)) if self.is_ours(target) => {
+                self.transport.send(Call { address: target, ..call }).await
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// Whether an address belongs to this GitHub, so that it may get our token.
+    fn is_ours(&self, address: &str) -> bool {
+        address.strip_prefix(&self.base).is_some_and(|rest| rest.starts_with('/'))
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, PageCache> {

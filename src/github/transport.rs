@@ -22,6 +22,7 @@ const BODY: usize = 16 * 1024 * 1024;
 pub(super) struct GitHubTransport(Octocrab);
 
 /// A call before it is sent.
+#[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub method: &'a Method,
     pub address: &'a str,

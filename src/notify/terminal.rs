@@ -46,7 +46,7 @@ pub fn terminal_notice(notice: &Notice) -> TerminalNotice {
         Notice::Breakglass { text } => {
             TerminalNotice { line: format!("breakglass: {}", clean_line(text)), urgent: true }
         }
-        Notice::Asked { text, .. } | Notice::Reminder { text, .. } => {
+        Notice::Asked { text, .. } | Notice::Reminder { text, .. } | Notice::Tracker { text } => {
             TerminalNotice { line: clean_line(text), urgent: true }
         }
     }

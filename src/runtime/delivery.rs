@@ -42,6 +42,15 @@ struct DeliveryError {
     wait: i64,
     /// No attempt will ever succeed.
     permanent: bool,
+    /// The attempt may have taken effect, or may still do so.
+    doubtful: bool,
+}
+
+impl DeliveryError {
+    /// A failure that a later attempt may mend.
+    const fn passing(error: String, wait: i64) -> Self {
+        Self { error, wait, permanent: false, doubtful: false }
+    }
 }
 
 impl Delivery {
@@ -73,15 +82,18 @@ impl Delivery {
         let failed = match tokio::time::timeout(TIMEOUT, self.deliver(context)).await {
             Ok(Ok(())) => return context.send(Input::Delivered { entry }).await,
             Ok(Err(failed)) => failed,
-            Err(_) => DeliveryError { error: "took too long".into(), wait: 0, permanent: false },
+            Err(_) => DeliveryError {
+                doubtful: true,
+                ..DeliveryError::passing("took too long".into(), 0)
+            },
         };
-        let DeliveryError { error, wait, permanent } = failed;
+        let DeliveryError { error, wait, permanent, doubtful } = failed;
         tracing::warn!(%entry, step = self.step.summary(), error, "the entry was not delivered");
         context
             .send(if permanent {
                 Input::GivenUp { entry, why: error }
             } else {
-                Input::NotDelivered { entry, error, wait }
+                Input::NotDelivered { entry, error, wait, doubtful }
             })
             .await;
     }
@@ -95,6 +107,7 @@ impl Delivery {
                 tracker.comment(issue, self.entry, &redactor.clean(text)).await
             }
             OutboxStep::Close { issue } => tracker.close(issue).await,
+            OutboxStep::Tidy { issue, of, .. } => tracker.tidy(issue, *of).await,
             OutboxStep::Progress { issue } => match &self.text {
                 Some(text) => tracker.progress(issue, &redactor.clean(text)).await,
                 None => Ok(()),
@@ -114,10 +127,10 @@ impl Delivery {
                 return match sinks.send(name, &message).await {
                     SendOutcome::Delivered => Ok(()),
                     SendOutcome::Dropped(error) => {
-                        Err(DeliveryError { error, wait: 0, permanent: true })
+                        Err(DeliveryError { permanent: true, ..DeliveryError::passing(error, 0) })
                     }
                     SendOutcome::Retry(seconds, error) => {
-                        Err(DeliveryError { error, wait: seconds * 1000, permanent: false })
+                        Err(DeliveryError::passing(error, seconds * 1000))
                     }
                 };
             }
@@ -129,7 +142,8 @@ impl Delivery {
                 }
                 _ => 0,
             };
-            DeliveryError { error: chain(&error), wait, permanent: false }
+            let (permanent, doubtful) = (error.is_permanent(), error.is_doubtful());
+            DeliveryError { permanent, doubtful, ..DeliveryError::passing(chain(&error), wait) }
         })
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   event_loop ── PreparedEffect ──▶ Lanes::begin
 //!        Begin, Stop, GiveBack, Capsule ──▶ the run's lane: each waits for the one before it
-//!        Deliver, Forget, Breakglass    ──▶ a task of its own
+//!        Deliver, ReadIssue, Forget,
+//!        Breakglass                     ──▶ a task of its own
 //!        Control                        ──▶ the running agent, if the lane has one
 //!   tasks::carry_out ── RunFact ──▶ event_loop
 //! ```
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::prepared_effect::PreparedEffect;
 use super::tasks::{self, TaskContext};
-use super::{Context, breakglass, clock};
+use super::{Context, breakglass, clock, tracker_watch};
 use crate::agent::TurnControl;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
@@ -98,6 +99,9 @@ impl Lanes {
             }
             PreparedEffect::Deliver(delivery) => {
                 tokio::spawn(async move { delivery.carry_out(&context).await });
+            }
+            PreparedEffect::ReadIssue(issue) => {
+                tokio::spawn(async move { tracker_watch::read_issue(&context, issue).await });
             }
             PreparedEffect::Forget(run) => {
                 self.by_run.remove(&run);

@@ -12,7 +12,7 @@ use crate::agent::TurnControl;
 use crate::core::fleet::Fleet;
 use crate::core::model::breakglass;
 use crate::core::model::effect::{Effect, Task};
-use crate::core::model::id::{Repo, RunId};
+use crate::core::model::id::{IssueKey, Repo, RunId};
 use crate::core::model::run::Outcome;
 use crate::core::model::untrusted::Untrusted;
 
@@ -43,6 +43,8 @@ pub(super) enum PreparedEffect {
     Note { run: RunId, text: Untrusted },
     /// Carry out a verb or a shell.
     Breakglass(breakglass::BreakglassTask),
+    /// Read an issue again before its claim.
+    ReadIssue(IssueKey),
     /// Deliver an entry of the outbox.
     Deliver(Delivery),
 }
@@ -85,6 +87,7 @@ impl PreparedEffect {
             Effect::Interrupt { run } => control(run, TurnControl::Interrupt),
             Effect::Note { run, text } => Self::Note { run, text },
             Effect::Breakglass(task) => Self::Breakglass(task),
+            Effect::ReadIssue { issue } => Self::ReadIssue(issue),
             Effect::Deliver { entry, step } => Self::Deliver(Delivery::new(entry, step, fleet)),
         })
     }

@@ -3,7 +3,7 @@
 //! Templates are strict: an unknown name is an error, not an empty string. A repository may bring
 //! its own template for the first prompt.
 
-use crate::core::model::issue::Issue;
+use crate::core::model::brief::Brief;
 use crate::core::model::run::{Run, TurnPrompt, Work};
 use crate::core::model::untrusted::Untrusted;
 
@@ -31,22 +31,24 @@ fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
 }
 
 /// The prompt of a turn. Without a conversation to resume it begins with the issue, in the
-/// repository's own `template` if it has one.
+/// repository's own `template` if it has one. The text of the issue is the version that was armed,
+/// also in later turns.
 ///
 /// # Errors
 /// A line that names the unknown or unclosed name of the template.
 pub(super) fn of_turn(
     run: &Run,
-    issue: Option<&Issue>,
+    brief: Option<&Brief>,
     test: &str,
     prompt: &TurnPrompt,
     resumes: bool,
     template: Option<&str>,
 ) -> Result<Untrusted, String> {
-    let task = match (&run.work, issue) {
-        (Work::Prompt { prompt, .. }, _) => prompt.as_received().to_owned(),
-        (Work::Issue { key, title }, issue) => {
-            let body = issue.map_or("", |issue| issue.body.as_received());
+    let task = match &run.work {
+        Work::Prompt { prompt, .. } => prompt.as_received().to_owned(),
+        Work::Issue { key, title } => {
+            let body = brief.map_or("", |brief| brief.body.as_received());
+            let title = brief.map_or(title, |brief| &brief.title);
             let number = key.number.to_string();
             let values = [
                 ("issue", key.to_string()),
@@ -65,7 +67,14 @@ pub(super) fn of_turn(
         TurnPrompt::Implement | TurnPrompt::Adhoc => return Ok(task.into()),
         other => update(other),
     };
-    Ok(if resumes { update.into() } else { format!("{task}\n\n# Now\n\n{update}").into() })
+    if !resumes {
+        return Ok(format!("{task}\n\n# Now\n\n{update}").into());
+    }
+    let edit = brief.filter(|_| run.issue.shows_edit(run.agent.turns)).map(|brief| {
+        let (title, body) = (brief.title.clean_line(), brief.body.as_received());
+        format!("\n\n# The issue as it is now\n\n{title}\n\n{body}")
+    });
+    Ok(format!("{update}{}", edit.unwrap_or_default()).into())
 }
 
 /// The events since the first prompt, and the reaction that they need.
@@ -94,6 +103,11 @@ fn update(prompt: &TurnPrompt) -> String {
             why.clean_line(),
             self::update(of)
         ),
+        TurnPrompt::Edited => {
+            "A person who may do so edited the issue while you worked. Read it as it \
+                               is now, change your work where it needs that, and commit."
+                .into()
+        }
         TurnPrompt::Guidance { text } if text.is_empty() => {
             "A human looked at it and asks you to continue. Look at the work that is already there \
              first."
@@ -111,6 +125,7 @@ fn update(prompt: &TurnPrompt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::model::gate_report::ChangeClass;
     use crate::core::model::id::{IssueKey, RunId};
     use crate::core::model::time::Timestamp;
 
@@ -154,5 +169,22 @@ mod tests {
         assert!(
             of_turn(&run, None, "t", &prompt, false, None).unwrap().as_received().contains("Greet")
         );
+    }
+
+    #[test]
+    fn resumed_turn_gets_an_edit_and_no_other_text() {
+        let key = IssueKey::parse("a/b#7").unwrap();
+        let work = Work::Issue { key, title: "Greet".into() };
+        let mut run = Run::claimed(RunId(1), work, None, Timestamp(0));
+        let class = ChangeClass::default();
+        let brief = Brief { title: "Greet all".into(), body: "In capitals.".into(), class };
+        run.agent.turns = 2;
+        let prompt = |run: &Run| {
+            let text = of_turn(run, Some(&brief), "t", &TurnPrompt::Edited, true, None).unwrap();
+            text.as_received().to_owned()
+        };
+        assert!(!prompt(&run).contains("In capitals."));
+        run.issue.edited_for = Some(2);
+        assert!(prompt(&run).ends_with("Greet all\n\nIn capitals."), "{}", prompt(&run));
     }
 }

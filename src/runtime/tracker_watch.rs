@@ -6,17 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::side_state::ProblemSource;
 use super::{Context, Snapshot};
 use crate::core::model::id::IssueKey;
 use crate::core::model::input::Input;
-use crate::tracker::Listing;
+use crate::core::model::issue::Issue;
 use crate::tracker::folder::FolderTracker;
+use crate::tracker::{Listing, TrackerError};
 
 /// Changes within this time lead to one read.
 const SETTLE: Duration = Duration::from_millis(50);
+/// The wait before a list that lacks the issue of a run is read again.
+const MISSING: Duration = Duration::from_secs(1);
+/// The longest time of a reading before a claim.
+const READ: Duration = Duration::from_secs(120);
 
 /// Starts reading until the context is cancelled. A message to the returned sender makes the next
 /// read happen at once.
@@ -50,11 +55,14 @@ async fn follow(
             }
             (None, _) => None,
         };
-        match context.tracker().list(&issues_in_use(&snapshots)).await {
+        match list(&context, &snapshots).await {
             Ok(listing) => {
                 context.report_problems(ProblemSource::Tracker, listing.problems.clone()).await;
-                if known.as_ref() != Some(&listing) {
-                    let Listing { issues, unread, .. } = listing.clone();
+                if known.as_ref() != Some(&listing) || differs(&listing, &snapshots) {
+                    let Listing { issues, unread, identities, .. } = listing.clone();
+                    if known.as_ref().is_none_or(|known| known.identities != identities) {
+                        context.send(Input::Identified(identities)).await;
+                    }
                     context.send(Input::PartialIssues { issues, unread }).await;
                     known = Some(listing);
                 }
@@ -77,6 +85,57 @@ async fn follow(
             () = context.cancel.cancelled() => return,
         }
     }
+}
+
+/// Reads the tracker's list. An issue of a run that is missing counts as gone only once a second
+/// reading misses it too: an editor that saves a file may delete it for a moment.
+async fn list(
+    context: &Context,
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+) -> Result<Listing, TrackerError> {
+    let in_use = issues_in_use(snapshots);
+    let tracker = context.tracker();
+    tracker.remember(&snapshots.borrow().fleet.identities);
+    let listing = tracker.list(&in_use).await?;
+    let listed = |key: &IssueKey| {
+        listing.unread.contains_key(&key.repo) || listing.issues.iter().any(|i| i.key == *key)
+    };
+    let known = |key: &&IssueKey| snapshots.borrow().fleet.issues.contains_key(*key);
+    if in_use.iter().filter(known).all(listed) {
+        return Ok(listing);
+    }
+    sleep(MISSING).await;
+    tracker.list(&in_use).await
+}
+
+/// Whether the fleet has another version of a listed issue than the list: a reading before a claim
+/// can have brought an older or a newer one.
+fn differs(listing: &Listing, snapshots: &watch::Receiver<Arc<Snapshot>>) -> bool {
+    let snapshot = snapshots.borrow();
+    let same = |issue: &Issue| {
+        snapshot.fleet.issues.get(&issue.key).is_some_and(|known| **known == *issue)
+    };
+    !listing.issues.iter().all(same)
+}
+
+/// Reads an issue right before its claim and sends the version to the core. After a failure it waits
+/// as long as between two polls, since the core then asks again.
+pub(super) async fn read_issue(context: &Context, key: IssueKey) {
+    let tracker = context.tracker();
+    let read = match timeout(READ, tracker.read(&key)).await {
+        Ok(Ok(issue)) => Ok(issue.map(Box::new)),
+        Ok(Err(error)) => Err(crate::error::chain(&error)),
+        Err(_) => Err(format!("{key} was not read within {} s", READ.as_secs())),
+    };
+    if let Err(error) = &read {
+        tracing::warn!(%key, error, "the issue can't be read before its claim");
+        let poll = Duration::from_secs(context.config().tracker.poll_seconds.max(1));
+        tokio::select! {
+            () = sleep(poll) => {}
+            () = context.cancel.cancelled() => return,
+        }
+    }
+    context.send(Input::IssueRead { key, read }).await;
 }
 
 /// The issues of runs that are live or keep their repository. The tracker lists them whatever their

@@ -106,6 +106,7 @@ impl FolderTracker {
             open: file.front.state == IssueState::Open,
             class: file.class(),
             needs_human: file.front.labels.contains(&self.labels.human),
+            in_progress: file.front.labels.contains(&self.labels.in_progress),
         }
     }
 
@@ -270,6 +271,16 @@ impl Tracker for FolderTracker {
         _follow: &'a BTreeSet<IssueKey>,
     ) -> BoxFuture<'a, Result<Listing, TrackerError>> {
         Box::pin(async move { tokio::task::block_in_place(|| self.list_now()) })
+    }
+
+    fn read<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+    ) -> BoxFuture<'a, Result<Option<Issue>, TrackerError>> {
+        Box::pin(async move {
+            let listing = tokio::task::block_in_place(|| self.list_now())?;
+            Ok(listing.issues.into_iter().find(|known| known.key == *issue))
+        })
     }
 
     fn set_label<'a>(

@@ -3,7 +3,8 @@
 //! ```text
 //! runtime::tracker_watch → TrackerRouter::list → FolderTracker (Markdown files) ┐
 //!                                         → GitHubTracker (REST, GraphQL)  ┴→ Listing → core
-//! core → outbox step → runtime::delivery → set_label, comment, progress, close
+//! core, before a claim → runtime::tracker_watch → read → Issue → core
+//! core → outbox step → runtime::delivery → set_label, comment, progress, close, tidy
 //! ```
 
 pub mod folder;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::BoxFuture;
 
 use crate::core::model::id::{IssueKey, OutboxId, Repo};
-use crate::core::model::issue::Issue;
+use crate::core::model::issue::{Issue, RepoIdentity};
 use crate::core::model::outbox::StandingLabel;
 use crate::github::ApiError;
 
@@ -30,6 +31,8 @@ pub struct Listing {
     /// The repositories that can't be read, and why. Their known issues stay as they are, and none
     /// of them starts.
     pub unread: BTreeMap<Repo, String>,
+    /// The repositories that the names lead to, where the tracker has such identities.
+    pub identities: BTreeMap<Repo, RepoIdentity>,
 }
 
 /// Why a tracker could not be read or written.
@@ -54,9 +57,51 @@ pub enum TrackerError {
         /// The mistake in the file, in a line.
         why: String,
     },
+    /// The name of a repository leads to another repository than before.
+    #[error("{repo} is another repository now: number {now} in place of {known}")]
+    Replaced {
+        /// The repository as the configuration names it.
+        repo: Repo,
+        /// The number that afk knows.
+        known: u64,
+        /// The number that the name leads to.
+        now: u64,
+    },
+    /// The repository is read-only, so no issue of it can be finished.
+    #[error("{0} is archived, so nothing can be written there")]
+    Archived(Repo),
+    /// The issue was transferred to another repository.
+    #[error("{issue} was transferred to {to}")]
+    Transferred {
+        /// The issue as afk knows it.
+        issue: IssueKey,
+        /// The issue that its address leads to.
+        to: String,
+    },
     /// GitHub refused a request or can't be reached.
     #[error(transparent)]
     GitHub(#[from] ApiError),
+}
+
+impl TrackerError {
+    /// Whether retries can't help until a person changes something.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        match self {
+            Self::Missing(_)
+            | Self::Replaced { .. }
+            | Self::Archived(_)
+            | Self::Transferred { .. } => true,
+            Self::GitHub(error) => matches!(error.status(), Some(403 | 404 | 410 | 422 | 451)),
+            Self::Io { .. } | Self::Invalid { .. } => false,
+        }
+    }
+
+    /// Whether the write may have taken effect, or may still do so.
+    #[must_use]
+    pub const fn is_doubtful(&self) -> bool {
+        matches!(self, Self::GitHub(ApiError::Unknown { .. }))
+    }
 }
 
 /// A source of issues. Every write is idempotent, since the outbox repeats it after a crash.
@@ -67,6 +112,30 @@ pub trait Tracker: Send + Sync {
         &'a self,
         follow: &'a BTreeSet<IssueKey>,
     ) -> BoxFuture<'a, Result<Listing, TrackerError>>;
+    /// Reads one issue as it is now, past every cache; none if the tracker has no such issue.
+    fn read<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+    ) -> BoxFuture<'a, Result<Option<Issue>, TrackerError>>;
+    /// Takes the known identities of repositories, so that another repository under a known name is
+    /// neither read nor written.
+    fn remember(&self, _known: &BTreeMap<Repo, RepoIdentity>) {}
+    /// The repository that a name leads to now, where the tracker has such identities.
+    fn identity<'a>(
+        &'a self,
+        _repo: &'a Repo,
+    ) -> BoxFuture<'a, Result<Option<RepoIdentity>, TrackerError>> {
+        Box::pin(async { Ok(None) })
+    }
+    /// Removes copies of our comment of an outbox entry, or of the progress comment, which a lost
+    /// request wrote late.
+    fn tidy<'a>(
+        &'a self,
+        _issue: &'a IssueKey,
+        _of: Option<OutboxId>,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async { Ok(()) })
+    }
     /// Sets the one label of ours that an issue should carry and removes the others; without a
     /// label it removes the ready label too, so that the issue is not picked again.
     fn set_label<'a>(

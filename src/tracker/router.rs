@@ -10,6 +10,7 @@ use super::folder::FolderTracker;
 use super::github::GitHubTracker;
 use super::{Listing, Tracker, TrackerError};
 use crate::core::model::id::{IssueKey, OutboxId, Repo};
+use crate::core::model::issue::{Issue, RepoIdentity};
 use crate::core::model::outbox::StandingLabel;
 use crate::error::chain;
 
@@ -62,6 +63,7 @@ impl Tracker for TrackerRouter {
                     all.issues.extend(listing.issues);
                     all.problems.extend(listing.problems);
                     all.unread.extend(listing.unread);
+                    all.identities.extend(listing.identities);
                 }
                 Err(error) => {
                     let why = chain(&error);
@@ -73,6 +75,39 @@ impl Tracker for TrackerRouter {
             }
             Ok(all)
         })
+    }
+
+    fn read<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+    ) -> BoxFuture<'a, Result<Option<Issue>, TrackerError>> {
+        Box::pin(async move { self.of(issue)?.read(issue).await })
+    }
+
+    fn remember(&self, known: &BTreeMap<Repo, RepoIdentity>) {
+        if let Some((github, _)) = &self.github {
+            github.remember(known);
+        }
+    }
+
+    fn identity<'a>(
+        &'a self,
+        repo: &'a Repo,
+    ) -> BoxFuture<'a, Result<Option<RepoIdentity>, TrackerError>> {
+        Box::pin(async move {
+            match &self.github {
+                Some((github, repos)) if repos.contains(repo) => github.identity(repo).await,
+                _ => Ok(None),
+            }
+        })
+    }
+
+    fn tidy<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        of: Option<OutboxId>,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async move { self.of(issue)?.tidy(issue, of).await })
     }
 
     fn set_label<'a>(

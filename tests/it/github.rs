@@ -1,13 +1,12 @@
 //! Issues and checks on a GitHub double: the whole loop, arming, blockers, and the reading of CI.
 
-use afk::core::model::command::Command;
 use afk::core::model::ledger::Reason;
 use afk::core::model::run::Outcome;
 use afk::core::model::stage::ProofLink;
 use afk::core::model::verdict::Verdict;
 
 use crate::support::github::GitHub;
-use crate::support::world::{END, WORK, World, command, ended, run_of, until, wait_until};
+use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
 use crate::support::{git, log};
 
 /// A world on a GitHub double whose CI gives the verdict.
@@ -215,31 +214,4 @@ async fn later_push_that_cancels_ci_is_not_red() {
     assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
     let detail = run.proof.get(ProofLink::Ci).unwrap().detail.clean_line();
     assert!(detail.starts_with("superseded by ") && detail.ends_with("1 check passed"), "{detail}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn unlabelled_issue_is_read_while_its_run_lives() {
-    let script =
-        format!("while ! test -e \"$AFK_GO\"; do read -r -t 1 x; done 2>/dev/null; {WORK}\n{END}");
-    let (world, github) = world(&script);
-    let go = world.path("go");
-    let world = world.agent(&format!("set = {{ AFK_GO = '{}' }}", go.display()));
-    github.issue(1, "Do it", "", "ana");
-    let runtime = world.start().await;
-    until(&runtime, "the agent", |s| {
-        let run = run_of(&s.fleet, 1)?;
-        (run.agent.turns == 1 && s.fleet.outbox.is_empty()).then_some(())
-    })
-    .await;
-    github.label(1, "ready-for-agent", "ana", false);
-    until(&runtime, "the look", |s| {
-        let key = afk::core::model::id::IssueKey::parse("acme/thing#1").unwrap();
-        let issue = s.fleet.issues.get(&key)?;
-        (issue.arming == afk::core::model::issue::Arming::NotReady).then_some(())
-    })
-    .await;
-    command(&runtime, Command::Cancel { run: afk::core::model::id::RunId(1) }).await.unwrap();
-    let run = ended(&runtime).await;
-    runtime.stop().await;
-    assert_eq!(run.progress.outcome, Some(Outcome::Cancelled));
 }

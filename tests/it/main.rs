@@ -54,6 +54,7 @@ mod sinks;
 mod slow_clone;
 mod ssh;
 mod t3;
+mod tracker_changes;
 mod units;
 mod woodpecker;
 mod workspace_wall;

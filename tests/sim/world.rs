@@ -140,6 +140,7 @@ impl World {
             turn_reserve: MicroUsd(100),
             answer_ms: 60_000,
             breakglass: rng.chance(50).then(rules),
+            remote: (0..3).map(repo).filter(|_| rng.chance(40)).collect(),
             ..Policy::default()
         };
         let mut world = Self {
@@ -193,7 +194,7 @@ impl World {
             key: IssueKey { repo: repo(self.rng.below(4)), number: n },
             title: "a title".into(),
             link: None,
-            body: "a body".into(),
+            body: format!("body {}", self.rng.below(3)).into(),
             priority: (priority < 4).then(|| Priority(u8::try_from(priority).unwrap())),
             created: Timestamp(n.cast_signed()),
             arming,
@@ -201,6 +202,7 @@ impl World {
             open: !self.rng.chance(5),
             class: ChangeClass::default(),
             needs_human: self.rng.chance(5),
+            in_progress: self.rng.chance(3),
         }
     }
 
@@ -244,6 +246,7 @@ impl World {
                 }
             }
             Effect::Deliver { .. }
+            | Effect::ReadIssue { .. }
             | Effect::Breakglass(breakglass::BreakglassTask::Verb { .. }) => {
                 self.under_way.push(effect);
             }
@@ -266,9 +269,26 @@ impl World {
                 Event::Claimed { work, .. } => {
                     if let Some(key) = work.issue() {
                         self.assert_may_start(&then, at, key);
+                        let now = self.issues.iter().find(|issue| issue.key == *key);
+                        assert!(
+                            !then.policy.remote.contains(&key.repo)
+                                || now == then.issues.get(key).map(AsRef::as_ref),
+                            "3: an older version of a remote issue was claimed"
+                        );
                     }
                     assert!(!then.kill_switch(), "3: claimed under the kill switch");
                     assert!(then.policy.allowlist.contains(work.repo()), "3: off the allowlist");
+                }
+                Event::Briefed { run, .. } => {
+                    let key = then.runs[run].work.issue().expect("only an issue has a text");
+                    let armed = matches!(then.issues[key].arming, Arming::Trusted { .. });
+                    assert!(armed, "3: {run} works on a text that nobody trusted armed");
+                }
+                Event::Pushed { run, .. } => {
+                    let pushed = then.runs[run].workspace.pushed.is_some();
+                    let taken = then.runs[run].issue.withdrawn.is_some();
+                    let under_way = matches!(then.runs[run].progress.activity, Activity::Push);
+                    assert!(pushed || !taken || under_way, "3: {run} was taken back");
                 }
                 Event::Admitted { run } => {
                     assert!(then.permits_used() < then.capacity() as usize, "1: over capacity");
@@ -323,6 +343,8 @@ impl World {
             "3: an open or unreadable blocker"
         );
         assert!(issue.open && !issue.needs_human, "3: closed or for a human");
+        let ours = fleet.outbox.values().any(|entry| entry.step.issue() == Some(key));
+        assert!(ours || !issue.in_progress, "2: claimed by another afk");
         assert!(!fleet.locks.contains_key(&key.repo), "2: the repository is taken");
         if let Some(limit) = fleet.policy.day_limit {
             assert!(fleet.books.day(at).usd < limit, "3: over budget");
@@ -377,7 +399,10 @@ impl World {
         let mut issue = self.issue(number);
         issue.key.repo = repo;
         self.issues[n] = issue;
-        self.input(Input::Issues(self.issues.clone()));
+        // The list that the watcher has can be older than the issue.
+        if self.rng.chance(70) {
+            self.input(Input::Issues(self.issues.clone()));
+        }
     }
 
     fn others_push(&mut self) {
@@ -390,6 +415,15 @@ impl World {
         let runs: Vec<RunId> = self.fleet.runs.keys().copied().chain([RunId(999)]).collect();
         let run = *self.rng.pick(&runs);
         let action = match self.rng.below(12) {
+            0 if self.rng.chance(50) && !self.fleet.outbox.is_empty() => {
+                let all: Vec<OutboxId> = self.fleet.outbox.keys().copied().collect();
+                let entry = *self.rng.pick(&all);
+                if self.rng.chance(50) {
+                    Command::RetryStep { entry }
+                } else {
+                    Command::SkipStep { entry }
+                }
+            }
             0 => Command::SetKillSwitch { on: self.rng.chance(40) },
             1 => Command::SetCapacity { permits: u32::try_from(self.rng.below(4)).unwrap() },
             2 => Command::Cancel { run },
@@ -487,9 +521,23 @@ impl World {
                 }
                 if self.calm || (lands && !self.rng.chance(10)) {
                     self.input(Input::Delivered { entry });
+                } else if self.rng.chance(20) {
+                    self.input(Input::GivenUp { entry, why: "410".into() });
                 } else {
-                    self.input(Input::NotDelivered { entry, error: "502".into(), wait: 0 });
+                    let doubtful = self.rng.chance(50);
+                    let error = "502".into();
+                    self.input(Input::NotDelivered { entry, error, wait: 0, doubtful });
                 }
+            }
+            Effect::ReadIssue { issue: key } => {
+                self.under_way.remove(n);
+                let now = self.issues.iter().find(|issue| issue.key == key).cloned();
+                let read = if self.calm || self.rng.chance(80) {
+                    Ok(now.map(Box::new))
+                } else {
+                    Err("502".into())
+                };
+                self.input(Input::IssueRead { key, read });
             }
             Effect::Breakglass(breakglass::BreakglassTask::Verb { id, .. }) => {
                 self.under_way.remove(n);
@@ -672,6 +720,14 @@ impl World {
         (RunFact::Agent(event), ends)
     }
 
+    /// Sends a command of an operator.
+    fn operate(&mut self, action: Command) {
+        self.next_command += 1;
+        let (id, actor, origin) = (self.next_command, Actor("ana".into()), "sim".into());
+        let (role, command) = (Role::Operator, action);
+        self.input(Input::Command(CommandEnvelope { id, actor, role, origin, command }));
+    }
+
     /// Without further faults every run ends and every outbox entry is delivered.
     fn quiesce(&mut self) {
         self.calm = true;
@@ -679,16 +735,7 @@ impl World {
         self.policy.day_limit = None;
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
         for action in [Command::SetKillSwitch { on: false }, Command::SetCapacity { permits: 2 }] {
-            self.next_command += 1;
-            let (id, actor) = (self.next_command, Actor("ana".into()));
-            let command = CommandEnvelope {
-                id,
-                actor,
-                role: Role::Operator,
-                origin: "sim".into(),
-                command: action,
-            };
-            self.input(Input::Command(command));
+            self.operate(action);
         }
         for _ in 0..3_000 {
             if self.under_way.is_empty()
@@ -700,6 +747,10 @@ impl World {
             self.now = self.now.plus(10_000);
             self.input(Input::Tick);
             self.complete_effect();
+            let held = self.fleet.outbox.values().find(|entry| entry.held).map(|entry| entry.id);
+            if let Some(entry) = held {
+                self.operate(Command::RetryStep { entry });
+            }
         }
         assert!(self.fleet.outbox.is_empty(), "5: a completion step was lost");
         let waits =

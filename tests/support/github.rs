@@ -37,6 +37,8 @@ pub enum Fault {
     DroppedAfter,
     /// The request takes effect, then a proxy answers 502.
     AppliedThen502,
+    /// A proxy answers 502, and the request takes effect so many milliseconds later.
+    AppliedLater(u64),
 }
 
 struct Planned {
@@ -56,7 +58,8 @@ struct Issue {
     events: Vec<Value>,
     comments: Vec<(u64, String, String)>,
     blocked_by: Vec<u64>,
-    edited: Option<(String, String)>,
+    /// The time and the editor of each edit of the text, newest first.
+    edits: Vec<(String, String)>,
     changed: u64,
     pull_request: bool,
 }
@@ -83,6 +86,14 @@ struct Hub {
     log: Vec<Seen>,
     next: u64,
     now: i64,
+    /// The number of the repository, and its name where that is no longer `acme/thing`.
+    repository: u64,
+    renamed: Option<String>,
+    /// Where issues were transferred to.
+    transferred: BTreeMap<u64, String>,
+    /// The newest events that the timelines don't show yet.
+    hidden_events: usize,
+    archived: bool,
 }
 
 /// The running double; it ends with the test.
@@ -122,6 +133,11 @@ impl GitHub {
             log: Vec::new(),
             next: 1000,
             now: jiff::Timestamp::now().as_second() - 3600,
+            repository: 77,
+            renamed: None,
+            transferred: BTreeMap::new(),
+            hidden_events: 0,
+            archived: false,
         }));
         let app = axum::Router::new().fallback(serve).with_state(hub.clone());
         let server = super::server::Server::start(app);
@@ -153,10 +169,51 @@ impl GitHub {
     /// Edits the issue's text as `by`.
     pub fn edit(&self, number: u64, body: &str, by: &str) {
         let mut hub = self.hub();
-        let at = time(hub.tick());
-        let issue = hub.issues.get_mut(&number).unwrap();
-        (issue.body, issue.edited) = (body.into(), Some((at, by.into())));
-        hub.touch(number);
+        hub.tick();
+        hub.edit(number, body, by);
+    }
+
+    /// Edits the issue's text in the second of its latest change.
+    pub fn edit_in_the_same_second(&self, number: u64, body: &str, by: &str) {
+        self.hub().edit(number, body, by);
+    }
+
+    /// Changes the issue's title as `by`.
+    pub fn rename_issue(&self, number: u64, title: &str, by: &str) {
+        let mut hub = self.hub();
+        hub.tick();
+        hub.issues.get_mut(&number).unwrap().title = title.into();
+        hub.event(number, &json!({"event": "renamed", "actor": user(by)}));
+    }
+
+    /// The newest events of every timeline stay hidden, as when GitHub's timeline lags.
+    pub fn hide_events(&self, count: usize) {
+        self.hub().hidden_events = count;
+    }
+
+    /// Deletes an issue.
+    pub fn delete(&self, number: u64) {
+        self.hub().issues.remove(&number);
+    }
+
+    /// Transfers an issue to another repository's, such as `acme/other/issues/9`.
+    pub fn transfer(&self, number: u64, to: &str) {
+        self.hub().transferred.insert(number, to.into());
+    }
+
+    /// Gives the repository another name; requests under the old one are redirected.
+    pub fn rename(&self, name: &str) {
+        self.hub().renamed = Some(name.into());
+    }
+
+    /// Puts another repository with the same content under the name.
+    pub fn replace_repository(&self) {
+        self.hub().repository += 1;
+    }
+
+    /// Makes the repository read-only.
+    pub fn archive(&self, archived: bool) {
+        self.hub().archived = archived;
     }
 
     pub fn label(&self, number: u64, label: &str, by: &str, on: bool) {
@@ -165,14 +222,16 @@ impl GitHub {
 
     pub fn block(&self, number: u64, by: u64) {
         let mut hub = self.hub();
+        hub.tick();
         hub.issues.get_mut(&number).unwrap().blocked_by.push(by);
-        hub.touch(number);
+        hub.event(number, &json!({"event": "blocked_by_added"}));
     }
 
     pub fn close(&self, number: u64) {
         let mut hub = self.hub();
+        hub.tick();
         hub.issues.get_mut(&number).unwrap().closed = Some("completed".into());
-        hub.touch(number);
+        hub.event(number, &json!({"event": "closed", "actor": user("ana")}));
     }
 
     /// Plans the checks of the coming commits, one plan for each.
@@ -262,23 +321,39 @@ impl Hub {
     }
 
     fn touch(&mut self, number: u64) {
-        let at = self.tick();
-        self.issues.get_mut(&number).unwrap().changed = at.cast_unsigned();
+        self.issues.get_mut(&number).unwrap().changed = self.now.cast_unsigned();
+    }
+
+    /// Adds an event of the present second to the timeline of an issue.
+    fn event(&mut self, number: u64, event: &Value) {
+        let mut event = event.clone();
+        event["created_at"] = time(self.now).into();
+        self.issues.get_mut(&number).unwrap().events.push(event);
+        self.touch(number);
+    }
+
+    fn edit(&mut self, number: u64, body: &str, by: &str) {
+        let at = time(self.now);
+        let issue = self.issues.get_mut(&number).unwrap();
+        issue.body = body.into();
+        issue.edits.insert(0, (at, by.into()));
+        self.touch(number);
     }
 
     fn label(&mut self, number: u64, label: &str, by: &str, on: bool) {
-        let at = time(self.tick());
+        self.tick();
         let issue = self.issues.get_mut(&number).unwrap();
         issue.labels.retain(|known| known != label);
         if on {
             issue.labels.push(label.into());
         }
         let event = if on { "labeled" } else { "unlabeled" };
-        issue.events.push(json!({
-            "event": event, "label": {"name": label, "color": "ededed"}, "created_at": at,
-            "actor": user(by), "performed_via_github_app": null,
-        }));
-        self.touch(number);
+        let label = json!({"name": label, "color": "ededed"});
+        let actor = user(by);
+        let event = json!({
+            "event": event, "label": label, "actor": actor, "performed_via_github_app": null,
+        });
+        self.event(number, &event);
     }
 
     fn dto(&self, number: u64) -> Value {
@@ -345,14 +420,23 @@ impl Hub {
         let number = |text: &str| text.parse::<u64>().unwrap_or_default();
         match (method.as_str(), parts.as_slice()) {
             ("GET", ["user"]) => (200, user(login)),
+            ("GET", ["repos", "acme", "thing"]) => {
+                let name = self.renamed.clone().unwrap_or_else(|| "acme/thing".into());
+                let archived = self.archived;
+                (200, json!({"id": self.repository, "full_name": name, "archived": archived}))
+            }
+            (method, ["repos", ..]) if self.archived && method != "GET" => {
+                (403, json!({"message": "Repository was archived so is read-only."}))
+            }
             ("GET", ["app"]) => (200, json!({"slug": "afk", "id": 7})),
             ("POST", ["app", "installations", _, "access_tokens"]) => {
                 (201, json!({"token": "tok-app", "expires_at": time(self.now + 3600)}))
             }
             ("GET", ["repos", "acme", "thing", "issues"]) => {
                 let wanted = query.contains("labels=ready-for-agent");
-                let fits = |(_, issue): &(&u64, &Issue)| {
+                let fits = |(n, issue): &(&u64, &Issue)| {
                     issue.closed.is_none()
+                        && !self.transferred.contains_key(n)
                         && (!wanted || issue.labels.iter().any(|l| l == "ready-for-agent"))
                 };
                 let numbers: Vec<u64> = self.issues.iter().filter(fits).map(|(n, _)| *n).collect();
@@ -431,6 +515,19 @@ impl Hub {
                 }
                 missing()
             }
+            ("DELETE", ["repos", "acme", "thing", "issues", "comments", id]) => {
+                let id = number(id);
+                for issue in self.issues.values_mut() {
+                    issue.comments.retain(|comment| comment.0 != id);
+                }
+                (204, Value::Null)
+            }
+            ("GET", ["repos", "acme", "other", "issues", n]) => {
+                let mut dto = self.dto(1);
+                dto["number"] = number(n).into();
+                dto["repository_url"] = "https://api.github.com/repos/acme/other".into();
+                (200, dto)
+            }
             (_, ["repos", "acme", "thing", "issues", n, rest @ ..]) => {
                 let n = number(n);
                 if !self.issues.contains_key(&n) {
@@ -457,13 +554,15 @@ impl Hub {
                     let reason = body["state_reason"].as_str().unwrap_or("completed");
                     self.issues.get_mut(&n).unwrap().closed = Some(reason.to_owned());
                 }
-                self.touch(n);
+                self.tick();
+                self.event(n, &json!({"event": "closed", "actor": user(login)}));
                 (200, self.dto(n))
             }
             ("GET", ["timeline"]) => {
                 // Every timeline contains an event of an unknown kind.
                 let mut events = vec![json!({"event": "blocked_by_added", "id": 1})];
-                events.extend(self.issues[&n].events.clone());
+                let shown = &self.issues[&n].events;
+                events.extend_from_slice(&shown[..shown.len().saturating_sub(self.hidden_events)]);
                 (200, events.into())
             }
             ("GET", ["comments"]) => {
@@ -474,9 +573,10 @@ impl Hub {
             }
             ("POST", ["comments"]) => {
                 let (id, text) = (self.id(), body["body"].as_str().unwrap_or_default().to_owned());
+                self.tick();
                 let issue = self.issues.get_mut(&n).unwrap();
                 issue.comments.push((id, login.to_owned(), text.clone()));
-                self.touch(n);
+                self.event(n, &json!({"event": "commented", "actor": user(login)}));
                 (201, json!({"id": id, "user": user(login), "body": text}))
             }
             ("GET", ["dependencies", "blocked_by"]) => {
@@ -503,12 +603,17 @@ impl Hub {
 
     fn graphql(&self, body: &Value) -> (u16, Value) {
         let n = body["variables"]["number"].as_u64().unwrap_or_default();
-        let issue = match self.issues.get(&n).and_then(|issue| issue.edited.as_ref()) {
-            Some((at, by)) => {
-                json!({"lastEditedAt": at, "editor": {"__typename": "User", "login": by}})
-            }
-            None => json!({"lastEditedAt": null, "editor": null}),
+        let Some(known) = self.issues.get(&n) else {
+            return (200, json!({"data": {"repository": {"issue": null}}}));
         };
+        let editor = |by: &String| json!({"__typename": "User", "login": by});
+        let edit = |(at, by): &(String, String)| json!({"editedAt": at, "editor": editor(by)});
+        let issue = json!({
+            "title": known.title, "body": known.body,
+            "lastEditedAt": known.edits.first().map(|(at, _)| at),
+            "editor": known.edits.first().map(|(_, by)| editor(by)),
+            "userContentEdits": {"nodes": known.edits.iter().map(edit).collect::<Vec<_>>()},
+        });
         (200, json!({"data": {"repository": {"issue": issue}}}))
     }
 }
@@ -546,7 +651,7 @@ fn dropped() -> Response {
 async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap_or_default();
-    let path = parts.uri.path().to_owned();
+    let mut path = parts.uri.path().to_owned();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let token = token(&parts.headers);
     let is_git = path.contains(".git/");
@@ -560,7 +665,37 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     };
     // An App's JWT is checked by its signature and not by the table of tokens.
     let is_app = path.starts_with("/app") && token.split('.').count() == 3;
-    let answer = if let Some(Fault::Status(status, headers, message)) = &fault {
+    let moved = {
+        let hub = hub.lock().unwrap();
+        redirect(&hub, &path)
+    };
+    let id = hub.lock().unwrap().repository;
+    if let Some(rest) = path.strip_prefix(&format!("/repositories/{id}")) {
+        path = format!("/repos/acme/thing{rest}");
+    }
+    if let Some(Fault::AppliedLater(ms)) = fault {
+        let (hub, method, path) = (hub.clone(), parts.method.clone(), path.clone());
+        let login = login.clone().unwrap_or_default();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            hub.lock().unwrap().rest(&method, &path, "", &body, &login);
+        });
+    }
+    let answer = if let Some(target) = moved {
+        let host = parts.headers.get("host").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let status = if parts.method == Method::GET { 301 } else { 307 };
+        let mut made = response(status, json!({"message": "Moved Permanently"}).to_string());
+        let target = HeaderValue::from_str(&format!(
+            "http://{host}{target}{}",
+            if query.is_empty() { String::new() } else { format!("?{query}") }
+        ))
+        .unwrap();
+        made.headers_mut().insert("location", target);
+        made
+    } else if matches!(fault, Some(Fault::AppliedLater(_))) {
+        response(502, "<html>bad gateway</html>")
+    } else if let Some(Fault::Status(status, headers, message)) = &fault {
         let mut made = response(*status, json!({"message": message}).to_string());
         for (name, value) in headers {
             made.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
@@ -623,6 +758,18 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
     };
     hub.lock().unwrap().log.push(seen);
     answer
+}
+
+/// Where a request under the old name of a repository or of a transferred issue leads.
+fn redirect(hub: &Hub, path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/repos/acme/thing")?;
+    let number = rest.strip_prefix("/issues/").and_then(|rest| rest.split('/').next());
+    let to = number.and_then(|number| hub.transferred.get(&number.parse().ok()?));
+    match (to, &hub.renamed) {
+        (Some(to), _) => Some(format!("/repos/{to}")),
+        (None, Some(_)) => Some(format!("/repositories/{}{rest}", hub.repository)),
+        (None, None) => None,
+    }
 }
 
 /// Serves git by its own `http-backend`, as a CGI program.

@@ -198,11 +198,21 @@ async fn services(config: &Config, checkup: &mut Checkup) {
         }
     };
     if let Some(section) = &config.github {
-        let login = match Api::new(section, secrets.clone()) {
-            Ok(api) => api.login().await.map_err(|error| failed(&error, "check [github]")),
-            Err(why) => Err(problem(why, "check the CA certificates of this machine")),
-        };
-        checkup.report("github", login.map(|login| format!("{}, as {login}", section.api)));
+        match Api::new(section, secrets.clone()) {
+            Ok(api) => {
+                let login = api.login().await.map_err(|error| failed(&error, "check [github]"));
+                let reached = login.is_ok();
+                checkup.report("github", login.map(|login| format!("{}, as {login}", section.api)));
+                for repo in config.allowlist.iter().filter(|repo| reached && config.on_github(repo))
+                {
+                    checkup.report(&format!("github {repo}"), name_on_github(&api, repo).await);
+                }
+            }
+            Err(why) => {
+                let hint = "check the CA certificates of this machine";
+                checkup.report("github", Err(problem(why, hint)));
+            }
+        }
     }
     let mut references: Vec<(String, &String)> = Vec::new();
     if let Some(woodpecker) = &config.woodpecker {
@@ -244,6 +254,21 @@ async fn services(config: &Config, checkup: &mut Checkup) {
         }
     }
     executors(config, &secrets, checkup).await;
+}
+
+/// Checks that a repository has the name on GitHub under which the configuration knows it.
+async fn name_on_github(api: &Api, repo: &Repo) -> CheckResult {
+    let found = api.get::<serde_json::Value>(&format!("/repos/{repo}")).await;
+    let found = found.map_err(|error| failed(&error, "check the name, and the token's rights"))?;
+    let name = clean_line(found["full_name"].as_str().unwrap_or_default());
+    if !name.eq_ignore_ascii_case(repo.as_str()) {
+        let hint = format!("write {name} in place of {repo} in the configuration");
+        return Err(problem(format!("it has another name now: {name}"), hint));
+    }
+    if found["archived"] == true {
+        return Err(problem("it is archived, so nothing can be written", "unarchive it"));
+    }
+    Ok(format!("number {}", found["id"]))
 }
 
 /// Checks each executor.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use crate::fleet::Fleet;
 use crate::model::approval::EscalationState;
+use crate::model::brief::Brief;
+use crate::model::digest::Digest;
 use crate::model::event::Event;
 use crate::model::id::{EscalationId, RunId};
-use crate::model::issue::Arming;
+use crate::model::issue::{Arming, Issue};
 use crate::model::job::JobKind;
 use crate::model::ledger::LedgerEntry;
-use crate::model::outbox::{OutboxEntry, backoff_ms};
+use crate::model::outbox::{OutboxEntry, OutboxStep, backoff_ms};
 use crate::model::run::{Activity, Outcome, Run, Work};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
@@ -31,6 +33,35 @@ impl Fleet {
         match self.issues.get(work.issue()?)?.arming {
             Arming::Trusted { at, .. } => Some(at),
             _ => None,
+        }
+    }
+
+    /// A live run covers every arming of its issue until its end. A detached run is attached again
+    /// once its issue is armed and no step of afk's own takes that back.
+    fn apply_arming(&mut self, issue: &Issue) {
+        let Arming::Trusted { at, .. } = &issue.arming else { return };
+        let pending = self.outbox.values().any(|entry| entry.step.disarms(&issue.key));
+        let Some(id) = self.last_run.get(&issue.key).copied() else { return };
+        let Some(run) = self.runs.get(&id).filter(|run| run.live()) else { return };
+        let attach = run.issue.detached && issue.open && !pending;
+        if run.progress.armed.is_none_or(|used| used >= *at) && !attach {
+            return;
+        }
+        if let Some(run) = self.run_mut(id) {
+            run.progress.armed = run.progress.armed.map(|used| used.max(*at));
+            run.issue.detached &= !attach;
+        }
+    }
+
+    /// Gives the run the version of its issue that the fleet knows, if it is the one of the digest.
+    fn apply_brief(&mut self, id: RunId, digest: Digest) {
+        let key = self.runs.get(&id).and_then(|run| run.work.issue());
+        let brief = key.and_then(|key| self.issues.get(key)).map(|issue| Brief::of(issue));
+        if let Some(brief) = brief.filter(|brief| brief.digest() == digest)
+            && let Some(run) = self.run_mut(id)
+        {
+            let turns = run.agent.turns;
+            run.issue.take(brief, turns);
         }
     }
 
@@ -64,6 +95,7 @@ impl Fleet {
             Event::KillSwitch { on, .. } => self.operator_kill = *on,
             Event::Capacity { permits, .. } => self.operator_capacity = Some(*permits),
             Event::IssueSeen { issue } => {
+                self.apply_arming(issue);
                 self.issues.insert(issue.key.clone(), Arc::new(issue.as_ref().clone()));
             }
             Event::IssueGone { key } => {
@@ -95,6 +127,30 @@ impl Fleet {
                 self.queue.insert(&claimed);
                 self.runs.insert(*run, Arc::new(claimed));
             }
+            Event::Briefed { run, digest } => self.apply_brief(*run, *digest),
+            Event::EditDeclined { run, digest } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.issue.declined = Some(*digest);
+                }
+            }
+            Event::IssueWithdrawn { run, why } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.issue.withdrawn = Some(why.clone());
+                }
+            }
+            Event::Detached { run } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.issue.detached = true;
+                }
+            }
+            Event::RepositoryIdentified { repo, identity } => {
+                self.replaced.retain(|_, (known, _)| known != repo);
+                self.identities.insert(repo.clone(), identity.clone());
+            }
+            Event::RepositoryReplaced { escalation, repo, identity } => {
+                self.replaced.retain(|_, (known, _)| known != repo);
+                self.replaced.insert(*escalation, (repo.clone(), identity.clone()));
+            }
             Event::Escalated { escalation } => {
                 self.next_escalation = self.next_escalation.max(escalation.id.0);
                 self.escalations.insert(escalation.id, Arc::new(escalation.as_ref().clone()));
@@ -123,6 +179,8 @@ impl Fleet {
                         not_before: after.map_or(at, |after| after.max(at)),
                         error: None,
                         attempted: false,
+                        held: false,
+                        doubtful: false,
                     },
                 );
             }
@@ -144,12 +202,33 @@ impl Fleet {
             Event::Delivered { entry } | Event::GivenUp { entry, .. } => {
                 self.outbox.remove(entry);
             }
-            Event::NotDelivered { entry, error, wait } => {
+            Event::DeliveryHeld { entry, why } => {
+                if let Some(entry) = self.outbox.get_mut(entry) {
+                    entry.failures += 1;
+                    entry.error = Some(why.clone());
+                    entry.held = true;
+                }
+            }
+            Event::DeliveryRetried { entry, .. } => {
+                if let Some(entry) = self.outbox.get_mut(entry) {
+                    (entry.held, entry.not_before) = (false, at);
+                }
+            }
+            Event::DeliveryEdited { entry, text, .. } => {
+                if let Some(entry) = self.outbox.get_mut(entry)
+                    && let OutboxStep::Comment { text: known, .. } = &mut entry.step
+                {
+                    known.clone_from(text);
+                    (entry.held, entry.not_before) = (false, at);
+                }
+            }
+            Event::NotDelivered { entry, error, wait, doubtful } => {
                 if let Some(entry) = self.outbox.get_mut(entry) {
                     entry.failures += 1;
                     entry.not_before = at.plus(backoff_ms(entry.failures).max(*wait));
                     entry.error = Some(error.clone());
                     entry.attempted = false;
+                    entry.doubtful |= *doubtful;
                 }
             }
             Event::Probed { repo, sample } => {

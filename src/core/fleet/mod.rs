@@ -30,7 +30,7 @@ use crate::model::approval::Escalation;
 use crate::model::breaker::PAUSE;
 use crate::model::budget::MicroUsd;
 use crate::model::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
-use crate::model::issue::Issue;
+use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::Job;
 use crate::model::ledger::LedgerEntry;
 use crate::model::outbox::OutboxEntry;
@@ -90,6 +90,13 @@ pub struct Fleet {
     pub probes: BTreeMap<Repo, VecDeque<ProbeSample>>,
     /// The last commit of each repository that was proved healthy, and when.
     pub last_good: BTreeMap<Repo, (Sha, Timestamp)>,
+    /// The identities of the repositories of trackers; another repository under a known name is
+    /// neither read nor written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identities: BTreeMap<Repo, RepoIdentity>,
+    /// The questions about other repositories under known names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced: BTreeMap<EscalationId, (Repo, RepoIdentity)>,
     next_run: u64,
     next_escalation: u64,
     next_outbox: u64,
@@ -177,8 +184,8 @@ impl Fleet {
             _ => None,
         });
         let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
-        let outbox =
-            self.outbox.values().filter(|e| !volatile.in_flight(e.id)).map(|e| e.not_before);
+        let waits = |e: &&OutboxEntry| !e.held && !volatile.in_flight(e.id);
+        let outbox = self.outbox.values().filter(waits).map(|e| e.not_before);
         let notices = &self.policy.notices;
         let reminders = self.escalations.values().filter_map(|e| notices.next_reminder(e));
         let probe = self.breaker.open().map(|(_, since)| since.plus(PAUSE));

@@ -32,6 +32,7 @@ impl Run {
         self.progress.gate_closed = 0;
         self.progress.push_rejections = 0;
         self.progress.guidance = Some(guidance);
+        self.issue.withdrawn = None;
     }
 
     pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
@@ -89,6 +90,9 @@ impl Run {
                 self.agent.turn_end = Some(end.clone());
                 if *end == TurnEnd::Done {
                     self.progress.failures = 0;
+                    if self.issue.shows_edit(self.agent.turns) {
+                        self.issue.edited_for = None;
+                    }
                 } else {
                     self.progress.failures += 1;
                 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::id::OutboxId;
+use crate::model::id::{IssueKey, OutboxId};
 use crate::model::time::Timestamp;
 
 /// The volatile state of one life of the runtime.
@@ -11,6 +11,8 @@ use crate::model::time::Timestamp;
 pub struct Volatile {
     now: Timestamp,
     in_flight: BTreeSet<OutboxId>,
+    /// Issues that are being read again before their claim.
+    reading: BTreeSet<IssueKey>,
 }
 
 impl Volatile {
@@ -40,7 +42,17 @@ impl Volatile {
         self.in_flight.remove(&entry);
     }
 
+    /// Records that an issue is being read; false if one of its repository is already.
+    pub(crate) fn reading_begun(&mut self, key: &IssueKey) -> bool {
+        !self.reading.iter().any(|known| known.repo == key.repo) && self.reading.insert(key.clone())
+    }
+
+    pub(crate) fn reading_ended(&mut self, key: &IssueKey) {
+        self.reading.remove(key);
+    }
+
     pub(crate) fn restarted(&mut self) {
         self.in_flight.clear();
+        self.reading.clear();
     }
 }

@@ -22,6 +22,12 @@ pub enum EscalationKind {
     Permission,
     /// The gate proved a change as far as it can, and a human must approve it before the push.
     Approval,
+    /// Completion steps on an issue can't be done, and retries won't help.
+    Undelivered,
+    /// Somebody who may not arm issues edited the issue of a run that has pushed nothing.
+    Edited,
+    /// Another repository has the name of one that afk knows.
+    Replaced,
     /// The run can't continue, and it has pushed nothing.
     NeedsHuman,
     /// An agent requested something that a guardrail forbids; afk refused.
@@ -48,6 +54,9 @@ impl EscalationKind {
             Self::Question => "question",
             Self::Permission => "permission",
             Self::Approval => "approval",
+            Self::Undelivered => "undelivered",
+            Self::Edited => "edited",
+            Self::Replaced => "another-repository",
             Self::NeedsHuman => "needs-human",
             Self::Guardrail => "guardrail",
             Self::OverBudget => "over-budget",
@@ -73,6 +82,9 @@ impl EscalationKind {
             Self::Permission => Some("allow exactly this, once"),
             Self::Question => None,
             Self::Approval => Some("push exactly this change, once its tests have passed again"),
+            Self::Undelivered => Some("try the steps again"),
+            Self::Edited => Some("continue with the text that was armed, without the edit"),
+            Self::Replaced => Some("work with the repository that has the name now"),
             Self::Frozen => Some("release the repository's lock: you repair master"),
             Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
             Self::DrillDue => Some("run the drill now: status, then forensics"),
@@ -90,6 +102,7 @@ impl EscalationKind {
         match self {
             Self::Permission => Some("deny, with a reason that the agent reads"),
             Self::Question => Some("decline to answer; the agent decides alone"),
+            Self::Undelivered => Some("skip the steps: they are not done"),
             _ => None,
         }
     }
@@ -102,7 +115,9 @@ impl EscalationKind {
             | Self::Guardrail
             | Self::Breaker
             | Self::DrillDue
-            | Self::Proposal => None,
+            | Self::Proposal
+            | Self::Replaced
+            | Self::Undelivered => None,
             Self::Question => Some("answer the agent"),
             _ => Some("reopen the run with your text as guidance"),
         }
@@ -378,10 +393,15 @@ impl Escalation {
         escalation
     }
 
-    /// The run's number, or `breakglass` where no run is concerned.
+    /// The run's number; without a run the issue, the trackers or `breakglass`.
     #[must_use]
     pub fn subject(&self) -> String {
-        self.run.map_or_else(|| "breakglass".into(), |run| run.to_string())
+        match (self.run, &self.issue) {
+            (Some(run), _) => run.to_string(),
+            (None, Some(issue)) => issue.to_string(),
+            (None, None) if self.kind == EscalationKind::Replaced => "trackers".into(),
+            (None, None) => "breakglass".into(),
+        }
     }
 
     /// Digests everything that the human was shown together with the run's epoch, so that an answer

@@ -11,7 +11,7 @@ use crate::model::approval::{Answer, EscalationState};
 use crate::model::breakglass::{BreakglassRefusal, BreakglassRequest, ShellId, VerbId};
 use crate::model::digest::Digest;
 use crate::model::guardrail::Guardrail;
-use crate::model::id::{Actor, EscalationId, IssueKey, Repo, RunId};
+use crate::model::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId};
 use crate::model::issue::Priority;
 use crate::model::job::{Job, JobId};
 use crate::model::untrusted::Untrusted;
@@ -96,6 +96,23 @@ pub enum Command {
         /// The operator's guidance for the agent; may be empty.
         guidance: Untrusted,
     },
+    /// Tries a step of the outbox again now.
+    RetryStep {
+        /// The number of the outbox entry.
+        entry: OutboxId,
+    },
+    /// Drops a step of the outbox, which is then not done.
+    SkipStep {
+        /// The number of the outbox entry.
+        entry: OutboxId,
+    },
+    /// Replaces the text of a comment that is not delivered yet, and tries it again.
+    EditStep {
+        /// The number of the outbox entry.
+        entry: OutboxId,
+        /// The text of the comment.
+        text: Untrusted,
+    },
     /// Releases the repository lock of a frozen run.
     Release {
         /// The run that holds the lock.
@@ -135,6 +152,9 @@ impl Command {
             Self::Drain => "drain",
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
+            Self::RetryStep { .. } => "retry-step",
+            Self::SkipStep { .. } => "skip-step",
+            Self::EditStep { .. } => "edit-step",
             Self::Release { .. } => "release",
             Self::Breakglass { request } => request.as_str(),
             Self::Submit { .. } => "submit",
@@ -211,6 +231,24 @@ pub enum Refusal {
     Done {
         /// The run in question.
         run: RunId,
+    },
+    /// The outbox has no step with this number.
+    #[error("the outbox has no step {entry}: it is done, or was dropped")]
+    NoStep {
+        /// The number in the command.
+        entry: OutboxId,
+    },
+    /// The step is being delivered, so its outcome is not known yet.
+    #[error("{entry} is being delivered now; try again in a moment")]
+    StepUnderWay {
+        /// The step in question.
+        entry: OutboxId,
+    },
+    /// The step is no comment, so it has no text to edit.
+    #[error("{entry} is no comment, so it has no text to edit")]
+    NoComment {
+        /// The step in question.
+        entry: OutboxId,
     },
     /// The run holds no repository lock to release.
     #[error("{run} holds no lock")]

@@ -6,7 +6,7 @@
 use crate::model::approval::{Answer, DecidedBy};
 use crate::model::breakglass;
 use crate::model::budget::MicroUsd;
-use crate::model::id::{OutboxId, RunId, Sha};
+use crate::model::id::{IssueKey, OutboxId, RunId, Sha};
 use crate::model::outbox::OutboxStep;
 use crate::model::run::TurnPrompt;
 use crate::model::stage::Stage;
@@ -78,6 +78,11 @@ pub enum Effect {
     },
     /// Work on behalf of breakglass.
     Breakglass(breakglass::BreakglassTask),
+    /// Read an issue from its tracker right before its claim.
+    ReadIssue {
+        /// The issue to read.
+        issue: IssueKey,
+    },
     /// Deliver an outbox entry.
     Deliver {
         /// The entry's number, which is the idempotency key.

@@ -15,7 +15,7 @@ use crate::model::capability::Equipment;
 use crate::model::command::{CommandEnvelope, Refusal};
 use crate::model::digest::Digest;
 use crate::model::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
-use crate::model::issue::{Issue, Priority};
+use crate::model::issue::{Issue, Priority, RepoIdentity};
 use crate::model::job::JobCommits;
 use crate::model::ledger::Reason;
 use crate::model::outbox::OutboxStep;
@@ -80,6 +80,34 @@ pub enum Event {
         /// The term of the leader that claimed it; 0 without a leader election.
         #[serde(default, skip_serializing_if = "is_zero")]
         term: u64,
+    },
+    /// A run works on this version of its issue from now on: the one that the fleet knows, and that
+    /// was judged to be armed.
+    Briefed {
+        /// The run in question.
+        run: RunId,
+        /// The digest of the version.
+        digest: Digest,
+    },
+    /// Somebody who may not arm issues edited the run's issue, or somebody edited it after the
+    /// push. The run keeps the version that it has.
+    EditDeclined {
+        /// The run in question.
+        run: RunId,
+        /// The digest of the version that it does not work on.
+        digest: Digest,
+    },
+    /// The tracker no longer asks for the work of a live run.
+    IssueWithdrawn {
+        /// The run in question.
+        run: RunId,
+        /// The change in the tracker, in one line.
+        why: String,
+    },
+    /// An operator reopened a run although its issue is closed or not armed.
+    Detached {
+        /// The run in question.
+        run: RunId,
     },
     /// A run received a permit.
     Admitted {
@@ -395,6 +423,29 @@ pub enum Event {
         /// The number of the outbox entry.
         entry: OutboxId,
     },
+    /// A completion step on a tracker can't be done: retries won't help, and an operator decides.
+    DeliveryHeld {
+        /// The number of the outbox entry.
+        entry: OutboxId,
+        /// The reason with its causes.
+        why: String,
+    },
+    /// An operator asked for another delivery of a completion step.
+    DeliveryRetried {
+        /// The number of the outbox entry.
+        entry: OutboxId,
+        /// The operator who asked for it.
+        by: Actor,
+    },
+    /// An operator replaced the text of a comment that is not delivered yet.
+    DeliveryEdited {
+        /// The number of the outbox entry.
+        entry: OutboxId,
+        /// The text of the comment.
+        text: String,
+        /// The operator who wrote it.
+        by: Actor,
+    },
     /// afk gave up a completion step.
     GivenUp {
         /// The number of the outbox entry.
@@ -428,6 +479,25 @@ pub enum Event {
         /// The shortest wait before the retry, in milliseconds.
         #[serde(default)]
         wait: i64,
+        /// Whether the tracker may have carried it out, or may still do so.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        doubtful: bool,
+    },
+    /// A repository of a tracker was identified, or has another name now.
+    RepositoryIdentified {
+        /// The repository as the configuration names it.
+        repo: Repo,
+        /// Its identity in the tracker.
+        identity: RepoIdentity,
+    },
+    /// Another repository has the name of a known one, and afk asks about it.
+    RepositoryReplaced {
+        /// The number of the question.
+        escalation: EscalationId,
+        /// The repository as the configuration names it.
+        repo: Repo,
+        /// The identity of the repository that has the name now.
+        identity: RepoIdentity,
     },
     /// A probe returned a sample.
     Probed {

@@ -8,8 +8,8 @@ use crate::model::agent_event::AgentEvent;
 use crate::model::breakglass;
 use crate::model::command::CommandEnvelope;
 use crate::model::gate_report::GateReport;
-use crate::model::id::{OutboxId, Repo, RunId, Sha};
-use crate::model::issue::Issue;
+use crate::model::id::{IssueKey, OutboxId, Repo, RunId, Sha};
+use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::JobCommits;
 use crate::model::permission::Permissions;
 use crate::model::policy::Policy;
@@ -45,6 +45,16 @@ pub enum Input {
         /// The repositories that could not be read, each with the error.
         unread: BTreeMap<Repo, String>,
     },
+    /// An issue was read right before its claim; ok without an issue where the tracker has none. An
+    /// error has the tracker asked again.
+    IssueRead {
+        /// The issue that was read.
+        key: IssueKey,
+        /// The issue as it is now.
+        read: Result<Option<Box<Issue>>, String>,
+    },
+    /// The trackers identified these repositories.
+    Identified(BTreeMap<Repo, RepoIdentity>),
     /// A client sent a command.
     Command(CommandEnvelope),
     /// A run's effect reports; ignored when `epoch` is no longer the run's.
@@ -93,6 +103,8 @@ pub enum Input {
         /// The shortest wait before a retry, in milliseconds, where the service demands one;
         /// otherwise 0.
         wait: i64,
+        /// Whether the tracker may have carried it out, or may still do so.
+        doubtful: bool,
     },
 }
 

@@ -85,6 +85,15 @@ pub enum BlockerState {
     Cycle,
 }
 
+/// A repository's identity in a tracker, which a change of its name doesn't change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepoIdentity {
+    /// The tracker's number of the repository, which no other repository ever gets.
+    pub id: u64,
+    /// The name under which the tracker knows it now.
+    pub name: String,
+}
+
 /// An issue or reference that another issue waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocker {
@@ -121,6 +130,10 @@ pub struct Issue {
     pub open: bool,
     /// Whether it carries the label that asks for a human, which keeps it from being started.
     pub needs_human: bool,
+    /// Whether it carries the label of an issue in progress. Without a run of ours on it, another
+    /// afk has claimed it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub in_progress: bool,
 }
 
 #[cfg(test)]

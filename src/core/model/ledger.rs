@@ -36,6 +36,8 @@ pub enum Reason {
     },
     /// The issue carries the label that asks for a human.
     NeedsHuman,
+    /// The issue carries the label of an issue in progress, and no run of this afk put it there.
+    ClaimedElsewhere,
     /// The issue doesn't carry the ready label.
     NotReady,
     /// An untrusted account armed the issue.
@@ -93,6 +95,7 @@ impl Reason {
             Self::Ended { run, outcome } => format!("{run} ended: {}", outcome.as_str()),
             Self::NotAllowed { repo } => format!("{repo} is not on the allowlist"),
             Self::NeedsHuman => "labelled for a human".into(),
+            Self::ClaimedElsewhere => "in progress at another afk".into(),
             Self::NotReady => "not labelled ready".into(),
             Self::Untrusted { by } => format!("armed by {by}, who is not trusted"),
             Self::ArmingUnknown { why } => format!("armed by an unknown actor: {}", clean(why)),
@@ -116,6 +119,9 @@ impl Reason {
                 format!("add \"{repo}\" to `allowlist` in the configuration")
             }
             Self::NeedsHuman => "remove the label, or retry the run from the inbox".into(),
+            Self::ClaimedElsewhere => {
+                "remove the label of an issue in progress if no other afk works on it".into()
+            }
             Self::NotReady => "put the ready label on it".into(),
             Self::Untrusted { .. } => {
                 "let a trusted person arm it, or add the account to `trusted`".into()

@@ -6,6 +6,7 @@ pub mod agent_event;
 pub mod approval;
 pub mod breaker;
 pub mod breakglass;
+pub mod brief;
 pub mod budget;
 pub mod capability;
 pub mod command;

@@ -60,6 +60,9 @@ impl NoticeKind {
             EscalationKind::Frozen => Self::Frozen,
             EscalationKind::DrillDue | EscalationKind::Proposal => Self::Breakglass,
             EscalationKind::Approval
+            | EscalationKind::Undelivered
+            | EscalationKind::Replaced
+            | EscalationKind::Edited
             | EscalationKind::NeedsHuman
             | EscalationKind::Guardrail
             | EscalationKind::OverBudget
@@ -115,6 +118,11 @@ pub enum Notice {
         /// The number of this reminder, from 1.
         times: u32,
     },
+    /// A tracker changed something that afk goes on with, such as the name of a repository.
+    Tracker {
+        /// The message in one line, cleaned for a screen.
+        text: String,
+    },
     /// An operator used breakglass.
     Breakglass {
         /// The message in one line, cleaned for a screen.
@@ -135,6 +143,7 @@ impl Notice {
             | Self::Asked { kind, .. }
             | Self::Reminder { kind, .. } => NoticeKind::of(*kind),
             Self::Breakglass { .. } => NoticeKind::Breakglass,
+            Self::Tracker { .. } => NoticeKind::NeedsHuman,
             Self::Ended { outcome: Outcome::Frozen, .. } => NoticeKind::Frozen,
             Self::Ended { outcome: Outcome::NeedsHuman, .. } => NoticeKind::NeedsHuman,
             Self::Ended {
@@ -159,6 +168,7 @@ impl Notice {
             Self::Ended { text, .. }
             | Self::Asked { text, .. }
             | Self::Reminder { text, .. }
+            | Self::Tracker { text }
             | Self::Breakglass { text } => text,
         }
     }

@@ -51,6 +51,16 @@ pub enum OutboxStep {
         /// The issue whose progress it shows.
         issue: IssueKey,
     },
+    /// Looks again for a comment whose answer was lost, and removes every copy but the first: the
+    /// tracker may carry out a request long after its sender gave up.
+    Tidy {
+        /// The issue that was commented on.
+        issue: IssueKey,
+        /// The entry of the comment; none for the progress comment.
+        of: Option<OutboxId>,
+        /// The number of looks before this one.
+        looks: u8,
+    },
 }
 
 /// A label that afk puts on an open issue.
@@ -78,10 +88,47 @@ impl OutboxStep {
             | Self::Comment { issue, .. }
             | Self::Close { issue }
             | Self::Progress { issue } => issue.to_string(),
+            // It waits for minutes, and holds no other step up.
+            Self::Tidy { issue, .. } => format!("copies of comments on {issue}"),
             Self::Notify { run: Some(run), sink: None, .. } => format!("notify {run}"),
-            Self::Notify { run: None, sink: None, .. } => "notify of breakglass".into(),
+            Self::Notify { run: None, what: Notice::Breakglass { .. }, sink: None } => {
+                "notify of breakglass".into()
+            }
+            Self::Notify { run: None, sink: None, .. } => "notify".into(),
             Self::Notify { sink: Some(sink), .. } => format!("notify by {sink}"),
         }
+    }
+
+    /// The issue that it changes; none for a notice.
+    #[must_use]
+    pub const fn issue(&self) -> Option<&IssueKey> {
+        match self {
+            Self::Label { issue, .. }
+            | Self::Comment { issue, .. }
+            | Self::Close { issue }
+            | Self::Progress { issue }
+            | Self::Tidy { issue, .. } => Some(issue),
+            Self::Notify { .. } => None,
+        }
+    }
+
+    /// Whether it takes the arming of the issue back, or closes it.
+    #[must_use]
+    pub fn disarms(&self, key: &IssueKey) -> bool {
+        matches!(self, Self::Label { issue, label: None } | Self::Close { issue } if issue == key)
+    }
+
+    /// The step that looks for copies of this comment, if it is a comment.
+    #[must_use]
+    pub(crate) fn tidy(&self, entry: OutboxId) -> Option<(Self, i64)> {
+        let (issue, of, looks) = match self {
+            Self::Comment { issue, .. } => (issue, Some(entry), 0),
+            Self::Progress { issue } => (issue, None, 0),
+            Self::Tidy { issue, of, looks } => (issue, *of, looks + 1),
+            Self::Label { .. } | Self::Close { .. } | Self::Notify { .. } => return None,
+        };
+        let wait = *TIDY_MS.get(usize::from(looks))?;
+        Some((Self::Tidy { issue: issue.clone(), of, looks }, wait))
     }
 
     /// Whether it must not be repeated even when its delivery is unknown, as for a notice that
@@ -105,8 +152,13 @@ impl OutboxStep {
             Self::Comment { issue, .. } => format!("comment on {issue}"),
             Self::Close { issue } => format!("close {issue}"),
             Self::Progress { issue } => format!("update the progress comment on {issue}"),
-            Self::Notify { run, sink, .. } => {
-                let about = run.map_or_else(|| "breakglass".into(), |run| run.to_string());
+            Self::Tidy { issue, .. } => format!("look for copies of a comment on {issue}"),
+            Self::Notify { run, sink, what } => {
+                let about = match (run, what) {
+                    (Some(run), _) => run.to_string(),
+                    (None, Notice::Tracker { .. }) => "a tracker".into(),
+                    (None, _) => "breakglass".into(),
+                };
                 match sink {
                     None => format!("notify about {about}"),
                     Some(sink) => format!("notify {sink} about {about}"),
@@ -129,11 +181,20 @@ pub struct OutboxEntry {
     pub not_before: Timestamp,
     /// The error of the last failed delivery.
     pub error: Option<String>,
+    /// Whether retries can't help, so that it waits for an operator.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub held: bool,
+    /// Whether an earlier attempt may have taken effect, or may still do so.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub doubtful: bool,
     /// Whether a step that must not be repeated was handed to its adapter, and no report has
     /// arrived.
     #[serde(default)]
     pub attempted: bool,
 }
+
+/// The waits before the looks for copies of a comment, in milliseconds.
+const TIDY_MS: [i64; 3] = [5_000, 60_000, 600_000];
 
 /// The wait after `failures` failed deliveries, in milliseconds: 1 s, doubling to at most 5 min.
 #[must_use]

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::agent_event::TurnEnd;
+use crate::model::brief::RunIssue;
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::capability::Equipment;
 use crate::model::digest::Digest;
@@ -91,7 +92,7 @@ pub enum Outcome {
     /// A push broke something, and all attempts are spent; everything stays as it is, including the
     /// lock.
     Frozen,
-    /// An operator ended the run.
+    /// An operator ended the run, or its tracker took the issue back before a push.
     Cancelled,
     /// A job failed; its caller reads the failure.
     Failed,
@@ -204,6 +205,8 @@ pub enum TurnPrompt {
         /// The prompt of the lost turn.
         of: Box<TurnPrompt>,
     },
+    /// Take up an edit of the issue by a person who may arm it.
+    Edited,
     /// Continue after an operator reopened the run.
     Guidance {
         /// The operator's guidance; may be empty.
@@ -232,6 +235,7 @@ impl TurnPrompt {
             Self::FixForward { .. } => "fixing forward",
             Self::Conflict { .. } => "resolving a conflict",
             Self::Continue { .. } => "continuing after a stop",
+            Self::Edited => "taking up an edit of the issue",
             Self::Guidance { .. } => "continuing with guidance",
         }
     }
@@ -260,6 +264,9 @@ pub struct Run {
     /// How far it has come, and the counters that bound its retries.
     #[serde(flatten)]
     pub progress: RunProgress,
+    /// The version of its issue that it works on, and what its tracker changed since.
+    #[serde(flatten)]
+    pub issue: RunIssue,
     /// Its worktree, its branch and the commits that matter.
     #[serde(flatten)]
     pub workspace: RunWorkspace,
@@ -422,6 +429,7 @@ impl Run {
                 guidance: None,
                 capsule: None,
             },
+            issue: RunIssue::default(),
             workspace: RunWorkspace {
                 worktree: None,
                 home: None,

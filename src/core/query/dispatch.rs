@@ -6,6 +6,7 @@ use crate::model::budget::fits;
 use crate::model::id::IssueKey;
 use crate::model::issue::{Arming, BlockerState, Issue};
 use crate::model::ledger::Reason;
+use crate::model::outbox::{OutboxEntry, OutboxStep};
 use crate::model::run::urgency;
 use crate::model::time::Timestamp;
 
@@ -31,10 +32,11 @@ pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
     if let Some(run) = last
         && let (Some(outcome), Some(ended)) = (run.progress.outcome, run.progress.ended)
     {
-        // The tracker's clock can be ahead of ours, so an arming that a run has used starts no
-        // other run.
-        let armed_again = matches!(&issue.arming, Arming::Trusted { at, .. }
-            if *at > ended && run.progress.armed.is_none_or(|used| *at > used) && !issue.needs_human);
+        // Both times are the tracker's, whose clock can be ahead of ours or behind it. Ours counts
+        // only where the arming that the run has used is unknown.
+        let used = run.progress.armed.unwrap_or(ended);
+        let armed_again =
+            matches!(&issue.arming, Arming::Trusted { at, .. } if *at > used) && !issue.needs_human;
         if !armed_again {
             return Reason::Ended { run: run.id, outcome };
         }
@@ -44,6 +46,11 @@ pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
     }
     if issue.needs_human {
         return Reason::NeedsHuman;
+    }
+    // A label of ours that is not removed yet is no claim of another afk.
+    let ours = |entry: &OutboxEntry| matches!(&entry.step, OutboxStep::Label { issue: of, .. } if *of == issue.key);
+    if issue.in_progress && !fleet.outbox.values().any(ours) {
+        return Reason::ClaimedElsewhere;
     }
     match &issue.arming {
         Arming::NotReady => return Reason::NotReady,
@@ -130,6 +137,7 @@ mod tests {
             open: true,
             class: ChangeClass::default(),
             needs_human: false,
+            in_progress: false,
         }
     }
 

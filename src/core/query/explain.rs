@@ -17,7 +17,9 @@ use crate::model::verdict::Verdict;
 pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     let mut lines = Vec::new();
     let Some(issue) = fleet.issues.get(key) else {
-        return vec![format!("{key} is not in the tracker")];
+        lines.push(format!("{key} is not in the tracker"));
+        lines.extend(runs_on(fleet, key));
+        return lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect();
     };
     lines.push(issue.title.clean_line());
     if let Some(entry) = fleet.ledger.get(key) {
@@ -36,13 +38,21 @@ pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     };
     let priority = issue.priority.map_or_else(|| "no priority".to_owned(), |p| format!("p{}", p.0));
     lines.push(format!("{armed}; {priority}; {}", if issue.open { "open" } else { "closed" }));
-    for id in fleet.runs.values().filter(|run| run.work.issue() == Some(key)).map(|run| run.id) {
-        lines.push(String::new());
-        lines.extend(run(fleet, id));
-    }
+    lines.extend(runs_on(fleet, key));
     lines.push(String::new());
     lines.extend(issue.body.clean().lines().map(str::to_owned));
     lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
+}
+
+/// The lines about the runs on an issue, or about its undelivered steps where it has no run.
+fn runs_on(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
+    let runs = fleet.runs.values().filter(|run| run.work.issue() == Some(key));
+    let mut lines = Vec::new();
+    for id in runs.map(|run| run.id) {
+        lines.push(String::new());
+        lines.extend(run(fleet, id));
+    }
+    if lines.is_empty() { crate::query::outbox::of_issue(fleet, key) } else { lines }
 }
 
 /// The lines about a run: its phases, proof, agent, spend and places.
@@ -83,6 +93,10 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
             spend.summary()
         ));
     }
+    if let Some(why) = &run.issue.withdrawn {
+        lines.push(format!("  taken back by its tracker: {why}"));
+    }
+    lines.extend(crate::query::outbox::of_run(fleet, id));
     let places = [
         ("branch", &run.workspace.branch),
         ("worktree", &run.workspace.worktree),

@@ -5,4 +5,5 @@
 pub mod dispatch;
 pub mod explain;
 pub mod invariant;
+pub mod outbox;
 pub mod progress;

@@ -55,6 +55,12 @@ fn checklist(run: &Run) -> String {
             text.push_str(&names(link));
         }
     }
+    if let Some(why) = run.issue.withdrawn.as_ref().filter(|_| run.workspace.pushed.is_some()) {
+        text.push_str(&format!(
+            "\nAfter the push: {}. What was pushed is finished.\n",
+            quoted(why)
+        ));
+    }
     if run.progress.attempts > 0 {
         text.push_str(&format!("\nFix-forward attempts: {}\n", run.progress.attempts));
     }

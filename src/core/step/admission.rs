@@ -4,10 +4,15 @@
 //!
 //! ```text
 //! tracker's list ─▶ update_issues ─▶ dispatch (the ledger's reasons) ─▶ claim ─▶ admit ─▶ start_work
+//!                                        │ remote tracker               ▲
+//!                                        └▶ Effect::ReadIssue ─▶ issue_read
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::approval::EscalationKind;
+use crate::model::brief::Brief;
+use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::{IssueKey, Repo, RunId};
 use crate::model::issue::{Arming, Issue};
@@ -22,14 +27,56 @@ impl Stepper<'_> {
     pub(super) fn update_issues(&mut self, issues: Vec<Issue>) {
         let listed: BTreeSet<IssueKey> = issues.iter().map(|issue| issue.key.clone()).collect();
         for issue in issues {
-            if self.fleet().issues.get(&issue.key).is_none_or(|known| **known != issue) {
-                self.emit(Event::IssueSeen { issue: Box::new(issue) });
-            }
+            self.see_issue(issue);
         }
         let gone: Vec<IssueKey> =
             self.fleet().issues.keys().filter(|key| !listed.contains(key)).cloned().collect();
         for key in gone {
-            self.emit(Event::IssueGone { key });
+            self.lose_issue(key);
+        }
+    }
+
+    /// Takes the present version of an issue.
+    fn see_issue(&mut self, issue: Issue) {
+        let before = self.fleet().issues.get(&issue.key).cloned();
+        if before.as_deref() == Some(&issue) {
+            return;
+        }
+        let key = issue.key.clone();
+        self.emit(Event::IssueSeen { issue: Box::new(issue) });
+        if let Some(before) = before {
+            self.issue_changed(&key, &before);
+        }
+    }
+
+    fn lose_issue(&mut self, key: IssueKey) {
+        let Some(before) = self.fleet().issues.get(&key).cloned() else { return };
+        self.emit(Event::IssueGone { key: key.clone() });
+        self.issue_changed(&key, &before);
+    }
+
+    /// Takes an issue that was read right before its claim, and claims it if this version may start.
+    /// After a failed reading it is considered again, and read again.
+    pub(super) fn issue_read(&mut self, key: &IssueKey, read: Result<Option<Box<Issue>>, String>) {
+        self.volatile().reading_ended(key);
+        match read {
+            Ok(Some(issue)) => {
+                self.see_issue(*issue);
+                let Some(issue) = self.fleet().issues.get(key).cloned() else { return };
+                if dispatch::consider(self.fleet(), self.at, &issue) == Reason::Eligible {
+                    self.claim(&issue);
+                }
+            }
+            Ok(None) => self.lose_issue(key.clone()),
+            Err(_) => {}
+        }
+    }
+
+    /// Has an issue of a remote tracker read again before its claim: the list may be older than an
+    /// edit. One issue of a repository is read at a time, since one run works on it.
+    fn read_before_claim(&mut self, key: &IssueKey) {
+        if self.volatile().reading_begun(key) {
+            self.effect(Effect::ReadIssue { issue: key.clone() });
         }
     }
 
@@ -60,7 +107,11 @@ impl Stepper<'_> {
         for issue in issues {
             let mut reason = dispatch::consider(self.fleet(), self.at, &issue);
             if reason == Reason::Eligible {
-                reason = self.claim(&issue);
+                if self.fleet().policy.remote.contains(&issue.key.repo) {
+                    self.read_before_claim(&issue.key);
+                } else {
+                    reason = self.claim(&issue);
+                }
             }
             if self.fleet().ledger.get(&issue.key).is_none_or(|entry| entry.reason != reason) {
                 let blocked = matches!(reason, Reason::Blocked { .. });
@@ -76,7 +127,13 @@ impl Stepper<'_> {
         let run = self.fleet().next_run();
         let work = Work::Issue { key: issue.key.clone(), title: issue.title.clone() };
         let (priority, term) = (issue.priority, self.fleet().policy.term);
+        let again = "its issue was armed again";
+        self.withdraw(
+            |e| e.kind == EscalationKind::Edited && e.issue.as_ref() == Some(&issue.key),
+            again,
+        );
         self.emit(Event::Claimed { run, work, priority, term });
+        self.emit(Event::Briefed { run, digest: Brief::of(issue).digest() });
         let label = Some(StandingLabel::InProgress);
         self.post(OutboxStep::Label { issue: issue.key.clone(), label });
         self.update_progress(&issue.key);

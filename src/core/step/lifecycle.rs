@@ -49,6 +49,15 @@ impl Stepper<'_> {
         {
             return self.end_for_human(id, EscalationKind::OverBudget, &why, &"".into());
         }
+        let returns = matches!(activity, Activity::Turn { .. } | Activity::Gate | Activity::Rebase);
+        if returns
+            && self
+                .run(id)
+                .is_some_and(|run| run.issue.withdrawn.is_some() && run.workspace.pushed.is_none())
+        {
+            // The push that was under way when the tracker took the issue back did not land.
+            return self.take_back(id);
+        }
         let phase = match &activity {
             Activity::Worktree => Some(Phase::Worktree),
             Activity::Stage { stage } => Some(stage.phase()),

@@ -8,6 +8,7 @@
 //!                   breakglass      ─▶ breakglass_report
 //!                   a tick          ─▶ expiries, backoffs, reminders, drill
 //!                   a start         ─▶ restart
+//!                   a changed issue ─▶ admission ─▶ issue_change
 //!       ─▶ settle   admission (ledger, claims, permits), then outbox (deliveries)
 //!                     │
 //!                     ├─▶ Stepper::emit    an event: applied to the fleet, then journalled
@@ -26,6 +27,8 @@ mod drill;
 mod ending;
 mod escalation;
 mod gate;
+mod identity;
+mod issue_change;
 mod job;
 pub mod lifecycle;
 mod notice;
@@ -83,6 +86,11 @@ impl Stepper<'_> {
             Input::Policy(policy) => self.set_policy(policy),
             Input::Issues(issues) => self.update_issues(issues),
             Input::PartialIssues { issues, unread } => self.update_some_issues(issues, &unread),
+            Input::IssueRead { key, read } => {
+                self.issue_read(&key, read);
+                self.reconsider = true;
+            }
+            Input::Identified(identities) => self.identified(identities),
             Input::Command(command) => self.command(command),
             Input::Run { run, epoch, fact } => {
                 if self.run(run).is_some_and(|r| r.live() && r.progress.epoch == epoch) {
@@ -96,12 +104,10 @@ impl Stepper<'_> {
                     self.emit(Event::CapsuleKept { run, path });
                 }
             }
-            Input::GivenUp { entry, why } => {
-                self.outbox_answered(entry, Event::GivenUp { entry, why });
-            }
-            Input::Delivered { entry } => self.outbox_answered(entry, Event::Delivered { entry }),
-            Input::NotDelivered { entry, error, wait } => {
-                self.outbox_answered(entry, Event::NotDelivered { entry, error, wait });
+            Input::GivenUp { entry, why } => self.delivery_impossible(entry, why),
+            Input::Delivered { entry } => self.delivered(entry),
+            Input::NotDelivered { entry, error, wait, doubtful } => {
+                self.outbox_answered(entry, Event::NotDelivered { entry, error, wait, doubtful });
             }
         }
     }
@@ -141,10 +147,11 @@ impl Stepper<'_> {
     /// Brings the ledger, the permits and the outbox in line with the state, after every input.
     fn settle(&mut self) {
         let probes = self.fleet().breaker.open().is_some() && !self.fleet().paused(self.at);
-        if admission::affected_by(self.events()) || probes {
+        if admission::affected_by(self.events()) || probes || self.reconsider {
             self.dispatch();
             self.admit();
         }
+        self.ask_about_held_steps();
         self.deliver();
     }
 }

@@ -86,6 +86,9 @@ impl Stepper<'_> {
             Command::Breakglass { request } => self.check_breakglass(&command.actor, request),
             Command::Cancel { run } => self.live_run(*run).map(|_| ()),
             Command::Retry { run, guidance } => self.check_reopen(*run, guidance),
+            step @ (Command::RetryStep { .. }
+            | Command::SkipStep { .. }
+            | Command::EditStep { .. }) => self.check_step(step),
             Command::Release { run } => {
                 let run = self.known_run(*run)?;
                 if run.live() {
@@ -186,7 +189,9 @@ impl Stepper<'_> {
             {
                 Err(Refusal::Cut { escalation: id })
             }
-            Answer::Approve if escalation.kind == EscalationKind::Approval => {
+            Answer::Approve
+                if matches!(escalation.kind, EscalationKind::Approval | EscalationKind::Edited) =>
+            {
                 let run = escalation.run.ok_or(Refusal::Stale { escalation: id })?;
                 self.check_reopen(run, &Untrusted::default())
             }
@@ -244,6 +249,12 @@ impl Stepper<'_> {
                 self.withdraw_escalations_of(run, &by);
                 self.reopen_run(run, by, guidance);
             }
+            Command::RetryStep { entry } => self.emit(Event::DeliveryRetried { entry, by }),
+            Command::SkipStep { entry } => self.skip_step(entry, &by),
+            Command::EditStep { entry, text } => {
+                let text = text.clean();
+                self.emit(Event::DeliveryEdited { entry, text, by });
+            }
             Command::Release { run } => {
                 self.withdraw_escalations_of(run, &by);
                 self.release_lock(run, by);
@@ -262,9 +273,14 @@ impl Stepper<'_> {
     fn answer_escalation(&mut self, id: EscalationId, answer: Answer, by: Actor) {
         let Some(escalation) = self.fleet().escalations.get(&id).cloned() else { return };
         self.emit(Event::Answered { escalation: id, answer: answer.clone(), by: by.clone() });
+        if let (EscalationKind::Undelivered, Some(issue)) = (escalation.kind, &escalation.issue) {
+            return self.decide_on_held_steps(issue, &answer, &by);
+        }
         let Some(run) = escalation.run else {
-            if escalation.kind == EscalationKind::DrillDue {
-                self.begin_drill();
+            match escalation.kind {
+                EscalationKind::DrillDue => self.begin_drill(),
+                EscalationKind::Replaced => self.accept_replacement(id),
+                _ => {}
             }
             return;
         };
@@ -283,6 +299,9 @@ impl Stepper<'_> {
                     self.emit(Event::ChangeApproved { run, digest, by: by.clone() });
                     self.reopen_run(run, by, Untrusted::default());
                 }
+            }
+            (None, Answer::Approve) if escalation.kind == EscalationKind::Edited => {
+                self.reopen_run(run, by, Untrusted::default());
             }
             (None, Answer::Approve) if escalation.kind == EscalationKind::Breaker => {
                 self.emit(Event::Reset);
@@ -324,6 +343,8 @@ impl Stepper<'_> {
     fn reopen_run(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
         self.note(id, format!("{by} reopened the run"));
         self.emit(Event::Reopened { run: id, by, guidance });
+        self.brief_again(id);
+        self.detach_if_withdrawn(id);
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);
             self.post(OutboxStep::Label { issue: issue.clone(), label });
@@ -337,9 +358,10 @@ impl Stepper<'_> {
     }
 
     /// Withdraws what the inbox still asks about a run that an operator has retried or released. The
-    /// breaker's question is about other runs too, so it stays.
+    /// questions of the breaker and of the outbox are about more than the run, so they stay.
     fn withdraw_escalations_of(&mut self, run: RunId, by: &Actor) {
         let why = format!("{by} decided about the run itself");
-        self.withdraw(|e| e.run == Some(run) && e.kind != EscalationKind::Breaker, &why);
+        let others = [EscalationKind::Breaker, EscalationKind::Undelivered];
+        self.withdraw(|e| e.run == Some(run) && !others.contains(&e.kind), &why);
     }
 }

@@ -21,7 +21,8 @@ impl Stepper<'_> {
             return;
         }
         let step = OutboxStep::Progress { issue: issue.clone() };
-        let waits = |entry: &&OutboxEntry| entry.step == step && !self.in_flight(entry.id);
+        let waits =
+            |entry: &&OutboxEntry| entry.step == step && !entry.held && !self.in_flight(entry.id);
         if self.fleet().outbox.values().find(waits).is_none() {
             self.post(step);
         }

@@ -21,6 +21,10 @@ impl Stepper<'_> {
         self.abandon_attempted_deliveries();
         self.restart_breakglass();
         for id in live {
+            if self.run(id).is_some_and(|run| run.issue.brief.is_none()) {
+                // Its claim is from before runs kept their issue's version.
+                self.brief_again(id);
+            }
             let Some(run) = self.run(id) else { continue };
             if !run.busy() {
                 continue;

@@ -31,13 +31,15 @@ pub(super) struct Stepper<'a> {
     fleet: &'a mut Fleet,
     volatile: &'a mut Volatile,
     pub(super) at: Timestamp,
+    /// Whether every issue is considered again, although no event asks for it.
+    pub(super) reconsider: bool,
     out: Step,
 }
 
 impl<'a> Stepper<'a> {
     pub(super) fn new(fleet: &'a mut Fleet, volatile: &'a mut Volatile, at: Timestamp) -> Self {
         let at = volatile.advance(at);
-        Self { fleet, volatile, at, out: Step { at, ..Step::default() } }
+        Self { fleet, volatile, at, reconsider: false, out: Step { at, ..Step::default() } }
     }
 
     pub(super) fn into_step(self) -> Step {

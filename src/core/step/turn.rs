@@ -8,7 +8,7 @@ use crate::model::budget::Spend;
 use crate::model::capability::{Equipment, Steer};
 use crate::model::event::Event;
 use crate::model::id::RunId;
-use crate::model::run::{Activity, Retry, Run};
+use crate::model::run::{Activity, Retry, Run, TurnPrompt};
 use crate::model::untrusted::Untrusted;
 use crate::step::stepper::Stepper;
 
@@ -132,6 +132,7 @@ impl Stepper<'_> {
         let why = end.summary();
         let retry = Activity::Turn { prompt: prompt.clone().again(why.clone().into()) };
         let issue = run.work.issue().is_some();
+        let edited = run.issue.edited_for.is_some();
         if run.work.job().is_some() {
             return self.job_turn_ended(id, &end);
         }
@@ -141,6 +142,10 @@ impl Stepper<'_> {
             return self.begin(id, Activity::Backoff { until, then: Box::new(retry) });
         }
         match end {
+            // A person who may arm issues edited the issue during the turn.
+            TurnEnd::Done if issue && edited => {
+                self.begin(id, Activity::Turn { prompt: TurnPrompt::Edited });
+            }
             TurnEnd::Done if issue => self.begin(id, Activity::Gate),
             TurnEnd::Done => self.end_done(id),
             TurnEnd::Blocked { why: detail }

@@ -40,6 +40,8 @@ pub enum ApiAction {
     WaitUntil(i64),
     /// Pause all requests with this token for at least a minute, doubling with each repetition.
     WaitDoubling,
+    /// Send the request once more, to the address that the response names.
+    Follow,
     /// Report the error, since a retry can't help.
     Show,
     /// Retry later, and keep the cached version until then.
@@ -54,6 +56,7 @@ pub fn action(asked: ApiCall, answer: &ApiAnswer) -> ApiAction {
     match answer.status {
         200..=299 => ApiAction::Take,
         304 => ApiAction::Keep,
+        301 | 302 | 307 | 308 => ApiAction::Follow,
         401 => ApiAction::Renew,
         403 | 429 => match (answer.retry_after, answer.remaining) {
             (Some(seconds), _) => ApiAction::Wait(seconds),
@@ -81,6 +84,11 @@ mod tests {
             (status(200), ApiAction::Take, ApiAction::Take),
             (status(201), ApiAction::Take, ApiAction::Take),
             (status(304), ApiAction::Keep, ApiAction::Keep),
+            (status(301), ApiAction::Follow, ApiAction::Follow),
+            (status(302), ApiAction::Follow, ApiAction::Follow),
+            (status(303), ApiAction::Show, ApiAction::Show),
+            (status(307), ApiAction::Follow, ApiAction::Follow),
+            (status(308), ApiAction::Follow, ApiAction::Follow),
             (status(401), ApiAction::Renew, ApiAction::Renew),
             (after(403), ApiAction::Wait(30), ApiAction::Wait(30)),
             (after(429), ApiAction::Wait(30), ApiAction::Wait(30)),

@@ -51,7 +51,7 @@ pub struct Labelled {
     pub at: Timestamp,
 }
 
-/// A change of the issue's title or body.
+/// A change of the issue's title, body or class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
     /// The time of the latest change.
@@ -69,8 +69,10 @@ pub struct ArmingFacts {
     pub label: bool,
     /// The label's newest event, from all pages of the timeline.
     pub labelled: Option<Labelled>,
-    /// The changes of its title, and the latest change of its body.
+    /// The changes of its title, of its body, and of the labels that state the class of the work.
     pub edits: Vec<Edited>,
+    /// Whether the events may lack the latest change, because the issue is newer than they are.
+    pub lag: bool,
 }
 
 /// The accounts that are trusted beside those with the right to write.
@@ -96,7 +98,14 @@ pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
     if facts.pull_request {
         return None;
     }
-    if !facts.label || facts.labelled.as_ref().is_some_and(|event| !event.on) {
+    if !facts.label {
+        return Some(Arming::NotReady);
+    }
+    if facts.lag {
+        let why = "the events of the issue lag behind it; afk reads them again".into();
+        return Some(Arming::Unknown { why });
+    }
+    if facts.labelled.as_ref().is_some_and(|event| !event.on) {
         return Some(Arming::NotReady);
     }
     let Some(event) = &facts.labelled else {
@@ -110,7 +119,9 @@ pub fn judge(facts: &ArmingFacts, trust: &Trust) -> Option<Arming> {
         LabellerTrust::Unknown(why) => return Some(Arming::Unknown { why }),
         LabellerTrust::Trusted => {}
     }
-    for edit in facts.edits.iter().filter(|edit| edit.at > event.at) {
+    // The events have seconds: nobody knows which of two in the same second came first.
+    let second = |at: Timestamp| at.0.div_euclid(1000);
+    for edit in facts.edits.iter().filter(|edit| second(edit.at) >= second(event.at)) {
         let editor = name(&edit.by);
         match standing(&edit.by, trust) {
             LabellerTrust::Trusted => {}
@@ -166,8 +177,8 @@ mod tests {
     }
 
     fn armed(by: Who) -> ArmingFacts {
-        let labelled = Some(Labelled { on: true, by, at: Timestamp(10) });
-        ArmingFacts { pull_request: false, label: true, labelled, edits: vec![] }
+        let labelled = Some(Labelled { on: true, by, at: Timestamp(10_000) });
+        ArmingFacts { pull_request: false, label: true, labelled, edits: vec![], lag: false }
     }
 
     fn name(facts: &ArmingFacts, trust: &Trust) -> &'static str {
@@ -186,11 +197,13 @@ mod tests {
         let trust = Trust { us: Some(Actor("afk".into())), ..Trust::default() };
         let ana = || who("ana", right("write", "write"));
         let of = |right| armed(who("bo", right));
-        let off = Labelled { on: false, by: ana(), at: Timestamp(11) };
+        let off = Labelled { on: false, by: ana(), at: Timestamp(11_000) };
         for (row, facts, verdict) in [
             ("1", ArmingFacts { pull_request: true, ..armed(ana()) }, "none"),
             ("2 absent", ArmingFacts { label: false, ..armed(ana()) }, "not ready"),
             ("2 newest", ArmingFacts { labelled: Some(off), ..armed(ana()) }, "not ready"),
+            ("3 lag", ArmingFacts { lag: true, ..armed(ana()) }, "unknown"),
+            ("2 before lag", ArmingFacts { label: false, lag: true, ..armed(ana()) }, "not ready"),
             ("3", ArmingFacts { labelled: None, ..armed(ana()) }, "unknown"),
             ("4 nobody", armed(Who { login: None, ..ana() }), "untrusted"),
             ("4 bot", armed(Who { bot: true, ..ana() }), "untrusted"),
@@ -216,14 +229,15 @@ mod tests {
     #[test]
     fn later_edit_counts_by_its_editors_rights() {
         let trust = Trust::default();
-        let edited = |at, by| ArmingFacts {
-            edits: vec![Edited { at: Timestamp(at), by }],
+        let edited = |at: i64, by| ArmingFacts {
+            edits: vec![Edited { at: Timestamp(at * 1000), by }],
             ..armed(who("ana", right("write", "write")))
         };
         let reader = || who("mallory", right("read", "read"));
         for (facts, verdict) in [
             (edited(9, reader()), "trusted"),
-            (edited(10, reader()), "trusted"),
+            (edited(10, reader()), "hold"),
+            (edited(10, who("bo", right("write", "write"))), "trusted"),
             (edited(11, reader()), "hold"),
             (edited(11, Who { login: None, ..reader() }), "hold"),
             (edited(11, who("bo", right("admin", "admin"))), "trusted"),
@@ -231,6 +245,15 @@ mod tests {
         ] {
             assert_eq!(name(&facts, &trust), verdict, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn earlier_edit_by_a_stranger_holds_whoever_edits_last() {
+        let by = |login: &str, role: &str| who(login, right(role, role));
+        let edit = |at, by| Edited { at: Timestamp(at), by };
+        let edits = vec![edit(12_000, by("bo", "write")), edit(11_000, by("mallory", "read"))];
+        let facts = ArmingFacts { edits, ..armed(by("ana", "write")) };
+        assert_eq!(name(&facts, &Trust::default()), "hold");
     }
 
     #[test]

@@ -10,11 +10,13 @@ use super::command_context::CommandContext;
 use crate::config::Config;
 use crate::config::repository::RepositoryRules;
 use crate::core::fleet::Fleet;
+use crate::core::model::brief::Brief;
 use crate::core::model::id::{RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
-use crate::core::model::issue::Issue;
+use crate::core::model::issue::RepoIdentity;
 use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
+use crate::error::chain;
 use crate::redact::Redactor;
 use crate::runtime::Context;
 use crate::workspace::WorkspaceError;
@@ -27,7 +29,10 @@ use crate::workspace::pool::Pool;
 pub(crate) struct TaskContext {
     pub runtime: Arc<Context>,
     pub run: Arc<Run>,
-    pub issue: Option<Arc<Issue>>,
+    /// The version of the issue that the run works on.
+    pub brief: Option<Arc<Brief>>,
+    /// The repository's identity in its tracker, where that has one.
+    pub identity: Option<RepoIdentity>,
     /// The activity that the task belongs to; the core drops facts of an older one.
     pub epoch: u32,
     /// The configuration in force when the task began.
@@ -50,7 +55,10 @@ impl TaskContext {
     ) -> Option<Self> {
         let run = fleet.runs.get(&run)?.clone();
         let key = run.work.issue();
-        let issue = key.and_then(|key| fleet.issues.get(key)).cloned();
+        // A run from before runs kept a version works on the issue as it is.
+        let present = || key.and_then(|key| fleet.issues.get(key)).map(|issue| Brief::of(issue));
+        let brief = run.issue.brief.clone().or_else(|| present().map(Arc::new));
+        let identity = fleet.identities.get(run.work.repo()).cloned();
         let others = key.map(|_| fleet.runs.values()).into_iter().flatten();
         let older = others
             .filter(|other| other.id != run.id && !other.live() && other.work.issue() == key)
@@ -70,7 +78,7 @@ impl TaskContext {
             audience: Some((run.id, run.agent.turns)),
         };
         let runtime = runtime.clone();
-        Some(Self { runtime, run, issue, epoch, config, commands, executor, older })
+        Some(Self { runtime, run, brief, identity, epoch, config, commands, executor, older })
     }
 
     /// The worktrees of the run's repository.
@@ -100,6 +108,25 @@ impl TaskContext {
     /// The name that marks the run's processes.
     pub(super) fn owner(&self) -> String {
         self.run.id.to_string()
+    }
+
+    /// Checks that the repository's name still leads to the repository that afk knows: after a
+    /// rename another one can have it, with the same commits.
+    pub(super) async fn confirm_repository(&self) -> Result<(), TaskError> {
+        let Some(known) = &self.identity else { return Ok(()) };
+        let repo = self.run.work.repo();
+        match self.runtime.tracker().identity(repo).await {
+            Ok(Some(now)) if now.id != known.id => Err(format!(
+                "{repo} is another repository now: number {} in place of {}",
+                now.id, known.id
+            )),
+            Ok(_) => Ok(()),
+            // The last list confirmed it, and a tracker that is away must not stop a push.
+            Err(error) => {
+                tracing::warn!(%repo, error = chain(&error), "the identity can't be read");
+                Ok(())
+            }
+        }
     }
 
     /// Raises an alarm if the remote has commits of this run that afk did not push.

@@ -48,7 +48,7 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
         Ok(sealed) => sealed,
         Err(report) => return Ok(report),
     };
-    let class = task.issue.as_ref().map(|issue| issue.class).unwrap_or_default();
+    let class = task.brief.as_ref().map(|brief| brief.class).unwrap_or_default();
     let testable = match read_change(&pool, &base, &head, &rules, class).await {
         Ok(testable) => testable,
         Err(WorkspaceError::Unfit { why }) => return Ok(unfit(&base, &head, why)),

@@ -8,6 +8,7 @@ use crate::workspace::base::PushOutcome;
 pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
     let base = task.base()?;
+    task.confirm_repository().await?;
     let outcome = match pool.base().push(task.commits(&base, head)).await {
         Ok(outcome) => outcome,
         Err(error) => return task.failed(error),

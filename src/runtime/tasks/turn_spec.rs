@@ -88,10 +88,10 @@ pub(super) async fn of_run(
         }
         _ => (String::new(), None),
     };
-    let issue = task.issue.as_deref();
+    let brief = task.brief.as_deref();
     let resumes = start.resume.is_some();
     let template = template.as_deref();
-    let prompt = prompt::of_turn(&task.run, issue, &test, &start.prompt, resumes, template)?;
+    let prompt = prompt::of_turn(&task.run, brief, &test, &start.prompt, resumes, template)?;
     let (speaks, ways) = (agent.protocol(), agent.acp_profile());
     let here = protocol_for(speaks, &ways).capabilities();
     let executor = task.executor.as_ref();

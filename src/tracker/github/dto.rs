@@ -63,6 +63,9 @@ pub(super) struct TimelineEventDto {
     pub label: Option<LabelDto>,
     #[serde(default)]
     pub created_at: Option<String>,
+    /// When a comment was edited last.
+    #[serde(default)]
+    pub updated_at: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -4,6 +4,7 @@
 mod arming;
 mod blockers;
 mod dto;
+mod repository;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,13 @@ use http::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
-use self::arming::ArmingHistory;
+use self::arming::{ArmingHistory, HistoryUse};
 use self::dto::IssueDto;
 use super::{Listing, Tracker, TrackerError};
 use crate::config::repos::LabelsConfig;
 use crate::core::model::gate_report::ChangeClass;
 use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
-use crate::core::model::issue::{Arming, Issue, Priority};
+use crate::core::model::issue::{Arming, Issue, Priority, RepoIdentity};
 use crate::core::model::outbox::StandingLabel;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::arming::RepoRight;
@@ -57,13 +58,16 @@ pub struct GitHubTracker {
     /// change.
     histories: Mutex<BTreeMap<IssueKey, (String, ArmingHistory)>>,
     rights: Mutex<BTreeMap<(Repo, Actor), (RepoRight, Instant)>>,
+    /// The repositories that the names led to before, from the journal.
+    known: Mutex<BTreeMap<Repo, RepoIdentity>>,
 }
 
 impl GitHubTracker {
     /// A tracker of the configured repositories; it sends nothing yet.
     #[must_use]
     pub fn new(api: Arc<Api>, config: GitHubTrackerConfig) -> Self {
-        Self { api, config, histories: Mutex::default(), rights: Mutex::default() }
+        let (histories, rights, known) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { api, config, histories, rights, known }
     }
 
     fn path(issue: &IssueKey) -> String {
@@ -76,26 +80,50 @@ impl GitHubTracker {
         repo: &Repo,
         follow: &BTreeSet<IssueKey>,
         us: &Actor,
-    ) -> Result<Vec<Issue>, ApiError> {
+        listing: &mut Listing,
+    ) -> Result<(), TrackerError> {
+        let (identity, archived) = self.repository_state(repo).await?;
+        listing.identities.insert(repo.clone(), identity.clone());
+        self.confirm(repo, &identity)?;
+        if !identity.name.eq_ignore_ascii_case(repo.as_str()) {
+            let name = &identity.name;
+            listing.problems.push(format!("{repo} has another name now: {name}"));
+        }
+        if archived {
+            return Err(TrackerError::Archived(repo.clone()));
+        }
         let label = encoded(&self.config.labels.ready);
         let path = format!("/repos/{repo}/issues?labels={label}&state=open&per_page=100");
         let mut found: Vec<IssueDto> = self.api.list(&path, None).await?;
         for key in follow.iter().filter(|key| key.repo == *repo) {
             if !found.iter().any(|known| known.number == key.number) {
                 match self.api.get::<IssueDto>(&Self::path(key)).await {
-                    Ok(issue) => found.push(issue),
-                    Err(error) if gone(&error) => {}
-                    Err(error) => return Err(error),
+                    Ok(issue) => match repository::moved_to(key, &identity, &issue) {
+                        Some(to) => {
+                            listing.problems.push(format!("{key} was transferred to {to}"));
+                        }
+                        None => found.push(issue),
+                    },
+                    Err(error) if deleted(&error) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
         let issues = found.into_iter().filter(|dto| dto.pull_request.is_none());
-        let issues = futures::stream::iter(issues.map(|dto| self.issue(repo, dto, us)));
-        issues.buffer_unordered(AT_ONCE).try_collect().await
+        let issues = issues.map(|dto| self.issue(repo, dto, us, HistoryUse::Cached));
+        let issues = futures::stream::iter(issues).buffer_unordered(AT_ONCE);
+        listing.issues.extend(issues.try_collect::<Vec<Issue>>().await?);
+        Ok(())
     }
 
     /// Completes an issue with its arming and its blockers, which only an open one needs.
-    async fn issue(&self, repo: &Repo, dto: IssueDto, us: &Actor) -> Result<Issue, ApiError> {
+    async fn issue(
+        &self,
+        repo: &Repo,
+        dto: IssueDto,
+        us: &Actor,
+        history: HistoryUse,
+    ) -> Result<Issue, ApiError> {
         let key = IssueKey { repo: repo.clone(), number: dto.number };
         let open = dto.state == "open";
         let ready = dto.has(&self.config.labels.ready);
@@ -103,7 +131,7 @@ impl GitHubTracker {
         let mut arming = Arming::NotReady;
         let mut blockers = Vec::new();
         if ready && open {
-            arming = match self.arming(&key, &dto, us).await {
+            arming = match self.arming(&key, &dto, us, history).await {
                 Ok(arming) => arming,
                 // Reported once for the repository, and not for each of its issues.
                 Err(error) if error.concerns_the_token() => return Err(error),
@@ -127,13 +155,24 @@ impl GitHubTracker {
             open,
             class: ChangeClass::from_labels(dto.labels.iter().map(dto::LabelDto::name)),
             needs_human: dto.has(&self.config.labels.human),
+            in_progress: dto.has(&self.config.labels.in_progress),
         })
     }
+}
+
+/// Whether a refusal means that the issue is no longer in a repository which can be read.
+fn deleted(error: &ApiError) -> bool {
+    matches!(error.status(), Some(404 | 410 | 451))
 }
 
 /// Whether a refusal means that the issue is deleted, moved or hidden from the token.
 fn gone(error: &ApiError) -> bool {
     matches!(error.status(), Some(403 | 404 | 410 | 301 | 451))
+}
+
+/// The name in the mark of a comment: its outbox entry, or the progress comment.
+fn mark_of(entry: Option<OutboxId>) -> String {
+    entry.map_or_else(|| "progress".into(), |entry| entry.to_string())
 }
 
 /// Encodes a name as a part of an address (RFC 3986: all but the unreserved characters).
@@ -158,8 +197,8 @@ impl Tracker for GitHubTracker {
             let mut listing = Listing::default();
             let us = Actor(self.api.login().await?);
             for repo in &self.config.repos {
-                match self.repository(repo, follow, &us).await {
-                    Ok(issues) => listing.issues.extend(issues),
+                match self.repository(repo, follow, &us, &mut listing).await {
+                    Ok(()) => {}
                     Err(error) => {
                         let why = chain(&error);
                         listing.problems.push(clean_line(&format!("{repo}: {why}")));
@@ -174,12 +213,47 @@ impl Tracker for GitHubTracker {
         })
     }
 
+    fn read<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+    ) -> BoxFuture<'a, Result<Option<Issue>, TrackerError>> {
+        Box::pin(async move {
+            let us = Actor(self.api.login().await?);
+            let dto = match self.confirmed(issue).await {
+                Ok(dto) => dto,
+                Err(TrackerError::GitHub(error)) if deleted(&error) => return Ok(None),
+                Err(TrackerError::Transferred { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            Ok(Some(self.issue(&issue.repo, dto, &us, HistoryUse::ReadAgain).await?))
+        })
+    }
+
+    fn remember(&self, known: &BTreeMap<Repo, RepoIdentity>) {
+        self.set_known(known);
+    }
+
+    fn identity<'a>(
+        &'a self,
+        repo: &'a Repo,
+    ) -> BoxFuture<'a, Result<Option<RepoIdentity>, TrackerError>> {
+        Box::pin(async move { Ok(Some(self.repository_now(repo).await?)) })
+    }
+
+    fn tidy<'a>(
+        &'a self,
+        issue: &'a IssueKey,
+        of: Option<OutboxId>,
+    ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        Box::pin(async move { self.remove_copies(issue, &mark_of(of)).await })
+    }
+
     fn set_label<'a>(
         &'a self,
         issue: &'a IssueKey,
         label: Option<StandingLabel>,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
-        Box::pin(async move { Ok(self.write_label(issue, label).await?) })
+        Box::pin(async move { self.write_label(issue, label).await })
     }
 
     fn comment<'a>(
@@ -188,7 +262,7 @@ impl Tracker for GitHubTracker {
         entry: OutboxId,
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
-        Box::pin(async move { Ok(self.upsert_comment(issue, &entry.to_string(), text).await?) })
+        Box::pin(async move { self.upsert_comment(issue, &mark_of(Some(entry)), text).await })
     }
 
     fn progress<'a>(
@@ -196,12 +270,12 @@ impl Tracker for GitHubTracker {
         issue: &'a IssueKey,
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
-        Box::pin(async move { Ok(self.upsert_comment(issue, "progress", text).await?) })
+        Box::pin(async move { self.upsert_comment(issue, &mark_of(None), text).await })
     }
 
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {
         Box::pin(async move {
-            let now: IssueDto = self.api.get(&Self::path(issue)).await?;
+            let now = self.confirmed(issue).await?;
             if now.state == "closed" {
                 return Ok(());
             }

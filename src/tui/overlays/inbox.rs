@@ -1,17 +1,22 @@
-//! The inbox: every question to a human, readable in full before it can be answered.
+//! The inbox: every question to a human, readable in full before it can be answered, and below them
+//! the steps of the outbox that failed (`outbox_row`).
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
+use super::inbox_keys::{ACKNOWLEDGE, ANSWER, APPROVE, APPROVE_RUN, CONTEXT, DENY, EDIT};
+use super::outbox_row;
 use crate::core::model::approval::{Answer, Escalation, EscalationKind};
 use crate::core::model::command;
 use crate::core::model::digest::Digest;
-use crate::core::model::id::EscalationId;
+use crate::core::model::id::{EscalationId, OutboxId};
+use crate::core::model::outbox::OutboxEntry;
 use crate::core::model::permission::Grant;
 use crate::core::model::plural::plural;
 use crate::core::model::untrusted::{Untrusted, clean_line};
+use crate::core::query::outbox;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN, PAGE_UP};
 use crate::tui::component::{Component, Overlay, Scene};
@@ -27,24 +32,21 @@ use crate::tui::widgets::scroll::Scroll;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, column, fit, wrap};
 
-pub(crate) const CONTEXT: KeyContext = KeyContext::new("inbox");
-
-const APPROVE: Action = Action::new("approve", "Approve");
-const APPROVE_RUN: Action = Action::new("approve-run", "Approve for run");
-const EDIT: Action = Action::new("edit", "Edit command");
-const DENY: Action = Action::new("deny", "Deny");
-const ANSWER: Action = Action::new("answer", "Answer");
-const ACKNOWLEDGE: Action = Action::new("acknowledge", "Acknowledge");
-
-pub(crate) const ACTIONS: &[Action] = &[APPROVE, APPROVE_RUN, EDIT, DENY, ANSWER, ACKNOWLEDGE];
-
 /// Lines that a page key scrolls the detail by.
 const PAGE: usize = 8;
 
-/// The selected escalation, and the place in its detail.
+/// A row of the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InboxRow {
+    Question(EscalationId),
+    /// A step of the outbox that failed.
+    Step(OutboxId),
+}
+
+/// The selected row, and the place in its detail.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    cursor: Cursor<EscalationId>,
+    cursor: Cursor<InboxRow>,
     scroll: Scroll,
     read: ReadPart,
     /// The rows of the detail in the last frame.
@@ -82,9 +84,10 @@ impl ReadPart {
     }
 }
 
-/// The open escalations, most severe and newest first.
-fn rows(snapshot: &Snapshot) -> Vec<EscalationId> {
-    snapshot.fleet.inbox().iter().map(|escalation| escalation.id).collect()
+/// The open escalations, most severe and newest first, then the steps that failed.
+fn rows(snapshot: &Snapshot) -> Vec<InboxRow> {
+    let questions = snapshot.fleet.inbox().into_iter().map(|e| InboxRow::Question(e.id));
+    questions.chain(outbox::troubled(&snapshot.fleet).map(|e| InboxRow::Step(e.id))).collect()
 }
 
 /// The answers that an escalation takes, each with its effect.
@@ -112,11 +115,22 @@ pub(super) fn act_from_outside(action: Action) -> Response {
 impl Inbox {
     fn selected<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Escalation> {
         let rows = rows(snapshot);
-        snapshot.fleet.escalations.get(self.cursor.row(&rows)?).map(AsRef::as_ref)
+        let InboxRow::Question(id) = self.cursor.row(&rows)? else { return None };
+        snapshot.fleet.escalations.get(id).map(AsRef::as_ref)
+    }
+
+    /// The selected step of the outbox, if no question is selected.
+    fn step<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a OutboxEntry> {
+        let rows = rows(snapshot);
+        let InboxRow::Step(id) = self.cursor.row(&rows)? else { return None };
+        snapshot.fleet.outbox.get(id)
     }
 
     /// Answers the selected escalation, exactly as it was read.
     fn answer(&self, action: Action, scene: &Scene<'_>) -> Response {
+        if let Some(step) = self.step(scene.snapshot) {
+            return outbox_row::act(action, step);
+        }
         let Some(escalation) = self.selected(scene.snapshot) else { return Response::none() };
         let (id, digest, kind) = (escalation.id, escalation.digest, escalation.kind);
         if !self.read.is_whole(escalation) {
@@ -169,8 +183,9 @@ impl Component for Inbox {
 
     fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
         let taken = self.selected(scene.snapshot).into_iter().flat_map(answers);
+        let of_step = self.step(scene.snapshot).into_iter().flat_map(outbox_row::actions);
         let offered = |action: &Action| [APPROVE, DENY, ANSWER].contains(action);
-        let offered = taken.map(|(action, _)| action).filter(offered);
+        let offered = taken.chain(of_step).map(|(action, _)| action).filter(offered);
         offered.chain([PAGE_DOWN, BACK, HELP]).collect()
     }
 
@@ -211,8 +226,14 @@ impl Component for Inbox {
 impl Overlay for Inbox {
     /// Notes which part of the detail is on the screen, which depends on the size.
     fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
-        let Some(escalation) = self.selected(scene.snapshot) else { return };
         let room = Areas::of(area, rows(scene.snapshot).len()).detail;
+        if let Some(step) = self.step(scene.snapshot) {
+            let lines = outbox_row::detail(step, scene, usize::from(room.width)).len();
+            self.height = usize::from(room.height);
+            self.scroll.fit(lines, self.height);
+            return;
+        }
+        let Some(escalation) = self.selected(scene.snapshot) else { return };
         let lines = detail(escalation, scene, usize::from(room.width)).len();
         self.height = usize::from(room.height);
         self.scroll.fit(lines, self.height);
@@ -223,7 +244,8 @@ impl Overlay for Inbox {
         let theme = scene.theme;
         let rows = rows(scene.snapshot);
         let areas = Areas::of(area, rows.len());
-        framed(frame, areas.whole, &format!("Inbox · {} open", rows.len()), theme);
+        let open = rows.iter().filter(|row| matches!(row, InboxRow::Question(_))).count();
+        framed(frame, areas.whole, &format!("Inbox · {open} open"), theme);
         let list = List {
             theme,
             focused: true,
@@ -231,9 +253,17 @@ impl Overlay for Inbox {
             empty: "no open questions",
         };
         let width = usize::from(areas.list.width);
-        let lines = list.lines(&rows, self.cursor.place(&rows), |id| spans(*id, width, scene));
+        let lines = list.lines(&rows, self.cursor.place(&rows), |row| match row {
+            InboxRow::Question(id) => spans(*id, width, scene),
+            InboxRow::Step(id) => outbox_row::spans(*id, width, scene),
+        });
         frame.render_widget(Paragraph::new(lines), areas.list);
-        let Some(escalation) = self.selected(scene.snapshot) else { return };
+        let width = usize::from(areas.detail.width);
+        let lines = match (self.selected(scene.snapshot), self.step(scene.snapshot)) {
+            (Some(escalation), _) => detail(escalation, scene, width),
+            (None, Some(step)) => outbox_row::detail(step, scene, width),
+            (None, None) => return,
+        };
         let rule = Rect {
             y: areas.list.bottom(),
             height: 1.min(areas.detail.y.saturating_sub(areas.list.bottom())),
@@ -241,7 +271,6 @@ impl Overlay for Inbox {
         };
         let line = theme.marks.link.repeat(usize::from(rule.width));
         frame.render_widget(Paragraph::new(Line::styled(line, theme.style(Tone::Border))), rule);
-        let lines = detail(escalation, scene, usize::from(areas.detail.width));
         self.scroll.draw(frame, areas.detail, &lines, theme);
     }
 }

@@ -7,8 +7,10 @@ pub(crate) mod clients;
 pub(crate) mod confirm;
 pub(crate) mod help;
 pub(crate) mod inbox;
+mod inbox_keys;
 pub(crate) mod input;
-pub(crate) mod pager;
+pub(crate) mod outbox_row;
+mod pager;
 pub(crate) mod palette;
 pub(crate) mod spend;
 
@@ -18,10 +20,10 @@ use super::keymap::KeyContext;
 use super::response::{Dialog, Response};
 
 /// The contexts of overlays with keys of their own.
-pub(crate) const CONTEXTS: &[KeyContext] = &[inbox::CONTEXT];
+pub(crate) const CONTEXTS: &[KeyContext] = &[inbox_keys::CONTEXT];
 
 /// The actions that are the overlays' own.
-pub(crate) const ACTIONS: &[Action] = inbox::ACTIONS;
+pub(crate) const ACTIONS: &[Action] = inbox_keys::ACTIONS;
 
 /// The overlay that a dialog describes.
 pub(crate) fn open(dialog: Dialog) -> Box<dyn Overlay> {

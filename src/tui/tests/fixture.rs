@@ -148,6 +148,7 @@ pub(super) fn fleet() -> Fleet {
         open: true,
         class: ChangeClass::default(),
         needs_human: false,
+        in_progress: false,
     };
     let mallory = Arming::Untrusted { by: Actor("mallory".into()) };
     let mut goodbye = issue("greeter", 2, "Say goodbye", None, trusted());
@@ -270,6 +271,7 @@ pub(super) fn asking_for(ask: permission::PermissionRequest) -> Fleet {
         open: true,
         class: ChangeClass::default(),
         needs_human: false,
+        in_progress: false,
     }]));
     let asks_for_everything = permission::Permissions {
         default: Some(permission::Decision::Ask),

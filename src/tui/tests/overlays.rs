@@ -6,7 +6,9 @@ use super::fixture;
 use super::script::Script;
 use crate::core::model::approval::{Answer, Escalation};
 use crate::core::model::command;
-use crate::core::model::id::RunId;
+use crate::core::model::event::Event as Recorded;
+use crate::core::model::id::{IssueKey, OutboxId, RunId};
+use crate::core::model::outbox::OutboxStep;
 use crate::core::model::permission::{PermissionRequest, Tool};
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, TextView};
@@ -38,6 +40,30 @@ fn inbox_answers_a_permission() {
     let escalation = script.snapshot.fleet.inbox()[0].id;
     let acknowledge = command::Command::Acknowledge { escalation };
     assert_eq!(script.keys("v"), [Request::Command(acknowledge)]);
+}
+
+#[test]
+fn inbox_lists_failed_steps_and_retries_skips_and_edits_them() {
+    let mut fleet = fixture::asking();
+    let (entry, at) = (OutboxId(900), fleet.last_event);
+    let (issue, run) = (IssueKey::parse("acme/greeter#1").unwrap(), RunId(1));
+    let step = OutboxStep::Comment { issue, run, text: "It is done".into() };
+    fleet.apply(at, &Recorded::Posted { entry, step, after: None });
+    let why = "GitHub answered 410".into();
+    fleet.apply(at, &Recorded::DeliveryHeld { entry, why });
+    let mut script = Script::on(fleet, (100, 30));
+    script.keys("ij");
+    script.shows("o900 comment on acme/greeter#1: can't be done: GitHub answered 410");
+    script.shows("It is done");
+    let request = |command| [Request::Command(command)];
+    assert_eq!(script.keys("a"), request(command::Command::RetryStep { entry }));
+    assert!(script.keys("d").is_empty());
+    script.shows("afk will not comment on acme/greeter#1.");
+    assert_eq!(script.keys("y"), request(command::Command::SkipStep { entry }));
+    let text = "It is done!".into();
+    assert_eq!(script.keys("e!<Enter>"), request(command::Command::EditStep { entry, text }));
+    assert!(script.keys("A").is_empty());
+    script.shows("o900 can be retried and skipped");
 }
 
 #[test]

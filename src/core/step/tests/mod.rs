@@ -3,8 +3,10 @@
 mod admission;
 mod bounds;
 mod breakglass;
+mod issue_change;
 mod job;
 mod operator;
+mod outbox;
 mod run;
 mod scenario;
 mod turn;

@@ -252,7 +252,12 @@ fn outbox_retries_a_failing_step_in_order_and_hides_no_escalation() {
     assert_eq!(scenario.fleet.inbox().len(), 1, "the escalation precedes any delivery");
     let first = *scenario.fleet.outbox.keys().next().unwrap();
     for _ in 0..20 {
-        scenario.input(Input::NotDelivered { entry: first, error: "502".into(), wait: 0 });
+        scenario.input(Input::NotDelivered {
+            entry: first,
+            error: "502".into(),
+            wait: 0,
+            doubtful: false,
+        });
         assert_eq!(scenario.fleet.inbox().len(), 1);
         let due = scenario.fleet.outbox[&first].not_before;
         scenario.now = due;

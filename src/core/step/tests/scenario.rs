@@ -50,6 +50,7 @@ pub(super) fn issue(number: u64, priority: Option<u8>) -> Issue {
         open: true,
         class: crate::model::gate_report::ChangeClass::default(),
         needs_human: false,
+        in_progress: false,
     }
 }
 

@@ -1,0 +1,15 @@
+//! The context and the actions of the inbox, which its questions and its steps of the outbox share.
+
+use crate::tui::action::Action;
+use crate::tui::keymap::KeyContext;
+
+pub(crate) const CONTEXT: KeyContext = KeyContext::new("inbox");
+
+pub(super) const APPROVE: Action = Action::new("approve", "Approve");
+pub(super) const APPROVE_RUN: Action = Action::new("approve-run", "Approve for run");
+pub(super) const EDIT: Action = Action::new("edit", "Edit command");
+pub(super) const DENY: Action = Action::new("deny", "Deny");
+pub(super) const ANSWER: Action = Action::new("answer", "Answer");
+pub(super) const ACKNOWLEDGE: Action = Action::new("acknowledge", "Acknowledge");
+
+pub(crate) const ACTIONS: &[Action] = &[APPROVE, APPROVE_RUN, EDIT, DENY, ANSWER, ACKNOWLEDGE];
