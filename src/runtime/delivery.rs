@@ -108,7 +108,7 @@ impl Delivery {
                 let sinks = context.services().sinks.clone();
                 let (run, link) = &self.about;
                 let mut message =
-                    OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.open());
+                    OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.config());
                 message.text = redactor.clean(&message.text).into_owned();
                 message.title = redactor.clean(&message.title).into_owned();
                 return match sinks.send(name, &message).await {
