@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
+use super::{Context, outages};
 use crate::core::fleet::Fleet;
 use crate::core::model::id::OutboxId;
 use crate::core::model::input::Input;
@@ -123,6 +123,7 @@ impl Delivery {
             }
         }
         .map_err(|error| {
+            outages::report(context, &error);
             let wait = match &error {
                 TrackerError::GitHub(ApiError::Limited { seconds }) => {
                     i64::try_from(*seconds).unwrap_or(3600) * 1000

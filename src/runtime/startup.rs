@@ -22,8 +22,8 @@ use super::follower::Follower;
 use super::setup::Setup;
 use super::side_state::ProblemSource;
 use super::{
-    Context, Handle, breakglass, config_watch, control, loki, presence, tasks, tracker_watch, wall,
-    worktree_stats,
+    Context, Handle, breakglass, claims, config_watch, control, loki, presence, tasks,
+    tracker_watch, wall, worktree_stats,
 };
 use crate::config::Config;
 use crate::core::fleet::Fleet;
@@ -202,6 +202,7 @@ impl Runtime {
                 config_watch::start(&context, source, changed);
                 loki::start(&context, snapshots.clone());
                 presence::start(&context, snapshots.clone());
+                claims::start(&context, snapshots.clone());
                 worktree_stats::start(&context, snapshots);
                 false
             }

@@ -34,6 +34,8 @@ pub enum EscalationKind {
     DrillDue,
     /// Several runs failed for the same cause, and pickup is paused.
     Breaker,
+    /// A part of the environment has been away for long, and the runs that need it wait.
+    Outage,
     /// An agent that diagnosed a wedged VM proposes a verb.
     Proposal,
     /// The push broke something, and all fix-forward attempts are spent.
@@ -54,6 +56,7 @@ impl EscalationKind {
             Self::Stalled => "stalled",
             Self::DrillDue => "drill-due",
             Self::Breaker => "breaker",
+            Self::Outage => "outage",
             Self::Proposal => "proposal",
             Self::Frozen => "frozen",
         }
@@ -77,6 +80,7 @@ impl EscalationKind {
             Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
             Self::DrillDue => Some("run the drill now: status, then forensics"),
             Self::Proposal => Some("acknowledge: afk runs nothing; send the verb yourself"),
+            Self::Outage => Some("try again now; afk also tries by itself"),
             Self::Breaker => Some("resume pickup now, before a run has proved that it works"),
             Self::NeedsHuman | Self::OverBudget | Self::Stalled => {
                 Some("acknowledge: you take over; the worktree is kept")
@@ -101,6 +105,7 @@ impl EscalationKind {
             Self::Permission
             | Self::Guardrail
             | Self::Breaker
+            | Self::Outage
             | Self::DrillDue
             | Self::Proposal => None,
             Self::Question => Some("answer the agent"),
@@ -378,10 +383,14 @@ impl Escalation {
         escalation
     }
 
-    /// The run's number, or `breakglass` where no run is concerned.
+    /// The run's number; `breakglass`, or `afk` for an outage, where no run is concerned.
     #[must_use]
     pub fn subject(&self) -> String {
-        self.run.map_or_else(|| "breakglass".into(), |run| run.to_string())
+        match self.run {
+            Some(run) => run.to_string(),
+            None if self.kind == EscalationKind::Outage => "afk".into(),
+            None => "breakglass".into(),
+        }
     }
 
     /// Digests everything that the human was shown together with the run's epoch, so that an answer

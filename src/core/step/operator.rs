@@ -263,8 +263,10 @@ impl Stepper<'_> {
         let Some(escalation) = self.fleet().escalations.get(&id).cloned() else { return };
         self.emit(Event::Answered { escalation: id, answer: answer.clone(), by: by.clone() });
         let Some(run) = escalation.run else {
-            if escalation.kind == EscalationKind::DrillDue {
-                self.begin_drill();
+            match escalation.kind {
+                EscalationKind::DrillDue => self.begin_drill(),
+                EscalationKind::Outage => self.try_outages_now(),
+                _ => {}
             }
             return;
         };

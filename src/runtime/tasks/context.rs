@@ -92,7 +92,7 @@ impl TaskContext {
         if shown.is_some() {
             self.show(None).await;
         }
-        opened.map_err(|error| error.to_string())
+        opened.map_err(|error| TaskError::from(error.as_ref()))
     }
 
     /// Shows on the run's row how far the task is; none shows the activity alone.
@@ -145,7 +145,7 @@ impl TaskContext {
             WorkspaceError::Upstream { why } => {
                 Ok(self.ask_human(Question { line: why, detail: String::new() }))
             }
-            error => Err(error.to_string()),
+            error => Err(error.into()),
         }
     }
 
@@ -161,7 +161,7 @@ impl TaskContext {
         if std::fs::symlink_metadata(path.join(".git")).is_ok() {
             Ok(path)
         } else {
-            Err(format!("the worktree {} is gone: something deleted it", path.display()))
+            Err(format!("the worktree {} is gone: something deleted it", path.display()).into())
         }
     }
 
@@ -181,12 +181,13 @@ impl TaskContext {
         }
         let git = pool.base().git();
         let name = format!("{base}:{FILE}");
-        let shown = git.ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+        let shown = git.ask(&["show", &name]).await?;
         if !shown.ok {
             return Err(format!(
                 "{repo} has no {FILE} at {}: write one with `test = \"…\"` and commit it",
                 base.short()
-            ));
+            )
+            .into());
         }
         let rules = RepositoryRules::parse(&shown.text()).map_err(|e| format!("{repo}: {e}"))?;
         let rules = Arc::new(rules);
@@ -243,7 +244,7 @@ impl TaskContext {
     /// Deletes the home and the temporary files that the last command left.
     pub(super) fn forget_command_home(&self) -> Result<(), TaskError> {
         let forgotten = self.runtime.wall.forget(&commands_owner(&self.owner()));
-        forgotten.map_err(|error| format!("the home of the last command stays: {error}"))
+        Ok(forgotten.map_err(|error| format!("the home of the last command stays: {error}"))?)
     }
 
     /// [`TaskContext::command_sandbox`] with the home and the temporary files of the last command.
@@ -260,7 +261,7 @@ impl TaskContext {
             network: needs.network.or(needs.needs.network).or(network),
             ..needs
         };
-        self.runtime.wall.sandbox(Owner::Named(&owner), needs)
+        Ok(self.runtime.wall.sandbox(Owner::Named(&owner), needs)?)
     }
 
     /// What a program of this run may reach: its folder, the objects that this borrows, and the

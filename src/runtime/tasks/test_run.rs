@@ -49,6 +49,7 @@ pub(super) async fn run(
 ) -> Result<Result<TestRun, String>, TaskError> {
     let ready = match prepare(task, pool, rules, run, checkout).await {
         Ok(ready) => ready,
+        Err(failure) if failure.outage.is_some() => return Err(failure.into()),
         Err(failure) => return Ok(failure.into_test_exit().map(TestRun::new)),
     };
     let names = NameReader::before_run(&rules.gate.report, &ready.tree).await?;
@@ -134,7 +135,7 @@ impl NameReader {
             }
             Ok(names)
         };
-        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())
+        Ok(tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?)
     }
 }
 

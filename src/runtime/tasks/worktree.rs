@@ -25,7 +25,7 @@ use crate::workspace::{WorkspaceError, lfs, name, throwaway};
 /// Takes the folder, on a new branch at the newest commit of the repository.
 pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
     let pool = task.pool().await?;
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     match &task.run.work {
         Work::Issue { key, title } => {
             // An older run of this issue may still have the branch in its worktree. Keep its work
@@ -63,6 +63,9 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             };
             if let Err(failure) = ready.await {
                 unused.give_back().await?;
+                if failure.outage.is_some() {
+                    return Err(failure.into());
+                }
                 return Ok(RunFact::SetupFailed { why: failure.why.into(), log: failure.log });
             }
             if let Some(why) = baseline::unfit(task, &pool, &rules, &taken.base).await? {
@@ -118,7 +121,7 @@ impl Unused<'_> {
         let Some(path) = self.path.take() else { return Ok(()) };
         self.task.runtime.workspaces.ports().release(&path);
         let given = self.pool.give_back(&path, None, &self.task.owner()).await;
-        given.map(|_| ()).map_err(|error| error.to_string())
+        Ok(given.map(|_| ())?)
     }
 }
 
@@ -147,7 +150,7 @@ async fn unlock(
     let secret = secret
         .map_err(|error| format!("service.git_crypt_key: {}", crate::error::chain(&error)))?;
     let value = secret.expose_secret().trim();
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     if Path::new(value).is_file() {
         return throwaway::unlock(pool.base(), dir, Path::new(value)).await.map_err(text);
     }
@@ -162,7 +165,7 @@ async fn unlock(
     };
     let done = match write() {
         Ok(()) => throwaway::unlock(pool.base(), dir, &file).await.map_err(text),
-        Err(error) => Err(format!("{}: {error}", file.display())),
+        Err(error) => Err(format!("{}: {error}", file.display()).into()),
     };
     // The clone has a copy of the key from now on, and is deleted with it.
     let _ = std::fs::remove_file(&file);
@@ -202,7 +205,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
             throwaway::remove(path).map_err(|e| e.to_string())
         }
         Work::Issue { .. } => match task.pool().await {
-            Err(why) => Err(why),
+            Err(error) => Err(error.to_string()),
             Ok(pool) => {
                 let keep = (task.run.progress.outcome != Some(Outcome::Done))
                     .then(|| format!("refs/afk/kept/{}", task.run.id));

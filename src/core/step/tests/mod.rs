@@ -5,6 +5,7 @@ mod bounds;
 mod breakglass;
 mod job;
 mod operator;
+mod outage;
 mod run;
 mod scenario;
 mod turn;

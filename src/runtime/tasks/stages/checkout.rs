@@ -16,8 +16,8 @@ pub(super) async fn checkout(
 ) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
     let pool = task.pool().await?;
     let rules = task.rules(&pool, &task.base()?).await?;
-    let tree = task.check_out(&pool, &rules, &task.proving_tree(), sha).await.map_err(|e| e.why)?;
-    task.fill_caches(&pool, &rules, &tree).await.map_err(|e| e.to_string())?;
+    let tree = task.check_out(&pool, &rules, &task.proving_tree(), sha).await?;
+    task.fill_caches(&pool, &rules, &tree).await?;
     Ok((rules, tree.path().to_owned()))
 }
 
