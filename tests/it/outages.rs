@@ -244,7 +244,7 @@ async fn login_that_is_refused_at_the_push_for_a_while_costs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ci_that_is_away_holds_the_run_and_freezes_nothing() {
     let (world, github) = on_github();
-    github.fault("GET", "check-runs", Fault::Status(503, vec![], "down"), 40);
+    github.fault("GET", "check-runs", Fault::Status(503, vec![], "down"), 14);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
     let snapshot = until(&runtime, "the outage of CI", |s| {

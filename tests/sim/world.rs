@@ -386,6 +386,7 @@ impl World {
         );
         assert!(issue.open && !issue.needs_human, "3: closed or for a human");
         assert!(!fleet.locks.contains_key(&key.repo), "2: the repository is taken");
+        assert!(fleet.outage_of(&key.repo).is_none(), "12: started during an outage");
         if let Some(limit) = fleet.policy.day_limit {
             assert!(fleet.books.day(at).usd < limit, "3: over budget");
         }

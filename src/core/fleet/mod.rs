@@ -207,8 +207,10 @@ impl Fleet {
             _ => None,
         });
         let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
-        let outbox =
-            self.outbox.values().filter(|e| !volatile.in_flight(e.id)).map(|e| e.not_before);
+        // A step behind another one of its subject is not due, however long that one takes.
+        let mut subjects = BTreeSet::new();
+        let firsts = self.outbox.values().filter(|e| subjects.insert(e.step.subject()));
+        let outbox = firsts.filter(|e| !volatile.in_flight(e.id)).map(|e| e.not_before);
         let notices = &self.policy.notices;
         let reminders = self.escalations.values().filter_map(|e| notices.next_reminder(e));
         let probe = self.breaker.open().map(|(_, since)| since.plus(PAUSE));

@@ -15,7 +15,7 @@ use crate::model::untrusted::Untrusted;
 pub struct Outage {
     /// The part of the environment that is away.
     pub cause: OutageCause,
-    /// The latest error.
+    /// The error of the latest failure.
     pub why: Untrusted,
     /// The time of the first failure.
     pub since: Timestamp,

@@ -200,7 +200,7 @@ pub enum Event {
     Unavailable {
         /// The part that is away.
         cause: OutageCause,
-        /// The error.
+        /// The error with its causes.
         why: Untrusted,
         /// The repository that met it, where the task was about one.
         #[serde(default, skip_serializing_if = "Option::is_none")]

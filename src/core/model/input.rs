@@ -78,7 +78,7 @@ pub enum Input {
         cause: OutageCause,
         /// The repository that needs it, where the task was about one.
         repo: Option<Repo>,
-        /// The error.
+        /// The error with its causes.
         failure: TryFailure,
     },
     /// A try whether an outage is over has ended.
@@ -221,7 +221,7 @@ pub enum RunFact {
     Unavailable {
         /// The part that is away.
         cause: OutageCause,
-        /// The error.
+        /// The error with its causes.
         failure: TryFailure,
     },
     /// The effect could not be carried out.

@@ -24,9 +24,9 @@ pub enum OutageKind {
     Remote,
     /// The API of a code forge, which is the tracker and the source of CI's checks.
     Forge,
-    /// A CI server.
+    /// The server of a CI.
     Ci,
-    /// A Kubernetes cluster.
+    /// The API of a Kubernetes cluster.
     Cluster,
     /// A login that a service doesn't accept at present.
     Credential,

@@ -31,7 +31,7 @@ mod job;
 pub mod lifecycle;
 mod notice;
 mod operator;
-pub(crate) mod outage;
+mod outage;
 mod outbox;
 mod progress;
 mod request;

@@ -255,7 +255,7 @@ impl Stepper<'_> {
 }
 
 /// Since when an outage holds the run.
-pub(crate) fn held_since(run: &Run) -> Option<Timestamp> {
+fn held_since(run: &Run) -> Option<Timestamp> {
     match run.progress.activity {
         Activity::Held { since, .. } => Some(since),
         _ => None,

@@ -40,7 +40,6 @@ impl FleetScenario {
     fn tick_next(&mut self) -> Vec<OutageCause> {
         for _ in 0..2000 {
             let next = self.fleet.next_deadline(&self.volatile).expect("a deadline");
-            // Steps of the outbox that nobody delivers here stay due.
             self.now = next.max(self.now.plus(500));
             self.input(Input::Tick);
             let tried = self.effects.iter().filter_map(|effect| match effect {
@@ -367,4 +366,19 @@ fn clock_that_was_ahead_is_set_back_with_every_stamp() {
         folded.apply(*at, event);
     }
     assert_eq!(folded, scenario.fleet);
+}
+
+#[test]
+fn step_behind_a_failed_one_of_its_issue_is_no_deadline() {
+    let remote = [repo(1)].into();
+    let mut scenario = FleetScenario::with_policy(Policy { remote, ..policy() });
+    scenario.input(Input::Issues(vec![issue(1, None)]));
+    let entries: Vec<_> = scenario.fleet.outbox.keys().copied().collect();
+    assert!(entries.len() > 1, "{entries:?}");
+    let in_flight = scenario.fleet.next_deadline(&scenario.volatile);
+    assert!(in_flight.is_none_or(|at| at > scenario.now), "{in_flight:?}");
+    let error = "connection refused".into();
+    scenario.input(Input::NotDelivered { entry: entries[0], error, wait: 0 });
+    let next = scenario.fleet.next_deadline(&scenario.volatile).unwrap();
+    assert!(next > scenario.now, "a tick at {next:?} would do nothing");
 }
