@@ -30,7 +30,7 @@ fn every_schedule_keeps_every_invariant() {
         World::new(seed).play();
         return;
     }
-    let (mut done, mut frozen, mut crashes, mut pushes) = (0, 0, 0, 0);
+    let (mut done, mut frozen, mut crashes, mut pushes, mut held) = (0, 0, 0, 0, 0);
     for seed in 0..schedules() {
         let result = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -43,6 +43,7 @@ fn every_schedule_keeps_every_invariant() {
                 frozen += tally.frozen;
                 crashes += tally.crashes;
                 pushes += tally.pushes;
+                held += tally.held;
             }
             Err(panic) => {
                 eprintln!("replay with AFK_SIM_SEED={seed} cargo test --test simulation");
@@ -51,6 +52,6 @@ fn every_schedule_keeps_every_invariant() {
         }
     }
     // Schedules without endings, crashes and pushes would prove nothing.
-    println!("{done} done, {frozen} frozen, {crashes} crashes, {pushes} pushes");
-    assert!(done > 0 && frozen > 0 && crashes > 0 && pushes >= done);
+    println!("{done} done, {frozen} frozen, {crashes} crashes, {pushes} pushes, {held} held");
+    assert!(done > 0 && frozen > 0 && crashes > 0 && pushes >= done && held > 0);
 }

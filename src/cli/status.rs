@@ -7,6 +7,7 @@ use serde_json::json;
 use super::instance::InstanceArgs;
 use super::terminal::print_line;
 use crate::core::fleet::Fleet;
+use crate::core::query::explain;
 use crate::error::Failure;
 use crate::journal::Journal;
 use crate::runtime::clock::wall;
@@ -43,6 +44,9 @@ pub(super) fn run(args: &StatusArgs, instance: &InstanceArgs) -> Result<(), Fail
         fleet.inbox().len(),
         fleet.books.day(wall()).usd
     ));
+    for line in explain::outages(&fleet) {
+        print_line(&format!("  {line}"));
+    }
     for (key, entry) in &fleet.ledger {
         print_line(&format!("  {key:<24} {}", entry.reason.summary()));
     }
@@ -134,6 +138,7 @@ fn describe(fleet: &Fleet, seq: i64, owner: Option<&str>) -> serde_json::Value {
         "process": owner,
         "seq": seq,
         "kill_switch": fleet.kill_switch(),
+        "outages": fleet.outages.all().collect::<Vec<_>>(),
         "paused_for": fleet.breaker.open().map(|(cause, _)| &cause.0),
         "permits": {"used": fleet.permits_used(), "all": fleet.capacity()},
         "queue": fleet.waiting(wall()).map(|run| run.id).collect::<Vec<_>>(),

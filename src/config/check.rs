@@ -15,6 +15,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_allowlist()?;
         self.journal.check().map_err(|error| error.within("journal"))?;
+        self.presence.check().map_err(|error| error.within("presence"))?;
         if let Some(github) = &self.github {
             github.check().map_err(|error| error.within("github"))?;
         }

@@ -1,4 +1,4 @@
-//! The sections `[budget]`, `[fix_forward]` and `[limits]`: bounds of money, attempts, time, memory and
+//! The sections `[budget]`, `[fix_forward]`, `[outages]` and `[limits]`: bounds of money, attempts, time, memory and
 //! disk. Money and attempts become rules of the core; the rest bounds the tasks of the runtime.
 
 use serde::Deserialize;
@@ -33,6 +33,22 @@ pub struct FixForwardConfig {
 impl Default for FixForwardConfig {
     fn default() -> Self {
         Self { attempts: 5, minutes: 60, seconds: None }
+    }
+}
+
+/// `[outages]`: how long afk waits for a part of the environment that is away before it asks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutagesConfig {
+    /// Minutes of an outage after which afk asks a human, once.
+    pub ask_minutes: u32,
+    /// The longest pause between two tries, in seconds; pauses grow to it.
+    pub longest_pause_seconds: u32,
+}
+
+impl Default for OutagesConfig {
+    fn default() -> Self {
+        Self { ask_minutes: 30, longest_pause_seconds: 300 }
     }
 }
 

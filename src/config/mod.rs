@@ -29,6 +29,7 @@ pub mod network;
 pub mod notify;
 pub mod paths;
 mod policy;
+pub mod presence;
 pub mod report;
 pub mod repos;
 pub mod repository;
@@ -53,8 +54,9 @@ use executor::ExecutorConfig;
 use http::HttpConfig;
 use journal::JournalConfig;
 use leader::LeaderConfig;
-use limits::{BudgetConfig, FixForwardConfig, LimitsConfig};
+use limits::{BudgetConfig, FixForwardConfig, LimitsConfig, OutagesConfig};
 use notify::NotifyConfig;
+use presence::PresenceConfig;
 use repos::{LabelsConfig, RepositoryConfig, TrackerConfig, TrackerKind};
 use sandbox::SandboxConfig;
 use service::ServiceConfig;
@@ -92,6 +94,8 @@ pub struct Config {
     pub budget: BudgetConfig,
     /// Limits of the turns that follow a red verdict.
     pub fix_forward: FixForwardConfig,
+    /// The patience with a part of the environment that is away.
+    pub outages: OutagesConfig,
     /// Limits of time, memory and disk.
     pub limits: LimitsConfig,
     /// The wall around agents and the commands of repositories.
@@ -102,6 +106,8 @@ pub struct Config {
     pub repos: BTreeMap<Repo, RepositoryConfig>,
     /// The places beside this machine that can carry out turns, by name.
     pub executors: BTreeMap<String, ExecutorConfig>,
+    /// Where claims on issues are published.
+    pub presence: PresenceConfig,
     /// The ways to notify the operator.
     pub notify: NotifyConfig,
     /// GitHub's issues and checks.
@@ -149,11 +155,13 @@ impl Default for Config {
             tracker: TrackerConfig::default(),
             budget: BudgetConfig::default(),
             fix_forward: FixForwardConfig::default(),
+            outages: OutagesConfig::default(),
             limits: LimitsConfig::default(),
             sandbox: SandboxConfig::default(),
             agents: BTreeMap::new(),
             repos: BTreeMap::new(),
             executors: BTreeMap::new(),
+            presence: PresenceConfig::default(),
             notify: NotifyConfig::default(),
             github: None,
             woodpecker: None,
@@ -181,10 +189,18 @@ impl Config {
     /// Returns a [`ConfigError`] that names the file, the line and the key.
     pub fn load(path: &Path, env: Env<'_>) -> Result<Self, ConfigError> {
         let text = crate::trusted_file::read(path)?;
-        let mut config: Self = parse(&path.display().to_string(), &text)?;
+        Self::from_text(path, &text, env)
+    }
+
+    /// [`Config::load`] with the file's text, which the caller has read.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn from_text(path: &Path, text: &str, env: Env<'_>) -> Result<Self, ConfigError> {
+        let mut config: Self = parse(&path.display().to_string(), text)?;
         config.resolve_paths(path.parent().unwrap_or(Path::new(".")), env);
         config.overlay(env)?;
-        test_secrets::check(&config, &text)?;
+        test_secrets::check(&config, text)?;
         Ok(config)
     }
 
@@ -226,6 +242,7 @@ impl Config {
         for path in self.sandbox.read.iter_mut().chain(&mut self.sandbox.write) {
             *path = resolve(path);
         }
+        self.presence.file = self.presence.file.as_deref().map(resolve);
         self.journal.anchor_file = self.journal.anchor_file.as_deref().map(resolve);
         if let Some(breakglass) = &mut self.breakglass {
             breakglass.resolve_paths(&resolve);

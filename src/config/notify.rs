@@ -22,6 +22,8 @@ pub struct NotifyConfig {
     pub remind_minutes: u32,
     /// The command that opens a run, added to each notice; `{run}` stands for the run.
     pub open: String,
+    /// The address at which a run opens, for buttons and webhooks; `{run}` stands for the run.
+    pub url: Option<String>,
     /// The destinations of notices, by a name of your choice.
     pub sinks: BTreeMap<String, SinkConfig>,
 }
@@ -34,6 +36,7 @@ impl Default for NotifyConfig {
             quiet: None,
             remind_minutes: 30,
             open: "afk attach --run {run}".into(),
+            url: None,
             sinks: BTreeMap::new(),
         }
     }
@@ -90,6 +93,8 @@ pub enum SinkConfig {
         #[serde(default)]
         notices: Option<BTreeSet<NoticeKind>>,
     },
+    /// Any endpoint that takes a request of HTTP.
+    Webhook(WebhookConfig),
     /// A command that finds the notice in its environment (`AFK_NOTICE`, `AFK_TITLE`, …).
     Command {
         /// The program and its arguments.
@@ -100,6 +105,37 @@ pub enum SinkConfig {
     },
 }
 
+/// `[notify.sinks.NAME]` with `kind = "webhook"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Its address, as a reference to a secret, since the address alone may permit posting.
+    pub address: String,
+    /// The body with places such as `{title}`; every value as a JSON object by default.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// The type of the body. In a JSON body, the values of places are escaped.
+    #[serde(default = "json")]
+    pub content_type: String,
+    /// The key of the signature, as a reference to a secret; no signature by default.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// The header that has the signature.
+    #[serde(default = "signature_header")]
+    pub signature_header: String,
+    /// The kinds of notices to send; all kinds by default.
+    #[serde(default)]
+    pub notices: Option<BTreeSet<NoticeKind>>,
+}
+
+fn json() -> String {
+    "application/json".into()
+}
+
+fn signature_header() -> String {
+    "X-Hub-Signature-256".into()
+}
+
 impl SinkConfig {
     /// The kinds of notices that this sink receives; `None` stands for all kinds.
     #[must_use]
@@ -107,6 +143,7 @@ impl SinkConfig {
         match self {
             Self::Ntfy { notices, .. }
             | Self::Slack { notices, .. }
+            | Self::Webhook(WebhookConfig { notices, .. })
             | Self::Command { notices, .. } => notices.as_ref(),
         }
     }

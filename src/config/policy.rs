@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use super::breakglass::BreakglassConfig;
 use super::executor::ExecutorConfig;
+use super::repos::remote_name;
 use super::{Config, service};
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::id::Repo;
 use crate::core::model::notice::Notices;
+use crate::core::model::outage::OutageRules;
 use crate::core::model::policy::{Policy, RemoteExecutor};
 use crate::core::model::time::MINUTE;
 
@@ -44,6 +46,15 @@ impl Config {
                 None => i64::from(self.fix_forward.minutes) * MINUTE,
             },
             remote: self.allowlist.iter().filter(|repo| self.on_github(repo)).cloned().collect(),
+            remote_names: self
+                .repos
+                .iter()
+                .map(|(repo, known)| (repo.clone(), remote_name(&known.remote)))
+                .collect(),
+            outages: OutageRules {
+                ask_ms: i64::from(self.outages.ask_minutes) * MINUTE,
+                longest_pause_ms: i64::from(self.outages.longest_pause_seconds) * 1000,
+            },
             remote_executors: self.remote_executors(),
             term: self.term.unwrap_or(0),
             notices: self.notices(),

@@ -49,6 +49,27 @@ pub struct RepositoryConfig {
     pub deploy: DeployAccess,
 }
 
+/// The name of a git remote in messages and among the causes of outages: its host, or the path of a
+/// local one. It holds no credential.
+#[must_use]
+pub(crate) fn remote_name(address: &str) -> String {
+    let host = |rest: &str| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        authority.rsplit('@').next().unwrap_or_default().to_owned()
+    };
+    if let Some(path) = address.strip_prefix("file://") {
+        return path.to_owned();
+    }
+    if let Some((_, rest)) = address.split_once("://") {
+        return host(rest);
+    }
+    // `user@host:path`, ssh's short form; a path may have a colon behind a slash.
+    match address.split_once(':') {
+        Some((login, _)) if !login.contains('/') => host(login),
+        _ => address.to_owned(),
+    }
+}
+
 /// `[repos."owner/name".deploy]`: what the deploy command needs, and no other program gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,6 +148,25 @@ impl Default for LabelsConfig {
             ready: "ready-for-agent".into(),
             in_progress: "agent-in-progress".into(),
             human: "ready-for-human".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remote_name_is_the_host_without_a_credential() {
+        for (address, name) in [
+            ("https://x:secret@git.acme.com/a/b.git", "git.acme.com"),
+            ("http://127.0.0.1:8080/a.git", "127.0.0.1:8080"),
+            ("ssh://git@git.acme.com:22/a.git", "git.acme.com:22"),
+            ("git@git.acme.com:a/b.git", "git.acme.com"),
+            ("file:///srv/a.git", "/srv/a.git"),
+            ("/srv/a:b.git", "/srv/a:b.git"),
+        ] {
+            assert_eq!(remote_name(address), name);
         }
     }
 }

@@ -6,8 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{CALL, OutgoingNotice};
-use crate::core::model::notice::Severity;
+use super::{CALL, OutgoingNotice, severity_name};
 use crate::core::tables::sink::SinkOutcome;
 use crate::error::chain;
 use crate::process::inherited;
@@ -20,20 +19,16 @@ pub(super) async fn run(
     let Some((program, args)) = command.split_first() else {
         return Ok((SinkOutcome::DropAndDisable, "the command is empty".into()));
     };
-    let severity = match notice.severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Urgent => "urgent",
-    };
     let mut child = Command::new(program);
     child.args(args).env_clear().envs(inherited()).kill_on_drop(true);
     child
         .env("AFK_NOTICE", notice.kind)
-        .env("AFK_SEVERITY", severity)
+        .env("AFK_SEVERITY", severity_name(notice.severity))
         .env("AFK_TITLE", &notice.title)
         .env("AFK_TEXT", &notice.text)
         .env("AFK_RUN", &notice.run)
         .env("AFK_OPEN", &notice.open)
+        .env("AFK_URL", notice.url.as_deref().unwrap_or_default())
         .env("AFK_LINK", notice.link.as_deref().unwrap_or_default())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! core → outbox step → runtime::delivery ┬→ terminal_notice → attached clients
-//!                                       └→ Sinks::send → ntfy, slack, command → SendOutcome
+//!                                       └→ Sinks::send → ntfy, slack, webhook, command → SendOutcome
 //! journal → runtime::loki → LokiBuffer → loki::push
 //! ```
 
@@ -12,6 +12,7 @@ pub mod loki;
 mod ntfy;
 mod slack;
 pub mod terminal;
+mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -45,14 +46,30 @@ pub struct OutgoingNotice {
     pub open: String,
     /// The address of the issue, where it has one.
     pub link: Option<String>,
+    /// The address at which the run opens, where one is configured.
+    pub url: Option<String>,
     /// The id of the run; empty without one.
     pub run: String,
 }
 
+/// The word for a severity in requests and environments.
+const fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Urgent => "urgent",
+    }
+}
+
 impl OutgoingNotice {
-    /// A notice about a run; `open` is the configured command, with `{run}` in it.
+    /// A notice about a run; `opening` has the configured command and address.
     #[must_use]
-    pub fn new(notice: &Notice, run: Option<&Run>, link: Option<String>, open: &str) -> Self {
+    pub fn new(
+        notice: &Notice,
+        run: Option<&Run>,
+        link: Option<String>,
+        opening: &NotifyConfig,
+    ) -> Self {
         let kind = notice.kind();
         let id = run.map(|run| run.id.to_string()).unwrap_or_default();
         let about = run.and_then(|run| run.work.issue().map(ToString::to_string));
@@ -63,7 +80,12 @@ impl OutgoingNotice {
             severity: notice.severity(),
             title: format!("{}: {about}", kind.as_str()),
             text: clean_line(notice.text()),
-            open: open.replace("{run}", &id),
+            open: opening.open.replace("{run}", &id),
+            url: opening
+                .url
+                .as_ref()
+                .filter(|_| run.is_some())
+                .map(|url| url.replace("{run}", &id)),
             link: link.map(|link| clean_line(&link)),
             run: id,
         }
@@ -104,10 +126,10 @@ impl Sinks {
         Ok(Self { config: config.clone(), client, secrets, disabled: Mutex::default() })
     }
 
-    /// The configured command that opens a run.
+    /// The configuration, for the command and the address that open a run.
     #[must_use]
-    pub fn open(&self) -> &str {
-        &self.config.open
+    pub const fn config(&self) -> &NotifyConfig {
+        &self.config
     }
 
     /// One line for each sink that refused for good.
@@ -141,6 +163,7 @@ impl Sinks {
             SinkConfig::Slack { webhook, .. } => {
                 slack::send(client, &self.secrets, webhook, notice).await
             }
+            SinkConfig::Webhook(sink) => webhook::send(client, &self.secrets, sink, notice).await,
             SinkConfig::Command { command, .. } => command::run(command, notice).await,
         };
         match sent {

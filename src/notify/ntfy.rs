@@ -33,6 +33,9 @@ pub(super) fn body(topic: &str, notice: &OutgoingNotice) -> Value {
     if let Some(link) = &notice.link {
         body["click"] = json!(link);
     }
+    if let Some(url) = &notice.url {
+        body["actions"] = json!([{ "action": "view", "label": "Open the run", "url": url }]);
+    }
     body
 }
 

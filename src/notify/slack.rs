@@ -56,6 +56,7 @@ mod tests {
             text: "<!channel> & <https://evil|click>".into(),
             open: "afk attach --run r1".into(),
             link: Some("https://github.com/acme/web/issues/1".into()),
+            url: None,
             run: "r1".into(),
         };
         let body = body(&notice);

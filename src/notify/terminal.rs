@@ -46,6 +46,8 @@ pub fn terminal_notice(notice: &Notice) -> TerminalNotice {
         Notice::Breakglass { text } => {
             TerminalNotice { line: format!("breakglass: {}", clean_line(text)), urgent: true }
         }
+        // Nobody has to act: afk goes on by itself.
+        Notice::Outage { text } => TerminalNotice { line: clean_line(text), urgent: false },
         Notice::Asked { text, .. } | Notice::Reminder { text, .. } | Notice::Tracker { text } => {
             TerminalNotice { line: clean_line(text), urgent: true }
         }

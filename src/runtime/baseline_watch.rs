@@ -64,7 +64,7 @@ async fn follow(context: &Arc<Context>, snapshots: &watch::Receiver<Arc<Snapshot
                     known.insert(repo.clone(), Looked { at, unfit });
                 }
                 // The run that needs the baseline tells what stands in its way.
-                Err(why) => tracing::debug!(%repo, why, "no look at the upstream"),
+                Err(why) => tracing::debug!(%repo, %why, "no look at the upstream"),
             }
         }
         let unfit = known.iter().filter_map(|(repo, looked)| {

@@ -6,7 +6,9 @@
 //!   local time (quiet hours) ┘                     └──▶ tracker_watch reads again
 //! ```
 //!
-//! A file that can't be parsed becomes a problem, and the last good configuration stays in force.
+//! A file that can't be parsed, or is empty, becomes a problem, and the last good configuration stays
+//! in force. A file that has only lost its end may be in the middle of a write: it counts once it has
+//! stayed so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,12 +23,15 @@ use super::services::Services;
 use super::side_state::ProblemSource;
 use super::wall::group_limits;
 use super::{Context, known_secrets};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::core::model::input::Input;
 use crate::lock::RwLockExt;
+use crate::trusted_file;
 
 /// Changes within this time are taken over together.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long a file that has only lost its end must stay so.
+const CUT_OFF: Duration = Duration::from_secs(5);
 /// The time between two checks of local time, if quiet hours depend on it.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -66,6 +71,7 @@ async fn follow(
     let (_, problem) = control::overlay(&source.base, &source.values);
     context.report_problems(ProblemSource::Control, problem.into_iter().collect()).await;
     report_wall(&context).await;
+    let mut text = source.file.as_ref().and_then(|path| trusted_file::read(path).ok());
     loop {
         let quiet = context.config().notify.quiet.is_some();
         tokio::select! {
@@ -73,10 +79,10 @@ async fn follow(
                 sleep(SETTLE).await;
                 while changes.try_recv().is_ok() {}
                 let Some(path) = &source.file else { continue };
-                match Config::load(path, &|name| std::env::var(name).ok()) {
-                    Ok(config) => {
+                match read_again(path, text.as_deref()).await {
+                    Ok((config, read)) => {
                         context.report_problems(ProblemSource::Configuration, Vec::new()).await;
-                        source.base = config;
+                        (source.base, text) = (config, Some(read));
                     }
                     Err(error) => {
                         let line = format!("{error}; the last good configuration stays in force");
@@ -96,6 +102,24 @@ async fn follow(
         // A full queue means that a read is due anyway.
         let _ = tracker_changed.try_send(());
     }
+}
+
+/// Reads the file after a change, with its text.
+async fn read_again(path: &Path, before: Option<&str>) -> Result<(Config, String), String> {
+    let read = || trusted_file::read(path).map_err(|error| ConfigError::from(error).to_string());
+    let mut text = read()?;
+    let is_cut = |text: &str| {
+        before.is_some_and(|before| text.len() < before.len() && before.starts_with(text))
+    };
+    if is_cut(&text) && !text.trim().is_empty() {
+        sleep(CUT_OFF).await;
+        text = read()?;
+    }
+    if text.trim().is_empty() {
+        return Err(format!("{} is empty", path.display()));
+    }
+    let config = Config::from_text(path, &text, &|name| std::env::var(name).ok());
+    config.map(|config| (config, text)).map_err(|error| error.to_string())
 }
 
 /// Tells clients that there is no wall, or why no program starts.

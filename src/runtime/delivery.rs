@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
+use super::{Context, outages};
 use crate::core::fleet::Fleet;
 use crate::core::model::id::OutboxId;
 use crate::core::model::input::Input;
@@ -121,7 +121,7 @@ impl Delivery {
                 let sinks = context.services().sinks.clone();
                 let (run, link) = &self.about;
                 let mut message =
-                    OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.open());
+                    OutgoingNotice::new(what, run.as_deref(), link.clone(), sinks.config());
                 message.text = redactor.clean(&message.text).into_owned();
                 message.title = redactor.clean(&message.title).into_owned();
                 return match sinks.send(name, &message).await {
@@ -136,6 +136,7 @@ impl Delivery {
             }
         }
         .map_err(|error| {
+            outages::report(context, &error);
             let wait = match &error {
                 TrackerError::GitHub(ApiError::Limited { seconds }) => {
                     i64::try_from(*seconds).unwrap_or(3600) * 1000

@@ -21,16 +21,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::prepared_effect::PreparedEffect;
 use super::tasks::{self, TaskContext};
-use super::{Context, breakglass, clock, tracker_watch};
+use super::{Context, breakglass, clock, outages, tracker_watch};
 use crate::agent::TurnControl;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
 use crate::core::model::id::{Repo, RunId};
-use crate::core::model::input::{Input, RunFact};
+use crate::core::model::input::{Input, RunFact, TryFailure};
+use crate::core::model::outage::{OutageCause, OutageKind};
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::process::descriptors;
 use crate::redact::Redactor;
+use crate::workspace::outage::MACHINE;
 
 /// Messages that may wait for a running agent.
 const CONTROL_QUEUE: usize = 32;
@@ -106,6 +108,9 @@ impl Lanes {
             PreparedEffect::Forget(run) => {
                 self.by_run.remove(&run);
                 tokio::task::spawn_blocking(move || context.forget(run));
+            }
+            PreparedEffect::ProbeOutage { cause, repo } => {
+                tokio::spawn(outages::probe(context, cause, repo));
             }
             PreparedEffect::Breakglass(task) => breakglass::execute(&context, task),
             PreparedEffect::Control { run, control } => self.control(run, control),
@@ -199,7 +204,10 @@ async fn carry_out(
     let work = async {
         match descriptors::wait_for_room().await {
             Ok(()) => tasks::carry_out(&context, task, controls).await,
-            Err(why) => RunFact::Failed { why: why.into() },
+            Err(why) => {
+                let cause = OutageCause::new(OutageKind::Descriptors, MACHINE);
+                RunFact::Unavailable { cause, failure: TryFailure { why: why.into(), wait_ms: 0 } }
+            }
         }
     };
     let work = AssertUnwindSafe(work).catch_unwind();
@@ -217,7 +225,7 @@ async fn carry_out(
     if runtime.side_state.set_progress(run, None) {
         runtime.side_state_changed().await;
     }
-    if matches!(fact, None | Some(RunFact::Failed { .. })) {
+    if matches!(fact, None | Some(RunFact::Failed { .. } | RunFact::Unavailable { .. })) {
         runtime.supervisor.end(&run.to_string()).await;
     }
     if let Some(mut fact) = fact {

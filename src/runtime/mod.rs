@@ -24,16 +24,18 @@
 //! - `context`, `side_state`, `services`: the state that every task shares
 //! - `event_loop`, `loop_message`, `snapshot`, `clock`: the loop, its inputs and its outputs
 //! - `prepared_effect`, `lanes`, `tasks`, `delivery`: how effects are carried out
+//! - `outages`: which errors are outages, and the tries whether one is over
 //! - `tracker_watch`, `config_watch`, `control`: where inputs come from
 //! - `baseline_watch`: tests new commits of upstreams before a run needs it
 //! - `wall`: what programs that aren't ours can reach
-//! - `worktree_stats`, `presence`, `loki`: measurements and reports beside the journal
+//! - `worktree_stats`, `presence`, `claims`, `loki`: measurements and reports beside the journal
 //! - `leader`, `follower`: several afk on one journal
 //! - `breakglass`: verbs and shells, also while the journal can't be written
 
 mod agent_home;
 mod baseline_watch;
 pub(crate) mod breakglass;
+mod claims;
 pub(crate) mod client;
 pub mod clock;
 mod config_watch;
@@ -49,6 +51,7 @@ mod lanes;
 pub(crate) mod leader;
 mod loki;
 mod loop_message;
+mod outages;
 mod pool_opening;
 mod ports;
 mod prepared_effect;

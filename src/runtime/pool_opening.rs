@@ -100,6 +100,11 @@ impl Openings {
         Self { opener: Arc::new(opener), by_repo: Mutex::default() }
     }
 
+    /// The means by which repositories are opened.
+    pub(super) fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
     /// The opening of a repository. Begins it if there is none, or if the last one failed.
     pub(super) fn of(
         &self,
@@ -180,6 +185,26 @@ pub(super) struct Opener {
 }
 
 impl Opener {
+    /// Whether the remote of a repository answers, and accepts the login.
+    pub(super) async fn remote_answers(
+        &self,
+        repo: &Repo,
+        config: &Config,
+        supervisor: &Supervisor,
+    ) -> Result<(), WorkspaceError> {
+        let Some(known) = config.repos.get(repo) else { return Ok(()) };
+        let dir = self.root.join(name::folder(repo));
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| WorkspaceError::Io { path: dir.clone(), source })?;
+        let deadline = Duration::from_secs(config.limits.git_seconds);
+        let git = Git::new(&dir, supervisor, "outage", deadline).reaching(
+            &known.remote,
+            self.credentials.clone(),
+            &dir,
+        );
+        Base::answers(&git, &dir, &known.remote).await
+    }
+
     async fn open(
         &self,
         repo: &Repo,

@@ -13,6 +13,7 @@ use crate::core::fleet::Fleet;
 use crate::core::model::breakglass;
 use crate::core::model::effect::{Effect, Task};
 use crate::core::model::id::{IssueKey, Repo, RunId};
+use crate::core::model::outage::OutageCause;
 use crate::core::model::run::Outcome;
 use crate::core::model::untrusted::Untrusted;
 
@@ -41,6 +42,8 @@ pub(super) enum PreparedEffect {
     Control { run: RunId, control: TurnControl },
     /// Add a remark to the run's transcript.
     Note { run: RunId, text: Untrusted },
+    /// Try whether an outage is over.
+    ProbeOutage { cause: OutageCause, repo: Option<Repo> },
     /// Carry out a verb or a shell.
     Breakglass(breakglass::BreakglassTask),
     /// Read an issue again before its claim.
@@ -61,7 +64,7 @@ impl PreparedEffect {
         let of = |run, epoch| TaskContext::new(context, fleet, run, epoch);
         let control = |run, control| Self::Control { run, control };
         Some(match effect {
-            Effect::Begin { .. } if breakglass_only => return None,
+            Effect::Begin { .. } | Effect::ProbeOutage { .. } if breakglass_only => return None,
             Effect::Begin { run, epoch, task } => Self::Begin { context: of(run, epoch)?, task },
             Effect::Stop { run } => {
                 let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
@@ -86,6 +89,7 @@ impl PreparedEffect {
             }
             Effect::Interrupt { run } => control(run, TurnControl::Interrupt),
             Effect::Note { run, text } => Self::Note { run, text },
+            Effect::ProbeOutage { cause, repo } => Self::ProbeOutage { cause, repo },
             Effect::Breakglass(task) => Self::Breakglass(task),
             Effect::ReadIssue { issue } => Self::ReadIssue(issue),
             Effect::Deliver { entry, step } => Self::Deliver(Delivery::new(entry, step, fleet)),

@@ -40,6 +40,8 @@ pub(crate) enum ProblemSource {
     Services,
     /// A host key could not be pinned.
     Pins,
+    /// Claims can't be published.
+    Presence,
     /// Notification sinks are disabled.
     Sinks,
     /// The tests of a repository fail on its newest commit.

@@ -22,8 +22,8 @@ use super::follower::Follower;
 use super::setup::Setup;
 use super::side_state::ProblemSource;
 use super::{
-    Context, Handle, baseline_watch, breakglass, config_watch, control, loki, presence, tasks,
-    tracker_watch, wall, worktree_stats,
+    Context, Handle, baseline_watch, breakglass, claims, config_watch, control, loki, presence,
+    tasks, tracker_watch, wall, worktree_stats,
 };
 use crate::config::Config;
 use crate::core::fleet::Fleet;
@@ -203,6 +203,7 @@ impl Runtime {
                 loki::start(&context, snapshots.clone());
                 presence::start(&context, snapshots.clone());
                 baseline_watch::start(&context, snapshots.clone());
+                claims::start(&context, snapshots.clone());
                 worktree_stats::start(&context, snapshots);
                 false
             }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::side_state::ProblemSource;
-use super::{Context, Snapshot};
+use super::{Context, Snapshot, outages};
 use crate::core::model::id::IssueKey;
 use crate::core::model::input::Input;
 use crate::core::model::issue::Issue;
@@ -68,6 +68,7 @@ async fn follow(
                 }
             }
             Err(error) => {
+                outages::report(&context, &error);
                 let line = format!("the tracker can't be read: {}", crate::error::chain(&error));
                 context.report_problems(ProblemSource::Tracker, vec![line]).await;
             }

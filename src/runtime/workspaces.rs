@@ -4,7 +4,7 @@
 //! opens each of them once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +110,21 @@ impl Workspaces {
     /// The folder of a repository's clones, worktrees and caches.
     pub(super) fn folder(&self, repo: &Repo) -> PathBuf {
         self.root.join(name::folder(repo))
+    }
+
+    /// The folder of all clones, worktrees and caches.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the remote of a repository answers, and accepts the login. Needs no clone.
+    pub(super) async fn remote_answers(
+        &self,
+        repo: &Repo,
+        config: &Config,
+        supervisor: &Supervisor,
+    ) -> Result<(), WorkspaceError> {
+        self.openings.opener().remote_answers(repo, config, supervisor).await
     }
 
     /// The path of the throwaway clone of a run or a conversation.

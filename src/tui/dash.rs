@@ -93,7 +93,7 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
         () if dash.lost.is_some() => "LOST",
         () if fleet.draining => "DRAINING",
         () if fleet.kill_switch() => "KILL SWITCH",
-        () if fleet.breaker.open().is_some() => "PAUSED",
+        () if fleet.pauses_all() => "PAUSED",
         () => "ARMED",
     };
     let old = dash.lost.map_or_else(String::new, |since| format!(", {} old", age(dash.now, since)));

@@ -207,7 +207,8 @@ impl Base {
     /// Fetches after the push, whatever its exit code, to learn whether the head has landed.
     ///
     /// # Errors
-    /// The remote can't be fetched from. After an error of the second fetch the outcome is unknown.
+    /// The remote can't be fetched from, or is away. After an error of the second fetch the outcome is
+    /// unknown: the next push looks first whether the head has landed.
     pub(crate) async fn push(
         &self,
         commits: RunCommits<'_>,
@@ -312,6 +313,20 @@ impl Base {
         let list = ["for-each-ref", "--format=%(objectname)", &merged, &names[0], &names[1]];
         let listed = self.git.call(&list).await?;
         Ok(listed.lines().next().map(|sha| Sha(sha.to_owned())))
+    }
+
+    /// Whether the remote of `git` answers, and accepts the login.
+    ///
+    /// # Errors
+    /// The remote is away, or answers with an error.
+    pub(crate) async fn answers(
+        git: &Git,
+        folder: &Path,
+        remote: &str,
+    ) -> Result<(), WorkspaceError> {
+        // Without a repository, which a first clone may not have made yet.
+        let output = git.at(folder).reach(&["ls-remote", "--quiet", "--", remote, "HEAD"]).await?;
+        output.success("ls-remote").map(|_| ())
     }
 
     /// Removes the lock files that a killed git left. Call it only while no git of ours runs here.

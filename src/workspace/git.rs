@@ -20,8 +20,11 @@ use super::WorkspaceError;
 use super::call::{self, GitOutput, subcommand};
 use super::credential::{Credentials, ServedLogin};
 use super::environment::{self, SETTINGS};
+use super::outage;
 use super::walled_git::WalledGit;
+use crate::config::repos::remote_name;
 use crate::core::model::id::Sha;
+use crate::core::model::outage::{OutageCause, OutageKind};
 use crate::lock::LockExt;
 use crate::process::Supervisor;
 use crate::sandbox::Sandbox;
@@ -213,7 +216,8 @@ impl Git {
     /// Calls git with what it needs to reach the remote: fetch, push.
     ///
     /// # Errors
-    /// As [`Git::ask`], or the credentials can't be supplied.
+    /// As [`Git::ask`]; [`WorkspaceError::Unavailable`] where the remote is away or doesn't accept the
+    /// login.
     pub async fn reach<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<GitOutput, WorkspaceError> {
         self.reach_showing(args, &|_| {}).await
     }
@@ -229,8 +233,13 @@ impl Git {
     ) -> Result<GitOutput, WorkspaceError> {
         let subcommand = subcommand(args);
         let Some(remote) = &self.remote else { return self.ask(args).await };
-        let failed = |message| WorkspaceError::Git { subcommand: subcommand.clone(), message };
-        let access = remote.credentials.of(&remote.address).await.map_err(failed)?;
+        let unavailable = |kind, message| WorkspaceError::Unavailable {
+            cause: OutageCause::new(kind, remote_name(&remote.address)),
+            subcommand: subcommand.clone(),
+            message,
+        };
+        let access = remote.credentials.of(&remote.address).await;
+        let access = access.map_err(|why| unavailable(OutageKind::Credential, why))?;
         let config = remote.folder.join("remote.gitconfig");
         environment::write_remote_config(&config)?;
         let served = access.login.as_ref().map(|login| ServedLogin::serve(&remote.folder, login));
@@ -244,7 +253,15 @@ impl Git {
             }
             command
         };
-        self.finish(command, &subcommand, seen).await
+        match self.finish(command, &subcommand, seen).await {
+            // A call with a limit of its own, such as a first clone, is judged by its caller.
+            Err(WorkspaceError::Deadline { seconds, .. }) if !self.interruptible => {
+                let message = format!("no answer in {seconds} s");
+                Err(unavailable(OutageKind::Remote, message))
+            }
+            Ok(output) => outage::reached(output, &subcommand, &remote.address),
+            error => error,
+        }
     }
 
     /// git with the settings of every call and with `more`, in its repository.
@@ -331,7 +348,8 @@ impl Git {
         args: &[S],
         env: &[(&str, &OsStr)],
     ) -> Result<String, WorkspaceError> {
-        let out = self.ask_with(args, env).await?.success(&subcommand(args))?;
+        let output = self.ask_with(args, env).await?;
+        let out = output.success(&subcommand(args)).map_err(outage::local)?;
         Ok(super::without_line_break(&out))
     }
 
@@ -351,6 +369,6 @@ impl Git {
     /// # Errors
     /// As [`Git::call`].
     pub async fn call_bytes<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Vec<u8>, WorkspaceError> {
-        self.ask(args).await?.success(&subcommand(args))
+        self.ask(args).await?.success(&subcommand(args)).map_err(outage::local)
     }
 }

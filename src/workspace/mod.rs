@@ -38,6 +38,7 @@ pub(crate) mod leftovers;
 pub(crate) mod lfs;
 pub(crate) mod lfs_checkout;
 pub mod name;
+pub(crate) mod outage;
 pub mod pool;
 mod protected;
 mod repository;
@@ -49,6 +50,8 @@ mod undone;
 pub mod walled_git;
 
 use std::path::PathBuf;
+
+use crate::core::model::outage::OutageCause;
 
 /// A step in a workspace failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,16 @@ pub enum WorkspaceError {
         subcommand: String,
         /// The limit in seconds.
         seconds: u64,
+    },
+    /// A part of the environment is away: the remote, its login, or a limit of this machine.
+    #[error("git {subcommand}: {message}")]
+    Unavailable {
+        /// The part that is away.
+        cause: OutageCause,
+        /// The first argument of the call.
+        subcommand: String,
+        /// The end of git's output, in one line.
+        message: String,
     },
     /// The first clone did not end within its limit.
     #[error(

@@ -228,7 +228,7 @@ impl Pool {
 
     /// Makes a fresh tree at a commit, under the name of an unfinished one.
     async fn make(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
-        self.check_disk()?;
+        check_disk(&self.dir, self.disk_free_mib)?;
         let fresh = self.dir.join("fresh");
         refuse_link(&fresh)?;
         let number = loop {
@@ -329,17 +329,17 @@ impl Pool {
         }
         Ok(count)
     }
+}
 
-    fn check_disk(&self) -> Result<(), WorkspaceError> {
-        let stat = rustix::fs::statvfs(&self.dir)
-            .map_err(|e| WorkspaceError::Io { path: self.dir.clone(), source: e.into() })?;
-        let free_mib = stat.f_bavail * stat.f_frsize / (1024 * 1024);
-        if free_mib < self.disk_free_mib {
-            let (path, needed_mib) = (self.dir.clone(), self.disk_free_mib);
-            return Err(WorkspaceError::DiskFull { path, free_mib, needed_mib });
-        }
-        Ok(())
+/// Checks that the disk of a folder has the free space that the configuration requires.
+pub(crate) fn check_disk(folder: &Path, needed_mib: u64) -> Result<(), WorkspaceError> {
+    let stat = rustix::fs::statvfs(folder)
+        .map_err(|e| WorkspaceError::Io { path: folder.to_owned(), source: e.into() })?;
+    let free_mib = stat.f_bavail * stat.f_frsize / (1024 * 1024);
+    if free_mib < needed_mib {
+        return Err(WorkspaceError::DiskFull { path: folder.to_owned(), free_mib, needed_mib });
     }
+    Ok(())
 }
 
 /// The folders in `dir` whose names begin with `prefix`, in order.

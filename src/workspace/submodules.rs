@@ -194,8 +194,8 @@ async fn fetch(
         return Ok(mirror);
     }
     let one = ["fetch", "--quiet", "--no-tags", "--depth=1", "origin", &wanted.0];
-    let fetched = git.reach(&one).await?;
-    if !fetched.ok {
+    let fetched = git.reach(&one).await;
+    if !fetched.as_ref().is_ok_and(|fetched| fetched.ok) {
         // The server may give whole branches only.
         let all = git.reach(&["fetch", "--quiet", "--no-tags", "origin"]).await?;
         all.success("fetch")?;
@@ -203,7 +203,7 @@ async fn fetch(
     if git.ask(&["cat-file", "-e", &commit]).await?.ok {
         return Ok(mirror);
     }
-    let why = format!("its remote has no commit {}: {}", wanted.short(), fetched.summary());
+    let why = format!("its remote has no commit {}: {}", wanted.short(), fetched?.summary());
     Err(WorkspaceError::Refused { why })
 }
 

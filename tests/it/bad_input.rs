@@ -45,9 +45,13 @@ async fn missing_test_command_is_reported() {
 async fn low_disk_is_reported_and_creates_no_worktree() {
     let world = World::new(END).with("[limits]\ndisk_free_mib = 1000000000");
     let runtime = world.start().await;
-    let run = ended(&runtime).await;
-    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.progress.why.clean().contains("MiB are free"), "{:?}", run.progress.why);
+    let problem = until(&runtime, "the outage", |s| {
+        s.problems.iter().find(|line| line.contains("MiB are free")).cloned()
+    })
+    .await;
+    assert!(problem.contains("1 run waits"), "{problem}");
+    let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).cloned().unwrap();
+    assert!(run.live() && run.workspace.worktree.is_none(), "{run:?}");
     runtime.stop().await;
 }
 
@@ -57,9 +61,11 @@ async fn missing_remote_is_reported() {
     let config = world.config();
     std::fs::remove_dir_all(world.remote()).unwrap();
     let runtime = world.try_start(config, None).await.unwrap();
-    let run = ended(&runtime).await;
-    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman));
-    assert!(run.progress.why.clean().contains("git fetch"), "{:?}", run.progress.why);
+    let problem = until(&runtime, "the outage", |s| {
+        s.problems.iter().find(|line| line.contains("can't be reached")).cloned()
+    })
+    .await;
+    assert!(problem.contains("git fetch") && problem.contains("1 run waits"), "{problem}");
     runtime.stop().await;
 }
 
@@ -101,6 +107,27 @@ async fn bad_configuration_change_keeps_the_last_good_one() {
     assert!(!runtime.handle.snapshots.borrow().fleet.kill_switch());
     std::fs::write(&path, text.replace("kill_switch = false", "kill_switch = true")).unwrap();
     until(&runtime, "the kill switch", |s| s.fleet.kill_switch().then_some(())).await;
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emptied_configuration_keeps_the_last_good_one_until_it_is_whole_again() {
+    let world = World::new("sleep 1000");
+    let config = world.config();
+    let path = world.path("afk.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let runtime = world.try_start(config, Some(path.clone())).await.unwrap();
+    until(&runtime, "a run", |s| run_of(&s.fleet, 1).map(|_| ())).await;
+    std::fs::write(&path, "").unwrap();
+    let problem = until(&runtime, "a problem", |s| s.problems.first().cloned()).await;
+    assert!(problem.contains("is empty") && problem.contains("last good"), "{problem}");
+    assert!(!runtime.handle.snapshots.borrow().fleet.kill_switch());
+    // The first line alone would lift nothing and drop every repository.
+    std::fs::write(&path, text.lines().next().unwrap()).unwrap();
+    std::fs::write(&path, &text).unwrap();
+    until(&runtime, "no problem", |s| s.problems.is_empty().then_some(())).await;
+    let fleet = runtime.handle.snapshots.borrow().fleet.clone();
+    assert!(!fleet.kill_switch() && !fleet.policy.allowlist.is_empty());
     runtime.stop().await;
 }
 

@@ -116,6 +116,7 @@ fn message() -> OutgoingNotice {
         text: "look".into(),
         open: "afk attach --run r1".into(),
         link: None,
+        url: None,
         run: "r1".into(),
     }
 }

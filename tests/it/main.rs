@@ -43,6 +43,7 @@ mod init;
 mod leader;
 mod operator;
 mod operators;
+mod outages;
 mod pod_security;
 mod recorded_journal;
 mod rollout;

@@ -79,6 +79,77 @@ async fn each_sink_receives_its_kinds_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn webhook_gets_the_body_of_its_template_with_a_signature() {
+    let sinks = Sinks::start();
+    let world = World::new(STUCK);
+    let (hook, key) = (world.path("hook"), world.path("key"));
+    private(&hook, &format!("{}/hook", sinks.address));
+    private(&key, "shared-between-both\n");
+    let sections = format!(
+        "[notify]\nurl = 'https://afk.acme.com/{{run}}'\n\
+         [notify.sinks.any]\nkind = 'webhook'\naddress = 'file:{}'\nsecret = 'file:{}'\n\
+         template = '{{\"say\": \"{{kind}} {{text}}\", \"at\": \"{{url}}\"}}'\n\
+         [notify.sinks.phone]\nkind = 'ntfy'\naddress = '{}/ntfy'\ntopic = 'afk'",
+        hook.display(),
+        key.display(),
+        sinks.address
+    );
+    let world = world.with(&sections);
+    sinks.answer("/hook", 503, None, "later");
+    let runtime = world.start().await;
+    ended(&runtime).await;
+    runtime.stop().await;
+    let got: Vec<_> = sinks.requests("/hook").into_iter().filter(|got| got.status == 200).collect();
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert_eq!(got[0].body["at"], "https://afk.acme.com/r1");
+    let text = got[0].body["say"].as_str().unwrap();
+    assert!(text.starts_with("needs-human Do it"), "{text}");
+    let signed = &got[0].headers["x-hub-signature-256"];
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"shared-between-both");
+    let body = format!("{{\"say\": {}, \"at\": \"https://afk.acme.com/r1\"}}", json!(text));
+    let hex: String = signed.trim_start_matches("sha256=").into();
+    let tag = ring::hmac::sign(&key, body.as_bytes());
+    let expected: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, expected);
+    let phone = sinks.requests("/ntfy");
+    let action = &phone.last().unwrap().body["actions"][0];
+    assert_eq!(
+        (action["action"].as_str(), action["url"].as_str()),
+        (Some("view"), Some("https://afk.acme.com/r1"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_have_a_heartbeat_and_are_given_up_at_the_end() {
+    let sinks = Sinks::start();
+    let world = World::new("sleep 1000");
+    let file = world.path("claims.json");
+    let section = format!(
+        "[presence]\nfile = '{}'\nurl = '{}/claims'\nheartbeat_seconds = 1",
+        file.display(),
+        sinks.address
+    );
+    let world = world.with(&section);
+    let read = || -> Value {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    };
+    let runtime = world.start().await;
+    wait_until("a claim", || read()["claims"][0]["issue"] == 1).await;
+    let first = read();
+    assert_eq!(first["claims"][0]["repo"], "acme/thing");
+    let void = first["void_after"].as_i64().unwrap() - first["heartbeat"].as_i64().unwrap();
+    assert_eq!(void, 3_000);
+    let beat = |value: &Value| value["heartbeat"].as_i64().unwrap_or_default();
+    wait_until("two heartbeats", || beat(&read()) > beat(&first) + 1_500).await;
+    assert_eq!(read()["claims"], first["claims"], "a heartbeat changes no claim");
+    let sent = sinks.requests("/claims");
+    assert_eq!(sent.last().unwrap().body["claims"][0]["run"], "r1");
+    runtime.stop().await;
+    wait_until("the end of the claims", || read()["claims"] == json!([])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn done_notice_is_quiet_and_reaches_only_sinks_that_take_it() {
     let sinks = Sinks::start();
     let world = World::new(&format!("{WORK}\n{END}"));

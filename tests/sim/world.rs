@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use afk::core::fleet::Fleet;
 use afk::core::model::agent_event::{AgentEvent, TurnEnd};
-use afk::core::model::approval::Answer;
+use afk::core::model::approval::{Answer, EscalationKind};
 use afk::core::model::breakglass::{self, VerbEnd, VerbResult};
 use afk::core::model::budget::{MicroUsd, Spend};
 use afk::core::model::command::{Command, CommandEnvelope, Role};
@@ -17,9 +17,10 @@ use afk::core::model::gate_report::{
     ChangeClass, GateReport, GateRules, GateRun, TestExit, TestRun,
 };
 use afk::core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
-use afk::core::model::input::{Input, RunFact};
+use afk::core::model::input::{Input, RunFact, TryFailure};
 use afk::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
 use afk::core::model::job::{Job, JobId, JobKind, QuestionEquipment};
+use afk::core::model::outage::{OutageCause, OutageKind};
 use afk::core::model::outbox::OutboxStep;
 use afk::core::model::permission::{PermissionRequest, Tool};
 use afk::core::model::policy::Policy;
@@ -89,11 +90,24 @@ impl Rng {
     }
 }
 
+fn away() -> TryFailure {
+    TryFailure { why: "connection refused".into(), wait_ms: 0 }
+}
+
+/// Whether a run without a permit waits for the end of an outage.
+fn waits_for_outage(fleet: &Fleet, run: &afk::core::model::run::Run) -> bool {
+    match &run.progress.activity {
+        Activity::Held { cause, .. } => fleet.outages.holds(cause),
+        _ => fleet.outage_of(run.work.repo()).is_some(),
+    }
+}
+
 pub struct Tally {
     pub done: usize,
     pub frozen: usize,
     pub crashes: usize,
     pub pushes: usize,
+    pub held: usize,
 }
 
 pub struct World {
@@ -119,6 +133,31 @@ pub struct World {
     crashes: usize,
     pushes: usize,
     calm: bool,
+    /// The parts of the world that are away, each until a time.
+    away: BTreeMap<OutageCause, Timestamp>,
+    /// The outages that a human was asked about and that have not ended.
+    asked: BTreeSet<OutageCause>,
+    /// How far the clock is ahead, in milliseconds.
+    ahead: i64,
+    held: usize,
+}
+
+/// The parts of the world that a task of a repository needs.
+fn needed(task: &Task, repo: &Repo) -> Vec<OutageCause> {
+    let remote = OutageCause::new(OutageKind::Remote, host(repo));
+    let disk = OutageCause::new(OutageKind::Disk, "/state");
+    match task {
+        Task::Worktree | Task::Gate | Task::Collect { .. } => vec![disk, remote],
+        Task::Rebase => vec![remote],
+        Task::Push { .. } => vec![remote, OutageCause::new(OutageKind::Credential, host(repo))],
+        Task::Turn { .. } => vec![OutageCause::new(OutageKind::Descriptors, "here")],
+        Task::Stage { .. } => vec![OutageCause::new(OutageKind::Ci, "https://ci.acme.com")],
+    }
+}
+
+/// Two repositories share a host.
+fn host(repo: &Repo) -> String {
+    if repo.to_string() == "acme/r2" { "git.two.com".into() } else { "git.one.com".into() }
 }
 
 fn repo(n: u64) -> Repo {
@@ -141,6 +180,7 @@ impl World {
             answer_ms: 60_000,
             breakglass: rng.chance(50).then(rules),
             remote: (0..3).map(repo).filter(|_| rng.chance(40)).collect(),
+            remote_names: (0..3).map(|n| (repo(n), host(&repo(n)))).collect(),
             ..Policy::default()
         };
         let mut world = Self {
@@ -163,6 +203,10 @@ impl World {
             crashes: 0,
             pushes: 0,
             calm: false,
+            away: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            ahead: 0,
+            held: 0,
         };
         for n in 1..=2 + world.rng.below(7) {
             let issue = world.issue(n);
@@ -247,6 +291,7 @@ impl World {
             }
             Effect::Deliver { .. }
             | Effect::ReadIssue { .. }
+            | Effect::ProbeOutage { .. }
             | Effect::Breakglass(breakglass::BreakglassTask::Verb { .. }) => {
                 self.under_way.push(effect);
             }
@@ -254,9 +299,16 @@ impl World {
         }
         // Invariant 10, as far as the core can keep it: one effect for each run.
         let mut seen = BTreeSet::new();
+        let mut tries = BTreeSet::new();
         for effect in &self.under_way {
-            if let Effect::Begin { run, .. } = effect {
-                assert!(seen.insert(*run), "two effects of {run} are under way");
+            match effect {
+                Effect::Begin { run, .. } => {
+                    assert!(seen.insert(*run), "two effects of {run} are under way");
+                }
+                Effect::ProbeOutage { cause, .. } => {
+                    assert!(tries.insert(cause), "two tries of {cause:?} are under way");
+                }
+                _ => {}
             }
         }
     }
@@ -298,6 +350,7 @@ impl World {
                     let first = then
                         .waiting(at)
                         .filter(|r| !past || r.work.job().is_some())
+                        .filter(|r| r.work.job().is_some() || !waits_for_outage(&then, r))
                         .find(|r| then.policy.allowlist.contains(r.work.repo()));
                     assert_eq!(first.map(|r| r.id), Some(*run), "1: out of order");
                 }
@@ -326,6 +379,15 @@ impl World {
                     assert!(!done || (asked && !guidance.is_empty()), "7: done is final");
                     self.reopened.insert(*run);
                 }
+                Event::OutageReported { causes, question: Some(_) } => {
+                    for cause in causes {
+                        assert!(self.asked.insert(cause.clone()), "12: asked twice: {cause:?}");
+                    }
+                }
+                Event::OutageEnded { cause } => {
+                    self.asked.remove(cause);
+                }
+                Event::Held { .. } => self.held += 1,
                 Event::Accepted { command } => {
                     assert_eq!(command.role, Role::Operator, "9: a viewer acted");
                 }
@@ -346,6 +408,7 @@ impl World {
         let ours = fleet.outbox.values().any(|entry| entry.step.issue() == Some(key));
         assert!(ours || !issue.in_progress, "2: claimed by another afk");
         assert!(!fleet.locks.contains_key(&key.repo), "2: the repository is taken");
+        assert!(fleet.outage_of(&key.repo).is_none(), "12: started during an outage");
         if let Some(limit) = fleet.policy.day_limit {
             assert!(fleet.books.day(at).usd < limit, "3: over budget");
         }
@@ -366,6 +429,12 @@ impl World {
         self.fleet = folded;
         self.volatile = Volatile::default();
         let calm = std::mem::replace(&mut self.calm, true);
+        // As the runtime's clock does where the journal is ahead of it.
+        let ahead = self.fleet.last_event.since(self.now);
+        if ahead >= 60_000 {
+            self.ahead = 0;
+            self.input(Input::TimeSkipped { ms: -ahead });
+        }
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
         self.calm = calm;
     }
@@ -381,6 +450,8 @@ impl World {
                 3 => self.change_issue(),
                 4 => self.input(Input::Tick),
                 5 => self.others_push(),
+                6 if self.rng.chance(40) => self.outage(),
+                7 if self.rng.chance(10) => self.skip_time(),
                 _ => self.complete_effect(),
             }
         }
@@ -403,6 +474,56 @@ impl World {
         if self.rng.chance(70) {
             self.input(Input::Issues(self.issues.clone()));
         }
+    }
+
+    /// A part of the world goes away for up to three hours.
+    fn outage(&mut self) {
+        let parts = [
+            OutageCause::new(OutageKind::Remote, "git.one.com"),
+            OutageCause::new(OutageKind::Remote, "git.two.com"),
+            OutageCause::new(OutageKind::Credential, "git.one.com"),
+            OutageCause::new(OutageKind::Disk, "/state"),
+            OutageCause::new(OutageKind::Descriptors, "here"),
+            OutageCause::new(OutageKind::Ci, "https://ci.acme.com"),
+        ];
+        let part = self.rng.pick(&parts).clone();
+        let until = self.now.plus(self.rng.below(3 * 3_600_000).cast_signed());
+        self.away.insert(part, until);
+    }
+
+    fn is_away(&self, cause: &OutageCause) -> bool {
+        !self.calm && self.away.get(cause).is_some_and(|until| self.now < *until)
+    }
+
+    /// The machine sleeps, or its clock is ahead for a while.
+    fn skip_time(&mut self) {
+        const AHEAD: i64 = 40 * 24 * 3_600_000;
+        let ms = match self.ahead {
+            0 if self.rng.chance(50) => 9 * 3_600_000,
+            0 => std::mem::replace(&mut self.ahead, AHEAD) + AHEAD,
+            _ => -std::mem::take(&mut self.ahead),
+        };
+        self.now = self.now.plus(ms);
+        for until in self.away.values_mut() {
+            *until = until.plus(ms);
+        }
+        self.input(Input::TimeSkipped { ms });
+    }
+
+    /// Checks that an outage has spent nothing of the run that met it.
+    fn assert_unspent(&self, run: RunId, before: &Fleet) {
+        let (Some(was), Some(is)) = (before.runs.get(&run), self.fleet.runs.get(&run)) else {
+            return;
+        };
+        let Activity::Held { then, .. } = &is.progress.activity else { return };
+        let counters = |run: &afk::core::model::run::Run| {
+            let progress = &run.progress;
+            (progress.attempts, progress.failures, progress.gate_closed, progress.push_rejections)
+        };
+        assert_eq!(counters(was), counters(is), "12: an outage has cost {run} an attempt");
+        assert_eq!(**then, was.progress.activity, "12: {run} loses its place");
+        let turn = u32::from(matches!(**then, Activity::Turn { .. }));
+        assert_eq!(is.agent.turns, was.agent.turns - turn, "12: an outage has cost {run} a turn");
     }
 
     fn others_push(&mut self) {
@@ -563,10 +684,19 @@ impl World {
                     if ignored && ends {
                         self.under_way.push(effect);
                     }
+                    let (before, crashes) = (self.fleet.clone(), self.crashes);
                     self.input(Input::Run { run, epoch, fact });
+                    if crashes == self.crashes {
+                        self.assert_unspent(run, &before);
+                    }
                 }
             }
-            _ => unreachable!("only tasks and deliveries are under way"),
+            Effect::ProbeOutage { cause, .. } => {
+                self.under_way.remove(n);
+                let failure = self.is_away(&cause).then(away);
+                self.input(Input::OutageTried { cause, failure });
+            }
+            _ => unreachable!("only tasks, tries and deliveries are under way"),
         }
     }
 
@@ -576,6 +706,10 @@ impl World {
             return Some((RunFact::Failed { why: "the disk is full".into() }, true));
         }
         let repo = self.fleet.runs[&run].work.repo().clone();
+        let missing = needed(&task, &repo).into_iter().find(|cause| self.is_away(cause));
+        if let Some(cause) = missing {
+            return Some((RunFact::Unavailable { cause, failure: away() }, true));
+        }
         let remote = self.remote.entry(repo).or_default();
         Some(match task {
             Task::Worktree if !self.calm && self.rng.chance(5) => {
@@ -741,6 +875,7 @@ impl World {
             if self.under_way.is_empty()
                 && self.fleet.live.is_empty()
                 && self.fleet.outbox.is_empty()
+                && self.fleet.outages.is_empty()
             {
                 break;
             }
@@ -752,6 +887,9 @@ impl World {
                 self.operate(Command::RetryStep { entry });
             }
         }
+        assert!(self.fleet.outages.is_empty(), "12: an outage never ends");
+        let asks = self.fleet.inbox().into_iter().find(|e| e.kind == EscalationKind::Outage);
+        assert!(asks.is_none(), "12: a question outlives its outage: {asks:?}");
         assert!(self.fleet.outbox.is_empty(), "5: a completion step was lost");
         let waits =
             self.fleet.live_runs().find(|r| !matches!(r.progress.activity, Activity::Ended));
@@ -774,6 +912,7 @@ impl World {
             frozen: count(Outcome::Frozen),
             crashes: self.crashes,
             pushes: self.pushes,
+            held: self.held,
         }
     }
 }

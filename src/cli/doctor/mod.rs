@@ -227,6 +227,11 @@ async fn services(config: &Config, checkup: &mut Checkup) {
             | SinkConfig::Slack { webhook: secret, .. } => {
                 references.push((format!("sink {name}"), secret));
             }
+            SinkConfig::Webhook(sink) => {
+                references.push((format!("sink {name}"), &sink.address));
+                let secret = sink.secret.iter();
+                references.extend(secret.map(|key| (format!("the key of sink {name}"), key)));
+            }
             SinkConfig::Ntfy { .. } | SinkConfig::Command { .. } => {}
         }
     }

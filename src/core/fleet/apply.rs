@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::fleet::Fleet;
+use crate::fleet::outages::Recovery;
 use crate::model::approval::EscalationState;
 use crate::model::brief::Brief;
 use crate::model::digest::Digest;
@@ -241,6 +242,30 @@ impl Fleet {
             Event::Draining { .. } => self.draining = true,
             Event::Tripped { cause } => self.breaker.trip(at, cause.clone()),
             Event::Reset => self.breaker.reset(),
+            Event::Unavailable { cause, why, repo, next } => {
+                self.outages.failed(at, cause, why, repo.as_ref(), *next);
+            }
+            Event::Resumed { cause, runs } => {
+                if let Some(outage) = self.outages.of_mut(cause) {
+                    outage.recovery = Some(Recovery { at, runs: runs.clone() });
+                }
+            }
+            Event::OutageEnded { cause } => self.outages.ended(cause),
+            Event::OutageReported { causes, question } => {
+                self.outages.reported(causes, *question);
+            }
+            Event::Held { run, cause } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.apply(at, event);
+                    let repo = run.work.repo().clone();
+                    if let Some(outage) = self.outages.of_mut(cause) {
+                        outage.repos.insert(repo);
+                    }
+                }
+            }
+            Event::PermitReturned { run } => self.return_permit(*run),
+            Event::TimeSkipped { ms } if *ms < 0 => self.set_back(at, -*ms),
+            Event::TimeSkipped { ms } => self.give_back_time(*ms),
             Event::SoftLimit => self.books.warned(at),
             Event::Steered { .. }
             | Event::RequestDecided { .. }
@@ -321,6 +346,18 @@ impl Fleet {
                     run.apply(at, event);
                 }
             }
+        }
+    }
+
+    fn return_permit(&mut self, id: RunId) {
+        if !self.at_work.remove(&id) {
+            return;
+        }
+        if let Some(run) = self.run_mut(id) {
+            run.progress.admitted = None;
+        }
+        if let Some(run) = self.runs.get(&id) {
+            self.queue.insert(run);
         }
     }
 

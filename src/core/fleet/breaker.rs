@@ -54,6 +54,12 @@ impl Breaker {
         self.open = Some((cause, at));
     }
 
+    /// Applies `back` to every time, because the clock was set back.
+    pub(super) fn set_back(&mut self, back: &dyn Fn(&mut Timestamp)) {
+        self.recent.iter_mut().for_each(|(at, ..)| back(at));
+        self.open.iter_mut().for_each(|(_, at)| back(at));
+    }
+
     /// Closes the breaker and forgets every failure.
     pub fn reset(&mut self) {
         *self = Self::default();

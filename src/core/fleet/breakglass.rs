@@ -202,6 +202,17 @@ impl BreakglassState {
         push(&mut self.past, run, PAST_VERBS);
     }
 
+    /// Applies `back` to every time that a deadline follows from, because the clock was set back.
+    pub(super) fn set_back(&mut self, back: &dyn Fn(&mut Timestamp)) {
+        if let Some(armed) = &mut self.armed {
+            back(&mut armed.since);
+            back(&mut armed.until);
+        }
+        self.mutations.iter_mut().for_each(back);
+        let Drill { since, good, tried, .. } = &mut self.drill;
+        [since, good, tried].into_iter().flatten().for_each(back);
+    }
+
     /// Expects a drill from the first time that breakglass is configured.
     pub(super) fn configured(&mut self, at: Timestamp) {
         self.drill.since.get_or_insert(at);

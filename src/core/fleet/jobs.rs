@@ -46,6 +46,12 @@ impl Jobs {
         self.ended.front().map(|(ended, _)| ended.plus(ttl_ms))
     }
 
+    /// Applies `back` to every time, because the clock was set back.
+    pub(super) fn set_back(&mut self, back: &dyn Fn(&mut Timestamp)) {
+        self.ended.iter_mut().for_each(|(at, _)| back(at));
+        self.conversations.values_mut().for_each(|known| back(&mut known.at));
+    }
+
     pub(super) fn claimed(&mut self, job: &Job, run: RunId) {
         self.by_id.insert(job.id, run);
     }

@@ -3,7 +3,8 @@
 //! rarer questions are in `query`.
 //!
 //! ```text
-//! journal ─▶ events ─▶ Fleet::apply ─▶ Run::apply, Queue, Jobs, Books, Breaker, BreakglassState
+//! journal ─▶ events ─▶ Fleet::apply ─▶ Run::apply, Queue, Jobs, Books, Breaker, Outages,
+//!                                             BreakglassState
 //! ```
 
 mod apply;
@@ -11,8 +12,10 @@ pub mod books;
 pub mod breaker;
 pub mod breakglass;
 pub mod jobs;
+pub mod outages;
 pub mod queue;
 mod run;
+mod skipped_time;
 pub mod volatile;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +27,7 @@ use crate::fleet::books::Books;
 use crate::fleet::breaker::Breaker;
 use crate::fleet::breakglass::BreakglassState;
 use crate::fleet::jobs::Jobs;
+use crate::fleet::outages::{Outage, Outages};
 use crate::fleet::queue::Queue;
 use crate::fleet::volatile::Volatile;
 use crate::model::approval::Escalation;
@@ -33,6 +37,7 @@ use crate::model::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::Job;
 use crate::model::ledger::LedgerEntry;
+use crate::model::outage::{OutageCause, OutageKind};
 use crate::model::outbox::OutboxEntry;
 use crate::model::policy::{Policy, RemoteExecutor};
 use crate::model::run::{Activity, Run, Work};
@@ -80,6 +85,9 @@ pub struct Fleet {
     pub books: Books,
     /// Recent failures by cause, and whether pickup is paused.
     pub breaker: Breaker,
+    /// The parts of the environment that are away, and whose runs wait.
+    #[serde(default, skip_serializing_if = "Outages::is_empty")]
+    pub outages: Outages,
     /// The jobs and conversations of the service's callers.
     #[serde(default)]
     pub jobs: Jobs,
@@ -116,6 +124,28 @@ impl Fleet {
         self.breaker
             .open()
             .is_some_and(|(_, since)| now.since(*since) < PAUSE || self.on_issues() > 0)
+    }
+
+    /// Whether something keeps every issue from starting: the open breaker, or a limit of the machine.
+    #[must_use]
+    pub fn pauses_all(&self) -> bool {
+        let machine = |outage: &Outage| outage.cause.kind.is_of_machine();
+        self.breaker.open().is_some() || self.outages.holding().any(machine)
+    }
+
+    /// The outage that keeps the runs of a repository from starting; none if nothing does.
+    #[must_use]
+    pub fn outage_of(&self, repo: &Repo) -> Option<&OutageCause> {
+        let depends = |cause: &OutageCause| match cause.kind {
+            OutageKind::Remote | OutageKind::Credential => {
+                self.policy.remote_names.get(repo) == Some(&cause.subject)
+            }
+            OutageKind::Forge => self.policy.remote.contains(repo),
+            kind => kind.is_of_machine(),
+        };
+        let holds = self.outages.holding();
+        let mut holds = holds.filter(|o| o.repos.contains(repo) || depends(&o.cause));
+        holds.next().map(|outage| &outage.cause)
     }
 
     /// Permits in use for issues. The breaker counts these only: jobs don't concern it.
@@ -184,8 +214,11 @@ impl Fleet {
             _ => None,
         });
         let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
-        let waits = |e: &&OutboxEntry| !e.held && !volatile.in_flight(e.id);
-        let outbox = self.outbox.values().filter(waits).map(|e| e.not_before);
+        // A step behind another one of its subject is not due, however long that one takes.
+        let mut subjects = BTreeSet::new();
+        let waiting = self.outbox.values().filter(|e| !e.held);
+        let firsts = waiting.filter(|e| subjects.insert(e.step.subject()));
+        let outbox = firsts.filter(|e| !volatile.in_flight(e.id)).map(|e| e.not_before);
         let notices = &self.policy.notices;
         let reminders = self.escalations.values().filter_map(|e| notices.next_reminder(e));
         let probe = self.breaker.open().map(|(_, since)| since.plus(PAUSE));
@@ -194,8 +227,28 @@ impl Fleet {
             .breakglass
             .next_deadline(self.policy.breakglass.as_ref().filter(|_| !self.draining));
         let job = self.jobs.next_deadline(self.policy.job_ttl_ms);
-        let rest = probe.into_iter().chain(breakglass).chain(job);
+        let outage = self.next_outage_deadline(volatile);
+        let rest = probe.into_iter().chain(breakglass).chain(job).chain(outage);
         runs.chain(escalations).chain(reminders).chain(outbox).chain(rest).min()
+    }
+
+    /// When an outage needs the next try, notice or question, or its held runs return their permits.
+    fn next_outage_deadline(&self, volatile: &Volatile) -> Option<Timestamp> {
+        let rules = &self.policy.outages;
+        let of_outage = |outage: &Outage| {
+            let holds = outage.holds();
+            let next_try = (holds && !volatile.is_trying(&outage.cause)).then_some(outage.next_try);
+            let notice = (holds && !outage.noticed).then(|| outage.since.plus(rules.notice_ms()));
+            let unasked = holds && outage.question.is_none();
+            let question = unasked.then(|| outage.since.plus(rules.ask_ms));
+            let over = outage.relapse_ends(rules);
+            [next_try, notice, question, over].into_iter().flatten().min()
+        };
+        let permits = self.working_runs().filter_map(|run| match run.progress.activity {
+            Activity::Held { since, .. } => Some(since.plus(rules.permit_ms())),
+            _ => None,
+        });
+        self.outages.all().filter_map(of_outage).chain(permits).min()
     }
 
     /// Whether the live runs and jobs reach the policy's queue depth.

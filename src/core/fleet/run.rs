@@ -3,6 +3,7 @@
 use crate::model::agent_event::TurnEnd;
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::event::Event;
+use crate::model::outage::OutageCause;
 use crate::model::run::{Activity, Outcome, Run};
 use crate::model::stage::{Phase, ProofLink, Stage};
 use crate::model::time::Timestamp;
@@ -35,10 +36,27 @@ impl Run {
         self.issue.withdrawn = None;
     }
 
+    /// Waits in the current activity until an outage is over. A turn that could not begin does not
+    /// count.
+    fn hold(&mut self, at: Timestamp, cause: &OutageCause) {
+        let then = std::mem::replace(&mut self.progress.activity, Activity::Ended);
+        if let Activity::Turn { .. } = then {
+            self.agent.turns = self.agent.turns.saturating_sub(1);
+        }
+        let (cause, then) = (cause.clone(), Box::new(then));
+        self.progress.activity = Activity::Held { cause, since: at, then };
+        self.progress.epoch += 1;
+        (self.agent.quiet, self.agent.retry) = (None, None);
+    }
+
     pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::Admitted { .. } => self.progress.admitted = Some(at),
+            Event::Held { cause, .. } => self.hold(at, cause),
             Event::Began { activity, .. } => {
+                if let Activity::Held { since, .. } = self.progress.activity {
+                    self.give_back_time(at.since(since));
+                }
                 self.progress.activity = activity.clone();
                 self.progress.epoch += 1;
                 (self.agent.quiet, self.agent.retry, self.agent.followed) = (None, None, None);
@@ -114,6 +132,7 @@ impl Run {
             Event::Pushed { head, .. } => {
                 self.progress.approved = None;
                 self.workspace.pushed = Some(head.clone());
+                self.progress.unseen_ms = 0;
                 let evidence = Evidence {
                     verdict: Verdict::Green,
                     sha: head.clone(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::id::{IssueKey, OutboxId};
+use crate::model::outage::OutageCause;
 use crate::model::time::Timestamp;
 
 /// The volatile state of one life of the runtime.
@@ -13,6 +14,7 @@ pub struct Volatile {
     in_flight: BTreeSet<OutboxId>,
     /// Issues that are being read again before their claim.
     reading: BTreeSet<IssueKey>,
+    trying: BTreeSet<OutageCause>,
 }
 
 impl Volatile {
@@ -26,6 +28,25 @@ impl Volatile {
     pub(crate) fn advance(&mut self, at: Timestamp) -> Timestamp {
         self.now = self.now.max(at);
         self.now
+    }
+
+    /// Records that the clock was set back by `ms`, the one case in which time runs backwards.
+    pub(crate) fn set_back(&mut self, ms: i64) {
+        self.now = self.now.plus(-ms);
+    }
+
+    /// Whether the runtime tries right now whether an outage is over.
+    #[must_use]
+    pub fn is_trying(&self, cause: &OutageCause) -> bool {
+        self.trying.contains(cause)
+    }
+
+    pub(crate) fn trying(&mut self, cause: OutageCause) {
+        self.trying.insert(cause);
+    }
+
+    pub(crate) fn tried(&mut self, cause: &OutageCause) {
+        self.trying.remove(cause);
     }
 
     /// Whether an adapter is delivering an outbox entry and has not answered yet.
@@ -54,5 +75,6 @@ impl Volatile {
     pub(crate) fn restarted(&mut self) {
         self.in_flight.clear();
         self.reading.clear();
+        self.trying.clear();
     }
 }

@@ -40,6 +40,8 @@ pub enum EscalationKind {
     DrillDue,
     /// Several runs failed for the same cause, and pickup is paused.
     Breaker,
+    /// A part of the environment has been away for long, and the runs that need it wait.
+    Outage,
     /// An agent that diagnosed a wedged VM proposes a verb.
     Proposal,
     /// The push broke something, and all fix-forward attempts are spent.
@@ -63,6 +65,7 @@ impl EscalationKind {
             Self::Stalled => "stalled",
             Self::DrillDue => "drill-due",
             Self::Breaker => "breaker",
+            Self::Outage => "outage",
             Self::Proposal => "proposal",
             Self::Frozen => "frozen",
         }
@@ -89,6 +92,7 @@ impl EscalationKind {
             Self::Guardrail => Some("acknowledge: afk refused it, and the run continues"),
             Self::DrillDue => Some("run the drill now: status, then forensics"),
             Self::Proposal => Some("acknowledge: afk runs nothing; send the verb yourself"),
+            Self::Outage => Some("try again now; afk also tries by itself"),
             Self::Breaker => Some("resume pickup now, before a run has proved that it works"),
             Self::NeedsHuman | Self::OverBudget | Self::Stalled => {
                 Some("acknowledge: you take over; the worktree is kept")
@@ -114,6 +118,7 @@ impl EscalationKind {
             Self::Permission
             | Self::Guardrail
             | Self::Breaker
+            | Self::Outage
             | Self::DrillDue
             | Self::Proposal
             | Self::Replaced
@@ -393,13 +398,14 @@ impl Escalation {
         escalation
     }
 
-    /// The run's number; without a run the issue, the trackers or `breakglass`.
+    /// The run's number; without a run the issue, the trackers, `afk` for an outage, or `breakglass`.
     #[must_use]
     pub fn subject(&self) -> String {
         match (self.run, &self.issue) {
             (Some(run), _) => run.to_string(),
             (None, Some(issue)) => issue.to_string(),
             (None, None) if self.kind == EscalationKind::Replaced => "trackers".into(),
+            (None, None) if self.kind == EscalationKind::Outage => "afk".into(),
             (None, None) => "breakglass".into(),
         }
     }

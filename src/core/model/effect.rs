@@ -6,7 +6,8 @@
 use crate::model::approval::{Answer, DecidedBy};
 use crate::model::breakglass;
 use crate::model::budget::MicroUsd;
-use crate::model::id::{IssueKey, OutboxId, RunId, Sha};
+use crate::model::id::{IssueKey, OutboxId, Repo, RunId, Sha};
+use crate::model::outage::OutageCause;
 use crate::model::outbox::OutboxStep;
 use crate::model::run::TurnPrompt;
 use crate::model::stage::Stage;
@@ -75,6 +76,13 @@ pub enum Effect {
         run: RunId,
         /// The text of the remark.
         text: Untrusted,
+    },
+    /// Try whether an outage is over.
+    ProbeOutage {
+        /// The part of the environment that is away.
+        cause: OutageCause,
+        /// A repository that needs it, where one has met the outage.
+        repo: Option<Repo>,
     },
     /// Work on behalf of breakglass.
     Breakglass(breakglass::BreakglassTask),

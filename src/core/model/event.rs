@@ -4,6 +4,8 @@
 //! The serialized names and fields are a format on disk: changing one needs a schema step in the
 //! `journal` module.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::agent_event::TurnEnd;
@@ -18,6 +20,7 @@ use crate::model::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha
 use crate::model::issue::{Issue, Priority, RepoIdentity};
 use crate::model::job::JobCommits;
 use crate::model::ledger::Reason;
+use crate::model::outage::OutageCause;
 use crate::model::outbox::OutboxStep;
 use crate::model::permission::{Grant, Permissions};
 use crate::model::policy::Policy;
@@ -222,6 +225,56 @@ pub enum Event {
     },
     /// The breaker closed, and pickup continues.
     Reset,
+    /// A part of the environment is away, or a further try failed.
+    Unavailable {
+        /// The part that is away.
+        cause: OutageCause,
+        /// The error with its causes.
+        why: Untrusted,
+        /// The repository that met it, where the task was about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repo: Option<Repo>,
+        /// The time of the next try.
+        next: Timestamp,
+    },
+    /// A run met an outage and waits in its activity.
+    Held {
+        /// The run that waits.
+        run: RunId,
+        /// The part of the environment that is away.
+        cause: OutageCause,
+    },
+    /// A run that an outage holds for long returned its permit, and waits for another one.
+    PermitReturned {
+        /// The run in question.
+        run: RunId,
+    },
+    /// A try succeeded: the runs that an outage held go on.
+    Resumed {
+        /// The part of the environment that is back.
+        cause: OutageCause,
+        /// The runs that go on.
+        runs: BTreeSet<RunId>,
+    },
+    /// An outage is over.
+    OutageEnded {
+        /// The part of the environment that is back.
+        cause: OutageCause,
+    },
+    /// afk notified the operators of outages, or asked a human about them.
+    OutageReported {
+        /// The parts that are away.
+        causes: Vec<OutageCause>,
+        /// The question that is about all of them; none for a notice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        question: Option<EscalationId>,
+    },
+    /// Time passed in which afk could do nothing, since the machine slept or afk did not run, or the
+    /// clock was set back.
+    TimeSkipped {
+        /// The time in milliseconds; negative where the clock was set back.
+        ms: i64,
+    },
     /// afk notified the operators that the day's soft limit is passed.
     SoftLimit,
     /// A run spent tokens and money.

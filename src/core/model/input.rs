@@ -11,6 +11,7 @@ use crate::model::gate_report::GateReport;
 use crate::model::id::{IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::JobCommits;
+use crate::model::outage::OutageCause;
 use crate::model::permission::Permissions;
 use crate::model::policy::Policy;
 use crate::model::stage::Stages;
@@ -82,6 +83,27 @@ pub enum Input {
         /// The directory of the capsule.
         path: String,
     },
+    /// A part of the environment is away, as a task without a run has found.
+    Unavailable {
+        /// The part that is away.
+        cause: OutageCause,
+        /// The repository that needs it, where the task was about one.
+        repo: Option<Repo>,
+        /// The error with its causes.
+        failure: TryFailure,
+    },
+    /// A try whether an outage is over has ended.
+    OutageTried {
+        /// The part of the environment.
+        cause: OutageCause,
+        /// The error, if the outage goes on.
+        failure: Option<TryFailure>,
+    },
+    /// Time passed in which afk could do nothing, since the machine slept, or the clock was set.
+    TimeSkipped {
+        /// The time in milliseconds; negative where the clock was set back.
+        ms: i64,
+    },
     /// An outbox entry was delivered.
     Delivered {
         /// The number of the entry.
@@ -106,6 +128,16 @@ pub enum Input {
         /// Whether the tracker may have carried it out, or may still do so.
         doubtful: bool,
     },
+}
+
+/// Why a part of the environment could not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TryFailure {
+    /// The error with its causes.
+    pub why: Untrusted,
+    /// The shortest wait before the next try, in milliseconds, where the service demands one;
+    /// otherwise 0.
+    pub wait_ms: i64,
 }
 
 /// The report of a run's effect.
@@ -207,6 +239,14 @@ pub enum RunFact {
         /// The commits, and what the human can do.
         detail: Untrusted,
     },
+    /// The effect could not be carried out because a part of the environment is away. The run is
+    /// not at fault, and waits.
+    Unavailable {
+        /// The part that is away.
+        cause: OutageCause,
+        /// The error with its causes.
+        failure: TryFailure,
+    },
     /// The effect could not be carried out.
     Failed {
         /// The cause, and how to fix it.
@@ -228,6 +268,7 @@ impl RunFact {
             | Self::BaseStale { why }
             | Self::NeedsHuman { detail: why, .. }
             | Self::Failed { why } => change(why),
+            Self::Unavailable { failure, .. } => change(&mut failure.why),
             Self::SetupFailed { why, log } => {
                 change(why);
                 change(log);

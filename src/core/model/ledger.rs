@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::breaker::Cause;
 use crate::model::id::{Actor, Repo, RunId};
+use crate::model::outage::OutageCause;
 use crate::model::run::Outcome;
 use crate::model::time::Timestamp;
 
@@ -77,6 +78,11 @@ pub enum Reason {
         /// The cause that the failed runs share.
         cause: Cause,
     },
+    /// A part of the environment that the repository needs is away.
+    Outage {
+        /// The part that is away.
+        cause: OutageCause,
+    },
     /// Another turn might exceed the day's limit.
     OverBudget,
     /// The number of waiting runs has reached `max_queue_depth`.
@@ -105,6 +111,7 @@ impl Reason {
             Self::RepoBusy { run } => format!("{run} holds the repository's lock"),
             Self::RepoFrozen { run } => format!("{run} is frozen and holds the lock"),
             Self::Breaker { cause } => format!("paused: {}", clean(&cause.0)),
+            Self::Outage { cause } => format!("waits: {}", cause.summary()),
             Self::OverBudget => "the day's budget is spent".into(),
             Self::QueueFull => "the queue is full".into(),
             Self::Eligible => "starts as soon as possible".into(),
@@ -135,6 +142,9 @@ impl Reason {
             Self::RepoFrozen { run } => format!("answer {run}'s escalation in the inbox"),
             Self::Breaker { .. } => {
                 "see the inbox; pickup resumes by itself once a turn succeeds".into()
+            }
+            Self::Outage { .. } => {
+                "nothing: afk tries again by itself, and goes on once it is over".into()
             }
             Self::OverBudget => "raise `budget.day_usd`, or wait for midnight UTC".into(),
             Self::Ended { outcome: Outcome::Done, .. } => "arm it again to repeat it".into(),

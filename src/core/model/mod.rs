@@ -21,6 +21,7 @@ pub mod issue;
 pub mod job;
 pub mod ledger;
 pub mod notice;
+pub mod outage;
 pub mod outbox;
 pub mod permission;
 pub mod plural;

@@ -25,6 +25,8 @@ pub enum NoticeKind {
     Stalled,
     /// A push broke something, and all attempts are spent.
     Frozen,
+    /// A part of the environment is away, and afk waits for it.
+    Outage,
     /// An operator used breakglass, or its drill is due.
     Breakglass,
 }
@@ -39,6 +41,7 @@ impl NoticeKind {
             Self::NeedsHuman => "needs-human",
             Self::Stalled => "stalled",
             Self::Frozen => "frozen",
+            Self::Outage => "outage",
             Self::Breakglass => "breakglass",
         }
     }
@@ -48,7 +51,7 @@ impl NoticeKind {
     pub const fn severity(self) -> Severity {
         match self {
             Self::Done => Severity::Info,
-            Self::Asked | Self::NeedsHuman | Self::Stalled => Severity::Warning,
+            Self::Asked | Self::NeedsHuman | Self::Stalled | Self::Outage => Severity::Warning,
             Self::Frozen | Self::Breakglass => Severity::Urgent,
         }
     }
@@ -59,6 +62,7 @@ impl NoticeKind {
             EscalationKind::Stalled => Self::Stalled,
             EscalationKind::Frozen => Self::Frozen,
             EscalationKind::DrillDue | EscalationKind::Proposal => Self::Breakglass,
+            EscalationKind::Outage => Self::Outage,
             EscalationKind::Approval
             | EscalationKind::Undelivered
             | EscalationKind::Replaced
@@ -120,6 +124,11 @@ pub enum Notice {
     },
     /// A tracker changed something that afk goes on with, such as the name of a repository.
     Tracker {
+        /// The text in one line.
+        text: String,
+    },
+    /// A part of the environment is away, and afk waits for it.
+    Outage {
         /// The message in one line, cleaned for a screen.
         text: String,
     },
@@ -142,6 +151,7 @@ impl Notice {
             Self::Ended { asked: Some((_, kind)), .. }
             | Self::Asked { kind, .. }
             | Self::Reminder { kind, .. } => NoticeKind::of(*kind),
+            Self::Outage { .. } => NoticeKind::Outage,
             Self::Breakglass { .. } => NoticeKind::Breakglass,
             Self::Tracker { .. } => NoticeKind::NeedsHuman,
             Self::Ended { outcome: Outcome::Frozen, .. } => NoticeKind::Frozen,
@@ -169,6 +179,7 @@ impl Notice {
             | Self::Asked { text, .. }
             | Self::Reminder { text, .. }
             | Self::Tracker { text }
+            | Self::Outage { text }
             | Self::Breakglass { text } => text,
         }
     }
@@ -210,10 +221,13 @@ impl Notices {
         inside.then(|| Timestamp((at.0.div_euclid(60_000) + left) * 60_000))
     }
 
-    /// The time of the escalation's next reminder; none once it is answered or acknowledged.
+    /// The time of the escalation's next reminder; none once it is answered or acknowledged, and for an
+    /// outage, which withdraws its question by itself.
     #[must_use]
     pub fn next_reminder(&self, escalation: &Escalation) -> Option<Timestamp> {
-        let waits = escalation.open() && escalation.acknowledged.is_none();
+        let waits = escalation.open()
+            && escalation.acknowledged.is_none()
+            && escalation.kind != EscalationKind::Outage;
         waits.then(|| self.reminder(escalation.notified, escalation.reminded)).flatten()
     }
 

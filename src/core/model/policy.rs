@@ -10,6 +10,7 @@ use crate::model::breakglass::BreakglassRules;
 use crate::model::budget::MicroUsd;
 use crate::model::id::Repo;
 use crate::model::notice::Notices;
+use crate::model::outage::OutageRules;
 use crate::model::time::MINUTE;
 
 /// A remote executor that carries out a repository's turns.
@@ -61,6 +62,12 @@ pub struct Policy {
     /// edits in place.
     #[serde(default)]
     pub remote: BTreeSet<Repo>,
+    /// The name of each repository's git remote among the subjects of outages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remote_names: BTreeMap<Repo, String>,
+    /// How outages are handled.
+    #[serde(default, skip_serializing_if = "OutageRules::is_default")]
+    pub outages: OutageRules,
     /// The repositories whose turns a remote executor carries out.
     #[serde(default, rename = "elsewhere")]
     pub remote_executors: BTreeMap<Repo, RemoteExecutor>,
@@ -102,6 +109,8 @@ impl Default for Policy {
             push_rejections: 5,
             answer_ms: 8 * 60 * MINUTE,
             remote: BTreeSet::new(),
+            remote_names: BTreeMap::new(),
+            outages: OutageRules::default(),
             remote_executors: BTreeMap::new(),
             term: 0,
             notices: Notices::default(),

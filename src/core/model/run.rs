@@ -12,6 +12,7 @@ use crate::model::digest::Digest;
 use crate::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::model::issue::Priority;
 use crate::model::job::{Job, JobCommits, JobStatus};
+use crate::model::outage::OutageCause;
 use crate::model::permission::{Grant, Permissions};
 use crate::model::stage::{Phase, Stage, Stages, by_name};
 use crate::model::time::Timestamp;
@@ -112,7 +113,7 @@ impl Outcome {
     }
 }
 
-/// A run's current activity. For each but `Waiting`, `Backoff` and `Ended` exactly one effect is
+/// A run's current activity. For each but `Waiting`, `Backoff`, `Held` and `Ended` exactly one effect is
 /// under way, which a restart begins again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "doing")]
@@ -138,6 +139,15 @@ pub enum Activity {
     Backoff {
         /// The time at which the wait is over.
         until: Timestamp,
+        /// The activity that begins then.
+        then: Box<Activity>,
+    },
+    /// A part of the environment is away: the run waits until it is back, then begins `then`.
+    Held {
+        /// The part that is away.
+        cause: OutageCause,
+        /// The time at which the run met the outage.
+        since: Timestamp,
         /// The activity that begins then.
         then: Box<Activity>,
     },
@@ -167,6 +177,7 @@ impl Activity {
             Self::Collect => "taking its commits in",
             Self::Stage { stage } => stage.doing(),
             Self::Backoff { .. } => "retrying soon",
+            Self::Held { .. } => "waiting for an outage to end",
             Self::Ended => "ended",
         }
     }
@@ -305,6 +316,10 @@ pub struct RunProgress {
     pub ended: Option<Timestamp>,
     /// The time at which it first reached each phase.
     pub reached: Vec<(Phase, Timestamp)>,
+    /// The time since the push in which nobody could look at CI or a rollout, in milliseconds:
+    /// their deadlines don't count it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unseen_ms: i64,
     /// The number of fix-forward attempts begun.
     pub attempts: u32,
     /// The time of the first red verdict, from which the time for fix-forward counts.
@@ -418,6 +433,7 @@ impl Run {
                 admitted: None,
                 ended: None,
                 reached: vec![(Phase::Queued, at)],
+                unseen_ms: 0,
                 attempts: 0,
                 first_red: None,
                 gate_closed: 0,
@@ -471,6 +487,7 @@ impl Run {
             (Some(place), Activity::Turn { .. }) => {
                 format!("{} at {place}", self.progress.activity.as_str())
             }
+            (_, Activity::Held { cause, .. }) => format!("waiting: {}", cause.summary()),
             _ => self.progress.activity.as_str().to_owned(),
         };
         if let Some(retry) = self.agent.retry {
@@ -522,7 +539,7 @@ impl Run {
     pub const fn busy(&self) -> bool {
         !matches!(
             self.progress.activity,
-            Activity::Waiting | Activity::Backoff { .. } | Activity::Ended
+            Activity::Waiting | Activity::Backoff { .. } | Activity::Held { .. } | Activity::Ended
         )
     }
 
@@ -549,6 +566,11 @@ impl Run {
         let steps = now.since(self.progress.claimed) / aging_ms.max(1);
         (priority - steps, self.progress.claimed, self.id)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(ms: &i64) -> bool {
+    *ms == 0
 }
 
 /// The rank of "no priority": after every label.

@@ -224,6 +224,11 @@ impl Proof {
         };
     }
 
+    /// Applies `back` to the time of every evidence, because the clock was set back.
+    pub(crate) fn set_back(&mut self, back: &dyn Fn(&mut Timestamp)) {
+        self.0.values_mut().for_each(|evidence| back(&mut evidence.at));
+    }
+
     /// Drops the evidence for all later links, because it concerns another commit.
     pub(crate) fn forget_after(&mut self, link: ProofLink) {
         self.0.retain(|known, _| *known <= link);

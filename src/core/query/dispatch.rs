@@ -91,6 +91,9 @@ pub fn consider(fleet: &Fleet, now: Timestamp, issue: &Issue) -> Reason {
     {
         return Reason::Breaker { cause: cause.clone() };
     }
+    if let Some(cause) = fleet.outage_of(&issue.key.repo) {
+        return Reason::Outage { cause: cause.clone() };
+    }
     let policy = &fleet.policy;
     let spent = fleet.books.day(now).usd;
     if !fits(policy.day_limit, spent, fleet.reserved(), policy.turn_reserve) {

@@ -3,11 +3,12 @@
 //! control characters.
 
 use crate::fleet::Fleet;
+use crate::fleet::outages::Outage;
 use crate::model::budget::Spend;
 use crate::model::id::{IssueKey, RunId};
 use crate::model::issue::Arming;
 use crate::model::plural::plural;
-use crate::model::run::Run;
+use crate::model::run::{Activity, Run};
 use crate::model::stage::ProofLink;
 use crate::model::time::Timestamp;
 use crate::model::verdict::Verdict;
@@ -55,6 +56,22 @@ fn runs_on(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     if lines.is_empty() { crate::query::outbox::of_issue(fleet, key) } else { lines }
 }
 
+/// A line for each outage that holds runs back.
+#[must_use]
+pub fn outages(fleet: &Fleet) -> Vec<String> {
+    let line = |outage: &Outage| {
+        let held = |run: &&std::sync::Arc<Run>| matches!(&run.progress.activity, Activity::Held { cause, .. } if *cause == outage.cause);
+        let runs = match fleet.live_runs().filter(held).count() {
+            0 => String::new(),
+            1 => "1 run waits; ".into(),
+            count => format!("{count} runs wait; "),
+        };
+        let (summary, why) = (outage.cause.summary(), outage.why.clean_line());
+        format!("{summary}: {why}; {runs}afk tries again by itself")
+    };
+    fleet.outages.holding().map(line).collect()
+}
+
 /// The lines about a run: its phases, proof, agent, spend and places.
 #[must_use]
 pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
@@ -65,6 +82,14 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
     let began = run.progress.reached.first().map_or(run.progress.claimed, |(_, at)| *at);
     for (phase, at) in &run.progress.reached {
         lines.push(format!("  {:>9}  {}", elapsed(began, *at), phase.as_str()));
+    }
+    if let Activity::Held { cause, since, then } = &run.progress.activity {
+        lines.push(format!("  waits since {}: {}", elapsed(began, *since), cause.summary()));
+        lines.push(format!("  then continues: {}; it loses no attempt", then.as_str()));
+        if let Some(outage) = fleet.outages.of(cause) {
+            let attempts = plural(outage.failures, "failed attempt");
+            lines.push(format!("  {attempts} so far: {}", outage.why.clean_line()));
+        }
     }
     lines.extend(proof(run));
     for place in &run.progress.leaks {

@@ -25,6 +25,12 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
         if live && (run.busy() || timed) && !run.has_permit() {
             return Err(format!("1: {id} works without a permit"));
         }
+        if let Activity::Held { cause, .. } = &run.progress.activity
+            && fleet.outages.of(cause).is_none()
+            && run.has_permit()
+        {
+            return Err(format!("12: {id} waits for an outage that is over"));
+        }
         if run.workspace.pushed.is_some() && run.workspace.gated.is_none() {
             return Err(format!("4: {id} was pushed, but no gate opened for it"));
         }

@@ -18,7 +18,7 @@ use crate::model::id::{IssueKey, Repo, RunId};
 use crate::model::issue::{Arming, Issue};
 use crate::model::ledger::Reason;
 use crate::model::outbox::{OutboxStep, StandingLabel};
-use crate::model::run::Work;
+use crate::model::run::{Activity, Run, Work};
 use crate::query::dispatch;
 use crate::step::stepper::Stepper;
 
@@ -157,6 +157,7 @@ impl Stepper<'_> {
             .fleet()
             .waiting(self.at)
             .filter(|run| self.fleet().policy.allowlist.contains(run.work.repo()))
+            .filter(|run| run.work.job().is_some() || !self.waits_for_outage(run))
             .filter(|run| {
                 // The breaker concerns issues only: a caller of the service decides for itself.
                 if run.work.job().is_some() {
@@ -172,6 +173,16 @@ impl Stepper<'_> {
         for run in admitted {
             self.emit(Event::Admitted { run });
             self.start_work(run);
+        }
+    }
+}
+
+impl Stepper<'_> {
+    /// Whether a run without a permit waits for the end of an outage.
+    fn waits_for_outage(&self, run: &Run) -> bool {
+        match &run.progress.activity {
+            Activity::Held { cause, .. } => self.fleet().outages.holds(cause),
+            _ => self.fleet().outage_of(run.work.repo()).is_some(),
         }
     }
 }
@@ -195,6 +206,10 @@ pub(super) fn affected_by(events: &[Event]) -> bool {
                 | Event::Draining { .. }
                 | Event::Tripped { .. }
                 | Event::Reset
+                | Event::Unavailable { .. }
+                | Event::PermitReturned { .. }
+                | Event::Resumed { .. }
+                | Event::OutageEnded { .. }
         )
     })
 }

@@ -59,7 +59,7 @@ impl Stepper<'_> {
                         verb.as_str(),
                         text.as_received()
                     );
-                    self.escalate_breakglass(EscalationDraft::new(
+                    self.escalate_without_run(EscalationDraft::new(
                         EscalationKind::Proposal,
                         title,
                         detail,

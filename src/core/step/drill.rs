@@ -40,7 +40,7 @@ impl Stepper<'_> {
              {}.\n\nArm breakglass and try `status`; see docs/breakglass.md.",
             last.unwrap_or_else(|| "none".into())
         );
-        self.escalate_breakglass(EscalationDraft::new(EscalationKind::DrillDue, title, detail));
+        self.escalate_without_run(EscalationDraft::new(EscalationKind::DrillDue, title, detail));
     }
 
     /// Begins a drill at once, unless one is in progress or breakglass is not configured.

@@ -68,14 +68,15 @@ impl Stepper<'_> {
         }
     }
 
-    /// Raises an escalation about breakglass, which belongs to no run and never expires.
-    pub(super) fn escalate_breakglass(&mut self, draft: EscalationDraft) {
+    /// Raises an escalation about breakglass or an outage, which belongs to no run and never expires.
+    pub(super) fn escalate_without_run(&mut self, draft: EscalationDraft) -> EscalationId {
         let id = self.fleet().next_escalation();
         let kind = draft.kind;
         let escalation = Escalation::raise(id, draft, self.at);
         let text = format!("{}: {}", kind.as_str(), notice_title(&escalation.title));
         self.emit(Event::Escalated { escalation: Box::new(escalation) });
         self.notify(None, &Notice::Asked { escalation: id, text, kind });
+        id
     }
 
     /// Denies the requests whose time to answer has elapsed.

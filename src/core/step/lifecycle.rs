@@ -17,7 +17,8 @@
 //!            they conflict                 Turn
 //! Stage      green                         the next Stage, then the end  (module `verdict`)
 //!            red                           Turn: fix forward
-//! any        only a human can decide       the end for a human
+//! any        a part of the world is away   Held, then the same again  (module `outage`)
+//!            only a human can decide       the end for a human
 //!            the task failed               a retry after a pause; after too many, the end for a human
 //! ```
 
@@ -122,6 +123,10 @@ impl Stepper<'_> {
     /// one.
     pub(super) fn start_work(&mut self, id: RunId) {
         let Some(run) = self.run(id) else { return };
+        if let Activity::Held { then, .. } = &run.progress.activity {
+            let then = then.as_ref().clone();
+            return self.begin(id, then);
+        }
         // A remote executor that works on prompts alone makes its own clone.
         let own_clone = self.fleet().remote_executor(&run.work).is_some_and(|place| !place.issues);
         let needs = !own_clone && run.work.job().is_none_or(Job::has_clone);
@@ -159,6 +164,7 @@ impl Stepper<'_> {
 
     /// Handles a fact about a live run; `step::take` has checked its epoch.
     pub(super) fn run_fact(&mut self, id: RunId, fact: RunFact) {
+        self.confirm_recoveries(id, &fact);
         match fact {
             RunFact::WorktreeReady { path, branch, base, stages, permissions } => {
                 self.emit(Event::WorktreeReady {
@@ -205,6 +211,7 @@ impl Stepper<'_> {
                 let link = Evidence { verdict, sha, at: self.at, detail, facts };
                 self.verdict(id, link, &log);
             }
+            RunFact::Unavailable { cause, failure } => self.run_unavailable(id, cause, failure),
             RunFact::Failed { why } => self.task_failed(id, &why),
         }
     }
@@ -248,6 +255,8 @@ fn task(run: &Run, budget: Option<MicroUsd>) -> Option<Task> {
         Activity::Stage { stage } => {
             Task::Stage { stage: *stage, sha: run.workspace.pushed.clone()? }
         }
-        Activity::Waiting | Activity::Backoff { .. } | Activity::Ended => return None,
+        Activity::Waiting | Activity::Backoff { .. } | Activity::Held { .. } | Activity::Ended => {
+            return None;
+        }
     })
 }

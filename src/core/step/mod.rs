@@ -6,7 +6,8 @@
 //! Input ─▶ take     a command       ─▶ operator, breakglass
 //!                   a run's report  ─▶ lifecycle ─▶ turn, request, gate, verdict, job
 //!                   breakglass      ─▶ breakglass_report
-//!                   a tick          ─▶ expiries, backoffs, reminders, drill
+//!                   a try, an error ─▶ outage
+//!                   a tick          ─▶ expiries, backoffs, reminders, drill, outages
 //!                   a start         ─▶ restart
 //!                   a changed issue ─▶ admission ─▶ issue_change
 //!       ─▶ settle   admission (ledger, claims, permits), then outbox (deliveries)
@@ -33,6 +34,7 @@ mod job;
 pub mod lifecycle;
 mod notice;
 mod operator;
+mod outage;
 mod outbox;
 mod progress;
 mod request;
@@ -56,9 +58,15 @@ use crate::model::time::Timestamp;
 pub use self::stepper::Step;
 
 /// Steps the fleet by one input. Where `at` lies before the time of an earlier input, because the
-/// clock was set back, the earlier time is used: the time of steps never runs backwards.
+/// clock was set back, the earlier time is used: the time of steps runs backwards only with
+/// [`Input::TimeSkipped`].
 #[must_use]
 pub fn step(fleet: &mut Fleet, volatile: &mut Volatile, at: Timestamp, input: Input) -> Step {
+    if let Input::TimeSkipped { ms } = input
+        && ms < 0
+    {
+        volatile.set_back(ms.saturating_neg());
+    }
     let mut stepper = Stepper::new(fleet, volatile, at);
     stepper.take(input);
     stepper.settle();
@@ -104,6 +112,11 @@ impl Stepper<'_> {
                     self.emit(Event::CapsuleKept { run, path });
                 }
             }
+            Input::Unavailable { cause, repo, failure } => {
+                self.outage_seen(&cause, failure, repo.as_ref());
+            }
+            Input::OutageTried { cause, failure } => self.outage_tried(cause, failure),
+            Input::TimeSkipped { ms } => self.emit(Event::TimeSkipped { ms }),
             Input::GivenUp { entry, why } => self.delivery_impossible(entry, why),
             Input::Delivered { entry } => self.delivered(entry),
             Input::NotDelivered { entry, error, wait, doubtful } => {
@@ -125,6 +138,7 @@ impl Stepper<'_> {
         self.end_backoffs();
         self.send_reminders();
         self.forget_jobs();
+        self.tick_outages();
         self.tick_breakglass();
     }
 

@@ -59,7 +59,8 @@ impl Stepper<'_> {
             if run.is_some_and(|run| !reminded.insert(run)) {
                 continue;
             }
-            let more = due.iter().filter(|other| run.is_some() && other.1 == run).count() - 1;
+            let more = due.iter().filter(|other| run.is_some() && other.1 == run);
+            let more = more.count().saturating_sub(1);
             let more = match more {
                 0 => String::new(),
                 more => format!(" (and {more} more of the same run)"),

@@ -280,6 +280,7 @@ impl Stepper<'_> {
             match escalation.kind {
                 EscalationKind::DrillDue => self.begin_drill(),
                 EscalationKind::Replaced => self.accept_replacement(id),
+                EscalationKind::Outage => self.try_outages_now(),
                 _ => {}
             }
             return;

@@ -5,11 +5,13 @@ use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::policy::Policy;
 use crate::model::run::Activity;
+use crate::model::time::MINUTE;
 use crate::step::stepper::Stepper;
 
 impl Stepper<'_> {
     pub(super) fn restart(&mut self, policy: Box<Policy>) {
         self.volatile().restarted();
+        self.give_back_downtime();
         self.emit(Event::Started);
         self.set_policy(policy);
         let live: Vec<RunId> = self.fleet().live.iter().copied().collect();
@@ -26,6 +28,14 @@ impl Stepper<'_> {
                 self.brief_again(id);
             }
             let Some(run) = self.run(id) else { continue };
+            if let Activity::Held { cause, then, .. } = &run.progress.activity
+                && run.has_permit()
+                && !self.fleet().outages.holds(cause)
+            {
+                let then = then.as_ref().clone();
+                self.begin(id, then);
+                continue;
+            }
             if !run.busy() {
                 continue;
             }
@@ -41,6 +51,16 @@ impl Stepper<'_> {
             };
             self.note(id, "afk was restarted");
             self.begin(id, activity);
+        }
+    }
+
+    /// Gives back the time in which no afk ran, so that the first thing after a start is a look at the
+    /// world and not a deadline.
+    fn give_back_downtime(&mut self) {
+        let waits = !self.fleet().live.is_empty() || !self.fleet().outages.is_empty();
+        let ms = self.at.since(self.fleet().last_event);
+        if waits && ms >= MINUTE {
+            self.emit(Event::TimeSkipped { ms });
         }
     }
 

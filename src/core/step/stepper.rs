@@ -59,6 +59,11 @@ impl<'a> Stepper<'a> {
         self.volatile.in_flight(entry)
     }
 
+    /// Whether the runtime tries right now whether an outage is over.
+    pub(super) fn is_trying(&self, cause: &crate::model::outage::OutageCause) -> bool {
+        self.volatile.is_trying(cause)
+    }
+
     pub(super) fn events(&self) -> &[Event] {
         &self.out.events
     }

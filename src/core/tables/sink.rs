@@ -39,6 +39,18 @@ pub fn ntfy(status: u16, code: Option<u32>, retry_after: Option<i64>) -> SinkOut
     }
 }
 
+/// The row for a webhook of any kind: a refusal is about the one notice, unless the address or its
+/// right is gone.
+#[must_use]
+pub fn webhook(status: u16, retry_after: Option<i64>) -> SinkOutcome {
+    match status {
+        200..300 => SinkOutcome::Done,
+        401 | 403 | 404 | 410 => SinkOutcome::DropAndDisable,
+        408 | 429 | 500.. => SinkOutcome::Retry(retry_after.unwrap_or(5)),
+        _ => SinkOutcome::Drop,
+    }
+}
+
 /// The row for Loki. A 400 is never retried, since Loki has stored the valid lines of the batch.
 #[must_use]
 pub fn loki(status: u16, retry_after: Option<i64>) -> SinkOutcome {

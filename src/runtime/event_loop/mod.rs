@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use self::batch::{BatchInFlight, NextBatch, PendingReply};
 use self::journal_state::{JOURNAL_RETRY, JOURNAL_SILENCE, JournalEvent, JournalState};
-use super::clock::Clock;
+use super::clock::{Clock, LOOK_INTERVAL};
 use super::lanes::Lanes;
 use super::prepared_effect::PreparedEffect;
 use super::side_state::ProblemSource;
@@ -41,7 +41,8 @@ use crate::core::model::command::{Command, Role};
 use crate::core::model::effect::Effect;
 use crate::core::model::input::Input;
 use crate::core::model::time::Timestamp;
-use crate::core::step::step;
+use crate::core::query::explain;
+use crate::core::step::{Step, step};
 use crate::journal::JournalError;
 use crate::journal::writer::Writer;
 
@@ -147,6 +148,7 @@ impl EventLoop {
                 () = sleep_until(publish_at), if self.dirty && self.in_flight.is_none() => {
                     self.publish();
                 }
+                () = sleep(LOOK_INTERVAL), if room => self.look_at_clock(),
                 () = cancel.cancelled() => break,
             }
         }
@@ -188,13 +190,27 @@ impl EventLoop {
                 return;
             }
         };
-        let out = step(&mut self.fleet, &mut self.volatile, self.clock.now(), input);
-        let at = out.at;
-        self.next.events.extend(out.events.into_iter().map(|event| (at, event)));
-        self.next.effects.extend(out.effects);
+        self.look_at_clock();
+        let out = self.step_input(input);
         if let (Some((to, is_breakglass)), Some((_, reply))) = (reply_to, out.reply) {
             self.next.replies.push(PendingReply { to, reply, is_breakglass });
         }
+    }
+
+    /// Has the core learn of time in which afk was stopped, and of a clock that was set.
+    fn look_at_clock(&mut self) {
+        if let Some(ms) = self.clock.look() {
+            tracing::warn!(ms, "time passed without afk, or the clock was set");
+            self.step_input(Input::TimeSkipped { ms });
+        }
+    }
+
+    fn step_input(&mut self, input: Input) -> Step {
+        let mut out = step(&mut self.fleet, &mut self.volatile, self.clock.now(), input);
+        let at = out.at;
+        self.next.events.extend(out.events.drain(..).map(|event| (at, event)));
+        self.next.effects.append(&mut out.effects);
+        out
     }
 
     /// Hands the next batch to the journal, unless it is still writing one.
@@ -296,6 +312,7 @@ impl EventLoop {
         let (fleet, seq) = (self.fleet.clone(), self.seq);
         let mut snapshot = Snapshot { fleet, seq, ..Snapshot::default() };
         self.context.side_state.fill(&mut snapshot);
+        snapshot.problems.extend(explain::outages(&snapshot.fleet));
         Arc::new(snapshot)
     }
 }

@@ -74,7 +74,7 @@ pub(in crate::runtime) async fn look(
 ) -> Result<Option<(Sha, Option<String>)>, TaskError> {
     let commands = CommandContext::of_upstream(runtime, repo);
     let pool = commands.pool().await?;
-    let head = pool.base().fetch().await.map_err(|error| error.to_string())?;
+    let head = pool.base().fetch().await?;
     if before == Some(&head) {
         return Ok(None);
     }

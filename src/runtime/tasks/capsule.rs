@@ -67,7 +67,7 @@ type File = (String, Vec<u8>);
 
 /// Imports the files and the index of the workspace, and returns the references with the diffs.
 async fn keep_tree(task: &TaskContext, name: &str) -> Result<(String, Vec<File>), TaskError> {
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     let pool = task.pool().await?;
     let base = pool.base();
     let upstream = base.head().await.map_err(text)?;

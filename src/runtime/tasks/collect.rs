@@ -207,8 +207,8 @@ async fn push(
     reference: &str,
 ) -> Result<Sha, String> {
     let text = |error: WorkspaceError| error.to_string();
-    let (base, mut start) = (pool.base(), task.base()?);
-    let rules = task.rules_if_any(pool, &start).await?;
+    let (base, mut start) = (pool.base(), task.base().map_err(|error| error.to_string())?);
+    let rules = task.rules_if_any(pool, &start).await.map_err(|error| error.to_string())?;
     let gate = rules.as_ref().map(|rules| rules.gate.clone()).unwrap_or_default();
     let mut retries = 0;
     loop {

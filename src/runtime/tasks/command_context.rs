@@ -65,7 +65,7 @@ impl CommandContext {
     /// The worktrees of the run's repository. Shows the progress of its first clone, if that is
     /// under way.
     pub(super) async fn pool(&self) -> Result<Arc<Pool>, TaskError> {
-        self.opened_pool().await.map_err(|error| error.to_string())
+        self.opened_pool().await.map_err(|error| TaskError::from(error.as_ref()))
     }
 
     /// [`CommandContext::pool`] with the error that everybody gets who waits for it.
@@ -118,12 +118,13 @@ impl CommandContext {
         }
         let git = pool.base().git();
         let name = format!("{base}:{FILE}");
-        let shown = git.ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+        let shown = git.ask(&["show", &name]).await?;
         if !shown.ok {
             return Err(format!(
                 "{repo} has no {FILE} at {}: write one with `test = \"…\"` and commit it",
                 base.short()
-            ));
+            )
+            .into());
         }
         let rules = RepositoryRules::parse(&shown.text()).map_err(|e| format!("{repo}: {e}"))?;
         let rules = Arc::new(rules);
@@ -173,7 +174,7 @@ impl CommandContext {
     /// Deletes the home and the temporary files that the last command left.
     pub(super) fn forget_command_home(&self) -> Result<(), TaskError> {
         let forgotten = self.runtime.wall.forget(&commands_owner(&self.owner));
-        forgotten.map_err(|error| format!("the home of the last command stays: {error}"))
+        forgotten.map_err(|error| format!("the home of the last command stays: {error}").into())
     }
 
     /// [`TaskContext::command_sandbox`] with the home and the temporary files of the last command.
@@ -190,7 +191,7 @@ impl CommandContext {
             network: needs.network.or(needs.needs.network).or(network),
             ..needs
         };
-        self.runtime.wall.sandbox(Owner::Named(&owner), needs)
+        Ok(self.runtime.wall.sandbox(Owner::Named(&owner), needs)?)
     }
 
     /// What a program of this run may reach: its folder, the objects that this borrows, and the

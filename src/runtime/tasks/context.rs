@@ -116,10 +116,12 @@ impl TaskContext {
         let Some(known) = &self.identity else { return Ok(()) };
         let repo = self.run.work.repo();
         match self.runtime.tracker().identity(repo).await {
-            Ok(Some(now)) if now.id != known.id => Err(format!(
-                "{repo} is another repository now: number {} in place of {}",
-                now.id, known.id
-            )),
+            Ok(Some(now)) if now.id != known.id => {
+                let (now, known) = (now.id, known.id);
+                let why =
+                    format!("{repo} is another repository now: number {now} in place of {known}");
+                Err(why.into())
+            }
             Ok(_) => Ok(()),
             // The last list confirmed it, and a tracker that is away must not stop a push.
             Err(error) => {
@@ -170,7 +172,7 @@ impl TaskContext {
     pub(super) fn failed(&self, error: WorkspaceError) -> Result<RunFact, TaskError> {
         match error {
             WorkspaceError::Upstream { why } => Ok(self.ask_human(Question::line(&why))),
-            error => Err(error.to_string()),
+            error => Err(error.into()),
         }
     }
 
@@ -181,7 +183,7 @@ impl TaskContext {
         if std::fs::symlink_metadata(path.join(".git")).is_ok() {
             Ok(path)
         } else {
-            Err(format!("the worktree {} is gone: something deleted it", path.display()))
+            Err(format!("the worktree {} is gone: something deleted it", path.display()).into())
         }
     }
 

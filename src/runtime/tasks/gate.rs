@@ -52,7 +52,7 @@ pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
     let testable = match read_change(&pool, &base, &head, &rules, class).await {
         Ok(testable) => testable,
         Err(WorkspaceError::Unfit { why }) => return Ok(unfit(&base, &head, why)),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(error.into()),
     };
     let gate = &rules.gate;
     let limits = GateRules {
@@ -159,7 +159,7 @@ async fn unready(
     head: &Sha,
     testable: &TestableChange,
 ) -> Result<Option<Unready>, TaskError> {
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     // Commits that the remote has from others are not this run's.
     let ours = task.run.workspace.pushed.as_ref() == Some(head)
         || !pool.base().contains(head).await.map_err(text)?;
@@ -207,7 +207,7 @@ async fn seal_head(
     else {
         return Ok(Err(unfit("only an issue's run has a gate".into())));
     };
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     let (base, run) = (pool.base(), task.run.id);
     let git = pool.walled(worktree).owned_by(&task.owner());
     let head = match committed(task, &git).await {
@@ -261,9 +261,10 @@ async fn committed(task: &TaskContext, git: &WalledGit) -> Result<Sha, Workspace
 fn for_agent(error: &WorkspaceError) -> Result<String, TaskError> {
     let text = error.to_string();
     match error {
+        error if error.outage().is_some() => Err(error.into()),
         WorkspaceError::Unfit { .. }
         | WorkspaceError::Refused { .. }
         | WorkspaceError::Git { .. } => Ok(text),
-        _ => Err(text),
+        _ => Err(text.into()),
     }
 }

@@ -21,6 +21,7 @@ pub(super) mod question;
 mod rebase;
 mod setup;
 mod stages;
+mod task_error;
 mod test_run;
 mod turn;
 mod turn_events;
@@ -32,14 +33,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub(super) use self::context::TaskContext;
+pub(super) use self::task_error::TaskError;
 use crate::agent::TurnControl;
 use crate::config::repository::GateConfig;
 use crate::core::model::effect::Task;
 use crate::core::model::input::RunFact;
 use crate::core::tables::gate::HUNK_GROUPS;
-
-/// Why a task could not be carried out, as a line for a person.
-pub(super) type TaskError = String;
 
 /// Extra time beyond the limits of a task's parts, so that those fire first.
 const SLACK: Duration = Duration::from_secs(120);
@@ -73,7 +72,8 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
         }
 }
 
-/// Carries a task out. An error becomes [`RunFact::Failed`].
+/// Carries a task out. An error becomes [`RunFact::Unavailable`] where an outage explains it, and
+/// [`RunFact::Failed`] otherwise.
 pub(super) async fn carry_out(
     context: &TaskContext,
     task: Task,
@@ -91,5 +91,5 @@ pub(super) async fn carry_out(
         Task::Collect { done } => collect::run(context, done).await,
         Task::Stage { stage, sha } => stages::run(context, stage, sha).await,
     };
-    done.unwrap_or_else(|why| RunFact::Failed { why: why.into() })
+    done.unwrap_or_else(TaskError::into_fact)
 }

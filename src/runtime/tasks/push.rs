@@ -14,7 +14,7 @@ pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskE
         Err(error) => return task.failed(error),
     };
     if outcome == PushOutcome::Landed {
-        pool.base().pushed(task.run.id).await.map_err(|e| e.to_string())?;
+        pool.base().pushed(task.run.id).await?;
     } else {
         task.check_bypass(&pool).await;
     }
@@ -39,6 +39,6 @@ pub(super) async fn run(task: &TaskContext, head: &Sha) -> Result<RunFact, TaskE
             task.show_upstream(&pool).await;
             Ok(task.ask_human(question))
         }
-        PushOutcome::Refused(why) => Err(format!("the push did not land: {why}")),
+        PushOutcome::Refused(why) => Err(format!("the push did not land: {why}").into()),
     }
 }

@@ -61,7 +61,8 @@ pub(in crate::runtime) async fn ask(
 ) -> Result<AgentAnswer, String> {
     let folder = runtime.scratch_dirs.take(&question.owner, None)?;
     let folder = runtime.scratch_dirs.path(&folder);
-    let spec = turn_spec::of_question(runtime, &question, folder).await?;
+    let spec =
+        turn_spec::of_question(runtime, &question, folder).await.map_err(|e| e.to_string())?;
     let (control, mut controls) = mpsc::channel(16);
     let (sender, mut events) = mpsc::channel::<AgentEvent>(256);
     let collect = async {

@@ -7,7 +7,7 @@ use crate::core::model::input::RunFact;
 use crate::workspace::{WorkspaceError, fitness};
 
 pub(super) async fn run(task: &TaskContext) -> Result<RunFact, TaskError> {
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     let pool = task.pool().await?;
     let upstream = match pool.base().fetch().await {
         Ok(upstream) => upstream,

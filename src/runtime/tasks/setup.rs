@@ -25,6 +25,7 @@ use crate::config::setup::is_reference;
 use crate::core::model::digest::Digest;
 use crate::core::model::gate_report::TestExit;
 use crate::core::model::id::Sha;
+use crate::core::model::outage::OutageCause;
 use crate::core::model::untrusted::Untrusted;
 use crate::process::Spec;
 use crate::runtime::wall::{Grants, Owner};
@@ -58,13 +59,15 @@ pub(super) struct SetupFailure {
     pub why: String,
     /// The end of the log; empty if nothing ran.
     pub log: Untrusted,
+    /// The outage that explains the failure; none where the repository is at fault.
+    pub outage: Option<OutageCause>,
     /// Whether the commit is at fault, which its agent can mend.
     by_commit: bool,
 }
 
 impl SetupFailure {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), log: Untrusted::default(), by_commit: false }
+        Self { why: why.into(), log: Untrusted::default(), outage: None, by_commit: false }
     }
 
     /// The failure as the end of a run of the tests; as an error, what the agent must change first.
@@ -76,11 +79,18 @@ impl SetupFailure {
     }
 }
 
+impl From<TaskError> for SetupFailure {
+    fn from(error: TaskError) -> Self {
+        let why = error.to_string();
+        Self { outage: error.into_outage(), ..Self::new(why) }
+    }
+}
+
 impl From<WorkspaceError> for SetupFailure {
     fn from(error: WorkspaceError) -> Self {
         let by_commit =
             matches!(error, WorkspaceError::Unfit { .. } | WorkspaceError::Refused { .. });
-        Self { by_commit, ..Self::new(error.to_string()) }
+        Self { by_commit, outage: error.outage(), ..Self::new(error.to_string()) }
     }
 }
 
@@ -145,7 +155,7 @@ impl CommandContext {
             tree.ignore(rules.setup.copies().map(|(_, to)| to))?;
         } else {
             // What an agent or an earlier command left proves nothing.
-            self.forget_command_home().map_err(SetupFailure::new)?;
+            self.forget_command_home()?;
         }
         let publishes = key.is_some()
             && of != TreeUse::Workspace
@@ -154,8 +164,8 @@ impl CommandContext {
         key = key.filter(|_| publishes);
         let path = tree.path().to_owned();
         drop(tree);
-        let env = self.test_environment(rules, &path).await.map_err(SetupFailure::new)?;
-        let folder = folder(rules, &path).map_err(SetupFailure::new)?;
+        let env = self.test_environment(rules, &path).await?;
+        let folder = folder(rules, &path)?;
         let ready = Ready { tree: path, folder, env };
         if rules.setup.command.is_none() && rules.setup.copy.is_empty() {
             return Ok(ready);
@@ -284,7 +294,8 @@ impl CommandContext {
                 return Err(format!(
                     "[env] {name} of .afk.toml names {reference}, which tests of {repo} may not \
                      have: the owner allows it with `test_secrets` of [repos.\"{repo}\"]"
-                ));
+                )
+                .into());
             }
             let secret = self.runtime.services().secrets.get(reference).await;
             let secret =
@@ -307,11 +318,14 @@ impl CommandContext {
         let sandbox = match of {
             TreeUse::Workspace => {
                 let grants = self.grants(&ready.tree);
-                self.runtime.wall.sandbox(Owner::Named(&self.owner), grants)
+                self.runtime
+                    .wall
+                    .sandbox(Owner::Named(&self.owner), grants)
+                    .map_err(TaskError::from)
             }
             TreeUse::Proof(_) => self.ready_sandbox(ready, Grants::default()),
         };
-        let sandbox = sandbox.map_err(SetupFailure::new)?;
+        let sandbox = sandbox?;
         let limit = Duration::from_secs(60 * self.config.limits.setup_minutes);
         let log = |what: &str| {
             self.log(&match of {
@@ -370,7 +384,8 @@ pub(super) fn folder(rules: &RepositoryRules, tree: &Path) -> Result<PathBuf, Ta
         at.push(part);
         // A commit may have a link in its place.
         if !at.symlink_metadata().is_ok_and(|found| found.is_dir()) {
-            return Err(format!("`[setup] dir` names {dir}, and the commit has no such folder"));
+            let why = format!("`[setup] dir` names {dir}, and the commit has no such folder");
+            return Err(why.into());
         }
     }
     Ok(at)

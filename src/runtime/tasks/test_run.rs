@@ -60,6 +60,7 @@ pub(super) async fn run(
 ) -> Result<Result<TestRun, String>, TaskError> {
     let ready = match prepare(commands, pool, rules, run, checkout).await {
         Ok(ready) => ready,
+        Err(failure) if failure.outage.is_some() => return Err(failure.into()),
         Err(failure) => return Ok(failure.into_test_exit().map(TestRun::new)),
     };
     let names = NameReader::before_run(&rules.gate.report, &ready.tree).await?;
@@ -187,7 +188,7 @@ impl NameReader {
             }
             Ok(names)
         };
-        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())
+        Ok(tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?)
     }
 }
 

@@ -40,8 +40,9 @@ pub(super) async fn run(
 ) -> Result<RunFact, TaskError> {
     let (spec, equipment) = match turn_spec::of_run(task, start).await {
         Ok(prepared) => prepared,
-        Err(why) => {
-            let end = TurnEnd::NotStarted { why: why.into() };
+        Err(error) if error.is_outage() => return Err(error),
+        Err(error) => {
+            let end = TurnEnd::NotStarted { why: error.to_string().into() };
             return Ok(RunFact::Agent(AgentEvent::TurnEnd(end)));
         }
     };

@@ -361,10 +361,11 @@ fn write_once(home: &Path, path: &Path, text: &str) -> std::io::Result<()> {
 /// The repository's own template of the first prompt, as of the run's base commit.
 async fn template(pool: &Pool, base: &Sha, path: &str) -> Result<String, TaskError> {
     let name = format!("{base}:{path}");
-    let shown = pool.base().git().ask(&["show", &name]).await.map_err(|e| e.to_string())?;
+    let shown = pool.base().git().ask(&["show", &name]).await?;
     if shown.ok {
         Ok(shown.text())
     } else {
-        Err(format!("{FILE} names the prompt {path}, which is not there at {}", base.short()))
+        let at = base.short();
+        Err(format!("{FILE} names the prompt {path}, which is not there at {at}").into())
     }
 }

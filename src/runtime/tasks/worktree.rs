@@ -30,11 +30,11 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
         Err(error) => {
             return match &*error {
                 WorkspaceError::Upstream { why } => Ok(task.ask_human(Question::line(why))),
-                error => Err(error.to_string()),
+                error => Err(error.into()),
             };
         }
     };
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     match &task.run.work {
         Work::Issue { key, title } => {
             // An older run of this issue may still have the branch in its worktree. Keep its work
@@ -72,6 +72,9 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             };
             if let Err(failure) = ready.await {
                 unused.give_back().await?;
+                if failure.outage.is_some() {
+                    return Err(failure.into());
+                }
                 return Ok(RunFact::SetupFailed { why: failure.why.into(), log: failure.log });
             }
             if let Some(why) = baseline::unfit(&task.commands, &pool, &rules, &taken.base).await? {
@@ -138,7 +141,7 @@ impl Unused<'_> {
         let Some(path) = self.path.take() else { return Ok(()) };
         self.task.runtime.workspaces.ports().release(&path);
         let given = self.pool.give_back(&path, None, &self.task.owner()).await;
-        given.map(|_| ()).map_err(|error| error.to_string())
+        Ok(given.map(|_| ())?)
     }
 }
 
@@ -163,7 +166,7 @@ async fn unlock(
     dir: &Path,
     reference: &str,
 ) -> Result<(), TaskError> {
-    let text = |error: WorkspaceError| error.to_string();
+    let text = |error: WorkspaceError| TaskError::from(error);
     if Path::new(reference).is_absolute() {
         return throwaway::unlock(pool.base(), dir, Path::new(reference)).await.map_err(text);
     }
@@ -185,7 +188,7 @@ async fn unlock(
     };
     let done = match write() {
         Ok(()) => throwaway::unlock(pool.base(), dir, &file).await.map_err(text),
-        Err(error) => Err(format!("{}: {error}", file.display())),
+        Err(error) => Err(format!("{}: {error}", file.display()).into()),
     };
     // The clone has a copy of the key from now on, and is deleted with it.
     let _ = std::fs::remove_file(&file);
@@ -226,7 +229,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
             throwaway::remove(path).map_err(|e| e.to_string())
         }
         Work::Issue { .. } => match task.pool().await {
-            Err(why) => Err(why),
+            Err(error) => Err(error.to_string()),
             Ok(pool) => {
                 let keep = (task.run.progress.outcome != Some(Outcome::Done))
                     .then(|| format!("refs/afk/kept/{}", task.run.id));

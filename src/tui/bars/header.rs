@@ -34,7 +34,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, header: &Header<'_>) {
     let (used, all, waiting) = (fleet.permits_used(), fleet.capacity(), fleet.queue.len());
     let (spent, clock) = (fleet.books.day(fleet.last_event).summary(), time_of_day(header.now));
     let killed = fleet.kill_switch();
-    let paused = fleet.breaker.open().is_some();
+    let paused = fleet.pauses_all();
     let (live, short) = link(header);
     let several = match snapshot.clients.len() {
         0 | 1 => String::new(),

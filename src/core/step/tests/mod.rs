@@ -6,6 +6,7 @@ mod breakglass;
 mod issue_change;
 mod job;
 mod operator;
+mod outage;
 mod outbox;
 mod run;
 mod scenario;

@@ -16,12 +16,9 @@ pub(super) async fn checkout(
 ) -> Result<(Arc<RepositoryRules>, PathBuf), TaskError> {
     let pool = task.pool().await?;
     let rules = task.rules(&pool, &task.base()?).await?;
-    let tree = task
-        .commands
-        .check_out(&pool, &rules, &task.commands.proving_tree(), sha)
-        .await
-        .map_err(|e| e.why)?;
-    task.commands.fill_caches(&pool, &rules, &tree).await.map_err(|e| e.to_string())?;
+    let commands = &task.commands;
+    let tree = commands.check_out(&pool, &rules, &commands.proving_tree(), sha).await?;
+    commands.fill_caches(&pool, &rules, &tree).await?;
     Ok((rules, tree.path().to_owned()))
 }
 

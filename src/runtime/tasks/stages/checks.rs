@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use super::TaskError;
-use super::poll::{Poll, VerdictSource, fetch_head};
+use super::poll::{Poll, VerdictSource, fetch_head, lengthened};
 use crate::ci::CiStatus;
 use crate::ci::github::{BranchPosition, WatchedCommit, poll};
+use crate::config::Config;
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::Judgement;
 use crate::error::chain;
 use crate::github::Api;
-use crate::runtime::clock;
+use crate::runtime::{clock, outages};
 use crate::workspace::pool::Pool;
 
 /// The checks of one pushed commit.
 pub(super) struct Checks<'a> {
     pub api: Arc<Api>,
+    pub config: &'a Config,
     pub pool: &'a Pool,
     pub watched: WatchedCommit<'a>,
     /// The pushed commit, which a newer head may stand in for.
@@ -27,12 +29,22 @@ impl VerdictSource for Checks<'_> {
         "CI"
     }
 
-    async fn poll(&self, sha: &Sha) -> Result<Poll, TaskError> {
-        let unreachable = |error: String| format!("can't be seen: {error}");
-        let (head, ancestor) = fetch_head(self.pool, sha).await.map_err(unreachable)?;
+    async fn poll(&self, sha: &Sha, unseen_ms: i64) -> Result<Poll, TaskError> {
+        let (head, ancestor) = fetch_head(self.pool, sha).await?;
         let position = BranchPosition { ancestor, head };
-        let status = poll(&self.api, &self.watched, sha, &position, clock::wall()).await;
-        Ok(match status.map_err(|error| unreachable(chain(&error)))? {
+        let watched = WatchedCommit {
+            deadlines: lengthened(self.watched.deadlines, unseen_ms),
+            ..self.watched.clone()
+        };
+        let status = poll(&self.api, &watched, sha, &position, clock::wall()).await;
+        let status = status.map_err(|error| {
+            let why = format!("can't be seen: {}", chain(&error));
+            match outages::of_api(self.config, &error) {
+                Some((cause, wait_ms)) => TaskError::outage(cause, why, wait_ms),
+                None => why.into(),
+            }
+        });
+        Ok(match status? {
             CiStatus::Pending(what) => Poll::Pending(what),
             CiStatus::Superseded => Poll::Superseded { head: position.head },
             CiStatus::Decided(judgement) if sha == self.pushed => Poll::Decided(judgement),

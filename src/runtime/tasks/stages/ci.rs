@@ -36,7 +36,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
         let (_, folder) = checkout(task, sha).await?;
         let spec = command(task, line, &folder, sha, Grants::default())?;
         let done = ci::command::run(&task.runtime.supervisor, &spec, &task.log("ci"), limit).await;
-        return done.map_err(|e| e.to_string());
+        return Ok(done.map_err(|e| e.to_string())?);
     }
     let ms = |minutes: u32| i64::from(minutes) * 60_000;
     let deadlines = Deadlines {
@@ -57,6 +57,6 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
         deadlines,
         pushed: pushed_at(task),
     };
-    let checks = Checks { api, pool: &pool, watched, pushed: sha };
-    Ok(poll_until_decided(task, &checks, sha, deadlines, interval).await)
+    let checks = Checks { api, config: &task.config, pool: &pool, watched, pushed: sha };
+    poll_until_decided(task, &checks, sha, deadlines, interval).await
 }

@@ -89,8 +89,8 @@ async fn confirm(
         return Ok(judgement);
     }
     let base = task.pool().await?.base().clone();
-    base.fetch().await.map_err(|e| e.to_string())?;
-    if base.contains(sha).await.map_err(|e| e.to_string())? {
+    base.fetch().await?;
+    if base.contains(sha).await? {
         return Ok(judgement);
     }
     let detail = format!("the branch no longer has {}", sha.short());

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use super::poll::{Poll, VerdictSource, fetch_head, poll_until_decided};
+use super::poll::{Poll, VerdictSource, fetch_head, lengthened, poll_until_decided};
 use super::{TaskContext, TaskError, branch, pushed_at};
 use crate::ci::CiStatus;
-use crate::ci::woodpecker::{WatchedPipeline, WoodpeckerClient};
+use crate::ci::woodpecker::{WatchedPipeline, WoodpeckerClient, WoodpeckerError};
 use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::error::chain;
-use crate::runtime::clock;
+use crate::runtime::{clock, outages};
 use crate::workspace::pool::Pool;
 
 /// The kind of pipeline that decides.
@@ -37,6 +37,8 @@ impl Trigger {
 /// The pipelines of one repository on a Woodpecker server.
 struct Pipelines<'a> {
     server: WoodpeckerClient,
+    /// The server's address.
+    address: &'a str,
     repo: &'a str,
     branch: String,
     trigger: Trigger,
@@ -62,9 +64,9 @@ pub(super) async fn follow(
     let token = task.runtime.services().secrets.get(&section.token).await;
     let token = token.map_err(|error| chain(&error))?;
     let server = WoodpeckerClient::new(&section.address, token).map_err(|error| chain(&error))?;
-    let (branch, pushed) = (branch(task), pushed_at(task));
-    let pipelines = Pipelines { server, repo, branch, trigger, deadlines, pushed, pool };
-    Ok(poll_until_decided(task, &pipelines, sha, deadlines, interval).await)
+    let (branch, pushed, address) = (branch(task), pushed_at(task), &section.address);
+    let pipelines = Pipelines { server, address, repo, branch, trigger, deadlines, pushed, pool };
+    poll_until_decided(task, &pipelines, sha, deadlines, interval).await
 }
 
 impl VerdictSource for Pipelines<'_> {
@@ -72,17 +74,27 @@ impl VerdictSource for Pipelines<'_> {
         "the pipeline"
     }
 
-    async fn poll(&self, sha: &Sha) -> Result<Poll, TaskError> {
+    async fn poll(&self, sha: &Sha, unseen_ms: i64) -> Result<Poll, TaskError> {
         let watched = WatchedPipeline {
             repo: self.repo,
             branch: &self.branch,
             event: self.trigger.event(),
             sha,
             pushed: self.pushed,
-            deadlines: self.deadlines,
+            deadlines: lengthened(self.deadlines, unseen_ms),
         };
         let status = self.server.poll(&watched, clock::wall()).await;
-        Ok(match status.map_err(|error| chain(&error))? {
+        let status = status.map_err(|error| {
+            let why = chain(&error);
+            match error {
+                WoodpeckerError::Network(_)
+                | WoodpeckerError::Refused { status: 500.. | 429 | 408, .. } => {
+                    TaskError::outage(outages::of_ci(self.address), why, 0)
+                }
+                _ => why.into(),
+            }
+        });
+        Ok(match status? {
             CiStatus::Pending(what) => Poll::Pending(what),
             CiStatus::Decided(judgement) => Poll::Decided(judgement),
             CiStatus::Superseded => match fetch_head(self.pool, sha).await?.0 {

@@ -1,8 +1,9 @@
 //! The polling loop of stages that another service decides: GitHub's checks, Woodpecker's
 //! pipelines.
 //!
-//! A service that can't be reached is polled again until the deadline; then the verdict is unknown.
-//! A service that drops the commit's run because the branch moved on is polled for the newer head.
+//! A service that can't be reached is an outage, which the core waits for. One that answers with
+//! something unusable is polled again until the deadline; then the verdict is unknown. Deadlines
+//! count only time in which afk could look: after a gap, one look comes first. A service that drops the commit's run because the branch moved on is polled for the newer head.
 
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use crate::core::tables::commit::Deadlines;
 use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 
-/// Polls in a row that may fail before the transcript mentions it.
+/// Polls in a row that may fail before the transcript mentions it, or before an outage holds the run.
 const SILENT_FAILURES: u32 = 3;
+/// The part of a pause beyond what was intended that counts as a gap: the machine slept.
+const GAP_MS: i64 = 60_000;
 /// The shortest time from the push until a service that can't be reached makes the verdict unknown,
 /// in milliseconds.
 const SHORTEST_DEADLINE_MS: i64 = 60_000;
@@ -38,23 +41,39 @@ pub(super) trait VerdictSource: Sync {
     /// The subject of messages, such as "CI".
     fn name(&self) -> &'static str;
 
-    /// Asks the service about a commit: the pushed one, or a head that superseded it.
-    fn poll(&self, sha: &Sha) -> impl Future<Output = Result<Poll, TaskError>> + Send;
+    /// Asks the service about a commit: the pushed one, or a head that superseded it. Its deadlines
+    /// are longer by the time in which nobody could look.
+    fn poll(
+        &self,
+        sha: &Sha,
+        unseen_ms: i64,
+    ) -> impl Future<Output = Result<Poll, TaskError>> + Send;
 }
 
-/// Polls until the service decides or can't be reached at the deadline.
+/// Polls until the service decides, or gives nothing usable at the deadline.
+///
+/// # Errors
+/// The service is away: the core holds the run and has it polled again.
 pub(super) async fn poll_until_decided(
     task: &TaskContext,
     source: &impl VerdictSource,
     sha: &Sha,
     deadlines: Deadlines,
     interval: Duration,
-) -> Judgement {
+) -> Result<Judgement, TaskError> {
     let name = source.name();
+    let (mut unseen_ms, mut looked) = (task.run.progress.unseen_ms, clock::wall());
     let (mut polled, mut pending, mut failures) = (sha.clone(), String::new(), 0);
     loop {
-        match source.poll(&polled).await {
-            Ok(Poll::Decided(judgement)) => return judgement,
+        let passed = clock::wall().since(looked);
+        let intended = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        if passed.saturating_sub(intended) >= GAP_MS {
+            unseen_ms = unseen_ms.saturating_add(passed);
+        }
+        let polled_now = source.poll(&polled, unseen_ms).await;
+        looked = clock::wall();
+        match polled_now {
+            Ok(Poll::Decided(judgement)) => return Ok(judgement),
             Ok(Poll::Superseded { head }) => {
                 let (old, new) = (polled.short(), head.short());
                 task.note(format!("{name} of {old} was cancelled; {name} of {new} decides"));
@@ -70,12 +89,15 @@ pub(super) async fn poll_until_decided(
             }
             Err(error) => {
                 failures += 1;
+                if failures >= SILENT_FAILURES && error.is_outage() {
+                    return Err(error);
+                }
                 if failures == SILENT_FAILURES {
                     task.note(format!("{name}: {error}; trying again"));
                 }
-                let deadline = deadlines.run.max(SHORTEST_DEADLINE_MS);
-                if clock::wall().since(pushed_at(task)) >= deadline {
-                    return Judgement::new(Verdict::Unknown, error);
+                let deadline = deadlines.run.max(SHORTEST_DEADLINE_MS).saturating_add(unseen_ms);
+                if !error.is_outage() && clock::wall().since(pushed_at(task)) >= deadline {
+                    return Ok(Judgement::new(Verdict::Unknown, error.to_string()));
                 }
             }
         }
@@ -83,9 +105,15 @@ pub(super) async fn poll_until_decided(
     }
 }
 
+/// Deadlines that don't count the time in which nobody could look.
+pub(super) const fn lengthened(deadlines: Deadlines, unseen_ms: i64) -> Deadlines {
+    let Deadlines { appear, run } = deadlines;
+    Deadlines { appear: appear.saturating_add(unseen_ms), run: run.saturating_add(unseen_ms) }
+}
+
 /// Fetches, and returns the branch's head and whether it contains the commit.
 pub(super) async fn fetch_head(pool: &Pool, sha: &Sha) -> Result<(Sha, bool), TaskError> {
-    let head = pool.base().fetch().await.map_err(|e| e.to_string())?;
-    let contains = pool.base().contains(sha).await.map_err(|e| e.to_string())?;
+    let head = pool.base().fetch().await?;
+    let contains = pool.base().contains(sha).await?;
     Ok((head, contains))
 }

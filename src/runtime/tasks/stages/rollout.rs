@@ -2,10 +2,11 @@
 //! watchers to the side state while they run.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
+use tokio::time::{Instant, sleep};
 
 use super::deploy::join;
 use super::{TaskContext, TaskError};
@@ -15,8 +16,12 @@ use crate::core::model::id::Sha;
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::deploy::kubernetes::{Bounds, Rollout, RolloutUpdate};
-use crate::runtime::{Context, LoopMessage, WatcherHealth};
+use crate::lock::LockExt;
+use crate::runtime::{Context, LoopMessage, WatcherHealth, outages};
 use crate::workspace::pool::Pool;
+
+/// How long every watcher of a rollout may fail before the cluster counts as away.
+const BLIND: Duration = Duration::from_secs(60);
 
 /// Seconds that a rollout must stay healthy, unless the repository says otherwise.
 const SOAK_SECONDS: u64 = 60;
@@ -53,7 +58,8 @@ async fn follow(
     pool: &Arc<Pool>,
     bounds: Bounds,
 ) -> Result<Judgement, TaskError> {
-    let client = cluster::client(&task.config.kubernetes, target.context.as_deref()).await?;
+    let context = target.context.as_deref();
+    let client = cluster::client(&task.config.kubernetes, context).await?;
     let contains = |tag: String| -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let base = pool.base();
@@ -70,16 +76,50 @@ async fn follow(
     };
     let rollout = Rollout { client, target, sha, bounds, contains: &contains };
     let mut watchers = RolloutWatchers { runtime: &task.runtime, names: BTreeSet::new() };
-    let judgement = rollout
-        .judge(|update| match update {
-            RolloutUpdate::State(line) => task.note(line),
-            RolloutUpdate::Watcher(watcher) => {
-                let last_seen = Timestamp(watcher.last_event);
-                watchers.report(watcher.what, WatcherHealth { last_seen, error: watcher.error });
-            }
-        })
-        .await;
-    Ok(judgement)
+    let blind = Mutex::new(None);
+    let away = |why: String| TaskError::outage(outages::of_cluster(context), why, 0);
+    let judging = rollout.judge(|update| match update {
+        RolloutUpdate::State(line) => task.note(line),
+        RolloutUpdate::Watcher(watcher) => {
+            note_sight(&blind, watcher.error.as_deref());
+            let last_seen = Timestamp(watcher.last_event);
+            watchers.report(watcher.what, WatcherHealth { last_seen, error: watcher.error });
+        }
+    });
+    let judgement = tokio::select! {
+        judgement = judging => judgement,
+        why = blind_for_long(&blind) => return Err(away(why)),
+    };
+    // A verdict without sight rests on the past alone.
+    let rests_on_sight = matches!(judgement.verdict, Verdict::Green | Verdict::Red);
+    let unseen = blind.locked().take().filter(|_| !rests_on_sight);
+    match unseen {
+        Some((_, why)) => Err(away(why)),
+        None => Ok(judgement),
+    }
+}
+
+/// Since when no watcher has received anything but errors, and the last of them.
+type Blindness = Mutex<Option<(Instant, String)>>;
+
+fn note_sight(blind: &Blindness, error: Option<&str>) {
+    let mut blind = blind.locked();
+    match (error, blind.as_mut()) {
+        (None, _) => *blind = None,
+        (Some(error), Some((_, why))) => error.clone_into(why),
+        (Some(error), None) => *blind = Some((Instant::now(), error.to_owned())),
+    }
+}
+
+/// Resolves with the last error once every watcher has failed for [`BLIND`].
+async fn blind_for_long(blind: &Blindness) -> String {
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let long = |known: &&(Instant, String)| known.0.elapsed() >= BLIND;
+        if let Some((_, why)) = blind.locked().as_ref().filter(long) {
+            return why.clone();
+        }
+    }
 }
 
 /// The watchers of one rollout. Dropping it, also on cancellation, removes them from the list.

@@ -1,0 +1,92 @@
+//! Time that passed without afk, and a clock that was set back. Deadlines of humans and of the world
+//! count only time in which they could be met, and a stamp from a clock that was ahead must not hold
+//! anything up. `Fleet::apply` calls it.
+
+use std::sync::Arc;
+
+use crate::fleet::Fleet;
+use crate::fleet::queue::Queue;
+use crate::model::run::{Activity, Run};
+use crate::model::time::Timestamp;
+
+impl Fleet {
+    /// Gives back `ms` in which nobody could answer, and nobody could look: the machine slept, or afk
+    /// did not run.
+    pub(super) fn give_back_time(&mut self, ms: i64) {
+        for escalation in self.escalations.values_mut().filter(|e| e.open()) {
+            let known = Arc::make_mut(escalation);
+            known.expires = known.expires.map(|at| at.plus(ms));
+        }
+        for run in self.runs.values_mut().filter(|run| run.live()) {
+            Arc::make_mut(run).give_back_time(ms);
+        }
+        self.outages.times(&|at| *at = at.plus(ms));
+    }
+
+    /// Moves every stamp that lies after `now` back by `ms`: the clock that set it was ahead.
+    pub(super) fn set_back(&mut self, now: Timestamp, ms: i64) {
+        let back = |at: &mut Timestamp| {
+            if *at > now {
+                *at = at.plus(-ms);
+            }
+        };
+        self.last_event = now;
+        for escalation in self.escalations.values_mut() {
+            let known = Arc::make_mut(escalation);
+            back(&mut known.raised);
+            back(&mut known.notified);
+            known.expires.iter_mut().for_each(&back);
+        }
+        for entry in self.outbox.values_mut() {
+            back(&mut entry.not_before);
+        }
+        for entry in self.ledger.values_mut() {
+            back(&mut Arc::make_mut(entry).since);
+        }
+        for run in self.runs.values_mut() {
+            Arc::make_mut(run).set_back(&back);
+        }
+        for (_, at) in self.last_good.values_mut() {
+            back(at);
+        }
+        self.queue = Queue::default();
+        for run in self.runs.values().filter(|run| run.live() && !run.has_permit()) {
+            self.queue.insert(run);
+        }
+        self.outages.times(&back);
+        self.breaker.set_back(&back);
+        self.jobs.set_back(&back);
+        self.breakglass.set_back(&back);
+    }
+}
+
+impl Run {
+    /// Lengthens the limits that count from a time of the world.
+    pub(super) fn give_back_time(&mut self, ms: i64) {
+        if let Activity::Held { since, .. } = &mut self.progress.activity {
+            // The end of the outage gives its time back, and must not count this time again.
+            *since = since.plus(ms);
+        }
+        self.progress.first_red = self.progress.first_red.map(|at| at.plus(ms));
+        if self.workspace.pushed.is_some() {
+            self.progress.unseen_ms = self.progress.unseen_ms.saturating_add(ms);
+        }
+    }
+
+    fn set_back(&mut self, back: &dyn Fn(&mut Timestamp)) {
+        let progress = &mut self.progress;
+        back(&mut progress.claimed);
+        let times = [&mut progress.admitted, &mut progress.ended, &mut progress.first_red];
+        times.into_iter().flatten().for_each(back);
+        progress.reached.iter_mut().for_each(|(_, at)| back(at));
+        match &mut progress.activity {
+            Activity::Backoff { until, .. } => back(until),
+            Activity::Held { since, .. } => back(since),
+            _ => {}
+        }
+        let times = [&mut self.agent.followed, &mut self.agent.quiet];
+        times.into_iter().flatten().for_each(back);
+        self.agent.retry.iter_mut().for_each(|retry| back(&mut retry.at));
+        self.proof.set_back(back);
+    }
+}

@@ -1,0 +1,174 @@
+//! Outages as the runtime sees them: which cause an adapter's error stands for, and the tries
+//! whether one is over. The core decides when to try; here is how.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Context, LoopMessage};
+use crate::cluster;
+use crate::config::Config;
+use crate::config::repos::remote_name;
+use crate::core::model::id::Repo;
+use crate::core::model::input::{Input, TryFailure};
+use crate::core::model::outage::{OutageCause, OutageKind};
+use crate::error::chain;
+use crate::github::ApiError;
+use crate::network::{NetworkError, origin};
+use crate::process::descriptors;
+use crate::redact::Redactor;
+use crate::tracker::TrackerError;
+
+/// The longest that a try takes beyond the limit of git.
+const SLACK: Duration = Duration::from_secs(30);
+/// The time limit of a call to a CI server.
+const CALL: Duration = Duration::from_secs(20);
+/// The subject of an outage of the cluster that the kubeconfig names by itself.
+const CURRENT: &str = "of the current context";
+
+/// The cause that an error of GitHub's API stands for, and the wait that GitHub demands; none where
+/// the API answered and refuses this one request.
+pub(super) fn of_api(config: &Config, error: &ApiError) -> Option<(OutageCause, i64)> {
+    let api = config.github.as_ref().map(|github| origin(&github.api)).unwrap_or_default();
+    let (kind, wait) = match error {
+        ApiError::Failed { .. } | ApiError::Unknown { .. } => (OutageKind::Forge, 0),
+        ApiError::Limited { seconds } => {
+            (OutageKind::Forge, i64::try_from(*seconds).unwrap_or(3600) * 1000)
+        }
+        ApiError::Token(_) | ApiError::Credential(_) => (OutageKind::Credential, 0),
+        ApiError::Refused { .. } => return None,
+    };
+    Some((OutageCause::new(kind, api), wait))
+}
+
+/// Reports the outage that an error of a tracker stands for, if it stands for one.
+pub(super) fn report(context: &Context, error: &TrackerError) {
+    let TrackerError::GitHub(error) = error else { return };
+    let Some((cause, wait_ms)) = of_api(&context.config(), error) else { return };
+    let failure = TryFailure { wait_ms, ..failed(chain(error)) };
+    let input = Input::Unavailable { cause, repo: None, failure };
+    // If the queue is full, the next failure reports it.
+    let _ = context.inputs.try_send(LoopMessage::Input(Box::new(input)));
+}
+
+/// The cause that an unreadable CI server stands for.
+pub(super) fn of_ci(address: &str) -> OutageCause {
+    OutageCause::new(OutageKind::Ci, origin(address))
+}
+
+/// The cause that an unreadable cluster stands for.
+pub(super) fn of_cluster(context: Option<&str>) -> OutageCause {
+    OutageCause::new(OutageKind::Cluster, context.unwrap_or(CURRENT))
+}
+
+/// Tries whether an outage is over, and reports the result to the core.
+pub(super) async fn probe(context: Arc<Context>, cause: OutageCause, repo: Option<Repo>) {
+    let config = context.config();
+    let limit = Duration::from_secs(config.limits.git_seconds) + SLACK;
+    let work = timeout(limit, attempt(&context, &config, &cause, repo.as_ref()));
+    let result = tokio::select! {
+        () = context.cancel.cancelled() => return,
+        result = work => result,
+    };
+    let failure = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure),
+        Err(_) => Some(failed(format!("no answer in {} s", limit.as_secs()))),
+    };
+    match &failure {
+        None => tracing::info!(cause = cause.summary(), "the outage is over"),
+        Some(failure) => {
+            tracing::debug!(cause = cause.summary(), why = failure.why.clean_line(), "still away");
+        }
+    }
+    context.send(Input::OutageTried { cause, failure }).await;
+}
+
+fn failed(why: impl Into<String>) -> TryFailure {
+    let why: String = why.into();
+    let why = Redactor::default().clean(&why).into_owned();
+    TryFailure { why: why.into(), wait_ms: 0 }
+}
+
+async fn attempt(
+    context: &Arc<Context>,
+    config: &Arc<Config>,
+    cause: &OutageCause,
+    repo: Option<&Repo>,
+) -> Result<(), TryFailure> {
+    match cause.kind {
+        OutageKind::Remote => remote(context, config, cause, repo).await,
+        OutageKind::Credential => {
+            let api = config.github.as_ref().map(|github| origin(&github.api));
+            if api.as_ref() == Some(&cause.subject) {
+                return forge(context, config).await;
+            }
+            remote(context, config, cause, repo).await
+        }
+        OutageKind::Forge => forge(context, config).await,
+        OutageKind::Ci => {
+            let client = reqwest::Client::builder().timeout(CALL).no_proxy().build();
+            let client = client.map_err(|error| failed(chain(&error)))?;
+            let answer = client.get(&cause.subject).send().await;
+            let answer =
+                answer.map_err(|error| failed(chain(&NetworkError::new(&cause.subject, error))))?;
+            if answer.status().is_server_error() {
+                return Err(failed(format!("{} answered {}", cause.subject, answer.status())));
+            }
+            Ok(())
+        }
+        OutageKind::Cluster => {
+            let name = Some(cause.subject.as_str()).filter(|name| *name != CURRENT);
+            let client = cluster::client(&config.kubernetes, name).await.map_err(failed)?;
+            let version = client.apiserver_version().await;
+            version.map(|_| ()).map_err(|error| failed(cluster::reason(&error)))
+        }
+        OutageKind::Disk => {
+            let root = context.workspaces.root();
+            crate::workspace::pool::check_disk(root, config.limits.disk_free_mib)
+                .map_err(|error| failed(error.to_string()))
+        }
+        OutageKind::Descriptors => descriptors::wait_for_room().await.map_err(failed),
+        OutageKind::Processes => {
+            let mut command = tokio::process::Command::new("git");
+            command.arg("--version").stdout(std::process::Stdio::null()).kill_on_drop(true);
+            let done = command.status().await;
+            done.map(|_| ()).map_err(|error| failed(format!("start git: {}", chain(&error))))
+        }
+    }
+}
+
+/// Asks the remote of a repository that the outage concerns.
+async fn remote(
+    context: &Arc<Context>,
+    config: &Arc<Config>,
+    cause: &OutageCause,
+    repo: Option<&Repo>,
+) -> Result<(), TryFailure> {
+    let concerns =
+        |known: &&Repo| config.repos.get(*known).is_some_and(|r| is_at(&r.remote, &cause.subject));
+    let Some(repo) = repo.filter(concerns).or_else(|| config.repos.keys().find(concerns)) else {
+        // The outage is about another remote of a repository, such as that of a submodule: the run
+        // that met it tries.
+        return Ok(());
+    };
+    let answers = context.workspaces.remote_answers(repo, config, &context.supervisor).await;
+    answers.map_err(|error| failed(error.to_string()))
+}
+
+fn is_at(address: &str, subject: &str) -> bool {
+    remote_name(address) == subject
+}
+
+/// Asks GitHub's API for something that every token may read.
+async fn forge(context: &Arc<Context>, config: &Config) -> Result<(), TryFailure> {
+    let Some(api) = context.services().github.clone() else { return Ok(()) };
+    match api.get::<serde_json::Value>("/rate_limit").await {
+        Ok(_) => Ok(()),
+        Err(error) => match of_api(config, &error) {
+            None => Ok(()),
+            Some((_, wait_ms)) => Err(TryFailure { wait_ms, ..failed(chain(&error)) }),
+        },
+    }
+}
