@@ -372,13 +372,16 @@ fn clock_that_was_ahead_is_set_back_with_every_stamp() {
 fn step_behind_a_failed_one_of_its_issue_is_no_deadline() {
     let remote = [repo(1)].into();
     let mut scenario = FleetScenario::with_policy(Policy { remote, ..policy() });
-    scenario.input(Input::Issues(vec![issue(1, None)]));
+    let armed = issue(1, None);
+    scenario.input(Input::Issues(vec![armed.clone()]));
+    let read = Ok(Some(Box::new(armed.clone())));
+    scenario.input(Input::IssueRead { key: armed.key, read });
     let entries: Vec<_> = scenario.fleet.outbox.keys().copied().collect();
     assert!(entries.len() > 1, "{entries:?}");
     let in_flight = scenario.fleet.next_deadline(&scenario.volatile);
     assert!(in_flight.is_none_or(|at| at > scenario.now), "{in_flight:?}");
     let error = "connection refused".into();
-    scenario.input(Input::NotDelivered { entry: entries[0], error, wait: 0 });
+    scenario.input(Input::NotDelivered { entry: entries[0], error, wait: 0, doubtful: false });
     let next = scenario.fleet.next_deadline(&scenario.volatile).unwrap();
     assert!(next > scenario.now, "a tick at {next:?} would do nothing");
 }
