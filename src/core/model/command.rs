@@ -96,6 +96,11 @@ pub enum Command {
         /// The operator's guidance for the agent; may be empty.
         guidance: Untrusted,
     },
+    /// Reads CI and deploy of a frozen run again, without a turn, a push or an attempt.
+    LookAgain {
+        /// The run to look at.
+        run: RunId,
+    },
     /// Releases the repository lock of a frozen run.
     Release {
         /// The run that holds the lock.
@@ -135,6 +140,7 @@ impl Command {
             Self::Drain => "drain",
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
+            Self::LookAgain { .. } => "look-again",
             Self::Release { .. } => "release",
             Self::Breakglass { request } => request.as_str(),
             Self::Submit { .. } => "submit",
@@ -209,6 +215,12 @@ pub enum Refusal {
     /// The run is done, so that reopening it needs guidance.
     #[error("{run} is done; add guidance for more work, or arm its issue again")]
     Done {
+        /// The run in question.
+        run: RunId,
+    },
+    /// The run is not frozen, so that it has no verdict to read again.
+    #[error("{run} is not frozen: there is no verdict of it to read again")]
+    NotFrozen {
         /// The run in question.
         run: RunId,
     },

@@ -133,6 +133,7 @@ pub(super) fn affected_by(events: &[Event]) -> bool {
                 | Event::Claimed { .. }
                 | Event::Ended { .. }
                 | Event::Reopened { .. }
+                | Event::LookedAgain { .. }
                 | Event::LockReleased { .. }
                 | Event::Spent { .. }
                 | Event::Draining { .. }

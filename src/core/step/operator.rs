@@ -86,6 +86,15 @@ impl Stepper<'_> {
             Command::Breakglass { request } => self.check_breakglass(&command.actor, request),
             Command::Cancel { run } => self.live_run(*run).map(|_| ()),
             Command::Retry { run, guidance } => self.check_reopen(*run, guidance),
+            Command::LookAgain { run } => {
+                let known = self.known_run(*run)?;
+                match known.progress.outcome {
+                    None => return Err(Refusal::NotEnded { run: *run }),
+                    Some(Outcome::Frozen) if known.workspace.pushed.is_some() => {}
+                    Some(_) => return Err(Refusal::NotFrozen { run: *run }),
+                }
+                self.check_reopen(*run, &Untrusted::default())
+            }
             Command::Release { run } => {
                 let run = self.known_run(*run)?;
                 if run.live() {
@@ -244,6 +253,10 @@ impl Stepper<'_> {
                 self.withdraw_escalations_of(run, &by);
                 self.reopen_run(run, by, guidance);
             }
+            Command::LookAgain { run } => {
+                self.withdraw_escalations_of(run, &by);
+                self.look_again(run, by);
+            }
             Command::Release { run } => {
                 self.withdraw_escalations_of(run, &by);
                 self.release_lock(run, by);
@@ -324,6 +337,16 @@ impl Stepper<'_> {
     fn reopen_run(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
         self.note(id, format!("{by} reopened the run"));
         self.emit(Event::Reopened { run: id, by, guidance });
+        if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
+            let label = Some(StandingLabel::InProgress);
+            self.post(OutboxStep::Label { issue: issue.clone(), label });
+            self.update_progress(&issue);
+        }
+    }
+
+    fn look_again(&mut self, id: RunId, by: Actor) {
+        self.note(id, format!("{by} has afk look again: it reads CI and deploy, and changes nothing"));
+        self.emit(Event::LookedAgain { run: id, by });
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);
             self.post(OutboxStep::Label { issue: issue.clone(), label });

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::TaskError;
 use crate::config::Config;
@@ -14,6 +15,7 @@ use crate::core::model::id::{RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::issue::Issue;
 use crate::core::model::run::Run;
+use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
@@ -35,6 +37,10 @@ pub(crate) struct TaskContext {
     pub issue: Option<Arc<Issue>>,
     /// The activity that the task belongs to; the core drops facts of an older one.
     pub epoch: u32,
+    /// The core's time when the task began.
+    began_at: Timestamp,
+    /// The same moment on a clock that never jumps.
+    began: Instant,
     /// The configuration in force when the task began.
     pub config: Arc<Config>,
     /// The executor of the run's turns; none carries them out here.
@@ -61,7 +67,14 @@ impl TaskContext {
             .collect();
         let config = runtime.config();
         let executor = fleet.remote_executor(&run.work).map(|place| place.name.clone());
-        Some(Self { runtime: runtime.clone(), run, issue, epoch, config, executor, older })
+        let (runtime, began_at, began) = (runtime.clone(), fleet.last_event, Instant::now());
+        Some(Self { runtime, run, issue, epoch, began_at, began, config, executor, older })
+    }
+
+    /// The milliseconds since a time of the core. A wall clock that is set meanwhile doesn't change it.
+    pub(super) fn since(&self, at: Timestamp) -> i64 {
+        let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.began_at.since(at).saturating_add(passed)
     }
 
     /// The name that marks the run's processes.

@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
-use super::TaskError;
+use super::{TaskContext, TaskError, age};
 use super::poll::{Poll, VerdictSource, fetch_head};
 use crate::ci::CiStatus;
 use crate::ci::github::{BranchPosition, WatchedCommit, poll};
+use crate::ci::quiet::QuietClock;
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::Judgement;
 use crate::error::chain;
 use crate::github::Api;
-use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 
 /// The checks of one pushed commit.
 pub(super) struct Checks<'a> {
+    pub task: &'a TaskContext,
     pub api: Arc<Api>,
     pub pool: &'a Pool,
     pub watched: WatchedCommit<'a>,
     /// The pushed commit, which a newer head may stand in for.
     pub pushed: &'a Sha,
+    /// What the earlier polls found.
+    pub quiet: QuietClock,
 }
 
 impl VerdictSource for Checks<'_> {
@@ -27,11 +30,16 @@ impl VerdictSource for Checks<'_> {
         "CI"
     }
 
+    fn age(&self) -> i64 {
+        age(self.task)
+    }
+
     async fn poll(&self, sha: &Sha) -> Result<Poll, TaskError> {
         let unreachable = |error: String| format!("can't be seen: {error}");
         let (head, ancestor) = fetch_head(self.pool, sha).await.map_err(unreachable)?;
         let position = BranchPosition { ancestor, head };
-        let status = poll(&self.api, &self.watched, sha, &position, clock::wall()).await;
+        let (age, quiet) = (self.age(), &self.quiet);
+        let status = poll(&self.api, &self.watched, sha, &position, age, quiet).await;
         Ok(match status.map_err(|error| unreachable(chain(&error)))? {
             CiStatus::Pending(what) => Poll::Pending(what),
             CiStatus::Superseded => Poll::Superseded { head: position.head },

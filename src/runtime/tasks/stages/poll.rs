@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{TaskContext, TaskError, pushed_at};
+use super::{TaskContext, TaskError};
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
-use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 
 /// Polls in a row that may fail before the transcript mentions it.
@@ -37,6 +36,9 @@ pub(super) enum Poll {
 pub(super) trait VerdictSource: Sync {
     /// The subject of messages, such as "CI".
     fn name(&self) -> &'static str;
+
+    /// The milliseconds by afk's clock from which the deadlines count.
+    fn age(&self) -> i64;
 
     /// Asks the service about a commit: the pushed one, or a head that superseded it.
     fn poll(&self, sha: &Sha) -> impl Future<Output = Result<Poll, TaskError>> + Send;
@@ -74,7 +76,7 @@ pub(super) async fn poll_until_decided(
                     task.note(format!("{name}: {error}; trying again"));
                 }
                 let deadline = deadlines.run.max(SHORTEST_DEADLINE_MS);
-                if clock::wall().since(pushed_at(task)) >= deadline {
+                if source.age() >= deadline {
                     return Judgement::new(Verdict::Unknown, error);
                 }
             }
