@@ -2,9 +2,7 @@
 //!
 //! The run is the one that the focused pane is about; `app` passes it in.
 
-use super::action::{
-    Action, CANCEL, DIFF, INTERRUPT, LOOK_AGAIN, ON_RUNS, RETRY, SHELL, STEER,
-};
+use super::action::{Action, CANCEL, DIFF, INTERRUPT, LOOK_AGAIN, ON_RUNS, RETRY, SHELL, STEER};
 use super::component::Scene;
 use super::request::Request;
 use super::response::{Prompt, Response};

@@ -173,7 +173,8 @@ impl Component for Inbox {
         let taken = selected.into_iter().flat_map(answers);
         let offered = |action: &Action| [APPROVE, DENY, ANSWER].contains(action);
         let offered = taken.map(|(action, _)| action).filter(offered);
-        let frozen = selected.and_then(|known| known.run).filter(|run| is_frozen(*run, scene.snapshot));
+        let frozen =
+            selected.and_then(|known| known.run).filter(|run| is_frozen(*run, scene.snapshot));
         offered.chain(frozen.map(|_| LOOK_AGAIN)).chain([PAGE_DOWN, BACK, HELP]).collect()
     }
 
@@ -328,7 +329,7 @@ fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<
         add(&format!("{:<8} {means}", key(action)), Tone::Accent);
     }
     if escalation.run.is_some_and(|run| is_frozen(run, scene.snapshot)) {
-        let means = "look again: read CI and deploy anew, without a turn, a push or an attempt";
+        let means = "look again: read CI and deploy once more; no turn, push or attempt";
         add(&format!("{:<8} {means}", key(LOOK_AGAIN)), Tone::Accent);
     }
     if escalation.acknowledged.is_none() {
