@@ -141,6 +141,16 @@ pub(super) fn tag(image: &str) -> (Option<&str>, Option<&str>) {
     (last.split_once(':').map(|(_, tag)| tag), digest)
 }
 
+/// Whether an image has the digest of an earlier one whose tag differs. The digest decides what runs, and
+/// the tag beside it is only a word.
+pub(super) fn only_the_tag_is_new(image: &str, earlier: &[ImageOf]) -> bool {
+    let (name, Some(digest)) = tag(image) else { return false };
+    earlier.iter().any(|other| {
+        let (other_name, other_digest) = tag(&other.image);
+        other_digest == Some(digest) && other_name != name
+    })
+}
+
 /// Reads a pod; `RolloutHistory` adds the restarts of the window and the times.
 pub(super) fn pod(object: &Value) -> Pod {
     let status = &object["status"];
@@ -219,6 +229,16 @@ mod tests {
         assert_eq!(tag("ghcr.io/a/b:abc"), (Some("abc"), None));
         assert_eq!(tag("localhost:5000/b"), (None, None));
         assert_eq!(tag("localhost:5000/b:1@sha256:aa"), (Some("1"), Some("sha256:aa")));
+    }
+
+    #[test]
+    fn tag_beside_an_old_digest_is_only_a_word() {
+        let earlier =
+            [ImageOf { name: "app".into(), image: "r/app:old@sha256:aa".into(), init: false }];
+        assert!(only_the_tag_is_new("r/app:new@sha256:aa", &earlier));
+        assert!(!only_the_tag_is_new("r/app:new@sha256:bb", &earlier));
+        assert!(!only_the_tag_is_new("r/app:old@sha256:aa", &earlier), "the same image");
+        assert!(!only_the_tag_is_new("r/app:new", &earlier));
     }
 
     #[test]

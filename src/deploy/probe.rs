@@ -111,7 +111,10 @@ impl Prober {
                 }
                 if good > 0 && (bad >= BLIP || blips > BLIPS) {
                     let detail = if blips > BLIPS {
-                        format!("probes failed again and again, {} in between", plural(good, "good one"))
+                        format!(
+                            "probes failed again and again, {} in between",
+                            plural(good, "good one")
+                        )
                     } else {
                         format!("{bad} probes in a row failed after {}", plural(good, "good one"))
                     };

@@ -45,9 +45,8 @@ fn obstacles(target: &RolloutTarget, object: Option<&Value>) -> Vec<String> {
     match &target.container {
         Some(name) => match images.iter().find(|image| image.name == *name) {
             None => found.push(format!("it has no container {name}")),
-            Some(image) if image.init => found.push(format!(
-                "{name} is an init container, which proves nothing about the app"
-            )),
+            Some(image) if image.init => found
+                .push(format!("{name} is an init container, which proves nothing about the app")),
             Some(_) => {}
         },
         None if apps > 1 => found.push(format!(

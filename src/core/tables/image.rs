@@ -117,13 +117,15 @@ mod tests {
         let app = |relation| container("app", relation);
         let sidecar = |relation| container("sidecar", relation);
         let init = |relation| TemplateContainer { init: true, ..container("migrate", relation) };
-        let of = |containers: &[TemplateContainer], tag: &str, container: Option<&str>| {
-            match relation(containers, ExpectedImage { tag, container }) {
+        let of =
+            |containers: &[TemplateContainer], tag: &str, container: Option<&str>| match relation(
+                containers,
+                ExpectedImage { tag, container },
+            ) {
                 Image::Matches => "matches".to_owned(),
                 Image::Newer => "newer".to_owned(),
                 Image::Other(why) => why,
-            }
-        };
+            };
         let any = |containers: &[TemplateContainer]| of(containers, SHA8, None);
         let named = |containers: &[TemplateContainer], name| of(containers, SHA8, Some(name));
         for tag in ["main", "latest", "v1", "sha256:aa"] {

@@ -5,9 +5,9 @@
 //! | # | signal | state |
 //! | --- | --- | --- |
 //! | 1 | an image that can't be pulled | HELD: the world's fault, and no commit mends it; a human after [`HELD`] |
-//! | 2 | waiting with another error, such as CreateContainerConfigError | DEGRADED after 60 s |
-//! | 3 | CrashLoopBackOff, or 3 restarts within [`RESTART_WINDOW`], or OOMKilled | DEGRADED |
-//! | 4 | Failed or evicted | replaced: the ReplicaSet counts |
+//! | 2 | waiting with another error, such as `CreateContainerConfigError` | DEGRADED after 60 s |
+//! | 3 | `CrashLoopBackOff`, or 3 restarts within [`RESTART_WINDOW`], or `OOMKilled` | DEGRADED |
+//! | 4 | Failed or evicted | replaced: the `ReplicaSet` counts |
 //! | 5 | no node accepts it | HELD: a node may come; a human after [`HELD`] |
 //! | 6 | all containers run, not ready | PROGRESSING; after the initial delay DEGRADED |
 //!

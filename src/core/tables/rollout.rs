@@ -149,7 +149,7 @@ pub fn stateful_set(seen: Option<&StatefulSet>, image: &Image) -> RolloutState {
     if s.ready < s.wanted {
         return RolloutState::Progressing(format!("{} of {} ready", s.ready, s.wanted));
     }
-    if s.partition > 0 {
+    if s.partition > 0 && s.wanted > 0 {
         let most = (s.wanted - s.partition).max(0);
         if s.updated < most {
             return RolloutState::Progressing(format!("{} of {most} updated", s.updated));

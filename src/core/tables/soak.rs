@@ -112,11 +112,7 @@ mod tests {
         assert_eq!(all(&[good(), good(), Look::Failed]), Some(30_000), "10 s were not seen");
         assert_eq!(over(&[good(), Look::Failed, Look::Failed, Look::Failed, Look::Failed]), None);
         assert_eq!(all(&[good(), good(), Look::Unhealthy]), Some(35_000));
-        let back = Look::Healthy(HealthyRollout {
-            uid: "u".into(),
-            generation: 3,
-            restarts: 0,
-        });
+        let back = Look::Healthy(HealthyRollout { uid: "u".into(), generation: 3, restarts: 0 });
         assert_eq!(all(&[good(), Look::Failed, back]), Some(35_000), "set back, and set again");
         assert_eq!(all(&[good(), good(), healthy(2, 1)]), Some(35_000), "a restart");
         let again = HealthyRollout { uid: "v".into(), generation: 2, restarts: 0 };

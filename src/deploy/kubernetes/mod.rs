@@ -187,7 +187,7 @@ impl Rollout<'_> {
                 watched_selector = Some(selector);
             }
             let seen = self.observe(&found, &mut course.memory).await;
-            course.report(seen.summary(&self.target.summary()), &mut report);
+            course.report_watched(seen.summary(&self.target.summary()), &mut report);
             if let Some(judgement) = self.decided(&seen).await {
                 return judgement;
             }
@@ -245,7 +245,8 @@ impl Rollout<'_> {
             Ok(found) => found,
             Err(why) => {
                 course.soak.look(ms(at), Look::Failed);
-                course.report(format!("{target}: can't be read, and the soak waits: {why}"), report);
+                course
+                    .report(format!("{target}: can't be read, and the soak waits: {why}"), report);
                 // Shortly before or after an outage, a few seconds more cost nothing.
                 return (at >= self.bounds.longest()).then(|| self.unreadable());
             }
@@ -260,8 +261,7 @@ impl Rollout<'_> {
             let seconds = self.bounds.soak.as_secs();
             return Some(self.green(&seen, format!("{line}, {seconds} s without a restart")));
         }
-        let limit =
-            if seen.is_complete() { self.bounds.longest() } else { self.bounds.deadline };
+        let limit = if seen.is_complete() { self.bounds.longest() } else { self.bounds.deadline };
         if at < limit {
             return None;
         }
@@ -295,12 +295,23 @@ struct Course {
     last_look: Option<Instant>,
     /// The last line that the operator was shown.
     reported: String,
+    /// The last line that the watchers gave. They may lag behind a look, and repeating their line would
+    /// only take turns with the look's.
+    watched: String,
 }
 
 impl Course {
     fn new(soak: Duration) -> Self {
         let soak = Soak::new(ms(soak));
-        Self { memory: Memory::default(), soak, last_look: None, reported: String::new() }
+        let (reported, watched) = (String::new(), String::new());
+        Self { memory: Memory::default(), soak, last_look: None, reported, watched }
+    }
+
+    fn report_watched(&mut self, line: String, report: &mut impl FnMut(RolloutUpdate)) {
+        if line != self.watched {
+            self.watched.clone_from(&line);
+            self.report(line, report);
+        }
     }
 
     fn report(&mut self, line: String, report: &mut impl FnMut(RolloutUpdate)) {

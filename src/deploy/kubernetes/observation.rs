@@ -102,7 +102,7 @@ impl Rollout<'_> {
     /// Judges the objects by the tables.
     pub(super) async fn observe(&self, found: &Objects<'_>, memory: &mut Memory) -> Observation {
         let now = Instant::now();
-        let image = self.image(found.workload, &mut memory.newer).await;
+        let image = self.image(found, &mut memory.newer).await;
         let fails = found.workload.is_some_and(|o| objects::replica_failure(o).is_some());
         let failing = memory.history.failing_for(fails, now);
         let mut pods = Vec::new();
@@ -118,15 +118,19 @@ impl Rollout<'_> {
     }
 
     /// Row 2 of table T6: how the workload's image relates to the commit.
-    async fn image(&self, object: Option<&Value>, newer: &mut HashMap<String, bool>) -> Image {
-        let images = object.map(|o| objects::images(&o["spec"]["template"])).unwrap_or_default();
+    async fn image(&self, found: &Objects<'_>, newer: &mut HashMap<String, bool>) -> Image {
+        let template = |object: &Value| objects::images(&object["spec"]["template"]);
+        let images = found.workload.map(template).unwrap_or_default();
+        let earlier: Vec<_> = found.sets.iter().flat_map(|set| template(set)).collect();
         let expected = self.target.tag(self.sha);
         let mut containers = Vec::new();
         for one in images {
             let (tag, digest) = objects::tag(&one.image);
-            let relation = if tag == Some(&expected) || digest == Some(&expected) {
+            let is_stale = objects::only_the_tag_is_new(&one.image, &earlier);
+            let is_ours = tag == Some(&expected) && !is_stale;
+            let relation = if is_ours || digest == Some(&expected) {
                 Relation::Matches
-            } else if self.is_newer(tag, newer).await {
+            } else if !is_stale && self.is_newer(tag, newer).await {
                 Relation::Newer
             } else {
                 Relation::Other
