@@ -20,22 +20,27 @@ use crate::secrets::Secrets;
 /// reported elsewhere.
 pub(super) async fn check(config: &Config, checkup: &mut Checkup) {
     let secrets = Secrets::new(config.vault.as_ref()).ok().map(Arc::new);
-    let api = config.github.as_ref().zip(secrets).and_then(|(section, secrets)| {
-        Api::new(section, secrets).ok()
-    });
+    let api = config
+        .github
+        .as_ref()
+        .zip(secrets)
+        .and_then(|(section, secrets)| Api::new(section, secrets).ok());
     for (repo, section) in &config.repos {
-        let api = api.as_ref().filter(|_| config.on_github(repo));
-        let text = match api {
-            Some(api) => from_github(api, repo, &section.branch).await,
-            None => from_folder(&section.remote, &section.branch).await,
+        let mut text = from_folder(&section.remote, &section.branch).await;
+        if let (None, Some(api)) = (&text, &api) {
+            text = from_github(api, repo, &section.branch).await;
+        }
+        let rules = text.and_then(|text| RepositoryRules::parse(&text).ok());
+        // Where the rules of a repository on GitHub can't be read, its CI may well be GitHub's.
+        let by_github = match &rules {
+            Some(rules) => rules.ci.as_ref().is_some_and(|ci| ci.github),
+            None => config.on_github(repo),
         };
-        let Some(rules) = text.and_then(|text| RepositoryRules::parse(&text).ok()) else { continue };
-        if rules.ci.as_ref().is_some_and(|ci| ci.github)
-            && let Some(api) = api
-        {
+        if let Some(api) = api.as_ref().filter(|_| by_github) {
             let rights = rights(api, repo, &section.branch).await;
             checkup.report(&format!("rights for the CI of {repo}"), rights);
         }
+        let Some(rules) = rules else { continue };
         for doubt in rules.doubts() {
             let hint = format!("correct {FILE} in {repo} (docs/configuration.md)");
             checkup.report(&format!("proof of {repo}"), Err(problem(doubt, hint)));
@@ -47,15 +52,23 @@ pub(super) async fn check(config: &Config, checkup: &mut Checkup) {
                 Ok(client) => survey(&client, target).await,
                 Err(why) => Err(why),
             };
-            checkup.report(&subject, match surveyed {
-                Ok(None) => Ok("its name depends on the commit".into()),
-                Ok(Some(found)) if found.is_empty() => Ok("a rollout of it can be proved".into()),
-                Ok(Some(found)) => Err(problem(
-                    format!("a rollout of it can't become green as it is: {}", found.join("; ")),
-                    format!("change the workload, or [[deploy.kubernetes]] in {FILE}"),
-                )),
-                Err(why) => Err(problem(why, "check [kubernetes] and its rights")),
-            });
+            checkup.report(
+                &subject,
+                match surveyed {
+                    Ok(None) => Ok("its name depends on the commit".into()),
+                    Ok(Some(found)) if found.is_empty() => {
+                        Ok("a rollout of it can be proved".into())
+                    }
+                    Ok(Some(found)) => Err(problem(
+                        format!(
+                            "a rollout of it can't become green as it is: {}",
+                            found.join("; ")
+                        ),
+                        format!("change the workload, or [[deploy.kubernetes]] in {FILE}"),
+                    )),
+                    Err(why) => Err(problem(why, "check [kubernetes] and its rights")),
+                },
+            );
         }
     }
 }
