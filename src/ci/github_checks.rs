@@ -1,4 +1,4 @@
-//! Reads everything that GitHub says about the checks of a commit: suites, workflow runs, check runs and
+//! Reads everything that GitHub reports about the checks of a commit: suites, workflow runs, check runs and
 //! commit statuses. A source that the token may not read is noted, and the others decide.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::core::model::id::{Repo, Sha};
 use crate::core::model::time::Timestamp;
 use crate::core::tables::check::{ACTIONS, Check, CheckIdentity};
 use crate::core::tables::commit::Unread;
-use crate::core::tables::suite::{Suite, WorkflowRun};
+use crate::core::tables::suite::{Suite, WorkflowRun, replaced};
 use crate::github::{Api, ApiError, time};
 
 #[derive(Debug, Clone, Deserialize)]
@@ -85,6 +85,8 @@ struct WorkflowDto {
     created_at: Option<String>,
     #[serde(default)]
     run_started_at: Option<String>,
+    #[serde(default)]
+    updated_at: Option<String>,
 }
 
 /// The checks of a commit at one poll.
@@ -133,9 +135,7 @@ impl CheckRuns {
         };
         let matters = |source: &&Source| match source {
             Source::Statuses => true,
-            Source::Checks | Source::Actions => {
-                refused(Source::Checks) && refused(Source::Actions)
-            }
+            Source::Checks | Source::Actions => refused(Source::Checks) && refused(Source::Actions),
         };
         let names: Vec<&str> =
             self.refused.iter().filter(matters).map(|source| name(*source)).collect();
@@ -175,7 +175,8 @@ pub(super) async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<CheckRuns,
     let suites = list::<SuiteDto>(api, &suites, Some("check_suites")).await?;
     let checks = format!("{at}/check-runs?filter=all&per_page=100");
     let checks = list::<CheckRunDto>(api, &checks, Some("check_runs")).await?;
-    if runs.is_none() {
+    let runs_known = runs.is_some();
+    if !runs_known {
         found.refused.push(Source::Actions);
     }
     let runs = runs.unwrap_or_default();
@@ -190,10 +191,12 @@ pub(super) async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<CheckRuns,
             if checks.iter().any(|check| suite_of(check) == suite.id) {
                 found.note_time(suite.created_at.as_deref());
             }
+            let created = time(suite.created_at.as_deref().unwrap_or_default());
             found.suites.push(Suite {
+                unclaimed: api.now().filter(|_| runs_known).map(|now| now.since(created)),
                 id: suite.id,
                 app: slug(suite.app.as_ref()),
-                // A suite that doesn't say is as complete as its checks.
+                // A suite without a status is as complete as its checks.
                 status: suite.status.unwrap_or_else(|| "completed".into()),
                 conclusion: suite.conclusion,
                 checks: suite.latest_check_runs_count,
@@ -210,8 +213,14 @@ pub(super) async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<CheckRuns,
         // A fine-grained personal token may not read check runs.
         found.refused.push(Source::Checks);
         found.from_workflows = true;
+        for run in runs.iter().filter(|run| run.status == "completed") {
+            found.note_time(run.updated_at.as_deref());
+        }
         found.all = runs.into_iter().map(check_of_run).collect();
     }
+    // Neither the proof nor the log for the agent names a check of a run that a newer one replaced.
+    let replaced = replaced(&found.runs);
+    found.all.retain(|check| !replaced.contains(&check.suite()));
     let statuses = list::<StatusDto>(api, &format!("{at}/statuses?per_page=100"), None).await?;
     if statuses.is_none() {
         found.refused.push(Source::Statuses);

@@ -41,9 +41,7 @@ impl QuietClock {
     fn record(&self, sha: &Sha, found: Fingerprint, now: Instant) -> Seen {
         let mut polls = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (first, changed) = match &*polls {
-            Some(known) if known.sha == *sha && known.last == found => {
-                (known.first, known.changed)
-            }
+            Some(known) if known.sha == *sha && known.last == found => (known.first, known.changed),
             Some(known) if known.sha == *sha => (known.first, Some(now)),
             _ => (now, None),
         };

@@ -96,7 +96,12 @@ impl WoodpeckerClient {
     pub fn new(address: &str, token: SecretString) -> Result<Self, WoodpeckerError> {
         let client = reqwest::Client::builder().timeout(CALL).no_proxy().build();
         let client = client.map_err(WoodpeckerError::Client)?;
-        Ok(Self { client, address: address.trim_end_matches('/').to_owned(), token, clock: ServerClock::default() })
+        Ok(Self {
+            client,
+            address: address.trim_end_matches('/').to_owned(),
+            token,
+            clock: ServerClock::default(),
+        })
     }
 
     async fn get(&self, path: &str) -> Result<Value, WoodpeckerError> {

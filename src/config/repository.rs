@@ -409,7 +409,8 @@ impl RepositoryRules {
     pub fn probe_doubt(&self) -> Option<String> {
         let probe = self.probe.as_ref()?;
         let rollouts = self.deploy.as_ref().is_some_and(|deploy| !deploy.kubernetes.is_empty());
-        let named = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains("{sha}"));
+        let named =
+            |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains("{sha}"));
         // A command has the commit in its environment.
         let names_it = probe.command.is_some() || named(&probe.http) || named(&probe.expect);
         (!names_it && !rollouts).then(|| {

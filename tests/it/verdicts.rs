@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::support::cluster::Cluster;
 use crate::support::github::GitHub;
 use crate::support::sinks::Sinks;
-use crate::support::{afk, text};
 use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
+use crate::support::{afk, text};
 
 /// The offsets of a service's clock from ours, in seconds.
 const OFFSETS: [i64; 4] = [-9 * 3600, -120, 120, 9 * 3600];

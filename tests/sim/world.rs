@@ -308,7 +308,11 @@ impl World {
                 }
                 Event::LookedAgain { run, .. } => {
                     let was = &then.runs[run];
-                    assert_eq!(was.progress.outcome, Some(Outcome::Frozen), "7: {run} wasn't frozen");
+                    assert_eq!(
+                        was.progress.outcome,
+                        Some(Outcome::Frozen),
+                        "7: {run} wasn't frozen"
+                    );
                     self.reopened.insert(*run);
                 }
                 Event::Began { run, activity } if then.runs[run].progress.looks_again.is_some() => {

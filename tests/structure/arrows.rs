@@ -46,10 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "executor",
         &["agent", "cluster", "config", "error", "network", "process", "redact", "secrets"],
     ),
-    (
-        "github",
-        &["config", "error", "lock", "network", "redact", "secrets", "server_clock"],
-    ),
+    ("github", &["config", "error", "lock", "network", "redact", "secrets", "server_clock"]),
     ("journal", &["config", "error", "lock", "trusted_file"]),
     ("lock", &[]),
     ("network", &["error"]),

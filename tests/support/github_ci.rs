@@ -168,8 +168,7 @@ impl Ci {
     /// Sets the status of every suite and run of a commit, whatever its checks say; an empty one follows
     /// them again.
     pub fn says(&mut self, sha: &str, status: &str, conclusion: Option<&str>) {
-        let says =
-            (!status.is_empty()).then(|| (status.to_owned(), conclusion.map(str::to_owned)));
+        let says = (!status.is_empty()).then(|| (status.to_owned(), conclusion.map(str::to_owned)));
         for suite in &mut self.of(sha).suites {
             suite.says.clone_from(&says);
         }
@@ -194,7 +193,8 @@ impl Ci {
         let commit = &*self.of(sha);
         match what {
             "check-runs" => {
-                let all: Vec<Value> = commit.checks.iter().map(|c| commit.check_dto(c, sha)).collect();
+                let all: Vec<Value> =
+                    commit.checks.iter().map(|c| commit.check_dto(c, sha)).collect();
                 (200, json!({"total_count": all.len(), "check_runs": all}))
             }
             "check-suites" => {
@@ -223,7 +223,8 @@ impl Commit {
         }
         let words: Vec<&str> = of.iter().filter_map(|check| check.conclusion.as_deref()).collect();
         let bad = words.iter().find(|word| !["success", "skipped", "neutral"].contains(word));
-        let word = bad.copied().unwrap_or(if words.contains(&"success") { "success" } else { "skipped" });
+        let word =
+            bad.copied().unwrap_or(if words.contains(&"success") { "success" } else { "skipped" });
         ("completed".into(), Some(word.into()))
     }
 

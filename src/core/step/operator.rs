@@ -345,7 +345,10 @@ impl Stepper<'_> {
     }
 
     fn look_again(&mut self, id: RunId, by: Actor) {
-        self.note(id, format!("{by} has afk look again: it reads CI and deploy, and changes nothing"));
+        self.note(
+            id,
+            format!("{by} has afk look again: it reads CI and deploy, and changes nothing"),
+        );
         self.emit(Event::LookedAgain { run: id, by });
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);

@@ -38,7 +38,8 @@ impl Stepper<'_> {
             Verdict::Green => self.begin_next_stage(id, Some(stage)),
             // To look again is no attempt.
             Verdict::Red if self.run(id).is_some_and(|r| r.progress.looks_again.is_some()) => {
-                let why = format!("looked again: {} is red ({})", stage.as_str(), detail.clean_line());
+                let why =
+                    format!("looked again: {} is red ({})", stage.as_str(), detail.clean_line());
                 self.end_unfinished(id, &why, &log.tail(LOG_TAIL));
             }
             Verdict::Red => self.fix_forward(id, stage, &detail, log),

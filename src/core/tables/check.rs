@@ -26,7 +26,7 @@ pub struct Check {
     pub status: String,
     /// The conclusion, an open set of strings; none before the end.
     pub conclusion: Option<String>,
-    /// When it began and ended, in milliseconds by the CI's own clock; none where it doesn't say.
+    /// When it began and ended, in milliseconds by the CI's own clock; none where it isn't reported.
     pub began: Option<i64>,
     /// The end on the same clock.
     pub ended: Option<i64>,
@@ -51,8 +51,7 @@ impl Check {
             return false;
         }
         // Actions begins a repeat only after the end; other apps may leave the older check open.
-        let is_actions =
-            matches!(&self.identity, CheckIdentity::Run { app, .. } if app == ACTIONS);
+        let is_actions = matches!(&self.identity, CheckIdentity::Run { app, .. } if app == ACTIONS);
         if !is_actions {
             return true;
         }
@@ -146,9 +145,8 @@ pub fn current(checks: &[Check]) -> Vec<&Check> {
     for repeats in by_identity.values_mut() {
         repeats.sort_by_key(|check| check.id);
         let all = repeats.clone();
-        repeats.retain(|older| {
-            !all.iter().any(|newer| newer.id > older.id && newer.replaces(older))
-        });
+        repeats
+            .retain(|older| !all.iter().any(|newer| newer.id > older.id && newer.replaces(older)));
     }
     by_identity.into_values().flatten().collect()
 }
@@ -216,7 +214,11 @@ mod tests {
             ("a true repeat", vec![red(3), spans(run(5, 7, "success"), 20, Some(30))], vec![7]),
             ("a repeat without times", vec![run(5, 3, "failure"), run(5, 7, "success")], vec![7]),
             ("a skipped repeat", vec![red(3), run(5, 7, "skipped")], vec![3, 7]),
-            ("two jobs at once", vec![red(3), spans(run(5, 7, "success"), 19, Some(30))], vec![3, 7]),
+            (
+                "two jobs at once",
+                vec![red(3), spans(run(5, 7, "success"), 19, Some(30))],
+                vec![3, 7],
+            ),
             (
                 "two jobs, one open",
                 vec![
@@ -225,7 +227,11 @@ mod tests {
                 ],
                 vec![3, 7],
             ),
-            ("two workflows of one name", vec![run(5, 3, "failure"), run(6, 7, "success")], vec![3, 7]),
+            (
+                "two workflows of one name",
+                vec![run(5, 3, "failure"), run(6, 7, "success")],
+                vec![3, 7],
+            ),
         ] {
             assert_eq!(counting(&all), ids, "{row}");
         }

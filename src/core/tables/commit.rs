@@ -126,7 +126,12 @@ pub fn judge(seen: &CommitChecks, deadlines: Deadlines) -> CommitVerdict {
     let missing = seen.required.iter().find(|name| !said.iter().any(|one| one.name == **name));
     if let Some(name) = missing {
         let open = |one: &CheckSummary| OPEN.contains(&one.state);
-        return appears(seen, deadlines, &format!("the required check {name}"), all.iter().any(open));
+        return appears(
+            seen,
+            deadlines,
+            &format!("the required check {name}"),
+            all.iter().any(open),
+        );
     }
     if said.is_empty() {
         return appears(seen, deadlines, ANY, false);
@@ -161,14 +166,9 @@ pub fn judge(seen: &CommitChecks, deadlines: Deadlines) -> CommitVerdict {
 /// The states of what has not ended.
 const OPEN: [CheckState; 2] = [CheckState::Pending, CheckState::NeedsApproval];
 
-/// Rows 3, 4 and 7: `missing` is awaited. `open` says that something else of the commit has not ended, so
+/// Rows 3, 4 and 7: `missing` is awaited. `open`: something else of the commit has not ended, so
 /// that it may still come.
-fn appears(
-    seen: &CommitChecks,
-    deadlines: Deadlines,
-    missing: &str,
-    open: bool,
-) -> CommitVerdict {
+fn appears(seen: &CommitChecks, deadlines: Deadlines, missing: &str, open: bool) -> CommitVerdict {
     let is_quiet = seen.quiet.min(seen.age) >= 2 * seen.quiet_needed;
     if open && seen.age >= deadlines.run {
         CommitVerdict::Stuck(vec![missing.to_owned()])
@@ -189,7 +189,7 @@ struct CheckSummary {
     decides: bool,
 }
 
-/// The states of all checks, and of the suites and runs that say more than their checks.
+/// The states of all checks, and of the suites and runs that add something to their checks.
 fn states_of(seen: &CommitChecks) -> Vec<CheckSummary> {
     let replaced: BTreeSet<u64> = replaced(&seen.runs);
     let lasts = |suite: u64| suite == 0 || !replaced.contains(&suite);
@@ -346,7 +346,8 @@ mod tests {
         let broken = run("completed", Some("startup_failure"));
         let broken = CommitChecks { runs: vec![broken], ..built() };
         assert_eq!(judge(&broken, DEADLINES), CommitVerdict::Red(vec![what]));
-        let idle = Suite { id: 3, app: "renovate".into(), status: "queued".into(), ..Suite::default() };
+        let idle =
+            Suite { id: 3, app: "renovate".into(), status: "queued".into(), ..Suite::default() };
         let idle = CommitChecks { suites: vec![idle], ..built() };
         assert_eq!(judge(&idle, DEADLINES), CommitVerdict::Green(1), "it would wait for ever");
     }

@@ -6,17 +6,21 @@
 //! | --- | --- | --- |
 //! | 1 | an older run of the same workflow, event and branch | replaced with its suite and its checks |
 //! | 2 | a suite that is queued and has no check, of an app other than Actions | ignored: GitHub makes one for every installed app, also for those that never do anything |
-//! | 3 | one of its checks is pending | said by the check |
+//! | 2 | the same of Actions, two minutes after it appeared, where the runs can be read and none has it | ignored: nothing runs |
+//! | 3 | one of its checks is pending | the check counts |
 //! | 4 | waiting | PENDING, needs an approval |
 //! | 5 | not completed, or completed without a known conclusion | PENDING |
 //! | 6 | completed as failed, and none of its checks failed (a workflow file that can't start) | as a check with this conclusion (T3) |
-//! | 7 | otherwise | said by its checks |
+//! | 7 | otherwise | its checks count |
 //!
 //! An app whose suite is ignored can still add a check later. Name such a check in `required`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{ACTIONS, Check, CheckState, current, state};
+
+/// How long a workflow run may take to show after its suite, in milliseconds.
+pub(crate) const LAG: i64 = 120_000;
 
 /// A suite of checks: one for each app, and for Actions one for each workflow run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub struct Suite {
     pub conclusion: Option<String>,
     /// The number of its checks, as the service counts them.
     pub checks: u64,
+    /// The time since it appeared by the service's clock, in milliseconds; none where the workflow runs
+    /// can't be read, so that it is unknown whether one has it.
+    pub unclaimed: Option<i64>,
 }
 
 /// One run of a workflow of Actions.
@@ -75,7 +82,8 @@ pub fn replaced(runs: &[WorkflowRun]) -> BTreeSet<u64> {
             }
         }
     }
-    // Each attempt of a run has the run's suite.
+    // A run without a known suite replaces nothing, and each attempt of a run has the run's suite.
+    replaced.remove(&0);
     for run in newest.values() {
         replaced.remove(&run.suite);
     }
@@ -133,13 +141,13 @@ pub(super) fn states(
         let run = runs.iter().find(|run| run.suite == suite.id);
         let is_empty = suite.checks == 0 && of(suite.id).next().is_none();
         let is_idle = match run {
-            None => suite.app != ACTIONS,
+            None => suite.app != ACTIONS || suite.unclaimed.is_some_and(|age| age >= LAG),
             Some(run) => run.status == "completed",
         };
         if suite.status == "queued" && is_empty && is_idle {
             continue;
         }
-        // The run says it already.
+        // The run counts already.
         if run.is_some_and(|run| run.status != "completed" || suite.status == "completed") {
             continue;
         }
@@ -213,10 +221,10 @@ mod tests {
         assert_eq!(of_run("completed", Some("startup_failure"), &[]), Some(Red), "6");
         assert_eq!(of_run("completed", Some("failure"), &[passed()]), Some(Red), "6");
         assert_eq!(of_run("completed", Some("action_required"), &[]), Some(RedForHuman), "6");
-        let failed = check(10, "completed", Some("failure"));
-        assert_eq!(of_run("completed", Some("failure"), std::slice::from_ref(&failed)), None, "7");
-        let repeat = Check { id: 11, ..passed() };
-        assert_eq!(of_run("completed", Some("failure"), &[failed, repeat]), None, "7, repeated");
+        let mut failed = vec![check(10, "completed", Some("failure"))];
+        assert_eq!(of_run("completed", Some("failure"), &failed), None, "7");
+        failed.push(Check { id: 11, ..passed() });
+        assert_eq!(of_run("completed", Some("failure"), &failed), None, "7, repeated");
         assert_eq!(of_run("completed", Some("success"), &[passed()]), None, "7");
 
         let suite = |app: &str, status: &str, checks| Suite {
@@ -225,6 +233,7 @@ mod tests {
             status: status.into(),
             conclusion: None,
             checks,
+            unclaimed: Some(LAG - 1),
         };
         let of_suite = |suite: Suite, runs: &[&WorkflowRun]| {
             states(runs, &[&suite], &[passed()], false).first().map(|(_, state)| *state)
@@ -234,7 +243,10 @@ mod tests {
         assert_eq!(of_suite(other("queued", 1), &[]), Some(Pending), "a check is about to show");
         assert_eq!(of_suite(other("in_progress", 0), &[]), Some(Pending), "5");
         let actions = |status| Suite { id: 30, ..suite(ACTIONS, status, 0) };
-        assert_eq!(of_suite(actions("queued"), &[]), Some(Pending), "Actions makes none in vain");
+        assert_eq!(of_suite(actions("queued"), &[]), Some(Pending), "its run may not show yet");
+        let old = |unclaimed| Suite { unclaimed, ..actions("queued") };
+        assert_eq!(of_suite(old(Some(LAG)), &[]), None, "2");
+        assert_eq!(of_suite(old(None), &[]), Some(Pending), "runs can't be read");
         let done = run(1, "completed", Some("success"));
         assert_eq!(of_suite(suite(ACTIONS, "in_progress", 1), &[&done]), Some(Pending), "5");
         let ended = Suite { conclusion: Some("success".into()), ..suite(ACTIONS, "completed", 1) };

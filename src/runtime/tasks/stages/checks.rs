@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{TaskContext, TaskError, age};
 use super::poll::{Poll, VerdictSource, fetch_head};
+use super::{TaskContext, TaskError, age};
 use crate::ci::CiStatus;
 use crate::ci::github::{BranchPosition, WatchedCommit, poll};
 use crate::ci::quiet::QuietClock;

@@ -33,7 +33,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let limit = minutes(rules.minutes.unwrap_or(task.config.limits.deploy_minutes));
     let mut judgement = Judgement::new(Verdict::Green, "nothing to roll out");
     // To look again is to read: the command could set a newer deploy back. Where nothing else can be read,
-    // it alone can say how the commit does.
+    // it alone shows how the commit does.
     let looks_only = task.run.progress.looks_again.is_some()
         && (rules.woodpecker.is_some() || !rules.kubernetes.is_empty());
     if let Some(line) = rules.command.as_ref().filter(|_| !looks_only) {

@@ -33,13 +33,15 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let prober = Prober::new(probe, sha.clone(), supervisor, spec, log);
     let prober = prober.map_err(|e| crate::error::chain(&e))?;
     let (inputs, repo) = (task.runtime.inputs.clone(), task.run.work.repo().clone());
-    let mut judgement = prober.judge(|sample| {
-        let latency_ms = u32::try_from(sample.latency.as_millis()).unwrap_or(u32::MAX);
-        let sample = ProbeSample { at: clock::wall(), ok: sample.ok, latency_ms };
-        let input = Input::Probe { repo: repo.clone(), sample };
-        // If the queue is full, the sparkline lacks this sample; the judgement doesn't.
-        let _ = inputs.try_send(LoopMessage::Input(Box::new(input)));
-    }).await;
+    let mut judgement = prober
+        .judge(|sample| {
+            let latency_ms = u32::try_from(sample.latency.as_millis()).unwrap_or(u32::MAX);
+            let sample = ProbeSample { at: clock::wall(), ok: sample.ok, latency_ms };
+            let input = Input::Probe { repo: repo.clone(), sample };
+            // If the queue is full, the sparkline lacks this sample; the judgement doesn't.
+            let _ = inputs.try_send(LoopMessage::Input(Box::new(input)));
+        })
+        .await;
     if let Some(doubt) = doubt.filter(|_| judgement.verdict == Verdict::Green) {
         judgement.facts.push(Fact::new(FactKind::Reservation, doubt));
     }
