@@ -54,6 +54,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod secrets;
 pub mod serve;
+mod server_clock;
 pub mod term;
 mod test_report;
 pub mod tracker;

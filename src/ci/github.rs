@@ -1,23 +1,23 @@
-//! GitHub's checks of a commit: check runs and commit statuses, judged by tables T3 and T4.
+//! GitHub's checks of a commit: check runs and commit statuses with the suites and workflow runs around
+//! them, judged by tables T3 and T4.
 //!
 //! Where the token may not read check runs, as with a fine-grained personal one, the runs of Actions
 //! stand in for them. A red commit comes with the ends of its failing logs.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::CiStatus;
+use super::github_checks::{CheckRuns, read};
+use super::quiet::QuietClock;
 use crate::core::model::id::{Repo, Sha};
 use crate::core::model::plural::plural;
-use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
-use crate::core::tables::check::{Check, CheckIdentity, CheckState, newest, state};
+use crate::core::tables::check::{ACTIONS, Check, CheckIdentity, CheckState, current, state};
 use crate::core::tables::commit::{CommitChecks, CommitVerdict, Deadlines, judge};
+use crate::core::tables::suite::WorkflowRun;
 use crate::error::chain;
-use crate::github::{Api, ApiError, time};
+use crate::github::{Api, ApiError};
 
 /// The failing checks whose logs are kept.
 const LOGS: usize = 5;
@@ -37,8 +37,8 @@ pub struct WatchedCommit<'a> {
     pub required: &'a [String],
     /// How long checks may take to appear and to end.
     pub deadlines: Deadlines,
-    /// When the commit was pushed.
-    pub pushed: Timestamp,
+    /// How long nothing may happen before the commit is green, in milliseconds.
+    pub quiet: i64,
 }
 
 /// The place of a commit on its branch, as git reports it.
@@ -50,78 +50,8 @@ pub struct BranchPosition {
     pub head: Sha,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-struct CheckRunDto {
-    id: u64,
-    name: String,
-    status: String,
-    #[serde(default)]
-    conclusion: Option<String>,
-    #[serde(default)]
-    html_url: Option<String>,
-    #[serde(default)]
-    check_suite: Option<Value>,
-    #[serde(default)]
-    app: Option<Value>,
-    #[serde(default)]
-    output: Option<Value>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct SuiteDto {
-    id: u64,
-    #[serde(default)]
-    created_at: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct StatusDto {
-    id: u64,
-    context: String,
-    state: String,
-    #[serde(default)]
-    target_url: Option<String>,
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    created_at: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct WorkflowDto {
-    id: u64,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    event: String,
-    status: String,
-    #[serde(default)]
-    conclusion: Option<String>,
-    #[serde(default)]
-    html_url: Option<String>,
-    #[serde(default)]
-    check_suite_id: Option<u64>,
-    #[serde(default)]
-    created_at: Option<String>,
-}
-
-/// The checks of a commit at one poll.
-struct CheckRuns {
-    all: Vec<Check>,
-    /// When the newest suite or status came.
-    newest: Timestamp,
-    /// The check's own summary, by its id.
-    outputs: BTreeMap<u64, String>,
-    /// Whether runs of Actions stand in for check runs, which the token may not read.
-    from_workflows: bool,
-}
-
-/// A text below `key`, or nothing.
-fn text(value: Option<&Value>, key: &str) -> String {
-    value.and_then(|value| value[key].as_str()).unwrap_or_default().to_owned()
-}
-
-/// Reads the checks once and judges them.
+/// Reads the checks once and judges them. `age` is the time since the push by afk's clock, and `quiet`
+/// has the earlier polls of the same commit.
 ///
 /// # Errors
 /// [`ApiError`]; the checks are unknown, and the caller polls again.
@@ -130,7 +60,8 @@ pub async fn poll(
     watched: &WatchedCommit<'_>,
     sha: &Sha,
     position: &BranchPosition,
-    now: Timestamp,
+    age: i64,
+    quiet: &QuietClock,
 ) -> Result<CiStatus, ApiError> {
     let WatchedCommit { repo, branch, .. } = watched;
     let checks = read(api, repo, sha).await?;
@@ -141,17 +72,21 @@ pub async fn poll(
     let seen = CommitChecks {
         ancestor: position.ancestor,
         moved: position.head != *sha,
+        quiet: quiet.quiet(sha, &checks, api.now()),
+        quiet_needed: watched.quiet,
+        unread: checks.unread(),
         checks: checks.all.clone(),
+        runs: checks.runs.clone(),
+        suites: checks.suites.clone(),
         required,
-        age: now.since(watched.pushed),
-        quiet: now.since(checks.newest),
+        age,
     };
+    let reservation = checks.reservation();
     let decided = |verdict, detail: String| {
-        Ok(CiStatus::Decided(Judgement {
-            facts: facts(&checks.all),
-            ..Judgement::new(verdict, detail)
-        }))
+        let facts = facts(&checks.all, reservation.as_deref());
+        Ok(CiStatus::Decided(Judgement { facts, ..Judgement::new(verdict, detail) }))
     };
+    let also = reservation.as_ref().map(|said| format!("; {said}")).unwrap_or_default();
     let list = |names: &[String]| clean_line(&names.join(", "));
     match judge(&seen, watched.deadlines) {
         CommitVerdict::Pending(what) => Ok(CiStatus::Pending(clean_line(&what))),
@@ -160,120 +95,26 @@ pub async fn poll(
             decided(Verdict::Lost, format!("{branch} no longer has {}", sha.short()))
         }
         CommitVerdict::NoCi(what) => {
-            decided(Verdict::NoCi, format!("{} never came", clean_line(&what)))
+            decided(Verdict::NoCi, format!("{} never came{also}", clean_line(&what)))
+        }
+        CommitVerdict::Unreadable(what) => {
+            decided(Verdict::NoCi, format!("{} can't be seen{also}", clean_line(&what)))
         }
         CommitVerdict::Stuck(names) => {
-            decided(Verdict::Stuck, format!("{} never ended", list(&names)))
+            decided(Verdict::Stuck, format!("{} never ended{also}", list(&names)))
         }
         CommitVerdict::RedForHuman(names) => {
             decided(Verdict::Stuck, format!("{} needs a person", list(&names)))
         }
         CommitVerdict::Green(count) => {
-            decided(Verdict::Green, format!("{} passed", plural(count, "check")))
+            decided(Verdict::Green, format!("{} passed{also}", plural(count, "check")))
         }
         CommitVerdict::Red(names) => {
             let log = logs(api, repo, &checks, &names).await;
             let judgement = Judgement::new(Verdict::Red, format!("{} failed", list(&names)));
-            Ok(CiStatus::Decided(Judgement { log, facts: facts(&checks.all), ..judgement }))
+            let facts = facts(&checks.all, reservation.as_deref());
+            Ok(CiStatus::Decided(Judgement { log, facts, ..judgement }))
         }
-    }
-}
-
-/// Reads the check runs, or the runs of Actions in their place, and the commit statuses.
-async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<CheckRuns, ApiError> {
-    let at = format!("/repos/{repo}/commits/{sha}");
-    let runs = format!("/repos/{repo}/actions/runs?head_sha={sha}&per_page=100");
-    let workflows = match api.list::<WorkflowDto>(&runs, Some("workflow_runs")).await {
-        Ok(all) => all,
-        // The repository has no Actions, or the token may not read them: checks stand without their
-        // workflow.
-        Err(error) if matches!(error.status(), Some(403 | 404)) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let mut newest = Timestamp(0);
-    let mut outputs = BTreeMap::new();
-    let path = format!("{at}/check-runs?filter=all&per_page=100");
-    let (mut all, from_workflows) = match api.list::<CheckRunDto>(&path, Some("check_runs")).await {
-        Ok(runs) => {
-            let suites = format!("{at}/check-suites?per_page=100");
-            for suite in api.list::<SuiteDto>(&suites, Some("check_suites")).await? {
-                // An empty suite is no sign that a run comes.
-                let used = |run: &CheckRunDto| suite_of(run) == suite.id;
-                if runs.iter().any(used) {
-                    newest = newest.max(time(suite.created_at.as_deref().unwrap_or_default()));
-                }
-            }
-            for run in &runs {
-                let output = run.output.as_ref();
-                let parts: Vec<String> =
-                    ["title", "summary", "text"].iter().map(|key| text(output, key)).collect();
-                outputs.insert(run.id, parts.join("\n").trim().to_owned());
-            }
-            (runs.into_iter().map(|run| of_run(run, &workflows)).collect(), false)
-        }
-        // A fine-grained personal token may not read check runs.
-        Err(error) if matches!(error.status(), Some(403 | 404)) => {
-            newest = workflows
-                .iter()
-                .map(|w| time(w.created_at.as_deref().unwrap_or_default()))
-                .max()
-                .unwrap_or(newest);
-            (workflows.into_iter().map(of_workflow).collect::<Vec<_>>(), true)
-        }
-        Err(error) => return Err(error),
-    };
-    let statuses = format!("{at}/statuses?per_page=100");
-    for status in api.list::<StatusDto>(&statuses, None).await? {
-        newest = newest.max(time(status.created_at.as_deref().unwrap_or_default()));
-        outputs.insert(status.id, status.description.unwrap_or_default());
-        all.push(Check {
-            identity: CheckIdentity::Status { context: status.context },
-            id: status.id,
-            suite: 0,
-            status: status.state,
-            conclusion: None,
-            url: status.target_url,
-        });
-    }
-    Ok(CheckRuns { all, newest, outputs, from_workflows })
-}
-
-fn suite_of(run: &CheckRunDto) -> u64 {
-    run.check_suite.as_ref().and_then(|suite| suite["id"].as_u64()).unwrap_or_default()
-}
-
-fn of_run(run: CheckRunDto, workflows: &[WorkflowDto]) -> Check {
-    let suite = suite_of(&run);
-    let workflow = workflows.iter().find(|w| w.check_suite_id == Some(suite));
-    Check {
-        identity: CheckIdentity::Run {
-            app: text(run.app.as_ref(), "slug"),
-            workflow: workflow.and_then(|w| w.name.clone()).unwrap_or_default(),
-            event: workflow.map(|w| w.event.clone()).unwrap_or_default(),
-            name: run.name,
-        },
-        id: run.id,
-        suite,
-        status: run.status,
-        conclusion: run.conclusion,
-        url: run.html_url,
-    }
-}
-
-fn of_workflow(run: WorkflowDto) -> Check {
-    let name = run.name.unwrap_or_default();
-    Check {
-        identity: CheckIdentity::Run {
-            app: "github-actions".into(),
-            workflow: name.clone(),
-            event: run.event,
-            name,
-        },
-        id: run.id,
-        suite: run.check_suite_id.unwrap_or_default(),
-        status: run.status,
-        conclusion: run.conclusion,
-        url: run.html_url,
     }
 }
 
@@ -307,7 +148,7 @@ async fn required_checks(api: &Api, repo: &Repo, branch: &str) -> Result<Vec<Str
     Ok(names)
 }
 
-fn facts(checks: &[Check]) -> Vec<Fact> {
+fn facts(checks: &[Check], reservation: Option<&str>) -> Vec<Fact> {
     let fact = |check: &&Check| Fact {
         kind: FactKind::CiRun,
         value: format!(
@@ -318,30 +159,37 @@ fn facts(checks: &[Check]) -> Vec<Fact> {
         .into(),
         link: check.url.as_deref().map(Into::into),
     };
-    newest(checks).iter().take(FACTS).map(fact).collect()
+    let reservation = reservation.map(|said| Fact::new(FactKind::Reservation, said));
+    current(checks).iter().take(FACTS).map(fact).chain(reservation).collect()
 }
 
 /// The ends of the failing checks' logs with their names and links; a log that can't be read says so
 /// in its place.
 async fn logs(api: &Api, repo: &Repo, checks: &CheckRuns, names: &[String]) -> Untrusted {
-    let failing = newest(&checks.all).into_iter().filter(|check| {
+    let failing = current(&checks.all).into_iter().filter(|check| {
         names.iter().any(|name| name == check.identity.name())
             && state(check, false) == CheckState::Red
     });
     let mut out = String::new();
+    // A workflow that can't start has neither a check nor a log.
+    let name_of = |run: &WorkflowRun| format!("the workflow {}", run.name);
+    for run in checks.runs.iter().filter(|run| names.contains(&name_of(run))).take(LOGS) {
+        let conclusion = run.conclusion.as_deref().unwrap_or_default();
+        out.push_str(&format!("== {}: {conclusion}\n", name_of(run)));
+    }
     for check in failing.take(LOGS) {
         let name = check.identity.name();
         out.push_str(&format!("== {name} {}\n", check.url.as_deref().unwrap_or_default()));
         out.push_str(checks.outputs.get(&check.id).map_or("", String::as_str));
         let jobs = match &check.identity {
-            CheckIdentity::Run { app, .. } if app == "github-actions" && checks.from_workflows => {
+            CheckIdentity::Run { app, .. } if app == ACTIONS && checks.from_workflows => {
                 let path = format!("/repos/{repo}/actions/runs/{}/jobs?per_page=100", check.id);
                 let all = api.list::<Value>(&path, Some("jobs")).await.unwrap_or_default();
                 let bad = all.iter().filter(|job| job["conclusion"] == "failure");
                 bad.filter_map(|job| job["id"].as_u64()).collect()
             }
             // The id of a check run of Actions is its job's.
-            CheckIdentity::Run { app, .. } if app == "github-actions" => vec![check.id],
+            CheckIdentity::Run { app, .. } if app == ACTIONS => vec![check.id],
             _ => Vec::new(),
         };
         for job in jobs.into_iter().take(LOGS) {

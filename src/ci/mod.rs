@@ -2,13 +2,15 @@
 //! pipelines. `runtime::tasks::stages` polls one of them until it decides.
 //!
 //! ```text
-//! stages → command::run ───────────────────────────────→ Judgement
-//! stages → github::poll → Checks → tables T3, T4 ──┐
-//! stages → WoodpeckerClient::poll → table T5 ──────┴→ CiStatus → again, the head, or Judgement
+//! stages → command::run ──────────────────────────────→ Judgement
+//! stages → github::poll → CheckRuns → tables T3, T4 ─┐
+//! stages → WoodpeckerClient::poll → table T5 ────────┴→ CiStatus → again, the head, or Judgement
 //! ```
 
 pub mod command;
 pub mod github;
+mod github_checks;
+pub mod quiet;
 pub mod woodpecker;
 
 use crate::core::model::verdict::Judgement;

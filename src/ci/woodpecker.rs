@@ -13,9 +13,10 @@ use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
-use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state};
+use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state, whole};
 use crate::error::chain;
 use crate::network::NetworkError;
+use crate::server_clock::ServerClock;
 
 /// The time limit of one call.
 const CALL: Duration = Duration::from_secs(20);
@@ -64,6 +65,8 @@ pub struct WoodpeckerClient {
     client: reqwest::Client,
     address: String,
     token: SecretString,
+    /// The server's own clock, which the times of its pipelines are on.
+    clock: ServerClock,
 }
 
 /// A pipeline that is awaited.
@@ -77,8 +80,10 @@ pub struct WatchedPipeline<'a> {
     pub event: &'a str,
     /// The commit that the pipeline builds.
     pub sha: &'a Sha,
-    /// When the commit was pushed.
-    pub pushed: Timestamp,
+    /// The time by afk's clock from which the deadlines count, in milliseconds ago.
+    pub age: i64,
+    /// The time since the push by afk's clock, in milliseconds: older pipelines are not read.
+    pub back: i64,
     /// How long a pipeline may take to appear and to end.
     pub deadlines: Deadlines,
 }
@@ -91,7 +96,12 @@ impl WoodpeckerClient {
     pub fn new(address: &str, token: SecretString) -> Result<Self, WoodpeckerError> {
         let client = reqwest::Client::builder().timeout(CALL).no_proxy().build();
         let client = client.map_err(WoodpeckerError::Client)?;
-        Ok(Self { client, address: address.trim_end_matches('/').to_owned(), token })
+        Ok(Self {
+            client,
+            address: address.trim_end_matches('/').to_owned(),
+            token,
+            clock: ServerClock::default(),
+        })
     }
 
     async fn get(&self, path: &str) -> Result<Value, WoodpeckerError> {
@@ -99,6 +109,7 @@ impl WoodpeckerClient {
         let request = request.bearer_auth(self.token.expose_secret());
         let failed = |error: reqwest::Error| NetworkError::new(&self.address, error);
         let answer = request.send().await.map_err(failed)?;
+        self.clock.set(answer.headers());
         let status = answer.status();
         let body = answer.text().await.map_err(failed)?;
         if !status.is_success() {
@@ -115,11 +126,7 @@ impl WoodpeckerClient {
     ///
     /// # Errors
     /// [`WoodpeckerError`]; the pipeline is unknown, and the caller polls again.
-    pub async fn poll(
-        &self,
-        watched: &WatchedPipeline<'_>,
-        now: Timestamp,
-    ) -> Result<CiStatus, WoodpeckerError> {
+    pub async fn poll(&self, watched: &WatchedPipeline<'_>) -> Result<CiStatus, WoodpeckerError> {
         let found = self.get(&format!("/repos/lookup/{}", watched.repo)).await?;
         let id =
             found["id"].as_u64().ok_or(WoodpeckerError::Unusable("the repository has no id"))?;
@@ -131,7 +138,7 @@ impl WoodpeckerClient {
             is_of(Pipeline { event, commit, image_tag }, &watched.sha.0)
         };
         let number = |p: &Value| p["number"].as_u64().unwrap_or_default();
-        let age = now.since(watched.pushed);
+        let age = watched.age;
         let Some(found) = all.iter().filter(matching).max_by_key(|p| number(p)) else {
             if !complete {
                 return Err(WoodpeckerError::Unusable(
@@ -155,7 +162,14 @@ impl WoodpeckerClient {
             let facts = vec![fact.clone()];
             Ok(CiStatus::Decided(Judgement { facts, ..Judgement::new(verdict, detail) }))
         };
-        match state(found["status"].as_str().unwrap_or_default(), replaced) {
+        let status = found["status"].as_str().unwrap_or_default();
+        let mut judged = state(status, replaced);
+        if judged == PipelineState::Pass {
+            let workflows = self.workflows(id, which).await?;
+            let words: Vec<&str> = workflows.iter().map(String::as_str).collect();
+            judged = whole(status, &words, replaced);
+        }
+        match judged {
             PipelineState::Pending | PipelineState::NeedsApproval
                 if age >= watched.deadlines.run =>
             {
@@ -200,9 +214,11 @@ impl WoodpeckerClient {
                 _ => return Err(WoodpeckerError::Unusable("the list of pipelines is not a list")),
             };
             let last_page = part.len() < PAGE as usize;
-            // A minute of grace for clocks that differ.
+            // Both ages end now: the pipeline's by the server's clock, the push's by ours. A minute of
+            // grace for a push that was read back late.
             let before = |p: &Value| {
-                p["created"].as_i64().unwrap_or_default() * 1000 + 60_000 < watched.pushed.0
+                let created = Timestamp(p["created"].as_i64().unwrap_or_default() * 1000);
+                self.clock.now().is_some_and(|now| now.since(created) > watched.back + 60_000)
             };
             let reached = part.iter().any(before);
             all.extend(part);
@@ -211,6 +227,13 @@ impl WoodpeckerClient {
             }
         }
         Ok((all, false))
+    }
+
+    /// The states of a pipeline's workflows; the list of pipelines doesn't have them.
+    async fn workflows(&self, id: u64, number: u64) -> Result<Vec<String>, WoodpeckerError> {
+        let whole = self.get(&format!("/repos/{id}/pipelines/{number}")).await?;
+        let workflows = whole["workflows"].as_array().into_iter().flatten();
+        Ok(workflows.filter_map(|w| w["state"].as_str().map(str::to_owned)).collect())
     }
 
     /// The names of the failing steps, and the ends of their logs.

@@ -48,6 +48,7 @@ pub(super) fn describe(fleet: &Fleet, event: &Event) -> Option<String> {
         Event::Ended { run, outcome, why } => {
             format!("{} ended as {}: {}", subject_of(run), outcome.as_str(), why.clean_line())
         }
+        Event::LookedAgain { run, by } => format!("{by} had afk look at {} again", subject_of(run)),
         Event::Reopened { run, by, .. } => format!("{} reopened by {by}", subject_of(run)),
         Event::LockReleased { run, by } => format!("{} lock released by {by}", subject_of(run)),
         Event::Escalated { escalation } => format!(

@@ -12,6 +12,7 @@ use super::report::ReportFormat;
 use super::setup::{self, SetupConfig};
 use crate::core::model::permission::Permissions;
 use crate::core::model::stage::{Stage, Stages};
+use crate::core::tables::image::ExpectedImage;
 
 /// The file's name at the top of a repository.
 pub const FILE: &str = ".afk.toml";
@@ -204,6 +205,8 @@ pub struct CiConfig {
     pub run_minutes: Option<u32>,
     /// Milliseconds between two polls; 10,000 by default.
     pub poll_ms: Option<u64>,
+    /// Seconds without a new suite or an ended check before a commit is green; 30 by default.
+    pub quiet_seconds: Option<u32>,
 }
 
 /// `[deploy]`: the ways to roll a commit out; afk takes those that are set in the order below.
@@ -236,7 +239,7 @@ pub struct RolloutTarget {
     pub kind: WorkloadKind,
     /// The workload's name; `{sha8}` stands for the first eight digits of the commit.
     pub name: String,
-    /// The container whose image names the commit; any container by default.
+    /// The container whose image names the commit; by default all of them, init containers aside.
     #[serde(default)]
     pub container: Option<String>,
     /// The image's tag or digest: `{sha}`, `{sha8}` or `{sha7}` stand for the commit.
@@ -269,6 +272,12 @@ impl RolloutTarget {
     pub fn tag(&self, sha: &crate::core::model::id::Sha) -> String {
         let first = |count: usize| sha.0.get(..count).unwrap_or(&sha.0);
         self.tag.replace("{sha8}", first(8)).replace("{sha7}", first(7)).replace("{sha}", &sha.0)
+    }
+
+    /// The image that a rollout of the workload must have.
+    #[must_use]
+    pub fn expected(&self) -> ExpectedImage<'_> {
+        ExpectedImage { tag: &self.tag, container: self.container.as_deref() }
     }
 
     /// The workload as `context/namespace/name`, for the screen.
@@ -378,6 +387,39 @@ impl RepositoryRules {
         Ok(rules)
     }
 
+    /// Why the deploy or the probe can't prove that the commit runs, a line for each part of the file.
+    /// Such a rollout never becomes green, and such a probe only with a reservation.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let targets = self.deploy.iter().flat_map(|deploy| &deploy.kubernetes);
+        let names_none = targets.filter(|target| !target.expected().names_a_commit());
+        let of_target = |target: &RolloutTarget| {
+            format!(
+                "deploy.kubernetes {}: the tag {} names no commit: use {{sha}}, {{sha8}} or {{sha7}}",
+                target.summary(),
+                target.tag
+            )
+        };
+        let probe = self.probe_doubt().map(|doubt| format!("probe: {doubt}"));
+        names_none.map(of_target).chain(probe).collect()
+    }
+
+    /// Why a good probe may be the answer of an older version, where nothing else proves which one runs.
+    #[must_use]
+    pub fn probe_doubt(&self) -> Option<String> {
+        let probe = self.probe.as_ref()?;
+        let rollouts = self.deploy.as_ref().is_some_and(|deploy| !deploy.kubernetes.is_empty());
+        let named =
+            |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains("{sha}"));
+        // A command has the commit in its environment.
+        let names_it = probe.command.is_some() || named(&probe.http) || named(&probe.expect);
+        (!names_it && !rollouts).then(|| {
+            "no answer names the commit, so that an older version may have given it: use {sha} in \
+             `expect` or `http`"
+                .to_owned()
+        })
+    }
+
     /// The stages that a run in this repository must pass.
     #[must_use]
     pub fn stages(&self) -> Stages {
@@ -398,6 +440,26 @@ mod tests {
     fn test_command_alone_suffices() {
         let rules = RepositoryRules::parse("test = './test.sh'").unwrap();
         assert_eq!(rules.stages(), Stages::default());
+    }
+
+    #[test]
+    fn rules_that_prove_no_commit_are_named() {
+        let target = |more: &str| {
+            format!("test = 'x'\n[[deploy.kubernetes]]\nnamespace = 'web'\nname = 'app'\n{more}")
+        };
+        let doubts = |text: &str| RepositoryRules::parse(text).unwrap().doubts();
+        assert_eq!(doubts(&target("")), Vec::<String>::new());
+        assert_eq!(doubts(&target("tag = 'v-{sha7}'")), Vec::<String>::new());
+        let found = doubts(&target("tag = 'main'"));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("deploy.kubernetes web/app: the tag main names no commit"));
+        let probe = "test = 'x'\n[probe]\nhttp = 'http://x/health'\n";
+        assert!(doubts(probe)[0].starts_with("probe: no answer names the commit"));
+        assert_eq!(doubts(&format!("{probe}expect = '{{sha}}'")), Vec::<String>::new());
+        let with_rollout = target("[probe]\nhttp = 'http://x/health'");
+        assert_eq!(doubts(&with_rollout), Vec::<String>::new(), "the rollout proves it");
+        let cron = RepositoryRules::parse(&target("kind = 'cronjob'")).unwrap_err();
+        assert!(cron.to_string().contains("cronjob"), "{cron}");
     }
 
     #[test]

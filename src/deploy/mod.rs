@@ -5,3 +5,4 @@ pub mod command;
 pub mod kubernetes;
 mod objects;
 pub mod probe;
+pub mod survey;

@@ -23,12 +23,6 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// A time in milliseconds of the epoch; 0 where there is none.
-pub(super) fn time(value: &Value) -> i64 {
-    let at = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    at.map_or(0, jiff::Timestamp::as_millisecond)
-}
-
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     list(&object["status"]["conditions"]).find(|condition| condition["type"] == kind)
 }
@@ -43,10 +37,15 @@ fn deleting(object: &Value) -> bool {
     !object["metadata"]["deletionTimestamp"].is_null()
 }
 
-/// Reads a Deployment at `now`, in milliseconds of the epoch.
-pub(super) fn deployment(object: &Value, now: i64) -> Deployment {
+/// The message of the condition `ReplicaFailure`, while it holds.
+pub(super) fn replica_failure(object: &Value) -> Option<String> {
+    let failure = condition(object, "ReplicaFailure").filter(|c| c["status"] == "True")?;
+    Some(text(&failure["message"]).unwrap_or_default())
+}
+
+/// Reads a Deployment. `failing` is how long afk has seen its `ReplicaFailure`, in milliseconds.
+pub(super) fn deployment(object: &Value, failing: i64) -> Deployment {
     let status = &object["status"];
-    let failure = condition(object, "ReplicaFailure").filter(|c| c["status"] == "True");
     Deployment {
         deleting: deleting(object),
         generation: int(&object["metadata"]["generation"]),
@@ -57,10 +56,7 @@ pub(super) fn deployment(object: &Value, now: i64) -> Deployment {
         updated: small(&status["updatedReplicas"]),
         available: small(&status["availableReplicas"]),
         progressing: condition(object, "Progressing").and_then(|c| text(&c["reason"])),
-        replica_failure: failure.map(|c| {
-            let age = now - time(&c["lastTransitionTime"]);
-            (age, text(&c["message"]).unwrap_or_default())
-        }),
+        replica_failure: replica_failure(object).map(|message| (failing, message)),
     }
 }
 
@@ -105,13 +101,33 @@ pub(super) fn conditions(object: &Value) -> Vec<Condition> {
         .collect()
 }
 
+/// A container of a pod template: its name, its image, and whether it is an init container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ImageOf {
+    pub name: String,
+    pub image: String,
+    pub init: bool,
+}
+
 /// The images of a pod template by container, init containers too.
-pub(super) fn images(template: &Value) -> Vec<(String, String)> {
+pub(super) fn images(template: &Value) -> Vec<ImageOf> {
     let spec = &template["spec"];
-    list(&spec["initContainers"])
-        .chain(list(&spec["containers"]))
-        .filter_map(|c| Some((text(&c["name"])?, text(&c["image"])?)))
-        .collect()
+    let of = |containers, init| {
+        list(containers).filter_map(move |c: &Value| {
+            Some(ImageOf { name: text(&c["name"])?, image: text(&c["image"])?, init })
+        })
+    };
+    of(&spec["initContainers"], true).chain(of(&spec["containers"], false)).collect()
+}
+
+/// The number that each change of an object raises.
+pub(super) fn generation(object: &Value) -> i64 {
+    int(&object["metadata"]["generation"])
+}
+
+/// The identifier of an object, which a later one of the same name doesn't have.
+pub(super) fn uid(object: &Value) -> String {
+    text(&object["metadata"]["uid"]).unwrap_or_default()
 }
 
 /// The tag and the digest of an image, where its name has them.
@@ -125,8 +141,18 @@ pub(super) fn tag(image: &str) -> (Option<&str>, Option<&str>) {
     (last.split_once(':').map(|(_, tag)| tag), digest)
 }
 
-/// Reads a pod; `ContainerHistory` adds the restarts of the window and the waits.
-pub(super) fn pod(object: &Value, now: i64) -> Pod {
+/// Whether an image has the digest of an earlier one whose tag differs. The digest decides what runs, and
+/// the tag beside it is only a word.
+pub(super) fn only_the_tag_is_new(image: &str, earlier: &[ImageOf]) -> bool {
+    let (name, Some(digest)) = tag(image) else { return false };
+    earlier.iter().any(|other| {
+        let (other_name, other_digest) = tag(&other.image);
+        other_digest == Some(digest) && other_name != name
+    })
+}
+
+/// Reads a pod; `RolloutHistory` adds the restarts of the window and the times.
+pub(super) fn pod(object: &Value) -> Pod {
     let status = &object["status"];
     let is =
         |kind: &str, value: &str| condition(object, kind).is_some_and(|c| c["status"] == value);
@@ -134,13 +160,18 @@ pub(super) fn pod(object: &Value, now: i64) -> Pod {
         list(&status["initContainerStatuses"]).chain(list(&status["containerStatuses"]));
     let unschedulable = condition(object, "PodScheduled")
         .is_some_and(|c| c["status"] == "False" && c["reason"] == "Unschedulable");
+    let mut apps = list(&status["containerStatuses"]).peekable();
+    let running = apps.peek().is_some() && apps.all(|c| c["state"]["running"].is_object());
     Pod {
         name: text(&object["metadata"]["name"]).unwrap_or_default(),
         phase: text(&status["phase"]).unwrap_or_default(),
         reason: text(&status["reason"]),
         ready: is("Ready", "True"),
         unschedulable,
-        age: now - time(&object["metadata"]["creationTimestamp"]),
+        running,
+        waits: 0,
+        unplaced: 0,
+        unready: 0,
         initial_delay: initial_delay(&object["spec"]),
         containers: containers.map(container).collect(),
     }
@@ -201,6 +232,16 @@ mod tests {
     }
 
     #[test]
+    fn tag_beside_an_old_digest_is_only_a_word() {
+        let earlier =
+            [ImageOf { name: "app".into(), image: "r/app:old@sha256:aa".into(), init: false }];
+        assert!(only_the_tag_is_new("r/app:new@sha256:aa", &earlier));
+        assert!(!only_the_tag_is_new("r/app:new@sha256:bb", &earlier));
+        assert!(!only_the_tag_is_new("r/app:old@sha256:aa", &earlier), "the same image");
+        assert!(!only_the_tag_is_new("r/app:new", &earlier));
+    }
+
+    #[test]
     fn missing_fields_are_zero() {
         let read = deployment(&json!({"metadata": {"generation": 2}, "spec": {}}), 0);
         assert_eq!((read.wanted, read.replicas, read.observed), (1, 0, 0));
@@ -208,10 +249,10 @@ mod tests {
         assert_eq!(zero.wanted, 0);
         let failing = json!({"status": {"conditions": [
             {"type": "ReplicaFailure", "status": "True", "message": "quota",
-             "lastTransitionTime": "1970-01-01T00:00:10Z"},
+             "lastTransitionTime": "2999-01-01T00:00:10Z"},
             {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"},
         ]}});
-        let read = deployment(&failing, 50_000);
+        let read = deployment(&failing, 40_000);
         assert_eq!(read.replica_failure, Some((40_000, "quota".into())));
         assert_eq!(read.progressing.as_deref(), Some("ReplicaSetUpdated"));
     }
@@ -231,8 +272,8 @@ mod tests {
                     "lastState": {"terminated": {"reason": "OOMKilled"}}}],
             },
         });
-        let read = pod(&object, 25_000);
-        assert_eq!((read.age, read.initial_delay, read.unschedulable), (15_000, 95_000, true));
+        let read = pod(&object);
+        assert_eq!((read.running, read.initial_delay, read.unschedulable), (false, 95_000, true));
         assert_eq!(read.containers[0].waiting.as_deref(), Some("ErrImagePull"));
         assert!(read.containers[1].out_of_memory && read.containers[1].restarts == 2);
         assert_eq!(digests(&object), [("app".into(), "sha256:aa".into())]);

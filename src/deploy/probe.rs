@@ -18,6 +18,10 @@ use crate::process::{Spec, Supervisor};
 
 /// The time limit of one sample.
 const SAMPLE: Duration = Duration::from_secs(10);
+/// The bad samples in a row that are no blip any more.
+const BLIP: u32 = 3;
+/// The blips that one commit may have.
+const BLIPS: u32 = 3;
 /// The part of an answer that is read, in bytes.
 const BODY: usize = 64 * 1024;
 
@@ -70,45 +74,52 @@ impl Prober {
         Ok(Self { probe, sha, client, supervisor, spec, log })
     }
 
-    /// Samples until every sample of the soak time was good (green), a bad one followed a good one
-    /// (red), or the first good one did not come in time (red). `report` receives every sample.
+    /// Samples until every sample of the soak time was good (green), [`BLIP`] bad ones in a row followed a
+    /// good one (red), or the first good one did not come in time (red). A shorter failure begins the soak
+    /// again, at most [`BLIPS`] times. `report` receives every sample.
     pub async fn judge(&self, mut report: impl FnMut(&Sample)) -> Judgement {
         let began = Instant::now();
         let settle = Duration::from_millis(self.probe.settle_ms);
         let soak = Duration::from_millis(self.probe.soak_ms);
         let mut good_since: Option<Instant> = None;
-        let mut count = 0_u32;
+        // All good samples, those of this soak, the bad ones in a row, and the soaks that one broke.
+        let (mut good, mut count, mut bad, mut blips) = (0_u32, 0_u32, 0_u32, 0_u32);
         loop {
+            let sampled = Instant::now();
             let sample = self.sample().await;
             report(&sample);
-            let now = Instant::now();
-            match (good_since, sample.ok) {
-                (_, true) => {
-                    count += 1;
-                    let since = *good_since.get_or_insert(now);
-                    if now - since >= soak {
-                        let detail = format!(
-                            "{} over {} s",
-                            plural(count, "good probe"),
-                            soak.as_secs_f32()
-                        );
-                        let verdict = Verdict::Green;
-                        return Judgement {
-                            log: sample.output,
-                            facts: vec![Fact::new(FactKind::Probes, count.to_string())],
-                            ..Judgement::new(verdict, detail)
-                        };
-                    }
+            if sample.ok {
+                (good, count, bad) = (good + 1, count + 1, 0);
+                // The time of the soak lies between samples that were taken in it.
+                let since = *good_since.get_or_insert(sampled);
+                if sampled - since >= soak {
+                    let seconds = soak.as_secs_f32();
+                    let detail = format!("{} over {seconds} s", plural(count, "good probe"));
+                    return Judgement {
+                        log: sample.output,
+                        facts: vec![Fact::new(FactKind::Probes, count.to_string())],
+                        ..Judgement::new(Verdict::Green, detail)
+                    };
                 }
-                (Some(_), false) => {
-                    let detail = format!("a probe failed after {}", plural(count, "good one"));
-                    return red(&detail, &sample);
-                }
-                (None, false) if now - began >= settle => {
+            } else {
+                bad += 1;
+                blips += u32::from(good_since.take().is_some());
+                count = 0;
+                if good == 0 && began.elapsed() >= settle {
                     let detail = format!("no good probe in {} s", settle.as_secs_f32());
                     return red(&detail, &sample);
                 }
-                (None, false) => {}
+                if good > 0 && (bad >= BLIP || blips > BLIPS) {
+                    let detail = if blips > BLIPS {
+                        format!(
+                            "probes failed again and again, {} in between",
+                            plural(good, "good one")
+                        )
+                    } else {
+                        format!("{bad} probes in a row failed after {}", plural(good, "good one"))
+                    };
+                    return red(&detail, &sample);
+                }
             }
             sleep(Duration::from_millis(self.probe.interval_ms)).await;
         }

@@ -143,6 +143,13 @@ impl Api {
         Ok(all)
     }
 
+    /// The time on GitHub's own clock, which the times of its checks are on; none before its first
+    /// answer.
+    #[must_use]
+    pub fn now(&self) -> Option<Timestamp> {
+        self.transport.clock.now()
+    }
+
     fn address(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::error::CallError;
 use crate::core::tables::answer::ApiAnswer;
 use crate::network::NetworkError;
+use crate::server_clock::ServerClock;
 
 /// The time limit of one call.
 const CALL: Duration = Duration::from_secs(30);
@@ -19,7 +20,11 @@ const CALL: Duration = Duration::from_secs(30);
 const BODY: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct GitHubTransport(Octocrab);
+pub(super) struct GitHubTransport {
+    client: Octocrab,
+    /// GitHub's own clock.
+    pub clock: ServerClock,
+}
 
 /// A call before it is sent.
 #[derive(Clone, Copy)]
@@ -55,7 +60,7 @@ impl GitHubTransport {
             .set_connect_timeout(Some(Duration::from_secs(10)))
             .set_read_timeout(Some(CALL))
             .build()
-            .map(Self)
+            .map(|client| Self { client, clock: ServerClock::default() })
     }
 
     /// Sends a call once; an error means that no whole answer came.
@@ -79,9 +84,13 @@ impl GitHubTransport {
         if let Some(etag) = call.etag.filter(|etag| !etag.is_empty()) {
             request = request.header("if-none-match", etag);
         }
-        let request = self.0.build_request(request, call.body).map_err(failed)?;
-        let answer = self.0.execute(request).await.map_err(failed)?;
+        let request = self.client.build_request(request, call.body).map_err(failed)?;
+        let answer = self.client.execute(request).await.map_err(failed)?;
         let (parts, mut body) = answer.into_parts();
+        // A log's redirect leads to a storage service, which has a clock of its own.
+        if !call.authorization.is_empty() {
+            self.clock.set(&parts.headers);
+        }
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame.map_err(failed)?.into_data() {

@@ -73,6 +73,7 @@ pub(crate) const QUIT: Action = Action::new("quit", "Quit");
 // The run that the focused pane is about.
 pub(crate) const STEER: Action = Action::new("steer", "Steer run");
 pub(crate) const RETRY: Action = Action::new("retry", "Retry run");
+pub(crate) const LOOK_AGAIN: Action = Action::new("look-again", "Look again");
 pub(crate) const CANCEL: Action = Action::new("cancel", "Cancel run");
 pub(crate) const INTERRUPT: Action = Action::new("interrupt", "Interrupt agent");
 pub(crate) const DIFF: Action = Action::new("diff", "Show diff");
@@ -105,6 +106,7 @@ pub(crate) const SHARED: &[Action] = &[
     BACK,
     STEER,
     RETRY,
+    LOOK_AGAIN,
     INTERRUPT,
     CLIENTS,
     CANCEL,

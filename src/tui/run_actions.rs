@@ -1,14 +1,16 @@
-//! Actions on one run: steer, retry, cancel, interrupt, show its diff, open its shell.
+//! Actions on one run: steer, retry, look again, cancel, interrupt, show its diff, open its shell.
 //!
 //! The run is the one that the focused pane is about; `app` passes it in.
 
-use super::action::{Action, CANCEL, DIFF, INTERRUPT, RETRY, SHELL, STEER};
+use super::action::{Action, CANCEL, DIFF, INTERRUPT, LOOK_AGAIN, ON_RUNS, RETRY, SHELL, STEER};
 use super::component::Scene;
 use super::request::Request;
 use super::response::{Prompt, Response};
 use crate::core::model::capability;
 use crate::core::model::command;
 use crate::core::model::id::RunId;
+use crate::core::model::run::Outcome;
+use crate::runtime::Snapshot;
 
 /// Carries out an action on a run; none for actions that aren't about runs.
 pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> Option<Response> {
@@ -26,6 +28,7 @@ pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> 
             let title = format!("Retry {run}: guidance for the agent (optional)");
             retry(title, run)
         },
+        LOOK_AGAIN => |run, _: &Scene<'_>| look_again(run),
         CANCEL => |run, _: &Scene<'_>| {
             let means = "This stops its agent and keeps unpushed changes as a commit.";
             Response::confirm(
@@ -47,6 +50,27 @@ pub(crate) fn act(action: Action, subject: Option<RunId>, scene: &Scene<'_>) -> 
         _ => return None,
     };
     Some(subject.map_or_else(|| Response::message("no run is selected"), |run| act(run, scene)))
+}
+
+/// The actions that a list of runs offers. A frozen run can also be looked at again.
+pub(crate) fn offered(subject: Option<RunId>, snapshot: &Snapshot) -> Vec<Action> {
+    let mut actions = ON_RUNS.to_vec();
+    if subject.is_some_and(|run| is_frozen(run, snapshot)) {
+        let after = actions.iter().position(|known| *known == RETRY).map_or(0, |at| at + 1);
+        actions.insert(after, LOOK_AGAIN);
+    }
+    actions
+}
+
+/// Whether a run ended frozen, so that its verdicts can be read again.
+pub(crate) fn is_frozen(run: RunId, snapshot: &Snapshot) -> bool {
+    let known = snapshot.fleet.runs.get(&run);
+    known.is_some_and(|run| run.progress.outcome == Some(Outcome::Frozen))
+}
+
+/// Asks nothing: to look changes nothing.
+pub(crate) fn look_again(run: RunId) -> Response {
+    Response::request(Request::Command(command::Command::LookAgain { run }))
 }
 
 fn retry(title: String, run: RunId) -> Response {

@@ -62,6 +62,30 @@ async fn red_ci_is_fixed_forward_with_the_end_of_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blip_of_a_probe_begins_its_soak_again() {
+    for (bad, outcome) in [("3|4", Outcome::Done), ("3|4|5", Outcome::Frozen)] {
+        let world = World::new(&format!("{WORK}\n{END}")).with("[fix_forward]\nattempts = 0");
+        let count = world.path("count");
+        let count = count.display();
+        with_rules(
+            &world,
+            &format!(
+                "[probe]\ninterval_ms = 20\nsoak_ms = 300\ncommand = 'n=$(cat {count} || echo 0); \
+                 n=$((n+1)); echo $n > {count}; case $n in {bad}) exit 1;; esac'\n"
+            ),
+        );
+        let runtime = world.start().await;
+        let run = ended(&runtime).await;
+        runtime.stop().await;
+        let why = run.progress.why.as_received();
+        assert_eq!(run.progress.outcome, Some(outcome), "{bad}: {why}");
+        if outcome == Outcome::Frozen {
+            assert!(why.contains("3 probes in a row failed after 2 good ones"), "{why}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn freeze_keeps_its_evidence_in_a_capsule() {
     let world = World::new(&format!(
         "case $prompt in *'went red'*) echo half > half-done; sleep 0;; *) {WORK}\n;; esac\n{END}"

@@ -187,3 +187,197 @@ async fn failed_expired_or_silent_watches_lose_no_change() {
     runtime.stop().await;
     assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
 }
+
+/// Waits until afk has looked at the workload so many times more.
+async fn looks(cluster: &Cluster, plural: &str, more: usize) {
+    let end = format!("/{plural}/app?");
+    let count = || cluster.requests().iter().filter(|request| request.contains(&end)).count();
+    let before = count();
+    wait_until("the looks", || count() >= before + more).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn soak_counts_only_time_that_was_seen() {
+    let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 3");
+    cluster.deployed(1, "registry/app:old", &none());
+    let runtime = world.start().await;
+    let sha = pushed(&runtime, None).await;
+    cluster.pod(2, &image(&sha), 0, &running());
+    cluster.deployed(2, &image(&sha), &none());
+    wait_until("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
+    // The API server is away, and meanwhile somebody sets the rollout back.
+    for watches in [false, true] {
+        for plural in ["deployments", "replicasets", "pods"] {
+            cluster.fault(watches, plural, Fault::Status(503), usize::MAX);
+        }
+    }
+    looks(&cluster, "deployments", 5).await;
+    let line = "web/app: can't be read, and the soak waits";
+    wait_until("the outage to show", || world.transcript(1).contains(line)).await;
+    let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).unwrap().clone();
+    assert_eq!(run.progress.outcome, None, "the soak is longer over than seen");
+    cluster.deployed(3, "registry/app:old", &none());
+    cluster.heal();
+    wait_until("the old image to show", || {
+        let transcript = world.transcript(1);
+        transcript.rsplit("soak waits").next().unwrap().contains("web/app: has another image")
+    })
+    .await;
+    cluster.pod(4, &image(&sha), 0, &running());
+    cluster.deployed(4, &image(&sha), &none());
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
+    assert_eq!(facts(&run)[0], "rollout web/app generation 4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blip_begins_the_soak_again_and_blames_nobody() {
+    let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 3");
+    cluster.deployed(1, "registry/app:old", &none());
+    let runtime = world.start().await;
+    let sha = pushed(&runtime, None).await;
+    // The pod pulled for more than a minute, and its container has just begun.
+    cluster.unready_pod(2, &image(&sha), 75);
+    cluster.deployed(2, &image(&sha), &json!({"availableReplicas": 0}));
+    wait_until("the start", || world.transcript(1).contains("web/app: 0 of 1 available")).await;
+    cluster.pod(2, &image(&sha), 0, &running());
+    cluster.deployed(2, &image(&sha), &none());
+    wait_until("a complete rollout", || world.transcript(1).contains("web/app: complete")).await;
+    cluster.unready_pod(2, &image(&sha), 80);
+    cluster.deployed(2, &image(&sha), &json!({"availableReplicas": 0}));
+    wait_until("the blip", || world.transcript(1).matches("0 of 1 available").count() == 2).await;
+    cluster.pod(2, &image(&sha), 0, &running());
+    cluster.deployed(2, &image(&sha), &none());
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(
+        (run.progress.outcome, run.progress.attempts, run.agent.turns),
+        (Some(Outcome::Done), 0, 1),
+        "{:?}",
+        run.progress.why
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_of_the_cluster_change_no_verdict() {
+    for skew in [-9 * 3600, -120, 120, 9 * 3600] {
+        let (world, cluster) = world(&format!("{WORK}\n{END}"), "soak_seconds = 1");
+        cluster.clock(skew);
+        cluster.deployed(1, "registry/app:old", &none());
+        let runtime = world.start().await;
+        let sha = pushed(&runtime, None).await;
+        cluster.unready_pod(2, &image(&sha), 0);
+        let at = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + skew).unwrap();
+        let fails = json!({"availableReplicas": 0, "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "quota",
+             "lastTransitionTime": at.to_string()},
+        ]});
+        cluster.deployed(2, &image(&sha), &fails);
+        wait_until("the start", || world.transcript(1).contains("web/app: 0 of 1 available")).await;
+        cluster.pod(2, &image(&sha), 0, &running());
+        cluster.deployed(2, &image(&sha), &none());
+        let run = ended(&runtime).await;
+        runtime.stop().await;
+        let found = (run.progress.outcome, run.progress.attempts);
+        assert_eq!(found, (Some(Outcome::Done), 0), "{skew} s: {:?}", run.progress.why);
+    }
+}
+
+/// A world whose deploy stage follows a Job.
+fn job_world(rules: &str) -> (World, Cluster) {
+    let cluster = Cluster::start();
+    let rules = format!(
+        "[deploy]\n{rules}\n[[deploy.kubernetes]]\nkind = 'job'\nnamespace = 'web'\nname = 'app'"
+    );
+    let world = World::new(&format!("{WORK}\n{END}")).rules(&rules);
+    let section =
+        format!("[kubernetes]\nkubeconfig = '{}'", cluster.kubeconfig(world.root()).display());
+    (world.with(&section), cluster)
+}
+
+/// A complete Job.
+fn complete_job(cluster: &Cluster, uid: &str, image: &str) {
+    cluster.put(
+        "jobs",
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "app", "uid": uid, "generation": 1},
+            "spec": {
+                "selector": {"matchLabels": {"controller-uid": uid}},
+                "template": {"spec": {"containers": [{"name": "app", "image": image}]}},
+            },
+            "status": {"conditions": [{"type": "Complete", "status": "True"}]},
+        }),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn job_proves_only_the_image_that_it_ran() {
+    let (world, cluster) = job_world("minutes = 0");
+    complete_job(&cluster, "u1", "registry/app:old");
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Frozen));
+    let why = run.progress.why.as_received();
+    assert!(why.contains("deploy: not applied: web/app: has another image"), "{why}");
+
+    let (world, cluster) = job_world("");
+    complete_job(&cluster, "u1", "registry/app:old");
+    let runtime = world.start().await;
+    let sha = pushed(&runtime, None).await;
+    complete_job(&cluster, "u2", &image(&sha));
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
+    assert!(facts(&run).contains(&format!("image web/app/app {}", image(&sha))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_that_names_no_commit_is_never_green() {
+    let image = |tag: &str| format!("registry/app:{tag}");
+    for (more, template, said) in [
+        ("tag = 'main'", json!([{"name": "app", "image": image("main")}]), "the tag main names no"),
+        (
+            "",
+            json!([{"name": "proxy", "image": "COMMIT"}, {"name": "app", "image": image("old")}]),
+            "its container app has another image",
+        ),
+        (
+            "container = 'migrate'",
+            json!([{"name": "app", "image": image("old")}]),
+            "migrate is an init container",
+        ),
+    ] {
+        let cluster = Cluster::start();
+        // CI waits for the test to put the commit's image.
+        let world = World::new(&format!("{WORK}\n{END}"));
+        let go = world.path("go");
+        let rules = format!(
+            "[ci]\ncommand = 'while ! test -e {}; do sleep 0.05; done'\n[deploy]\nminutes = 0\n\
+             [[deploy.kubernetes]]\nnamespace = 'web'\nname = 'app'\n{more}",
+            go.display()
+        );
+        let kubeconfig = cluster.kubeconfig(world.root());
+        let section = format!("[kubernetes]\nkubeconfig = '{}'", kubeconfig.display());
+        let world = world.rules(&rules).with(&section);
+        let runtime = world.start().await;
+        let sha = pushed(&runtime, None).await;
+        let commit = format!("registry/app:{}", &sha[..8]);
+        let containers = template.to_string().replace("COMMIT", &commit);
+        let containers: Value = serde_json::from_str(&containers).unwrap();
+        cluster.deployed(2, &commit, &none());
+        let mut object = cluster.get("deployments", "app").unwrap();
+        object["spec"]["template"]["spec"]["containers"] = containers;
+        object["spec"]["template"]["spec"]["initContainers"] =
+            json!([{"name": "migrate", "image": commit}]);
+        cluster.put("deployments", object);
+        std::fs::write(&go, "").unwrap();
+        let run = ended(&runtime).await;
+        runtime.stop().await;
+        assert_eq!(run.progress.outcome, Some(Outcome::Frozen), "{said}");
+        let why = run.progress.why.as_received();
+        assert!(why.starts_with("deploy: not applied: web/app: ") && why.contains(said), "{why}");
+    }
+}

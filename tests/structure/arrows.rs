@@ -10,7 +10,7 @@ use crate::source::{modules, named_paths};
 const ROOMS: &[(&str, &[&str])] = &[
     ("agent", &["config", "process", "redact", "sandbox"]),
     ("breakglass", &["config", "error", "lock", "network", "trusted_file"]),
-    ("ci", &["error", "github", "network", "process"]),
+    ("ci", &["error", "github", "network", "process", "server_clock"]),
     (
         "cli",
         &[
@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "breakglass",
             "cluster",
             "config",
+            "deploy",
             "error",
             "executor",
             "github",
@@ -45,7 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "executor",
         &["agent", "cluster", "config", "error", "network", "process", "redact", "secrets"],
     ),
-    ("github", &["config", "error", "lock", "network", "redact", "secrets"]),
+    ("github", &["config", "error", "lock", "network", "redact", "secrets", "server_clock"]),
     ("journal", &["config", "error", "lock", "trusted_file"]),
     ("lock", &[]),
     ("network", &["error"]),
@@ -96,6 +97,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "trusted_file",
         ],
     ),
+    ("server_clock", &[]),
     ("term", &["lock"]),
     ("test_report", &["config", "redact"]),
     ("tracker", &["config", "error", "github", "lock"]),

@@ -34,6 +34,8 @@ struct Store {
     logs: BTreeMap<String, String>,
     faults: Vec<(bool, String, Fault, usize)>,
     seen: Vec<String>,
+    /// The seconds that the clocks of the cluster are ahead of ours.
+    skew: i64,
     /// Jobs run as local processes, with the program under test instead of the image's.
     kubelet: bool,
 }
@@ -61,6 +63,7 @@ impl Cluster {
             logs: BTreeMap::new(),
             faults: Vec::new(),
             seen: Vec::new(),
+            skew: 0,
             kubelet: false,
         }));
         let (changed, receiver) = watch::channel(0);
@@ -134,6 +137,16 @@ impl Cluster {
         self.store.lock().unwrap().faults.push((watches, plural.into(), fault, times));
     }
 
+    /// Ends all planned faults.
+    pub fn heal(&self) {
+        self.store.lock().unwrap().faults.clear();
+    }
+
+    /// Sets the clocks of the cluster, which the times in its objects show.
+    pub fn clock(&self, skew: i64) {
+        self.store.lock().unwrap().skew = skew;
+    }
+
     /// The requests received so far.
     pub fn requests(&self) -> Vec<String> {
         self.store.lock().unwrap().seen.clone()
@@ -175,13 +188,33 @@ impl Cluster {
 
     /// Adds a pod of a generation of the Deployment.
     pub fn pod(&self, generation: u64, image: &str, restarts: u64, state: &Value) {
-        let ready = state["running"].is_object();
+        let now = jiff::Timestamp::now().as_second() + self.store.lock().unwrap().skew;
+        self.pod_at(generation, image, restarts, state, now, state["running"].is_object());
+    }
+
+    /// Adds a pod whose containers run and that isn't ready, created so many seconds ago.
+    pub fn unready_pod(&self, generation: u64, image: &str, age: i64) {
+        let now = jiff::Timestamp::now().as_second() + self.store.lock().unwrap().skew;
+        let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        self.pod_at(generation, image, 0, &state, now - age, false);
+    }
+
+    /// Adds a pod that was created at `created`, in seconds of the epoch.
+    fn pod_at(
+        &self,
+        generation: u64,
+        image: &str,
+        restarts: u64,
+        state: &Value,
+        created: i64,
+        ready: bool,
+    ) {
         self.put("pods", json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": format!("app-{generation}-x"),
                 "labels": {"app": "app", "pod-template-hash": generation.to_string()},
-                "creationTimestamp": jiff::Timestamp::now().to_string(),
+                "creationTimestamp": jiff::Timestamp::from_second(created).unwrap().to_string(),
             },
             "spec": {"containers": [{"name": "app", "image": image}]},
             "status": {

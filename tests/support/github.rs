@@ -2,7 +2,7 @@
 //! by git's own `http-backend`. The shape of its answers is checked against recorded facts
 //! (tests/facts/github.json).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::git;
+use super::github_ci::Ci;
 
 /// One request with the status of its answer.
 #[derive(Debug, Clone)]
@@ -64,24 +65,14 @@ struct Issue {
     pull_request: bool,
 }
 
-struct Check {
-    name: String,
-    status: String,
-    conclusion: Option<String>,
-    id: u64,
-}
-
 struct Hub {
     root: PathBuf,
     issues: BTreeMap<u64, Issue>,
     /// The login of each token.
     tokens: BTreeMap<String, String>,
     roles: BTreeMap<String, String>,
-    /// The planned checks of the next commits; the last plan serves all later ones.
-    ci: VecDeque<Vec<(String, String)>>,
-    checks: BTreeMap<String, Vec<Check>>,
+    ci: Ci,
     required: Vec<String>,
-    checks_forbidden: bool,
     faults: Vec<Planned>,
     log: Vec<Seen>,
     next: u64,
@@ -125,10 +116,8 @@ impl GitHub {
             issues: BTreeMap::new(),
             tokens: owned(&tokens),
             roles: owned(&roles),
-            ci: [vec![("test".to_owned(), "success".to_owned())]].into(),
-            checks: BTreeMap::new(),
+            ci: Ci::default(),
             required: Vec::new(),
-            checks_forbidden: false,
             faults: Vec::new(),
             log: Vec::new(),
             next: 1000,
@@ -239,7 +228,7 @@ impl GitHub {
         let owned = |plan: &&[(&str, &str)]| {
             plan.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
         };
-        self.hub().ci = plans.iter().map(owned).collect();
+        self.hub().ci.plans = plans.iter().map(owned).collect();
     }
 
     pub fn require(&self, names: &[&str]) {
@@ -253,17 +242,17 @@ impl GitHub {
 
     /// Ends a check of a commit.
     pub fn conclude(&self, sha: &str, name: &str, conclusion: &str) {
-        let mut hub = self.hub();
-        hub.checks(sha);
-        for check in hub.checks.get_mut(sha).unwrap().iter_mut().filter(|c| c.name == name) {
-            check.status = "completed".into();
-            check.conclusion = Some(conclusion.into());
-        }
+        self.hub().ci.conclude(sha, name, conclusion);
+    }
+
+    /// Changes the CI.
+    pub fn with_ci<T>(&self, change: impl FnOnce(&mut Ci) -> T) -> T {
+        change(&mut self.hub().ci)
     }
 
     /// Denies the token the permission to read checks.
     pub fn forbid_checks(&self) {
-        self.hub().checks_forbidden = true;
+        self.hub().ci.forbidden.insert("check".into());
     }
 
     /// Revokes every token except for the given ones.
@@ -379,26 +368,6 @@ impl Hub {
         dto
     }
 
-    fn checks(&mut self, sha: &str) -> &[Check] {
-        if !self.checks.contains_key(sha) {
-            let plan =
-                if self.ci.len() > 1 { self.ci.pop_front() } else { self.ci.front().cloned() };
-            let mut made = Vec::new();
-            for (name, word) in plan.unwrap_or_default() {
-                let ended = !matches!(word.as_str(), "queued" | "in_progress" | "waiting");
-                let id = self.id();
-                made.push(Check {
-                    name,
-                    status: if ended { "completed".into() } else { word.clone() },
-                    conclusion: ended.then_some(word),
-                    id,
-                });
-            }
-            self.checks.insert(sha.to_owned(), made);
-        }
-        &self.checks[sha]
-    }
-
     fn fault(&mut self, method: &str, path: &str) -> Option<Fault> {
         let fits = |f: &&mut Planned| f.times > 0 && f.method == method && path.contains(&f.part);
         let planned = self.faults.iter_mut().find(fits)?;
@@ -463,48 +432,21 @@ impl Hub {
             ("GET", ["repos", "acme", "thing", "actions", "runs"]) => {
                 let sha = query.split("head_sha=").nth(1).unwrap_or_default();
                 let sha = sha.split('&').next().unwrap_or_default().to_owned();
-                let at = time(self.now - 600);
-                let runs: Vec<Value> = self.checks(&sha).iter().map(|check| json!({
-                    "id": check.id, "name": "ci", "event": "push", "status": check.status,
-                    "conclusion": check.conclusion, "head_sha": sha, "check_suite_id": 5,
-                    "html_url": format!("https://github.com/acme/thing/actions/runs/{}", check.id),
-                    "created_at": at,
-                })).collect();
-                (200, json!({"total_count": runs.len(), "workflow_runs": runs}))
+                self.ci.answer("runs", &sha)
             }
             ("GET", ["repos", "acme", "thing", "actions", "runs", _, "jobs"]) => {
                 (200, json!({"total_count": 1, "jobs": [{"id": 1, "conclusion": "failure"}]}))
             }
-            ("GET", ["repos", "acme", "thing", "commits", sha, what]) => {
-                let at = time(self.now - 600);
-                if self.checks_forbidden && what.starts_with("check") {
-                    return (
-                        403,
-                        json!({"message": "Resource not accessible by personal access token"}),
-                    );
+            ("GET", ["repos", "acme", "thing", "contents", name]) => {
+                let folder = self.root.join("acme/thing.git");
+                let shown = super::try_git(&folder, &["show", &format!("master:{name}")]);
+                if !shown.status.success() {
+                    return missing();
                 }
-                let runs: Vec<Value> = self
-                    .checks(sha)
-                    .iter()
-                    .map(|check| {
-                        json!({
-                            "id": check.id, "name": check.name, "status": check.status,
-                            "conclusion": check.conclusion, "head_sha": sha,
-                            "check_suite": {"id": 5}, "app": {"slug": "github-actions"},
-                            "html_url": format!("https://github.com/acme/thing/runs/{}", check.id),
-                            "output": {"title": check.name, "summary": "it says why", "text": null},
-                        })
-                    })
-                    .collect();
-                match *what {
-                    "check-runs" => (200, json!({"total_count": runs.len(), "check_runs": runs})),
-                    "check-suites" => {
-                        let suites = json!([{"id": 5, "head_sha": sha, "created_at": at, "status": "completed"}]);
-                        (200, json!({"total_count": 1, "check_suites": suites}))
-                    }
-                    _ => (200, json!([])),
-                }
+                let content = base64::engine::general_purpose::STANDARD.encode(shown.stdout);
+                (200, json!({"name": name, "encoding": "base64", "content": content}))
             }
+            ("GET", ["repos", "acme", "thing", "commits", sha, what]) => self.ci.answer(what, sha),
             ("PATCH", ["repos", "acme", "thing", "issues", "comments", id]) => {
                 let (id, text) = (number(id), body["body"].as_str().unwrap_or_default());
                 for issue in self.issues.values_mut() {
@@ -743,6 +685,8 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
             made.headers_mut().insert("etag", HeaderValue::from_str(&etag).unwrap());
         }
         made.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from_static("4000"));
+        let date = hub.lock().unwrap().ci.date();
+        made.headers_mut().insert("date", HeaderValue::from_str(&date).unwrap());
         made
     };
     let answer = match fault {

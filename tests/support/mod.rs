@@ -5,6 +5,7 @@
 pub mod api;
 pub mod cluster;
 pub mod github;
+pub mod github_ci;
 pub mod model;
 pub mod nginx;
 pub mod pod_security;

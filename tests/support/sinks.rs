@@ -29,6 +29,8 @@ struct Hub {
     token: u64,
     secrets: BTreeMap<String, Value>,
     pipelines: Vec<Value>,
+    /// The seconds that the clock is ahead of ours.
+    offset: i64,
 }
 
 pub struct Sinks {
@@ -75,6 +77,12 @@ impl Sinks {
         self.state.lock().unwrap().token += 1;
     }
 
+    /// Sets the clock, which the `Date` of each answer shows.
+    pub fn clock(&self, offset: i64) {
+        self.state.lock().unwrap().offset = offset;
+    }
+
+    /// Sets the pipelines; one can have `workflows`, which the list leaves out.
     pub fn pipelines(&self, all: &[Value]) {
         self.state.lock().unwrap().pipelines = all.to_vec();
     }
@@ -107,8 +115,11 @@ async fn serve(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respon
             (status, text, None)
         };
     all.got.push(SinkRequest { path, body, status, headers });
+    let at = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + all.offset).unwrap();
     drop(all);
     let mut made = response(status, text);
+    let date = at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    made.headers_mut().insert("date", HeaderValue::from_str(&date).unwrap());
     if let Some(seconds) = after {
         made.headers_mut().insert("retry-after", HeaderValue::from(seconds));
     }
@@ -165,12 +176,23 @@ impl Hub {
             "/wp/api/repos/lookup/acme/thing" => (200, json!({"id": 7}).to_string()),
             "/wp/api/repos/7/pipelines" => {
                 let event = query.split("event=").nth(1).unwrap_or_default();
+                let page = query.split("page=").nth(1).and_then(|rest| rest.split('&').next());
+                let page: usize = page.and_then(|page| page.parse().ok()).unwrap_or(1);
                 let fits = |p: &&Value| p["event"] == *event;
-                let found: Vec<&Value> = self.pipelines.iter().filter(fits).collect();
+                let found = self.pipelines.iter().filter(fits).cloned();
+                let mut found: Vec<Value> = found.skip(50 * (page - 1)).take(50).collect();
+                for pipeline in &mut found {
+                    pipeline.as_object_mut().unwrap().remove("workflows");
+                }
                 // Go serializes an empty list in this way.
                 (200, if found.is_empty() { "null".into() } else { json!(found).to_string() })
             }
             _ if path.starts_with("/wp/api/repos/7/pipelines/") => {
+                let number = path.rsplit('/').next().and_then(|n| n.parse::<u64>().ok());
+                let planned = self.pipelines.iter().find(|p| p["number"].as_u64() == number);
+                if let Some(planned) = planned.filter(|p| p["workflows"].is_array()) {
+                    return (200, planned.to_string());
+                }
                 let steps = json!([
                     {"id": 1, "name": "clone", "state": "success"},
                     {"id": 2, "name": "test", "state": "failure", "error": "exit code 1"},

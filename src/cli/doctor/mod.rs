@@ -2,6 +2,7 @@
 //! problem. It starts nothing and reads no agent's credentials.
 
 mod agent;
+mod verdicts;
 mod wall;
 
 use std::path::Path;
@@ -141,6 +142,7 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                 let result = repository(&config, repo).await;
                 checkup.report(&format!("repository {repo}"), result);
             }
+            verdicts::check(&config, &mut checkup).await;
         }
     }
     match checkup.problems {

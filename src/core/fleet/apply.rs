@@ -310,6 +310,20 @@ impl Fleet {
                     self.queue.insert(run);
                 }
             }
+            Event::LookedAgain { run, .. } => {
+                self.live.insert(*run);
+                let armed = self.runs.get(run).and_then(|run| self.armed_at(&run.work));
+                if let Some(r) = self.run_mut(*run) {
+                    r.look_again(at);
+                    r.progress.armed = armed.max(r.progress.armed);
+                    if let Some(key) = r.work.issue().cloned() {
+                        self.locks.insert(key.repo, *run);
+                    }
+                }
+                if let Some(run) = self.runs.get(run) {
+                    self.queue.insert(run);
+                }
+            }
             Event::LockReleased { run, .. } => self.locks.retain(|_, holder| holder != run),
             Event::Admitted { run, .. }
             | Event::Began { run, .. }
@@ -377,6 +391,7 @@ impl Fleet {
         run.progress.admitted = None;
         run.progress.activity = Activity::Ended;
         run.progress.epoch += 1;
+        run.progress.looks_again = None;
         let run = self.runs.get(&id).cloned();
         if let Some((run, job)) = run.as_ref().and_then(|run| Some((run, run.work.job()?))) {
             self.jobs.ended(at, run, job);

@@ -49,6 +49,19 @@ impl Run {
         (self.agent.quiet, self.agent.retry) = (None, None);
     }
 
+    /// Queues a frozen run again for a look at its verdicts; its caps and its conversation stay.
+    pub(super) fn look_again(&mut self, at: Timestamp) {
+        self.progress.outcome = None;
+        self.progress.ended = None;
+        self.progress.claimed = at;
+        self.progress.admitted = None;
+        self.progress.activity = Activity::Waiting;
+        self.progress.phase = Phase::Queued;
+        self.progress.failures = 0;
+        self.progress.looks_again = Some(at);
+        self.proof.forget_after(ProofLink::Commit);
+    }
+
     pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::Admitted { .. } => self.progress.admitted = Some(at),

@@ -96,6 +96,11 @@ pub enum Command {
         /// The operator's guidance for the agent; may be empty.
         guidance: Untrusted,
     },
+    /// Reads CI and deploy of a frozen run again, without a turn, a push or an attempt.
+    LookAgain {
+        /// The run to look at.
+        run: RunId,
+    },
     /// Tries a step of the outbox again now.
     RetryStep {
         /// The number of the outbox entry.
@@ -152,6 +157,7 @@ impl Command {
             Self::Drain => "drain",
             Self::Cancel { .. } => "cancel",
             Self::Retry { .. } => "retry",
+            Self::LookAgain { .. } => "look-again",
             Self::RetryStep { .. } => "retry-step",
             Self::SkipStep { .. } => "skip-step",
             Self::EditStep { .. } => "edit-step",
@@ -229,6 +235,12 @@ pub enum Refusal {
     /// The run is done, so that reopening it needs guidance.
     #[error("{run} is done; add guidance for more work, or arm its issue again")]
     Done {
+        /// The run in question.
+        run: RunId,
+    },
+    /// The run is not frozen, so that it has no verdict to read again.
+    #[error("{run} is not frozen: there is no verdict of it to read again")]
+    NotFrozen {
         /// The run in question.
         run: RunId,
     },

@@ -406,6 +406,13 @@ pub enum Event {
         /// The guidance for the agent; may be empty.
         guidance: Untrusted,
     },
+    /// An operator has afk read CI and deploy of a frozen run again.
+    LookedAgain {
+        /// The run in question.
+        run: RunId,
+        /// The operator who asked for it.
+        by: Actor,
+    },
     /// A job's time to live is over, and the fleet dropped it.
     Forgotten {
         /// The run of the job.

@@ -344,6 +344,10 @@ pub struct RunProgress {
     pub guidance: Option<Untrusted>,
     /// The directory of its capsule, once it is frozen.
     pub capsule: Option<String>,
+    /// The time at which an operator had afk look at it again, while afk does so. Until then it gets no
+    /// turn: the look ends it as done, or frozen as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looks_again: Option<Timestamp>,
 }
 
 /// The worktree of a run, its branch, and the commits that matter for its push.
@@ -444,6 +448,7 @@ impl Run {
                 push_rejections: 0,
                 guidance: None,
                 capsule: None,
+                looks_again: None,
             },
             issue: RunIssue::default(),
             workspace: RunWorkspace {
@@ -489,6 +494,10 @@ impl Run {
             }
             (_, Activity::Held { cause, .. }) => format!("waiting: {}", cause.summary()),
             _ => self.progress.activity.as_str().to_owned(),
+        };
+        let word = match self.progress.looks_again {
+            Some(_) => format!("looking again: {word}"),
+            None => word,
         };
         if let Some(retry) = self.agent.retry {
             let status = retry.status.map_or_else(|| "the model failed".into(), |s| s.to_string());

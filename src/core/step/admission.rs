@@ -201,6 +201,7 @@ pub(super) fn affected_by(events: &[Event]) -> bool {
                 | Event::Claimed { .. }
                 | Event::Ended { .. }
                 | Event::Reopened { .. }
+                | Event::LookedAgain { .. }
                 | Event::LockReleased { .. }
                 | Event::Spent { .. }
                 | Event::Draining { .. }

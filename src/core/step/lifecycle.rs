@@ -127,6 +127,10 @@ impl Stepper<'_> {
             let then = then.as_ref().clone();
             return self.begin(id, then);
         }
+        if run.progress.looks_again.is_some() {
+            self.reach(id, Phase::Pushed);
+            return self.begin_next_stage(id, None);
+        }
         // A remote executor that works on prompts alone makes its own clone.
         let own_clone = self.fleet().remote_executor(&run.work).is_some_and(|place| !place.issues);
         let needs = !own_clone && run.work.job().is_none_or(Job::has_clone);

@@ -89,6 +89,15 @@ impl Stepper<'_> {
             step @ (Command::RetryStep { .. }
             | Command::SkipStep { .. }
             | Command::EditStep { .. }) => self.check_step(step),
+            Command::LookAgain { run } => {
+                let known = self.known_run(*run)?;
+                match known.progress.outcome {
+                    None => return Err(Refusal::NotEnded { run: *run }),
+                    Some(Outcome::Frozen) if known.workspace.pushed.is_some() => {}
+                    Some(_) => return Err(Refusal::NotFrozen { run: *run }),
+                }
+                self.check_reopen(*run, &Untrusted::default())
+            }
             Command::Release { run } => {
                 let run = self.known_run(*run)?;
                 if run.live() {
@@ -249,6 +258,10 @@ impl Stepper<'_> {
                 self.withdraw_escalations_of(run, &by);
                 self.reopen_run(run, by, guidance);
             }
+            Command::LookAgain { run } => {
+                self.withdraw_escalations_of(run, &by);
+                self.look_again(run, by);
+            }
             Command::RetryStep { entry } => self.emit(Event::DeliveryRetried { entry, by }),
             Command::SkipStep { entry } => self.skip_step(entry, &by),
             Command::EditStep { entry, text } => {
@@ -346,6 +359,19 @@ impl Stepper<'_> {
         self.emit(Event::Reopened { run: id, by, guidance });
         self.brief_again(id);
         self.detach_if_withdrawn(id);
+        if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
+            let label = Some(StandingLabel::InProgress);
+            self.post(OutboxStep::Label { issue: issue.clone(), label });
+            self.update_progress(&issue);
+        }
+    }
+
+    fn look_again(&mut self, id: RunId, by: Actor) {
+        self.note(
+            id,
+            format!("{by} has afk look again: it reads CI and deploy, and changes nothing"),
+        );
+        self.emit(Event::LookedAgain { run: id, by });
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);
             self.post(OutboxStep::Label { issue: issue.clone(), label });

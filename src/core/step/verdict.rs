@@ -36,6 +36,12 @@ impl Stepper<'_> {
         self.emit(Event::Judged { run: id, stage, link });
         match verdict {
             Verdict::Green => self.begin_next_stage(id, Some(stage)),
+            // To look again is no attempt.
+            Verdict::Red if self.run(id).is_some_and(|r| r.progress.looks_again.is_some()) => {
+                let why =
+                    format!("looked again: {} is red ({})", stage.as_str(), detail.clean_line());
+                self.end_unfinished(id, &why, &log.tail(LOG_TAIL));
+            }
             Verdict::Red => self.fix_forward(id, stage, &detail, log),
             Verdict::Unknown => {
                 let why = format!("{} gives no verdict: {}", stage.as_str(), detail.clean_line());

@@ -1,21 +1,66 @@
-//! Decision table T3: the state of one check of a commit, which is a check run or a commit status.
-//! [`super::commit`] combines the checks into a verdict.
+//! Decision table T3: the state of one check of a commit, which is a check run or a commit status, and
+//! which repeats of a check count. [`super::commit`] combines the checks into a verdict.
+//!
+//! | a newer check of the same identity | the older one |
+//! | --- | --- |
+//! | is skipped or neutral, and the older one is red | counts too: nothing has run again |
+//! | Actions: began before the older one ended, or that one has not ended | counts too: two jobs with one name |
+//! | otherwise, in a suite or with a context | is replaced: a true repeat |
+//!
+//! Names alone identify nothing: two workflow files can have one name, and their jobs too. The suite
+//! tells them apart; [`super::suite`] drops the suites of workflow runs that a newer run replaced.
+
+use std::collections::BTreeMap;
+
+/// The app of GitHub's own CI.
+pub const ACTIONS: &str = "github-actions";
 
 /// One check as the CI reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// The fields that all repeats of a check share.
     pub identity: CheckIdentity,
-    /// The identifier; the repeat with the highest one counts.
+    /// The identifier; of two repeats, the one with the higher identifier is newer.
     pub id: u64,
-    /// The identifier of its suite; 0 for a commit status.
-    pub suite: u64,
     /// The status, an open set of strings: `queued`, `completed`, `pending`, …
     pub status: String,
     /// The conclusion, an open set of strings; none before the end.
     pub conclusion: Option<String>,
+    /// When it began and ended, in milliseconds by the CI's own clock; none where it isn't reported.
+    pub began: Option<i64>,
+    /// The end on the same clock.
+    pub ended: Option<i64>,
     /// The address at which a person can read it.
     pub url: Option<String>,
+}
+
+impl Check {
+    /// The suite that it belongs to; 0 for a commit status.
+    #[must_use]
+    pub const fn suite(&self) -> u64 {
+        match self.identity {
+            CheckIdentity::Run { suite, .. } => suite,
+            CheckIdentity::Status { .. } => 0,
+        }
+    }
+
+    /// Whether it is a repeat of `older`, an earlier check of the same identity.
+    fn replaces(&self, older: &Self) -> bool {
+        let was_red = matches!(state(older, false), CheckState::Red | CheckState::RedForHuman);
+        if was_red && state(self, false) == CheckState::PassWeak {
+            return false;
+        }
+        // Actions begins a repeat only after the end; other apps may leave the older check open.
+        let is_actions = matches!(&self.identity, CheckIdentity::Run { app, .. } if app == ACTIONS);
+        if !is_actions {
+            return true;
+        }
+        let overlaps = match (self.began, older.ended) {
+            (Some(began), Some(ended)) => began < ended,
+            _ => false,
+        };
+        older.status == "completed" && !overlaps
+    }
 }
 
 /// The identity of a check, equal in each of its repeats.
@@ -23,12 +68,10 @@ pub struct Check {
 pub enum CheckIdentity {
     /// A check run of an app.
     Run {
-        /// The app's name, such as `actions`.
+        /// The app's name, such as `github-actions`.
         app: String,
-        /// The workflow's name; empty where there is none.
-        workflow: String,
-        /// The event that started it: `push`, `schedule`, …
-        event: String,
+        /// The identifier of its suite, which belongs to one run of one workflow.
+        suite: u64,
         /// The name of the check run.
         name: String,
     },
@@ -91,18 +134,21 @@ pub fn state(check: &Check, replaced: bool) -> CheckState {
     }
 }
 
-/// The newest repeat of each check, by identifier.
+/// The checks that count, in the order of their identities: each without the repeats that a newer one
+/// replaced.
 #[must_use]
-pub fn newest(checks: &[Check]) -> Vec<&Check> {
-    let mut newest: std::collections::BTreeMap<&CheckIdentity, &Check> =
-        std::collections::BTreeMap::new();
+pub fn current(checks: &[Check]) -> Vec<&Check> {
+    let mut by_identity: BTreeMap<&CheckIdentity, Vec<&Check>> = BTreeMap::new();
     for check in checks {
-        let known = newest.entry(&check.identity).or_insert(check);
-        if check.id > known.id {
-            *known = check;
-        }
+        by_identity.entry(&check.identity).or_default().push(check);
     }
-    newest.into_values().collect()
+    for repeats in by_identity.values_mut() {
+        repeats.sort_by_key(|check| check.id);
+        let all = repeats.clone();
+        repeats
+            .retain(|older| !all.iter().any(|newer| newer.id > older.id && newer.replaces(older)));
+    }
+    by_identity.into_values().flatten().collect()
 }
 
 #[cfg(test)]
@@ -113,9 +159,10 @@ mod tests {
         Check {
             identity: CheckIdentity::Status { context: "x".into() },
             id: 1,
-            suite: 0,
             status: status.into(),
             conclusion: conclusion.map(Into::into),
+            began: None,
+            ended: None,
             url: None,
         }
     }
@@ -150,26 +197,51 @@ mod tests {
         assert_eq!(state(&check("completed", Some("failure")), true), CheckState::Red);
     }
 
+    fn run(suite: u64, id: u64, conclusion: &str) -> Check {
+        let identity = CheckIdentity::Run { app: ACTIONS.into(), suite, name: "test".into() };
+        Check { identity, id, ..check("completed", Some(conclusion)) }
+    }
+
+    fn counting(all: &[Check]) -> Vec<u64> {
+        current(all).iter().map(|check| check.id).collect()
+    }
+
     #[test]
-    fn newest_keeps_one_repeat_per_identity() {
-        let run = |workflow: &str, event: &str, id, conclusion: &str| Check {
-            identity: CheckIdentity::Run {
-                app: "actions".into(),
-                workflow: workflow.into(),
-                event: event.into(),
-                name: "test".into(),
-            },
-            id,
-            ..check("completed", Some(conclusion))
+    fn current_follows_every_row() {
+        let spans = |check: Check, began, ended| Check { began: Some(began), ended, ..check };
+        let red = |id| spans(run(5, id, "failure"), 10, Some(20));
+        for (row, all, ids) in [
+            ("a true repeat", vec![red(3), spans(run(5, 7, "success"), 20, Some(30))], vec![7]),
+            ("a repeat without times", vec![run(5, 3, "failure"), run(5, 7, "success")], vec![7]),
+            ("a skipped repeat", vec![red(3), run(5, 7, "skipped")], vec![3, 7]),
+            (
+                "two jobs at once",
+                vec![red(3), spans(run(5, 7, "success"), 19, Some(30))],
+                vec![3, 7],
+            ),
+            (
+                "two jobs, one open",
+                vec![
+                    Check { status: "in_progress".into(), conclusion: None, ..run(5, 3, "") },
+                    run(5, 7, "success"),
+                ],
+                vec![3, 7],
+            ),
+            (
+                "two workflows of one name",
+                vec![run(5, 3, "failure"), run(6, 7, "success")],
+                vec![3, 7],
+            ),
+        ] {
+            assert_eq!(counting(&all), ids, "{row}");
+        }
+        let of = |check: Check| {
+            let identity = CheckIdentity::Run { app: "jenkins".into(), suite: 5, name: "t".into() };
+            Check { identity, ..check }
         };
-        let all = [
-            run("ci", "push", 7, "success"),
-            run("ci", "push", 3, "failure"),
-            run("ci", "schedule", 5, "failure"),
-            run("nightly", "push", 6, "success"),
-            check("success", None),
-        ];
-        let ids: Vec<u64> = newest(&all).iter().map(|check| check.id).collect();
-        assert_eq!(ids, [7, 5, 6, 1]);
+        let open = Check { status: "in_progress".into(), ..of(run(5, 3, "")) };
+        assert_eq!(counting(&[open, of(run(5, 7, "success"))]), [7], "another app");
+        let status = |id, word: &str| Check { id, ..check(word, None) };
+        assert_eq!(counting(&[status(7, "success"), status(3, "failure")]), [7], "a context");
     }
 }

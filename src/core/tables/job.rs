@@ -1,5 +1,12 @@
 //! Decision table T8: the state of a Kubernetes Job from its conditions. Called by the Kubernetes
-//! executor, which runs a turn as a Job.
+//! executor, which runs a turn as a Job, and by the deploy adapter, which follows a Job of the
+//! repository.
+//!
+//! A Job that a deploy waits for must have the commit's image ([`super::image`]): an older Job of the same
+//! name is complete too. Its success is its end, so that it needs no soak.
+
+use super::image::Image;
+use super::rollout::{RolloutState, applied};
 
 /// A condition of a Job, from `status.conditions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +56,38 @@ pub fn state(conditions: Option<&[Condition]>) -> JobState {
     JobState::Running
 }
 
+/// Applies the table to a Job that is the target of a deploy; `None` is a missing one.
+#[must_use]
+pub fn rollout(conditions: Option<&[Condition]>, image: &Image) -> RolloutState {
+    let Some(conditions) = conditions else { return RolloutState::Missing };
+    if let Some(says) = applied(image) {
+        return says;
+    }
+    match state(Some(conditions)) {
+        JobState::Succeeded => RolloutState::Complete,
+        JobState::Failed(why) => RolloutState::Failed(why),
+        JobState::Suspended => RolloutState::Suspended("the Job is suspended".into()),
+        JobState::Lost => RolloutState::Missing,
+        JobState::Running | JobState::Ending => RolloutState::Progressing("running".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn job_of_a_deploy_must_have_the_image_of_the_commit() {
+        let complete = [Condition { kind: "Complete".into(), holds: true, reason: String::new() }];
+        let of = |image: &Image| rollout(Some(&complete), image);
+        assert_eq!(of(&Image::Matches), RolloutState::Complete);
+        let old = Image::Other("has another image".into());
+        assert_eq!(of(&old), RolloutState::NotApplied("has another image".into()));
+        assert_eq!(of(&Image::Newer), RolloutState::Superseded);
+        assert_eq!(rollout(None, &Image::Matches), RolloutState::Missing);
+        let running = RolloutState::Progressing("running".into());
+        assert_eq!(rollout(Some(&[]), &Image::Matches), running);
+    }
 
     #[test]
     fn state_follows_every_row() {

@@ -9,9 +9,9 @@
 //! | --- | --- | --- |
 //! | T1 | [`arming`] | who armed an issue |
 //! | T2 | [`blocking`] | the issues that an issue waits for |
-//! | T3, T4 | [`check`], [`commit`] | a commit on GitHub |
+//! | T3, T4 | [`check`], [`suite`], [`commit`] | a commit on GitHub |
 //! | T5 | [`pipeline`] | a Woodpecker pipeline |
-//! | T6, T7 | [`rollout`], [`pod`] | a rollout on Kubernetes |
+//! | T6, T7 | [`image`], [`rollout`], [`pod`], [`soak`] | a rollout on Kubernetes |
 //! | T8 | [`job`] | a Kubernetes Job |
 //! | T9 | [`answer`] | a response of GitHub's API |
 //! | T10 | [`sink`] | a response of a notice sink or of Vault |
@@ -25,6 +25,7 @@ pub mod check;
 pub mod commit;
 pub mod gate;
 pub mod guardrail;
+pub mod image;
 pub mod inline_tests;
 pub mod job;
 pub(crate) mod permission;
@@ -33,3 +34,5 @@ pub mod pod;
 pub mod rollout;
 pub(crate) mod shell_words;
 pub mod sink;
+pub mod soak;
+pub mod suite;

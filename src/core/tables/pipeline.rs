@@ -1,5 +1,15 @@
 //! Decision table T5: the state of a Woodpecker pipeline, and whether it belongs to a commit.
 //! Called by the CI and deploy adapters for Woodpecker.
+//!
+//! A pipeline that passed is green only as far as its workflows agree:
+//!
+//! | one of its workflows | the pipeline |
+//! | --- | --- |
+//! | failed | RED |
+//! | was cancelled because of a newer pipeline | SUPERSEDED |
+//! | waits for an approval, or hasn't ended | PENDING |
+//! | all were skipped | NOT RUN |
+//! | otherwise, or none is listed | PASS |
 
 /// The state of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +41,26 @@ pub fn state(status: &str, replaced: bool) -> PipelineState {
         // `created`, `pending`, `running`, and every unlisted word.
         _ => PipelineState::Pending,
     }
+}
+
+/// Applies the table to a pipeline and the states of its workflows.
+#[must_use]
+pub fn whole(status: &str, workflows: &[&str], replaced: bool) -> PipelineState {
+    let pipeline = state(status, replaced);
+    if pipeline != PipelineState::Pass || workflows.is_empty() {
+        return pipeline;
+    }
+    let states: Vec<PipelineState> = workflows.iter().map(|word| state(word, replaced)).collect();
+    let worst = [
+        PipelineState::Red,
+        PipelineState::Superseded,
+        PipelineState::NeedsApproval,
+        PipelineState::Pending,
+    ];
+    if let Some(worst) = worst.into_iter().find(|worst| states.contains(worst)) {
+        return worst;
+    }
+    if states.contains(&PipelineState::Pass) { PipelineState::Pass } else { PipelineState::NotRun }
 }
 
 /// The fields of a pipeline that link it to a commit.
@@ -79,6 +109,25 @@ mod tests {
         }
         assert_eq!(state("canceled", true), PipelineState::Superseded);
         assert_eq!(state("killed", true), PipelineState::Red);
+    }
+
+    #[test]
+    fn passed_pipeline_waits_for_its_workflows() {
+        for (status, workflows, says) in [
+            ("success", &[][..], PipelineState::Pass),
+            ("success", &["success", "skipped"], PipelineState::Pass),
+            ("success", &["success", "running"], PipelineState::Pending),
+            ("success", &["success", "pondering"], PipelineState::Pending),
+            ("success", &["success", "blocked"], PipelineState::NeedsApproval),
+            ("success", &["running", "failure"], PipelineState::Red),
+            ("success", &["success", "canceled"], PipelineState::Red),
+            ("success", &["skipped"], PipelineState::NotRun),
+            ("running", &["success", "failure"], PipelineState::Pending),
+            ("failure", &["success"], PipelineState::Red),
+        ] {
+            assert_eq!(whole(status, workflows, false), says, "{status} {workflows:?}");
+        }
+        assert_eq!(whole("success", &["canceled"], true), PipelineState::Superseded);
     }
 
     #[test]

@@ -1,31 +1,22 @@
 //! Decision table T6: the state of a rollout of a Deployment, a `StatefulSet` or a `DaemonSet`. The
 //! deploy adapter for Kubernetes calls it on every change of the workload.
 //!
-//! Missing integers mean 0. afk's own deadline must be longer than `progressDeadlineSeconds`.
+//! Missing integers mean 0. afk's own deadline must be longer than `progressDeadlineSeconds`. Row 2, the
+//! image, is in [`super::image`].
 
+use super::image::Image;
 use crate::model::plural::plural;
 
 /// The time for which `ReplicaFailure` may hold before it counts, in milliseconds.
 pub(crate) const REPLICA_FAILURE: i64 = 30_000;
-
-/// The relation of a workload's image to the commit that is deployed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Image {
-    /// The expected image, by tag or digest.
-    Matches,
-    /// The image of a later commit, which contains the deployed one.
-    Newer,
-    /// An image of an unrelated or older commit.
-    Other,
-}
 
 /// The state of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RolloutState {
     /// The workload does not exist.
     Missing,
-    /// The workload still has another image.
-    NotApplied,
+    /// The workload doesn't have the commit's image, for this reason.
+    NotApplied(String),
     /// The workload has the image of a later commit, which contains the deployed one.
     Superseded,
     /// The rollout is under way, at this point.
@@ -61,21 +52,22 @@ pub struct Deployment {
     pub available: i32,
     /// The reason of the condition `Progressing`.
     pub progressing: Option<String>,
-    /// The time for which `ReplicaFailure` has been `True`, in milliseconds, with its message.
+    /// The time for which afk has seen `ReplicaFailure` as `True`, in milliseconds, with its message.
     pub replica_failure: Option<(i64, String)>,
 }
 
-fn applied(image: Image) -> Option<RolloutState> {
+/// Row 2: none where the workload has the commit's image.
+pub(super) fn applied(image: &Image) -> Option<RolloutState> {
     match image {
         Image::Matches => None,
         Image::Newer => Some(RolloutState::Superseded),
-        Image::Other => Some(RolloutState::NotApplied),
+        Image::Other(why) => Some(RolloutState::NotApplied(why.clone())),
     }
 }
 
 /// Applies the table to a Deployment; `None` is a missing one.
 #[must_use]
-pub fn deployment(seen: Option<&Deployment>, image: Image) -> RolloutState {
+pub fn deployment(seen: Option<&Deployment>, image: &Image) -> RolloutState {
     let Some(d) = seen else { return RolloutState::Missing };
     if d.deleting {
         return RolloutState::Failed("it is being deleted".into());
@@ -140,7 +132,7 @@ pub struct StatefulSet {
 
 /// Applies the table to a `StatefulSet`; `None` is a missing one.
 #[must_use]
-pub fn stateful_set(seen: Option<&StatefulSet>, image: Image) -> RolloutState {
+pub fn stateful_set(seen: Option<&StatefulSet>, image: &Image) -> RolloutState {
     let Some(s) = seen else { return RolloutState::Missing };
     if s.deleting {
         return RolloutState::Failed("it is being deleted".into());
@@ -157,12 +149,16 @@ pub fn stateful_set(seen: Option<&StatefulSet>, image: Image) -> RolloutState {
     if s.ready < s.wanted {
         return RolloutState::Progressing(format!("{} of {} ready", s.ready, s.wanted));
     }
-    if s.partition > 0 {
-        if s.updated < s.wanted - s.partition {
-            let most = s.wanted - s.partition;
+    if s.partition > 0 && s.wanted > 0 {
+        let most = (s.wanted - s.partition).max(0);
+        if s.updated < most {
             return RolloutState::Progressing(format!("{} of {most} updated", s.updated));
         }
-    } else if !s.current {
+        // The pods below the partition keep the old revision: a canary proves only itself.
+        let held = plural(s.wanted - most, "pod");
+        return RolloutState::Suspended(format!("its partition keeps {held} at the old revision"));
+    }
+    if !s.current {
         return RolloutState::Progressing("the new revision is not yet current".into());
     }
     if s.wanted == 0 { RolloutState::ScaledToZero } else { RolloutState::Complete }
@@ -189,7 +185,7 @@ pub struct DaemonSet {
 
 /// Applies the table to a `DaemonSet`; `None` is a missing one.
 #[must_use]
-pub fn daemon_set(seen: Option<&DaemonSet>, image: Image) -> RolloutState {
+pub fn daemon_set(seen: Option<&DaemonSet>, image: &Image) -> RolloutState {
     let Some(d) = seen else { return RolloutState::Missing };
     if d.deleting {
         return RolloutState::Failed("it is being deleted".into());
@@ -232,7 +228,7 @@ mod tests {
     fn name(state: &RolloutState) -> &'static str {
         match state {
             RolloutState::Missing => "missing",
-            RolloutState::NotApplied => "not applied",
+            RolloutState::NotApplied(_) => "not applied",
             RolloutState::Superseded => "superseded",
             RolloutState::Progressing(_) => "progressing",
             RolloutState::Suspended(_) => "suspended",
@@ -244,12 +240,13 @@ mod tests {
 
     #[test]
     fn deployment_follows_every_row() {
-        let state = |d: Deployment, image| name(&deployment(Some(&d), image));
-        let ours = |d| state(d, Image::Matches);
-        assert_eq!(deployment(None, Image::Other), RolloutState::Missing);
+        let state = |d: Deployment, image: &Image| name(&deployment(Some(&d), image));
+        let ours = |d| state(d, &Image::Matches);
+        let other = Image::Other("has another image".into());
+        assert_eq!(deployment(None, &other), RolloutState::Missing);
         assert_eq!(ours(Deployment { deleting: true, ..whole() }), "failed");
-        assert_eq!(state(whole(), Image::Other), "not applied");
-        assert_eq!(state(whole(), Image::Newer), "superseded");
+        assert_eq!(state(whole(), &other), "not applied");
+        assert_eq!(state(whole(), &Image::Newer), "superseded");
         // The answer to a PATCH: the condition still reports the old rollout.
         assert_eq!(ours(Deployment { observed: 1, ..whole() }), "progressing");
         assert_eq!(ours(Deployment { paused: true, ..whole() }), "suspended");
@@ -279,16 +276,22 @@ mod tests {
             current: true,
             ..StatefulSet::default()
         };
-        let state = |s: StatefulSet| name(&stateful_set(Some(&s), Image::Matches));
-        assert_eq!(stateful_set(None, Image::Matches), RolloutState::Missing);
-        assert_eq!(name(&stateful_set(Some(&set), Image::Other)), "not applied");
+        let state = |s: StatefulSet| name(&stateful_set(Some(&s), &Image::Matches));
+        assert_eq!(stateful_set(None, &Image::Matches), RolloutState::Missing);
+        let other = Image::Other("has another image".into());
+        assert_eq!(name(&stateful_set(Some(&set), &other)), "not applied");
         assert_eq!(state(StatefulSet { observed: 0, generation: 0, ..set.clone() }), "progressing");
         assert_eq!(state(StatefulSet { observed: 1, ..set.clone() }), "progressing");
         assert_eq!(state(StatefulSet { ready: 2, ..set.clone() }), "progressing");
         assert_eq!(state(StatefulSet { current: false, ..set.clone() }), "progressing");
         let parted = StatefulSet { partition: 2, updated: 0, current: false, ..set.clone() };
         assert_eq!(state(parted.clone()), "progressing");
-        assert_eq!(state(StatefulSet { updated: 1, ..parted }), "complete");
+        let canary = StatefulSet { updated: 1, ..parted.clone() };
+        let RolloutState::Suspended(why) = stateful_set(Some(&canary), &Image::Matches) else {
+            panic!("two pods are old");
+        };
+        assert_eq!(why, "its partition keeps 2 pods at the old revision");
+        assert_eq!(state(StatefulSet { partition: 9, ..parted }), "suspended");
         assert_eq!(state(StatefulSet { on_delete: true, ..set.clone() }), "suspended");
         assert_eq!(state(StatefulSet { deleting: true, ..set.clone() }), "failed");
         assert_eq!(state(StatefulSet { wanted: 0, ready: 0, ..set.clone() }), "scaled to zero");
@@ -302,9 +305,9 @@ mod tests {
             available: 3,
             ..DaemonSet::default()
         };
-        let state = |d: DaemonSet| name(&daemon_set(Some(&d), Image::Matches));
-        assert_eq!(daemon_set(None, Image::Matches), RolloutState::Missing);
-        assert_eq!(name(&daemon_set(Some(&set), Image::Newer)), "superseded");
+        let state = |d: DaemonSet| name(&daemon_set(Some(&d), &Image::Matches));
+        assert_eq!(daemon_set(None, &Image::Matches), RolloutState::Missing);
+        assert_eq!(name(&daemon_set(Some(&set), &Image::Newer)), "superseded");
         assert_eq!(state(DaemonSet { observed: 1, ..set.clone() }), "progressing");
         assert_eq!(state(DaemonSet { updated: 2, ..set.clone() }), "progressing");
         assert_eq!(state(DaemonSet { available: 2, ..set.clone() }), "progressing");

@@ -7,11 +7,13 @@ use kube::api::{DynamicObject, ListParams, LogParams};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{CALL, Rollout, objects};
+use super::observation::Observation;
+use super::{CALL, Rollout};
 use crate::cluster::reason;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::Fact;
 use crate::core::tables::pod;
+use crate::deploy::objects;
 
 /// The lines of a pod's log that are kept, from its end.
 const LINES: i64 = 60;
@@ -22,18 +24,18 @@ const EVENTS: usize = 20;
 
 impl Rollout<'_> {
     /// The generation, the images, the digests that run, and the annotations that name a cause.
-    pub(super) fn facts(&self, object: Option<&Value>, pods: &[(Value, pod::Pod)]) -> Vec<Fact> {
-        let Some(object) = object else { return Vec::new() };
+    pub(super) fn facts(&self, seen: &Observation) -> Vec<Fact> {
+        let Some(object) = &seen.workload else { return Vec::new() };
         let metadata = &object["metadata"];
         let target = self.target.summary();
         let generation = metadata["generation"].as_i64().unwrap_or_default();
         let mut facts =
             vec![Fact::new(FactKind::Rollout, format!("{target} generation {generation}"))];
-        for (name, image) in objects::images(&object["spec"]["template"]) {
+        for objects::ImageOf { name, image, .. } in objects::images(&object["spec"]["template"]) {
             facts.push(Fact::new(FactKind::Image, format!("{target}/{name} {image}")));
         }
         let mut digests: Vec<(String, String)> =
-            pods.iter().flat_map(|(object, _)| objects::digests(object)).collect();
+            seen.pods.iter().flat_map(|(object, _)| objects::digests(object)).collect();
         digests.sort();
         digests.dedup();
         for (name, digest) in digests {

@@ -5,16 +5,21 @@
 //!
 //! ```text
 //! API server → watch::WatchStream → KnownObjects ┐
-//!                                                ├ objects::* → tables → RolloutState
-//!                              ContainerHistory ┘        │
-//! runtime::tasks::stages ← RolloutUpdate, Judgement ←────┘ evidence after a failure
+//!            → look → LookedUp ──────────────────┼ Objects → tables → Observation → soak
+//!                                 RolloutHistory ┘                        │
+//! runtime::tasks::stages ← RolloutUpdate, Judgement ←─────────────────────┘ evidence after a failure
 //! ```
+//!
+//! The watchers find every change soon. A rollout becomes green by looks alone, since an open watch shows
+//! nothing while the API server is away; and the last look decides at the deadline.
 
 mod evidence;
 mod history;
+mod look;
+mod observation;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -25,20 +30,22 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tokio::time::{Instant, interval};
 
-use self::history::ContainerHistory;
+use self::observation::{Memory, Objects, Observation};
 use self::watch::{KnownObjects, WatchedKind, watch};
-use super::objects;
 use crate::config::repository::{RolloutTarget, WorkloadKind};
 use crate::core::model::id::Sha;
 use crate::core::model::untrusted::clean_line;
 use crate::core::model::verdict::{Judgement, Verdict};
-use crate::core::tables::rollout::{Image, RolloutState};
-use crate::core::tables::{job, pod, rollout};
+use crate::core::tables::pod::HELD;
+use crate::core::tables::rollout::RolloutState;
+use crate::core::tables::soak::{Look, Soak};
 
 /// How long a workload may take to be read at all.
 const READ: Duration = Duration::from_secs(30);
 /// The time limit of one call.
 const CALL: Duration = Duration::from_secs(20);
+/// The longest time between two looks while a rollout soaks.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Whether the commit that a tag names contains the one that is rolled out.
 pub type Contains<'a> = dyn Fn(String) -> BoxFuture<'a, bool> + Send + Sync + 'a;
@@ -72,6 +79,13 @@ pub struct Bounds {
     pub soak: Duration,
 }
 
+impl Bounds {
+    /// The longest that a rollout may take that is complete, or can't be read, at its deadline.
+    fn longest(self) -> Duration {
+        self.deadline + self.soak + READ
+    }
+}
+
 /// One rollout of one commit to one target.
 pub struct Rollout<'a> {
     /// The client of the target's cluster.
@@ -100,11 +114,26 @@ const fn resource(kind: WorkloadKind) -> (&'static str, &'static str) {
     }
 }
 
+/// The workloads of a target's kind in its namespace.
+pub(super) fn workload_api(client: &Client, target: &RolloutTarget) -> Api<DynamicObject> {
+    let (group, kind) = resource(target.kind);
+    namespaced(client, target, group, kind)
+}
+
+fn namespaced(
+    client: &Client,
+    target: &RolloutTarget,
+    group: &str,
+    kind: &str,
+) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    Api::namespaced_with(client.clone(), &target.namespace, &resource)
+}
+
 impl Rollout<'_> {
     /// Objects of one kind in the target's namespace.
     fn api(&self, group: &str, kind: &str) -> Api<DynamicObject> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        Api::namespaced_with(self.client.clone(), &self.target.namespace, &resource)
+        namespaced(&self.client, self.target, group, kind)
     }
 
     /// The workload's name, with the commit in it where the target asks for that.
@@ -116,16 +145,13 @@ impl Rollout<'_> {
     /// change of its state and each event of a watcher.
     pub async fn judge(&self, mut report: impl FnMut(RolloutUpdate)) -> Judgement {
         let began = Instant::now();
-        let (group, kind) = resource(self.target.kind);
         let by_name = watcher::Config::default().fields(&format!("metadata.name={}", self.name()));
-        let workload = watch(WatchedKind::Workload, self.api(group, kind), by_name);
+        let workload = workload_api(&self.client, self.target);
+        let workload = watch(WatchedKind::Workload, workload, by_name);
         let mut events = futures::stream::select_all([workload]);
         let mut known: BTreeMap<WatchedKind, KnownObjects> = BTreeMap::new();
-        let mut history = ContainerHistory::default();
-        let mut reported = String::new();
         let mut watched_selector: Option<String> = None;
-        let mut healthy_since: Option<(Instant, i32)> = None;
-        let mut newer: HashMap<String, bool> = HashMap::new();
+        let mut course = Course::new(self.bounds.soak);
         let mut second = interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -141,19 +167,14 @@ impl Rollout<'_> {
                 _ = second.tick() => {}
             }
             let over = began.elapsed() >= self.bounds.deadline;
-            let empty = KnownObjects::default();
-            let workload = known.get(&WatchedKind::Workload).unwrap_or(&empty);
-            if !workload.complete {
+            if !known.get(&WatchedKind::Workload).is_some_and(|known| known.complete) {
                 if over && began.elapsed() >= READ {
-                    return Judgement::new(
-                        Verdict::Unknown,
-                        format!("{} can't be read", self.target.summary()),
-                    );
+                    return self.unreadable();
                 }
                 continue;
             }
-            let object = workload.objects.get(&self.name());
-            if let Some(object) = object
+            let found = self.watched(&known);
+            if let Some(object) = found.workload
                 && let Some(selector) = selector(object)
                 && watched_selector.as_ref() != Some(&selector)
             {
@@ -165,178 +186,150 @@ impl Rollout<'_> {
                 events.push(watch(WatchedKind::Pods, self.api("", "Pod"), config()));
                 watched_selector = Some(selector);
             }
-            let image = self.image(object, &mut newer).await;
-            let mut pods = Vec::new();
-            for found in self.pods(&known, object) {
-                let mut read = objects::pod(found, now());
-                history.complete(&mut read, now());
-                pods.push((found.clone(), read));
+            let seen = self.observe(&found, &mut course.memory).await;
+            course.report_watched(seen.summary(&self.target.summary()), &mut report);
+            if let Some(judgement) = self.decided(&seen).await {
+                return judgement;
             }
-            let state = self.state(object, image);
-            let line = format!("{}: {}", self.target.summary(), describe(&state));
-            if line != reported {
-                report(RolloutUpdate::State(line.clone()));
-                reported.clone_from(&line);
+            if !seen.is_complete() {
+                course.soak.look(0, Look::Unhealthy);
             }
-            let degraded = pods.iter().find_map(|(_, pod)| match pod::state(pod) {
-                pod::PodState::Degraded(why) => Some(why),
-                _ => None,
-            });
-            let applied = !matches!(state, RolloutState::NotApplied | RolloutState::Missing);
-            let broken = match (&state, degraded) {
-                (_, Some(why)) if applied => Some(why),
-                (RolloutState::Failed(why), _) => Some(why.clone()),
-                _ => None,
-            };
-            if let Some(why) = broken {
-                let detail = format!("{}: {why}", self.target.summary());
-                return self.judgement(Verdict::Red, detail, object, &pods).await;
-            }
-            if matches!(state, RolloutState::Complete | RolloutState::Superseded) {
-                let restarts = pods.iter().flat_map(|(_, pod)| &pod.containers);
-                let restarts = restarts.map(|c| c.restarts).sum::<i32>();
-                match healthy_since {
-                    Some((since, before)) if before == restarts => {
-                        if since.elapsed() >= self.bounds.soak {
-                            let seconds = self.bounds.soak.as_secs();
-                            let detail = format!("{line}, {seconds} s without a restart");
-                            let judgement = Judgement::new(Verdict::Green, detail);
-                            return Judgement { facts: self.facts(object, &pods), ..judgement };
-                        }
-                    }
-                    _ => healthy_since = Some((Instant::now(), restarts)),
+            if over || (seen.is_complete() && course.is_look_due(self.bounds.soak)) {
+                let outcome = self.look_again(&mut course, began, &mut report).await;
+                if let Some(judgement) = outcome {
+                    return judgement;
                 }
-            } else {
-                healthy_since = None;
-            }
-            if over {
-                let verdict = if applied { Verdict::Stuck } else { Verdict::NotApplied };
-                return self.judgement(verdict, line, object, &pods).await;
             }
         }
+    }
+
+    /// The objects as the watchers know them.
+    fn watched<'k>(&self, known: &'k BTreeMap<WatchedKind, KnownObjects>) -> Objects<'k> {
+        let of = |kind| known.get(&kind).into_iter().flat_map(|known| known.objects.values());
+        Objects {
+            workload: known
+                .get(&WatchedKind::Workload)
+                .and_then(|known| known.objects.get(&self.name())),
+            sets: of(WatchedKind::ReplicaSets).collect(),
+            pods: of(WatchedKind::Pods).collect(),
+        }
+    }
+
+    /// The judgement that an observation alone decides: the commit broke the rollout, the world holds it
+    /// up for too long, or a Job has succeeded.
+    async fn decided(&self, seen: &Observation) -> Option<Judgement> {
+        let target = self.target.summary();
+        if let Some(why) = seen.broken(self.target.kind) {
+            return Some(self.judgement(Verdict::Red, format!("{target}: {why}"), seen).await);
+        }
+        if let Some((why, _)) = seen.held().filter(|(_, ms)| *ms >= HELD) {
+            return Some(self.judgement(Verdict::Stuck, format!("{target}: {why}"), seen).await);
+        }
+        if self.target.kind == WorkloadKind::Job && seen.is_complete() {
+            return Some(self.green(seen, seen.summary(&target)));
+        }
+        None
+    }
+
+    /// Reads everything from the API server. Decides where the soak is over, or the deadline has passed.
+    async fn look_again(
+        &self,
+        course: &mut Course,
+        began: Instant,
+        report: &mut impl FnMut(RolloutUpdate),
+    ) -> Option<Judgement> {
+        let at = began.elapsed();
+        course.last_look = Some(Instant::now());
+        let target = self.target.summary();
+        let found = match self.look().await {
+            Ok(found) => found,
+            Err(why) => {
+                course.soak.look(ms(at), Look::Failed);
+                course
+                    .report(format!("{target}: can't be read, and the soak waits: {why}"), report);
+                // Shortly before or after an outage, a few seconds more cost nothing.
+                return (at >= self.bounds.longest()).then(|| self.unreadable());
+            }
+        };
+        let seen = self.observe(&found.objects(), &mut course.memory).await;
+        let line = seen.summary(&target);
+        course.report(line.clone(), report);
+        if let Some(judgement) = self.decided(&seen).await {
+            return Some(judgement);
+        }
+        if course.soak.look(ms(at), seen.look()) {
+            let seconds = self.bounds.soak.as_secs();
+            return Some(self.green(&seen, format!("{line}, {seconds} s without a restart")));
+        }
+        let limit = if seen.is_complete() { self.bounds.longest() } else { self.bounds.deadline };
+        if at < limit {
+            return None;
+        }
+        let verdict = if seen.is_applied() { Verdict::Stuck } else { Verdict::NotApplied };
+        let detail = match seen.held() {
+            Some((why, _)) => format!("{line}; {why}"),
+            None => line,
+        };
+        Some(self.judgement(verdict, detail, &seen).await)
+    }
+
+    fn unreadable(&self) -> Judgement {
+        Judgement::new(Verdict::Unknown, format!("{} can't be read", self.target.summary()))
+    }
+
+    fn green(&self, seen: &Observation, detail: String) -> Judgement {
+        Judgement { facts: self.facts(seen), ..Judgement::new(Verdict::Green, detail) }
     }
 
     /// The judgement of a rollout that did not succeed, with the evidence.
-    async fn judgement(
-        &self,
-        verdict: Verdict,
-        detail: String,
-        object: Option<&Value>,
-        pods: &[(Value, pod::Pod)],
-    ) -> Judgement {
-        let log = self.evidence(pods).await;
-        Judgement { log, facts: self.facts(object, pods), ..Judgement::new(verdict, detail) }
+    async fn judgement(&self, verdict: Verdict, detail: String, seen: &Observation) -> Judgement {
+        let log = self.evidence(&seen.pods).await;
+        Judgement { log, facts: self.facts(seen), ..Judgement::new(verdict, detail) }
+    }
+}
+
+/// The state of following one rollout.
+struct Course {
+    memory: Memory,
+    soak: Soak,
+    last_look: Option<Instant>,
+    /// The last line that the operator was shown.
+    reported: String,
+    /// The last line that the watchers gave. They may lag behind a look, and repeating their line would
+    /// only take turns with the look's.
+    watched: String,
+}
+
+impl Course {
+    fn new(soak: Duration) -> Self {
+        let soak = Soak::new(ms(soak));
+        let (reported, watched) = (String::new(), String::new());
+        Self { memory: Memory::default(), soak, last_look: None, reported, watched }
     }
 
-    /// Row 2 of table T6: how the workload's image relates to the commit.
-    async fn image(&self, object: Option<&Value>, newer: &mut HashMap<String, bool>) -> Image {
-        let Some(object) = object else { return Image::Other };
-        let expected = self.target.tag(self.sha);
-        let images = objects::images(&object["spec"]["template"]);
-        let ours = images
-            .iter()
-            .filter(|(name, _)| self.target.container.as_ref().is_none_or(|wanted| wanted == name));
-        let mut other = Image::Other;
-        for (_, image) in ours {
-            let (tag, digest) = objects::tag(image);
-            if tag == Some(&expected) || digest == Some(&expected) {
-                return Image::Matches;
-            }
-            let commit = |tag: &&str| {
-                (7..=40).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_hexdigit())
-            };
-            if let Some(tag) = tag.filter(commit) {
-                let contains = if let Some(known) = newer.get(tag) {
-                    *known
-                } else {
-                    let contains = (self.contains)(tag.to_owned()).await;
-                    newer.insert(tag.to_owned(), contains);
-                    contains
-                };
-                if contains {
-                    other = Image::Newer;
-                }
-            }
-        }
-        other
-    }
-
-    /// The state of the workload by table T6, or T8 for a Job.
-    fn state(&self, object: Option<&Value>, image: Image) -> RolloutState {
-        let of = |image| match self.target.kind {
-            WorkloadKind::Deployment => {
-                rollout::deployment(object.map(|o| objects::deployment(o, now())).as_ref(), image)
-            }
-            WorkloadKind::StatefulSet => {
-                rollout::stateful_set(object.map(objects::stateful_set).as_ref(), image)
-            }
-            WorkloadKind::DaemonSet => {
-                rollout::daemon_set(object.map(objects::daemon_set).as_ref(), image)
-            }
-            WorkloadKind::Job => match object {
-                None => RolloutState::Missing,
-                Some(object) => match job::state(Some(&objects::conditions(object))) {
-                    job::JobState::Succeeded => RolloutState::Complete,
-                    job::JobState::Failed(why) => RolloutState::Failed(why),
-                    job::JobState::Suspended => {
-                        RolloutState::Suspended("the Job is suspended".into())
-                    }
-                    job::JobState::Lost => RolloutState::Missing,
-                    job::JobState::Running | job::JobState::Ending => {
-                        RolloutState::Progressing("running".into())
-                    }
-                },
-            },
-        };
-        // A newer commit's image, which contains ours, is judged as ours would be.
-        match of(image) {
-            RolloutState::Superseded => match of(Image::Matches) {
-                RolloutState::Complete => RolloutState::Superseded,
-                other => other,
-            },
-            state => state,
+    fn report_watched(&mut self, line: String, report: &mut impl FnMut(RolloutUpdate)) {
+        if line != self.watched {
+            self.watched.clone_from(&line);
+            self.report(line, report);
         }
     }
 
-    /// The pods of the newest revision.
-    fn pods<'k>(
-        &self,
-        known: &'k BTreeMap<WatchedKind, KnownObjects>,
-        object: Option<&Value>,
-    ) -> Vec<&'k Value> {
-        let Some(object) = object else { return Vec::new() };
-        let Some(pods) = known.get(&WatchedKind::Pods) else { return Vec::new() };
-        let label = |pod: &Value, name: &str| pod["metadata"]["labels"][name].clone();
-        let all = pods.objects.values();
-        match self.target.kind {
-            WorkloadKind::Deployment => {
-                let sets = known.get(&WatchedKind::ReplicaSets).map(|known| &known.objects);
-                let uid = &object["metadata"]["uid"];
-                let owned = |set: &&Value| {
-                    let owners = set["metadata"]["ownerReferences"].as_array();
-                    owners.into_iter().flatten().any(|owner| owner["uid"] == *uid)
-                };
-                let revision = |set: &&Value| {
-                    let name = "deployment.kubernetes.io/revision";
-                    let text = set["metadata"]["annotations"][name].as_str();
-                    text.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
-                };
-                let newest =
-                    sets.into_iter().flat_map(HashMap::values).filter(owned).max_by_key(revision);
-                let Some(newest) = newest else { return Vec::new() };
-                let hash = label(newest, "pod-template-hash");
-                all.filter(|pod| label(pod, "pod-template-hash") == hash).collect()
-            }
-            WorkloadKind::StatefulSet => {
-                let revision = &object["status"]["updateRevision"];
-                all.filter(|pod| label(pod, "controller-revision-hash") == *revision).collect()
-            }
-            WorkloadKind::DaemonSet | WorkloadKind::Job => {
-                let images = objects::images(&object["spec"]["template"]);
-                all.filter(|pod| objects::images(pod) == images).collect()
-            }
+    fn report(&mut self, line: String, report: &mut impl FnMut(RolloutUpdate)) {
+        if line != self.reported {
+            report(RolloutUpdate::State(line.clone()));
+            self.reported = line;
         }
     }
+
+    /// Whether it is time to look again while the soak lasts.
+    fn is_look_due(&self, soak: Duration) -> bool {
+        let every = (soak / 5).clamp(Duration::from_secs(1), LOOK);
+        self.last_look.is_none_or(|last| last.elapsed() >= every)
+    }
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// `spec.selector.matchLabels`, as a label selector.
@@ -353,7 +346,7 @@ fn selector(object: &Value) -> Option<String> {
 fn describe(state: &RolloutState) -> String {
     match state {
         RolloutState::Missing => "does not exist".into(),
-        RolloutState::NotApplied => "has another image".into(),
+        RolloutState::NotApplied(why) => clean_line(why),
         RolloutState::Superseded => "complete, with a newer commit that contains this one".into(),
         RolloutState::Progressing(why) => clean_line(why),
         RolloutState::Suspended(why) => format!("suspended: {}", clean_line(why)),

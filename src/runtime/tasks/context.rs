@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::TaskError;
 use super::command_context::CommandContext;
@@ -15,6 +16,7 @@ use crate::core::model::id::{RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::issue::RepoIdentity;
 use crate::core::model::run::Run;
+use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
 use crate::error::chain;
 use crate::redact::Redactor;
@@ -35,6 +37,10 @@ pub(crate) struct TaskContext {
     pub identity: Option<RepoIdentity>,
     /// The activity that the task belongs to; the core drops facts of an older one.
     pub epoch: u32,
+    /// The core's time when the task began.
+    began_at: Timestamp,
+    /// The same moment on a clock that never jumps.
+    began: Instant,
     /// The configuration in force when the task began.
     pub config: Arc<Config>,
     /// The repository's commands, as this run gives them.
@@ -77,8 +83,26 @@ impl TaskContext {
             checkout: "prove",
             audience: Some((run.id, run.agent.turns)),
         };
-        let runtime = runtime.clone();
-        Some(Self { runtime, run, brief, identity, epoch, config, commands, executor, older })
+        let (runtime, began_at, began) = (runtime.clone(), fleet.last_event, Instant::now());
+        Some(Self {
+            runtime,
+            run,
+            brief,
+            identity,
+            epoch,
+            began_at,
+            began,
+            config,
+            commands,
+            executor,
+            older,
+        })
+    }
+
+    /// The milliseconds since a time of the core. A wall clock that is set meanwhile doesn't change it.
+    pub(super) fn since(&self, at: Timestamp) -> i64 {
+        let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.began_at.since(at).saturating_add(passed)
     }
 
     /// The worktrees of the run's repository.

@@ -18,12 +18,13 @@ use crate::core::model::plural::plural;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::query::outbox;
 use crate::runtime::Snapshot;
-use crate::tui::action::{Action, BACK, HELP, INBOX, PAGE_DOWN, PAGE_UP};
+use crate::tui::action::{Action, BACK, HELP, INBOX, LOOK_AGAIN, PAGE_DOWN, PAGE_UP};
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Prompt, Reaction, Response};
+use crate::tui::run_actions::{is_frozen, look_again};
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::framed;
 use crate::tui::widgets::list::{Cursor, List};
@@ -182,11 +183,14 @@ impl Component for Inbox {
     }
 
     fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
-        let taken = self.selected(scene.snapshot).into_iter().flat_map(answers);
+        let selected = self.selected(scene.snapshot);
+        let taken = selected.into_iter().flat_map(answers);
         let of_step = self.step(scene.snapshot).into_iter().flat_map(outbox_row::actions);
         let offered = |action: &Action| [APPROVE, DENY, ANSWER].contains(action);
         let offered = taken.chain(of_step).map(|(action, _)| action).filter(offered);
-        offered.chain([PAGE_DOWN, BACK, HELP]).collect()
+        let frozen =
+            selected.and_then(|known| known.run).filter(|run| is_frozen(*run, scene.snapshot));
+        offered.chain(frozen.map(|_| LOOK_AGAIN)).chain([PAGE_DOWN, BACK, HELP]).collect()
     }
 
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
@@ -199,6 +203,10 @@ impl Component for Inbox {
                         escalation,
                     }))
                 }))
+            }
+            LOOK_AGAIN => {
+                let run = self.selected(scene.snapshot).and_then(|known| known.run);
+                Some(run.map_or_else(Response::none, look_again))
             }
             // The key that opened it.
             INBOX => Some(Reaction::Close.into()),
@@ -348,6 +356,10 @@ fn detail(escalation: &Escalation, scene: &Scene<'_>, width: usize) -> Vec<Line<
     let key = |action| scene.keymap.key_of(CONTEXT, action);
     for (action, means) in answers(escalation) {
         add(&format!("{:<8} {means}", key(action)), Tone::Accent);
+    }
+    if escalation.run.is_some_and(|run| is_frozen(run, scene.snapshot)) {
+        let means = "look again: read CI and deploy once more; no turn, push or attempt";
+        add(&format!("{:<8} {means}", key(LOOK_AGAIN)), Tone::Accent);
     }
     if escalation.acknowledged.is_none() {
         let means = "acknowledge: no more reminders; it stays open";

@@ -14,11 +14,12 @@ use crate::core::model::untrusted::clean_line;
 use crate::core::model::verdict::{ProbeSample, Verdict};
 use crate::core::query::explain;
 use crate::runtime::Snapshot;
-use crate::tui::action::{Action, ON_RUNS, OPEN};
+use crate::tui::action::{Action, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Dialog, Response, TextView};
+use crate::tui::run_actions::offered;
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::verdict_mark;
@@ -46,8 +47,8 @@ fn rows(snapshot: &Snapshot) -> Vec<Repo> {
 }
 
 impl Component for DeployPane {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        ON_RUNS.into()
+    fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
+        offered(self.subject(scene), scene.snapshot)
     }
 
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {

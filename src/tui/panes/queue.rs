@@ -14,11 +14,12 @@ use crate::core::model::run::{Outcome, Run, Work};
 use crate::core::model::time::Timestamp;
 use crate::core::query::explain;
 use crate::runtime::Snapshot;
-use crate::tui::action::{Action, ON_RUNS, OPEN};
+use crate::tui::action::{Action, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Dialog, Reaction, Response, TextView};
+use crate::tui::run_actions::offered;
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::list::{Cursor, List, Named};
 use crate::tui::widgets::marks::run_mark;
@@ -75,8 +76,8 @@ fn follow(row: Option<&Row>) -> Response {
 }
 
 impl Component for QueuePane {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        ON_RUNS.into()
+    fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
+        offered(self.subject(scene), scene.snapshot)
     }
 
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {

@@ -8,11 +8,12 @@ use ratatui::widgets::Paragraph;
 use crate::core::model::id::RunId;
 use crate::core::model::run::Outcome;
 use crate::runtime::Snapshot;
-use crate::tui::action::{Action, ON_RUNS, OPEN};
+use crate::tui::action::{Action, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
 use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Reaction, Response};
+use crate::tui::run_actions::offered;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::run_mark;
@@ -50,8 +51,8 @@ fn follow(row: Option<&RunId>) -> Response {
 }
 
 impl Component for WorktreesPane {
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
-        ON_RUNS.into()
+    fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
+        offered(self.subject(scene), scene.snapshot)
     }
 
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {

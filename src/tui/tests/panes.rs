@@ -34,6 +34,19 @@ fn queue_acts_on_the_selected_run() {
 }
 
 #[test]
+fn frozen_run_offers_to_look_again() {
+    let mut script = Script::new();
+    script.lacks("Look again");
+    script.keys("j");
+    script.shows("r Retry run  L Look again");
+    let look = || command(command::Command::LookAgain { run: RunId(2) });
+    assert_eq!(script.keys("L"), look());
+    assert_eq!(script.keys(":look-again<Enter>"), look());
+    // The card of the same run offers it too, and asks for no reading first.
+    assert_eq!(script.keys("iL"), look());
+}
+
+#[test]
 fn queue_needs_a_run_for_actions_on_runs() {
     let mut script = Script::new();
     assert!(script.keys("jjr").is_empty());

@@ -99,7 +99,7 @@ fn footer_offers_the_keys_of_the_component_on_top() {
     script.keys("5");
     script.shows(" ? Show help  a Arm breakglass  <Enter> Open");
     script.keys("i");
-    script.shows(" a Approve  <Enter> Answer  J Scroll detail  <Esc> Go back");
+    script.shows(" a Approve  <Enter> Answer  L Look again  J Scroll detail  <Esc> Go back");
     script.keys("?");
     script.shows("\n <Esc> Go back ");
 }

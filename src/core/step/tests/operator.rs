@@ -10,9 +10,11 @@ use crate::model::effect::{Effect, Task};
 use crate::model::event::Event;
 use crate::model::id::EscalationId;
 use crate::model::input::{Input, RunFact};
+use crate::model::outbox::OutboxStep;
 use crate::model::permission::Tool;
 use crate::model::policy::Policy;
-use crate::model::run::{Outcome, TurnPrompt};
+use crate::model::run::{Activity, Outcome, TurnPrompt};
+use crate::model::stage::Stage;
 use crate::model::verdict::Verdict;
 use crate::step::tests::scenario::{FleetScenario, RUN, repo};
 
@@ -53,6 +55,94 @@ fn reopened_run_gets_fresh_caps_and_resumes_its_conversation() {
             if s == "s" && *prompt == TurnPrompt::Guidance { text: "like this".into() })
     });
     assert!(resumes, "{:?}", scenario.effects);
+}
+
+/// A run that a red CI froze at its last attempt.
+fn frozen() -> FleetScenario {
+    let mut scenario =
+        FleetScenario::in_ci(Policy { fix_forward_attempts: 0, ..Policy::default() });
+    scenario.report_verdict("h1", Verdict::Red);
+    assert_eq!(scenario.outcome(), Some(Outcome::Frozen));
+    scenario
+}
+
+/// The work that began in the run since event `from`.
+fn began(scenario: &FleetScenario, from: usize) -> Vec<Activity> {
+    let events = scenario.events[from..].iter();
+    events
+        .filter_map(|(_, event)| match event {
+            Event::Began { activity, .. } => Some(activity.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn frozen_run_that_is_green_after_all_is_closed_by_a_look() {
+    let mut scenario = frozen();
+    let (from, turns) = (scenario.events.len(), scenario.run().agent.turns);
+    assert!(scenario.operate(Command::LookAgain { run: RUN }).is_ok());
+    assert_eq!(scenario.fleet.inbox().len(), 0, "the card is answered");
+    assert_eq!(scenario.run().doing(scenario.now), "looking again: waiting for CI");
+    // A restart looks on.
+    let policy = scenario.fleet.policy.clone();
+    scenario.input(Input::Started { policy: Box::new(policy) });
+    for _ in 0..3 {
+        scenario.report_verdict("h1", Verdict::Green);
+    }
+    assert_eq!(scenario.outcome(), Some(Outcome::Done));
+    let stages = Stage::all().map(|stage| Activity::Stage { stage });
+    let again = std::iter::once(Activity::Stage { stage: Stage::Ci });
+    assert_eq!(began(&scenario, from), again.chain(stages).collect::<Vec<_>>());
+    assert_eq!((scenario.run().agent.turns, scenario.run().progress.attempts), (turns, 0));
+    let posted: Vec<&OutboxStep> = scenario.fleet.outbox.values().map(|e| &e.step).collect();
+    assert!(posted.iter().any(|step| matches!(step, OutboxStep::Close { .. })), "{posted:?}");
+    assert!(scenario.fleet.locks.is_empty());
+}
+
+#[test]
+fn look_that_finds_no_green_says_so_and_leaves_the_run_frozen() {
+    for (verdict, why) in [
+        (Verdict::Red, "looked again: CI is red (said)"),
+        (Verdict::NoCi, "CI: no CI: said"),
+        (Verdict::Stuck, "CI: stuck: said"),
+        (Verdict::Lost, "CI: lost: said"),
+    ] {
+        // Attempts are left: a look takes none all the same.
+        let mut scenario = FleetScenario::in_ci(Policy::default());
+        scenario.report_verdict("h1", Verdict::NoCi);
+        let from = scenario.events.len();
+        assert!(scenario.operate(Command::LookAgain { run: RUN }).is_ok());
+        scenario.report_verdict("h1", verdict);
+        assert_eq!(scenario.outcome(), Some(Outcome::Frozen), "{verdict:?}");
+        assert_eq!(scenario.run().progress.why.as_received(), why);
+        assert_eq!(began(&scenario, from), [Activity::Stage { stage: Stage::Ci }]);
+        assert_eq!(scenario.run().progress.looks_again, None);
+        assert_eq!(scenario.fleet.inbox()[0].title.as_received(), why);
+        assert_eq!(scenario.fleet.locks.get(&repo(1)), Some(&RUN));
+        // A retry is a turn again.
+        let guidance = "do this".into();
+        assert!(scenario.operate(Command::Retry { run: RUN, guidance }).is_ok());
+        assert!(matches!(scenario.run().progress.activity, Activity::Turn { .. }));
+    }
+}
+
+#[test]
+fn only_an_operator_looks_again_and_only_at_a_frozen_run() {
+    let look = || Command::LookAgain { run: RUN };
+    let mut scenario = frozen();
+    assert_eq!(scenario.command(Role::Viewer, look()), Err(Refusal::Viewer));
+    assert_eq!(scenario.outcome(), Some(Outcome::Frozen));
+    let mut live = FleetScenario::in_ci(Policy::default());
+    assert_eq!(live.operate(look()), Err(Refusal::NotEnded { run: RUN }));
+    let mut unpushed = FleetScenario::in_turn(Policy::default());
+    unpushed.end_turn(TurnEnd::Silent);
+    assert_eq!(unpushed.operate(look()), Err(Refusal::NotFrozen { run: RUN }));
+    let mut done = FleetScenario::in_ci(Policy::default());
+    (0..3).for_each(|_| done.report_verdict("h1", Verdict::Green));
+    assert_eq!(done.operate(look()), Err(Refusal::NotFrozen { run: RUN }));
+    let run = crate::model::id::RunId(9);
+    assert_eq!(done.operate(Command::LookAgain { run }), Err(Refusal::NoRun { run }));
 }
 
 #[test]

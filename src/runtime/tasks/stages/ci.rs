@@ -10,13 +10,14 @@ use super::pipelines::{self, Trigger};
 use super::poll::poll_until_decided;
 use super::{
     APPEAR_MINUTES, DAY_MINUTES, POLL_INTERVAL_MS, StageTask, TaskContext, TaskError, branch,
-    minutes, pushed_at,
+    extension, minutes,
 };
 use crate::ci;
 use crate::ci::github::WatchedCommit;
+use crate::ci::quiet::QuietClock;
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::Judgement;
-use crate::core::tables::commit::Deadlines;
+use crate::core::tables::commit::{Deadlines, QUIET};
 use crate::runtime::wall::Grants;
 
 pub(super) const STAGE: StageTask =
@@ -41,7 +42,10 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let ms = |minutes: u32| i64::from(minutes) * 60_000;
     let deadlines = Deadlines {
         appear: ms(rules.appear_minutes.unwrap_or(APPEAR_MINUTES)),
-        run: rules.run_minutes.map_or(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX), ms),
+        run: rules
+            .run_minutes
+            .map_or(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX), ms)
+            .saturating_add(extension(task)),
     };
     let interval = Duration::from_millis(rules.poll_ms.unwrap_or(POLL_INTERVAL_MS).max(100));
     if let Some(repo) = &rules.woodpecker {
@@ -55,8 +59,9 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
         branch: &branch(task),
         required: rules.required.as_slice(),
         deadlines,
-        pushed: pushed_at(task),
+        quiet: rules.quiet_seconds.map_or(QUIET, |seconds| i64::from(seconds) * 1000),
     };
-    let checks = Checks { api, config: &task.config, pool: &pool, watched, pushed: sha };
+    let quiet = QuietClock::default();
+    let checks = Checks { task, api, pool: &pool, watched, pushed: sha, quiet };
     poll_until_decided(task, &checks, sha, deadlines, interval).await
 }

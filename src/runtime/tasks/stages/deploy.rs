@@ -8,8 +8,8 @@ use futures::FutureExt;
 use super::checkout::{checkout, command};
 use super::pipelines::{self, Trigger};
 use super::{
-    APPEAR_MINUTES, DAY_MINUTES, POLL_INTERVAL_MS, StageTask, TaskContext, TaskError, minutes,
-    rollout,
+    APPEAR_MINUTES, DAY_MINUTES, POLL_INTERVAL_MS, StageTask, TaskContext, TaskError, extension,
+    minutes, rollout,
 };
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::{Judgement, Verdict};
@@ -32,7 +32,11 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let rules = rules.deploy.clone().ok_or("no deploy is configured")?;
     let limit = minutes(rules.minutes.unwrap_or(task.config.limits.deploy_minutes));
     let mut judgement = Judgement::new(Verdict::Green, "nothing to roll out");
-    if let Some(line) = &rules.command {
+    // To look again is to read: the command could set a newer deploy back. Where nothing else can be read,
+    // it alone shows how the commit does.
+    let looks_only = task.run.progress.looks_again.is_some()
+        && (rules.woodpecker.is_some() || !rules.kubernetes.is_empty());
+    if let Some(line) = rules.command.as_ref().filter(|_| !looks_only) {
         let (_, folder) = checkout(task, sha).await?;
         let access = task.config.repos.get(task.run.work.repo()).map(|known| known.deploy.clone());
         let needs = Grants { needs: access.unwrap_or_default(), ..Grants::default() };
@@ -45,6 +49,7 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
         && let Some(repo) = &rules.woodpecker
     {
         let run = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        let run = run.saturating_add(extension(task));
         let deadlines = Deadlines { appear: i64::from(APPEAR_MINUTES) * 60_000, run };
         let interval = Duration::from_millis(POLL_INTERVAL_MS);
         let (of, times) = ((repo.as_str(), Trigger::Manual), (deadlines, interval));

@@ -27,11 +27,9 @@ use crate::config::repos::RepositoryConfig;
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
 use crate::core::model::stage::{ProofLink, Stage};
-use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::redact::Redactor;
-use crate::runtime::clock;
 
 /// Minutes until a check or a pipeline should have appeared, unless the repository says otherwise.
 const APPEAR_MINUTES: u32 = 10;
@@ -97,9 +95,24 @@ async fn confirm(
     Ok(Judgement { facts: judgement.facts, ..Judgement::new(Verdict::Lost, detail) })
 }
 
-/// When the commit was pushed. Deadlines count from there, also after a restart.
-fn pushed_at(task: &TaskContext) -> Timestamp {
-    task.run.proof.get(ProofLink::Commit).map_or_else(clock::wall, |link| link.at)
+/// The milliseconds since the commit was pushed, by afk's own clock. Deadlines count from there, also
+/// after a restart.
+fn age(task: &TaskContext) -> i64 {
+    task.run.proof.get(ProofLink::Commit).map_or(0, |link| task.since(link.at))
+}
+
+/// The milliseconds since the stage before the deploy was green, or since the push without one. CI may
+/// have taken long, and that time is not the deploy's.
+fn deploy_age(task: &TaskContext) -> i64 {
+    let ci = task.run.proof.get(ProofLink::Ci).filter(|link| link.verdict == Verdict::Green);
+    ci.map_or_else(|| age(task), |link| task.since(link.at))
+}
+
+/// The milliseconds by which the deadline for the end of a stage is later, where an operator has afk look
+/// again: what still runs then gets its whole time.
+fn extension(task: &TaskContext) -> i64 {
+    let looks = task.run.progress.looks_again;
+    looks.map_or(0, |at| (age(task) - task.since(at)).max(0))
 }
 
 /// The branch that the run's repository is pushed to.

@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use super::poll::{Poll, VerdictSource, fetch_head, lengthened, poll_until_decided};
-use super::{TaskContext, TaskError, branch, pushed_at};
+use super::{TaskContext, TaskError, age, branch, deploy_age};
 use crate::ci::CiStatus;
 use crate::ci::woodpecker::{WatchedPipeline, WoodpeckerClient, WoodpeckerError};
 use crate::core::model::id::Sha;
-use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::error::chain;
-use crate::runtime::{clock, outages};
+use crate::runtime::outages;
 use crate::workspace::pool::Pool;
 
 /// The kind of pipeline that decides.
@@ -43,7 +42,7 @@ struct Pipelines<'a> {
     branch: String,
     trigger: Trigger,
     deadlines: Deadlines,
-    pushed: Timestamp,
+    task: &'a TaskContext,
     pool: &'a Pool,
 }
 
@@ -64,8 +63,8 @@ pub(super) async fn follow(
     let token = task.runtime.services().secrets.get(&section.token).await;
     let token = token.map_err(|error| chain(&error))?;
     let server = WoodpeckerClient::new(&section.address, token).map_err(|error| chain(&error))?;
-    let (branch, pushed, address) = (branch(task), pushed_at(task), &section.address);
-    let pipelines = Pipelines { server, address, repo, branch, trigger, deadlines, pushed, pool };
+    let (branch, address) = (branch(task), &section.address);
+    let pipelines = Pipelines { server, address, repo, branch, trigger, deadlines, task, pool };
     poll_until_decided(task, &pipelines, sha, deadlines, interval).await
 }
 
@@ -74,16 +73,24 @@ impl VerdictSource for Pipelines<'_> {
         "the pipeline"
     }
 
+    fn age(&self) -> i64 {
+        match self.trigger {
+            Trigger::Push => age(self.task),
+            Trigger::Manual => deploy_age(self.task),
+        }
+    }
+
     async fn poll(&self, sha: &Sha, unseen_ms: i64) -> Result<Poll, TaskError> {
         let watched = WatchedPipeline {
             repo: self.repo,
             branch: &self.branch,
             event: self.trigger.event(),
             sha,
-            pushed: self.pushed,
+            age: self.age(),
+            back: age(self.task),
             deadlines: lengthened(self.deadlines, unseen_ms),
         };
-        let status = self.server.poll(&watched, clock::wall()).await;
+        let status = self.server.poll(&watched).await;
         let status = status.map_err(|error| {
             let why = chain(&error);
             match error {

@@ -3,23 +3,23 @@
 //!
 //! A service that can't be reached is an outage, which the core waits for. One that answers with
 //! something unusable is polled again until the deadline; then the verdict is unknown. Deadlines
-//! count only time in which afk could look: after a gap, one look comes first. A service that drops the commit's run because the branch moved on is polled for the newer head.
+//! count only time in which afk could look: after a gap, one look comes first. A service that drops
+//! the commit's run because the branch moved on is polled for the newer head.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{TaskContext, TaskError, pushed_at};
+use super::{TaskContext, TaskError};
 use crate::core::model::id::Sha;
 use crate::core::model::verdict::{Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
-use crate::runtime::clock;
 use crate::workspace::pool::Pool;
 
 /// Polls in a row that may fail before the transcript mentions it, or before an outage holds the run.
 const SILENT_FAILURES: u32 = 3;
-/// The part of a pause beyond what was intended that counts as a gap: the machine slept.
-const GAP_MS: i64 = 60_000;
+/// The part of a pause beyond what was intended that counts as a gap: afk was stopped.
+const GAP: Duration = Duration::from_secs(60);
 /// The shortest time from the push until a service that can't be reached makes the verdict unknown,
 /// in milliseconds.
 const SHORTEST_DEADLINE_MS: i64 = 60_000;
@@ -40,6 +40,9 @@ pub(super) enum Poll {
 pub(super) trait VerdictSource: Sync {
     /// The subject of messages, such as "CI".
     fn name(&self) -> &'static str;
+
+    /// The milliseconds by afk's clock from which the deadlines count.
+    fn age(&self) -> i64;
 
     /// Asks the service about a commit: the pushed one, or a head that superseded it. Its deadlines
     /// are longer by the time in which nobody could look.
@@ -62,16 +65,17 @@ pub(super) async fn poll_until_decided(
     interval: Duration,
 ) -> Result<Judgement, TaskError> {
     let name = source.name();
-    let (mut unseen_ms, mut looked) = (task.run.progress.unseen_ms, clock::wall());
+    let (mut unseen_ms, mut looked) = (task.run.progress.unseen_ms, Instant::now());
     let (mut polled, mut pending, mut failures) = (sha.clone(), String::new(), 0);
     loop {
-        let passed = clock::wall().since(looked);
-        let intended = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
-        if passed.saturating_sub(intended) >= GAP_MS {
+        // The ages come from the same clock, so a wall clock that is set changes neither.
+        let passed = looked.elapsed();
+        if passed.saturating_sub(interval) >= GAP {
+            let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
             unseen_ms = unseen_ms.saturating_add(passed);
         }
         let polled_now = source.poll(&polled, unseen_ms).await;
-        looked = clock::wall();
+        looked = Instant::now();
         match polled_now {
             Ok(Poll::Decided(judgement)) => return Ok(judgement),
             Ok(Poll::Superseded { head }) => {
@@ -96,7 +100,7 @@ pub(super) async fn poll_until_decided(
                     task.note(format!("{name}: {error}; trying again"));
                 }
                 let deadline = deadlines.run.max(SHORTEST_DEADLINE_MS).saturating_add(unseen_ms);
-                if !error.is_outage() && clock::wall().since(pushed_at(task)) >= deadline {
+                if !error.is_outage() && source.age() >= deadline {
                     return Ok(Judgement::new(Verdict::Unknown, error.to_string()));
                 }
             }

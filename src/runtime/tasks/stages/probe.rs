@@ -9,7 +9,7 @@ use super::checkout::{checkout, command};
 use super::{DAY_MINUTES, StageTask, TaskContext, TaskError, minutes};
 use crate::core::model::id::Sha;
 use crate::core::model::input::Input;
-use crate::core::model::verdict::{Judgement, ProbeSample};
+use crate::core::model::verdict::{Fact, FactKind, Judgement, ProbeSample, Verdict};
 use crate::deploy::probe::Prober;
 use crate::runtime::wall::Grants;
 use crate::runtime::{LoopMessage, clock};
@@ -25,6 +25,7 @@ fn limit(_task: &TaskContext) -> Duration {
 async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let (rules, folder) = checkout(task, sha).await?;
     let probe = rules.probe.clone().ok_or("no probe is configured")?;
+    let doubt = rules.probe_doubt();
     let supervisor = task.runtime.supervisor.clone();
     let log = task.log("probe");
     let line = probe.command.clone().unwrap_or_default();
@@ -32,12 +33,17 @@ async fn judge(task: &TaskContext, sha: &Sha) -> Result<Judgement, TaskError> {
     let prober = Prober::new(probe, sha.clone(), supervisor, spec, log);
     let prober = prober.map_err(|e| crate::error::chain(&e))?;
     let (inputs, repo) = (task.runtime.inputs.clone(), task.run.work.repo().clone());
-    let judgement = prober.judge(|sample| {
-        let latency_ms = u32::try_from(sample.latency.as_millis()).unwrap_or(u32::MAX);
-        let sample = ProbeSample { at: clock::wall(), ok: sample.ok, latency_ms };
-        let input = Input::Probe { repo: repo.clone(), sample };
-        // If the queue is full, the sparkline lacks this sample; the judgement doesn't.
-        let _ = inputs.try_send(LoopMessage::Input(Box::new(input)));
-    });
-    Ok(judgement.await)
+    let mut judgement = prober
+        .judge(|sample| {
+            let latency_ms = u32::try_from(sample.latency.as_millis()).unwrap_or(u32::MAX);
+            let sample = ProbeSample { at: clock::wall(), ok: sample.ok, latency_ms };
+            let input = Input::Probe { repo: repo.clone(), sample };
+            // If the queue is full, the sparkline lacks this sample; the judgement doesn't.
+            let _ = inputs.try_send(LoopMessage::Input(Box::new(input)));
+        })
+        .await;
+    if let Some(doubt) = doubt.filter(|_| judgement.verdict == Verdict::Green) {
+        judgement.facts.push(Fact::new(FactKind::Reservation, doubt));
+    }
+    Ok(judgement)
 }
