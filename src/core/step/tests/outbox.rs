@@ -82,7 +82,7 @@ fn operator_retries_skips_and_edits_single_steps() {
     refuse_all(&mut scenario, |_| false);
     let comment = scenario.fleet.outbox.values();
     let comment =
-        comment.filter(|e| matches!(e.step, OutboxStep::Comment { .. })).last().unwrap().id;
+        comment.filter(|e| matches!(e.step, OutboxStep::Comment { .. })).next_back().unwrap().id;
     let edit = |text: &str| Command::EditStep { entry: comment, text: text.into() };
     assert_eq!(scenario.command(Role::Viewer, edit("x")), Err(Refusal::Viewer));
     assert_eq!(scenario.operate(edit(" ")), Err(Refusal::Empty));
