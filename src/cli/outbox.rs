@@ -50,13 +50,13 @@ pub(super) async fn run(args: OutboxArgs, instance: &InstanceArgs) -> Result<(),
     };
     let (config, paths) = instance.load()?;
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
-    let reply = match client::send_command(&paths.state, hello, command.clone()).await? {
-        Some(reply) => reply,
-        None => {
-            let (actor, origin) = (config.operator(), "cli".to_owned());
-            let envelope = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, command };
-            write_to_journal(&config, &paths.state, envelope)?
-        }
+    let sent = client::send_command(&paths.state, hello, command.clone()).await?;
+    let reply = if let Some(reply) = sent {
+        reply
+    } else {
+        let (actor, origin) = (config.operator(), "cli".to_owned());
+        let envelope = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, command };
+        write_to_journal(&config, &paths.state, envelope)?
     };
     match reply {
         Ok(_) => Ok(()),

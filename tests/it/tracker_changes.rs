@@ -136,19 +136,21 @@ async fn issue_newer_than_its_events_waits_for_them() {
     github.issue(1, "Do it", "x", "ana");
     github.label(1, "ready-for-agent", "ana", false);
     github.label(1, "ready-for-agent", "rita", true);
-    // The timeline still ends with ana's label.
+    github.issue(2, "Do it", "x", "ana");
+    // The first timeline still ends with ana's label, and the second one is empty.
     github.hide_events(2);
     let runtime = world.start().await;
-    reason(
-        &runtime,
-        1,
-        "the lag",
-        |r| matches!(r, Reason::ArmingUnknown { why } if why.contains("lag")),
-    )
-    .await;
+    let lags = |reason: &Reason| match reason {
+        Reason::ArmingUnknown { why } => why.contains("lag"),
+        _ => false,
+    };
+    for number in [1, 2] {
+        reason(&runtime, number, "the lag", lags).await;
+    }
     github.hide_events(0);
     reason(&runtime, 1, "the stranger", |r| matches!(r, Reason::Untrusted { .. })).await;
-    assert!(runtime.handle.snapshots.borrow().fleet.runs.is_empty());
+    reason(&runtime, 2, "the claim", |r| matches!(r, Reason::Running { .. })).await;
+    assert_eq!(runtime.handle.snapshots.borrow().fleet.runs.len(), 1);
     runtime.stop().await;
 }
 
@@ -230,6 +232,44 @@ async fn steps_on_an_archived_repository_ask_once_and_are_done_later() {
     runtime.stop().await;
     assert_eq!(open, 0, "the question is answered");
     assert!(github.labels(1).is_empty(), "{:?}", github.labels(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn held_steps_are_listed_and_skipped_on_the_command_line() {
+    let (world, github) = world("");
+    github.issue(1, "Do it", "x", "ana");
+    let runtime = world.start().await;
+    at_work(&runtime, &world).await;
+    github.archive(true);
+    go(&world);
+    until(&runtime, "the held steps", |s| {
+        let held = s.fleet.outbox.values().filter(|entry| entry.held).count();
+        (run_of(&s.fleet, 1)?.progress.outcome.is_some() && held == 3).then_some(())
+    })
+    .await;
+    runtime.stop().await;
+    let call = |words: &[&str]| {
+        let places = world.places();
+        let args: Vec<&str> =
+            places.iter().map(String::as_str).chain(words.iter().copied()).collect();
+        let out = crate::support::afk(&args).output().unwrap();
+        let both = [out.stdout, out.stderr].concat();
+        (out.status.code(), crate::support::text(&both))
+    };
+    let (code, listed) = call(&["outbox"]);
+    assert_eq!(code, Some(0), "{listed}");
+    let held: Vec<&str> = listed.lines().filter(|line| line.contains("can't be done")).collect();
+    assert!(held.len() == 3 && listed.contains("403"), "{listed}");
+    for line in held {
+        let step = line.split(' ').next().unwrap();
+        let (code, printed) = call(&["outbox", "edit", step, "another text"]);
+        assert!(code == Some(1) && printed.contains("is no comment"), "{printed}");
+        assert_eq!(call(&["outbox", "skip", step]).0, Some(0));
+        assert_eq!(call(&["outbox", "retry", step]).0, Some(1), "it is gone");
+    }
+    assert!(!call(&["outbox"]).1.contains("can't be done"));
+    let (_, explained) = call(&["explain", "acme/thing#1"]);
+    assert!(explained.contains("r1 ended as done"), "{explained}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ impl Stepper<'_> {
         let gone: Vec<IssueKey> =
             self.fleet().issues.keys().filter(|key| !listed.contains(key)).cloned().collect();
         for key in gone {
-            self.lose_issue(key);
+            self.lose_issue(&key);
         }
     }
 
@@ -49,10 +49,10 @@ impl Stepper<'_> {
         }
     }
 
-    fn lose_issue(&mut self, key: IssueKey) {
-        let Some(before) = self.fleet().issues.get(&key).cloned() else { return };
+    fn lose_issue(&mut self, key: &IssueKey) {
+        let Some(before) = self.fleet().issues.get(key).cloned() else { return };
         self.emit(Event::IssueGone { key: key.clone() });
-        self.issue_changed(&key, &before);
+        self.issue_changed(key, &before);
     }
 
     /// Takes an issue that was read right before its claim, and claims it if this version may start.
@@ -67,7 +67,7 @@ impl Stepper<'_> {
                     self.claim(&issue);
                 }
             }
-            Ok(None) => self.lose_issue(key.clone()),
+            Ok(None) => self.lose_issue(key),
             Err(_) => {}
         }
     }

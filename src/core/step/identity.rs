@@ -26,12 +26,12 @@ impl Stepper<'_> {
                 Some(known) if known.id != identity.id => {
                     self.ask_about_replacement(&repo, &known, identity);
                 }
-                known => self.take_identity(repo, known.as_ref(), identity),
+                known => self.take_identity(&repo, known.as_ref(), identity),
             }
         }
     }
 
-    fn take_identity(&mut self, repo: Repo, known: Option<&RepoIdentity>, identity: RepoIdentity) {
+    fn take_identity(&mut self, repo: &Repo, known: Option<&RepoIdentity>, identity: RepoIdentity) {
         let name = clean_line(&identity.name);
         let renamed = !name.eq_ignore_ascii_case(repo.as_str())
             && known.is_none_or(|known| known.name != identity.name);

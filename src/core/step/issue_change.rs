@@ -60,7 +60,7 @@ impl Stepper<'_> {
         if let Some(why) = withdrawal(before, now.as_deref()) {
             // An operator wanted the run although the issue was closed or not armed.
             if !detached || now.is_none() {
-                self.withdrawn(id, why);
+                self.withdrawn(id, &why);
             }
             return;
         }
@@ -73,10 +73,10 @@ impl Stepper<'_> {
         }
     }
 
-    fn withdrawn(&mut self, id: RunId, why: String) {
+    fn withdrawn(&mut self, id: RunId, why: &str) {
         let Some(run) = self.run(id) else { return };
         let past = is_past_push(run);
-        self.emit(Event::IssueWithdrawn { run: id, why: why.clone() });
+        self.emit(Event::IssueWithdrawn { run: id, why: why.into() });
         if past {
             self.note(id, format!("{why}; afk finishes what it has pushed"));
             self.update_progress_of(id);

@@ -5,7 +5,7 @@ use crate::model::command::{Command, Refusal, Role};
 use crate::model::effect::Effect;
 use crate::model::id::OutboxId;
 use crate::model::input::Input;
-use crate::model::outbox::OutboxStep;
+use crate::model::outbox::{OutboxEntry, OutboxStep};
 use crate::model::policy::Policy;
 use crate::model::verdict::Verdict;
 use crate::query::{explain, outbox};
@@ -28,9 +28,7 @@ fn steps(scenario: &FleetScenario) -> Vec<OutboxId> {
 /// Answers every delivery about the issue that is under way as impossible, except for `works`.
 fn refuse_all(scenario: &mut FleetScenario, works: impl Fn(&OutboxStep) -> bool) {
     for _ in 0..10 {
-        let untried = |entry: &&crate::model::outbox::OutboxEntry| {
-            !entry.held && entry.step.issue().is_some()
-        };
+        let untried = |entry: &&OutboxEntry| !entry.held && entry.step.issue().is_some();
         let Some(entry) = scenario.fleet.outbox.values().find(untried).cloned() else { return };
         scenario.input(if works(&entry.step) {
             Input::Delivered { entry: entry.id }
@@ -80,9 +78,8 @@ fn approved_steps_are_tried_again_and_ask_again_only_if_they_fail() {
 fn operator_retries_skips_and_edits_single_steps() {
     let mut scenario = done();
     refuse_all(&mut scenario, |_| false);
-    let comment = scenario.fleet.outbox.values();
-    let comment =
-        comment.filter(|e| matches!(e.step, OutboxStep::Comment { .. })).last().unwrap().id;
+    let is_comment = |e: &&OutboxEntry| matches!(e.step, OutboxStep::Comment { .. });
+    let comment = scenario.fleet.outbox.values().rfind(is_comment).unwrap().id;
     let edit = |text: &str| Command::EditStep { entry: comment, text: text.into() };
     assert_eq!(scenario.command(Role::Viewer, edit("x")), Err(Refusal::Viewer));
     assert_eq!(scenario.operate(edit(" ")), Err(Refusal::Empty));
@@ -150,9 +147,7 @@ fn comment_that_may_still_arrive_is_looked_for_three_times() {
     scenario.input(Input::Delivered { entry: comment });
     let mut looks = 0;
     loop {
-        let tidies = |entry: &&crate::model::outbox::OutboxEntry| {
-            matches!(entry.step, OutboxStep::Tidy { .. })
-        };
+        let tidies = |entry: &&OutboxEntry| matches!(entry.step, OutboxStep::Tidy { .. });
         let Some(entry) = scenario.fleet.outbox.values().find(tidies).cloned() else { break };
         assert!(entry.not_before > scenario.now, "it waits");
         scenario.now = entry.not_before;
