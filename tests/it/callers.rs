@@ -16,6 +16,7 @@ use crate::support::{git, repository_folder};
 /// A job's agent that commits, and pushes as the earlier service's agents do.
 const COMMITS: &str = r#"
 set -e
+name=${AFK_JOB:-prompt}
 say() { printf '{"type":"text","text":"%s"}\n' "$1"; }
 say "$(git symbolic-ref --short HEAD)"
 case "$prompt" in
@@ -24,7 +25,7 @@ case "$prompt" in
 esac
 case "$prompt" in
 *"nothing"*) ;;
-*) echo "$AFK_JOB" > "$AFK_JOB"; git add . ; git $US commit -qm "Add $AFK_JOB" ;;
+*) echo "$name" > "$name"; git add . ; git $US commit -qm "Add $name" ;;
 esac
 case "$prompt" in
 *"leak"*) printf 'key = "ghp_%s"\n' 0123456789abcdefghijABCDEFGHIJ012345 > keys; git add .; git $US commit -qm Keys ;;
@@ -86,17 +87,29 @@ async fn cancelled_job_leaves_its_commits_under_a_reference() {
     assert_eq!(status, 200);
     wait_for_status(&api, &id, "error").await;
     let reference = format!("refs/afk/kept/r{}", run.as_u64().unwrap());
+    wait_for_reference(&world, &reference).await;
+    assert_eq!(subjects(&world, &reference).last().unwrap(), &format!("Add {id}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_an_operators_own_prompt_are_kept() {
+    let world = commits("");
+    let api = Api::start(&world);
+    let submit = json!({"action": "submit", "repo": "acme/thing", "prompt": "work"});
+    let (status, accepted) = api.act(OPERATOR, submit).await;
+    assert_eq!(status, 200, "{accepted}");
+    wait_for_reference(&world, "refs/afk/kept/r1").await;
+    assert_eq!(subjects(&world, "refs/afk/kept/r1").last().unwrap(), "Add prompt");
+}
+
+/// Waits until afk's clone has a reference.
+async fn wait_for_reference(world: &World, reference: &str) {
+    let clone = base_clone(world);
     let kept = || {
-        let shown = std::process::Command::new("git")
-            .arg("--git-dir")
-            .arg(base_clone(&world))
-            .args(["log", "-1", "--format=%s", &reference])
-            .output()
-            .unwrap();
+        let shown = crate::support::try_git(&clone, &["rev-parse", "--verify", "-q", reference]);
         shown.status.success()
     };
     crate::support::world::wait_until("the kept commit", kept).await;
-    assert_eq!(subjects(&world, &reference).last().unwrap(), &format!("Add {id}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

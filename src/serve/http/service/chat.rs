@@ -98,9 +98,9 @@ impl ChatMessage {
     fn check(&self, at: usize) -> Result<(), OpenAiRefusal> {
         let roles = ["system", "developer", "user", "assistant", "tool", "function"];
         if !roles.contains(&self.role.as_str()) {
-            let message =
-                format!("{:?} is not one of {}", clean_line(&self.role), roles.join(", "));
-            return Err(OpenAiRefusal::unsupported(format!("messages[{at}].role"), message));
+            let role: String = clean_line(&self.role).chars().take(80).collect();
+            let message = format!("{role:?} is not one of {}", roles.join(", "));
+            return Err(OpenAiRefusal::unsupported(&format!("messages[{at}].role"), &message));
         }
         let Some(MessageContent::Parts(parts)) = &self.content else { return Ok(()) };
         for (number, part) in parts.iter().enumerate() {
@@ -109,7 +109,7 @@ impl ChatMessage {
                 let kind: String = clean_line(kind).chars().take(80).collect();
                 let message = format!("content of the type {kind:?} can't be read: send text");
                 let param = format!("messages[{at}].content[{number}]");
-                return Err(OpenAiRefusal::unsupported(param, message));
+                return Err(OpenAiRefusal::unsupported(&param, &message));
             }
         }
         Ok(())
@@ -288,7 +288,7 @@ fn stream_chunks(
                 // The status 200 is already sent. Clients show the error of such an event, and there
                 // is no [DONE].
                 let error = OpenAiRefusal::from(ServiceRefusal::failed(&why));
-                Some((vec![data(&error.body())], None))
+                Some((vec![data(error.body())], None))
             }
         }
     });

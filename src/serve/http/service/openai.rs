@@ -11,50 +11,52 @@ use serde_json::{Value, json};
 use super::super::ApiState;
 use super::super::refusal::openai_type;
 use super::{ServiceCaller, ServiceRefusal, service};
+use crate::core::model::untrusted::clean_line;
 
 /// An error in the shape that clients of `OpenAI`'s API show, with the keys of the replaced service
 /// beside it.
 #[derive(Debug)]
 pub(in super::super) struct OpenAiRefusal {
     status: StatusCode,
-    message: String,
-    code: &'static str,
-    /// The parameter that is wrong.
-    param: Option<String>,
-    /// Further keys beside `error`.
-    beside: Value,
+    body: Value,
 }
 
 impl OpenAiRefusal {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), code, param: None, beside: json!({}) }
+    /// An error about a parameter, or about none, with further keys beside it.
+    fn new(
+        status: StatusCode,
+        code: &str,
+        message: &str,
+        param: Option<&str>,
+        beside: Value,
+    ) -> Self {
+        let mut body = beside;
+        body["error"] = json!({
+            "message": message,
+            "type": openai_type(status),
+            "code": code,
+            "param": param,
+        });
+        Self { status, body }
     }
 
     /// A parameter that can't be honoured.
-    pub(super) fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
-        let refusal = Self::new(StatusCode::BAD_REQUEST, "unsupported_parameter", message);
-        Self { param: Some(param.into()), ..refusal }
+    pub(super) fn unsupported(param: &str, message: &str) -> Self {
+        let status = StatusCode::BAD_REQUEST;
+        Self::new(status, "unsupported_parameter", message, Some(param), json!({}))
     }
 
     /// A model that isn't one of those that are known.
     pub(super) fn unknown_model(status: StatusCode, name: &str, known: &[&String]) -> Self {
-        let name: String =
-            crate::core::model::untrusted::clean_line(name).chars().take(80).collect();
+        let name: String = clean_line(name).chars().take(80).collect();
         let message = format!("unsupported model {name:?}; GET /v1/models lists those that answer");
-        let refusal = Self::new(status, "model_not_found", message);
-        Self { param: Some("model".into()), beside: json!({"supported": known}), ..refusal }
+        let beside = json!({"supported": known});
+        Self::new(status, "model_not_found", &message, Some("model"), beside)
     }
 
-    /// An error in the middle of a stream, after the status has gone out.
-    pub(super) fn body(&self) -> Value {
-        let mut body = self.beside.clone();
-        body["error"] = json!({
-            "message": self.message,
-            "type": openai_type(self.status),
-            "code": self.code,
-            "param": self.param,
-        });
-        body
+    /// The body, which is also an event in a stream whose status has already gone out.
+    pub(super) const fn body(&self) -> &Value {
+        &self.body
     }
 }
 
@@ -82,13 +84,13 @@ impl From<ServiceRefusal> for OpenAiRefusal {
         if let Some(keys) = body.as_object_mut() {
             keys.remove("error");
         }
-        Self { status, message, code, param: path, beside: body }
+        Self::new(status, code, &message, path.as_deref(), body)
     }
 }
 
 impl IntoResponse for OpenAiRefusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body())).into_response()
+        (self.status, Json(self.body)).into_response()
     }
 }
 
@@ -169,7 +171,8 @@ pub(super) fn check_parameters(body: &Value) -> Result<(), OpenAiRefusal> {
         if is_default(name, value) || (forbids_tools && matches!(name, "tools" | "functions")) {
             continue;
         }
-        return Err(OpenAiRefusal::unsupported(name, format!("`{name}` can't be honoured: {why}")));
+        let message = format!("`{name}` can't be honoured: {why}");
+        return Err(OpenAiRefusal::unsupported(name, &message));
     }
     Ok(())
 }
@@ -179,7 +182,8 @@ mod tests {
     use super::*;
 
     fn refused(body: &Value) -> Option<String> {
-        check_parameters(body).err().and_then(|refusal| refusal.param)
+        let refusal = check_parameters(body).err()?;
+        refusal.body()["error"]["param"].as_str().map(str::to_owned)
     }
 
     #[test]
@@ -218,13 +222,15 @@ mod tests {
 
     #[test]
     fn refusal_of_the_replaced_service_keeps_its_keys_beside_the_error() {
-        let field = OpenAiRefusal::from(ServiceRefusal::field("messages", "Field required")).body();
+        let field = OpenAiRefusal::from(ServiceRefusal::field("messages", "Field required"));
+        let field = field.body();
         assert_eq!(field["error"]["message"], "messages: Field required");
         assert_eq!(
             (&field["error"]["param"], &field["detail"][0]["loc"][1]),
             (&json!("messages"), &json!("messages"))
         );
-        let failed = OpenAiRefusal::from(ServiceRefusal::failed("it broke")).body();
+        let failed = OpenAiRefusal::from(ServiceRefusal::failed("it broke"));
+        let failed = failed.body();
         assert_eq!(
             (&failed["error"]["message"], &failed["error"]["type"]),
             (&json!("it broke"), &json!("server_error"))

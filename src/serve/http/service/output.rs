@@ -110,7 +110,9 @@ mod tests {
 
     fn joined(events: &[&str]) -> String {
         let mut text = LineText::default();
-        events.iter().for_each(|event| text.push(event));
+        for event in events {
+            text.push(event);
+        }
         text.finish()
     }
 
