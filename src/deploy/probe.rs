@@ -74,9 +74,9 @@ impl Prober {
         Ok(Self { probe, sha, client, supervisor, spec, log })
     }
 
-    /// Samples until every sample of the soak time was good (green), [`BLIP`] bad ones in a row followed a
-    /// good one (red), or the first good one did not come in time (red). A shorter failure begins the soak
-    /// again, at most [`BLIPS`] times. `report` receives every sample.
+    /// Samples until every sample of the soak time was good (green), three bad ones in a row followed a
+    /// good one (red), or the first good one did not come in time (red). A shorter failure begins the
+    /// soak again, at most three times. `report` receives every sample.
     pub async fn judge(&self, mut report: impl FnMut(&Sample)) -> Judgement {
         let began = Instant::now();
         let settle = Duration::from_millis(self.probe.settle_ms);

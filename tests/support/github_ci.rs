@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// The words of a check that has not ended.
 const OPEN: [&str; 5] = ["queued", "in_progress", "waiting", "requested", "pending"];
 
+/// A workflow's name and identifier, and its checks.
+pub type Workflow = (&'static str, u64, Vec<(&'static str, &'static str)>);
+
 struct Check {
     name: String,
     status: String,
@@ -47,7 +50,7 @@ pub struct Ci {
     /// How old the checks of a commit are when they are first read, in seconds.
     pub age: i64,
     /// Further workflows of each commit: the name, the workflow's identifier and the checks.
-    pub further: Vec<(&'static str, u64, Vec<(&'static str, &'static str)>)>,
+    pub further: Vec<Workflow>,
     /// Apps that have a suite on each commit and do nothing.
     pub idle_apps: Vec<&'static str>,
     /// The status of new suites, where it isn't that of their checks.
