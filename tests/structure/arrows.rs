@@ -67,6 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "github",
             "journal",
             "lock",
+            "network",
             "notify",
             "process",
             "redact",
