@@ -34,7 +34,7 @@ pub(super) struct Clock {
     at: Timestamp,
     /// The time since boot of the last look.
     looked: Duration,
-    /// A large difference from wall time, and the time since boot from which it has lasted.
+    /// A large difference from wall time, and the time since boot at which it has lasted for long.
     differs: Option<(Duration, i64)>,
 }
 
@@ -47,7 +47,7 @@ impl Clock {
     fn start_at(least: Timestamp, boot: Duration, wall: Timestamp) -> Self {
         let ahead = least.since(wall);
         // A record from the future is the work of a clock that was ahead: the first look sets it back.
-        let differs = (ahead >= SET_MS).then(|| (boot.saturating_sub(CONFIRM), -ahead));
+        let differs = (ahead >= SET_MS).then_some((boot, -ahead));
         Self { began: boot, at: wall.max(least), looked: boot, differs }
     }
 
@@ -94,8 +94,8 @@ impl Clock {
     /// Follows a clock that was set, once it has stayed so.
     fn confirmed(&mut self, boot: Duration, difference: i64) -> Option<i64> {
         match self.differs {
-            Some((since, known)) if known.abs_diff(difference) < SET_MS.unsigned_abs() => {
-                if boot.saturating_sub(since) < CONFIRM {
+            Some((due, known)) if known.abs_diff(difference) < SET_MS.unsigned_abs() => {
+                if boot < due {
                     return None;
                 }
                 self.differs = None;
@@ -103,7 +103,7 @@ impl Clock {
                 Some(difference)
             }
             _ => {
-                self.differs = Some((boot, difference));
+                self.differs = Some((boot + CONFIRM, difference));
                 None
             }
         }

@@ -15,9 +15,19 @@ pub(crate) const DISK: &str = "afk's folders";
 /// The subject of the other causes about this machine.
 pub(crate) const MACHINE: &str = "this machine";
 
-/// Parts of the messages about a repository that the remote doesn't have, or hides from everybody
-/// without a right to it. Nothing goes on by itself then.
-const NOT_THERE: [&str; 3] = ["Repository not found", "not exported", "error: 404"];
+/// Parts of the messages with which the remote answers and refuses: it doesn't have the repository,
+/// hides it, or forbids the push; and a host that ssh doesn't trust. Nothing goes on by itself then.
+const REFUSED: [&str; 9] = [
+    "Host key verification failed",
+    "Repository not found",
+    "not exported",
+    "error: 403",
+    "HTTP 403",
+    "error: 404",
+    "HTTP 404",
+    "[rejected]",
+    "[remote rejected]",
+];
 /// Parts of the messages about a login that the remote doesn't accept.
 const LOGIN: [&str; 6] = [
     "Authentication failed",
@@ -80,7 +90,7 @@ pub(super) fn of_remote(output: &GitOutput, address: &str) -> Option<OutageCause
     }
     let server_error =
         || ours.iter().any(|line| line.contains("error: 5") || line.contains("HTTP 5"));
-    let kind = if NOT_THERE.iter().any(|part| has(part)) {
+    let kind = if REFUSED.iter().any(|part| has(part)) {
         return None;
     } else if LOGIN.iter().any(|part| has(part)) {
         OutageKind::Credential
@@ -206,6 +216,11 @@ mod tests {
             ),
             ("ERROR: Repository not found.\nfatal: Could not read from remote repository.", None),
             ("fatal: unable to access 'https://x/': The requested URL returned error: 403", None),
+            (
+                "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403\nsend-pack: unexpected disconnect while reading sideband packet\nfatal: the remote end hung up unexpectedly",
+                None,
+            ),
+            ("Host key verification failed.\nfatal: Could not read from remote repository.", None),
             ("fatal: bad object refs/remotes/origin/master", None),
             (" ! [rejected] master -> master (fetch first)", None),
             ("remote: fatal: Connection refused by policy\n ! [remote rejected] master", None),

@@ -230,9 +230,7 @@ fn on_github() -> (World, GitHub) {
 #[tokio::test(flavor = "multi_thread")]
 async fn login_that_is_refused_at_the_push_for_a_while_costs_nothing() {
     let (world, github) = on_github();
-    // git asks twice with a login.
-    let refused = || Fault::Status(401, vec![], "no");
-    github.fault("GET", "service=git-receive-pack", refused(), 4);
+    github.fault("POST", "git-receive-pack", Fault::Status(401, vec![], "no"), 3);
     github.issue(1, "Do it", "", "ana");
     let runtime = world.start().await;
     let run = ended(&runtime).await;

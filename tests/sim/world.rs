@@ -887,6 +887,8 @@ impl World {
         self.calm = true;
         self.policy.kill_switch = false;
         self.policy.day_limit = None;
+        // A start without a crash loses the tries that are under way, too.
+        self.under_way.retain(|effect| !matches!(effect, Effect::ProbeOutage { .. }));
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
         for action in [Command::SetKillSwitch { on: false }, Command::SetCapacity { permits: 2 }] {
             self.operate(action);

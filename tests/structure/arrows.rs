@@ -68,6 +68,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "github",
             "journal",
             "lock",
+            "network",
             "notify",
             "process",
             "redact",

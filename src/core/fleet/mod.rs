@@ -37,7 +37,7 @@ use crate::model::id::{EscalationId, IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::Job;
 use crate::model::ledger::LedgerEntry;
-use crate::model::outage::{OutageCause, OutageKind};
+use crate::model::outage::{OutageCause, OutageKind, PERMIT_MS};
 use crate::model::outbox::OutboxEntry;
 use crate::model::policy::{Policy, RemoteExecutor};
 use crate::model::run::{Activity, Run, Work};
@@ -245,7 +245,7 @@ impl Fleet {
             [next_try, notice, question, over].into_iter().flatten().min()
         };
         let permits = self.working_runs().filter_map(|run| match run.progress.activity {
-            Activity::Held { since, .. } => Some(since.plus(rules.permit_ms())),
+            Activity::Held { since, .. } => Some(since.plus(PERMIT_MS)),
             _ => None,
         });
         self.outages.all().filter_map(of_outage).chain(permits).min()

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::time::{MINUTE, Timestamp};
 
+/// The time after which the runs that an outage holds return their permits, in milliseconds.
+pub(crate) const PERMIT_MS: i64 = MINUTE;
 /// The first pause before afk tries again, in milliseconds.
 const FIRST_PAUSE: i64 = 2_000;
 /// The shortest time after a recovery in which a further failure continues the same outage, in
@@ -121,12 +123,6 @@ impl OutageRules {
     #[must_use]
     pub(crate) fn notice_ms(&self) -> i64 {
         MINUTE.min(self.ask_ms)
-    }
-
-    /// The time after which the runs that an outage holds return their permits, in milliseconds.
-    #[must_use]
-    pub(crate) const fn permit_ms(&self) -> i64 {
-        MINUTE
     }
 
     /// The pause before the next try after so many failures, in milliseconds: it doubles to the

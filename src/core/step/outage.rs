@@ -21,7 +21,7 @@ use crate::model::event::Event;
 use crate::model::id::{EscalationId, Repo, RunId};
 use crate::model::input::{RunFact, TryFailure};
 use crate::model::notice::Notice;
-use crate::model::outage::{OutageCause, OutageKind};
+use crate::model::outage::{OutageCause, OutageKind, PERMIT_MS};
 use crate::model::plural::plural;
 use crate::model::run::{Activity, Outcome, Run};
 use crate::model::time::{MINUTE, Timestamp};
@@ -140,7 +140,7 @@ impl Stepper<'_> {
         }
         self.notice_outages(rules.notice_ms());
         self.ask_about_outages(rules.ask_ms);
-        self.return_permits(rules.permit_ms());
+        self.return_permits(PERMIT_MS);
         self.try_outages();
     }
 
