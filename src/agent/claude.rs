@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::fields::{relative_path, text};
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, diff, json_line, raw_event};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, diff, json_line, limit, raw_event};
 use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
@@ -49,6 +49,8 @@ pub(crate) struct ClaudeProtocol {
     tools: BTreeSet<String>,
     /// The number of interrupts, which makes their request ids unique.
     interrupts: u32,
+    /// The reset of the limit that refused the last request, in seconds since 1970.
+    refused_until: Option<i64>,
     /// What claude runs in the background beside the conversation, one line each.
     background: Vec<String>,
     /// The turn has ended, and work in the background may begin another.
@@ -301,7 +303,10 @@ impl ClaudeProtocol {
             usd,
             ..Spend::default()
         }));
-        let end = turn_end(line);
+        let mut end = turn_end(line);
+        if let (TurnEnd::ApiError { why, .. }, Some(seconds)) = (&end, self.refused_until) {
+            end = limit::until(seconds, why.as_received());
+        }
         // A message that arrived after this turn begins the next one without a command.
         if end == TurnEnd::Done && self.prompt_taken && !self.unacknowledged.is_empty() {
             out.notice("a message arrived after the end of this turn and begins another one");
@@ -444,7 +449,12 @@ impl AgentProtocol for ClaudeProtocol {
             "stream_event" if line["parent_tool_use_id"].is_null() => {
                 self.on_stream_event(&line["event"], out);
             }
-            "stream_event" | "control_response" | "keep_alive" | "rate_limit_event" => {}
+            "rate_limit_event" => {
+                let limit = &line["rate_limit_info"];
+                let refused = text(limit, "status") == "rejected";
+                self.refused_until = limit["resetsAt"].as_i64().filter(|_| refused);
+            }
+            "stream_event" | "control_response" | "keep_alive" => {}
             "assistant" => self.on_assistant(line, out),
             "user" => self.on_user(line, out),
             "control_request" => self.on_control_request(line, out),

@@ -26,6 +26,7 @@ pub(crate) mod diff;
 pub(crate) mod driver;
 pub(crate) mod fields;
 pub(crate) mod json_line;
+pub(crate) mod limit;
 pub(crate) mod prose;
 pub(crate) mod recorder;
 mod split_events;

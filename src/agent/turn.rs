@@ -259,7 +259,7 @@ impl<'a> TurnLoop<'a> {
             }
             let later = out.later.into_iter().take(TRACKED.saturating_sub(self.later.len()));
             self.later.extend(later.map(|text| QueuedMessage { text, by_operator: false }));
-            let end = out.end?;
+            let end = super::limit::or_failure(out.end?);
             if let Some((cause, _)) = self.interrupted {
                 // The turn was done before the interrupt reached the agent.
                 let done = end == TurnEnd::Done && cause != InterruptCause::Budget;

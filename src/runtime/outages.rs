@@ -129,6 +129,8 @@ async fn attempt(
             crate::workspace::pool::check_disk(root, config.limits.disk_free_mib)
                 .map_err(|error| failed(error.to_string()))
         }
+        // Only a turn shows it, so the runs that it holds try.
+        OutageKind::UsageLimit | OutageKind::AgentLogin => Ok(()),
         OutageKind::Descriptors => descriptors::wait_for_room().await.map_err(failed),
         OutageKind::Processes => {
             let mut command = tokio::process::Command::new("git");

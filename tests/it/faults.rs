@@ -38,8 +38,8 @@ fn overloaded_model_is_shown_with_its_delay_and_retried() {
 }
 
 #[test]
-fn wrong_key_or_request_asks_a_human_at_once() {
-    for status in ["401", "400"] {
+fn wrong_request_asks_a_human_at_once() {
+    for status in ["403", "400"] {
         let world = World::claude(&format!("init; taken; failed {status}"));
         let line = format!("needs-human: the model's API answers {status}");
         shows_in_order(&world, &[&line, "inbox 1"], BOUND);

@@ -72,6 +72,25 @@ fn work_in_the_background_keeps_the_turn_open() {
 }
 
 #[test]
+fn rejected_request_waits_for_the_reset_of_its_limit() {
+    let limit = |status: &str| {
+        json!({"type": "rate_limit_event", "rate_limit_info":
+            {"status": status, "resetsAt": 1_796_000_090, "rateLimitType": "five_hour"}})
+    };
+    let mut failed = done(0.0);
+    failed["is_error"] = json!(true);
+    failed["result"] = json!("You've hit your limit");
+    let end = |status: &str| {
+        let lines = [replay("do it"), limit(status), failed.clone()];
+        receive_lines(&mut running(), &lines).end
+    };
+    let why = "You've hit your limit".into();
+    let until = crate::core::model::time::Timestamp(1_796_000_090_000);
+    assert_eq!(end("rejected"), Some(TurnEnd::UsageLimit { until, why }));
+    assert!(matches!(end("allowed_warning"), Some(TurnEnd::ApiError { .. })));
+}
+
+#[test]
 fn last_words_without_an_end_are_flushed() {
     let mut claude = running();
     let delta = json!({"type": "stream_event", "parent_tool_use_id": null, "event":

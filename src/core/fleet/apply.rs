@@ -254,7 +254,7 @@ impl Fleet {
             Event::OutageReported { causes, question } => {
                 self.outages.reported(causes, *question);
             }
-            Event::Held { run, cause } => {
+            Event::Held { run, cause, .. } => {
                 if let Some(run) = self.run_mut(*run) {
                     run.apply(at, event);
                     let repo = run.work.repo().clone();

@@ -240,7 +240,8 @@ impl Fleet {
             let next_try = (holds && !volatile.is_trying(&outage.cause)).then_some(outage.next_try);
             let notice = (holds && !outage.noticed).then(|| outage.since.plus(rules.notice_ms()));
             let unasked = holds && outage.question.is_none();
-            let question = unasked.then(|| outage.since.plus(rules.ask_ms));
+            let ask_ms = rules.ask_ms_of(outage.cause.kind).filter(|_| unasked);
+            let question = ask_ms.map(|ms| outage.since.plus(ms));
             let over = outage.relapse_ends(rules);
             [next_try, notice, question, over].into_iter().flatten().min()
         };

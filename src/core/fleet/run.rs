@@ -36,14 +36,17 @@ impl Run {
         self.issue.withdrawn = None;
     }
 
-    /// Waits in the current activity until an outage is over. A turn that could not begin does not
-    /// count.
-    fn hold(&mut self, at: Timestamp, cause: &OutageCause) {
-        let then = std::mem::replace(&mut self.progress.activity, Activity::Ended);
-        if let Activity::Turn { .. } = then {
+    /// Waits in the current activity, or before the next one, until an outage is over. A turn that could
+    /// not begin does not count.
+    fn hold(&mut self, at: Timestamp, cause: &OutageCause, then: Option<&Activity>) {
+        let current = std::mem::replace(&mut self.progress.activity, Activity::Ended);
+        if then.is_some() {
+            // The end of its turn counted as a failure of the run.
+            self.progress.failures = self.progress.failures.saturating_sub(1);
+        } else if let Activity::Turn { .. } = current {
             self.agent.turns = self.agent.turns.saturating_sub(1);
         }
-        let (cause, then) = (cause.clone(), Box::new(then));
+        let (cause, then) = (cause.clone(), Box::new(then.cloned().unwrap_or(current)));
         self.progress.activity = Activity::Held { cause, since: at, then };
         self.progress.epoch += 1;
         (self.agent.quiet, self.agent.retry) = (None, None);
@@ -65,7 +68,7 @@ impl Run {
     pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::Admitted { .. } => self.progress.admitted = Some(at),
-            Event::Held { cause, .. } => self.hold(at, cause),
+            Event::Held { cause, then, .. } => self.hold(at, cause, then.as_deref()),
             Event::Began { activity, .. } => {
                 if let Activity::Held { since, .. } = self.progress.activity {
                     self.give_back_time(at.since(since));

@@ -15,6 +15,7 @@ use crate::model::approval::DecidedBy;
 use crate::model::budget::Spend;
 use crate::model::capability::Equipment;
 use crate::model::permission::PermissionRequest;
+use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
 /// Something that an agent, an operator or afk contributed to a turn.
@@ -203,6 +204,13 @@ pub enum TurnEnd {
         /// The error in the agent's words.
         why: Untrusted,
     },
+    /// The usage limit of the agent's plan is reached, until a known time.
+    UsageLimit {
+        /// When the limit is reset.
+        until: Timestamp,
+        /// The limit in the agent's words.
+        why: Untrusted,
+    },
     /// The agent stopped at the budget that afk set for the turn.
     Budget,
     /// The agent stopped at its own limit of steps or tokens.
@@ -253,6 +261,9 @@ impl TurnEnd {
             }
             Self::ApiError { status: None, why } => {
                 format!("the model failed: {}", why.clean_line())
+            }
+            Self::UsageLimit { why, .. } => {
+                format!("the agent has reached its usage limit: {}", why.clean_line())
             }
             Self::Budget => "the agent stopped at its budget".into(),
             Self::TurnLimit => "the agent stopped at its limit of steps or tokens".into(),

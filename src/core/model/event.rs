@@ -243,6 +243,9 @@ pub enum Event {
         run: RunId,
         /// The part of the environment that is away.
         cause: OutageCause,
+        /// What it does afterwards; none repeats what could not begin.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<Box<Activity>>,
     },
     /// A run that an outage holds for long returned its permit, and waits for another one.
     PermitReturned {

@@ -18,6 +18,9 @@ const FIRST_PAUSE: i64 = 2_000;
 /// milliseconds.
 const RELAPSE: i64 = MINUTE;
 
+/// The time after which a human is asked about the login of an agent, in milliseconds.
+const LOGIN_ASK: i64 = 2 * MINUTE;
+
 /// The part of the environment that is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +41,10 @@ pub enum OutageKind {
     Descriptors,
     /// The limit of processes or of memory for another one.
     Processes,
+    /// The usage limit of an agent's plan; the subject is the agent.
+    UsageLimit,
+    /// The login of an agent at its model; the subject is the agent.
+    AgentLogin,
 }
 
 impl OutageKind {
@@ -53,7 +60,15 @@ impl OutageKind {
             Self::Disk => "disk",
             Self::Descriptors => "descriptors",
             Self::Processes => "processes",
+            Self::UsageLimit => "usage-limit",
+            Self::AgentLogin => "agent-login",
         }
+    }
+
+    /// Whether it is about the model of an agent, which only a turn shows.
+    #[must_use]
+    pub const fn is_of_agent(self) -> bool {
+        matches!(self, Self::UsageLimit | Self::AgentLogin)
     }
 
     /// Whether it is a limit of this machine, which every run needs.
@@ -92,6 +107,8 @@ impl OutageCause {
             OutageKind::Disk => format!("the disk of {subject} has too little free space"),
             OutageKind::Descriptors => "afk is short of file descriptors".into(),
             OutageKind::Processes => "this machine can't start another process".into(),
+            OutageKind::UsageLimit => format!("{subject} has reached its usage limit"),
+            OutageKind::AgentLogin => format!("the model of {subject} doesn't accept its login"),
         }
     }
 }
@@ -116,6 +133,17 @@ impl OutageRules {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The time after which a human is asked about an outage of a kind, in milliseconds; none for a
+    /// kind that ends at a known time. A login needs a human mostly, and a few tries show it.
+    #[must_use]
+    pub(crate) fn ask_ms_of(&self, kind: OutageKind) -> Option<i64> {
+        match kind {
+            OutageKind::UsageLimit => None,
+            OutageKind::AgentLogin => Some(self.ask_ms.min(LOGIN_ASK)),
+            _ => Some(self.ask_ms),
+        }
     }
 
     /// The time after which an outage sends a notice, in milliseconds: shorter ones are nobody's

@@ -15,6 +15,7 @@
 //! a further failure continues the same outage, with its pauses and its one question.
 
 use crate::fleet::outages::Outage;
+use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::{EscalationDraft, EscalationKind};
 use crate::model::effect::Effect;
 use crate::model::event::Event;
@@ -26,6 +27,24 @@ use crate::model::plural::plural;
 use crate::model::run::{Activity, Outcome, Run};
 use crate::model::time::{MINUTE, Timestamp};
 use crate::step::stepper::Stepper;
+
+/// Whether a report shows that the model of an agent answers.
+fn is_of_model(fact: &RunFact) -> bool {
+    let RunFact::Agent(event) = fact else { return false };
+    matches!(
+        event,
+        AgentEvent::Text { .. }
+            | AgentEvent::Thought { .. }
+            | AgentEvent::ToolStart { .. }
+            | AgentEvent::PermissionRequest { .. }
+            | AgentEvent::TurnEnd(TurnEnd::Done)
+    )
+}
+
+/// The longest wait for the reset of a usage limit before another try, in milliseconds.
+const LONGEST_LIMIT: i64 = 24 * 60 * MINUTE;
+/// The wait beyond the reset of a usage limit, since clocks differ, in milliseconds.
+const LIMIT_MARGIN: i64 = 5_000;
 
 impl Stepper<'_> {
     /// Holds a run in its activity because a part of the environment is away. Neither an attempt nor
@@ -41,7 +60,28 @@ impl Stepper<'_> {
         }
         self.withdraw_requests(id, "the turn could not begin");
         self.note(id, format!("{}: {why}; afk waits and tries again", cause.summary()));
-        self.emit(Event::Held { run: id, cause });
+        self.emit(Event::Held { run: id, cause, then: None });
+    }
+
+    /// Holds a run whose turn ended at a limit or at the login of its agent. Nothing is spent, and the
+    /// conversation goes on afterwards. Returns whether the end was one of these.
+    pub(super) fn turn_held(&mut self, id: RunId, end: &TurnEnd, then: Activity) -> bool {
+        let Some(run) = self.run(id) else { return false };
+        let agent = run.agent.equipment.as_ref().map(|equipment| equipment.agent.clone());
+        let agent = agent.unwrap_or_else(|| "the agent".into());
+        let (kind, why, wait_ms) = match end {
+            TurnEnd::UsageLimit { until, why } => {
+                let wait = until.since(self.at).clamp(0, LONGEST_LIMIT);
+                (OutageKind::UsageLimit, why, wait + LIMIT_MARGIN)
+            }
+            TurnEnd::ApiError { status: Some(401), why } => (OutageKind::AgentLogin, why, 0),
+            _ => return false,
+        };
+        let (cause, repo) = (OutageCause::new(kind, agent), run.work.repo().clone());
+        self.outage_seen(&cause, TryFailure { why: why.clone(), wait_ms }, Some(&repo));
+        self.note(id, format!("{}; afk waits and goes on by itself", cause.summary()));
+        self.emit(Event::Held { run: id, cause, then: Some(Box::new(then)) });
+        true
     }
 
     /// Begins an outage, or continues one that had seemed to be over. While it holds, only its own
@@ -115,8 +155,10 @@ impl Stepper<'_> {
         if matches!(fact, RunFact::Unavailable { .. } | RunFact::Failed { .. }) {
             return;
         }
+        let model_works = is_of_model(fact);
         let of_run = |outage: &&Outage| {
-            outage.recovery.as_ref().is_some_and(|recovery| recovery.runs.contains(&run))
+            let shows = model_works || !outage.cause.kind.is_of_agent();
+            shows && outage.recovery.as_ref().is_some_and(|known| known.runs.contains(&run))
         };
         let confirmed: Vec<OutageCause> =
             self.fleet().outages.all().filter(of_run).map(|outage| outage.cause.clone()).collect();
@@ -139,7 +181,7 @@ impl Stepper<'_> {
             self.end_outage(&cause);
         }
         self.notice_outages(rules.notice_ms());
-        self.ask_about_outages(rules.ask_ms);
+        self.ask_about_outages();
         self.return_permits(PERMIT_MS);
         self.try_outages();
     }
@@ -158,9 +200,15 @@ impl Stepper<'_> {
         }
     }
 
-    /// The outages that hold for at least `ms` and that `is_new`, by kind.
-    fn lasting(&self, ms: i64, is_new: fn(&Outage) -> bool) -> Vec<Vec<Outage>> {
-        let lasts = |o: &&Outage| is_new(o) && self.at.since(o.since) >= ms;
+    /// The outages that hold for at least the time of their kind and that `is_new`, by kind.
+    fn lasting(
+        &self,
+        after: impl Fn(OutageKind) -> Option<i64>,
+        is_new: fn(&Outage) -> bool,
+    ) -> Vec<Vec<Outage>> {
+        let lasts = |o: &&Outage| {
+            is_new(o) && after(o.cause.kind).is_some_and(|ms| self.at.since(o.since) >= ms)
+        };
         let mut kinds: Vec<Vec<Outage>> = Vec::new();
         for outage in self.fleet().outages.holding().filter(lasts) {
             match kinds.last_mut().filter(|of| of[0].cause.kind == outage.cause.kind) {
@@ -173,7 +221,7 @@ impl Stepper<'_> {
 
     /// Sends one notice about the outages of a kind that last, once for each.
     fn notice_outages(&mut self, ms: i64) {
-        for outages in self.lasting(ms, |outage| !outage.noticed) {
+        for outages in self.lasting(|_| Some(ms), |outage| !outage.noticed) {
             let text = format!("{}; afk goes on by itself once it is over", title(&outages));
             let causes = outages.into_iter().map(|outage| outage.cause).collect();
             self.emit(Event::OutageReported { causes, question: None });
@@ -182,8 +230,10 @@ impl Stepper<'_> {
     }
 
     /// Asks a human once about the outages of a kind that last for long.
-    fn ask_about_outages(&mut self, ms: i64) {
-        for outages in self.lasting(ms, |outage| outage.question.is_none()) {
+    fn ask_about_outages(&mut self) {
+        let rules = self.fleet().policy.outages;
+        let after = |kind| rules.ask_ms_of(kind);
+        for outages in self.lasting(after, |outage| outage.question.is_none()) {
             let causes = outages.iter().map(|outage| outage.cause.clone()).collect();
             let question = self.open_question(outages[0].cause.kind).unwrap_or_else(|| {
                 let detail = self.outage_detail(&outages);

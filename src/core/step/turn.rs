@@ -136,6 +136,9 @@ impl Stepper<'_> {
         if run.work.job().is_some() {
             return self.job_turn_ended(id, &end);
         }
+        if self.turn_held(id, &end, retry.clone()) {
+            return;
+        }
         if self.trips_breaker(id, &end) {
             // The run is not at fault: it retries after a pause, and its success closes the breaker.
             let until = self.at.plus(PAUSE);
@@ -158,7 +161,8 @@ impl Stepper<'_> {
                 self.end_for_human(id, EscalationKind::OverBudget, &why, &"".into());
             }
             // A retry can't help: the key, the model's name or the request is wrong.
-            TurnEnd::ApiError { status: Some(400..=404 | 422), why: detail } => {
+            TurnEnd::ApiError { status: Some(400..=404 | 422), why: detail }
+            | TurnEnd::UsageLimit { why: detail, .. } => {
                 self.end_unfinished(id, &why, &detail);
             }
             TurnEnd::NoSession { .. }

@@ -11,7 +11,7 @@ use crate::model::notice::Notice;
 use crate::model::outage::{OutageCause, OutageKind};
 use crate::model::outbox::OutboxStep;
 use crate::model::policy::Policy;
-use crate::model::run::{Activity, Outcome};
+use crate::model::run::{Activity, Outcome, TurnPrompt};
 use crate::model::time::{MINUTE, Timestamp};
 use crate::model::verdict::Verdict;
 use crate::query::explain;
@@ -366,6 +366,57 @@ fn clock_that_was_ahead_is_set_back_with_every_stamp() {
         folded.apply(*at, event);
     }
     assert_eq!(folded, scenario.fleet);
+}
+
+/// Ends the turn of the first run, and returns whether the run is held.
+fn held_after(scenario: &mut FleetScenario, end: TurnEnd) -> bool {
+    scenario.end_turn(end);
+    matches!(scenario.run().progress.activity, Activity::Held { .. })
+}
+
+#[test]
+fn usage_limit_is_waited_out_without_a_question() {
+    let mut scenario = FleetScenario::in_turn(policy());
+    let until = scenario.now.plus(90 * MINUTE);
+    assert!(held_after(&mut scenario, TurnEnd::UsageLimit { until, why: "limit".into() }));
+    let turns = scenario.run().agent.turns;
+    scenario.now = until.plus(-MINUTE);
+    scenario.input(Input::Tick);
+    assert!(!scenario.effects.iter().any(|e| matches!(e, Effect::ProbeOutage { .. })));
+    assert!(scenario.fleet.inbox().is_empty(), "nobody is asked");
+    scenario.now = until.plus(MINUTE);
+    scenario.input(Input::Tick);
+    let cause = OutageCause::new(OutageKind::UsageLimit, "the agent");
+    scenario.input(Input::OutageTried { cause, failure: None });
+    // A run that returned its permit waits for one, and goes on with the conversation.
+    let Activity::Turn { prompt } = &scenario.run().progress.activity else {
+        panic!("{:?}", scenario.run().progress.activity)
+    };
+    assert!(matches!(prompt, TurnPrompt::Continue { .. }), "{prompt:?}");
+    assert_eq!(scenario.run().agent.turns, turns + 1);
+    assert_eq!((scenario.run().progress.failures, scenario.run().progress.attempts), (0, 0));
+}
+
+#[test]
+fn refused_login_is_tried_again_and_asked_about_once() {
+    let refused = || TurnEnd::ApiError { status: Some(401), why: "invalid key".into() };
+    let mut scenario = FleetScenario::in_turn(policy());
+    assert!(held_after(&mut scenario, refused()));
+    let cause = OutageCause::new(OutageKind::AgentLogin, "the agent");
+    let mut asked = 0;
+    for _ in 0..12 {
+        scenario.now = scenario.now.plus(MINUTE);
+        scenario.input(Input::Tick);
+        if scenario.effects.iter().any(|e| matches!(e, Effect::ProbeOutage { .. })) {
+            scenario.input(Input::OutageTried { cause: cause.clone(), failure: None });
+            assert!(held_after(&mut scenario, refused()));
+        }
+        asked = asked.max(scenario.fleet.inbox().len());
+    }
+    assert_eq!(asked, 1);
+    assert_eq!(scenario.outcome(), None);
+    let question = scenario.fleet.inbox()[0].title.clean_line();
+    assert!(question.contains("login"), "{question}");
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn turn_end_decides_between_retry_and_human() {
         (TurnEnd::Interrupted, Some(Outcome::NeedsHuman), false),
         (TurnEnd::ApiError { status: None, why: why() }, None, true),
         (TurnEnd::ApiError { status: Some(529), why: why() }, None, true),
-        (TurnEnd::ApiError { status: Some(401), why: why() }, Some(Outcome::NeedsHuman), false),
+        (TurnEnd::ApiError { status: Some(403), why: why() }, Some(Outcome::NeedsHuman), false),
         (TurnEnd::Refused { why: why() }, Some(Outcome::NeedsHuman), false),
         (TurnEnd::Budget, Some(Outcome::NeedsHuman), false),
         (TurnEnd::TurnLimit, None, true),
