@@ -39,7 +39,8 @@ struct Claims {
     /// When they are void without another heartbeat, in milliseconds of the Unix epoch.
     void_after: i64,
     /// One entry for each live run on an issue.
-    claims: Vec<PresentRun>,
+    #[serde(rename = "claims")]
+    runs: Vec<PresentRun>,
 }
 
 /// Starts publishing until the context is cancelled. Follows changes of the configuration.
@@ -112,7 +113,7 @@ async fn publish(
         afk: context.journal_id.clone(),
         heartbeat: heartbeat.0,
         void_after: heartbeat.plus(VOID_AFTER * 1000 * i64::from(config.heartbeat_seconds)).0,
-        claims,
+        runs: claims,
     };
     let text = serde_json::to_vec_pretty(&claims).unwrap_or_default();
     let mut problems = Vec::new();

@@ -90,11 +90,11 @@ pub(super) fn of_remote(output: &GitOutput, address: &str) -> Option<OutageCause
     }
     let server_error =
         || ours.iter().any(|line| line.contains("error: 5") || line.contains("HTTP 5"));
-    let kind = if REFUSED.iter().any(|part| has(part)) {
+    let kind = if REFUSED.iter().any(&has) {
         return None;
-    } else if LOGIN.iter().any(|part| has(part)) {
+    } else if LOGIN.iter().any(&has) {
         OutageKind::Credential
-    } else if AWAY.iter().any(|part| has(part)) || server_error() {
+    } else if AWAY.iter().any(has) || server_error() {
         OutageKind::Remote
     } else {
         return None;

@@ -261,7 +261,7 @@ async fn output_keeps_the_bytes_of_the_answer() {
     let answers = [
         value.to_string(),
         serde_json::to_string_pretty(&value).unwrap(),
-        format!("Here it is:\n\n```json\n{}\n```\n\n\n  - end\n", value),
+        format!("Here it is:\n\n```json\n{value}\n```\n\n\n  - end\n"),
     ];
     let api = Api::start(&world);
     for answer in &answers {

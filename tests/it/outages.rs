@@ -159,7 +159,9 @@ async fn nine_issues_in_three_repositories_outlast_their_remotes() {
     let world = World::new(&format!("{work}\n{END}")).with(OFTEN);
     let config = nine_issues(&world);
     let remotes = ["remote.git", "two.git", "three.git"].map(|name| world.path(name));
-    remotes.iter().for_each(|path| take_away(path));
+    for path in &remotes {
+        take_away(path);
+    }
     let runtime = world.try_start(config, None).await.unwrap();
     let snapshot = until(&runtime, "three runs that wait", |s| {
         let waiting = s.fleet.live_runs().filter(|run| held(run).is_some()).count();
@@ -169,7 +171,9 @@ async fn nine_issues_in_three_repositories_outlast_their_remotes() {
     .await;
     assert_eq!(snapshot.fleet.runs.len(), 3, "no other issue is picked up");
     assert!(snapshot.fleet.escalations.is_empty(), "{:?}", snapshot.fleet.escalations);
-    remotes.iter().for_each(|path| bring_back(path));
+    for path in &remotes {
+        bring_back(path);
+    }
     let limit = Duration::from_secs(240);
     let fleet = until_within(&runtime, "nine ended runs", limit, |s| {
         let ended = s.fleet.runs.values().filter(|run| run.progress.outcome.is_some()).count();
