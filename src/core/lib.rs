@@ -10,7 +10,7 @@
 //! through [`fleet::Fleet::apply`], so that folding a journal rebuilds the same fleet.
 //!
 //! The core reads no clock, draws no random number, waits for nothing and touches no file. Its few
-//! dependencies and `tests/structure/purity.rs` keep it so, and the simulation in `tests/sim` can therefore
+//! dependencies and `tests/structure/purity.rs` keep it so, and the simulation in `tests/simulation` can therefore
 //! run months of fleets in seconds. The rooms, each using only those above it:
 //!
 //! - [`model`]: the vocabulary, as data

@@ -465,6 +465,7 @@ mod slow {
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex_acp, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex_acp);
         agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex_acp);
+        bad_request_is_no_normal_end = crate::failing_model_is_shown(crate::codex_acp, 400, "the model");
     }
 
     tests! { copilot_over_acp:
@@ -472,6 +473,7 @@ mod slow {
         red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::copilot, 1);
         agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::copilot);
         agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::copilot);
+        bad_request_is_no_normal_end = crate::failing_model_is_shown(crate::copilot, 400, "the model");
     }
 
     tests! { opencode_over_acp:

@@ -65,14 +65,15 @@ async fn slow_first_clone_delays_no_other_repository_and_shows_its_percent() {
     let known = RepositoryConfig { remote, ..RepositoryConfig::default() };
     config.repos.insert(name.clone(), known);
     config.allowlist.insert(name);
+    // Before afk labels the first issue as its own.
+    let text = std::fs::read_to_string(world.path("issues/1.md")).unwrap();
+    let text = text.replace("acme/thing", "acme/other");
     let runtime = world.try_start(config, None).await.unwrap();
     let begun = Instant::now();
     let shown = shows(&runtime, |text| text.contains('%')).await;
     assert!(shown.starts_with("worktree · cloning ") && shown.ends_with(" %"), "{shown}");
 
     // The other repository is armed only now.
-    let text = std::fs::read_to_string(world.path("issues/1.md")).unwrap();
-    let text = text.replace("acme/thing", "acme/other");
     std::fs::write(world.path("issues/other.md"), text).unwrap();
     until(&runtime, "the run of the other repository", |s| other(s).map(|_| ())).await;
     let armed = Instant::now();

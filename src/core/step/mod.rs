@@ -73,7 +73,7 @@ pub fn step(fleet: &mut Fleet, volatile: &mut Volatile, at: Timestamp, input: In
     let out = stepper.into_step();
     #[cfg(debug_assertions)]
     if let Err(broken) = crate::query::invariant::check(fleet) {
-        // tests/simulation.rs shows that no schedule breaks an invariant. If one breaks all the
+        // tests/simulation shows that no schedule breaks an invariant. If one breaks all the
         // same, a debug build must not continue.
         panic!("invariant broken: {broken}");
     }

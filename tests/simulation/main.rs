@@ -13,11 +13,9 @@
 )]
 #![allow(clippy::unused_self, reason = "the methods of the world read alike")]
 
-mod sim {
-    pub mod world;
-}
+mod world;
 
-use sim::world::World;
+use world::World;
 
 fn schedules() -> u64 {
     let set = std::env::var("AFK_SIM_SCHEDULES").ok().and_then(|n| n.parse().ok());
@@ -46,7 +44,9 @@ fn every_schedule_keeps_every_invariant() {
                 held += tally.held;
             }
             Err(panic) => {
-                eprintln!("replay with AFK_SIM_SEED={seed} cargo test --test simulation");
+                eprintln!(
+                    "replay with AFK_SIM_SEED={seed} cargo test -p afk-core --test simulation"
+                );
                 std::panic::resume_unwind(panic);
             }
         }

@@ -1,35 +1,35 @@
 //! The simulated world around the core: remotes, agents, a tracker, operators, and crashes.
-//! `tests/simulation.rs` plays one world for each seed.
+//! `tests/simulation` plays one world for each seed.
 
-use afk::core::fleet::volatile::Volatile;
-use afk::core::model::stage::Stage;
+use afk_core::fleet::volatile::Volatile;
+use afk_core::model::stage::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 
-use afk::core::fleet::Fleet;
-use afk::core::model::agent_event::{AgentEvent, TurnEnd};
-use afk::core::model::approval::{Answer, EscalationKind};
-use afk::core::model::breakglass::{self, VerbEnd, VerbResult};
-use afk::core::model::budget::{MicroUsd, Spend};
-use afk::core::model::command::{Command, CommandEnvelope, Role};
-use afk::core::model::effect::{Effect, Task};
-use afk::core::model::event::Event;
-use afk::core::model::gate_report::{
+use afk_core::fleet::Fleet;
+use afk_core::model::agent_event::{AgentEvent, TurnEnd};
+use afk_core::model::approval::{Answer, EscalationKind};
+use afk_core::model::breakglass::{self, VerbEnd, VerbResult};
+use afk_core::model::budget::{MicroUsd, Spend};
+use afk_core::model::command::{Command, CommandEnvelope, Role};
+use afk_core::model::effect::{Effect, Task};
+use afk_core::model::event::Event;
+use afk_core::model::gate_report::{
     ChangeClass, GateReport, GateRules, GateRun, TestExit, TestRun,
 };
-use afk::core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
-use afk::core::model::input::{Input, RunFact, TryFailure};
-use afk::core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
-use afk::core::model::job::{Job, JobId, JobKind, QuestionEquipment};
-use afk::core::model::outage::{OutageCause, OutageKind};
-use afk::core::model::outbox::OutboxStep;
-use afk::core::model::permission::{PermissionRequest, Tool};
-use afk::core::model::policy::Policy;
-use afk::core::model::run::{Activity, Outcome};
-use afk::core::model::time::Timestamp;
-use afk::core::model::verdict::Verdict;
-use afk::core::query::invariant;
-use afk::core::step::step;
-use afk::core::tables::gate::GateVerdict;
+use afk_core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
+use afk_core::model::input::{Input, RunFact, TryFailure};
+use afk_core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
+use afk_core::model::job::{Job, JobId, JobKind, QuestionEquipment};
+use afk_core::model::outage::{OutageCause, OutageKind};
+use afk_core::model::outbox::OutboxStep;
+use afk_core::model::permission::{PermissionRequest, Tool};
+use afk_core::model::policy::Policy;
+use afk_core::model::run::{Activity, Outcome};
+use afk_core::model::time::Timestamp;
+use afk_core::model::verdict::Verdict;
+use afk_core::query::invariant;
+use afk_core::step::step;
+use afk_core::tables::gate::GateVerdict;
 
 /// The report of a gate whose new test fails on the base where `red`, and passes on the head where
 /// `green`.
@@ -95,7 +95,7 @@ fn away() -> TryFailure {
 }
 
 /// Whether a run without a permit waits for the end of an outage.
-fn waits_for_outage(fleet: &Fleet, run: &afk::core::model::run::Run) -> bool {
+fn waits_for_outage(fleet: &Fleet, run: &afk_core::model::run::Run) -> bool {
     match &run.progress.activity {
         Activity::Held { cause, .. } => fleet.outages.holds(cause),
         _ => fleet.outage_of(run.work.repo()).is_some(),
@@ -533,7 +533,7 @@ impl World {
             return;
         };
         let Activity::Held { then, .. } = &is.progress.activity else { return };
-        let counters = |run: &afk::core::model::run::Run| {
+        let counters = |run: &afk_core::model::run::Run| {
             let progress = &run.progress;
             (progress.attempts, progress.failures, progress.gate_closed, progress.push_rejections)
         };
