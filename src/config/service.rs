@@ -227,7 +227,9 @@ fn repository_at(
     remote: &str,
     branch: String,
 ) -> Result<(Repo, RepositoryConfig), ConfigError> {
-    let name = remote.trim_end_matches('/').trim_end_matches(".git");
+    // A token may stand behind the name too.
+    let address = remote.split(['?', '#']).next().unwrap_or_default();
+    let name = address.trim_end_matches('/').trim_end_matches(".git");
     let mut parts = name.rsplit(['/', ':']).filter(|part| !part.is_empty());
     let (name, owner) = (parts.next().unwrap_or_default(), parts.next().unwrap_or("workspace"));
     let repo = Repo::parse(&format!("{owner}/{name}"))

@@ -115,7 +115,8 @@ async fn read_again(path: &Path, before: Option<&str>) -> Result<(Config, String
         sleep(CUT_OFF).await;
         text = read()?;
     }
-    if text.trim().is_empty() {
+    // Comments alone set nothing either.
+    if toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.is_empty()) {
         return Err(format!("{} is empty", path.display()));
     }
     let config = Config::from_text(path, &text, &|name| std::env::var(name).ok());

@@ -20,7 +20,8 @@ name=${AFK_JOB:-prompt}
 say() { printf '{"type":"text","text":"%s"}\n' "$1"; }
 say "$(git symbolic-ref --short HEAD)"
 case "$prompt" in
-*"on the side"*) git checkout -q -b side ;;
+*"on the side"* | *"from a side"*) git checkout -q -b side ;;
+*"in a tag"*) git checkout -q --detach ;;
 *"hold on"*) : > "$HOLD/began-$AFK_JOB"; until [ -e "$HOLD/go" ]; do sleep 0.05; done ;;
 esac
 case "$prompt" in
@@ -29,7 +30,9 @@ case "$prompt" in
 esac
 case "$prompt" in
 *"leak"*) printf 'key = "ghp_%s"\n' 0123456789abcdefghijABCDEFGHIJ012345 > keys; git add .; git $US commit -qm Keys ;;
+*"from a side"*) git push -q origin HEAD:refs/heads/master ;;
 *"push"*) git push -q origin HEAD ;;
+*"in a tag"*) git $US tag -a -m kept v1; git checkout -q master ;;
 *"forever"*) : > "$HOLD/committed"; sleep 600 ;;
 esac
 printf '{"type":"end","status":"done"}\n'
@@ -102,6 +105,10 @@ async fn commits_of_an_operators_own_prompt_are_kept() {
     assert_eq!(subjects(&world, "refs/afk/kept/r1").last().unwrap(), "Add prompt");
 }
 
+fn subjects_of_remote(world: &World) -> Vec<String> {
+    crate::support::log(&world.remote(), "master", "%s")
+}
+
 /// Waits until afk's clone has a reference.
 async fn wait_for_reference(world: &World, reference: &str) {
     let clone = base_clone(world);
@@ -134,6 +141,17 @@ async fn commits_of_a_completed_job_are_pushed_and_read_back() {
     let kept = done["commits"]["kept"][0].as_str().unwrap();
     assert_eq!(subjects(&world, kept).last().unwrap(), &format!("Add {id}"));
     assert_eq!(git(&world.remote(), &["rev-parse", "master"]), head);
+    // So is a commit that only an annotated tag names.
+    let id = execute(&api, "in a tag").await;
+    let done = wait_for_status(&api, &id, "completed").await;
+    let kept = done["commits"]["kept"][0].as_str().unwrap_or_else(|| panic!("{done}"));
+    assert_eq!(subjects(&world, kept).last().unwrap(), &format!("Add {id}"));
+    assert_eq!(git(&world.remote(), &["rev-parse", "master"]), head);
+    // The agent pushed the repository's branch, whatever its own is called.
+    let id = execute(&api, "from a side").await;
+    let done = wait_for_status(&api, &id, "completed").await;
+    assert_eq!(done["commits"]["pushed"], true, "{done}");
+    assert_eq!(subjects_of_remote(&world).last().unwrap(), &format!("Add {id}"));
     // Others push meanwhile: both changes stay.
     let id = execute(&api, "hold on").await;
     wait_for_file(&world, &format!("began-{id}")).await;

@@ -145,8 +145,20 @@ async fn is_in_one_of(
 
 /// The commits of a clone that no branch of the remote has, as of the last fetch.
 async fn tips(base: &Base, git: &WalledGit) -> Result<Tips, WorkspaceError> {
-    let format = "--format=%(objectname) %(refname)";
-    let listed = git.call(&["for-each-ref", format, "refs/heads", "refs/remotes/origin"]).await?;
+    // Tags, notes and stashes hold commits as well. An annotated tag is an object of its own.
+    let format = "--format=%(objecttype)|%(objectname)|%(*objecttype)|%(*objectname)|%(refname)";
+    let listed = git.call(&["for-each-ref", format]).await?;
+    let commit_of = |line: &str| -> Option<(String, String)> {
+        let mut fields = line.splitn(5, '|');
+        let mut next = || fields.next().map(str::to_owned);
+        let (kind, object, of, peeled, name) = (next()?, next()?, next()?, next()?, next()?);
+        let sha = match (kind.as_str(), of.as_str()) {
+            ("commit", _) => object,
+            (_, "commit") => peeled,
+            _ => return None,
+        };
+        Some((sha, name))
+    };
     let of_base = ["for-each-ref", "--format=%(objectname)", "refs/remotes/origin"];
     let of_base = base.git().call(&of_base).await?;
     let mut seen: BTreeSet<String> = of_base.lines().map(str::to_owned).collect();
@@ -156,18 +168,21 @@ async fn tips(base: &Base, git: &WalledGit) -> Result<Tips, WorkspaceError> {
         format!("refs/remotes/origin/{}", base.branch()),
     ];
     let (mut branch, mut others) = (Vec::new(), Vec::new());
-    let detached = git.commit("HEAD").await?.map(|sha| format!("{sha} HEAD"));
-    for line in listed.lines().chain(detached.as_deref()) {
-        let Some((sha, name)) = line.split_once(' ') else { continue };
+    let detached = git.commit("HEAD").await?.map(|sha| (sha.0, "HEAD".to_owned()));
+    let mut named: Vec<(String, String)> =
+        listed.lines().filter_map(commit_of).chain(detached).collect();
+    // A commit with several names is the repository's branch's, if that is one of them.
+    named.sort_by_key(|(_, name)| !own.contains(name));
+    for (sha, name) in named {
         let is_sha = sha.len() == 40 && sha.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_sha || !seen.insert(sha.to_owned()) {
+        if !is_sha || !seen.insert(sha.clone()) {
             continue;
         }
-        let sha = Sha(sha.to_owned());
+        let sha = Sha(sha);
         if on_remote(base, &sha).await? {
             continue;
         }
-        if own.iter().any(|own| own == name) { &mut branch } else { &mut others }.push(sha);
+        if own.contains(&name) { &mut branch } else { &mut others }.push(sha);
     }
     // The agent may have committed on after its push, or pushed from elsewhere.
     let newest = match branch.as_slice() {

@@ -36,7 +36,7 @@ const ANSWERS: usize = 64;
 /// The number of clients that may be connected at once.
 const CLIENTS: usize = 64;
 /// The number of clients of one process: a cockpit has a connection for each of its shells.
-const CLIENTS_OF_A_PROCESS: usize = 24;
+const CLIENTS_OF_A_PROCESS: usize = 20;
 
 /// Listens until the process ends. Replaces the socket of an earlier process: the lock of the journal
 /// proves that no other afk uses the state folder.

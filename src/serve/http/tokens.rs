@@ -152,8 +152,7 @@ impl CallerTokens {
 
     /// The caller that a request's bearer token belongs to.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let token = value.strip_prefix("Bearer ")?.trim();
+        let token = bearer(headers)?;
         let known = self.known.read_locked().clone();
         let mut caller = None;
         // Compares with every token, so that the time does not reveal which one matched.
@@ -195,6 +194,13 @@ impl FromRequestParts<ApiState> for Caller {
             ApiRefusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
         })
     }
+}
+
+/// The bearer token of a request; the scheme's name is in any case of letters.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 #[cfg(test)]

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -33,7 +32,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::ApiState;
-use super::tokens::Caller;
+use super::tokens::{Caller, bearer};
 use crate::config::service::ServiceConfig;
 use crate::core::model::command::{Accepted, Command, Refusal};
 use crate::core::model::id::{Repo, RunId};
@@ -108,9 +107,7 @@ impl FromRequestParts<ApiState> for ServiceCaller {
         parts: &mut Parts,
         state: &ApiState,
     ) -> Result<Self, ServiceRefusal> {
-        let has_token = parts.headers.get(AUTHORIZATION).is_some_and(|value| {
-            value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|token| !token.is_empty())
-        });
+        let has_token = bearer(&parts.headers).is_some();
         let detail = if state.tokens.is_empty() {
             "Service unauthenticated"
         } else if has_token {
