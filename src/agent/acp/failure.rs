@@ -40,7 +40,9 @@ pub(super) fn in_words(said: &str) -> Option<TurnEnd> {
     let opens =
         ["error", "api error", "request failed", "execution failed", "failed to get response"];
     let tells = opens.iter().any(|open| beginning.starts_with(open))
-        || beginning.contains("error") && status_in(&beginning).is_some();
+        || beginning.contains("error") && status_in(&beginning).is_some()
+        // The body of the API's answer, as it came.
+        || said.trim_start().starts_with('{') && beginning.contains("\"error\"");
     tells.then(|| TurnEnd::ApiError { status: status_in(words), why: bounded(words.trim()) })
 }
 
@@ -55,6 +57,9 @@ mod tests {
             ("✗ API Error 529: overloaded", Some(Some(529))),
             ("unexpected status 401 Unauthorized: error in the key", Some(Some(401))),
             ("Error: the stream ended", Some(None)),
+            (r#"{"type":"error","error":{"type":"overloaded","message":"x"}}"#, Some(None)),
+            (r#"{"error":{"code":429,"message":"slow down"}}"#, Some(Some(429))),
+            (r#"{"answer": "no error"}"#, None),
             ("I fixed the error handling in 3 files.", None),
             ("Done.", None),
             ("", None),
