@@ -162,11 +162,12 @@ impl AcpProtocol {
         let known = models.unwrap_or_default();
         let is_wanted =
             |model: &&Value| [text(model, "modelId"), text(model, "name")].contains(&wanted);
-        let id = known.iter().find(is_wanted).map_or(wanted, |model| text(model, "modelId"));
+        let found = known.iter().find(is_wanted);
+        let id = found.map_or(wanted, |model| text(model, "modelId"));
         if text(&session["models"], "currentModelId") == id {
             return self.set_mode(out);
         }
-        if !known.is_empty() && !known.iter().any(|model| is_wanted(&model)) {
+        if found.is_none() && !known.is_empty() {
             let names: Vec<&str> =
                 known.iter().take(MODELS_SHOWN).map(|model| text(model, "modelId")).collect();
             let why = format!("the agent has no model {wanted}; it has {}", names.join(", "));

@@ -1,5 +1,5 @@
 //! Looks whether the upstream of an idle repository moved, and tests its new commit before a run
-//! needs it: the claim then finds the baseline, and a red one is told while nobody waits for it.
+//! needs it: the claim then finds the baseline, and the operator learns of a red one early.
 //!
 //! ```text
 //!   every limits.baseline_seconds ── repositories without a live run, while a permit is free
@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::side_state::ProblemSource;
 use super::{Context, Snapshot, tasks};
 use crate::core::model::id::{Repo, Sha};
+use crate::core::model::untrusted::first_sentence;
 
 /// What a look at a repository showed.
 #[derive(Debug)]
@@ -68,9 +69,7 @@ async fn follow(context: &Arc<Context>, snapshots: &watch::Receiver<Arc<Snapshot
             }
         }
         let unfit = known.iter().filter_map(|(repo, looked)| {
-            let line = looked.unfit.as_deref()?.lines().next()?;
-            let sentence = line.split(". ").next()?.trim_end_matches('.');
-            Some(format!("{repo}: {sentence}"))
+            Some(format!("{repo}: {}", first_sentence(looked.unfit.as_deref()?)))
         });
         context.report_problems(ProblemSource::Baselines, unfit.collect()).await;
     }

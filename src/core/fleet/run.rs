@@ -21,12 +21,7 @@ impl Run {
             self.workspace.home = self.workspace.worktree.take();
         }
         self.spend.before = self.spend.total.usd;
-        self.progress.outcome = None;
-        self.progress.ended = None;
-        self.progress.claimed = at;
-        self.progress.admitted = None;
-        self.progress.activity = Activity::Waiting;
-        self.progress.phase = Phase::Queued;
+        self.requeue(at);
         self.progress.attempts = 0;
         self.progress.first_red = None;
         self.progress.failures = 0;
@@ -34,6 +29,16 @@ impl Run {
         self.progress.push_rejections = 0;
         self.progress.guidance = Some(guidance);
         self.issue.withdrawn = None;
+    }
+
+    /// Lets an ended run wait for a permit as one that was claimed now.
+    fn requeue(&mut self, at: Timestamp) {
+        self.progress.outcome = None;
+        self.progress.ended = None;
+        self.progress.claimed = at;
+        self.progress.admitted = None;
+        self.progress.activity = Activity::Waiting;
+        self.progress.phase = Phase::Queued;
     }
 
     /// Waits in the current activity, or before the next one, until an outage is over. A turn that could
@@ -54,12 +59,7 @@ impl Run {
 
     /// Queues a frozen run again for a look at its verdicts; its caps and its conversation stay.
     pub(super) fn look_again(&mut self, at: Timestamp) {
-        self.progress.outcome = None;
-        self.progress.ended = None;
-        self.progress.claimed = at;
-        self.progress.admitted = None;
-        self.progress.activity = Activity::Waiting;
-        self.progress.phase = Phase::Queued;
+        self.requeue(at);
         self.progress.failures = 0;
         self.progress.looks_again = Some(at);
         self.proof.forget_after(ProofLink::Commit);

@@ -98,6 +98,13 @@ pub fn clean_line(text: &str) -> String {
     }
 }
 
+/// The first sentence of a cleaned text, without its full stop.
+#[must_use]
+pub fn first_sentence(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.split(". ").next().unwrap_or_default().trim_end_matches('.')
+}
+
 /// Cleans a text as [`Untrusted::clean`] does. It removes whole escape sequences, with the payload
 /// of OSC, DCS, APC, PM and SOS; also C0 (but `\n` and `\t`), DEL, C1,
 /// bidirectional controls, joiners and variation selectors.

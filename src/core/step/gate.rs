@@ -9,7 +9,7 @@ use crate::model::id::{RunId, Sha};
 use crate::model::plural::plural;
 use crate::model::run::{Activity, TurnPrompt};
 use crate::model::stage::Phase;
-use crate::model::untrusted::Untrusted;
+use crate::model::untrusted::{Untrusted, first_sentence};
 use crate::model::verdict::{Evidence, Fact, FactKind, Verdict};
 use crate::step::lifecycle::LOG_TAIL;
 use crate::step::stepper::Stepper;
@@ -49,9 +49,7 @@ impl Stepper<'_> {
     /// Ends a run whose tests can prove nothing, with the first sentence of the cause as its reason.
     pub(super) fn end_without_tests(&mut self, id: RunId, why: &Untrusted) {
         let text = why.clean();
-        let line = text.lines().next().unwrap_or_default();
-        let line = line.split(". ").next().unwrap_or_default().trim_end_matches('.');
-        self.end_unfinished(id, line, &why.tail(LOG_TAIL));
+        self.end_unfinished(id, first_sentence(&text), &why.tail(LOG_TAIL));
     }
 
     fn ask_for_approval(&mut self, id: RunId, question: &GateQuestion) {

@@ -148,16 +148,15 @@ async fn tips(base: &Base, git: &WalledGit) -> Result<Tips, WorkspaceError> {
     // Tags, notes and stashes hold commits as well. An annotated tag is an object of its own.
     let format = "--format=%(objecttype)|%(objectname)|%(*objecttype)|%(*objectname)|%(refname)";
     let listed = git.call(&["for-each-ref", format]).await?;
-    let commit_of = |line: &str| -> Option<(String, String)> {
-        let mut fields = line.splitn(5, '|');
-        let mut next = || fields.next().map(str::to_owned);
-        let (kind, object, of, peeled, name) = (next()?, next()?, next()?, next()?, next()?);
-        let sha = match (kind.as_str(), of.as_str()) {
+    let commit_of = |line: &str| {
+        let fields: Vec<&str> = line.splitn(5, '|').collect();
+        let [kind, object, of, peeled, name] = fields[..] else { return None };
+        let sha = match (kind, of) {
             ("commit", _) => object,
             (_, "commit") => peeled,
             _ => return None,
         };
-        Some((sha, name))
+        Some((sha.to_owned(), name.to_owned()))
     };
     let of_base = ["for-each-ref", "--format=%(objectname)", "refs/remotes/origin"];
     let of_base = base.git().call(&of_base).await?;

@@ -1,5 +1,6 @@
 //! One run of a repository's test command in a fresh checkout, behind the wall.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ pub(super) async fn run(
     commands.show(Some(&format!("testing {what}"))).await;
     let finished = tokio::select! {
         finished = commands.runtime.supervisor.run(&spec, &log, limit) => finished,
-        () = show_count(commands, &what, &names, &log, checkout.known_tests) => return Err("the count of the tests ended".into()),
+        never = show_count(commands, &what, &names, &log, checkout.known_tests) => match never {},
     };
     commands.show(None).await;
     let finished = finished.map_err(|error| format!("the test command: {error}"))?;
@@ -125,7 +126,7 @@ async fn show_count(
     names: &NameReader,
     log: &Path,
     known: Option<usize>,
-) {
+) -> Infallible {
     let mut shown = 0;
     let mut pause = COUNT_PAUSE;
     loop {
