@@ -40,7 +40,7 @@ fn main() {
     screen.keys("a");
     screen.shows("Say why.");
     screen.keys("to measure\r");
-    screen.shows("ARMED by");
+    screen.shows("UNLOCKED by");
     screen.keys("gg");
     screen.shows("│> status");
     screen.keys("jjjjjj\r");

@@ -35,6 +35,7 @@ fn fleet(issues: u64) -> Fleet {
         open: true,
         needs_human: false,
         in_progress: false,
+        labels: vec![],
         class: afk::core::model::gate_report::ChangeClass::default(),
     };
     let _ = step(

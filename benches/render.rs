@@ -39,6 +39,7 @@ fn snapshot() -> Snapshot {
         open: true,
         needs_human: false,
         in_progress: false,
+        labels: vec![],
         class: afk::core::model::gate_report::ChangeClass::default(),
     };
     let _ = step(

@@ -3,7 +3,8 @@
 //! from the same run.
 //!
 //! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
-//! (30).
+//! (30). `AFK_BENCH_BASE` names another build of afk, whose figures stand beside this one's: the two
+//! take turns, key by key.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use support::AFK;
 use support::pty::Terminal;
 use support::world::World;
 
@@ -28,10 +30,15 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    println!("scenario                                   measured        floor     ratio");
-    first_frame();
-    keys_at_rest_and_idle();
-    keys_under_load();
+    let base = std::env::var("AFK_BENCH_BASE").ok();
+    let programs: Vec<&str> = std::iter::once(AFK).chain(base.as_deref()).collect();
+    println!("scenario                                   measured        floor     ratio     base");
+    first_frame(&programs);
+    let few = keys_at_rest(&programs, 300);
+    let many = keys_at_rest(&programs, 10_000);
+    println!("a key with 10,000 issues costs {:.2} times one with 300", many / few);
+    keys_under_load(&programs);
+    idle();
 }
 
 fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
@@ -39,14 +46,26 @@ fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
     (times[times.len() / 2], times[(times.len() * 99 / 100).min(times.len() - 1)])
 }
 
-fn row(what: &str, measured: Duration, floor: Duration) {
-    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+/// Prints the times of a measurement: those of this program, of the floor, and of the base.
+fn row(what: &str, measured: &[Duration], floor: Duration) {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let base = measured.get(1).map(|time| format!("{:>6.2}ms", ms(*time))).unwrap_or_default();
     println!(
-        "{what:<40} {:>9.2}ms {:>9.2}ms {:>9.2}",
-        ms(measured),
+        "{what:<40} {:>9.2}ms {:>9.2}ms {:>9.2} {base}",
+        ms(measured[0]),
         ms(floor),
-        ms(measured) / ms(floor).max(1e-6)
+        ms(measured[0]) / ms(floor).max(1e-6)
     );
+}
+
+/// Prints the median and the 99th percentile of each program's times, and returns this program's median
+/// in milliseconds.
+fn rows(what: &str, times: Vec<Vec<Duration>>, floor: Duration) -> f64 {
+    let count = times[0].len();
+    let (middle, worst): (Vec<_>, Vec<_>) = times.into_iter().map(median).unzip();
+    row(&format!("{what}, p50 of {count}"), &middle, floor);
+    row(&format!("{what}, p99 of {count}"), &worst, floor);
+    middle[0].as_secs_f64() * 1e3
 }
 
 /// Starts the demo, and waits until only a human can continue.
@@ -59,28 +78,40 @@ fn settled(dir: &Path) -> Terminal {
     terminal
 }
 
-fn first_frame() {
+fn first_frame(programs: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let mut first = settled(dir.path());
-    first.keys("q");
-    first.end();
-    let root = dir.path().join("demo");
-    let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
-    let (mut frames, mut floors) = (Vec::new(), Vec::new());
+    let root = |at: usize| dir.path().join(format!("demo-{at}"));
+    let args =
+        |at: usize| ["demo", "--pace", "0", "--dir", root(at).to_str().unwrap()].map(str::to_owned);
+    let start = |at: usize, program: &str| {
+        let args = args(at);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Terminal::program(program, &args, 200, 50, dir.path())
+    };
+    for (at, program) in programs.iter().enumerate() {
+        let mut first = start(at, program);
+        first.until("a settled demo", |s| s.contains("inbox 2") && s.contains("permits 0/2"));
+        first.keys("q");
+        first.end();
+    }
+    let (mut frames, mut floors) = (vec![Vec::new(); programs.len()], Vec::new());
     for _ in 0..15 {
-        let began = Instant::now();
-        let mut terminal = Terminal::start(&args, 200, 50, dir.path());
-        terminal.shows("1 Queue");
-        frames.push(began.elapsed());
-        terminal.keys("q");
-        terminal.end();
+        for (at, program) in programs.iter().enumerate() {
+            let began = Instant::now();
+            let mut terminal = start(at, program);
+            terminal.shows("1 Queue");
+            frames[at].push(began.elapsed());
+            terminal.keys("q");
+            terminal.end();
+        }
         let began = Instant::now();
         let mut trivial = Terminal::program("sh", &["-c", "echo ready"], 200, 50, dir.path());
         trivial.shows("ready");
         floors.push(began.elapsed());
         trivial.end();
     }
-    row("first frame, median of 15", median(frames).0, median(floors).0);
+    let middle: Vec<Duration> = frames.into_iter().map(|times| median(times).0).collect();
+    row("first frame, median of 15", &middle, median(floors).0);
 }
 
 /// The time from a key to the first byte of its answer.
@@ -99,16 +130,83 @@ fn echo_floor(dir: &Path) -> Duration {
     median(times).0
 }
 
-fn keys_at_rest_and_idle() {
-    let dir = tempfile::tempdir().unwrap();
-    let floor = echo_floor(dir.path());
-    let mut terminal = settled(dir.path());
-    let times: Vec<Duration> =
-        (0..200).map(|n| key(&mut terminal, if n % 20 < 10 { "j" } else { "k" })).collect();
-    let (p50, p99) = median(times);
-    row("key to screen at rest, p50 of 200", p50, floor);
-    row("key to screen at rest, p99 of 200", p99, floor);
+/// A fleet with a number of issues, two of which are worked on by agents that wait.
+fn fleet_at_rest(program: &str, issues: usize) -> (World, Terminal) {
+    let world = World::new(
+        "n=0; while [ $n -lt 60 ]; do printf '{\"type\":\"text\",\"text\":\"line %s of its words\"}\n' $n; n=$((n+1)); done; exec sleep 100000",
+    );
+    for n in 1..=issues {
+        let issue = format!(
+            "+++\nrepo = 'acme/r{}'\nnumber = {n}\ntitle = 'The title of issue {n}'\nlabels = ['ready-for-agent']\narmed_by = 'ana'\n+++\n",
+            n % 10
+        );
+        std::fs::write(world.path(&format!("issues/{n}.md")), issue).unwrap();
+    }
+    let mut terminal = up(program, &world, 10, 2);
+    terminal.shows("permits 2/2");
+    // A larger fleet takes longer until it has seen every issue.
+    while terminal.bytes_within(Duration::from_secs(3)) > 0 {}
+    (world, terminal)
+}
 
+/// Starts the cockpit with its own runtime over `repositories` that share one remote.
+fn up(program: &str, world: &World, repositories: usize, capacity: usize) -> Terminal {
+    let mut text = format!(
+        "kill_switch = false\ntrusted = ['ana']\nagent = 'shell'\ncapacity = {capacity}\nallowlist = ["
+    );
+    for n in 0..repositories {
+        let _ = write!(text, "'acme/r{n}', ");
+    }
+    let _ = write!(
+        text,
+        "]\n[limits]\ngrace_seconds = 1\n[tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n",
+        world.path("agent.sh").display()
+    );
+    for n in 0..repositories {
+        let _ = write!(text, "[repos.'acme/r{n}']\nremote = '{}'\n", world.remote().display());
+    }
+    if world.path("issues/1.md").exists() && capacity > 2 {
+        std::fs::remove_file(world.path("issues/1.md")).unwrap();
+    }
+    let config = world.path("afk.toml");
+    std::fs::write(&config, text).unwrap();
+    let (config, state) = (config.display().to_string(), world.state().display().to_string());
+    let args = ["--config", &config, "--state", &state, "up", "--cockpit"];
+    Terminal::program(program, &args, 200, 50, world.root())
+}
+
+/// Moves the selection among the first rows of a fleet that rests; returns the median in milliseconds.
+fn keys_at_rest(programs: &[&str], issues: usize) -> f64 {
+    let mut fleets: Vec<_> =
+        programs.iter().map(|program| fleet_at_rest(program, issues)).collect();
+    let floor = echo_floor(fleets[0].0.root());
+    let mut times = vec![Vec::new(); programs.len()];
+    for n in 0..200 {
+        for (at, (_, terminal)) in fleets.iter_mut().enumerate() {
+            times[at].push(key(terminal, if n % 20 < 10 { "j" } else { "k" }));
+        }
+    }
+    let middle = rows(&format!("key at rest, {issues} issues"), times, floor);
+    for (_, terminal) in &mut fleets {
+        let pid = terminal.child.process_id().unwrap().cast_signed();
+        println!("  with {issues} issues: {} KiB of its own (PSS)", pss_kib(pid));
+        leave(terminal);
+    }
+    middle
+}
+
+/// Quits the cockpit together with the runs at work.
+fn leave(terminal: &mut Terminal) {
+    terminal.keys("q");
+    terminal.shows("Quit?");
+    terminal.keys("y");
+    terminal.end();
+}
+
+/// What a demo that waits for a human costs.
+fn idle() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut terminal = settled(dir.path());
     // The rest of the last answer does not count as idle output.
     terminal.bytes_within(Duration::from_millis(500));
     let seconds: u64 =
@@ -153,66 +251,45 @@ fn wakeups(pid: i32) -> u64 {
         .sum()
 }
 
-/// Fifty repositories, each with an agent that writes 200 lines a second.
-fn keys_under_load() {
-    const AGENTS: usize = 50;
-    let world = World::new(
-        "i=0; while :; do n=0; out=; while [ $n -lt 40 ]; do out=\"$out{\\\"type\\\":\\\"text\\\",\\\"text\\\":\\\"line $i of what an agent says while it works\\\"}\n\"; n=$((n+1)); i=$((i+1)); done; printf '%s' \"$out\"; sleep 0.2; done",
-    );
-    let mut text = String::from(
-        "kill_switch = false\ntrusted = ['ana']\nagent = 'shell'\ncapacity = 50\nallowlist = [",
-    );
-    for n in 0..AGENTS {
-        let _ = write!(text, "'acme/r{n}', ");
-    }
-    let _ = write!(
-        text,
-        "]\n[limits]\ngrace_seconds = 1\n[tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n",
-        world.path("agent.sh").display()
-    );
-    for n in 0..AGENTS {
-        let _ = write!(text, "[repos.'acme/r{n}']\nremote = '{}'\n", world.remote().display());
-        let issue = format!(
-            "+++\nrepo = 'acme/r{n}'\nnumber = 1\ntitle = 't'\nlabels = ['ready-for-agent']\narmed_by = 'ana'\n+++\n"
+/// A hundred repositories, each with an agent that writes 200 lines a second.
+fn keys_under_load(programs: &[&str]) {
+    const AGENTS: usize = 100;
+    let (mut times, mut floor) = (Vec::new(), Duration::ZERO);
+    for program in programs {
+        let world = World::new(
+            "i=0; while :; do n=0; out=; while [ $n -lt 40 ]; do out=\"$out{\\\"type\\\":\\\"text\\\",\\\"text\\\":\\\"line $i of what an agent says while it works\\\"}\n\"; n=$((n+1)); i=$((i+1)); done; printf '%s' \"$out\"; sleep 0.2; done",
         );
-        std::fs::write(world.path(&format!("issues/r{n}.md")), issue).unwrap();
-    }
-    std::fs::remove_file(world.path("issues/1.md")).unwrap();
-    let config = world.path("afk.toml");
-    std::fs::write(&config, text).unwrap();
-    let floor = echo_floor(world.root());
-    let args = ["--config", config.to_str().unwrap(), "--state", world.state().to_str().unwrap()]
-        .map(str::to_owned);
-    let args: Vec<&str> = args.iter().map(String::as_str).chain(["up", "--cockpit"]).collect();
-    let mut terminal = Terminal::start(&args, 200, 50, world.root());
-    terminal.shows("permits 50/50");
-    terminal.bytes_within(Duration::from_secs(8));
-    let mut times = Vec::new();
-    for n in 0..200 {
-        // Under load the screen changes all the time; the answer to a key is the moved selection.
-        let down = n % 20 < 10;
-        let before = terminal.selected();
-        let began = Instant::now();
-        terminal.keys(if down { "j" } else { "k" });
-        while terminal.selected() == before {
-            terminal.next_bytes();
+        for n in 0..AGENTS {
+            let issue = format!(
+                "+++\nrepo = 'acme/r{n}'\nnumber = 1\ntitle = 't'\nlabels = ['ready-for-agent']\narmed_by = 'ana'\n+++\n"
+            );
+            std::fs::write(world.path(&format!("issues/r{n}.md")), issue).unwrap();
         }
-        times.push(began.elapsed());
+        floor = echo_floor(world.root());
+        let mut terminal = up(program, &world, AGENTS, AGENTS);
+        terminal.shows("permits 100/100");
+        terminal.bytes_within(Duration::from_secs(8));
+        let pid = terminal.child.process_id().unwrap().cast_signed();
+        let before = afk::process::procfs::process(pid).unwrap();
+        let bytes = terminal.bytes_within(Duration::from_secs(5)) / 5;
+        let later = afk::process::procfs::process(pid).unwrap();
+        let keys = (0..200).map(|n| {
+            // Under load the screen changes all the time; the answer to a key is the moved selection.
+            let before = terminal.selected();
+            let began = Instant::now();
+            terminal.keys(if n % 20 < 10 { "j" } else { "k" });
+            while terminal.selected() == before {
+                terminal.next_bytes();
+            }
+            began.elapsed()
+        });
+        times.push(keys.collect());
+        println!(
+            "  with {AGENTS} agents: {} KiB of its own (PSS), {} % of a core, {bytes} bytes a second",
+            pss_kib(pid),
+            (later.cpu_ticks - before.cpu_ticks) / 5
+        );
+        leave(&mut terminal);
     }
-    let (p50, p99) = median(times);
-    row("key to screen, 50 agents, p50 of 200", p50, floor);
-    row("key to screen, 50 agents, p99 of 200", p99, floor);
-    let pid = terminal.child.process_id().unwrap().cast_signed();
-    let process = afk::process::procfs::process(pid).unwrap();
-    let bytes = terminal.bytes_within(Duration::from_secs(5)) / 5;
-    let later = afk::process::procfs::process(pid).unwrap();
-    println!(
-        "with 50 agents: {} KiB of its own (PSS), {} % of a core, {bytes} bytes a second",
-        pss_kib(pid),
-        (later.cpu_ticks - process.cpu_ticks) / 5
-    );
-    terminal.keys("q");
-    terminal.shows("Quit?");
-    terminal.keys("y");
-    terminal.end();
+    rows("key to screen, 100 agents", times, floor);
 }

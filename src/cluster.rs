@@ -12,13 +12,16 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tower::BoxError;
-use tower::util::MapErrLayer;
+use tower::util::{MapErrLayer, MapResponseLayer};
 
 use crate::config::services::KubernetesConfig;
 use crate::core::model::untrusted::clean_line;
 use crate::error::{causes, chain};
-use crate::network::NetworkError;
+use crate::network::{NetworkError, calls};
 use crate::redact;
+
+/// The name of the API servers in the count of calls.
+const SERVICE: &str = "kubernetes";
 
 /// Makes a client for a context; without one, for the kubeconfig's current context or the pod's own
 /// account.
@@ -46,10 +49,19 @@ pub async fn client(config: &KubernetesConfig, context: Option<&str>) -> Result<
     remember_secrets(&settings.auth_info);
     settings.connect_timeout = Some(Duration::from_secs(10));
     let address = settings.cluster_url.to_string();
-    let name_address =
-        move |error: BoxError| -> BoxError { NetworkError::new(&address, error).into() };
+    let name_address = move |error: BoxError| -> BoxError {
+        calls::record(SERVICE, None);
+        NetworkError::new(&address, error).into()
+    };
     let builder = ClientBuilder::try_from(settings).map_err(|e| line(&e))?;
-    Ok(builder.with_layer(&MapErrLayer::new(name_address)).build())
+    let count = MapResponseLayer::new(counted);
+    Ok(builder.with_layer(&count).with_layer(&MapErrLayer::new(name_address)).build())
+}
+
+/// Counts an answer of the API server.
+fn counted<B>(answer: http::Response<B>) -> http::Response<B> {
+    calls::record(SERVICE, Some(answer.status().as_u16()));
+    answer
 }
 
 /// Has the credentials of a context redacted from now on.
@@ -82,6 +94,14 @@ pub fn reason(error: &(dyn Error + 'static)) -> String {
         }
     }
     chain(error)
+}
+
+/// Whether the API server answered a call, and refused it for its login or its rights.
+#[must_use]
+pub fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| {
+        matches!(cause.downcast_ref(), Some(kube::Error::Api(status)) if matches!(status.code, 401 | 403))
+    })
 }
 
 /// A client that is made at the first call and kept, for callers that poll. It reads a rotated token

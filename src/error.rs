@@ -52,6 +52,8 @@ pub struct Failure {
     /// The kind, which gives the exit code.
     pub kind: FailureKind,
     message: FailureMessage,
+    /// The lines of a file that the failure is about; printed between message and hint.
+    pub excerpt: Option<String>,
     /// What the operator can do; printed on a line of its own.
     pub hint: Option<String>,
 }
@@ -68,13 +70,18 @@ impl Failure {
     #[must_use]
     pub fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
         let text = clean_line(&message.to_string());
-        Self { kind, message: FailureMessage::Text { text, cause: None }, hint: None }
+        Self {
+            kind,
+            message: FailureMessage::Text { text, cause: None },
+            excerpt: None,
+            hint: None,
+        }
     }
 
     /// A failure that is an error: its message and its causes are the error's.
     #[must_use]
     pub fn from_error(kind: FailureKind, error: impl Error + Send + Sync + 'static) -> Self {
-        Self { kind, message: FailureMessage::Error(Arc::new(error)), hint: None }
+        Self { kind, message: FailureMessage::Error(Arc::new(error)), excerpt: None, hint: None }
     }
 
     /// Adds the cause of a failure that has a message of its own.
@@ -90,14 +97,17 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// What a terminal shows: one line with every cause, and the hint below it.
+    /// What a terminal shows: one line with every cause, and the excerpt and the hint below it.
     #[must_use]
     pub fn report(&self) -> String {
-        let line = chain(self);
-        match &self.hint {
-            Some(hint) => format!("afk: {line}\nhint: {hint}"),
-            None => format!("afk: {line}"),
+        let mut report = format!("afk: {}", chain(self));
+        if let Some(excerpt) = &self.excerpt {
+            report.push_str(&format!("\n{excerpt}"));
         }
+        if let Some(hint) = &self.hint {
+            report.push_str(&format!("\nhint: {hint}"));
+        }
+        report
     }
 }
 

@@ -60,4 +60,5 @@ mod test_report;
 pub mod tracker;
 mod trusted_file;
 pub mod tui;
+pub mod version;
 pub mod workspace;

@@ -18,6 +18,7 @@ fn main() -> color_eyre::Result<ExitCode> {
     if let Some(code) = code {
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
     }
+    afk::cli::complete();
     // Agents run as the same user: without this call they could read our environment in /proc. Where
     // the kernel refuses the call, nothing is worse than before.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

@@ -11,6 +11,8 @@
 //! io::Error (TCP) ─┘    step, fault, cause } ───────┴─ hint() ─────→ doctor
 //! ```
 
+pub(crate) mod calls;
+
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};

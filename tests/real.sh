@@ -113,10 +113,12 @@ if [ "$result" = 0 ] && [ -z "$filter" ] && [ -z "$skipped" ]; then
         sed '/^<!-- tests\/real.sh/q' docs/gate.md
         echo
         echo "$(date -u +%F), commit $(git rev-parse --short HEAD), by \`tests/real.sh\`: each run ended *done*."
-        echo "The times are in seconds; a run that was repeated has several. cJSON's tests have no names that afk reads."
+        echo "The times are in seconds; a run that was repeated has several. Cost is the time of all runs but the baseline, divided by"
+        echo "that of the first red and green run. cJSON's tests have no names that afk reads."
+        echo "Somebody else pushed before each claim but a chain's first. $(cat "$real/waits")"
         echo
-        echo "| project | fix | runner | fail to pass | pass to pass | baseline | red | green | old tests | without a hunk |"
-        echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        echo "| project | fix | runner | fail to pass | pass to pass | baseline | red | green | old tests | without a hunk | cost |"
+        echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         cat "$real"/rows/*
     } > "$real/gate.md"
     cat "$real/gate.md" > docs/gate.md

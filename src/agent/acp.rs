@@ -17,6 +17,7 @@
 //! it closes at the first line that is no JSON, while afk must keep that line and continue.
 
 mod failure;
+mod session;
 mod tools;
 mod usage;
 
@@ -31,9 +32,12 @@ use serde_json::{Value, json};
 
 use super::fields::text;
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, json_line, raw_event};
-use crate::config::agent::AcpProfile;
-use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use super::{
+    AgentProtocol, ProtocolOutput, ToolServer, TurnSpec, UsageReports, bounded, image, json_line,
+    raw_event,
+};
+use crate::config::agent::{AcpProfile, ReportedTokens};
+use crate::core::model::agent_event::{AgentEvent, ContextUse, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::capability::{Capabilities, Cost, Steer};
@@ -80,16 +84,28 @@ pub(crate) struct AcpProtocol {
     reported_cost: MicroUsd,
     /// This turn has produced text, a tool or tokens.
     model_responded: bool,
-    /// This turn has used a tool.
+    /// This turn has used a tool, and one since the last message.
     used_tools: bool,
-    /// The beginning of this turn's text.
+    tool_since_text: bool,
+    /// The beginning of this turn's text, and its last piece.
     said: String,
+    last_said: String,
     /// The message that the last piece of text belongs to.
     message: Option<String>,
     /// The tokens that this turn has told before its answer.
     counted: Spend,
+    /// The tokens of the process that the last answer told, for an agent that adds them up.
+    told: Spend,
+    /// Money that belongs to tokens which only the answer tells.
+    pending_usd: MicroUsd,
+    /// The context that was reported last, so that the same figure isn't reported again.
+    context: Option<ContextUse>,
     /// The model to use; none leaves the choice to the agent.
     model: Option<String>,
+    /// The server of afk's tools, where the agent is offered them.
+    tool_server: Option<ToolServer>,
+    /// The turn ends before its prompt.
+    dry: bool,
     /// The end of the turn, held back until every prompt has its response.
     end: Option<TurnEnd>,
 }
@@ -112,88 +128,13 @@ impl AcpProtocol {
             self.model_responded = false;
             self.used_tools = false;
             self.said.clear();
+            self.last_said.clear();
             self.counted = Spend::default();
         }
         let params = json!({
             "sessionId": self.session, "prompt": [{"type": "text", "text": text}],
         });
         self.call("session/prompt", &params, AcpCall::Prompt { steers }, out);
-    }
-
-    fn open_session(&mut self, out: &mut ProtocolOutput) {
-        let mut params = json!({"cwd": self.cwd, "mcpServers": []});
-        match self.resume.clone() {
-            Some(session) => {
-                params["sessionId"] = json!(session);
-                self.session = session;
-                self.loading = true;
-                self.call("session/load", &params, AcpCall::Load, out);
-            }
-            None => self.call("session/new", &params, AcpCall::New, out),
-        }
-    }
-
-    fn session_opened(&mut self, result: &Value, out: &mut ProtocolOutput) {
-        self.loading = false;
-        let model = [
-            text(&result["models"], "currentModelId"),
-            result["configOptions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|option| text(option, "category") == "model")
-                .map_or("", |option| text(option, "currentValue")),
-        ];
-        out.emit(AgentEvent::SessionStarted {
-            session: self.session.clone(),
-            model: model.into_iter().find(|model| !model.is_empty()).map(bounded),
-            version: self.version.clone(),
-        });
-        if let Some(wanted) = self.model.take() {
-            return self.choose_model(&wanted, result, out);
-        }
-        self.set_mode(out);
-    }
-
-    /// Sets the model of the turn, by its id or name. Another model than the one that was asked for
-    /// would do the work and be paid, so an agent that can't set it doesn't start.
-    fn choose_model(&mut self, wanted: &str, session: &Value, out: &mut ProtocolOutput) {
-        let models = session["models"]["availableModels"].as_array().map(Vec::as_slice);
-        let known = models.unwrap_or_default();
-        let is_wanted =
-            |model: &&Value| [text(model, "modelId"), text(model, "name")].contains(&wanted);
-        let found = known.iter().find(is_wanted);
-        let id = found.map_or(wanted, |model| text(model, "modelId"));
-        if text(&session["models"], "currentModelId") == id {
-            return self.set_mode(out);
-        }
-        if found.is_none() && !known.is_empty() {
-            let names: Vec<&str> =
-                known.iter().take(MODELS_SHOWN).map(|model| text(model, "modelId")).collect();
-            let why = format!("the agent has no model {wanted}; it has {}", names.join(", "));
-            out.end = Some(TurnEnd::NotStarted { why: bounded(why) });
-            return;
-        }
-        let params = json!({"sessionId": self.session, "modelId": id});
-        self.call("session/set_model", &params, AcpCall::Model, out);
-    }
-
-    fn set_mode(&mut self, out: &mut ProtocolOutput) {
-        match self.config.mode.clone() {
-            Some(mode) => {
-                let params = json!({"sessionId": self.session, "modeId": mode});
-                self.call("session/set_mode", &params, AcpCall::Mode, out);
-            }
-            None => self.send_first_prompt(out),
-        }
-    }
-
-    fn send_first_prompt(&mut self, out: &mut ProtocolOutput) {
-        let prompt = std::mem::take(&mut self.prompt);
-        self.prompt(&prompt, false, out);
-        for text in std::mem::take(&mut self.queued_steers) {
-            self.prompt(&text, true, out);
-        }
     }
 
     fn on_response(&mut self, line: &Value, out: &mut ProtocolOutput) {
@@ -278,10 +219,11 @@ impl AcpProtocol {
 
     fn prompt_ended(&mut self, steers: bool, result: &Value, out: &mut ProtocolOutput) {
         self.prose.flush(&mut out.events);
-        let answer = usage::of_answer(result);
+        let answer = self.new_tokens(usage::of_answer(result));
         let spend = Spend {
             tokens_in: answer.tokens_in.saturating_sub(self.counted.tokens_in),
             tokens_out: answer.tokens_out.saturating_sub(self.counted.tokens_out),
+            usd: std::mem::take(&mut self.pending_usd),
             ..Spend::default()
         };
         let told_tokens = answer != Spend::default() || self.counted != Spend::default();
@@ -291,7 +233,9 @@ impl AcpProtocol {
         if spend != Spend::default() {
             out.emit(AgentEvent::Usage(spend));
         }
-        let failure = (!told_tokens && !self.used_tools).then(|| failure::in_words(&self.said));
+        let did_nothing = !told_tokens && !self.used_tools;
+        let failure = (did_nothing.then(|| failure::in_words(&self.said)).flatten())
+            .or_else(|| failure::in_last_words(&self.last_said));
         if steers {
             out.emit(AgentEvent::SteerTaken);
         }
@@ -301,7 +245,7 @@ impl AcpProtocol {
                 let why = "the turn ended without text, tools or tokens".into();
                 TurnEnd::ApiError { status: None, why }
             }
-            "end_turn" => failure.flatten().unwrap_or(TurnEnd::Done),
+            "end_turn" => failure.unwrap_or(TurnEnd::Done),
             "cancelled" => TurnEnd::Interrupted,
             "max_tokens" | "max_turn_requests" => TurnEnd::TurnLimit,
             "refusal" => TurnEnd::Refused { why: "the agent reported no reason".into() },
@@ -310,10 +254,29 @@ impl AcpProtocol {
                 TurnEnd::ApiError { status: None, why: bounded(why) }
             }
         };
-        if !steers || self.end.is_none() {
+        // An interrupt may cancel the message alone, after the first prompt was answered.
+        if !steers || self.end.is_none() || end == TurnEnd::Interrupted {
             self.end = Some(end);
         }
         self.end_if_settled(out);
+    }
+
+    /// The tokens that an answer adds to those of the process, where the agent adds them up. A sum that
+    /// shrinks belongs to another conversation.
+    fn new_tokens(&mut self, answer: Spend) -> Spend {
+        if self.config.tokens != ReportedTokens::Process {
+            return answer;
+        }
+        let before = std::mem::replace(&mut self.told, answer);
+        let grows = answer.tokens_in >= before.tokens_in && answer.tokens_out >= before.tokens_out;
+        if !grows {
+            return answer;
+        }
+        Spend {
+            tokens_in: answer.tokens_in - before.tokens_in,
+            tokens_out: answer.tokens_out - before.tokens_out,
+            ..Spend::default()
+        }
     }
 
     /// Ends the turn if every prompt has its response.
@@ -332,8 +295,8 @@ impl AcpProtocol {
         }
         match notification.update {
             SessionUpdate::AgentMessageChunk(chunk) => {
-                self.count_tokens(&params["update"]["_meta"]["usage"], out);
                 self.push_prose(ProseKind::Text, &chunk, out);
+                self.count_tokens(&params["update"]["_meta"]["usage"], out);
             }
             SessionUpdate::AgentThoughtChunk(chunk) => {
                 self.push_prose(ProseKind::Thought, &chunk, out);
@@ -345,12 +308,16 @@ impl AcpProtocol {
                     .title(call.title)
                     .content(call.content)
                     .raw_input(call.raw_input);
-                self.update_tool(&call.tool_call_id.to_string(), fields, out);
+                let id = call.tool_call_id.to_string();
+                self.tool_detailed(&id, &params["update"]);
+                self.update_tool(&id, fields, out);
             }
             SessionUpdate::ToolCallUpdate(update) => {
-                let piece = &params["update"]["_meta"]["terminal_output_delta"];
-                self.tool_printed(&update.tool_call_id.to_string(), text(piece, "data"));
-                self.update_tool(&update.tool_call_id.to_string(), update.fields, out);
+                let (id, call) = (update.tool_call_id.to_string(), &params["update"]);
+                self.tool_detailed(&id, call);
+                let piece = &call["_meta"]["terminal_output_delta"];
+                self.tool_printed(&id, text(piece, "data"));
+                self.update_tool(&id, update.fields, out);
             }
             SessionUpdate::Plan(plan) => {
                 let items = plan.entries.into_iter().take(200).map(|entry| PlanItem {
@@ -360,15 +327,29 @@ impl AcpProtocol {
                 out.emit(AgentEvent::Plan { items: items.collect() });
             }
             SessionUpdate::UsageUpdate(usage) => {
+                let size = Some(usage.size).filter(|size| *size > 0);
+                let context = ContextUse { used: usage.used, size };
+                if context.used > 0 && self.context.replace(context) != Some(context) {
+                    out.emit(AgentEvent::Context(context));
+                }
                 let cost = usage.cost.filter(|cost| cost.currency == "USD");
                 let sum = cost.map_or(MicroUsd(0), |cost| MicroUsd::from_usd(cost.amount));
                 if sum > self.reported_cost {
                     let usd = MicroUsd(sum.0 - self.reported_cost.0);
                     self.reported_cost = sum;
-                    out.emit(AgentEvent::Usage(Spend { usd, ..Spend::default() }));
+                    self.report_money(usd, out);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Reports money at once, or with the tokens that only the answer tells: they are one report.
+    fn report_money(&mut self, usd: MicroUsd, out: &mut ProtocolOutput) {
+        if self.config.tokens == ReportedTokens::LastRequest {
+            self.pending_usd = self.pending_usd.plus(usd);
+        } else {
+            out.emit(AgentEvent::Usage(Spend { usd, ..Spend::default() }));
         }
     }
 
@@ -379,30 +360,43 @@ impl AcpProtocol {
             self.model_responded = true;
             self.counted.tokens_in += spend.tokens_in;
             self.counted.tokens_out += spend.tokens_out;
+            // Text after its report would count as the begin of another request.
+            self.prose.flush(&mut out.events);
             out.emit(AgentEvent::Usage(spend));
         }
     }
 
     fn push_prose(&mut self, kind: ProseKind, chunk: &ContentChunk, out: &mut ProtocolOutput) {
-        let ContentBlock::Text(piece) = &chunk.content else { return };
+        let piece = match &chunk.content {
+            ContentBlock::Text(piece) => piece,
+            ContentBlock::Image(image) => {
+                self.prose.flush(&mut out.events);
+                let text = image::summary(&image.mime_type, &image.data).into();
+                return out.emit(AgentEvent::Text { text });
+            }
+            _ => return,
+        };
         let message = chunk.message_id.as_ref().map(ToString::to_string);
         if message.is_some() && message != self.message {
             self.prose.flush(&mut out.events);
+            // Without a tool between them, the second one may be another try of the first.
+            self.prose.begin_message(!std::mem::take(&mut self.tool_since_text));
             self.message = message;
         }
         if piece.text.is_empty() {
             return;
         }
         self.model_responded = true;
+        if kind == ProseKind::Text {
+            let end = piece.text.floor_char_boundary(failure::SAID_LIMIT);
+            piece.text[..end].clone_into(&mut self.last_said);
+        }
         if kind == ProseKind::Text && self.said.len() < failure::SAID_LIMIT {
             self.said.push_str(&piece.text[..piece.text.floor_char_boundary(failure::SAID_LIMIT)]);
         }
         self.prose.push(kind, &piece.text, &mut out.events);
     }
 }
-
-/// The most models that a refusal names.
-const MODELS_SHOWN: usize = 8;
 
 impl AgentProtocol for AcpProtocol {
     fn capabilities(&self) -> Capabilities {
@@ -427,6 +421,8 @@ impl AgentProtocol for AcpProtocol {
         spec.prompt.as_received().clone_into(&mut self.prompt);
         self.resume.clone_from(&spec.resume);
         self.model.clone_from(&spec.model);
+        self.tool_server.clone_from(&spec.tool_server);
+        self.dry = spec.dry;
         self.reported_cost = spec.session_cost;
         let params = json!({
             "protocolVersion": 1,
@@ -506,6 +502,17 @@ impl AgentProtocol for AcpProtocol {
 
     fn flush(&mut self, events: &mut Vec<AgentEvent>) {
         self.prose.flush(events);
+        let usd = std::mem::take(&mut self.pending_usd);
+        if usd.0 > 0 {
+            events.push(AgentEvent::Usage(Spend { usd, ..Spend::default() }));
+        }
+    }
+
+    fn usage_reports(&self) -> UsageReports {
+        match self.config.tokens {
+            ReportedTokens::LastRequest => UsageReports::LastRequest,
+            ReportedTokens::Prompt | ReportedTokens::Process => UsageReports::Turn,
+        }
     }
 
     fn interrupt(&mut self, out: &mut ProtocolOutput) {
@@ -520,3 +527,5 @@ impl AgentProtocol for AcpProtocol {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vendor_tests;

@@ -32,6 +32,7 @@ pub(crate) fn bound(mut event: AgentEvent) -> AgentEvent {
             Some(("request", id))
         }
         AgentEvent::RequestWithdrawn { id } => Some(("request", id)),
+        AgentEvent::ToolCall { id, .. } => Some(("call", id)),
         _ => None,
     };
     if let Some((what, id)) = identifier.filter(|(_, id)| id.len() > ID) {
@@ -45,11 +46,13 @@ pub(crate) fn bound(mut event: AgentEvent) -> AgentEvent {
         AgentEvent::SessionStarted { model, version, .. } => {
             model.iter_mut().chain(version).for_each(|text| cut(text, NAME));
         }
-        AgentEvent::ToolStart { id, kind, title } => {
+        AgentEvent::ToolStart { id, kind, title, parent } => {
             cut_id(id);
+            parent.iter_mut().for_each(cut_id);
             cut(kind, NAME);
             cut(title, TITLE);
         }
+        AgentEvent::ToolRunning { title, .. } => cut(title, TITLE),
         AgentEvent::ToolEnd { id, title, output, .. } => {
             cut_id(id);
             cut(title, TITLE);
@@ -125,7 +128,7 @@ mod tests {
             editable: false,
         };
         for event in [
-            AgentEvent::ToolStart { id: huge(), kind: text(), title: text() },
+            AgentEvent::ToolStart { id: huge(), kind: text(), title: text(), parent: Some(huge()) },
             AgentEvent::ToolEnd { id: huge(), title: text(), ok: true, code: None, output: text() },
             AgentEvent::Diff { path: text(), diff: text() },
             AgentEvent::SessionStarted { session: "s".into(), model: Some(text()), version: None },
@@ -156,8 +159,12 @@ mod tests {
         assert_eq!(bound(event.clone()), event);
         assert!(request.is_too_large());
         // The end of a tool still names its start.
-        let start =
-            bound(AgentEvent::ToolStart { id: huge(), kind: "k".into(), title: "t".into() });
+        let start = bound(AgentEvent::ToolStart {
+            id: huge(),
+            kind: "k".into(),
+            title: "t".into(),
+            parent: None,
+        });
         let end = bound(AgentEvent::ToolEnd {
             id: huge(),
             title: "".into(),

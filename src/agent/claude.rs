@@ -11,6 +11,7 @@
 //!   <── result ───────────────────        the turn has ended, with its cost
 //! ```
 
+mod end;
 pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,11 +21,15 @@ use serde_json::{Value, json};
 
 use super::fields::{relative_path, text};
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, diff, json_line, limit, raw_event};
-use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use super::{
+    AgentProtocol, ProtocolOutput, TOOL_SERVER, TurnSpec, bounded, diff, image, json_line, limit,
+    raw_event,
+};
+use crate::config::agent::capabilities;
+use crate::core::model::agent_event::{AgentEvent, ContextUse, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::{MicroUsd, Spend};
-use crate::core::model::capability::{Capabilities, Cost, Steer};
+use crate::core::model::capability::Capabilities;
 
 /// How many ids of streamed messages are remembered; claude never repeats an older one.
 const STREAMED_IDS: usize = 64;
@@ -33,7 +38,11 @@ const STREAMED_IDS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct ClaudeProtocol {
     cwd: String,
+    /// The turn ends before its prompt.
+    dry: bool,
     prose: Prose,
+    /// A message has begun and not ended.
+    in_message: bool,
     /// Ids of the messages whose text has arrived in pieces.
     streamed_ids: VecDeque<String>,
     /// Open control requests by id, as received.
@@ -45,6 +54,10 @@ pub(crate) struct ClaudeProtocol {
     /// The session's cost as last reported; reports are running totals.
     reported_cost: MicroUsd,
     session: Option<String>,
+    /// The tokens of the latest request of the conversation.
+    context_used: u64,
+    /// The tokens that fit into the context of the model, once a turn has ended.
+    context_size: Option<u64>,
     /// Ids of the running tools.
     tools: BTreeSet<String>,
     /// The number of interrupts, which makes their request ids unique.
@@ -59,8 +72,19 @@ pub(crate) struct ClaudeProtocol {
     background_limit: Duration,
 }
 
+/// Settings over those of the user, of the repository and of claude itself: claude asks whatever they
+/// allow, and nothing runs beside the conversation. A hook could allow a tool, or run a command unasked.
+const SETTINGS: &str = r#"{"permissions":{"ask":["Bash","Edit","MultiEdit","Write","NotebookEdit","WebFetch","WebSearch"],"defaultMode":"default","disableBypassPermissionsMode":"disable"},"disableAllHooks":true,"enableAllProjectMcpServers":false}"#;
+
 /// How long claude may take to begin the turn that work in the background causes when it ends.
 const NEXT_TURN: Duration = Duration::from_secs(5);
+
+/// The tokens that the model read in a request, or in all requests of a turn.
+fn tokens_read(usage: &Value) -> u64 {
+    number(usage, "input_tokens")
+        .saturating_add(number(usage, "cache_creation_input_tokens"))
+        .saturating_add(number(usage, "cache_read_input_tokens"))
+}
 
 fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
@@ -101,6 +125,8 @@ impl ClaudeProtocol {
     fn on_stream_event(&mut self, event: &Value, out: &mut ProtocolOutput) {
         match text(event, "type") {
             "message_start" => {
+                // After a stream broke off, claude repeats the message from its beginning.
+                self.prose.begin_message(std::mem::replace(&mut self.in_message, true));
                 self.streamed_ids.push_back(text(&event["message"], "id").to_owned());
                 if self.streamed_ids.len() > STREAMED_IDS {
                     self.streamed_ids.pop_front();
@@ -122,7 +148,11 @@ impl ClaudeProtocol {
                     _ => {}
                 }
             }
-            "content_block_stop" | "message_stop" => self.prose.flush(&mut out.events),
+            "content_block_stop" => self.prose.flush(&mut out.events),
+            "message_stop" => {
+                self.in_message = false;
+                self.prose.flush(&mut out.events);
+            }
             _ => {}
         }
     }
@@ -131,9 +161,16 @@ impl ClaudeProtocol {
     /// lines.
     fn on_assistant(&mut self, line: &Value, out: &mut ProtocolOutput) {
         let message = &line["message"];
+        // A subagent has a context of its own.
+        if line["parent_tool_use_id"].is_null() {
+            self.context_told(tokens_read(&message["usage"]), out);
+        }
         let streamed = self.streamed_ids.iter().any(|id| id == text(message, "id"));
+        let parent = Some(text(line, "parent_tool_use_id")).filter(|id| !id.is_empty());
         for block in message["content"].as_array().into_iter().flatten() {
             match text(block, "type") {
+                // The tool that started a subagent returns its last words.
+                "text" | "thinking" if parent.is_some() => {}
                 "text" if !streamed => {
                     self.prose.push(ProseKind::Text, text(block, "text"), &mut out.events);
                     self.prose.flush(&mut out.events);
@@ -144,16 +181,24 @@ impl ClaudeProtocol {
                 }
                 "tool_use" => {
                     self.prose.flush(&mut out.events);
-                    self.tool_started(block, out);
+                    self.tool_started(block, parent, out);
                 }
                 _ => {}
             }
         }
     }
 
-    fn tool_started(&mut self, block: &Value, out: &mut ProtocolOutput) {
+    /// Emits the part of the context that a request filled. Its output counts in the next one.
+    fn context_told(&mut self, used: u64, out: &mut ProtocolOutput) {
+        if used > 0 {
+            self.context_used = used;
+            out.emit(AgentEvent::Context(ContextUse { used, size: self.context_size }));
+        }
+    }
+
+    fn tool_started(&mut self, block: &Value, parent: Option<&str>, out: &mut ProtocolOutput) {
         let (name, input) = (text(block, "name"), &block["input"]);
-        if name == "TodoWrite" {
+        if name == "TodoWrite" && parent.is_none() {
             let items = input["todos"].as_array().into_iter().flatten().take(200);
             let items = items.map(|item| PlanItem {
                 text: bounded(text(item, "content")),
@@ -165,7 +210,8 @@ impl ClaudeProtocol {
         let id = text(block, "id").to_owned();
         self.tools.insert(id.clone());
         let title = bounded(tools::title(&self.cwd, name, input));
-        out.emit(AgentEvent::ToolStart { id, kind: tools::kind(name).as_str().into(), title });
+        let (kind, parent) = (tools::kind(name).as_str().into(), parent.map(str::to_owned));
+        out.emit(AgentEvent::ToolStart { id, kind, title, parent });
     }
 
     /// Handles tool results, and the echo of a message that claude has taken.
@@ -190,9 +236,7 @@ impl ClaudeProtocol {
         let ok = block["is_error"] != json!(true);
         let output = match &block["content"] {
             Value::String(text) => text.clone(),
-            Value::Array(parts) => {
-                parts.iter().map(|part| text(part, "text")).collect::<Vec<_>>().join("\n")
-            }
+            Value::Array(parts) => parts.iter().map(part_of_output).collect::<Vec<_>>().join("\n"),
             _ => String::new(),
         };
         let patch = result["structuredPatch"].as_array().filter(|hunks| !hunks.is_empty());
@@ -296,14 +340,17 @@ impl ClaudeProtocol {
             if sum >= self.reported_cost { MicroUsd(sum.0 - self.reported_cost.0) } else { sum };
         self.reported_cost = sum.max(self.reported_cost);
         out.emit(AgentEvent::Usage(Spend {
-            tokens_in: number(usage, "input_tokens")
-                + number(usage, "cache_creation_input_tokens")
-                + number(usage, "cache_read_input_tokens"),
+            tokens_in: tokens_read(usage),
             tokens_out: number(usage, "output_tokens"),
             usd,
             ..Spend::default()
         }));
-        let mut end = turn_end(line);
+        let models = line["modelUsage"].as_object().into_iter().flat_map(|all| all.values());
+        // Smaller models do side jobs.
+        let size = models.filter_map(|model| model["contextWindow"].as_u64()).max();
+        self.context_size = size.or(self.context_size);
+        self.context_told(self.context_used, out);
+        let mut end = end::of_result(line);
         if let (TurnEnd::ApiError { why, .. }, Some(seconds)) = (&end, self.refused_until) {
             end = limit::until(seconds, why.as_received());
         }
@@ -327,6 +374,15 @@ impl ClaudeProtocol {
 /// The most tasks in the background that are remembered.
 const BACKGROUND_SHOWN: usize = 64;
 
+/// A part of a tool's output: its text, or the kind and the size of an image.
+fn part_of_output(part: &Value) -> String {
+    let source = &part["source"];
+    match text(part, "type") {
+        "image" => image::summary(text(source, "media_type"), text(source, "data")),
+        _ => text(part, "text").to_owned(),
+    }
+}
+
 /// Formats a hunk of claude's structured patch as a unified diff.
 fn unified_hunk(hunk: &Value) -> String {
     let mut out = format!(
@@ -343,52 +399,9 @@ fn unified_hunk(hunk: &Value) -> String {
     out
 }
 
-/// Derives the turn's end from a `result` line. The `subtype` is "success" even when the model
-/// failed, therefore `is_error` and `terminal_reason` decide.
-fn turn_end(line: &Value) -> TurnEnd {
-    let (subtype, reason) = (text(line, "subtype"), text(line, "terminal_reason"));
-    let errors: Vec<&str> =
-        line["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let message = [text(line, "result"), &errors.join("; ")]
-        .into_iter()
-        .find(|text| !text.is_empty())
-        .map_or_else(|| format!("{subtype} {reason}"), str::to_owned);
-    if message.contains("No conversation found") {
-        return TurnEnd::NoSession { why: bounded(message) };
-    }
-    match (subtype, reason) {
-        ("error_max_budget_usd", _) => TurnEnd::Budget,
-        ("error_max_turns", _) => TurnEnd::TurnLimit,
-        (_, "aborted_tools" | "aborted_streaming") => TurnEnd::Interrupted,
-        (_, "api_error") => {
-            let status = line["api_error_status"].as_u64().and_then(|s| u16::try_from(s).ok());
-            TurnEnd::ApiError { status, why: bounded(message) }
-        }
-        _ if text(line, "stop_reason") == "refusal" => TurnEnd::Refused { why: bounded(message) },
-        _ if line["is_error"] == json!(true) => {
-            TurnEnd::ApiError { status: None, why: bounded(message) }
-        }
-        ("success", _) if text(line, "stop_reason") == "max_tokens" => TurnEnd::TurnLimit,
-        ("success", _) => TurnEnd::Done,
-        _ => TurnEnd::ApiError { status: None, why: bounded(message) },
-    }
-}
-
 impl AgentProtocol for ClaudeProtocol {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            steer: Steer::MidTurn,
-            interrupt: true,
-            permissions: true,
-            edits: true,
-            reads_refusals: true,
-            questions: true,
-            plan: false,
-            diffs: true,
-            cost: Cost::Usd,
-            budget: true,
-            resume: true,
-        }
+        capabilities("claude")
     }
 
     fn arguments(&self, spec: &TurnSpec) -> Vec<String> {
@@ -403,6 +416,10 @@ impl AgentProtocol for ClaudeProtocol {
             "--replay-user-messages",
             "--permission-prompt-tool",
             "stdio",
+            "--permission-mode",
+            "default",
+            "--settings",
+            SETTINGS,
         ]
         .map(str::to_owned)
         .into();
@@ -420,8 +437,20 @@ impl AgentProtocol for ClaudeProtocol {
         if !spec.tools {
             flag("--tools", String::new());
         }
+        if let Some(server) = &spec.tool_server {
+            let servers = json!({"mcpServers": {TOOL_SERVER: {
+                "type": "stdio", "command": server.program, "args": server.args,
+            }}});
+            flag("--mcp-config", servers.to_string());
+            // afk itself decides about each call.
+            flag("--allowedTools", format!("mcp__{TOOL_SERVER}"));
+        }
         if let Some(steps) = spec.max_steps {
             flag("--max-turns", steps.to_string());
+        }
+        if spec.tool_server.is_some() {
+            // No other server, whatever the settings name.
+            args.push("--strict-mcp-config".to_owned());
         }
         args
     }
@@ -432,6 +461,14 @@ impl AgentProtocol for ClaudeProtocol {
         self.reported_cost = spec.session_cost;
         self.background_limit = spec.limits.tool;
         self.session.clone_from(&spec.resume);
+        self.dry = spec.dry;
+        if self.dry {
+            let request = json!({"subtype": "initialize", "hooks": null});
+            out.write_json(
+                &json!({"type": "control_request", "request_id": "dry", "request": request}),
+            );
+            return;
+        }
         self.send_message(spec.prompt.as_received(), out);
     }
 
@@ -454,6 +491,7 @@ impl AgentProtocol for ClaudeProtocol {
                 let refused = text(limit, "status") == "rejected";
                 self.refused_until = limit["resetsAt"].as_i64().filter(|_| refused);
             }
+            "control_response" if self.dry => out.end = Some(end::of_dry_turn(&line["response"])),
             "stream_event" | "control_response" | "keep_alive" => {}
             "assistant" => self.on_assistant(line, out),
             "user" => self.on_user(line, out),

@@ -25,11 +25,12 @@ use serde_json::{Value, json};
 
 use super::fields::text;
 use super::prose::{Prose, ProseKind};
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded, json_line, raw_event};
-use crate::core::model::agent_event::{AgentEvent, PlanItem, TurnEnd};
+use super::{AgentProtocol, ProtocolOutput, TOOL_SERVER, TurnSpec, bounded, json_line, raw_event};
+use crate::config::agent::capabilities;
+use crate::core::model::agent_event::{AgentEvent, ContextUse, PlanItem, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::budget::Spend;
-use crate::core::model::capability::{Capabilities, Cost, Steer};
+use crate::core::model::capability::Capabilities;
 use crate::core::model::untrusted::Untrusted;
 use crate::sandbox::NetworkPolicy;
 
@@ -38,6 +39,7 @@ use crate::sandbox::NetworkPolicy;
 enum CodexCall {
     Initialize,
     Thread { resumed: bool },
+    Account,
     Turn,
     Steer,
     Interrupt,
@@ -50,6 +52,8 @@ pub(crate) struct CodexProtocol {
     prompt: String,
     resume: Option<String>,
     model: Option<String>,
+    /// The turn ends before its prompt.
+    dry: bool,
     version: Option<Untrusted>,
     /// The network policy of the wall around this agent; none without a wall.
     wall: Option<NetworkPolicy>,
@@ -64,6 +68,8 @@ pub(crate) struct CodexProtocol {
     prose: Prose,
     /// The current message arrives in pieces.
     streamed: bool,
+    /// The last message broke off and comes again.
+    breaks_off: bool,
     /// File changes by item id; a request for approval contains only the item's id.
     changes: BTreeMap<String, Value>,
     /// The JSON-RPC ids of open permission requests, by afk's id.
@@ -85,6 +91,9 @@ fn api_error(error: &Value) -> TurnEnd {
         let digits = word.trim_matches(|c: char| !c.is_ascii_digit());
         digits.parse::<u64>().ok().filter(|n| (400..600).contains(n) && digits.len() == 3)
     });
+    if text(error, "codexErrorInfo") == "contextWindowExceeded" {
+        return TurnEnd::ContextOverflow { why: bounded(message) };
+    }
     let status = status.or(in_message).and_then(|status| u16::try_from(status).ok());
     TurnEnd::ApiError { status, why: bounded(message) }
 }
@@ -148,8 +157,20 @@ impl CodexProtocol {
                     model: model.into_iter().find(|m| !m.is_empty()).map(bounded),
                     version: self.version.clone(),
                 });
+                if self.dry {
+                    return self.call("account/read", &json!({}), CodexCall::Account, out);
+                }
                 let prompt = std::mem::take(&mut self.prompt);
                 self.start_turn(&prompt, out);
+            }
+            CodexCall::Account => {
+                let lacks =
+                    result["requiresOpenaiAuth"] == json!(true) && result["account"].is_null();
+                out.end = Some(if lacks {
+                    TurnEnd::NotStarted { why: "codex is not logged in: run `codex login`".into() }
+                } else {
+                    TurnEnd::Done
+                });
             }
             CodexCall::Turn => {
                 text(&result["turn"], "id").clone_into(&mut self.turn);
@@ -175,7 +196,10 @@ impl CodexProtocol {
                 out.notice(format!("the agent rejected the message: {why}"));
             }
             CodexCall::Interrupt => {}
-            CodexCall::Initialize | CodexCall::Thread { .. } | CodexCall::Turn => {
+            CodexCall::Initialize
+            | CodexCall::Thread { .. }
+            | CodexCall::Account
+            | CodexCall::Turn => {
                 out.end = Some(TurnEnd::ApiError { status: None, why: bounded(why) });
             }
         }
@@ -202,9 +226,15 @@ impl CodexProtocol {
                 });
                 out.emit(AgentEvent::Plan { items: items.collect() });
             }
+            // A resumed thread first repeats the last figure of the turn before.
+            "thread/tokenUsage/updated" if self.turn.is_empty() => {}
             "thread/tokenUsage/updated" => {
-                let last = &params["tokenUsage"]["last"];
-                let count = |key: &str| last[key].as_u64().unwrap_or(0);
+                let usage = &params["tokenUsage"];
+                let count = |key: &str| usage["last"][key].as_u64().unwrap_or(0);
+                out.emit(AgentEvent::Context(ContextUse {
+                    used: count("inputTokens") + count("outputTokens"),
+                    size: usage["modelContextWindow"].as_u64(),
+                }));
                 out.emit(AgentEvent::Usage(Spend {
                     tokens_in: count("inputTokens"),
                     tokens_out: count("outputTokens"),
@@ -219,13 +249,17 @@ impl CodexProtocol {
             }
             "error" => {
                 let end = api_error(&params["error"]);
-                if params["willRetry"] == json!(true) {
-                    let TurnEnd::ApiError { status, .. } = end else { return };
+                if params["willRetry"] == json!(true)
+                    && let TurnEnd::ApiError { status, .. } = end
+                {
                     let message = text(&params["error"], "message");
                     let attempt = message
                         .split(|c: char| !c.is_ascii_digit())
                         .find_map(|digits| digits.parse().ok());
                     let attempt = attempt.unwrap_or(1);
+                    self.prose.flush(&mut out.events);
+                    self.prose.begin_message(true);
+                    self.breaks_off = true;
                     out.emit(AgentEvent::Retry { attempt, delay_ms: 0, status });
                 } else {
                     self.last_error = Some(end);
@@ -258,19 +292,24 @@ impl CodexProtocol {
 
 impl AgentProtocol for CodexProtocol {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            steer: Steer::MidTurn,
-            interrupt: true,
-            permissions: true,
-            edits: false,
-            reads_refusals: true,
-            questions: false,
-            plan: true,
-            diffs: true,
-            cost: Cost::Tokens,
-            budget: false,
-            resume: true,
-        }
+        capabilities("codex")
+    }
+
+    fn arguments(&self, spec: &TurnSpec) -> Vec<String> {
+        let Some(server) = &spec.tool_server else { return Vec::new() };
+        let key = format!("mcp_servers.{TOOL_SERVER}");
+        // The values are TOML, of which JSON's strings and lists are a part.
+        let settings = [
+            format!("{key}.command={}", json!(server.program)),
+            format!("{key}.args={}", json!(server.args)),
+            // Without it, codex asks its model before the tools are there.
+            format!("{key}.required=true"),
+            // A call may wait for a person.
+            format!("{key}.tool_timeout_sec={}", spec.limits.turn.as_secs()),
+            // afk itself decides about each call.
+            format!("{key}.default_tools_approval_mode=\"approve\""),
+        ];
+        settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
     }
 
     fn begin(&mut self, spec: &TurnSpec, out: &mut ProtocolOutput) {
@@ -280,6 +319,7 @@ impl AgentProtocol for CodexProtocol {
         self.resume.clone_from(&spec.resume);
         self.wall = spec.sandbox.as_ref().map(|sandbox| sandbox.network);
         self.model.clone_from(&spec.model);
+        self.dry = spec.dry;
         let client = json!({"name": "afk", "title": "afk", "version": env!("CARGO_PKG_VERSION")});
         let params = json!({"clientInfo": client, "capabilities": {"experimentalApi": true}});
         self.call("initialize", &params, CodexCall::Initialize, out);

@@ -5,6 +5,7 @@
 //! turn in its pod.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, join, maybe_done, select};
@@ -13,12 +14,13 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::turn::{AgentLine, TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
+use super::screen::AgentScreen;
+use super::turn::{AgentLine, TO_READ, TO_WRITE, TurnHost, TurnLoop, TurnOutcome};
 use super::wire::LINE_LIMIT;
 use super::{AgentProtocol, EventSender, TurnControl, TurnSpec, protocol_for};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::process::output::read_line;
-use crate::process::{Spec, StdinMode, Supervisor};
+use crate::process::{Spec, StdinMode, Supervisor, Usage};
 
 /// How long the program may take to exit after its turn has ended.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
@@ -89,11 +91,12 @@ async fn run_program(
     let (from_agent, to_read) = mpsc::channel(TO_READ);
     let lines_read = AtomicU64::new(0);
     let pipes = maybe_done(join(read(stdout, from_agent, &lines_read), write(stdin, to_write)));
-    let tail = maybe_done(keep_tail(stderr));
+    let stderr_tail = Mutex::new(Vec::new());
+    let tail = maybe_done(keep_tail(stderr, &stderr_tail));
     tokio::pin!(pipes, tail);
     let mut turn = TurnLoop::new(protocol, spec, events, lines);
-    let memory = || supervisor.usage(&spec.owner).memory;
-    let turn_ended = Box::pin(turn.run(&memory, to_read, control));
+    let host = ProcessHost { supervisor, owner: &spec.owner, stderr: &stderr_tail };
+    let turn_ended = Box::pin(turn.run(&host, to_read, control));
     // What the program left behind may hold its output open. The end of the program is the end.
     let exited = async {
         // An error means that the exit code is lost, and not that the program runs on.
@@ -131,7 +134,7 @@ async fn run_program(
             // A child process that outlives the program may hold standard error open.
             let _ = with_pipes(pipes.as_mut(), whole).await;
             // Only the end is there, which may begin within a secret.
-            spec.redactor.clean_cut(&tail.take_output().unwrap_or_default())
+            spec.redactor.clean_cut(&host.stderr())
         }
     };
     if spec.stream_output {
@@ -159,6 +162,9 @@ fn end_at_exit(
     let code = status.and_then(|status| status.as_ref().ok()?.code());
     if let Some(end) = protocol.end_at_exit(code, tail) {
         return end;
+    }
+    if let Some(dialog @ (AgentScreen::Login | AgentScreen::Trust)) = AgentScreen::in_text(tail) {
+        return dialog.end();
     }
     let how = match status {
         Some(Ok(status)) => status.to_string(),
@@ -211,14 +217,32 @@ async fn write(mut stdin: ChildStdin, mut lines: mpsc::Receiver<Vec<u8>>) {
     }
 }
 
-/// Drains standard error and returns its last [`STDERR_TAIL`] bytes.
-async fn keep_tail(mut stderr: ChildStderr) -> String {
-    let mut tail = Vec::new();
+/// The process of an agent on this machine.
+struct ProcessHost<'a> {
+    supervisor: &'a Supervisor,
+    owner: &'a str,
+    /// The end of its standard error.
+    stderr: &'a Mutex<Vec<u8>>,
+}
+
+impl TurnHost for ProcessHost<'_> {
+    fn usage(&self) -> Usage {
+        self.supervisor.usage(self.owner)
+    }
+
+    fn stderr(&self) -> String {
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail).into_owned()
+    }
+}
+
+/// Drains standard error and keeps its last [`STDERR_TAIL`] bytes.
+async fn keep_tail(mut stderr: ChildStderr, tail: &Mutex<Vec<u8>>) {
     let mut buffer = vec![0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend_from_slice(&buffer[..read]);
         let excess = tail.len().saturating_sub(STDERR_TAIL);
         tail.drain(..excess);
     }
-    String::from_utf8_lossy(&tail).into_owned()
 }

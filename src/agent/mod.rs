@@ -24,11 +24,16 @@ pub(crate) mod codex;
 pub(crate) mod command;
 pub(crate) mod diff;
 pub(crate) mod driver;
+pub(crate) mod estimate;
 pub(crate) mod fields;
+pub(crate) mod image;
 pub(crate) mod json_line;
 pub(crate) mod limit;
+pub(crate) mod overflow;
+pub(crate) mod pi;
 pub(crate) mod prose;
 pub(crate) mod recorder;
+pub(crate) mod screen;
 mod split_events;
 pub(crate) mod text;
 pub(crate) mod turn;
@@ -85,6 +90,13 @@ pub(crate) struct TurnSpec {
     pub(crate) max_steps: Option<u32>,
     /// Whether the agent may use tools, for agents that can be restricted.
     pub(crate) tools: bool,
+    /// The tools of afk that the agent is offered, beside its own; only the breakglass agent is.
+    #[serde(skip)]
+    pub(crate) tool_server: Option<ToolServer>,
+    /// Whether the turn ends with [`TurnEnd::Done`] in place of its prompt, once the login, the mode and
+    /// the model have been tried.
+    #[serde(default)]
+    pub(crate) dry: bool,
     pub(crate) tariff: Tariff,
     pub(crate) limits: TurnLimits,
     /// Names of variables that a remote worker takes from its own environment: secret values never
@@ -103,6 +115,17 @@ pub(crate) struct TurnSpec {
     /// The file that records every line in both directions; `None` records nothing.
     pub(crate) record: Option<PathBuf>,
 }
+
+/// The server of afk's tools, by the Model Context Protocol on its standard streams. The protocol
+/// `command` carries the calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ToolServer {
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+}
+
+/// The name of afk's tool server in an agent's settings.
+pub(crate) const TOOL_SERVER: &str = "afk";
 
 /// How reported usage becomes money.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -143,6 +166,8 @@ pub(crate) enum TurnControl {
     Steer { text: Untrusted, by: String },
     /// Answer the permission request or question with the id `request`.
     Answer { request: String, answer: Answer, by: DecidedBy },
+    /// The result of a call of a tool that afk offers.
+    ToolResult { call: String, ok: bool, text: Untrusted },
     /// End the turn and keep the conversation.
     Interrupt,
 }
@@ -179,6 +204,19 @@ impl ProtocolOutput {
     }
 }
 
+/// When an agent reports the tokens of its requests to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UsageReports {
+    /// After each request, or it stops at a budget by itself.
+    Each,
+    /// At the end of its turn, or perhaps never.
+    Turn,
+    /// At the end of its turn, and only those of the last request.
+    LastRequest,
+    /// Its protocol has no way to.
+    Never,
+}
+
 /// The protocol of one agent as a state machine without a process: calls go in,
 /// [`ProtocolOutput`] comes out.
 pub(crate) trait AgentProtocol: Send + Sync {
@@ -207,6 +245,10 @@ pub(crate) trait AgentProtocol: Send + Sync {
     /// Answers a request that the agent made earlier, on behalf of the actor `by`.
     fn answer(&mut self, request: &str, answer: &Answer, by: &DecidedBy, out: &mut ProtocolOutput);
 
+    /// Hands the agent the result of a call of a tool that afk offers. Agents with the Model Context
+    /// Protocol get it from the tool server.
+    fn tool_result(&mut self, _call: &str, _ok: bool, _text: &str, _out: &mut ProtocolOutput) {}
+
     /// Emits what the agent has said and not finished; no further line comes.
     fn flush(&mut self, _events: &mut Vec<AgentEvent>) {}
 
@@ -214,6 +256,11 @@ pub(crate) trait AgentProtocol: Send + Sync {
     /// it counts.
     fn pending_end(&self) -> Option<(Duration, TurnEnd)> {
         None
+    }
+
+    /// When the agent reports the tokens that it uses. Until then, afk estimates them.
+    fn usage_reports(&self) -> UsageReports {
+        UsageReports::Each
     }
 
     /// Asks the agent to end its turn.
@@ -235,11 +282,12 @@ pub(crate) trait AgentProtocol: Send + Sync {
 /// Creates the adapter for a protocol.
 pub(crate) fn protocol_for(speaks: Protocol, acp: &AcpProfile) -> Box<dyn AgentProtocol> {
     match speaks {
-        Protocol::Command => Box::new(command::CommandProtocol),
+        Protocol::Command => Box::new(command::CommandProtocol::default()),
         Protocol::Text => Box::new(text::TextProtocol::default()),
         Protocol::Claude => Box::new(claude::ClaudeProtocol::default()),
         Protocol::Codex => Box::new(codex::CodexProtocol::default()),
         Protocol::Acp => Box::new(acp::AcpProtocol::new(acp.clone())),
+        Protocol::Pi => Box::new(pi::PiProtocol::default()),
     }
 }
 

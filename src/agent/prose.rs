@@ -30,6 +30,38 @@ fn emit_lines(text: &str, events: &mut Vec<AgentEvent>) {
     }
 }
 
+/// Where the parts end that can be emitted of a text that still grows.
+///
+/// Paragraphs read better than lines. A long one is split at the end of a line or a word. A block of code
+/// or a table stays whole up to [`LINES_LENGTH`]: a part of it alone would be read as prose.
+fn part_end(text: &str) -> Option<usize> {
+    let long = text.len() > PART_LENGTH;
+    let (mut fence, mut end, mut at) = (false, None, 0);
+    for line in text.split_inclusive('\n') {
+        let begin = at;
+        at += line.len();
+        let is_table = line.starts_with('|');
+        let parted = text[..begin].ends_with("\n\n") || (long && !is_table);
+        if begin > 0 && !fence && parted {
+            end = Some(begin - 1);
+        }
+        if line.trim_start().starts_with("```") {
+            fence = !fence;
+        }
+    }
+    if !fence && text.ends_with("\n\n") {
+        return Some(text.len() - 1);
+    }
+    if end.is_none() && text.len() > LINES_LENGTH {
+        return text.rfind('\n').or_else(|| text.rfind(' '));
+    }
+    let one_line = !text.contains('\n') && !text.starts_with(['|', '`']);
+    end.or_else(|| (long && one_line).then(|| text.rfind(' ')).flatten())
+}
+
+/// The longest message whose repetition is noticed, in bytes.
+const MESSAGE_KEPT: usize = 64 * 1024;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProseKind {
     /// The answer to the user.
@@ -44,11 +76,23 @@ pub(crate) struct Prose {
     pending: String,
     /// Emit each piece at once, in addition, and keep every byte.
     stream: bool,
+    /// The text of the current message so far, and of one before it that may come again.
+    message: String,
+    repeated: String,
+    /// Pieces that repeat the beginning of that text.
+    held: String,
 }
 
 impl Default for Prose {
     fn default() -> Self {
-        Self { kind: ProseKind::Text, pending: String::new(), stream: false }
+        Self {
+            kind: ProseKind::Text,
+            pending: String::new(),
+            stream: false,
+            message: String::new(),
+            repeated: String::new(),
+            held: String::new(),
+        }
     }
 }
 
@@ -60,8 +104,44 @@ impl Prose {
         self.stream = stream;
     }
 
+    /// Begins another message. One `again` may repeat the text of the last one, which broke off: what is
+    /// there already is not emitted twice.
+    pub(crate) fn begin_message(&mut self, again: bool) {
+        let before = std::mem::take(&mut self.message);
+        let is_known = before.len() <= MESSAGE_KEPT;
+        if again && is_known {
+            // The stream may break off twice.
+            if before.len() > self.repeated.len() {
+                self.repeated = before;
+            }
+        } else {
+            self.repeated.clear();
+        }
+        self.held.clear();
+    }
+
     /// Appends a piece and emits the paragraphs that are complete.
     pub(crate) fn push(&mut self, kind: ProseKind, piece: &str, events: &mut Vec<AgentEvent>) {
+        if kind != ProseKind::Text {
+            return self.append(kind, piece, events);
+        }
+        if self.message.len() <= MESSAGE_KEPT {
+            self.message.push_str(piece);
+        }
+        if self.repeated.is_empty() {
+            return self.append(kind, piece, events);
+        }
+        self.held.push_str(piece);
+        if self.held.len() < self.repeated.len() && self.repeated.starts_with(&self.held) {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        let repeated = std::mem::take(&mut self.repeated);
+        let new = held.strip_prefix(&repeated).unwrap_or(&held);
+        self.append(kind, new, events);
+    }
+
+    fn append(&mut self, kind: ProseKind, piece: &str, events: &mut Vec<AgentEvent>) {
         if kind != self.kind {
             self.flush(events);
             self.kind = kind;
@@ -86,13 +166,7 @@ impl Prose {
             }
             return;
         }
-        // Paragraphs read better than lines. A long one is split at the end of a line or a word.
-        let end = self.pending.rfind("\n\n").or_else(|| {
-            (self.pending.len() > PART_LENGTH)
-                .then(|| self.pending.rfind('\n').or_else(|| self.pending.rfind(' ')))
-                .flatten()
-        });
-        if let Some(end) = end {
+        if let Some(end) = part_end(&self.pending) {
             let rest = self.pending.split_off(end);
             self.flush(events);
             rest.trim_start_matches(['\n', ' ']).clone_into(&mut self.pending);
@@ -101,6 +175,12 @@ impl Prose {
 
     /// Emits the incomplete paragraph.
     pub(crate) fn flush(&mut self, events: &mut Vec<AgentEvent>) {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            // A whole message that is shorter than the last one repeats nothing.
+            self.repeated.clear();
+            self.append(ProseKind::Text, &held, events);
+        }
         let text = std::mem::take(&mut self.pending);
         if self.stream && self.kind == ProseKind::Text {
             return emit_lines(&text, events);
@@ -121,6 +201,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn code_and_tables_stay_whole() {
+        let code = format!("```rust\n{}\n\nfn b() {{}}\n```\n", "fn a() {}\n".repeat(60));
+        let table = format!("| a | b |\n|---|---|\n{}", "| one | two |\n".repeat(60));
+        let text = format!("So:\n\n{code}\nThen:\n\n{table}\nEnd.");
+        let (mut prose, mut events) = (Prose::default(), Vec::new());
+        for piece in text.as_bytes().chunks(7) {
+            prose.push(ProseKind::Text, std::str::from_utf8(piece).unwrap(), &mut events);
+        }
+        prose.flush(&mut events);
+        let parts: Vec<&str> = events
+            .iter()
+            .map(|event| match event {
+                AgentEvent::Text { text } => text.as_received(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let trimmed = |text: &str| text.trim_end().to_owned();
+        assert_eq!(parts, ["So:", &trimmed(&code), "Then:", &trimmed(&table), "End."]);
+        // An endless block is emitted in parts all the same.
+        let (mut prose, mut events) = (Prose::default(), Vec::new());
+        prose.push(ProseKind::Text, "```\n", &mut events);
+        for _ in 0..LINES_LENGTH / 50 {
+            prose.push(ProseKind::Text, &format!("{}\n", "x".repeat(99)), &mut events);
+        }
+        assert!(!events.is_empty());
+    }
+
+    #[test]
     fn push_joins_pieces_to_paragraphs() {
         let (mut prose, mut events) = (Prose::default(), Vec::new());
         for piece in ["Hel", "lo.\n", "\nSecond ", "one"] {
@@ -137,6 +245,54 @@ mod tests {
                 AgentEvent::Thought { text: "hm".into() }
             ]
         );
+    }
+
+    #[test]
+    fn message_that_broke_off_is_shown_once() {
+        let shown = |second: &[&str]| {
+            let (mut prose, mut events) = (Prose::default(), Vec::new());
+            prose.begin_message(false);
+            prose.push(ProseKind::Text, "I will fix", &mut events);
+            prose.flush(&mut events);
+            prose.begin_message(true);
+            for piece in second {
+                prose.push(ProseKind::Text, piece, &mut events);
+            }
+            let texts = |events: &[AgentEvent]| {
+                let text = |event: &AgentEvent| match event {
+                    AgentEvent::Text { text } => text.as_received().trim().to_owned(),
+                    other => panic!("{other:?}"),
+                };
+                events.iter().map(text).collect::<Vec<_>>()
+            };
+            // It breaks off again.
+            let mut twice = events.clone();
+            prose.begin_message(true);
+            prose.push(ProseKind::Text, "I will fix it.", &mut twice);
+            prose.flush(&mut twice);
+            texts(&twice)
+        };
+        assert_eq!(shown(&["I wi"]), ["I will fix", "it."]);
+        let shown = |second: &[&str]| {
+            let (mut prose, mut events) = (Prose::default(), Vec::new());
+            prose.begin_message(false);
+            prose.push(ProseKind::Text, "I will fix", &mut events);
+            prose.flush(&mut events);
+            prose.begin_message(true);
+            for piece in second {
+                prose.push(ProseKind::Text, piece, &mut events);
+            }
+            prose.flush(&mut events);
+            let texts = events.iter().map(|event| match event {
+                AgentEvent::Text { text } => text.as_received().trim().to_owned(),
+                other => panic!("{other:?}"),
+            });
+            texts.collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&["I will", " fix the", " parser."]), ["I will fix", "the parser."]);
+        assert_eq!(shown(&["Let me", " see."]), ["I will fix", "Let me see."]);
+        assert_eq!(shown(&["I will."]), ["I will fix", "I will."]);
+        assert_eq!(shown(&["I will fix"]), ["I will fix"]);
     }
 
     #[test]

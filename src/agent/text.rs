@@ -1,7 +1,7 @@
 //! The `text` protocol, for any program that reads a prompt to the end of its input, prints its
 //! answer, and reports success by its exit code (docs/agents.md).
 
-use super::{AgentProtocol, ProtocolOutput, TurnSpec, bounded};
+use super::{AgentProtocol, ProtocolOutput, TurnSpec, UsageReports, bounded};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
 use crate::core::model::capability::Capabilities;
@@ -22,6 +22,10 @@ impl AgentProtocol for TextProtocol {
     fn begin(&mut self, spec: &TurnSpec, out: &mut ProtocolOutput) {
         self.stream = spec.stream_output;
         out.lines.push(spec.prompt.as_received().as_bytes().to_vec());
+    }
+
+    fn usage_reports(&self) -> UsageReports {
+        UsageReports::Never
     }
 
     fn keeps_input_open(&self) -> bool {

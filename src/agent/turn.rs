@@ -5,23 +5,28 @@
 //! feeds [`AgentLine`]s in, receives lines for the agent from a channel, and must end the agent
 //! when [`TurnLoop::run`] returns.
 
+mod budget;
+mod watchdog;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep_until};
 
+use self::budget::{Checkpoint, TurnBudget};
+pub(crate) use self::watchdog::TurnHost;
+use self::watchdog::{Life, OngoingTool};
 use super::bounds::bound;
+use super::estimate::Estimate;
 use super::recorder::{Direction, LineRecorder};
-use super::{AgentProtocol, EventSender, ProtocolOutput, Tariff, TurnControl, TurnSpec};
+use super::{AgentProtocol, EventSender, ProtocolOutput, TurnControl, TurnSpec, limit, overflow};
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
-use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::capability::Steer;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
 use crate::redact::SplitGuard;
-use crate::sandbox::cgroup::MemoryExceeded;
 
 /// How long the agent may take to end its turn after an interrupt.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(15);
@@ -29,8 +34,8 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(15);
 pub(crate) const TO_WRITE: usize = 256;
 /// Capacity of the channel of lines from the agent; small, because one line may be 16 MiB.
 pub(crate) const TO_READ: usize = 8;
-/// The interval between two checks of the process tree's memory.
-const MEMORY_CHECK: Duration = Duration::from_secs(2);
+/// The interval between two checks of the process tree.
+const USAGE_CHECK: Duration = Duration::from_secs(2);
 /// The most tools, and the most requests, that are tracked at once.
 const TRACKED: usize = 256;
 
@@ -63,6 +68,8 @@ enum InterruptCause {
     Operator,
     Watchdog,
     Budget,
+    /// The estimate is over the budget; the agent's own figure decides.
+    Checkpoint,
 }
 
 impl InterruptCause {
@@ -70,8 +77,13 @@ impl InterruptCause {
         match self {
             Self::Operator => TurnEnd::Interrupted,
             Self::Watchdog => TurnEnd::Nudged,
-            Self::Budget => TurnEnd::Budget,
+            Self::Budget | Self::Checkpoint => TurnEnd::Budget,
         }
+    }
+
+    /// Whether the work goes on in the same conversation afterwards.
+    const fn goes_on(self) -> bool {
+        matches!(self, Self::Watchdog | Self::Checkpoint)
     }
 }
 
@@ -85,20 +97,21 @@ pub(crate) struct TurnLoop<'a> {
     recorder: Option<LineRecorder>,
     /// Holds events back that may end with the beginning of a secret.
     guard: SplitGuard<AgentEvent>,
-    /// When the agent last sent a line or received an answer.
-    last_activity: Instant,
-    /// The silence since `last_activity` was already reported.
+    life: Life,
+    /// The silence since its last activity was already reported.
     quiet: bool,
     /// The agent is retrying a call of its model.
     retrying: bool,
     /// Why the turn was interrupted, and when the patience with it ends.
     interrupted: Option<(InterruptCause, Instant)>,
-    /// Titles of the running tools by id.
-    tools: BTreeMap<String, Untrusted>,
+    /// The running tools by id.
+    tools: BTreeMap<String, OngoingTool>,
     /// Titles of the unanswered requests by id.
     requests: BTreeMap<String, Untrusted>,
     later: VecDeque<QueuedMessage>,
-    spent: MicroUsd,
+    budget: TurnBudget,
+    /// The usage that the agent has not reported yet.
+    estimate: Estimate,
     /// The runtime dropped the receiver of `events`: nothing uses the turn any longer.
     receiver_gone: bool,
 }
@@ -125,28 +138,29 @@ impl<'a> TurnLoop<'a> {
             lines,
             recorder,
             guard: SplitGuard::new(spec.redactor.clone()),
-            last_activity: Instant::now(),
+            life: Life::new(),
             quiet: false,
             retrying: false,
             interrupted: None,
             tools: BTreeMap::new(),
             requests: BTreeMap::new(),
             later: VecDeque::new(),
-            spent: MicroUsd(0),
+            budget: TurnBudget::default(),
+            estimate: Estimate::default(),
             receiver_gone: false,
         }
     }
 
     /// Runs the turn until it ends, a limit is reached, or the agent closes its output.
     ///
-    /// `memory` returns the bytes that the agent's processes use, 0 for an agent in another place.
+    /// `host` looks at the agent's processes.
     pub(crate) async fn run(
         &mut self,
-        memory: &(dyn Fn() -> u64 + Sync),
+        host: &dyn TurnHost,
         from_agent: mpsc::Receiver<AgentLine>,
         control: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnOutcome {
-        let outcome = self.pass(memory, from_agent, control).await;
+        let outcome = self.pass(host, from_agent, control).await;
         self.finish().await;
         outcome
     }
@@ -160,21 +174,23 @@ impl<'a> TurnLoop<'a> {
         for event in unfinished {
             self.emit(event).await;
         }
+        self.emit_estimate().await;
         let rest = self.guard.release();
         self.send(rest).await;
     }
 
     async fn pass(
         &mut self,
-        memory: &(dyn Fn() -> u64 + Sync),
+        host: &dyn TurnHost,
         mut from_agent: mpsc::Receiver<AgentLine>,
         control: &mut mpsc::Receiver<TurnControl>,
     ) -> TurnOutcome {
         let deadline = Instant::now() + self.spec.limits.turn;
-        let mut memory_check = interval_at(Instant::now() + MEMORY_CHECK, MEMORY_CHECK);
-        memory_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut usage_check = interval_at(Instant::now() + USAGE_CHECK, USAGE_CHECK);
+        usage_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut out = ProtocolOutput::default();
         self.protocol.begin(self.spec, &mut out);
+        self.estimate.prompt(self.spec.prompt.as_received());
         if let Some(end) = self.apply(out).await {
             return TurnOutcome::Reported(end);
         }
@@ -189,8 +205,8 @@ impl<'a> TurnLoop<'a> {
             }
             let watchdog = self.watchdog_deadline();
             let pending = self.protocol.pending_end();
-            let over =
-                self.last_activity + pending.as_ref().map_or(Duration::ZERO, |(wait, _)| *wait);
+            let over = self.life.last_activity
+                + pending.as_ref().map_or(Duration::ZERO, |(wait, _)| *wait);
             tokio::select! {
                 line = from_agent.recv() => {
                     let Some(AgentLine { bytes, cut }) = line else {
@@ -214,15 +230,16 @@ impl<'a> TurnLoop<'a> {
                 Some(control) = control.recv() => self.handle_control(control).await,
                 () = sleep_until(watchdog), if pending.is_none()
                     && (self.requests.is_empty() || self.interrupted.is_some()) => {
-                    if let Some(end) = self.on_silence().await {
+                    if let Some(end) = self.on_silence(host).await {
                         return TurnOutcome::Stopped(end);
                     }
                 }
-                _ = memory_check.tick() => {
+                _ = usage_check.tick() => {
                     self.flush();
-                    if let Some(end) = self.check_memory(memory()) {
+                    if let Some(end) = self.check_usage(host.usage()) {
                         return TurnOutcome::Stopped(end);
                     }
+                    self.report_tools().await;
                 }
                 () = sleep_until(deadline) => return TurnOutcome::Stopped(TurnEnd::TimedOut),
             }
@@ -230,18 +247,23 @@ impl<'a> TurnLoop<'a> {
     }
 
     async fn receive_line(&mut self, line: &[u8], cut: bool) -> Option<TurnEnd> {
-        self.last_activity = Instant::now();
+        self.life.last_activity = Instant::now();
         let mut out = ProtocolOutput::default();
         self.protocol.receive_line(line, cut, &mut out);
         let retries = out.events.iter().any(|event| matches!(event, AgentEvent::Retry { .. }));
         let silent = out.events.is_empty();
+        self.note_screen(&out.events);
         if self.quiet || (self.retrying && !retries && !silent) {
             self.quiet = false;
             self.retrying = false;
             self.emit(AgentEvent::Active).await;
         }
         self.retrying |= retries;
-        self.apply(out).await
+        let end = self.apply(out).await;
+        if end.is_none() {
+            self.check_estimate();
+        }
+        end
     }
 
     /// Writes the lines and emits the events. At the end of a turn, begins the next one with a
@@ -259,7 +281,27 @@ impl<'a> TurnLoop<'a> {
             }
             let later = out.later.into_iter().take(TRACKED.saturating_sub(self.later.len()));
             self.later.extend(later.map(|text| QueuedMessage { text, by_operator: false }));
-            let end = super::limit::or_failure(out.end?);
+            let end = overflow::or_failure(limit::or_failure(out.end?));
+            if matches!(
+                end,
+                TurnEnd::ApiError { .. }
+                    | TurnEnd::UsageLimit { .. }
+                    | TurnEnd::ContextOverflow { .. }
+            ) {
+                // A failed request is not paid.
+                self.estimate.reported();
+            }
+            if let Some((InterruptCause::Checkpoint, _)) = self.interrupted {
+                match self.pass_checkpoint(end).await {
+                    Checkpoint::Ends(end) => return Some(end),
+                    Checkpoint::GoesOn(text) => {
+                        out = ProtocolOutput::default();
+                        self.estimate.prompt(text);
+                        self.protocol.follow_up(text, &mut out);
+                        continue;
+                    }
+                }
+            }
             if let Some((cause, _)) = self.interrupted {
                 // The turn was done before the interrupt reached the agent.
                 let done = end == TurnEnd::Done && cause != InterruptCause::Budget;
@@ -277,6 +319,7 @@ impl<'a> TurnLoop<'a> {
                 return Some(end);
             };
             out = ProtocolOutput::default();
+            self.estimate.prompt(&message.text);
             self.protocol.follow_up(&message.text, &mut out);
             if message.by_operator {
                 out.emit(AgentEvent::SteerTaken);
@@ -321,16 +364,20 @@ impl<'a> TurnLoop<'a> {
     /// removing secrets.
     async fn emit(&mut self, event: AgentEvent) {
         let mut event = bound(event);
+        let mut ends_reported_tool = false;
+        self.estimate.count(&event);
         match &mut event {
             AgentEvent::ToolStart { id, title, .. } if self.tools.len() < TRACKED => {
-                self.tools.insert(id.clone(), title.clone());
+                self.tools.insert(id.clone(), OngoingTool::new(title.clone()));
             }
             AgentEvent::ToolEnd { id, title, .. } => {
-                let known = self.tools.remove(id).unwrap_or_default();
+                let known = self.tools.remove(id);
+                ends_reported_tool = known.as_ref().is_some_and(|tool| tool.reported);
                 if title.is_empty() {
-                    *title = known;
+                    *title = known.map(|tool| tool.title).unwrap_or_default();
                 }
             }
+            AgentEvent::SessionStarted { .. } => self.life.session = Some(Instant::now()),
             AgentEvent::PermissionRequest { id, request: ask } if self.requests.len() < TRACKED => {
                 self.requests.insert(id.clone(), ask.title.clone());
             }
@@ -340,7 +387,7 @@ impl<'a> TurnLoop<'a> {
             AgentEvent::RequestWithdrawn { id } => {
                 self.requests.remove(id);
             }
-            AgentEvent::Usage(spend) => *spend = self.apply_tariff(*spend),
+            AgentEvent::Usage(spend) => *spend = self.book(*spend),
             _ => {}
         }
         self.spec.redactor.event(&mut event);
@@ -353,34 +400,15 @@ impl<'a> TurnLoop<'a> {
             self.guard.push(event)
         };
         self.send(events).await;
+        if ends_reported_tool {
+            self.send(vec![AgentEvent::Active]).await;
+        }
     }
 
     async fn send(&mut self, events: Vec<AgentEvent>) {
         for event in events {
             self.receiver_gone |= self.events.send(event).await.is_err();
         }
-    }
-
-    fn apply_tariff(&mut self, mut spend: Spend) -> Spend {
-        match self.spec.tariff {
-            Tariff::Reported => {}
-            Tariff::Flat => spend.usd = MicroUsd(0),
-            Tariff::Priced { input, output } if spend.usd.0 == 0 => {
-                #[allow(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
-                let usd = (spend.tokens_in as f64 * input + spend.tokens_out as f64 * output) / 1e6;
-                spend.usd = MicroUsd::from_usd(usd);
-                spend.estimated = spend.usd;
-            }
-            Tariff::Priced { .. } => {}
-        }
-        // The runtime reports and drops a figure that can't be.
-        if spend.is_plausible() {
-            self.spent = self.spent.plus(spend.usd);
-        }
-        if self.interrupted.is_none() && self.spec.budget.is_some_and(|most| self.spent > most) {
-            self.interrupt(InterruptCause::Budget);
-        }
-        spend
     }
 
     async fn handle_control(&mut self, control: TurnControl) {
@@ -404,11 +432,15 @@ impl<'a> TurnLoop<'a> {
                 }
             }
             TurnControl::Answer { request, answer, by } => {
-                self.last_activity = Instant::now();
+                self.life.last_activity = Instant::now();
                 self.protocol.answer(&request, &answer, &by, &mut out);
                 let title = self.requests.remove(&request).unwrap_or_default();
                 let answer = answer.summary().into();
                 self.emit(AgentEvent::Resolved { id: request, title, answer, by }).await;
+            }
+            TurnControl::ToolResult { call, ok, text } => {
+                self.life.last_activity = Instant::now();
+                self.protocol.tool_result(&call, ok, text.as_received(), &mut out);
             }
             TurnControl::Interrupt => self.interrupt(InterruptCause::Operator),
         }
@@ -419,10 +451,18 @@ impl<'a> TurnLoop<'a> {
     /// Asks the agent to end its turn. The loop stops it when [`INTERRUPT_GRACE`] has elapsed, and
     /// at once if it can't be interrupted.
     fn interrupt(&mut self, cause: InterruptCause) {
-        if self.interrupted.is_some() {
+        let can_interrupt = self.protocol.capabilities().interrupt;
+        if let Some((before, until)) = &mut self.interrupted {
+            // The agent knows already; the reason that ends the turn counts.
+            if cause == InterruptCause::Operator && before.goes_on() {
+                *before = cause;
+                if !can_interrupt {
+                    *until = Instant::now();
+                }
+            }
             return;
         }
-        let patience = if self.protocol.capabilities().interrupt {
+        let patience = if can_interrupt {
             let mut out = ProtocolOutput::default();
             self.protocol.interrupt(&mut out);
             for line in out.lines {
@@ -435,63 +475,6 @@ impl<'a> TurnLoop<'a> {
             Duration::ZERO
         };
         self.interrupted = Some((cause, Instant::now() + patience));
-    }
-
-    /// When the watchdog acts next, unless the agent sends something before.
-    fn watchdog_deadline(&self) -> Instant {
-        if let Some((_, until)) = self.interrupted {
-            return until;
-        }
-        let silence = self.spec.limits.silence;
-        if self.quiet {
-            self.last_activity + self.interrupt_after()
-        } else {
-            self.last_activity + silence
-        }
-    }
-
-    /// The silence after which the turn is interrupted; longer while a tool runs.
-    fn interrupt_after(&self) -> Duration {
-        if self.spec.limits.may_be_silent {
-            // Never before the limit of the turn, which counts from the agent's start.
-            return self.spec.limits.turn.saturating_mul(2);
-        }
-        let twice = self.spec.limits.silence * 2;
-        if self.tools.is_empty() { twice } else { twice.max(self.spec.limits.tool) }
-    }
-
-    /// Reports the silence first, interrupts the turn next, and finally returns its end.
-    async fn on_silence(&mut self) -> Option<TurnEnd> {
-        if let Some((cause, _)) = self.interrupted {
-            return Some(match cause {
-                InterruptCause::Watchdog => TurnEnd::Silent,
-                other => other.end(),
-            });
-        }
-        let seconds = self.last_activity.elapsed().as_secs();
-        let interrupts = self.quiet;
-        self.quiet = true;
-        self.emit(AgentEvent::Quiet { seconds, interrupted: interrupts }).await;
-        if interrupts {
-            if !self.protocol.capabilities().interrupt {
-                // The agent can't be interrupted: it has one more silence to send something.
-                self.interrupted =
-                    Some((InterruptCause::Watchdog, Instant::now() + self.spec.limits.silence));
-                return None;
-            }
-            self.interrupt(InterruptCause::Watchdog);
-            let until = Instant::now() + self.spec.limits.silence;
-            self.interrupted = Some((InterruptCause::Watchdog, until));
-        }
-        None
-    }
-
-    fn check_memory(&self, used: u64) -> Option<TurnEnd> {
-        let limit = self.spec.limits.memory;
-        (used > limit).then(|| {
-            let why = MemoryExceeded { used, limit }.to_string();
-            TurnEnd::OutOfMemory { why: why.into() }
-        })
     }
 
     async fn write(&mut self, line: Vec<u8>) {
@@ -517,3 +500,6 @@ impl<'a> TurnLoop<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ pub(crate) enum ToAgent<'a> {
         /// The reason, the replacement command, or the answer to a question.
         text: &'a str,
     },
+    /// The result of the agent's `tool_call` with this id.
+    ToolResult { id: &'a str, ok: bool, text: &'a str },
     /// Asks the agent to end its turn with an `end` line.
     Interrupt,
 }
@@ -93,6 +95,12 @@ enum FromAgent {
         #[serde(default)]
         options: Vec<String>,
     },
+    ToolCall {
+        id: String,
+        tool: String,
+        #[serde(default)]
+        arguments: serde_json::Value,
+    },
     SteerTaken,
     Usage {
         #[serde(default)]
@@ -155,7 +163,7 @@ pub(crate) fn translate(line: &[u8], cut: bool) -> AgentEvent {
         FromAgent::Text { text } => AgentEvent::Text { text: bounded(text) },
         FromAgent::Thought { text } => AgentEvent::Thought { text: bounded(text) },
         FromAgent::ToolStart { id, kind, title } => {
-            AgentEvent::ToolStart { id, kind: bounded(kind), title: bounded(title) }
+            AgentEvent::ToolStart { id, kind: bounded(kind), title: bounded(title), parent: None }
         }
         FromAgent::ToolEnd { id, ok, code, output } => AgentEvent::ToolEnd {
             id,
@@ -192,6 +200,9 @@ pub(crate) fn translate(line: &[u8], cut: bool) -> AgentEvent {
             text: bounded(text),
             options: options.into_iter().take(20).map(bounded).collect(),
         },
+        FromAgent::ToolCall { id, tool, arguments } => {
+            AgentEvent::ToolCall { id, tool, arguments: bounded(arguments.to_string()) }
+        }
         FromAgent::SteerTaken => AgentEvent::SteerTaken,
         FromAgent::Usage { tokens_in, tokens_out, cost_usd } => {
             let usd = MicroUsd::from_usd(cost_usd);

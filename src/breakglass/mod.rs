@@ -5,12 +5,18 @@
 //!
 //! ```text
 //! runtime::breakglass ─► verb ──► ssh (checks the pin) ─► hypervisor: afk-pve (installed by host)
+//!                     │           └► login: key_file, or an ssh-agent
 //!                     │   └► store: what a verb wrote, by its digest
+//!                     ├► command ─► ssh ─► VM: one command of the breakglass agent
 //!                     └► shell ─► ssh ─► VM or hypervisor
 //!                         └► recording: output and sizes, as asciicast
 //! ```
 
+pub(crate) mod command;
 pub mod host;
+pub(crate) mod key_file;
+pub mod link;
+mod login;
 pub mod pins;
 pub mod recording;
 pub mod shell;

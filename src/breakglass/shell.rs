@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 
+use super::link::{LinkState, LinkWatch};
 use super::recording::Recorder;
 use super::ssh::SshSession;
 use crate::lock::LockExt;
@@ -26,6 +27,9 @@ pub enum ToShell {
 /// The most bytes in one [`ToShell::Bytes`].
 pub(crate) const MAX_TYPED: usize = 64 * 1024;
 
+/// The longest that a host may take to open a shell after the login. A wedged one may never do it.
+const OPEN: Duration = Duration::from_secs(60);
+
 /// How often a write that waits checks whether the user has left.
 const LEFT_CHECK: Duration = Duration::from_millis(200);
 
@@ -36,14 +40,17 @@ const LOCALE: (&str, &str) = ("LC_CTYPE", "C.UTF-8");
 ///
 /// Both directions run on their own. A host that writes and does not read its input closes its window
 /// for ours, and would stop its own output too if one waited for the other. While `output` is full
-/// nothing is read from the host: the SSH window closes, and the host waits.
+/// nothing is read from the host: the SSH window closes, and the host waits. `link` says whether the
+/// host still answers.
 pub(crate) async fn relay(
     session: &SshSession,
     size: (u16, u16),
     input: &mut mpsc::Receiver<ToShell>,
     output: &mpsc::Sender<Vec<u8>>,
+    link: &watch::Sender<LinkState>,
     recorder: &mut Option<Recorder>,
 ) -> String {
+    link.send_replace(LinkState::Opening("logged in; the host opens a shell".into()));
     let open = async {
         let channel = session.handle.channel_open_session().await?;
         let (columns, rows) = (u32::from(size.0), u32::from(size.1));
@@ -54,30 +61,38 @@ pub(crate) async fn relay(
         channel.request_shell(false).await?;
         Ok::<_, russh::Error>(channel)
     };
-    let (mut from, to) = match open.await {
-        Ok(channel) => channel.split(),
-        Err(error) => return format!("open a shell: {error}"),
+    let (mut from, to) = match while_open(input, timeout(OPEN, open)).await {
+        Some(Ok(Ok(channel))) => channel.split(),
+        Some(Ok(Err(error))) => return format!("open a shell: {error}"),
+        Some(Err(_)) => return format!("the host opened no shell in {} s", OPEN.as_secs()),
+        None => return "left".into(),
     };
     let recorder = Mutex::new(recorder);
+    let watch = LinkWatch::new(link);
+    watch.heard();
     tokio::select! {
-        why = relay_output(&mut from, output, &recorder) => why,
+        why = relay_output(&mut from, output, &watch, &recorder) => why,
         why = relay_input(&to, input, &recorder) => why,
+        never = watch.follow(&session.handle, session.keepalive) => match never {},
     }
 }
 
 async fn relay_output(
     from: &mut ChannelReadHalf,
     output: &mpsc::Sender<Vec<u8>>,
+    link: &LinkWatch<'_>,
     recorder: &Mutex<&mut Option<Recorder>>,
 ) -> String {
     let mut code = None;
     loop {
-        match from.wait().await {
+        let message = from.wait().await;
+        link.heard();
+        match message {
             Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
                 if let Some(recorder) = recorder.locked().as_mut() {
                     recorder.output(&data);
                 }
-                if output.send(data.to_vec()).await.is_err() {
+                if link.hold_back(output.send(data.to_vec())).await.is_err() {
                     return "left".into();
                 }
             }

@@ -1,28 +1,27 @@
-//! Connects to a host over SSH within one time limit, checks the host's key against its pin, and
-//! logs in with a key file or an ssh-agent.
+//! Connects to a host over SSH within one time limit, directly or through a jump host, and checks the
+//! host's key against its pin. `login` then logs in.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use russh::client::{AuthResult, Config, Handle, Handler};
-use russh::keys::agent::AgentIdentity;
-use russh::keys::agent::client::AgentClient;
-use russh::keys::{
-    Algorithm, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
-};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use russh::client::{Config, Handle, Handler};
+use russh::keys::{Algorithm, EcdsaCurve, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, kex};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::sync::watch;
 
+use super::login::{self, AgentWait, HostLogin};
 use super::pins::{PinError, Pins, fingerprint};
 use crate::config::breakglass::{BreakglassConfig, HYPERVISOR, HostConfig};
 use crate::core::model::untrusted::Untrusted;
 use crate::error::chain;
 use crate::lock::LockExt;
 use crate::network::NetworkError;
-use crate::trusted_file;
 
 /// The most characters that are kept of a banner.
 const MAX_BANNER: usize = 4096;
@@ -76,6 +75,34 @@ pub enum ConnectError {
         /// The fault, and what to do about it.
         why: String,
     },
+    /// A key file has a passphrase that nobody has typed yet.
+    #[error(
+        "the key {} has a passphrase: `afk breakglass` asks for it once at a terminal, or `ssh-add` it \
+         and set `agent`",
+        path.display()
+    )]
+    Locked {
+        /// The path of the key.
+        path: PathBuf,
+    },
+    /// The ssh-agent did not do its part in time.
+    #[error("the ssh-agent at {} did not {task} in {seconds} s", socket.display())]
+    AgentSilent {
+        /// The socket of the ssh-agent.
+        socket: PathBuf,
+        /// What it was asked for, as an infinitive.
+        task: String,
+        /// The time limit in seconds.
+        seconds: u64,
+    },
+    /// The jump host can't be used.
+    #[error("reach it through {via}")]
+    Via {
+        /// The name of the jump host in the configuration.
+        via: String,
+        /// The failure at the jump host.
+        source: Box<ConnectError>,
+    },
     /// The host accepted none of our keys.
     #[error("{user}@{address} accepted none of our keys ({tried})")]
     Refused {
@@ -83,7 +110,7 @@ pub enum ConnectError {
         user: String,
         /// The address of the host, with the port.
         address: String,
-        /// The fingerprints of the offered keys.
+        /// The fingerprints of the offered keys, the number of further ones, and how to name one of many.
         tried: String,
     },
     /// The SSH protocol failed.
@@ -109,10 +136,20 @@ impl ConnectError {
                 change.host
             ),
             Self::Pins(_) => "`afk breakglass pin` makes the file of pins".into(),
+            Self::AgentSilent { socket, .. } => {
+                let socket = socket.display();
+                format!(
+                    "try `SSH_AUTH_SOCK={socket} ssh-add -l`: touch its key or confirm its question, or restart it"
+                )
+            }
+            Self::Via { source, .. } => return source.hint(),
             Self::Refused { user, .. } => {
                 format!("put the public key into {user}'s authorized_keys at the host")
             }
-            Self::Key { .. } | Self::Protocol { .. } | Self::NotConfigured(_) => return None,
+            Self::Key { .. }
+            | Self::Locked { .. }
+            | Self::Protocol { .. }
+            | Self::NotConfigured(_) => return None,
         })
     }
 }
@@ -122,7 +159,16 @@ pub(crate) struct SshSession {
     pub handle: Handle<HostKeyVerifier>,
     /// The banner that the host sent before the login.
     pub banner: Untrusted,
+    /// The interval of its keepalives.
+    pub keepalive: Duration,
+    /// The jump host's connection, which carries this one.
+    _jump: Option<Box<SshSession>>,
 }
+
+/// A connection to a host's SSH server.
+trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
 
 /// What the handshake revealed about the peer.
 #[derive(Debug, Default)]
@@ -201,7 +247,7 @@ fn config(breakglass: &BreakglassConfig, pinned: Option<&PublicKey>) -> Config {
             ..Preferred::DEFAULT
         },
         // russh closes after interval x (max + 2): three probes without an answer.
-        keepalive_interval: Some(Duration::from_secs(breakglass.keepalive_seconds.max(1))),
+        keepalive_interval: Some(keepalive(breakglass)),
         keepalive_max: 1,
         nodelay: true,
         // The bytes that may still arrive after a user stops a flood.
@@ -210,68 +256,140 @@ fn config(breakglass: &BreakglassConfig, pinned: Option<&PublicKey>) -> Config {
     }
 }
 
+fn keepalive(breakglass: &BreakglassConfig) -> Duration {
+    Duration::from_secs(breakglass.keepalive_seconds.max(1))
+}
+
 /// Connects to a host, checks its key and logs in, all within one time limit.
 pub(crate) async fn connect(
     breakglass: &BreakglassConfig,
     name: &str,
 ) -> Result<SshSession, ConnectError> {
-    let Some(host) = breakglass.host(name) else {
-        return Err(ConnectError::NotConfigured(name.to_owned()));
-    };
-    let pinned = Pins::at(&breakglass.pins).of(name)?;
+    connect_with(breakglass, name, |_| ()).await
+}
+
+/// The same, with the steps that wait for a person: `report` gets a line such as "touch the key".
+pub(crate) async fn connect_with(
+    breakglass: &BreakglassConfig,
+    name: &str,
+    mut report: impl FnMut(&str),
+) -> Result<SshSession, ConnectError> {
+    let (step, mut steps) = watch::channel(String::new());
+    let work = connect_host(breakglass, name, &step);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Ok(()) = steps.changed() => {
+                let text = steps.borrow_and_update().clone();
+                report(&text);
+            }
+        }
+    }
+}
+
+/// Connects to one host. A jump host is connected before it, with a time limit of its own.
+fn connect_host<'a>(
+    breakglass: &'a BreakglassConfig,
+    name: &'a str,
+    step: &'a watch::Sender<String>,
+) -> BoxFuture<'a, Result<SshSession, ConnectError>> {
+    async move {
+        let Some(host) = breakglass.host(name) else {
+            return Err(ConnectError::NotConfigured(name.to_owned()));
+        };
+        let pinned = Pins::at(&breakglass.pins).of(name)?;
+        let jump = connect_jump(breakglass, host, step).await?;
+        let address = host.address.to_string();
+        let seconds = breakglass.connect_seconds;
+        let (stage, wait) = (Mutex::new("connecting"), AgentWait::default());
+        let peer = Arc::new(Mutex::new(PeerInfo::default()));
+        let verifier =
+            HostKeyVerifier { name: name.to_owned(), pinned: pinned.clone(), peer: peer.clone() };
+        let all = async {
+            let enter = |next: &'static str| *stage.locked() = next;
+            let stream = open_stream(host, jump.as_deref()).await?;
+            enter("connected; the host sends no SSH greeting");
+            let config = Arc::new(config(breakglass, pinned.as_ref()));
+            let handle = russh::client::connect_stream(config, stream, verifier).await;
+            let key_change = || peer.locked().key_change.take();
+            let mut handle = handle.map_err(|error| match key_change() {
+                Some(change) => ConnectError::HostKey(change),
+                None => ConnectError::Protocol { address: address.clone(), why: chain(&error) },
+            })?;
+            enter("logging in");
+            let touch = Duration::from_secs(breakglass.touch_seconds);
+            let login = HostLogin { host, address: &address, step, wait: &wait, touch };
+            login.log_in(&mut handle).await?;
+            Ok::<_, ConnectError>(handle)
+        };
+        if let Some(handle) = login::within(Duration::from_secs(seconds), &wait, all).await {
+            let banner = peer.locked().banner.clone().into();
+            Ok(SshSession {
+                handle: handle?,
+                banner,
+                keepalive: keepalive(breakglass),
+                _jump: jump,
+            })
+        } else {
+            let stage = *stage.locked();
+            Err(ConnectError::Timeout { address, seconds, stage })
+        }
+    }
+    .boxed()
+}
+
+/// Connects to the jump host of a host, if it has one.
+async fn connect_jump(
+    breakglass: &BreakglassConfig,
+    host: &HostConfig,
+    step: &watch::Sender<String>,
+) -> Result<Option<Box<SshSession>>, ConnectError> {
+    let Some(via) = &host.via else { return Ok(None) };
+    let jump = connect_host(breakglass, via, step).await;
+    let failed = |source| ConnectError::Via { via: via.clone(), source: Box::new(source) };
+    jump.map(|jump| Some(Box::new(jump))).map_err(failed)
+}
+
+/// Opens a connection to a host's SSH server: TCP, or a channel of its jump host.
+async fn open_stream(
+    host: &HostConfig,
+    jump: Option<&SshSession>,
+) -> Result<Box<dyn ByteStream>, ConnectError> {
     let address = host.address.to_string();
-    let seconds = breakglass.connect_seconds;
-    let stage = Mutex::new("connecting");
-    let peer = Arc::new(Mutex::new(PeerInfo::default()));
-    let verifier =
-        HostKeyVerifier { name: name.to_owned(), pinned: pinned.clone(), peer: peer.clone() };
-    let all = async {
-        let enter = |next: &'static str| *stage.locked() = next;
+    let Some(jump) = jump else {
         let stream = TcpStream::connect(host.address).await;
         let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
         // A failure costs only latency.
         let _ = stream.set_nodelay(true);
-        enter("connected; the host sends no SSH greeting");
-        let config = Arc::new(config(breakglass, pinned.as_ref()));
-        let handle = russh::client::connect_stream(config, stream, verifier).await;
-        let key_change = || peer.locked().key_change.take();
-        let mut handle = handle.map_err(|error| match key_change() {
-            Some(change) => ConnectError::HostKey(change),
-            None => ConnectError::Protocol { address: address.clone(), why: chain(&error) },
-        })?;
-        enter("logging in");
-        log_in(&mut handle, host, &address).await?;
-        Ok::<_, ConnectError>(handle)
+        return Ok(Box::new(stream));
     };
-    if let Ok(handle) = timeout(Duration::from_secs(seconds), all).await {
-        let banner = peer.locked().banner.clone();
-        Ok(SshSession { handle: handle?, banner: banner.into() })
-    } else {
-        let stage = *stage.locked();
-        Err(ConnectError::Timeout { address, seconds, stage })
-    }
+    let (ip, port) = (host.address.ip().to_string(), u32::from(host.address.port()));
+    let channel = jump.handle.channel_open_direct_tcpip(ip, port, "127.0.0.1", 0).await;
+    let channel = channel.map_err(|error| ConnectError::Protocol {
+        address,
+        why: format!("the jump host opens no connection to it: {}", chain(&error)),
+    })?;
+    Ok(Box::new(channel.into_stream()))
 }
 
-/// The key that a host offers, without a login. A person compares it before they pin it.
+/// The key that a host offers, without a login there. A person compares it before they pin it.
 pub(crate) async fn fetch_host_key(
     breakglass: &BreakglassConfig,
     name: &str,
 ) -> Result<PublicKey, ConnectError> {
-    let mut without_pin = breakglass.clone();
-    let host = breakglass.host(name).cloned();
-    let Some(host) = host else {
+    let Some(host) = breakglass.host(name) else {
         return Err(ConnectError::NotConfigured(name.to_owned()));
     };
+    let (step, _steps) = watch::channel(String::new());
+    let jump = connect_jump(breakglass, host, &step).await?;
     let address = host.address.to_string();
-    without_pin.hosts.insert(name.to_owned(), host.clone());
     let peer = Arc::new(Mutex::new(PeerInfo::default()));
     let verifier = HostKeyVerifier { name: name.to_owned(), pinned: None, peer: peer.clone() };
     let handshake = async {
-        let stream = TcpStream::connect(host.address).await;
-        let stream = stream.map_err(|error| NetworkError::connect(&address, error))?;
-        let ended =
-            russh::client::connect_stream(Arc::new(config(&without_pin, None)), stream, verifier)
-                .await;
+        let stream = open_stream(host, jump.as_deref()).await?;
+        let config = Arc::new(config(breakglass, None));
+        let ended = russh::client::connect_stream(config, stream, verifier).await;
         let change = peer.locked().key_change.take();
         let why =
             ended.err().map_or_else(|| "the host offered no key".into(), |error| chain(&error));
@@ -279,87 +397,12 @@ pub(crate) async fn fetch_host_key(
         key.ok_or(ConnectError::Protocol { address: address.clone(), why })
     };
     let (seconds, stage) = (breakglass.connect_seconds, "asking for its key");
-    timeout(Duration::from_secs(seconds), handshake).await.map_err(|_| ConnectError::Timeout {
+    let limit = Duration::from_secs(seconds);
+    tokio::time::timeout(limit, handshake).await.map_err(|_| ConnectError::Timeout {
         address: address.clone(),
         seconds,
         stage,
     })?
-}
-
-async fn log_in(
-    handle: &mut Handle<HostKeyVerifier>,
-    host: &HostConfig,
-    address: &str,
-) -> Result<(), ConnectError> {
-    let protocol = |why: String| ConnectError::Protocol { address: address.to_owned(), why };
-    let mut tried = Vec::new();
-    if let Some(path) = &host.key {
-        let key = Arc::new(load_private_key(path)?);
-        tried.push(key.public_key().fingerprint(HashAlg::Sha256).to_string());
-        let result = if let Some(path) = &host.certificate {
-            let wrong = |why: String| ConnectError::Key { path: path.clone(), why };
-            let text = trusted_file::read(path).map_err(|error| wrong(chain(&error)))?;
-            let certificate = russh::keys::Certificate::from_openssh(&text)
-                .map_err(|error| wrong(chain(&error)))?;
-            handle.authenticate_openssh_cert(host.user.clone(), key, certificate).await
-        } else {
-            let key = PrivateKeyWithHashAlg::new(key, None);
-            handle.authenticate_publickey(host.user.clone(), key).await
-        };
-        if let AuthResult::Success = result.map_err(|error| protocol(chain(&error)))? {
-            return Ok(());
-        }
-    }
-    if let Some(socket) = host.agent_socket() {
-        let wrong = |why: String| ConnectError::Key { path: socket.clone(), why };
-        let mut agent = AgentClient::connect_uds(&socket)
-            .await
-            .map_err(|error| wrong(format!("ask the ssh-agent: {}", chain(&error))))?;
-        let identities = agent.request_identities().await;
-        for identity in
-            identities.map_err(|error| wrong(format!("ask the ssh-agent: {}", chain(&error))))?
-        {
-            let AgentIdentity::PublicKey { key, .. } = identity else { continue };
-            let print = key.fingerprint(HashAlg::Sha256).to_string();
-            if host.agent_key.as_ref().is_some_and(|wanted| *wanted != print) {
-                continue;
-            }
-            tried.push(print);
-            let user = host.user.clone();
-            // The agent may refuse a key that nobody touches in time; the next key may work.
-            match handle.authenticate_publickey_with(user, key, None, &mut agent).await {
-                Ok(AuthResult::Success) => return Ok(()),
-                Ok(AuthResult::Failure { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the ssh-agent did not sign with a key; trying the next one");
-                }
-            }
-        }
-    } else if host.key.is_none() {
-        let why = "there is no ssh-agent: set SSH_AUTH_SOCK, or name a key file".to_owned();
-        return Err(ConnectError::Key { path: "env".into(), why });
-    }
-    let tried = if tried.is_empty() { "there is none".to_owned() } else { tried.join(", ") };
-    let (user, address) = (host.user.clone(), address.to_owned());
-    Err(ConnectError::Refused { user, address, tried })
-}
-
-/// Loads a private key from a file that only its owner may read.
-fn load_private_key(path: &Path) -> Result<russh::keys::PrivateKey, ConnectError> {
-    use std::os::unix::fs::MetadataExt;
-    let wrong = |why: String| ConnectError::Key { path: path.to_owned(), why };
-    let file = trusted_file::open(path).map_err(|error| wrong(chain(&error)))?;
-    let meta = file.metadata().map_err(|error| wrong(chain(&error)))?;
-    if meta.mode() & 0o077 != 0 {
-        return Err(wrong("others can read it: chmod 600".into()));
-    }
-    let text = trusted_file::text(&file, path).map_err(|error| wrong(chain(&error)))?;
-    russh::keys::decode_secret_key(&text, None).map_err(|error| match error {
-        russh::keys::Error::KeyIsEncrypted => {
-            wrong("it has a passphrase: add it to an ssh-agent and set `agent` instead".into())
-        }
-        error => wrong(chain(&error)),
-    })
 }
 
 /// Whether a host is the hypervisor. A user can't accept its changed key in the cockpit.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use russh::ChannelMsg;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::ssh::{SshSession, connect};
+use super::ssh::{SshSession, connect, connect_with};
 use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::core::model::breakglass::{Verb, VerbResult};
 use crate::core::model::untrusted::Untrusted;
@@ -17,6 +17,11 @@ const MAX_STDOUT: usize = 1024 * 1024;
 const MAX_STDERR: usize = 256 * 1024;
 /// The time between two status queries after the link was lost.
 const POLL: Duration = Duration::from_secs(3);
+/// How long a channel may stay silent and open after it has carried the exit status.
+pub(super) const AFTER_STATUS: Duration = Duration::from_secs(2);
+/// The most warnings of one verb, and the most characters of each.
+const MAX_WARNINGS: usize = 8;
+const MAX_WARNING: usize = 400;
 
 /// The progress of a running verb.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,8 @@ pub(crate) struct VerbReport {
     pub reads: Option<Untrusted>,
     /// The host's id of its last mutating request.
     pub request: Option<Untrusted>,
+    /// The host's warnings about the VM, such as a lock that a backup holds.
+    pub warnings: Vec<Untrusted>,
 }
 
 /// The beginning of an output, up to a bound.
@@ -51,11 +58,11 @@ pub(crate) struct BoundedOutput {
 }
 
 impl BoundedOutput {
-    const fn new(max: usize) -> Self {
+    pub(super) const fn new(max: usize) -> Self {
         Self { bytes: Vec::new(), cut: false, max }
     }
 
-    fn extend(&mut self, bytes: &[u8]) {
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
         let room = self.max - self.bytes.len();
         self.cut |= bytes.len() > room;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -88,7 +95,8 @@ pub(crate) async fn run(
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut out, mut err) = (BoundedOutput::new(MAX_STDOUT), BoundedOutput::new(MAX_STDERR));
     report(VerbProgress::Link("connecting"));
-    let session = match timeout_at(until, connect(breakglass, HYPERVISOR)).await {
+    let step = |step: &str| report(VerbProgress::Link(step));
+    let session = match timeout_at(until, connect_with(breakglass, HYPERVISOR, step)).await {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => return not_started(crate::error::chain(&error), out, err),
         Err(_) => return not_started(format!("the host did not answer in {seconds} s"), out, err),
@@ -98,14 +106,25 @@ pub(crate) async fn run(
     drop(session);
     let output = out.text();
     let own_request = word_after(&output, "request ");
+    let warnings = warnings(&output);
     let mut reads = vm_state(&output);
+    // A code alone does not tell the end of a mutating verb: a signal that ends only the connection's
+    // side of it becomes a code in the host's shell.
+    let end = match end {
+        ExchangeEnd::Exit(code) if verb.mutates() && !is_definite(code, &output) => {
+            ExchangeEnd::LinkLost(format!(
+                "the host's command ended with code {code} before the verb"
+            ))
+        }
+        end => end,
+    };
     let mut request = last_verb(&output).map(|last| last.request);
     let result = match end {
         ExchangeEnd::Exit(code) => {
             if verb.mutates() && code != 2 && code != 75 {
                 request = own_request.or(request);
             }
-            VerbResult::Exited { code }
+            followed(verb, code, reads.as_deref())
         }
         ExchangeEnd::LinkLost(why) if verb.mutates() => {
             let lost = format!("link lost ({why}); the verb goes on at the host");
@@ -117,6 +136,7 @@ pub(crate) async fn run(
                 request = Some(back.request);
             }
             match result {
+                Some(VerbResult::Exited { code }) => followed(verb, code, reads.as_deref()),
                 Some(result) => result,
                 None => unknown(format!("{lost}; the host reported no end in {seconds} s")),
             }
@@ -127,7 +147,39 @@ pub(crate) async fn run(
         }
     };
     let clean = |text: String| Untrusted::new(text);
-    VerbReport { result, out, err, reads: reads.map(clean), request: request.map(clean) }
+    let (reads, request) = (reads.map(clean), request.map(clean));
+    let warnings = warnings.into_iter().map(clean).collect();
+    VerbReport { result, out, err, reads, request, warnings }
+}
+
+/// Whether an exit code and the output tell how a mutating verb ended. The script's own refusals do,
+/// and so does the last line of an action.
+fn is_definite(code: u32, output: &str) -> bool {
+    matches!(code, 0 | 2 | 73 | 75 | 78)
+        || output.lines().any(|line| line.starts_with("=== ") && line.contains(" ended with rc="))
+}
+
+/// The result of a verb that exited, unless the VM contradicts a success: HA answers a request before
+/// it carries it out.
+fn followed(verb: Verb, code: u32, reads: Option<&str>) -> VerbResult {
+    match (verb.leaves(), reads) {
+        (Some(wanted), Some(reads)) if code == 0 && reads != wanted => {
+            unknown(format!("the host reports success, but the VM reads {reads} and not {wanted}"))
+        }
+        _ => VerbResult::Exited { code },
+    }
+}
+
+/// The host's warnings, each once.
+fn warnings(output: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for text in output.lines().filter_map(|line| line.strip_prefix("warning: ")) {
+        let text: String = text.chars().take(MAX_WARNING).collect();
+        if found.len() < MAX_WARNINGS && !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found
 }
 
 fn unknown(why: String) -> VerbResult {
@@ -136,7 +188,7 @@ fn unknown(why: String) -> VerbResult {
 
 fn not_started(why: String, out: BoundedOutput, err: BoundedOutput) -> VerbReport {
     let result = VerbResult::NotBegun { why: why.into() };
-    VerbReport { result, out, err, reads: None, request: None }
+    VerbReport { result, out, err, reads: None, request: None, warnings: Vec::new() }
 }
 
 async fn exchange(
@@ -159,8 +211,10 @@ async fn exchange(
     };
     let mut code = None;
     loop {
-        let Ok(message) = timeout_at(until, channel.wait()).await else {
-            return ExchangeEnd::TimedOut;
+        // After the status only the rest of the output counts; something else may hold the channel open.
+        let limit = code.map_or(until, |_| until.min(Instant::now() + AFTER_STATUS));
+        let Ok(message) = timeout_at(limit, channel.wait()).await else {
+            return code.map_or(ExchangeEnd::TimedOut, ExchangeEnd::Exit);
         };
         match message {
             Some(ChannelMsg::Data { data }) => {
@@ -172,7 +226,10 @@ async fn exchange(
                 report(VerbProgress::Stderr(&data));
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status),
-            Some(ChannelMsg::ExitSignal { .. }) => code = Some(255),
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                let why = format!("the host's command was ended by the signal {signal_name:?}");
+                return ExchangeEnd::LinkLost(why);
+            }
             Some(ChannelMsg::Failure) => return ExchangeEnd::Exit(2),
             Some(ChannelMsg::Close) | None => {
                 return code.map_or_else(
@@ -317,6 +374,46 @@ mod tests {
         assert_eq!(running.exit_code, None);
         let ended = "status: running\n=== x cycle ended with rc=0; the VM reads: running\n";
         assert_eq!(vm_state(ended), Some("running".into()));
+    }
+
+    #[test]
+    fn exit_code_counts_where_the_action_reported_its_end() {
+        let ended = "=== 2026-11-24T08:13:09Z cycle ended with rc=5; the VM reads: stopped\n";
+        assert!(is_definite(5, ended));
+        for code in [0, 2, 73, 75, 78] {
+            assert!(is_definite(code, ""), "{code}");
+        }
+        // Signals of the connection's side, a process that died, and a shell that failed.
+        for code in [1, 70, 129, 137, 143, 255] {
+            assert!(!is_definite(code, "request r1 verb=cycle\n"), "{code}");
+        }
+    }
+
+    #[test]
+    fn success_that_the_vm_contradicts_is_unknown() {
+        for (verb, reads) in
+            [(Verb::Cycle, "stopped"), (Verb::Start, "paused"), (Verb::Stop, "running")]
+        {
+            let result = followed(verb, 0, Some(reads));
+            assert!(matches!(result, VerbResult::Unknown { .. }), "{verb:?}: {result:?}");
+        }
+        for (verb, reads) in [
+            (Verb::Cycle, Some("running")),
+            (Verb::Stop, Some("stopped")),
+            (Verb::Reset, Some("paused")),
+            (Verb::Start, None),
+        ] {
+            assert_eq!(followed(verb, 0, reads), VerbResult::Exited { code: 0 });
+        }
+        assert_eq!(followed(Verb::Cycle, 1, Some("stopped")), VerbResult::Exited { code: 1 });
+    }
+
+    #[test]
+    fn warnings_are_bounded_and_listed_once() {
+        let line = format!("warning: {}\n", "x".repeat(1000));
+        let many = (0..20).map(|n| format!("warning: {n}\n")).collect::<Vec<_>>().concat();
+        let found = warnings(&format!("status: running\n{line}{line}{many}"));
+        assert_eq!((found.len(), found[0].len(), found[1].as_str()), (8, 400, "0"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::core::model::verdict::{Fact, FactKind, Judgement, Verdict};
 use crate::core::tables::commit::Deadlines;
 use crate::core::tables::pipeline::{Pipeline, PipelineState, is_of, state, whole};
 use crate::error::chain;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, calls};
 use crate::server_clock::ServerClock;
 
 /// The time limit of one call.
@@ -108,7 +108,7 @@ impl WoodpeckerClient {
         let request = self.client.get(format!("{}/api{path}", self.address));
         let request = request.bearer_auth(self.token.expose_secret());
         let failed = |error: reqwest::Error| NetworkError::new(&self.address, error);
-        let answer = request.send().await.map_err(failed)?;
+        let answer = calls::send("woodpecker", request).await.map_err(failed)?;
         self.clock.set(answer.headers());
         let status = answer.status();
         let body = answer.text().await.map_err(failed)?;

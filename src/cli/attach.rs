@@ -19,7 +19,7 @@ use crate::core::model::command::Role;
 use crate::core::model::id::RunId;
 use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
-use crate::runtime::client::Client;
+use crate::runtime::client::{Client, ConnectionState};
 use crate::serve::attach::client;
 use crate::serve::attach::connection::AttachError;
 use crate::trusted_file;
@@ -78,6 +78,12 @@ pub(super) async fn show_cockpit(
     first: Option<RunId>,
 ) -> Result<(), Failure> {
     session::run(client, first.map_or(Start::Queue, Start::Run)).await?;
+    if matches!(*client.connection.borrow(), ConnectionState::Lost { .. }) {
+        // What was at work when the connection was lost may have ended with the runtime.
+        print_line("detached: afk can't be reached, so its runs may have stopped");
+        print_line("`afk` starts or shows it; its runs continue where they were");
+        return Ok(());
+    }
     let snapshot = client.snapshots.borrow().clone();
     let working: Vec<String> =
         snapshot.fleet.live_runs().filter(|run| run.busy()).map(|run| run.id.to_string()).collect();

@@ -11,6 +11,7 @@ use super::instance::InstanceArgs;
 use super::terminal::{self, print_line};
 use crate::core::model::command::Role;
 use crate::error::{Failure, FailureKind};
+use crate::process::end_signals::EndSignals;
 use crate::serve::attach::client;
 
 /// The longest pause between two ssh connections; a connection that lasted as long resets the pause.
@@ -52,12 +53,17 @@ async fn over_ssh(host: &str) -> Result<(), Failure> {
     if host.starts_with('-') {
         return Err(Failure::new(FailureKind::Usage, format!("{host:?} is not a host name")));
     }
+    let mut signals = EndSignals::listen()?;
     let mut pause = Duration::from_secs(1);
     loop {
         let keepalive = ["-t", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "--"];
         let mut ssh = tokio::process::Command::new("ssh");
+        ssh.args(keepalive).args([host, "afk", "dash"]).kill_on_drop(true);
         let started = Instant::now();
-        let ended = ssh.args(keepalive).args([host, "afk", "dash"]).status().await;
+        let ended = tokio::select! {
+            ended = ssh.status() => ended,
+            _ = signals.next() => return Ok(()),
+        };
         let ended = ended.map_err(|error| {
             Failure::new(FailureKind::System, "start ssh")
                 .because(error)
@@ -73,7 +79,7 @@ async fn over_ssh(host: &str) -> Result<(), Failure> {
         print_line(&format!("{host} can't be reached; retrying in {} s", pause.as_secs()));
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = signals.next() => return Ok(()),
         }
     }
 }

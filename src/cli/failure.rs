@@ -10,6 +10,7 @@ use crate::error::{Failure, FailureKind, causes};
 use crate::github::ApiError;
 use crate::journal::JournalError;
 use crate::network::NetworkError;
+use crate::redact::{Redactor, without_credentials};
 use crate::runtime::RuntimeError;
 use crate::secrets::SecretError;
 
@@ -37,7 +38,13 @@ fn hint_of(cause: &(dyn Error + 'static)) -> Option<String> {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::from_error(FailureKind::Configuration, error)
+        let snippet = error.snippet().to_owned();
+        let mut failure = Self::from_error(FailureKind::Configuration, error);
+        // The line may be the one with a token in a remote's address: then it is not shown.
+        let redactor = Redactor::default();
+        let is_clean = without_credentials(&redactor.clean(&snippet)) == snippet;
+        failure.excerpt = (is_clean && !snippet.is_empty()).then_some(snippet);
+        failure
     }
 }
 
@@ -51,6 +58,14 @@ impl From<JournalError> for Failure {
                      next start"
                 )),
             ),
+            JournalError::Incomplete { .. } | JournalError::Unreadable { .. } => {
+                (FailureKind::System, Some(WAYS_FORWARD.to_owned()))
+            }
+            JournalError::Database { source, .. } if is_damage(source) => {
+                (FailureKind::System, Some(WAYS_FORWARD.to_owned()))
+            }
+            JournalError::Missing { .. } => (FailureKind::Busy, Some(NOT_STARTED.to_owned())),
+            JournalError::Copied { .. } => (FailureKind::System, Some(COPY.to_owned())),
             JournalError::Io { .. } | JournalError::Database { .. } => {
                 (FailureKind::System, Some(STATE_FOLDER.to_owned()))
             }
@@ -62,6 +77,23 @@ impl From<JournalError> for Failure {
     }
 }
 
+/// Whether the file itself is damaged: SQLite found it so, or a field of a record has another type.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType};
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+        || matches!(error, FromSqlConversionFailure(..) | InvalidColumnType(..))
+}
+
+/// The hint for a journal that has lost records, or whose records can't be read.
+const WAYS_FORWARD: &str = "restore journal.sqlite, with its -wal, from a backup; or keep the \
+                            records that are left with `afk journal salvage`; or begin with none \
+                            with `afk journal begin-anew`. `afk breakglass` works meanwhile";
+/// The hint where no afk has started yet.
+const NOT_STARTED: &str = "`afk` or `afk up` starts it; --state names another state folder";
+/// The hint for a copied state folder.
+const COPY: &str = "start afk on the original, or move the original away; to make the copy an afk \
+                    of its own, `afk journal begin-anew`";
 /// The hint for a state folder that can't be read or written.
 const STATE_FOLDER: &str = "see that the state folder can be written and its disk has room";
 

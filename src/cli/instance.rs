@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::log::Verbosity;
 use crate::config::Config;
 use crate::config::paths::Paths;
 use crate::core::fleet::Fleet;
 use crate::error::{Failure, FailureKind};
-use crate::journal::Journal;
+use crate::journal::{Journal, completeness};
 
 /// The flags that select an instance; every subcommand accepts them.
 #[derive(Debug, Clone, Default, Args)]
@@ -19,6 +20,12 @@ pub(crate) struct InstanceArgs {
     /// The state folder [default: `$AFK_STATE_DIR`, or afk in the state folder]
     #[arg(long, value_name = "DIR", global = true)]
     state: Option<PathBuf>,
+    /// Log more: twice for every detail; `AFK_LOG` overrides it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Log less: once for warnings and errors, twice for errors alone
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    quiet: u8,
 }
 
 fn env(name: &str) -> Option<String> {
@@ -26,6 +33,16 @@ fn env(name: &str) -> Option<String> {
 }
 
 impl InstanceArgs {
+    /// How much the log has.
+    pub(super) const fn verbosity(&self) -> Verbosity {
+        Verbosity { verbose: self.verbose, quiet: self.quiet }
+    }
+
+    /// The instance of these flags, as a command line gives them.
+    pub(super) const fn of(config: Option<PathBuf>, state: Option<PathBuf>) -> Self {
+        Self { config, state, verbose: 0, quiet: 0 }
+    }
+
     /// The paths by flags, environment variables and defaults. They are absolute, since children work
     /// in other folders.
     pub(super) fn paths(&self) -> Result<Paths, Failure> {
@@ -66,7 +83,9 @@ impl InstanceArgs {
 
     /// Folds the journal into the fleet that it records; afk may run meanwhile.
     pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
-        Ok(Journal::open_read_only(&self.paths()?.state)?.fold()?)
+        let state = self.paths()?.state;
+        completeness::check(&state)?;
+        Ok(Journal::open_read_only(&state)?.fold()?)
     }
 }
 

@@ -1,12 +1,16 @@
 //! `afk submit`: an ad-hoc prompt for an agent, in a throwaway clone. The command goes to the running
-//! afk, or into the journal for the next one.
+//! afk, or into the journal for the next one. With `--wait` or `--follow` an afk must run, and the command
+//! lasts as long as the run (`submit_wait`).
 
 use std::path::Path;
 
 use clap::Args;
+use serde_json::json;
 
+use super::attach;
 use super::instance::InstanceArgs;
-use super::terminal::print_line;
+use super::submit_wait::{self, WaitOutput};
+use super::terminal::{print_json, print_line, print_remark};
 use crate::config::Config;
 use crate::core::fleet::volatile::Volatile;
 use crate::core::model::command::{Accepted, Command, CommandEnvelope, Reply, Role};
@@ -28,6 +32,15 @@ pub(super) struct SubmitArgs {
     /// p0 to p9, high, medium or low
     #[arg(long)]
     priority: Option<String>,
+    /// Wait until the run has ended, and print the agent's answer
+    #[arg(long)]
+    wait: bool,
+    /// Print the transcript until the run has ended
+    #[arg(long)]
+    follow: bool,
+    /// Print one JSON object; with --follow one for each entry of the transcript
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(args: SubmitArgs, instance: &InstanceArgs) -> Result<(), Failure> {
@@ -42,6 +55,18 @@ pub(super) async fn run(args: SubmitArgs, instance: &InstanceArgs) -> Result<(),
         })?),
     };
     let action = Command::Submit { repo, prompt: args.prompt.into(), priority, job: None };
+    if args.wait || args.follow {
+        let client = attach::connect(&config, &paths, Role::Operator, "cli").await?;
+        return match client.command(action).await {
+            Ok(Accepted::Queued { run, .. }) => {
+                let output = WaitOutput { follow: args.follow, json: args.json };
+                print_remark(&format!("queued as {run}"));
+                submit_wait::wait(&client, &paths.state, run, output).await
+            }
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(Failure::new(FailureKind::Negative, refusal)),
+        };
+    }
     let (actor, origin) = (config.operator(), "cli".to_owned());
     let command = CommandEnvelope { id: 1, actor, role: Role::Operator, origin, command: action };
     let hello = client::hello(&config, Role::Operator, "cli", (0, 0));
@@ -52,7 +77,11 @@ pub(super) async fn run(args: SubmitArgs, instance: &InstanceArgs) -> Result<(),
     };
     match reply {
         Ok(Accepted::Queued { run, .. }) => {
-            print_line(&format!("queued as {run}"));
+            if args.json {
+                print_json(&json!({ "run": run }));
+            } else {
+                print_line(&format!("queued as {run}"));
+            }
             Ok(())
         }
         Ok(_) => Ok(()),

@@ -1,12 +1,55 @@
 //! The terminal of a command: lines to standard output and error, and questions to the user.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Read, Write};
+
+use serde_json::Value;
 
 use crate::error::{Failure, FailureKind};
 
 /// Prints a line to standard output. A reader that has gone, as in `afk status | head`, is no error.
 pub(super) fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Prints a JSON value on one line.
+pub(super) fn print_json(value: &Value) {
+    print_line(&json_text(value));
+}
+
+/// A JSON value in which only ASCII, letters and digits stand as they are: its texts come from outside, and
+/// a character that a terminal obeys must not reach one.
+fn json_text(value: &Value) -> String {
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        if (c.is_ascii() && c != '\u{7f}') || c.is_alphanumeric() {
+            text.push(c);
+        } else {
+            let mut units = [0; 2];
+            text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    text
+}
+
+/// The longest text from standard input, in bytes: the running afk takes no longer line.
+const INPUT_LIMIT: usize = 256 * 1024;
+
+/// The text of an argument; `-` stands for standard input.
+pub(super) fn text_or_input(text: String) -> Result<String, Failure> {
+    if text != "-" {
+        return Ok(text);
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .lock()
+        .take(INPUT_LIMIT as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(FailureKind::Usage, "read standard input").because(error))?;
+    if text.len() > INPUT_LIMIT {
+        let why = format!("the text is longer than {} KiB", INPUT_LIMIT / 1024);
+        return Err(Failure::new(FailureKind::Usage, why));
+    }
+    Ok(text)
 }
 
 /// Prints a line to standard error, for remarks beside the output of a command.
@@ -22,10 +65,32 @@ pub(super) fn ask(mut out: impl Write, question: &str) -> std::io::Result<String
     Ok(line.trim().to_owned())
 }
 
-/// Fails if standard output is not a terminal, with the commands that need none as the hint.
+/// Asks for a secret on standard error, without showing what is typed; none after Ctrl-C, an empty line
+/// or the end of the input.
+pub(super) fn ask_secret(question: &str) -> std::io::Result<Option<String>> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let input = std::io::stdin();
+    let before = tcgetattr(&input)?;
+    let mut quiet = before.clone();
+    // Without the signal, Ctrl-C can't end this program with a terminal that shows no keys.
+    quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    tcsetattr(&input, OptionalActions::Flush, &quiet)?;
+    let mut line = String::new();
+    let read = write!(std::io::stderr(), "{question}")
+        .and_then(|()| input.lock().take(INPUT_LIMIT as u64).read_line(&mut line));
+    tcsetattr(&input, OptionalActions::Now, &before)?;
+    print_remark("");
+    read?;
+    let secret = line.trim_end_matches(['\r', '\n']);
+    let given = !secret.is_empty() && !secret.contains('\u{3}');
+    Ok(given.then(|| secret.to_owned()))
+}
+
+/// Fails if standard output is not a terminal that can show a screen, with the commands that need none
+/// as the hint.
 pub(super) fn require(hint: &str) -> Result<(), Failure> {
     if std::io::stdout().is_terminal() {
-        return Ok(());
+        return crate::tui::check_terminal();
     }
     Err(Failure::new(FailureKind::Usage, "standard output is not a terminal").hint(hint))
 }
@@ -33,4 +98,20 @@ pub(super) fn require(hint: &str) -> Result<(), Failure> {
 /// The size of the terminal, or 80x24 if there is none.
 pub(super) fn size() -> (u16, u16) {
     crossterm::terminal::size().unwrap_or((80, 24))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_keeps_its_texts_and_moves_no_cursor() {
+        let value = json!({ "text": "ä\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\u{1f600}\n" });
+        let text = json_text(&value);
+        let obeyed = |c: char| c.is_control() || c == '\u{202e}';
+        assert!(!text.contains(obeyed) && text.contains('ä'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
 }

@@ -1,7 +1,7 @@
 //! Events of the journal as lines for a person; `afk demo --headless` prints them.
 
 use crate::core::fleet::Fleet;
-use crate::core::model::breakglass::BreakglassEvent;
+use crate::core::model::breakglass::{AgentDecision, BreakglassEvent};
 use crate::core::model::event::Event;
 use crate::core::model::id::RunId;
 use crate::core::model::plural::plural;
@@ -63,8 +63,13 @@ pub(super) fn describe(fleet: &Fleet, event: &Event) -> Option<String> {
         }
         Event::Breakglass { what } => format!("   breakglass {}", describe_breakglass(what)?),
         Event::Expired { escalation } => format!("   {escalation} expired"),
-        Event::NotDelivered { entry, error, .. } => format!("   {entry} not delivered: {error}"),
+        Event::NotDelivered(failure) => {
+            format!("   {} not delivered: {}", failure.entry, failure.error)
+        }
         Event::DeliveryHeld { entry, why } => format!("   {entry} can't be delivered: {why}"),
+        Event::EditUnjudged { run, .. } => {
+            format!("{} waits for the editor of its issue before the push", subject_of(run))
+        }
         Event::IssueWithdrawn { run, why } => format!("{} {why}", subject_of(run)),
         Event::GivenUp { entry, why } => format!("   {entry} given up: {why}"),
         Event::Refused { command, refusal } => {
@@ -81,7 +86,7 @@ fn describe_breakglass(what: &BreakglassEvent) -> Option<String> {
         }
         BreakglassEvent::Disarmed { why } => format!("off: {why}"),
         BreakglassEvent::Begun { run } => format!("{} {} by {}", run.id, run.verb.as_str(), run.by),
-        BreakglassEvent::Ended { verb, end } => format!("{verb} {}", end.result.summary()),
+        BreakglassEvent::Ended { verb, end } => format!("{verb} {}", end.summary()),
         BreakglassEvent::Opened { shell, of } => {
             format!("{shell} shell on {} by {}", of.host, of.by)
         }
@@ -94,6 +99,30 @@ fn describe_breakglass(what: &BreakglassEvent) -> Option<String> {
         }
         BreakglassEvent::Drilled => "the drill succeeded".into(),
         BreakglassEvent::Diagnosing { by } => format!("{by} requests a diagnosis of an agent"),
+        BreakglassEvent::AgentStarted { terms } => format!(
+            "{} agent {} by {} at the level {}",
+            terms.id,
+            terms.agent,
+            terms.by,
+            terms.level.as_str()
+        ),
+        BreakglassEvent::AgentCalled { call, tool, decision } => {
+            let decision = match decision {
+                AgentDecision::Allowed => "allowed".into(),
+                AgentDecision::Asked { escalation } => format!("asked in {escalation}"),
+                AgentDecision::Refused { why } => format!("refused: {why}"),
+            };
+            format!("agent {call} {} ({decision})", tool.summary())
+        }
+        BreakglassEvent::AgentAllowed { call, by, grant } => {
+            let kind = grant.as_ref().map(|kind| format!(", and {}", kind.means()));
+            format!("agent {call} allowed by {by}{}", kind.unwrap_or_default())
+        }
+        BreakglassEvent::AgentBegan { call, verb } => format!("agent {call} begins {verb}"),
+        BreakglassEvent::AgentCallEnded { call, said, .. } => {
+            format!("agent {call} ended: {}", said.clean_line())
+        }
+        BreakglassEvent::AgentEnded { why } => format!("agent ended: {}", why.clean_line()),
         BreakglassEvent::Diagnosed { .. } => return None,
     })
 }

@@ -10,17 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::attach;
 use super::instance::InstanceArgs;
+use super::log::Verbosity;
+use super::service_manager;
 use super::terminal::{self, ask, print_line};
 use crate::config::Config;
 use crate::config::paths::Paths;
 use crate::core::model::command::Role;
 use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
+use crate::process::Supervisor;
+use crate::process::end_signals::{EndSignal, EndSignals};
 use crate::runtime::client::Client;
 use crate::runtime::leader::Leadership;
 use crate::runtime::{Handle, Runtime};
@@ -29,6 +32,7 @@ use crate::serve::attach::connection::AttachError;
 use crate::serve::attach::server;
 use crate::serve::{http, ssh};
 use crate::tui::session::{self, Start};
+use crate::version;
 
 /// The next step of `afk` without a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,26 +93,40 @@ pub(super) async fn run(args: &UpArgs, instance: &InstanceArgs) -> Result<(), Fa
     let (config, paths) = instance.load()?;
     let launcher = super::own_program()?;
     if args.cockpit {
-        return cockpit(config, &paths.state, launcher, existing(paths.config)).await;
+        let file = existing(paths.config);
+        return cockpit(config, &paths.state, launcher, file, Start::Queue).await;
     }
+    let mut signals = EndSignals::listen()?;
     if args.take_over {
         let hello = client::hello(&config, Role::Operator, "take-over", (0, 0));
-        if client::make_room(&paths.state, hello).await? {
+        let room = tokio::select! {
+            room = client::make_room(&paths.state, hello) => room?,
+            _ = signals.end() => return Ok(()),
+        };
+        if room {
             print_line("the earlier afk has ended");
         }
     }
     crate::process::descriptors::raise_limit();
-    let _log = super::log::start(&paths.state)?;
+    // In the background nobody reads standard error, and its file has no bound.
+    let to_stderr = config.log.stderr && !args.background;
+    let _log = super::log::start(&paths.state, &config.log, instance.verbosity(), to_stderr)?;
     let mut config = config;
-    let leadership = lead(&mut config, &paths, &launcher).await?;
+    let leadership = match lead(&mut config, &paths, &launcher, &mut signals).await? {
+        Election::None => None,
+        Election::Won(leadership) => Some(leadership),
+        Election::Ended => return Ok(()),
+    };
     let file = existing(paths.config);
     let runtime = Runtime::start(config, &paths.state, launcher, file).await?;
     start_ways_in(&runtime.handle, &paths.state).await?;
     print_line(&format!("afk runs on {}", paths.state.display()));
-    tracing::info!(process = std::process::id(), "afk has started");
-    wait_for_end(&runtime.handle, leadership.as_ref()).await?;
-    tracing::info!("afk is ending");
-    runtime.stop().await;
+    tracing::info!(process = std::process::id(), version = version::WHOLE, "afk has started");
+    service_manager::ready("works on the issues");
+    let _watchdog = service_manager::start_watchdog(&runtime.handle);
+    wait_for_end(&runtime.handle, leadership.as_ref(), &mut signals).await;
+    service_manager::stopping();
+    stop(runtime, &mut signals).await;
     if let Some(leadership) = leadership {
         let still_leads =
             leadership.term == Journal::newest_term(&paths.state) && !leadership.is_lost();
@@ -152,23 +170,51 @@ async fn start_ways_in(handle: &Handle, state: &Path) -> Result<(), Failure> {
 }
 
 /// Waits for a signal, a request to stop, or the loss of an election.
-async fn wait_for_end(handle: &Handle, leadership: Option<&Leadership>) -> Result<(), Failure> {
-    let [mut term, mut int, mut hup] = [
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::hangup())?,
-    ];
+async fn wait_for_end(handle: &Handle, leadership: Option<&Leadership>, signals: &mut EndSignals) {
+    loop {
+        let why = tokio::select! {
+            signal = signals.next() => match signal {
+                // The runtime outlives the terminal.
+                EndSignal::HangUp => {
+                    tracing::info!("SIGHUP: the configuration is read again");
+                    service_manager::reloading();
+                    handle.reload();
+                    service_manager::ready("works on the issues");
+                    continue;
+                }
+                signal => signal.name(),
+            },
+            () = handle.stop_requested() => "`afk stop`",
+            () = lost(leadership) => "another afk leads",
+        };
+        tracing::info!(why, "afk is ending");
+        return;
+    }
+}
+
+/// Ends the runtime. A second signal cuts short the grace that agents and commands have to end.
+async fn stop(runtime: Runtime, signals: &mut EndSignals) {
+    let supervisor = runtime.supervisor();
+    let stopping = runtime.stop();
+    tokio::pin!(stopping);
     loop {
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-            // The runtime outlives the terminal.
-            _ = hup.recv() => {}
-            () = handle.stop_requested() => break,
-            () = lost(leadership) => break,
+            () = &mut stopping => return,
+            signal = signals.end() => {
+                tracing::warn!(signal = signal.name(), "a second signal ends the agents at once");
+                supervisor.iter().for_each(Supervisor::hasten);
+            }
         }
     }
-    Ok(())
+}
+
+/// What became of the election.
+enum Election {
+    /// None is configured.
+    None,
+    Won(Leadership),
+    /// A signal ended the afk that followed.
+    Ended,
 }
 
 /// The configuration file that afk follows; none where the environment alone configures it.
@@ -182,8 +228,9 @@ async fn lead(
     config: &mut Config,
     paths: &Paths,
     launcher: &Path,
-) -> Result<Option<Leadership>, Failure> {
-    let Some(leader) = config.leader.clone() else { return Ok(None) };
+    signals: &mut EndSignals,
+) -> Result<Election, Failure> {
+    let Some(leader) = config.leader.clone() else { return Ok(Election::None) };
     let (leader_name, follows) = tokio::sync::watch::channel(String::new());
     let (state, file) = (&paths.state, Some(paths.config.clone()));
     let follower = Runtime::follow(config, state, launcher.to_owned(), file, follows)?;
@@ -191,6 +238,9 @@ async fn lead(
     if config.http.enabled {
         http_server = Some(start_http(&follower.handle, config).await?);
     }
+    // It serves reads, and may follow for months.
+    service_manager::ready("follows another afk");
+    let watchdog = service_manager::start_watchdog(&follower.handle);
     let cluster = config.kubernetes.clone();
     let newest_term = || Journal::newest_term(state);
     let follow = |leader: &str| {
@@ -199,12 +249,20 @@ async fn lead(
     };
     let leadership = tokio::select! {
         leadership = Leadership::take(leader, cluster, newest_term, follow) => leadership,
-        _ = tokio::signal::ctrl_c() => {
-            return Err(Failure::new(FailureKind::Negative, "interrupted before it was elected"));
+        signal = signals.end() => {
+            tracing::info!(why = signal.name(), "afk is ending; it followed");
+            follower.stop().await;
+            if let Some(server) = http_server {
+                let _ = server.await;
+            }
+            return Ok(Election::Ended);
         }
     };
     let last_good = follower.handle.present_config();
     follower.stop().await;
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+    }
     // The configuration may have changed while this afk followed. If it can't be read, the callers of the
     // last good one stay.
     match Config::load(&paths.config, &|name| std::env::var(name).ok()) {
@@ -220,7 +278,7 @@ async fn lead(
     }
     print_line(&format!("leads in term {}", leadership.term));
     config.term = Some(leadership.term);
-    Ok(Some(leadership))
+    Ok(Election::Won(leadership))
 }
 
 /// Starts the HTTP server. The task ends once the port is free again.
@@ -242,7 +300,8 @@ async fn lost(leadership: Option<&Leadership>) {
 
 /// Runs the cockpit on the terminal of an SSH client.
 fn run_remote_cockpit(client: &Client, terminal: ssh::server::RemoteTerminal) {
-    let done = session::run_remote(client, terminal.events, terminal.out, terminal.size);
+    let described = (terminal.term.as_str(), terminal.colorterm.as_str());
+    let done = session::run_remote(client, terminal.events, terminal.out, terminal.size, described);
     if let Err(failure) = done {
         tracing::warn!(%failure, "an SSH session failed");
     }
@@ -259,9 +318,11 @@ pub(super) async fn cockpit(
     state: &Path,
     launcher: PathBuf,
     config_file: Option<PathBuf>,
+    start: Start,
 ) -> Result<(), Failure> {
     terminal::require(WITHOUT_TERMINAL)?;
-    let _log = super::log::start(state)?;
+    // The screen is the cockpit's.
+    let _log = super::log::start(state, &config.log, Verbosity::default(), false)?;
     let runtime = Runtime::start(config, state, launcher, config_file).await?;
     if let Err(error) = server::start(&runtime.handle, state) {
         tracing::warn!(%error, "other commands can't reach this afk");
@@ -270,7 +331,7 @@ pub(super) async fn cockpit(
     let size = crossterm::terminal::size()?;
     let client = Client::local(&runtime.handle, actor, Role::Operator, "tty", size);
     let done = tokio::select! {
-        done = session::run(&client, Start::Queue) => done,
+        done = session::run(&client, start) => done,
         () = runtime.handle.stop_requested() => Ok(()),
     };
     drop(client);

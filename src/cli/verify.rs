@@ -1,5 +1,6 @@
-//! `afk verify`: checks the journal's hash chain and names the first broken link, and compares the journal
-//! with its anchor if one is configured. afk may run meanwhile.
+//! `afk verify`: checks that the journal has every record that was durable and that its hash chain
+//! holds, names the first broken link, and compares the journal with its anchor if one is configured. afk
+//! may run meanwhile.
 
 use secrecy::ExposeSecret;
 
@@ -9,15 +10,22 @@ use super::terminal::print_line;
 use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
 use crate::journal::anchor::Anchor;
-use crate::journal::{Journal, chain};
+use crate::journal::{Journal, chain, completeness};
 use crate::secrets::Secrets;
 
 pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
     let paths = instance.paths()?;
+    completeness::check(&paths.state).map_err(|error| {
+        let mut failure = Failure::from(error);
+        failure.kind = FailureKind::Negative;
+        failure
+    })?;
     let journal = Journal::open_read_only(&paths.state)?;
     let count = chain::verify(&journal)?.map_err(|broken| {
-        Failure::new(FailureKind::Negative, broken)
-            .hint("the records before it are as they were written; those from it on are not proved")
+        Failure::new(FailureKind::Negative, broken).hint(
+            "the records before it are as they were written; those from it on are not proved. \
+                 `afk journal salvage` keeps the former",
+        )
     })?;
     let count = plural(count, "record");
     let config = if paths.config.exists() { Some(instance.load()?.0) } else { None };

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use super::ability::{Abilities, Reported};
 use super::network::HostPattern;
+use crate::core::model::capability::{Capabilities, Steer};
 
 const PRESETS: &str = include_str!("../../assets/agents.toml");
 
 /// The protocol between afk and an agent's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// JSON lines of afk's own (docs/agents.md).
@@ -27,10 +30,25 @@ pub enum Protocol {
     Codex,
     /// The Agent Client Protocol (ACP).
     Acp,
+    /// The lines of pi's `--mode rpc`.
+    Pi,
+}
+
+/// The requests whose tokens an ACP agent reports with the answer to a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportedTokens {
+    /// Those of the prompt.
+    #[default]
+    Prompt,
+    /// All of its process: they grow with each prompt.
+    Process,
+    /// Only the last one of the prompt.
+    LastRequest,
 }
 
 /// The differences between agents that use ACP; the protocol itself doesn't announce them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AcpProfile {
     /// Whether a second prompt in the middle of a turn steers the turn. With other agents it would
@@ -43,6 +61,13 @@ pub struct AcpProfile {
     /// Whether the agent reports money beside tokens.
     #[serde(rename = "tells_cost")]
     pub reports_cost: bool,
+    /// The requests whose tokens it reports with an answer.
+    pub tokens: ReportedTokens,
+    /// Names of its tools that change nothing but its own notes, or start a subagent whose tools ask on
+    /// their own. Policies know them as `read`.
+    pub harmless: Vec<String>,
+    /// `_meta` of each session, as JSON.
+    pub session_meta: Option<String>,
     /// The method to authenticate with before the first session.
     pub authenticate: Option<String>,
     /// The mode in which the agent asks for permission, unless it starts in that mode.
@@ -50,7 +75,7 @@ pub struct AcpProfile {
 }
 
 /// The price of tokens, in US dollars per million, for agents that report no money.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// The price of tokens that the model reads.
@@ -60,7 +85,7 @@ pub struct Price {
 }
 
 /// How the use of an agent is billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Plan {
     /// Per token, so that afk counts money.
@@ -70,17 +95,37 @@ pub enum Plan {
     Flat,
 }
 
-/// The traces of a login, by which `afk doctor` reports whether an agent can log in without reading
-/// its credentials.
+/// A kind of login: the traces by which afk recognizes it without reading a credential, and the settings
+/// with which the agent uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Login {
+    /// The word for it in the table: `key` or `account`.
+    pub kind: String,
     /// Environment variables; any one of them suffices.
     pub env: Vec<String>,
     /// Files under the agent's HOME; any one of them suffices.
     pub files: Vec<String>,
-    /// The advice to a user who has neither.
-    pub how: String,
+    /// Arguments that make the agent use this login.
+    pub args: Vec<String>,
+    /// Environment variables that make the agent use this login.
+    pub set: BTreeMap<String, String>,
+    /// The method to authenticate with before the first session, if the protocol is ACP.
+    pub authenticate: Option<String>,
+}
+
+/// What makes an agent ask for permission whatever its settings say: those of the user, of the
+/// repository, and those that the agent wrote itself. `{enforced}` stands for the folder of `files`,
+/// which the agent can read and not write.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enforced {
+    /// Arguments after all others.
+    pub args: Vec<String>,
+    /// Environment variables over all others.
+    pub env: BTreeMap<String, String>,
+    /// The text of each file by its name.
+    pub files: BTreeMap<String, String>,
 }
 
 /// A shipped definition of an agent that afk was tested with (assets/agents.toml).
@@ -105,9 +150,14 @@ pub struct Preset {
     pub version: Vec<String>,
     /// The versions that afk was tested with.
     pub tested: Vec<String>,
-    /// The traces of a login.
+    /// The kinds of login. An agent uses the first one that is there.
     #[serde(default)]
-    pub login: Login,
+    pub logins: Vec<Login>,
+    /// The advice to a user without any login.
+    pub log_in: String,
+    /// What the agent can be made to do.
+    #[serde(default)]
+    pub can: Abilities,
     /// The profile, if the protocol is ACP.
     #[serde(default)]
     pub acp: AcpProfile,
@@ -118,6 +168,20 @@ pub struct Preset {
     /// the wall the agent's home starts with copies of them, as of its login.
     #[serde(default)]
     pub settings: Vec<String>,
+    /// Shipped files that guard the agent, by path under HOME. afk writes them before each turn over
+    /// whatever is there, since an agent can write to its own home.
+    #[serde(default)]
+    pub guards: BTreeMap<String, String>,
+    /// What makes it ask, over every setting.
+    #[serde(default)]
+    pub enforced: Enforced,
+    /// Files and folders of a repository that let it act unasked, and that nothing overrides.
+    #[serde(default)]
+    pub unasked: Vec<String>,
+    /// Files and folders of its home behind the wall that decide what it asks for, and that it can write
+    /// there. They are deleted before each turn, so that its settings are those of the user.
+    #[serde(default)]
+    pub forget: Vec<String>,
     /// Files and folders under the user's HOME that the agent may read there behind the wall.
     #[serde(default)]
     pub read: Vec<String>,
@@ -134,6 +198,29 @@ pub struct Preset {
     pub vendor: Option<String>,
 }
 
+impl Preset {
+    /// The files of all kinds of login, under HOME.
+    pub fn login_files(&self) -> impl Iterator<Item = &String> {
+        self.logins.iter().flat_map(|login| &login.files)
+    }
+
+    /// The profile with what the table of capabilities says.
+    fn acp_profile(&self) -> AcpProfile {
+        AcpProfile {
+            steers: self.can.steers == Steer::MidTurn,
+            resumes: self.can.resumes,
+            reads_refusals: self.can.reads_refusals,
+            reports_cost: self.can.money != Reported::No,
+            tokens: match self.can.tokens {
+                Reported::Sum => ReportedTokens::Process,
+                Reported::LastRequest => ReportedTokens::LastRequest,
+                Reported::No | Reported::Request | Reported::Turn => ReportedTokens::Prompt,
+            },
+            ..self.acp.clone()
+        }
+    }
+}
+
 /// The shipped presets by name.
 #[must_use]
 pub fn presets() -> &'static BTreeMap<String, Preset> {
@@ -143,8 +230,13 @@ pub fn presets() -> &'static BTreeMap<String, Preset> {
     &ALL
 }
 
+/// The capabilities of the preset of this name, for the adapter of its protocol.
+pub(crate) fn capabilities(preset: &str) -> Capabilities {
+    presets().get(preset).map(|preset| preset.can.capabilities()).unwrap_or_default()
+}
+
 /// `[agents.NAME]`: an agent, as an optional preset and the owner's settings over it.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
     /// The preset that the keys below override.
@@ -175,6 +267,9 @@ pub struct AgentConfig {
     pub price: Option<Price>,
     /// The profile, if the protocol is ACP; the preset's by default.
     pub acp: Option<AcpProfile>,
+    /// The agents that take a run's turns, the first that can, while this one is at its usage limit or its
+    /// login is refused.
+    pub fallback: Vec<String>,
 }
 
 impl AgentConfig {
@@ -227,6 +322,55 @@ impl AgentConfig {
         all
     }
 
+    /// The kind of login that is there: the first one with a variable that is set, or with a file that
+    /// `exists` tells of by its path under HOME.
+    #[must_use]
+    pub fn login(
+        &self,
+        our_env: &dyn Fn(&str) -> Option<String>,
+        exists: &dyn Fn(&str) -> bool,
+    ) -> Option<(&'static Login, &'static String)> {
+        let has = |name: &String| {
+            self.set.contains_key(name)
+                || self.secrets.contains_key(name)
+                || our_env(name).is_some_and(|value| !value.is_empty())
+        };
+        self.preset_definition()?.logins.iter().find_map(|login| {
+            let variable = login.env.iter().find(|name| has(name));
+            let file = || login.files.iter().find(|file| exists(file));
+            Some((login, variable.or_else(file)?))
+        })
+    }
+
+    /// This agent with the settings of a kind of login. The owner's own keys stay, and so does a
+    /// command that replaces the preset's arguments.
+    #[must_use]
+    pub fn with_login(&self, login: &Login) -> Self {
+        let mut agent = self.clone();
+        if self.command.len() <= 1 {
+            agent.args.splice(0..0, login.args.iter().cloned());
+        }
+        for (name, value) in &login.set {
+            agent.set.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        if self.acp.is_none() && login.authenticate.is_some() {
+            let profile =
+                AcpProfile { authenticate: login.authenticate.clone(), ..self.acp_profile() };
+            agent.acp = Some(profile);
+        }
+        agent
+    }
+
+    /// The row of its preset in the table of capabilities, unless it speaks another protocol.
+    #[must_use]
+    pub fn abilities(&self) -> Option<&'static Abilities> {
+        let preset = self.preset_definition()?;
+        // The chosen login has its own way to authenticate.
+        let ways = |profile: &AcpProfile| AcpProfile { authenticate: None, ..profile.clone() };
+        let own = self.acp.as_ref().is_none_or(|own| ways(own) == ways(&preset.acp_profile()));
+        (self.protocol() == preset.protocol && own).then_some(&preset.can)
+    }
+
     /// The settings files of an own HOME, with their text; empty if it shares the user's HOME.
     #[must_use]
     pub fn settings_files(&self) -> Vec<(PathBuf, &'static str)> {
@@ -236,10 +380,14 @@ impl AgentConfig {
         preset.files.iter().map(|(path, text)| (home.join(path), text.as_str())).collect()
     }
 
-    /// The profile that applies if the protocol is ACP.
+    /// The profile that applies if the protocol is ACP. That of a preset follows from the table of
+    /// capabilities.
     #[must_use]
     pub fn acp_profile(&self) -> AcpProfile {
-        self.acp.clone().or_else(|| Some(self.preset_definition()?.acp.clone())).unwrap_or_default()
+        if let Some(own) = &self.acp {
+            return own.clone();
+        }
+        self.preset_definition().map(Preset::acp_profile).unwrap_or_default()
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
@@ -282,11 +430,70 @@ mod tests {
             "gemini",
             "qwen",
             "copilot",
+            "pi",
         ] {
             let preset = &all[name];
             assert!(!preset.command.is_empty() && !preset.tested.is_empty(), "{name}");
-            assert!(!preset.login.how.is_empty(), "{name}");
+            assert!(!preset.log_in.is_empty() && !preset.logins.is_empty(), "{name}");
+            // An adapter reads the row of the preset that has the name of its protocol.
+            let rows = [Protocol::Claude, Protocol::Codex, Protocol::Pi];
+            assert_eq!(rows.contains(&preset.protocol), ["claude", "codex", "pi"].contains(&name));
+            let meta = preset.acp.session_meta.as_deref().unwrap_or("{}");
+            assert!(serde_json::from_str::<serde_json::Value>(meta).is_ok(), "{name}");
+            for (file, text) in &preset.enforced.files {
+                let is_json = serde_json::from_str::<serde_json::Value>(text).is_ok();
+                let is_toml = toml::from_str::<toml::Table>(text).is_ok();
+                assert!(if text.starts_with('{') { is_json } else { is_toml }, "{name}: {file}");
+            }
         }
+    }
+
+    #[test]
+    fn login_that_is_there_is_used() {
+        let agent =
+            |preset: &str| AgentConfig { preset: Some(preset.into()), ..AgentConfig::default() };
+        let nothing = |_: &str| None;
+        let oauth = |file: &str| file.ends_with("oauth_creds.json");
+        let (login, trace) = agent("gemini").login(&nothing, &oauth).unwrap();
+        assert_eq!((login.kind.as_str(), trace.as_str()), ("account", ".gemini/oauth_creds.json"));
+        let profile = agent("gemini").with_login(login).acp_profile();
+        assert_eq!(profile.authenticate.as_deref(), Some("oauth-personal"));
+        assert!(profile.reads_refusals);
+        let can = &presets()["gemini"].can;
+        assert_eq!(agent("gemini").with_login(login).abilities(), Some(can));
+        let key = |name: &str| (name == "GEMINI_API_KEY").then(|| "k".to_owned());
+        let (login, _) = agent("gemini").login(&key, &oauth).unwrap();
+        assert_eq!(login.authenticate.as_deref(), Some("gemini-api-key"));
+        let (login, _) = agent("qwen").login(&nothing, &oauth).unwrap();
+        assert_eq!(agent("qwen").with_login(login).command()[2..], ["--auth-type", "qwen-oauth"]);
+        // GitHub's login of copilot needs the network.
+        let config = |file: &str| file == ".copilot/config.json";
+        let (login, _) = agent("copilot").login(&nothing, &config).unwrap();
+        assert!(
+            !agent("copilot").with_login(login).fixed_variables().contains_key("COPILOT_OFFLINE")
+        );
+        let key = |name: &str| (name == "COPILOT_PROVIDER_API_KEY").then(|| "k".to_owned());
+        let (login, _) = agent("copilot").login(&key, &config).unwrap();
+        let copilot = agent("copilot").with_login(login);
+        assert_eq!(copilot.fixed_variables()["COPILOT_OFFLINE"], "true");
+        // An empty variable is no login.
+        assert!(agent("claude").login(&|_| Some(String::new()), &|_| false).is_none());
+    }
+
+    #[test]
+    fn acp_profile_of_a_preset_follows_from_its_row() {
+        for (name, preset) in presets() {
+            let agent = AgentConfig { preset: Some(name.clone()), ..AgentConfig::default() };
+            let profile = agent.acp_profile();
+            assert_eq!(profile.resumes, preset.can.resumes, "{name}");
+            assert_eq!(profile.steers, preset.can.steers == Steer::MidTurn, "{name}");
+            assert_eq!(agent.abilities(), Some(&preset.can), "{name}");
+        }
+        let own = AcpProfile { steers: true, ..AcpProfile::default() };
+        let agent =
+            AgentConfig { preset: Some("gemini".into()), acp: Some(own), ..AgentConfig::default() };
+        assert!(agent.acp_profile().steers && !agent.acp_profile().reads_refusals);
+        assert_eq!(agent.abilities(), None);
     }
 
     #[test]

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use crate::core::model::breakglass::BreakglassRules;
+use crate::core::model::breakglass::{AgentLevel, AgentRules, BreakglassRules};
 use crate::core::model::time::MINUTE;
 
 /// `[breakglass]`: the recovery of a wedged VM through its hypervisor.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BreakglassConfig {
     /// The VM's name, which an operator types to confirm a mutating verb.
@@ -46,6 +47,9 @@ pub struct BreakglassConfig {
     /// Seconds that connecting and logging in may take.
     #[serde(default = "connect_seconds")]
     pub connect_seconds: u64,
+    /// Seconds that an ssh-agent may take for a signature: somebody may have to touch a hardware key.
+    #[serde(default = "touch_seconds")]
+    pub touch_seconds: u64,
     /// Seconds of silence before a keepalive; three unanswered keepalives end the connection.
     #[serde(default = "keepalive_seconds")]
     pub keepalive_seconds: u64,
@@ -59,13 +63,13 @@ pub struct BreakglassConfig {
     /// if hiding is impossible.
     #[serde(default = "yes")]
     pub hide_from_agents: bool,
-    /// An agent that diagnoses the VM; off by default.
-    #[serde(default)]
-    pub diagnosis: Option<DiagnosisConfig>,
+    /// An agent that diagnoses the VM, or repairs it; off by default.
+    #[serde(default, alias = "diagnosis")]
+    pub agent: Option<BreakglassAgentConfig>,
 }
 
 /// `[breakglass.hypervisor]` and `[breakglass.hosts.NAME]`: a machine and the login to it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
     /// The address and port of its sshd, numeric.
@@ -81,24 +85,72 @@ pub struct HostConfig {
     /// The socket of an ssh-agent, or `env` for `SSH_AUTH_SOCK`.
     #[serde(default)]
     pub agent: Option<PathBuf>,
-    /// The fingerprint of the only key to use of that ssh-agent; all its keys by default.
+    /// The fingerprint or the comment of the only key to use of that ssh-agent; all its keys by default.
     #[serde(default)]
     pub agent_key: Option<String>,
+    /// The host of `[breakglass.hosts]` to connect through, if this one can't be reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
-/// `[breakglass.diagnosis]`: the agent that diagnoses, and its evidence beside `status` and
-/// `forensics`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// `[breakglass.agent]`, formerly `[breakglass.diagnosis]`: the agent, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DiagnosisConfig {
+pub struct BreakglassAgentConfig {
     /// The agent, one of `[agents]`.
     pub agent: String,
-    /// A host of `[breakglass.hosts]` whose account can only read.
+    /// What it may do by itself.
+    #[serde(default)]
+    pub level: ConfiguredLevel,
+    /// A host of `[breakglass.hosts]`: of the evidence at the level `read`, of its commands at the
+    /// others.
     #[serde(default)]
     pub host: Option<String>,
-    /// The commands whose output from that host becomes evidence.
+    /// The commands whose output from that host becomes evidence at the level `read`.
     #[serde(default)]
     pub commands: Vec<String>,
+    /// The most mutating verbs that a person can allow for a session at the level `act`.
+    #[serde(default = "agent_mutations")]
+    pub mutations: usize,
+    /// The most calls of its tools within a minute.
+    #[serde(default = "calls_a_minute")]
+    pub calls_a_minute: usize,
+    /// Seconds that one of its commands may take.
+    #[serde(default = "command_seconds")]
+    pub command_seconds: u64,
+}
+
+/// What the breakglass agent may do by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfiguredLevel {
+    /// Nothing: no agent is started.
+    Off,
+    /// Read evidence that afk collects, and propose a verb.
+    #[default]
+    Read,
+    /// Ask a person for each command and each verb.
+    Ask,
+    /// Act by itself, within an arming and a number of mutating verbs.
+    Act,
+}
+
+impl ConfiguredLevel {
+    /// The level; none for `off`.
+    #[must_use]
+    pub const fn level(self) -> Option<AgentLevel> {
+        match self {
+            Self::Off => None,
+            Self::Read => Some(AgentLevel::Read),
+            Self::Ask => Some(AgentLevel::Ask),
+            Self::Act => Some(AgentLevel::Act),
+        }
+    }
+
+    /// Whether an agent of this level gets tools that reach a host.
+    pub(super) const fn has_tools(self) -> bool {
+        matches!(self, Self::Ask | Self::Act)
+    }
 }
 
 /// The reserved host name of the hypervisor, also in the file of pins.
@@ -128,6 +180,9 @@ const fn read_seconds() -> u64 {
 const fn connect_seconds() -> u64 {
     10
 }
+const fn touch_seconds() -> u64 {
+    30
+}
 const fn keepalive_seconds() -> u64 {
     15
 }
@@ -136,6 +191,15 @@ const fn keep_days() -> u32 {
 }
 const fn recording_mib() -> u64 {
     64
+}
+const fn agent_mutations() -> usize {
+    1
+}
+const fn calls_a_minute() -> usize {
+    20
+}
+const fn command_seconds() -> u64 {
+    120
 }
 const fn yes() -> bool {
     true
@@ -179,19 +243,58 @@ impl BreakglassConfig {
                 return wrong(&format!("{key}.certificate"), "needs its `key`".into());
             }
         }
+        for (name, host) in self.hosts.iter().chain([(&HYPERVISOR.to_owned(), &self.hypervisor)]) {
+            self.check_jumps(name, host)?;
+        }
         if self.arm_minutes == 0 {
             return wrong("arm_minutes", "should be 1 or more".into());
         }
-        if let Some(diagnosis) = &self.diagnosis {
-            if !is_agent(&diagnosis.agent) {
-                let message = format!("there is no [agents.{}]", diagnosis.agent);
-                return wrong("diagnosis.agent", message);
+        if let Some(agent) = &self.agent {
+            if !is_agent(&agent.agent) {
+                return wrong("agent.agent", format!("there is no [agents.{}]", agent.agent));
             }
-            if diagnosis.host.as_ref().is_some_and(|host| !self.hosts.contains_key(host)) {
-                return wrong("diagnosis.host", "is not one of [breakglass.hosts]".into());
+            if agent.host.as_ref().is_some_and(|host| !self.hosts.contains_key(host)) {
+                return wrong("agent.host", "is not one of [breakglass.hosts]".into());
+            }
+            if agent.level.has_tools() {
+                if agent.host.is_none() {
+                    let message = "should name the host of its commands, at the levels ask and act";
+                    return wrong("agent.host", message.into());
+                }
+                if !self.hide_from_agents {
+                    let message = "should be true, at the levels ask and act of [breakglass.agent]";
+                    return wrong("hide_from_agents", message.into());
+                }
+                if agent.calls_a_minute == 0 || agent.command_seconds == 0 {
+                    let message = "calls_a_minute and command_seconds should be 1 or more";
+                    return wrong("agent", message.into());
+                }
             }
         }
         Ok(())
+    }
+
+    /// Checks the jump hosts on the way to a host: each must be configured, and none may come twice.
+    fn check_jumps(&self, name: &str, host: &HostConfig) -> Result<(), ConfigError> {
+        let key = if name == HYPERVISOR { name.to_owned() } else { format!("hosts.{name}") };
+        let wrong = |message: String| Err(ConfigError::meaning(format!("{key}.via"), message));
+        let (mut seen, mut at) = (vec![name], host);
+        while let Some(via) = &at.via {
+            let Some(next) = self.hosts.get(via) else {
+                return wrong(format!("{via:?} is not one of [breakglass.hosts]"));
+            };
+            if seen.contains(&via.as_str()) {
+                return wrong(format!("leads through {via} twice"));
+            }
+            seen.push(via);
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// The hypervisor and the hosts.
+    pub(crate) fn all_hosts(&self) -> impl Iterator<Item = &HostConfig> {
+        self.hosts.values().chain([&self.hypervisor])
     }
 
     /// The core's rules of breakglass.
@@ -206,7 +309,16 @@ impl BreakglassConfig {
             mutations: self.mutations,
             drill_ms: (self.drill_days > 0).then_some(i64::from(self.drill_days) * DAY),
             drill_red_ms: i64::from(self.drill_red_days) * DAY,
-            diagnoses: self.diagnosis.is_some(),
+            diagnoses: self.agent.as_ref().is_some_and(|agent| agent.level.level().is_some()),
+            agent: self.agent.as_ref().and_then(|agent| {
+                Some(AgentRules {
+                    agent: agent.agent.clone(),
+                    level: agent.level.level()?,
+                    host: agent.host.clone(),
+                    mutations: agent.mutations,
+                    calls_a_minute: agent.calls_a_minute,
+                })
+            }),
         }
     }
 
@@ -219,20 +331,48 @@ impl BreakglassConfig {
     /// The paths that no agent may reach: keys, certificates, pins and sockets of ssh-agents.
     #[must_use]
     pub fn secret_paths(&self) -> Vec<PathBuf> {
-        let hosts = self.hosts.values().chain([&self.hypervisor]);
+        let hosts = self.all_hosts();
         let of = |host: &HostConfig| {
             [host.key.clone(), host.certificate.clone(), host.agent_socket()].into_iter().flatten()
         };
         hosts.flat_map(of).chain([self.pins.clone()]).collect()
     }
 
-    /// The ssh command that works without any afk, for a printed runbook.
+    /// The ssh command that works without any afk.
     #[must_use]
     pub fn cold_command(&self) -> String {
-        let host = &self.hypervisor;
-        let key = host.key.as_ref().map(|key| format!("-i {} ", key.display())).unwrap_or_default();
-        format!("ssh -p {} {key}{}@{} status", host.address.port(), host.user, host.address.ip())
+        self.cold_words("status").join(" ")
     }
+
+    /// The words of the ssh command that sends a verb to the hypervisor, quoted for a shell.
+    #[must_use]
+    pub(crate) fn cold_words(&self, verb: &str) -> Vec<String> {
+        let host = &self.hypervisor;
+        let mut words = vec!["ssh".into(), "-p".into(), host.address.port().to_string()];
+        let (mut jumps, mut at) = (Vec::new(), host);
+        // `check` allows no host twice.
+        while let Some(next) = at.via.as_ref().and_then(|via| self.hosts.get(via)) {
+            jumps.insert(0, format!("{}@{}", next.user, next.address));
+            at = next;
+        }
+        if !jumps.is_empty() {
+            words.extend(["-J".into(), quoted(&jumps.join(","))]);
+        }
+        if let Some(key) = &host.key {
+            words.extend(["-i".into(), quoted(&key.display().to_string())]);
+        }
+        words.extend([quoted(&format!("{}@{}", host.user, host.address.ip())), verb.to_owned()]);
+        words
+    }
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@,[]+=".contains(c);
+    if word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 impl HostConfig {
@@ -245,5 +385,39 @@ impl HostConfig {
             }
             other => other.map(Path::to_owned),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(hosts: &str) -> Result<BreakglassConfig, String> {
+        let text = format!(
+            "vm = 'devvm'\n[hypervisor]\naddress = '192.0.2.10:52222'\nuser = 'root'\nkey = 'k'\nvia = 'a'\n\
+             {hosts}"
+        );
+        let config: BreakglassConfig = toml::from_str(&text).map_err(|error| error.to_string())?;
+        config.check(&|_| true).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    fn host(name: &str, port: u16, via: &str) -> String {
+        format!(
+            "[hosts.{name}]\naddress = '192.0.2.1:{port}'\nuser = 'ana'\nagent = 'env'\n{via}\n"
+        )
+    }
+
+    #[test]
+    fn jump_hosts_exist_and_come_once() {
+        let both = host("a", 1, "via = 'b'") + &host("b", 2, "");
+        let command = checked(&both).unwrap().cold_command();
+        let jumps = "-J ana@192.0.2.1:2,ana@192.0.2.1:1";
+        assert_eq!(command, format!("ssh -p 52222 {jumps} -i k root@192.0.2.10 status"));
+        let error = checked(&host("a", 1, "via = 'c'")).unwrap_err();
+        assert!(error.contains("via") && error.contains("\"c\" is not one of"), "{error}");
+        let circle = host("a", 1, "via = 'b'") + &host("b", 2, "via = 'a'");
+        let error = checked(&circle).unwrap_err();
+        assert!(error.contains("twice"), "{error}");
     }
 }

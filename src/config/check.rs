@@ -1,10 +1,11 @@
 //! The checks of a whole configuration: references between sections, and values that no type can
 //! exclude. [`Config::load`] ends with them; each section checks its own values in its own file.
 
-use super::agent::AgentConfig;
+use super::agent::{AgentConfig, Protocol};
+use super::breakglass::BreakglassConfig;
 use super::repos::TrackerKind;
 use super::setup::is_inside;
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, ranges};
 use crate::core::model::id::Repo;
 
 impl Config {
@@ -13,7 +14,9 @@ impl Config {
     /// # Errors
     /// Returns [`ConfigError::Meaning`] for the first key that doesn't fit.
     pub fn check(&self) -> Result<(), ConfigError> {
+        ranges::check(self)?;
         self.check_allowlist()?;
+        self.log.check().map_err(|error| error.within("log"))?;
         self.journal.check().map_err(|error| error.within("journal"))?;
         self.presence.check().map_err(|error| error.within("presence"))?;
         if let Some(github) = &self.github {
@@ -22,6 +25,7 @@ impl Config {
         if let Some(breakglass) = &self.breakglass {
             let is_agent = |name: &str| self.agents.contains_key(name);
             breakglass.check(&is_agent).map_err(|error| error.within("breakglass"))?;
+            self.check_breakglass_agent(breakglass)?;
         }
         if let Some(service) = &self.service {
             service.check(self).map_err(|error| error.within("service"))?;
@@ -35,6 +39,35 @@ impl Config {
             checked.map_err(|error| error.within(&format!("executors.{name}")))?;
         }
         self.repos.keys().try_for_each(|repo| self.check_repository(repo))
+    }
+
+    /// An agent that may reach a host belongs in the breakglass role: a configuration that reads no
+    /// issue, no repository and no prompt of a caller.
+    fn check_breakglass_agent(&self, breakglass: &BreakglassConfig) -> Result<(), ConfigError> {
+        let Some(agent) = breakglass.agent.as_ref().filter(|agent| agent.level.has_tools()) else {
+            return Ok(());
+        };
+        let is_role = self.kill_switch
+            && self.allowlist.is_empty()
+            && self.repos.is_empty()
+            && self.executors.is_empty()
+            && self.github.is_none()
+            && self.service.is_none();
+        if !is_role {
+            let message = "ask and act belong in the breakglass role: a configuration of its own with \
+                           kill_switch = true, and without repositories, [github], [service] and \
+                           executors; assets/roles/breakglass.toml is one";
+            return Err(ConfigError::meaning("breakglass.agent.level", message));
+        }
+        let known = self.agents.get(&agent.agent).map(AgentConfig::protocol);
+        match known {
+            Some(Protocol::Text | Protocol::Pi) => {
+                let message = "should be an agent that takes tools from afk: it has to speak command, \
+                               claude, codex or acp";
+                Err(ConfigError::meaning("breakglass.agent.agent", message))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_allowlist(&self) -> Result<(), ConfigError> {
@@ -53,7 +86,10 @@ impl Config {
         let of_repos = self.repos.iter().filter_map(|(repo, repository)| {
             repository.agent.as_ref().map(|name| (format!("repos.\"{repo}\".agent"), name))
         });
-        for (key, name) in default.chain(of_repos) {
+        let fallbacks = self.agents.iter().flat_map(|(of, agent)| {
+            agent.fallback.iter().map(move |name| (format!("agents.{of}.fallback"), name))
+        });
+        for (key, name) in default.chain(of_repos).chain(fallbacks) {
             if !self.agents.contains_key(name) {
                 return Err(ConfigError::meaning(key, format!("there is no [agents.{name}]")));
             }

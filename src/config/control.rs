@@ -6,7 +6,8 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError, Env};
 use crate::core::model::id::Repo;
@@ -24,7 +25,7 @@ pub const NAMES: [&str; 8] = [
 ];
 
 /// `[control]`: the sources of [`NAMES`] that can change while afk runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ControlConfig {
     /// A folder with one file per name, such as a mounted `ConfigMap`.

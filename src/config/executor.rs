@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
 /// `[executors.NAME]`: a repository selects one by its key `executor`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ExecutorConfig {
     /// Jobs in a Kubernetes cluster.
@@ -22,7 +23,7 @@ pub enum ExecutorConfig {
 
 /// Jobs in a Kubernetes cluster. The state folder must lie on a volume that afk and the pods share,
 /// under the same path in both.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KubernetesJobsConfig {
     /// One of `kubernetes.contexts`; the current context by default.
@@ -76,7 +77,7 @@ pub struct KubernetesJobsConfig {
 }
 
 /// A toleration, as in a pod's specification.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Toleration {
     /// The key of the taint; every key by default.
@@ -95,7 +96,7 @@ pub struct Toleration {
 
 /// Another service. It works in a clone of its own, so that it receives jobs and prompts but no
 /// issues.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteServiceConfig {
     /// The address of the server, without a path.
@@ -109,7 +110,7 @@ pub struct RemoteServiceConfig {
 
 /// A T3 Code server. It works in the run's own worktree, so that the state folder must lie under the
 /// same path on its machine.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct T3Config {
     /// The address of the server, without a path.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::core::model::command::Role;
 
@@ -11,7 +12,7 @@ use crate::core::model::command::Role;
 pub(crate) const SHORTEST_TOKEN: usize = 16;
 
 /// `[http]`: the address of the API, and its callers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Whether afk listens for HTTP requests.
@@ -23,13 +24,14 @@ pub struct HttpConfig {
 }
 
 /// `[http.tokens.NAME]`: the bearer token of a caller.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
     /// The token, as a reference to a secret: `env:NAME`, `file:/path` or `vault:…`.
     pub secret: String,
     /// The role of the caller; a viewer by default.
     #[serde(default = "viewer")]
+    #[schemars(with = "super::schema::RoleName")]
     pub role: Role,
 }
 

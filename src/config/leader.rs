@@ -1,12 +1,13 @@
 //! `[leader]`: the election among several afk processes on one journal. Off by default; the runtime's
 //! `leader` module holds the Lease.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
 /// `[leader]`: the Lease of the election, and its length.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaderConfig {
     /// The Lease object, as `namespace/name`.

@@ -1,10 +1,11 @@
 //! The sections `[budget]`, `[fix_forward]`, `[outages]` and `[limits]`: bounds of money, attempts, time, memory and
 //! disk. Money and attempts become rules of the core; the rest bounds the tasks of the runtime.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// `[budget]`: limits of spending, in US dollars.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetConfig {
     /// The spending of a UTC day that stops pickup.
@@ -18,7 +19,7 @@ pub struct BudgetConfig {
 }
 
 /// `[fix_forward]`: how often and how long a run may fix its own red verdicts.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FixForwardConfig {
     /// The number of attempts of each run.
@@ -37,7 +38,7 @@ impl Default for FixForwardConfig {
 }
 
 /// `[outages]`: how long afk waits for a part of the environment that is away before it asks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutagesConfig {
     /// Minutes of an outage after which afk asks a human, once.
@@ -53,7 +54,7 @@ impl Default for OutagesConfig {
 }
 
 /// `[limits]`: every wait, process and worktree has a bound.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// The longest turn of an agent, in minutes.

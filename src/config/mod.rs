@@ -13,6 +13,7 @@
 //! their own section. An unknown key is an error that names its path. The default dispatches
 //! nothing: the kill switch is on and the allowlist is empty.
 
+pub mod ability;
 pub(crate) mod address;
 pub mod agent;
 pub mod answer;
@@ -25,25 +26,33 @@ pub mod http;
 pub mod journal;
 pub mod leader;
 pub mod limits;
+pub mod log;
 pub mod network;
 pub mod notify;
 pub mod paths;
+mod place;
 mod policy;
 pub mod presence;
+mod ranges;
 pub mod report;
 pub mod repos;
 pub mod repository;
+pub(crate) mod restart;
 pub mod sandbox;
+pub mod schema;
 pub mod service;
 pub mod services;
 pub mod setup;
 mod test_secrets;
 pub mod ui;
+#[cfg(test)]
+mod wrong_values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, parse};
 
@@ -55,6 +64,7 @@ use http::HttpConfig;
 use journal::JournalConfig;
 use leader::LeaderConfig;
 use limits::{BudgetConfig, FixForwardConfig, LimitsConfig, OutagesConfig};
+use log::LogConfig;
 use notify::NotifyConfig;
 use presence::PresenceConfig;
 use repos::{LabelsConfig, RepositoryConfig, TrackerConfig, TrackerKind};
@@ -69,14 +79,16 @@ use crate::core::model::id::{Actor, Repo};
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The whole configuration; `assets/afk.toml` is the commented example.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Stops all pickup of issues and jobs.
     pub kill_switch: bool,
     /// The only repositories that afk ever touches.
+    #[schemars(with = "BTreeSet<schema::RepositoryName>")]
     pub allowlist: BTreeSet<Repo>,
     /// The accounts that may arm an issue.
+    #[schemars(with = "BTreeSet<String>")]
     pub trusted: BTreeSet<Actor>,
     /// The name that your actions are recorded under; your login by default.
     pub operator: Option<String>,
@@ -103,6 +115,7 @@ pub struct Config {
     /// The agents by their names.
     pub agents: BTreeMap<String, AgentConfig>,
     /// The repositories by `owner/name`.
+    #[schemars(with = "BTreeMap<String, RepositoryConfig>")]
     pub repos: BTreeMap<Repo, RepositoryConfig>,
     /// The places beside this machine that can carry out turns, by name.
     pub executors: BTreeMap<String, ExecutorConfig>,
@@ -128,6 +141,8 @@ pub struct Config {
     pub ssh: SshConfig,
     /// The HTTP API and its tokens.
     pub http: HttpConfig,
+    /// The form of afk's own log.
+    pub log: LogConfig,
     /// The anchor of the journal.
     pub journal: JournalConfig,
     /// The service for jobs and questions of callers.
@@ -172,6 +187,7 @@ impl Default for Config {
             ui: UiConfig::default(),
             ssh: SshConfig::default(),
             http: HttpConfig::default(),
+            log: LogConfig::default(),
             journal: JournalConfig::default(),
             service: None,
             leader: None,
@@ -197,10 +213,11 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub(crate) fn from_text(path: &Path, text: &str, env: Env<'_>) -> Result<Self, ConfigError> {
-        let mut config: Self = parse(&path.display().to_string(), text)?;
+        let file = path.display().to_string();
+        let mut config: Self = parse(&file, text)?;
         config.resolve_paths(path.parent().unwrap_or(Path::new(".")), env);
-        config.overlay(env)?;
-        test_secrets::check(&config, text)?;
+        let checked = config.overlay(env).and_then(|()| test_secrets::check(&config, text));
+        checked.map_err(|error| error.located(&file, text))?;
         Ok(config)
     }
 
@@ -289,6 +306,11 @@ impl Config {
         }
     }
 
+    /// Whether there is a tracker to read issues from.
+    pub(crate) const fn has_tracker(&self) -> bool {
+        self.tracker.folder.is_some() || self.github.is_some()
+    }
+
     /// The name that actions at this terminal are recorded under.
     #[must_use]
     pub fn operator(&self) -> Actor {
@@ -331,21 +353,24 @@ mod tests {
     #[test]
     fn error_names_file_line_and_key() {
         for (text, error) in [
-            ("kill_switch = ", "/afk.toml:1: "),
-            ("kill_swich = true", "/afk.toml:1: kill_swich: unknown field `kill_swich`"),
-            ("\n[limits]\nturn = 3", "/afk.toml:3: limits.turn: unknown field `turn`"),
-            ("capacity = -1", "/afk.toml:1: capacity: invalid value"),
+            ("kill_switch = ", "/afk.toml:1:15: "),
+            ("kill_swich = true", "/afk.toml:1:1: kill_swich: unknown field `kill_swich`"),
+            ("\n[limits]\nturn = 3", "/afk.toml:3:1: limits.turn: unknown field `turn`"),
+            ("capacity = -1", "/afk.toml:1:12: capacity: invalid value"),
             (
                 "allowlist = ['acme']",
-                "/afk.toml:1: allowlist[0]: \"acme\" is not a repository name",
+                "/afk.toml:1:14: allowlist[0]: \"acme\" is not a repository name",
             ),
-            ("allowlist = ['a/b']", "allowlist: a/b has no [repos.\"a/b\"]"),
-            ("agent = 'x'", "agent: there is no [agents.x]"),
-            ("[agents.x]\ncommand = []", "agents.x.command: names no program"),
-            ("[repos.'a/b']\nremote = 'ext::sh'", "repos.\"a/b\".remote: is not an allowed remote"),
+            ("allowlist = ['a/b']", "/afk.toml:1:13: allowlist: a/b has no [repos.\"a/b\"]"),
+            ("agent = 'x'", "/afk.toml:1:9: agent: there is no [agents.x]"),
+            ("[agents.x]\ncommand = []", "/afk.toml:2:11: agents.x.command: names no program"),
+            (
+                "[repos.'a/b']\nremote = 'ext::sh'",
+                "/afk.toml:2:10: repos.\"a/b\".remote: is not an allowed remote",
+            ),
             (
                 "[repos.'a/b']\nremote = 'x'\nbranch = '-f'",
-                "repos.\"a/b\".branch: is not a branch name",
+                "/afk.toml:3:10: repos.\"a/b\".branch: is not a branch name",
             ),
         ] {
             let message = load(text, &empty_environment).unwrap_err();
@@ -372,13 +397,13 @@ mod tests {
         let text = "[github]\napi = 'x'\ntoken = 'env:T'";
         assert_eq!(
             load(text, &empty_environment).unwrap_err(),
-            "github.api: is not an http:// or https:// address"
+            "/afk.toml:2:7: github.api: is not an http:// or https:// address"
         );
         let text = "[repos.'a/b']\nremote = 'x'\ntracker = 'github'";
         assert!(
             load(text, &empty_environment)
                 .unwrap_err()
-                .starts_with("repos.\"a/b\".tracker: needs [github]")
+                .starts_with("/afk.toml:3:11: repos.\"a/b\".tracker: needs [github]")
         );
     }
 }

@@ -14,6 +14,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressKind;
@@ -135,7 +136,9 @@ fn check_name(name: &str) -> Result<(), HostError> {
 }
 
 /// One entry of an allow-list of hosts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPattern {
     hosts: HostRange,
@@ -422,8 +425,9 @@ mod tests {
         );
         assert!(section.hosts[2].is_private() && !section.hosts[1].is_private());
         let error = super::super::parse::<Section>("afk.toml", "hosts = ['a.com', '10.0.0.7']");
-        assert!(error.unwrap_err().to_string().starts_with(
-            "afk.toml:1: hosts[1]: \"10.0.0.7\" can't be allowed: it is a private address"
-        ));
+        let error = error.unwrap_err().to_string();
+        let expected =
+            "afk.toml:1:19: hosts[1]: \"10.0.0.7\" can't be allowed: it is a private address";
+        assert!(error.starts_with(expected), "{error}");
     }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::core::model::notice::NoticeKind;
 
 /// `[notify]`: the terminal's signals, quiet hours, reminders and sinks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotifyConfig {
     /// Rings the terminal's bell.
@@ -43,13 +44,20 @@ impl Default for NotifyConfig {
 }
 
 /// A part of the day, in minutes from midnight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 pub struct QuietHours {
     /// The first minute that is quiet.
     pub from: u16,
     /// The first minute after it; on the next day if it is before `from`.
     pub to: u16,
+}
+
+impl From<QuietHours> for String {
+    fn from(hours: QuietHours) -> Self {
+        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+        format!("{}-{}", time(hours.from), time(hours.to))
+    }
 }
 
 impl TryFrom<String> for QuietHours {
@@ -69,7 +77,7 @@ impl TryFrom<String> for QuietHours {
 }
 
 /// `[notify.sinks.NAME]`: a destination of notices.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum SinkConfig {
     /// A topic of an ntfy server.
@@ -82,6 +90,7 @@ pub enum SinkConfig {
         #[serde(default)]
         token: Option<String>,
         /// The kinds of notices to send; all kinds by default.
+        #[schemars(with = "Option<BTreeSet<super::schema::NoticeName>>")]
         #[serde(default)]
         notices: Option<BTreeSet<NoticeKind>>,
     },
@@ -90,6 +99,7 @@ pub enum SinkConfig {
         /// Its address, as a reference to a secret, since the address alone permits posting.
         webhook: String,
         /// The kinds of notices to send; all kinds by default.
+        #[schemars(with = "Option<BTreeSet<super::schema::NoticeName>>")]
         #[serde(default)]
         notices: Option<BTreeSet<NoticeKind>>,
     },
@@ -100,13 +110,14 @@ pub enum SinkConfig {
         /// The program and its arguments.
         command: Vec<String>,
         /// The kinds of notices to send; all kinds by default.
+        #[schemars(with = "Option<BTreeSet<super::schema::NoticeName>>")]
         #[serde(default)]
         notices: Option<BTreeSet<NoticeKind>>,
     },
 }
 
 /// `[notify.sinks.NAME]` with `kind = "webhook"`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
     /// Its address, as a reference to a secret, since the address alone may permit posting.
@@ -124,6 +135,7 @@ pub struct WebhookConfig {
     #[serde(default = "signature_header")]
     pub signature_header: String,
     /// The kinds of notices to send; all kinds by default.
+    #[schemars(with = "Option<BTreeSet<super::schema::NoticeName>>")]
     #[serde(default)]
     pub notices: Option<BTreeSet<NoticeKind>>,
 }

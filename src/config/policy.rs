@@ -77,13 +77,13 @@ impl Config {
     fn notices(&self) -> Notices {
         let notify = &self.notify;
         let sinks = notify.sinks.iter();
-        let offset = jiff::Zoned::now().offset().seconds() / 60;
+        // Without quiet hours the zone has no effect. Then a change of daylight saving time must not
+        // journal a new policy, and a start must not read the database of zones.
+        let offset = notify.quiet.map(|_| jiff::Zoned::now().offset().seconds() / 60);
         Notices {
             sinks: sinks.map(|(name, sink)| (name.clone(), sink.notices().cloned())).collect(),
             quiet: notify.quiet.map(|quiet| (quiet.from, quiet.to)),
-            // Without quiet hours the zone has no effect, so that a change of daylight saving time
-            // must not journal a new policy.
-            offset: if notify.quiet.is_some() { offset } else { 0 },
+            offset: offset.unwrap_or(0),
             remind_ms: i64::from(notify.remind_minutes) * MINUTE,
         }
     }

@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 
 /// `[presence]`: claims with a heartbeat, in a file or at an address.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PresenceConfig {
     /// The file that afk writes, beside `presence.json` in the state folder.

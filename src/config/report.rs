@@ -1,7 +1,8 @@
 //! `[gate] report` of `.afk.toml`: where afk finds the names and the results of the tests.
 
 use globset::{Glob, GlobBuilder};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The longest glob of report files, in bytes. A longer one only makes a huge pattern.
 const LONGEST_GLOB: usize = 1024;
@@ -25,8 +26,8 @@ const KINDS: &[(&str, ReportKind)] = &[
 ];
 
 /// The place of the names of tests.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 pub enum ReportFormat {
     /// afk recognises the test runner by the output of the test command.
     #[default]
@@ -82,6 +83,20 @@ impl ReportKind {
     #[must_use]
     pub const fn needs_file(self) -> bool {
         matches!(self, Self::Junit | Self::PytestJunit | Self::JestJunit)
+    }
+}
+
+impl From<ReportFormat> for String {
+    fn from(format: ReportFormat) -> Self {
+        let name = |kind: ReportKind| {
+            KINDS.iter().find(|(_, known)| *known == kind).map_or("auto", |(name, _)| *name)
+        };
+        match format {
+            ReportFormat::Auto => "auto".into(),
+            ReportFormat::None => "none".into(),
+            ReportFormat::Output(kind) => name(kind).into(),
+            ReportFormat::Files { kind, glob } => format!("{}:{}", name(kind), glob.glob()),
+        }
     }
 }
 

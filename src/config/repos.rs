@@ -2,14 +2,15 @@
 //! in, and the trackers that their issues come from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::sandbox::NetworkPolicy;
 
 /// `[repos."owner/name"]`: a repository on the owner's side; `.afk.toml` is the repository's side.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
     /// A folder or an address that git fetches from and pushes to; GitHub's address by default.
@@ -71,7 +72,7 @@ pub(crate) fn remote_name(address: &str) -> String {
 }
 
 /// `[repos."owner/name".deploy]`: what the deploy command needs, and no other program gets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeployAccess {
     /// Files and folders that it may read, such as a kubeconfig.
@@ -83,13 +84,29 @@ pub struct DeployAccess {
 }
 
 /// The kinds of trackers that a repository's issues can come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrackerKind {
     /// The folder of Markdown issues.
     Folder,
     /// The issues of the repository on GitHub.
     GitHub,
+}
+
+impl RepositoryConfig {
+    /// The command in place of `ssh`, where the repository has a key of its own.
+    #[must_use]
+    pub(crate) fn ssh_command(&self) -> Option<String> {
+        let quoted =
+            |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+        let key = quoted(self.ssh_key.as_ref()?);
+        let command =
+            format!("ssh -o BatchMode=yes -o ConnectTimeout=15 -o IdentitiesOnly=yes -i {key}");
+        Some(match &self.ssh_known_hosts {
+            Some(hosts) => format!("{command} -o UserKnownHostsFile={}", quoted(hosts)),
+            None => command,
+        })
+    }
 }
 
 impl Default for RepositoryConfig {
@@ -115,7 +132,7 @@ fn master() -> String {
 }
 
 /// `[tracker]`: the folder of issues, and how often every tracker is polled.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrackerConfig {
     /// A folder of Markdown issues (docs/issues.md).
@@ -131,7 +148,7 @@ impl Default for TrackerConfig {
 }
 
 /// `[labels]`: label names in the tracker, compared byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LabelsConfig {
     /// The label that arms an issue.

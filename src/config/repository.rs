@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::report::ReportFormat;
@@ -18,7 +19,7 @@ use crate::core::tables::image::ExpectedImage;
 pub const FILE: &str = ".afk.toml";
 
 /// The content of `.afk.toml`; docs/configuration.md explains each key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryRules {
     /// The test command, which `sh -c` runs at the top of a checkout.
@@ -38,6 +39,7 @@ pub struct RepositoryRules {
     pub prompt: Option<String>,
     /// The permissions that agents have without asking.
     #[serde(default)]
+    #[schemars(with = "super::schema::PermissionRules")]
     pub permissions: Permissions,
     /// CI of a pushed commit; afk skips the stage without it.
     #[serde(default)]
@@ -51,7 +53,7 @@ pub struct RepositoryRules {
 }
 
 /// `[gate]`: the files that count as tests, the files that need none, and what may be pushed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
     /// Globs of the test files.
@@ -81,7 +83,7 @@ pub struct GateConfig {
 }
 
 /// What the gate does with parts of a change that no test needs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Needed {
     /// The proof names them.
@@ -187,7 +189,7 @@ impl Default for GateConfig {
 }
 
 /// `[ci]`: the judge of a pushed commit; exactly one of `command`, `github` and `woodpecker`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CiConfig {
     /// A command that `sh -c` runs at the top of a clean checkout of the pushed commit.
@@ -210,7 +212,7 @@ pub struct CiConfig {
 }
 
 /// `[deploy]`: the ways to roll a commit out; afk takes those that are set in the order below.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeployConfig {
     /// A command that `sh -c` runs at the top of a clean checkout of the pushed commit.
@@ -226,7 +228,7 @@ pub struct DeployConfig {
 }
 
 /// `[[deploy.kubernetes]]`: a workload in a cluster, and how its image names the commit.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutTarget {
     /// The context of the kubeconfig; the current context by default.
@@ -252,7 +254,7 @@ fn sha8() -> String {
 }
 
 /// The kinds of workloads that afk can watch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkloadKind {
     /// A Deployment of the group `apps`.
@@ -289,7 +291,7 @@ impl RolloutTarget {
 }
 
 /// `[probe]`: the proof that a deployed commit is healthy; either `http` or `command`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {
     /// An address that must answer with a status 2xx.
@@ -329,8 +331,14 @@ impl RepositoryRules {
     /// Returns a [`ConfigError`] that names the line and the key.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let rules: Self = super::parse(FILE, text)?;
-        let wrong =
-            |key: &str, message: &str| Err(ConfigError::meaning(format!("{FILE}: {key}"), message));
+        rules.check().map_err(|error| error.located(FILE, text).in_file(FILE))?;
+        Ok(rules)
+    }
+
+    /// Checks the values that no type can exclude.
+    fn check(&self) -> Result<(), ConfigError> {
+        let rules = self;
+        let wrong = |key: &str, message: &str| Err(ConfigError::meaning(key, message));
         if rules.test.trim().is_empty() {
             return wrong("test", "is empty");
         }
@@ -384,7 +392,7 @@ impl RepositoryRules {
                 return wrong(key, &format!("{bad:?} is not a valid glob"));
             }
         }
-        Ok(rules)
+        Ok(())
     }
 
     /// Why the deploy or the probe can't prove that the commit runs, a line for each part of the file.
@@ -476,25 +484,25 @@ mod tests {
     #[test]
     fn parse_reports_mistakes_in_one_line() {
         for (text, error) in [
-            ("", ".afk.toml:1: missing field `test`"),
-            ("test = ' '", ".afk.toml: test: is empty"),
-            ("test = 'x'\n[ci]\ncmd = 'y'", ".afk.toml:3: ci.cmd: unknown field"),
-            ("test = 'x'\n[ci]\nrequired = ['a']", ".afk.toml: ci: needs exactly one of"),
-            ("test = 'x'\n[deploy]\nminutes = 3", ".afk.toml: deploy: needs a `command`"),
-            ("test = 'x'\n[probe]\nsoak_ms = 1", ".afk.toml: probe: needs either"),
+            ("", ".afk.toml:1:1: missing field `test`"),
+            ("test = ' '", ".afk.toml:1:8: test: is empty"),
+            ("test = 'x'\n[ci]\ncmd = 'y'", ".afk.toml:3:1: ci.cmd: unknown field"),
+            ("test = 'x'\n[ci]\nrequired = ['a']", ".afk.toml:2:2: ci: needs exactly one of"),
+            ("test = 'x'\n[deploy]\nminutes = 3", ".afk.toml:2:2: deploy: needs a `command`"),
+            ("test = 'x'\n[probe]\nsoak_ms = 1", ".afk.toml:2:2: probe: needs either"),
             (
                 "test = 'x'\n[gate]\ntests = ['[']",
-                ".afk.toml: gate.tests: \"[\" is not a valid glob",
+                ".afk.toml:3:9: gate.tests: \"[\" is not a valid glob",
             ),
             (
                 "test = 'x'\n[gate]\nscan_exempt = ['[']",
-                ".afk.toml: gate.scan_exempt: \"[\" is not a valid glob",
+                ".afk.toml:3:15: gate.scan_exempt: \"[\" is not a valid glob",
             ),
             (
                 "test = 'x'\n[gate]\nreport = 'junit'",
-                ".afk.toml:3: gate.report: junit needs the path of the report",
+                ".afk.toml:3:10: gate.report: junit needs the path of the report",
             ),
-            ("test = 'x'\n[gate]\nmax_file_mib = 0", ".afk.toml: gate.max_file_mib: must be"),
+            ("test = 'x'\n[gate]\nmax_file_mib = 0", ".afk.toml:3:16: gate.max_file_mib: must be"),
         ] {
             let message = RepositoryRules::parse(text).unwrap_err().to_string();
             assert!(message.starts_with(error), "{text:?} gave {message:?}");

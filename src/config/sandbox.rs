@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::network::HostPattern;
 use crate::sandbox::cgroup::CgroupChoice;
@@ -10,7 +11,7 @@ use crate::sandbox::{Level, NetworkPolicy};
 
 /// `[sandbox]`: how strong the wall is, and what everything behind it may reach beside its own
 /// work.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxConfig {
     /// The level that must be in force; the strongest that works here by default. Only a person

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::agent::AgentConfig;
 use super::answer::{AnswerConfig, AnswerSettings};
@@ -23,10 +24,11 @@ pub const PERMITS: u32 = 10;
 const GIT_CRYPT_KEY: &str = "/secrets/git-crypt/key";
 
 /// `[service]`: where jobs work, which models answer, and for how long.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
     /// The repository that jobs work in and that questions are booked to; on the allowlist.
+    #[schemars(with = "Option<super::schema::RepositoryName>")]
     pub repository: Option<Repo>,
     /// The agent of jobs and questions; the repository's by default.
     pub agent: Option<String>,
@@ -319,7 +321,13 @@ mod tests {
         let env = |name: &str| {
             env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        Config::load(&path, &env).map_err(|error| error.to_string())
+        // The place differs from run to run.
+        let key = |line: String| {
+            line.rsplit_once("afk.toml:").map_or(line.clone(), |(_, rest)| {
+                rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':').trim().to_owned()
+            })
+        };
+        Config::load(&path, &env).map_err(|error| key(error.to_string()))
     }
 
     #[test]

@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
 /// `[github]`: issues and checks of the repositories on the allowlist.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitHubConfig {
     /// The address of the API; `https://HOST/api/v3` for GitHub Enterprise.
@@ -40,7 +41,7 @@ fn api() -> String {
 }
 
 /// `[github.app]`: the identity and the key of a GitHub App.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitHubAppConfig {
     /// The App's client id or number.
@@ -78,7 +79,7 @@ impl GitHubConfig {
 }
 
 /// `[woodpecker]`: the server that runs pipelines.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WoodpeckerConfig {
     /// The address of the server, without the path of the API.
@@ -88,8 +89,8 @@ pub struct WoodpeckerConfig {
 }
 
 /// `[kubernetes]`: the access to clusters. Read-only rights suffice
-/// (`assets/kubernetes/read-only.yaml`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// (`assets/kubernetes/base/read-only.yaml`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KubernetesConfig {
     /// A kubeconfig file; by default kubectl's usual places, or the pod's service account.
@@ -99,7 +100,7 @@ pub struct KubernetesConfig {
 }
 
 /// `[vault]`: the server behind `vault:` references, and the login to it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaultConfig {
     /// The address of the server, without the path of the API.
@@ -127,7 +128,7 @@ fn jwt() -> PathBuf {
 }
 
 /// `[loki]`: the events of runs, as log lines with the labels `repo` and `issue`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LokiConfig {
     /// The address that lines are pushed to.

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The most ports that a checkout gets.
 const PORTS_LIMIT: u16 = 32;
 
 /// `[setup]`: how a fresh checkout gets ready.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetupConfig {
     /// A command that `sh -c` runs in each fresh checkout, in `dir`.
@@ -141,7 +142,8 @@ mod tests {
         ] {
             let text = format!("test = 'x'\n[setup]\n{line}");
             let message = RepositoryRules::parse(&text).unwrap_err().to_string();
-            assert!(message.starts_with(&format!(".afk.toml: {error}")), "{line} gave {message:?}");
+            assert!(message.starts_with(".afk.toml:3:"), "{line} gave {message:?}");
+            assert!(message.contains(&format!(": {error}")), "{line} gave {message:?}");
         }
         let text = "test = 'x'\n[setup]\ncommand = 'npm ci'\nkey = ['package-lock.json']\n\
                     copy = ['.env.example:.env']\nports = 2\ndir = 'packages/web'\nsparse = ['/web/']";
@@ -154,7 +156,8 @@ mod tests {
         for name in ["LD_PRELOAD", "PATH", "HOME", "AFK_RUN", "GIT_DIR", "1A", "'A-B'"] {
             let text = format!("test = 'x'\n[env]\n{name} = 'y'");
             let message = RepositoryRules::parse(&text).unwrap_err().to_string();
-            assert!(message.starts_with(".afk.toml: env."), "{name} gave {message:?}");
+            assert!(message.starts_with(".afk.toml:3:"), "{name} gave {message:?}");
+            assert!(message.contains(": env."), "{name} gave {message:?}");
         }
         assert!(RepositoryRules::parse("test = 'x'\n[env]\nDATABASE_URL = 'env:TEST_URL'").is_ok());
     }

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// `[ui]`: the looks of the cockpit.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UiConfig {
-    /// `dark`, `light`, or the path of a theme file.
+    /// The name of a shipped theme, `auto` (dark or light, by the terminal's background), or the path of a
+    /// theme file.
     pub theme: String,
     /// `default`, `vim`, `emacs`, or the path of a keymap file.
     pub keymap: String,
@@ -21,12 +23,12 @@ pub struct UiConfig {
 
 impl Default for UiConfig {
     fn default() -> Self {
-        Self { theme: "dark".into(), keymap: "default".into(), mouse: false, ascii: false }
+        Self { theme: "auto".into(), keymap: "default".into(), mouse: false, ascii: false }
     }
 }
 
 /// `[ssh]`: the cockpit over SSH; off by default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SshConfig {
     /// Whether afk listens for SSH connections.

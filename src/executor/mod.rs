@@ -28,6 +28,8 @@ use crate::config::executor as config;
 use crate::config::services::KubernetesConfig;
 use crate::core::model::agent_event::TurnEnd;
 use crate::core::model::capability::Capabilities;
+use crate::error::causes;
+use crate::network::NetworkError;
 use crate::secrets::Secrets;
 
 /// An error whose causes are read as a chain ([`crate::error::chain`]).
@@ -88,6 +90,16 @@ pub(crate) fn from_config(
             service::ServiceExecutor::new(other, secrets.clone())?
         }
         config::ExecutorConfig::T3(server) => t3::T3Executor::new(server, secrets.clone())?,
+    })
+}
+
+/// Whether an error of [`Executor::check`] means that the place can't be reached, and not that it
+/// refuses us.
+pub(crate) fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|cause| {
+        let of_cluster = cause.downcast_ref::<kube::Error>();
+        cause.is::<NetworkError>()
+            || matches!(of_cluster, Some(kube::Error::Api(status)) if status.code >= 500)
     })
 }
 

@@ -22,7 +22,7 @@ use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::capability::Capabilities;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
-use crate::network::{NetworkError, origin};
+use crate::network::{NetworkError, calls, origin};
 use crate::secrets::Secrets;
 
 /// The timeout of one call to the service.
@@ -69,7 +69,8 @@ impl ServiceExecutor {
             not_sent: error.is_connect() || error.is_builder(),
             error: NetworkError::new(&self.config.address, error).into(),
         };
-        let response = request.bearer_auth(token.expose_secret()).send().await.map_err(failed)?;
+        let request = request.bearer_auth(token.expose_secret());
+        let response = calls::send("executor", request).await.map_err(failed)?;
         let status = response.status().as_u16();
         let body = response.text().await.map_err(failed)?;
         Ok((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
@@ -107,9 +108,7 @@ impl ServiceExecutor {
             "metadata": {"afk": turn.name},
         });
         if let Some(budget) = turn.spec.budget {
-            #[allow(clippy::cast_precision_loss, reason = "budgets stay far below 2^52")]
-            let usd = budget.0 as f64 / 1e6;
-            body["max_budget_usd"] = json!(usd);
+            body["max_budget_usd"] = json!(budget.dollars());
         }
         let (mut pause, mut last_notice) = (POLL, String::new());
         let deadline = tokio::time::Instant::now() + turn.limit;

@@ -3,7 +3,7 @@
 //! API). [`Api`](super::Api) passes through it before each call and reports each limit to it.
 
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -82,10 +82,10 @@ impl Governor {
         last
     }
 
-    /// Makes every caller wait, and gives the error for the one that met the limit.
-    pub(super) fn wait(&self, action: ApiAction) -> ApiError {
+    /// Makes every caller wait, and gives the error for the one that met the limit. `now` is the time
+    /// on GitHub's own clock, in seconds: a reset is on that clock.
+    pub(super) fn wait(&self, action: ApiAction, now: u64) -> ApiError {
         let mut limit = self.limit();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let seconds = match action {
             ApiAction::Wait(seconds) => u64::try_from(seconds).unwrap_or(FIRST),
             // A little longer than asked, so that not every afk comes back in the same second.
@@ -131,11 +131,13 @@ mod tests {
     async fn limit_holds_every_caller_and_doubles() {
         let governor = Governor::default();
         assert!(governor.pass().await.is_ok());
-        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 60);
-        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 120);
+        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling, 0)), 60);
+        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling, 0)), 120);
         governor.answered();
-        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling)), 60);
+        assert_eq!(seconds(&governor.wait(ApiAction::WaitDoubling, 0)), 60);
         let left = seconds(&governor.pass().await.unwrap_err());
         assert!((115..=120).contains(&left), "the longest wait counts: {left}");
+        let reset = seconds(&Governor::default().wait(ApiAction::WaitUntil(1_090), 1_000));
+        assert!((90..=96).contains(&reset), "it counts on the clock of the reset: {reset}");
     }
 }

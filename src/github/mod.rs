@@ -21,7 +21,7 @@ mod token;
 mod transport;
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
@@ -148,6 +148,13 @@ impl Api {
     #[must_use]
     pub fn now(&self) -> Option<Timestamp> {
         self.transport.clock.now()
+    }
+
+    /// The time on GitHub's own clock in seconds of the epoch; on ours before its first answer.
+    fn seconds(&self) -> u64 {
+        let ours = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let theirs = self.now().and_then(|now| u64::try_from(now.0 / 1000).ok());
+        theirs.unwrap_or_else(ours)
     }
 
     fn address(&self, path: &str) -> String {
@@ -340,7 +347,7 @@ impl Api {
             }
             ApiAction::Renew => Err(self.tokens.retire(&message(&response.body)).await),
             wait @ (ApiAction::Wait(_) | ApiAction::WaitUntil(_) | ApiAction::WaitDoubling) => {
-                Err(self.governor.wait(wait))
+                Err(self.governor.wait(wait, self.seconds()))
             }
             // One that was followed already, or that leads elsewhere.
             ApiAction::Follow | ApiAction::Show => {

@@ -3,7 +3,7 @@
 //! twice is not sent again until it changes.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::transport::Call;
+use super::transport::{Call, GitHubResponse};
 use super::{Api, ApiError, CredentialError};
 use crate::config::services::{GitHubAppConfig, GitHubConfig};
 use crate::redact;
@@ -24,6 +24,8 @@ use crate::secrets::Secrets;
 
 /// How long an installation's token is used; GitHub lets it live for an hour.
 const INSTALLATION: Duration = Duration::from_secs(50 * 60);
+/// The difference of clocks that an App's authorization covers, in seconds.
+const CLOCK_TOLERANCE: u64 = 30;
 /// How long a personal token is used before it is read again.
 const PERSONAL: Duration = Duration::from_secs(60);
 
@@ -109,9 +111,7 @@ impl TokenProvider {
                 user["login"].as_str().map(str::to_owned)
             }
             TokenSource::App(app) => {
-                let (authorization, address) = (self.jwt(app).await?, api.address("/app"));
-                let response = api.send(Call::get(&address, &authorization)).await;
-                let response = response.map_err(|error| ApiError::failed("/app", error))?;
+                let response = self.call_as_app(api, app, &Method::GET, "/app").await?;
                 let app: Value = super::read("/app", &response.body)?;
                 app["slug"].as_str().map(|slug| format!("{slug}[bot]"))
             }
@@ -128,9 +128,7 @@ impl TokenProvider {
         app: &GitHubAppConfig,
     ) -> Result<SecretString, ApiError> {
         let path = format!("/app/installations/{}/access_tokens", app.installation);
-        let (authorization, address) = (self.jwt(app).await?, api.address(&path));
-        let call = Call { method: &Method::POST, ..Call::get(&address, &authorization) };
-        let response = api.send(call).await.map_err(|error| ApiError::failed(&path, error))?;
+        let response = self.call_as_app(api, app, &Method::POST, &path).await?;
         if response.answer.status != 201 && response.answer.status != 200 {
             return Err(ApiError::refused(&path, &response));
         }
@@ -140,13 +138,35 @@ impl TokenProvider {
         token.ok_or_else(|| ApiError::failed(&path, "the answer holds no token"))
     }
 
+    /// A call of the App itself. Its authorization is valid for minutes on GitHub's clock, which afk
+    /// may learn from the refusal of the first one.
+    async fn call_as_app(
+        &self,
+        api: &Api,
+        app: &GitHubAppConfig,
+        method: &Method,
+        path: &str,
+    ) -> Result<GitHubResponse, ApiError> {
+        let (address, first) = (api.address(path), api.seconds());
+        let send = async |now: u64| {
+            let authorization = self.jwt(app, now).await?;
+            let call = Call { method, ..Call::get(&address, &authorization) };
+            api.send(call).await.map_err(|error| ApiError::failed(path, error))
+        };
+        let response = send(first).await?;
+        let now = api.seconds();
+        if response.answer.status == 401 && now.abs_diff(first) > CLOCK_TOLERANCE {
+            return send(now).await;
+        }
+        Ok(response)
+    }
+
     /// The `authorization` of the App itself: its id, signed with its private key (RS256, RFC
-    /// 7519), valid for nine minutes.
-    async fn jwt(&self, app: &GitHubAppConfig) -> Result<String, ApiError> {
+    /// 7519), valid for nine minutes from `now`, in seconds of the epoch.
+    async fn jwt(&self, app: &GitHubAppConfig, now: u64) -> Result<String, ApiError> {
         let bad = |why: String| ApiError::Credential(CredentialError::Key(why));
         let pem = self.secrets.get(&app.key).await;
         let pem = pem.map_err(|error| ApiError::Credential(error.into()))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         signed(&pem, &app.id, now).map(|token| format!("Bearer {token}")).map_err(bad)
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::error::CallError;
 use crate::core::tables::answer::ApiAnswer;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, calls};
 use crate::server_clock::ServerClock;
 
 /// The time limit of one call.
@@ -66,9 +66,11 @@ impl GitHubTransport {
     /// Sends a call once; an error means that no whole answer came.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<GitHubResponse, CallError> {
         let address = call.address;
-        timeout(CALL, self.exchange(call))
+        let answer = timeout(CALL, self.exchange(call))
             .await
-            .unwrap_or_else(|_| Err(NetworkError::timed_out(address, CALL).into()))
+            .unwrap_or_else(|_| Err(NetworkError::timed_out(address, CALL).into()));
+        calls::record("github", answer.as_ref().ok().map(|whole| whole.answer.status));
+        answer
     }
 
     async fn exchange(&self, call: Call<'_>) -> Result<GitHubResponse, CallError> {

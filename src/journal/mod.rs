@@ -11,12 +11,21 @@
 //!              ◄─ anchor ◄─ heads of the chain, outside of the state folder
 //! ```
 //!
+//! An opening refuses a journal that lacks records (`completeness`) and a copied state folder
+//! (`place`); `salvage` has the ways forward.
+//!
 //! Exactly one process writes: it holds the lock of the state folder, or, with several replicas, it
 //! has the newest leader's term.
 
 pub mod anchor;
+pub(crate) mod backup;
 pub mod chain;
+pub(crate) mod completeness;
+pub(crate) mod history;
+pub(crate) mod job_output;
 pub mod lock;
+mod place;
+pub(crate) mod salvage;
 mod schema;
 pub mod transcript;
 pub mod writer;
@@ -50,6 +59,12 @@ pub enum JournalError {
         /// The error of the system.
         source: std::io::Error,
     },
+    /// No afk has started on the state folder yet.
+    #[error("afk has not started on {} yet: it has no journal", state.display())]
+    Missing {
+        /// The path of the state folder.
+        state: PathBuf,
+    },
     /// Another user could change the state folder, so that nothing in it can be trusted.
     #[error(transparent)]
     NotTrusted(#[from] TrustedFileError),
@@ -68,6 +83,22 @@ pub enum JournalError {
         found: i64,
         /// The newest version that this program supports.
         known: i64,
+    },
+    /// Records that were durable are missing, so that issues which have run would run again.
+    #[error("the journal in {} lacks records: {evidence}", state.display())]
+    Incomplete {
+        /// The path of the state folder.
+        state: PathBuf,
+        /// What the journal has, and what shows that there was more.
+        evidence: String,
+    },
+    /// The state folder is a copy, so that its afk would work with the original's agents and workspaces.
+    #[error("{} is a copy of {}, which is still there", state.display(), original.display())]
+    Copied {
+        /// The path of the copy.
+        state: PathBuf,
+        /// The path of the original.
+        original: PathBuf,
     },
     /// A newer leader has taken over, so this process may not write any more.
     #[error("another afk leads in term {theirs}; the term of this one was {ours}")]
@@ -123,6 +154,9 @@ pub struct Journal {
     hash: Digest,
     /// The leader's term; `None` without replicas.
     term: Option<u64>,
+    /// Names the last durable record while the journal is open; `None` for a leader or a reader. It
+    /// goes after the database is closed.
+    mark: Option<completeness::OpenMark>,
     /// Held while the journal is open; `None` for a leader or a reader.
     _lock: Option<lock::Lock>,
 }
@@ -131,12 +165,14 @@ impl Journal {
     /// Opens or creates the journal of a state folder and takes the folder's lock.
     ///
     /// # Errors
-    /// Another process holds it, or it is not writable, too new or damaged.
+    /// Another process holds it, or it is not writable, too new, damaged or incomplete, or the folder is
+    /// a copy.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
         trusted_file::create_folder(state)
             .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
         trusted_file::check_folder(state)?;
         let lock = lock::Lock::take(state)?;
+        completeness::check(state)?;
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), Some(lock))?;
         journal.query(|db| {
@@ -146,7 +182,14 @@ impl Journal {
             )
         })?;
         schema::migrate(&mut journal)?;
+        place::claim(&journal, state)?;
         journal.find_end()?;
+        if journal.seq == 0 {
+            // The id goes into the database itself, so that the processes that it marks are found also
+            // after the write-ahead log was lost. Where that fails, it is in the log as usual.
+            let _ = journal.query(|db| db.query_row("PRAGMA wal_checkpoint", [], |_| Ok(())));
+        }
+        journal.mark = completeness::OpenMark::create(state, journal.seq);
         Ok(journal)
     }
 
@@ -160,6 +203,7 @@ impl Journal {
         trusted_file::create_folder(state)
             .map_err(|source| JournalError::Io { path: state.to_owned(), source })?;
         trusted_file::check_folder(state)?;
+        completeness::check(state)?;
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), None)?;
         journal.query(|db| {
@@ -203,7 +247,8 @@ impl Journal {
         let path = PathBuf::from(":memory:");
         let db = Connection::open_in_memory()
             .map_err(|source| JournalError::Database { path: path.clone(), source })?;
-        let mut journal = Self { path, db, seq: 0, hash: Digest::ZERO, term: None, _lock: None };
+        let (seq, hash, term, mark) = (0, Digest::ZERO, None, None);
+        let mut journal = Self { path, db, seq, hash, term, mark, _lock: None };
         schema::migrate(&mut journal)?;
         Ok(journal)
     }
@@ -211,6 +256,9 @@ impl Journal {
     /// Opens a journal for reading, also while another process writes it.
     pub fn open_read_only(state: &Path) -> Result<Self, JournalError> {
         let path = crate::config::paths::journal_in(state);
+        if matches!(path.try_exists(), Ok(false)) {
+            return Err(JournalError::Missing { state: state.to_owned() });
+        }
         let mut journal = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)?;
         schema::check(&journal)?;
         journal.find_end()?;
@@ -225,7 +273,8 @@ impl Journal {
         let db = Connection::open_with_flags(path, flags)
             .map_err(|source| JournalError::Database { path: path.to_owned(), source })?;
         let path = path.to_owned();
-        Ok(Self { path, db, seq: 0, hash: Digest::ZERO, term: None, _lock: lock })
+        let (seq, hash, term, mark) = (0, Digest::ZERO, None, None);
+        Ok(Self { path, db, seq, hash, term, mark, _lock: lock })
     }
 
     fn query<T>(
@@ -286,6 +335,9 @@ impl Journal {
         }
         transaction.commit().map_err(failed)?;
         (self.seq, self.hash) = (seq, hash);
+        if let Some(mark) = &self.mark {
+            mark.advance(seq);
+        }
         Ok(())
     }
 
@@ -383,6 +435,15 @@ mod tests {
 
     fn kill(on: bool) -> Event {
         Event::KillSwitch { on, by: Actor("ana".into()) }
+    }
+
+    #[test]
+    fn batch_is_on_the_disk_before_it_is_answered() {
+        let state = tempfile::tempdir().unwrap();
+        let journal = Journal::open(state.path()).unwrap();
+        let setting = |name: &str| journal.db.query_row(name, [], |row| row.get::<_, i64>(0));
+        // SQLite's number of FULL, with which a commit ends after its sync.
+        assert_eq!(setting("PRAGMA synchronous").unwrap(), 2);
     }
 
     #[test]

@@ -40,6 +40,8 @@ const WHOLE_LIMIT: u64 = 72 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Readers end before the first entry after this time; none for the present.
+    until: Option<Timestamp>,
     open: Mutex<HashMap<RunId, OpenTranscript>>,
 }
 
@@ -106,7 +108,12 @@ impl Store {
     pub fn open(state: &Path) -> io::Result<Self> {
         let folder = state.join("transcripts");
         std::fs::create_dir_all(&folder)?;
-        Ok(Self { folder, open: Mutex::default() })
+        Ok(Self { folder, until: None, open: Mutex::default() })
+    }
+
+    /// The same transcripts as they were at a time, to read.
+    pub(crate) fn as_of(&self, until: Timestamp) -> Self {
+        Self { folder: self.folder.clone(), until: Some(until), open: Mutex::default() }
     }
 
     /// The state folder that holds the transcripts.
@@ -152,7 +159,7 @@ impl Store {
     /// A reader of a run's transcript, which is empty while the file does not exist.
     #[must_use]
     pub fn reader(&self, run: RunId) -> Reader {
-        Reader::new(self.path(run))
+        Reader { until: self.until, ..Reader::new(self.path(run)) }
     }
 }
 
@@ -176,8 +183,13 @@ const STRIDE: usize = 64;
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
+    /// Records after this time are not read; none for the present.
+    until: Option<Timestamp>,
     /// The offsets of records 0, 64, 128, …
     marks: Vec<u64>,
+    /// The records of the file.
+    indexed: usize,
+    /// The records that can be read: all, unless `until` excludes later ones.
     records: usize,
     /// The offset behind the last complete record.
     end: u64,
@@ -187,7 +199,7 @@ impl Reader {
     /// A reader of the transcript at a path; call [`Reader::refresh`] to read it.
     #[must_use]
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, marks: Vec::new(), records: 0, end: 0 }
+        Self { path, until: None, marks: Vec::new(), indexed: 0, records: 0, end: 0 }
     }
 
     /// The number of records as of the last refresh.
@@ -214,7 +226,7 @@ impl Reader {
             Err(e) => return Err(e),
         };
         file.seek(SeekFrom::Start(self.end))?;
-        let before = self.records;
+        let before = self.indexed;
         let mut buffer = vec![0; 256 * 1024];
         let mut at = self.end;
         loop {
@@ -223,15 +235,37 @@ impl Reader {
                 break;
             }
             for newline in memchr::memchr_iter(b'\n', &buffer[..read]) {
-                if self.records.is_multiple_of(STRIDE) {
+                if self.indexed.is_multiple_of(STRIDE) {
                     self.marks.push(self.end);
                 }
-                self.records += 1;
+                self.indexed += 1;
                 self.end = at + newline as u64 + 1;
             }
             at += read as u64;
         }
-        Ok(self.records != before)
+        if self.indexed == before {
+            return Ok(false);
+        }
+        self.records = self.indexed;
+        if let Some(until) = self.until {
+            self.records = self.first_after(until)?;
+        }
+        Ok(true)
+    }
+
+    /// The number of the first record after a time. Records are in the order of their times.
+    fn first_after(&self, until: Timestamp) -> io::Result<usize> {
+        let (mut low, mut high) = (0, self.indexed);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let is_later = self.read(middle, 1)?.first().is_none_or(|entry| entry.at > until);
+            if is_later {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(low)
     }
 
     /// Reads up to `count` records from number `from` on. A line that can't be decoded becomes a
@@ -396,6 +430,25 @@ mod tests {
         assert_eq!(reader.search("\"many\"", 3, false).unwrap(), Some(3));
         assert_eq!(reader.search("turn", 0, false).unwrap(), None);
         assert_eq!(reader.search("", 0, false).unwrap(), None);
+    }
+
+    #[test]
+    fn past_ends_before_the_first_later_record() {
+        let (_state, store, _) = store(300);
+        let last = |until: i64| {
+            let mut reader = store.as_of(Timestamp(until)).reader(RunId(1));
+            reader.refresh().unwrap();
+            (reader.len(), reader.read(0, 999).unwrap().len())
+        };
+        let all = store.reader(RunId(1)).read(0, 1).unwrap();
+        assert!(all.is_empty(), "a reader that was not refreshed");
+        let mut reader = store.reader(RunId(1));
+        reader.refresh().unwrap();
+        let times: Vec<i64> = reader.read(0, 999).unwrap().iter().map(|entry| entry.at.0).collect();
+        for until in [-1, times[0], times[63], times[64], times[299], times[299] + 1] {
+            let expected = times.iter().filter(|at| **at <= until).count();
+            assert_eq!(last(until), (expected, expected), "{until}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::SinkOutcome;
 use crate::error::chain;
 use crate::lock::LockExt;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, calls};
 use crate::secrets::Secrets;
 
 /// The time limit of one message.
@@ -187,7 +187,7 @@ async fn answer(
     request: reqwest::RequestBuilder,
 ) -> Result<(u16, Option<i64>, String), String> {
     let failed = |error: reqwest::Error| chain(&NetworkError::new(address, error));
-    let answer = request.send().await.map_err(failed)?;
+    let answer = calls::send("sink", request).await.map_err(failed)?;
     let status = answer.status().as_u16();
     let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let after = after.and_then(|text| text.parse().ok());

@@ -144,10 +144,7 @@ impl Supervisor {
     /// Makes the group of a child. What a deploy leaves must outlive it, so that a deploy has none.
     pub(super) fn group_for(&self, spec: &Spec) -> io::Result<Option<ChildGroup>> {
         let Some(subtree) = self.groups().subtree.get() else { return Ok(None) };
-        let stays = |spec: &Spec| {
-            spec.leaves_children || spec.sandbox.as_ref().is_some_and(|wall| wall.leaves_children)
-        };
-        if spec.sandbox.is_none() || stays(spec) {
+        if spec.sandbox.is_none() || spec.may_leave_children() {
             return Ok(None);
         }
         let limits = *self.groups().limits.read_locked();

@@ -4,7 +4,7 @@
 //! agent leaves behind. Every child therefore carries two environment names (`marks`): the
 //! journal that it belongs to and its owner, mostly a run. A walk through `/proc` finds every
 //! process with these marks, also where its parent is another one; descendants that cleared their
-//! environment are found by parentage. afk is the subreaper of its descendants, so their orphans become its own
+//! environment are found by parentage, and after a crash by a number that they inherit (`lineage`). afk is the subreaper of its descendants, so their orphans become its own
 //! children.
 //!
 //! ```text
@@ -22,10 +22,12 @@
 
 mod children;
 pub(crate) mod descriptors;
+pub(crate) mod end_signals;
 mod groups;
 mod hide;
 pub mod launch;
 pub mod level;
+mod lineage;
 pub(crate) mod orphans;
 pub(crate) mod output;
 pub mod procfs;
@@ -41,9 +43,9 @@ pub use supervisor::Supervisor;
 pub use tree::Usage;
 
 /// The environment names that mark a child.
-mod marks {
+pub(crate) mod marks {
     /// The journal that a child belongs to.
-    pub(super) const STATE: &str = "AFK_STATE";
+    pub(crate) const STATE: &str = "AFK_STATE";
     /// The owner of a child: its run, or another word of afk's.
     pub(super) const RUN: &str = "AFK_RUN";
     /// The pid of the launcher, which became the command: it lives exactly as long as the command.

@@ -112,6 +112,15 @@ pub fn process(pid: i32) -> Option<Process> {
     })
 }
 
+/// The time since a process was started, to a hundredth of a second.
+pub(super) fn age(process: &Process) -> std::time::Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let hundredths = u64::try_from(now.tv_nsec).unwrap_or(0) / 10_000_000;
+    let ticks = (seconds * 100 + hundredths).saturating_sub(process.started);
+    std::time::Duration::from_millis(ticks * 10)
+}
+
 /// The working directory of a process.
 pub(super) fn cwd(pid: i32) -> Option<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()

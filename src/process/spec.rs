@@ -65,6 +65,11 @@ impl Spec {
             sandbox: None,
         }
     }
+
+    /// Whether processes that the child starts may outlive it, with or without a sandbox.
+    pub(super) fn may_leave_children(&self) -> bool {
+        self.leaves_children || self.sandbox.as_ref().is_some_and(|wall| wall.leaves_children)
+    }
 }
 
 /// The standard input of a child.

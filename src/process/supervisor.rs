@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::children::{ChildHandle, awaited_when_settled};
 use super::groups::{ChildGroup, Groups};
 use super::orphans::OrphanTest;
 use super::spec::{Spec, StdinMode, inherited, on_path};
-use super::{descriptors, launch, marks, procfs};
+use super::{descriptors, launch, lineage, marks, procfs};
 use crate::lock::{LockExt, RwLockExt};
 
 /// Added to our own niceness for every child, so that answering a key and syncing the journal go
@@ -37,6 +38,8 @@ struct Inner {
     launcher: OnceLock<PathBuf>,
     state: String,
     grace: Duration,
+    /// Whether the grace is cut short, since afk itself must end at once.
+    hastened: AtomicBool,
     /// The absolute niceness of the children.
     niceness: i32,
     /// Whether we have a controlling terminal, which no child may write to.
@@ -70,12 +73,18 @@ impl Supervisor {
             launcher,
             state,
             grace,
+            hastened: AtomicBool::new(false),
             niceness,
             terminal,
             hidden,
             folders,
             groups,
         }))
+    }
+
+    /// The path of afk itself.
+    pub(crate) fn program(&self) -> &Path {
+        &self.0.afk
     }
 
     /// The program that starts others behind the wall: `afk-launch`, or afk itself.
@@ -104,9 +113,27 @@ impl Supervisor {
         self.0.grace
     }
 
+    /// Cuts short the grace of every tree that is ending or will end.
+    pub(crate) fn hasten(&self) {
+        self.0.hastened.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_hastened(&self) -> bool {
+        self.0.hastened.load(Ordering::Relaxed)
+    }
+
     /// Whether a process carries the mark of this supervisor's journal.
     pub(super) fn is_ours(&self, process: &procfs::Process) -> bool {
         process.has(marks::STATE, &self.0.state)
+    }
+
+    /// Whether a process descends from a child of this journal's afk, of whatever life, and has cleared its
+    /// environment.
+    pub(super) fn descends(&self, process: &procfs::Process) -> bool {
+        let number = lineage::number_of(&self.0.state);
+        number.is_some()
+            && process.get(marks::STATE).is_none()
+            && lineage::carried(process.pid) == number
     }
 
     /// Whether a process is a child of ours (an agent, a test command) or a descendant of one. A
@@ -197,6 +224,9 @@ impl Supervisor {
             self.configure(&mut command, spec);
             command.stdin(stdin.stdio()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let started = ChildHandle::spawn(&mut command, &spec.owner)?;
+            if !spec.may_leave_children() {
+                lineage::give(Pid::from_raw(started.pid), lineage::number_of(&self.0.state));
+            }
             if let Some(pid) = Pid::from_raw(started.pid) {
                 // A failure costs only the lower priority.
                 let _ = setpriority_process(Some(pid), self.0.niceness);

@@ -35,6 +35,8 @@ pub struct Usage {
     pub cpu_ticks: u64,
     /// Resident memory, in bytes.
     pub memory: u64,
+    /// The age of the youngest live process; none without one.
+    pub youngest: Option<Duration>,
 }
 
 /// How many processes an end took.
@@ -120,7 +122,9 @@ impl Supervisor {
         let all = Self::live_processes();
         let used = owners.iter().map(|owner| {
             let tree = self.tree(owner, &all);
+            let live = tree.iter().filter(|p| p.state != b'Z');
             Usage {
+                youngest: live.map(procfs::age).min(),
                 processes: tree.len(),
                 pid: tree.iter().map(|p| p.pid).min(),
                 cpu_ticks: tree.iter().map(|p| p.cpu_ticks).sum(),
@@ -168,7 +172,7 @@ impl Supervisor {
             if left.is_empty() {
                 break;
             }
-            let late = Instant::now() >= deadline;
+            let late = Instant::now() >= deadline || self.is_hastened();
             for process in &left {
                 if late {
                     procfs::signal(process, Signal::KILL);
@@ -194,7 +198,8 @@ impl Supervisor {
     pub(crate) async fn end_orphans(&self) -> usize {
         let find = |own_calls_too: bool| {
             let all = Self::live_processes();
-            let is_orphan = |p: &Process| self.is_ours(p) && !self.may_stay(p, &all);
+            let is_orphan =
+                |p: &Process| (self.is_ours(p) && !self.may_stay(p, &all)) || self.descends(p);
             let is_wanted =
                 |p: &&Process| is_orphan(p) && (own_calls_too || p.get(marks::OWN).is_none());
             all.iter().filter(is_wanted).cloned().collect::<Vec<_>>()

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::wall::write_below;
-use crate::config::agent::{AgentConfig, Preset};
+use super::wall::{replace_below, write_below};
+use crate::config::agent::{AgentConfig, Login, Preset};
 use crate::sandbox::{Level, Sandbox, user_home};
 
 /// A file that a home starts with, unless it is there.
@@ -27,6 +27,8 @@ pub(crate) enum SeedSource {
     Copy(PathBuf),
     /// A shipped text.
     Shipped(&'static str),
+    /// A shipped text that replaces whatever is there.
+    Guard(&'static str),
 }
 
 /// A variable of our environment.
@@ -44,15 +46,19 @@ pub(super) fn seeds(agent: &AgentConfig, our_env: OurEnv<'_>) -> Vec<Seed> {
         let source = SeedSource::Shipped(text);
         Seed { name: name.clone(), source }
     });
+    let guards = preset.guards.iter().map(|(name, text)| {
+        let source = SeedSource::Guard(text);
+        Seed { name: name.clone(), source }
+    });
     // The first one of a name wins.
-    copies.chain(shipped).collect()
+    guards.chain(copies).chain(shipped).collect()
 }
 
 /// The user's files that an agent gets copies of: the path below its home, and where each one lies.
 pub(super) fn copied_files(agent: &AgentConfig, our_env: OurEnv<'_>) -> Vec<(String, PathBuf)> {
     let Some(preset) = agent.preset_definition() else { return Vec::new() };
     let settings = preset.settings.iter().filter(|_| agent.home.is_none());
-    let names = preset.login.files.iter().chain(settings);
+    let names = preset.login_files().chain(settings);
     names.filter_map(|name| Some((name.clone(), of_user(preset, name, our_env)?))).collect()
 }
 
@@ -98,14 +104,96 @@ pub(super) fn keep_folders_at_home(
     }
 }
 
+/// Deletes what a program left in its private home to decide what it asks for.
+pub(super) fn forget(home: &Path, names: &[String]) {
+    for name in names {
+        let path = home.join(name);
+        // A link is deleted, and not followed.
+        let deleted = match path.symlink_metadata() {
+            Ok(known) if known.is_dir() => std::fs::remove_dir_all(&path),
+            Ok(_) => std::fs::remove_file(&path),
+            Err(_) => continue,
+        };
+        if let Err(error) = deleted {
+            tracing::warn!(path = %path.display(), %error, "an agent's settings can't be deleted");
+        }
+    }
+}
+
+/// The folder with the files that an agent's settings can't override, for reading alone. It is written
+/// again if it differs.
+///
+/// # Errors
+/// A line that names the file which can't be written.
+pub(super) fn enforced_folder(
+    state: &Path,
+    agent: &AgentConfig,
+) -> Result<Option<PathBuf>, String> {
+    let (Some(name), Some(preset)) = (&agent.preset, agent.preset_definition()) else {
+        return Ok(None);
+    };
+    if preset.enforced.files.is_empty() {
+        return Ok(None);
+    }
+    let folder = state.join("enforced").join(name);
+    for (file, text) in &preset.enforced.files {
+        let path = folder.join(file);
+        if std::fs::read_to_string(&path).is_ok_and(|known| known == *text) {
+            continue;
+        }
+        let written = std::fs::create_dir_all(&folder).and_then(|()| {
+            // Another turn may read it now.
+            let new = folder.join(format!("{file}.{}", std::process::id()));
+            std::fs::write(&new, text)?;
+            std::fs::rename(&new, &path)
+        });
+        written.map_err(|error| format!("write {}: {error}", path.display()))?;
+    }
+    Ok(Some(folder))
+}
+
+/// Adds what makes an agent ask to its command and its environment. What needs a file is left out
+/// without the folder: the agent runs elsewhere.
+pub(super) fn enforce(
+    agent: &AgentConfig,
+    folder: Option<&Path>,
+    command: &mut Vec<String>,
+    env: &mut BTreeMap<String, String>,
+) {
+    let Some(preset) = agent.preset_definition() else { return };
+    let enforced = &preset.enforced;
+    let needs_folder = |text: &String| text.contains(ENFORCED);
+    let filled = |text: &String| match folder {
+        Some(folder) => text.replace(ENFORCED, &folder.display().to_string()),
+        None => text.clone(),
+    };
+    if folder.is_some() || !enforced.args.iter().any(needs_folder) {
+        command.extend(enforced.args.iter().map(filled));
+    }
+    let usable = enforced.env.iter().filter(|(_, value)| folder.is_some() || !needs_folder(value));
+    env.extend(usable.map(|(name, value)| (name.clone(), filled(value))));
+}
+
+/// Stands for the folder of [`enforced_folder`] in a preset.
+const ENFORCED: &str = "{enforced}";
+
 /// Writes the seeds that are missing in a home. A login that the program renews there stays its own.
 /// A link that the program left there is not followed.
-pub(super) fn plant(home: &Path, seeds: &[Seed]) {
+///
+/// # Errors
+/// A line that names a guard that can't be written, without which the agent must not start.
+pub(super) fn plant(home: &Path, seeds: &[Seed]) -> Result<(), String> {
     for Seed { name, source } in seeds {
+        if let SeedSource::Guard(text) = source {
+            replace_below(home, Path::new(name), text.as_bytes())
+                .map_err(|error| format!("write {}: {error}", home.join(name).display()))?;
+            continue;
+        }
         if home.join(name).symlink_metadata().is_ok() {
             continue;
         }
         let planted = match source {
+            SeedSource::Guard(_) => continue,
             SeedSource::Copy(from) if !from.is_file() => continue,
             SeedSource::Copy(from) => {
                 std::fs::read(from).and_then(|bytes| write_below(home, Path::new(name), &bytes))
@@ -117,6 +205,39 @@ pub(super) fn plant(home: &Path, seeds: &[Seed]) {
             tracing::warn!(path = %path.display(), %error, "an agent's file can't be written");
         }
     }
+    Ok(())
+}
+
+/// Writes the guards of an agent into a home of its own, which stands also where no wall does.
+///
+/// # Errors
+/// As [`plant`].
+pub(super) fn plant_guards(agent: &AgentConfig, home: &Path) -> Result<(), String> {
+    let mut guards = seeds(agent, &|_| None);
+    guards.retain(|seed| matches!(seed.source, SeedSource::Guard(_)));
+    if !guards.is_empty() {
+        std::fs::create_dir_all(home)
+            .map_err(|error| format!("create {}: {error}", home.display()))?;
+    }
+    plant(home, &guards)
+}
+
+/// This agent with the login that is there: in its own home, or else where its preset copies it from.
+pub(crate) fn logged_in(agent: &AgentConfig, our_env: OurEnv<'_>) -> AgentConfig {
+    found_login(agent, our_env).map_or_else(|| agent.clone(), |(login, _)| agent.with_login(login))
+}
+
+/// The kind of login that is there, and the variable or file by which it was recognized.
+pub(crate) fn found_login(
+    agent: &AgentConfig,
+    our_env: OurEnv<'_>,
+) -> Option<(&'static Login, &'static String)> {
+    let preset = agent.preset_definition()?;
+    agent.login(our_env, &|file| {
+        let own = agent.home.as_ref().map(|home| home.join(file));
+        let all = own.into_iter().chain(of_user(preset, file, our_env));
+        all.into_iter().any(|path| path.is_file())
+    })
 }
 
 #[cfg(test)]
@@ -139,15 +260,38 @@ mod tests {
             std::fs::write(user.path().join(name), text).unwrap();
         }
         let home = tempfile::tempdir().unwrap();
-        plant(home.path(), &seeds(&agent("codex", None), &our_env));
+        plant(home.path(), &seeds(&agent("codex", None), &our_env)).unwrap();
         let read = |name: &str| std::fs::read_to_string(home.path().join(".codex").join(name));
         assert_eq!(read("auth.json").unwrap(), "login");
         assert_eq!(read("config.toml").unwrap(), "settings");
         assert!(read("history.jsonl").is_err());
         // What the agent wrote since stays.
         std::fs::write(home.path().join(".codex/auth.json"), "renewed").unwrap();
-        plant(home.path(), &seeds(&agent("codex", None), &our_env));
+        plant(home.path(), &seeds(&agent("codex", None), &our_env)).unwrap();
         assert_eq!(read("auth.json").unwrap(), "renewed");
+    }
+
+    #[test]
+    fn guard_replaces_what_the_agent_left() {
+        let nothing = |_: &str| None;
+        let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let guard = home.path().join(".pi/agent/afk.ts");
+        let seeds = seeds(&agent("pi", None), &nothing);
+        plant(home.path(), &seeds).unwrap();
+        let shipped = std::fs::read_to_string(&guard).unwrap();
+        assert!(shipped.contains("tool_call"));
+        let target = outside.path().join("mine");
+        std::fs::write(&target, "mine").unwrap();
+        std::fs::remove_file(&guard).unwrap();
+        std::os::unix::fs::symlink(&target, &guard).unwrap();
+        plant(home.path(), &seeds).unwrap();
+        assert!(!guard.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&guard).unwrap(), shipped);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "mine");
+        // A folder in its place could hold another extension.
+        std::fs::remove_file(&guard).unwrap();
+        std::fs::create_dir(&guard).unwrap();
+        assert!(plant(home.path(), &seeds).unwrap_err().contains("afk.ts"));
     }
 
     #[test]
@@ -159,9 +303,63 @@ mod tests {
         assert!(readable(&agent("claude", Some("/h"))).is_empty());
         let home = tempfile::tempdir().unwrap();
         let shipped = seeds(&agent("gemini", Some("/h")), &nothing);
-        plant(home.path(), &shipped);
+        plant(home.path(), &shipped).unwrap();
         let settings = std::fs::read_to_string(home.path().join(".gemini/settings.json")).unwrap();
         assert!(settings.contains("usageStatisticsEnabled"));
+    }
+
+    #[test]
+    fn settings_that_an_agent_wrote_itself_are_replaced_by_those_of_the_user() {
+        let user = tempfile::tempdir().unwrap();
+        let moved = user.path().display().to_string();
+        let our_env = |name: &str| (name == "CODEX_HOME").then(|| moved.clone());
+        std::fs::write(user.path().join("config.toml"), "settings").unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let (codex, folder) = (agent("codex", None), home.path().join(".codex"));
+        plant(home.path(), &seeds(&codex, &our_env)).unwrap();
+        std::fs::write(folder.join("config.toml"), "approval_policy = 'never'").unwrap();
+        std::fs::create_dir(folder.join("rules")).unwrap();
+        std::fs::write(folder.join("rules/default.rules"), "allow").unwrap();
+        std::fs::create_dir(folder.join("sessions")).unwrap();
+        forget(home.path(), &codex.preset_definition().unwrap().forget);
+        plant(home.path(), &seeds(&codex, &our_env)).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.join("config.toml")).unwrap(), "settings");
+        assert!(!folder.join("rules").exists() && folder.join("sessions").exists());
+    }
+
+    #[test]
+    fn agents_ask_whatever_their_settings_say() {
+        let state = tempfile::tempdir().unwrap();
+        for (preset, variable) in [
+            ("gemini", "GEMINI_CLI_SYSTEM_SETTINGS_PATH"),
+            ("qwen", "QWEN_CODE_SYSTEM_SETTINGS_PATH"),
+            ("opencode", "OPENCODE_PERMISSION"),
+        ] {
+            let agent = agent(preset, None);
+            let folder = enforced_folder(state.path(), &agent).unwrap();
+            let (mut command, mut env) = (vec!["program".to_owned()], BTreeMap::new());
+            env.insert(variable.to_owned(), "of the owner".to_owned());
+            enforce(&agent, folder.as_deref(), &mut command, &mut env);
+            let value = &env[variable];
+            if folder.is_some() {
+                assert!(Path::new(value).is_file(), "{preset}: {value}");
+            } else {
+                assert!(value.contains("ask"), "{preset}: {value}");
+            }
+            let files = command.iter().filter(|word| word.starts_with('/'));
+            assert!(files.clone().all(|file| Path::new(file).is_file()), "{command:?}");
+            assert_eq!(files.count(), usize::from(preset == "gemini"));
+            // A file that somebody changed is written again.
+            if let Some(folder) = folder {
+                std::fs::write(folder.join("settings.json"), "{}").unwrap();
+                enforced_folder(state.path(), &agent).unwrap();
+                assert_ne!(std::fs::read_to_string(folder.join("settings.json")).unwrap(), "{}");
+            }
+        }
+        // Elsewhere the files are missing.
+        let (mut command, mut env) = (vec!["gemini".to_owned()], BTreeMap::new());
+        enforce(&agent("gemini", None), None, &mut command, &mut env);
+        assert!(command.len() == 1 && env.is_empty(), "{command:?} {env:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::side_state::ProblemSource;
 use super::{Context, Snapshot, clock};
 use crate::config::presence::PresenceConfig;
 use crate::error::chain;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, calls};
 
 /// Changes within this time share a publication.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ async fn put(
         let token = context.services().secrets.get(reference).await;
         request = request.bearer_auth(token.map_err(|error| chain(&error))?.expose_secret());
     }
-    let answer = request.send().await;
+    let answer = calls::send("presence", request).await;
     let answer = answer.map_err(|error| chain(&NetworkError::new(url, error)))?;
     if answer.status().is_success() {
         return Ok(());

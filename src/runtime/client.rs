@@ -7,6 +7,7 @@
 //!             Client ◀── snapshots, transcripts, notices, connection ── ClientBackend
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::breakglass::console::Console;
 use super::rights::Rights;
 use super::{Handle, Snapshot};
+use crate::breakglass::key_file::Passphrase;
 use crate::config::Config;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
@@ -69,6 +71,8 @@ pub(crate) enum ClientRequest {
     Diff(RunId, oneshot::Sender<Result<String, String>>),
     /// The client's end of a breakglass shell that the core allowed.
     Console(ShellId, oneshot::Sender<Result<Console, String>>),
+    /// A passphrase for key files of breakglass; the reply has the files that are still locked.
+    Unlock(Option<Passphrase>, oneshot::Sender<Result<Vec<PathBuf>, String>>),
     /// The new columns and rows of the client's terminal.
     Resize(u16, u16),
 }
@@ -218,6 +222,22 @@ impl Client {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Decrypts the key files of breakglass that a passphrase fits, in the memory of the runtime, and
+    /// returns those that are still locked.
+    ///
+    /// # Errors
+    /// A line that says why nothing can be decrypted.
+    pub(crate) async fn unlock_keys(
+        &self,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Vec<PathBuf>, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "the connection is lost".to_owned();
+        let request = ClientRequest::Unlock(passphrase, reply);
+        self.requests.send(request).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     /// Reports the new size of its terminal.
     pub(crate) fn resize(&self, columns: u16, rows: u16) {
         // Only other clients see the size, so a full queue may lose it.
@@ -249,6 +269,7 @@ async fn serve_local(
                 attachment.set_role(role).await;
                 if role == Role::Viewer {
                     shells.drain(..).for_each(|shell| handle.close_shell(shell, REVOKED));
+                    handle.revoke_breakglass(&actor).await;
                 }
                 continue;
             }
@@ -277,14 +298,30 @@ async fn serve_local(
                 rights.refresh().await;
                 shells.push(shell);
                 let (handle, actor, role) = (handle.clone(), actor.clone(), rights.role());
+                let origin = origin.clone();
                 tokio::spawn(async move {
                     let console = if role == Role::Operator {
                         handle.console(shell, &actor).await
                     } else {
                         Err(Refusal::Viewer.to_string())
                     };
+                    if let Err(why) = &console {
+                        handle.refuse_console(&actor, &origin, why);
+                    }
                     // The client may have gone away.
                     let _ = reply.send(console);
+                });
+            }
+            ClientRequest::Unlock(passphrase, reply) => {
+                rights.refresh().await;
+                let (handle, role) = (handle.clone(), rights.role());
+                tokio::spawn(async move {
+                    let done = match role {
+                        Role::Operator => handle.unlock_keys(passphrase).await,
+                        Role::Viewer => Err(Refusal::Viewer.to_string()),
+                    };
+                    // The client may have gone away.
+                    let _ = reply.send(done);
                 });
             }
             ClientRequest::Resize(columns, rows) => attachment.resize(columns, rows).await,

@@ -1,7 +1,7 @@
 //! Puts changes of the configuration in force while afk runs.
 //!
 //! ```text
-//!   afk.toml (file watcher) ─┐
+//!   afk.toml (watcher, HUP) ─┐
 //!   control values ──────────┼─▶ overlay ──▶ Services, Context::config, Input::Policy
 //!   local time (quiet hours) ┘                     └──▶ tracker_watch reads again
 //! ```
@@ -22,8 +22,8 @@ use super::control::{self, ControlValues};
 use super::services::Services;
 use super::side_state::ProblemSource;
 use super::wall::group_limits;
-use super::{Context, known_secrets};
-use crate::config::{Config, ConfigError};
+use super::{Context, first_clones, known_secrets};
+use crate::config::{Config, ConfigError, restart};
 use crate::core::model::input::Input;
 use crate::lock::RwLockExt;
 use crate::trusted_file;
@@ -71,17 +71,27 @@ async fn follow(
     let (_, problem) = control::overlay(&source.base, &source.values);
     context.report_problems(ProblemSource::Control, problem.into_iter().collect()).await;
     report_wall(&context).await;
+    let at_start = source.base.clone();
     let mut text = source.file.as_ref().and_then(|path| trusted_file::read(path).ok());
     loop {
         let quiet = context.config().notify.quiet.is_some();
+        let change = async {
+            tokio::select! {
+                Some(()) = changes.recv() => {}
+                () = context.reload.notified() => {}
+            }
+        };
         tokio::select! {
-            Some(()) = changes.recv() => {
+            () = change => {
                 sleep(SETTLE).await;
                 while changes.try_recv().is_ok() {}
                 let Some(path) = &source.file else { continue };
                 match read_again(path, text.as_deref()).await {
                     Ok((config, read)) => {
                         context.report_problems(ProblemSource::Configuration, Vec::new()).await;
+                        let line = restart_line(path, &restart::needed(&at_start, &config));
+                        let lines = line.into_iter().collect();
+                        context.report_problems(ProblemSource::Restart, lines).await;
                         (source.base, text) = (config, Some(read));
                     }
                     Err(error) => {
@@ -123,6 +133,12 @@ async fn read_again(path: &Path, before: Option<&str>) -> Result<(Config, String
     config.map(|config| (config, text)).map_err(|error| error.to_string())
 }
 
+/// The line about changed keys that afk reads only at its start.
+fn restart_line(file: &Path, keys: &[String]) -> Option<String> {
+    let keys = (!keys.is_empty()).then(|| keys.join(", "))?;
+    Some(format!("{}: the change of {keys} needs a restart", file.display()))
+}
+
 /// Tells clients that there is no wall, or why no program starts.
 async fn report_wall(context: &Context) {
     let problem = context.wall.problem();
@@ -148,6 +164,7 @@ async fn put_in_force(context: &Context, config: Config) {
     report_wall(context).await;
     // Also without a difference: a secret that the file names may have changed.
     context.config_changes.send_replace(());
+    context.send(Input::Uncloned(first_clones::missing(context))).await;
     context.send(Input::Policy(policy)).await;
 }
 

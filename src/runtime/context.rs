@@ -6,12 +6,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::breakglass::agent::AgentDesk;
 use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::LoopMessage;
+use super::metrics::Metrics;
 use super::refusals::Refusals;
 use super::scratch_dirs::ScratchDirs;
 use super::services::Services;
@@ -36,8 +38,12 @@ pub(crate) struct Context {
     pub config: RwLock<Arc<Config>>,
     /// Changes whenever the configuration was read again.
     pub config_changes: watch::Sender<()>,
+    /// An operator wants the configuration file read again.
+    pub reload: Notify,
     /// Refused logins, requests and commands.
     pub refusals: Refusals,
+    /// The counters of durable events.
+    pub metrics: Metrics,
     /// The folder of the journal, transcripts, logs, workspaces and captures.
     pub state: PathBuf,
     /// Distinguishes this journal from every other one in names that leave this machine.
@@ -58,6 +64,8 @@ pub(crate) struct Context {
     pub side_state: SideState,
     /// Breakglass shells that the core allowed.
     pub shells: LiveShells,
+    /// The breakglass agent's session.
+    pub agent_desk: AgentDesk,
     /// Grows with each write to a transcript, so that readers know when to read again.
     pub transcripts: watch::Sender<u64>,
     /// Notices for the terminals of attached clients.
@@ -73,6 +81,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Shows on a run's row how far its work is; none shows the activity alone.
+    pub(super) async fn show_progress(&self, run: RunId, progress: Option<&str>) {
+        if self.side_state.set_progress(run, progress) {
+            self.side_state_changed().await;
+        }
+    }
+
     pub(super) fn config(&self) -> Arc<Config> {
         self.config.read_locked().clone()
     }
@@ -115,6 +130,14 @@ impl Context {
             }
             // The urgent queue, so that clients see it also while the journal can't be written.
             let _ = self.urgent.send(LoopMessage::SideStateChanged).await;
+        }
+    }
+
+    /// Shows which base clones were damaged and made anew, after an opening.
+    pub(super) async fn report_renewals(&self) {
+        let lines = self.workspaces.renewals();
+        if !lines.is_empty() {
+            self.report_problems(ProblemSource::BaseClones, lines).await;
         }
     }
 

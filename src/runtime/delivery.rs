@@ -11,8 +11,10 @@ use super::{Context, outages};
 use crate::core::fleet::Fleet;
 use crate::core::model::id::OutboxId;
 use crate::core::model::input::Input;
+use crate::core::model::outbox::FailedDelivery;
 use crate::core::model::outbox::OutboxStep;
 use crate::core::model::run::Run;
+use crate::core::model::time::Timestamp;
 use crate::core::query::progress;
 use crate::error::chain;
 use crate::github::ApiError;
@@ -31,6 +33,8 @@ pub(super) struct Delivery {
     step: OutboxStep,
     /// The text, if the entry is a progress comment.
     text: Option<String>,
+    /// The arming that a progress comment claims its issue for, while a run works on it.
+    claim: Option<Timestamp>,
     /// The run and the link of its issue, if the entry is a notice.
     about: (Option<Arc<Run>>, Option<String>),
 }
@@ -44,12 +48,14 @@ struct DeliveryError {
     permanent: bool,
     /// The attempt may have taken effect, or may still do so.
     doubtful: bool,
+    /// Another afk has claimed the issue first.
+    is_claim_lost: bool,
 }
 
 impl DeliveryError {
     /// A failure that a later attempt may mend.
     const fn passing(error: String, wait: i64) -> Self {
-        Self { error, wait, permanent: false, doubtful: false }
+        Self { error, wait, permanent: false, doubtful: false, is_claim_lost: false }
     }
 }
 
@@ -59,6 +65,10 @@ impl Delivery {
             OutboxStep::Progress { issue } => progress::text(fleet, issue),
             _ => None,
         };
+        let claim = step.issue().and_then(|issue| {
+            let run = fleet.last_run.get(issue).and_then(|run| fleet.runs.get(run))?;
+            run.progress.armed.filter(|_| run.live() && !run.issue.detached)
+        });
         let about = match &step {
             OutboxStep::Notify { run, .. } => {
                 let run = run.and_then(|run| fleet.runs.get(&run).cloned());
@@ -68,7 +78,7 @@ impl Delivery {
             }
             _ => (None, None),
         };
-        Self { entry, step, text, about }
+        Self { entry, step, text, claim, about }
     }
 
     /// Whether the entry is a notice of breakglass.
@@ -87,13 +97,16 @@ impl Delivery {
                 ..DeliveryError::passing("took too long".into(), 0)
             },
         };
-        let DeliveryError { error, wait, permanent, doubtful } = failed;
+        let DeliveryError { error, wait, permanent, doubtful, is_claim_lost } = failed;
+        if is_claim_lost {
+            return context.send(Input::ClaimLost { entry }).await;
+        }
         tracing::warn!(%entry, step = self.step.summary(), error, "the entry was not delivered");
         context
             .send(if permanent {
                 Input::GivenUp { entry, why: error }
             } else {
-                Input::NotDelivered { entry, error, wait, doubtful }
+                Input::NotDelivered(FailedDelivery { entry, error, wait, doubtful })
             })
             .await;
     }
@@ -109,7 +122,7 @@ impl Delivery {
             OutboxStep::Close { issue } => tracker.close(issue).await,
             OutboxStep::Tidy { issue, of, .. } => tracker.tidy(issue, *of).await,
             OutboxStep::Progress { issue } => match &self.text {
-                Some(text) => tracker.progress(issue, &redactor.clean(text)).await,
+                Some(text) => tracker.progress(issue, &redactor.clean(text), self.claim).await,
                 None => Ok(()),
             },
             OutboxStep::Notify { what, sink: None, .. } => {
@@ -143,8 +156,12 @@ impl Delivery {
                 }
                 _ => 0,
             };
-            let (permanent, doubtful) = (error.is_permanent(), error.is_doubtful());
-            DeliveryError { permanent, doubtful, ..DeliveryError::passing(chain(&error), wait) }
+            DeliveryError {
+                permanent: error.is_permanent(),
+                doubtful: error.is_doubtful(),
+                is_claim_lost: matches!(error, TrackerError::ClaimedElsewhere(_)),
+                ..DeliveryError::passing(chain(&error), wait)
+            }
         })
     }
 }

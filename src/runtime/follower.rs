@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::loop_message::LoopState;
 use super::{Batch, Context, LoopMessage, Snapshot};
 use crate::core::fleet::Fleet;
 use crate::core::model::command::Refusal;
@@ -49,10 +50,16 @@ impl Follower {
                 Some(message) = self.urgent.recv() => message,
                 () = self.context.cancel.cancelled() => return,
             };
-            if let LoopMessage::Command(_, _, reply) = message {
-                let leader = self.leader.borrow().clone();
-                // The client may have gone away.
-                let _ = reply.send(Err(Refusal::Follower { leader }));
+            match message {
+                LoopMessage::Command(_, _, reply) => {
+                    let leader = self.leader.borrow().clone();
+                    // The client may have gone away.
+                    let _ = reply.send(Err(Refusal::Follower { leader }));
+                }
+                LoopMessage::Probe(reply) => {
+                    let _ = reply.send(LoopState { writes_journal: true });
+                }
+                LoopMessage::Input(_) | LoopMessage::SideStateChanged => {}
             }
         }
     }

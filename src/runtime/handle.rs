@@ -9,22 +9,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::breakglass::console::Console;
 use super::client::Attached;
+use super::loop_message::LoopState;
+use super::metrics::Metrics;
 use super::refusals::{RefusalKind, Refusals};
 use super::rights::Rights;
 use super::side_state::ProblemSource;
 use super::{Batch, Context, LoopMessage, Snapshot};
+use crate::breakglass::key_file::{self, Passphrase};
 use crate::config::Config;
-use crate::core::model::breakglass::ShellId;
+use crate::core::model::breakglass::{BreakglassReport, ShellId};
 use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
 use crate::core::model::id::{Actor, Repo, RunId};
+use crate::core::model::input::Input;
+use crate::core::model::run::Outcome;
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
+use crate::workspace::git::Git;
 use crate::workspace::pool::Sandboxes;
 use crate::workspace::walled_git::WalledGit;
+
+/// How long a probe waits for the event loop.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// Commands and reads for one runtime. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -104,6 +114,26 @@ impl Handle {
         self.context.cancel.cancelled().await;
     }
 
+    /// The state of the event loop; none if it does not answer in time.
+    pub(crate) async fn loop_state(&self) -> Option<LoopState> {
+        let (reply, state) = oneshot::channel();
+        let asked = async {
+            self.context.urgent.send(LoopMessage::Probe(reply)).await.ok()?;
+            state.await.ok()
+        };
+        timeout(PROBE, asked).await.ok().flatten()
+    }
+
+    /// How long ago the trackers were read; none if they were not yet.
+    pub(crate) fn tracker_age(&self) -> Option<Duration> {
+        self.context.side_state.tracker_age()
+    }
+
+    /// Reads the configuration file again, as after a change of it.
+    pub(crate) fn reload(&self) {
+        self.context.reload.notify_one();
+    }
+
     /// Asks the owner of the runtime to stop it.
     pub(crate) fn request_stop(&self) {
         self.context.stop.cancel();
@@ -144,30 +174,43 @@ impl Handle {
         }
     }
 
-    /// A run's changes since its base commit, committed or not, as a unified diff.
+    /// A run's changes since its base commit as a unified diff: committed or not while it has its
+    /// worktree, and its commits after that.
     ///
     /// # Errors
     /// A line that says why there is no diff.
     pub async fn diff(&self, run: RunId) -> Result<String, String> {
-        let (worktree, base, live) = {
-            let snapshot = self.snapshots.borrow();
-            let known = snapshot.fleet.runs.get(&run).ok_or(format!("there is no run {run}"))?;
-            let none = || format!("{run} has no worktree");
-            (
-                known.workspace.worktree.clone().ok_or_else(none)?,
-                known.workspace.base.clone().ok_or_else(none)?,
-                known.live(),
-            )
-        };
+        let snapshot = self.snapshots.borrow().clone();
+        let known = snapshot.fleet.runs.get(&run).cloned();
+        let known = known.ok_or_else(|| format!("there is no run {run}"))?;
+        let none = || format!("{run} has no worktree");
+        let base = known.workspace.base.clone().ok_or_else(none)?;
         let deadline = Duration::from_secs(self.config.limits.git_seconds);
-        let worktree = Path::new(&worktree);
+        let owner = run.to_string();
+        let args = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", &base.0];
+        let Some(worktree) = snapshot.fleet.own_worktree(&known).map(Path::new) else {
+            let clone = self.base_clone(known.work.repo());
+            let git = Git::new(&clone, &self.supervisor, &owner, deadline);
+            let kept = format!("refs/afk/kept/{run}");
+            let find = ["rev-parse", "--verify", "--quiet", &format!("{kept}^{{commit}}")];
+            let found = git.ask(&find).await.map_err(|error| error.to_string())?;
+            let (pushed, gated) = (&known.workspace.pushed, &known.workspace.gated);
+            let landed = pushed.as_ref().or(gated.as_ref()).map(|sha| sha.0.clone());
+            let kept = found.ok.then_some(kept);
+            // A run that was cancelled and then landed has left both.
+            let head = match known.progress.outcome {
+                Some(Outcome::Done) => landed.or(kept),
+                _ => kept.or(landed),
+            };
+            let head = head.ok_or_else(|| format!("{run} has ended without a commit"))?;
+            let args = [args.as_slice(), &[head.as_str(), "--"]].concat();
+            return git.call(&args).await.map_err(|error| error.to_string());
+        };
         let sandbox = self.context.wall.of(worktree);
         // The repository is the agent's, and so is the owner of whatever git starts there.
-        let owner = run.to_string();
         let git = WalledGit::new(worktree, &self.supervisor, &owner, deadline, sandbox);
-        let args = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", &base.0];
         let diff = git.call(&args).await.map_err(|error| error.to_string());
-        if !live {
+        if !known.live() {
             self.supervisor.end_rest(&owner).await;
         }
         diff
@@ -188,7 +231,7 @@ impl Handle {
 
     /// The folder of afk's own clone of a repository, which keeps the commits of jobs.
     pub(crate) fn base_clone(&self, repo: &Repo) -> PathBuf {
-        self.context.workspaces.folder(repo).join("base.git")
+        self.context.workspaces.base_clone(repo)
     }
 
     /// The configuration in force.
@@ -209,6 +252,11 @@ impl Handle {
     /// The count of everything that was refused.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.context.refusals
+    }
+
+    /// The counters of durable events.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.context.metrics
     }
 
     /// Whether a process belongs to a tree that this runtime started: agents get no way in.
@@ -232,6 +280,43 @@ impl Handle {
     /// Closes a shell whose client may not have it any more.
     pub(super) fn close_shell(&self, shell: ShellId, why: &str) {
         self.context.shells.close(shell, why);
+    }
+
+    /// Ends what somebody may do at hosts who is not an operator any more: their arming and its shells.
+    pub(crate) async fn revoke_breakglass(&self, actor: &Actor) {
+        let armed = |snapshot: &Snapshot| {
+            snapshot.breakglass().armed.as_ref().is_some_and(|arming| arming.by == *actor)
+        };
+        if armed(&self.snapshots.borrow()) {
+            let why = "their arming and shells end: not an operator any more";
+            self.context.refusals.record(RefusalKind::Command, actor, &why);
+        }
+        // Also where no snapshot shows an arming yet.
+        let report = BreakglassReport::Revoked { actor: actor.clone() };
+        self.context.send_urgent(Input::Breakglass(report)).await;
+    }
+
+    /// Decrypts the key files of breakglass that a passphrase fits; returns those that are still locked.
+    ///
+    /// # Errors
+    /// A line that says why nothing can be decrypted.
+    pub(crate) async fn unlock_keys(
+        &self,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Vec<PathBuf>, String> {
+        let config = self.present_config();
+        let unlock = move || {
+            let breakglass = config.breakglass.as_ref();
+            breakglass.map(|breakglass| key_file::unlock(breakglass, passphrase.as_ref()))
+        };
+        let done = tokio::task::spawn_blocking(unlock).await.map_err(|error| error.to_string())?;
+        Ok(done.unwrap_or_default())
+    }
+
+    /// Counts and logs a shell that its client may not have.
+    pub(crate) fn refuse_console(&self, actor: &Actor, origin: &str, why: &str) {
+        let who = format!("{actor} ({origin})");
+        self.context.refusals.record(RefusalKind::Command, &who, &why);
     }
 
     /// Subscribes to notices for terminals.

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Mutex;
 
 use tokio::sync::mpsc;
@@ -37,11 +38,13 @@ impl JobListeners {
 
 impl Handle {
     /// The events of a job's agent from the first one on, so call it before you submit the job. The
-    /// channel closes when the job ends.
-    pub(crate) fn listen(&self, job: JobId) -> mpsc::Receiver<AgentEvent> {
+    /// channel closes when the job ends. None if another caller listens to the job.
+    pub(crate) fn listen(&self, job: JobId) -> Option<mpsc::Receiver<AgentEvent>> {
+        let mut listeners = self.context.job_listeners.0.locked();
+        let Entry::Vacant(free) = listeners.entry(job) else { return None };
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
-        self.context.job_listeners.0.locked().insert(job, sender);
-        events
+        free.insert(sender);
+        Some(events)
     }
 
     /// Closes the channel of a job that its caller has left.

@@ -59,7 +59,7 @@ pub(super) fn remember(config: &Config) {
 /// Remembers the tokens in the login and the settings of an agent in one home.
 pub(super) fn remember_logins(agent: &AgentConfig, home: &Path) {
     let Some(preset) = agent.preset_definition() else { return };
-    for file in preset.login.files.iter().chain(&preset.settings) {
+    for file in preset.login_files().chain(&preset.settings) {
         remember_login(&home.join(file));
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   event_loop ── PreparedEffect ──▶ Lanes::begin
 //!        Begin, Stop, GiveBack, Capsule ──▶ the run's lane: each waits for the one before it
-//!        Deliver, ReadIssue, Forget,
+//!        Clone, Deliver, ReadIssue, Forget,
 //!        Breakglass                     ──▶ a task of its own
 //!        Control                        ──▶ the running agent, if the lane has one
 //!   tasks::carry_out ── RunFact ──▶ event_loop
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::prepared_effect::PreparedEffect;
 use super::tasks::{self, TaskContext};
-use super::{Context, breakglass, clock, outages, tracker_watch};
+use super::{Context, breakglass, clock, first_clones, outages, tracker_watch};
 use crate::agent::TurnControl;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::effect::Task;
@@ -102,6 +102,9 @@ impl Lanes {
             PreparedEffect::Deliver(delivery) => {
                 tokio::spawn(async move { delivery.carry_out(&context).await });
             }
+            PreparedEffect::Clone { repo, run } => {
+                tokio::spawn(first_clones::clone(context, repo, run));
+            }
             PreparedEffect::ReadIssue(issue) => {
                 tokio::spawn(async move { tracker_watch::read_issue(&context, issue).await });
             }
@@ -109,8 +112,8 @@ impl Lanes {
                 self.by_run.remove(&run);
                 tokio::task::spawn_blocking(move || context.forget(run));
             }
-            PreparedEffect::ProbeOutage { cause, repo } => {
-                tokio::spawn(outages::probe(context, cause, repo));
+            PreparedEffect::ProbeOutage { cause, repo, holds_runs } => {
+                tokio::spawn(outages::probe(context, cause, repo, holds_runs));
             }
             PreparedEffect::Breakglass(task) => breakglass::execute(&context, task),
             PreparedEffect::Control { run, control } => self.control(run, control),

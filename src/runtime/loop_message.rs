@@ -14,6 +14,13 @@ pub(super) const INPUT_QUEUE: usize = 4096;
 /// Messages that may wait in the urgent queue.
 pub(super) const URGENT_QUEUE: usize = 256;
 
+/// What a probe learns of the loop that answered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LoopState {
+    /// Whether the journal can be written.
+    pub writes_journal: bool,
+}
+
 /// One message to the [event loop](super::event_loop).
 #[derive(Debug)]
 pub(crate) enum LoopMessage {
@@ -22,6 +29,8 @@ pub(crate) enum LoopMessage {
     /// A command of a client, whose rights count when it is applied; the loop replies once the events it
     /// led to are durable.
     Command(CommandEnvelope, Rights, oneshot::Sender<Reply>),
+    /// A probe asks whether the loop works.
+    Probe(oneshot::Sender<LoopState>),
     /// The [side state](super::side_state) changed, and the next snapshot must include it.
     SideStateChanged,
 }

@@ -29,10 +29,11 @@
 //! - `baseline_watch`: tests new commits of upstreams before a run needs it
 //! - `wall`: what programs that aren't ours can reach
 //! - `worktree_stats`, `presence`, `claims`, `loki`: measurements and reports beside the journal
+//! - `event_log`, `metrics`: the journal's events as lines of the log and as counters
 //! - `leader`, `follower`: several afk on one journal
 //! - `breakglass`: verbs and shells, also while the journal can't be written
 
-mod agent_home;
+pub(crate) mod agent_home;
 mod baseline_watch;
 pub(crate) mod breakglass;
 mod claims;
@@ -42,7 +43,10 @@ mod config_watch;
 mod context;
 mod control;
 mod delivery;
+pub(crate) mod dry_turn;
+mod event_log;
 mod event_loop;
+mod first_clones;
 mod follower;
 mod handle;
 mod job_listeners;
@@ -51,6 +55,7 @@ mod lanes;
 pub(crate) mod leader;
 mod loki;
 mod loop_message;
+pub(crate) mod metrics;
 mod outages;
 mod pool_opening;
 mod ports;

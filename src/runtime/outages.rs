@@ -1,11 +1,16 @@
 //! Outages as the runtime sees them: which cause an adapter's error stands for, and the tries
 //! whether one is over. The core decides when to try; here is how.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::tasks::TaskError;
+use super::tasks::question::{self, AgentQuestion};
 use super::{Context, LoopMessage};
 use crate::cluster;
 use crate::config::Config;
@@ -14,14 +19,20 @@ use crate::core::model::id::Repo;
 use crate::core::model::input::{Input, TryFailure};
 use crate::core::model::outage::{OutageCause, OutageKind};
 use crate::error::chain;
+use crate::executor;
 use crate::github::ApiError;
 use crate::network::{NetworkError, origin};
 use crate::process::descriptors;
 use crate::redact::Redactor;
+use crate::secrets::Secrets;
 use crate::tracker::TrackerError;
 
 /// The longest that a try takes beyond the limit of git.
 const SLACK: Duration = Duration::from_secs(30);
+/// The time limit of a try of an agent's login. Some agents repeat a refused request for a while.
+const LOGIN: Duration = Duration::from_secs(150);
+/// The question that tries it.
+const LOGIN_QUESTION: &str = "Reply with the word OK and nothing else.";
 /// The time limit of a call to a CI server.
 const CALL: Duration = Duration::from_secs(20);
 /// The subject of an outage of the cluster that the kubeconfig names by itself.
@@ -57,16 +68,57 @@ pub(super) fn of_ci(address: &str) -> OutageCause {
     OutageCause::new(OutageKind::Ci, origin(address))
 }
 
-/// The cause that an unreadable cluster stands for.
-pub(super) fn of_cluster(context: Option<&str>) -> OutageCause {
-    OutageCause::new(OutageKind::Cluster, context.unwrap_or(CURRENT))
+/// The cause that an unreadable cluster stands for; `denied` if it answers and refuses.
+pub(super) fn of_cluster(context: Option<&str>, denied: bool) -> OutageCause {
+    let kind = if denied { OutageKind::ClusterLogin } else { OutageKind::Cluster };
+    OutageCause::new(kind, context.unwrap_or(CURRENT))
+}
+
+/// The cause that an executor which can't be reached stands for.
+pub(super) fn of_executor(name: &str) -> OutageCause {
+    OutageCause::new(OutageKind::Executor, name)
+}
+
+/// Reads a secret for a task. While Vault is away, the error is an outage.
+pub(super) async fn secret(context: &Context, reference: &str) -> Result<SecretString, TaskError> {
+    secret_from(&context.config(), &context.services().secrets, reference).await
+}
+
+/// Reads a secret from where the configuration keeps it, without a runtime.
+pub(super) async fn secret_from(
+    config: &Config,
+    secrets: &Secrets,
+    reference: &str,
+) -> Result<SecretString, TaskError> {
+    let read = secrets.get(reference).await;
+    read.map_err(|error| match config.vault.as_ref().filter(|_| error.is_outage()) {
+        Some(vault) => {
+            let cause = OutageCause::new(OutageKind::Secrets, origin(&vault.address));
+            TaskError::outage(cause, chain(&error), 0)
+        }
+        None => chain(&error).into(),
+    })
 }
 
 /// Tries whether an outage is over, and reports the result to the core.
-pub(super) async fn probe(context: Arc<Context>, cause: OutageCause, repo: Option<Repo>) {
+pub(super) async fn probe(
+    context: Arc<Context>,
+    cause: OutageCause,
+    repo: Option<Repo>,
+    holds_runs: bool,
+) {
     let config = context.config();
-    let limit = Duration::from_secs(config.limits.git_seconds) + SLACK;
-    let work = timeout(limit, attempt(&context, &config, &cause, repo.as_ref()));
+    let asks_agent = cause.kind == OutageKind::AgentLogin && !holds_runs;
+    let limit = if asks_agent { LOGIN } else { Duration::from_secs(config.limits.git_seconds) };
+    let limit = limit + SLACK;
+    let work = async {
+        if asks_agent {
+            login(&context, &config, &cause.subject).await
+        } else {
+            attempt(&context, &config, &cause, repo.as_ref()).await
+        }
+    };
+    let work = timeout(limit, work);
     let result = tokio::select! {
         () = context.cancel.cancelled() => return,
         result = work => result,
@@ -124,13 +176,26 @@ async fn attempt(
             let version = client.apiserver_version().await;
             version.map(|_| ()).map_err(|error| failed(cluster::reason(&error)))
         }
+        OutageKind::Secrets => {
+            let answers = context.services().secrets.answers().await;
+            answers.map_err(|error| failed(chain(&error)))
+        }
+        OutageKind::Executor => {
+            // One that is no longer configured holds nothing up: the run reports it.
+            let executor = context.services().executors.get(&cause.subject).cloned();
+            let Some(executor) = executor else { return Ok(()) };
+            match executor.check().await {
+                Err(error) if executor::is_away(&*error) => Err(failed(chain(&*error))),
+                _ => Ok(()),
+            }
+        }
         OutageKind::Disk => {
             let root = context.workspaces.root();
             crate::workspace::pool::check_disk(root, config.limits.disk_free_mib)
                 .map_err(|error| failed(error.to_string()))
         }
-        // Only a turn shows it, so the runs that it holds try.
-        OutageKind::UsageLimit | OutageKind::AgentLogin => Ok(()),
+        // Only a turn or a rollout shows it, so the runs that it holds try.
+        OutageKind::UsageLimit | OutageKind::AgentLogin | OutageKind::ClusterLogin => Ok(()),
         OutageKind::Descriptors => descriptors::wait_for_room().await.map_err(failed),
         OutageKind::Processes => {
             let mut command = tokio::process::Command::new("git");
@@ -139,6 +204,28 @@ async fn attempt(
             done.map(|_| ()).map_err(|error| failed(format!("start git: {}", chain(&error))))
         }
     }
+}
+
+/// Tries the login of an agent in whose place another one works, so that no turn of a run shows it: only
+/// a request to its model does, and this is the smallest.
+async fn login(context: &Arc<Context>, config: &Config, agent: &str) -> Result<(), TryFailure> {
+    if !config.agents.contains_key(agent) {
+        // No run needs it any longer.
+        return Ok(());
+    }
+    let question = AgentQuestion {
+        owner: format!("login-{agent}"),
+        agent: agent.to_owned(),
+        prompt: LOGIN_QUESTION.into(),
+        resume: None,
+        model: None,
+        limit: LOGIN,
+        env: BTreeMap::new(),
+    };
+    let (sender, mut events) = mpsc::channel(64);
+    let drain = async { while events.recv().await.is_some() {} };
+    let (answer, ()) = tokio::join!(question::ask(context, question, sender), drain);
+    answer.map(|_| ()).map_err(failed)
 }
 
 /// Asks the remote of a repository that the outage concerns.

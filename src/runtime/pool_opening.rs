@@ -6,6 +6,10 @@
 //! warm ─┘                                                       first clone, recovery
 //! ```
 //!
+//! A change of the remote or the branch in the configuration makes a new pool over the same folder, which
+//! shares the workspaces of runs with the one before. It waits for a push or a fetch that is under way;
+//! tasks that come to the remote with the old address after that fail, and are retried with the new one.
+//!
 //! The task belongs to none of the waiters: a retry, or the deadline of one, doesn't begin the clone
 //! again. It ends when nobody waits any more, and with afk.
 
@@ -19,15 +23,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::config::repos::RepositoryConfig;
 use crate::core::model::id::Repo;
 use crate::lock::LockExt;
 use crate::process::Supervisor;
-use crate::workspace::base::Base;
+use crate::workspace::base::{self, Base};
 use crate::workspace::credential::Credentials;
 use crate::workspace::first_clone::{CloneProgress, FirstClone};
 use crate::workspace::git::Git;
 use crate::workspace::pool::{Pool, Sandboxes};
-use crate::workspace::{WorkspaceError, name};
+use crate::workspace::{WorkspaceError, name, renewal};
 
 /// How long an opening goes on without a waiter: a run that ended may soon be followed by another.
 const ABANDONED: Duration = Duration::from_secs(5);
@@ -43,7 +48,7 @@ enum OpeningState {
 }
 
 /// What a waiter learns of an opening.
-pub(super) enum OpeningStep {
+enum OpeningStep {
     /// The first clone is so far.
     Progress(CloneProgress),
     Ended(Opened),
@@ -55,7 +60,7 @@ pub(super) struct Opening(watch::Receiver<OpeningState>);
 
 impl Opening {
     /// Waits for the next step. The last one is `Ended`.
-    pub(super) async fn next(&mut self) -> OpeningStep {
+    async fn next(&mut self) -> OpeningStep {
         loop {
             match &*self.0.borrow_and_update() {
                 OpeningState::Ended(opened) => return OpeningStep::Ended(opened.clone()),
@@ -70,8 +75,32 @@ impl Opening {
         }
     }
 
+    /// Waits for the end, and passes on how far the first clone is; none once it has ended.
+    pub(super) async fn shown<Shown: Future<Output = ()>>(
+        mut self,
+        show: impl Fn(Option<String>) -> Shown,
+    ) -> Opened {
+        let mut progress = self.progress();
+        let mut is_shown = false;
+        loop {
+            if let Some(progress) = progress {
+                show(Some(progress.to_string())).await;
+                is_shown = true;
+            }
+            match self.next().await {
+                OpeningStep::Progress(next) => progress = Some(next),
+                OpeningStep::Ended(opened) => {
+                    if is_shown {
+                        show(None).await;
+                    }
+                    return opened;
+                }
+            }
+        }
+    }
+
     /// How far the first clone is now.
-    pub(super) fn progress(&self) -> Option<CloneProgress> {
+    fn progress(&self) -> Option<CloneProgress> {
         match *self.0.borrow() {
             OpeningState::UnderWay(progress) => progress,
             OpeningState::Ended(_) => None,
@@ -92,7 +121,23 @@ impl Opening {
 #[derive(Debug)]
 pub(super) struct Openings {
     opener: Arc<Opener>,
-    by_repo: Mutex<BTreeMap<Repo, Arc<watch::Sender<OpeningState>>>>,
+    by_repo: Mutex<BTreeMap<Repo, KnownOpening>>,
+}
+
+/// An opening that has begun, and the way to end it.
+#[derive(Debug)]
+struct KnownOpening {
+    state: Arc<watch::Sender<OpeningState>>,
+    cancel: CancellationToken,
+    /// The remote and the branch that the configuration named at the beginning.
+    place: Option<(String, String)>,
+    /// The pool that was open before, whose workspaces runs may have.
+    before: Option<Arc<Pool>>,
+}
+
+/// The remote and the branch of a repository in the configuration.
+fn place(config: &Config, repo: &Repo) -> Option<(String, String)> {
+    config.repos.get(repo).map(|known| (known.remote.clone(), known.branch.clone()))
 }
 
 impl Openings {
@@ -105,7 +150,23 @@ impl Openings {
         &self.opener
     }
 
-    /// The opening of a repository. Begins it if there is none, or if the last one failed.
+    /// Ends an opening that is under way, and waits until its git is gone.
+    pub(super) async fn abandon(&self, repo: &Repo) {
+        let opening = self.by_repo.locked().get(repo).map(|known| {
+            let is_under_way = matches!(*known.state.borrow(), OpeningState::UnderWay(_));
+            if is_under_way {
+                known.cancel.cancel();
+            }
+            Opening(known.state.subscribe())
+        });
+        if let Some(opening) = opening {
+            // Its waiters meet the same end.
+            let _ = opening.end().await;
+        }
+    }
+
+    /// The opening of a repository. Begins it if there is none, if the last one failed, or if the
+    /// configuration names another remote or branch since.
     pub(super) fn of(
         &self,
         repo: &Repo,
@@ -114,26 +175,48 @@ impl Openings {
         cancel: &CancellationToken,
     ) -> Opening {
         let mut all = self.by_repo.locked();
+        let place = place(config, repo);
+        let mut before = None;
         if let Some(known) = all.get(repo) {
             // Subscribing first keeps the task from counting this waiter as gone.
-            let opening = Opening(known.subscribe());
-            if !matches!(*known.borrow(), OpeningState::Ended(Err(_))) {
-                return opening;
+            let opening = Opening(known.state.subscribe());
+            let state = known.state.borrow().clone();
+            match state {
+                OpeningState::UnderWay(_) => return opening,
+                OpeningState::Ended(Ok(pool)) if place.is_none() || known.place == place => {
+                    pool.require_free(config.limits.disk_free_mib);
+                    return opening;
+                }
+                OpeningState::Ended(Ok(pool)) => before = Some(pool),
+                OpeningState::Ended(Err(_)) => before.clone_from(&known.before),
             }
         }
         let (sender, receiver) = watch::channel(OpeningState::UnderWay(None));
         let sender = Arc::new(sender);
-        all.insert(repo.clone(), sender.clone());
+        let cancel = cancel.child_token();
+        let known = KnownOpening {
+            state: sender.clone(),
+            cancel: cancel.clone(),
+            place,
+            before: before.clone(),
+        };
+        all.insert(repo.clone(), known);
         let (opener, repo) = (self.opener.clone(), repo.clone());
-        let (config, supervisor, cancel) = (config.clone(), supervisor.clone(), cancel.clone());
+        let (config, supervisor) = (config.clone(), supervisor.clone());
         tokio::spawn(async move {
             let unfinished = Unfinished(&sender);
             let owner = format!("clone-{}", name::folder(&repo));
             let seen = |progress| {
                 sender.send_replace(OpeningState::UnderWay(Some(progress)));
             };
+            let opening = async {
+                match &before {
+                    Some(before) => opener.reopen(&repo, &config, before).await,
+                    None => opener.open(&repo, &config, &supervisor, &owner, &seen).await,
+                }
+            };
             let opened = tokio::select! {
-                opened = opener.open(&repo, &config, &supervisor, &owner, &seen) => opened,
+                opened = opening => opened,
                 () = abandoned(&sender) => Err(WorkspaceError::Stopped),
                 () = cancel.cancelled() => Err(WorkspaceError::Stopped),
             };
@@ -182,6 +265,8 @@ pub(super) struct Opener {
     pub kept: BTreeSet<PathBuf>,
     pub credentials: Arc<dyn Credentials>,
     pub sandboxes: Arc<dyn Sandboxes>,
+    /// A line about each base clone that was damaged and made anew since the start.
+    pub renewals: Mutex<Vec<String>>,
 }
 
 impl Opener {
@@ -205,6 +290,22 @@ impl Opener {
         Base::answers(&git, &dir, &known.remote).await
     }
 
+    /// A pool over the workspaces of an open one, with the remote and the branch of the configuration.
+    /// Nothing is recovered: runs work in these workspaces.
+    async fn reopen(
+        &self,
+        repo: &Repo,
+        config: &Config,
+        before: &Pool,
+    ) -> Result<Arc<Pool>, WorkspaceError> {
+        let known = known(repo, config)?;
+        let base = before.base().toward(&known.remote, &known.branch).await?;
+        let pool = before.over(base).await?;
+        pool.require_free(config.limits.disk_free_mib);
+        tracing::info!(%repo, "the remote or the branch has changed");
+        Ok(Arc::new(pool))
+    }
+
     async fn open(
         &self,
         repo: &Repo,
@@ -213,13 +314,10 @@ impl Opener {
         owner: &str,
         seen: &(dyn Fn(CloneProgress) + Send + Sync),
     ) -> Result<Arc<Pool>, WorkspaceError> {
-        let known = config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
-            subcommand: "remote".into(),
-            message: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
-        })?;
+        let known = known(repo, config)?;
         let dir = self.root.join(name::folder(repo));
         let deadline = Duration::from_secs(config.limits.git_seconds);
-        let base = dir.join("base.git");
+        let base = dir.join(base::FOLDER);
         std::fs::create_dir_all(&dir)
             .map_err(|source| WorkspaceError::Io { path: dir.clone(), source })?;
         let git = Git::new(&base, supervisor, owner, deadline).reaching(
@@ -227,11 +325,17 @@ impl Opener {
             self.credentials.clone(),
             &dir,
         );
+        if let Some(why) = renewal::damage_of(&base, &git).await? {
+            let aside = renewal::set_aside(&base)?;
+            tracing::warn!(%repo, why, aside = %aside.display(), "the base clone is damaged");
+        }
         let limit = Duration::from_secs(60 * config.limits.clone_minutes);
         let first_clone = FirstClone { limit, seen };
         let base = Base::open(&base, &known.remote, &known.branch, &git, first_clone).await?;
         let base = base.owned_by("afk");
         base.break_stale_locks();
+        let renewed = renewal::adopt_references(&base).await?;
+        self.renewals.locked().extend(renewed.iter().map(|line| format!("{repo}: {line}")));
         let taken = self.kept.iter().filter(|path| path.starts_with(&dir)).cloned().collect();
         let (limit, sandboxes) = (config.limits.disk_free_mib, self.sandboxes.clone());
         let pool = Pool::open(base, &dir, limit, sandboxes, taken).await?;
@@ -241,4 +345,12 @@ impl Opener {
         }
         Ok(Arc::new(pool))
     }
+}
+
+/// The section of a repository in the configuration.
+fn known<'a>(repo: &Repo, config: &'a Config) -> Result<&'a RepositoryConfig, WorkspaceError> {
+    config.repos.get(repo).ok_or_else(|| WorkspaceError::Git {
+        subcommand: "remote".into(),
+        message: format!("{repo} has no [repos.\"{repo}\"] in the configuration"),
+    })
 }

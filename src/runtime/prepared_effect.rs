@@ -10,11 +10,12 @@ use super::delivery::Delivery;
 use super::tasks::TaskContext;
 use crate::agent::TurnControl;
 use crate::core::fleet::Fleet;
+use crate::core::model::activity::Activity;
 use crate::core::model::breakglass;
 use crate::core::model::effect::{Effect, Task};
 use crate::core::model::id::{IssueKey, Repo, RunId};
 use crate::core::model::outage::OutageCause;
-use crate::core::model::run::Outcome;
+use crate::core::model::run::Run;
 use crate::core::model::untrusted::Untrusted;
 
 /// An effect that needs nothing more of the fleet.
@@ -43,9 +44,16 @@ pub(super) enum PreparedEffect {
     /// Add a remark to the run's transcript.
     Note { run: RunId, text: Untrusted },
     /// Try whether an outage is over.
-    ProbeOutage { cause: OutageCause, repo: Option<Repo> },
+    ProbeOutage {
+        cause: OutageCause,
+        repo: Option<Repo>,
+        /// Runs wait for its end, and their next turn tries.
+        holds_runs: bool,
+    },
     /// Carry out a verb or a shell.
     Breakglass(breakglass::BreakglassTask),
+    /// Clone a repository for the first time; the run's row shows how far it is.
+    Clone { repo: Repo, run: RunId },
     /// Read an issue again before its claim.
     ReadIssue(IssueKey),
     /// Deliver an entry of the outbox.
@@ -64,14 +72,15 @@ impl PreparedEffect {
         let of = |run, epoch| TaskContext::new(context, fleet, run, epoch);
         let control = |run, control| Self::Control { run, control };
         Some(match effect {
-            Effect::Begin { .. } | Effect::ProbeOutage { .. } if breakglass_only => return None,
+            Effect::Begin { .. } | Effect::ProbeOutage { .. } | Effect::Clone { .. }
+                if breakglass_only =>
+            {
+                return None;
+            }
             Effect::Begin { run, epoch, task } => Self::Begin { context: of(run, epoch)?, task },
             Effect::Stop { run } => {
-                let keeps = |outcome| matches!(outcome, Outcome::NeedsHuman | Outcome::Frozen);
                 let known = fleet.runs.get(&run);
-                let kept = known.filter(|r| {
-                    r.progress.outcome.is_some_and(keeps) && r.workspace.worktree.is_some()
-                });
+                let kept = known.filter(|run| !run.live() && run.own_worktree().is_some());
                 let executor = known.and_then(|run| fleet.remote_executor(&run.work));
                 Self::Stop {
                     run,
@@ -89,8 +98,13 @@ impl PreparedEffect {
             }
             Effect::Interrupt { run } => control(run, TurnControl::Interrupt),
             Effect::Note { run, text } => Self::Note { run, text },
-            Effect::ProbeOutage { cause, repo } => Self::ProbeOutage { cause, repo },
+            Effect::ProbeOutage { cause, repo } => {
+                let waits = |run: &Arc<Run>| matches!(&run.progress.activity, Activity::Held { cause: of, .. } if *of == cause);
+                let holds_runs = fleet.live_runs().any(waits);
+                Self::ProbeOutage { cause, repo, holds_runs }
+            }
             Effect::Breakglass(task) => Self::Breakglass(task),
+            Effect::Clone { repo, run } => Self::Clone { repo, run },
             Effect::ReadIssue { issue } => Self::ReadIssue(issue),
             Effect::Deliver { entry, step } => Self::Deliver(Delivery::new(entry, step, fleet)),
         })

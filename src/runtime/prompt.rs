@@ -3,8 +3,9 @@
 //! Templates are strict: an unknown name is an error, not an empty string. A repository may bring
 //! its own template for the first prompt.
 
+use crate::core::model::activity::TurnPrompt;
 use crate::core::model::brief::Brief;
-use crate::core::model::run::{Run, TurnPrompt, Work};
+use crate::core::model::run::{Run, Work};
 use crate::core::model::untrusted::Untrusted;
 
 /// The template for repositories without one of their own.

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 use futures::future::BoxFuture;
 
 use crate::config::Config;
+use crate::config::repos::RepositoryConfig;
 use crate::error::chain;
 use crate::executor::{self, Executor};
 use crate::github::Api;
@@ -99,19 +100,7 @@ impl Credentials for GitCredentials {
             let config = &services.config;
             let mut access = RemoteAccess::default();
             let known = config.repos.values().find(|known| known.remote == remote);
-            if let Some(key) = known.and_then(|known| known.ssh_key.as_ref()) {
-                let quoted = |path: &std::path::Path| {
-                    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
-                };
-                let mut command = format!(
-                    "ssh -o BatchMode=yes -o ConnectTimeout=15 -o IdentitiesOnly=yes -i {}",
-                    quoted(key)
-                );
-                if let Some(hosts) = known.and_then(|known| known.ssh_known_hosts.as_ref()) {
-                    command = format!("{command} -o UserKnownHostsFile={}", quoted(hosts));
-                }
-                access.ssh_command = Some(command);
-            }
+            access.ssh_command = known.and_then(RepositoryConfig::ssh_command);
             let host = config.github.as_ref().map(crate::config::services::GitHubConfig::host);
             let theirs = host.filter(|host| remote.starts_with(&format!("{host}/")));
             if let (Some(host), Some(api)) = (theirs, &services.github) {

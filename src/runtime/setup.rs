@@ -6,12 +6,14 @@
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::breakglass::agent::AgentDesk;
 use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::{INPUT_QUEUE, URGENT_QUEUE};
+use super::metrics::Metrics;
 use super::refusals::Refusals;
 use super::scratch_dirs::ScratchDirs;
 use super::services::{GitCredentials, Services};
@@ -71,7 +73,9 @@ impl Setup {
         let context = Arc::new(Context {
             config: RwLock::new(Arc::new(config.clone())),
             config_changes: watch::channel(()).0,
+            reload: Notify::new(),
             refusals: Refusals::default(),
+            metrics: Metrics::new(fleet),
             state: state.to_owned(),
             journal_id: journal_id.to_owned(),
             supervisor: supervisor.clone(),
@@ -84,6 +88,7 @@ impl Setup {
             urgent: urgent_sender,
             side_state: SideState::default(),
             shells: LiveShells::default(),
+            agent_desk: AgentDesk::default(),
             transcripts: transcripts_sender,
             notices: notices.clone(),
             job_listeners: JobListeners::default(),

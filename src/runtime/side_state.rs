@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use super::breakglass::verb_output::LiveVerbs;
 use super::client::Attached;
@@ -28,6 +29,8 @@ pub(crate) enum ProblemSource {
     Captures,
     /// `afk.toml` can't be watched or parsed.
     Configuration,
+    /// A changed key of `afk.toml` needs a restart.
+    Restart,
     /// The control folder or `ConfigMap` can't be read.
     Control,
     /// The journal can't be written, or the leader's can't be read.
@@ -44,6 +47,8 @@ pub(crate) enum ProblemSource {
     Presence,
     /// Notification sinks are disabled.
     Sinks,
+    /// A base clone was damaged, and is made anew.
+    BaseClones,
     /// The tests of a repository fail on its newest commit.
     Baselines,
     /// The tracker can't be read, or has issues that can't be parsed.
@@ -59,6 +64,7 @@ pub(crate) struct SideState {
     clients: Mutex<BTreeMap<u64, Attached>>,
     watchers: Mutex<BTreeMap<String, WatcherHealth>>,
     verbs: Mutex<LiveVerbs>,
+    tracker_read: Mutex<Option<Instant>>,
 }
 
 impl SideState {
@@ -76,6 +82,16 @@ impl SideState {
     /// Every problem, one line each, in the order of [`ProblemSource`].
     pub(super) fn problem_lines(&self) -> Vec<String> {
         self.problems.locked().values().flatten().cloned().collect()
+    }
+
+    /// Records that the trackers were read now.
+    pub(super) fn tracker_was_read(&self) {
+        *self.tracker_read.locked() = Some(Instant::now());
+    }
+
+    /// How long ago the trackers were read; none if they were not yet.
+    pub(super) fn tracker_age(&self) -> Option<Duration> {
+        self.tracker_read.locked().map(|at| at.elapsed())
     }
 
     /// Measurements by run.

@@ -83,12 +83,14 @@ impl Snapshot {
         self.breakglass_ahead.as_deref().unwrap_or(&self.fleet.breakglass)
     }
 
-    /// What a run is doing, and how far it is where its task says so. An agent's retry or silence
-    /// comes first.
+    /// What a run is doing, and how far it is where its task says so. An agent's retry, long tool or
+    /// silence comes first.
     #[must_use]
     pub fn doing(&self, run: &Run, now: Timestamp) -> String {
         let known = self.progress.get(&run.id);
-        let known = known.filter(|_| run.agent.quiet.is_none() && run.agent.retry.is_none());
+        let agent = &run.agent;
+        let known = known
+            .filter(|_| agent.quiet.is_none() && agent.retry.is_none() && agent.tool.is_none());
         known.cloned().unwrap_or_else(|| run.doing(now))
     }
 

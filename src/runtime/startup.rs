@@ -31,7 +31,7 @@ use crate::core::model::id::Repo;
 use crate::error::chain;
 use crate::journal::anchor::Anchor;
 use crate::journal::writer::Writer;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, completeness};
 use crate::process::Supervisor;
 
 /// The most repositories in which worktrees are prepared at the same time.
@@ -87,11 +87,14 @@ impl Runtime {
             Some(term) => Journal::open_as_leader(state, term)?,
             None => Journal::open(state)?,
         };
-        Box::pin(Self::begin(config, state, launcher, config_file, journal, Mode::Whole)).await
+        let fleet = journal.fold()?;
+        completeness::check_runs(state, &fleet)?;
+        let opened = (journal, fleet);
+        Box::pin(Self::begin(config, state, launcher, config_file, opened, Mode::Whole)).await
     }
 
     /// Starts breakglass and nothing else: no tracker is read and no run continues. If the journal
-    /// can't be opened, events stay in memory and at the host, and every client sees that.
+    /// can't be opened or read, events stay in memory and at the host, and every client sees that.
     ///
     /// # Errors
     /// [`RuntimeError`], if not even a temporary folder can be used.
@@ -100,15 +103,15 @@ impl Runtime {
         state: &Path,
         launcher: PathBuf,
     ) -> Result<Self, RuntimeError> {
-        let error = match Journal::open(state) {
-            Ok(journal) => {
+        let error = match open_whole(state) {
+            Ok(opened) => {
                 let mode = Mode::BreakglassOnly { journal_error: None };
-                return Box::pin(Self::begin(config, state, launcher, None, journal, mode)).await;
+                return Box::pin(Self::begin(config, state, launcher, None, opened, mode)).await;
             }
             Err(error) => error.to_string(),
         };
-        let (journal, mode) =
-            (Journal::in_memory()?, Mode::BreakglassOnly { journal_error: Some(error) });
+        let opened = (Journal::in_memory()?, Fleet::default());
+        let mode = Mode::BreakglassOnly { journal_error: Some(error) };
         // If the journal can't be opened, its folder may not be writable either.
         let folder = std::env::temp_dir().join(format!("afk-breakglass-{}", std::process::id()));
         std::fs::create_dir_all(&folder)
@@ -117,7 +120,7 @@ impl Runtime {
                 std::fs::set_permissions(&folder, permissions)
             })
             .map_err(|source| RuntimeError::Io { path: folder.clone(), source })?;
-        Box::pin(Self::begin(config, &folder, launcher, None, journal, mode)).await
+        Box::pin(Self::begin(config, &folder, launcher, None, opened, mode)).await
     }
 
     /// Follows the afk that writes the journal: shows its fleet and refuses every command. `leader`
@@ -154,11 +157,10 @@ impl Runtime {
         state: &Path,
         launcher: PathBuf,
         config_file: Option<PathBuf>,
-        journal: Journal,
+        (journal, fleet): (Journal, Fleet),
         mode: Mode,
     ) -> Result<Self, RuntimeError> {
         let io = |source| RuntimeError::Io { path: state.to_owned(), source };
-        let fleet = journal.fold()?;
         let journal_id = journal.id()?;
         let seq = journal.last();
         let grace = Duration::from_secs(config.limits.grace_seconds);
@@ -166,14 +168,15 @@ impl Runtime {
         supervisor.hide(breakglass::hidden(&config, state));
         if mode == Mode::Whole {
             wall::use_groups(&supervisor, &config, &journal_id).map_err(RuntimeError::Services)?;
+            // Breakglass alone continues no run, and must not wait for a walk through all processes: on a
+            // wedged machine, reading about one of them may hang.
+            let orphans = supervisor.end_orphans().await;
+            if orphans > 0 {
+                tracing::warn!(orphans, "ended processes that an earlier afk left behind");
+            }
         }
-        let orphans = supervisor.end_orphans().await;
-        if orphans > 0 {
-            tracing::warn!(orphans, "ended processes that an earlier afk left behind");
-        }
-        let tracked = config.tracker.folder.is_some() || config.github.is_some();
         let other = config.service.is_some() || config.breakglass.is_some();
-        if mode == Mode::Whole && !tracked && !other {
+        if mode == Mode::Whole && !config.has_tracker() && !other {
             return Err(RuntimeError::NoTracker);
         }
         let base = config;
@@ -182,7 +185,21 @@ impl Runtime {
         let Setup { context, handle, publish, inputs, urgent } =
             Setup::new(&config, state, &journal_id, &fleet, seq, supervisor.clone(), None)?;
         let (cancel, snapshots) = (context.cancel.clone(), handle.snapshots.clone());
-        let anchor = anchor(&context, &journal).await?;
+        let anchor = match &mode {
+            Mode::Whole => anchor(&context, &journal).await?,
+            // The anchor is another journal's.
+            Mode::BreakglassOnly { journal_error: Some(_) } => None,
+            Mode::BreakglassOnly { journal_error: None } => {
+                match anchor(&context, &journal).await {
+                    Ok(anchor) => anchor,
+                    Err(error) => {
+                        let line = format!("{}; the journal is not anchored", chain(&error));
+                        context.report_problems(ProblemSource::Anchor, vec![line]).await;
+                        None
+                    }
+                }
+            }
+        };
         let writer = Writer::start_anchored(journal, anchor).map_err(io)?;
         breakglass::start(&context);
         let breakglass_only = match mode {
@@ -214,6 +231,11 @@ impl Runtime {
         Ok(Self { handle, cancel, task, supervisor: Some(supervisor) })
     }
 
+    /// What ends the children at the stop; a follower has none.
+    pub(crate) fn supervisor(&self) -> Option<Supervisor> {
+        self.supervisor.clone()
+    }
+
     /// Stops intake, ends what is running and closes the journal. The next start continues the runs
     /// from there.
     pub async fn stop(self) {
@@ -225,6 +247,14 @@ impl Runtime {
             supervisor.end_orphans().await;
         }
     }
+}
+
+/// The journal and its fleet. A record that can't be read is an error.
+fn open_whole(state: &Path) -> Result<(Journal, Fleet), JournalError> {
+    let journal = Journal::open(state)?;
+    let fleet = journal.fold()?;
+    journal.id()?;
+    Ok((journal, fleet))
 }
 
 /// How much of afk a start brings up.

@@ -57,6 +57,10 @@ async fn follow(
         };
         match list(&context, &snapshots).await {
             Ok(listing) => {
+                context.side_state.tracker_was_read();
+                if !listing.unread.is_empty() {
+                    report_outage(&context).await;
+                }
                 context.report_problems(ProblemSource::Tracker, listing.problems.clone()).await;
                 if known.as_ref() != Some(&listing) || differs(&listing, &snapshots) {
                     let Listing { issues, unread, identities, .. } = listing.clone();
@@ -109,6 +113,14 @@ async fn list(
     tracker.list(&in_use).await
 }
 
+/// Reports an outage of GitHub where a list lacks repositories because GitHub answers nothing at all.
+async fn report_outage(context: &Context) {
+    let Some(api) = context.services().github.clone() else { return };
+    if let Err(error) = api.get::<serde_json::Value>("/rate_limit").await {
+        outages::report(context, &error.into());
+    }
+}
+
 /// Whether the fleet has another version of a listed issue than the list: a reading before a claim
 /// can have brought an older or a newer one.
 fn differs(listing: &Listing, snapshots: &watch::Receiver<Arc<Snapshot>>) -> bool {
@@ -125,7 +137,10 @@ pub(super) async fn read_issue(context: &Context, key: IssueKey) {
     let tracker = context.tracker();
     let read = match timeout(READ, tracker.read(&key)).await {
         Ok(Ok(issue)) => Ok(issue.map(Box::new)),
-        Ok(Err(error)) => Err(crate::error::chain(&error)),
+        Ok(Err(error)) => {
+            outages::report(context, &error);
+            Err(crate::error::chain(&error))
+        }
         Err(_) => Err(format!("{key} was not read within {} s", READ.as_secs())),
     };
     if let Err(error) = &read {

@@ -66,6 +66,8 @@ pub(crate) struct Grants {
     pub home: Option<PathBuf>,
     /// The files that the program's home starts with: a login, and settings.
     pub seeds: Vec<Seed>,
+    /// What of a private home is deleted before.
+    pub forget: Vec<String>,
     /// The network policy; that of `[sandbox]` if none.
     pub network: Option<NetworkPolicy>,
     /// Hosts that the program must reach with the policy `proxy`.
@@ -98,6 +100,11 @@ impl Wall {
     pub(crate) fn new(supervisor: Supervisor, state: PathBuf, config: &SandboxConfig) -> Self {
         let config = RwLock::new(config.clone());
         Self { supervisor, state, config, probe: OnceLock::new(), proxies: Mutex::default() }
+    }
+
+    /// The state folder.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Puts another configuration in force, for programs that start from now on.
@@ -170,8 +177,12 @@ impl Wall {
             Owner::Nobody => (None, None),
             Owner::Named(owner) => {
                 let private = self.private(owner);
+                let is_private = grants.home.is_none();
                 let home = made(grants.home.unwrap_or_else(|| private.join("home")))?;
-                agent_home::plant(&home, &grants.seeds);
+                if is_private {
+                    agent_home::forget(&home, &grants.forget);
+                }
+                agent_home::plant(&home, &grants.seeds)?;
                 (Some(home), Some(made(private.join("tmp"))?))
             }
         };
@@ -323,6 +334,18 @@ pub(super) fn write_below(folder: &Path, name: &Path, bytes: &[u8]) -> std::io::
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent, name, flags, Mode::from(0o600))?;
     std::fs::File::from(file).write_all(bytes)
+}
+
+/// Writes a file below a folder that a program can write to, in place of whatever file or link is
+/// there.
+pub(super) fn replace_below(folder: &Path, name: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let parent = make_below(folder, name.parent().unwrap_or(Path::new("")))?;
+    let old = name.file_name().unwrap_or_default();
+    match rustix::fs::unlinkat(parent, old, rustix::fs::AtFlags::empty()) {
+        Err(error) if error != rustix::io::Errno::NOENT => return Err(error.into()),
+        _ => {}
+    }
+    write_below(folder, name, bytes)
 }
 
 /// Makes a folder below one that a program can write to, maybe at this moment, and opens it. A link

@@ -18,10 +18,9 @@ use crate::config::Config;
 use crate::config::repository::RepositoryRules;
 use crate::core::fleet::Fleet;
 use crate::core::model::id::{Repo, Sha};
-use crate::core::model::run::Outcome;
 use crate::lock::LockExt;
 use crate::process::Supervisor;
-use crate::workspace::base::Base;
+use crate::workspace::base::{self, Base, is_clone};
 use crate::workspace::credential::Credentials;
 use crate::workspace::pool::Sandboxes;
 use crate::workspace::{WorkspaceError, name};
@@ -41,7 +40,17 @@ pub(crate) struct Workspaces {
 }
 
 /// When a repository was last fetched for a job, and the result.
-type LastFetch = Option<(Instant, JobBase)>;
+type LastFetch = Option<JobFetch>;
+
+/// A fetch for a job.
+#[derive(Debug)]
+pub(super) struct JobFetch {
+    at: Instant,
+    /// The address that it fetched from, and the branch.
+    remote: String,
+    branch: String,
+    base: JobBase,
+}
 
 /// The commit that a job begins from.
 #[derive(Debug, Clone)]
@@ -62,16 +71,10 @@ impl Workspaces {
         credentials: Arc<dyn Credentials>,
         sandboxes: Arc<dyn Sandboxes>,
     ) -> Self {
-        let keeps = |outcome: Option<Outcome>| {
-            !matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed))
-        };
-        let kept = fleet
-            .runs
-            .values()
-            .filter(|run| keeps(run.progress.outcome))
-            .filter_map(|run| run.workspace.worktree.as_ref().map(PathBuf::from))
-            .collect();
-        let opener = Opener { root: root.clone(), kept, credentials, sandboxes };
+        let kept =
+            fleet.runs.values().filter_map(|run| run.own_worktree().map(PathBuf::from)).collect();
+        let renewals = std::sync::Mutex::default();
+        let opener = Opener { root: root.clone(), kept, credentials, sandboxes, renewals };
         Self {
             root,
             openings: Openings::new(opener),
@@ -112,6 +115,16 @@ impl Workspaces {
         self.root.join(name::folder(repo))
     }
 
+    /// The folder of a repository's base clone.
+    pub(super) fn base_clone(&self, repo: &Repo) -> PathBuf {
+        self.folder(repo).join(base::FOLDER)
+    }
+
+    /// Whether a repository was cloned before.
+    pub(super) fn has_clone(&self, repo: &Repo) -> bool {
+        is_clone(&self.base_clone(repo))
+    }
+
     /// The folder of all clones, worktrees and caches.
     pub(super) fn root(&self) -> &Path {
         &self.root
@@ -141,10 +154,12 @@ impl Workspaces {
         debounce: Duration,
     ) -> Result<JobBase, WorkspaceError> {
         let mut last = self.fetch_turn(repo).await;
-        if let Some((at, known)) = last.as_ref()
-            && at.elapsed() < debounce
+        if let Some(known) = last.as_ref()
+            && known.at.elapsed() < debounce
+            && known.remote == base.remote()
+            && known.branch == base.branch()
         {
-            return Ok(known.clone());
+            return Ok(known.base.clone());
         }
         let newest = match base.fetch().await {
             Ok(sha) => JobBase { sha, stale: None },
@@ -156,7 +171,12 @@ impl Workspaces {
             },
         };
         // A failed fetch counts too: a burst of jobs must not wait for one timeout after the other.
-        *last = Some((Instant::now(), newest.clone()));
+        *last = Some(JobFetch {
+            at: Instant::now(),
+            remote: base.remote().to_owned(),
+            branch: base.branch().to_owned(),
+            base: newest.clone(),
+        });
         Ok(newest)
     }
 
@@ -165,6 +185,16 @@ impl Workspaces {
     pub(super) async fn fetch_turn(&self, repo: &Repo) -> OwnedMutexGuard<LastFetch> {
         let known = self.last_fetches.lock().await.entry(repo.clone()).or_default().clone();
         known.lock_owned().await
+    }
+
+    /// Ends the opening of a repository, and waits until its git is gone.
+    pub(super) async fn abandon(&self, repo: &Repo) {
+        self.openings.abandon(repo).await;
+    }
+
+    /// A line about each base clone that was damaged and made anew since the start.
+    pub(super) fn renewals(&self) -> Vec<String> {
+        self.openings.opener().renewals.locked().clone()
     }
 
     /// The opening of a repository's pool, which every caller shares.

@@ -27,6 +27,7 @@ mod seccomp;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use init::become_init;
@@ -36,7 +37,9 @@ pub(crate) use outer::become_program;
 pub const INIT_WORD: &str = "__init";
 
 /// How much of the wall stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// No wall: the program has every right of afk's user.
@@ -58,7 +61,7 @@ impl std::fmt::Display for Level {
 }
 
 /// What a program may reach over the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkPolicy {
     /// Everything that afk's user reaches.

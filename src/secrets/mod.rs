@@ -74,6 +74,15 @@ impl From<TrustedFileError> for SecretError {
 }
 
 impl SecretError {
+    /// Whether the store of secrets is away, so that a later read may succeed.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Vault { cause: VaultError::Network(_) | VaultError::Unavailable(_), .. }
+        )
+    }
+
     /// The operator's next step, which follows from the failure.
     #[must_use]
     pub fn hint(&self) -> String {
@@ -111,6 +120,17 @@ impl Secrets {
         let renewal =
             vault.clone().map(|vault| tokio::spawn(async move { vault.renew_token().await }));
         Ok(Self { vault, renewal })
+    }
+
+    /// Whether the store of secrets answers and is unsealed; without one, it does.
+    ///
+    /// # Errors
+    /// [`SecretError::Vault`].
+    pub async fn answers(&self) -> Result<(), SecretError> {
+        match &self.vault {
+            Some(vault) => vault.answers().await,
+            None => Ok(()),
+        }
     }
 
     /// Reads the secret that a reference names.

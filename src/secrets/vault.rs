@@ -16,7 +16,7 @@ use crate::config::services::VaultConfig as Config;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::sink::{self, VaultOutcome};
 use crate::error::chain;
-use crate::network::NetworkError;
+use crate::network::{NetworkError, calls};
 use crate::redact;
 use crate::trusted_file::{self, TrustedFileError};
 
@@ -167,6 +167,21 @@ impl VaultClient {
         }
     }
 
+    /// Whether Vault answers and is unsealed. Asks without a token.
+    pub(super) async fn answers(&self) -> Result<(), SecretError> {
+        let path = "/v1/sys/health?standbyok=true&perfstandbyok=true";
+        let request = self.client.get(format!("{}{path}", self.config.address));
+        let away = match self.call(request).await {
+            Ok((status, body)) if sink::vault(status, false) == VaultOutcome::KeepLast => {
+                unavailable(status, &body)
+            }
+            Ok(_) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let (ReadFailure::Temporary(cause) | ReadFailure::Permanent(cause)) = away;
+        Err(SecretError::Vault { reference: "its health".into(), cause })
+    }
+
     async fn read(
         &self,
         session: &mut VaultSession,
@@ -283,7 +298,7 @@ impl VaultClient {
             let error = NetworkError::new(&self.config.address, error);
             ReadFailure::Temporary(error.into())
         };
-        let answer = request.send().await.map_err(lost)?;
+        let answer = calls::send("vault", request).await.map_err(lost)?;
         let status = answer.status().as_u16();
         let bytes = answer.bytes().await.map_err(lost)?;
         let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };

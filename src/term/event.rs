@@ -31,6 +31,9 @@ pub(crate) fn clamp_size(columns: u32, rows: u32) -> (u16, u16) {
 /// bytes before: the answer proves that a frame has crossed the whole link.
 pub(crate) const PROBE: &[u8] = b"\x1b[c";
 
+/// Asks for the colour of the background (OSC 11). Terminals that don't know it drop it.
+pub(crate) const BACKGROUND: &[u8] = b"\x1b]11;?\x1b\\";
+
 /// An event of a terminal, local or remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TerminalEvent {
@@ -38,6 +41,8 @@ pub enum TerminalEvent {
     Input(Event),
     /// The terminal answered the probe that followed a frame, so it has shown that frame.
     ProbeAnswered,
+    /// The terminal's background, in red, green and blue.
+    Background(u8, u8, u8),
 }
 
 /// The events of a terminal until it is closed.
@@ -49,7 +54,15 @@ pub(crate) struct InputParser {
     splitter: Splitter,
     /// Parses text; between two packets it holds at most the start of one character.
     text: termina::Parser,
+    /// When the last bytes of a burst of several lines came.
+    burst: Option<Instant>,
 }
+
+/// The characters in one packet from which on nobody typed them: a paste of a terminal that doesn't
+/// mark pastes.
+const BURST: usize = 24;
+/// How long the packets after a burst belong to it.
+const BURST_PAUSE: Duration = Duration::from_millis(60);
 
 impl InputParser {
     /// Parses a packet. `more` says that more bytes may follow soon, so that an escape at the end may
@@ -57,7 +70,17 @@ impl InputParser {
     pub fn parse(&mut self, bytes: &[u8], more: bool) -> Vec<TerminalEvent> {
         let mut events = Vec::new();
         for piece in self.splitter.split(bytes, more, Instant::now()) {
+            let follows = self.follows_a_burst();
             match piece {
+                Piece::Text(text) if self.is_burst(&text) => {
+                    let (text, enter) =
+                        if follows { (&*text, false) } else { without_enter(&text) };
+                    let text = String::from_utf8_lossy(text).into_owned();
+                    events.push(TerminalEvent::Input(Event::Paste(text)));
+                    if enter {
+                        events.push(typed(KeyCode::Enter, KeyModifiers::NONE));
+                    }
+                }
                 Piece::Text(text) => {
                     self.text.parse(&text, true);
                     drain(&mut self.text, &mut events);
@@ -79,6 +102,10 @@ impl InputParser {
                     parser.parse(&sequence, false);
                     drain(&mut parser, &mut events);
                 }
+                Piece::Report(text) => {
+                    let answer = std::str::from_utf8(&text).ok().and_then(background);
+                    events.extend(answer.map(|(r, g, b)| TerminalEvent::Background(r, g, b)));
+                }
                 Piece::Paste(text) => {
                     let text = String::from_utf8_lossy(&text).into_owned();
                     events.push(TerminalEvent::Input(Event::Paste(text)));
@@ -87,6 +114,49 @@ impl InputParser {
         }
         events
     }
+}
+
+impl InputParser {
+    fn follows_a_burst(&self) -> bool {
+        self.burst.is_some_and(|at| at.elapsed() <= BURST_PAUSE)
+    }
+
+    /// Whether a text came faster than anybody types: many different characters at once, or more of the
+    /// same burst. A held key repeats one character.
+    fn is_burst(&mut self, text: &[u8]) -> bool {
+        let follows = self.follows_a_burst();
+        let plain = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\r' | b'\n' | b'\t');
+        let mixed = text.iter().any(|byte| Some(byte) != text.first());
+        let is_burst = text.iter().all(plain) && (follows || (text.len() >= BURST && mixed));
+        // One line is what a program types for somebody: the keys behind it are keys.
+        let has_lines = without_enter(text).0.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+        self.burst = (is_burst && (follows || has_lines)).then(Instant::now);
+        is_burst
+    }
+}
+
+/// A line and the Enter behind it: a program that types for somebody sends both at once. The line breaks
+/// of a longer text are no keys.
+fn without_enter(text: &[u8]) -> (&[u8], bool) {
+    match text.split_last() {
+        Some((b'\r', line)) if !line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) => {
+            (line, true)
+        }
+        _ => (text, false),
+    }
+}
+
+/// Reads `11;rgb:RRRR/GGGG/BBBB`, the answer to [`BACKGROUND`], with one to four digits a part.
+fn background(report: &str) -> Option<(u8, u8, u8)> {
+    let colour = report.strip_prefix("11;")?;
+    let mut parts =
+        colour.strip_prefix("rgb:").or_else(|| colour.strip_prefix("rgba:"))?.split('/');
+    let mut part = || {
+        let digits = parts.next().filter(|digits| (1..=4).contains(&digits.len()))?;
+        let value = u32::from_str_radix(digits, 16).ok()?;
+        u8::try_from(value * 255 / ((1 << (4 * digits.len())) - 1)).ok()
+    };
+    Some((part()?, part()?, part()?))
 }
 
 fn drain(parser: &mut termina::Parser, events: &mut Vec<TerminalEvent>) {
@@ -199,6 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn unmarked_paste_is_no_typing() {
+        let pasted = |events: &[TerminalEvent]| {
+            events.iter().all(|event| matches!(event, TerminalEvent::Input(Event::Paste(_))))
+        };
+        let mut parser = InputParser::default();
+        let first = parser.parse(&b"xylophone\ry\ra\r".repeat(200), true);
+        assert!(!first.is_empty() && pasted(&first), "{first:?}");
+        // Its last packet is short.
+        let last = parser.parse(b"ya\r", true);
+        assert!(!last.is_empty() && pasted(&last), "{last:?}");
+        // A line of a program that types and the Enter behind it, and a held key, are keys.
+        let mut parser = InputParser::default();
+        assert_eq!(codes(&mut parser, b"look at the first test again\r", true), [KeyCode::Enter]);
+        let mut parser = InputParser::default();
+        assert_eq!(codes(&mut parser, b"look at the first test again", true), []);
+        assert_eq!(codes(&mut parser, b"\r", true), [KeyCode::Enter]);
+        let mut parser = InputParser::default();
+        assert_eq!(codes(&mut parser, &[b'j'; 100], true).len(), 100);
+    }
+
+    #[test]
     fn escape_with_a_character_never_holds_back_the_keys_after_it() {
         for character in ['[', 'O', ']', 'P', '_', '^', 'X', '\\', 'a', '?'] {
             let mut parser = InputParser::default();
@@ -239,6 +330,44 @@ mod tests {
             codes(&mut parser, b"\x1b]11;rgb:y/y/y\x07\x1bP>|tmux y\x1b\\q", true),
             [KeyCode::Char('q')]
         );
+    }
+
+    #[test]
+    fn background_of_the_terminal_is_read_and_never_typed() {
+        for (sent, colour) in [
+            ("\x1b]11;rgb:fdfd/f6f6/e3e3\x1b\\", (0xfd, 0xf6, 0xe3)),
+            ("\x1b]11;rgb:00/2b/36\x07", (0x00, 0x2b, 0x36)),
+            ("\x1b]11;rgba:f/0/f/f\x07", (255, 0, 255)),
+        ] {
+            let answer = TerminalEvent::Background(colour.0, colour.1, colour.2);
+            assert_eq!(
+                InputParser::default().parse(sent.as_bytes(), true),
+                std::slice::from_ref(&answer)
+            );
+            // A slow link cuts anywhere; what comes late is no key, too.
+            for at in 1..sent.len() {
+                let mut parser = InputParser::default();
+                let mut events = parser.parse(&sent.as_bytes()[..at], true);
+                events.extend(parser.parse(b"", false));
+                events.extend(parser.parse(&sent.as_bytes()[at..], true));
+                events.extend(parser.parse(b"", false));
+                let typed = events.iter().filter(|event| {
+                    !matches!(
+                        event,
+                        TerminalEvent::Input(Event::Key(
+                            KeyEvent { code: KeyCode::Esc, .. }
+                                | KeyEvent { modifiers: KeyModifiers::ALT, .. }
+                        ))
+                    )
+                });
+                let typed: Vec<&TerminalEvent> = typed.collect();
+                assert!(typed.iter().all(|event| **event == answer), "{sent:?} at {at}: {typed:?}");
+            }
+        }
+        for wrong in ["11;rgb:00/00", "11;rgb:00000/0/0", "10;rgb:0/0/0", "11;?", "11;rgb:x/0/0"] {
+            let sent = format!("\x1b]{wrong}\x07");
+            assert_eq!(InputParser::default().parse(sent.as_bytes(), true), [], "{wrong}");
+        }
     }
 
     #[test]

@@ -15,12 +15,34 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 
+use super::restorer::Restorer;
+
 /// Whether the local terminal is in our modes. It is static since the panic hook needs it.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 
+/// A terminal that can't move its cursor.
+#[derive(Debug, thiserror::Error)]
+#[error("this terminal can't show a whole screen: TERM is {0}")]
+pub(crate) struct PlainTerminal(String);
+
+/// Refuses a terminal that the environment describes as one without cursor movement.
+///
+/// # Errors
+/// [`PlainTerminal`]: `TERM` is unset, empty or `dumb`.
+pub(crate) fn check_terminal() -> Result<(), PlainTerminal> {
+    match std::env::var("TERM").unwrap_or_default().as_str() {
+        "" => Err(PlainTerminal("not set".into())),
+        "dumb" => Err(PlainTerminal("dumb".into())),
+        _ => Ok(()),
+    }
+}
+
 /// Holds the local terminal in our modes; dropping it restores the terminal.
 #[derive(Debug)]
-pub(crate) struct Guard(());
+pub(crate) struct Guard {
+    /// Dropped after the terminal is restored.
+    _restorer: Restorer,
+}
 
 impl Guard {
     /// Enters raw mode and the alternate screen.
@@ -30,7 +52,7 @@ impl Guard {
     pub fn take(mouse: bool) -> io::Result<Self> {
         enable_raw_mode()?;
         ACTIVE.store(true, Ordering::SeqCst);
-        let guard = Self(());
+        let guard = Self { _restorer: Restorer::start() };
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
         if mouse {
             execute!(io::stdout(), EnableMouseCapture)?;
@@ -109,18 +131,17 @@ fn restore() {
 }
 
 /// Makes a panic on this thread restore the terminal before the panic is printed. A panic on
-/// another thread is reported by its task and must not disturb the screen of a live cockpit.
+/// another thread is reported by its task and only logged: it must not be drawn over a live cockpit, nor
+/// over the terminal that the cockpit has just left.
 pub(crate) fn restore_on_panic() {
     let ours = std::thread::current().id();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().id() == ours {
             restore();
-        }
-        if ACTIVE.load(Ordering::SeqCst) {
-            tracing::error!(panic = %panic, "a task panicked");
-        } else {
             before(panic);
+        } else {
+            tracing::error!(panic = %panic, "a task panicked");
         }
     }));
 }

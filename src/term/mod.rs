@@ -9,7 +9,7 @@
 //! breakglass shell ◄─ bytes ─ encode ◄─ keys that are typed into the pane
 //! ```
 //!
-//! `guard` sets and restores the terminal's modes, `frames` limits the frame rate, and `key` names
+//! `guard` sets and restores the terminal's modes, `restorer` restores them after a crash, `frames` limits the frame rate, and `key` names
 //! keys for keymaps.
 
 pub mod emulator;
@@ -20,6 +20,7 @@ pub(crate) mod frames;
 pub(crate) mod guard;
 pub mod key;
 pub(crate) mod local;
+pub(crate) mod restorer;
 pub mod screen;
 mod split;
 pub mod wire;

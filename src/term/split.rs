@@ -10,6 +10,7 @@
 //!                         ├─▶ Piece::Escape    the key itself
 //!                         ├─▶ Piece::Alt       a key that could have begun a sequence
 //!                         ├─▶ Piece::Sequence  one complete control sequence
+//!                         ├─▶ Piece::Report    one complete string of an OSC
 //!                         └─▶ Piece::Paste     the text between the two marks of a paste
 //! ```
 
@@ -22,9 +23,15 @@ pub(super) const PASTE: usize = 1024 * 1024;
 /// The longest pause inside a paste. A slow link splits a paste, so this is far above the timeout of
 /// a key.
 pub(super) const PASTE_PAUSE: Duration = Duration::from_secs(3);
+/// How long the rest of a sequence that was cut is recognized. A slow link cuts anywhere.
+const LATE: Duration = Duration::from_secs(3);
 /// The marks around a paste.
 const PASTE_BEGIN: &[u8] = b"\x1b[200~";
 const PASTE_END: &[u8] = b"\x1b[201~";
+/// The begin of an operating system command.
+const OSC: &[u8] = b"\x1b]";
+/// The begin of the answer to the question for the background.
+const ANSWER: &[u8] = b"\x1b]11;rgb";
 
 /// A part of the input that can be parsed without the bytes after it.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub(super) enum Piece {
     Alt(u8),
     /// A control sequence from its escape to its last byte.
     Sequence(Vec<u8>),
+    /// The text of an operating system command: the answer to a question of ours.
+    Report(Vec<u8>),
     /// The text of a paste.
     Paste(Vec<u8>),
 }
@@ -54,13 +63,15 @@ enum State {
     Sequence(Vec<u8>),
     /// Inside a control sequence that is too long.
     Dropped,
-    /// Inside a string (OSC, DCS, APC, PM, SOS). Nothing that we need arrives in one, so its bytes
-    /// are only skipped.
+    /// Inside a string (OSC, DCS, APC, PM, SOS). The text of an OSC is kept up to the bound, others are
+    /// only skipped.
     Skipped {
         /// The character behind the escape.
         kind: u8,
         /// No byte of the string has arrived yet.
         empty: bool,
+        /// The text so far, of an OSC.
+        text: Vec<u8>,
         /// The last byte was an escape, which a backslash makes the end of the string.
         escape: bool,
     },
@@ -77,6 +88,8 @@ enum State {
 pub(super) struct Splitter {
     state: State,
     out: Vec<Piece>,
+    /// The begin of a sequence that ended by the timeout, and when: its rest must not be read as keys.
+    cut: Option<(Vec<u8>, Instant)>,
 }
 
 impl Splitter {
@@ -90,12 +103,27 @@ impl Splitter {
                 *since = now;
             }
         }
+        if let Some((begin, at)) = self.cut.take_if(|_| !bytes.is_empty())
+            && now.saturating_duration_since(at) <= LATE
+            && continues(&begin, bytes)
+            && matches!(self.state, State::Ground)
+        {
+            self.state = match begin.strip_prefix(OSC) {
+                Some(text) => {
+                    let escape = text.ends_with(b"\x1b");
+                    let text = text.strip_suffix(b"\x1b").unwrap_or(text).to_vec();
+                    State::Skipped { kind: b']', empty: text.is_empty(), text, escape }
+                }
+                None if begin.len() > 1 => State::Sequence(begin),
+                None => State::Escape,
+            };
+        }
         for byte in bytes {
             let state = std::mem::take(&mut self.state);
             self.state = self.step(state, *byte, now);
         }
         if !more {
-            self.end_sequence();
+            self.end_sequence(now);
         }
         std::mem::take(&mut self.out)
     }
@@ -107,7 +135,7 @@ impl Splitter {
                 b'[' => State::Sequence(b"\x1b[".to_vec()),
                 b'O' => State::ShortKey,
                 b']' | b'P' | b'_' | b'^' | b'X' => {
-                    State::Skipped { kind: byte, empty: true, escape: false }
+                    State::Skipped { kind: byte, empty: true, text: Vec::new(), escape: false }
                 }
                 // Of two escapes the first is a key, and the second may begin a sequence.
                 0x1b => {
@@ -146,10 +174,16 @@ impl Splitter {
                 0x40..=0x7e | 0x18 | 0x1a => State::Ground,
                 _ => State::Dropped,
             },
-            State::Skipped { kind, escape, .. } => match byte {
-                b'\\' if escape => State::Ground,
-                0x07 | 0x18 | 0x1a => State::Ground,
-                _ => State::Skipped { kind, empty: false, escape: byte == 0x1b },
+            State::Skipped { kind, escape, mut text, .. } => match byte {
+                b'\\' if escape => self.report(kind, text),
+                0x07 => self.report(kind, text),
+                0x18 | 0x1a => State::Ground,
+                _ => {
+                    if kind == b']' && byte != 0x1b && text.len() < SEQUENCE {
+                        text.push(byte);
+                    }
+                    State::Skipped { kind, empty: false, text, escape: byte == 0x1b }
+                }
             },
             State::Pasted { mut text, mut tail, since } => {
                 let kept = if text.len() < PASTE { &mut text } else { &mut tail };
@@ -165,6 +199,14 @@ impl Splitter {
                 std::mem::take(&mut self.state)
             }
         }
+    }
+
+    /// Hands out the text of an OSC; a longer one is nothing that was asked for.
+    fn report(&mut self, kind: u8, text: Vec<u8>) -> State {
+        if kind == b']' && text.len() < SEQUENCE {
+            self.out.push(Piece::Report(text));
+        }
+        State::Ground
     }
 
     fn ground(&mut self, byte: u8) -> State {
@@ -199,7 +241,16 @@ impl Splitter {
 
     /// Ends an incomplete sequence. One that holds only its first character is that key with Alt. The
     /// rest is dropped, since the start of a terminal's report must not be read as keys.
-    fn end_sequence(&mut self) {
+    fn end_sequence(&mut self, now: Instant) {
+        match &self.state {
+            State::Escape => self.cut = Some((vec![0x1b], now)),
+            State::Sequence(inner) => self.cut = Some((inner.clone(), now)),
+            State::Skipped { kind: b']', text, escape, .. } => {
+                let end: &[u8] = if *escape { b"\x1b" } else { b"" };
+                self.cut = Some(([OSC, text.as_slice(), end].concat(), now));
+            }
+            _ => {}
+        }
         match std::mem::take(&mut self.state) {
             State::Escape => self.out.push(Piece::Escape),
             State::ShortKey => self.out.push(Piece::Alt(b'O')),
@@ -238,6 +289,32 @@ impl Splitter {
     }
 }
 
+/// Whether bytes are the rest of a sequence that began with `begin` and was cut. A single byte is a
+/// typed key, unless it completes the mark of a paste.
+fn continues(begin: &[u8], bytes: &[u8]) -> bool {
+    if begin.starts_with(OSC) || bytes.starts_with(b"]11;rgb") {
+        return continues_answer(&[begin, bytes].concat());
+    }
+    if PASTE_BEGIN.strip_prefix(begin).is_some_and(|rest| bytes.starts_with(rest)) {
+        return true;
+    }
+    let [first, _, ..] = bytes else { return false };
+    match begin.len() {
+        1 => matches!(first, b'[' | b'O'),
+        _ => matches!(first, 0x30..=0x3f),
+    }
+}
+
+/// Whether bytes begin like the answer to the question for the background, with at least a colour's begin
+/// or its end: nobody types that.
+fn continues_answer(bytes: &[u8]) -> bool {
+    let Some(text) = bytes.strip_prefix(ANSWER) else { return false };
+    let text = text.strip_prefix(b"a").unwrap_or(text);
+    let colour =
+        text.iter().take_while(|byte| matches!(byte, b':' | b'/') || byte.is_ascii_hexdigit());
+    matches!(&text[colour.count()..], [] | [0x07, ..] | [0x1b] | [0x1b, b'\\', ..])
+}
+
 fn is_old_mouse(inner: &[u8]) -> bool {
     inner.starts_with(b"\x1b[M")
 }
@@ -270,6 +347,31 @@ mod tests {
         let (_, expected): (Vec<_>, Vec<_>) =
             whole.into_iter().partition(|piece| matches!(piece, Piece::Text(_)));
         assert_eq!(others, expected);
+    }
+
+    #[test]
+    fn rest_of_a_sequence_that_a_slow_link_cut_is_no_key() {
+        let whole = b"\x1b[200~xylophone\ny\n\x1b[201~";
+        for at in 1..PASTE_BEGIN.len() {
+            let (mut splitter, begun) = (Splitter::default(), Instant::now());
+            assert_eq!(splitter.split(&whole[..at], true, begun), []);
+            splitter.split(b"", false, begun + Duration::from_millis(30));
+            let rest = splitter.split(&whole[at..], true, begun + Duration::from_millis(60));
+            assert_eq!(rest, [Piece::Paste(b"xylophone\ny\n".to_vec())], "cut at {at}");
+        }
+        for (begin, rest) in [("\x1b", "[A"), ("\x1b", "[<64;10;20M"), ("\x1b[<6", "4;1;1M")] {
+            let (mut splitter, begun) = (Splitter::default(), Instant::now());
+            splitter.split(begin.as_bytes(), false, begun);
+            let pieces = splitter.split(rest.as_bytes(), true, begun);
+            assert_eq!(pieces, [Piece::Sequence(format!("{begin}{rest}").into_bytes())]);
+        }
+        // Typed keys after an escape stay keys.
+        for typed in ["[", "q", "5", "qq"] {
+            let (mut splitter, begun) = (Splitter::default(), Instant::now());
+            splitter.split(b"\x1b", false, begun);
+            let pieces = splitter.split(typed.as_bytes(), true, begun);
+            assert_eq!(pieces, [Piece::Text(typed.into())], "{typed}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use notify::Watcher as _;
@@ -14,7 +14,7 @@ use super::front_matter::{IssueFile, IssueState, time};
 use super::{Listing, Tracker, TrackerError};
 use crate::config::repos::LabelsConfig;
 use crate::core::model::id::{Actor, IssueKey, OutboxId};
-use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue};
+use crate::core::model::issue::{Arming, Blocker, BlockerState, Issue, LABELS};
 use crate::core::model::outbox::StandingLabel;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
@@ -24,8 +24,8 @@ use crate::lock::LockExt;
 /// The largest issue file that is read, in bytes.
 const FILE_LIMIT: u64 = 1024 * 1024;
 
-/// The tracker of one folder.
-#[derive(Debug)]
+/// The tracker of one folder. A clone shares the last good issues.
+#[derive(Debug, Clone)]
 pub struct FolderTracker {
     dir: PathBuf,
     labels: LabelsConfig,
@@ -33,7 +33,7 @@ pub struct FolderTracker {
     /// The journal's id, which marks this afk's comments.
     journal: String,
     /// The issue of each file when it could last be read; the lock admits one writer at a time.
-    last_good: Mutex<BTreeMap<PathBuf, Issue>>,
+    last_good: Arc<Mutex<BTreeMap<PathBuf, Issue>>>,
 }
 
 impl FolderTracker {
@@ -45,7 +45,7 @@ impl FolderTracker {
         trusted: BTreeSet<Actor>,
         journal: String,
     ) -> Self {
-        Self { dir, labels, trusted, journal, last_good: Mutex::default() }
+        Self { dir, labels, trusted, journal, last_good: Arc::default() }
     }
 
     /// Sends to `changed` after each change in the folder, as long as the watcher is kept.
@@ -107,6 +107,7 @@ impl FolderTracker {
             class: file.class(),
             needs_human: file.front.labels.contains(&self.labels.human),
             in_progress: file.front.labels.contains(&self.labels.in_progress),
+            labels: file.front.labels.iter().take(LABELS).map(|l| l.as_str().into()).collect(),
         }
     }
 
@@ -166,6 +167,28 @@ impl FolderTracker {
     }
 
     /// Changes the file of an issue atomically. `change` returns whether it changed anything.
+    /// Reads or writes files on a thread for such work. A task that blocked on its own thread would go on
+    /// after the end of its runtime, and panic at the next timer.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, TrackerError> + Send + 'static,
+    ) -> Result<T, TrackerError> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.unwrap_or_else(|error| {
+            let path = self.dir.display().to_string();
+            Err(TrackerError::Io { path, source: io::Error::other(error) })
+        })
+    }
+
+    async fn change_file(
+        &self,
+        issue: &IssueKey,
+        change: impl FnOnce(&mut IssueFile) -> bool + Send + 'static,
+    ) -> Result<(), TrackerError> {
+        let issue = issue.clone();
+        self.blocking(move |this| this.change(&issue, change)).await
+    }
+
     fn change(
         &self,
         issue: &IssueKey,
@@ -270,7 +293,7 @@ impl Tracker for FolderTracker {
         &'a self,
         _follow: &'a BTreeSet<IssueKey>,
     ) -> BoxFuture<'a, Result<Listing, TrackerError>> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.list_now()) })
+        Box::pin(self.blocking(Self::list_now))
     }
 
     fn read<'a>(
@@ -278,7 +301,7 @@ impl Tracker for FolderTracker {
         issue: &'a IssueKey,
     ) -> BoxFuture<'a, Result<Option<Issue>, TrackerError>> {
         Box::pin(async move {
-            let listing = tokio::task::block_in_place(|| self.list_now())?;
+            let listing = self.blocking(Self::list_now).await?;
             Ok(listing.issues.into_iter().find(|known| known.key == *issue))
         })
     }
@@ -288,13 +311,14 @@ impl Tracker for FolderTracker {
         issue: &'a IssueKey,
         label: Option<StandingLabel>,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
+        let ours = self.labels.clone();
         let change = move |file: &mut IssueFile| {
             let mut labels = file.front.labels.clone();
-            labels.retain(|known| *known != self.labels.in_progress && *known != self.labels.human);
+            labels.retain(|known| *known != ours.in_progress && *known != ours.human);
             match label {
-                Some(StandingLabel::InProgress) => labels.push(self.labels.in_progress.clone()),
-                Some(StandingLabel::ReadyForHuman) => labels.push(self.labels.human.clone()),
-                None => labels.retain(|known| *known != self.labels.ready),
+                Some(StandingLabel::InProgress) => labels.push(ours.in_progress.clone()),
+                Some(StandingLabel::ReadyForHuman) => labels.push(ours.human.clone()),
+                None => labels.retain(|known| *known != ours.ready),
             }
             let changed = labels != file.front.labels;
             if changed {
@@ -302,7 +326,7 @@ impl Tracker for FolderTracker {
             }
             changed
         };
-        Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+        Box::pin(self.change_file(issue, change))
     }
 
     fn comment<'a>(
@@ -312,14 +336,15 @@ impl Tracker for FolderTracker {
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
         let mark = format!("<!-- afk {} {entry} -->", self.journal);
+        let text = text.to_owned();
         let change = move |file: &mut IssueFile| {
             let there = file.rest.contains(&mark);
             if !there {
-                file.comment(&mark, text);
+                file.comment(&mark, &text);
             }
             !there
         };
-        Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+        Box::pin(self.change_file(issue, change))
     }
 
     /// Writes nothing: a file gets the result of a run as a comment at its end.
@@ -327,6 +352,7 @@ impl Tracker for FolderTracker {
         &'a self,
         _issue: &'a IssueKey,
         _text: &'a str,
+        _claim: Option<Timestamp>,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
         Box::pin(async { Ok(()) })
     }
@@ -337,12 +363,15 @@ impl Tracker for FolderTracker {
             file.close();
             open
         };
-        Box::pin(async move { tokio::task::block_in_place(|| self.change(issue, change)) })
+        Box::pin(self.change_file(issue, change))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderTracker) {
@@ -421,6 +450,35 @@ mod tests {
         let (dir, folder) = folder(&[("1.md", &issue(1, ""))]);
         drop(dir);
         assert!(folder.list_now().is_err());
+    }
+
+    #[test]
+    fn end_of_a_runtime_during_a_listing_causes_no_panic() {
+        static PANICS: AtomicUsize = AtomicUsize::new(0);
+        let files: Vec<_> = (1..400).map(|n| (format!("{n}.md"), issue(n, READY))).collect();
+        let files: Vec<_> = files.iter().map(|(n, text)| (n.as_str(), text.as_str())).collect();
+        let (_dir, folder) = folder(&files);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }));
+        for _ in 0..10 {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            let (began, mut begins) = mpsc::unbounded_channel();
+            let folder = folder.clone();
+            runtime.spawn(async move {
+                loop {
+                    let _ = began.send(());
+                    // The end of the runtime cancels the last one.
+                    let _ = folder.list(&BTreeSet::new()).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+            runtime.block_on(begins.recv()).unwrap();
+            runtime.shutdown_timeout(Duration::from_secs(10));
+        }
+        std::panic::set_hook(before);
+        assert_eq!(PANICS.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test(flavor = "multi_thread")]

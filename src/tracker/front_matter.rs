@@ -94,6 +94,22 @@ pub(super) struct IssueFile {
     pub rest: String,
 }
 
+/// What an error of the configuration's parser names in the place of a file.
+const PLACE: &str = "front matter";
+
+/// The error with its place in words: the file's name already stands before it.
+fn in_line(error: &impl ToString) -> String {
+    let text = error.to_string();
+    let place = text.strip_prefix(PLACE).and_then(|rest| rest.strip_prefix(':'));
+    let parts = place.and_then(|place| {
+        let (line, rest) = place.split_once(':')?;
+        let (column, what) = rest.split_once(": ")?;
+        let (line, column) = (line.parse::<usize>().ok()?, column.parse::<usize>().ok()?);
+        Some(format!("line {line}, column {column}: {what}"))
+    });
+    parts.unwrap_or(text)
+}
+
 /// The heading that our comments begin with.
 const COMMENTS: &str = "\n## Comments\n";
 
@@ -114,10 +130,9 @@ impl IssueFile {
             .ok_or("the front matter has no closing line +++")?;
         let front = &after[..=end.0];
         let rest = after[end.0 + 4..].trim_start_matches('\r');
-        let understood: FrontMatter = crate::config::parse("line", front).map_err(|e| {
-            // `line` is not a file: the line counts from the fence.
-            e.to_string()
-        })?;
+        // The empty line stands for the fence, so that lines count as in the file.
+        let understood: FrontMatter =
+            crate::config::parse(PLACE, &format!("\n{front}")).map_err(|error| in_line(&error))?;
         if understood.number == 0 {
             return Err("number: should be 1 or more".into());
         }
@@ -221,21 +236,30 @@ mod tests {
         for (text, error) in [
             ("", "line 1: the file should begin"),
             ("+++\nrepo = 'a/b'\n", "the front matter has no closing"),
-            ("+++\nrepo = 'a/b'\nnumber = 'x'\ntitle = ''\n+++\n", "line:2: number: invalid type"),
+            (
+                "+++\nrepo = 'a/b'\nnumber = 'x'\ntitle = ''\n+++\n",
+                "line 3, column 10: number: invalid type",
+            ),
             ("+++\nrepo = 'a/b'\nnumber = 0\ntitle = ''\n+++\n", "number: should be 1"),
-            ("+++\nrepo = 'a/b'\nnumber = -4\ntitle = ''\n+++\n", "line:2: number: invalid value"),
-            ("+++\nrepo = '../b'\nnumber = 1\ntitle = ''\n+++\n", "line:1: repo: \"../b\" is not"),
+            (
+                "+++\nrepo = 'a/b'\nnumber = -4\ntitle = ''\n+++\n",
+                "line 3, column 10: number: invalid value",
+            ),
+            (
+                "+++\nrepo = '../b'\nnumber = 1\ntitle = ''\n+++\n",
+                "line 2, column 8: repo: \"../b\" is not",
+            ),
             (
                 "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\ncreated = 2026-11-01\n+++\n",
-                "line:4: created: should be",
+                "line 5, column 11: created: should be",
             ),
             (
                 "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nclass = 'tests'\n+++\n",
-                "line:4: class: should be refactor, dependencies,",
+                "line 5, column 9: class: should be refactor, dependencies,",
             ),
             (
                 "+++\nrepo = 'a/b'\nnumber = 1\ntitle = ''\nlabel = []\n+++\n",
-                "line:4: label: unknown",
+                "line 5, column 1: label: unknown",
             ),
         ] {
             let mistake = IssueFile::parse(text).unwrap_err();

@@ -19,6 +19,7 @@ use futures::future::BoxFuture;
 use crate::core::model::id::{IssueKey, OutboxId, Repo};
 use crate::core::model::issue::{Issue, RepoIdentity};
 use crate::core::model::outbox::StandingLabel;
+use crate::core::model::time::Timestamp;
 use crate::github::ApiError;
 
 /// The issues of a tracker at one reading.
@@ -78,6 +79,9 @@ pub enum TrackerError {
         /// The issue that its address leads to.
         to: String,
     },
+    /// Another afk has claimed the issue for the same arming, and came first.
+    #[error("another afk claimed {0} first")]
+    ClaimedElsewhere(IssueKey),
     /// GitHub refused a request or can't be reached.
     #[error(transparent)]
     GitHub(#[from] ApiError),
@@ -91,6 +95,7 @@ impl TrackerError {
             Self::Missing(_)
             | Self::Replaced { .. }
             | Self::Archived(_)
+            | Self::ClaimedElsewhere(_)
             | Self::Transferred { .. } => true,
             Self::GitHub(error) => matches!(error.status(), Some(403 | 404 | 410 | 422 | 451)),
             Self::Io { .. } | Self::Invalid { .. } => false,
@@ -150,11 +155,14 @@ pub trait Tracker: Send + Sync {
         entry: OutboxId,
         text: &'a str,
     ) -> BoxFuture<'a, Result<(), TrackerError>>;
-    /// Writes or edits the one comment that shows the progress of an issue.
+    /// Writes or edits the one comment that shows the progress of an issue. With `claim`, the time of
+    /// its arming, the comment also claims the issue: of two afks that claim it at once, the one
+    /// whose comment is older goes on, and the other one gets [`TrackerError::ClaimedElsewhere`].
     fn progress<'a>(
         &'a self,
         issue: &'a IssueKey,
         text: &'a str,
+        claim: Option<Timestamp>,
     ) -> BoxFuture<'a, Result<(), TrackerError>>;
     /// Closes an issue as completed.
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>>;

@@ -12,6 +12,7 @@ use super::{Listing, Tracker, TrackerError};
 use crate::core::model::id::{IssueKey, OutboxId, Repo};
 use crate::core::model::issue::{Issue, RepoIdentity};
 use crate::core::model::outbox::StandingLabel;
+use crate::core::model::time::Timestamp;
 use crate::error::chain;
 
 /// The trackers as configured; at least one of the two is there.
@@ -131,8 +132,9 @@ impl Tracker for TrackerRouter {
         &'a self,
         issue: &'a IssueKey,
         text: &'a str,
+        claim: Option<Timestamp>,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
-        Box::pin(async move { self.of(issue)?.progress(issue, text).await })
+        Box::pin(async move { self.of(issue)?.progress(issue, text, claim).await })
     }
 
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {

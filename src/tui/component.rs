@@ -13,15 +13,19 @@ use ratatui::layout::Rect;
 use tokio::sync::mpsc;
 
 use super::action::{Action, BACK};
+use super::held::HeldAnswers;
 use super::keymap::{KeyContext, Keymap};
 use super::motion::Motion;
 use super::pane_id::PaneId;
 use super::response::Response;
+use super::review::Reviews;
+use super::subject::Subject;
 use super::theme::Theme;
 use crate::breakglass::recording::Asciicast;
 use crate::breakglass::shell::ToShell;
 use crate::core::model::breakglass::{ShellId, VerbId};
-use crate::core::model::id::{Actor, RunId};
+use crate::core::model::command::Role;
+use crate::core::model::id::{Actor, EscalationId};
 use crate::core::model::time::Timestamp;
 use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
@@ -37,8 +41,16 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: Timestamp,
     /// The operator at this client.
     pub(crate) actor: &'a Actor,
-    /// The run whose transcript is shown.
-    pub(crate) run: Option<RunId>,
+    /// The role of this client: a viewer is offered nothing that changes the fleet.
+    pub(crate) role: Role,
+    /// The thing that the transcript shows: the subject of the last pane that had one.
+    pub(crate) subject: Option<&'a Subject>,
+    /// Answers that can still be taken back.
+    pub(crate) held: &'a HeldAnswers,
+    /// Comments on diffs that wait to be sent.
+    pub(crate) reviews: &'a Reviews,
+    /// The moment of the key or of the frame, for guards that last less than a second.
+    pub(crate) instant: Instant,
     /// This component is the focused pane, or an overlay.
     pub(crate) focused: bool,
     /// An overlay lies over the panes.
@@ -60,6 +72,12 @@ pub(crate) trait Component {
         vec![BACK]
     }
 
+    /// The one thing that keys act on while this component has them; none where there is none.
+    fn subject(&self, scene: &Scene<'_>) -> Option<Subject> {
+        let _ = scene;
+        None
+    }
+
     /// Carries an action out. None: the action isn't this component's, the next one is asked.
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         let _ = (action, scene);
@@ -78,10 +96,11 @@ pub(crate) trait Component {
         None
     }
 
-    /// Takes pasted text, as it came.
+    /// Takes pasted text, as it came. A component without a box for it takes none: its lines are no
+    /// keys.
     fn paste(&mut self, text: &str) -> Response {
         let _ = text;
-        Response::none()
+        Response::message("the pasted text was ignored: no box is open for it")
     }
 
     /// The text that the copy action takes.
@@ -108,13 +127,15 @@ pub(crate) trait Pane: Component {
         Response::none()
     }
 
+    /// Whether there is anything that the pane could show. One without gives its place to the others
+    /// until it is focused.
+    fn is_needed(&self, snapshot: &Snapshot) -> bool {
+        let _ = snapshot;
+        true
+    }
+
     /// Draws the inside of the frame.
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>);
-
-    /// The run that actions on runs are about while this pane has the focus.
-    fn subject(&self, scene: &Scene<'_>) -> Option<RunId> {
-        scene.run
-    }
 
     /// Takes a click on a row of the inside, `height` rows of which are shown.
     fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
@@ -161,9 +182,47 @@ pub(crate) trait Pane: Component {
 
 /// A component that lies over the body of the screen and has the keys while it is on top.
 pub(crate) trait Overlay: Component {
+    /// Reads the records that the next frame shows. Called before [`Overlay::prepare`] while the overlay is
+    /// on top.
+    fn read(&mut self, area: Rect, store: &Store, scene: &Scene<'_>) {
+        let _ = (area, store, scene);
+    }
+
+    /// The action that opens this overlay, and closes it again; none for one that has no such key.
+    fn opener(&self) -> Option<Action> {
+        None
+    }
+
     /// Brings state that depends on the size into its bounds. Called before each frame.
     fn prepare(&mut self, area: Rect, scene: &Scene<'_>) {
         let _ = (area, scene);
+    }
+
+    /// Does the same while another overlay covers this one.
+    fn prepare_covered(&mut self, area: Rect, scene: &Scene<'_>) {
+        self.prepare(area, scene);
+    }
+
+    /// The question whose card is shown; none where there is none.
+    fn escalation(&self, snapshot: &Snapshot) -> Option<EscalationId> {
+        let _ = snapshot;
+        None
+    }
+
+    /// Whether keys type or confirm here, so that nothing may come between by itself.
+    fn is_input(&self) -> bool {
+        false
+    }
+
+    /// When the overlay wants to change by itself; none while it stands still.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let _ = now;
+        None
+    }
+
+    /// Makes the change that is due.
+    fn tick(&mut self, now: Instant) {
+        let _ = now;
     }
 
     /// Draws the overlay over `area`, the body of the screen.

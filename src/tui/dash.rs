@@ -13,7 +13,12 @@ use ratatui::widgets::Paragraph;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::clock::until_next_minute;
+use super::colour::ColourDepth;
+use super::ground;
+use super::plain_cells;
+use super::signals::{self, TerminalSignals};
 use super::theme::{Theme, Tone};
+use super::tty;
 use super::widgets::marks::run_mark;
 use super::widgets::span::piece;
 use super::widgets::text::{age, fit, time_of_day, width as columns};
@@ -21,6 +26,7 @@ use crate::core::model::id::RunId;
 use crate::core::model::run::Run;
 use crate::core::model::stage::Phase;
 use crate::core::model::time::Timestamp;
+use crate::core::query::condition::{Urgency, condition};
 use crate::error::{Failure, FailureKind};
 use crate::runtime::client::{Client, ConnectionState};
 use crate::runtime::{Snapshot, clock};
@@ -32,6 +38,8 @@ use crate::term::wire::FrameWire;
 
 /// How long one run has the middle of the screen.
 const TURN: Duration = Duration::from_secs(8);
+/// Open questions that are listed.
+const ASKED: usize = 4;
 /// Milliseconds between two shifts by a cell.
 const SHIFT: i64 = 7 * 60_000;
 /// The offsets that the shifts go through.
@@ -89,25 +97,26 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
     let (theme, fleet) = (&dash.theme, &snapshot.fleet);
     let inbox = fleet.inbox().len();
     let mut lines: Vec<Line<'static>> = Vec::new();
-    let standing = match () {
-        () if dash.lost.is_some() => "LOST",
-        () if fleet.draining => "DRAINING",
-        () if fleet.kill_switch() => "KILL SWITCH",
-        () if fleet.pauses_all() => "PAUSED",
-        () => "ARMED",
-    };
+    let condition = condition(fleet, dash.now);
+    let standing = if dash.lost.is_some() { "LOST" } else { condition.word };
     let old = dash.lost.map_or_else(String::new, |since| format!(", {} old", age(dash.now, since)));
-    let alarm = standing != "ARMED";
+    let tone = match condition.urgency {
+        _ if dash.lost.is_some() => Tone::Alarm,
+        Urgency::Well => Tone::Header,
+        Urgency::Attention => Tone::Attention,
+        Urgency::Alarm => Tone::Alarm,
+    };
     let spent = fleet.books.day(fleet.last_event).summary();
     lines.push(Line::from(vec![
         piece(format!(" {} ", dash.host), theme, Tone::Title),
-        piece(format!(" {standing}{old} "), theme, if alarm { Tone::Alarm } else { Tone::Header }),
+        piece(format!(" {standing}{old} "), theme, tone),
+        piece(format!("  {}", condition.text), theme, Tone::Text),
         piece(format!("  {spent} today  {}", time_of_day(dash.now)), theme, Tone::Dim),
     ]));
     lines.push(Line::default());
     let counts = [
-        ("AT WORK", fleet.permits_used(), Tone::Busy),
-        ("WAITING", fleet.queue.len(), Tone::Text),
+        ("AT WORK", fleet.count_at_work(), Tone::Busy),
+        ("QUEUED", fleet.queue.len(), Tone::Text),
         ("ASKED", inbox, if inbox > 0 { Tone::Alarm } else { Tone::Text }),
     ];
     lines.extend(figures(&counts, usize::from(area.width), usize::from(area.height), theme));
@@ -120,12 +129,22 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
         lines.push(Line::from(piece(" nothing is at work", theme, Tone::Dim)));
     }
     lines.push(Line::default());
+    for asked in fleet.inbox().into_iter().take(ASKED) {
+        let name = asked.issue.as_ref().map_or_else(|| asked.subject(), ToString::to_string);
+        let (title, waits) = (asked.title.clean_line(), age(dash.now, asked.raised));
+        let text = format!(" {name}  {}: {title}  {waits}", asked.kind.as_str());
+        let text = fit(&text, usize::from(area.width).saturating_sub(2), theme.marks.cut);
+        lines.push(Line::from(vec![
+            piece(format!(" {}", theme.marks.human), theme, Tone::Warn),
+            piece(text, theme, Tone::Warn),
+        ]));
+    }
     let mut ended: Vec<_> =
         fleet.runs.values().filter(|run| run.progress.ended.is_some()).collect();
     ended.sort_by_key(|run| std::cmp::Reverse(run.progress.ended));
     let room = usize::from(area.height).saturating_sub(lines.len());
     for run in ended.into_iter().take(room) {
-        let (mark, role) = run_mark(run, &theme.marks);
+        let (mark, role) = run_mark(run, false, &theme.marks);
         let when = run.progress.ended.map_or_else(String::new, |at| age(dash.now, at));
         let name = run.work.issue().map_or_else(|| run.id.to_string(), ToString::to_string);
         let text = format!(" {name}  {}  {when}", run.progress.why.clean_line());
@@ -139,6 +158,8 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
         ]));
     }
     frame.render_widget(Paragraph::new(lines), area);
+    ground::paint(frame.buffer_mut(), theme);
+    plain_cells::settle(frame.buffer_mut(), theme.is_ascii());
 }
 
 /// Three counts in large figures, or in plain ones where there is no room.
@@ -187,7 +208,8 @@ fn figures(
 fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Line<'static>> {
     let theme = &dash.theme;
     let name = run.work.issue().map_or_else(|| run.work.repo().to_string(), ToString::to_string);
-    let (mark, role) = run_mark(run, &theme.marks);
+    let asks = snapshot.fleet.waits_for_human(run);
+    let (mark, role) = run_mark(run, asks, &theme.marks);
     let title = format!(" {} {name}: {}", run.id, run.work.title().clean_line());
     let mut bar = vec![piece("  ", theme, Tone::Text)];
     for phase in Phase::ALL {
@@ -200,7 +222,11 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
         };
         bar.push(piece(format!("{sign} {}  ", phase.as_str()), theme, role));
     }
+    let question = snapshot.fleet.waiting_for_human();
     let doing = match run.progress.outcome {
+        None if let Some(asked) = question.get(&run.id) => {
+            format!("{}: {}", asked.kind.as_str(), asked.title.clean_line())
+        }
         None => snapshot.doing(run, snapshot.fleet.last_event),
         Some(outcome) => format!("{}: {}", outcome.as_str(), run.progress.why.clean_line()),
     };
@@ -226,48 +252,65 @@ fn focused(run: &Run, snapshot: &Snapshot, dash: &Dash, width: usize) -> Vec<Lin
 /// # Errors
 /// [`Failure`] where the theme can't be read, or this is no terminal.
 pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
+    tty::check()?;
     let ui = &client.config.ui;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let theme = Theme::load(&ui.theme, ui.ascii, colour)?;
+    let theme = Theme::load(&ui.theme, ui.ascii, colour)?.at_depth(ColourDepth::of_environment());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let host = crate::core::model::untrusted::clean_line(&host);
     let dash = Dash { theme, host, now: clock::wall(), turn: 0, lost: None };
     restore_on_panic();
     let guard = Guard::take(false)
         .map_err(|error| Failure::new(FailureKind::Usage, "this is no terminal").because(error))?;
-    let done = serve(client, dash).await;
-    drop(guard);
-    done.map_err(Failure::from)
+    serve(client, dash, guard).await.map_err(Failure::from)
 }
 
-async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
+async fn serve(client: &Client, mut dash: Dash, mut guard: Guard) -> io::Result<()> {
     let (width, height) = crossterm::terminal::size()?;
     client.resize(width, height);
     let mut screen = Screen::new(width, height)?;
     let mut wire = FrameWire::start(io::stdout())?;
+    if dash.theme.asks_background() && tty::answers() {
+        wire.send_raw(event::BACKGROUND.to_vec());
+    }
     let mut keys = local::events()?;
     let mut sizes = signal(SignalKind::window_change())?;
     let mut snapshots = client.snapshots.clone();
     let mut link = client.connection.clone();
-    let mut ends = [
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::hangup())?,
-        signal(SignalKind::interrupt())?,
-    ];
+    let mut ends = TerminalSignals::new()?;
+    let mut stops = signals::stop_requests()?;
+    let mut stopped = false;
     let mut turned = Instant::now();
     let mut dirty = true;
     loop {
+        if std::mem::take(&mut stopped) {
+            signals::settle(&mut wire).await;
+            drop((guard, keys));
+            signals::stop().await?;
+            (guard, keys) = (Guard::take(false)?, local::events()?);
+            let (width, height) = crossterm::terminal::size()?;
+            screen.resize(width, height)?;
+            screen.redraw()?;
+            dirty = true;
+        }
         let several = moving(&snapshots.borrow()).len() > 1;
         let next = turned + TURN;
-        let [term, hup, int] = &mut ends;
         tokio::select! {
             biased;
             event = keys.next() => match event {
                 None => return Ok(()),
                 Some(event::TerminalEvent::Input(Event::Key(key))) => {
                     let c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
+                    let z = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('z');
+                    stopped = z;
                     if c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
                         return Ok(());
+                    }
+                }
+                Some(event::TerminalEvent::Background(r, g, b)) => {
+                    if let Ok(theme) = dash.theme.on_background((r, g, b)) {
+                        dash.theme = theme;
+                        dirty = true;
                     }
                 }
                 Some(_) => {}
@@ -278,9 +321,8 @@ async fn serve(client: &Client, mut dash: Dash) -> io::Result<()> {
                 client.resize(width, height);
                 dirty = true;
             }
-            _ = term.recv() => return Ok(()),
-            _ = hup.recv() => return Ok(()),
-            _ = int.recv() => return Ok(()),
+            () = ends.received() => return Ok(()),
+            _ = stops.recv() => stopped = true,
             ok = wire.written() => if !ok { return Ok(()) },
             // One frame in flight, and a few a second at most: nobody types here.
             () = tokio::time::sleep(Duration::from_millis(100)), if dirty && wire.ready() => {

@@ -22,14 +22,15 @@ pub(crate) fn take(app: &mut App, snapshot: &Snapshot, event: &Event) -> Vec<Req
 }
 
 fn mouse(app: &mut App, snapshot: &Snapshot, event: MouseEvent) -> Vec<Request> {
+    let at = Position { x: event.column, y: event.row };
     match event.kind {
-        MouseEventKind::ScrollDown => wheel(app, snapshot, Motion::Next),
-        MouseEventKind::ScrollUp => wheel(app, snapshot, Motion::Previous),
-        MouseEventKind::Down(_) => app.click(Position { x: event.column, y: event.row }, snapshot),
+        MouseEventKind::ScrollDown => wheel(app, snapshot, at, Motion::Next),
+        MouseEventKind::ScrollUp => wheel(app, snapshot, at, Motion::Previous),
+        MouseEventKind::Down(_) => app.click(at, snapshot),
         _ => Vec::new(),
     }
 }
 
-fn wheel(app: &mut App, snapshot: &Snapshot, motion: Motion) -> Vec<Request> {
-    (0..WHEEL).flat_map(|_| app.go(motion, snapshot)).collect()
+fn wheel(app: &mut App, snapshot: &Snapshot, at: Position, motion: Motion) -> Vec<Request> {
+    (0..WHEEL).flat_map(|_| app.wheel(at, motion, snapshot)).collect()
 }

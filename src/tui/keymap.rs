@@ -65,6 +65,11 @@ impl Binding {
         self.on.iter().map(Key::to_string).collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether the keymap has its own words for the action.
+    pub(crate) const fn has_own_words(&self) -> bool {
+        self.desc.is_some()
+    }
+
     /// The label for people: the keymap's own, else the action's.
     pub(crate) fn label(&self) -> &str {
         self.desc.as_deref().unwrap_or(self.action.label())
@@ -117,9 +122,8 @@ impl Keymap {
         let read: BTreeMap<String, Vec<Line>> = parse(file, text)?;
         let mut contexts = BTreeMap::new();
         for (name, lines) in read {
-            let wrong = |at: usize, message: String| ConfigError::Meaning {
-                key: format!("{file}: {name}[{at}]"),
-                message,
+            let wrong = |at: usize, message: String| {
+                ConfigError::meaning(format!("{file}: {name}[{at}]"), message)
             };
             let Some(context) = catalog.contexts.iter().find(|known| known.name == name) else {
                 return Err(wrong(0, format!("there is no context {name:?}")));
@@ -180,6 +184,12 @@ impl Keymap {
         if pending { Match::Pending } else { Match::None }
     }
 
+    /// Every key of an action in a context, as they are shown.
+    pub(crate) fn keys_of(&self, context: KeyContext, action: Action) -> Vec<String> {
+        let bound = self.active(context).filter(|binding| binding.action == action);
+        bound.map(Binding::keys).collect()
+    }
+
     /// The first key of an action in a context, as it is shown; empty where it has none.
     pub(crate) fn key_of(&self, context: KeyContext, action: Action) -> String {
         let bound = self.active(context).find(|binding| binding.action == action);
@@ -192,16 +202,16 @@ fn refuse_conflicts(key: &str, bindings: &[Binding]) -> Result<(), ConfigError> 
     for (at, binding) in bindings.iter().enumerate() {
         let mut others = bindings.iter().enumerate().filter(|(other, _)| *other != at);
         if let Some((_, other)) = others.find(|(_, other)| other.on.starts_with(&binding.on)) {
-            return Err(ConfigError::Meaning {
-                key: key.to_owned(),
-                message: format!(
+            return Err(ConfigError::meaning(
+                key,
+                format!(
                     "{} asks for {} and begins {} for {}: remove one of them",
                     binding.keys(),
                     binding.action.name(),
                     other.keys(),
                     other.action.name()
                 ),
-            });
+            ));
         }
     }
     Ok(())

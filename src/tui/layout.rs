@@ -12,22 +12,28 @@ use super::pane_id::{Column, PaneId};
 pub(crate) const LEAST: (u16, u16) = (40, 10);
 /// The problems that are shown below the header at most.
 pub(crate) const PROBLEMS: usize = 3;
+/// The height from which the header has a second line.
+const FACTS: u16 = 16;
 /// The body that has room for all panes.
-const ALL: (u16, u16) = (140, 32);
+const ALL: (u16, u16) = (140, 31);
 /// The body, without tabs, that has room for two panes.
-const TWO: (u16, u16) = (110, 16);
+const TWO: (u16, u16) = (110, 15);
 
 /// Everything that the places of the panes depend on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrangement<'a> {
     pub(crate) size: (u16, u16),
-    /// Every pane, in the order of registration.
+    /// The panes that have a place, in the order of registration.
     pub(crate) panes: &'a [PaneId],
     pub(crate) focus: PaneId,
     /// The focused pane has the whole body.
     pub(crate) zoomed: bool,
     /// The problems to show.
     pub(crate) problems: usize,
+    /// Rows above the footer that the tour takes.
+    pub(crate) tour: u16,
+    /// How far the operator moved the split between the columns, in percent.
+    pub(crate) split: i16,
 }
 
 /// The places of everything on a screen.
@@ -41,6 +47,7 @@ pub(crate) struct Places {
     pub(crate) tabs: Option<Rect>,
     /// The room between header and footer.
     pub(crate) body: Rect,
+    pub(crate) tour: Rect,
     pub(crate) footer: Rect,
 }
 
@@ -61,10 +68,11 @@ impl Arrangement<'_> {
     pub(crate) fn places(&self) -> Places {
         let area = Rect::new(0, 0, self.size.0, self.size.1);
         let problems = u16::try_from(self.problems.min(PROBLEMS)).unwrap_or(0);
-        let [header, problems, body, footer] = Layout::vertical([
-            Constraint::Length(1),
+        let [header, problems, body, tour, footer] = Layout::vertical([
+            Constraint::Length(if self.size.1 >= FACTS { 2 } else { 1 }),
             Constraint::Length(problems),
             Constraint::Min(0),
+            Constraint::Length(self.tour),
             Constraint::Length(1),
         ])
         .areas(area);
@@ -76,7 +84,7 @@ impl Arrangement<'_> {
                 Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(body);
             (Some(tabs), self.focused(rest))
         };
-        Places { header, problems, panes, tabs, body, footer }
+        Places { header, problems, panes, tabs, body, tour, footer }
     }
 
     /// The focused pane alone, or with the main pane of the other column.
@@ -87,9 +95,14 @@ impl Arrangement<'_> {
             return vec![(self.focus, area)];
         };
         let right = if self.focus == left { right } else { self.focus };
-        let [a, b] =
-            Layout::horizontal([Constraint::Percentage(45), Constraint::Fill(1)]).areas(area);
+        let [a, b] = Layout::horizontal([self.left(45), Constraint::Fill(1)]).areas(area);
         vec![(left, a), (right, b)]
+    }
+
+    /// The width of the left column, whose own share is in percent.
+    fn left(&self, share: i16) -> Constraint {
+        let share = (share + self.split).clamp(10, 90);
+        Constraint::Percentage(u16::try_from(share).unwrap_or(50))
     }
 
     fn main(&self, column: Column) -> Option<PaneId> {
@@ -99,8 +112,7 @@ impl Arrangement<'_> {
 
     /// All panes, stacked in two columns.
     fn columns(&self, area: Rect) -> Vec<(PaneId, Rect)> {
-        let [left, right] =
-            Layout::horizontal([Constraint::Percentage(46), Constraint::Fill(1)]).areas(area);
+        let [left, right] = Layout::horizontal([self.left(46), Constraint::Fill(1)]).areas(area);
         let mut placed = self.stack(Column::Left, left);
         placed.extend(self.stack(Column::Right, right));
         placed

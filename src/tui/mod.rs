@@ -21,26 +21,42 @@
 //! - `session` is the loop at a terminal; `dash` is a screen of its own, without keys
 
 mod action;
+mod action_group;
 mod app;
 mod bars;
+mod clipboard;
 mod clock;
+mod colour;
 mod component;
 pub(crate) mod dash;
 mod fetch;
+mod ground;
+mod held;
 mod input;
 mod keymap;
+mod last_look;
 mod layout;
+mod markdown;
 mod motion;
 mod overlays;
 mod pane_id;
 mod panes;
+mod past;
+mod past_keys;
+mod plain_cells;
 mod request;
 mod response;
+mod review;
 mod run_actions;
+mod saved_layout;
 pub(crate) mod session;
+mod signals;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod theme_file;
+mod tour;
 mod tty;
 mod unneeded;
 mod widgets;
@@ -49,3 +65,4 @@ mod widgets;
 pub use self::app::App;
 pub use self::panes::transcript::window::Window as TranscriptWindow;
 pub use self::theme::Theme;
+pub(crate) use self::tty::check as check_terminal;

@@ -9,8 +9,12 @@ use super::action::Action;
 use super::keymap::KeyContext;
 use super::pane_id::PaneId;
 use super::request::Request;
+use super::review::ReviewChange;
+use super::subject::Subject;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
+use crate::core::query::brief::FleetBrief;
+use crate::core::query::span::Timeline;
 use crate::runtime::Snapshot;
 
 /// One thing that the cockpit does for a component.
@@ -18,10 +22,10 @@ use crate::runtime::Snapshot;
 pub(crate) enum Reaction {
     /// Ask the session for something outside.
     Request(Request),
-    /// Show a message in the footer until the next key.
+    /// Show a message until the next key.
     Message(String),
-    /// Show a run's transcript where transcripts are shown.
-    ShowRun(RunId),
+    /// Say until the next key why a wish can't be carried out.
+    Refusal(String),
     /// Show a run's transcript and give it the focus.
     OpenTranscript(RunId),
     /// Give the focus to a pane; overlays are closed.
@@ -34,6 +38,16 @@ pub(crate) enum Reaction {
     Act(Action),
     /// Search in the focused pane.
     Search(Option<String>),
+    /// Change the comments on a run's diff that wait to be sent.
+    Review(RunId, ReviewChange),
+    /// Keep the text of a prompt that was left, for the next time that it is opened.
+    KeepDraft {
+        /// The title of the prompt.
+        title: String,
+        text: String,
+    },
+    /// Forget the draft of the prompt with this title: its text was sent, or emptied.
+    DropDraft(String),
 }
 
 /// The answer of a component that handled something: reactions of the cockpit, in order.
@@ -54,6 +68,11 @@ impl Response {
         Self::from(Reaction::Message(text.into()))
     }
 
+    /// The reason why a wish can't be carried out.
+    pub(crate) fn refusal(text: impl Into<String>) -> Self {
+        Self::from(Reaction::Refusal(text.into()))
+    }
+
     pub(crate) fn open(dialog: Dialog) -> Self {
         Self::from(Reaction::Open(dialog))
     }
@@ -63,9 +82,13 @@ impl Response {
         Self::open(Dialog::Prompt(Box::new(prompt)))
     }
 
-    /// A question before a request that can't be taken back; `means` is the effect of yes.
-    pub(crate) fn confirm(question: String, means: impl Into<String>, yes: Request) -> Self {
-        Self::open(Dialog::Confirm { question, means: means.into(), yes })
+    /// A question before something that can't be taken back; `means` is the effect of yes.
+    pub(crate) fn confirm(
+        question: String,
+        means: impl Into<String>,
+        yes: impl Into<Self>,
+    ) -> Self {
+        Self::open(Dialog::Confirm { question, means: means.into(), yes: yes.into() })
     }
 
     /// This response with a further reaction at its end.
@@ -85,6 +108,12 @@ impl Response {
     }
 }
 
+impl From<Request> for Response {
+    fn from(request: Request) -> Self {
+        Self::request(request)
+    }
+}
+
 impl From<Reaction> for Response {
     fn from(reaction: Reaction) -> Self {
         Self(vec![reaction])
@@ -101,19 +130,43 @@ pub(crate) enum Dialog {
     Palette,
     /// The cost of runs, by day, repository and run.
     Spend,
+    /// What happened since the operator last looked.
+    Brief(Box<FleetBrief>),
+    /// What each run did over the last hours.
+    Timeline(Box<Timeline>),
+    /// Two runs side by side.
+    Compare(Box<ComparedRuns>),
+    /// The tails of all live transcripts.
+    Grid,
+    /// The changes of a run, to comment on.
+    Review(Box<ReviewedDiff>),
     /// The clients that are attached to this fleet.
     Clients,
-    /// A question before a request that can't be taken back.
+    /// A question before something that can't be taken back.
     Confirm {
         question: String,
         /// The effect of yes.
         means: String,
-        yes: Request,
+        yes: Response,
     },
     /// A text to be typed.
     Prompt(Box<Prompt>),
     /// A text to read.
     Text(TextView),
+}
+
+/// Two runs to compare, each with its diff or the reason why there is none.
+#[derive(Debug)]
+pub(crate) struct ComparedRuns {
+    pub(crate) runs: [RunId; 2],
+    pub(crate) diffs: [Result<String, String>; 2],
+}
+
+/// The diff of a run, clean and in lines.
+#[derive(Debug)]
+pub(crate) struct ReviewedDiff {
+    pub(crate) run: RunId,
+    pub(crate) lines: Vec<String>,
 }
 
 /// A text to be typed, and the function that takes it.
@@ -156,12 +209,24 @@ impl Prompt {
         Self { size: PromptSize::Line { enter }, ..Self::text(title, submit) }
     }
 
+    /// The same prompt with a line above the text.
+    pub(crate) fn about(mut self, line: impl Into<String>) -> Self {
+        self.about.push(line.into());
+        self
+    }
+
     /// A prompt for the text to search for in the focused pane.
     pub(crate) fn search() -> Self {
-        Self::line("Search".into(), "Search", |text| {
+        Self::filter("Search", "")
+    }
+
+    /// A prompt for the words that the focused pane shall look for; it begins with the ones in force.
+    pub(crate) fn filter(title: &'static str, text: &str) -> Self {
+        let prompt = Self::line(title.into(), "Search", |text| {
             let first = text.lines().next().filter(|line| !line.is_empty());
             Reaction::Search(first.map(str::to_owned)).into()
-        })
+        });
+        Self { text: text.to_owned(), ..prompt }
     }
 }
 
@@ -177,6 +242,8 @@ pub(crate) struct TextView {
     pub(crate) content: TextSource,
     /// Opens at the end and stays there as the text grows.
     pub(crate) at_end: bool,
+    /// The thing that the text is about, on which keys then act.
+    pub(crate) subject: Option<Subject>,
 }
 
 /// Where the lines of a document come from.
@@ -191,14 +258,24 @@ pub(crate) type LiveLines = Box<dyn Fn(&Snapshot, Timestamp) -> Vec<String>>;
 
 impl TextView {
     pub(crate) fn fixed(title: impl Into<String>, lines: Vec<String>) -> Self {
-        Self { title: title.into(), content: TextSource::Fixed(lines), at_end: false }
+        Self { title: title.into(), content: TextSource::Fixed(lines), ..Self::empty() }
     }
 
     pub(crate) fn live(
         title: impl Into<String>,
         lines: impl Fn(&Snapshot, Timestamp) -> Vec<String> + 'static,
     ) -> Self {
-        Self { title: title.into(), content: TextSource::Live(Box::new(lines)), at_end: false }
+        Self { title: title.into(), content: TextSource::Live(Box::new(lines)), ..Self::empty() }
+    }
+
+    const fn empty() -> Self {
+        let content = TextSource::Fixed(Vec::new());
+        Self { title: String::new(), content, at_end: false, subject: None }
+    }
+
+    /// The same text as one about a subject.
+    pub(crate) fn about(self, subject: Subject) -> Self {
+        Self { subject: Some(subject), ..self }
     }
 }
 

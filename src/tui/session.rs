@@ -10,15 +10,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
 use super::app::{self, App};
+use super::clipboard;
 use super::clock::{reached, until_next_minute};
+use super::colour::ColourDepth;
 use super::component::{PaneMessage, PaneSetup};
 use super::fetch::{Fetched, Fetcher};
 use super::input;
+use super::last_look::LastLook;
 use super::panes;
 use super::request::Request;
 use super::response::{Dialog, TextView};
+use super::saved_layout::SavedLayouts;
+use super::signals::{self, TerminalSignals};
 use super::theme::Theme;
-use super::tty::{TerminalInput, Tty};
+use super::theme_file;
+use super::tty::{self, TerminalInput, Tty};
 use crate::config::breakglass::BreakglassConfig;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::id::RunId;
@@ -37,6 +43,9 @@ use crate::term::{event, local};
 /// A frame that takes longer shows that the link is slow.
 const SLOW: Duration = Duration::from_millis(700);
 
+/// How long a held answer may take while the operator leaves.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// How long the loop takes output of shells at once: keys and frames come in between.
 const FEED: Duration = Duration::from_millis(4);
 /// Pieces of output of shells that may wait for the loop.
@@ -46,6 +55,8 @@ const PIECES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     Queue,
+    /// The queue of a demo, which offers its tour.
+    Demo,
     /// The transcript of a run.
     Run(RunId),
     /// Breakglass, on the whole screen.
@@ -57,10 +68,14 @@ pub(crate) enum Start {
 /// # Errors
 /// [`Failure`] where the theme or the keymap can't be read, or this is no terminal.
 pub(crate) async fn run(client: &Client, start: Start) -> Result<(), Failure> {
+    tty::check()?;
     let size = crossterm::terminal::size()?;
-    let mut session = Session::new(client, size, client.detaches)?;
+    let mut session = Session::new(client, size, client.detaches, ColourDepth::of_environment())?;
     match start {
-        Start::Queue => {}
+        Start::Queue => session.begin_with_brief(),
+        Start::Demo => {
+            session.app.say("This is a demo: F1 shows you around in seven steps, ? shows the keys");
+        }
         Start::Run(run) => session.app.open_transcript(run),
         Start::Breakglass => session.app.zoom_to(panes::breakglass::ID),
     }
@@ -77,14 +92,16 @@ pub(crate) fn run_remote(
     events: event::TerminalEvents,
     out: RemoteOutput,
     size: (u16, u16),
+    (term, colorterm): (&str, &str),
 ) -> Result<(), Failure> {
     // Leaving a remote terminal stops nothing.
-    let mut session = Session::new(client, size, true)?;
+    let mut session = Session::new(client, size, true, ColourDepth::of(colorterm, term))?;
     let (entering, leaving) =
         (guard::enter_sequence(session.app.mouse())?, guard::leave_sequence()?);
     let done = tokio::runtime::Handle::current().block_on(async {
         let mut wire = FrameWire::remote(out);
-        wire.send_raw(entering);
+        wire.send_raw([entering, session.question()].concat());
+        session.begin_with_brief();
         let done = session.serve(Tty::remote(events), &mut wire).await;
         wire.close(leaving).await;
         done
@@ -103,30 +120,76 @@ struct Session {
     /// The output of shells.
     pieces: mpsc::Receiver<(ShellId, FromShell)>,
     piece: mpsc::Sender<(ShellId, FromShell)>,
+    look: LastLook,
+    /// The operator was away for so long that the brief is shown at the begin.
+    brief_is_due: bool,
 }
 
 impl Session {
-    fn new(client: &Client, size: (u16, u16), detaches: bool) -> Result<Self, Failure> {
+    fn new(
+        client: &Client,
+        size: (u16, u16),
+        detaches: bool,
+        depth: ColourDepth,
+    ) -> Result<Self, Failure> {
         let ui = &client.config.ui;
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let app = App::new(app::AppSetup {
-            theme: Theme::load(&ui.theme, ui.ascii, colour)?,
+            theme: Theme::load(&ui.theme, ui.ascii, colour)?.at_depth(depth),
             keymap: app::catalog::keymap(&ui.keymap)?,
             size,
             host: clean_line(&rustix::system::uname().nodename().to_string_lossy()),
             actor: client.actor.clone(),
+            role: client.role,
             mouse: ui.mouse,
             detaches,
+            layouts: SavedLayouts::load(client.store.state()),
             panes: PaneSetup {
                 cold_path: client.config.breakglass.as_ref().map(BreakglassConfig::cold_command),
             },
         });
         let screen = Screen::new(size.0, size.1)?;
         let (results, fetched) = mpsc::channel(16);
+        theme_file::follow(app.theme(), results.clone());
         let (piece, pieces) = mpsc::channel(PIECES);
         let (client, frames) = (client.clone(), FrameLimiter::default());
-        let fetcher = Fetcher { client: client.clone(), results };
-        Ok(Self { client, app, screen, frames, fetched, fetcher, pieces, piece })
+        let (look, brief_is_due) =
+            LastLook::read(client.store.state(), &client.actor, clock::wall());
+        let since = look.since();
+        let fetcher = Fetcher { client: client.clone(), results, history: None, since };
+        Ok(Self {
+            client,
+            app,
+            screen,
+            frames,
+            fetched,
+            fetcher,
+            pieces,
+            piece,
+            look,
+            brief_is_due,
+        })
+    }
+
+    /// Shows the brief where the operator was away for long.
+    fn begin_with_brief(&self) {
+        if self.brief_is_due {
+            self.fetcher.fetch(Request::Brief);
+        }
+    }
+
+    /// Notes a key, and names the brief after a long absence.
+    fn note_key(&mut self) {
+        if let Some(away) = self.look.note_key(clock::wall()) {
+            self.fetcher.since = self.look.since();
+            self.app.note_absence(away);
+        }
+    }
+
+    /// The bytes that ask the terminal for its background, where that chooses the theme.
+    fn question(&self) -> Vec<u8> {
+        let asks = self.app.theme().asks_background();
+        if asks { event::BACKGROUND.to_vec() } else { Vec::new() }
     }
 
     /// Takes this terminal until the operator leaves it.
@@ -141,6 +204,9 @@ impl Session {
         })?;
         let mut wire = FrameWire::start(io::stdout())?;
         let tty = Tty::local(guard, local::events()?);
+        if tty::answers() {
+            wire.send_raw(self.question());
+        }
         self.serve(tty, &mut wire).await.map_err(Failure::from)
     }
 
@@ -163,24 +229,49 @@ impl Session {
         Ok(())
     }
 
+    /// Serves the terminal until the operator leaves, and then sends the answers that were held.
+    async fn serve(&mut self, tty: Tty, wire: &mut FrameWire) -> io::Result<()> {
+        self.look.keep(clock::wall());
+        let done = self.serve_terminal(tty, wire).await;
+        self.look.keep(clock::wall());
+        self.send_held().await;
+        self.save_layouts();
+        done
+    }
+
+    /// Keeps the layouts for the next time, where the operator changed one.
+    fn save_layouts(&mut self) {
+        let state = self.client.store.state().to_owned();
+        let layouts = self.app.layouts();
+        if *layouts != SavedLayouts::load(&state)
+            && let Err(error) = layouts.save(&state)
+        {
+            tracing::warn!(%error, "the layouts of the cockpit can't be saved");
+        }
+    }
+
+    /// Sends the answers that were held: the operator leaves the screen on which they could be undone.
+    async fn send_held(&mut self) {
+        for command in self.app.take_held() {
+            // A runtime that is gone takes no answer; nobody is left to read its refusal.
+            let _ = tokio::time::timeout(LEAVING, self.client.command(command)).await;
+        }
+    }
+
     /// Takes input, snapshots and notices, and sends frames, until the operator leaves.
-    async fn serve(&mut self, mut tty: Tty, wire: &mut FrameWire) -> io::Result<()> {
+    async fn serve_terminal(&mut self, mut tty: Tty, wire: &mut FrameWire) -> io::Result<()> {
         let mut snapshots = self.client.snapshots.clone();
         let mut transcripts = self.client.transcripts.clone();
         let mut link = self.client.connection.clone();
         let mut notices = self.client.notices();
-        let mut ends = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-            signal(SignalKind::interrupt())?,
-        ];
+        let mut ends = TerminalSignals::new()?;
+        let mut stops = signals::stop_requests()?;
         let mut sizes = signal(SignalKind::window_change())?;
         let mut bell = Vec::new();
         self.frames.typed(Instant::now());
         loop {
             let due = self.frames.due();
             let moving = self.app.due(Instant::now());
-            let [term, hup, int] = &mut ends;
             let local = tty.is_local();
             tokio::select! {
                 biased;
@@ -194,30 +285,41 @@ impl Session {
                             }
                             continue;
                         }
+                        Some(TerminalInput::Background(colour)) => {
+                            self.app.set_background(colour);
+                            self.frames.changed(Instant::now());
+                            continue;
+                        }
                     };
                     self.frames.typed(Instant::now());
                     if local {
                         self.check_size()?;
                     }
-                    let snapshot = snapshots.borrow().clone();
+                    let live = snapshots.borrow().clone();
+                    let snapshot = self.app.past_snapshot().unwrap_or(live);
+                    self.app.set_instant(Instant::now());
                     if let Event::Resize(width, height) = event {
                         self.resize((width, height))?;
                     }
-                    for request in input::take(&mut self.app, &snapshot, &event) {
+                    let requests = input::take(&mut self.app, &snapshot, &event);
+                    if matches!(event, Event::Key(_)) {
+                        self.note_key();
+                    }
+                    for request in requests {
                         match request {
                             Request::Quit => return Ok(()),
+                            Request::Suspend => tty = self.suspend(tty, wire).await?,
                             Request::Shell(path) => tty = self.run_shell(tty, &path).await?,
                             Request::Mouse(on) => bell.extend(tty.set_mouse(on)?),
-                            Request::Copy(text) => bell.extend(clipboard(&text)?),
+                            Request::Copy(text) => bell.extend(self.copy(&text, local)?),
                             Request::Redraw => self.screen.redraw()?,
                             request => self.fetcher.fetch(request),
                         }
                     }
                 }
                 _ = sizes.recv(), if local => self.check_size()?,
-                _ = term.recv(), if local => return Ok(()),
-                _ = hup.recv(), if local => return Ok(()),
-                _ = int.recv(), if local => return Ok(()),
+                () = ends.received(), if local => return Ok(()),
+                _ = stops.recv(), if local => tty = self.suspend(tty, wire).await?,
                 ok = wire.written() => {
                     if !ok {
                         return Ok(());
@@ -231,7 +333,9 @@ impl Session {
                     self.frames.typed(Instant::now());
                 }
                 () = reached(moving) => {
-                    self.app.tick(Instant::now());
+                    for request in self.app.tick(Instant::now()) {
+                        self.fetcher.fetch(request);
+                    }
                     self.frames.changed(Instant::now());
                 }
                 () = reached(due), if wire.ready() && tty.ready() => {
@@ -283,8 +387,26 @@ impl Session {
     fn show(&mut self, fetched: Fetched, snapshot: &Snapshot) {
         let message = match fetched {
             Fetched::Text(text) => return self.app.say(text),
+            Fetched::Theme(Ok(theme)) => return self.app.set_theme(*theme),
+            Fetched::Theme(Err(error)) => return self.app.refuse(error),
+            Fetched::Refusal(why) => return self.app.refuse(why),
             Fetched::Document { title, lines } => {
-                return self.app.open(Dialog::Text(TextView::fixed(title, lines)));
+                return self.app.show(Dialog::Text(TextView::fixed(title, lines)));
+            }
+            Fetched::Brief(brief) => return self.app.show(Dialog::Brief(brief)),
+            Fetched::Timeline(timeline) => return self.app.show(Dialog::Timeline(timeline)),
+            Fetched::Compare(compared) => return self.app.show(Dialog::Compare(compared)),
+            Fetched::Review(diff) => return self.app.show(Dialog::Review(diff)),
+            Fetched::ReviewSent(run) => return self.app.review_sent(run),
+            Fetched::History(history, past) => {
+                self.fetcher.history = Some(history.clone());
+                return self.app.enter_past(history, *past);
+            }
+            Fetched::Past(moment, past) => {
+                if let Some(request) = self.app.show_past(moment, past) {
+                    self.fetcher.fetch(request);
+                }
+                return;
             }
             Fetched::VerbStarted(verb) => PaneMessage::VerbStarted(verb),
             Fetched::Recording(name, played) => PaneMessage::Recording(name, played),
@@ -321,13 +443,51 @@ impl Session {
 
     /// Draws a frame and returns its bytes: none where nothing changed.
     fn frame(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Vec<u8>> {
+        let past = self.app.past_snapshot();
+        if past.is_none() {
+            // A history keeps whole fleets.
+            self.fetcher.history = None;
+        }
+        let snapshot = past.as_ref().unwrap_or(snapshot);
         let minute = Timestamp(clock::wall().0 / 60_000 * 60_000);
-        self.app.set_now(minute.max(snapshot.fleet.last_event));
+        let last = snapshot.fleet.last_event;
+        self.app.set_instant(Instant::now());
+        self.app.set_now(if past.is_some() { last } else { minute.max(last) });
         self.app.prepare(snapshot, &self.client.store);
         let app = &self.app;
         self.screen.terminal.draw(|frame| app.draw(frame, snapshot))?;
         self.frames.drawn(Instant::now());
         Ok(self.screen.take())
+    }
+
+    /// Stops this process and those of its group, as Ctrl-Z does in any program, and takes the terminal
+    /// again once the shell continues it.
+    async fn suspend(&mut self, tty: Tty, wire: &mut FrameWire) -> io::Result<Tty> {
+        if !tty.is_local() {
+            self.app.say("only a cockpit at a terminal of this machine can be suspended");
+            return Ok(tty);
+        }
+        self.send_held().await;
+        signals::settle(wire).await;
+        // This restores the terminal. The shell that gets it shows that the job has stopped.
+        drop(tty);
+        signals::stop().await?;
+        let tty = Tty::local(Guard::take(self.app.mouse())?, local::events()?);
+        self.resize(crossterm::terminal::size()?)?;
+        self.screen.redraw()?;
+        self.frames.typed(Instant::now());
+        Ok(tty)
+    }
+
+    /// The bytes that put a text into the clipboard. tmux keeps them to itself as it is shipped, so it is
+    /// also handed the text by its own command.
+    fn copy(&mut self, text: &str, local: bool) -> io::Result<Vec<u8>> {
+        let plain = clipboard::sequence(text)?;
+        if !local || !clipboard::in_tmux() {
+            return Ok(plain);
+        }
+        self.fetcher.copy_to_tmux(text.to_owned());
+        Ok([plain.clone(), clipboard::through_tmux(&plain)].concat())
     }
 
     /// Runs a shell of this machine in the cockpit's place, and returns the terminal after it.
@@ -336,6 +496,7 @@ impl Session {
             self.app.say("a shell opens only at a terminal of this machine");
             return Ok(tty);
         }
+        self.send_held().await;
         // Even without being polled it would take the shell's keys.
         drop(tty);
         writeln!(
@@ -354,10 +515,4 @@ impl Session {
         self.screen.redraw()?;
         Ok(tty)
     }
-}
-
-fn clipboard(text: &str) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    crossterm::execute!(bytes, crossterm::clipboard::CopyToClipboard::to_clipboard_from(text))?;
-    Ok(bytes)
 }

@@ -7,6 +7,8 @@ use crossterm::event::Event;
 use futures::StreamExt;
 
 use super::clock::reached;
+use super::theme::Rgb;
+use crate::error::{Failure, FailureKind};
 use crate::term::event;
 use crate::term::guard::{self, Guard};
 
@@ -36,6 +38,26 @@ pub(super) enum TerminalInput {
     Event(Event),
     /// The last frame went over the whole link in this time.
     FrameShown(Duration),
+    /// The terminal's background, which was asked for.
+    Background(Rgb),
+}
+
+/// Whether this terminal answers questions, or drops them silently: the Linux console shows them.
+pub(super) fn answers() -> bool {
+    std::env::var("TERM").is_ok_and(|term| term != "linux")
+}
+
+/// Refuses a terminal that can't show a screen, and says what can be read there.
+///
+/// # Errors
+/// [`Failure`], for a terminal without cursor movement.
+pub(crate) fn check() -> Result<(), Failure> {
+    guard::check_terminal().map_err(|error| {
+        Failure::from_error(FailureKind::Usage, error).hint(
+            "`afk watch` prints a line for each event; where the terminal can do more, set TERM, for \
+             example to xterm-256color",
+        )
+    })
 }
 
 impl Tty {
@@ -64,9 +86,13 @@ impl Tty {
     pub(super) async fn next(&mut self) -> Option<TerminalInput> {
         match self {
             Self::Local { keys, .. } => loop {
-                // The terminal of this process is never queried.
-                if let event::TerminalEvent::Input(event) = keys.next().await? {
-                    return Some(TerminalInput::Event(event));
+                match keys.next().await? {
+                    event::TerminalEvent::Input(event) => return Some(TerminalInput::Event(event)),
+                    event::TerminalEvent::Background(r, g, b) => {
+                        return Some(TerminalInput::Background((r, g, b)));
+                    }
+                    // No probe is sent to the terminal of this process.
+                    event::TerminalEvent::ProbeAnswered => {}
                 }
             },
             Self::Remote { events, flow } => loop {
@@ -81,6 +107,9 @@ impl Tty {
                 };
                 match sent {
                     event::TerminalEvent::Input(event) => return Some(TerminalInput::Event(event)),
+                    event::TerminalEvent::Background(r, g, b) => {
+                        return Some(TerminalInput::Background((r, g, b)));
+                    }
                     event::TerminalEvent::ProbeAnswered => {
                         flow.answers = Some(true);
                         if let Some(asked) = flow.asked.take() {

@@ -12,6 +12,9 @@
 //! | `refs/afk/kept/…`, `refs/afk/capsules/…` | work that a run left |
 
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::WorkspaceError;
 use super::call::GitOutput;
@@ -40,6 +43,9 @@ pub(crate) enum PushOutcome {
     Refused(String),
 }
 
+/// The name of a base clone in the folder of its repository.
+pub(crate) const FOLDER: &str = "base.git";
+
 /// Parts of the messages about a protected branch; GitHub's codes come first.
 const PROTECTED: [&str; 6] = [
     "GH006",
@@ -66,6 +72,14 @@ pub struct Base {
     branch: String,
     /// The address that pushes go to. The configuration names none.
     remote: String,
+    /// The address of the clone's remote, for all who work with the clone. Whoever is reaching the remote
+    /// holds it, so that the address does not change in the middle of a push.
+    address: Arc<RwLock<String>>,
+}
+
+/// Whether a folder has a base clone. A first clone that was cut off leaves none.
+pub(crate) fn is_clone(dir: &Path) -> bool {
+    dir.join("HEAD").exists()
 }
 
 impl Base {
@@ -82,20 +96,38 @@ impl Base {
     ) -> Result<Self, WorkspaceError> {
         refuse_link(dir)?;
         let new = NewRepository { bare: true, remote: Some(remote), borrows: None };
-        if !dir.join("HEAD").exists() {
+        if !is_clone(dir) {
             first_clone.run(dir, &new, branch, git).await?;
         }
         // An earlier afk let agents write into it, and the remote may have another address now.
-        let config = dir.join("config");
-        refuse_link(&config)?;
-        let text = new.configuration();
-        if std::fs::read_to_string(&config).unwrap_or_default() != text {
-            let written = dir.join("config.afk");
-            repository::write(&written, &text)?;
-            std::fs::rename(&written, &config).map_err(WorkspaceError::io(&config))?;
-        }
+        configure(dir, remote)?;
         let (branch, remote) = (branch.to_owned(), remote.to_owned());
-        Ok(Self { git: git.at(dir), branch, remote })
+        let address = Arc::new(RwLock::new(remote.clone()));
+        Ok(Self { git: git.at(dir), branch, remote, address })
+    }
+
+    /// The same clone with another address or branch, once nobody reaches the old remote any more. Its
+    /// references are those of the old remote until the next fetch.
+    ///
+    /// # Errors
+    /// The configuration of the clone can't be written.
+    pub(crate) async fn toward(&self, remote: &str, branch: &str) -> Result<Self, WorkspaceError> {
+        // Each call that holds it has a deadline.
+        let mut address = self.address.write().await;
+        refuse_link(self.dir())?;
+        configure(self.dir(), remote)?;
+        remote.clone_into(&mut address);
+        let (branch, remote) = (branch.to_owned(), remote.to_owned());
+        Ok(Self { git: self.git.toward(&remote), branch, remote, address: self.address.clone() })
+    }
+
+    /// Keeps the clone's address as it is until the guard is dropped.
+    ///
+    /// # Errors
+    /// The address has changed since this was opened: its owner should open the clone again.
+    async fn still(&self) -> Result<RwLockReadGuard<'_, String>, WorkspaceError> {
+        let address = self.address.read().await;
+        if *address == self.remote { Ok(address) } else { Err(WorkspaceError::RemoteChanged) }
     }
 
     /// The same clone with calls of git that are marked as another owner's.
@@ -140,6 +172,12 @@ impl Base {
     /// # Errors
     /// The remote can't be fetched from, or lacks the branch.
     pub async fn fetch(&self) -> Result<Sha, WorkspaceError> {
+        let _still = self.still().await?;
+        self.fetch_still().await
+    }
+
+    /// [`Base::fetch`] for a caller that keeps the address.
+    async fn fetch_still(&self) -> Result<Sha, WorkspaceError> {
         let before = self.known_head().await?;
         fetch(&self.git).await?;
         let now = self.head().await?;
@@ -214,7 +252,8 @@ impl Base {
         commits: RunCommits<'_>,
     ) -> Result<PushOutcome, WorkspaceError> {
         let head = commits.head;
-        let upstream = self.fetch().await?;
+        let _still = self.still().await?;
+        let upstream = self.fetch_still().await?;
         if self.contains(head).await? {
             return Ok(PushOutcome::Landed);
         }
@@ -235,7 +274,7 @@ impl Base {
         let lease = format!("--force-with-lease={branch}:{upstream}");
         let args = ["push", "--porcelain", &lease, "--", &self.remote, &refspec];
         let push = self.git.reach(&args).await;
-        let now = self.fetch().await?;
+        let now = self.fetch_still().await?;
         if self.contains(head).await? {
             return self.same_tree(head, &now).await.map(|()| PushOutcome::Landed);
         }
@@ -333,6 +372,19 @@ impl Base {
     pub(crate) fn break_stale_locks(&self) {
         remove_locks(self.dir(), 0);
     }
+}
+
+/// Writes the configuration of the clone in `dir`, with the address that it fetches from.
+fn configure(dir: &Path, remote: &str) -> Result<(), WorkspaceError> {
+    let config = dir.join("config");
+    refuse_link(&config)?;
+    let text = NewRepository { bare: true, remote: Some(remote), borrows: None }.configuration();
+    if std::fs::read_to_string(&config).unwrap_or_default() != text {
+        let written = dir.join("config.afk");
+        repository::write(&written, &text)?;
+        std::fs::rename(&written, &config).map_err(WorkspaceError::io(&config))?;
+    }
+    Ok(())
 }
 
 /// The option with which a fetch accepts a shallow remote, whose oldest commits lack their parents.

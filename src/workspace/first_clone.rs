@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::WorkspaceError;
 use super::base;
+use super::damage;
 use super::git::Git;
 use super::repository::NewRepository;
 use super::trash;
@@ -69,7 +70,10 @@ impl FirstClone<'_> {
         let unfinished = PathBuf::from(format!("{}.new", dir.display()));
         // The remote may have another address than in an earlier attempt.
         let known = std::fs::read_to_string(unfinished.join("config")).unwrap_or_default();
-        if known == new.configuration() && unfinished.join("HEAD").is_file() {
+        let dir_now = unfinished.clone();
+        let is_sound = tokio::task::spawn_blocking(move || damage::of(&dir_now).is_none()).await;
+        let goes_on = known == new.configuration() && is_sound.unwrap_or(false);
+        if goes_on && unfinished.join("HEAD").is_file() {
             base::remove_locks(&unfinished, 0);
             remove_partial_packs(&unfinished);
         } else {

@@ -133,7 +133,7 @@ impl Git {
 
     /// The same git with the credentials for another remote, if it reaches one.
     #[must_use]
-    pub(super) fn toward(&self, address: &str) -> Self {
+    pub(crate) fn toward(&self, address: &str) -> Self {
         let remote = self.remote.clone();
         let remote = remote.map(|remote| Remote { address: address.to_owned(), ..remote });
         Self { remote, ..self.clone() }

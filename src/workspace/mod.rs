@@ -7,6 +7,7 @@
 //!                     ├► pool: the proving tree         │
 //!                     └► throwaway: clones of jobs      │
 //! leftovers: commits the rest, in the sandbox ──────────┘      seal: trailers, in the base
+//! renewal: a damaged base clone (damage) is set aside, and the remote cloned anew
 //! leaks: secrets, huge files and links in the commits of a run
 //! lfs: the files that Git LFS stores, from the workspace to the remote
 //! fitness: whose commits they are, what they undo (undone) and what programs left (content)
@@ -26,6 +27,7 @@ pub(crate) mod change;
 mod content;
 mod copy_tree;
 pub(crate) mod credential;
+pub(crate) mod damage;
 mod droppings;
 mod environment;
 pub mod first_clone;
@@ -41,6 +43,7 @@ pub mod name;
 pub(crate) mod outage;
 pub mod pool;
 mod protected;
+pub(crate) mod renewal;
 mod repository;
 pub(crate) mod seal;
 pub(crate) mod submodules;
@@ -101,6 +104,9 @@ pub enum WorkspaceError {
         /// The limit in minutes.
         minutes: u64,
     },
+    /// The configuration gave the remote another address in the meantime; a retry uses that one.
+    #[error("the remote has another address now")]
+    RemoteChanged,
     /// Nobody waited for the repository any more while it was opened, or afk ended.
     #[error("the clone was stopped before its end")]
     Stopped,

@@ -15,6 +15,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
@@ -31,7 +32,7 @@ use crate::redact::without_credentials;
 use crate::sandbox::Sandbox;
 
 /// The most references of the remote that a workspace gets.
-const REFERENCES_LIMIT: usize = 10_000;
+pub(super) const REFERENCES_LIMIT: usize = 10_000;
 
 /// What the programs in a workspace may reach.
 pub trait Sandboxes: std::fmt::Debug + Send + Sync {
@@ -56,14 +57,14 @@ pub struct RunWorktree {
 pub struct Pool {
     base: Base,
     dir: PathBuf,
-    disk_free_mib: u64,
+    disk_free_mib: AtomicU64,
     sandboxes: Arc<dyn Sandboxes>,
     trash: Trash,
     caches: Caches,
-    /// The workspaces that belong to a run.
-    taken: Mutex<BTreeSet<PathBuf>>,
+    /// The workspaces that belong to a run. Pools of one folder share them.
+    taken: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Held while a fresh tree is made or moved: the number of the last one.
-    fresh: Mutex<u64>,
+    fresh: Arc<Mutex<u64>>,
 }
 
 impl Pool {
@@ -83,8 +84,8 @@ impl Pool {
         std::fs::create_dir_all(dir).map_err(WorkspaceError::io(dir))?;
         let trash = Trash::new(dir.join("trash"));
         let caches = Caches::open(dir, trash.clone())?;
-        let (taken, fresh) = (Mutex::new(taken), Mutex::default());
-        let dir = dir.to_owned();
+        let (taken, fresh) = (Arc::new(Mutex::new(taken)), Arc::default());
+        let (dir, disk_free_mib) = (dir.to_owned(), AtomicU64::new(disk_free_mib));
         let pool = Self { base, dir, disk_free_mib, sandboxes, trash, caches, taken, fresh };
         pool.discard_unfinished();
         let mut adopted = true;
@@ -101,6 +102,29 @@ impl Pool {
         }
         pool.trash.empty();
         Ok(pool)
+    }
+
+    /// The same workspaces over a base clone whose address or branch has changed. Runs keep theirs; the
+    /// trees that were made in advance name the old address, and go.
+    ///
+    /// # Errors
+    /// A tree can't be discarded.
+    pub(crate) async fn over(&self, base: Base) -> Result<Self, WorkspaceError> {
+        let making = self.fresh.lock().await;
+        for tree in folders(&self.dir.join("fresh"), "tree-") {
+            self.trash.discard(&tree)?;
+        }
+        drop(making);
+        Ok(Self {
+            base,
+            dir: self.dir.clone(),
+            disk_free_mib: AtomicU64::new(self.disk_free_mib.load(Ordering::Relaxed)),
+            sandboxes: self.sandboxes.clone(),
+            trash: self.trash.clone(),
+            caches: self.caches.clone(),
+            taken: self.taken.clone(),
+            fresh: self.fresh.clone(),
+        })
     }
 
     /// Discards what a killed afk left: trees and imports that it had not finished, credentials.
@@ -124,6 +148,11 @@ impl Pool {
     #[must_use]
     pub const fn base(&self) -> &Base {
         &self.base
+    }
+
+    /// Takes the free space that the configuration requires now.
+    pub(crate) fn require_free(&self, mib: u64) {
+        self.disk_free_mib.store(mib, Ordering::Relaxed);
     }
 
     /// The caches of the repository.
@@ -228,7 +257,7 @@ impl Pool {
 
     /// Makes a fresh tree at a commit, under the name of an unfinished one.
     async fn make(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
-        check_disk(&self.dir, self.disk_free_mib)?;
+        check_disk(&self.dir, self.disk_free_mib.load(Ordering::Relaxed))?;
         let fresh = self.dir.join("fresh");
         refuse_link(&fresh)?;
         let number = loop {

@@ -10,6 +10,11 @@
     reason = "a test fails by a panic, and says when it is skipped"
 )]
 
+mod breakglass;
+mod conform;
+mod hostile;
+mod presets;
+mod probe;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -18,16 +23,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use presets::Make;
 use support::model::{Model, ModelRequest, Reply};
 use support::pty::Terminal;
 use support::world::World;
 use support::{journal_id, log, processes_with, repository_folder};
-
-/// The folder into which `tests/agents.sh` installed the programs.
-fn modules() -> PathBuf {
-    PathBuf::from(std::env::var("AFK_AGENTS").expect("tests/agents.sh sets AFK_AGENTS"))
-        .join("node_modules")
-}
 
 const TEST: &str = "mkdir -p tests && echo 'grep -q done state' > tests/state.sh; \
     sh tests/state.sh || git add tests && git commit -qm 'Test it'";
@@ -46,108 +46,6 @@ fn tdd(asked: &ModelRequest) -> Reply {
     }
 }
 
-fn claude(model: &Model, world: World) -> World {
-    let program = modules().join("@anthropic-ai/claude-code-linux-x64/claude");
-    let home = home(&world);
-    world.preset("claude", &[program.to_str().unwrap()], &format!(
-        "home = '{home}'\nset = {{ ANTHROPIC_BASE_URL = '{}', ANTHROPIC_API_KEY = 'sk-ant-dummy-000000', CLAUDE_CODE_MAX_RETRIES = '2' }}",
-        model.address
-    ))
-}
-
-fn codex(model: &Model, world: World) -> World {
-    // This is npm's shim; afk finds the program behind it.
-    let program = modules().join(".bin/codex");
-    let home = home(&world);
-    let provider = format!(
-        "model_providers.fake={{name=\"fake\",base_url=\"{}/v1\",env_key=\"FAKE_KEY\",wire_api=\"responses\",request_max_retries=1,stream_max_retries=1}}",
-        model.address
-    );
-    world.preset("codex", &[program.to_str().unwrap()], &format!(
-        "home = '{home}'\nset = {{ FAKE_KEY = 'dummy' }}\nargs = ['-c', 'model=gpt-5.5', '-c', 'model_provider=fake', '-c', '{provider}']"
-    ))
-}
-
-fn opencode(model: &Model, world: World) -> World {
-    let program = modules().join(".bin/opencode");
-    let home = home(&world);
-    let config = serde_json::json!({
-        "autoupdate": false, "share": "disabled", "model": "fake/m", "small_model": "fake/m",
-        "provider": {"fake": {"npm": "@ai-sdk/anthropic", "name": "fake",
-            "options": {"baseURL": format!("{}/v1", model.address), "apiKey": "dummy"},
-            "models": {"m": {"name": "m", "limit": {"context": 200_000, "output": 8192}}}}},
-        "permission": {"edit": "ask", "bash": "ask"},
-    });
-    world.preset(
-        "opencode",
-        &[program.to_str().unwrap()],
-        &format!("home = '{home}'\nset = {{ OPENCODE_CONFIG_CONTENT = '{config}' }}"),
-    )
-}
-
-fn claude_agent_acp(model: &Model, world: World) -> World {
-    let node = modules().join(".bin/node");
-    let program = modules().join("@agentclientprotocol/claude-agent-acp/dist/index.js");
-    let home = home(&world);
-    world.preset("claude-agent-acp", &[node.to_str().unwrap(), program.to_str().unwrap()], &format!(
-        "home = '{home}'\nset = {{ ANTHROPIC_BASE_URL = '{}', ANTHROPIC_API_KEY = 'sk-ant-dummy-000000', IS_SANDBOX = '1' }}",
-        model.address
-    ))
-}
-
-/// A preset whose npm package is a script for Node.
-fn on_node(world: World, preset: &str, script: &str, args: &[&str], set: &str) -> World {
-    let (node, script) = (modules().join(".bin/node"), modules().join(script));
-    let command = [&[node.to_str().unwrap(), script.to_str().unwrap()], args].concat();
-    let home = home(&world);
-    world.preset(preset, &command, &format!("home = '{home}'\nset = {{ {set} }}"))
-}
-
-fn codex_acp(model: &Model, world: World) -> World {
-    let home = home(&world);
-    std::fs::create_dir_all(Path::new(&home).join(".codex")).unwrap();
-    let provider = format!(
-        "model = 'gpt-5.5'\nmodel_provider = 'fake'\n[model_providers.fake]\nname = 'fake'\n\
-         base_url = '{}/v1'\nenv_key = 'FAKE_KEY'\nwire_api = 'responses'\n",
-        model.address
-    );
-    std::fs::write(Path::new(&home).join(".codex/config.toml"), provider).unwrap();
-    let script = "@agentclientprotocol/codex-acp/dist/index.js";
-    on_node(world, "codex-acp", script, &[], "FAKE_KEY = 'dummy'")
-}
-
-fn gemini(model: &Model, world: World) -> World {
-    let set = format!("GEMINI_API_KEY = 'dummy', GOOGLE_GEMINI_BASE_URL = '{}'", model.address);
-    let script = "@google/gemini-cli/bundle/gemini.js";
-    // Without a named model it asks the model first which one fits.
-    let args = ["--acp", "--skip-trust", "--model", "gemini-2.5-flash"];
-    on_node(world, "gemini", script, &args, &set)
-}
-
-fn qwen(model: &Model, world: World) -> World {
-    let set = format!(
-        "OPENAI_API_KEY = 'dummy', OPENAI_BASE_URL = '{}/v1', OPENAI_MODEL = 'm'",
-        model.address
-    );
-    let script = "@qwen-code/qwen-code/cli-entry.js";
-    on_node(world, "qwen", script, &["--acp", "--auth-type", "openai"], &set)
-}
-
-fn copilot(model: &Model, world: World) -> World {
-    let program = modules().join("@github/copilot-linux-x64/copilot");
-    let home = home(&world);
-    world.preset("copilot", &[program.to_str().unwrap()], &format!(
-        "home = '{home}'\nset = {{ COPILOT_PROVIDER_BASE_URL = '{}/v1', COPILOT_PROVIDER_API_KEY = 'dummy', COPILOT_MODEL = 'm' }}",
-        model.address
-    ))
-}
-
-fn home(world: &World) -> String {
-    let home = world.path("home");
-    std::fs::create_dir_all(&home).unwrap();
-    home.display().to_string()
-}
-
 /// A world behind the wall: an agent reaches nothing of it but its own home and its workspace.
 fn walled() -> World {
     World::without_agent().walled()
@@ -159,8 +57,6 @@ fn shared(world: &World, name: &str) -> Option<PathBuf> {
     let folders = std::fs::read_dir(repository_folder(&world.state(), "acme/thing")).ok()?;
     folders.flatten().map(|folder| folder.path().join(".git")).find(|git| git.join(name).exists())
 }
-
-type Make = fn(&Model, World) -> World;
 
 /// The whole loop: failing test, fix, commit, gate, push, CI, deploy, healthy.
 fn whole_loop(make: Make) {
@@ -256,14 +152,14 @@ fn operator_steers_and_interrupts(make: Make) {
     let mut terminal = world.cockpit();
     terminal.read_until("the tool runs", || shared(&world, "began").is_some());
     terminal.keys("3s");
-    terminal.shows("Steer r1");
+    terminal.shows("┌ Steer ");
     terminal.keys("go the other way\r");
     terminal.shows("go the other way");
     std::fs::write(shared(&world, "began").unwrap().join("go"), "").unwrap();
     terminal.shows("message taken");
     terminal.read_until("the second tool runs", || shared(&world, "second").is_some());
     terminal.keys("X");
-    terminal.shows("Interrupt r1?");
+    terminal.shows("┌ Interrupt ");
     terminal.keys("y");
     terminal.shows("an operator interrupted the turn");
     let id = journal_id(&world.state());
@@ -334,7 +230,7 @@ fn claude_of_the_user(model: &Model, user: &Path, world: World) -> World {
         "ANTHROPIC_BASE_URL": model.address, "ANTHROPIC_API_KEY": "sk-of-the-user-000000",
         "MARK": "the-settings-of-the-user"}});
     std::fs::write(user.join(".claude/settings.json"), settings.to_string()).unwrap();
-    let program = modules().join("@anthropic-ai/claude-code-linux-x64/claude");
+    let program = presets::program("@anthropic-ai/claude-code-linux-x64/claude");
     world.preset("claude", &[program.to_str().unwrap()], "")
 }
 
@@ -349,7 +245,7 @@ fn codex_of_the_user(model: &Model, user: &Path, world: World) -> World {
     let login =
         serde_json::json!({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-of-the-user-000000"});
     std::fs::write(user.join(".codex/auth.json"), login.to_string()).unwrap();
-    let program = modules().join(".bin/codex");
+    let program = presets::program(".bin/codex");
     world.preset("codex", &[program.to_str().unwrap()], "")
 }
 
@@ -384,9 +280,10 @@ fn denial_reaches_the_agent(make: Make) {
     terminal.shows("inbox 1");
     terminal.keys("i");
     terminal.shows("touch forbidden-by-the-operator");
-    terminal.shows("the answer applies only to");
+    terminal.shows("answers this version only");
+    terminal.takes_answers();
     terminal.keys("d");
-    terminal.shows("Deny e1: why");
+    terminal.shows("Deny e1 (thing#1): why");
     terminal.keys("do the work instead\r");
     terminal.keys("\u{1b}");
     terminal.shows("done: ");
@@ -413,74 +310,90 @@ macro_rules! tests {
 
 mod quick {
     tests! { claude_code:
-        run_passes_the_whole_loop = crate::whole_loop(crate::claude);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude, 1);
-        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::claude);
-        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::claude);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude);
-        overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::claude, 529, "529: retry");
-        bad_request_asks_a_human = crate::failing_model_is_shown(crate::claude, 400, "the model's API answers 400");
-        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::claude);
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::claude);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::claude, 1);
+        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::presets::claude);
+        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::presets::claude);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::claude);
+        overloaded_model_is_shown_and_retried = crate::failing_model_is_shown(crate::presets::claude, 529, "529: retry");
+        bad_request_asks_a_human = crate::failing_model_is_shown(crate::presets::claude, 400, "the model's API answers 400");
+        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::presets::claude);
         login_and_settings_suffice = crate::login_and_settings_suffice(crate::claude_of_the_user);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::claude);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::claude);
+        breakglass_agent_asks_and_repairs = crate::breakglass::claude_asks();
+        breakglass_agent_acts_and_repairs = crate::breakglass::claude_acts();
+        breakglass_agent_is_stopped_by_an_operator = crate::breakglass::claude_is_stopped();
     }
 
     tests! { codex_app_server:
-        run_passes_the_whole_loop = crate::whole_loop(crate::codex);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex, 1);
-        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::codex);
-        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::codex);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex);
-        bad_request_asks_a_human = crate::failing_model_is_shown(crate::codex, 400, "the model");
-        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::codex);
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::codex);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::codex, 1);
+        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::presets::codex);
+        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::presets::codex);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::codex);
+        bad_request_asks_a_human = crate::failing_model_is_shown(crate::presets::codex, 400, "the model");
+        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::presets::codex);
         login_and_settings_suffice = crate::login_and_settings_suffice(crate::codex_of_the_user);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::codex);
+        breakglass_agent_asks_and_repairs = crate::breakglass::codex_asks();
+        breakglass_agent_acts_and_repairs = crate::breakglass::codex_acts();
+        breakglass_agent_is_stopped_by_an_operator = crate::breakglass::codex_is_stopped();
     }
 }
 
 mod slow {
     tests! { claude_over_acp:
-        run_passes_the_whole_loop = crate::whole_loop(crate::claude_agent_acp);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::claude_agent_acp, 1);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::claude_agent_acp);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::claude_agent_acp);
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::claude_agent_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::claude_agent_acp, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::claude_agent_acp);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::claude_agent_acp);
     }
 
     tests! { gemini_over_acp:
-        run_passes_the_whole_loop = crate::whole_loop(crate::gemini);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::gemini, 2);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::gemini);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::gemini);
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::gemini);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::gemini, 2);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::gemini);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::gemini);
     }
 
     tests! { qwen_over_acp:
-        run_passes_the_whole_loop = crate::whole_loop(crate::qwen);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::qwen, 1);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::qwen);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::qwen);
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::qwen);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::qwen, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::qwen);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::qwen);
     }
 
     tests! { codex_over_acp:
-        run_passes_the_whole_loop = crate::whole_loop(crate::codex_acp);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::codex_acp, 1);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::codex_acp);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::codex_acp);
-        bad_request_is_no_normal_end = crate::failing_model_is_shown(crate::codex_acp, 400, "the model");
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::codex_acp);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::codex_acp, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::codex_acp);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::codex_acp);
+        bad_request_is_no_normal_end = crate::failing_model_is_shown(crate::presets::codex_acp, 400, "the model");
     }
 
     tests! { copilot_over_acp:
-        run_passes_the_whole_loop = crate::whole_loop(crate::copilot);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::copilot, 1);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::copilot);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::copilot);
-        bad_request_is_no_normal_end = crate::failing_model_is_shown(crate::copilot, 400, "the model");
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::copilot);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::copilot, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::copilot);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::copilot);
+        bad_request_is_no_normal_end = crate::failing_model_is_shown(crate::presets::copilot, 400, "the model");
+    }
+
+    tests! { pi_by_its_mode_rpc:
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::pi);
+        restart_after_a_kill_resumes_the_conversation = crate::survives_a_kill(crate::presets::pi);
+        operator_steers_and_interrupts_the_agent = crate::operator_steers_and_interrupts(crate::presets::pi);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::pi);
+        bad_request_asks_a_human = crate::failing_model_is_shown(crate::presets::pi, 400, "the model");
+        hanging_model_is_stopped = crate::hanging_model_is_stopped(crate::presets::pi);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::pi);
     }
 
     tests! { opencode_over_acp:
-        run_passes_the_whole_loop = crate::whole_loop(crate::opencode);
-        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::opencode, 1);
-        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::opencode);
-        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::opencode);
+        run_passes_the_whole_loop = crate::whole_loop(crate::presets::opencode);
+        red_ci_is_fixed_forward = crate::red_ci_is_fixed_forward(crate::presets::opencode, 1);
+        agent_receives_the_reason_of_a_denial = crate::denial_reaches_the_agent(crate::presets::opencode);
+        agent_uses_the_egress_proxy = crate::agent_uses_the_egress_proxy(crate::presets::opencode);
     }
 }
 
@@ -607,6 +520,6 @@ result
             "{printed}"
         );
         assert!(curl(&[], "/health").contains(r#""status":"ok""#));
-        assert!(curl(&[], "/metrics").contains("# EOF"));
+        assert!(curl(&[], "/metrics").contains("# TYPE afk_"));
     }
 }

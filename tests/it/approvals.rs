@@ -24,7 +24,8 @@ fn opened(world: &World) -> Terminal {
     terminal.keys("i");
     // The whole command and every possible answer are shown.
     terminal.shows("echo first >> asked");
-    terminal.shows("the answer applies only to");
+    terminal.shows("answers this version only");
+    terminal.takes_answers();
     terminal
 }
 
@@ -49,6 +50,7 @@ fn permission_shows_the_whole_command_and_allows_it_once() {
     terminal.keys("a");
     // The approval counts once: the same command is requested again.
     terminal.shows("e2 · permission");
+    terminal.takes_answers();
     terminal.keys("a");
     terminal.keys("\u{1b}");
     done(terminal);
@@ -72,9 +74,10 @@ fn agent_receives_the_reason_of_a_denial() {
     let world = World::claude(ASKS).rules(ASK_ALL);
     let mut terminal = opened(&world);
     terminal.keys("d");
-    terminal.shows("Deny e1: why");
+    terminal.shows("Deny e1 (");
     terminal.keys("leave no traces\r");
     terminal.shows("e2 · permission");
+    terminal.takes_answers();
     terminal.keys("a\u{1b}");
     done(terminal);
     assert_eq!(trace(&world), "first");
@@ -94,6 +97,7 @@ fn operator_edits_a_command_before_approving_it() {
     terminal.shows("Edit e1");
     terminal.keys("; echo second >> asked\r");
     terminal.shows("e2 · permission");
+    terminal.takes_answers();
     terminal.keys("a\u{1b}");
     done(terminal);
     assert_eq!(trace(&world), "first\nsecond\nfirst");
@@ -146,7 +150,8 @@ result";
     terminal.keys("i");
     terminal.shows("Which colour?");
     terminal.shows("2. Green: calm");
-    terminal.shows("the answer applies only to");
+    terminal.shows("answers this version only");
+    terminal.takes_answers();
     terminal.keys("\r");
     terminal.shows("Answer e1");
     terminal.keys("2\r");
@@ -166,7 +171,7 @@ say understood; result";
     terminal.keys("3");
     terminal.shows("ready");
     terminal.keys("s");
-    terminal.shows("taken at the next step");
+    terminal.shows("the message at the next step");
     terminal.keys("go the other way\r");
     terminal.shows("go the other way");
     terminal.shows("message taken");
@@ -193,7 +198,7 @@ say \"resumed $RESUMED\"; result 0.02";
     terminal.keys("3");
     terminal.shows("working");
     terminal.keys("X");
-    terminal.shows("Interrupt r1?");
+    terminal.shows("┌ Interrupt ");
     terminal.keys("y");
     terminal.shows("an operator interrupted the turn");
     terminal.until("the run waits", |s| s.contains("permits 0/3"));

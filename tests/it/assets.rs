@@ -32,7 +32,7 @@ fn shipped_roles_share_no_credentials() {
 #[test]
 fn cluster_manifests_grant_least_rights() {
     let mut rights = Vec::new();
-    for name in ["kubernetes/afk.yaml", "kubernetes/read-only.yaml"] {
+    for name in ["kubernetes/base/afk.yaml", "kubernetes/base/read-only.yaml"] {
         let text = std::fs::read_to_string(asset(name)).unwrap();
         assert!(!text.contains("ClusterRole") && !text.contains("\"*\""), "{name}");
         let mut resources = "";
@@ -72,6 +72,38 @@ fn systemd_units_name_only_shipped_files() {
     let breakglass =
         std::fs::read_to_string(asset("systemd/system/afk-breakglass.service")).unwrap();
     assert!(!breakglass.contains("After=") && !breakglass.contains("Wants="));
+}
+
+/// A package names files that are there, or that docs/operate.md makes before it.
+#[test]
+fn package_names_only_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let metadata = manifest["package"]["metadata"].as_table().unwrap();
+    assert!(metadata["binstall"]["pkg-url"].as_str().unwrap().contains("{ target }"));
+    let page = std::fs::read_to_string(root.join("docs/operate.md")).unwrap();
+    let assets = metadata["deb"]["assets"].as_array().unwrap();
+    assert!(assets.len() > 8, "{assets:?}");
+    for asset in assets {
+        let path = asset[0].as_str().unwrap();
+        if path.starts_with("target/") {
+            let made = path.trim_end_matches("/*.1");
+            assert!(
+                page.contains(made) || made.starts_with("target/dist/"),
+                "nothing makes {path}"
+            );
+            continue;
+        }
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let ending = name.trim_start_matches('*');
+        let mut files = std::fs::read_dir(root.join(folder)).unwrap().flatten();
+        let is_there = files.any(|file| {
+            let file = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with('*') { file.ends_with(ending) } else { file == name }
+        });
+        assert!(is_there, "{path} matches nothing");
+    }
 }
 
 /// The breakglass role runs although it has no tracker to read.

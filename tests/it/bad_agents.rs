@@ -251,3 +251,49 @@ async fn child_processes_have_lower_priority_than_afk() {
     let ours = rustix::process::getpriority_process(None).unwrap();
     assert!(reported.trim().parse::<i32>().unwrap() > ours, "{reported} beside {ours}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_conversation_is_continued_in_a_new_one_that_knows_the_work() {
+    let script = format!(
+        r#"case "$prompt" in
+*'"session":"s1"'*) printf '{{"type":"end","status":"failed","code":400,"reason":"prompt is too long: 2 > 1 maximum"}}\n'; exit 0 ;;
+*"What was done so far"*) {WORK}
+{END}
+exit 0 ;;
+esac
+printf '{{"type":"session","id":"s1"}}\n{{"type":"text","text":"Half of it is written."}}\n'
+echo half > half && git add half && git $US commit -qm 'Begin it'
+{END}"#
+    );
+    let world = World::new(&script);
+    let (outcome, why) = outcome(&world).await;
+    assert_eq!(outcome, Some(Outcome::Done), "{why}");
+    let transcript = world.transcript(1);
+    let prompts: Vec<&str> =
+        transcript.lines().filter(|line| line.contains("\"type\":\"prompt\"")).collect();
+    assert_eq!(prompts.len(), 3, "{transcript}");
+    for part in ["Half of it is written.", "Begin it", "+half", "Do it"] {
+        assert!(prompts[2].contains(part), "{part}: {}", prompts[2]);
+    }
+    assert!(transcript.contains("begins a new one"), "{transcript}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_agent_goes_on_where_the_limit_of_one_ends_its_turn() {
+    let limit = r#"printf '{"type":"session","id":"s1"}\n{"type":"text","text":"Half of it is written."}\n{"type":"end","status":"failed","code":429,"reason":"usage limit reached, try again in 2 hours"}\n'"#;
+    let script = format!(
+        "case \"$prompt\" in *'What was done so far'*) {WORK}\n{END}\nexit 0 ;; esac\n{limit}"
+    );
+    let world = World::new(&script);
+    let mut config = world.config();
+    config.agent = Some("shell".into());
+    config.agents.insert("other".into(), config.agents["shell"].clone());
+    config.agents.get_mut("shell").unwrap().fallback = vec!["other".into()];
+    let runtime = world.try_start(config, None).await.unwrap();
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
+    assert_eq!(run.agent.instead.as_deref(), Some("other"));
+    let transcript = world.transcript(1);
+    assert!(transcript.contains("other goes on with what was done so far"), "{transcript}");
+}

@@ -80,7 +80,7 @@ async fn unreadable_issue_is_reported_and_stays_unchanged() {
     let problems =
         until(&runtime, "the problems", |s| (s.problems.len() == 2).then(|| s.problems.clone()))
             .await;
-    assert!(problems[0].starts_with("issue file 2.md: line:2: number:"), "{problems:?}");
+    assert!(problems[0].starts_with("issue file 2.md: line 3, column 10: number:"), "{problems:?}");
     assert_eq!(problems[1], "issue file 3.md: is not UTF-8");
     // The issue is repaired while afk runs.
     std::fs::remove_file(world.path("issues/3.md")).unwrap();
@@ -169,16 +169,20 @@ fn command_line_errors_take_one_line_and_their_exit_code() {
         let err = text(&out.stderr);
         assert_eq!(out.status.code(), Some(code), "{args:?}: {err}");
         assert!(err.contains(says), "{args:?}: {err}");
-        let lines: Vec<&str> = err.lines().filter(|line| !line.starts_with("hint: ")).collect();
+        // The lines of a file that are shown begin with a number, a space or an arrow.
+        let is_shown =
+            |line: &str| line.starts_with([' ', '-']) || line.starts_with(char::is_numeric);
+        let lines = err.lines().filter(|line| !line.starts_with("hint: ") && !is_shown(line));
+        let lines: Vec<&str> = lines.collect();
         assert!(lines.len() <= 1 || args.is_empty(), "{args:?} says more than a line: {err}");
     };
     fails(&["doctor"], 1, "problem");
     fails(&[], 3, "there is no ");
-    fails(&["status"], 5, "journal");
+    fails(&["proof", "r1"], 4, "has not started on");
     std::fs::write(config, "kill_swich = true").unwrap();
-    fails(&["submit", "a/b", "do"], 3, "afk.toml:1: kill_swich: unknown field");
+    fails(&["submit", "a/b", "do"], 3, "afk.toml:1:1: kill_swich: unknown field");
     std::fs::write(config, "kill_switch = ").unwrap();
-    fails(&["submit", "a/b", "do"], 3, "afk.toml:1: ");
+    fails(&["submit", "a/b", "do"], 3, "afk.toml:1:");
     std::fs::write(config, "").unwrap();
     fails(&["submit", "a-b", "do"], 2, "is not a repository name");
     fails(&["submit", "a/b", "do"], 1, "a/b is not on the allowlist");
@@ -225,7 +229,13 @@ fn init_leads_to_a_clean_doctor() {
     git(&repo, &["add", "--all"]);
     git(&repo, &["commit", "-q", "-m", "Add the rules"]);
     let armed = written + "\n[agents.mine]\ncommand = [\"sh\"]\n";
-    std::fs::write(&config, armed).unwrap();
+    std::fs::write(&config, &armed).unwrap();
+    let (code, printed) = call(&["doctor"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("has trunk checked out"), "{printed}");
+    let here = repo.display().to_string();
+    git(&repo, &["clone", "-q", "--bare", &here, &format!("{here}.git")]);
+    std::fs::write(&config, armed.replace(&here, &format!("{here}.git"))).unwrap();
     let (code, printed) = call(&["doctor"]);
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("tested by `sh ./test.sh`"), "{printed}");

@@ -125,6 +125,92 @@ fn command_line_verbs_need_no_runtime_and_the_same_confirmation() {
     assert!(text(&out.stderr).contains("cycle: failed, exit code 5"), "{}", both(&out));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn signal_that_ends_a_mutation_is_read_back_and_no_failure() {
+    let Some((world, pve)) = world("") else { return };
+    pve.set("hang-config", "");
+    let runtime = world.start().await;
+    arm(&runtime).await;
+    let verb = id(&mutate(&runtime, Verb::Cycle).await);
+    let state = || std::fs::read_to_string(pve.path("run/afk-pve.last")).unwrap_or_default();
+    wait_until("the action", || state().contains("state=running")).await;
+    // The connection's side of the script dies by a signal; the detached side goes on.
+    let script = pve.path("afk-pve").display().to_string();
+    let follows = |line: &str| line.contains(&script) && !line.contains("--worker");
+    assert!(pve.signal(follows) > 0);
+    let run = over(&runtime, verb).await;
+    runtime.stop().await;
+    assert_eq!(result(&run), VerbResult::Exited { code: 0 });
+    assert_eq!(run.end.unwrap().1.reads, Some("running".into()));
+    assert_eq!(pve.actions(), ["stop", "start"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_status_counts_though_the_channel_stays_open() {
+    let Some((world, pve)) = world("mutation_seconds = 60") else { return };
+    // A process that the verb leaves behind holds the connection's output open.
+    let script = std::fs::read_to_string(pve.path("afk-pve")).unwrap();
+    let script = script.replacen("set -u", "set -u\nsleep 1000 &", 1);
+    std::fs::write(pve.path("afk-pve"), script).unwrap();
+    let began = std::time::Instant::now();
+    let runtime = world.start().await;
+    arm(&runtime).await;
+    let verb = id(&mutate(&runtime, Verb::Reset).await);
+    let run = over(&runtime, verb).await;
+    runtime.stop().await;
+    assert_eq!(result(&run), VerbResult::Exited { code: 0 });
+    assert!(began.elapsed().as_secs() < 50, "{:?}", began.elapsed());
+}
+
+#[test]
+fn verb_that_ha_only_takes_note_of_is_not_done() {
+    let Some((world, pve)) = world("") else { return };
+    pve.set("ha", &format!("quorum OK\nservice vm:{} (pve1, started)\n", pve.port));
+    let out = afk(&world, &["status", "--arm", "look"]);
+    assert!(both(&out).contains("warning: HA manages the VM (pve1, started)"), "{}", both(&out));
+    pve.unset("ha");
+    pve.qm(&["stop"]);
+    pve.set("ha", &format!("quorum OK\nservice vm:{} (pve1, started)\n", pve.port));
+    let out = afk(&world, &["start", "--arm", "x", "--confirm", "devvm"]);
+    assert_eq!(out.status.code(), Some(1), "{}", both(&out));
+    let said = text(&out.stderr);
+    assert!(said.contains("qm reported success, and the VM did not follow"), "{said}");
+    assert!(said.contains("devvm reads stopped"), "{said}");
+    assert!(text(&out.stdout).contains("--- HA status"), "{}", both(&out));
+    // An HA that holds the VM in an error, in a cluster without quorum.
+    pve.set(
+        "ha",
+        &format!("quorum No quorum on node 'pve1'!\nservice vm:{} (pve1, error)\n", pve.port),
+    );
+    let out = afk(&world, &["status", "--arm", "look"]);
+    let said = both(&out);
+    for part in ["has no quorum: qm start fails", "in the state error"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn lock_of_a_backup_is_said_before_and_after_the_cycle_that_cuts_it() {
+    let Some((world, pve)) = world("") else { return };
+    pve.set("more", "lock: backup\n");
+    pve.set("wedged", "");
+    pve.set("fail-stop", "can't lock file '/var/lock/qemu-server/lock-1.conf' - got timeout");
+    let out = afk(&world, &["status", "--arm", "look"]);
+    assert!(both(&out).contains("warning: the VM is locked (backup)"), "{}", both(&out));
+    let out = afk(&world, &["cycle", "--arm", "x", "--confirm", "devvm"]);
+    assert!(out.status.success(), "{}", both(&out));
+    let said = text(&out.stderr);
+    for part in [
+        "devvm read running at ",
+        "warning: the VM is locked (backup)",
+        "warning: the lock backup was removed: the task that held it was cut",
+        "warning: qm did not get the lock of the VM in time",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(pve.actions(), ["stop", "unlock", "start"]);
+}
+
 #[test]
 fn all_clients_of_a_runtime_share_one_arming() {
     let Some((world, pve)) = world("") else { return };
@@ -277,17 +363,17 @@ fn banners_and_output_are_shown_without_effect() {
 }
 
 /// A proxy between afk and the host that can cut the connection or hold all bytes.
-struct Between {
-    port: u16,
+pub(crate) struct Between {
+    pub(crate) port: u16,
     mode: Arc<AtomicU8>,
 }
 
-const PASS: u8 = 0;
+pub(crate) const PASS: u8 = 0;
 const CUT: u8 = 1;
-const HOLD: u8 = 2;
+pub(crate) const HOLD: u8 = 2;
 
 impl Between {
-    fn new(to: u16) -> Self {
+    pub(crate) fn new(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mode = Arc::new(AtomicU8::new(PASS));
@@ -310,7 +396,7 @@ impl Between {
         Self { port, mode }
     }
 
-    fn set(&self, mode: u8) {
+    pub(crate) fn set(&self, mode: u8) {
         self.mode.store(mode, Ordering::SeqCst);
     }
 }
@@ -571,6 +657,28 @@ fn breakglass_works_without_a_journal_and_says_so() {
     assert!(out.status.success(), "{}", both(&out));
     assert!(text(&out.stderr).contains("AUDIT DEGRADED"), "{}", both(&out));
     assert_eq!(pve.actions(), ["stop", "start"]);
+}
+
+#[test]
+fn breakglass_goes_on_when_a_record_is_unreadable() {
+    let Some((world, pve)) = world("") else { return };
+    let out = afk(&world, &["status", "--arm", "look"]);
+    assert!(out.status.success(), "{}", both(&out));
+    let db = rusqlite::Connection::open(world.state().join("journal.sqlite")).unwrap();
+    db.execute_batch(
+        "DROP TRIGGER append_only_update; \
+         UPDATE events SET body = 'x' || substr(body, 2) WHERE seq = 2",
+    )
+    .unwrap();
+    drop(db);
+    for words in [&["cycle", "--alone"][..], &["cycle"]] {
+        let words = [words, &["--arm", "it hangs", "--confirm", "devvm"]].concat();
+        let out = afk(&world, &words);
+        assert!(out.status.success(), "{words:?}: {}", both(&out));
+        let said = text(&out.stderr);
+        assert!(said.contains("AUDIT DEGRADED") && said.contains("record 2"), "{said}");
+    }
+    assert_eq!(pve.actions(), ["stop", "start", "stop", "start"]);
 }
 
 #[test]

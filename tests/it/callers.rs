@@ -20,8 +20,15 @@ name=${AFK_JOB:-prompt}
 say() { printf '{"type":"text","text":"%s"}\n' "$1"; }
 say "$(git symbolic-ref --short HEAD)"
 case "$prompt" in
+*"beside its own"*) echo own > own; git add own; git $US commit -qm "Stay here" ;;
+esac
+case "$prompt" in
 *"on the side"* | *"from a side"*) git checkout -q -b side ;;
 *"in a tag"*) git checkout -q --detach ;;
+*"elsewhere"*)
+    pushes=$(git remote get-url --push origin)
+    git clone -q "$pushes" other 2>/dev/null && cd other ;;
+*"without a branch"*) git checkout -q --detach ;;
 *"hold on"*) : > "$HOLD/began-$AFK_JOB"; until [ -e "$HOLD/go" ]; do sleep 0.05; done ;;
 esac
 case "$prompt" in
@@ -30,6 +37,10 @@ case "$prompt" in
 esac
 case "$prompt" in
 *"leak"*) printf 'key = "ghp_%s"\n' 0123456789abcdefghijABCDEFGHIJ012345 > keys; git add .; git $US commit -qm Keys ;;
+*"elsewhere"*) git push -q origin HEAD && cd .. && rm -rf other ;;
+*"without a branch"*) git push -q origin HEAD:master ;;
+*"delete"*) git push -q origin :old ;;
+*"outage"*) mv "$HOLD/remote.git" "$HOLD/remote.away"; : > "$HOLD/away" ;;
 *"from a side"*) git push -q origin HEAD:refs/heads/master ;;
 *"push"*) git push -q origin HEAD ;;
 *"in a tag"*) git $US tag -a -m kept v1; git checkout -q master ;;
@@ -122,6 +133,7 @@ async fn wait_for_reference(world: &World, reference: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_of_a_completed_job_are_pushed_and_read_back() {
     let world = commits("push = true");
+    git(&world.remote(), &["branch", "old", "master"]);
     let api = Api::start(&world);
     // The agent's own push succeeds as well, and goes through afk.
     for prompt in ["work", "push"] {
@@ -152,6 +164,25 @@ async fn commits_of_a_completed_job_are_pushed_and_read_back() {
     let done = wait_for_status(&api, &id, "completed").await;
     assert_eq!(done["commits"]["pushed"], true, "{done}");
     assert_eq!(subjects_of_remote(&world).last().unwrap(), &format!("Add {id}"));
+    // It pushed from a clone of its own, and from a commit that no branch names.
+    for prompt in ["elsewhere", "without a branch"] {
+        let id = execute(&api, prompt).await;
+        let done = wait_for_status(&api, &id, "completed").await;
+        assert_eq!(done["commits"]["pushed"], true, "{prompt}: {done}");
+        assert_eq!(subjects_of_remote(&world).last().unwrap(), &format!("Add {id}"), "{prompt}");
+    }
+    // What it pushed is what goes out, and not what it committed beside that.
+    let id = execute(&api, "elsewhere, beside its own").await;
+    let done = wait_for_status(&api, &id, "completed").await;
+    assert_eq!(done["commits"]["pushed"], true, "{done}");
+    assert_eq!(subjects_of_remote(&world).last().unwrap(), &format!("Add {id}"));
+    let kept = done["commits"]["kept"][0].as_str().unwrap_or_else(|| panic!("{done}"));
+    assert_eq!(subjects(&world, kept).last().unwrap(), "Stay here");
+    // It may delete a branch of the remote; that goes no further.
+    let id = execute(&api, "delete").await;
+    let done = wait_for_status(&api, &id, "completed").await;
+    assert_eq!(done["commits"]["pushed"], true, "{done}");
+    git(&world.remote(), &["rev-parse", "--verify", "refs/heads/old"]);
     // Others push meanwhile: both changes stay.
     let id = execute(&api, "hold on").await;
     wait_for_file(&world, &format!("began-{id}")).await;
@@ -163,6 +194,39 @@ async fn commits_of_a_completed_job_are_pushed_and_read_back() {
     assert_eq!(done["commits"]["pushed"], true, "{done}");
     let subjects = crate::support::log(&world.remote(), "master", "%s");
     assert_eq!(subjects[subjects.len() - 2..], ["Theirs".to_owned(), format!("Add {id}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn job_whose_remote_is_away_is_pushed_within_its_time() {
+    let world = commits("push = true");
+    let api = Api::start(&world);
+    let id = execute(&api, "outage").await;
+    wait_for_file(&world, "away").await;
+    let (_, fleet) = api.get("/v1/fleet", Some(OPERATOR)).await;
+    let run = fleet["fleet"]["jobs"]["by_id"][&id].as_u64().unwrap();
+    // Beyond the tries that a rejected push gets.
+    let fifth = || world.transcript(run).contains("pushes again in 8 s");
+    crate::support::world::wait_until("the fifth try", fifth).await;
+    std::fs::rename(world.path("remote.away"), world.remote()).unwrap();
+    let done = wait_for_status(&api, &id, "completed").await;
+    assert_eq!(done["commits"]["pushed"], true, "{done}");
+    assert_eq!(subjects_of_remote(&world).last().unwrap(), &format!("Add {id}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn job_whose_repository_cannot_be_cloned_yet_waits_within_its_time() {
+    let world = commits("push = true").with("[outages]\nlongest_pause_seconds = 1");
+    std::fs::rename(world.remote(), world.path("remote.away")).unwrap();
+    let api = Api::start(&world);
+    let patient = execute(&api, "work").await;
+    let body = json!({"prompt": "work", "agent": "implementer", "timeout_seconds": 1});
+    let hurried = execute_with(&api, body).await;
+    let failed = wait_for_status(&api, &hurried, "error").await;
+    let error = failed["error"].as_str().unwrap();
+    assert!(error.contains("can't be reached") && error.contains("time is over"), "{error}");
+    std::fs::rename(world.path("remote.away"), world.remote()).unwrap();
+    let done = wait_for_status(&api, &patient, "completed").await;
+    assert_eq!(done["commits"]["pushed"], true, "{done}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -614,9 +678,9 @@ fn blocks(page: &str) -> Vec<String> {
     all
 }
 
-/// A Claude Code that answers with its own arguments, and commits and pushes if it is asked to.
+/// A Claude Code that answers with its own arguments without their quotes, and commits and pushes if it is asked to.
 const CONTAINER_CLAUDE: &str = concat!(
-    "#!/bin/sh\nARGS=\"$*\"\n",
+    "#!/bin/sh\nARGS=$(printf %s \"$*\" | tr -d '\"')\n",
     include_str!("../support/claude.sh"),
     r#"
 init

@@ -26,7 +26,7 @@ impl Rng {
 /// Runs the demo until it has printed `lines` lines and `more` has passed, then kills it. True if
 /// it ended by itself before.
 fn run_and_kill(root: &Path, lines: u64, more: Duration) -> bool {
-    let mut child = afk(&["demo", "--headless", "--dir", root.to_str().unwrap()])
+    let mut child = afk(&["demo", "--headless", "--no-machine", "--dir", root.to_str().unwrap()])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -70,7 +70,9 @@ fn fifty_kills_lose_and_repeat_nothing() {
             trace.push((lines, ms));
             run_and_kill(&root, lines, Duration::from_millis(ms));
         }
-        let out = afk(&["demo", "--headless", "--dir", root.to_str().unwrap()]).output().unwrap();
+        let out = afk(&["demo", "--headless", "--no-machine", "--dir", root.to_str().unwrap()])
+            .output()
+            .unwrap();
         let reported = format!(
             "AFK_CRASH_SEED={base} world {world} {trace:?}\n{}{}",
             text(&out.stdout),

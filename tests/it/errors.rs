@@ -197,3 +197,33 @@ fn doctor_refuses_a_repository_with_sha_256() {
     let said = doctor(&world);
     assert!(said.contains("uses SHA-256"), "{said}");
 }
+
+#[test]
+fn doctor_tries_an_agent_as_a_run_will_use_it() {
+    let account = |account: &str| {
+        let response = format!(
+            r#"{{"type":"control_response","response":{{"subtype":"success","request_id":"dry","response":{{"account":{account},"current_permission_mode":"default"}}}}}}"#
+        );
+        format!("read -r REQUEST || exit 0\nline '{response}'\nread -r REST; exit 0")
+    };
+    // The key is there, and the program doesn't use it.
+    let none = account(r#"{"tokenSource":"none","apiProvider":"firstParty"}"#);
+    let world = World::claude(&none).agent("set = { ANTHROPIC_API_KEY = 'sk-dummy' }");
+    let said = doctor(&world);
+    let (line, hint) = check(&said, "agent shell");
+    assert!(
+        line.contains("logs in by ANTHROPIC_API_KEY (key), but a turn without a prompt"),
+        "{line}"
+    );
+    assert!(
+        line.contains("claude is not logged in") && hint.contains("run `claude` once"),
+        "{said}"
+    );
+    let key = account(r#"{"apiKeySource":"ANTHROPIC_API_KEY","apiProvider":"firstParty"}"#);
+    let world = World::claude(&key).agent("set = { ANTHROPIC_API_KEY = 'sk-dummy' }");
+    world.config();
+    let places = world.places();
+    let args: Vec<&str> = places.iter().map(String::as_str).chain(["doctor"]).collect();
+    let said = crate::support::text(&crate::support::afk(&args).output().unwrap().stdout);
+    assert!(said.contains("ok  agent shell: ") && said.contains("opens a conversation"), "{said}");
+}

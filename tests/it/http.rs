@@ -176,7 +176,7 @@ async fn openapi_description_matches_the_served_routes() {
     let (status, described) = api.get("/openapi.json", None).await;
     assert_eq!((status, described["openapi"].as_str()), (200, Some("3.1.0")));
     let paths = described["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 15, "{:?}", paths.keys());
+    assert_eq!(paths.len(), 17, "{:?}", paths.keys());
     for (path, methods) in paths {
         for (method, about) in methods.as_object().unwrap() {
             let address = format!("{}{}", api.address, path.replace("{id}", "0123456789ab"));
@@ -189,19 +189,55 @@ async fn openapi_description_matches_the_served_routes() {
             let open = about.get("security").is_none();
             let bare = send(None).await.unwrap().status().as_u16();
             assert_eq!(bare == 401, !open, "{path} answers {bare}");
-            let known = send(Some(OPERATOR)).await.unwrap().status().as_u16().to_string();
-            assert!(about["responses"].get(&known).is_some(), "{path} answers {known}");
+            let answer = send(Some(OPERATOR)).await.unwrap();
+            let known = answer.status().as_u16().to_string();
+            let response = &about["responses"][&known];
+            assert!(response.is_object(), "{path} answers {known}");
+            let kind = answer.headers()["content-type"].to_str().unwrap();
+            let kind = kind.split(';').next().unwrap().to_owned();
+            let schema = &response["content"][&kind]["schema"];
+            assert!(schema.is_object(), "{path} answers {known} in {kind}");
+            if let Some(name) = schema["$ref"].as_str() {
+                let schema = described.pointer(&name[1..]).unwrap();
+                let body: Value = answer.json().await.unwrap();
+                let fields = body.as_object().unwrap();
+                let is_described = |field: &String| schema["properties"].get(field).is_some();
+                assert!(fields.keys().all(is_described), "{path} answers {body}");
+                let required = schema["required"].as_array().unwrap().iter();
+                let mut names = required.map(|field| field.as_str().unwrap());
+                assert!(names.all(|field| fields.contains_key(field)), "{path} answers {body}");
+            }
         }
     }
     let request = api.client.get(format!("{}/metrics", api.address)).bearer_auth(VIEWER);
+    let request = request.header("accept", "application/openmetrics-text");
     let answer = request.send().await.unwrap();
     let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
     assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
     let text = answer.text().await.unwrap();
-    assert!(text.contains("\nafk_permits 10\n") && text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("\nafk_permits 10.0\n") && text.ends_with("# EOF\n"), "{text}");
     // No route is served that is not described.
     assert_eq!(
         api.client.get(format!("{}/v2/fleet", api.address)).send().await.unwrap().status(),
         404
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_tell_whether_afk_works_and_may_get_requests() {
+    let world = World::new("").with_kill_switch();
+    let section = section(&world);
+    let world = world.with(&section);
+    let api = Api::start(&world);
+    assert_eq!(api.get("/livez", None).await, (200, json!({"live": true})));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let ready = loop {
+        let (status, body) = api.get("/readyz", None).await;
+        if status == 200 || std::time::Instant::now() > deadline {
+            break (status, body);
+        }
+        assert_eq!(body["reasons"], json!(["the tracker was not read yet"]), "{body}");
+    };
+    assert_eq!((ready.0, &ready.1["ready"], &ready.1["leads"]), (200, &json!(true), &json!(true)));
+    assert!(ready.1["tracker_age_seconds"].as_u64().is_some_and(|age| age < 60), "{}", ready.1);
 }

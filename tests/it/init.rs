@@ -233,3 +233,51 @@ fn interrupted_trial_goes_on_with_the_file() {
     assert_eq!(repository.rules().test, "sh ./test.sh");
     repository.is_untouched();
 }
+
+/// Makes the repository known under `origin` by a bare clone.
+fn add_origin(repository: &Repository) {
+    git(&repository.top(), &["clone", "-q", "--bare", ".", "../origin.git"]);
+    git(&repository.top(), &["remote", "add", "origin", "../origin.git"]);
+}
+
+#[test]
+fn init_warns_of_a_remote_that_refuses_the_push() {
+    let repository = Repository::new(&[("test.sh", "true\n")]);
+    let printed = repository.init(&[]);
+    let top = repository.top().display().to_string();
+    assert!(printed.contains(&format!("{top} has trunk checked out")), "{printed}");
+    assert!(printed.contains(&format!("`git clone --bare {top} {top}.git`")), "{printed}");
+    let bare = Repository::new(&[("test.sh", "true\n")]);
+    add_origin(&bare);
+    let printed = bare.init(&[]);
+    assert!(!printed.contains("checked out, so"), "{printed}");
+}
+
+#[test]
+fn init_says_that_it_recognised_no_suite() {
+    let repository = Repository::new(&[("README", "")]);
+    let printed = repository.init(&[]);
+    assert!(printed.contains("afk recognised no test command"), "{printed}");
+    assert!(printed.contains("`test = \"false\"`, which always fails"), "{printed}");
+}
+
+#[test]
+fn init_trusts_the_user_of_the_machine_where_the_environment_names_none() {
+    let repository = Repository::new(&[("test.sh", "true\n")]);
+    let (config, state) = (repository.path("config/afk.toml"), repository.path("state"));
+    let mut command = afk(&["--config", &config, "--state", &state, "init"]);
+    command.current_dir(repository.top()).env_remove("USER").env_remove("LOGNAME");
+    assert!(command.output().unwrap().status.success());
+    let id = Command::new("id").arg("-un").output().unwrap();
+    let line = format!("trusted = [\"{}\"]", text(&id.stdout).trim());
+    let written = std::fs::read_to_string(&config).unwrap();
+    assert!(written.contains(&line), "{line}: {written}");
+}
+
+#[test]
+fn init_takes_the_name_of_a_branch_without_a_commit() {
+    let repository = Repository::new(&[]);
+    repository.init(&[]);
+    let written = std::fs::read_to_string(repository.path("config/afk.toml")).unwrap();
+    assert!(written.contains("branch = \"trunk\""), "{written}");
+}

@@ -1,9 +1,10 @@
 //! Operators' commands on a live run, which viewers may not send.
 
+use afk::core::model::activity::Activity;
 use afk::core::model::approval::{Answer, EscalationKind};
 use afk::core::model::command::{Accepted, Command, Refusal, Role};
 use afk::core::model::id::{Repo, RunId};
-use afk::core::model::run::{Activity, Outcome};
+use afk::core::model::run::Outcome;
 
 use crate::support::world::{END, WORK, World, as_role, command, ended, until};
 use crate::support::{git, journal_id, log, processes_with};

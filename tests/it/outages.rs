@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use afk::config::Config;
 use afk::config::repos::RepositoryConfig;
+use afk::core::model::activity::Activity;
 use afk::core::model::id::Repo;
 use afk::core::model::ledger::Reason;
 use afk::core::model::outage::OutageKind;
-use afk::core::model::run::{Activity, Outcome, Run};
+use afk::core::model::run::{Outcome, Run};
 use afk::runtime::{Runtime, Snapshot};
 
 use crate::support::github::{Fault, GitHub};
 use crate::support::world::{END, WORK, World, ended, ended_within, run_of, until, until_within};
-use crate::support::{afk, git, log, text};
+use crate::support::{afk, git, log, repository_folder, text};
 
 /// Tries once a second.
 const OFTEN: &str = "[outages]\nlongest_pause_seconds = 1";
@@ -219,6 +220,36 @@ async fn full_disk_holds_runs_until_there_is_room() {
     drop(file);
     let run = ended(&runtime).await;
     is_well(&world, &runtime, &run);
+    runtime.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_limit_of_the_disk_holds_the_next_run_and_lets_it_go_on() {
+    let world = World::new(&format!("{WORK}\n{END}")).with(OFTEN);
+    let config = world.config();
+    let file = world.path("afk.toml");
+    let runtime = world.try_start(config, Some(file.clone())).await.unwrap();
+    ended(&runtime).await;
+    let usual = std::fs::read_to_string(&file).unwrap();
+    let strict = "capacity = 2\n[limits]\ndisk_free_mib = 999999999\n[outages]";
+    std::fs::write(&file, usual.replacen("[outages]", strict, 1)).unwrap();
+    until(&runtime, "the new limit", |s| (s.fleet.policy.capacity == 2).then_some(())).await;
+    // A tree that was made before needs no more room.
+    let fresh = repository_folder(&world.state(), "acme/thing").join("fresh");
+    for tree in std::fs::read_dir(fresh).unwrap().flatten() {
+        std::fs::remove_dir_all(tree.path()).unwrap();
+    }
+    world.issue(2, "Do more", "armed_by = 'ana'");
+    until(&runtime, "a run that waits", |s| {
+        (run_of(&s.fleet, 2).and_then(held) == Some(OutageKind::Disk)).then_some(())
+    })
+    .await;
+    std::fs::write(&file, usual).unwrap();
+    until(&runtime, "the end of the second run", |s| {
+        run_of(&s.fleet, 2).filter(|run| held(run).is_none() && run.agent.turns > 0).map(|_| ())
+    })
+    .await;
+    assert!(runtime.handle.snapshots.borrow().fleet.inbox().is_empty());
     runtime.stop().await;
 }
 

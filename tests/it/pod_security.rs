@@ -1,7 +1,7 @@
 //! The pods of afk pass the restricted profile of the Pod Security Standards: those that it makes,
 //! and those of the shipped manifests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -78,13 +78,9 @@ async fn pod_runs_as_the_user_of_afk_unless_that_is_root() {
 
 #[test]
 fn shipped_pods_pass_the_restricted_profile() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/kubernetes");
     let mut pods = 0;
     let mut namespaces = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let documents = yaml::documents(&std::fs::read_to_string(&path).unwrap());
-        assert!(documents.len() > 4, "{} has only {} objects", path.display(), documents.len());
+    for (_, documents) in manifests() {
         for object in documents {
             if object["kind"] == "Namespace" {
                 let labels = &object["metadata"]["labels"];
@@ -92,6 +88,9 @@ fn shipped_pods_pass_the_restricted_profile() {
                 namespaces.push(object["metadata"]["name"].clone());
             }
             let spec = &object["spec"]["template"]["spec"];
+            if !object["$patch"].is_null() {
+                continue;
+            }
             if spec.is_null() {
                 let kinds = ["Pod", "CronJob", "DaemonSet", "StatefulSet", "Deployment", "Job"];
                 assert!(!kinds.iter().any(|kind| object["kind"] == *kind), "{object}");
@@ -104,7 +103,126 @@ fn shipped_pods_pass_the_restricted_profile() {
             }
         }
     }
-    assert_eq!((pods, namespaces), (1, vec![json!("afk"), json!("afk-agents")]));
+    assert_eq!((pods, namespaces), (2, vec![json!("afk"), json!("afk-agents")]));
+}
+
+/// The shipped manifests with their objects, in the order of their paths.
+fn manifests() -> Vec<(PathBuf, Vec<Value>)> {
+    fn find(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                find(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                found.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/kubernetes"), &mut paths);
+    paths.sort();
+    let read = |path: PathBuf| {
+        let documents = yaml::documents(&std::fs::read_to_string(&path).unwrap());
+        assert!(!documents.is_empty(), "{} is empty", path.display());
+        (path, documents)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// What kustomize would refuse: a file that is missing or that nothing names, a patch without its object.
+#[test]
+fn kustomizations_name_every_file_and_patch_objects_that_exist() {
+    let all = manifests();
+    let key = |object: &Value| {
+        let of = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{} {} {name}", of("apiVersion"), of("kind"))
+    };
+    let objects: Vec<String> = all
+        .iter()
+        .flat_map(|(_, documents)| documents)
+        .filter(|o| o["$patch"].is_null())
+        .map(key)
+        .collect();
+    let in_base = all.iter().filter(|(path, _)| path.parent().unwrap().ends_with("base"));
+    let mut ids: Vec<String> = in_base
+        .flat_map(|(_, documents)| documents)
+        .map(|object| format!("{} {}", key(object), object["metadata"]["namespace"]))
+        .collect();
+    ids.sort();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "kustomize refuses two objects with one name");
+    let mut named = Vec::new();
+    let mut overlays = 0;
+    for (path, documents) in &all {
+        if !path.ends_with("kustomization.yaml") {
+            continue;
+        }
+        overlays += 1;
+        let folder = path.parent().unwrap();
+        named.push(path.clone());
+        let list = |field: &str| documents[0][field].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let resources = list("resources");
+        let patches = list("patches");
+        let patches = patches.iter().map(|patch| text(&patch["path"]));
+        let files = list("configMapGenerator");
+        let files = files.iter().flat_map(|map| map["files"].as_array().unwrap()).map(text);
+        for file in resources.iter().map(text).chain(patches).chain(files) {
+            let file = folder.join(file).canonicalize().unwrap();
+            assert!(!folder.starts_with(&file), "kustomize refuses a base around its overlay");
+            if file.is_dir() {
+                assert!(file.join("kustomization.yaml").exists(), "{}", file.display());
+            }
+            if file.extension().is_some_and(|extension| extension == "toml") {
+                let config = afk::config::Config::load(&file, &|_| None).unwrap();
+                assert!(config.kill_switch && config.http.enabled, "{}", file.display());
+            }
+            named.push(file);
+        }
+    }
+    assert_eq!(overlays, 3);
+    for (path, documents) in &all {
+        assert!(named.contains(&path.canonicalize().unwrap()), "nothing names {}", path.display());
+        for patch in documents.iter().filter(|object| !object["$patch"].is_null()) {
+            assert!(objects.contains(&key(patch)), "{patch} patches nothing");
+        }
+    }
+}
+
+/// Agents are untrusted: they reach no pod and no node, and nothing reaches them.
+#[test]
+fn network_policies_keep_agents_apart() {
+    let all = manifests();
+    let objects: Vec<&Value> = all.iter().flat_map(|(_, documents)| documents).collect();
+    let policies = |namespace: &str| -> Vec<&Value> {
+        let of = |object: &&&Value| {
+            object["kind"] == "NetworkPolicy" && object["metadata"]["namespace"] == namespace
+        };
+        objects.iter().filter(of).copied().collect()
+    };
+    for namespace in ["afk", "afk-agents"] {
+        let closed = policies(namespace).into_iter().find(|policy| {
+            policy["spec"]["podSelector"] == json!({})
+                && policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"])
+                && policy["spec"]["ingress"].is_null()
+                && policy["spec"]["egress"].is_null()
+        });
+        assert!(closed.is_some(), "{namespace} is open by default");
+    }
+    for policy in policies("afk-agents") {
+        assert!(policy["spec"]["ingress"].is_null(), "{policy}");
+        for rule in policy["spec"]["egress"].as_array().into_iter().flatten() {
+            let blocks = rule["to"].as_array().expect("agents reach every pod");
+            for block in blocks.iter().filter(|block| !block["ipBlock"].is_null()) {
+                let except = block["ipBlock"]["except"].as_array().unwrap();
+                for private in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"] {
+                    assert!(except.contains(&json!(private)), "{private}: {block}");
+                }
+            }
+        }
+    }
 }
 
 /// The table itself finds each violation.

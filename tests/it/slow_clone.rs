@@ -4,12 +4,14 @@
 use std::time::{Duration, Instant};
 
 use afk::config::repos::RepositoryConfig;
+use afk::core::model::activity::Activity;
+use afk::core::model::command::{Accepted, Command};
 use afk::core::model::id::{IssueKey, Repo};
-use afk::core::model::run::{Activity, Outcome, Run};
+use afk::core::model::run::{Outcome, Run};
 use afk::runtime::Snapshot;
 
 use crate::support::slow_git::{SlowGit, Transfer};
-use crate::support::world::{END, WORK, World, ended, run_of, until, wait_until};
+use crate::support::world::{END, WORK, World, command, ended, run_of, until, wait_until};
 use crate::support::{git, journal_id, processes_with, try_git};
 
 /// Commits a file that doesn't compress, and returns its size.
@@ -57,8 +59,9 @@ async fn slow_first_clone_delays_no_other_repository_and_shows_its_percent() {
     commit_large(&world, "master");
     git(world.root(), &["clone", "-q", "--bare", "remote.git", "other.git"]);
     let server = SlowGit::serve(world.root(), &[Transfer::Hold(400_000)]).await;
-    let world =
-        world.at(format!("{}/remote.git", server.address)).with("[limits]\ngit_seconds = 3");
+    let world = world
+        .at(format!("{}/remote.git", server.address))
+        .with("capacity = 1\n[limits]\ngit_seconds = 3");
     let mut config = world.config();
     let name = Repo::parse("acme/other").unwrap();
     let remote = world.path("other.git").display().to_string();
@@ -71,7 +74,7 @@ async fn slow_first_clone_delays_no_other_repository_and_shows_its_percent() {
     let runtime = world.try_start(config, None).await.unwrap();
     let begun = Instant::now();
     let shown = shows(&runtime, |text| text.contains('%')).await;
-    assert!(shown.starts_with("worktree · cloning ") && shown.ends_with(" %"), "{shown}");
+    assert!(shown.starts_with("queued · cloning ") && shown.ends_with(" %"), "{shown}");
 
     // The other repository is armed only now.
     std::fs::write(world.path("issues/other.md"), text).unwrap();
@@ -91,7 +94,7 @@ async fn slow_first_clone_delays_no_other_repository_and_shows_its_percent() {
     {
         let snapshot = runtime.handle.snapshots.borrow().clone();
         let run = run_of(&snapshot.fleet, 1).unwrap();
-        assert_eq!((&run.progress.activity, run.progress.failures), (&Activity::Worktree, 0));
+        assert_eq!((&run.progress.activity, run.progress.failures), (&Activity::Waiting, 0));
         assert!(snapshot.progress.contains_key(&run.id));
     }
     server.release();
@@ -140,4 +143,18 @@ async fn first_clone_ends_with_afk_and_goes_on_at_its_next_start() {
     assert_eq!(run.progress.outcome, Some(Outcome::Done), "{}", run.progress.why.clean());
     runtime.stop().await;
     assert!(try_git(&world.remote(), &["fsck", "--strict"]).status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_clone_of_a_run_that_ended_is_given_up() {
+    let world = World::new(&format!("{WORK}\n{END}"));
+    commit_large(&world, "master");
+    let server = SlowGit::serve(world.root(), &[Transfer::Hold(400_000)]).await;
+    let world = world.at(format!("{}/remote.git", server.address)).with("capacity = 1");
+    let runtime = world.start().await;
+    shows(&runtime, |text| text.contains("cloning")).await;
+    let run = run_of(&runtime.handle.snapshots.borrow().fleet, 1).unwrap().id;
+    assert_eq!(command(&runtime, Command::Cancel { run }).await, Ok(Accepted::Ok));
+    wait_until("the end of the connection", || server.open() == 0).await;
+    runtime.stop().await;
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::pty::Terminal;
+use crate::support::pve::Pve;
 use crate::support::text;
 use crate::support::world::{END, Up, WORK, World};
 
@@ -36,9 +37,20 @@ fn key(folder: &Path, name: &str) -> (PathBuf, String) {
 
 impl Ssh {
     fn start() -> Self {
-        let world = World::new(&format!(
+        Self::start_in(World::new(&format!(
             "echo '{{\"type\":\"text\",\"text\":\"I am here\"}}'\nread -r steer\n{WORK}\n{END}"
-        ));
+        )))
+    }
+
+    /// The same with a hypervisor double, where no issue is picked up.
+    fn start_with_breakglass() -> Option<(Self, Pve)> {
+        let world = World::new(END).with_kill_switch();
+        let pve = Pve::start(world.root())?;
+        let section = pve.section(world.root(), "");
+        Some((Self::start_in(world.with(&section)), pve))
+    }
+
+    fn start_in(world: World) -> Self {
         let keys: Vec<String> = [
             ("operator", "role=\"operator\","),
             ("viewer", ""),
@@ -123,14 +135,14 @@ fn ssh_key_opens_only_the_cockpit_in_its_role() {
         operator.shows(line);
     }
     // A viewer's keys change nothing, even when their bytes arrive in pieces.
-    viewer.keys("py");
+    viewer.keys("p");
     viewer.shows("viewers are read-only");
     viewer.keys("\u{1b}[B");
     viewer.keys("3");
     viewer.shows(">3 Transcript");
     // A new size is drawn at once.
     viewer.resize(100, 28);
-    viewer.shows("today  2 attached");
+    viewer.shows("2 attached");
     // The open list is updated.
     operator.shows("100x28");
     operator.keys("\u{1b}");
@@ -210,7 +222,7 @@ fn viewer_keys_over_ssh_change_nothing() {
     viewer.keys("1?");
     viewer.shows("┌ Help ");
     operator.shows("2 attached");
-    operator.shows("ARMED  permits 1/3");
+    operator.shows("permits 1/3");
     operator.shows("implementing");
 }
 
@@ -336,6 +348,55 @@ fn demoted_key_is_read_only_and_removed_key_ends_its_session() {
     assert_ne!(operator.end(), 0);
     let (code, printed) = ssh.run("operator", &[], &[]);
     assert!(code == Some(255) && printed.contains("Permission denied"), "{printed}");
+}
+
+#[test]
+fn removed_or_demoted_operator_loses_arming_and_shells() {
+    if !ssh_installed() {
+        return;
+    }
+    let Some((ssh, _pve)) = Ssh::start_with_breakglass() else { return };
+    let line = |name: &str| {
+        let keys = std::fs::read_to_string(ssh.world.path("authorized_keys")).unwrap();
+        keys.lines().find(|line| line.ends_with(name)).unwrap().to_owned()
+    };
+    let arm = |operator: &mut Terminal| {
+        operator.keys("5");
+        operator.shows("No AI in the path");
+        operator.keys("a");
+        operator.shows("Say why.");
+        operator.keys("it hangs\r");
+        operator.shows("ARMED by operator");
+    };
+    // Another operator, at this machine, sees what happens.
+    let mut local = ssh.world.terminal(&["attach"], 120, 30);
+    local.shows("1 Queue");
+    local.keys("5");
+    let mut operator = ssh.terminal("operator", 120, 30);
+    arm(&mut operator);
+    operator.keys("gg");
+    operator.shows("│> status");
+    operator.keys("jjjjjj\r");
+    operator.until("a prompt", |s| s.contains("# ") || s.contains("$ "));
+    local.shows("ARMED by operator");
+    // Demoted: the shell ends and breakglass is locked, though the session goes on.
+    ssh.edit_keys("role=\"operator\",", "");
+    operator.shows("not an operator");
+    local.shows("not armed: ");
+    ssh.edit_keys("restrict ssh-ed25519", "role=\"operator\",restrict ssh-ed25519");
+    drop(operator);
+    // Removed after the session has left: the arming doesn't outlive the key.
+    let mut operator = ssh.terminal("operator", 120, 30);
+    arm(&mut operator);
+    local.shows("ARMED by operator");
+    operator.keys("qq");
+    assert_eq!(operator.end(), 0);
+    ssh.edit_keys(&line("operator"), "# removed");
+    local.shows("not armed: ");
+    let log = std::fs::read_dir(ssh.world.state()).unwrap().flatten();
+    let log = log.filter(|file| file.file_name().to_string_lossy().ends_with(".log"));
+    let log: String = log.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect();
+    assert!(log.contains("refused") && log.contains("not an operator any more"), "{log}");
 }
 
 #[test]

@@ -155,6 +155,30 @@ async fn issue_newer_than_its_events_waits_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn push_waits_for_an_edit_that_the_timeline_does_not_show_yet() {
+    let (world, github) = world("");
+    github.issue(1, "Do it", "Say hello.", "ana");
+    let runtime = world.start().await;
+    at_work(&runtime, &world).await;
+    github.lag_edits(true);
+    github.edit(1, "Say goodbye.", "rita");
+    until(&runtime, "the edit", |s| {
+        let issue = s.fleet.issues.get(&key(1))?;
+        issue.body.as_received().contains("goodbye").then_some(())
+    })
+    .await;
+    go(&world);
+    until(&runtime, "the wait", |s| run_of(&s.fleet, 1)?.issue.unjudged.map(|_| ())).await;
+    github.lag_edits(false);
+    let run = ended(&runtime).await;
+    runtime.stop().await;
+    assert_eq!(run.progress.outcome, Some(Outcome::NeedsHuman), "{:?}", run.progress.why);
+    assert!(run.progress.why.clean().contains("rita"), "{:?}", run.progress.why);
+    let commits = log(&world.remote(), "master", "%s");
+    assert_eq!(commits, ["Begin", "Rules"], "nothing was pushed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_ends_without_a_human_when_its_issue_is_taken_back() {
     for change in ["unlabelled", "closed", "deleted", "transferred"] {
         let (world, github) = world("");
@@ -369,4 +393,33 @@ async fn claim_of_another_afk_is_respected() {
         other.stop().await;
         first.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_afks_that_claim_an_issue_at_once_one_works_on_it() {
+    let (world, github) = world("");
+    github.hide_label("agent-in-progress");
+    github.issue(1, "Do it", "x", "ana");
+    let state = world.path("other-state");
+    let (first, other) = tokio::join!(world.start(), second(&world, &state));
+    let lost = |runtime: &Runtime| {
+        let fleet = runtime.handle.snapshots.borrow().fleet.clone();
+        let run = run_of(&fleet, 1)?.clone();
+        (run.progress.outcome == Some(Outcome::Cancelled)).then_some(run)
+    };
+    wait_until("one of them to leave the issue", || {
+        lost(&first).is_some() || lost(&other).is_some()
+    })
+    .await;
+    let (winner, loser) = if lost(&first).is_some() { (other, first) } else { (first, other) };
+    let run = lost(&loser).unwrap();
+    assert!(run.progress.why.clean().contains("another afk"), "{:?}", run.progress.why);
+    go(&world);
+    let run = ended(&winner).await;
+    assert_eq!(run.progress.outcome, Some(Outcome::Done), "{:?}", run.progress.why);
+    loser.stop().await;
+    winner.stop().await;
+    let commits = log(&world.remote(), "master", "%s");
+    assert_eq!(commits.iter().filter(|subject| *subject == "Do it").count(), 1, "{commits:?}");
+    assert_eq!(github.comments(1).len(), 1, "{:?}", github.comments(1));
 }

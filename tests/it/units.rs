@@ -95,6 +95,23 @@ fn units_that_start_agents_delegate_their_control_group() {
     assert_eq!(setting("afk-breakglass", "Delegate"), Vec::<String>::new());
 }
 
+/// afk reports its state, so that `systemctl start` waits for it, and a hung one is started again.
+#[test]
+fn units_wait_for_afk_and_watch_it() {
+    let user = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/systemd/user/afk.service");
+    for path in [unit("afk-pipeline"), unit("afk-breakglass"), user] {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in ["Type=notify", "NotifyAccess=main", "ExecReload=/bin/kill -HUP $MAINPID"] {
+            assert!(text.lines().any(|found| found == line), "{line}: {}", path.display());
+        }
+        assert!(
+            text.contains("\nWatchdogSec=") && text.contains("\nRestart="),
+            "{}",
+            path.display()
+        );
+    }
+}
+
 /// The reason for what the unit of the pipeline leaves out, tried on this kernel: each of these mounts
 /// is one that a left-out setting makes.
 #[test]

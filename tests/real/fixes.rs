@@ -30,26 +30,33 @@ async fn replay(fix: Fix, expected: &[&str]) {
 
 /// Writes the fix's row of the table in docs/gate.md.
 fn record(fix: &Fix, fixed: usize, kept: &str, durations: &[String]) {
-    let of = |run: &str| {
-        let figures = durations.iter().filter_map(|line| {
-            let (name, took) = line.rsplit_once(": ")?;
-            (name.starts_with(run)).then(|| took.trim_end_matches(" s"))
-        });
-        figures.collect::<Vec<_>>().join(", ")
+    // Each line is `the head: 1.5 s`.
+    let of = |run: &str| -> Vec<f64> {
+        let lines = durations.iter().filter(|line| line.starts_with(run));
+        let took = |line: &String| line.rsplit_once(": ")?.1.trim_end_matches(" s").parse().ok();
+        lines.map(|line| took(line).unwrap()).collect()
     };
-    let head = durations.iter().filter_map(|line| line.strip_prefix("the head: "));
-    let head: Vec<&str> = head.map(|took| took.trim_end_matches(" s")).collect();
+    let (red, green) = (of("the new tests on the base"), of("the head: "));
+    let old_tests = of("the head with the tests of the base");
+    let without = of("the head without change");
+    let cell = |seconds: &[f64]| {
+        let seconds: Vec<String> = seconds.iter().map(|seconds| format!("{seconds:.1}")).collect();
+        seconds.join(", ")
+    };
+    let first = red.first().unwrap_or(&0.0) + green.first().unwrap_or(&0.0);
+    let all: f64 = [&red, &green, &old_tests, &without].into_iter().flatten().sum();
     let row = format!(
-        "| {} | {} → {} | {} | {fixed} | {kept} | {} | {} | {} | {} | {} |\n",
+        "| {} | {} → {} | {} | {fixed} | {kept} | {} | {} | {} | {} | {} | {:.2} |\n",
         fix.package,
         fix.base,
         fix.fixed,
         fix.runner.name(),
-        of("the base as it is"),
-        of("the new tests on the base"),
-        head.join(", "),
-        of("the head with the tests of the base"),
-        of("the head without change"),
+        cell(&of("the base as it is")),
+        cell(&red),
+        cell(&green),
+        cell(&old_tests),
+        cell(&without),
+        all / first,
     );
     let row_file = folder().join("rows").join(format!("{}-{}", fix.package, fix.fixed));
     std::fs::write(row_file, row).unwrap();

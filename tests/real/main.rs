@@ -9,6 +9,7 @@
     reason = "a test fails by a panic, and says when it is skipped"
 )]
 
+mod ahead;
 mod dishonest;
 mod fixes;
 mod project;

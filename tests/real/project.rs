@@ -12,7 +12,7 @@ use afk::core::model::stage::ProofLink;
 use crate::support::world::{END, World, ended_within};
 
 /// The longest wait for a run. A gate compiles a Rust project up to twelve times.
-const LIMIT: Duration = Duration::from_secs(280);
+pub const LIMIT: Duration = Duration::from_secs(280);
 
 /// The folder into which `tests/real.sh` fetched the packages.
 pub fn folder() -> PathBuf {

@@ -1,11 +1,11 @@
 //! The simulated world around the core: remotes, agents, a tracker, operators, and crashes.
 //! `tests/simulation` plays one world for each seed.
 
-use afk_core::fleet::volatile::Volatile;
-use afk_core::model::stage::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use afk_core::fleet::Fleet;
+use afk_core::fleet::volatile::Volatile;
+use afk_core::model::activity::Activity;
 use afk_core::model::agent_event::{AgentEvent, TurnEnd};
 use afk_core::model::approval::{Answer, EscalationKind};
 use afk_core::model::breakglass::{self, VerbEnd, VerbResult};
@@ -17,16 +17,18 @@ use afk_core::model::gate_report::{
     ChangeClass, GateReport, GateRules, GateRun, TestExit, TestRun,
 };
 use afk_core::model::id::{Actor, IssueKey, OutboxId, Repo, RunId, Sha};
-use afk_core::model::input::{Input, RunFact, TryFailure};
+use afk_core::model::input::{CloneEnd, Input, RunFact, TryFailure};
 use afk_core::model::issue::{Arming, Blocker, BlockerState, Issue, Priority};
 use afk_core::model::job::{Job, JobId, JobKind, QuestionEquipment};
-use afk_core::model::outage::{OutageCause, OutageKind};
-use afk_core::model::outbox::OutboxStep;
+use afk_core::model::outage::{OutageCause, OutageKind, OutageReport};
+use afk_core::model::outbox::{FailedDelivery, OutboxStep};
 use afk_core::model::permission::{PermissionRequest, Tool};
 use afk_core::model::policy::Policy;
-use afk_core::model::run::{Activity, Outcome};
+use afk_core::model::run::Outcome;
+use afk_core::model::stage::Stage;
 use afk_core::model::time::Timestamp;
 use afk_core::model::verdict::Verdict;
+use afk_core::model::worktree::PreparedWorktree;
 use afk_core::query::invariant;
 use afk_core::step::step;
 use afk_core::tables::gate::GateVerdict;
@@ -64,6 +66,7 @@ fn rules() -> breakglass::BreakglassRules {
         drill_ms: Some(600_000),
         drill_red_ms: 700_000,
         diagnoses: false,
+        agent: None,
     }
 }
 
@@ -140,6 +143,10 @@ pub struct World {
     /// How far the clock is ahead, in milliseconds.
     ahead: i64,
     held: usize,
+    /// The repositories without a clone.
+    uncloned: BTreeSet<Repo>,
+    /// Those whose first clone failed, until a run of theirs is admitted.
+    failed_clones: BTreeSet<Repo>,
 }
 
 /// The parts of the world that a task of a repository needs.
@@ -207,6 +214,8 @@ impl World {
             asked: BTreeSet::new(),
             ahead: 0,
             held: 0,
+            uncloned: BTreeSet::new(),
+            failed_clones: BTreeSet::new(),
         };
         for n in 1..=2 + world.rng.below(7) {
             let issue = world.issue(n);
@@ -247,6 +256,7 @@ impl World {
             class: ChangeClass::default(),
             needs_human: self.rng.chance(5),
             in_progress: self.rng.chance(3),
+            labels: vec![],
         }
     }
 
@@ -291,6 +301,7 @@ impl World {
             }
             Effect::Deliver { .. }
             | Effect::ReadIssue { .. }
+            | Effect::Clone { .. }
             | Effect::ProbeOutage { .. }
             | Effect::Breakglass(breakglass::BreakglassTask::Verb { .. }) => {
                 self.under_way.push(effect);
@@ -349,6 +360,10 @@ impl World {
                     let past = job && then.breaker.open().is_some();
                     let first = then
                         .waiting(at)
+                        .filter(|r| {
+                            let clones = r.work.job().is_none_or(Job::has_clone);
+                            !clones || !self.uncloned.contains(r.work.repo())
+                        })
                         .filter(|r| !past || r.work.job().is_some())
                         .filter(|r| r.work.job().is_some() || !waits_for_outage(&then, r))
                         .find(|r| then.policy.allowlist.contains(r.work.repo()));
@@ -379,7 +394,7 @@ impl World {
                     assert!(!done || (asked && !guidance.is_empty()), "7: done is final");
                     self.reopened.insert(*run);
                 }
-                Event::OutageReported { causes, question: Some(_) } => {
+                Event::OutageReported(OutageReport { causes, question: Some(_) }) => {
                     for cause in causes {
                         assert!(self.asked.insert(cause.clone()), "12: asked twice: {cause:?}");
                     }
@@ -411,6 +426,14 @@ impl World {
                 _ => {}
             }
             then.apply(at, event);
+        }
+        // After a failed clone, one step admits runs of the repository.
+        for event in events {
+            if let Event::Admitted { run } = event
+                && let Some(repo) = self.failed_clones.take(then.runs[run].work.repo())
+            {
+                self.uncloned.insert(repo);
+            }
         }
     }
 
@@ -452,12 +475,21 @@ impl World {
             self.ahead = 0;
             self.input(Input::TimeSkipped { ms: -ahead });
         }
-        self.input(Input::Started { policy: Box::new(self.policy.clone()) });
+        self.start();
         self.calm = calm;
     }
 
-    pub fn play(&mut self) {
+    /// Starts a life of afk, as the runtime does: some repositories may have no clone.
+    fn start(&mut self) {
+        let uncloned = self.policy.allowlist.iter().filter(|_| self.rng.chance(20)).cloned();
+        self.uncloned = uncloned.collect();
+        self.failed_clones.clear();
+        self.input(Input::Uncloned(self.uncloned.clone()));
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
+    }
+
+    pub fn play(&mut self) {
+        self.start();
         self.input(Input::Issues(self.issues.clone()));
         for _ in 0..120 {
             self.now = self.now.plus(self.rng.below(20_000).cast_signed());
@@ -665,8 +697,28 @@ impl World {
                 } else {
                     let doubtful = self.rng.chance(50);
                     let error = "502".into();
-                    self.input(Input::NotDelivered { entry, error, wait: 0, doubtful });
+                    self.input(Input::NotDelivered(FailedDelivery {
+                        entry,
+                        error,
+                        wait: 0,
+                        doubtful,
+                    }));
                 }
+            }
+            Effect::Clone { repo, .. } => {
+                self.under_way.remove(n);
+                let end = match self.rng.below(4) {
+                    0 if !self.calm => CloneEnd::Failed,
+                    1 if !self.calm => CloneEnd::Abandoned,
+                    _ => CloneEnd::Done,
+                };
+                if end != CloneEnd::Abandoned {
+                    self.uncloned.remove(&repo);
+                }
+                if end == CloneEnd::Failed {
+                    self.failed_clones.insert(repo.clone());
+                }
+                self.input(Input::Cloned { repo, end });
             }
             Effect::ReadIssue { issue: key } => {
                 self.under_way.remove(n);
@@ -685,7 +737,7 @@ impl World {
                     1 => VerbResult::NotBegun { why: "no answer".into() },
                     _ => VerbResult::Exited { code: u32::try_from(self.rng.below(2)).unwrap() },
                 };
-                let end = VerbEnd { result, reads: None, request: None, capture: None };
+                let end = VerbEnd::of(result);
                 self.input(Input::Breakglass(breakglass::BreakglassReport::Ended {
                     verb: id,
                     end,
@@ -742,13 +794,13 @@ impl World {
                 let stages = Stage::all().filter(|_| self.rng.chance(80)).collect();
                 let branch = format!("afk/{run}");
                 (
-                    RunFact::WorktreeReady {
+                    RunFact::WorktreeReady(PreparedWorktree {
                         path: "/w".into(),
                         branch,
                         base,
                         stages,
                         permissions: Box::default(),
-                    },
+                    }),
                     true,
                 )
             }
@@ -889,6 +941,7 @@ impl World {
         self.policy.day_limit = None;
         // A start without a crash loses the tries that are under way, too.
         self.under_way.retain(|effect| !matches!(effect, Effect::ProbeOutage { .. }));
+        self.uncloned.append(&mut self.failed_clones);
         self.input(Input::Started { policy: Box::new(self.policy.clone()) });
         for action in [Command::SetKillSwitch { on: false }, Command::SetCapacity { permits: 2 }] {
             self.operate(action);

@@ -30,10 +30,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sandbox",
             "secrets",
             "serve",
+            "term",
             "test_report",
             "tracker",
             "trusted_file",
             "tui",
+            "version",
             "workspace",
         ],
     ),
@@ -90,12 +92,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error",
             "journal",
             "lock",
+            "network",
             "notify",
             "process",
             "redact",
             "runtime",
             "term",
             "trusted_file",
+            "version",
         ],
     ),
     ("server_clock", &[]),
@@ -104,6 +108,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tracker", &["config", "error", "github", "lock"]),
     ("trusted_file", &[]),
     ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
+    ("version", &[]),
     ("workspace", &["config", "lock", "process", "redact", "sandbox"]),
 ];
 
@@ -145,5 +150,5 @@ fn core_depends_on_pure_packages_alone() {
     let manifest: toml::Table =
         std::fs::read_to_string("src/core/Cargo.toml").unwrap().parse().unwrap();
     let names: Vec<&String> = manifest["dependencies"].as_table().unwrap().keys().collect();
-    assert_eq!(names, ["serde", "sha2", "thiserror", "unicode-width"]);
+    assert_eq!(names, ["imbl", "serde", "sha2", "thiserror", "unicode-width"]);
 }

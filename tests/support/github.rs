@@ -61,6 +61,8 @@ struct Issue {
     blocked_by: Vec<u64>,
     /// The time and the editor of each edit of the text, newest first.
     edits: Vec<(String, String)>,
+    /// The text before the latest edit.
+    before: String,
     changed: u64,
     pull_request: bool,
 }
@@ -84,6 +86,13 @@ struct Hub {
     transferred: BTreeMap<u64, String>,
     /// The newest events that the timelines don't show yet.
     hidden_events: usize,
+    /// Whether GraphQL does not show the latest edit yet.
+    edits_lag: bool,
+    /// Whether every request gets 503, and every write only gets it.
+    is_away: bool,
+    /// The label that no answer shows yet.
+    hidden_label: Option<String>,
+    refuses_writes: bool,
     archived: bool,
 }
 
@@ -126,6 +135,10 @@ impl GitHub {
             renamed: None,
             transferred: BTreeMap::new(),
             hidden_events: 0,
+            edits_lag: false,
+            is_away: false,
+            hidden_label: None,
+            refuses_writes: false,
             archived: false,
         }));
         let app = axum::Router::new().fallback(serve).with_state(hub.clone());
@@ -180,6 +193,11 @@ impl GitHub {
         self.hub().hidden_events = count;
     }
 
+    /// The latest edit of every text stays hidden from those who ask for its editor.
+    pub fn lag_edits(&self, lag: bool) {
+        self.hub().edits_lag = lag;
+    }
+
     /// Deletes an issue.
     pub fn delete(&self, number: u64) {
         self.hub().issues.remove(&number);
@@ -223,6 +241,13 @@ impl GitHub {
         hub.event(number, &json!({"event": "closed", "actor": user("ana")}));
     }
 
+    pub fn reopen(&self, number: u64) {
+        let mut hub = self.hub();
+        hub.tick();
+        hub.issues.get_mut(&number).unwrap().closed = None;
+        hub.event(number, &json!({"event": "reopened", "actor": user("ana")}));
+    }
+
     /// Plans the checks of the coming commits, one plan for each.
     pub fn ci(&self, plans: &[&[(&str, &str)]]) {
         let owned = |plan: &&[(&str, &str)]| {
@@ -233,6 +258,13 @@ impl GitHub {
 
     pub fn require(&self, names: &[&str]) {
         self.hub().required = names.iter().map(|&n| n.to_owned()).collect();
+    }
+
+    /// Sets GitHub's clock so many seconds ahead of ours: that of events, checks and answers.
+    pub fn clock(&self, offset: i64) {
+        let mut hub = self.hub();
+        hub.now = jiff::Timestamp::now().as_second() + offset;
+        hub.ci.offset = offset;
     }
 
     /// From now on events carry the present time, and not that of an hour ago.
@@ -264,6 +296,21 @@ impl GitHub {
     /// Plans a fault for the next requests of a method whose path contains `part`.
     pub fn fault(&self, method: &'static str, part: &str, fault: Fault, times: usize) {
         self.hub().faults.push(Planned { method, part: part.into(), fault, times });
+    }
+
+    /// A label that is set stays out of every answer, as when two clients set it at once.
+    pub fn hide_label(&self, label: &str) {
+        self.hub().hidden_label = Some(label.into());
+    }
+
+    /// Takes everything away: git, the API, all of it answers 503.
+    pub fn away(&self, away: bool) {
+        self.hub().is_away = away;
+    }
+
+    /// Has every write of the API answered with 503; git and reads go on.
+    pub fn refuse_writes(&self, refuse: bool) {
+        self.hub().refuses_writes = refuse;
     }
 
     pub fn log(&self) -> Vec<Seen> {
@@ -324,7 +371,7 @@ impl Hub {
     fn edit(&mut self, number: u64, body: &str, by: &str) {
         let at = time(self.now);
         let issue = self.issues.get_mut(&number).unwrap();
-        issue.body = body.into();
+        issue.before = std::mem::replace(&mut issue.body, body.into());
         issue.edits.insert(0, (at, by.into()));
         self.touch(number);
     }
@@ -353,7 +400,7 @@ impl Hub {
             "user": user(&issue.author), "comments": issue.comments.len(),
             "state": if issue.closed.is_some() { "closed" } else { "open" },
             "state_reason": issue.closed,
-            "labels": issue.labels.iter().map(|l| json!({"name": l, "color": "ededed"})).collect::<Vec<_>>(),
+            "labels": issue.labels.iter().filter(|l| self.hidden_label.as_ref() != Some(*l)).map(|l| json!({"name": l, "color": "ededed"})).collect::<Vec<_>>(),
             "created_at": time(self.now - 7200), "updated_at": changed,
             "html_url": format!("https://github.com/acme/thing/issues/{number}"),
             "repository_url": "https://api.github.com/repos/acme/thing",
@@ -550,11 +597,13 @@ impl Hub {
         };
         let editor = |by: &String| json!({"__typename": "User", "login": by});
         let edit = |(at, by): &(String, String)| json!({"editedAt": at, "editor": editor(by)});
+        let lags = self.edits_lag && !known.edits.is_empty();
+        let edits = &known.edits[usize::from(lags)..];
         let issue = json!({
-            "title": known.title, "body": known.body,
-            "lastEditedAt": known.edits.first().map(|(at, _)| at),
-            "editor": known.edits.first().map(|(_, by)| editor(by)),
-            "userContentEdits": {"nodes": known.edits.iter().map(edit).collect::<Vec<_>>()},
+            "title": known.title, "body": if lags { &known.before } else { &known.body },
+            "lastEditedAt": edits.first().map(|(at, _)| at),
+            "editor": edits.first().map(|(_, by)| editor(by)),
+            "userContentEdits": {"nodes": edits.iter().map(edit).collect::<Vec<_>>()},
         });
         (200, json!({"data": {"repository": {"issue": issue}}}))
     }
@@ -576,6 +625,15 @@ fn token(headers: &HeaderMap) -> String {
         Some((_, token)) => token.to_owned(),
         None => String::new(),
     }
+}
+
+/// Whether a JWT has begun, has not ended, and lives for ten minutes at most.
+fn is_valid_at(jwt: &str, now: i64) -> bool {
+    let claims = jwt.split('.').nth(1).unwrap_or_default();
+    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims);
+    let claims: Value = serde_json::from_slice(&decoded.unwrap_or_default()).unwrap_or_default();
+    let (begin, end) = (claims["iat"].as_i64(), claims["exp"].as_i64());
+    begin.is_some_and(|at| at <= now) && end.is_some_and(|at| at > now && at <= now + 600)
 }
 
 fn response(status: u16, body: impl Into<Body>) -> Response {
@@ -603,10 +661,14 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
         // git first sends an empty push to test its access.
         let probe = path.ends_with("/git-receive-pack") && bytes.len() <= 4;
         let fault = (!probe).then(|| hub.fault(parts.method.as_str(), &path)).flatten();
-        (login, fault)
+        let writes = parts.method != Method::GET && !is_git && path != "/graphql";
+        let away = hub.is_away || hub.refuses_writes && writes;
+        let away = away.then(|| Fault::Status(503, vec![], "away"));
+        (login, away.or(fault))
     };
-    // An App's JWT is checked by its signature and not by the table of tokens.
-    let is_app = path.starts_with("/app") && token.split('.').count() == 3;
+    // An App's JWT is valid by its times, and not by the table of tokens.
+    let now = hub.lock().unwrap().ci.now();
+    let is_app = path.starts_with("/app") && is_valid_at(&token, now);
     let moved = {
         let hub = hub.lock().unwrap();
         redirect(&hub, &path)
@@ -664,7 +726,9 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
                 hub.rest(&parts.method, &path, &query, &body, &login)
             }
         };
-        let text = if path.ends_with("/logs") {
+        let text = if status == 204 {
+            String::new()
+        } else if path.ends_with("/logs") {
             "line 1\nassertion failed: the widget is blue\n".to_owned()
         } else {
             printed.to_string()
@@ -685,15 +749,15 @@ async fn serve(State(hub): State<Arc<Mutex<Hub>>>, request: Request) -> Response
             made.headers_mut().insert("etag", HeaderValue::from_str(&etag).unwrap());
         }
         made.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from_static("4000"));
-        let date = hub.lock().unwrap().ci.date();
-        made.headers_mut().insert("date", HeaderValue::from_str(&date).unwrap());
         made
     };
-    let answer = match fault {
+    let mut answer = match fault {
         Some(Fault::DroppedAfter) => dropped(),
         Some(Fault::AppliedThen502) => response(502, "<html>bad gateway</html>"),
         _ => answer,
     };
+    let date = hub.lock().unwrap().ci.date();
+    answer.headers_mut().insert("date", HeaderValue::from_str(&date).unwrap());
     let seen = Seen {
         method: parts.method.to_string(),
         path: if query.is_empty() { path } else { format!("{path}?{query}") },

@@ -3,8 +3,10 @@
 
 mod wire;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -22,6 +24,10 @@ pub struct ModelRequest {
     pub whole: String,
     /// The header with the key, in lower case.
     pub login: String,
+    /// The model that the request names; empty where the path names it.
+    pub model: String,
+    /// The tools that the request offers, with the JSON schemas of their inputs.
+    pub tools: BTreeMap<String, Value>,
 }
 
 /// The model's answer to a request.
@@ -31,6 +37,10 @@ pub enum Reply {
     Say(String),
     /// A command for the agent's shell tool.
     Run(String),
+    /// A call of a tool that the request offers, with its input.
+    Call(String, Value),
+    /// An API error with its status and message.
+    Refuse(u16, String),
     /// An API error with its status.
     Status(u16),
     /// An open connection without any answer.
@@ -44,6 +54,7 @@ pub struct Model {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
     seen: Arc<Mutex<Vec<ModelRequest>>>,
+    side_calls: Arc<AtomicU64>,
 }
 
 impl Model {
@@ -53,18 +64,25 @@ impl Model {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
         let log = seen.clone();
+        let side_calls = Arc::new(AtomicU64::new(0));
+        let side = side_calls.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (script, log) = (script.clone(), log.clone());
-                std::thread::spawn(move || drop(serve(stream, &*script, &log)));
+                let (script, log, side) = (script.clone(), log.clone(), side.clone());
+                std::thread::spawn(move || drop(serve(stream, &*script, &log, &side)));
             }
         });
-        Self { address, seen }
+        Self { address, seen, side_calls }
     }
 
     /// A model at an address that leads nowhere.
     pub fn nowhere(address: &str) -> Self {
-        Self { address: address.to_owned(), seen: Arc::default() }
+        Self { address: address.to_owned(), seen: Arc::default(), side_calls: Arc::default() }
+    }
+
+    /// The number of side calls so far, such as for a title.
+    pub fn side_calls(&self) -> u64 {
+        self.side_calls.load(Ordering::SeqCst)
     }
 
     /// The requests received so far, without side calls.
@@ -77,6 +95,7 @@ fn serve(
     stream: TcpStream,
     script: &Script,
     log: &Mutex<Vec<ModelRequest>>,
+    side_calls: &AtomicU64,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
@@ -95,13 +114,20 @@ fn serve(
         return answer(stream, 404, "application/json", "{}");
     };
     let tool = wire.shell(&body);
-    let reply = if tool.is_some() {
-        let asked = wire.request(&body, login);
+    let mut asked = wire.request(&body, login);
+    // An agent without a shell of its own has a tool of afk.
+    let has_ours = asked.tools.keys().any(|name| name.ends_with("run_on_devvm"));
+    let reply = if tool.is_some() || has_ours {
+        // Google's format names the model in the path.
+        if let Some((_, rest)) = path.split_once("/models/").filter(|_| asked.model.is_empty()) {
+            rest.split(':').next().unwrap_or_default().clone_into(&mut asked.model);
+        }
         let reply = script(&asked);
         log.lock().unwrap().push(asked);
         reply
     } else {
         // A side call, such as for a title or a summary.
+        side_calls.fetch_add(1, Ordering::SeqCst);
         Reply::Say("ok".into())
     };
     match reply {
@@ -111,10 +137,8 @@ fn serve(
             let _ = reader.read(&mut rest);
             Ok(())
         }
-        Reply::Status(status) => {
-            let error = json!({"type": "error", "error": {"type": "scripted_error", "message": "scripted"}});
-            answer(stream, status, "application/json", &error.to_string())
-        }
+        Reply::Status(status) => refuse(stream, status, "scripted"),
+        Reply::Refuse(status, message) => refuse(stream, status, &message),
         reply => {
             let n = log.lock().unwrap().len();
             if streams {
@@ -161,6 +185,11 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<(String, Vec<u8>)>
         body.append(&mut chunk);
     }
     Ok((login, body))
+}
+
+fn refuse(stream: TcpStream, status: u16, message: &str) -> std::io::Result<()> {
+    let error = json!({"type": "error", "error": {"type": "scripted_error", "message": message}});
+    answer(stream, status, "application/json", &error.to_string())
 }
 
 fn answer(mut stream: TcpStream, status: u16, kind: &str, body: &str) -> std::io::Result<()> {

@@ -148,6 +148,18 @@ impl Terminal {
         }
     }
 
+    /// Waits for a screen for a limited time, and returns whether it came.
+    pub fn comes(&mut self, within: Duration, fits: impl Fn(&str) -> bool) -> bool {
+        let end = Instant::now() + within;
+        while !fits(&self.text()) {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
+            if let Ok(chunk) = self.chunks.recv_timeout(left) {
+                self.take(&chunk);
+            }
+        }
+        true
+    }
+
     /// Reads the program's output until a condition outside of the terminal holds.
     pub fn read_until(&mut self, what: &str, fits: impl Fn() -> bool) {
         let end = Instant::now() + LIMIT;
@@ -161,6 +173,11 @@ impl Terminal {
 
     pub fn shows(&mut self, text: &str) {
         self.until(text, |screen| screen.contains(text));
+    }
+
+    /// Waits until the card on the screen takes answers: keys that come with it are ignored.
+    pub fn takes_answers(&mut self) {
+        self.until("a card that takes answers", |screen| !screen.contains("answer keys wait"));
     }
 
     /// Counts the bytes that arrive within a time. Always waits for the whole time, since none
@@ -196,8 +213,12 @@ impl Terminal {
 
     /// Waits for the program's end and returns its exit code.
     pub fn end(&mut self) -> u32 {
-        while let Ok(chunk) = self.chunks.recv_timeout(LIMIT) {
-            self.take(&chunk);
+        loop {
+            match self.chunks.recv_timeout(LIMIT) {
+                Ok(chunk) => self.take(&chunk),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it did not end:\n{}", self.text()),
+            }
         }
         self.child.wait().unwrap().exit_code()
     }

@@ -17,6 +17,8 @@ echo "$*" >>"$d/calls"
 # One that is dead and was not reaped yet is dead.
 alive() { [ -r "$d/run/@VM@.pid" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$d/run/@VM@.pid")/status" 2>/dev/null; }
 [ ! -e "$d/hang-$1" ] || exec sleep 1000
+# HA answers a request before it carries it out.
+if [ -e "$d/ha" ]; then case $1 in stop | start) echo "Requesting HA $1 for VM @VM@"; exit 0 ;; esac; fi
 [ ! -e "$d/fail-$1" ] || { echo "qm $1: $(cat "$d/fail-$1")" >&2; exit 5; }
 case $1 in
 status) if alive; then echo "status: running"; else echo "status: stopped"; fi ;;
@@ -36,6 +38,9 @@ start)
 esac
 "#;
 const KVM: &str = "#!/bin/sh\nwhile :; do sleep 1; done\n";
+
+/// A double of `ha-manager`, which prints the file `ha` of its folder.
+const HA: &str = "#!/bin/sh\ncat \"${0%/*}/ha\" 2>/dev/null || echo 'quorum OK'\n";
 
 /// Generates a key pair and returns the public half as one line.
 pub fn key(path: &Path, kind: &str) -> String {
@@ -68,7 +73,7 @@ impl Pve {
         let dir = root.join("pve");
         std::fs::create_dir_all(dir.join("run")).unwrap();
         let port = free_port();
-        for (name, text) in [("qm", QM), ("kvm", KVM)] {
+        for (name, text) in [("qm", QM), ("kvm", KVM), ("ha-manager", HA)] {
             std::fs::write(dir.join(name), text.replace("@VM@", &port.to_string())).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(dir.join(name), mode).unwrap();
@@ -177,6 +182,28 @@ impl Pve {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Kills this host's processes whose command line fits, and returns their number.
+    pub fn signal(&self, fits: impl Fn(&str) -> bool) -> usize {
+        let here = self.dir.display().to_string();
+        let mut killed = 0;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = text(&line).replace('\0', " ");
+            if line.contains(&here)
+                && fits(&line)
+                && let Some(pid) = rustix::process::Pid::from_raw(pid)
+            {
+                killed += usize::from(
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok(),
+                );
+            }
+        }
+        killed
     }
 
     /// The file that holds the id of QEMU's process.

@@ -25,6 +25,7 @@ struct Hub {
     /// Planned answers, by the prefix of a path.
     answers: VecDeque<(String, u16, Option<u32>, String)>,
     sealed: bool,
+    is_away: bool,
     lease: u64,
     token: u64,
     secrets: BTreeMap<String, Value>,
@@ -61,6 +62,11 @@ impl Sinks {
 
     pub fn seal(&self, sealed: bool) {
         self.state.lock().unwrap().sealed = sealed;
+    }
+
+    /// Has every request answered with 503.
+    pub fn away(&self, away: bool) {
+        self.state.lock().unwrap().is_away = away;
     }
 
     /// Sets the lifetime of tokens in seconds.
@@ -109,6 +115,8 @@ async fn serve(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respon
     let (status, text, after) =
         if let Some((_, status, after, text)) = planned.and_then(|at| all.answers.remove(at)) {
             (status, text, after)
+        } else if all.is_away {
+            (503, "away".into(), None)
         } else {
             let (status, text) =
                 all.answer_to(&path, parts.uri.query().unwrap_or_default(), &headers, &body);

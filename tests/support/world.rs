@@ -83,8 +83,8 @@ impl World {
         self
     }
 
-    /// Makes the agent a command that speaks JSON lines.
-    pub fn json_lines_agent(mut self, command: &[&str]) -> Self {
+    /// Replaces the command of the agent, whose protocol and settings stay.
+    pub fn runs(mut self, command: &[&str]) -> Self {
         let words: Vec<String> = command.iter().map(|word| format!("'''{word}'''")).collect();
         self.command = Some(format!("[{}]", words.join(", ")));
         self

@@ -6,8 +6,9 @@ use std::time::Duration;
 use afk::core::model::run::Outcome;
 
 use crate::prison::living;
+use crate::support::pve::{Pve, user};
 use crate::support::world::{END, WORK, World, run_of, until};
-use crate::support::{git, journal_id, processes_with};
+use crate::support::{AFK, git, journal_id, processes_with};
 
 /// Everything that a hostile agent tries beside its work. `$WORLD` is the folder with afk's
 /// configuration and state.
@@ -121,4 +122,49 @@ ask "$PORT" "localhost:$PORT"
     assert_eq!(transcript.matches("ANSWER HTTP/1.1 403").count(), 2, "{transcript}");
     assert_eq!(transcript.matches("ANSWER none").count(), 1, "{transcript}");
     assert!(listener.accept().is_err(), "the port saw a connection");
+}
+
+/// Every way to breakglass that an agent of the pipeline could try. `$WORLD` is the folder with afk's
+/// configuration and state, and `$PVE` the port of the hypervisor.
+const BREAKGLASS: &str = r#"
+seen() { echo "{\"type\":\"text\",\"text\":\"SEEN $1\"}"; }
+for file in pve/verbs pve/shell pins afk.toml state/breakglass state/afk.sock; do
+    test -e "$WORLD/$file" && seen "$file"
+done
+set -- --config "$WORLD/afk.toml" --state "$WORLD/state" breakglass
+"$AFK" --version | grep -q afk || seen "no afk to attack with"
+"$AFK" "$@" arm it hangs >/dev/null 2>&1 && seen arming
+"$AFK" "$@" status --arm it >/dev/null 2>&1 && seen verb
+"$AFK" "$@" --alone stop --arm it --confirm devvm >/dev/null 2>&1 && seen "verb alone"
+ls -A /tmp "$HOME" | grep -q afk-tools && seen "tool socket"
+ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+    -p "$PVE" "$LOGIN@127.0.0.1" status >/dev/null 2>&1 && seen "host"
+env | grep -q SSH_AUTH_SOCK && seen "agent of ssh"
+printf '{"type":"tool_call","id":"1","tool":"verb","arguments":{"verb":"stop"}}\n'
+read -r answer
+case $answer in *'"ok":false'*) ;; *) seen "tool $answer" ;; esac
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipeline_agent_reaches_no_key_socket_or_verb_of_breakglass() {
+    let world = World::new(&format!("{BREAKGLASS}\n{WORK}\n{END}")).walled();
+    let Some(pve) = Pve::start(world.root()) else { return };
+    let section = pve.section(world.root(), "");
+    let set = format!(
+        "set = {{ WORLD = '{}', AFK = '{AFK}', PVE = '{}', LOGIN = '{}' }}",
+        world.root().display(),
+        pve.port,
+        user()
+    );
+    let world = world.with(&section).agent(&set).readable(Path::new(AFK));
+    let runtime = world.start().await;
+    let outcome =
+        until(&runtime, "the end", |snapshot| run_of(&snapshot.fleet, 1)?.progress.outcome);
+    assert_eq!(outcome.await, Outcome::Done, "{}", world.transcript(1));
+    let armed = runtime.handle.snapshots.borrow().breakglass().armed.clone();
+    runtime.stop().await;
+    let transcript = world.transcript(1);
+    assert!(!transcript.contains("SEEN"), "{transcript}");
+    assert_eq!(armed, None);
+    assert!(pve.actions().is_empty() && !pve.log().contains("begin request="), "{}", pve.log());
 }

@@ -46,6 +46,14 @@ pub(super) fn in_words(said: &str) -> Option<TurnEnd> {
     tells.then(|| TurnEnd::ApiError { status: status_in(words), why: bounded(words.trim()) })
 }
 
+/// The failure that copilot tells with its last piece of text, whatever the turn did before.
+pub(super) fn in_last_words(last: &str) -> Option<TurnEnd> {
+    let words = last.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let is_failure =
+        words.to_lowercase().starts_with("error: failed to get response from the ai model");
+    is_failure.then(|| TurnEnd::ApiError { status: status_in(words), why: bounded(words.trim()) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

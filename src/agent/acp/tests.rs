@@ -1,7 +1,7 @@
 use super::*;
 use crate::core::model::permission::Tool;
 
-fn receive_lines(acp: &mut AcpProtocol, lines: &[Value]) -> ProtocolOutput {
+pub(super) fn receive_lines(acp: &mut AcpProtocol, lines: &[Value]) -> ProtocolOutput {
     let mut out = ProtocolOutput::default();
     for line in lines {
         acp.receive_line(line.to_string().as_bytes(), false, &mut out);
@@ -9,7 +9,7 @@ fn receive_lines(acp: &mut AcpProtocol, lines: &[Value]) -> ProtocolOutput {
     out
 }
 
-fn running(config: AcpProfile) -> AcpProtocol {
+pub(super) fn running(config: AcpProfile) -> AcpProtocol {
     let mut acp =
         AcpProtocol { prompt: "do it".into(), cwd: "/w/wt".into(), ..AcpProtocol::new(config) };
     acp.call("initialize", &json!({}), AcpCall::Initialize, &mut ProtocolOutput::default());
@@ -26,17 +26,17 @@ fn running(config: AcpProfile) -> AcpProtocol {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the callers build it on the spot")]
-fn update(update: Value) -> Value {
+pub(super) fn update(update: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}})
 }
 
-fn chunk(text: &str) -> Value {
+pub(super) fn chunk(text: &str) -> Value {
     update(
         json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}),
     )
 }
 
-fn ended(id: u64, reason: &str) -> Value {
+pub(super) fn ended(id: u64, reason: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "result": {"stopReason": reason}})
 }
 
@@ -70,6 +70,28 @@ fn failure_that_the_agent_only_tells_fails_the_turn() {
     let tool = update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "title": "make"}));
     let end = ended(3, "end_turn");
     assert_eq!(said(&[tool, chunk("Error: 400 was the cause"), end]), Some(TurnEnd::Done));
+}
+
+#[test]
+fn text_of_a_request_comes_before_its_tokens() {
+    let piece = |text: &str| {
+        update(json!({"sessionUpdate": "agent_message_chunk",
+            "content": {"type": "text", "text": text},
+            "_meta": {"usage": {"inputTokens": 10, "outputTokens": 1, "totalTokens": 11}}}))
+    };
+    let said = update(json!({"sessionUpdate": "agent_message_chunk",
+        "content": {"type": "text", "text": "It is"}}));
+    let out = receive_lines(&mut running(AcpProfile::default()), &[said, piece(" done.")]);
+    let order: Vec<&str> = out
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::Text { .. } => Some("text"),
+            AgentEvent::Usage(_) => Some("usage"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["text", "usage"]);
 }
 
 #[test]
@@ -147,8 +169,12 @@ fn approved_tool_is_shown_as_running() {
     receive_lines(&mut acp, &[request]);
     let mut out = ProtocolOutput::default();
     acp.answer("acp-9", &Answer::Approve, &DecidedBy::Afk, &mut out);
-    let start =
-        AgentEvent::ToolStart { id: "t".into(), kind: "shell".into(), title: "make x".into() };
+    let start = AgentEvent::ToolStart {
+        id: "t".into(),
+        kind: "shell".into(),
+        title: "make x".into(),
+        parent: None,
+    };
     assert_eq!(out.events, [start]);
 }
 
@@ -306,4 +332,59 @@ fn loading_a_session_emits_no_old_events() {
     let texts: Vec<_> =
         out.events.iter().filter(|e| matches!(e, AgentEvent::Text { .. })).collect();
     assert_eq!(texts, [&AgentEvent::Text { text: "new".into() }]);
+}
+
+#[test]
+fn dry_turn_tries_mode_and_model_and_sends_no_prompt() {
+    let profile = AcpProfile { mode: Some("default".into()), ..AcpProfile::default() };
+    let mut acp = AcpProtocol { dry: true, model: Some("m2".into()), ..AcpProtocol::new(profile) };
+    let mut out = ProtocolOutput::default();
+    acp.open_session(&mut out);
+    let models = json!({"currentModelId": "m1", "availableModels": [{"modelId": "m2"}]});
+    let lines = [
+        json!({"jsonrpc": "2.0", "id": 1, "result": {"sessionId": "s", "models": models}}),
+        json!({"jsonrpc": "2.0", "id": 2, "result": {}}),
+        json!({"jsonrpc": "2.0", "id": 3, "result": {}}),
+    ];
+    for line in &lines {
+        acp.receive_line(line.to_string().as_bytes(), false, &mut out);
+    }
+    let sent: Vec<_> = out.lines.iter().map(|l| String::from_utf8_lossy(l).into_owned()).collect();
+    for (line, method) in sent.iter().zip(["session/new", "session/set_model", "session/set_mode"])
+    {
+        assert!(line.contains(method), "{sent:?}");
+    }
+    assert!(sent.len() == 3 && out.end == Some(TurnEnd::Done), "{sent:?}");
+}
+
+#[test]
+fn model_among_the_options_is_set_as_an_option() {
+    let with_model = |wanted: &str| {
+        let mut acp =
+            AcpProtocol { model: Some(wanted.into()), ..AcpProtocol::new(AcpProfile::default()) };
+        let mut out = ProtocolOutput::default();
+        acp.open_session(&mut out);
+        // As claude-agent-acp 0.101.0 answers.
+        let option = json!({"id": "model", "category": "model", "currentValue": "default", "options":
+            [{"value": "default", "name": "Default"}, {"value": "sonnet", "name": "Sonnet 5.5"}]});
+        let opened = json!({"jsonrpc": "2.0", "id": 1,
+            "result": {"sessionId": "s", "configOptions": [option]}});
+        acp.receive_line(opened.to_string().as_bytes(), false, &mut out);
+        (out.end, String::from_utf8_lossy(out.lines.last().unwrap()).into_owned())
+    };
+    for wanted in ["sonnet", "Sonnet 5.5"] {
+        let (end, sent) = with_model(wanted);
+        assert!(end.is_none() && sent.contains("session/set_config_option"), "{sent}");
+        assert!(sent.contains(r#""configId":"model","value":"sonnet""#), "{sent}");
+    }
+    assert!(with_model("default").1.contains("session/prompt"));
+    assert!(matches!(with_model("haiku").0, Some(TurnEnd::NotStarted { .. })));
+}
+
+#[test]
+fn interrupt_of_a_message_is_no_normal_end() {
+    let mut acp = running(AcpProfile { steers: true, ..AcpProfile::default() });
+    acp.steer("go left", &mut ProtocolOutput::default());
+    let out = receive_lines(&mut acp, &[chunk("ok"), ended(3, "end_turn"), ended(4, "cancelled")]);
+    assert_eq!(out.end, Some(TurnEnd::Interrupted));
 }

@@ -12,15 +12,23 @@ use serde_json::{Value, json};
 
 use super::AcpProtocol;
 use crate::agent::fields::{relative_path, text};
-use crate::agent::{ProtocolOutput, bounded, diff};
-use crate::core::model::agent_event::AgentEvent;
+use crate::agent::{ProtocolOutput, bounded, diff, image};
+use crate::core::model::agent_event::{AgentEvent, PlanItem};
 use crate::core::model::permission::{MAX_TARGETS, PermissionRequest, Tool};
 
 /// The fields of a running tool, as far as the agent has sent them.
 #[derive(Debug, Default)]
 pub(super) struct ToolState {
     title: String,
+    /// The agent's own name of the tool, where it tells one.
+    name: String,
     kind: ToolKind,
+    /// The use of the tool that started the subagent which uses this one.
+    parent: Option<String>,
+    /// The exit code, where the agent tells it beside the result.
+    code: Option<i32>,
+    /// The items of a plan, if this tool writes one.
+    plan: Vec<PlanItem>,
     /// Its start was emitted.
     started: bool,
     input: Value,
@@ -33,6 +41,28 @@ pub(super) struct ToolState {
 
 /// The most output of a running tool that is kept, in bytes.
 const PRINTED_LIMIT: usize = 64 * 1024;
+
+/// The agent's own name of a tool, as far as a call or an update of it tells.
+fn name_of<'a>(call: &'a Value, id: &'a str) -> &'a str {
+    let meta = &call["_meta"];
+    let names = [text(call, "name"), text(meta, "toolName"), text(&meta["claudeCode"], "toolName")];
+    // Gemini's identifiers begin with the name, and opencode's first titles are names.
+    let in_id = id.split_once("__").map_or("", |(name, _)| name);
+    let title = Some(text(call, "title")).filter(|title| !title.contains(' '));
+    names.into_iter().chain([in_id]).chain(title).find(|name| !name.is_empty()).unwrap_or_default()
+}
+
+/// The plan that a tool writes, in the forms of opencode, qwen and claude.
+fn plan_in(input: &Value) -> Vec<PlanItem> {
+    let todos = input["todos"].as_array().into_iter().flatten().take(200);
+    let item = |todo: &Value| {
+        let words = ["content", "description", "text", "task"].map(|key| text(todo, key));
+        let words = words.into_iter().find(|words| !words.is_empty())?;
+        let done = matches!(text(todo, "status"), "completed" | "done");
+        Some(PlanItem { text: bounded(words), done })
+    };
+    todos.filter_map(item).collect()
+}
 
 /// The exit code of a command in the result of its tool.
 fn exit_code(result: &Value) -> Option<i32> {
@@ -72,6 +102,21 @@ impl AcpProtocol {
         }
     }
 
+    /// Keeps what a call or an update tells beside the fields of the protocol.
+    pub(super) fn tool_detailed(&mut self, id: &str, call: &Value) {
+        let tool = self.tools.entry(id.to_owned()).or_default();
+        if tool.name.is_empty() {
+            name_of(call, id).clone_into(&mut tool.name);
+        }
+        let meta = &call["_meta"];
+        let parent = Some(text(&meta["claudeCode"], "parentToolUseId"));
+        if let Some(parent) = parent.filter(|parent| !parent.is_empty()) {
+            tool.parent = Some(parent.to_owned());
+        }
+        let code = meta["terminal_exit"]["exit_code"].as_i64();
+        tool.code = code.and_then(|code| i32::try_from(code).ok()).or(tool.code);
+    }
+
     /// Merges new fields into a tool, and emits its start, its end and its diffs.
     pub(super) fn update_tool(
         &mut self,
@@ -81,6 +126,7 @@ impl AcpProtocol {
     ) {
         self.model_responded = true;
         self.used_tools = true;
+        self.tool_since_text = true;
         self.prose.flush(&mut out.events);
         let tool = self.tools.entry(id.to_owned()).or_default();
         if let Some(title) = fields.title {
@@ -103,6 +149,18 @@ impl AcpProtocol {
             Some(ToolCallStatus::Failed) => Some(false),
             _ => None,
         };
+        let plan = plan_in(&tool.input);
+        if !plan.is_empty() && plan != tool.plan {
+            tool.plan.clone_from(&plan);
+            out.emit(AgentEvent::Plan { items: plan });
+        }
+        if !tool.plan.is_empty() && !tool.started {
+            // The plan says all of it.
+            if success.is_some() {
+                self.tools.remove(id);
+            }
+            return;
+        }
         // A pending tool has only a name; its input comes with the first update.
         let pending = fields.status == Some(ToolCallStatus::Pending);
         if !pending && !tool.started {
@@ -113,6 +171,7 @@ impl AcpProtocol {
                 id: id.to_owned(),
                 kind: tool_class(tool.kind).as_str().into(),
                 title: bounded(title),
+                parent: tool.parent.clone(),
             });
         }
         let Some(ok) = success else { return };
@@ -121,11 +180,13 @@ impl AcpProtocol {
         let mut diffs = Vec::new();
         for content in tool.content {
             match content {
-                ToolCallContent::Content(content) => {
-                    if let ContentBlock::Text(text) = content.content {
-                        output.push(text.text);
+                ToolCallContent::Content(content) => match content.content {
+                    ContentBlock::Text(text) => output.push(text.text),
+                    ContentBlock::Image(image) => {
+                        output.push(image::summary(&image.mime_type, &image.data));
                     }
-                }
+                    _ => {}
+                },
                 ToolCallContent::Diff(change) => diffs.push(change),
                 _ => {}
             }
@@ -135,6 +196,7 @@ impl AcpProtocol {
             output = tool.printed;
         }
         let code = exit_code(&tool.result)
+            .or(tool.code)
             .or_else(|| (tool_class(tool.kind) == Tool::Shell).then(|| code_in(&output)).flatten());
         let ok = ok && code.unwrap_or(0) == 0;
         let output = bounded(output);
@@ -160,6 +222,8 @@ impl AcpProtocol {
         };
         self.prose.flush(&mut out.events);
         let id = format!("acp-{}", line["id"]);
+        let call = &line["params"]["toolCall"];
+        self.tool_detailed(text(call, "toolCallId"), call);
         let ask = self.permission_request(&request);
         self.requests.insert(id.clone(), (line["id"].clone(), request));
         out.emit(AgentEvent::PermissionRequest { id, request: Box::new(ask) });
@@ -169,14 +233,23 @@ impl AcpProtocol {
     fn permission_request(&self, request: &RequestPermissionRequest) -> PermissionRequest {
         let fields = &request.tool_call.fields;
         let known = self.tools.get(&request.tool_call.tool_call_id.to_string());
-        let kind = fields.kind.or_else(|| known.map(|tool| tool.kind)).unwrap_or_default();
+        // Some requests are about a part of the tool that was announced, such as a folder that it reads.
+        let announced = known.map(|tool| tool.kind).unwrap_or_default();
+        let kind = match fields.kind {
+            None | Some(ToolKind::Other) => announced,
+            Some(kind) => kind,
+        };
         let null = Value::Null;
         let input =
             fields.raw_input.as_ref().or_else(|| known.map(|tool| &tool.input)).unwrap_or(&null);
         let title = fields.title.clone().or_else(|| known.map(|tool| tool.title.clone()));
         let title = title.unwrap_or_default();
         let mut tool = tool_class(kind);
-        let command = match &input["command"] {
+        let command = match known.map_or(&null, |tool| &tool.input["command"]) {
+            Value::String(command) if input["command"].is_null() => &json!(command),
+            _ => &input["command"],
+        };
+        let command = match command {
             Value::String(command) => command.clone(),
             Value::Array(words) => {
                 words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
@@ -206,6 +279,18 @@ impl AcpProtocol {
         paths.dedup();
         if tool == Tool::Other && !command.is_empty() {
             tool = Tool::Shell;
+        }
+        let name = known.map(|tool| tool.name.as_str()).unwrap_or_default();
+        if tool == Tool::Other && self.config.harmless.iter().any(|known| known == name) {
+            let detail =
+                format!("{title}\n\n{}", serde_json::to_string_pretty(input).unwrap_or_default());
+            return PermissionRequest {
+                tool: Tool::Read,
+                title: bounded(title),
+                detail: bounded(detail),
+                targets: vec![bounded(name)],
+                editable: false,
+            };
         }
         let targets = match tool {
             Tool::Shell => vec![if command.is_empty() { title.clone() } else { command }],

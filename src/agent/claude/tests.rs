@@ -139,7 +139,12 @@ fn streamed_text_is_emitted_once() {
         [
             AgentEvent::Thought { text: "hm".into() },
             AgentEvent::Text { text: "Hello".into() },
-            AgentEvent::ToolStart { id: "t1".into(), kind: "shell".into(), title: "make".into() },
+            AgentEvent::ToolStart {
+                id: "t1".into(),
+                kind: "shell".into(),
+                title: "make".into(),
+                parent: None,
+            },
         ]
     );
 }
@@ -164,7 +169,7 @@ fn turn_end_follows_the_reason_and_not_the_subtype() {
         for (key, value) in change.as_object().unwrap() {
             line[key] = value.clone();
         }
-        turn_end(&line)
+        super::end::of_result(&line)
     };
     let api = |status| TurnEnd::ApiError { status, why: "ok".into() };
     for (change, end) in [
@@ -297,4 +302,109 @@ fn unknown_lines_are_kept_raw_and_end_nothing() {
     assert_eq!(raw, 4);
     // An empty result is a failure, never a success.
     assert!(matches!(out.end, Some(TurnEnd::ApiError { .. })));
+}
+
+#[test]
+fn dry_turn_tells_a_missing_login_and_a_wrong_mode() {
+    let end = |account: Value, mode: &str| {
+        let mut claude = ClaudeProtocol { dry: true, ..ClaudeProtocol::default() };
+        let response = json!({"account": account, "current_permission_mode": mode});
+        let response = json!({"subtype": "success", "request_id": "dry", "response": response});
+        let line = json!({"type": "control_response", "response": response});
+        receive_lines(&mut claude, &[line]).end
+    };
+    // As version 2.1.330 answers without a login, with a key, and with a subscription.
+    let none = json!({"tokenSource": "none", "apiProvider": "firstParty"});
+    let key = json!({"tokenSource": "none", "apiKeySource": "ANTHROPIC_API_KEY",
+        "apiProvider": "firstParty"});
+    let plan = json!({"email": "a@b", "tokenSource": "claude.ai", "apiProvider": "firstParty"});
+    let cloud = json!({"tokenSource": "none", "apiProvider": "bedrock"});
+    assert!(matches!(end(none, "default"), Some(TurnEnd::NotStarted { .. })));
+    for account in [key.clone(), plan, cloud] {
+        assert_eq!(end(account, "default"), Some(TurnEnd::Done));
+    }
+    let Some(TurnEnd::NotStarted { why }) = end(key, "bypassPermissions") else { panic!() };
+    assert!(why.as_received().contains("bypassPermissions"));
+}
+
+#[test]
+fn subagent_is_marked_and_its_words_are_left_to_its_result() {
+    let line = json!({"type": "assistant", "parent_tool_use_id": "agent-1", "message": {"id": "m",
+        "usage": {"input_tokens": 9000}, "content": [{"type": "text", "text": "inner words"},
+        {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "make"}}]}});
+    let out = receive_lines(&mut running(), &[line]);
+    let [AgentEvent::ToolStart { parent: Some(parent), .. }] = &out.events[..] else {
+        panic!("{:?}", out.events)
+    };
+    assert_eq!(parent, "agent-1");
+}
+
+#[test]
+fn context_is_told_with_its_size_once_known() {
+    let message = json!({"type": "assistant", "parent_tool_use_id": null, "message": {"id": "m",
+        "usage": {"input_tokens": 1000, "cache_read_input_tokens": 500}, "content": []}});
+    let mut result = done(0.1);
+    result["modelUsage"] =
+        json!({"big": {"contextWindow": 1_000_000}, "side": {"contextWindow": 200_000}});
+    let out = receive_lines(&mut running(), &[replay("do it"), message, result]);
+    let told: Vec<ContextUse> = out
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::Context(context) => Some(*context),
+            _ => None,
+        })
+        .collect();
+    let context = |size| ContextUse { used: 1500, size };
+    assert_eq!(told, [context(None), context(Some(1_000_000))]);
+}
+
+#[test]
+fn stream_that_broke_off_is_shown_once() {
+    let event =
+        |event: Value| json!({"type": "stream_event", "event": event, "parent_tool_use_id": null});
+    let start = |id: &str| event(json!({"type": "message_start", "message": {"id": id}}));
+    let text = |text: &str| {
+        event(json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}))
+    };
+    let retry =
+        json!({"type": "system", "subtype": "api_retry", "attempt": 1, "error_status": 529});
+    let lines = [
+        start("m1"),
+        text("I will fix"),
+        retry,
+        start("m2"),
+        text("I will"),
+        text(" fix the parser."),
+        event(json!({"type": "message_stop"})),
+    ];
+    let out = receive_lines(&mut running(), &lines);
+    let texts: String = out
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::Text { text } => Some(text.as_received()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(texts, "I will fix the parser.");
+}
+
+#[test]
+fn overflow_ends_the_conversation() {
+    let mut failed = done(0.0);
+    failed["is_error"] = json!(true);
+    failed["result"] = json!("Prompt is too long");
+    let end = receive_lines(&mut running(), &[replay("do it"), failed]).end.unwrap();
+    let why = "Prompt is too long".into();
+    assert_eq!(crate::agent::overflow::or_failure(end), TurnEnd::ContextOverflow { why });
+}
+
+#[test]
+fn settings_of_claude_are_valid_and_ask() {
+    let settings: Value = serde_json::from_str(SETTINGS).unwrap();
+    assert!(settings["permissions"]["ask"].as_array().unwrap().contains(&json!("Bash")));
+    let preset = &crate::config::agent::presets()["claude-agent-acp"];
+    let meta: Value = serde_json::from_str(preset.acp.session_meta.as_deref().unwrap()).unwrap();
+    assert_eq!(meta["claudeCode"]["options"]["settings"], settings, "both run claude");
 }

@@ -43,6 +43,19 @@ pub(crate) fn title(cwd: &str, name: &str, input: &Value) -> String {
     }
 }
 
+/// Tools that change nothing but claude's own notes, or start a subagent whose tools ask on their own.
+const HARMLESS: [&str; 9] = [
+    "TodoWrite",
+    "Task",
+    "Agent",
+    "TaskCreate",
+    "TaskUpdate",
+    "TaskGet",
+    "TaskList",
+    "TaskOutput",
+    "ToolSearch",
+];
+
 /// Builds the permission request for using a tool with this input.
 #[must_use]
 pub(crate) fn permission_request(cwd: &str, name: &str, input: &Value) -> PermissionRequest {
@@ -74,7 +87,7 @@ pub(crate) fn permission_request(cwd: &str, name: &str, input: &Value) -> Permis
         _ => format!("{name} {}", serde_json::to_string_pretty(input).unwrap_or_default()),
     };
     PermissionRequest {
-        tool: kind,
+        tool: if HARMLESS.contains(&name) { Tool::Read } else { kind },
         title: bounded(title(cwd, name, input)),
         detail: bounded(detail),
         targets: vec![bounded(target)],

@@ -91,12 +91,18 @@ impl CodexProtocol {
                 }
                 self.prose.flush(&mut out.events);
             }
-            ("agentMessage", false) => self.streamed = false,
+            ("agentMessage", false) => {
+                self.streamed = false;
+                let again = std::mem::take(&mut self.breaks_off);
+                if !again {
+                    self.prose.begin_message(false);
+                }
+            }
             ("reasoning", true) => self.prose.flush(&mut out.events),
             ("commandExecution", false) => {
                 self.prose.flush(&mut out.events);
                 let title = bounded(plain_command(item));
-                out.emit(AgentEvent::ToolStart { id, kind: "shell".into(), title });
+                out.emit(AgentEvent::ToolStart { id, kind: "shell".into(), title, parent: None });
             }
             ("commandExecution", true) => {
                 let code = item["exitCode"].as_i64().and_then(|code| i32::try_from(code).ok());
@@ -115,7 +121,7 @@ impl CodexProtocol {
                 let paths: Vec<&str> =
                     files.map(|file| relative_path(&self.cwd, text(file, "path"))).collect();
                 let title = bounded(format!("change {}", paths.join(", ")));
-                out.emit(AgentEvent::ToolStart { id, kind: "edit".into(), title });
+                out.emit(AgentEvent::ToolStart { id, kind: "edit".into(), title, parent: None });
             }
             ("fileChange", true) => {
                 self.changes.remove(&id);
@@ -135,7 +141,7 @@ impl CodexProtocol {
                     let ok = text(item, "status") != "failed";
                     AgentEvent::ToolEnd { id, title, ok, code: None, output: "".into() }
                 } else {
-                    AgentEvent::ToolStart { id, kind: "other".into(), title }
+                    AgentEvent::ToolStart { id, kind: "other".into(), title, parent: None }
                 });
             }
             _ => {}

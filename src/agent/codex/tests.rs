@@ -133,3 +133,34 @@ fn turn_end_names_its_cause() {
     );
     assert!(matches!(out.end, Some(TurnEnd::NoSession { .. })));
 }
+
+#[test]
+fn repeated_tokens_of_a_resumed_thread_count_once() {
+    let mut codex = CodexProtocol::default();
+    let usage = json!({"method": "thread/tokenUsage/updated", "params": {"threadId": "t",
+        "tokenUsage": {"last": {"inputTokens": 1000, "outputTokens": 50}}}});
+    let began = json!({"method": "turn/started", "params": {"turn": {"id": "turn-2"}}});
+    let out = receive_lines(&mut codex, &[usage.clone(), began, usage]);
+    let spends = out.events.iter().filter(|event| matches!(event, AgentEvent::Usage(_)));
+    assert_eq!(spends.count(), 1, "{:?}", out.events);
+}
+
+#[test]
+fn dry_turn_tells_a_missing_login() {
+    let end = |account: Value| {
+        let mut codex = CodexProtocol { dry: true, ..CodexProtocol::default() };
+        let mut out = ProtocolOutput::default();
+        codex.call("thread/start", &json!({}), CodexCall::Thread { resumed: false }, &mut out);
+        let thread = json!({"id": 1, "result": {"thread": {"id": "t"}, "model": "gpt-x"}});
+        codex.receive_line(thread.to_string().as_bytes(), false, &mut out);
+        let account = json!({"id": 2, "result": {"account": account, "requiresOpenaiAuth": true}});
+        codex.receive_line(account.to_string().as_bytes(), false, &mut out);
+        // Nothing asks the model.
+        let lines: Vec<_> =
+            out.lines.iter().map(|l| String::from_utf8_lossy(l).into_owned()).collect();
+        assert!(!lines.iter().any(|line| line.contains("turn/start")), "{lines:?}");
+        out.end
+    };
+    assert!(matches!(end(Value::Null), Some(TurnEnd::NotStarted { .. })));
+    assert_eq!(end(json!({"type": "apiKey"})), Some(TurnEnd::Done));
+}

@@ -3,7 +3,9 @@
 //! It uses the running afk. Without one, or with `--alone`, it runs breakglass in this process, with a
 //! journal if that can be written.
 
+mod runbook;
 mod setup;
+pub(super) mod tools;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -141,12 +143,15 @@ pub(super) async fn run(args: &BreakglassArgs, instance: &InstanceArgs) -> Resul
     match &args.command {
         Some(BreakglassCommand::Pin(args)) => return setup::pin(&breakglass, args).await,
         Some(BreakglassCommand::Runbook) => {
-            print_line(&setup::runbook(&breakglass));
+            setup::print_runbook(&breakglass, &paths.config);
             return Ok(());
         }
         _ => {}
     }
     let (client, own_runtime) = connect_or_start(args.alone, &config, &paths).await?;
+    if !matches!(args.command, Some(BreakglassCommand::Arm(_) | BreakglassCommand::Disarm)) {
+        setup::unlock_keys(&client).await?;
+    }
     let done = match &args.command {
         None => show_pane(&client).await,
         Some(BreakglassCommand::Arm(args)) => {
@@ -255,6 +260,9 @@ async fn run_verb(
             let reading = reading.clean_line();
             print_remark(&format!("{} read {reading} at {}", breakglass.vm, utc(at.0)));
         }
+        for warning in &client.snapshots.borrow().breakglass().warnings {
+            print_remark(&format!("warning: {}", warning.clean_line()));
+        }
         let name = if let Some(name) = &args.confirm {
             name.clone()
         } else {
@@ -290,7 +298,8 @@ async fn print_output(client: &Client, id: VerbId) -> Result<VerbRun, Failure> {
             }
             printed = seen.first + seen.lines.len();
             let state = seen.link.clean_line();
-            if state != link && state.contains("link") {
+            let shown = ["link", "touch", "ssh-agent"];
+            if state != link && shown.iter().any(|word| state.contains(word)) {
                 print_remark(&state);
             }
             link = state;
@@ -329,6 +338,10 @@ async fn print_result(client: &Client, run: &VerbRun, vm: &str) -> Result<(), Fa
         line.push_str(&format!("; {vm} reads {}", reads.clean_line()));
     }
     print_remark(&line);
+    // Those of a reading verb are the end of its output.
+    for warning in end.warnings.iter().filter(|_| run.verb.mutates()) {
+        print_remark(&format!("warning: {}", warning.clean_line()));
+    }
     if let Some(capture) = &end.capture {
         let stored = if capture.stored { "stored as" } else { "NOT stored on the disk:" };
         print_remark(&format!("{stored} {}", capture.digest));

@@ -1,12 +1,20 @@
 //! The setup of breakglass: pinned keys, the installer of the hypervisor, and the printed runbook.
 
-use super::{HostArgs, PinArgs, prompt};
+use std::io::IsTerminal;
+use std::path::Path;
+
+use super::{HostArgs, PinArgs, prompt, runbook};
+use crate::breakglass::key_file::Passphrase;
 use crate::breakglass::pins::{Pins, fingerprint};
 use crate::breakglass::{host, ssh};
 use crate::cli::failure;
-use crate::cli::terminal::{print_line, print_remark};
+use crate::cli::terminal::{ask_secret, print_line, print_remark};
 use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::error::{Failure, FailureKind};
+use crate::runtime::client::Client;
+
+/// How often a passphrase may be typed.
+const TRIES: usize = 3;
 
 /// Pins the key that a host offers, after the user or the `--fingerprint` flag has confirmed it.
 pub(super) async fn pin(breakglass: &BreakglassConfig, args: &PinArgs) -> Result<(), Failure> {
@@ -47,6 +55,28 @@ pub(super) async fn pin(breakglass: &BreakglassConfig, args: &PinArgs) -> Result
     Ok(())
 }
 
+/// Asks once for the passphrase of each key file that has one. The decrypted keys stay in the memory of the
+/// runtime. A key that stays locked fails when it is used.
+pub(super) async fn unlock_keys(client: &Client) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let failed = |why| Failure::new(FailureKind::System, why);
+    let mut locked = client.unlock_keys(None).await.map_err(failed)?;
+    let mut tries = 0;
+    while let Some(path) = locked.first().filter(|_| tries < TRIES) {
+        let question = format!("passphrase of {}: ", path.display());
+        let Some(passphrase) = ask_secret(&question)? else { break };
+        let left = client.unlock_keys(Some(Passphrase::new(passphrase))).await.map_err(failed)?;
+        if left.len() == locked.len() {
+            print_remark("it fits no key");
+            tries += 1;
+        }
+        locked = left;
+    }
+    Ok(())
+}
+
 /// Prints the installer of the hypervisor's side.
 pub(super) fn install_host(args: &HostArgs) -> Result<(), Failure> {
     let key = std::fs::read_to_string(&args.key)
@@ -60,16 +90,13 @@ pub(super) fn install_host(args: &HostArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The steps that need no afk, with the addresses of this configuration. To be printed on paper.
-pub(super) fn runbook(breakglass: &BreakglassConfig) -> String {
-    let (vm, command) = (&breakglass.vm, breakglass.cold_command());
-    format!(
-        "{vm} is wedged and afk is not available\n\n\
-         1. Read the status from the host. \"running\" never proves health.\n     {command}\n\
-         2. Repeat it with `forensics` at its end, and keep the output.\n\
-         3. Repeat it with `cycle` at its end: forensics, stop or kill, start. It takes up to 4 min.\n\
-         \x20  If the connection breaks, it continues: read `status` again, and do not repeat it.\n\
-         4. If the host itself is down, use its out-of-band console. Nothing here reaches it.\n\n\
-         This path needs no AI, DNS, cluster or database."
-    )
+/// Prints the runbook for paper.
+pub(super) fn print_runbook(breakglass: &BreakglassConfig, config: &Path) {
+    let pinned = Pins::at(&breakglass.pins).of(HYPERVISOR).ok().flatten();
+    let facts = runbook::RunbookFacts {
+        config: config.display().to_string(),
+        printed: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        pinned: pinned.as_ref().map(fingerprint),
+    };
+    print_line(runbook::text(breakglass, &facts).trim_end());
 }

@@ -1,11 +1,14 @@
 //! `afk demo`: the whole loop on sample repositories. Tests, pushes, deploys and probes are real; only the
 //! agent is scripted.
 //!
-//! `world` creates the folder of the demo, `platform` serves the deployed services, and `agent` is the
-//! program that plays the agent's turns.
+//! `world` creates the folder of the demo, `platform` serves the deployed services, `machine` is a VM with
+//! its hypervisor for breakglass, `recovery` its recovery without a person, and `agent` is the program that
+//! plays the agent's turns.
 
 pub(super) mod agent;
+mod machine;
 mod platform;
+mod recovery;
 mod world;
 
 use std::collections::BTreeMap;
@@ -14,10 +17,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::machine::{DemoMachine, RunningMachine};
 use self::world::World;
+use super::log::Verbosity;
 use super::terminal::print_line;
 use super::{timeline, up};
 use crate::config::Config;
+use crate::config::log::LogConfig;
 use crate::core::fleet::Fleet;
 use crate::core::model::id::IssueKey;
 use crate::core::model::ledger::Reason;
@@ -25,7 +31,9 @@ use crate::core::model::run::Outcome;
 use crate::core::model::time::Timestamp;
 use crate::error::{Failure, FailureKind};
 use crate::journal::Journal;
+use crate::process::end_signals::EndSignals;
 use crate::runtime::{Handle, Runtime};
+use crate::tui::session::Start;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct DemoArgs {
@@ -45,6 +53,9 @@ pub(super) struct DemoArgs {
     /// The longest time of a headless demo, in seconds [default: 300]
     #[arg(long, value_name = "S")]
     limit: Option<u64>,
+    /// Leave the wedged VM out
+    #[arg(long)]
+    no_machine: bool,
 }
 
 /// The state that an issue of the demo must reach.
@@ -115,19 +126,37 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
             .because(error)
             .hint("another demo may use this folder; choose another with --dir")
     })?;
+    let machine = if args.no_machine { None } else { start_machine(&world).await? };
     let folder = world.root.display().to_string();
     let done = if args.headless {
         print_line(&format!("the demo is in {folder}"));
-        Box::pin(headless(&world, config, launcher, args.limit.unwrap_or(300))).await
+        let limit = args.limit.unwrap_or(300);
+        Box::pin(headless(&world, config, launcher, limit, machine.is_some())).await
     } else {
-        let done = up::cockpit(config, &world.state(), launcher, Some(world.config())).await;
+        let done =
+            up::cockpit(config, &world.state(), launcher, Some(world.config()), Start::Demo).await;
         print_line(&format!("the demo is in {folder}"));
         print_line(&format!("continue with  afk demo --dir {folder}"));
         done
     };
     platform.abort();
+    drop(machine);
     print_line(&format!("remove it with afk demo --remove {folder}"));
     done
+}
+
+/// Starts the VM of the demo with its hypervisor; none where a program for it is missing.
+async fn start_machine(world: &World) -> Result<Option<RunningMachine>, Failure> {
+    let Some(machine) = &world.machine else { return Ok(None) };
+    if let Some(tool) = DemoMachine::missing_tool() {
+        print_line(&format!("breakglass can't be tried in this demo: install {tool}"));
+        return Ok(None);
+    }
+    machine.start().await.map(Some).map_err(|error| {
+        Failure::new(FailureKind::System, "the demo's VM can't be started")
+            .because(error)
+            .hint("another demo may use this folder; choose another with --dir")
+    })
 }
 
 fn fresh_folder() -> PathBuf {
@@ -145,13 +174,31 @@ async fn headless(
     config: Config,
     launcher: PathBuf,
     limit: u64,
+    recovers: bool,
 ) -> Result<(), Failure> {
-    let _log = super::log::start(&world.state())?;
+    let breakglass = config.breakglass.clone().filter(|_| recovers);
+    let (log, verbosity) = (LogConfig::default(), Verbosity::default());
+    let _log = super::log::start(&world.state(), &log, verbosity, false)?;
     let runtime = Runtime::start(config, &world.state(), launcher, None).await?;
     let handle = runtime.handle.clone();
     let mut printer = Printer::new(&world.state())?;
-    let follow = follow(&handle, &mut printer);
-    let in_time = tokio::time::timeout(Duration::from_secs(limit), follow).await;
+    let mut signals = EndSignals::listen()?;
+    let all = async {
+        let recovery = async {
+            let breakglass = breakglass.as_ref()?;
+            Some(recovery::recover(&handle, breakglass).await)
+        };
+        let follow = follow(&handle, &mut printer, recovery);
+        follow.await
+    };
+    let follow = tokio::time::timeout(Duration::from_secs(limit), all);
+    let in_time = tokio::select! {
+        in_time = follow => in_time,
+        signal = signals.next() => {
+            let why = format!("the demo was ended by {}", signal.name());
+            Ok(Err(Failure::new(FailureKind::Negative, why)))
+        }
+    };
     let (fleet, problems) = {
         let snapshot = handle.snapshots.borrow();
         (snapshot.fleet.clone(), snapshot.problems.clone())
@@ -161,13 +208,22 @@ async fn headless(
     for problem in problems {
         print_line(&format!("problem: {problem}"));
     }
-    if let Ok(done) = in_time {
-        done?;
+    let recovered = if let Ok(done) = in_time {
+        done?
     } else {
         let why = format!("the demo did not settle in {limit} s");
         return Err(Failure::new(FailureKind::Negative, why));
-    }
+    };
     let unmet = unmet(&fleet);
+    let mut failed: Vec<&str> = unmet.keys().map(String::as_str).collect();
+    if let Some(recovered) = &recovered {
+        let (mark, line) = match recovered {
+            Ok(line) => ("ok", line),
+            Err(why) => ("NO", why),
+        };
+        print_line(&format!("{mark}  {:<16} {line}", machine::VM));
+        failed.extend(recovered.is_err().then_some(machine::VM));
+    }
     for (name, _) in expectations() {
         let mark = if unmet.contains_key(name) { "NO" } else { "ok" };
         let reason = IssueKey::parse(name)
@@ -175,29 +231,41 @@ async fn headless(
             .and_then(|key| fleet.ledger.get(&key).map(|entry| entry.reason.summary()));
         print_line(&format!("{mark}  {name:<16} {}", reason.unwrap_or_default()));
     }
-    if unmet.is_empty() {
+    if failed.is_empty() {
         Ok(())
     } else {
-        let names: Vec<&str> = unmet.keys().map(String::as_str).collect();
-        let why = format!("not as expected: {}", names.join(", "));
+        let why = format!("not as expected: {}", failed.join(", "));
         Err(Failure::new(FailureKind::Negative, why))
     }
 }
 
-/// Prints the journal until the fleet has settled and every issue has reached its expected state.
-async fn follow(handle: &Handle, printer: &mut Printer) -> Result<(), Failure> {
+/// The recovery of the VM: how it went, or why it failed.
+type Recovered = Result<String, String>;
+
+/// Prints the journal until the fleet has settled, every issue has reached its expected state, and the VM
+/// is recovered.
+async fn follow(
+    handle: &Handle,
+    printer: &mut Printer,
+    recovery: impl Future<Output = Option<Recovered>>,
+) -> Result<Option<Recovered>, Failure> {
     let mut snapshots = handle.snapshots.clone();
+    tokio::pin!(recovery);
+    let mut recovered = None;
     loop {
         printer.print()?;
         let (settled, unmet) = {
             let snapshot = snapshots.borrow_and_update();
             (settled(&snapshot.fleet), unmet(&snapshot.fleet))
         };
-        if settled && unmet.is_empty() {
-            return Ok(());
+        if settled && unmet.is_empty() && recovered.is_some() {
+            return Ok(recovered.flatten());
         }
-        if snapshots.changed().await.is_err() {
-            return Ok(());
+        tokio::select! {
+            done = &mut recovery, if recovered.is_none() => recovered = Some(done),
+            changed = snapshots.changed() => if changed.is_err() {
+                return Ok(recovered.flatten());
+            },
         }
     }
 }

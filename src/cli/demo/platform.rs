@@ -35,7 +35,7 @@ pub(super) async fn start(
 
 /// Binds the port. The system closes the socket of a killed demo a moment after its end, so a port in use
 /// is tried again for a while.
-async fn bind(port: u16) -> std::io::Result<TcpListener> {
+pub(super) async fn bind(port: u16) -> std::io::Result<TcpListener> {
     let deadline = Instant::now() + HANDOVER;
     loop {
         match TcpListener::bind(("127.0.0.1", port)).await {

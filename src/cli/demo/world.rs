@@ -7,7 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The file that marks the folder of a demo, and holds its port. afk removes no folder without it.
+use super::machine::DemoMachine;
+
+/// The file that marks the folder of a demo, and holds its ports: of the platform, and of the machine's
+/// hypervisor and guest. afk removes no folder without it.
 const MARK: &str = ".afk-demo";
 
 type Files = &'static [(&'static str, &'static str)];
@@ -75,6 +78,8 @@ pub(super) struct World {
     pub(super) root: PathBuf,
     /// The port of its platform.
     pub(super) port: u16,
+    /// The VM and its hypervisor; none in the folder of an earlier afk's demo.
+    pub(super) machine: Option<DemoMachine>,
 }
 
 impl World {
@@ -83,8 +88,15 @@ impl World {
     pub(super) fn open(root: &Path, agent: &Path, pace: u64) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         if let Ok(text) = std::fs::read_to_string(root.join(MARK)) {
-            let port = text.trim().parse().map_err(io::Error::other)?;
-            return Ok(Self { root, port });
+            let ports: Result<Vec<u16>, _> = text.split_whitespace().map(str::parse).collect();
+            let ports = ports.map_err(io::Error::other)?;
+            let port =
+                ports.first().copied().ok_or_else(|| io::Error::other("no port is in it"))?;
+            let machine = match ports[1..] {
+                [hypervisor, guest, ..] => Some(DemoMachine::new(&root, [hypervisor, guest])),
+                _ => None,
+            };
+            return Ok(Self { root, port, machine });
         }
         if root.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
             let text = format!("{} is not empty and not the folder of a demo", root.display());
@@ -94,8 +106,9 @@ impl World {
         if unfinished.exists() {
             std::fs::remove_dir_all(&unfinished)?;
         }
-        let port = free_port()?;
-        let world = Self { root: root.clone(), port };
+        let [port, hypervisor, guest] = free_ports()?;
+        let machine = Some(DemoMachine::new(&root, [hypervisor, guest]));
+        let world = Self { root: root.clone(), port, machine };
         world.fill(&unfinished, agent, pace)?;
         if root.exists() {
             std::fs::remove_dir(&root)?;
@@ -131,7 +144,14 @@ impl World {
             write(&unfinished.join("issues").join(name), text)?;
         }
         write(&unfinished.join("afk.toml"), &self.configuration(agent, pace))?;
-        write(&unfinished.join(MARK), &format!("{}\n", self.port))
+        let mut mark = format!("{}\n", self.port);
+        if let Some(machine) = &self.machine {
+            DemoMachine::create(unfinished)?;
+            for port in machine.ports() {
+                mark.push_str(&format!("{port}\n"));
+            }
+        }
+        write(&unfinished.join(MARK), &mark)
     }
 
     fn configuration(&self, agent: &Path, pace: u64) -> String {
@@ -158,6 +178,7 @@ impl World {
                 quoted(&self.platform().join(name))
             ));
         }
+        text.push_str(&self.machine.as_ref().map(DemoMachine::configuration).unwrap_or_default());
         text
     }
 
@@ -184,17 +205,18 @@ impl World {
     }
 }
 
-/// Finds a free port below the range of ephemeral ports, so that no connection takes it before the next
+/// Finds free ports below the range of ephemeral ports, so that no connection takes one before the next
 /// start of the demo.
-fn free_port() -> io::Result<u16> {
+fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
     let nanos = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos());
     let from = nanos.wrapping_add(std::process::id().wrapping_mul(7919)) % 12_000;
     let ports = (0..12_000).filter_map(|n| u16::try_from(20_000 + (from + n) % 12_000).ok());
-    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::AddrInUse, "no port from 20000 to 31999 is free")
+    let free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let found: Vec<u16> = free.take(COUNT).collect();
+    found.try_into().map_err(|_| {
+        io::Error::new(io::ErrorKind::AddrInUse, "too few ports from 20000 to 31999 are free")
     })
 }
 

@@ -1,7 +1,9 @@
 //! `afk doctor`: checks everything that a run needs, and prints a line for each check with a hint for each
-//! problem. It starts nothing and reads no agent's credentials.
+//! problem. It reads no agent's credentials; it starts each agent for a turn without a prompt.
 
 mod agent;
+mod clones;
+mod repository;
 mod verdicts;
 mod wall;
 
@@ -10,18 +12,20 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::breakglass::ssh;
 use crate::cli::failure;
+use crate::cli::git_call::git;
 use crate::cli::instance::InstanceArgs;
+use crate::cli::log;
 use crate::cli::terminal::print_line;
 use crate::cluster;
 use crate::config::Config;
 use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::config::notify::SinkConfig;
-use crate::config::repository::{FILE, RepositoryRules};
 use crate::core::model::command::Role;
 use crate::core::model::id::Repo;
 use crate::core::model::plural::plural;
@@ -35,7 +39,6 @@ use crate::redact::without_credentials;
 use crate::secrets::Secrets;
 use crate::tracker::folder::FolderTracker;
 use crate::tracker::{Tracker, TrackerError};
-use crate::workspace::lfs;
 
 /// The longest time of a single check that waits for a program or a server.
 const CHECK: Duration = Duration::from_secs(20);
@@ -82,11 +85,33 @@ fn print(line: &str) {
     print_line(&without_credentials(line));
 }
 
-pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Set damaged base clones aside, so that the next run clones them anew
+    #[arg(long)]
+    fix: bool,
+    /// Don't try the test commands
+    #[arg(long)]
+    no_try: bool,
+    /// Stop the trial of a test command after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::cli::init::TRY_SECONDS)]
+    try_seconds: u64,
+}
+
+/// The newest file of the log, or the place where it will be.
+fn log_place(state: &Path) -> String {
+    match log::newest(state) {
+        Some(path) => path.display().to_string(),
+        None => format!("{}, after the first start", state.join("afk.DATE.log").display()),
+    }
+}
+
+pub(super) async fn run(args: &DoctorArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     let mut checkup = Checkup::default();
     checkup.report("git", git_version().await);
     let paths = instance.paths()?;
     checkup.report("state", state(&paths.state));
+    checkup.report("log", Ok(log_place(&paths.state)));
     match instance.load() {
         Err(failure) => {
             let why = chain(&failure);
@@ -118,8 +143,7 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                 checkup.report("tracker", tracker(&config).await);
             }
             services(&config, &mut checkup).await;
-            if config.trusted.is_empty() && config.github.is_none() && has_issues {
-                let problem = problem("nobody may arm an issue", "list accounts in `trusted`");
+            if has_issues && let Some(problem) = nobody_arms(&config, &place) {
                 checkup.report("trusted", Err(problem));
             }
             if config.ssh.enabled {
@@ -130,8 +154,9 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
             }
             checkup.report("sandbox", wall::check(&config).await);
             checkup.report("control groups", wall::control_groups(&config, &paths.state));
-            for (name, config) in &config.agents {
-                checkup.report(&format!("agent {name}"), agent::check(name, config).await);
+            for (name, section) in &config.agents {
+                let result = agent::check(name, section, &config).await;
+                checkup.report(&format!("agent {name}"), result);
             }
             for repo in config.repos.keys() {
                 if config.agent_of(repo).is_none() {
@@ -139,8 +164,13 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
                     let problem = problem("no agent is selected", hint);
                     checkup.report(&format!("agent of {repo}"), Err(problem));
                 }
-                let result = repository(&config, repo).await;
-                checkup.report(&format!("repository {repo}"), result);
+                if let Some(result) = agent::settings(&config, &paths.state, repo).await {
+                    checkup.report(&format!("agent settings of {repo}"), result);
+                }
+                repository::check(&config, repo, &paths.state, args, &mut checkup).await;
+                if let Some(result) = clones::check(&paths.state, repo, args.fix).await {
+                    checkup.report(&format!("base clone of {repo}"), result);
+                }
             }
             verdicts::check(&config, &mut checkup).await;
         }
@@ -151,6 +181,21 @@ pub(super) async fn run(instance: &InstanceArgs) -> Result<(), Failure> {
             Err(Failure::new(FailureKind::Negative, format!("found {}", plural(count, "problem"))))
         }
     }
+}
+
+/// The problem that nobody may arm an issue of the folder. GitHub tells by itself who may arm its own.
+fn nobody_arms(config: &Config, place: &str) -> Option<Problem> {
+    let on_folder = |repo: &Repo| !config.on_github(repo);
+    let by_list = config.github.is_none()
+        || config.tracker.folder.is_some() && config.repos.keys().any(on_folder);
+    if !config.trusted.is_empty() || !by_list {
+        return None;
+    }
+    let name = crate::cli::init::user().unwrap_or_else(|| "you".to_owned());
+    let hint = format!(
+        "write `trusted = [\"{name}\"]` into {place}, with the name that issues have as `armed_by`"
+    );
+    Some(problem("nobody may arm an issue", hint))
 }
 
 /// Logs in to each host of breakglass without running anything, and checks that its keys can be hidden
@@ -300,38 +345,6 @@ fn no_answer() -> String {
     format!("no answer within {} s", CHECK.as_secs())
 }
 
-/// The variables that name another repository than the one that git is started in.
-const REPOSITORY_VARIABLES: [&str; 7] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-];
-
-async fn git(args: &[&str], dir: Option<&Path>) -> Result<String, String> {
-    let mut command = Command::new("git");
-    // The shell of a hook or of a rebase names a repository, which is not the one to check.
-    for name in REPOSITORY_VARIABLES {
-        command.env_remove(name);
-    }
-    command.args(["-c", "protocol.ext.allow=never"]);
-    if let Some(dir) = dir {
-        command.arg("-C").arg(dir);
-    }
-    command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
-    match timeout(CHECK, command.output()).await {
-        Err(_) => Err(no_answer()),
-        Ok(Err(error)) => Err(format!("start git: {}", chain(&error))),
-        Ok(Ok(out)) if out.status.success() => {
-            Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
-        }
-        Ok(Ok(out)) => Err(clean_line(String::from_utf8_lossy(&out.stderr).trim())),
-    }
-}
-
 async fn git_version() -> CheckResult {
     git(&["--version"], None).await.map_err(|why| problem(why, "install git 2.30 or newer"))
 }
@@ -406,46 +419,4 @@ fn ssh_server(config: &Config, state: &Path) -> CheckResult {
     let (listen, viewers) = (config.ssh.listen, keys.len() - operators);
     let (operators, viewers) = (plural(operators, "operator"), plural(viewers, "viewer"));
     Ok(format!("{listen}, host key {host}, {operators}, {viewers}"))
-}
-
-async fn repository(config: &Config, repo: &Repo) -> CheckResult {
-    let Some(section) = config.repos.get(repo) else {
-        return Err(problem("not configured", format!("write a [repos.\"{repo}\"]")));
-    };
-    let branch = format!("refs/heads/{}", section.branch);
-    let listed =
-        git(&["ls-remote", "--", &section.remote, &branch], None).await.map_err(|why| {
-            let hint = "check that git can fetch from it without a prompt";
-            problem(format!("{}: {why}", section.remote), hint)
-        })?;
-    let Some(sha) = listed.split_whitespace().next().map(str::to_owned) else {
-        let any = git(&["ls-remote", "--heads", "--", &section.remote], None).await;
-        if any.is_ok_and(|listed| listed.is_empty()) {
-            let why = format!("{} has no commit yet", section.remote);
-            return Err(problem(why, format!("commit a {FILE} and push it to {}", section.branch)));
-        }
-        let hint = format!("set repos.\"{repo}\".branch");
-        return Err(problem(format!("{} has no branch {}", section.remote, section.branch), hint));
-    };
-    if sha.len() != 40 {
-        let hint = "use a repository with SHA-1, git's default";
-        return Err(problem(format!("{} uses SHA-256", section.remote), hint));
-    }
-    let short = sha.get(..8).unwrap_or(&sha).to_owned();
-    // The rules of a remote on another machine are known only after a fetch.
-    let local = Path::new(&section.remote);
-    if !local.is_dir() {
-        return Ok(format!("{} at {short}", section.branch));
-    }
-    let hint = format!("commit a {FILE} with `test = \"…\"`; `afk init` writes one");
-    let name = format!("{sha}:{FILE}");
-    let text = git(&["show", &name], Some(local))
-        .await
-        .map_err(|_| problem(format!("no {FILE} on {} at {short}", section.branch), &hint))?;
-    let rules = RepositoryRules::parse(&text).map_err(|error| problem(chain(&error), hint))?;
-    if !lfs::is_installed() && git(&lfs::search(&sha), Some(local)).await.is_ok() {
-        let why = "the repository uses Git LFS, and git-lfs is not installed";
-        return Err(problem(why, "install git-lfs"));
-    }
-    Ok(format!("{} at {short}, tested by `{}`", section.branch, rules.test))
 }

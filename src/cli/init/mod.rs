@@ -2,7 +2,6 @@
 //! configuration that starts nothing. It overwrites no file.
 
 mod suite;
-mod trial;
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -13,15 +12,22 @@ use std::time::Duration;
 use clap::Args;
 
 use self::suite::ProposedSuite;
-use self::trial::{Trial, TrialPlace};
 use super::instance::InstanceArgs;
+use super::push_target;
 use super::terminal::{ask, print_line};
+use super::trial::{Trial, TrialCheckout, TrialCommand, TrialSource};
 use crate::agent::vendor::on_path;
 use crate::config::agent::{Preset, presets};
+use crate::config::report::ReportFormat;
+use crate::config::sandbox::SandboxConfig;
+use crate::config::schema;
 use crate::core::model::id::Repo;
 use crate::core::model::plural::plural;
 use crate::error::{Failure, FailureKind};
+use crate::sandbox::Level;
 
+/// The schema beside the configuration, by which editors complete and check it.
+const SCHEMA: &str = "afk.schema.json";
 const TEMPLATE: &str = include_str!("../../../assets/afk.toml");
 
 #[derive(Debug, Args)]
@@ -41,7 +47,7 @@ pub(super) struct InitArgs {
 }
 
 /// The default limit of the trial: a newcomer waits for it.
-const TRY_SECONDS: u64 = 120;
+pub(super) const TRY_SECONDS: u64 = 120;
 
 impl Default for InitArgs {
     fn default() -> Self {
@@ -65,8 +71,11 @@ pub(super) async fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), 
     crate::trusted_file::create_folder(&folder.join("issues"))?;
     // The configuration grants rights, so the group may not write it, whatever the umask is.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&paths.config)?;
-    file.write_all(configuration(&repository).as_bytes())?;
+    file.write_all(format!("#:schema ./{SCHEMA}\n{}", configuration(&repository)).as_bytes())?;
     print_line(&format!("wrote {}", paths.config.display()));
+    // It only describes the file, so that a newer afk may replace it.
+    std::fs::write(folder.join(SCHEMA), format!("{:#}\n", schema::of_config()))?;
+    let wrote_rules = new_rules.is_some();
     match new_rules {
         Some(text) => {
             std::fs::write(&rules, text)?;
@@ -74,6 +83,10 @@ pub(super) async fn run(args: &InitArgs, instance: &InstanceArgs) -> Result<(), 
         }
         None if rules.exists() => print_line(&format!("{} already exists", rules.display())),
         None => print_line(&format!("wrote no {}", rules.display())),
+    }
+    for line in repository.obstacles(&paths.config, wrote_rules).await {
+        print_line("");
+        print_line(&line);
     }
     print_line("");
     print_line("It starts nothing yet. To change that:");
@@ -127,19 +140,25 @@ async fn try_suite(
     state: &Path,
 ) -> Result<Option<Trial>, Failure> {
     let command = suite.command();
-    let place = TrialPlace {
-        top: repository.top.clone(),
-        objects: repository.objects.clone(),
-        state: state.to_owned(),
-        launcher: super::own_program()?,
-        limit: Duration::from_secs(args.try_seconds),
+    let tried = async {
+        let report = suite.report.map(|text| ReportFormat::try_from(text.to_owned()));
+        let report = report.transpose()?.unwrap_or_default();
+        let to_try = TrialCommand { line: command.clone(), report, ..TrialCommand::default() };
+        let (top, objects) = (repository.top.clone(), repository.objects.clone());
+        let checkout = TrialCheckout::new(state, TrialSource::Folder { top, objects }).await?;
+        let commit = checkout.commit.clone();
+        let announce = |level: Level| {
+            let limit = plural(args.try_seconds, "second");
+            print_line(&format!("{} suggests the test command `{command}`.", suite.found));
+            print_line(&format!(
+                "Trying it once on a clean checkout of {commit}, behind the wall ({level}), for at \
+                 most {limit}; Ctrl-C skips it."
+            ));
+        };
+        let limit = Duration::from_secs(args.try_seconds);
+        checkout.run(&to_try, &SandboxConfig::default(), limit, announce).await
     };
-    let announce = |how: &str| {
-        let limit = plural(args.try_seconds, "second");
-        print_line(&format!("{} suggests the test command `{command}`.", suite.found));
-        print_line(&format!("Trying it once {how}, for at most {limit}; Ctrl-C skips it."));
-    };
-    let trial = match trial::run(&place, suite, announce).await {
+    let trial = match tried.await {
         Ok(trial) => trial,
         Err(why) => {
             print_line(&format!("The test command `{command}` was not tried: {why}."));
@@ -163,6 +182,8 @@ async fn try_suite(
              or its settings.",
         );
         print_line("No run starts on a red suite. Mend it, or change `test` in .afk.toml.");
+    } else if trial.proves_nothing() {
+        print_line("It ran no test, so no change can be proved by it. Write a first test.");
     } else if !trial.has_names() {
         print_line("Its output names no tests, so the gate goes by exit codes only.");
     }
@@ -183,6 +204,8 @@ struct DetectedRepository {
     suite: Option<ProposedSuite>,
     /// The presets whose programs are on the PATH.
     agents: Vec<(&'static str, PathBuf)>,
+    /// The name of the person who may arm issues.
+    user: Option<String>,
 }
 
 impl DetectedRepository {
@@ -204,7 +227,7 @@ impl DetectedRepository {
             .find_remote("origin")
             .ok()
             .and_then(|remote| remote.url().ok().map(str::to_owned))
-            .unwrap_or_else(|| top.display().to_string());
+            .map_or_else(|| top.display().to_string(), |address| absolute(&top, address));
         let branch = upstream_branch(&repository);
         Ok(Self {
             repo: repo_name(&remote),
@@ -212,10 +235,49 @@ impl DetectedRepository {
             branch,
             objects: repository.commondir().join("objects"),
             suite: suite::propose(&top),
+            user: user(),
             agents: presets().iter().filter_map(installed_preset).collect(),
             top,
         })
     }
+}
+
+impl DetectedRepository {
+    /// A sentence about each thing that keeps an issue from landing with this configuration, with the
+    /// command that mends it.
+    async fn obstacles(&self, config: &Path, wrote_rules: bool) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.suite.is_none() && wrote_rules {
+            found.push(
+                "afk recognised no test command, so .afk.toml has `test = \"false\"`, which always \
+                 fails: write yours there."
+                    .to_owned(),
+            );
+        }
+        if self.user.is_none() {
+            let config = config.display();
+            found.push(format!(
+                "Nobody may arm an issue: write your name into `trusted` in {config}."
+            ));
+        }
+        if let Some(obstacle) = push_target::obstacle(&self.remote, &self.branch, &self.repo).await
+        {
+            found.push(format!("{}: {}.", obstacle.why, obstacle.hint));
+        }
+        found
+    }
+}
+
+/// The name of the user, as the environment or the machine's list of users has it.
+pub(super) fn user() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|name| !name.is_empty());
+    let listed = || {
+        let users = std::fs::read_to_string("/etc/passwd").ok()?;
+        let id = rustix::process::getuid().as_raw().to_string();
+        let ours = |line: &&str| line.split(':').nth(2) == Some(id.as_str());
+        users.lines().find(ours)?.split(':').next().map(str::to_owned)
+    };
+    variable("USER").or_else(|| variable("LOGNAME")).or_else(listed)
 }
 
 /// The default branch of `origin`, or else the current branch.
@@ -224,11 +286,23 @@ fn upstream_branch(repository: &git2::Repository) -> String {
     let remote_head = remote_head
         .and_then(|head| head.symbolic_target().ok().flatten().map(str::to_owned))
         .and_then(|name| name.strip_prefix("refs/remotes/origin/").map(str::to_owned));
+    // Also the name of a branch without a commit.
     let local = || {
-        let head = repository.head().ok()?;
-        head.shorthand().ok().map(str::to_owned)
+        let head = repository.find_reference("HEAD").ok()?;
+        let target = head.symbolic_target().ok().flatten()?;
+        target.strip_prefix("refs/heads/").map(str::to_owned)
     };
     remote_head.or_else(local).unwrap_or_else(|| "master".into())
+}
+
+/// The address of a remote. git reads a path from the top of the checkout, and afk from the folder of its
+/// configuration.
+fn absolute(top: &Path, address: String) -> String {
+    let path = top.join(&address);
+    match path.canonicalize() {
+        Ok(path) if !address.contains(':') => path.display().to_string(),
+        _ => address,
+    }
 }
 
 /// Derives `owner/name` from an address: its last two parts, without characters that are not allowed.
@@ -264,7 +338,6 @@ fn quoted(text: &str) -> String {
 }
 
 fn configuration(detected: &DetectedRepository) -> String {
-    let user = std::env::var("USER").ok().filter(|name| !name.is_empty());
     let mut agents = String::new();
     for (name, path) in &detected.agents {
         agents.push_str(&format!(
@@ -288,7 +361,7 @@ fn configuration(detected: &DetectedRepository) -> String {
         quoted(&detected.branch)
     );
     TEMPLATE
-        .replace("{{trusted}}", &user.map(|name| quoted(&name)).unwrap_or_default())
+        .replace("{{trusted}}", &detected.user.as_deref().map(quoted).unwrap_or_default())
         .replace("{{agents}}\n", &agents)
         .replace("{{agent}}", &chosen)
         .replace("{{repository}}", &repository)
@@ -307,7 +380,8 @@ fn rules_text(suite: Option<&ProposedSuite>, trial: Option<&Trial>) -> String {
     };
     format!(
         "# How afk tests, builds and deploys this repository (docs/configuration.md). afk\n\
-         # always reads it from the commit that a run starts from.\n\
+         # always reads it from the commit that a run starts from. `afk config check .afk.toml` checks it;\n\
+         # `afk config schema --repository > FILE` with a first line \"#:schema FILE\" has an editor do so.\n\
          {remark}test = {}\n\n\
          {report}\
          # [ci]\n# command = {}\n\n\

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::fleet::Fleet;
 use crate::fleet::outages::Recovery;
+use crate::model::activity::Activity;
 use crate::model::approval::EscalationState;
-use crate::model::brief::Brief;
+use crate::model::brief::{Brief, UnjudgedEdit};
 use crate::model::digest::Digest;
 use crate::model::event::Event;
 use crate::model::id::{EscalationId, RunId};
@@ -15,7 +16,7 @@ use crate::model::issue::{Arming, Issue};
 use crate::model::job::JobKind;
 use crate::model::ledger::LedgerEntry;
 use crate::model::outbox::{OutboxEntry, OutboxStep, backoff_ms};
-use crate::model::run::{Activity, Outcome, Run, Work};
+use crate::model::run::{Outcome, Run, Work};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
@@ -38,16 +39,16 @@ impl Fleet {
     }
 
     /// A live run covers every arming of its issue until its end. A detached run is attached again
-    /// once its issue is armed and no step of afk's own takes that back.
+    /// once its issue is armed anew and no step of afk's own takes that back.
     fn apply_arming(&mut self, issue: &Issue) {
         let Arming::Trusted { at, .. } = &issue.arming else { return };
         let pending = self.outbox.values().any(|entry| entry.step.disarms(&issue.key));
         let Some(id) = self.last_run.get(&issue.key).copied() else { return };
         let Some(run) = self.runs.get(&id).filter(|run| run.live()) else { return };
-        let attach = run.issue.detached && issue.open && !pending;
-        if run.progress.armed.is_none_or(|used| used >= *at) && !attach {
+        if run.progress.armed.is_none_or(|used| used >= *at) {
             return;
         }
+        let attach = run.issue.detached && issue.open && !pending;
         if let Some(run) = self.run_mut(id) {
             run.progress.armed = run.progress.armed.map(|used| used.max(*at));
             run.issue.detached &= !attach;
@@ -121,8 +122,7 @@ impl Fleet {
                     if let JobKind::Converse { session } = &job.kind
                         && let Some(known) = self.jobs.conversation(session)
                     {
-                        claimed.agent.session = Some(known.session.clone());
-                        claimed.spend.session = known.cost;
+                        claimed.resume_session(job, known);
                     }
                 }
                 self.queue.insert(&claimed);
@@ -132,6 +132,11 @@ impl Fleet {
             Event::EditDeclined { run, digest } => {
                 if let Some(run) = self.run_mut(*run) {
                     run.issue.declined = Some(*digest);
+                }
+            }
+            Event::EditUnjudged { run, digest } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.issue.unjudged = Some(UnjudgedEdit { digest: *digest, since: at });
                 }
             }
             Event::IssueWithdrawn { run, why } => {
@@ -223,13 +228,13 @@ impl Fleet {
                     (entry.held, entry.not_before) = (false, at);
                 }
             }
-            Event::NotDelivered { entry, error, wait, doubtful } => {
-                if let Some(entry) = self.outbox.get_mut(entry) {
+            Event::NotDelivered(failure) => {
+                if let Some(entry) = self.outbox.get_mut(&failure.entry) {
                     entry.failures += 1;
-                    entry.not_before = at.plus(backoff_ms(entry.failures).max(*wait));
-                    entry.error = Some(error.clone());
+                    entry.not_before = at.plus(backoff_ms(entry.failures).max(failure.wait));
+                    entry.error = Some(failure.error.clone());
                     entry.attempted = false;
-                    entry.doubtful |= *doubtful;
+                    entry.doubtful |= failure.doubtful;
                 }
             }
             Event::Probed { repo, sample } => {
@@ -246,19 +251,27 @@ impl Fleet {
                 self.outages.failed(at, cause, why, repo.as_ref(), *next);
             }
             Event::Resumed { cause, runs } => {
+                if self.is_of_tracker(cause) {
+                    // Their pauses are the outage's, which is over.
+                    for entry in self.outbox.values_mut().filter(|e| e.step.issue().is_some()) {
+                        entry.not_before = entry.not_before.min(at);
+                    }
+                }
                 if let Some(outage) = self.outages.of_mut(cause) {
                     outage.recovery = Some(Recovery { at, runs: runs.clone() });
                 }
             }
             Event::OutageEnded { cause } => self.outages.ended(cause),
-            Event::OutageReported { causes, question } => {
-                self.outages.reported(causes, *question);
-            }
+            Event::OutageReported(report) => self.outages.reported(report),
             Event::Held { run, cause, .. } => {
                 if let Some(run) = self.run_mut(*run) {
                     run.apply(at, event);
                     let repo = run.work.repo().clone();
-                    if let Some(outage) = self.outages.of_mut(cause) {
+                    // The others of the repository's agents go on.
+                    let has_others = run.agent.candidates().len() > 1;
+                    if let Some(outage) = self.outages.of_mut(cause)
+                        && !(cause.kind.is_of_agent() && has_others)
+                    {
                         outage.repos.insert(repo);
                     }
                 }
@@ -332,9 +345,15 @@ impl Fleet {
             | Event::WorktreeReady { run, .. }
             | Event::SessionStarted { run, .. }
             | Event::SessionLost { run, .. }
+            | Event::ContextOverflowed { run, .. }
+            | Event::ContextUsed { run, .. }
+            | Event::FellBack { run, .. }
+            | Event::AgentRestored { run }
+            | Event::RanUnasked { run, .. }
             | Event::Equipped { run, .. }
             | Event::Quiet { run, .. }
             | Event::Retrying { run, .. }
+            | Event::ToolRunning { run, .. }
             | Event::AgentActive { run, .. }
             | Event::Granted { run, .. }
             | Event::GateOpened { run, .. }

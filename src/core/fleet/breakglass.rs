@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::breakglass::{
-    BreakglassArming, BreakglassEvent, BreakglassRules, Capture, OpenShell, Recording, ShellId,
-    Verb, VerbEnd, VerbId, VerbResult, VerbRun, WINDOW,
+    AgentCall, AgentDecision, AgentSession, AgentTool, BreakglassArming, BreakglassEvent,
+    BreakglassRules, Capture, OpenShell, Recording, ShellId, Verb, VerbEnd, VerbId, VerbResult,
+    VerbRun, WINDOW,
 };
 use crate::model::digest::Digest;
 use crate::model::time::{MINUTE, Timestamp};
@@ -46,6 +47,9 @@ pub struct BreakglassState {
     pub mutations: VecDeque<Timestamp>,
     /// The VM's last known status, and when it was read.
     pub reads: Option<(Timestamp, Untrusted)>,
+    /// The host's warnings at that reading: what makes a verb end in another way than it usually does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Untrusted>,
     /// The host's id of the last mutating verb that it reported.
     pub request: Option<Untrusted>,
     /// The latest captures of forensics, newest last.
@@ -60,6 +64,12 @@ pub struct BreakglassState {
     pub diagnosing: Option<Timestamp>,
     /// The last diagnosis, and when it ended.
     pub diagnosis: Option<(Timestamp, Untrusted)>,
+    /// The session of the breakglass agent that works now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Box<AgentSession>>,
+    /// The last session that ended, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past_agent: Option<Box<(AgentSession, Untrusted)>>,
     next_verb: u64,
     next_shell: u64,
 }
@@ -93,14 +103,12 @@ impl BreakglassState {
         let armed = self.armed.as_ref().map(|arming| arming.by.0.clone());
         let reads = self.reads.as_ref().map(|(_, status)| status.as_received().to_owned());
         let last = self.past.iter().rev().find(|run| run.verb.mutates()).map(|run| run.id.0);
-        let last = self.mutation().map(|run| run.id.0).or(last);
-        Digest::of(&[
-            verb.as_str().as_bytes(),
-            vm.as_bytes(),
-            armed.unwrap_or_default().as_bytes(),
-            reads.unwrap_or_default().as_bytes(),
-            &last.unwrap_or_default().to_be_bytes(),
-        ])
+        let last = self.mutation().map(|run| run.id.0).or(last).unwrap_or_default().to_be_bytes();
+        let (armed, reads) = (armed.unwrap_or_default(), reads.unwrap_or_default());
+        let known: [&[u8]; 5] =
+            [verb.as_str().as_bytes(), vm.as_bytes(), armed.as_bytes(), reads.as_bytes(), &last];
+        let warnings = self.warnings.iter().map(|warning| warning.as_received().as_bytes());
+        Digest::of(&known.into_iter().chain(warnings).collect::<Vec<_>>())
     }
 
     /// Since when the drill is overdue; none while it is in time or not configured.
@@ -176,6 +184,53 @@ impl BreakglassState {
                 self.diagnosing = None;
                 self.diagnosis = Some((at, said.clone()));
             }
+            BreakglassEvent::AgentStarted { terms } => {
+                self.next_shell = self.next_shell.max(terms.id.0);
+                self.agent = Some(Box::new(AgentSession::new(terms.clone(), at)));
+            }
+            BreakglassEvent::AgentEnded { why } => {
+                if let Some(mut session) = self.agent.take() {
+                    let open: Vec<_> = session.open.keys().copied().collect();
+                    for call in open {
+                        session.call_ended(call, false, &"the session ended".into());
+                    }
+                    self.past_agent = Some(Box::new((*session, why.clone())));
+                }
+            }
+            BreakglassEvent::AgentCalled { .. }
+            | BreakglassEvent::AgentAllowed { .. }
+            | BreakglassEvent::AgentBegan { .. }
+            | BreakglassEvent::AgentCallEnded { .. } => self.agent_event(at, what),
+        }
+    }
+
+    fn agent_event(&mut self, at: Timestamp, what: &BreakglassEvent) {
+        let Some(session) = &mut self.agent else { return };
+        match what {
+            BreakglassEvent::AgentCalled { call, tool, decision } => {
+                let (id, tool, decision) = (*call, tool.clone(), decision.clone());
+                let refused = match &decision {
+                    AgentDecision::Refused { why } => Some(why.as_str().into()),
+                    AgentDecision::Allowed | AgentDecision::Asked { .. } => None,
+                };
+                session.called(at, AgentCall { id, tool, at, decision, verb: None, end: None });
+                if let Some(why) = refused {
+                    session.call_ended(id, false, &why);
+                }
+            }
+            BreakglassEvent::AgentAllowed { grant, .. } => session.grants.extend(grant.clone()),
+            BreakglassEvent::AgentBegan { call, verb } => {
+                if let Some(call) = session.open.get_mut(call) {
+                    call.verb = Some(*verb);
+                    if matches!(call.tool, AgentTool::Verb { verb } if verb.mutates()) {
+                        session.terms.mutations = session.terms.mutations.saturating_sub(1);
+                    }
+                }
+            }
+            BreakglassEvent::AgentCallEnded { call, ok, said } => {
+                session.call_ended(*call, *ok, said);
+            }
+            _ => {}
         }
     }
 
@@ -186,6 +241,9 @@ impl BreakglassState {
         }
         if let Some(reads) = &end.reads {
             self.reads = Some((at, reads.clone()));
+        }
+        if end.reads.is_some() || !end.warnings.is_empty() {
+            self.warnings.clone_from(&end.warnings);
         }
         if let Some(request) = &end.request {
             self.request = Some(request.clone());

@@ -13,6 +13,9 @@ use crate::model::time::Timestamp;
 /// How many conversations are remembered; the longest unused one is forgotten first.
 pub const CONVERSATIONS: usize = 1000;
 
+/// How many runs of a session are remembered.
+const SESSION_RUNS: usize = 4;
+
 /// The jobs that are not forgotten yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jobs {
@@ -63,7 +66,13 @@ impl Jobs {
             return;
         };
         let (session, cost) = (session.clone(), run.spend.session);
-        self.conversations.insert(name.clone(), SavedConversation { session, cost, at });
+        let (instead, preferred) = (run.agent.instead.clone(), run.agent.preferred.clone());
+        let mut runs = self.conversations.remove(name).map_or_else(Vec::new, |known| known.runs);
+        runs.retain(|known| *known != run.id);
+        runs.push(run.id);
+        runs.drain(..runs.len().saturating_sub(SESSION_RUNS));
+        let saved = SavedConversation { session, cost, at, instead, preferred, runs };
+        self.conversations.insert(name.clone(), saved);
         while self.conversations.len() > CONVERSATIONS {
             let oldest = self.conversations.iter().min_by_key(|(_, known)| known.at);
             let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };

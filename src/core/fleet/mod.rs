@@ -21,6 +21,7 @@ pub mod volatile;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::books::Books;
@@ -30,6 +31,7 @@ use crate::fleet::jobs::Jobs;
 use crate::fleet::outages::{Outage, Outages};
 use crate::fleet::queue::Queue;
 use crate::fleet::volatile::Volatile;
+use crate::model::activity::Activity;
 use crate::model::approval::Escalation;
 use crate::model::breaker::PAUSE;
 use crate::model::budget::MicroUsd;
@@ -38,13 +40,14 @@ use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::Job;
 use crate::model::ledger::LedgerEntry;
 use crate::model::outage::{OutageCause, OutageKind, PERMIT_MS};
-use crate::model::outbox::OutboxEntry;
+use crate::model::outbox::{OutboxEntry, OutboxStep};
 use crate::model::policy::{Policy, RemoteExecutor};
-use crate::model::run::{Activity, Run, Work};
+use crate::model::run::{Run, Work};
 use crate::model::time::Timestamp;
 use crate::model::verdict::ProbeSample;
 
-/// The whole durable state. The parts that a screen shows are shared, so a snapshot is cheap.
+/// The whole durable state. A snapshot is a copy of it; the maps that grow with the issues and runs
+/// share their structure with their copies, and change only on the way to a changed entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     /// The time of the latest event.
@@ -60,11 +63,11 @@ pub struct Fleet {
     /// The operator's capacity, where it differs from the configuration's.
     pub operator_capacity: Option<u32>,
     /// Every issue on the trackers' latest lists.
-    pub issues: BTreeMap<IssueKey, Arc<Issue>>,
+    pub issues: OrdMap<IssueKey, Arc<Issue>>,
     /// Why each issue runs or doesn't run, and since when.
-    pub ledger: BTreeMap<IssueKey, Arc<LedgerEntry>>,
+    pub ledger: OrdMap<IssueKey, Arc<LedgerEntry>>,
     /// Every run that is not forgotten, ended ones included.
-    pub runs: BTreeMap<RunId, Arc<Run>>,
+    pub runs: OrdMap<RunId, Arc<Run>>,
     /// The runs that have not ended.
     pub live: BTreeSet<RunId>,
     /// The runs that hold a permit.
@@ -74,7 +77,7 @@ pub struct Fleet {
     #[serde(default)]
     pub queue: Queue,
     /// The newest run of each issue.
-    pub last_run: BTreeMap<IssueKey, RunId>,
+    pub last_run: OrdMap<IssueKey, RunId>,
     /// The run that holds each locked repository.
     pub locks: BTreeMap<Repo, RunId>,
     /// Every open escalation, and the latest closed ones.
@@ -148,6 +151,49 @@ impl Fleet {
         holds.next().map(|outage| &outage.cause)
     }
 
+    /// Which agents work in place of the one that an outage is about, in half a sentence: `codex works in
+    /// its place`. None where no run works for it.
+    #[must_use]
+    pub fn works_in_place(&self, cause: &OutageCause) -> Option<String> {
+        if !cause.kind.is_of_agent() {
+            return None;
+        }
+        let works = |run: &&Arc<Run>| !matches!(run.progress.activity, Activity::Held { .. });
+        let instead = self.live_runs().filter(works).filter_map(|run| run.agent.in_place());
+        let names = instead.filter(|(first, _)| *first == cause.subject).map(|(_, name)| name);
+        let names: BTreeSet<&str> = names.collect();
+        let verb = if names.len() == 1 { "works" } else { "work" };
+        let names: Vec<&str> = names.into_iter().collect();
+        (!names.is_empty()).then(|| format!("{} {verb} in its place", names.join(" and ")))
+    }
+
+    /// Whether the work goes on although an agent is away: no run and no repository waits for it.
+    #[must_use]
+    pub fn goes_on_without(&self, outage: &Outage) -> bool {
+        let waits = |run: &Arc<Run>| matches!(&run.progress.activity, Activity::Held { cause, .. } if *cause == outage.cause);
+        outage.cause.kind.is_of_agent() && outage.repos.is_empty() && !self.live_runs().any(waits)
+    }
+
+    /// Whether a step can't be delivered now, because its tracker is away or refuses the login. A try
+    /// of the outage goes on with it.
+    #[must_use]
+    pub(crate) fn waits_for_tracker(&self, step: &OutboxStep) -> bool {
+        let on_remote = step.issue().is_some_and(|issue| self.policy.remote.contains(&issue.repo));
+        on_remote && self.outages.holding().any(|outage| self.is_of_tracker(&outage.cause))
+    }
+
+    /// Whether an outage is about the API of the remote trackers.
+    pub(crate) fn is_of_tracker(&self, cause: &OutageCause) -> bool {
+        match cause.kind {
+            OutageKind::Forge => true,
+            // The login at a git remote has the name of that remote.
+            OutageKind::Credential => {
+                !self.policy.remote_names.values().any(|name| *name == cause.subject)
+            }
+            _ => false,
+        }
+    }
+
     /// Permits in use for issues. The breaker counts these only: jobs don't concern it.
     pub(crate) fn on_issues(&self) -> usize {
         self.working_runs().filter(|run| run.work.job().is_none()).count()
@@ -190,12 +236,64 @@ impl Fleet {
         self.queue.in_order(rank).filter_map(|id| self.runs.get(&id))
     }
 
-    /// The open escalations, most severe first and then newest first.
+    /// The path of a run's worktree, unless it went back to the pool or a later run has it by now.
+    #[must_use]
+    pub fn own_worktree<'r>(&self, run: &'r Run) -> Option<&'r str> {
+        let path = run.own_worktree()?;
+        let has_it = |later: &Arc<Run>| {
+            later.id > run.id && later.workspace.worktree.as_deref() == Some(path)
+        };
+        (!self.runs.values().any(has_it)).then_some(path)
+    }
+
+    /// The open escalations: those that keep a permit from other runs first, then the most severe
+    /// first, and then the newest first.
     #[must_use]
     pub fn inbox(&self) -> Vec<&Arc<Escalation>> {
         let mut open: Vec<_> = self.escalations.values().filter(|e| e.open()).collect();
-        open.sort_by_key(|e| std::cmp::Reverse((e.kind, e.raised, e.id)));
+        open.sort_by_key(|e| std::cmp::Reverse((self.holds_permit(e), e.kind, e.raised, e.id)));
         open
+    }
+
+    /// Whether an agent waits for the answer to an escalation, on a permit that nobody else can use
+    /// meanwhile.
+    #[must_use]
+    pub fn holds_permit(&self, escalation: &Escalation) -> bool {
+        let run = escalation.run.and_then(|run| self.runs.get(&run));
+        escalation.open()
+            && escalation.kind.agent_waits()
+            && run.is_some_and(|run| run.has_permit())
+    }
+
+    /// The live runs whose agent waits for a human, each with its first open question. They are not at
+    /// work: nothing happens until somebody answers.
+    #[must_use]
+    pub fn waiting_for_human(&self) -> BTreeMap<RunId, &Arc<Escalation>> {
+        let mut waiting = BTreeMap::new();
+        for escalation in self.escalations.values() {
+            if escalation.open()
+                && escalation.kind.agent_waits()
+                && let Some(run) = escalation.run.and_then(|run| self.runs.get(&run))
+                && run.live()
+            {
+                waiting.entry(run.id).or_insert(escalation);
+            }
+        }
+        waiting
+    }
+
+    /// Whether a run's agent waits for a human's answer.
+    #[must_use]
+    pub fn waits_for_human(&self, run: &Run) -> bool {
+        let asks = |e: &Arc<Escalation>| e.run == Some(run.id) && e.open() && e.kind.agent_waits();
+        run.live() && self.escalations.values().rev().any(asks)
+    }
+
+    /// How many runs are at work: they hold a permit and wait for nobody.
+    #[must_use]
+    pub fn count_at_work(&self) -> usize {
+        let waiting = self.waiting_for_human();
+        self.working_runs().filter(|run| !waiting.contains_key(&run.id)).count()
     }
 
     /// The money set aside for the next turn of each live run.
@@ -216,7 +314,7 @@ impl Fleet {
         let escalations = self.escalations.values().filter(|e| e.open()).filter_map(|e| e.expires);
         // A step behind another one of its subject is not due, however long that one takes.
         let mut subjects = BTreeSet::new();
-        let waiting = self.outbox.values().filter(|e| !e.held);
+        let waiting = self.outbox.values().filter(|e| !e.held && !self.waits_for_tracker(&e.step));
         let firsts = waiting.filter(|e| subjects.insert(e.step.subject()));
         let outbox = firsts.filter(|e| !volatile.in_flight(e.id)).map(|e| e.not_before);
         let notices = &self.policy.notices;
@@ -249,7 +347,11 @@ impl Fleet {
             Activity::Held { since, .. } => Some(since.plus(PERMIT_MS)),
             _ => None,
         });
-        self.outages.all().filter_map(of_outage).chain(permits).min()
+        let held_jobs = self.live_runs().filter_map(|run| match run.progress.activity {
+            Activity::Held { .. } if !run.collects_without_agent() => run.progress.due,
+            _ => None,
+        });
+        self.outages.all().filter_map(of_outage).chain(permits).chain(held_jobs).min()
     }
 
     /// Whether the live runs and jobs reach the policy's queue depth.

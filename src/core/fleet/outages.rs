@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{EscalationId, Repo, RunId};
+use crate::model::outage::OutageReport;
 use crate::model::outage::{OutageCause, OutageRules};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
@@ -143,10 +144,10 @@ impl Outages {
         }
     }
 
-    pub(super) fn reported(&mut self, causes: &[OutageCause], question: Option<EscalationId>) {
-        for outage in self.0.iter_mut().filter(|outage| causes.contains(&outage.cause)) {
+    pub(super) fn reported(&mut self, report: &OutageReport) {
+        for outage in self.0.iter_mut().filter(|outage| report.causes.contains(&outage.cause)) {
             outage.noticed = true;
-            outage.question = question.or(outage.question);
+            outage.question = report.question.or(outage.question);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! How an event changes one run; `Fleet::apply` passes on the events that concern a single run.
 
+use crate::model::activity::Activity;
 use crate::model::agent_event::TurnEnd;
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::event::Event;
+use crate::model::fallback::{PreferredAgent, UnaskedCommands};
 use crate::model::outage::OutageCause;
-use crate::model::run::{Activity, Outcome, Run};
+use crate::model::run::{Outcome, Run};
 use crate::model::stage::{Phase, ProofLink, Stage};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
@@ -13,11 +15,7 @@ use crate::model::verdict::{Evidence, Verdict};
 impl Run {
     /// Resets the caps of an ended run and queues it again with an operator's guidance.
     pub(super) fn reopen(&mut self, at: Timestamp, guidance: Untrusted) {
-        // Runs with these outcomes gave their worktree back; the others continue in theirs.
-        if matches!(
-            self.progress.outcome,
-            Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed)
-        ) {
+        if self.progress.outcome.is_some_and(Outcome::returns_worktree) {
             self.workspace.home = self.workspace.worktree.take();
         }
         self.spend.before = self.spend.total.usd;
@@ -37,6 +35,7 @@ impl Run {
         self.progress.ended = None;
         self.progress.claimed = at;
         self.progress.admitted = None;
+        self.progress.due = None;
         self.progress.activity = Activity::Waiting;
         self.progress.phase = Phase::Queued;
     }
@@ -45,16 +44,46 @@ impl Run {
     /// not begin does not count.
     fn hold(&mut self, at: Timestamp, cause: &OutageCause, then: Option<&Activity>) {
         let current = std::mem::replace(&mut self.progress.activity, Activity::Ended);
-        if then.is_some() {
+        // A run that waited already waits for something else from now.
+        let waited = matches!(current, Activity::Held { .. });
+        if then.is_some() && !waited {
             // The end of its turn counted as a failure of the run.
             self.progress.failures = self.progress.failures.saturating_sub(1);
         } else if let Activity::Turn { .. } = current {
             self.agent.turns = self.agent.turns.saturating_sub(1);
         }
+        if let Some(job) = self.work.job() {
+            let due = self.progress.admitted.unwrap_or(at).plus(job.limit_ms);
+            self.progress.due.get_or_insert(due);
+        }
         let (cause, then) = (cause.clone(), Box::new(then.cloned().unwrap_or(current)));
         self.progress.activity = Activity::Held { cause, since: at, then };
         self.progress.epoch += 1;
-        (self.agent.quiet, self.agent.retry) = (None, None);
+        self.agent_active();
+    }
+
+    /// Lets another agent take the turns, in a conversation of its own.
+    fn fall_back(&mut self, agent: &str, cause: Option<&OutageCause>) {
+        (self.agent.session, self.agent.context) = (None, None);
+        if self.agent.preferred.is_none() {
+            let known = self.agent.equipment.as_ref();
+            self.agent.preferred = known.map(|known| PreferredAgent {
+                agent: known.agent.clone(),
+                fallback: known.fallback.clone(),
+                cause: cause.cloned(),
+            });
+        }
+        self.agent.instead = Some(agent.to_owned());
+        let is_turn = matches!(self.progress.activity, Activity::Turn { .. });
+        if is_turn && self.agent.turn_end.as_ref().is_some_and(TurnEnd::is_agent_outage) {
+            // The end of its turn was no failure of the run.
+            self.progress.failures = self.progress.failures.saturating_sub(1);
+        }
+    }
+
+    /// Forgets the silence, the retry and the running tool of its agent.
+    fn agent_active(&mut self) {
+        (self.agent.quiet, self.agent.retry, self.agent.tool) = (None, None, None);
     }
 
     /// Queues a frozen run again for a look at its verdicts; its caps and its conversation stay.
@@ -73,9 +102,13 @@ impl Run {
                 if let Activity::Held { since, .. } = self.progress.activity {
                     self.give_back_time(at.since(since));
                 }
+                if !matches!(activity, Activity::Backoff { .. }) {
+                    self.issue.unjudged = None;
+                }
                 self.progress.activity = activity.clone();
                 self.progress.epoch += 1;
-                (self.agent.quiet, self.agent.retry, self.agent.followed) = (None, None, None);
+                self.agent_active();
+                self.agent.followed = None;
                 if *activity == Activity::Gate {
                     self.progress.to_approve = None;
                 }
@@ -91,7 +124,7 @@ impl Run {
             // The epoch stays, so the turn's open requests stay valid.
             Event::Followed { .. } => {
                 self.agent.followed = Some(at);
-                (self.agent.quiet, self.agent.retry) = (None, None);
+                self.agent_active();
             }
             Event::Reached { phase, .. } => {
                 self.progress.phase = *phase;
@@ -99,31 +132,59 @@ impl Run {
                     self.progress.reached.push((*phase, at));
                 }
             }
-            Event::WorktreeReady { path, branch, base, stages, permissions, .. } => {
-                self.agent.permissions = permissions.as_ref().clone();
-                self.workspace.worktree = Some(path.clone());
-                self.workspace.branch = Some(branch.clone());
-                self.workspace.base = Some(base.clone());
-                self.workspace.stages = *stages;
+            Event::WorktreeReady { worktree, .. } => {
+                self.agent.permissions = worktree.permissions.as_ref().clone();
+                self.workspace.worktree = Some(worktree.path.clone());
+                self.workspace.branch = Some(worktree.branch.clone());
+                self.workspace.base = Some(worktree.base.clone());
+                self.workspace.stages = worktree.stages;
                 self.progress.failures = 0;
             }
             Event::SessionStarted { session, .. } => {
                 self.agent.session = Some(session.clone());
+                self.agent.context = None;
                 self.spend.session = MicroUsd(0);
             }
-            Event::SessionLost { .. } => self.agent.session = None,
+            Event::SessionLost { .. } => (self.agent.session, self.agent.context) = (None, None),
+            Event::ContextOverflowed { .. } => {
+                (self.agent.session, self.agent.context) = (None, None);
+                self.agent.overflows += 1;
+                // The end of its turn was no failure of the run.
+                self.progress.failures = self.progress.failures.saturating_sub(1);
+            }
+            Event::FellBack { agent, cause, .. } => self.fall_back(agent, cause.as_ref()),
+            Event::AgentRestored { .. } => {
+                (self.agent.session, self.agent.context) = (None, None);
+                self.agent.instead = None;
+                if let (Some(first), Some(known)) =
+                    (self.agent.preferred.take(), &mut self.agent.equipment)
+                {
+                    (known.agent, known.fallback) = (first.agent, first.fallback);
+                    (known.model, known.version) = (None, None);
+                }
+            }
+            Event::RanUnasked { command, .. } => {
+                let count = self.agent.unasked.as_ref().map_or(0, |known| known.count);
+                let (count, latest) = (count.saturating_add(1), command.clone());
+                self.agent.unasked = Some(UnaskedCommands { count, latest });
+            }
+            Event::ContextUsed { context, .. } => self.agent.context = Some(*context),
             Event::Equipped { equipment, .. } => {
                 self.agent.equipment = Some(equipment.as_ref().clone());
             }
             Event::Quiet { since, .. } => self.agent.quiet = Some(*since),
             Event::Retrying { retry, .. } => self.agent.retry = Some(*retry),
-            Event::AgentActive { .. } => (self.agent.quiet, self.agent.retry) = (None, None),
+            Event::AgentActive { .. } => self.agent_active(),
+            Event::ToolRunning { title, since, .. } => {
+                self.agent.tool = Some((title.clone(), *since));
+            }
             Event::Granted { grant, .. } => self.agent.grants.push(grant.clone()),
             Event::TurnEnded { end, .. } => {
-                (self.agent.quiet, self.agent.retry) = (None, None);
+                self.agent_active();
                 self.agent.turn_end = Some(end.clone());
                 if *end == TurnEnd::Done {
                     self.progress.failures = 0;
+                    self.agent.overflows = 0;
                     if self.issue.shows_edit(self.agent.turns) {
                         self.issue.edited_for = None;
                     }

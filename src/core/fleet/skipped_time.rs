@@ -4,9 +4,12 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use crate::fleet::Fleet;
 use crate::fleet::queue::Queue;
-use crate::model::run::{Activity, Run};
+use crate::model::activity::Activity;
+use crate::model::run::Run;
 use crate::model::time::Timestamp;
 
 impl Fleet {
@@ -17,8 +20,11 @@ impl Fleet {
             let known = Arc::make_mut(escalation);
             known.expires = known.expires.map(|at| at.plus(ms));
         }
-        for run in self.runs.values_mut().filter(|run| run.live()) {
-            Arc::make_mut(run).give_back_time(ms);
+        for id in &self.live {
+            if let Some(run) = self.runs.get_mut(id).map(Arc::make_mut) {
+                run.give_back_time(ms);
+                run.progress.due = run.progress.due.map(|at| at.plus(ms));
+            }
         }
         self.outages.times(&|at| *at = at.plus(ms));
     }
@@ -40,12 +46,8 @@ impl Fleet {
         for entry in self.outbox.values_mut() {
             back(&mut entry.not_before);
         }
-        for entry in self.ledger.values_mut() {
-            back(&mut Arc::make_mut(entry).since);
-        }
-        for run in self.runs.values_mut() {
-            Arc::make_mut(run).set_back(&back);
-        }
+        self.ledger = changed(&self.ledger, |entry| back(&mut entry.since));
+        self.runs = changed(&self.runs, |run| run.set_back(&back));
         for (_, at) in self.last_good.values_mut() {
             back(at);
         }
@@ -58,6 +60,19 @@ impl Fleet {
         self.jobs.set_back(&back);
         self.breakglass.set_back(&back);
     }
+}
+
+/// The map with every value changed.
+fn changed<K: Ord + Clone, V: Clone>(
+    map: &OrdMap<K, Arc<V>>,
+    change: impl Fn(&mut V),
+) -> OrdMap<K, Arc<V>> {
+    let entries = map.iter().map(|(key, value)| {
+        let mut value = V::clone(value);
+        change(&mut value);
+        (key.clone(), Arc::new(value))
+    });
+    entries.collect()
 }
 
 impl Run {
@@ -76,7 +91,12 @@ impl Run {
     fn set_back(&mut self, back: &dyn Fn(&mut Timestamp)) {
         let progress = &mut self.progress;
         back(&mut progress.claimed);
-        let times = [&mut progress.admitted, &mut progress.ended, &mut progress.first_red];
+        let times = [
+            &mut progress.admitted,
+            &mut progress.ended,
+            &mut progress.first_red,
+            &mut progress.due,
+        ];
         times.into_iter().flatten().for_each(back);
         progress.reached.iter_mut().for_each(|(_, at)| back(at));
         match &mut progress.activity {
@@ -86,7 +106,9 @@ impl Run {
         }
         let times = [&mut self.agent.followed, &mut self.agent.quiet];
         times.into_iter().flatten().for_each(back);
+        self.agent.tool.iter_mut().for_each(|(_, since)| back(since));
         self.agent.retry.iter_mut().for_each(|retry| back(&mut retry.at));
+        self.issue.unjudged.iter_mut().for_each(|edit| back(&mut edit.since));
         self.proof.set_back(back);
     }
 }

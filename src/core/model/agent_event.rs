@@ -62,6 +62,10 @@ pub enum AgentEvent {
         kind: Untrusted,
         /// The command or the path that the tool works on.
         title: Untrusted,
+        /// The use of the tool that started the subagent which uses this one; none for the agent
+        /// itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<String>,
     },
     /// The agent's tool has finished.
     ToolEnd {
@@ -75,6 +79,14 @@ pub enum AgentEvent {
         code: Option<i32>,
         /// The tool's output, folded on the screen.
         output: Untrusted,
+    },
+    /// A tool has been running for a while; emitted once, and not stored. [`AgentEvent::Active`] follows
+    /// its end.
+    ToolRunning {
+        /// The command or the path that the tool works on.
+        title: Untrusted,
+        /// The time since its start, in seconds.
+        seconds: u64,
     },
     /// A change to files, as a unified diff.
     Diff {
@@ -95,6 +107,16 @@ pub enum AgentEvent {
         /// The tool, and the command or paths that the agent wants it for.
         #[serde(rename = "ask")]
         request: Box<PermissionRequest>,
+    },
+    /// The agent calls a tool that afk offers it, and waits for the result. Only the breakglass agent is
+    /// offered tools.
+    ToolCall {
+        /// The agent's identifier for the call, which the result carries.
+        id: String,
+        /// The name under which afk offered the tool.
+        tool: String,
+        /// The arguments as JSON.
+        arguments: Untrusted,
     },
     /// The agent withdrew a request or a question and no longer waits for an answer.
     RequestWithdrawn {
@@ -133,6 +155,8 @@ pub enum AgentEvent {
     SteerTaken,
     /// Tokens and money spent since the previous `Usage` of the turn.
     Usage(Spend),
+    /// The agent reported how much of the model's context its conversation fills.
+    Context(ContextUse),
     /// The model failed, and the agent will ask it again.
     Retry {
         /// The number of the coming attempt, from 1.
@@ -182,6 +206,35 @@ pub struct PlanItem {
     pub done: bool,
 }
 
+/// How much of a model's context a conversation fills, as its agent reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextUse {
+    /// The tokens of the latest request to the model.
+    pub used: u64,
+    /// The tokens that fit into the model's context, where the agent reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+impl ContextUse {
+    /// The filled part in percent, where the size is known.
+    #[must_use]
+    pub const fn percent(self) -> Option<u64> {
+        match self.size {
+            Some(size) if size > 0 => Some(self.used.saturating_mul(100) / size),
+            _ => None,
+        }
+    }
+
+    /// Whether this differs from an earlier report enough for a person to see it.
+    #[must_use]
+    pub fn differs(self, earlier: Option<Self>) -> bool {
+        let Some(earlier) = earlier else { return true };
+        let step = self.size.map_or(2_000, |size| (size / 50).max(1));
+        self.size != earlier.size || self.used.abs_diff(earlier.used) >= step
+    }
+}
+
 /// How a turn ended, as reported. afk believes it only together with evidence from git and the
 /// tests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +262,11 @@ pub enum TurnEnd {
         /// When the limit is reset.
         until: Timestamp,
         /// The limit in the agent's words.
+        why: Untrusted,
+    },
+    /// The conversation no longer fits into the context of its model; only a new one can go on.
+    ContextOverflow {
+        /// The error in the agent's words.
         why: Untrusted,
     },
     /// The agent stopped at the budget that afk set for the turn.
@@ -249,6 +307,12 @@ pub enum TurnEnd {
 }
 
 impl TurnEnd {
+    /// Whether the agent is at its usage limit, or its model refuses its login.
+    #[must_use]
+    pub const fn is_agent_outage(&self) -> bool {
+        matches!(self, Self::UsageLimit { .. } | Self::ApiError { status: Some(401), .. })
+    }
+
     /// One line for the screen and for the escalation.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -264,6 +328,12 @@ impl TurnEnd {
             }
             Self::UsageLimit { why, .. } => {
                 format!("the agent has reached its usage limit: {}", why.clean_line())
+            }
+            Self::ContextOverflow { why } => {
+                format!(
+                    "the conversation no longer fits into the model's context: {}",
+                    why.clean_line()
+                )
             }
             Self::Budget => "the agent stopped at its budget".into(),
             Self::TurnLimit => "the agent stopped at its limit of steps or tokens".into(),
@@ -307,6 +377,8 @@ impl AgentEvent {
                 change(kind);
                 change(title);
             }
+            Self::ToolRunning { title, .. } => change(title),
+            Self::ToolCall { arguments, .. } => change(arguments),
             Self::ToolEnd { title, output, .. } => {
                 change(title);
                 change(output);
@@ -332,6 +404,8 @@ impl AgentEvent {
             Self::TurnEnd(
                 TurnEnd::Blocked { why }
                 | TurnEnd::ApiError { why, .. }
+                | TurnEnd::UsageLimit { why, .. }
+                | TurnEnd::ContextOverflow { why }
                 | TurnEnd::Refused { why }
                 | TurnEnd::OutOfMemory { why }
                 | TurnEnd::NoSession { why }
@@ -342,6 +416,7 @@ impl AgentEvent {
             | Self::RequestWithdrawn { .. }
             | Self::SteerTaken
             | Self::Usage(_)
+            | Self::Context(_)
             | Self::Retry { .. }
             | Self::Quiet { .. }
             | Self::Active
@@ -353,11 +428,15 @@ impl AgentEvent {
     /// redacted. The same identifier must change in the same way everywhere.
     pub fn ids(&mut self, change: &mut dyn FnMut(&mut String)) {
         match self {
+            Self::ToolStart { id, parent, .. } => {
+                change(id);
+                parent.iter_mut().for_each(change);
+            }
             Self::SessionStarted { session: id, .. }
-            | Self::ToolStart { id, .. }
             | Self::ToolEnd { id, .. }
             | Self::PermissionRequest { id, .. }
             | Self::RequestWithdrawn { id }
+            | Self::ToolCall { id, .. }
             | Self::Question { id, .. }
             | Self::Resolved { id, .. } => change(id),
             _ => {}
@@ -371,11 +450,13 @@ impl AgentEvent {
             self,
             Self::SessionStarted { .. }
                 | Self::Equipped(_)
+                | Self::ToolRunning { .. }
                 | Self::Quiet { .. }
                 | Self::Active
                 | Self::Retry { .. }
                 | Self::RequestWithdrawn { .. }
                 | Self::Usage(_)
+                | Self::Context(_)
                 | Self::PermissionRequest { .. }
                 | Self::Question { .. }
                 | Self::TurnEnd(_)

@@ -436,7 +436,7 @@ impl Escalation {
         self.permission
             .as_ref()
             .filter(|_| self.kind == EscalationKind::Permission)
-            .map(|request| Grant::of(request))
+            .map(|request| if self.run.is_some() { Grant::of(request) } else { Grant::Session })
     }
 
     /// The command that an operator may edit before allowing it; none where the agent takes no

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::digest::Digest;
 use crate::model::gate_report::ChangeClass;
 use crate::model::issue::Issue;
+use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
 /// The lines that a difference shows of each side at most.
@@ -77,6 +78,15 @@ impl Brief {
     }
 }
 
+/// An edit of an issue whose editor its tracker does not name yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnjudgedEdit {
+    /// The digest of the edited version.
+    pub digest: Digest,
+    /// The time from which the push waits.
+    pub since: Timestamp,
+}
+
 /// What a run knows of its issue, beside the key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIssue {
@@ -91,6 +101,9 @@ pub struct RunIssue {
     /// it came after the push. afk asks about each such version once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declined: Option<Digest>,
+    /// The edit whose editor the push waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unjudged: Option<UnjudgedEdit>,
     /// Why its tracker no longer asks for the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<String>,

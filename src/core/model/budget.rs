@@ -28,6 +28,16 @@ impl MicroUsd {
         }
     }
 
+    /// The amount in dollars, for a reader outside of afk.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a double has all amounts below nine billion dollars"
+    )]
+    pub fn dollars(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
     /// The sum of both amounts, saturating.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
@@ -60,6 +70,14 @@ pub struct Spend {
     /// The part of `usd` that is an estimate, priced from tokens.
     #[serde(default)]
     pub estimated: MicroUsd,
+    /// The part of the tokens that is an estimate, for an agent that does not report them all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated_tokens: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Spend {
@@ -69,6 +87,7 @@ impl Spend {
         self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
         self.usd = self.usd.plus(more.usd);
         self.estimated = self.estimated.plus(more.estimated);
+        self.estimated_tokens = self.estimated_tokens.saturating_add(more.estimated_tokens);
     }
 
     /// Whether an agent can have spent this since its last report. afk ignores a report that is not
@@ -81,17 +100,20 @@ impl Spend {
             && self.tokens_in.max(self.tokens_out) <= MOST_TOKENS
     }
 
-    /// Money where there is any, marked with `~` where it is an estimate; otherwise tokens, as
-    /// under a flat plan.
+    /// Money where there is any, otherwise tokens, as under a flat plan; marked with `~` where it is an
+    /// estimate.
     #[must_use]
     pub fn summary(&self) -> String {
         let tokens = self.tokens_in.saturating_add(self.tokens_out);
         if self.usd.0 > 0 {
             format!("{}{}", if self.estimated.0 > 0 { "~" } else { "" }, self.usd)
-        } else if tokens >= 10_000 {
-            format!("{}k tok", tokens / 1_000)
         } else if tokens > 0 {
-            format!("{tokens} tok")
+            let mark = if self.estimated_tokens > 0 { "~" } else { "" };
+            if tokens >= 10_000 {
+                format!("{mark}{}k tok", tokens / 1_000)
+            } else {
+                format!("{mark}{tokens} tok")
+            }
         } else {
             self.usd.to_string()
         }

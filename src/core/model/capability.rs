@@ -81,4 +81,11 @@ pub struct Equipment {
     /// conversations by directory, so a later turn needs the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
+    /// The agents that take the run's turns while this one is at its limit or can't log in, the first
+    /// that can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<String>,
+    /// Files of the repository that can let it act without asking, and that nothing overrides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unasked: Vec<String>,
 }

@@ -3,13 +3,13 @@
 //! run's effects report back as [`crate::model::input::Input::Run`] with the run's epoch, so that a
 //! late report of an older activity is ignored.
 
+use crate::model::activity::TurnPrompt;
 use crate::model::approval::{Answer, DecidedBy};
 use crate::model::breakglass;
 use crate::model::budget::MicroUsd;
 use crate::model::id::{IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::outage::OutageCause;
 use crate::model::outbox::OutboxStep;
-use crate::model::run::TurnPrompt;
 use crate::model::stage::Stage;
 use crate::model::untrusted::Untrusted;
 
@@ -86,6 +86,13 @@ pub enum Effect {
     },
     /// Work on behalf of breakglass.
     Breakglass(breakglass::BreakglassTask),
+    /// Clone a repository for the first time, for a run that waits for a permit.
+    Clone {
+        /// The repository to clone.
+        repo: Repo,
+        /// The run whose row shows how far the clone is.
+        run: RunId,
+    },
     /// Read an issue from its tracker right before its claim.
     ReadIssue {
         /// The issue to read.

@@ -1,14 +1,13 @@
-//! The journal's records. [`crate::fleet::Fleet::apply`] folds them into the fleet, and nothing
-//! else changes it.
+//! The journal's records. [`crate::fleet::Fleet::apply`] alone folds them into the fleet.
 //!
-//! The serialized names and fields are a format on disk: changing one needs a schema step in the
-//! `journal` module.
+//! The serialized names and fields are a format on disk: a change needs a schema step in `journal`.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::agent_event::TurnEnd;
+use crate::model::activity::Activity;
+use crate::model::agent_event::{ContextUse, TurnEnd};
 use crate::model::approval::{Answer, DecidedBy, Escalation};
 use crate::model::breaker::Cause;
 use crate::model::breakglass::BreakglassEvent;
@@ -20,15 +19,16 @@ use crate::model::id::{Actor, EscalationId, IssueKey, OutboxId, Repo, RunId, Sha
 use crate::model::issue::{Issue, Priority, RepoIdentity};
 use crate::model::job::JobCommits;
 use crate::model::ledger::Reason;
-use crate::model::outage::OutageCause;
-use crate::model::outbox::OutboxStep;
-use crate::model::permission::{Grant, Permissions};
+use crate::model::outage::{OutageCause, OutageReport};
+use crate::model::outbox::{FailedDelivery, OutboxStep};
+use crate::model::permission::Grant;
 use crate::model::policy::Policy;
-use crate::model::run::{Activity, Outcome, Retry, Work};
-use crate::model::stage::{Phase, Stage, Stages};
+use crate::model::run::{Outcome, Retry, Work};
+use crate::model::stage::{Phase, Stage};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::{Evidence, ProbeSample};
+use crate::model::worktree::PreparedWorktree;
 
 /// A recorded change of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +100,13 @@ pub enum Event {
         /// The digest of the version that it does not work on.
         digest: Digest,
     },
+    /// The push of a run waits, because its tracker does not name the editor of the issue's text.
+    EditUnjudged {
+        /// The run in question.
+        run: RunId,
+        /// The digest of the edited version.
+        digest: Digest,
+    },
     /// The tracker no longer asks for the work of a live run.
     IssueWithdrawn {
         /// The run in question.
@@ -141,17 +148,9 @@ pub enum Event {
     WorktreeReady {
         /// The run that uses it.
         run: RunId,
-        /// The worktree's absolute path.
-        path: String,
-        /// The branch that the run commits to.
-        branch: String,
-        /// The commit that the branch begins from.
-        base: Sha,
-        /// The stages that the run must pass after its push.
-        stages: Stages,
-        /// The repository's policy on the agent's permission requests.
-        #[serde(default)]
-        permissions: Box<Permissions>,
+        /// The worktree and what its repository asks for.
+        #[serde(flatten)]
+        worktree: PreparedWorktree,
     },
     /// The agent reported its conversation's identifier.
     SessionStarted {
@@ -165,6 +164,40 @@ pub enum Event {
         /// The run that lost it.
         run: RunId,
     },
+    /// The conversation outgrew the model's context; the next turn begins another one.
+    ContextOverflowed {
+        /// The run whose conversation it was.
+        run: RunId,
+    },
+    /// Another agent takes the run's turns, in a conversation of its own.
+    FellBack {
+        /// The run in question.
+        run: RunId,
+        /// The name of the agent in the configuration.
+        agent: String,
+        /// The outage because of which the one before can't.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<OutageCause>,
+    },
+    /// The configured agent takes the run's turns again, in a conversation of its own.
+    AgentRestored {
+        /// The run in question.
+        run: RunId,
+    },
+    /// The agent ran a refused command without asking.
+    RanUnasked {
+        /// The run in question.
+        run: RunId,
+        /// The command, as the agent names it.
+        command: Untrusted,
+    },
+    /// An agent reported how much of the model's context its conversation fills.
+    ContextUsed {
+        /// The run whose agent reported it.
+        run: RunId,
+        /// The tokens in use, and the size of the context.
+        context: ContextUse,
+    },
     /// An agent takes a run's turn.
     Equipped {
         /// The run in question.
@@ -177,6 +210,15 @@ pub enum Event {
         /// The run whose agent is silent.
         run: RunId,
         /// The time of its last event.
+        since: Timestamp,
+    },
+    /// An agent's tool has been running for a while.
+    ToolRunning {
+        /// The run whose agent uses it.
+        run: RunId,
+        /// The command or the path that the tool works on.
+        title: Untrusted,
+        /// The time of its start.
         since: Timestamp,
     },
     /// The model failed, and the agent will ask it again.
@@ -265,13 +307,7 @@ pub enum Event {
         cause: OutageCause,
     },
     /// afk notified the operators of outages, or asked a human about them.
-    OutageReported {
-        /// The parts that are away.
-        causes: Vec<OutageCause>,
-        /// The question that is about all of them; none for a notice.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        question: Option<EscalationId>,
-    },
+    OutageReported(OutageReport),
     /// Time passed in which afk could do nothing, since the machine slept or afk did not run, or the
     /// clock was set back.
     TimeSkipped {
@@ -534,18 +570,7 @@ pub enum Event {
         entry: OutboxId,
     },
     /// A completion step failed, and afk will retry it.
-    NotDelivered {
-        /// The number of the outbox entry.
-        entry: OutboxId,
-        /// The error with its causes.
-        error: String,
-        /// The shortest wait before the retry, in milliseconds.
-        #[serde(default)]
-        wait: i64,
-        /// Whether the tracker may have carried it out, or may still do so.
-        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-        doubtful: bool,
-    },
+    NotDelivered(FailedDelivery),
     /// A repository of a tracker was identified, or has another name now.
     RepositoryIdentified {
         /// The repository as the configuration names it.

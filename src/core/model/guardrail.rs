@@ -21,6 +21,8 @@ pub enum Guardrail {
     LeavesWorktree,
     /// Commits of a run that reached the remote past the gate.
     GateBypass,
+    /// A command that is refused, and that the agent ran without asking.
+    Unasked,
 }
 
 impl Guardrail {
@@ -34,6 +36,7 @@ impl Guardrail {
             Self::DeleteVolume => "deleting volumes, claims or namespaces is never allowed",
             Self::SecretStore => "writing to a store of secrets is never allowed",
             Self::LeavesWorktree => "writing outside the worktree is never allowed",
+            Self::Unasked => "running a refused command without asking is never allowed",
             Self::GateBypass => "pushing past the gate is never allowed",
         }
     }

@@ -2,7 +2,7 @@
 //! with the time of its arrival. Everything that the core learns comes through here; it asks
 //! nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::agent_event::AgentEvent;
 use crate::model::breakglass;
@@ -12,11 +12,11 @@ use crate::model::id::{IssueKey, OutboxId, Repo, RunId, Sha};
 use crate::model::issue::{Issue, RepoIdentity};
 use crate::model::job::JobCommits;
 use crate::model::outage::OutageCause;
-use crate::model::permission::Permissions;
+use crate::model::outbox::FailedDelivery;
 use crate::model::policy::Policy;
-use crate::model::stage::Stages;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::{Fact, ProbeSample, Verdict};
+use crate::model::worktree::PreparedWorktree;
 
 /// A fact or a command from outside the core.
 #[derive(Debug, Clone)]
@@ -53,6 +53,16 @@ pub enum Input {
         key: IssueKey,
         /// The issue as it is now.
         read: Result<Option<Box<Issue>>, String>,
+    },
+    /// These repositories have no clone yet. Their runs get a permit only after it, so that a slow
+    /// clone holds none.
+    Uncloned(BTreeSet<Repo>),
+    /// The first clone of a repository ended.
+    Cloned {
+        /// The repository that was cloned.
+        repo: Repo,
+        /// How the clone ended.
+        end: CloneEnd,
     },
     /// The trackers identified these repositories.
     Identified(BTreeMap<Repo, RepoIdentity>),
@@ -104,6 +114,11 @@ pub enum Input {
         /// The time in milliseconds; negative where the clock was set back.
         ms: i64,
     },
+    /// An outbox entry was not delivered, because another afk claimed its issue first.
+    ClaimLost {
+        /// The entry, which writes a progress comment.
+        entry: OutboxId,
+    },
     /// An outbox entry was delivered.
     Delivered {
         /// The number of the entry.
@@ -117,17 +132,19 @@ pub enum Input {
         why: String,
     },
     /// The delivery of an outbox entry failed.
-    NotDelivered {
-        /// The number of the entry.
-        entry: OutboxId,
-        /// The error with its causes.
-        error: String,
-        /// The shortest wait before a retry, in milliseconds, where the service demands one;
-        /// otherwise 0.
-        wait: i64,
-        /// Whether the tracker may have carried it out, or may still do so.
-        doubtful: bool,
-    },
+    NotDelivered(FailedDelivery),
+}
+
+/// How the first clone of a repository ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloneEnd {
+    /// The repository has its clone now.
+    Done,
+    /// It failed. A run gets its permit all the same, and its own task reports the error.
+    Failed,
+    /// It was given up, since its run is gone or the repository has another address now. The next run
+    /// begins it again.
+    Abandoned,
 }
 
 /// Why a part of the environment could not be used.
@@ -144,18 +161,7 @@ pub struct TryFailure {
 #[derive(Debug, Clone)]
 pub enum RunFact {
     /// The run's worktree is ready.
-    WorktreeReady {
-        /// The worktree's absolute path.
-        path: String,
-        /// The branch that the run commits to.
-        branch: String,
-        /// The commit that the branch begins from.
-        base: Sha,
-        /// The stages that `.afk.toml` on the base commit asks for.
-        stages: Stages,
-        /// The policy in that file on the agent's permission requests.
-        permissions: Box<Permissions>,
-    },
+    WorktreeReady(PreparedWorktree),
     /// The remote could not be fetched from; a job works on the last commit that was.
     BaseStale {
         /// The error of the fetch, and the commit.
@@ -197,6 +203,12 @@ pub enum RunFact {
     GateBypassed {
         /// The newest such commit.
         sha: Sha,
+    },
+    /// The agent ran a command in its shell. Where the policy or a guardrail refuses such a command, it
+    /// ran unasked.
+    CommandRan {
+        /// The command, as the agent names it.
+        command: Untrusted,
     },
     /// The remote rejected the push, because its branch has moved on.
     PushRejected {
@@ -281,11 +293,12 @@ impl RunFact {
                     fact.link.iter_mut().for_each(&mut *change);
                 }
             }
+            Self::CommandRan { command } => change(command),
             Self::Collected { commits } => {
                 let problem = commits.iter_mut().filter_map(|commits| commits.problem.as_mut());
                 problem.for_each(change);
             }
-            Self::WorktreeReady { .. }
+            Self::WorktreeReady(_)
             | Self::RedSeen { .. }
             | Self::GateBypassed { .. }
             | Self::Pushed { .. }

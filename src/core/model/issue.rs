@@ -134,7 +134,13 @@ pub struct Issue {
     /// afk has claimed it.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub in_progress: bool,
+    /// Its labels in the tracker, at most [`LABELS`] of them, to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Untrusted>,
 }
+
+/// The labels of an issue that are kept at most.
+pub const LABELS: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::budget::MicroUsd;
-use crate::model::id::Sha;
+use crate::model::fallback::PreferredAgent;
+use crate::model::id::{RunId, Sha};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 
@@ -152,7 +153,7 @@ impl Job {
 
     /// Whether the agent works in a clone.
     #[must_use]
-    pub(crate) const fn has_clone(&self) -> bool {
+    pub const fn has_clone(&self) -> bool {
         match self.kind {
             JobKind::Execute { clone } => clone,
             JobKind::Chat | JobKind::Converse { .. } => self.equipment.clone,
@@ -202,6 +203,15 @@ pub struct SavedConversation {
     pub cost: MicroUsd,
     /// The time of its last answer.
     pub at: Timestamp,
+    /// The agent whose conversation it is, where that is a fallback of the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+    /// The first agent, whose place that one took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<PreferredAgent>,
+    /// The latest runs of the session, oldest first: another conversation learns from their transcripts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunId>,
 }
 
 #[cfg(test)]

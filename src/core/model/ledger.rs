@@ -103,8 +103,8 @@ impl Reason {
             Self::NeedsHuman => "labelled for a human".into(),
             Self::ClaimedElsewhere => "in progress at another afk".into(),
             Self::NotReady => "not labelled ready".into(),
-            Self::Untrusted { by } => format!("armed by {by}, who is not trusted"),
-            Self::ArmingUnknown { why } => format!("armed by an unknown actor: {}", clean(why)),
+            Self::Untrusted { by } => format!("labelled by {by}, who is not trusted"),
+            Self::ArmingUnknown { why } => format!("labelled by an unknown actor: {}", clean(why)),
             Self::Hold { why } => format!("held: {}", clean(why)),
             Self::Blocked { by } => format!("waits for {}", clean(&by.join(", "))),
             Self::KillSwitch => "the kill switch is on".into(),
@@ -118,9 +118,10 @@ impl Reason {
         }
     }
 
-    /// The operator's remedy; none where there is nothing to do.
+    /// The operator's remedy for an issue, which may be on a remote tracker; none where there is
+    /// nothing to do.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self, is_remote: bool) -> Option<String> {
         Some(match self {
             Self::NotAllowed { repo } => {
                 format!("add \"{repo}\" to `allowlist` in the configuration")
@@ -132,6 +133,11 @@ impl Reason {
             Self::NotReady => "put the ready label on it".into(),
             Self::Untrusted { .. } => {
                 "let a trusted person arm it, or add the account to `trusted`".into()
+            }
+            Self::ArmingUnknown { .. } if is_remote => {
+                "afk reads the issue again; if it stays so, take the ready label off and put it on \
+                 again"
+                    .into()
             }
             Self::ArmingUnknown { .. } => "name the person who armed it in `armed_by`".into(),
             Self::Hold { .. } => "read it, then arm it again".into(),

@@ -2,6 +2,7 @@
 //! Every other room of the core, and the rest of afk, uses these types. No file here decides
 //! what happens next; [`crate::step`] does.
 
+pub mod activity;
 pub mod agent_event;
 pub mod approval;
 pub mod breaker;
@@ -13,6 +14,7 @@ pub mod command;
 pub mod digest;
 pub mod effect;
 pub mod event;
+pub mod fallback;
 pub mod gate_report;
 pub mod guardrail;
 pub mod id;
@@ -30,5 +32,7 @@ pub mod run;
 pub mod stage;
 pub mod test_report;
 pub mod time;
+mod turn_agents;
 pub mod untrusted;
 pub mod verdict;
+pub mod worktree;

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::id::EscalationId;
 use crate::model::time::{MINUTE, Timestamp};
 
 /// The time after which the runs that an outage holds return their permits, in milliseconds.
@@ -18,7 +19,8 @@ const FIRST_PAUSE: i64 = 2_000;
 /// milliseconds.
 const RELAPSE: i64 = MINUTE;
 
-/// The time after which a human is asked about the login of an agent, in milliseconds.
+/// The time after which a human is asked about a login or a right that only a human can mend, in
+/// milliseconds.
 const LOGIN_ASK: i64 = 2 * MINUTE;
 
 /// The part of the environment that is away.
@@ -33,6 +35,12 @@ pub enum OutageKind {
     Ci,
     /// The API of a Kubernetes cluster.
     Cluster,
+    /// The rights of afk's account in a Kubernetes cluster; the subject is the context.
+    ClusterLogin,
+    /// The store of afk's secrets; the subject is its address.
+    Secrets,
+    /// The place where the turns of a repository run; the subject is its name in the configuration.
+    Executor,
     /// A login that a service doesn't accept at present.
     Credential,
     /// A disk with too little free space.
@@ -48,6 +56,23 @@ pub enum OutageKind {
 }
 
 impl OutageKind {
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::Remote,
+        Self::Forge,
+        Self::Ci,
+        Self::Cluster,
+        Self::ClusterLogin,
+        Self::Secrets,
+        Self::Executor,
+        Self::Credential,
+        Self::Disk,
+        Self::Descriptors,
+        Self::Processes,
+        Self::UsageLimit,
+        Self::AgentLogin,
+    ];
+
     /// The kind's name in records and in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -56,6 +81,9 @@ impl OutageKind {
             Self::Forge => "forge",
             Self::Ci => "ci",
             Self::Cluster => "cluster",
+            Self::ClusterLogin => "cluster-login",
+            Self::Secrets => "secrets",
+            Self::Executor => "executor",
             Self::Credential => "credential",
             Self::Disk => "disk",
             Self::Descriptors => "descriptors",
@@ -94,6 +122,17 @@ impl OutageCause {
         Self { kind, subject: subject.into() }
     }
 
+    /// Whether one question to a human is about both: they are of one kind, or they are the API and the
+    /// git of one forge.
+    #[must_use]
+    pub(crate) fn shares_question(&self, other: &Self) -> bool {
+        let of_forge = |api: &Self, git: &Self| {
+            (api.kind, git.kind) == (OutageKind::Forge, OutageKind::Remote)
+                && api.subject.ends_with(&git.subject)
+        };
+        self.kind == other.kind || of_forge(self, other) || of_forge(other, self)
+    }
+
     /// The cause in one line, cleaned for a screen.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -103,6 +142,11 @@ impl OutageCause {
             OutageKind::Forge => format!("{subject} doesn't answer as it should"),
             OutageKind::Ci => format!("CI at {subject} can't be read"),
             OutageKind::Cluster => format!("the cluster {subject} can't be read"),
+            OutageKind::ClusterLogin => {
+                format!("the cluster {subject} doesn't let afk see its rollouts")
+            }
+            OutageKind::Secrets => format!("Vault at {subject} gives no secrets"),
+            OutageKind::Executor => format!("the executor {subject} can't be reached"),
             OutageKind::Credential => format!("{subject} doesn't accept the login"),
             OutageKind::Disk => format!("the disk of {subject} has too little free space"),
             OutageKind::Descriptors => "afk is short of file descriptors".into(),
@@ -141,7 +185,7 @@ impl OutageRules {
     pub(crate) fn ask_ms_of(&self, kind: OutageKind) -> Option<i64> {
         match kind {
             OutageKind::UsageLimit => None,
-            OutageKind::AgentLogin => Some(self.ask_ms.min(LOGIN_ASK)),
+            OutageKind::AgentLogin | OutageKind::ClusterLogin => Some(self.ask_ms.min(LOGIN_ASK)),
             _ => Some(self.ask_ms),
         }
     }
@@ -168,6 +212,16 @@ impl OutageRules {
     pub(crate) fn relapse_ms(&self, failures: u32) -> i64 {
         RELAPSE.max(2 * self.pause_ms(failures, Timestamp(0)))
     }
+}
+
+/// The outages that afk has told its operators of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutageReport {
+    /// The parts that are away.
+    pub causes: Vec<OutageCause>,
+    /// The question that is about all of them; none for a notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<EscalationId>,
 }
 
 #[cfg(test)]

@@ -63,6 +63,21 @@ pub enum OutboxStep {
     },
 }
 
+/// A delivery that failed and is due again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedDelivery {
+    /// The number of the outbox entry.
+    pub entry: OutboxId,
+    /// The error with its causes.
+    pub error: String,
+    /// The shortest wait before the retry, in milliseconds, where the service demands one; otherwise 0.
+    #[serde(default)]
+    pub wait: i64,
+    /// Whether the tracker may have carried it out, or may still do so.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub doubtful: bool,
+}
+
 /// A label that afk puts on an open issue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -211,6 +211,8 @@ pub enum Grant {
     },
     /// Every change of files inside the worktree.
     Edits,
+    /// The kind of a breakglass agent's call, which its request names; see `AgentGrant`.
+    Session,
 }
 
 impl Grant {
@@ -229,12 +231,15 @@ impl Grant {
         match self {
             Self::Exactly { .. } => "allow exactly this for the rest of the run",
             Self::Edits => "allow every edit inside the worktree for the rest of the run",
+            Self::Session => "allow its kind, as named above, for the rest of this session",
         }
     }
 
     pub(crate) fn covers(&self, request: &PermissionRequest) -> bool {
         match self {
             Self::Edits => request.tool == Tool::Edit,
+            // The breakglass agent has grants of its own.
+            Self::Session => false,
             Self::Exactly { tool, targets } => *tool == request.tool && *targets == request.targets,
         }
     }

@@ -4,17 +4,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::agent_event::TurnEnd;
+use crate::model::activity::Activity;
+use crate::model::agent_event::{ContextUse, TurnEnd};
 use crate::model::brief::RunIssue;
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::capability::Equipment;
 use crate::model::digest::Digest;
+use crate::model::fallback::{PreferredAgent, UnaskedCommands};
 use crate::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::model::issue::Priority;
 use crate::model::job::{Job, JobCommits, JobStatus};
-use crate::model::outage::OutageCause;
 use crate::model::permission::{Grant, Permissions};
-use crate::model::stage::{Phase, Stage, Stages, by_name};
+use crate::model::stage::{Phase, Stages};
 use crate::model::time::Timestamp;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::Proof;
@@ -100,6 +101,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether a run with this outcome gives its worktree back; the others continue in theirs.
+    #[must_use]
+    pub const fn returns_worktree(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled | Self::Failed)
+    }
+
     /// The outcome as records and the API spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -109,145 +116,6 @@ impl Outcome {
             Self::Frozen => "frozen",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
-        }
-    }
-}
-
-/// A run's current activity. For each but `Waiting`, `Backoff`, `Held` and `Ended` exactly one effect is
-/// under way, which a restart begins again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "doing")]
-pub enum Activity {
-    /// The run waits for a permit.
-    Waiting,
-    /// The runtime fetches and prepares a worktree.
-    Worktree,
-    /// The agent works on a prompt.
-    Turn {
-        /// The prompt that the turn began with.
-        prompt: TurnPrompt,
-    },
-    /// The red-first gate runs the tests.
-    Gate,
-    /// git rebases the run's commits onto those that others pushed.
-    Rebase,
-    /// git pushes the head or reads the remote back.
-    Push,
-    /// The commits of a job are taken in, and pushed where the configuration says so.
-    Collect,
-    /// The run waits, then begins `then`.
-    Backoff {
-        /// The time at which the wait is over.
-        until: Timestamp,
-        /// The activity that begins then.
-        then: Box<Activity>,
-    },
-    /// A part of the environment is away: the run waits until it is back, then begins `then`.
-    Held {
-        /// The part that is away.
-        cause: OutageCause,
-        /// The time at which the run met the outage.
-        since: Timestamp,
-        /// The activity that begins then.
-        then: Box<Activity>,
-    },
-    /// The run has ended.
-    Ended,
-    /// A stage after the push decides. Recorded as `"doing": "ci"`, so it must stay last: serde
-    /// tries an untagged variant after all others.
-    #[serde(untagged)]
-    Stage {
-        /// The stage that decides.
-        #[serde(rename = "doing")]
-        stage: Stage,
-    },
-}
-
-impl Activity {
-    /// The activity in a few words, for the run's row on the screen.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting for a permit",
-            Self::Worktree => "preparing worktree",
-            Self::Turn { prompt } => prompt.as_str(),
-            Self::Gate => "running the tests",
-            Self::Rebase => "rebasing",
-            Self::Push => "pushing",
-            Self::Collect => "taking its commits in",
-            Self::Stage { stage } => stage.doing(),
-            Self::Backoff { .. } => "retrying soon",
-            Self::Held { .. } => "waiting for an outage to end",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-/// The reason for a turn, from which the runtime builds the prompt's text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "prompt")]
-pub enum TurnPrompt {
-    /// Implement the run's issue.
-    Implement,
-    /// Work on an ad-hoc prompt.
-    Adhoc,
-    /// Repair the findings of a gate that stayed closed.
-    GateClosed {
-        /// The gate's explanation with the end of the log.
-        why: Untrusted,
-    },
-    /// Repair a red stage by a further commit: one fix-forward attempt.
-    FixForward {
-        /// The stage with the red verdict.
-        #[serde(rename = "what", with = "by_name")]
-        stage: Stage,
-        /// The last lines of the failing log.
-        log: Untrusted,
-    },
-    /// Resolve the conflict of a rebase.
-    Conflict {
-        /// The message from git.
-        why: Untrusted,
-    },
-    /// Continue a turn whose process was lost.
-    Continue {
-        /// The way in which it was lost.
-        why: Untrusted,
-        /// The prompt of the lost turn.
-        of: Box<TurnPrompt>,
-    },
-    /// Take up an edit of the issue by a person who may arm it.
-    Edited,
-    /// Continue after an operator reopened the run.
-    Guidance {
-        /// The operator's guidance; may be empty.
-        text: Untrusted,
-    },
-}
-
-impl TurnPrompt {
-    /// The prompt that continues this one after its turn was lost. Losing it twice does not nest.
-    #[must_use]
-    pub fn again(self, why: Untrusted) -> Self {
-        let of = match self {
-            Self::Continue { of, .. } => of,
-            other => Box::new(other),
-        };
-        Self::Continue { why, of }
-    }
-
-    /// The turn in a few words, for the run's row on the screen.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Implement => "implementing",
-            Self::Adhoc => "working on a prompt",
-            Self::GateClosed { .. } => "repairing the gate's findings",
-            Self::FixForward { .. } => "fixing forward",
-            Self::Conflict { .. } => "resolving a conflict",
-            Self::Continue { .. } => "continuing after a stop",
-            Self::Edited => "taking up an edit of the issue",
-            Self::Guidance { .. } => "continuing with guidance",
         }
     }
 }
@@ -320,6 +188,9 @@ pub struct RunProgress {
     /// their deadlines don't count it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unseen_ms: i64,
+    /// The end of a job's time limit, once an outage has held the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
     /// The number of fix-forward attempts begun.
     pub attempts: u32,
     /// The time of the first red verdict, from which the time for fix-forward counts.
@@ -390,10 +261,28 @@ pub struct RunAgent {
     pub followed: Option<Timestamp>,
     /// The time of its agent's last event, while the agent is silent for long.
     pub quiet: Option<Timestamp>,
+    /// The tool that its agent has been running for a while, and the time of its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<(Untrusted, Timestamp)>,
     /// The model's retry that its agent waits for.
     pub retry: Option<Retry>,
     /// The identifier with which the agent resumes its conversation.
     pub session: Option<String>,
+    /// The agent that takes its turns in place of the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+    /// The configured agent, while another one takes its turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<PreferredAgent>,
+    /// The refused commands that its agents ran without asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unasked: Option<UnaskedCommands>,
+    /// How much of the model's context its conversation fills, where the agent reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextUse>,
+    /// The number of conversations that outgrew the model's context since its last turn that was done.
+    #[serde(default, skip_serializing_if = "is_zero_count")]
+    pub overflows: u32,
     /// The number of turns begun.
     pub turns: u32,
     /// The end of its latest turn; none while the turn is under way.
@@ -439,6 +328,7 @@ impl Run {
                 reached: vec![(Phase::Queued, at)],
                 unseen_ms: 0,
                 attempts: 0,
+                due: None,
                 first_red: None,
                 gate_closed: 0,
                 leaks: Vec::new(),
@@ -468,8 +358,14 @@ impl Run {
                 grants: Vec::new(),
                 followed: None,
                 quiet: None,
+                tool: None,
                 retry: None,
                 session: None,
+                instead: None,
+                preferred: None,
+                unasked: None,
+                context: None,
+                overflows: 0,
                 turns: 0,
                 turn_end: None,
             },
@@ -483,8 +379,8 @@ impl Run {
         }
     }
 
-    /// Describes the current activity for the screen. A pending retry and a long silence come
-    /// first.
+    /// Describes the current activity for the screen. A pending retry, a tool that runs for long and a
+    /// long silence come first.
     #[must_use]
     pub fn doing(&self, now: Timestamp) -> String {
         let place = self.agent.equipment.as_ref().and_then(|equipment| equipment.place.as_ref());
@@ -499,10 +395,22 @@ impl Run {
             Some(_) => format!("looking again: {word}"),
             None => word,
         };
+        let word = match (self.agent.in_place(), &self.progress.activity) {
+            (Some((first, instead)), Activity::Turn { .. }) => {
+                format!("{word} ({instead} in place of {first})")
+            }
+            _ => word,
+        };
+        let word = match &self.agent.unasked {
+            Some(unasked) => format!("{word}; {}", unasked.summary()),
+            None => word,
+        };
         if let Some(retry) = self.agent.retry {
             let status = retry.status.map_or_else(|| "the model failed".into(), |s| s.to_string());
             let seconds = retry.at.since(now).max(0) / 1000;
             format!("{status}: retry {} in {seconds} s", retry.attempt)
+        } else if let Some((title, since)) = &self.agent.tool {
+            format!("running {} for {} s; {word}", title.clean_line(), now.since(*since) / 1000)
         } else if let Some(since) = self.agent.quiet {
             format!("silent for {} s; {word}", now.since(since) / 1000)
         } else {
@@ -528,6 +436,14 @@ impl Run {
     #[must_use]
     pub const fn live(&self) -> bool {
         self.progress.outcome.is_none()
+    }
+
+    /// The path of its worktree, unless that went back to the pool, where another run may have it.
+    #[must_use]
+    pub fn own_worktree(&self) -> Option<&str> {
+        let outcome = self.progress.outcome;
+        let keeps = !outcome.is_some_and(Outcome::returns_worktree);
+        self.workspace.worktree.as_deref().filter(|_| keeps)
     }
 
     /// The time at which it first left the queue.
@@ -556,7 +472,9 @@ impl Run {
     #[must_use]
     pub const fn job_status(&self) -> JobStatus {
         match (self.progress.outcome, &self.agent.turn_end) {
-            (None, _) if self.progress.admitted.is_none() => JobStatus::Queued,
+            (None, _) if self.progress.admitted.is_none() && self.progress.due.is_none() => {
+                JobStatus::Queued
+            }
             (None, _) => JobStatus::Running,
             (Some(Outcome::Done), _) => JobStatus::Completed,
             (Some(Outcome::Cancelled), _) => JobStatus::Error,
@@ -580,6 +498,11 @@ impl Run {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(ms: &i64) -> bool {
     *ms == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero_count(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The rank of "no priority": after every label.

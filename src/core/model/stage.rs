@@ -136,6 +136,17 @@ impl ProofLink {
         }
     }
 
+    /// The link's name in the strip of a proof chain, beside a mark: the tests fail before the change and
+    /// pass after it. The second is for little room.
+    #[must_use]
+    pub const fn strip_names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::TestsRed => ("fails before", "before"),
+            Self::TestsGreen => ("passes after", "after"),
+            link => (link.as_str(), link.as_str()),
+        }
+    }
+
     /// The stage whose verdict fills this link, where one does.
     #[must_use]
     pub fn stage(self) -> Option<Stage> {

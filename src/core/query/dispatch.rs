@@ -141,6 +141,7 @@ mod tests {
             class: ChangeClass::default(),
             needs_human: false,
             in_progress: false,
+            labels: vec![],
         }
     }
 

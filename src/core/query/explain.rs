@@ -1,14 +1,14 @@
-//! Explanations in words: why an issue runs or doesn't, how far a run has come, and what was spent.
+//! Explanations in words: why an issue runs or doesn't, and how far a run has come.
 //! `afk explain`, `afk proof` and the overlays of the cockpit show them. Every line is cleaned of
 //! control characters.
 
 use crate::fleet::Fleet;
 use crate::fleet::outages::Outage;
-use crate::model::budget::Spend;
+use crate::model::activity::Activity;
 use crate::model::id::{IssueKey, RunId};
 use crate::model::issue::Arming;
 use crate::model::plural::plural;
-use crate::model::run::{Activity, Run};
+use crate::model::run::Run;
 use crate::model::stage::ProofLink;
 use crate::model::time::Timestamp;
 use crate::model::verdict::Verdict;
@@ -26,15 +26,15 @@ pub fn issue(fleet: &Fleet, key: &IssueKey) -> Vec<String> {
     if let Some(entry) = fleet.ledger.get(key) {
         lines.push(String::new());
         lines.push(format!("Why: {}", entry.reason.summary()));
-        if let Some(hint) = entry.reason.hint() {
+        if let Some(hint) = entry.reason.hint(fleet.policy.remote.contains(&key.repo)) {
             lines.push(format!("What to do: {hint}"));
         }
     }
     let armed = match &issue.arming {
         Arming::NotReady => "not armed".to_owned(),
-        Arming::Trusted { by, .. } => format!("armed by {by}, who is trusted"),
-        Arming::Untrusted { by } => format!("armed by {by}, who is not trusted"),
-        Arming::Unknown { why } => format!("armed by an unknown actor: {why}"),
+        Arming::Trusted { by, .. } => format!("labelled by {by}, who is trusted"),
+        Arming::Untrusted { by } => format!("labelled by {by}, who is not trusted"),
+        Arming::Unknown { why } => format!("labelled by an unknown actor: {why}"),
         Arming::Hold { why } => format!("armed and held: {why}"),
     };
     let priority = issue.priority.map_or_else(|| "no priority".to_owned(), |p| format!("p{}", p.0));
@@ -67,7 +67,8 @@ pub fn outages(fleet: &Fleet) -> Vec<String> {
             count => format!("{count} runs wait; "),
         };
         let (summary, why) = (outage.cause.summary(), outage.why.clean_line());
-        format!("{summary}: {why}; {runs}afk tries again by itself")
+        let instead = fleet.works_in_place(&outage.cause).map(|instead| format!("{instead}; "));
+        format!("{summary}: {why}; {runs}{}afk tries again by itself", instead.unwrap_or_default())
     };
     fleet.outages.holding().map(line).collect()
 }
@@ -109,6 +110,7 @@ pub fn run(fleet: &Fleet, id: RunId) -> Vec<String> {
             optional(&agent.model)
         ));
     }
+    lines.extend(run.agent.remarks().into_iter().map(|remark| format!("  {remark}")));
     let turns = plural(run.agent.turns, "turn");
     for (name, spend) in [(&*turns, run.spend.total), ("latest turn", run.spend.turn)] {
         lines.push(format!(
@@ -158,51 +160,6 @@ pub fn proof(run: &Run) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Tokens and money by day, repository, run and turn. A flat plan counts in tokens.
-#[must_use]
-pub fn spend(fleet: &Fleet, now: Timestamp) -> Vec<String> {
-    let line = |name: &str, spend: Spend| {
-        let (read, written) = (spend.tokens_in, spend.tokens_out);
-        format!("  {name:<28} {:>10}  {read:>10} in {written:>9} out", spend.summary())
-    };
-    let mut lines = vec!["By day (UTC): $, tokens; ~ = estimate".to_owned()];
-    let day = |at: Timestamp| {
-        let days = now.day() - at.day();
-        match days {
-            0 => "today".to_owned(),
-            1 => "yesterday".to_owned(),
-            days => format!("{days} days ago"),
-        }
-    };
-    lines.extend(fleet.books.days().map(|(at, spend)| line(&day(at), spend)));
-    let policy = &fleet.policy;
-    let limits = [
-        ("daily soft limit", policy.day_soft_limit),
-        ("daily hard limit", policy.day_limit),
-        ("run limit", policy.run_limit),
-    ];
-    for (name, limit) in limits {
-        let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
-        lines.push(format!("  {name:<28} {limit:>10}"));
-    }
-    let reserved = fleet.reserved();
-    if reserved.0 > 0 {
-        lines.push(format!("  {:<28} {:>10}", "set aside for live runs", reserved.to_string()));
-    }
-    lines.push(String::new());
-    lines.push("By repository".into());
-    lines.extend(fleet.books.repos().map(|(repo, spend)| line(&repo.to_string(), spend)));
-    lines.push(String::new());
-    lines.push("By run, newest first, with its latest turn".into());
-    for run in fleet.runs.values().rev().take(200) {
-        lines.push(line(&format!("{} {}", run.id, run.work.repo()), run.spend.total));
-        if run.agent.turns > 1 {
-            lines.push(line(&format!("   turn {}", run.agent.turns), run.spend.turn));
-        }
-    }
-    lines.iter().map(|line| crate::model::untrusted::clean_line(line)).collect()
 }
 
 fn headline(run: &Run) -> String {

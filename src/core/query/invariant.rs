@@ -2,7 +2,8 @@
 //! them after each step, and the simulation does after each schedule's steps.
 
 use crate::fleet::Fleet;
-use crate::model::run::{Activity, Outcome};
+use crate::model::activity::Activity;
+use crate::model::run::Outcome;
 
 /// Checks every invariant that a fleet alone can break.
 ///
@@ -47,7 +48,7 @@ pub fn check(fleet: &Fleet) -> Result<(), String> {
             }
         }
     }
-    if let Some(unknown) = fleet.locks.values().find(|run| !fleet.runs.contains_key(run)) {
+    if let Some(unknown) = fleet.locks.values().find(|run| !fleet.runs.contains_key(*run)) {
         return Err(format!("2: {unknown} holds a lock, but there is no such run"));
     }
     let mutating = fleet.breakglass.under_way.values().filter(|run| run.verb.mutates()).count();

@@ -7,18 +7,22 @@
 //!                                        │ remote tracker               ▲
 //!                                        └▶ Effect::ReadIssue ─▶ issue_read
 //! ```
+//!
+//! A run whose repository has no clone yet waits for [`Effect::Clone`] before its permit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::activity::Activity;
 use crate::model::approval::EscalationKind;
 use crate::model::brief::Brief;
 use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::id::{IssueKey, Repo, RunId};
 use crate::model::issue::{Arming, Issue};
+use crate::model::job::Job;
 use crate::model::ledger::Reason;
 use crate::model::outbox::{OutboxStep, StandingLabel};
-use crate::model::run::{Activity, Run, Work};
+use crate::model::run::{Run, Work};
 use crate::query::dispatch;
 use crate::step::stepper::Stepper;
 
@@ -146,6 +150,7 @@ impl Stepper<'_> {
         if self.fleet().kill_switch() {
             return;
         }
+        self.clone_first();
         let free = (self.fleet().capacity() as usize).saturating_sub(self.fleet().permits_used());
         if free == 0 {
             return;
@@ -157,7 +162,8 @@ impl Stepper<'_> {
             .fleet()
             .waiting(self.at)
             .filter(|run| self.fleet().policy.allowlist.contains(run.work.repo()))
-            .filter(|run| run.work.job().is_some() || !self.waits_for_outage(run))
+            .filter(|run| !self.waits_for_clone(run))
+            .filter(|run| !self.waits_for_outage(run))
             .filter(|run| {
                 // The breaker concerns issues only: a caller of the service decides for itself.
                 if run.work.job().is_some() {
@@ -171,6 +177,9 @@ impl Stepper<'_> {
             .map(|run| run.id)
             .collect();
         for run in admitted {
+            if let Some(repo) = self.run(run).map(|run| run.work.repo().clone()) {
+                self.volatile().admitted(&repo);
+            }
             self.emit(Event::Admitted { run });
             self.start_work(run);
         }
@@ -178,11 +187,31 @@ impl Stepper<'_> {
 }
 
 impl Stepper<'_> {
+    /// Begins the first clone of each repository in which a run waits. The clone holds no permit, so
+    /// a slow one delays only the runs of its own repository.
+    fn clone_first(&mut self) {
+        let waiting = self.fleet().waiting(self.at);
+        let waiting = waiting.filter(|run| self.waits_for_clone(run));
+        let waiting: Vec<_> = waiting.map(|run| (run.work.repo().clone(), run.id)).collect();
+        for (repo, run) in waiting {
+            if self.fleet().policy.allowlist.contains(&repo) && self.volatile().clone_begun(&repo) {
+                self.effect(Effect::Clone { repo, run });
+            }
+        }
+    }
+
+    /// Whether a run without a permit waits for the first clone of its repository.
+    fn waits_for_clone(&self, run: &Run) -> bool {
+        let clones = run.work.job().is_none_or(Job::has_clone);
+        clones && self.lacks_clone(run.work.repo())
+    }
+
     /// Whether a run without a permit waits for the end of an outage.
     fn waits_for_outage(&self, run: &Run) -> bool {
         match &run.progress.activity {
-            Activity::Held { cause, .. } => self.fleet().outages.holds(cause),
-            _ => self.fleet().outage_of(run.work.repo()).is_some(),
+            Activity::Held { .. } => self.is_held_back(run),
+            // A job begins from the last good base, and may not need it at all.
+            _ => run.work.job().is_none() && self.fleet().outage_of(run.work.repo()).is_some(),
         }
     }
 }
@@ -209,6 +238,7 @@ pub(super) fn affected_by(events: &[Event]) -> bool {
                 | Event::Reset
                 | Event::Unavailable { .. }
                 | Event::PermitReturned { .. }
+                | Event::Held { .. }
                 | Event::Resumed { .. }
                 | Event::OutageEnded { .. }
         )

@@ -33,7 +33,7 @@ impl Stepper<'_> {
     }
 
     /// The arming of `by`; an error if breakglass is not armed, or another person armed it.
-    fn armed_by(&self, by: &Actor) -> Result<&BreakglassArming, BreakglassRefusal> {
+    pub(super) fn armed_by(&self, by: &Actor) -> Result<&BreakglassArming, BreakglassRefusal> {
         match &self.fleet().breakglass.armed {
             Some(arming) if arming.until > self.at => {
                 if arming.by == *by {
@@ -91,6 +91,11 @@ impl Stepper<'_> {
                 }
                 known_host(rules, host)
             }
+            BreakglassRequest::StartAgent { mutations, .. } => {
+                self.armed_by(by)?;
+                self.check_agent_start(rules, *mutations)
+            }
+            BreakglassRequest::StopAgent => self.check_agent_stop(),
             BreakglassRequest::Diagnose => {
                 self.armed_by(by)?;
                 if !rules.diagnoses {
@@ -141,6 +146,7 @@ impl Stepper<'_> {
                 let other = self.fleet().breakglass.armed.as_ref().is_some_and(|a| a.by != by);
                 if other {
                     let why = format!("{by} took over");
+                    self.end_agent(&why);
                     self.effect(Effect::Breakglass(BreakglassTask::CloseShells { why }));
                 }
                 let until = self.at.plus(self.rules().map_or(0, |rules| rules.arm_ms));
@@ -169,6 +175,10 @@ impl Stepper<'_> {
                 self.emit_breakglass(event);
                 self.effect(Effect::Breakglass(BreakglassTask::Trust { host, key }));
             }
+            BreakglassRequest::StartAgent { task, mutations } => {
+                self.start_agent(by, task, mutations);
+            }
+            BreakglassRequest::StopAgent => self.end_agent(&format!("{by} stopped it")),
             BreakglassRequest::Diagnose => {
                 self.emit_breakglass(BreakglassEvent::Diagnosing { by });
                 self.effect(Effect::Breakglass(BreakglassTask::Diagnose));
@@ -177,8 +187,9 @@ impl Stepper<'_> {
         Accepted::Ok
     }
 
-    /// Disarms breakglass and closes its shells.
+    /// Disarms breakglass, closes its shells and ends its agent.
     pub(super) fn disarm(&mut self, why: String) {
+        self.end_agent(&why);
         self.effect(Effect::Breakglass(BreakglassTask::CloseShells { why: why.clone() }));
         self.emit_breakglass(BreakglassEvent::Disarmed { why });
     }

@@ -5,10 +5,8 @@
 
 use crate::model::approval::{EscalationDraft, EscalationKind};
 use crate::model::breakglass::{
-    BreakglassEvent, BreakglassReport, BreakglassTask, Verb, VerbEnd, VerbId, VerbOrigin,
-    VerbResult,
+    BreakglassEvent, BreakglassReport, Verb, VerbEnd, VerbId, VerbOrigin, VerbResult,
 };
-use crate::model::effect::Effect;
 use crate::model::id::Actor;
 use crate::step::stepper::Stepper;
 
@@ -20,14 +18,16 @@ impl Stepper<'_> {
             self.fleet().breakglass.under_way.values().map(|run| (run.id, run.verb)).collect();
         for (verb, _) in &interrupted {
             let why = "afk was restarted; the verb continues on the host".into();
-            let result = VerbResult::Unknown { why };
-            let end = VerbEnd { result, reads: None, request: None, capture: None };
+            let end = VerbEnd::of(VerbResult::Unknown { why });
             self.emit_breakglass(BreakglassEvent::Ended { verb: *verb, end });
         }
         let shells: Vec<_> = self.fleet().breakglass.shells.keys().copied().collect();
         for shell in shells {
             let why = "afk was restarted".into();
             self.emit_breakglass(BreakglassEvent::Closed { shell, why, recording: None });
+        }
+        if self.fleet().breakglass.agent.is_some() {
+            self.agent_ended("afk was restarted".into());
         }
         if self.fleet().breakglass.diagnosing.is_some() {
             self.emit_breakglass(BreakglassEvent::Diagnosed { said: "afk was restarted".into() });
@@ -42,10 +42,33 @@ impl Stepper<'_> {
     /// Takes a report of the runtime about a verb, a shell or a diagnosis.
     pub(super) fn breakglass_report(&mut self, report: BreakglassReport) {
         match report {
-            BreakglassReport::Ended { verb, end } => self.verb_ended(verb, end),
+            BreakglassReport::Ended { verb, end } => self.verb_ended(verb, &end),
             BreakglassReport::Closed { shell, why, recording } => {
                 if self.fleet().breakglass.shells.contains_key(&shell) {
                     self.emit_breakglass(BreakglassEvent::Closed { shell, why, recording });
+                }
+            }
+            BreakglassReport::Revoked { actor } => self.revoke(&actor),
+            BreakglassReport::AgentCalled { session, call, tool } => {
+                self.agent_called(session, call, tool);
+            }
+            BreakglassReport::AgentWithdrew { session, call } => {
+                self.agent_withdrew(session, call);
+            }
+            BreakglassReport::AgentCommandEnded { session, call, ok, said } => {
+                self.agent_command_ended(session, call, ok, said);
+            }
+            BreakglassReport::AgentEnded { session, why, recording } => {
+                let now = self.fleet().breakglass.agent.as_ref();
+                if now.is_some_and(|now| now.terms.id == session) {
+                    self.agent_ended(why.clone());
+                }
+                if recording.is_some() {
+                    self.emit_breakglass(BreakglassEvent::Closed {
+                        shell: session,
+                        why,
+                        recording,
+                    });
                 }
             }
             BreakglassReport::Diagnosed { text, proposes } => {
@@ -69,18 +92,26 @@ impl Stepper<'_> {
         }
     }
 
-    fn verb_ended(&mut self, id: VerbId, end: VerbEnd) {
+    /// Ends the arming of somebody who is no operator any more. A verb that has begun goes on at the
+    /// host.
+    fn revoke(&mut self, actor: &Actor) {
+        let arming = self.fleet().breakglass.armed.as_ref();
+        if arming.is_none_or(|arming| arming.by != *actor) {
+            return;
+        }
+        let why = format!("{actor} is not an operator any more");
+        self.notify_breakglass(format!("disarmed: {why}"));
+        self.disarm(why);
+    }
+
+    fn verb_ended(&mut self, id: VerbId, end: &VerbEnd) {
         let Some(run) = self.fleet().breakglass.under_way.get(&id).cloned() else { return };
         let drill = self.fleet().breakglass.drill.verb == Some(id);
-        let result = end.result.clone();
-        self.emit_breakglass(BreakglassEvent::Ended { verb: id, end });
+        let (result, summary) = (end.result.clone(), end.summary());
+        self.emit_breakglass(BreakglassEvent::Ended { verb: id, end: end.clone() });
+        self.agent_verb_ended(id, run.verb, end);
         if run.verb.mutates() {
-            self.notify_breakglass(format!(
-                "{} by {}: {}",
-                run.verb.as_str(),
-                run.by,
-                result.summary()
-            ));
+            self.notify_breakglass(format!("{} by {}: {summary}", run.verb.as_str(), run.by));
             if matches!(result, VerbResult::Unknown { .. }) {
                 self.begin_verb(Verb::Status, Actor("afk".into()), VerbOrigin::ReadBack, false);
             }
@@ -93,12 +124,7 @@ impl Stepper<'_> {
     /// Disarms breakglass once the configuration no longer has it.
     pub(super) fn breakglass_rules_changed(&mut self) {
         if self.fleet().policy.breakglass.is_none() && self.fleet().breakglass.armed.is_some() {
-            self.effect(Effect::Breakglass(BreakglassTask::CloseShells {
-                why: "breakglass is no longer configured".into(),
-            }));
-            self.emit_breakglass(BreakglassEvent::Disarmed {
-                why: "breakglass is no longer configured".into(),
-            });
+            self.disarm("breakglass is no longer configured".into());
         }
     }
 }

@@ -7,6 +7,7 @@
 //!                          over budget, stalled ────────┘
 //! ```
 
+use crate::model::activity::Activity;
 use crate::model::approval::{EscalationDraft, EscalationKind};
 use crate::model::effect::Effect;
 use crate::model::event::Event;
@@ -14,8 +15,8 @@ use crate::model::id::{IssueKey, RunId};
 use crate::model::notice::Notice;
 use crate::model::outbox::{OutboxStep, StandingLabel, backoff_ms};
 use crate::model::plural::plural;
-use crate::model::run::{Activity, Outcome};
-use crate::model::stage::Phase;
+use crate::model::run::Outcome;
+use crate::model::stage::{Phase, Stage};
 use crate::model::untrusted::Untrusted;
 use crate::query::progress::quoted;
 use crate::step::stepper::Stepper;
@@ -94,11 +95,13 @@ impl Stepper<'_> {
         let Some(run) = self.run(id) else { return };
         let issue = run.work.issue().cloned();
         let title = run.work.title().clean_line();
-        let text = run
-            .workspace
-            .pushed
-            .as_ref()
-            .map_or_else(|| "answered".to_owned(), |sha| format!("{} is healthy", sha.short()));
+        let text = match &run.workspace.pushed {
+            None => "answered".to_owned(),
+            Some(sha) if run.workspace.stages.has(Stage::Probe) => {
+                format!("{} is healthy", sha.short())
+            }
+            Some(sha) => format!("landed {} · no probe configured", sha.short()),
+        };
         if issue.is_some() {
             self.reach(id, Phase::Healthy);
         }

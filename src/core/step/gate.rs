@@ -2,12 +2,12 @@
 //! and a human is asked where the tests can't run or a change needs an approval. `lifecycle` calls
 //! it, and the table [`crate::tables::gate`] decides.
 
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::approval::EscalationKind;
 use crate::model::event::Event;
 use crate::model::gate_report::{ChangeClass, GateReport, GateRun, TestExit};
 use crate::model::id::{RunId, Sha};
 use crate::model::plural::plural;
-use crate::model::run::{Activity, TurnPrompt};
 use crate::model::stage::Phase;
 use crate::model::untrusted::{Untrusted, first_sentence};
 use crate::model::verdict::{Evidence, Fact, FactKind, Verdict};
@@ -82,7 +82,7 @@ impl Stepper<'_> {
         }
         self.reach(id, Phase::TestsRed);
         self.reach(id, Phase::TestsGreen);
-        self.begin(id, Activity::Push);
+        self.begin_push(id);
     }
 }
 

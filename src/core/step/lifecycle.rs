@@ -22,6 +22,7 @@
 //!            the task failed               a retry after a pause; after too many, the end for a human
 //! ```
 
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::agent_event::TurnEnd;
 use crate::model::approval::EscalationKind;
 use crate::model::budget::{MicroUsd, fits};
@@ -31,7 +32,7 @@ use crate::model::id::RunId;
 use crate::model::input::RunFact;
 use crate::model::job::Job;
 use crate::model::plural::plural;
-use crate::model::run::{Activity, Outcome, Run, TurnPrompt, Work};
+use crate::model::run::{Outcome, Run, Work};
 use crate::model::stage::Phase;
 use crate::model::untrusted::Untrusted;
 use crate::model::verdict::Evidence;
@@ -64,6 +65,9 @@ impl Stepper<'_> {
             Activity::Stage { stage } => Some(stage.phase()),
             _ => None,
         };
+        if matches!(activity, Activity::Turn { .. }) {
+            self.choose_agent(id);
+        }
         self.emit(Event::Began { run: id, activity });
         if let Some(phase) = phase {
             self.reach(id, phase);
@@ -170,15 +174,8 @@ impl Stepper<'_> {
     pub(super) fn run_fact(&mut self, id: RunId, fact: RunFact) {
         self.confirm_recoveries(id, &fact);
         match fact {
-            RunFact::WorktreeReady { path, branch, base, stages, permissions } => {
-                self.emit(Event::WorktreeReady {
-                    run: id,
-                    path,
-                    branch,
-                    base,
-                    stages,
-                    permissions,
-                });
+            RunFact::WorktreeReady(worktree) => {
+                self.emit(Event::WorktreeReady { run: id, worktree });
                 self.first_turn(id);
             }
             RunFact::BaseStale { why } => self.emit(Event::BaseStale { run: id, why }),
@@ -197,6 +194,7 @@ impl Stepper<'_> {
                 self.begin_next_stage(id, None);
             }
             RunFact::GateBypassed { sha } => self.gate_bypassed(id, &sha),
+            RunFact::CommandRan { command } => self.command_ran(id, &command),
             RunFact::PushRejected { why } => self.push_rejected(id, &why),
             RunFact::Rebased { base } => {
                 self.emit(Event::Rebased { run: id, base });

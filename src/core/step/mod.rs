@@ -23,10 +23,12 @@
 mod admission;
 mod breaker;
 mod breakglass;
+mod breakglass_agent;
 mod breakglass_report;
 mod drill;
 mod ending;
 mod escalation;
+mod fallback;
 mod gate;
 mod identity;
 mod issue_change;
@@ -48,11 +50,11 @@ mod verdict;
 use self::stepper::Stepper;
 use crate::fleet::Fleet;
 use crate::fleet::volatile::Volatile;
+use crate::model::activity::Activity;
 use crate::model::event::Event;
 use crate::model::id::{Actor, RunId};
 use crate::model::input::Input;
 use crate::model::policy::Policy;
-use crate::model::run::Activity;
 use crate::model::time::Timestamp;
 
 pub use self::stepper::Step;
@@ -98,6 +100,11 @@ impl Stepper<'_> {
                 self.issue_read(&key, read);
                 self.reconsider = true;
             }
+            Input::Uncloned(repos) => self.volatile().uncloned(repos),
+            Input::Cloned { repo, end } => {
+                self.volatile().clone_ended(repo, end);
+                self.reconsider = true;
+            }
             Input::Identified(identities) => self.identified(identities),
             Input::Command(command) => self.command(command),
             Input::Run { run, epoch, fact } => {
@@ -119,8 +126,9 @@ impl Stepper<'_> {
             Input::TimeSkipped { ms } => self.emit(Event::TimeSkipped { ms }),
             Input::GivenUp { entry, why } => self.delivery_impossible(entry, why),
             Input::Delivered { entry } => self.delivered(entry),
-            Input::NotDelivered { entry, error, wait, doubtful } => {
-                self.outbox_answered(entry, Event::NotDelivered { entry, error, wait, doubtful });
+            Input::ClaimLost { entry } => self.claim_lost(entry),
+            Input::NotDelivered(failure) => {
+                self.outbox_answered(failure.entry, Event::NotDelivered(failure));
             }
         }
     }
@@ -154,7 +162,12 @@ impl Stepper<'_> {
             })
             .collect();
         for (run, activity) in due {
-            self.begin(run, activity);
+            let is_unjudged = self.run(run).is_some_and(|run| run.issue.unjudged.is_some());
+            if activity == Activity::Push && is_unjudged {
+                self.begin_push(run);
+            } else {
+                self.begin(run, activity);
+            }
         }
     }
 

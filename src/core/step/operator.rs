@@ -6,6 +6,7 @@
 //!                 └─▶ Event::Accepted ─▶ carry_out ─▶ reply
 //! ```
 
+use crate::model::activity::Activity;
 use crate::model::approval::{Answer, EscalationKind};
 use crate::model::command::{Accepted, Command, CommandEnvelope, Refusal, Role};
 use crate::model::digest::Digest;
@@ -14,9 +15,10 @@ use crate::model::event::Event;
 use crate::model::id::{Actor, EscalationId, RunId};
 use crate::model::outbox::{OutboxStep, StandingLabel};
 use crate::model::permission::PermissionRequest;
-use crate::model::run::{Activity, Outcome, Run, Work};
+use crate::model::run::{Outcome, Run, Work};
 use crate::model::untrusted::Untrusted;
 use crate::query::dispatch::queue_full;
+use crate::step::breakglass_agent::is_of_agent;
 use crate::step::stepper::Stepper;
 use crate::step::turn::steerable;
 use crate::tables::guardrail;
@@ -47,7 +49,11 @@ impl Stepper<'_> {
             }
             Command::SetKillSwitch { .. } | Command::SetCapacity { .. } | Command::Drain => Ok(()),
             Command::Answer { escalation, digest, answer } => {
-                self.check_answer(*escalation, *digest, answer)
+                self.check_answer(*escalation, *digest, answer)?;
+                match self.fleet().escalations.get(escalation).filter(|e| is_of_agent(e)) {
+                    Some(_) => self.check_agent_answer(&command.actor, *escalation),
+                    None => Ok(()),
+                }
             }
             Command::Acknowledge { escalation } => match self.fleet().escalations.get(escalation) {
                 None => Err(Refusal::NoEscalation { escalation: *escalation }),
@@ -181,6 +187,7 @@ impl Stepper<'_> {
             return Err(Refusal::Stale { escalation: id });
         }
         if escalation.kind.agent_waits()
+            && !is_of_agent(escalation)
             && escalation
                 .run
                 .and_then(|run| self.run(run))
@@ -294,6 +301,7 @@ impl Stepper<'_> {
                 EscalationKind::DrillDue => self.begin_drill(),
                 EscalationKind::Replaced => self.accept_replacement(id),
                 EscalationKind::Outage => self.try_outages_now(),
+                EscalationKind::Permission => self.answer_agent(id, &answer, by),
                 _ => {}
             }
             return;
@@ -355,10 +363,11 @@ impl Stepper<'_> {
     }
 
     fn reopen_run(&mut self, id: RunId, by: Actor, guidance: Untrusted) {
+        let disarmed = self.was_disarmed_by_its_end(id);
         self.note(id, format!("{by} reopened the run"));
         self.emit(Event::Reopened { run: id, by, guidance });
         self.brief_again(id);
-        self.detach_if_withdrawn(id);
+        self.detach_if_withdrawn(id, disarmed);
         if let Some(issue) = self.run(id).and_then(|run| run.work.issue().cloned()) {
             let label = Some(StandingLabel::InProgress);
             self.post(OutboxStep::Label { issue: issue.clone(), label });

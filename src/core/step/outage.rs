@@ -15,6 +15,7 @@
 //! a further failure continues the same outage, with its pauses and its one question.
 
 use crate::fleet::outages::Outage;
+use crate::model::activity::Activity;
 use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::{EscalationDraft, EscalationKind};
 use crate::model::effect::Effect;
@@ -22,9 +23,9 @@ use crate::model::event::Event;
 use crate::model::id::{EscalationId, Repo, RunId};
 use crate::model::input::{RunFact, TryFailure};
 use crate::model::notice::Notice;
-use crate::model::outage::{OutageCause, OutageKind, PERMIT_MS};
+use crate::model::outage::{OutageCause, OutageKind, OutageReport, PERMIT_MS};
 use crate::model::plural::plural;
-use crate::model::run::{Activity, Outcome, Run};
+use crate::model::run::Run;
 use crate::model::time::{MINUTE, Timestamp};
 use crate::step::stepper::Stepper;
 
@@ -45,40 +46,70 @@ fn is_of_model(fact: &RunFact) -> bool {
 const LONGEST_LIMIT: i64 = 24 * 60 * MINUTE;
 /// The wait beyond the reset of a usage limit, since clocks differ, in milliseconds.
 const LIMIT_MARGIN: i64 = 5_000;
+/// The largest part of that wait by which several afks differ, in milliseconds.
+const LIMIT_JITTER: i64 = 10_000;
 
 impl Stepper<'_> {
     /// Holds a run in its activity because a part of the environment is away. Neither an attempt nor
-    /// a turn is spent. A job's caller decides alone, so the job fails.
+    /// a turn is spent. A job waits no longer than its own time limit.
     pub(super) fn run_unavailable(&mut self, id: RunId, cause: OutageCause, failure: TryFailure) {
         let Some(run) = self.run(id) else { return };
-        let (repo, job) = (run.work.repo().clone(), run.work.job().is_some());
+        let repo = run.work.repo().clone();
         let why = failure.why.clean_line();
         self.outage_seen(&cause, failure, Some(&repo));
-        if job {
-            let why = format!("{}: {why}", cause.summary());
-            return self.end_job(id, Outcome::Failed, &why);
-        }
         self.withdraw_requests(id, "the turn could not begin");
         self.note(id, format!("{}: {why}; afk waits and tries again", cause.summary()));
         self.emit(Event::Held { run: id, cause, then: None });
+        self.expire_held_jobs();
     }
 
-    /// Holds a run whose turn ended at a limit or at the login of its agent. Nothing is spent, and the
-    /// conversation goes on afterwards. Returns whether the end was one of these.
+    /// Ends the jobs that an outage holds and whose time is over.
+    fn expire_held_jobs(&mut self) {
+        let due = self
+            .fleet()
+            .live_runs()
+            .filter(|run| is_held(run) && !run.collects_without_agent())
+            .filter(|run| run.progress.due.is_some_and(|due| due <= self.at));
+        let due: Vec<(RunId, OutageCause)> = due
+            .filter_map(|run| match &run.progress.activity {
+                Activity::Held { cause, .. } => Some((run.id, cause.clone())),
+                _ => None,
+            })
+            .collect();
+        for (run, cause) in due {
+            self.job_waited_in_vain(run, &cause);
+        }
+    }
+
+    /// Holds a run whose turn ended at a limit or at the login of its agent, or lets another agent go
+    /// on. Nothing is spent, and a held conversation goes on afterwards. Returns whether the end was one
+    /// of these.
     pub(super) fn turn_held(&mut self, id: RunId, end: &TurnEnd, then: Activity) -> bool {
         let Some(run) = self.run(id) else { return false };
-        let agent = run.agent.equipment.as_ref().map(|equipment| equipment.agent.clone());
-        let agent = agent.unwrap_or_else(|| "the agent".into());
+        let agent = run.agent.present().unwrap_or("the agent").to_owned();
         let (kind, why, wait_ms) = match end {
             TurnEnd::UsageLimit { until, why } => {
                 let wait = until.since(self.at).clamp(0, LONGEST_LIMIT);
-                (OutageKind::UsageLimit, why, wait + LIMIT_MARGIN)
+                // Several afks may share the limit. Odd, so that the times of a minute's grid differ.
+                let part = self.at.0.wrapping_mul(7919).rem_euclid(LIMIT_JITTER);
+                (OutageKind::UsageLimit, why, wait + LIMIT_MARGIN + part)
             }
             TurnEnd::ApiError { status: Some(401), why } => (OutageKind::AgentLogin, why, 0),
             _ => return false,
         };
-        let (cause, repo) = (OutageCause::new(kind, agent), run.work.repo().clone());
-        self.outage_seen(&cause, TryFailure { why: why.clone(), wait_ms }, Some(&repo));
+        // The repository goes on with the other agents, if there are any.
+        let repo = (run.agent.candidates().len() < 2).then(|| run.work.repo().clone());
+        let cause = OutageCause::new(kind, agent);
+        self.outage_seen(&cause, TryFailure { why: why.clone(), wait_ms }, repo.as_ref());
+        if self.available_agent(id).is_some() {
+            self.begin(id, then);
+            return true;
+        }
+        let cause = self.earliest_limit(id).unwrap_or(cause);
+        if self.exceeds_job_time(id, &cause) {
+            self.job_waited_in_vain(id, &cause);
+            return true;
+        }
         self.note(id, format!("{}; afk waits and goes on by itself", cause.summary()));
         self.emit(Event::Held { run: id, cause, then: Some(Box::new(then)) });
         true
@@ -122,7 +153,9 @@ impl Stepper<'_> {
             .fleet()
             .live_runs()
             .filter_map(|run| match &run.progress.activity {
-                Activity::Held { cause: of, then, .. } if of == cause => {
+                Activity::Held { cause: of, then, .. }
+                    if of == cause || goes_on_with(run, cause) =>
+                {
                     Some((run.id, then.as_ref().clone(), run.has_permit()))
                 }
                 _ => None,
@@ -134,7 +167,9 @@ impl Stepper<'_> {
             return self.end_outage(cause);
         }
         for (run, then, has_permit) in held {
-            if has_permit {
+            if self.run(run).is_some_and(|run| self.is_held_back(run)) {
+                self.wait_for_another(run, then);
+            } else if has_permit {
                 self.begin(run, then);
             }
         }
@@ -182,6 +217,7 @@ impl Stepper<'_> {
         }
         self.notice_outages(rules.notice_ms());
         self.ask_about_outages();
+        self.expire_held_jobs();
         self.return_permits(PERMIT_MS);
         self.try_outages();
     }
@@ -211,7 +247,8 @@ impl Stepper<'_> {
         };
         let mut kinds: Vec<Vec<Outage>> = Vec::new();
         for outage in self.fleet().outages.holding().filter(lasts) {
-            match kinds.last_mut().filter(|of| of[0].cause.kind == outage.cause.kind) {
+            let same = |of: &&mut Vec<Outage>| of[0].cause.shares_question(&outage.cause);
+            match kinds.iter_mut().find(same) {
                 Some(of) => of.push(outage.clone()),
                 None => kinds.push(vec![outage.clone()]),
             }
@@ -224,7 +261,7 @@ impl Stepper<'_> {
         for outages in self.lasting(|_| Some(ms), |outage| !outage.noticed) {
             let text = format!("{}; afk goes on by itself once it is over", title(&outages));
             let causes = outages.into_iter().map(|outage| outage.cause).collect();
-            self.emit(Event::OutageReported { causes, question: None });
+            self.emit(Event::OutageReported(OutageReport { causes, question: None }));
             self.notify(None, &Notice::Outage { text });
         }
     }
@@ -235,19 +272,19 @@ impl Stepper<'_> {
         let after = |kind| rules.ask_ms_of(kind);
         for outages in self.lasting(after, |outage| outage.question.is_none()) {
             let causes = outages.iter().map(|outage| outage.cause.clone()).collect();
-            let question = self.open_question(outages[0].cause.kind).unwrap_or_else(|| {
+            let question = self.open_question(&outages[0].cause).unwrap_or_else(|| {
                 let detail = self.outage_detail(&outages);
                 let draft = EscalationDraft::new(EscalationKind::Outage, title(&outages), detail);
                 self.escalate_without_run(draft)
             });
-            self.emit(Event::OutageReported { causes, question: Some(question) });
+            self.emit(Event::OutageReported(OutageReport { causes, question: Some(question) }));
         }
     }
 
-    /// The question about outages of a kind that a human has not answered yet.
-    fn open_question(&self, kind: OutageKind) -> Option<EscalationId> {
-        let of_kind = self.fleet().outages.all().filter(|outage| outage.cause.kind == kind);
-        let mut questions = of_kind.filter_map(|outage| outage.question);
+    /// The question about a cause, or one like it, that a human has not answered yet.
+    fn open_question(&self, cause: &OutageCause) -> Option<EscalationId> {
+        let alike = self.fleet().outages.all().filter(|o| o.cause.shares_question(cause));
+        let mut questions = alike.filter_map(|outage| outage.question);
         questions.find(|id| self.fleet().escalations.get(id).is_some_and(|e| e.open()))
     }
 
@@ -267,11 +304,21 @@ impl Stepper<'_> {
         if !runs.is_empty() {
             lines.push(format!("\nThese runs wait: {}.", runs.join(", ")));
         }
-        lines.push(
-            "\nNothing is lost: the runs keep their attempts, and nothing that depends on it is \
-             started. afk tries again by itself and withdraws this question once it is over."
-                .into(),
-        );
+        let instead: Vec<String> = outages
+            .iter()
+            .filter_map(|outage| self.fleet().works_in_place(&outage.cause))
+            .collect();
+        for line in &instead {
+            lines.push(format!("\nMeanwhile {line}."));
+        }
+        let waits = match instead.as_slice() {
+            [] => "the runs keep their attempts, and nothing that depends on it is started",
+            _ => "the work goes on",
+        };
+        lines.push(format!(
+            "\nNothing is lost: {waits}. afk tries again by itself and withdraws this question once \
+             it is over."
+        ));
         lines.join("\n")
     }
 
@@ -302,6 +349,17 @@ impl Stepper<'_> {
             }
         }
     }
+}
+
+/// Whether a held run waits for any of its agents, and the cause was about one of them.
+fn goes_on_with(run: &Run, cause: &OutageCause) -> bool {
+    let Activity::Held { cause: of, .. } = &run.progress.activity else { return false };
+    let of_agents = of.kind.is_of_agent() && cause.kind.is_of_agent();
+    of_agents && run.agent.candidates().contains(&cause.subject.as_str())
+}
+
+fn is_held(run: &Run) -> bool {
+    held_since(run).is_some()
 }
 
 /// Since when an outage holds the run.

@@ -34,7 +34,8 @@ impl Stepper<'_> {
     pub(super) fn deliver(&mut self) {
         let mut subjects = BTreeSet::new();
         let mut due: Vec<(OutboxId, OutboxStep)> = Vec::new();
-        for entry in self.fleet().outbox.values().filter(|entry| !entry.held) {
+        let waits = |e: &&OutboxEntry| !e.held && !self.fleet().waits_for_tracker(&e.step);
+        for entry in self.fleet().outbox.values().filter(waits) {
             let first = subjects.insert(entry.step.subject());
             if first && !self.in_flight(entry.id) && entry.not_before <= self.at {
                 due.push((entry.id, entry.step.clone()));
@@ -113,7 +114,7 @@ impl Stepper<'_> {
                     | Event::DeliveryRetried { .. }
                     | Event::DeliveryEdited { .. }
                     | Event::Delivered { .. }
-                    | Event::NotDelivered { .. }
+                    | Event::NotDelivered(_)
                     | Event::GivenUp { .. }
                     | Event::Withdrawn { .. }
             )
@@ -223,14 +224,14 @@ impl Stepper<'_> {
         }
     }
 
-    /// Drops the steps on an issue that is gone, whose run needs no human. The ones under way are
+    /// Drops the steps on an issue that is gone or another afk's, whose run needs no human. The ones under way are
     /// left to their answers.
     pub(super) fn drop_steps_of(&mut self, issue: &IssueKey) {
         let entries = self.fleet().outbox.values();
         let entries = entries.filter(|e| e.step.issue() == Some(issue) && !self.in_flight(e.id));
         let entries: Vec<OutboxId> = entries.map(|e| e.id).collect();
         for entry in entries {
-            self.emit(Event::GivenUp { entry, why: "its issue is gone".into() });
+            self.emit(Event::GivenUp { entry, why: "its run has ended without them".into() });
         }
     }
 

@@ -19,7 +19,7 @@ use crate::model::event::Event;
 use crate::model::guardrail::Guardrail;
 use crate::model::id::{RunId, Sha};
 use crate::model::job::Job;
-use crate::model::permission::{MAX_TARGET, MAX_TARGETS, PermissionRequest};
+use crate::model::permission::{MAX_TARGET, MAX_TARGETS, PermissionRequest, Tool};
 use crate::model::untrusted::Untrusted;
 use crate::step::escalation::expired_answer;
 use crate::step::stepper::Stepper;
@@ -196,6 +196,41 @@ impl Stepper<'_> {
         );
         let draft = EscalationDraft::new(EscalationKind::Guardrail, title, detail);
         self.escalate(id, EscalationDraft { guardrail: Some(rule), ..draft });
+    }
+
+    /// Escalates a command that the policy or a guardrail refuses and that ran all the same: the agent's
+    /// own settings let it. Does nothing while an escalation about one of the same run is open.
+    pub(super) fn command_ran(&mut self, id: RunId, command: &Untrusted) {
+        let Some(run) = self.run(id) else { return };
+        let worktree = run.workspace.worktree.clone().unwrap_or_default();
+        let request = PermissionRequest {
+            tool: Tool::Shell,
+            title: command.clone(),
+            detail: command.clone(),
+            targets: vec![command.clone()],
+            editable: false,
+        };
+        let judged = judge(&request, &run.agent.permissions, &run.agent.grants, &worktree);
+        let rule = Guardrail::Unasked;
+        let refused_by = match judged {
+            PermissionVerdict::Deny => "the policy of this repository",
+            PermissionVerdict::Guarded(rule) => rule.summary(),
+            PermissionVerdict::Allow { .. } | PermissionVerdict::Ask => return,
+        };
+        self.emit(Event::RanUnasked { run: id, command: command.clone() });
+        if self.guardrail_is_open(id, rule) {
+            return;
+        }
+        let title = format!("ran without asking: {}", command.clean_line());
+        let detail = format!(
+            "{title}\n\nThe agent ran a command that is refused ({refused_by}), and asked for no \
+             permission: its own settings, or those of the repository, let it. Behind the wall it reached \
+             what the wall lets it reach. Read the transcript, and see docs/agents.md for how to make this \
+             agent ask."
+        );
+        let draft = EscalationDraft::new(EscalationKind::Guardrail, title, detail);
+        let (permission, guardrail) = (Some(Box::new(request)), Some(rule));
+        self.escalate(id, EscalationDraft { permission, guardrail, ..draft });
     }
 
     fn guardrail_is_open(&self, id: RunId, rule: Guardrail) -> bool {

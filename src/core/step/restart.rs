@@ -1,10 +1,10 @@
 //! The start of a runtime: no effect of the life before is under way, so each activity begins
 //! again. Only a turn on a remote executor continues, and the new runtime follows it.
 
+use crate::model::activity::Activity;
 use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::policy::Policy;
-use crate::model::run::Activity;
 use crate::model::time::MINUTE;
 use crate::step::stepper::Stepper;
 
@@ -28,9 +28,9 @@ impl Stepper<'_> {
                 self.brief_again(id);
             }
             let Some(run) = self.run(id) else { continue };
-            if let Activity::Held { cause, then, .. } = &run.progress.activity
+            if let Activity::Held { then, .. } = &run.progress.activity
                 && run.has_permit()
-                && !self.fleet().outages.holds(cause)
+                && !self.is_held_back(run)
             {
                 let then = then.as_ref().clone();
                 self.begin(id, then);

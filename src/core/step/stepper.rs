@@ -59,6 +59,11 @@ impl<'a> Stepper<'a> {
         self.volatile.in_flight(entry)
     }
 
+    /// Whether a repository has no clone.
+    pub(super) fn lacks_clone(&self, repo: &crate::model::id::Repo) -> bool {
+        self.volatile.lacks_clone(repo)
+    }
+
     /// Whether the runtime tries right now whether an outage is over.
     pub(super) fn is_trying(&self, cause: &crate::model::outage::OutageCause) -> bool {
         self.volatile.is_trying(cause)

@@ -1,6 +1,7 @@
 //! A turn in progress: what each event of a live agent leads to, and what follows the turn's end.
 //! `lifecycle` passes the events in; requests to a human go on to `request`.
 
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::{EscalationDraft, EscalationKind};
 use crate::model::breaker::PAUSE;
@@ -8,12 +9,15 @@ use crate::model::budget::Spend;
 use crate::model::capability::{Equipment, Steer};
 use crate::model::event::Event;
 use crate::model::id::RunId;
-use crate::model::run::{Activity, Retry, Run, TurnPrompt};
+use crate::model::run::{Retry, Run};
 use crate::model::untrusted::Untrusted;
 use crate::step::stepper::Stepper;
 
 /// The failures in a row after which a lost conversation goes to a human.
 const LOST_SESSIONS: u32 = 3;
+/// The conversations in a row that may outgrow the model's context before a human is asked. A new one
+/// that is too large as well would be so again.
+const OVERFLOWS: u32 = 1;
 
 impl Stepper<'_> {
     /// Takes an event of the run's live agent; one that changes nothing is dropped.
@@ -30,6 +34,11 @@ impl Stepper<'_> {
                 self.session_started(id, session, model, version);
             }
             AgentEvent::Usage(spend) => self.record_spend(id, spend),
+            AgentEvent::Context(context)
+                if self.run(id).is_some_and(|run| run.agent.context != Some(context)) =>
+            {
+                self.emit(Event::ContextUsed { run: id, context });
+            }
             AgentEvent::Retry { attempt, delay_ms, status } => {
                 let delay = i64::try_from(delay_ms).unwrap_or(i64::MAX);
                 let retry = Retry { attempt, at: self.at.plus(delay), status };
@@ -42,10 +51,16 @@ impl Stepper<'_> {
                     self.emit(Event::Quiet { run: id, since });
                 }
             }
+            AgentEvent::ToolRunning { title, seconds } => {
+                let ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+                let since = self.at.plus(-ms);
+                self.emit(Event::ToolRunning { run: id, title, since });
+            }
             AgentEvent::Active
-                if self
-                    .run(id)
-                    .is_some_and(|run| run.agent.quiet.is_some() || run.agent.retry.is_some()) =>
+                if self.run(id).is_some_and(|run| {
+                    let agent = &run.agent;
+                    agent.quiet.is_some() || agent.retry.is_some() || agent.tool.is_some()
+                }) =>
             {
                 self.emit(Event::AgentActive { run: id });
             }
@@ -121,9 +136,26 @@ impl Stepper<'_> {
         }
     }
 
+    /// The request of the run's agent that no human has answered.
+    fn unanswered_request(&self, id: RunId) -> Option<String> {
+        let mut open = self
+            .fleet()
+            .escalations
+            .values()
+            .filter(|e| e.open() && e.run == Some(id) && e.request_id.is_some());
+        open.next_back().map(|e| e.title.clean_line())
+    }
+
     fn turn_ended(&mut self, id: RunId, end: TurnEnd) {
+        let unanswered = self.unanswered_request(id);
         self.withdraw_requests(id, "the turn ended");
         self.emit(Event::TurnEnded { run: id, end: end.clone() });
+        if let (TurnEnd::TimedOut | TurnEnd::Silent, Some(asked)) = (&end, unanswered)
+            && self.run(id).is_some_and(|run| run.work.job().is_some())
+        {
+            let why = format!("{}: it waited for an answer to {asked:?}", end.summary());
+            self.emit(Event::Failed { run: id, why: why.into() });
+        }
         if end == TurnEnd::Done {
             self.close_breaker(id);
         }
@@ -133,11 +165,17 @@ impl Stepper<'_> {
         let retry = Activity::Turn { prompt: prompt.clone().again(why.clone().into()) };
         let issue = run.work.issue().is_some();
         let edited = run.issue.edited_for.is_some();
-        if run.work.job().is_some() {
-            return self.job_turn_ended(id, &end);
-        }
-        if self.turn_held(id, &end, retry.clone()) {
+        let is_job = run.work.job().is_some();
+        // A question is put again: its conversation may not have it.
+        let held = match run.work.job() {
+            Some(job) if job.is_question() => Activity::Turn { prompt: prompt.clone() },
+            _ => retry.clone(),
+        };
+        if self.turn_held(id, &end, held) {
             return;
+        }
+        if is_job {
+            return self.job_turn_ended(id, &end);
         }
         if self.trips_breaker(id, &end) {
             // The run is not at fault: it retries after a pause, and its success closes the breaker.
@@ -172,6 +210,15 @@ impl Stepper<'_> {
             }
             TurnEnd::NoSession { .. } => {
                 self.emit(Event::SessionLost { run: id });
+                self.begin(id, retry);
+            }
+            TurnEnd::ContextOverflow { why: detail } => {
+                self.emit(Event::ContextOverflowed { run: id });
+                if self.run(id).is_none_or(|run| run.agent.overflows > OVERFLOWS) {
+                    let line = format!("a new conversation did not help: {why}");
+                    return self.end_unfinished(id, &line, &detail);
+                }
+                self.note(id, format!("{why}; afk begins a new one with what was done so far"));
                 self.begin(id, retry);
             }
             TurnEnd::ApiError { .. }

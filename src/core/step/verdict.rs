@@ -2,10 +2,10 @@
 //! attempt within its two caps, and everything else is retried or goes to a human. `lifecycle` calls
 //! it.
 
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::plural::plural;
-use crate::model::run::{Activity, TurnPrompt};
 use crate::model::stage::Stage;
 use crate::model::time::MINUTE;
 use crate::model::untrusted::Untrusted;

@@ -17,10 +17,12 @@
 //! | T10 | [`sink`] | a response of a notice sink or of Vault |
 //! | T11 | [`gate`] | the commits of a run before their push |
 //! | | `permission`, [`guardrail`] | an agent's permission request |
+//! | | `breakglass_agent` | a call of the breakglass agent |
 
 pub mod answer;
 pub mod arming;
 pub mod blocking;
+pub(crate) mod breakglass_agent;
 pub mod check;
 pub mod commit;
 pub mod gate;

@@ -59,6 +59,8 @@ pub struct WatcherStatus {
     pub last_event: i64,
     /// The last error, until the next event comes.
     pub error: Option<String>,
+    /// Whether the API server answered, and refused to let us watch.
+    pub denied: bool,
 }
 
 /// A report while a rollout is followed.
@@ -157,9 +159,14 @@ impl Rollout<'_> {
             tokio::select! {
                 Some((kind, event)) = events.next() => {
                     let what = format!("{} {kind:?}", self.target.summary());
-                    let error = event.as_ref().err().map(|error| clean_line(error));
-                    let status = WatcherStatus { what, last_event: now(), error };
-                    report(RolloutUpdate::Watcher(status));
+                    let failure = event.as_ref().err();
+                    let denied = failure.is_some_and(|failure| failure.denied);
+                    let error = failure.map(|failure| clean_line(&failure.line));
+                    let status = WatcherStatus { what, last_event: now(), error, denied };
+                    // A watcher begins before its list is asked for, which may fail each time.
+                    if !matches!(event, Ok(watcher::Event::Init)) {
+                        report(RolloutUpdate::Watcher(status));
+                    }
                     if let Ok(event) = event {
                         known.entry(kind).or_default().apply(event);
                     }

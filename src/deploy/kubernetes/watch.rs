@@ -10,7 +10,7 @@ use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
-use crate::cluster::reason;
+use crate::cluster::{is_denied, reason};
 
 /// How long one watch may be silent, in seconds.
 const WATCH: u32 = 30;
@@ -23,10 +23,18 @@ pub(super) enum WatchedKind {
     Pods,
 }
 
-/// Events of all watchers of a rollout; an error is a line for the operator.
-pub(super) type WatchStream = Pin<
-    Box<dyn Stream<Item = (WatchedKind, Result<watcher::Event<DynamicObject>, String>)> + Send>,
->;
+/// Why a watcher received no event.
+pub(super) struct WatchFailure {
+    /// The reason in a line for the operator.
+    pub line: String,
+    /// Whether the API server refused the login or has no right for it.
+    pub denied: bool,
+}
+
+type WatchItem = (WatchedKind, Result<watcher::Event<DynamicObject>, WatchFailure>);
+
+/// Events of all watchers of a rollout.
+pub(super) type WatchStream = Pin<Box<dyn Stream<Item = WatchItem> + Send>>;
 
 /// Watches objects of one kind, with a back-off of its own after an error.
 pub(super) fn watch(
@@ -35,7 +43,9 @@ pub(super) fn watch(
     config: watcher::Config,
 ) -> WatchStream {
     let stream = watcher(api, config.timeout(WATCH)).default_backoff();
-    Box::pin(stream.map(move |event| (kind, event.map_err(|error| reason(&error)))))
+    let failure =
+        |error: watcher::Error| WatchFailure { line: reason(&error), denied: is_denied(&error) };
+    Box::pin(stream.map(move |event| (kind, event.map_err(failure))))
 }
 
 /// The objects of one kind as the watcher last reported them, by name.

@@ -98,7 +98,7 @@ impl Thread {
                 (item_class(text(payload, "itemType")), detail.clone())
             };
             let (kind, title) = (kind.as_str().into(), bounded(title));
-            out.emit(AgentEvent::ToolStart { id: id.clone(), kind, title });
+            out.emit(AgentEvent::ToolStart { id: id.clone(), kind, title, parent: None });
         }
         at
     }

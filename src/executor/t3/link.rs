@@ -31,7 +31,7 @@ use crate::config::executor::T3Config;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
 use crate::executor::BoxError;
-use crate::network::{NetworkError, origin};
+use crate::network::{NetworkError, calls, origin};
 use crate::process::inherited;
 use crate::secrets::Secrets;
 
@@ -105,7 +105,8 @@ impl Server {
         let token = self.token().await?;
         let request = request.bearer_auth(token.expose_secret());
         let call = async {
-            let mut response = request.send().await.map_err(|error| self.link_error(error))?;
+            let mut response =
+                calls::send("t3", request).await.map_err(|error| self.link_error(error))?;
             let status = response.status().as_u16();
             let mut body = Vec::new();
             while let Some(piece) =
@@ -193,7 +194,8 @@ impl Server {
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, &key);
         let open = async {
-            let response = request.send().await.map_err(|error| self.link_error(error))?;
+            let response =
+                calls::send("t3", request).await.map_err(|error| self.link_error(error))?;
             let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
             let accepted = accepted
                 .is_some_and(|key_hash| key_hash == derive_accept_key(key.as_bytes()).as_str());

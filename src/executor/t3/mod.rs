@@ -27,7 +27,7 @@ use self::link::Server;
 use self::seen_ids::SeenIds;
 use self::thread::{Thread, ThreadSetup};
 use super::{Executor, ExecutorTurn};
-use crate::agent::turn::{TO_READ, TO_WRITE, TurnLoop, TurnOutcome};
+use crate::agent::turn::{TO_READ, TO_WRITE, TurnHost, TurnLoop, TurnOutcome};
 use crate::agent::{EventSender, TurnControl};
 use crate::config::executor::T3Config as Config;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
@@ -57,6 +57,11 @@ fn stable_id(words: &[&str]) -> String {
     let (time, rest) = (format!("{}-{}", part(0, 8), part(8, 12)), part(20, 32));
     format!("{time}-8{}-a{}-{rest}", part(13, 16), part(17, 20))
 }
+
+/// The server's agents run in processes of its own.
+struct Elsewhere;
+
+impl TurnHost for Elsewhere {}
 
 impl T3Executor {
     pub(crate) fn new(config: Config, secrets: Arc<Secrets>) -> Result<Arc<Self>, String> {
@@ -97,7 +102,7 @@ impl T3Executor {
         let protocol = Box::new(Thread::new(setup));
         let mut turn_loop = TurnLoop::new(protocol, spec, events, lines);
         let outcome = {
-            let turn_end = turn_loop.run(&|| 0, to_read, controls);
+            let turn_end = turn_loop.run(&Elsewhere, to_read, controls);
             let link = link::run(&self.server, commands, from_server, seen_ids);
             tokio::pin!(turn_end, link);
             tokio::select! {

@@ -10,16 +10,18 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
+use crate::breakglass::link::LinkState;
 use crate::breakglass::recording::{self, Recorder};
-use crate::breakglass::shell::{ToShell, relay};
-use crate::breakglass::ssh::{ConnectError, KeyChange, connect, is_hypervisor};
+use crate::breakglass::shell::{ToShell, relay, while_open};
+use crate::breakglass::ssh::{ConnectError, KeyChange, connect_with, is_hypervisor};
 use crate::core::model::breakglass::{BreakglassReport, Recording, ShellId};
 use crate::core::model::id::Actor;
 use crate::core::model::input::Input;
@@ -43,6 +45,8 @@ const LARGEST_TERMINAL: (u16, u16) = (500, 300);
 pub(crate) enum FromShell {
     /// Output of the host, as it came.
     Bytes(Vec<u8>),
+    /// The link to the host has changed.
+    Link(LinkState),
     /// The end of the shell, after all output.
     Ended(ShellEnd),
 }
@@ -149,7 +153,11 @@ pub(super) fn open(context: &Arc<Context>, id: ShellId, host: String, by: Actor)
     context.shells.insert(id, LiveShell { by: by.clone(), console, close });
     let context = context.clone();
     tokio::spawn(async move {
-        let (end, recording) = serve(&context, id, &host, &by, typed, closing, &output).await;
+        let (link, links) = watch::channel(LinkState::Live);
+        let (end, recording) = tokio::select! {
+            done = serve(&context, id, &host, &by, typed, closing, &output, &link) => done,
+            never = forward(links, &output) => match never {},
+        };
         context.shells.remove(id);
         let why = end.why.clone();
         // The client may have stopped reading.
@@ -159,7 +167,30 @@ pub(super) fn open(context: &Arc<Context>, id: ShellId, host: String, by: Actor)
     });
 }
 
+/// Resolves once the client has left.
+async fn left(typed: &mpsc::Receiver<ToShell>) {
+    while_open(typed, std::future::pending::<()>()).await;
+}
+
+/// Passes the changes of a link on to the client.
+async fn forward(
+    mut links: watch::Receiver<LinkState>,
+    output: &mpsc::Sender<FromShell>,
+) -> Infallible {
+    while links.changed().await.is_ok() {
+        let state = links.borrow_and_update().clone();
+        if output.send(FromShell::Link(state)).await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
 /// Connects to the host, carries the shell to its end, and records its output.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the two ends of a shell, and what it is recorded under"
+)]
 async fn serve(
     context: &Arc<Context>,
     id: ShellId,
@@ -168,6 +199,7 @@ async fn serve(
     mut typed: mpsc::Receiver<ToShell>,
     mut closing: mpsc::Receiver<String>,
     output: &mpsc::Sender<FromShell>,
+    link: &watch::Sender<LinkState>,
 ) -> (ShellEnd, Option<Recording>) {
     let over = |why: String| (ShellEnd { why: why.into(), key: None }, None);
     let (most_columns, most_rows) = LARGEST_TERMINAL;
@@ -182,8 +214,13 @@ async fn serve(
     let Some(breakglass) = &config.breakglass else {
         return over("breakglass is not configured".into());
     };
+    link.send_replace(LinkState::Opening("connecting".into()));
+    let report = |step: &str| {
+        link.send_replace(LinkState::Opening(step.to_owned()));
+    };
     let session = tokio::select! {
-        session = connect(breakglass, host) => session,
+        session = connect_with(breakglass, host, report) => session,
+        () = left(&typed) => return over("left".into()),
         Some(why) = closing.recv() => return over(why),
     };
     let session = match session {
@@ -224,7 +261,7 @@ async fn serve(
     };
     let why = {
         let carried = async {
-            let why = relay(&session, size, &mut typed, &bytes, &mut recorder).await;
+            let why = relay(&session, size, &mut typed, &bytes, link, &mut recorder).await;
             drop(bytes);
             why
         };
@@ -233,10 +270,15 @@ async fn serve(
             Some(why) = closing.recv() => why,
         }
     };
-    let recording = recorder.map(|recorder| {
-        let ms = tokio::task::block_in_place(|| recorder.end());
-        let (host, by) = (host.to_owned(), by.clone());
-        Recording { shell: id, host, by, at, ms, file }
-    });
+    let recording = match recorder {
+        Some(recorder) => {
+            // The thread of the recorder has panicked otherwise, and the time until now is as good.
+            let ended = tokio::task::spawn_blocking(move || recorder.end()).await;
+            let ms = ended.unwrap_or_else(|_| clock::wall().since(at));
+            let (host, by) = (host.to_owned(), by.clone());
+            Some(Recording { shell: id, host, by, at, ms, file })
+        }
+        None => None,
+    };
     (ShellEnd { why: why.into(), key: None }, recording)
 }

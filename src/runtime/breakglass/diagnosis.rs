@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::breakglass::ssh::connect;
 use crate::breakglass::verb;
-use crate::config::breakglass::{BreakglassConfig, DiagnosisConfig};
+use crate::config::breakglass::{BreakglassAgentConfig, BreakglassConfig};
 use crate::core::model::breakglass::Verb;
 use crate::core::model::untrusted::Untrusted;
 use crate::runtime::Context;
@@ -34,7 +34,7 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) async fn ask(context: &Arc<Context>) -> (Untrusted, Option<Verb>) {
     let config = context.config();
     let Some((breakglass, diagnosis)) =
-        config.breakglass.as_ref().and_then(|b| Some((b, b.diagnosis.as_ref()?)))
+        config.breakglass.as_ref().and_then(|b| Some((b, b.agent.as_ref()?)))
     else {
         return ("no agent is configured for it".into(), None);
     };
@@ -73,7 +73,7 @@ pub(super) async fn ask(context: &Arc<Context>) -> (Untrusted, Option<Verb>) {
 /// Runs the configured commands on a host, and adds their output to the evidence.
 async fn run_commands(
     breakglass: &BreakglassConfig,
-    diagnosis: &DiagnosisConfig,
+    diagnosis: &BreakglassAgentConfig,
     host: &str,
     evidence: &mut String,
 ) {

@@ -4,11 +4,13 @@
 //!   lanes ── BreakglassTask ───▶ execute ─┬─ Verb ────▶ run_verb ──▶ BreakglassReport::Ended, capture
 //!                                          ├─ Shell ───▶ console ───▶ BreakglassReport::Closed, recording
 //!                                          ├─ Trust ───▶ pins
-//!                                          └─ Diagnose ▶ diagnosis ─▶ BreakglassReport::Diagnosed
+//!                                          ├─ Diagnose ▶ diagnosis ─▶ BreakglassReport::Diagnosed
+//!                                          └─ …Agent… ─▶ agent ─────▶ BreakglassReport::Agent…
 //! ```
 //!
 //! Every report goes through the urgent queue, which the loop reads even without a journal.
 
+pub(crate) mod agent;
 pub mod console;
 mod diagnosis;
 pub mod verb_output;
@@ -58,6 +60,16 @@ pub(super) fn execute(context: &Arc<Context>, task: BreakglassTask) {
                     .await;
             });
         }
+        BreakglassTask::StartAgent { terms, task, reason } => {
+            agent::start(&context, terms, task, reason);
+        }
+        BreakglassTask::AgentCommand { session, call, host, command } => {
+            agent::run_command(&context, session, call, host, command);
+        }
+        BreakglassTask::AgentReply { session, call, ok, text, verb } => {
+            agent::reply(&context, session, call, ok, text, verb);
+        }
+        BreakglassTask::StopAgent { session, why } => context.agent_desk.stop(session, &why),
         BreakglassTask::Diagnose => {
             tokio::spawn(async move {
                 let (text, proposes) = diagnosis::ask(&context).await;
@@ -130,8 +142,7 @@ async fn run_verb(
     let config = context.config();
     let Some(breakglass) = &config.breakglass else {
         let why = "breakglass is no longer configured".into();
-        let result = VerbResult::NotBegun { why };
-        return VerbEnd { result, reads: None, request: None, capture: None };
+        return VerbEnd::of(VerbResult::NotBegun { why });
     };
     let began = clock::wall();
     context.side_state.verbs().begin(id);
@@ -143,8 +154,8 @@ async fn run_verb(
     let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), on_output).await;
     context.side_state.verbs().end(id, &report.result.summary());
     let capture = store_capture(context, breakglass, verb, began, &report).await;
-    let VerbReport { result, reads, request, .. } = report;
-    VerbEnd { result, reads, request, capture }
+    let VerbReport { result, reads, request, warnings, .. } = report;
+    VerbEnd { result, reads, request, capture, warnings }
 }
 
 /// Stores the output of a verb. A disk that can't be written becomes a problem and delays nothing.

@@ -31,7 +31,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::batch::{BatchInFlight, NextBatch, PendingReply};
 use self::journal_state::{JOURNAL_RETRY, JOURNAL_SILENCE, JournalEvent, JournalState};
 use super::clock::{Clock, LOOK_INTERVAL};
+use super::event_log;
+use super::first_clones;
 use super::lanes::Lanes;
+use super::loop_message::LoopState;
 use super::prepared_effect::PreparedEffect;
 use super::side_state::ProblemSource;
 use super::{Batch, Context, LoopMessage, Snapshot};
@@ -118,7 +121,10 @@ impl EventLoop {
         } else {
             Input::Started { policy }
         };
-        self.step(LoopMessage::Input(Box::new(first)));
+        let uncloned = Input::Uncloned(first_clones::missing(&self.context));
+        for input in [uncloned, first] {
+            self.step(LoopMessage::Input(Box::new(input)));
+        }
         let cancel = self.context.cancel.clone();
         let mut messages = Vec::with_capacity(MESSAGES);
         loop {
@@ -184,6 +190,12 @@ impl EventLoop {
                 }
                 let is_breakglass = matches!(command.command, Command::Breakglass { .. });
                 (Input::Command(command), Some((reply, is_breakglass)))
+            }
+            LoopMessage::Probe(reply) => {
+                let writes_journal = !self.journal.degraded();
+                // The probe may have given up.
+                let _ = reply.send(LoopState { writes_journal });
+                return;
             }
             LoopMessage::SideStateChanged => {
                 self.dirty = true;
@@ -280,6 +292,8 @@ impl EventLoop {
             snapshot = None;
             self.dirty = true;
         }
+        event_log::write(&batch.events, &self.fleet);
+        self.context.metrics.count(&batch.events, &self.fleet);
         // Sending fails only without a subscriber.
         let _ = self.context.batches.send(batch);
         if let Some(snapshot) = snapshot {

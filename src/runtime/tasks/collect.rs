@@ -15,7 +15,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{TaskContext, TaskError};
+use tokio::time::Instant;
+
+use super::{TaskContext, TaskError, turn_spec};
 use crate::config::repository::{GateConfig, RepositoryRules};
 use crate::core::model::id::Sha;
 use crate::core::model::input::RunFact;
@@ -27,14 +29,17 @@ use crate::workspace::base::{Base, PushOutcome};
 use crate::workspace::fitness::{self, Fitness, RunCommits};
 use crate::workspace::pool::Pool;
 use crate::workspace::walled_git::WalledGit;
-use crate::workspace::{WorkspaceError, import, leaks, lfs};
+use crate::workspace::{WorkspaceError, import, leaks, lfs, throwaway};
 
 /// The most branches of a clone whose commits are kept.
 const BRANCHES: usize = 32;
-/// How often a push that the remote rejected, or that got no answer, is tried again.
+/// How often a push that the remote rejected is tried again at most. While the remote is away, tries
+/// go on until the job's time is over.
 const RETRIES: u32 = 3;
 /// The pause before the first of these, doubling each time.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The commits of one clone, as found there.
 struct Tips {
@@ -59,8 +64,6 @@ pub(super) async fn run(task: &TaskContext, done: bool) -> Result<RunFact, TaskE
     let Some(Kept { mut commits, branch }) = keep(task, &pool, &clone).await? else {
         return Ok(RunFact::Collected { commits: None });
     };
-    // Jobs of one repository fetch and push one after the other.
-    let turn = task.runtime.workspaces.fetch_turn(task.run.work.repo()).await;
     let pushes = done && task.config.service.as_ref().is_some_and(|service| service.push);
     let pushed = match branch {
         Some(head) if pushes => {
@@ -68,11 +71,13 @@ pub(super) async fn run(task: &TaskContext, done: bool) -> Result<RunFact, TaskE
             push(task, &pool, &git, head, &commits.kept[0]).await.map(Some)
         }
         // The agent may have pushed with a credential of its own.
-        Some(head) => Ok(has_landed(pool.base(), &head).await.then_some(head)),
+        Some(head) => {
+            let _turn = task.runtime.workspaces.fetch_turn(task.run.work.repo()).await;
+            Ok(has_landed(pool.base(), &head).await.then_some(head))
+        }
         // Another branch is the agent's own wish, not an obstacle.
         None => Ok(None),
     };
-    drop(turn);
     match pushed {
         Ok(Some(head)) => {
             pool.base().forget(&commits.kept.remove(0)).await.map_err(|error| error.to_string())?;
@@ -105,8 +110,16 @@ pub(super) async fn keep(
     let base = pool.base();
     let git = task.clone_git(pool, clone);
     git.break_locks().await.map_err(text)?;
+    let mut problem: Option<String> = None;
+    match throwaway::fetch_pushes(&git).await {
+        Ok(()) => {}
+        Err(error) if error.outage().is_some() => return Err(error.into()),
+        Err(error) => problem = Some(format!("the job's own pushes can't be read: {error}")),
+    }
     let Tips { branch, others } = tips(base, &git).await.map_err(text)?;
-    let Some(head) = branch.as_ref().or(others.first()).cloned() else { return Ok(None) };
+    let Some(head) = branch.as_ref().or(others.first()).cloned() else {
+        return problem.map_or(Ok(None), |why| Err(why.into()));
+    };
     let upstream = base.head().await.map_err(text)?;
     let mut kept: Vec<(String, &Sha)> = Vec::new();
     for tip in branch.iter().chain(&others) {
@@ -122,7 +135,8 @@ pub(super) async fn keep(
     }
     let count = base.git().added(&upstream, &head).await.map_err(text)?.len() as u64;
     let kept = kept.into_iter().map(|(reference, _)| reference).collect();
-    let commits = JobCommits { head, count, pushed: false, kept, problem: None };
+    let problem = problem.map(Into::into);
+    let commits = JobCommits { head, count, pushed: false, kept, problem };
     Ok(Some(Kept { commits, branch }))
 }
 
@@ -161,17 +175,18 @@ async fn tips(base: &Base, git: &WalledGit) -> Result<Tips, WorkspaceError> {
     let of_base = ["for-each-ref", "--format=%(objectname)", "refs/remotes/origin"];
     let of_base = base.git().call(&of_base).await?;
     let mut seen: BTreeSet<String> = of_base.lines().map(str::to_owned).collect();
+    // What the agent pushed comes before what it only committed.
     let own = [
-        format!("refs/heads/{}", base.branch()),
-        // The agent's own pushes end up here.
+        format!("{}/heads/{}", throwaway::PUSHED, base.branch()),
         format!("refs/remotes/origin/{}", base.branch()),
+        format!("refs/heads/{}", base.branch()),
     ];
     let (mut branch, mut others) = (Vec::new(), Vec::new());
     let detached = git.commit("HEAD").await?.map(|sha| (sha.0, "HEAD".to_owned()));
     let mut named: Vec<(String, String)> =
         listed.lines().filter_map(commit_of).chain(detached).collect();
     // A commit with several names is the repository's branch's, if that is one of them.
-    named.sort_by_key(|(_, name)| !own.contains(name));
+    named.sort_by_key(|(_, name)| own.iter().position(|own| own == name).unwrap_or(own.len()));
     for (sha, name) in named {
         let is_sha = sha.len() == 40 && sha.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_sha || !seen.insert(sha.clone()) {
@@ -184,21 +199,26 @@ async fn tips(base: &Base, git: &WalledGit) -> Result<Tips, WorkspaceError> {
         if own.contains(&name) { &mut branch } else { &mut others }.push(sha);
     }
     // The agent may have committed on after its push, or pushed from elsewhere.
-    let newest = match branch.as_slice() {
-        [] => None,
-        [only] => Some(only.clone()),
-        [one, two, ..] => {
-            let is_ahead = git.ask(&["merge-base", "--is-ancestor", &two.0, &one.0]).await?.ok;
-            let (ahead, other) = if is_ahead { (one, two) } else { (two, one) };
-            others.push(other.clone());
-            Some(ahead.clone())
-        }
-    };
+    let mut branch = branch.into_iter();
+    let mut newest = branch.next();
+    for later in branch {
+        let (kept, ahead) = match newest {
+            Some(known) if !is_ancestor(git, &known, &later).await? => (later, known),
+            Some(known) => (known, later),
+            None => break,
+        };
+        others.push(kept);
+        newest = Some(ahead);
+    }
     if others.len() > BRANCHES {
         let why = format!("{} branches are more than {BRANCHES}", others.len());
         return Err(WorkspaceError::Refused { why });
     }
     Ok(Tips { branch: newest, others })
+}
+
+async fn is_ancestor(git: &WalledGit, old: &Sha, new: &Sha) -> Result<bool, WorkspaceError> {
+    Ok(git.ask(&["merge-base", "--is-ancestor", &old.0, &new.0]).await?.ok)
 }
 
 /// Whether a branch of the remote has a commit, as of the last fetch.
@@ -224,10 +244,13 @@ async fn push(
     let (base, mut start) = (pool.base(), task.base().map_err(|error| error.to_string())?);
     let rules = task.rules_if_any(pool, &start).await.map_err(|error| error.to_string())?;
     let gate = rules.as_ref().map(|rules| rules.gate.clone()).unwrap_or_default();
-    let mut retries = 0;
+    let (mut retries, until) = (0, Instant::now() + turn_spec::limit(task));
     loop {
+        // Jobs of one repository fetch and push one after the other.
+        let turn = task.runtime.workspaces.fetch_turn(task.run.work.repo()).await;
         check(task, base, git, &gate, &start, &head).await?;
         let commits = RunCommits { run: task.run.id, base: &start, pushed: None, head: &head };
+        let mut is_away = false;
         let failed = match base.push(commits).await {
             Ok(PushOutcome::Landed) => return Ok(head),
             Ok(PushOutcome::Rejected(why)) => why,
@@ -239,15 +262,23 @@ async fn push(
                 return Err(format!("the remote does not let us in: {why}"));
             }
             Ok(PushOutcome::Refused(why)) => why,
-            Err(error) => error.to_string(),
+            Err(error) => {
+                is_away = error.outage().is_some();
+                error.to_string()
+            }
         };
-        if retries >= RETRIES {
+        let pause = (PAUSE * 2u32.pow(retries.min(8))).min(LONGEST_PAUSE);
+        if retries >= RETRIES && !(is_away && Instant::now() + pause < until) {
             return Err(failed);
+        }
+        if is_away {
+            task.note(format!("{failed}; afk pushes again in {} s", pause.as_secs()));
         }
         let upstream = base.head().await.map_err(text)?;
         let has_moved_on = !base.has(&head, &upstream).await.map_err(text)?;
         if !has_moved_on {
-            tokio::time::sleep(PAUSE * 2u32.pow(retries)).await;
+            drop(turn);
+            tokio::time::sleep(pause).await;
         }
         retries += 1;
         if has_moved_on {

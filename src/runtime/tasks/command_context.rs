@@ -13,7 +13,6 @@ use crate::core::model::id::{Repo, RunId, Sha};
 use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
-use crate::runtime::pool_opening::OpeningStep;
 use crate::runtime::wall::{Grants, Owner, borrowed_objects};
 use crate::runtime::{Context, clock};
 use crate::sandbox::Sandbox;
@@ -72,33 +71,19 @@ impl CommandContext {
     pub(super) async fn opened_pool(&self) -> Result<Arc<Pool>, Arc<WorkspaceError>> {
         let (repo, runtime) = (&self.repo, &self.runtime);
         let workspaces = &runtime.workspaces;
-        let mut opening =
-            workspaces.opening(repo, &self.config, &runtime.supervisor, &runtime.cancel);
-        let mut shown = opening.progress();
-        if let Some(progress) = shown {
-            self.show(Some(&progress.to_string())).await;
-        }
-        let opened = loop {
-            match opening.next().await {
-                OpeningStep::Ended(opened) => break opened,
-                OpeningStep::Progress(progress) => {
-                    shown = Some(progress);
-                    self.show(Some(&progress.to_string())).await;
-                }
-            }
-        };
-        if shown.is_some() {
-            self.show(None).await;
-        }
+        // The remote and the branch that are in force now: a task may have begun before they changed.
+        let config = runtime.config();
+        let opening = workspaces.opening(repo, &config, &runtime.supervisor, &runtime.cancel);
+        let show = |progress: Option<String>| async move { self.show(progress.as_deref()).await };
+        let opened = opening.shown(show).await;
+        runtime.report_renewals().await;
         opened
     }
 
     /// Shows on the run's row how far the task is; none shows the activity alone.
     pub(super) async fn show(&self, progress: Option<&str>) {
         let Some((run, _)) = self.audience else { return };
-        if self.runtime.side_state.set_progress(run, progress) {
-            self.runtime.side_state_changed().await;
-        }
+        self.runtime.show_progress(run, progress).await;
     }
 
     /// The folder of the clean checkouts of gate, CI and deploy.

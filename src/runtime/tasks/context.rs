@@ -15,6 +15,7 @@ use crate::core::model::brief::Brief;
 use crate::core::model::id::{RunId, Sha};
 use crate::core::model::input::{Input, RunFact};
 use crate::core::model::issue::RepoIdentity;
+use crate::core::model::job::JobKind;
 use crate::core::model::run::Run;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
@@ -49,6 +50,8 @@ pub(crate) struct TaskContext {
     pub executor: Option<String>,
     /// Worktrees that ended runs of the same issue still have.
     pub older: Vec<(RunId, PathBuf)>,
+    /// The earlier runs of the caller's session that the job continues, oldest first.
+    pub earlier: Vec<RunId>,
 }
 
 impl TaskContext {
@@ -70,6 +73,12 @@ impl TaskContext {
             .filter(|other| other.id != run.id && !other.live() && other.work.issue() == key)
             .filter_map(|other| Some((other.id, PathBuf::from(other.workspace.worktree.as_ref()?))))
             .collect();
+        let session = run.work.job().and_then(|job| match &job.kind {
+            JobKind::Converse { session } => fleet.jobs.conversation(session),
+            _ => None,
+        });
+        let earlier = session.map(|known| known.runs.clone()).unwrap_or_default();
+        let earlier = earlier.into_iter().filter(|known| *known != run.id).collect();
         let config = runtime.config();
         let executor = fleet.remote_executor(&run.work).map(|place| place.name.clone());
         let commands = CommandContext {
@@ -96,6 +105,7 @@ impl TaskContext {
             commands,
             executor,
             older,
+            earlier,
         })
     }
 

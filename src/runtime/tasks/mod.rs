@@ -15,6 +15,7 @@ mod collect;
 mod command_context;
 mod context;
 mod gate;
+mod handover;
 mod pace;
 mod push;
 pub(super) mod question;
@@ -25,7 +26,7 @@ mod task_error;
 mod test_run;
 mod turn;
 mod turn_events;
-mod turn_spec;
+pub(super) mod turn_spec;
 pub(super) mod worktree;
 
 use std::time::Duration;
@@ -60,7 +61,7 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
             }
             Task::Rebase | Task::Push { .. } => git * 8,
             // Each retry of a push fetches, and its commits are searched again.
-            Task::Collect { .. } => git * 32,
+            Task::Collect { .. } => git * 32 + turn_spec::limit(context),
             Task::Turn { .. } => turn_spec::limit(context),
             // Baseline, red, green and old tests, each repeated, and the hunks.
             Task::Gate => {

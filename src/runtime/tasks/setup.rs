@@ -28,6 +28,7 @@ use crate::core::model::id::Sha;
 use crate::core::model::outage::OutageCause;
 use crate::core::model::untrusted::Untrusted;
 use crate::process::Spec;
+use crate::runtime::outages;
 use crate::runtime::wall::{Grants, Owner};
 use crate::sandbox::Sandbox;
 use crate::workspace::git::Git;
@@ -297,9 +298,8 @@ impl CommandContext {
                 )
                 .into());
             }
-            let secret = self.runtime.services().secrets.get(reference).await;
-            let secret =
-                secret.map_err(|error| format!("[env] {name}: {}", crate::error::chain(&error)))?;
+            let secret = outages::secret(&self.runtime, reference).await;
+            let secret = secret.map_err(|error| error.about(&format!("[env] {name}")))?;
             env.insert(name.clone(), secret.expose_secret().to_owned());
         }
         Ok(env)

@@ -23,6 +23,11 @@ impl TaskError {
         Self { why, outage: Some(cause), wait_ms }
     }
 
+    /// The same error with the thing that it is about before it.
+    pub(in crate::runtime) fn about(self, subject: &str) -> Self {
+        Self { why: format!("{subject}: {}", self.why), ..self }
+    }
+
     /// Whether an outage explains the error.
     pub(in crate::runtime) const fn is_outage(&self) -> bool {
         self.outage.is_some()

@@ -9,17 +9,21 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::turn_events::{self, TurnEvents};
 use super::{TaskContext, TaskError, turn_spec};
 use crate::agent::{TurnControl, TurnSpec, driver};
+use crate::core::model::activity::TurnPrompt;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::budget::MicroUsd;
 use crate::core::model::input::RunFact;
-use crate::core::model::run::TurnPrompt;
+use crate::error::chain;
 use crate::executor::{self, Executor};
+use crate::runtime::outages;
 
 /// The core's decisions about a turn.
 pub(super) struct TurnStart {
@@ -38,6 +42,7 @@ pub(super) async fn run(
     start: &TurnStart,
     mut controls: mpsc::Receiver<TurnControl>,
 ) -> Result<RunFact, TaskError> {
+    reach_executor(task).await?;
     let (spec, equipment) = match turn_spec::of_run(task, start).await {
         Ok(prepared) => prepared,
         Err(error) if error.is_outage() => return Err(error),
@@ -63,6 +68,22 @@ pub(super) async fn run(
     let (end, ()) = tokio::join!(work, turn_events.pass(events));
     turn_events.end(end.clone()).await;
     Ok(RunFact::Agent(AgentEvent::TurnEnd(end)))
+}
+
+/// The longest time in which an executor must answer before a turn.
+const REACH: Duration = Duration::from_secs(30);
+
+/// Holds the run while its executor can't be reached. Any other error of the executor is the turn's.
+async fn reach_executor(task: &TaskContext) -> Result<(), TaskError> {
+    let Some(name) = &task.executor else { return Ok(()) };
+    let executor = task.runtime.services().executors.get(name).cloned();
+    let Some(executor) = executor else { return Ok(()) };
+    let why = match timeout(REACH, executor.check()).await {
+        Ok(Err(error)) if executor::is_away(&*error) => chain(&*error),
+        Ok(_) => return Ok(()),
+        Err(_) => format!("no answer in {} s", REACH.as_secs()),
+    };
+    Err(TaskError::outage(outages::of_executor(name), why, 0))
 }
 
 /// An executor and the turn that it gets.

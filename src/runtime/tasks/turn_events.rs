@@ -10,6 +10,7 @@
 //! Events of every executor pass here, so this is where they are bounded: their size, their rate, and
 //! the cost that they may name.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -18,10 +19,12 @@ use tokio::time::{Instant, sleep_until};
 use super::TaskContext;
 use super::pace::Pace;
 use crate::agent::bounds::bound;
-use crate::core::model::agent_event::{AgentEvent, TurnEnd};
+use crate::core::model::agent_event::{AgentEvent, ContextUse, TurnEnd};
 use crate::core::model::budget::Spend;
 use crate::core::model::capability::Equipment;
 use crate::core::model::input::RunFact;
+use crate::core::model::permission::Tool;
+use crate::core::model::untrusted::Untrusted;
 use crate::journal::transcript::TranscriptEntry;
 use crate::redact::Redactor;
 use crate::runtime::clock;
@@ -33,7 +36,10 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(33);
 
 /// The least time between two reports of costs to the core; those between are added up. Some agents
 /// report after each step and some after each token, and every report is a record of the journal.
-const SPEND_INTERVAL: Duration = Duration::from_secs(1);
+const USAGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most uses of a shell at the same time that are watched.
+const SHELLS: usize = 256;
 
 /// Passes the events of one turn on; see the module. Dropping it writes the entries that still
 /// wait.
@@ -51,11 +57,16 @@ pub(super) struct TurnEvents<'a> {
     spent: Spend,
     /// The part of it that the core has not got.
     unreported: Spend,
-    /// When the core may get it.
-    spend_due: Instant,
+    /// The use of the model's context that the core has, and a later one that it has not got.
+    context: Option<ContextUse>,
+    unreported_context: Option<ContextUse>,
+    /// When the core may get both.
+    usage_due: Instant,
     /// The agent has reported a cost that can't be, and the transcript says so.
     invented_cost: bool,
     pace: Pace,
+    /// The uses of a shell that have begun and not ended.
+    shells: BTreeSet<String>,
 }
 
 impl<'a> TurnEvents<'a> {
@@ -79,9 +90,12 @@ impl<'a> TurnEvents<'a> {
             due: now + WRITE_INTERVAL,
             spent: Spend::default(),
             unreported: Spend::default(),
-            spend_due: now,
+            context: None,
+            unreported_context: None,
+            usage_due: now,
             invented_cost: false,
             pace: Pace::new(),
+            shells: BTreeSet::new(),
         }
     }
 
@@ -93,7 +107,7 @@ impl<'a> TurnEvents<'a> {
             tokio::select! {
                 count = events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
-                        self.report_spend().await;
+                        self.report_usage().await;
                         return;
                     }
                     for event in batch.drain(..) {
@@ -101,8 +115,8 @@ impl<'a> TurnEvents<'a> {
                     }
                 }
                 () = sleep_until(self.due), if waits => self.flush().await,
-                () = sleep_until(self.spend_due), if self.unreported != Spend::default() => {
-                    self.report_spend().await;
+                () = sleep_until(self.usage_due), if self.has_unreported_usage() => {
+                    self.report_usage().await;
                 }
             }
         }
@@ -126,6 +140,12 @@ impl<'a> TurnEvents<'a> {
             // Another machine removed the secrets that it knows; these are ours.
             Redactor::default().event(&mut event);
         }
+        if let AgentEvent::Context(context) = event {
+            if context.differs(self.context) {
+                self.unreported_context = Some(context);
+            }
+            return;
+        }
         if let Some(listener) = &self.listener {
             // A listener that goes away also stops the job, so a failed send loses nothing.
             let _ = listener.send(event.clone()).await;
@@ -133,16 +153,39 @@ impl<'a> TurnEvents<'a> {
         if let AgentEvent::Usage(spend) = event {
             return self.take_spend(spend).await;
         }
+        let ran = self.command_ran(&event);
         let for_core = event.concerns_core().then(|| event.clone());
-        if !matches!(event, AgentEvent::Piece { .. }) {
+        if !matches!(event, AgentEvent::Piece { .. } | AgentEvent::ToolRunning { .. }) {
             self.keep(event);
         }
         if let Some(event) = for_core {
             // The transcript must show the event before the remarks that the core adds about it.
             self.flush().await;
             self.report(event).await;
+        } else if let Some(command) = ran {
+            self.flush().await;
+            self.pace.wait(command.as_received().len()).await;
+            self.task.report(RunFact::CommandRan { command }).await;
         } else if self.entries.len() >= BATCH {
             self.flush().await;
+        }
+    }
+
+    /// The command that an event shows as carried out: one of a shell that ended with an exit code or
+    /// well. A refused one ends with neither.
+    fn command_ran(&mut self, event: &AgentEvent) -> Option<Untrusted> {
+        match event {
+            AgentEvent::ToolStart { id, kind, .. }
+                if kind.as_received() == Tool::Shell.as_str() && self.shells.len() < SHELLS =>
+            {
+                self.shells.insert(id.clone());
+                None
+            }
+            AgentEvent::ToolEnd { id, title, ok, code, .. } => {
+                let is_shell = self.shells.remove(id);
+                (is_shell && (*ok || code.is_some())).then(|| title.clone())
+            }
+            _ => None,
         }
     }
 
@@ -161,19 +204,28 @@ impl<'a> TurnEvents<'a> {
         let mut sum = self.unreported;
         sum.add(spend);
         if !sum.is_plausible() {
-            self.report_spend().await;
+            self.report_usage().await;
             sum = spend;
         }
         self.unreported = sum;
-        if Instant::now() >= self.spend_due {
-            self.report_spend().await;
+        if Instant::now() >= self.usage_due {
+            self.report_usage().await;
         }
     }
 
-    async fn report_spend(&mut self) {
+    fn has_unreported_usage(&self) -> bool {
+        self.unreported != Spend::default() || self.unreported_context.is_some()
+    }
+
+    async fn report_usage(&mut self) {
+        if let Some(context) = self.unreported_context.take() {
+            self.context = Some(context);
+            self.usage_due = Instant::now() + USAGE_INTERVAL;
+            self.report(AgentEvent::Context(context)).await;
+        }
         let spend = std::mem::take(&mut self.unreported);
         if spend != Spend::default() {
-            self.spend_due = Instant::now() + SPEND_INTERVAL;
+            self.usage_due = Instant::now() + USAGE_INTERVAL;
             self.flush().await;
             self.report(AgentEvent::Usage(spend)).await;
         }

@@ -10,9 +10,10 @@ use secrecy::ExposeSecret;
 
 use super::question::AgentQuestion;
 use super::turn::TurnStart;
-use super::{TaskContext, TaskError, setup};
-use crate::agent::{Tariff, TurnLimits, TurnSpec, protocol_for, vendor};
+use super::{TaskContext, TaskError, handover, setup};
+use crate::agent::{Tariff, ToolServer, TurnLimits, TurnSpec, protocol_for, vendor};
 use crate::config::Config;
+use crate::config::ability::Abilities;
 use crate::config::agent::{AgentConfig, Plan, Protocol};
 use crate::config::repository::FILE;
 use crate::core::model::budget::MicroUsd;
@@ -20,10 +21,12 @@ use crate::core::model::capability::Equipment;
 use crate::core::model::digest::Digest;
 use crate::core::model::id::Sha;
 use crate::core::model::job::{Job, JobKind};
+use crate::core::model::untrusted::Untrusted;
 use crate::redact::{self, Redactor, names_a_secret};
-use crate::runtime::wall::{Grants, Owner, write_below};
-use crate::runtime::{Context, agent_home, clock, known_secrets, prompt};
-use crate::sandbox::user_home;
+use crate::runtime::wall::{Grants, Owner, Wall, write_below};
+use crate::runtime::{Context, agent_home, clock, known_secrets, outages, prompt};
+use crate::sandbox::{NetworkPolicy, user_home};
+use crate::secrets::Secrets;
 use crate::workspace::git::committer;
 use crate::workspace::pool::Pool;
 
@@ -37,6 +40,9 @@ pub(super) async fn of_run(
 ) -> Result<(TurnSpec, Equipment), TaskError> {
     let job = task.run.work.job();
     let (name, agent, role) = agent(task)?;
+    let here = agent_home::logged_in(agent, &|name: &str| std::env::var(name).ok());
+    // Another place has logins of its own.
+    let agent = if task.executor.is_none() { &here } else { agent };
     let folder = match &task.run.workspace.worktree {
         None if task.run.work.issue().is_none() => {
             let (owner, before) = scratch_owner(task);
@@ -68,7 +74,7 @@ pub(super) async fn of_run(
         }
     };
     let env = if task.executor.is_none() {
-        environment(&task.runtime, agent, own_env).await?
+        environment(&task.config, &task.runtime.services().secrets, agent, own_env).await?
     } else {
         // The executor holds the secrets; they must not leave with the specification.
         let mut env = own_env;
@@ -91,9 +97,18 @@ pub(super) async fn of_run(
     let brief = task.brief.as_deref();
     let resumes = start.resume.is_some();
     let template = template.as_deref();
-    let prompt = prompt::of_turn(&task.run, brief, &test, &start.prompt, resumes, template)?;
+    let mut prompt = prompt::of_turn(&task.run, brief, &test, &start.prompt, resumes, template)?;
+    // Another conversation begins in the middle of the work.
+    if !resumes
+        && (start.turn > 1 || !task.earlier.is_empty())
+        && let Some(done) = handover::of_run(task).await
+    {
+        prompt = format!("{}\n\n# What was done so far\n\n{done}", prompt.as_received()).into();
+    }
     let (speaks, ways) = (agent.protocol(), agent.acp_profile());
-    let here = protocol_for(speaks, &ways).capabilities();
+    let here = agent
+        .abilities()
+        .map_or_else(|| protocol_for(speaks, &ways).capabilities(), Abilities::capabilities);
     let executor = task.executor.as_ref();
     let executor = executor.and_then(|name| task.runtime.services().executors.get(name).cloned());
     let can = executor.map_or(here, |executor| executor.capabilities(here));
@@ -111,6 +126,8 @@ pub(super) async fn of_run(
         model: job.and_then(|job| job.model.clone()).or_else(|| agent.model.clone()),
         max_steps: agent.max_steps,
         tools: job.is_none_or(Job::has_tools),
+        tool_server: None,
+        dry: false,
         tariff: tariff(agent),
         limits: TurnLimits {
             turn: limit(task),
@@ -126,6 +143,15 @@ pub(super) async fn of_run(
         record: (!matches!(speaks, Protocol::Command | Protocol::Text))
             .then(|| task.runtime.state.join("raw").join(format!("{}.jsonl", task.run.id))),
     };
+    let unasked = agent.preset_definition().into_iter().flat_map(|preset| preset.unasked.iter());
+    let is_there = |name: &&String| top.join(name).symlink_metadata().is_ok();
+    let unasked: Vec<String> = unasked.filter(is_there).cloned().collect();
+    for name in &unasked {
+        task.note(format!(
+            "{name} of the repository can let the agent act without asking: the policy doesn't bind it \
+             there, and the wall does"
+        ));
+    }
     let place = task.executor.clone();
     let spec = if place.is_none() {
         let owner = match job {
@@ -133,13 +159,17 @@ pub(super) async fn of_run(
             None => task.owner(),
         };
         let grants = task.commands.grants(&top);
-        behind_wall(&task.runtime, &owner, agent, spec, grants)?
+        behind_wall(&task.runtime.wall, &owner, agent, spec, grants)?
     } else {
         // The executor has a wall of its own.
+        let mut spec = spec;
+        agent_home::enforce(agent, None, &mut spec.command, &mut spec.env);
         spec
     };
+    let fallback = agent.fallback.clone();
     let agent = name.clone();
-    let equipment = Equipment { agent, can, model: None, version: None, place, folder };
+    let (model, version) = (None, None);
+    let equipment = Equipment { agent, can, model, version, place, folder, fallback, unasked };
     Ok((spec, equipment))
 }
 
@@ -148,6 +178,10 @@ pub(super) async fn of_run(
 fn agent(task: &TaskContext) -> Result<(&String, &AgentConfig, Vec<String>), TaskError> {
     let (repo, config) = (task.run.work.repo(), &task.config);
     let job = task.run.work.job();
+    let instead = task.run.agent.instead.as_ref();
+    if let Some((name, agent)) = instead.and_then(|name| config.agents.get_key_value(name)) {
+        return Ok((name, agent, Vec::new()));
+    }
     let named = job.and_then(|job| job.agent.as_ref());
     if let Some((name, agent)) = named.and_then(|name| config.agents.get_key_value(name)) {
         let role = job.and_then(|job| job.equipment.role.as_ref());
@@ -175,7 +209,10 @@ pub(super) fn limit(task: &TaskContext) -> Duration {
     task.run.work.job().map_or(usual, |job| {
         let worked =
             task.run.progress.admitted.map_or(0, |since| clock::wall().since(since).max(0));
-        Duration::from_millis(u64::try_from(job.limit_ms - worked).unwrap_or(0))
+        // An outage that held the job took from its time.
+        let due = task.run.progress.due.map(|due| due.since(clock::wall()));
+        let left = (job.limit_ms - worked).min(due.unwrap_or(i64::MAX));
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
     })
 }
 
@@ -196,7 +233,8 @@ pub(super) fn scratch_owner(task: &TaskContext) -> (String, Option<String>) {
 /// Completes `env` with the variables that the agent inherits from us, its settings and its
 /// secrets, and remembers the secrets for redaction.
 async fn environment(
-    runtime: &Context,
+    config: &Config,
+    secrets: &Secrets,
     agent: &AgentConfig,
     mut env: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, TaskError> {
@@ -205,6 +243,9 @@ async fn environment(
         agent.inherited_variables().into_iter().filter_map(|n| Some((n.clone(), our_env(n)?))),
     );
     env.extend(agent.fixed_variables());
+    if let Some(home) = &agent.home {
+        agent_home::plant_guards(agent, home)?;
+    }
     for (path, text) in agent.settings_files() {
         let home = agent.home.as_deref().unwrap_or(Path::new("/"));
         write_once(home, &path, text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -220,8 +261,7 @@ async fn environment(
         known_secrets::remember_logins(agent, home);
     }
     for (name, reference) in &agent.secrets {
-        let secret = runtime.services().secrets.get(reference).await;
-        let secret = secret.map_err(|e| crate::error::chain(&e))?;
+        let secret = outages::secret_from(config, secrets, reference).await?;
         env.insert(name.clone(), secret.expose_secret().to_owned());
     }
     // An agent with a HOME of its own has no git identity there.
@@ -259,11 +299,46 @@ pub(super) async fn of_question(
     question: &AgentQuestion,
     cwd: PathBuf,
 ) -> Result<TurnSpec, TaskError> {
+    let grants = Grants { write: vec![cwd.clone()], ..Grants::default() };
+    without_own_tools(runtime, question, cwd, grants, None).await
+}
+
+/// The specification of a session of the breakglass agent: a question to an agent that is offered the
+/// tools of afk, and that reaches its model and nothing else over the network.
+///
+/// # Errors
+/// A line that says why the session can't start.
+pub(in crate::runtime) async fn of_breakglass(
+    runtime: &Context,
+    question: &AgentQuestion,
+    cwd: PathBuf,
+    server: ToolServer,
+) -> Result<TurnSpec, TaskError> {
+    let grants = Grants {
+        read: vec![PathBuf::from(&server.program)],
+        write: vec![cwd.clone()],
+        network: Some(NetworkPolicy::Proxy),
+        ..Grants::default()
+    };
+    let mut spec = without_own_tools(runtime, question, cwd, grants, Some(server)).await?;
+    // A call may wait for a person as long as the arming lasts.
+    spec.limits.may_be_silent = true;
+    Ok(spec)
+}
+
+async fn without_own_tools(
+    runtime: &Context,
+    question: &AgentQuestion,
+    cwd: PathBuf,
+    grants: Grants,
+    tool_server: Option<ToolServer>,
+) -> Result<TurnSpec, TaskError> {
     let config = runtime.config();
     let name = &question.agent;
     let agent = config.agents.get(name).ok_or_else(|| format!("there is no [agents.{name}]"))?;
-    let env = environment(runtime, agent, question.env.clone()).await?;
-    let grants = Grants { write: vec![cwd.clone()], ..Grants::default() };
+    let agent = &agent_home::logged_in(agent, &|name: &str| std::env::var(name).ok());
+    let env =
+        environment(&config, &runtime.services().secrets, agent, question.env.clone()).await?;
     let spec = TurnSpec {
         owner: question.owner.clone(),
         speaks: agent.protocol(),
@@ -278,6 +353,8 @@ pub(super) async fn of_question(
         model: question.model.clone().or_else(|| agent.model.clone()),
         max_steps: agent.max_steps,
         tools: false,
+        tool_server,
+        dry: false,
         tariff: tariff(agent),
         limits: TurnLimits { turn: question.limit, ..limits(&config) },
         redactor: Redactor::default(),
@@ -286,12 +363,57 @@ pub(super) async fn of_question(
         inherit: Vec::new(),
         record: None,
     };
-    behind_wall(runtime, &question.owner, agent, spec, grants)
+    behind_wall(&runtime.wall, &question.owner, agent, spec, grants)
 }
+
+/// The specification of a turn that ends before its prompt, as a run's would be: with the same command,
+/// login, environment, model, mode and wall.
+///
+/// # Errors
+/// A line that says why the turn can't start.
+pub(crate) async fn of_dry_turn(
+    config: &Config,
+    wall: &Wall,
+    secrets: &Secrets,
+    agent: &AgentConfig,
+    cwd: PathBuf,
+) -> Result<TurnSpec, TaskError> {
+    let agent = &agent_home::logged_in(agent, &|name: &str| std::env::var(name).ok());
+    let env = environment(config, secrets, agent, BTreeMap::new()).await?;
+    let grants = Grants { write: vec![cwd.clone()], ..Grants::default() };
+    let spec = TurnSpec {
+        owner: DRY_OWNER.to_owned(),
+        speaks: agent.protocol(),
+        acp: agent.acp_profile(),
+        command: program(agent),
+        cwd,
+        env,
+        prompt: Untrusted::default(),
+        resume: None,
+        session_cost: MicroUsd(0),
+        budget: None,
+        model: agent.model.clone(),
+        max_steps: agent.max_steps,
+        tools: true,
+        tool_server: None,
+        dry: true,
+        tariff: tariff(agent),
+        limits: limits(config),
+        redactor: Redactor::default(),
+        sandbox: None,
+        stream_output: false,
+        inherit: Vec::new(),
+        record: None,
+    };
+    behind_wall(wall, DRY_OWNER, agent, spec, grants)
+}
+
+/// The owner of the processes of a dry turn.
+const DRY_OWNER: &str = "dry-turn";
 
 /// Puts an agent's turn behind the wall, with a home that has its login and its settings.
 fn behind_wall(
-    runtime: &Context,
+    wall: &Wall,
     owner: &str,
     agent: &AgentConfig,
     mut spec: TurnSpec,
@@ -300,14 +422,19 @@ fn behind_wall(
     let our_env = |name: &str| std::env::var(name).ok();
     let hosts = agent.preset_definition().map(|preset| preset.hosts.clone());
     let parts = [grants.read, program_files(&spec.command), agent_home::readable(agent)];
+    let enforced = agent_home::enforced_folder(wall.state(), agent)?;
+    agent_home::enforce(agent, enforced.as_deref(), &mut spec.command, &mut spec.env);
+    let read = parts.into_iter().flatten().chain(enforced).collect();
+    let forget = agent.preset_definition().map(|preset| preset.forget.clone());
     let grants = Grants {
-        read: parts.concat(),
+        read,
+        forget: forget.unwrap_or_default(),
         home: agent.home.clone(),
         seeds: agent_home::seeds(agent, &our_env),
         hosts: hosts.unwrap_or_default(),
         ..grants
     };
-    spec.sandbox = runtime.wall.sandbox(Owner::Named(owner), grants)?;
+    spec.sandbox = wall.sandbox(Owner::Named(owner), grants)?;
     if let Some(sandbox) = &spec.sandbox {
         agent_home::keep_folders_at_home(agent, sandbox, &mut spec.env, &our_env);
         // The agent may have renewed its login there.

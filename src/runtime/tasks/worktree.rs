@@ -17,8 +17,9 @@ use crate::core::model::id::Repo;
 use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
-use crate::runtime::Context;
+use crate::core::model::worktree::PreparedWorktree;
 use crate::runtime::workspaces::JobBase;
+use crate::runtime::{Context, outages};
 use crate::workspace::fitness::Question;
 use crate::workspace::pool::Pool;
 use crate::workspace::{WorkspaceError, lfs, name, throwaway};
@@ -83,13 +84,13 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             }
             unused.path = None;
             task.note(format!("branch {branch} starts at {}", taken.base.short()));
-            Ok(RunFact::WorktreeReady {
+            Ok(RunFact::WorktreeReady(PreparedWorktree {
                 path: taken.path.display().to_string(),
                 branch,
                 base: taken.base,
                 stages: rules.stages(),
                 permissions: Box::new(rules.permissions.clone()),
-            })
+            }))
         }
         Work::Prompt { repo, job, .. } => {
             let service = job.as_ref().and(task.config.service.as_ref());
@@ -118,13 +119,13 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             if let Some(key) = service.and_then(|service| service.git_crypt_key.as_ref()) {
                 unlock(task, &pool, &dir, key).await?;
             }
-            Ok(RunFact::WorktreeReady {
+            Ok(RunFact::WorktreeReady(PreparedWorktree {
                 path: dir.display().to_string(),
                 branch: pool.base().branch().to_owned(),
                 base,
                 stages: Stages::default(),
                 permissions: Box::new(permissions),
-            })
+            }))
         }
     }
 }
@@ -170,9 +171,8 @@ async fn unlock(
     if Path::new(reference).is_absolute() {
         return throwaway::unlock(pool.base(), dir, Path::new(reference)).await.map_err(text);
     }
-    let secret = task.runtime.services().secrets.get(reference).await;
-    let secret = secret
-        .map_err(|error| format!("service.git_crypt_key: {}", crate::error::chain(&error)))?;
+    let secret = outages::secret(&task.runtime, reference).await;
+    let secret = secret.map_err(|error| error.about("service.git_crypt_key"))?;
     let value = secret.expose_secret().trim();
     if Path::new(value).is_file() {
         return throwaway::unlock(pool.base(), dir, Path::new(value)).await.map_err(text);
@@ -247,8 +247,10 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
 /// Keeps the commits of a prompt whose clone goes away, where no task has done so: an operator's own
 /// prompt, and a job that was cut off.
 async fn keep_commits(task: &TaskContext, clone: &Path) {
-    let cut_off =
-        task.run.progress.outcome == Some(Outcome::Cancelled) || task.run.agent.turn_end.is_none();
+    // An outage may have held a job before its commits were taken in.
+    let cut_off = task.run.progress.outcome == Some(Outcome::Cancelled)
+        || task.run.agent.turn_end.is_none()
+        || (task.run.progress.due.is_some() && task.run.workspace.collected.is_none());
     let begun = task.run.agent.turns > 0 && std::fs::symlink_metadata(clone.join(".git")).is_ok();
     if !begun || (task.run.work.job().is_some() && !cut_off) {
         return;
@@ -295,7 +297,9 @@ pub(in crate::runtime) async fn warm(runtime: &Context, repo: &Repo) {
     let prepared = async {
         let opening =
             runtime.workspaces.opening(repo, &config, &runtime.supervisor, &runtime.cancel);
-        opening.end().await?.warm().await.map_err(Arc::new)
+        let pool = opening.end().await?;
+        runtime.report_renewals().await;
+        pool.warm().await.map_err(Arc::new)
     };
     if let Err(error) = prepared.await {
         tracing::warn!(%repo, %error, "no worktree could be prepared");

@@ -18,7 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::core::model::digest::Digest;
 use find::{DivisibleFolder, find};
@@ -30,8 +31,8 @@ const LEAF: &str = "afk";
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
 /// Where afk makes control groups: `cgroup` in `[sandbox]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 pub enum CgroupChoice {
     /// Below the control group that afk is started in, if that is delegated to it.
     #[default]
@@ -40,6 +41,16 @@ pub enum CgroupChoice {
     Off,
     /// Below this folder of a cgroup2 file system.
     Folder(PathBuf),
+}
+
+impl From<CgroupChoice> for String {
+    fn from(choice: CgroupChoice) -> Self {
+        match choice {
+            CgroupChoice::Delegated => "auto".into(),
+            CgroupChoice::Off => "off".into(),
+            CgroupChoice::Folder(folder) => folder.display().to_string(),
+        }
+    }
 }
 
 impl TryFrom<String> for CgroupChoice {

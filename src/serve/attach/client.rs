@@ -190,6 +190,7 @@ fn refuse(request: ClientRequest) {
         ClientRequest::Command(_, reply) => drop(reply.send(Err(Refusal::Unreachable))),
         ClientRequest::Diff(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
         ClientRequest::Console(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
+        ClientRequest::Unlock(_, reply) => drop(reply.send(Err(Refusal::Unreachable.to_string()))),
         ClientRequest::Resize(..) => {}
     }
 }
@@ -224,6 +225,7 @@ struct Pending {
     last: u64,
     replies: HashMap<u64, oneshot::Sender<Reply>>,
     diffs: HashMap<u64, oneshot::Sender<Result<String, String>>>,
+    unlocks: HashMap<u64, oneshot::Sender<Result<Vec<PathBuf>, String>>>,
 }
 
 /// Serves a client over one connection, until the connection breaks or the client is dropped.
@@ -268,6 +270,11 @@ async fn serve_connection(
                         pending.diffs.insert(pending.last, reply);
                         FromClient::Diff { id: pending.last, run }
                     }
+                    ClientRequest::Unlock(passphrase, reply) => {
+                        pending.last += 1;
+                        pending.unlocks.insert(pending.last, reply);
+                        FromClient::Unlock { id: pending.last, passphrase }
+                    }
                 };
                 if connection.send(&line).await.is_err() {
                     return Closed::ByServer;
@@ -291,6 +298,11 @@ fn receive(lines: Vec<ToClient>, ends: &ClientBackend, pending: &mut Pending) {
             ToClient::Diff { id, diff } => {
                 if let Some(waiting) = pending.diffs.remove(&id) {
                     let _ = waiting.send(diff);
+                }
+            }
+            ToClient::Locked { id, keys } => {
+                if let Some(waiting) = pending.unlocks.remove(&id) {
+                    let _ = waiting.send(keys);
                 }
             }
             ToClient::TranscriptsGrew => ends.transcripts.send_modify(|count| *count += 1),

@@ -36,6 +36,7 @@ pub(super) async fn serve(
     let Console { to: typed, from: mut output } = match claimed {
         Ok(console) => console,
         Err(why) => {
+            handle.refuse_console(&hello.actor, &hello.origin, &why);
             let end = ShellEnd { why: why.into(), key: None };
             return server::send(to, &ToClient::ShellEnded(end)).await;
         }
@@ -65,6 +66,7 @@ pub(super) async fn serve(
                 FromShell::Bytes(bytes) => {
                     server::send(to, &ToClient::Output(STANDARD.encode(bytes))).await?;
                 }
+                FromShell::Link(state) => server::send(to, &ToClient::ShellLink(state)).await?,
                 FromShell::Ended(end) => {
                     return server::send(to, &ToClient::ShellEnded(end)).await;
                 }
@@ -105,6 +107,7 @@ pub(super) async fn carry(
                 ToClient::Output(text) => {
                     FromShell::Bytes(STANDARD.decode(text).unwrap_or_default())
                 }
+                ToClient::ShellLink(state) => FromShell::Link(state),
                 ToClient::ShellEnded(end) => FromShell::Ended(end),
                 _ => continue,
             };

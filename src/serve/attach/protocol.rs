@@ -2,9 +2,12 @@
 //! serialized name: an older client may be connected to a newer server.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::breakglass::key_file::Passphrase;
+use crate::breakglass::link::LinkState;
 use crate::core::fleet::breakglass::BreakglassState;
 use crate::core::model::breakglass::{ShellId, VerbId};
 use crate::core::model::command::{Command, CommandEnvelope, Reply, Role};
@@ -18,7 +21,7 @@ use crate::runtime::client::Attached;
 use crate::runtime::{Snapshot, WatcherHealth, WorktreeStats};
 
 /// The version of the protocol. A server refuses any other version and names both.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest line from a client, in bytes.
 pub(super) const REQUEST_LIMIT: usize = 1024 * 1024;
@@ -49,6 +52,12 @@ pub(super) enum FromClient {
     /// the shell's output back.
     Console {
         shell: ShellId,
+    },
+    /// Decrypts the key files of breakglass that the passphrase fits; the server answers with a `Locked` of
+    /// the same id.
+    Unlock {
+        id: u64,
+        passphrase: Option<Passphrase>,
     },
     /// Bytes for the shell of this connection, in base64.
     Typed(String),
@@ -135,6 +144,8 @@ pub(super) enum ToClient {
     },
     /// Output of the shell of this connection, in base64.
     Output(String),
+    /// The link of that shell has changed.
+    ShellLink(LinkState),
     /// The end of that shell; the connection ends.
     ShellEnded(ShellEnd),
     /// Transcripts have grown; a client reads their text from the state folder.
@@ -150,6 +161,11 @@ pub(super) enum ToClient {
     Diff {
         id: u64,
         diff: Result<String, String>,
+    },
+    /// The answer to an `Unlock`: the key files that are still locked, or why none can be decrypted.
+    Locked {
+        id: u64,
+        keys: Result<Vec<PathBuf>, String>,
     },
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::protocol::{FromClient, Hello, REQUEST_LIMIT, ToClient, VERSION};
 use super::{line, socket_path};
-use crate::core::model::command::{Command, Role};
+use crate::core::model::command::{Command, Refusal, Role};
 use crate::core::model::event::Event;
 use crate::core::model::time::Timestamp;
 use crate::process::descriptors::Reserve;
@@ -295,6 +295,16 @@ impl ClientSession {
                 tokio::spawn(async move {
                     let diff = handle.diff(run).await;
                     let _ = answers.send(ToClient::Diff { id, diff }).await;
+                });
+            }
+            FromClient::Unlock { id, passphrase } => {
+                let role = self.hello.role;
+                tokio::spawn(async move {
+                    let keys = match role {
+                        Role::Operator => handle.unlock_keys(passphrase).await,
+                        Role::Viewer => Err(Refusal::Viewer.to_string()),
+                    };
+                    let _ = answers.send(ToClient::Locked { id, keys }).await;
                 });
             }
             FromClient::Size { columns, rows } => {

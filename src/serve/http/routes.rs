@@ -5,29 +5,32 @@ use axum::Json;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::{ApiState, commands, drain, events, metrics, peer, refusal, runs, service};
+use super::openapi::{self, AnswerShape};
+use super::{ApiState, commands, drain, events, metrics, peer, probes, refusal, runs, service};
 
 /// The largest body of most routes, in bytes.
 const BODY: usize = 1024 * 1024;
 /// The largest body of a route that takes a whole dialogue, in bytes.
 const DIALOGUE: usize = 8 * 1024 * 1024;
 
-struct Route {
+pub(super) struct Route {
     /// The path, in the syntax that axum and `OpenAPI` share.
-    path: &'static str,
+    pub(super) path: &'static str,
     /// The method, in the lower case of `OpenAPI`.
-    method: &'static str,
-    summary: &'static str,
+    pub(super) method: &'static str,
+    pub(super) summary: &'static str,
     /// The parameters of the query, with their types.
-    query: &'static [(&'static str, &'static str)],
+    pub(super) query: &'static [(&'static str, &'static str)],
     /// The fields of the body: name, type, and whether the field is required.
-    body: &'static [(&'static str, &'static str, bool)],
+    pub(super) body: &'static [(&'static str, &'static str, bool)],
     /// The status of success and of each refusal, with descriptions.
-    answers: &'static [(u16, &'static str)],
+    pub(super) answers: &'static [(u16, &'static str)],
+    /// The shape of a successful answer.
+    pub(super) shape: AnswerShape,
     /// Whether the route requires a bearer token.
-    token: bool,
+    pub(super) token: bool,
     serve: fn() -> MethodRouter<ApiState>,
 }
 
@@ -38,7 +41,17 @@ impl Route {
         serve: fn() -> MethodRouter<ApiState>,
     ) -> Self {
         let (query, body): (&[_], &[_]) = (&[], &[]);
-        Self { path, method, summary: "", query, body, answers: QUERY, token: true, serve }
+        Self {
+            path,
+            method,
+            summary: "",
+            query,
+            body,
+            answers: QUERY,
+            shape: AnswerShape::Events,
+            token: true,
+            serve,
+        }
     }
 
     const fn get(path: &'static str, serve: fn() -> MethodRouter<ApiState>) -> Self {
@@ -69,6 +82,11 @@ impl Route {
         self
     }
 
+    const fn gives(mut self, shape: AnswerShape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// Serves the route without a token.
     const fn public(mut self) -> Self {
         self.token = false;
@@ -81,6 +99,13 @@ const RUN: &[(u16, &str)] = &[
     (200, "As described"),
     (401, "The token is missing or unknown"),
     (404, "There is no such run"),
+];
+const TRANSCRIPT: &[(u16, &str)] = &[
+    (200, "As described"),
+    (401, "The token is missing or unknown"),
+    (404, "There is no such run"),
+    (422, "A parameter of the query is no number"),
+    (500, "The transcript can't be read"),
 ];
 const COMMAND: &[(u16, &str)] = &[
     (200, "Accepted, and durable"),
@@ -103,51 +128,81 @@ const EXECUTE: &[(u16, &str)] = &[
 ];
 const JOB: &[(u16, &str)] =
     &[(200, "As described"), (401, "The token is missing or unknown"), (404, "Job not found")];
+const MODELS: &[(u16, &str)] = &[
+    (200, "As described"),
+    (401, "The token is missing or unknown"),
+    (503, "The configuration has no [service]"),
+];
 const MODEL: &[(u16, &str)] = &[
     (200, "As described"),
     (401, "The token is missing or unknown"),
     (404, "There is no such model"),
+    (503, "The configuration has no [service]"),
 ];
 const ANSWER: &[(u16, &str)] = &[
     (200, "The answer"),
     (400, "The model is not supported, or a parameter can't be honoured"),
     (401, "The token is missing or unknown"),
     (403, "The caller is a viewer"),
+    (409, "The key of the request belongs to another question"),
     (422, "A field is missing or invalid"),
+    (429, "The queue is full"),
     (503, "The agent gave no answer"),
 ];
+
+const PROBE: &[(u16, &str)] = &[(200, "Yes"), (503, "No, with the reasons")];
 
 /// All routes. Those below `/v1` are also served at the root, except for models and their answers.
 const ROUTES: &[Route] = &[
     Route::get("/v1/fleet", || get(commands::fleet))
+        .gives(AnswerShape::Json("Fleet"))
         .summary("Everything that a cockpit shows"),
     Route::get("/v1/events", || get(events::events))
+        .gives(AnswerShape::Events)
         .summary("The journal as server-sent events: all records after `since` or Last-Event-ID, then each new one")
         .query(&[("since", "integer")]),
     Route::get("/v1/runs/{id}", || get(runs::run))
+        .gives(AnswerShape::Json("Run"))
         .summary("One run")
         .answers(RUN),
     Route::get("/v1/runs/{id}/transcript", || get(runs::transcript))
+        .gives(AnswerShape::Json("Transcript"))
         .summary("A window of a run's transcript: `count` records from `from` on")
         .query(&[("from", "integer"), ("count", "integer")])
-        .answers(RUN),
+        .answers(TRANSCRIPT),
     Route::get("/v1/breakglass", || get(commands::breakglass))
+        .gives(AnswerShape::Json("Breakglass"))
         .summary("The state of breakglass, and the state that a confirmation of each verb must name"),
     Route::post("/v1/commands", || post(commands::command))
+        .gives(AnswerShape::Json("Accepted"))
         .summary("Executes a command, with the checks and the record of a key press")
         .body(&[("action", "string", true)])
         .answers(COMMAND),
     Route::get("/metrics", || get(metrics::metrics))
-        .summary("Gauges in the OpenMetrics format"),
+        .gives(AnswerShape::Metrics)
+        .summary("Metrics for Prometheus"),
     Route::get("/openapi.json", || get(document))
+        .gives(AnswerShape::Json("Document"))
         .summary("This document")
         .public()
         .answers(&[(200, "This document")]),
+    Route::get("/livez", || get(probes::live))
+        .gives(AnswerShape::Json("Livez"))
+        .summary("Whether the event loop answers")
+        .public()
+        .answers(PROBE),
+    Route::get("/readyz", || get(probes::ready))
+        .gives(AnswerShape::Json("Readyz"))
+        .summary("Whether this afk leads, writes its journal and reads its trackers")
+        .public()
+        .answers(PROBE),
     Route::get("/health", || get(service::health))
+        .gives(AnswerShape::Json("Health"))
         .summary("The load: runs at work, queued, and the capacity")
         .public()
-        .answers(&[(200, "As described")]),
+        .answers(&[(200, "As described"), (503, "This afk follows another one")]),
     Route::post("/execute", || post(service::execute))
+        .gives(AnswerShape::Json("Queued"))
         .summary("Queues a job")
         .body(&[
             ("prompt", "string", true),
@@ -158,14 +213,19 @@ const ROUTES: &[Route] = &[
         ])
         .answers(EXECUTE),
     Route::get("/jobs/{id}", || get(service::job))
+        .gives(AnswerShape::Json("Job"))
         .summary("The status and the output of a job")
         .answers(JOB),
     Route::get("/v1/models", || get(service::models))
-        .summary("The models that a question may name"),
+        .gives(AnswerShape::Json("Models"))
+        .summary("The models that a question may name")
+        .answers(MODELS),
     Route::get("/v1/models/{model}", || get(service::model))
+        .gives(AnswerShape::Json("Model"))
         .summary("One of the models")
         .answers(MODEL),
     Route::post("/v1/chat/completions", || post(service::completions))
+        .gives(AnswerShape::JsonOrEvents("Completion"))
         .summary("Answers a dialogue, at once or as a stream")
         .body(&[
             ("messages", "array", true),
@@ -175,6 +235,7 @@ const ROUTES: &[Route] = &[
         ])
         .answers(ANSWER),
     Route::post("/v1/conversational", || post(service::conversational))
+        .gives(AnswerShape::Json("Reply"))
         .summary("Answers a message in a session")
         .body(&[
             ("session_id", "string", true),
@@ -205,58 +266,10 @@ pub(super) fn router(state: ApiState) -> Router {
 }
 
 async fn document() -> Json<Value> {
-    Json(openapi())
+    Json(description())
 }
 
-/// The `OpenAPI` 3.1 description of all routes.
-fn openapi() -> Value {
-    let mut paths = Map::new();
-    for route in ROUTES {
-        let entry = paths.entry(route.path).or_insert_with(|| json!({}));
-        entry[route.method] = operation(route);
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": {"title": "afk", "version": env!("CARGO_PKG_VERSION")},
-        "paths": paths,
-        "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
-    })
-}
-
-fn operation(route: &Route) -> Value {
-    let in_path = route.path.split(['{', '}']).skip(1).step_by(2);
-    let in_path = in_path.map(
-        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
-    );
-    let in_query = route.query.iter().map(|(name, kind)| {
-        json!({"name": name, "in": "query", "required": false, "schema": {"type": kind}})
-    });
-    let answers: Map<String, Value> = route
-        .answers
-        .iter()
-        .map(|(status, about)| (status.to_string(), json!({ "description": about })))
-        .collect();
-    let mut operation = json!({
-        "summary": route.summary,
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
-        "responses": answers,
-    });
-    if route.token {
-        operation["security"] = json!([{"bearer": []}]);
-    }
-    if !route.body.is_empty() {
-        let fields: Map<String, Value> = route
-            .body
-            .iter()
-            .map(|(name, kind, _)| ((*name).to_owned(), json!({ "type": kind })))
-            .collect();
-        let needed: Vec<&str> =
-            route.body.iter().filter(|(_, _, needed)| *needed).map(|(name, ..)| *name).collect();
-        let schema = json!({"type": "object", "properties": fields, "required": needed});
-        operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": schema}}});
-    }
-    operation
+/// The description of all routes. A function of its own, since the table names `document`.
+fn description() -> Value {
+    openapi::document(ROUTES)
 }

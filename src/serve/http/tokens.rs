@@ -5,6 +5,7 @@
 //! secret that was replaced in its own place. A token that was removed or demoted loses its rights at
 //! once, also for a request or a stream that is under way.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -96,7 +97,11 @@ impl CallerTokens {
                 () = sleep(READ_INTERVAL) => {}
                 () = handle.ended() => return,
             }
+            let before = self.operators();
             let problems = self.replace(configured(&handle.present_config(), &handle).await);
+            for actor in &before - &self.operators() {
+                handle.revoke_breakglass(&actor).await;
+            }
             handle.report_problems(ProblemSource::Tokens, problems).await;
         }
     }
@@ -143,6 +148,13 @@ impl CallerTokens {
             .collect();
         *self.known.write_locked() = known.into();
         problems
+    }
+
+    /// The names with the token of an operator.
+    fn operators(&self) -> BTreeSet<Actor> {
+        let known = self.known.read_locked();
+        let may_act = |token: &&KnownToken| *token.present.borrow() == Some(Role::Operator);
+        known.iter().filter(may_act).map(|token| token.actor.clone()).collect()
     }
 
     /// Whether no token is known, so that every request is refused.
@@ -229,11 +241,13 @@ mod tests {
         let tokens = tokens();
         assert!(tokens.is_empty() && caller(&tokens, TOKEN).is_none());
         assert_eq!(tokens.replace(vec![configured("ana", Role::Operator, TOKEN)]), [""; 0]);
+        assert_eq!(tokens.operators(), [Actor("ana".into())].into());
         let earlier = caller(&tokens, TOKEN).unwrap();
         assert_eq!(earlier.rights.role(), Role::Operator);
         tokens.replace(vec![configured("ana", Role::Viewer, TOKEN)]);
         assert_eq!(earlier.rights.role(), Role::Viewer);
         assert_eq!(caller(&tokens, TOKEN).unwrap().role, Role::Viewer);
+        assert!(tokens.operators().is_empty());
         tokens.replace(vec![configured("ana", Role::Operator, TOKEN)]);
         assert_eq!(earlier.rights.role(), Role::Operator);
         // The same token under another name is another caller.

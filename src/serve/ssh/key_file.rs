@@ -5,6 +5,7 @@
 //! authorized_keys ─ watcher, interval, login, command ─▶ KeyFile::refresh ─▶ subscribers: connections
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::keys::{self, AuthorizedKey};
+use crate::core::model::command::Role;
+use crate::core::model::id::Actor;
 use crate::core::model::time::Timestamp;
 use crate::error::chain;
 use crate::runtime::{Handle, ProblemSource};
@@ -87,11 +90,17 @@ impl KeyFile {
             Ok(keys) => (keys, None),
             Err(why) => (Arc::default(), Some(format!("{why}; nobody can log in over SSH"))),
         };
+        let gone = gone_operators(&self.keys.borrow(), &keys);
         self.keys.send_if_modified(|known| {
             let changed = *known != keys;
             *known = keys;
             changed
         });
+        // Also of somebody who is not connected: an arming outlives its session.
+        for actor in gone {
+            tracing::warn!(%actor, "no key of an operator has this name any more");
+            self.handle.revoke_breakglass(&actor).await;
+        }
         if *before != problem {
             before.clone_from(&problem);
             let lines = problem.into_iter().collect();
@@ -118,6 +127,15 @@ impl KeyFile {
     }
 }
 
+/// The names of operators before that are none now.
+fn gone_operators(before: &[AuthorizedKey], now: &[AuthorizedKey]) -> BTreeSet<Actor> {
+    let operators = |keys: &[AuthorizedKey]| -> BTreeSet<Actor> {
+        let keys = keys.iter().filter(|line| line.role == Role::Operator);
+        keys.map(|line| line.actor.clone()).collect()
+    };
+    &operators(before) - &operators(now)
+}
+
 fn read(path: &Path) -> Result<Arc<[AuthorizedKey]>, String> {
     let text = trusted_file::read(path).map_err(|error| chain(&error))?;
     Ok(keys::parse(&text).0.into())
@@ -138,4 +156,26 @@ fn watch_folder(
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     watcher.watch(folder, notify::RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operator_is_gone_with_the_last_line_that_names_one() {
+        const ONE: &str =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPNZi5hqgVpUJ6SO8GmVIXGHcUmkfYF3HNnzZQ+9J3T";
+        const TWO: &str =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFmvAXeN5SgvzTtPXzwXXP4GDCMTY3dcLdSSMBMzHaaM";
+        let parsed = |text: &str| keys::parse(text).0;
+        let both = parsed(&format!("role=\"operator\" {ONE} ana\nrole=\"operator\" {TWO} ana"));
+        let one = parsed(&format!("role=\"operator\" {ONE} ana\nrole=\"viewer\" {TWO} ana"));
+        let demoted = parsed(&format!("{ONE} ana"));
+        assert!(gone_operators(&both, &one).is_empty());
+        let ana = BTreeSet::from([Actor("ana".into())]);
+        assert_eq!(gone_operators(&one, &demoted), ana);
+        assert_eq!(gone_operators(&both, &[]), ana);
+        assert!(gone_operators(&[], &both).is_empty());
+    }
 }

@@ -28,6 +28,8 @@ use crate::serve::own_process;
 use crate::term::event::{ESCAPE_TIMEOUT, InputParser, TerminalEvent, TerminalEvents, clamp_size};
 use crate::term::wire::RemoteOutput;
 
+/// The characters of a terminal's description that are kept.
+const DESCRIPTION: usize = 64;
 /// The number of connections in all.
 const CONNECTIONS: usize = 64;
 /// The number of connections from one address.
@@ -52,6 +54,10 @@ pub struct RemoteTerminal {
     pub out: RemoteOutput,
     /// Its first columns and rows.
     pub size: (u16, u16),
+    /// The client's description of its terminal, its `TERM`.
+    pub term: String,
+    /// The client's `COLORTERM`; empty where it sends none.
+    pub colorterm: String,
 }
 
 /// The state that all connections share.
@@ -134,6 +140,8 @@ async fn serve(
         login: login.clone(),
         peer,
         size: None,
+        term: String::new(),
+        colorterm: String::new(),
         waiting: HashMap::new(),
         channels: 0,
     };
@@ -180,6 +188,9 @@ struct SshConnection {
     peer: SocketAddr,
     /// The size of the terminal that the client requested.
     size: Option<(u16, u16)>,
+    /// The description of that terminal.
+    term: String,
+    colorterm: String,
     /// The channels that have no shell yet.
     waiting: HashMap<ChannelId, Channel<Msg>>,
     /// The number of channels opened so far.
@@ -226,7 +237,7 @@ impl Handler for SshConnection {
     async fn pty_request(
         &mut self,
         channel: ChannelId,
-        _term: &str,
+        term: &str,
         columns: u32,
         rows: u32,
         _width: u32,
@@ -236,6 +247,7 @@ impl Handler for SshConnection {
     ) -> Result<(), Self::Error> {
         // Clamped before anything is allocated by it.
         self.size = Some(clamp_size(columns, rows));
+        self.term = term.chars().take(DESCRIPTION).collect();
         session.channel_success(channel)
     }
 
@@ -261,7 +273,8 @@ impl Handler for SshConnection {
         let origin = format!("ssh {}", self.peer.ip());
         let (server, rights) = (&self.login.server, self.login.rights());
         let client = Client::with_rights(&server.handle, actor, rights, &origin, size);
-        spawn_cockpit(server.run_cockpit.clone(), client, read, write, size);
+        let described = (self.term.clone(), self.colorterm.clone());
+        spawn_cockpit(server.run_cockpit.clone(), client, read, write, size, described);
         Ok(())
     }
 
@@ -286,11 +299,15 @@ impl Handler for SshConnection {
     async fn env_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
-        _value: &str,
+        name: &str,
+        value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        session.channel_failure(channel)
+        if name != "COLORTERM" {
+            return session.channel_failure(channel);
+        }
+        self.colorterm = value.chars().take(DESCRIPTION).collect();
+        session.channel_success(channel)
     }
 
     async fn x11_request(
@@ -313,10 +330,11 @@ fn spawn_cockpit(
     read: ChannelReadHalf,
     write: ChannelWriteHalf<Msg>,
     size: (u16, u16),
+    (term, colorterm): (String, String),
 ) {
     let here = tokio::runtime::Handle::current();
     let out = Box::pin(write.make_writer());
-    let terminal = RemoteTerminal { events: terminal_events(read), out, size };
+    let terminal = RemoteTerminal { events: terminal_events(read), out, size, term, colorterm };
     let started = std::thread::Builder::new().name("ssh".into()).spawn(move || {
         let entered = here.enter();
         run_cockpit(&client, terminal);

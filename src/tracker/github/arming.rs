@@ -63,7 +63,8 @@ impl ArmingHistory {
         let labelled = self.labelled.as_ref().is_some_and(|(on, _, _)| *on);
         let whole = labelled && self.newest >= updated && !self.other_text;
         let late = self.since.zip(self.read).is_some_and(|(since, read)| read >= since + LAG);
-        !whole && !late
+        // Edits of another text than the issue's never become those of this one by age.
+        !whole && (self.other_text || !late)
     }
 }
 
@@ -157,7 +158,9 @@ impl GitHubTracker {
                 _ => {}
             }
         }
-        let (owner, name) = key.repo.as_str().split_once('/').unwrap_or_default();
+        // GraphQL need not follow the old name of a renamed repository.
+        let now = self.repository_now(&key.repo).await?.name;
+        let (owner, name) = now.split_once('/').unwrap_or_default();
         let variables = json!({"owner": owner, "name": name, "number": key.number});
         let answer = self.api.query(EDITED, &variables).await?;
         let issue = &answer["repository"]["issue"];
@@ -189,6 +192,13 @@ impl GitHubTracker {
         };
         let Account { login, bot, via_app } = account;
         Who { login, bot, via_app, right }
+    }
+
+    /// Whether an account may write to a repository; false where that can't be read.
+    pub(super) async fn may_write(&self, repo: &Repo, login: &str) -> bool {
+        let right = self.right(repo, &Actor(clean_line(login))).await;
+        matches!(right, RepoRight::Role { permission, .. }
+            if matches!(permission.as_str(), "admin" | "write"))
     }
 
     /// The right of a login in a repository, cached for a while.
@@ -247,6 +257,7 @@ mod tests {
             (history(None, 20_000, now), true),
             (ArmingHistory { other_text: true, ..history(labelled(true), 20_000, now) }, true),
             (history(None, 19_000, LAG), false),
+            (ArmingHistory { other_text: true, ..history(None, 20_000, LAG) }, true),
         ] {
             assert_eq!(history.lags(updated), lags, "{history:?}");
         }

@@ -77,6 +77,17 @@ pub(super) struct CommentDto {
     pub user: Option<UserDto>,
 }
 
+impl CommentDto {
+    /// Whether the account with this login wrote it.
+    pub(super) fn is_of(&self, login: &str) -> bool {
+        self.user.as_ref().is_some_and(|user| user.login == login)
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.body.as_deref().unwrap_or_default()
+    }
+}
+
 impl LabelDto {
     pub(super) fn name(&self) -> &str {
         match self {

@@ -22,8 +22,9 @@ use super::{Listing, Tracker, TrackerError};
 use crate::config::repos::LabelsConfig;
 use crate::core::model::gate_report::ChangeClass;
 use crate::core::model::id::{Actor, IssueKey, OutboxId, Repo};
-use crate::core::model::issue::{Arming, Issue, Priority, RepoIdentity};
+use crate::core::model::issue::{Arming, Issue, LABELS, Priority, RepoIdentity};
 use crate::core::model::outbox::StandingLabel;
+use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::core::tables::arming::RepoRight;
 use crate::error::chain;
@@ -156,6 +157,7 @@ impl GitHubTracker {
             class: ChangeClass::from_labels(dto.labels.iter().map(dto::LabelDto::name)),
             needs_human: dto.has(&self.config.labels.human),
             in_progress: dto.has(&self.config.labels.in_progress),
+            labels: dto.labels.iter().take(LABELS).map(|l| l.name().into()).collect(),
         })
     }
 }
@@ -269,8 +271,14 @@ impl Tracker for GitHubTracker {
         &'a self,
         issue: &'a IssueKey,
         text: &'a str,
+        claim: Option<Timestamp>,
     ) -> BoxFuture<'a, Result<(), TrackerError>> {
-        Box::pin(async move { self.upsert_comment(issue, &mark_of(None), text).await })
+        Box::pin(async move {
+            match claim {
+                Some(armed) => self.claim(issue, &mark_of(None), text, armed).await,
+                None => self.upsert_comment(issue, &mark_of(None), text).await,
+            }
+        })
     }
 
     fn close<'a>(&'a self, issue: &'a IssueKey) -> BoxFuture<'a, Result<(), TrackerError>> {

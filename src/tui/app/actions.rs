@@ -1,16 +1,39 @@
 //! The route of an action, and the actions that are the cockpit's own.
 
 use super::{App, Standing};
-use crate::core::model::command;
+use crate::core::model::command::{self, Role};
 use crate::core::model::plural::plural;
 use crate::runtime::Snapshot;
 use crate::tui::action::{
-    Action, BACK, CLIENTS, COPY, HELP, INBOX, KILL_SWITCH, MOUSE, NEXT_PANE, OPEN, PALETTE,
-    PERMIT_LESS, PERMIT_MORE, PREVIOUS_PANE, QUIT, REDRAW, SPEND, THEME, ZOOM,
+    Action, BACK, BRIEF, CLIENTS, COMPARE, COPY, GRID, HELP, INBOX, KILL_SWITCH, MOUSE, NEXT_PANE,
+    OPEN, PALETTE, PERMIT_LESS, PERMIT_MORE, PREVIOUS_PANE, QUIT, REDRAW, SPEND, SPLIT_LEFT,
+    SPLIT_RIGHT, SUSPEND, THEME, TIME_TRAVEL, TIMELINE, TOUR, UNDO, ZOOM,
 };
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Reaction, Response};
+use crate::tui::subject::Subject;
 use crate::tui::{overlays, panes, run_actions};
+
+/// The actions that are carried out also while an overlay is open: they concern no selection.
+const ABOVE: [Action; 17] = [
+    HELP,
+    PALETTE,
+    INBOX,
+    BRIEF,
+    TIMELINE,
+    GRID,
+    TIME_TRAVEL,
+    SPEND,
+    CLIENTS,
+    KILL_SWITCH,
+    THEME,
+    TOUR,
+    MOUSE,
+    REDRAW,
+    SUSPEND,
+    NEXT_PANE,
+    PREVIOUS_PANE,
+];
 
 impl App {
     /// Carries out an action.
@@ -23,19 +46,21 @@ impl App {
     }
 
     fn route(&mut self, action: Action, snapshot: &Snapshot) -> Response {
+        if let Some(response) = self.route_in_past(action) {
+            return response;
+        }
+        // Before the roles: in the past this client is a viewer, and may still take its answer back.
+        if action == UNDO {
+            return self.undo(snapshot);
+        }
+        if action.changes() && self.desk.role == Role::Viewer {
+            return Response::refusal(format!("{}: viewers are read-only", action.label()));
+        }
+        if !self.overlays.is_empty() {
+            return self.route_in_overlay(action, snapshot);
+        }
         let front = self.front(snapshot);
         let scene = self.desk.scene(snapshot, front);
-        if let Some(top) = self.overlays.last_mut() {
-            if let Some(response) = top.act(action, &scene) {
-                return response;
-            }
-            match action {
-                BACK | QUIT => return Reaction::Close.into(),
-                OPEN => return Response::none(),
-                COPY if let Some(text) = top.copy(&scene) => return copy(text),
-                _ => {}
-            }
-        }
         if let Some(response) = self.panes[self.focus].act(action, &scene) {
             return response;
         }
@@ -49,10 +74,52 @@ impl App {
         }
         let scene = self.desk.scene(snapshot, front);
         let subject = self.panes[self.focus].subject(&scene);
-        run_actions::act(action, subject, &scene)
+        run_actions::act(action, subject.as_ref(), &scene)
+            .or_else(|| (action == COMPARE).then(|| self.compare(subject.as_ref(), snapshot)))
             .or_else(|| overlays::act_from_outside(action))
             .or_else(|| self.fleet_action(action, snapshot))
             .unwrap_or_else(|| self.screen_action(action, snapshot))
+    }
+
+    /// The overlay on top takes the action, or it is one on the overlay's subject, or one that
+    /// concerns nothing beneath. No other action reaches through.
+    fn route_in_overlay(&mut self, action: Action, snapshot: &Snapshot) -> Response {
+        let scene = self.desk.scene(snapshot, self.front(snapshot));
+        let Some(top) = self.overlays.last_mut() else { return Response::none() };
+        if let Some(response) = top.act(action, &scene) {
+            return response;
+        }
+        match action {
+            _ if top.opener() == Some(action) => return Reaction::Close.into(),
+            BACK | QUIT => return Reaction::Close.into(),
+            OPEN => return Response::none(),
+            COPY if let Some(text) = top.copy(&scene) => return copy(text),
+            _ => {}
+        }
+        if let Some(subject) = top.subject(&scene)
+            && let Some(response) = run_actions::act(action, Some(&subject), &scene)
+        {
+            return response;
+        }
+        if ABOVE.contains(&action) || self.ids.iter().any(|id| id.focus == action) {
+            return self
+                .fleet_action(action, snapshot)
+                .unwrap_or_else(|| self.screen_action(action, snapshot));
+        }
+        let back = self.desk.keymap.key_of(self.context(), BACK);
+        Response::refusal(format!("{}: not from here, {back} goes back first", action.label()))
+    }
+
+    /// Takes back the answer to the question whose card is shown, if it was not sent yet, and otherwise
+    /// the newest such answer.
+    fn undo(&mut self, snapshot: &Snapshot) -> Response {
+        let shown = self.overlays.last().and_then(|overlay| overlay.escalation(snapshot));
+        Response::message(match self.desk.held.undo(shown) {
+            Some(escalation) => {
+                format!("the answer to {escalation} was not sent; it is open again")
+            }
+            None => "nothing to undo: an answer can be taken back for 5 s".into(),
+        })
     }
 
     /// Actions on the fleet, and the texts about it.
@@ -63,6 +130,10 @@ impl App {
         };
         Some(match action {
             SPEND => Response::open(Dialog::Spend),
+            GRID => Response::open(Dialog::Grid),
+            BRIEF => Response::request(Request::Brief),
+            TIMELINE => Response::request(Request::Timeline),
+            TIME_TRAVEL => Response::request(Request::TimeTravel),
             CLIENTS => Response::open(Dialog::Clients),
             PERMIT_MORE => set_permits(fleet.capacity().saturating_add(1)),
             PERMIT_LESS => set_permits(fleet.capacity().saturating_sub(1)),
@@ -79,6 +150,28 @@ impl App {
             QUIT => self.quit(snapshot),
             _ => return None,
         })
+    }
+
+    /// Marks the subject's run, or compares it with the one that was marked before.
+    fn compare(&mut self, subject: Option<&Subject>, snapshot: &Snapshot) -> Response {
+        let fleet = &snapshot.fleet;
+        let Some(run) = subject.and_then(|subject| subject.run(fleet)) else {
+            return Response::message("compare: no run is selected");
+        };
+        let marked = self.marked.take().filter(|known| fleet.runs.contains_key(known));
+        match marked {
+            Some(marked) if marked != run.id => {
+                Response::message(format!("reading the diffs of {marked} and {}", run.id))
+                    .then(Reaction::Request(Request::Compare(marked, run.id)))
+            }
+            Some(_) => Response::message(format!("{} is not marked any more", run.id)),
+            None => {
+                self.marked = Some(run.id);
+                let key = self.desk.keymap.key_of(self.context(), COMPARE);
+                let name = Subject::Run(run.id).name(fleet);
+                Response::message(format!("{name} is marked: select another run and press {key}"))
+            }
+        }
     }
 
     fn quit(&self, snapshot: &Snapshot) -> Response {
@@ -99,12 +192,24 @@ impl App {
         match action {
             NEXT_PANE => self.focus(self.ids[(self.focus + 1) % count]),
             PREVIOUS_PANE => self.focus(self.ids[(self.focus + count - 1) % count]),
-            ZOOM => self.zoomed = !self.zoomed,
+            ZOOM => self.layout.zoomed = !self.layout.zoomed,
+            SPLIT_LEFT | SPLIT_RIGHT => {
+                let moved = self.layout.moved(action == SPLIT_RIGHT);
+                if self.layout.zoomed || self.places(snapshot.problems.len()).panes.len() < 2 {
+                    return Response::refusal(
+                        "there is one pane on the screen, and no split to move",
+                    );
+                }
+                self.layout = moved;
+            }
+            TOUR => self.tour.advance(),
             INBOX => return Response::open(Dialog::Inbox),
             HELP => return Response::open(Dialog::Help(self.context())),
             PALETTE => return Response::open(Dialog::Palette),
+            // First out of the tour, then out of a zoomed pane.
+            BACK if self.tour.end() => {}
             BACK => {
-                self.zoomed = false;
+                self.layout.zoomed = false;
                 for pane in &mut self.panes {
                     pane.clear_marks();
                 }
@@ -115,8 +220,12 @@ impl App {
                 return text.map_or_else(Response::none, copy);
             }
             THEME => match self.desk.theme.next() {
-                Ok(theme) => self.desk.theme = theme,
-                Err(error) => return Response::message(error.to_string()),
+                Ok(theme) => {
+                    let message = format!("theme: {}", theme.name());
+                    self.desk.theme = theme;
+                    return Response::message(message);
+                }
+                Err(error) => return Response::refusal(error.to_string()),
             },
             MOUSE => {
                 self.mouse = !self.mouse;
@@ -125,6 +234,7 @@ impl App {
                 return Response::message(message).then(request);
             }
             REDRAW => return Response::request(Request::Redraw),
+            SUSPEND => return Response::request(Request::Suspend),
             _ => {
                 if let Some(pane) = self.ids.iter().find(|id| id.focus == action) {
                     self.focus(*pane);

@@ -3,7 +3,7 @@
 use crate::config::ConfigError;
 use crate::tui::action::SHARED;
 use crate::tui::keymap::{Catalog, KeyContext, Keymap};
-use crate::tui::{overlays, panes};
+use crate::tui::{overlays, panes, past_keys};
 
 /// The contexts and actions of everything that is registered.
 pub(crate) fn catalog() -> Catalog {
@@ -15,7 +15,9 @@ pub(crate) fn catalog() -> Catalog {
         catalog.actions.extend(pane.actions.iter().filter(|action| !SHARED.contains(action)));
     }
     catalog.contexts.extend(overlays::CONTEXTS);
-    catalog.actions.extend(overlays::ACTIONS);
+    catalog.actions.extend(overlays::ACTIONS.iter().copied().flatten());
+    catalog.contexts.push(past_keys::CONTEXT);
+    catalog.actions.extend(past_keys::ACTIONS);
     catalog
 }
 

@@ -6,18 +6,26 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Paragraph};
 
 use super::{App, Standing};
+use crate::core::model::command::Role;
 use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::tui::bars::footer::Footer;
 use crate::tui::bars::{header, tabs};
+use crate::tui::ground;
 use crate::tui::layout::LEAST;
 use crate::tui::pane_id::PaneId;
+use crate::tui::past_keys;
+use crate::tui::plain_cells;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::text::fit;
 
 impl App {
     /// Fits the state of all components to the size, and reads the records that the next frame shows.
     pub(crate) fn prepare(&mut self, snapshot: &Snapshot, store: &Store) {
+        let bounded = self.past_store(store);
+        let store = bounded.as_ref().unwrap_or(store);
+        let unneeded = self.panes.iter().filter(|pane| !pane.is_needed(snapshot));
+        self.unneeded = unneeded.map(|pane| pane.id()).collect();
         let places = self.places(snapshot.problems.len());
         let front = self.front(snapshot);
         for at in 0..self.panes.len() {
@@ -26,9 +34,14 @@ impl App {
             let response = self.panes[at].prepare(inside, store, &scene);
             let _ = self.apply(response, snapshot);
         }
+        self.follow(snapshot);
         let scene = self.desk.scene(snapshot, front);
-        for overlay in &mut self.overlays {
-            overlay.prepare(places.body, &scene);
+        if let Some((top, covered)) = self.overlays.split_last_mut() {
+            top.read(places.body, store, &scene);
+            for overlay in covered {
+                overlay.prepare_covered(places.body, &scene);
+            }
+            top.prepare(places.body, &scene);
         }
     }
 
@@ -46,12 +59,17 @@ impl App {
         let header = header::Header {
             snapshot,
             theme,
+            keymap: &self.desk.keymap,
+            role: self.desk.role,
             now: self.desk.now,
             host: &self.host,
             lost: self.lost,
             slow: self.slow,
         };
-        header::draw(frame, places.header, &header);
+        match self.past_bar() {
+            Some(bar) => bar.draw(frame, places.header),
+            None => header::draw(frame, places.header, &header),
+        }
         header::draw_problems(frame, places.problems, &snapshot.problems, theme);
         if let Some(area) = places.tabs {
             tabs::draw(frame, area, &self.ids, self.ids[self.focus], theme);
@@ -62,21 +80,43 @@ impl App {
         }
         let scene = self.desk.scene(snapshot, front);
         for overlay in &self.overlays {
+            ground::shade(frame.buffer_mut(), places.body, theme);
             overlay.draw(frame, places.body, &scene);
         }
-        let actions = match self.overlays.last() {
+        let mut actions = match self.overlays.last() {
             Some(top) => top.actions(&scene),
             None => self.panes[self.focus].actions(&scene),
         };
+        let mut context = self.context();
+        if self.past.is_some() {
+            actions.retain(|action| past_keys::is_allowed(*action));
+            if self.overlays.is_empty() {
+                (context, actions) = (past_keys::CONTEXT, past_keys::ACTIONS.to_vec());
+            }
+        }
+        if self.desk.role == Role::Viewer {
+            actions.retain(|action| !action.changes());
+        }
+        let subject = self.subject(snapshot).map(|subject| subject.name(&snapshot.fleet));
+        let shown = self.overlays.last().and_then(|overlay| overlay.escalation(snapshot));
+        let held = self.desk.held.undoable(shown);
+        let undo = held.map(|(id, summary)| format!("Undo: {id} {summary}"));
         let footer = Footer {
             theme,
             keymap: &self.desk.keymap,
-            context: self.context(),
-            message: self.message.as_deref(),
+            context,
             pending: &self.pending,
             actions: &actions,
+            subject: subject.as_deref(),
+            undo: undo.as_deref(),
         };
         footer.draw(frame, places.footer);
+        self.tour.draw(frame, places.tour, &self.desk.keymap, theme);
+        if let Some(notice) = &self.message {
+            notice.draw(frame, places.body, theme);
+        }
+        ground::paint(frame.buffer_mut(), theme);
+        plain_cells::settle(frame.buffer_mut(), self.desk.theme.is_ascii());
     }
 
     fn draw_pane(

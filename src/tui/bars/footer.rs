@@ -1,4 +1,4 @@
-//! The footer: the last message, else the chord that isn't finished, else the actions on offer.
+//! The footer: the chord that isn't finished, else the actions on offer.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,8 +6,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
-use crate::tui::action::Action;
-use crate::tui::keymap::{KeyContext, Keymap};
+use crate::tui::action::{Action, UNDO};
+use crate::tui::keymap::{Binding, KeyContext, Keymap};
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{fit, width as columns};
@@ -19,26 +19,29 @@ pub(crate) struct Footer<'a> {
     pub(crate) keymap: &'a Keymap,
     /// Where keys are pressed now.
     pub(crate) context: KeyContext,
-    pub(crate) message: Option<&'a str>,
     /// The keys of a chord that isn't finished.
     pub(crate) pending: &'a [Key],
     /// The actions on offer, the most wanted first.
     pub(crate) actions: &'a [Action],
+    /// The name of the one thing that keys act on.
+    pub(crate) subject: Option<&'a str>,
+    /// The answer that can still be taken back, in words.
+    pub(crate) undo: Option<&'a str>,
 }
 
 impl Footer<'_> {
     pub(crate) fn draw(&self, frame: &mut Frame<'_>, area: Rect) {
         let width = usize::from(area.width);
-        let line = match self.message {
-            Some(message) => self.plain(&format!(" {message}"), width, Tone::Warn),
-            None if !self.pending.is_empty() => self.plain(&self.chord(), width, Tone::Accent),
-            None => self.offer(width),
+        let line = if self.pending.is_empty() {
+            self.offer(width)
+        } else {
+            Line::from(piece(
+                fit(&self.chord(), width, self.theme.marks.cut),
+                self.theme,
+                Tone::Accent,
+            ))
         };
         frame.render_widget(Paragraph::new(line), area);
-    }
-
-    fn plain(&self, text: &str, width: usize, role: Tone) -> Line<'static> {
-        Line::from(piece(fit(text, width, self.theme.marks.cut), self.theme, role))
     }
 
     /// The pressed keys, and the keys that can follow.
@@ -54,20 +57,28 @@ impl Footer<'_> {
         text
     }
 
-    /// As many of the actions with a key as fit.
+    /// As many of the actions with a key as fit, each with the name of the thing that it acts on.
     fn offer(&self, width: usize) -> Line<'static> {
         let bound = |action: &Action| {
             self.keymap.active(self.context).find(|binding| binding.action == *action)
         };
+        let label = |binding: &Binding| match self.subject {
+            _ if binding.action == UNDO => self.undo.map(str::to_owned),
+            Some(subject) if !binding.has_own_words() => binding.action.label_on(subject),
+            _ => None,
+        };
         let mut used = 0;
         let mut spans: Vec<Span<'static>> = Vec::new();
-        for binding in self.actions.iter().filter_map(bound) {
-            let (keys, label) = (binding.keys(), binding.label());
-            used += 3 + columns(&keys) + columns(label);
-            // The last label needs no space behind it.
-            if used > width + 1 {
-                break;
+        let undo = self.undo.map(|_| UNDO);
+        for binding in undo.iter().chain(self.actions).filter_map(bound) {
+            let keys = binding.keys();
+            let label = label(binding).unwrap_or_else(|| binding.label().to_owned());
+            let wide = 3 + columns(&keys) + columns(&label);
+            // The last label needs no space behind it. A long name leaves room for shorter ones.
+            if used + wide > width + 1 {
+                continue;
             }
+            used += wide;
             spans.push(piece(format!(" {keys}"), self.theme, Tone::Accent));
             spans.push(piece(format!(" {label} "), self.theme, Tone::Dim));
         }

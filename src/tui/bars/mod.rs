@@ -2,4 +2,6 @@
 
 pub(crate) mod footer;
 pub(crate) mod header;
+pub(crate) mod notice;
+pub(crate) mod past;
 pub(crate) mod tabs;

@@ -13,14 +13,8 @@ use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::width as columns;
 
-/// Draws the tabs of all panes.
-pub(crate) fn draw(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    panes: &[PaneId],
-    focus: PaneId,
-    theme: &Theme,
-) {
+/// The text of each tab, in the longest form that fits.
+fn tabs(panes: &[PaneId], focus: PaneId, width: usize) -> Vec<(String, bool)> {
     let forms: [fn(&PaneId, bool) -> &'static str; 3] = [
         |pane, _| pane.title,
         |pane, _| pane.short,
@@ -38,10 +32,31 @@ pub(crate) fn draw(
     };
     let size = |tabs: &[(String, bool)]| tabs.iter().map(|(tab, _)| columns(tab)).sum::<usize>();
     let [_, _, least] = forms;
-    let width = usize::from(area.width);
     let fitting = forms.into_iter().map(tabs).find(|tabs| size(tabs) <= width);
-    let spans: Vec<Span<'_>> = fitting
-        .unwrap_or_else(|| tabs(least))
+    fitting.unwrap_or_else(|| tabs(least))
+}
+
+/// The pane whose tab is at a column of the line.
+pub(crate) fn pane_at(panes: &[PaneId], focus: PaneId, width: u16, column: u16) -> Option<PaneId> {
+    let mut end = 0;
+    for (pane, (tab, _)) in panes.iter().zip(tabs(panes, focus, usize::from(width))) {
+        end += columns(&tab);
+        if usize::from(column) < end {
+            return Some(*pane);
+        }
+    }
+    None
+}
+
+/// Draws the tabs of all panes.
+pub(crate) fn draw(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    panes: &[PaneId],
+    focus: PaneId,
+    theme: &Theme,
+) {
+    let spans: Vec<Span<'_>> = tabs(panes, focus, usize::from(area.width))
         .into_iter()
         .map(|(tab, focused)| piece(tab, theme, if focused { Tone::Selection } else { Tone::Dim }))
         .collect();

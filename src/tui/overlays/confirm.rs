@@ -8,10 +8,9 @@ use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
 use crate::tui::component::{Component, Overlay, Scene};
-use crate::tui::request::Request;
 use crate::tui::response::{Reaction, Response};
 use crate::tui::theme::Tone;
-use crate::tui::widgets::boxes::{centred, framed};
+use crate::tui::widgets::boxes::{Heading, centred, framed};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
 
@@ -20,35 +19,47 @@ use crate::tui::widgets::text::wrap;
 pub(super) struct ConfirmDialog {
     question: String,
     means: String,
-    yes: Request,
+    yes: Response,
 }
 
 impl ConfirmDialog {
-    pub(super) const fn new(question: String, means: String, yes: Request) -> Self {
+    pub(super) const fn new(question: String, means: String, yes: Response) -> Self {
         Self { question, means, yes }
     }
 }
 
 impl Component for ConfirmDialog {
     fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
-        let answer = if Key::from(*event).typed() == Some('y') {
-            Reaction::Request(self.yes.clone())
+        let close = Response::from(Reaction::Close);
+        Some(if Key::from(*event).typed() == Some('y') {
+            close.followed_by(std::mem::take(&mut self.yes))
         } else {
-            Reaction::Message("nothing was changed".into())
-        };
-        Some(Response::from(Reaction::Close).then(answer))
+            close.then(Reaction::Message("nothing was changed".into()))
+        })
+    }
+
+    /// No line of a pasted text is an answer.
+    fn paste(&mut self, _: &str) -> Response {
+        Response::message("a paste answers nothing here")
     }
 }
 
 impl Overlay for ConfirmDialog {
+    fn is_input(&self) -> bool {
+        true
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let width = area.width.min(64);
-        let lines = wrap(&self.means, usize::from(width.saturating_sub(4)));
-        let height = u16::try_from(lines.len() + 4).unwrap_or(u16::MAX);
-        let inner = framed(frame, centred(area, width, height), &self.question, theme);
+        let room = usize::from(width.saturating_sub(4));
+        let heading = Heading::of(&self.question, room, theme);
+        let lines = wrap(&self.means, room);
+        let height = u16::try_from(heading.lines.len() + lines.len() + 4).unwrap_or(u16::MAX);
+        let inner = framed(frame, centred(area, width, height), &heading.title, theme);
         let text = |line| Line::from(piece(format!(" {line}"), theme, Tone::Text));
-        let mut shown: Vec<Line<'_>> = lines.into_iter().map(text).collect();
+        let mut shown = heading.lines;
+        shown.extend(lines.into_iter().map(text));
         shown.push(Line::default());
         shown.push(Line::from(piece(" y Yes  any other key No", theme, Tone::Accent)));
         frame.render_widget(Paragraph::new(shown), inner);

@@ -5,11 +5,12 @@ use crate::tui::keymap::KeyContext;
 
 pub(crate) const CONTEXT: KeyContext = KeyContext::new("inbox");
 
-pub(super) const APPROVE: Action = Action::new("approve", "Approve");
-pub(super) const APPROVE_RUN: Action = Action::new("approve-run", "Approve for run");
-pub(super) const EDIT: Action = Action::new("edit", "Edit command");
-pub(super) const DENY: Action = Action::new("deny", "Deny");
-pub(super) const ANSWER: Action = Action::new("answer", "Answer");
-pub(super) const ACKNOWLEDGE: Action = Action::new("acknowledge", "Acknowledge");
+pub(super) const APPROVE: Action = Action::new("approve", "Approve").for_operators();
+pub(super) const APPROVE_RUN: Action =
+    Action::new("approve-run", "Approve for run").for_operators();
+pub(super) const EDIT: Action = Action::new("edit", "Edit command").for_operators();
+pub(super) const DENY: Action = Action::new("deny", "Deny").for_operators();
+pub(super) const ANSWER: Action = Action::new("answer", "Answer").for_operators();
+pub(super) const ACKNOWLEDGE: Action = Action::new("acknowledge", "Acknowledge").for_operators();
 
 pub(crate) const ACTIONS: &[Action] = &[APPROVE, APPROVE_RUN, EDIT, DENY, ANSWER, ACKNOWLEDGE];

@@ -12,13 +12,15 @@ use crate::core::model::untrusted::clean;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::response::{Prompt, PromptSize, Reaction, Response, Submit};
 use crate::tui::theme::Tone;
-use crate::tui::widgets::boxes::{centred, framed};
+use crate::tui::widgets::boxes::{Heading, centred, framed};
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
 
 /// The editor of a prompt.
 pub(super) struct TextInput {
     title: String,
+    /// The text that it began with, which is no draft.
+    start: String,
     about: Vec<String>,
     size: PromptSize,
     area: TextArea<'static>,
@@ -31,8 +33,23 @@ impl TextInput {
         let Prompt { title, about, text, size, submit } = prompt;
         let mut area = TextArea::default();
         area.set_cursor_line_style(Style::default());
-        area.insert_str(text);
-        Self { title, about, size, area, submit: Some(submit) }
+        area.insert_str(&text);
+        Self { title, start: text, about, size, area, submit: Some(submit) }
+    }
+}
+
+impl TextInput {
+    /// Closes the prompt; a text that was typed is kept as a draft.
+    fn leave(&self) -> Response {
+        let text = self.area.lines().join("\n");
+        let close = Response::from(Reaction::Close);
+        if self.size != PromptSize::Text || text == self.start {
+            return close;
+        }
+        if text.trim().is_empty() {
+            return close.then(Reaction::DropDraft(self.title.clone()));
+        }
+        close.then(Reaction::KeepDraft { title: self.title.clone(), text })
     }
 }
 
@@ -40,11 +57,13 @@ impl Component for TextInput {
     fn typed(&mut self, event: &KeyEvent, _: &Scene<'_>) -> Option<Response> {
         let new_line = event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SHIFT);
         match event.code {
-            KeyCode::Esc => return Some(Reaction::Close.into()),
+            KeyCode::Esc => return Some(self.leave()),
             KeyCode::Enter if !new_line => {
                 let text = self.area.lines().join("\n");
                 let sent = self.submit.take().map(|submit| submit(text));
-                return Some(Response::from(Reaction::Close).followed_by(sent.unwrap_or_default()));
+                let close = Response::from(Reaction::Close);
+                let close = close.then(Reaction::DropDraft(self.title.clone()));
+                return Some(close.followed_by(sent.unwrap_or_default()));
             }
             KeyCode::Enter => self.area.insert_newline(),
             _ => {
@@ -61,18 +80,23 @@ impl Component for TextInput {
 }
 
 impl Overlay for TextInput {
+    fn is_input(&self) -> bool {
+        true
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let (rows, help) = match self.size {
-            PromptSize::Line { enter } => (4, format!("<Enter> {enter}  <Esc> Cancel")),
-            PromptSize::Text => (9, "<Enter> Send  <A-Enter> New line  <Esc> Cancel".to_owned()),
+            PromptSize::Line { enter } => (4, format!("<Enter> {enter}  <Esc> Leave")),
+            PromptSize::Text => (9, "<Enter> Send  <A-Enter> New line  <Esc> Leave".to_owned()),
         };
         let width = usize::from(area.width.min(72).saturating_sub(2));
         let text = |part| Line::from(piece(part, theme, Tone::Text));
-        let about: Vec<Line<'_>> =
-            self.about.iter().flat_map(|line| wrap(line, width)).map(text).collect();
+        let heading = Heading::of(&self.title, width.saturating_sub(2), theme);
+        let mut about = heading.lines;
+        about.extend(self.about.iter().flat_map(|line| wrap(line, width)).map(text));
         let above = u16::try_from(about.len()).unwrap_or(0);
-        let inner = framed(frame, centred(area, 72, above + rows), &self.title, theme);
+        let inner = framed(frame, centred(area, 72, above + rows), &heading.title, theme);
         let above = above.min(inner.height.saturating_sub(2));
         frame.render_widget(Paragraph::new(about), Rect { height: above, ..inner });
         let rest = inner.height.saturating_sub(above);

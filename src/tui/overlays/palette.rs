@@ -16,7 +16,8 @@ use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::response::{Reaction, Response};
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{centred, framed};
-use crate::tui::widgets::list::List;
+use crate::tui::widgets::list::{List, first_row};
+use crate::tui::widgets::scrollbar::Extent;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::width;
 
@@ -83,6 +84,10 @@ impl Component for Palette {
 }
 
 impl Overlay for Palette {
+    fn is_input(&self) -> bool {
+        true
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let theme = scene.theme;
         let inner = framed(frame, centred(area, 60, 18), "Find action", theme);
@@ -96,15 +101,20 @@ impl Overlay for Palette {
         let list = List {
             theme,
             focused: true,
+            width: usize::from(inner.width),
             height: usize::from(height),
             empty: "no action has these letters",
         };
         let selected = self.selected.min(found.len().saturating_sub(1));
-        let lines = list.lines(&found, selected, |action| {
+        let lines = list.lines(&found, selected, true, |action| {
             let key = scene.keymap.key_of(KeyContext::GLOBAL, *action);
             vec![piece(format!("{:<40} {key}", action.label()), theme, Tone::Text)]
         });
-        frame.render_widget(Paragraph::new(lines), Rect { y: inner.y + 1, height, ..inner });
+        let area = Rect { y: inner.y + 1, height, ..inner };
+        frame.render_widget(Paragraph::new(lines), area);
+        let first = first_row(selected, found.len(), usize::from(height));
+        let extent = Extent { first, shown: usize::from(height), all: found.len() };
+        extent.draw(frame, area, theme);
         let typed = u16::try_from(width(&self.text)).unwrap_or(0);
         let x = (inner.x + 2 + typed).min(inner.right().saturating_sub(1));
         frame.set_cursor_position((x, inner.y));

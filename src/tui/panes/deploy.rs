@@ -6,13 +6,15 @@ use ratatui::layout::Rect;
 use ratatui::text::Span;
 use ratatui::widgets::Paragraph;
 
+use crate::core::model::activity::Activity;
 use crate::core::model::id::Repo;
-use crate::core::model::run::{Activity, Run};
+use crate::core::model::run::Run;
 use crate::core::model::stage::ProofLink;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::core::model::verdict::{ProbeSample, Verdict};
 use crate::core::query::explain;
+use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
@@ -20,6 +22,7 @@ use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Dialog, Response, TextView};
 use crate::tui::run_actions::offered;
+use crate::tui::subject::Subject;
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::verdict_mark;
@@ -48,7 +51,14 @@ fn rows(snapshot: &Snapshot) -> Vec<Repo> {
 
 impl Component for DeployPane {
     fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
-        offered(self.subject(scene), scene.snapshot)
+        offered(self.subject(scene).as_ref(), scene.snapshot)
+    }
+
+    /// The newest run of the selected repository.
+    fn subject(&self, scene: &Scene<'_>) -> Option<Subject> {
+        let rows = rows(scene.snapshot);
+        let repo = self.cursor.row(&rows)?;
+        newest(scene.snapshot, repo).map(|run| Subject::Run(run.id))
     }
 
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
@@ -59,7 +69,8 @@ impl Component for DeployPane {
         let lines = move |snapshot: &Snapshot, now| {
             repo.as_ref().map(|repo| proof(snapshot, repo, now)).unwrap_or_default()
         };
-        Some(Response::open(Dialog::Text(TextView::live("Proof", lines))))
+        let text = TextView { subject: self.subject(scene), ..TextView::live("Proof", lines) };
+        Some(Response::open(Dialog::Text(text)))
     }
 
     fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
@@ -68,8 +79,8 @@ impl Component for DeployPane {
     }
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
-        let run = scene.snapshot.fleet.runs.get(&self.subject(scene)?)?;
-        run.workspace.worktree.clone()
+        let run = self.subject(scene)?;
+        run.run(&scene.snapshot.fleet)?.own_worktree().map(str::to_owned)
     }
 }
 
@@ -78,17 +89,24 @@ impl Pane for DeployPane {
         ID
     }
 
+    fn prepare(&mut self, _: Rect, _: &Store, scene: &Scene<'_>) -> Response {
+        self.cursor.bind(&rows(scene.snapshot));
+        Response::none()
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let rows = rows(scene.snapshot);
         let list = List {
             theme: scene.theme,
             focused: scene.focused,
+            width: usize::from(area.width),
             height: usize::from(area.height),
             empty: "the allowlist is empty: afk touches no repository",
         };
         let width = usize::from(area.width);
-        let lines = list.lines(&rows, self.cursor.place(&rows), |repo| spans(repo, width, scene));
+        let lines = list.around(&rows, &self.cursor, |repo| spans(repo, width, scene));
         frame.render_widget(Paragraph::new(lines), area);
+        list.extent(&rows, &self.cursor).draw(frame, area, scene.theme);
     }
 
     fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
@@ -107,7 +125,12 @@ fn spans(repo: &Repo, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
         piece(column(&id, 4, cut), theme, Tone::Dim),
     ];
     match run {
-        Some(run) => spans.extend(strip(run, theme)),
+        Some(run) => {
+            let used: usize = 1 + spans.iter().map(|s| columns(&s.content)).sum::<usize>();
+            let whole = strip(run, false, theme);
+            let size: usize = whole.iter().map(|s| columns(&s.content)).sum();
+            spans.extend(if used + size <= width { whole } else { strip(run, true, theme) });
+        }
         None => spans.push(piece("no run here yet", theme, Tone::Dim)),
     }
     let good = fleet.last_good.get(repo).map_or_else(String::new, |(sha, when)| {
@@ -145,15 +168,16 @@ fn newest<'a>(snapshot: &'a Snapshot, repo: &Repo) -> Option<&'a Run> {
         .map(AsRef::as_ref)
 }
 
-/// The proof chain of a run, as `✓commit─✓ci─◐rollout─○probe`.
-fn strip(run: &Run, theme: &Theme) -> Vec<Span<'static>> {
+/// The proof chain of a run, as `✓commit─✓ci─◐rollout─○probe`; with short names where there is little room.
+fn strip(run: &Run, short: bool, theme: &Theme) -> Vec<Span<'static>> {
     let under_way = match run.progress.activity {
         Activity::Stage { stage } => Some(stage),
         _ => None,
     };
     let mut spans = Vec::new();
     for (at, (proof, link)) in run.proof.chain().enumerate() {
-        let (name, stage) = (proof.as_str(), proof.stage());
+        let ((name, little), stage) = (proof.strip_names(), proof.stage());
+        let name = if short { little } else { name };
         let passed_over = match stage {
             Some(stage) => !run.workspace.stages.has(stage),
             None => proof == ProofLink::Image && link.is_none(),

@@ -6,7 +6,7 @@ use ratatui::text::Span;
 use ratatui::widgets::Paragraph;
 
 use crate::core::model::id::RunId;
-use crate::core::model::run::Outcome;
+use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::tui::action::{Action, OPEN};
 use crate::tui::component::{Component, Pane, Registration, Scene};
@@ -14,6 +14,7 @@ use crate::tui::motion::Motion;
 use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Reaction, Response};
 use crate::tui::run_actions::offered;
+use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::run_mark;
@@ -35,42 +36,38 @@ struct WorktreesPane {
     cursor: Cursor<RunId>,
 }
 
-/// The runs that have a worktree now.
+/// The runs that have a worktree of their own now.
 fn rows(snapshot: &Snapshot) -> Vec<RunId> {
-    let released =
-        |outcome| matches!(outcome, Some(Outcome::Done | Outcome::Cancelled | Outcome::Failed));
     let runs = snapshot.fleet.runs.values();
-    let has =
-        runs.filter(|run| run.workspace.worktree.is_some() && !released(run.progress.outcome));
-    has.map(|run| run.id).collect()
-}
-
-/// The transcript goes with the selection.
-fn follow(row: Option<&RunId>) -> Response {
-    row.map_or_else(Response::none, |run| Reaction::ShowRun(*run).into())
+    runs.filter(|run| run.own_worktree().is_some()).map(|run| run.id).collect()
 }
 
 impl Component for WorktreesPane {
     fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
-        offered(self.subject(scene), scene.snapshot)
+        offered(self.subject(scene).as_ref(), scene.snapshot)
+    }
+
+    fn subject(&self, scene: &Scene<'_>) -> Option<Subject> {
+        self.cursor.row(&rows(scene.snapshot)).copied().map(Subject::Run)
     }
 
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         if action != OPEN {
             return None;
         }
-        let shown = self.subject(scene);
+        let shown = self.cursor.row(&rows(scene.snapshot)).copied();
         let open = |run| Reaction::OpenTranscript(run).into();
         Some(shown.map_or_else(Response::none, open))
     }
 
     fn go(&mut self, motion: Motion, scene: &Scene<'_>) -> Response {
-        follow(self.cursor.go(motion, &rows(scene.snapshot), scene.page))
+        self.cursor.go(motion, &rows(scene.snapshot), scene.page);
+        Response::none()
     }
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
-        let run = scene.snapshot.fleet.runs.get(&self.subject(scene)?)?;
-        run.workspace.worktree.clone()
+        let run = self.subject(scene)?;
+        run.run(&scene.snapshot.fleet)?.own_worktree().map(str::to_owned)
     }
 }
 
@@ -83,25 +80,29 @@ impl Pane for WorktreesPane {
         format!("{} · ~changed files +unpushed commits", ID.title)
     }
 
+    fn prepare(&mut self, _: Rect, _: &Store, scene: &Scene<'_>) -> Response {
+        self.cursor.bind(&rows(scene.snapshot));
+        Response::none()
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
         let rows = rows(scene.snapshot);
         let list = List {
             theme: scene.theme,
             focused: scene.focused,
+            width: usize::from(area.width),
             height: usize::from(area.height),
             empty: "no run has a worktree; clean ones are kept ready",
         };
         let width = usize::from(area.width);
-        let lines = list.lines(&rows, self.cursor.place(&rows), |id| spans(*id, width, scene));
+        let lines = list.around(&rows, &self.cursor, |id| spans(*id, width, scene));
         frame.render_widget(Paragraph::new(lines), area);
-    }
-
-    fn subject(&self, scene: &Scene<'_>) -> Option<RunId> {
-        self.cursor.row(&rows(scene.snapshot)).copied()
+        list.extent(&rows, &self.cursor).draw(frame, area, scene.theme);
     }
 
     fn click(&mut self, row: usize, height: usize, scene: &Scene<'_>) -> Response {
-        follow(self.cursor.click(row, height, &rows(scene.snapshot)))
+        self.cursor.click(row, height, &rows(scene.snapshot));
+        Response::none()
     }
 }
 
@@ -109,7 +110,7 @@ fn spans(id: RunId, width: usize, scene: &Scene<'_>) -> Vec<Span<'static>> {
     let theme = scene.theme;
     let Some(run) = scene.snapshot.fleet.runs.get(&id) else { return Vec::new() };
     let facts = scene.snapshot.worktrees.get(&id).copied().unwrap_or_default();
-    let (mark, role) = run_mark(run, &theme.marks);
+    let (mark, role) = run_mark(run, scene.snapshot.fleet.waits_for_human(run), &theme.marks);
     let cut = theme.marks.cut;
     let branch = width.saturating_sub(1 + 2 + 5 + 34).clamp(8, 48);
     let place =

@@ -11,6 +11,7 @@ use crate::core::model::breakglass::{
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::command::{Command, CommandEnvelope, Role};
 use crate::core::model::effect::Effect;
+use crate::core::model::event::Event;
 use crate::core::model::gate_report::{
     ChangeClass, GateReport, GateRules, GateRun, TestExit, TestRun,
 };
@@ -22,6 +23,7 @@ use crate::core::model::policy::Policy;
 use crate::core::model::stage::Stages;
 use crate::core::model::time::Timestamp;
 use crate::core::model::verdict::{ProbeSample, Verdict};
+use crate::core::model::worktree::PreparedWorktree;
 use crate::core::step::step;
 use crate::journal::transcript::{Store, TranscriptEntry};
 
@@ -31,13 +33,21 @@ struct Director {
     fleet: Fleet,
     volatile: Volatile,
     now: Timestamp,
+    /// The events so far, as a journal has them.
+    events: Vec<(Timestamp, Event)>,
 }
 
 impl Director {
+    fn new() -> Self {
+        let (fleet, volatile) = (Fleet::default(), Volatile::default());
+        Self { fleet, volatile, now: Timestamp(START), events: Vec::new() }
+    }
+
     fn send(&mut self, input: Input) {
         self.now = self.now.plus(20_000);
-        let effects = step(&mut self.fleet, &mut self.volatile, self.now, input).effects;
-        for effect in effects {
+        let done = step(&mut self.fleet, &mut self.volatile, self.now, input);
+        self.events.extend(done.events.into_iter().map(|event| (self.now, event)));
+        for effect in done.effects {
             if let Effect::Deliver { entry, .. } = effect {
                 self.send(Input::Delivered { entry });
             }
@@ -65,7 +75,7 @@ impl Director {
         self.breakglass(BreakglassRequest::Verb { verb: Verb::Status, confirm: None });
         let result = VerbResult::Exited { code: 0 };
         let reads = Some("running".into());
-        let end = VerbEnd { result, reads, request: None, capture: None };
+        let end = VerbEnd { reads, ..VerbEnd::of(result) };
         self.send(Input::Breakglass(BreakglassReport::Ended { verb: VerbId(1), end }));
     }
 
@@ -76,13 +86,13 @@ impl Director {
         let branch = branch.to_owned();
         self.report(
             run,
-            RunFact::WorktreeReady {
+            RunFact::WorktreeReady(PreparedWorktree {
                 path,
                 branch,
                 base: base.clone(),
                 stages,
                 permissions: Box::default(),
-            },
+            }),
         );
         let usd = MicroUsd(310_000);
         let spend = Spend { tokens_in: 5_200, tokens_out: 640, usd, ..Spend::default() };
@@ -113,9 +123,17 @@ impl Director {
 
 /// Three repositories: one healthy, one frozen, one in the middle of a deploy.
 pub(super) fn fleet() -> Fleet {
+    directed().fleet
+}
+
+/// The events that led to that fleet, in the order of a journal.
+pub(super) fn events() -> Vec<(Timestamp, Event)> {
+    directed().events
+}
+
+fn directed() -> Director {
     let repo = |name: &str| Repo::parse(&format!("acme/{name}")).unwrap();
-    let mut director =
-        Director { fleet: Fleet::default(), volatile: Volatile::default(), now: Timestamp(START) };
+    let mut director = Director::new();
     let allowlist: BTreeSet<Repo> = ["greeter", "ledger", "pulse"].map(repo).into();
     let policy = Policy {
         kill_switch: false,
@@ -131,6 +149,7 @@ pub(super) fn fleet() -> Fleet {
             drill_ms: None,
             drill_red_ms: 0,
             diagnoses: false,
+            agent: None,
         }),
         ..Policy::default()
     };
@@ -149,6 +168,7 @@ pub(super) fn fleet() -> Fleet {
         class: ChangeClass::default(),
         needs_human: false,
         in_progress: false,
+        labels: vec![],
     };
     let mallory = Arming::Untrusted { by: Actor("mallory".into()) };
     let mut goodbye = issue("greeter", 2, "Say goodbye", None, trusted());
@@ -187,7 +207,7 @@ pub(super) fn fleet() -> Fleet {
         director.send(Input::Probe { repo: repo("greeter"), sample });
     }
     director.reads_the_vm();
-    director.fleet
+    director
 }
 
 /// Writes the transcript of the run that works.
@@ -254,8 +274,7 @@ pub(super) fn asking() -> Fleet {
 /// One issue whose agent asks for a permission.
 pub(super) fn asking_for(ask: permission::PermissionRequest) -> Fleet {
     let repo = Repo::parse("acme/greeter").unwrap();
-    let mut director =
-        Director { fleet: Fleet::default(), volatile: Volatile::default(), now: Timestamp(START) };
+    let mut director = Director::new();
     let allowlist = [repo.clone()].into();
     let policy = Policy { kill_switch: false, capacity: 2, allowlist, ..Policy::default() };
     director.send(Input::Started { policy: Box::new(policy) });
@@ -272,6 +291,7 @@ pub(super) fn asking_for(ask: permission::PermissionRequest) -> Fleet {
         class: ChangeClass::default(),
         needs_human: false,
         in_progress: false,
+        labels: vec![],
     }]));
     let asks_for_everything = permission::Permissions {
         default: Some(permission::Decision::Ask),
@@ -279,15 +299,49 @@ pub(super) fn asking_for(ask: permission::PermissionRequest) -> Fleet {
     };
     director.report(
         1,
-        RunFact::WorktreeReady {
+        RunFact::WorktreeReady(PreparedWorktree {
             path: "/state/workspaces/1/wt-1".into(),
             branch: "afk/1-greet-by-name".into(),
             base: Sha("b5ed8091b5ed8091".into()),
             stages: Stages::all(),
             permissions: Box::new(asks_for_everything),
-        },
+        }),
     );
     let ask = AgentEvent::PermissionRequest { id: "p".into(), request: Box::new(ask) };
     director.report(1, RunFact::Agent(ask));
+    director.fleet
+}
+
+/// Many issues of three repositories with labels, every fifth one blocked by the first.
+pub(super) fn many(count: u64) -> Fleet {
+    let names = ["api", "web", "billing"];
+    let repo = |name: &str| Repo::parse(&format!("acme/{name}")).unwrap();
+    let mut director = Director::new();
+    let allowlist = names.iter().map(|name| repo(name)).collect();
+    let policy = Policy { kill_switch: true, capacity: 2, allowlist, ..Policy::default() };
+    director.send(Input::Started { policy: Box::new(policy) });
+    let issue = |at: u64| {
+        let name = names[usize::try_from(at % 3).unwrap()];
+        let trusted = Arming::Trusted { by: Actor("ana".into()), at: Timestamp(0) };
+        let reference = if name == "api" { "#1" } else { "acme/api#1" };
+        let blocker = Blocker { reference: reference.into(), state: BlockerState::Open };
+        let blocked = at % 5 == 1;
+        Issue {
+            key: IssueKey { repo: repo(name), number: at / 3 + 1 },
+            title: format!("Task {at}").as_str().into(),
+            link: None,
+            body: "Do it.".into(),
+            priority: None,
+            created: Timestamp(START - 60_000 * i64::try_from(at).unwrap()),
+            arming: if at % 5 < 2 { trusted } else { Arming::NotReady },
+            blockers: if blocked { vec![blocker] } else { vec![] },
+            open: true,
+            class: ChangeClass::default(),
+            needs_human: false,
+            in_progress: false,
+            labels: vec![if at.is_multiple_of(3) { "bug".into() } else { "feature".into() }],
+        }
+    };
+    director.send(Input::Issues((0..count).map(issue).collect()));
     director.fleet
 }

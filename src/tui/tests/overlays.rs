@@ -28,15 +28,15 @@ fn answer(script: &Script, answer: Answer) -> Vec<Request> {
 #[test]
 fn inbox_answers_a_permission() {
     let mut script = asking();
-    assert_eq!(script.keys("ia"), answer(&script, Answer::Approve));
+    assert_eq!(script.answered("ia"), answer(&script, Answer::Approve));
     assert!(script.keys("A").is_empty());
-    script.shows("┌ Approve e1 for the run? ");
+    script.shows("┌ Approve e1 (greeter#1) for the run? ");
     script.shows("This will allow exactly this for the rest of the run.");
-    assert_eq!(script.keys("y"), answer(&script, Answer::ApproveRun));
+    assert_eq!(script.answered("y"), answer(&script, Answer::ApproveRun));
     let deny = Answer::Deny { reason: "no".into() };
-    assert_eq!(script.keys("dno<Enter>"), answer(&script, deny));
+    assert_eq!(script.answered("dno<Enter>"), answer(&script, deny));
     let edit = Answer::Edit { command: "rm -rf build/x".into() };
-    assert_eq!(script.keys("e/x<Enter>"), answer(&script, edit));
+    assert_eq!(script.answered("e/x<Enter>"), answer(&script, edit));
     let escalation = script.snapshot.fleet.inbox()[0].id;
     let acknowledge = command::Command::Acknowledge { escalation };
     assert_eq!(script.keys("v"), [Request::Command(acknowledge)]);
@@ -70,13 +70,13 @@ fn inbox_lists_failed_steps_and_retries_skips_and_edits_them() {
 fn inbox_confirms_what_an_answer_means_and_refuses_others() {
     let mut script = Script::new();
     script.keys("ia");
-    script.shows("┌ Approve e1? ");
+    script.shows("┌ Approve e1 (pulse#9)? ");
     script.shows("This will release the repository's lock: you repair master.");
-    assert_eq!(script.keys("y"), answer(&script, Answer::Approve));
+    assert_eq!(script.answered("y"), answer(&script, Answer::Approve));
     assert!(script.keys("d").is_empty());
     script.shows("a frozen escalation has no such answer");
     let guidance = Answer::Text { text: "try".into() };
-    assert_eq!(script.keys("<Enter>try<Enter>"), answer(&script, guidance));
+    assert_eq!(script.answered("<Enter>try<Enter>"), answer(&script, guidance));
 }
 
 #[test]
@@ -84,7 +84,10 @@ fn inbox_must_be_read_to_its_end_before_an_answer() {
     let mut script = Script::sized((40, 12));
     assert!(script.keys("ia").is_empty());
     script.shows("read it to its end first");
-    assert_eq!(script.keys("<PageDown><PageDown><PageDown>ay"), answer(&script, Answer::Approve));
+    assert_eq!(
+        script.answered("<PageDown><PageDown><PageDown><PageDown>ay"),
+        answer(&script, Answer::Approve)
+    );
 }
 
 /// An edit of many files, whose detail names none of them.
@@ -113,7 +116,7 @@ fn inbox_shows_every_target_before_it_can_be_approved() {
     let mut seen = script.text();
     let mut pages = 0;
     loop {
-        let sent = script.keys("<PageDown>a");
+        let sent = script.answered("<PageDown>a");
         seen.push_str(&script.text());
         if !sent.is_empty() {
             assert_eq!(sent, answer(&script, Answer::Approve));
@@ -127,7 +130,7 @@ fn inbox_shows_every_target_before_it_can_be_approved() {
     }
     // At once in a terminal that holds all of it.
     let mut large = Script::on(fixture::asking_for(edits(10)), (200, 50));
-    assert_eq!(large.keys("ia"), answer(&large, Answer::Approve));
+    assert_eq!(large.answered("ia"), answer(&large, Answer::Approve));
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn inbox_must_be_read_again_in_a_narrower_terminal() {
     script.keys("i");
     // What was read stays read, and another width begins anew for what was not.
     script.event(&Event::Resize(80, 24));
-    assert_eq!(script.keys("a"), answer(&script, Answer::Approve));
+    assert_eq!(script.answered("a"), answer(&script, Answer::Approve));
     let mut script = Script::on(fixture::asking_for(edits(40)), (80, 24));
     script.keys("i<PageDown><PageDown>");
     script.event(&Event::Resize(60, 24));
@@ -179,11 +182,12 @@ fn answers_outside_of_the_inbox_open_it() {
 #[test]
 fn confirm_takes_y_alone_for_yes() {
     let mut script = Script::new();
+    script.keys("j");
     for key in ["n", "Y", "<Enter>", "<Esc>"] {
         script.keys("x");
-        script.shows("┌ Cancel r3? ");
+        script.shows("┌ Cancel greeter#1 \"Greet by name\" (r3)? ");
         assert!(script.keys(key).is_empty(), "{key}");
-        script.lacks("Cancel r3?");
+        script.lacks("(r3)?");
         script.shows("nothing was changed");
     }
     let cancel = command::Command::Cancel { run: RunId(3) };
@@ -191,15 +195,44 @@ fn confirm_takes_y_alone_for_yes() {
 }
 
 #[test]
-fn input_edits_pastes_and_is_discarded() {
+fn input_edits_pastes_and_keeps_a_draft() {
     let mut script = Script::new();
     script.keys("rone<A-Enter>two<Backspace>");
     script.event(&Event::Paste("\u{1b}[2J!".into()));
     let guidance = "one\ntw!".into();
-    let retry = command::Command::Retry { run: RunId(3), guidance };
+    let retry = command::Command::Retry { run: RunId(2), guidance };
     assert_eq!(script.keys("<Enter>"), [Request::Command(retry)]);
     assert!(script.keys("rmore<Esc>").is_empty());
-    script.lacks("Retry r3");
+    script.shows("the draft is kept");
+    // Another prompt has no draft, and the same one has it once.
+    script.keys("r");
+    script.shows("This is your draft from before.");
+    let guidance = "more!".into();
+    let retry = command::Command::Retry { run: RunId(2), guidance };
+    assert_eq!(script.keys("!<Enter>"), [Request::Command(retry)]);
+    script.keys("r");
+    script.lacks("This is your draft");
+}
+
+#[test]
+fn draft_of_an_answer_stays_until_it_is_sent_or_emptied() {
+    let mut script = asking();
+    script.keys("idnot in build<Esc>");
+    script.shows("the draft is kept");
+    // Looking at it once more loses nothing.
+    script.keys("d<Esc><Esc>id");
+    script.shows("not in build");
+    let deny = Answer::Deny { reason: "not in build!".into() };
+    assert_eq!(script.answered("!<Enter>"), answer(&script, deny));
+    script.keys("d");
+    script.lacks("not in build");
+    // An edited command, too; an emptied text is no draft.
+    script.keys("<Esc>e/x<Esc>e");
+    script.shows("rm -rf build/x");
+    script.keys(&"<Backspace>".repeat(20));
+    script.keys("<Esc>e");
+    script.shows("rm -rf build");
+    script.lacks("build/x");
 }
 
 #[test]
@@ -223,9 +256,11 @@ fn help_lists_the_keys_of_the_place_it_was_opened_in() {
     script.shows("┌ Help ");
     script.shows("Next pane");
     script.keys("<End>");
-    script.shows("Quit");
-    script.keys("<Esc>i?");
+    script.shows("continues the line above");
+    let mut script = Script::sized((200, 50));
+    script.keys("i?");
     script.shows("Approve for run");
+    script.shows("Quit");
 }
 
 #[test]
@@ -260,4 +295,20 @@ fn documents_follow_the_fleet() {
     }];
     script.keys("j");
     script.shows("ana              operator  tty");
+}
+
+#[test]
+fn wrapped_line_of_a_diff_looks_like_no_deletion() {
+    let context = format!(" {} - this word is context - and so is this", "a".repeat(30));
+    let diff = vec!["@@ -1 +1 @@".to_owned(), context, "-gone".to_owned()];
+    for size in [(40, 12), (43, 12), (80, 24)] {
+        let mut script = Script::sized(size);
+        script.open(Dialog::Text(TextView::fixed("Diff of r3", diff.clone())));
+        let text = script.text();
+        let deletions: Vec<&str> = text.lines().filter(|line| line.starts_with("│-")).collect();
+        assert!(deletions.len() == 1 && deletions[0].starts_with("│-gone"), "{text}");
+    }
+    let mut script = Script::sized((40, 12));
+    script.open(Dialog::Text(TextView::fixed("Diff of r3", diff)));
+    script.shows("│↪ ");
 }

@@ -7,13 +7,15 @@ use std::path::Path;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 
-use super::fixture;
+use super::past::Traveller;
 use super::script::{Script, text};
+use super::{fixture, views};
 use crate::core::model::command::Role;
 use crate::core::model::id::Actor;
 use crate::core::model::time::Timestamp;
 use crate::runtime::client::Attached;
 use crate::tui::response::{Dialog, TextView};
+use crate::tui::theme::Theme;
 
 /// A phone, the classic terminal, a whole monitor.
 const SIZES: [(u16, u16); 3] = [(40, 12), (80, 24), (200, 50)];
@@ -69,7 +71,7 @@ fn colour(colour: Color) -> Option<&'static str> {
         Color::Red => "#e06c75",
         Color::Green => "#98c379",
         Color::Yellow => "#e5c07b",
-        Color::Blue => "#61afef",
+        Color::Blue | Color::LightBlue => "#61afef",
         Color::Magenta => "#c678dd",
         Color::Cyan => "#56b6c2",
         Color::Gray => "#abb2bf",
@@ -81,7 +83,7 @@ fn colour(colour: Color) -> Option<&'static str> {
 
 /// Compares a picture with the file of its name.
 #[track_caller]
-fn hold(name: &str, drawn: &str) {
+pub(super) fn hold(name: &str, drawn: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures").join(name);
     if std::env::var_os("AFK_UPDATE_PICTURES").is_some() {
         std::fs::write(&path, drawn).unwrap();
@@ -94,7 +96,7 @@ fn hold(name: &str, drawn: &str) {
 }
 
 /// The clock in the header is this machine's; the pictures show UTC and aren't compared elsewhere.
-fn in_utc() -> bool {
+pub(super) fn in_utc() -> bool {
     let zone = jiff::tz::TimeZone::system();
     zone.to_offset(jiff::Timestamp::UNIX_EPOCH) == jiff::tz::Offset::UTC
 }
@@ -125,17 +127,22 @@ fn cockpit_matches_its_pictures() {
 fn panes_match_their_pictures() {
     hold_all("queue", |script| drop(script.keys("z")));
     hold_all("worktrees", |script| drop(script.keys("2z")));
-    hold_all("transcript", |script| drop(script.keys("3z")));
+    hold_all("transcript", |script| drop(script.keys("j3z")));
     hold_all("deploy", |script| drop(script.keys("4z")));
     hold_all("breakglass", |script| drop(script.keys("5z")));
 }
 
 #[test]
 fn inbox_matches_its_pictures() {
-    hold_all("inbox", |script| drop(script.keys("i")));
+    let read = std::time::Duration::from_secs(1);
+    hold_all("inbox", |script| {
+        script.keys("i");
+        script.later(read);
+    });
     hold_all("permission", |script| {
         *script = Script::on(fixture::asking(), script.app.size());
         script.keys("i");
+        script.later(read);
     });
 }
 
@@ -151,7 +158,7 @@ fn palette_matches_its_pictures() {
 
 #[test]
 fn confirm_matches_its_pictures() {
-    hold_all("confirm", |script| drop(script.keys("x")));
+    hold_all("confirm", |script| drop(script.keys("jx")));
 }
 
 #[test]
@@ -174,6 +181,32 @@ fn pager_matches_its_pictures() {
 #[test]
 fn spend_matches_its_pictures() {
     hold_all("spend", |script| drop(script.keys("$")));
+}
+
+#[test]
+fn views_match_their_pictures() {
+    hold_all("brief", |script| script.open(Dialog::Brief(Box::new(views::brief()))));
+    hold_all("timeline", |script| {
+        script.open(Dialog::Timeline(Box::new(views::timeline())));
+        script.keys("<lt><lt>");
+    });
+    hold_all("compare", |script| script.open(views::compared()));
+    hold_all("grid", |script| drop(script.keys("w")));
+    hold_all("review", |script| {
+        script.open(views::review());
+        script.keys("]jcIs this still needed?<Enter>");
+    });
+}
+
+#[test]
+fn past_matches_its_pictures() {
+    if in_utc() {
+        for (width, height) in SIZES {
+            let mut traveller = Traveller::new((width, height));
+            traveller.keys("((");
+            hold(&format!("past-{width}x{height}.txt"), &traveller.script.text());
+        }
+    }
 }
 
 #[test]
@@ -206,6 +239,17 @@ fn cockpit_draws_at_every_size() {
                 assert_eq!((buffer.area.width, buffer.area.height), (width, height));
             }
         }
+    }
+}
+
+#[test]
+fn ascii_theme_draws_ascii_alone() {
+    for keys in ["", "i", "<Esc>?", "<Esc>j3", "4", "5", "1jx", "$", "w"] {
+        let mut script = Script::sized((200, 50));
+        script.app.set_theme(Theme::load("dark", true, true).unwrap());
+        script.keys(keys);
+        let text = script.text();
+        assert!(text.is_ascii(), "{keys}: {text}");
     }
 }
 

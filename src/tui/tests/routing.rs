@@ -2,8 +2,10 @@
 
 use crossterm::event::{Event, KeyModifiers, MouseEvent, MouseEventKind};
 
+use super::fixture;
 use super::script::Script;
-use crate::core::model::command;
+use crate::core::model::command::{self, Role};
+use crate::core::model::id::RunId;
 use crate::tui::request::Request;
 
 #[test]
@@ -39,7 +41,7 @@ fn chord_shows_what_can_follow_and_moves() {
     script.keys("jjjg");
     script.shows(" g   g Go to top");
     script.keys("g");
-    script.shows("│>◐ p2 acme/greeter#1");
+    script.shows("│>❄ p1 pulse#9");
 }
 
 #[test]
@@ -79,27 +81,98 @@ fn screen_actions_ask_the_session() {
 #[test]
 fn clicks_focus_and_select_and_the_wheel_moves() {
     let mut script = Script::new();
-    script.click(5, 4);
-    script.shows("│>❄ p1 acme/pulse#9");
-    script.click(79, 1);
+    script.click(5, 9);
+    script.shows("│>◐ p2 greeter#1");
+    // The tabs end where their text ends.
+    script.click(79, 2);
+    script.shows(">1 Queue");
+    script.click(60, 2);
     script.shows(">5 Breakglass");
+    script.click(12, 2);
+    script.shows(">2 Worktrees");
     script.keys("1gg");
     let (kind, modifiers) = (MouseEventKind::ScrollDown, KeyModifiers::NONE);
     script.event(&Event::Mouse(MouseEvent { kind, column: 5, row: 4, modifiers }));
-    script.shows("│>· -- acme/pulse#10");
+    script.shows("│>· -- pulse#10");
+    // The wheel turns what is under the pointer, and leaves the focus and its selection.
+    let mut wide = Script::sized((200, 50));
+    wide.keys("j");
+    wide.shows("following");
+    wide.event(&Event::Mouse(MouseEvent {
+        kind: MouseEventKind::ScrollUp,
+        column: 150,
+        row: 10,
+        modifiers,
+    }));
+    wide.lacks("following");
+    wide.shows("│>◐ p2 acme/greeter#1");
 }
 
 #[test]
 fn footer_offers_the_keys_of_the_component_on_top() {
     let mut script = Script::new();
-    script
-        .shows(" ? Show help  i Show inbox  <Enter> Open  s Steer run  r Retry run  x Cancel run");
+    script.shows(" ? Show help  <Enter> Open pulse#9  r Retry pulse#9  L Look again at pulse#9 ");
     script.keys("3");
-    script.shows(" ? Show help  f Follow end  <Space> Toggle details  s Steer run  i Show inbox");
+    script.shows(" ? Show help  r Retry pulse#9  L Look again at pulse#9  f Follow end");
     script.keys("5");
     script.shows(" ? Show help  a Arm breakglass  <Enter> Open");
     script.keys("i");
-    script.shows(" a Approve  <Enter> Answer  L Look again  J Scroll detail  <Esc> Go back");
+    script.shows(" a Approve  <Enter> Answer  L Look again at pulse#9");
     script.keys("?");
     script.shows("\n <Esc> Go back ");
+}
+
+#[test]
+fn no_key_reaches_through_an_overlay() {
+    for overlay in ["?", "$", "W"] {
+        for key in ["x", "r", "s", "o", "!", "L", "X", "+", "a", "/", "z"] {
+            let mut script = Script::new();
+            script.keys(overlay);
+            assert!(script.keys(key).is_empty(), "{overlay}{key}");
+            let before = script.text();
+            let help: Vec<&str> = before.lines().rev().take(1).collect();
+            assert!(
+                before.contains("not from here") || overlay == "?" || key == "a",
+                "{overlay}{key}: {help:?}"
+            );
+        }
+    }
+    // The inbox's keys act on its card, and not on the row beneath.
+    let mut script = Script::new();
+    assert_eq!(script.keys("jio"), [Request::Diff(RunId(2))]);
+    assert!(script.keys("x").is_empty());
+    script.shows("pulse#9: its run has ended already");
+    // An explanation is about its issue.
+    assert_eq!(script.keys("<Esc>k<Enter>o"), [Request::Diff(RunId(2))]);
+}
+
+#[test]
+fn viewer_is_offered_nothing_that_changes_the_fleet() {
+    let mut script = Script::as_role(fixture::fleet(), (80, 24), Role::Viewer);
+    script.shows("VIEWER");
+    script.lacks("Retry");
+    for key in ["s", "r", "x", "X", "L", "!", "p", "+"] {
+        assert!(script.keys(key).is_empty());
+        script.shows("viewers are read-only");
+        script.lacks("<Esc> Leave");
+    }
+    for key in ["a", "d", "<Enter>", "v"] {
+        script.keys("i");
+        assert!(script.answered(key).is_empty());
+        script.shows("viewers are read-only");
+        script.keys("<Esc>");
+    }
+    script.keys("5a");
+    script.shows("viewers are read-only");
+    assert_eq!(script.keys("1o"), [Request::Diff(RunId(2))]);
+}
+
+#[test]
+fn paste_without_a_box_is_ignored_and_said() {
+    let mut script = Script::new();
+    for keys in ["", "i", "<Esc>?", "<Esc>x"] {
+        script.keys(keys);
+        assert!(script.event(&Event::Paste("xyq\ny\na\n".repeat(10_000))).is_empty());
+        assert!(script.text().contains("past"), "{}", script.text());
+    }
 }

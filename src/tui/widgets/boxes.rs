@@ -5,7 +5,29 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Clear};
 
+use super::span::piece;
+use super::text::{width, wrap};
 use crate::tui::theme::{Theme, Tone};
+
+/// The heading of a box: in its frame where it fits, else in whole lines below a short title, so that
+/// the thing that a dialog is about is never cut.
+pub(crate) struct Heading {
+    pub(crate) title: String,
+    pub(crate) lines: Vec<Line<'static>>,
+}
+
+impl Heading {
+    pub(crate) fn of(text: &str, columns: usize, theme: &Theme) -> Self {
+        if width(text) <= columns {
+            return Self { title: text.to_owned(), lines: Vec::new() };
+        }
+        let title = text.split(' ').next().unwrap_or_default().to_owned();
+        let line = |part| Line::from(piece(format!(" {part}"), theme, Tone::Title));
+        let mut lines: Vec<Line<'static>> = wrap(text, columns).into_iter().map(line).collect();
+        lines.push(Line::default());
+        Self { title, lines }
+    }
+}
 
 /// An area in the middle of another, at most as large.
 pub(crate) fn centred(area: Rect, width: u16, height: u16) -> Rect {

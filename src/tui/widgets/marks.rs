@@ -4,9 +4,10 @@ use crate::core::model::run::{Outcome, Run};
 use crate::core::model::verdict::Verdict;
 use crate::tui::theme::{Marks, Tone};
 
-/// The mark and the colour of a run's state.
-pub(crate) fn run_mark(run: &Run, marks: &Marks) -> (&'static str, Tone) {
+/// The mark and the colour of a run's state; `asks` where its agent waits for a human, which is no work.
+pub(crate) fn run_mark(run: &Run, asks: bool, marks: &Marks) -> (&'static str, Tone) {
     match run.progress.outcome {
+        None if asks => (marks.asks, Tone::Warn),
         Some(Outcome::Done) => (marks.done, Tone::Good),
         Some(Outcome::NeedsHuman) => (marks.human, Tone::Warn),
         Some(Outcome::Frozen) => (marks.frozen, Tone::Bad),

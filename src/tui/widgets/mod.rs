@@ -4,5 +4,6 @@ pub(crate) mod boxes;
 pub(crate) mod list;
 pub(crate) mod marks;
 pub(crate) mod scroll;
+pub(crate) mod scrollbar;
 pub(crate) mod span;
 pub(crate) mod text;

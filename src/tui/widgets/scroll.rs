@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
+use super::scrollbar::Extent;
 use crate::core::model::plural::plural;
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Theme, Tone};
@@ -22,12 +23,17 @@ pub(crate) struct Scroll {
 
 impl Default for Scroll {
     fn default() -> Self {
-        // `max_first` is unbounded until the first redraw, so that a key before it isn't lost.
-        Self { first: 0, max_first: usize::MAX, follows: false }
+        Self::beginning()
     }
 }
 
 impl Scroll {
+    /// A position at the beginning.
+    pub(crate) const fn beginning() -> Self {
+        // `max_first` is unbounded until the first redraw, so that a key before it isn't lost.
+        Self { first: 0, max_first: usize::MAX, follows: false }
+    }
+
     /// A position that stays at the end.
     pub(crate) const fn end() -> Self {
         Self { first: usize::MAX, max_first: usize::MAX, follows: true }
@@ -53,8 +59,8 @@ impl Scroll {
         self.first
     }
 
-    /// Draws the visible lines in `area`, and the number of lines below them on the caller's border
-    /// under it.
+    /// Draws the visible lines in `area`, a scrollbar in the caller's border beside it, and the number of
+    /// lines below on the border under it.
     pub(crate) fn draw(
         mut self,
         frame: &mut Frame<'_>,
@@ -67,12 +73,14 @@ impl Scroll {
         let shown: Vec<_> = lines.iter().skip(self.first).take(height).cloned().collect();
         let below = lines.len().saturating_sub(self.first + height);
         frame.render_widget(Paragraph::new(shown), area);
+        Extent { first: self.first, shown: height, all: lines.len() }.draw(frame, area, theme);
         if below > 0 {
             let text = format!(" {} below ", plural(below, "line"));
             let width = u16::try_from(text.len()).unwrap_or(0).min(area.width);
             let spot = Rect { x: area.right() - width, y: area.bottom(), width, height: 1 };
             let spot = spot.intersection(frame.area());
-            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Tone::Warn))), spot);
+            frame
+                .render_widget(Paragraph::new(Line::styled(text, theme.style(Tone::Accent))), spot);
         }
     }
 }

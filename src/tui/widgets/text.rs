@@ -72,6 +72,23 @@ pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     out
 }
 
+/// As [`wrap`], with `mark` and a space in front of each piece but the first: a piece of a wrapped line
+/// must not look like a line of its own.
+pub(crate) fn wrap_marked(line: &str, columns: usize, mark: &str) -> Vec<String> {
+    let whole = wrap(line, columns);
+    if whole.len() == 1 {
+        return whole;
+    }
+    let lead = width(mark) + 1;
+    let first = whole.into_iter().next().unwrap_or_default();
+    // `wrap` replaces tabs, so the rest is found in a line without them.
+    let line = line.replace('\t', "    ");
+    let rest = line.get(first.len()..).unwrap_or_default();
+    let rest = wrap(rest, columns.saturating_sub(lead));
+    let marked = rest.into_iter().map(|part| format!("{mark} {part}"));
+    std::iter::once(first).chain(marked).collect()
+}
+
 /// How long ago, in one unit: `0m`, `59m`, `3h`, `2d`. Minutes are the finest, so that a still
 /// screen stays still.
 pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
@@ -80,6 +97,15 @@ pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
         0..60 => format!("{minutes}m"),
         60..1440 => format!("{}h", minutes / 60),
         _ => format!("{}d", minutes / 1440),
+    }
+}
+
+/// How long something took, in one unit: `7s`, `3m`, `2h`.
+pub(crate) fn duration(ms: i64) -> String {
+    match ms / 1000 {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds => format!("{}h", seconds / 3600),
     }
 }
 
@@ -136,13 +162,30 @@ mod tests {
     fn figures_have_one_unit() {
         assert_eq!(age(Timestamp(3_600_000 * 25), Timestamp(0)), "1d");
         assert_eq!(age(Timestamp(59_999), Timestamp(0)), "0m");
+        assert_eq!([7_999, 200_000, 7_200_000].map(duration), ["7s", "3m", "2h"]);
         assert_eq!(
             (size(0), size(1536), size(50 << 20)),
             ("0B".into(), "1.5K".into(), "50M".into())
         );
     }
 
+    #[test]
+    fn pieces_of_a_wrapped_line_are_marked() {
+        assert_eq!(wrap_marked("abc", 10, "↪"), ["abc"]);
+        let diff = wrap_marked(" the word - is not deleted", 12, "↪");
+        assert_eq!(diff, [" the word - ", "↪ is not ", "↪ deleted"]);
+        let tabs = wrap_marked("\ta\tbcdefghij", 8, ">");
+        assert_eq!(tabs.concat().replace("> ", ""), "    a    bcdefghij");
+    }
+
     proptest! {
+        #[test]
+        fn marked_pieces_fit(text in "[-+a-z 日é\u{301}👍\t]{0,60}", columns in 6_usize..20) {
+            let lines = wrap_marked(&text, columns, "↪");
+            prop_assert!(lines.iter().all(|line| width(line) <= columns));
+            prop_assert!(lines.iter().skip(1).all(|line| line.starts_with("↪ ")));
+        }
+
         #[test]
         fn wrapped_text_fits_and_is_whole(text in "[a-z 日é\u{301}👍]{0,60}", columns in 2_usize..20) {
             let lines = wrap(&text, columns);

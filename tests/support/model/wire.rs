@@ -49,6 +49,30 @@ impl Shell {
     }
 }
 
+/// The JSON schema of a tool's input; null for a tool that takes plain text.
+fn schema(tool: &Value) -> &Value {
+    ["input_schema", "parametersJsonSchema", "parameters"]
+        .into_iter()
+        .map(|key| &tool[key])
+        .find(|schema| !schema.is_null())
+        .unwrap_or(&Value::Null)
+}
+
+/// The tool that an answer calls, and its input.
+fn call(reply: &Reply, tool: Option<&Shell>) -> Option<(String, Value)> {
+    match (reply, tool) {
+        (Reply::Run(command), Some(tool)) => Some((tool.name.clone(), tool.input(command))),
+        (Reply::Call(name, input), _) => Some((name.clone(), input.clone())),
+        _ => None,
+    }
+}
+
+/// The text of an answer without a call.
+fn said(reply: &Reply) -> &str {
+    let Reply::Say(text) = reply else { unreachable!() };
+    text
+}
+
 impl Wire {
     /// The format of a request by its path, and whether the answer must be a stream.
     pub(super) fn of(path: &str, body: &Value) -> Option<(Self, bool)> {
@@ -63,22 +87,24 @@ impl Wire {
         }
     }
 
-    /// The shell tool among those that the request offers.
-    pub(super) fn shell(self, body: &Value) -> Option<Shell> {
-        let tools = body["tools"].as_array()?.iter();
-        let tools: Vec<&Value> = match self {
+    /// The tools that the request offers.
+    fn tools(self, body: &Value) -> Vec<&Value> {
+        let tools = body["tools"].as_array().into_iter().flatten();
+        match self {
             Self::Messages | Self::Responses => tools.collect(),
             Self::Chat => tools.map(|tool| &tool["function"]).collect(),
             Self::Generate => {
                 tools.filter_map(|tool| tool["functionDeclarations"].as_array()).flatten().collect()
             }
-        };
+        }
+    }
+
+    /// The shell tool among those that the request offers.
+    pub(super) fn shell(self, body: &Value) -> Option<Shell> {
+        let tools = self.tools(body);
         let named = |tool: &&&Value| tool["name"].as_str().is_some_and(|n| SHELLS.contains(&n));
         let tool = tools.iter().find(named)?;
-        let schema = ["input_schema", "parametersJsonSchema", "parameters"]
-            .into_iter()
-            .find(|key| !tool[*key].is_null())?;
-        let properties = tool[schema]["properties"].clone();
+        let properties = schema(tool)["properties"].clone();
         let escalates = body.to_string().contains("sandbox_permissions=require_escalated");
         Some(Shell { name: tool["name"].as_str()?.to_owned(), properties, escalates })
     }
@@ -104,7 +130,18 @@ impl Wire {
         let mut users = items.iter().filter(|item| item["role"] == "user").map(text);
         let user = users.rfind(|text| !text.is_empty()).unwrap_or_default();
         let spoken = items.iter().filter(is_answer).count();
-        ModelRequest { spoken, user, whole: body.to_string(), login }
+        let named = |tool: &&Value| Some((tool["name"].as_str()?.to_owned(), schema(tool).clone()));
+        // Codex groups the tools of a server in a namespace; such a tool is `namespace:name` here.
+        let spaced = self.tools(body).into_iter().flat_map(|group| {
+            let space = group["name"].as_str().unwrap_or_default();
+            let inner = group["tools"].as_array().into_iter().flatten();
+            inner.filter_map(move |tool| {
+                Some((format!("{space}:{}", tool["name"].as_str()?), schema(tool).clone()))
+            })
+        });
+        let tools = self.tools(body).iter().filter_map(named).chain(spaced).collect();
+        let model = body["model"].as_str().unwrap_or_default().to_owned();
+        ModelRequest { spoken, user, whole: body.to_string(), login, model, tools }
     }
 
     /// The whole answer to a request that wants no stream.
@@ -149,18 +186,17 @@ impl Wire {
 }
 
 fn messages(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {
-    let (block, delta, reason) = match (reply, tool) {
-        (Reply::Run(command), Some(tool)) => (
-            json!({"type": "tool_use", "id": format!("toolu_{n:08}"), "name": tool.name, "input": {}}),
-            json!({"type": "input_json_delta", "partial_json": tool.input(command).to_string()}),
+    let (block, delta, reason) = match call(reply, tool) {
+        Some((name, input)) => (
+            json!({"type": "tool_use", "id": format!("toolu_{n:08}"), "name": name, "input": {}}),
+            json!({"type": "input_json_delta", "partial_json": input.to_string()}),
             "tool_use",
         ),
-        (Reply::Say(text), _) => (
+        None => (
             json!({"type": "text", "text": ""}),
-            json!({"type": "text_delta", "text": text}),
+            json!({"type": "text_delta", "text": said(reply)}),
             "end_turn",
         ),
-        _ => unreachable!(),
     };
     vec![
         json!({"type": "message_start", "message": {"id": format!("msg_{n:08}"), "type": "message",
@@ -177,14 +213,23 @@ fn messages(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {
 }
 
 fn responses_item(reply: &Reply, tool: Option<&Shell>, n: usize) -> Value {
-    match (reply, tool) {
-        (Reply::Run(command), Some(tool)) => json!({"type": "function_call",
-            "id": format!("fc_{n:08}"), "call_id": format!("call_{n:08}"), "name": tool.name,
-            "arguments": tool.input(command).to_string(), "status": "completed"}),
-        (Reply::Say(text), _) => json!({"type": "message", "id": format!("msg_{n:08}"),
+    match call(reply, tool) {
+        Some((name, Value::String(input))) => json!({"type": "custom_tool_call",
+            "id": format!("ctc_{n:08}"), "call_id": format!("call_{n:08}"), "name": name,
+            "input": input, "status": "completed"}),
+        Some((name, input)) => {
+            let mut call = json!({"type": "function_call",
+                "id": format!("fc_{n:08}"), "call_id": format!("call_{n:08}"), "name": name,
+                "arguments": input.to_string(), "status": "completed"});
+            if let Some((space, inner)) = name.split_once(':') {
+                call["namespace"] = json!(space);
+                call["name"] = json!(inner);
+            }
+            call
+        }
+        None => json!({"type": "message", "id": format!("msg_{n:08}"),
             "role": "assistant", "status": "completed",
-            "content": [{"type": "output_text", "text": text, "annotations": []}]}),
-        _ => unreachable!(),
+            "content": [{"type": "output_text", "text": said(reply), "annotations": []}]}),
     }
 }
 
@@ -207,15 +252,14 @@ fn responses(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {
 }
 
 fn chat(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {
-    let (delta, reason) = match (reply, tool) {
-        (Reply::Run(command), Some(tool)) => (
+    let (delta, reason) = match call(reply, tool) {
+        Some((name, input)) => (
             json!({"role": "assistant", "content": null, "tool_calls": [{"index": 0,
                 "id": format!("call_{n:08}"), "type": "function", "function": {
-                "name": tool.name, "arguments": tool.input(command).to_string()}}]}),
+                "name": name, "arguments": input.to_string()}}]}),
             "tool_calls",
         ),
-        (Reply::Say(text), _) => (json!({"role": "assistant", "content": text}), "stop"),
-        _ => unreachable!(),
+        None => (json!({"role": "assistant", "content": said(reply)}), "stop"),
     };
     let chunk = |choices: Value, usage: Value| {
         json!({"id": format!("chatcmpl-{n:08}"), "object": "chat.completion.chunk", "created": 1,
@@ -242,11 +286,10 @@ fn generated(parts: &Value, reason: Option<&str>) -> Value {
 }
 
 fn generate(reply: &Reply, tool: Option<&Shell>, n: usize) -> Vec<Value> {
-    let part = match (reply, tool) {
-        (Reply::Run(command), Some(tool)) => json!({"functionCall": {
-            "id": format!("call_{n:08}"), "name": tool.name, "args": tool.input(command)}}),
-        (Reply::Say(text), _) => json!({"text": text}),
-        _ => unreachable!(),
+    let part = match call(reply, tool) {
+        Some((name, input)) => json!({"functionCall": {
+            "id": format!("call_{n:08}"), "name": name, "args": input}}),
+        None => json!({"text": said(reply)}),
     };
     vec![generated(&json!([part]), None), generated(&json!([{"text": ""}]), Some("STOP"))]
 }

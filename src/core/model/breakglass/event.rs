@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::{AgentCallId, AgentDecision, AgentGrant, AgentTerms, AgentTool};
 use super::rules::BreakglassArming;
 use super::shell::{OpenShell, Recording, ShellId};
 use super::verb::{VerbEnd, VerbId, VerbRun};
@@ -73,5 +74,50 @@ pub enum BreakglassEvent {
     Diagnosed {
         /// The first line of the diagnosis.
         said: Untrusted,
+    },
+    /// An operator started a session of the breakglass agent.
+    AgentStarted {
+        /// What the operator allowed.
+        terms: AgentTerms,
+    },
+    /// The breakglass agent called a tool.
+    AgentCalled {
+        /// The number of the call.
+        call: AgentCallId,
+        /// The tool and its arguments.
+        tool: AgentTool,
+        /// The decision about it.
+        decision: AgentDecision,
+    },
+    /// An operator allowed a call.
+    AgentAllowed {
+        /// The number of the call.
+        call: AgentCallId,
+        /// The operator who allowed it.
+        by: Actor,
+        /// The kind of call that is allowed for the rest of the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grant: Option<AgentGrant>,
+    },
+    /// A call began a verb.
+    AgentBegan {
+        /// The number of the call.
+        call: AgentCallId,
+        /// The verb that it began.
+        verb: VerbId,
+    },
+    /// A call ended, or was refused.
+    AgentCallEnded {
+        /// The number of the call.
+        call: AgentCallId,
+        /// Whether the call succeeded; false for a refused one.
+        ok: bool,
+        /// The end in one line.
+        said: Untrusted,
+    },
+    /// The session of the breakglass agent ended, with all of its calls.
+    AgentEnded {
+        /// The reason: the agent's own end, an operator's request or the end of the arming.
+        why: Untrusted,
     },
 }

@@ -6,9 +6,11 @@
 //!                              ← BreakglassEvent ← BreakglassReport ←
 //! ```
 //!
-//! A person decides everything: nothing here depends on a model, a tracker, a cluster or a name
-//! server, since each of these may be down together with the VM.
+//! A person decides everything, or has allowed an agent to ([`AgentSession`]): nothing in a person's own
+//! path depends on a model, a tracker, a cluster or a name server, since each of these may be down
+//! together with the VM.
 
+mod agent;
 mod event;
 mod request;
 mod rules;
@@ -16,6 +18,11 @@ mod shell;
 mod task;
 mod verb;
 
+pub(crate) use agent::OPEN_CALLS;
+pub use agent::{
+    AgentCall, AgentCallId, AgentDecision, AgentGrant, AgentLevel, AgentRules, AgentSession,
+    AgentTerms, AgentTool,
+};
 pub use event::BreakglassEvent;
 pub use request::{BreakglassRefusal, BreakglassRequest, Confirmation};
 pub(crate) use rules::WINDOW;

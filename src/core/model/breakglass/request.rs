@@ -51,6 +51,17 @@ pub enum BreakglassRequest {
     },
     /// Asks an agent for a diagnosis.
     Diagnose,
+    /// Starts a session of the breakglass agent at the configured level, within the arming.
+    StartAgent {
+        /// The operator's words to the agent; may be empty.
+        #[serde(default)]
+        task: Untrusted,
+        /// The mutating verbs that it may begin by itself, at the level `act`.
+        #[serde(default)]
+        mutations: usize,
+    },
+    /// Stops the breakglass agent at once. A verb that it began continues on the host.
+    StopAgent,
 }
 
 /// An operator's confirmation of a mutating verb, typed just before it runs.
@@ -76,6 +87,8 @@ impl BreakglassRequest {
             Self::Shell { .. } => "shell",
             Self::Trust { .. } => "trust host key",
             Self::Diagnose => "diagnose",
+            Self::StartAgent { .. } => "start the breakglass agent",
+            Self::StopAgent => "stop the breakglass agent",
         }
     }
 }
@@ -149,4 +162,19 @@ pub enum BreakglassRefusal {
     /// An agent already works on a diagnosis.
     #[error("a diagnosis is already under way")]
     Diagnosing,
+    /// The configuration allows an agent no more than to read.
+    #[error("the configuration lets no agent act: set `level` under [breakglass.agent]")]
+    NoAgentLevel,
+    /// A session of the breakglass agent is already under way.
+    #[error("the breakglass agent already works; stop it first")]
+    AgentWorks,
+    /// No session of the breakglass agent is under way.
+    #[error("no breakglass agent works now")]
+    NoAgentWorks,
+    /// More mutating verbs were asked for than the configuration lets an agent begin.
+    #[error("the agent may begin at most {}; see `mutations` under [breakglass.agent]", plural(*most, "mutating verb"))]
+    TooManyForAgent {
+        /// The most that the configuration allows.
+        most: usize,
+    },
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::AgentRules;
 use crate::model::id::Actor;
 use crate::model::time::{MINUTE, Timestamp};
 use crate::model::untrusted::Untrusted;
@@ -28,6 +29,9 @@ pub struct BreakglassRules {
     pub drill_red_ms: i64,
     /// Whether an operator may ask an agent for a diagnosis.
     pub diagnoses: bool,
+    /// The limits of the breakglass agent; none where none is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentRules>,
 }
 
 /// The span over which the rate limit counts mutating verbs, in milliseconds.

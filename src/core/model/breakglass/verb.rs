@@ -58,6 +58,17 @@ impl Verb {
         !matches!(self, Self::Status | Self::Forensics)
     }
 
+    /// The state that the VM reads once the verb has done its work; none for a verb after which several
+    /// are right.
+    #[must_use]
+    pub const fn leaves(self) -> Option<&'static str> {
+        match self {
+            Self::Cycle | Self::Start => Some("running"),
+            Self::Stop => Some("stopped"),
+            Self::Status | Self::Forensics | Self::Reset => None,
+        }
+    }
+
     /// The verb's effect, shown before an operator confirms it.
     #[must_use]
     pub const fn explains(self) -> &'static str {
@@ -123,6 +134,9 @@ impl VerbResult {
             Self::Exited { code: 0 } => "exit code 0".into(),
             Self::Exited { code: 2 } => "refused by the hypervisor (exit code 2)".into(),
             Self::Exited { code: 75 } => "busy: another verb is running (exit code 75)".into(),
+            Self::Exited { code: 71 } => {
+                "failed: qm reported success, and the VM did not follow (exit code 71)".into()
+            }
             Self::Exited { code } => format!("failed, exit code {code}"),
             Self::NotBegun { why } => format!("did not begin: {}", why.clean_line()),
             Self::Unknown { why } => format!("UNKNOWN: {}", why.clean_line()),
@@ -147,6 +161,28 @@ pub struct VerbEnd {
     pub request: Option<Untrusted>,
     /// The stored output, where there was any.
     pub capture: Option<Capture>,
+    /// The host's warnings: a lock, HA, a cluster without quorum, a process that can't die.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Untrusted>,
+}
+
+impl VerbEnd {
+    /// The end of a verb of which only the result is known.
+    #[must_use]
+    pub const fn of(result: VerbResult) -> Self {
+        Self { result, reads: None, request: None, capture: None, warnings: Vec::new() }
+    }
+
+    /// The result in a few words, with the host's warnings.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = self.result.summary();
+        for warning in &self.warnings {
+            text.push_str("; ");
+            text.push_str(&warning.clean_line());
+        }
+        text
+    }
 }
 
 /// Stored output, addressed by its content.

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use crate::model::command::{Command, Refusal};
-use crate::model::input::Input;
-use crate::model::issue::Issue;
+use crate::model::effect::Effect;
+use crate::model::input::{CloneEnd, Input};
+use crate::model::issue::{Arming, Issue};
 use crate::model::policy::Policy;
 use crate::model::time::MINUTE;
+use crate::query::explain;
 use crate::step::tests::scenario::{FleetScenario, RUN, issue, repo};
 
 #[test]
@@ -50,6 +52,51 @@ fn queue_refuses_more_than_its_depth() {
     assert_eq!(scenario.fleet.queue.len(), 3);
     let submit = Command::Submit { repo: repo(1), prompt: "x".into(), priority: None, job: None };
     assert_eq!(scenario.operate(submit), Err(Refusal::QueueFull));
+}
+
+#[test]
+fn first_clone_holds_no_permit_and_is_begun_once() {
+    let mut scenario = FleetScenario::with_policy(Policy { capacity: 1, ..Policy::default() });
+    scenario.input(Input::Uncloned([repo(1)].into()));
+    scenario.input(Input::Issues(vec![issue(1, Some(0)), issue(2, None)]));
+    assert_eq!(scenario.effects.iter().filter(|e| matches!(e, Effect::Clone { .. })).count(), 1);
+    let at_work = |scenario: &FleetScenario| {
+        scenario
+            .fleet
+            .at_work
+            .iter()
+            .map(|id| scenario.fleet.runs[id].work.repo().clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(at_work(&scenario), [repo(2)]);
+    scenario.input(Input::Tick);
+    assert!(!scenario.effects.iter().any(|e| matches!(e, Effect::Clone { .. })));
+    assert!(scenario.operate(Command::SetCapacity { permits: 2 }).is_ok());
+    assert_eq!(at_work(&scenario), [repo(2)]);
+    let begins = |scenario: &FleetScenario| {
+        scenario.effects.iter().any(|effect| matches!(effect, Effect::Clone { .. }))
+    };
+    // One whose run is gone is begun again; after one that failed, the run meets the error.
+    scenario.input(Input::Cloned { repo: repo(1), end: CloneEnd::Abandoned });
+    assert!(begins(&scenario) && at_work(&scenario) == [repo(2)]);
+    scenario.input(Input::Cloned { repo: repo(1), end: CloneEnd::Failed });
+    assert!(!begins(&scenario) && at_work(&scenario).len() == 2);
+    assert!(scenario.volatile.lacks_clone(&repo(1)), "the next run waits for another clone");
+    scenario.input(Input::Cloned { repo: repo(1), end: CloneEnd::Done });
+    assert!(!scenario.volatile.lacks_clone(&repo(1)));
+}
+
+#[test]
+fn explanation_of_an_unknown_arming_fits_the_tracker() {
+    for (remote, named) in [(vec![], true), (vec![repo(1)], false)] {
+        let remote = remote.into_iter().collect();
+        let mut scenario = FleetScenario::with_policy(Policy { remote, ..Policy::default() });
+        let arming = Arming::Unknown { why: "no event".into() };
+        scenario.input(Input::Issues(vec![Issue { arming, ..issue(1, None) }]));
+        let lines = explain::issue(&scenario.fleet, &issue(1, None).key).join("\n");
+        assert!(lines.contains("What to do: "), "{lines}");
+        assert_eq!(lines.contains("armed_by"), named, "{lines}");
+    }
 }
 
 proptest! {

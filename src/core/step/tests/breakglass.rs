@@ -21,15 +21,15 @@ use crate::step::stepper::Step;
 
 const DAY: i64 = 24 * 60 * MINUTE;
 
-struct BreakglassScenario {
-    fleet: Fleet,
+pub(super) struct BreakglassScenario {
+    pub(super) fleet: Fleet,
     volatile: Volatile,
-    at: Timestamp,
+    pub(super) at: Timestamp,
     /// Every event so far, with its time.
-    events: Vec<(Timestamp, Event)>,
+    pub(super) events: Vec<(Timestamp, Event)>,
 }
 
-fn rules(drill: bool) -> BreakglassRules {
+pub(super) fn rules(drill: bool) -> BreakglassRules {
     BreakglassRules {
         vm: "devvm".into(),
         hypervisor: "pve".into(),
@@ -39,34 +39,40 @@ fn rules(drill: bool) -> BreakglassRules {
         drill_ms: drill.then_some(7 * DAY),
         drill_red_ms: 8 * DAY,
         diagnoses: true,
+        agent: None,
     }
 }
 
 impl BreakglassScenario {
-    fn new(drill: bool) -> Self {
+    pub(super) fn new(drill: bool) -> Self {
         let mut scenario = Self {
             fleet: Fleet::default(),
             volatile: Volatile::default(),
             at: Timestamp(1_000),
             events: vec![],
         };
-        let policy = Policy { breakglass: Some(rules(drill)), ..Policy::default() };
-        scenario.input(Input::Started { policy: Box::new(policy) });
+        scenario.use_rules(rules(drill));
         scenario
     }
 
-    fn input(&mut self, input: Input) -> Step {
+    /// Starts afk with these rules.
+    pub(super) fn use_rules(&mut self, rules: BreakglassRules) -> Step {
+        let policy = Policy { breakglass: Some(rules), ..Policy::default() };
+        self.input(Input::Started { policy: Box::new(policy) })
+    }
+
+    pub(super) fn input(&mut self, input: Input) -> Step {
         let out = step(&mut self.fleet, &mut self.volatile, self.at, input);
         self.events.extend(out.events.iter().map(|event| (self.at, event.clone())));
         out
     }
 
-    fn pass(&mut self, ms: i64) -> Step {
+    pub(super) fn pass(&mut self, ms: i64) -> Step {
         self.at = self.at.plus(ms);
         self.input(Input::Tick)
     }
 
-    fn request_as(
+    pub(super) fn request_as(
         &mut self,
         who: &str,
         role: Role,
@@ -83,33 +89,33 @@ impl BreakglassScenario {
         (out.reply.unwrap().1, out.effects)
     }
 
-    fn request(&mut self, who: &str, request: BreakglassRequest) -> Reply {
+    pub(super) fn request(&mut self, who: &str, request: BreakglassRequest) -> Reply {
         self.request_as(who, Role::Operator, request).0
     }
 
-    fn arm(&mut self, who: &str) {
+    pub(super) fn arm(&mut self, who: &str) {
         let request = BreakglassRequest::Arm { reason: "it hangs".into(), take_over: false };
         assert_eq!(self.request(who, request), Ok(Accepted::Ok));
     }
 
-    fn confirm(&self, verb: Verb) -> Confirmation {
+    pub(super) fn confirm(&self, verb: Verb) -> Confirmation {
         let seen = self.fleet.breakglass.seen(verb, "devvm");
         Confirmation { name: "devvm".into(), seen, again: None }
     }
 
-    fn mutate(&mut self, who: &str, verb: Verb) -> Reply {
+    pub(super) fn mutate(&mut self, who: &str, verb: Verb) -> Reply {
         let confirm = Some(self.confirm(verb));
         self.request(who, BreakglassRequest::Verb { verb, confirm })
     }
 
-    fn end(&mut self, verb: VerbId, result: VerbResult) -> Step {
+    pub(super) fn end(&mut self, verb: VerbId, result: VerbResult) -> Step {
         let reads = Some("running".into());
-        let end = VerbEnd { result, reads, request: None, capture: None };
+        let end = VerbEnd { reads, ..VerbEnd::of(result) };
         self.input(Input::Breakglass(BreakglassReport::Ended { verb, end }))
     }
 
     /// The fleet as a fold of the events, as a client or the next life of afk gets it.
-    fn folded(&self) -> Fleet {
+    pub(super) fn folded(&self) -> Fleet {
         let mut fleet = Fleet::default();
         for (at, event) in &self.events {
             fleet.apply(*at, event);
@@ -118,18 +124,37 @@ impl BreakglassScenario {
     }
 }
 
-fn refusal(reply: &Reply) -> BreakglassRefusal {
+pub(super) fn refusal(reply: &Reply) -> BreakglassRefusal {
     match reply {
         Err(Refusal::Breakglass { reason }) => reason.clone(),
         other => panic!("{other:?} is not a refusal of breakglass"),
     }
 }
 
-fn begun_verb(reply: &Reply) -> VerbId {
+pub(super) fn begun_verb(reply: &Reply) -> VerbId {
     match reply {
         Ok(Accepted::Verb { verb }) => *verb,
         other => panic!("{other:?} is not a verb"),
     }
+}
+
+#[test]
+fn revoked_operator_loses_the_arming_and_the_shells_at_once() {
+    let mut scenario = BreakglassScenario::new(false);
+    let arm = BreakglassRequest::Arm { reason: "it hangs".into(), take_over: false };
+    scenario.request("ana", arm).unwrap();
+    scenario.request("ana", BreakglassRequest::Shell { host: "devvm".into() }).unwrap();
+    let revoke =
+        |name: &str| Input::Breakglass(BreakglassReport::Revoked { actor: Actor(name.into()) });
+    assert!(scenario.input(revoke("bo")).events.is_empty());
+    assert!(scenario.fleet.breakglass.armed.is_some());
+    let out = scenario.input(revoke("ana"));
+    let why = "ana is not an operator any more".to_owned();
+    let closes = Effect::Breakglass(BreakglassTask::CloseShells { why });
+    assert!(out.effects.contains(&closes), "{:?}", out.effects);
+    assert_eq!(scenario.fleet.breakglass.armed, None);
+    assert_eq!(refusal(&scenario.request("ana", READ)), BreakglassRefusal::NotArmed);
+    assert_eq!(scenario.folded().breakglass, scenario.fleet.breakglass);
 }
 
 const READ: BreakglassRequest = BreakglassRequest::Verb { verb: Verb::Status, confirm: None };
@@ -153,6 +178,10 @@ fn breakglass_needs_an_arming_with_a_reason_that_expires() {
         e,
         Effect::Breakglass(BreakglassTask::CloseShells { why }) if why == "the arming expired"
     )));
+    assert_eq!(refusal(&scenario.request("ana", READ)), BreakglassRefusal::NotArmed);
+    // Its end counts before afk has noticed it.
+    scenario.arm("ana");
+    scenario.at = scenario.at.plus(30 * MINUTE);
     assert_eq!(refusal(&scenario.request("ana", READ)), BreakglassRefusal::NotArmed);
     // Arming again before the end prolongs the arming.
     scenario.arm("ana");

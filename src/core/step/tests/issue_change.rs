@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::agent_event::TurnEnd;
 use crate::model::approval::{Answer, EscalationKind};
 use crate::model::brief::Brief;
@@ -10,12 +11,13 @@ use crate::model::effect::{Effect, Task};
 use crate::model::event::Event;
 use crate::model::gate_report::ChangeClass;
 use crate::model::id::{Actor, OutboxId};
-use crate::model::input::{Input, RunFact};
+use crate::model::input::{Input, RunFact, TryFailure};
 use crate::model::issue::{Arming, Issue, RepoIdentity};
 use crate::model::ledger::Reason;
+use crate::model::outage::{OutageCause, OutageKind};
 use crate::model::outbox::{OutboxStep, StandingLabel};
 use crate::model::policy::Policy;
-use crate::model::run::{Activity, Outcome, TurnPrompt};
+use crate::model::run::Outcome;
 use crate::model::stage::Stages;
 use crate::model::time::Timestamp;
 use crate::model::verdict::Verdict;
@@ -131,6 +133,27 @@ fn retried_run_does_not_end_for_a_label_that_was_off_before() {
 }
 
 #[test]
+fn retried_run_does_not_end_for_a_label_that_afk_itself_took_off() {
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    scenario.operate(Command::Cancel { run: RUN }).unwrap();
+    for entry in scenario.fleet.outbox.keys().copied().collect::<Vec<_>>() {
+        scenario.input(Input::Delivered { entry });
+    }
+    // The label is off, and no look at the tracker has seen it yet.
+    scenario.operate(Command::Retry { run: RUN, guidance: "go on".into() }).unwrap();
+    assert!(scenario.run().issue.detached);
+    // A look that began before the removal does not attach the run again.
+    scenario.input(Input::Issues(vec![Issue { title: "Do it well".into(), ..issue(1, None) }]));
+    assert!(scenario.run().issue.detached);
+    scenario.input(Input::Issues(vec![Issue { arming: Arming::NotReady, ..issue(1, None) }]));
+    assert_eq!(scenario.outcome(), None);
+    // Armed again, its label counts again.
+    let arming = Arming::Trusted { by: Actor("ana".into()), at: Timestamp(9) };
+    scenario.input(Input::Issues(vec![Issue { arming, ..issue(1, None) }]));
+    assert!(!scenario.run().issue.detached);
+}
+
+#[test]
 fn edit_by_a_stranger_holds_the_run_and_asks_with_the_difference() {
     for (step, mut scenario, past) in at_each_step() {
         scenario.input(Input::Issues(vec![with_body("evil", hold())]));
@@ -186,6 +209,92 @@ fn every_turn_and_a_restart_keep_the_text_while_nobody_knows_who_edited_it() {
         folded.apply(*at, event);
     }
     assert_eq!(folded.runs[&RUN].issue, scenario.run().issue, "the journal has the text");
+}
+
+/// A run whose change passed the gate while nobody knew who had edited its issue.
+fn at_unjudged_push() -> FleetScenario {
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    let unknown = Arming::Unknown { why: "it lags".into() };
+    scenario.input(Input::Issues(vec![with_body("evil", unknown)]));
+    scenario.end_turn(TurnEnd::Done);
+    scenario.report_gate("h1", true, true);
+    scenario
+}
+
+fn pushes(scenario: &FleetScenario) -> bool {
+    let is_push = |e: &Effect| matches!(e, Effect::Begin { task: Task::Push { .. }, .. });
+    scenario.effects.iter().any(is_push)
+}
+
+#[test]
+fn push_waits_until_the_editor_of_its_issue_is_known() {
+    let trusted = issue(1, None).arming;
+    let changes: [(&str, &str, Arming); 5] = [
+        ("a stranger's edit", "evil", hold()),
+        ("a trusted edit", "evil", trusted.clone()),
+        ("edited back", "b", trusted),
+        ("edited back, unknown", "b", Arming::Unknown { why: "it lags".into() }),
+        ("taken off", "evil", Arming::NotReady),
+    ];
+    for (change, body, arming) in changes {
+        let mut scenario = at_unjudged_push();
+        assert!(!pushes(&scenario), "{change}: it waits");
+        assert!(matches!(scenario.run().progress.activity, Activity::Backoff { .. }), "{change}");
+        scenario.now = scenario.now.plus(10_000);
+        scenario.input(Input::Tick);
+        scenario.input(Input::Started { policy: Box::new(scenario.fleet.policy.clone()) });
+        assert!(!pushes(&scenario), "{change}: it still waits");
+        scenario.input(Input::Issues(vec![with_body(body, arming)]));
+        let (outcome, begins) = match change {
+            "a stranger's edit" => (Some(Outcome::NeedsHuman), "nothing"),
+            "a trusted edit" => (None, "turn"),
+            "taken off" => (Some(Outcome::Cancelled), "nothing"),
+            _ => (None, "push"),
+        };
+        assert_eq!(scenario.outcome(), outcome, "{change}");
+        assert_eq!(pushes(&scenario), begins == "push", "{change}");
+        let turn = matches!(
+            scenario.run().progress.activity,
+            Activity::Turn { prompt: TurnPrompt::Edited }
+        );
+        assert_eq!(turn, begins == "turn", "{change}");
+        assert_eq!(scenario.fleet.inbox().len(), usize::from(outcome == Some(Outcome::NeedsHuman)));
+    }
+}
+
+#[test]
+fn edit_whose_editor_stays_unknown_asks_as_one_of_a_stranger() {
+    let mut scenario = at_unjudged_push();
+    scenario.now = scenario.now.plus(30_000);
+    scenario.input(Input::Tick);
+    assert_eq!(scenario.outcome(), Some(Outcome::NeedsHuman));
+    let asked = scenario.fleet.inbox()[0].as_ref().clone();
+    assert_eq!(asked.kind, EscalationKind::Edited);
+    let text = asked.detail.as_received();
+    assert!(text.contains("it lags") && text.contains("-b\n+evil"), "{text}");
+    // The operator goes on without the edit, and the push does not wait again.
+    scenario.answer_newest(Answer::Approve).unwrap();
+    scenario.end_turn(TurnEnd::Done);
+    scenario.report_gate("h2", true, true);
+    assert!(pushes(&scenario), "{:?}", scenario.run().progress);
+}
+
+#[test]
+fn editor_is_waited_for_through_an_outage_of_the_forge() {
+    let mut scenario = at_unjudged_push();
+    let cause = OutageCause::new(OutageKind::Forge, "https://api");
+    let failure = TryFailure { why: "502".into(), wait_ms: 0 };
+    let repo = Some(repo(1));
+    scenario.input(Input::Unavailable { cause: cause.clone(), repo, failure });
+    for _ in 0..20 {
+        scenario.now = scenario.now.plus(30_000);
+        scenario.input(Input::Tick);
+        assert_eq!(scenario.outcome(), None, "the run is not at fault");
+        assert!(!pushes(&scenario));
+    }
+    scenario.input(Input::OutageTried { cause, failure: None });
+    scenario.input(Input::Issues(vec![with_body("b", issue(1, None).arming)]));
+    assert!(pushes(&scenario));
 }
 
 #[test]
@@ -265,6 +374,29 @@ fn issue_in_progress_elsewhere_is_left_alone() {
         matches!(step, OutboxStep::Label { label: Some(StandingLabel::InProgress), .. })
     };
     assert!(scenario.fleet.outbox.values().any(|entry| label(&entry.step)));
+}
+
+#[test]
+fn run_whose_issue_another_afk_claimed_first_ends_and_leaves_the_labels() {
+    let mut scenario =
+        FleetScenario::with_policy(Policy { remote: [repo(1)].into(), ..Policy::default() });
+    let armed = issue(1, None);
+    scenario.input(Input::Issues(vec![armed.clone()]));
+    let read = Ok(Some(Box::new(armed.clone())));
+    scenario.input(Input::IssueRead { key: armed.key.clone(), read });
+    let entries: Vec<OutboxId> = scenario.fleet.outbox.keys().copied().collect();
+    scenario.input(Input::Delivered { entry: entries[0] });
+    scenario.input(Input::ClaimLost { entry: entries[1] });
+    assert_eq!(scenario.outcome(), Some(Outcome::Cancelled));
+    assert!(scenario.run().progress.why.clean_line().contains("another afk"));
+    assert!(scenario.effects.contains(&Effect::Stop { run: RUN }));
+    assert!(scenario.effects.contains(&Effect::GiveBack { run: RUN }));
+    let on_tracker = scenario.fleet.outbox.values().filter(|e| e.step.issue().is_some()).count();
+    assert_eq!((on_tracker, scenario.fleet.inbox().len()), (0, 0), "{:?}", scenario.fleet.outbox);
+    // The same arming starts it no second time.
+    scenario.input(Input::Issues(vec![Issue { in_progress: true, ..armed.clone() }]));
+    scenario.input(Input::Issues(vec![armed]));
+    assert_eq!(scenario.fleet.live.len(), 0);
 }
 
 #[test]

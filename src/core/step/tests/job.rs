@@ -12,19 +12,11 @@ use crate::model::job::{Job, JobCommits, JobId, JobKind, JobStatus, QuestionEqui
 use crate::model::permission::Tool;
 use crate::model::policy::Policy;
 use crate::model::stage::Stages;
-use crate::step::tests::scenario::{FleetScenario, RUN};
+use crate::model::worktree::PreparedWorktree;
+use crate::step::tests::scenario::{self, FleetScenario, RUN};
 
 fn job(n: u8, kind: JobKind) -> Job {
-    Job {
-        id: JobId::new([n; 6]),
-        kind,
-        agent: None,
-        model: None,
-        budget: Some(MicroUsd(500)),
-        limit_ms: 1000,
-        metadata: None,
-        equipment: QuestionEquipment::default(),
-    }
+    Job { budget: Some(MicroUsd(500)), limit_ms: 1000, ..scenario::job(n, kind) }
 }
 
 fn submit(scenario: &mut FleetScenario, n: u8, kind: JobKind) -> Result<RunId, Refusal> {
@@ -44,13 +36,13 @@ fn status(scenario: &FleetScenario, n: u8) -> JobStatus {
 fn worktree_ready(scenario: &mut FleetScenario, run: RunId) {
     scenario.report_about(
         run,
-        RunFact::WorktreeReady {
+        RunFact::WorktreeReady(PreparedWorktree {
             path: "/j".into(),
             branch: "HEAD".into(),
             base: Sha("b".into()),
             stages: Stages::default(),
             permissions: Box::default(),
-        },
+        }),
     );
 }
 
@@ -188,6 +180,22 @@ fn question_gets_no_clone_and_no_tools() {
         matches!(effect, Effect::Answer { answer: Answer::Deny { .. }, by, .. } if *by == DecidedBy::Service)
     });
     assert!(denied && scenario.fleet.inbox().is_empty());
+}
+
+#[test]
+fn job_that_waited_for_an_answer_until_its_time_was_over_names_the_question() {
+    let mut scenario = FleetScenario::with_policy(Policy::default());
+    let run = submit(&mut scenario, 1, JobKind::Execute { clone: true }).unwrap();
+    worktree_ready(&mut scenario, run);
+    let (id, text, options) = ("q".into(), "Which branch?".into(), vec![]);
+    scenario.report_about(run, RunFact::Agent(AgentEvent::Question { id, text, options }));
+    assert_eq!(scenario.fleet.inbox().len(), 1);
+    end_turn(&mut scenario, run, TurnEnd::TimedOut);
+    scenario.report_about(run, RunFact::Collected { commits: None });
+    assert_eq!(status(&scenario, 1), JobStatus::Timeout);
+    let why = scenario.fleet.runs[&run].progress.why.clean_line();
+    assert!(why.contains("waited for an answer") && why.contains("Which branch?"), "{why}");
+    assert!(scenario.fleet.inbox().is_empty());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod admission;
 mod bounds;
 mod breakglass;
+mod breakglass_agent;
+mod fallback;
 mod issue_change;
 mod job;
 mod operator;

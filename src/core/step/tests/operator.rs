@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::{Answer, DecidedBy, EscalationKind};
 use crate::model::command::{Command, Refusal, Role};
@@ -13,7 +14,7 @@ use crate::model::input::{Input, RunFact};
 use crate::model::outbox::OutboxStep;
 use crate::model::permission::Tool;
 use crate::model::policy::Policy;
-use crate::model::run::{Activity, Outcome, TurnPrompt};
+use crate::model::run::Outcome;
 use crate::model::stage::Stage;
 use crate::model::verdict::Verdict;
 use crate::step::tests::scenario::{FleetScenario, RUN, repo};
@@ -155,8 +156,22 @@ fn approval_is_bound_single_use_and_expires() {
     let mut scenario = FleetScenario::in_turn(Policy::default());
     let asked = request(&mut scenario);
     assert_eq!(asked.kind, EscalationKind::Permission);
+    // An answer to another version is refused, and the question stays open.
+    let to_another_version = |scenario: &mut FleetScenario| {
+        let escalation = scenario.fleet.inbox()[0].id;
+        let answer = Answer::Approve;
+        let answered =
+            scenario.operate(Command::Answer { escalation, digest: Digest::ZERO, answer });
+        assert_eq!(answered, Err(Refusal::Stale { escalation }));
+    };
+    to_another_version(&mut scenario);
     assert!(scenario.answer_newest(Answer::Approve).is_ok());
     assert!(matches!(scenario.answer_newest(Answer::Approve), Err(Refusal::NotOpen { .. })));
+    // A question that never expires is bound to its version, too.
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    scenario.end_turn(TurnEnd::Refused { why: "no".into() });
+    assert_eq!(scenario.fleet.inbox()[0].expires, None);
+    to_another_version(&mut scenario);
     // It expires at its time, with or without a tick before.
     let mut scenario = FleetScenario::in_turn(Policy { answer_ms: 1_000, ..Policy::default() });
     request(&mut scenario);

@@ -1,21 +1,24 @@
 //! Outages: whom they hold, what they cost, who is asked, and how everything goes on.
 
-use crate::model::agent_event::TurnEnd;
+use crate::model::activity::{Activity, TurnPrompt};
+use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::{Answer, EscalationKind, EscalationState};
+use crate::model::capability::{Capabilities, Equipment};
 use crate::model::effect::{Effect, Task};
 use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::input::{Input, RunFact, TryFailure};
+use crate::model::job::{JobKind, JobStatus};
 use crate::model::ledger::Reason;
 use crate::model::notice::Notice;
 use crate::model::outage::{OutageCause, OutageKind};
-use crate::model::outbox::OutboxStep;
+use crate::model::outbox::{FailedDelivery, OutboxStep};
 use crate::model::policy::Policy;
-use crate::model::run::{Activity, Outcome, TurnPrompt};
+use crate::model::run::Outcome;
 use crate::model::time::{MINUTE, Timestamp};
 use crate::model::verdict::Verdict;
 use crate::query::explain;
-use crate::step::tests::scenario::{FleetScenario, RUN, issue, repo};
+use crate::step::tests::scenario::{FleetScenario, RUN, issue, job, repo};
 
 fn host() -> OutageCause {
     OutageCause::new(OutageKind::Remote, "git.acme.com")
@@ -432,7 +435,174 @@ fn step_behind_a_failed_one_of_its_issue_is_no_deadline() {
     let in_flight = scenario.fleet.next_deadline(&scenario.volatile);
     assert!(in_flight.is_none_or(|at| at > scenario.now), "{in_flight:?}");
     let error = "connection refused".into();
-    scenario.input(Input::NotDelivered { entry: entries[0], error, wait: 0, doubtful: false });
+    scenario.input(Input::NotDelivered(FailedDelivery {
+        entry: entries[0],
+        error,
+        wait: 0,
+        doubtful: false,
+    }));
     let next = scenario.fleet.next_deadline(&scenario.volatile).unwrap();
     assert!(next > scenario.now, "a tick at {next:?} would do nothing");
+}
+
+/// A job in a clone, with a time limit of ten minutes, whose clone can't be made.
+fn held_job() -> (FleetScenario, RunId) {
+    let mut scenario = FleetScenario::with_policy(policy());
+    let run = scenario.submit(job(1, JobKind::Execute { clone: true }));
+    scenario.report_about(run, unavailable(host()));
+    assert!(scenario.held(run));
+    (scenario, run)
+}
+
+#[test]
+fn job_waits_for_its_remote_and_goes_on() {
+    let (mut scenario, run) = held_job();
+    let until = scenario.now.plus(2 * MINUTE);
+    scenario.stays_away(&host(), until);
+    assert!(scenario.held(run) && !scenario.fleet.runs[&run].has_permit());
+    assert_eq!(scenario.fleet.runs[&run].job_status(), JobStatus::Running);
+    scenario.tick_next();
+    scenario.tried(&host(), None);
+    assert_eq!(scenario.fleet.runs[&run].progress.activity, Activity::Worktree);
+}
+
+#[test]
+fn job_waits_for_its_remote_no_longer_than_its_own_time() {
+    let (mut scenario, run) = held_job();
+    let until = scenario.now.plus(11 * MINUTE);
+    while scenario.now < until {
+        let next = scenario.fleet.next_deadline(&scenario.volatile).expect("a deadline");
+        scenario.now = next.max(scenario.now.plus(500));
+        scenario.input(Input::Tick);
+        scenario.tried(&host(), Some(failure()));
+    }
+    let ended = &scenario.fleet.runs[&run];
+    assert_eq!(ended.progress.outcome, Some(Outcome::Failed));
+    let (why, at) = (ended.progress.why.clean_line(), ended.progress.ended.unwrap());
+    assert!(why.contains("can't be reached") && why.contains("connection refused"), "{why}");
+    assert!(at.since(until.plus(-MINUTE)).abs() < 1000, "{at:?}");
+    assert!(scenario.fleet.inbox().is_empty(), "its caller decides");
+}
+
+#[test]
+fn steps_on_a_tracker_wait_for_the_end_of_its_outage() {
+    let remote = [repo(1)].into();
+    let mut scenario = FleetScenario::with_policy(Policy { remote, ..policy() });
+    let armed = issue(1, None);
+    scenario.input(Input::Issues(vec![armed.clone()]));
+    let read = Ok(Some(Box::new(armed.clone())));
+    scenario.input(Input::IssueRead { key: armed.key, read });
+    let forge = OutageCause::new(OutageKind::Forge, "https://api.github.com");
+    let away = failure();
+    scenario.input(Input::Unavailable { cause: forge.clone(), repo: None, failure: away });
+    let entry = *scenario.fleet.outbox.keys().next().unwrap();
+    let error = "502".into();
+    scenario.input(Input::NotDelivered(FailedDelivery { entry, error, wait: 0, doubtful: false }));
+    let until = scenario.now.plus(120 * MINUTE);
+    while scenario.now < until {
+        for tried in scenario.tick_next() {
+            scenario.tried(&tried, Some(failure()));
+            let delivers = |effect: &Effect| matches!(effect, Effect::Deliver { .. });
+            assert!(!scenario.effects.iter().any(delivers), "{:?}", scenario.effects);
+        }
+    }
+    assert_eq!(scenario.fleet.outbox[&entry].failures, 1, "nothing is tried in vain");
+    assert_eq!(scenario.questions(), 1);
+    scenario.tick_next();
+    scenario.tried(&forge, None);
+    let due =
+        |effect: &Effect| matches!(effect, Effect::Deliver { entry: due, .. } if *due == entry);
+    assert!(scenario.effects.iter().any(due), "{:?}", scenario.effects);
+}
+
+#[test]
+fn rights_that_a_cluster_refuses_are_asked_about_early() {
+    let mut scenario = FleetScenario::in_ci(policy());
+    let cause = OutageCause::new(OutageKind::ClusterLogin, "prod");
+    scenario.report(unavailable(cause.clone()));
+    let until = scenario.now.plus(4 * MINUTE);
+    while scenario.now < until {
+        for tried in scenario.tick_next() {
+            // Only another rollout shows that the rights are there.
+            scenario.tried(&tried, None);
+            scenario.report(unavailable(cause.clone()));
+        }
+    }
+    assert_eq!((scenario.questions(), scenario.outcome()), (1, None));
+    let question = scenario.fleet.inbox()[0].title.clean_line();
+    assert!(question.contains("prod"), "{question}");
+}
+
+/// The agent of the first run, with the agents that take its place.
+fn equipped(scenario: &mut FleetScenario, agent: &str, fallback: &[&str]) {
+    let equipment = Equipment {
+        agent: agent.into(),
+        can: Capabilities::default(),
+        model: None,
+        version: None,
+        place: None,
+        folder: None,
+        fallback: fallback.iter().map(|name| (*name).to_owned()).collect(),
+        unasked: Vec::new(),
+    };
+    scenario.agent_event(AgentEvent::Equipped(Box::new(equipment)));
+}
+
+#[test]
+fn another_agent_takes_the_turns_of_one_at_its_limit() {
+    let mut scenario = FleetScenario::in_turn(policy());
+    let limit = |scenario: &FleetScenario| TurnEnd::UsageLimit {
+        until: scenario.now.plus(90 * MINUTE),
+        why: "limit".into(),
+    };
+    let session = |session: &str| AgentEvent::SessionStarted {
+        session: session.into(),
+        model: None,
+        version: None,
+    };
+    equipped(&mut scenario, "claude", &["codex", "gemini"]);
+    scenario.agent_event(session("s1"));
+    let end = limit(&scenario);
+    assert!(!held_after(&mut scenario, end), "codex takes the turn");
+    let run = scenario.run();
+    assert_eq!((run.agent.instead.as_deref(), &run.agent.session), (Some("codex"), &None));
+    assert_eq!(run.progress.failures, 0);
+    assert!(matches!(
+        &run.progress.activity,
+        Activity::Turn { prompt: TurnPrompt::Continue { .. } }
+    ));
+    // The limit is known, and holds nothing of the repository.
+    let cause = OutageCause::new(OutageKind::UsageLimit, "claude");
+    let outage = scenario.fleet.outages.of(&cause).unwrap();
+    assert!(outage.repos.is_empty() && scenario.fleet.inbox().is_empty());
+    // One that can't log in is passed over; one without another waits.
+    equipped(&mut scenario, "codex", &["claude", "gemini"]);
+    scenario.agent_event(session("s2"));
+    let refused = TurnEnd::ApiError { status: Some(401), why: "invalid key".into() };
+    assert!(!held_after(&mut scenario, refused));
+    assert_eq!(scenario.run().agent.instead.as_deref(), Some("gemini"));
+    equipped(&mut scenario, "gemini", &["claude"]);
+    let end = limit(&scenario);
+    assert!(held_after(&mut scenario, end), "claude is at its limit");
+}
+
+#[test]
+fn api_and_git_of_one_forge_ask_one_question() {
+    let git = OutageCause::new(OutageKind::Remote, "github.com");
+    for (api, questions) in [("https://api.github.com", 1), ("https://ghe.acme.com", 2)] {
+        let mut scenario = FleetScenario::in_turn(policy());
+        scenario.end_turn(TurnEnd::Done);
+        scenario.report(unavailable(git.clone()));
+        let forge = OutageCause::new(OutageKind::Forge, api);
+        scenario.now = scenario.now.plus(3_000);
+        let away = Input::Unavailable { cause: forge, repo: None, failure: failure() };
+        scenario.input(away);
+        let until = scenario.now.plus(60 * MINUTE);
+        while scenario.now < until {
+            for tried in scenario.tick_next() {
+                scenario.tried(&tried, Some(failure()));
+            }
+        }
+        assert_eq!(scenario.questions(), questions, "{api}");
+    }
 }

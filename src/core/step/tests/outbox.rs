@@ -3,9 +3,10 @@
 use crate::model::approval::{Answer, EscalationKind};
 use crate::model::command::{Command, Refusal, Role};
 use crate::model::effect::Effect;
+use crate::model::event::Event;
 use crate::model::id::OutboxId;
 use crate::model::input::Input;
-use crate::model::outbox::{OutboxEntry, OutboxStep};
+use crate::model::outbox::{FailedDelivery, OutboxEntry, OutboxStep};
 use crate::model::policy::Policy;
 use crate::model::verdict::Verdict;
 use crate::query::{explain, outbox};
@@ -126,7 +127,7 @@ fn failing_step_is_listed_with_its_reason_and_the_next_try() {
     let mut scenario = done();
     let entry = steps(&scenario)[0];
     let error = "GitHub answered 502".into();
-    scenario.input(Input::NotDelivered { entry, error, wait: 0, doubtful: false });
+    scenario.input(Input::NotDelivered(FailedDelivery { entry, error, wait: 0, doubtful: false }));
     let line = outbox::troubled(&scenario.fleet).map(outbox::summary).next().unwrap();
     assert!(line.contains("failed 1 time: GitHub answered 502; next try 00:00:01 UTC"), "{line}");
 }
@@ -143,7 +144,12 @@ fn comment_that_may_still_arrive_is_looked_for_three_times() {
     }
     let comment = steps(&scenario)[0];
     let error = "the answer was lost".into();
-    scenario.input(Input::NotDelivered { entry: comment, error, wait: 0, doubtful: true });
+    scenario.input(Input::NotDelivered(FailedDelivery {
+        entry: comment,
+        error,
+        wait: 0,
+        doubtful: true,
+    }));
     scenario.input(Input::Delivered { entry: comment });
     let mut looks = 0;
     loop {
@@ -157,4 +163,14 @@ fn comment_that_may_still_arrive_is_looked_for_three_times() {
     }
     assert_eq!(looks, 3);
     assert!(scenario.now.0 >= 600_000);
+}
+
+#[test]
+fn notice_that_was_being_sent_at_a_crash_is_given_up() {
+    let mut scenario = done();
+    let entry = scenario.fleet.outbox.values().next().unwrap().id;
+    scenario.fleet.apply(scenario.now, &Event::Attempted { entry });
+    let policy = Box::new(scenario.fleet.policy.clone());
+    scenario.input(Input::Started { policy });
+    assert!(!scenario.fleet.outbox.contains_key(&entry), "{entry} may be sent twice");
 }

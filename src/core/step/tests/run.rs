@@ -1,13 +1,17 @@
 //! A run from its claim to its end: where each report leads, at each bound of the policy.
 
+use std::sync::Arc;
+
+use crate::model::activity::{Activity, TurnPrompt};
 use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::{Answer, EscalationKind};
 use crate::model::budget::{MicroUsd, Spend};
 use crate::model::effect::{Effect, Task};
+use crate::model::id::RunId;
 use crate::model::input::{Input, RunFact};
-use crate::model::outbox::OutboxStep;
+use crate::model::outbox::{FailedDelivery, OutboxStep};
 use crate::model::policy::Policy;
-use crate::model::run::{Activity, Outcome, TurnPrompt};
+use crate::model::run::Outcome;
 use crate::model::stage::{Phase, Stage};
 use crate::model::time::MINUTE;
 use crate::model::verdict::Verdict;
@@ -252,12 +256,12 @@ fn outbox_retries_a_failing_step_in_order_and_hides_no_escalation() {
     assert_eq!(scenario.fleet.inbox().len(), 1, "the escalation precedes any delivery");
     let first = *scenario.fleet.outbox.keys().next().unwrap();
     for _ in 0..20 {
-        scenario.input(Input::NotDelivered {
+        scenario.input(Input::NotDelivered(FailedDelivery {
             entry: first,
             error: "502".into(),
             wait: 0,
             doubtful: false,
-        });
+        }));
         assert_eq!(scenario.fleet.inbox().len(), 1);
         let due = scenario.fleet.outbox[&first].not_before;
         scenario.now = due;
@@ -307,4 +311,19 @@ fn failed_setup_asks_a_human_at_once_and_begins_no_turn() {
     assert!(asked[0].title.clean_line().contains("`npm ci`"), "{:?}", asked[0].title);
     assert!(asked[0].detail.as_received().contains("no such package"), "{:?}", asked[0].detail);
     assert!(scenario.fleet.locks.is_empty(), "nothing was pushed");
+}
+
+#[test]
+fn worktree_that_a_later_run_has_is_no_longer_the_first_ones() {
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    scenario.end_turn(TurnEnd::Refused { why: "no".into() });
+    let first = scenario.run().clone();
+    let path = first.workspace.worktree.clone();
+    assert!(path.is_some());
+    assert_eq!(scenario.fleet.own_worktree(&first), path.as_deref());
+    let mut later = first.clone();
+    later.id = RunId(first.id.0 + 1);
+    scenario.fleet.runs.insert(later.id, Arc::new(later.clone()));
+    assert_eq!(scenario.fleet.own_worktree(&first), None);
+    assert_eq!(scenario.fleet.own_worktree(&later), path.as_deref());
 }

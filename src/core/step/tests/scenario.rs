@@ -5,19 +5,21 @@ use crate::fleet::Fleet;
 use crate::fleet::volatile::Volatile;
 use crate::model::agent_event::{AgentEvent, TurnEnd};
 use crate::model::approval::Answer;
-use crate::model::command::{Command, CommandEnvelope, Reply, Role};
+use crate::model::command::{Accepted, Command, CommandEnvelope, Reply, Role};
 use crate::model::effect::Effect;
 use crate::model::event::Event;
 use crate::model::gate_report::{GateReport, GateRules, GateRun, TestExit, TestRun};
 use crate::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::model::input::{Input, RunFact};
 use crate::model::issue::{Arming, Issue, Priority};
+use crate::model::job::{Job, JobId, JobKind, QuestionEquipment};
 use crate::model::permission::{PermissionRequest, Tool};
 use crate::model::policy::Policy;
 use crate::model::run::Outcome;
 use crate::model::stage::Stages;
-use crate::model::time::Timestamp;
+use crate::model::time::{MINUTE, Timestamp};
 use crate::model::verdict::Verdict;
+use crate::model::worktree::PreparedWorktree;
 use crate::step::{Step, step};
 
 /// A fleet with its time and what the steps so far produced.
@@ -51,6 +53,7 @@ pub(super) fn issue(number: u64, priority: Option<u8>) -> Issue {
         class: crate::model::gate_report::ChangeClass::default(),
         needs_human: false,
         in_progress: false,
+        labels: vec![],
     }
 }
 
@@ -80,13 +83,13 @@ impl FleetScenario {
         let mut scenario = Self::with_policy(policy);
         scenario.input(Input::Issues(vec![issue(1, None)]));
         let (path, branch) = ("/w".to_owned(), "afk/1-t".to_owned());
-        scenario.report(RunFact::WorktreeReady {
+        scenario.report(RunFact::WorktreeReady(PreparedWorktree {
             path,
             branch,
             base: sha("b"),
             stages,
             permissions: Box::default(),
-        });
+        }));
         scenario
     }
 
@@ -177,6 +180,14 @@ impl FleetScenario {
         self.command(Role::Operator, action)
     }
 
+    /// Submits a job, which a scenario of these tests never refuses.
+    pub(super) fn submit(&mut self, job: Job) -> RunId {
+        let job = Some(Box::new(job));
+        let submit = Command::Submit { repo: repo(1), prompt: "do".into(), priority: None, job };
+        let Ok(Accepted::Queued { run, .. }) = self.operate(submit) else { panic!("refused") };
+        run
+    }
+
     pub(super) fn run(&self) -> &crate::model::run::Run {
         &self.fleet.runs[&RUN]
     }
@@ -190,6 +201,20 @@ impl FleetScenario {
         let newest = self.fleet.escalations.values().next_back().unwrap();
         let (escalation, digest) = (newest.id, newest.digest);
         self.operate(Command::Answer { escalation, digest, answer })
+    }
+}
+
+/// A caller's job with a time limit of ten minutes; `n` tells it from others.
+pub(super) fn job(n: u8, kind: JobKind) -> Job {
+    Job {
+        id: JobId::new([n; 6]),
+        kind,
+        agent: None,
+        model: None,
+        budget: None,
+        limit_ms: 10 * MINUTE,
+        metadata: None,
+        equipment: QuestionEquipment::default(),
     }
 }
 

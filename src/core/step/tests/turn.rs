@@ -1,6 +1,7 @@
 //! A turn in progress: where each event of a live agent leads.
 
-use crate::model::agent_event::{AgentEvent, TurnEnd};
+use crate::model::activity::{Activity, TurnPrompt};
+use crate::model::agent_event::{AgentEvent, ContextUse, TurnEnd};
 use crate::model::approval::{Answer, DecidedBy, EscalationKind, EscalationState};
 use crate::model::breaker::PAUSE;
 use crate::model::budget::{MicroUsd, Spend};
@@ -10,12 +11,13 @@ use crate::model::effect::{Effect, Task};
 use crate::model::id::{RunId, Sha};
 use crate::model::input::{Input, RunFact};
 use crate::model::ledger::Reason;
-use crate::model::permission::{Decision, Permissions, Tool};
+use crate::model::permission::{Decision, Pattern, Permissions, Tool};
 use crate::model::policy::{Policy, RemoteExecutor};
-use crate::model::run::{Activity, Outcome};
+use crate::model::run::Outcome;
 use crate::model::stage::Stages;
 use crate::model::time::Timestamp;
 use crate::model::verdict::Verdict;
+use crate::model::worktree::PreparedWorktree;
 use crate::step::tests::scenario::{FleetScenario, RUN, issue};
 
 fn usd(cents: i64) -> MicroUsd {
@@ -85,6 +87,24 @@ fn run_grant_covers_the_same_request_across_turns() {
 }
 
 #[test]
+fn refused_command_that_ran_is_escalated_once() {
+    let deny = Pattern::parse("shell(curl*)").unwrap();
+    for (command, refused) in [("git push --force", true), ("curl x", true), ("make", false)] {
+        let mut scenario = FleetScenario::in_turn(Policy::default());
+        let mut permissions = scenario.run().agent.permissions.clone();
+        permissions.deny.push(deny.clone());
+        let run = std::sync::Arc::make_mut(scenario.fleet.runs.get_mut(&RUN).unwrap());
+        run.agent.permissions = permissions;
+        scenario.report(RunFact::CommandRan { command: command.into() });
+        scenario.report(RunFact::CommandRan { command: command.into() });
+        let asked: Vec<_> = scenario.fleet.inbox().iter().map(|e| e.title.clean_line()).collect();
+        let expected = format!("ran without asking: {command}");
+        assert_eq!(asked, if refused { vec![expected] } else { vec![] });
+        assert!(scenario.run().live(), "the turn goes on");
+    }
+}
+
+#[test]
 fn edited_command_reaches_the_agent_unless_a_guardrail_forbids_it() {
     let mut scenario = requiring_approval();
     scenario.request_permission(Tool::Shell, "make");
@@ -111,7 +131,16 @@ fn withdrawn_request_leaves_the_inbox() {
 fn equipped(steer: Steer, interrupt: bool) -> AgentEvent {
     let can = Capabilities { steer, interrupt, ..Capabilities::default() };
     let agent = "x".into();
-    let equipment = Equipment { agent, can, model: None, version: None, place: None, folder: None };
+    let equipment = Equipment {
+        agent,
+        can,
+        model: None,
+        version: None,
+        place: None,
+        folder: None,
+        fallback: Vec::new(),
+        unasked: Vec::new(),
+    };
     AgentEvent::Equipped(Box::new(equipment))
 }
 
@@ -234,13 +263,13 @@ fn three_turns() -> FleetScenario {
     for n in 1..=3 {
         scenario.report_about(
             RunId(n),
-            RunFact::WorktreeReady {
+            RunFact::WorktreeReady(PreparedWorktree {
                 path: format!("/w/{n}"),
                 branch: "b".into(),
                 base: Sha("b".into()),
                 stages: Stages::default(),
                 permissions: Box::default(),
-            },
+            }),
         );
     }
     scenario
@@ -348,4 +377,51 @@ fn restart_keeps_the_requests_of_a_remote_agent() {
     scenario.request_permission(Tool::Shell, "make");
     assert_eq!(scenario.fleet.inbox().len(), 1);
     assert_ne!(scenario.fleet.inbox()[0].id, before);
+}
+
+fn overflow() -> TurnEnd {
+    TurnEnd::ContextOverflow { why: "prompt is too long".into() }
+}
+
+#[test]
+fn conversation_that_is_full_is_replaced_once_and_the_run_goes_on() {
+    let mut scenario = FleetScenario::in_ci(Policy::default());
+    let session = |session: &str| AgentEvent::SessionStarted {
+        session: session.into(),
+        model: None,
+        version: None,
+    };
+    // A pushed run is in a fix-forward turn that resumes its conversation.
+    scenario.report_verdict("h1", Verdict::Red);
+    scenario.agent_event(session("s1"));
+    scenario.agent_event(AgentEvent::Context(ContextUse { used: 199_000, size: Some(200_000) }));
+    assert_eq!(scenario.run().agent.context.and_then(ContextUse::percent), Some(99));
+    let turns = scenario.run().agent.turns;
+    scenario.end_turn(overflow());
+    assert_eq!(scenario.outcome(), None, "it does not freeze");
+    let begun = scenario.effects.iter().find_map(|effect| match effect {
+        Effect::Begin { task: Task::Turn { prompt, resume, .. }, .. } => Some((prompt, resume)),
+        _ => None,
+    });
+    let Some((TurnPrompt::Continue { of, .. }, None)) = begun else { panic!("{begun:?}") };
+    assert!(matches!(of.as_ref(), TurnPrompt::FixForward { .. }), "{of:?}");
+    assert_eq!(scenario.run().agent.turns, turns + 1);
+    assert_eq!((scenario.run().agent.context, scenario.run().progress.failures), (None, 0));
+    let told = scenario.effects.iter().any(|effect| {
+        matches!(effect, Effect::Note { text, .. } if text.clean_line().contains("a new one"))
+    });
+    assert!(told, "{:?}", scenario.effects);
+    // A new conversation that is too large as well would be so for ever.
+    scenario.agent_event(session("s2"));
+    scenario.end_turn(overflow());
+    assert_eq!(scenario.outcome(), Some(Outcome::Frozen));
+    assert_eq!(scenario.run().agent.session, None);
+}
+
+#[test]
+fn turn_that_is_done_allows_another_new_conversation() {
+    let mut scenario = FleetScenario::in_turn(Policy::default());
+    scenario.end_turn(overflow());
+    scenario.end_turn(TurnEnd::Done);
+    assert_eq!(scenario.run().agent.overflows, 0);
 }

@@ -32,6 +32,13 @@ use crate::model::untrusted::Untrusted;
 
 /// The most groups of source hunks that the gate takes back, one at a time.
 pub const HUNK_GROUPS: usize = 8;
+/// How much longer than the first red and green run together all runs but the baseline take before
+/// the gate looks for no further hunks that no test needs, in tenths. The gate may cost 2.5 times
+/// these two, and a run can take longer than the one before.
+const REPORT_TENTHS: u64 = 22;
+/// How long all runs but the baseline may always take while the gate looks for such hunks, in
+/// milliseconds.
+const REPORT_FLOOR_MS: u64 = 1_000;
 
 /// The gate's decision on a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,17 +321,18 @@ fn old_tests(report: &GateReport, concerns: &mut Vec<Concern>) -> Rule<()> {
     Ok(())
 }
 
-/// Takes further hunks back for the report, for no longer than the runs that decided.
+/// Takes further hunks back for the report, for as long as the whole gate stays within its cost.
 fn needed(report: &GateReport) -> Rule<()> {
     if !report.rules.needed || report.change.is_exempt() {
         return Ok(());
     }
-    let of = |run| report.of(run).iter().map(|run| run.took_ms).sum::<u64>();
-    let deciding = of(GateRun::Red) + of(GateRun::Green);
-    let spent: u64 = without(report).map(of).sum();
-    let next = of(GateRun::Green);
+    let first = |run| report.of(run).first().map_or(0, |run| run.took_ms);
+    let bound = (first(GateRun::Red) + first(GateRun::Green)) * REPORT_TENTHS / 10;
+    let paid = report.runs.iter().filter(|(run, _)| **run != GateRun::Baseline);
+    let spent: u64 = paid.flat_map(|(_, runs)| runs).map(|run| run.took_ms).sum();
+    let next = first(GateRun::Green);
     match without(report).find(|run| report.of(*run).is_empty()) {
-        Some(run) if spent + next <= deciding => Err(GateVerdict::Run(run)),
+        Some(run) if spent + next <= bound.max(REPORT_FLOOR_MS) => Err(GateVerdict::Run(run)),
         _ => Ok(()),
     }
 }

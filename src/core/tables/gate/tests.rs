@@ -400,20 +400,23 @@ fn what_must_not_be_pushed_closes_before_any_run() {
 }
 
 #[test]
-fn report_names_hunks_for_no_longer_than_the_deciding_runs() {
-    let mut wide = report();
-    wide.rules.needed = true;
-    wide.change.hunks = (0..20).map(|line| format!("a:{line}").as_str().into()).collect();
-    let slow = |run: TestRun| TestRun { took_ms: 100, ..run };
-    for (run, result) in [(B, passed()), (R, failed()), (G, passed())] {
-        wide.record(run, slow(result));
+fn report_names_hunks_within_the_cost_of_the_gate() {
+    // Red, green, the old tests and one hunk take twice as long as red and green.
+    for (took_ms, expected) in [(3_000, 1), (80, HUNK_GROUPS)] {
+        let mut wide = report();
+        wide.rules.needed = true;
+        wide.change.hunks = (0..20).map(|line| format!("a:{line}").as_str().into()).collect();
+        let slow = |run: TestRun| TestRun { took_ms, ..run };
+        for (run, result) in [(B, passed()), (R, failed()), (G, passed())] {
+            wide.record(run, slow(result));
+        }
+        let mut further = 0;
+        while let GateVerdict::Run(run) = wide.verdict() {
+            wide.record(run, slow(passed()));
+            further += usize::from(matches!(run, GateRun::Without(_)));
+        }
+        assert_eq!(further, expected, "runs of {took_ms} ms");
     }
-    let mut further = 0;
-    while let GateVerdict::Run(run) = wide.verdict() {
-        wide.record(run, slow(passed()));
-        further += usize::from(matches!(run, GateRun::Without(_)));
-    }
-    assert_eq!(further, 2, "as long as red and green");
 }
 
 fn any_exit() -> impl Strategy<Value = TestRun> {

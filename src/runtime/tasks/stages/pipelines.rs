@@ -60,8 +60,7 @@ pub(super) async fn follow(
     let section = task.config.woodpecker.as_ref();
     let section =
         section.ok_or("the repository names woodpecker, and [woodpecker] is not configured")?;
-    let token = task.runtime.services().secrets.get(&section.token).await;
-    let token = token.map_err(|error| chain(&error))?;
+    let token = outages::secret(&task.runtime, &section.token).await?;
     let server = WoodpeckerClient::new(&section.address, token).map_err(|error| chain(&error))?;
     let (branch, address) = (branch(task), &section.address);
     let pipelines = Pipelines { server, address, repo, branch, trigger, deadlines, task, pool };

@@ -77,47 +77,64 @@ async fn follow(
     let rollout = Rollout { client, target, sha, bounds, contains: &contains };
     let mut watchers = RolloutWatchers { runtime: &task.runtime, names: BTreeSet::new() };
     let blind = Mutex::new(None);
-    let away = |why: String| TaskError::outage(outages::of_cluster(context), why, 0);
+    let away = |Blind { why, denied, .. }: Blind| {
+        TaskError::outage(outages::of_cluster(context, denied), why, 0)
+    };
     let judging = rollout.judge(|update| match update {
         RolloutUpdate::State(line) => task.note(line),
         RolloutUpdate::Watcher(watcher) => {
-            note_sight(&blind, watcher.error.as_deref());
+            note_sight(&blind, watcher.error.as_deref(), watcher.denied);
             let last_seen = Timestamp(watcher.last_event);
             watchers.report(watcher.what, WatcherHealth { last_seen, error: watcher.error });
         }
     });
     let judgement = tokio::select! {
         judgement = judging => judgement,
-        why = blind_for_long(&blind) => return Err(away(why)),
+        blind = blind_for_long(&blind) => return Err(away(blind)),
     };
     // A verdict without sight rests on the past alone.
     let rests_on_sight = matches!(judgement.verdict, Verdict::Green | Verdict::Red);
     let unseen = blind.locked().take().filter(|_| !rests_on_sight);
     match unseen {
-        Some((_, why)) => Err(away(why)),
+        Some(blind) => Err(away(blind)),
         None => Ok(judgement),
     }
 }
 
-/// Since when no watcher has received anything but errors, and the last of them.
-type Blindness = Mutex<Option<(Instant, String)>>;
+/// A time in which no watcher received anything but errors.
+#[derive(Debug, Clone)]
+struct Blind {
+    since: Instant,
+    /// The last of the errors.
+    why: String,
+    /// Whether each error was a refusal of the API server: then a human must grant the rights.
+    denied: bool,
+}
 
-fn note_sight(blind: &Blindness, error: Option<&str>) {
+/// The present blindness; none while a watcher receives events.
+type Blindness = Mutex<Option<Blind>>;
+
+fn note_sight(blind: &Blindness, error: Option<&str>, denied: bool) {
     let mut blind = blind.locked();
     match (error, blind.as_mut()) {
         (None, _) => *blind = None,
-        (Some(error), Some((_, why))) => error.clone_into(why),
-        (Some(error), None) => *blind = Some((Instant::now(), error.to_owned())),
+        (Some(error), Some(known)) => {
+            error.clone_into(&mut known.why);
+            known.denied &= denied;
+        }
+        (Some(error), None) => {
+            *blind = Some(Blind { since: Instant::now(), why: error.to_owned(), denied });
+        }
     }
 }
 
-/// Resolves with the last error once every watcher has failed for [`BLIND`].
-async fn blind_for_long(blind: &Blindness) -> String {
+/// Resolves once every watcher has failed for [`BLIND`].
+async fn blind_for_long(blind: &Blindness) -> Blind {
     loop {
         sleep(Duration::from_secs(1)).await;
-        let long = |known: &&(Instant, String)| known.0.elapsed() >= BLIND;
-        if let Some((_, why)) = blind.locked().as_ref().filter(long) {
-            return why.clone();
+        let long = |known: &&Blind| known.since.elapsed() >= BLIND;
+        if let Some(known) = blind.locked().as_ref().filter(long) {
+            return known.clone();
         }
     }
 }

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::super::ApiState;
-use super::output::LineText;
-use super::{ServiceCaller, ServiceRefusal, new_job_id, submit};
+use super::{ServiceCaller, ServiceRefusal, submit};
 use crate::config::answer::AnswerSettings;
+use crate::core::fleet::Fleet;
+use crate::core::model::activity::Activity;
 use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::command::{Command, Refusal};
 use crate::core::model::id::RunId;
 use crate::core::model::job::{Job, JobId, JobKind, QuestionEquipment};
 use crate::core::model::run::Outcome;
+use crate::journal::job_output::LineText;
 use crate::runtime::Handle;
 
 /// The longest answer that is kept until its end, in bytes. A streamed answer has no bound: its caller
@@ -22,9 +24,11 @@ use crate::runtime::Handle;
 const ANSWER: usize = 8 * 1024 * 1024;
 
 /// A question of a caller, ready to become a job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ServiceQuestion {
     pub(super) prompt: String,
+    /// The caller's own part, which ends the prompt.
+    pub(super) message: String,
     pub(super) kind: JobKind,
     pub(super) settings: AnswerSettings,
 }
@@ -41,6 +45,10 @@ pub(super) struct PendingAnswer {
     streams: bool,
     /// The answer has at least one part.
     begun: bool,
+    /// A part of the answer has more than white space.
+    has_text: bool,
+    /// A tool has run.
+    used_tools: bool,
     /// The whole lines so far, of an agent that doesn't stream.
     lines: LineText,
     /// A tool has run since the last part.
@@ -48,18 +56,20 @@ pub(super) struct PendingAnswer {
     ended: bool,
     /// The tokens and the money of the answer so far.
     pub(super) spend: Spend,
+    /// Remarks on how the agent worked, such as that another one took its place; known at the end.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Submits a question as a job.
 ///
 /// # Errors
-/// Returns the core's refusal in the shape of the service.
+/// The core's refusal; [`refused`] gives it the shape of the service.
 pub(super) async fn ask(
     state: &ApiState,
-    caller: ServiceCaller,
+    caller: &ServiceCaller,
     question: ServiceQuestion,
-) -> Result<PendingAnswer, ServiceRefusal> {
-    let id = new_job_id()?;
+    id: JobId,
+) -> Result<PendingAnswer, Refusal> {
     let AnswerSettings { agent, role, tools, clone, max_usd, seconds, model, .. } =
         question.settings;
     let job = Job {
@@ -72,28 +82,47 @@ pub(super) async fn ask(
         metadata: None,
         equipment: QuestionEquipment { role, tools, clone },
     };
-    let events = state.handle.listen(id);
-    match submit(state, &caller, &question.prompt, job).await {
+    let Some(events) = state.handle.listen(id) else { return Err(Refusal::JobKnown { job: id }) };
+    match submit(state, caller, &question.prompt, job).await {
         Ok(run) => Ok(PendingAnswer {
             handle: state.handle.clone(),
             id,
             run,
-            caller,
+            caller: caller.clone(),
             events,
             streams: false,
             begun: false,
+            has_text: false,
+            used_tools: false,
             lines: LineText::default(),
             is_after_tool: false,
             ended: false,
             spend: Spend::default(),
+            warnings: Vec::new(),
         }),
         Err(refusal) => {
             state.handle.stop_listening(id);
-            Err(match refusal {
-                Refusal::Viewer => ServiceRefusal::from(&refusal),
-                other => ServiceRefusal::failed(&other.to_string()),
-            })
+            Err(refusal)
         }
+    }
+}
+
+/// The reason of an answer that took too long: what the job waits for, where it waits for an outage.
+pub(super) fn late(fleet: &Fleet, is_it: impl Fn(&Job) -> bool, seconds: u32) -> String {
+    let held = fleet.live_runs().filter(|run| run.work.job().is_some_and(&is_it));
+    let cause = held.filter_map(|run| match &run.progress.activity {
+        Activity::Held { cause, .. } => Some(cause.summary()),
+        _ => None,
+    });
+    let why = cause.last().map(|why| format!(": it waits, since {why}"));
+    format!("the agent gave no answer in {seconds} s{}", why.unwrap_or_default())
+}
+
+/// The core's refusal of a question in the shape of the service.
+pub(super) fn refused(refusal: &Refusal) -> ServiceRefusal {
+    match refusal {
+        Refusal::Viewer => ServiceRefusal::from(refusal),
+        other => ServiceRefusal::failed(&other.to_string()),
     }
 }
 
@@ -132,7 +161,7 @@ impl PendingAnswer {
                     return Ok(Some(self.part(whole)));
                 }
                 AgentEvent::ToolStart { .. } | AgentEvent::ToolEnd { .. } => {
-                    self.is_after_tool = self.begun;
+                    (self.is_after_tool, self.used_tools) = (self.begun, true);
                 }
                 AgentEvent::Usage(spend) => self.spend.add(spend),
                 _ => {}
@@ -143,6 +172,7 @@ impl PendingAnswer {
 
     fn part(&mut self, text: String) -> AnswerPart {
         self.begun = true;
+        self.has_text |= !text.trim().is_empty();
         AnswerPart { text, is_after_tool: std::mem::take(&mut self.is_after_tool) }
     }
 
@@ -155,7 +185,15 @@ impl PendingAnswer {
         };
         let snapshot = snapshots.wait_for(ended).await.map_err(|_| "afk has ended".to_owned())?;
         self.ended = true;
+        if let Some(run) = snapshot.fleet.runs.get(&self.run) {
+            self.warnings = run.agent.remarks();
+        }
         match snapshot.fleet.runs.get(&self.run) {
+            // An empty answer would look like one.
+            Some(run) if run.progress.outcome == Some(Outcome::Done) && !self.has_text => {
+                let tools = if self.used_tools { ", after it used tools" } else { "" };
+                Err(format!("the agent ended its turn without any text{tools}"))
+            }
             Some(run) if run.progress.outcome == Some(Outcome::Done) => Ok(()),
             Some(run) => Err(run.progress.why.clean_line()),
             None => Err("afk has already forgotten the job".into()),

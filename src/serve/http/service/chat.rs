@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
@@ -19,12 +19,14 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::{ApiState, KEEP_ALIVE, unbuffered};
-use super::answer::{AnswerPart, PendingAnswer, ServiceQuestion, ask};
+use super::answer::{self, AnswerPart, PendingAnswer, ServiceQuestion};
 use super::execute::usage;
+use super::idempotency::{Answered, RepeatedAnswer, ask_once};
 use super::openai::{OpenAiRefusal, check_parameters};
-use super::{ServiceCaller, ServiceRefusal, parse_body, service};
+use super::{REPLAYED, ServiceCaller, ServiceRefusal, idempotency, parse_body, service};
 use crate::config::service::ServiceConfig;
-use crate::core::model::job::JobKind;
+use crate::core::model::budget::Spend;
+use crate::core::model::job::{JobId, JobKind};
 use crate::core::model::untrusted::clean_line;
 use crate::runtime::clock;
 
@@ -159,18 +161,15 @@ pub(super) fn model(
     Err(ServiceRefusal { status: StatusCode::BAD_REQUEST, body })
 }
 
-/// The reason of an answer that took too long.
-pub(super) fn no_answer(seconds: u32) -> String {
-    format!("the agent gave no answer in {seconds} s")
-}
-
 /// Answers a dialogue, at once or as a stream.
 pub(in super::super) async fn completions(
     State(state): State<ApiState>,
     caller: Result<ServiceCaller, ServiceRefusal>,
+    headers: HeaderMap,
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, OpenAiRefusal> {
     let caller = caller?;
+    let key = idempotency::key_of(&headers)?;
     let (config, _) = service(&state)?;
     let body: Value = parse_body(body)?;
     let chat: ChatRequest = parse_body(Ok(Json(body.clone())))?;
@@ -189,26 +188,40 @@ pub(in super::super) async fn completions(
         .ok_or_else(|| ServiceRefusal::field("messages", "must contain a message to answer"))?;
     let seconds = settings.seconds;
     let until = Instant::now() + Duration::from_secs(seconds.into());
-    let question = ServiceQuestion { prompt, kind: JobKind::Chat, settings };
-    let mut pending = ask(&state, caller, question).await?;
-    let late = move |_| no_answer(seconds);
-    let header = CompletionHeader::new(&pending, model);
+    let message = prompt.clone();
+    let question = ServiceQuestion { prompt, message, kind: JobKind::Chat, settings };
+    let include_usage = chat.stream_options.is_some_and(|options| options.include_usage);
+    let mut pending = match ask_once(&state, &caller, question, key.as_deref(), until).await? {
+        Answered::Pending(pending) => *pending,
+        Answered::Repeated(first) => {
+            let header = CompletionHeader::new(first.id, model);
+            let answer = if streams {
+                header.whole_stream(&first, include_usage)
+            } else {
+                Json(header.completion(&first.text, first.spend)).into_response()
+            };
+            return Ok((REPLAYED, answer).into_response());
+        }
+    };
+    let id = pending.id;
+    let header = CompletionHeader::new(id, model);
     if streams {
         let first = match timeout_at(until.min(Instant::now() + PATIENCE), pending.next()).await {
             Ok(first) => Some(first.map_err(|why| ServiceRefusal::failed(&why))?),
             Err(_) => None,
         };
-        let include_usage = chat.stream_options.is_some_and(|options| options.include_usage);
         let events = stream_chunks(header, pending, first, until, include_usage);
         let alive = KeepAlive::new().interval(KEEP_ALIVE);
         return Ok(unbuffered(Sse::new(events).keep_alive(alive)));
     }
-    let complete = timeout_at(until, pending.complete()).await.map_err(late);
-    let text = complete.and_then(|text| text).map_err(|why| ServiceRefusal::failed(&why))?;
-    let message = json!({"role": "assistant", "content": text});
-    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
-    let mut completion = header.object("chat.completion", &json!([choice]));
-    completion["usage"] = usage(pending.spend);
+    let complete = timeout_at(until, pending.complete()).await;
+    let late = |_| answer::late(&state.snapshot().fleet, |job| job.id == id, seconds);
+    let complete = complete.map_err(late).and_then(|text| text);
+    let text = complete.map_err(|why| ServiceRefusal::failed(&why))?;
+    let mut completion = header.completion(&text, pending.spend);
+    if !pending.warnings.is_empty() {
+        completion["warnings"] = json!(pending.warnings);
+    }
     Ok(Json(completion).into_response())
 }
 
@@ -223,8 +236,37 @@ struct CompletionHeader {
 }
 
 impl CompletionHeader {
-    fn new(pending: &PendingAnswer, model: String) -> Self {
-        Self { id: format!("chatcmpl-{}", pending.id), created: clock::wall().0 / 1000, model }
+    fn new(id: JobId, model: String) -> Self {
+        Self { id: format!("chatcmpl-{id}"), created: clock::wall().0 / 1000, model }
+    }
+
+    /// The whole answer as one object.
+    fn completion(&self, text: &str, spend: Spend) -> Value {
+        let message = json!({"role": "assistant", "content": text});
+        let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+        let mut completion = self.object("chat.completion", &json!([choice]));
+        completion["usage"] = usage(spend);
+        completion
+    }
+
+    /// A known answer as a stream.
+    fn whole_stream(&self, answer: &RepeatedAnswer, include_usage: bool) -> Response {
+        let delta = json!({"role": "assistant", "content": answer.text});
+        let mut events = vec![self.chunk(&delta, None)];
+        events.extend(self.end(answer.spend, include_usage));
+        unbuffered(Sse::new(stream::iter(events.into_iter().map(Ok::<_, Infallible>))))
+    }
+
+    /// The last events of a stream.
+    fn end(&self, spend: Spend, include_usage: bool) -> Vec<Event> {
+        let mut last = vec![self.chunk(&json!({}), Some("stop"))];
+        if include_usage {
+            let mut chunk = self.object("chat.completion.chunk", &json!([]));
+            chunk["usage"] = usage(spend);
+            last.push(data(&chunk));
+        }
+        last.push(Event::default().data("[DONE]"));
+        last
     }
 
     fn object(&self, object: &str, choices: &Value) -> Value {
@@ -274,16 +316,7 @@ fn stream_chunks(
                 let chunk = header.chunk(&json!({"content": text}), None);
                 Some((vec![chunk], Some((header, pending, None))))
             }
-            Ok(None) => {
-                let mut last = vec![header.chunk(&json!({}), Some("stop"))];
-                if include_usage {
-                    let mut chunk = header.object("chat.completion.chunk", &json!([]));
-                    chunk["usage"] = usage(pending.spend);
-                    last.push(data(&chunk));
-                }
-                last.push(Event::default().data("[DONE]"));
-                Some((last, None))
-            }
+            Ok(None) => Some((header.end(pending.spend, include_usage), None)),
             Err(why) => {
                 // The status 200 is already sent. Clients show the error of such an event, and there
                 // is no [DONE].

@@ -9,35 +9,35 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::super::ApiState;
-use super::output::{self, JobOutput};
+use super::numbers::{amount, seconds};
 use super::{
-    ServiceCaller, ServiceRefusal, VISIBLE, new_job_id, parse_body, require_text, service, submit,
+    REPLAYED, ServiceCaller, ServiceRefusal, VISIBLE, idempotency, new_job_id, parse_body,
+    require_text, service, submit, submitted_data, submitted_text,
 };
 use crate::config::answer::is_role;
+use crate::core::model::activity::Activity;
 use crate::core::model::budget::{MicroUsd, Spend};
 use crate::core::model::command::Refusal;
 use crate::core::model::job::{Job, JobCommits, JobId, JobKind, JobStatus, QuestionEquipment};
 use crate::core::model::run::Run;
 use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::Untrusted;
+use crate::journal::job_output::{self, JobOutput};
 
 /// The longest time limit of a job, in seconds.
 const LONGEST: u64 = 24 * 3600;
-/// The longest key of a request, in bytes.
-const LONGEST_KEY: usize = 255;
 
 #[derive(Debug, Deserialize)]
 struct ExecuteRequest {
     prompt: String,
     agent: String,
     /// Null is no limit of the caller's.
-    #[serde(default = "default_budget")]
+    #[serde(default = "default_budget", deserialize_with = "amount")]
     max_budget_usd: Option<f64>,
     /// Null is the longest limit.
-    #[serde(default = "default_seconds")]
+    #[serde(default = "default_seconds", deserialize_with = "seconds")]
     timeout_seconds: Option<u64>,
     #[serde(default)]
     metadata: Option<Map<String, Value>>,
@@ -63,7 +63,7 @@ pub(in super::super) async fn execute(
 ) -> Result<Response, ServiceRefusal> {
     let (config, _) = service(&state)?;
     let clone = config.workspace;
-    let key = idempotency_key(&headers)?;
+    let key = idempotency::key_of(&headers)?;
     let request: ExecuteRequest = parse_body(body)?;
     require_text("prompt", &request.prompt)?;
     if !is_role(&request.agent) {
@@ -78,7 +78,7 @@ pub(in super::super) async fn execute(
         return Err(ServiceRefusal::field("timeout_seconds", "must be from 1 to 86400"));
     }
     let id = match &key {
-        Some(key) => keyed_job_id(&caller, key),
+        Some(key) => idempotency::job_of(&caller, key),
         None => new_job_id()?,
     };
     let job = Job {
@@ -88,7 +88,7 @@ pub(in super::super) async fn execute(
         model: None,
         budget: request.max_budget_usd.map(MicroUsd::from_usd),
         limit_ms: i64::try_from(seconds * 1000).unwrap_or(i64::MAX),
-        metadata: request.metadata.map(|all| Value::Object(all).to_string().into()),
+        metadata: request.metadata.map(|all| submitted_data(Value::Object(all)).to_string().into()),
         equipment: QuestionEquipment::default(),
     };
     // Also while the queue is full, and while the kill switch is on: nothing begins.
@@ -114,30 +114,6 @@ pub(in super::super) async fn execute(
     }
 }
 
-/// The key of a request, by which its caller recognises it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ServiceRefusal> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = key.to_str().ok().filter(|key| !key.trim().is_empty() && key.len() <= LONGEST_KEY);
-    text.map(|key| Some(key.to_owned())).ok_or_else(|| {
-        let detail = "Idempotency-Key must have from 1 to 255 visible characters";
-        ServiceRefusal::detail(StatusCode::BAD_REQUEST, detail)
-    })
-}
-
-/// The identifier of the job that a caller's key stands for. The journal keeps it with the job, so a
-/// restart doesn't forget the key.
-fn keyed_job_id(ServiceCaller(caller): &ServiceCaller, key: &str) -> JobId {
-    let digest = Sha256::new()
-        .chain_update(b"idempotency-key\0")
-        .chain_update(caller.actor.0.as_bytes())
-        .chain_update(b"\0")
-        .chain_update(key.as_bytes())
-        .finalize();
-    let mut bytes = [0; 6];
-    bytes.copy_from_slice(&digest[..6]);
-    JobId::new(bytes)
-}
-
 /// The answer to a request whose key belongs to a known job: that job, if the request is the same.
 fn repeated(state: &ApiState, prompt: &str, job: &Job) -> Option<Result<Response, ServiceRefusal>> {
     let snapshot = state.snapshot();
@@ -147,13 +123,11 @@ fn repeated(state: &ApiState, prompt: &str, job: &Job) -> Option<Result<Response
         (&known.agent, known.budget, known.limit_ms, &known.metadata)
             == (&job.agent, job.budget, job.limit_ms, &job.metadata)
     };
-    if !same(known) || run.work.title().as_received() != prompt {
-        let detail = "Idempotency-Key belongs to a job with another request";
-        return Some(Err(ServiceRefusal::detail(StatusCode::CONFLICT, detail)));
+    if !same(known) || run.work.title().as_received() != submitted_text(prompt) {
+        return Some(Err(idempotency::of_another_request()));
     }
     let body = Json(json!({"job_id": job.id, "status": run.job_status()}));
-    let headers = [("idempotent-replayed", "true")];
-    Some(Ok((StatusCode::ACCEPTED, headers, body).into_response()))
+    Some(Ok((StatusCode::ACCEPTED, REPLAYED, body).into_response()))
 }
 
 /// `GET /jobs/{id}`: the status of a job, and its output so far.
@@ -168,7 +142,7 @@ pub(in super::super) async fn job(
     let run = snapshot.fleet.jobs.run(id).and_then(|run| snapshot.fleet.runs.get(&run));
     let run = run.cloned().ok_or_else(not_found)?;
     let reader = state.handle.store.reader(run.id);
-    let output = tokio::task::spawn_blocking(move || output::read(reader)).await;
+    let output = tokio::task::spawn_blocking(move || job_output::read(reader)).await;
     let repository = state.handle.base_clone(run.work.repo());
     let output = output.unwrap_or_default();
     describe(&run, output, &repository).map(Json).ok_or_else(not_found)
@@ -205,10 +179,21 @@ fn describe(run: &Run, output: JobOutput, repository: &Path) -> Option<Value> {
         "usage": usage(run.spend.total),
         "base": run.workspace.base,
         "commits": run.workspace.collected.as_ref().map(|commits| describe_commits(commits, repository)),
-        "warnings": run.workspace.stale_base.iter().map(Untrusted::clean_line).collect::<Vec<_>>(),
+        "warnings": warnings(run),
         "stderr": output.stderr,
         "error": failed.then(|| run.progress.why.clean_line()),
     }))
+}
+
+/// Remarks on a job that its caller should know: an old base, another agent in place of the one that was
+/// asked for, and what it waits for.
+fn warnings(run: &Run) -> Vec<String> {
+    let stale = run.workspace.stale_base.iter().map(Untrusted::clean_line);
+    let waits = match &run.progress.activity {
+        Activity::Held { cause, .. } => Some(format!("the job waits: {}", cause.summary())),
+        _ => None,
+    };
+    stale.chain(run.agent.remarks()).chain(waits).collect()
 }
 
 /// The commits of a job, with the place where somebody finds those that the remote lacks.
@@ -228,9 +213,7 @@ fn cost(spend: Spend) -> Value {
     if spend == Spend::default() {
         return Value::Null;
     }
-    #[allow(clippy::cast_precision_loss, reason = "budgets stay far below 2^52")]
-    let usd = spend.usd.0 as f64 / 1e6;
-    json!(usd)
+    json!(spend.usd.dollars())
 }
 
 /// The tokens of an answer; null if the agent reports none.

@@ -6,7 +6,7 @@
 //! POST /execute ─────────────┐
 //! POST /v1/chat/completions ─┼─▶ submit ─▶ Command::Submit ─▶ a run in the queue
 //! POST /v1/conversational ───┘       └─ answer.rs awaits the text of a chat or a session
-//! GET /jobs/{id} ─▶ the run's status in the snapshot, its output in the transcript (output.rs)
+//! GET /jobs/{id} ─▶ the run's status in the snapshot, its output in the transcript
 //! GET /v1/models ─▶ openai.rs, which also gives the errors of chats their shape
 //! ```
 
@@ -15,8 +15,9 @@ mod chat;
 mod converse;
 mod execute;
 mod health;
+mod idempotency;
+mod numbers;
 mod openai;
-mod output;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::core::model::command::{Accepted, Command, Refusal};
 use crate::core::model::id::{Repo, RunId};
 use crate::core::model::job::{Job, JobId};
 use crate::core::model::untrusted::clean_line;
+use crate::redact::Redactor;
 
 pub(super) use chat::completions;
 pub(super) use converse::conversational;
@@ -47,6 +49,9 @@ pub(super) use openai::{model, models};
 
 /// The longest time that `submit` waits for the snapshot that shows its job.
 const VISIBLE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The header of an answer that an earlier request with the same key got.
+const REPLAYED: [(&str, &str); 1] = [("idempotent-replayed", "true")];
 
 /// The sessions in which a caller waits for an answer; each lock admits one question at a time.
 pub(super) type Sessions = Mutex<BTreeMap<String, Arc<Mutex<()>>>>;
@@ -97,7 +102,7 @@ impl From<&Refusal> for ServiceRefusal {
 }
 
 /// A [`Caller`] whose rejection has the shape of the replaced service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ServiceCaller(Caller);
 
 impl FromRequestParts<ApiState> for ServiceCaller {
@@ -171,6 +176,26 @@ fn new_job_id() -> Result<JobId, ServiceRefusal> {
     Ok(JobId::new(bytes))
 }
 
+/// A caller's text as afk stores it: without the secrets that afk knows or recognises.
+fn submitted_text(text: &str) -> String {
+    Redactor::default().clean(text).into_owned()
+}
+
+/// A caller's data as afk stores it, each text in it as in [`submitted_text`].
+fn submitted_data(data: Value) -> Value {
+    match data {
+        Value::String(text) => Value::String(submitted_text(&text)),
+        Value::Array(items) => items.into_iter().map(submitted_data).collect(),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (submitted_text(&name), submitted_data(value)))
+                .collect(),
+        ),
+        other => other,
+    }
+}
+
 /// Queues a job, and returns once it is durable and `GET /jobs/{id}` finds it.
 async fn submit(
     state: &ApiState,
@@ -181,7 +206,7 @@ async fn submit(
     let repo = state.handle.config.service.as_ref().and_then(|s| s.repository.clone());
     let Some(repo) = repo else { return Err(Refusal::Unreachable) };
     let id = job.id;
-    let (prompt, job) = (prompt.into(), Some(Box::new(job)));
+    let (prompt, job) = (submitted_text(prompt).into(), Some(Box::new(job)));
     let action = Command::Submit { repo, prompt, priority: None, job };
     let (command, rights) = (caller.command("http", action), caller.rights.clone());
     let accepted = state.handle.command_with(command, rights).await?;

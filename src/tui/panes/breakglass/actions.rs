@@ -12,13 +12,17 @@ pub(super) const CONSOLE: KeyContext = KeyContext::closed("console");
 
 pub(super) const CONTEXTS: &[KeyContext] = &[BREAKGLASS, TERMINAL, CONSOLE];
 
-pub(super) const ARM: Action = Action::new("arm", "Arm breakglass");
-pub(super) const DISARM: Action = Action::new("disarm", "Disarm breakglass");
-pub(super) const DIAGNOSE: Action = Action::new("diagnose", "Diagnose");
+pub(super) const ARM: Action = Action::new("arm", "Arm breakglass").for_operators();
+pub(super) const DISARM: Action = Action::new("disarm", "Disarm breakglass").for_operators();
+/// Asks the breakglass agent for a diagnosis, or starts it, as its level is.
+pub(super) const DIAGNOSE: Action = Action::new("diagnose", "Start agent").for_operators();
+pub(super) const STOP_AGENT: Action = Action::new("stop-agent", "Stop agent").for_operators();
 pub(super) const CAPTURE_DIFF: Action = Action::new("capture-diff", "Compare captures");
 pub(super) const CONSOLE_LEAVE: Action = Action::new("console-leave", "Leave shell");
 pub(super) const CONSOLE_TYPE: Action = Action::new("console-type", "Return to shell");
 pub(super) const CONSOLE_CLOSE: Action = Action::new("console-close", "Close terminal");
+/// Yes to the question before pasted lines. It has no key, and is not among [`ACTIONS`].
+pub(super) const CONSOLE_PASTE: Action = Action::new("console-paste", "Paste lines");
 pub(super) const MARK: Action = Action::new("mark", "Select lines");
 pub(super) const REPLAY_PAUSE: Action = Action::new("replay-pause", "Toggle playback");
 pub(super) const REPLAY_FASTER: Action = Action::new("replay-faster", "Play faster");
@@ -29,6 +33,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ARM,
     DISARM,
     DIAGNOSE,
+    STOP_AGENT,
     CAPTURE_DIFF,
     CONSOLE_LEAVE,
     CONSOLE_TYPE,

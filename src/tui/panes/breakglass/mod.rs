@@ -5,6 +5,7 @@
 //! fleet; its result comes back as a [`PaneMessage`].
 
 mod actions;
+mod agent;
 mod prompts;
 mod replay;
 mod rows;
@@ -20,12 +21,14 @@ use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
 use self::actions::{
-    ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_CLOSE, CONSOLE_LEAVE, CONSOLE_TYPE, DIAGNOSE,
-    DISARM, MARK, REPLAY_FASTER, REPLAY_PAUSE, REPLAY_SLOWER, TERMINAL,
+    ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_CLOSE, CONSOLE_LEAVE, CONSOLE_PASTE,
+    CONSOLE_TYPE, DIAGNOSE, DISARM, MARK, REPLAY_FASTER, REPLAY_PAUSE, REPLAY_SLOWER, STOP_AGENT,
+    TERMINAL,
 };
 use self::rows::Item;
 use self::terminal::{Behind, Terminal};
 use crate::core::model::breakglass::{BreakglassRequest, ShellId, VerbId};
+use crate::core::model::command::Role;
 use crate::journal::transcript::Store;
 use crate::runtime::Snapshot;
 use crate::runtime::breakglass::console::FromShell;
@@ -42,6 +45,7 @@ use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Prompt, Reaction, Response, TextView};
 use crate::tui::theme::Tone;
 use crate::tui::widgets::list::{Cursor, List, first_row};
+use crate::tui::widgets::scrollbar::Extent;
 use crate::tui::widgets::span::piece;
 
 pub(crate) const ID: PaneId = PaneId::new(
@@ -54,9 +58,6 @@ pub(crate) const ID: PaneId = PaneId::new(
 pub(crate) const PANE: Registration =
     Registration::new(ID, |setup| Box::new(BreakglassPane::new(setup.cold_path.clone())))
         .with(actions::CONTEXTS, actions::ACTIONS);
-
-/// Bytes of pasted text that are sent to a shell at once.
-const PASTE: usize = 16 * 1024;
 
 /// The pane: its selection and its terminals.
 #[derive(Debug, Default)]
@@ -109,6 +110,9 @@ impl BreakglassPane {
         let state = scene.snapshot.breakglass();
         match self.cursor.row(&items) {
             None => Response::none(),
+            Some(Item::Verb(_) | Item::Host(_)) if scene.role == Role::Viewer => {
+                Response::message("viewers are read-only")
+            }
             Some(Item::Verb(verb)) if verb.mutates() => {
                 let rules = scene.snapshot.fleet.policy.breakglass.as_ref();
                 let ask = |rules| Response::prompt(prompts::confirm(*verb, rules, scene));
@@ -125,6 +129,7 @@ impl BreakglassPane {
                 }
                 Response::request(Request::OpenShell(host.clone()))
             }
+            Some(Item::Agent) => agent_calls(),
             Some(Item::Run(id)) => {
                 let run = rows::run(state, *id);
                 let capture = run
@@ -185,6 +190,16 @@ impl BreakglassPane {
         }
     }
 
+    /// Pastes the lines that the operator said yes to.
+    fn paste_lines(&mut self) -> Response {
+        let waiting =
+            self.front_mut().and_then(|terminal| Some((terminal.take_paste()?, terminal)));
+        let Some((text, terminal)) = waiting else {
+            return Response::message("no pasted lines wait");
+        };
+        pasted(terminal.paste(&text))
+    }
+
     fn replay(&mut self, action: Action) {
         let Some(Terminal { behind: Behind::Replay(replay), emulator, .. }) = self.front_mut()
         else {
@@ -206,6 +221,10 @@ impl BreakglassPane {
                 terminal.feed(&bytes);
                 Response::none()
             }
+            FromShell::Link(state) => {
+                terminal.set_link(state);
+                Response::none()
+            }
             FromShell::Ended(end) => {
                 let change = end.key.clone();
                 terminal.end(end);
@@ -216,9 +235,11 @@ impl BreakglassPane {
     }
 
     /// The rows with the text around them, in the inside of the frame.
-    fn lines(&self, area: Rect, scene: &Scene<'_>) -> Vec<Line<'static>> {
+    /// The lines of the pane, and the part of it that its rows take with how many of them it shows.
+    fn lines(&self, area: Rect, scene: &Scene<'_>) -> (Vec<Line<'static>>, Rect, Extent) {
         let Some(rules) = &scene.snapshot.fleet.policy.breakglass else {
-            return text::unconfigured(scene);
+            let all = Extent { first: 0, shown: 0, all: 0 };
+            return (text::unconfigured(scene), area, all);
         };
         let (width, height) = (usize::from(area.width), usize::from(area.height));
         let theme = scene.theme;
@@ -226,13 +247,14 @@ impl BreakglassPane {
         lines.truncate(height.saturating_sub(2));
         let items = rows::rows(scene.snapshot);
         let chosen = self.cursor.place(&items);
+        let is_bound = self.cursor.found(&items).is_some();
         let roomy = height >= 16;
         let about = if roomy {
             text::about(items.get(chosen), self.cold_path.as_deref(), scene, width)
         } else {
             Vec::new()
         };
-        let list = List { theme, focused: scene.focused, height, empty: "" };
+        let list = List { theme, focused: scene.focused, height, width, empty: "" };
         let (mut drawn, mut chosen_at, mut group) = (Vec::new(), 0, None);
         for (at, item) in items.iter().enumerate() {
             let heading = rows::heading(item);
@@ -244,23 +266,41 @@ impl BreakglassPane {
                 chosen_at = drawn.len();
             }
             let spans = rows::spans(item, &self.terminals, scene, width);
-            drawn.push(list.row(at == chosen, spans));
+            drawn.push(list.row(is_bound && at == chosen, spans));
         }
         let room = height.saturating_sub(lines.len() + about.len());
         let first = first_row(chosen_at, drawn.len(), room);
+        let extent = Extent { first, shown: room, all: drawn.len() };
+        let height = |rows: usize| u16::try_from(rows).unwrap_or(u16::MAX).min(area.height);
+        let rows = Rect { y: area.y + height(lines.len()), height: height(room), ..area };
         lines.extend(drawn.into_iter().skip(first).take(room));
-        while lines.len() + about.len() < height {
+        while lines.len() + about.len() < usize::from(area.height) {
             lines.push(Line::default());
         }
         lines.extend(about);
-        lines
+        (lines, rows, extent)
     }
+}
+
+/// What a paste says: nothing where all of it was sent.
+fn pasted(whole: bool) -> Response {
+    if whole {
+        return Response::none();
+    }
+    Response::message("the link is busy: part of the text was not pasted")
 }
 
 /// Shows the output of a verb as it comes.
 fn live_output(id: VerbId) -> Response {
     let lines = move |snapshot: &Snapshot, now| rows::output(snapshot, id, now);
     let document = TextView::live("Live output; the verb goes on without you", lines);
+    Response::open(Dialog::Text(TextView { at_end: true, ..document }))
+}
+
+/// Shows the calls of the breakglass agent as they come.
+fn agent_calls() -> Response {
+    let lines = |snapshot: &Snapshot, now| agent::calls(snapshot, now);
+    let document = TextView::live("The breakglass agent's calls", lines);
     Response::open(Dialog::Text(TextView { at_end: true, ..document }))
 }
 
@@ -273,8 +313,11 @@ impl Component for BreakglassPane {
         }
     }
 
-    fn actions(&self, _: &Scene<'_>) -> Vec<Action> {
+    fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
         match self.front() {
+            None if scene.snapshot.breakglass().agent.is_some() => {
+                vec![HELP, STOP_AGENT, OPEN, INBOX, DISARM, CAPTURE_DIFF, ZOOM, QUIT]
+            }
             None => vec![HELP, ARM, OPEN, INBOX, DISARM, CAPTURE_DIFF, ZOOM, QUIT],
             Some(shown) if shown.typing() => vec![CONSOLE_LEAVE],
             Some(Terminal { behind: Behind::Replay(_), .. }) => {
@@ -287,6 +330,13 @@ impl Component for BreakglassPane {
     fn act(&mut self, action: Action, scene: &Scene<'_>) -> Option<Response> {
         let browsing = scene.focused && !scene.covered && self.context() == TERMINAL;
         match action {
+            // What these act on must be on the screen first.
+            CAPTURE_DIFF | CONSOLE_TYPE | CONSOLE_CLOSE | CONSOLE_LEAVE | MARK | REPLAY_PAUSE
+            | REPLAY_FASTER | REPLAY_SLOWER
+                if !scene.focused =>
+            {
+                return Some(Reaction::Focus(ID).into());
+            }
             OPEN => return Some(self.open(scene)),
             BACK => {
                 // With no terminal in front, going back is the cockpit's.
@@ -297,10 +347,12 @@ impl Component for BreakglassPane {
             SEARCH_PREVIOUS if browsing => return Some(self.find(false)),
             ARM => return Some(Response::prompt(prompts::arm(scene))),
             DISARM => return Some(prompts::command(BreakglassRequest::Disarm)),
-            DIAGNOSE => return Some(prompts::command(BreakglassRequest::Diagnose)),
+            DIAGNOSE => return Some(prompts::agent(scene)),
+            STOP_AGENT => return Some(prompts::command(BreakglassRequest::StopAgent)),
             CAPTURE_DIFF => return Some(self.compare(scene)),
             CONSOLE_TYPE => return Some(self.resume()),
             CONSOLE_CLOSE => self.close(),
+            CONSOLE_PASTE => return Some(self.paste_lines()),
             CONSOLE_LEAVE => {
                 if let Some(terminal) = self.front_mut() {
                     terminal.leave();
@@ -344,14 +396,13 @@ impl Component for BreakglassPane {
 
     fn paste(&mut self, text: &str) -> Response {
         let Some(terminal) = self.front_mut().filter(|terminal| terminal.typing()) else {
-            return Response::none();
+            return Response::message("the pasted text was ignored: no shell has the keys");
         };
-        for piece in encode::paste(text, terminal.emulator.mode()).chunks(PASTE) {
-            if !terminal.send(piece.to_vec()) {
-                return Response::message("the link is busy: part of the text was not pasted");
-            }
+        if text.contains(['\n', '\r']) {
+            terminal.hold_paste(text.to_owned());
+            return prompts::paste(&terminal.name, text);
         }
-        Response::none()
+        pasted(terminal.paste(text))
     }
 
     fn copy(&self, _: &Scene<'_>) -> Option<String> {
@@ -364,13 +415,18 @@ impl Pane for BreakglassPane {
         ID
     }
 
+    fn is_needed(&self, snapshot: &Snapshot) -> bool {
+        snapshot.fleet.policy.breakglass.is_some()
+    }
+
     fn title(&self, scene: &Scene<'_>) -> String {
         let shown = self.front().filter(|_| scene.focused);
-        let leave = || scene.keymap.key_of(CONSOLE, CONSOLE_LEAVE);
+        let leave = || scene.keymap.keys_of(CONSOLE, CONSOLE_LEAVE).join(" or ");
         shown.map_or_else(|| ID.title.to_owned(), |shown| shown.title(&leave()))
     }
 
     fn prepare(&mut self, area: Rect, _: &Store, scene: &Scene<'_>) -> Response {
+        self.cursor.bind(&rows::rows(scene.snapshot));
         if scene.focused {
             self.resize(area);
         }
@@ -378,12 +434,14 @@ impl Pane for BreakglassPane {
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
-        match self.front().filter(|_| scene.focused) {
-            Some(shown) => {
-                let resume = scene.keymap.key_of(TERMINAL, CONSOLE_TYPE);
-                shown.draw(frame, area, scene, &resume);
-            }
-            None => frame.render_widget(Paragraph::new(self.lines(area, scene)), area),
+        if let Some(shown) = self.front().filter(|_| scene.focused) {
+            let resume = scene.keymap.key_of(TERMINAL, CONSOLE_TYPE);
+            let leave = scene.keymap.keys_of(CONSOLE, CONSOLE_LEAVE).join(" or ");
+            shown.draw(frame, area, scene, (&resume, &leave));
+        } else {
+            let (lines, rows, extent) = self.lines(area, scene);
+            frame.render_widget(Paragraph::new(lines), area);
+            extent.draw(frame, rows, scene.theme);
         }
     }
 
@@ -414,9 +472,10 @@ impl Pane for BreakglassPane {
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
-        match &self.front()?.behind {
+        let front = self.front()?;
+        match &front.behind {
             Behind::Replay(replay) => replay.due(now),
-            Behind::Shell { .. } => None,
+            Behind::Shell { .. } => front.link_due(now),
         }
     }
 

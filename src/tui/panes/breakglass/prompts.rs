@@ -1,13 +1,22 @@
 //! The questions that the pane asks before it acts.
 
+use super::actions::CONSOLE_PASTE;
 use crate::breakglass::ssh::KeyChange;
-use crate::core::model::breakglass::{BreakglassRequest, BreakglassRules, Confirmation, Verb};
+use crate::core::model::breakglass::{
+    AgentLevel, BreakglassRequest, BreakglassRules, Confirmation, Verb,
+};
 use crate::core::model::command;
 use crate::core::model::plural::plural;
+use crate::core::model::untrusted::clean_line;
 use crate::tui::component::Scene;
 use crate::tui::request::Request;
-use crate::tui::response::{Prompt, Response};
+use crate::tui::response::{Prompt, Reaction, Response};
 use crate::tui::widgets::text::age;
+
+/// The most characters of a pasted line that the question shows.
+const MAX_FIRST_LINE: usize = 100;
+/// The age from which on a reading says too little about locks, HA and quorum, in milliseconds.
+const FRESH: i64 = 5 * 60_000;
 
 /// The request that a breakglass command is.
 pub(super) fn command(request: BreakglassRequest) -> Response {
@@ -32,6 +41,44 @@ pub(super) fn arm(scene: &Scene<'_>) -> Prompt {
     Prompt { about: takes_over.into_iter().chain([allows]).collect(), ..prompt }
 }
 
+/// Asks the agent for a diagnosis, or asks what it may do before it starts, as its level is.
+pub(super) fn agent(scene: &Scene<'_>) -> Response {
+    let rules = scene.snapshot.fleet.policy.breakglass.as_ref().and_then(|r| r.agent.as_ref());
+    let Some((rules, host)) = rules
+        .filter(|rules| rules.level != AgentLevel::Read)
+        .and_then(|rules| Some((rules, rules.host.as_ref()?)))
+    else {
+        return command(BreakglassRequest::Diagnose);
+    };
+    let reads = "It reads the output of hosts, which untrusted programs wrote.";
+    if rules.level == AgentLevel::Ask {
+        let asks = format!("Each command on {host} and each verb becomes a question in the inbox.");
+        let submit = |task: String| {
+            command(BreakglassRequest::StartAgent { task: task.trim().into(), mutations: 0 })
+        };
+        let title = format!("Start the agent {}", rules.agent);
+        let prompt = Prompt::line(title, "Start", submit).about(asks).about(reads);
+        return Response::prompt(prompt.about("Say what it should do, or nothing."));
+    }
+    let most = rules.mutations;
+    let acts = format!(
+        "It runs commands on {host} and sends verbs BY ITSELF until the arming ends. {reads}"
+    );
+    let asks =
+        format!("Type how many mutating verbs it may begin (0 to {most}), then what it should do.");
+    let submit = |text: String| {
+        let (count, task) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        match count.parse() {
+            Ok(mutations) => {
+                command(BreakglassRequest::StartAgent { task: task.trim().into(), mutations })
+            }
+            Err(_) => Response::message("that is no number of mutating verbs: nothing was started"),
+        }
+    };
+    let title = format!("Start the agent {}", rules.agent);
+    Response::prompt(Prompt::line(title, "Start", submit).about(acts).about(asks))
+}
+
 /// Asks for the VM's name before a verb that changes it; the answer holds for the state shown.
 pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) -> Prompt {
     let state = scene.snapshot.breakglass();
@@ -49,7 +96,17 @@ pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) ->
     } else {
         format!("Type {vm} to go ahead. This can't be undone.")
     };
-    let about = vec![format!("{}: {}.", verb.as_str(), verb.explains()), reads, asks];
+    // A lock, HA or a lost quorum changes how the verb ends, and each reading looks for them.
+    let old = state.reads.as_ref().is_none_or(|(at, _)| scene.now.since(*at) > FRESH);
+    let unknown = "Locks, HA and quorum were not read just now: run status first to see them.";
+    let warnings =
+        state.warnings.iter().map(|warning| format!("WARNING: {}.", warning.clean_line()));
+    let about = [format!("{}: {}.", verb.as_str(), verb.explains()), reads]
+        .into_iter()
+        .chain(warnings)
+        .chain(old.then(|| unknown.to_owned()))
+        .chain([asks])
+        .collect();
     let submit = move |text: String| {
         let mut words = text.split_whitespace().map(str::to_owned);
         let name = words.next().unwrap_or_default();
@@ -57,6 +114,22 @@ pub(super) fn confirm(verb: Verb, rules: &BreakglassRules, scene: &Scene<'_>) ->
         command(BreakglassRequest::Verb { verb, confirm })
     };
     Prompt { about, ..Prompt::line(format!("{} {vm}", verb.as_str()), "Confirm", submit) }
+}
+
+/// Asks before pasted lines go to a shell: a program may run each of them as it comes.
+pub(super) fn paste(host: &str, text: &str) -> Response {
+    // Many terminals send a carriage return between the lines of a paste.
+    let lines = text.split(['\n', '\r']).filter(|line| !line.trim().is_empty());
+    let first = lines.clone().next().map(clean_line).unwrap_or_default();
+    let first: String = first.chars().take(MAX_FIRST_LINE).collect();
+    let count = plural(lines.count(), "line");
+    let means =
+        format!("The shell may run each line at once, without another key. The first one: {first}");
+    Response::confirm(
+        format!("Paste {count} into the shell on {host}?"),
+        means,
+        Reaction::Act(CONSOLE_PASTE),
+    )
 }
 
 /// Asks for the host's name before its new key is trusted.

@@ -2,6 +2,7 @@
 
 use ratatui::text::Span;
 
+use super::agent;
 use super::terminal::{Behind, Terminal};
 use crate::core::fleet::breakglass::BreakglassState;
 use crate::core::model::breakglass::{ShellId, Verb, VerbId, VerbResult, VerbRun};
@@ -20,6 +21,8 @@ pub(super) enum Item {
     Verb(Verb),
     /// A shell on a host.
     Host(String),
+    /// The breakglass agent's session, or the last one.
+    Agent,
     /// A verb that ran, or runs.
     Run(VerbId),
     Recording(ShellId),
@@ -31,10 +34,11 @@ pub(super) fn rows(snapshot: &Snapshot) -> Vec<Item> {
     let state = snapshot.breakglass();
     let verbs = Verb::ALL.map(Item::Verb).into_iter();
     let hosts = rules.hosts.iter().cloned().map(Item::Host);
+    let agent = (state.agent.is_some() || state.past_agent.is_some()).then_some(Item::Agent);
     let runs = state.under_way.keys().rev().copied().map(Item::Run);
     let past = state.past.iter().rev().map(|run| Item::Run(run.id));
     let recordings = state.recordings.iter().rev().map(|kept| Item::Recording(kept.shell));
-    verbs.chain(hosts).chain(runs).chain(past).chain(recordings).collect()
+    verbs.chain(hosts).chain(agent).chain(runs).chain(past).chain(recordings).collect()
 }
 
 /// The run of a verb by its number, past or under way.
@@ -48,6 +52,7 @@ pub(super) const fn heading(item: &Item) -> &'static str {
         Item::Verb(verb) if verb.mutates() => "MUTATING: type the VM's name to confirm",
         Item::Verb(_) => "READING: these verbs change nothing",
         Item::Host(_) => "SHELL",
+        Item::Agent => "AGENT",
         Item::Run(_) => "HISTORY",
         Item::Recording(_) => "RECORDINGS",
     }
@@ -70,6 +75,10 @@ pub(super) fn spans(
         }
         Item::Host(host) => {
             (format!("{host:<10} "), shell_line(terminals, state, host), Tone::Text)
+        }
+        Item::Agent => {
+            let (text, role) = agent::summary(state, now);
+            (format!("{:<10} ", agent::name(state)), text, role)
         }
         Item::Run(id) => match run(state, *id) {
             Some(run) => {
@@ -122,7 +131,7 @@ fn run_line(snapshot: &Snapshot, run: &VerbRun, now: Timestamp) -> (String, Tone
             };
             let seconds = at.since(run.began) / 1000;
             let (id, by, ago) = (run.id, &run.by, age(now, *at));
-            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.result.summary()), role)
+            (format!("{id} by {by}: {} in {seconds} s, {ago} ago", end.summary()), role)
         }
     }
 }

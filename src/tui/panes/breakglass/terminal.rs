@@ -9,12 +9,15 @@ use ratatui::widgets::Paragraph;
 use tokio::sync::mpsc;
 
 use super::replay::Replay;
+use crate::breakglass::link::LinkState;
 use crate::breakglass::recording::Asciicast;
 use crate::breakglass::shell::ToShell;
 use crate::core::model::breakglass::ShellId;
 use crate::core::model::plural::plural;
+use crate::core::model::untrusted::clean_line;
 use crate::runtime::breakglass::console::ShellEnd;
 use crate::term::emulator::Emulator;
+use crate::term::encode;
 use crate::tui::component::Scene;
 use crate::tui::motion::Motion;
 use crate::tui::theme::Tone;
@@ -25,6 +28,9 @@ use crate::tui::widgets::text::fit;
 /// so that no key reaches it, and get all of them typed into its next prompt.
 const ANSWERS: usize = 4096;
 const ANSWER_PERIOD: Duration = Duration::from_secs(1);
+
+/// Bytes of pasted text that are sent to a shell at once.
+const PASTE: usize = 16 * 1024;
 
 /// The replies to queries that may still be sent in this period.
 #[derive(Debug)]
@@ -78,6 +84,10 @@ pub(super) enum Behind {
         typing: bool,
         /// Why the shell ended.
         ended: Option<ShellEnd>,
+        /// The link to the host, and since when it is like this.
+        link: (LinkState, Instant),
+        /// Pasted lines that wait for a yes.
+        pasted: Option<String>,
     },
     Replay(Replay),
 }
@@ -94,7 +104,9 @@ impl Terminal {
         let (columns, rows) = emulator.size();
         // The channel is new: it has room.
         let _ = to.try_send(ToShell::Size(columns, rows));
-        let behind = Behind::Shell { id, to: Some(to), typing: true, ended: None };
+        let link = (LinkState::Live, Instant::now());
+        let behind =
+            Behind::Shell { id, to: Some(to), typing: true, ended: None, link, pasted: None };
         let answers = AnswerBudget::new(Instant::now());
         Self { name: host, emulator, behind, mark: None, row: 0, needle: None, answers }
     }
@@ -138,6 +150,68 @@ impl Terminal {
     pub(super) fn end(&mut self, end: ShellEnd) {
         if let Behind::Shell { to, typing, ended, .. } = &mut self.behind {
             (*to, *typing, *ended) = (None, false, Some(end));
+        }
+    }
+
+    /// Notes a change of the link.
+    pub(super) fn set_link(&mut self, state: LinkState) {
+        if let Behind::Shell { link, .. } = &mut self.behind {
+            *link = (state, Instant::now());
+        }
+    }
+
+    /// When the line about the link changes by itself: it counts the seconds of a silence.
+    pub(super) fn link_due(&self, now: Instant) -> Option<Instant> {
+        let Behind::Shell { link: (LinkState::Silent { .. }, since), ended: None, .. } =
+            &self.behind
+        else {
+            return None;
+        };
+        let seconds = now.saturating_duration_since(*since).as_secs();
+        Some(*since + Duration::from_secs(seconds + 1))
+    }
+
+    /// Pastes text into the shell. False: the link is busy, and a part was not sent.
+    pub(super) fn paste(&mut self, text: &str) -> bool {
+        let bytes = encode::paste(text, self.emulator.mode());
+        bytes.chunks(PASTE).all(|piece| self.send(piece.to_vec()))
+    }
+
+    /// Keeps pasted lines until the operator says yes.
+    pub(super) fn hold_paste(&mut self, text: String) {
+        if let Behind::Shell { pasted, .. } = &mut self.behind {
+            *pasted = Some(text);
+        }
+    }
+
+    /// Takes the pasted lines that wait.
+    pub(super) fn take_paste(&mut self) -> Option<String> {
+        match &mut self.behind {
+            Behind::Shell { pasted, .. } => pasted.take(),
+            Behind::Replay(_) => None,
+        }
+    }
+
+    /// The line about the link below the screen: none while the host answers.
+    fn link_line(&self, scene: &Scene<'_>, leave: &str) -> Option<(String, Tone)> {
+        let Behind::Shell { link: (state, since), ended: None, .. } = &self.behind else {
+            return None;
+        };
+        match state {
+            LinkState::Live => None,
+            LinkState::Opening(step) => {
+                let step = clean_line(step);
+                Some((format!(" {step}; {leave} leaves "), Tone::Accent))
+            }
+            LinkState::Silent { seconds } => {
+                let more = scene.instant.saturating_duration_since(*since).as_secs();
+                let seconds = seconds.saturating_add(more);
+                let waited = plural(seconds, "second");
+                Some((
+                    format!(" NO ANSWER from {} for {waited}; {leave} leaves ", self.name),
+                    Tone::Alarm,
+                ))
+            }
         }
     }
 
@@ -231,8 +305,15 @@ impl Terminal {
         self.emulator.text(self.mark.unwrap_or(self.row), self.row)
     }
 
-    /// Draws the screen of the terminal, its cursor while it has the keys, and why it ended.
-    pub(super) fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>, resume: &str) {
+    /// Draws the screen of the terminal, its cursor while it has the keys, and the state of the link.
+    /// `resume` is the key that returns to the shell, and `leave` the keys that leave it.
+    pub(super) fn draw(
+        &self,
+        frame: &mut Frame<'_>,
+        area: Rect,
+        scene: &Scene<'_>,
+        (resume, leave): (&str, &str),
+    ) {
         let theme = scene.theme;
         let browsed = !self.typing() && matches!(self.behind, Behind::Shell { .. });
         let marked = browsed.then(|| (self.mark.unwrap_or(self.row), self.row));
@@ -243,11 +324,15 @@ impl Terminal {
         {
             frame.set_cursor_position(cursor);
         }
-        if let Behind::Shell { ended: Some(end), .. } = &self.behind {
-            let text = format!(" {}; {resume} reconnects ", end.why.clean_line());
+        let line = if let Behind::Shell { ended: Some(end), .. } = &self.behind {
+            Some((format!(" {}; {resume} reconnects ", end.why.clean_line()), Tone::Alarm))
+        } else {
+            self.link_line(scene, leave)
+        };
+        if let Some((text, tone)) = line {
             let text = fit(&text, usize::from(area.width), theme.marks.cut);
             let spot = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
-            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(Tone::Alarm))), spot);
+            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(tone))), spot);
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use ratatui::text::Line;
 
-use super::actions::{ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_LEAVE};
+use super::actions::{ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_LEAVE, STOP_AGENT};
+use super::agent::is_asked;
 use super::rows::Item;
 use crate::core::model::breakglass::BreakglassRules;
+use crate::core::model::plural::plural;
 use crate::tui::component::Scene;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::span::piece;
@@ -33,13 +35,16 @@ pub(super) fn head(rules: &BreakglassRules, scene: &Scene<'_>, width: usize) -> 
         None => format!("{}: not read yet", rules.vm),
     };
     let mut lines = vec![line(reads, Tone::Text)];
+    for warning in &state.warnings {
+        lines.push(line(format!("warning: {}", warning.clean_line()), Tone::Warn));
+    }
     lines.push(if let Some(arming) = &state.armed {
         let left = arming.until.since(now) / 60_000 + 1;
         let (by, why) = (&arming.by, arming.reason.clean_line());
         line(format!("ARMED by {by}, {left} min left. Reason: {why}"), Tone::Alarm)
     } else {
         let key = scene.keymap.key_of(BREAKGLASS, ARM);
-        line(format!("off: {key} arms it, with a reason"), Tone::Dim)
+        line(format!("not armed: {key} arms it, with a reason"), Tone::Dim)
     });
     let drill = match (state.drill_red(now, rules), state.drill.good) {
         (Some(_), Some(good)) => {
@@ -50,7 +55,20 @@ pub(super) fn head(rules: &BreakglassRules, scene: &Scene<'_>, width: usize) -> 
         (None, None) if rules.drill_ms.is_none() => ("no drill configured".into(), Tone::Dim),
         (None, None) => ("no drill has passed yet".into(), Tone::Dim),
     };
-    lines.push(line(format!("{} · No AI in the path", drill.0), drill.1));
+    let path = if state.agent.is_some() { "" } else { " · No AI in the path" };
+    lines.push(line(format!("{}{path}", drill.0), drill.1));
+    if let Some(session) = &state.agent {
+        let key = scene.keymap.key_of(BREAKGLASS, STOP_AGENT);
+        let (agent, level) = (&session.terms.agent, session.terms.level.as_str());
+        let waits = session.open.values().filter(|call| is_asked(call, scene.snapshot)).count();
+        let waits = if waits > 0 {
+            format!(" {} in the inbox.", plural(waits, "question"))
+        } else {
+            String::new()
+        };
+        let text = format!("AGENT {agent} works at the level {level}; {key} stops it.{waits}");
+        lines.push(line(text, Tone::Alarm));
+    }
     if scene.snapshot.breakglass_ahead.is_some() {
         lines.push(line("AUDIT DEGRADED: kept in memory and at the host".into(), Tone::Alarm));
     }
@@ -68,7 +86,7 @@ pub(super) fn about(
     let text = match item {
         Some(Item::Verb(verb)) => format!("{}: {}", verb.as_str(), verb.explains()),
         Some(Item::Host(host)) => {
-            let leave = scene.keymap.key_of(CONSOLE, CONSOLE_LEAVE);
+            let leave = scene.keymap.keys_of(CONSOLE, CONSOLE_LEAVE).join(" or ");
             format!(
                 "a shell on {host}: its output is recorded, your keys are not. {leave} always returns \
                  here"
@@ -81,6 +99,7 @@ pub(super) fn about(
             let key = scene.keymap.key_of(BREAKGLASS, CAPTURE_DIFF);
             format!("Enter shows its output; {key} compares it with the capture before it")
         }
+        Some(Item::Agent) => "Enter shows the agent's calls; its session is recorded".into(),
         Some(Item::Recording(_)) => "Enter plays it".into(),
         None => String::new(),
     };

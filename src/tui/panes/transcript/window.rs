@@ -3,14 +3,26 @@
 
 use std::io;
 
-use ratatui::text::Line;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
 
-use super::cells::Cells;
+use super::cells::{CellLine, Cells};
+use super::index::Index;
+use super::pinned;
+use super::search::{SearchStep, TextSearch, places};
+use crate::core::model::agent_event::AgentEvent;
 use crate::core::model::id::RunId;
+use crate::core::model::time::Timestamp;
 use crate::journal::transcript::{Reader, Store};
 use crate::tui::motion::Motion;
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::scrollbar::Extent;
 use crate::tui::widgets::span::{piece, plain};
+
+/// Lines that are shown above a hit.
+const ABOVE: usize = 2;
+/// Records that a jump reads at once.
+const JUMP: usize = 64;
 
 /// The line at the top of a window: a record, and a line of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,9 +41,18 @@ pub struct Window {
     pub(crate) follow: bool,
     /// Thoughts and the output of tools are shown in full.
     pub(crate) unfolded: bool,
-    /// The record that the last search found.
-    pub(crate) hit: Option<usize>,
+    /// The last search, until its marks are cleared.
+    search: Option<TextSearch>,
+    /// What is known beyond single records.
+    index: Index,
+    /// The run goes on: its plan and its running tools are pinned.
+    live: bool,
+    now: Timestamp,
+    above: Vec<Line<'static>>,
+    below: Vec<Line<'static>>,
     lines: Vec<Line<'static>>,
+    /// The records that the last frame shows.
+    shown: usize,
     height: usize,
     width: usize,
 }
@@ -42,9 +63,27 @@ impl Window {
         &self.lines
     }
 
+    /// The lines that stay above the text, and those below it.
+    pub(crate) fn pinned(&self) -> (&[Line<'static>], &[Line<'static>]) {
+        (&self.above, &self.below)
+    }
+
+    /// Notes whether the run goes on, and the time of the next frame.
+    pub(crate) const fn set_live(&mut self, live: bool, now: Timestamp) {
+        (self.live, self.now) = (live, now);
+    }
+
     /// The number of records in the transcript.
     pub(crate) fn records(&self) -> usize {
         self.reader.as_ref().map_or(0, Reader::len)
+    }
+
+    /// The shown part of the transcript, in records.
+    pub(crate) fn extent(&self) -> Extent {
+        let all = self.records();
+        // At the end, the last record is shown.
+        let first = if self.follow { all.saturating_sub(self.shown) } else { self.top.record };
+        Extent { first, shown: self.shown, all }
     }
 
     /// The record at the top of the window.
@@ -66,22 +105,41 @@ impl Window {
         theme: &Theme,
     ) -> io::Result<()> {
         if self.run != run {
-            let unfolded = self.unfolded;
+            let Self { unfolded, live, now, .. } = *self;
             let reader = run.map(|run| store.reader(run));
-            *self = Self { run, reader, follow: true, unfolded, ..Self::default() };
+            *self = Self { run, reader, follow: true, unfolded, live, now, ..Self::default() };
         }
         (self.width, self.height) = (width, height);
         self.lines.clear();
+        self.above.clear();
+        self.below.clear();
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.refresh()?;
+        self.index.update(reader)?;
+        if self.live {
+            let newest = reader.len().checked_sub(1);
+            let size = (width, height);
+            self.above = pinned::plan(&self.index, width, height, theme);
+            self.below = pinned::running(&self.index, newest, self.now, size, theme);
+            self.height = height.saturating_sub(self.above.len() + self.below.len()).max(1);
+        }
         if self.follow {
             self.show_end(theme)?;
         }
         self.fill(theme)
     }
 
-    const fn cells<'a>(&self, theme: &'a Theme) -> Cells<'a> {
-        Cells { width: self.width, unfolded: self.unfolded, theme }
+    /// How a record is drawn: one with the shown hit in full.
+    fn cells<'a>(&'a self, record: usize, theme: &'a Theme) -> Cells<'a> {
+        let hit = self.search.as_ref().and_then(TextSearch::hit);
+        let whole = hit.is_some_and(|hit| hit.record == record);
+        Cells { whole, unfolded: self.unfolded, ..self.plain_cells(theme) }
+    }
+
+    /// How a record is drawn of which nothing is left out.
+    const fn plain_cells<'a>(&'a self, theme: &'a Theme) -> Cells<'a> {
+        let Self { index, now, width, .. } = self;
+        Cells { width: *width, unfolded: true, whole: true, theme, index, now: *now }
     }
 
     fn fill(&mut self, theme: &Theme) -> io::Result<()> {
@@ -92,14 +150,13 @@ impl Window {
             let entries = reader.read(record, self.height.max(16))?;
             let count = entries.len();
             for entry in entries {
-                let newest = record + 1 == reader.len();
-                let mut cell = self.cells(theme).lines(&entry, newest);
-                if self.hit == Some(record)
-                    && let Some(first) = cell.first_mut()
-                {
-                    first.spans.insert(0, piece(">", theme, Tone::Accent));
+                if self.lines.len() >= self.height {
+                    break;
                 }
-                self.lines.extend(cell.into_iter().skip(skip));
+                let newest = record + 1 == reader.len();
+                let cells = self.cells(record, theme).lines(record, &entry, newest);
+                let shown = self.mark(record, cells, theme);
+                self.lines.extend(shown.into_iter().skip(skip));
                 skip = 0;
                 record += 1;
             }
@@ -108,7 +165,27 @@ impl Window {
             }
         }
         self.lines.truncate(self.height);
+        self.shown = record - self.top.record;
         Ok(())
+    }
+
+    /// Marks the occurrences of the searched text in a record's lines; a sign as well as a colour marks
+    /// the shown one.
+    fn mark(&self, record: usize, cells: Vec<CellLine>, theme: &Theme) -> Vec<Line<'static>> {
+        let Some(search) = &self.search else {
+            return cells.into_iter().map(|cell| cell.line).collect();
+        };
+        let hit = search.hit().filter(|hit| hit.record == record);
+        let shown = hit.and_then(|hit| places(&cells, search.needle()).get(hit.nth).copied());
+        let line = |(at, cell): (usize, CellLine)| {
+            let tone = if shown == Some(at) { Tone::Selection } else { Tone::Title };
+            let mut line = highlighted(cell.line, search.needle(), theme.style(tone));
+            if shown == Some(at) {
+                line.spans.insert(0, piece(">", theme, Tone::Accent));
+            }
+            line
+        };
+        cells.into_iter().enumerate().map(line).collect()
     }
 
     /// Moves the window so that it ends with the last line.
@@ -131,7 +208,7 @@ impl Window {
             let entries = reader.read(begin, end - begin)?;
             for (at, entry) in entries.iter().enumerate().rev() {
                 let newest = begin + at + 1 == reader.len();
-                let height = self.cells(theme).lines(entry, newest).len();
+                let height = self.cells(begin + at, theme).lines(begin + at, entry, newest).len();
                 if height >= left {
                     return Ok(Place { record: begin + at, line: height - left });
                 }
@@ -149,7 +226,7 @@ impl Window {
         while record < reader.len() {
             for entry in reader.read(record, 64)? {
                 let newest = record + 1 == reader.len();
-                let height = self.cells(theme).lines(&entry, newest).len();
+                let height = self.cells(record, theme).lines(record, &entry, newest).len();
                 if height > left {
                     return Ok(Place { record, line: left });
                 }
@@ -184,14 +261,12 @@ impl Window {
     }
 
     fn up(&mut self, lines: usize, theme: &Theme) -> io::Result<()> {
-        self.hit = None;
         self.follow = false;
         self.top = self.back(self.top, lines, theme)?;
         Ok(())
     }
 
     fn down(&mut self, lines: usize, theme: &Theme) -> io::Result<()> {
-        self.hit = None;
         let end = Place { record: self.records(), line: 0 };
         let bottom = self.back(end, self.height, theme)?;
         let to = self.forward(self.top, lines, theme)?;
@@ -200,29 +275,93 @@ impl Window {
         Ok(())
     }
 
-    /// Goes to the next match after the last one, or after the top of the window. False where
-    /// there is none.
+    /// Goes to the next record after the top one that is a stop, or to the one before it; false where there
+    /// is none.
     ///
     /// # Errors
     /// Where the file can't be read.
-    pub(crate) fn search(&mut self, text: &str, backwards: bool) -> io::Result<bool> {
+    pub(crate) fn jump(
+        &mut self,
+        backwards: bool,
+        stops: fn(&AgentEvent) -> bool,
+    ) -> io::Result<bool> {
         let Some(reader) = &self.reader else { return Ok(false) };
-        let found = match (self.hit, backwards) {
-            (Some(0), true) => None,
-            (Some(hit), true) => reader.search(text, hit - 1, true)?,
-            (Some(hit), false) => reader.search(text, hit + 1, false)?,
-            (None, true) => reader.search(text, reader.len(), true)?,
-            (None, false) => match reader.search(text, self.top.record, false)? {
-                None => reader.search(text, 0, false)?,
-                found => found,
-            },
-        };
+        let mut found = None;
+        if backwards {
+            // Within a record, its own beginning is the place before.
+            let mut end = self.top.record + usize::from(self.top.line > 0);
+            while end > 0 && found.is_none() {
+                let begin = end.saturating_sub(JUMP);
+                let entries = reader.read(begin, end - begin)?;
+                found = entries.iter().rposition(|entry| stops(&entry.event)).map(|at| begin + at);
+                end = begin;
+            }
+        } else {
+            let mut begin = self.top.record + 1;
+            while begin < reader.len() && found.is_none() {
+                let entries = reader.read(begin, JUMP)?;
+                if entries.is_empty() {
+                    break;
+                }
+                found = entries.iter().position(|entry| stops(&entry.event)).map(|at| begin + at);
+                begin += entries.len();
+            }
+        }
         if let Some(record) = found {
-            self.hit = found;
             self.follow = false;
-            self.top = Place { record: record.saturating_sub(2), line: 0 };
+            self.top = Place { record, line: 0 };
         }
         Ok(found.is_some())
+    }
+
+    /// Goes to the next occurrence of a text after the shown one, or after the top of the window; over
+    /// the end of the transcript to its beginning.
+    ///
+    /// # Errors
+    /// Where the file can't be read.
+    pub(crate) fn search(
+        &mut self,
+        text: &str,
+        backwards: bool,
+        theme: &Theme,
+    ) -> io::Result<SearchStep> {
+        let Some(reader) = &self.reader else { return Ok(SearchStep::Nothing) };
+        let mut search = match self.search.take() {
+            Some(search) if search.is_for(text) => search,
+            _ => TextSearch::new(text),
+        };
+        let (index, now) = (&self.index, self.now);
+        let plain = Cells { width: self.width, unfolded: true, whole: true, theme, index, now };
+        search.update(reader, plain)?;
+        let found = search.step(backwards, self.top.record);
+        let hit = search.hit();
+        self.search = (found != SearchStep::Nothing).then_some(search);
+        if let Some(hit) = hit {
+            let entry =
+                self.reader.as_ref().map(|reader| reader.read(hit.record, 1)).transpose()?;
+            let entry = entry.into_iter().flatten().next();
+            let newest = hit.record + 1 == self.records();
+            let cells =
+                entry.map(|entry| plain.lines(hit.record, &entry, newest)).unwrap_or_default();
+            let needle = self.search.as_ref().map_or("", TextSearch::needle);
+            let line = places(&cells, needle).get(hit.nth).copied().unwrap_or(0);
+            self.follow = false;
+            self.top = self.back(Place { record: hit.record, line }, ABOVE, theme)?;
+        }
+        Ok(found)
+    }
+
+    /// The number of the shown hit, and of all hits.
+    pub(crate) fn hit_number(&self) -> Option<(usize, usize)> {
+        self.search.as_ref().and_then(TextSearch::number)
+    }
+
+    /// Forgets the search and its marks.
+    pub(crate) fn clear_search(&mut self) {
+        if self.search.take().is_some() {
+            // The record that was shown in full is shorter now.
+            self.top.line = 0;
+        }
     }
 
     /// The window as text.
@@ -234,12 +373,69 @@ impl Window {
     }
 }
 
+/// A line with another style where a text occurs in it; `needle` is in lower case.
+fn highlighted(line: Line<'static>, needle: &str, style: Style) -> Line<'static> {
+    let mut spans = Vec::new();
+    for span in line.spans {
+        let lower = span.content.to_lowercase();
+        // Where lower case has other lengths, the places in the text aren't known.
+        if needle.is_empty() || lower.len() != span.content.len() || !lower.contains(needle) {
+            spans.push(span);
+            continue;
+        }
+        let mut from = 0;
+        for (at, found) in lower.match_indices(needle) {
+            let to = at + found.len();
+            let (Some(before), Some(hit)) = (span.content.get(from..at), span.content.get(at..to))
+            else {
+                continue;
+            };
+            spans.push(Span::styled(before.to_owned(), span.style));
+            spans.push(Span::styled(hit.to_owned(), style));
+            from = to;
+        }
+        let rest = span.content.get(from..).unwrap_or_default();
+        spans.push(Span::styled(rest.to_owned(), span.style));
+    }
+    Line::from(spans)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::agent_event::AgentEvent;
-    use crate::core::model::time::Timestamp;
     use crate::journal::transcript::TranscriptEntry;
+
+    #[test]
+    fn search_finds_what_a_reader_would_see_and_goes_around() {
+        let (_state, store, theme) = store(3);
+        let at = Timestamp(0);
+        let output = format!(
+            "{}\u{1b}[31mFAI\u{1b}[0mLED: \"quoted\" thing\nline 1 again",
+            "x\n".repeat(300)
+        );
+        let event = AgentEvent::ToolEnd {
+            id: "t".into(),
+            title: "make".into(),
+            ok: false,
+            code: Some(1),
+            output: output.into(),
+        };
+        store.append(RunId(1), &[TranscriptEntry { at, turn: 1, event }]).unwrap();
+        let (mut window, run) = (Window::default(), Some(RunId(1)));
+        window.prepare(&store, run, 20, 6, &theme).unwrap();
+        // Coloured, quoted, folded, beyond the lines that unfolding shows, and wrapped.
+        window.search("failed: \"quoted\" thing", false, &theme).unwrap();
+        window.prepare(&store, run, 20, 6, &theme).unwrap();
+        assert!(window.text().contains(">  │ FAILED: "), "{}", window.text());
+        let mut step = |backwards| window.search("line 1", backwards, &theme).unwrap();
+        let at = |number, wrapped| SearchStep::At { number, all: 2, wrapped };
+        assert_eq!(step(false), at(2, false));
+        assert_eq!(step(false), at(1, true));
+        assert_eq!(step(true), at(2, true));
+        assert_eq!(step(true), at(1, false));
+        // Names of fields are no text.
+        assert_eq!(window.search("output", false, &theme).unwrap(), SearchStep::Nothing);
+    }
 
     fn store(count: usize) -> (tempfile::TempDir, Store, Theme) {
         let state = tempfile::tempdir().unwrap();
@@ -272,10 +468,11 @@ mod tests {
         window.go(Motion::Top, &theme).unwrap();
         window.prepare(&store, run, 40, 10, &theme).unwrap();
         assert!(window.text().starts_with("line 0\n"));
-        assert!(window.search("line 777", false).unwrap());
+        let found = window.search("LINE 777", false, &theme).unwrap();
+        assert_eq!(found, SearchStep::At { number: 1, all: 1, wrapped: false });
         window.prepare(&store, run, 40, 10, &theme).unwrap();
         assert!(window.text().contains(">line 777"));
-        assert!(!window.search("line 778x", false).unwrap());
+        assert_eq!(window.search("line 778x", false, &theme).unwrap(), SearchStep::Nothing);
         window.go(Motion::PageUp, &theme).unwrap();
         window.prepare(&store, run, 40, 10, &theme).unwrap();
         assert!(window.text().contains("line 770"));

@@ -1,8 +1,8 @@
 //! The output of a job, read from its transcript: the answer's bytes by lines, and the final answer as
-//! the agent wrote it.
+//! the agent wrote it. The HTTP service and `afk submit --wait` answer with it.
 
+use super::transcript::Reader;
 use crate::core::model::agent_event::AgentEvent;
-use crate::journal::transcript::Reader;
 
 /// The number of lines of output that an answer holds: the last ones.
 const LINES: usize = 10_000;
@@ -12,7 +12,7 @@ const BYTES: usize = 16 * 1024 * 1024;
 /// Text in events of whole lines. An event that doesn't end with a line break stands for a line that
 /// does, except for the last one.
 #[derive(Debug, Default)]
-pub(super) struct LineText {
+pub(crate) struct LineText {
     text: String,
     /// The last event had no line break of its own at its end.
     is_open: bool,
@@ -20,11 +20,11 @@ pub(super) struct LineText {
 
 impl LineText {
     /// The bytes that stand between the events so far and the next one.
-    pub(super) const fn separator(&self) -> &'static str {
+    pub(crate) const fn separator(&self) -> &'static str {
         if self.is_open { "\n" } else { "" }
     }
 
-    pub(super) fn push(&mut self, event: &str) {
+    pub(crate) fn push(&mut self, event: &str) {
         self.text.push_str(self.separator());
         self.text.push_str(event);
         self.is_open = !event.ends_with('\n');
@@ -56,7 +56,7 @@ impl LineText {
 
 /// The output of a job so far.
 #[derive(Debug, Default)]
-pub(super) struct JobOutput {
+pub(crate) struct JobOutput {
     /// The text, by lines with their line breaks: joined, they are the text.
     pub lines: Vec<String>,
     /// The text after the last tool: the final answer.
@@ -66,7 +66,7 @@ pub(super) struct JobOutput {
 }
 
 /// Reads the output from the transcript; it is empty if the transcript can't be read.
-pub(super) fn read(mut reader: Reader) -> JobOutput {
+pub(crate) fn read(mut reader: Reader) -> JobOutput {
     let mut output = JobOutput::default();
     if reader.refresh().is_err() {
         return output;

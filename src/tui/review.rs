@@ -1,0 +1,122 @@
+//! Comments on the diff of a run: they wait with the cockpit until they are sent to the run's agent as
+//! one message.
+
+use std::collections::BTreeMap;
+
+use crate::core::model::id::RunId;
+
+/// The comments on one run's diff that wait at most.
+const MOST_COMMENTS: usize = 200;
+/// The runs with comments that are kept at most; those of the lowest number go first.
+const MOST_RUNS: usize = 32;
+
+/// A comment on a line of a diff.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReviewComment {
+    /// The number of the line in the diff, from 0.
+    pub(crate) row: usize,
+    /// The file and the line in it: `src/app.sh:7`.
+    pub(crate) place: String,
+    /// The line of the diff, with its sign.
+    pub(crate) quote: String,
+    /// The comment as it was typed.
+    pub(crate) text: String,
+}
+
+/// A change of the comments on one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReviewChange {
+    /// Adds a comment, or replaces the one on the same line.
+    Put(ReviewComment),
+    /// Removes the comment on a line of the diff.
+    Remove {
+        /// The number of the line in the diff, from 0.
+        row: usize,
+    },
+    /// Removes all of them: they were sent.
+    Clear,
+}
+
+/// The comments that wait, by run.
+#[derive(Debug, Default)]
+pub(crate) struct Reviews(BTreeMap<RunId, Vec<ReviewComment>>);
+
+impl Reviews {
+    /// The comments on a run, in the order of the diff.
+    pub(crate) fn of(&self, run: RunId) -> &[ReviewComment] {
+        self.0.get(&run).map_or(&[], Vec::as_slice)
+    }
+
+    /// Changes the comments on a run.
+    pub(crate) fn change(&mut self, run: RunId, change: ReviewChange) {
+        let comments = self.0.entry(run).or_default();
+        match change {
+            ReviewChange::Put(comment) => {
+                comments.retain(|known| known.row != comment.row);
+                comments.push(comment);
+                comments.sort_by_key(|comment| comment.row);
+                comments.truncate(MOST_COMMENTS);
+            }
+            ReviewChange::Remove { row } => comments.retain(|known| known.row != row),
+            ReviewChange::Clear => comments.clear(),
+        }
+        self.0.retain(|_, comments| !comments.is_empty());
+        while self.0.len() > MOST_RUNS {
+            self.0.pop_first();
+        }
+    }
+}
+
+/// The comments as one message to an agent.
+pub(crate) fn message(comments: &[ReviewComment]) -> String {
+    let mut text = "This is a review of your changes so far. Take up each comment.\n".to_owned();
+    for (at, comment) in comments.iter().enumerate() {
+        let ReviewComment { place, quote, text: said, .. } = comment;
+        text.push_str(&format!("\n{}. {place}\n   > {quote}\n", at + 1));
+        for line in said.lines() {
+            text.push_str(&format!("   {line}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comment(row: usize, text: &str) -> ReviewComment {
+        let (place, quote) = (format!("a.rs:{row}"), format!("+line {row}"));
+        ReviewComment { row, place, quote, text: text.into() }
+    }
+
+    #[test]
+    fn comments_are_sent_in_the_order_of_the_diff_and_once_per_line() {
+        let (mut reviews, run) = (Reviews::default(), RunId(3));
+        reviews.change(run, ReviewChange::Put(comment(9, "later")));
+        reviews.change(run, ReviewChange::Put(comment(2, "first")));
+        reviews.change(run, ReviewChange::Put(comment(2, "better\nwords")));
+        reviews.change(run, ReviewChange::Put(comment(5, "gone")));
+        reviews.change(run, ReviewChange::Remove { row: 5 });
+        assert_eq!(
+            message(reviews.of(run)),
+            "This is a review of your changes so far. Take up each comment.\n\
+             \n1. a.rs:2\n   > +line 2\n   better\n   words\n\
+             \n2. a.rs:9\n   > +line 9\n   later\n"
+        );
+        assert!(reviews.of(RunId(4)).is_empty());
+        reviews.change(run, ReviewChange::Clear);
+        assert!(reviews.of(run).is_empty());
+    }
+
+    #[test]
+    fn comments_are_bounded() {
+        let mut reviews = Reviews::default();
+        for run in 0..100 {
+            reviews.change(RunId(run), ReviewChange::Put(comment(1, "x")));
+        }
+        for row in 0..500 {
+            reviews.change(RunId(99), ReviewChange::Put(comment(row, "x")));
+        }
+        assert_eq!((reviews.0.len(), reviews.of(RunId(99)).len()), (MOST_RUNS, MOST_COMMENTS));
+    }
+}
