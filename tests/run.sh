@@ -11,7 +11,7 @@ else
 fi
 # A test whose program is missing passes after it printed SKIPPED, which the runner hides.
 PATH=$PATH:/usr/sbin:/usr/local/sbin
-for program in sshd ssh ssh-agent vim less tmux git-crypt git-lfs setpriv systemd-analyze nginx; do
+for program in sshd ssh ssh-agent vim less tmux git-crypt git-lfs setpriv systemd-analyze nginx xfs_io; do
     command -v "$program" >/dev/null || echo "SKIPPED: the tests that need $program, which is not installed" >&2
 done
 if [ "$(id -u)" != 0 ] || ! grep -q ' cgroup2 rw' /proc/mounts; then

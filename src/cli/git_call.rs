@@ -36,6 +36,12 @@ pub(super) async fn git_by(
     args: &[&str],
     dir: Option<&Path>,
 ) -> Result<String, String> {
+    let mut command = command(ssh_command, dir);
+    output(command.args(args), CALL).await
+}
+
+/// A call of git without its arguments. The settings of a repository that afk only looks at start nothing.
+pub(super) fn command(ssh_command: Option<&str>, dir: Option<&Path>) -> Command {
     let mut command = Command::new("git");
     // The shell of a hook or of a rebase names a repository, which is not the one to check.
     for name in REPOSITORY_VARIABLES {
@@ -44,15 +50,19 @@ pub(super) async fn git_by(
     if let Some(ssh_command) = ssh_command {
         command.env("GIT_SSH_COMMAND", ssh_command);
     }
-    // The settings of a repository that afk only looks at start nothing.
     command.args(["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"]);
     command.args(["-c", "core.fsmonitor=false"]);
     if let Some(dir) = dir {
         command.arg("-C").arg(dir);
     }
-    command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
-    match timeout(CALL, command.output()).await {
-        Err(_) => Err(format!("no answer within {} s", CALL.as_secs())),
+    command.env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs a call until a limit, and returns its output; the error is one line.
+pub(super) async fn output(command: &mut Command, limit: Duration) -> Result<String, String> {
+    match timeout(limit, command.output()).await {
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
         Ok(Err(error)) => Err(format!("start git: {}", chain(&error))),
         Ok(Ok(out)) if out.status.success() => {
             Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())

@@ -11,13 +11,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::process::Command;
 use tokio::signal::unix::SignalKind;
-use tokio::time::timeout;
 
+use super::git_call;
 use crate::config::report::ReportFormat;
 use crate::config::sandbox::SandboxConfig;
 use crate::core::model::plural::plural;
@@ -243,8 +241,12 @@ fn ran_no_test(output: &str) -> bool {
 /// Clones the commit and returns its short name. The clone of a folder borrows the objects, so that it
 /// costs no copy. No hook runs.
 async fn clone(source: &TrialSource, tree: &Path) -> Result<String, String> {
-    let mut copy = git();
-    copy.args(["clone", "--quiet", "--no-tags"]);
+    let ssh_command = match source {
+        TrialSource::Folder { .. } => None,
+        TrialSource::Remote { ssh_command, .. } => ssh_command.as_deref(),
+    };
+    let mut copy = git_call::command(ssh_command, None);
+    copy.args(["clone", "--quiet", "--no-tags"]).env("GIT_LFS_SKIP_SMUDGE", "1");
     match source {
         TrialSource::Folder { top, .. } => {
             // `--quiet` prints nothing where there is no commit.
@@ -254,46 +256,18 @@ async fn clone(source: &TrialSource, tree: &Path) -> Result<String, String> {
             })?;
             copy.args(["--shared", "--"]).arg(top);
         }
-        TrialSource::Remote { address, branch, ssh_command } => {
+        TrialSource::Remote { address, branch, .. } => {
             copy.args(["--depth", "1", "--branch", branch, "--", address]);
-            if let Some(command) = ssh_command {
-                copy.env("GIT_SSH_COMMAND", command);
-            }
         }
     }
-    output(copy.arg(tree)).await.map_err(|why| format!("clone the repository: {why}"))?;
+    let copied = git_call::output(copy.arg(tree), CLONE).await;
+    copied.map_err(|why| format!("clone the repository: {why}"))?;
     short_head(tree).await
 }
 
 async fn short_head(dir: &Path) -> Result<String, String> {
-    let mut head = git();
-    head.arg("-C").arg(dir);
-    output(head.args(["rev-parse", "--short", "--verify", "--quiet", "HEAD^{commit}"])).await
-}
-
-fn git() -> Command {
-    let mut command = Command::new("git");
-    command
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never"])
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_LFS_SKIP_SMUDGE", "1")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-async fn output(command: &mut Command) -> Result<String, String> {
-    match timeout(CLONE, command.output()).await {
-        Err(_) => Err(format!("git took longer than {} s", CLONE.as_secs())),
-        Ok(Err(error)) => Err(format!("start git: {error}")),
-        Ok(Ok(out)) if out.status.success() => {
-            Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
-        }
-        Ok(Ok(out)) => Err(clean_line(String::from_utf8_lossy(&out.stderr).trim())),
-    }
+    let head = ["rev-parse", "--short", "--verify", "--quiet", "HEAD^{commit}"];
+    git_call::git(&head, Some(dir)).await
 }
 
 impl Trial {

@@ -29,6 +29,7 @@ use crate::core::model::run::Outcome;
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
 use crate::process::Supervisor;
+use crate::workspace::base;
 use crate::workspace::git::Git;
 use crate::workspace::pool::Sandboxes;
 use crate::workspace::walled_git::WalledGit;
@@ -191,7 +192,7 @@ impl Handle {
         let Some(worktree) = snapshot.fleet.own_worktree(&known).map(Path::new) else {
             let clone = self.base_clone(known.work.repo());
             let git = Git::new(&clone, &self.supervisor, &owner, deadline);
-            let kept = format!("refs/afk/kept/{run}");
+            let kept = base::kept(&owner);
             let find = ["rev-parse", "--verify", "--quiet", &format!("{kept}^{{commit}}")];
             let found = git.ask(&find).await.map_err(|error| error.to_string())?;
             let (pushed, gated) = (&known.workspace.pushed, &known.workspace.gated);

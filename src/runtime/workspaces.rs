@@ -3,7 +3,7 @@
 //! Tasks ask for a [`Pool`](crate::workspace::pool::Pool); [`pool_opening`](super::pool_opening)
 //! opens each of them once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(crate) struct Workspaces {
     /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
     ports: Ports,
+    /// The workspaces of runs that this life of afk has made, or looked at for damage.
+    sound: std::sync::Mutex<BTreeSet<PathBuf>>,
     /// Held while the baseline of a repository is made, so that nobody makes it twice.
     baselines: std::sync::Mutex<BTreeMap<Repo, Arc<Mutex<()>>>>,
 }
@@ -81,6 +83,7 @@ impl Workspaces {
             last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
             ports: Ports::default(),
+            sound: std::sync::Mutex::default(),
             baselines: std::sync::Mutex::default(),
         }
     }
@@ -98,6 +101,11 @@ impl Workspaces {
             rules.clear();
         }
         rules.insert((repo.clone(), sha.clone()), read.clone());
+    }
+
+    /// Notes that a workspace is sound; false where that was known.
+    pub(super) fn note_sound(&self, workspace: &Path) -> bool {
+        self.sound.locked().insert(workspace.to_owned())
     }
 
     /// The ports of the checkouts.

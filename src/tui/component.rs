@@ -214,6 +214,11 @@ pub(crate) trait Overlay: Component {
         false
     }
 
+    /// The title and the text of a prompt that is left without an answer; none where nothing was typed.
+    fn draft(&self) -> Option<(String, String)> {
+        None
+    }
+
     /// When the overlay wants to change by itself; none while it stands still.
     fn due(&self, now: Instant) -> Option<Instant> {
         let _ = now;

@@ -29,6 +29,7 @@ mod clock;
 mod colour;
 mod component;
 pub(crate) mod dash;
+mod drafts;
 mod fetch;
 mod ground;
 mod held;

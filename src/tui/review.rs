@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::model::id::RunId;
 
 /// The comments on one run's diff that wait at most.
@@ -10,15 +12,23 @@ const MOST_COMMENTS: usize = 200;
 /// The runs with comments that are kept at most; those of the lowest number go first.
 const MOST_RUNS: usize = 32;
 
-/// A comment on a line of a diff.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReviewComment {
-    /// The number of the line in the diff, from 0.
-    pub(crate) row: usize,
+/// A line of a diff, which stays the same one when the diff grows around it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReviewedLine {
     /// The file and the line in it: `src/app.sh:7`.
     pub(crate) place: String,
     /// The line of the diff, with its sign.
     pub(crate) quote: String,
+}
+
+/// A comment on a line of a diff.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReviewComment {
+    /// The number of the line in the diff when the comment was written, from 0: comments are sent in this
+    /// order.
+    pub(crate) row: usize,
+    /// The line itself.
+    pub(crate) line: ReviewedLine,
     /// The comment as it was typed.
     pub(crate) text: String,
 }
@@ -29,16 +39,13 @@ pub(crate) enum ReviewChange {
     /// Adds a comment, or replaces the one on the same line.
     Put(ReviewComment),
     /// Removes the comment on a line of the diff.
-    Remove {
-        /// The number of the line in the diff, from 0.
-        row: usize,
-    },
+    Remove(ReviewedLine),
     /// Removes all of them: they were sent.
     Clear,
 }
 
 /// The comments that wait, by run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reviews(BTreeMap<RunId, Vec<ReviewComment>>);
 
 impl Reviews {
@@ -52,13 +59,20 @@ impl Reviews {
         let comments = self.0.entry(run).or_default();
         match change {
             ReviewChange::Put(comment) => {
-                comments.retain(|known| known.row != comment.row);
+                comments.retain(|known| known.line != comment.line);
                 comments.push(comment);
                 comments.sort_by_key(|comment| comment.row);
-                comments.truncate(MOST_COMMENTS);
             }
-            ReviewChange::Remove { row } => comments.retain(|known| known.row != row),
+            ReviewChange::Remove(line) => comments.retain(|known| known.line != line),
             ReviewChange::Clear => comments.clear(),
+        }
+        self.bound();
+    }
+
+    /// Keeps no more comments and runs than there is room for.
+    pub(crate) fn bound(&mut self) {
+        for comments in self.0.values_mut() {
+            comments.truncate(MOST_COMMENTS);
         }
         self.0.retain(|_, comments| !comments.is_empty());
         while self.0.len() > MOST_RUNS {
@@ -71,7 +85,7 @@ impl Reviews {
 pub(crate) fn message(comments: &[ReviewComment]) -> String {
     let mut text = "This is a review of your changes so far. Take up each comment.\n".to_owned();
     for (at, comment) in comments.iter().enumerate() {
-        let ReviewComment { place, quote, text: said, .. } = comment;
+        let ReviewComment { line: ReviewedLine { place, quote }, text: said, .. } = comment;
         text.push_str(&format!("\n{}. {place}\n   > {quote}\n", at + 1));
         for line in said.lines() {
             text.push_str(&format!("   {line}\n"));
@@ -84,9 +98,12 @@ pub(crate) fn message(comments: &[ReviewComment]) -> String {
 mod tests {
     use super::*;
 
+    fn line(row: usize) -> ReviewedLine {
+        ReviewedLine { place: format!("a.rs:{row}"), quote: format!("+line {row}") }
+    }
+
     fn comment(row: usize, text: &str) -> ReviewComment {
-        let (place, quote) = (format!("a.rs:{row}"), format!("+line {row}"));
-        ReviewComment { row, place, quote, text: text.into() }
+        ReviewComment { row, line: line(row), text: text.into() }
     }
 
     #[test]
@@ -96,7 +113,7 @@ mod tests {
         reviews.change(run, ReviewChange::Put(comment(2, "first")));
         reviews.change(run, ReviewChange::Put(comment(2, "better\nwords")));
         reviews.change(run, ReviewChange::Put(comment(5, "gone")));
-        reviews.change(run, ReviewChange::Remove { row: 5 });
+        reviews.change(run, ReviewChange::Remove(line(5)));
         assert_eq!(
             message(reviews.of(run)),
             "This is a review of your changes so far. Take up each comment.\n\

@@ -57,10 +57,13 @@ pub(crate) fn act(
              message.",
             Request::Command(command::Command::Interrupt { run: id }),
         ),
-        SHELL => {
-            let path = run.own_worktree().unwrap_or_default();
-            Response::request(Request::Shell(path.into()))
-        }
+        SHELL => match fleet.own_worktree(run) {
+            Some(path) => Response::request(Request::Shell(path.into())),
+            None => {
+                let name = subject.name(fleet);
+                Response::refusal(format!("{name}: its run has no worktree of its own now"))
+            }
+        },
         _ => Response::request(Request::Diff(id)),
     })
 }
@@ -87,7 +90,6 @@ fn refusal(action: Action, run: &Run) -> Option<&'static str> {
         INTERRUPT if agent.is_some_and(|agent| !agent.can.interrupt) => {
             Some("its agent can't be interrupted; cancel the run instead")
         }
-        SHELL if run.own_worktree().is_none() => Some("its run has no worktree of its own now"),
         _ => None,
     }
 }

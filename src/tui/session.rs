@@ -14,6 +14,7 @@ use super::clipboard;
 use super::clock::{reached, until_next_minute};
 use super::colour::ColourDepth;
 use super::component::{PaneMessage, PaneSetup};
+use super::drafts::Drafts;
 use super::fetch::{Fetched, Fetcher};
 use super::input;
 use super::last_look::LastLook;
@@ -144,6 +145,7 @@ impl Session {
             mouse: ui.mouse,
             detaches,
             layouts: SavedLayouts::load(client.store.state()),
+            drafts: Drafts::load(client.store.state(), &client.actor),
             panes: PaneSetup {
                 cold_path: client.config.breakglass.as_ref().map(BreakglassConfig::cold_command),
             },
@@ -236,7 +238,19 @@ impl Session {
         self.look.keep(clock::wall());
         self.send_held().await;
         self.save_layouts();
+        self.save_drafts();
         done
+    }
+
+    /// Keeps what the operator has not sent for the next time, where that changed.
+    fn save_drafts(&self) {
+        let (state, actor) = (self.client.store.state(), &self.client.actor);
+        let drafts = self.app.drafts();
+        if drafts != Drafts::load(state, actor)
+            && let Err(error) = drafts.save(state, actor)
+        {
+            tracing::warn!(%error, "the drafts of the cockpit can't be saved");
+        }
     }
 
     /// Keeps the layouts for the next time, where the operator changed one.

@@ -406,8 +406,13 @@ pub(super) fn fetched(output: GitOutput) -> Result<(), WorkspaceError> {
 }
 
 /// The reference of the newest commit that came in from a run.
-pub(super) fn imports(run: RunId) -> String {
+pub(crate) fn imports(run: RunId) -> String {
     format!("refs/afk/imports/{run}")
+}
+
+/// The reference of the work that a run or a workspace left.
+pub(crate) fn kept(owner: &str) -> String {
+    format!("refs/afk/kept/{owner}")
 }
 
 /// The reference of a run's commit with its trailers.

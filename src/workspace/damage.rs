@@ -43,7 +43,7 @@ pub(super) fn has_head(dir: &Path) -> bool {
 }
 
 /// Parts of the messages with which git reports a damaged repository.
-const MESSAGES: [&str; 8] = [
+const MESSAGES: [&str; 10] = [
     "not a git repository",
     "missing object",
     "bad object",
@@ -52,6 +52,8 @@ const MESSAGES: [&str; 8] = [
     "inflate: data stream error",
     "unable to read tree",
     "bad config line",
+    "index file corrupt",
+    "index file smaller than expected",
 ];
 
 /// Whether a failed call of git's in a local repository shows its damage.

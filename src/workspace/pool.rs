@@ -19,14 +19,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-use super::base::{Base, refuse_link};
+use super::base::{self, Base, refuse_link};
 use super::caches::Caches;
 use super::git::Git;
 use super::import::{self, QUARANTINE};
 use super::repository::{self, NewRepository};
 use super::trash::{self, Trash};
 use super::walled_git::WalledGit;
-use super::{WorkspaceError, adopt, capsule};
+use super::{WorkspaceError, adopt, capsule, renewal};
 use crate::core::model::id::Sha;
 use crate::redact::without_credentials;
 use crate::sandbox::Sandbox;
@@ -296,6 +296,41 @@ impl Pool {
         Ok(aside)
     }
 
+    /// The damage of a run's workspace whose commits begin after `start`, in words; `None` for a sound one.
+    ///
+    /// # Errors
+    /// git can't be started.
+    pub(crate) async fn damage(
+        &self,
+        path: &Path,
+        start: &Sha,
+        owner: &str,
+    ) -> Result<Option<String>, WorkspaceError> {
+        let git = self.walled(path).owned_by(owner);
+        let found = renewal::damage_of_workspace(&git, start).await;
+        git.end_rest().await;
+        found
+    }
+
+    /// Makes a run's workspace anew in its place, on its branch at the commit `start`, and sets the damaged
+    /// one aside. Returns the path of that one.
+    ///
+    /// # Errors
+    /// The damaged folder can't be moved, or no tree can be made.
+    pub(crate) async fn renew(
+        &self,
+        path: &Path,
+        branch: &str,
+        start: &Sha,
+    ) -> Result<PathBuf, WorkspaceError> {
+        let mut last = self.fresh.lock().await;
+        let mut tree = self.fresh_tree(&mut last, start).await?;
+        tree.put_on(branch, start, &self.base).await?;
+        let aside = Trash::set_aside(path, &self.dir.join("aside"))?;
+        tree.move_to(path)?;
+        Ok(aside)
+    }
+
     /// Imports the work of a workspace. Sets the workspace aside and returns its new path where
     /// that fails for a reason that lies in the workspace.
     async fn keep_or_set_aside(
@@ -352,7 +387,7 @@ impl Pool {
                 continue;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let reference = format!("refs/afk/kept/{name}");
+            let reference = base::kept(&name);
             self.give_back(&path, Some(&reference), &format!("recover-{name}")).await?;
             count += 1;
         }

@@ -133,6 +133,36 @@ async fn damaged_base_clone_is_set_aside_and_cloned_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn damaged_workspace_of_a_run_is_set_aside_and_its_run_lands() {
+    for (what, damage) in [
+        ("objects", "for file in .git/objects/??/*; do chmod u+w $file; : > $file; done"),
+        ("index", ": > .git/index"),
+        ("HEAD", ": > .git/HEAD"),
+    ] {
+        let world = World::new(&format!(
+            "{WORK}\n[ -e \"$OUT/again\" ] || {{ touch \"$OUT/again\"; echo '{{\"type\":\"text\",\"text\":\"worked\"}}'; exec sleep 1000; }}\n{END}"
+        ))
+        .with("[limits]\ngrace_seconds = 1");
+        let runtime = world.start().await;
+        wait_until("the work", || world.transcript(1).contains("worked")).await;
+        runtime.stop().await;
+        let folder = repository_folder(&world.state(), "acme/thing");
+        let done = std::process::Command::new("sh")
+            .args(["-ec", damage])
+            .current_dir(folder.join("wt-1"))
+            .status();
+        assert!(done.unwrap().success(), "{what}");
+        let runtime = world.start().await;
+        let run = ended(&runtime).await;
+        let (outcome, why) = (run.progress.outcome, run.progress.why.clean_line());
+        assert_eq!(outcome, Some(Outcome::Done), "{what}: {why}");
+        runtime.stop().await;
+        assert!(world.transcript(1).contains("the workspace was damaged"), "{what}");
+        assert_eq!(std::fs::read_dir(folder.join("aside")).unwrap().count(), 1, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn doctor_sets_a_damaged_base_clone_aside_on_demand() {
     let world = World::new(&format!("{WORK}\n{END}"));
     let runtime = world.start().await;

@@ -9,13 +9,13 @@ use crate::support::pve::Pve;
 use crate::support::text;
 use crate::support::world::{END, Up, WORK, World};
 
-struct Ssh {
-    world: World,
+pub(crate) struct Ssh {
+    pub(crate) world: World,
     _up: Up,
     port: u16,
 }
 
-fn ssh_installed() -> bool {
+pub(crate) fn ssh_installed() -> bool {
     let found = Command::new("ssh").arg("-V").output().is_ok();
     if !found {
         eprintln!("!!! SKIPPED: no OpenSSH client is installed, so the SSH server was not tried");
@@ -50,7 +50,7 @@ impl Ssh {
         Some((Self::start_in(world.with(&section)), pve))
     }
 
-    fn start_in(world: World) -> Self {
+    pub(crate) fn start_in(world: World) -> Self {
         let keys: Vec<String> = [
             ("operator", "role=\"operator\","),
             ("viewer", ""),
@@ -98,7 +98,7 @@ impl Ssh {
         args
     }
 
-    fn terminal(&self, key: &str, columns: u16, rows: u16) -> Terminal {
+    pub(crate) fn terminal(&self, key: &str, columns: u16, rows: u16) -> Terminal {
         let args = self.args(key);
         let args: Vec<&str> =
             std::iter::once("-t").chain(args.iter().map(String::as_str)).collect();

@@ -105,12 +105,23 @@ fn waits_for_outage(fleet: &Fleet, run: &afk_core::model::run::Run) -> bool {
     }
 }
 
+#[derive(Default)]
 pub struct Tally {
     pub done: usize,
     pub frozen: usize,
     pub crashes: usize,
     pub pushes: usize,
     pub held: usize,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        self.done += other.done;
+        self.frozen += other.frozen;
+        self.crashes += other.crashes;
+        self.pushes += other.pushes;
+        self.held += other.held;
+    }
 }
 
 pub struct World {

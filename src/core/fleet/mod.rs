@@ -19,6 +19,7 @@ mod skipped_time;
 pub mod volatile;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -240,10 +241,10 @@ impl Fleet {
     #[must_use]
     pub fn own_worktree<'r>(&self, run: &'r Run) -> Option<&'r str> {
         let path = run.own_worktree()?;
-        let has_it = |later: &Arc<Run>| {
-            later.id > run.id && later.workspace.worktree.as_deref() == Some(path)
-        };
-        (!self.runs.values().any(has_it)).then_some(path)
+        let after = (Bound::Excluded(run.id), Bound::Unbounded);
+        let mut later = self.runs.range(after);
+        let is_taken = later.any(|(_, later)| later.workspace.worktree.as_deref() == Some(path));
+        (!is_taken).then_some(path)
     }
 
     /// The open escalations: those that keep a permit from other runs first, then the most severe

@@ -25,7 +25,7 @@ use crate::core::model::job::JobCommits;
 use crate::core::model::plural::plural;
 use crate::core::tables::guardrail;
 use crate::redact::Redactor;
-use crate::workspace::base::{Base, PushOutcome};
+use crate::workspace::base::{self, Base, PushOutcome};
 use crate::workspace::fitness::{self, Fitness, RunCommits};
 use crate::workspace::pool::Pool;
 use crate::workspace::walled_git::WalledGit;
@@ -127,8 +127,8 @@ pub(super) async fn keep(
             continue;
         }
         let reference = match kept.len() {
-            0 => format!("refs/afk/kept/{}", task.run.id),
-            n => format!("refs/afk/kept/{}-{}", task.run.id, n + 1),
+            0 => base::kept(&task.run.id.to_string()),
+            n => base::kept(&format!("{}-{}", task.run.id, n + 1)),
         };
         import::import(base, &git, tip, &upstream, &reference).await.map_err(text)?;
         kept.push((reference, tip));

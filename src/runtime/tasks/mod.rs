@@ -80,6 +80,11 @@ pub(super) async fn carry_out(
     task: Task,
     controls: mpsc::Receiver<TurnControl>,
 ) -> RunFact {
+    if matches!(task, Task::Turn { .. } | Task::Gate | Task::Rebase)
+        && let Err(error) = worktree::renew_if_damaged(context).await
+    {
+        return error.into_fact();
+    }
     let done = match task {
         Task::Worktree => worktree::prepare(context).await,
         Task::Turn { prompt, turn, resume, budget } => {

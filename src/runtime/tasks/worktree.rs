@@ -11,9 +11,10 @@ use base64::Engine;
 use secrecy::ExposeSecret;
 
 use super::command_context::commands_owner;
-use super::setup::TreeUse;
+use super::setup::{SetupFailure, TreeUse};
 use super::{TaskContext, TaskError, baseline, collect};
-use crate::core::model::id::Repo;
+use crate::config::repository::RepositoryRules;
+use crate::core::model::id::{Repo, Sha};
 use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
@@ -22,7 +23,7 @@ use crate::runtime::workspaces::JobBase;
 use crate::runtime::{Context, outages};
 use crate::workspace::fitness::Question;
 use crate::workspace::pool::Pool;
-use crate::workspace::{WorkspaceError, lfs, name, throwaway};
+use crate::workspace::{WorkspaceError, base, lfs, name, throwaway};
 
 /// Takes the folder, on a new branch at the newest commit of the repository.
 pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
@@ -41,7 +42,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             // An older run of this issue may still have the branch in its worktree. Keep its work
             // as a commit, and free the branch.
             for (run, path) in &task.older {
-                let keep = format!("refs/afk/kept/{run}");
+                let keep = base::kept(&run.to_string());
                 give_back_path(task, &pool, path, Some(&keep)).await.map_err(text)?;
             }
             let branch = name::branch(key, &title.clean_line());
@@ -65,12 +66,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                     return Err(why);
                 }
             };
-            let ready = async {
-                task.commands.prepare_caches(&pool, &rules, &taken.base).await?;
-                let tree = pool.fresh_workspace(&taken.path, &task.owner());
-                task.commands.complete(&pool, &rules, &tree, &taken.base, &taken.base).await?;
-                task.commands.get_ready(&pool, &rules, tree, &taken.base, TreeUse::Workspace).await
-            };
+            let ready = make_ready(task, &pool, &rules, &taken.path, &taken.base);
             if let Err(failure) = ready.await {
                 unused.give_back().await?;
                 if failure.outage.is_some() {
@@ -83,6 +79,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 return Ok(RunFact::BaseUnfit { why });
             }
             unused.path = None;
+            task.runtime.workspaces.note_sound(&taken.path);
             task.note(format!("branch {branch} starts at {}", taken.base.short()));
             Ok(RunFact::WorktreeReady(PreparedWorktree {
                 path: taken.path.display().to_string(),
@@ -128,6 +125,52 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
             }))
         }
     }
+}
+
+/// Completes a fresh workspace, and runs the setup of its repository.
+async fn make_ready(
+    task: &TaskContext,
+    pool: &Pool,
+    rules: &RepositoryRules,
+    path: &Path,
+    base: &Sha,
+) -> Result<(), SetupFailure> {
+    task.commands.prepare_caches(pool, rules, base).await?;
+    let tree = pool.fresh_workspace(path, &task.owner());
+    task.commands.complete(pool, rules, &tree, base, base).await?;
+    task.commands.get_ready(pool, rules, tree, base, TreeUse::Workspace).await?;
+    Ok(())
+}
+
+/// Makes the workspace of a run anew where git can't read it any more: a power cut takes what was not synced.
+/// It begins with the run's newest commit that afk has taken in. Looks once in a life of afk at each workspace
+/// that is older than it.
+pub(super) async fn renew_if_damaged(task: &TaskContext) -> Result<(), TaskError> {
+    let (work, run) = (&task.run.work, &task.run.workspace);
+    let (Work::Issue { .. }, Some(path), Some(branch)) = (work, &run.worktree, &run.branch) else {
+        return Ok(());
+    };
+    let path = Path::new(path);
+    if !task.runtime.workspaces.note_sound(path) {
+        return Ok(());
+    }
+    let pool = task.commands.opened_pool().await.map_err(|error| TaskError::from(&*error))?;
+    let start = task.base()?;
+    let Some(why) = pool.damage(path, &start, &task.owner()).await? else { return Ok(()) };
+    let taken_in = format!("{}^{{commit}}", base::imports(task.run.id));
+    let newest = pool.base().git().ask(&["rev-parse", "--verify", "--quiet", &taken_in]).await?;
+    let begin = if newest.ok { Sha(newest.text().trim().to_owned()) } else { start };
+    let aside = pool.renew(path, branch, &begin).await?;
+    let line = format!(
+        "the workspace was damaged ({why}): it was set aside as {}, and made anew at {}",
+        aside.display(),
+        begin.short()
+    );
+    tracing::warn!(run = %task.run.id, "{line}");
+    task.note(line);
+    let rules = task.rules(&pool, &begin).await?;
+    make_ready(task, &pool, &rules, path, &begin).await?;
+    Ok(())
 }
 
 /// A workspace that its run doesn't use yet. It goes back to the pool if the task is cancelled.
@@ -232,7 +275,7 @@ pub(in crate::runtime) async fn give_back(task: &TaskContext) {
             Err(error) => Err(error.to_string()),
             Ok(pool) => {
                 let keep = (task.run.progress.outcome != Some(Outcome::Done))
-                    .then(|| format!("refs/afk/kept/{}", task.run.id));
+                    .then(|| base::kept(&task.run.id.to_string()));
                 let given = give_back_path(task, &pool, path, keep.as_deref()).await;
                 given.map_err(|e| e.to_string())
             }

@@ -1,8 +1,11 @@
 //! The route of an action, and the actions that are the cockpit's own.
 
 use super::{App, Standing};
+use crate::core::fleet::Fleet;
 use crate::core::model::command::{self, Role};
+use crate::core::model::id::RunId;
 use crate::core::model::plural::plural;
+use crate::core::model::run::Run;
 use crate::runtime::Snapshot;
 use crate::tui::action::{
     Action, BACK, BRIEF, CLIENTS, COMPARE, COPY, GRID, HELP, INBOX, KILL_SWITCH, MOUSE, NEXT_PANE,
@@ -152,26 +155,33 @@ impl App {
         })
     }
 
-    /// Marks the subject's run, or compares it with the one that was marked before.
+    /// Marks the subject's run, or compares it with the one that was marked before. The same run again is
+    /// compared with the one before it.
     fn compare(&mut self, subject: Option<&Subject>, snapshot: &Snapshot) -> Response {
         let fleet = &snapshot.fleet;
         let Some(run) = subject.and_then(|subject| subject.run(fleet)) else {
             return Response::message("compare: no run is selected");
         };
         let marked = self.marked.take().filter(|known| fleet.runs.contains_key(known));
-        match marked {
-            Some(marked) if marked != run.id => {
-                Response::message(format!("reading the diffs of {marked} and {}", run.id))
-                    .then(Reaction::Request(Request::Compare(marked, run.id)))
-            }
-            Some(_) => Response::message(format!("{} is not marked any more", run.id)),
-            None => {
-                self.marked = Some(run.id);
-                let key = self.desk.keymap.key_of(self.context(), COMPARE);
-                let name = Subject::Run(run.id).name(fleet);
-                Response::message(format!("{name} is marked: select another run and press {key}"))
-            }
+        let before = run_before(run, fleet);
+        let other = match marked {
+            Some(marked) if marked != run.id => Some(marked),
+            Some(_) => match before {
+                Some(before) => Some(before),
+                None => return Response::message(format!("{} is not marked any more", run.id)),
+            },
+            None => None,
+        };
+        if let Some(other) = other {
+            return Response::message(format!("reading the diffs of {other} and {}", run.id))
+                .then(Reaction::Request(Request::Compare(other, run.id)));
         }
+        self.marked = Some(run.id);
+        let key = self.desk.keymap.key_of(self.context(), COMPARE);
+        let name = Subject::Run(run.id).name(fleet);
+        let again =
+            before.map_or_else(String::new, |before| format!(", or {key} again for {before}"));
+        Response::message(format!("{name} is marked: {key} on another run compares them{again}"))
     }
 
     fn quit(&self, snapshot: &Snapshot) -> Response {
@@ -248,4 +258,14 @@ impl App {
 fn copy(text: String) -> Response {
     let message = format!("copied {}", plural(text.chars().count(), "character"));
     Response::message(message).then(Reaction::Request(Request::Copy(text)))
+}
+
+/// The run that an operator most likely compares a run with: the one before it of the same issue, else of the
+/// same repository.
+fn run_before(run: &Run, fleet: &Fleet) -> Option<RunId> {
+    let before = || fleet.runs.values().filter(|other| other.id < run.id);
+    let of_issue = before()
+        .filter(|other| other.work.issue().is_some() && other.work.issue() == run.work.issue());
+    let of_repository = before().filter(|other| other.work.repo() == run.work.repo());
+    of_issue.map(|other| other.id).max().or_else(|| of_repository.map(|other| other.id).max())
 }

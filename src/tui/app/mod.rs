@@ -18,6 +18,7 @@ use super::action::BRIEF;
 use super::bars::notice::NoticeBand;
 use super::bars::tabs;
 use super::component::{Overlay, Pane, PaneMessage, PaneSetup, Receipt, Scene};
+use super::drafts::Drafts;
 use super::held::HeldAnswers;
 use super::keymap::{KeyContext, Keymap, Match};
 use super::layout::{self, Places};
@@ -26,7 +27,7 @@ use super::pane_id::PaneId;
 use super::past::Past;
 use super::request::Request;
 use super::response::{Dialog, Reaction, Response};
-use super::review::{ReviewChange, Reviews};
+use super::review::ReviewChange;
 use super::saved_layout::{SavedLayout, SavedLayouts};
 use super::subject::Subject;
 use super::theme::{Rgb, Theme};
@@ -39,9 +40,6 @@ use crate::core::model::time::Timestamp;
 use crate::core::query::brief::long;
 use crate::runtime::Snapshot;
 use crate::term::key::Key;
-
-/// Drafts that are kept at most.
-const DRAFTS: usize = 16;
 
 /// The configuration that a cockpit starts with.
 #[derive(Debug)]
@@ -61,6 +59,8 @@ pub(crate) struct AppSetup {
     pub(crate) detaches: bool,
     /// The layouts that the operator left.
     pub(crate) layouts: SavedLayouts,
+    /// What the operator began to write and did not send.
+    pub(crate) drafts: Drafts,
     pub(crate) panes: PaneSetup,
 }
 
@@ -76,8 +76,8 @@ struct Desk {
     subject: Option<Subject>,
     /// Answers that can still be taken back.
     held: HeldAnswers,
-    /// Comments on diffs that wait to be sent.
-    reviews: Reviews,
+    /// What was begun and waits to be sent.
+    drafts: Drafts,
     /// The moment of the last key or frame.
     instant: Instant,
 }
@@ -93,7 +93,7 @@ impl Desk {
             role: self.role,
             subject: self.subject.as_ref(),
             held: &self.held,
-            reviews: &self.reviews,
+            reviews: &self.drafts.reviews,
             instant: self.instant,
             focused: at.focused,
             covered: at.covered,
@@ -125,8 +125,6 @@ pub struct App {
     tour: Tour,
     /// The last one is on top and has the keys.
     overlays: Vec<Box<dyn Overlay>>,
-    /// Titles of prompts that were left, each with its text; the newest is last.
-    drafts: Vec<(String, String)>,
     size: (u16, u16),
     host: String,
     /// The last answer, until the next key.
@@ -146,8 +144,19 @@ pub struct App {
 
 impl App {
     pub(crate) fn new(setup: AppSetup) -> Self {
-        let AppSetup { keymap, theme, size, host, actor, role, mouse, detaches, layouts, panes } =
-            setup;
+        let AppSetup {
+            keymap,
+            theme,
+            size,
+            host,
+            actor,
+            role,
+            mouse,
+            detaches,
+            layouts,
+            drafts,
+            panes,
+        } = setup;
         let desk = Desk {
             keymap,
             theme,
@@ -156,7 +165,7 @@ impl App {
             role,
             subject: None,
             held: HeldAnswers::default(),
-            reviews: Reviews::default(),
+            drafts,
             instant: Instant::now(),
         };
         Self {
@@ -169,7 +178,6 @@ impl App {
             unneeded: Vec::new(),
             tour: Tour::default(),
             overlays: Vec::new(),
-            drafts: Vec::new(),
             size,
             host,
             message: None,
@@ -199,6 +207,7 @@ impl App {
             mouse: false,
             detaches: false,
             layouts: SavedLayouts::default(),
+            drafts: Drafts::default(),
             panes: PaneSetup::default(),
         }))
     }
@@ -273,6 +282,15 @@ impl App {
         self.layout.zoomed = true;
     }
 
+    /// The texts to keep for the next time, with those of prompts that are open.
+    pub(crate) fn drafts(&self) -> Drafts {
+        let mut drafts = self.desk.drafts.clone();
+        for (title, text) in self.overlays.iter().filter_map(|overlay| overlay.draft()) {
+            drafts.keep(title, text);
+        }
+        drafts
+    }
+
     /// The layouts to keep for the next time.
     pub(crate) fn layouts(&mut self) -> &SavedLayouts {
         self.layouts.note(self.size, self.layout);
@@ -281,10 +299,10 @@ impl App {
 
     pub(crate) fn open(&mut self, mut dialog: Dialog) {
         if let Dialog::Prompt(prompt) = &mut dialog
-            && let Some((_, text)) = self.drafts.iter().find(|(title, _)| *title == prompt.title)
+            && let Some(text) = self.desk.drafts.of(&prompt.title)
         {
             // It stays a draft until it is sent.
-            prompt.text.clone_from(text);
+            text.clone_into(&mut prompt.text);
             prompt.about.push("This is your draft from before.".into());
         }
         self.overlays.push(overlays::open(dialog));
@@ -299,7 +317,7 @@ impl App {
 
     /// Forgets the comments on a run, which its agent has got.
     pub(crate) fn review_sent(&mut self, run: RunId) {
-        self.desk.reviews.change(run, ReviewChange::Clear);
+        self.desk.drafts.reviews.change(run, ReviewChange::Clear);
         self.say(format!("the comments are with the agent of {run}"));
     }
 
@@ -532,11 +550,7 @@ impl App {
 
     fn keep_draft(&mut self, title: String, text: String) {
         self.say("the draft is kept: opening the same prompt brings it back");
-        self.drafts.retain(|(known, _)| *known != title);
-        if self.drafts.len() == DRAFTS {
-            self.drafts.remove(0);
-        }
-        self.drafts.push((title, text));
+        self.desk.drafts.keep(title, text);
     }
 
     /// Applies a response's reactions in order and returns the requests among them.
@@ -548,7 +562,7 @@ impl App {
                     self.say(self.past_refusal());
                 }
                 Reaction::Request(request) => requests.extend(self.send(request)),
-                Reaction::Review(run, change) => self.desk.reviews.change(run, change),
+                Reaction::Review(run, change) => self.desk.drafts.reviews.change(run, change),
                 Reaction::Message(message) => self.say(message),
                 Reaction::Refusal(message) => self.refuse(message),
                 Reaction::OpenTranscript(run) => self.open_transcript(run),
@@ -557,7 +571,7 @@ impl App {
                 Reaction::Close => drop(self.overlays.pop()),
                 Reaction::Act(action) => requests.extend(self.act(action, snapshot)),
                 Reaction::KeepDraft { title, text } => self.keep_draft(title, text),
-                Reaction::DropDraft(title) => self.drafts.retain(|(known, _)| *known != title),
+                Reaction::DropDraft(title) => self.desk.drafts.drop(&title),
                 Reaction::Search(text) => {
                     let scene = self.desk.scene(snapshot, self.front(snapshot));
                     let found = self.panes[self.focus].search(text, &scene);

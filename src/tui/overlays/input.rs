@@ -41,15 +41,18 @@ impl TextInput {
 impl TextInput {
     /// Closes the prompt; a text that was typed is kept as a draft.
     fn leave(&self) -> Response {
-        let text = self.area.lines().join("\n");
         let close = Response::from(Reaction::Close);
-        if self.size != PromptSize::Text || text == self.start {
-            return close;
-        }
+        let Some(text) = self.changed() else { return close };
         if text.trim().is_empty() {
             return close.then(Reaction::DropDraft(self.title.clone()));
         }
         close.then(Reaction::KeepDraft { title: self.title.clone(), text })
+    }
+
+    /// The text, where it could be a draft and isn't what the prompt began with.
+    fn changed(&self) -> Option<String> {
+        let text = self.area.lines().join("\n");
+        (self.size == PromptSize::Text && text != self.start).then_some(text)
     }
 }
 
@@ -82,6 +85,11 @@ impl Component for TextInput {
 impl Overlay for TextInput {
     fn is_input(&self) -> bool {
         true
+    }
+
+    fn draft(&self) -> Option<(String, String)> {
+        let text = self.changed().filter(|text| !text.trim().is_empty())?;
+        Some((self.title.clone(), text))
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {

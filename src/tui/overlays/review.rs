@@ -13,7 +13,7 @@ use crate::tui::keymap::KeyContext;
 use crate::tui::motion::Motion;
 use crate::tui::request::Request;
 use crate::tui::response::{Prompt, Reaction, Response, ReviewedDiff};
-use crate::tui::review::{ReviewChange, ReviewComment, message};
+use crate::tui::review::{ReviewChange, ReviewComment, ReviewedLine, message};
 use crate::tui::run_actions::{self, offered_on};
 use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
@@ -68,27 +68,48 @@ impl ReviewView {
         }
     }
 
-    /// The comment on the line of the cursor, if it has one.
-    fn comment<'a>(&self, scene: &Scene<'a>) -> Option<&'a ReviewComment> {
-        scene.reviews.of(self.diff.run).iter().find(|comment| comment.row == self.cursor)
+    /// The line of a file at a row of the diff; none for heads.
+    fn reviewed(&self, row: usize) -> Option<ReviewedLine> {
+        let place = self.places.get(row)?.clone()?;
+        Some(ReviewedLine { place, quote: self.diff.lines[row].chars().take(QUOTE).collect() })
+    }
+
+    /// The comments that stand at a row: the one on its line, and at the first row those on lines that the
+    /// diff no longer has, since the agent went on.
+    fn comments_at<'a>(&self, row: usize, scene: &Scene<'a>) -> Vec<&'a ReviewComment> {
+        let comments = scene.reviews.of(self.diff.run);
+        if comments.is_empty() {
+            return Vec::new();
+        }
+        if row == 0 {
+            let gone = |comment: &&ReviewComment| !self.has(&comment.line);
+            return comments.iter().filter(gone).collect();
+        }
+        let line = self.reviewed(row);
+        comments.iter().filter(|comment| Some(&comment.line) == line.as_ref()).collect()
+    }
+
+    /// Whether the diff has a line.
+    fn has(&self, line: &ReviewedLine) -> bool {
+        let rows = self.places.iter().enumerate();
+        let mut same = rows.filter(|(_, place)| place.as_ref() == Some(&line.place));
+        same.any(|(row, _)| self.reviewed(row).as_ref() == Some(line))
     }
 
     /// Asks for the comment on the line of the cursor.
     fn ask(&self, scene: &Scene<'_>) -> Response {
         let (run, row) = (self.diff.run, self.cursor);
-        let Some(Some(place)) = self.places.get(row) else {
+        let Some(line) = self.reviewed(row) else {
             return Response::message("a comment belongs to a line of a file: move to one");
         };
-        let quote: String = self.diff.lines[row].chars().take(QUOTE).collect();
-        let place = place.clone();
-        let known = self.comment(scene).map(|comment| comment.text.clone());
-        let about = quote.clone();
+        let known = self.comments_at(row, scene).first().map(|comment| comment.text.clone());
+        let (place, about) = (line.place.clone(), line.quote.clone());
         let prompt = Prompt::text(format!("Comment on {place} of {run}"), move |text| {
             let text = text.trim().to_owned();
             let change = if text.is_empty() {
-                ReviewChange::Remove { row }
+                ReviewChange::Remove(line)
             } else {
-                ReviewChange::Put(ReviewComment { row, place, quote, text })
+                ReviewChange::Put(ReviewComment { row, line, text })
             };
             Reaction::Review(run, change).into()
         });
@@ -135,9 +156,13 @@ impl ReviewView {
                 Line::from(vec![piece(sign, theme, Tone::Accent), piece(part, theme, tone)])
             })
             .collect();
-        let comment = scene.reviews.of(self.diff.run).iter().find(|comment| comment.row == at);
-        if let Some(comment) = comment {
-            for line in comment.text.lines() {
+        for comment in self.comments_at(at, scene) {
+            let gone = if at == 0 {
+                format!("{} is no longer in the diff: {}", comment.line.place, comment.line.quote)
+            } else {
+                String::new()
+            };
+            for line in gone.lines().chain(comment.text.lines()) {
                 let text =
                     fit(&format!("   {} {line}", theme.marks.human), columns, theme.marks.cut);
                 cells.push(Line::from(piece(text, theme, Tone::Warn)));
@@ -219,7 +244,7 @@ impl Component for ReviewView {
 
     fn actions(&self, scene: &Scene<'_>) -> Vec<Action> {
         let mut actions = vec![BACK, COMMENT];
-        if self.comment(scene).is_some() {
+        if !self.comments_at(self.cursor, scene).is_empty() {
             actions.push(REMOVE);
         }
         if !scene.reviews.of(self.diff.run).is_empty() {
@@ -239,7 +264,11 @@ impl Component for ReviewView {
         match action {
             COMMENT => return Some(self.ask(scene)),
             REMOVE => {
-                let change = ReviewChange::Remove { row: self.cursor };
+                let comments = self.comments_at(self.cursor, scene);
+                let Some(comment) = comments.first() else {
+                    return Some(Response::message("there is no comment on this line"));
+                };
+                let change = ReviewChange::Remove(comment.line.clone());
                 return Some(Reaction::Review(self.diff.run, change).into());
             }
             SEND => return Some(self.send(scene)),

@@ -67,8 +67,10 @@ impl TimelineView {
         let axis = Axis { from, to, cells };
         let mut lines = legend(theme, columns);
         let totals = self.timeline.totals(from, to);
+        // A row of zero minutes would tell nothing.
+        let told = totals.iter().filter(|(_, ms)| **ms >= 60_000);
         let totals: Vec<String> =
-            totals.iter().map(|(kind, ms)| format!("{} {}", kind.as_str(), long(*ms))).collect();
+            told.map(|(kind, ms)| format!("{} {}", kind.as_str(), long(*ms))).collect();
         if !totals.is_empty() {
             let parts = wrap(&format!(" {}", totals.join(" · ")), columns);
             lines.extend(parts.into_iter().map(|part| Line::from(piece(part, theme, Tone::Text))));
@@ -222,8 +224,15 @@ impl Overlay for TimelineView {
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
-        let hours = RANGES[self.range];
-        let title = format!("Timeline of {hours} h until {}", time_of_day(self.timeline.until));
+        let until = self.timeline.until;
+        let (hours, span) = (RANGES[self.range], until.since(self.from()));
+        // The axis of a young fleet is shorter than the range.
+        let what = if span < hours * HOUR {
+            format!("Timeline: {} of {hours} h", long(span))
+        } else {
+            format!("Timeline of {hours} h")
+        };
+        let title = format!("{what} until {}", time_of_day(until));
         let inner = framed(frame, area, &title, scene.theme);
         self.scroll.draw(frame, inner, &self.shown, scene.theme);
     }

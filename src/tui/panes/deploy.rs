@@ -79,8 +79,9 @@ impl Component for DeployPane {
     }
 
     fn copy(&self, scene: &Scene<'_>) -> Option<String> {
-        let run = self.subject(scene)?;
-        run.run(&scene.snapshot.fleet)?.own_worktree().map(str::to_owned)
+        let fleet = &scene.snapshot.fleet;
+        let subject = self.subject(scene)?;
+        fleet.own_worktree(subject.run(fleet)?).map(str::to_owned)
     }
 }
 

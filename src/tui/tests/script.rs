@@ -19,6 +19,7 @@ use crate::journal::transcript::{Store, TranscriptEntry};
 use crate::runtime::Snapshot;
 use crate::tui::app::{self, App, catalog};
 use crate::tui::component::{PaneMessage, PaneSetup};
+use crate::tui::drafts::Drafts;
 use crate::tui::held::HOLD;
 use crate::tui::input;
 use crate::tui::request::Request;
@@ -67,6 +68,7 @@ impl Script {
             mouse: false,
             detaches: false,
             layouts: SavedLayouts::default(),
+            drafts: Drafts::default(),
             panes: PaneSetup { cold_path },
         });
         app.set_now(fleet.last_event);

@@ -99,16 +99,17 @@ fn timeline_shows_who_had_the_time_in_as_many_hours_as_wanted() {
     let mut script = Script::sized((120, 30));
     assert_eq!(script.keys("H"), [Request::Timeline]);
     script.open(Dialog::Timeline(Box::new(timeline())));
-    script.shows("Timeline of 4 h until");
+    // Its axis begins with the first run.
+    script.shows("Timeline: 28 min of 4 h until");
     script.shows("waiting for you");
     script.shows(" acme/pulse");
     script.shows("r2 pulse#9");
     assert!(script.keys("<lt><lt><lt><lt>").is_empty());
-    script.shows("Timeline of 1 h until");
+    script.shows("Timeline: 28 min of 1 h until");
     let row = script.text().lines().find(|line| line.contains("r2 pulse#9")).unwrap().to_owned();
     assert!(row.contains('?'), "the frozen run waits for a human: {row}");
     script.keys(">>>>>>>>");
-    script.shows("Timeline of 24 h until");
+    script.shows("Timeline: 28 min of 24 h until");
 }
 
 #[test]
@@ -131,12 +132,21 @@ fn spend_has_bars_limits_and_a_forecast() {
 fn compare_takes_a_marked_run_and_another() {
     let mut script = Script::new();
     assert!(script.keys("jc").is_empty());
-    script.shows("greeter#1 is marked: select another run and press c");
+    script.shows("greeter#1 is marked: c on another run compares them");
     assert_eq!(script.keys("kc"), [Request::Compare(RunId(3), RunId(2))]);
-    // The mark is used up, and the same run takes it back.
+    // The mark is used up, and without a run before it the same run takes it back.
     assert!(script.keys("c").is_empty());
     assert!(script.keys("c").is_empty());
     script.shows("r2 is not marked any more");
+    // With one, the same run is compared with it.
+    let mut fleet = in_turn();
+    let mut before = (*fleet.runs[&RunId(3)]).clone();
+    before.id = RunId(1);
+    fleet.runs.insert(RunId(1), before.into());
+    let mut script = Script::on(fleet, (80, 24));
+    assert!(script.keys("jjc").is_empty());
+    script.shows("or c again for r1");
+    assert_eq!(script.keys("c"), [Request::Compare(RunId(1), RunId(3))]);
     for size in [(80, 24), (40, 12)] {
         let mut script = Script::sized(size);
         script.open(compared());
@@ -218,6 +228,44 @@ fn comment_is_changed_and_removed_on_its_line() {
     // The draft of the box that was left comes back.
     script.keys("c<Enter>");
     script.shows("! three");
+}
+
+#[test]
+fn comment_stays_on_its_line_when_the_diff_changes() {
+    let mut script = Script::on(in_turn(), (80, 24));
+    script.open(review());
+    script.keys("]]jcname the test<Enter>[[jjcwhy?<Enter><Esc>");
+    // The agent took the first hunk back and wrote a file before the other one.
+    let second = DIFF.rfind("diff --git").unwrap();
+    let new = "diff --git a/a b/a\n--- /dev/null\n+++ b/a\n@@ -0,0 +1 @@\n+first\n";
+    let lines = [new, &DIFF[second..]].concat().lines().map(str::to_owned).collect();
+    script.open(Dialog::Review(Box::new(ReviewedDiff { run: RunId(3), lines })));
+    script.shows("2 comments not sent");
+    let screen = script.text();
+    let below = |line: &str| {
+        let mut lines = screen.lines().skip_while(|shown| !shown.contains(line)).skip(1);
+        lines.next().unwrap_or_default().to_owned()
+    };
+    assert!(below("hello-ada").contains("! name the test"), "{screen}");
+    // The other one is at the head, with its line.
+    assert!(
+        below("diff --git a/a").contains("app.sh:7 (removed) is no longer in the diff"),
+        "{screen}"
+    );
+    script.shows("! why?");
+    script.keys("D");
+    script.lacks("! why?");
+    script.shows("1 comment not sent");
+}
+
+#[test]
+fn text_of_an_open_prompt_is_kept_when_the_link_breaks() {
+    let mut script = Script::on(in_turn(), (80, 24));
+    script.open(review());
+    script.keys("]jcone<Enter>ctwo");
+    let drafts = script.app.drafts();
+    assert_eq!(drafts.reviews.of(RunId(3)).len(), 1);
+    assert_eq!(drafts.of("Comment on app.sh:6 of r3"), Some("onetwo"));
 }
 
 #[test]
