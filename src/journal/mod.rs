@@ -30,6 +30,9 @@ mod schema;
 pub mod transcript;
 pub mod writer;
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -270,6 +273,9 @@ impl Journal {
         flags: OpenFlags,
         lock: Option<lock::Lock>,
     ) -> Result<Self, JournalError> {
+        if flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
+            create_private(path)?;
+        }
         let db = Connection::open_with_flags(path, flags)
             .map_err(|source| JournalError::Database { path: path.to_owned(), source })?;
         let path = path.to_owned();
@@ -399,6 +405,17 @@ impl Journal {
     }
 }
 
+/// Creates the file of a new journal for its owner alone: SQLite would let every user read it, and gives
+/// the files beside it the same mode. A journal that exists keeps its mode.
+fn create_private(path: &Path) -> Result<(), JournalError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+            Err(JournalError::Io { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The term of the last leader; 0 where the journal never had one.
 fn term_in(db: &Connection) -> rusqlite::Result<u64> {
     let found = db
@@ -468,6 +485,22 @@ mod tests {
         assert!(Journal::open_read_only(state.path()).is_ok());
         drop(first);
         assert!(Journal::open(state.path()).is_ok());
+    }
+
+    #[test]
+    fn new_journal_is_for_its_owner_alone() {
+        let states = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mode_of = |path: PathBuf| {
+            let permissions = std::fs::metadata(&path).unwrap().permissions();
+            std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777
+        };
+        let mut ours = Journal::open(states[0].path()).unwrap();
+        ours.append(&[(Timestamp(1), kill(true))]).unwrap();
+        for name in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
+            assert_eq!(mode_of(states[0].path().join(name)), 0o600, "{name}");
+        }
+        let _leader = Journal::open_as_leader(states[1].path(), 1).unwrap();
+        assert_eq!(mode_of(crate::config::paths::journal_in(states[1].path())), 0o600);
     }
 
     #[test]
