@@ -19,14 +19,14 @@ use crate::support::text;
 use crate::support::world::{World, as_role, command, until, wait_until};
 
 /// A world with a hypervisor double, in which nothing is picked up.
-fn world(more: &str) -> Option<(World, Pve)> {
+pub(crate) fn world(more: &str) -> Option<(World, Pve)> {
     let world = World::new("").with_kill_switch();
     let pve = Pve::start(world.root())?;
     let section = pve.section(world.root(), more);
     Some((world.with(&section), pve))
 }
 
-fn afk(world: &World, args: &[&str]) -> Output {
+pub(crate) fn afk(world: &World, args: &[&str]) -> Output {
     world.config();
     let places = world.places();
     let all: Vec<&str> = places
@@ -38,22 +38,22 @@ fn afk(world: &World, args: &[&str]) -> Output {
     crate::support::afk(&all).output().unwrap()
 }
 
-fn both(out: &Output) -> String {
+pub(crate) fn both(out: &Output) -> String {
     text(&out.stdout) + &text(&out.stderr)
 }
 
-async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
+pub(crate) async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
     command(runtime, Command::Breakglass { request: ask }).await
 }
 
-async fn arm(runtime: &Runtime) {
+pub(crate) async fn arm(runtime: &Runtime) {
     let ready = |s: &afk::runtime::Snapshot| s.fleet.policy.breakglass.clone();
     until(runtime, "the rules", ready).await;
     let reason = "it hangs".into();
     ask(runtime, BreakglassRequest::Arm { reason, take_over: false }).await.unwrap();
 }
 
-async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
+pub(crate) async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
     let seen = until(runtime, "the arming", |s| {
         s.breakglass().armed.as_ref().map(|_| s.breakglass().seen(verb, "devvm"))
     })
@@ -62,21 +62,21 @@ async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
     ask(runtime, BreakglassRequest::Verb { verb, confirm }).await
 }
 
-fn id(reply: &Reply) -> VerbId {
+pub(crate) fn id(reply: &Reply) -> VerbId {
     match reply {
         Ok(Accepted::Verb { verb }) => *verb,
         other => panic!("{other:?} is no verb"),
     }
 }
 
-async fn over(runtime: &Runtime, verb: VerbId) -> VerbRun {
+pub(crate) async fn over(runtime: &Runtime, verb: VerbId) -> VerbRun {
     until(runtime, "the verb's end", |s| {
         s.breakglass().past.iter().find(|run| run.id == verb).cloned()
     })
     .await
 }
 
-fn result(run: &VerbRun) -> VerbResult {
+pub(crate) fn result(run: &VerbRun) -> VerbResult {
     run.end.as_ref().unwrap().1.result.clone()
 }
 
