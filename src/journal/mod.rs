@@ -21,6 +21,7 @@ pub mod anchor;
 pub(crate) mod backup;
 pub mod chain;
 pub(crate) mod completeness;
+mod creation;
 pub(crate) mod history;
 pub(crate) mod job_output;
 pub mod lock;
@@ -30,9 +31,6 @@ mod schema;
 pub mod transcript;
 pub mod writer;
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -176,6 +174,7 @@ impl Journal {
         trusted_file::check_folder(state)?;
         let lock = lock::Lock::take(state)?;
         completeness::check(state)?;
+        creation::create(state)?;
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), Some(lock))?;
         journal.query(|db| {
@@ -274,7 +273,7 @@ impl Journal {
         lock: Option<lock::Lock>,
     ) -> Result<Self, JournalError> {
         if flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
-            create_private(path)?;
+            creation::create_private(path)?;
         }
         let db = Connection::open_with_flags(path, flags)
             .map_err(|source| JournalError::Database { path: path.to_owned(), source })?;
@@ -402,17 +401,6 @@ impl Journal {
     /// The random id of this journal; children are marked with it.
     pub fn id(&self) -> Result<String, JournalError> {
         self.query(|db| db.query_row("SELECT value FROM meta WHERE key = 'id'", [], |r| r.get(0)))
-    }
-}
-
-/// Creates the file of a new journal for its owner alone: SQLite would let every user read it, and gives
-/// the files beside it the same mode. A journal that exists keeps its mode.
-fn create_private(path: &Path) -> Result<(), JournalError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(source) if source.kind() != ErrorKind::AlreadyExists => {
-            Err(JournalError::Io { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
     }
 }
 
