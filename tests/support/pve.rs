@@ -76,10 +76,15 @@ pub struct Pve {
 impl Pve {
     /// Starts a hypervisor in a test's folder; none if OpenSSH's server isn't installed.
     pub fn start(root: &Path) -> Option<Self> {
+        Self::start_with(root, QM, 1)
+    }
+
+    /// The same with another double of `qm`, and another limit of a short step in seconds.
+    pub fn start_with(root: &Path, qm: &str, step: u32) -> Option<Self> {
         let dir = root.join("pve");
         std::fs::create_dir_all(dir.join("run")).unwrap();
         let port = free_port();
-        for (name, text) in [("qm", QM), ("kvm", KVM), ("ha-manager", HA)] {
+        for (name, text) in [("qm", qm), ("kvm", KVM), ("ha-manager", HA)] {
             std::fs::write(dir.join(name), text.replace("@VM@", &port.to_string())).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(dir.join(name), mode).unwrap();
@@ -96,7 +101,7 @@ impl Pve {
         let here = dir.display();
         let forced = format!(
             "command=\"BREAKGLASS_VMID={port} BREAKGLASS_RUN_DIR={here}/run BREAKGLASS_LOG={here}/log \
-             BREAKGLASS_LOCK_DIR={here}/run BREAKGLASS_STEP_TIMEOUT=1 PATH={here}:$PATH \
+             BREAKGLASS_LOCK_DIR={here}/run BREAKGLASS_STEP_TIMEOUT={step} PATH={here}:$PATH \
              {here}/afk-pve\",restrict,from=\"127.0.0.1\""
         );
         let lines = format!(
