@@ -26,7 +26,8 @@ impl Attempt {
         assert!(look.status.success(), "{}", both(&look));
         let out = afk(world, &[verb, "--arm", "it hangs", "--confirm", "devvm"]);
         let printed = text(&out.stderr);
-        let is_result = |line: &&str| line.contains(&format!(" {verb}: ")) && line.contains(" after ");
+        let is_result =
+            |line: &&str| line.contains(&format!(" {verb}: ")) && line.contains(" after ");
         let result = printed.lines().find(is_result);
         let result = result.unwrap_or_else(|| panic!("no result: {}", both(&out))).to_owned();
         let (before, after) = printed.split_once(&result).unwrap();
@@ -72,7 +73,8 @@ fn lost_quorum_is_reported_before_and_after_the_cycle_that_can_not_start() {
 fn ha_in_the_error_state_is_reported_before_and_after_the_cycle_that_it_refuses() {
     let Some((world, pve)) = world("") else { return };
     pve.set("ha", &in_ha(&pve, "error"));
-    let refusal = format!("service 'vm:{}' in error state, must be disabled and fixed first", pve.port);
+    let refusal =
+        format!("service 'vm:{}' in error state, must be disabled and fixed first", pve.port);
     pve.set("fail-stop", &refusal);
     pve.set("fail-start", &refusal);
     let cycle = Attempt::run(&world, "cycle");
@@ -106,7 +108,11 @@ fn lock_that_a_task_of_qm_holds_is_reported_before_and_after_the_reset_that_give
     drop(lock);
     pve.unset("fail-reset");
     let reset = Attempt::run(&world, "reset");
-    assert!(reset.out.status.success() && !reset.before.contains("warning"), "{}", both(&reset.out));
+    assert!(
+        reset.out.status.success() && !reset.before.contains("warning"),
+        "{}",
+        both(&reset.out)
+    );
     assert_eq!(pve.actions(), ["reset", "reset"]);
 }
 
@@ -141,7 +147,8 @@ fn qemu_that_can_not_die_is_reported_before_and_after_the_cycle_and_not_started(
     pve.set("calls", "\n");
     let cycle = Attempt::run(&world, "cycle");
     assert_eq!(cycle.out.status.code(), Some(1), "{}", both(&cycle.out));
-    let waits = format!("warning: QEMU's process {pid} waits in the kernel (thread {pid} is in state D)");
+    let waits =
+        format!("warning: QEMU's process {pid} waits in the kernel (thread {pid} is in state D)");
     cycle.expect_before(&[&waits]);
     cycle.expect_after(&[
         "cycle: failed, exit code 1",

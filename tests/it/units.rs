@@ -109,7 +109,8 @@ fn pipeline_unit_leaves_proc_visible_and_allows_namespaces() {
 #[test]
 fn breakglass_unit_with_its_drop_in_allows_an_agent_what_the_pipeline_does() {
     let text = breakglass_with_agent();
-    for key in ["Delegate", "DelegateSubgroup", "KillMode", "RestrictNamespaces", "SystemCallFilter"]
+    for key in
+        ["Delegate", "DelegateSubgroup", "KillMode", "RestrictNamespaces", "SystemCallFilter"]
     {
         let wanted = setting("afk-pipeline", key);
         assert!(!wanted.is_empty() && values(&text, key) == wanted, "{key}: {wanted:?}");
