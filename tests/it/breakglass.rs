@@ -651,7 +651,7 @@ async fn full_disk_delays_no_breakglass_verb_beside_an_agent() {
 }
 
 /// The reason why a journal can't be written.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
     /// Another connection locks the database.
     Lock,
@@ -660,13 +660,11 @@ enum Obstacle {
 
 async fn unwritable_journal(beside: Beside, obstacle: Obstacle) {
     let Some((world, pve)) = world_beside(beside, "") else { return };
-    let disk = match obstacle {
-        Obstacle::FullDisk => match SmallDisk::mount(&world.state()) {
-            Some(disk) => Some(disk),
-            None => return,
-        },
-        Obstacle::Lock => None,
-    };
+    let disk = (obstacle == Obstacle::FullDisk).then(|| SmallDisk::mount(&world.state()));
+    if matches!(disk, Some(None)) {
+        return;
+    }
+    let disk = disk.flatten();
     let runtime = world.start().await;
     arm(&runtime).await;
     beside.begin(&runtime, &pve).await;

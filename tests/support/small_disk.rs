@@ -36,15 +36,12 @@ impl SmallDisk {
     pub fn fill(&self) {
         let mut file = std::fs::File::create(self.filler()).unwrap();
         let page = [b'x'; 4096];
-        loop {
-            match file.write(&page) {
-                Ok(_) => {}
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
-                    break;
-                }
+        let error = loop {
+            if let Err(error) = file.write_all(&page) {
+                break error;
             }
-        }
+        };
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     }
 
     /// Makes room again.
