@@ -3,8 +3,8 @@
 //! from the same run.
 //!
 //! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
-//! (30). `AFK_BENCH_BASE` names another build of afk, whose figures stand beside this one's: the two
-//! take turns, key by key.
+//! (30). `AFK_BENCH_BREAKGLASS` limits the bench to the start of `afk breakglass`. `AFK_BENCH_BASE`
+//! names another build of afk, whose figures stand beside this one's: the two take turns, key by key.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,11 @@ fn main() {
     let base = std::env::var("AFK_BENCH_BASE").ok();
     let programs: Vec<&str> = std::iter::once(AFK).chain(base.as_deref()).collect();
     println!("scenario                                   measured        floor     ratio     base");
+    if std::env::var_os("AFK_BENCH_BREAKGLASS").is_some() {
+        return breakglass_alone(&programs);
+    }
     first_frame(&programs);
+    breakglass_alone(&programs);
     let few = keys_at_rest(&programs, 300);
     let many = keys_at_rest(&programs, 10_000);
     println!("a key with 10,000 issues costs {:.2} times one with 300", many / few);
@@ -112,6 +116,51 @@ fn first_frame(programs: &[&str]) {
     }
     let middle: Vec<Duration> = frames.into_iter().map(|times| median(times).0).collect();
     row("first frame, median of 15", &middle, median(floors).0);
+}
+
+/// `afk breakglass` without a running afk, from the start of the process to its first screen: in a state
+/// folder that is not there yet, where it creates the journal, and in one with a journal.
+fn breakglass_alone(programs: &[&str]) {
+    let world = World::new("").with_kill_switch();
+    let key = world.path("key");
+    support::pve::key(&key, "ed25519");
+    let host = format!("address = '127.0.0.1:1'\nuser = 'root'\nkey = '{}'", key.display());
+    let world = world.with(&format!(
+        "[breakglass]\nvm = 'devvm'\n[breakglass.hypervisor]\n{host}\n[breakglass.hosts.devvm]\n{host}\n"
+    ));
+    world.config();
+    let config = world.path("afk.toml").display().to_string();
+    let start = |program: &str, state: &str| {
+        let state = world.path(state).display().to_string();
+        let args = ["--config", &config, "--state", &state, "breakglass"];
+        let began = Instant::now();
+        let mut terminal = Terminal::program(program, &args, 200, 50, world.root());
+        terminal.shows("No AI in the path");
+        let took = began.elapsed();
+        terminal.keys("q");
+        terminal.end();
+        took
+    };
+    let mut floors = Vec::new();
+    let mut frames = [(); 2].map(|()| vec![Vec::new(); programs.len()]);
+    for (at, program) in programs.iter().enumerate() {
+        start(program, &format!("kept-{at}"));
+    }
+    for n in 0..15 {
+        for (at, program) in programs.iter().enumerate() {
+            frames[0][at].push(start(program, &format!("new-{at}-{n}")));
+            frames[1][at].push(start(program, &format!("kept-{at}")));
+        }
+        let began = Instant::now();
+        let mut trivial = Terminal::program("sh", &["-c", "echo ready"], 200, 50, world.root());
+        trivial.shows("ready");
+        floors.push(began.elapsed());
+        trivial.end();
+    }
+    let floor = median(floors).0;
+    for (what, times) in ["breakglass alone, first start", "breakglass alone"].iter().zip(frames) {
+        rows(what, times, floor);
+    }
 }
 
 /// The time from a key to the first byte of its answer.

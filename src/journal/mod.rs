@@ -21,6 +21,7 @@ pub mod anchor;
 pub(crate) mod backup;
 pub mod chain;
 pub(crate) mod completeness;
+mod creation;
 pub(crate) mod history;
 pub(crate) mod job_output;
 pub mod lock;
@@ -173,6 +174,7 @@ impl Journal {
         trusted_file::check_folder(state)?;
         let lock = lock::Lock::take(state)?;
         completeness::check(state)?;
+        creation::create(state)?;
         let path = crate::config::paths::journal_in(state);
         let mut journal = Self::connect(&path, OpenFlags::default(), Some(lock))?;
         journal.query(|db| {
@@ -270,6 +272,9 @@ impl Journal {
         flags: OpenFlags,
         lock: Option<lock::Lock>,
     ) -> Result<Self, JournalError> {
+        if flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
+            creation::create_private(path)?;
+        }
         let db = Connection::open_with_flags(path, flags)
             .map_err(|source| JournalError::Database { path: path.to_owned(), source })?;
         let path = path.to_owned();
@@ -468,6 +473,22 @@ mod tests {
         assert!(Journal::open_read_only(state.path()).is_ok());
         drop(first);
         assert!(Journal::open(state.path()).is_ok());
+    }
+
+    #[test]
+    fn new_journal_is_for_its_owner_alone() {
+        let states = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mode_of = |path: PathBuf| {
+            let permissions = std::fs::metadata(&path).unwrap().permissions();
+            std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777
+        };
+        let mut ours = Journal::open(states[0].path()).unwrap();
+        ours.append(&[(Timestamp(1), kill(true))]).unwrap();
+        for name in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
+            assert_eq!(mode_of(states[0].path().join(name)), 0o600, "{name}");
+        }
+        let _leader = Journal::open_as_leader(states[1].path(), 1).unwrap();
+        assert_eq!(mode_of(crate::config::paths::journal_in(states[1].path())), 0o600);
     }
 
     #[test]

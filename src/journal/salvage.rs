@@ -207,7 +207,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), JournalError> {
     File::open(to).and_then(|file| file.sync_all()).map_err(io(to))
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), JournalError> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), JournalError> {
     std::fs::rename(from, to).map_err(io(from))?;
     let folder = to.parent().unwrap_or(to);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
@@ -218,7 +218,7 @@ fn move_into(path: &Path, folder: &Path) -> Result<(), JournalError> {
     rename(path, &folder.join(path.file_name().unwrap_or_default()))
 }
 
-fn remove(path: &Path) -> Result<(), JournalError> {
+pub(super) fn remove(path: &Path) -> Result<(), JournalError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
         _ => Ok(()),

@@ -14,19 +14,26 @@ use afk::core::model::breakglass::{
 use afk::core::model::command::{Accepted, Command, Refusal, Reply, Role};
 use afk::runtime::Runtime;
 
+use crate::breakglass_session::{Beside, Session};
 use crate::support::pve::{Pve, key, public, wait_for};
+use crate::support::small_disk::SmallDisk;
 use crate::support::text;
 use crate::support::world::{World, as_role, command, until, wait_until};
 
 /// A world with a hypervisor double, in which nothing is picked up.
-fn world(more: &str) -> Option<(World, Pve)> {
-    let world = World::new("").with_kill_switch();
-    let pve = Pve::start(world.root())?;
-    let section = pve.section(world.root(), more);
-    Some((world.with(&section), pve))
+pub(crate) fn world(more: &str) -> Option<(World, Pve)> {
+    world_beside(Beside::Nobody, more)
 }
 
-fn afk(world: &World, args: &[&str]) -> Output {
+/// The same, for a person beside whom somebody works.
+fn world_beside(beside: Beside, more: &str) -> Option<(World, Pve)> {
+    let world = beside.world("");
+    let pve = Pve::start(world.root())?;
+    let section = pve.section(world.root(), more);
+    Some((world.with(&section).with(beside.section()), pve))
+}
+
+pub(crate) fn afk(world: &World, args: &[&str]) -> Output {
     world.config();
     let places = world.places();
     let all: Vec<&str> = places
@@ -38,22 +45,22 @@ fn afk(world: &World, args: &[&str]) -> Output {
     crate::support::afk(&all).output().unwrap()
 }
 
-fn both(out: &Output) -> String {
+pub(crate) fn both(out: &Output) -> String {
     text(&out.stdout) + &text(&out.stderr)
 }
 
-async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
+pub(crate) async fn ask(runtime: &Runtime, ask: BreakglassRequest) -> Reply {
     command(runtime, Command::Breakglass { request: ask }).await
 }
 
-async fn arm(runtime: &Runtime) {
+pub(crate) async fn arm(runtime: &Runtime) {
     let ready = |s: &afk::runtime::Snapshot| s.fleet.policy.breakglass.clone();
     until(runtime, "the rules", ready).await;
     let reason = "it hangs".into();
     ask(runtime, BreakglassRequest::Arm { reason, take_over: false }).await.unwrap();
 }
 
-async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
+pub(crate) async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
     let seen = until(runtime, "the arming", |s| {
         s.breakglass().armed.as_ref().map(|_| s.breakglass().seen(verb, "devvm"))
     })
@@ -62,21 +69,21 @@ async fn mutate(runtime: &Runtime, verb: Verb) -> Reply {
     ask(runtime, BreakglassRequest::Verb { verb, confirm }).await
 }
 
-fn id(reply: &Reply) -> VerbId {
+pub(crate) fn id(reply: &Reply) -> VerbId {
     match reply {
         Ok(Accepted::Verb { verb }) => *verb,
         other => panic!("{other:?} is no verb"),
     }
 }
 
-async fn over(runtime: &Runtime, verb: VerbId) -> VerbRun {
+pub(crate) async fn over(runtime: &Runtime, verb: VerbId) -> VerbRun {
     until(runtime, "the verb's end", |s| {
         s.breakglass().past.iter().find(|run| run.id == verb).cloned()
     })
     .await
 }
 
-fn result(run: &VerbRun) -> VerbResult {
+pub(crate) fn result(run: &VerbRun) -> VerbResult {
     run.end.as_ref().unwrap().1.result.clone()
 }
 
@@ -232,7 +239,17 @@ fn all_clients_of_a_runtime_share_one_arming() {
 
 #[test]
 fn changed_host_key_is_refused_with_both_fingerprints() {
-    let Some((world, mut pve)) = world("") else { return };
+    changed_host_key(Beside::Nobody);
+}
+
+#[test]
+fn changed_host_key_is_refused_while_an_agent_works() {
+    changed_host_key(Beside::Agent);
+}
+
+fn changed_host_key(beside: Beside) {
+    let Some((world, mut pve)) = world_beside(beside, "") else { return };
+    let session = Session::open(beside, false, &world, &pve);
     key(&pve.path("other"), "ed25519");
     key(&pve.path("ecdsa"), "ecdsa");
     for host in ["other", "ecdsa"] {
@@ -266,6 +283,9 @@ fn changed_host_key_is_refused_with_both_fingerprints() {
     let out = afk(&world, &["pin", "hypervisor", "--fingerprint", &new]);
     assert!(out.status.success(), "{}", both(&out));
     assert!(afk(&world, &["status", "--arm", "x"]).status.success());
+    if let Some(session) = session {
+        session.stop(&world);
+    }
 }
 
 #[test]
@@ -429,23 +449,33 @@ fn carry(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
 }
 
 /// A world whose hypervisor is reached through a proxy.
-fn behind(more: &str) -> Option<(World, Pve, Between)> {
-    let world = World::new("").with_kill_switch();
+fn behind(beside: Beside, more: &str) -> Option<(World, Pve, Between)> {
+    let world = beside.world("");
     let mut pve = Pve::start(world.root())?;
     let between = Between::new(pve.port);
     let real = std::mem::replace(&mut pve.port, between.port);
     let section = pve.section(world.root(), more);
     pve.port = real;
-    Some((world.with(&section), pve, between))
+    Some((world.with(&section).with(beside.section()), pve, between))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verb_on_a_cut_link_is_read_back_and_not_sent_twice() {
-    let Some((world, pve, between)) = behind("") else { return };
+    cut_link(Beside::Nobody).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verb_on_a_link_cut_for_an_agent_too_is_read_back_and_not_sent_twice() {
+    cut_link(Beside::Agent).await;
+}
+
+async fn cut_link(beside: Beside) {
+    let Some((world, pve, between)) = behind(beside, "") else { return };
     pve.set("hang-config", "");
     pve.set("hang-agent", "");
     let runtime = world.start().await;
     arm(&runtime).await;
+    beside.begin(&runtime, &pve).await;
     let verb = id(&mutate(&runtime, Verb::Cycle).await);
     // The verb's id has arrived.
     until(&runtime, "the first line", |s| {
@@ -460,6 +490,7 @@ async fn verb_on_a_cut_link_is_read_back_and_not_sent_twice() {
     .await;
     between.set(PASS);
     let run = over(&runtime, verb).await;
+    beside.stop(&runtime, &world).await;
     runtime.stop().await;
     assert_eq!(result(&run), VerbResult::Exited { code: 0 });
     assert_eq!(run.end.unwrap().1.reads, Some("running".into()));
@@ -472,9 +503,8 @@ async fn verb_on_a_cut_link_is_read_back_and_not_sent_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verb_on_a_frozen_link_ends_unknown_and_is_read_back() {
-    let Some((world, pve, between)) = behind("mutation_seconds = 6\nkeepalive_seconds = 1") else {
-        return;
-    };
+    let limits = "mutation_seconds = 6\nkeepalive_seconds = 1";
+    let Some((world, pve, between)) = behind(Beside::Nobody, limits) else { return };
     pve.set("hang-config", "");
     let runtime = world.start().await;
     arm(&runtime).await;
@@ -602,18 +632,56 @@ async fn drill_proves_the_access_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unwritable_journal_delays_no_breakglass_verb() {
-    let Some((world, pve)) = world("") else { return };
+    unwritable_journal(Beside::Nobody, Obstacle::Lock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unwritable_journal_delays_no_breakglass_verb_beside_an_agent() {
+    unwritable_journal(Beside::Agent, Obstacle::Lock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disk_delays_no_breakglass_verb() {
+    unwritable_journal(Beside::Nobody, Obstacle::FullDisk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disk_delays_no_breakglass_verb_beside_an_agent() {
+    unwritable_journal(Beside::Agent, Obstacle::FullDisk).await;
+}
+
+/// The reason why a journal can't be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// Another connection locks the database.
+    Lock,
+    FullDisk,
+}
+
+async fn unwritable_journal(beside: Beside, obstacle: Obstacle) {
+    let Some((world, pve)) = world_beside(beside, "") else { return };
+    let disk = (obstacle == Obstacle::FullDisk).then(|| SmallDisk::mount(&world.state()));
+    if matches!(disk, Some(None)) {
+        return;
+    }
+    let disk = disk.flatten();
     let runtime = world.start().await;
     arm(&runtime).await;
+    beside.begin(&runtime, &pve).await;
     // No other event waits to be written, so the verb is the first to meet the unwritable journal.
-    until(&runtime, "the issue", |s| {
-        (!s.fleet.issues.is_empty() && s.fleet.outbox.is_empty()).then_some(())
+    until(&runtime, "rest", |s| {
+        let listed = beside == Beside::Agent || !s.fleet.issues.is_empty();
+        (listed && s.fleet.outbox.is_empty()).then_some(())
     })
     .await;
-    // Another connection locks the database, so nothing can be written.
-    let path = world.state().join("journal.sqlite");
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = disk.is_none().then(|| {
+        let other = rusqlite::Connection::open(world.state().join("journal.sqlite")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other
+    });
+    if let Some(disk) = &disk {
+        disk.fill();
+    }
     let asked = std::time::Duration::from_secs(30);
     let reply = tokio::time::timeout(asked, mutate(&runtime, Verb::Cycle)).await;
     let verb = id(&reply.expect("an answer while nothing can be written"));
@@ -624,21 +692,27 @@ async fn unwritable_journal_delays_no_breakglass_verb() {
         s.breakglass_ahead.as_ref().map(|_| line.clone())
     })
     .await;
-    assert!(degraded.contains("locked"), "{degraded}");
+    let why = if disk.is_some() { "full" } else { "locked" };
+    assert!(degraded.contains(why), "{degraded}");
+    beside.stop(&runtime, &world).await;
     // Every other command waits.
     let mut lift = Box::pin(command(&runtime, Command::SetCapacity { permits: 9 }));
     assert!(futures::poll!(&mut lift).is_pending());
     assert_eq!(pve.actions(), ["stop", "start"]);
     assert!(pve.log().contains("verb=cycle"), "the host has the second copy");
     // Once the journal is writable, every event is written in order.
-    other.execute_batch("ROLLBACK").unwrap();
-    drop(other);
+    if let Some(other) = other {
+        other.execute_batch("ROLLBACK").unwrap();
+    }
+    if let Some(disk) = &disk {
+        disk.free();
+    }
     let lifted = tokio::time::timeout(asked, lift.as_mut()).await;
     assert_eq!(lifted.expect("an answer once it can be"), Ok(Accepted::Ok));
     drop(lift);
     until(&runtime, "the record", |s| {
-        (s.breakglass_ahead.is_none() && s.problems.is_empty() && s.fleet.capacity() == 9)
-            .then_some(())
+        let degraded = s.problems.iter().any(|line| line.contains("AUDIT DEGRADED"));
+        (s.breakglass_ahead.is_none() && !degraded && s.fleet.capacity() == 9).then_some(())
     })
     .await;
     let shown = runtime.handle.snapshots.borrow().fleet.breakglass.clone();
@@ -650,18 +724,41 @@ async fn unwritable_journal_delays_no_breakglass_verb() {
 
 #[test]
 fn breakglass_works_without_a_journal_and_says_so() {
-    let Some((world, pve)) = world("") else { return };
+    no_journal(Beside::Nobody);
+}
+
+#[test]
+fn breakglass_works_without_a_journal_beside_an_agent() {
+    no_journal(Beside::Agent);
+}
+
+fn no_journal(beside: Beside) {
+    let Some((world, pve)) = world_beside(beside, "") else { return };
     // A file is in the place of the state folder: no journal and no captures are possible.
     std::fs::write(world.state(), "").unwrap();
+    let session = Session::open(beside, true, &world, &pve);
     let out = afk(&world, &["cycle", "--alone", "--arm", "no disk", "--confirm", "devvm"]);
     assert!(out.status.success(), "{}", both(&out));
     assert!(text(&out.stderr).contains("AUDIT DEGRADED"), "{}", both(&out));
     assert_eq!(pve.actions(), ["stop", "start"]);
+    if let Some(mut session) = session {
+        session.read_status(&pve);
+        session.stop(&world);
+    }
 }
 
 #[test]
 fn breakglass_goes_on_when_a_record_is_unreadable() {
-    let Some((world, pve)) = world("") else { return };
+    unreadable_record(Beside::Nobody);
+}
+
+#[test]
+fn breakglass_goes_on_beside_an_agent_when_a_record_is_unreadable() {
+    unreadable_record(Beside::Agent);
+}
+
+fn unreadable_record(beside: Beside) {
+    let Some((world, pve)) = world_beside(beside, "") else { return };
     let out = afk(&world, &["status", "--arm", "look"]);
     assert!(out.status.success(), "{}", both(&out));
     let db = rusqlite::Connection::open(world.state().join("journal.sqlite")).unwrap();
@@ -671,6 +768,7 @@ fn breakglass_goes_on_when_a_record_is_unreadable() {
     )
     .unwrap();
     drop(db);
+    let session = Session::open(beside, true, &world, &pve);
     for words in [&["cycle", "--alone"][..], &["cycle"]] {
         let words = [words, &["--arm", "it hangs", "--confirm", "devvm"]].concat();
         let out = afk(&world, &words);
@@ -679,6 +777,10 @@ fn breakglass_goes_on_when_a_record_is_unreadable() {
         assert!(said.contains("AUDIT DEGRADED") && said.contains("record 2"), "{said}");
     }
     assert_eq!(pve.actions(), ["stop", "start", "stop", "start"]);
+    if let Some(mut session) = session {
+        session.read_status(&pve);
+        session.stop(&world);
+    }
 }
 
 #[test]

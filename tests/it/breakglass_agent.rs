@@ -13,7 +13,7 @@ use crate::support::pve::Pve;
 use crate::support::world::{World, command, until};
 
 /// The functions of an agent that speaks the protocol `command`.
-const CALLS: &str = r#"
+pub(crate) const CALLS: &str = r#"
 n=0
 call() {
     n=$((n + 1))

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::breakglass::{Between, HOLD, PASS};
+use super::breakglass::{Between, HOLD, PASS, afk, both};
+use super::breakglass_session::{self as session, Beside};
 use crate::support::pty::Terminal;
 use crate::support::pve::{Pve, key, public, wait_for};
 use crate::support::text;
@@ -21,10 +22,14 @@ const LEAVE: &str = "\u{1d}";
 
 impl Cockpit {
     fn open(more: &str, columns: u16, rows: u16) -> Option<Self> {
-        let world = World::new(END).with_kill_switch();
+        Self::open_beside(Beside::Nobody, more, columns, rows)
+    }
+
+    fn open_beside(beside: Beside, more: &str, columns: u16, rows: u16) -> Option<Self> {
+        let world = beside.world(END);
         let pve = Pve::start(world.root())?;
         let section = pve.section(world.root(), more);
-        let world = world.with(&section);
+        let world = world.with(&section).with(beside.section());
         let up = world.up();
         let mut screen = world.terminal(&["breakglass"], columns, rows);
         screen.shows("No AI in the path");
@@ -180,8 +185,20 @@ fn flood_of_terminal_queries_gets_few_answers() {
 
 #[test]
 fn ctrl_c_ends_queries_without_end_and_random_bytes() {
-    let Some(mut cockpit) = Cockpit::open("", 80, 24) else { return };
+    floods(Beside::Nobody);
+}
+
+#[test]
+fn ctrl_c_ends_floods_beside_an_agent_and_verbs_work_within_one() {
+    floods(Beside::Agent);
+}
+
+fn floods(beside: Beside) {
+    let Some(mut cockpit) = Cockpit::open_beside(beside, "", 80, 24) else { return };
     cockpit.arm();
+    if beside == Beside::Agent {
+        session::begin_at(&mut cockpit.screen, &cockpit.pve);
+    }
     cockpit.shell();
     for flood in
         ["yes \"$(printf '\\033[6n')\"", "cat /dev/urandom", "yes \"$(printf '\\033[c\\033[5n')\""]
@@ -211,6 +228,17 @@ fn ctrl_c_ends_queries_without_end_and_random_bytes() {
             tries += 1;
             assert!(tries < 10, "{flood}: the shell is dead:\n{}", cockpit.screen.text());
         }
+    }
+    if beside == Beside::Agent {
+        // In the midst of a flood a verb works, and one key stops the agent.
+        cockpit.run("clear; echo beg''un; cat /dev/urandom");
+        cockpit.screen.until("the flood", |s| !s.contains("echo beg"));
+        let out = afk(&cockpit.world, &["reset", "--confirm", "devvm"]);
+        assert!(out.status.success(), "{}", both(&out));
+        assert_eq!(cockpit.pve.actions(), ["reset"]);
+        cockpit.screen.keys(LEAVE);
+        cockpit.screen.shows("it goes on");
+        session::stop_at(&mut cockpit.screen, &cockpit.world);
     }
 }
 

@@ -20,6 +20,8 @@ mod bad_input;
 mod breakglass;
 mod breakglass_agent;
 mod breakglass_keys;
+mod breakglass_session;
+mod breakglass_warnings;
 mod callers;
 mod checkouts;
 mod clocks;

@@ -15,11 +15,28 @@ fn unit(name: &str) -> PathBuf {
     folder.join(format!("{name}.service"))
 }
 
-/// The values of a setting, with those of all its lines.
+/// The breakglass unit followed by its drop-in for an agent, which systemd reads in this order.
+fn breakglass_with_agent() -> String {
+    let drop_in = unit("afk-breakglass").with_extension("service.d").join("agent.conf");
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+    // The drop-in has the section [Service] alone, and the unit another one at its end.
+    text(&unit("afk-breakglass")) + &text(&drop_in)
+}
+
+/// The values of a setting, with those of all its lines; an empty line takes back those before it.
+fn values(text: &str, key: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')) {
+        if line.is_empty() {
+            values.clear();
+        }
+        values.extend(line.split_whitespace().map(str::to_owned));
+    }
+    values
+}
+
 fn setting(name: &str, key: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(unit(name)).unwrap();
-    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+    values(&std::fs::read_to_string(unit(name)).unwrap(), key)
 }
 
 /// Runs `systemd-analyze`; none where it is missing or too old to read a file.
@@ -36,14 +53,19 @@ fn analyze(args: &[&str]) -> Option<String> {
     }
 }
 
+/// The overall exposure in a report of `systemd-analyze security`.
+fn exposure(report: &str) -> f64 {
+    let overall = report.lines().find_map(|line| line.split_once("Overall exposure level for"));
+    let words = overall.and_then(|(_, rest)| rest.split_once(": ")).unwrap().1;
+    words.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn system_units_are_little_exposed() {
     for name in ["afk-pipeline", "afk-breakglass"] {
         let path = unit(name).display().to_string();
         let Some(text) = analyze(&["security", "--offline=yes", &path]) else { return };
-        let overall = text.lines().find_map(|line| line.split_once("Overall exposure level for"));
-        let words = overall.and_then(|(_, rest)| rest.split_once(": ")).unwrap().1;
-        let exposure: f64 = words.split_whitespace().next().unwrap().parse().unwrap();
+        let exposure = exposure(&text);
         assert!(exposure <= EXPOSURE, "{name} has the exposure {exposure}:\n{text}");
         // The single findings.
         let found = analyze(&["security", "--offline=yes", "--json=short", &path]).unwrap();
@@ -80,6 +102,38 @@ fn pipeline_unit_leaves_proc_visible_and_allows_namespaces() {
         assert_eq!(setting("afk-pipeline", key), Vec::<String>::new(), "{key}");
     }
     assert_eq!(setting("afk-breakglass", "RestrictNamespaces"), ["true"]);
+}
+
+/// The level `strong`, without which the agent of breakglass does not start, needs what agents of the
+/// pipeline need.
+#[test]
+fn breakglass_unit_with_its_drop_in_allows_an_agent_what_the_pipeline_does() {
+    let text = breakglass_with_agent();
+    for key in
+        ["Delegate", "DelegateSubgroup", "KillMode", "RestrictNamespaces", "SystemCallFilter"]
+    {
+        let wanted = setting("afk-pipeline", key);
+        assert!(!wanted.is_empty() && values(&text, key) == wanted, "{key}: {wanted:?}");
+    }
+    for key in [
+        "MemoryDenyWriteExecute",
+        "ProtectControlGroups",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelTunables",
+    ] {
+        assert_eq!(values(&text, key).last().map(String::as_str), Some("false"), "{key}");
+    }
+    assert_eq!(values(&text, "ProcSubset").last().map(String::as_str), Some("all"));
+    assert_eq!(values(&text, "PrivateUsers"), Vec::<String>::new());
+    // It stays as little exposed as the pipeline.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("afk-breakglass.service");
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    let Some(text) = analyze(&["security", "--offline=yes", &path]) else { return };
+    let exposure = exposure(&text);
+    assert!(exposure <= EXPOSURE, "the exposure is {exposure}:\n{text}");
 }
 
 /// A program's control group lies below the unit's own, in which afk itself must not stay.

@@ -14,6 +14,7 @@ pub mod pve;
 pub mod server;
 pub mod sinks;
 pub mod slow_git;
+pub mod small_disk;
 pub mod t3;
 pub mod world;
 pub mod yaml;

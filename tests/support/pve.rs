@@ -17,9 +17,15 @@ echo "$*" >>"$d/calls"
 # One that is dead and was not reaped yet is dead.
 alive() { [ -r "$d/run/@VM@.pid" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$d/run/@VM@.pid")/status" 2>/dev/null; }
 [ ! -e "$d/hang-$1" ] || exec sleep 1000
-# HA answers a request before it carries it out.
-if [ -e "$d/ha" ]; then case $1 in stop | start) echo "Requesting HA $1 for VM @VM@"; exit 0 ;; esac; fi
 [ ! -e "$d/fail-$1" ] || { echo "qm $1: $(cat "$d/fail-$1")" >&2; exit 5; }
+# HA answers a request before it carries it out, or does not carry it out at all.
+if grep -qs "^service vm:@VM@ " "$d/ha"; then
+    case $1 in stop | start)
+        echo "Requesting HA $1 for VM @VM@"
+        [ ! -e "$d/ha-follows" ] || { sleep 2; mv "$d/ha" "$d/ha-is-done"; "$0" "$1"; mv "$d/ha-is-done" "$d/ha"; } >/dev/null 2>&1 &
+        exit 0 ;;
+    esac
+fi
 case $1 in
 status) if alive; then echo "status: running"; else echo "status: stopped"; fi ;;
 config) echo "name: devvm"; cat "$d/more" 2>/dev/null ;;
@@ -70,10 +76,15 @@ pub struct Pve {
 impl Pve {
     /// Starts a hypervisor in a test's folder; none if OpenSSH's server isn't installed.
     pub fn start(root: &Path) -> Option<Self> {
+        Self::start_with(root, QM, 1)
+    }
+
+    /// The same with another double of `qm`, and another limit of a short step in seconds.
+    pub fn start_with(root: &Path, qm: &str, step: u32) -> Option<Self> {
         let dir = root.join("pve");
         std::fs::create_dir_all(dir.join("run")).unwrap();
         let port = free_port();
-        for (name, text) in [("qm", QM), ("kvm", KVM), ("ha-manager", HA)] {
+        for (name, text) in [("qm", qm), ("kvm", KVM), ("ha-manager", HA)] {
             std::fs::write(dir.join(name), text.replace("@VM@", &port.to_string())).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(dir.join(name), mode).unwrap();
@@ -90,7 +101,8 @@ impl Pve {
         let here = dir.display();
         let forced = format!(
             "command=\"BREAKGLASS_VMID={port} BREAKGLASS_RUN_DIR={here}/run BREAKGLASS_LOG={here}/log \
-             BREAKGLASS_STEP_TIMEOUT=1 PATH={here}:$PATH {here}/afk-pve\",restrict,from=\"127.0.0.1\""
+             BREAKGLASS_LOCK_DIR={here}/run BREAKGLASS_STEP_TIMEOUT={step} PATH={here}:$PATH \
+             {here}/afk-pve\",restrict,from=\"127.0.0.1\""
         );
         let lines = format!(
             "{forced} {verbs}\n{forced},expiry-time=\"20200101Z\" {expired}\nrestrict,pty {shell}\n"

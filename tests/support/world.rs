@@ -43,6 +43,8 @@ pub struct World {
     repo: String,
     /// Whether the kill switch is on.
     held: bool,
+    /// Whether the configuration is of the breakglass role: without a repository and its tracker.
+    breakglass_role: bool,
     /// Additional lines of the sandbox's section.
     sandbox: String,
     /// Whether programs behind the wall reach only what they need, and not this world's folder.
@@ -101,6 +103,7 @@ impl World {
             tracker: String::new(),
             repo: String::new(),
             held: false,
+            breakglass_role: false,
             sandbox: String::new(),
             walled: false,
             readable: Vec::new(),
@@ -165,6 +168,12 @@ impl World {
     pub fn with_kill_switch(mut self) -> Self {
         self.held = true;
         self
+    }
+
+    /// Makes the configuration one of the breakglass role, in which an agent may use tools.
+    pub fn in_breakglass_role(mut self) -> Self {
+        self.breakglass_role = true;
+        self.with_kill_switch()
     }
 
     /// Adds lines to the repository's section.
@@ -291,33 +300,25 @@ impl World {
 
     pub fn config(&self) -> Config {
         let script = format!("['sh', '{}']", self.path("agent.sh").display());
+        let repository = format!(
+            "[tracker]\nfolder = 'issues'\n{}\n[repos.'acme/thing']\nremote = '{}'\n{}\n",
+            self.tracker,
+            self.address.clone().unwrap_or_else(|| self.remote().display().to_string()),
+            self.repo
+        );
+        let (allowlist, repository) =
+            if self.breakglass_role { ("", "") } else { ("'acme/thing'", repository.as_str()) };
         let text = format!(
-            "kill_switch = {}\nallowlist = ['acme/thing']\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
-             [sandbox]
-read = [{}]
-write = [{}]
-{}
-[tracker]
-folder = 'issues'
-{}
-[agents.shell]
-command = {}
-{}
-\
-             [repos.'acme/thing']
-remote = '{}'
-{}
-",
+            "kill_switch = {}\nallowlist = [{allowlist}]\ntrusted = ['ana']\nagent = 'shell'\n{}\n\
+             [sandbox]\nread = [{}]\nwrite = [{}]\n{}\n\
+             [agents.shell]\ncommand = {}\n{}\n{repository}",
             self.held,
             self.more,
             list(if self.walled { "agent.sh" } else { "." }, &self.readable),
             list(if self.walled { "" } else { "." }, &self.writable),
             self.sandbox,
-            self.tracker,
             self.command.as_ref().unwrap_or(&script),
             self.agent,
-            self.address.clone().unwrap_or_else(|| self.remote().display().to_string()),
-            self.repo
         );
         let path = self.path("afk.toml");
         std::fs::write(&path, text).unwrap();

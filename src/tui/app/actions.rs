@@ -8,9 +8,9 @@ use crate::core::model::plural::plural;
 use crate::core::model::run::Run;
 use crate::runtime::Snapshot;
 use crate::tui::action::{
-    Action, BACK, BRIEF, CLIENTS, COMPARE, COPY, GRID, HELP, INBOX, KILL_SWITCH, MOUSE, NEXT_PANE,
-    OPEN, PALETTE, PERMIT_LESS, PERMIT_MORE, PREVIOUS_PANE, QUIT, REDRAW, SPEND, SPLIT_LEFT,
-    SPLIT_RIGHT, SUSPEND, THEME, TIME_TRAVEL, TIMELINE, TOUR, UNDO, ZOOM,
+    Action, BACK, BRIEF, CLIENTS, COMPARE, COPY, GRID, HELP, INBOX, INTERRUPT, KILL_SWITCH, MOUSE,
+    NEXT_PANE, OPEN, PALETTE, PERMIT_LESS, PERMIT_MORE, PREVIOUS_PANE, QUIT, REDRAW, SPEND,
+    SPLIT_LEFT, SPLIT_RIGHT, SUSPEND, THEME, TIME_TRAVEL, TIMELINE, TOUR, UNDO, ZOOM,
 };
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Reaction, Response};
@@ -101,6 +101,12 @@ impl App {
         }
         if let Some(subject) = top.subject(&scene)
             && let Some(response) = run_actions::act(action, Some(&subject), &scene)
+        {
+            return response;
+        }
+        // A text without a subject covers the pane, whose own agent may work.
+        if action == INTERRUPT
+            && let Some(response) = self.panes[self.focus].act(action, &scene)
         {
             return response;
         }

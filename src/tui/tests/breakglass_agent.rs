@@ -81,6 +81,8 @@ fn working_agent_is_on_the_screen_and_stops_by_one_key() {
     script.keys("<Enter>");
     script.shows("c1 $ dmesg | tail (allowed");
     script.shows("under way");
+    // Also while a text covers the pane, such as its calls or the output of a verb.
+    assert_eq!(script.keys("X"), breakglass(BreakglassRequest::StopAgent));
     assert_eq!(script.keys("<Esc>X"), breakglass(BreakglassRequest::StopAgent));
     // The end stays on the row.
     let why = "ana stopped it".into();

@@ -88,6 +88,7 @@ fn begin(machine: &DemoMachine, request: &str) -> io::Result<tokio::process::Chi
         .env("BREAKGLASS_VMID", machine.vm_id().to_string())
         .env(RUN_DIR, machine.run_folder())
         .env("BREAKGLASS_LOG", machine.folder.join("log"))
+        .env("BREAKGLASS_LOCK_DIR", machine.run_folder())
         .env("BREAKGLASS_STEP_TIMEOUT", STEP)
         .env("AFK_DEMO_PID", own_pid())
         .env(marks::STATE, OWNER)

@@ -35,7 +35,8 @@ use crate::runtime::breakglass::console::FromShell;
 use crate::term::encode;
 use crate::term::key::Key;
 use crate::tui::action::{
-    Action, BACK, COPY, HELP, INBOX, OPEN, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS, ZOOM,
+    Action, BACK, COPY, HELP, INBOX, INTERRUPT, OPEN, QUIT, SEARCH, SEARCH_NEXT, SEARCH_PREVIOUS,
+    ZOOM,
 };
 use crate::tui::component::{Component, Pane, PaneMessage, Receipt, Registration, Scene};
 use crate::tui::keymap::{KeyContext, Match};
@@ -349,6 +350,10 @@ impl Component for BreakglassPane {
             DISARM => return Some(prompts::command(BreakglassRequest::Disarm)),
             DIAGNOSE => return Some(prompts::agent(scene)),
             STOP_AGENT => return Some(prompts::command(BreakglassRequest::StopAgent)),
+            // The same key, where an output or a terminal covers the rows.
+            INTERRUPT if scene.snapshot.breakglass().agent.is_some() => {
+                return Some(prompts::command(BreakglassRequest::StopAgent));
+            }
             CAPTURE_DIFF => return Some(self.compare(scene)),
             CONSOLE_TYPE => return Some(self.resume()),
             CONSOLE_CLOSE => self.close(),
