@@ -24,6 +24,7 @@ mod callers;
 mod checkouts;
 mod clocks;
 mod cockpit;
+mod config_edit;
 mod console;
 mod crash;
 mod daily;
