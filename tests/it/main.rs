@@ -66,6 +66,7 @@ mod service;
 mod service_habits;
 mod service_proxy;
 mod setup;
+mod shipping;
 mod signals;
 mod sinks;
 mod slow_clone;
