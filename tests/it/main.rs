@@ -52,6 +52,7 @@ mod init;
 mod leader;
 mod long_outages;
 mod look_again;
+mod manifests;
 mod operate;
 mod operator;
 mod operators;
