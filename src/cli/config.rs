@@ -1,12 +1,14 @@
 //! `afk config`: where the configuration is, what is in force, whether it is right, and its schema.
+//! `config_edit` changes it.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::instance::InstanceArgs;
+use super::instance::{InstanceArgs, env};
 use super::terminal::{print_json, print_line};
+use super::{block_on, config_edit};
 use crate::config::repository::{FILE, RepositoryRules};
 use crate::config::{Config, ConfigError, schema};
 use crate::error::{Failure, FailureKind};
@@ -28,6 +30,8 @@ enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Edit the configuration in `$VISUAL` or `$EDITOR`; it takes effect only if it is right
+    Edit,
     /// Check the configuration, or the files that are named; a file `.afk.toml` is a repository's
     Check {
         /// The files to check
@@ -41,16 +45,13 @@ enum ConfigCommand {
     },
 }
 
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 pub(super) fn run(args: &ConfigArgs, instance: &InstanceArgs) -> Result<(), Failure> {
     match &args.command {
         ConfigCommand::Path => {
             print_line(&instance.paths()?.config.display().to_string());
             Ok(())
         }
+        ConfigCommand::Edit => block_on(config_edit::run(instance)),
         ConfigCommand::Show { json } => show(&instance.load()?.0, *json),
         ConfigCommand::Check { files } if files.is_empty() => {
             let (_, paths) = instance.load()?;

@@ -28,8 +28,17 @@ pub(crate) struct InstanceArgs {
     quiet: u8,
 }
 
-fn env(name: &str) -> Option<String> {
+pub(super) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The failure of a command that needs a configuration where there is none.
+pub(super) fn no_file(path: &Path) -> Failure {
+    let why = format!("there is no {}", path.display());
+    Failure::new(FailureKind::Configuration, why).hint(
+        "`afk init` writes one for the repository you are in; `afk demo` needs none, and a service needs \
+         only its environment (docs/earlier-service.md)",
+    )
 }
 
 impl InstanceArgs {
@@ -63,12 +72,7 @@ impl InstanceArgs {
             return Ok((Config::of_environment(&env)?, paths));
         }
         if !paths.config.exists() {
-            let path = paths.config.display();
-            return Err(Failure::new(FailureKind::Configuration, format!("there is no {path}"))
-                .hint(
-                    "`afk init` writes one for the repository you are in; `afk demo` needs none, and a \
-                     service needs only its environment (docs/earlier-service.md)",
-                ));
+            return Err(no_file(&paths.config));
         }
         Ok((Config::load(&paths.config, &env)?, paths))
     }

@@ -10,6 +10,7 @@ mod brief;
 mod capsule;
 mod complete;
 mod config;
+mod config_edit;
 mod daily;
 mod dash;
 mod demo;
@@ -115,7 +116,7 @@ enum Subcommand {
     Backup(backup::BackupArgs),
     /// Restore a backup into a state folder without a journal
     Restore(backup::RestoreArgs),
-    /// Show, check and describe the configuration
+    /// Show, check, edit and describe the configuration
     Config(config::ConfigArgs),
     /// Print completions for a shell
     Completions(shell_files::CompletionsArgs),

@@ -1,14 +1,15 @@
 //! The pods of afk pass the restricted profile of the Pod Security Standards: those that it makes,
 //! and those of the shipped manifests.
 
-use std::path::{Path, PathBuf};
-
+use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
+use crate::support::AFK;
+use crate::support::api_types::differences_of;
 use crate::support::cluster::Cluster;
+use crate::support::manifests::manifests;
 use crate::support::pod_security::broken_controls;
 use crate::support::world::{END, WORK, World, wait_until};
-use crate::support::{AFK, yaml};
 
 /// The specification of the pod that afk makes for a turn.
 async fn made_pod(user: &str) -> Value {
@@ -32,6 +33,7 @@ async fn made_pod(user: &str) -> Value {
 async fn pod_of_a_turn_passes_the_restricted_profile() {
     let pod = made_pod("user = 1000").await;
     assert_eq!(broken_controls(&pod), Vec::<String>::new(), "{pod:#}");
+    assert_eq!(differences_of::<PodSpec>(&pod), Vec::<String>::new(), "{pod:#}");
     // afk asks for more than the profile does.
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["enableServiceLinks"], false);
@@ -104,29 +106,6 @@ fn shipped_pods_pass_the_restricted_profile() {
         }
     }
     assert_eq!((pods, namespaces), (2, vec![json!("afk"), json!("afk-agents")]));
-}
-
-/// The shipped manifests with their objects, in the order of their paths.
-fn manifests() -> Vec<(PathBuf, Vec<Value>)> {
-    fn find(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                find(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                found.push(path);
-            }
-        }
-    }
-    let mut paths = Vec::new();
-    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/kubernetes"), &mut paths);
-    paths.sort();
-    let read = |path: PathBuf| {
-        let documents = yaml::documents(&std::fs::read_to_string(&path).unwrap());
-        assert!(!documents.is_empty(), "{} is empty", path.display());
-        (path, documents)
-    };
-    paths.into_iter().map(read).collect()
 }
 
 /// What kustomize would refuse: a file that is missing or that nothing names, a patch without its object.

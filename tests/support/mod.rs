@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each tier uses its own part")]
 
 pub mod api;
+pub mod api_types;
 pub mod cluster;
 pub mod github;
 pub mod github_ci;
+pub mod manifests;
 pub mod model;
 pub mod nginx;
 pub mod pod_security;
