@@ -21,6 +21,8 @@ pub mod anchor;
 pub(crate) mod backup;
 pub mod chain;
 pub(crate) mod completeness;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod history;
 pub(crate) mod job_output;
 pub mod lock;

@@ -16,6 +16,8 @@
 
 mod address;
 mod forms;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod needles;
 mod shapes;
 mod split;

@@ -30,6 +30,8 @@ mod colour;
 mod component;
 pub(crate) mod dash;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod ground;
 mod held;
 mod input;
