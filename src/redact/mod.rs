@@ -370,6 +370,19 @@ mod tests {
     }
 
     #[test]
+    fn secret_behind_an_unfinished_escape_sequence_is_removed() {
+        let value = "kX9-Qv27LmZp40TrWs81";
+        for text in [
+            format!("a\u{1b}[{value}b"),
+            format!("a\u{1b}[: {value}b"),
+            format!("a\u{1b}[1;{}\n{}b", &value[..9], &value[9..]),
+        ] {
+            let clean = redactor(value).clean(&text).into_owned();
+            assert!(clean.contains("[redacted]b") && !clean.contains("X9"), "{clean:?}");
+        }
+    }
+
+    #[test]
     fn clean_cut_removes_half_a_secret_at_either_end() {
         let redactor = redactor("0123456789abcdefghij");
         assert_eq!(redactor.clean_cut("x 0123456789abcd"), "x [redacted]");
