@@ -95,7 +95,11 @@ impl FedTurn {
         let mut requests = Vec::new();
         for event in out.events {
             let mut event = bound(event);
-            assert_eq!(bound(event.clone()), event, "a second pass of the bounds changes the event");
+            assert_eq!(
+                bound(event.clone()),
+                event,
+                "a second pass of the bounds changes the event"
+            );
             assert_reads_back(&event);
             event.texts(&mut |text| {
                 assert!(text.as_received().len() <= TEXT_LIMIT + CUT_MARK, "a text is too long");

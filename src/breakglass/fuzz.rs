@@ -43,7 +43,8 @@ pub(crate) fn pins(data: &[u8]) {
 pub(crate) fn recording(data: &[u8]) {
     use recording::RecordedEvent;
     let Ok((size, events)) = recording::parse(data) else { return };
-    let fits = |(columns, rows): (u16, u16)| (2..=500).contains(&columns) && (1..=300).contains(&rows);
+    let fits =
+        |(columns, rows): (u16, u16)| (2..=500).contains(&columns) && (1..=300).contains(&rows);
     assert!(fits(size), "{size:?} is the size at the start");
     let mut kept = 0;
     for (_, event) in events {

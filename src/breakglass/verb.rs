@@ -385,7 +385,8 @@ mod tests {
     #[test]
     fn words_of_the_host_are_bounded() {
         let long = "r".repeat(1000);
-        let output = format!("request {long} verb=stop\nlast request={long} verb=stop reads={long}\n");
+        let output =
+            format!("request {long} verb=stop\nlast request={long} verb=stop reads={long}\n");
         assert_eq!(word_after(&output, "request ").unwrap().len(), MAX_WORD);
         let last = last_verb(&output).unwrap();
         assert_eq!((last.request.len(), last.reads.unwrap().len()), (MAX_WORD, MAX_WORD));

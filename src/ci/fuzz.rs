@@ -13,11 +13,10 @@ pub(crate) fn github_checks(data: &[u8]) {
     let Ok(answers) = serde_json::from_slice::<CheckAnswers>(data) else { return };
     let checks = answers.check_runs(Some(Timestamp(1_800_000_000_000)));
     let (unread, reservation) = (checks.unread(), checks.reservation());
-    let successes =
-        checks.all.iter().filter(|check| {
-            let conclusion = check.conclusion.as_deref().unwrap_or(&check.status);
-            matches!(conclusion, "success" | "neutral" | "skipped")
-        });
+    let successes = checks.all.iter().filter(|check| {
+        let conclusion = check.conclusion.as_deref().unwrap_or(&check.status);
+        matches!(conclusion, "success" | "neutral" | "skipped")
+    });
     let successes = successes.count();
     for (age, quiet) in [(0, 0), (i64::MAX, i64::MAX)] {
         let seen = CommitChecks {
