@@ -42,8 +42,8 @@ for name; do
     mkdir -p "$scratch/corpus" "$scratch/findings"
     begun=$(date +%s)
     finding=none
-    # A run of one second is far over the time of any input of this length.
-    AFK_FUZZ_TARGET=$name "$program" "$scratch/corpus" "tests/fixtures/fuzz/$name" \
+    # Five seconds are far over the time of any input of this length.
+    AFK_FUZZ_TARGET=$name nice -n 19 "$program" "$scratch/corpus" "tests/fixtures/fuzz/$name" \
         -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=2048 \
         -artifact_prefix="$scratch/findings/" > "$scratch/log" 2>&1 || {
         finding=$(ls "$scratch/findings"/* 2>/dev/null | head -1)

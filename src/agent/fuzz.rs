@@ -105,11 +105,10 @@ impl FedTurn {
                 assert!(text.as_received().len() <= TEXT_LIMIT + CUT_MARK, "a text is too long");
                 let _ = AgentScreen::in_text(text.as_received());
             });
-            match event {
-                AgentEvent::PermissionRequest { id, .. } | AgentEvent::Question { id, .. } => {
-                    requests.push(id);
-                }
-                _ => {}
+            if let AgentEvent::PermissionRequest { id, .. } | AgentEvent::Question { id, .. } =
+                event
+            {
+                requests.push(id);
             }
         }
         requests
