@@ -27,6 +27,7 @@
 //! - [`serve`]: the ways in for other programs: the attach socket, HTTP, SSH
 //! - [`tui`]: the cockpit: panes, overlays, keymaps, themes
 //! - [`cli`]: the subcommands, one file each, and the demo
+//! - `fuzz`: the fuzz targets of all modules, compiled only for tests and for fuzzing
 //!
 //! docs/architecture.md explains the design and the arrows between these modules.
 #![forbid(unsafe_code)]
@@ -43,6 +44,8 @@ pub mod deploy;
 mod egress;
 pub mod error;
 pub mod executor;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod github;
 pub mod journal;
 mod lock;

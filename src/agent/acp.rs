@@ -358,8 +358,9 @@ impl AcpProtocol {
         let spend = usage::of(told);
         if spend != Spend::default() {
             self.model_responded = true;
-            self.counted.tokens_in += spend.tokens_in;
-            self.counted.tokens_out += spend.tokens_out;
+            let counted = &mut self.counted;
+            counted.tokens_in = counted.tokens_in.saturating_add(spend.tokens_in);
+            counted.tokens_out = counted.tokens_out.saturating_add(spend.tokens_out);
             // Text after its report would count as the begin of another request.
             self.prose.flush(&mut out.events);
             out.emit(AgentEvent::Usage(spend));

@@ -232,7 +232,7 @@ impl CodexProtocol {
                 let usage = &params["tokenUsage"];
                 let count = |key: &str| usage["last"][key].as_u64().unwrap_or(0);
                 out.emit(AgentEvent::Context(ContextUse {
-                    used: count("inputTokens") + count("outputTokens"),
+                    used: count("inputTokens").saturating_add(count("outputTokens")),
                     size: usage["modelContextWindow"].as_u64(),
                 }));
                 out.emit(AgentEvent::Usage(Spend {

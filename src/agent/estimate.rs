@@ -86,7 +86,7 @@ impl Estimate {
     fn output(&mut self, bytes: u64) {
         if std::mem::take(&mut self.waits) {
             self.latest = if let Some((tokens, then)) = self.told {
-                tokens + self.bytes.saturating_sub(then) / BYTES
+                tokens.saturating_add(self.bytes.saturating_sub(then) / BYTES)
             } else {
                 let guess = INSTRUCTIONS + self.bytes / BYTES;
                 let (count, guessed, bytes) = self.untold;
@@ -121,7 +121,8 @@ impl Estimate {
         }
         let before = self.read.saturating_sub(self.latest);
         let earlier = if report.tokens_in >= self.latest {
-            before + (self.requests - 1) * (report.tokens_in - self.latest)
+            let more = (self.requests - 1).saturating_mul(report.tokens_in - self.latest);
+            before.saturating_add(more)
         } else {
             let scaled =
                 u128::from(before) * u128::from(report.tokens_in) / u128::from(self.latest.max(1));
@@ -209,6 +210,25 @@ mod tests {
         assert_eq!(estimate.unreported().tokens_in, 889 + 990 + 1_101);
         let report = Spend { tokens_in: 1_101, tokens_out: 10, ..Spend::default() };
         assert_eq!(estimate.complete(report).tokens_in, 889 + 990 + 1_101);
+    }
+
+    #[test]
+    fn invented_figures_saturate() {
+        let mut estimate = Estimate::default();
+        estimate.prompt("do it");
+        estimate.count(&AgentEvent::Context(ContextUse { used: u64::MAX, size: None }));
+        for event in tool(400).iter().chain(&tool(400)).chain(&[text(40)]) {
+            estimate.count(event);
+        }
+        assert_eq!(estimate.unreported().tokens_in, u64::MAX);
+        let report = Spend { tokens_in: u64::MAX, ..Spend::default() };
+        assert_eq!(estimate.complete(report).tokens_in, u64::MAX);
+        let mut estimate = Estimate::default();
+        estimate.prompt("do it");
+        for event in tool(400).iter().chain(&tool(400)).chain(&[text(40)]) {
+            estimate.count(event);
+        }
+        assert_eq!(estimate.complete(report).tokens_in, u64::MAX);
     }
 
     #[test]

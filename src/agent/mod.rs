@@ -26,6 +26,8 @@ pub(crate) mod diff;
 pub(crate) mod driver;
 pub(crate) mod estimate;
 pub(crate) mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod image;
 pub(crate) mod json_line;
 pub(crate) mod limit;

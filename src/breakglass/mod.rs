@@ -13,6 +13,8 @@
 //! ```
 
 pub(crate) mod command;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod host;
 pub(crate) mod key_file;
 pub mod link;

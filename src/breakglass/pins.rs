@@ -68,8 +68,12 @@ impl Pins {
     }
 
     fn read(&self) -> Result<Vec<(String, PublicKey)>, PinError> {
-        let path = || self.path.clone();
-        let text = trusted_file::read(&self.path)?;
+        Self::parse(&self.path, &trusted_file::read(&self.path)?)
+    }
+
+    /// Parses the lines of the file at `path`, which the error names.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<(String, PublicKey)>, PinError> {
+        let path = || path.to_owned();
         let mut pins = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();

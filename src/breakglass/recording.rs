@@ -4,7 +4,7 @@
 //! be a password.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead as _, BufWriter, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -179,16 +179,23 @@ struct CastHeader {
 /// # Errors
 /// One line for a person.
 pub(crate) fn read(path: &Path) -> Result<Asciicast, String> {
-    use std::io::{BufRead, Read};
     let failed = |error: &dyn std::fmt::Display| format!("read {}: {error}", path.display());
     let file = File::open(path).map_err(|error| failed(&error))?;
     let size = file.metadata().map_or(0, |meta| meta.len());
-    let mut file = io::BufReader::new(file.take(MAX_READ));
+    let (size_at_start, events) =
+        parse(io::BufReader::new(file.take(MAX_READ))).map_err(|error| failed(&error))?;
+    Ok(Asciicast { size: size_at_start, events, cut: size > MAX_READ })
+}
+
+/// The terminal's size at the start, and the events up to the first invalid line.
+pub(super) fn parse(
+    mut file: impl io::BufRead,
+) -> io::Result<((u16, u16), Vec<(u64, RecordedEvent)>)> {
     let mut line = String::new();
-    file.by_ref().take(MAX_LINE).read_line(&mut line).map_err(|error| failed(&error))?;
-    let header: CastHeader = serde_json::from_str(&line).map_err(|error| failed(&error))?;
+    file.by_ref().take(MAX_LINE).read_line(&mut line)?;
+    let header: CastHeader = serde_json::from_str(&line)?;
     if header.version != 2 {
-        return Err(failed(&"not an asciicast of version 2"));
+        return Err(io::Error::other("not an asciicast of version 2"));
     }
     let clamp_size = |columns: u16, rows: u16| (columns.clamp(2, 500), rows.clamp(1, 300));
     let mut events = Vec::new();
@@ -220,7 +227,7 @@ pub(crate) fn read(path: &Path) -> Result<Asciicast, String> {
             _ => {}
         }
     }
-    Ok(Asciicast { size: clamp_size(header.width, header.height), events, cut: size > MAX_READ })
+    Ok((clamp_size(header.width, header.height), events))
 }
 
 #[cfg(test)]

@@ -20,8 +20,13 @@ const POLL: Duration = Duration::from_secs(3);
 /// How long a channel may stay silent and open after it has carried the exit status.
 pub(super) const AFTER_STATUS: Duration = Duration::from_secs(2);
 /// The most warnings of one verb, and the most characters of each.
-const MAX_WARNINGS: usize = 8;
-const MAX_WARNING: usize = 400;
+pub(super) const MAX_WARNINGS: usize = 8;
+pub(super) const MAX_WARNING: usize = 400;
+/// The most characters of a word that the host's script prints: a request's id, or a verb. The journal keeps
+/// them.
+pub(super) const MAX_WORD: usize = 200;
+/// The most characters of the VM's state.
+pub(super) const MAX_STATE: usize = 40;
 
 /// The progress of a running verb.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +159,7 @@ pub(crate) async fn run(
 
 /// Whether an exit code and the output tell how a mutating verb ended. The script's own refusals do,
 /// and so does the last line of an action.
-fn is_definite(code: u32, output: &str) -> bool {
+pub(super) fn is_definite(code: u32, output: &str) -> bool {
     matches!(code, 0 | 2 | 73 | 75 | 78)
         || output.lines().any(|line| line.starts_with("=== ") && line.contains(" ended with rc="))
 }
@@ -171,7 +176,7 @@ fn followed(verb: Verb, code: u32, reads: Option<&str>) -> VerbResult {
 }
 
 /// The host's warnings, each once.
-fn warnings(output: &str) -> Vec<String> {
+pub(super) fn warnings(output: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for text in output.lines().filter_map(|line| line.strip_prefix("warning: ")) {
         let text: String = text.chars().take(MAX_WARNING).collect();
@@ -244,21 +249,21 @@ async fn exchange(
 
 /// The host's record of its last mutating verb.
 #[derive(Debug, PartialEq, Eq)]
-struct LastVerb {
-    request: String,
-    verb: String,
+pub(super) struct LastVerb {
+    pub(super) request: String,
+    pub(super) verb: String,
     /// The exit code; `None` while the verb runs.
     exit_code: Option<u32>,
-    reads: Option<String>,
+    pub(super) reads: Option<String>,
 }
 
 /// Parses the line `last request=… verb=… state=… rc=… reads=…`.
-fn last_verb(output: &str) -> Option<LastVerb> {
+pub(super) fn last_verb(output: &str) -> Option<LastVerb> {
     let line = output.lines().rev().find_map(|line| line.strip_prefix("last "))?;
     let field = |name: &str| {
         line.split(' ')
             .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-            .map(str::to_owned)
+            .map(|word| word.chars().take(MAX_WORD).collect::<String>())
     };
     let ended = field("state").is_some_and(|state| state == "ended");
     let rc = field("rc").and_then(|rc| rc.parse().ok());
@@ -271,18 +276,19 @@ fn last_verb(output: &str) -> Option<LastVerb> {
 }
 
 /// The word after `before` at the start of the first line.
-fn word_after(output: &str, before: &str) -> Option<String> {
+pub(super) fn word_after(output: &str, before: &str) -> Option<String> {
     let line = output.lines().next()?.strip_prefix(before)?;
-    line.split(' ').next().filter(|word| !word.is_empty()).map(str::to_owned)
+    let word = line.split(' ').next().filter(|word| !word.is_empty())?;
+    Some(word.chars().take(MAX_WORD).collect())
 }
 
 /// The VM's state, from the end of an action or from `qm status`.
-fn vm_state(output: &str) -> Option<String> {
+pub(super) fn vm_state(output: &str) -> Option<String> {
     let of_end = output.lines().rev().find_map(|line| line.split_once("the VM reads: "));
     let word = of_end
         .map(|(_, word)| word)
         .or_else(|| output.lines().find_map(|line| line.strip_prefix("status: ")))?;
-    Some(word.trim().chars().take(40).collect())
+    Some(word.trim().chars().take(MAX_STATE).collect())
 }
 
 /// Queries the host for the end of a verb whose link was lost, until it reports one or the time is
@@ -374,6 +380,16 @@ mod tests {
         assert_eq!(running.exit_code, None);
         let ended = "status: running\n=== x cycle ended with rc=0; the VM reads: running\n";
         assert_eq!(vm_state(ended), Some("running".into()));
+    }
+
+    #[test]
+    fn words_of_the_host_are_bounded() {
+        let long = "r".repeat(1000);
+        let output =
+            format!("request {long} verb=stop\nlast request={long} verb=stop reads={long}\n");
+        assert_eq!(word_after(&output, "request ").unwrap().len(), MAX_WORD);
+        let last = last_verb(&output).unwrap();
+        assert_eq!((last.request.len(), last.reads.unwrap().len()), (MAX_WORD, MAX_WORD));
     }
 
     #[test]

@@ -168,77 +168,98 @@ async fn list<T: DeserializeOwned>(
 /// suite that is completed has all of its checks in the answer that follows.
 pub(super) async fn read(api: &Api, repo: &Repo, sha: &Sha) -> Result<CheckRuns, ApiError> {
     let at = format!("/repos/{repo}/commits/{sha}");
-    let mut found = CheckRuns::default();
     let runs = format!("/repos/{repo}/actions/runs?head_sha={sha}&per_page=100");
-    let runs = list::<WorkflowDto>(api, &runs, Some("workflow_runs")).await?;
+    let runs = list(api, &runs, Some("workflow_runs")).await?;
     let suites = format!("{at}/check-suites?per_page=100");
-    let suites = list::<SuiteDto>(api, &suites, Some("check_suites")).await?;
+    let suites = list(api, &suites, Some("check_suites")).await?;
     let checks = format!("{at}/check-runs?filter=all&per_page=100");
-    let checks = list::<CheckRunDto>(api, &checks, Some("check_runs")).await?;
-    let runs_known = runs.is_some();
-    if !runs_known {
-        found.refused.push(Source::Actions);
-    }
-    let runs = runs.unwrap_or_default();
-    for run in &runs {
-        found.note_time(run.created_at.as_deref());
-        found.note_time(run.run_started_at.as_deref());
-    }
-    found.runs = runs.iter().map(run_of).collect();
-    if let Some(checks) = checks {
-        for suite in suites.unwrap_or_default() {
-            // An empty suite is no sign that a check comes.
-            if checks.iter().any(|check| suite_of(check) == suite.id) {
-                found.note_time(suite.created_at.as_deref());
+    let checks = list(api, &checks, Some("check_runs")).await?;
+    let now = api.now();
+    let statuses = list(api, &format!("{at}/statuses?per_page=100"), None).await?;
+    Ok(CheckAnswers { runs, suites, checks, statuses }.check_runs(now))
+}
+
+/// GitHub's answers about a commit; none from a source that the token may not read, or that the
+/// repository doesn't have.
+#[derive(Debug, Default)]
+#[cfg_attr(any(test, fuzzing), derive(Deserialize))]
+pub(super) struct CheckAnswers {
+    runs: Option<Vec<WorkflowDto>>,
+    suites: Option<Vec<SuiteDto>>,
+    checks: Option<Vec<CheckRunDto>>,
+    statuses: Option<Vec<StatusDto>>,
+}
+
+impl CheckAnswers {
+    /// The checks as the tables take them; `now` is the time on GitHub's clock when the checks were
+    /// read.
+    pub(super) fn check_runs(self, now: Option<Timestamp>) -> CheckRuns {
+        let mut found = CheckRuns::default();
+        let runs_known = self.runs.is_some();
+        if !runs_known {
+            found.refused.push(Source::Actions);
+        }
+        let runs = self.runs.unwrap_or_default();
+        for run in &runs {
+            found.note_time(run.created_at.as_deref());
+            found.note_time(run.run_started_at.as_deref());
+        }
+        found.runs = runs.iter().map(run_of).collect();
+        if let Some(checks) = self.checks {
+            for suite in self.suites.unwrap_or_default() {
+                // An empty suite is no sign that a check comes.
+                if checks.iter().any(|check| suite_of(check) == suite.id) {
+                    found.note_time(suite.created_at.as_deref());
+                }
+                let created = time(suite.created_at.as_deref().unwrap_or_default());
+                found.suites.push(Suite {
+                    unclaimed: now.filter(|_| runs_known).map(|now| now.since(created)),
+                    id: suite.id,
+                    app: slug(suite.app.as_ref()),
+                    // A suite without a status is as complete as its checks.
+                    status: suite.status.unwrap_or_else(|| "completed".into()),
+                    conclusion: suite.conclusion,
+                    checks: suite.latest_check_runs_count,
+                });
             }
-            let created = time(suite.created_at.as_deref().unwrap_or_default());
-            found.suites.push(Suite {
-                unclaimed: api.now().filter(|_| runs_known).map(|now| now.since(created)),
-                id: suite.id,
-                app: slug(suite.app.as_ref()),
-                // A suite without a status is as complete as its checks.
-                status: suite.status.unwrap_or_else(|| "completed".into()),
-                conclusion: suite.conclusion,
-                checks: suite.latest_check_runs_count,
+            for check in checks {
+                let texts =
+                    ["title", "summary", "text"].map(|key| text(check.output.as_ref(), key));
+                found.outputs.insert(check.id, texts.join("\n").trim().to_owned());
+                let began = check.started_at.as_deref().map(|at| time(at).0);
+                let ended = found.note_time(check.completed_at.as_deref());
+                found.all.push(check_of(check, began, ended));
+            }
+        } else {
+            // A fine-grained personal token may not read check runs.
+            found.refused.push(Source::Checks);
+            found.from_workflows = true;
+            for run in runs.iter().filter(|run| run.status == "completed") {
+                found.note_time(run.updated_at.as_deref());
+            }
+            found.all = runs.into_iter().map(check_of_run).collect();
+        }
+        // Neither the proof nor the log for the agent names a check of a run that a newer one replaced.
+        let replaced = replaced(&found.runs);
+        found.all.retain(|check| !replaced.contains(&check.suite()));
+        if self.statuses.is_none() {
+            found.refused.push(Source::Statuses);
+        }
+        for status in self.statuses.unwrap_or_default() {
+            found.note_time(status.created_at.as_deref());
+            found.outputs.insert(status.id, status.description.unwrap_or_default());
+            found.all.push(Check {
+                identity: CheckIdentity::Status { context: status.context },
+                id: status.id,
+                status: status.state,
+                conclusion: None,
+                began: None,
+                ended: None,
+                url: status.target_url,
             });
         }
-        for check in checks {
-            let texts = ["title", "summary", "text"].map(|key| text(check.output.as_ref(), key));
-            found.outputs.insert(check.id, texts.join("\n").trim().to_owned());
-            let began = check.started_at.as_deref().map(|at| time(at).0);
-            let ended = found.note_time(check.completed_at.as_deref());
-            found.all.push(check_of(check, began, ended));
-        }
-    } else {
-        // A fine-grained personal token may not read check runs.
-        found.refused.push(Source::Checks);
-        found.from_workflows = true;
-        for run in runs.iter().filter(|run| run.status == "completed") {
-            found.note_time(run.updated_at.as_deref());
-        }
-        found.all = runs.into_iter().map(check_of_run).collect();
+        found
     }
-    // Neither the proof nor the log for the agent names a check of a run that a newer one replaced.
-    let replaced = replaced(&found.runs);
-    found.all.retain(|check| !replaced.contains(&check.suite()));
-    let statuses = list::<StatusDto>(api, &format!("{at}/statuses?per_page=100"), None).await?;
-    if statuses.is_none() {
-        found.refused.push(Source::Statuses);
-    }
-    for status in statuses.unwrap_or_default() {
-        found.note_time(status.created_at.as_deref());
-        found.outputs.insert(status.id, status.description.unwrap_or_default());
-        found.all.push(Check {
-            identity: CheckIdentity::Status { context: status.context },
-            id: status.id,
-            status: status.state,
-            conclusion: None,
-            began: None,
-            ended: None,
-            url: status.target_url,
-        });
-    }
-    Ok(found)
 }
 
 /// A text below `key`, or nothing.

@@ -8,6 +8,8 @@
 //! ```
 
 pub mod command;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod github;
 mod github_checks;
 pub mod quiet;

@@ -217,8 +217,8 @@ impl WoodpeckerClient {
             // Both ages end now: the pipeline's by the server's clock, the push's by ours. A minute of
             // grace for a push that was read back late.
             let before = |p: &Value| {
-                let created = Timestamp(p["created"].as_i64().unwrap_or_default() * 1000);
-                self.clock.now().is_some_and(|now| now.since(created) > watched.back + 60_000)
+                let now = self.clock.now();
+                now.is_some_and(|now| now.since(created(p)) > watched.back + 60_000)
             };
             let reached = part.iter().any(before);
             all.extend(part);
@@ -273,8 +273,27 @@ impl WoodpeckerClient {
 }
 
 /// A line of a log, whose bytes are base64.
-fn line(entry: &Value) -> String {
+pub(super) fn line(entry: &Value) -> String {
     let data = entry["data"].as_str().unwrap_or_default();
     let bytes = base64::engine::general_purpose::STANDARD.decode(data).unwrap_or_default();
     format!("{}\n", String::from_utf8_lossy(&bytes).trim_end())
+}
+
+/// When a pipeline was created, by the server's clock.
+pub(super) fn created(pipeline: &Value) -> Timestamp {
+    Timestamp(pipeline["created"].as_i64().unwrap_or_default().saturating_mul(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn time_of_a_pipeline_saturates() {
+        assert_eq!(created(&json!({"created": 1_767_225_601})), Timestamp(1_767_225_601_000));
+        assert_eq!(created(&json!({"created": i64::MAX})), Timestamp(i64::MAX));
+        assert_eq!(created(&json!({})), Timestamp(0));
+    }
 }

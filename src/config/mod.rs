@@ -22,6 +22,8 @@ mod check;
 pub mod control;
 mod error;
 pub mod executor;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod http;
 pub mod journal;
 pub mod leader;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const LONGEST_GLOB: usize = 1024;
 
 /// The kinds of reports and outputs, by their names in `.afk.toml`.
-const KINDS: &[(&str, ReportKind)] = &[
+pub(crate) const KINDS: &[(&str, ReportKind)] = &[
     ("junit", ReportKind::Junit),
     ("pytest-junit", ReportKind::PytestJunit),
     ("jest-junit", ReportKind::JestJunit),

@@ -197,14 +197,20 @@ fn initial_delay(spec: &Value) -> i64 {
         if probe.is_null() {
             return 0;
         }
-        int(&probe["initialDelaySeconds"])
-            + or(&probe["periodSeconds"], 10) * or(&probe["failureThreshold"], 3)
+        let failing = or(&probe["periodSeconds"], 10);
+        let failing = failing.saturating_mul(or(&probe["failureThreshold"], 3));
+        int(&probe["initialDelaySeconds"]).saturating_add(failing)
     };
     let most = list(&spec["containers"])
-        .map(|c| of(&c["startupProbe"]) + of(&c["readinessProbe"]))
+        .map(|c| of(&c["startupProbe"]).saturating_add(of(&c["readinessProbe"])))
         .max()
         .unwrap_or(0);
-    (60 + most) * 1000
+    most.saturating_add(60).saturating_mul(1000)
+}
+
+/// The restarts of containers together.
+pub(super) fn restarts<'a>(containers: impl IntoIterator<Item = &'a Container>) -> i32 {
+    containers.into_iter().fold(0, |sum, container| sum.saturating_add(container.restarts))
 }
 
 /// The digests that a pod's containers run, by container.
@@ -255,6 +261,17 @@ mod tests {
         let read = deployment(&failing, 40_000);
         assert_eq!(read.replica_failure, Some((40_000, "quota".into())));
         assert_eq!(read.progressing.as_deref(), Some("ReplicaSetUpdated"));
+    }
+
+    #[test]
+    fn numbers_that_no_cluster_has_saturate() {
+        let probe = json!({"initialDelaySeconds": i64::MAX, "periodSeconds": i64::MAX,
+            "failureThreshold": i64::MAX});
+        let containers = json!([{"startupProbe": probe, "readinessProbe": probe}]);
+        let status = json!({"name": "a", "restartCount": i64::MAX});
+        let read = pod(&json!({"spec": {"containers": containers},
+            "status": {"containerStatuses": [status, status]}}));
+        assert_eq!((read.initial_delay, restarts(&read.containers)), (i64::MAX, i32::MAX));
     }
 
     #[test]

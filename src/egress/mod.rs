@@ -16,6 +16,8 @@
 //! buffer has a bound ([`EgressLimits`]), and a refusal is counted and logged (`refusals.rs`).
 
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod refusals;
 mod request;
 mod response;

@@ -62,7 +62,7 @@ async fn read_head(
 }
 
 /// Parses the lines of a request without the empty line at its end.
-fn parse(head: &[u8]) -> Result<(DestinationHost, u16), EgressRefusal> {
+pub(super) fn parse(head: &[u8]) -> Result<(DestinationHost, u16), EgressRefusal> {
     let malformed = |why: &str| EgressRefusal::Malformed(why.into());
     let mut lines = Vec::new();
     let mut rest = head;

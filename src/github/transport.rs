@@ -118,7 +118,7 @@ impl GitHubTransport {
 }
 
 /// The facts of an answer that table T9 decides on.
-fn facts(status: u16, headers: &HeaderMap, body: &[u8]) -> ApiAnswer {
+pub(super) fn facts(status: u16, headers: &HeaderMap, body: &[u8]) -> ApiAnswer {
     let number = |name: &str| text(headers, name).and_then(|text| text.parse::<i64>().ok());
     let start = String::from_utf8_lossy(&body[..body.len().min(4096)]).to_lowercase();
     ApiAnswer {
@@ -135,7 +135,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The address after `rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<String> {
+pub(super) fn next_page(link: &str) -> Option<String> {
     link.split(',').find_map(|part| {
         let (address, rest) = part.trim().strip_prefix('<')?.split_once('>')?;
         rest.contains("rel=\"next\"").then(|| address.to_owned())

@@ -22,6 +22,8 @@ pub(crate) mod backup;
 pub mod chain;
 pub(crate) mod completeness;
 mod creation;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod history;
 pub(crate) mod job_output;
 pub mod lock;

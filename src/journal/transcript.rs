@@ -342,7 +342,7 @@ impl Reader {
     }
 }
 
-fn parse(line: &[u8]) -> TranscriptEntry {
+pub(super) fn parse(line: &[u8]) -> TranscriptEntry {
     serde_json::from_slice(line).unwrap_or_else(|_| TranscriptEntry {
         at: Timestamp(0),
         turn: 0,

@@ -16,6 +16,8 @@
 
 mod address;
 mod forms;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod needles;
 mod shapes;
 mod split;
@@ -364,6 +366,19 @@ mod tests {
             let clean = redactor.clean(&text);
             let left = clean.replace(REDACTED, "");
             assert!(clean.contains(REDACTED) && left.len() < 32, "{text:?} became {clean:?}");
+        }
+    }
+
+    #[test]
+    fn secret_behind_an_unfinished_escape_sequence_is_removed() {
+        let value = "kX9-Qv27LmZp40TrWs81";
+        for text in [
+            format!("a\u{1b}[{value}b"),
+            format!("a\u{1b}[: {value}b"),
+            format!("a\u{1b}[1;{}\n{}b", &value[..9], &value[9..]),
+        ] {
+            let clean = redactor(value).clean(&text).into_owned();
+            assert!(clean.contains("[redacted]b") && !clean.contains("X9"), "{clean:?}");
         }
     }
 

@@ -256,22 +256,25 @@ impl View<'_> {
     }
 }
 
-/// The views of a text: without line breaks and colours, and, where there are any, without the
-/// escaped line breaks of JSON as well. The second one alone would miss a secret that begins with
-/// an `n` after a backslash.
+/// The views of a text: without line breaks and colours; where there are colours, also with them, since a
+/// secret behind the begin of an unfinished one would lose its first character; and where there are
+/// escaped line breaks of JSON, also without these. The last one alone would miss a secret that
+/// begins with an `n` after a backslash.
 fn views(text: &[u8]) -> impl Iterator<Item = View<'_>> {
     let plain = if memchr::memchr3(b'\n', b'\r', 0x1b, text).is_some() {
-        squeezed(text, false)
+        squeezed(text, true, false)
     } else {
         View { bytes: Cow::Borrowed(text), places: None }
     };
+    let coloured = memchr::memmem::find(text, b"\x1b[").map(|_| squeezed(text, false, false));
     let escaped = memchr::memchr_iter(b'\\', text)
         .any(|at| matches!(text.get(at + 1), Some(b'n' | b'r')))
-        .then(|| squeezed(text, true));
-    [Some(plain), escaped].into_iter().flatten()
+        .then(|| squeezed(text, true, true));
+    [Some(plain), coloured, escaped].into_iter().flatten()
 }
 
-fn squeezed(text: &[u8], escapes: bool) -> View<'static> {
+/// The text without line breaks, and if wanted without colours and without escaped line breaks.
+fn squeezed(text: &[u8], colours: bool, escapes: bool) -> View<'static> {
     let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -283,7 +286,7 @@ fn squeezed(text: &[u8], escapes: bool) -> View<'static> {
                     at += 1;
                 }
             }
-            (0x1b, Some(b'[')) => {
+            (0x1b, Some(b'[')) if colours => {
                 at += 2;
                 while text.get(at).is_some_and(|byte| !(0x40..=0x7e).contains(byte)) {
                     at += 1;

@@ -22,7 +22,7 @@ pub(crate) struct StreamRedactor {
 }
 
 impl StreamRedactor {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn with(redactor: Redactor) -> Self {
         Self { redactor, ..Self::default() }
     }

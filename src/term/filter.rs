@@ -13,7 +13,7 @@ const SEQUENCE: usize = 256;
 /// The largest parameter: a repeat count of 65,535 would cost minutes of work.
 const PARAMETER: u32 = 1000;
 /// The most combining marks on one character.
-const MARKS: usize = 8;
+pub(super) const MARKS: usize = 8;
 
 #[derive(Debug, Default)]
 enum FilterState {
@@ -187,9 +187,12 @@ impl OutputFilter {
     }
 
     fn control(&mut self, byte: u8, out: &mut Vec<u8>) {
-        self.marks = 0;
         if matches!(byte, 0x07..=0x0f) {
             out.push(byte);
+        }
+        // The bell and the choice of a character set leave the cursor where it is, as a dropped byte does.
+        if matches!(byte, 0x08..=0x0d) {
+            self.marks = 0;
         }
     }
 }
@@ -294,6 +297,11 @@ mod tests {
     fn filter_bounds_marks_and_replaces_broken_characters() {
         let marks = format!("a{}b", "\u{301}".repeat(500));
         assert_eq!(passed(marks.as_bytes()), format!("a{}b", "\u{301}".repeat(MARKS)));
+        for (control, left) in [("\0", ""), ("\u{7}", "\u{7}"), ("\u{e}", "\u{e}")] {
+            let marks = format!("a{}", format!("{control}{}", "\u{301}".repeat(8)).repeat(9));
+            let kept = format!("a{left}{}{}", "\u{301}".repeat(MARKS), left.repeat(8));
+            assert_eq!(passed(marks.as_bytes()), kept, "{control:?}");
+        }
         assert_eq!(passed(b"a\xff\xfeb\xc3\x1b[1mc"), "a\u{fffd}\u{fffd}b\u{fffd}\x1b[1mc");
         // Eight-bit controls, as characters and as raw bytes.
         assert_eq!(passed("a\u{9b}31mb".as_bytes()), "a31mb");

@@ -17,6 +17,8 @@ pub(crate) mod encode;
 pub mod event;
 mod filter;
 pub(crate) mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod guard;
 pub mod key;
 pub(crate) mod local;

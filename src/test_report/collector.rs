@@ -15,7 +15,7 @@ const MOST_RESULTS: usize = 2 * MOST_TESTS;
 /// The most bytes of all names of one run.
 const MOST_BYTES: usize = 32 << 20;
 /// The longest name in bytes. A longer one keeps its start and gets a digest.
-const LONGEST_NAME: usize = 512;
+pub(super) const LONGEST_NAME: usize = 512;
 /// The most bytes of a name that are looked at; the digest of a longer one covers all of it.
 const LONGEST_SHOWN: usize = 400;
 

@@ -19,6 +19,8 @@
 mod collector;
 mod detect;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod go;
 mod jest;
 mod junit;

@@ -9,6 +9,8 @@
 
 pub mod folder;
 mod front_matter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod github;
 pub mod router;
 

@@ -31,6 +31,8 @@ mod component;
 pub(crate) mod dash;
 mod drafts;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod ground;
 mod held;
 mod input;

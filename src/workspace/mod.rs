@@ -32,6 +32,8 @@ mod droppings;
 mod environment;
 pub mod first_clone;
 pub(crate) mod fitness;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod git;
 mod hunks;
 pub(crate) mod import;

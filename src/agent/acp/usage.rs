@@ -27,14 +27,15 @@ pub(super) fn of(usage: &Value) -> Spend {
     let input = count(&["inputTokens", "input_tokens"]);
     let output = count(&["outputTokens", "output_tokens"]);
     let thought = count(&["thoughtTokens"]);
-    let cached = count(&["cachedReadTokens"]) + count(&["cachedWriteTokens"]);
+    let cached = count(&["cachedReadTokens"]).saturating_add(count(&["cachedWriteTokens"]));
     let total = usage["totalTokens"].as_u64();
-    let (tokens_in, tokens_out) = if total == Some(input + output + thought) {
-        (input, output + thought)
-    } else if total == Some(input + output) {
+    let sum = input.saturating_add(output);
+    let (tokens_in, tokens_out) = if total == Some(sum.saturating_add(thought)) {
+        (input, output.saturating_add(thought))
+    } else if total == Some(sum) {
         (input, output)
     } else {
-        (input + cached, output)
+        (input.saturating_add(cached), output)
     };
     Spend { tokens_in, tokens_out, ..Spend::default() }
 }
@@ -47,6 +48,13 @@ mod tests {
     fn tokens(usage: &Value) -> (u64, u64) {
         let spend = of_answer(&json!({"usage": usage}));
         (spend.tokens_in, spend.tokens_out)
+    }
+
+    #[test]
+    fn invented_figures_saturate() {
+        let all = json!({"totalTokens": u64::MAX, "inputTokens": u64::MAX, "cachedReadTokens": u64::MAX,
+            "cachedWriteTokens": 1, "outputTokens": u64::MAX, "thoughtTokens": 1});
+        assert_eq!(tokens(&all), (u64::MAX, u64::MAX));
     }
 
     #[test]

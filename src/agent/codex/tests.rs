@@ -146,6 +146,15 @@ fn repeated_tokens_of_a_resumed_thread_count_once() {
 }
 
 #[test]
+fn invented_tokens_saturate() {
+    let usage = json!({"method": "thread/tokenUsage/updated", "params": {"threadId": "th",
+        "tokenUsage": {"last": {"inputTokens": u64::MAX, "outputTokens": 50}}}});
+    let out = receive_lines(&mut running(), &[usage]);
+    let context = ContextUse { used: u64::MAX, size: None };
+    assert!(out.events.contains(&AgentEvent::Context(context)), "{:?}", out.events);
+}
+
+#[test]
 fn dry_turn_tells_a_missing_login() {
     let end = |account: Value| {
         let mut codex = CodexProtocol { dry: true, ..CodexProtocol::default() };

@@ -117,6 +117,7 @@ pub fn clean(text: &str) -> String {
     let mut chars = text.chars().peekable();
     let mut marks = 0;
     while let Some(c) = chars.next() {
+        let length = out.len();
         match c {
             '\u{1b}' => match chars.next() {
                 Some('[') => skip_csi(&mut chars),
@@ -148,7 +149,10 @@ pub fn clean(text: &str) -> String {
             }
             c => out.push(c),
         }
-        marks = 0;
+        // A character that was removed ends no row of marks.
+        if out.len() > length {
+            marks = 0;
+        }
     }
     out
 }
@@ -240,6 +244,10 @@ mod tests {
     fn clean_bounds_combining_marks() {
         let flood = format!("e{}x", "\u{301}".repeat(5000));
         assert_eq!(clean(&flood).chars().count(), 1 + MARKS_PER_CHARACTER + 1);
+        for removed in ["\u{200b}", "\0", "\u{1b}[m", "\u{1b}]0;t\u{7}", "\u{9b}m"] {
+            let flood = format!("e{}", format!("{removed}{}", "\u{301}".repeat(8)).repeat(500));
+            assert_eq!(clean(&flood).chars().count(), 1 + MARKS_PER_CHARACTER, "{removed:?}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub mod guardrail;
 pub mod image;
 pub mod inline_tests;
 pub mod job;
-pub(crate) mod permission;
+pub mod permission;
 pub mod pipeline;
 pub mod pod;
 pub mod rollout;

@@ -52,7 +52,7 @@ fn relative(path: &str, worktree: &str) -> String {
 
 /// The verdict on a permission request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PermissionVerdict {
+pub enum PermissionVerdict {
     /// Allowed without asking a human.
     Allow {
         /// The policy or the grant that allowed it.
@@ -68,7 +68,7 @@ pub(crate) enum PermissionVerdict {
 
 /// Judges a request. Guardrails come first and can't be loosened.
 #[must_use]
-pub(crate) fn judge(
+pub fn judge(
     request: &PermissionRequest,
     permissions: &Permissions,
     grants: &[Grant],

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::core::tables::pod;
+use crate::deploy::objects;
 
 /// How long a state has been seen without a break.
 #[derive(Default)]
@@ -69,7 +70,7 @@ impl RolloutHistory {
             container.restarts_before = counts.front().map_or(0, |(_, count)| *count);
         }
         let known = self.pods.entry(uid.to_owned()).or_default();
-        let restarts = pod.containers.iter().map(|container| container.restarts).sum();
+        let restarts = objects::restarts(&pod.containers);
         if known.restarts != restarts {
             // Another life of a container has its own time to become ready.
             (known.restarts, known.unready) = (restarts, SeenState::default());

@@ -14,6 +14,8 @@
 //! nothing while the API server is away; and the last look decides at the deadline.
 
 mod evidence;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod history;
 mod look;
 mod observation;

@@ -88,7 +88,7 @@ impl Observation {
         Look::Healthy(HealthyRollout {
             uid: objects::uid(workload),
             generation: objects::generation(workload),
-            restarts: containers.map(|container| container.restarts).sum(),
+            restarts: objects::restarts(containers),
         })
     }
 

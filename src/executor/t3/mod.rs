@@ -12,6 +12,8 @@
 
 mod activity;
 mod commands;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod link;
 mod seen_ids;
 mod thread;

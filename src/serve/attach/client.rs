@@ -326,7 +326,7 @@ fn receive(lines: Vec<ToClient>, ends: &ClientBackend, pending: &mut Pending) {
 }
 
 /// Applies a line of the server to a snapshot.
-fn apply(snapshot: &mut Snapshot, line: ToClient) {
+pub(super) fn apply(snapshot: &mut Snapshot, line: ToClient) {
     match line {
         ToClient::Snapshot(whole) => *snapshot = *whole,
         ToClient::Events { last, events } => {

@@ -18,6 +18,8 @@
 pub mod client;
 pub mod connection;
 mod console;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod line;
 pub mod protocol;
 pub mod server;

@@ -14,6 +14,8 @@
 mod commands;
 mod drain;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod listener;
 mod metrics;
 mod openapi;

@@ -7,6 +7,8 @@
 //! authorized_keys ─▶ key_file ─▶ each connection: its present role, or its end
 //! ```
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod key_file;
 pub mod keys;
 mod login;

@@ -23,7 +23,7 @@ use crate::lock::LockExt;
 const SCROLLBACK: usize = 10_000;
 /// The most reply bytes to one piece of output, so that a flood of queries causes no flood of
 /// replies.
-const MAX_REPLY: usize = 1024;
+pub(super) const MAX_REPLY: usize = 1024;
 
 /// The events of the emulator that we use; the listener drops all others.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl EventListener for Listener {
 
 /// Whether a reply may be sent: the cursor's position, the status and the device attributes. None
 /// of these holds text that the program sent before.
-fn is_harmless(reply: &[u8]) -> bool {
+pub(super) fn is_harmless(reply: &[u8]) -> bool {
     let Some((last, rest)) = reply.strip_prefix(b"\x1b[").and_then(<[u8]>::split_last) else {
         return false;
     };

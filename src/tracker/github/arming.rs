@@ -57,9 +57,53 @@ pub(super) struct ArmingHistory {
 }
 
 impl ArmingHistory {
+    /// Records an event of the timeline.
+    pub(super) fn take_event(&mut self, event: &TimelineEventDto, ready: &str) {
+        let who = account(event.actor.as_ref(), event.performed_via_github_app.is_some());
+        let at = event.created_at.as_deref().map_or(Timestamp(0), time);
+        let changed = event.updated_at.as_deref().map_or(at, time);
+        self.newest = self.newest.max(at).max(changed);
+        let about = event.label.as_ref().map(LabelDto::name);
+        match event.event.as_str() {
+            "labeled" | "unlabeled"
+                if about == Some(ready)
+                // In order: of two in the same second the later one in the list counts.
+                && self.labelled.as_ref().is_none_or(|(_, _, known)| *known <= at) =>
+            {
+                self.labelled = Some((event.event == "labeled", who, at));
+            }
+            "renamed" => self.edits.push((who, at)),
+            // The class of the work decides how it is proved.
+            "labeled" | "unlabeled" if about.and_then(ChangeClass::from_label).is_some() => {
+                self.edits.push((who, at));
+            }
+            _ => {}
+        }
+    }
+
+    /// Records the edits of the body, whose dates count as events, from GraphQL's answer.
+    pub(super) fn take_edits(&mut self, issue: &Value, dto: &IssueDto) {
+        let other = |field: &str, ours: &str| issue[field].as_str().is_some_and(|it| it != ours);
+        self.other_text =
+            other("title", &dto.title) || other("body", dto.body.as_deref().unwrap_or_default());
+        let edits = issue["userContentEdits"]["nodes"].as_array().into_iter().flatten();
+        let edits = edits.map(|edit| (&edit["editedAt"], &edit["editor"]));
+        for (at, editor) in edits.chain([(&issue["lastEditedAt"], &issue["editor"])]) {
+            let Some(at) = at.as_str().map(time) else { continue };
+            self.newest = self.newest.max(at);
+            let kind = editor["__typename"].as_str().unwrap_or_default().to_owned();
+            let user = editor["login"].as_str().map(|login| {
+                // GraphQL leaves out the ending of a bot's login.
+                let ending = if kind == "Bot" && !login.ends_with("[bot]") { "[bot]" } else { "" };
+                UserDto { login: format!("{login}{ending}"), kind }
+            });
+            self.edits.push((account(user.as_ref(), false), at));
+        }
+    }
+
     /// Whether the events of an issue with the ready label may lack the change that it has last, at
     /// `updated`.
-    fn lags(&self, updated: Timestamp) -> bool {
+    pub(super) fn lags(&self, updated: Timestamp) -> bool {
         let labelled = self.labelled.as_ref().is_some_and(|(on, _, _)| *on);
         let whole = labelled && self.newest >= updated && !self.other_text;
         let late = self.since.zip(self.read).is_some_and(|(since, read)| read >= since + LAG);
@@ -136,51 +180,15 @@ impl GitHubTracker {
         let path = format!("{}/timeline?per_page=100", Self::path(key));
         let timeline: Vec<TimelineEventDto> = self.api.list(&path, None).await?;
         let mut history = ArmingHistory::default();
-        for event in timeline {
-            let who = account(event.actor.as_ref(), event.performed_via_github_app.is_some());
-            let at = event.created_at.as_deref().map_or(Timestamp(0), time);
-            let changed = event.updated_at.as_deref().map_or(at, time);
-            history.newest = history.newest.max(at).max(changed);
-            let about = event.label.as_ref().map(LabelDto::name);
-            match event.event.as_str() {
-                "labeled" | "unlabeled"
-                    if about == Some(&*self.config.labels.ready)
-                    // In order: of two in the same second the later one in the list counts.
-                    && history.labelled.as_ref().is_none_or(|(_, _, known)| *known <= at) =>
-                {
-                    history.labelled = Some((event.event == "labeled", who, at));
-                }
-                "renamed" => history.edits.push((who, at)),
-                // The class of the work decides how it is proved.
-                "labeled" | "unlabeled" if about.and_then(ChangeClass::from_label).is_some() => {
-                    history.edits.push((who, at));
-                }
-                _ => {}
-            }
+        for event in &timeline {
+            history.take_event(event, &self.config.labels.ready);
         }
         // GraphQL need not follow the old name of a renamed repository.
         let now = self.repository_now(&key.repo).await?.name;
         let (owner, name) = now.split_once('/').unwrap_or_default();
         let variables = json!({"owner": owner, "name": name, "number": key.number});
         let answer = self.api.query(EDITED, &variables).await?;
-        let issue = &answer["repository"]["issue"];
-        // Also the dates of the edits count as events.
-        let other = |field: &str, ours: &str| issue[field].as_str().is_some_and(|it| it != ours);
-        history.other_text =
-            other("title", &dto.title) || other("body", dto.body.as_deref().unwrap_or_default());
-        let edits = issue["userContentEdits"]["nodes"].as_array().into_iter().flatten();
-        let edits = edits.map(|edit| (&edit["editedAt"], &edit["editor"]));
-        for (at, editor) in edits.chain([(&issue["lastEditedAt"], &issue["editor"])]) {
-            let Some(at) = at.as_str().map(time) else { continue };
-            history.newest = history.newest.max(at);
-            let kind = editor["__typename"].as_str().unwrap_or_default().to_owned();
-            let user = editor["login"].as_str().map(|login| {
-                // GraphQL leaves out the ending of a bot's login.
-                let ending = if kind == "Bot" && !login.ends_with("[bot]") { "[bot]" } else { "" };
-                UserDto { login: format!("{login}{ending}"), kind }
-            });
-            history.edits.push((account(user.as_ref(), false), at));
-        }
+        history.take_edits(&answer["repository"]["issue"], dto);
         Ok(history)
     }
 

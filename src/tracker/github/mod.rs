@@ -4,6 +4,8 @@
 mod arming;
 mod blockers;
 mod dto;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod repository;
 mod writes;
 

@@ -20,7 +20,7 @@ use self::table::Table;
 use crate::tui::theme::{Theme, Tone};
 
 /// Lists and quotes deeper than this are shown as if they were this deep.
-const DEEPEST: usize = 8;
+pub(super) const DEEPEST: usize = 8;
 
 /// A line of the text on the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]

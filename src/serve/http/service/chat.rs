@@ -35,8 +35,8 @@ use crate::runtime::clock;
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Deserialize)]
-struct ChatRequest {
-    messages: Vec<ChatMessage>,
+pub(super) struct ChatRequest {
+    pub(super) messages: Vec<ChatMessage>,
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -52,7 +52,7 @@ struct StreamOptions {
 }
 
 #[derive(Debug, Deserialize)]
-struct ChatMessage {
+pub(super) struct ChatMessage {
     role: String,
     #[serde(default)]
     content: Option<MessageContent>,
@@ -97,7 +97,7 @@ impl ChatMessage {
     }
 
     /// Refuses a role that no message has, and content that isn't text: an agent reads text alone.
-    fn check(&self, at: usize) -> Result<(), OpenAiRefusal> {
+    pub(super) fn check(&self, at: usize) -> Result<(), OpenAiRefusal> {
         let roles = ["system", "developer", "user", "assistant", "tool", "function"];
         if !roles.contains(&self.role.as_str()) {
             let role: String = clean_line(&self.role).chars().take(80).collect();
@@ -120,7 +120,7 @@ impl ChatMessage {
 
 /// The whole dialogue as one prompt: the system's messages first, then the others with their
 /// speakers. `None` if there is no message to answer.
-fn prompt(persona: Option<&str>, messages: &[ChatMessage]) -> Option<String> {
+pub(super) fn prompt(persona: Option<&str>, messages: &[ChatMessage]) -> Option<String> {
     let is_system =
         |message: &&ChatMessage| matches!(message.role.as_str(), "system" | "developer");
     let mut parts: Vec<String> = persona.into_iter().map(str::to_owned).collect();

@@ -21,14 +21,26 @@ use super::{
 use crate::core::model::job::{Job, JobKind};
 
 /// The longest id of a session, in bytes.
-const LONGEST_ID: usize = 200;
+pub(super) const LONGEST_ID: usize = 200;
 
 #[derive(Debug, Deserialize)]
-struct ConverseRequest {
-    session_id: String,
-    message: String,
+pub(super) struct ConverseRequest {
+    pub(super) session_id: String,
+    pub(super) message: String,
     #[serde(default)]
     model: Option<String>,
+}
+
+impl ConverseRequest {
+    /// Reads a body, and refuses the values that no conversation can have.
+    pub(super) fn read(body: Result<Json<Value>, JsonRejection>) -> Result<Self, ServiceRefusal> {
+        let request: Self = parse_body(body)?;
+        if request.session_id.is_empty() || request.session_id.len() > LONGEST_ID {
+            return Err(ServiceRefusal::field("session_id", "must have from 1 to 200 bytes"));
+        }
+        require_text("message", &request.message)?;
+        Ok(request)
+    }
 }
 
 /// Answers a message in a session. Messages of the same session wait for each other.
@@ -40,11 +52,7 @@ pub(in super::super) async fn conversational(
 ) -> Result<Response, ServiceRefusal> {
     let (config, _) = service(&state)?;
     let key = idempotency::key_of(&headers)?;
-    let request: ConverseRequest = parse_body(body)?;
-    if request.session_id.is_empty() || request.session_id.len() > LONGEST_ID {
-        return Err(ServiceRefusal::field("session_id", "must have from 1 to 200 bytes"));
-    }
-    require_text("message", &request.message)?;
+    let request = ConverseRequest::read(body)?;
     let name = chat::model(config, request.model)?;
     let settings = config.converse_settings(&name);
     let seconds = settings.seconds;

@@ -27,10 +27,10 @@ use crate::core::model::untrusted::Untrusted;
 use crate::journal::job_output::{self, JobOutput};
 
 /// The longest time limit of a job, in seconds.
-const LONGEST: u64 = 24 * 3600;
+pub(super) const LONGEST: u64 = 24 * 3600;
 
 #[derive(Debug, Deserialize)]
-struct ExecuteRequest {
+pub(super) struct ExecuteRequest {
     prompt: String,
     agent: String,
     /// Null is no limit of the caller's.
@@ -53,6 +53,48 @@ const fn default_seconds() -> Option<u64> {
     Some(2700)
 }
 
+impl ExecuteRequest {
+    /// Reads a body, and refuses the values that no job can have.
+    pub(super) fn read(body: Result<Json<Value>, JsonRejection>) -> Result<Self, ServiceRefusal> {
+        let request: Self = parse_body(body)?;
+        require_text("prompt", &request.prompt)?;
+        if !is_role(&request.agent) {
+            let message =
+                "must be a name of letters, digits, . _ : -, or a path below the repository";
+            return Err(ServiceRefusal::field("agent", message));
+        }
+        if request.max_budget_usd.is_some_and(|usd| !(usd > 0.0 && usd <= 1e6)) {
+            let message = "must be over 0 and at most 1000000";
+            return Err(ServiceRefusal::field("max_budget_usd", message));
+        }
+        if !(1..=LONGEST).contains(&request.seconds()) {
+            return Err(ServiceRefusal::field("timeout_seconds", "must be from 1 to 86400"));
+        }
+        Ok(request)
+    }
+
+    fn seconds(&self) -> u64 {
+        self.timeout_seconds.unwrap_or(LONGEST)
+    }
+
+    /// The prompt and the job; `clone` is whether the job works in a clone.
+    pub(super) fn into_job(self, id: JobId, clone: bool) -> (String, Job) {
+        let limit_ms = i64::try_from(self.seconds() * 1000).unwrap_or(i64::MAX);
+        let metadata = self.metadata.map(|all| submitted_data(Value::Object(all)).to_string());
+        let job = Job {
+            id,
+            kind: JobKind::Execute { clone },
+            agent: Some(self.agent),
+            model: None,
+            budget: self.max_budget_usd.map(MicroUsd::from_usd),
+            limit_ms,
+            metadata: metadata.map(Into::into),
+            equipment: QuestionEquipment::default(),
+        };
+        (self.prompt, job)
+    }
+}
+
 /// `POST /execute`: queues a job. A request with the header `Idempotency-Key` that afk has already
 /// taken gets the job of the first one.
 pub(in super::super) async fn execute(
@@ -64,40 +106,19 @@ pub(in super::super) async fn execute(
     let (config, _) = service(&state)?;
     let clone = config.workspace;
     let key = idempotency::key_of(&headers)?;
-    let request: ExecuteRequest = parse_body(body)?;
-    require_text("prompt", &request.prompt)?;
-    if !is_role(&request.agent) {
-        let message = "must be a name of letters, digits, . _ : -, or a path below the repository";
-        return Err(ServiceRefusal::field("agent", message));
-    }
-    if request.max_budget_usd.is_some_and(|usd| !(usd > 0.0 && usd <= 1e6)) {
-        return Err(ServiceRefusal::field("max_budget_usd", "must be over 0 and at most 1000000"));
-    }
-    let seconds = request.timeout_seconds.unwrap_or(LONGEST);
-    if !(1..=LONGEST).contains(&seconds) {
-        return Err(ServiceRefusal::field("timeout_seconds", "must be from 1 to 86400"));
-    }
+    let request = ExecuteRequest::read(body)?;
     let id = match &key {
         Some(key) => idempotency::job_of(&caller, key),
         None => new_job_id()?,
     };
-    let job = Job {
-        id,
-        kind: JobKind::Execute { clone },
-        agent: Some(request.agent),
-        model: None,
-        budget: request.max_budget_usd.map(MicroUsd::from_usd),
-        limit_ms: i64::try_from(seconds * 1000).unwrap_or(i64::MAX),
-        metadata: request.metadata.map(|all| submitted_data(Value::Object(all)).to_string().into()),
-        equipment: QuestionEquipment::default(),
-    };
+    let (prompt, job) = request.into_job(id, clone);
     // Also while the queue is full, and while the kill switch is on: nothing begins.
     if key.is_some()
-        && let Some(answer) = repeated(&state, &request.prompt, &job)
+        && let Some(answer) = repeated(&state, &prompt, &job)
     {
         return answer;
     }
-    match submit(&state, &caller, &request.prompt, job.clone()).await {
+    match submit(&state, &caller, &prompt, job.clone()).await {
         Ok(_) => {
             let body = json!({"job_id": id, "status": JobStatus::Queued});
             Ok((StatusCode::ACCEPTED, Json(body)).into_response())
@@ -107,7 +128,7 @@ pub(in super::super) async fn execute(
             let mut snapshots = state.handle.snapshots.clone();
             let visible = snapshots.wait_for(|now| now.fleet.jobs.run(id).is_some());
             let _ = tokio::time::timeout(VISIBLE, visible).await;
-            let first = key.and_then(|_| repeated(&state, &request.prompt, &job));
+            let first = key.and_then(|_| repeated(&state, &prompt, &job));
             first.unwrap_or_else(|| Err(ServiceRefusal::failed(&refusal.to_string())))
         }
         Err(refusal) => Err(ServiceRefusal::from(&refusal)),

@@ -14,6 +14,8 @@ mod answer;
 mod chat;
 mod converse;
 mod execute;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod idempotency;
 mod numbers;
