@@ -42,7 +42,7 @@ pub(crate) fn pins(data: &[u8]) {
 /// Reads a recording of a shell: its sizes have bounds, and it is no larger than its file.
 pub(crate) fn recording(data: &[u8]) {
     use recording::RecordedEvent;
-    let Ok((size, events)) = recording::parse(data) else { return };
+    let Ok(recording::Asciicast { size, events, .. }) = recording::parse(data) else { return };
     let fits =
         |(columns, rows): (u16, u16)| (2..=500).contains(&columns) && (1..=300).contains(&rows);
     assert!(fits(size), "{size:?} is the size at the start");

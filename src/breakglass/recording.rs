@@ -182,15 +182,12 @@ pub(crate) fn read(path: &Path) -> Result<Asciicast, String> {
     let failed = |error: &dyn std::fmt::Display| format!("read {}: {error}", path.display());
     let file = File::open(path).map_err(|error| failed(&error))?;
     let size = file.metadata().map_or(0, |meta| meta.len());
-    let (size_at_start, events) =
-        parse(io::BufReader::new(file.take(MAX_READ))).map_err(|error| failed(&error))?;
-    Ok(Asciicast { size: size_at_start, events, cut: size > MAX_READ })
+    let read = parse(io::BufReader::new(file.take(MAX_READ))).map_err(|error| failed(&error))?;
+    Ok(Asciicast { cut: size > MAX_READ, ..read })
 }
 
-/// The terminal's size at the start, and the events up to the first invalid line.
-pub(super) fn parse(
-    mut file: impl io::BufRead,
-) -> io::Result<((u16, u16), Vec<(u64, RecordedEvent)>)> {
+/// A recording up to the first invalid line.
+pub(super) fn parse(mut file: impl io::BufRead) -> io::Result<Asciicast> {
     let mut line = String::new();
     file.by_ref().take(MAX_LINE).read_line(&mut line)?;
     let header: CastHeader = serde_json::from_str(&line)?;
@@ -227,7 +224,7 @@ pub(super) fn parse(
             _ => {}
         }
     }
-    Ok((clamp_size(header.width, header.height), events))
+    Ok(Asciicast { size: clamp_size(header.width, header.height), events, cut: false })
 }
 
 #[cfg(test)]

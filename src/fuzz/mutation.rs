@@ -105,10 +105,10 @@ impl Mutation {
             }
             Self::Repeat(from, to, at) => {
                 let piece = input[between(from, to, length)].to_vec();
-                put(input, at, &piece);
+                put(input, *at, &piece);
             }
-            Self::Splice(from, to, at) => put(input, at, &other[between(from, to, other.len())]),
-            Self::Insert(at, text) => put(input, at, text.as_bytes()),
+            Self::Splice(from, to, at) => put(input, *at, &other[between(from, to, other.len())]),
+            Self::Insert(at, text) => put(input, *at, text.as_bytes()),
             Self::Number(at, number) => {
                 let numbers = numbers(input);
                 if !numbers.is_empty() {
@@ -120,7 +120,7 @@ impl Mutation {
     }
 }
 
-fn put(input: &mut Vec<u8>, at: &Index, piece: &[u8]) {
+fn put(input: &mut Vec<u8>, at: Index, piece: &[u8]) {
     let at = at.index(input.len() + 1);
     input.splice(at..at, piece.iter().copied());
 }

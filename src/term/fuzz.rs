@@ -22,7 +22,7 @@ pub(crate) fn output(data: &[u8]) {
     for piece in data.chunks(64) {
         let reply = terminal.feed(piece);
         assert!(reply.len() <= MAX_REPLY, "{} bytes of reply", reply.len());
-        for one in reply.split_inclusive(|byte| byte.is_ascii_alphabetic()) {
+        for one in reply.split_inclusive(u8::is_ascii_alphabetic) {
             assert!(is_harmless(one), "the reply {} goes back", one.escape_ascii());
         }
     }

@@ -57,13 +57,14 @@ pub(crate) fn act(
              message.",
             Request::Command(command::Command::Interrupt { run: id }),
         ),
-        SHELL => match fleet.own_worktree(run) {
-            Some(path) => Response::request(Request::Shell(path.into())),
-            None => {
+        SHELL => {
+            let Some(path) = fleet.own_worktree(run) else {
                 let name = subject.name(fleet);
-                Response::refusal(format!("{name}: its run has no worktree of its own now"))
-            }
-        },
+                let why = format!("{name}: its run has no worktree of its own now");
+                return Some(Response::refusal(why));
+            };
+            Response::request(Request::Shell(path.into()))
+        }
         _ => Response::request(Request::Diff(id)),
     })
 }

@@ -15,7 +15,7 @@ fn release_notes_are_the_section_of_the_version() {
     let output = notes(&[]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(said.starts_with("### Added\n"), "{:.200}", said);
+    assert!(said.starts_with("### Added\n"), "{said:.200}");
     assert!(!said.contains("\n## "), "the notes have another version's section");
     assert!(said.contains("### Security"), "the section is cut");
     assert_eq!(text(&notes(&[env!("CARGO_PKG_VERSION")]).stdout), said);
