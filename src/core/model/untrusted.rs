@@ -34,6 +34,13 @@ impl Untrusted {
         clean_line(&self.0)
     }
 
+    /// The first `bytes` of the text as [`Untrusted::clean_line`] has them, for a row that has no room for more:
+    /// a text of megabytes then costs no more than a short one.
+    #[must_use]
+    pub fn clean_head(&self, bytes: usize) -> String {
+        clean_line(&self.0[..self.0.floor_char_boundary(bytes)])
+    }
+
     /// The whole text, with nothing removed: each character that a terminal would obey or not show is
     /// written out, like `\u{1b}`. A person who approves a command must see what a shell will see.
     #[must_use]
@@ -91,7 +98,7 @@ impl From<String> for Untrusted {
 #[must_use]
 pub fn clean_line(text: &str) -> String {
     let cleaned = clean(text);
-    if cleaned.contains(['\n', '\t']) {
+    if cleaned.bytes().any(|byte| byte == b'\n' || byte == b'\t') {
         cleaned.split(['\n', '\t']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     } else {
         cleaned

@@ -15,6 +15,8 @@ use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, duration, fit, time_of_day, wrap, wrap_marked};
 
+/// What a row takes of a text, in bytes: more than the widest terminal shows.
+const HEAD: usize = 4 * 1024;
 /// Lines of a tool's output that are shown when it is unfolded.
 const OUTPUT: usize = 200;
 /// Lines of a failed tool's output that are always shown.
@@ -88,6 +90,11 @@ impl Cells<'_> {
             }
         }
         cells
+    }
+
+    /// The beginning of a text for one line; all of it where the record is whole.
+    fn head_of(&self, text: &Untrusted) -> String {
+        if self.whole { text.clean_line() } else { text.clean_head(HEAD) }
     }
 
     /// One line behind a mark; a longer text is cut, unless the record is whole.
@@ -188,9 +195,11 @@ impl Cells<'_> {
             }
             AgentEvent::Text { text } => self.prose(text, self.index.fence(record)),
             AgentEvent::Thought { text } if unfolded => self.block(text, Tone::Dim, "  "),
-            AgentEvent::Thought { text } => self.one("~", Tone::Dim, &text.clean_line(), Tone::Dim),
+            AgentEvent::Thought { text } => {
+                self.one("~", Tone::Dim, &self.head_of(text), Tone::Dim)
+            }
             AgentEvent::ToolStart { id, title, .. } if newest => {
-                let (mark, mut title) = self.tool(id, marks.busy, &title.clean_line());
+                let (mark, mut title) = self.tool(id, marks.busy, &self.head_of(title));
                 if let Some(since) = self.index.since(id).filter(|at| self.now.since(*at) >= 60_000)
                 {
                     title.push_str(&format!(" {} {}", marks.dot, age(self.now, since)));
@@ -214,7 +223,7 @@ impl Cells<'_> {
                     Some(took) if took >= 1000 => format!(" {} {}", marks.dot, duration(took)),
                     _ => String::new(),
                 };
-                let (mark, title) = self.tool(id, mark, &title.clean_line());
+                let (mark, title) = self.tool(id, mark, &self.head_of(title));
                 let text = format!("{title}  {code}{took}{lines}");
                 let mut lines =
                     self.one(&mark, role, &text, if *ok { Tone::Text } else { Tone::Bad });
@@ -249,13 +258,13 @@ impl Cells<'_> {
                 })
                 .collect(),
             AgentEvent::PermissionRequest { request, .. } if newest => {
-                let text = format!("asks permission: {}", request.title.clean_line());
+                let text = format!("asks permission: {}", self.head_of(&request.title));
                 self.one(marks.human, Tone::Warn, &text, Tone::Warn)
             }
             // The line of its answer names the request.
             AgentEvent::PermissionRequest { .. } => Vec::new(),
             AgentEvent::Question { text, .. } => {
-                let text = format!("asks: {}", text.clean_line());
+                let text = format!("asks: {}", self.head_of(text));
                 self.one(marks.human, Tone::Warn, &text, Tone::Warn)
             }
             // The tool's own line shows what the policy allows.
@@ -317,7 +326,7 @@ impl Cells<'_> {
             | AgentEvent::RequestWithdrawn { .. }
             | AgentEvent::ToolCall { .. } => Vec::new(),
             AgentEvent::Notice { text } => self.block(text, Tone::Accent, "· "),
-            AgentEvent::Raw { line } => self.one("?", Tone::Dim, &line.clean_line(), Tone::Dim),
+            AgentEvent::Raw { line } => self.one("?", Tone::Dim, &self.head_of(line), Tone::Dim),
             AgentEvent::TurnEnd(end) => self.one("«", Tone::Accent, &end.summary(), Tone::Dim),
         }
     }
