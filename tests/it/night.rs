@@ -87,8 +87,9 @@ fn questions_of_the_night_take_no_more_keys_than_promised() {
     if !ssh_installed() {
         return;
     }
-    let ssh = asleep();
     for (columns, rows) in [(80, 24), (200, 50)] {
+        // A brief begins with the operator's last look, so that each size has a night of its own.
+        let ssh = asleep();
         let mut operator = Operator { terminal: ssh.terminal("operator", columns, rows) };
         operator.terminal.until("two landed runs and a question", |s| {
             s.contains("waits for you") && s.contains("rm -r build")

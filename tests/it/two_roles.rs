@@ -134,11 +134,22 @@ fn role_reaches_nothing_of_the_other_role() {
     let own = folder.join("home");
     assert_eq!(world.tried_by(BREAKGLASS, &own), ["TRIED"]);
 
-    // A folder and a socket that somebody opened by mistake: the journal can be read, and the peer's user
-    // still decides about the socket.
+    // A folder and a socket that somebody opened by mistake: the journal is its owner's alone, and the peer's
+    // user still decides about the socket.
     for role in [&breakglass, &world] {
         mode(&role.folder.join("state"), 0o755);
         mode(&role.folder.join("state/afk.sock"), 0o666);
+    }
+    let open = ["REACHED the state folder", "TRIED"];
+    assert_eq!(breakglass.tried_by(PIPELINE, &home), open);
+    assert_eq!(world.tried_by(BREAKGLASS, &own), open);
+    // The journal opened, too: the tries do reach what is open.
+    for role in [&breakglass, &world] {
+        for file in std::fs::read_dir(role.folder.join("state")).unwrap().flatten() {
+            if file.file_name().to_string_lossy().starts_with("journal.") {
+                mode(&file.path(), 0o644);
+            }
+        }
     }
     let open = ["REACHED the state folder", "REACHED the journal", "REACHED the fleet", "TRIED"];
     assert_eq!(breakglass.tried_by(PIPELINE, &home), open);

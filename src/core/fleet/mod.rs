@@ -19,7 +19,6 @@ mod skipped_time;
 pub mod volatile;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -241,8 +240,7 @@ impl Fleet {
     #[must_use]
     pub fn own_worktree<'r>(&self, run: &'r Run) -> Option<&'r str> {
         let path = run.own_worktree()?;
-        let after = (Bound::Excluded(run.id), Bound::Unbounded);
-        let mut later = self.runs.range(after);
+        let mut later = self.runs.range(RunId(run.id.0.saturating_add(1))..);
         let is_taken = later.any(|(_, later)| later.workspace.worktree.as_deref() == Some(path));
         (!is_taken).then_some(path)
     }
