@@ -4,13 +4,12 @@
 //! breaks takes no text away. What the last cockpit of an operator leaves is what the next one finds.
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::kept_file;
 use super::review::Reviews;
-use crate::core::model::digest::Digest;
 use crate::core::model::id::Actor;
 
 /// The folder in the state folder.
@@ -38,10 +37,8 @@ pub(crate) struct Drafts {
     pub(crate) reviews: Reviews,
 }
 
-/// The file of an operator, whose name may hold any character.
 fn file(state: &Path, actor: &Actor) -> PathBuf {
-    let name = Digest::of(&[actor.0.as_bytes()]).to_string();
-    state.join(FOLDER).join(name.get(..16).unwrap_or_default())
+    kept_file::of_operator(&state.join(FOLDER), actor)
 }
 
 impl Drafts {
@@ -76,13 +73,7 @@ impl Drafts {
         if bytes.len() > LARGEST {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the drafts are too large"));
         }
-        std::fs::create_dir_all(state.join(FOLDER))?;
-        // Another cockpit may write at the same time: a rename never shows half a file.
-        let new = file.with_extension(std::process::id().to_string());
-        let mut options = std::fs::OpenOptions::new();
-        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        io::Write::write_all(&mut out, &bytes)?;
-        std::fs::rename(&new, file)
+        kept_file::replace(&file, &bytes)
     }
 
     /// The text that was typed into a prompt before.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::core::model::digest::Digest;
+use super::kept_file;
 use crate::core::model::id::Actor;
 use crate::core::model::time::Timestamp;
 
@@ -25,8 +25,7 @@ pub(super) struct LastLook {
 impl LastLook {
     /// Reads the last look, and whether the operator was away for so long that the brief is due.
     pub(super) fn read(state: &Path, actor: &Actor, now: Timestamp) -> (Self, bool) {
-        let name = Digest::of(&[actor.0.as_bytes()]).to_string();
-        let file = state.join("looks").join(name.get(..16).unwrap_or_default());
+        let file = kept_file::of_operator(&state.join("looks"), actor);
         let known = std::fs::read_to_string(&file).ok();
         let known = known.and_then(|text| text.trim().parse().ok()).map(Timestamp);
         // A look in the future is the work of a clock that was ahead.
@@ -55,10 +54,7 @@ impl LastLook {
     /// Keeps the present moment as the last look. A state folder of another user keeps none, and a brief
     /// then begins where it did before.
     pub(super) fn keep(&self, now: Timestamp) {
-        if let Some(folder) = self.file.parent() {
-            let _ = std::fs::create_dir_all(folder);
-            let _ = std::fs::write(&self.file, now.0.to_string());
-        }
+        let _ = kept_file::replace(&self.file, now.0.to_string().as_bytes());
     }
 }
 

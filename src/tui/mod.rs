@@ -36,6 +36,7 @@ pub(crate) mod fuzz;
 mod ground;
 mod held;
 mod input;
+mod kept_file;
 mod keymap;
 mod last_look;
 mod layout;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept_file;
+
 /// The file in the state folder.
 const FILE: &str = "layouts.json";
 /// Sizes that are kept at most.
@@ -78,10 +80,7 @@ impl SavedLayouts {
     /// # Errors
     /// The folder can't be written.
     pub(crate) fn save(&self, state: &Path) -> io::Result<()> {
-        // Another client may write at the same time: a rename never shows half a file.
-        let new = state.join(format!("{FILE}.{}", std::process::id()));
-        std::fs::write(&new, serde_json::to_vec_pretty(&self.0)?)?;
-        std::fs::rename(&new, state.join(FILE))
+        kept_file::replace(&state.join(FILE), &serde_json::to_vec_pretty(&self.0)?)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::tui::widgets::text::fit;
 
 impl App {
     /// Fits the state of all components to the size, and reads the records that the next frame shows.
-    pub(crate) fn prepare(&mut self, snapshot: &Snapshot, store: &Store) {
+    pub fn prepare(&mut self, snapshot: &Snapshot, store: &Store) {
         let bounded = self.past_store(store);
         let store = bounded.as_ref().unwrap_or(store);
         let unneeded = self.panes.iter().filter(|pane| !pane.is_needed(snapshot));

@@ -47,6 +47,8 @@ pub(crate) const PANE: Registration =
 
 /// The height from which sections have a line of their own.
 const HEADS: usize = 10;
+/// The height from which the selected row shows its reason in lines of their own.
+const SECONDS: usize = 6;
 /// Lines of the selected row's reason.
 const SECOND: usize = 2;
 
@@ -109,7 +111,7 @@ impl QueuePane {
             _ => row,
         };
         let more: Vec<String> = match selected.and_then(|at| self.lines.rows.get(at)) {
-            Some(row) if heads && row.members == 0 => {
+            Some(row) if height >= SECONDS && row.members == 0 => {
                 wrap(&self.text(row, scene).second(), width.saturating_sub(6))
             }
             _ => Vec::new(),
