@@ -73,3 +73,28 @@ impl Drop for Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::id::Actor;
+
+    fn batch() -> Arc<[(Timestamp, Event)]> {
+        [(Timestamp(1), Event::Capacity { permits: 1, by: Actor("ana".into()) })].into()
+    }
+
+    #[tokio::test]
+    async fn batch_is_acknowledged_once_the_journal_has_it_and_never_without() {
+        let state = tempfile::tempdir().unwrap();
+        let writer = Writer::start(Journal::open(state.path()).unwrap()).unwrap();
+        writer.append(batch()).await.unwrap();
+        assert_eq!(Journal::open_read_only(state.path()).unwrap().last(), 1);
+        drop(writer);
+        let journal = Journal::open(state.path()).unwrap();
+        journal.db.execute_batch("PRAGMA query_only = ON").unwrap();
+        let writer = Writer::start(journal).unwrap();
+        writer.append(batch()).await.unwrap_err();
+        drop(writer);
+        assert_eq!(Journal::open_read_only(state.path()).unwrap().last(), 1);
+    }
+}

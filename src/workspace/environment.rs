@@ -13,12 +13,15 @@ use super::WorkspaceError;
 
 /// The settings of every call. Hooks, file-system monitors and `ext::` remotes would run commands
 /// that a repository names; automatic maintenance would continue after the call; attributes and
-/// excludes of the user would change which content git sees.
+/// excludes of the user would change which content git sees. git doesn't sync loose objects by
+/// itself, and a power cut would take a commit that the journal already names.
 pub(super) const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.attributesFile=/dev/null",
     "core.excludesFile=/dev/null",
+    "core.fsync=committed,reference",
+    "core.fsyncMethod=batch",
     "core.pager=cat",
     "protocol.ext.allow=never",
     "gc.auto=0",

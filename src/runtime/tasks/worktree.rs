@@ -19,7 +19,7 @@ use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
 use crate::core::model::worktree::PreparedWorktree;
-use crate::runtime::workspaces::JobBase;
+use crate::runtime::workspaces::{JobBase, WorkspaceCondition};
 use crate::runtime::{Context, outages};
 use crate::workspace::fitness::Question;
 use crate::workspace::pool::Pool;
@@ -79,7 +79,8 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 return Ok(RunFact::BaseUnfit { why });
             }
             unused.path = None;
-            task.runtime.workspaces.note_sound(&taken.path);
+            let workspaces = &task.runtime.workspaces;
+            workspaces.note_condition(&taken.path, WorkspaceCondition::Sound);
             task.note(format!("branch {branch} starts at {}", taken.base.short()));
             Ok(RunFact::WorktreeReady(PreparedWorktree {
                 path: taken.path.display().to_string(),
@@ -143,33 +144,44 @@ async fn make_ready(
 }
 
 /// Makes the workspace of a run anew where git can't read it any more: a power cut takes what was not synced.
-/// It begins with the run's newest commit that afk has taken in. Looks once in a life of afk at each workspace
-/// that is older than it.
+/// It begins with the run's newest commit that afk has taken in. Looks in each life of afk until one look at a
+/// workspace that is older than it succeeds, and until the setup of a renewed one does.
 pub(super) async fn renew_if_damaged(task: &TaskContext) -> Result<(), TaskError> {
     let (work, run) = (&task.run.work, &task.run.workspace);
     let (Work::Issue { .. }, Some(path), Some(branch)) = (work, &run.worktree, &run.branch) else {
         return Ok(());
     };
-    let path = Path::new(path);
-    if !task.runtime.workspaces.note_sound(path) {
+    let (path, workspaces) = (Path::new(path), &task.runtime.workspaces);
+    let known = workspaces.condition(path);
+    if known == Some(WorkspaceCondition::Sound) {
         return Ok(());
     }
     let pool = task.commands.opened_pool().await.map_err(|error| TaskError::from(&*error))?;
     let start = task.base()?;
-    let Some(why) = pool.damage(path, &start, &task.owner()).await? else { return Ok(()) };
-    let taken_in = format!("{}^{{commit}}", base::imports(task.run.id));
-    let newest = pool.base().git().ask(&["rev-parse", "--verify", "--quiet", &taken_in]).await?;
-    let begin = if newest.ok { Sha(newest.text().trim().to_owned()) } else { start };
-    let aside = pool.renew(path, branch, &begin).await?;
-    let line = format!(
-        "the workspace was damaged ({why}): it was set aside as {}, and made anew at {}",
-        aside.display(),
-        begin.short()
-    );
-    tracing::warn!(run = %task.run.id, "{line}");
-    task.note(line);
-    let rules = task.rules(&pool, &begin).await?;
-    make_ready(task, &pool, &rules, path, &begin).await?;
+    let damage = match known {
+        None => pool.damage(path, &start, &task.owner()).await?,
+        Some(_) => None,
+    };
+    if known.is_some() || damage.is_some() {
+        let taken_in = format!("{}^{{commit}}", base::imports(task.run.id));
+        let newest =
+            pool.base().git().ask(&["rev-parse", "--verify", "--quiet", &taken_in]).await?;
+        let begin = if newest.ok { Sha(newest.text().trim().to_owned()) } else { start };
+        if let Some(why) = damage {
+            let aside = pool.renew(path, branch, &begin).await?;
+            let line = format!(
+                "the workspace was damaged ({why}): it was set aside as {}, and made anew at {}",
+                aside.display(),
+                begin.short()
+            );
+            tracing::warn!(run = %task.run.id, "{line}");
+            task.note(line);
+            workspaces.note_condition(path, WorkspaceCondition::AwaitsSetup);
+        }
+        let rules = task.rules(&pool, &begin).await?;
+        make_ready(task, &pool, &rules, path, &begin).await?;
+    }
+    workspaces.note_condition(path, WorkspaceCondition::Sound);
     Ok(())
 }
 
