@@ -38,9 +38,13 @@ fn main() {
     }
     first_frame(&programs);
     breakglass_alone(&programs);
-    let few = keys_at_rest(&programs, 300);
-    let many = keys_at_rest(&programs, 10_000);
-    println!("a key with 10,000 issues costs {:.2} times one with 300", many / few);
+    let few = fleet_that_rests(&programs, 300);
+    let many = fleet_that_rests(&programs, 10_000);
+    for (what, few, many) in
+        [("a key", few.key, many.key), ("a first frame", few.frame, many.frame)]
+    {
+        println!("{what} with 10,000 issues costs {:.2} times one with 300", many / few);
+    }
     keys_under_load(&programs);
     idle();
 }
@@ -70,6 +74,16 @@ fn rows(what: &str, times: Vec<Vec<Duration>>, floor: Duration) -> f64 {
     row(&format!("{what}, p50 of {count}"), &middle, floor);
     row(&format!("{what}, p99 of {count}"), &worst, floor);
     middle[0].as_secs_f64() * 1e3
+}
+
+/// The time until a trivial program shows a word.
+fn start_floor(dir: &Path) -> Duration {
+    let began = Instant::now();
+    let mut trivial = Terminal::program("sh", &["-c", "echo ready"], 200, 50, dir);
+    trivial.shows("ready");
+    let took = began.elapsed();
+    trivial.end();
+    took
 }
 
 /// Starts the demo, and waits until only a human can continue.
@@ -108,11 +122,7 @@ fn first_frame(programs: &[&str]) {
             terminal.keys("q");
             terminal.end();
         }
-        let began = Instant::now();
-        let mut trivial = Terminal::program("sh", &["-c", "echo ready"], 200, 50, dir.path());
-        trivial.shows("ready");
-        floors.push(began.elapsed());
-        trivial.end();
+        floors.push(start_floor(dir.path()));
     }
     let middle: Vec<Duration> = frames.into_iter().map(|times| median(times).0).collect();
     row("first frame, median of 15", &middle, median(floors).0);
@@ -151,11 +161,7 @@ fn breakglass_alone(programs: &[&str]) {
             frames[0][at].push(start(program, &format!("new-{at}-{n}")));
             frames[1][at].push(start(program, &format!("kept-{at}")));
         }
-        let began = Instant::now();
-        let mut trivial = Terminal::program("sh", &["-c", "echo ready"], 200, 50, world.root());
-        trivial.shows("ready");
-        floors.push(began.elapsed());
-        trivial.end();
+        floors.push(start_floor(world.root()));
     }
     let floor = median(floors).0;
     for (what, times) in ["breakglass alone, first start", "breakglass alone"].iter().zip(frames) {
@@ -224,24 +230,45 @@ fn up(program: &str, world: &World, repositories: usize, capacity: usize) -> Ter
     Terminal::program(program, &args, 200, 50, world.root())
 }
 
-/// Moves the selection among the first rows of a fleet that rests; returns the median in milliseconds.
-fn keys_at_rest(programs: &[&str], issues: usize) -> f64 {
+/// The medians of a fleet that rests, in milliseconds.
+struct AtRest {
+    key: f64,
+    frame: f64,
+}
+
+/// Moves the selection among the first rows of a fleet that rests, and attaches further cockpits to it.
+fn fleet_that_rests(programs: &[&str], issues: usize) -> AtRest {
     let mut fleets: Vec<_> =
         programs.iter().map(|program| fleet_at_rest(program, issues)).collect();
     let floor = echo_floor(fleets[0].0.root());
-    let mut times = vec![Vec::new(); programs.len()];
+    let mut keys = vec![Vec::new(); programs.len()];
     for n in 0..200 {
         for (at, (_, terminal)) in fleets.iter_mut().enumerate() {
-            times[at].push(key(terminal, if n % 20 < 10 { "j" } else { "k" }));
+            keys[at].push(key(terminal, if n % 20 < 10 { "j" } else { "k" }));
         }
     }
-    let middle = rows(&format!("key at rest, {issues} issues"), times, floor);
+    let key = rows(&format!("key at rest, {issues} issues"), keys, floor);
+    let (mut frames, mut floors) = (vec![Vec::new(); programs.len()], Vec::new());
+    for _ in 0..15 {
+        for (at, (world, _)) in fleets.iter().enumerate() {
+            let state = world.state().display().to_string();
+            let args = ["--state", &state, "attach"];
+            let began = Instant::now();
+            let mut cockpit = Terminal::program(programs[at], &args, 200, 50, world.root());
+            cockpit.shows("1 Queue");
+            frames[at].push(began.elapsed());
+            cockpit.keys("q");
+            cockpit.end();
+        }
+        floors.push(start_floor(fleets[0].0.root()));
+    }
+    let frame = rows(&format!("attach, {issues} issues"), frames, median(floors).0);
     for (_, terminal) in &mut fleets {
         let pid = terminal.child.process_id().unwrap().cast_signed();
         println!("  with {issues} issues: {} KiB of its own (PSS)", pss_kib(pid));
         leave(terminal);
     }
-    middle
+    AtRest { key, frame }
 }
 
 /// Quits the cockpit together with the runs at work.

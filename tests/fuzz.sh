@@ -53,4 +53,5 @@ for name; do
     runs=$(sed -n 's/^#\([0-9]*\).*/\1/p' "$scratch/log" | tail -1)
     printf '%-20s %10s %8s  %s\n' "$name" "${runs:-0}" "$(($(date +%s) - begun))" "$finding"
 done
+echo "$# targets, $failed findings"
 [ "$failed" = 0 ]

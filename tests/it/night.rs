@@ -87,7 +87,7 @@ fn questions_of_the_night_take_no_more_keys_than_promised() {
     if !ssh_installed() {
         return;
     }
-    for (columns, rows) in [(80, 24), (200, 50)] {
+    for (columns, rows) in [(40, 12), (80, 24), (200, 50)] {
         // A brief begins with the operator's last look, so that each size has a night of its own.
         let ssh = asleep();
         let mut operator = Operator { terminal: ssh.terminal("operator", columns, rows) };
@@ -120,7 +120,7 @@ fn answer_goes_to_the_card_that_was_read_whoever_else_comes_or_answers() {
     if !ssh_installed() {
         return;
     }
-    for (columns, rows) in [(80, 24), (200, 50)] {
+    for (columns, rows) in [(40, 12), (80, 24), (200, 50)] {
         let ssh = asleep();
         let mut operator = ssh.terminal("operator", columns, rows);
         let mut other = ssh.terminal("operator", 80, 24);
