@@ -5,6 +5,7 @@
 //! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
 //! (30). `AFK_BENCH_BREAKGLASS` limits the bench to the start of `afk breakglass`. `AFK_BENCH_BASE`
 //! names another build of afk, whose figures stand beside this one's: the two take turns, key by key.
+//! `AFK_BENCH_PROGRAM` names a build of this afk in another profile than the bench's own.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,13 +32,15 @@ fn main() {
         return;
     }
     let base = std::env::var("AFK_BENCH_BASE").ok();
-    let programs: Vec<&str> = std::iter::once(AFK).chain(base.as_deref()).collect();
+    let this = std::env::var("AFK_BENCH_PROGRAM").unwrap_or_else(|_| AFK.to_owned());
+    let programs: Vec<&str> = std::iter::once(this.as_str()).chain(base.as_deref()).collect();
     println!("scenario                                   measured        floor     ratio     base");
     if std::env::var_os("AFK_BENCH_BREAKGLASS").is_some() {
-        return breakglass_alone(&programs);
+        return breakglass_alone(&programs[..1]);
     }
     first_frame(&programs);
-    breakglass_alone(&programs);
+    // The first edition has no breakglass of its own to start.
+    breakglass_alone(&programs[..1]);
     let few = fleet_that_rests(&programs, 300);
     let many = fleet_that_rests(&programs, 10_000);
     for (what, few, many) in
@@ -46,7 +49,7 @@ fn main() {
         println!("{what} with 10,000 issues costs {:.2} times one with 300", many / few);
     }
     keys_under_load(&programs);
-    idle();
+    idle(&this);
 }
 
 fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
@@ -87,10 +90,10 @@ fn start_floor(dir: &Path) -> Duration {
 }
 
 /// Starts the demo, and waits until only a human can continue.
-fn settled(dir: &Path) -> Terminal {
+fn settled(program: &str, dir: &Path) -> Terminal {
     let root = dir.join("demo");
     let args = ["demo", "--pace", "0", "--dir", root.to_str().unwrap()];
-    let mut terminal = Terminal::start(&args, 200, 50, dir);
+    let mut terminal = Terminal::program(program, &args, 200, 50, dir);
     terminal.until("a settled demo", |s| s.contains("inbox 2") && s.contains("permits 0/2"));
     terminal.bytes_within(Duration::from_millis(1500));
     terminal
@@ -242,6 +245,12 @@ fn fleet_that_rests(programs: &[&str], issues: usize) -> AtRest {
         programs.iter().map(|program| fleet_at_rest(program, issues)).collect();
     let floor = echo_floor(fleets[0].0.root());
     let mut keys = vec![Vec::new(); programs.len()];
+    // The selection begins one row below the first, so that each key moves it.
+    for (_, terminal) in &mut fleets {
+        for _ in 0..2 {
+            key(terminal, "j");
+        }
+    }
     for n in 0..200 {
         for (at, (_, terminal)) in fleets.iter_mut().enumerate() {
             keys[at].push(key(terminal, if n % 20 < 10 { "j" } else { "k" }));
@@ -251,8 +260,9 @@ fn fleet_that_rests(programs: &[&str], issues: usize) -> AtRest {
     let (mut frames, mut floors) = (vec![Vec::new(); programs.len()], Vec::new());
     for _ in 0..15 {
         for (at, (world, _)) in fleets.iter().enumerate() {
+            let config = world.path("afk.toml").display().to_string();
             let state = world.state().display().to_string();
-            let args = ["--state", &state, "attach"];
+            let args = ["--config", &config, "--state", &state, "attach"];
             let began = Instant::now();
             let mut cockpit = Terminal::program(programs[at], &args, 200, 50, world.root());
             cockpit.shows("1 Queue");
@@ -280,9 +290,9 @@ fn leave(terminal: &mut Terminal) {
 }
 
 /// What a demo that waits for a human costs.
-fn idle() {
+fn idle(program: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let mut terminal = settled(dir.path());
+    let mut terminal = settled(program, dir.path());
     // The rest of the last answer does not count as idle output.
     terminal.bytes_within(Duration::from_millis(500));
     let seconds: u64 =

@@ -178,6 +178,8 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
 
 /// The number of records between two known offsets.
 const STRIDE: usize = 64;
+/// The bytes that are read at once.
+const CHUNK: usize = 256 * 1024;
 
 /// Reads windows of a transcript, also while it grows.
 #[derive(Debug)]
@@ -225,9 +227,14 @@ impl Reader {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(e),
         };
+        // A cockpit asks before each frame, and seldom is there anything new.
+        let new = file.metadata()?.len().saturating_sub(self.end);
+        if new == 0 {
+            return Ok(false);
+        }
         file.seek(SeekFrom::Start(self.end))?;
         let before = self.indexed;
-        let mut buffer = vec![0; 256 * 1024];
+        let mut buffer = vec![0; usize::try_from(new).map_or(CHUNK, |new| new.min(CHUNK))];
         let mut at = self.end;
         loop {
             let read = file.read(&mut buffer)?;

@@ -12,6 +12,7 @@ mod recovery;
 mod world;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,18 +127,24 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
             .because(error)
             .hint("another demo may use this folder; choose another with --dir")
     })?;
-    let machine = if args.no_machine { None } else { start_machine(&world).await? };
+    let mut machine = if args.no_machine { None } else { start_machine(&world).await? };
     let folder = world.root.display().to_string();
     let done = if args.headless {
         print_line(&format!("the demo is in {folder}"));
         let limit = args.limit.unwrap_or(300);
+        if let Some(machine) = &mut machine {
+            machine.booted().await.map_err(not_started)?;
+        }
         Box::pin(headless(&world, config, launcher, limit, machine.is_some())).await
     } else {
         let done =
             up::cockpit(config, &world.state(), launcher, Some(world.config()), Start::Demo).await;
         print_line(&format!("the demo is in {folder}"));
         print_line(&format!("continue with  afk demo --dir {folder}"));
-        done
+        match &mut machine {
+            Some(machine) => done.and(machine.booted().await.map_err(not_started)),
+            None => done,
+        }
     };
     platform.abort();
     drop(machine);
@@ -152,11 +159,13 @@ async fn start_machine(world: &World) -> Result<Option<RunningMachine>, Failure>
         print_line(&format!("breakglass can't be tried in this demo: install {tool}"));
         return Ok(None);
     }
-    machine.start().await.map(Some).map_err(|error| {
-        Failure::new(FailureKind::System, "the demo's VM can't be started")
-            .because(error)
-            .hint("another demo may use this folder; choose another with --dir")
-    })
+    machine.start().await.map(Some).map_err(not_started)
+}
+
+fn not_started(error: io::Error) -> Failure {
+    Failure::new(FailureKind::System, "the demo's VM can't be started")
+        .because(error)
+        .hint("another demo may use this folder; choose another with --dir")
 }
 
 fn fresh_folder() -> PathBuf {

@@ -8,40 +8,37 @@ use std::sync::Arc;
 use futures::FutureExt;
 use russh::Channel;
 use russh::server::Msg;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::server::{MachineKeys, ServeChannel, serve};
+use super::server::{self, MachineKeys, ServeChannel};
 use super::{DemoMachine, OWNER, RUN_DIR, own_pid};
-use crate::cli::demo::platform;
 use crate::process::marks;
 
 /// The timeout of a short step of the script, in seconds.
 const STEP: &str = "1";
 
-/// Listens until the token is cancelled.
-pub(super) async fn start(
+/// Serves until the token is cancelled.
+pub(super) async fn serve(
+    listener: TcpListener,
     machine: Arc<DemoMachine>,
     keys: Arc<MachineKeys>,
     end: CancellationToken,
-) -> io::Result<()> {
-    let listener = platform::bind(machine.hypervisor).await?;
+) {
     let run: ServeChannel = Arc::new(move |request, channel| {
         let machine = machine.clone();
         run_verb(machine, request.unwrap_or_default(), channel).boxed()
     });
-    tokio::spawn(async move {
-        loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = end.cancelled() => return,
-            };
-            let Ok((stream, _)) = stream else { continue };
-            let (keys, run, end) = (keys.clone(), run.clone(), end.clone());
-            tokio::spawn(async move { serve(stream, &keys, run, end).await });
-        }
-    });
-    Ok(())
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = end.cancelled() => return,
+        };
+        let Ok((stream, _)) = stream else { continue };
+        let (keys, run, end) = (keys.clone(), run.clone(), end.clone());
+        tokio::spawn(async move { server::serve(stream, &keys, run, end).await });
+    }
 }
 
 /// Runs the forced command for one request. It goes on if the link is lost.

@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::platform;
 use crate::breakglass::host;
 use crate::breakglass::pins::Pins;
 use crate::process::{marks, procfs};
@@ -133,18 +135,27 @@ impl DemoMachine {
         self.run_folder().join(format!("{}.pid", self.vm_id()))
     }
 
-    /// Starts the VM, wedges it, and serves both hosts until the token is cancelled.
+    /// Takes the port of the hypervisor. The VM boots and wedges meanwhile, which a cockpit need not wait for;
+    /// then both hosts are served until the machine is dropped.
+    ///
+    /// # Errors
+    /// The port is taken, or the machine's keys can't be read.
     pub(super) async fn start(&self) -> io::Result<RunningMachine> {
         let machine = Arc::new(self.clone());
-        let wedge = machine.clone();
-        tokio::task::spawn_blocking(move || wedge.start_wedged())
-            .await
-            .map_err(io::Error::other)??;
         let end = CancellationToken::new();
         let keys = Arc::new(server::MachineKeys::read(&self.folder)?);
-        hypervisor::start(machine.clone(), keys.clone(), end.clone()).await?;
-        tokio::spawn(guest::serve(machine.clone(), keys, end.clone()));
-        Ok(RunningMachine { machine, end })
+        let listener = platform::bind(self.hypervisor).await?;
+        let (booting, ended) = (machine.clone(), end.clone());
+        let boot = tokio::spawn(async move {
+            let wedge = booting.clone();
+            tokio::task::spawn_blocking(move || wedge.start_wedged())
+                .await
+                .map_err(io::Error::other)??;
+            tokio::spawn(hypervisor::serve(listener, booting.clone(), keys.clone(), ended.clone()));
+            tokio::spawn(guest::serve(booting, keys, ended));
+            Ok(())
+        });
+        Ok(RunningMachine { machine, end, boot })
     }
 
     /// A new demo and one that is opened again begin alike: the hypervisor has just booted, and the VM is
@@ -237,6 +248,17 @@ impl DemoMachine {
 pub(super) struct RunningMachine {
     machine: Arc<DemoMachine>,
     end: CancellationToken,
+    boot: JoinHandle<io::Result<()>>,
+}
+
+impl RunningMachine {
+    /// Waits until the VM has booted.
+    ///
+    /// # Errors
+    /// The stand-ins can't start it.
+    pub(super) async fn booted(&mut self) -> io::Result<()> {
+        (&mut self.boot).await.map_err(io::Error::other)?
+    }
 }
 
 impl Drop for RunningMachine {

@@ -123,10 +123,7 @@ impl Window {
             self.below = pinned::running(&self.index, newest, self.now, size, theme);
             self.height = height.saturating_sub(self.above.len() + self.below.len()).max(1);
         }
-        if self.follow {
-            self.show_end(theme)?;
-        }
-        self.fill(theme)
+        if self.follow { self.show_end(theme) } else { self.fill(theme) }
     }
 
     /// How a record is drawn: one with the shown hit in full.
@@ -188,10 +185,31 @@ impl Window {
         cells.into_iter().enumerate().map(line).collect()
     }
 
-    /// Moves the window so that it ends with the last line.
+    /// Moves the window so that it ends with the last line. A record is drawn once: this happens for each
+    /// frame, and for each run that the selection passes.
     fn show_end(&mut self, theme: &Theme) -> io::Result<()> {
         let Some(reader) = &self.reader else { return Ok(()) };
-        self.top = self.back(Place { record: reader.len(), line: 0 }, self.height, theme)?;
+        let (mut drawn, mut left, mut end) = (Vec::new(), self.height, reader.len());
+        let mut top = Place { record: end, line: 0 };
+        while left > 0 && end > 0 {
+            let begin = end.saturating_sub(64);
+            let entries = reader.read(begin, end - begin)?;
+            for (at, entry) in entries.iter().enumerate().rev() {
+                let record = begin + at;
+                let newest = record + 1 == reader.len();
+                let cells = self.cells(record, theme).lines(record, entry, newest);
+                top = Place { record, line: cells.len().saturating_sub(left) };
+                left = left.saturating_sub(cells.len());
+                drawn.push(self.mark(record, cells, theme));
+                if left == 0 {
+                    break;
+                }
+            }
+            end = begin;
+        }
+        self.shown = reader.len() - top.record;
+        self.top = top;
+        self.lines.extend(drawn.into_iter().rev().flatten().skip(top.line));
         Ok(())
     }
 
