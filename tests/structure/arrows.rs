@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "trusted_file",
             "tui",
             "version",
+            "whole_file",
             "workspace",
         ],
     ),
