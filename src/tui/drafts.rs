@@ -122,9 +122,9 @@ impl Drafts {
     }
 
     /// Keeps the text of a prompt, or the draft that it began with, until the fleet has accepted its command.
-    pub(crate) fn send(&mut self, title: String, text: Option<String>, command: Command) {
+    pub(crate) fn send(&mut self, title: &str, text: Option<String>, command: Command) {
         if let Some(text) = text {
-            self.keep(title.clone(), text);
+            self.keep(title.to_owned(), text);
         }
         if let Some(draft) = self.prompts.iter_mut().find(|draft| draft.title == title) {
             draft.sent = Some(command);
@@ -255,19 +255,19 @@ mod tests {
     fn draft_of_a_command_stays_until_it_is_accepted() {
         let cancel = |run| Command::Cancel { run: RunId(run) };
         let mut drafts = Drafts::default();
-        drafts.send("p1".into(), Some("one".into()), cancel(1));
+        drafts.send("p1", Some("one".into()), cancel(1));
         assert!(drafts.is_under_way("p1") && drafts.of("p1") == Some("one"));
         drafts.accepted(&cancel(2));
         assert_eq!(drafts.of("p1"), Some("one"));
         assert!(drafts.refused(&cancel(1)) && !drafts.refused(&cancel(1)));
         // A refused text is an ordinary draft, which the next try sends as it is.
         assert!(!drafts.is_under_way("p1"));
-        drafts.send("p1".into(), None, cancel(1));
+        drafts.send("p1", None, cancel(1));
         // Meanwhile the operator begins another text.
         drafts.keep("p1".into(), "later".into());
         drafts.accepted(&cancel(1));
         assert_eq!(drafts.of("p1"), Some("later"));
-        drafts.send("p1".into(), None, cancel(1));
+        drafts.send("p1", None, cancel(1));
         drafts.accepted(&cancel(1));
         assert_eq!(drafts.of("p1"), None);
     }

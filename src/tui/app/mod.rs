@@ -550,7 +550,7 @@ impl App {
                 Reaction::Act(action) => requests.extend(self.act(action, snapshot)),
                 Reaction::KeepDraft { title, text } => self.keep_draft(title, text),
                 Reaction::SendDraft { title, text, command } => {
-                    self.desk.drafts.send(title, text, command);
+                    self.desk.drafts.send(&title, text, command);
                 }
                 Reaction::DropDraft(title) => self.desk.drafts.drop(&title),
                 Reaction::Search(text) => {
