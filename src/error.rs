@@ -13,7 +13,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::core::model::untrusted::clean_line;
+use crate::core::model::untrusted::{clean, clean_line};
 
 /// What kind of failure ended a command; gives the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             report.push_str(&format!("\nhint: {hint}"));
         }
-        report
+        clean(&report)
     }
 }
 
@@ -222,6 +222,13 @@ mod tests {
         let failure = Failure::new(FailureKind::Usage, "read the key").because(outer().0);
         assert_eq!(failure.report(), "afk: read the key: /run/db: connection refused");
         assert_eq!(failure.kind.code(), 2);
+    }
+
+    #[test]
+    fn report_keeps_its_lines_and_moves_no_cursor() {
+        let mut failure = Failure::new(FailureKind::Usage, "read it").hint("edit \u{9b}2Jit");
+        failure.excerpt = Some("1 | a = \u{1b}[2Jb".into());
+        assert_eq!(failure.report(), "afk: read it\n1 | a = b\nhint: edit it");
     }
 
     #[test]

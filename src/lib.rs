@@ -64,4 +64,5 @@ pub mod tracker;
 mod trusted_file;
 pub mod tui;
 pub mod version;
+mod whole_file;
 pub mod workspace;

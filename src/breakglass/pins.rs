@@ -4,14 +4,13 @@
 //! a new host. A pin is the whole key and no hash. `ssh` checks pins; `afk breakglass pin` and the
 //! operator's decision on a changed key write them.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use russh::keys::{HashAlg, PublicKey};
 
 use crate::trusted_file::{self, TrustedFileError};
+use crate::whole_file;
 
 /// The pins can't be used. A missing or unreadable file is an error and not an empty list.
 #[derive(Debug, thiserror::Error)]
@@ -120,15 +119,7 @@ impl Pins {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
-        let new = self.path.with_extension("new");
-        match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
-        // Creates the file, so that no link that somebody put there is followed.
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&new);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io)?;
-        std::fs::rename(&new, &self.path).map_err(io)
+        whole_file::replace(&self.path, text.as_bytes(), 0o600).map_err(io)
     }
 }
 

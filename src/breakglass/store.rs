@@ -3,7 +3,7 @@
 //! `runtime::breakglass` saves and prunes them; the cockpit and `afk breakglass` read them back.
 
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::core::model::breakglass::Verb;
 use crate::core::model::digest::Digest;
 use crate::core::model::time::Timestamp;
+use crate::whole_file::WholeFile;
 
 /// The output and the end of one verb, as a file in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,13 +67,10 @@ impl Document {
                 let write = || {
                     let folder = folder(state);
                     private_folder(&folder)?;
-                    let new = folder.join(format!("{digest}.new"));
-                    let mut options = std::fs::File::options();
-                    let mut file =
-                        options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-                    file.write_all(&bytes)?;
-                    file.sync_all()?;
-                    std::fs::rename(new, path(state, &digest))
+                    let mut whole = WholeFile::create(&path(state, &digest), 0o600)?;
+                    whole.file.write_all(&bytes)?;
+                    whole.file.sync_all()?;
+                    whole.put()
                 };
                 (digest, bytes.len() as u64, write())
             }

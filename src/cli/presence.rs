@@ -2,7 +2,7 @@
 //! file; this command only prints it.
 
 use super::instance::InstanceArgs;
-use super::terminal::print_line;
+use super::terminal::print_json_text;
 use crate::error::{Failure, FailureKind};
 use crate::runtime::presence;
 
@@ -13,6 +13,7 @@ pub(super) fn run(instance: &InstanceArgs) -> Result<(), Failure> {
             .because(error)
             .hint("start afk with `afk` or `afk up`")
     })?;
-    print_line(text.trim_end());
+    // Its titles come from outside.
+    print_json_text(text.trim_end());
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::instance::InstanceArgs;
 use super::run_arg;
-use super::terminal::print_line;
+use super::terminal::print_json_text;
 use crate::core::model::run::{Outcome, Run};
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::core::model::verdict::{Evidence, Verdict};
@@ -24,7 +24,7 @@ pub(super) fn run(args: &ProofArgs, instance: &InstanceArgs) -> Result<(), Failu
     let link = run.work.issue().and_then(|key| fleet.issues.get(key)?.link.clone());
     let mut proof = describe(run);
     proof["issue_link"] = json!(link.map(|link| clean_line(link.as_received())));
-    print_line(&serde_json::to_string_pretty(&proof).unwrap_or_default());
+    print_json_text(&format!("{proof:#}"));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::instance::InstanceArgs;
-use super::terminal::print_line;
+use super::terminal::{print_json, print_line};
 use crate::core::fleet::Fleet;
 use crate::core::model::approval::Escalation;
 use crate::core::model::budget::Spend;
@@ -31,11 +31,11 @@ pub(super) fn run(args: &StatusArgs, instance: &InstanceArgs) -> Result<(), Fail
     let journal = match Journal::open_read_only(&state) {
         Err(missing @ JournalError::Missing { .. }) => {
             // Nothing is wrong: there is only nothing to show.
-            print_line(&if args.json {
-                describe(&Fleet::default(), 0, None, wall()).to_string()
+            if args.json {
+                print_json(&describe(&Fleet::default(), 0, None, wall()));
             } else {
-                format!("{missing}; `afk` or `afk up` starts it")
-            });
+                print_line(&format!("{missing}; `afk` or `afk up` starts it"));
+            }
             return Ok(());
         }
         other => other?,
@@ -45,8 +45,7 @@ pub(super) fn run(args: &StatusArgs, instance: &InstanceArgs) -> Result<(), Fail
     // A drain ends with the process that drains.
     fleet.draining &= owner.is_some();
     if args.json {
-        let status = describe(&fleet, journal.last(), owner.as_deref(), wall());
-        print_line(&status.to_string());
+        print_json(&describe(&fleet, journal.last(), owner.as_deref(), wall()));
         return Ok(());
     }
     let process = owner.map_or_else(

@@ -3,25 +3,34 @@
 use std::io::{BufRead, IsTerminal, Read, Write};
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthChar;
 
+use crate::core::model::untrusted::clean;
 use crate::error::{Failure, FailureKind};
 
-/// Prints a line to standard output. A reader that has gone, as in `afk status | head`, is no error.
+/// Prints a line to standard output, without the characters that a terminal obeys. A reader that has gone, as in
+/// `afk status | head`, is no error.
 pub(super) fn print_line(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let _ = writeln!(std::io::stdout().lock(), "{}", clean(line));
 }
 
 /// Prints a JSON value on one line.
 pub(super) fn print_json(value: &Value) {
-    print_line(&json_text(value));
+    print_json_text(&value.to_string());
 }
 
-/// A JSON value in which only ASCII, letters and digits stand as they are: its texts come from outside, and
+/// Prints a value that is JSON already, in the lines that it has.
+pub(super) fn print_json_text(json: &str) {
+    print_line(&escaped(json));
+}
+
+/// A text in JSON in which only ASCII, letters and digits stand as they are: its strings come from outside, and
 /// a character that a terminal obeys must not reach one.
-fn json_text(value: &Value) -> String {
+fn escaped(json: &str) -> String {
     let mut text = String::new();
-    for c in value.to_string().chars() {
-        if (c.is_ascii() && c != '\u{7f}') || c.is_alphanumeric() {
+    for c in json.chars() {
+        let is_shown = c.is_alphanumeric() && c.width() != Some(0);
+        if (c.is_ascii() && c != '\u{7f}') || is_shown {
             text.push(c);
         } else {
             let mut units = [0; 2];
@@ -52,9 +61,9 @@ pub(super) fn text_or_input(text: String) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Prints a line to standard error, for remarks beside the output of a command.
+/// Prints a line to standard error, for remarks beside the output of a command, as [`print_line`] does.
 pub(super) fn print_remark(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", clean(line));
 }
 
 /// Prints a question and reads the answer, without the spaces around it.
@@ -108,10 +117,14 @@ mod tests {
 
     #[test]
     fn json_keeps_its_texts_and_moves_no_cursor() {
-        let value = json!({ "text": "ä\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\u{1f600}\n" });
-        let text = json_text(&value);
-        let obeyed = |c: char| c.is_control() || c == '\u{202e}';
-        assert!(!text.contains(obeyed) && text.contains('ä'), "{text}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        // The vowel sign is a letter without a column of its own.
+        let flood = "\u{941}".repeat(20);
+        let value =
+            json!({ "text": format!("ä\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\u{1f600}\n{flood}") });
+        for text in [value.to_string(), format!("{value:#}")].map(|text| escaped(&text)) {
+            // The guard of every line then has nothing to remove.
+            assert!(clean(&text) == text && text.contains('ä'), "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        }
     }
 }

@@ -316,8 +316,13 @@ impl Config {
     /// The name that actions at this terminal are recorded under.
     #[must_use]
     pub fn operator(&self) -> Actor {
+        self.named_operator().unwrap_or_else(|| Actor("operator".into()))
+    }
+
+    /// The name of the operator at this machine, if the configuration or the environment has one.
+    pub(crate) fn named_operator(&self) -> Option<Actor> {
         let login = || std::env::var("USER").ok().filter(|name| !name.is_empty());
-        Actor(self.operator.clone().or_else(login).unwrap_or_else(|| "operator".into()))
+        self.operator.clone().or_else(login).map(Actor)
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::wall::{replace_below, write_below};
 use crate::config::agent::{AgentConfig, Login, Preset};
 use crate::sandbox::{Level, Sandbox, user_home};
+use crate::whole_file;
 
 /// A file that a home starts with, unless it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,12 +142,9 @@ pub(super) fn enforced_folder(
         if std::fs::read_to_string(&path).is_ok_and(|known| known == *text) {
             continue;
         }
-        let written = std::fs::create_dir_all(&folder).and_then(|()| {
-            // Another turn may read it now.
-            let new = folder.join(format!("{file}.{}", std::process::id()));
-            std::fs::write(&new, text)?;
-            std::fs::rename(&new, &path)
-        });
+        // Another turn may read or write it now.
+        let written = std::fs::create_dir_all(&folder)
+            .and_then(|()| whole_file::replace(&path, text.as_bytes(), 0o666));
         written.map_err(|error| format!("write {}: {error}", path.display()))?;
     }
     Ok(Some(folder))

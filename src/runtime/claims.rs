@@ -2,7 +2,6 @@
 //! that other tools leave them alone. `start` publishes them on each change and each heartbeat; a
 //! reader takes a claim as void once its time is over, as after a crash of afk.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::{Context, Snapshot, clock};
 use crate::config::presence::PresenceConfig;
 use crate::error::chain;
 use crate::network::{NetworkError, calls};
+use crate::whole_file;
 
 /// Changes within this time share a publication.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -118,7 +118,8 @@ async fn publish(
     let text = serde_json::to_vec_pretty(&claims).unwrap_or_default();
     let mut problems = Vec::new();
     if let Some(path) = &config.file
-        && let Err(error) = write(path, &text)
+        // Others may read it at any time.
+        && let Err(error) = whole_file::replace(path, &text, 0o666)
     {
         problems.push(format!("presence.file {}: {error}", path.display()));
     }
@@ -129,13 +130,6 @@ async fn publish(
         }
     }
     context.report_problems(ProblemSource::Presence, problems).await;
-}
-
-/// Replaces the file in one step, because others may read it at any time.
-fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(&new, path)
 }
 
 async fn put(

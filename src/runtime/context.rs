@@ -14,6 +14,7 @@ use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::LoopMessage;
 use super::metrics::Metrics;
+use super::operators::Operators;
 use super::refusals::Refusals;
 use super::scratch_dirs::ScratchDirs;
 use super::services::Services;
@@ -62,6 +63,8 @@ pub(crate) struct Context {
     /// The queue of breakglass, which the loop also reads while the journal can't be written.
     pub urgent: mpsc::Sender<LoopMessage>,
     pub side_state: SideState,
+    /// The names of operators, over every way in.
+    pub operators: Operators,
     /// Breakglass shells that the core allowed.
     pub shells: LiveShells,
     /// The breakglass agent's session.

@@ -21,10 +21,9 @@ use super::side_state::ProblemSource;
 use super::{Batch, Context, LoopMessage, Snapshot};
 use crate::breakglass::key_file::{self, Passphrase};
 use crate::config::Config;
-use crate::core::model::breakglass::{BreakglassReport, ShellId};
+use crate::core::model::breakglass::ShellId;
 use crate::core::model::command::{Command, CommandEnvelope, Refusal, Reply, Role};
 use crate::core::model::id::{Actor, Repo, RunId};
-use crate::core::model::input::Input;
 use crate::core::model::run::Outcome;
 use crate::journal::transcript::Store;
 use crate::notify::terminal::TerminalNotice;
@@ -281,20 +280,6 @@ impl Handle {
     /// Closes a shell whose client may not have it any more.
     pub(super) fn close_shell(&self, shell: ShellId, why: &str) {
         self.context.shells.close(shell, why);
-    }
-
-    /// Ends what somebody may do at hosts who is not an operator any more: their arming and its shells.
-    pub(crate) async fn revoke_breakglass(&self, actor: &Actor) {
-        let armed = |snapshot: &Snapshot| {
-            snapshot.breakglass().armed.as_ref().is_some_and(|arming| arming.by == *actor)
-        };
-        if armed(&self.snapshots.borrow()) {
-            let why = "their arming and shells end: not an operator any more";
-            self.context.refusals.record(RefusalKind::Command, actor, &why);
-        }
-        // Also where no snapshot shows an arming yet.
-        let report = BreakglassReport::Revoked { actor: actor.clone() };
-        self.context.send_urgent(Input::Breakglass(report)).await;
     }
 
     /// Decrypts the key files of breakglass that a passphrase fits; returns those that are still locked.

@@ -56,6 +56,7 @@ pub(crate) mod leader;
 mod loki;
 mod loop_message;
 pub(crate) mod metrics;
+pub(crate) mod operators;
 mod outages;
 mod pool_opening;
 mod ports;

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::{Context, Snapshot};
 use crate::core::model::untrusted::clean_line;
+use crate::whole_file;
 
 /// Changes within this time share a write.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -134,10 +135,8 @@ async fn follow(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snapsh
 
 /// Replaces the file in one step, because other tools may read it at any time.
 fn write(state: &Path, presence: &Presence) {
-    let new = state.join("presence.json.new");
     let text = serde_json::to_vec_pretty(presence).unwrap_or_default();
-    let done = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path(state)));
-    if let Err(error) = done {
+    if let Err(error) = whole_file::replace(&path(state), &text, 0o666) {
         tracing::warn!(%error, "presence.json can't be written");
     }
 }

@@ -14,6 +14,7 @@ use super::breakglass::console::LiveShells;
 use super::job_listeners::JobListeners;
 use super::loop_message::{INPUT_QUEUE, URGENT_QUEUE};
 use super::metrics::Metrics;
+use super::operators::Operators;
 use super::refusals::Refusals;
 use super::scratch_dirs::ScratchDirs;
 use super::services::{GitCredentials, Services};
@@ -87,6 +88,7 @@ impl Setup {
             inputs: inputs_sender.clone(),
             urgent: urgent_sender,
             side_state: SideState::default(),
+            operators: Operators::default(),
             shells: LiveShells::default(),
             agent_desk: AgentDesk::default(),
             transcripts: transcripts_sender,

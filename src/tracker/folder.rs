@@ -20,6 +20,7 @@ use crate::core::model::time::Timestamp;
 use crate::core::model::untrusted::clean_line;
 use crate::error::chain;
 use crate::lock::LockExt;
+use crate::whole_file::WholeFile;
 
 /// The largest issue file that is read, in bytes.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -224,20 +225,11 @@ impl FolderTracker {
 
 /// Replaces a file: writes a new one beside it, syncs it and renames it, with the old permissions.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let replacement = folder.join(format!(".{name}.afk-{}", std::process::id()));
-    let mut file = std::fs::File::create(&replacement)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.set_permissions(std::fs::metadata(path)?.permissions()))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&replacement, path));
-    if written.is_err() {
-        // Only cleans up: the caller gets the error of the write.
-        let _ = std::fs::remove_file(&replacement);
-    }
-    written
+    let mut whole = WholeFile::create(path, 0o600)?;
+    whole.file.write_all(bytes)?;
+    whole.file.set_permissions(std::fs::metadata(path)?.permissions())?;
+    whole.file.sync_all()?;
+    whole.put()
 }
 
 /// The state of each blocker by table T2: open, closed, unreadable, or part of a cycle.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::clipboard;
 use super::request::Request;
 use super::response::{ComparedRuns, ReviewedDiff};
+use super::review::ReviewComment;
 use super::theme::Theme;
 use super::unneeded;
 use crate::breakglass::recording::{self, Asciicast};
@@ -52,8 +53,14 @@ pub(super) enum Fetched {
     Compare(Box<ComparedRuns>),
     /// The changes of a run.
     Review(Box<ReviewedDiff>),
-    /// The fleet has accepted the comments on a run.
-    ReviewSent(RunId),
+    /// The fleet has accepted a command, with a message for the footer.
+    Accepted { command: Box<command::Command>, message: String },
+    /// The reason why a command was not accepted.
+    Refused { command: Box<command::Command>, why: String },
+    /// The fleet has accepted these comments on a run.
+    ReviewSent(RunId, Vec<ReviewComment>),
+    /// The reason why comments were not accepted.
+    ReviewRefused(String),
     /// The journal was read, and the past begins at its end.
     History(Arc<History>, Box<PastFleet>),
     /// The fleet of the moment that was asked for; none if the journal can't be read.
@@ -66,6 +73,20 @@ pub(super) enum Fetched {
     Recording(String, Asciicast),
     /// The operator's theme file has changed: its theme, or why it can't be read.
     Theme(Result<Box<Theme>, String>),
+}
+
+impl Fetched {
+    /// Whether it is the one answer to a command.
+    pub(super) const fn answers_command(&self) -> bool {
+        matches!(
+            self,
+            Self::Accepted { .. }
+                | Self::Refused { .. }
+                | Self::ReviewSent(..)
+                | Self::ReviewRefused(_)
+                | Self::VerbStarted(_)
+        )
+    }
 }
 
 /// Starts tasks that fetch, and sends their results to the loop.
@@ -84,7 +105,7 @@ impl Fetcher {
         match request {
             Request::Command(action) => self.command(action),
             Request::Diff(run) => self.diff(run),
-            Request::Review(run, action) => self.review(run, action),
+            Request::Review(run, comments, action) => self.review(run, comments, action),
             Request::Compare(one, other) => self.compare([one, other]),
             Request::Brief => self.brief(),
             Request::Timeline => self.timeline(),
@@ -172,14 +193,14 @@ impl Fetcher {
         });
     }
 
-    fn review(&self, run: RunId, action: command::Command) {
+    fn review(&self, run: RunId, comments: Vec<ReviewComment>, action: command::Command) {
         let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
             let fetched = match client.command(action).await {
-                Ok(_) => Fetched::ReviewSent(run),
-                Err(refusal) => {
-                    Fetched::Text(format!("the comments were refused and stay here: {refusal}"))
-                }
+                Ok(_) => Fetched::ReviewSent(run, comments),
+                Err(refusal) => Fetched::ReviewRefused(format!(
+                    "the comments were refused and stay here: {refusal}"
+                )),
             };
             let _ = results.send(fetched).await;
         });
@@ -262,6 +283,7 @@ impl Fetcher {
         };
         let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
+            let command = Box::new(action.clone());
             let message = match client.command(action).await {
                 Ok(Accepted::Verb { verb }) => {
                     let _ = results.send(Fetched::VerbStarted(verb)).await;
@@ -276,11 +298,11 @@ impl Fetcher {
                 Ok(Accepted::Shell { shell }) => format!("{word}: {shell}"),
                 Err(refusal) => {
                     let why = format!("{word} refused: {refusal}");
-                    let _ = results.send(Fetched::Refusal(why)).await;
+                    let _ = results.send(Fetched::Refused { command, why }).await;
                     return;
                 }
             };
-            let _ = results.send(Fetched::Text(message)).await;
+            let _ = results.send(Fetched::Accepted { command, message }).await;
         });
     }
 

@@ -5,7 +5,9 @@ use super::colour::Colours;
 use super::keymap::{Keymap, Match};
 use super::markdown;
 use super::theme::Theme;
+use super::widgets::span::plain;
 use crate::config::parse;
+use crate::core::model::untrusted::{clean, clean_line};
 use crate::term::key::Key;
 
 /// Reads a keymap: each binding of an accepted one leads to its action, and its keys read back.
@@ -44,15 +46,17 @@ pub(crate) fn theme(data: &[u8]) {
     }
 }
 
-/// Lays out an agent's prose: no line is wider than the pane.
+/// Lays out an agent's prose: no line is wider than the pane, and each is clean.
 pub(crate) fn markdown(data: &[u8]) {
-    let text = crate::core::model::untrusted::clean(&String::from_utf8_lossy(data));
+    let text = clean(&String::from_utf8_lossy(data));
     let Ok(theme) = Theme::load("mono", true, false) else { return };
     for width in [12, 40] {
         for line in markdown::lines(&text, width, &theme) {
             let shown: usize = line.line.width();
             let most = width.max(8 + 4 * markdown::DEEPEST);
             assert!(shown <= most, "a line is {shown} wide in a pane of {width}");
+            let shown = plain(&line.line);
+            assert_eq!(clean_line(&shown), shown, "a line is not clean");
         }
     }
 }

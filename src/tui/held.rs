@@ -57,10 +57,10 @@ impl HeldAnswers {
     }
 
     /// Takes the answer back that [`HeldAnswers::undoable`] names.
-    pub(crate) fn undo(&mut self, shown: Option<EscalationId>) -> Option<EscalationId> {
+    pub(crate) fn undo(&mut self, shown: Option<EscalationId>) -> Option<(EscalationId, Command)> {
         let (escalation, _) = self.undoable(shown)?;
-        self.0.retain(|held| held.escalation != escalation);
-        Some(escalation)
+        let at = self.0.iter().position(|held| held.escalation == escalation)?;
+        Some((escalation, self.0.remove(at).command))
     }
 
     /// When the next answer is sent.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::review::ReviewComment;
 use crate::core::model::command;
 use crate::core::model::digest::Digest;
 use crate::core::model::id::RunId;
@@ -19,8 +20,8 @@ pub(crate) enum Request {
     Shell(PathBuf),
     /// Fetch a run's diff and show it.
     Diff(RunId),
-    /// Send the comments on a run's diff; they are kept until the fleet has accepted the command.
-    Review(RunId, command::Command),
+    /// Send these comments on a run's diff; they are kept until the fleet has accepted the command.
+    Review(RunId, Vec<ReviewComment>, command::Command),
     /// Fetch the diffs of two runs and compare the runs.
     Compare(RunId, RunId),
     /// Read what happened since the operator last looked.
@@ -48,6 +49,11 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// Whether the fleet answers it, once, by accepting or refusing a command.
+    pub(crate) const fn is_command(&self) -> bool {
+        matches!(self, Self::Command(_) | Self::Review(..))
+    }
+
     /// Whether the request concerns the screen alone, so that it is right also while the screen shows the
     /// past.
     pub(crate) const fn is_of_screen(&self) -> bool {

@@ -11,6 +11,7 @@ use super::pane_id::PaneId;
 use super::request::Request;
 use super::review::ReviewChange;
 use super::subject::Subject;
+use crate::core::model::command::Command;
 use crate::core::model::id::RunId;
 use crate::core::model::time::Timestamp;
 use crate::core::query::brief::FleetBrief;
@@ -46,7 +47,15 @@ pub(crate) enum Reaction {
         title: String,
         text: String,
     },
-    /// Forget the draft of the prompt with this title: its text was sent, or emptied.
+    /// Keep the text of a prompt until the fleet has accepted the command that was made of it.
+    SendDraft {
+        /// The title of the prompt.
+        title: String,
+        /// The text, where it isn't the one that the prompt began with.
+        text: Option<String>,
+        command: Command,
+    },
+    /// Forget the draft of the prompt with this title: its text was used, or emptied.
     DropDraft(String),
 }
 
@@ -101,6 +110,14 @@ impl Response {
     pub(crate) fn followed_by(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
+    }
+
+    /// The command that it sends, if there is one.
+    pub(crate) fn command(&self) -> Option<&Command> {
+        self.0.iter().find_map(|reaction| match reaction {
+            Reaction::Request(Request::Command(command)) => Some(command),
+            _ => None,
+        })
     }
 
     pub(crate) fn into_reactions(self) -> Vec<Reaction> {

@@ -33,6 +33,13 @@ pub(crate) struct ReviewComment {
     pub(crate) text: String,
 }
 
+impl ReviewComment {
+    /// Whether both are the same text on the same line, wherever that line stands in the diff.
+    fn is_same(&self, other: &Self) -> bool {
+        self.line == other.line && self.text == other.text
+    }
+}
+
 /// A change of the comments on one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReviewChange {
@@ -40,8 +47,8 @@ pub(crate) enum ReviewChange {
     Put(ReviewComment),
     /// Removes the comment on a line of the diff.
     Remove(ReviewedLine),
-    /// Removes all of them: they were sent.
-    Clear,
+    /// Removes these, and none whose text is another one by now: they were sent.
+    Drop(Vec<ReviewComment>),
 }
 
 /// The comments that wait, by run.
@@ -64,9 +71,29 @@ impl Reviews {
                 comments.sort_by_key(|comment| comment.row);
             }
             ReviewChange::Remove(line) => comments.retain(|known| known.line != line),
-            ReviewChange::Clear => comments.clear(),
+            ReviewChange::Drop(gone) => {
+                comments.retain(|known| !gone.iter().any(|gone| gone.is_same(known)));
+            }
         }
         self.bound();
+    }
+
+    /// Takes over the changes from one state of the comments to a later one. A comment that somebody else has
+    /// changed meanwhile is not removed.
+    pub(crate) fn take_changes(&mut self, before: &Self, now: &Self) {
+        for (run, comments) in &before.0 {
+            let is_gone =
+                |known: &&ReviewComment| now.of(*run).iter().all(|new| new.line != known.line);
+            let gone = comments.iter().filter(is_gone).cloned().collect();
+            self.change(*run, ReviewChange::Drop(gone));
+        }
+        for (run, comments) in &now.0 {
+            for comment in comments {
+                if !before.of(*run).iter().any(|known| known.is_same(comment)) {
+                    self.change(*run, ReviewChange::Put(comment.clone()));
+                }
+            }
+        }
     }
 
     /// Keeps no more comments and runs than there is room for.
@@ -121,8 +148,11 @@ mod tests {
              \n2. a.rs:9\n   > +line 9\n   later\n"
         );
         assert!(reviews.of(RunId(4)).is_empty());
-        reviews.change(run, ReviewChange::Clear);
-        assert!(reviews.of(run).is_empty());
+        let sent = reviews.of(run).to_vec();
+        reviews.change(run, ReviewChange::Put(comment(9, "changed since")));
+        reviews.change(run, ReviewChange::Put(comment(11, "new since")));
+        reviews.change(run, ReviewChange::Drop(sent));
+        assert_eq!(reviews.of(run), [comment(9, "changed since"), comment(11, "new since")]);
     }
 
     #[test]

@@ -68,19 +68,34 @@ impl SavedLayouts {
 
     /// Notes the layout of a size.
     pub(crate) fn note(&mut self, size: (u16, u16), layout: SavedLayout) {
+        self.put(key(size), layout);
+    }
+
+    fn put(&mut self, size: String, layout: SavedLayout) {
         if layout == SavedLayout::default() {
-            self.0.remove(&key(size));
-        } else if self.0.len() < SIZES || self.0.contains_key(&key(size)) {
-            self.0.insert(key(size), layout);
+            self.0.remove(&size);
+        } else if self.0.len() < SIZES || self.0.contains_key(&size) {
+            self.0.insert(size, layout);
         }
     }
 
-    /// Writes the layouts into a state folder.
+    /// Writes the layouts that have changed since they were `loaded` into those that a state folder has now.
     ///
     /// # Errors
     /// The folder can't be written.
-    pub(crate) fn save(&self, state: &Path) -> io::Result<()> {
-        kept_file::replace(&state.join(FILE), &serde_json::to_vec_pretty(&self.0)?)
+    pub(crate) fn save(&self, loaded: &Self, state: &Path) -> io::Result<()> {
+        if self == loaded {
+            return Ok(());
+        }
+        let _lock = kept_file::lock(state)?;
+        let mut kept = Self::load(state);
+        for size in loaded.0.keys().chain(self.0.keys()) {
+            let layout = self.0.get(size).copied().unwrap_or_default();
+            if loaded.0.get(size).copied().unwrap_or_default() != layout {
+                kept.put(size.clone(), layout);
+            }
+        }
+        kept_file::replace(&state.join(FILE), &serde_json::to_vec_pretty(&kept.0)?)
     }
 }
 
@@ -96,7 +111,7 @@ mod tests {
         layouts.note((200, 50), wide);
         layouts.note((80, 24), SavedLayout { zoomed: true, split: 0 });
         layouts.note((80, 24), SavedLayout::default());
-        layouts.save(state.path()).unwrap();
+        layouts.save(&SavedLayouts::default(), state.path()).unwrap();
         let read = SavedLayouts::load(state.path());
         assert_eq!(read, layouts);
         assert_eq!(read.of((200, 50)), wide);
@@ -105,6 +120,25 @@ mod tests {
             std::fs::write(state.path().join(FILE), broken).unwrap();
             assert!(SavedLayouts::load(state.path()).of((80, 24)).split <= FURTHEST, "{broken}");
         }
+    }
+
+    #[test]
+    fn cockpit_writes_only_the_layouts_that_it_changed() {
+        let state = tempfile::tempdir().unwrap();
+        let (zoomed, split) =
+            (SavedLayout { zoomed: true, split: 0 }, SavedLayout { zoomed: false, split: 5 });
+        let mut first = SavedLayouts::default();
+        first.note((80, 24), zoomed);
+        first.save(&SavedLayouts::default(), state.path()).unwrap();
+        let loaded = SavedLayouts::load(state.path());
+        let (idle, mut one, mut other) = (loaded.clone(), loaded.clone(), loaded.clone());
+        one.note((200, 50), split);
+        one.save(&loaded, state.path()).unwrap();
+        other.note((80, 24), SavedLayout::default());
+        other.save(&loaded, state.path()).unwrap();
+        idle.save(&loaded, state.path()).unwrap();
+        let kept = SavedLayouts::load(state.path());
+        assert_eq!((kept.of((80, 24)), kept.of((200, 50))), (SavedLayout::default(), split));
     }
 
     #[test]

@@ -124,6 +124,10 @@ struct Session {
     look: LastLook,
     /// The operator was away for so long that the brief is shown at the begin.
     brief_is_due: bool,
+    /// What the files of the operator held at the begin.
+    loaded: (SavedLayouts, Drafts),
+    /// The commands that have no answer yet.
+    under_way: usize,
 }
 
 impl Session {
@@ -134,6 +138,8 @@ impl Session {
         depth: ColourDepth,
     ) -> Result<Self, Failure> {
         let ui = &client.config.ui;
+        let state = client.store.state();
+        let loaded = (SavedLayouts::load(state), Drafts::load(state, &client.actor));
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let app = App::new(app::AppSetup {
             theme: Theme::load(&ui.theme, ui.ascii, colour)?.at_depth(depth),
@@ -144,8 +150,8 @@ impl Session {
             role: client.role,
             mouse: ui.mouse,
             detaches,
-            layouts: SavedLayouts::load(client.store.state()),
-            drafts: Drafts::load(client.store.state(), &client.actor),
+            layouts: loaded.0.clone(),
+            drafts: loaded.1.clone(),
             panes: PaneSetup {
                 cold_path: client.config.breakglass.as_ref().map(BreakglassConfig::cold_command),
             },
@@ -170,6 +176,8 @@ impl Session {
             piece,
             look,
             brief_is_due,
+            loaded,
+            under_way: 0,
         })
     }
 
@@ -237,6 +245,7 @@ impl Session {
         let done = self.serve_terminal(tty, wire).await;
         self.look.keep(clock::wall());
         self.send_held().await;
+        self.take_answers().await;
         self.save_layouts();
         self.save_drafts();
         done
@@ -245,10 +254,7 @@ impl Session {
     /// Keeps what the operator has not sent for the next time, where that changed.
     fn save_drafts(&self) {
         let (state, actor) = (self.client.store.state(), &self.client.actor);
-        let drafts = self.app.drafts();
-        if drafts != Drafts::load(state, actor)
-            && let Err(error) = drafts.save(state, actor)
-        {
+        if let Err(error) = self.app.drafts().save(&self.loaded.1, state, actor) {
             tracing::warn!(%error, "the drafts of the cockpit can't be saved");
         }
     }
@@ -256,10 +262,7 @@ impl Session {
     /// Keeps the layouts for the next time, where the operator changed one.
     fn save_layouts(&mut self) {
         let state = self.client.store.state().to_owned();
-        let layouts = self.app.layouts();
-        if *layouts != SavedLayouts::load(&state)
-            && let Err(error) = layouts.save(&state)
-        {
+        if let Err(error) = self.app.layouts().save(&self.loaded.0, &state) {
             tracing::warn!(%error, "the layouts of the cockpit can't be saved");
         }
     }
@@ -268,8 +271,31 @@ impl Session {
     async fn send_held(&mut self) {
         for command in self.app.take_held() {
             // A runtime that is gone takes no answer; nobody is left to read its refusal.
-            let _ = tokio::time::timeout(LEAVING, self.client.command(command)).await;
+            let answer = tokio::time::timeout(LEAVING, self.client.command(command.clone())).await;
+            if answer.is_ok_and(|answer| answer.is_ok()) {
+                self.app.accepted(&command);
+            }
         }
+    }
+
+    /// Takes the answers to the commands that the operator has sent before leaving: a text that was accepted is
+    /// no draft any more.
+    async fn take_answers(&mut self) {
+        let until = tokio::time::Instant::now() + LEAVING;
+        while self.under_way > 0 {
+            let fetched = tokio::time::timeout_at(until, self.fetched.recv()).await;
+            let Ok(Some(fetched)) = fetched else { return };
+            if fetched.answers_command() {
+                let snapshot = self.client.snapshots.borrow().clone();
+                self.show(fetched, &snapshot);
+            }
+        }
+    }
+
+    /// Starts what a request asks for.
+    fn fetch(&mut self, request: Request) {
+        self.under_way += usize::from(request.is_command());
+        self.fetcher.fetch(request);
     }
 
     /// Takes input, snapshots and notices, and sends frames, until the operator leaves.
@@ -327,7 +353,7 @@ impl Session {
                             Request::Mouse(on) => bell.extend(tty.set_mouse(on)?),
                             Request::Copy(text) => bell.extend(self.copy(&text, local)?),
                             Request::Redraw => self.screen.redraw()?,
-                            request => self.fetcher.fetch(request),
+                            request => self.fetch(request),
                         }
                     }
                 }
@@ -348,7 +374,7 @@ impl Session {
                 }
                 () = reached(moving) => {
                     for request in self.app.tick(Instant::now()) {
-                        self.fetcher.fetch(request);
+                        self.fetch(request);
                     }
                     self.frames.changed(Instant::now());
                 }
@@ -399,8 +425,16 @@ impl Session {
 
     /// Shows a result, or hands it to the pane that waits for it.
     fn show(&mut self, fetched: Fetched, snapshot: &Snapshot) {
+        if fetched.answers_command() {
+            self.under_way = self.under_way.saturating_sub(1);
+        }
         let message = match fetched {
-            Fetched::Text(text) => return self.app.say(text),
+            Fetched::Text(text) | Fetched::ReviewRefused(text) => return self.app.say(text),
+            Fetched::Accepted { command, message } => {
+                self.app.accepted(&command);
+                return self.app.say(message);
+            }
+            Fetched::Refused { command, why } => return self.app.refused(&command, &why),
             Fetched::Theme(Ok(theme)) => return self.app.set_theme(*theme),
             Fetched::Theme(Err(error)) => return self.app.refuse(error),
             Fetched::Refusal(why) => return self.app.refuse(why),
@@ -411,14 +445,14 @@ impl Session {
             Fetched::Timeline(timeline) => return self.app.show(Dialog::Timeline(timeline)),
             Fetched::Compare(compared) => return self.app.show(Dialog::Compare(compared)),
             Fetched::Review(diff) => return self.app.show(Dialog::Review(diff)),
-            Fetched::ReviewSent(run) => return self.app.review_sent(run),
+            Fetched::ReviewSent(run, comments) => return self.app.review_sent(run, comments),
             Fetched::History(history, past) => {
                 self.fetcher.history = Some(history.clone());
                 return self.app.enter_past(history, *past);
             }
             Fetched::Past(moment, past) => {
                 if let Some(request) = self.app.show_past(moment, past) {
-                    self.fetcher.fetch(request);
+                    self.fetch(request);
                 }
                 return;
             }
@@ -441,7 +475,7 @@ impl Session {
 
     fn send(&mut self, message: PaneMessage, snapshot: &Snapshot) {
         for request in self.app.receive(message, snapshot) {
-            self.fetcher.fetch(request);
+            self.fetch(request);
         }
     }
 

@@ -175,3 +175,28 @@ fn text_that_was_typed_survives_a_lost_link() {
     again.shows("This is your draft from before.");
     again.shows("not while the backup runs");
 }
+
+#[test]
+fn text_of_a_refused_answer_comes_back() {
+    if !ssh_installed() {
+        return;
+    }
+    let ssh = asleep();
+    let mut operator = ssh.terminal("operator", 80, 24);
+    operator.shows("rm -r build");
+    operator.keys("i");
+    operator.shows("e1 · permission");
+    operator.takes_answers();
+    operator.keys("d");
+    operator.shows("Deny e1 (");
+    operator.keys("not while the backup runs");
+    operator.shows("not while the backup runs");
+    // The key is demoted before the answer is sent.
+    ssh.edit_keys("role=\"operator\",", "");
+    operator.keys("\r");
+    operator.shows("viewers are read-only; its prompt keeps your text");
+    ssh.edit_keys("restrict ssh-ed25519", "role=\"operator\",restrict ssh-ed25519");
+    operator.keys("d");
+    operator.shows("This is your draft from before.");
+    operator.shows("not while the backup runs");
+}

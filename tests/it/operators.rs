@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::support::api::{Api, OPERATOR, VIEWER, section};
+use crate::support::pve::Pve;
 use crate::support::world::{World, wait_until};
 use crate::support::{afk, text};
 
@@ -65,6 +66,47 @@ async fn removed_or_demoted_token_loses_its_rights_without_a_restart() {
     let named = |fleet: &Value| fleet["problems"].to_string().contains("viewer-token");
     let told = async { while !named(&api.get("/v1/fleet", Some(OPERATOR)).await.1) {} };
     tokio::time::timeout(std::time::Duration::from_secs(30), told).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arming_ends_with_the_last_way_in_of_its_operator() {
+    let world = World::new("").with_kill_switch();
+    let Some(pve) = Pve::start(world.root()) else { return };
+    let both = format!("{}\n{}", pve.section(world.root(), ""), section(&world));
+    let world = world.with(&both);
+    let file = world.path("afk.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let demoted = config.replace("role = 'operator'", "role = 'viewer'");
+    let write = |local: &str, rest: &str| {
+        std::fs::write(&file, format!("operator = '{local}'\n{rest}")).unwrap();
+    };
+    // The operator at this machine has the name of the token.
+    write("deployer", &config);
+    let api = Api::start(&world);
+    let arm = json!({"action": "breakglass", "ask": {"ask": "arm", "reason": "it hangs"}});
+    assert_eq!(api.act(OPERATOR, arm).await.0, 200);
+    let armed_by = async || {
+        let (_, seen) = api.get("/v1/breakglass", Some(OPERATOR)).await;
+        seen["state"]["armed"]["by"].as_str().map(str::to_owned)
+    };
+    // The problem with the other token is reported after the names of operators were compared.
+    let limit = std::time::Duration::from_secs(30);
+    mode(&world.path("viewer-token"), 0o622);
+    write("deployer", &demoted);
+    let named = |fleet: &Value| fleet["problems"].to_string().contains("viewer-token");
+    let compared = async { while !named(&api.get("/v1/fleet", Some(OPERATOR)).await.1) {} };
+    tokio::time::timeout(limit, compared).await.unwrap();
+    let throw = || json!({"action": "set_capacity", "permits": 2});
+    assert_eq!(api.act(OPERATOR, throw()).await.0, 403);
+    assert_eq!(armed_by().await.as_deref(), Some("deployer"));
+    // The token is an operator's again, and the operator at this machine has another name.
+    write("somebody", &config);
+    let back = async { while api.act(OPERATOR, throw()).await.0 != 200 {} };
+    tokio::time::timeout(limit, back).await.unwrap();
+    assert_eq!(armed_by().await.as_deref(), Some("deployer"));
+    write("somebody", &demoted);
+    let ended = async { while armed_by().await.is_some() {} };
+    tokio::time::timeout(limit, ended).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -303,7 +303,7 @@ fn unauthenticated_connections_are_bounded() {
 
 impl Ssh {
     /// Replaces a text in the file of admitted keys, as an editor does.
-    fn edit_keys(&self, from: &str, to: &str) {
+    pub(crate) fn edit_keys(&self, from: &str, to: &str) {
         let (file, new) = (self.world.path("authorized_keys"), self.world.path("new_keys"));
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{text}");

@@ -9,7 +9,7 @@ use crate::source::{modules, named_paths};
 /// A room and what it may name. `core` is a package of its own, which Cargo keeps from naming any.
 const ROOMS: &[(&str, &[&str])] = &[
     ("agent", &["config", "process", "redact", "sandbox"]),
-    ("breakglass", &["config", "error", "lock", "network", "trusted_file"]),
+    ("breakglass", &["config", "error", "lock", "network", "trusted_file", "whole_file"]),
     ("ci", &["error", "github", "network", "process", "server_clock"]),
     (
         "cli",
@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "trusted_file",
             "tui",
             "version",
+            "whole_file",
             "workspace",
         ],
     ),
@@ -100,6 +101,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "test_report",
             "tracker",
             "trusted_file",
+            "whole_file",
             "workspace",
         ],
     ),
@@ -126,10 +128,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("server_clock", &[]),
     ("term", &["lock"]),
     ("test_report", &["config", "redact"]),
-    ("tracker", &["config", "error", "github", "lock"]),
+    ("tracker", &["config", "error", "github", "lock", "whole_file"]),
     ("trusted_file", &[]),
-    ("tui", &["breakglass", "config", "error", "journal", "runtime", "term"]),
+    ("tui", &["breakglass", "config", "error", "journal", "runtime", "term", "whole_file"]),
     ("version", &[]),
+    ("whole_file", &[]),
     ("workspace", &["config", "lock", "process", "redact", "sandbox"]),
 ];
 

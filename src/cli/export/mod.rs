@@ -11,7 +11,6 @@
 mod cast;
 mod html;
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::core::model::id::RunId;
 use crate::error::{Failure, FailureKind};
 use crate::journal::transcript::Store;
 use crate::redact::Redactor;
+use crate::whole_file::WholeFile;
 
 /// The time beyond git's own limit that the diff may take.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -67,18 +67,14 @@ fn write(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let partial =
-        folder.unwrap_or(Path::new(".")).join(format!(".afk-export-{}", std::process::id()));
-    let written = File::create(&partial).and_then(|file| {
-        let mut to = BufWriter::new(file);
+    let written = WholeFile::create(path, 0o666).and_then(|whole| {
+        let mut to = BufWriter::new(&whole.file);
         content(&mut to)?;
         to.flush()?;
-        std::fs::rename(&partial, path)
+        drop(to);
+        whole.put()
     });
     written.map_err(|error| {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(&partial);
         Failure::new(FailureKind::System, format!("write {}", path.display())).because(error)
     })
 }

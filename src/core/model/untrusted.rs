@@ -117,12 +117,21 @@ pub fn first_sentence(text: &str) -> &str {
 /// bidirectional controls, joiners and variation selectors.
 #[must_use]
 pub fn clean(text: &str) -> String {
+    let mut out = String::new();
+    push_clean(&mut out, text);
+    out
+}
+
+/// Appends a text, cleaned as [`clean`] does, to one that is clean, for a parser that returns a text in pieces.
+/// The combining marks at its begin count with those that `out` ends in.
+pub fn push_clean(out: &mut String, text: &str) {
     if text.bytes().all(|b| b == b'\n' || b == b'\t' || (b' '..0x7f).contains(&b)) {
-        return text.to_owned();
+        out.push_str(text);
+        return;
     }
-    let mut out = String::with_capacity(text.len());
+    out.reserve(text.len());
+    let mut marks = out.chars().rev().take_while(|c| is_mark(*c)).count();
     let mut chars = text.chars().peekable();
-    let mut marks = 0;
     while let Some(c) = chars.next() {
         let length = out.len();
         match c {
@@ -147,7 +156,7 @@ pub fn clean(text: &str) -> String {
             }
             '\n' | '\t' => out.push(c),
             c if c.is_control() || obeyed_unseen(c) => {}
-            c if unicode_width::UnicodeWidthChar::width(c) == Some(0) => {
+            c if is_mark(c) => {
                 marks += 1;
                 if marks <= MARKS_PER_CHARACTER {
                     out.push(c);
@@ -161,7 +170,11 @@ pub fn clean(text: &str) -> String {
             marks = 0;
         }
     }
-    out
+}
+
+/// Whether a character takes no column, so that it stands in the cell of the one before it.
+fn is_mark(c: char) -> bool {
+    unicode_width::UnicodeWidthChar::width(c) == Some(0)
 }
 
 /// Writes out what [`clean`] would remove.
@@ -170,8 +183,7 @@ fn reveal(text: &str) -> String {
     let mut marks = 0;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        let zero_width = unicode_width::UnicodeWidthChar::width(c) == Some(0);
-        marks = if zero_width { marks + 1 } else { 0 };
+        marks = if is_mark(c) { marks + 1 } else { 0 };
         match c {
             '\n' | '\t' => out.push(c),
             '\r' if chars.peek() == Some(&'\n') => {}
@@ -255,6 +267,17 @@ mod tests {
             let flood = format!("e{}", format!("{removed}{}", "\u{301}".repeat(8)).repeat(500));
             assert_eq!(clean(&flood).chars().count(), 1 + MARKS_PER_CHARACTER, "{removed:?}");
         }
+    }
+
+    #[test]
+    fn pieces_of_a_text_share_the_bound_on_marks() {
+        let mut out = String::new();
+        for piece in
+            ["ab", "\u{301}"].into_iter().chain(["\u{301}"; 500]).chain(["c\u{301}", "\u{1b}"])
+        {
+            push_clean(&mut out, piece);
+        }
+        assert_eq!(out, format!("ab{}c\u{301}", "\u{301}".repeat(MARKS_PER_CHARACTER)));
     }
 
     #[test]

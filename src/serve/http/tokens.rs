@@ -26,6 +26,7 @@ use crate::core::model::command::{Command, CommandEnvelope, Role};
 use crate::core::model::id::Actor;
 use crate::lock::RwLockExt;
 use crate::redact;
+use crate::runtime::operators::OperatorSource;
 use crate::runtime::rights::Rights;
 use crate::runtime::{Handle, ProblemSource};
 
@@ -85,6 +86,7 @@ impl CallerTokens {
         if !problems.is_empty() {
             return Err(problems.join("; "));
         }
+        handle.set_operators(OperatorSource::Tokens, tokens.operators()).await;
         tokio::spawn(tokens.clone().read_on(handle.clone()));
         Ok(tokens)
     }
@@ -97,11 +99,8 @@ impl CallerTokens {
                 () = sleep(READ_INTERVAL) => {}
                 () = handle.ended() => return,
             }
-            let before = self.operators();
             let problems = self.replace(configured(&handle.present_config(), &handle).await);
-            for actor in &before - &self.operators() {
-                handle.revoke_breakglass(&actor).await;
-            }
+            handle.set_operators(OperatorSource::Tokens, self.operators()).await;
             handle.report_problems(ProblemSource::Tokens, problems).await;
         }
     }

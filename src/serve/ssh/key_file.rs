@@ -21,7 +21,8 @@ use crate::core::model::command::Role;
 use crate::core::model::id::Actor;
 use crate::core::model::time::Timestamp;
 use crate::error::chain;
-use crate::runtime::{Handle, ProblemSource};
+use crate::runtime::operators::OperatorSource;
+use crate::runtime::{Handle, ProblemSource, clock};
 use crate::trusted_file;
 
 /// The time between two reads, if the watcher reports nothing: it does not see a link's target.
@@ -90,17 +91,14 @@ impl KeyFile {
             Ok(keys) => (keys, None),
             Err(why) => (Arc::default(), Some(format!("{why}; nobody can log in over SSH"))),
         };
-        let gone = gone_operators(&self.keys.borrow(), &keys);
+        let operators = operators(&keys, clock::wall());
         self.keys.send_if_modified(|known| {
             let changed = *known != keys;
             *known = keys;
             changed
         });
         // Also of somebody who is not connected: an arming outlives its session.
-        for actor in gone {
-            tracing::warn!(%actor, "no key of an operator has this name any more");
-            self.handle.revoke_breakglass(&actor).await;
-        }
+        self.handle.set_operators(OperatorSource::Keys, operators).await;
         if *before != problem {
             before.clone_from(&problem);
             let lines = problem.into_iter().collect();
@@ -127,13 +125,10 @@ impl KeyFile {
     }
 }
 
-/// The names of operators before that are none now.
-fn gone_operators(before: &[AuthorizedKey], now: &[AuthorizedKey]) -> BTreeSet<Actor> {
-    let operators = |keys: &[AuthorizedKey]| -> BTreeSet<Actor> {
-        let keys = keys.iter().filter(|line| line.role == Role::Operator);
-        keys.map(|line| line.actor.clone()).collect()
-    };
-    &operators(before) - &operators(now)
+/// The names with the key of an operator that has not expired.
+fn operators(keys: &[AuthorizedKey], now: Timestamp) -> BTreeSet<Actor> {
+    let keys = keys.iter().filter(|line| line.role == Role::Operator && !line.is_expired(now));
+    keys.map(|line| line.actor.clone()).collect()
 }
 
 fn read(path: &Path) -> Result<Arc<[AuthorizedKey]>, String> {
@@ -172,10 +167,12 @@ mod tests {
         let both = parsed(&format!("role=\"operator\" {ONE} ana\nrole=\"operator\" {TWO} ana"));
         let one = parsed(&format!("role=\"operator\" {ONE} ana\nrole=\"viewer\" {TWO} ana"));
         let demoted = parsed(&format!("{ONE} ana"));
-        assert!(gone_operators(&both, &one).is_empty());
+        let old = parsed(&format!("role=\"operator\",expiry-time=\"20260101Z\" {ONE} ana"));
         let ana = BTreeSet::from([Actor("ana".into())]);
-        assert_eq!(gone_operators(&one, &demoted), ana);
-        assert_eq!(gone_operators(&both, &[]), ana);
-        assert!(gone_operators(&[], &both).is_empty());
+        let now = Timestamp(1_764_547_200_000);
+        assert_eq!([&both, &one].map(|keys| operators(keys, now)), [ana.clone(), ana.clone()]);
+        assert!(operators(&demoted, now).is_empty());
+        assert_eq!(operators(&old, now), ana);
+        assert!(operators(&old, now.plus(365 * 24 * 3_600_000)).is_empty());
     }
 }

@@ -41,7 +41,12 @@ impl AuthorizedKey {
         let matches =
             |negated: bool| self.from.iter().any(|p| p.is_negated() == negated && p.matches(from));
         let permitted = self.from.is_empty() || (matches(false) && !matches(true));
-        permitted && self.expires.is_none_or(|until| now < until)
+        permitted && !self.is_expired(now)
+    }
+
+    /// Whether the key is admitted from nowhere any more.
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|until| now >= until)
     }
 }
 

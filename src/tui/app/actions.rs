@@ -123,12 +123,11 @@ impl App {
     /// the newest such answer.
     fn undo(&mut self, snapshot: &Snapshot) -> Response {
         let shown = self.overlays.last().and_then(|overlay| overlay.escalation(snapshot));
-        Response::message(match self.desk.held.undo(shown) {
-            Some(escalation) => {
-                format!("the answer to {escalation} was not sent; it is open again")
-            }
-            None => "nothing to undo: an answer can be taken back for 5 s".into(),
-        })
+        let Some((escalation, command)) = self.desk.held.undo(shown) else {
+            return Response::message("nothing to undo: an answer can be taken back for 5 s");
+        };
+        self.desk.drafts.refused(&command);
+        Response::message(format!("the answer to {escalation} was not sent; it is open again"))
     }
 
     /// Actions on the fleet, and the texts about it.

@@ -6,6 +6,7 @@
 
 mod actions;
 pub(crate) mod catalog;
+mod drafts;
 mod draw;
 mod time_travel;
 
@@ -27,7 +28,6 @@ use super::pane_id::PaneId;
 use super::past::Past;
 use super::request::Request;
 use super::response::{Dialog, Reaction, Response};
-use super::review::ReviewChange;
 use super::saved_layout::{SavedLayout, SavedLayouts};
 use super::subject::Subject;
 use super::theme::{Rgb, Theme};
@@ -282,15 +282,6 @@ impl App {
         self.layout.zoomed = true;
     }
 
-    /// The texts to keep for the next time, with those of prompts that are open.
-    pub(crate) fn drafts(&self) -> Drafts {
-        let mut drafts = self.desk.drafts.clone();
-        for (title, text) in self.overlays.iter().filter_map(|overlay| overlay.draft()) {
-            drafts.keep(title, text);
-        }
-        drafts
-    }
-
     /// The layouts to keep for the next time.
     pub(crate) fn layouts(&mut self) -> &SavedLayouts {
         self.layouts.note(self.size, self.layout);
@@ -298,12 +289,8 @@ impl App {
     }
 
     pub(crate) fn open(&mut self, mut dialog: Dialog) {
-        if let Dialog::Prompt(prompt) = &mut dialog
-            && let Some(text) = self.desk.drafts.of(&prompt.title)
-        {
-            // It stays a draft until it is sent.
-            text.clone_into(&mut prompt.text);
-            prompt.about.push("This is your draft from before.".into());
+        if let Dialog::Prompt(prompt) = &mut dialog {
+            self.fill_with_draft(prompt);
         }
         self.overlays.push(overlays::open(dialog));
     }
@@ -313,12 +300,6 @@ impl App {
     pub(crate) fn show(&mut self, dialog: Dialog) {
         let top = self.overlays.iter().rposition(|overlay| !overlay.is_input());
         self.overlays.insert(top.map_or(0, |at| at + 1), overlays::open(dialog));
-    }
-
-    /// Forgets the comments on a run, which its agent has got.
-    pub(crate) fn review_sent(&mut self, run: RunId) {
-        self.desk.drafts.reviews.change(run, ReviewChange::Clear);
-        self.say(format!("the comments are with the agent of {run}"));
     }
 
     /// Names the brief to an operator who comes back.
@@ -541,16 +522,12 @@ impl App {
     fn send(&mut self, request: Request) -> Option<Request> {
         let Some(escalation) = HeldAnswers::answered_by(&request) else { return Some(request) };
         if self.desk.held.answer_to(escalation).is_some() {
+            self.keep_unsent(&request);
             self.refuse("it has your answer already; undo that one first");
         } else {
             self.desk.held.hold(request, self.desk.instant);
         }
         None
-    }
-
-    fn keep_draft(&mut self, title: String, text: String) {
-        self.say("the draft is kept: opening the same prompt brings it back");
-        self.desk.drafts.keep(title, text);
     }
 
     /// Applies a response's reactions in order and returns the requests among them.
@@ -559,6 +536,7 @@ impl App {
         for reaction in response.into_reactions() {
             match reaction {
                 Reaction::Request(request) if self.past.is_some() && !request.is_of_screen() => {
+                    self.keep_unsent(&request);
                     self.say(self.past_refusal());
                 }
                 Reaction::Request(request) => requests.extend(self.send(request)),
@@ -571,6 +549,9 @@ impl App {
                 Reaction::Close => drop(self.overlays.pop()),
                 Reaction::Act(action) => requests.extend(self.act(action, snapshot)),
                 Reaction::KeepDraft { title, text } => self.keep_draft(title, text),
+                Reaction::SendDraft { title, text, command } => {
+                    self.desk.drafts.send(&title, text, command);
+                }
                 Reaction::DropDraft(title) => self.desk.drafts.drop(&title),
                 Reaction::Search(text) => {
                     let scene = self.desk.scene(snapshot, self.front(snapshot));

@@ -3,6 +3,7 @@
 use ratatui::style::Style;
 use ratatui::text::Span;
 
+use crate::core::model::untrusted::push_clean;
 use crate::tui::widgets::text::{width, wrap};
 
 /// Text in pieces of one style each.
@@ -14,9 +15,10 @@ pub(super) struct StyledText {
 }
 
 impl StyledText {
+    /// Appends a text, cleaned: the parser has decoded its entities since the whole text was.
     pub(super) fn push(&mut self, text: &str, style: Style) {
         // `wrap` replaces tabs, and the pieces count bytes.
-        self.text.push_str(&text.replace('\t', "    "));
+        push_clean(&mut self.text, &text.replace('\t', "    "));
         match self.pieces.last_mut() {
             Some((end, known)) if *known == style => *end = self.text.len(),
             _ => self.pieces.push((self.text.len(), style)),

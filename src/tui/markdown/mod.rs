@@ -2,7 +2,8 @@
 //!
 //! The text is an agent's, so that every step is linear in its length: the parser doesn't backtrack, and
 //! `code` is a lexer and no set of regular expressions. Line breaks stay, since agents write for terminals.
-//! A link shows its address, which its text could hide.
+//! A link shows its address, which its text could hide. An entity can stand for any character, so that what
+//! the parser returns is cleaned again.
 
 pub(crate) mod code;
 mod flow;
@@ -17,6 +18,7 @@ use ratatui::text::{Line, Span};
 use self::code::Language;
 use self::flow::StyledText;
 use self::table::Table;
+use crate::core::model::untrusted::{clean_line, push_clean};
 use crate::tui::theme::{Theme, Tone};
 
 /// Lists and quotes deeper than this are shown as if they were this deep.
@@ -190,7 +192,7 @@ impl<'t> MarkdownWriter<'t> {
                 self.styles.push(Style::new().add_modifier(Modifier::CROSSED_OUT));
             }
             Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
-                self.links.push((dest_url.into_string(), self.flow.len()));
+                self.links.push((clean_line(&dest_url), self.flow.len()));
                 self.styles.push(Style::new().add_modifier(Modifier::UNDERLINED));
             }
             _ => {}
@@ -265,7 +267,7 @@ impl<'t> MarkdownWriter<'t> {
 
     fn text(&mut self, text: &str) {
         if let Some((_, code)) = &mut self.code {
-            code.push_str(text);
+            push_clean(code, text);
         } else {
             let style = self.style();
             self.flow.push(text, style);
@@ -423,6 +425,16 @@ mod tests {
             drawn("[the docs](https://evil.example) and <https://a.example>", 80),
             ["the docs (https://evil.example) and https://a.example"]
         );
+    }
+
+    #[test]
+    fn entities_bring_no_character_back_that_a_terminal_obeys() {
+        assert_eq!(drawn("a&#27;[201~rm&#13;b &amp; `&#27;`", 60), ["a[201~rm", "b & &#27;"]);
+        assert_eq!(drawn("# x&#x202e;y&#155;z", 60), ["xyz"]);
+        assert_eq!(drawn("[t](http://a&#27;&#x202e;&#10;b)", 60), ["t (http://a b)"]);
+        assert_eq!(drawn("| a&#27; |\n|---|\n| b&#x9b;c |", 60), ["a", "──", "bc"]);
+        let flood = format!("a{}*{}*", "&#769;".repeat(300), "&#769;".repeat(300));
+        assert_eq!(drawn(&flood, 60), [format!("a{}", "\u{301}".repeat(8))]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 use tui_textarea::TextArea;
 
+use crate::core::model::command::Command;
 use crate::core::model::untrusted::clean;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::response::{Prompt, PromptSize, Reaction, Response, Submit};
@@ -49,9 +50,26 @@ impl TextInput {
         close.then(Reaction::KeepDraft { title: self.title.clone(), text })
     }
 
+    /// The fate of the draft when the text is used: that of a command, which can be refused, is kept until the
+    /// fleet has accepted it.
+    fn sent_draft(&self, command: Option<&Command>) -> Reaction {
+        let title = self.title.clone();
+        match command {
+            Some(command) if !self.text().trim().is_empty() => {
+                let command = command.clone();
+                Reaction::SendDraft { title, text: self.changed(), command }
+            }
+            _ => Reaction::DropDraft(title),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.area.lines().join("\n")
+    }
+
     /// The text, where it could be a draft and isn't what the prompt began with.
     fn changed(&self) -> Option<String> {
-        let text = self.area.lines().join("\n");
+        let text = self.text();
         (self.size == PromptSize::Text && text != self.start).then_some(text)
     }
 }
@@ -62,11 +80,11 @@ impl Component for TextInput {
         match event.code {
             KeyCode::Esc => return Some(self.leave()),
             KeyCode::Enter if !new_line => {
-                let text = self.area.lines().join("\n");
-                let sent = self.submit.take().map(|submit| submit(text));
-                let close = Response::from(Reaction::Close);
-                let close = close.then(Reaction::DropDraft(self.title.clone()));
-                return Some(close.followed_by(sent.unwrap_or_default()));
+                let submit = self.submit.take();
+                let sent = submit.map(|submit| submit(self.text())).unwrap_or_default();
+                let draft = self.sent_draft(sent.command());
+                let close = Response::from(Reaction::Close).then(draft);
+                return Some(close.followed_by(sent));
             }
             KeyCode::Enter => self.area.insert_newline(),
             _ => {

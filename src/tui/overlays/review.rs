@@ -131,7 +131,7 @@ impl ReviewView {
         match run_actions::guide(known, message(comments)) {
             Ok((command, means)) => {
                 let count = plural(comments.len(), "comment");
-                let yes = Request::Review(run, command);
+                let yes = Request::Review(run, comments.to_vec(), command);
                 Response::confirm(format!("Send {count} to {long}?"), means, yes)
             }
             Err(why) => Response::message(format!("{long}: {why}; the comments stay here")),

@@ -10,6 +10,7 @@ use crate::core::model::event::Event as Recorded;
 use crate::core::model::id::{IssueKey, OutboxId, RunId};
 use crate::core::model::outbox::OutboxStep;
 use crate::core::model::permission::{PermissionRequest, Tool};
+use crate::tui::drafts::Drafts;
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, TextView};
 
@@ -201,7 +202,8 @@ fn input_edits_pastes_and_keeps_a_draft() {
     script.event(&Event::Paste("\u{1b}[2J!".into()));
     let guidance = "one\ntw!".into();
     let retry = command::Command::Retry { run: RunId(2), guidance };
-    assert_eq!(script.keys("<Enter>"), [Request::Command(retry)]);
+    assert_eq!(script.keys("<Enter>"), [Request::Command(retry.clone())]);
+    script.app.accepted(&retry);
     assert!(script.keys("rmore<Esc>").is_empty());
     script.shows("the draft is kept");
     // Another prompt has no draft, and the same one has it once.
@@ -209,9 +211,51 @@ fn input_edits_pastes_and_keeps_a_draft() {
     script.shows("This is your draft from before.");
     let guidance = "more!".into();
     let retry = command::Command::Retry { run: RunId(2), guidance };
-    assert_eq!(script.keys("!<Enter>"), [Request::Command(retry)]);
+    assert_eq!(script.keys("!<Enter>"), [Request::Command(retry.clone())]);
+    script.app.accepted(&retry);
     script.keys("r");
     script.lacks("This is your draft");
+    script.lacks("more");
+}
+
+#[test]
+fn text_is_kept_until_its_command_is_accepted() {
+    let mut script = Script::new();
+    let retry =
+        |guidance: &str| command::Command::Retry { run: RunId(2), guidance: guidance.into() };
+    assert_eq!(script.keys("rslowly<Enter>"), [Request::Command(retry("slowly"))]);
+    // The link is away: no answer has come yet.
+    script.keys("r");
+    script.shows("You have sent this text, and afk has not accepted it yet.");
+    script.keys("<Esc>");
+    script.app.refused(&retry("slowly"), "retry refused: no answer");
+    script.frame();
+    script.shows("retry refused: no answer; its prompt keeps your text");
+    script.keys("r");
+    script.shows("This is your draft from before.");
+    // Sent as it is, it is still a draft, also for the next cockpit.
+    assert_eq!(script.keys("<Enter>"), [Request::Command(retry("slowly"))]);
+    assert_ne!(script.app.drafts(), Drafts::default());
+    script.app.accepted(&retry("slowly"));
+    assert_eq!(script.app.drafts(), Drafts::default());
+    // Another command's refusal names no text.
+    script.app.refused(&retry("other"), "retry refused: it has ended");
+    script.frame();
+    script.lacks("keeps your text");
+    // Nothing was typed, so nothing is kept.
+    assert_eq!(script.keys("r<Enter>"), [Request::Command(retry(""))]);
+    assert_eq!(script.app.drafts(), Drafts::default());
+}
+
+#[test]
+fn answer_that_is_taken_back_leaves_its_text() {
+    let mut script = asking();
+    script.keys("idnot in build<Enter>");
+    script.keys("u");
+    script.shows("was not sent; it is open again");
+    script.keys("d");
+    script.shows("This is your draft from before.");
+    script.shows("not in build");
 }
 
 #[test]
@@ -223,7 +267,10 @@ fn draft_of_an_answer_stays_until_it_is_sent_or_emptied() {
     script.keys("d<Esc><Esc>id");
     script.shows("not in build");
     let deny = Answer::Deny { reason: "not in build!".into() };
-    assert_eq!(script.answered("!<Enter>"), answer(&script, deny));
+    let sent = script.answered("!<Enter>");
+    assert_eq!(sent, answer(&script, deny));
+    let [Request::Command(sent)] = &sent[..] else { panic!("{sent:?}") };
+    script.app.accepted(sent);
     script.keys("d");
     script.lacks("not in build");
     // An edited command, too; an emptied text is no draft.

@@ -207,12 +207,19 @@ fn comments_of_a_review_are_one_message() {
         \n1. app.sh:7 (removed)\n   > -    bye) echo \"Bye\" ;;\n   why?\n\
         \n2. tests/hello.sh:1\n   > +[ \"$(sh app.sh hello-ada)\" = \"Hello, ada!\" ]\n   name the test\n";
     let steer = command::Command::Steer { run: RunId(3), text: text.into() };
-    assert_eq!(script.keys("y"), [Request::Review(RunId(3), steer)]);
-    // They are kept until the fleet has them.
+    let sent = script.app.drafts().reviews.of(RunId(3)).to_vec();
+    assert_eq!(script.keys("y"), [Request::Review(RunId(3), sent.clone(), steer)]);
+    // They are kept until the fleet has them. Meanwhile one is changed and another is written.
     script.shows("2 comments not sent");
-    script.app.review_sent(RunId(3));
+    script.keys("]jjc And why here?<Enter>jcthis too<Enter>");
+    script.shows("3 comments not sent");
+    script.app.review_sent(RunId(3), sent);
     script.frame();
-    script.lacks("not sent");
+    script.shows("2 comments not sent");
+    let left = script.app.drafts();
+    let left: Vec<&str> =
+        left.reviews.of(RunId(3)).iter().map(|comment| comment.text.as_str()).collect();
+    assert_eq!(left, ["why? And why here?", "this too"]);
 }
 
 #[test]
