@@ -140,7 +140,9 @@ fn move_in(pack: &Path, base: &Base, hash: &str) -> Result<(), WorkspaceError> {
         std::fs::set_permissions(&from, read_only).map_err(WorkspaceError::io(&from))?;
         std::fs::rename(&from, &to).map_err(WorkspaceError::io(&from))?;
     }
-    Ok(())
+    // Before a reference names a commit in the pack.
+    let synced = std::fs::File::open(&folder).and_then(|folder| folder.sync_all());
+    synced.map_err(WorkspaceError::io(&folder))
 }
 
 /// A repository for one import. It borrows the base's objects, and goes away afterwards.
