@@ -279,7 +279,7 @@ mod tests {
             ("echo x > a; git rm -q --cached d/b; mkfifo pipe .git/refs/heads/pipe", None),
             (": > .git/HEAD", Some("not a git repository")),
             ("ln -sf /dev/zero .git/HEAD", Some("not a git repository")),
-            ("rm -r .git", Some("not a git repository")),
+            ("rm -rf .git", Some("not a git repository")),
             (": > .git/refs/heads/afk/1", Some("broken ref")),
             (": > .git/refs/remotes/origin/main", Some("broken ref")),
             ("head -c 90 /dev/zero > .git/packed-refs", Some("packed-refs")),
@@ -288,8 +288,8 @@ mod tests {
             ("for file in .git/objects/??/*; do chmod u+w $file; : > $file; done", Some("object")),
             (&format!("{staged}: > $file"), Some("object corrupt or missing")),
             (&format!("{staged}head -c 40 /dev/zero > $file"), Some("object corrupt or missing")),
-            ("cd ..; rm -r wt-1", Some("its folder is gone")),
-            ("cd ..; rm -r wt-1; ln -s base.git wt-1", Some("it is no folder")),
+            ("cd ..; rm -rf wt-1", Some("its folder is gone")),
+            ("cd ..; rm -rf wt-1; ln -s base.git wt-1", Some("it is no folder")),
         ] {
             let root = tempfile::tempdir().unwrap();
             let pool = open(root.path(), &[]).await;
