@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::WorkspaceError;
 use super::base::{self, Base};
+use super::durable::sync_folder;
 use super::repository::NewRepository;
 use super::walled_git::WalledGit;
 use crate::core::model::id::{RunId, Sha};
@@ -141,8 +142,7 @@ fn move_in(pack: &Path, base: &Base, hash: &str) -> Result<(), WorkspaceError> {
         std::fs::rename(&from, &to).map_err(WorkspaceError::io(&from))?;
     }
     // Before a reference names a commit in the pack.
-    let synced = std::fs::File::open(&folder).and_then(|folder| folder.sync_all());
-    synced.map_err(WorkspaceError::io(&folder))
+    sync_folder(&folder)
 }
 
 /// A repository for one import. It borrows the base's objects, and goes away afterwards.

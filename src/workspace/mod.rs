@@ -30,6 +30,7 @@ mod copy_tree;
 pub(crate) mod credential;
 pub(crate) mod damage;
 mod droppings;
+mod durable;
 mod environment;
 pub mod first_clone;
 pub(crate) mod fitness;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use super::WorkspaceError;
 use super::damage;
+use super::durable::{sync_file_system, sync_folder};
 use super::pool::{FreshTree, Pool};
 use super::trash::Trash;
 use super::walled_git::WalledGit;
@@ -125,11 +126,7 @@ impl Pool {
     pub(crate) async fn end_renewal(&self, path: &Path) -> Result<(), WorkspaceError> {
         // Without the marker, a look finds an empty index, but no empty file that the setup has made.
         let dir = self.dir.clone();
-        let synced = tokio::task::spawn_blocking(move || {
-            let folder = File::open(&dir).map_err(WorkspaceError::io(&dir))?;
-            rustix::fs::syncfs(&folder).map_err(|error| WorkspaceError::io(&dir)(error.into()))
-        });
-        let synced = synced.await;
+        let synced = tokio::task::spawn_blocking(move || sync_file_system(&dir)).await;
         synced.unwrap_or_else(|error| Err(WorkspaceError::io(&self.dir)(error.into())))?;
         self.forget_renewal(path)
     }
@@ -178,11 +175,6 @@ impl Pool {
         std::fs::rename(&new, &marker).map_err(WorkspaceError::io(&new))?;
         sync_folder(&folder)
     }
-}
-
-/// Returns once the names in a folder are on the disk.
-fn sync_folder(folder: &Path) -> Result<(), WorkspaceError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(WorkspaceError::io(folder))
 }
 
 /// The damage that git finds in a workspace whose commits begin after `start`, in words.
