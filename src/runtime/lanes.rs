@@ -195,7 +195,7 @@ async fn finished(task: Option<JoinHandle<()>>) {
     }
 }
 
-/// Runs a task within its deadline and reports its fact; a cancelled task reports nothing.
+/// Runs a task and reports its fact; a cancelled task reports nothing.
 async fn carry_out(
     context: TaskContext,
     task: Task,
@@ -203,7 +203,6 @@ async fn carry_out(
     cancel: CancellationToken,
 ) {
     let (runtime, run, epoch) = (context.runtime.clone(), context.run.id, context.epoch);
-    let limit = tasks::deadline(&context, &task);
     let work = async {
         match descriptors::wait_for_room().await {
             Ok(()) => tasks::carry_out(&context, task, controls).await,
@@ -216,14 +215,9 @@ async fn carry_out(
     let work = AssertUnwindSafe(work).catch_unwind();
     let fact = tokio::select! {
         () = cancel.cancelled() => None,
-        done = tokio::time::timeout(limit, work) => Some(match done {
-            Ok(Ok(fact)) => fact,
-            Ok(Err(_)) => RunFact::Failed { why: "an error inside afk; see its log".into() },
-            Err(_) => {
-                let why = format!("took longer than {} s", limit.as_secs());
-                RunFact::Failed { why: why.into() }
-            }
-        }),
+        done = work => Some(done.unwrap_or_else(|_| {
+            RunFact::Failed { why: "an error inside afk; see its log".into() }
+        })),
     };
     if runtime.side_state.set_progress(run, None) {
         runtime.side_state_changed().await;

@@ -3,7 +3,7 @@
 //! Tasks ask for a [`Pool`](crate::workspace::pool::Pool); [`pool_opening`](super::pool_opening)
 //! opens each of them once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,19 +35,10 @@ pub(crate) struct Workspaces {
     /// Rules by the commit that they were read from. A commit never changes, so they never expire.
     rules: std::sync::Mutex<BTreeMap<(Repo, Sha), Arc<RepositoryRules>>>,
     ports: Ports,
-    /// What this life of afk knows about the workspaces of runs.
-    conditions: std::sync::Mutex<BTreeMap<PathBuf, WorkspaceCondition>>,
+    /// The workspaces of runs that this life of afk has made, or found sound.
+    sound: std::sync::Mutex<BTreeSet<PathBuf>>,
     /// Held while the baseline of a repository is made, so that nobody makes it twice.
     baselines: std::sync::Mutex<BTreeMap<Repo, Arc<Mutex<()>>>>,
-}
-
-/// What is known about the workspace of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WorkspaceCondition {
-    /// Made in this life of afk, or looked at since.
-    Sound,
-    /// Made anew after damage; the setup of its repository hasn't ended well since.
-    AwaitsSetup,
 }
 
 /// When a repository was last fetched for a job, and the result.
@@ -92,7 +83,7 @@ impl Workspaces {
             last_fetches: Mutex::default(),
             rules: std::sync::Mutex::default(),
             ports: Ports::default(),
-            conditions: std::sync::Mutex::default(),
+            sound: std::sync::Mutex::default(),
             baselines: std::sync::Mutex::default(),
         }
     }
@@ -112,14 +103,14 @@ impl Workspaces {
         rules.insert((repo.clone(), sha.clone()), read.clone());
     }
 
-    /// What is known about a workspace; nothing where this life of afk hasn't looked at it.
-    pub(super) fn condition(&self, workspace: &Path) -> Option<WorkspaceCondition> {
-        self.conditions.locked().get(workspace).copied()
+    /// Whether this life of afk has made a workspace, or found it sound.
+    pub(super) fn is_sound(&self, workspace: &Path) -> bool {
+        self.sound.locked().contains(workspace)
     }
 
-    /// Notes the result of a look at a workspace.
-    pub(super) fn note_condition(&self, workspace: &Path, condition: WorkspaceCondition) {
-        self.conditions.locked().insert(workspace.to_owned(), condition);
+    /// Notes that a workspace needs no look for damage in this life of afk.
+    pub(super) fn note_sound(&self, workspace: &Path) {
+        self.sound.locked().insert(workspace.to_owned());
     }
 
     /// The ports of the checkouts.

@@ -22,6 +22,7 @@ use std::time::SystemTime;
 
 use super::WorkspaceError;
 use super::copy_tree::copy_tree;
+use super::durable::sync_file_system;
 use super::trash::Trash;
 use crate::core::model::digest::Digest;
 
@@ -128,11 +129,15 @@ impl Caches {
         let new = self.dir.join("keys").join(format!("new-{}-{number}", std::process::id()));
         self.trash.discard(&new)?;
         std::fs::create_dir_all(&new).map_err(WorkspaceError::io(&new))?;
-        let copied = copy_tree(&own, &new).and_then(|()| std::fs::rename(&new, &kept));
+        let copied = copy_tree(&own, &new).map_err(WorkspaceError::io(&kept));
+        // A power cut must not leave empty files under a key, which each later run would get.
+        let copied = copied.and_then(|()| sync_file_system(&new));
+        let copied =
+            copied.and_then(|()| std::fs::rename(&new, &kept).map_err(WorkspaceError::io(&kept)));
         if let Err(error) = copied {
             self.trash.discard(&new)?;
             // Another tree of this key may have been quicker.
-            return if kept.exists() { Ok(false) } else { Err(WorkspaceError::io(&kept)(error)) };
+            return if kept.exists() { Ok(false) } else { Err(error) };
         }
         touch(&kept);
         self.prune()?;

@@ -12,7 +12,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::hunks::SplitFile;
 use super::protected::Protection;
-use super::{WorkspaceError, shown};
+use super::{WorkspaceError, repository, shown};
 use crate::config::repository::{GateConfig, RepositoryRules};
 use crate::core::model::gate_report::{ChangeClass, ProposedChange};
 use crate::core::model::id::Sha;
@@ -90,7 +90,7 @@ pub(crate) fn read(
     rules: &RepositoryRules,
     class: ChangeClass,
 ) -> Result<TestableChange, WorkspaceError> {
-    let repo = Repository::open_bare(base_dir)?;
+    let repo = repository::open_for_writing(base_dir)?;
     let tree = |sha: &Sha| repo.find_commit(Oid::from_str(&sha.0)?)?.tree();
     let (base, head) = (tree(base)?, tree(head)?);
     let files = files(&repo, &base, &head, rules)?;

@@ -1,14 +1,25 @@
 //! Looks for damage in a repository of afk's own, as a power cut leaves it: files that are empty, or
 //! whose blocks never reached the disk. Reads the ends of files and starts no program, so that it can
-//! look before each first use.
+//! look before each first use. It must not read a repository that an agent can write to: there only git
+//! in the sandbox may look.
+//!
+//! git makes only regular files and folders, so a link, a pipe or a device is damage, too. None of them is
+//! followed or read.
 
-use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// The deepest folder of references.
 const DEPTH_LIMIT: u32 = 32;
+/// The most bytes of a reference.
+const REFERENCE_LIMIT: u64 = 4096;
+/// The most bytes of a list that are looked at.
+const LIST_LIMIT: u64 = 256 * 1024 * 1024;
 /// The size of a SHA-1 hash in a pack and in its index.
 const HASH: u64 = 20;
 
@@ -21,8 +32,8 @@ pub(crate) fn of(dir: &Path) -> Option<String> {
         return Some("HEAD is missing or damaged".into());
     }
     for folder in ["objects", "refs"] {
-        if !dir.join(folder).is_dir() {
-            return Some(format!("{folder} is missing"));
+        if !is_folder(&dir.join(folder)) {
+            return Some(format!("{folder} is missing, or no folder"));
         }
     }
     let damaged = loose_objects(dir)
@@ -36,18 +47,24 @@ pub(crate) fn of(dir: &Path) -> Option<String> {
 
 /// Whether git accepts the `HEAD` of a repository. An error other than a missing file proves nothing.
 pub(super) fn has_head(dir: &Path) -> bool {
-    match std::fs::read(dir.join("HEAD")) {
-        Ok(text) => is_reference(&text),
+    match is_reference(&dir.join("HEAD")) {
+        Ok(is_sound) => is_sound,
         Err(error) => error.kind() != ErrorKind::NotFound,
     }
 }
 
 /// Parts of the messages with which git reports a damaged repository.
-const MESSAGES: [&str; 10] = [
+const MESSAGES: [&str; 16] = [
     "not a git repository",
     "missing object",
     "bad object",
     "object file",
+    "object corrupt or missing",
+    "hash mismatch",
+    "ignoring broken ref",
+    "Invalid revision range",
+    "unterminated line in",
+    "bad shallow line",
     "is corrupt",
     "inflate: data stream error",
     "unable to read tree",
@@ -66,8 +83,27 @@ fn fails(check: &io::Result<bool>) -> bool {
     matches!(check, Ok(false))
 }
 
+/// Whether a path is a folder itself, and no link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_dir())
+}
+
+/// The entries of a folder; none of a link to one.
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+    let all = is_folder(dir).then(|| std::fs::read_dir(dir));
+    all.into_iter().flatten().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Opens a regular file; `None` for anything else. Follows no link, and doesn't wait at a pipe.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    // The errors for a link and for a socket.
+    let others = [Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Err(error) if error.raw_os_error().is_some_and(|code| others.contains(&code)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn name(path: &Path) -> String {
@@ -92,12 +128,13 @@ fn packs(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 
 /// The lists in the repository's own folder.
 fn lists(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    ["packed-refs", "shallow"].map(|name| dir.join(name)).into_iter().filter(|path| path.exists())
+    let all = ["packed-refs", "shallow"].map(|name| dir.join(name));
+    all.into_iter().filter(|path| path.symlink_metadata().is_ok())
 }
 
 /// Whether a loose object has the header of zlib, and a checksum at its end.
 fn is_loose_object(path: &Path) -> io::Result<bool> {
-    let file = File::open(path)?;
+    let Some(file) = open(path)? else { return Ok(false) };
     let size = file.metadata()?.len();
     if size < 8 {
         return Ok(false);
@@ -112,12 +149,13 @@ fn is_loose_object(path: &Path) -> io::Result<bool> {
 /// Whether a pack has its header, and at its end the checksum that its index names. A pack without an
 /// index is the rest of a fetch that was cut off, and git passes it over.
 fn is_pack(path: &Path) -> io::Result<bool> {
-    let index = match File::open(path.with_extension("idx")) {
-        Ok(index) => index,
+    let index = match open(&path.with_extension("idx")) {
+        Ok(Some(index)) => index,
+        Ok(None) => return Ok(false),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
     };
-    let pack = File::open(path)?;
+    let Some(pack) = open(path)? else { return Ok(false) };
     let (size, index_size) = (pack.metadata()?.len(), index.metadata()?.len());
     if size < 12 + HASH || index_size < 2 * HASH {
         return Ok(false);
@@ -135,23 +173,36 @@ fn reference(folder: &Path, depth: u32) -> Option<PathBuf> {
         return None;
     }
     entries(folder).find_map(|path| {
-        if path.is_dir() {
+        if is_folder(&path) {
             return reference(&path, depth + 1);
         }
         let is_lock = path.extension().is_some_and(|end| end == "lock");
-        let is_damaged = !is_lock && fails(&std::fs::read(&path).map(|text| is_reference(&text)));
+        let is_damaged = !is_lock && fails(&is_reference(&path));
         is_damaged.then_some(path)
     })
 }
 
 /// Whether a file names a commit, or another reference.
-fn is_reference(text: &[u8]) -> bool {
+fn is_reference(path: &Path) -> io::Result<bool> {
+    let Some(file) = open(path)? else { return Ok(false) };
+    let mut text = Vec::new();
+    file.take(REFERENCE_LIMIT).read_to_end(&mut text)?;
     let text = text.trim_ascii_end();
-    is_hex(text, 40) || (text.starts_with(b"ref: refs/") && !text.contains(&0))
+    Ok(is_hex(text, 40) || (text.starts_with(b"ref: refs/") && !text.contains(&0)))
 }
 
+/// Whether a file has no zero byte, as far as it is looked at.
 fn is_text(path: &Path) -> io::Result<bool> {
-    Ok(!std::fs::read(path)?.contains(&0))
+    let Some(file) = open(path)? else { return Ok(false) };
+    let mut rest = BufReader::new(file.take(LIST_LIMIT));
+    loop {
+        let part = rest.fill_buf()?;
+        if part.is_empty() || part.contains(&0) {
+            return Ok(part.is_empty());
+        }
+        let length = part.len();
+        rest.consume(length);
+    }
 }
 
 #[cfg(test)]
@@ -235,5 +286,35 @@ mod tests {
         }
         std::fs::remove_file(bare.join("HEAD")).unwrap();
         assert_eq!(of(&bare).unwrap(), "HEAD is missing or damaged");
+    }
+
+    #[test]
+    fn links_pipes_and_endless_files_are_damage_and_are_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        // A folder with a damaged reference, which no link may lead to.
+        let outside = dir.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("foreign"), "").unwrap();
+        let outside = outside.display();
+        for (harm, found) in [
+            ("ln -sf /dev/zero HEAD", "HEAD is missing or damaged"),
+            ("rm HEAD; mkfifo HEAD", "HEAD is missing or damaged"),
+            ("rm HEAD; truncate -s 1T HEAD", "HEAD is missing or damaged"),
+            ("ln -sf /dev/zero packed-refs", "packed-refs is damaged"),
+            ("mkfifo refs/heads/pipe", "refs/heads/pipe is damaged"),
+            ("ln -s loop refs/heads/loop", "refs/heads/loop is damaged"),
+            (&format!("ln -s {outside} refs/heads/away"), "refs/heads/away is damaged"),
+            (&format!("rm -r refs; ln -s {outside} refs"), "refs is missing, or no folder"),
+            (
+                &format!("rm -r objects; ln -s {outside} objects"),
+                "objects is missing, or no folder",
+            ),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let bare = repository(root.path());
+            let mut sh = Command::new("sh");
+            assert!(sh.args(["-ec", harm]).current_dir(&bare).status().unwrap().success());
+            assert_eq!(of(&bare).as_deref(), Some(found), "{harm}");
+        }
     }
 }

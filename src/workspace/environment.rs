@@ -14,7 +14,8 @@ use super::WorkspaceError;
 /// The settings of every call. Hooks, file-system monitors and `ext::` remotes would run commands
 /// that a repository names; automatic maintenance would continue after the call; attributes and
 /// excludes of the user would change which content git sees. git doesn't sync loose objects by
-/// itself, and a power cut would take a commit that the journal already names.
+/// itself, and a power cut would take a commit that the journal already names. These settings reach the
+/// git program alone: `repository::open_for_writing` makes libgit2 sync what it writes.
 pub(super) const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",

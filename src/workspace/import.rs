@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::WorkspaceError;
 use super::base::{self, Base};
+use super::durable::sync_folder;
 use super::repository::NewRepository;
 use super::walled_git::WalledGit;
 use crate::core::model::id::{RunId, Sha};
@@ -140,7 +141,8 @@ fn move_in(pack: &Path, base: &Base, hash: &str) -> Result<(), WorkspaceError> {
         std::fs::set_permissions(&from, read_only).map_err(WorkspaceError::io(&from))?;
         std::fs::rename(&from, &to).map_err(WorkspaceError::io(&from))?;
     }
-    Ok(())
+    // Before a reference names a commit in the pack.
+    sync_folder(&folder)
 }
 
 /// A repository for one import. It borrows the base's objects, and goes away afterwards.

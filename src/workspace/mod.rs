@@ -8,6 +8,7 @@
 //!                     └► throwaway: clones of jobs      │
 //! leftovers: commits the rest, in the sandbox ──────────┘      seal: trailers, in the base
 //! renewal: a damaged base clone (damage) is set aside, and the remote cloned anew
+//! workspace_renewal: a fresh tree takes the place of a run's damaged workspace
 //! leaks: secrets, huge files and links in the commits of a run
 //! lfs: the files that Git LFS stores, from the workspace to the remote
 //! fitness: whose commits they are, what they undo (undone) and what programs left (content)
@@ -29,6 +30,7 @@ mod copy_tree;
 pub(crate) mod credential;
 pub(crate) mod damage;
 mod droppings;
+mod durable;
 mod environment;
 pub mod first_clone;
 pub(crate) mod fitness;
@@ -53,6 +55,7 @@ pub(crate) mod throwaway;
 pub(crate) mod trash;
 mod undone;
 pub mod walled_git;
+pub(crate) mod workspace_renewal;
 
 use std::path::PathBuf;
 

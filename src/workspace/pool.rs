@@ -9,6 +9,8 @@
 //!                └──▶ trash/, or aside/ where git can't read the work in it
 //! ```
 //!
+//! `workspace_renewal` puts a fresh tree in place of a damaged workspace.
+//!
 //! The folder that a tree lies in is its state, and no agent can write to these folders. A run's
 //! workspace keeps its path, so that an agent's conversation finds it again.
 
@@ -26,7 +28,7 @@ use super::import::{self, QUARANTINE};
 use super::repository::{self, NewRepository};
 use super::trash::{self, Trash};
 use super::walled_git::WalledGit;
-use super::{WorkspaceError, adopt, capsule, renewal};
+use super::{WorkspaceError, adopt, capsule};
 use crate::core::model::id::Sha;
 use crate::redact::without_credentials;
 use crate::sandbox::Sandbox;
@@ -55,16 +57,16 @@ pub struct RunWorktree {
 /// The workspaces of a repository.
 #[derive(Debug)]
 pub struct Pool {
-    base: Base,
-    dir: PathBuf,
+    pub(super) base: Base,
+    pub(super) dir: PathBuf,
     disk_free_mib: AtomicU64,
     sandboxes: Arc<dyn Sandboxes>,
-    trash: Trash,
+    pub(super) trash: Trash,
     caches: Caches,
     /// The workspaces that belong to a run. Pools of one folder share them.
     taken: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Held while a fresh tree is made or moved: the number of the last one.
-    fresh: Arc<Mutex<u64>>,
+    pub(super) fresh: Arc<Mutex<u64>>,
 }
 
 impl Pool {
@@ -88,6 +90,10 @@ impl Pool {
         let (dir, disk_free_mib) = (dir.to_owned(), AtomicU64::new(disk_free_mib));
         let pool = Self { base, dir, disk_free_mib, sandboxes, trash, caches, taken, fresh };
         pool.discard_unfinished();
+        // A power cut may have emptied files of a tree that an earlier afk made in advance.
+        for tree in folders(&pool.dir.join("fresh"), "tree-") {
+            pool.trash.discard(&tree)?;
+        }
         let mut adopted = true;
         for path in pool.folders() {
             let git = pool.walled(&path).owned_by("adopt");
@@ -183,7 +189,7 @@ impl Pool {
         let upstream = self.base.fetch().await?;
         let mut last = self.fresh.lock().await;
         let mut tree = self.fresh_tree(&mut last, &upstream).await?;
-        tree.put_on(branch, &upstream, &self.base).await?;
+        tree.put_on(branch, &upstream, &upstream, &self.base).await?;
         let mut taken = self.taken.lock().await;
         let free =
             |path: &PathBuf| !taken.contains(path) && std::fs::symlink_metadata(path).is_err();
@@ -192,6 +198,7 @@ impl Pool {
             let mut all = (1..u32::MAX).map(|n| self.dir.join(format!("wt-{n}")));
             all.find(free).unwrap_or_else(|| self.dir.join("wt-0"))
         });
+        self.forget_renewal(&path)?;
         tree.move_to(&path)?;
         taken.insert(path.clone());
         Ok(RunWorktree { path, base: upstream })
@@ -200,7 +207,7 @@ impl Pool {
     /// The workspace at `path`, which [`Pool::take`] has just made: nothing else has run there.
     #[must_use]
     pub fn fresh_workspace(&self, path: &Path, owner: &str) -> FreshTree {
-        FreshTree { path: path.to_owned(), git: self.base.git().in_tree(path).owned_by(owner) }
+        FreshTree { path: path.to_owned(), git: self.base.git().in_tree(path) }.owned_by(owner)
     }
 
     /// Makes a fresh tree in advance where there is none.
@@ -235,14 +242,17 @@ impl Pool {
         let mut tree = self.fresh_tree(&mut last, sha).await?;
         tree.detach(sha).await?;
         tree.move_to(dir)?;
-        tree.git = tree.git.owned_by(owner);
-        Ok(tree)
+        Ok(tree.owned_by(owner))
     }
 
     /// A fresh tree, made in advance or now, at `sha` if it is made now. It has the name of an
     /// unfinished one until its caller moves it to its place: whatever interrupts the caller, the
     /// tree is never used again.
-    async fn fresh_tree(&self, last: &mut u64, sha: &Sha) -> Result<FreshTree, WorkspaceError> {
+    pub(super) async fn fresh_tree(
+        &self,
+        last: &mut u64,
+        sha: &Sha,
+    ) -> Result<FreshTree, WorkspaceError> {
         let fresh = self.dir.join("fresh");
         let Some(path) = folders(&fresh, "tree-").into_iter().next() else {
             return self.make(last, sha).await;
@@ -292,42 +302,8 @@ impl Pool {
         };
         self.caches.discard(path)?;
         self.trash.discard(path)?;
+        self.forget_renewal(path)?;
         self.taken.lock().await.remove(path);
-        Ok(aside)
-    }
-
-    /// The damage of a run's workspace whose commits begin after `start`, in words; `None` for a sound one.
-    ///
-    /// # Errors
-    /// git can't be started.
-    pub(crate) async fn damage(
-        &self,
-        path: &Path,
-        start: &Sha,
-        owner: &str,
-    ) -> Result<Option<String>, WorkspaceError> {
-        let git = self.walled(path).owned_by(owner);
-        let found = renewal::damage_of_workspace(&git, start).await;
-        git.end_rest().await;
-        found
-    }
-
-    /// Makes a run's workspace anew in its place, on its branch at the commit `start`, and sets the damaged
-    /// one aside. Returns the path of that one.
-    ///
-    /// # Errors
-    /// The damaged folder can't be moved, or no tree can be made.
-    pub(crate) async fn renew(
-        &self,
-        path: &Path,
-        branch: &str,
-        start: &Sha,
-    ) -> Result<PathBuf, WorkspaceError> {
-        let mut last = self.fresh.lock().await;
-        let mut tree = self.fresh_tree(&mut last, start).await?;
-        tree.put_on(branch, start, &self.base).await?;
-        let aside = Trash::set_aside(path, &self.dir.join("aside"))?;
-        tree.move_to(path)?;
         Ok(aside)
     }
 
@@ -456,7 +432,7 @@ impl FreshTree {
     ) -> Result<Self, WorkspaceError> {
         let mut tree = Self::make(base, path, base.remote(), sha).await?;
         tree.track(base).await?;
-        tree.put_on(base.branch(), sha, base).await?;
+        tree.put_on(base.branch(), sha, sha, base).await?;
         let branch = base.branch().replace('\\', "\\\\").replace('"', "\\\"");
         tree.configure(&format!(
             "[branch \"{branch}\"]\n\tremote = origin\n\tmerge = refs/heads/{branch}\n"
@@ -476,6 +452,12 @@ impl FreshTree {
             .map(|line| if own(line) { format!("\tpushurl = \"{path}\"") } else { line.to_owned() })
             .collect();
         repository::write(&config, &(lines.join("\n") + "\n"))
+    }
+
+    /// The same tree with calls of git that are marked as `owner`'s.
+    pub(super) fn owned_by(mut self, owner: &str) -> Self {
+        self.git = self.git.owned_by(owner);
+        self
     }
 
     /// The folder of the checkout.
@@ -553,9 +535,15 @@ impl FreshTree {
         repository::write(&packed, &(lines.join("\n") + "\n"))
     }
 
-    /// Puts the tree on a new branch at the upstream's commit. The remote may have another address
-    /// and newer commits than when the tree was made.
-    async fn put_on(&mut self, branch: &str, sha: &Sha, base: &Base) -> Result<(), WorkspaceError> {
+    /// Puts the tree on a new branch at a commit, and shows its agent `upstream` as the remote's. The
+    /// remote may have another address and newer commits than when the tree was made.
+    pub(super) async fn put_on(
+        &mut self,
+        branch: &str,
+        sha: &Sha,
+        upstream: &Sha,
+        base: &Base,
+    ) -> Result<(), WorkspaceError> {
         self.detach(sha).await?;
         let git_dir = self.git.git_dir();
         let remote = without_credentials(base.remote());
@@ -563,7 +551,7 @@ impl FreshTree {
         let new = NewRepository { bare: false, remote, borrows: Some(base.dir()) };
         repository::write(&git_dir.join("config"), &new.configuration())?;
         repository::copy_shallow(base.dir(), git_dir)?;
-        repository::write(&git_dir.join(base.upstream()), &format!("{sha}\n"))?;
+        repository::write(&git_dir.join(base.upstream()), &format!("{upstream}\n"))?;
         repository::write(&git_dir.join("refs/heads").join(branch), &format!("{sha}\n"))?;
         repository::write(&git_dir.join("HEAD"), &format!("ref: refs/heads/{branch}\n"))
     }
@@ -579,7 +567,7 @@ impl FreshTree {
     }
 
     /// Renames the tree. The times and numbers of its files stay, so its index stays right.
-    fn move_to(&mut self, path: &Path) -> Result<(), WorkspaceError> {
+    pub(super) fn move_to(&mut self, path: &Path) -> Result<(), WorkspaceError> {
         std::fs::rename(&self.path, path).map_err(WorkspaceError::io(&self.path))?;
         path.clone_into(&mut self.path);
         self.git = self.git.in_tree(path);

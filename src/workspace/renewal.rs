@@ -17,8 +17,6 @@ use super::damage;
 use super::git::Git;
 use super::repository::{self, NewRepository};
 use super::trash::Trash;
-use super::walled_git::WalledGit;
-use crate::core::model::id::Sha;
 use crate::core::model::plural::plural;
 
 /// The file that says that a clone's references were taken out of it.
@@ -44,35 +42,6 @@ pub(crate) async fn damage_of(base: &Path, git: &Git) -> Result<Option<String>, 
     let listed = git.at(base).ask(&list).await?;
     let summary = listed.summary();
     Ok((!listed.ok && damage::is_reported(&summary)).then_some(summary))
-}
-
-/// The damage of a run's workspace whose commits begin after `start`, in words; `None` for a sound one.
-///
-/// # Errors
-/// git can't be started.
-pub(super) async fn damage_of_workspace(
-    git: &WalledGit,
-    start: &Sha,
-) -> Result<Option<String>, WorkspaceError> {
-    let dir = git.dir().join(".git");
-    let found = tokio::task::spawn_blocking(move || damage::of(&dir)).await;
-    if let Ok(Some(why)) = found {
-        return Ok(Some(why));
-    }
-    // The index, and each object of the run's commits.
-    let commits = format!("{}..HEAD", start.0);
-    let reads = [
-        &["status", "--porcelain", "--untracked-files=no"][..],
-        &["rev-list", "--objects", "--quiet", &commits],
-    ];
-    for args in reads {
-        let read = git.ask(args).await?;
-        let summary = read.summary();
-        if !read.ok && damage::is_reported(&summary) {
-            return Ok(Some(summary));
-        }
-    }
-    Ok(None)
 }
 
 /// Moves a damaged base clone into the folder `aside` beside it. Returns its new path.

@@ -4,16 +4,17 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use git2::{ObjectType, Oid, Repository};
+use git2::{ObjectType, Oid};
 use regex::bytes::Regex;
 
 use super::WorkspaceError;
+use super::repository;
 use crate::core::model::id::{IssueKey, RunId, Sha};
 
 /// Rewrites the commits of a run, given parents first and the last of them `head`, so that each has
-/// the trailers, and returns the new head. All of them are in the base clone `base`. Trees, authors, dates and encodings stay
-/// byte by byte, so neither the workspace's files nor its index change. A signature goes, since it no
-/// longer fits.
+/// the trailers, and returns the new head. All of them are in the base clone `base`, and are synced there
+/// before a reference names them. Trees, authors, dates and encodings stay byte by byte, so neither the
+/// workspace's files nor its index change. A signature goes, since it no longer fits.
 pub(crate) fn add_trailers(
     base: &Path,
     own: &[Sha],
@@ -21,7 +22,7 @@ pub(crate) fn add_trailers(
     issue: &IssueKey,
     run: RunId,
 ) -> Result<Sha, WorkspaceError> {
-    let repo = Repository::open_bare(base)?;
+    let repo = repository::open_for_writing(base)?;
     let head = Oid::from_str(&head.0)?;
     let trailers = [format!("Refs #{}", issue.number), format!("Afk-Run: {run}")];
     let mut rewritten: std::collections::HashMap<Oid, Oid> = std::collections::HashMap::new();

@@ -134,10 +134,14 @@ async fn damaged_base_clone_is_set_aside_and_cloned_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_workspace_of_a_run_is_set_aside_and_its_run_lands() {
-    for (what, damage) in [
-        ("objects", "for file in .git/objects/??/*; do chmod u+w $file; : > $file; done"),
-        ("index", ": > .git/index"),
-        ("HEAD", ": > .git/HEAD"),
+    for (what, damage, aside) in [
+        ("objects", "for file in .git/objects/??/*; do chmod u+w $file; : > $file; done", 1),
+        ("index", ": > .git/index", 1),
+        ("HEAD", ": > .git/HEAD", 1),
+        ("branch", ": > .git/$(cut -c6- .git/HEAD)", 1),
+        ("endless files", "ln -sf /dev/zero .git/HEAD; ln -sf /dev/zero .git/packed-refs", 1),
+        ("pipe", ": > .git/HEAD; mkfifo .git/refs/heads/pipe", 1),
+        ("folder", "cd ..; rm -rf wt-1", 0),
     ] {
         let world = World::new(&format!(
             "{WORK}\n[ -e \"$OUT/again\" ] || {{ touch \"$OUT/again\"; echo '{{\"type\":\"text\",\"text\":\"worked\"}}'; exec sleep 1000; }}\n{END}"
@@ -158,8 +162,88 @@ async fn damaged_workspace_of_a_run_is_set_aside_and_its_run_lands() {
         assert_eq!(outcome, Some(Outcome::Done), "{what}: {why}");
         runtime.stop().await;
         assert!(world.transcript(1).contains("the workspace was damaged"), "{what}");
-        assert_eq!(std::fs::read_dir(folder.join("aside")).unwrap().count(), 1, "{what}");
+        assert_eq!(set_aside(&folder), aside, "{what}");
     }
+}
+
+/// The number of folders that were set aside.
+fn set_aside(repository: &Path) -> usize {
+    std::fs::read_dir(repository.join("aside")).into_iter().flatten().count()
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewal_whose_setup_was_cut_off_begins_again_with_a_fresh_tree() {
+    let world = World::new(&format!(
+        "[ -e \"$OUT/again\" ] || {{ touch \"$OUT/again\"; exec sleep 1000; }}\n\
+         ls > \"$OUT/listing\"\n{WORK}\n{END}"
+    ))
+    .with("[limits]\ngrace_seconds = 1");
+    std::fs::write(world.path("work/.gitignore"), "made\n").unwrap();
+    let root = world.root().display().to_string();
+    let world = world.rules(&format!(
+        "[setup]\ncommand = '''case $PWD in */wt-1) echo begun >> {root}/setups; \
+         [ ! -e {root}/hang ] || {{ touch half {root}/hangs; exec sleep 1000; }};; esac; \
+         echo x > made'''"
+    ));
+    let runtime = world.start().await;
+    wait_until("the agent", || world.path("again").exists()).await;
+    runtime.stop().await;
+    let folder = repository_folder(&world.state(), "acme/thing");
+    std::fs::write(folder.join("wt-1/.git/HEAD"), "").unwrap();
+    std::fs::write(world.path("hang"), "").unwrap();
+    let runtime = world.start().await;
+    wait_until("the setup of the renewed workspace", || world.path("hangs").exists()).await;
+    runtime.stop().await;
+    std::fs::remove_file(world.path("hang")).unwrap();
+    let runtime = world.start().await;
+    let run = ended(&runtime).await;
+    let (outcome, why) = (run.progress.outcome, run.progress.why.clean_line());
+    assert_eq!(outcome, Some(Outcome::Done), "{why}");
+    runtime.stop().await;
+    // The first one, the one that was cut off, and the one after it.
+    assert_eq!(lines(&world.path("setups")).len(), 3);
+    let listing = lines(&world.path("listing"));
+    assert!(listing.iter().any(|name| name == "made"), "the setup has ended: {listing:?}");
+    assert!(!listing.iter().any(|name| name == "half"), "the tree is fresh: {listing:?}");
+    assert_eq!(set_aside(&folder), 1, "a tree that only its setup used is nothing to keep");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewed_workspace_runs_the_setup_of_the_base_and_not_that_of_the_agents_commit() {
+    let world = World::new(&format!(
+        "sed -i 's/echo base/echo agents/' .afk.toml; git $US commit -qam 'Change the setup'\n\
+         {WORK}\ntouch \"$OUT/worked\"\n{END}"
+    ))
+    .with("[limits]\ngrace_seconds = 1");
+    let root = world.root().display().to_string();
+    // The first tests after the agent's turn are the gate's, which has taken its commits in by then.
+    let rules = format!(
+        "test = '''[ ! -e {root}/worked ] || {{ touch {root}/testing; exec sleep 1000; }}'''\n\
+         [setup]\ncommand = '''case $PWD in */wt-1) echo base >> {root}/setups;; esac'''\n"
+    );
+    std::fs::write(world.path("work/.afk.toml"), rules).unwrap();
+    world.commit("Rules");
+    let base = git(&world.remote(), &["rev-parse", "master"]);
+    let runtime = world.start().await;
+    wait_until("the tests of the gate", || world.path("testing").exists()).await;
+    runtime.stop().await;
+    let folder = repository_folder(&world.state(), "acme/thing");
+    std::fs::write(folder.join("wt-1/.git/HEAD"), "").unwrap();
+    std::fs::remove_file(world.path("testing")).unwrap();
+    let runtime = world.start().await;
+    wait_until("the tests of the next gate", || world.path("testing").exists()).await;
+    runtime.stop().await;
+    assert!(world.transcript(1).contains("the workspace was damaged"));
+    assert_eq!(lines(&world.path("setups")), ["base", "base"]);
+    let tree = folder.join("wt-1");
+    let rules = std::fs::read_to_string(tree.join(".afk.toml")).unwrap();
+    assert!(rules.contains("echo agents"), "the run's commits are there: {rules}");
+    assert_eq!(git(&tree, &["rev-parse", "origin/master"]), base);
 }
 
 #[tokio::test(flavor = "multi_thread")]

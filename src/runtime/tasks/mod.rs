@@ -32,10 +32,12 @@ pub(super) mod worktree;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 pub(super) use self::context::TaskContext;
 pub(super) use self::task_error::TaskError;
 use crate::agent::TurnControl;
+use crate::config::limits::LimitsConfig;
 use crate::config::repository::GateConfig;
 use crate::core::model::effect::Task;
 use crate::core::model::input::RunFact;
@@ -47,18 +49,27 @@ const SLACK: Duration = Duration::from_secs(120);
 /// How often the gate repeats a run at most, for its deadline.
 const REPEATED: u32 = 1 + GateConfig::MAX_RERUNS;
 
+/// The longest that a fresh workspace may take: a clone, the setup that fills the caches, and its own.
+fn workspace_limit(limits: &LimitsConfig) -> Duration {
+    let minutes = limits.clone_minutes + 2 * limits.setup_minutes;
+    Duration::from_secs(60 * minutes + 8 * limits.git_seconds)
+}
+
+/// The longest that the look at a workspace and its renewal may take. The task that follows keeps its own
+/// time, which may have no room for a setup.
+fn renewal_deadline(limits: &LimitsConfig) -> Duration {
+    SLACK + workspace_limit(limits) + Duration::from_secs(8 * limits.git_seconds)
+}
+
 /// The longest that a task may take; every part of it has a shorter limit of its own.
-pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
+fn deadline(context: &TaskContext, task: &Task) -> Duration {
     let limits = &context.config.limits;
     let git = Duration::from_secs(limits.git_seconds);
     let setup = Duration::from_secs(60 * limits.setup_minutes);
     let tests = Duration::from_secs(60 * limits.test_minutes);
     SLACK
         + match task {
-            Task::Worktree => {
-                let minutes = limits.clone_minutes + 2 * limits.setup_minutes;
-                Duration::from_secs(60 * minutes) + git * 8 + (setup + tests) * REPEATED
-            }
+            Task::Worktree => workspace_limit(limits) + (setup + tests) * REPEATED,
             Task::Rebase | Task::Push { .. } => git * 8,
             // Each retry of a push fetches, and its commits are searched again.
             Task::Collect { .. } => git * 32 + turn_spec::limit(context),
@@ -73,19 +84,39 @@ pub(super) fn deadline(context: &TaskContext, task: &Task) -> Duration {
         }
 }
 
-/// Carries a task out. An error becomes [`RunFact::Unavailable`] where an outage explains it, and
-/// [`RunFact::Failed`] otherwise.
+/// Carries a task out within its deadline, after a look at the workspace that it needs. An error becomes
+/// [`RunFact::Unavailable`] where an outage explains it, and [`RunFact::Failed`] otherwise.
 pub(super) async fn carry_out(
     context: &TaskContext,
     task: Task,
     controls: mpsc::Receiver<TurnControl>,
 ) -> RunFact {
-    if matches!(task, Task::Turn { .. } | Task::Gate | Task::Rebase)
-        && let Err(error) = worktree::renew_if_damaged(context).await
-    {
-        return error.into_fact();
+    if matches!(task, Task::Turn { .. } | Task::Gate | Task::Rebase) {
+        let limit = renewal_deadline(&context.config.limits);
+        match timeout(limit, worktree::renew_if_damaged(context)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.into_fact(),
+            Err(_) => return late("the renewal of the workspace took", limit),
+        }
     }
-    let done = match task {
+    let limit = deadline(context, &task);
+    match timeout(limit, carry_out_step(context, task, controls)).await {
+        Ok(done) => done.unwrap_or_else(TaskError::into_fact),
+        Err(_) => late("took", limit),
+    }
+}
+
+/// The report of work that its deadline has ended.
+fn late(work: &str, limit: Duration) -> RunFact {
+    RunFact::Failed { why: format!("{work} longer than {} s", limit.as_secs()).into() }
+}
+
+async fn carry_out_step(
+    context: &TaskContext,
+    task: Task,
+    controls: mpsc::Receiver<TurnControl>,
+) -> Result<RunFact, TaskError> {
+    match task {
         Task::Worktree => worktree::prepare(context).await,
         Task::Turn { prompt, turn, resume, budget } => {
             let start = turn::TurnStart { prompt, turn, resume, budget };
@@ -96,6 +127,17 @@ pub(super) async fn carry_out(
         Task::Push { head } => push::run(context, &head).await,
         Task::Collect { done } => collect::run(context, done).await,
         Task::Stage { stage, sha } => stages::run(context, stage, sha).await,
-    };
-    done.unwrap_or_else(TaskError::into_fact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_has_time_for_a_clone_and_two_setups() {
+        let limits =
+            LimitsConfig { clone_minutes: 7, setup_minutes: 20, ..LimitsConfig::default() };
+        assert!(renewal_deadline(&limits) > Duration::from_secs(60 * (7 + 2 * 20)));
+    }
 }

@@ -19,10 +19,11 @@ use crate::core::model::input::RunFact;
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Stages;
 use crate::core::model::worktree::PreparedWorktree;
-use crate::runtime::workspaces::{JobBase, WorkspaceCondition};
+use crate::runtime::workspaces::JobBase;
 use crate::runtime::{Context, outages};
 use crate::workspace::fitness::Question;
-use crate::workspace::pool::Pool;
+use crate::workspace::pool::{FreshTree, Pool};
+use crate::workspace::workspace_renewal::RenewalStart;
 use crate::workspace::{WorkspaceError, base, lfs, name, throwaway};
 
 /// Takes the folder, on a new branch at the newest commit of the repository.
@@ -66,7 +67,8 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                     return Err(why);
                 }
             };
-            let ready = make_ready(task, &pool, &rules, &taken.path, &taken.base);
+            let tree = pool.fresh_workspace(&taken.path, &task.owner());
+            let ready = make_ready(task, &pool, &rules, tree, &taken.base, &taken.base);
             if let Err(failure) = ready.await {
                 unused.give_back().await?;
                 if failure.outage.is_some() {
@@ -79,8 +81,7 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
                 return Ok(RunFact::BaseUnfit { why });
             }
             unused.path = None;
-            let workspaces = &task.runtime.workspaces;
-            workspaces.note_condition(&taken.path, WorkspaceCondition::Sound);
+            task.runtime.workspaces.note_sound(&taken.path);
             task.note(format!("branch {branch} starts at {}", taken.base.short()));
             Ok(RunFact::WorktreeReady(PreparedWorktree {
                 path: taken.path.display().to_string(),
@@ -128,61 +129,65 @@ pub(super) async fn prepare(task: &TaskContext) -> Result<RunFact, TaskError> {
     }
 }
 
-/// Completes a fresh workspace, and runs the setup of its repository.
+/// Completes a fresh workspace, which is at `commit`, and runs the setup of its repository. The rules and
+/// addresses are those of the commit that the run began from, `base`.
 async fn make_ready(
     task: &TaskContext,
     pool: &Pool,
     rules: &RepositoryRules,
-    path: &Path,
+    tree: FreshTree,
+    commit: &Sha,
     base: &Sha,
 ) -> Result<(), SetupFailure> {
     task.commands.prepare_caches(pool, rules, base).await?;
-    let tree = pool.fresh_workspace(path, &task.owner());
-    task.commands.complete(pool, rules, &tree, base, base).await?;
-    task.commands.get_ready(pool, rules, tree, base, TreeUse::Workspace).await?;
+    task.commands.complete(pool, rules, &tree, commit, base).await?;
+    task.commands.get_ready(pool, rules, tree, commit, TreeUse::Workspace).await?;
     Ok(())
 }
 
 /// Makes the workspace of a run anew where git can't read it any more: a power cut takes what was not synced.
-/// It begins with the run's newest commit that afk has taken in. Looks in each life of afk until one look at a
-/// workspace that is older than it succeeds, and until the setup of a renewed one does.
+/// Looks in each life of afk until one look at a workspace that is older than it succeeds, and until the
+/// renewal that follows does.
 pub(super) async fn renew_if_damaged(task: &TaskContext) -> Result<(), TaskError> {
     let (work, run) = (&task.run.work, &task.run.workspace);
     let (Work::Issue { .. }, Some(path), Some(branch)) = (work, &run.worktree, &run.branch) else {
         return Ok(());
     };
     let (path, workspaces) = (Path::new(path), &task.runtime.workspaces);
-    let known = workspaces.condition(path);
-    if known == Some(WorkspaceCondition::Sound) {
+    if workspaces.is_sound(path) {
         return Ok(());
     }
     let pool = task.commands.opened_pool().await.map_err(|error| TaskError::from(&*error))?;
-    let start = task.base()?;
-    let damage = match known {
-        None => pool.damage(path, &start, &task.owner()).await?,
-        Some(_) => None,
-    };
-    if known.is_some() || damage.is_some() {
-        let taken_in = format!("{}^{{commit}}", base::imports(task.run.id));
-        let newest =
-            pool.base().git().ask(&["rev-parse", "--verify", "--quiet", &taken_in]).await?;
-        let begin = if newest.ok { Sha(newest.text().trim().to_owned()) } else { start };
-        if let Some(why) = damage {
-            let aside = pool.renew(path, branch, &begin).await?;
-            let line = format!(
-                "the workspace was damaged ({why}): it was set aside as {}, and made anew at {}",
-                aside.display(),
-                begin.short()
-            );
-            tracing::warn!(run = %task.run.id, "{line}");
-            task.note(line);
-            workspaces.note_condition(path, WorkspaceCondition::AwaitsSetup);
-        }
-        let rules = task.rules(&pool, &begin).await?;
-        make_ready(task, &pool, &rules, path, &begin).await?;
+    let base = task.base()?;
+    if let Some(why) = pool.damage(path, &base, &task.owner()).await? {
+        // The agent's own commit must not choose the setup that runs, nor where files come from.
+        let rules = task.rules(&pool, &base).await?;
+        let commit = newest_taken_in(task, &pool).await?.unwrap_or_else(|| base.clone());
+        let start = RenewalStart { commit: &commit, base: &base };
+        let (tree, aside) = pool.renew(path, branch, start, &task.owner()).await?;
+        let moved = aside.map(|aside| format!("set aside as {}, and ", aside.display()));
+        let moved = moved.unwrap_or_default();
+        let at = commit.short();
+        let line = format!("the workspace was damaged ({why}): it was {moved}made anew at {at}");
+        tracing::warn!(run = %task.run.id, "{line}");
+        task.note(line);
+        make_ready(task, &pool, &rules, tree, &commit, &base).await?;
+        pool.end_renewal(path).await?;
     }
-    workspaces.note_condition(path, WorkspaceCondition::Sound);
+    workspaces.note_sound(path);
     Ok(())
+}
+
+/// The newest commit of the run that the base clone has: one that the gate took in, or the pushed one.
+async fn newest_taken_in(task: &TaskContext, pool: &Pool) -> Result<Option<Sha>, TaskError> {
+    let git = pool.base().git();
+    let taken_in = format!("{}^{{commit}}", base::imports(task.run.id));
+    let found = git.ask(&["rev-parse", "--verify", "--quiet", &taken_in]).await?;
+    if found.ok {
+        return Ok(Some(Sha(found.text().trim().to_owned())));
+    }
+    let Some(pushed) = &task.run.workspace.pushed else { return Ok(None) };
+    Ok(pool.base().knows(pushed).await?.then(|| pushed.clone()))
 }
 
 /// A workspace that its run doesn't use yet. It goes back to the pool if the task is cancelled.
