@@ -92,7 +92,8 @@ impl Stepper<'_> {
         }
         match judge(session, &tool, &self.agent_facts(session), false) {
             AgentVerdict::Refuse(why) => {
-                let decision = AgentDecision::Refused { why: why.clone() };
+                let (tool, decision) =
+                    (tool.refused(), AgentDecision::Refused { why: why.clone() });
                 self.emit_breakglass(BreakglassEvent::AgentCalled { call, tool, decision });
                 self.agent_reply(of, call, false, format!("refused: {why}"), None);
             }
