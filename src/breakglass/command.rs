@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::ssh::{SshSession, connect};
-use super::verb::{AFTER_STATUS, BoundedOutput};
+use super::verb::{AFTER_STATUS, BoundedOutput, STOPPED};
 use crate::config::breakglass::BreakglassConfig;
 use crate::error::chain;
 
@@ -62,12 +62,15 @@ pub(crate) async fn run(
     let opened = tokio::select! {
         // A stop wins also where the host opens the channel at the same moment.
         biased;
-        () = stop.cancelled() => Err("the agent was stopped".into()),
+        () = stop.cancelled() => Err(STOPPED.into()),
         opened = timeout_at(until, open(breakglass, host)) => {
             opened.unwrap_or_else(|_| Err(format!("the host did not answer in {} s", limit.as_secs())))
         }
     };
     let (_session, mut channel) = match opened {
+        Ok(_) if stop.is_cancelled() => {
+            return CommandReport { end: CommandEnd::NotBegun(STOPPED.into()), output };
+        }
         Ok(opened) => opened,
         Err(why) => return CommandReport { end: CommandEnd::NotBegun(why), output },
     };
@@ -139,7 +142,7 @@ async fn follow(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
@@ -157,7 +160,7 @@ mod tests {
     use super::*;
 
     /// The longest that a part of a test may take.
-    const LONG: Duration = Duration::from_secs(30);
+    pub const LONG: Duration = Duration::from_secs(30);
 
     /// A wedged host: it accepts every login, and opens a channel only once it is told to.
     struct WedgedHost {
@@ -216,25 +219,25 @@ mod tests {
     }
 
     /// A wedged host on the loopback, and the configuration that leads to it.
-    struct Wedged {
-        config: BreakglassConfig,
-        asked: Arc<Notify>,
-        opens: Arc<Notify>,
+    pub struct Wedged {
+        pub config: BreakglassConfig,
+        pub asked: Arc<Notify>,
+        pub opens: Arc<Notify>,
         /// The commands that reach the host; ends with the connection.
-        commands: mpsc::UnboundedReceiver<String>,
+        pub commands: mpsc::UnboundedReceiver<String>,
         _folder: tempfile::TempDir,
     }
 
     impl Wedged {
-        async fn start() -> Self {
+        pub async fn start() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let key = |seed| PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
             let (own, hosts) = (folder.path().join("key"), key(2));
             std::fs::write(&own, key(1).to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
             std::fs::set_permissions(&own, PermissionsExt::from_mode(0o600)).unwrap();
             let pins = folder.path().join("pins");
-            let pin = format!("devvm {}\n", hosts.public_key().to_openssh().unwrap());
-            std::fs::write(&pins, pin).unwrap();
+            let pin = hosts.public_key().to_openssh().unwrap();
+            std::fs::write(&pins, format!("devvm {pin}\nhypervisor {pin}\n")).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let login = format!("address = '{address}'\nuser = 'dev'\nkey = '{}'", own.display());
@@ -283,7 +286,7 @@ mod tests {
                     }
                 })
                 .await;
-            assert_eq!(end, CommandEnd::NotBegun("the agent was stopped".into()), "{opens}");
+            assert_eq!(end, CommandEnd::NotBegun(STOPPED.into()), "{opens}");
             host.opens.notify_one();
             let received = timeout(LONG, host.commands.recv()).await;
             assert_eq!(received.expect("the end of the connection"), None, "{opens}");

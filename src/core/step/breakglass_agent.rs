@@ -207,7 +207,7 @@ impl Stepper<'_> {
             AgentTool::Verb { verb } => {
                 self.notify_breakglass(format!("{} by {actor}", verb.as_str()));
                 let origin = VerbOrigin::Client(format!("agent {of}"));
-                let verb = self.begin_verb(*verb, actor, origin, false);
+                let verb = self.begin_verb_for(*verb, actor, origin, false, Some(of));
                 self.emit_breakglass(BreakglassEvent::AgentBegan { call, verb });
             }
         }

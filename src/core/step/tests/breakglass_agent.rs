@@ -246,6 +246,22 @@ fn flood_of_calls_is_refused_and_recorded() {
 }
 
 #[test]
+fn verb_of_the_agent_carries_its_session_and_that_of_a_person_none() {
+    let agent_of = |step: &[Effect]| {
+        step.iter().find_map(|effect| match effect {
+            Effect::Breakglass(BreakglassTask::Verb { agent, .. }) => Some(*agent),
+            _ => None,
+        })
+    };
+    let mut scenario = AgentScenario::new(AgentLevel::Act, 1);
+    let (_, step) = scenario.call(verb(Verb::Status));
+    assert_eq!(agent_of(&step.effects), Some(Some(scenario.session)));
+    let status = BreakglassRequest::Verb { verb: Verb::Status, confirm: None };
+    let (_, effects) = scenario.base.request_as("ana", Role::Operator, status);
+    assert_eq!(agent_of(&effects), Some(None));
+}
+
+#[test]
 fn refused_call_is_recorded_with_the_beginning_of_its_text() {
     let mut scenario = AgentScenario::new(AgentLevel::Act, 0);
     let long = "x".repeat(100 * 1024);

@@ -116,7 +116,7 @@ impl AgentDesk {
     }
 
     /// What stops a session that has not ended.
-    pub(super) fn stop_token(&self, id: ShellId) -> Option<CancellationToken> {
+    pub(in crate::runtime) fn stop_token(&self, id: ShellId) -> Option<CancellationToken> {
         self.sessions.locked().get(&id).map(|session| session.stop.clone())
     }
 
