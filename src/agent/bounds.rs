@@ -81,6 +81,11 @@ pub(crate) fn bound(mut event: AgentEvent) -> AgentEvent {
                 cut(option, TITLE);
             }
         }
+        AgentEvent::ToolCall { tool, arguments, .. } => {
+            // No tool of afk has a name of this length, so that the cut one is no tool either.
+            tool.truncate(tool.floor_char_boundary(NAME));
+            cut(arguments, TEXT_LIMIT);
+        }
         AgentEvent::TurnEnd(TurnEnd::Blocked { .. }) => {
             event.texts(&mut |text| cut(text, QUESTION));
         }

@@ -11,24 +11,39 @@ use serde::{Deserialize, Serialize};
 
 use super::ssh::ConnectError;
 use crate::config::breakglass::BreakglassConfig;
+use crate::core::model::digest::Digest;
 use crate::error::chain;
 use crate::lock::LockExt;
 use crate::trusted_file;
 
-/// The decrypted keys, by the paths of their files.
-static UNLOCKED: Mutex<BTreeMap<PathBuf, Arc<PrivateKey>>> = Mutex::new(BTreeMap::new());
+/// The decrypted keys by the paths of their files, each with the digest of the text that it was read
+/// from: a file that somebody renews holds another key.
+static UNLOCKED: Mutex<BTreeMap<PathBuf, (Digest, Arc<PrivateKey>)>> = Mutex::new(BTreeMap::new());
 
 /// Loads a private key from a file that only its owner may read.
 pub(super) fn load(path: &Path) -> Result<Arc<PrivateKey>, ConnectError> {
     let text = read(path)?;
     match russh::keys::decode_secret_key(&text, None) {
-        Ok(key) => Ok(Arc::new(key)),
+        Ok(key) => {
+            UNLOCKED.locked().remove(path);
+            Ok(Arc::new(key))
+        }
         Err(russh::keys::Error::KeyIsEncrypted) => {
-            let known = UNLOCKED.locked().get(path).cloned();
-            known.ok_or_else(|| ConnectError::Locked { path: path.to_owned() })
+            unlocked(path, &text).ok_or_else(|| ConnectError::Locked { path: path.to_owned() })
         }
         Err(error) => Err(wrong(path, chain(&error))),
     }
+}
+
+/// The decrypted key of a file with this text. Forgets the key of another text.
+fn unlocked(path: &Path, text: &str) -> Option<Arc<PrivateKey>> {
+    let mut all = UNLOCKED.locked();
+    let (of, key) = all.get(path)?;
+    if *of == Digest::of_bytes(text.as_bytes()) {
+        return Some(key.clone());
+    }
+    all.remove(path);
+    None
 }
 
 /// The public half beside a private key, if there is one.
@@ -80,7 +95,8 @@ pub(crate) fn unlock(
             let text = read(path).unwrap_or_default();
             match russh::keys::decode_secret_key(&text, Some(passphrase.as_str())) {
                 Ok(key) => {
-                    UNLOCKED.locked().insert(path.clone(), Arc::new(key));
+                    let of = Digest::of_bytes(text.as_bytes());
+                    UNLOCKED.locked().insert(path.clone(), (of, Arc::new(key)));
                     false
                 }
                 Err(_) => true,
@@ -101,4 +117,61 @@ fn read(path: &Path) -> Result<String, ConnectError> {
 
 fn wrong(path: &Path, why: String) -> ConnectError {
     ConnectError::Key { path: path.to_owned(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    use russh::keys::ssh_key::{Cipher, Kdf, LineEnding};
+
+    use super::*;
+
+    /// Writes a private key, with a passphrase if there is one; returns its public half.
+    fn write(path: &Path, seed: u8, passphrase: Option<&str>) -> PublicKey {
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
+        let kdf = Kdf::Bcrypt { salt: vec![seed; 16], rounds: 1 };
+        let stored = match passphrase {
+            Some(word) => key.encrypt_with(Cipher::Aes256Ctr, kdf, 7, word).unwrap(),
+            None => key.clone(),
+        };
+        std::fs::write(path, stored.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+        key.public_key().clone()
+    }
+
+    #[test]
+    fn renewed_key_file_is_read_and_its_passphrase_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let text = format!(
+            "vm = 'devvm'\n[hypervisor]\naddress = '127.0.0.1:22'\nuser = 'root'\nkey = '{}'\n",
+            path.display()
+        );
+        let config: BreakglassConfig = toml::from_str(&text).unwrap();
+        let loaded = || load(&path).map(|key| key.public_key().key_data().clone());
+        let is_locked = || matches!(loaded(), Err(ConnectError::Locked { .. }));
+        let word = |text: &str| Passphrase::new(text.to_owned());
+
+        let first = write(&path, 1, Some("one"));
+        assert!(is_locked());
+        assert_eq!(unlock(&config, Some(&word("two"))), [path.clone()]);
+        assert!(unlock(&config, Some(&word("one"))).is_empty());
+        assert_eq!(loaded().unwrap(), *first.key_data());
+
+        let second = write(&path, 2, Some("two"));
+        assert!(is_locked(), "the old key is offered");
+        assert_eq!(unlock(&config, None), [path.clone()], "no passphrase is asked for");
+        assert!(unlock(&config, Some(&word("two"))).is_empty());
+        assert_eq!(loaded().unwrap(), *second.key_data());
+
+        // A file that held another key meanwhile is asked about again, and a plain key needs no passphrase.
+        let third = write(&path, 3, None);
+        assert_eq!(loaded().unwrap(), *third.key_data());
+        write(&path, 4, Some("four"));
+        assert!(is_locked());
+        write(&path, 2, Some("two"));
+        assert!(is_locked(), "the old key was kept");
+    }
 }

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use russh::ChannelMsg;
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use super::ssh::{SshSession, connect, connect_with};
+use super::ssh::{connect, connect_with};
 use crate::config::breakglass::{BreakglassConfig, HYPERVISOR};
 use crate::core::model::breakglass::{Verb, VerbResult};
 use crate::core::model::untrusted::Untrusted;
@@ -88,11 +91,16 @@ enum ExchangeEnd {
     TimedOut,
 }
 
-/// Sends a verb and follows it. `known` is the id of the last mutating request that we know of.
+/// The reason why a verb of a stopped agent did not begin.
+pub(crate) const STOPPED: &str = "the agent was stopped";
+
+/// Sends a verb and follows it. `known` is the id of the last mutating request that we know of. After `stop`
+/// no verb is sent; one that was sent is followed to its end.
 pub(crate) async fn run(
     breakglass: &BreakglassConfig,
     verb: Verb,
     known: Option<&str>,
+    stop: &CancellationToken,
     mut report: impl FnMut(VerbProgress<'_>),
 ) -> VerbReport {
     let seconds =
@@ -101,13 +109,26 @@ pub(crate) async fn run(
     let (mut out, mut err) = (BoundedOutput::new(MAX_STDOUT), BoundedOutput::new(MAX_STDERR));
     report(VerbProgress::Link("connecting"));
     let step = |step: &str| report(VerbProgress::Link(step));
-    let session = match timeout_at(until, connect_with(breakglass, HYPERVISOR, step)).await {
+    let connected = tokio::select! {
+        biased;
+        () = stop.cancelled() => return not_started(STOPPED.into(), out, err),
+        connected = timeout_at(until, connect_with(breakglass, HYPERVISOR, step)) => connected,
+    };
+    let session = match connected {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => return not_started(crate::error::chain(&error), out, err),
         Err(_) => return not_started(format!("the host did not answer in {seconds} s"), out, err),
     };
     report(VerbProgress::Link("running"));
-    let end = exchange(&session, verb, until, &mut out, &mut err, &mut report).await;
+    let opened = tokio::select! {
+        biased;
+        () = stop.cancelled() => return not_started(STOPPED.into(), out, err),
+        opened = timeout_at(until, session.handle.channel_open_session()) => opened,
+    };
+    if stop.is_cancelled() {
+        return not_started(STOPPED.into(), out, err);
+    }
+    let end = exchange(opened, verb, until, &mut out, &mut err, &mut report).await;
     drop(session);
     let output = out.text();
     let own_request = word_after(&output, "request ");
@@ -196,23 +217,28 @@ fn not_started(why: String, out: BoundedOutput, err: BoundedOutput) -> VerbRepor
     VerbReport { result, out, err, reads: None, request: None, warnings: Vec::new() }
 }
 
+fn lost(error: russh::Error) -> ExchangeEnd {
+    ExchangeEnd::LinkLost(crate::error::chain(&error))
+}
+
+/// Sends a verb on a channel, if the host has opened it, and follows its output.
 async fn exchange(
-    session: &SshSession,
+    opened: Result<Result<Channel<Msg>, russh::Error>, Elapsed>,
     verb: Verb,
     until: Instant,
     out: &mut BoundedOutput,
     err: &mut BoundedOutput,
     report: &mut impl FnMut(VerbProgress<'_>),
 ) -> ExchangeEnd {
-    let open = async {
-        let channel = session.handle.channel_open_session().await?;
-        channel.exec(true, verb.as_str()).await?;
-        Ok::<_, russh::Error>(channel)
+    let send = async {
+        let channel = opened.map_err(|_| ExchangeEnd::TimedOut)?.map_err(lost)?;
+        let sent = timeout_at(until, channel.exec(true, verb.as_str())).await;
+        sent.map_err(|_| ExchangeEnd::TimedOut)?.map_err(lost)?;
+        Ok::<_, ExchangeEnd>(channel)
     };
-    let mut channel = match timeout_at(until, open).await {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return ExchangeEnd::LinkLost(crate::error::chain(&error)),
-        Err(_) => return ExchangeEnd::TimedOut,
+    let mut channel = match send.await {
+        Ok(channel) => channel,
+        Err(end) => return end,
     };
     let mut code = None;
     loop {
@@ -326,7 +352,8 @@ async fn read_back(
         let (mut out, mut err) = (BoundedOutput::new(MAX_STDOUT), BoundedOutput::new(MAX_STDERR));
         let read = Duration::from_secs(breakglass.read_seconds);
         let limit = until.min(Instant::now() + read);
-        let end = exchange(&session, Verb::Status, limit, &mut out, &mut err, &mut |_| ()).await;
+        let opened = timeout_at(limit, session.handle.channel_open_session()).await;
+        let end = exchange(opened, Verb::Status, limit, &mut out, &mut err, &mut |_| ()).await;
         if !matches!(end, ExchangeEnd::Exit(_)) {
             continue;
         }
@@ -364,6 +391,30 @@ async fn read_back(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::breakglass::command::tests::{LONG, Wedged};
+
+    #[tokio::test]
+    async fn stop_sends_no_verb_to_a_hypervisor_that_opens_the_channel_late() {
+        for opens in [false, true] {
+            let (mut host, stop) = (Wedged::start().await, CancellationToken::new());
+            let report = {
+                let run = run(&host.config, Verb::Cycle, None, &stop, |_| ());
+                let then = async {
+                    host.asked.notified().await;
+                    stop.cancel();
+                    if opens {
+                        host.opens.notify_one();
+                    }
+                };
+                let both = async { tokio::join!(run, then) };
+                tokio::time::timeout(LONG, both).await.expect("an end").0
+            };
+            assert_eq!(report.result, VerbResult::NotBegun { why: STOPPED.into() }, "{opens}");
+            host.opens.notify_one();
+            let received = tokio::time::timeout(LONG, host.commands.recv()).await;
+            assert_eq!(received.expect("the end of the connection"), None, "{opens}");
+        }
+    }
 
     #[test]
     fn output_of_the_host_is_parsed() {

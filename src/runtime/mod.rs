@@ -18,7 +18,8 @@
 //!
 //! Each file has one subject:
 //!
-//! - `startup`: open, recover, start, stop; `setup` builds the parts that tasks and clients share
+//! - `startup`: open, recover, start, stop; `setup` builds the parts that tasks and clients share;
+//!   `temporary_state` is the folder of breakglass without a journal
 //! - `handle`, `client`: how a program and a screen reach the runtime; `rights`, `refusals`: what they
 //!   may do there now, and what they were refused
 //! - `context`, `side_state`, `services`: the state that every task shares
@@ -73,6 +74,7 @@ mod side_state;
 mod snapshot;
 mod startup;
 mod tasks;
+mod temporary_state;
 mod tracker_watch;
 mod wall;
 mod workspaces;

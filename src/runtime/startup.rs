@@ -21,6 +21,7 @@ use super::event_loop::EventLoop;
 use super::follower::Follower;
 use super::setup::Setup;
 use super::side_state::ProblemSource;
+use super::temporary_state::TemporaryState;
 use super::{
     Context, Handle, baseline_watch, breakglass, claims, config_watch, control, loki, presence,
     tasks, tracker_watch, wall, worktree_stats,
@@ -69,6 +70,8 @@ pub struct Runtime {
     task: JoinHandle<()>,
     /// Ends the children at the stop; a follower has none.
     supervisor: Option<Supervisor>,
+    /// The state folder of breakglass whose journal is in memory; removed at the end.
+    temporary: Option<TemporaryState>,
 }
 
 impl Runtime {
@@ -113,14 +116,11 @@ impl Runtime {
         let opened = (Journal::in_memory()?, Fleet::default());
         let mode = Mode::BreakglassOnly { journal_error: Some(error) };
         // If the journal can't be opened, its folder may not be writable either.
-        let folder = std::env::temp_dir().join(format!("afk-breakglass-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| {
-                let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-                std::fs::set_permissions(&folder, permissions)
-            })
-            .map_err(|source| RuntimeError::Io { path: folder.clone(), source })?;
-        Box::pin(Self::begin(config, &folder, launcher, None, opened, mode)).await
+        let folder = TemporaryState::create(&std::env::temp_dir())
+            .map_err(|(path, source)| RuntimeError::Io { path, source })?;
+        let began =
+            Box::pin(Self::begin(config, folder.path(), launcher, None, opened, mode)).await?;
+        Ok(Self { temporary: Some(folder), ..began })
     }
 
     /// Follows the afk that writes the journal: shows its fleet and refuses every command. `leader`
@@ -149,7 +149,7 @@ impl Runtime {
         config_watch::start(&context, source, tokio::sync::mpsc::channel(1).0);
         let follower = Follower { context, publish, inputs, urgent, leader, fleet, seq: 0 };
         let task = tokio::spawn(follower.run());
-        Ok(Self { handle, cancel, task, supervisor: None })
+        Ok(Self { handle, cancel, task, supervisor: None, temporary: None })
     }
 
     async fn begin(
@@ -228,7 +228,7 @@ impl Runtime {
         let event_loop =
             EventLoop::new(context, fleet, seq, writer, publish, urgent, breakglass_only);
         let task = tokio::spawn(event_loop.run(inputs));
-        Ok(Self { handle, cancel, task, supervisor: Some(supervisor) })
+        Ok(Self { handle, cancel, task, supervisor: Some(supervisor), temporary: None })
     }
 
     /// What ends the children at the stop; a follower has none.
@@ -246,6 +246,7 @@ impl Runtime {
         if let Some(supervisor) = self.supervisor {
             supervisor.end_orphans().await;
         }
+        drop(self.temporary);
     }
 }
 

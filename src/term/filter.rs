@@ -37,8 +37,14 @@ pub(super) struct OutputFilter {
     state: FilterState,
     /// The bytes of a character that is not complete yet.
     character: Vec<u8>,
-    /// Combining marks since the last character that has a width.
-    marks: usize,
+    /// How many combining marks may follow. The emulator puts a mark on the cell left of the cursor, so
+    /// that marks may follow only a printed character, which has just made that cell new.
+    marks_left: usize,
+    /// Whether the last character that passed is a mark, which a repeat count would multiply.
+    ends_in_mark: bool,
+    /// Whether lines may not wrap. A wide character then doesn't fit into the last column, and the cell
+    /// there keeps its marks.
+    no_wrap: bool,
 }
 
 impl OutputFilter {
@@ -63,6 +69,8 @@ impl OutputFilter {
                 0x1b => FilterState::Escape,
                 0x18 | 0x1a => FilterState::Ground,
                 0x30..=0x7e => {
+                    // A reset.
+                    self.no_wrap &= byte != b'c';
                     out.extend([0x1b, byte]);
                     FilterState::Ground
                 }
@@ -88,7 +96,7 @@ impl OutputFilter {
             },
             FilterState::Sequence(mut inner) => match byte {
                 0x40..=0x7e => {
-                    write_sequence(&inner, byte, out);
+                    self.sequence(&inner, byte, out);
                     FilterState::Ground
                 }
                 0x1b => FilterState::Escape,
@@ -137,9 +145,12 @@ impl OutputFilter {
     fn ground(&mut self, byte: u8, out: &mut Vec<u8>) -> FilterState {
         if self.character.is_empty() && byte < 0x80 {
             return match byte {
-                0x1b => FilterState::Escape,
+                0x1b => {
+                    self.marks_left = 0;
+                    FilterState::Escape
+                }
                 0x20..=0x7e => {
-                    self.marks = 0;
+                    (self.marks_left, self.ends_in_mark) = (MARKS, false);
                     out.push(byte);
                     FilterState::Ground
                 }
@@ -175,26 +186,44 @@ impl OutputFilter {
         if ('\u{80}'..='\u{9f}').contains(&c) {
             return;
         }
-        if c.width() == Some(0) {
-            self.marks += 1;
-            if self.marks > MARKS {
-                return;
-            }
-        } else {
-            self.marks = 0;
-        }
+        let width = c.width();
+        self.marks_left = match width {
+            Some(0) => match self.marks_left.checked_sub(1) {
+                Some(left) => left,
+                None => return,
+            },
+            Some(2..) if self.no_wrap => 0,
+            _ => MARKS,
+        };
+        self.ends_in_mark = width == Some(0);
         out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
     fn control(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.marks_left = 0;
         if matches!(byte, 0x07..=0x0f) {
             out.push(byte);
         }
-        // The bell and the choice of a character set leave the cursor where it is, as a dropped byte does.
-        if matches!(byte, 0x08..=0x0d) {
-            self.marks = 0;
-        }
     }
+
+    fn sequence(&mut self, inner: &[u8], last: u8, out: &mut Vec<u8>) {
+        match last {
+            b'b' if self.ends_in_mark => return,
+            b'h' if inner == b"?7" => self.no_wrap = false,
+            // An emulator may read the parameters in another way: any 7 counts here.
+            b'l' => self.no_wrap |= has_parameter(inner, 7),
+            _ => {}
+        }
+        write_sequence(inner, last, out);
+    }
+}
+
+/// Whether one of the numbers in a control sequence is `wanted`.
+fn has_parameter(inner: &[u8], wanted: u32) -> bool {
+    let numbers = inner.split(|byte| !byte.is_ascii_digit());
+    numbers
+        .filter_map(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+        .any(|n: u32| n == wanted)
 }
 
 /// Writes a control sequence with its parameters clamped. The parameters of private modes name a
@@ -297,12 +326,44 @@ mod tests {
     fn filter_bounds_marks_and_replaces_broken_characters() {
         let marks = format!("a{}b", "\u{301}".repeat(500));
         assert_eq!(passed(marks.as_bytes()), format!("a{}b", "\u{301}".repeat(MARKS)));
-        for (control, left) in [("\0", ""), ("\u{7}", "\u{7}"), ("\u{e}", "\u{e}")] {
+        assert_eq!(passed("\u{301}a".as_bytes()), "a");
+        for (control, left) in [
+            ("\0", ""),
+            ("\u{7}", "\u{7}"),
+            ("\u{e}", "\u{e}"),
+            ("\r", "\r"),
+            ("\u{8}", "\u{8}"),
+            ("\n", "\n"),
+            ("\u{1b}[H", "\u{1b}[H"),
+            ("\u{1b}8", "\u{1b}8"),
+            ("\u{1b}]0;x\u{7}", "\u{1b}]2;x\u{7}"),
+            ("\u{1b}]52;;x\u{7}", ""),
+            ("\u{1b}Pq\u{1b}\\", ""),
+        ] {
             let marks = format!("a{}", format!("{control}{}", "\u{301}".repeat(8)).repeat(9));
-            let kept = format!("a{left}{}{}", "\u{301}".repeat(MARKS), left.repeat(8));
+            let kept = format!("a{}", left.repeat(9));
             assert_eq!(passed(marks.as_bytes()), kept, "{control:?}");
         }
+        // A repeat count repeats a character and no mark.
+        assert_eq!(passed("a\u{1b}[9b".as_bytes()), "a\u{1b}[9b");
+        for after in ["", "\u{1b}[m", "\r"] {
+            let text = format!("a\u{301}{after}\u{1b}[9bb");
+            assert_eq!(passed(text.as_bytes()), format!("a\u{301}{after}b"), "{after:?}");
+        }
         assert_eq!(passed(b"a\xff\xfeb\xc3\x1b[1mc"), "a\u{fffd}\u{fffd}b\u{fffd}\x1b[1mc");
+        // Without wrapping, a wide character may not have been printed.
+        for (modes, kept) in [
+            ("\u{1b}[?7l", ""),
+            ("\u{1b}[?25;7l", ""),
+            ("\u{1b}[?7l\u{1b}[?0:7h", ""),
+            ("\u{1b}[?7l\u{1b}[?7h", "\u{301}"),
+            ("\u{1b}[?7l\u{1b}c", "\u{301}"),
+            ("\u{1b}[?25l", "\u{301}"),
+        ] {
+            let text = format!("{modes}日\u{301}a\u{301}");
+            let kept = format!("{modes}日{kept}a\u{301}");
+            assert_eq!(passed(text.as_bytes()), kept, "{modes:?}");
+        }
         // Eight-bit controls, as characters and as raw bytes.
         assert_eq!(passed("a\u{9b}31mb".as_bytes()), "a31mb");
         assert_eq!(passed(b"a\x9d0;x\x07"), "a\u{fffd}0;x\x07");

@@ -4,6 +4,7 @@
 use afk::core::model::breakglass::VerbOrigin;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -34,6 +35,11 @@ fn world_beside(beside: Beside, more: &str) -> Option<(World, Pve)> {
 }
 
 pub(crate) fn afk(world: &World, args: &[&str]) -> Output {
+    afk_with(world, args, &[])
+}
+
+/// Like `afk`, with more variables in its environment.
+fn afk_with(world: &World, args: &[&str], env: &[(&str, &Path)]) -> Output {
     world.config();
     let places = world.places();
     let all: Vec<&str> = places
@@ -42,7 +48,7 @@ pub(crate) fn afk(world: &World, args: &[&str]) -> Output {
         .chain(["breakglass"])
         .chain(args.iter().copied())
         .collect();
-    crate::support::afk(&all).output().unwrap()
+    crate::support::afk(&all).envs(env.iter().copied()).output().unwrap()
 }
 
 pub(crate) fn both(out: &Output) -> String {
@@ -737,10 +743,16 @@ fn no_journal(beside: Beside) {
     // A file is in the place of the state folder: no journal and no captures are possible.
     std::fs::write(world.state(), "").unwrap();
     let session = Session::open(beside, true, &world, &pve);
-    let out = afk(&world, &["cycle", "--alone", "--arm", "no disk", "--confirm", "devvm"]);
+    let temporary = world.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let words = ["cycle", "--alone", "--arm", "no disk", "--confirm", "devvm"];
+    let out = afk_with(&world, &words, &[("TMPDIR", temporary.as_path())]);
     assert!(out.status.success(), "{}", both(&out));
     assert!(text(&out.stderr).contains("AUDIT DEGRADED"), "{}", both(&out));
     assert_eq!(pve.actions(), ["stop", "start"]);
+    let left = std::fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| text(name.as_encoded_bytes()).contains("afk")).collect();
+    assert!(left.is_empty(), "{left:?} stay behind");
     if let Some(mut session) = session {
         session.read_status(&pve);
         session.stop(&world);

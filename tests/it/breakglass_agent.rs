@@ -207,6 +207,43 @@ async fn stop_ends_the_agent_and_its_command_at_once() {
     assert!(!pve.log().contains("verb=status"), "{}", pve.log());
 }
 
+/// Calls at once, each as long as a line may be, and the number of their answers.
+const FLOOD: &str = r#"
+long=$(head -c 100000 /dev/zero | tr '\0' x)
+for n in $(seq 150); do
+    printf '{"type":"tool_call","id":"f%s","tool":"run_on_devvm","arguments":{"command":"%s"}}\n' "$n" "$long"
+done
+answers=0
+while [ $answers -lt 150 ] && read -r ANSWER; do answers=$((answers + 1)); done
+printf '{"type":"text","text":"answers: %s"}\n' "$answers"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flood_of_calls_is_answered_and_fills_no_journal() {
+    let Some((world, pve, config)) = role(FLOOD, ConfiguredLevel::Act) else { return };
+    let runtime = world.try_start(config, None).await.unwrap();
+    begin(&runtime, 1).await;
+    let (state, recording) = over(&world, &runtime).await;
+    runtime.stop().await;
+    assert!(recording.contains("answers: 150"), "{}", end_of(&recording));
+    assert!(recording.contains("refused without a record: "), "{}", end_of(&recording));
+    // `calls_a_minute` is 20; eight more are refused and recorded.
+    let session = &state.past_agent.as_ref().unwrap().0;
+    assert!((1..=28).contains(&session.past.len()), "{} calls are recorded", session.past.len());
+    assert!(session.recent.len() <= 28, "{} times are kept", session.recent.len());
+    for (call, ok, _) in calls(&state) {
+        assert!(!ok && call.len() < 2000, "{} bytes of a call are recorded", call.len());
+    }
+    let journal = world.state().join("journal.sqlite");
+    let size = std::fs::metadata(journal).unwrap().len();
+    assert!(size < 1024 * 1024 && recording.len() < 1024 * 1024, "{size} {}", recording.len());
+    assert!(pve.actions().is_empty());
+}
+
+fn end_of(text: &str) -> String {
+    text.chars().rev().take(500).collect::<Vec<_>>().into_iter().rev().collect()
+}
+
 /// A small client of the Model Context Protocol in the place of Claude Code.
 const CLIENT: &str = r#"
 servers=

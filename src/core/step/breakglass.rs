@@ -4,7 +4,7 @@
 
 use crate::model::breakglass::{
     BreakglassArming, BreakglassEvent, BreakglassRefusal, BreakglassRequest, BreakglassRules,
-    BreakglassTask, Confirmation, OpenShell, Verb, VerbId, VerbOrigin, VerbRun, WINDOW,
+    BreakglassTask, Confirmation, OpenShell, ShellId, Verb, VerbId, VerbOrigin, VerbRun, WINDOW,
 };
 use crate::model::command::{Accepted, Refusal};
 use crate::model::effect::Effect;
@@ -202,11 +202,23 @@ impl Stepper<'_> {
         origin: VerbOrigin,
         drill: bool,
     ) -> VerbId {
+        self.begin_verb_for(verb, by, origin, drill, None)
+    }
+
+    /// Begins a verb, for the session of the agent that calls it if there is one.
+    pub(super) fn begin_verb_for(
+        &mut self,
+        verb: Verb,
+        by: Actor,
+        origin: VerbOrigin,
+        drill: bool,
+        agent: Option<ShellId>,
+    ) -> VerbId {
         let id = self.fleet().breakglass.next_verb();
         let run = VerbRun { id, verb, by, origin, began: self.at, drill, end: None };
         self.emit_breakglass(BreakglassEvent::Begun { run });
         let known = self.fleet().breakglass.request.clone();
-        self.effect(Effect::Breakglass(BreakglassTask::Verb { id, verb, known }));
+        self.effect(Effect::Breakglass(BreakglassTask::Verb { id, verb, known, agent }));
         id
     }
 

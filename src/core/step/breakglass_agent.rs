@@ -92,7 +92,8 @@ impl Stepper<'_> {
         }
         match judge(session, &tool, &self.agent_facts(session), false) {
             AgentVerdict::Refuse(why) => {
-                let decision = AgentDecision::Refused { why: why.clone() };
+                let (tool, decision) =
+                    (tool.refused(), AgentDecision::Refused { why: why.clone() });
                 self.emit_breakglass(BreakglassEvent::AgentCalled { call, tool, decision });
                 self.agent_reply(of, call, false, format!("refused: {why}"), None);
             }
@@ -206,7 +207,7 @@ impl Stepper<'_> {
             AgentTool::Verb { verb } => {
                 self.notify_breakglass(format!("{} by {actor}", verb.as_str()));
                 let origin = VerbOrigin::Client(format!("agent {of}"));
-                let verb = self.begin_verb(*verb, actor, origin, false);
+                let verb = self.begin_verb_for(*verb, actor, origin, false, Some(of));
                 self.emit_breakglass(BreakglassEvent::AgentBegan { call, verb });
             }
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use russh::ChannelMsg;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::breakglass::ssh::connect;
 use crate::breakglass::verb;
@@ -40,7 +41,7 @@ pub(super) async fn ask(context: &Arc<Context>) -> (Untrusted, Option<Verb>) {
     };
     let mut evidence = String::new();
     for verb in [Verb::Status, Verb::Forensics] {
-        let report = verb::run(breakglass, verb, None, |_| ()).await;
+        let report = verb::run(breakglass, verb, None, &CancellationToken::new(), |_| ()).await;
         let text = format!("{}\n{}", report.out.text(), report.err.text());
         add(&mut evidence, &format!("{} ({})", verb.as_str(), report.result.summary()), &text);
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::side_state::ProblemSource;
 use super::{Context, LoopMessage, clock};
@@ -42,9 +43,17 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 pub(super) fn execute(context: &Arc<Context>, task: BreakglassTask) {
     let context = context.clone();
     match task {
-        BreakglassTask::Verb { id, verb, known } => {
+        BreakglassTask::Verb { id, verb, known, agent } => {
+            // At once, so that a stop that follows finds the verb.
+            let stop = agent.map_or_else(
+                || Some(CancellationToken::new()),
+                |session| context.agent_desk.stop_token(session),
+            );
             tokio::spawn(async move {
-                let end = run_verb(&context, id, verb, known.as_ref()).await;
+                let end = match stop {
+                    Some(stop) => run_verb(&context, id, verb, known.as_ref(), &stop).await,
+                    None => VerbEnd::of(VerbResult::NotBegun { why: verb::STOPPED.into() }),
+                };
                 context
                     .send_urgent(Input::Breakglass(BreakglassReport::Ended { verb: id, end }))
                     .await;
@@ -138,6 +147,7 @@ async fn run_verb(
     id: VerbId,
     verb: Verb,
     known: Option<&Untrusted>,
+    stop: &CancellationToken,
 ) -> VerbEnd {
     let config = context.config();
     let Some(breakglass) = &config.breakglass else {
@@ -151,7 +161,8 @@ async fn run_verb(
         // If the queue is full, a message that waits in it shows this output too.
         let _ = context.urgent.try_send(LoopMessage::SideStateChanged);
     };
-    let report = verb::run(breakglass, verb, known.map(Untrusted::as_received), on_output).await;
+    let known = known.map(Untrusted::as_received);
+    let report = verb::run(breakglass, verb, known, stop, on_output).await;
     context.side_state.verbs().end(id, &report.result.summary());
     let capture = store_capture(context, breakglass, verb, began, &report).await;
     let VerbReport { result, reads, request, warnings, .. } = report;

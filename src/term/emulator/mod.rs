@@ -216,6 +216,16 @@ impl Emulator {
         crate::core::model::untrusted::clean(&self.term.bounds_to_string(start, end))
     }
 
+    /// The most combining marks on one cell, of the screen and the lines above it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn most_marks(&self) -> usize {
+        let grid = self.term.grid();
+        let lines = (grid.topmost_line().0..=grid.bottommost_line().0).map(Line);
+        let cells = lines.flat_map(|line| (0..grid.columns()).map(move |at| (line, Column(at))));
+        let marks = cells.map(|(line, at)| grid[line][at].zerowidth().map_or(0, <[char]>::len));
+        marks.max().unwrap_or_default()
+    }
+
     /// The cursor's position in `area`; `None` where the cursor is hidden or out of view.
     #[must_use]
     pub fn cursor(&self, area: Rect) -> Option<Position> {
@@ -253,6 +263,7 @@ pub(super) mod tests {
     use ratatui::style::{Color, Modifier};
 
     use super::*;
+    use crate::term::filter::MARKS;
 
     /// The rows of an emulator as it paints them.
     pub fn rows(emulator: &Emulator) -> Vec<String> {
@@ -294,6 +305,41 @@ pub(super) mod tests {
         assert_eq!(emulator.title().as_deref(), Some("echo pwned"));
         let flood = emulator.feed(&b"\x1b[6n".repeat(10_000));
         assert!(flood.len() <= MAX_REPLY);
+    }
+
+    #[test]
+    fn no_cell_gets_more_marks_than_a_character_may_have() {
+        let marks = "\u{301}".repeat(MARKS);
+        let ways = [
+            ("start of the line", "\r".to_owned()),
+            ("backspace", "\u{8}".to_owned()),
+            ("line feed and up", "\n\u{1b}[A".to_owned()),
+            ("cursor to the start", "\u{1b}[H".to_owned()),
+            ("cursor saved and restored", "\u{1b}7\u{1b}8".to_owned()),
+            ("reverse index", "\u{1b}M".to_owned()),
+            ("title", "\u{1b}]0;x\u{7}".to_owned()),
+            ("dropped string", "\u{1b}_x\u{1b}\\".to_owned()),
+            ("colour", "\u{1b}[1m".to_owned()),
+            ("repeat count", format!("a{marks}\u{1b}[1000b\u{1b}[m\u{1b}[9b")),
+            ("bell", "\u{7}".to_owned()),
+            ("tab", "\t\r".to_owned()),
+            ("character and back", format!("a{marks}\u{8}")),
+            ("wide character without room", "\u{1b}[?7l\u{1b}[99C日".to_owned()),
+            ("wide character over its half", "\u{1b}[?7l\u{1b}[99C\u{8}日日".to_owned()),
+            ("wide character in its row", "日\u{1b}[2D".to_owned()),
+            ("insertion", "\u{1b}[4h\u{1b}[99Ca日\r".to_owned()),
+        ];
+        for (name, way) in ways {
+            let mut emulator = Emulator::new((20, 4));
+            emulator.feed(format!("x{marks}\r").as_bytes());
+            for _ in 0..50 {
+                emulator.feed(format!("{way}{marks}").as_bytes());
+            }
+            assert!(emulator.most_marks() <= MARKS, "{name}: {}", emulator.most_marks());
+        }
+        let mut emulator = Emulator::new((20, 4));
+        emulator.feed(format!("x{marks}日{marks}").as_bytes());
+        assert_eq!(emulator.most_marks(), MARKS, "marks of a text are lost");
     }
 
     #[test]

@@ -134,8 +134,27 @@ impl AgentTool {
         }
     }
 
+    /// The call as a record of a refusal keeps it: its text is cut after [`REFUSED_TEXT`] characters. Only
+    /// for a call that was judged: the beginning of a command is another command.
+    #[must_use]
+    pub fn refused(mut self) -> Self {
+        match &mut self {
+            Self::Verb { .. } => {}
+            Self::Command { command: text }
+            | Self::Note { text }
+            | Self::Unknown { call: text } => {
+                let whole = text.as_received();
+                if let Some((end, _)) = whole.char_indices().nth(REFUSED_TEXT) {
+                    *text = format!("{}…", &whole[..end]).into();
+                }
+            }
+        }
+        self
+    }
+
     /// The reason why nobody can allow the call; none for a sound one.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
         let text = match self {
             Self::Verb { .. } => return None,
             Self::Unknown { .. } => {
@@ -297,8 +316,10 @@ pub struct AgentSession {
 
 /// How many ended calls of a session stay listed.
 const PAST_CALLS: usize = 50;
-/// The most calls without an end.
-pub(crate) const OPEN_CALLS: usize = 8;
+/// The most calls of a session without an end.
+pub const OPEN_CALLS: usize = 8;
+/// The most characters that are kept of a refused call.
+pub const REFUSED_TEXT: usize = 500;
 
 impl AgentSession {
     pub(crate) const fn new(terms: AgentTerms, since: Timestamp) -> Self {
@@ -352,6 +373,28 @@ mod tests {
 
     fn command(text: &str) -> AgentTool {
         AgentTool::Command { command: text.into() }
+    }
+
+    #[test]
+    fn refused_call_keeps_the_beginning_of_its_text() {
+        let long = "é".repeat(100_000);
+        let text = |tool: AgentTool| match tool {
+            AgentTool::Command { command: text }
+            | AgentTool::Note { text }
+            | AgentTool::Unknown { call: text } => text.as_received().to_owned(),
+            AgentTool::Verb { verb } => verb.as_str().to_owned(),
+        };
+        let kept = format!("{}…", "é".repeat(REFUSED_TEXT));
+        for tool in [
+            command(&long),
+            AgentTool::Note { text: long.as_str().into() },
+            AgentTool::Unknown { call: long.as_str().into() },
+        ] {
+            assert_eq!(text(tool.refused()), kept);
+        }
+        let whole = "é".repeat(REFUSED_TEXT);
+        assert_eq!(text(command(&whole).refused()), whole);
+        assert_eq!(text(AgentTool::Verb { verb: Verb::Stop }.refused()), "stop");
     }
 
     #[test]

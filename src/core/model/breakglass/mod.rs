@@ -18,10 +18,9 @@ mod shell;
 mod task;
 mod verb;
 
-pub(crate) use agent::OPEN_CALLS;
 pub use agent::{
     AgentCall, AgentCallId, AgentDecision, AgentGrant, AgentLevel, AgentRules, AgentSession,
-    AgentTerms, AgentTool,
+    AgentTerms, AgentTool, OPEN_CALLS, REFUSED_TEXT,
 };
 pub use event::BreakglassEvent;
 pub use request::{BreakglassRefusal, BreakglassRequest, Confirmation};

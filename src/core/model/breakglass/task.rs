@@ -21,6 +21,9 @@ pub enum BreakglassTask {
         /// The host's identifier of the latest mutating verb that afk knows of; a different one in
         /// the reply shows that another client acted.
         known: Option<Untrusted>,
+        /// The session of the agent that calls the verb, whose stop holds back a verb that is not yet
+        /// sent.
+        agent: Option<ShellId>,
     },
     /// Open a shell and keep it for the client that asked for it.
     Shell {

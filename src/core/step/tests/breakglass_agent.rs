@@ -4,7 +4,7 @@ use super::breakglass::{BreakglassScenario, refusal, rules};
 use crate::model::approval::{Answer, Escalation, EscalationKind};
 use crate::model::breakglass::{
     AgentCallId, AgentLevel, AgentRules, AgentTool, BreakglassRefusal, BreakglassReport,
-    BreakglassRequest, BreakglassTask, ShellId, Verb, VerbId, VerbResult,
+    BreakglassRequest, BreakglassTask, REFUSED_TEXT, ShellId, Verb, VerbId, VerbResult,
 };
 use crate::model::command::{Accepted, Command, CommandEnvelope, Refusal, Reply, Role};
 use crate::model::effect::Effect;
@@ -243,6 +243,44 @@ fn flood_of_calls_is_refused_and_recorded() {
         20
     );
     assert_eq!((session.past.len(), session.open.len()), (30, 0));
+}
+
+#[test]
+fn verb_of_the_agent_carries_its_session_and_that_of_a_person_none() {
+    let agent_of = |step: &[Effect]| {
+        step.iter().find_map(|effect| match effect {
+            Effect::Breakglass(BreakglassTask::Verb { agent, .. }) => Some(*agent),
+            _ => None,
+        })
+    };
+    let mut scenario = AgentScenario::new(AgentLevel::Act, 1);
+    let (_, step) = scenario.call(verb(Verb::Status));
+    assert_eq!(agent_of(&step.effects), Some(Some(scenario.session)));
+    let status = BreakglassRequest::Verb { verb: Verb::Status, confirm: None };
+    let (_, effects) = scenario.base.request_as("ana", Role::Operator, status);
+    assert_eq!(agent_of(&effects), Some(None));
+}
+
+#[test]
+fn refused_call_is_recorded_with_the_beginning_of_its_text() {
+    let mut scenario = AgentScenario::new(AgentLevel::Act, 0);
+    let long = "x".repeat(100 * 1024);
+    let (_, step) = scenario.call(command(&long));
+    assert!(reply(&step).unwrap().1.contains("longer than a person can judge"));
+    let (_, step) = scenario.call(AgentTool::Note { text: long.as_str().into() });
+    assert!(reply(&step).is_some_and(|(ok, _)| !ok));
+    let session = scenario.base.fleet.breakglass.agent.clone().unwrap();
+    for call in &session.past {
+        let kept = call.tool.summary();
+        assert!(kept.len() < 2 * REFUSED_TEXT && kept.contains("xxx…"), "{kept}");
+    }
+    assert_eq!(session.past.len(), 2);
+    // A command that may be judged is carried out and recorded whole.
+    let whole = "y".repeat(2 * REFUSED_TEXT);
+    assert_eq!(run(&scenario.call(command(&whole)).1).as_deref(), Some(whole.as_str()));
+    let session = scenario.base.fleet.breakglass.agent.as_ref().unwrap();
+    assert_eq!(session.open.values().next().unwrap().tool, command(&whole));
+    assert_eq!(scenario.base.folded().breakglass, scenario.base.fleet.breakglass);
 }
 
 #[test]

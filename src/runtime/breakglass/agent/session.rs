@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::desk::AgentDesk;
@@ -16,7 +18,7 @@ use crate::config::agent::Protocol;
 use crate::config::breakglass::BreakglassConfig;
 use crate::core::model::agent_event::{AgentEvent, TurnEnd};
 use crate::core::model::approval::{Answer, DecidedBy};
-use crate::core::model::breakglass::{AgentLevel, AgentTerms, Recording};
+use crate::core::model::breakglass::{AgentLevel, AgentTerms, OPEN_CALLS, Recording};
 use crate::core::model::permission::PermissionRequest;
 use crate::core::model::untrusted::{Untrusted, clean_line};
 use crate::runtime::tasks::question::AgentQuestion;
@@ -32,6 +34,12 @@ const CLAUDE: &[(&str, &str)] = &[
     ("MCP_TOOL_TIMEOUT", "86400000"),
     ("MCP_TOOL_IDLE_TIMEOUT", "86400000"),
 ];
+/// The calls that are under way at once. The desk refuses those above [`OPEN_CALLS`], so that there is
+/// always room again soon.
+const CALLS: usize = 2 * OPEN_CALLS;
+/// The time for an answer to be taken. An agent that floods its output may take none, and must not stop
+/// the reading of that output.
+const TRANSFER: Duration = Duration::from_secs(10);
 /// The size of the recording, in columns and rows.
 const SIZE: (u16, u16) = (120, 40);
 
@@ -164,8 +172,8 @@ async fn follow(
     control: mpsc::Sender<TurnControl>,
 ) {
     let record = |text: &str| context.agent_desk.record(terms.id, text);
-    let mut calls = tokio::task::JoinSet::new();
-    while let Some(event) = events.recv().await {
+    let mut calls = JoinSet::new();
+    while let Some(event) = next_event(&mut events, &mut calls).await {
         let send = match event {
             AgentEvent::ToolCall { id, tool, arguments } => {
                 let arguments: Value =
@@ -175,8 +183,8 @@ async fn follow(
                 calls.spawn(async move {
                     let answer = AgentDesk::call(&context, session, &request).await;
                     let (ok, text) = (answer.ok, answer.text.into());
-                    // The turn may have ended meanwhile.
-                    let _ = control.send(TurnControl::ToolResult { call: id, ok, text }).await;
+                    let result = TurnControl::ToolResult { call: id, ok, text };
+                    deliver(&control, result, TRANSFER).await;
                 });
                 continue;
             }
@@ -205,9 +213,31 @@ async fn follow(
             }
             _ => continue,
         };
-        // The turn may have ended meanwhile.
-        let _ = control.send(send).await;
+        deliver(&control, send, TRANSFER).await;
     }
+}
+
+/// The agent's next event, once there is room for one more call; `None` after the last one. Forgets the
+/// calls that have ended.
+async fn next_event(
+    events: &mut mpsc::Receiver<AgentEvent>,
+    calls: &mut JoinSet<()>,
+) -> Option<AgentEvent> {
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = calls.join_next() => if let Err(error) = ended {
+                tracing::error!(%error, "a call of the breakglass agent failed");
+            },
+            event = events.recv(), if calls.len() < CALLS => return event,
+        }
+    }
+}
+
+/// Hands an answer to the agent's program, or gives it up after `limit`.
+async fn deliver(control: &mpsc::Sender<TurnControl>, answer: TurnControl, limit: Duration) {
+    // The turn may have ended meanwhile.
+    let _ = timeout(limit, control.send(answer)).await;
 }
 
 /// Whether the agent's program asks about a tool of afk, about which the core decides by itself.
@@ -253,4 +283,53 @@ fn prompt(
          End with a note that says what you found, what you changed, and what is left.",
         reason.clean_line()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn output_of_an_agent_waits_while_too_many_calls_are_under_way() {
+        let (sender, mut events) = mpsc::channel(4);
+        sender.send(AgentEvent::Active).await.unwrap();
+        let (end, ends) = oneshot::channel::<()>();
+        let mut calls = JoinSet::new();
+        calls.spawn(async move { ends.await.unwrap() });
+        for _ in 1..CALLS {
+            calls.spawn(std::future::pending());
+        }
+        {
+            let next = next_event(&mut events, &mut calls);
+            tokio::pin!(next);
+            assert!(futures::poll!(&mut next).is_pending());
+            end.send(()).unwrap();
+            assert!(matches!(next.await, Some(AgentEvent::Active)));
+        }
+        // The ended call is forgotten.
+        assert_eq!(calls.len(), CALLS - 1);
+        drop(sender);
+        assert!(next_event(&mut events, &mut calls).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn agent_that_takes_no_answers_holds_nothing_up() {
+        let (control, mut taken) = mpsc::channel(1);
+        let answer = |call: &str| TurnControl::ToolResult {
+            call: call.into(),
+            ok: false,
+            text: Untrusted::default(),
+        };
+        let limit = Duration::from_millis(20);
+        for call in ["first", "second"] {
+            deliver(&control, answer(call), limit).await;
+        }
+        let first = taken.recv().await;
+        assert!(matches!(first, Some(TurnControl::ToolResult { call, .. }) if call == "first"));
+        assert!(taken.try_recv().is_err(), "an answer was kept that nobody takes");
+        drop(taken);
+        deliver(&control, answer("third"), limit).await;
+    }
 }

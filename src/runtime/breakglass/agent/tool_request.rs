@@ -3,12 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::core::model::breakglass::{AgentTool, Verb};
+use crate::core::model::breakglass::{AgentTool, REFUSED_TEXT, Verb};
 use crate::core::model::untrusted::Untrusted;
 use crate::redact::Redactor;
-
-/// The most characters that are kept of a call that afk doesn't know.
-const UNKNOWN: usize = 500;
 
 /// A call as the tool server sends it: one line of JSON.
 #[derive(Debug, Deserialize)]
@@ -67,7 +64,7 @@ impl ToolRequest {
         };
         known.unwrap_or_else(|| {
             let call = format!("{} {}", self.tool, self.arguments);
-            let call: String = redactor.clean(&call).chars().take(UNKNOWN).collect();
+            let call: String = redactor.clean(&call).chars().take(REFUSED_TEXT).collect();
             AgentTool::Unknown { call: call.into() }
         })
     }
