@@ -217,8 +217,8 @@ fn not_started(why: String, out: BoundedOutput, err: BoundedOutput) -> VerbRepor
     VerbReport { result, out, err, reads: None, request: None, warnings: Vec::new() }
 }
 
-fn lost(error: russh::Error) -> ExchangeEnd {
-    ExchangeEnd::LinkLost(crate::error::chain(&error))
+fn lost(error: &russh::Error) -> ExchangeEnd {
+    ExchangeEnd::LinkLost(crate::error::chain(error))
 }
 
 /// Sends a verb on a channel, if the host has opened it, and follows its output.
@@ -231,9 +231,9 @@ async fn exchange(
     report: &mut impl FnMut(VerbProgress<'_>),
 ) -> ExchangeEnd {
     let send = async {
-        let channel = opened.map_err(|_| ExchangeEnd::TimedOut)?.map_err(lost)?;
+        let channel = opened.map_err(|_| ExchangeEnd::TimedOut)?.map_err(|error| lost(&error))?;
         let sent = timeout_at(until, channel.exec(true, verb.as_str())).await;
-        sent.map_err(|_| ExchangeEnd::TimedOut)?.map_err(lost)?;
+        sent.map_err(|_| ExchangeEnd::TimedOut)?.map_err(|error| lost(&error))?;
         Ok::<_, ExchangeEnd>(channel)
     };
     let mut channel = match send.await {

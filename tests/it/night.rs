@@ -91,11 +91,16 @@ fn questions_of_the_night_take_no_more_keys_than_promised() {
         // A brief begins with the operator's last look, so that each size has a night of its own.
         let ssh = asleep();
         let mut operator = Operator { terminal: ssh.terminal("operator", columns, rows) };
+        // The narrowest header counts its questions, and the narrowest title is cut.
+        let (wrong, of_all) = match columns {
+            40 => ("WAITS FOR YOU  1/4 q0 !1", "1 Queue · /"),
+            _ => ("1 question", "of 300"),
+        };
         operator.terminal.until("two landed runs and a question", |s| {
-            s.contains("waits for you") && s.contains("rm -r build")
+            s.to_lowercase().contains("waits for you") && s.contains("rm -r build")
         });
         // What is wrong, and why does this wait: on the screen before any key.
-        operator.asks(&[], &["1 question", "rm -r build"], "");
+        operator.asks(&[], &[wrong, "rm -r build"], "");
         // What did the agent do?
         operator.asks(&["3"], &["the needle in the hay"], "1");
         // Where in the transcript is X?
@@ -104,12 +109,12 @@ fn questions_of_the_night_take_no_more_keys_than_promised() {
         // What would land?
         operator.asks(&["o", "]"], &["Diff of r3", "@@ -0,0 +1 @@"], "\u{1b}");
         // What happened since last evening?
-        operator.asks(&["b"], &["2 landed", "1 waiting for you"], "\u{1b}");
+        operator.asks(&["b"], &["2 landed", "1 waiting"], "\u{1b}");
         // What differs between this run and the one before it?
         operator.asks(&["c", "c"], &["Compare r2 with r3"], "\u{1b}");
         // Which of 300 issues waits for whom?
-        operator.asks(&["/", "webhook\r"], &["thing#4", "of 300"], "\u{1b}");
-        operator.asks(&["/", "blocked-by:thing#3\r"], &["thing#4", "of 300"], "\u{1b}");
+        operator.asks(&["/", "webhook\r"], &["thing#4", of_all], "\u{1b}");
+        operator.asks(&["/", "blocked-by:thing#3\r"], &["thing#4", of_all], "\u{1b}");
         operator.terminal.keys("q");
         operator.terminal.end();
     }
@@ -134,6 +139,12 @@ fn answer_goes_to_the_card_that_was_read_whoever_else_comes_or_answers() {
         std::fs::write(ssh.world.path("newcomer"), "").unwrap();
         operator.shows("newer");
         other.shows("newer");
+        // The card of a small screen is read to its end.
+        if rows < 24 {
+            operator.keys("JJJJJJJJ");
+            operator.shows("answers this version only");
+            operator.takes_answers();
+        }
         // Two keys answer after reading: `i`, and this one. A second one finds nothing to answer.
         operator.keys("aa");
         operator.shows("approved");

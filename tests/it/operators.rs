@@ -72,17 +72,17 @@ async fn removed_or_demoted_token_loses_its_rights_without_a_restart() {
 async fn arming_ends_with_the_last_way_in_of_its_operator() {
     let world = World::new("").with_kill_switch();
     let Some(pve) = Pve::start(world.root()) else { return };
-    let both = format!("{}\n{}", pve.section(world.root(), ""), section(&world));
-    let world = world.with(&both);
+    // The operator at this machine has the name of the token.
+    let sections = format!("{}\n{}", pve.section(world.root(), ""), section(&world));
+    let world = world.with(&format!("operator = 'deployer'\n{sections}"));
+    let api = Api::start(&world);
     let file = world.path("afk.toml");
     let config = std::fs::read_to_string(&file).unwrap();
     let demoted = config.replace("role = 'operator'", "role = 'viewer'");
-    let write = |local: &str, rest: &str| {
-        std::fs::write(&file, format!("operator = '{local}'\n{rest}")).unwrap();
+    let write = |local: &str, text: &str| {
+        let named = format!("operator = '{local}'\n");
+        std::fs::write(&file, text.replace("operator = 'deployer'\n", &named)).unwrap();
     };
-    // The operator at this machine has the name of the token.
-    write("deployer", &config);
-    let api = Api::start(&world);
     let arm = json!({"action": "breakglass", "ask": {"ask": "arm", "reason": "it hangs"}});
     assert_eq!(api.act(OPERATOR, arm).await.0, 200);
     let armed_by = async || {
