@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::SignalKind;
+use tokio::time::timeout;
 
 use super::git_call;
 use crate::config::report::ReportFormat;
@@ -44,6 +45,8 @@ const SHOWN_LINES: usize = 15;
 /// The failed tests that are named.
 const SHOWN_TESTS: usize = 5;
 
+/// How much later than a child this process hears of one Ctrl-C.
+const SAME_KEY: Duration = Duration::from_millis(500);
 /// The exit code after Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
@@ -173,12 +176,20 @@ impl TrialCheckout {
         let log = self.folder.join("log");
         let begun = Instant::now();
         let end = tokio::select! {
-            ran = supervisor.run(&spec, &log, limit) => {
-                TrialEnd::Ran(ran.map_err(|error| format!("start the test command: {error}"))?)
-            }
+            biased;
             _ = interrupts.recv() => {
                 supervisor.end(OWNER).await;
                 TrialEnd::Interrupted
+            }
+            ran = supervisor.run(&spec, &log, limit) => {
+                let ran = ran.map_err(|error| format!("start the test command: {error}"))?;
+                // Ctrl-C also ends a launcher that has no session of its own yet, and its end may be seen first.
+                let is_killed = ran.code.is_none() && !ran.timed_out && ran.memory.is_none();
+                if is_killed && timeout(SAME_KEY, interrupts.recv()).await.is_ok() {
+                    TrialEnd::Interrupted
+                } else {
+                    TrialEnd::Ran(ran)
+                }
             }
         };
         // Once caught, Ctrl-C would end nothing any more.

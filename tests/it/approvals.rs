@@ -93,8 +93,11 @@ fn operator_edits_a_command_before_approving_it() {
     terminal.shows("Edit e1");
     terminal.keys("; git push --force\r");
     terminal.shows("never allowed");
+    // What was typed is offered again: its end is deleted.
     terminal.keys("e");
     terminal.shows("Edit e1");
+    terminal.shows("; git push --force");
+    terminal.keys(&"\u{7f}".repeat("; git push --force".len()));
     terminal.keys("; echo second >> asked\r");
     terminal.shows("e2 · permission");
     terminal.takes_answers();
