@@ -209,6 +209,13 @@ fn fleet_at_rest(program: &str, issues: usize) -> (World, Terminal) {
 
 /// Starts the cockpit with its own runtime over `repositories` that share one remote.
 fn up(program: &str, world: &World, repositories: usize, capacity: usize) -> Terminal {
+    // The agent's script lies in the world. The first edition has no wall that would hide it.
+    let is_base = std::env::var("AFK_BENCH_BASE").is_ok_and(|base| base == program);
+    let wall = if is_base {
+        String::new()
+    } else {
+        format!("[sandbox]\nread = ['{}']\n", world.root().display())
+    };
     let mut text = format!(
         "kill_switch = false\ntrusted = ['ana']\nagent = 'shell'\ncapacity = {capacity}\nallowlist = ["
     );
@@ -217,7 +224,7 @@ fn up(program: &str, world: &World, repositories: usize, capacity: usize) -> Ter
     }
     let _ = write!(
         text,
-        "]\n[limits]\ngrace_seconds = 1\n[tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n",
+        "]\n{wall}[limits]\ngrace_seconds = 1\n[tracker]\nfolder = 'issues'\n[agents.shell]\ncommand = ['sh', '{}']\n",
         world.path("agent.sh").display()
     );
     for n in 0..repositories {
@@ -239,21 +246,19 @@ struct AtRest {
     frame: f64,
 }
 
-/// Moves the selection among the first rows of a fleet that rests, and attaches further cockpits to it.
+/// Moves the selection between the two runs of a fleet that rests, and attaches further cockpits to it.
 fn fleet_that_rests(programs: &[&str], issues: usize) -> AtRest {
     let mut fleets: Vec<_> =
         programs.iter().map(|program| fleet_at_rest(program, issues)).collect();
     let floor = echo_floor(fleets[0].0.root());
     let mut keys = vec![Vec::new(); programs.len()];
-    // The selection begins one row below the first, so that each key moves it.
     for (_, terminal) in &mut fleets {
-        for _ in 0..2 {
-            key(terminal, "j");
-        }
+        terminal.keys("ggj");
+        terminal.bytes_within(Duration::from_secs(1));
     }
     for n in 0..200 {
         for (at, (_, terminal)) in fleets.iter_mut().enumerate() {
-            keys[at].push(key(terminal, if n % 20 < 10 { "j" } else { "k" }));
+            keys[at].push(key(terminal, if n % 2 == 0 { "k" } else { "j" }));
         }
     }
     let key = rows(&format!("key at rest, {issues} issues"), keys, floor);

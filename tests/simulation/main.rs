@@ -1,7 +1,7 @@
 //! The whole core in a seeded world, with faults, crashes between any two steps, and several
 //! operators.
 //!
-//! `AFK_SIM_SCHEDULES` sets how many schedules run (10,000 in release, 300 in debug);
+//! `AFK_SIM_SCHEDULES` sets how many schedules run (100,000 in release, 300 in debug);
 //! `AFK_SIM_SEED` replays one. A failing seed is printed.
 
 #![allow(
@@ -21,7 +21,7 @@ use world::{Tally, World};
 
 fn schedules() -> u64 {
     let set = std::env::var("AFK_SIM_SCHEDULES").ok().and_then(|n| n.parse().ok());
-    set.unwrap_or(if cfg!(debug_assertions) { 300 } else { 10_000 })
+    set.unwrap_or(if cfg!(debug_assertions) { 300 } else { 100_000 })
 }
 
 /// Plays one schedule; a panic names its seed.

@@ -3,12 +3,14 @@
 //! Nothing useful is cut before something less useful: the priority goes first, then the owner, then
 //! the reason, which the selected row repeats in full in a second line. The title stays.
 
+use std::collections::BTreeMap;
+
 use ratatui::text::Span;
 
 use super::rows::Row;
 use crate::core::fleet::Fleet;
 use crate::core::model::approval::Escalation;
-use crate::core::model::id::IssueKey;
+use crate::core::model::id::{IssueKey, RunId};
 use crate::core::model::issue::{Arming, BlockerState, Issue};
 use crate::core::model::ledger::Reason;
 use crate::core::model::run::Run;
@@ -47,8 +49,6 @@ pub(super) struct RowText {
     pub(super) labels: Vec<String>,
     /// The issues and runs that the row waits for.
     pub(super) blockers: Vec<String>,
-    /// Facts for the second line of the selected row.
-    facts: Vec<String>,
 }
 
 impl RowText {
@@ -102,14 +102,16 @@ impl RowText {
                 .map(Untrusted::clean_line)
                 .collect(),
             blockers: blockers(issue.map(AsRef::as_ref), entry.map(|entry| &entry.reason), fleet),
-            facts: facts(run, snapshot),
         }
     }
 
-    /// The second line of the selected row: its reason in full, and the facts behind it.
-    pub(super) fn second(&self) -> String {
+    /// The second line of the selected row: its reason in full, and the facts behind it. `behind` names the
+    /// issues that wait for its run.
+    pub(super) fn second(&self, row: &Row, behind: &IssuesBehind, snapshot: &Snapshot) -> String {
+        let run = row.run.and_then(|id| snapshot.fleet.runs.get(&id)).map(AsRef::as_ref);
+        let facts = run.map(|run| facts(run, behind, snapshot)).unwrap_or_default();
         let reason = std::iter::once(&self.reason).filter(|reason| !reason.is_empty());
-        reason.chain(&self.facts).map(String::as_str).collect::<Vec<_>>().join(" · ")
+        reason.chain(&facts).map(String::as_str).collect::<Vec<_>>().join(" · ")
     }
 }
 
@@ -131,10 +133,26 @@ fn blockers(issue: Option<&Issue>, reason: Option<&Reason>, fleet: &Fleet) -> Ve
     names
 }
 
+/// The issues that wait for the lock of a run, for each such run: one more at most than a second line names.
+pub(super) type IssuesBehind = BTreeMap<RunId, Vec<IssueKey>>;
+
+/// Finds the issues behind each run. It looks at every issue, so it is for a new snapshot and not for a frame.
+pub(super) fn issues_behind(fleet: &Fleet) -> IssuesBehind {
+    let mut all = IssuesBehind::new();
+    for (key, entry) in &fleet.ledger {
+        if let Reason::RepoBusy { run } | Reason::RepoFrozen { run } = &entry.reason {
+            let behind = all.entry(*run).or_default();
+            if behind.len() <= NAMED {
+                behind.push(key.clone());
+            }
+        }
+    }
+    all
+}
+
 /// What a run's state means for others: the permit that it holds, and the issues behind its lock.
-fn facts(run: Option<&Run>, snapshot: &Snapshot) -> Vec<String> {
+fn facts(run: &Run, behind: &IssuesBehind, snapshot: &Snapshot) -> Vec<String> {
     let fleet = &snapshot.fleet;
-    let Some(run) = run else { return Vec::new() };
     let mut facts = Vec::new();
     if fleet.waits_for_human(run) && run.has_permit() {
         facts.push("holds a permit".to_owned());
@@ -142,14 +160,7 @@ fn facts(run: Option<&Run>, snapshot: &Snapshot) -> Vec<String> {
     if let Some(known) = run.agent.equipment.as_ref().filter(|known| !known.unasked.is_empty()) {
         facts.push(format!("{} can act without asking: {}", known.agent, known.unasked.join(", ")));
     }
-    let behind = |reason: &Reason| matches!(reason, Reason::RepoBusy { run: by } | Reason::RepoFrozen { run: by } if *by == run.id);
-    let held: Vec<&IssueKey> = fleet
-        .ledger
-        .iter()
-        .filter(|(_, entry)| behind(&entry.reason))
-        .map(|(key, _)| key)
-        .collect();
-    if !held.is_empty() {
+    if let Some(held) = behind.get(&run.id) {
         let more = if held.len() > NAMED { ", ..." } else { "" };
         let names: Vec<String> = held.iter().take(NAMED).map(|key| short_key(key, fleet)).collect();
         facts.push(format!("blocks {}{more}", names.join(", ")));

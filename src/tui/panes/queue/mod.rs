@@ -12,7 +12,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use self::columns::{Columns, RowText};
+use self::columns::{Columns, IssuesBehind, RowText, issues_behind};
 use self::filter::{FIELDS, Filter};
 use self::lines::{Lines, QueueArrangement, QueueLine};
 use self::rows::{Order, Row, RowId, Section, held_because, questions, rows};
@@ -67,6 +67,8 @@ struct QueuePane {
     lines: Lines,
     /// The open question of each run.
     asked: BTreeMap<RunId, EscalationId>,
+    /// The issues that wait for each run.
+    behind: IssuesBehind,
     /// The visible lines, from top to bottom.
     shown: Vec<QueueLine>,
     /// The place of the first of them, and of how many.
@@ -86,6 +88,7 @@ impl QueuePane {
         let fleet = &scene.snapshot.fleet;
         let asked = questions(fleet);
         self.asked = asked.iter().map(|(run, asked)| (*run, asked.id)).collect();
+        self.behind = issues_behind(fleet);
         let taken =
             |row: &Row| self.filter.takes(row, held_because(row, fleet), || self.text(row, scene));
         let rows = rows(fleet, &asked).into_iter().filter(taken).collect();
@@ -112,7 +115,8 @@ impl QueuePane {
         };
         let more: Vec<String> = match selected.and_then(|at| self.lines.rows.get(at)) {
             Some(row) if height >= SECONDS && row.members == 0 => {
-                wrap(&self.text(row, scene).second(), width.saturating_sub(6))
+                let text = self.text(row, scene).second(row, &self.behind, scene.snapshot);
+                wrap(&text, width.saturating_sub(6))
             }
             _ => Vec::new(),
         };
