@@ -162,7 +162,7 @@ pub(super) mod tests {
     /// The longest that a part of a test may take.
     pub const LONG: Duration = Duration::from_secs(30);
 
-    /// A wedged host: it accepts every login, and opens a channel only once it is told to.
+    /// A wedged host. It accepts every login; it opens a channel when the test lets it.
     struct WedgedHost {
         asked: Arc<Notify>,
         opens: Arc<Notify>,

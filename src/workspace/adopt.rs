@@ -60,7 +60,7 @@ fn read_head(path: &Path) -> std::io::Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
     use std::process::Command;
     use std::sync::Arc;
@@ -74,7 +74,7 @@ mod tests {
     use crate::sandbox::Sandbox;
 
     #[derive(Debug)]
-    struct NoSandbox;
+    pub(in crate::workspace) struct NoSandbox;
 
     impl Sandboxes for NoSandbox {
         fn of(&self, _workspace: &Path) -> Result<Option<Sandbox>, String> {

@@ -153,7 +153,7 @@ fn loose(folder: &Path, name: &str, names: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::process::Command;
     use std::time::Duration;
 
@@ -161,7 +161,7 @@ mod tests {
     use crate::process::Supervisor;
     use crate::workspace::first_clone::FirstClone;
 
-    fn sh(dir: &Path, line: &str) -> String {
+    pub(in crate::workspace) fn sh(dir: &Path, line: &str) -> String {
         let us = "git() { command git -c user.name=a -c user.email=a@localhost \"$@\"; }; set -e; ";
         let out = Command::new("sh").args(["-c", &format!("{us}{line}")]).current_dir(dir).output();
         let out = out.unwrap();

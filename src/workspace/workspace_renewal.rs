@@ -209,34 +209,16 @@ async fn damage_of(git: &WalledGit, start: &Sha) -> Result<Option<String>, Works
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::process::Command;
     use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::process::Supervisor;
-    use crate::sandbox::Sandbox;
+    use crate::workspace::adopt::tests::NoSandbox;
     use crate::workspace::base::Base;
     use crate::workspace::first_clone::FirstClone;
     use crate::workspace::git::Git;
-    use crate::workspace::pool::Sandboxes;
-
-    #[derive(Debug)]
-    struct Unwalled;
-
-    impl Sandboxes for Unwalled {
-        fn of(&self, _workspace: &Path) -> Result<Option<Sandbox>, String> {
-            Ok(None)
-        }
-    }
-
-    fn sh(dir: &Path, line: &str) -> String {
-        let us = "git() { command git -c user.name=a -c user.email=a@localhost \"$@\"; }; set -e; ";
-        let out = Command::new("sh").args(["-c", &format!("{us}{line}")]).current_dir(dir).output();
-        let out = out.unwrap();
-        assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).trim().to_owned()
-    }
+    use crate::workspace::renewal::tests::sh;
 
     /// Opens the pool of a repository with one commit, as a life of afk does.
     async fn open(root: &Path, taken: &[&Path]) -> Pool {
@@ -254,7 +236,7 @@ mod tests {
         let (base, remote) = (dir.join("base.git"), remote.to_str().unwrap());
         let base = Base::open(&base, remote, "main", &git, clone).await.unwrap();
         let taken: BTreeSet<PathBuf> = taken.iter().map(|path| (*path).to_owned()).collect();
-        Pool::open(base, &dir, 0, Arc::new(Unwalled), taken).await.unwrap()
+        Pool::open(base, &dir, 0, Arc::new(NoSandbox), taken).await.unwrap()
     }
 
     fn set_aside(pool: &Pool) -> usize {

@@ -161,12 +161,8 @@ fn answer_goes_to_the_card_that_was_read_whoever_else_comes_or_answers() {
     }
 }
 
-#[test]
-fn text_that_was_typed_survives_a_lost_link() {
-    if !ssh_installed() {
-        return;
-    }
-    let ssh = asleep();
+/// Opens the card of the question, and types the reason of a denial without sending it.
+fn writes_a_denial(ssh: &Ssh) -> Terminal {
     let mut operator = ssh.terminal("operator", 80, 24);
     operator.shows("rm -r build");
     operator.keys("i");
@@ -176,6 +172,16 @@ fn text_that_was_typed_survives_a_lost_link() {
     operator.shows("Deny e1 (");
     operator.keys("not while the backup runs");
     operator.shows("not while the backup runs");
+    operator
+}
+
+#[test]
+fn text_that_was_typed_survives_a_lost_link() {
+    if !ssh_installed() {
+        return;
+    }
+    let ssh = asleep();
+    let mut operator = writes_a_denial(&ssh);
     operator.child.kill().unwrap();
     let mut again = ssh.terminal("operator", 80, 24);
     again.shows("rm -r build");
@@ -193,15 +199,7 @@ fn text_of_a_refused_answer_comes_back() {
         return;
     }
     let ssh = asleep();
-    let mut operator = ssh.terminal("operator", 80, 24);
-    operator.shows("rm -r build");
-    operator.keys("i");
-    operator.shows("e1 · permission");
-    operator.takes_answers();
-    operator.keys("d");
-    operator.shows("Deny e1 (");
-    operator.keys("not while the backup runs");
-    operator.shows("not while the backup runs");
+    let mut operator = writes_a_denial(&ssh);
     // The key is demoted before the answer is sent.
     ssh.edit_keys("role=\"operator\",", "");
     operator.keys("\r");
