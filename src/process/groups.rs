@@ -4,7 +4,7 @@
 //! A group is removed when its program's handle is dropped. One that still holds a process then,
 //! since a program left something behind, stays until its owner ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, OnceLock, RwLock};
 use std::time::Duration;
@@ -52,9 +52,17 @@ impl Groups {
             .collect()
     }
 
-    /// The processes in an owner's groups.
-    pub(super) fn members(&self, owner: &str) -> Vec<i32> {
-        self.of(owner).iter().flat_map(ProgramGroup::members).collect()
+    /// The processes in the groups of each owner.
+    pub(super) fn members_by_owner(&self) -> BTreeMap<String, BTreeSet<i32>> {
+        let groups: Vec<(ProgramGroup, String)> = {
+            let all = self.by_group.locked();
+            all.iter().map(|(group, state)| (group.clone(), state.owner.clone())).collect()
+        };
+        let mut found: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+        for (group, owner) in groups {
+            found.entry(owner).or_default().extend(group.members());
+        }
+        found
     }
 
     /// Whether an owner's programs and all that they left are gone.

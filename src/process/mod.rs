@@ -35,12 +35,13 @@ mod socket_owner;
 mod spec;
 mod supervisor;
 mod tree;
+mod usage;
 
 pub use children::ChildHandle;
 pub use spec::{Spec, StdinMode};
 pub(crate) use spec::{inherited, on_path};
 pub use supervisor::Supervisor;
-pub use tree::Usage;
+pub use usage::Usage;
 
 /// The environment names that mark a child.
 pub(crate) mod marks {

@@ -18,6 +18,7 @@ use super::children::{ChildHandle, awaited_when_settled};
 use super::groups::{ChildGroup, Groups};
 use super::orphans::OrphanTest;
 use super::spec::{Spec, StdinMode, inherited, on_path};
+use super::usage::LatestWalk;
 use super::{descriptors, launch, lineage, marks, procfs};
 use crate::lock::{LockExt, RwLockExt};
 
@@ -48,6 +49,7 @@ struct Inner {
     hidden: RwLock<Vec<PathBuf>>,
     folders: Mutex<OwnerFolders>,
     groups: Groups,
+    latest_walk: LatestWalk,
 }
 
 /// Starts children and ends their trees. A clone is cheap and shares everything.
@@ -64,7 +66,7 @@ impl Supervisor {
         let this = procfs::process(procfs::own_pid());
         let terminal = this.is_none_or(|this| this.terminal != 0);
         let (hidden, folders) = (RwLock::default(), Mutex::default());
-        let groups = Groups::default();
+        let (groups, latest_walk) = (Groups::default(), LatestWalk::default());
         let launcher = OnceLock::new();
         // The kernel clamps a niceness above 19.
         let niceness = getpriority_process(None).unwrap_or(0) + NICENESS;
@@ -79,6 +81,7 @@ impl Supervisor {
             hidden,
             folders,
             groups,
+            latest_walk,
         }))
     }
 
@@ -107,6 +110,10 @@ impl Supervisor {
 
     pub(super) fn groups(&self) -> &Groups {
         &self.0.groups
+    }
+
+    pub(super) fn latest_walk(&self) -> &LatestWalk {
+        &self.0.latest_walk
     }
 
     pub(super) fn grace(&self) -> Duration {

@@ -1,10 +1,10 @@
-//! Finds an owner's whole process tree, measures it, and ends it.
+//! Finds an owner's whole process tree, and ends it. `usage` measures the trees.
 //!
 //! A tree is: the processes with the owner's marks, those in the owner's control groups, the orphans
 //! that cleared their environment and live in one of the owner's folders, and the descendants of all.
 //! Left out are the children of a deploy command that has ended: they may stay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,21 +24,6 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 /// The time between two walks through `/proc` while processes end.
 const POLL: Duration = Duration::from_millis(10);
 
-/// The resources that the processes of an owner use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// The number of live processes.
-    pub processes: usize,
-    /// The lowest pid, which is mostly the root of the tree.
-    pub pid: Option<i32>,
-    /// CPU time so far, in clock ticks.
-    pub cpu_ticks: u64,
-    /// Resident memory, in bytes.
-    pub memory: u64,
-    /// The age of the youngest live process; none without one.
-    pub youngest: Option<Duration>,
-}
-
 /// How many processes an end took.
 struct EndCounts {
     /// Processes that received TERM.
@@ -48,47 +33,57 @@ struct EndCounts {
 }
 
 impl Supervisor {
-    fn is_marked(&self, process: &Process, owner: &str) -> bool {
-        self.is_ours(process) && process.has(marks::RUN, owner)
-    }
-
-    /// Whether an orphan without marks was this owner's: it is in one of the folders in which the
-    /// owner's children were started, or no other owner has a folder.
-    fn orphan_belongs_to(&self, process: &Process, owner: &str) -> bool {
-        let folders = self.folders();
-        let Some(cwd) = procfs::cwd(process.pid) else { return false };
-        let within = |all: &BTreeSet<PathBuf>| all.iter().any(|folder| cwd.starts_with(folder));
-        match folders.get(owner) {
-            Some(own) if within(own) => true,
-            // A deploy's children may stay; an orphan of no other owner lives in none of our
-            // folders.
-            Some(_) => folders.len() == 1,
-            None => false,
-        }
-    }
-
     /// All live processes but this one.
-    fn live_processes() -> Vec<Process> {
+    pub(super) fn live_processes() -> Vec<Process> {
         let own_pid = procfs::own_pid();
         procfs::processes().filter(|p| p.pid != own_pid && p.state != b'Z').collect()
     }
 
+    /// The processes that belong to each owner by themselves, not through their parents; see the module.
+    pub(super) fn roots(&self, all: &[Process]) -> BTreeMap<String, BTreeSet<i32>> {
+        let mut roots: BTreeMap<String, BTreeSet<i32>> = self.groups().members_by_owner();
+        let by_pid: HashMap<i32, &Process> = all.iter().map(|p| (p.pid, p)).collect();
+        for process in all.iter().filter(|p| self.is_ours(p)) {
+            if let Some(owner) = process.get(marks::RUN) {
+                roots.entry(owner.to_owned()).or_default().insert(process.pid);
+            }
+        }
+        for (owner, pid) in self.orphans_without_marks(all) {
+            roots.entry(owner).or_default().insert(pid);
+        }
+        for pids in roots.values_mut() {
+            pids.retain(|pid| by_pid.get(pid).is_none_or(|p| !self.may_stay(p, all)));
+        }
+        roots
+    }
+
+    /// The orphans that cleared their environment, each with every owner in one of whose folders it is. Where
+    /// one owner alone has folders, an orphan elsewhere is that owner's.
+    fn orphans_without_marks(&self, all: &[Process]) -> Vec<(String, i32)> {
+        let orphan_test = OrphanTest::of_this_process();
+        let is_unmarked = |p: &&Process| orphan_test.matches(p) && p.get(marks::STATE).is_none();
+        let mut orphans: Vec<&Process> = all.iter().filter(is_unmarked).collect();
+        if !orphans.is_empty() {
+            let awaited = awaited_when_settled();
+            orphans.retain(|p| !awaited.owners.contains_key(&p.pid));
+        }
+        let mut found = Vec::new();
+        for orphan in orphans {
+            let Some(cwd) = procfs::cwd(orphan.pid) else { continue };
+            let folders = self.folders();
+            // A deploy's children may stay; an orphan of no other owner lives in none of our folders.
+            let lives_in = |own: &BTreeSet<PathBuf>| {
+                folders.len() == 1 || own.iter().any(|folder| cwd.starts_with(folder))
+            };
+            let owners = folders.iter().filter(|(_, own)| lives_in(own));
+            found.extend(owners.map(|(owner, _)| (owner.clone(), orphan.pid)));
+        }
+        found
+    }
+
     /// All live processes of an owner's tree; see the module.
     fn tree(&self, owner: &str, all: &[Process]) -> Vec<Process> {
-        let mut members: BTreeSet<i32> =
-            all.iter().filter(|p| self.is_marked(p, owner)).map(|p| p.pid).collect();
-        let orphan_test = OrphanTest::of_this_process();
-        let awaited = awaited_when_settled().owners.clone();
-        members.extend(
-            all.iter()
-                .filter(|p| orphan_test.matches(p) && !awaited.contains_key(&p.pid))
-                .filter(|p| p.get(marks::STATE).is_none() && self.orphan_belongs_to(p, owner))
-                .map(|p| p.pid),
-        );
-        members.extend(self.groups().members(owner));
-        members.retain(|pid| {
-            all.iter().find(|p| p.pid == *pid).is_none_or(|p| !self.may_stay(p, all))
-        });
+        let mut members = self.roots(all).remove(owner).unwrap_or_default();
         loop {
             let more: Vec<i32> = all
                 .iter()
@@ -110,28 +105,6 @@ impl Supervisor {
                 .get(marks::LEADER)
                 .and_then(|pid| pid.parse::<i32>().ok())
                 .is_none_or(|leader| !all.iter().any(|p| p.pid == leader && self.is_ours(p)))
-    }
-
-    /// The resources that an owner's processes use now.
-    pub(crate) fn usage(&self, owner: &str) -> Usage {
-        self.usages(&[owner]).pop().unwrap_or_default()
-    }
-
-    /// The usage of several owners, in their order, from one walk through `/proc`.
-    pub(crate) fn usages(&self, owners: &[&str]) -> Vec<Usage> {
-        let all = Self::live_processes();
-        let used = owners.iter().map(|owner| {
-            let tree = self.tree(owner, &all);
-            let live = tree.iter().filter(|p| p.state != b'Z');
-            Usage {
-                youngest: live.map(procfs::age).min(),
-                processes: tree.len(),
-                pid: tree.iter().map(|p| p.pid).min(),
-                cpu_ticks: tree.iter().map(|p| p.cpu_ticks).sum(),
-                memory: tree.iter().map(|p| p.memory).sum(),
-            }
-        });
-        used.collect()
     }
 
     /// Ends an owner's whole tree: TERM, the grace, KILL, until no process is left. Returns the

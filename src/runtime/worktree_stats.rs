@@ -30,7 +30,10 @@ const GIT_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest that such a call may take.
 const GIT_DEADLINE: Duration = Duration::from_secs(10);
 /// The most such calls at the same time.
-const GIT_AT_ONCE: usize = 4;
+const GIT_AT_ONCE: usize = 2;
+/// How many times as long as a round of such calls took the pause after it is at least: the calls of a
+/// hundred workspaces must not take the machine from their agents.
+const GIT_PAUSE: u32 = 9;
 
 /// Starts measuring and reaping until the context is cancelled.
 pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
@@ -54,6 +57,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
     let mut before: BTreeMap<RunId, (Instant, u64)> = BTreeMap::new();
     let mut counted: BTreeMap<RunId, Instant> = BTreeMap::new();
     let mut asked: BTreeMap<RunId, Instant> = BTreeMap::new();
+    let mut pause_ends = Instant::now();
     loop {
         let wanted: Vec<(RunId, Option<String>, String)> = {
             let snapshot = snapshots.borrow_and_update();
@@ -84,6 +88,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
         let mut counts = Vec::new();
         for (run, worktree, upstream) in &wanted {
             if let Some(worktree) = worktree
+                && now >= pause_ends
                 && asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL)
             {
                 asked.insert(*run, now);
@@ -93,6 +98,9 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
         }
         let counts = futures::stream::iter(counts).buffer_unordered(GIT_AT_ONCE);
         let counts: Vec<Option<(RunId, ChangeCounts)>> = counts.collect().await;
+        if !counts.is_empty() {
+            pause_ends = Instant::now() + now.elapsed() * GIT_PAUSE;
+        }
         let changes: BTreeMap<RunId, ChangeCounts> = counts.into_iter().flatten().collect();
         let supervisor = context.supervisor.clone();
         let measured = tokio::task::spawn_blocking(move || {
