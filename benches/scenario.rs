@@ -3,9 +3,9 @@
 //! from the same run.
 //!
 //! Run it with `cargo bench --bench scenario`. `AFK_BENCH_IDLE_S` sets the idle time in seconds
-//! (30). `AFK_BENCH_BREAKGLASS` limits the bench to the start of `afk breakglass`. `AFK_BENCH_BASE`
-//! names another build of afk, whose figures stand beside this one's: the two take turns, key by key.
-//! `AFK_BENCH_PROGRAM` names a build of this afk in another profile than the bench's own.
+//! (30). `AFK_BENCH_ONLY` limits the bench to one part: `start`, `breakglass`, `rest`, `load` or `idle`.
+//! `AFK_BENCH_BASE` names another build of afk, whose figures stand beside this one's: the two take turns,
+//! key by key. `AFK_BENCH_PROGRAM` names a build of this afk in another profile than the bench's own.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,21 +35,30 @@ fn main() {
     let this = std::env::var("AFK_BENCH_PROGRAM").unwrap_or_else(|_| AFK.to_owned());
     let programs: Vec<&str> = std::iter::once(this.as_str()).chain(base.as_deref()).collect();
     println!("scenario                                   measured        floor     ratio     base");
-    if std::env::var_os("AFK_BENCH_BREAKGLASS").is_some() {
-        return breakglass_alone(&programs[..1]);
+    let only = std::env::var("AFK_BENCH_ONLY").ok();
+    let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wants("start") {
+        first_frame(&programs);
     }
-    first_frame(&programs);
-    // The first edition has no breakglass of its own to start.
-    breakglass_alone(&programs[..1]);
-    let few = fleet_that_rests(&programs, 300);
-    let many = fleet_that_rests(&programs, 10_000);
-    for (what, few, many) in
-        [("a key", few.key, many.key), ("a first frame", few.frame, many.frame)]
-    {
-        println!("{what} with 10,000 issues costs {:.2} times one with 300", many / few);
+    if wants("breakglass") {
+        // The first edition has no breakglass of its own to start.
+        breakglass_alone(&programs[..1]);
     }
-    keys_under_load(&programs);
-    idle(&this);
+    if wants("rest") {
+        let few = fleet_that_rests(&programs, 300);
+        let many = fleet_that_rests(&programs, 10_000);
+        for (what, few, many) in
+            [("a key", few.key, many.key), ("a first frame", few.frame, many.frame)]
+        {
+            println!("{what} with 10,000 issues costs {:.2} times one with 300", many / few);
+        }
+    }
+    if wants("load") {
+        keys_under_load(&programs);
+    }
+    if wants("idle") {
+        idle(&this);
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> (Duration, Duration) {
