@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{Builder, Rotation};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -18,6 +18,9 @@ use crate::error::{Failure, FailureKind};
 use crate::redact::RedactingWriter;
 use crate::trusted_file;
 
+/// The most lines that wait for a slow disk or reader; further ones are lost. Their places exist from the start:
+/// the 128,000 of the library took 4 MiB of each afk.
+const WAITING_LINES: usize = 16_384;
 /// The variable with the filter of the log.
 const FILTER: &str = "AFK_LOG";
 
@@ -45,6 +48,11 @@ impl Verbosity {
 #[derive(Debug)]
 pub(super) struct Log(#[allow(dead_code, reason = "only the drop matters")] Vec<WorkerGuard>);
 
+/// Writes lines on a thread of its own.
+fn non_blocking(to: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(to)
+}
+
 /// Starts to log into the state folder, and to standard error if `to_stderr`.
 pub(super) fn start(
     state: &Path,
@@ -63,12 +71,12 @@ pub(super) fn start(
         .max_log_files(config.keep_days)
         .build(state)
         .map_err(|error| unwritable(state, error))?;
-    let (file, guard) = tracing_appender::non_blocking(RedactingWriter::new(appender));
+    let (file, guard) = non_blocking(RedactingWriter::new(appender));
     let mut guards = vec![guard];
     let stderr = to_stderr.then(|| {
         // A reader that has stopped to read must not hold afk up, so lines may be lost here.
         let stderr = RedactingWriter::new(std::io::stderr());
-        let (writer, guard) = tracing_appender::non_blocking(stderr);
+        let (writer, guard) = non_blocking(stderr);
         guards.push(guard);
         layer(config.format, writer)
     });

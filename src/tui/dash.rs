@@ -9,7 +9,6 @@ use crossterm::event::{Event, KeyCode, KeyModifiers};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::clock::until_next_minute;
@@ -35,6 +34,7 @@ use crate::term::guard::{Guard, restore_on_panic};
 use crate::term::local;
 use crate::term::screen::Screen;
 use crate::term::wire::FrameWire;
+use crate::tui::widgets::lines;
 
 /// How long one run has the middle of the screen.
 const TURN: Duration = Duration::from_secs(8);
@@ -157,7 +157,7 @@ fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, dash: &Dash) {
             ),
         ]));
     }
-    frame.render_widget(Paragraph::new(lines), area);
+    lines::draw(frame, area, lines);
     ground::paint(frame.buffer_mut(), theme);
     plain_cells::settle(frame.buffer_mut(), theme.is_ascii());
 }

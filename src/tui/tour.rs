@@ -4,7 +4,6 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use super::action::{
     Action, CANCEL, HELP, INBOX, KILL_SWITCH, NEXT, OPEN, PALETTE, PREVIOUS, QUIT, SEARCH, STEER,
@@ -14,6 +13,7 @@ use super::keymap::{KeyContext, Keymap};
 use super::theme::{Theme, Tone};
 use super::widgets::span::piece;
 use super::widgets::text::wrap;
+use crate::tui::widgets::lines;
 
 /// Lines of a step at most.
 const LINES: usize = 4;
@@ -93,6 +93,6 @@ impl Tour {
     pub(crate) fn draw(self, frame: &mut Frame<'_>, area: Rect, keymap: &Keymap, theme: &Theme) {
         let lines = self.lines(area.width, keymap).into_iter();
         let line = |text| Line::from(piece(format!(" {text}"), theme, Tone::Accent));
-        frame.render_widget(Paragraph::new(lines.map(line).collect::<Vec<_>>()), area);
+        lines::draw(frame, area, lines.map(line));
     }
 }

@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Borders, Paragraph};
+use ratatui::widgets::{Block, Borders};
 
 use super::{App, Standing};
 use crate::core::model::command::Role;
@@ -17,6 +17,7 @@ use crate::tui::pane_id::PaneId;
 use crate::tui::past_keys;
 use crate::tui::plain_cells;
 use crate::tui::theme::Tone;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::text::fit;
 
 impl App {
@@ -51,7 +52,7 @@ impl App {
         if area.width < LEAST.0 || area.height < LEAST.1 {
             let (width, height) = (area.width, area.height);
             let text = format!("afk needs {}x{}, this is {width}x{height}", LEAST.0, LEAST.1);
-            frame.render_widget(Paragraph::new(text), area);
+            lines::draw(frame, area, [Line::from(text)]);
             return;
         }
         let places = self.places(snapshot.problems.len());

@@ -3,12 +3,12 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
 use crate::tui::action::{Action, UNDO};
 use crate::tui::keymap::{Binding, KeyContext, Keymap};
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{fit, width as columns};
 
@@ -41,7 +41,7 @@ impl Footer<'_> {
                 Tone::Accent,
             ))
         };
-        frame.render_widget(Paragraph::new(line), area);
+        lines::draw(frame, area, [line]);
     }
 
     /// The pressed keys, and the keys that can follow.

@@ -4,7 +4,6 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use crate::core::model::command::Role;
 use crate::core::model::time::Timestamp;
@@ -14,6 +13,7 @@ use crate::tui::action::{INBOX, KILL_SWITCH, PERMIT_MORE};
 use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::layout::PROBLEMS;
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{age, fit, time_of_day, width as columns};
 
@@ -120,7 +120,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, header: &Header<'_>) {
     if !alone {
         lines.push(facts(header, width));
     }
-    frame.render_widget(Paragraph::new(lines), area);
+    lines::draw(frame, area, lines);
 }
 
 /// The counts, in words and in few columns.
@@ -178,6 +178,6 @@ pub(crate) fn draw_problems(frame: &mut Frame<'_>, area: Rect, problems: &[Strin
         let y = area.y + u16::try_from(at).unwrap_or(0);
         let spot = Rect { y, height: 1, ..area };
         let line = Line::styled(text, theme.style(Tone::Alarm));
-        frame.render_widget(Paragraph::new(line), spot);
+        lines::draw(frame, spot, [line]);
     }
 }

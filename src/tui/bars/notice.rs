@@ -3,9 +3,10 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::{Clear, Paragraph};
+use ratatui::widgets::Clear;
 
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{column, fit, width as columns, wrap};
 
@@ -50,6 +51,6 @@ impl NoticeBand {
         };
         let area = Rect { x: body.x, y: body.bottom() - height, width, height };
         frame.render_widget(Clear, area);
-        frame.render_widget(Paragraph::new(lines.into_iter().map(line).collect::<Vec<_>>()), area);
+        lines::draw(frame, area, lines.into_iter().map(line));
     }
 }

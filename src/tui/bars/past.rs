@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use crate::core::model::time::Timestamp;
 use crate::core::query::landmark::LandmarkKind;
 use crate::journal::history::Landmark;
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::{column, fit, width};
 
@@ -48,7 +48,7 @@ impl PastBar<'_> {
         if area.height > 1 {
             lines.push(self.track(columns));
         }
-        frame.render_widget(Paragraph::new(lines), area);
+        lines::draw(frame, area, lines);
     }
 
     /// The journal as a line: the landmarks, the shown record, and the landmark there in words.

@@ -6,10 +6,10 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use crate::tui::pane_id::PaneId;
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::width as columns;
 
@@ -60,5 +60,5 @@ pub(crate) fn draw(
         .into_iter()
         .map(|(tab, focused)| piece(tab, theme, if focused { Tone::Selection } else { Tone::Dim }))
         .collect();
-    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+    lines::draw(frame, area, [Line::from(spans)]);
 }

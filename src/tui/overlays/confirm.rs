@@ -4,13 +4,13 @@ use crossterm::event::KeyEvent;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use crate::term::key::Key;
 use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::response::{Reaction, Response};
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{Heading, centred, framed};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
 
@@ -62,6 +62,6 @@ impl Overlay for ConfirmDialog {
         shown.extend(lines.into_iter().map(text));
         shown.push(Line::default());
         shown.push(Line::from(piece(" y Yes  any other key No", theme, Tone::Accent)));
-        frame.render_widget(Paragraph::new(shown), inner);
+        lines::draw(frame, inner, shown);
     }
 }

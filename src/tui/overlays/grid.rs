@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Borders, Paragraph};
+use ratatui::widgets::{Block, Borders};
 
 use crate::core::fleet::Fleet;
 use crate::core::model::id::RunId;
@@ -17,6 +17,7 @@ use crate::tui::run_actions::offered_on;
 use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::framed;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::empty;
 use crate::tui::widgets::text::fit;
@@ -161,7 +162,7 @@ impl Overlay for Grid {
         let inner = framed(frame, area, &format!("Grid{more}"), theme);
         if self.tiles.is_empty() {
             let lines = empty("no run is at work: their transcripts appear here", theme);
-            frame.render_widget(Paragraph::new(lines), inner);
+            lines::draw(frame, inner, lines);
             return;
         }
         let selected = self.at();
@@ -192,7 +193,7 @@ impl Overlay for Grid {
                 (None, []) => empty("nothing written yet", theme),
                 (None, lines) => lines.to_vec(),
             };
-            frame.render_widget(Paragraph::new(lines), inside);
+            lines::draw(frame, inside, lines);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph};
+use ratatui::widgets::Block;
 
 use super::card_guard::{CardGuard, NotYet};
 use super::inbox_keys::{ACKNOWLEDGE, ANSWER, APPROVE, APPROVE_RUN, CONTEXT, DENY, EDIT};
@@ -33,6 +33,7 @@ use crate::tui::run_actions::{is_frozen, look_again, offered_on};
 use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::framed;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::scroll::Scroll;
@@ -342,7 +343,7 @@ impl Overlay for Inbox {
             InboxRow::Question(id) => spans(*id, width, scene),
             InboxRow::Step(id) => outbox_row::spans(*id, width, scene),
         });
-        frame.render_widget(Paragraph::new(lines), areas.list);
+        lines::draw(frame, areas.list, lines);
         list.extent(rows, &self.cursor).draw(frame, areas.list, theme);
         let width = usize::from(areas.detail.width);
         let lines = match (self.selected(scene.snapshot), self.step(scene.snapshot)) {
@@ -370,7 +371,7 @@ impl Overlay for Inbox {
             piece(note, theme, tone),
             piece(theme.marks.link.repeat(rest), theme, Tone::Border),
         ]);
-        frame.render_widget(Paragraph::new(line), rule);
+        lines::draw(frame, rule, [line]);
         self.scroll.draw(frame, areas.detail, &lines, theme);
     }
 }

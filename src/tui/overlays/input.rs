@@ -5,7 +5,6 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 use tui_textarea::TextArea;
 
 use crate::core::model::command::Command;
@@ -14,6 +13,7 @@ use crate::tui::component::{Component, Overlay, Scene};
 use crate::tui::response::{Prompt, PromptSize, Reaction, Response, Submit};
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{Heading, centred, framed};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::piece;
 use crate::tui::widgets::text::wrap;
 
@@ -124,12 +124,12 @@ impl Overlay for TextInput {
         let above = u16::try_from(about.len()).unwrap_or(0);
         let inner = framed(frame, centred(area, 72, above + rows), &heading.title, theme);
         let above = above.min(inner.height.saturating_sub(2));
-        frame.render_widget(Paragraph::new(about), Rect { height: above, ..inner });
+        lines::draw(frame, Rect { height: above, ..inner }, about);
         let rest = inner.height.saturating_sub(above);
         let text = Rect { y: inner.y + above, height: rest.saturating_sub(1), ..inner };
         frame.render_widget(&self.area, text);
         let last = inner.bottom().saturating_sub(1);
         let below = Rect { y: last, height: 1.min(inner.height), ..inner };
-        frame.render_widget(Paragraph::new(Line::from(piece(help, theme, Tone::Dim))), below);
+        lines::draw(frame, below, [Line::from(piece(help, theme, Tone::Dim))]);
     }
 }

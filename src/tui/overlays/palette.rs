@@ -6,7 +6,6 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use crate::core::model::untrusted::clean_line;
 use crate::term::key::Key;
@@ -16,6 +15,7 @@ use crate::tui::keymap::{KeyContext, Keymap};
 use crate::tui::response::{Reaction, Response};
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::{centred, framed};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::list::{List, first_row};
 use crate::tui::widgets::scrollbar::Extent;
 use crate::tui::widgets::span::piece;
@@ -95,7 +95,7 @@ impl Overlay for Palette {
             piece("> ", theme, Tone::Accent),
             piece(self.text.clone(), theme, Tone::Text),
         ]);
-        frame.render_widget(Paragraph::new(prompt), Rect { height: 1.min(inner.height), ..inner });
+        lines::draw(frame, Rect { height: 1.min(inner.height), ..inner }, [prompt]);
         let found = matches(&self.text, scene.keymap);
         let height = inner.height.saturating_sub(1);
         let list = List {
@@ -111,7 +111,7 @@ impl Overlay for Palette {
             vec![piece(format!("{:<40} {key}", action.label()), theme, Tone::Text)]
         });
         let area = Rect { y: inner.y + 1, height, ..inner };
-        frame.render_widget(Paragraph::new(lines), area);
+        lines::draw(frame, area, lines);
         let first = first_row(selected, found.len(), usize::from(height));
         let extent = Extent { first, shown: usize::from(height), all: found.len() };
         extent.draw(frame, area, theme);

@@ -4,7 +4,7 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Paragraph};
+use ratatui::widgets::Block;
 
 use crate::core::model::plural::plural;
 use crate::tui::action::{Action, BACK, COPY, HELP, PAGE_DOWN};
@@ -18,6 +18,7 @@ use crate::tui::run_actions::{self, offered_on};
 use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
 use crate::tui::widgets::boxes::framed;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::marks::diff_role;
 use crate::tui::widgets::span::{empty, piece};
 use crate::tui::widgets::text::{fit, wrap_marked};
@@ -319,7 +320,7 @@ impl Overlay for ReviewView {
         let room = usize::from(area.width).saturating_sub(4);
         let title = fit(&format!("Diff of {run}{waiting}{place}"), room, scene.theme.marks.cut);
         let inner = framed(frame, area, &title, scene.theme);
-        frame.render_widget(Paragraph::new(self.shown.clone()), inner);
+        lines::draw(frame, inner, &self.shown);
     }
 }
 

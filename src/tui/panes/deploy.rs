@@ -4,7 +4,6 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Span;
-use ratatui::widgets::Paragraph;
 
 use crate::core::model::activity::Activity;
 use crate::core::model::id::Repo;
@@ -24,6 +23,7 @@ use crate::tui::response::{Dialog, Response, TextView};
 use crate::tui::run_actions::offered;
 use crate::tui::subject::Subject;
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widgets::lines;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::verdict_mark;
 use crate::tui::widgets::span::piece;
@@ -106,7 +106,7 @@ impl Pane for DeployPane {
         };
         let width = usize::from(area.width);
         let lines = list.around(&rows, &self.cursor, |repo| spans(repo, width, scene));
-        frame.render_widget(Paragraph::new(lines), area);
+        lines::draw(frame, area, lines);
         list.extent(&rows, &self.cursor).draw(frame, area, scene.theme);
     }
 

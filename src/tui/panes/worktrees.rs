@@ -3,7 +3,6 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Span;
-use ratatui::widgets::Paragraph;
 
 use crate::core::model::id::RunId;
 use crate::journal::transcript::Store;
@@ -16,6 +15,7 @@ use crate::tui::response::{Reaction, Response};
 use crate::tui::run_actions::offered;
 use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::list::{Cursor, List};
 use crate::tui::widgets::marks::run_mark;
 use crate::tui::widgets::span::piece;
@@ -97,7 +97,7 @@ impl Pane for WorktreesPane {
         };
         let width = usize::from(area.width);
         let lines = list.around(&rows, &self.cursor, |id| spans(*id, width, scene));
-        frame.render_widget(Paragraph::new(lines), area);
+        lines::draw(frame, area, lines);
         list.extent(&rows, &self.cursor).draw(frame, area, scene.theme);
     }
 

@@ -3,8 +3,8 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
+use super::lines;
 use super::scrollbar::Extent;
 use crate::core::model::plural::plural;
 use crate::tui::motion::Motion;
@@ -70,17 +70,16 @@ impl Scroll {
     ) {
         let height = usize::from(area.height);
         self.fit(lines.len(), height);
-        let shown: Vec<_> = lines.iter().skip(self.first).take(height).cloned().collect();
+        let shown = lines.iter().skip(self.first);
         let below = lines.len().saturating_sub(self.first + height);
-        frame.render_widget(Paragraph::new(shown), area);
+        lines::draw(frame, area, shown);
         Extent { first: self.first, shown: height, all: lines.len() }.draw(frame, area, theme);
         if below > 0 {
             let text = format!(" {} below ", plural(below, "line"));
             let width = u16::try_from(text.len()).unwrap_or(0).min(area.width);
             let spot = Rect { x: area.right() - width, y: area.bottom(), width, height: 1 };
             let spot = spot.intersection(frame.area());
-            frame
-                .render_widget(Paragraph::new(Line::styled(text, theme.style(Tone::Accent))), spot);
+            lines::draw(frame, spot, [Line::styled(text, theme.style(Tone::Accent))]);
         }
     }
 }

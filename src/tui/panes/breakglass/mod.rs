@@ -18,7 +18,6 @@ use crossterm::event::KeyEvent;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use self::actions::{
     ARM, BREAKGLASS, CAPTURE_DIFF, CONSOLE, CONSOLE_CLOSE, CONSOLE_LEAVE, CONSOLE_PASTE,
@@ -45,6 +44,7 @@ use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::request::Request;
 use crate::tui::response::{Dialog, Prompt, Reaction, Response, TextView};
 use crate::tui::theme::Tone;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::list::{Cursor, List, first_row};
 use crate::tui::widgets::scrollbar::Extent;
 use crate::tui::widgets::span::piece;
@@ -445,7 +445,7 @@ impl Pane for BreakglassPane {
             shown.draw(frame, area, scene, (&resume, &leave));
         } else {
             let (lines, rows, extent) = self.lines(area, scene);
-            frame.render_widget(Paragraph::new(lines), area);
+            lines::draw(frame, area, lines);
             extent.draw(frame, rows, scene.theme);
         }
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 use tokio::sync::mpsc;
 
 use super::replay::Replay;
@@ -21,6 +20,7 @@ use crate::term::encode;
 use crate::tui::component::Scene;
 use crate::tui::motion::Motion;
 use crate::tui::theme::Tone;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::text::fit;
 
 /// The most bytes of replies to a shell's queries in each [`ANSWER_PERIOD`]. A program asks a few times
@@ -332,7 +332,7 @@ impl Terminal {
         if let Some((text, tone)) = line {
             let text = fit(&text, usize::from(area.width), theme.marks.cut);
             let spot = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
-            frame.render_widget(Paragraph::new(Line::styled(text, theme.style(tone))), spot);
+            lines::draw(frame, spot, [Line::styled(text, theme.style(tone))]);
         }
     }
 }

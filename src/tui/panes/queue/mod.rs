@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use self::columns::{Columns, IssuesBehind, RowText, issues_behind};
 use self::filter::{FIELDS, Filter};
@@ -28,6 +27,7 @@ use crate::tui::response::{Dialog, Prompt, Response, TextView};
 use crate::tui::run_actions::offered;
 use crate::tui::subject::Subject;
 use crate::tui::theme::Tone;
+use crate::tui::widgets::lines::draw as draw_lines;
 use crate::tui::widgets::list::{Cursor, List, first_row};
 use crate::tui::widgets::scrollbar::Extent;
 use crate::tui::widgets::span::{empty, piece};
@@ -312,7 +312,7 @@ impl Pane for QueuePane {
             [] => empty("no row has these words; <Esc> shows all again", theme),
             shown => shown.iter().map(line).collect(),
         };
-        frame.render_widget(Paragraph::new(lines), area);
+        draw_lines(frame, area, lines);
         Extent { first: self.first, shown: self.shown.len(), all: self.all }
             .draw(frame, area, theme);
     }

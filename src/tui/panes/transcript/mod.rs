@@ -11,7 +11,6 @@ use std::io;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
 
 use self::search::SearchStep;
 use self::window::Window;
@@ -28,6 +27,7 @@ use crate::tui::pane_id::{Column, PaneId, Slot};
 use crate::tui::response::{Prompt, Reaction, Response};
 use crate::tui::run_actions::offered_on;
 use crate::tui::subject::Subject;
+use crate::tui::widgets::lines;
 use crate::tui::widgets::span::empty;
 
 pub(crate) const ID: PaneId = PaneId::new(
@@ -227,10 +227,6 @@ impl Pane for TranscriptPane {
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
-        let lines = match self.window.lines() {
-            [] => empty(&nothing(scene), scene.theme),
-            lines => lines.to_vec(),
-        };
         let (above, below) = self.window.pinned();
         let height = |lines: &[Line<'static>]| u16::try_from(lines.len()).unwrap_or(u16::MAX);
         let [top, middle, bottom] = Layout::vertical([
@@ -239,9 +235,12 @@ impl Pane for TranscriptPane {
             Constraint::Length(height(below)),
         ])
         .areas(area);
-        frame.render_widget(Paragraph::new(above.to_vec()), top);
-        frame.render_widget(Paragraph::new(lines), middle);
-        frame.render_widget(Paragraph::new(below.to_vec()), bottom);
+        lines::draw(frame, top, above);
+        match self.window.lines() {
+            [] => lines::draw(frame, middle, empty(&nothing(scene), scene.theme)),
+            shown => lines::draw(frame, middle, shown),
+        }
+        lines::draw(frame, bottom, below);
         self.window.extent().draw(frame, area, scene.theme);
     }
 
