@@ -1,7 +1,8 @@
 //! From a snapshot and the cockpit's state to a frame.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
+use ratatui::layout::{Margin, Rect};
+use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
 
@@ -136,12 +137,27 @@ impl App {
         let title = format!(" {} {} ", at + 1, self.panes[at].title(&scene));
         let (border, name) =
             if focused { (Tone::BorderFocus, Tone::Title) } else { (Tone::Border, Tone::Dim) };
-        let block = Block::new()
-            .borders(Borders::ALL)
-            .border_style(theme.style(border))
-            .title(Line::styled(fit(&title, room, theme.marks.cut), theme.style(name)));
-        let inner = block.inner(area);
-        frame.render_widget(block, area);
+        let name = Line::styled(fit(&title, room, theme.marks.cut), theme.style(name));
+        draw_frame(frame, area, theme.style(border), name);
+        let inner = area.inner(Margin::new(1, 1));
         self.panes[at].draw(frame, inner, &scene);
     }
+}
+
+/// Draws the borders of a pane, edge by edge: a block that has an inside styles each of its cells.
+fn draw_frame(frame: &mut Frame<'_>, area: Rect, style: Style, title: Line<'_>) {
+    let sides = Borders::LEFT | Borders::RIGHT;
+    let row = |y| Rect { y, height: area.height.min(1), ..area };
+    let column = |x| Rect { x, width: area.width.min(1), ..area };
+    let last = (area.right().saturating_sub(1), area.bottom().saturating_sub(1));
+    let edges = [
+        (Borders::LEFT, column(area.x)),
+        (Borders::RIGHT, column(last.0)),
+        (Borders::BOTTOM | sides, row(last.1)),
+    ];
+    for (borders, edge) in edges {
+        frame.render_widget(Block::new().borders(borders).border_style(style), edge);
+    }
+    let top = Block::new().borders(Borders::TOP | sides).border_style(style).title(title);
+    frame.render_widget(top, row(area.y));
 }
