@@ -15,6 +15,7 @@ impl Config {
     /// Returns [`ConfigError::Meaning`] for the first key that doesn't fit.
     pub fn check(&self) -> Result<(), ConfigError> {
         ranges::check(self)?;
+        self.check_traces()?;
         self.check_allowlist()?;
         self.log.check().map_err(|error| error.within("log"))?;
         self.journal.check().map_err(|error| error.within("journal"))?;
@@ -68,6 +69,17 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A section that would do nothing is an error, like an unknown key.
+    fn check_traces(&self) -> Result<(), ConfigError> {
+        let Some(traces) = &self.traces else { return Ok(()) };
+        if !cfg!(feature = "traces") {
+            let message = "this afk was built without traces: remove the section, or build afk with \
+                           `cargo install --locked --path . --features traces`";
+            return Err(ConfigError::meaning("traces", message));
+        }
+        traces.check().map_err(|error| error.within("traces"))
     }
 
     fn check_allowlist(&self) -> Result<(), ConfigError> {

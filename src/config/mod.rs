@@ -72,7 +72,9 @@ use presence::PresenceConfig;
 use repos::{LabelsConfig, RepositoryConfig, TrackerConfig, TrackerKind};
 use sandbox::SandboxConfig;
 use service::ServiceConfig;
-use services::{GitHubConfig, KubernetesConfig, LokiConfig, VaultConfig, WoodpeckerConfig};
+use services::{
+    GitHubConfig, KubernetesConfig, LokiConfig, TracesConfig, VaultConfig, WoodpeckerConfig,
+};
 use ui::{SshConfig, UiConfig};
 
 use crate::core::model::id::{Actor, Repo};
@@ -135,6 +137,8 @@ pub struct Config {
     pub vault: Option<VaultConfig>,
     /// The Loki server that receives log lines.
     pub loki: Option<LokiConfig>,
+    /// The collector that receives each run as a trace.
+    pub traces: Option<TracesConfig>,
     /// The sources of the kill switch and other controls, beside the environment.
     pub control: ControlConfig,
     /// The looks of the cockpit.
@@ -185,6 +189,7 @@ impl Default for Config {
             kubernetes: KubernetesConfig::default(),
             vault: None,
             loki: None,
+            traces: None,
             control: ControlConfig::default(),
             ui: UiConfig::default(),
             ssh: SshConfig::default(),

@@ -114,6 +114,7 @@ fn addresses(config: &Config) -> Result<(), ConfigError> {
         of("woodpecker.address", config.woodpecker.as_ref().map(|section| &section.address)),
         of("vault.address", config.vault.as_ref().map(|section| &section.address)),
         of("loki.address", config.loki.as_ref().map(|section| &section.address)),
+        of("traces.endpoint", config.traces.as_ref().map(|section| &section.endpoint)),
         of("github.git", config.github.as_ref().and_then(|section| section.git.as_ref())),
     ];
     for (key, address) in all.into_iter().flatten().chain(sinks) {
@@ -156,6 +157,11 @@ fn references(config: &Config) -> Result<(), ConfigError> {
     }
     all.push(("woodpecker.token".into(), config.woodpecker.as_ref().map(|section| &section.token)));
     all.push(("loki.token".into(), config.loki.as_ref().and_then(|s| s.token.as_ref())));
+    if let Some(traces) = &config.traces {
+        all.push(("traces.token".into(), traces.token.as_ref()));
+        let headers = traces.headers.iter();
+        all.extend(headers.map(|(name, r)| (format!("traces.headers.{name}"), Some(r))));
+    }
     all.push(("presence.token".into(), config.presence.token.as_ref()));
     all.push(("journal.anchor_key".into(), config.journal.anchor_key.as_ref()));
     for (name, token) in &config.http.tokens {

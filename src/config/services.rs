@@ -1,10 +1,11 @@
-//! The sections of the services that afk talks to: GitHub, Woodpecker, Kubernetes, Vault and Loki.
+//! The sections of the services that afk talks to: GitHub, Woodpecker, Kubernetes, Vault, Loki and a
+//! collector of traces.
 //! The runtime builds the adapters from them (`runtime::services`), and rebuilds an adapter when its
 //! section changes.
 //!
 //! A *reference to a secret* is `env:NAME`, `file:/path` or `vault:…`; the value never stands here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -141,6 +142,43 @@ pub struct LokiConfig {
     pub token: Option<String>,
 }
 
+/// `[traces]`: each run as a trace of OpenTelemetry. Only an afk that was built with the feature `traces` takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TracesConfig {
+    /// The address of a collector that takes OTLP over HTTP; `/v1/traces` may be left out.
+    pub endpoint: String,
+    /// A bearer token, as a reference to a secret.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// Further headers by their names; each value is a reference to a secret.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+impl TracesConfig {
+    /// The address that traces are sent to.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let endpoint = self.endpoint.trim_end_matches('/');
+        if endpoint.ends_with("/v1/traces") {
+            endpoint.to_owned()
+        } else {
+            format!("{endpoint}/v1/traces")
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self.headers.keys().find(|name| http::HeaderName::try_from(*name).is_err()) {
+            Some(name) => {
+                let message = format!("{name:?} is not the name of a header");
+                Err(ConfigError::meaning("headers", message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +192,14 @@ mod tests {
         assert_eq!(host("https://api.github.com"), "https://github.com");
         assert_eq!(host("https://ghe.acme.com/api/v3/"), "https://ghe.acme.com");
         assert_eq!(host("http://127.0.0.1:7700"), "http://127.0.0.1:7700");
+    }
+
+    #[test]
+    fn address_of_traces_has_the_path_of_otlp_once() {
+        for endpoint in ["http://a:4318", "http://a:4318/", "http://a:4318/v1/traces"] {
+            let text = format!("endpoint = '{endpoint}'");
+            let config: TracesConfig = toml::from_str(&text).unwrap();
+            assert_eq!(config.address(), "http://a:4318/v1/traces");
+        }
     }
 }

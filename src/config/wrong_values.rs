@@ -88,6 +88,7 @@ fn wrong_value_of_the_configuration_names_place_cause_and_mend() {
         ("[woodpecker]\naddress = 'ci'\ntoken = 'env:T'", "2:11", "http:// or https://"),
         ("[vault]\naddress = 'vault:8200'", "2:11", "http:// or https://"),
         ("[loki]\naddress = 'loki'", "2:11", "http:// or https://"),
+        ("[traces]\nendpoint = 'localhost:4318'", "2:12", "http:// or https://"),
         ("[leader]\nlease = 'afk'", "2:9", "should be namespace/name"),
         ("[control]\nconfig_map = 'afk'", "2:14", "should be namespace/name"),
         ("[notify.sinks.a]\nkind = 'command'\ncommand = []", "3:11", "names no program"),
@@ -101,6 +102,7 @@ fn wrong_value_of_the_configuration_names_place_cause_and_mend() {
         // Secrets that stand where a reference belongs.
         ("[github]\ntoken = 'ghp_0123456789'", "2:9", "env:NAME, file:/path or vault:"),
         ("[http.tokens.a]\nsecret = 'hunter2-hunter2'", "2:10", "env:NAME, file:/path or vault:"),
+        ("[traces]\nendpoint = 'http://a'\nheaders = { key = 'k-1' }", "3:19", "env:NAME"),
         ("[agents.x]\npreset = 'claude'\nsecrets = { K = 'sk-1' }", "3:17", "env:NAME"),
         // Rules between sections.
         ("allowlist = ['a/b']", "1:13", "a/b has no [repos.\"a/b\"]"),
@@ -126,6 +128,25 @@ fn wrong_value_of_the_configuration_names_place_cause_and_mend() {
         assert!(line.starts_with(&format!("/afk.toml:{place}")), "{text:?} gave {line:?}");
         assert!(line.contains(cause), "{text:?} gave {line:?}");
     }
+}
+
+#[cfg(not(feature = "traces"))]
+#[test]
+fn build_without_traces_refuses_their_section_and_names_the_build_that_has_them() {
+    let line = of_config("[traces]\nendpoint = 'http://127.0.0.1:4318'");
+    assert!(line.starts_with("/afk.toml:1:2: traces: this afk was built without"), "{line:?}");
+    assert!(line.contains("`cargo install --locked --path . --features traces`"), "{line:?}");
+}
+
+#[cfg(feature = "traces")]
+#[test]
+fn build_with_traces_takes_their_section_and_checks_names_of_headers() {
+    let line = of_config("[traces]\nendpoint = 'http://a'\nheaders = { 'a b' = 'env:A' }");
+    assert!(line.starts_with("/afk.toml:3:"), "{line:?}");
+    assert!(line.contains("traces.headers: \"a b\" is not the name of a header"), "{line:?}");
+    let text = "endpoint = 'http://127.0.0.1:4318'\nheaders = { x-team = 'env:A' }";
+    let traces = toml::from_str(text).unwrap();
+    Config { traces: Some(traces), ..Config::default() }.check().unwrap();
 }
 
 #[test]

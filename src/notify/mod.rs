@@ -1,15 +1,19 @@
 //! Notices for the operator: a line and a sound in attached terminals, and messages to the sinks of
-//! `[notify]`, whose answers table T10 judges. Loki's log lines are sent from here as well.
+//! `[notify]`, whose answers table T10 judges. Loki's log lines and the traces of runs are sent
+//! from here as well.
 //!
 //! ```text
 //! core → outbox step → runtime::delivery ┬→ terminal_notice → attached clients
 //!                                       └→ Sinks::send → ntfy, slack, webhook, command → SendOutcome
 //! journal → runtime::loki → LokiBuffer → loki::push
+//! journal → runtime::traces → RunTrace → otlp::push
 //! ```
 
 mod command;
 pub mod loki;
 mod ntfy;
+#[cfg(feature = "traces")]
+pub(crate) mod otlp;
 mod slack;
 pub mod terminal;
 mod webhook;

@@ -402,8 +402,8 @@ const fn subject(event: &Event) -> Option<RunId> {
     }
 }
 
-/// The end of a turn as the value of a label.
-const fn end_word(end: &TurnEnd) -> &'static str {
+/// The end of a turn as the value of a label or an attribute.
+pub(super) const fn end_word(end: &TurnEnd) -> &'static str {
     match end {
         TurnEnd::Done => "done",
         TurnEnd::Blocked { .. } => "blocked",

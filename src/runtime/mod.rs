@@ -30,6 +30,7 @@
 //! - `baseline_watch`: tests new commits of upstreams before a run needs it
 //! - `wall`: what programs that aren't ours can reach
 //! - `worktree_stats`, `presence`, `claims`, `loki`: measurements and reports beside the journal
+//! - `traces`: each run as a trace of OpenTelemetry, with the feature of that name
 //! - `event_log`, `metrics`: the journal's events as lines of the log and as counters
 //! - `leader`, `follower`: several afk on one journal
 //! - `breakglass`: verbs and shells, also while the journal can't be written
@@ -75,6 +76,8 @@ mod snapshot;
 mod startup;
 mod tasks;
 mod temporary_state;
+#[cfg(feature = "traces")]
+mod traces;
 mod tracker_watch;
 mod wall;
 mod workspaces;

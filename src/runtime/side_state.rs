@@ -37,6 +37,9 @@ pub(crate) enum ProblemSource {
     Journal,
     /// Loki does not accept lines.
     Loki,
+    /// The collector does not accept traces.
+    #[cfg(feature = "traces")]
+    Traces,
     /// Programs run without a wall, or can't run at all.
     Sandbox,
     /// A service can't be built from the new configuration.

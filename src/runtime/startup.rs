@@ -22,6 +22,8 @@ use super::follower::Follower;
 use super::setup::Setup;
 use super::side_state::ProblemSource;
 use super::temporary_state::TemporaryState;
+#[cfg(feature = "traces")]
+use super::traces;
 use super::{
     Context, Handle, baseline_watch, breakglass, claims, config_watch, control, loki, presence,
     tasks, tracker_watch, wall, worktree_stats,
@@ -72,6 +74,9 @@ pub struct Runtime {
     supervisor: Option<Supervisor>,
     /// The state folder of breakglass whose journal is in memory; removed at the end.
     temporary: Option<TemporaryState>,
+    /// Sends the traces of runs until the stop; a follower and breakglass alone have none.
+    #[cfg(feature = "traces")]
+    traces: Option<traces::TraceTasks>,
 }
 
 impl Runtime {
@@ -149,7 +154,15 @@ impl Runtime {
         config_watch::start(&context, source, tokio::sync::mpsc::channel(1).0);
         let follower = Follower { context, publish, inputs, urgent, leader, fleet, seq: 0 };
         let task = tokio::spawn(follower.run());
-        Ok(Self { handle, cancel, task, supervisor: None, temporary: None })
+        Ok(Self {
+            handle,
+            cancel,
+            task,
+            supervisor: None,
+            temporary: None,
+            #[cfg(feature = "traces")]
+            traces: None,
+        })
     }
 
     async fn begin(
@@ -202,6 +215,9 @@ impl Runtime {
         };
         let writer = Writer::start_anchored(journal, anchor).map_err(io)?;
         breakglass::start(&context);
+        #[cfg(feature = "traces")]
+        let traces =
+            (mode == Mode::Whole).then(|| traces::start(&context, &fleet, snapshots.clone()));
         let breakglass_only = match mode {
             Mode::BreakglassOnly { journal_error } => {
                 if let Some(error) = journal_error {
@@ -228,7 +244,15 @@ impl Runtime {
         let event_loop =
             EventLoop::new(context, fleet, seq, writer, publish, urgent, breakglass_only);
         let task = tokio::spawn(event_loop.run(inputs));
-        Ok(Self { handle, cancel, task, supervisor: Some(supervisor), temporary: None })
+        Ok(Self {
+            handle,
+            cancel,
+            task,
+            supervisor: Some(supervisor),
+            temporary: None,
+            #[cfg(feature = "traces")]
+            traces,
+        })
     }
 
     /// What ends the children at the stop; a follower has none.
@@ -245,6 +269,11 @@ impl Runtime {
         }
         if let Some(supervisor) = self.supervisor {
             supervisor.end_orphans().await;
+        }
+        // Runs can end in the loop's last batch.
+        #[cfg(feature = "traces")]
+        if let Some(traces) = self.traces {
+            traces.finish().await;
         }
         drop(self.temporary);
     }

@@ -268,6 +268,11 @@ async fn services(config: &Config, checkup: &mut Checkup) {
     if let Some(token) = config.loki.as_ref().and_then(|loki| loki.token.as_ref()) {
         references.push(("loki".into(), token));
     }
+    if let Some(traces) = &config.traces {
+        references.extend(traces.token.iter().map(|token| ("traces".into(), token)));
+        let headers = traces.headers.iter();
+        references.extend(headers.map(|(name, value)| (format!("header {name} of traces"), value)));
+    }
     for (name, sink) in &config.notify.sinks {
         match sink {
             SinkConfig::Ntfy { token: Some(secret), .. }

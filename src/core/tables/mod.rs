@@ -14,7 +14,7 @@
 //! | T6, T7 | [`image`], [`rollout`], [`pod`], [`soak`] | a rollout on Kubernetes |
 //! | T8 | [`job`] | a Kubernetes Job |
 //! | T9 | [`answer`] | a response of GitHub's API |
-//! | T10 | [`sink`] | a response of a notice sink or of Vault |
+//! | T10 | [`sink`] | a response of a notice sink, of a collector of traces or of Vault |
 //! | T11 | [`gate`] | the commits of a run before their push |
 //! | | `permission`, [`guardrail`] | an agent's permission request |
 //! | | `breakglass_agent` | a call of the breakglass agent |

@@ -1,5 +1,5 @@
-//! Decision table T10: how afk proceeds after a response of a notice sink, and of Vault for a
-//! secret. Called by `notify` and `secrets`.
+//! Decision table T10: how afk proceeds after a response of a notice sink or a collector of traces, and
+//! of Vault for a secret. Called by `notify` and `secrets`.
 
 /// The next action for a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,17 @@ pub fn loki(status: u16, retry_after: Option<i64>) -> SinkOutcome {
     }
 }
 
+/// The row for a collector of OTLP over HTTP, whose specification names the statuses that are retried.
+#[must_use]
+pub fn otlp(status: u16, retry_after: Option<i64>) -> SinkOutcome {
+    match status {
+        200..300 => SinkOutcome::Done,
+        401 | 403 | 404 => SinkOutcome::DropAndDisable,
+        429 | 502..=504 => SinkOutcome::Retry(retry_after.unwrap_or(10)),
+        _ => SinkOutcome::Drop,
+    }
+}
+
 /// The next action after a response of Vault or `OpenBao`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VaultOutcome {
@@ -117,6 +128,12 @@ mod tests {
         assert_eq!(loki(400, None), SinkOutcome::Drop);
         assert_eq!(loki(429, Some(3)), SinkOutcome::Retry(3));
         assert_eq!(loki(503, None), SinkOutcome::Retry(10));
+        assert_eq!(otlp(200, None), SinkOutcome::Done);
+        assert_eq!(otlp(400, None), SinkOutcome::Drop);
+        assert_eq!(otlp(404, None), SinkOutcome::DropAndDisable);
+        assert_eq!(otlp(429, Some(3)), SinkOutcome::Retry(3));
+        assert_eq!(otlp(500, None), SinkOutcome::Drop);
+        assert_eq!(otlp(503, None), SinkOutcome::Retry(10));
         assert_eq!(vault(200, false), VaultOutcome::Take);
         assert_eq!(vault(403, false), VaultOutcome::LogIn);
         assert_eq!(vault(404, true), VaultOutcome::Deleted);
