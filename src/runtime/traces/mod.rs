@@ -61,7 +61,7 @@ pub(super) fn start(
     let end = CancellationToken::new();
     let (queue, traces) = mpsc::channel(WAITING);
     let lost = Arc::new(AtomicU64::new(0));
-    let follower = Follower {
+    let follower = TraceFollower {
         fold: TraceFold::new(&context.journal_id, fleet),
         // Subscribed before the event loop begins, so that no batch is missed.
         batches: context.batches.subscribe(),
@@ -95,7 +95,7 @@ impl TraceTasks {
 }
 
 /// The task that folds batches.
-struct Follower {
+struct TraceFollower {
     fold: TraceFold,
     context: Arc<Context>,
     batches: broadcast::Receiver<Batch>,
@@ -105,7 +105,7 @@ struct Follower {
     end: CancellationToken,
 }
 
-impl Follower {
+impl TraceFollower {
     async fn run(mut self) {
         loop {
             let received = tokio::select! {

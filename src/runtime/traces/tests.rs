@@ -28,6 +28,7 @@ use crate::core::model::id::{Actor, IssueKey, Repo, RunId, Sha};
 use crate::core::model::run::{Outcome, Work};
 use crate::core::model::stage::Phase;
 use crate::core::model::time::Timestamp;
+use crate::journal::{Journal, JournalRecord};
 use crate::notify::otlp::{AttributeValue, RunTrace, SpanStatus, TraceSpan};
 use crate::process::Supervisor;
 use crate::runtime::Batch;
@@ -225,6 +226,64 @@ fn traces_are_bounded_and_count_what_found_no_room() {
     assert_eq!(of_run["afk.dropped_spans"], &AttributeValue::Count(1_001 - 400));
     let AttributeValue::Text(title) = of_run["afk.title"] else { panic!("{of_run:?}") };
     assert_eq!(title.len(), 300);
+}
+
+/// The events of the journals that an earlier afk wrote, by their files.
+fn recorded() -> Vec<(String, Vec<(Timestamp, Event)>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal");
+    let state = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.join("demo.sqlite"), state.path().join("journal.sqlite")).unwrap();
+    let journal = Journal::open(state.path()).unwrap();
+    let mut of_demo = Vec::new();
+    let keep = |record: JournalRecord| {
+        of_demo.push((record.at, record.event()?));
+        Ok(true)
+    };
+    journal.read(1, keep).unwrap();
+    let mut all = vec![("demo".to_owned(), of_demo)];
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_none_or(|end| end != "jsonl") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let record = |line: &str| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let event = serde_json::from_value(record.get("event")?.clone()).unwrap();
+            Some((Timestamp(record["at"].as_i64().unwrap()), event))
+        };
+        all.push((file.display().to_string(), text.lines().filter_map(record).collect()));
+    }
+    all
+}
+
+#[test]
+fn traces_of_recorded_journals_are_trees_with_one_run_each() {
+    let mut count = 0;
+    for (name, events) in recorded() {
+        let (mut fleet, mut by) = (Fleet::default(), TraceFold::new("journal", &Fleet::default()));
+        for trace in fold(&mut by, &events, &mut fleet) {
+            count += 1;
+            let spans: BTreeMap<_, _> = trace.spans.iter().map(|span| (span.id, span)).collect();
+            assert_eq!(spans.len(), trace.spans.len(), "{name}: two spans have one id");
+            for span in &trace.spans {
+                assert!(span.from <= span.to, "{name}: {span:?}");
+                let Some(parent) = span.parent else {
+                    assert_eq!(span.name, "run");
+                    continue;
+                };
+                let parent = spans[&parent];
+                assert!(parent.from <= span.from && span.from <= parent.to, "{name}: {span:?}");
+            }
+            let roots = trace.spans.iter().filter(|span| span.parent.is_none());
+            assert_eq!(roots.count(), 1, "{name}");
+        }
+        if name == "demo" {
+            let ended = events.iter().filter(|(_, event)| matches!(event, Event::Ended { .. }));
+            assert_eq!(count, ended.count());
+        }
+    }
+    assert!(count >= 20, "only {count} traces");
 }
 
 /// A request to the collector.
