@@ -142,7 +142,7 @@ fn nanoseconds(at: Timestamp) -> u64 {
 }
 
 /// Sends a request; gives the outcome by table T10, and the collector's words. A request of which the
-/// collector rejected a part is [`SinkOutcome::Drop`]: it is never sent again.
+/// collector rejected a part is [`SinkOutcome::Done`] with its words: it is never sent again.
 ///
 /// # Errors
 /// A line for the operator: the collector may or may not have the traces.
@@ -194,10 +194,8 @@ fn judge(status: u16, headers: &HeaderMap, body: &[u8]) -> (SinkOutcome, String)
             }
             Some(ExportTracePartialSuccess { rejected_spans, error_message }) => {
                 let words = shown(&error_message);
-                (
-                    SinkOutcome::Drop,
-                    format!("the collector rejected {rejected_spans} spans: {words}"),
-                )
+                // It keeps the others, and the rejected ones are not sent again.
+                (outcome, format!("the collector rejected {rejected_spans} spans: {words}"))
             }
             None => (outcome, String::new()),
         };
@@ -248,6 +246,6 @@ mod tests {
         let answer = ExportTraceServiceResponse { partial_success: Some(rejected) };
         let binary = headers(&[("content-type", PROTOBUF)]);
         let judged = judge(200, &binary, &answer.encode_to_vec());
-        assert_eq!(judged, (SinkOutcome::Drop, "the collector rejected 2 spans: too old".into()));
+        assert_eq!(judged, (SinkOutcome::Done, "the collector rejected 2 spans: too old".into()));
     }
 }

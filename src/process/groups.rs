@@ -52,11 +52,15 @@ impl Groups {
             .collect()
     }
 
-    /// The processes in the groups of each owner.
-    pub(super) fn members_by_owner(&self) -> BTreeMap<String, BTreeSet<i32>> {
+    /// The processes in the groups of each owner that is wanted.
+    pub(super) fn members(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> BTreeMap<String, BTreeSet<i32>> {
         let groups: Vec<(ProgramGroup, String)> = {
             let all = self.by_group.locked();
-            all.iter().map(|(group, state)| (group.clone(), state.owner.clone())).collect()
+            let wanted = all.iter().filter(|(_, state)| is_wanted(&state.owner));
+            wanted.map(|(group, state)| (group.clone(), state.owner.clone())).collect()
         };
         let mut found: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
         for (group, owner) in groups {

@@ -39,16 +39,23 @@ impl Supervisor {
         procfs::processes().filter(|p| p.pid != own_pid && p.state != b'Z').collect()
     }
 
-    /// The processes that belong to each owner by themselves, not through their parents; see the module.
-    pub(super) fn roots(&self, all: &[Process]) -> BTreeMap<String, BTreeSet<i32>> {
-        let mut roots: BTreeMap<String, BTreeSet<i32>> = self.groups().members_by_owner();
+    /// The processes that belong to each owner, or to one alone, by themselves and not through their parents; see
+    /// the module.
+    pub(super) fn roots(
+        &self,
+        all: &[Process],
+        only: Option<&str>,
+    ) -> BTreeMap<String, BTreeSet<i32>> {
+        let is_wanted = |owner: &str| only.is_none_or(|only| only == owner);
+        let mut roots: BTreeMap<String, BTreeSet<i32>> = self.groups().members(is_wanted);
         let by_pid: HashMap<i32, &Process> = all.iter().map(|p| (p.pid, p)).collect();
         for process in all.iter().filter(|p| self.is_ours(p)) {
-            if let Some(owner) = process.get(marks::RUN) {
+            if let Some(owner) = process.get(marks::RUN).filter(|owner| is_wanted(owner)) {
                 roots.entry(owner.to_owned()).or_default().insert(process.pid);
             }
         }
-        for (owner, pid) in self.orphans_without_marks(all) {
+        let orphans = self.orphans_without_marks(all).into_iter();
+        for (owner, pid) in orphans.filter(|(owner, _)| is_wanted(owner)) {
             roots.entry(owner).or_default().insert(pid);
         }
         for pids in roots.values_mut() {
@@ -83,7 +90,7 @@ impl Supervisor {
 
     /// All live processes of an owner's tree; see the module.
     fn tree(&self, owner: &str, all: &[Process]) -> Vec<Process> {
-        let mut members = self.roots(all).remove(owner).unwrap_or_default();
+        let mut members = self.roots(all, Some(owner)).remove(owner).unwrap_or_default();
         loop {
             let more: Vec<i32> = all
                 .iter()

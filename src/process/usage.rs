@@ -1,4 +1,4 @@
-//! What the processes of each owner use: one walk through `/proc` counts for all owners.
+//! The resources of each owner's processes: one walk through `/proc` answers for all owners.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -45,15 +45,15 @@ impl Usage {
 
 /// The usage of every owner at the latest walk.
 #[derive(Debug, Default)]
-pub(super) struct LatestWalk(Mutex<Option<Walk>>);
+pub(super) struct LatestWalk(Mutex<Option<ProcessWalk>>);
 
 #[derive(Debug)]
-struct Walk {
+struct ProcessWalk {
     at: Instant,
     by_owner: BTreeMap<String, Usage>,
 }
 
-impl Walk {
+impl ProcessWalk {
     fn of(&self, owner: &str) -> Usage {
         let mut used = self.by_owner.get(owner).copied().unwrap_or_default();
         used.youngest = used.youngest.map(|age| age + self.at.elapsed());
@@ -79,15 +79,14 @@ impl Supervisor {
         used
     }
 
-    fn walk(&self) -> Walk {
-        let at = Instant::now();
+    fn walk(&self) -> ProcessWalk {
         let all = Self::live_processes();
         let mut children: HashMap<i32, Vec<&Process>> = HashMap::new();
         for process in &all {
             children.entry(process.parent).or_default().push(process);
         }
         let by_pid: HashMap<i32, &Process> = all.iter().map(|p| (p.pid, p)).collect();
-        let by_owner = self.roots(&all).into_iter().map(|(owner, roots)| {
+        let by_owner = self.roots(&all, None).into_iter().map(|(owner, roots)| {
             let mut tree: BTreeMap<i32, &Process> = BTreeMap::new();
             let mut next: Vec<&Process> =
                 roots.iter().filter_map(|pid| by_pid.get(pid).copied()).collect();
@@ -99,14 +98,13 @@ impl Supervisor {
             (owner, Usage::of(tree.into_values()))
         });
         let by_owner = by_owner.collect();
-        Walk { at, by_owner }
+        // The ages are of now. A walk that takes long on a starved machine must answer the others that wait for it.
+        ProcessWalk { at: Instant::now(), by_owner }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::spec::{Spec, StdinMode};
     use super::*;
 
@@ -118,7 +116,8 @@ mod tests {
     #[tokio::test]
     async fn one_walk_answers_for_every_owner() {
         let supervisor = supervisor();
-        let shell = |owner, line| Spec::shell(owner, line, Path::new("/"));
+        let folder = tempfile::tempdir().unwrap();
+        let shell = |owner, line| Spec::shell(owner, line, folder.path());
         let mut first = supervisor.start(&shell("r1", "sleep 60 & wait"), StdinMode::Null).unwrap();
         let mut second = supervisor.start(&shell("r2", "exec sleep 60"), StdinMode::Null).unwrap();
         while supervisor.usages(&["r1", "r2"]).iter().map(|used| used.processes).ne([2, 1]) {

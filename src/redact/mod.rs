@@ -150,7 +150,7 @@ pub(crate) enum RevealedKind {
 
 impl Redactor {
     /// Redacts these values alone, and everything that has the shape of a key.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     #[must_use]
     pub(crate) fn new(values: impl IntoIterator<Item = String>) -> Self {
         let values: Vec<String> = values.into_iter().collect();

@@ -31,9 +31,11 @@ const GIT_INTERVAL: Duration = Duration::from_secs(10);
 const GIT_DEADLINE: Duration = Duration::from_secs(10);
 /// The most such calls at the same time.
 const GIT_AT_ONCE: usize = 2;
-/// How many times as long as a round of such calls took the pause after it is at least: the calls of a
-/// hundred workspaces must not take the machine from their agents.
+/// How many times as long as a round of such calls took the pause after it is: the calls of a hundred
+/// workspaces must not take the machine from their agents.
 const GIT_PAUSE: u32 = 9;
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Starts measuring and reaping until the context is cancelled.
 pub(super) fn start(context: &Arc<Context>, snapshots: watch::Receiver<Arc<Snapshot>>) {
@@ -88,8 +90,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
         let mut counts = Vec::new();
         for (run, worktree, upstream) in &wanted {
             if let Some(worktree) = worktree
-                && now >= pause_ends
-                && asked.get(run).is_none_or(|at| now - *at >= GIT_INTERVAL)
+                && asked.get(run).is_none_or(|at| now >= pause_ends && now - *at >= GIT_INTERVAL)
             {
                 asked.insert(*run, now);
                 let (worktree, upstream) = (worktree.clone(), upstream.clone());
@@ -99,7 +100,7 @@ async fn measure(context: Arc<Context>, mut snapshots: watch::Receiver<Arc<Snaps
         let counts = futures::stream::iter(counts).buffer_unordered(GIT_AT_ONCE);
         let counts: Vec<Option<(RunId, ChangeCounts)>> = counts.collect().await;
         if !counts.is_empty() {
-            pause_ends = Instant::now() + now.elapsed() * GIT_PAUSE;
+            pause_ends = Instant::now() + (now.elapsed() * GIT_PAUSE).min(LONGEST_PAUSE);
         }
         let changes: BTreeMap<RunId, ChangeCounts> = counts.into_iter().flatten().collect();
         let supervisor = context.supervisor.clone();

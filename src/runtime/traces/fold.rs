@@ -90,6 +90,12 @@ impl TraceFold {
         Self { journal: journal.to_owned(), runs: runs.collect() }
     }
 
+    /// The number of live runs that `later` no longer has.
+    pub(super) fn missing_in(&self, later: &Self) -> u64 {
+        let missing = self.runs.keys().filter(|run| !later.runs.contains_key(run));
+        missing.count().try_into().unwrap_or(u64::MAX)
+    }
+
     /// Takes the next durable event; gives the trace of the run that it ends. The fleet has the work of
     /// runs that an operator reopens, and may be older or newer than the event.
     pub(super) fn take(&mut self, at: Timestamp, event: &Event, fleet: &Fleet) -> Option<RunTrace> {
@@ -102,7 +108,7 @@ impl TraceFold {
             Event::Reopened { run, .. } | Event::LookedAgain { run, .. } => {
                 let known = fleet.runs.get(run)?;
                 let mut trace = LiveTrace::begin(&self.journal, *run, &known.work, at);
-                trace.know(known);
+                trace.copy_from(known);
                 self.runs.insert(*run, trace);
                 None
             }
@@ -174,7 +180,7 @@ impl LiveTrace {
         let progress = &run.progress;
         let mut trace = Self::begin(journal, run.id, &run.work, progress.claimed);
         trace.activity = None;
-        trace.know(run);
+        trace.copy_from(run);
         trace.is_partial = true;
         trace.attempts = progress.attempts;
         // A phase that a run reaches again, such as after a reopening, keeps its first time in the fleet.
@@ -192,7 +198,7 @@ impl LiveTrace {
     }
 
     /// Takes over the run's agent and spend from the fleet.
-    fn know(&mut self, run: &Run) {
+    fn copy_from(&mut self, run: &Run) {
         self.spend = run.spend.total;
         if let Some(equipment) = &run.agent.equipment {
             self.equip(equipment);

@@ -48,6 +48,8 @@ const RETRY_SECONDS: i64 = 10;
 pub(super) struct TraceTasks {
     follow: JoinHandle<()>,
     export: JoinHandle<()>,
+    /// The traces that found no room, or that nobody took.
+    lost: Arc<AtomicU64>,
     /// Nothing durable follows: take what has arrived, and send it once.
     end: CancellationToken,
 }
@@ -71,9 +73,10 @@ pub(super) fn start(
         lost: lost.clone(),
         end: end.clone(),
     };
-    let exporter = Exporter { context: context.clone(), client: None, lost, end: end.clone() };
+    let exporter =
+        Exporter { context: context.clone(), client: None, lost: lost.clone(), end: end.clone() };
     let (follow, export) = (tokio::spawn(follower.run()), tokio::spawn(exporter.run(traces)));
-    TraceTasks { follow, export, end }
+    TraceTasks { follow, export, lost, end }
 }
 
 impl TraceTasks {
@@ -88,6 +91,10 @@ impl TraceTasks {
             aborts.iter().for_each(tokio::task::AbortHandle::abort);
             return;
         };
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "some runs have no trace at the collector");
+        }
         for error in [follow.err(), export.err()].into_iter().flatten() {
             tracing::error!(%error, "a task of traces panicked");
         }
@@ -122,7 +129,15 @@ impl TraceFollower {
                         missed,
                         "batches were missed: the traces of live runs lack a part"
                     );
-                    self.fold = TraceFold::new(&self.context.journal_id, &snapshot.fleet);
+                    // The batches that still wait are older than the fleet that the fold begins from.
+                    self.batches = self.batches.resubscribe();
+                    let fleet = &self.snapshots.borrow().clone().fleet;
+                    let next = TraceFold::new(&self.context.journal_id, fleet);
+                    let ended = self.fold.missing_in(&next);
+                    if self.context.config().traces.is_some() {
+                        self.lost.fetch_add(ended, Ordering::Relaxed);
+                    }
+                    self.fold = next;
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             }
@@ -174,12 +189,12 @@ impl Exporter {
                 return;
             };
             let (seconds, is_over) = match self.push(&config, &body).await {
-                Ok((SinkOutcome::Done, _)) => {
-                    self.report(None).await;
+                Ok((SinkOutcome::Done, why)) => {
+                    self.report(Some(why).filter(|why| !why.is_empty())).await;
                     return;
                 }
-                // The collector kept the spans that it could use.
                 Ok((SinkOutcome::Drop, why)) => {
+                    self.lost.fetch_add(count, Ordering::Relaxed);
                     self.report(Some(why)).await;
                     return;
                 }
@@ -198,6 +213,9 @@ impl Exporter {
                 }
             };
             if self.end.is_cancelled() {
+                if !is_over {
+                    self.lost.fetch_add(count, Ordering::Relaxed);
+                }
                 return;
             }
             let pause = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
@@ -220,7 +238,9 @@ impl Exporter {
         let client = if let Some(client) = &self.client {
             client
         } else {
-            let built = reqwest::Client::builder().timeout(TIMEOUT).build();
+            // A redirect would take the headers' secrets elsewhere, and a page that answers 200 takes no trace.
+            let refused = reqwest::redirect::Policy::none();
+            let built = reqwest::Client::builder().timeout(TIMEOUT).redirect(refused).build();
             let failed = |error| crate::error::chain(&error);
             self.client.insert(built.map_err(failed)?)
         };

@@ -14,8 +14,8 @@ use super::server::{MachineKeys, ServeChannel, serve as serve_connection};
 use super::shell::{LineEditor, ShellAnswer, TypedKey, answer};
 use super::{DemoMachine, GuestState};
 
-/// The time between two looks at the state of the VM.
-const LOOK: Duration = Duration::from_millis(100);
+/// The time between two looks at the state of the VM. A shorter one keeps the processor of an idle demo awake.
+const LOOK: Duration = Duration::from_millis(500);
 /// After this time in a command that waits for its disk, the kernel reports it.
 const KERNEL_REPORT: Duration = Duration::from_secs(3);
 
