@@ -50,7 +50,7 @@ for name; do
         finding=${finding:-"see $scratch/log"}
         failed=$((failed + 1))
     }
-    runs=$(sed -n 's/^#\([0-9]*\).*/\1/p' "$scratch/log" | tail -1)
+    runs=$(sed -n "s/^#\\([0-9][0-9]*\\).*/\\1/p; s/^Done \\([0-9]*\\) runs.*/\\1/p" "$scratch/log" | tail -1)
     printf '%-20s %10s %8s  %s\n' "$name" "${runs:-0}" "$(($(date +%s) - begun))" "$finding"
 done
 echo "$# targets, $failed findings"
